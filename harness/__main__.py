@@ -1,0 +1,8 @@
+"""Lets `python -m harness` do what the `harness` command does."""
+
+import sys
+
+from harness.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

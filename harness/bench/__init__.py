@@ -1,0 +1,1 @@
+"""Scenario files, cells, trials and the run directory."""

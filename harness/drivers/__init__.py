@@ -1,0 +1,1 @@
+"""The interpreters of the program and the permits: the only code that waits."""

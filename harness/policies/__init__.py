@@ -1,0 +1,1 @@
+"""Pure decisions: whether to try again and when."""

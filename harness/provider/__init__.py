@@ -1,0 +1,1 @@
+"""The simulated provider: an OpenAI-compatible API with a model of time behind it."""

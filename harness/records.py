@@ -1,0 +1,328 @@
+"""The facts of a run. Everything else the harness shows is made from these.
+
+Times are integers: nanoseconds since the run's anchor, None when that moment was not reached.
+One attempt is one HTTP request; one call is one question to the model, with all its attempts;
+one workflow is one topic, decomposed, researched and synthesized. Each is one JSON line.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from harness.clock import Anchor
+from harness.histogram import Histogram
+
+SCHEMA = 1
+
+WorkflowOutcome = Literal["ok", "degraded", "failed", "cancelled"]
+RunStatus = Literal["running", "complete", "partial"]
+PHASES = ("decompose", "fan_out", "synthesize")
+
+
+class WorkflowKey(NamedTuple):
+    """Names one execution of one workflow. `execution` grows when a run is resumed."""
+
+    cell: str
+    repeat: int
+    workflow: int
+    execution: int
+
+
+class CallKey(NamedTuple):
+    """Names one call. `branch` is None outside the fan-out; `call` counts from 1 within it."""
+
+    cell: str
+    repeat: int
+    workflow: int
+    execution: int
+    phase: str
+    branch: int | None
+    call: int
+
+
+class Tokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """Token counts as the provider reported them; None where it did not.
+
+    `cached` is the part of `input` read from a prompt cache, `reasoning` the part of `output`.
+    """
+
+    input: int | None = None
+    cached: int | None = None
+    output: int | None = None
+    reasoning: int | None = None
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(
+            input=_add(self.input, other.input),
+            cached=_add(self.cached, other.cached),
+            output=_add(self.output, other.output),
+            reasoning=_add(self.reasoning, other.reasoning),
+        )
+
+
+def _add(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else one + other
+
+
+class RetryIn(msgspec.Struct, frozen=True, kw_only=True):
+    """The policy tries again after `retry_in` nanoseconds; `source` says who chose the time."""
+
+    retry_in: int
+    source: Literal["policy", "retry_after"]
+
+
+class GiveUp(msgspec.Struct, frozen=True, kw_only=True):
+    """The policy lets the call fail; `give_up` is the reason."""
+
+    give_up: str
+
+
+Decision = RetryIn | GiveUp
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One HTTP request: one line of attempts.jsonl.
+
+    `ready`: the call could have sent it (call ready, or end of backoff). `permit_requested`,
+    `permit_granted`: equal to `ready` when the call holds a permit already. `sent`: the request's
+    bytes go out. `headers`: status line and headers read. `first_reasoning`, `first_answer`: first
+    chunk with such text; `last_token`: last with either. `done`: body closed or failure known.
+    `retry_after` in nanoseconds, as received. `gaps`: histogram of the nanoseconds between the
+    arrivals of text chunks. `decision`: what the policy said to a failure.
+    """
+
+    cell: str
+    repeat: int
+    workflow: int
+    execution: int
+    phase: str
+    branch: int | None
+    call: int
+    attempt: int
+    ready: int
+    permit_requested: int
+    permit_granted: int
+    sent: int | None
+    headers: int | None
+    first_reasoning: int | None
+    first_answer: int | None
+    last_token: int | None
+    done: int
+    outcome: str
+    status: int | None
+    retry_after: int | None
+    request_id: str | None
+    finish_reason: str | None
+    tokens: Tokens
+    chunks: int
+    gaps: Histogram
+    decision: RetryIn | GiveUp | None
+
+    @property
+    def call_key(self) -> CallKey:
+        """The call that this attempt belongs to."""
+        return CallKey(
+            self.cell, self.repeat, self.workflow, self.execution,
+            self.phase, self.branch, self.call,
+        )  # fmt: skip
+
+    @property
+    def first_text(self) -> int | None:
+        """The first chunk with reasoning or answer text."""
+        times = [time for time in (self.first_reasoning, self.first_answer) if time is not None]
+        return min(times, default=None)
+
+    @property
+    def permit_wait(self) -> int:
+        """Nanoseconds spent waiting for a permit."""
+        return self.permit_granted - self.permit_requested
+
+    @property
+    def client_wait(self) -> int | None:
+        """Nanoseconds between the permit and the request's bytes going out."""
+        return None if self.sent is None else self.sent - self.permit_granted
+
+    @property
+    def ttft(self) -> int | None:
+        """Time to first token: nanoseconds from the request going out to the first text."""
+        first = self.first_text
+        return None if self.sent is None or first is None else first - self.sent
+
+    @property
+    def service_time(self) -> int | None:
+        """Nanoseconds from the request going out to the end of the response."""
+        return None if self.sent is None else self.done - self.sent
+
+
+class Backoff(msgspec.Struct, frozen=True, kw_only=True):
+    """One sleep between attempts: `planned` nanoseconds, slept from `start` to `end`."""
+
+    start: int
+    end: int
+    planned: int
+    source: Literal["policy", "retry_after"]
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One question to the model with all its attempts: one line of calls.jsonl.
+
+    `tokens` are those of the successful attempt, `wasted_tokens` those of all others.
+    """
+
+    cell: str
+    repeat: int
+    workflow: int
+    execution: int
+    phase: str
+    branch: int | None
+    call: int
+    ready: int
+    done: int
+    outcome: str
+    attempts: int
+    backoffs: tuple[Backoff, ...]
+    tokens: Tokens | None
+    wasted_tokens: Tokens | None
+
+    @property
+    def call_key(self) -> CallKey:
+        """The logical key of this call."""
+        return CallKey(
+            self.cell, self.repeat, self.workflow, self.execution,
+            self.phase, self.branch, self.call,
+        )  # fmt: skip
+
+
+class Phase(msgspec.Struct, frozen=True, kw_only=True):
+    """One phase of a workflow; a fan-out with some failed branches is degraded."""
+
+    name: str
+    start: int
+    end: int
+    outcome: WorkflowOutcome
+
+
+class Branches(msgspec.Struct, frozen=True, kw_only=True):
+    """How many branches the fan-out had and how many of them succeeded."""
+
+    total: int
+    ok: int
+
+
+class Workflow(msgspec.Struct, frozen=True, kw_only=True):
+    """One topic from question to report: one line of workflows.jsonl.
+
+    `ready`: when its in-flight slot was free. `started`: when its program began.
+    """
+
+    cell: str
+    repeat: int
+    workflow: int
+    execution: int
+    topic: str
+    ready: int
+    started: int
+    done: int
+    outcome: WorkflowOutcome
+    phases: tuple[Phase, ...]
+    branches: Branches
+    error: str | None
+
+
+Record = Attempt | Call | Workflow
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """One (cell, repeat): one line of trials.jsonl, written when the trial has ended.
+
+    `start`, `end`: first workflow ready, last workflow done. `cpu`: nanoseconds of processor time
+    this process used meanwhile. `loop_lag`: histogram of how many nanoseconds late the event loop
+    ran a timer (empty where there is no loop).
+    """
+
+    cell: str
+    repeat: int
+    execution: int
+    start: int
+    end: int
+    cpu: int
+    loop_lag: Histogram
+    interrupted: bool = False
+
+
+class CellInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """One combination of the swept settings."""
+
+    id: str
+    mode: str
+    permits: int
+    retry: str
+    permit_scope: str
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """run.json: what was run, where, and how far it came.
+
+    `scenario` is the resolved scenario, `profile` the simulated provider's, None against a live
+    endpoint. `order`: the cells of each repeat in the order they ran. Durations in both are in
+    scenario seconds.
+    """
+
+    schema: int
+    run_id: str
+    name: str
+    status: RunStatus
+    anchor: Anchor
+    seed: int
+    simulated: bool
+    time_scale: float
+    cells: tuple[CellInfo, ...]
+    repeats: int
+    order: tuple[tuple[str, ...], ...]
+    scenario: dict[str, Any]
+    profile: dict[str, Any] | None
+    versions: dict[str, str]
+    host: dict[str, Any]
+
+
+class Served(msgspec.Struct, frozen=True, kw_only=True):
+    """One request as the simulated provider saw it: one line of provider.jsonl.
+
+    Times are nanoseconds since the provider's own anchor, the log's first line. `scheduled` is
+    when the model said that a write was due, `written` when it was handed to the socket.
+    `arrival` counts the requests with this prompt in this trial, from 1. `active`: how many
+    requests were being served when it came, itself not counted. `gaps`: histogram of the
+    nanoseconds between written text chunks.
+    """
+
+    trace_id: str | None
+    span_id: str | None
+    cell: str | None
+    repeat: int
+    arrival: int
+    streamed: bool
+    arrived: int
+    first_scheduled: int | None
+    first_written: int | None
+    first_answer_written: int | None
+    last_scheduled: int | None
+    last_written: int | None
+    done: int
+    outcome: str
+    status: int
+    active: int
+    tokens: Tokens
+    chunks: int
+    gaps: Histogram
+    lateness: Histogram
+
+
+class ProviderHead(msgspec.Struct, frozen=True, kw_only=True):
+    """The first line of provider.jsonl: the provider's own anchor and what it simulated."""
+
+    anchor: Anchor
+    profile: dict[str, Any]
+    seed: int
+    time_scale: float

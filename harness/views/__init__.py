@@ -1,0 +1,1 @@
+"""What people see: the terminal, plots and traces, all made from records."""
