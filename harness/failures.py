@@ -40,41 +40,85 @@ _ROWS = [
     FailureClass("unavailable", "503", True, "the server is busy; retry with backoff"),
     FailureClass("gateway_timeout", "504", True, "retry; a shorter answer may help"),
     FailureClass("http_error", "any other status of 300 or above", False, "check base_url"),
-    FailureClass("connect_failed", "connection refused, or the name is unknown", True,
-                 "check base_url and that the server runs"),
-    FailureClass("connect_timeout", "no connection within timeouts.connect", True,
-                 "check the network; raise timeouts.connect"),
-    FailureClass("connection_lost", "reset or closed before the body was whole", True,
-                 "retry; a proxy may cut long responses"),
-    FailureClass("first_token_timeout", "no text within timeouts.first_token", True,
-                 "the server queues: use fewer permits or wait longer"),
-    FailureClass("idle_timeout", "no text for timeouts.idle in the middle of a stream", True,
-                 "retry; keep-alive comments do not count as text"),
-    FailureClass("call_timeout", "the call's deadline, timeouts.call", False,
-                 "raise timeouts.call or lower max_tokens"),
-    FailureClass("workflow_timeout", "the workflow's deadline, timeouts.workflow", False,
-                 "raise timeouts.workflow"),
-    FailureClass("missing_done", "the stream ends cleanly without [DONE]", True,
-                 "the answer is cut: a proxy or the server closed early; retry"),
-    FailureClass("malformed_stream", "a line or chunk in the stream that is not the protocol", True,
-                 "retry; look at what stands between you and the server"),
-    FailureClass("error_in_stream", "an error object inside the stream", True,
-                 "retry with backoff"),
+    FailureClass(
+        "connect_failed",
+        "connection refused, or the name is unknown",
+        True,
+        "check base_url and that the server runs",
+    ),
+    FailureClass(
+        "connect_timeout",
+        "no connection within timeouts.connect",
+        True,
+        "check the network; raise timeouts.connect",
+    ),
+    FailureClass(
+        "connection_lost",
+        "reset or closed before the body was whole",
+        True,
+        "retry; a proxy may cut long responses",
+    ),
+    FailureClass(
+        "first_token_timeout",
+        "no text within timeouts.first_token",
+        True,
+        "the server queues: use fewer permits or wait longer",
+    ),
+    FailureClass(
+        "idle_timeout",
+        "no text for timeouts.idle in the middle of a stream",
+        True,
+        "retry; keep-alive comments do not count as text",
+    ),
+    FailureClass(
+        "call_timeout",
+        "the call's deadline, timeouts.call",
+        False,
+        "raise timeouts.call or lower max_tokens",
+    ),
+    FailureClass(
+        "workflow_timeout",
+        "the workflow's deadline, timeouts.workflow",
+        False,
+        "raise timeouts.workflow",
+    ),
+    FailureClass(
+        "missing_done",
+        "the stream ends cleanly without [DONE]",
+        True,
+        "the answer is cut: a proxy or the server closed early; retry",
+    ),
+    FailureClass(
+        "malformed_stream",
+        "a line or chunk in the stream that is not the protocol",
+        True,
+        "retry; look at what stands between you and the server",
+    ),
+    FailureClass(
+        "error_in_stream", "an error object inside the stream", True, "retry with backoff"
+    ),
     FailureClass("error_in_body", "200 with an error object", True, "retry with backoff"),
     FailureClass("blank_body", "200 with nothing in it", True, "retry"),
-    FailureClass("not_json", "200 with HTML or other text", True,
-                 "check base_url; a proxy may be answering"),
+    FailureClass(
+        "not_json", "200 with HTML or other text", True, "check base_url; a proxy may be answering"
+    ),
     FailureClass("malformed_json", "200 with JSON that cannot be read", True, "retry"),
     FailureClass("empty_choices", "a response without a choice", True, "retry"),
-    FailureClass("empty_answer", "finish_reason stop and no answer text", True,
-                 "retry; the model may have reasoned only"),
+    FailureClass(
+        "empty_answer",
+        "finish_reason stop and no answer text",
+        True,
+        "retry; the model may have reasoned only",
+    ),
     FailureClass("truncated", "finish_reason length", False, "raise max_tokens"),
     FailureClass("insufficient_system_resource", "that finish_reason", True, "retry with backoff"),
     FailureClass("content_filter", "that finish_reason", False, "change the prompt"),
-    FailureClass("cancelled", "given up by us: interrupted, or a sibling failed", False,
-                 "nothing to do"),
-    FailureClass("client_error", "the client itself failed", False,
-                 "please report it, with the record"),
+    FailureClass(
+        "cancelled", "given up by us: interrupted, or a sibling failed", False, "nothing to do"
+    ),
+    FailureClass(
+        "client_error", "the client itself failed", False, "please report it, with the record"
+    ),
 ]
 
 FAILURES: dict[str, FailureClass] = {row.name: row for row in _ROWS}
