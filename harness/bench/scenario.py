@@ -1,0 +1,354 @@
+"""The scenario file: TOML read once into frozen values.
+
+Durations are in scenario seconds, written as `"500ms"`, `"30s"`, `"2m"`, `"1h"` or as a number
+of seconds. One scenario second lasts `endpoint.time_scale` real seconds. Unknown keys are refused
+with the nearest known one, so a typing mistake never silently changes what is measured.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from harness.errors import InputError
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)\s*\Z")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*\Z")
+
+
+def parse_duration(value: object) -> object:
+    """Return the seconds that `"500ms"`, `"30s"`, `"2m"` or `"1h"` stands for.
+
+    Anything but a string is handed on for pydantic to judge. Raises ValueError on other text.
+    """
+    if not isinstance(value, str):
+        return value
+    match = _DURATION.match(value)
+    if match is None:
+        raise ValueError('a duration is written like "500ms", "30s", "2m" or "1h"')
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def _plain_name(value: str) -> str:
+    # `_` joins the parts of a cell's id and a file is named after it.
+    if not _NAME.match(value):
+        raise ValueError("a name has letters, digits, '.' and '-' only")
+    return value
+
+
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError("a value stands twice in the list")
+    return values
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=86400.0)]
+Wait = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, le=86400.0)]
+Name = Annotated[str, AfterValidator(_plain_name)]
+Mode = Literal["sync", "async"]
+Scope = Literal["attempt", "call"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_known(cls, values: Any) -> Any:
+        for key in values if isinstance(values, Mapping) else ():
+            if key not in cls.model_fields:
+                raise PydanticCustomError(
+                    "unknown_key",
+                    "{key}: unknown key{nearest}; known here: {known}",
+                    {
+                        "key": key,
+                        "nearest": _nearest(key, cls.model_fields),
+                        "known": ", ".join(sorted(cls.model_fields)),
+                    },
+                )
+        return values
+
+
+class MaxTokens(_Section):
+    """Upper limit of the tokens of one call, reasoning included, by phase; none when absent."""
+
+    decompose: int | None = Field(default=None, gt=0)
+    research: int | None = Field(default=None, gt=0)
+    synthesize: int | None = Field(default=None, gt=0)
+
+
+class Workflow(_Section):
+    """What one workflow does. Topics are used in turn when there are fewer than workflows."""
+
+    kind: Literal["research"] = "research"
+    topics: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
+    sub_questions: int = Field(default=4, ge=1, le=1000)
+    carry_reasoning: bool = False
+    on_branch_failure: Literal["synthesize-with-gaps"] = "synthesize-with-gaps"
+    max_tokens: MaxTokens = MaxTokens()
+
+
+class SimulatedEndpoint(_Section):
+    """The harness's own provider. `override` replaces keys of the profile."""
+
+    kind: Literal["simulated"] = "simulated"
+    profile: str = "deepseek-reasoner"
+    override: dict[str, Any] = {}
+    time_scale: float = Field(default=1.0, gt=0, le=1)
+    stream: bool = True
+    model: str = "simulated-reasoner"
+
+
+class OpenAIEndpoint(_Section):
+    """Any OpenAI-compatible API. The key is read from the environment, never from the file."""
+
+    kind: Literal["openai"]
+    base_url: str = Field(pattern=r"^https?://")
+    model: str = Field(min_length=1)
+    api_key_env: str | None = None
+    extra_body: dict[str, Any] = {}
+    json_mode: bool = True
+    stream: bool = True
+    cache: Literal["avoid", "keep"] = "avoid"
+    settle: Wait = 0.0
+
+    @property
+    def time_scale(self) -> float:
+        """A live endpoint runs in real time."""
+        return 1.0
+
+
+def _simulated_unless_said(value: Any) -> Any:
+    return {"kind": "simulated", **value} if isinstance(value, Mapping) else value
+
+
+Endpoint = Annotated[
+    SimulatedEndpoint | OpenAIEndpoint,
+    Field(discriminator="kind"),
+    BeforeValidator(_simulated_unless_said),
+]
+
+
+class Load(_Section):
+    """A closed loop: `workflows` a trial, at most `in_flight` of them at once."""
+
+    workflows: int = Field(default=1, ge=1)
+    in_flight: int = Field(default=1, ge=1)
+
+
+class Timeouts(_Section):
+    """When to give up waiting. `first_token` is `call` when absent; `idle` is for streams."""
+
+    connect: Duration = 5.0
+    first_token: Duration | None = None
+    idle: Duration = 60.0
+    call: Duration = 600.0
+    workflow: Duration | None = None
+
+
+class Sweep(_Section):
+    """The settings to vary; they multiply. `sync` runs with one permit whatever `permits` says."""
+
+    mode: Annotated[tuple[Mode, ...], Field(min_length=1), AfterValidator(_distinct)] = ("async",)
+    permits: Annotated[
+        tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1), AfterValidator(_distinct)
+    ] = (1,)
+    retry: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_distinct)] = ("none",)
+    permit_scope: Annotated[tuple[Scope, ...], Field(min_length=1), AfterValidator(_distinct)] = (
+        "attempt",
+    )
+    repeats: int = Field(default=1, ge=1)
+
+
+class ExponentialRetry(_Section):
+    """Backoff that doubles: see `policies.retry.exponential`."""
+
+    kind: Literal["exponential"]
+    jitter: Literal["full", "equal"] = "full"
+    attempts: int = Field(default=5, ge=2)
+    base: Duration = 0.5
+    cap: Duration = 20.0
+
+
+class OpenAISdkRetry(_Section):
+    """The published rule of the openai package: see `policies.retry.openai_sdk`."""
+
+    kind: Literal["openai-sdk"]
+    max_retries: int = Field(default=2, ge=0)
+
+
+class NoRetry(_Section):
+    """Every failure is final."""
+
+    kind: Literal["none"]
+
+
+RetryPolicy = Annotated[ExponentialRetry | OpenAISdkRetry | NoRetry, Field(discriminator="kind")]
+BUILT_IN_POLICIES: Mapping[str, ExponentialRetry | OpenAISdkRetry | NoRetry] = {
+    "none": NoRetry(kind="none"),
+    "openai-sdk": OpenAISdkRetry(kind="openai-sdk"),
+}
+"""Policies that a scenario may name without describing them."""
+
+
+class Objective(_Section):
+    """What the recommendation minimises."""
+
+    minimise: Literal["makespan", "workflow_p95", "cost_per_successful_workflow"] = "makespan"
+
+
+class Slo(_Section):
+    """What a cell must keep to count; `workflow_latency` bounds goodput."""
+
+    success_rate: float | None = Field(default=None, ge=0, le=1)
+    workflow_latency: Duration | None = None
+
+
+class Success(_Section):
+    """How many branches a degraded workflow needs to count as a success; all when absent."""
+
+    min_branches: int | None = Field(default=None, ge=1)
+
+
+class Scenario(_Section):
+    """A whole scenario file, resolved: every default filled in, every named policy described."""
+
+    name: Name
+    description: str = ""
+    seed: int = Field(default=0, ge=0)
+    workflow: Workflow
+    endpoint: Endpoint = SimulatedEndpoint()
+    load: Load = Load()
+    timeouts: Timeouts = Timeouts()
+    sweep: Sweep = Sweep()
+    retry: dict[Name, RetryPolicy] = {}
+    objective: Objective = Objective()
+    slo: Slo = Slo()
+    success: Success = Success()
+
+    @model_validator(mode="after")
+    def _policies_are_known(self) -> Scenario:
+        known = {**BUILT_IN_POLICIES, **self.retry}
+        for name in self.sweep.retry:
+            if name not in known:
+                raise ValueError(
+                    f"sweep.retry names {name!r}, which is no policy"
+                    f"{_nearest(name, known)}; describe it in [retry.{name}] or use "
+                    f"one of: {', '.join(sorted(known))}"
+                )
+        return self
+
+    def policy(self, name: str) -> ExponentialRetry | OpenAISdkRetry | NoRetry:
+        """Return the policy that `sweep.retry` calls `name`."""
+        return self.retry[name] if name in self.retry else BUILT_IN_POLICIES[name]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the resolved scenario as plain values, ready for JSON."""
+        resolved: dict[str, Any] = self.model_dump(mode="json")
+        resolved["retry"] = {
+            name: self.policy(name).model_dump(mode="json") for name in self.sweep.retry
+        }
+        return resolved
+
+
+def load_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
+    """Read a scenario file and apply `dotted.key=value` overrides.
+
+    Raises InputError, one line: the file, the key, the value and the way out.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; give the path of a scenario (TOML)") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); give a TOML file") from None
+    return parse_scenario(text, str(path), overrides)
+
+
+def parse_scenario(text: str, where: str, overrides: Sequence[str] = ()) -> Scenario:
+    """Turn the text of a scenario into its frozen value; `where` names it in errors."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{where}: not valid TOML: {_one_line(str(error))}; mend that") from None
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return Scenario.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{where}: {_explain(error.errors()[0], values)}") from None
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key.strip():
+        raise InputError(f"--set {override}: write it as dotted.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is a string: --set endpoint.profile=plain-chat
+    table = values
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        child = table.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise InputError(f"--set {override}: {parent} is not a table; check the key")
+        table = child
+    table[last] = value
+
+
+def _explain(error: ErrorDetails, values: Mapping[str, Any]) -> str:
+    """Say in one line what is wrong with which key and what would be right."""
+    key = ".".join(str(part) for part in _path_in_file(error["loc"], values))
+    message = _one_line(error["msg"]).removeprefix("Value error, ")
+    message = (message[:1].lower() + message[1:]).replace("a valid tuple", "a list")
+    if error["type"] == "unknown_key":
+        return f"{key}.{message}" if key else message
+    if error["type"] == "missing":
+        return f"{key}: missing; add it"
+    if not key:
+        return message
+    return f"{key} = {_shown(error['input'])}: {message}"
+
+
+def _path_in_file(loc: Sequence[str | int], values: Mapping[str, Any]) -> Iterator[str | int]:
+    """Leave out of `loc` the union tags that pydantic adds and the file does not have."""
+    here: Any = values
+    for part in loc:
+        if isinstance(here, Mapping) and part not in here and part == here.get("kind", "simulated"):
+            continue
+        yield part
+        try:
+            here = here[part]
+        except (KeyError, IndexError, TypeError):
+            here = None
+
+
+def _nearest(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
