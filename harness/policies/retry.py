@@ -1,0 +1,123 @@
+"""Whether to send a failed attempt again, and when: pure decisions over numbers.
+
+Durations are integer nanoseconds of the records' clock; whoever builds a policy has scaled the
+scenario's durations already. Randomness comes in from outside, so a decision can be repeated.
+
+Backoff formulas: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+Retry-After: RFC 9110, section 10.2.3.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Literal, NamedTuple, Protocol
+
+from harness.clock import SECOND
+from harness.failures import is_retryable
+from harness.records import Decision, GiveUp, RetryIn
+
+
+class Failure(NamedTuple):
+    """What a policy is told of an attempt that failed.
+
+    `attempt`: its number, from 1. `now`: the time. `deadline`: the call's. `retry_after`:
+    nanoseconds the server asked for, None if it did not. `should_retry`: the server's explicit
+    word (`x-should-retry`), None without it.
+    """
+
+    attempt: int
+    outcome: str
+    status: int | None
+    retry_after: int | None
+    should_retry: bool | None
+    now: int
+    deadline: int
+
+
+class Retry(Protocol):
+    """A retry policy."""
+
+    def decide(self, failure: Failure, random: Random) -> Decision:
+        """Return when to try again, or why not to."""
+        ...
+
+
+class NoRetry:
+    """Every failure is final."""
+
+    def decide(self, failure: Failure, random: Random) -> Decision:
+        """Give up."""
+        return GiveUp(give_up="policy")
+
+
+class Exponential(NamedTuple):
+    """Backoff that doubles up to a cap, with jitter, `attempts` in all.
+
+    With c = min(cap, base * 2^(attempt - 1)), full jitter draws from U(0, c) and equal jitter from
+    c/2 + U(0, c/2). A server's Retry-After takes the place of the draw: it knows better.
+    """
+
+    attempts: int
+    base: int
+    cap: int
+    jitter: Literal["full", "equal"]
+
+    def decide(self, failure: Failure, random: Random) -> Decision:
+        """Return the decision for a failed attempt."""
+        if not is_retryable(failure.outcome):
+            return GiveUp(give_up="not_retryable")
+        if failure.attempt >= self.attempts:
+            return GiveUp(give_up="attempts")
+        if failure.retry_after is not None:
+            return _within(failure, failure.retry_after, "retry_after")
+        ceiling = min(self.cap, self.base << min(failure.attempt - 1, 62))
+        floor = ceiling // 2 if self.jitter == "equal" else 0
+        return _within(failure, floor + round(random.random() * (ceiling - floor)), "policy")
+
+
+class OpenAISdk(NamedTuple):
+    """The published rule of the openai package, version 3.
+
+    408, 409, 429, every 5xx, connection failures and timeouts are tried again, up to
+    `max_retries` times, after min(0.5 s * 2^retry, 8 s) * U(0.75, 1). A Retry-After of up to
+    120 s takes the place of that; a longer one is not retried. `x-should-retry` overrules the
+    status. What the package does not notice inside its retry loop it does not retry either: an
+    error inside a 200, and of a streamed response everything after the headers. `second` is the
+    length of one scenario second in nanoseconds.
+    """
+
+    max_retries: int
+    streamed: bool = True
+    second: int = SECOND
+
+    def decide(self, failure: Failure, random: Random) -> Decision:
+        """Return the decision for a failed attempt."""
+        if not self._notices(failure):
+            return GiveUp(give_up="not_retryable")
+        if failure.attempt > self.max_retries:
+            return GiveUp(give_up="attempts")
+        if failure.retry_after is not None and failure.retry_after > 0:
+            if failure.retry_after > 120 * self.second:
+                return GiveUp(give_up="retry_after_too_long")
+            return _within(failure, failure.retry_after, "retry_after")
+        ceiling = min(self.second // 2 << min(failure.attempt - 1, 16), 8 * self.second)
+        return _within(failure, round(ceiling * (1 - 0.25 * random.random())), "policy")
+
+    def _notices(self, failure: Failure) -> bool:
+        if failure.status is None or (failure.status < 300 and not self.streamed):
+            # Refused, reset or timed out before the retry loop had what it waits for: the headers
+            # of a stream, the whole body otherwise.
+            return failure.outcome in _UNANSWERED
+        if failure.should_retry is not None and failure.status >= 300:
+            return failure.should_retry
+        return failure.status in {408, 409, 429} or failure.status >= 500
+
+
+_UNANSWERED = {"connect_failed", "connect_timeout", "connection_lost", "first_token_timeout"}
+
+
+def _within(failure: Failure, wait: int, source: Literal["policy", "retry_after"]) -> Decision:
+    """Do not sleep past the call's deadline: the call could only fail later, not better."""
+    if failure.now + wait > failure.deadline:
+        return GiveUp(give_up="deadline")
+    return RetryIn(retry_in=wait, source=source)

@@ -1,0 +1,190 @@
+"""What a program may ask of the interpreter that runs it.
+
+A program is a generator: it yields an effect, is sent that effect's result, and returns its own.
+It never waits, reads a clock or touches a socket itself, so one program serves every mode and a
+test can drive it by hand. Times are nanoseconds since the run's anchor.
+
+Use the small functions below with `yield from`: they keep the result's type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+
+from harness.histogram import Histogram
+from harness.records import CallKey, Record, Tokens
+
+T = TypeVar("T")
+
+
+class Message(NamedTuple):
+    """One chat message."""
+
+    role: str
+    content: str
+
+
+class Request(NamedTuple):
+    """What is asked of the model, whatever the transport.
+
+    `json_mode`: ask for a JSON object. `max_tokens`: reasoning included; None for no limit.
+    """
+
+    messages: tuple[Message, ...]
+    max_tokens: int | None = None
+    json_mode: bool = False
+
+
+class Deadlines(NamedTuple):
+    """When an attempt must give up.
+
+    `connect`, `first_token`, `idle` are durations in nanoseconds: `first_token` counts from the
+    request going out, `idle` between text chunks. `end` is a moment; `end_outcome` names the
+    deadline that it is.
+    """
+
+    connect: int
+    first_token: int
+    idle: int
+    end: int
+    end_outcome: str
+
+
+class Grant(NamedTuple):
+    """A permit: when it was asked for and when it came; `granted` is None if it came too late."""
+
+    requested: int
+    granted: int | None
+
+
+class Reply(NamedTuple):
+    """What one attempt came to; the fields are those of `records.Attempt`.
+
+    `reasoning` and `answer` are the two texts, always apart. `detail` says in a few words what
+    failed; it never holds a key or the model's text. `should_retry` is the server's
+    `x-should-retry` header, None without it.
+    """
+
+    outcome: str
+    sent: int | None
+    headers: int | None
+    first_reasoning: int | None
+    first_answer: int | None
+    last_token: int | None
+    done: int
+    status: int | None
+    retry_after: int | None
+    should_retry: bool | None
+    request_id: str | None
+    finish_reason: str | None
+    tokens: Tokens
+    chunks: int
+    gaps: Histogram
+    reasoning: str
+    answer: str
+    detail: str
+
+
+class Now(NamedTuple):
+    """Read the clock. Result: the time."""
+
+
+class Acquire(NamedTuple):
+    """Wait for a permit, until `deadline` at most (None: for ever). Result: a Grant.
+
+    `ready`: when the wait began for the program; where calls run one after another (sync), the
+    turn itself is the permit and it was asked for then.
+    """
+
+    ready: int
+    deadline: int | None
+
+
+class Release(NamedTuple):
+    """Give the permit back. Result: None."""
+
+
+class Send(NamedTuple):
+    """Send one attempt and read the whole response. Result: a Reply, whatever happens."""
+
+    key: CallKey
+    attempt: int
+    request: Request
+    deadlines: Deadlines
+
+
+class Sleep(NamedTuple):
+    """Wait until a moment. Result: the time when the wait ended."""
+
+    until: int
+
+
+class Emit(NamedTuple):
+    """Hand over a record of what has ended. Result: None."""
+
+    record: Record
+
+
+class FanOut(NamedTuple):
+    """Run programs side by side and wait for all. Result: their results in the same order."""
+
+    branches: tuple[Generator[Effect, Any, Any], ...]
+
+
+Effect: TypeAlias = Now | Acquire | Release | Send | Sleep | Emit | FanOut
+Program: TypeAlias = Generator[Effect, Any, T]
+
+
+class Finished(NamedTuple, Generic[T]):
+    """A program has returned `value`."""
+
+    value: T
+
+
+def step(program: Program[T], result: Any) -> Effect | Finished[T]:
+    """Send an effect's result into `program` and return its next effect, or its own result."""
+    try:
+        return program.send(result)
+    except StopIteration as end:
+        return Finished(end.value)
+
+
+def now() -> Program[int]:
+    """Return the time."""
+    time: int = yield Now()
+    return time
+
+
+def acquire(ready: int, deadline: int | None) -> Program[Grant]:
+    """Return the permit, or one whose `granted` is None when the deadline passed first."""
+    grant: Grant = yield Acquire(ready, deadline)
+    return grant
+
+
+def release() -> Program[None]:
+    """Give the permit back."""
+    yield Release()
+
+
+def send(key: CallKey, attempt: int, request: Request, deadlines: Deadlines) -> Program[Reply]:
+    """Return what the attempt came to."""
+    reply: Reply = yield Send(key, attempt, request, deadlines)
+    return reply
+
+
+def sleep(until: int) -> Program[int]:
+    """Return the time when the sleep ended."""
+    end: int = yield Sleep(until)
+    return end
+
+
+def emit(record: Record) -> Program[None]:
+    """Hand over a record."""
+    yield Emit(record)
+
+
+def fan_out(branches: Sequence[Program[T]]) -> Program[list[T]]:
+    """Return the results of all branches, in their order."""
+    results: list[T] = yield FanOut(tuple(branches))
+    return results
