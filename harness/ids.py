@@ -8,6 +8,55 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from typing import Protocol
+
+
+class NamesWorkflow(Protocol):
+    """Anything that says which execution of which workflow it belongs to: every record and key."""
+
+    @property
+    def cell(self) -> str:
+        """The cell's id."""
+        ...
+
+    @property
+    def repeat(self) -> int:
+        """Which repeat of the cell."""
+        ...
+
+    @property
+    def workflow(self) -> int:
+        """Which workflow of the trial."""
+        ...
+
+    @property
+    def execution(self) -> int:
+        """Which execution of the workflow."""
+        ...
+
+
+class NamesAttempt(NamesWorkflow, Protocol):
+    """Anything that says which attempt of which call it is."""
+
+    @property
+    def phase(self) -> str:
+        """The phase's name."""
+        ...
+
+    @property
+    def branch(self) -> int | None:
+        """Which branch of the fan-out; None outside it."""
+        ...
+
+    @property
+    def call(self) -> int:
+        """Which call of the branch or phase, from 1."""
+        ...
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt of the call, from 1."""
+        ...
 
 
 def new_run_id() -> str:
@@ -23,6 +72,21 @@ def trace_id(run_id: str, *key: object) -> str:
 def span_id(run_id: str, *key: object) -> str:
     """Return the span id (16 hexadecimal digits) of what `key` names."""
     return _digest(run_id, "span", key)[:16]
+
+
+def workflow_trace(run_id: str, record: NamesWorkflow) -> str:
+    """Return the id of the trace that the workflow of `record` has to itself."""
+    return trace_id(
+        run_id, "workflow", record.cell, record.repeat, record.workflow, record.execution
+    )
+
+
+def attempt_span(run_id: str, record: NamesAttempt) -> str:
+    """Return the id of the span of one attempt: what its `traceparent` carries."""
+    return span_id(
+        run_id, "attempt", record.cell, record.repeat, record.workflow, record.execution,
+        record.phase, record.branch, record.call, record.attempt,
+    )  # fmt: skip
 
 
 def traceparent(trace: str, span: str) -> str:
