@@ -42,6 +42,19 @@ class CallKey(NamedTuple):
     call: int
 
 
+class AttemptKey(NamedTuple):
+    """Names one attempt: its call's key, and its number from 1."""
+
+    cell: str
+    repeat: int
+    workflow: int
+    execution: int
+    phase: str
+    branch: int | None
+    call: int
+    attempt: int
+
+
 class Tokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """Token counts as the provider reported them; None where it did not.
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from harness.failures import OK
 from harness.policies.retry import Failure, Retry
-from harness.records import Attempt, Backoff, Call, CallKey, Decision, RetryIn, Tokens
+from harness.records import Attempt, AttemptKey, Backoff, Call, CallKey, Decision, RetryIn, Tokens
 from harness.workflow.effects import (
     Deadlines,
     Grant,
@@ -77,7 +77,7 @@ def complete(
         if grant.granted is None:
             return (yield from progress.finish(None))
         progress.start(grant.granted)
-        reply = yield from send(key, attempt, request, progress.deadlines())
+        reply = yield from send(AttemptKey(*key, attempt), request, progress.deadlines())
         decision = progress.judge(attempt, reply)
         yield from emit(_record(key, attempt, attempt_ready, grant, reply, decision))
         again = isinstance(decision, RetryIn)

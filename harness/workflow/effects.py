@@ -13,7 +13,7 @@ from collections.abc import Generator, Sequence
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from harness.histogram import Histogram
-from harness.records import CallKey, Record, Tokens
+from harness.records import AttemptKey, Record, Tokens
 
 T = TypeVar("T")
 
@@ -108,8 +108,7 @@ class Release(NamedTuple):
 class Send(NamedTuple):
     """Send one attempt and read the whole response. Result: a Reply, whatever happens."""
 
-    key: CallKey
-    attempt: int
+    key: AttemptKey
     request: Request
     deadlines: Deadlines
 
@@ -167,9 +166,9 @@ def release() -> Program[None]:
     yield Release()
 
 
-def send(key: CallKey, attempt: int, request: Request, deadlines: Deadlines) -> Program[Reply]:
+def send(key: AttemptKey, request: Request, deadlines: Deadlines) -> Program[Reply]:
     """Return what the attempt came to."""
-    reply: Reply = yield Send(key, attempt, request, deadlines)
+    reply: Reply = yield Send(key, request, deadlines)
     return reply
 
 

@@ -1,0 +1,163 @@
+"""One attempt over openai.AsyncOpenAI, with aiohttp underneath."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ssl
+from types import SimpleNamespace, TracebackType
+from typing import Any, cast
+
+import aiohttp
+import httpx2
+import openai
+
+from harness.client.exchange import PATH, Exchange, Target, current
+from harness.clock import SECOND, Now
+from harness.workflow.effects import Reply, Send
+
+
+def aiohttp_transport(trust_env: bool) -> httpx2.AsyncClient:
+    """Return an HTTP client on aiohttp that limits nothing and stamps when a request goes out.
+
+    `trust_env`: obey the proxy variables of the environment. The openai package takes no session
+    of one's own through its public face; its transport calls `client` to make one, so that is
+    where ours goes in.
+    """
+    http = openai.DefaultAioHttpClient(timeout=None, trust_env=trust_env)
+    transports: list[Any] = [http._transport, *http._mounts.values()]
+    for transport in transports:
+        if transport is not None:
+            transport.client = functools.partial(_session, transport.ssl_context)
+    return http
+
+
+def _session(ssl_context: ssl.SSLContext) -> aiohttp.ClientSession:
+    trace = aiohttp.TraceConfig()
+    trace.on_request_chunk_sent.append(_chunk_sent)
+    trace.on_request_end.append(_headers_read)
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60, ssl=ssl_context)
+    # An answer may be hours away and as long as it likes: every deadline is ours.
+    return aiohttp.ClientSession(
+        connector=connector, trace_configs=[trace], timeout=aiohttp.ClientTimeout(total=None)
+    )
+
+
+async def _chunk_sent(
+    session: aiohttp.ClientSession, context: SimpleNamespace, params: object
+) -> None:
+    current.get().note_sent()
+
+
+async def _headers_read(
+    session: aiohttp.ClientSession, context: SimpleNamespace, params: object
+) -> None:
+    current.get().note_headers()
+
+
+async def _trace(name: str, info: object) -> None:
+    if name == "http11.send_request_body.started":
+        current.get().note_sent()
+
+
+async def _before_request(request: httpx2.Request) -> None:
+    exchange = current.get()
+    exchange.handed = exchange.now()
+    request.extensions["trace"] = _trace
+
+
+class _Watch:
+    """Lets `deadline` expire when the exchange's own limit has passed.
+
+    Text moves the limit with every chunk; one timer that looks again when the old limit comes is
+    cheaper than a timer set anew each time.
+    """
+
+    def __init__(self, exchange: Exchange, deadline: asyncio.Timeout) -> None:
+        self._exchange = exchange
+        self._deadline = deadline
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def arm(self) -> None:
+        """Look when the limit that is next now has come."""
+        self.disarm()
+        wait = self._exchange.limit().at - self._exchange.now()
+        self._timer = self._loop.call_later(max(wait, 0) / SECOND, self._look)
+
+    def disarm(self) -> None:
+        """Stop looking."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        if self._exchange.limit().at <= self._exchange.now():
+            self._deadline.reschedule(self._loop.time())
+        else:
+            self.arm()
+
+
+class AsyncClient:
+    """Sends attempts to one target. Use it as an async context manager."""
+
+    def __init__(self, target: Target, now: Now, http: httpx2.AsyncClient | None = None) -> None:
+        self._target = target
+        self._now = now
+        http = http or aiohttp_transport(trust_env=not target.simulated)
+        http.event_hooks["request"].append(_before_request)
+        self._client = openai.AsyncOpenAI(
+            api_key=target.api_key,
+            base_url=target.base_url,
+            max_retries=0,
+            http_client=http,
+        )
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._client.close()
+
+    async def send(self, effect: Send) -> Reply:
+        """Send one attempt and read all of the response; a failure is a reply too."""
+        exchange = Exchange(self._target, effect, self._now)
+        current.set(exchange)
+        deadline = asyncio.timeout(None)
+        watch = _Watch(exchange, deadline)
+        exchange.rearm = watch.arm
+        try:
+            async with deadline:
+                watch.arm()
+                return await self._exchange(exchange)
+        except Exception as error:
+            return exchange.expire() if deadline.expired() else exchange.fail(error)
+        finally:
+            watch.disarm()
+
+    async def _exchange(self, exchange: Exchange) -> Reply:
+        stream = await self._client.post(
+            PATH,
+            cast_to=httpx2.Response,
+            body=exchange.body(),
+            stream=True,
+            stream_cls=openai.AsyncStream[Any],
+            options={
+                "headers": exchange.extra_headers(),
+                # Connecting is the transport's to time; everything later is ours.
+                "timeout": httpx2.Timeout(None, connect=exchange.effect.deadlines.connect / SECOND),
+            },
+        )
+        response = cast(httpx2.Response, stream)  # what `cast_to` asks for
+        try:
+            exchange.begin_reading(response)
+            async for received in response.aiter_bytes():
+                if not exchange.received(received, self._now()):
+                    break
+            return exchange.finish()
+        finally:
+            await response.aclose()

@@ -1,0 +1,30 @@
+"""Which deadline of an attempt is next: pure arithmetic on its stamps."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from harness.workflow.effects import Deadlines
+
+
+class Limit(NamedTuple):
+    """The moment when an attempt must be given up, and the outcome that this is."""
+
+    at: int
+    outcome: str
+
+
+def next_limit(deadlines: Deadlines, sent: int | None, last_text: int | None) -> Limit:
+    """Return the earliest deadline given what has happened so far.
+
+    `last_text`: when the newest reasoning or answer text came. Only text moves the idle deadline:
+    keep-alive comments and blank lines do not.
+    """
+    end = Limit(deadlines.end, deadlines.end_outcome)
+    if last_text is not None:
+        own = Limit(last_text + deadlines.idle, "idle_timeout")
+    elif sent is not None:
+        own = Limit(sent + deadlines.first_token, "first_token_timeout")
+    else:
+        return end
+    return own if own.at < end.at else end

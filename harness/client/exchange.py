@@ -1,0 +1,249 @@
+"""One attempt as it goes: what both clients note, and the reply they make of it.
+
+Everything the two adapters would otherwise do alike is here: the request's body and headers, the
+stamps, which failure an exception stands for, and the Reply.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import math
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import httpx2
+import openai
+
+from harness.client.deadlines import Limit, next_limit
+from harness.client.reading import Reading
+from harness.clock import SECOND, Anchor, Now
+from harness.failures import OK, of_status
+from harness.ids import attempt_span, traceparent, workflow_trace
+from harness.records import Tokens
+from harness.workflow.effects import Reply, Request, Send
+
+PATH = "/chat/completions"
+REPEAT_HEADER = "x-harness-repeat"
+
+LINGER = SECOND // 4
+"""How long to wait for the end of a body whose last event has come, nanoseconds."""
+
+current: ContextVar[Exchange] = ContextVar("current")
+"""The exchange that the transport's hooks belong to, in this task or thread."""
+
+
+class Target(NamedTuple):
+    """Where attempts go and what every request carries.
+
+    `extra_body` is added to each request's body. `simulated`: the repeat travels in a header, so
+    that the simulator's draws can differ between repeats and be equal between cells.
+    """
+
+    base_url: str
+    api_key: str
+    model: str
+    stream: bool
+    extra_body: Mapping[str, Any]
+    run_id: str
+    anchor: Anchor
+    simulated: bool
+
+
+class Exchange:
+    """What is known of one attempt so far.
+
+    `rearm` is called when the next deadline has become earlier (one that moves later is found out
+    when the old one comes), `release` when the connection must no longer be broken off.
+    """
+
+    def __init__(self, target: Target, effect: Send, now: Now) -> None:
+        self.target = target
+        self.effect = effect
+        self.now = now
+        self.handed: int | None = None
+        self.sent: int | None = None
+        self.headers: int | None = None
+        self.reading: Reading | None = None
+        self.response_headers: Mapping[str, str] = {}
+        self.status: int | None = None
+        self.expired: str | None = None
+        self.rearm: Callable[[], None] | None = None
+        self.release: Callable[[], None] = _nothing
+
+    def body(self) -> dict[str, Any]:
+        """Return the request's JSON body."""
+        return request_body(self.target, self.effect.request)
+
+    def extra_headers(self) -> dict[str, str]:
+        """Return the headers of this attempt: its trace context, and the simulator's repeat."""
+        key, run_id = self.effect.key, self.target.run_id
+        ids = workflow_trace(run_id, key), attempt_span(run_id, key)
+        headers = {"traceparent": traceparent(*ids)}
+        if self.target.simulated:
+            headers[REPEAT_HEADER] = str(key.repeat)
+        return headers
+
+    def limit(self) -> Limit:
+        """Return the deadline that is next."""
+        reading = self.reading
+        if reading is None:
+            return next_limit(self.effect.deadlines, self.sent, None)
+        if reading.ended is not None:
+            return Limit(reading.ended + LINGER, "")
+        return next_limit(self.effect.deadlines, self.sent, reading.last_token)
+
+    def note_sent(self) -> None:
+        """The request's bytes go out now."""
+        if self.sent is None:
+            self.sent = self.now()
+            if self.rearm is not None:
+                self.rearm()
+
+    def note_headers(self) -> None:
+        """The status line and headers have been read now."""
+        if self.headers is None:
+            self.headers = self.now()
+
+    def begin_reading(self, response: httpx2.Response) -> None:
+        """Note the response's head; its body comes next."""
+        self.note_response(response)
+        content_type = response.headers.get("content-type", "").lower()
+        self.reading = Reading(self.target.stream, content_type)
+
+    def received(self, data: bytes, at: int) -> bool:
+        """Take a piece of the body that arrived at `at`; return whether to go on reading.
+
+        After the last event of a good stream reading goes on to the end of the body, so that the
+        connection can be used again; after a failure there is nothing worth waiting for.
+        """
+        reading = self.reading
+        assert reading is not None, "begin_reading() comes first"
+        limit = self.limit().at
+        reading.feed(data, at)
+        if self.rearm is not None and self.limit().at < limit:
+            self.rearm()
+        return reading.outcome in (None, OK)
+
+    def finish(self) -> Reply:
+        """Return the reply of a body that has been read, or that is not worth reading on."""
+        reading = self.reading
+        assert reading is not None, "begin_reading() comes first"
+        reading.close(self.now())
+        assert reading.outcome is not None, "a closed reading has an outcome"
+        return self.reply(reading.outcome, reading.detail, reading.ended)
+
+    def note_response(self, response: httpx2.Response) -> None:
+        """Note status and headers; a transport without finer hooks is stamped here."""
+        self.note_headers()
+        if self.sent is None:
+            self.sent = self.handed
+        self.status = response.status_code
+        self.response_headers = response.headers
+
+    def fail(self, error: Exception) -> Reply:
+        """Return the reply that an exception stands for."""
+        if self.reading is not None and self.reading.ended is not None:
+            return self.finish()
+        if isinstance(error, openai.APIStatusError):
+            self.note_response(error.response)
+            return self.reply(of_status(error.status_code), f"HTTP {error.status_code}")
+        if self.expired is not None:
+            return self.reply(self.expired, _DEADLINE)
+        return self.reply(*classify(error, self.sent is not None, self.limit().outcome))
+
+    def expire(self) -> Reply:
+        """Return the reply of an attempt whose deadline has passed."""
+        if self.reading is not None and self.reading.ended is not None:
+            return self.finish()
+        return self.reply(self.limit().outcome, _DEADLINE)
+
+    def reply(self, outcome: str, detail: str = "", done: int | None = None) -> Reply:
+        """Return what the attempt came to; it is done now unless `done` says when."""
+        reading = self.reading or Reading(self.target.stream, "")
+        return Reply(
+            outcome=outcome,
+            sent=self.sent,
+            headers=self.headers,
+            first_reasoning=reading.first_reasoning,
+            first_answer=reading.first_answer,
+            last_token=reading.last_token,
+            done=self.now() if done is None else done,
+            status=self.status,
+            retry_after=retry_after(
+                self.response_headers, (self.target.anchor.unix_ns + self.now()) / SECOND
+            ),
+            should_retry=_BOOLEANS.get(self.response_headers.get("x-should-retry", "")),
+            request_id=self.response_headers.get("x-request-id"),
+            finish_reason=reading.finish_reason,
+            tokens=reading.tokens if self.reading else Tokens(),
+            chunks=reading.chunks,
+            gaps=reading.gaps,
+            reasoning=reading.reasoning,
+            answer=reading.answer,
+            detail=detail,
+        )
+
+
+def _nothing() -> None:
+    """Stand in for a hook that is not needed."""
+
+
+_BOOLEANS = {"true": True, "false": False}
+
+
+def request_body(target: Target, request: Request) -> dict[str, Any]:
+    """Return the JSON body of a request: the OpenAI chat completions API."""
+    body: dict[str, Any] = {
+        "model": target.model,
+        "messages": [message._asdict() for message in request.messages],
+        "stream": target.stream,
+    }
+    if target.stream:
+        body["stream_options"] = {"include_usage": True}
+    if request.max_tokens is not None:
+        body["max_tokens"] = request.max_tokens
+    if request.json_mode:
+        body["response_format"] = {"type": "json_object"}
+    body.update(target.extra_body)
+    return body
+
+
+def retry_after(headers: Mapping[str, str], unix_seconds: float) -> int | None:
+    """Return the nanoseconds the server asks us to wait, None when it does not say.
+
+    `retry-after-ms` (milliseconds) goes before `Retry-After`, which is seconds or a date
+    (RFC 9110, section 10.2.3). `unix_seconds` is the time now, for a date. What cannot be read
+    counts as not said; a date that has passed is 0.
+    """
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) * unit
+        except ValueError:
+            continue
+        if math.isfinite(seconds) and 0 <= seconds < 1e9:
+            return round(seconds * SECOND)
+    try:
+        date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
+        return max(0, round((date.timestamp() - unix_seconds) * SECOND))
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def classify(error: Exception, was_sent: bool, limit: str) -> tuple[str, str]:
+    """Return the outcome and a short detail for an exception of the transport.
+
+    `limit`: the deadline that is next. The root of the chain of causes is what decides, because
+    the layers above rename what happened: over aiohttp a reset reaches us as a connect timeout.
+    """
+    root: BaseException = error
+    while (cause := root.__cause__ or root.__context__) is not None:
+        root = cause
+    if isinstance(root, TimeoutError | httpx2.TimeoutException):
+        return (limit, _DEADLINE) if was_sent else ("connect_timeout", type(root).__name__)
+    if isinstance(error, openai.APIConnectionError | httpx2.TransportError):
+        return ("connection_lost" if was_sent else "connect_failed"), type(root).__name__
+    return "client_error", type(root).__name__
+
+
+_DEADLINE = "the deadline passed"

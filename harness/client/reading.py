@@ -1,0 +1,262 @@
+"""Reading one response: bytes and their arrival times in, stamps, texts and an outcome out.
+
+No input and output here: an adapter feeds what it received, stamped before anything is parsed.
+Every way a 200 can still be a failure is told apart in this module. Message and stream shapes:
+the OpenAI chat completions API; where reasoning stands differs by server (`reasoning_content`,
+`reasoning`, or `<think>` inside the content), and all three are understood.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from harness.client.sse import EventDecoder, Stray
+from harness.client.think import ThinkSplitter
+from harness.failures import OK
+from harness.histogram import Histogram, bucket
+from harness.records import Tokens
+
+
+class _Text(msgspec.Struct):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Text | None = None
+    message: _Text | None = None
+    finish_reason: str | None = None
+
+
+class _Details(msgspec.Struct):
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_cache_hit_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+
+
+class _Message(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(_Message).decode
+
+_BY_FINISH_REASON = {
+    "length": "truncated",
+    "content_filter": "content_filter",
+    "insufficient_system_resource": "insufficient_system_resource",
+    "error": "error_in_stream",
+}
+
+
+class Reading:
+    """One response body being read. `ended` turns true when the outcome is known.
+
+    `stream`: whether a stream was asked for; what came is told by the content type and the bytes.
+    """
+
+    def __init__(self, stream: bool, content_type: str) -> None:
+        self.first_reasoning: int | None = None
+        self.first_answer: int | None = None
+        self.last_token: int | None = None
+        self.chunks = 0
+        self.gaps: Histogram = {}
+        self.tokens = Tokens()
+        self.finish_reason: str | None = None
+        self.outcome: str | None = None
+        self.detail = ""
+        self.ended: int | None = None
+        self._reasoning: list[str] = []
+        self._answer: list[str] = []
+        self._saw_choice = False
+        self._separate = False
+        self._splitter = ThinkSplitter()
+        self._events: EventDecoder | None = None
+        self._body = bytearray()
+        self._is_stream: bool | None = None
+        if "event-stream" in content_type:
+            self._is_stream = True
+        elif not stream or "json" in content_type or "html" in content_type:
+            self._is_stream = False
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning text so far."""
+        return "".join(self._reasoning)
+
+    @property
+    def answer(self) -> str:
+        """The answer text so far."""
+        return "".join(self._answer)
+
+    def feed(self, received: bytes, at: int) -> None:
+        """Take bytes that arrived at `at`."""
+        if self.ended is not None:
+            return
+        if self._is_stream is None:  # no telling content type: the first bytes tell
+            begin = bytes(self._body + received).lstrip()
+            if begin:
+                self._is_stream = begin.startswith((b"data:", b":", b"event:", b"id:", b"retry:"))
+                received = bytes(self._body) + received
+                self._body.clear()
+        if not self._is_stream:
+            self._body += received
+            return
+        if self._events is None:
+            self._events = EventDecoder()
+        for event in self._events.feed(received):
+            if self.ended is None:
+                self._event(event.line if isinstance(event, Stray) else event.payload, event, at)
+
+    def close(self, at: int) -> None:
+        """Take the clean end of the body."""
+        if self.ended is not None:
+            return
+        if not self._is_stream:
+            self._whole_body(at)
+            return
+        for event in self._events.end() if self._events else []:
+            if self.ended is None:
+                self._event(event.line if isinstance(event, Stray) else event.payload, event, at)
+        if self.ended is None:
+            blank = self._events is None
+            self._fail(at, "blank_body" if blank else "missing_done", "the stream just ended")
+
+    def _event(self, payload: bytes, event: object, at: int) -> None:
+        if isinstance(event, Stray):
+            self._fail(at, "malformed_stream", "a line that is no server-sent event")
+        elif payload.strip() == b"[DONE]":
+            self._succeed(at)
+        else:
+            try:
+                message = _decode(payload)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                self._fail(at, "malformed_stream", "a chunk that is not valid JSON")
+            else:
+                self._chunk(message, at)
+
+    def _chunk(self, message: _Message, at: int) -> None:
+        if message.error is not None:
+            self._fail(at, "error_in_stream", _error_text(message.error))
+            return
+        self._note_usage(message.usage)
+        for choice in (message.choices or ())[:1]:
+            self._saw_choice = True
+            if choice.finish_reason is not None:
+                self.finish_reason = choice.finish_reason
+            if choice.delta is not None:
+                self._note_text(choice.delta, at)
+
+    def _note_text(self, text: _Text, at: int) -> None:
+        reasoning = text.reasoning_content or text.reasoning or ""
+        answer = text.content or ""
+        if not reasoning and not answer:
+            return
+        if self.last_token is not None:
+            gap = bucket(at - self.last_token)
+            self.gaps[gap] = self.gaps.get(gap, 0) + 1
+        self.last_token = at
+        self.chunks += 1
+        if reasoning:
+            self._separate = True
+        if answer and not self._separate:
+            parts = self._splitter.feed(answer)
+            if parts.earlier_was_reasoning:
+                self._reclassify()
+            reasoning, answer = parts.reasoning, parts.answer
+        self._keep(reasoning, answer, at)
+
+    def _keep(self, reasoning: str, answer: str, at: int) -> None:
+        if reasoning:
+            self._reasoning.append(reasoning)
+            if self.first_reasoning is None:
+                self.first_reasoning = at
+        if answer:
+            self._answer.append(answer)
+            if self.first_answer is None:
+                self.first_answer = at
+
+    def _reclassify(self) -> None:
+        """What was taken for the answer was reasoning without its opening tag."""
+        self._reasoning, self._answer = self._answer, []
+        self.first_reasoning, self.first_answer = self.first_answer, None
+
+    def _note_usage(self, usage: _Usage | None) -> None:
+        if usage is None:
+            return
+        into, out = usage.prompt_tokens_details, usage.completion_tokens_details
+        cached = usage.prompt_cache_hit_tokens
+        if cached is None and into is not None:
+            cached = into.cached_tokens
+        self.tokens = Tokens(
+            input=usage.prompt_tokens,
+            cached=cached,
+            output=usage.completion_tokens,
+            reasoning=out.reasoning_tokens if out is not None else None,
+        )
+
+    def _whole_body(self, at: int) -> None:
+        body = bytes(self._body).strip()
+        if not body:
+            self._fail(at, "blank_body", "200 with nothing in it")
+            return
+        if body[:1] not in (b"{", b"["):
+            self._fail(at, "not_json", "200 with something that is not JSON")
+            return
+        try:
+            message = _decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self._fail(at, "malformed_json", "200 with JSON that cannot be read")
+            return
+        if message.error is not None:
+            self._fail(at, "error_in_body", _error_text(message.error))
+            return
+        self._note_usage(message.usage)
+        for choice in (message.choices or ())[:1]:
+            self._saw_choice = True
+            self.finish_reason = choice.finish_reason
+            if choice.message is not None:
+                self._note_text(choice.message, at)
+        self._succeed(at)
+
+    def _succeed(self, at: int) -> None:
+        """The response is whole; its finish reason and texts say whether it is of use."""
+        if not self._separate:
+            held = self._splitter.end()
+            self._keep(
+                held.reasoning, held.answer, at if self.last_token is None else self.last_token
+            )
+        outcome = _BY_FINISH_REASON.get(self.finish_reason or "")
+        if outcome is not None:
+            self._fail(at, outcome, f"finish_reason {self.finish_reason}")
+        elif not self._saw_choice:
+            self._fail(at, "empty_choices", "a response without a choice")
+        elif not self.answer.strip():
+            only = "reasoning only" if self._reasoning else "no text at all"
+            self._fail(at, "empty_answer", only)
+        else:
+            self.outcome, self.ended = OK, at
+
+    def _fail(self, at: int, outcome: str, detail: str) -> None:
+        self.outcome, self.detail, self.ended = outcome, detail, at
+
+
+def _error_text(error: Any) -> str:
+    """Return the code or type of an error object: short, and never the server's free text."""
+    if isinstance(error, dict):
+        for field in ("code", "type"):
+            value = error.get(field)
+            if isinstance(value, str | int) and value:
+                return f"error {str(value)[:60]}"
+    return "error object"
