@@ -29,13 +29,16 @@ async def run_async(program: Program[T], world: AsyncWorld) -> T:
     held = 0
     result: Any = None
     try:
-        while not isinstance(asked := step(program, result), Finished):
+        while True:
+            asked = step(program, result)
+            if isinstance(asked, Finished):
+                value: T = asked.value
+                return value
             result = await _perform(asked, world)
             if isinstance(asked, effects.Acquire):
                 held += result.granted is not None
             elif isinstance(asked, effects.Release):
                 held -= 1
-        return asked.value
     finally:
         program.close()
         for _ in range(held):
@@ -53,8 +56,10 @@ async def _perform(asked: Effect, world: AsyncWorld) -> Any:
         case effects.Send():
             return await world.send(asked)
         case effects.Sleep():
-            await asyncio.sleep(max(asked.until - world.now(), 0) / SECOND)
-            return world.now()
+            # A loop's timer may be a little early.
+            while (now := world.now()) < asked.until:  # noqa: ASYNC110 - time, not an event
+                await asyncio.sleep((asked.until - now) / SECOND)
+            return now
         case effects.Emit():
             return world.emit(asked.record)
         case effects.FanOut():

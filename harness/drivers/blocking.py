@@ -26,9 +26,12 @@ def run_blocking(program: Program[T], world: BlockingWorld) -> T:
     """Run `program` to its end and return its result."""
     result: Any = None
     try:
-        while not isinstance(asked := step(program, result), Finished):
+        while True:
+            asked = step(program, result)
+            if isinstance(asked, Finished):
+                value: T = asked.value
+                return value
             result = _perform(asked, world)
-        return asked.value
     finally:
         program.close()
 

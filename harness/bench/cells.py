@@ -1,0 +1,137 @@
+"""From a scenario to cells, and from a cell to the terms its calls are made on.
+
+This is the edge where scenario seconds become nanoseconds of the records' clock: every duration
+is multiplied by `time_scale` here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from random import Random
+
+from harness.bench.scenario import (
+    ExponentialRetry,
+    NoRetry,
+    OpenAIEndpoint,
+    OpenAISdkRetry,
+    Scenario,
+)
+from harness.clock import SECOND
+from harness.policies.retry import Exponential, OpenAISdk, Retry
+from harness.policies.retry import NoRetry as Never
+from harness.records import CallKey, CellInfo, WorkflowKey
+from harness.workflow.completion import Limits, Terms
+from harness.workflow.load import Start
+from harness.workflow.research import Plan, research
+
+
+def expand(scenario: Scenario) -> tuple[CellInfo, ...]:
+    """Return every combination of the swept settings; sync has one permit and stands once."""
+    sweep = scenario.sweep
+    cells: dict[str, CellInfo] = {}
+    for mode, permits, retry, scope in itertools.product(
+        sweep.mode, sweep.permits, sweep.retry, sweep.permit_scope
+    ):
+        one = 1 if mode == "sync" else permits
+        name = f"{mode}_{one}_{retry}_{scope}"
+        cells[name] = CellInfo(id=name, mode=mode, permits=one, retry=retry, permit_scope=scope)
+    return tuple(cells.values())
+
+
+def order(cells: tuple[CellInfo, ...], repeats: int, seed: int) -> tuple[tuple[CellInfo, ...], ...]:
+    """Return the cells of each repeat in random order: randomised complete blocks."""
+    return tuple(
+        tuple(source(seed, "order", repeat).sample(cells, len(cells))) for repeat in range(repeats)
+    )
+
+
+def source(seed: int, *key: object) -> Random:
+    """Return a random source that depends on nothing but `seed` and `key`."""
+    digest = hashlib.sha256(repr((seed, *key)).encode()).digest()
+    return Random(int.from_bytes(digest[:16]))  # noqa: S311 - repeatable on purpose
+
+
+def terms(scenario: Scenario, cell: CellInfo) -> Terms:
+    """Return how the calls of `cell` are made."""
+    timeouts = scenario.timeouts
+    scale = scenario.endpoint.time_scale
+
+    def ns(seconds: float) -> int:
+        return round(seconds * scale * SECOND)
+
+    call = ns(timeouts.call)
+    return Terms(
+        policy=policy(scenario, cell.retry),
+        limits=Limits(
+            # Connecting to a simulator is the machine's own doing and shrinks with no scale.
+            connect=max(ns(timeouts.connect), SECOND),
+            first_token=call if timeouts.first_token is None else ns(timeouts.first_token),
+            idle=ns(timeouts.idle),
+            call=call,
+        ),
+        hold_permit=cell.permit_scope == "call",
+        random_for=lambda key: _jitter(scenario.seed, key),
+    )
+
+
+def _jitter(seed: int, key: CallKey) -> Random:
+    return source(seed, "jitter", *key)
+
+
+def policy(scenario: Scenario, name: str) -> Retry:
+    """Return the retry policy that the scenario calls `name`, in nanoseconds."""
+    scale = scenario.endpoint.time_scale
+    match scenario.policy(name):
+        case NoRetry():
+            return Never()
+        case ExponentialRetry() as described:
+            return Exponential(
+                attempts=described.attempts,
+                base=round(described.base * scale * SECOND),
+                cap=round(described.cap * scale * SECOND),
+                jitter=described.jitter,
+            )
+        case OpenAISdkRetry() as described:
+            return OpenAISdk(
+                max_retries=described.max_retries,
+                streamed=scenario.endpoint.stream,
+                second=round(scale * SECOND),
+            )
+
+
+def starts(scenario: Scenario, cell: CellInfo, repeat: int, run_id: str) -> list[Start]:
+    """Return the workflows of one trial, ready to start."""
+    plan = _plan(scenario)
+    shared = terms(scenario, cell)
+    topics = scenario.workflow.topics
+
+    def start(number: int) -> Start:
+        key = WorkflowKey(cell.id, repeat, number, 0)
+        topic = topics[number % len(topics)]
+        nonce = _nonce(scenario, run_id, key)
+        return lambda ready: research(shared, plan, key, topic, ready, nonce)
+
+    return [start(number) for number in range(scenario.load.workflows)]
+
+
+def _plan(scenario: Scenario) -> Plan:
+    workflow, timeout = scenario.workflow, scenario.timeouts.workflow
+    endpoint = scenario.endpoint
+    return Plan(
+        sub_questions=workflow.sub_questions,
+        carry_reasoning=workflow.carry_reasoning,
+        max_decompose=workflow.max_tokens.decompose,
+        max_research=workflow.max_tokens.research,
+        max_synthesize=workflow.max_tokens.synthesize,
+        json_mode=not isinstance(endpoint, OpenAIEndpoint) or endpoint.json_mode,
+        timeout=None if timeout is None else round(timeout * endpoint.time_scale * SECOND),
+    )
+
+
+def _nonce(scenario: Scenario, run_id: str, key: WorkflowKey) -> str:
+    """Return what makes a live provider's prefix cache miss; the simulator has none."""
+    endpoint = scenario.endpoint
+    if not isinstance(endpoint, OpenAIEndpoint) or endpoint.cache == "keep":
+        return ""
+    return hashlib.sha256(repr((run_id, *key)).encode()).hexdigest()[:16]

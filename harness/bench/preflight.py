@@ -1,0 +1,69 @@
+"""What must hold before the first record: a directory, a key, an endpoint that listens."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from harness.bench.scenario import OpenAIEndpoint, Scenario
+from harness.errors import InputError, PreflightError
+
+_CONNECT_SECONDS = 5.0
+_NO_KEY = "none"
+
+
+def run_directory(name: str, out: str | None) -> Path:
+    """Create and return the run's directory; it is new or empty, and can be written to."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    directory = Path(out) if out else Path("results") / f"{stamp}-{name}"
+    try:
+        directory.mkdir(parents=True, exist_ok=bool(out))
+        if any(directory.iterdir()):
+            raise PreflightError(f"{directory}: not empty; name a new directory with --out")
+        probe = directory / ".writable"
+        probe.touch()
+        probe.unlink()
+    except FileExistsError:
+        raise PreflightError(f"{directory}: exists already; name another with --out") from None
+    except OSError as error:
+        raise PreflightError(
+            f"{directory}: cannot be written ({error.strerror}); name another with --out"
+        ) from None
+    return directory
+
+
+def api_key(scenario: Scenario, environment: Mapping[str, str]) -> str:
+    """Return the key for the scenario's endpoint; servers that want none get a placeholder."""
+    endpoint = scenario.endpoint
+    if not isinstance(endpoint, OpenAIEndpoint) or endpoint.api_key_env is None:
+        return _NO_KEY
+    key = environment.get(endpoint.api_key_env, "").strip()
+    if not key:
+        raise PreflightError(
+            f"{endpoint.api_key_env}: not set; put the API key into this environment variable"
+        )
+    return key
+
+
+def reach(scenario: Scenario) -> None:
+    """Open one TCP connection to a live endpoint. Raises PreflightError when nobody listens."""
+    endpoint = scenario.endpoint
+    if not isinstance(endpoint, OpenAIEndpoint):
+        return
+    url = urlsplit(endpoint.base_url)
+    if url.hostname is None:
+        raise InputError(f"endpoint.base_url = {endpoint.base_url!r}: has no host")
+    port = url.port or (443 if url.scheme == "https" else 80)
+    try:
+        socket.create_connection((url.hostname, port), _CONNECT_SECONDS).close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise PreflightError(
+            f"{url.hostname}:{port}: cannot be reached ({reason}); check endpoint.base_url, "
+            "or skip this check with --no-preflight"
+        ) from None
+
+

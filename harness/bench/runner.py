@@ -1,0 +1,229 @@
+"""Runs the trials of a scenario and writes down what happens."""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+import harness
+from harness.bench import cells, store
+from harness.bench.scenario import OpenAIEndpoint, Scenario, SimulatedEndpoint
+from harness.bench.simulator import Simulator
+from harness.client.exchange import Target
+from harness.clock import Anchor, monotonic_since, take_anchor
+from harness.drivers.modes import MODES
+from harness.histogram import Histogram
+from harness.ids import new_run_id
+from harness.records import (
+    SCHEMA,
+    Attempt,
+    Call,
+    CellInfo,
+    Record,
+    Run,
+    RunStatus,
+    Trial,
+    Workflow,
+)
+from harness.workflow.load import closed_loop
+
+
+class TrialRecords(NamedTuple):
+    """One trial with everything that was recorded in it."""
+
+    trial: Trial
+    attempts: list[Attempt]
+    calls: list[Call]
+    workflows: list[Workflow]
+
+
+class Hooks(NamedTuple):
+    """What the caller wants to be told between trials, outside everything that is measured."""
+
+    before_trial: Callable[[CellInfo, int, int], None]
+    """The cell, its repeat, and how many trials are still to come, this one included."""
+    after_trial: Callable[[Run, TrialRecords], None]
+
+
+def run(
+    scenario: Scenario,
+    profile: dict[str, Any] | None,
+    api_key: str,
+    directory: Path,
+    hooks: Hooks,
+) -> Run:
+    """Run every trial of `scenario` into `directory`, which exists and is empty.
+
+    `profile`: what the simulated provider simulates, None against a live endpoint. Returns the
+    run with its final status: `partial` when it was interrupted, in which case all that had ended
+    is saved.
+    """
+    anchor = take_anchor()
+    swept = cells.expand(scenario)
+    blocks = cells.order(swept, scenario.sweep.repeats, scenario.seed)
+    the_run = _describe(scenario, profile, anchor, swept, blocks)
+    store.write_whole(directory / store.RUN, the_run)
+    status: RunStatus = "complete"
+    with _endpoint(scenario, directory) as simulator, store.Writer(directory) as writer:
+        trials = _Trials(scenario, the_run, api_key, simulator, writer)
+        todo = [(cell, repeat) for repeat, block in enumerate(blocks) for cell in block]
+        for done, (cell, repeat) in enumerate(todo):
+            if done and isinstance(scenario.endpoint, OpenAIEndpoint):
+                time.sleep(scenario.endpoint.settle)
+            hooks.before_trial(cell, repeat, len(todo) - done)
+            ended = trials.run(cell, repeat)
+            writer.append(ended.trial)
+            hooks.after_trial(the_run, ended)
+            if ended.trial.interrupted:
+                status = "partial"
+                break
+    finished = msgspec.structs.replace(the_run, status=status)
+    store.write_whole(directory / store.RUN, finished)
+    return finished
+
+
+def _endpoint(scenario: Scenario, directory: Path) -> Simulator | nullcontext[None]:
+    endpoint = scenario.endpoint
+    if not isinstance(endpoint, SimulatedEndpoint):
+        return nullcontext()
+    return Simulator(
+        endpoint.profile,
+        endpoint.override,
+        scenario.seed,
+        endpoint.time_scale,
+        directory / store.PROVIDER,
+    )
+
+
+class _Trials:
+    """Runs one trial after another against the same endpoint."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        the_run: Run,
+        api_key: str,
+        simulator: Simulator | None,
+        writer: store.Writer,
+    ) -> None:
+        self._scenario = scenario
+        self._run = the_run
+        self._simulator = simulator
+        self._writer = writer
+        self._now = monotonic_since(the_run.anchor)
+        endpoint = scenario.endpoint
+        live = endpoint if isinstance(endpoint, OpenAIEndpoint) else None
+        self._target = Target(
+            base_url=simulator.base_url if simulator else live.base_url if live else "",
+            api_key=api_key,
+            model=endpoint.model,
+            stream=endpoint.stream,
+            extra_body=live.extra_body if live else {},
+            run_id=the_run.run_id,
+            anchor=the_run.anchor,
+            simulated=simulator is not None,
+        )
+
+    def run(self, cell: CellInfo, repeat: int) -> TrialRecords:
+        """Run one trial; Ctrl-C ends it early and marks it interrupted."""
+        if self._simulator is not None:
+            self._simulator.begin_trial(cell.id, repeat)
+        seen = _Seen(self._writer)
+        lag: Histogram = {}
+        interrupted = False
+        starts = cells.starts(self._scenario, cell, repeat, self._run.run_id)
+        program = closed_loop(starts, self._scenario.load.in_flight)
+        with _quiet_collector():
+            began, cpu = self._now(), time.process_time_ns()
+            try:
+                lag = MODES[cell.mode](program, self._target, cell.permits, self._now, seen.emit)
+            except KeyboardInterrupt:
+                interrupted = True
+            ended, cpu = self._now(), time.process_time_ns() - cpu
+        if self._simulator is not None:
+            self._simulator.flush()
+        trial = Trial(
+            cell=cell.id,
+            repeat=repeat,
+            execution=0,
+            start=min((workflow.ready for workflow in seen.workflows), default=began),
+            end=max((workflow.done for workflow in seen.workflows), default=ended),
+            cpu=cpu,
+            loop_lag=lag,
+            interrupted=interrupted,
+        )
+        return TrialRecords(trial, seen.attempts, seen.calls, seen.workflows)
+
+
+class _Seen:
+    """Takes the records of one trial as they end: to disk at once, and kept for the hooks."""
+
+    def __init__(self, writer: store.Writer) -> None:
+        self._writer = writer
+        self.attempts: list[Attempt] = []
+        self.calls: list[Call] = []
+        self.workflows: list[Workflow] = []
+
+    def emit(self, record: Record) -> None:
+        self._writer.append(record)
+        if isinstance(record, Attempt):
+            self.attempts.append(record)
+        elif isinstance(record, Call):
+            self.calls.append(record)
+        else:
+            self.workflows.append(record)
+
+
+@contextmanager
+def _quiet_collector() -> Iterator[None]:
+    """Keep the garbage collector off all that is there already: its pauses would be measured."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _describe(
+    scenario: Scenario,
+    profile: dict[str, Any] | None,
+    anchor: Anchor,
+    swept: tuple[CellInfo, ...],
+    blocks: tuple[tuple[CellInfo, ...], ...],
+) -> Run:
+    return Run(
+        schema=SCHEMA,
+        run_id=new_run_id(),
+        name=scenario.name,
+        status="running",
+        anchor=anchor,
+        seed=scenario.seed,
+        simulated=profile is not None,
+        time_scale=scenario.endpoint.time_scale,
+        cells=swept,
+        repeats=scenario.sweep.repeats,
+        order=tuple(tuple(cell.id for cell in block) for block in blocks),
+        scenario=scenario.as_dict(),
+        profile=profile,
+        versions={
+            "harness": harness.__version__,
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in ("openai", "aiohttp", "httpx2", "uvloop")},
+        },
+        host={
+            "system": platform.system(),
+            "release": platform.release(),
+            "machine": platform.machine(),
+            "cpus": os.cpu_count(),
+        },
+    )

@@ -1,0 +1,127 @@
+"""The commands, thin: they read what the user wrote, call the parts and say what came of it.
+
+Imports of the parts stand where they are used, so that `harness --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from harness import __version__
+from harness.errors import HarnessError
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.command(options)
+    except HarnessError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("harness: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="harness",
+        description="Measures how an LLM workflow should call its model: how many calls at once, "
+        "which retry policy, and what async buys.",
+        epilog="Exit codes: 0 done; 1 no workflow succeeded; 2 bad input or a failed preflight; "
+        "4 storage or internal error; 130 interrupted, with all that had finished saved.",
+    )
+    parser.add_argument("--version", action="version", version=f"harness {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_run(commands)
+    _add_serve(commands)
+    return parser
+
+
+def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    run = commands.add_parser(
+        "run",
+        help="run a scenario and show what came of it",
+        description="Runs every cell of a scenario and writes records, spans, a summary and plots "
+        "into a new directory.",
+    )
+    run.set_defaults(command=_run)
+    run.add_argument("scenario", help="path of a scenario file (TOML)")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="replace a setting, for example --set load.workflows=20 (may be repeated)",
+    )
+    run.add_argument(
+        "--out", metavar="DIR", help="run directory (default: results/<UTC time>-<name>)"
+    )
+    run.add_argument(
+        "--otlp",
+        metavar="URL",
+        help="send the spans over OTLP/HTTP, for example http://127.0.0.1:4318 "
+        "(default: the standard OTEL_* variables)",
+    )
+    run.add_argument("--quiet", action="store_true", help="show nothing but errors")
+    run.add_argument(
+        "--json", action="store_true", help="print summary.json instead of the table"
+    )
+    run.add_argument(
+        "--no-preflight", action="store_true", help="do not try the endpoint before the run"
+    )
+
+
+def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    serve = commands.add_parser(
+        "serve",
+        help="serve the simulated provider",
+        description="Serves an OpenAI-compatible API with a model of time behind it on "
+        "127.0.0.1, until interrupted.",
+    )
+    serve.set_defaults(command=_serve)
+    serve.add_argument(
+        "profile",
+        nargs="?",
+        default="deepseek-reasoner",
+        help="name of a shipped profile or path of a TOML file (default: %(default)s)",
+    )
+    serve.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="replace a key of the profile, for example --set concurrency_cap=4",
+    )
+    serve.add_argument("--port", type=int, default=8000, help="0 takes a free one (%(default)s)")
+    serve.add_argument("--seed", type=int, default=0, help="of lengths and times (%(default)s)")
+    serve.add_argument(
+        "--time-scale",
+        type=float,
+        default=1.0,
+        help="real seconds that one simulated second lasts (%(default)s)",
+    )
+    serve.add_argument("--log", metavar="FILE", help="write the provider's own log (JSON lines)")
+    serve.add_argument("--list", action="store_true", help="list the shipped profiles and exit")
+    serve.add_argument("--json", action="store_true", help="say where it listens as JSON")
+    serve.add_argument(
+        "--until-stdin-closes", action="store_true", help="end when standard input is closed"
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    from harness.commands.run import run_scenario
+
+    return run_scenario(options)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from harness.commands.serve import serve_profile
+
+    return serve_profile(options)
