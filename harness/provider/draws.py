@@ -1,0 +1,45 @@
+"""Chance that can be repeated: every draw follows from what it is for, not from when it is made.
+
+A stream is named by (seed, repeat, prompt, purpose) and hashed with SHA-256, so the order in which
+requests arrive changes no draw, and a change to one purpose leaves the others alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from statistics import NormalDist
+
+_STANDARD = NormalDist()
+
+
+class Draws:
+    """All random streams of one prompt in one repeat."""
+
+    def __init__(self, seed: int, repeat: int, prompt: bytes) -> None:
+        self._base = hashlib.sha256(f"{seed}\x1f{repeat}\x1f".encode() + prompt)
+
+    def lognormal(self, purpose: str, median: float, sigma: float) -> float:
+        """Return a log-normal number: exp of a normal one around log(median)."""
+        if sigma == 0:
+            return median
+        # 52 bits and a half: never 0 or 1, where the inverse has no value
+        share = ((self._integer(purpose) >> 204) + 0.5) / (1 << 52)
+        return median * math.exp(sigma * _STANDARD.inv_cdf(share))
+
+    def generator(self, purpose: str) -> random.Random:
+        """Return a generator for many small choices."""
+        return random.Random(self._integer(purpose))  # noqa: S311 - nothing secret here
+
+    def name(self, *parts: object) -> str:
+        """Return 16 hexadecimal digits that stand for this prompt and `parts`."""
+        return self._digest("\x1f".join(["name", *map(str, parts)])).hex()[:16]
+
+    def _integer(self, purpose: str) -> int:
+        return int.from_bytes(self._digest(purpose), "big")
+
+    def _digest(self, purpose: str) -> bytes:
+        digest = self._base.copy()
+        digest.update(b"\x1f" + purpose.encode())
+        return digest.digest()

@@ -1,0 +1,213 @@
+"""The API itself: routes, the timer that drives the simulation, and the control requests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from harness.clock import SECOND, Now
+from harness.provider import wire
+from harness.provider.ask import BadRequestError, read_ask
+from harness.provider.exchange import Caller, Exchange, trace_context
+from harness.provider.http import Connection, Reply, Request
+from harness.provider.log import Log
+from harness.provider.model import Due, Job
+from harness.provider.profiles import Profile
+from harness.provider.simulation import Refused, Simulation
+from harness.records import Served, Tokens
+
+
+class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of POST /simulator/trial: the requests that follow belong to this cell and repeat."""
+
+    cell: str
+    repeat: int
+
+
+class Face:
+    """Answers requests from a simulation that it drives with one timer.
+
+    Must be made inside a running event loop. `now` gives nanoseconds since the log's anchor.
+    """
+
+    def __init__(self, profile: Profile, seed: int, time_scale: float, log: Log, now: Now) -> None:
+        self._profile = profile
+        self._seed = seed
+        self._time_scale = time_scale
+        self._log = log
+        self._now = now
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0
+        self._cell: str | None = None
+        self._open: dict[Job, Exchange] = {}
+        self._connections: set[Connection] = set()
+        self._simulation = Simulation(profile, seed, time_scale, None)
+        self._routes: dict[str, tuple[str, Callable[[Request, Reply], None]]] = {
+            "/v1/chat/completions": ("POST", self._complete),
+            "/v1/models": ("GET", self._models),
+            "/health": ("GET", self._health),
+            "/simulator/trial": ("POST", self._trial),
+        }
+
+    def connection(self) -> Connection:
+        """Return the protocol of a new connection."""
+        return Connection(self._handle, self._connections)
+
+    def stop(self) -> None:
+        """Cut what is still being served and close all connections."""
+        self._cut_all("server_stopped")
+        for connection in list(self._connections):
+            connection.close()
+
+    def _handle(self, request: Request, reply: Reply) -> None:
+        known = self._routes.get(request.path)
+        if known is None:
+            message = f"no such path: {request.path}; try {', '.join(self._routes)}"
+            body = wire.error(message, "invalid_request_error", "not_found")
+            reply.send(404, wire.JSON_HEADERS, body)
+            return
+        method, act = known
+        if request.method != method:
+            body = wire.error(f"{request.path} takes {method} only", "invalid_request_error")
+            reply.send(405, wire.JSON_HEADERS | {"allow": method}, body)
+            return
+        act(request, reply)
+
+    def _complete(self, request: Request, reply: Reply) -> None:
+        trace, span = trace_context(request.headers)
+        caller = Caller(trace, span, self._cell, 0, self._now())
+        try:
+            caller = caller._replace(repeat=_repeat(request))
+            ask = read_ask(request.body)
+        except BadRequestError as error:
+            arrival = self._simulation.count(caller.repeat, request.body)
+            body = wire.error(str(error), "invalid_request_error", None, error.param)
+            reply.send(400, wire.JSON_HEADERS, body)
+            active = self._simulation.active
+            self._log_refusal(caller, arrival, active, False, "bad_request", 400)
+            return
+        answer = self._simulation.arrive(caller.arrived, ask, caller.repeat)
+        if isinstance(answer, Refused):
+            reply.send(429, self._refusal_headers(answer), _TOO_MANY)
+            self._log_refusal(
+                caller, answer.arrival, answer.active, ask.stream, "rate_limited", 429
+            )
+            return
+        exchange = Exchange(reply, answer, caller, self._now, int(time.time()))
+        reply.on_close = lambda: self._client_closed(exchange)
+        self._open[answer.job] = exchange
+        self._arm()
+
+    def _client_closed(self, exchange: Exchange) -> None:
+        if self._open.pop(exchange.completion.job, None) is not None:
+            self._simulation.cancel(self._now(), exchange.completion)
+            self._log.write(exchange.served("client_closed"))
+            self._arm()
+
+    def _refusal_headers(self, refused: Refused) -> dict[str, str]:
+        headers = wire.JSON_HEADERS | {"x-request-id": wire.request_id(refused.name)}
+        if refused.retry_after is not None:
+            milliseconds = f"{refused.retry_after / 1e6:.3f}".rstrip("0").rstrip(".")
+            headers["retry-after-ms"] = milliseconds
+            if self._time_scale == 1 and refused.retry_after % SECOND == 0:
+                headers["retry-after"] = str(refused.retry_after // SECOND)
+        return headers
+
+    def _log_refusal(
+        self, caller: Caller, arrival: int, active: int, streamed: bool, outcome: str, status: int
+    ) -> None:
+        self._log.write(
+            Served(
+                trace_id=caller.trace_id,
+                span_id=caller.span_id,
+                cell=caller.cell,
+                repeat=caller.repeat,
+                arrival=arrival,
+                streamed=streamed,
+                arrived=caller.arrived,
+                first_scheduled=None,
+                first_written=None,
+                first_answer_written=None,
+                last_scheduled=None,
+                last_written=None,
+                done=self._now(),
+                outcome=outcome,
+                status=status,
+                active=active,
+                tokens=Tokens(),
+                chunks=0,
+                gaps={},
+                lateness={},
+            )
+        )
+
+    def _arm(self) -> None:
+        """Have the timer ring when the next thing is due."""
+        due = self._simulation.next_due()
+        if self._timer is not None:
+            if due is not None and self._timer_at <= due:
+                return  # rings early enough and is set again then
+            self._timer.cancel()
+            self._timer = None
+        if due is not None:
+            self._timer_at = due
+            self._timer = self._loop.call_later(max(0, due - self._now()) / SECOND, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        batches: dict[Job, list[Due]] = {}
+        for due in self._simulation.pop_due(self._now()):
+            batches.setdefault(due.job, []).append(due)
+        for job, dues in batches.items():
+            exchange = self._open[job]
+            exchange.deliver(dues, job.gone)
+            if job.gone:
+                del self._open[job]
+                self._log.write(exchange.served("ok"))
+        self._arm()
+
+    def _models(self, _: Request, reply: Reply) -> None:
+        reply.send(200, wire.JSON_HEADERS, wire.models(self._profile.name))
+
+    def _health(self, _: Request, reply: Reply) -> None:
+        health = {"status": "ok", "simulated": True, "profile": self._profile.name}
+        reply.send(200, wire.JSON_HEADERS, wire.encode(health))
+
+    def _trial(self, request: Request, reply: Reply) -> None:
+        try:
+            trial = msgspec.json.decode(request.body, type=Trial)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            body = wire.error(
+                f'{error}; send {{"cell": "…", "repeat": 0}}', "invalid_request_error"
+            )
+            reply.send(400, wire.JSON_HEADERS, body)
+            return
+        self._cut_all("trial_ended")
+        self._cell = trial.cell
+        self._simulation = Simulation(self._profile, self._seed, self._time_scale, trial.cell)
+        self._arm()
+        reply.send(200, wire.JSON_HEADERS, wire.encode(trial))
+
+    def _cut_all(self, outcome: str) -> None:
+        cut, self._open = list(self._open.values()), {}
+        for exchange in cut:
+            exchange.abort()
+            self._log.write(exchange.served(outcome))
+
+
+_TOO_MANY = wire.error(
+    "too many requests at once: the simulated provider's concurrency cap is reached",
+    "rate_limit_error",
+    "rate_limit_exceeded",
+)
+
+
+def _repeat(request: Request) -> int:
+    text = request.headers.get(b"x-harness-repeat", b"0")
+    if not text.isdigit() or len(text) > 9:
+        raise BadRequestError("x-harness-repeat must be a whole number of at least 0")
+    return int(text)

@@ -1,0 +1,48 @@
+"""The provider's own log: what the client's records are checked against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from harness.errors import InputError, StorageError
+from harness.records import ProviderHead, Served
+
+
+class Log:
+    """provider.jsonl. Every line is in the file as soon as `write` returns."""
+
+    def __init__(self, path: Path | None, head: ProviderHead) -> None:
+        self._path = path
+        self._encoder = msgspec.json.Encoder()
+        self._file = None
+        if path is not None:
+            try:
+                self._file = path.open("wb", buffering=0)
+            except OSError as error:
+                raise InputError(
+                    f"{path}: cannot be written ({error.strerror}); name a file in a directory "
+                    "that exists and can be written"
+                ) from None
+        self._put(head)
+
+    def write(self, served: Served) -> None:
+        """Append one request. Raises StorageError."""
+        self._put(served)
+
+    def close(self) -> None:
+        """Nothing is written after this."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _put(self, value: ProviderHead | Served) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.write(self._encoder.encode(value) + b"\n")
+        except OSError as error:
+            raise StorageError(
+                f"{self._path}: cannot be written ({error.strerror}); make room and run again"
+            ) from None

@@ -1,0 +1,184 @@
+"""The provider's time: who is served, and when each piece of text is due. No clock, no input.
+
+Every time is given from outside, in integer nanoseconds, and never goes backwards. A request
+waits for its first chunk, then shares the processor: with n requests decoding, each makes a token
+every ITL(n + background) nanoseconds. So the work done for one request that decodes all the time,
+counted in tokens and called virtual work, is the same for all, and a request that entered at
+virtual work w is due its k-th further token at w + k, whatever comes and goes meanwhile. A heap on
+that makes each event O(log n) (the virtual time of generalised processor sharing: Parekh and
+Gallager, IEEE/ACM Transactions on Networking 1(3), 1993).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from heapq import heappop, heappush, heapreplace
+from typing import NamedTuple
+
+
+class Speed(NamedTuple):
+    """Nanoseconds per token beside n requests: a + b n + c n^2, `background` always among n."""
+
+    a: float
+    b: float
+    c: float
+    background: float
+
+    def itl(self, decoding: int) -> float:
+        """Return the nanoseconds between two tokens of one request when `decoding` are active."""
+        n = decoding + self.background
+        return self.a + self.b * n + self.c * n * n
+
+
+class Job:
+    """One request that was let in.
+
+    `first_at`: when its first tokens come. `writes`: the virtual work, in tokens after those
+    first ones, at which each piece of text is due; ascending. `patience`: nanoseconds between
+    keep-alives until its first write, None for none.
+    """
+
+    __slots__ = ("decoding", "first_at", "gone", "next_write", "patience", "start", "writes")
+
+    def __init__(self, first_at: int, writes: Sequence[int], patience: int | None) -> None:
+        self.first_at = first_at
+        self.writes = writes
+        self.patience = patience
+        self.start = 0.0
+        self.next_write = 0
+        self.decoding = False
+        self.gone = False
+
+
+class Due(NamedTuple):
+    """Something to write for `job`, scheduled at `at`: its `write`-th text, or a keep-alive."""
+
+    at: int
+    job: Job
+    write: int | None
+
+
+class Model:
+    """Admission and processor sharing."""
+
+    def __init__(self, speed: Speed, cap: int | None) -> None:
+        self._speed = speed
+        self._cap = cap
+        self._itl = speed.itl(0)
+        self._work = 0.0  # virtual work at the moment `_since`
+        self._since = 0
+        self._active = 0
+        self._decoding = 0
+        self._count = 0  # breaks ties in the order of arrival
+        self._moments: list[tuple[int, int, Job]] = []  # ends of waiting, and keep-alives
+        self._texts: list[tuple[float, int, Job]] = []  # next text of each decoding job
+        self._out: list[Due] = []
+
+    @property
+    def active(self) -> int:
+        """How many requests are being served, from arrival to their last text."""
+        return self._active
+
+    @property
+    def decoding(self) -> int:
+        """How many of them have begun to get text."""
+        return self._decoding
+
+    def arrive(
+        self, now: int, wait: int, writes: Sequence[int], patience: int | None = None
+    ) -> Job | None:
+        """Let a request in whose first chunk comes after `wait`; None when the cap is reached."""
+        self.settle(now)
+        if self._cap is not None and self._active >= self._cap:
+            return None
+        self._active += 1
+        job = Job(now + wait, writes, patience)
+        self._push_moment(job.first_at, job)
+        self._push_keep_alive(now, job)
+        return job
+
+    def cancel(self, now: int, job: Job) -> None:
+        """Free the place of a request that was given up; nothing more is due for it."""
+        self.settle(now)
+        if not job.gone:
+            self._leave(now, job)
+        self._out = [due for due in self._out if due.job is not job]
+
+    def next_due(self) -> int | None:
+        """Return the moment of the next event, None when nothing will happen by itself."""
+        if self._out:
+            return self._out[0].at
+        return self._next_event()
+
+    def pop_due(self, now: int) -> list[Due]:
+        """Return everything due until `now`, in the order of its schedule."""
+        self.settle(now)
+        out, self._out = self._out, []
+        return out
+
+    def settle(self, now: int) -> None:
+        """Let everything that is scheduled until `now` happen; `pop_due` still returns it."""
+        while (at := self._next_event()) is not None and at <= now:
+            if self._moments and self._moments[0][0] <= at:
+                self._at_moment()
+            else:
+                self._at_text(at)
+
+    def _next_event(self) -> int | None:
+        moments, texts = self._moments, self._texts
+        while moments and moments[0][2].gone:
+            heappop(moments)
+        while texts and texts[0][2].gone:
+            heappop(texts)
+        if not texts:
+            return moments[0][0] if moments else None
+        at = self._since + max(0, round((texts[0][0] - self._work) * self._itl))
+        return min(at, moments[0][0]) if moments else at
+
+    def _at_moment(self) -> None:
+        at, _, job = heappop(self._moments)
+        if job.decoding or at < job.first_at:
+            if job.next_write == 0:
+                self._out.append(Due(at, job, None))
+                self._push_keep_alive(at, job)
+            return
+        self._share(at, self._decoding + 1)
+        job.decoding = True
+        job.start = self._work
+        self._count += 1
+        heappush(self._texts, (job.start + job.writes[0], self._count, job))
+
+    def _at_text(self, at: int) -> None:
+        _, count, job = self._texts[0]
+        write = job.next_write
+        self._out.append(Due(at, job, write))
+        job.next_write = write + 1
+        if job.next_write == len(job.writes):
+            heappop(self._texts)
+            self._leave(at, job)
+        else:
+            heapreplace(self._texts, (job.start + job.writes[job.next_write], count, job))
+
+    def _leave(self, at: int, job: Job) -> None:
+        job.gone = True
+        self._active -= 1
+        if job.decoding:
+            self._share(at, self._decoding - 1)
+
+    def _share(self, at: int, decoding: int) -> None:
+        """From `at` on, `decoding` requests share the processor."""
+        if self._decoding == 0:
+            self._work = 0.0  # nobody's work is under way: start over, where floats are finest
+        else:
+            self._work += (at - self._since) / self._itl
+        self._since = at
+        self._decoding = decoding
+        self._itl = self._speed.itl(decoding)
+
+    def _push_moment(self, at: int, job: Job) -> None:
+        self._count += 1
+        heappush(self._moments, (at, self._count, job))
+
+    def _push_keep_alive(self, now: int, job: Job) -> None:
+        if job.patience is not None:
+            self._push_moment(now + job.patience, job)

@@ -1,0 +1,141 @@
+"""The simulated provider as a process: binds, serves until it is told to stop, and ends cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.clock import monotonic_since, take_anchor
+from harness.errors import InputError
+from harness.provider.face import Face
+from harness.provider.log import Log
+from harness.provider.profiles import Profile
+from harness.records import ProviderHead
+
+_BACKLOG = 4096
+
+
+def serve(
+    profile: Profile,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    seed: int = 0,
+    time_scale: float = 1.0,
+    log: Path | None,
+    ready: Callable[[str], None],
+    until_stdin_closes: bool = False,
+) -> None:
+    """Serve `profile` until SIGINT or SIGTERM, or until standard input ends if so asked.
+
+    One scenario second lasts `time_scale` real seconds. `log` is where provider.jsonl goes, None
+    for nowhere. `ready` is called with the base URL once connections are accepted. Raises
+    InputError when the port or the log cannot be had, StorageError when the log cannot be
+    written any more. Must run in the main thread for signals to reach it.
+    """
+    listener = bind(host, port)
+    anchor = take_anchor()
+    head = ProviderHead(anchor=anchor, profile=profile.as_dict(), seed=seed, time_scale=time_scale)
+    try:
+        book = Log(log, head)
+    except InputError:
+        listener.close()
+        raise
+
+    async def run() -> None:
+        face = Face(profile, seed, time_scale, book, monotonic_since(anchor))
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(face.connection, sock=listener, backlog=_BACKLOG)
+        stopped = _stop_conditions(loop, until_stdin_closes)
+        ready(base_url(listener))
+        gc.collect()
+        gc.freeze()  # what is there now is there to stay: later collections need not look at it
+        try:
+            await stopped
+        finally:
+            server.close()
+            face.stop()
+            await server.wait_closed()
+
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(run())
+    finally:
+        book.close()
+        listener.close()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on `host` and `port` (0: any free one). Raises InputError."""
+    where = f"{host}:{port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, OverflowError) as error:
+        raise InputError(f"{where}: no such address ({error}); use 127.0.0.1") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(
+            f"{where}: cannot listen there ({reason}); choose another port, or 0 for any free one"
+        ) from None
+    return listener
+
+
+def base_url(listener: socket.socket) -> str:
+    """Return the base URL of the API on this socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    if sys.platform == "win32":
+        return asyncio.new_event_loop
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+def _stop_conditions(
+    loop: asyncio.AbstractEventLoop, until_stdin_closes: bool
+) -> asyncio.Future[None]:
+    """Return a future that is done when it is time to stop; it raises what went wrong."""
+    stopped: asyncio.Future[None] = loop.create_future()
+
+    def stop() -> None:
+        if not stopped.done():
+            stopped.set_result(None)
+
+    def fail(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        error = context.get("exception")
+        if not stopped.done():
+            known = error if isinstance(error, Exception) else RuntimeError(context["message"])
+            stopped.set_exception(known)
+
+    loop.set_exception_handler(fail)
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop)
+    if until_stdin_closes:
+
+        def watch() -> None:
+            while os.read(sys.stdin.fileno(), 4096):
+                pass
+            loop.call_soon_threadsafe(stop)
+
+        threading.Thread(target=watch, name="stdin", daemon=True).start()
+    return stopped
