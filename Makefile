@@ -1,0 +1,52 @@
+# Everything is installed into .venv, from requirements that are pinned with their hashes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export UV_CACHE_DIR := $(CURDIR)/$(VENV)/cache
+export UV_PYTHON := $(CURDIR)/$(BIN)/python
+export UV_NO_CONFIG := 1
+UV := $(BIN)/uv
+
+.PHONY: help demo test check lock clean
+
+help:  ## List the targets
+	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.run  ## Set up and run the quickstart scenario to its result
+	$(BIN)/harness run scenarios/quickstart.toml
+
+test: $(VENV)/.dev check  ## Set up and run every check and test
+	$(BIN)/pytest
+
+check: $(VENV)/.dev  ## Formatting, lint, types and the direction of imports
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+lock: $(VENV)/.run  ## Resolve the requirements anew and pin them
+	$(UV) pip compile $(LOCK) requirements/setup.in -o requirements/setup.txt
+	$(UV) pip compile $(LOCK) pyproject.toml -o requirements/run.txt
+	$(UV) pip compile $(LOCK) pyproject.toml --extra dev -c requirements/run.txt -o requirements/dev.txt
+
+LOCK := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade --quiet
+
+clean:  ## Remove the environment and what the tools leave behind
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+
+$(VENV)/.setup: requirements/setup.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."; exit 2; }
+	$(PYTHON) -m venv --without-pip $(VENV)
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet --no-cache-dir \
+		--disable-pip-version-check --require-hashes -r requirements/setup.txt
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.setup requirements/run.txt pyproject.toml
+	$(UV) pip install --quiet --require-hashes -r requirements/run.txt
+	$(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements/dev.txt
+	$(UV) pip install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
