@@ -79,20 +79,26 @@ def _add(one: int | None, other: int | None) -> int | None:
     return other if one is None else one if other is None else one + other
 
 
-class RetryIn(msgspec.Struct, frozen=True, kw_only=True):
-    """The policy tries again after `retry_in` nanoseconds; `source` says who chose the time."""
+class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the policy said to a failure: either when to try again or why not.
 
-    retry_in: int
-    source: Literal["policy", "retry_after"]
+    `retry_in`: nanoseconds until the next attempt, `source` who chose them. `give_up`: the reason
+    to let the call fail. Make one with `retry_in` or `give_up`; a line holds only what is said.
+    """
+
+    retry_in: int | None = None
+    source: Literal["policy", "retry_after"] | None = None
+    give_up: str | None = None
 
 
-class GiveUp(msgspec.Struct, frozen=True, kw_only=True):
-    """The policy lets the call fail; `give_up` is the reason."""
+def retry_in(wait: int, source: Literal["policy", "retry_after"]) -> Decision:
+    """Return the decision to try again after `wait` nanoseconds."""
+    return Decision(retry_in=wait, source=source)
 
-    give_up: str
 
-
-Decision = RetryIn | GiveUp
+def give_up(reason: str) -> Decision:
+    """Return the decision to let the call fail."""
+    return Decision(give_up=reason)
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,7 +137,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     tokens: Tokens
     chunks: int
     gaps: Histogram
-    decision: RetryIn | GiveUp | None
+    decision: Decision | None
 
     @property
     def call_key(self) -> CallKey:

@@ -149,8 +149,6 @@ class _Trials:
             except KeyboardInterrupt:
                 interrupted = True
             ended, cpu = self._now(), time.process_time_ns() - cpu
-        if self._simulator is not None:
-            self._simulator.flush()
         trial = Trial(
             cell=cell.id,
             repeat=repeat,

@@ -68,10 +68,6 @@ class Simulator:
         """Start afresh: no request in service, no memory of earlier ones."""
         self._control("trial", {"cell": cell, "repeat": repeat})
 
-    def flush(self) -> None:
-        """Have every ended request in the log."""
-        self._control("flush", {})
-
     def _control(self, what: str, body: Mapping[str, Any]) -> None:
         url = f"{self.base_url.removesuffix('/v1')}/simulator/{what}"
         request = urllib.request.Request(  # noqa: S310 - our own provider on loopback

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from harness.clock import SECOND
 from harness.failures import is_retryable
-from harness.records import Decision, GiveUp, RetryIn
+from harness.records import Decision, give_up, retry_in
 
 
 class Failure(NamedTuple):
@@ -47,7 +47,7 @@ class NoRetry:
 
     def decide(self, failure: Failure, random: Random) -> Decision:
         """Give up."""
-        return GiveUp(give_up="policy")
+        return give_up("policy")
 
 
 class Exponential(NamedTuple):
@@ -65,9 +65,9 @@ class Exponential(NamedTuple):
     def decide(self, failure: Failure, random: Random) -> Decision:
         """Return the decision for a failed attempt."""
         if not is_retryable(failure.outcome):
-            return GiveUp(give_up="not_retryable")
+            return give_up("not_retryable")
         if failure.attempt >= self.attempts:
-            return GiveUp(give_up="attempts")
+            return give_up("attempts")
         if failure.retry_after is not None:
             return _within(failure, failure.retry_after, "retry_after")
         ceiling = min(self.cap, self.base << min(failure.attempt - 1, 62))
@@ -93,12 +93,12 @@ class OpenAISdk(NamedTuple):
     def decide(self, failure: Failure, random: Random) -> Decision:
         """Return the decision for a failed attempt."""
         if not self._notices(failure):
-            return GiveUp(give_up="not_retryable")
+            return give_up("not_retryable")
         if failure.attempt > self.max_retries:
-            return GiveUp(give_up="attempts")
+            return give_up("attempts")
         if failure.retry_after is not None and failure.retry_after > 0:
             if failure.retry_after > 120 * self.second:
-                return GiveUp(give_up="retry_after_too_long")
+                return give_up("retry_after_too_long")
             return _within(failure, failure.retry_after, "retry_after")
         ceiling = min(self.second // 2 << min(failure.attempt - 1, 16), 8 * self.second)
         return _within(failure, round(ceiling * (1 - 0.25 * random.random())), "policy")
@@ -119,5 +119,5 @@ _UNANSWERED = {"connect_failed", "connect_timeout", "connection_lost", "first_to
 def _within(failure: Failure, wait: int, source: Literal["policy", "retry_after"]) -> Decision:
     """Do not sleep past the call's deadline: the call could only fail later, not better."""
     if failure.now + wait > failure.deadline:
-        return GiveUp(give_up="deadline")
-    return RetryIn(retry_in=wait, source=source)
+        return give_up("deadline")
+    return retry_in(wait, source)

@@ -10,7 +10,6 @@ from harness.clock import Now
 from harness.histogram import Histogram, bucket
 from harness.provider import wire
 from harness.provider.http import Reply
-from harness.provider.model import Due
 from harness.provider.simulation import Completion, Piece
 from harness.records import Served, Tokens
 
@@ -63,22 +62,26 @@ class Exchange:
             self._begun = True
             reply.begin(200, wire.STREAM_HEADERS | self._headers, self._events.role())
 
-    def deliver(self, dues: Sequence[Due], last: bool) -> None:
-        """Write all that is due, in one go; `last` when nothing comes after it."""
-        texts = [due.at for due in dues if due.write is not None]
-        if not texts:
+    def deliver(self, scheduled: Sequence[int], last: bool) -> None:
+        """Write the text that was due at the moments `scheduled`, in one go; the end if `last`.
+
+        No moment at all stands for a keep-alive.
+        """
+        if not scheduled:
             self._keep_alive()
-            return
-        pieces = [self.completion.next_piece() for _ in texts]
-        data = self._streamed(pieces, last) if self._ask.stream else self._whole(pieces[0])
-        written = self._now()
-        if not last:
-            self._reply.write(data)
-        elif self._begun:
-            self._reply.end(data)
+        elif self._ask.stream:
+            pieces = [self.completion.next_piece() for _ in scheduled]
+            data = b"".join(map(self._events.text, pieces))
+            if last:
+                data += self._closing()
+            written = self._now()
+            if last:
+                self._reply.end(data)
+            else:
+                self._reply.write(data)
+            self._note(scheduled, pieces, written)
         else:
-            self._reply.send(200, wire.JSON_HEADERS | self._headers, data)
-        self._note(texts, pieces, written)
+            self._whole(scheduled)
 
     def abort(self) -> None:
         """Drop the client's connection."""
@@ -124,31 +127,28 @@ class Exchange:
             self._begun = True
             self._reply.begin(200, wire.JSON_HEADERS | self._headers, wire.BLANK_LINE)
 
-    def _streamed(self, pieces: Sequence[Piece], last: bool) -> bytes:
-        events, parts = self._events, []
-        for piece in pieces:
-            if piece.reasoning_tokens:
-                parts.append(events.reasoning(piece.reasoning))
-            else:
-                parts.append(events.answer(piece.answer))
-        if last:
-            parts.append(events.finish(self.completion.finish_reason))
-            if self._ask.include_usage:
-                parts.append(events.usage(self.completion.tokens))
-            parts.append(wire.DONE)
-        return b"".join(parts)
+    def _closing(self) -> bytes:
+        events, completion = self._events, self.completion
+        usage = events.usage(completion.tokens) if self._ask.include_usage else b""
+        return events.finish(completion.finish_reason) + usage + wire.DONE
 
-    def _whole(self, piece: Piece) -> bytes:
+    def _whole(self, scheduled: Sequence[int]) -> None:
         completion = self.completion
-        return wire.whole(
-            completion.name,
-            self._created,
-            self._ask.model,
-            piece.reasoning,
-            piece.answer,
-            completion.finish_reason,
-            completion.tokens,
-        )
+        tokens = completion.tokens
+        reasoning, answer = completion.whole()
+        data = wire.whole(
+            completion.name, self._created, self._ask.model, reasoning, answer,
+            completion.finish_reason, tokens,
+        )  # fmt: skip
+        written = self._now()
+        if self._begun:
+            self._reply.end(data)
+        else:
+            self._reply.send(200, wire.JSON_HEADERS | self._headers, data)
+        thought = tokens.reasoning or 0
+        self._note(scheduled, [Piece("", (tokens.output or 0) - thought, False)], written)
+        self._reasoning += thought
+        self._output += thought
 
     def _note(self, scheduled: Sequence[int], pieces: Sequence[Piece], written: int) -> None:
         if self._first_written is None:
@@ -160,9 +160,10 @@ class Exchange:
                 gap = bucket(written - self._last_written)
                 self._gaps[gap] = self._gaps.get(gap, 0) + 1
             self._last_written = written
-            self._output += piece.reasoning_tokens + piece.answer_tokens
-            self._reasoning += piece.reasoning_tokens
-            if piece.answer_tokens and self._first_answer is None:
+            self._output += piece.tokens
+            if piece.is_reasoning:
+                self._reasoning += piece.tokens
+            elif self._first_answer is None and piece.tokens:
                 self._first_answer = written
         self._last_scheduled = scheduled[-1]
         self._chunks += len(pieces)

@@ -14,7 +14,7 @@ from harness.provider.ask import BadRequestError, read_ask
 from harness.provider.exchange import Caller, Exchange, trace_context
 from harness.provider.http import Connection, Reply, Request
 from harness.provider.log import Log
-from harness.provider.model import Due, Job
+from harness.provider.model import Job
 from harness.provider.profiles import Profile
 from harness.provider.simulation import Refused, Simulation
 from harness.records import Served, Tokens
@@ -155,16 +155,15 @@ class Face:
             self._timer = None
         if due is not None:
             self._timer_at = due
-            self._timer = self._loop.call_later(max(0, due - self._now()) / SECOND, self._ring)
+            # Loops count in milliseconds: rounded down, the timer would spin until the moment.
+            milliseconds = -(-max(0, due - self._now()) // 1_000_000)
+            self._timer = self._loop.call_later(milliseconds / 1000, self._ring)
 
     def _ring(self) -> None:
         self._timer = None
-        batches: dict[Job, list[Due]] = {}
-        for due in self._simulation.pop_due(self._now()):
-            batches.setdefault(due.job, []).append(due)
-        for job, dues in batches.items():
+        for job, scheduled in self._simulation.pop_due(self._now()).items():
             exchange = self._open[job]
-            exchange.deliver(dues, job.gone)
+            exchange.deliver(scheduled, job.gone)
             if job.gone:
                 del self._open[job]
                 self._log.write(exchange.served("ok"))

@@ -56,7 +56,7 @@ class Reply:
 
     def write(self, data: bytes) -> None:
         """Write some bytes of the body; at least one."""
-        self._connection.write(self._framed(data))
+        self._connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def end(self, data: bytes = b"") -> None:
         """Write the last bytes of the body."""

@@ -50,14 +50,6 @@ class Job:
         self.gone = False
 
 
-class Due(NamedTuple):
-    """Something to write for `job`, scheduled at `at`: its `write`-th text, or a keep-alive."""
-
-    at: int
-    job: Job
-    write: int | None
-
-
 class Model:
     """Admission and processor sharing."""
 
@@ -72,7 +64,8 @@ class Model:
         self._count = 0  # breaks ties in the order of arrival
         self._moments: list[tuple[int, int, Job]] = []  # ends of waiting, and keep-alives
         self._texts: list[tuple[float, int, Job]] = []  # next text of each decoding job
-        self._out: list[Due] = []
+        self._out: dict[Job, list[int]] = {}
+        self._out_at = 0
 
     @property
     def active(self) -> int:
@@ -102,29 +95,12 @@ class Model:
         self.settle(now)
         if not job.gone:
             self._leave(now, job)
-        self._out = [due for due in self._out if due.job is not job]
+        self._out.pop(job, None)
 
     def next_due(self) -> int | None:
         """Return the moment of the next event, None when nothing will happen by itself."""
         if self._out:
-            return self._out[0].at
-        return self._next_event()
-
-    def pop_due(self, now: int) -> list[Due]:
-        """Return everything due until `now`, in the order of its schedule."""
-        self.settle(now)
-        out, self._out = self._out, []
-        return out
-
-    def settle(self, now: int) -> None:
-        """Let everything that is scheduled until `now` happen; `pop_due` still returns it."""
-        while (at := self._next_event()) is not None and at <= now:
-            if self._moments and self._moments[0][0] <= at:
-                self._at_moment()
-            else:
-                self._at_text(at)
-
-    def _next_event(self) -> int | None:
+            return self._out_at
         moments, texts = self._moments, self._texts
         while moments and moments[0][2].gone:
             heappop(moments)
@@ -135,29 +111,59 @@ class Model:
         at = self._since + max(0, round((texts[0][0] - self._work) * self._itl))
         return min(at, moments[0][0]) if moments else at
 
-    def _at_moment(self) -> None:
-        at, _, job = heappop(self._moments)
-        if job.decoding or at < job.first_at:
-            if job.next_write == 0:
-                self._out.append(Due(at, job, None))
-                self._push_keep_alive(at, job)
-            return
-        self._share(at, self._decoding + 1)
-        job.decoding = True
-        job.start = self._work
-        self._count += 1
-        heappush(self._texts, (job.start + job.writes[0], self._count, job))
+    def pop_due(self, now: int) -> dict[Job, list[int]]:
+        """Return for each request the moments until `now` at which text was due.
 
-    def _at_text(self, at: int) -> None:
-        _, count, job = self._texts[0]
-        write = job.next_write
-        self._out.append(Due(at, job, write))
-        job.next_write = write + 1
-        if job.next_write == len(job.writes):
-            heappop(self._texts)
-            self._leave(at, job)
-        else:
-            heapreplace(self._texts, (job.start + job.writes[job.next_write], count, job))
+        An empty list stands for a keep-alive. The requests are in the order of what was first due.
+        """
+        self.settle(now)
+        out, self._out = self._out, {}
+        return out
+
+    def settle(self, now: int) -> None:
+        """Let everything that is scheduled until `now` happen; `pop_due` still returns it."""
+        moments = self._moments
+        while moments and moments[0][0] <= now:
+            at, _, job = heappop(moments)
+            if not job.gone:
+                self._texts_until(at)
+                self._at_moment(at, job)
+        self._texts_until(now)
+
+    def _texts_until(self, limit: int) -> None:
+        # The hot loop: once for each piece of text there is.
+        texts = self._texts
+        while texts:
+            work, count, job = texts[0]
+            if job.gone:
+                heappop(texts)
+                continue
+            at = self._since + round((work - self._work) * self._itl)
+            if at > limit:
+                return
+            if not self._out:
+                self._out_at = at
+            self._out.setdefault(job, []).append(at)
+            job.next_write = write = job.next_write + 1
+            if write == len(job.writes):
+                heappop(texts)
+                self._leave(at, job)
+            else:
+                heapreplace(texts, (job.start + job.writes[write], count, job))
+
+    def _at_moment(self, at: int, job: Job) -> None:
+        """Its wait is over, or it gets a keep-alive if it has had no text yet."""
+        if not job.decoding and at >= job.first_at:
+            self._share(at, self._decoding + 1)
+            job.decoding = True
+            job.start = self._work
+            self._count += 1
+            heappush(self._texts, (job.start + job.writes[0], self._count, job))
+        elif job.next_write == 0:
+            if not self._out:
+                self._out_at = at
+            self._out.setdefault(job, [])
+            self._push_keep_alive(at, job)
 
     def _leave(self, at: int, job: Job) -> None:
         job.gone = True

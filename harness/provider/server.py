@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -62,7 +63,8 @@ def serve(
         finally:
             server.close()
             face.stop()
-            await server.wait_closed()
+            with contextlib.suppress(TimeoutError):  # a client that reads nothing may not hold us
+                await asyncio.wait_for(server.wait_closed(), 1)
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:

@@ -13,7 +13,7 @@ from harness.clock import SECOND
 from harness.provider import text
 from harness.provider.ask import Ask
 from harness.provider.draws import Draws
-from harness.provider.model import Due, Job, Model, Speed
+from harness.provider.model import Job, Model, Speed
 from harness.provider.profiles import Length, Profile
 from harness.records import Tokens
 
@@ -28,12 +28,11 @@ class Refused(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """What one write carries: reasoning or answer, and how many tokens of each."""
+    """One chunk of text: `tokens` of reasoning or of the answer."""
 
-    reasoning: str
-    answer: str
-    reasoning_tokens: int
-    answer_tokens: int
+    text: str
+    tokens: int
+    is_reasoning: bool
 
 
 class Completion:
@@ -65,16 +64,21 @@ class Completion:
         self._told = 0
 
     def next_piece(self) -> Piece:
-        """Return the text of the next write."""
+        """Return the text of the next chunk of a stream."""
         end = next(self._ends)
-        thoughts = max(0, min(end, self._reasoning) - self._told)
-        statements = end - self._told - thoughts
+        tokens = end - self._told
         self._told = end
-        return Piece(
-            reasoning="".join(islice(self._thoughts, thoughts)) if thoughts else "",
-            answer="".join(islice(self._statements, statements)) if statements else "",
-            reasoning_tokens=thoughts,
-            answer_tokens=statements,
+        is_reasoning = end <= self._reasoning
+        source = self._thoughts if is_reasoning else self._statements
+        text = next(source) if tokens == 1 else "".join(islice(source, tokens))
+        return Piece(text, tokens, is_reasoning)
+
+    def whole(self) -> tuple[str, str]:
+        """Return all of the reasoning and all of the answer."""
+        output, reasoning = self.tokens.output or 0, self._reasoning
+        return (
+            "".join(islice(self._thoughts, reasoning)),
+            "".join(islice(self._statements, output - reasoning)),
         )
 
 
@@ -144,8 +148,11 @@ class Simulation:
         """Return when to call `pop_due` next, None when nothing is under way."""
         return self._model.next_due()
 
-    def pop_due(self, now: int) -> list[Due]:
-        """Return what is due until `now`, in order."""
+    def pop_due(self, now: int) -> dict[Job, list[int]]:
+        """Return for each request the moments until `now` at which text was due.
+
+        An empty list stands for a keep-alive.
+        """
         return self._model.pop_due(now)
 
     def _wait(self, ask: Ask, draws: Draws) -> int:

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import msgspec
+
+_Shape: TypeAlias = tuple[tuple[str, ...] | str, ...]
+"""A sentence: for each word what it may be, or what follows the subject where that stands."""
 
 _THOUGHTS = (
     "So the question is really about how {noun} and {noun} meet in {subject}.",
@@ -60,12 +64,12 @@ _TIMES = (
 
 def thoughts(subject: str, chance: random.Random) -> Iterator[str]:
     """Yield without end the tokens of someone thinking about `subject`."""
-    return _prose(_THOUGHTS, subject, chance)
+    return _prose(_THOUGHT_SHAPES, subject, chance)
 
 
 def statements(subject: str, chance: random.Random) -> Iterator[str]:
     """Yield without end the tokens of an answer about `subject`."""
-    return _prose(_STATEMENTS, subject, chance)
+    return _prose(_STATEMENT_SHAPES, subject, chance)
 
 
 def decomposition(subject: str, count: int, chance: random.Random) -> str:
@@ -91,25 +95,32 @@ def pieces(text: str, count: int | None) -> list[str]:
     return [text[start:end] for start, end in itertools.pairwise(cuts)]
 
 
-def _prose(shapes: tuple[str, ...], subject: str, chance: random.Random) -> Iterator[str]:
-    space = ""
-    for sentence in itertools.count():
-        words = _sentence(chance.choice(shapes), subject, chance)
-        for word in words:
-            yield space + word
-            space = " "
-        space = "\n\n" if sentence % 5 == 4 else " "
+def _prose(shapes: Sequence[_Shape], subject: str, chance: random.Random) -> Iterator[str]:
+    pick, words = chance.random, [" " + word for word in subject.split()]
+    for number in itertools.count():
+        tokens: list[str] = []
+        for part in shapes[int(pick() * len(shapes))]:
+            if isinstance(part, str):
+                tokens += words[:-1]
+                tokens.append(words[-1] + part)
+            else:
+                tokens.append(part[int(pick() * len(part))])
+        if number % 5 == 0:
+            tokens[0] = ("\n\n" if number else "") + tokens[0].lstrip()
+        yield from tokens
 
 
-def _sentence(shape: str, subject: str, chance: random.Random) -> list[str]:
-    filled = []
-    for word in shape.removesuffix(" ").split():
-        core = word.rstrip(",:.")
-        closing = word[len(core) :]
-        if core == "{subject}":
-            core = subject
-        elif core.startswith("{"):
-            core = chance.choice(_WORDS[core[1:-1]])
-        filled += (core + closing).split()
-    filled[0] = filled[0][0].upper() + filled[0][1:]
-    return filled
+def _shape(sentence: str) -> _Shape:
+    return tuple(_part(word) for word in sentence.split())
+
+
+def _part(word: str) -> tuple[str, ...] | str:
+    core = word.rstrip(",:.")
+    closing = word[len(core) :]
+    if core == "{subject}":
+        return closing
+    return tuple(f" {one}{closing}" for one in _WORDS.get(core.strip("{}"), (core,)))
+
+
+_THOUGHT_SHAPES = tuple(map(_shape, _THOUGHTS))
+_STATEMENT_SHAPES = tuple(map(_shape, _STATEMENTS))

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from harness.provider.simulation import Piece
 from harness.records import Tokens
 
 DONE = b"data: [DONE]\n\n"
@@ -17,6 +18,7 @@ FINGERPRINT = "simulated"
 """Stands in `system_fingerprint`, so that a stored response tells what it is."""
 
 encode = msgspec.json.encode
+_OPEN_END = b'},"finish_reason":null}]}\n\n'
 
 
 def completion_id(name: str) -> str:
@@ -32,7 +34,7 @@ def request_id(name: str) -> str:
 class Chunks:
     """The events of one stream: what does not change is encoded once."""
 
-    __slots__ = ("_answer", "_bare", "_closing", "_head", "_reasoning", "_reasons")
+    __slots__ = ("_answer", "_answer_end", "_bare", "_head", "_reasoning", "_reasons")
 
     def __init__(self, name: str, created: int, model: str, reasons: bool) -> None:
         head = {"id": completion_id(name), "object": "chat.completion.chunk", "created": created}
@@ -42,21 +44,19 @@ class Chunks:
         other = b',"reasoning_content":null' if reasons else b""
         self._answer = self._head + b'{"content":'
         self._reasoning = self._head + b'{"content":null,"reasoning_content":'
-        self._closing = other + b'},"finish_reason":null}]}\n\n'
+        self._answer_end = other + _OPEN_END
         self._reasons = reasons
 
     def role(self) -> bytes:
         """Return the first event, which has no text."""
         empty = b'"content":null,"reasoning_content":""' if self._reasons else b'"content":""'
-        return self._head + b'{"role":"assistant",' + empty + b'},"finish_reason":null}]}\n\n'
+        return self._head + b'{"role":"assistant",' + empty + _OPEN_END
 
-    def reasoning(self, text: str) -> bytes:
-        """Return an event with a piece of the reasoning."""
-        return self._reasoning + encode(text) + b'},"finish_reason":null}]}\n\n'
-
-    def answer(self, text: str) -> bytes:
-        """Return an event with a piece of the answer."""
-        return self._answer + encode(text) + self._closing
+    def text(self, piece: Piece) -> bytes:
+        """Return an event with a piece of the reasoning or of the answer."""
+        if piece.is_reasoning:
+            return self._reasoning + encode(piece.text) + _OPEN_END
+        return self._answer + encode(piece.text) + self._answer_end
 
     def finish(self, reason: str) -> bytes:
         """Return the event that says why the text ends."""

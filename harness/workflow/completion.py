@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from harness.failures import OK
 from harness.policies.retry import Failure, Retry
-from harness.records import Attempt, AttemptKey, Backoff, Call, CallKey, Decision, RetryIn, Tokens
+from harness.records import Attempt, AttemptKey, Backoff, Call, CallKey, Decision, Tokens
 from harness.workflow.effects import (
     Deadlines,
     Grant,
@@ -80,14 +80,16 @@ def complete(
         reply = yield from send(AttemptKey(*key, attempt), request, progress.deadlines())
         decision = progress.judge(attempt, reply)
         yield from emit(_record(key, attempt, attempt_ready, grant, reply, decision))
-        again = isinstance(decision, RetryIn)
-        if not (again and terms.hold_permit):
+        wait = None if decision is None else decision.retry_in
+        if wait is None or not terms.hold_permit:
             yield from release()
             grant = None
-        if not isinstance(decision, RetryIn):
+        if decision is None or wait is None:
             return (yield from progress.finish(reply))
-        slept = yield from sleep(reply.done + decision.retry_in)
-        progress.slept(reply.done, slept, decision)
+        slept = yield from sleep(reply.done + wait)
+        progress.backoffs.append(
+            Backoff(start=reply.done, end=slept, planned=wait, source=decision.source or "policy")
+        )
         attempt_ready = slept
 
 
@@ -137,11 +139,6 @@ class _Progress:
             deadline=self.end,
         )
         return self.terms.policy.decide(failure, self._random)
-
-    def slept(self, start: int, end: int, decision: RetryIn) -> None:
-        self.backoffs.append(
-            Backoff(start=start, end=end, planned=decision.retry_in, source=decision.source)
-        )
 
     def finish(self, reply: Reply | None) -> Program[Completion]:
         """Emit the call's record; `reply` is the last one, None when a deadline came first."""

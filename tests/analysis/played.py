@@ -24,14 +24,14 @@ from harness.records import (
     Backoff,
     Branches,
     CellInfo,
-    GiveUp,
     Phase,
     ProviderHead,
-    RetryIn,
     Run,
     Served,
     Tokens,
     WorkflowOutcome,
+    give_up,
+    retry_in,
 )
 from tests.analysis.builders import (
     MS,
@@ -273,7 +273,7 @@ class _Trial:
         last = None if first is None else first + thinking + (writing if outcome == "ok" else 0)
         done = (sent + 5 * MS if last is None else last) + MS // 2
         yield done - granted
-        retry = RetryIn(retry_in=wait, source="policy") if wait else GiveUp(give_up="attempts")
+        retry = retry_in(wait, "policy") if wait else give_up("attempts")
         chunks = 0 if first is None else shape.chunks
         attempt = make_attempt(
             **key, attempt=count, ready=ready, sent=sent, done=done, outcome=outcome,
