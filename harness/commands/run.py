@@ -1,0 +1,143 @@
+"""`harness run`: from a scenario file to records, spans, a summary, plots and a table."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from harness.analysis.model import Summary
+from harness.analysis.summary import write_summary
+from harness.bench import preflight, shipped
+from harness.bench.runner import Hooks, TrialRecords, run
+from harness.bench.scenario import Scenario, SimulatedEndpoint, load_scenario
+from harness.bench.store import SUMMARY, read_records
+from harness.provider.profiles import load_profile
+from harness.records import CellInfo, Run
+from harness.views.traces.export import Account, export_run, export_trial, total
+from harness.views.traces.otlp_http import OtlpTarget, check, open_target
+from harness.views.traces.resource import resource_attributes
+
+EXIT_INTERRUPTED = 130
+EXIT_NO_SUCCESS = 1
+
+Say = Callable[[str], None]
+
+
+def run_scenario(options: argparse.Namespace) -> int:
+    """Run the scenario that the options name and show what came of it."""
+    say = _nothing if options.quiet or options.json else _say
+    scenario = load_scenario(shipped.find(options.scenario), options.set)
+    profile = _profile(scenario)
+    target = open_target(options.otlp, os.environ)
+    key = preflight.api_key(scenario, os.environ)
+    if not options.no_preflight:
+        preflight.reach(scenario)
+    directory = preflight.run_directory(scenario.name, options.out)
+    say(_heading(scenario, directory))
+    traces = _Traces(directory, _reachable(target))
+    finished = run(scenario, profile, key, directory, Hooks(_progress(say), traces.after_trial))
+    traces.finish(finished)
+    summary = write_summary(directory)
+    _show(summary, directory, traces.account, options)
+    return _exit_code(finished, summary)
+
+
+def _profile(scenario: Scenario) -> dict[str, Any] | None:
+    endpoint = scenario.endpoint
+    if not isinstance(endpoint, SimulatedEndpoint):
+        return None
+    return load_profile(endpoint.profile, endpoint.override).as_dict()
+
+
+def _reachable(target: OtlpTarget | None) -> OtlpTarget | None:
+    """Return the collector if it answers; if not, say so and go on without it."""
+    problem = check(target) if target else None
+    if problem:
+        _warn(f"{problem}; the run goes on and writes its traces to files only")
+        return None
+    return target
+
+
+class _Traces:
+    """Writes and sends the traces of each trial when it has ended."""
+
+    def __init__(self, directory: Path, target: OtlpTarget | None) -> None:
+        self._directory = directory
+        self._target = target
+        self._accounts: list[Account] = []
+        self._trials: list[TrialRecords] = []
+
+    @property
+    def account(self) -> Account:
+        """What has become of all spans so far."""
+        return total(self._accounts)
+
+    def after_trial(self, the_run: Run, records: TrialRecords) -> None:
+        resource = resource_attributes(the_run, os.environ)
+        self._trials.append(records)
+        self._accounts.append(
+            export_trial(self._directory, the_run, records, resource, self._target)
+        )
+
+    def finish(self, the_run: Run) -> None:
+        resource = resource_attributes(the_run, os.environ)
+        trials = [records.trial for records in self._trials]
+        self._accounts.append(export_run(self._directory, the_run, trials, resource, self._target))
+
+
+def _heading(scenario: Scenario, directory: Path) -> str:
+    endpoint = scenario.endpoint
+    if isinstance(endpoint, SimulatedEndpoint):
+        return (
+            f"{scenario.name}: SIMULATED provider {endpoint.profile}, "
+            f"time scale {endpoint.time_scale:g}, into {directory}"
+        )
+    return f"{scenario.name}: {endpoint.model} at {endpoint.base_url}, into {directory}"
+
+
+def _progress(say: Say) -> Callable[[CellInfo, int, int], None]:
+    def before_trial(cell: CellInfo, repeat: int, left: int) -> None:
+        say(
+            f"{left:>4} to go  repeat {repeat + 1}  {cell.mode:<6} {cell.permits:>4} "
+            f"{cell.retry} {cell.permit_scope}"
+        )
+
+    return before_trial
+
+
+def _show(summary: Summary, directory: Path, account: Account, options: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from harness.views.plots.draw import draw_all
+    from harness.views.terminal import render_summary
+
+    draw_all(summary, read_records(directory), directory)
+    if options.json:
+        sys.stdout.write((directory / SUMMARY).read_text())
+    elif not options.quiet:
+        render_summary(summary, directory, Console())
+    if account.problem:
+        _warn(f"{account.undelivered} of {account.made} spans not delivered: {account.problem}")
+
+
+def _exit_code(finished: Run, summary: Summary) -> int:
+    if finished.status == "partial":
+        return EXIT_INTERRUPTED
+    succeeded = sum(cell.workflows.ok + cell.workflows.degraded for cell in summary.cells)
+    return 0 if succeeded else EXIT_NO_SUCCESS
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _warn(line: str) -> None:
+    print(f"harness: {line}", file=sys.stderr, flush=True)
+
+
+def _nothing(line: str) -> None:
+    """Say nothing: --quiet."""
