@@ -16,10 +16,10 @@ from harness.bench.runner import Hooks, TrialRecords, run
 from harness.bench.scenario import Scenario, SimulatedEndpoint, load_scenario
 from harness.bench.store import SUMMARY, read_records
 from harness.provider.profiles import load_profile
-from harness.records import CellInfo, Run
+from harness.records import CellInfo, Run, Trial
 from harness.views.traces.export import Account, export_run, export_trial, total
 from harness.views.traces.otlp_http import OtlpTarget, check, open_target
-from harness.views.traces.resource import resource_attributes
+from harness.views.traces.resource import RESOURCE_VARIABLE, make_resource, parse_pairs
 
 EXIT_INTERRUPTED = 130
 EXIT_NO_SUCCESS = 1
@@ -33,6 +33,7 @@ def run_scenario(options: argparse.Namespace) -> int:
     scenario = load_scenario(shipped.find(options.scenario), options.set)
     profile = _profile(scenario)
     target = open_target(options.otlp, os.environ)
+    parse_pairs(RESOURCE_VARIABLE, os.environ.get(RESOURCE_VARIABLE, ""))
     key = preflight.api_key(scenario, os.environ)
     if not options.no_preflight:
         preflight.reach(scenario)
@@ -69,7 +70,7 @@ class _Traces:
         self._directory = directory
         self._target = target
         self._accounts: list[Account] = []
-        self._trials: list[TrialRecords] = []
+        self._trials: list[Trial] = []
 
     @property
     def account(self) -> Account:
@@ -77,16 +78,17 @@ class _Traces:
         return total(self._accounts)
 
     def after_trial(self, the_run: Run, records: TrialRecords) -> None:
-        resource = resource_attributes(the_run, os.environ)
-        self._trials.append(records)
+        resource = make_resource(the_run, os.environ)
+        self._trials.append(records.trial)
         self._accounts.append(
             export_trial(self._directory, the_run, records, resource, self._target)
         )
 
     def finish(self, the_run: Run) -> None:
-        resource = resource_attributes(the_run, os.environ)
-        trials = [records.trial for records in self._trials]
-        self._accounts.append(export_run(self._directory, the_run, trials, resource, self._target))
+        resource = make_resource(the_run, os.environ)
+        self._accounts.append(
+            export_run(self._directory, the_run, self._trials, resource, self._target)
+        )
 
 
 def _heading(scenario: Scenario, directory: Path) -> str:
