@@ -61,7 +61,7 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=86400.0)]
 Wait = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, le=86400.0)]
 Name = Annotated[str, AfterValidator(_plain_name)]
-Mode = Literal["sync", "async"]
+Mode = Literal["sync", "threads", "async"]
 Scope = Literal["attempt", "call"]
 
 

@@ -12,6 +12,7 @@ import heapq
 import itertools
 import socket
 import threading
+import weakref
 from types import TracebackType
 from typing import Any, cast
 
@@ -105,7 +106,8 @@ class SyncClient:
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
             trust_env=not target.simulated,
         )
-        http.event_hooks["request"].append(_before_request)
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        http.event_hooks["request"].append(self._before_request)
         http.event_hooks["response"].append(self._after_headers)
         self._watchdog = Watchdog(now)
         self._client = openai.OpenAI(
@@ -137,6 +139,12 @@ class SyncClient:
             return exchange.fail(error)
         finally:
             exchange.release()
+
+    def abort(self) -> None:
+        """Break every connection off: whoever reads from one stops waiting at once."""
+        for sock in list(self._sockets):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def _exchange(self, exchange: Exchange) -> Reply:
         deadlines = exchange.effect.deadlines
@@ -178,13 +186,13 @@ class SyncClient:
         exchange.rearm = lambda: self._watchdog.watch(guard, exchange.limit().at)
         exchange.rearm()
 
+    def _before_request(self, request: httpx2.Request) -> None:
+        exchange = current.get()
+        exchange.handed = exchange.now()
+        request.extensions["trace"] = self._trace
 
-def _before_request(request: httpx2.Request) -> None:
-    exchange = current.get()
-    exchange.handed = exchange.now()
-    request.extensions["trace"] = _trace
-
-
-def _trace(name: str, info: object) -> None:
-    if name == "http11.send_request_body.started":
-        current.get().note_sent()
+    def _trace(self, name: str, info: dict[str, Any]) -> None:
+        if name == "http11.send_request_body.started":
+            current.get().note_sent()
+        elif name in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._sockets.add(info["return_value"].get_extra_info("socket"))

@@ -1,10 +1,13 @@
-"""Runs a program in the calling thread, one branch after another."""
+"""Runs a program in blocking code: in one thread, or in a thread for each branch.
+
+Both ways are the same interpreter; what differs is how permits are had and how branches are run.
+"""
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from harness.clock import SECOND, Now
 from harness.records import Record
@@ -14,16 +17,39 @@ from harness.workflow.effects import Effect, Finished, Grant, Program, Reply, Se
 T = TypeVar("T")
 
 
+class Permits(Protocol):
+    """What gives permits to blocking code."""
+
+    def acquire(self, ready: int, deadline: int | None) -> Grant:
+        """Wait for a permit, until `deadline` at most."""
+        ...
+
+    def release(self) -> None:
+        """Give it back."""
+        ...
+
+
+class Stopped(BaseException):
+    """The run was interrupted: the branch ends where it is, recording nothing more."""
+
+
 class BlockingWorld(NamedTuple):
-    """What the effects act upon."""
+    """What the effects act upon. Once `stop` is set, no effect is performed any more."""
 
     now: Now
+    permits: Permits
     send: Callable[[Send], Reply]
     emit: Callable[[Record], None]
+    branches: Callable[[BlockingWorld, tuple[Program[Any], ...]], list[Any]]
+    stop: threading.Event
 
 
 def run_blocking(program: Program[T], world: BlockingWorld) -> T:
-    """Run `program` to its end and return its result."""
+    """Run `program` to its end and return its result; permits it still holds go back.
+
+    Raises Stopped when `world.stop` is set meanwhile.
+    """
+    held = 0
     result: Any = None
     try:
         while True:
@@ -32,8 +58,16 @@ def run_blocking(program: Program[T], world: BlockingWorld) -> T:
                 value: T = asked.value
                 return value
             result = _perform(asked, world)
+            if isinstance(asked, effects.Acquire):
+                held += result.granted is not None
+            elif isinstance(asked, effects.Release):
+                held -= 1
+            if world.stop.is_set():
+                raise Stopped
     finally:
         program.close()
+        for _ in range(held):
+            world.permits.release()
 
 
 def _perform(asked: Effect, world: BlockingWorld) -> Any:
@@ -41,18 +75,46 @@ def _perform(asked: Effect, world: BlockingWorld) -> Any:
         case effects.Now():
             return world.now()
         case effects.Acquire():
-            # One after another is one permit; whoever is ready has been waiting for its turn.
-            now = world.now()
-            late = asked.deadline is not None and now > asked.deadline
-            return Grant(asked.ready, None if late else now)
+            return world.permits.acquire(asked.ready, asked.deadline)
         case effects.Release():
-            return None
+            return world.permits.release()
         case effects.Send():
             return world.send(asked)
         case effects.Sleep():
-            time.sleep(max(asked.until - world.now(), 0) / SECOND)
-            return world.now()
+            while (now := world.now()) < asked.until and not world.stop.is_set():
+                world.stop.wait((asked.until - now) / SECOND)
+            return now
         case effects.Emit():
             return world.emit(asked.record)
         case effects.FanOut():
-            return [run_blocking(branch, world) for branch in asked.branches]
+            return world.branches(world, asked.branches)
+
+
+def one_after_another(world: BlockingWorld, branches: tuple[Program[Any], ...]) -> list[Any]:
+    """Run the branches in their order in the calling thread."""
+    return [run_blocking(branch, world) for branch in branches]
+
+
+def a_thread_each(world: BlockingWorld, branches: tuple[Program[Any], ...]) -> list[Any]:
+    """Run each branch in a thread of its own; when one fails, the others are stopped."""
+    results: list[Any] = [None] * len(branches)
+    errors: list[BaseException] = []
+
+    def run(index: int, branch: Program[Any]) -> None:
+        try:
+            results[index] = run_blocking(branch, world)
+        except BaseException as error:
+            errors.append(error)
+            world.stop.set()
+
+    threads = [
+        threading.Thread(target=run, args=(index, branch), name=f"branch-{index}", daemon=True)
+        for index, branch in enumerate(branches)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise next((error for error in errors if not isinstance(error, Stopped)), errors[0])
+    return results

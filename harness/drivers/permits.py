@@ -1,50 +1,138 @@
-"""Permits: at most so many attempts in flight in the whole process, first come first served."""
+"""Permits: at most so many attempts in flight in the whole process, first come first served.
+
+Who gets the next permit is decided by `Line`, which never waits; the classes below wait for it,
+one for each way of waiting.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
+from typing import Generic, TypeVar
 
 from harness.clock import SECOND, Now
 from harness.workflow.effects import Grant
 
+Ticket = TypeVar("Ticket")
+
+
+class Line(Generic[Ticket]):
+    """Free permits and those who wait for one, in the order they came."""
+
+    def __init__(self, permits: int) -> None:
+        self._free = permits
+        self._waiting: deque[Ticket] = deque()
+
+    def take(self) -> bool:
+        """Take a free permit if there is one; nobody overtakes those who wait."""
+        if self._free == 0 or self._waiting:
+            return False
+        self._free -= 1
+        return True
+
+    def queue(self, ticket: Ticket) -> None:
+        """Wait at the end of the line."""
+        self._waiting.append(ticket)
+
+    def leave(self, ticket: Ticket) -> bool:
+        """Stop waiting; False when the ticket is no longer in the line, so its turn had come."""
+        try:
+            self._waiting.remove(ticket)
+        except ValueError:
+            return False
+        return True
+
+    def give_back(self) -> Ticket | None:
+        """Return the ticket whose turn it is with this permit; None when nobody waits."""
+        if self._waiting:
+            return self._waiting.popleft()
+        self._free += 1
+        return None
+
 
 class AsyncPermits:
-    """Permits for the tasks of one event loop.
-
-    A waiter that gives up leaves the queue; the permit that is freed goes to the next in line and
-    to nobody who comes later.
-    """
+    """Permits for the tasks of one event loop."""
 
     def __init__(self, permits: int, now: Now) -> None:
-        self._free = permits
+        self._line: Line[asyncio.Future[None]] = Line(permits)
         self._now = now
-        self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def acquire(self, deadline: int | None) -> Grant:
         """Wait for a permit, until `deadline` at most; `granted` is None if that came first."""
         requested = self._now()
-        if self._free > 0:
-            self._free -= 1
+        if self._line.take():
             return Grant(requested, requested)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        wait = None if deadline is None else (deadline - requested) / SECOND
+        self._line.queue(turn)
+        wait = None if deadline is None else max(deadline - requested, 0) / SECOND
         try:
-            await asyncio.wait_for(turn, wait)
-        except TimeoutError:
-            return Grant(requested, None)
+            await asyncio.wait([turn], timeout=wait)
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if not self._line.leave(turn):
                 self.release()  # the permit came together with the cancellation
             raise
+        if self._line.leave(turn):
+            return Grant(requested, None)
         return Grant(requested, self._now())
 
     def release(self) -> None:
         """Hand the permit to the next in line."""
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1
+        turn = self._line.give_back()
+        if turn is not None:
+            turn.set_result(None)
+
+
+class ThreadPermits:
+    """Permits for the threads of a process. `stopped` ends every wait."""
+
+    def __init__(self, permits: int, now: Now) -> None:
+        self._line: Line[threading.Event] = Line(permits)
+        self._lock = threading.Lock()
+        self._now = now
+
+    def acquire(self, ready: int, deadline: int | None) -> Grant:
+        """Wait for a permit, until `deadline` at most; `granted` is None if that came first."""
+        requested = self._now()
+        with self._lock:
+            if self._line.take():
+                return Grant(requested, requested)
+            turn = threading.Event()
+            self._line.queue(turn)
+        turn.wait(None if deadline is None else max(deadline - requested, 0) / SECOND)
+        with self._lock:
+            if self._line.leave(turn):
+                return Grant(requested, None)
+        return Grant(requested, self._now())
+
+    def release(self) -> None:
+        """Hand the permit to the next in line."""
+        with self._lock:
+            turn = self._line.give_back()
+        if turn is not None:
+            turn.set()
+
+    def wake_all(self) -> None:
+        """End every wait: those who waited find themselves without a permit."""
+        with self._lock:
+            waiting, self._line = self._line, Line(0)
+        while (turn := waiting.give_back()) is not None:
+            turn.set()
+
+
+class Turns:
+    """The one permit of a program that makes one call after another: its turn.
+
+    Whoever is ready has been waiting for it since then, so the wait is counted from there.
+    """
+
+    def __init__(self, now: Now) -> None:
+        self._now = now
+
+    def acquire(self, ready: int, deadline: int | None) -> Grant:
+        """Return at once; `granted` is None when the turn came after `deadline`."""
+        now = self._now()
+        return Grant(ready, None if deadline is not None and now > deadline else now)
+
+    def release(self) -> None:
+        """The next call has its turn."""
