@@ -250,7 +250,34 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None
 
 
-Record = Attempt | Call | Workflow
+class Said(msgspec.Struct, frozen=True, kw_only=True):
+    """One message that went to the model."""
+
+    role: str
+    content: str
+
+
+class Transcript(msgspec.Struct, frozen=True, kw_only=True):
+    """What one call asked and was told: one line of transcripts.jsonl, when the scenario asks.
+
+    `messages` is the prompt. `reasoning` and `answer` are the two texts of the call's last
+    attempt, always apart, and cut off where that attempt failed.
+    """
+
+    cell: str
+    repeat: int
+    workflow: int
+    execution: int
+    phase: str
+    branch: int | None
+    call: int
+    outcome: str
+    messages: tuple[Said, ...]
+    reasoning: str
+    answer: str
+
+
+Record = Attempt | Call | Workflow | Transcript
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):

@@ -72,6 +72,7 @@ def terms(scenario: Scenario, cell: CellInfo) -> Terms:
         ),
         hold_permit=cell.permit_scope == "call",
         random_for=lambda key: _jitter(scenario.seed, key),
+        keep_transcripts=scenario.transcripts,
     )
 
 

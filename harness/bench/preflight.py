@@ -65,5 +65,3 @@ def reach(scenario: Scenario) -> None:
             f"{url.hostname}:{port}: cannot be reached ({reason}); check endpoint.base_url, "
             "or skip this check with --no-preflight"
         ) from None
-
-

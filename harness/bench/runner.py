@@ -73,7 +73,10 @@ def run(
     the_run = _describe(scenario, profile, anchor, swept, blocks)
     store.write_whole(directory / store.RUN, the_run)
     status: RunStatus = "complete"
-    with _endpoint(scenario, directory) as simulator, store.Writer(directory) as writer:
+    with (
+        _endpoint(scenario, directory) as simulator,
+        store.Writer(directory, scenario.transcripts) as writer,
+    ):
         trials = _Trials(scenario, the_run, api_key, simulator, writer)
         todo = [(cell, repeat) for repeat, block in enumerate(blocks) for cell in block]
         for done, (cell, repeat) in enumerate(todo):
@@ -177,7 +180,7 @@ class _Seen:
             self.attempts.append(record)
         elif isinstance(record, Call):
             self.calls.append(record)
-        else:
+        elif isinstance(record, Workflow):
             self.workflows.append(record)
 
 

@@ -227,11 +227,15 @@ class Success(_Section):
 
 
 class Scenario(_Section):
-    """A whole scenario file, resolved: every default filled in, every named policy described."""
+    """A whole scenario file, resolved: every default filled in, every named policy described.
+
+    `transcripts`: keep what was asked and answered, in transcripts.jsonl.
+    """
 
     name: Name
     description: str = ""
     seed: int = Field(default=0, ge=0)
+    transcripts: bool = False
     workflow: Workflow
     endpoint: Endpoint = SimulatedEndpoint()
     load: Load = Load()

@@ -23,6 +23,7 @@ from harness.records import (
     Record,
     Run,
     Served,
+    Transcript,
     Trial,
     Workflow,
 )
@@ -34,6 +35,7 @@ ATTEMPTS = "attempts.jsonl"
 CALLS = "calls.jsonl"
 WORKFLOWS = "workflows.jsonl"
 TRIALS = "trials.jsonl"
+TRANSCRIPTS = "transcripts.jsonl"
 PROVIDER = "provider.jsonl"
 SUMMARY = "summary.json"
 
@@ -50,15 +52,23 @@ class Records(NamedTuple):
 
 
 class Writer:
-    """Appends records to a run directory. Use it as a context manager."""
+    """Appends records to a run directory. Use it as a context manager.
 
-    def __init__(self, directory: Path) -> None:
+    `transcripts`: there will be some; without it the directory has no file for them.
+    """
+
+    def __init__(self, directory: Path, transcripts: bool = False) -> None:
         self.directory = directory
+        self._transcripts = transcripts
         self._encoder = msgspec.json.Encoder()
         self._files: dict[type, BinaryIO] = {}
 
     def __enter__(self) -> Writer:
-        names = {Attempt: ATTEMPTS, Call: CALLS, Workflow: WORKFLOWS, Trial: TRIALS}
+        names: dict[type, str] = {
+            Attempt: ATTEMPTS, Call: CALLS, Workflow: WORKFLOWS, Trial: TRIALS,
+        }  # fmt: skip
+        if self._transcripts:
+            names[Transcript] = TRANSCRIPTS
         for kind, name in names.items():
             self._files[kind] = (self.directory / name).open("ab", buffering=0)
         return self

@@ -13,7 +13,17 @@ from typing import NamedTuple
 
 from harness.failures import OK
 from harness.policies.retry import Failure, Retry
-from harness.records import Attempt, AttemptKey, Backoff, Call, CallKey, Decision, Tokens
+from harness.records import (
+    Attempt,
+    AttemptKey,
+    Backoff,
+    Call,
+    CallKey,
+    Decision,
+    Said,
+    Tokens,
+    Transcript,
+)
 from harness.workflow.effects import (
     Deadlines,
     Grant,
@@ -41,13 +51,15 @@ class Limits(NamedTuple):
 class Terms(NamedTuple):
     """How every call of a cell is made.
 
-    `random_for`: the random source of a call's jitter, keyed on the call.
+    `random_for`: the random source of a call's jitter, keyed on the call. `keep_transcripts`: what
+    was asked and answered is recorded too.
     """
 
     policy: Retry
     limits: Limits
     hold_permit: bool
     random_for: Callable[[CallKey], Random]
+    keep_transcripts: bool = False
 
 
 class Completion(NamedTuple):
@@ -64,7 +76,7 @@ def complete(
     terms: Terms, key: CallKey, request: Request, ready: int, workflow_end: int | None = None
 ) -> Program[Completion]:
     """Make one call and emit its records. Never raises: a failure is an outcome."""
-    progress = _Progress(terms, key, ready, workflow_end)
+    progress = _Progress(terms, key, request, ready, workflow_end)
     attempt = 0
     attempt_ready = ready
     grant: Grant | None = None
@@ -96,9 +108,12 @@ def complete(
 class _Progress:
     """What a call has gone through so far."""
 
-    def __init__(self, terms: Terms, key: CallKey, ready: int, workflow_end: int | None) -> None:
+    def __init__(
+        self, terms: Terms, key: CallKey, request: Request, ready: int, workflow_end: int | None
+    ) -> None:
         self.terms = terms
         self.key = key
+        self.request = request
         self.ready = ready
         self.workflow_end = workflow_end
         self.end = workflow_end
@@ -157,6 +172,8 @@ class _Progress:
                 wasted_tokens=self.wasted,
             )
         )
+        if self.terms.keep_transcripts:
+            yield from emit(_transcript(self.key, self.request, outcome, reply))
         if succeeded is None:
             detail = reply.detail if reply else "the deadline passed while it waited for a permit"
             return Completion(outcome, "", "", detail, done)
@@ -192,4 +209,14 @@ def _record(
         chunks=reply.chunks,
         gaps=reply.gaps,
         decision=decision,
+    )
+
+
+def _transcript(key: CallKey, request: Request, outcome: str, reply: Reply | None) -> Transcript:
+    return Transcript(
+        **key._asdict(),
+        outcome=outcome,
+        messages=tuple(Said(**message._asdict()) for message in request.messages),
+        reasoning=reply.reasoning if reply else "",
+        answer=reply.answer if reply else "",
     )
