@@ -10,6 +10,7 @@ import email.utils
 import math
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import httpx2
@@ -36,8 +37,9 @@ current: ContextVar[Exchange] = ContextVar("current")
 class Target(NamedTuple):
     """Where attempts go and what every request carries.
 
-    `extra_body` is added to each request's body. `simulated`: the repeat travels in a header, so
-    that the simulator's draws can differ between repeats and be equal between cells.
+    `extra_body` is added to each request's body, then `extra_body_by_phase` to those of the phase
+    that each of its keys names. `simulated`: the repeat travels in a header, so that the
+    simulator's draws can differ between repeats and be equal between cells.
     """
 
     base_url: str
@@ -48,6 +50,7 @@ class Target(NamedTuple):
     run_id: str
     anchor: Anchor
     simulated: bool
+    extra_body_by_phase: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
 
 class Exchange:
@@ -73,7 +76,9 @@ class Exchange:
 
     def body(self) -> dict[str, Any]:
         """Return the request's JSON body."""
-        return request_body(self.target, self.effect.request)
+        body = request_body(self.target, self.effect.request)
+        body.update(self.target.extra_body_by_phase.get(self.effect.key.phase, {}))
+        return body
 
     def extra_headers(self) -> dict[str, str]:
         """Return the headers of this attempt: its trace context, and the simulator's repeat."""
