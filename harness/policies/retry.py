@@ -54,7 +54,8 @@ class Exponential(NamedTuple):
     """Backoff that doubles up to a cap, with jitter, `attempts` in all.
 
     With c = min(cap, base * 2^(attempt - 1)), full jitter draws from U(0, c) and equal jitter from
-    c/2 + U(0, c/2). A server's Retry-After takes the place of the draw: it knows better.
+    c/2 + U(0, c/2). A server's Retry-After takes the place of the draw: it knows better; one of 0,
+    such as a date that has passed, says nothing that backoff should give way to.
     """
 
     attempts: int
@@ -68,7 +69,7 @@ class Exponential(NamedTuple):
             return give_up("not_retryable")
         if failure.attempt >= self.attempts:
             return give_up("attempts")
-        if failure.retry_after is not None:
+        if failure.retry_after:
             return _within(failure, failure.retry_after, "retry_after")
         ceiling = min(self.cap, self.base << min(failure.attempt - 1, 62))
         floor = ceiling // 2 if self.jitter == "equal" else 0
@@ -96,7 +97,7 @@ class OpenAISdk(NamedTuple):
             return give_up("not_retryable")
         if failure.attempt > self.max_retries:
             return give_up("attempts")
-        if failure.retry_after is not None and failure.retry_after > 0:
+        if failure.retry_after:
             if failure.retry_after > 120 * self.second:
                 return give_up("retry_after_too_long")
             return _within(failure, failure.retry_after, "retry_after")

@@ -88,6 +88,9 @@ def complete(
             grant = Grant(attempt_ready, attempt_ready)
         if grant.granted is None:
             return (yield from progress.finish(None))
+        if progress.is_over(grant.granted):
+            yield from release()
+            return (yield from progress.finish(None))
         progress.start(grant.granted)
         reply = yield from send(AttemptKey(*key, attempt), request, progress.deadlines())
         decision = progress.judge(attempt, reply)
@@ -121,6 +124,10 @@ class _Progress:
         self.backoffs: list[Backoff] = []
         self.wasted: Tokens | None = None
         self._random: Random | None = None
+
+    def is_over(self, granted: int) -> bool:
+        """Return whether the permit came, or was kept, too late for an attempt to be sent."""
+        return self.end is not None and granted >= self.end
 
     def start(self, granted: int) -> None:
         """Count an attempt; the first permit starts the call's own deadline."""
@@ -175,7 +182,7 @@ class _Progress:
         if self.terms.keep_transcripts:
             yield from emit(_transcript(self.key, self.request, outcome, reply))
         if succeeded is None:
-            detail = reply.detail if reply else "the deadline passed while it waited for a permit"
+            detail = reply.detail if reply else "the deadline passed before the next attempt"
             return Completion(outcome, "", "", detail, done)
         return Completion(outcome, succeeded.reasoning, succeeded.answer, "", done)
 

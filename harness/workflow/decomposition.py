@@ -9,15 +9,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
-_FENCE = re.compile(r"```[a-zA-Z]*\s*\n?(.*?)```", re.DOTALL)
 _KEYS = ("sub_questions", "subquestions", "questions")
+_ITEM_KEYS = ("question", "sub_question", "subquestion")
+_OPENING = re.compile(r"[\[{]")
+_MAX_FAILED = 200
+"""Brackets to try in vain: each costs time in which no other answer is read."""
 
 
 class DecompositionError(Exception):
     """The answer holds no usable list of sub-questions; the text says why, for the model."""
+
+
+class _Found(NamedTuple):
+    """A list of distinct questions; `named`: it stands under a key that says so."""
+
+    named: bool
+    questions: list[str]
 
 
 def parse_sub_questions(answer: str, count: int) -> list[str]:
@@ -28,57 +39,71 @@ def parse_sub_questions(answer: str, count: int) -> list[str]:
     """
     if not answer.strip():
         raise DecompositionError("the answer was blank")
-    found = [questions for value in _json_values(answer) if (questions := _questions(value))]
+    found = [found for value in _json_values(answer) for found in _lists(value)]
     if not found:
         raise DecompositionError('the answer had no JSON object with a list "sub_questions"')
-    distinct = max((_distinct(questions) for questions in found), key=len)
-    if len(distinct) < count:
+    questions = max(found, key=lambda one: (one.named, len(one.questions))).questions
+    if len(questions) < count:
         raise DecompositionError(
-            f"the answer had {len(distinct)} distinct sub-questions instead of {count}"
+            f"the answer had {len(questions)} distinct sub-questions instead of {count}"
         )
-    return distinct[:count]
+    return questions[:count]
 
 
 def _json_values(text: str) -> Iterator[Any]:
-    """Yield every JSON value that starts with a bracket: fenced blocks first, then anywhere."""
-    for fenced in _FENCE.findall(text):
-        yield from _bracketed(fenced)
-    yield from _bracketed(text)
-
-
-def _bracketed(text: str) -> Iterator[Any]:
-    decoder = json.JSONDecoder()
-    position = 0
-    while (match := re.compile(r"[\[{]").search(text, position)) is not None:
+    """Yield every JSON value that starts with a bracket, whatever stands around it."""
+    decoder = json.JSONDecoder(strict=False)  # line breaks inside a string are common
+    position = failed = 0
+    while failed < _MAX_FAILED and (match := _OPENING.search(text, position)) is not None:
         try:
             value, position = decoder.raw_decode(text, match.start())
-        except (json.JSONDecodeError, RecursionError):
+        except RecursionError:
+            return  # no list of questions is that deep
+        except ValueError:  # no JSON, or a number beyond what Python converts
             position = match.start() + 1
+            failed += 1
         else:
             yield value
 
 
-def _questions(value: Any) -> list[str]:
-    """Return the questions in a decoded JSON value, or nothing."""
-    if isinstance(value, dict):
-        lists = [value[key] for key in _KEYS if isinstance(value.get(key), list)]
-        lists = lists or [inner for inner in value.values() if isinstance(inner, list)]
-        value = lists[0] if lists else []
-    if not isinstance(value, list):
-        return []
-    return [text for item in value if (text := _question(item))]
+def _lists(value: Any) -> Iterator[_Found]:
+    """Yield the lists of questions in a decoded JSON value, outer ones first.
+
+    What a list of questions holds besides is detail and not looked into.
+    """
+    waiting: deque[tuple[bool, Any]] = deque([(False, value)])
+    while waiting:
+        named, here = waiting.popleft()
+        if named and isinstance(here, dict):  # {"sub_questions": {"1": "…", "2": "…"}}
+            questions = _distinct(text for text in here.values() if isinstance(text, str))
+        elif isinstance(here, list):
+            questions = _distinct(map(_question, here))
+        else:
+            questions = []
+        if questions:
+            yield _Found(named, questions)
+        elif isinstance(here, list):
+            waiting.extend((False, inner) for inner in here)
+        elif isinstance(here, dict):
+            waiting.extend((key in _KEYS, inner) for key, inner in here.items())
 
 
 def _question(item: Any) -> str:
-    if isinstance(item, dict):  # {"question": "…"}
-        texts = [inner for inner in item.values() if isinstance(inner, str)]
-        item = texts[0] if texts else ""
-    return " ".join(item.split()) if isinstance(item, str) else ""
+    """Return the text of a question: a string, or an object's field that looks most like it."""
+    if isinstance(item, dict):
+        texts = {key: text for key, text in item.items() if isinstance(text, str)}
+        named = [texts[key] for key in _ITEM_KEYS if key in texts]
+        return named[0] if named else max(texts.values(), key=len, default="")
+    return item if isinstance(item, str) else ""
 
 
-def _distinct(questions: list[str]) -> list[str]:
-    """Drop repetitions, letter case and closing punctuation aside; the first one stays."""
+def _distinct(questions: Iterable[str]) -> list[str]:
+    """Drop blanks and repetitions, letter case and closing punctuation aside; the first stays."""
     seen: dict[str, str] = {}
     for question in questions:
-        seen.setdefault(question.casefold().rstrip(" ?.!"), question)
+        # JSON can escape half a surrogate pair, which no later request could carry.
+        text = " ".join(question.encode(errors="replace").decode().split())
+        key = text.casefold().rstrip(" ?.!…")
+        if key:
+            seen.setdefault(key, text)
     return list(seen.values())

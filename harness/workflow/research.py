@@ -11,6 +11,9 @@ from harness.workflow.completion import Completion, Terms, complete
 from harness.workflow.decomposition import DecompositionError, parse_sub_questions
 from harness.workflow.effects import Message, Program, Request, emit, fan_out, now
 
+_ANSWERED = (OK, "empty_answer")
+"""The model did answer, so another prompt may help where the answer cannot be used."""
+
 
 class Plan(NamedTuple):
     """What the workflow does, the same for every workflow of a run.
@@ -114,13 +117,13 @@ def _decompose(scope: _Scope, ready: int) -> Program[_Decomposed]:
     asked = prompts.decompose(scope.topic, plan.sub_questions, scope.nonce)
     first = yield from scope.ask("decompose", None, 1, ready, _json_request(asked, plan))
     error, questions = _read(first, plan.sub_questions)
-    if questions or first.outcome not in (OK, "empty_answer"):
+    if questions or first.outcome not in _ANSWERED:
         return _Decomposed(questions, first.reasoning, error)
     assert error is not None, "no questions and no error"
     asked = prompts.repair(asked, first.answer, error, plan.sub_questions)
     second = yield from scope.ask("decompose", None, 2, first.done, _json_request(asked, plan))
     error, questions = _read(second, plan.sub_questions)
-    if error is not None and second.outcome == OK:
+    if error is not None and second.outcome in _ANSWERED:
         error = f"decompose: after one repair {error}"
     return _Decomposed(questions, second.reasoning, error)
 
