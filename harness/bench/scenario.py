@@ -7,12 +7,13 @@ with the nearest known one, so a typing mistake never silently changes what is m
 
 from __future__ import annotations
 
-import difflib
+import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -23,13 +24,17 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
+from harness.bench.complaint import complain, nearest, one_line
 from harness.errors import InputError
+
+T = TypeVar("T")
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)\s*\Z")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*\Z")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}\Z")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 def parse_duration(value: object) -> object:
@@ -48,25 +53,73 @@ def parse_duration(value: object) -> object:
 def _plain_name(value: str) -> str:
     # `_` joins the parts of a cell's id and a file is named after it.
     if not _NAME.match(value):
-        raise ValueError("a name has letters, digits, '.' and '-' only")
+        raise ValueError(
+            "a name has at most 64 letters, digits, '.' and '-', the first a letter or digit"
+        )
     return value
 
 
-def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    if len(set(values)) != len(values):
-        raise ValueError("a value stands twice in the list")
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is blank; write something or leave it out")
+    return value
+
+
+def _listed(value: object) -> object:
+    return value if isinstance(value, list | tuple | dict) else [value]
+
+
+def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    # Files are named after cells, and some file systems do not tell letter cases apart.
+    if len({str(value).casefold() for value in values}) != len(values):
+        raise ValueError("a value stands twice in the list; leave one out")
     return values
+
+
+def _base_url(value: str) -> str:
+    try:
+        url = urlsplit(value)
+        usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not value.isprintable() or " " in value:
+        raise ValueError('write it like "https://api.example.com/v1"')
+    if url.username is not None:
+        raise PydanticCustomError(
+            "secret", "has a user or password in it; name the key's variable in api_key_env instead"
+        )
+    return value
+
+
+def _variable(value: str) -> str:
+    if not _VARIABLE.match(value):
+        raise PydanticCustomError(
+            "secret", "is no name of an environment variable; name the one that holds the API key"
+        )
+    return value
+
+
+def _sendable(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"cannot be sent as JSON ({error}); use text, numbers, lists") from None
+    return value
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=86400.0)]
 Wait = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, le=86400.0)]
 Name = Annotated[str, AfterValidator(_plain_name)]
+Text = Annotated[str, AfterValidator(_not_blank)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Several = Annotated[tuple[T, ...], BeforeValidator(_listed), Field(min_length=1, strict=False)]
+"""A list of at least one; a bare value stands for a list of it."""
 Mode = Literal["sync", "threads", "async"]
 Scope = Literal["attempt", "call"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -75,12 +128,8 @@ class _Section(BaseModel):
             if key not in cls.model_fields:
                 raise PydanticCustomError(
                     "unknown_key",
-                    "{key}: unknown key{nearest}; known here: {known}",
-                    {
-                        "key": key,
-                        "nearest": _nearest(key, cls.model_fields),
-                        "known": ", ".join(sorted(cls.model_fields)),
-                    },
+                    "{key}: unknown key",
+                    {"key": key, "known": tuple(cls.model_fields)},
                 )
         return values
 
@@ -97,7 +146,7 @@ class Workflow(_Section):
     """What one workflow does. Topics are used in turn when there are fewer than workflows."""
 
     kind: Literal["research"] = "research"
-    topics: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
+    topics: Several[Text]
     sub_questions: int = Field(default=4, ge=1, le=1000)
     carry_reasoning: bool = False
     on_branch_failure: Literal["synthesize-with-gaps"] = "synthesize-with-gaps"
@@ -119,10 +168,10 @@ class OpenAIEndpoint(_Section):
     """Any OpenAI-compatible API. The key is read from the environment, never from the file."""
 
     kind: Literal["openai"]
-    base_url: str = Field(pattern=r"^https?://")
-    model: str = Field(min_length=1)
-    api_key_env: str | None = None
-    extra_body: dict[str, Any] = {}
+    base_url: Annotated[str, AfterValidator(_base_url)]
+    model: Text
+    api_key_env: Annotated[str, AfterValidator(_variable)] | None = None
+    extra_body: Annotated[dict[str, Any], AfterValidator(_sendable)] = {}
     json_mode: bool = True
     stream: bool = True
     cache: Literal["avoid", "keep"] = "avoid"
@@ -135,7 +184,9 @@ class OpenAIEndpoint(_Section):
 
 
 def _simulated_unless_said(value: Any) -> Any:
-    return {"kind": "simulated", **value} if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping) and "base_url" not in value:
+        return {"kind": "simulated", **value}
+    return value
 
 
 Endpoint = Annotated[
@@ -148,8 +199,8 @@ Endpoint = Annotated[
 class Load(_Section):
     """A closed loop: `workflows` a trial, at most `in_flight` of them at once."""
 
-    workflows: int = Field(default=1, ge=1)
-    in_flight: int = Field(default=1, ge=1)
+    workflows: Count = 1
+    in_flight: Count = 1
 
 
 class Timeouts(_Section):
@@ -165,19 +216,15 @@ class Timeouts(_Section):
 class Sweep(_Section):
     """The settings to vary; they multiply. `sync` runs with one permit whatever `permits` says."""
 
-    mode: Annotated[tuple[Mode, ...], Field(min_length=1), AfterValidator(_distinct)] = ("async",)
-    permits: Annotated[
-        tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1), AfterValidator(_distinct)
-    ] = (1,)
-    retry: Annotated[tuple[Name, ...], Field(min_length=1), AfterValidator(_distinct)] = ("none",)
-    permit_scope: Annotated[tuple[Scope, ...], Field(min_length=1), AfterValidator(_distinct)] = (
-        "attempt",
-    )
-    repeats: int = Field(default=1, ge=1)
+    mode: Annotated[Several[Mode], AfterValidator(_distinct)] = ("async",)
+    permits: Annotated[Several[Count], AfterValidator(_distinct)] = (1,)
+    retry: Annotated[Several[Name], AfterValidator(_distinct)] = ("none",)
+    permit_scope: Annotated[Several[Scope], AfterValidator(_distinct)] = ("attempt",)
+    repeats: Count = 1
 
 
 class ExponentialRetry(_Section):
-    """Backoff that doubles: see `policies.retry.exponential`."""
+    """Backoff that doubles: see `policies.retry.Exponential`."""
 
     kind: Literal["exponential"]
     jitter: Literal["full", "equal"] = "full"
@@ -187,7 +234,7 @@ class ExponentialRetry(_Section):
 
 
 class OpenAISdkRetry(_Section):
-    """The published rule of the openai package: see `policies.retry.openai_sdk`."""
+    """The published rule of the openai package: see `policies.retry.OpenAISdk`."""
 
     kind: Literal["openai-sdk"]
     max_retries: int = Field(default=2, ge=0)
@@ -253,9 +300,19 @@ class Scenario(_Section):
             if name not in known:
                 raise ValueError(
                     f"sweep.retry names {name!r}, which is no policy"
-                    f"{_nearest(name, known)}; describe it in [retry.{name}] or use "
+                    f"{nearest(name, known)}; describe it in [retry.{name}] or use "
                     f"one of: {', '.join(sorted(known))}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _success_is_possible(self) -> Scenario:
+        needed, had = self.success.min_branches, self.workflow.sub_questions
+        if needed is not None and needed > had:
+            raise ValueError(
+                f"success.min_branches = {needed}: more than workflow.sub_questions = {had}; "
+                "no workflow could succeed"
+            )
         return self
 
     def policy(self, name: str) -> ExponentialRetry | OpenAISdkRetry | NoRetry:
@@ -277,11 +334,11 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
     Raises InputError, one line: the file, the key, the value and the way out.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; give the path of a scenario (TOML)") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); give a TOML file") from None
+        raise _input_error(path, "no such file; give the path of a scenario (TOML)") from None
+    except (OSError, ValueError) as error:
+        raise _input_error(path, f"cannot be read ({error}); give a TOML file") from None
     return parse_scenario(text, str(path), overrides)
 
 
@@ -289,70 +346,43 @@ def parse_scenario(text: str, where: str, overrides: Sequence[str] = ()) -> Scen
     """Turn the text of a scenario into its frozen value; `where` names it in errors."""
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{where}: not valid TOML: {_one_line(str(error))}; mend that") from None
+    except (ValueError, RecursionError) as error:
+        raise _input_error(where, f"not valid TOML: {error}; mend that") from None
     for override in overrides:
         _apply(values, override)
     try:
         return Scenario.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"{where}: {_explain(error.errors()[0], values)}") from None
+        key, what = complain(error.errors()[0], values)
+        raise _input_error(_source(where, overrides, key), what) from None
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
-        raise InputError(f"--set {override}: write it as dotted.key=value")
+        raise _input_error(f"--set {override}", "no setting; write it as dotted.key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text  # a bare word is a string: --set endpoint.profile=plain-chat
     table = values
     *parents, last = key.strip().split(".")
     for parent in parents:
         child = table.setdefault(parent, {})
         if not isinstance(child, dict):
-            raise InputError(f"--set {override}: {parent} is not a table; check the key")
+            raise _input_error(f"--set {override}", f"{parent} is not a table; check the key")
         table = child
     table[last] = value
 
 
-def _explain(error: ErrorDetails, values: Mapping[str, Any]) -> str:
-    """Say in one line what is wrong with which key and what would be right."""
-    key = ".".join(str(part) for part in _path_in_file(error["loc"], values))
-    message = _one_line(error["msg"]).removeprefix("Value error, ")
-    message = (message[:1].lower() + message[1:]).replace("a valid tuple", "a list")
-    if error["type"] == "unknown_key":
-        return f"{key}.{message}" if key else message
-    if error["type"] == "missing":
-        return f"{key}: missing; add it"
-    if not key:
-        return message
-    return f"{key} = {_shown(error['input'])}: {message}"
+def _source(where: str, overrides: Sequence[str], key: str) -> str:
+    """Return the override that set `key`, without its value, or else the file."""
+    for override in reversed(overrides):
+        was_set = override.partition("=")[0].strip()
+        if key == was_set or key.startswith(f"{was_set}."):
+            return f"--set {was_set}"
+    return where
 
 
-def _path_in_file(loc: Sequence[str | int], values: Mapping[str, Any]) -> Iterator[str | int]:
-    """Leave out of `loc` the union tags that pydantic adds and the file does not have."""
-    here: Any = values
-    for part in loc:
-        if isinstance(here, Mapping) and part not in here and part == here.get("kind", "simulated"):
-            continue
-        yield part
-        try:
-            here = here[part]
-        except (KeyError, IndexError, TypeError):
-            here = None
-
-
-def _nearest(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _input_error(where: object, what: str) -> InputError:
+    return InputError(one_line(f"{where}: {what}"))

@@ -1,0 +1,92 @@
+"""What is wrong with a scenario, in one line that a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pydantic_core import ErrorDetails
+
+_TAGGED = {"endpoint": 1, "retry": 2}
+"""Where in a path pydantic puts the `kind` of a section, which the file does not have there."""
+_KEY = "[key]"
+"""How pydantic marks that a key itself is wrong, and not its value."""
+
+
+class Complaint(NamedTuple):
+    """`key`: the dotted key in the file, empty for the whole. `text`: key, value, way out."""
+
+    key: str
+    text: str
+
+
+def complain(error: ErrorDetails, values: Mapping[str, Any]) -> Complaint:
+    """Say what pydantic's `error` means for the file that holds `values`."""
+    key = ".".join(str(part) for part in _path_in_file(error["loc"], values))
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "unknown_key":
+            key = f"{key}.{context['key']}" if key else context["key"]
+            close = nearest(context["key"], context["known"])
+            known = ", ".join(sorted(context["known"]))
+            return Complaint(key, f"{key}: unknown key{close}; known here: {known}")
+        case "missing":
+            return Complaint(key, f"{key}: missing; add it")
+        case "union_tag_not_found":
+            return Complaint(f"{key}.kind", f"{key}.kind: missing; add it")
+        case "union_tag_invalid":
+            kinds = str(context["expected_tags"]).replace("'", "").split(", ")
+            close, kind = nearest(context["tag"], kinds), _shown(error["input"]["kind"])
+            return Complaint(
+                f"{key}.kind",
+                f"{key}.kind = {kind}: unknown kind{close}; use one of: {', '.join(kinds)}",
+            )
+        case "secret":  # never shown, not even to who wrote it
+            return Complaint(key, f"{key}: {error['msg']}")
+        case "model_type" | "model_attributes_type" | "dict_type":
+            what = f"should be a table; write [{key}] with its keys below"
+        case "tuple_type":
+            what = "should be a list"
+        case "too_short":
+            what = "is empty; give at least one"
+        case _:
+            what = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            what = what[:1].lower() + what[1:]
+    if not key:
+        return Complaint(key, what)
+    if error["loc"][-1] == _KEY:
+        return Complaint(key, f"{key}: {what}")
+    return Complaint(key, f"{key} = {_shown(error['input'])}: {what}")
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """Return ` (did you mean 'x'?)` when one of `known` is like `name`, else nothing."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def one_line(text: str) -> str:
+    """Return `text` with white space run together and what cannot be printed as `?`."""
+    spaced = " ".join(text.split())
+    return "".join(letter if letter.isprintable() else "?" for letter in spaced)
+
+
+def _path_in_file(loc: Sequence[str | int], values: Mapping[str, Any]) -> Iterator[str | int]:
+    """Leave out of `loc` what pydantic adds: kinds, marks of keys, places in what is no list."""
+    here: Any = values
+    for place, part in enumerate(loc):
+        if place == _TAGGED.get(str(loc[0])) or part == _KEY:
+            continue
+        if isinstance(part, int) and not isinstance(here, list):
+            continue  # a bare value that stands for a list of one
+        yield part
+        try:
+            here = here[part]
+        except (KeyError, IndexError, TypeError):
+            here = None
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
