@@ -1,0 +1,49 @@
+"""Draws every plot of a run and writes each as SVG and PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from harness.analysis.model import Summary
+from harness.bench.store import Records
+from harness.errors import StorageError
+from harness.views.plots.permits import permits
+from harness.views.plots.style import RC, save
+from harness.views.plots.sync_async import sync_async
+from harness.views.plots.time_spent import time_spent
+from harness.views.plots.timeline import timeline
+
+PLOTS: tuple[tuple[str, Callable[[Summary, Records], Figure | None]], ...] = (
+    ("sync-async", sync_async),
+    ("permits", permits),
+    ("time-spent", lambda summary, _: time_spent(summary)),
+    ("timeline", timeline),
+)
+"""File name and drawing function of each plot, in the order of the report."""
+
+
+def draw_all(summary: Summary, records: Records, directory: Path) -> list[Path]:
+    """Write `directory`/plots/*.svg and *.png and return their paths, plot by plot.
+
+    A plot with nothing to show (no async cell, no workflow) is left out, and a file that an
+    earlier drawing left for it is removed. Raises StorageError when a file cannot be written.
+    """
+    plots = directory / "plots"
+    written: list[Path] = []
+    try:
+        plots.mkdir(parents=True, exist_ok=True)
+        with mpl.rc_context(RC):
+            for name, draw in PLOTS:
+                figure = draw(summary, records)
+                if figure is not None:
+                    written += save(figure, plots, name)
+                else:
+                    for left in (plots / f"{name}.svg", plots / f"{name}.png"):
+                        left.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{plots}: cannot be written ({error.strerror})") from error
+    return written

@@ -1,0 +1,223 @@
+"""Throughput and speed-up over permits, one line a retry policy, with the critical-path bound."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from harness.analysis.model import Cell, Summary
+from harness.analysis.model import Figure as Estimate
+from harness.bench.store import Records
+from harness.views.plots.style import (
+    MARKERS,
+    MUTED,
+    SERIES,
+    axis_end,
+    error_lengths,
+    label_line_ends,
+    new_figure,
+    runs_out,
+)
+from harness.views.wording import (
+    in_reading_order,
+    losses,
+    number,
+    rate_unit,
+    scaled,
+    sentence,
+    shortened,
+    spoken,
+    value_of,
+)
+
+ASIDE = 0.07
+"""How far apart lines stand at one permit count, in powers of two, so that bars stay apart."""
+
+
+class Line(NamedTuple):
+    """Cells that differ in permits only, upwards, and their sync cell when there is one."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    sync: Cell | None
+
+
+def lines_of(summary: Summary) -> list[Line]:
+    """Group the cells that are not sync into lines, named by what tells them apart."""
+    groups: dict[tuple[str, str, str], list[Cell]] = {}
+    syncs = {(cell.retry, cell.permit_scope): cell for cell in summary.cells if cell.mode == "sync"}
+    for cell in in_reading_order(summary.cells):
+        if cell.mode != "sync":
+            groups.setdefault((cell.mode, cell.retry, cell.permit_scope), []).append(cell)
+    retries = shortened((retry for _, retry, _ in groups), 18)
+    modes = {mode for mode, _, _ in groups}
+    scopes = {scope for _, _, scope in groups}
+    lines = []
+    for (mode, retry, scope), cells in groups.items():
+        names = [mode] if len(modes) > 1 else []
+        names += [retries[retry]] if len(retries) > 1 or not names else []
+        names += [f"per {scope}"] if len(scopes) > 1 else []
+        lines.append(Line(" · ".join(names), tuple(cells), syncs.get((retry, scope))))
+    return lines
+
+
+class Panel(NamedTuple):
+    """One quantity over permits: how a cell's value, its bound and sync's value are had."""
+
+    title: str
+    axis: str
+    value: Callable[[Cell], Estimate | None]
+    bound: Callable[[Cell, Line], float | None]
+    reference: Callable[[Line], float | None]
+
+
+def permits(summary: Summary, records: Records) -> Figure | None:
+    """Draw throughput, and speed-up where sync was run, over permits; None without such cells.
+
+    The bound: with w workflows in flight, throughput is at most w over the mean critical path
+    (J. D. C. Little, A Proof for the Queuing Formula L = λW, 1961). It is reached when no call
+    ever waits for a permit or for a retry.
+    """
+    lines = lines_of(summary)
+    if not any(cell.throughput.workflows_per_s for line in lines for cell in line.cells):
+        return None
+    panels = _panels(summary, records, lines)
+    drawn = [
+        estimate
+        for panel in panels
+        for line in lines
+        for cell in line.cells
+        if (estimate := panel.value(cell)) is not None
+    ]
+    notes = [
+        "Bars: 95\u00a0% intervals over repeats. Dashed: the critical-path bound, that is the "
+        "workflows in flight over decompose + longest branch + synthesize as measured.",
+        *runs_out(drawn),
+    ]
+    figure = new_figure(3.6, _title(summary, lines), summary, notes)
+    row = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, panel in zip(row, panels, strict=True):
+        _draw(axes, panel, lines)
+    return figure
+
+
+def _panels(summary: Summary, records: Records, lines: Sequence[Line]) -> list[Panel]:
+    load = records.run.scenario["load"]
+    in_flight = min(load["in_flight"], load["workflows"])
+
+    unit, factor = rate_unit(summary)
+
+    def throughput(cell: Cell) -> Estimate | None:
+        return scaled(cell.throughput.workflows_per_s, factor)
+
+    def most(cell: Cell, _: Line) -> float | None:
+        path = cell.critical_path_bound_s
+        return factor * in_flight / path if path else None
+
+    def of_sync(line: Line) -> float | None:
+        estimate = throughput(line.sync) if line.sync else None
+        return None if estimate is None else estimate.value
+
+    def most_speedup(cell: Cell, line: Line) -> float | None:
+        bound, base = most(cell, line), of_sync(line)
+        return bound / base if bound and base else None
+
+    every = [
+        Panel("throughput", f"workflows {unit}", throughput, most, of_sync),
+        Panel(
+            "speed-up over sync", "times as fast as sync", lambda cell: cell.speedup_over_sync,
+            most_speedup, lambda line: 1.0 if line.sync else None,
+        ),
+    ]  # fmt: skip
+    cells = [cell for line in lines for cell in line.cells]
+    return [panel for panel in every if any(panel.value(cell) for cell in cells)]
+
+
+def _title(summary: Summary, lines: Sequence[Line]) -> str:
+    unit, factor = rate_unit(summary)
+    rated = [
+        (rate.value, cell)
+        for line in lines
+        for cell in line.cells
+        if (rate := scaled(cell.throughput.workflows_per_s, factor)) is not None
+    ]
+    value, cell = max(rated, key=lambda pair: pair[0])
+    speedup = value_of(cell.speedup_over_sync)
+    times = "" if speedup is None else f", {number(speedup)} times as fast as sync"
+    return (
+        f"{sentence(spoken(cell, summary.cells))} had the highest throughput: "
+        f"{number(value)} workflows {unit}{times}{losses(cell)}"
+    )
+
+
+def _draw(axes: Axes, panel: Panel, lines: Sequence[Line]) -> None:
+    labels: list[tuple[float, str, str]] = []
+    drawn: list[Estimate] = []
+    bounds: list[float] = []
+    for at, line in enumerate(lines):
+        points = [
+            (cell.permits * 2 ** (ASIDE * (at - (len(lines) - 1) / 2)), estimate)
+            for cell in line.cells
+            if (estimate := panel.value(cell)) is not None
+        ]
+        if points:
+            colour = SERIES[at % len(SERIES)]
+            _draw_line(axes, points, line.name, at, faint=len(lines) > 3)
+            labels.append((points[-1][1].value, line.name, colour))
+            drawn += [estimate for _, estimate in points]
+        bounds += _draw_bound(axes, panel, line, SERIES[at % len(SERIES)])
+    references = [value for line in lines if (value := panel.reference(line)) is not None]
+    for value in dict.fromkeys(references):
+        axes.axhline(value, color=MUTED, linestyle=":", linewidth=1.3, label="sync")
+    if references:
+        labels.append((sum(references) / len(references), "sync", MUTED))
+    if bounds:
+        labels.append((max(bounds), "bound", MUTED))
+    axes.set_ylim(0, max([axis_end(drawn), *bounds, *references]) * 1.06)
+    _permit_axis(axes, sorted({cell.permits for line in lines for cell in line.cells}))
+    axes.set_title(panel.title)
+    axes.set_ylabel(panel.axis)
+    label_line_ends(axes, labels, inches=2.7)
+
+
+def _draw_line(
+    axes: Axes, points: Sequence[tuple[float, Estimate]], name: str, at: int, faint: bool
+) -> None:
+    colour, marker = SERIES[at % len(SERIES)], MARKERS[at % len(MARKERS)]
+    axes.plot(
+        [x for x, _ in points], [estimate.value for _, estimate in points],
+        color=colour, marker=marker, markersize=5.5, linewidth=1.8, label=name,
+    )  # fmt: skip
+    for x, estimate in points:
+        if (lengths := error_lengths(estimate)) is not None:
+            axes.errorbar(
+                x, estimate.value, yerr=lengths, color=colour, capsize=3,
+                elinewidth=0.9 if faint else 1.3, alpha=0.6 if faint else 1.0, zorder=1.5,
+            )  # fmt: skip
+
+
+def _draw_bound(axes: Axes, panel: Panel, line: Line, colour: str) -> list[float]:
+    found = [(cell.permits, panel.bound(cell, line)) for cell in line.cells]
+    bound = [(count, value) for count, value in found if value is not None]
+    if bound:
+        # Drawn a little beyond the outermost cells, so that a single cell has a line too.
+        ends = [(bound[0][0] / 1.15, bound[0][1]), *bound, (bound[-1][0] * 1.15, bound[-1][1])]
+        xs, ys = [x for x, _ in ends], [y for _, y in ends]
+        axes.plot(xs, ys, "--", color=colour, linewidth=1.2, label=f"bound {line.name}")
+    return [value for _, value in bound]
+
+
+def _permit_axis(axes: Axes, counts: Sequence[int]) -> None:
+    axes.set_xscale("log", base=2)
+    beyond = 1.3 if len(counts) > 1 else 2
+    axes.set_xlim(counts[0] / beyond, counts[-1] * beyond)
+    step = -(-len(counts) // 9)
+    shown = list(counts[::-1][::step])[::-1]
+    axes.xaxis.set_major_locator(FixedLocator(shown))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set_xlabel("permits: calls at once")
