@@ -16,6 +16,7 @@ from harness.bench.scenario import (
     OpenAIEndpoint,
     OpenAISdkRetry,
     Scenario,
+    SimulatedEndpoint,
 )
 from harness.clock import SECOND
 from harness.policies.retry import Exponential, OpenAISdk, Retry
@@ -61,11 +62,12 @@ def terms(scenario: Scenario, cell: CellInfo) -> Terms:
         return round(seconds * scale * SECOND)
 
     call = ns(timeouts.call)
+    # Connecting to a simulator is the machine's own doing and shrinks with no scale.
+    floor = SECOND if isinstance(scenario.endpoint, SimulatedEndpoint) else 0
     return Terms(
         policy=policy(scenario, cell.retry),
         limits=Limits(
-            # Connecting to a simulator is the machine's own doing and shrinks with no scale.
-            connect=max(ns(timeouts.connect), SECOND),
+            connect=max(ns(timeouts.connect), floor),
             first_token=call if timeouts.first_token is None else ns(timeouts.first_token),
             idle=ns(timeouts.idle),
             call=call,

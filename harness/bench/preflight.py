@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from harness.bench.scenario import OpenAIEndpoint, Scenario
-from harness.errors import InputError, PreflightError
+from harness.errors import PreflightError
 
 _CONNECT_SECONDS = 5.0
 _NO_KEY = "none"
@@ -45,6 +45,10 @@ def api_key(scenario: Scenario, environment: Mapping[str, str]) -> str:
         raise PreflightError(
             f"{endpoint.api_key_env}: not set; put the API key into this environment variable"
         )
+    if not (key.isascii() and key.isprintable()):
+        raise PreflightError(
+            f"{endpoint.api_key_env}: has characters that no header can carry; set the key anew"
+        )
     return key
 
 
@@ -54,13 +58,12 @@ def reach(scenario: Scenario) -> None:
     if not isinstance(endpoint, OpenAIEndpoint):
         return
     url = urlsplit(endpoint.base_url)
-    if url.hostname is None:
-        raise InputError(f"endpoint.base_url = {endpoint.base_url!r}: has no host")
+    assert url.hostname is not None, "the scenario's URL has been read"
     port = url.port or (443 if url.scheme == "https" else 80)
     try:
         socket.create_connection((url.hostname, port), _CONNECT_SECONDS).close()
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, UnicodeError) as error:  # the second for a name that is none
+        reason = getattr(error, "strerror", None) or str(error)
         raise PreflightError(
             f"{url.hostname}:{port}: cannot be reached ({reason}); check endpoint.base_url, "
             "or skip this check with --no-preflight"

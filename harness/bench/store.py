@@ -7,7 +7,8 @@ readers leave a torn last line out.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, TypeVar
@@ -29,6 +30,7 @@ from harness.records import (
 )
 
 T = TypeVar("T")
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError)
 
 RUN = "run.json"
 ATTEMPTS = "attempts.jsonl"
@@ -70,7 +72,12 @@ class Writer:
         if self._transcripts:
             names[Transcript] = TRANSCRIPTS
         for kind, name in names.items():
-            self._files[kind] = (self.directory / name).open("ab", buffering=0)
+            path = self.directory / name
+            try:
+                self._files[kind] = path.open("ab", buffering=0)
+            except OSError as error:
+                self._close()
+                raise _not_written(path, error) from error
         return self
 
     def __exit__(
@@ -79,16 +86,22 @@ class Writer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         for file in self._files.values():
             file.close()
 
     def append(self, record: Record | Trial) -> None:
         """Write one record as one line. Raises StorageError when it cannot be written."""
         file = self._files[type(record)]
+        line = self._encoder.encode(record) + b"\n"
         try:
-            file.write(self._encoder.encode(record) + b"\n")
+            written = file.write(line)
         except OSError as error:
-            raise StorageError(f"{file.name}: cannot be written ({error.strerror})") from error
+            raise _not_written(file.name, error) from error
+        if written < len(line):
+            raise StorageError(f"{file.name}: a line was cut off; is the disk full?")
 
 
 def write_whole(path: Path, value: object) -> None:
@@ -102,21 +115,32 @@ def write_whole(path: Path, value: object) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
+        raise _not_written(path, error) from error
+
+
+def _not_written(path: object, error: OSError) -> StorageError:
+    return StorageError(f"{path}: cannot be written ({error.strerror})")
+
+
+class _Head(msgspec.Struct):
+    """What can be read of a run.json of any schema."""
+
+    schema: int
 
 
 def read_run(directory: Path) -> Run:
     """Read run.json. Raises StorageError when it is missing, broken or of another schema."""
     path = directory / RUN
     try:
-        run = msgspec.json.decode(path.read_bytes(), type=Run)
+        data = path.read_bytes()
+        schema = msgspec.json.decode(data, type=_Head).schema
+        if schema != SCHEMA:
+            raise StorageError(f"{path}: schema {schema}, but this version reads {SCHEMA}")
+        return msgspec.json.decode(data, type=Run)
     except FileNotFoundError:
         raise StorageError(f"{directory}: not a run directory, {RUN} is missing") from None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, *_NOT_JSON) as error:
         raise StorageError(f"{path}: cannot be read ({error})") from None
-    if run.schema != SCHEMA:
-        raise StorageError(f"{path}: schema {run.schema}, but this version reads {SCHEMA}")
-    return run
 
 
 def read_records(directory: Path) -> Records:
@@ -133,26 +157,33 @@ def read_records(directory: Path) -> Records:
 
 
 def _provider(path: Path) -> tuple[ProviderHead, list[Served]] | None:
-    with path.open("rb") as file:
-        first = file.readline()
-        if not first.endswith(b"\n"):
-            return None
-        head = msgspec.json.decode(first, type=ProviderHead)
-        return head, list(_decode(file, path, Served, line=2))
+    """Read the provider's log; None when the provider died before its first line was whole."""
+    with _opened(path) as file:
+        head = next(_decode([file.readline()], path, ProviderHead, line=1), None)
+        return None if head is None else (head, list(_decode(file, path, Served, line=2)))
 
 
 def _lines(path: Path, kind: type[T]) -> Iterator[T]:
     if path.exists():
-        with path.open("rb") as file:
+        with _opened(path) as file:
             yield from _decode(file, path, kind, line=1)
 
 
-def _decode(file: BinaryIO, path: Path, kind: type[T], line: int) -> Iterator[T]:
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _decode(lines: Iterable[bytes], path: Path, kind: type[T], line: int) -> Iterator[T]:
     decoder = msgspec.json.Decoder(kind)
-    for number, text in enumerate(file, line):
+    for number, text in enumerate(lines, line):
         try:
             yield decoder.decode(text)
-        except msgspec.DecodeError as error:
+        except _NOT_JSON as error:
             if not text.endswith(b"\n"):
                 return  # torn: the process died while it wrote this line
             raise StorageError(f"{path}:{number}: not a record ({error})") from None
