@@ -12,68 +12,17 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from harness.bench.complaint import complain, nearest, one_line
+from harness.bench.section import Count, Duration, Name, Section, Several, Text, Wait, distinct
 from harness.errors import InputError
 
-T = TypeVar("T")
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)\s*\Z")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-
-
-def parse_duration(value: object) -> object:
-    """Return the seconds that `"500ms"`, `"30s"`, `"2m"` or `"1h"` stands for.
-
-    Anything but a string is handed on for pydantic to judge. Raises ValueError on other text.
-    """
-    if not isinstance(value, str):
-        return value
-    match = _DURATION.match(value)
-    if match is None:
-        raise ValueError('a duration is written like "500ms", "30s", "2m" or "1h"')
-    return float(match[1]) * _UNITS[match[2]]
-
-
-def _plain_name(value: str) -> str:
-    # `_` joins the parts of a cell's id and a file is named after it.
-    if not _NAME.match(value):
-        raise ValueError(
-            "a name has at most 64 letters, digits, '.' and '-', the first a letter or digit"
-        )
-    return value
-
-
-def _not_blank(value: str) -> str:
-    if not value.strip():
-        raise ValueError("is blank; write something or leave it out")
-    return value
-
-
-def _listed(value: object) -> object:
-    return value if isinstance(value, list | tuple | dict) else [value]
-
-
-def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
-    # Files are named after cells, and some file systems do not tell letter cases apart.
-    if len({str(value).casefold() for value in values}) != len(values):
-        raise ValueError("a value stands twice in the list; leave one out")
-    return values
 
 
 def _base_url(value: str) -> str:
@@ -107,34 +56,11 @@ def _sendable(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=86400.0)]
-Wait = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, le=86400.0)]
-Name = Annotated[str, AfterValidator(_plain_name)]
-Text = Annotated[str, AfterValidator(_not_blank)]
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Several = Annotated[tuple[T, ...], BeforeValidator(_listed), Field(min_length=1, strict=False)]
-"""A list of at least one; a bare value stands for a list of it."""
 Mode = Literal["sync", "threads", "async"]
 Scope = Literal["attempt", "call"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _keys_are_known(cls, values: Any) -> Any:
-        for key in values if isinstance(values, Mapping) else ():
-            if key not in cls.model_fields:
-                raise PydanticCustomError(
-                    "unknown_key",
-                    "{key}: unknown key",
-                    {"key": key, "known": tuple(cls.model_fields)},
-                )
-        return values
-
-
-class MaxTokens(_Section):
+class MaxTokens(Section):
     """Upper limit of the tokens of one call, reasoning included, by phase; none when absent."""
 
     decompose: int | None = Field(default=None, gt=0)
@@ -142,7 +68,7 @@ class MaxTokens(_Section):
     synthesize: int | None = Field(default=None, gt=0)
 
 
-class Workflow(_Section):
+class Workflow(Section):
     """What one workflow does. Topics are used in turn when there are fewer than workflows."""
 
     kind: Literal["research"] = "research"
@@ -153,25 +79,25 @@ class Workflow(_Section):
     max_tokens: MaxTokens = MaxTokens()
 
 
-class SimulatedEndpoint(_Section):
+class SimulatedEndpoint(Section):
     """The harness's own provider. `override` replaces keys of the profile."""
 
     kind: Literal["simulated"] = "simulated"
     profile: str = "deepseek-reasoner"
-    override: dict[str, Any] = {}
+    override: dict[str, Any] = Field(default_factory=dict)
     time_scale: float = Field(default=1.0, gt=0, le=1)
     stream: bool = True
     model: str = "simulated-reasoner"
 
 
-class OpenAIEndpoint(_Section):
+class OpenAIEndpoint(Section):
     """Any OpenAI-compatible API. The key is read from the environment, never from the file."""
 
     kind: Literal["openai"]
     base_url: Annotated[str, AfterValidator(_base_url)]
     model: Text
     api_key_env: Annotated[str, AfterValidator(_variable)] | None = None
-    extra_body: Annotated[dict[str, Any], AfterValidator(_sendable)] = {}
+    extra_body: Annotated[dict[str, Any], AfterValidator(_sendable)] = Field(default_factory=dict)
     json_mode: bool = True
     stream: bool = True
     cache: Literal["avoid", "keep"] = "avoid"
@@ -196,14 +122,14 @@ Endpoint = Annotated[
 ]
 
 
-class Load(_Section):
+class Load(Section):
     """A closed loop: `workflows` a trial, at most `in_flight` of them at once."""
 
     workflows: Count = 1
     in_flight: Count = 1
 
 
-class Timeouts(_Section):
+class Timeouts(Section):
     """When to give up waiting. `first_token` is `call` when absent; `idle` is for streams."""
 
     connect: Duration = 5.0
@@ -213,17 +139,17 @@ class Timeouts(_Section):
     workflow: Duration | None = None
 
 
-class Sweep(_Section):
+class Sweep(Section):
     """The settings to vary; they multiply. `sync` runs with one permit whatever `permits` says."""
 
-    mode: Annotated[Several[Mode], AfterValidator(_distinct)] = ("async",)
-    permits: Annotated[Several[Count], AfterValidator(_distinct)] = (1,)
-    retry: Annotated[Several[Name], AfterValidator(_distinct)] = ("none",)
-    permit_scope: Annotated[Several[Scope], AfterValidator(_distinct)] = ("attempt",)
+    mode: Annotated[Several[Mode], AfterValidator(distinct)] = ("async",)
+    permits: Annotated[Several[Count], AfterValidator(distinct)] = (1,)
+    retry: Annotated[Several[Name], AfterValidator(distinct)] = ("none",)
+    permit_scope: Annotated[Several[Scope], AfterValidator(distinct)] = ("attempt",)
     repeats: Count = 1
 
 
-class ExponentialRetry(_Section):
+class ExponentialRetry(Section):
     """Backoff that doubles: see `policies.retry.Exponential`."""
 
     kind: Literal["exponential"]
@@ -233,14 +159,14 @@ class ExponentialRetry(_Section):
     cap: Duration = 20.0
 
 
-class OpenAISdkRetry(_Section):
+class OpenAISdkRetry(Section):
     """The published rule of the openai package: see `policies.retry.OpenAISdk`."""
 
     kind: Literal["openai-sdk"]
     max_retries: int = Field(default=2, ge=0)
 
 
-class NoRetry(_Section):
+class NoRetry(Section):
     """Every failure is final."""
 
     kind: Literal["none"]
@@ -254,26 +180,26 @@ BUILT_IN_POLICIES: Mapping[str, ExponentialRetry | OpenAISdkRetry | NoRetry] = {
 """Policies that a scenario may name without describing them."""
 
 
-class Objective(_Section):
+class Objective(Section):
     """What the recommendation minimises."""
 
     minimise: Literal["makespan", "workflow_p95", "cost_per_successful_workflow"] = "makespan"
 
 
-class Slo(_Section):
+class Slo(Section):
     """What a cell must keep to count; `workflow_latency` bounds goodput."""
 
     success_rate: float | None = Field(default=None, ge=0, le=1)
     workflow_latency: Duration | None = None
 
 
-class Success(_Section):
+class Success(Section):
     """How many branches a degraded workflow needs to count as a success; all when absent."""
 
     min_branches: int | None = Field(default=None, ge=1)
 
 
-class Scenario(_Section):
+class Scenario(Section):
     """A whole scenario file, resolved: every default filled in, every named policy described.
 
     `transcripts`: keep what was asked and answered, in transcripts.jsonl.
@@ -288,7 +214,7 @@ class Scenario(_Section):
     load: Load = Load()
     timeouts: Timeouts = Timeouts()
     sweep: Sweep = Sweep()
-    retry: dict[Name, RetryPolicy] = {}
+    retry: dict[Name, RetryPolicy] = Field(default_factory=dict)
     objective: Objective = Objective()
     slo: Slo = Slo()
     success: Success = Success()
