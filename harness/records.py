@@ -308,12 +308,20 @@ class CellInfo(msgspec.Struct, frozen=True, kw_only=True):
     permit_scope: str
 
 
+class Stop(msgspec.Struct, frozen=True, kw_only=True):
+    """What ended a run early: Ctrl-C, or a budget; `because` says in a sentence how it came."""
+
+    by: Literal["interrupt", "budget"]
+    because: str
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """run.json: what was run, where, and how far it came.
 
     `scenario` is the resolved scenario, `profile` the simulated provider's, None against a live
     endpoint. `order`: the cells of each repeat in the order they ran. Durations in both are in
-    scenario seconds.
+    scenario seconds. `price`: what tokens cost in this run (`bench.prices.Price`), None where that
+    is not known. `stopped`: why a partial run is partial.
     """
 
     schema: int
@@ -331,6 +339,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     profile: dict[str, Any] | None
     versions: dict[str, str]
     host: dict[str, Any]
+    price: dict[str, Any] | None = None
+    stopped: Stop | None = None
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
