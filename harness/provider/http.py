@@ -117,6 +117,8 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._give_up(400)
+        else:
+            self._next()  # not inside the parser, which would take a handler's error for its own
 
     def on_message_begin(self) -> None:
         """Start a request (httptools)."""
@@ -144,7 +146,7 @@ class Connection(asyncio.Protocol):
             self._body.append(body)
 
     def on_message_complete(self) -> None:
-        """Hand the request on, after those before it (httptools)."""
+        """Put the request behind those before it (httptools)."""
         request = Request(
             method=self._parser.get_method().decode("latin-1"),
             path=self._url.partition(b"?")[0].decode("latin-1"),
@@ -153,7 +155,6 @@ class Connection(asyncio.Protocol):
         )
         chunked = self._parser.get_http_version() != "1.0"
         self._waiting.append((request, Reply(self, self._parser.should_keep_alive(), chunked)))
-        self._next()
 
     def write(self, data: bytes) -> None:
         """Hand bytes to the transport; nothing happens once the client has gone."""

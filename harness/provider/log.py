@@ -40,8 +40,10 @@ class Log:
     def _put(self, value: ProviderHead | Served) -> None:
         if self._file is None:
             return
+        rest = memoryview(self._encoder.encode(value) + b"\n")
         try:
-            self._file.write(self._encoder.encode(value) + b"\n")
+            while rest:  # a file that is nearly full takes a part first
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise StorageError(
                 f"{self._path}: cannot be written ({error.strerror}); make room and run again"

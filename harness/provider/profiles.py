@@ -58,14 +58,11 @@ class _Section(BaseModel):
     def _keys_are_known(cls, values: Any) -> Any:
         for key in values if isinstance(values, Mapping) else ():
             if key not in cls.model_fields:
+                nearest = _nearest(str(key), cls.model_fields)
+                known = ", ".join(sorted(cls.model_fields))
+                # No context: pydantic would shorten what it puts into a template.
                 raise PydanticCustomError(
-                    "unknown_key",
-                    "{key}: unknown key{nearest}; known here: {known}",
-                    {
-                        "key": key,
-                        "nearest": _nearest(str(key), cls.model_fields),
-                        "known": ", ".join(sorted(cls.model_fields)),
-                    },
+                    "unknown_key", f"{key}: unknown key{nearest}; known here: {known}"
                 )
         return values
 

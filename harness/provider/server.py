@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.clock import monotonic_since, take_anchor
-from harness.errors import InputError
+from harness.errors import HarnessError, InputError
 from harness.provider.face import Face
 from harness.provider.log import Log
 from harness.provider.profiles import Profile
@@ -46,7 +46,7 @@ def serve(
     head = ProviderHead(anchor=anchor, profile=profile.as_dict(), seed=seed, time_scale=time_scale)
     try:
         book = Log(log, head)
-    except InputError:
+    except HarnessError:
         listener.close()
         raise
 
@@ -82,7 +82,7 @@ def bind(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind, protocol)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise InputError(f"{where}: no such address ({error}); use 127.0.0.1") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -49,12 +49,12 @@ _WORDS = {
     ),
 }  # fmt: skip
 _QUESTIONS = (
-    "What role does {noun} play in {subject}, and which evidence supports that {time}?",
-    "How has the {noun} of {subject} developed {time}, and what explains that best?",
-    "Which limits does {noun} set to {subject} {time}, and how can they be tested?",
-    "Who depends on the {noun} of {subject} {time}, and what would change for them?",
-    "Where do experts disagree about the {noun} of {subject} {time}, and for what reason?",
-    "How is the {noun} of {subject} measured {time}, and how far can that be trusted?",
+    "What role does {noun} play in {subject} {time}, and which evidence supports that view best?",
+    "How has the {noun} of {subject} developed {time}, and which causes explain that change best?",
+    "Which limits does {noun} set to {subject} {time}, and how can these limits be put to test?",
+    "Who depends on the {noun} of {subject} {time}, and what would change for these without it?",
+    "Where do experts disagree about the {noun} of {subject} {time}, and what are their reasons?",
+    "How is the {noun} of {subject} measured {time}, and how far can any such results be trusted?",
 )
 _TIMES = (
     "today", "over the last decade", "in the next decade", "in its early days",

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.provider.ask import Ask, read_ask
+from harness.provider.profiles import load_profile
+from harness.provider.simulation import Completion, Refused, Simulation
+
+MS = 1_000_000
+
+
+def ask(text: str = "hello", **more: Any) -> Ask:
+    body = {"model": "m", "messages": [{"role": "user", "content": text}], "stream": True, **more}
+    return read_ask(json.dumps(body).encode())
+
+
+def simulate(
+    profile: str = "streams", overrides: Mapping[str, object] = {}, seed: int = 1, scale: float = 1
+) -> Simulation:
+    return Simulation(load_profile(profile, overrides), seed, scale, "cell")
+
+
+def arrive(simulation: Simulation, now: int, asked: Ask, repeat: int = 0) -> Completion:
+    completion = simulation.arrive(now, asked, repeat)
+    assert isinstance(completion, Completion)
+    return completion
+
+
+def play(simulation: Simulation) -> dict[object, list[int]]:
+    moments: dict[object, list[int]] = {}
+    while (at := simulation.next_due()) is not None:
+        for job, due in simulation.pop_due(at).items():
+            moments.setdefault(job, []).extend(due)
+    return moments
+
+
+def read(completion: Completion, writes: int) -> tuple[str, str]:
+    pieces = [completion.next_piece() for _ in range(writes)]
+    thought = "".join(piece.text for piece in pieces if piece.is_reasoning)
+    return thought, "".join(piece.text for piece in pieces if not piece.is_reasoning)
+
+
+def test_streams_are_exact_whatever_the_number_of_them_and_the_kind_of_prompt() -> None:
+    simulation = simulate()
+    texts = ["a question", "exactly 1 sub-questions as JSON\nTopic: x", "Write a report", "b"]
+    made = [arrive(simulation, n * 3 * MS, ask(text)) for n, text in enumerate(texts)]
+    moments = play(simulation)
+    for n, completion in enumerate(made):
+        first = n * 3 * MS + 200 * MS
+        assert moments[completion.job] == [first + k * 10 * MS for k in range(100)]
+        assert completion.tokens.output == 100
+        assert completion.tokens.reasoning == 0
+
+
+def test_one_scenario_second_lasts_time_scale_real_seconds() -> None:
+    simulation = simulate(scale=0.01)
+    completion = arrive(simulation, 0, ask())
+    assert play(simulation)[completion.job] == [2 * MS + k * MS // 10 for k in range(100)]
+
+
+def test_a_long_prompt_waits_longer() -> None:
+    simulation = simulate(overrides={"ttft.per_1k_input_tokens": "1s"})
+    completion = arrive(simulation, 0, ask("x" * 4 * 1996))  # 2000 tokens
+    assert play(simulation)[completion.job][0] == 2200 * MS
+
+
+def test_the_text_is_the_same_streamed_in_any_chunks_and_whole() -> None:
+    told = []
+    for chunk in (1, 7, 1000):
+        simulation = simulate("deepseek-reasoner", {"tokens_per_chunk": chunk})
+        completion = arrive(simulation, 0, ask("Topic: tides"))
+        writes = len(completion.job.writes)
+        told.append(read(completion, writes))
+        moments = play(simulation)[completion.job]
+        assert len(moments) == writes
+        assert moments == sorted(moments)
+    whole = arrive(simulate("deepseek-reasoner"), 0, ask("Topic: tides", stream=False))
+    assert told == [whole.whole()] * 3
+    assert len(whole.job.writes) == 1
+    assert all(told[0])
+
+
+def test_the_first_chunk_comes_after_the_wait_and_the_last_when_its_tokens_are_made() -> None:
+    """However many tokens a chunk has, and streamed or not."""
+    overrides = {"answer_tokens.median": 10, "reasoning_tokens.median": 5, "tokens_per_chunk": 4}
+    simulation = simulate(overrides=overrides)
+    streamed = arrive(simulation, 0, ask())
+    whole = arrive(simulation, 0, ask(stream=False))
+    moments = play(simulation)
+    # 4 + 1 tokens of reasoning, then 4 + 4 + 2 of the answer: never both in one chunk
+    assert moments[streamed.job] == [(200 + 10 * k) * MS for k in (0, 1, 5, 9, 11)]
+    assert moments[whole.job] == [(200 + 10 * 11) * MS]
+
+
+def test_a_decomposition_is_valid_json_with_the_number_of_questions_asked_for() -> None:
+    asked = ask("exactly 6 sub-questions as JSON\nTopic: ocean tides")
+    thought, answer = arrive(simulate("deepseek-reasoner"), 0, asked).whole()
+    questions = json.loads(answer)["sub_questions"]
+    assert len(set(questions)) == 6
+    assert all("ocean tides" in question for question in questions)
+    assert thought
+
+
+@given(st.integers(1, 40), st.booleans())
+def test_the_token_limit_includes_the_reasoning_and_cuts_with_length(
+    limit: int, stream: bool
+) -> None:
+    overrides = {"reasoning_tokens.median": 20, "answer_tokens.median": 10}
+    completion = arrive(simulate(overrides=overrides), 0, ask(max_tokens=limit, stream=stream))
+    assert completion.tokens.output == min(limit, 30)
+    assert completion.tokens.reasoning == min(limit, 20)
+    assert completion.finish_reason == ("stop" if limit >= 30 else "length")
+    assert len(completion.job.writes) == (min(limit, 30) if stream else 1)
+
+
+def test_a_provider_has_a_limit_of_its_own() -> None:
+    completion = arrive(simulate(overrides={"max_output_tokens": 60}), 0, ask())
+    assert (completion.tokens.output, completion.finish_reason) == (60, "length")
+
+
+def facts(completion: Completion) -> tuple[object, ...]:
+    job = completion.job
+    return completion.tokens, tuple(job.writes), job.first_at, completion.name
+
+
+@given(st.permutations(range(6)))
+def test_what_a_prompt_gets_does_not_depend_on_who_came_before(order: list[int]) -> None:
+    def all_of(order: list[int]) -> dict[int, tuple[object, ...]]:
+        simulation = simulate("deepseek-reasoner")
+        return {n: facts(arrive(simulation, 0, ask(f"question {n}"))) for n in order}
+
+    assert all_of(order) == all_of(list(range(6)))
+
+
+def test_lengths_differ_by_prompt_seed_and_repeat_but_not_by_arrival() -> None:
+    def outcome(text: str, seed: int, repeat: int) -> tuple[object, ...]:
+        simulation = simulate("deepseek-reasoner", seed=seed)
+        return facts(arrive(simulation, 0, ask(text), repeat))[:3]
+
+    base = outcome("a", 1, 0)
+    assert len({base, outcome("b", 1, 0), outcome("a", 2, 0), outcome("a", 1, 1)}) == 4
+    simulation = simulate("deepseek-reasoner")
+    first, second = (arrive(simulation, 0, ask("a")) for _ in range(2))
+    assert (first.arrival, second.arrival) == (1, 2)
+    assert facts(first)[:3] == facts(second)[:3] == base
+    assert first.name != second.name
+    assert arrive(simulation, 0, ask("a"), repeat=1).arrival == 1
+
+
+def test_a_request_over_the_cap_is_refused_counted_and_told_when_to_come_back() -> None:
+    simulation = simulate(overrides={"concurrency_cap": 1, "retry_after": "2s"}, scale=0.5)
+    first = arrive(simulation, 0, ask())
+    refused = simulation.arrive(1, ask(), 0)
+    assert isinstance(refused, Refused)
+    assert (refused.arrival, refused.active, refused.retry_after) == (2, 1, 1000 * MS)
+    simulation.cancel(2, first)
+    assert arrive(simulation, 3, ask()).arrival == 3
+
+
+def test_active_counts_those_served_when_a_request_comes() -> None:
+    simulation = simulate()
+    assert [arrive(simulation, 0, ask()).active for _ in range(3)] == [0, 1, 2]
+    assert arrive(simulation, 10**12, ask()).active == 0  # the others are long through
