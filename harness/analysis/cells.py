@@ -1,0 +1,322 @@
+"""One cell's figures from the records that count. Definitions: the docstrings of `model`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.analysis import replay
+from harness.analysis.model import (
+    AttemptCounts,
+    CallCounts,
+    Cell,
+    Distribution,
+    Figure,
+    PhaseFigures,
+    Throughput,
+    TimeSpent,
+    TokenCounts,
+    WorkflowCounts,
+)
+from harness.analysis.selection import CellRecords
+from harness.analysis.statistics import Sample, describe, over_repeats, sample, share
+from harness.clock import SECOND
+from harness.failures import OK
+from harness.histogram import middle
+from harness.records import PHASES, Attempt, Call, Run, Trial, Workflow
+
+T = TypeVar("T", Call, Attempt)
+
+_CHUNK = 10_000
+
+
+class Terms(NamedTuple):
+    """What the scenario says about counting.
+
+    `min_branches`: how many branches a degraded workflow needs to count as a success, None for
+    all. `latency`: nanoseconds within which a success is goodput, None for no limit.
+    """
+
+    in_flight: int
+    min_branches: int | None
+    latency: float | None
+
+    def is_success(self, workflow: Workflow) -> bool:
+        """Return whether a workflow is ok, or degraded with enough branches."""
+        if workflow.outcome == "degraded" and self.min_branches is not None:
+            return workflow.branches.ok >= self.min_branches
+        return workflow.outcome == "ok"
+
+    def is_good(self, workflow: Workflow) -> bool:
+        """Return whether a workflow is a success within the latency asked for."""
+        late = self.latency is not None and workflow.done - workflow.ready > self.latency
+        return self.is_success(workflow) and not late
+
+
+def terms_of(run: Run) -> Terms:
+    """Return the counting terms of a run; scenario seconds become nanoseconds of its records."""
+    scenario = run.scenario
+    latency = scenario["slo"]["workflow_latency"]
+    return Terms(
+        in_flight=scenario["load"]["in_flight"],
+        min_branches=scenario["success"]["min_branches"],
+        latency=None if latency is None else latency * run.time_scale * SECOND,
+    )
+
+
+def makespan(trial: Trial) -> float:
+    """Return the seconds from the first workflow ready to the last one done."""
+    return (trial.end - trial.start) / SECOND
+
+
+def summarise_cell(cell: CellRecords, terms: Terms, sync: CellRecords | None) -> Cell:
+    """Return everything known of one cell; `sync` is the cell its speed-up is measured against."""
+    info, workflows, calls, attempts = cell.info, cell.workflows, cell.calls, cell.attempts
+    trials = [trial for trial in cell.whole_trials() if trial.end > trial.start]
+    bounds = list(_bounds(cell, trials, terms))
+
+    def rate(counts: Mapping[int, int]) -> Figure | None:
+        return over_repeats(counts[trial.repeat] / makespan(trial) for trial in trials)
+
+    return Cell(
+        **msgspec.structs.asdict(info),
+        repeats=len(cell.trials),
+        workflows=_workflow_counts(cell),
+        calls=_call_counts(calls),
+        attempts=_attempt_counts(attempts, len(calls)),
+        makespan_s=over_repeats(map(makespan, trials)),
+        throughput=Throughput(
+            workflows_per_s=rate(Counter(workflow.repeat for workflow in workflows)),
+            calls_per_s=rate(Counter(call.repeat for call in calls)),
+        ),
+        goodput_workflows_per_s=rate(Counter(w.repeat for w in workflows if terms.is_good(w))),
+        success_rate=share_of(cell, terms.is_success),
+        speedup_over_sync=_speedup(cell, sync),
+        scheduling_efficiency=over_repeats(
+            ideal / (trial.end - trial.start)
+            for (ideal, _), trial in zip(bounds, trials, strict=True)
+        ),
+        critical_path_bound_s=_value(over_repeats(path / SECOND for _, path in bounds)),
+        workflow_latency_s=_spread(cell, ((w, w.done - w.ready) for w in workflows)),
+        call_latency_s=_spread(cell, ((call, call.done - call.ready) for call in calls)),
+        ttft_s=_spread(cell, ((a, a.ttft) for a in attempts)),
+        time_to_first_answer_s=_spread(cell, ((a, _to_answer(a)) for a in attempts)),
+        inter_token_s=describe(gaps(cell)),
+        permit_wait_s=_spread(cell, ((a, a.permit_wait) for a in attempts)),
+        client_wait_s=_spread(cell, ((a, a.client_wait) for a in attempts)),
+        backoff_s=_spread(
+            cell, ((call, pause.end - pause.start) for call in calls for pause in call.backoffs)
+        ),
+        phases={name: _phase(cell, name) for name in PHASES},
+        time_spent=time_spent(calls, attempts),
+        tokens=_tokens(cell.spent),
+        cost_usd=None,
+        cost_per_successful_workflow_usd=None,
+    )
+
+
+def share_of(cell: CellRecords, holds: Callable[[Workflow], bool]) -> Figure | None:
+    """Return the share of the workflows of `cell` for which `holds` is true."""
+    tried = Counter(workflow.repeat for workflow in cell.workflows)
+    good = Counter(workflow.repeat for workflow in cell.workflows if holds(workflow))
+    return share([good[repeat] for repeat in tried], list(tried.values()))
+
+
+def _value(figure: Figure | None) -> float | None:
+    return None if figure is None else figure.value
+
+
+def _workflow_counts(cell: CellRecords) -> WorkflowCounts:
+    outcomes = Counter(workflow.outcome for workflow in cell.workflows)
+    return WorkflowCounts(
+        started=cell.started,
+        ok=outcomes["ok"],
+        degraded=outcomes["degraded"],
+        failed=outcomes["failed"],
+    )
+
+
+def _call_counts(calls: list[Call]) -> CallCounts:
+    succeeded = sum(call.outcome == OK for call in calls)
+    return CallCounts(started=len(calls), succeeded=succeeded, failed=len(calls) - succeeded)
+
+
+def _attempt_counts(attempts: list[Attempt], calls: int) -> AttemptCounts:
+    outcomes = Counter(attempt.outcome for attempt in attempts)
+    return AttemptCounts(
+        total=len(attempts),
+        failed=len(attempts) - outcomes[OK],
+        by_outcome=dict(sorted(outcomes.items())),
+        amplification=len(attempts) / calls if calls else None,
+    )
+
+
+def _bounds(cell: CellRecords, trials: list[Trial], terms: Terms) -> Iterator[tuple[int, int]]:
+    """Yield for each trial the nanoseconds of its replay and of its critical path."""
+    info = cell.info
+    calls, attempts = _by_repeat(cell.calls), _by_repeat(cell.attempts)
+    for trial in trials:
+        work = replay.jobs(
+            calls.get(trial.repeat, []), attempts.get(trial.repeat, []), info.permit_scope
+        )
+        yield (
+            replay.replay(work, info.permits, terms.in_flight, info.mode),
+            replay.critical_path(work, terms.in_flight, info.mode),
+        )
+
+
+def _by_repeat(records: Iterable[T]) -> dict[int, list[T]]:
+    parts: dict[int, list[T]] = {}
+    for record in records:
+        parts.setdefault(record.repeat, []).append(record)
+    return parts
+
+
+def _speedup(cell: CellRecords, sync: CellRecords | None) -> Figure | None:
+    if sync is None:
+        return None
+    if sync is cell:
+        return Figure(value=1.0)
+    base = {trial.repeat: makespan(trial) for trial in sync.whole_trials()}
+    mine = {trial.repeat: makespan(trial) for trial in cell.whole_trials()}
+    return over_repeats(
+        base[repeat] / mine[repeat] for repeat in sorted(base.keys() & mine.keys()) if mine[repeat]
+    )
+
+
+def _spread(
+    cell: CellRecords, observed: Iterable[tuple[Call | Attempt | Workflow, int | None]]
+) -> Distribution:
+    """Return how nanoseconds are spread, in seconds; workflows are the clusters."""
+    values: list[int] = []
+    clusters: list[int] = []
+    number = cell.clusters
+    for record, value in observed:
+        if value is not None:
+            values.append(value)
+            clusters.append(number[record.repeat, record.workflow])
+    return describe(sample(np.asarray(values, np.float64) / SECOND, clusters))
+
+
+def gaps(cell: CellRecords) -> Sample:
+    """Return the gaps between text chunks, in seconds; workflows are the clusters.
+
+    Values are known to the width of a histogram's bucket, under 0.8 %.
+    """
+    parts = [_merged(cell, part) for part in _chunks(cell.attempts)]
+    names, counts, clusters = (
+        np.concatenate([part[column] for part in parts]) if parts else np.empty(0, np.int64)
+        for column in range(3)
+    )
+    known, place = np.unique(names, return_inverse=True)
+    middles = np.array([middle(int(name)) for name in known]) / SECOND
+    return sample(middles[place], clusters, counts)
+
+
+def _chunks(attempts: list[Attempt]) -> Iterator[list[Attempt]]:
+    """Cut the attempts up, so that all their histograms never lie open at once."""
+    rest = iter(attempts)
+    while part := list(islice(rest, _CHUNK)):
+        yield part
+
+
+def _merged(cell: CellRecords, attempts: list[Attempt]) -> tuple[NDArray[np.int64], ...]:
+    """Return bucket, count and cluster of the attempts' gaps, added up by cluster."""
+    names: list[int] = []
+    counts: list[int] = []
+    for attempt in attempts:
+        names.extend(attempt.gaps)
+        counts.extend(attempt.gaps.values())
+    owners = [cell.clusters[attempt.repeat, attempt.workflow] for attempt in attempts]
+    clusters = np.repeat(np.array(owners, np.int64), [len(a.gaps) for a in attempts])
+    pairs = np.stack([np.array(names, np.int64), clusters])
+    unique, place = np.unique(pairs, axis=1, return_inverse=True)
+    totals = np.bincount(place.ravel(), weights=counts, minlength=unique.shape[1])
+    return unique[0], totals.astype(np.int64), unique[1]
+
+
+def _phase(cell: CellRecords, name: str) -> PhaseFigures:
+    ran = [(w, phase) for w in cell.workflows for phase in w.phases if phase.name == name]
+    whole = sum(workflow.done - workflow.ready for workflow in cell.workflows)
+    spent = sum(phase.end - phase.start for _, phase in ran)
+    return PhaseFigures(
+        latency_s=_spread(cell, ((workflow, phase.end - phase.start) for workflow, phase in ran)),
+        share=spent / whole if whole else None,
+        failed=sum(phase.outcome == "failed" for _, phase in ran),
+    )
+
+
+def _to_answer(attempt: Attempt) -> int | None:
+    if attempt.sent is None or attempt.first_answer is None:
+        return None
+    return attempt.first_answer - attempt.sent
+
+
+def time_spent(calls: Iterable[Call], attempts: Iterable[Attempt]) -> TimeSpent | None:
+    """Return where the calls' time went, None when they took none."""
+    spent: Counter[str] = Counter()
+    whole = 0
+    for call in calls:
+        whole += call.done - call.ready
+        spent["backoff"] += sum(pause.end - pause.start for pause in call.backoffs)
+        if call.attempts == len(call.backoffs):  # it waited for a permit that came too late
+            since = call.backoffs[-1].end if call.backoffs else call.ready
+            spent["permit_wait"] += call.done - since
+    for attempt in attempts:
+        spent["permit_wait"] += attempt.permit_wait
+        if attempt.sent is None:
+            continue
+        if attempt.outcome != OK:
+            spent["failed_attempts"] += attempt.done - attempt.sent
+        else:
+            spent.update(_text_times(attempt))
+    if not whole:
+        return None
+    return TimeSpent(
+        permit_wait=spent["permit_wait"] / whole,
+        backoff=spent["backoff"] / whole,
+        failed_attempts=spent["failed_attempts"] / whole,
+        to_first_token=spent["to_first_token"] / whole,
+        reasoning=spent["reasoning"] / whole,
+        answer=spent["answer"] / whole,
+        other=(whole - spent.total()) / whole,
+    )
+
+
+def _text_times(attempt: Attempt) -> dict[str, int]:
+    """Cut the time of a successful attempt at its first text and its first answer."""
+    first, last = attempt.first_text, attempt.last_token
+    if attempt.sent is None or first is None or last is None:
+        return {}
+    answer = last if attempt.first_answer is None else attempt.first_answer
+    return {
+        "to_first_token": first - attempt.sent,
+        "reasoning": answer - first,
+        "answer": last - answer,
+    }
+
+
+def _tokens(spent: Iterable[Attempt]) -> TokenCounts:
+    total: Counter[str] = Counter()
+    for attempt in spent:
+        tokens = attempt.tokens
+        taken, given = tokens.input or 0, tokens.output or 0
+        total["input"] += taken
+        total["output"] += given
+        total["reasoning"] += tokens.reasoning or 0
+        total["cached"] += tokens.cached or 0
+        if attempt.outcome != OK:
+            total["wasted"] += taken + given
+    return TokenCounts(
+        input=total["input"],
+        output=total["output"],
+        reasoning=total["reasoning"],
+        cached=total["cached"],
+        wasted=total["wasted"],
+    )

@@ -1,0 +1,238 @@
+"""Which measured cell to use, how far it leads, and whether that is more than chance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from harness.analysis.cells import Terms, makespan, share_of
+from harness.analysis.model import Figure, Recommendation
+from harness.analysis.selection import CellRecords
+from harness.analysis.statistics import order_ranks, over_repeats, repeats_needed
+from harness.clock import SECOND
+from harness.records import Run
+
+SLACK = 0.01
+"""How far, where no success rate is asked for, a cell may stay behind the one that succeeds most:
+failing fast makes a short makespan."""
+
+FEWEST_REPEATS = 3
+"""Two repeats show a spread with one degree of freedom, which decides next to nothing."""
+
+
+class _Entry(NamedTuple):
+    """A cell in the contest. `seconds`: its objective by repeat, scenario seconds, less is better.
+
+    `good`: the share of its workflows that keep the SLO.
+    """
+
+    cell: CellRecords
+    good: Figure
+    seconds: dict[int, float]
+    typical: Figure
+
+    @property
+    def name(self) -> str:
+        return self.cell.info.id
+
+
+def recommend(run: Run, cells: Sequence[CellRecords], terms: Terms) -> Recommendation:
+    """Return the cell with the smallest objective among those that keep the SLO.
+
+    A cell keeps it when the share of its workflows that succeed (within `slo.workflow_latency`,
+    if set) reaches `slo.success_rate`; where that is not set, when no cell succeeds more often by
+    `SLACK`. The lead is the geometric mean over repeats of (the next cell's objective / its own),
+    with a paired t on the logs; it is evidence when its interval lies above 1.
+    """
+    objective = run.scenario["objective"]["minimise"]
+    said = ["This is simulated: it holds for the provider that was simulated."] * run.simulated
+    if objective == "cost_per_successful_workflow":
+        return _nothing(objective, [*said, "No price is known, so no cost can be compared."])
+    entries = [
+        entry for cell in cells if (entry := _entry(run, cell, terms, objective)) is not None
+    ]
+    if not entries:
+        return _nothing(objective, [*said, _too_few(objective)])
+    asked = run.scenario["slo"]["success_rate"]
+    most = max(entries, key=lambda entry: entry.good.value)
+    bar = most.good.value - SLACK if asked is None else asked
+    able = sorted(
+        (entry for entry in entries if entry.good.value >= bar and entry.good.value > 0),
+        key=lambda entry: entry.typical.value,
+    )
+    if not able:
+        return _nothing(objective, [*said, _nobody(most, asked)])
+    best = able[0]
+    said += [_best(best, objective), _kept(best, asked)]
+    if len(able) < len(entries):
+        said.append(_left_out(entries, able, bar))
+    if len(able) == 1:
+        return _alone(best, objective, said)
+    return _ahead(best, able[1], objective, said)
+
+
+def _entry(run: Run, cell: CellRecords, terms: Terms, objective: str) -> _Entry | None:
+    trials = [trial for trial in cell.whole_trials() if trial.end > trial.start]
+    good = share_of(cell, terms.is_good)
+    if objective == "workflow_p95":
+        if order_ranks(len(cell.workflows), 0.95) is None:
+            return None
+        seconds = _p95_by_repeat(cell)
+    else:
+        seconds = {trial.repeat: makespan(trial) for trial in trials}
+    seconds = {repeat: value / run.time_scale for repeat, value in seconds.items() if value > 0}
+    typical = over_repeats(seconds.values())
+    if good is None or typical is None:
+        return None
+    return _Entry(cell, good, seconds, typical)
+
+
+def _p95_by_repeat(cell: CellRecords) -> dict[int, float]:
+    latencies: dict[int, list[float]] = {}
+    for workflow in cell.workflows:
+        seconds = (workflow.done - workflow.ready) / SECOND
+        latencies.setdefault(workflow.repeat, []).append(seconds)
+    return {
+        repeat: float(np.quantile(values, 0.95, method="inverted_cdf"))
+        for repeat, values in latencies.items()
+    }
+
+
+def _ahead(best: _Entry, after: _Entry, objective: str, said: list[str]) -> Recommendation:
+    common = sorted(best.seconds.keys() & after.seconds.keys())
+    ratios = [after.seconds[repeat] / best.seconds[repeat] for repeat in common]
+    lead = over_repeats(ratios)
+    enough = lead is not None and lead.low is not None and lead.low > 1
+    needed = None if enough else _more_workflows(best.cell, ratios)
+    said.append(_lead(after, lead, len(ratios)))
+    if not enough:
+        said.append(_undecided(needed))
+    return Recommendation(
+        cell=best.name,
+        objective=objective,
+        because=tuple(said),
+        lead_over_next=lead,
+        evidence="enough" if enough else "not enough",
+        more_workflows_needed=needed,
+    )
+
+
+def _more_workflows(cell: CellRecords, ratios: Sequence[float]) -> int | None:
+    """Return about how many more workflows each of two cells needs to show their lead."""
+    per_repeat = math.ceil(len(cell.workflows) / max(len(cell.trials), 1))
+    if len(ratios) < 2:
+        return (FEWEST_REPEATS - len(ratios)) * per_repeat
+    repeats = repeats_needed(ratios)
+    if repeats is None:
+        return None
+    # The interval was not narrow enough with the repeats there are, so it takes one more at least.
+    return max(repeats - len(ratios), 1) * per_repeat
+
+
+def _nothing(objective: str, said: list[str]) -> Recommendation:
+    return Recommendation(
+        cell=None,
+        objective=objective,
+        because=tuple(said),
+        lead_over_next=None,
+        evidence="not enough",
+        more_workflows_needed=None,
+    )
+
+
+def _alone(best: _Entry, objective: str, said: list[str]) -> Recommendation:
+    return Recommendation(
+        cell=best.name,
+        objective=objective,
+        because=(*said, "No other cell was left to compare it with."),
+        lead_over_next=None,
+        evidence="not enough",
+        more_workflows_needed=None,
+    )
+
+
+def _too_few(objective: str) -> str:
+    if objective == "workflow_p95":
+        return "A 95th percentile needs 72 workflows in a cell; no cell has so many."
+    return "No trial has ended, so there is nothing to compare."
+
+
+def _best(best: _Entry, objective: str) -> str:
+    what = {"makespan": "makespan", "workflow_p95": "95th percentile of workflow latency"}
+    return (
+        f"{best.name} has the smallest {what[objective]}: {_seconds(best.typical)} "
+        f"(geometric mean over {_count(len(best.seconds), 'repeat')})."
+    )
+
+
+def _kept(best: _Entry, asked: float | None) -> str:
+    tried = len(best.cell.workflows)
+    text = f"{round(best.good.value * tried)} of its {tried} workflows kept the SLO"
+    low = best.good.low or 0.0
+    if asked is None:
+        return f"{text}; no success rate is asked for."
+    if low >= asked:
+        return f"{text}, which shows at least {_percent(low)}: the {_percent(asked)} asked for."
+    return (
+        f"{text}, which shows no more than {_percent(low)} for certain; "
+        f"{_percent(asked)} are asked for."
+    )
+
+
+def _left_out(entries: Sequence[_Entry], able: Sequence[_Entry], bar: float) -> str:
+    return (
+        f"{len(entries) - len(able)} of {_count(len(entries), 'cell')} fell short of "
+        f"{_percent(max(bar, 0.0))} of workflows within the SLO and did not compete."
+    )
+
+
+def _nobody(most: _Entry, asked: float | None) -> str:
+    text = (
+        f"The most that keep the SLO are {_percent(most.good.value)} of workflows, in {most.name}"
+    )
+    return f"{text}." if asked is None else f"{text}; {_percent(asked)} are asked for."
+
+
+def _lead(after: _Entry, lead: Figure | None, repeats: int) -> str:
+    if lead is None:
+        return f"It shares no repeat with the next cell, {after.name}."
+    if lead.low is None or lead.high is None:
+        return (
+            f"The next cell, {after.name}, takes {_number(lead.value)} times as long "
+            f"in {_count(repeats, 'repeat')}, too few for an interval."
+        )
+    return (
+        f"The next cell, {after.name}, takes {_number(lead.value)} times as long "
+        f"(95 % interval {_number(lead.low)} to {_number(lead.high)}, "
+        f"paired over {_count(repeats, 'repeat')})."
+    )
+
+
+def _undecided(needed: int | None) -> str:
+    if needed is None:
+        return "The two are too close for any sensible number of workflows to tell them apart."
+    return (
+        f"That is not enough to tell the two apart; about {needed} more workflows of each may be."
+    )
+
+
+def _seconds(figure: Figure) -> str:
+    text = f"{_number(figure.value)} scenario seconds"
+    if figure.low is None or figure.high is None:
+        return text
+    return f"{text}, 95 % interval {_number(figure.low)} to {_number(figure.high)}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,203 @@
+"""What a trial would have taken without any overhead: its own service times, played again.
+
+Two bounds. `replay` keeps everything that the settings ask for (permits, slots, backoff) and
+leaves out what the harness adds; `critical_path` also leaves out the permits and the backoff.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from harness.records import Attempt, Call
+
+SYNC = "sync"
+"""The mode that makes one call at a time."""
+
+
+class Step(NamedTuple):
+    """One attempt: nanoseconds under a permit, then nanoseconds of backoff without one."""
+
+    service: int
+    backoff: int
+
+
+class Job(NamedTuple):
+    """One workflow: what must be done before the fan-out, side by side, and after it."""
+
+    decompose: tuple[Step, ...]
+    branches: tuple[tuple[Step, ...], ...]
+    synthesize: tuple[Step, ...]
+
+
+def jobs(calls: Iterable[Call], attempts: Iterable[Attempt], permit_scope: str) -> list[Job]:
+    """Return the workflows of one trial in their order, with their measured times.
+
+    An attempt takes its service time; one that was never sent takes the time it held its permit.
+    A backoff takes what was planned: sleeping past that is overhead. With permit scope `call` a
+    permit is held from the first attempt to the last, backoff included, so a call is one step.
+    """
+    services: dict[tuple[object, ...], list[tuple[int, int]]] = {}
+    for attempt in attempts:
+        services.setdefault(_key(attempt), []).append((attempt.attempt, _service(attempt)))
+    workflows: dict[int, dict[tuple[str, int | None], list[tuple[int, list[Step]]]]] = {}
+    for call in calls:
+        served = [service for _, service in sorted(services.get(_key(call), []))]
+        place = workflows.setdefault(call.workflow, {}).setdefault((call.phase, call.branch), [])
+        place.append((call.call, _steps(call, served, permit_scope)))
+    return [_job(parts) for _, parts in sorted(workflows.items())]
+
+
+def _key(record: Attempt | Call) -> tuple[object, ...]:
+    return (record.workflow, record.phase, record.branch, record.call)
+
+
+def _service(attempt: Attempt) -> int:
+    return attempt.done - (attempt.permit_granted if attempt.sent is None else attempt.sent)
+
+
+def _steps(call: Call, services: Sequence[int], permit_scope: str) -> list[Step]:
+    planned = [min(pause.planned, pause.end - pause.start) for pause in call.backoffs]
+    if not services:
+        return []  # its deadline came before its permit
+    if permit_scope == "call":
+        return [Step(sum(services) + sum(planned), 0)]
+    pauses = itertools.chain(planned, itertools.repeat(0))
+    return [Step(service, next(pauses)) for service in services]
+
+
+def _job(parts: dict[tuple[str, int | None], list[tuple[int, list[Step]]]]) -> Job:
+    chains = {
+        place: tuple(step for _, steps in sorted(calls) for step in steps)
+        for place, calls in parts.items()
+    }
+    return Job(
+        decompose=chains.get(("decompose", None), ()),
+        branches=tuple(
+            chain
+            for (phase, _), chain in sorted(chains.items(), key=lambda item: item[0][1] or 0)
+            if phase == "fan_out"
+        ),
+        synthesize=chains.get(("synthesize", None), ()),
+    )
+
+
+def critical_path(work: Sequence[Job], in_flight: int, mode: str) -> int:
+    """Return the nanoseconds that the service times alone need, with a permit always at hand.
+
+    Decompose, the longest branch and synthesize of each workflow, workflows in their order over
+    `in_flight` slots. In sync mode calls stand in line, so it is the sum of all service times.
+    Waiting between attempts is left out.
+    """
+    if mode == SYNC:
+        return sum(step.service for job in work for chain in _chains(job) for step in chain)
+    slots = [0] * max(1, min(in_flight, len(work)))
+    for job in work:
+        longest = max((_sum(chain) for chain in job.branches), default=0)
+        heapq.heapreplace(slots, slots[0] + _sum(job.decompose) + longest + _sum(job.synthesize))
+    return max(slots)
+
+
+def _sum(chain: tuple[Step, ...]) -> int:
+    return sum(step.service for step in chain)
+
+
+def _chains(job: Job) -> tuple[tuple[Step, ...], ...]:
+    return (job.decompose, *job.branches, job.synthesize)
+
+
+def replay(work: Sequence[Job], permits: int, in_flight: int, mode: str) -> int:
+    """Return the makespan, in nanoseconds, of the same work without overhead.
+
+    First come, first served under `permits`, workflows in their order over `in_flight` slots. In
+    sync mode everything stands in line. No greedy order takes more than 2 - 1/permits times the
+    best one (Graham, Bounds on Multiprocessing Timing Anomalies, 1969); being greedy, a replay can
+    also come out a little slower than what was measured.
+    """
+    if mode == SYNC:
+        return sum(sum(step) for job in work for chain in _chains(job) for step in chain)
+    return _Replay(work, permits).run(in_flight)
+
+
+class _Replay:
+    """A trial as events on a heap. A chain is (workflow, steps still to go, last first)."""
+
+    def __init__(self, work: Sequence[Job], permits: int) -> None:
+        self._work = work
+        self._free = permits
+        self._waiting: deque[tuple[int, list[Step]]] = deque()
+        self._events: list[tuple[int, int, bool, int, list[Step]]] = []
+        self._count = 0
+        self._now = 0
+        self._next = 0
+        self._phase = [0] * len(work)
+        self._open = [0] * len(work)
+
+    def run(self, in_flight: int) -> int:
+        for _ in range(min(in_flight, len(self._work))):
+            self._start_workflow()
+        while self._events:
+            self._now, _, served, job, chain = heapq.heappop(self._events)
+            if served:
+                self._served(job, chain)
+            else:
+                self._ready(job, chain)
+        return self._now
+
+    def _start_workflow(self) -> None:
+        while self._next < len(self._work):
+            job, self._next = self._next, self._next + 1
+            if self._enter(job):
+                return
+
+    def _enter(self, job: int) -> bool:
+        """Begin the next phase of a workflow that has work in it; False when there is none."""
+        phases = self._phases(self._work[job])
+        while self._phase[job] < len(phases):
+            chains = [chain for chain in phases[self._phase[job]] if chain]
+            self._phase[job] += 1
+            if chains:
+                self._open[job] = len(chains)
+                for chain in chains:
+                    self._ready(job, list(reversed(chain)))
+                return True
+        return False
+
+    @staticmethod
+    def _phases(job: Job) -> tuple[tuple[tuple[Step, ...], ...], ...]:
+        return ((job.decompose,), job.branches, (job.synthesize,))
+
+    def _ready(self, job: int, chain: list[Step]) -> None:
+        if not chain:
+            self._ended(job)
+        elif self._free:
+            self._free -= 1
+            self._serve(job, chain)
+        else:
+            self._waiting.append((job, chain))
+
+    def _serve(self, job: int, chain: list[Step]) -> None:
+        self._at(self._now + chain[-1].service, True, job, chain)
+
+    def _served(self, job: int, chain: list[Step]) -> None:
+        if self._waiting:
+            self._serve(*self._waiting.popleft())
+        else:
+            self._free += 1
+        pause = chain.pop().backoff
+        if pause:
+            self._at(self._now + pause, False, job, chain)
+        else:
+            self._ready(job, chain)
+
+    def _at(self, time: int, served: bool, job: int, chain: list[Step]) -> None:
+        self._count += 1
+        heapq.heappush(self._events, (time, self._count, served, job, chain))
+
+    def _ended(self, job: int) -> None:
+        self._open[job] -= 1
+        if not self._open[job] and not self._enter(job):
+            self._start_workflow()

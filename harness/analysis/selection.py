@@ -1,0 +1,102 @@
+"""Which records count, grouped by cell.
+
+Only the highest execution of a workflow counts, and only if it ended by itself: what an
+interruption cut short says nothing about the cell. Spending counts every attempt there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from harness.bench.store import Records
+from harness.ids import NamesWorkflow
+from harness.records import Attempt, Call, CellInfo, Trial, Workflow
+
+Cluster = tuple[int, int]
+"""A workflow within its cell: (repeat, workflow)."""
+
+
+class CellRecords(NamedTuple):
+    """The records of one cell that count, and what was spent.
+
+    `workflows`, `calls`, `attempts`: of workflows that count. `clusters`: each such workflow's
+    number, from 0. `started`: how many workflows began, those that never ended included. `trials`:
+    the last of each repeat. `spent`: every attempt of the cell.
+    """
+
+    info: CellInfo
+    trials: dict[int, Trial]
+    started: int
+    workflows: list[Workflow]
+    clusters: dict[Cluster, int]
+    calls: list[Call]
+    attempts: list[Attempt]
+    spent: list[Attempt]
+
+    def whole_trials(self) -> list[Trial]:
+        """Return, in order of repeat, the trials that ran in one go.
+
+        A trial that was interrupted, or that a resumed run pieced together, has no makespan.
+        """
+        cut = {
+            workflow.repeat
+            for workflow in self.workflows
+            if not _within(workflow, self.trials.get(workflow.repeat))
+        }
+        return [
+            trial
+            for repeat, trial in sorted(self.trials.items())
+            if not trial.interrupted and repeat not in cut
+        ]
+
+
+def _within(workflow: Workflow, trial: Trial | None) -> bool:
+    return trial is not None and trial.start <= workflow.ready and workflow.done <= trial.end
+
+
+def by_cell(records: Records) -> list[CellRecords]:
+    """Return the records of each cell, in the order of run.json."""
+    latest = _latest(records)
+    started: dict[str, int] = {}
+    for cell, _, _ in latest:
+        started[cell] = started.get(cell, 0) + 1
+    cells = {
+        info.id: CellRecords(info, {}, started.get(info.id, 0), [], {}, [], [], [])
+        for info in records.run.cells
+    }
+    for trial in sorted(records.trials, key=lambda trial: trial.execution):
+        cells[trial.cell].trials[trial.repeat] = trial
+    for workflow in records.workflows:
+        if workflow.outcome != "cancelled" and _counts(workflow, latest):
+            mine = cells[workflow.cell]
+            mine.clusters[workflow.repeat, workflow.workflow] = len(mine.workflows)
+            mine.workflows.append(workflow)
+    for call in records.calls:
+        mine = cells[call.cell]
+        if (call.repeat, call.workflow) in mine.clusters and _counts(call, latest):
+            mine.calls.append(call)
+    for attempt in records.attempts:
+        mine = cells[attempt.cell]
+        mine.spent.append(attempt)
+        if (attempt.repeat, attempt.workflow) in mine.clusters and _counts(attempt, latest):
+            mine.attempts.append(attempt)
+    return list(cells.values())
+
+
+def _latest(records: Records) -> dict[tuple[str, int, int], int]:
+    """Return the highest execution of each workflow that left any record."""
+    latest: dict[tuple[str, int, int], int] = {}
+    kinds: tuple[Iterable[NamesWorkflow], ...] = (
+        records.workflows, records.calls, records.attempts,
+    )  # fmt: skip
+    for kind in kinds:
+        for record in kind:
+            key = (record.cell, record.repeat, record.workflow)
+            if record.execution > latest.get(key, -1):
+                latest[key] = record.execution
+    return latest
+
+
+def _counts(record: NamesWorkflow, latest: dict[tuple[str, int, int], int]) -> bool:
+    return latest[record.cell, record.repeat, record.workflow] == record.execution

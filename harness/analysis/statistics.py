@@ -1,0 +1,232 @@
+"""Intervals that hold what they promise, or none at all. Pure functions of numbers.
+
+Every interval is two-sided at 95 %. What is observed more than once in a workflow (calls,
+attempts, gaps between chunks) comes in clusters, because the calls of one workflow depend on each
+other: a cluster counts for as many independent observations as its spread shows.
+
+Coverage, measured by tests/analysis/test_coverage.py on log-normal values: percentiles miss the
+truth in at most one case in twenty, means of a few skewed clusters cover 90 to 95 %.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from harness.analysis.model import Distribution, Figure
+
+TAIL = 0.025
+"""What a two-sided 95 % interval leaves out on each side."""
+
+POWER = 0.8
+"""How likely `repeats_needed` repeats are to show a lead of the size seen so far."""
+
+MOST_REPEATS = 1000
+"""`repeats_needed` looks no further: a lead that needs more is none in practice."""
+
+
+class Sample(NamedTuple):
+    """Observations in ascending order, in clusters.
+
+    Three arrays of one length: `values`; `counts`, how often each was seen (whole numbers, at
+    least 1); `clusters`, which cluster each belongs to (from 0).
+    """
+
+    values: NDArray[np.float64]
+    counts: NDArray[np.int64]
+    clusters: NDArray[np.int64]
+
+
+def sample(values: ArrayLike, clusters: ArrayLike, counts: ArrayLike | None = None) -> Sample:
+    """Return observations given in any order as a Sample; `counts` is 1 each when absent."""
+    unsorted = np.asarray(values, dtype=np.float64)
+    order = np.argsort(unsorted, kind="stable")
+    times = np.ones(len(unsorted)) if counts is None else np.asarray(counts)
+    return Sample(
+        unsorted[order],
+        times.astype(np.int64)[order],
+        np.asarray(clusters, dtype=np.int64)[order],
+    )
+
+
+def describe(observed: Sample) -> Distribution:
+    """Return mean and percentiles in the unit of the values; None where the sample is too small."""
+    if not len(observed.values):
+        return Distribution(n=0, mean=None, p50=None, p95=None, p99=None)
+    percentiles = _Percentiles(observed)
+    return Distribution(
+        n=percentiles.n,
+        mean=mean(observed),
+        p50=percentiles.figure(0.5),
+        p95=percentiles.figure(0.95),
+        p99=percentiles.figure(0.99),
+    )
+
+
+def percentile(observed: Sample, p: float) -> Figure | None:
+    """Return the p-quantile (0 to 1) with its interval; None where there is no interval.
+
+    With one observation a cluster this is the exact interval between order statistics
+    (`scipy.stats.quantile_test`), which exists from 6, 72 and 368 observations for p = .5, .95
+    and .99. Otherwise the ranks are those of a smaller sample, see `_Percentiles`.
+    """
+    return _Percentiles(observed).figure(p) if len(observed.values) else None
+
+
+def order_ranks(n: int, p: float) -> tuple[int, int] | None:
+    """Return the ranks (from 1) of the order statistics of n that enclose the p-quantile.
+
+    From the binomial distribution; None where n is too small for two sides. Source: David and
+    Nagaraja, Order Statistics, 3rd edition, section 7.1.
+    """
+    low = int(stats.binom.ppf(TAIL, n, p))
+    high = int(stats.binom.ppf(1 - TAIL, n, p)) + 1
+    return (low, high) if low >= 1 and high <= n else None
+
+
+class _Percentiles:
+    """Percentiles of one sample; what they share is worked out once.
+
+    Dependence shrinks the sample: n is divided by the design effect, the variance of the share of
+    observations at or below the quantile across clusters over what it would be without clusters
+    (Korn and Graubard, Confidence Intervals for Proportions with Small Expected Number of
+    Positive Counts, Survey Methodology 24, 1998, which also gives the correction for few
+    clusters). The design effect of a far percentile rests on a handful of observations, so that
+    of the median is taken when it is larger.
+    """
+
+    def __init__(self, observed: Sample) -> None:
+        self._values, self._counts, self._clusters = observed
+        self._seen = np.cumsum(self._counts)
+        self.n = int(self._seen[-1])
+        sizes = np.bincount(self._clusters, weights=self._counts)
+        self._sizes = sizes[sizes > 0]
+        self._present = sizes > 0
+        self._by_cluster = bool(self.n > len(self._sizes))
+
+    def figure(self, p: float) -> Figure | None:
+        independent = self._independent(p) if self._by_cluster else self.n
+        ranks = order_ranks(independent, p)
+        if ranks is None:
+            return None
+        # Rank r of a sample stands for the share (r - 1/2) / size, whatever the size.
+        low, high = ((rank - 0.5) / independent * self.n + 0.5 for rank in ranks)
+        return Figure(
+            value=self._at(math.ceil(p * self.n)),
+            low=self._at(max(math.floor(low), 1)),
+            high=self._at(min(math.ceil(high), self.n)),
+        )
+
+    def _at(self, rank: int) -> float:
+        return float(self._values[np.searchsorted(self._seen, rank)])
+
+    def _independent(self, p: float) -> int:
+        clusters = len(self._sizes)
+        if clusters < 2:
+            return 0
+        effect = max(1.0, self._design_effect(p), self._design_effect(0.5))
+        few = stats.t.ppf(1 - TAIL, self.n - 1) / stats.t.ppf(1 - TAIL, clusters - 1)
+        return int(self.n / effect * few**2)
+
+    def _design_effect(self, p: float) -> float:
+        below = np.searchsorted(self._values, self._at(math.ceil(p * self.n)), side="right")
+        inside = np.bincount(
+            self._clusters[:below], weights=self._counts[:below], minlength=len(self._present)
+        )[self._present]
+        share = inside.sum() / self.n
+        if share >= 1:
+            return 1.0
+        clusters = len(self._sizes)
+        spread = float(((inside - share * self._sizes) ** 2).sum())
+        return clusters / (clusters - 1) * spread / float(self.n * share * (1 - share))
+
+
+def mean(observed: Sample) -> Figure | None:
+    """Return the mean of all observations with its interval; None when there are none.
+
+    Student's t on the logarithm of the mean, with the linearised standard error of a ratio of
+    cluster totals (Cochran, Sampling Techniques, 3rd edition, section 6.3). Bounds are None for
+    a single cluster and for a mean of zero.
+    """
+    values, counts, clusters = observed
+    if not len(values):
+        return None
+    sizes = np.bincount(clusters, weights=counts)
+    totals = np.bincount(clusters, weights=counts * values)[sizes > 0]
+    sizes = sizes[sizes > 0]
+    n, k = sizes.sum(), len(sizes)
+    value = float(totals.sum() / n)
+    if k < 2 or value <= 0:
+        return Figure(value=value)
+    spread = float(((totals - value * sizes) ** 2).sum())
+    error = math.sqrt(k / (k - 1) * spread) / n
+    reach = math.exp(float(stats.t.ppf(1 - TAIL, k - 1)) * error / value)
+    return Figure(value=value, low=value / reach, high=value * reach)
+
+
+def over_repeats(values: Iterable[float]) -> Figure | None:
+    """Return the geometric mean of one positive value a repeat, with Student's t on the logs.
+
+    None without a value; null bounds for a single one. Where a value is zero the logarithm has no
+    say: the arithmetic mean with null bounds. Ratios of paired values go in as they are, which is
+    a paired t on the logs.
+    """
+    numbers = np.fromiter(values, dtype=np.float64)
+    if not len(numbers):
+        return None
+    if numbers.min() <= 0:
+        return Figure(value=float(numbers.mean()))
+    logs = np.log(numbers)
+    value = float(np.exp(logs.mean()))
+    if len(numbers) < 2:
+        return Figure(value=value)
+    reach = _reach(logs)
+    return Figure(value=value, low=value / math.exp(reach), high=value * math.exp(reach))
+
+
+def _reach(logs: NDArray[np.float64]) -> float:
+    error = float(logs.std(ddof=1)) / math.sqrt(len(logs))
+    return float(stats.t.ppf(1 - TAIL, len(logs) - 1)) * error
+
+
+def share(successes: Sequence[int], totals: Sequence[int]) -> Figure | None:
+    """Return the share of successes, given as counts for each repeat, with its interval.
+
+    Clopper and Pearson's exact interval; where repeats differ by more than chance, n is divided
+    by the design effect, as for percentiles. None when nothing was tried.
+    """
+    good, tried = np.asarray(successes, np.float64), np.asarray(totals, np.float64)
+    n = float(tried.sum())
+    if n == 0:
+        return None
+    value = float(good.sum()) / n
+    effect = 1.0
+    if len(tried) > 1 and 0 < value < 1:
+        spread = float(((good - value * tried) ** 2).sum())
+        effect = max(1.0, len(tried) / (len(tried) - 1) * spread / (n * value * (1 - value)))
+    yes, no = value * n / effect, (1 - value) * n / effect
+    low = 0.0 if yes == 0 else float(stats.beta.ppf(TAIL, yes, no + 1))
+    high = 1.0 if no == 0 else float(stats.beta.ppf(1 - TAIL, yes + 1, no))
+    return Figure(value=value, low=low, high=high)
+
+
+def repeats_needed(ratios: Sequence[float]) -> int | None:
+    """Return how many repeats in all would show the lead seen in `ratios`, one for each repeat.
+
+    The smallest number with which a paired t on the logs finds a lead of that size and spread with
+    probability `POWER`. None when there are fewer than two ratios, or it would take more than
+    `MOST_REPEATS`.
+    """
+    logs = np.log(np.asarray(ratios, dtype=np.float64))
+    if len(logs) < 2:
+        return None
+    lead, spread = abs(float(logs.mean())), float(logs.std(ddof=1))
+    counts = np.arange(2, MOST_REPEATS + 1)
+    needed = stats.t.ppf(1 - TAIL, counts - 1) + stats.t.ppf(POWER, counts - 1)
+    enough = np.flatnonzero(lead >= needed * spread / np.sqrt(counts))
+    return int(counts[enough[0]]) if len(enough) and lead > 0 else None

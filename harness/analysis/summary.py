@@ -1,0 +1,52 @@
+"""The summary: everything that is said of a run, made from its records and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.analysis.cells import summarise_cell, terms_of
+from harness.analysis.model import Summary
+from harness.analysis.oracle import compare, join, judge
+from harness.analysis.recommend import recommend
+from harness.analysis.replay import SYNC
+from harness.analysis.selection import CellRecords, by_cell
+from harness.bench.store import SUMMARY, Records, read_records, write_whole
+from harness.records import SCHEMA
+
+
+def write_summary(directory: Path) -> Summary:
+    """Read the records of a run, write its summary.json and return it. Raises StorageError."""
+    summary = summarise(read_records(directory))
+    write_whole(directory / SUMMARY, summary)
+    return summary
+
+
+def summarise(records: Records) -> Summary:
+    """Return the summary of a run. The same records give the same summary."""
+    run = records.run
+    cells, terms = by_cell(records), terms_of(run)
+    joined = join(records)
+    return Summary(
+        schema=SCHEMA,
+        run_id=run.run_id,
+        scenario=run.name,
+        status=run.status,
+        simulated=run.simulated,
+        time_scale=run.time_scale,
+        cells=tuple(summarise_cell(cell, terms, _sync_of(cell, cells)) for cell in cells),
+        verdict=judge(cells, joined),
+        oracle=None if joined is None else compare(joined),
+        recommendation=recommend(run, cells, terms),
+    )
+
+
+def _sync_of(cell: CellRecords, cells: Sequence[CellRecords]) -> CellRecords | None:
+    """Return the sync cell that differs from `cell` in mode and permits alone."""
+    for other in cells:
+        alike = (other.info.retry, other.info.permit_scope) == (
+            cell.info.retry, cell.info.permit_scope,
+        )  # fmt: skip
+        if other.info.mode == SYNC and alike:
+            return other
+    return None
