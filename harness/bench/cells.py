@@ -127,13 +127,13 @@ def _plan(scenario: Scenario) -> Plan:
         max_decompose=workflow.max_tokens.decompose,
         max_research=workflow.max_tokens.research,
         max_synthesize=workflow.max_tokens.synthesize,
-        json_mode=not isinstance(endpoint, OpenAIEndpoint) or endpoint.json_mode,
+        json_mode=isinstance(endpoint, SimulatedEndpoint) or endpoint.json_mode,
         timeout=None if timeout is None else round(timeout * endpoint.time_scale * SECOND),
     )
 
 
 def _nonce(scenario: Scenario, run_id: str, key: WorkflowKey) -> str:
-    """Return what makes a live provider's prefix cache miss; the simulator has none."""
+    """Return what makes a live provider's prefix cache miss; the others have none."""
     endpoint = scenario.endpoint
     if not isinstance(endpoint, OpenAIEndpoint) or endpoint.cache == "keep":
         return ""

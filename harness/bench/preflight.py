@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from harness.bench.scenario import OpenAIEndpoint, Scenario
+from harness.bench.local_llm import find_weights
+from harness.bench.scenario import LocalLLMEndpoint, OpenAIEndpoint, Scenario
 from harness.errors import PreflightError
 
 _CONNECT_SECONDS = 5.0
@@ -53,8 +54,13 @@ def api_key(scenario: Scenario, environment: Mapping[str, str]) -> str:
 
 
 def reach(scenario: Scenario) -> None:
-    """Open one TCP connection to a live endpoint. Raises PreflightError when nobody listens."""
+    """Open one TCP connection to a live endpoint, or look for the local model.
+
+    Raises PreflightError when nobody listens, or when the model is not installed.
+    """
     endpoint = scenario.endpoint
+    if isinstance(endpoint, LocalLLMEndpoint):
+        find_weights()
     if not isinstance(endpoint, OpenAIEndpoint):
         return
     url = urlsplit(endpoint.base_url)

@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +16,9 @@ import msgspec
 
 import harness
 from harness.bench import cells, store
-from harness.bench.scenario import OpenAIEndpoint, Scenario, SimulatedEndpoint
-from harness.bench.simulator import Simulator
+from harness.bench.local_llm import PACKAGES
+from harness.bench.scenario import BodyByPhase, LocalLLMEndpoint, Scenario, SimulatedEndpoint
+from harness.bench.server import Server, server_of
 from harness.client.exchange import Target
 from harness.clock import Anchor, monotonic_since, take_anchor
 from harness.drivers.modes import MODES
@@ -63,7 +64,8 @@ def run(
 ) -> Run:
     """Run every trial of `scenario` into `directory`, which exists and is empty.
 
-    `profile`: what the simulated provider simulates, None against a live endpoint. Returns the
+    `profile`: what the simulated provider simulates, None for a real model. `api_key` is for a
+    live endpoint. Returns the
     run with its final status: `partial` when it was interrupted, in which case all that had ended
     is saved.
     """
@@ -74,14 +76,12 @@ def run(
     store.write_whole(directory / store.RUN, the_run)
     status: RunStatus = "complete"
     with (
-        _endpoint(scenario, directory) as simulator,
+        server_of(scenario, api_key, directory) as server,
         store.Writer(directory, scenario.transcripts) as writer,
     ):
-        trials = _Trials(scenario, the_run, api_key, simulator, writer)
+        trials = _Trials(scenario, the_run, server, writer)
         todo = [(cell, repeat) for repeat, block in enumerate(blocks) for cell in block]
         for done, (cell, repeat) in enumerate(todo):
-            if done and isinstance(scenario.endpoint, OpenAIEndpoint):
-                time.sleep(scenario.endpoint.settle)
             hooks.before_trial(cell, repeat, len(todo) - done)
             ended = trials.run(cell, repeat)
             writer.append(ended.trial)
@@ -94,52 +94,44 @@ def run(
     return finished
 
 
-def _endpoint(scenario: Scenario, directory: Path) -> Simulator | nullcontext[None]:
+def target_of(scenario: Scenario, the_run: Run, server: Server) -> Target:
+    """Return where the attempts of a run go: `server`, which has been started."""
     endpoint = scenario.endpoint
-    if not isinstance(endpoint, SimulatedEndpoint):
-        return nullcontext()
-    return Simulator(
-        endpoint.profile,
-        endpoint.override,
-        scenario.seed,
-        endpoint.time_scale,
-        directory / store.PROVIDER,
+    real = None if isinstance(endpoint, SimulatedEndpoint) else endpoint
+    by_phase = real.extra_body_by_phase if real else BodyByPhase()
+    return Target(
+        base_url=server.base_url,
+        api_key=server.api_key,
+        model=endpoint.model,
+        stream=endpoint.stream,
+        extra_body=real.extra_body if real else {},
+        run_id=the_run.run_id,
+        anchor=the_run.anchor,
+        simulated=real is None,
+        extra_body_by_phase={
+            "decompose": by_phase.decompose,
+            "fan_out": by_phase.research,
+            "synthesize": by_phase.synthesize,
+        },
     )
 
 
 class _Trials:
-    """Runs one trial after another against the same endpoint."""
+    """Runs one trial after another against the same server."""
 
     def __init__(
-        self,
-        scenario: Scenario,
-        the_run: Run,
-        api_key: str,
-        simulator: Simulator | None,
-        writer: store.Writer,
+        self, scenario: Scenario, the_run: Run, server: Server, writer: store.Writer
     ) -> None:
         self._scenario = scenario
         self._run = the_run
-        self._simulator = simulator
+        self._server = server
         self._writer = writer
         self._now = monotonic_since(the_run.anchor)
-        endpoint = scenario.endpoint
-        live = endpoint if isinstance(endpoint, OpenAIEndpoint) else None
-        self._target = Target(
-            base_url=simulator.base_url if simulator else live.base_url if live else "",
-            api_key=api_key,
-            model=endpoint.model,
-            stream=endpoint.stream,
-            extra_body=live.extra_body if live else {},
-            run_id=the_run.run_id,
-            anchor=the_run.anchor,
-            simulated=simulator is not None,
-        )
+        self._target = target_of(scenario, the_run, server)
 
     def run(self, cell: CellInfo, repeat: int) -> TrialRecords:
         """Run one trial; Ctrl-C ends it early and marks it interrupted."""
-        if self._simulator is not None:
-            self._simulator.begin_trial(cell.id, repeat)
+        self._server.begin_trial(cell.id, repeat)
         seen = _Seen(self._writer)
         lag: Histogram = {}
         interrupted = False
@@ -216,11 +208,7 @@ def _describe(
         order=tuple(tuple(cell.id for cell in block) for block in blocks),
         scenario=scenario.as_dict(),
         profile=profile,
-        versions={
-            "harness": harness.__version__,
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in ("openai", "aiohttp", "httpx2", "uvloop")},
-        },
+        versions=_versions(scenario),
         host={
             "system": platform.system(),
             "release": platform.release(),
@@ -228,3 +216,13 @@ def _describe(
             "cpus": os.cpu_count(),
         },
     )
+
+
+def _versions(scenario: Scenario) -> dict[str, str]:
+    local = isinstance(scenario.endpoint, LocalLLMEndpoint)
+    names = ("openai", "aiohttp", "httpx2", "uvloop", *(PACKAGES if local else ()))
+    return {
+        "harness": harness.__version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in names},
+    }

@@ -56,6 +56,7 @@ def _sendable(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+Body = Annotated[dict[str, Any], AfterValidator(_sendable)]
 Mode = Literal["sync", "threads", "async"]
 Scope = Literal["attempt", "call"]
 
@@ -90,23 +91,51 @@ class SimulatedEndpoint(Section):
     model: str = "simulated-reasoner"
 
 
-class OpenAIEndpoint(Section):
+class BodyByPhase(Section):
+    """What goes into the body of one phase's requests alone; its keys go before `extra_body`'s."""
+
+    decompose: Body = Field(default_factory=dict)
+    research: Body = Field(default_factory=dict)
+    synthesize: Body = Field(default_factory=dict)
+
+
+class _RealModel(Section):
+    """What every real model has in common. `extra_body` goes into the body of every request."""
+
+    extra_body: Body = Field(default_factory=dict)
+    extra_body_by_phase: BodyByPhase = BodyByPhase()
+    json_mode: bool = True
+    stream: bool = True
+
+    @property
+    def time_scale(self) -> float:
+        """A real model runs in real time."""
+        return 1.0
+
+
+class OpenAIEndpoint(_RealModel):
     """Any OpenAI-compatible API. The key is read from the environment, never from the file."""
 
     kind: Literal["openai"]
     base_url: Annotated[str, AfterValidator(_base_url)]
     model: Text
     api_key_env: Annotated[str, AfterValidator(_variable)] | None = None
-    extra_body: Annotated[dict[str, Any], AfterValidator(_sendable)] = Field(default_factory=dict)
-    json_mode: bool = True
-    stream: bool = True
     cache: Literal["avoid", "keep"] = "avoid"
     settle: Wait = 0.0
 
-    @property
-    def time_scale(self) -> float:
-        """A live endpoint runs in real time."""
-        return 1.0
+
+class LocalLLMEndpoint(_RealModel):
+    """A real model of 135 million weights that the run itself starts and stops on this machine.
+
+    `context`: tokens of one request, prompt and answer together. `parallel`: requests in service
+    at once; more of them queue in the server. `threads`: processor threads of the model.
+    """
+
+    kind: Literal["local-llm"]
+    model: Literal["SmolLM2-135M-Instruct"] = "SmolLM2-135M-Instruct"
+    context: int = Field(default=2048, ge=256, le=8192)
+    parallel: int = Field(default=4, ge=1, le=64)
+    threads: int = Field(default=1, ge=1, le=256)
 
 
 def _simulated_unless_said(value: Any) -> Any:
@@ -116,7 +145,7 @@ def _simulated_unless_said(value: Any) -> Any:
 
 
 Endpoint = Annotated[
-    SimulatedEndpoint | OpenAIEndpoint,
+    SimulatedEndpoint | OpenAIEndpoint | LocalLLMEndpoint,
     Field(discriminator="kind"),
     BeforeValidator(_simulated_unless_said),
 ]

@@ -13,7 +13,7 @@ from harness.analysis.model import Summary
 from harness.analysis.summary import write_summary
 from harness.bench import preflight, shipped
 from harness.bench.runner import Hooks, TrialRecords, run
-from harness.bench.scenario import Scenario, SimulatedEndpoint, load_scenario
+from harness.bench.scenario import LocalLLMEndpoint, Scenario, SimulatedEndpoint, load_scenario
 from harness.bench.store import SUMMARY, read_records
 from harness.provider.profiles import load_profile
 from harness.records import CellInfo, Run, Trial
@@ -98,6 +98,8 @@ def _heading(scenario: Scenario, directory: Path) -> str:
             f"{scenario.name}: SIMULATED provider {endpoint.profile}, "
             f"time scale {endpoint.time_scale:g}, into {directory}"
         )
+    if isinstance(endpoint, LocalLLMEndpoint):
+        return f"{scenario.name}: {endpoint.model} on this machine, into {directory}"
     return f"{scenario.name}: {endpoint.model} at {endpoint.base_url}, into {directory}"
 
 
