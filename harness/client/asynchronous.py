@@ -12,35 +12,57 @@ import aiohttp
 import httpx2
 import openai
 
-from harness.client.exchange import PATH, Exchange, Target, current
+from harness.client.exchange import (
+    KEEP_ALIVE_SECONDS,
+    PATH,
+    Exchange,
+    Target,
+    current,
+    tls_context,
+)
 from harness.clock import SECOND, Now
 from harness.workflow.effects import Reply, Send
 
 
-def aiohttp_transport(trust_env: bool) -> httpx2.AsyncClient:
+def aiohttp_transport(target: Target) -> httpx2.AsyncClient:
     """Return an HTTP client on aiohttp that limits nothing and stamps when a request goes out.
 
-    `trust_env`: obey the proxy variables of the environment. The openai package takes no session
-    of one's own through its public face; its transport calls `client` to make one, so that is
-    where ours goes in.
+    The openai package takes no session of one's own through its public face; its transport calls
+    `client` to make one, so that is where ours goes in.
     """
-    http = openai.DefaultAioHttpClient(timeout=None, trust_env=trust_env)
+    trust_env = not target.simulated
+    tls = tls_context(trust_env)
+    http = openai.DefaultAioHttpClient(timeout=None, verify=tls, trust_env=trust_env)
     transports: list[Any] = [http._transport, *http._mounts.values()]
     for transport in transports:
         if transport is not None:
-            transport.client = functools.partial(_session, transport.ssl_context)
+            transport.client = functools.partial(_session, tls)
     return http
 
 
-def _session(ssl_context: ssl.SSLContext) -> aiohttp.ClientSession:
+def _session(tls: ssl.SSLContext) -> aiohttp.ClientSession:
     trace = aiohttp.TraceConfig()
+    trace.on_connection_create_start.append(_connecting)
+    trace.on_connection_create_end.append(_connected)
     trace.on_request_chunk_sent.append(_chunk_sent)
     trace.on_request_end.append(_headers_read)
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60, ssl=ssl_context)
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=tls)
     # An answer may be hours away and as long as it likes: every deadline is ours.
     return aiohttp.ClientSession(
         connector=connector, trace_configs=[trace], timeout=aiohttp.ClientTimeout(total=None)
     )
+
+
+async def _connecting(
+    session: aiohttp.ClientSession, context: SimpleNamespace, params: object
+) -> None:
+    current.get().note_connecting()
+
+
+async def _connected(
+    session: aiohttp.ClientSession, context: SimpleNamespace, params: object
+) -> None:
+    current.get().note_connected()
 
 
 async def _chunk_sent(
@@ -58,12 +80,20 @@ async def _headers_read(
 async def _trace(name: str, info: object) -> None:
     if name == "http11.send_request_body.started":
         current.get().note_sent()
+    elif name == "connection.connect_tcp.started":
+        current.get().note_connecting()
+    elif name == "http11.send_request_headers.started":
+        current.get().note_connected()
 
 
 async def _before_request(request: httpx2.Request) -> None:
     exchange = current.get()
     exchange.handed = exchange.now()
     request.extensions["trace"] = _trace
+
+
+async def _after_headers(response: httpx2.Response) -> None:
+    current.get().note_response(response)
 
 
 class _Watch:
@@ -91,7 +121,7 @@ class _Watch:
             self._timer.cancel()
 
     def _look(self) -> None:
-        if self._exchange.limit().at <= self._exchange.now():
+        if self._exchange.overdue():
             self._deadline.reschedule(self._loop.time())
         else:
             self.arm()
@@ -103,8 +133,9 @@ class AsyncClient:
     def __init__(self, target: Target, now: Now, http: httpx2.AsyncClient | None = None) -> None:
         self._target = target
         self._now = now
-        http = http or aiohttp_transport(trust_env=not target.simulated)
+        http = http or aiohttp_transport(target)
         http.event_hooks["request"].append(_before_request)
+        http.event_hooks["response"].append(_after_headers)
         self._client = openai.AsyncOpenAI(
             api_key=target.api_key,
             base_url=target.base_url,
@@ -135,7 +166,7 @@ class AsyncClient:
                 watch.arm()
                 return await self._exchange(exchange)
         except Exception as error:
-            return exchange.expire() if deadline.expired() else exchange.fail(error)
+            return exchange.fail(error)
         finally:
             watch.disarm()
 
@@ -146,11 +177,7 @@ class AsyncClient:
             body=exchange.body(),
             stream=True,
             stream_cls=openai.AsyncStream[Any],
-            options={
-                "headers": exchange.extra_headers(),
-                # Connecting is the transport's to time; everything later is ours.
-                "timeout": httpx2.Timeout(None, connect=exchange.effect.deadlines.connect / SECOND),
-            },
+            options=exchange.options(httpx2.Timeout(None)),
         )
         response = cast(httpx2.Response, stream)  # what `cast_to` asks for
         try:

@@ -14,9 +14,12 @@ class Limit(NamedTuple):
     outcome: str
 
 
-def next_limit(deadlines: Deadlines, sent: int | None, last_text: int | None) -> Limit:
-    """Return the earliest deadline given what has happened so far.
+def next_limit(
+    deadlines: Deadlines, connecting: int | None, sent: int | None, last_text: int | None
+) -> Limit:
+    """Return the earliest deadline given what has happened so far, None for what has not.
 
+    `connecting`: since when a connection is being made; None when there was one already.
     `last_text`: when the newest reasoning or answer text came. Only text moves the idle deadline:
     keep-alive comments and blank lines do not.
     """
@@ -25,6 +28,8 @@ def next_limit(deadlines: Deadlines, sent: int | None, last_text: int | None) ->
         own = Limit(last_text + deadlines.idle, "idle_timeout")
     elif sent is not None:
         own = Limit(sent + deadlines.first_token, "first_token_timeout")
+    elif connecting is not None:
+        own = Limit(connecting + deadlines.connect, "connect_timeout")
     else:
         return end
     return own if own.at < end.at else end

@@ -7,14 +7,18 @@ stamps, which failure an exception stands for, and the Reply.
 from __future__ import annotations
 
 import email.utils
+import functools
 import math
+import ssl
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from datetime import UTC
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import httpx2
 import openai
+from openai import RequestOptions
 
 from harness.client.deadlines import Limit, next_limit
 from harness.client.reading import Reading
@@ -27,11 +31,23 @@ from harness.workflow.effects import Reply, Request, Send
 PATH = "/chat/completions"
 REPEAT_HEADER = "x-harness-repeat"
 
+KEEP_ALIVE_SECONDS = 60
+"""How long a connection that nobody uses is kept, the same in every mode."""
+
 LINGER = SECOND // 4
-"""How long to wait for the end of a body whose last event has come, nanoseconds."""
+"""How long to wait for the end of a body from which nothing more is expected, nanoseconds."""
 
 current: ContextVar[Exchange] = ContextVar("current")
 """The exchange that the transport's hooks belong to, in this task or thread."""
+
+
+@functools.cache
+def tls_context(trust_env: bool) -> ssl.SSLContext:
+    """Return what connections are secured with; reading the certificates takes a while, so once.
+
+    `trust_env`: obey the environment's SSL_CERT_FILE and SSL_CERT_DIR.
+    """
+    return httpx2.create_ssl_context(trust_env=trust_env)
 
 
 class Target(NamedTuple):
@@ -39,7 +55,8 @@ class Target(NamedTuple):
 
     `extra_body` is added to each request's body, then `extra_body_by_phase` to those of the phase
     that each of its keys names. `simulated`: the repeat travels in a header, so that the
-    simulator's draws can differ between repeats and be equal between cells.
+    simulator's draws can differ between repeats and be equal between cells. `reuse_connections`:
+    False for servers that close after a response without saying so.
     """
 
     base_url: str
@@ -51,6 +68,7 @@ class Target(NamedTuple):
     anchor: Anchor
     simulated: bool
     extra_body_by_phase: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    reuse_connections: bool = True
 
 
 class Exchange:
@@ -65,6 +83,7 @@ class Exchange:
         self.effect = effect
         self.now = now
         self.handed: int | None = None
+        self.connecting: int | None = None
         self.sent: int | None = None
         self.headers: int | None = None
         self.reading: Reading | None = None
@@ -87,32 +106,73 @@ class Exchange:
         headers = {"traceparent": traceparent(*ids)}
         if self.target.simulated:
             headers[REPEAT_HEADER] = str(key.repeat)
+        if not self.target.reuse_connections:
+            headers["connection"] = "close"
         return headers
+
+    def options(self, timeout: httpx2.Timeout) -> RequestOptions:
+        """Return what the SDK is told about this request.
+
+        A redirect is not followed: it would be a second request under the name of one attempt.
+        """
+        return {"headers": self.extra_headers(), "timeout": timeout, "follow_redirects": False}
 
     def limit(self) -> Limit:
         """Return the deadline that is next."""
         reading = self.reading
-        if reading is None:
-            return next_limit(self.effect.deadlines, self.sent, None)
-        if reading.ended is not None:
+        if reading is not None and reading.ended is not None:
             return Limit(reading.ended + LINGER, "")
-        return next_limit(self.effect.deadlines, self.sent, reading.last_token)
+        if self.headers is not None and self._refused():
+            return Limit(self.headers + LINGER, "")
+        last_text = None if reading is None else reading.last_token
+        return next_limit(self.effect.deadlines, self.connecting, self.sent, last_text)
+
+    def overdue(self) -> bool:
+        """Return whether a deadline has passed, and if so keep which."""
+        limit = self.limit()
+        if limit.at > self.now():
+            return False
+        self.expired = limit.outcome
+        return True
+
+    def note_connecting(self) -> None:
+        """The transport begins to make a connection now."""
+        self.connecting = self.now()
+        self._limit_is_earlier()
+
+    def note_connected(self) -> None:
+        """The connection is there."""
+        self.connecting = None
 
     def note_sent(self) -> None:
         """The request's bytes go out now."""
         if self.sent is None:
             self.sent = self.now()
-            if self.rearm is not None:
-                self.rearm()
+            self._limit_is_earlier()
 
     def note_headers(self) -> None:
         """The status line and headers have been read now."""
         if self.headers is None:
             self.headers = self.now()
 
+    def note_response(self, response: httpx2.Response) -> None:
+        """Note status and headers; a transport without finer hooks is stamped here."""
+        self.note_headers()
+        if self.sent is None:
+            self.sent = self.handed
+        self.status = response.status_code
+        self.response_headers = response.headers
+        self._limit_is_earlier()
+
+    def _limit_is_earlier(self) -> None:
+        if self.rearm is not None:
+            self.rearm()
+
+    def _refused(self) -> bool:
+        return self.status is not None and of_status(self.status) != OK
+
     def begin_reading(self, response: httpx2.Response) -> None:
-        """Note the response's head; its body comes next."""
-        self.note_response(response)
+        """The response is a success; its body comes next."""
         content_type = response.headers.get("content-type", "").lower()
         self.reading = Reading(self.target.stream, content_type)
 
@@ -124,10 +184,10 @@ class Exchange:
         """
         reading = self.reading
         assert reading is not None, "begin_reading() comes first"
-        limit = self.limit().at
+        had_text = reading.last_token is not None
         reading.feed(data, at)
-        if self.rearm is not None and self.limit().at < limit:
-            self.rearm()
+        if reading.ended is not None or (reading.last_token is not None and not had_text):
+            self._limit_is_earlier()
         return reading.outcome in (None, OK)
 
     def finish(self) -> Reply:
@@ -138,30 +198,18 @@ class Exchange:
         assert reading.outcome is not None, "a closed reading has an outcome"
         return self.reply(reading.outcome, reading.detail, reading.ended)
 
-    def note_response(self, response: httpx2.Response) -> None:
-        """Note status and headers; a transport without finer hooks is stamped here."""
-        self.note_headers()
-        if self.sent is None:
-            self.sent = self.handed
-        self.status = response.status_code
-        self.response_headers = response.headers
-
     def fail(self, error: Exception) -> Reply:
-        """Return the reply that an exception stands for."""
+        """Return the reply that an exception stands for, or the deadline that caused it."""
         if self.reading is not None and self.reading.ended is not None:
             return self.finish()
-        if isinstance(error, openai.APIStatusError):
-            self.note_response(error.response)
-            return self.reply(of_status(error.status_code), f"HTTP {error.status_code}")
+        if self.status is not None and self._refused():
+            return self.reply(of_status(self.status), f"HTTP {self.status}")
         if self.expired is not None:
             return self.reply(self.expired, _DEADLINE)
+        if isinstance(error, httpx2.DecodingError):
+            outcome = "malformed_stream" if self.target.stream else "malformed_json"
+            return self.reply(outcome, "a content encoding that cannot be undone")
         return self.reply(*classify(error, self.sent is not None, self.limit().outcome))
-
-    def expire(self) -> Reply:
-        """Return the reply of an attempt whose deadline has passed."""
-        if self.reading is not None and self.reading.ended is not None:
-            return self.finish()
-        return self.reply(self.limit().outcome, _DEADLINE)
 
     def reply(self, outcome: str, detail: str = "", done: int | None = None) -> Reply:
         """Return what the attempt came to; it is done now unless `done` says when."""
@@ -228,11 +276,15 @@ def retry_after(headers: Mapping[str, str], unix_seconds: float) -> int | None:
             continue
         if math.isfinite(seconds) and 0 <= seconds < 1e9:
             return round(seconds * SECOND)
-    try:
-        date = email.utils.parsedate_to_datetime(headers.get("retry-after", ""))
-        return max(0, round((date.timestamp() - unix_seconds) * SECOND))
-    except (ValueError, TypeError, OverflowError):
+    if "retry-after" not in headers:
         return None
+    try:
+        date = email.utils.parsedate_to_datetime(headers["retry-after"])
+    except ValueError:
+        return None
+    if date.tzinfo is None:  # "-0000": UTC without a place
+        date = date.replace(tzinfo=UTC)
+    return max(0, round((date.timestamp() - unix_seconds) * SECOND))
 
 
 def classify(error: Exception, was_sent: bool, limit: str) -> tuple[str, str]:
@@ -244,8 +296,10 @@ def classify(error: Exception, was_sent: bool, limit: str) -> tuple[str, str]:
     root: BaseException = error
     while (cause := root.__cause__ or root.__context__) is not None:
         root = cause
+    if isinstance(root, TimeoutError) and root.errno is not None:  # the system's, not ours
+        return ("connection_lost" if was_sent else "connect_timeout"), type(root).__name__
     if isinstance(root, TimeoutError | httpx2.TimeoutException):
-        return (limit, _DEADLINE) if was_sent else ("connect_timeout", type(root).__name__)
+        return limit, _DEADLINE
     if isinstance(error, openai.APIConnectionError | httpx2.TransportError):
         return ("connection_lost" if was_sent else "connect_failed"), type(root).__name__
     return "client_error", type(root).__name__

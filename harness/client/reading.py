@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from harness.client.sse import EventDecoder, Stray
+from harness.client.sse import Data, EventDecoder, Stray
 from harness.client.think import ThinkSplitter
 from harness.failures import OK
 from harness.histogram import Histogram, bucket
@@ -48,6 +48,9 @@ class _Message(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
     error: Any = None
+    object: Any = None
+    code: Any = None
+    type: Any = None
 
 
 _decode = msgspec.json.Decoder(_Message).decode
@@ -56,8 +59,9 @@ _BY_FINISH_REASON = {
     "length": "truncated",
     "content_filter": "content_filter",
     "insufficient_system_resource": "insufficient_system_resource",
-    "error": "error_in_stream",
 }
+
+_STREAM_BEGINS = (b"data:", b":", b"event:", b"id:", b"retry:", b"\xef\xbb\xbf")
 
 
 class Reading:
@@ -80,9 +84,10 @@ class Reading:
         self._reasoning: list[str] = []
         self._answer: list[str] = []
         self._saw_choice = False
+        self._saw_event = False
         self._separate = False
         self._splitter = ThinkSplitter()
-        self._events: EventDecoder | None = None
+        self._events = EventDecoder()
         self._body = bytearray()
         self._is_stream: bool | None = None
         if "event-stream" in content_type:
@@ -104,20 +109,13 @@ class Reading:
         """Take bytes that arrived at `at`."""
         if self.ended is not None:
             return
-        if self._is_stream is None:  # no telling content type: the first bytes tell
-            begin = bytes(self._body + received).lstrip()
-            if begin:
-                self._is_stream = begin.startswith((b"data:", b":", b"event:", b"id:", b"retry:"))
-                received = bytes(self._body) + received
-                self._body.clear()
+        if self._is_stream is None:
+            received = self._tell(received)
         if not self._is_stream:
             self._body += received
             return
-        if self._events is None:
-            self._events = EventDecoder()
         for event in self._events.feed(received):
-            if self.ended is None:
-                self._event(event.line if isinstance(event, Stray) else event.payload, event, at)
+            self._event(event, at)
 
     def close(self, at: int) -> None:
         """Take the clean end of the body."""
@@ -126,31 +124,47 @@ class Reading:
         if not self._is_stream:
             self._whole_body(at)
             return
-        for event in self._events.end() if self._events else []:
-            if self.ended is None:
-                self._event(event.line if isinstance(event, Stray) else event.payload, event, at)
+        for event in self._events.end():
+            self._event(event, at)
         if self.ended is None:
-            blank = self._events is None
-            self._fail(at, "blank_body" if blank else "missing_done", "the stream just ended")
+            outcome = "missing_done" if self._saw_event else "blank_body"
+            self._fail(at, outcome, "the stream just ended")
 
-    def _event(self, payload: bytes, event: object, at: int) -> None:
+    def _tell(self, received: bytes) -> bytes:
+        """Without a telling content type the first bytes tell; return all that came so far."""
+        received = bytes(self._body) + received
+        begin = received.lstrip()
+        if begin.startswith(_STREAM_BEGINS):
+            self._is_stream = True
+        elif not any(known.startswith(begin) for known in _STREAM_BEGINS):
+            self._is_stream = False
+        self._body.clear()
+        return received
+
+    def _event(self, event: Data | Stray, at: int) -> None:
+        if self.ended is not None:
+            return
+        self._saw_event = True
         if isinstance(event, Stray):
             self._fail(at, "malformed_stream", "a line that is no server-sent event")
-        elif payload.strip() == b"[DONE]":
+        elif event.type == b"error":
+            self._fail(at, "error_in_stream", "error event")
+        elif event.payload[:1] == b"[" and event.payload.strip() == b"[DONE]":
             self._succeed(at)
         else:
             try:
-                message = _decode(payload)
+                message = _decode(event.payload)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 self._fail(at, "malformed_stream", "a chunk that is not valid JSON")
             else:
                 self._chunk(message, at)
 
     def _chunk(self, message: _Message, at: int) -> None:
-        if message.error is not None:
-            self._fail(at, "error_in_stream", _error_text(message.error))
+        if _is_error(message):
+            self._fail(at, "error_in_stream", _error_text(message))
             return
-        self._note_usage(message.usage)
+        if message.usage is not None:
+            self._note_usage(message.usage)
         for choice in (message.choices or ())[:1]:
             self._saw_choice = True
             if choice.finish_reason is not None:
@@ -168,7 +182,8 @@ class Reading:
             self.gaps[gap] = self.gaps.get(gap, 0) + 1
         self.last_token = at
         self.chunks += 1
-        if reasoning:
+        if reasoning and not self._separate:
+            self._end_splitting(at)
             self._separate = True
         if answer and not self._separate:
             parts = self._splitter.feed(answer)
@@ -187,14 +202,17 @@ class Reading:
             if self.first_answer is None:
                 self.first_answer = at
 
+    def _end_splitting(self, at: int) -> None:
+        """Keep what the splitter held back."""
+        held = self._splitter.end()
+        self._keep(held.reasoning, held.answer, at)
+
     def _reclassify(self) -> None:
         """What was taken for the answer was reasoning without its opening tag."""
         self._reasoning, self._answer = self._answer, []
         self.first_reasoning, self.first_answer = self.first_answer, None
 
-    def _note_usage(self, usage: _Usage | None) -> None:
-        if usage is None:
-            return
+    def _note_usage(self, usage: _Usage) -> None:
         into, out = usage.prompt_tokens_details, usage.completion_tokens_details
         cached = usage.prompt_cache_hit_tokens
         if cached is None and into is not None:
@@ -219,10 +237,11 @@ class Reading:
         except (msgspec.DecodeError, UnicodeDecodeError):
             self._fail(at, "malformed_json", "200 with JSON that cannot be read")
             return
-        if message.error is not None:
-            self._fail(at, "error_in_body", _error_text(message.error))
+        if _is_error(message):
+            self._fail(at, "error_in_body", _error_text(message))
             return
-        self._note_usage(message.usage)
+        if message.usage is not None:
+            self._note_usage(message.usage)
         for choice in (message.choices or ())[:1]:
             self._saw_choice = True
             self.finish_reason = choice.finish_reason
@@ -232,12 +251,11 @@ class Reading:
 
     def _succeed(self, at: int) -> None:
         """The response is whole; its finish reason and texts say whether it is of use."""
-        if not self._separate:
-            held = self._splitter.end()
-            self._keep(
-                held.reasoning, held.answer, at if self.last_token is None else self.last_token
-            )
+        if self.last_token is not None:
+            self._end_splitting(self.last_token)
         outcome = _BY_FINISH_REASON.get(self.finish_reason or "")
+        if self.finish_reason == "error":
+            outcome = "error_in_stream" if self._is_stream else "error_in_body"
         if outcome is not None:
             self._fail(at, outcome, f"finish_reason {self.finish_reason}")
         elif not self._saw_choice:
@@ -252,11 +270,15 @@ class Reading:
         self.outcome, self.detail, self.ended = outcome, detail, at
 
 
-def _error_text(error: Any) -> str:
-    """Return the code or type of an error object: short, and never the server's free text."""
-    if isinstance(error, dict):
-        for field in ("code", "type"):
-            value = error.get(field)
-            if isinstance(value, str | int) and value:
-                return f"error {str(value)[:60]}"
+def _is_error(message: _Message) -> bool:
+    return bool(message.error) or message.object == "error"
+
+
+def _error_text(message: _Message) -> str:
+    """Return the code or type of an error: short, and never the server's free text."""
+    error = message.error
+    fields = error if isinstance(error, dict) else {"code": message.code, "type": message.type}
+    for value in (fields.get("code"), fields.get("type")):
+        if isinstance(value, str | int) and value:
+            return f"error {str(value)[:60]}"
     return "error object"

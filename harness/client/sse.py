@@ -2,21 +2,23 @@
 
 Follows the WHATWG HTML standard, section 9.2.6 (interpreting an event stream): lines end in LF,
 CRLF or CR; `data` lines of one event are joined by LF; lines that begin with a colon are comments;
-an event ends at a blank line. A line that is no field at all is handed out too, because in this
-protocol it is a proxy or a server talking out of turn.
+an event ends at a blank line. A line whose field the standard does not name is handed out instead
+of ignored, because in this protocol it is a proxy or a server talking out of turn.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-_FIELDS = {b"event", b"id", b"retry"}
+_BOM = b"\xef\xbb\xbf"
+_IGNORED = {b"id", b"retry"}
 
 
 class Data(NamedTuple):
-    """One event's data."""
+    """One event's data and its type, which is empty where the server names none."""
 
     payload: bytes
+    type: bytes = b""
 
 
 class Stray(NamedTuple):
@@ -31,25 +33,35 @@ class EventDecoder:
     def __init__(self) -> None:
         self._rest = b""
         self._data: list[bytes] = []
+        self._type = b""
         self._at_start = True
+        self._after_cr = False
 
     def feed(self, received: bytes) -> list[Data | Stray]:
         """Return the events and stray lines that `received` completes."""
         text = self._rest + received
         if self._at_start:
-            if len(text) < 3 and b"\xef\xbb\xbf".startswith(text):
+            if len(text) < len(_BOM) and _BOM.startswith(text):
                 self._rest = text
                 return []
-            text = text.removeprefix(b"\xef\xbb\xbf")
+            text = text.removeprefix(_BOM)
             self._at_start = False
+        if self._after_cr and received:
+            # The CR has ended its line already, so nothing was left over before this LF.
+            text = text.removeprefix(b"\n")
+            self._after_cr = False
         if b"\r" in text:
-            held = text.endswith(b"\r")  # its LF may still be on the way
-            body = text[:-1] if held else text
-            text = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n") + (b"\r" if held else b"")
+            self._after_cr = text.endswith(b"\r")
+            text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, self._rest = text.split(b"\n")
         found: list[Data | Stray] = []
         for line in lines:
-            self._line(line, found)
+            if line.startswith(b"data: "):
+                self._data.append(line[6:])
+            elif line:
+                self._other(line, found)
+            else:
+                self._dispatch(found)
         return found
 
     def end(self) -> list[Data | Stray]:
@@ -58,20 +70,20 @@ class EventDecoder:
         The standard drops an event that no blank line ends; servers do close right after their
         last line, so it is handed out.
         """
-        found: list[Data | Stray] = []
-        if self._rest:
-            self._line(self._rest.rstrip(b"\r"), found)
-            self._rest = b""
-        self._line(b"", found)
-        return found
+        self._at_start = False
+        return self.feed(b"\n\n")
 
-    def _line(self, line: bytes, found: list[Data | Stray]) -> None:
-        if not line:
-            if self._data:
-                found.append(Data(b"\n".join(self._data)))
-                self._data = []
-        elif line.startswith(b"data:"):
-            value = line[5:]
-            self._data.append(value[1:] if value.startswith(b" ") else value)
-        elif line[:1] != b":" and line.partition(b":")[0] not in _FIELDS:
+    def _dispatch(self, found: list[Data | Stray]) -> None:
+        if self._data:
+            found.append(Data(b"\n".join(self._data), self._type))
+            self._data = []
+        self._type = b""
+
+    def _other(self, line: bytes, found: list[Data | Stray]) -> None:
+        field, _, value = line.partition(b":")
+        if field == b"event":
+            self._type = value.removeprefix(b" ")
+        elif field == b"data":
+            self._data.append(value)
+        elif field and field not in _IGNORED:
             found.append(Stray(line))

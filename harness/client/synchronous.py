@@ -1,13 +1,15 @@
 """One attempt over openai.OpenAI, for the calling thread.
 
-Before the headers a read timeout keeps the deadline. After them a read timeout cannot: each byte
-starts it anew, so a keep-alive drip would never time out. A watchdog thread then shuts the socket
-down on time, which ends the blocking read at once.
+Up to the headers the socket's own timeouts keep the deadlines: before each step they are set to the
+time that is left. After the headers they cannot: each byte starts a read timeout anew, so a
+keep-alive drip would never time out. A watchdog thread then shuts the socket down on time, which
+ends the blocking read at once.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import heapq
 import itertools
 import socket
@@ -19,13 +21,20 @@ from typing import Any, cast
 import httpx2
 import openai
 
-from harness.client.exchange import PATH, Exchange, Target, current
+from harness.client.exchange import (
+    KEEP_ALIVE_SECONDS,
+    PATH,
+    Exchange,
+    Target,
+    current,
+    tls_context,
+)
 from harness.clock import SECOND, Now
 from harness.workflow.effects import Reply, Send
 
 
 class Guard:
-    """One response under watch; `close` it before its connection can be used again."""
+    """One response under watch; `close` it before its connection is used again."""
 
     def __init__(self, exchange: Exchange, sock: socket.socket) -> None:
         self._exchange: Exchange | None = exchange
@@ -37,22 +46,25 @@ class Guard:
         with self._lock:
             self._exchange = None
 
-    def check(self, now: int) -> int | None:
-        """Break the connection off if its deadline has passed by `now`; else return the deadline.
+    def check(self) -> int | None:
+        """Break the connection off if its deadline has passed; else return the deadline.
 
         None: there is nothing more to watch.
         """
         with self._lock:
             if self._exchange is None:
                 return None
-            limit = self._exchange.limit()
-            if limit.at > now:
-                return limit.at
-            self._exchange.expired = limit.outcome
+            if not self._exchange.overdue():
+                return self._exchange.limit().at
             self._exchange = None
-            with contextlib.suppress(OSError):  # the other side may have been faster
-                self._socket.shutdown(socket.SHUT_RDWR)
+            _shut_down(self._socket)
             return None
+
+
+def _shut_down(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # the other side may have been faster
+        # Past an SSLSocket's own shutdown, which would pull the TLS state from under its reader.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 class Watchdog:
@@ -88,11 +100,26 @@ class Watchdog:
                 now = self._now()
                 while self._heap and self._heap[0][0] <= now:
                     guard = heapq.heappop(self._heap)[2]
-                    later = guard.check(now)
+                    later = guard.check()
                     if later is not None:
                         heapq.heappush(self._heap, (later, next(self._order), guard))
                 wait = (self._heap[0][0] - self._now()) / SECOND if self._heap else None
                 self._changed.wait(None if wait is None else max(wait, 0))
+
+
+def default_transport(target: Target) -> httpx2.Client:
+    """Return an HTTP client that limits nothing; what it waits for is timed by its user."""
+    trust_env = not target.simulated
+    return httpx2.Client(
+        timeout=None,
+        limits=httpx2.Limits(
+            max_connections=None,
+            max_keepalive_connections=None,
+            keepalive_expiry=KEEP_ALIVE_SECONDS,
+        ),
+        verify=tls_context(trust_env),
+        trust_env=trust_env,
+    )
 
 
 class SyncClient:
@@ -101,12 +128,9 @@ class SyncClient:
     def __init__(self, target: Target, now: Now, http: httpx2.Client | None = None) -> None:
         self._target = target
         self._now = now
-        http = http or httpx2.Client(
-            timeout=None,
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
-            trust_env=not target.simulated,
-        )
+        http = http or default_transport(target)
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._sockets_lock = threading.Lock()
         http.event_hooks["request"].append(self._before_request)
         http.event_hooks["response"].append(self._after_headers)
         self._watchdog = Watchdog(now)
@@ -137,30 +161,22 @@ class SyncClient:
             return self._exchange(exchange)
         except Exception as error:
             return exchange.fail(error)
-        finally:
-            exchange.release()
 
     def abort(self) -> None:
         """Break every connection off: whoever reads from one stops waiting at once."""
-        for sock in list(self._sockets):
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+        with self._sockets_lock:
+            sockets = list(self._sockets)
+        for sock in sockets:
+            _shut_down(sock)
 
     def _exchange(self, exchange: Exchange) -> Reply:
-        deadlines = exchange.effect.deadlines
-        first = min(deadlines.first_token, deadlines.end - self._now())
         stream = self._client.post(
             PATH,
             cast_to=httpx2.Response,
             body=exchange.body(),
             stream=True,
             stream_cls=openai.Stream[Any],
-            options={
-                "headers": exchange.extra_headers(),
-                "timeout": httpx2.Timeout(
-                    None, connect=deadlines.connect / SECOND, read=max(first / SECOND, 0.001)
-                ),
-            },
+            options=exchange.options(httpx2.Timeout(None)),
         )
         response = cast(httpx2.Response, stream)  # what `cast_to` asks for
         try:
@@ -170,7 +186,6 @@ class SyncClient:
                     break
             return exchange.finish()
         finally:
-            exchange.release()
             response.close()
 
     def _after_headers(self, response: httpx2.Response) -> None:
@@ -189,10 +204,31 @@ class SyncClient:
     def _before_request(self, request: httpx2.Request) -> None:
         exchange = current.get()
         exchange.handed = exchange.now()
-        request.extensions["trace"] = self._trace
+        timeouts = request.extensions["timeout"]
+        request.extensions["trace"] = functools.partial(self._trace, exchange, timeouts)
 
-    def _trace(self, name: str, info: dict[str, Any]) -> None:
-        if name == "http11.send_request_body.started":
-            current.get().note_sent()
-        elif name in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
-            self._sockets.add(info["return_value"].get_extra_info("socket"))
+    def _trace(
+        self, exchange: Exchange, timeouts: dict[str, float], name: str, info: dict[str, Any]
+    ) -> None:
+        match name:
+            case "connection.connect_tcp.started":
+                exchange.note_connecting()
+                info["timeout"] = _seconds_left(exchange)
+            case "connection.start_tls.started":
+                info["timeout"] = _seconds_left(exchange)
+            case "connection.connect_tcp.complete" | "connection.start_tls.complete":
+                with self._sockets_lock:
+                    self._sockets.add(info["return_value"].get_extra_info("socket"))
+            case "http11.send_request_headers.started":
+                exchange.note_connected()
+                timeouts["write"] = _seconds_left(exchange)
+            case "http11.send_request_body.started":
+                exchange.note_sent()
+            case "http11.receive_response_headers.started":
+                timeouts["read"] = _seconds_left(exchange)
+            case "http11.response_closed.started":
+                exchange.release()
+
+
+def _seconds_left(exchange: Exchange) -> float:
+    return max((exchange.limit().at - exchange.now()) / SECOND, 0.001)
