@@ -113,6 +113,7 @@ def target_of(scenario: Scenario, the_run: Run, server: Server) -> Target:
             "fan_out": by_phase.research,
             "synthesize": by_phase.synthesize,
         },
+        reuse_connections=real is None or real.reuse_connections,
     )
 
 

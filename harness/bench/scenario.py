@@ -100,12 +100,18 @@ class BodyByPhase(Section):
 
 
 class _RealModel(Section):
-    """What every real model has in common. `extra_body` goes into the body of every request."""
+    """What every real model has in common.
+
+    `extra_body` goes into the body of every request. `reuse_connections`: a new connection for
+    each request when false, for servers that close one after a response without saying so, as
+    llama.cpp's does after a stream: the next request on it would be lost.
+    """
 
     extra_body: Body = Field(default_factory=dict)
     extra_body_by_phase: BodyByPhase = BodyByPhase()
     json_mode: bool = True
     stream: bool = True
+    reuse_connections: bool = True
 
     @property
     def time_scale(self) -> float:
@@ -132,6 +138,7 @@ class LocalLLMEndpoint(_RealModel):
     """
 
     kind: Literal["local-llm"]
+    reuse_connections: bool = False
     model: Literal["SmolLM2-135M-Instruct"] = "SmolLM2-135M-Instruct"
     context: int = Field(default=2048, ge=256, le=8192)
     parallel: int = Field(default=4, ge=1, le=64)
