@@ -13,7 +13,10 @@ from harness.records import RunStatus
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """A number and its 95 % interval; bounds are None where no interval can be had."""
+    """A number and its 95 % interval; bounds are None where no interval can be had.
+
+    Figures over repeats are geometric means with Student's t on the logs. See `statistics`.
+    """
 
     value: float
     low: float | None = None
@@ -21,7 +24,11 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Distribution(msgspec.Struct, frozen=True, kw_only=True):
-    """How a quantity is spread over `n` observations."""
+    """How a quantity is spread over `n` observations.
+
+    A percentile is None below 6, 72 and 368 observations; its bounds, and those of the mean, are
+    None where too few workflows stand behind them. `mean` is the arithmetic one.
+    """
 
     n: int
     mean: Figure | None
@@ -31,7 +38,7 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkflowCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """How the workflows of a cell ended."""
+    """How the workflows of a cell ended. Those that an interruption cut short did start."""
 
     started: int
     ok: int
@@ -48,7 +55,7 @@ class CallCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttemptCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """How the attempts of a cell ended; `amplification` is attempts over calls."""
+    """How the attempts of a cell ended, `ok` included; `amplification` is attempts over calls."""
 
     total: int
     failed: int
@@ -57,7 +64,7 @@ class AttemptCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Throughput(msgspec.Struct, frozen=True, kw_only=True):
-    """Finished per second of makespan, over repeats."""
+    """Ended per second of makespan, well or not, over repeats. Goodput counts successes alone."""
 
     workflows_per_s: Figure | None
     calls_per_s: Figure | None
@@ -84,7 +91,10 @@ class TimeSpent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens as reported, summed over the cell; `wasted` is the output of failed attempts."""
+    """Tokens as reported, over all attempts of the cell, abandoned ones included.
+
+    `wasted`: input and output of failed attempts.
+    """
 
     input: int
     output: int
@@ -94,7 +104,13 @@ class TokenCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything known of one combination of settings."""
+    """Everything known of one combination of settings.
+
+    Only workflows that ended count, each in its highest execution; failed ones and their calls
+    are in every distribution. Makespan and what is made from it need trials that ran in one go.
+    `speedup_over_sync` is 1 without bounds for sync itself, None without a sync cell.
+    `critical_path_bound_s` is the geometric mean over repeats.
+    """
 
     id: str
     mode: str
@@ -137,6 +153,7 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What limited the measurement itself: `client`, `simulator` or `none`, and by what.
 
+    Lag, processor share and lateness are those of the cell where they are worst.
     `clock_disagreement_s`: client's first text minus the provider's first write, by attempt.
     None where there is nothing to compare with.
     """
@@ -167,7 +184,12 @@ class Oracle(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
-    """The best measured cell under the objective, or why there is none yet."""
+    """The best measured cell under the objective, or why there is none yet.
+
+    `lead_over_next`: the next cell's objective over this one's, paired by repeat.
+    `more_workflows_needed`: in each of the two cells, about; None when enough, or when no sensible
+    number would do.
+    """
 
     cell: str | None
     objective: str

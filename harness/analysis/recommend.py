@@ -175,11 +175,8 @@ def _kept(best: _Entry, asked: float | None) -> str:
     if asked is None:
         return f"{text}; no success rate is asked for."
     if low >= asked:
-        return f"{text}, which shows at least {_percent(low)}: the {_percent(asked)} asked for."
-    return (
-        f"{text}, which shows no more than {_percent(low)} for certain; "
-        f"{_percent(asked)} are asked for."
-    )
+        return f"{text}, which proves the {_percent(asked)} asked for."
+    return f"{text}, which proves {_percent(low)} or more, not yet the {_percent(asked)} asked for."
 
 
 def _left_out(entries: Sequence[_Entry], able: Sequence[_Entry], bar: float) -> str:

@@ -69,11 +69,13 @@ def describe(observed: Sample) -> Distribution:
 
 
 def percentile(observed: Sample, p: float) -> Figure | None:
-    """Return the p-quantile (0 to 1) with its interval; None where there is no interval.
+    """Return the p-quantile (0 to 1) with its interval.
 
-    With one observation a cluster this is the exact interval between order statistics
-    (`scipy.stats.quantile_test`), which exists from 6, 72 and 368 observations for p = .5, .95
-    and .99. Otherwise the ranks are those of a smaller sample, see `_Percentiles`.
+    None below the number of observations from which an interval between order statistics exists:
+    6, 72 and 368 for p = .5, .95 and .99. With one observation a cluster the interval is that one,
+    exact (`scipy.stats.quantile_test`). With several, the ranks are those of a smaller sample, see
+    `_Percentiles`, and the bounds are None where that is too small: few workflows say little about
+    their kind, however many calls they make.
     """
     return _Percentiles(observed).figure(p) if len(observed.values) else None
 
@@ -110,14 +112,17 @@ class _Percentiles:
         self._by_cluster = bool(self.n > len(self._sizes))
 
     def figure(self, p: float) -> Figure | None:
+        if order_ranks(self.n, p) is None:
+            return None
+        value = self._at(math.ceil(p * self.n))
         independent = self._independent(p) if self._by_cluster else self.n
         ranks = order_ranks(independent, p)
         if ranks is None:
-            return None
+            return Figure(value=value)
         # Rank r of a sample stands for the share (r - 1/2) / size, whatever the size.
         low, high = ((rank - 0.5) / independent * self.n + 0.5 for rank in ranks)
         return Figure(
-            value=self._at(math.ceil(p * self.n)),
+            value=value,
             low=self._at(max(math.floor(low), 1)),
             high=self._at(min(math.ceil(high), self.n)),
         )

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from harness.analysis.cells import summarise_cell, terms_of
 from harness.analysis.model import Summary
-from harness.analysis.oracle import compare, join, judge
+from harness.analysis.oracle import compare, join
 from harness.analysis.recommend import recommend
 from harness.analysis.replay import SYNC
 from harness.analysis.selection import CellRecords, by_cell
+from harness.analysis.verdict import judge
 from harness.bench.store import SUMMARY, Records, read_records, write_whole
 from harness.records import SCHEMA
 
