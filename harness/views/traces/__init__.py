@@ -1,0 +1,1 @@
+"""Records as OpenTelemetry spans: in files of the run directory and, if asked, at a collector."""

@@ -1,0 +1,129 @@
+"""Every name that the spans carry, in one place, because the conventions are still moving.
+
+The `gen_ai.*` names are those of the OpenTelemetry semantic conventions 1.41.0, the last release
+with the GenAI conventions in the main repository (status: Development), and
+`gen_ai.request.reasoning.level` of their own repository since
+(https://github.com/open-telemetry/semantic-conventions-genai). The names of `http`, `server`,
+`error`, `service`, `host` and `os` are the same in 1.41.0. What no convention names is
+`harness.*`; names that end in `_s` hold seconds as they were measured (see `TIME_SCALE`).
+"""
+
+from __future__ import annotations
+
+SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
+SCOPE = "harness"
+
+# Names of spans and events: few and fixed, since Jaeger groups by them.
+RUN_SPAN = "harness.run"
+CELL_SPAN = "harness.cell"
+TRIAL_SPAN = "harness.trial"
+SUB_QUESTION_SPAN = "sub_question"
+CALL_SPAN = "call"
+PERMIT_WAIT_SPAN = "permit_wait"
+ATTEMPT_SPAN = "attempt"
+BACKOFF_SPAN = "backoff"
+FIRST_REASONING_EVENT = "first_reasoning"
+FIRST_ANSWER_EVENT = "first_answer"
+
+
+def workflow_span(workflow: str) -> str:
+    """Return the name of a workflow's span."""
+    return f"{INVOKE_WORKFLOW} {workflow}"
+
+
+def phase_span(phase: str) -> str:
+    """Return the name of a phase's span."""
+    return f"phase {phase}"
+
+
+def chat_span(model: str) -> str:
+    """Return the name of the span of one question to the model."""
+    return f"{CHAT} {model}"
+
+
+# GenAI
+OPERATION_NAME = "gen_ai.operation.name"
+INVOKE_WORKFLOW = "invoke_workflow"
+CHAT = "chat"
+PROVIDER_NAME = "gen_ai.provider.name"
+WORKFLOW_NAME = "gen_ai.workflow.name"
+REQUEST_MODEL = "gen_ai.request.model"
+REQUEST_STREAM = "gen_ai.request.stream"
+REQUEST_MAX_TOKENS = "gen_ai.request.max_tokens"
+REQUEST_TEMPERATURE = "gen_ai.request.temperature"
+REQUEST_REASONING_LEVEL = "gen_ai.request.reasoning.level"
+RESPONSE_FINISH_REASONS = "gen_ai.response.finish_reasons"
+RESPONSE_TIME_TO_FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
+USAGE_INPUT = "gen_ai.usage.input_tokens"
+USAGE_OUTPUT = "gen_ai.usage.output_tokens"
+USAGE_REASONING = "gen_ai.usage.reasoning.output_tokens"
+USAGE_CACHE_READ = "gen_ai.usage.cache_read.input_tokens"
+
+PROVIDERS = {
+    "api.deepseek.com": "deepseek",
+    "api.groq.com": "groq",
+    "api.mistral.ai": "mistral_ai",
+    "api.openai.com": "openai",
+    "api.perplexity.ai": "perplexity",
+    "api.x.ai": "x_ai",
+}
+"""Host of an endpoint -> the convention's well-known value of `gen_ai.provider.name`."""
+OTHER_PROVIDER = "openai_compatible"
+SIMULATED_PROVIDER = "simulated"
+
+# HTTP, servers, errors
+REQUEST_METHOD = "http.request.method"
+RESEND_COUNT = "http.request.resend_count"
+STATUS_CODE = "http.response.status_code"
+SERVER_ADDRESS = "server.address"
+SERVER_PORT = "server.port"
+ERROR_TYPE = "error.type"
+
+# The resource
+SERVICE_NAME = "service.name"
+SERVICE_VERSION = "service.version"
+HOST_ID = "host.id"
+HOST_ARCH = "host.arch"
+OS_TYPE = "os.type"
+OS_VERSION = "os.version"
+TIME_SCALE = "harness.time_scale"
+"""Real seconds that one second of the scenario lasted; divide by it to get scenario seconds."""
+
+# What was run
+RUN_ID = "harness.run.id"
+RUN_NAME = "harness.run.name"
+RUN_STATUS = "harness.run.status"
+SEED = "harness.seed"
+SIMULATED = "harness.simulated"
+CELL = "harness.cell"
+MODE = "harness.mode"
+PERMITS = "harness.permits"
+RETRY = "harness.retry"
+PERMIT_SCOPE = "harness.permit_scope"
+REPEAT = "harness.repeat"
+EXECUTION = "harness.execution"
+WORKFLOW = "harness.workflow"
+PHASE = "harness.phase"
+BRANCH = "harness.branch"
+CALL = "harness.call"
+ATTEMPT = "harness.attempt"
+
+# What came of it
+OUTCOME = "harness.outcome"
+INTERRUPTED = "harness.interrupted"
+CPU = "harness.cpu_s"
+BRANCHES_TOTAL = "harness.branches.total"
+BRANCHES_OK = "harness.branches.ok"
+ATTEMPTS = "harness.attempts"
+WASTED_INPUT = "harness.wasted.input_tokens"
+WASTED_OUTPUT = "harness.wasted.output_tokens"
+REQUEST_ID = "harness.request_id"
+FINISH_REASON = "harness.finish_reason"
+CHUNKS = "harness.chunks"
+CLIENT_WAIT = "harness.client_wait_s"
+TTFT = "harness.ttft_s"
+TIME_TO_FIRST_ANSWER = "harness.time_to_first_answer_s"
+RETRY_AFTER = "harness.retry_after_s"
+GIVE_UP = "harness.give_up"
+BACKOFF_PLANNED = "harness.backoff.planned_s"
+BACKOFF_SOURCE = "harness.backoff.source"
