@@ -32,7 +32,7 @@ def value_of(figure: Figure | None) -> float | None:
 
 def percent(share: float) -> str:
     """Write a share (0 to 1) in whole percent; what is more than nothing is never written as 0."""
-    return "<1 %" if 0 < share < 0.005 else f"{share * 100:.0f} %"
+    return "<1\u00a0%" if 0 < share < 0.005 else f"{share * 100:.0f}\u00a0%"
 
 
 def with_interval(figure: Figure | None) -> str:

@@ -19,7 +19,7 @@ from harness.views.plots.timeline import timeline
 
 PLOTS: tuple[tuple[str, Callable[[Summary, Records], Figure | None]], ...] = (
     ("sync-async", sync_async),
-    ("permits", permits),
+    ("permits", lambda summary, _: permits(summary)),
     ("time-spent", lambda summary, _: time_spent(summary)),
     ("timeline", timeline),
 )

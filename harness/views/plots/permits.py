@@ -11,7 +11,6 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from harness.analysis.model import Cell, Summary
 from harness.analysis.model import Figure as Estimate
-from harness.bench.store import Records
 from harness.views.plots.style import (
     MARKERS,
     MUTED,
@@ -66,26 +65,27 @@ def lines_of(summary: Summary) -> list[Line]:
 
 
 class Panel(NamedTuple):
-    """One quantity over permits: how a cell's value, its bound and sync's value are had."""
+    """One quantity over permits: how a cell's value and sync's are had."""
 
     title: str
     axis: str
     value: Callable[[Cell], Estimate | None]
-    bound: Callable[[Cell, Line], float | None]
     reference: Callable[[Line], float | None]
 
+    def bound(self, cell: Cell) -> float | None:
+        """Return what the value would be if the makespan were its critical-path bound."""
+        value, makespan = self.value(cell), cell.makespan_s
+        if value is None or makespan is None or not cell.critical_path_bound_s:
+            return None
+        return value.value * makespan.value / cell.critical_path_bound_s
 
-def permits(summary: Summary, records: Records) -> Figure | None:
-    """Draw throughput, and speed-up where sync was run, over permits; None without such cells.
 
-    The bound: with w workflows in flight, throughput is at most w over the mean critical path
-    (J. D. C. Little, A Proof for the Queuing Formula L = λW, 1961). It is reached when no call
-    ever waits for a permit or for a retry.
-    """
+def permits(summary: Summary) -> Figure | None:
+    """Draw throughput, and speed-up where sync was run, over permits; None without such cells."""
     lines = lines_of(summary)
     if not any(cell.throughput.workflows_per_s for line in lines for cell in line.cells):
         return None
-    panels = _panels(summary, records, lines)
+    panels = _panels(summary, lines)
     drawn = [
         estimate
         for panel in panels
@@ -94,8 +94,8 @@ def permits(summary: Summary, records: Records) -> Figure | None:
         if (estimate := panel.value(cell)) is not None
     ]
     notes = [
-        "Bars: 95\u00a0% intervals over repeats. Dashed: the critical-path bound, that is the "
-        "workflows in flight over decompose + longest branch + synthesize as measured.",
+        "Bars: 95\u00a0% intervals over repeats. Dashed: the bound set by the critical path, "
+        "decompose + longest branch + synthesize as measured, with a permit always at hand.",
         *runs_out(drawn),
     ]
     figure = new_figure(3.6, _title(summary, lines), summary, notes)
@@ -105,34 +105,25 @@ def permits(summary: Summary, records: Records) -> Figure | None:
     return figure
 
 
-def _panels(summary: Summary, records: Records, lines: Sequence[Line]) -> list[Panel]:
-    load = records.run.scenario["load"]
-    in_flight = min(load["in_flight"], load["workflows"])
-
+def _panels(summary: Summary, lines: Sequence[Line]) -> list[Panel]:
     unit, factor = rate_unit(summary)
 
     def throughput(cell: Cell) -> Estimate | None:
         return scaled(cell.throughput.workflows_per_s, factor)
 
-    def most(cell: Cell, _: Line) -> float | None:
-        path = cell.critical_path_bound_s
-        return factor * in_flight / path if path else None
-
     def of_sync(line: Line) -> float | None:
-        estimate = throughput(line.sync) if line.sync else None
-        return None if estimate is None else estimate.value
+        return value_of(throughput(line.sync)) if line.sync else None
 
-    def most_speedup(cell: Cell, line: Line) -> float | None:
-        bound, base = most(cell, line), of_sync(line)
-        return bound / base if bound and base else None
+    def speedup(cell: Cell) -> Estimate | None:
+        return cell.speedup_over_sync
+
+    def one(line: Line) -> float | None:
+        return 1.0 if line.sync else None
 
     every = [
-        Panel("throughput", f"workflows {unit}", throughput, most, of_sync),
-        Panel(
-            "speed-up over sync", "times as fast as sync", lambda cell: cell.speedup_over_sync,
-            most_speedup, lambda line: 1.0 if line.sync else None,
-        ),
-    ]  # fmt: skip
+        Panel("throughput", f"workflows {unit}", throughput, of_sync),
+        Panel("speed-up over sync", "times as fast as sync", speedup, one),
+    ]
     cells = [cell for line in lines for cell in line.cells]
     return [panel for panel in every if any(panel.value(cell) for cell in cells)]
 
@@ -201,7 +192,7 @@ def _draw_line(
 
 
 def _draw_bound(axes: Axes, panel: Panel, line: Line, colour: str) -> list[float]:
-    found = [(cell.permits, panel.bound(cell, line)) for cell in line.cells]
+    found = [(cell.permits, panel.bound(cell)) for cell in line.cells]
     bound = [(count, value) for count, value in found if value is not None]
     if bound:
         # Drawn a little beyond the outermost cells, so that a single cell has a line too.

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from harness.analysis.model import Cell, Summary
 from harness.analysis.model import Figure as Estimate
+from harness.analysis.selection import by_cell
 from harness.bench.store import Records
 from harness.records import Workflow
-from harness.views.plots.select import counted_workflows
 from harness.views.plots.style import (
     INK,
     MODES,
@@ -44,8 +44,8 @@ MOST_ROWS = 16
 def sync_async(summary: Summary, records: Records) -> Figure | None:
     """Draw workflow latency and throughput by cell; None without a workflow."""
     cells, only = _rows(summary)
-    workflows = counted_workflows(records)
-    if not any(cell.id in workflows for cell in cells):
+    workflows = {cell.info.id: cell.workflows for cell in by_cell(records)}
+    if not any(workflows[cell.id] for cell in cells):
         return None
     notes = [
         "Dots: workflows (hollow: degraded, ×: failed). Black: the median, and 95\u00a0% intervals "
@@ -103,7 +103,7 @@ def _draw_latency(
     scale = summary.time_scale * 1e9
     longest = 0.0
     for row, cell in enumerate(cells):
-        found = workflows.get(cell.id, [])
+        found = workflows[cell.id]
         seconds = [(workflow.done - workflow.ready) / scale for workflow in found]
         longest = max([longest, *seconds])
         _draw_dots(axes, row, cell, found, seconds)
@@ -126,7 +126,7 @@ def _draw_dots(
     colour = MODES[cell.mode]
     looks = {"ok": ("o", colour, colour), "degraded": ("o", "none", colour)}
     alpha = 0.75 if len(found) <= 60 else 0.35
-    for outcome in ("ok", "degraded", "failed", "cancelled"):
+    for outcome in ("ok", "degraded", "failed"):
         at = [place for place, workflow in enumerate(found) if workflow.outcome == outcome]
         marker, face, edge = looks.get(outcome, ("x", VERMILLION, VERMILLION))
         if at:

@@ -12,7 +12,7 @@ from harness.bench.store import Records
 from harness.clock import SECOND
 from harness.failures import OK
 from harness.records import Call, Workflow
-from harness.views.plots.select import Seen, same_workflow_in_both
+from harness.views.plots.closest_look import Seen, same_workflow_in_both
 from harness.views.plots.style import MUTED, PARTS, VERMILLION, new_figure
 from harness.views.plots.time_spent import Piece, pieces
 from harness.views.wording import cell_labels, number, spoken

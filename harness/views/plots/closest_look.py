@@ -1,4 +1,4 @@
-"""Which records count, and which workflow is looked at closely."""
+"""Which workflow is looked at closely."""
 
 from __future__ import annotations
 
@@ -7,22 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from harness.analysis.model import Cell, Summary
+from harness.analysis.selection import CellRecords, by_cell
 from harness.bench.store import Records
 from harness.records import Attempt, Call, CallKey, Workflow
 from harness.views.wording import MODES
-
-
-def counted_workflows(records: Records) -> dict[str, list[Workflow]]:
-    """Return the workflows of each cell, the last execution of each, in the order they ran."""
-    latest: dict[tuple[str, int, int], Workflow] = {}
-    for workflow in records.workflows:
-        place = (workflow.cell, workflow.repeat, workflow.workflow)
-        if place not in latest or latest[place].execution <= workflow.execution:
-            latest[place] = workflow
-    cells: dict[str, list[Workflow]] = {}
-    for workflow in latest.values():
-        cells.setdefault(workflow.cell, []).append(workflow)
-    return cells
 
 
 class Seen(NamedTuple):
@@ -40,17 +28,17 @@ def same_workflow_in_both(summary: Summary, records: Records) -> list[Seen]:
     retry policy, scope, repeat and workflow, so the same topic; it is absent without a sync cell.
     Successful workflows are preferred; the list is empty when there are no workflows.
     """
-    counted = counted_workflows(records)
-    ran = [cell for cell in summary.cells if cell.id in counted]
+    of_cell = {cell.info.id: cell for cell in by_cell(records)}
+    ran = [cell for cell in summary.cells if of_cell[cell.id].workflows]
     main = _closest_look(ran, summary.recommendation.cell)
     if main is None:
         return []
     twin_cell = next((cell for cell in ran if _is_twin(cell, main)), None)
     twins = {
         (workflow.repeat, workflow.workflow): workflow
-        for workflow in (counted[twin_cell.id] if twin_cell else [])
+        for workflow in (of_cell[twin_cell.id].workflows if twin_cell else [])
     }
-    found = counted[main.id]
+    found = of_cell[main.id].workflows
     paired = [workflow for workflow in found if (workflow.repeat, workflow.workflow) in twins]
     both_ok = [
         workflow
@@ -62,7 +50,7 @@ def same_workflow_in_both(summary: Summary, records: Records) -> list[Seen]:
     pairs = [(main, chosen)] if twin is None or twin_cell is None else [
         (twin_cell, twin), (main, chosen)
     ]  # fmt: skip
-    return [Seen(cell, workflow, _calls_of(workflow, records)) for cell, workflow in pairs]
+    return [Seen(cell, workflow, _calls_of(workflow, of_cell[cell.id])) for cell, workflow in pairs]
 
 
 def _closest_look(cells: Sequence[Cell], recommended: str | None) -> Cell | None:
@@ -83,17 +71,14 @@ def _median(workflows: Sequence[Workflow]) -> Workflow:
     return next(w for w in workflows if w.done - w.ready == middle)
 
 
-def _calls_of(workflow: Workflow, records: Records) -> tuple[tuple[Call, tuple[Attempt, ...]], ...]:
+def _calls_of(
+    workflow: Workflow, records: CellRecords
+) -> tuple[tuple[Call, tuple[Attempt, ...]], ...]:
     attempts: dict[CallKey, list[Attempt]] = {}
     for attempt in records.attempts:
-        if _belongs(attempt, workflow):
-            attempts.setdefault(attempt.call_key, []).append(attempt)
-    calls = [call for call in records.calls if _belongs(call, workflow)]
-    calls.sort(key=lambda call: (call.ready, call.branch or 0, call.call))
-    return tuple((call, tuple(attempts.get(call.call_key, ()))) for call in calls)
-
-
-def _belongs(record: Attempt | Call, workflow: Workflow) -> bool:
-    return (record.cell, record.repeat, record.workflow, record.execution) == (
-        workflow.cell, workflow.repeat, workflow.workflow, workflow.execution
-    )  # fmt: skip
+        attempts.setdefault(attempt.call_key, []).append(attempt)
+    return tuple(
+        (call, tuple(attempts.get(call.call_key, ())))
+        for call in records.calls
+        if (call.repeat, call.workflow) == (workflow.repeat, workflow.workflow)
+    )

@@ -1,0 +1,377 @@
+"""The end of a run on the terminal: how many calls at once, which policy, is async worth it.
+
+Everything fits into 80 columns and is told by words and position; the little bold and red there
+is can be switched off (https://no-color.org) and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.text import Text
+
+from harness.analysis.model import Cell, Figure, Summary
+from harness.failures import FAILURES, OK
+from harness.views.wording import (
+    cell_labels,
+    in_reading_order,
+    in_seconds,
+    number,
+    percent,
+    shortened,
+    spoken,
+    value_of,
+    with_interval,
+)
+
+WIDTH = 80
+LONGEST_RETRY = 12
+"""A retry policy's name is cut to this length in the tables."""
+
+CACHE_GAP = 0.05
+"""Cells whose cached shares of the input differ by more than this are not on a par."""
+
+_FILES = ("summary.json", "report.html", "plots", "traces")
+
+
+class Column(NamedTuple):
+    """One column: two lines of heading and a value for each cell."""
+
+    head: tuple[str, str]
+    values: list[str]
+    left: bool = False
+
+    @property
+    def width(self) -> int:
+        """Characters that the widest line takes."""
+        return max(map(len, (*self.head, *self.values)))
+
+    def lines(self) -> Iterator[str]:
+        """Return heading and values, padded."""
+        for line in (*self.head, *self.values):
+            yield line.ljust(self.width) if self.left else line.rjust(self.width)
+
+
+def render_summary(summary: Summary, directory: Path, console: Console) -> None:
+    """Write what was run, the table of cells, where the time went, and what follows from it."""
+
+    def say(line: str | Text = "") -> None:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+    say(_title(summary))
+    cells = in_reading_order(summary.cells)
+    settings = _settings(cells, summary)
+    for block in pack([_speed(cells, summary), _trouble(cells, summary)], _room(settings)):
+        say()
+        _say_table([*settings, *block], cells, summary, console)
+    for line in _wrapped(_key(summary)):
+        say(line)
+    if any(cell.time_spent for cell in cells):
+        say()
+        say(Text("Where the calls' time went, in %", style="bold"))
+        for block in pack([_time_spent(cells)], _room(settings)):
+            _say_table([*settings, *block], cells, summary, console)
+    say()
+    for paragraph in (_oracle(summary), _verdict(summary), *_recommendation(summary)):
+        for line in _wrapped(paragraph):
+            say(line)
+    for warning in warnings_of(summary):
+        first, *rest = _wrapped(f"Warning: {warning}")
+        say(Text.assemble(("Warning:", "bold red"), first.removeprefix("Warning:")))
+        for line in rest:
+            say(line)
+    say()
+    say(f"Files: {directory}")
+    there = [name for name in _FILES if (directory / name).exists()]
+    if there:
+        say(f"       {', '.join(there)}")
+
+
+def pack(groups: Sequence[Sequence[Column]], room: int) -> list[list[Column]]:
+    """Return the columns side by side if they fit into `room` characters, else block by block.
+
+    A group that is too wide for one block goes on in the next; no column is left out.
+    """
+    together = [column for group in groups for column in group]
+    if sum(column.width + 1 for column in together) <= room:
+        return [together]
+    blocks: list[list[Column]] = []
+    for group in groups:
+        left = 0
+        for column in group:
+            if column.width + 1 > left:
+                blocks.append([])
+                left = room
+            blocks[-1].append(column)
+            left -= column.width + 1
+    return blocks
+
+
+def _room(settings: Sequence[Column]) -> int:
+    return WIDTH - sum(column.width for column in settings) - (len(settings) - 1)
+
+
+def _say_table(
+    columns: Sequence[Column], cells: Sequence[Cell], summary: Summary, console: Console
+) -> None:
+    best = summary.recommendation.cell
+    styles = ["bold", "bold", *("bold" if cell.id == best else "" for cell in cells)]
+    lines = zip(*(column.lines() for column in columns), strict=True)
+    for style, line in zip(styles, lines, strict=True):
+        console.print(Text(" ".join(line).rstrip(), style=style), soft_wrap=True)
+
+
+def _title(summary: Summary) -> Text:
+    workflows = sum(cell.workflows.started for cell in summary.cells)
+    attempts = sum(cell.attempts.total for cell in summary.cells)
+    repeats = max((cell.repeats for cell in summary.cells), default=0)
+    said = (
+        f": {_count(len(summary.cells), 'cell')}, {_count(repeats, 'repeat')}, "
+        f"{_count(workflows, 'workflow')}, {_count(attempts, 'attempt')}"
+    )
+    title = Text.assemble((summary.scenario, "bold"), said)
+    if summary.simulated:
+        title.append("\nSIMULATED", style="bold")
+        title.append(f" at time scale {summary.time_scale:g}: durations are in scenario seconds")
+    return title
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def _settings(cells: Sequence[Cell], summary: Summary) -> list[Column]:
+    """Return the columns that name a cell; `*` marks the recommended one."""
+    best = summary.recommendation.cell
+    names = shortened((cell.retry for cell in cells), LONGEST_RETRY)
+    columns = [
+        Column(("", ""), ["*" if cell.id == best else " " for cell in cells]),
+        Column(("", "mode"), [cell.mode for cell in cells], left=True),
+        Column(("per-", "mits"), [str(cell.permits) for cell in cells]),
+        Column(("", "retry"), [names[cell.retry] for cell in cells], left=True),
+    ]
+    if len({cell.permit_scope for cell in cells}) > 1:
+        columns.append(Column(("", "scope"), [cell.permit_scope for cell in cells], left=True))
+    return columns
+
+
+def _speed(cells: Sequence[Cell], summary: Summary) -> list[Column]:
+    def seconds(figures: Iterable[Figure | None]) -> list[str]:
+        return [number(value_of(in_seconds(figure, summary))) for figure in figures]
+
+    speedups = [with_interval(cell.speedup_over_sync) for cell in cells]
+    columns = [
+        Column(("ok of", "run"), [f"{c.workflows.ok}/{c.workflows.started}" for c in cells]),
+        Column(("make-", "span s"), seconds(cell.makespan_s for cell in cells)),
+        Column(("speed-up over", "sync (95 %)"), speedups),
+        Column(("lat.", "p50 s"), seconds(cell.workflow_latency_s.p50 for cell in cells)),
+        Column(("lat.", "p95 s"), seconds(cell.workflow_latency_s.p95 for cell in cells)),
+    ]
+    return columns if _has_p95(summary) else columns[:-1]
+
+
+def _has_p95(summary: Summary) -> bool:
+    return any(cell.workflow_latency_s.p95 for cell in summary.cells)
+
+
+def _loses(summary: Summary) -> bool:
+    return any(cell.workflows.degraded or cell.workflows.failed for cell in summary.cells)
+
+
+def _trouble(cells: Sequence[Cell], summary: Summary) -> list[Column]:
+    lost = [f"{cell.workflows.degraded}+{cell.workflows.failed}" for cell in cells]
+    limited = [str(cell.attempts.by_outcome.get("rate_limited", 0)) for cell in cells]
+    columns = [
+        Column(("deg.+", "failed"), lost),
+        Column(("att./", "call"), [number(cell.attempts.amplification) for cell in cells]),
+        Column(("", "429s"), limited),
+    ]
+    return columns if _loses(summary) else columns[1:]
+
+
+def _time_spent(cells: Sequence[Cell]) -> list[Column]:
+    heads = {
+        "permit_wait": ("permit", "wait"),
+        "backoff": ("back-", "off"),
+        "failed_attempts": ("failed", "att."),
+        "to_first_token": ("first", "token"),
+        "reasoning": ("reason-", "ing"),
+        "answer": ("", "answer"),
+        "other": ("", "other"),
+    }
+    return [
+        Column(
+            head,
+            [
+                percent(getattr(cell.time_spent, part)).removesuffix("\u00a0%")
+                if cell.time_spent
+                else number(None)
+                for cell in cells
+            ],
+        )
+        for part, head in heads.items()
+    ]
+
+
+def _key(summary: Summary) -> str:
+    said = ["lat. = workflow latency from ready to done", "att. = attempts"]
+    if summary.recommendation.cell:
+        said.insert(0, "* recommended")
+    if _loses(summary):
+        said.append("deg. = degraded")
+    if not _has_p95(summary):
+        said.append("no p95: too few workflows a cell")
+    return "; ".join(part.replace(" ", "\u00a0") for part in said)
+
+
+def _oracle(summary: Summary) -> str:
+    oracle = summary.oracle
+    if oracle is None:
+        return ""
+    lag = oracle.first_text_s
+    seen = "" if lag is None else (
+        f"; first text seen {_real_ms(lag.p50)} (p50), {_real_ms(lag.p99)} (p99) after it was "
+        "written, in real time"
+    )  # fmt: skip
+    wrong = [
+        f"{count} {what}"
+        for count, what in (
+            (oracle.unmatched, "unmatched"),
+            (oracle.outcome_mismatches, "with another outcome"),
+            (oracle.token_mismatches, "with other token counts"),
+        )
+        if count
+    ]
+    return (
+        f"Client against provider: {_count(oracle.attempts, 'attempt')} joined{seen}; "
+        f"{', '.join(wrong) or 'no mismatch'}."
+    )
+
+
+def _real_ms(seconds: float) -> str:
+    return f"{number(seconds * 1000)} ms"
+
+
+def _verdict(summary: Summary) -> str:
+    limited = summary.verdict.bottleneck
+    said = (
+        "Measurement: neither the client nor the simulator was the bottleneck."
+        if limited == "none"
+        else f"Measurement: the {limited} was the bottleneck."
+    )
+    return " ".join([said, *summary.verdict.because])
+
+
+def _recommendation(summary: Summary) -> Iterator[str]:
+    advice = summary.recommendation
+    cell = next((cell for cell in summary.cells if cell.id == advice.cell), None)
+    objective = advice.objective.replace("_", " ")
+    what = "none yet" if cell is None else spoken(cell, summary.cells)
+    yield " ".join([f"Recommended for the least {objective}: {what}.", *advice.because])
+    lead = advice.lead_over_next
+    said = "" if lead is None else f" Lead over the next cell: {with_interval(lead)} times."
+    more = advice.more_workflows_needed
+    wanted = "" if more is None else f" About {_count(more, 'more workflow')} a cell would tell."
+    yield f"Evidence: {advice.evidence}.{said}{wanted}"
+
+
+def _wrapped(paragraph: str) -> list[str]:
+    lines = textwrap.wrap(paragraph, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    return [line.replace("\u00a0", " ") for line in lines]
+
+
+def warnings_of(summary: Summary) -> list[str]:
+    """Return what a reader should know before trusting the figures, each with advice."""
+    return [
+        warning
+        for warning in (
+            _unfinished(summary),
+            _limited(summary),
+            _lost_workflows(summary),
+            _disagreement(summary),
+            _once(summary),
+            _no_sync(summary),
+            _unequal_caches(summary),
+        )
+        if warning
+    ]
+
+
+def _unfinished(summary: Summary) -> str:
+    if summary.status == "complete":
+        return ""
+    return f"the run is {summary.status}, so the cells may hold unequal work; run it to its end."
+
+
+def _limited(summary: Summary) -> str:
+    advice = {
+        "client": "use fewer permits, a larger endpoint.time_scale or a machine with less to do",
+        "simulator": "use fewer permits or a larger endpoint.time_scale",
+    }
+    limited = summary.verdict.bottleneck
+    if limited == "none":
+        return ""
+    return f"the {limited} limited what was measured, not the provider; {advice[limited]}."
+
+
+def _lost_workflows(summary: Summary) -> str:
+    losing = [cell for cell in summary.cells if cell.workflows.ok < cell.workflows.started]
+    if not losing:
+        return ""
+    worst = min(losing, key=lambda cell: cell.workflows.ok / cell.workflows.started)
+    failures: dict[str, int] = {}
+    for cell in losing:
+        for outcome, count in cell.attempts.by_outcome.items():
+            if outcome != OK:
+                failures[outcome] = failures.get(outcome, 0) + count
+    most = max(failures, key=lambda outcome: failures[outcome], default=None)
+    advice = "" if most is None else f" Most attempts failed as {most}: {FAILURES[most].advice}."
+    return (
+        f"{len(losing)} of {_count(len(summary.cells), 'cell')} lost workflows, "
+        f"{cell_labels(summary.cells)[worst.id]} most ({worst.workflows.ok} of "
+        f"{worst.workflows.started} ok); dropped work makes a cell look fast.{advice}"
+    )
+
+
+def _disagreement(summary: Summary) -> str:
+    oracle = summary.oracle
+    wrong = oracle.outcome_mismatches + oracle.token_mismatches if oracle else 0
+    if not wrong:
+        return ""
+    return (
+        f"client and provider disagree on {_count(wrong, 'attempt')}; compare attempts.jsonl "
+        "with provider.jsonl before you trust the counts."
+    )
+
+
+def _once(summary: Summary) -> str:
+    if not summary.cells or any(cell.repeats != 1 for cell in summary.cells):
+        return ""
+    return "every cell ran once, so nothing has an interval; set sweep.repeats to 3 or more."
+
+
+def _no_sync(summary: Summary) -> str:
+    if not summary.cells or any(cell.mode == "sync" for cell in summary.cells):
+        return ""
+    return 'there is no sync cell, so there is no speed-up; add "sync" to sweep.mode.'
+
+
+def _unequal_caches(summary: Summary) -> str:
+    shares = {
+        cell.id: cell.tokens.cached / cell.tokens.input
+        for cell in summary.cells
+        if cell.tokens.input
+    }
+    if not shares or max(shares.values()) - min(shares.values()) <= CACHE_GAP:
+        return ""
+    labels = cell_labels(summary.cells)
+    least, most = (find(shares, key=lambda cell: shares[cell]) for find in (min, max))
+    return (
+        f"the prompt cache served {percent(shares[least])} of the input in {labels[least]} but "
+        f"{percent(shares[most])} in {labels[most]}, so they are not on a par; "
+        'set endpoint.cache = "avoid".'
+    )
