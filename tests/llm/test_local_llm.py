@@ -1,0 +1,240 @@
+"""The shipped scenario against a real model, in every mode, and failures that a real server gives.
+
+Needs the optional extra: `make test-llm`.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+import pytest
+
+from harness.bench import server as bench_server
+from harness.bench.local_llm import PACKAGES, LocalLLM
+from harness.bench.runner import Hooks, run
+from harness.bench.scenario import LocalLLMEndpoint, load_scenario, parse_scenario
+from harness.bench.shipped import find
+from harness.bench.store import TRANSCRIPTS, Records, read_records
+from harness.cli import main
+from harness.drivers.modes import MODES
+from harness.records import Transcript
+
+SMALL = LocalLLMEndpoint(kind="local-llm", context=512, parallel=1)
+
+
+class Finished(NamedTuple):
+    """What `harness run local-llm` left behind, and the server that it had started."""
+
+    code: int
+    directory: Path
+    records: Records
+    transcripts: list[Transcript]
+    server: LocalLLM
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    directory = tmp_path_factory.mktemp("local-llm") / "run"
+    servers: list[LocalLLM] = []
+
+    def remembered(endpoint: LocalLLMEndpoint) -> LocalLLM:
+        servers.append(LocalLLM(endpoint))
+        return servers[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench_server, "LocalLLM", remembered)
+        code = main(["run", "local-llm", "--out", str(directory), "--quiet"])
+    lines = (directory / TRANSCRIPTS).read_bytes().splitlines()
+    transcripts = [msgspec.json.decode(line, type=Transcript) for line in lines]
+    [server] = servers
+    return Finished(code, directory, read_records(directory), transcripts, server)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LocalLLM]:
+    with LocalLLM(SMALL) as running:
+        yield running
+
+
+def test_the_shipped_scenario_runs_in_every_mode() -> None:
+    assert set(load_scenario(find("local-llm")).sweep.mode) == set(MODES)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_workflow_decomposes_fans_out_and_synthesizes(finished: Finished, mode: str) -> None:
+    [workflow] = _of(mode, finished.records.workflows)
+    assert (workflow.outcome, workflow.error) == ("ok", None)
+    assert [(phase.name, phase.outcome) for phase in workflow.phases] == [
+        ("decompose", "ok"), ("fan_out", "ok"), ("synthesize", "ok"),
+    ]  # fmt: skip
+    assert (workflow.branches.total, workflow.branches.ok) == (3, 3)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_records_are_complete_and_in_order(finished: Finished, mode: str) -> None:
+    attempts = _of(mode, finished.records.attempts)
+    calls = _of(mode, finished.records.calls)
+    assert sorted(map(_branch, calls)) == [
+        ("decompose", -1), ("fan_out", 0), ("fan_out", 1), ("fan_out", 2), ("synthesize", -1),
+    ]  # fmt: skip
+    assert sorted(attempt.call_key for attempt in attempts if attempt.outcome == "ok") == sorted(
+        call.call_key for call in calls
+    )
+    assert {call.outcome for call in calls} == {"ok"}
+    for attempt in attempts:
+        assert attempt.sent is not None
+        assert attempt.headers is not None
+        assert attempt.first_answer is not None
+        assert attempt.last_token is not None
+        assert attempt.ready <= attempt.permit_granted <= attempt.sent <= attempt.headers
+        assert attempt.headers <= attempt.first_answer <= attempt.last_token <= attempt.done
+        assert (attempt.status, attempt.finish_reason) == (200, "stop")
+        assert attempt.chunks > 1
+        assert sum(attempt.gaps.values()) == attempt.chunks - 1
+        assert attempt.tokens.input
+        assert attempt.tokens.output
+        assert attempt.tokens.output >= attempt.chunks - 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_reasoning_and_answer_are_apart(finished: Finished, mode: str) -> None:
+    transcripts = _of(mode, finished.transcripts)
+    assert len(transcripts) == 5
+    for transcript in transcripts:
+        assert transcript.outcome == "ok"
+        assert transcript.answer.strip()
+        assert "think>" not in transcript.reasoning + transcript.answer
+        assert [message.role for message in transcript.messages] == ["system", "user"]
+        # Only where thinking was switched off is there none.
+        assert bool(transcript.reasoning.strip()) == (transcript.phase != "decompose")
+    thoughtful = [a for a in _of(mode, finished.records.attempts) if a.phase != "decompose"]
+    for attempt in thoughtful:
+        assert attempt.first_reasoning is not None
+        assert attempt.first_answer is not None
+        assert attempt.first_reasoning < attempt.first_answer
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_was_found_goes_into_the_synthesis(finished: Finished, mode: str) -> None:
+    transcripts = {(t.phase, t.branch): t for t in _of(mode, finished.transcripts)}
+    asked = transcripts["synthesize", None].messages[-1].content
+    for branch in range(3):
+        found = transcripts["fan_out", branch]
+        assert found.answer in asked
+        assert found.reasoning not in asked
+
+
+def test_the_run_is_complete_and_not_simulated(finished: Finished) -> None:
+    described = finished.records.run
+    assert finished.code == 0
+    assert described.status == "complete"
+    assert not described.simulated
+    assert described.time_scale == 1
+    assert set(PACKAGES) <= set(described.versions)
+    assert finished.records.provider is None
+
+
+def test_the_server_is_gone_when_the_run_has_ended(finished: Finished) -> None:
+    assert not _listens(finished.server.base_url)
+
+
+def test_the_key_is_in_no_file_of_the_run(finished: Finished) -> None:
+    files = [path for path in finished.directory.rglob("*") if path.is_file()]
+    key = finished.server.api_key.encode()
+    assert len(files) > 5
+    assert len(key) > 30
+    assert [path for path in files if key in path.read_bytes()] == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_wrong_key_is_unauthorized(server: LocalLLM, tmp_path: Path, mode: str) -> None:
+    records = _run(server.base_url, "wrong", tmp_path, f"sweep.mode={mode}")
+    [attempt] = records.attempts
+    [workflow] = records.workflows
+    assert (attempt.outcome, attempt.status) == ("unauthorized", 401)
+    assert attempt.decision is not None
+    assert attempt.decision.give_up is not None
+    assert workflow.outcome == "failed"
+    assert workflow.error is not None
+    assert workflow.error.startswith("decompose: unauthorized")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_prompt_beyond_the_context_is_a_bad_request(
+    server: LocalLLM, tmp_path: Path, mode: str
+) -> None:
+    topic = "tides " * SMALL.context
+    records = _run(
+        server.base_url, server.api_key, tmp_path, f"sweep.mode={mode}", f"workflow.topics={topic}"
+    )
+    [attempt] = records.attempts
+    assert (attempt.outcome, attempt.status) == ("bad_request", 400)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_token_limit_that_is_too_small_truncates(
+    server: LocalLLM, tmp_path: Path, mode: str
+) -> None:
+    records = _run(
+        server.base_url, server.api_key, tmp_path,
+        f"sweep.mode={mode}", "workflow.max_tokens.decompose=3",
+    )  # fmt: skip
+    [attempt] = records.attempts
+    assert (attempt.outcome, attempt.finish_reason) == ("truncated", "length")
+    assert attempt.tokens.output == 3
+
+
+def test_the_server_ends_with_the_run_however_that_ends() -> None:
+    script = (
+        "from harness.bench.local_llm import LocalLLM\n"
+        "from harness.bench.scenario import LocalLLMEndpoint\n"
+        "with LocalLLM(LocalLLMEndpoint(kind='local-llm', context=512, parallel=1)) as server:\n"
+        "    print(server.base_url, flush=True)\n"
+        "    input()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        base_url = parent.stdout.readline().strip()
+        assert _listens(base_url)
+        parent.kill()
+    while _listens(base_url):  # or this test never ends
+        pass
+
+
+def _of(mode: str, records: list[Any]) -> list[Any]:
+    return [record for record in records if record.cell.startswith(f"{mode}_")]
+
+
+def _branch(record: Any) -> tuple[str, int]:
+    return record.phase, -1 if record.branch is None else record.branch
+
+
+def _run(base_url: str, api_key: str, directory: Path, *settings: str) -> Records:
+    text = f"""
+        name = "failures"
+        workflow.topics = "tides"
+        endpoint = {{ kind = "openai", base_url = "{base_url}", model = "any" }}
+    """
+    scenario = parse_scenario(text, "test", settings)
+    run(scenario, None, api_key, directory, Hooks(lambda *_: None, lambda *_: None))
+    return read_records(directory)
+
+
+def _listens(base_url: str) -> bool:
+    url = urlsplit(base_url)
+    try:
+        socket.create_connection((url.hostname or "", url.port or 0), timeout=5).close()
+    except ConnectionRefusedError:
+        return False
+    except ConnectionResetError:  # it is just about to end
+        return True
+    return True
