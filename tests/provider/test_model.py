@@ -84,14 +84,14 @@ def test_cancelling_a_request_whose_text_is_due_but_not_fetched_drops_that_text(
 
 def test_keep_alives_come_until_the_first_text() -> None:
     model = Model(FLAT, None)
-    job = model.arrive(0, 100, [0, 1], patience=30)
+    job = model.arrive(0, 100, [0, 1, 9], patience=30)
     assert job is not None
     asked: list[tuple[int, dict[Job, list[int]]]] = []
     while (at := model.next_due()) is not None:
         asked.append((at, model.pop_due(at)))
     texts = [(at, due) for at, due in asked if due.get(job)]
     assert [at for at, due in asked if due == {job: []}] == [30, 60, 90]
-    assert texts == [(100, {job: [100]}), (110, {job: [110]})]
+    assert texts == [(at, {job: [at]}) for at in (100, 110, 190)]
 
 
 def test_a_request_that_gets_all_its_text_at_once_has_keep_alives_while_it_decodes() -> None:
@@ -100,6 +100,14 @@ def test_a_request_that_gets_all_its_text_at_once_has_keep_alives_while_it_decod
     assert job is not None
     assert model.pop_due(45) == {job: []}
     assert model.pop_due(50) == {job: [50]}
+
+
+def test_precision_does_not_wear_off_however_much_was_done_before() -> None:
+    model = Model(Speed(1, 0, 0, 0), None)
+    let_in(model, 0, 0, [0, 10**16])
+    assert model.pop_due(10**16)
+    job = let_in(model, 10**16, 0, [0, 1, 2, 3])
+    assert drive(model) == {job: [10**16 + k for k in range(4)]}
 
 
 def test_what_is_due_stays_due_until_it_is_fetched() -> None:

@@ -188,13 +188,13 @@ async def test_a_decomposition_is_valid_json_on_the_wire(tmp_path: Path) -> None
 
 
 async def test_a_request_over_the_cap_gets_429_with_the_hint_in_real_time(tmp_path: Path) -> None:
-    limits = {"concurrency_cap": 1, "retry_after": "2.5s", "ttft.median": FOREVER}
+    limits = {"concurrency_cap": 1, "retry_after": "2s", "ttft.median": FOREVER}
     async with serving(tmp_path, overrides=limits, scale=0.5) as provider:
         async with provider.post(provider.ask(stream=True)) as first:
             assert first.status == 200
             async with provider.post(provider.ask()) as response:
                 assert response.status == 429
-                assert response.headers["retry-after-ms"] == "1250"
+                assert response.headers["retry-after-ms"] == "1000"
                 assert "retry-after" not in response.headers
                 assert (await response.json())["error"]["code"] == "rate_limit_exceeded"
             async with openai.AsyncOpenAI(
@@ -303,6 +303,14 @@ async def test_the_log_tells_what_happened_when_and_is_joined_by_traceparent(
     assert streamed.last_scheduled == streamed.first_scheduled + 103 * 100_000
     assert (streamed.chunks, whole.chunks) == (104, 1)
     assert whole.first_scheduled == whole.last_scheduled == whole.arrived + 2_000_000 + 10_300_000
+
+
+async def test_without_reasoning_the_first_text_is_the_first_answer(tmp_path: Path) -> None:
+    async with serving(tmp_path) as provider:
+        async with provider.post(provider.ask(stream=True)) as response:
+            await response.read()
+        (served,) = await provider.logged(1)
+    assert served.first_answer_written == served.first_written is not None
 
 
 async def test_a_traceparent_that_is_none_joins_to_nothing(tmp_path: Path) -> None:
