@@ -3,6 +3,7 @@
 HarnessError            4  the harness could not do its work
 ├── InputError          2  what the user wrote cannot be used: file, key, value, way out
 ├── PreflightError      2  the run could not have begun: endpoint, key, directory
+├── FirstAnswerError    2  the endpoint's first answer said that every call would fail
 └── StorageError        4  a record could not be written or read
 
 A failed attempt is not an exception here: it is a record with an outcome (see `failures`).
@@ -28,6 +29,12 @@ class InputError(HarnessError):
 
 class PreflightError(HarnessError):
     """The run could not have begun: nothing has been recorded yet."""
+
+    exit_code = 2
+
+
+class FirstAnswerError(HarnessError):
+    """The endpoint's first answer said that every call would fail: only that one is recorded."""
 
     exit_code = 2
 

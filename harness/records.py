@@ -309,9 +309,12 @@ class CellInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True):
-    """What ended a run early: Ctrl-C, or a budget; `because` says in a sentence how it came."""
+    """What ended a run early: Ctrl-C, a budget, or a hopeless answer to its first call.
 
-    by: Literal["interrupt", "budget"]
+    `because` says in one line how it came.
+    """
+
+    by: Literal["interrupt", "budget", "first_call"]
     because: str
 
 

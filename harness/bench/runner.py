@@ -19,9 +19,12 @@ from harness.bench import cells, store
 from harness.bench.local_llm import PACKAGES
 from harness.bench.scenario import BodyByPhase, LocalLLMEndpoint, Scenario, SimulatedEndpoint
 from harness.bench.server import Server, server_of
+from harness.bench.spending import TokenMeter, explain, hopeless, limits_of
 from harness.client.exchange import Target
 from harness.clock import Anchor, monotonic_since, take_anchor
+from harness.drivers.gate import BudgetExhaustedError, FirstCallError, Gate
 from harness.drivers.modes import MODES
+from harness.errors import FirstAnswerError
 from harness.histogram import Histogram
 from harness.ids import new_run_id
 from harness.records import (
@@ -32,6 +35,7 @@ from harness.records import (
     Record,
     Run,
     RunStatus,
+    Stop,
     Trial,
     Workflow,
 )
@@ -73,7 +77,6 @@ def run(
     blocks = cells.order(swept, scenario.sweep.repeats, scenario.seed)
     the_run = _describe(scenario, profile, anchor, swept, blocks)
     store.write_whole(directory / store.RUN, the_run)
-    status: RunStatus = "complete"
     with (
         server_of(scenario, api_key, directory) as server,
         store.Writer(directory, scenario.transcripts) as writer,
@@ -82,13 +85,23 @@ def run(
         todo = [(cell, repeat) for repeat, block in enumerate(blocks) for cell in block]
         for done, (cell, repeat) in enumerate(todo):
             hooks.before_trial(cell, repeat, len(todo) - done)
-            ended = trials.run(cell, repeat)
+            try:
+                ended = trials.run(cell, repeat)
+            except FirstCallError as error:
+                because = hopeless(scenario, trials.target.base_url, error.attempt)
+                _finish(directory, the_run, Stop(by="first_call", because=because))
+                raise FirstAnswerError(f"{because}; recorded in {directory}") from None
             writer.append(ended.trial)
             hooks.after_trial(the_run, ended)
-            if ended.trial.interrupted:
-                status = "partial"
+            if trials.stopped:
                 break
-    finished = msgspec.structs.replace(the_run, status=status)
+    return _finish(directory, the_run, trials.stopped)
+
+
+def _finish(directory: Path, the_run: Run, stopped: Stop | None) -> Run:
+    """Write and return the run as it ended."""
+    status: RunStatus = "partial" if stopped else "complete"
+    finished = msgspec.structs.replace(the_run, status=status, stopped=stopped)
     store.write_whole(directory / store.RUN, finished)
     return finished
 
@@ -127,22 +140,29 @@ class _Trials:
         self._server = server
         self._writer = writer
         self._now = monotonic_since(the_run.anchor)
-        self._target = target_of(scenario, the_run, server)
+        meter = TokenMeter(scenario, the_run.anchor)
+        self._gate = Gate(limits_of(scenario), meter, self._now)
+        self.target = target_of(scenario, the_run, server)
+        self.stopped: Stop | None = None
 
     def run(self, cell: CellInfo, repeat: int) -> TrialRecords:
-        """Run one trial; Ctrl-C ends it early and marks it interrupted."""
+        """Run one trial; Ctrl-C or a budget ends it early, which `stopped` then tells."""
         self._server.begin_trial(cell.id, repeat)
         seen = _Seen(self._writer)
         lag: Histogram = {}
-        interrupted = False
         starts = cells.starts(self._scenario, cell, repeat, self._run.run_id)
         program = closed_loop(starts, self._scenario.load.in_flight)
         with _quiet_collector():
             began, cpu = self._now(), time.process_time_ns()
             try:
-                lag = MODES[cell.mode](program, self._target, cell.permits, self._now, seen.emit)
+                lag = MODES[cell.mode](
+                    program, self.target, cell.permits, self._now, seen.emit, self._gate
+                )
             except KeyboardInterrupt:
-                interrupted = True
+                self.stopped = Stop(by="interrupt", because="interrupted")
+            except BudgetExhaustedError as error:
+                because = explain(error.refusal, self._scenario, self._gate.ledger)
+                self.stopped = Stop(by="budget", because=because)
             ended, cpu = self._now(), time.process_time_ns() - cpu
         trial = Trial(
             cell=cell.id,
@@ -152,7 +172,7 @@ class _Trials:
             end=max((workflow.done for workflow in seen.workflows), default=ended),
             cpu=cpu,
             loop_lag=lag,
-            interrupted=interrupted,
+            interrupted=self.stopped is not None,
         )
         return TrialRecords(trial, seen.attempts, seen.calls, seen.workflows)
 
@@ -208,6 +228,7 @@ def _describe(
         order=tuple(tuple(cell.id for cell in block) for block in blocks),
         scenario=scenario.as_dict(),
         profile=profile,
+        price=scenario.price.as_dict() if scenario.price else None,
         versions=_versions(scenario),
         host={
             "system": platform.system(),

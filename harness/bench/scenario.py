@@ -18,7 +18,9 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from harness.bench.budget import PRICE_WAY_OUT, Budget, OwnPrice, objection
 from harness.bench.complaint import complain, nearest, one_line
+from harness.bench.prices import Price, price_of
 from harness.bench.section import Count, Duration, Name, Section, Several, Text, Wait, distinct
 from harness.errors import InputError
 
@@ -81,7 +83,10 @@ class Workflow(Section):
 
 
 class SimulatedEndpoint(Section):
-    """The harness's own provider. `override` replaces keys of the profile."""
+    """The harness's own provider. `override` replaces keys of the profile.
+
+    `price`: what its tokens would cost; they cost nothing without it.
+    """
 
     kind: Literal["simulated"] = "simulated"
     profile: str = "deepseek-reasoner"
@@ -89,6 +94,7 @@ class SimulatedEndpoint(Section):
     time_scale: float = Field(default=1.0, gt=0, le=1)
     stream: bool = True
     model: str = "simulated-reasoner"
+    price: OwnPrice | None = None
 
 
 class BodyByPhase(Section):
@@ -120,7 +126,10 @@ class _RealModel(Section):
 
 
 class OpenAIEndpoint(_RealModel):
-    """Any OpenAI-compatible API. The key is read from the environment, never from the file."""
+    """Any OpenAI-compatible API. The key is read from the environment, never from the file.
+
+    `price`: what tokens cost, for models that the shipped price list does not know.
+    """
 
     kind: Literal["openai"]
     base_url: Annotated[str, AfterValidator(_base_url)]
@@ -128,6 +137,7 @@ class OpenAIEndpoint(_RealModel):
     api_key_env: Annotated[str, AfterValidator(_variable)] | None = None
     cache: Literal["avoid", "keep"] = "avoid"
     settle: Wait = 0.0
+    price: OwnPrice | None = None
 
 
 class LocalLLMEndpoint(_RealModel):
@@ -254,6 +264,7 @@ class Scenario(Section):
     objective: Objective = Objective()
     slo: Slo = Slo()
     success: Success = Success()
+    budget: Budget = Budget()
 
     @model_validator(mode="after")
     def _policies_are_known(self) -> Scenario:
@@ -276,6 +287,40 @@ class Scenario(Section):
                 "no workflow could succeed"
             )
         return self
+
+    @model_validator(mode="after")
+    def _money_is_counted(self) -> Scenario:
+        limits = self.workflow.max_tokens.model_dump()
+        problem = objection(self.budget, limits, self.extra_bodies, self.price)
+        if self.objective.minimise == "cost_per_successful_workflow" and self.price is None:
+            problem = problem or (
+                f"objective.minimise = {self.objective.minimise!r}: the price is not known; "
+                f"{PRICE_WAY_OUT}"
+            )
+        if problem:
+            raise ValueError(problem)
+        return self
+
+    @property
+    def price(self) -> Price | None:
+        """What tokens cost; None where neither the scenario nor the price list says it."""
+        endpoint = self.endpoint
+        if isinstance(endpoint, LocalLLMEndpoint):
+            return None
+        if endpoint.price is not None:
+            return endpoint.price.as_price()
+        if isinstance(endpoint, OpenAIEndpoint):
+            return price_of(endpoint.model, endpoint.base_url)
+        return None
+
+    @property
+    def extra_bodies(self) -> tuple[Mapping[str, Any], ...]:
+        """All that is added to the bodies of requests, of every phase and of one."""
+        endpoint = self.endpoint
+        if isinstance(endpoint, SimulatedEndpoint):
+            return ()
+        by_phase = endpoint.extra_body_by_phase
+        return (endpoint.extra_body, by_phase.decompose, by_phase.research, by_phase.synthesize)
 
     def policy(self, name: str) -> ExponentialRetry | OpenAISdkRetry | NoRetry:
         """Return the policy that `sweep.retry` calls `name`."""

@@ -22,6 +22,7 @@ from harness.views.traces.otlp_http import OtlpTarget, check, open_target
 from harness.views.traces.resource import RESOURCE_VARIABLE, make_resource, parse_pairs
 
 EXIT_INTERRUPTED = 130
+EXIT_BUDGET = 3
 EXIT_NO_SUCCESS = 1
 
 Say = Callable[[str], None]
@@ -44,6 +45,8 @@ def run_scenario(options: argparse.Namespace) -> int:
     traces.finish(finished)
     summary = write_summary(directory)
     _show(summary, directory, traces.account, options)
+    if finished.stopped is not None and finished.stopped.by == "budget":
+        _warn(f"stopped: {finished.stopped.because}")
     return _exit_code(finished, summary)
 
 
@@ -129,8 +132,8 @@ def _show(summary: Summary, directory: Path, account: Account, options: argparse
 
 
 def _exit_code(finished: Run, summary: Summary) -> int:
-    if finished.status == "partial":
-        return EXIT_INTERRUPTED
+    if finished.stopped is not None:
+        return EXIT_BUDGET if finished.stopped.by == "budget" else EXIT_INTERRUPTED
     succeeded = sum(cell.workflows.ok + cell.workflows.degraded for cell in summary.cells)
     return 0 if succeeded else EXIT_NO_SUCCESS
 

@@ -63,6 +63,14 @@ async def _perform(asked: Effect, world: AsyncWorld) -> Any:
         case effects.Emit():
             return world.emit(asked.record)
         case effects.FanOut():
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(run_async(branch, world)) for branch in asked.branches]
-            return [task.result() for task in tasks]
+            return await _side_by_side(asked.branches, world)
+
+
+async def _side_by_side(branches: tuple[Program[Any], ...], world: AsyncWorld) -> list[Any]:
+    """Run each branch in a task of its own; when one raises, the others are cancelled."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(run_async(branch, world)) for branch in branches]
+    except BaseExceptionGroup as raised:
+        raise raised.exceptions[0] from None
+    return [task.result() for task in tasks]

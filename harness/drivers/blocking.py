@@ -30,11 +30,11 @@ class Permits(Protocol):
 
 
 class Stopped(BaseException):
-    """The run was interrupted: the branch ends where it is, recording nothing more."""
+    """The run was stopped: the branch ends where it would wait, or where it was waiting."""
 
 
 class BlockingWorld(NamedTuple):
-    """What the effects act upon. Once `stop` is set, no effect is performed any more."""
+    """What the effects act upon. Once `stop` is set, nothing is waited for or sent any more."""
 
     now: Now
     permits: Permits
@@ -57,17 +57,23 @@ def run_blocking(program: Program[T], world: BlockingWorld) -> T:
             if isinstance(asked, Finished):
                 value: T = asked.value
                 return value
+            _go_on(asked, world)
             result = _perform(asked, world)
             if isinstance(asked, effects.Acquire):
                 held += result.granted is not None
             elif isinstance(asked, effects.Release):
                 held -= 1
-            if world.stop.is_set():
-                raise Stopped
+            _go_on(asked, world)
     finally:
         program.close()
         for _ in range(held):
             world.permits.release()
+
+
+def _go_on(asked: Effect, world: BlockingWorld) -> None:
+    """Raise Stopped once `world.stop` is set; what has ended by then is recorded all the same."""
+    if world.stop.is_set() and not isinstance(asked, effects.Now | effects.Release | effects.Emit):
+        raise Stopped
 
 
 def _perform(asked: Effect, world: BlockingWorld) -> Any:

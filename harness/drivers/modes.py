@@ -19,42 +19,61 @@ from harness.drivers.blocking import (
     one_after_another,
     run_blocking,
 )
+from harness.drivers.gate import Gate, through_gate, through_gate_async
 from harness.drivers.lag import LagProbe
 from harness.drivers.permits import AsyncPermits, ThreadPermits, Turns
 from harness.histogram import Histogram
 from harness.records import Record
 from harness.workflow.effects import Program
 
-Mode = Callable[[Program[None], Target, int, Now, Callable[[Record], None]], Histogram]
-"""(program, target, permits, now, emit) -> histogram of the event loop's lag, in nanoseconds."""
+Mode = Callable[[Program[None], Target, int, Now, Callable[[Record], None], Gate], Histogram]
+"""(program, target, permits, now, emit, gate) -> histogram of the loop's lag, in nanoseconds.
+
+Raises what the gate raises.
+"""
 
 
 def sync_mode(
-    program: Program[None], target: Target, permits: int, now: Now, emit: Callable[[Record], None]
+    program: Program[None],
+    target: Target,
+    permits: int,
+    now: Now,
+    emit: Callable[[Record], None],
+    gate: Gate,
 ) -> Histogram:
     """Run `program` with openai.OpenAI, one call after another: the turn is the one permit."""
     assert permits == 1, "a sync cell has one permit"
     with SyncClient(target, now) as client:
         stop = threading.Event()
-        world = BlockingWorld(now, Turns(now), client.send, emit, one_after_another, stop)
+        send = through_gate(gate, client.send, stop)
+        passing = gate.emitting(emit)
+        world = BlockingWorld(now, Turns(now), send, passing, one_after_another, stop)
         run_blocking(program, world)
     return {}
 
 
 def threads_mode(
-    program: Program[None], target: Target, permits: int, now: Now, emit: Callable[[Record], None]
+    program: Program[None],
+    target: Target,
+    permits: int,
+    now: Now,
+    emit: Callable[[Record], None],
+    gate: Gate,
 ) -> Histogram:
     """Run `program` with openai.OpenAI, a thread for each workflow in flight and each branch."""
     stop = threading.Event()
     line = ThreadPermits(permits, now)
     writing = threading.Lock()
 
+    passing = gate.emitting(emit)
+
     def emit_one(record: Record) -> None:
         with writing:
-            emit(record)
+            passing(record)
 
     with SyncClient(target, now) as client:
-        world = BlockingWorld(now, line, client.send, emit_one, a_thread_each, stop)
+        send = through_gate(gate, client.send, stop)
+        world = BlockingWorld(now, line, send, emit_one, a_thread_each, stop)
         try:
             run_blocking(program, world)
         except BaseException:
@@ -74,13 +93,19 @@ def _join_branches() -> None:
 
 
 def async_mode(
-    program: Program[None], target: Target, permits: int, now: Now, emit: Callable[[Record], None]
+    program: Program[None],
+    target: Target,
+    permits: int,
+    now: Now,
+    emit: Callable[[Record], None],
+    gate: Gate,
 ) -> Histogram:
     """Run `program` with openai.AsyncOpenAI on uvloop, a task for each workflow and branch."""
 
     async def whole() -> Histogram:
         async with AsyncClient(target, now) as client, LagProbe(now) as probe:
-            world = AsyncWorld(now, AsyncPermits(permits, now), client.send, emit)
+            send = through_gate_async(gate, client.send)
+            world = AsyncWorld(now, AsyncPermits(permits, now), send, gate.emitting(emit))
             await run_async(program, world)
             return probe.lag
 

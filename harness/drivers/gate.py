@@ -1,0 +1,206 @@
+"""The gate between the programs of a run and the wire: every attempt and every record passes it.
+
+It asks the budget before an attempt goes out. When the budget refuses one, no other goes out
+either: whoever is refused waits until the calls in flight have come to rest, so that what was paid
+for is recorded, and then ends the trial. It also ends a run whose first answer says that no other
+can be better: a wrong key, a wrong model, no balance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from harness.clock import SECOND, Now
+from harness.policies.budget import Amount, Ledger, Limits, Refusal, reserve, settle
+from harness.records import Attempt, Call, CallKey, Record
+from harness.workflow.effects import Reply, Send
+
+HOPELESS = frozenset({401, 402, 403, 404})
+"""Statuses that no later request of the run will better, as long as none has been answered."""
+
+_LOOK_SECONDS = 0.1
+
+
+class BudgetExhaustedError(Exception):
+    """The budget refused an attempt; all that was in flight has come to rest and is recorded."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.limit)
+        self.refusal = refusal
+
+
+class FirstCallError(Exception):
+    """The first answer of the run was hopeless; `attempt` is its record."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        super().__init__(attempt.outcome)
+        self.attempt = attempt
+
+
+class Meter(Protocol):
+    """Says what attempts use."""
+
+    def worst(self, effect: Send) -> Amount:
+        """Return the most that an attempt can use."""
+        ...
+
+    def used(self, worst: Amount, reply: Reply) -> Amount:
+        """Return what it did use; `worst` where that is not known."""
+        ...
+
+
+class Gate:
+    """The gate of one run, for all its trials. Tasks and threads may pass it at once.
+
+    `limits.seconds` are real ones and count from the origin of `now`.
+    """
+
+    def __init__(self, limits: Limits, meter: Meter, now: Now) -> None:
+        self._meter = meter
+        self._now = now
+        self._lock = threading.Lock()
+        self._ledger = Ledger(limits)
+        self._refusal: Refusal | None = None
+        self._hopeless: Attempt | None = None
+        self._answered = False
+        self._open: set[CallKey] = set()
+        self._at_rest: list[Callable[[], None]] = []
+
+    @property
+    def ledger(self) -> Ledger:
+        """What has been spent and what is reserved."""
+        return self._ledger
+
+    def enter(self, effect: Send) -> Amount | Refusal:
+        """Reserve and return the worst case of an attempt, or refuse it.
+
+        Raises FirstCallError when the first answer was hopeless.
+        """
+        worst = self._meter.worst(effect)
+        with self._lock:
+            if self._hopeless is not None:
+                raise FirstCallError(self._hopeless)
+            if self._refusal is not None:
+                return self._refusal
+            answer = reserve(self._ledger, worst, self._now() / SECOND)
+            if isinstance(answer, Refusal):
+                self._refusal = answer
+                return answer
+            self._ledger = answer
+            self._open.add(_call_of(effect))
+            return worst
+
+    def leave(self, worst: Amount, reply: Reply) -> None:
+        """Settle an attempt that has ended; its call rests when its record has passed."""
+        used = self._meter.used(worst, reply)
+        with self._lock:
+            self._ledger = settle(self._ledger, worst, used)
+
+    def abandon(self, effect: Send, worst: Amount) -> None:
+        """Settle an attempt that was broken off: nobody knows what it used, so all of `worst`."""
+        with self._lock:
+            self._ledger = settle(self._ledger, worst, worst)
+        self._rest(_call_of(effect))
+
+    def emitting(self, emit: Callable[[Record], None]) -> Callable[[Record], None]:
+        """Return an `emit` whose records pass the gate.
+
+        It raises FirstCallError after the record of a hopeless first answer, and records nothing
+        after that.
+        """
+
+        def passing(record: Record) -> None:
+            if self._hopeless is not None:
+                raise FirstCallError(self._hopeless)
+            if isinstance(record, Attempt):
+                self._judge(record)
+            emit(record)
+            if self._hopeless is not None:
+                raise FirstCallError(self._hopeless)
+            if isinstance(record, Call) or (isinstance(record, Attempt) and _is_retried(record)):
+                self._rest(record.call_key)
+
+        return passing
+
+    def when_at_rest(self, act: Callable[[], None]) -> None:
+        """Call `act` once no call is in flight: now, or from whichever task or thread is last."""
+        with self._lock:
+            if self._open:
+                self._at_rest.append(act)
+                return
+        act()
+
+    def _judge(self, attempt: Attempt) -> None:
+        if attempt.status is None or self._answered:
+            return
+        if attempt.status in HOPELESS:
+            self._hopeless = attempt
+        elif attempt.status < 300:
+            self._answered = True
+
+    def _rest(self, key: CallKey) -> None:
+        with self._lock:
+            self._open.discard(key)
+            waiting: list[Callable[[], None]] = []
+            if not self._open:
+                waiting, self._at_rest = self._at_rest, waiting
+        for act in waiting:
+            act()
+
+
+def through_gate(
+    gate: Gate, send: Callable[[Send], Reply], stop: threading.Event
+) -> Callable[[Send], Reply]:
+    """Return a `send` for blocking code that passes the gate; `stop` ends a wait for rest."""
+
+    def passing(effect: Send) -> Reply:
+        worst = gate.enter(effect)
+        if isinstance(worst, Refusal):
+            rested = threading.Event()
+            gate.when_at_rest(rested.set)
+            while not rested.wait(_LOOK_SECONDS) and not stop.is_set():
+                pass
+            raise BudgetExhaustedError(worst)
+        try:
+            reply = send(effect)
+        except BaseException:
+            gate.abandon(effect, worst)
+            raise
+        gate.leave(worst, reply)
+        return reply
+
+    return passing
+
+
+def through_gate_async(
+    gate: Gate, send: Callable[[Send], Awaitable[Reply]]
+) -> Callable[[Send], Awaitable[Reply]]:
+    """Return a `send` for asyncio that passes the gate."""
+
+    async def passing(effect: Send) -> Reply:
+        worst = gate.enter(effect)
+        if isinstance(worst, Refusal):
+            rested = asyncio.Event()
+            gate.when_at_rest(rested.set)
+            await rested.wait()
+            raise BudgetExhaustedError(worst)
+        try:
+            reply = await send(effect)
+        except BaseException:
+            gate.abandon(effect, worst)
+            raise
+        gate.leave(worst, reply)
+        return reply
+
+    return passing
+
+
+def _call_of(effect: Send) -> CallKey:
+    return CallKey(*effect.key[:-1])
+
+
+def _is_retried(attempt: Attempt) -> bool:
+    return attempt.decision is not None and attempt.decision.retry_in is not None
