@@ -101,7 +101,7 @@ class OpenAISdk(NamedTuple):
             if failure.retry_after > 120 * self.second:
                 return give_up("retry_after_too_long")
             return _within(failure, failure.retry_after, "retry_after")
-        ceiling = min(self.second // 2 << min(failure.attempt - 1, 16), 8 * self.second)
+        ceiling = min((self.second << min(failure.attempt - 1, 16)) // 2, 8 * self.second)
         return _within(failure, round(ceiling * (1 - 0.25 * random.random())), "policy")
 
     def _notices(self, failure: Failure) -> bool:
