@@ -28,26 +28,16 @@ from harness.views.traces import semconv
 Value = str | bool | int | float | tuple[str, ...]
 Attributes = dict[str, Value]
 
-_TOKEN_LIMIT = {"decompose": "decompose", "fan_out": "research", "synthesize": "synthesize"}
-"""Phase -> the scenario's name of the token limit of its calls."""
+_IN_SCENARIO = {"decompose": "decompose", "fan_out": "research", "synthesize": "synthesize"}
+"""Phase -> the name by which a scenario gives its calls settings of their own."""
 
 
 class Endpoint(NamedTuple):
-    """What spans say of the endpoint: `server` its address, `chat` what every call asks for.
-
-    `max_tokens`: the token limit of a call by phase, without the phases that have none.
-    """
+    """What spans say of the endpoint: `server` its address, `chat` what a phase's calls ask for."""
 
     server: Attributes
-    chat: Attributes
-    max_tokens: dict[str, int]
+    chat: dict[str, Attributes]
     streamed: bool
-
-    def of_chat(self, phase: str) -> Attributes:
-        """Return what a chat span of `phase` says of its request."""
-        if phase not in self.max_tokens:
-            return self.chat
-        return self.chat | {semconv.REQUEST_MAX_TOKENS: self.max_tokens[phase]}
 
 
 def endpoint(run: Run) -> Endpoint:
@@ -56,25 +46,34 @@ def endpoint(run: Run) -> Endpoint:
     server, provider = _server(settings.get("base_url"))
     if run.simulated:
         provider = semconv.SIMULATED_PROVIDER
-    body: Mapping[str, Any] = settings.get("extra_body", {})
+    shared = server | {
+        semconv.OPERATION_NAME: semconv.CHAT,
+        semconv.PROVIDER_NAME: provider,
+        semconv.REQUEST_MODEL: model(run),
+    }
+    if settings["stream"]:  # said only if true
+        shared[semconv.REQUEST_STREAM] = True
     limits: Mapping[str, int | None] = run.scenario["workflow"]["max_tokens"]
-    chat = _reached(
-        {
-            semconv.OPERATION_NAME: semconv.CHAT,
-            semconv.PROVIDER_NAME: provider,
-            semconv.REQUEST_MODEL: model(run),
-            semconv.REQUEST_STREAM: settings["stream"] or None,  # said only if true
-            semconv.REQUEST_TEMPERATURE: body.get("temperature"),
-            semconv.REQUEST_REASONING_LEVEL: body.get("reasoning_effort"),
-        }
-    )
-    by_phase = {phase: limits[name] for phase, name in _TOKEN_LIMIT.items()}
-    return Endpoint(
-        server=server,
-        chat=chat | server,
-        max_tokens={phase: most for phase, most in by_phase.items() if most is not None},
-        streamed=settings["stream"],
-    )
+    chat = {}
+    for phase, name in _IN_SCENARIO.items():
+        own = settings.get("extra_body_by_phase", {}).get(name, {})
+        body = {"max_tokens": limits[name]} | settings.get("extra_body", {}) | own
+        chat[phase] = shared | _asked_for(body)
+    return Endpoint(server, chat, settings["stream"])
+
+
+def _asked_for(body: Mapping[str, Any]) -> Attributes:
+    """Return what the body of a request asks for, where it is of the convention's type."""
+    found: Attributes = {}
+    for name, key, kinds in (
+        (semconv.REQUEST_MAX_TOKENS, "max_tokens", (int,)),
+        (semconv.REQUEST_TEMPERATURE, "temperature", (int, float)),
+        (semconv.REQUEST_REASONING_LEVEL, "reasoning_effort", (str,)),
+    ):
+        value = body.get(key)
+        if isinstance(value, kinds) and not isinstance(value, bool):
+            found[name] = float(value) if float in kinds else value
+    return found
 
 
 def _server(base_url: str | None) -> tuple[Attributes, str]:

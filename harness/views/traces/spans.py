@@ -220,7 +220,7 @@ class _WorkflowTrace:
             span,
             (first.permit_granted, call.done),
             key
-            | self.maker.endpoint.of_chat(call.phase)
+            | self.maker.endpoint.chat[call.phase]
             | attributes.chat(call, tried[-1], self.maker.endpoint.streamed),
             ("chat", *call.call_key[4:]),
             kind="client",

@@ -171,6 +171,36 @@ def test_a_live_endpoint_is_named_by_its_address_and_by_whom_it_is_known(
         assert attempt["harness.simulated"] is False
 
 
+def test_what_a_phase_puts_into_its_requests_stands_on_its_calls() -> None:
+    """The body of a phase wins over the body of all, and that over the scenario's own limit."""
+    run = live_run(
+        extra_body={"temperature": 1, "max_tokens": 50, "reasoning_effort": ["not", "a", "word"]},
+        extra_body_by_phase={"research": {"temperature": 0, "max_tokens": 90}},
+    )
+    asked = {
+        span.attributes["harness.phase"]: (
+            span.attributes["gen_ai.request.temperature"],
+            span.attributes["gen_ai.request.max_tokens"],
+            span.attributes.get("gen_ai.request.reasoning.level"),
+        )
+        for span in spans_named("chat", run)
+    }
+    assert asked == {
+        "decompose": (1.0, 50, None), "fan_out": (0.0, 90, None), "synthesize": (1.0, 50, None),
+    }  # fmt: skip
+
+
+def test_a_model_on_this_machine_needs_no_address() -> None:
+    run = live_run()
+    endpoint = {"kind": "local-llm", "model": "small", "stream": False, "extra_body": {}}
+    local = msgspec.structs.replace(run, scenario=run.scenario | {"endpoint": endpoint})
+    (chat,) = retried("chat", local)
+    assert chat["gen_ai.request.model"] == "small"
+    assert chat["gen_ai.provider.name"] == "openai_compatible"
+    assert chat["harness.simulated"] is False
+    assert "server.address" not in chat
+
+
 def test_the_run_and_its_trials_say_what_they_were() -> None:
     records = example()
     run, cell, trial = TraceMaker(records.run).of_run(records.trials)
