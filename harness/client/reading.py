@@ -61,6 +61,7 @@ _BY_FINISH_REASON = {
     "insufficient_system_resource": "insufficient_system_resource",
 }
 
+_BLANK = "200 with nothing in it"
 _STREAM_BEGINS = (b"data:", b":", b"event:", b"id:", b"retry:", b"\xef\xbb\xbf")
 
 
@@ -126,9 +127,10 @@ class Reading:
             return
         for event in self._events.end():
             self._event(event, at)
-        if self.ended is None:
-            outcome = "missing_done" if self._saw_event else "blank_body"
-            self._fail(at, outcome, "the stream just ended")
+        if not self._saw_event:
+            self._fail(at, "blank_body", _BLANK)
+        elif self.ended is None:
+            self._fail(at, "missing_done", "the stream just ended")
 
     def _tell(self, received: bytes) -> bytes:
         """Without a telling content type the first bytes tell; return all that came so far."""
@@ -227,7 +229,7 @@ class Reading:
     def _whole_body(self, at: int) -> None:
         body = bytes(self._body).strip()
         if not body:
-            self._fail(at, "blank_body", "200 with nothing in it")
+            self._fail(at, "blank_body", _BLANK)
             return
         if body[:1] not in (b"{", b"["):
             self._fail(at, "not_json", "200 with something that is not JSON")
