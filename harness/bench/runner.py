@@ -52,11 +52,18 @@ class TrialRecords(NamedTuple):
 
 
 class Hooks(NamedTuple):
-    """What the caller wants to be told between trials, outside everything that is measured."""
+    """What the caller wants to be told.
+
+    `record` and `sending` are called while a trial is measured and must do no more than count:
+    each record as it ends, and each attempt that goes out (1) or comes back (-1). The others are
+    called between trials.
+    """
 
     before_trial: Callable[[CellInfo, int, int], None]
     """The cell, its repeat, and how many trials are still to come, this one included."""
     after_trial: Callable[[Run, TrialRecords], None]
+    record: Callable[[Record], None]
+    sending: Callable[[int], None]
 
 
 def run(
@@ -81,7 +88,7 @@ def run(
         server_of(scenario, api_key, directory) as server,
         store.Writer(directory, scenario.transcripts) as writer,
     ):
-        trials = _Trials(scenario, the_run, server, writer)
+        trials = _Trials(scenario, the_run, server, writer, hooks)
         todo = [(cell, repeat) for repeat, block in enumerate(blocks) for cell in block]
         for done, (cell, repeat) in enumerate(todo):
             hooks.before_trial(cell, repeat, len(todo) - done)
@@ -133,22 +140,28 @@ class _Trials:
     """Runs one trial after another against the same server."""
 
     def __init__(
-        self, scenario: Scenario, the_run: Run, server: Server, writer: store.Writer
+        self,
+        scenario: Scenario,
+        the_run: Run,
+        server: Server,
+        writer: store.Writer,
+        hooks: Hooks,
     ) -> None:
+        self._hooks = hooks
         self._scenario = scenario
         self._run = the_run
         self._server = server
         self._writer = writer
         self._now = monotonic_since(the_run.anchor)
         meter = TokenMeter(scenario, the_run.anchor)
-        self._gate = Gate(limits_of(scenario), meter, self._now)
+        self._gate = Gate(limits_of(scenario), meter, self._now, hooks.sending)
         self.target = target_of(scenario, the_run, server)
         self.stopped: Stop | None = None
 
     def run(self, cell: CellInfo, repeat: int) -> TrialRecords:
         """Run one trial; Ctrl-C or a budget ends it early, which `stopped` then tells."""
         self._server.begin_trial(cell.id, repeat)
-        seen = _Seen(self._writer)
+        seen = _Seen(self._writer, self._hooks.record)
         lag: Histogram = {}
         starts = cells.starts(self._scenario, cell, repeat, self._run.run_id)
         program = closed_loop(starts, self._scenario.load.in_flight)
@@ -180,14 +193,16 @@ class _Trials:
 class _Seen:
     """Takes the records of one trial as they end: to disk at once, and kept for the hooks."""
 
-    def __init__(self, writer: store.Writer) -> None:
+    def __init__(self, writer: store.Writer, tell: Callable[[Record], None]) -> None:
         self._writer = writer
+        self._tell = tell
         self.attempts: list[Attempt] = []
         self.calls: list[Call] = []
         self.workflows: list[Workflow] = []
 
     def emit(self, record: Record) -> None:
         self._writer.append(record)
+        self._tell(record)
         if isinstance(record, Attempt):
             self.attempts.append(record)
         elif isinstance(record, Call):

@@ -386,7 +386,8 @@ def _source(where: str, overrides: Sequence[str], key: str) -> str:
     """Return the override that set `key`, without its value, or else the file."""
     for override in reversed(overrides):
         was_set = override.partition("=")[0].strip()
-        if key == was_set or key.startswith(f"{was_set}."):
+        # The other way round: an override can make a table that must not be there.
+        if f"{key}.".startswith(f"{was_set}.") or was_set.startswith(f"{key}."):
             return f"--set {was_set}"
     return where
 

@@ -5,20 +5,26 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from harness.analysis.model import Summary
 from harness.analysis.summary import write_summary
 from harness.bench import preflight, shipped
+from harness.bench.cells import expand
+from harness.bench.prices import cost_usd
 from harness.bench.runner import Hooks, TrialRecords, run
 from harness.bench.scenario import LocalLLMEndpoint, Scenario, SimulatedEndpoint, load_scenario
 from harness.bench.store import SUMMARY, read_records
 from harness.provider.profiles import load_profile
-from harness.records import CellInfo, Run, Trial
+from harness.records import Attempt, Run, Trial
+from harness.views.live import Counters, LiveView
 from harness.views.traces.export import Account, export_run, export_trial, total
-from harness.views.traces.otlp_http import OtlpTarget, check, open_target
+from harness.views.traces.otlp_http import OtlpTarget, check, open_target, switched_off
 from harness.views.traces.resource import RESOURCE_VARIABLE, make_resource, parse_pairs
 
 EXIT_INTERRUPTED = 130
@@ -40,8 +46,13 @@ def run_scenario(options: argparse.Namespace) -> int:
         preflight.reach(scenario)
     directory = preflight.run_directory(scenario.name, options.out)
     say(_heading(scenario, directory))
+    if options.otlp and (off := switched_off(os.environ)):
+        _warn(f"{off} is set: no span is sent to {options.otlp}")
     traces = _Traces(directory, _reachable(target))
-    finished = run(scenario, profile, key, directory, Hooks(_progress(say), traces.after_trial))
+    counters = _counters(scenario)
+    with LiveView(counters, Console(stderr=True, quiet=options.quiet or options.json)) as view:
+        hooks = Hooks(view.before_trial, traces.after_trial, counters.note, counters.sending)
+        finished = run(scenario, profile, key, directory, hooks)
     traces.finish(finished)
     summary = write_summary(directory)
     _show(summary, directory, traces.account, options)
@@ -106,19 +117,19 @@ def _heading(scenario: Scenario, directory: Path) -> str:
     return f"{scenario.name}: {endpoint.model} at {endpoint.base_url}, into {directory}"
 
 
-def _progress(say: Say) -> Callable[[CellInfo, int, int], None]:
-    def before_trial(cell: CellInfo, repeat: int, left: int) -> None:
-        say(
-            f"{left:>4} to go  repeat {repeat + 1}  {cell.mode:<6} {cell.permits:>4} "
-            f"{cell.retry} {cell.permit_scope}"
-        )
+def _counters(scenario: Scenario) -> Counters:
+    trials = len(expand(scenario)) * scenario.sweep.repeats
+    price = scenario.price
+    if price is None:
+        return Counters(trials, scenario.load.workflows, None)
 
-    return before_trial
+    def cost(attempt: Attempt) -> float:
+        return cost_usd(price, attempt.tokens, time.time_ns())
+
+    return Counters(trials, scenario.load.workflows, cost)
 
 
 def _show(summary: Summary, directory: Path, account: Account, options: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from harness.views.plots.draw import draw_all
     from harness.views.terminal import render_summary
 
@@ -129,13 +140,15 @@ def _show(summary: Summary, directory: Path, account: Account, options: argparse
         render_summary(summary, directory, Console())
     if account.problem:
         _warn(f"{account.undelivered} of {account.made} spans not delivered: {account.problem}")
+    if account.left_out:
+        _warn(f"{account.left_out} attempts of workflows that did not end have no span")
 
 
 def _exit_code(finished: Run, summary: Summary) -> int:
     if finished.stopped is not None:
         return EXIT_BUDGET if finished.stopped.by == "budget" else EXIT_INTERRUPTED
-    succeeded = sum(cell.workflows.ok + cell.workflows.degraded for cell in summary.cells)
-    return 0 if succeeded else EXIT_NO_SUCCESS
+    rates = [cell.success_rate.value for cell in summary.cells if cell.success_rate]
+    return 0 if any(rates) else EXIT_NO_SUCCESS
 
 
 def _say(line: str) -> None:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from harness.clock import SECOND, Now
 from harness.policies.budget import Amount, Ledger, Limits, Refusal, reserve, settle
-from harness.records import Attempt, Call, CallKey, Record
+from harness.records import Attempt, CallKey, Record
 from harness.workflow.effects import Reply, Send
 
 HOPELESS = frozenset({401, 402, 403, 404})
@@ -52,13 +52,21 @@ class Meter(Protocol):
         ...
 
 
+def _nobody(change: int) -> None:
+    """Tell nobody."""
+
+
 class Gate:
     """The gate of one run, for all its trials. Tasks and threads may pass it at once.
 
-    `limits.seconds` are real ones and count from the origin of `now`.
+    `limits.seconds` are real ones and count from the origin of `now`. `sending` is told of each
+    attempt that goes out (1) and comes back (-1).
     """
 
-    def __init__(self, limits: Limits, meter: Meter, now: Now) -> None:
+    def __init__(
+        self, limits: Limits, meter: Meter, now: Now, sending: Callable[[int], None] = _nobody
+    ) -> None:
+        self._sending = sending
         self._meter = meter
         self._now = now
         self._lock = threading.Lock()
@@ -91,6 +99,7 @@ class Gate:
                 return answer
             self._ledger = answer
             self._open.add(_call_of(effect))
+            self._sending(1)
             return worst
 
     def leave(self, worst: Amount, reply: Reply) -> None:
@@ -98,11 +107,13 @@ class Gate:
         used = self._meter.used(worst, reply)
         with self._lock:
             self._ledger = settle(self._ledger, worst, used)
+            self._sending(-1)
 
     def abandon(self, effect: Send, worst: Amount) -> None:
         """Settle an attempt that was broken off: nobody knows what it used, so all of `worst`."""
         with self._lock:
             self._ledger = settle(self._ledger, worst, worst)
+            self._sending(-1)
         self._rest(_call_of(effect))
 
     def emitting(self, emit: Callable[[Record], None]) -> Callable[[Record], None]:
@@ -120,7 +131,7 @@ class Gate:
             emit(record)
             if self._hopeless is not None:
                 raise FirstCallError(self._hopeless)
-            if isinstance(record, Call) or (isinstance(record, Attempt) and _is_retried(record)):
+            if isinstance(record, Attempt) and _is_retried(record):
                 self._rest(record.call_key)
 
         return passing
