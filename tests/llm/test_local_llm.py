@@ -126,9 +126,7 @@ def test_what_was_found_goes_into_the_synthesis(finished: Finished, mode: str) -
     transcripts = {(t.phase, t.branch): t for t in _of(mode, finished.transcripts)}
     asked = transcripts["synthesize", None].messages[-1].content
     for branch in range(3):
-        found = transcripts["fan_out", branch]
-        assert found.answer in asked
-        assert found.reasoning not in asked
+        assert transcripts["fan_out", branch].answer in asked
 
 
 def test_the_run_is_complete_and_not_simulated(finished: Finished) -> None:
