@@ -163,7 +163,9 @@ class Connection(asyncio.Protocol):
 
     def reply_ended(self, keep_alive: bool) -> None:
         """The current response is whole: go on with the next request, or close."""
-        self._reply = None
+        if self._reply is not None:
+            self._reply.on_close = None  # it leads back to the reply: leave no cycle to collect
+            self._reply = None
         if keep_alive:
             self._next()
         else:
