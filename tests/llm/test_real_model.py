@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -18,14 +18,15 @@ import pytest
 
 from harness.bench import server as bench_server
 from harness.bench.local_llm import PACKAGES, LocalLLM
-from harness.bench.runner import Hooks, run
-from harness.bench.scenario import LocalLLMEndpoint, load_scenario, parse_scenario
+from harness.bench.scenario import LocalLLMEndpoint, load_scenario
 from harness.bench.shipped import find
 from harness.bench.store import TRANSCRIPTS, Records, read_records
 from harness.cli import main
 from harness.drivers.modes import MODES
 from harness.records import Transcript
 
+Failing = Callable[..., Records]
+"""(API key, settings of the scenario) -> records."""
 SMALL = LocalLLMEndpoint(kind="local-llm", context=512, parallel=1)
 
 
@@ -61,6 +62,25 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 def server() -> Iterator[LocalLLM]:
     with LocalLLM(SMALL) as running:
         yield running
+
+
+@pytest.fixture
+def failing(server: LocalLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Failing:
+    """Return what runs a scenario in which no workflow succeeds against the model's server."""
+
+    def run(api_key: str, *settings: str) -> Records:
+        scenario, directory = tmp_path / "failing.toml", tmp_path / "run"
+        scenario.write_text(
+            'name = "failing"\nworkflow.topics = "tides"\n[endpoint]\nkind = "openai"\n'
+            f'base_url = "{server.base_url}"\nmodel = "any"\napi_key_env = "THE_KEY"\n'
+        )
+        monkeypatch.setenv("THE_KEY", api_key)
+        overrides = [part for setting in settings for part in ("--set", setting)]
+        arguments = ["run", str(scenario), "--out", str(directory), "--quiet", *overrides]
+        assert main(arguments) == 1
+        return read_records(directory)
+
+    return run
 
 
 def test_the_shipped_scenario_runs_in_every_mode() -> None:
@@ -152,8 +172,8 @@ def test_the_key_is_in_no_file_of_the_run(finished: Finished) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_wrong_key_is_unauthorized(server: LocalLLM, tmp_path: Path, mode: str) -> None:
-    records = _run(server.base_url, "wrong", tmp_path, f"sweep.mode={mode}")
+def test_a_wrong_key_is_unauthorized(failing: Failing, mode: str) -> None:
+    records = failing("wrong", f"sweep.mode={mode}")
     [attempt] = records.attempts
     [workflow] = records.workflows
     assert (attempt.outcome, attempt.status) == ("unauthorized", 401)
@@ -166,24 +186,20 @@ def test_a_wrong_key_is_unauthorized(server: LocalLLM, tmp_path: Path, mode: str
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_prompt_beyond_the_context_is_a_bad_request(
-    server: LocalLLM, tmp_path: Path, mode: str
+    failing: Failing, server: LocalLLM, mode: str
 ) -> None:
     topic = "tides " * SMALL.context
-    records = _run(
-        server.base_url, server.api_key, tmp_path, f"sweep.mode={mode}", f"workflow.topics={topic}"
-    )
+    records = failing(server.api_key, f"sweep.mode={mode}", f"workflow.topics={topic}")
     [attempt] = records.attempts
     assert (attempt.outcome, attempt.status) == ("bad_request", 400)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_token_limit_that_is_too_small_truncates(
-    server: LocalLLM, tmp_path: Path, mode: str
+    failing: Failing, server: LocalLLM, mode: str
 ) -> None:
-    records = _run(
-        server.base_url, server.api_key, tmp_path,
-        f"sweep.mode={mode}", "workflow.max_tokens.decompose=3",
-    )  # fmt: skip
+    limit = "workflow.max_tokens.decompose=3"
+    records = failing(server.api_key, f"sweep.mode={mode}", limit)
     [attempt] = records.attempts
     assert (attempt.outcome, attempt.finish_reason) == ("truncated", "length")
     assert attempt.tokens.output == 3
@@ -214,17 +230,6 @@ def _of(mode: str, records: list[Any]) -> list[Any]:
 
 def _branch(record: Any) -> tuple[str, int]:
     return record.phase, -1 if record.branch is None else record.branch
-
-
-def _run(base_url: str, api_key: str, directory: Path, *settings: str) -> Records:
-    text = f"""
-        name = "failures"
-        workflow.topics = "tides"
-        endpoint = {{ kind = "openai", base_url = "{base_url}", model = "any" }}
-    """
-    scenario = parse_scenario(text, "test", settings)
-    run(scenario, None, api_key, directory, Hooks(lambda *_: None, lambda *_: None))
-    return read_records(directory)
 
 
 def _listens(base_url: str) -> bool:

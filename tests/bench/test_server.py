@@ -1,0 +1,107 @@
+"""What answers a run: one kind of server for each kind of endpoint, and what requests carry."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.bench import server as bench_server
+from harness.bench.runner import target_of
+from harness.bench.scenario import LocalLLMEndpoint, Scenario, parse_scenario
+from harness.bench.server import Elsewhere, server_of
+from harness.bench.simulator import Simulator
+from harness.client.exchange import Exchange
+from harness.clock import SECOND, Anchor
+from harness.records import SCHEMA, AttemptKey, Run
+from harness.workflow.effects import Deadlines, Message, Request, Send
+
+LIVE = 'kind = "openai"\nbase_url = "http://127.0.0.1:1/v1"\nmodel = "m"\n'
+
+
+def scenario(endpoint: str) -> Scenario:
+    text = f'name = "s"\nworkflow.topics = "tides"\n[endpoint]\n{endpoint}'
+    return parse_scenario(text, "test")
+
+
+def exchange(endpoint: str, phase: str) -> Exchange:
+    """Return one attempt of `phase` in a run against `endpoint`."""
+    read = scenario(endpoint)
+    the_run = Run(
+        schema=SCHEMA, run_id="r", name="s", status="running", anchor=Anchor(unix_ns=0, monotonic_ns=0), seed=0,
+        simulated=False, time_scale=1, cells=(), repeats=1, order=(), scenario={}, profile=None,
+        versions={}, host={},
+    )  # fmt: skip
+    target = target_of(read, the_run, Elsewhere("http://127.0.0.1:1/v1", "key", 0))
+    key = AttemptKey("cell", 0, 0, 0, phase, None, 1, 1)
+    request = Request((Message("user", "why?"),), None, phase == "decompose")
+    return Exchange(target, Send(key, request, Deadlines(1, 1, 1, SECOND, "")), lambda: 0)
+
+
+def test_a_live_endpoint_gets_the_callers_key(tmp_path: Path) -> None:
+    with server_of(scenario(LIVE), "a key", tmp_path) as server:
+        assert (server.base_url, server.api_key) == ("http://127.0.0.1:1/v1", "a key")
+
+
+def test_a_simulated_endpoint_gets_a_simulator_of_its_own(tmp_path: Path) -> None:
+    assert isinstance(server_of(scenario(""), "a key", tmp_path), Simulator)
+
+
+def test_a_local_model_is_started_as_the_scenario_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[LocalLLMEndpoint] = []
+    monkeypatch.setattr(bench_server, "LocalLLM", asked.append)
+    read = scenario('kind = "local-llm"\nthreads = 3')
+    server_of(read, "a key", tmp_path)
+    assert asked == [read.endpoint]
+    assert asked[0].threads == 3
+
+
+def test_a_live_endpoint_rests_between_trials_and_not_before_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    with Elsewhere("http://127.0.0.1:1/v1", "key", 2.5) as server:
+        for repeat in range(3):
+            server.begin_trial("cell", repeat)
+    assert slept == [2.5, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("phase", "section"),
+    [("decompose", "decompose"), ("fan_out", "research"), ("synthesize", "synthesize")],
+)
+def test_a_phases_own_body_goes_into_that_phase_alone(phase: str, section: str) -> None:
+    endpoint = f'{LIVE}extra_body_by_phase.{section} = {{ grammar = "g" }}'
+    assert exchange(endpoint, phase).body()["grammar"] == "g"
+    for other in {"decompose", "fan_out", "synthesize"} - {phase}:
+        assert "grammar" not in exchange(endpoint, other).body()
+
+
+def test_a_phases_own_body_goes_before_what_is_sent_otherwise() -> None:
+    endpoint = (
+        f"{LIVE}extra_body = {{ temperature = 1, top_k = 2 }}\n"
+        "extra_body_by_phase.decompose = { temperature = 0, response_format = { type = 'text' } }"
+    )
+    body = exchange(endpoint, "decompose").body()
+    assert (body["temperature"], body["top_k"]) == (0, 2)
+    assert body["response_format"] == {"type": "text"}
+    assert exchange(endpoint, "fan_out").body()["temperature"] == 1
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "header"),
+    [
+        (LIVE, None),
+        (f"{LIVE}reuse_connections = false", "close"),
+        ('kind = "local-llm"', "close"),
+        ("", None),
+    ],
+)
+def test_a_connection_is_closed_after_each_request_where_the_scenario_says_so(
+    endpoint: str, header: str | None
+) -> None:
+    assert exchange(endpoint, "fan_out").extra_headers().get("connection") == header
