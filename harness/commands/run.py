@@ -109,12 +109,12 @@ def _heading(scenario: Scenario, directory: Path) -> str:
     endpoint = scenario.endpoint
     if isinstance(endpoint, SimulatedEndpoint):
         return (
-            f"{scenario.name}: SIMULATED provider {endpoint.profile}, "
-            f"time scale {endpoint.time_scale:g}, into {directory}"
+            f"{scenario.name} into {directory}\n"
+            f"SIMULATED provider {endpoint.profile}, time scale {endpoint.time_scale:g}"
         )
     if isinstance(endpoint, LocalLLMEndpoint):
-        return f"{scenario.name}: {endpoint.model} on this machine, into {directory}"
-    return f"{scenario.name}: {endpoint.model} at {endpoint.base_url}, into {directory}"
+        return f"{scenario.name} into {directory}\n{endpoint.model} on this machine"
+    return f"{scenario.name} into {directory}\n{endpoint.model} at {endpoint.base_url}"
 
 
 def _counters(scenario: Scenario) -> Counters:
