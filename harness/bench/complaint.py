@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from pydantic_core import ErrorDetails
 
-_TAGGED = {"endpoint": 1, "retry": 2}
-"""Where in a path pydantic puts the `kind` of a section, which the file does not have there."""
 _KEY = "[key]"
 """How pydantic marks that a key itself is wrong, and not its value."""
+_ADDED = {"endpoint": 1, "retry": 2}
+"""Where in a path pydantic puts a section's `kind`, or the mark: the file has neither there."""
 
 
 class Complaint(NamedTuple):
@@ -73,10 +73,10 @@ def one_line(text: str) -> str:
 
 
 def _path_in_file(loc: Sequence[str | int], values: Mapping[str, Any]) -> Iterator[str | int]:
-    """Leave out of `loc` what pydantic adds: kinds, marks of keys, places in what is no list."""
+    """Leave out of `loc` what pydantic adds: kinds, marks, places in what is no list."""
     here: Any = values
     for place, part in enumerate(loc):
-        if place == _TAGGED.get(str(loc[0])) or part == _KEY:
+        if place == _ADDED.get(str(loc[0])):
             continue
         if isinstance(part, int) and not isinstance(here, list):
             continue  # a bare value that stands for a list of one

@@ -1,0 +1,319 @@
+"""Mistakes in scenario files: one clear line for each."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.bench.scenario import parse_scenario
+from harness.errors import InputError
+from tests.bench.examples import FULL, HEAD, LIVE
+
+
+def complaint(text: str, *overrides: str) -> str:
+    with pytest.raises(InputError) as caught:
+        parse_scenario(text, "file.toml", overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        pytest.param("name = ", "not valid TOML: Invalid value (at end", id="nothing after ="),
+        pytest.param(HEAD + "a = " + "9" * 5000, "not valid TOML: Exceeds the limit", id="digits"),
+        pytest.param(HEAD + "a = " + "[" * 3000, "not valid TOML: ", id="deeper than can be read"),
+        pytest.param("[workflow]\ntopics = 'a'\n", "name: missing; add it", id="no name"),
+        pytest.param("name = 'x'\n", "workflow: missing; add it", id="no workflow"),
+        pytest.param(
+            "name = 'x'\n[workflow]\n", "workflow.topics: missing; add it", id="no topics"
+        ),
+        pytest.param(
+            "sed = 7\n" + HEAD,
+            "sed: unknown key (did you mean 'seed'?); known here: budget, description, endpoint, ",
+            id="unknown key at the top",
+        ),
+        pytest.param(
+            HEAD + "sub_question = 3\n",
+            "workflow.sub_question: unknown key (did you mean 'sub_questions'?); known here: ",
+            id="unknown key in a section",
+        ),
+        pytest.param(
+            HEAD + "max_tokens = { decompos = 3 }\n",
+            "workflow.max_tokens.decompos: unknown key (did you mean 'decompose'?); known here: "
+            "decompose, research, synthesize",
+            id="unknown key in a table of a section",
+        ),
+        pytest.param(
+            HEAD + "[endpoint]\nprofil = 'x'\n",
+            "endpoint.profil: unknown key (did you mean 'profile'?); known here: kind, model, ",
+            id="unknown key of an endpoint, whose kind is a default",
+        ),
+        pytest.param(
+            LIVE + "time_scale = 0.1\n",
+            "endpoint.time_scale: unknown key; known here: api_key_env, base_url, ",
+            id="key of another kind of endpoint",
+        ),
+        pytest.param(
+            HEAD + FULL + "bas = 1\n",
+            "retry.full.bas: unknown key (did you mean 'base'?); known here: attempts, base, cap, ",
+            id="unknown key of a policy",
+        ),
+        pytest.param(
+            HEAD + '"a\\nb\\u001b" = 1\n',
+            "workflow.a b?: unknown key; known here: ",
+            id="key with line break and escape",
+        ),
+        pytest.param(
+            HEAD + "[load]\nworkflows = '8'\n",
+            "load.workflows = '8': should be a valid integer",
+            id="text for a number",
+        ),
+        pytest.param(
+            HEAD + "[load]\nworkflows = 8.0\n",
+            "load.workflows = 8.0: should be a valid integer",
+            id="fraction for a whole number",
+        ),
+        pytest.param(
+            HEAD + "[load]\nworkflows = true\n",
+            "load.workflows = True: should be a valid integer",
+            id="truth for a number",
+        ),
+        pytest.param(
+            HEAD + "carry_reasoning = 'yes'\n",
+            "workflow.carry_reasoning = 'yes': should be a valid boolean",
+            id="text for a truth",
+        ),
+        pytest.param(
+            "name = 7\n" + HEAD.partition("\n")[2],
+            "name = 7: should be a valid string",
+            id="number for a text",
+        ),
+        pytest.param(
+            "load = 3\n" + HEAD, "load = 3: should be a table; write [load] with", id="no table"
+        ),
+        pytest.param(
+            "retry = 3\n" + HEAD, "retry = 3: should be a table; write [retry] with", id="no tables"
+        ),
+        pytest.param(
+            HEAD + "[retry]\nx = 3\n", "retry.x = 3: should be a table", id="no table of a policy"
+        ),
+        pytest.param(
+            "endpoint = 'openai'\n" + HEAD,
+            "endpoint = 'openai': should be a table",
+            id="no table of an endpoint",
+        ),
+        pytest.param(
+            HEAD + "[sweep]\npermits = { a = 1 }\n",
+            "sweep.permits = {'a': 1}: should be a list",
+            id="table for a list",
+        ),
+        pytest.param(
+            HEAD + "[sweep]\npermits = [2, -1]\n",
+            "sweep.permits.1 = -1: should be greater than or equal to 1",
+            id="negative permits",
+        ),
+        pytest.param(
+            HEAD + "[sweep]\npermits = 0\n",
+            "sweep.permits = 0: should be greater than or equal to 1",
+            id="no permits, without a list",
+        ),
+        pytest.param(
+            HEAD + "[load]\nworkflows = 1000001\n",
+            "load.workflows = 1000001: should be less than or equal to 1000000",
+            id="more than can be meant",
+        ),
+        *(
+            pytest.param(
+                HEAD + f"[sweep]\n{key} = []\n",
+                f"sweep.{key} = []: is empty; give at least one",
+                id=f"empty {key}",
+            )
+            for key in ("mode", "permits", "retry", "permit_scope")
+        ),
+        pytest.param(
+            "name = 'x'\n[workflow]\ntopics = []\n",
+            "workflow.topics = []: is empty; give at least one",
+            id="no topic",
+        ),
+        pytest.param(
+            "name = 'x'\n[workflow]\ntopics = ['a', ' ']\n",
+            "workflow.topics.1 = ' ': is blank; write something or leave it out",
+            id="blank topic",
+        ),
+        pytest.param(
+            HEAD + "[sweep]\npermits = [2, 2]\n",
+            "sweep.permits = [2, 2]: a value stands twice in the list; leave one out",
+            id="the same permits twice",
+        ),
+        pytest.param(
+            HEAD + "[sweep]\nmode = ['sync', 'sync']\n",
+            "sweep.mode = ['sync', 'sync']: a value stands twice in the list; leave one out",
+            id="the same mode twice",
+        ),
+        pytest.param(
+            HEAD + "[sweep]\npermit_scope = ['call', 'call']\n",
+            "sweep.permit_scope = ['call', 'call']: a value stands twice in the list; leave one",
+            id="the same scope twice",
+        ),
+        pytest.param(
+            HEAD + FULL + "[retry.FULL]\nkind = 'none'\n[sweep]\nretry = ['full', 'FULL']\n",
+            "sweep.retry = ['full', 'FULL']: a value stands twice in the list; leave one out",
+            id="names that a file system may not tell apart",
+        ),
+        pytest.param(
+            HEAD + "[sweep]\nmode = ['parallel']\n",
+            "sweep.mode.0 = 'parallel': should be 'sync', 'threads' or 'async'",
+            id="unknown mode",
+        ),
+        pytest.param(
+            HEAD + "[sweep]\nretry = ['ful']\n" + FULL,
+            "sweep.retry names 'ful', which is no policy (did you mean 'full'?); describe it in "
+            "[retry.ful] or use one of: full, none, openai-sdk",
+            id="unknown policy",
+        ),
+        pytest.param(
+            HEAD + "[retry.a_b]\nkind = 'none'\n",
+            "retry.a_b: a name has at most 64 letters, digits, '.' and '-', the first a letter or",
+            id="name that would break a cell's id",
+        ),
+        pytest.param(
+            "name = 'x" + "x" * 64 + "'\n" + HEAD.partition("\n")[2],
+            "name = '" + "x" * 56 + "...: a name has at most 64 letters",
+            id="name that is too long, and shown in part",
+        ),
+        pytest.param(
+            "name = '../x'\n" + HEAD.partition("\n")[2],
+            "name = '../x': a name has at most 64 letters",
+            id="name that would leave the directory",
+        ),
+        pytest.param(
+            HEAD + "[timeouts]\ncall = '5 minutes'\n",
+            'timeouts.call = \'5 minutes\': a duration is written like "500ms", "30s", "2m" or ',
+            id="bad duration",
+        ),
+        pytest.param(
+            HEAD + "[timeouts]\ncall = '-5s'\n",
+            "timeouts.call = '-5s': a duration is written like",
+            id="negative duration",
+        ),
+        pytest.param(
+            HEAD + "[timeouts]\ncall = 0\n",
+            "timeouts.call = 0: should be greater than 0",
+            id="no time at all",
+        ),
+        pytest.param(
+            HEAD + "[timeouts]\ncall = nan\n",
+            "timeouts.call = nan: should be greater than 0",
+            id="no number",
+        ),
+        pytest.param(
+            HEAD + "[timeouts]\ncall = '25h'\n",
+            "timeouts.call = '25h': should be less than or equal to 86400",
+            id="more than a day",
+        ),
+        pytest.param(
+            HEAD + "[slo]\nsuccess_rate = 99\n",
+            "slo.success_rate = 99: should be less than or equal to 1",
+            id="percent for a rate",
+        ),
+        pytest.param(
+            HEAD + "[success]\nmin_branches = 5\n",
+            "success.min_branches = 5: more than workflow.sub_questions = 4; no workflow could ",
+            id="success out of reach",
+        ),
+        pytest.param(
+            HEAD + "kind = 'agent'\n",
+            "workflow.kind = 'agent': should be 'research'",
+            id="wrong kind of workflow",
+        ),
+        pytest.param(
+            HEAD + "[endpoint]\nkind = 'opnai'\n",
+            "endpoint.kind = 'opnai': unknown kind (did you mean 'openai'?); use one of: simulated",
+            id="wrong kind of endpoint",
+        ),
+        pytest.param(
+            HEAD + "[endpoint]\nkind = [1]\n",
+            "endpoint.kind = [1]: unknown kind; use one of: simulated, openai",
+            id="kind that is no text",
+        ),
+        pytest.param(
+            HEAD + "[endpoint]\nbase_url = 'https://api.test'\nmodel = 'm'\n",
+            "endpoint.kind: missing; add it",
+            id="live endpoint without its kind",
+        ),
+        pytest.param(
+            HEAD + "[retry.x]\nkind = 'expo'\n",
+            "retry.x.kind = 'expo': unknown kind; use one of: exponential, openai-sdk, none",
+            id="wrong kind of policy",
+        ),
+        pytest.param(HEAD + "[retry.x]\n", "retry.x.kind: missing; add it", id="policy of no kind"),
+        pytest.param(
+            LIVE.replace("https://api.test/v1", "api.test"),
+            "endpoint.base_url = 'api.test': write it like \"https://api.example.com/v1\"",
+            id="URL without its scheme",
+        ),
+        pytest.param(
+            LIVE.replace("api.test", "api.test:0"),
+            "endpoint.base_url = 'https://api.test:0/v1': write it like",
+            id="port that nobody can have",
+        ),
+        pytest.param(
+            LIVE.replace("api.test", "[::1"),
+            "endpoint.base_url = 'https://[::1/v1': write it like",
+            id="URL that cannot be taken apart",
+        ),
+        pytest.param(
+            LIVE + "api_key_env = 'sk-0123'\n",
+            "endpoint.api_key_env: is no name of an environment variable; name the one that holds",
+            id="the key where its variable belongs",
+        ),
+        pytest.param(
+            LIVE.replace("api.test", "me:secret@api.test"),
+            "endpoint.base_url: has a user or password in it; name the key's variable in",
+            id="password in the URL",
+        ),
+        pytest.param(
+            LIVE + "extra_body = { since = 2020-01-01 }\n",
+            "endpoint.extra_body = {'since': datetime.date(2020, 1, 1)}: cannot be sent as JSON",
+            id="body that is no JSON",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_with_file_key_value_and_way_out(text: str, line: str) -> None:
+    said = complaint(text)
+    assert said.startswith(f"file.toml: {line}")
+    assert len(said.splitlines()) == 1
+    assert "sk-0123" not in said
+    assert "secret" not in said
+
+
+def test_broken_toml_says_where_it_is_broken() -> None:
+    said = complaint(HEAD + "[load\nin_flight = 2\n")
+    assert said.startswith("file.toml: not valid TOML: ")
+    assert said.endswith(" (at line 4, column 6); mend that")
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("load.workflows", "--set load.workflows: no setting; write it as dotted.key=value"),
+        ("=3", "--set =3: no setting; write it as dotted.key=value"),
+        ("name.first=3", "--set name.first=3: name is not a table; check the key"),
+        ("load.workflows=many", "--set load.workflows: load.workflows = 'many': should be a valid"),
+        ("load.workflow=3", "--set load.workflow: load.workflow: unknown key (did you mean"),
+        ("loud.workflows=3", "--set loud.workflows: loud: unknown key (did you mean 'load'?)"),
+        ("sweep.permits=[1, 0]", "--set sweep.permits: sweep.permits.1 = 0: should be greater"),
+        ("sweep.retry=ful", "file.toml: sweep.retry names 'ful', which is no policy"),
+        ("endpoint.kind=opnai", "--set endpoint.kind: endpoint.kind = 'opnai': unknown kind"),
+        ("load.workflows=" + "9" * 5000, "--set load.workflows: load.workflows = '9999"),
+        ("load.workflows=" + "[" * 3000, "--set load.workflows: load.workflows = '[[[["),
+        ("a\nb", "--set a b: no setting"),
+    ],
+)
+def test_a_mistake_in_an_override_is_blamed_on_it(override: str, line: str) -> None:
+    said = complaint(HEAD, "seed=3", override)
+    assert said.startswith(line)
+    assert len(said.splitlines()) == 1
+
+
+def test_an_override_never_shows_a_key_that_was_given_in_the_wrong_place() -> None:
+    assert "sk-0123" not in complaint(LIVE, "endpoint.api_key_env=sk-0123")
