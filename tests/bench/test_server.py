@@ -29,9 +29,9 @@ def exchange(endpoint: str, phase: str) -> Exchange:
     """Return one attempt of `phase` in a run against `endpoint`."""
     read = scenario(endpoint)
     the_run = Run(
-        schema=SCHEMA, run_id="r", name="s", status="running", anchor=Anchor(unix_ns=0, monotonic_ns=0), seed=0,
-        simulated=False, time_scale=1, cells=(), repeats=1, order=(), scenario={}, profile=None,
-        versions={}, host={},
+        schema=SCHEMA, run_id="r", name="s", status="running", seed=0,
+        anchor=Anchor(unix_ns=0, monotonic_ns=0), simulated=False, time_scale=1, cells=(),
+        repeats=1, order=(), scenario={}, profile=None, versions={}, host={},
     )  # fmt: skip
     target = target_of(read, the_run, Elsewhere("http://127.0.0.1:1/v1", "key", 0))
     key = AttemptKey("cell", 0, 0, 0, phase, None, 1, 1)

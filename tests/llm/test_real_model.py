@@ -26,7 +26,7 @@ from harness.drivers.modes import MODES
 from harness.records import Transcript
 
 Failing = Callable[..., Records]
-"""(API key, settings of the scenario) -> records."""
+"""(API key, *settings of the scenario, code=exit code that is expected) -> records."""
 SMALL = LocalLLMEndpoint(kind="local-llm", context=512, parallel=1)
 
 
@@ -68,7 +68,7 @@ def server() -> Iterator[LocalLLM]:
 def failing(server: LocalLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Failing:
     """Return what runs a scenario in which no workflow succeeds against the model's server."""
 
-    def run(api_key: str, *settings: str) -> Records:
+    def run(api_key: str, *settings: str, code: int = 1) -> Records:
         scenario, directory = tmp_path / "failing.toml", tmp_path / "run"
         scenario.write_text(
             'name = "failing"\nworkflow.topics = "tides"\n[endpoint]\nkind = "openai"\n'
@@ -77,7 +77,7 @@ def failing(server: LocalLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv("THE_KEY", api_key)
         overrides = [part for setting in settings for part in ("--set", setting)]
         arguments = ["run", str(scenario), "--out", str(directory), "--quiet", *overrides]
-        assert main(arguments) == 1
+        assert main(arguments) == code
         return read_records(directory)
 
     return run
@@ -173,7 +173,7 @@ def test_the_key_is_in_no_file_of_the_run(finished: Finished) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_wrong_key_is_unauthorized(failing: Failing, mode: str) -> None:
-    records = failing("wrong", f"sweep.mode={mode}")
+    records = failing("wrong", f"sweep.mode={mode}", code=2)
     [attempt] = records.attempts
     [workflow] = records.workflows
     assert (attempt.outcome, attempt.status) == ("unauthorized", 401)
