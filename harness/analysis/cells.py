@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
 from typing import NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.analysis import replay
 from harness.analysis.model import (
@@ -24,6 +22,7 @@ from harness.analysis.model import (
     TokenCounts,
     WorkflowCounts,
 )
+from harness.analysis.pooling import pool
 from harness.analysis.selection import CellRecords
 from harness.analysis.statistics import Sample, describe, over_repeats, sample, share
 from harness.clock import SECOND
@@ -32,8 +31,6 @@ from harness.histogram import middle
 from harness.records import PHASES, Attempt, Call, Run, Trial, Workflow
 
 T = TypeVar("T", Call, Attempt)
-
-_CHUNK = 10_000
 
 
 class Terms(NamedTuple):
@@ -209,36 +206,11 @@ def gaps(cell: CellRecords) -> Sample:
 
     Values are known to the width of a histogram's bucket, under 0.8 %.
     """
-    parts = [_merged(cell, part) for part in _chunks(cell.attempts)]
-    names, counts, clusters = (
-        np.concatenate([part[column] for part in parts]) if parts else np.empty(0, np.int64)
-        for column in range(3)
-    )
+    number = cell.clusters
+    owners, names, counts = pool((number[a.repeat, a.workflow], a.gaps) for a in cell.attempts)
     known, place = np.unique(names, return_inverse=True)
     middles = np.array([middle(int(name)) for name in known]) / SECOND
-    return sample(middles[place], clusters, counts)
-
-
-def _chunks(attempts: list[Attempt]) -> Iterator[list[Attempt]]:
-    """Cut the attempts up, so that all their histograms never lie open at once."""
-    rest = iter(attempts)
-    while part := list(islice(rest, _CHUNK)):
-        yield part
-
-
-def _merged(cell: CellRecords, attempts: list[Attempt]) -> tuple[NDArray[np.int64], ...]:
-    """Return bucket, count and cluster of the attempts' gaps, added up by cluster."""
-    names: list[int] = []
-    counts: list[int] = []
-    for attempt in attempts:
-        names.extend(attempt.gaps)
-        counts.extend(attempt.gaps.values())
-    owners = [cell.clusters[attempt.repeat, attempt.workflow] for attempt in attempts]
-    clusters = np.repeat(np.array(owners, np.int64), [len(a.gaps) for a in attempts])
-    pairs = np.stack([np.array(names, np.int64), clusters])
-    unique, place = np.unique(pairs, axis=1, return_inverse=True)
-    totals = np.bincount(place.ravel(), weights=counts, minlength=unique.shape[1])
-    return unique[0], totals.astype(np.int64), unique[1]
+    return sample(middles[place], owners, counts)
 
 
 def _phase(cell: CellRecords, name: str) -> PhaseFigures:

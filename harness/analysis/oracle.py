@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis.model import Oracle, Spread
+from harness.analysis.pooling import pool
 from harness.bench.store import Records
 from harness.clock import SECOND
 from harness.failures import OK
-from harness.histogram import merge, quantile
+from harness.histogram import quantile
 from harness.ids import attempt_span
 from harness.records import Attempt, ProviderHead, Served
 
@@ -81,8 +82,8 @@ def pooled(parts: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
 def compare(joined: Joined) -> Oracle:
     """Return how far client and provider agree."""
     pairs = joined.pairs
-    ours = quantile(merge(attempt.gaps for attempt, _ in pairs), 0.5)
-    theirs = quantile(merge(served.gaps for _, served in pairs), 0.5)
+    ours = quantile(pool((0, attempt.gaps) for attempt, _ in pairs).of(0), 0.5)
+    theirs = quantile(pool((0, served.gaps) for _, served in pairs).of(0), 0.5)
     return Oracle(
         attempts=len(pairs),
         unmatched=joined.unmatched,

@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.analysis.model import Spread, Verdict
 from harness.analysis.oracle import Joined, disagreements, pooled, spread
+from harness.analysis.pooling import pool
 from harness.analysis.selection import CellRecords
 from harness.clock import SECOND
 from harness.histogram import Histogram, merge, quantile
@@ -107,10 +108,12 @@ def _processor_share(cell: CellRecords) -> float:
 
 
 def _lateness(joined: Joined) -> dict[str, Histogram]:
-    parts: dict[str, list[Histogram]] = {}
-    for attempt, served in joined.pairs:
-        parts.setdefault(attempt.cell, []).append(served.lateness)
-    return {cell: merge(histograms) for cell, histograms in parts.items()}
+    number: dict[str, int] = {}
+    pooled_lateness = pool(
+        (number.setdefault(attempt.cell, len(number)), served.lateness)
+        for attempt, served in joined.pairs
+    )
+    return {cell: pooled_lateness.of(owner) for cell, owner in number.items()}
 
 
 def _ttfts(cell: CellRecords) -> list[int]:
