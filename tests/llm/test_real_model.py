@@ -172,16 +172,15 @@ def test_the_key_is_in_no_file_of_the_run(finished: Finished) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_wrong_key_is_unauthorized(failing: Failing, mode: str) -> None:
-    records = failing("wrong", f"sweep.mode={mode}", code=2)
+def test_a_wrong_key_is_unauthorized_and_ends_the_run(
+    failing: Failing, capsys: pytest.CaptureFixture[str], mode: str
+) -> None:
+    records = failing("not-the-key", f"sweep.mode={mode}", code=2)
     [attempt] = records.attempts
-    [workflow] = records.workflows
     assert (attempt.outcome, attempt.status) == ("unauthorized", 401)
-    assert attempt.decision is not None
-    assert attempt.decision.give_up is not None
-    assert workflow.outcome == "failed"
-    assert workflow.error is not None
-    assert workflow.error.startswith("decompose: unauthorized")
+    shown = capsys.readouterr().err
+    assert "check the API key (THE_KEY)" in shown
+    assert "not-the-key" not in shown
 
 
 @pytest.mark.parametrize("mode", MODES)
