@@ -1,8 +1,8 @@
 """The gate between the programs of a run and the wire: every attempt and every record passes it.
 
 It asks the budget before an attempt goes out. When the budget refuses one, no other goes out
-either: whoever is refused waits until the calls in flight have come to rest, so that what was paid
-for is recorded, and then ends the trial. It also ends a run whose first answer says that no other
+either: whoever is refused waits until the attempts in flight are back and recorded, because they
+are paid for, and then ends the trial. It also ends a run whose first answer says that no other
 can be better: a wrong key, a wrong model, no balance.
 """
 
@@ -15,7 +15,7 @@ from typing import Protocol
 
 from harness.clock import SECOND, Now
 from harness.policies.budget import Amount, Ledger, Limits, Refusal, reserve, settle
-from harness.records import Attempt, CallKey, Record
+from harness.records import Attempt, Record
 from harness.workflow.effects import Reply, Send
 
 HOPELESS = frozenset({401, 402, 403, 404})
@@ -74,7 +74,7 @@ class Gate:
         self._refusal: Refusal | None = None
         self._hopeless: Attempt | None = None
         self._answered = False
-        self._open: set[CallKey] = set()
+        self._in_flight = 0
         self._at_rest: list[Callable[[], None]] = []
 
     @property
@@ -98,23 +98,23 @@ class Gate:
                 self._refusal = answer
                 return answer
             self._ledger = answer
-            self._open.add(_call_of(effect))
+            self._in_flight += 1
             self._sending(1)
             return worst
 
     def leave(self, worst: Amount, reply: Reply) -> None:
-        """Settle an attempt that has ended; its call rests when its record has passed."""
+        """Settle an attempt that has ended; it is in flight until its record has passed."""
         used = self._meter.used(worst, reply)
         with self._lock:
             self._ledger = settle(self._ledger, worst, used)
             self._sending(-1)
 
-    def abandon(self, effect: Send, worst: Amount) -> None:
+    def abandon(self, worst: Amount) -> None:
         """Settle an attempt that was broken off: nobody knows what it used, so all of `worst`."""
         with self._lock:
             self._ledger = settle(self._ledger, worst, worst)
             self._sending(-1)
-        self._rest(_call_of(effect))
+        self._rest()
 
     def emitting(self, emit: Callable[[Record], None]) -> Callable[[Record], None]:
         """Return an `emit` whose records pass the gate.
@@ -131,15 +131,15 @@ class Gate:
             emit(record)
             if self._hopeless is not None:
                 raise FirstCallError(self._hopeless)
-            if isinstance(record, Attempt) and _is_retried(record):
-                self._rest(record.call_key)
+            if isinstance(record, Attempt):
+                self._rest()
 
         return passing
 
     def when_at_rest(self, act: Callable[[], None]) -> None:
-        """Call `act` once no call is in flight: now, or from whichever task or thread is last."""
+        """Call `act` once nothing is in flight: now, or from whichever task or thread is last."""
         with self._lock:
-            if self._open:
+            if self._in_flight:
                 self._at_rest.append(act)
                 return
         act()
@@ -152,11 +152,11 @@ class Gate:
         elif attempt.status < 300:
             self._answered = True
 
-    def _rest(self, key: CallKey) -> None:
+    def _rest(self) -> None:
         with self._lock:
-            self._open.discard(key)
+            self._in_flight -= 1
             waiting: list[Callable[[], None]] = []
-            if not self._open:
+            if self._in_flight == 0:
                 waiting, self._at_rest = self._at_rest, waiting
         for act in waiting:
             act()
@@ -178,7 +178,7 @@ def through_gate(
         try:
             reply = send(effect)
         except BaseException:
-            gate.abandon(effect, worst)
+            gate.abandon(worst)
             raise
         gate.leave(worst, reply)
         return reply
@@ -201,17 +201,9 @@ def through_gate_async(
         try:
             reply = await send(effect)
         except BaseException:
-            gate.abandon(effect, worst)
+            gate.abandon(worst)
             raise
         gate.leave(worst, reply)
         return reply
 
     return passing
-
-
-def _call_of(effect: Send) -> CallKey:
-    return CallKey(*effect.key[:-1])
-
-
-def _is_retried(attempt: Attempt) -> bool:
-    return attempt.decision is not None and attempt.decision.retry_in is not None
