@@ -8,12 +8,13 @@ from datetime import date
 from typing import Any
 
 
-def dumps(values: Mapping[str, Any]) -> str:
-    """Return `values` as TOML, one top-level key a line."""
-    return "".join(f"{json.dumps(key)} = {_value(value)}\n" for key, value in values.items())
+def dumps(table: Mapping[str, Any]) -> str:
+    """Return `table` as TOML, one top-level key a line."""
+    return "".join(f"{json.dumps(key)} = {dump(value)}\n" for key, value in table.items())
 
 
-def _value(value: Any) -> str:
+def dump(value: Any) -> str:
+    """Return one value as TOML."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
@@ -21,8 +22,8 @@ def _value(value: Any) -> str:
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, Mapping):
-        pairs = (f"{json.dumps(key)} = {_value(inner)}" for key, inner in value.items())
+        pairs = (f"{json.dumps(key)} = {dump(inner)}" for key, inner in value.items())
         return "{" + ", ".join(pairs) + "}"
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_value, value))}]"
+        return f"[{', '.join(map(dump, value))}]"
     return repr(value)
