@@ -45,7 +45,6 @@ def _session(tls: ssl.SSLContext) -> aiohttp.ClientSession:
     trace.on_connection_create_start.append(_connecting)
     trace.on_connection_create_end.append(_connected)
     trace.on_request_chunk_sent.append(_chunk_sent)
-    trace.on_request_end.append(_headers_read)
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=tls)
     # An answer may be hours away and as long as it likes: every deadline is ours.
     return aiohttp.ClientSession(
@@ -69,12 +68,6 @@ async def _chunk_sent(
     session: aiohttp.ClientSession, context: SimpleNamespace, params: object
 ) -> None:
     current.get().note_sent()
-
-
-async def _headers_read(
-    session: aiohttp.ClientSession, context: SimpleNamespace, params: object
-) -> None:
-    current.get().note_headers()
 
 
 async def _trace(name: str, info: object) -> None:

@@ -150,15 +150,10 @@ class Exchange:
             self.sent = self.now()
             self._limit_is_earlier()
 
-    def note_headers(self) -> None:
-        """The status line and headers have been read now."""
-        if self.headers is None:
-            self.headers = self.now()
-
     def note_response(self, response: httpx2.Response) -> None:
-        """Note status and headers; a transport without finer hooks is stamped here."""
-        self.note_headers()
-        if self.sent is None:
+        """The status line and headers have been read now."""
+        self.headers = self.now()
+        if self.sent is None:  # a transport that does not say when the bytes went out
             self.sent = self.handed
         self.status = response.status_code
         self.response_headers = response.headers
@@ -179,8 +174,8 @@ class Exchange:
     def received(self, data: bytes, at: int) -> bool:
         """Take a piece of the body that arrived at `at`; return whether to go on reading.
 
-        After the last event of a good stream reading goes on to the end of the body, so that the
-        connection can be used again; after a failure there is nothing worth waiting for.
+        After the last event of a stream reading goes on to the end of the body, so that the
+        connection can be used again; in a broken one there is nothing worth waiting for.
         """
         reading = self.reading
         assert reading is not None, "begin_reading() comes first"
@@ -188,7 +183,7 @@ class Exchange:
         reading.feed(data, at)
         if reading.ended is not None or (reading.last_token is not None and not had_text):
             self._limit_is_earlier()
-        return reading.outcome in (None, OK)
+        return reading.ended is None or reading.whole
 
     def finish(self) -> Reply:
         """Return the reply of a body that has been read, or that is not worth reading on."""

@@ -66,8 +66,9 @@ _STREAM_BEGINS = (b"data:", b":", b"event:", b"id:", b"retry:", b"\xef\xbb\xbf")
 
 
 class Reading:
-    """One response body being read. `ended` turns true when the outcome is known.
+    """One response body being read. `ended` is when its outcome was known.
 
+    `whole`: all of the response has come, though it may be of no use.
     `stream`: whether a stream was asked for; what came is told by the content type and the bytes.
     """
 
@@ -82,6 +83,7 @@ class Reading:
         self.outcome: str | None = None
         self.detail = ""
         self.ended: int | None = None
+        self.whole = False
         self._reasoning: list[str] = []
         self._answer: list[str] = []
         self._saw_choice = False
@@ -253,6 +255,7 @@ class Reading:
 
     def _succeed(self, at: int) -> None:
         """The response is whole; its finish reason and texts say whether it is of use."""
+        self.whole = True
         if self.last_token is not None:
             self._end_splitting(self.last_token)
         outcome = _BY_FINISH_REASON.get(self.finish_reason or "")

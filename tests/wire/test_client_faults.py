@@ -1,0 +1,107 @@
+"""Over real TCP both clients come to the same outcomes as over a mocked transport."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import pytest
+
+from harness.client.asynchronous import AsyncClient
+from harness.client.exchange import Target
+from harness.client.synchronous import SyncClient
+from harness.clock import monotonic_since
+from harness.failures import OK
+from harness.workflow.effects import Reply, Send
+from tests.client.attempts import ANCHOR, make_send, make_target
+from tests.client.bodies import DONE, EVENT_STREAM, chunk
+from tests.wire.fault_server import END, FaultServer, Hold, Seen, Step, Until, Write, framed, head
+from tests.wire.faults import FAULTS, GOOD, Fault, check, script
+
+now = monotonic_since(ANCHOR)
+SendTwice: TypeAlias = Callable[[Target, Send], tuple[Reply, Reply]]
+
+
+def twice_sync(target: Target, send: Send) -> tuple[Reply, Reply]:
+    with SyncClient(target, now) as client:
+        replies = client.send(send), client.send(send)
+    assert [thread for thread in threading.enumerate() if thread.name == "deadlines"] == []
+    return replies
+
+
+def twice_async(target: Target, send: Send) -> tuple[Reply, Reply]:
+    async def whole() -> tuple[Reply, Reply]:
+        async with AsyncClient(target, now) as client:
+            replies = await client.send(send), await client.send(send)
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+        return replies
+
+    return asyncio.run(whole())
+
+
+BOTH = pytest.mark.parametrize("twice", [twice_sync, twice_async], ids=["sync", "async"])
+GOOD_ANSWER = [Write(head(200, ("content-type", EVENT_STREAM))), Write(framed(b"".join(GOOD)))]
+
+
+@BOTH
+@pytest.mark.parametrize("slowly", [False, True], ids=["in pieces", "byte by byte"])
+@pytest.mark.parametrize("fault", FAULTS, ids=str)
+def test_a_fault_leads_to_its_record_and_leaves_nothing_open(
+    fault: Fault, slowly: bool, twice: SendTwice
+) -> None:
+    """The attempt after it succeeds, over the same connection where that is still good."""
+
+    def answer(_: Seen) -> Sequence[Step]:
+        return script(fault, slowly) if len(server.seen) == 1 else [*GOOD_ANSWER, Write(END)]
+
+    with FaultServer(answer) as server:
+        began = now()
+        first, second = twice(make_target(server.base_url, stream=fault.stream), make_send())
+        check(fault, first, began, now())
+        assert second.outcome == OK
+        assert len(server.seen) == 2  # no retry and no redirect behind our back
+        if fault.reusable:
+            assert server.connections == 1
+        assert server.settled(lambda: server.open == 0)
+
+
+@BOTH
+def test_a_broken_stream_is_hung_up_on_at_once(twice: SendTwice) -> None:
+    """The second attempt is answered only when the first one's connection is gone."""
+
+    def answer(seen: Seen) -> Sequence[Step]:
+        if len(server.seen) == 1:
+            return [*GOOD_ANSWER[:1], Write(framed(b"Bad Gateway\n")), Hold()]
+        return [Until(lambda: server.open == 1), *GOOD_ANSWER, Write(END)]
+
+    with FaultServer(answer) as server:
+        first, second = twice(make_target(server.base_url), make_send())
+    assert (first.outcome, second.outcome) == ("malformed_stream", OK)
+
+
+@BOTH
+def test_a_server_that_does_not_listen_is_a_failed_connection(twice: SendTwice) -> None:
+    with FaultServer(lambda _: []) as server:
+        url = server.base_url
+    for reply in twice(make_target(url), make_send()):
+        assert (reply.outcome, reply.sent, reply.status) == ("connect_failed", None, None)
+
+
+@BOTH
+def test_a_name_that_is_unknown_is_a_failed_connection(twice: SendTwice) -> None:
+    for reply in twice(make_target("http://no-such-host.invalid/v1"), make_send()):
+        assert (reply.outcome, reply.sent) == ("connect_failed", None)
+
+
+@BOTH
+def test_an_answer_as_long_as_a_book_is_read_to_its_end(twice: SendTwice) -> None:
+    count = 20_000
+    book = framed(b"".join([chunk(content="word ")] * count + [chunk("stop"), DONE]))
+    said = [Write(head(200, ("content-type", EVENT_STREAM))), Write(book), Write(END)]
+    with FaultServer(lambda _: said) as server:
+        for reply in twice(make_target(server.base_url), make_send()):
+            assert (reply.outcome, reply.chunks) == (OK, count)
+            assert reply.answer == "word " * count
+        assert server.connections == 1
