@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +18,9 @@ import msgspec
 import pytest
 
 from harness.bench import server as bench_server
+from harness.bench.endpoints import LocalLLMEndpoint
 from harness.bench.local_llm import PACKAGES, LocalLLM
-from harness.bench.scenario import LocalLLMEndpoint, load_scenario
+from harness.bench.scenario import load_scenario
 from harness.bench.shipped import find
 from harness.bench.store import TRANSCRIPTS, Records, read_records
 from harness.cli import main
@@ -207,7 +209,7 @@ def test_a_token_limit_that_is_too_small_truncates(
 def test_the_server_ends_with_the_run_however_that_ends() -> None:
     script = (
         "from harness.bench.local_llm import LocalLLM\n"
-        "from harness.bench.scenario import LocalLLMEndpoint\n"
+        "from harness.bench.endpoints import LocalLLMEndpoint\n"
         "with LocalLLM(LocalLLMEndpoint(kind='local-llm', context=512, parallel=1)) as server:\n"
         "    print(server.base_url, flush=True)\n"
         "    input()\n"
@@ -219,8 +221,9 @@ def test_the_server_ends_with_the_run_however_that_ends() -> None:
         base_url = parent.stdout.readline().strip()
         assert _listens(base_url)
         parent.kill()
-    while _listens(base_url):  # or this test never ends
-        pass
+    patience = time.monotonic() + 60
+    while _listens(base_url):
+        assert time.monotonic() < patience, "the server outlives the run"
 
 
 def _of(mode: str, records: list[Any]) -> list[Any]:
