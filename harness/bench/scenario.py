@@ -7,58 +7,20 @@ with the nearest known one, so a typing mistake never silently changes what is m
 
 from __future__ import annotations
 
-import json
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from harness.bench.budget import PRICE_WAY_OUT, Budget, OwnPrice, objection
+from harness.bench.budget import PRICE_WAY_OUT, Budget, objection
 from harness.bench.complaint import complain, nearest, one_line
-from harness.bench.prices import Price, price_of
-from harness.bench.section import Count, Duration, Name, Section, Several, Text, Wait, distinct
+from harness.bench.endpoints import Endpoint, SimulatedEndpoint
+from harness.bench.prices import Price
+from harness.bench.section import Count, Duration, Name, Section, Several, Text, distinct
 from harness.errors import InputError
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-
-
-def _base_url(value: str) -> str:
-    try:
-        url = urlsplit(value)
-        usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:
-        usable = False
-    if not usable or not value.isprintable() or " " in value:
-        raise ValueError('write it like "https://api.example.com/v1"')
-    if url.username is not None:
-        raise PydanticCustomError(
-            "secret", "has a user or password in it; name the key's variable in api_key_env instead"
-        )
-    return value
-
-
-def _variable(value: str) -> str:
-    if not _VARIABLE.match(value):
-        raise PydanticCustomError(
-            "secret", "is no name of an environment variable; name the one that holds the API key"
-        )
-    return value
-
-
-def _sendable(value: dict[str, Any]) -> dict[str, Any]:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"cannot be sent as JSON ({error}); use text, numbers, lists") from None
-    return value
-
-
-Body = Annotated[dict[str, Any], AfterValidator(_sendable)]
 Mode = Literal["sync", "threads", "async"]
 Scope = Literal["attempt", "call"]
 
@@ -80,92 +42,6 @@ class Workflow(Section):
     carry_reasoning: bool = False
     on_branch_failure: Literal["synthesize-with-gaps"] = "synthesize-with-gaps"
     max_tokens: MaxTokens = MaxTokens()
-
-
-class SimulatedEndpoint(Section):
-    """The harness's own provider. `override` replaces keys of the profile.
-
-    `price`: what its tokens would cost; they cost nothing without it.
-    """
-
-    kind: Literal["simulated"] = "simulated"
-    profile: str = "deepseek-reasoner"
-    override: dict[str, Any] = Field(default_factory=dict)
-    time_scale: float = Field(default=1.0, gt=0, le=1)
-    stream: bool = True
-    model: str = "simulated-reasoner"
-    price: OwnPrice | None = None
-
-
-class BodyByPhase(Section):
-    """What goes into the body of one phase's requests alone; its keys go before `extra_body`'s."""
-
-    decompose: Body = Field(default_factory=dict)
-    research: Body = Field(default_factory=dict)
-    synthesize: Body = Field(default_factory=dict)
-
-
-class _RealModel(Section):
-    """What every real model has in common.
-
-    `extra_body` goes into the body of every request. `reuse_connections`: a new connection for
-    each request when false, for servers that close one after a response without saying so, as
-    llama.cpp's does after a stream: the next request on it would be lost.
-    """
-
-    extra_body: Body = Field(default_factory=dict)
-    extra_body_by_phase: BodyByPhase = BodyByPhase()
-    json_mode: bool = True
-    stream: bool = True
-    reuse_connections: bool = True
-
-    @property
-    def time_scale(self) -> float:
-        """A real model runs in real time."""
-        return 1.0
-
-
-class OpenAIEndpoint(_RealModel):
-    """Any OpenAI-compatible API. The key is read from the environment, never from the file.
-
-    `price`: what tokens cost, for models that the shipped price list does not know.
-    """
-
-    kind: Literal["openai"]
-    base_url: Annotated[str, AfterValidator(_base_url)]
-    model: Text
-    api_key_env: Annotated[str, AfterValidator(_variable)] | None = None
-    cache: Literal["avoid", "keep"] = "avoid"
-    settle: Wait = 0.0
-    price: OwnPrice | None = None
-
-
-class LocalLLMEndpoint(_RealModel):
-    """A real model of 135 million weights that the run itself starts and stops on this machine.
-
-    `context`: tokens of one request, prompt and answer together. `parallel`: requests in service
-    at once; more of them queue in the server. `threads`: processor threads of the model.
-    """
-
-    kind: Literal["local-llm"]
-    reuse_connections: bool = False
-    model: Literal["SmolLM2-135M-Instruct"] = "SmolLM2-135M-Instruct"
-    context: int = Field(default=2048, ge=256, le=8192)
-    parallel: int = Field(default=4, ge=1, le=64)
-    threads: int = Field(default=1, ge=1, le=256)
-
-
-def _simulated_unless_said(value: Any) -> Any:
-    if isinstance(value, Mapping) and "base_url" not in value:
-        return {"kind": "simulated", **value}
-    return value
-
-
-Endpoint = Annotated[
-    SimulatedEndpoint | OpenAIEndpoint | LocalLLMEndpoint,
-    Field(discriminator="kind"),
-    BeforeValidator(_simulated_unless_said),
-]
 
 
 class Load(Section):
@@ -291,7 +167,7 @@ class Scenario(Section):
     @model_validator(mode="after")
     def _money_is_counted(self) -> Scenario:
         limits = self.workflow.max_tokens.model_dump()
-        problem = objection(self.budget, limits, self.extra_bodies, self.price)
+        problem = objection(self.budget, limits, self.endpoint.extra_bodies, self.price)
         if self.objective.minimise == "cost_per_successful_workflow" and self.price is None:
             problem = problem or (
                 f"objective.minimise = {self.objective.minimise!r}: the price is not known; "
@@ -304,23 +180,7 @@ class Scenario(Section):
     @property
     def price(self) -> Price | None:
         """What tokens cost; None where neither the scenario nor the price list says it."""
-        endpoint = self.endpoint
-        if isinstance(endpoint, LocalLLMEndpoint):
-            return None
-        if endpoint.price is not None:
-            return endpoint.price.as_price()
-        if isinstance(endpoint, OpenAIEndpoint):
-            return price_of(endpoint.model, endpoint.base_url)
-        return None
-
-    @property
-    def extra_bodies(self) -> tuple[Mapping[str, Any], ...]:
-        """All that is added to the bodies of requests, of every phase and of one."""
-        endpoint = self.endpoint
-        if isinstance(endpoint, SimulatedEndpoint):
-            return ()
-        by_phase = endpoint.extra_body_by_phase
-        return (endpoint.extra_body, by_phase.decompose, by_phase.research, by_phase.synthesize)
+        return self.endpoint.known_price
 
     def policy(self, name: str) -> ExponentialRetry | OpenAISdkRetry | NoRetry:
         """Return the policy that `sweep.retry` calls `name`."""

@@ -8,8 +8,9 @@ from types import TracebackType
 from typing import Protocol
 
 from harness.bench import store
+from harness.bench.endpoints import LocalLLMEndpoint, OpenAIEndpoint, SimulatedEndpoint
 from harness.bench.local_llm import LocalLLM
-from harness.bench.scenario import LocalLLMEndpoint, OpenAIEndpoint, Scenario, SimulatedEndpoint
+from harness.bench.scenario import Scenario
 from harness.bench.simulator import Simulator
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 
+from harness.bench.endpoints import OpenAIEndpoint
 from harness.bench.prices import cost_usd, worst_usd
-from harness.bench.scenario import OpenAIEndpoint, Scenario
+from harness.bench.scenario import Scenario
 from harness.clock import Anchor
 from harness.failures import FAILURES
 from harness.policies.budget import NANO, Amount, Ledger, Limits, Refusal
@@ -59,7 +60,7 @@ class TokenMeter:
     def __init__(self, scenario: Scenario, anchor: Anchor) -> None:
         self._price = scenario.price
         self._anchor = anchor
-        self._added = sum(len(json.dumps(body).encode()) for body in scenario.extra_bodies)
+        self._added = sum(len(json.dumps(body).encode()) for body in scenario.endpoint.extra_bodies)
 
     def worst(self, effect: Send) -> Amount:
         """Return the most that an attempt can use, if its `max_tokens` is given."""

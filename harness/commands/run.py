@@ -16,9 +16,10 @@ from harness.analysis.model import Summary
 from harness.analysis.summary import write_summary
 from harness.bench import preflight, shipped
 from harness.bench.cells import expand
+from harness.bench.endpoints import LocalLLMEndpoint, SimulatedEndpoint
 from harness.bench.prices import cost_usd
 from harness.bench.runner import Hooks, TrialRecords, run
-from harness.bench.scenario import LocalLLMEndpoint, Scenario, SimulatedEndpoint, load_scenario
+from harness.bench.scenario import Scenario, load_scenario
 from harness.bench.store import SUMMARY, read_records
 from harness.provider.profiles import load_profile
 from harness.records import Attempt, Run, Trial

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.bench import local_llm
+from harness.bench.endpoints import LocalLLMEndpoint
 from harness.bench.local_llm import LocalLLM, find_weights
-from harness.bench.scenario import LocalLLMEndpoint
 from harness.cli import main
 from harness.errors import PreflightError
 

@@ -15,13 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.bench import shipped
-from harness.bench.scenario import (
-    OpenAIEndpoint,
-    Scenario,
-    SimulatedEndpoint,
-    load_scenario,
-    parse_scenario,
-)
+from harness.bench.endpoints import OpenAIEndpoint, SimulatedEndpoint
+from harness.bench.scenario import Scenario, load_scenario, parse_scenario
 from harness.bench.section import parse_duration
 from harness.errors import InputError
 from tests.bench import toml

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.bench import server as bench_server
+from harness.bench.endpoints import LocalLLMEndpoint
 from harness.bench.runner import target_of
-from harness.bench.scenario import LocalLLMEndpoint, Scenario, parse_scenario
+from harness.bench.scenario import Scenario, parse_scenario
 from harness.bench.server import Elsewhere, server_of
 from harness.bench.simulator import Simulator
 from harness.client.exchange import Exchange
