@@ -1,0 +1,307 @@
+"""The run directory: what is written is read back, and what is broken is named."""
+
+from __future__ import annotations
+
+import resource
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.bench import store
+from harness.bench.store import Records, Writer, read_records, read_run, write_whole
+from harness.errors import StorageError
+from harness.records import (
+    SCHEMA,
+    Attempt,
+    Call,
+    ProviderHead,
+    Run,
+    Served,
+    Transcript,
+    Trial,
+    Workflow,
+)
+from tests.analysis.builders import (
+    make_attempt,
+    make_call,
+    make_run,
+    make_trial,
+    make_workflow,
+)
+
+NANOSECONDS = st.integers(-(2**63), 2**63 - 1)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+PLAIN = st.recursive(
+    st.none() | st.booleans() | NANOSECONDS | NUMBERS | st.text(),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
+    max_leaves=4,
+)
+LEAVES: dict[Any, st.SearchStrategy[Any]] = {
+    int: NANOSECONDS,
+    float: NUMBERS,
+    str: st.text(),
+    bool: st.booleans(),
+    types.NoneType: st.none(),
+    Any: PLAIN,
+}
+
+
+def values(hint: Any) -> st.SearchStrategy[Any]:
+    """Return a strategy for whatever a record's field can hold."""
+    if hint in LEAVES:
+        return LEAVES[hint]
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return st.sampled_from(inside)
+    if origin in (Union, types.UnionType):
+        return st.one_of(*map(values, inside))
+    if origin is tuple:
+        return st.lists(values(inside[0]), max_size=2).map(tuple)
+    if origin is dict:
+        return st.dictionaries(values(inside[0]), values(inside[1]), max_size=2)
+    fields = get_type_hints(hint)
+    return st.builds(hint, **{name: values(kind) for name, kind in fields.items()})
+
+
+def of(kind: type) -> st.SearchStrategy[list[Any]]:
+    return st.lists(values(kind), max_size=2)
+
+
+def write(directory: Path, *records: Attempt | Call | Workflow | Trial | Transcript) -> None:
+    with Writer(directory, transcripts=True) as writer:
+        for record in records:
+            writer.append(record)
+
+
+def write_provider(directory: Path, head: ProviderHead, served: list[Served]) -> None:
+    lines = map(msgspec.json.encode, [head, *served])
+    (directory / store.PROVIDER).write_bytes(b"".join(line + b"\n" for line in lines))
+
+
+@given(
+    values(Run),
+    st.tuples(of(Attempt), of(Call), of(Workflow), of(Trial)),
+    st.none() | st.tuples(values(ProviderHead), of(Served)),
+)
+def test_every_record_is_read_back_as_it_was_written(
+    run: Run,
+    records: tuple[list[Attempt], list[Call], list[Workflow], list[Trial]],
+    provider: tuple[ProviderHead, list[Served]] | None,
+) -> None:
+    run = msgspec.structs.replace(run, schema=SCHEMA)
+    with TemporaryDirectory() as name:
+        directory = Path(name)
+        write_whole(directory / store.RUN, run)
+        write(directory, *(record for kind in records for record in kind))
+        if provider is not None:
+            write_provider(directory, *provider)
+        assert read_records(directory) == Records(run, *records, provider)
+
+
+@given(of(Transcript))
+def test_transcripts_are_lines_of_json(transcripts: list[Transcript]) -> None:
+    with TemporaryDirectory() as name:
+        write(Path(name), *transcripts)
+        lines = (Path(name) / store.TRANSCRIPTS).read_bytes().splitlines()
+        assert [msgspec.json.decode(line, type=Transcript) for line in lines] == transcripts
+
+
+def test_a_record_is_on_disk_as_soon_as_it_is_appended(tmp_path: Path) -> None:
+    write_whole(tmp_path / store.RUN, make_run())
+    with Writer(tmp_path) as writer:
+        writer.append(make_call(call=1))
+        assert [call.call for call in read_records(tmp_path).calls] == [1]
+        writer.append(make_call(call=2))
+        assert [call.call for call in read_records(tmp_path).calls] == [1, 2]
+
+
+def test_a_run_that_is_opened_again_is_appended_to(tmp_path: Path) -> None:
+    write_whole(tmp_path / store.RUN, make_run())
+    write(tmp_path, make_trial(repeat=0))
+    write(tmp_path, make_trial(repeat=1))
+    assert [trial.repeat for trial in read_records(tmp_path).trials] == [0, 1]
+
+
+def test_a_directory_without_records_is_a_run_in_which_nothing_ended(tmp_path: Path) -> None:
+    write_whole(tmp_path / store.RUN, make_run())
+    assert read_records(tmp_path) == Records(make_run(), [], [], [], [], None)
+
+
+# What a killed process leaves behind.
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    write_whole(tmp_path / store.RUN, make_run())
+    write(
+        tmp_path,
+        *(make_attempt(attempt=number, request_id="é" * number) for number in (1, 2, 3)),
+        *(make_call(call=number) for number in (1, 2, 3)),
+        *(make_workflow(workflow=number, topic=f"Flüsse {number}") for number in (1, 2, 3)),
+        *(make_trial(repeat=number) for number in (1, 2, 3)),
+    )
+    head = ProviderHead(anchor=make_run().anchor, profile={}, seed=1, time_scale=1.0)
+    write_provider(tmp_path, head, [served(number) for number in (1, 2)])
+    return tmp_path
+
+
+def served(arrival: int) -> Served:
+    plain: dict[str, Any] = dict.fromkeys(get_type_hints(Served), 0) | {
+        "trace_id": None, "span_id": "é", "cell": "c", "streamed": True, "outcome": "ok",
+        "tokens": msgspec.json.decode(b"{}", type=get_type_hints(Served)["tokens"]),
+        "gaps": {}, "lateness": {}, "arrival": arrival,
+    }  # fmt: skip
+    return Served(**plain)
+
+
+KINDS: list[tuple[str, Callable[[Records], list[Any]]]] = [
+    (store.ATTEMPTS, lambda records: records.attempts),
+    (store.CALLS, lambda records: records.calls),
+    (store.WORKFLOWS, lambda records: records.workflows),
+    (store.TRIALS, lambda records: records.trials),
+    (store.PROVIDER, lambda records: [*records.provider] if records.provider else []),
+]
+FILES = [name for name, _ in KINDS]
+
+
+@pytest.mark.parametrize(("name", "kind"), KINDS[:-1])
+def test_a_file_cut_off_anywhere_gives_every_line_that_is_whole(
+    run: Path, name: str, kind: Callable[[Records], list[Any]]
+) -> None:
+    path = run / name
+    whole, before = path.read_bytes(), kind(read_records(run))
+    ends = [place for place, byte in enumerate(whole) if byte == ord("\n")]
+    for cut in range(len(whole)):
+        path.write_bytes(whole[:cut])
+        assert kind(read_records(run)) == before[: sum(end <= cut for end in ends)]
+
+
+def test_a_providers_log_cut_off_anywhere_gives_what_is_whole_of_it(run: Path) -> None:
+    path = run / store.PROVIDER
+    whole, before = path.read_bytes(), read_records(run).provider
+    assert before is not None
+    ends = [place for place, byte in enumerate(whole) if byte == ord("\n")]
+    for cut in range(len(whole)):
+        path.write_bytes(whole[:cut])
+        lines = sum(end <= cut for end in ends)
+        after = read_records(run).provider
+        assert after == ((before[0], before[1][: lines - 1]) if lines else None)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("broken", [b"", b"{}", b"[", b'"\xff"', b"\x00" * 9, b'{"cell": 3}'])
+def test_a_line_that_is_whole_but_no_record_is_named_by_its_number(
+    run: Path, name: str, number: int, broken: bytes
+) -> None:
+    lines = (run / name).read_bytes().splitlines()
+    lines[number - 1] = broken
+    (run / name).write_bytes(b"\n".join(lines) + b"\n")
+    said = refusal(lambda: read_records(run))
+    assert said.startswith(f"{run / name}:{number}: not a record (")
+
+
+@pytest.mark.parametrize("name", [*FILES, store.RUN])
+def test_a_file_that_cannot_be_read_is_named(run: Path, name: str) -> None:
+    (run / name).unlink()
+    (run / name).mkdir()
+    said = refusal(lambda: read_records(run))
+    assert said.startswith(f"{run / name}: cannot be read (")
+
+
+def test_a_folder_that_holds_no_run_is_named(tmp_path: Path) -> None:
+    said = refusal(lambda: read_run(tmp_path))
+    assert said == f"{tmp_path}: not a run directory, run.json is missing"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": "1"}', '{"schema": 1}', "\udcff"])
+def test_a_run_that_cannot_be_understood_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / store.RUN
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    assert refusal(lambda: read_run(tmp_path)).startswith(f"{path}: cannot be read (")
+
+
+def test_a_run_of_another_schema_is_refused_by_its_number_whatever_else_it_holds(
+    tmp_path: Path,
+) -> None:
+    write_whole(tmp_path / store.RUN, {"schema": SCHEMA + 1, "cells": "all of them"})
+    said = refusal(lambda: read_run(tmp_path))
+    assert said == (f"{tmp_path / store.RUN}: schema {SCHEMA + 1}, but this version reads {SCHEMA}")
+
+
+# What cannot be written.
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond `size` bytes: what a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_line_that_is_cut_off_by_a_full_disk_is_an_error_that_names_the_file(
+    tmp_path: Path,
+) -> None:
+    write_whole(tmp_path / store.RUN, make_run())
+    with Writer(tmp_path) as writer:
+        writer.append(make_call(call=1))
+        size = (tmp_path / store.CALLS).stat().st_size
+        with largest_file(size + 10):
+            said = refusal(lambda: writer.append(make_call(call=2)))
+    assert said == f"{tmp_path / store.CALLS}: a line was cut off; is the disk full?"
+    assert [call.call for call in read_records(tmp_path).calls] == [1]
+
+
+def test_a_line_that_cannot_be_written_at_all_is_an_error_that_names_the_file(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / store.CALLS).symlink_to("/dev/full")
+    with Writer(tmp_path) as writer:
+        said = refusal(lambda: writer.append(make_call()))
+    assert said == f"{tmp_path / store.CALLS}: cannot be written (No space left on device)"
+
+
+def test_a_writer_without_its_directory_says_so(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    said = refusal(lambda: Writer(missing).__enter__())
+    assert said.startswith(f"{missing / store.ATTEMPTS}: cannot be written (")
+
+
+def test_a_writer_that_cannot_open_all_its_files_leaves_none_open(tmp_path: Path) -> None:
+    """An open file would be a ResourceWarning, which is an error here."""
+    (tmp_path / store.TRIALS).mkdir()
+    said = refusal(lambda: Writer(tmp_path).__enter__())
+    assert said.startswith(f"{tmp_path / store.TRIALS}: cannot be written (")
+
+
+def test_a_file_that_is_written_whole_is_the_old_one_until_it_is_the_new_one(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / store.RUN
+    write_whole(path, make_run(seed=1))
+    with largest_file(100):
+        said = refusal(lambda: write_whole(path, make_run(seed=2)))
+    assert said.startswith(f"{path}: cannot be written (")
+    assert read_run(tmp_path) == make_run(seed=1)
+    write_whole(path, make_run(seed=2))
+    assert read_run(tmp_path) == make_run(seed=2)
+
+
+def refusal(act: Callable[[], object]) -> str:
+    """Return the one line of the StorageError that `act` ends in."""
+    with pytest.raises(StorageError) as caught:
+        act()
+    [line] = str(caught.value).splitlines()
+    return line
