@@ -16,7 +16,12 @@ import msgspec
 
 import harness
 from harness.bench import cells, store
-from harness.bench.endpoints import BodyByPhase, LocalLLMEndpoint, SimulatedEndpoint
+from harness.bench.endpoints import (
+    BodyByPhase,
+    LocalLLMEndpoint,
+    OpenAIEndpoint,
+    SimulatedEndpoint,
+)
 from harness.bench.local_llm import PACKAGES
 from harness.bench.scenario import Scenario
 from harness.bench.server import Server, server_of
@@ -134,6 +139,7 @@ def target_of(scenario: Scenario, the_run: Run, server: Server) -> Target:
             "synthesize": by_phase.synthesize,
         },
         reuse_connections=real is None or real.reuse_connections,
+        own_server=not isinstance(endpoint, OpenAIEndpoint),
     )
 
 

@@ -30,7 +30,7 @@ def aiohttp_transport(target: Target) -> httpx2.AsyncClient:
     The openai package takes no session of one's own through its public face; its transport calls
     `client` to make one, so that is where ours goes in.
     """
-    trust_env = not target.simulated
+    trust_env = target.trust_env
     tls = tls_context(trust_env)
     http = openai.DefaultAioHttpClient(timeout=None, verify=tls, trust_env=trust_env)
     transports: list[Any] = [http._transport, *http._mounts.values()]

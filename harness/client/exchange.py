@@ -56,7 +56,8 @@ class Target(NamedTuple):
     `extra_body` is added to each request's body, then `extra_body_by_phase` to those of the phase
     that each of its keys names. `simulated`: the repeat travels in a header, so that the
     simulator's draws can differ between repeats and be equal between cells. `reuse_connections`:
-    False for servers that close after a response without saying so.
+    False for servers that close after a response without saying so. `own_server`: the run has
+    started the server itself, on this machine.
     """
 
     base_url: str
@@ -69,6 +70,12 @@ class Target(NamedTuple):
     simulated: bool
     extra_body_by_phase: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     reuse_connections: bool = True
+    own_server: bool = False
+
+    @property
+    def trust_env(self) -> bool:
+        """Whether to obey the environment's proxies and certificates: not on this machine."""
+        return not (self.simulated or self.own_server)
 
 
 class Exchange:

@@ -94,6 +94,13 @@ def test_a_phases_own_body_goes_before_what_is_sent_otherwise() -> None:
 
 
 @pytest.mark.parametrize(
+    ("endpoint", "obeyed"), [(LIVE, True), ('kind = "local-llm"', False), ("", False)]
+)
+def test_proxies_of_the_environment_are_for_servers_elsewhere(endpoint: str, obeyed: bool) -> None:
+    assert exchange(endpoint, "fan_out").target.trust_env is obeyed
+
+
+@pytest.mark.parametrize(
     ("endpoint", "header"),
     [
         (LIVE, None),
