@@ -109,7 +109,7 @@ class Watchdog:
 
 def default_transport(target: Target) -> httpx2.Client:
     """Return an HTTP client that limits nothing; what it waits for is timed by its user."""
-    trust_env = not target.simulated
+    trust_env = target.trust_env
     return httpx2.Client(
         timeout=None,
         limits=httpx2.Limits(
