@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,7 +29,7 @@ class Simulator:
             "serve", profile,
             "--port", "0", "--seed", str(seed), "--time-scale", repr(time_scale),
             "--log", str(log), "--json", "--until-stdin-closes",
-            *(part for key, value in override.items() for part in ("--set", _setting(key, value))),
+            *(part for setting in settings(override) for part in ("--set", setting)),
         ]  # fmt: skip
         self._child = Child(_WHAT, "harness", arguments)
         self.base_url = ""
@@ -63,5 +63,10 @@ class Simulator:
             raise HarnessError(f"{_WHAT} does not answer ({error})") from None
 
 
-def _setting(key: str, value: Any) -> str:
-    return f"{key}={json.dumps(value)}"
+def settings(override: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the `dotted.key=value` settings that say what nested tables say."""
+    for key, value in override.items():
+        if isinstance(value, Mapping):
+            yield from settings(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}={json.dumps(value)}"  # also TOML, for a plain value
