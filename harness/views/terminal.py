@@ -76,7 +76,7 @@ def render_summary(summary: Summary, directory: Path, console: Console) -> None:
         for block in pack([_time_spent(cells)], _room(settings)):
             _say_table([*settings, *block], cells, summary, console)
     say()
-    for paragraph in (_oracle(summary), _verdict(summary), *_recommendation(summary)):
+    for paragraph in (_oracle(summary), _verdict(summary), _recommendation(summary)):
         for line in _wrapped(paragraph):
             say(line)
     for warning in warnings_of(summary):
@@ -266,17 +266,13 @@ def _verdict(summary: Summary) -> str:
     return " ".join([said, *summary.verdict.because])
 
 
-def _recommendation(summary: Summary) -> Iterator[str]:
+def _recommendation(summary: Summary) -> str:
     advice = summary.recommendation
     cell = next((cell for cell in summary.cells if cell.id == advice.cell), None)
+    what = "none" if cell is None else spoken(cell, summary.cells)
     objective = advice.objective.replace("_", " ")
-    what = "none yet" if cell is None else spoken(cell, summary.cells)
-    yield " ".join([f"Recommended for the least {objective}: {what}.", *advice.because])
-    lead = advice.lead_over_next
-    said = "" if lead is None else f" Lead over the next cell: {with_interval(lead)} times."
-    more = advice.more_workflows_needed
-    wanted = "" if more is None else f" About {_count(more, 'more workflow')} a cell would tell."
-    yield f"Evidence: {advice.evidence}.{said}{wanted}"
+    said = f"Recommended for the least {objective}: {what}. Evidence: {advice.evidence}."
+    return " ".join([said, *advice.because])
 
 
 def _wrapped(paragraph: str) -> list[str]:

@@ -136,6 +136,19 @@ def losses(cell: Cell) -> str:
     return f" ({ok} of {started} workflows ok)" if ok < started else ""
 
 
+def headline(cells: Iterable[Cell], summary: Summary) -> Cell:
+    """Return the cell that a title speaks of: the recommended one if it is among `cells`.
+
+    Else what succeeded comes before speed: a cell that drops its work is fast.
+    """
+
+    def worth(cell: Cell) -> tuple[bool, int, float]:
+        fast = value_of(cell.throughput.workflows_per_s) or 0.0
+        return cell.id == summary.recommendation.cell, cell.workflows.ok, fast
+
+    return max(cells, key=worth)
+
+
 def sentence(text: str) -> str:
     """Begin with a capital letter."""
     return text[:1].upper() + text[1:]

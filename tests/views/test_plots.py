@@ -14,15 +14,18 @@ from matplotlib.axes import Axes
 from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
 
+from harness.analysis.cells import time_spent as shares_of
 from harness.analysis.model import Cell, Distribution, Summary, Throughput, WorkflowCounts
 from harness.analysis.model import Figure as Estimate
+from harness.analysis.selection import by_cell
+from harness.analysis.summary import summarise
 from harness.bench.store import Records
 from harness.clock import SECOND
 from harness.errors import StorageError
 from harness.views.plots.closest_look import same_workflow_in_both
 from harness.views.plots.draw import draw_all
 from harness.views.plots.permits import permits
-from harness.views.plots.style import PARTS, RC, axis_end, runs_out, spread
+from harness.views.plots.style import PARTS, RC, SERIES, axis_end, runs_out, spread
 from harness.views.plots.sync_async import sync_async
 from harness.views.plots.time_spent import pieces, time_spent
 from harness.views.plots.timeline import timeline
@@ -322,13 +325,49 @@ def test_the_pieces_of_a_call_fill_it_without_gap_or_overlap(records: Records) -
     assert parts == set(PARTS)
 
 
-def test_a_response_without_reasoning_or_without_a_stream_is_cut_all_the_same() -> None:
-    plain = make_attempt(first_reasoning=None)
-    assert [piece.part for piece in pieces(make_call(), [plain])] == [
-        "to_first_token", "answer", "other",
-    ]  # fmt: skip
-    whole = make_attempt(first_reasoning=None, first_answer=None, last_token=None)
-    assert [piece.part for piece in pieces(make_call(), [whole])] == ["to_first_token"]
+def test_the_pieces_add_up_to_the_shares_of_the_summary(records: Records) -> None:
+    for cell in by_cell(records):
+        wanted = shares_of(cell.calls, cell.attempts)
+        assert wanted
+        whole = sum(call.done - call.ready for call in cell.calls)
+        spent = dict.fromkeys(PARTS, 0)
+        for call in cell.calls:
+            of_call = [one for one in cell.attempts if one.call_key == call.call_key]
+            for piece in pieces(call, of_call):
+                spent[piece.part] += piece.end - piece.start
+        assert {part: time / whole for part, time in spent.items()} == pytest.approx(
+            {part: getattr(wanted, part) for part in PARTS}
+        )
+
+
+@pytest.mark.parametrize(
+    ("fields", "parts"),
+    [
+        ({}, ["to_first_token", "reasoning", "answer", "other"]),
+        ({"first_reasoning": None}, ["to_first_token", "answer", "other"]),
+        ({"first_answer": None}, ["to_first_token", "reasoning", "other"]),
+        ({"first_reasoning": None, "first_answer": None, "last_token": None}, ["other"]),
+        ({"outcome": "rate_limited", "permit_granted": 5, "sent": 9},
+         ["permit_wait", "other", "failed_attempts"]),
+        ({"outcome": "cancelled", "sent": None}, ["other"]),
+    ],
+)  # fmt: skip
+def test_an_attempt_is_cut_at_the_moments_it_reached(
+    fields: dict[str, object], parts: list[str]
+) -> None:
+    attempt = make_attempt(**fields)
+    cut = pieces(make_call(), [attempt])
+    assert [piece.part for piece in cut] == parts
+    assert shares_of([make_call()], [attempt]), "the summary can be made of it"
+    for part in PARTS:
+        length = sum(piece.end - piece.start for piece in cut if piece.part == part)
+        wanted = getattr(shares_of([make_call()], [attempt]), part)
+        assert length / SECOND == pytest.approx(wanted)
+
+
+def test_a_permit_that_came_too_late_is_permit_wait() -> None:
+    call = make_call(outcome="call_timeout", attempts=0)
+    assert [piece.part for piece in pieces(call, [])] == ["permit_wait"]
 
 
 def test_the_timeline_shows_the_same_workflow_in_sync_and_in_async(
@@ -391,19 +430,20 @@ def test_a_fan_out_of_many_branches_names_some_rows_and_always_the_last() -> Non
 # What can go wrong
 
 
-def test_a_run_in_which_everything_failed_is_drawn_without_throughput(tmp_path: Path) -> None:
+def test_a_run_in_which_everything_failed_is_drawn_and_praises_nothing(tmp_path: Path) -> None:
     records = make_records(IDS[:3], 2, shape=Shape(failure_rate=1.0))
-    counts = WorkflowCounts(started=8, ok=0, degraded=0, failed=8)
-    cells = [
-        make_cell(
-            cell, workflows=counts, speedup_over_sync=None, workflow_latency_s=NOTHING,
-            throughput=Throughput(workflows_per_s=None, calls_per_s=None),
-        )
-        for cell in IDS[:3]
-    ]  # fmt: skip
-    names = {path.stem for path in draw_all(make_summary(cells), records, tmp_path)}
-    assert names == {"sync-async", "time-spent", "timeline"}
-    assert "no workflow ended ok" in text_of(drawn(sync_async(make_summary(cells), records)))
+    summary = summarise(records)
+    assert len(draw_all(summary, records, tmp_path)) == 8
+    for plot in (sync_async(summary, records), permits(summary)):
+        assert "no workflow ended ok" in text_of(drawn(plot))
+
+
+def test_a_cell_that_lost_workflows_has_a_hollow_mark() -> None:
+    counts = WorkflowCounts(started=24, ok=23, degraded=1, failed=0)
+    figure = drawn(permits(make_summary([IDS[0], IDS[1], make_cell(IDS[2], workflows=counts)])))
+    faces = {str(it.get_label()): it.get_markerfacecolor() for it in figure.axes[0].get_lines()}
+    assert (faces["none at 2"], faces["none at 8"]) == (SERIES[0], "white")
+    assert "Hollow: not every workflow ended ok" in text_of(figure)
 
 
 def test_a_run_that_was_stopped_at_once_draws_nothing(records: Records, tmp_path: Path) -> None:

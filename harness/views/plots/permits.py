@@ -22,6 +22,7 @@ from harness.views.plots.style import (
     runs_out,
 )
 from harness.views.wording import (
+    headline,
     in_reading_order,
     losses,
     number,
@@ -64,6 +65,14 @@ def lines_of(summary: Summary) -> list[Line]:
     return lines
 
 
+class Point(NamedTuple):
+    """One cell of a line: where it stands, its value, and whether it lost workflows."""
+
+    x: float
+    value: Estimate
+    lossy: bool
+
+
 class Panel(NamedTuple):
     """One quantity over permits: how a cell's value and sync's are had."""
 
@@ -96,6 +105,7 @@ def permits(summary: Summary) -> Figure | None:
     notes = [
         "Bars: 95\u00a0% intervals over repeats. Dashed: the bound set by the critical path, "
         "decompose + longest branch + synthesize as measured, with a permit always at hand.",
+        *_note_of_losses(lines),
         *runs_out(drawn),
     ]
     figure = new_figure(3.6, _title(summary, lines), summary, notes)
@@ -103,6 +113,16 @@ def permits(summary: Summary) -> Figure | None:
     for axes, panel in zip(row, panels, strict=True):
         _draw(axes, panel, lines)
     return figure
+
+
+def _note_of_losses(lines: Sequence[Line]) -> list[str]:
+    lossy = any(_loses(cell) for line in lines for cell in line.cells)
+    said = "Hollow: not every workflow ended ok; throughput counts all that ended, failed ones too."
+    return [said] if lossy else []
+
+
+def _loses(cell: Cell) -> bool:
+    return cell.workflows.ok < cell.workflows.started
 
 
 def _panels(summary: Summary, lines: Sequence[Line]) -> list[Panel]:
@@ -130,18 +150,16 @@ def _panels(summary: Summary, lines: Sequence[Line]) -> list[Panel]:
 
 def _title(summary: Summary, lines: Sequence[Line]) -> str:
     unit, factor = rate_unit(summary)
-    rated = [
-        (rate.value, cell)
-        for line in lines
-        for cell in line.cells
-        if (rate := scaled(cell.throughput.workflows_per_s, factor)) is not None
-    ]
-    value, cell = max(rated, key=lambda pair: pair[0])
+    rated = [cell for line in lines for cell in line.cells if cell.throughput.workflows_per_s]
+    cell = headline(rated, summary)
+    if cell.workflows.ok == 0:
+        return "Throughput and speed-up over permits: no workflow ended ok"
+    rate = scaled(cell.throughput.workflows_per_s, factor)
     speedup = value_of(cell.speedup_over_sync)
     times = "" if speedup is None else f", {number(speedup)} times as fast as sync"
     return (
-        f"{sentence(spoken(cell, summary.cells))} had the highest throughput: "
-        f"{number(value)} workflows {unit}{times}{losses(cell)}"
+        f"{sentence(spoken(cell, summary.cells))}: {number(value_of(rate))} workflows {unit}"
+        f"{times}{losses(cell)}"
     )
 
 
@@ -151,15 +169,15 @@ def _draw(axes: Axes, panel: Panel, lines: Sequence[Line]) -> None:
     bounds: list[float] = []
     for at, line in enumerate(lines):
         points = [
-            (cell.permits * 2 ** (ASIDE * (at - (len(lines) - 1) / 2)), estimate)
+            Point(cell.permits * 2 ** (ASIDE * (at - (len(lines) - 1) / 2)), estimate, _loses(cell))
             for cell in line.cells
             if (estimate := panel.value(cell)) is not None
         ]
         if points:
             colour = SERIES[at % len(SERIES)]
             _draw_line(axes, points, line.name, at, faint=len(lines) > 3)
-            labels.append((points[-1][1].value, line.name, colour))
-            drawn += [estimate for _, estimate in points]
+            labels.append((points[-1].value.value, line.name, colour))
+            drawn += [point.value for point in points]
         bounds += _draw_bound(axes, panel, line, SERIES[at % len(SERIES)])
     references = [value for line in lines if (value := panel.reference(line)) is not None]
     for value in dict.fromkeys(references):
@@ -175,15 +193,17 @@ def _draw(axes: Axes, panel: Panel, lines: Sequence[Line]) -> None:
     label_line_ends(axes, labels, inches=2.7)
 
 
-def _draw_line(
-    axes: Axes, points: Sequence[tuple[float, Estimate]], name: str, at: int, faint: bool
-) -> None:
+def _draw_line(axes: Axes, points: Sequence[Point], name: str, at: int, *, faint: bool) -> None:
     colour, marker = SERIES[at % len(SERIES)], MARKERS[at % len(MARKERS)]
     axes.plot(
-        [x for x, _ in points], [estimate.value for _, estimate in points],
-        color=colour, marker=marker, markersize=5.5, linewidth=1.8, label=name,
+        [point.x for point in points], [point.value.value for point in points],
+        color=colour, linewidth=1.8, label=name,
     )  # fmt: skip
-    for x, estimate in points:
+    for x, estimate, lossy in points:
+        axes.plot(
+            x, estimate.value, color=colour, marker=marker, markersize=6,
+            markerfacecolor="white" if lossy else colour, label=f"{name} at {x:.0f}",
+        )  # fmt: skip
         if (lengths := error_lengths(estimate)) is not None:
             axes.errorbar(
                 x, estimate.value, yerr=lengths, color=colour, capsize=3,

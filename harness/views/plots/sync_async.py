@@ -26,6 +26,7 @@ from harness.views.plots.style import (
 )
 from harness.views.wording import (
     cell_labels,
+    headline,
     in_reading_order,
     in_seconds,
     losses,
@@ -49,7 +50,7 @@ def sync_async(summary: Summary, records: Records) -> Figure | None:
         return None
     notes = [
         "Dots: workflows (hollow: degraded, ×: failed). Black: the median, and 95\u00a0% intervals "
-        "where the sample carries one.",
+        "where the sample carries one. Throughput counts every workflow that ended.",
         only,
         *runs_out(list(_throughputs(cells, summary).values())),
     ]
@@ -68,7 +69,7 @@ def _rows(summary: Summary) -> tuple[list[Cell], str]:
     cells = in_reading_order(summary.cells)
     if len(cells) <= MOST_ROWS:
         return cells, ""
-    best = next((cell for cell in cells if cell.id == summary.recommendation.cell), cells[0])
+    best = headline(cells, summary)
     kept = [
         cell for cell in cells if (cell.retry, cell.permit_scope) == (best.retry, best.permit_scope)
     ]
@@ -86,11 +87,7 @@ def _title(cells: Sequence[Cell], summary: Summary) -> str:
             "sync beside async was not run"
         )  # fmt: skip
         return f"Workflow latency and throughput by cell ({why})"
-    best = next(
-        (cell for cell in compared if cell.id == summary.recommendation.cell),
-        # A cell that drops work is fast: first what succeeded, then the speed.
-        max(compared, key=lambda it: (it.workflows.ok, value_of(it.speedup_over_sync) or 0.0)),
-    )
+    best = headline(compared, summary)
     return (
         f"{sentence(spoken(best, summary.cells))} ran the workflows "
         f"{number(value_of(best.speedup_over_sync))} times as fast as sync{losses(best)}"

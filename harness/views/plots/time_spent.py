@@ -41,25 +41,34 @@ class Piece(NamedTuple):
 
 
 def pieces(call: Call, attempts: Sequence[Attempt]) -> list[Piece]:
-    """Cut a call into the parts of `style.PARTS`, in order of time, without empty ones."""
+    """Cut a call into the parts of `style.PARTS`, in order of time, without empty ones.
+
+    Added up over calls they are the shares of `analysis.cells.time_spent`.
+    """
     cut = [piece for attempt in attempts for piece in _attempt_pieces(attempt)]
     cut += [Piece("backoff", backoff.start, backoff.end) for backoff in call.backoffs]
+    if call.attempts == len(call.backoffs):  # it waited for a permit that came too late
+        since = call.backoffs[-1].end if call.backoffs else call.ready
+        cut.append(Piece("permit_wait", since, call.done))
     return sorted((piece for piece in cut if piece.end > piece.start), key=lambda it: it.start)
 
 
 def _attempt_pieces(attempt: Attempt) -> Iterator[Piece]:
+    sent, first, last = attempt.sent, attempt.first_text, attempt.last_token
     yield Piece("permit_wait", attempt.permit_requested, attempt.permit_granted)
-    if attempt.outcome != OK or attempt.sent is None:
-        yield Piece("failed_attempts", attempt.permit_granted, attempt.done)
+    yield Piece("other", attempt.permit_granted, attempt.done if sent is None else sent)
+    if sent is None:
         return
-    first = attempt.first_text or attempt.done
-    answer = max(first, attempt.first_answer or first)
-    last = attempt.last_token or attempt.done
-    yield Piece("other", attempt.permit_granted, attempt.sent)
-    yield Piece("to_first_token", attempt.sent, first)
-    yield Piece("reasoning", first, answer)
-    yield Piece("answer", answer, last)
-    yield Piece("other", last, attempt.done)
+    if attempt.outcome != OK:
+        yield Piece("failed_attempts", sent, attempt.done)
+    elif first is None or last is None:
+        yield Piece("other", sent, attempt.done)
+    else:
+        answer = last if attempt.first_answer is None else attempt.first_answer
+        yield Piece("to_first_token", sent, first)
+        yield Piece("reasoning", first, answer)
+        yield Piece("answer", answer, last)
+        yield Piece("other", last, attempt.done)
 
 
 def time_spent(summary: Summary) -> Figure | None:
