@@ -123,6 +123,7 @@ def _plan(scenario: Scenario) -> Plan:
         max_synthesize=workflow.max_tokens.synthesize,
         json_mode=isinstance(endpoint, SimulatedEndpoint) or endpoint.json_mode,
         timeout=None if timeout is None else round(timeout * endpoint.time_scale * SECOND),
+        prompts=scenario.prompts.as_prompts(),
     )
 
 

@@ -19,6 +19,7 @@ from harness.bench.complaint import complain, nearest, one_line
 from harness.bench.endpoints import Endpoint, SimulatedEndpoint
 from harness.bench.prices import Price
 from harness.bench.section import Count, Duration, Name, Section, Several, Text, distinct
+from harness.bench.texts import PromptTexts, read_texts
 from harness.errors import InputError
 
 Mode = Literal["sync", "threads", "async"]
@@ -34,10 +35,14 @@ class MaxTokens(Section):
 
 
 class Workflow(Section):
-    """What one workflow does. Topics are used in turn when there are fewer than workflows."""
+    """What one workflow does. Topics are used in turn when there are fewer than workflows.
+
+    `topics_file`: where the topics were read, one a line, if they stand in a file of their own.
+    """
 
     kind: Literal["research"] = "research"
     topics: Several[Text]
+    topics_file: Text | None = None
     sub_questions: int = Field(default=4, ge=1, le=1000)
     carry_reasoning: bool = False
     on_branch_failure: Literal["synthesize-with-gaps"] = "synthesize-with-gaps"
@@ -132,6 +137,7 @@ class Scenario(Section):
     seed: int = Field(default=0, ge=0)
     transcripts: bool = False
     workflow: Workflow
+    prompts: PromptTexts = PromptTexts()
     endpoint: Endpoint = SimulatedEndpoint()
     load: Load = Load()
     timeouts: Timeouts = Timeouts()
@@ -206,17 +212,25 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
         raise _input_error(path, "no such file; give the path of a scenario (TOML)") from None
     except (OSError, ValueError) as error:
         raise _input_error(path, f"cannot be read ({error}); give a TOML file") from None
-    return parse_scenario(text, str(path), overrides)
+    return parse_scenario(text, str(path), overrides, path.parent)
 
 
-def parse_scenario(text: str, where: str, overrides: Sequence[str] = ()) -> Scenario:
-    """Turn the text of a scenario into its frozen value; `where` names it in errors."""
+def parse_scenario(
+    text: str, where: str, overrides: Sequence[str] = (), folder: Path = Path()
+) -> Scenario:
+    """Turn the text of a scenario into its frozen value.
+
+    `where` names it in errors; `folder` is where the files it names are looked for.
+    """
     try:
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise _input_error(where, f"not valid TOML: {error}; mend that") from None
     for override in overrides:
         _apply(values, override)
+    trouble = read_texts(values, folder)
+    if trouble:
+        raise _input_error(_source(where, overrides, trouble.key), trouble.what)
     try:
         return Scenario.model_validate(values)
     except ValidationError as error:

@@ -1,28 +1,82 @@
 """The words that go to the model.
 
-`nonce` stands at the start of each prompt, before anything shared, where it keeps a provider's
-prefix cache from making later cells faster than earlier ones; it is empty where caching is wanted
-or cannot happen.
+A phase's words are a text with placeholders: a name in braces, `{topic}`, stands for its value,
+and `{{topic}}` for the braces themselves; every other brace is what it is, so that JSON can be
+shown as it is. `nonce` stands at the start of each prompt, before anything shared, where it keeps
+a provider's prefix cache from making later cells faster than earlier ones; it is empty where
+caching is wanted or cannot happen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from harness.workflow.effects import Message
 
 _ROLE = "You are a careful research assistant."
+_PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}|\{(\w+)\}")
 
 
-def decompose(topic: str, count: int, nonce: str) -> tuple[Message, ...]:
-    """Ask for exactly `count` sub-questions as JSON."""
-    text = (
-        f"Break the topic below into exactly {count} sub-questions that can be researched "
+class Prompts(NamedTuple):
+    """The words of each phase.
+
+    `{topic}` and `{count}` in the first; `{topic}`, `{question}` and `{notes}` in the second;
+    `{topic}`, `{findings}` and `{notes}` in the third. Notes are the reasoning of the
+    decomposition, empty unless it is carried on. Findings name the questions without one too.
+    """
+
+    decompose: str = (
+        "Break the topic below into exactly {count} sub-questions that can be researched "
         "independently of each other and together cover it.\n"
         'Answer with one JSON object and nothing else: {"sub_questions": ["...", ...]}\n\n'
-        f"Topic: {topic}"
+        "Topic: {topic}"
     )
-    return _chat(text, nonce)
+    research: str = (
+        "Topic: {topic}\n{notes}\nAnswer this sub-question thoroughly and concisely: {question}"
+    )
+    synthesize: str = (
+        "Topic: {topic}\n{notes}\nWrite a report that brings these findings together.\n\n{findings}"
+    )
+
+
+_NEEDED: Mapping[str, tuple[str, ...]] = {
+    "decompose": ("topic", "count"),
+    "research": ("question",),
+    "synthesize": ("findings",),
+}
+_ALLOWED: Mapping[str, tuple[str, ...]] = {
+    "decompose": ("topic", "count"),
+    "research": ("topic", "question", "notes"),
+    "synthesize": ("topic", "findings", "notes"),
+}
+
+
+def objection(phase: str, words: str, notes: bool) -> str | None:
+    """Say in one line why `words` cannot be those of `phase`; None when they can.
+
+    `notes`: reasoning is carried on, so that a text without `{notes}` would lose it.
+    """
+    found = {name for _, name in _PLACEHOLDER.findall(words) if name}
+    allowed = _ALLOWED[phase]
+    for name in sorted(found - set(allowed)):
+        close = difflib.get_close_matches(name, allowed, n=1)
+        nearest = f" (did you mean {{{close[0]}}}?)" if close else ""
+        known = ", ".join(f"{{{one}}}" for one in allowed)
+        return (
+            f"unknown placeholder {{{name}}}{nearest}; known here: {known}; "
+            f"write {{{{{name}}}}} for the braces themselves"
+        )
+    needed = _NEEDED[phase] + (("notes",) if notes and "notes" in allowed else ())
+    missing = [f"{{{name}}}" for name in needed if name not in found]
+    return f"has no {' and no '.join(missing)}; put it where it belongs" if missing else None
+
+
+def decompose(words: Prompts, topic: str, count: int, nonce: str) -> tuple[Message, ...]:
+    """Ask for exactly `count` sub-questions as JSON."""
+    return _chat(_fill(words.decompose, {"topic": topic, "count": str(count)}), nonce)
 
 
 def repair(asked: tuple[Message, ...], answer: str, error: str, count: int) -> tuple[Message, ...]:
@@ -34,17 +88,20 @@ def repair(asked: tuple[Message, ...], answer: str, error: str, count: int) -> t
     return (*asked, Message("assistant", answer.strip() or "(blank)"), Message("user", text))
 
 
-def research(topic: str, question: str, reasoning: str, nonce: str) -> tuple[Message, ...]:
+def research(
+    words: Prompts, topic: str, question: str, reasoning: str, nonce: str
+) -> tuple[Message, ...]:
     """Ask for the answer to one sub-question."""
-    text = (
-        f"Topic: {topic}\n{_notes(reasoning)}\n"
-        f"Answer this sub-question thoroughly and concisely: {question}"
-    )
-    return _chat(text, nonce)
+    values = {"topic": topic, "question": question, "notes": _notes(reasoning)}
+    return _chat(_fill(words.research, values), nonce)
 
 
 def synthesize(
-    topic: str, findings: Sequence[tuple[str, str | None]], reasoning: str, nonce: str
+    words: Prompts,
+    topic: str,
+    findings: Sequence[tuple[str, str | None]],
+    reasoning: str,
+    nonce: str,
 ) -> tuple[Message, ...]:
     """Ask for the report; a finding of None is named as missing."""
     parts = []
@@ -58,12 +115,15 @@ def synthesize(
     if missing:
         listed = "\n".join(f"- {question}" for question in missing)
         gaps = f"\n\nNo finding could be had for these; say so in the report:\n{listed}"
-    joined = "\n\n".join(parts)
-    text = (
-        f"Topic: {topic}\n{_notes(reasoning)}\n"
-        f"Write a report that brings these findings together.\n\n{joined}{gaps}"
+    values = {"topic": topic, "findings": "\n\n".join(parts) + gaps, "notes": _notes(reasoning)}
+    return _chat(_fill(words.synthesize, values), nonce)
+
+
+def _fill(words: str, values: Mapping[str, str]) -> str:
+    """Put the values in; what stands in a value is never taken for a placeholder."""
+    return _PLACEHOLDER.sub(
+        lambda found: f"{{{found[1]}}}" if found[1] else values[found[2]], words
     )
-    return _chat(text, nonce)
 
 
 def _chat(text: str, nonce: str) -> tuple[Message, ...]:

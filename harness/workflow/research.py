@@ -10,6 +10,7 @@ from harness.workflow import prompts
 from harness.workflow.completion import Completion, Terms, complete
 from harness.workflow.decomposition import DecompositionError, parse_sub_questions
 from harness.workflow.effects import Message, Program, Request, emit, fan_out, now
+from harness.workflow.prompts import Prompts
 
 _ANSWERED = (OK, "empty_answer")
 """The model did answer, so another prompt may help where the answer cannot be used."""
@@ -28,6 +29,7 @@ class Plan(NamedTuple):
     max_synthesize: int | None
     json_mode: bool
     timeout: int | None
+    prompts: Prompts = Prompts()
 
 
 class Report(NamedTuple):
@@ -114,7 +116,7 @@ def research(
 def _decompose(scope: _Scope, ready: int) -> Program[_Decomposed]:
     """Ask for sub-questions; when the answer cannot be used, once more with its error."""
     plan = scope.plan
-    asked = prompts.decompose(scope.topic, plan.sub_questions, scope.nonce)
+    asked = prompts.decompose(plan.prompts, scope.topic, plan.sub_questions, scope.nonce)
     first = yield from scope.ask("decompose", None, 1, ready, _json_request(asked, plan))
     error, questions = _read(first, plan.sub_questions)
     if questions or first.outcome not in _ANSWERED:
@@ -150,7 +152,7 @@ def _fan_out(
     plan = scope.plan
     calls = []
     for branch, question in enumerate(questions):
-        asked = prompts.research(scope.topic, question, reasoning, scope.nonce)
+        asked = prompts.research(plan.prompts, scope.topic, question, reasoning, scope.nonce)
         request = Request(asked, plan.max_research)
         calls.append(scope.ask("fan_out", branch, 1, ready, request))
     return (yield from fan_out(calls))
@@ -164,9 +166,9 @@ def _synthesize(
     ready: int,
 ) -> Program[Completion]:
     answers = [finding.answer if finding.outcome == OK else None for finding in findings]
-    asked = prompts.synthesize(
-        scope.topic, list(zip(questions, answers, strict=True)), reasoning, scope.nonce
-    )
+    found = list(zip(questions, answers, strict=True))
+    words = scope.plan.prompts
+    asked = prompts.synthesize(words, scope.topic, found, reasoning, scope.nonce)
     request = Request(asked, scope.plan.max_synthesize)
     return (yield from scope.ask("synthesize", None, 1, ready, request))
 
