@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
@@ -25,6 +26,7 @@ from harness.analysis.model import (
 from harness.analysis.pooling import pool
 from harness.analysis.selection import CellRecords
 from harness.analysis.statistics import Sample, describe, over_repeats, sample, share
+from harness.bench.prices import Price, cost_usd, price_in
 from harness.clock import SECOND
 from harness.failures import OK
 from harness.histogram import middle
@@ -37,12 +39,15 @@ class Terms(NamedTuple):
     """What the scenario says about counting.
 
     `min_branches`: how many branches a degraded workflow needs to count as a success, None for
-    all. `latency`: nanoseconds within which a success is goodput, None for no limit.
+    all. `latency`: nanoseconds within which a success is goodput, None for no limit. `price`: None
+    where it is not known. `epoch`: the Unix time of the records' zero, in nanoseconds.
     """
 
     in_flight: int
-    min_branches: int | None
-    latency: float | None
+    min_branches: int | None = None
+    latency: float | None = None
+    price: Price | None = None
+    epoch: int = 0
 
     def is_success(self, workflow: Workflow) -> bool:
         """Return whether a workflow is ok, or degraded with enough branches."""
@@ -55,6 +60,15 @@ class Terms(NamedTuple):
         late = self.latency is not None and workflow.done - workflow.ready > self.latency
         return self.is_success(workflow) and not late
 
+    def cost(self, attempts: Iterable[Attempt]) -> float | None:
+        """Return what the tokens of these attempts cost in USD; None where no price is known."""
+        if self.price is None:
+            return None
+        return math.fsum(
+            cost_usd(self.price, attempt.tokens, self.epoch + (attempt.sent or attempt.ready))
+            for attempt in attempts
+        )
+
 
 def terms_of(run: Run) -> Terms:
     """Return the counting terms of a run; scenario seconds become nanoseconds of its records."""
@@ -64,6 +78,8 @@ def terms_of(run: Run) -> Terms:
         in_flight=scenario["load"]["in_flight"],
         min_branches=scenario["success"]["min_branches"],
         latency=None if latency is None else latency * run.time_scale * SECOND,
+        price=price_in(run),
+        epoch=run.anchor.unix_ns,
     )
 
 
@@ -113,8 +129,8 @@ def summarise_cell(cell: CellRecords, terms: Terms, sync: CellRecords | None) ->
         phases={name: _phase(cell, name) for name in PHASES},
         time_spent=time_spent(calls, attempts),
         tokens=_tokens(cell.spent),
-        cost_usd=None,
-        cost_per_successful_workflow_usd=None,
+        cost_usd=terms.cost(cell.spent),
+        cost_per_successful_workflow_usd=_cost_of_success(cell, terms),
     )
 
 
@@ -272,6 +288,11 @@ def _text_times(attempt: Attempt) -> dict[str, int]:
         "reasoning": answer - first,
         "answer": last - answer,
     }
+
+
+def _cost_of_success(cell: CellRecords, terms: Terms) -> float | None:
+    cost, successes = terms.cost(cell.attempts), sum(map(terms.is_success, cell.workflows))
+    return cost / successes if cost is not None and successes else None
 
 
 def _tokens(spent: Iterable[Attempt]) -> TokenCounts:

@@ -109,7 +109,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     Only workflows that ended count, each in its highest execution; failed ones and their calls
     are in every distribution. Makespan and what is made from it need trials that ran in one go.
     `speedup_over_sync` is 1 without bounds for sync itself, None without a sync cell.
-    `critical_path_bound_s` is the geometric mean over repeats.
+    `critical_path_bound_s` is the geometric mean over repeats. `cost_usd` is of every attempt,
+    abandoned ones included, the cost of a success of those that count; None without a price.
     """
 
     id: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from harness.analysis.model import Figure, Recommendation
 from harness.analysis.selection import CellRecords
 from harness.analysis.statistics import order_ranks, over_repeats, repeats_needed
 from harness.clock import SECOND
-from harness.records import Run
+from harness.records import Attempt, Run
 
 SLACK = 0.01
 """How far, where no success rate is asked for, a cell may stay behind the one that succeeds most:
@@ -23,15 +24,23 @@ FEWEST_REPEATS = 3
 """Two repeats show a spread with one degree of freedom, which decides next to nothing."""
 
 
-class _Entry(NamedTuple):
-    """A cell in the contest. `seconds`: its objective by repeat, scenario seconds, less is better.
+_MEANT = {
+    "makespan": "makespan",
+    "workflow_p95": "95th percentile of workflow latency",
+    "cost_per_successful_workflow": "cost of a successful workflow",
+}
 
-    `good`: the share of its workflows that keep the SLO.
+
+class _Entry(NamedTuple):
+    """A cell in the contest.
+
+    `good`: the share of its workflows that keep the SLO. `values`: its objective by repeat, in
+    scenario seconds or USD, less is better; `typical`: their geometric mean.
     """
 
     cell: CellRecords
     good: Figure
-    seconds: dict[int, float]
+    values: dict[int, float]
     typical: Figure
 
     @property
@@ -40,7 +49,7 @@ class _Entry(NamedTuple):
 
 
 def recommend(run: Run, cells: Sequence[CellRecords], terms: Terms) -> Recommendation:
-    """Return the cell with the smallest objective among those that keep the SLO.
+    """Return the cell with the smallest objective among those that keep the SLO, and why.
 
     A cell keeps it when the share of its workflows that succeed (within `slo.workflow_latency`,
     if set) reaches `slo.success_rate`; where that is not set, when no cell succeeds more often by
@@ -49,13 +58,11 @@ def recommend(run: Run, cells: Sequence[CellRecords], terms: Terms) -> Recommend
     """
     objective = run.scenario["objective"]["minimise"]
     said = ["This is simulated: it holds for the provider that was simulated."] * run.simulated
-    if objective == "cost_per_successful_workflow":
-        return _nothing(objective, [*said, "No price is known, so no cost can be compared."])
     entries = [
         entry for cell in cells if (entry := _entry(run, cell, terms, objective)) is not None
     ]
     if not entries:
-        return _nothing(objective, [*said, _too_few(objective)])
+        return _nothing(objective, [*said, _too_few(objective, terms)])
     asked = run.scenario["slo"]["success_rate"]
     most = max(entries, key=lambda entry: entry.good.value)
     bar = most.good.value - SLACK if asked is None else asked
@@ -75,19 +82,39 @@ def recommend(run: Run, cells: Sequence[CellRecords], terms: Terms) -> Recommend
 
 
 def _entry(run: Run, cell: CellRecords, terms: Terms, objective: str) -> _Entry | None:
-    trials = [trial for trial in cell.whole_trials() if trial.end > trial.start]
     good = share_of(cell, terms.is_good)
-    if objective == "workflow_p95":
-        if order_ranks(len(cell.workflows), 0.95) is None:
-            return None
-        seconds = _p95_by_repeat(cell)
-    else:
-        seconds = {trial.repeat: makespan(trial) for trial in trials}
-    seconds = {repeat: value / run.time_scale for repeat, value in seconds.items() if value > 0}
-    typical = over_repeats(seconds.values())
+    values = {
+        repeat: value for repeat, value in _values(run, cell, terms, objective).items() if value > 0
+    }
+    typical = over_repeats(values.values())
     if good is None or typical is None:
         return None
-    return _Entry(cell, good, seconds, typical)
+    return _Entry(cell, good, values, typical)
+
+
+def _values(run: Run, cell: CellRecords, terms: Terms, objective: str) -> dict[int, float]:
+    """Return the objective of each repeat, in scenario seconds or USD."""
+    if objective == "cost_per_successful_workflow":
+        return _cost_by_repeat(cell, terms)
+    if objective == "makespan":
+        seconds = {trial.repeat: makespan(trial) for trial in cell.whole_trials()}
+    elif order_ranks(len(cell.workflows), 0.95) is not None:
+        seconds = _p95_by_repeat(cell)
+    else:
+        seconds = {}
+    return {repeat: value / run.time_scale for repeat, value in seconds.items()}
+
+
+def _cost_by_repeat(cell: CellRecords, terms: Terms) -> dict[int, float]:
+    """Return the cost of a success in each repeat; nothing when any repeat had no success."""
+    successes = Counter(w.repeat for w in cell.workflows if terms.is_success(w))
+    attempts: dict[int, list[Attempt]] = {workflow.repeat: [] for workflow in cell.workflows}
+    for attempt in cell.attempts:
+        attempts[attempt.repeat].append(attempt)
+    costs = {repeat: terms.cost(mine) for repeat, mine in attempts.items()}
+    if attempts.keys() != successes.keys():
+        return {}
+    return {repeat: cost / successes[repeat] for repeat, cost in costs.items() if cost is not None}
 
 
 def _p95_by_repeat(cell: CellRecords) -> dict[int, float]:
@@ -102,12 +129,12 @@ def _p95_by_repeat(cell: CellRecords) -> dict[int, float]:
 
 
 def _ahead(best: _Entry, after: _Entry, objective: str, said: list[str]) -> Recommendation:
-    common = sorted(best.seconds.keys() & after.seconds.keys())
-    ratios = [after.seconds[repeat] / best.seconds[repeat] for repeat in common]
+    common = sorted(best.values.keys() & after.values.keys())
+    ratios = [after.values[repeat] / best.values[repeat] for repeat in common]
     lead = over_repeats(ratios)
     enough = lead is not None and lead.low is not None and lead.low > 1
     needed = None if enough else _more_workflows(best.cell, ratios)
-    said.append(_lead(after, lead, len(ratios)))
+    said.append(_lead(after, lead, len(ratios), objective))
     if not enough:
         said.append(_undecided(needed))
     return Recommendation(
@@ -154,17 +181,20 @@ def _alone(best: _Entry, objective: str, said: list[str]) -> Recommendation:
     )
 
 
-def _too_few(objective: str) -> str:
+def _too_few(objective: str, terms: Terms) -> str:
+    if objective == "cost_per_successful_workflow":
+        if terms.price is None:
+            return "No price is known, so no cost can be compared."
+        return "No cell has a success in every repeat and a cost above nothing."
     if objective == "workflow_p95":
         return "A 95th percentile needs 72 workflows in a cell; no cell has so many."
     return "No trial has ended, so there is nothing to compare."
 
 
 def _best(best: _Entry, objective: str) -> str:
-    what = {"makespan": "makespan", "workflow_p95": "95th percentile of workflow latency"}
     return (
-        f"{best.name} has the smallest {what[objective]}: {_seconds(best.typical)} "
-        f"(geometric mean over {_count(len(best.seconds), 'repeat')})."
+        f"{best.name} has the smallest {_MEANT[objective]}: {_amount(best.typical, objective)} "
+        f"(geometric mean over {_count(len(best.values), 'repeat')})."
     )
 
 
@@ -193,16 +223,17 @@ def _nobody(most: _Entry, asked: float | None) -> str:
     return f"{text}." if asked is None else f"{text}; {_percent(asked)} are asked for."
 
 
-def _lead(after: _Entry, lead: Figure | None, repeats: int) -> str:
+def _lead(after: _Entry, lead: Figure | None, repeats: int, objective: str) -> str:
+    by = "costs {} times as much" if objective.startswith("cost") else "takes {} times as long"
     if lead is None:
         return f"It shares no repeat with the next cell, {after.name}."
     if lead.low is None or lead.high is None:
         return (
-            f"The next cell, {after.name}, takes {_number(lead.value)} times as long "
+            f"The next cell, {after.name}, {by.format(_number(lead.value))} "
             f"in {_count(repeats, 'repeat')}, too few for an interval."
         )
     return (
-        f"The next cell, {after.name}, takes {_number(lead.value)} times as long "
+        f"The next cell, {after.name}, {by.format(_number(lead.value))} "
         f"(95 % interval {_number(lead.low)} to {_number(lead.high)}, "
         f"paired over {_count(repeats, 'repeat')})."
     )
@@ -216,8 +247,9 @@ def _undecided(needed: int | None) -> str:
     )
 
 
-def _seconds(figure: Figure) -> str:
-    text = f"{_number(figure.value)} scenario seconds"
+def _amount(figure: Figure, objective: str) -> str:
+    unit = "USD" if objective == "cost_per_successful_workflow" else "scenario seconds"
+    text = f"{_number(figure.value)} {unit}"
     if figure.low is None or figure.high is None:
         return text
     return f"{text}, 95 % interval {_number(figure.low)} to {_number(figure.high)}"

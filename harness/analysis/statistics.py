@@ -186,10 +186,10 @@ def over_repeats(values: Iterable[float]) -> Figure | None:
         return None
     if numbers.min() <= 0:
         return Figure(value=float(numbers.mean()))
+    if len(numbers) < 2:
+        return Figure(value=float(numbers[0]))
     logs = np.log(numbers)
     value = float(np.exp(logs.mean()))
-    if len(numbers) < 2:
-        return Figure(value=value)
     reach = _reach(logs)
     return Figure(value=value, low=value / math.exp(reach), high=value * math.exp(reach))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from harness.analysis.model import Figure
 from harness.bench.scenario import parse_scenario
 from harness.clock import SECOND, Anchor
 from harness.histogram import bucket
@@ -132,3 +133,11 @@ def make_run(
         "versions": {"harness": "0.1.0"}, "host": {"cpus": 2},
     }  # fmt: skip
     return Run(**(plain | fields))
+
+
+def known(figure: Figure | None) -> tuple[float, float, float]:
+    """Return low, value and high of a figure that has all three."""
+    assert figure is not None
+    assert figure.low is not None
+    assert figure.high is not None
+    return figure.low, figure.value, figure.high

@@ -1,0 +1,87 @@
+"""How often the intervals hold the truth, over many samples whose truth is known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from harness.analysis.model import Figure
+from harness.analysis.statistics import mean, over_repeats, percentile, sample
+
+SIGMA = 0.8
+TRIES = 400
+
+
+def clustered(workflows: int, calls: int, alike: float, seed: int) -> NDArray[np.float64]:
+    """Log-normal values, TRIES times; `alike`: how much of their variance a workflow shares."""
+    random = np.random.default_rng(seed)
+    shared = random.normal(size=(TRIES, workflows, 1)) * math.sqrt(alike)
+    own = random.normal(size=(TRIES, workflows, calls)) * math.sqrt(1 - alike)
+    return np.exp(SIGMA * (shared + own)).reshape(TRIES, workflows * calls)
+
+
+def holds(figure: Figure | None, truth: float) -> bool | None:
+    """None where there is no interval."""
+    if figure is None or figure.low is None or figure.high is None:
+        return None
+    return figure.low <= truth <= figure.high
+
+
+@pytest.mark.parametrize("p", [0.5, 0.95, 0.99])
+@pytest.mark.parametrize(
+    ("workflows", "calls", "alike"),
+    [(8, 6, 0.0), (8, 6, 0.7), (24, 20, 0.3), (24, 20, 0.7), (60, 20, 0.1), (200, 6, 0.3)],
+)
+def test_a_percentile_of_dependent_calls_is_wrong_in_one_case_of_twenty_at_most(
+    workflows: int, calls: int, alike: float, p: float
+) -> None:
+    truth = math.exp(SIGMA * stats.norm.ppf(p))
+    clusters = np.repeat(np.arange(workflows), calls)
+    told = [
+        holds(percentile(sample(values, clusters), p), truth)
+        for values in clustered(workflows, calls, alike, seed=workflows)
+    ]
+    assert told.count(False) / TRIES <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / TRIES)
+
+
+def test_intervals_that_ignore_the_workflows_would_be_wrong_far_more_often() -> None:
+    values = clustered(24, 20, alike=0.7, seed=24)
+    told = [holds(percentile(sample(row, range(len(row))), 0.5), 1.0) for row in values]
+    assert told.count(False) / TRIES > 0.3
+
+
+@pytest.mark.parametrize(("n", "least", "most"), [(8, 0.97, 1.0), (24, 0.95, 0.995)])
+def test_a_median_of_independent_values_is_covered_as_often_as_order_statistics_promise(
+    n: int, least: float, most: float
+) -> None:
+    told = [
+        holds(percentile(sample(row, range(n)), 0.5), 1.0) for row in clustered(n, 1, 0.0, seed=n)
+    ]
+    assert None not in told
+    assert least <= told.count(True) / TRIES <= most
+
+
+@pytest.mark.parametrize(
+    ("workflows", "calls", "alike"), [(8, 1, 0.0), (8, 6, 0.5), (24, 6, 0.5), (60, 6, 0.5)]
+)
+def test_a_mean_of_skewed_values_is_covered_in_nine_cases_of_ten_or_more(
+    workflows: int, calls: int, alike: float
+) -> None:
+    truth = math.exp(SIGMA**2 / 2)
+    clusters = np.repeat(np.arange(workflows), calls)
+    told = [
+        holds(mean(sample(values, clusters)), truth)
+        for values in clustered(workflows, calls, alike, seed=workflows)
+    ]
+    assert 0.9 - 2 * math.sqrt(0.9 * 0.1 / TRIES) <= told.count(True) / TRIES <= 0.98
+
+
+def test_a_ratio_over_three_repeats_is_covered_nineteen_times_of_twenty() -> None:
+    random = np.random.default_rng(5)
+    ratios = 1.3 * np.exp(0.2 * random.normal(size=(2000, 3)))
+    told = [holds(over_repeats(row), 1.3) for row in ratios]
+    assert told.count(True) / len(told) == pytest.approx(0.95, abs=0.015)

@@ -1,0 +1,189 @@
+"""A recommendation follows from measured cells, and says how sure it can be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.analysis.cells import terms_of
+from harness.analysis.model import Recommendation
+from harness.analysis.recommend import recommend
+from harness.analysis.selection import by_cell
+from harness.bench.store import Records
+from harness.clock import SECOND
+from harness.records import Tokens, Trial, Workflow
+from tests.analysis.builders import known, make_attempt, make_run, make_trial, make_workflow
+
+FAST, SLOW = "async_8_none_attempt", "async_2_none_attempt"
+
+
+def recommended(
+    makespans: dict[str, list[float]],
+    failed: dict[str, int] | None = None,
+    workflows: int = 4,
+    **run: Any,
+) -> Recommendation:
+    """Recommend among cells with these makespans by repeat; `failed` workflows in each repeat."""
+    trials: list[Trial] = []
+    ended: list[Workflow] = []
+    for cell, seconds in makespans.items():
+        bad = (failed or {}).get(cell, 0)
+        for repeat, makespan in enumerate(seconds):
+            end = round(makespan * SECOND)
+            trials.append(make_trial(cell=cell, repeat=repeat, end=end))
+            for number in range(workflows):
+                outcome = "failed" if number < bad else "ok"
+                key = {"cell": cell, "repeat": repeat, "workflow": number}
+                ended.append(make_workflow(**key, outcome=outcome, done=end))
+    repeats = max(map(len, makespans.values()))
+    the_run = make_run(makespans, repeats, **run)
+    records = Records(the_run, [], [], ended, trials, None)
+    return recommend(the_run, by_cell(records), terms_of(the_run))
+
+
+def test_the_shortest_makespan_wins_with_its_lead_over_the_next() -> None:
+    found = recommended({SLOW: [20, 22, 21], FAST: [10, 10.5, 10.2]})
+    assert found.cell == FAST
+    assert known(found.lead_over_next)[1] == pytest.approx(2.05, abs=0.02)
+    assert (found.evidence, found.more_workflows_needed) == ("enough", None)
+    assert any("10.2 scenario seconds" in sentence for sentence in found.because)
+    assert any("3 repeats" in sentence for sentence in found.because)
+
+
+def test_a_lead_that_chance_could_make_is_not_enough_and_says_how_many_more() -> None:
+    found = recommended({SLOW: [12, 10, 14], FAST: [10, 11, 12]})
+    assert found.cell == FAST
+    assert known(found.lead_over_next)[0] < 1
+    assert found.evidence == "not enough"
+    assert found.more_workflows_needed is not None
+    assert found.more_workflows_needed % 4 == 0
+    assert any(str(found.more_workflows_needed) in sentence for sentence in found.because)
+
+
+def test_one_repeat_has_a_lead_without_interval_and_asks_for_two_more() -> None:
+    found = recommended({SLOW: [20], FAST: [10]})
+    assert found.lead_over_next is not None
+    assert (found.lead_over_next.value, found.lead_over_next.low) == (2.0, None)
+    assert (found.evidence, found.more_workflows_needed) == ("not enough", 8)
+
+
+def test_cells_that_do_not_differ_need_no_more_workflows() -> None:
+    found = recommended({SLOW: [10, 11], FAST: [10, 11]})
+    assert (found.evidence, found.more_workflows_needed) == ("not enough", None)
+    assert "too close" in found.because[-1]
+
+
+def test_a_cell_that_misses_the_success_rate_is_not_recommended() -> None:
+    found = recommended(
+        {SLOW: [20, 21], FAST: [10, 11]}, failed={FAST: 1}, extra_toml="[slo]\nsuccess_rate = 0.9"
+    )
+    assert found.cell == SLOW
+    assert found.lead_over_next is None
+    assert found.evidence == "not enough"
+    assert any("1 of 2 cells fell short of 90 %" in sentence for sentence in found.because)
+
+
+def test_failing_fast_does_not_win_where_no_success_rate_is_asked_for() -> None:
+    found = recommended({SLOW: [20, 21], FAST: [1, 1]}, failed={FAST: 1})
+    assert found.cell == SLOW
+
+
+def test_no_cell_is_recommended_when_none_keeps_the_slo() -> None:
+    asked = "[slo]\nsuccess_rate = 0.9"
+    found = recommended({SLOW: [20], FAST: [10]}, failed={SLOW: 1, FAST: 3}, extra_toml=asked)
+    assert found.cell is None
+    assert f"75 % of workflows, in {SLOW}; 90 % are asked for" in found.because[-1]
+    nothing = recommended({FAST: [10]}, failed={FAST: 4})
+    assert nothing.cell is None
+
+
+def test_a_success_that_comes_too_late_does_not_keep_the_slo() -> None:
+    asked = '[slo]\nsuccess_rate = 0.9\nworkflow_latency = "15s"'
+    assert recommended({SLOW: [20], FAST: [10]}, extra_toml=asked).cell == FAST
+    found = recommended({SLOW: [20], FAST: [16]}, extra_toml=asked)
+    assert found.cell is None
+
+
+def test_how_far_the_success_rate_is_proven_is_said() -> None:
+    asked = "[slo]\nsuccess_rate = 0.6"
+    few = recommended({SLOW: [20], FAST: [10]}, extra_toml=asked)
+    assert any("4 of its 4 workflows" in s and "not yet the 60 %" in s for s in few.because)
+    many = recommended({SLOW: [20] * 3, FAST: [10] * 3}, extra_toml=asked)
+    assert any("12 of its 12" in s and "proves the 60 %" in s for s in many.because)
+
+
+def test_a_simulated_result_says_so_and_gives_scenario_seconds() -> None:
+    found = recommended({SLOW: [2.0], FAST: [1.0]}, time_scale=0.01)
+    assert found.because[0].startswith("This is simulated")
+    assert any("100 scenario seconds" in sentence for sentence in found.because)
+    live = recommended({SLOW: [2.0], FAST: [1.0]}, simulated=False)
+    assert not any("simulated" in sentence for sentence in live.because)
+
+
+def test_a_cell_alone_is_the_best_there_is_without_evidence() -> None:
+    found = recommended({FAST: [10, 11, 12]})
+    assert (found.cell, found.evidence, found.lead_over_next) == (FAST, "not enough", None)
+
+
+def test_a_95th_percentile_is_compared_only_where_there_is_one() -> None:
+    asked = '[objective]\nminimise = "workflow_p95"'
+    found = recommended({SLOW: [20, 22], FAST: [10, 10]}, workflows=36, extra_toml=asked)
+    assert found.cell == FAST
+    assert found.objective == "workflow_p95"
+    few = recommended({SLOW: [20, 22], FAST: [10, 10]}, workflows=35, extra_toml=asked)
+    assert few.cell is None
+    assert "72 workflows" in few.because[-1]
+
+
+PRICE = {"input": 1.0, "cached": 1.0, "output": 10.0, "source": "made up"}
+COST = (
+    "[endpoint.price]\ninput = 1.0\noutput = 10.0\n"
+    '[objective]\nminimise = "cost_per_successful_workflow"'
+)
+
+
+def cost_recommended(price: dict[str, Any] | None, failed_workflow: bool = False) -> Recommendation:
+    """The fast cell spends twice the tokens; everything takes two repeats of one workflow."""
+    cells = {SLOW: 100, FAST: 200}
+    attempts = [
+        make_attempt(cell=cell, repeat=repeat, tokens=Tokens(input=0, output=output))
+        for cell, output in cells.items()
+        for repeat in range(2)
+    ]
+    outcome = "failed" if failed_workflow else "ok"
+    ended = [
+        make_workflow(cell=cell, repeat=repeat, outcome=outcome if repeat else "ok")
+        for cell in cells
+        for repeat in range(2)
+    ]
+    the_run = make_run(cells, 2, price=price, extra_toml=COST)
+    records = Records(the_run, attempts, [], ended, [], None)
+    return recommend(the_run, by_cell(records), terms_of(the_run))
+
+
+def test_the_cheapest_success_wins_where_cost_is_the_objective() -> None:
+    found = cost_recommended(PRICE)
+    assert found.cell == SLOW
+    assert any("0.001 USD" in sentence for sentence in found.because)
+    assert any("costs 2 times as much" in sentence for sentence in found.because)
+
+
+def test_cost_cannot_be_compared_without_prices() -> None:
+    found = cost_recommended(None)
+    assert found.cell is None
+    assert "No price is known" in found.because[-1]
+
+
+def test_a_repeat_without_success_has_no_cost_of_success() -> None:
+    found = cost_recommended(PRICE, failed_workflow=True)
+    assert found.cell is None
+    assert "No cell has a success in every repeat" in found.because[-1]
+
+
+def test_a_run_in_which_no_trial_ended_recommends_nothing() -> None:
+    the_run = make_run([FAST, SLOW])
+    records = Records(the_run, [], [], [], [], None)
+    found = recommend(the_run, by_cell(records), terms_of(the_run))
+    assert found.cell is None
+    assert "nothing to compare" in found.because[-1]

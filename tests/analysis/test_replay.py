@@ -1,0 +1,158 @@
+"""The replay against arithmetic, against Graham's bound and against a second simulation."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.analysis.replay import Job, Step, critical_path, jobs, replay
+from harness.analysis.selection import by_cell
+from harness.records import Backoff
+from tests.analysis.builders import make_attempt, make_call
+from tests.analysis.played import Shape, make_records
+
+steps = st.builds(Step, service=st.integers(1, 50), backoff=st.just(0))
+chains = st.lists(steps, min_size=1, max_size=3).map(tuple)
+works = st.lists(
+    st.builds(
+        Job,
+        decompose=chains,
+        branches=st.lists(chains, min_size=1, max_size=5).map(tuple),
+        synthesize=chains,
+    ),
+    min_size=1,
+    max_size=5,
+)
+ready_at_once = st.lists(st.integers(1, 50), min_size=1, max_size=12)
+
+
+def one(service: int, backoff: int = 0) -> tuple[Step, ...]:
+    return (Step(service, backoff),)
+
+
+def total(work: list[Job]) -> int:
+    return sum(
+        step.service
+        for job in work
+        for chain in (job.decompose, *job.branches, job.synthesize)
+        for step in chain
+    )
+
+
+def test_a_workflow_alone_takes_decompose_the_longest_branch_and_synthesize() -> None:
+    job = Job(one(10), (one(5), one(40), one(20)), one(7))
+    assert critical_path([job], 1, "async") == 57
+    assert replay([job], permits=3, in_flight=1, mode="async") == 57
+
+
+def test_one_permit_makes_the_branches_stand_in_line() -> None:
+    job = Job(one(10), (one(5), one(40), one(20)), one(7))
+    assert replay([job], permits=1, in_flight=1, mode="async") == 82
+    assert replay([job], permits=2, in_flight=1, mode="async") == 10 + 40 + 7
+
+
+def test_in_sync_mode_everything_stands_in_line() -> None:
+    job = Job(one(10, backoff=3), (one(5), one(40)), one(7))
+    assert critical_path([job, job], 8, "sync") == 2 * 62
+    assert replay([job, job], permits=8, in_flight=8, mode="sync") == 2 * 65
+
+
+def test_workflows_wait_for_a_free_slot_in_their_order() -> None:
+    work = [Job(one(10), (), ()), Job(one(30), (), ()), Job(one(5), (), ())]
+    assert critical_path(work, 2, "async") == 30
+    assert replay(work, permits=9, in_flight=2, mode="async") == 30
+    assert replay(work, permits=9, in_flight=1, mode="async") == 45
+
+
+def test_permits_go_to_who_asked_first() -> None:
+    # At 10 the second workflow's call is next in line, ahead of the first one's branches.
+    work = [Job(one(10), (one(4), one(4)), one(1)), Job(one(20), (), ())]
+    assert replay(work, permits=1, in_flight=2, mode="async") == 10 + 20 + 4 + 4 + 1
+
+
+def test_a_permit_serves_others_during_backoff_when_it_is_released() -> None:
+    retried = (Step(10, 100), Step(10, 0))
+    work = [Job((), (retried, one(60)), ())]
+    assert replay(work, permits=1, in_flight=1, mode="async") == 10 + 100 + 10
+    held = [Job((), (one(120), one(60)), ())]
+    assert replay(held, permits=1, in_flight=1, mode="async") == 180
+
+
+def test_a_backoff_with_no_attempt_after_it_still_takes_its_time() -> None:
+    assert replay([Job(one(10, backoff=5), (), one(1))], 1, 1, "async") == 16
+
+
+def test_work_without_any_attempt_takes_no_time() -> None:
+    empty = Job((), (), ())
+    assert replay([], 2, 2, "async") == critical_path([], 2, "async") == 0
+    assert replay([empty] * 5000 + [Job(one(3), (), ())], 1, 1, "async") == 3
+
+
+@given(work=works, permits=st.integers(1, 6), in_flight=st.integers(1, 6))
+def test_no_replay_beats_what_its_permits_and_its_longest_workflow_need(
+    work: list[Job], permits: int, in_flight: int
+) -> None:
+    took = replay(work, permits, in_flight, "async")
+    longest = max(critical_path([job], 1, "async") for job in work)
+    assert max(longest, total(work) / permits) <= took <= total(work)
+
+
+@given(times=ready_at_once, permits=st.integers(1, 6))
+def test_calls_that_are_ready_at_once_keep_grahams_bound(times: list[int], permits: int) -> None:
+    work = [Job((), tuple(one(time) for time in times), ())]
+    best_possible = max(max(times), sum(times) / permits)
+    assert replay(work, permits, 1, "async") <= (2 - 1 / permits) * best_possible
+
+
+@given(work=works, in_flight=st.integers(1, 6))
+def test_with_permits_for_all_a_replay_is_the_critical_path(
+    work: list[Job], in_flight: int
+) -> None:
+    assert replay(work, 1000, in_flight, "async") == critical_path(work, in_flight, "async")
+
+
+@given(work=works)
+def test_one_permit_and_one_workflow_at_a_time_is_sync(work: list[Job]) -> None:
+    assert replay(work, 1, 1, "async") == replay(work, 1, 1, "sync") == total(work)
+
+
+def test_calls_become_chains_with_the_repair_after_the_first_question() -> None:
+    pause = Backoff(start=100, end=130, planned=20, source="policy")
+    calls = [
+        make_call(call=2),
+        make_call(attempts=2, backoffs=(pause,)),
+        make_call(phase="fan_out", branch=1),
+        make_call(phase="fan_out", branch=0),
+    ]
+    attempts = [
+        make_attempt(call=2, sent=0, done=3),
+        make_attempt(attempt=2, sent=130, done=170),
+        make_attempt(attempt=1, sent=90, done=100),
+        make_attempt(phase="fan_out", branch=0, sent=0, done=5),
+        make_attempt(phase="fan_out", branch=1, permit_granted=2, sent=None, done=9),
+    ]
+    (released,) = jobs(calls, attempts, "attempt")
+    assert released.decompose == (Step(10, 20), Step(40, 0), Step(3, 0))
+    assert released.branches == ((Step(5, 0),), (Step(7, 0),))
+    (held,) = jobs(calls, attempts, "call")
+    assert held.decompose == (Step(70, 0), Step(3, 0))
+
+
+def test_a_call_whose_deadline_came_before_its_permit_is_no_step() -> None:
+    assert jobs([make_call(attempts=0, outcome="call_timeout")], [], "call") == [Job((), (), ())]
+
+
+@pytest.mark.parametrize("scope", ["attempt", "call"])
+@pytest.mark.parametrize("permits", [1, 3, 50])
+def test_a_trial_without_overhead_is_replayed_to_the_nanosecond(scope: str, permits: int) -> None:
+    cells = [f"async_{permits}_full-jitter_{scope}", f"sync_1_full-jitter_{scope}"]
+    shape = Shape(client_wait_ms=0, failure_rate=0.2)
+    records = make_records(cells, workflows=7, in_flight=3, repeats=2, shape=shape)
+    for cell in by_cell(records):
+        for trial in cell.whole_trials():
+            calls = [call for call in cell.calls if call.repeat == trial.repeat]
+            attempts = [each for each in cell.attempts if each.repeat == trial.repeat]
+            work = jobs(calls, attempts, scope)
+            took = replay(work, cell.info.permits, 3, cell.info.mode)
+            assert took == trial.end - trial.start
