@@ -80,7 +80,7 @@ def new_figure(
     of `PARTS` that need a key, which stands between title and axes.
     """
     said = " ".join(note for note in (simulated_note(summary), *notes) if note)
-    heading = textwrap.wrap(title, 92)
+    heading = textwrap.wrap(title, 96)
     footing = textwrap.wrap(f"{said} Scenario: {summary.scenario}.".strip(), 148)
     above = 0.12 + 0.2 * len(heading) + (0.3 if parts else 0.08)
     below = 0.1 + 0.15 * len(footing)
