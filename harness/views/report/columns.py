@@ -1,0 +1,112 @@
+"""Columns that several tables share, and the tables with every figure of every cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from harness.analysis.model import Cell, Distribution, Figure
+from harness.views.report.tables import Column, Subject, Table, whole
+from harness.views.wording import in_seconds, number, percent, rate_unit, scaled
+
+
+def distribution_columns(
+    about: Subject, key: str, spread: Sequence[Distribution]
+) -> tuple[Column, ...]:
+    """Return how a duration is spread in each cell, in scenario seconds."""
+    return (
+        Column("n", f"{key}_n", [one.n for one in spread], whole),
+        *(
+            Column(
+                name,
+                about.seconds(f"{key}_{name}"),
+                [in_seconds(getattr(one, name), about.summary) for one in spread],
+            )
+            for name in ("mean", "p50", "p95", "p99")
+        ),
+    )
+
+
+def rate_columns(about: Subject) -> tuple[Column, ...]:
+    """Return throughput and goodput of each cell, in workflows a scenario minute or hour."""
+    unit, factor = rate_unit(about.summary)
+    per = unit.split()[1]
+    rates = [scaled(cell.throughput.workflows_per_s, factor) for cell in about.cells]
+    good = [scaled(cell.goodput_workflows_per_s, factor) for cell in about.cells]
+    return (
+        Column("throughput", f"throughput_workflows_per_{per}", rates),
+        Column("goodput", f"goodput_workflows_per_{per}", good),
+    )
+
+
+def comparison_tables(about: Subject) -> list[Table]:
+    """Return every figure of every cell: speed, reliability, tokens and cost."""
+    return [_speed(about), _work(about)]
+
+
+def _speed(about: Subject) -> Table:
+    summary, cells = about.summary, about.cells
+    unit, _ = rate_unit(summary)
+
+    def seconds(figures: Iterable[Figure | None]) -> list[Figure | None]:
+        return [in_seconds(figure, summary) for figure in figures]
+
+    latency = [cell.workflow_latency_s for cell in cells]
+    bounds = [
+        None
+        if cell.critical_path_bound_s is None
+        else cell.critical_path_bound_s / summary.time_scale
+        for cell in cells
+    ]
+    return about.of_cells(
+        "speed", f"Speed; durations in seconds, rates in workflows {unit}",
+        (
+            Column("makespan", about.seconds("makespan"), seconds(c.makespan_s for c in cells)),
+            Column("speed-up", "speedup_over_sync", [c.speedup_over_sync for c in cells]),
+            *rate_columns(about),
+            Column("latency p50", about.seconds("latency_p50"), seconds(d.p50 for d in latency)),
+            Column("latency p95", about.seconds("latency_p95"), seconds(d.p95 for d in latency)),
+            Column("latency p99", about.seconds("latency_p99"), seconds(d.p99 for d in latency)),
+            Column("bound", about.seconds("critical_path_bound"), bounds),
+            Column(
+                "efficiency", "scheduling_efficiency", [c.scheduling_efficiency for c in cells],
+                percent,
+            ),
+        ),
+    )  # fmt: skip
+
+
+def _work(about: Subject) -> Table:
+    cells = about.cells
+
+    def counts(head: str, key: str, of: Callable[[Cell], int]) -> Column:
+        return Column(head, key, [of(cell) for cell in cells], whole)
+
+    columns = [
+        counts("repeats", "repeats", lambda c: c.repeats),
+        counts("workflows", "workflows_started", lambda c: c.workflows.started),
+        counts("ok", "workflows_ok", lambda c: c.workflows.ok),
+        counts("degraded", "workflows_degraded", lambda c: c.workflows.degraded),
+        counts("failed", "workflows_failed", lambda c: c.workflows.failed),
+        Column("success rate", "success_rate", [c.success_rate for c in cells], percent),
+        counts("calls", "calls_started", lambda c: c.calls.started),
+        counts("calls failed", "calls_failed", lambda c: c.calls.failed),
+        counts("attempts", "attempts", lambda c: c.attempts.total),
+        Column("attempts a call", "amplification", [c.attempts.amplification for c in cells]),
+        counts("tokens in", "tokens_input", lambda c: c.tokens.input),
+        counts("cached", "tokens_cached", lambda c: c.tokens.cached),
+        counts("tokens out", "tokens_output", lambda c: c.tokens.output),
+        counts("reasoning", "tokens_reasoning", lambda c: c.tokens.reasoning),
+        counts("wasted", "tokens_wasted", lambda c: c.tokens.wasted),
+    ]
+    if any(cell.cost_usd is not None for cell in cells):
+        each = [cell.cost_per_successful_workflow_usd for cell in cells]
+        columns += [
+            Column("cost", "cost_usd", [cell.cost_usd for cell in cells], dollars),
+            Column("cost a success", "cost_per_successful_workflow_usd", each, dollars),
+        ]
+    return about.of_cells("work", "Work done, tokens and cost", columns)
+
+
+def dollars(value: float) -> str:
+    """Write an amount of money in US dollars."""
+    return f"${number(value)}"

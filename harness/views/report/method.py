@@ -1,0 +1,200 @@
+"""How it was measured, on what, and whether the client itself was fit for it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from harness.analysis.model import Spread, Summary
+from harness.bench.store import Records
+from harness.clock import SECOND
+from harness.records import Run
+from harness.views.report.tables import Column, Subject, Table
+from harness.views.wording import number, percent
+
+Terms = tuple[tuple[str, str], ...]
+"""Terms, each with what is said of it."""
+
+DEFINITIONS: Terms = (
+    ("attempt, call, workflow",
+     "One HTTP request; one question to the model with all its attempts; one topic, decomposed, "
+     "researched and synthesized."),
+    ("ready",
+     "The moment when a thing could start if nothing were scarce. Latency is done minus ready, so "
+     "no queue is hidden."),
+    ("permit wait",
+     "From asking for a permit to having it. Permits cap the attempts in flight in the whole "
+     "process, first come first served."),
+    ("client wait", "From having the permit to the request's bytes going out: our own doing."),
+    ("time to first token",
+     "From the request's bytes going out to the first chunk with text, reasoning or answer. "
+     "Keep-alive comments and empty chunks are not text."),
+    ("time to first answer", "The same, to the first chunk with answer text."),
+    ("inter-token latency", "The gap between two chunks with text."),
+    ("makespan", "From the first workflow ready to the last one done, in one trial."),
+    ("speed-up over sync",
+     "Sync's makespan over the cell's, same repeat and same other settings; geometric mean over "
+     "repeats, interval by a paired t on the logs."),
+    ("scheduling efficiency",
+     "Makespan of a replay without overhead, of the measured service times under the same "
+     "permits, over the makespan."),
+    ("critical-path bound",
+     "Decompose + longest branch + synthesize with the measured service times: no number of "
+     "permits gets below it."),
+    ("goodput", "Workflows that succeeded, within the latency asked for, per time of makespan."),
+    ("intervals",
+     "95\u00a0%, two-sided: Student's t on the logs over repeats, order statistics for "
+     "percentiles, calls of one workflow counted as the cluster that they are. — where the sample "
+     "carries none: a p95 needs 72 observations, a p99 368."),
+)  # fmt: skip
+
+
+def description(run: Run) -> str:
+    """Return what the scenario says of itself."""
+    return str(run.scenario.get("description") or "")
+
+
+def endpoint(run: Run) -> str:
+    """Say what answered."""
+    settings: dict[str, Any] = run.scenario["endpoint"]
+    if run.simulated:
+        return (
+            f"simulated provider, profile {settings.get('profile')}, time scale {run.time_scale:g}"
+        )
+    where = f" at {settings['base_url']}" if "base_url" in settings else " on this machine"
+    return f"{settings.get('model')}{where}"
+
+
+def started(run: Run) -> str:
+    """Return when the run began, to the minute, in UTC."""
+    at = datetime.fromtimestamp(run.anchor.unix_ns / SECOND, UTC)
+    return f"{at:%Y-%m-%d %H:%M} UTC"
+
+
+def design(run: Run) -> Terms:
+    """Return how this run was laid out."""
+    load: dict[str, Any] = run.scenario["load"]
+    needed = run.scenario["success"]["min_branches"]
+    degraded = (
+        "degraded counts as failed"
+        if needed is None
+        else f"degraded counts when {needed} or more of its branches did"
+    )
+    told = [
+        ("load", f"A closed loop: {load['workflows']} workflows a trial, at most "
+                 f"{load['in_flight']} in flight; the next is ready when a slot frees."),
+        ("design", f"Randomised complete blocks: each of the {run.repeats} repeats runs all "
+                   f"{len(run.cells)} cells once, in an order drawn from the seed, on the same "
+                   "topics."),
+        ("success", f"A workflow that is ok; {degraded}."),
+        ("counting", "Failed workflows and calls are in every distribution: a cell that drops "
+                     "its work must not look fast for it."),
+    ]  # fmt: skip
+    if run.simulated:
+        told.append(("seconds", (
+            "Everything here is simulated. One scenario second lasted "
+            f"{run.time_scale:g} real seconds; durations are scenario seconds, unless they are "
+            "said to be real."
+        )))  # fmt: skip
+    elif run.scenario["endpoint"].get("cache") == "avoid":
+        told.append(("caching", "Each workflow's prompts begin with a nonce, so that no cell "
+                                "finds the provider's prompt cache warm."))  # fmt: skip
+    return tuple(told)
+
+
+def environment(run: Run) -> Terms:
+    """Return what it takes to do the same again."""
+    host = ", ".join(f"{name} {value}" for name, value in run.host.items())
+    versions = ", ".join(f"{name} {value}" for name, value in run.versions.items())
+    told = [
+        ("run", run.run_id),
+        ("started", started(run)),
+        ("status", run.status if run.stopped is None else f"{run.status}: {run.stopped.because}"),
+        ("seed", str(run.seed)),
+        ("endpoint", endpoint(run)),
+        ("versions", versions),
+        ("host", host),
+    ]
+    if run.price is not None:
+        told.append(("price", _price(run.price)))
+    return tuple(told)
+
+
+def _price(price: dict[str, Any]) -> str:
+    parts = ", ".join(f"{name} {price.get(name)}" for name in ("input", "cached", "output"))
+    dated = f", {price['date']}" if price.get("date") else ""
+    return f"USD per million tokens: {parts} ({price.get('source')}{dated})"
+
+
+def as_json(value: Any) -> str:
+    """Write settings for people to read."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+class Fitness(NamedTuple):
+    """Whether the measurement measured the endpoint: in a sentence, in numbers, and why."""
+
+    verdict: str
+    sound: bool
+    table: Table | None
+    because: tuple[str, ...]
+    without_log: bool
+
+
+def fitness(about: Subject, records: Records) -> Fitness:
+    """Return client against provider. All times in it are real ones, in milliseconds."""
+    summary = about.summary
+    limited = summary.verdict.bottleneck
+    sound = limited == "none"
+    if not sound:
+        verdict = f"The {limited} was the bottleneck: part of what was measured is its own doing."
+    elif summary.simulated:
+        verdict = "Neither the client nor the simulator was the bottleneck."
+    else:
+        verdict = "The client was not the bottleneck."
+    rows = _readings(summary)
+    table = Table(
+        "client-against-provider",
+        "Client against provider, in real time",
+        (
+            Column("what", "what", [name for name, _, _ in rows]),
+            Column("p50", "p50", [typical for _, typical, _ in rows]),
+            Column("p99", "p99", [rare for _, _, rare in rows]),
+        ),
+    ) if rows else None  # fmt: skip
+    because = tuple(about.named(text) for text in summary.verdict.because)
+    return Fitness(verdict, sound, table, because, records.provider is None)
+
+
+def _readings(summary: Summary) -> list[tuple[str, str, str]]:
+    verdict, oracle = summary.verdict, summary.oracle
+    spreads = [
+        ("event-loop lag, worst cell", verdict.event_loop_lag_s),
+        ("provider lateness, worst cell", verdict.provider_lateness_s),
+        ("client's first text after the provider's first write", verdict.clock_disagreement_s),
+    ]
+    rows = [(name, *_ms(spread)) for name, spread in spreads if spread is not None]
+    if verdict.client_cpu_share is not None:
+        rows.append(
+            (
+                "client's processor time, worst cell",
+                f"{percent(verdict.client_cpu_share)} of a core",
+                "",
+            )
+        )
+    if oracle is not None:
+        if oracle.inter_token_p50_s is not None:
+            apart = f"{number(oracle.inter_token_p50_s * 1000)} ms"
+            rows.append(("gap between chunks, client minus provider", apart, ""))
+        rows += [
+            ("attempts joined with the provider's log", str(oracle.attempts), ""),
+            ("attempts on one side only", str(oracle.unmatched), ""),
+            ("attempts with another outcome", str(oracle.outcome_mismatches), ""),
+            ("attempts with other token counts", str(oracle.token_mismatches), ""),
+        ]
+    return rows
+
+
+def _ms(spread: Spread) -> tuple[str, str]:
+    return f"{number(spread.p50 * 1000)} ms", f"{number(spread.p99 * 1000)} ms"

@@ -1,0 +1,122 @@
+"""Makes report.html of a run: one file, no request, nothing that was not in the records."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from harness.analysis.model import Summary
+from harness.analysis.summary import summarise
+from harness.bench.store import Records, read_records
+from harness.errors import StorageError
+from harness.views.report import columns, comparison, method, permits, spent
+from harness.views.report.answer import answer
+from harness.views.report.failures import failures
+from harness.views.report.marks import Chart
+from harness.views.report.tables import Subject, Table, csv_download, subject, summary_download
+from harness.views.wording import simulated_note
+
+REPORT = "report.html"
+
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+class _Section(NamedTuple):
+    """What a section shows, in this order: figures, then tables."""
+
+    charts: list[Chart]
+    tables: list[Table]
+
+
+def write_report(directory: Path) -> Path:
+    """Make `directory`/report.html from the records in `directory` and return its path.
+
+    Raises StorageError when records cannot be read or the report cannot be written.
+    """
+    records = read_records(directory)
+    return save_report(summarise(records), records, directory)
+
+
+def save_report(summary: Summary, records: Records, directory: Path) -> Path:
+    """Write `directory`/report.html of a summary and its records. Raises StorageError."""
+    path = directory / REPORT
+    part = path.with_name(REPORT + ".part")
+    try:
+        part.write_text(render_report(summary, records), encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
+    return path
+
+
+def render_report(summary: Summary, records: Records) -> str:
+    """Return the report as one HTML document. The same records give the same text."""
+    about = subject(summary)
+    style, script = (Markup(_read(name)) for name in ("style.css", "script.js"))  # noqa: S704
+    return _environment().get_template("report.html").render(
+        summary=summary,
+        run=records.run,
+        note=simulated_note(summary),
+        description=method.description(records.run),
+        endpoint=method.endpoint(records.run),
+        started=method.started(records.run),
+        answer=answer(about),
+        compared=_compared(about, records),
+        phases=_phases(about),
+        spent=_spent(about, records),
+        failures=failures(about, records),
+        fitness=method.fitness(about, records),
+        design=method.design(records.run),
+        definitions=method.DEFINITIONS,
+        environment=method.environment(records.run),
+        scenario=method.as_json(records.run.scenario),
+        profile=None if records.run.profile is None else method.as_json(records.run.profile),
+        whole=summary_download(summary),
+        csv_of=partial(csv_download, summary=summary),
+        style=style,
+        script=script,
+        script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )  # fmt: skip
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _read(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _compared(about: Subject, records: Records) -> _Section:
+    charts = (
+        comparison.latency_chart(about, records),
+        comparison.throughput_chart(about),
+        permits.permits_chart(about),
+    )
+    return _Section(_drawn(charts), columns.comparison_tables(about))
+
+
+def _phases(about: Subject) -> _Section:
+    tables = [*spent.phase_tables(about), *spent.call_tables(about)]
+    return _Section(_drawn((spent.phase_chart(about),)), tables)
+
+
+def _spent(about: Subject, records: Records) -> _Section:
+    charts = (spent.time_spent_chart(about), spent.timeline_chart(about, records))
+    return _Section(_drawn(charts), [])
+
+
+def _drawn(charts: tuple[Chart | None, ...]) -> list[Chart]:
+    return [chart for chart in charts if chart is not None]
