@@ -1,7 +1,8 @@
-"""What must hold before the first record: a directory, a key, an endpoint that listens."""
+"""What must hold before the first record: a directory, a key, an endpoint, enough open files."""
 
 from __future__ import annotations
 
+import resource
 import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ from harness.errors import PreflightError
 
 _CONNECT_SECONDS = 5.0
 _NO_KEY = "none"
+_OTHER_FILES = 128
+"""Files that are open beside the connections: records, libraries, pipes, the event loop's own."""
 
 
 def run_directory(name: str, out: str | None) -> Path:
@@ -45,7 +48,8 @@ def api_key(scenario: Scenario, environment: Mapping[str, str]) -> str:
     key = environment.get(endpoint.api_key_env, "").strip()
     if not key:
         raise PreflightError(
-            f"{endpoint.api_key_env}: not set; put the API key into this environment variable"
+            f"{endpoint.api_key_env}: not set; "
+            "put the API key into this environment variable or .env"
         )
     if not (key.isascii() and key.isprintable()):
         raise PreflightError(
@@ -75,3 +79,32 @@ def reach(scenario: Scenario) -> None:
             f"{url.hostname}:{port}: cannot be reached ({reason}); check endpoint.base_url, "
             "or skip this check with --no-preflight"
         ) from None
+
+
+def open_files(scenario: Scenario) -> None:
+    """Make sure that every permit can have a connection: raise the soft limit of open files.
+
+    Raises PreflightError when the hard limit is too low for the scenario's permits.
+    """
+    # No more attempts are in flight than the workflows in flight have branches.
+    widest = scenario.load.in_flight * scenario.workflow.sub_questions
+    most = min(max(scenario.sweep.permits), widest)
+    needed = most + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if _allows(soft, needed):
+        return
+    if _allows(hard, needed):
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+        except (OSError, ValueError):
+            hard = soft
+        else:
+            return
+    raise PreflightError(
+        f"sweep.permits = {max(scenario.sweep.permits)}: needs {needed} open files, but only "
+        f"{hard} are allowed; raise the limit (ulimit -n {needed}) or use fewer permits"
+    )
+
+
+def _allows(limit: int, needed: int) -> bool:
+    return limit == resource.RLIM_INFINITY or limit >= needed
