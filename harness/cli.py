@@ -70,9 +70,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "(default: the standard OTEL_* variables)",
     )
     run.add_argument("--quiet", action="store_true", help="show nothing but errors")
-    run.add_argument(
-        "--json", action="store_true", help="print summary.json instead of the table"
-    )
+    run.add_argument("--json", action="store_true", help="print summary.json instead of the table")
     run.add_argument(
         "--no-preflight", action="store_true", help="do not try the endpoint before the run"
     )

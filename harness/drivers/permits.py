@@ -62,6 +62,7 @@ class AsyncPermits:
         """Wait for a permit, until `deadline` at most; `granted` is None if that came first."""
         requested = self._now()
         if self._line.take():
+            await self._let_others_ask()
             return Grant(requested, requested)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line.queue(turn)
@@ -75,6 +76,18 @@ class AsyncPermits:
         if self._line.leave(turn):
             return Grant(requested, None)
         return Grant(requested, self._now())
+
+    async def _let_others_ask(self) -> None:
+        """Let every branch of a fan-out ask for its permit before the first builds its request.
+
+        Building takes a millisecond and more; without this it would delay the siblings' asking,
+        where no wait accounts for it, instead of their sending, where the client wait does.
+        """
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self.release()
+            raise
 
     def release(self) -> None:
         """Hand the permit to the next in line."""

@@ -1,0 +1,1 @@
+"""What the harness itself costs, and what the patterns it measures buy."""
