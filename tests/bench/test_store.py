@@ -198,7 +198,9 @@ def test_a_providers_log_cut_off_anywhere_gives_what_is_whole_of_it(run: Path) -
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("number", [1, 2, 3])
-@pytest.mark.parametrize("broken", [b"", b"{}", b"[", b'"\xff"', b"\x00" * 9, b'{"cell": 3}'])
+@pytest.mark.parametrize(
+    "broken", [b"", b"{}", b"[", b'"\xff"', b"\x00" * 9, b'{"cell": 3}', b'{"cell": "\xff"}']
+)
 def test_a_line_that_is_whole_but_no_record_is_named_by_its_number(
     run: Path, name: str, number: int, broken: bytes
 ) -> None:
@@ -297,6 +299,7 @@ def test_a_file_that_is_written_whole_is_the_old_one_until_it_is_the_new_one(
     assert read_run(tmp_path) == make_run(seed=1)
     write_whole(path, make_run(seed=2))
     assert read_run(tmp_path) == make_run(seed=2)
+    assert [file.name for file in tmp_path.iterdir()] == [store.RUN], "nothing else is left"
 
 
 def refusal(act: Callable[[], object]) -> str:
