@@ -82,7 +82,7 @@ async def at_most(client: AsyncOpenAI, questions: list[str], permits: int) -> li
 
 
 # step: retry
-async def patiently(client: AsyncOpenAI, question: str, attempts: int = 12) -> str:
+async def patiently(client: AsyncOpenAI, question: str, attempts: int = 30) -> str:
     for attempt in range(attempts):
         try:
             return await ask(client, question)
