@@ -35,11 +35,14 @@ def _parser() -> argparse.ArgumentParser:
         description="Measures how an LLM workflow should call its model: how many calls at once, "
         "which retry policy, and what async buys.",
         epilog="Exit codes: 0 done; 1 no workflow succeeded; 2 bad input or a failed preflight; "
-        "4 storage or internal error; 130 interrupted, with all that had finished saved.",
+        "3 a budget stopped it; 4 storage or internal error; 130 interrupted; what had finished "
+        "by then is saved.",
     )
     parser.add_argument("--version", action="version", version=f"harness {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
+    _add_scenarios(commands)
+    _add_report(commands)
     _add_serve(commands)
     return parser
 
@@ -52,7 +55,9 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "into a new directory.",
     )
     run.set_defaults(command=_run)
-    run.add_argument("scenario", help="path of a scenario file (TOML)")
+    run.add_argument(
+        "scenario", help="path of a scenario file (TOML), or a name that `harness scenarios` lists"
+    )
     run.add_argument(
         "--set",
         action="append",
@@ -69,11 +74,38 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="send the spans over OTLP/HTTP, for example http://127.0.0.1:4318 "
         "(default: the standard OTEL_* variables)",
     )
+    run.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="show the cells, how many calls and tokens, how long and at what cost; run nothing",
+    )
+    run.add_argument(
+        "--yes", action="store_true", help="do not ask before a run that may cost money"
+    )
     run.add_argument("--quiet", action="store_true", help="show nothing but errors")
     run.add_argument("--json", action="store_true", help="print summary.json instead of the table")
     run.add_argument(
         "--no-preflight", action="store_true", help="do not try the endpoint before the run"
     )
+
+
+def _add_scenarios(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    scenarios = commands.add_parser(
+        "scenarios",
+        help="list the scenarios that come with the harness",
+        description="Lists the scenarios that `harness run` knows by name.",
+    )
+    scenarios.set_defaults(command=_scenarios)
+
+
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    report = commands.add_parser(
+        "report",
+        help="make the summary, plots and report.html of a run again",
+        description="Makes everything again that is made from a run's records; nothing is run.",
+    )
+    report.set_defaults(command=_report)
+    report.add_argument("run", metavar="RUN", help="the run's directory")
 
 
 def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -117,6 +149,18 @@ def _run(options: argparse.Namespace) -> int:
     from harness.commands.run import run_scenario
 
     return run_scenario(options)
+
+
+def _scenarios(options: argparse.Namespace) -> int:
+    from harness.commands.scenarios import list_scenarios
+
+    return list_scenarios()
+
+
+def _report(options: argparse.Namespace) -> int:
+    from harness.commands.report import report_run
+
+    return report_run(options)
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import tomllib
 from pathlib import Path
 
 import harness
@@ -15,6 +16,14 @@ def folder() -> Path:
     """Return the folder of the shipped scenarios: in the package, or beside it in a checkout."""
     packaged = _PACKAGE / "scenarios"
     return packaged if packaged.is_dir() else _PACKAGE.parent / "scenarios"
+
+
+def described() -> dict[str, str]:
+    """Return the description of every shipped scenario by its name, in order."""
+    return {
+        file.stem: tomllib.loads(file.read_text(encoding="utf-8")).get("description", "")
+        for file in sorted(folder().glob("*.toml"))
+    }
 
 
 def find(name: str) -> Path:

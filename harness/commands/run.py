@@ -6,22 +6,22 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from harness.analysis.model import Summary
-from harness.analysis.summary import write_summary
 from harness.bench import preflight, shipped
 from harness.bench.cells import expand
-from harness.bench.endpoints import LocalLLMEndpoint, SimulatedEndpoint
+from harness.bench.endpoints import LocalLLMEndpoint, OpenAIEndpoint, SimulatedEndpoint
+from harness.bench.env import with_file
 from harness.bench.prices import cost_usd
 from harness.bench.runner import Hooks, TrialRecords, run
 from harness.bench.scenario import Scenario, load_scenario
 from harness.bench.store import SUMMARY, read_records
-from harness.provider.profiles import load_profile
+from harness.commands.estimate import confirm, estimate_run, show_plan
+from harness.provider.profiles import Profile, load_profile
 from harness.records import Attempt, Run, Trial
 from harness.views.live import Counters, LiveView
 from harness.views.traces.export import Account, export_run, export_trial, total
@@ -40,11 +40,18 @@ def run_scenario(options: argparse.Namespace) -> int:
     say = _nothing if options.quiet or options.json else _say
     scenario = load_scenario(shipped.find(options.scenario), options.set)
     profile = _profile(scenario)
+    expected = estimate_run(scenario, profile)
+    if options.dry_run:
+        if not options.quiet:
+            show_plan(scenario, expected, options.json)
+        return 0
     target = open_target(options.otlp, os.environ)
     parse_pairs(RESOURCE_VARIABLE, os.environ.get(RESOURCE_VARIABLE, ""))
-    key = preflight.api_key(scenario, os.environ)
+    key = preflight.api_key(scenario, _environment(scenario))
+    preflight.open_files(scenario)
     if not options.no_preflight:
         preflight.reach(scenario)
+    confirm(scenario, expected, options.yes, options.quiet)
     directory = preflight.run_directory(scenario.name, options.out)
     say(_heading(scenario, directory))
     if options.otlp and (off := switched_off(os.environ)):
@@ -53,20 +60,29 @@ def run_scenario(options: argparse.Namespace) -> int:
     counters = _counters(scenario)
     with LiveView(counters, Console(stderr=True, quiet=options.quiet or options.json)) as view:
         hooks = Hooks(view.before_trial, traces.after_trial, counters.note, counters.sending)
-        finished = run(scenario, profile, key, directory, hooks)
+        simulated = None if profile is None else profile.as_dict()
+        finished = run(scenario, simulated, key, directory, hooks)
     traces.finish(finished)
-    summary = write_summary(directory)
+    summary = project(directory)
     _show(summary, directory, traces.account, options)
     if finished.stopped is not None and finished.stopped.by == "budget":
         _warn(f"stopped: {finished.stopped.because}")
     return _exit_code(finished, summary)
 
 
-def _profile(scenario: Scenario) -> dict[str, Any] | None:
+def _profile(scenario: Scenario) -> Profile | None:
     endpoint = scenario.endpoint
     if not isinstance(endpoint, SimulatedEndpoint):
         return None
-    return load_profile(endpoint.profile, endpoint.override).as_dict()
+    return load_profile(endpoint.profile, endpoint.override)
+
+
+def _environment(scenario: Scenario) -> Mapping[str, str]:
+    """Return the environment, completed by .env if the endpoint's key is not in it."""
+    endpoint = scenario.endpoint
+    if not isinstance(endpoint, OpenAIEndpoint) or endpoint.api_key_env is None:
+        return os.environ
+    return with_file(os.environ, Path(".env"), endpoint.api_key_env)
 
 
 def _reachable(target: OtlpTarget | None) -> OtlpTarget | None:
@@ -131,10 +147,8 @@ def _counters(scenario: Scenario) -> Counters:
 
 
 def _show(summary: Summary, directory: Path, account: Account, options: argparse.Namespace) -> None:
-    from harness.views.plots.draw import draw_all
     from harness.views.terminal import render_summary
 
-    draw_all(summary, read_records(directory), directory)
     if options.json:
         sys.stdout.write((directory / SUMMARY).read_text())
     elif not options.quiet:

@@ -1,0 +1,180 @@
+"""What a run will do before it does it: how many calls, how many tokens, how long, what it costs.
+
+Everything is reckoned from the scenario alone. Prompts are taken as a token for every four
+characters, and every answer as long as `max_tokens` lets it be, so tokens and costs are upper
+bounds; how long a call takes is an assumption that is stated with the estimate.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from harness.bench.budget import PRICE_WAY_OUT
+from harness.bench.cells import expand
+from harness.bench.endpoints import LocalLLMEndpoint, OpenAIEndpoint, SimulatedEndpoint
+from harness.bench.prices import worst_usd
+from harness.bench.scenario import ExponentialRetry, OpenAISdkRetry, Scenario
+from harness.records import CellInfo
+from harness.workflow import prompts
+from harness.workflow.effects import Message
+
+_CHARACTERS_A_TOKEN = 4
+_TOKENS_A_MESSAGE = 4
+_NONCE = "0" * 16
+
+
+class Seconds(NamedTuple):
+    """A rough range, scenario seconds."""
+
+    low: float
+    high: float
+
+
+LIVE_CALL = Seconds(10, 60)
+"""How long a call to a reasoning model of a large provider is assumed to take."""
+LOCAL_CALL = Seconds(1, 5)
+"""How long a call to the small model on this machine is assumed to take."""
+
+
+class Estimate(NamedTuple):
+    """What a run will do.
+
+    `calls`: if no decomposition needs a repair. `most_attempts`: if every decomposition does, and
+    every call all the attempts that its policy allows. `input_tokens`, `output_tokens`, `usd`: at
+    most, with one attempt a call and no repair; `most_usd`: with the most attempts. None where a
+    phase has no `max_tokens`, and for money where the price is not known; `no_usd` then says why.
+    `seconds`: real ones, if a call takes `call_seconds` scenario seconds.
+    """
+
+    cells: int
+    trials: int
+    workflows: int
+    calls: int
+    most_attempts: int
+    input_tokens: int | None
+    output_tokens: int | None
+    usd: float | None
+    most_usd: float | None
+    no_usd: str | None
+    call_seconds: Seconds
+    seconds: Seconds
+
+
+class _Tokens(NamedTuple):
+    read: int
+    written: int
+
+
+class _Workflow(NamedTuple):
+    """The most tokens of one workflow, an attempt a call, and those of the repair."""
+
+    whole: _Tokens
+    repair: _Tokens
+
+
+def estimate(scenario: Scenario, call_seconds: Seconds) -> Estimate:
+    """Return what a run of `scenario` will do if a call takes `call_seconds`."""
+    cells, repeats = expand(scenario), scenario.sweep.repeats
+    workflows = scenario.load.workflows * repeats
+    calls = scenario.workflow.sub_questions + 2
+    attempts = sum(_attempts(scenario, cell) for cell in cells) * workflows
+    most = _most_tokens(scenario)
+    trips = workflows * len(cells)
+    price, no_usd = scenario.price, _no_usd(scenario)
+    usd = most_usd = None
+    if price is not None and most is not None:
+        usd = trips * worst_usd(price, *most.whole)
+        most_usd = attempts * (worst_usd(price, *most.whole) + worst_usd(price, *most.repair))
+    return Estimate(
+        cells=len(cells),
+        trials=len(cells) * repeats,
+        workflows=trips,
+        calls=trips * calls,
+        most_attempts=attempts * (calls + 1),
+        input_tokens=None if most is None else trips * most.whole.read,
+        output_tokens=None if most is None else trips * most.whole.written,
+        usd=usd,
+        most_usd=most_usd,
+        no_usd=no_usd,
+        call_seconds=call_seconds,
+        seconds=_seconds(scenario, cells, call_seconds),
+    )
+
+
+def call_assumed(scenario: Scenario) -> Seconds:
+    """Return how long a call to a real model is assumed to take."""
+    return LOCAL_CALL if isinstance(scenario.endpoint, LocalLLMEndpoint) else LIVE_CALL
+
+
+def _attempts(scenario: Scenario, cell: CellInfo) -> int:
+    """Return how often the cell's policy lets a call be sent."""
+    match scenario.policy(cell.retry):
+        case ExponentialRetry() as policy:
+            return policy.attempts
+        case OpenAISdkRetry() as policy:
+            return 1 + policy.max_retries
+        case _:
+            return 1
+
+
+def _no_usd(scenario: Scenario) -> str | None:
+    """Say why there is no cost; None when there is one."""
+    if isinstance(scenario.endpoint, LocalLLMEndpoint):
+        return "the model runs on this machine"
+    if scenario.price is None and isinstance(scenario.endpoint, SimulatedEndpoint):
+        return "the provider is simulated"
+    if scenario.price is None:
+        return f"the price is not known; {PRICE_WAY_OUT}"
+    limits = scenario.workflow.max_tokens.model_dump()
+    missing = ", ".join(phase for phase, most in limits.items() if most is None)
+    if missing:
+        return f"answers may be of any length; give workflow.max_tokens for: {missing}"
+    return None
+
+
+def _most_tokens(scenario: Scenario) -> _Workflow | None:
+    """Return the most tokens of one workflow; None when an answer may be of any length."""
+    workflow, words = scenario.workflow, scenario.prompts.as_prompts()
+    limits = workflow.max_tokens
+    if limits.decompose is None or limits.research is None or limits.synthesize is None:
+        return None
+    count, topic = workflow.sub_questions, max(workflow.topics, key=len)
+    first = prompts.decompose(words, topic, count, _NONCE)
+    asked = _tokens(first)
+    repair = _tokens(prompts.repair(first, "", "", count)) + limits.decompose
+    branch = _tokens(prompts.research(words, topic, "", "", _NONCE))
+    report = _tokens(prompts.synthesize(words, topic, [("", "")] * count, "", _NONCE))
+    # What the decomposition wrote is read again: its questions once by the branches together and
+    # once by the report, its reasoning by each if it is carried on.
+    again = count if workflow.carry_reasoning else 1
+    read = (
+        asked + count * branch + again * limits.decompose
+        + report + limits.decompose + count * limits.research
+    )  # fmt: skip
+    written = limits.decompose + count * limits.research + limits.synthesize
+    return _Workflow(_Tokens(read, written), _Tokens(repair, limits.decompose))
+
+
+def _tokens(messages: tuple[Message, ...]) -> int:
+    return sum(
+        -(-len(message.content) // _CHARACTERS_A_TOKEN) + _TOKENS_A_MESSAGE for message in messages
+    )
+
+
+def _seconds(scenario: Scenario, cells: tuple[CellInfo, ...], call: Seconds) -> Seconds:
+    """Return how long all trials take together, if all calls were alike and none failed.
+
+    A trial takes as many rounds of calls as its permits need for all of them, or as its workflows
+    need one after another, whichever is more.
+    """
+    workflow, load, repeats = scenario.workflow, scenario.load, scenario.sweep.repeats
+    rounds = 0.0
+    for cell in cells:
+        in_flight = min(load.in_flight, load.workflows)
+        longest = -(-load.workflows // in_flight) * (2 + -(-workflow.sub_questions // cell.permits))
+        shared = load.workflows * (workflow.sub_questions + 2) / cell.permits
+        rounds += max(longest, shared) * repeats
+    endpoint, trials = scenario.endpoint, len(cells) * repeats
+    settle = endpoint.settle * (trials - 1) if isinstance(endpoint, OpenAIEndpoint) else 0.0
+    ends = (min(length, scenario.timeouts.call) * rounds + settle for length in call)
+    return Seconds(*(end * endpoint.time_scale for end in ends))
