@@ -1,0 +1,61 @@
+"""Endpoints on loopback for commands that are run whole: one that works, one that refuses."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from harness.bench.simulator import Simulator
+
+FAST = {"ttft.median": "10ms", "ttft.sigma": 0.0, "itl_a": "1us", "tokens_per_chunk": 100}
+
+
+@contextmanager
+def working(folder: Path, **override: object) -> Iterator[str]:
+    """Answer as a live endpoint would, at once; yield the base URL."""
+    log = folder / "provider-of-its-own.jsonl"
+    with Simulator("deepseek-reasoner", {**FAST, **override}, 1, 1.0, log) as provider:
+        yield provider.base_url
+
+
+class Refusing:
+    """Answers every request with one status, and repeats the request's own key in the body."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        self.keys: list[str] = []
+        self.base_url = ""
+
+
+@contextmanager
+def refusing(status: int) -> Iterator[Refusing]:
+    """Refuse everything; yield what was asked."""
+    refuser = Refusing(status)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            key = self.headers["authorization"]
+            refuser.keys.append(key)
+            body = f'{{"error": {{"message": "no: {key}", "code": "{key}"}}}}'.encode()
+            self.send_response(refuser.status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        refuser.base_url = f"http://127.0.0.1:{server.server_port}/v1"
+        try:
+            yield refuser
+        finally:
+            server.shutdown()
+            thread.join()
