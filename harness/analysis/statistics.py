@@ -11,12 +11,13 @@ truth in at most one case in twenty, means of a few skewed clusters cover 90 to 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from harness.analysis.model import Distribution, Figure
 
@@ -86,8 +87,8 @@ def order_ranks(n: int, p: float) -> tuple[int, int] | None:
     From the binomial distribution; None where n is too small for two sides. Source: David and
     Nagaraja, Order Statistics, 3rd edition, section 7.1.
     """
-    low = int(stats.binom.ppf(TAIL, n, p))
-    high = int(stats.binom.ppf(1 - TAIL, n, p)) + 1
+    low = int(_binomial_quantile(TAIL, n, p))
+    high = int(_binomial_quantile(1 - TAIL, n, p)) + 1
     return (low, high) if low >= 1 and high <= n else None
 
 
@@ -135,7 +136,7 @@ class _Percentiles:
         if clusters < 2:
             return 0
         effect = max(1.0, self._design_effect(p), self._design_effect(0.5))
-        few = stats.t.ppf(1 - TAIL, self.n - 1) / stats.t.ppf(1 - TAIL, clusters - 1)
+        few = special.stdtrit(self.n - 1, 1 - TAIL) / special.stdtrit(clusters - 1, 1 - TAIL)
         return int(self.n / effect * few**2)
 
     def _design_effect(self, p: float) -> float:
@@ -170,7 +171,7 @@ def mean(observed: Sample) -> Figure | None:
         return Figure(value=value)
     spread = float(((totals - value * sizes) ** 2).sum())
     error = math.sqrt(k / (k - 1) * spread) / n
-    reach = math.exp(float(stats.t.ppf(1 - TAIL, k - 1)) * error / value)
+    reach = math.exp(float(special.stdtrit(k - 1, 1 - TAIL)) * error / value)
     return Figure(value=value, low=value / reach, high=value * reach)
 
 
@@ -196,7 +197,7 @@ def over_repeats(values: Iterable[float]) -> Figure | None:
 
 def _reach(logs: NDArray[np.float64]) -> float:
     error = float(logs.std(ddof=1)) / math.sqrt(len(logs))
-    return float(stats.t.ppf(1 - TAIL, len(logs) - 1)) * error
+    return float(special.stdtrit(len(logs) - 1, 1 - TAIL)) * error
 
 
 def share(successes: Sequence[int], totals: Sequence[int]) -> Figure | None:
@@ -215,8 +216,8 @@ def share(successes: Sequence[int], totals: Sequence[int]) -> Figure | None:
         spread = float(((good - value * tried) ** 2).sum())
         effect = max(1.0, len(tried) / (len(tried) - 1) * spread / (n * value * (1 - value)))
     yes, no = value * n / effect, (1 - value) * n / effect
-    low = 0.0 if yes == 0 else float(stats.beta.ppf(TAIL, yes, no + 1))
-    high = 1.0 if no == 0 else float(stats.beta.ppf(1 - TAIL, yes + 1, no))
+    low = 0.0 if yes == 0 else float(special.betaincinv(yes, no + 1, TAIL))
+    high = 1.0 if no == 0 else float(special.betaincinv(yes + 1, no, 1 - TAIL))
     return Figure(value=value, low=low, high=high)
 
 
@@ -232,6 +233,15 @@ def repeats_needed(ratios: Sequence[float]) -> int | None:
         return None
     lead, spread = abs(float(logs.mean())), float(logs.std(ddof=1))
     counts = np.arange(2, MOST_REPEATS + 1)
-    needed = stats.t.ppf(1 - TAIL, counts - 1) + stats.t.ppf(POWER, counts - 1)
+    needed = special.stdtrit(counts - 1, 1 - TAIL) + special.stdtrit(counts - 1, POWER)
     enough = np.flatnonzero(lead >= needed * spread / np.sqrt(counts))
     return int(counts[enough[0]]) if len(enough) and lead > 0 else None
+
+
+def _binomial_quantile(share: float, n: int, p: float) -> int:
+    """Return the least k with P(X <= k) >= `share` for X binomial in `n` and `p`.
+
+    From `scipy.special`, as all distributions here: `scipy.stats` takes seconds to import, and a
+    run that was interrupted must say what it has at once.
+    """
+    return bisect_left(range(n), share, key=lambda k: float(special.bdtr(k, n, p)))
