@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.bench import store
@@ -86,6 +86,7 @@ def write_provider(directory: Path, head: ProviderHead, served: list[Served]) ->
     (directory / store.PROVIDER).write_bytes(b"".join(line + b"\n" for line in lines))
 
 
+@settings(max_examples=40)
 @given(
     values(Run),
     st.tuples(of(Attempt), of(Call), of(Workflow), of(Trial)),
@@ -172,26 +173,31 @@ KINDS: list[tuple[str, Callable[[Records], list[Any]]]] = [
 FILES = [name for name, _ in KINDS]
 
 
+def cuts(whole: bytes) -> Iterator[tuple[int, int]]:
+    """Yield places to cut a file at, with how many whole lines are left; all ends are among them."""
+    ends = [place for place, byte in enumerate(whole) if byte == ord("\n")]
+    near = {end + offset for end in ends for offset in (-1, 0, 1)}
+    for cut in sorted({*range(0, len(whole), 11), *near} - {len(whole)}):
+        yield cut, sum(end <= cut for end in ends)
+
+
 @pytest.mark.parametrize(("name", "kind"), KINDS[:-1])
 def test_a_file_cut_off_anywhere_gives_every_line_that_is_whole(
     run: Path, name: str, kind: Callable[[Records], list[Any]]
 ) -> None:
     path = run / name
     whole, before = path.read_bytes(), kind(read_records(run))
-    ends = [place for place, byte in enumerate(whole) if byte == ord("\n")]
-    for cut in range(len(whole)):
+    for cut, lines in cuts(whole):
         path.write_bytes(whole[:cut])
-        assert kind(read_records(run)) == before[: sum(end <= cut for end in ends)]
+        assert kind(read_records(run)) == before[:lines]
 
 
 def test_a_providers_log_cut_off_anywhere_gives_what_is_whole_of_it(run: Path) -> None:
     path = run / store.PROVIDER
     whole, before = path.read_bytes(), read_records(run).provider
     assert before is not None
-    ends = [place for place, byte in enumerate(whole) if byte == ord("\n")]
-    for cut in range(len(whole)):
+    for cut, lines in cuts(whole):
         path.write_bytes(whole[:cut])
-        lines = sum(end <= cut for end in ends)
         after = read_records(run).provider
         assert after == ((before[0], before[1][: lines - 1]) if lines else None)
 

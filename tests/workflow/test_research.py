@@ -287,7 +287,7 @@ def test_a_permit_that_never_comes_ends_every_branch_with_the_workflow() -> None
 
 
 outcomes = st.sampled_from([OK, OK, "empty_answer", "rate_limited", "truncated"])
-answers = st.sampled_from([PLANNED.answer, "no", "", '["just one"]'])
+answers = st.sampled_from([PLANNED.answer, "no", '["just one"]'])  # what is ok is not blank
 says = st.builds(Says, outcome=outcomes, takes=st.integers(0, 300), answer=answers)
 
 
