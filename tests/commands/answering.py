@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from harness.bench.simulator import Simulator
 
@@ -27,6 +29,7 @@ class Refusing:
     def __init__(self, status: int) -> None:
         self.status = status
         self.keys: list[str] = []
+        self.bodies: list[dict[str, Any]] = []
         self.base_url = ""
 
 
@@ -37,7 +40,8 @@ def refusing(status: int) -> Iterator[Refusing]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
+            asked = self.rfile.read(int(self.headers["content-length"]))
+            refuser.bodies.append(json.loads(asked))
             key = self.headers["authorization"]
             refuser.keys.append(key)
             body = f'{{"error": {{"message": "no: {key}", "code": "{key}"}}}}'.encode()

@@ -10,8 +10,8 @@ import pytest
 
 from harness.bench.endpoints import OpenAIEndpoint
 from harness.bench.preflight import is_paid
-from harness.bench.scenario import parse_scenario
-from harness.bench.shipped import described
+from harness.bench.scenario import load_scenario, parse_scenario
+from harness.bench.shipped import described, find
 from harness.bench.store import read_records
 from harness.cli import main
 from tests.bench.toml import dumps
@@ -419,18 +419,52 @@ def test_a_budget_that_cannot_be_kept_is_refused_in_one_line(
     assert said in one_line(capsys.readouterr().err)
 
 
-# The list of scenarios, and their names.
+# The scenarios that come with the harness.
+
+
+@pytest.mark.parametrize(
+    ("name", "variable", "body"),
+    [
+        ("deepseek", "DEEPSEEK_API_KEY", {"thinking": {"type": "enabled"}}),
+        ("openrouter", "OPENROUTER_API_KEY", {"reasoning": {"enabled": True}}),
+        ("vllm", None, {"chat_template_kwargs": {"thinking": True, "enable_thinking": True}}),
+    ],
+)
+def test_the_live_scenarios_ask_for_thinking_with_the_key_of_their_provider(
+    monkeypatch: pytest.MonkeyPatch, name: str, variable: str | None, body: dict[str, object]
+) -> None:
+    if variable:
+        monkeypatch.setenv(variable, KEY)
+    with refusing(401) as refuser:
+        settings = [f"endpoint.base_url={refuser.base_url}", "endpoint.price={input=1, output=1}"]
+        overrides = [part for setting in settings for part in ("--set", setting)]
+        assert main(["run", name, "--out", "out", "--quiet", *overrides]) == 2
+    assert (refuser.keys[0] == f"Bearer {KEY}") is (variable is not None)
+    asked = refuser.bodies[0]
+    assert asked["max_tokens"] > 0
+    assert asked.items() >= body.items()
+
+
+@pytest.mark.parametrize("name", ["deepseek", "openrouter"])
+def test_the_scenarios_that_cost_money_have_a_budget_and_a_limit_for_every_answer(
+    name: str,
+) -> None:
+    read = load_scenario(find(name))
+    assert None not in read.workflow.max_tokens.model_dump().values()
+    assert read.budget.usd or read.budget.tokens
+    assert read.budget.usd is None or read.budget.usd < 1
 
 
 def test_the_shipped_scenarios_are_listed_with_a_description_each(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["scenarios"]) == 0
-    told = capsys.readouterr().out
-    assert max(map(len, told.splitlines())) <= 80
-    for name, description in described().items():
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    for line, (name, description) in zip(lines, described().items(), strict=True):
+        assert line.split("  ", 1)[0] == name
+        assert line.endswith(f"  {description}")
         assert description
-        assert f"\n{name} " in f"\n{told}"
 
 
 def test_a_name_that_no_scenario_has_is_one_line_with_the_nearest(
