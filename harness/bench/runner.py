@@ -96,18 +96,20 @@ def run(
     ):
         trials = _Trials(scenario, the_run, server, writer, hooks)
         todo = [(cell, repeat) for repeat, block in enumerate(blocks) for cell in block]
-        for done, (cell, repeat) in enumerate(todo):
-            hooks.before_trial(cell, repeat, len(todo) - done)
-            try:
+        try:
+            for done, (cell, repeat) in enumerate(todo):
+                hooks.before_trial(cell, repeat, len(todo) - done)
                 ended = trials.run(cell, repeat)
-            except FirstCallError as error:
-                because = hopeless(scenario, trials.target.base_url, error.attempt)
-                _finish(directory, the_run, Stop(by="first_call", because=because))
-                raise FirstAnswerError(f"{because}; recorded in {directory}") from None
-            writer.append(ended.trial)
-            hooks.after_trial(the_run, ended)
-            if trials.stopped:
-                break
+                writer.append(ended.trial)
+                hooks.after_trial(the_run, ended)
+                if trials.stopped:
+                    break
+        except FirstCallError as error:
+            because = hopeless(scenario, trials.target.base_url, error.attempt)
+            _finish(directory, the_run, Stop(by="first_call", because=because))
+            raise FirstAnswerError(f"{because}; recorded in {directory}") from None
+        except KeyboardInterrupt:  # between two trials
+            trials.stopped = Stop(by="interrupt", because="interrupted")
     return _finish(directory, the_run, trials.stopped)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.analysis.summary import summarise
-from harness.bench.store import SUMMARY, read_records, write_whole
+from harness.analysis.model import Summary
+from harness.analysis.summary import write_summary
+from harness.bench.store import read_records
 from harness.views.plots.draw import draw_all
 from harness.views.report.page import save_report
 
@@ -14,9 +15,13 @@ from harness.views.report.page import save_report
 def report_run(options: argparse.Namespace) -> int:
     """Make everything again that is made from the records of `options.run`, and say where."""
     directory = Path(options.run)
-    records = read_records(directory)
-    summary = summarise(records)
-    write_whole(directory / SUMMARY, summary)
-    draw_all(summary, records, directory)
-    print(save_report(summary, records, directory))
+    draw(write_summary(directory), directory)
+    print(directory / "report.html")
     return 0
+
+
+def draw(summary: Summary, directory: Path) -> None:
+    """Make the plots and the report of a run from its summary and records."""
+    records = read_records(directory)
+    draw_all(summary, records, directory)
+    save_report(summary, records, directory)

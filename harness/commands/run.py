@@ -19,7 +19,7 @@ from harness.bench.env import with_file
 from harness.bench.prices import cost_usd
 from harness.bench.runner import Hooks, TrialRecords, run
 from harness.bench.scenario import Scenario, load_scenario
-from harness.bench.store import SUMMARY, read_records
+from harness.bench.store import SUMMARY
 from harness.commands.estimate import confirm, estimate_run, show_plan
 from harness.provider.profiles import Profile, load_profile
 from harness.records import Attempt, Run, Trial
@@ -63,11 +63,26 @@ def run_scenario(options: argparse.Namespace) -> int:
         simulated = None if profile is None else profile.as_dict()
         finished = run(scenario, simulated, key, directory, hooks)
     traces.finish(finished)
-    summary = project(directory)
+    summary = _summarise(finished, directory)
     _show(summary, directory, traces.account, options)
     if finished.stopped is not None and finished.stopped.by == "budget":
         _warn(f"stopped: {finished.stopped.because}")
     return _exit_code(finished, summary)
+
+
+def _summarise(finished: Run, directory: Path) -> Summary:
+    """Make of the records what is made of them, no more than a second's worth after Ctrl-C."""
+    # Imported only now: what draws and reckons takes longer to import than a run to begin.
+    from harness.analysis.summary import write_summary
+
+    summary = write_summary(directory)
+    if finished.stopped is not None and finished.stopped.by == "interrupt":
+        _warn(f"interrupted; `harness report {directory}` draws the plots and the report")
+    else:
+        from harness.commands.report import draw
+
+        draw(summary, directory)
+    return summary
 
 
 def _profile(scenario: Scenario) -> Profile | None:
