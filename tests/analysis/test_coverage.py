@@ -34,7 +34,15 @@ def holds(figure: Figure | None, truth: float) -> bool | None:
 @pytest.mark.parametrize("p", [0.5, 0.95, 0.99])
 @pytest.mark.parametrize(
     ("workflows", "calls", "alike"),
-    [(8, 6, 0.0), (8, 6, 0.7), (24, 20, 0.3), (24, 20, 0.7), (60, 20, 0.1), (200, 6, 0.3)],
+    [
+        (5, 20, 0.3),
+        (8, 6, 0.0),
+        (8, 6, 0.7),
+        (24, 20, 0.3),
+        (24, 20, 0.7),
+        (60, 20, 0.1),
+        (200, 6, 0.3),
+    ],
 )
 def test_a_percentile_of_dependent_calls_is_wrong_in_one_case_of_twenty_at_most(
     workflows: int, calls: int, alike: float, p: float

@@ -10,6 +10,7 @@ from harness.analysis.cells import terms_of
 from harness.analysis.model import Recommendation
 from harness.analysis.recommend import recommend
 from harness.analysis.selection import by_cell
+from harness.analysis.statistics import repeats_needed
 from harness.bench.store import Records
 from harness.clock import SECOND
 from harness.records import Tokens, Trial, Workflow
@@ -56,8 +57,9 @@ def test_a_lead_that_chance_could_make_is_not_enough_and_says_how_many_more() ->
     assert found.cell == FAST
     assert known(found.lead_over_next)[0] < 1
     assert found.evidence == "not enough"
-    assert found.more_workflows_needed is not None
-    assert found.more_workflows_needed % 4 == 0
+    repeats = repeats_needed([12 / 10, 10 / 11, 14 / 12])
+    assert repeats is not None
+    assert found.more_workflows_needed == 4 * (repeats - 3)
     assert any(str(found.more_workflows_needed) in sentence for sentence in found.because)
 
 

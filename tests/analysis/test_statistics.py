@@ -149,7 +149,7 @@ def test_a_small_lead_needs_more_repeats_than_a_large_one() -> None:
 
 
 def test_the_repeats_said_to_be_needed_do_show_the_lead_in_about_four_of_five_tries() -> None:
-    logs = np.array([0.05, 0.15, 0.1])
+    logs = np.array([-0.1, 0.3, 0.1])
     needed = repeats_needed(np.exp(logs).tolist())
     assert needed is not None
     random = np.random.default_rng(3)

@@ -34,9 +34,8 @@ def with_lag(records: Records, lag: Histogram, cell: str = CELL) -> Records:
     return records._replace(trials=trials)
 
 
-def lag(typical_ms: float, rare_ms: float, readings: int = 200) -> Histogram:
-    rare = max(readings // 50, 1)
-    return {bucket(int(typical_ms * MS)): readings - rare, bucket(int(rare_ms * MS)): rare}
+def lag(typical_ms: float, rare_ms: float) -> Histogram:
+    return {bucket(int(typical_ms * MS)): 196, bucket(int(rare_ms * MS)): 4}
 
 
 def test_a_client_and_a_provider_in_time_limit_nothing() -> None:
@@ -76,7 +75,10 @@ def test_a_lagging_loop_names_the_client() -> None:
 
 def test_one_hiccup_among_few_readings_is_no_tail() -> None:
     records = make_records([CELL], 1, workflows=6)
-    assert verdict_on(with_lag(records, lag(1, 300, readings=60))).bottleneck == "none"
+    few = {bucket(MS): 58, bucket(300 * MS): 2}
+    assert verdict_on(with_lag(records, few)).bottleneck == "none"
+    many = {bucket(MS): 98, bucket(300 * MS): 2}
+    assert verdict_on(with_lag(records, many)).bottleneck == "client"
 
 
 def test_a_late_provider_is_named_with_its_number() -> None:
