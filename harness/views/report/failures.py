@@ -35,7 +35,7 @@ def failures(about: Subject, records: Records) -> Failures:
     return Failures(
         _classes(about, seen, total) if seen else None,
         _by_cell(about, seen) if seen else None,
-        _decisions(about, records),
+        _decisions(records),
         _errors(records),
     )
 
@@ -88,9 +88,9 @@ def _by_cell(about: Subject, seen: Iterable[str]) -> Table:
     )  # fmt: skip
 
 
-def _decisions(about: Subject, records: Records) -> Table | None:
+def _decisions(records: Records) -> Table | None:
     """Return what the policies said to failures, by policy; None when they were never asked."""
-    retry_of = {cell.id: cell.retry for cell in about.cells}
+    retry_of = {cell.id: cell.retry for cell in records.run.cells}
     said: Counter[tuple[str, str]] = Counter()
     for attempt in records.attempts:
         decision = attempt.decision

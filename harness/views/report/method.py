@@ -10,8 +10,8 @@ from harness.analysis.model import Spread, Summary
 from harness.bench.store import Records
 from harness.clock import SECOND
 from harness.records import Run
-from harness.views.report.tables import Column, Subject, Table
-from harness.views.wording import number, percent
+from harness.views.report.tables import Column, Subject, Table, whole
+from harness.views.wording import percent
 
 Terms = tuple[tuple[str, str], ...]
 """Terms, each with what is said of it."""
@@ -45,8 +45,8 @@ DEFINITIONS: Terms = (
     ("goodput", "Workflows that succeeded, within the latency asked for, per time of makespan."),
     ("intervals",
      "95\u00a0%, two-sided: Student's t on the logs over repeats, order statistics for "
-     "percentiles, calls of one workflow counted as the cluster that they are. — where the sample "
-     "carries none: a p95 needs 72 observations, a p99 368."),
+     "percentiles, calls of one workflow counted as the cluster that they are. What the sample "
+     "cannot carry is left out: a p95 needs 72 observations, a p99 368."),
 )  # fmt: skip
 
 
@@ -133,68 +133,81 @@ def as_json(value: Any) -> str:
 
 
 class Fitness(NamedTuple):
-    """Whether the measurement measured the endpoint: in a sentence, in numbers, and why."""
+    """Whether the measurement measured the endpoint: in a sentence, why, and in numbers."""
 
     verdict: str
     sound: bool
-    table: Table | None
     because: tuple[str, ...]
+    facts: Terms
     without_log: bool
+    tables: list[Table]
 
 
 def fitness(about: Subject, records: Records) -> Fitness:
     """Return client against provider. All times in it are real ones, in milliseconds."""
     summary = about.summary
-    limited = summary.verdict.bottleneck
-    sound = limited == "none"
-    if not sound:
+    limited, share = summary.verdict.bottleneck, summary.verdict.client_cpu_share
+    if limited != "none":
         verdict = f"The {limited} was the bottleneck: part of what was measured is its own doing."
     elif summary.simulated:
         verdict = "Neither the client nor the simulator was the bottleneck."
     else:
         verdict = "The client was not the bottleneck."
-    rows = _readings(summary)
-    table = Table(
-        "client-against-provider",
-        "Client against provider, in real time",
-        (
-            Column("what", "what", [name for name, _, _ in rows]),
-            Column("p50", "p50", [typical for _, typical, _ in rows]),
-            Column("p99", "p99", [rare for _, _, rare in rows]),
-        ),
-    ) if rows else None  # fmt: skip
-    because = tuple(about.named(text) for text in summary.verdict.because)
-    return Fitness(verdict, sound, table, because, records.provider is None)
+    return Fitness(
+        verdict,
+        limited == "none",
+        tuple(about.named(text) for text in summary.verdict.because),
+        () if share is None else (("the client's processor time", f"{percent(share)} of a core"),),
+        records.provider is None,
+        [table for table in (_delays(summary), _counts(summary)) if table is not None],
+    )
 
 
-def _readings(summary: Summary) -> list[tuple[str, str, str]]:
+def _delays(summary: Summary) -> Table | None:
     verdict, oracle = summary.verdict, summary.oracle
-    spreads = [
+    gap = None if oracle is None else oracle.inter_token_p50_s
+    found: list[tuple[str, Spread | None]] = [
         ("event-loop lag, worst cell", verdict.event_loop_lag_s),
         ("provider lateness, worst cell", verdict.provider_lateness_s),
         ("client's first text after the provider's first write", verdict.clock_disagreement_s),
     ]
-    rows = [(name, *_ms(spread)) for name, spread in spreads if spread is not None]
-    if verdict.client_cpu_share is not None:
-        rows.append(
-            (
-                "client's processor time, worst cell",
-                f"{percent(verdict.client_cpu_share)} of a core",
-                "",
-            )
-        )
-    if oracle is not None:
-        if oracle.inter_token_p50_s is not None:
-            apart = f"{number(oracle.inter_token_p50_s * 1000)} ms"
-            rows.append(("gap between chunks, client minus provider", apart, ""))
-        rows += [
-            ("attempts joined with the provider's log", str(oracle.attempts), ""),
-            ("attempts on one side only", str(oracle.unmatched), ""),
-            ("attempts with another outcome", str(oracle.outcome_mismatches), ""),
-            ("attempts with other token counts", str(oracle.token_mismatches), ""),
-        ]
-    return rows
+    rows: list[tuple[str, float, float | None]] = [
+        (what, spread.p50, spread.p99) for what, spread in found if spread is not None
+    ]
+    if gap is not None:
+        rows.append(("gap between chunks, client minus provider", gap, None))
+    if not rows:
+        return None
+    return Table(
+        "delays",
+        "Delays of the measurement itself, in real milliseconds",
+        (
+            Column("what", "what", [what for what, _, _ in rows]),
+            Column("p50", "p50_real_ms", [1000 * typical for _, typical, _ in rows]),
+            Column("p99", "p99_real_ms", [_milli(rare) for _, _, rare in rows]),
+        ),
+    )
 
 
-def _ms(spread: Spread) -> tuple[str, str]:
-    return f"{number(spread.p50 * 1000)} ms", f"{number(spread.p99 * 1000)} ms"
+def _milli(seconds: float | None) -> float | None:
+    return None if seconds is None else 1000 * seconds
+
+
+def _counts(summary: Summary) -> Table | None:
+    oracle = summary.oracle
+    if oracle is None:
+        return None
+    rows = {
+        "joined by their span ids": oracle.attempts,
+        "on one side only": oracle.unmatched,
+        "with another outcome": oracle.outcome_mismatches,
+        "with other token counts": oracle.token_mismatches,
+    }
+    return Table(
+        "provider-log",
+        "Attempts held against the provider's own log",
+        (
+            Column("attempts", "what", list(rows)),
+            Column("number", "attempts", list(rows.values()), whole),
+        ),
+    )

@@ -28,10 +28,11 @@ _TEMPLATES = Path(__file__).with_name("templates")
 
 
 class _Section(NamedTuple):
-    """What a section shows, in this order: figures, then tables."""
+    """What a section shows, in this order: figures, tables, and tables to be unfolded."""
 
     charts: list[Chart]
     tables: list[Table]
+    more: list[Table]
 
 
 def write_report(directory: Path) -> Path:
@@ -105,17 +106,18 @@ def _compared(about: Subject, records: Records) -> _Section:
         comparison.throughput_chart(about),
         permits.permits_chart(about),
     )
-    return _Section(_drawn(charts), columns.comparison_tables(about))
+    return _Section(_drawn(charts), columns.comparison_tables(about), [])
 
 
 def _phases(about: Subject) -> _Section:
-    tables = [*spent.phase_tables(about), *spent.call_tables(about)]
-    return _Section(_drawn((spent.phase_chart(about),)), tables)
+    calls, waits = (spent.call_tables(about, names) for names in (spent.CALLS, spent.WAITS))
+    chart = spent.phase_chart(about)
+    return _Section(_drawn((chart,)), [*spent.phase_tables(about), *calls], waits)
 
 
 def _spent(about: Subject, records: Records) -> _Section:
     charts = (spent.time_spent_chart(about), spent.timeline_chart(about, records))
-    return _Section(_drawn(charts), [])
+    return _Section(_drawn(charts), [], [])
 
 
 def _drawn(charts: tuple[Chart | None, ...]) -> list[Chart]:

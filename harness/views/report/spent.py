@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from harness.analysis.model import Cell, Distribution, Summary
@@ -21,10 +21,12 @@ from harness.views.wording import in_seconds, number, percent, spoken, value_of
 LEAST_WITH_TEXT = 0.06
 """Shares below this are too narrow on a small screen for a number inside."""
 
-CALL_TIMES = {
+CALLS = {
     "call_latency": "Call latency, ready to done",
     "ttft": "Time to first token",
     "time_to_first_answer": "Time to first answer",
+}
+WAITS = {
     "inter_token": "Inter-token latency",
     "permit_wait": "Permit wait",
     "client_wait": "Client wait",
@@ -115,13 +117,13 @@ def _phase_table(about: Subject, name: str, words: str) -> Table:
     )
 
 
-def call_tables(about: Subject) -> list[Table]:
-    """Return a table for each duration of calls and attempts that anything is known of."""
-    spreads = {name: [getattr(cell, f"{name}_s") for cell in about.cells] for name in CALL_TIMES}
+def call_tables(about: Subject, names: Mapping[str, str]) -> list[Table]:
+    """Return a table for each of these durations, in words by name, that anything is known of."""
+    spreads = {name: [getattr(cell, f"{name}_s") for cell in about.cells] for name in names}
     return [
         about.of_cells(
             name.replace("_", "-"),
-            f"{CALL_TIMES[name]}, in seconds",
+            f"{names[name]}, in seconds",
             distribution_columns(about, name, spread),
         )
         for name, spread in spreads.items()

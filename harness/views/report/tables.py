@@ -70,8 +70,12 @@ class Table(NamedTuple):
 
     @property
     def shown(self) -> list[Column]:
-        """The columns on the page."""
-        return [column for column in self.columns if column.head]
+        """The columns on the page: not those in which no row has a value."""
+        return [
+            column
+            for column in self.columns
+            if column.head and any(value is not None for value in column.values)
+        ]
 
     @property
     def rows(self) -> list[Row]:

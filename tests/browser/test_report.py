@@ -1,0 +1,197 @@
+"""The report in a real browser, opened as a file: left out, visibly, where there is no Chromium."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from harness.analysis.summary import summarise
+from harness.views.report.page import save_report
+from tests.analysis.played import Shape, make_records
+
+LONG = "full-jitter-with-a-rather-long-name"
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CELLS = (
+    f"sync_1_{LONG}_attempt", f"async_2_{LONG}_attempt", f"async_8_{LONG}_attempt",
+    "async_8_none_attempt",
+)  # fmt: skip
+WIDTHS, SCHEMES = (400, 1400), ("light", "dark")
+EVERY = list(itertools.product(WIDTHS, SCHEMES))
+OPEN_ALL = "for (const one of document.querySelectorAll('details')) one.open = true"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = next((path for name in NAMES if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip("no Chromium on this machine")
+    with sync_playwright() as playwright:
+        # The page is our own file and no process is to be trusted less than this test, so the
+        # sandbox, which containers often forbid, is not needed.
+        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=found, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    shape = Shape(failure_rate=0.15)
+    records = make_records(
+        CELLS, 3, workflows=4, branches=4, shape=shape, time_scale=0.05,
+        extra_toml=f'[retry.{LONG}]\nkind = "exponential"',
+    )  # fmt: skip
+    return save_report(summarise(records), records, tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def context(browser: Browser, request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
+    width, scheme = getattr(request, "param", (1400, "light"))
+    context = browser.new_context(
+        viewport={"width": width, "height": 900},
+        color_scheme="dark" if scheme == "dark" else "light",
+    )
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, report: Path) -> Page:
+    page = context.new_page()
+    page.goto(report.as_uri())
+    return page
+
+
+def background(page: Page) -> str:
+    return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+
+@pytest.mark.parametrize("context", EVERY, indirect=True)
+def test_opening_the_report_asks_for_that_file_alone_and_raises_nothing_on_the_console(
+    context: BrowserContext, report: Path
+) -> None:
+    asked: list[str] = []
+    said: list[str] = []
+    page = context.new_page()
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(report.as_uri(), wait_until="networkidle")
+    page.evaluate(OPEN_ALL)
+    assert asked == [report.as_uri()]
+    assert said == []
+
+
+@pytest.mark.parametrize("context", EVERY, indirect=True)
+def test_axe_finds_nothing_serious_with_everything_unfolded(page: Page) -> None:
+    page.evaluate(OPEN_ALL)
+    found = Axe().run(page, options={"resultTypes": ["violations", "incomplete"]}).response
+    assert "color-contrast" in {one["id"] for one in found["passes"]}, "axe has looked"
+    assert [
+        (one["id"], [node["html"][:120] for node in one["nodes"]])
+        for one in found["violations"]
+        if one["impact"] in ("serious", "critical")
+    ] == []
+
+
+@pytest.mark.parametrize("context", EVERY, indirect=True)
+def test_the_page_never_scrolls_sideways(page: Page, context: BrowserContext) -> None:
+    page.evaluate(OPEN_ALL)
+    wide, shown = page.evaluate(
+        "[document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
+    assert wide <= shown
+
+
+@pytest.mark.parametrize("context", [(400, "light")], indirect=True)
+def test_a_table_that_is_too_wide_scrolls_by_itself_and_can_be_reached_by_keyboard(
+    page: Page,
+) -> None:
+    box = page.locator("article .table").first
+    wide, shown = box.evaluate("box => [box.scrollWidth, box.clientWidth]")
+    assert wide > shown
+    box.focus()
+    assert box.evaluate("box => document.activeElement === box")
+
+
+def test_the_page_follows_the_scheme_of_the_system(browser: Browser, report: Path) -> None:
+    seen = {}
+    for scheme in ("light", "dark"):
+        page = browser.new_page()
+        page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        page.goto(report.as_uri())
+        seen[scheme] = background(page)
+        page.close()
+    assert seen["light"] != seen["dark"]
+
+
+def test_the_button_switches_the_scheme_and_back(page: Page) -> None:
+    light = background(page)
+    page.get_by_role("button", name="Dark colours").click()
+    assert background(page) != light
+    page.get_by_role("button", name="Light colours").click()
+    assert background(page) == light
+
+
+def test_a_click_on_a_heading_sorts_by_number_and_another_click_turns_it_round(page: Page) -> None:
+    table = page.get_by_role("table", name="Speed; durations in seconds")
+    head = table.get_by_role("columnheader", name="makespan")
+
+    def makespans() -> list[float]:
+        texts = table.locator("tbody tr td:nth-child(2)").all_inner_texts()
+        return [float(text.split()[0]) for text in texts]
+
+    assert makespans() != sorted(makespans())
+    head.get_by_role("button").click()
+    assert makespans() == sorted(makespans())
+    assert head.get_attribute("aria-sort") == "ascending"
+    head.get_by_role("button").click()
+    assert makespans() == sorted(makespans(), reverse=True)
+    assert head.get_attribute("aria-sort") == "descending"
+
+
+@pytest.mark.parametrize("name", ["permits.csv", "speed.csv", "timeline.csv", "summary.json"])
+def test_a_figures_data_are_downloaded_under_their_name(page: Page, name: str) -> None:
+    whole = f"synthetic-simulated-{name}"
+    with page.expect_download() as waiting:
+        page.get_by_role("link", name=whole).click()
+    assert waiting.value.suggested_filename == whole
+    text = Path(waiting.value.path()).read_text(encoding="utf-8")
+    assert text.startswith("{" if name.endswith("json") else "cell,mode,permits,")
+    assert text.count("true") > 0, "the data say that they are simulated"
+
+
+def test_the_report_reads_without_javascript(browser: Browser, report: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(report.as_uri())
+    assert page.get_by_role("heading", name="The answer").is_visible()
+    assert page.get_by_text("times as fast as sync").first.is_visible()
+    assert page.locator("figure svg rect").first.is_visible()
+    assert page.get_by_role("table", name="Speed; durations in seconds").is_visible()
+    assert page.locator("button").count() == 1
+    assert page.locator("button").is_hidden()
+    context.close()
+
+
+def test_the_marks_of_a_chart_have_the_colour_of_their_mode_in_both_schemes(
+    browser: Browser, report: Path
+) -> None:
+    colours = set()
+    for scheme in ("light", "dark"):
+        page = browser.new_page()
+        page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+        page.goto(report.as_uri())
+        bars = page.locator("#throughput rect.async, #throughput rect.sync")
+        found = bars.evaluate_all("bars => bars.map(bar => getComputedStyle(bar).fill)")
+        assert len(set(found)) == 2, "async and sync differ"
+        assert background(page) not in found
+        colours |= set(found)
+        page.close()
+    assert len(colours) == 4

@@ -1,0 +1,60 @@
+"""Tables and their data."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.analysis.model import Figure
+from harness.views.report.tables import Column, Table, subject
+from tests.views.report.reading import csv_rows
+from tests.views.summaries import make_summary
+
+TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
+
+
+@given(st.lists(st.tuples(TEXT, st.none() | st.floats(allow_nan=False)), min_size=1))
+def test_csv_gives_back_what_was_put_in(rows: list[tuple[str, float | None]]) -> None:
+    table = Table(
+        "t", "", (
+            Column("name", "name", [name for name, _ in rows]),
+            Column("value", "value", [value for _, value in rows]),
+        ),
+    )  # fmt: skip
+    read = csv_rows(table.csv(simulated=False))
+    assert [float(row["value"]) if row["value"] else None for row in read] == [
+        value for _, value in rows
+    ]
+    for row, (name, _) in zip(read, rows, strict=True):
+        assert row["name"] in (name, f"'{name}")
+        assert not row["name"].startswith(("=", "+", "-", "@"))
+
+
+def test_a_figure_has_its_bounds_in_columns_of_their_own_even_where_some_have_none() -> None:
+    figures = [Figure(value=2.0, low=1.0, high=3.0), Figure(value=4.0), None]
+    table = Table("t", "", (Column("a", "a", figures),))
+    assert table.csv(simulated=True) == (
+        "a,a_low,a_high,simulated\n2.0,1.0,3.0,true\n4.0,,,true\n,,,true\n"
+    )
+
+
+def test_a_column_without_any_value_is_left_out_of_the_page_but_not_of_the_data() -> None:
+    table = Table("t", "", (Column("a", "a", ["x", "y"]), Column("b", "b", [None, None])))
+    assert [column.head for column in table.shown] == ["a"]
+    assert table.csv(simulated=False) == "a,b\nx,\ny,\n"
+
+
+def test_ids_in_sentences_become_names_and_one_id_inside_another_does_no_harm() -> None:
+    about = subject(make_summary(["sync_1_none_attempt", "async_1_none_attempt"]))
+    text = "sync_1_none_attempt, async_1_none_attempt and async_1_none_attempts."
+    assert about.named(text) == "sync, async 1 and async_1_none_attempts."
+    assert subject(make_summary([])).named("left alone") == "left alone"
+
+
+def test_the_recommended_cell_stands_out() -> None:
+    about = subject(make_summary(["sync_1_none_attempt", "async_2_none_attempt"]))
+    table = about.of_cells("t", "", ())
+    assert [(row.head.text, row.marked) for row in table.rows] == [
+        ("sync", False),
+        ("async 2", True),
+    ]
