@@ -28,7 +28,7 @@ from harness.drivers.gate import (
 )
 from harness.drivers.permits import AsyncPermits, ThreadPermits
 from harness.failures import OK
-from harness.policies.budget import Amount, Limits
+from harness.policies.budget import Amount, Limits, Refusal
 from harness.policies.retry import NoRetry
 from harness.records import Attempt, AttemptKey, Call, CallKey, Record, Tokens
 from harness.workflow.completion import Completion, complete
@@ -311,3 +311,10 @@ def test_a_call_that_has_ended_is_recorded_even_if_the_run_stops_just_then() -> 
     world = BlockingWorld(now, line, lambda _: reply(Says(), now()), emit, a_thread_each, stop)
     run_blocking(calls(1)[0], world)
     assert (len(log.attempts), len(log.calls)) == (1, 1)
+
+
+def test_nothing_is_let_through_once_the_seconds_since_the_start_are_over() -> None:
+    clock = iter([9_999_999_999, 10_000_000_000])
+    gate = Gate(Limits(seconds=10.0), CountingMeter(), lambda: next(clock))
+    assert isinstance(gate.enter(attempt_of(0)), Amount)
+    assert gate.enter(attempt_of(1)) == Refusal("seconds")
