@@ -45,11 +45,30 @@ def _session(tls: ssl.SSLContext) -> aiohttp.ClientSession:
     trace.on_connection_create_start.append(_connecting)
     trace.on_connection_create_end.append(_connected)
     trace.on_request_chunk_sent.append(_chunk_sent)
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=tls)
+    connector = _Connector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=tls)
     # An answer may be hours away and as long as it likes: every deadline is ours.
     return aiohttp.ClientSession(
         connector=connector, trace_configs=[trace], timeout=aiohttp.ClientTimeout(total=None)
     )
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Lets an attempt hang up at once.
+
+    A transport that is only closed first waits to send what is left and, secured, for the other
+    side to agree; a server that has stalled does neither.
+    """
+
+    async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
+        connection = await super().connect(*args, **kwargs)
+        if connection.transport is not None:
+            current.get().release = functools.partial(_hang_up, connection.transport)
+        return connection
+
+
+def _hang_up(transport: asyncio.Transport) -> None:
+    if transport.is_closing():
+        transport.abort()
 
 
 async def _connecting(
@@ -162,6 +181,7 @@ class AsyncClient:
             return exchange.fail(error)
         finally:
             watch.disarm()
+            exchange.release()
 
     async def _exchange(self, exchange: Exchange) -> Reply:
         stream = await self._client.post(

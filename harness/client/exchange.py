@@ -82,7 +82,7 @@ class Exchange:
     """What is known of one attempt so far.
 
     `rearm` is called when the next deadline has become earlier (one that moves later is found out
-    when the old one comes), `release` when the connection must no longer be broken off.
+    when the old one comes), `release` when the attempt is through with its connection.
     """
 
     def __init__(self, target: Target, effect: Send, now: Now) -> None:

@@ -224,6 +224,7 @@ class SyncClient:
                 timeouts["write"] = _seconds_left(exchange)
             case "http11.send_request_body.started":
                 exchange.note_sent()
+                timeouts["write"] = _seconds_left(exchange)
             case "http11.receive_response_headers.started":
                 timeouts["read"] = _seconds_left(exchange)
             case "http11.response_closed.started":

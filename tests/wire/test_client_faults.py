@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 import pytest
 
-from harness.client.asynchronous import AsyncClient
-from harness.client.exchange import Target
-from harness.client.synchronous import SyncClient
-from harness.clock import monotonic_since
 from harness.failures import OK
-from harness.workflow.effects import Reply, Send
-from tests.client.attempts import ANCHOR, make_send, make_target
+from tests.client.attempts import make_send, make_target
 from tests.client.bodies import DONE, EVENT_STREAM, chunk
+from tests.wire.clients import BOTH, Sending, now
 from tests.wire.fault_server import END, FaultServer, Hold, Seen, Step, Until, Write, framed, head
 from tests.wire.faults import FAULTS, GOOD, Fault, check, script
 
-now = monotonic_since(ANCHOR)
-SendTwice: TypeAlias = Callable[[Target, Send], tuple[Reply, Reply]]
-
-
-def twice_sync(target: Target, send: Send) -> tuple[Reply, Reply]:
-    with SyncClient(target, now) as client:
-        replies = client.send(send), client.send(send)
-    assert [thread for thread in threading.enumerate() if thread.name == "deadlines"] == []
-    return replies
-
-
-def twice_async(target: Target, send: Send) -> tuple[Reply, Reply]:
-    async def whole() -> tuple[Reply, Reply]:
-        async with AsyncClient(target, now) as client:
-            replies = await client.send(send), await client.send(send)
-            assert asyncio.all_tasks() == {asyncio.current_task()}
-        return replies
-
-    return asyncio.run(whole())
-
-
-BOTH = pytest.mark.parametrize("twice", [twice_sync, twice_async], ids=["sync", "async"])
 GOOD_ANSWER = [Write(head(200, ("content-type", EVENT_STREAM))), Write(framed(b"".join(GOOD)))]
 
 
@@ -49,7 +20,7 @@ GOOD_ANSWER = [Write(head(200, ("content-type", EVENT_STREAM))), Write(framed(b"
 @pytest.mark.parametrize("slowly", [False, True], ids=["in pieces", "byte by byte"])
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
 def test_a_fault_leads_to_its_record_and_leaves_nothing_open(
-    fault: Fault, slowly: bool, twice: SendTwice
+    fault: Fault, slowly: bool, sending: Sending
 ) -> None:
     """The attempt after it succeeds, over the same connection where that is still good."""
 
@@ -58,7 +29,9 @@ def test_a_fault_leads_to_its_record_and_leaves_nothing_open(
 
     with FaultServer(answer) as server:
         began = now()
-        first, second = twice(make_target(server.base_url, stream=fault.stream), make_send())
+        first, second = sending(
+            make_target(server.base_url, stream=fault.stream), make_send(), make_send()
+        )
         check(fault, first, began, now())
         assert second.outcome == OK
         assert len(server.seen) == 2  # no retry and no redirect behind our back
@@ -68,7 +41,7 @@ def test_a_fault_leads_to_its_record_and_leaves_nothing_open(
 
 
 @BOTH
-def test_a_broken_stream_is_hung_up_on_at_once(twice: SendTwice) -> None:
+def test_a_broken_stream_is_hung_up_on_at_once(sending: Sending) -> None:
     """The second attempt is answered only when the first one's connection is gone."""
 
     def answer(seen: Seen) -> Sequence[Step]:
@@ -77,31 +50,31 @@ def test_a_broken_stream_is_hung_up_on_at_once(twice: SendTwice) -> None:
         return [Until(lambda: server.open == 1), *GOOD_ANSWER, Write(END)]
 
     with FaultServer(answer) as server:
-        first, second = twice(make_target(server.base_url), make_send())
+        first, second = sending(make_target(server.base_url), make_send(), make_send())
     assert (first.outcome, second.outcome) == ("malformed_stream", OK)
 
 
 @BOTH
-def test_a_server_that_does_not_listen_is_a_failed_connection(twice: SendTwice) -> None:
+def test_a_server_that_does_not_listen_is_a_failed_connection(sending: Sending) -> None:
     with FaultServer(lambda _: []) as server:
         url = server.base_url
-    for reply in twice(make_target(url), make_send()):
+    for reply in sending(make_target(url), make_send(), make_send()):
         assert (reply.outcome, reply.sent, reply.status) == ("connect_failed", None, None)
 
 
 @BOTH
-def test_a_name_that_is_unknown_is_a_failed_connection(twice: SendTwice) -> None:
-    for reply in twice(make_target("http://no-such-host.invalid/v1"), make_send()):
+def test_a_name_that_is_unknown_is_a_failed_connection(sending: Sending) -> None:
+    for reply in sending(make_target("http://no-such-host.invalid/v1"), make_send(), make_send()):
         assert (reply.outcome, reply.sent) == ("connect_failed", None)
 
 
 @BOTH
-def test_an_answer_as_long_as_a_book_is_read_to_its_end(twice: SendTwice) -> None:
+def test_an_answer_as_long_as_a_book_is_read_to_its_end(sending: Sending) -> None:
     count = 20_000
     book = framed(b"".join([chunk(content="word ")] * count + [chunk("stop"), DONE]))
     said = [Write(head(200, ("content-type", EVENT_STREAM))), Write(book), Write(END)]
     with FaultServer(lambda _: said) as server:
-        for reply in twice(make_target(server.base_url), make_send()):
+        for reply in sending(make_target(server.base_url), make_send(), make_send()):
             assert (reply.outcome, reply.chunks) == (OK, count)
             assert reply.answer == "word " * count
         assert server.connections == 1

@@ -1,0 +1,268 @@
+"""Every deadline is kept on time by both clients, by the record's own stamps."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import pytest
+
+from harness.client.exchange import LINGER, Target, tls_context
+from harness.clock import SECOND
+from harness.failures import OK
+from harness.workflow.effects import Deadlines, Message, Reply, Request
+from tests.client.attempts import make_deadlines, make_send, make_target
+from tests.client.bodies import DONE, EVENT_STREAM, JSON, KEEP_ALIVE, chunk
+from tests.wire.clients import BOTH, Sending, now
+from tests.wire.fault_server import (
+    Drip,
+    FaultServer,
+    Hold,
+    Step,
+    Write,
+    framed,
+    head,
+)
+
+MS = SECOND // 1000
+TOLERANCE = 100 * MS
+TRIES = 3
+"""A machine may stall; a client that is late is late each time."""
+
+CERTIFICATE = Path(__file__).with_name("localhost.pem")
+"""Made for these tests, with its key; nobody trusts it."""
+
+
+def first_token_due(reply: Reply, deadlines: Deadlines) -> int:
+    assert reply.sent is not None
+    return reply.sent + deadlines.first_token
+
+
+def idle_due(reply: Reply, deadlines: Deadlines) -> int:
+    assert reply.last_token is not None
+    return reply.last_token + deadlines.idle
+
+
+def end_due(reply: Reply, deadlines: Deadlines) -> int:
+    return deadlines.end
+
+
+class Case(NamedTuple):
+    """What the server does, and the deadline that ends it; its `end` is a duration here."""
+
+    name: str
+    steps: Sequence[Step]
+    outcome: str
+    due: Callable[[Reply, Deadlines], int]
+    limits: Deadlines
+    stream: bool = True
+
+    def __str__(self) -> str:
+        return self.name
+
+
+HEAD = Write(head(200, ("content-type", EVENT_STREAM)))
+TEXT = Write(framed(chunk(content="hi")))
+COMMENTS = Drip(framed(KEEP_ALIVE), 0.02)
+BLANK_LINES = Drip(framed(b"\n"), 0.02)
+SLOW_TEXT = Drip(framed(chunk(content="on and on ")), 0.02)
+LONG = 5000 * MS
+FIRST = make_deadlines(first_token=250 * MS, idle=50 * MS, end=LONG)
+IDLE = make_deadlines(idle=250 * MS, end=LONG)
+END = make_deadlines(idle=250 * MS, end=350 * MS)
+
+CASES = [
+    Case("silence", [Hold()], "first_token_timeout", first_token_due, FIRST),
+    Case("silence after the head", [HEAD, Hold()], "first_token_timeout", first_token_due, FIRST),
+    Case("comments before text", [HEAD, COMMENTS], "first_token_timeout", first_token_due, FIRST),
+    Case("silence after text", [HEAD, TEXT, Hold()], "idle_timeout", idle_due, IDLE),
+    Case("comments after text", [HEAD, TEXT, COMMENTS], "idle_timeout", idle_due, IDLE),
+    Case("endless text", [HEAD, SLOW_TEXT], "call_timeout", end_due, END),
+    Case("endless comments", [HEAD, COMMENTS], "call_timeout", end_due, END),
+    Case("silence to the end", [Hold()], "call_timeout", end_due, END),
+    Case(
+        "blank lines before a body",
+        [Write(head(200, ("content-type", JSON))), BLANK_LINES],
+        "first_token_timeout",
+        first_token_due,
+        FIRST,
+        stream=False,
+    ),
+    Case(
+        "half a body",
+        [Write(head(200, ("content-type", JSON))), Write(framed(b'{"choices": [')), Hold()],
+        "first_token_timeout",
+        first_token_due,
+        FIRST,
+        stream=False,
+    ),
+]
+
+
+def on_time(lateness: Callable[[], int]) -> None:
+    """Call `lateness` until it is within the tolerance, at most so often."""
+    for _ in range(TRIES):
+        late = lateness()
+        assert late >= 0
+        if late <= TOLERANCE:
+            return
+    pytest.fail(f"late by {late / MS:.0f} ms, the last of {TRIES} times")
+
+
+def end_on_time(sending: Sending, target: Target, case: Case) -> None:
+    def lateness() -> int:
+        deadlines = case.limits._replace(end=now() + case.limits.end)
+        [reply] = sending(target, make_send(deadlines))
+        back = now()
+        assert reply.outcome == case.outcome, reply
+        due = case.due(reply, deadlines)
+        assert reply.done >= due
+        return max(reply.done - due, back - reply.done)
+
+    on_time(lateness)
+
+
+@BOTH
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_deadline_ends_the_attempt_on_time(case: Case, sending: Sending) -> None:
+    with FaultServer(lambda _: case.steps) as server:
+        end_on_time(sending, make_target(server.base_url, stream=case.stream), case)
+        assert server.settled(lambda: server.open == 0)
+
+
+@pytest.fixture
+def trusting(monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
+    """What a server secures its connections with, so that the clients trust it."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "*")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(CERTIFICATE)
+    tls_context.cache_clear()
+    yield context
+    tls_context.cache_clear()
+
+
+@BOTH
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_deadline_ends_a_secured_attempt_on_time(
+    case: Case, sending: Sending, trusting: ssl.SSLContext
+) -> None:
+    with FaultServer(lambda _: case.steps, trusting) as server:
+        target = make_target(server.base_url, stream=case.stream, simulated=False)
+        end_on_time(sending, target, case)
+        assert server.settled(lambda: server.open == 0)
+
+
+@BOTH
+def test_the_end_is_named_by_whoever_set_it(sending: Sending) -> None:
+    with FaultServer(lambda _: [Hold()]) as server:
+        deadlines = make_deadlines(end=now() + 50 * MS, end_outcome="workflow_timeout")
+        [reply] = sending(make_target(server.base_url), make_send(deadlines))
+        assert reply.outcome == "workflow_timeout"
+
+
+@BOTH
+def test_a_body_that_never_ends_after_its_last_event_is_an_answer(sending: Sending) -> None:
+    """It was done at its last event, and is waited for no longer than the linger."""
+    steps: list[Step] = [HEAD, TEXT, Write(framed(chunk("stop") + DONE)), COMMENTS]
+    with FaultServer(lambda _: steps) as server:
+
+        def lateness() -> int:
+            [reply] = sending(make_target(server.base_url), make_send())
+            back = now()
+            assert (reply.outcome, reply.answer) == (OK, "hi")
+            return back - reply.done - LINGER
+
+        on_time(lateness)
+
+
+@BOTH
+def test_a_refusal_whose_body_never_ends_is_a_refusal_soon(sending: Sending) -> None:
+    steps: list[Step] = [Write(head(429, ("retry-after", "3"))), BLANK_LINES]
+    with FaultServer(lambda _: steps) as server:
+
+        def lateness() -> int:
+            [reply] = sending(make_target(server.base_url), make_send())
+            assert (reply.outcome, reply.retry_after) == ("rate_limited", 3 * SECOND)
+            assert reply.headers is not None
+            return reply.done - reply.headers - LINGER
+
+        on_time(lateness)
+
+
+Address: TypeAlias = tuple[str, int]
+
+
+@contextmanager
+def deaf() -> Iterator[Address]:
+    """A port where connections are made by the system and nobody ever reads from them."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen(TRIES)
+        yield sock.getsockname()
+
+
+@contextmanager
+def full() -> Iterator[Address]:
+    """A port where not even the system makes a connection: no more of them fit."""
+    with socket.socket() as sock, ExitStack() as waiting:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen(0)
+        with suppress(TimeoutError):
+            while True:
+                waiting.enter_context(socket.create_connection(sock.getsockname(), timeout=0.05))
+        yield sock.getsockname()
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("place", "scheme"), [(full, "http"), (deaf, "https")], ids=["no connection", "no handshake"]
+)
+@pytest.mark.parametrize(
+    ("limits", "outcome"),
+    [
+        (make_deadlines(connect=250 * MS, end=LONG), "connect_timeout"),
+        (make_deadlines(connect=LONG, end=250 * MS), "call_timeout"),
+    ],
+    ids=["connect", "end"],
+)
+def test_a_connection_that_is_not_made_is_given_up_on_time(
+    place: Callable[[], AbstractContextManager[Address]],
+    scheme: str,
+    limits: Deadlines,
+    outcome: str,
+    sending: Sending,
+) -> None:
+    tls_context(False)  # reading the certificates is no part of connecting
+    with place() as (host, port):
+
+        def lateness() -> int:
+            began = now()
+            deadlines = limits._replace(end=began + limits.end)
+            target = make_target(f"{scheme}://{host}:{port}/v1")
+            [reply] = sending(target, make_send(deadlines))
+            assert (reply.outcome, reply.sent) == (outcome, None)
+            return reply.done - began - 250 * MS
+
+        on_time(lateness)
+
+
+@BOTH
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+def test_a_request_that_nobody_reads_is_given_up_on_time(sending: Sending) -> None:
+    book = Request((Message("user", "word " * 4_000_000),))
+    with deaf() as (host, port):
+
+        def lateness() -> int:
+            deadlines = make_deadlines(first_token=250 * MS)
+            target = make_target(f"http://{host}:{port}/v1")
+            [reply] = sending(target, make_send(deadlines, request=book))
+            assert reply.outcome == "first_token_timeout"
+            return reply.done - first_token_due(reply, deadlines)
+
+        on_time(lateness)
