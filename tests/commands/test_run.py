@@ -29,6 +29,10 @@ time_scale = 0.001
 workflows = 2
 in_flight = 2
 
+[timeouts]
+idle = "1h"
+call = "5h"
+
 [sweep]
 mode = ["sync", "async"]
 permits = [2, 6]
