@@ -178,8 +178,6 @@ def check(result: Scenario | str) -> None:
     if isinstance(result, str):
         assert len(result.splitlines()) == 1
         assert result.startswith(("file.toml: ", "--set "))
-        assert "Input" not in result
-        assert "Value error" not in result
     else:
         json.dumps(result.as_dict())
 
