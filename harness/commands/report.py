@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.analysis.summary import summarise
-from harness.bench.store import RUN, SUMMARY, read_records, write_whole
+from harness.analysis.model import Summary
+from harness.analysis.summary import write_summary
+from harness.bench.store import RUN, read_records
 from harness.errors import InputError
 from harness.views.plots.draw import draw_all
 from harness.views.report.page import save_report
@@ -17,9 +18,12 @@ def report_run(options: argparse.Namespace) -> int:
     directory = Path(options.run)
     if not (directory / RUN).exists():
         raise InputError(f"{directory}: holds no {RUN}; give a directory that harness run made")
-    records = read_records(directory)
-    summary = summarise(records)
-    write_whole(directory / SUMMARY, summary)
-    draw_all(summary, records, directory)
-    print(save_report(summary, records, directory))
+    print(draw(write_summary(directory), directory))
     return 0
+
+
+def draw(summary: Summary, directory: Path) -> Path:
+    """Make the plots and the report of a run from its summary and records; return the report."""
+    records = read_records(directory)
+    draw_all(summary, records, directory)
+    return save_report(summary, records, directory)
