@@ -1,4 +1,4 @@
-"""Endpoints on loopback for commands that are run whole: one that works, one that refuses."""
+"""Commands run whole: a scenario of one's own, and endpoints on loopback that work or refuse."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.bench.simulator import Simulator
+from tests.bench.toml import dumps
 
+KEY = "sk-plantedkeyplantedkey"
 FAST = {"ttft.median": "10ms", "ttft.sigma": 0.0, "itl_a": "1us", "tokens_per_chunk": 100}
 
 
@@ -31,6 +33,13 @@ class Refusing:
         self.keys: list[str] = []
         self.bodies: list[dict[str, Any]] = []
         self.base_url = ""
+
+
+class _Quiet(ThreadingHTTPServer):
+    """A server that says nothing when a client that has seen enough goes away."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing."""
 
 
 @contextmanager
@@ -54,7 +63,7 @@ def refusing(status: int) -> Iterator[Refusing]:
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with _Quiet(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         refuser.base_url = f"http://127.0.0.1:{server.server_port}/v1"
@@ -63,3 +72,32 @@ def refusing(status: int) -> Iterator[Refusing]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def scenario(folder: Path, base_url: str, **sections: object) -> Path:
+    base: dict[str, object] = {
+        "name": "own",
+        "workflow": {
+            "topics": ["tides"],
+            "sub_questions": 3,
+            "max_tokens": {"decompose": 4000, "research": 4000, "synthesize": 4000},
+        },
+        "endpoint": {
+            "kind": "openai",
+            "base_url": base_url,
+            "model": "m",
+            "api_key_env": "OWN_KEY",
+            "price": {"input": 1.0, "output": 2.0},
+        },
+        "load": {"workflows": 4, "in_flight": 4},
+        "sweep": {"mode": ["async"], "permits": [4]},
+    }
+    file = folder / "own.toml"
+    file.write_text(dumps({**base, **sections}))
+    return file
+
+
+def one_line(said: str) -> str:
+    [line] = said.splitlines()
+    assert line.startswith("harness: ")
+    return line
