@@ -32,7 +32,7 @@ class Step(NamedTuple):
 
 
 class Bought(NamedTuple):
-    """What one mode bought at its best cell. `figure` is empty when there was no sync."""
+    """What one mode bought at its best cell: a speed-up, or a rate where there was no sync."""
 
     mode: str
     setting: str
@@ -92,6 +92,8 @@ def _lead(best: dict[str, Cell], summary: Summary) -> list[str]:
 
 def _sentence(cell: Cell, summary: Summary) -> str:
     name = sentence(spoken(cell, summary.cells))
+    if not cell.workflows.ok:
+        return f"{name}: no workflow ended ok."
     speedup = cell.speedup_over_sync
     if cell.mode == "sync" or speedup is None:
         unit, factor = rate_unit(summary)
@@ -111,6 +113,9 @@ def _in_words(figure: Figure) -> str:
 
 def _bought(about: Subject, cell: Cell, cells: Sequence[Cell]) -> Bought:
     summary = about.summary
+    if not cell.workflows.ok:
+        setting = spoken(cell, summary.cells)
+        return Bought(cell.mode, setting, "Nothing", "no workflow ended ok", "", "", (), ())
     unit, factor = rate_unit(summary)
     rate = scaled(cell.throughput.workflows_per_s, factor)
     speedup = cell.speedup_over_sync if cell.mode != "sync" else None

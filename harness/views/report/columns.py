@@ -40,7 +40,7 @@ def rate_columns(about: Subject) -> tuple[Column, ...]:
 
 def comparison_tables(about: Subject) -> list[Table]:
     """Return every figure of every cell: speed, reliability, tokens and cost."""
-    return [_speed(about), _work(about)]
+    return [_speed(about), _work(about), _cost(about)]
 
 
 def _speed(about: Subject) -> Table:
@@ -75,36 +75,44 @@ def _speed(about: Subject) -> Table:
     )  # fmt: skip
 
 
+def _counts(about: Subject, head: str, key: str, of: Callable[[Cell], int]) -> Column:
+    return Column(head, key, [of(cell) for cell in about.cells], whole)
+
+
 def _work(about: Subject) -> Table:
     cells = about.cells
+    return about.of_cells(
+        "work", "Work done",
+        (
+            _counts(about, "repeats", "repeats", lambda c: c.repeats),
+            _counts(about, "workflows", "workflows_started", lambda c: c.workflows.started),
+            _counts(about, "ok", "workflows_ok", lambda c: c.workflows.ok),
+            _counts(about, "degraded", "workflows_degraded", lambda c: c.workflows.degraded),
+            _counts(about, "failed", "workflows_failed", lambda c: c.workflows.failed),
+            Column("success rate", "success_rate", [c.success_rate for c in cells], percent),
+            _counts(about, "calls", "calls_started", lambda c: c.calls.started),
+            _counts(about, "calls failed", "calls_failed", lambda c: c.calls.failed),
+            _counts(about, "attempts", "attempts", lambda c: c.attempts.total),
+            Column("attempts a call", "amplification", [c.attempts.amplification for c in cells]),
+        ),
+    )  # fmt: skip
 
-    def counts(head: str, key: str, of: Callable[[Cell], int]) -> Column:
-        return Column(head, key, [of(cell) for cell in cells], whole)
 
-    columns = [
-        counts("repeats", "repeats", lambda c: c.repeats),
-        counts("workflows", "workflows_started", lambda c: c.workflows.started),
-        counts("ok", "workflows_ok", lambda c: c.workflows.ok),
-        counts("degraded", "workflows_degraded", lambda c: c.workflows.degraded),
-        counts("failed", "workflows_failed", lambda c: c.workflows.failed),
-        Column("success rate", "success_rate", [c.success_rate for c in cells], percent),
-        counts("calls", "calls_started", lambda c: c.calls.started),
-        counts("calls failed", "calls_failed", lambda c: c.calls.failed),
-        counts("attempts", "attempts", lambda c: c.attempts.total),
-        Column("attempts a call", "amplification", [c.attempts.amplification for c in cells]),
-        counts("tokens in", "tokens_input", lambda c: c.tokens.input),
-        counts("cached", "tokens_cached", lambda c: c.tokens.cached),
-        counts("tokens out", "tokens_output", lambda c: c.tokens.output),
-        counts("reasoning", "tokens_reasoning", lambda c: c.tokens.reasoning),
-        counts("wasted", "tokens_wasted", lambda c: c.tokens.wasted),
-    ]
-    if any(cell.cost_usd is not None for cell in cells):
-        each = [cell.cost_per_successful_workflow_usd for cell in cells]
-        columns += [
+def _cost(about: Subject) -> Table:
+    cells = about.cells
+    each = [cell.cost_per_successful_workflow_usd for cell in cells]
+    return about.of_cells(
+        "tokens", "Tokens and cost",
+        (
+            _counts(about, "input", "tokens_input", lambda c: c.tokens.input),
+            _counts(about, "of it cached", "tokens_cached", lambda c: c.tokens.cached),
+            _counts(about, "output", "tokens_output", lambda c: c.tokens.output),
+            _counts(about, "of it reasoning", "tokens_reasoning", lambda c: c.tokens.reasoning),
+            _counts(about, "wasted", "tokens_wasted", lambda c: c.tokens.wasted),
             Column("cost", "cost_usd", [cell.cost_usd for cell in cells], dollars),
             Column("cost a success", "cost_per_successful_workflow_usd", each, dollars),
-        ]
-    return about.of_cells("work", "Work done, tokens and cost", columns)
+        ),
+    )  # fmt: skip
 
 
 def dollars(value: float) -> str:

@@ -21,7 +21,8 @@ MOST_DOTS = 60
 """With more workflows in a cell than this, histograms are drawn: dots would hide each other."""
 
 BINS = 48
-HEIGHT = 30
+HEIGHT, HISTOGRAM_HEIGHT = 30, 48
+"""Of a row, in pixels."""
 
 
 class _Took(NamedTuple):
@@ -40,6 +41,7 @@ def latency_chart(about: Subject, records: Records) -> Chart | None:
         return None
     scale = Scale(longest * 1.02)
     many = any(len(ones) > MOST_DOTS for ones in took.values())
+    height = HISTOGRAM_HEIGHT if many else HEIGHT
     medians = [in_seconds(cell.workflow_latency_s.p50, summary) for cell in about.cells]
     lines = tuple(
         Line(
@@ -62,9 +64,9 @@ def latency_chart(about: Subject, records: Records) -> Chart | None:
         "workflow-latency",
         "Workflow latency",
         f"Workflow latency by cell, medians. {words}",
-        (f"{marks}. Black: the median, with its 95\u00a0% interval where the sample carries one.",),
+        (f"{marks}. Tall stroke: the median, with its 95\u00a0% interval where it has one.",),
         "rows",
-        (Rows("", lines, ticks(scale), "seconds from ready to done", HEIGHT, "median"),),
+        (Rows("", lines, ticks(scale), "seconds from ready to done", height, "median"),),
         (),
         about.of_cells(
             "workflow-latency", "Workflow latency, ready to done, in seconds",
@@ -175,7 +177,7 @@ def throughput_chart(about: Subject) -> Chart | None:
         f"Throughput by cell. {words}",
         (
             "Bar: every workflow that ended; its solid part: goodput, those that succeeded. "
-            "Black: the 95\u00a0% interval of throughput over repeats.",
+            "Strokes: the 95\u00a0% interval of throughput over repeats.",
             *runs_out(known),
         ),
         "rows",

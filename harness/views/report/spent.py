@@ -98,8 +98,12 @@ def _stack(
 
 
 def phase_tables(about: Subject) -> list[Table]:
-    """Return a table for each phase: its latency, and how often it failed."""
-    return [_phase_table(about, name, name.replace("_", "-")) for name in PHASES]
+    """Return a table for each phase that any workflow came to: its latency, its failures."""
+    return [
+        _phase_table(about, name, name.replace("_", "-"))
+        for name in PHASES
+        if any(name in cell.phases and cell.phases[name].latency_s.n for cell in about.cells)
+    ]
 
 
 def _phase_table(about: Subject, name: str, words: str) -> Table:

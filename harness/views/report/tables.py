@@ -17,6 +17,14 @@ from harness.views.wording import NONE, cell_labels, in_reading_order, number
 
 Value = Figure | float | int | str | None
 
+PERCENT = "\u00a0%"
+
+HALF = 80
+"""Characters that fit side by side into half the width of a large screen."""
+
+LONG = 28
+"""Characters of a text that is broken into lines where there is little room."""
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Text that begins with one of these is a formula to a spreadsheet."""
 
@@ -42,6 +50,11 @@ class Column(NamedTuple):
     def is_text(self) -> bool:
         """Whether the column is to be read rather than compared."""
         return any(isinstance(value, str) for value in self.values)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether its texts are better broken into lines."""
+        return any(isinstance(value, str) and len(value) > LONG for value in self.values)
 
 
 class Shown(NamedTuple):
@@ -88,6 +101,15 @@ class Table(NamedTuple):
             for at, (head, *values) in enumerate(written)
         ]
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether it needs the whole width of a large screen."""
+        widths = (
+            max(len(column.head) + 2, *(len(_longest(_shown_by(column)(v))) for v in column.values))
+            for column in self.shown
+        )
+        return sum(width + 3 for width in widths) > HALF
+
     def csv(self, *, simulated: bool) -> str:
         """Return the data as CSV (RFC 4180, but for its line ends), a header line first.
 
@@ -113,10 +135,15 @@ def _shown_by(column: Column) -> Callable[[Value], Shown]:
             return Shown(column.show(value), "", repr(value))
         if value.low is None or value.high is None:
             return Shown(column.show(value.value), "", repr(value.value))
-        interval = f"{column.show(value.low)}–{column.show(value.high)}"
+        low, high = column.show(value.low), column.show(value.high)
+        interval = f"{low.removesuffix(PERCENT)}–{high}"
         return Shown(column.show(value.value), interval, repr(value.value))
 
     return show
+
+
+def _longest(shown: Shown) -> str:
+    return max(shown.text, shown.interval, key=len)
 
 
 def _csv_columns(column: Column) -> Iterable[tuple[str, list[Any]]]:

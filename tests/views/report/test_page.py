@@ -65,11 +65,11 @@ def test_every_cell_has_its_speed_in_scenario_seconds_with_the_interval(either: 
 
 
 def test_every_cell_has_its_counts_and_tokens(either: Report) -> None:
-    table = table_of(either, "work")
+    work, tokens = table_of(either, "work"), table_of(either, "tokens")
     for cell in either.summary.cells:
-        row = table[either.labels[cell.id]]
+        row = work[either.labels[cell.id]] | tokens[either.labels[cell.id]]
         counts = (cell.workflows.started, cell.workflows.ok, cell.calls.failed, cell.tokens.output)
-        said = tuple(row[name] for name in ("workflows", "ok", "calls failed", "tokens out"))
+        said = tuple(row[name] for name in ("workflows", "ok", "calls failed", "output"))
         assert said == tuple(map(str, counts))
         assert row["attempts a call"] == number(cell.attempts.amplification)
 
@@ -141,13 +141,13 @@ def test_scenario_seed_versions_host_and_run_id_are_told(either: Report) -> None
 
 
 def test_cost_is_shown_where_it_is_known_and_nowhere_else(simulated: Report) -> None:
-    assert "cost" not in next(iter(table_of(simulated, "work").values()))
+    assert "cost" not in next(iter(table_of(simulated, "tokens").values()))
     cells = [
         make_cell("sync_1_none_attempt", cost_usd=1.5, cost_per_successful_workflow_usd=0.125),
         make_cell("async_2_none_attempt"),
     ]
     report = report_of(playable(cells=[cell.id for cell in cells]), make_summary(cells))
-    table = table_of(report, "work")
+    table = table_of(report, "tokens")
     assert [row["cost"] for row in table.values()] == ["$1.50", "—"]
     assert [row["cost a success"] for row in table.values()] == ["$0.125", "—"]
 

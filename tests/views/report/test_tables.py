@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from harness.analysis.model import Figure
 from harness.views.report.tables import Column, Table, subject
+from harness.views.wording import percent
 from tests.views.report.reading import csv_rows
 from tests.views.summaries import make_summary
 
@@ -58,3 +59,15 @@ def test_the_recommended_cell_stands_out() -> None:
         ("sync", False),
         ("async 2", True),
     ]
+
+
+def test_an_interval_of_percentages_has_one_percent_sign() -> None:
+    share = Figure(value=0.5, low=0.25, high=0.75)
+    (row,) = Table("t", "", (Column("a", "a", ["x"]), Column("b", "b", [share], percent))).rows
+    assert (row.values[0].text, row.values[0].interval) == ("50\u00a0%", "25–75\u00a0%")
+
+
+def test_a_table_is_wide_when_its_longest_values_do_not_fit_into_half_a_screen() -> None:
+    narrow = (Column("cell", "c", ["async 2"]), Column("p50", "p", [1.0]))
+    assert not Table("t", "", narrow).is_wide
+    assert Table("t", "", (*narrow, Column("advice", "a", ["word " * 16]))).is_wide
