@@ -47,10 +47,12 @@ def objection(
     max_tokens: Mapping[str, int | None],
     bodies: Iterable[Mapping[str, Any]],
     price: Price | None,
+    simulated: bool,
 ) -> str | None:
     """Say in one line why `budget` could not be kept; None when it can.
 
-    `max_tokens`: of each phase. `bodies`: what is added to the bodies of requests.
+    `max_tokens`: of each phase. `bodies`: what is added to the bodies of requests. A simulated
+    provider without a price costs nothing, so that any budget is kept.
     """
     for name, limit in (("usd", budget.usd), ("tokens", budget.tokens)):
         if limit is None:
@@ -68,7 +70,7 @@ def objection(
                 f"{where}: cannot be kept with {unbound} in extra_body; leave it out there "
                 "(workflow.max_tokens limits the length)"
             )
-        if name == "usd" and price is None:
+        if name == "usd" and price is None and not simulated:
             return f"{where}: cannot be kept while the price is not known; {PRICE_WAY_OUT}"
     return None
 

@@ -173,7 +173,9 @@ class Scenario(Section):
     @model_validator(mode="after")
     def _money_is_counted(self) -> Scenario:
         limits = self.workflow.max_tokens.model_dump()
-        problem = objection(self.budget, limits, self.endpoint.extra_bodies, self.price)
+        simulated = isinstance(self.endpoint, SimulatedEndpoint)
+        bodies = self.endpoint.extra_bodies
+        problem = objection(self.budget, limits, bodies, self.price, simulated)
         if self.objective.minimise == "cost_per_successful_workflow" and self.price is None:
             problem = problem or (
                 f"objective.minimise = {self.objective.minimise!r}: the price is not known; "

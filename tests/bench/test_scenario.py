@@ -210,3 +210,15 @@ def test_any_text_is_refused_in_one_line(text: str) -> None:
 @given(places.map(".".join) | st.text(max_size=8), st.text(max_size=8) | values.map(str))
 def test_any_override_reads_or_is_refused_in_one_line(key: str, value: str) -> None:
     check(parse_or_say(HEAD, f"{key}={value}"))
+
+
+def test_a_simulated_run_may_name_a_budget_in_dollars_because_its_tokens_cost_nothing() -> None:
+    text = """
+name = "free"
+[workflow]
+topics = ["tides"]
+max_tokens = { decompose = 100, research = 100, synthesize = 100 }
+[budget]
+usd = 1.0
+"""
+    assert parse_scenario(text, "free.toml").budget.usd == 1.0
