@@ -43,7 +43,6 @@ def aiohttp_transport(target: Target) -> httpx2.AsyncClient:
 def _session(tls: ssl.SSLContext) -> aiohttp.ClientSession:
     trace = aiohttp.TraceConfig()
     trace.on_connection_create_start.append(_connecting)
-    trace.on_connection_create_end.append(_connected)
     trace.on_request_chunk_sent.append(_chunk_sent)
     connector = _Connector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=tls)
     # An answer may be hours away and as long as it likes: every deadline is ours.
@@ -77,12 +76,6 @@ async def _connecting(
     current.get().note_connecting()
 
 
-async def _connected(
-    session: aiohttp.ClientSession, context: SimpleNamespace, params: object
-) -> None:
-    current.get().note_connected()
-
-
 async def _chunk_sent(
     session: aiohttp.ClientSession, context: SimpleNamespace, params: object
 ) -> None:
@@ -94,8 +87,6 @@ async def _trace(name: str, info: object) -> None:
         current.get().note_sent()
     elif name == "connection.connect_tcp.started":
         current.get().note_connecting()
-    elif name == "http11.send_request_headers.started":
-        current.get().note_connected()
 
 
 async def _before_request(request: httpx2.Request) -> None:

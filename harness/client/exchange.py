@@ -147,10 +147,6 @@ class Exchange:
         self.connecting = self.now()
         self._limit_is_earlier()
 
-    def note_connected(self) -> None:
-        """The connection is there."""
-        self.connecting = None
-
     def note_sent(self) -> None:
         """The request's bytes go out now."""
         if self.sent is None:

@@ -220,7 +220,6 @@ class SyncClient:
                 with self._sockets_lock:
                     self._sockets.add(info["return_value"].get_extra_info("socket"))
             case "http11.send_request_headers.started":
-                exchange.note_connected()
                 timeouts["write"] = _seconds_left(exchange)
             case "http11.send_request_body.started":
                 exchange.note_sent()

@@ -36,6 +36,12 @@ class Drip(NamedTuple):
     every: float
 
 
+class Pause(NamedTuple):
+    """Say nothing for so many seconds."""
+
+    seconds: float
+
+
 class Until(NamedTuple):
     """Say nothing until this is so, as far as the server can see."""
 
@@ -54,7 +60,7 @@ class Reset(NamedTuple):
     """Break the connection off: the client receives a TCP reset."""
 
 
-Step: TypeAlias = Write | Slowly | Drip | Until | Hold | Cut | Reset
+Step: TypeAlias = Write | Slowly | Drip | Pause | Until | Hold | Cut | Reset
 
 
 class Seen(NamedTuple):
@@ -203,6 +209,8 @@ class FaultServer:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(reader.read(), step.every)
                 return False
+            case Pause():
+                await asyncio.sleep(step.seconds)
             case Until():
                 async with asyncio.timeout(PATIENCE):
                     while not step.is_so():

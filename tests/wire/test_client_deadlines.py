@@ -18,10 +18,12 @@ from harness.workflow.effects import Deadlines, Message, Reply, Request
 from tests.client.attempts import make_deadlines, make_send, make_target
 from tests.client.bodies import DONE, EVENT_STREAM, JSON, KEEP_ALIVE, chunk
 from tests.wire.clients import BOTH, Sending, now
+from tests.wire.fault_server import END as END_OF_BODY
 from tests.wire.fault_server import (
     Drip,
     FaultServer,
     Hold,
+    Pause,
     Step,
     Write,
     framed,
@@ -156,6 +158,36 @@ def test_a_deadline_ends_a_secured_attempt_on_time(
         target = make_target(server.base_url, stream=case.stream, simulated=False)
         end_on_time(sending, target, case)
         assert server.settled(lambda: server.open == 0)
+
+
+REST = Write(framed(chunk("stop") + DONE) + END_OF_BODY)
+
+
+@BOTH
+def test_text_that_comes_in_time_is_not_given_up(sending: Sending) -> None:
+    """A pause may be longer than the wait for the first text was allowed to be."""
+    steps: list[Step] = [HEAD, TEXT, Pause(0.3), TEXT, REST]
+    with FaultServer(lambda _: steps) as server:
+        deadlines = make_deadlines(connect=200 * MS, first_token=200 * MS)
+        for _ in range(TRIES):
+            [reply] = sending(make_target(server.base_url), make_send(deadlines))
+            if reply.outcome != "first_token_timeout":  # a machine that stalls
+                break
+        assert (reply.outcome, reply.chunks) == (OK, 2)
+
+
+@BOTH
+def test_the_deadline_of_an_attempt_that_is_over_touches_nobody_else(sending: Sending) -> None:
+    """The connection is by then another attempt's."""
+    answers: list[list[Step]] = [[HEAD, TEXT, REST], [HEAD, TEXT, Pause(0.4), REST]]
+    with FaultServer(lambda _: answers[(len(server.seen) - 1) % 2]) as server:
+        for _ in range(TRIES):
+            soon = make_send(make_deadlines(end=now() + 250 * MS))
+            first, second = sending(make_target(server.base_url), soon, make_send())
+            if first.outcome == OK:  # not on a machine that stalls
+                break
+        assert (first.outcome, second.outcome) == (OK, OK)
+        assert server.connections < len(server.seen)
 
 
 @BOTH
