@@ -36,15 +36,16 @@ def aiohttp_transport(target: Target) -> httpx2.AsyncClient:
     transports: list[Any] = [http._transport, *http._mounts.values()]
     for transport in transports:
         if transport is not None:
-            transport.client = functools.partial(_session, tls)
+            transport.client = functools.partial(_session, tls, target.reuse_connections)
     return http
 
 
-def _session(tls: ssl.SSLContext) -> aiohttp.ClientSession:
+def _session(tls: ssl.SSLContext, reuse: bool) -> aiohttp.ClientSession:
     trace = aiohttp.TraceConfig()
     trace.on_connection_create_start.append(_connecting)
     trace.on_request_chunk_sent.append(_chunk_sent)
-    connector = _Connector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS, ssl=tls)
+    kept: dict[str, Any] = {"keepalive_timeout": KEEP_ALIVE_SECONDS} if reuse else {}
+    connector = _Connector(limit=0, force_close=not reuse, ssl=tls, **kept)
     # An answer may be hours away and as long as it likes: every deadline is ours.
     return aiohttp.ClientSession(
         connector=connector, trace_configs=[trace], timeout=aiohttp.ClientTimeout(total=None)

@@ -1,0 +1,172 @@
+"""`sent` is when a request's bytes go out, and nothing but permits limits how many are out."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import socket
+import time
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+import aiohttp
+import httpx2
+import pytest
+
+from harness.client.asynchronous import AsyncClient, aiohttp_transport
+from harness.failures import OK
+from harness.ids import attempt_span, traceparent, workflow_trace
+from harness.workflow.effects import Reply
+from tests.client.attempts import ANCHOR, KEY, make_send, make_target
+from tests.client.bodies import EVENT_STREAM
+from tests.wire.clients import BOTH, Sending, now, send_sync, with_client
+from tests.wire.fault_server import END, FaultServer, Hold, Pause, Step, Until, Write, framed, head
+from tests.wire.faults import GOOD
+
+HEAD = Write(head(200, ("content-type", EVENT_STREAM)))
+ANSWER: Sequence[Step] = [HEAD, Write(framed(b"".join(GOOD))), Write(END)]
+BURST = 64
+MANY = 300
+
+
+@pytest.mark.parametrize("proxy", [None, "http://127.0.0.1:9"], ids=["direct", "behind a proxy"])
+async def test_the_openai_package_still_makes_its_session_where_ours_goes_in(
+    proxy: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its transport is private: when this fails, `sent` is a guess and 100 requests are a limit."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    if proxy is not None:
+        monkeypatch.setenv("http_proxy", proxy)
+    http = aiohttp_transport(make_target(simulated=False))
+    used: Any = http._transport_for_url(httpx2.URL("http://elsewhere.invalid"))
+    assert (used.proxy is None) == (proxy is None)
+    assert isinstance(used.client, functools.partial)
+    session = used.get_client()
+    assert isinstance(session, aiohttp.ClientSession)
+    assert session.connector is not None
+    assert session.connector.limit == 0
+    assert [len(trace.on_request_chunk_sent) for trace in session.trace_configs] == [1]
+    await session.close()
+    await http.aclose()
+
+
+@BOTH
+def test_the_answer_is_waited_for_after_sent(sending: Sending) -> None:
+    with FaultServer(lambda _: [Pause(0.05), *ANSWER]) as server:
+        [reply] = sending(make_target(server.base_url), make_send())
+        [seen] = server.seen
+    arrived = seen.arrived - ANCHOR.monotonic_ns
+    assert reply.sent is not None
+    assert reply.headers is not None
+    assert reply.sent <= arrived <= reply.headers - 50_000_000
+
+
+def test_a_connection_is_made_before_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the sync client; what the async one does before its bytes go out shows in a burst."""
+    look_up = socket.getaddrinfo
+
+    def slow_look_up(*args: Any, **kwargs: Any) -> Any:
+        time.sleep(0.05)
+        return look_up(*args, **kwargs)
+
+    with FaultServer(lambda _: ANSWER) as server:
+        monkeypatch.setattr(socket, "getaddrinfo", slow_look_up)
+        began = now()
+        [reply] = send_sync(make_target(server.base_url), make_send())
+    assert reply.sent is not None
+    assert reply.sent >= began + 50_000_000
+
+
+@BOTH
+def test_a_proxy_of_the_environment_is_obeyed_and_stamped_alike(
+    sending: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with FaultServer(lambda _: ANSWER) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.base_url.removesuffix("/v1"))
+        target = make_target("http://elsewhere.invalid/v1", simulated=False)
+        began = now()
+        [reply] = sending(target, make_send())
+        [seen] = proxy.seen
+    assert reply.outcome == OK
+    assert seen.head.startswith(b"POST http://elsewhere.invalid/v1/chat/completions ")
+    assert reply.sent is not None
+    assert began < reply.sent <= seen.arrived - ANCHOR.monotonic_ns
+
+
+@BOTH
+@pytest.mark.parametrize(("reuse", "connections"), [(True, 1), (False, 2)])
+def test_a_connection_is_used_again_unless_the_target_says_not_to(
+    reuse: bool, connections: int, sending: Sending
+) -> None:
+    with FaultServer(lambda _: ANSWER) as server:
+        target = make_target(server.base_url, reuse_connections=reuse)
+        replies = sending(target, make_send(), make_send())
+        assert [reply.outcome for reply in replies] == [OK, OK]
+        assert server.connections == connections
+
+
+@BOTH
+def test_the_simulator_is_never_behind_a_proxy(
+    sending: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FaultServer(lambda _: ANSWER) as server:
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+        [reply] = sending(make_target(server.base_url), make_send())
+    assert reply.outcome == OK
+
+
+async def gathered(client: AsyncClient, count: int) -> list[Reply]:
+    sends = [make_send(key=KEY._replace(workflow=number)) for number in range(count)]
+    return await asyncio.gather(*map(client.send, sends))
+
+
+def test_in_a_burst_each_request_is_stamped_when_its_own_bytes_go_out() -> None:
+    """The time that a client needs to get to it is no service time."""
+
+    async def burst(client: AsyncClient) -> tuple[int, list[Reply]]:
+        await gathered(client, BURST)  # connections are there
+        server.seen.clear()
+        return now(), await gathered(client, BURST)
+
+    with FaultServer(lambda _: [Until(lambda: len(server.seen) == BURST), *ANSWER]) as server:
+        began, replies = with_client(make_target(server.base_url), burst)
+        arrived = {
+            seen.header("traceparent"): seen.arrived - ANCHOR.monotonic_ns for seen in server.seen
+        }
+    on_the_way, in_the_client = [], []
+    for number, reply in enumerate(replies):
+        key = KEY._replace(workflow=number)
+        context = traceparent(workflow_trace("run", key), attempt_span("run", key))
+        assert reply.sent is not None
+        assert reply.sent <= arrived[context]
+        on_the_way.append(arrived[context] - reply.sent)
+        in_the_client.append(reply.sent - began)
+    assert median(on_the_way) < median(in_the_client) / 4
+
+
+def test_no_connection_pool_limits_how_many_streams_are_in_flight() -> None:
+    """No stream is answered before all of them have arrived."""
+    steps = [HEAD, Until(lambda: server.most_in_service == MANY), *ANSWER[1:]]
+    with FaultServer(lambda _: steps) as server:
+        replies = with_client(make_target(server.base_url), lambda c: gathered(c, MANY))
+        assert [reply.outcome for reply in replies] == [OK] * MANY
+        assert (server.most_in_service, server.connections) == (MANY, MANY)
+        assert server.settled(lambda: server.open == 0)
+
+
+def test_sixty_attempts_cancelled_at_once_leave_no_connection_open() -> None:
+    async def cancelled(client: AsyncClient) -> None:
+        task = asyncio.ensure_future(gathered(client, 60))
+        assert await asyncio.to_thread(server.settled, lambda: server.in_service == 60)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await asyncio.to_thread(server.settled, lambda: server.open == 0)
+
+    with FaultServer(lambda _: [HEAD, Hold()]) as server:
+        with_client(make_target(server.base_url), cancelled)
