@@ -44,7 +44,7 @@ def browser() -> Iterator[Browser]:
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shape = Shape(failure_rate=0.15)
     records = make_records(
-        CELLS, 3, workflows=4, branches=4, shape=shape, time_scale=0.05,
+        CELLS, 3, workflows=3, branches=2, shape=shape, time_scale=0.05,
         extra_toml=f'[retry.{LONG}]\nkind = "exponential"',
     )  # fmt: skip
     return save_report(summarise(records), records, tmp_path_factory.mktemp("run"))

@@ -146,9 +146,9 @@ def _sure(speedup: Figure | None, repeats: int) -> str:
         return "Fewer than two repeats show no spread: it cannot be told from chance."
     where = f"paired over {repeats} repeats"
     if speedup.low > 1:
-        return f"The interval lies above 1 ({where}): faster than sync, not by chance."
+        return f"The interval lies above 1 ({where}): faster than sync."
     if speedup.high < 1:
-        return f"The interval lies below 1 ({where}): slower than sync, not by chance."
+        return f"The interval lies below 1 ({where}): slower than sync."
     return f"The interval holds 1 ({where}): it cannot be told from sync."
 
 

@@ -47,8 +47,9 @@ def test_a_column_without_any_value_is_left_out_of_the_page_but_not_of_the_data(
 
 def test_ids_in_sentences_become_names_and_one_id_inside_another_does_no_harm() -> None:
     about = subject(make_summary(["sync_1_none_attempt", "async_1_none_attempt"]))
-    text = "sync_1_none_attempt, async_1_none_attempt and async_1_none_attempts."
-    assert about.named(text) == "sync, async 1 and async_1_none_attempts."
+    assert about.named("sync_1_none_attempt, async_1_none_attempt.") == "sync, async 1."
+    for other in ("my-sync_1_none_attempt", "async_1_none_attempts"):
+        assert about.named(other) == other
     assert subject(make_summary([])).named("left alone") == "left alone"
 
 
