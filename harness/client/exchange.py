@@ -272,8 +272,8 @@ def retry_after(headers: Mapping[str, str], unix_seconds: float) -> int | None:
             seconds = float(headers.get(name, "")) * unit
         except ValueError:
             continue
-        if math.isfinite(seconds) and 0 <= seconds < 1e9:
-            return round(seconds * SECOND)
+        if math.isfinite(seconds) and seconds >= 0:
+            return round(min(seconds, 1e9) * SECOND)
     if "retry-after" not in headers:
         return None
     try:

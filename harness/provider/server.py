@@ -77,6 +77,8 @@ def serve(
 def bind(host: str, port: int) -> socket.socket:
     """Return a socket that listens on `host` and `port` (0: any free one). Raises InputError."""
     where = f"{host}:{port}"
+    if not 0 <= port <= 65535:  # some resolvers take the rest of a division instead
+        raise InputError(f"{where}: a port is 0 to 65535; choose another port, or 0 for a free one")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

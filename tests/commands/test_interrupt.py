@@ -52,6 +52,8 @@ def test_what_had_finished_is_saved_summarised_and_exported_and_nothing_is_left(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # Whoever runs the tests in the background has had the signal switched off.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     calls = out / "calls.jsonl"
     while run.poll() is None and not (calls.exists() and calls.read_bytes().count(b"\n") >= 1):
