@@ -51,6 +51,10 @@ class Line(Generic[Ticket]):
         return None
 
 
+def _too_late(now: int, deadline: int | None) -> bool:
+    return deadline is not None and now >= deadline
+
+
 class AsyncPermits:
     """Permits for the tasks of one event loop."""
 
@@ -61,12 +65,14 @@ class AsyncPermits:
     async def acquire(self, deadline: int | None) -> Grant:
         """Wait for a permit, until `deadline` at most; `granted` is None if that came first."""
         requested = self._now()
+        if _too_late(requested, deadline):
+            return Grant(requested, None)
         if self._line.take():
             await self._let_others_ask()
             return Grant(requested, requested)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._line.queue(turn)
-        wait = None if deadline is None else max(deadline - requested, 0) / SECOND
+        wait = None if deadline is None else (deadline - requested) / SECOND
         try:
             await asyncio.wait([turn], timeout=wait)
         except asyncio.CancelledError:
@@ -97,7 +103,7 @@ class AsyncPermits:
 
 
 class ThreadPermits:
-    """Permits for the threads of a process. `stopped` ends every wait."""
+    """Permits for the threads of a process."""
 
     def __init__(self, permits: int, now: Now) -> None:
         self._line: Line[threading.Event] = Line(permits)
@@ -107,12 +113,14 @@ class ThreadPermits:
     def acquire(self, ready: int, deadline: int | None) -> Grant:
         """Wait for a permit, until `deadline` at most; `granted` is None if that came first."""
         requested = self._now()
+        if _too_late(requested, deadline):
+            return Grant(requested, None)
         with self._lock:
             if self._line.take():
                 return Grant(requested, requested)
             turn = threading.Event()
             self._line.queue(turn)
-        turn.wait(None if deadline is None else max(deadline - requested, 0) / SECOND)
+        turn.wait(None if deadline is None else (deadline - requested) / SECOND)
         with self._lock:
             if self._line.leave(turn):
                 return Grant(requested, None)
@@ -126,7 +134,7 @@ class ThreadPermits:
             turn.set()
 
     def wake_all(self) -> None:
-        """End every wait: those who waited find themselves without a permit."""
+        """End every wait of a run that has been stopped: whoever waited goes on, to its end."""
         with self._lock:
             waiting, self._line = self._line, Line(0)
         while (turn := waiting.give_back()) is not None:
@@ -145,7 +153,7 @@ class Turns:
     def acquire(self, ready: int, deadline: int | None) -> Grant:
         """Return at once; `granted` is None when the turn came after `deadline`."""
         now = self._now()
-        return Grant(ready, None if deadline is not None and now > deadline else now)
+        return Grant(ready, None if _too_late(now, deadline) else now)
 
     def release(self) -> None:
         """The next call has its turn."""
