@@ -25,8 +25,8 @@ class Line(Generic[Ticket]):
         self._waiting: deque[Ticket] = deque()
 
     def take(self) -> bool:
-        """Take a free permit if there is one; nobody overtakes those who wait."""
-        if self._free == 0 or self._waiting:
+        """Take a free permit if there is one; as long as anybody waits there is none."""
+        if self._free == 0:
             return False
         self._free -= 1
         return True
