@@ -1,0 +1,98 @@
+"""Each mode runs a whole program over real connections, and its permits are all that limits it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from harness.drivers.gate import Gate
+from harness.drivers.modes import MODES
+from harness.failures import OK
+from harness.policies.budget import Amount, Limits
+from harness.policies.retry import NoRetry
+from harness.records import Attempt, CallKey, Record
+from harness.workflow.completion import Completion, complete
+from harness.workflow.completion import Limits as CallLimits
+from harness.workflow.effects import Program, Reply, Send, fan_out
+from tests.client.attempts import make_send, make_target
+from tests.client.bodies import EVENT_STREAM
+from tests.wire.clients import now
+from tests.wire.fault_server import END, FaultServer, Hold, Pause, Step, Until, Write, framed, head
+from tests.wire.faults import GOOD
+from tests.workflow.scripted import WORKFLOW, terms
+
+BRANCHES = 6
+AGES = 10**11
+PATIENT = terms(NoRetry())._replace(limits=CallLimits(AGES, AGES, AGES, AGES))
+ANSWER: Sequence[Step] = [
+    Write(head(200, ("content-type", EVENT_STREAM)) + framed(b"".join(GOOD)) + END)
+]
+
+
+class NoMeter:
+    """Counts nothing."""
+
+    def worst(self, effect: Send) -> Amount:
+        return Amount()
+
+    def used(self, worst: Amount, reply: Reply) -> Amount:
+        return worst
+
+
+def open_gate() -> Gate:
+    return Gate(Limits(), NoMeter(), now)
+
+
+def calls() -> Program[None]:
+    def call(branch: int) -> Program[Completion]:
+        key = CallKey(*WORKFLOW, "fan_out", branch, 1)
+        return complete(PATIENT, key, make_send().request, now())
+
+    yield from fan_out([call(branch) for branch in range(BRANCHES)])
+
+
+@pytest.mark.parametrize(
+    ("mode", "permits"), [("sync", 1), ("threads", 1), ("threads", 3), ("async", 1), ("async", 3)]
+)
+def test_a_mode_makes_every_call_and_no_more_at_once_than_it_may(mode: str, permits: int) -> None:
+    """No request is answered before as many have arrived as there are permits."""
+    steps = [Until(lambda: server.most_in_service >= permits), Pause(0.03), *ANSWER]
+    records: list[Record] = []
+    with FaultServer(lambda _: steps) as server:
+        lag = MODES[mode](
+            calls(), make_target(server.base_url), permits, now, records.append, open_gate()
+        )
+        assert server.settled(lambda: server.open == 0)
+    attempts = [record for record in records if isinstance(record, Attempt)]
+    assert [attempt.outcome for attempt in attempts] == [OK] * BRANCHES
+    assert {attempt.branch for attempt in attempts} == set(range(BRANCHES))
+    assert (len(server.seen), server.most_in_service) == (BRANCHES, permits)
+    assert bool(lag) == (mode == "async")
+
+
+@pytest.mark.parametrize(("mode", "permits"), [("sync", 1), ("threads", 3), ("async", 3)])
+def test_a_mode_that_is_interrupted_hangs_up_at_once_and_leaves_nothing_behind(
+    mode: str, permits: int
+) -> None:
+    """The server would never answer."""
+    me = threading.get_ident()
+    records: list[Record] = []
+    with FaultServer(lambda _: [Hold()]) as server:
+
+        def interrupt() -> None:
+            if server.settled(lambda: server.in_service == permits):
+                signal.pthread_kill(me, signal.SIGINT)
+
+        watcher = threading.Thread(target=interrupt)
+        watcher.start()
+        target = make_target(server.base_url)
+        with pytest.raises(KeyboardInterrupt):
+            MODES[mode](calls(), target, permits, now, records.append, open_gate())
+        watcher.join()
+        assert server.settled(lambda: server.open == 0)
+        assert len(server.seen) == permits
+    assert records == []
+    assert [each.name for each in threading.enumerate() if each.name != "MainThread"] == []
