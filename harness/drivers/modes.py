@@ -86,9 +86,13 @@ def threads_mode(
 
 
 def _join_branches() -> None:
-    """Wait until every branch has noticed that it was stopped."""
+    """Wait until every branch has noticed that it was stopped.
+
+    One that is only about to begin, when the interruption came in the midst of starting them, has
+    nothing to lose and ends at its first step.
+    """
     for thread in threading.enumerate():
-        if thread.name.startswith("branch-"):
+        if thread.name.startswith("branch-") and thread.is_alive():
             thread.join(1.0)
 
 
