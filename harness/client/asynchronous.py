@@ -83,11 +83,8 @@ async def _chunk_sent(
     current.get().note_sent()
 
 
-async def _trace(name: str, info: object) -> None:
-    if name == "http11.send_request_body.started":
-        current.get().note_sent()
-    elif name == "connection.connect_tcp.started":
-        current.get().note_connecting()
+async def _trace(event: str, info: dict[str, Any]) -> None:
+    current.get().note_step(event, info)
 
 
 async def _before_request(request: httpx2.Request) -> None:

@@ -153,6 +153,18 @@ class Exchange:
             self.sent = self.now()
             self._limit_is_earlier()
 
+    def note_step(self, event: str, info: Mapping[str, Any]) -> str:
+        """Note an event of httpx2's trace extension; return it without the layer's name.
+
+        A proxy is first asked for a tunnel: that request is a part of connecting.
+        """
+        step = event.partition(".")[2]
+        if step == "connect_tcp.started":
+            self.note_connecting()
+        elif step == "send_request_body.started" and info["request"].method != b"CONNECT":
+            self.note_sent()
+        return step
+
     def note_response(self, response: httpx2.Response) -> None:
         """The status line and headers have been read now."""
         self.headers = self.now()

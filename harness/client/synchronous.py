@@ -208,25 +208,19 @@ class SyncClient:
         request.extensions["trace"] = functools.partial(self._trace, exchange, timeouts)
 
     def _trace(
-        self, exchange: Exchange, timeouts: dict[str, float], name: str, info: dict[str, Any]
+        self, exchange: Exchange, timeouts: dict[str, float], event: str, info: dict[str, Any]
     ) -> None:
-        match name:
-            case "connection.connect_tcp.started":
-                exchange.note_connecting()
+        match exchange.note_step(event, info):
+            case "connect_tcp.started" | "start_tls.started":
                 info["timeout"] = _seconds_left(exchange)
-            case "connection.start_tls.started":
-                info["timeout"] = _seconds_left(exchange)
-            case "connection.connect_tcp.complete" | "connection.start_tls.complete":
+            case "connect_tcp.complete" | "start_tls.complete":
                 with self._sockets_lock:
                     self._sockets.add(info["return_value"].get_extra_info("socket"))
-            case "http11.send_request_headers.started":
+            case "send_request_headers.started" | "send_request_body.started":
                 timeouts["write"] = _seconds_left(exchange)
-            case "http11.send_request_body.started":
-                exchange.note_sent()
-                timeouts["write"] = _seconds_left(exchange)
-            case "http11.receive_response_headers.started":
+            case "receive_response_headers.started":
                 timeouts["read"] = _seconds_left(exchange)
-            case "http11.response_closed.started":
+            case "response_closed.started":
                 exchange.release()
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 import pytest
 import uvloop
 
 from harness.client.asynchronous import AsyncClient
-from harness.client.exchange import Target
+from harness.client.exchange import Target, tls_context
 from harness.client.synchronous import SyncClient
 from harness.clock import monotonic_since
 from harness.workflow.effects import Reply, Send
@@ -19,6 +22,9 @@ from tests.client.attempts import ANCHOR
 from tests.wire.fault_server import PATIENCE
 
 now = monotonic_since(ANCHOR)
+
+CERTIFICATE = Path(__file__).with_name("localhost.pem")
+"""Made for these tests, with its key; nobody else trusts it."""
 
 T = TypeVar("T")
 Sending: TypeAlias = Callable[..., list[Reply]]
@@ -54,6 +60,19 @@ def with_client(target: Target, use: Callable[[AsyncClient], Awaitable[T]]) -> T
             return await use(client)
 
     return uvloop.run(whole())
+
+
+@contextmanager
+def trusted(monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
+    """What a server secures its connections with, so that clients of the environment trust it."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(CERTIFICATE)
+    tls_context.cache_clear()
+    try:
+        yield context
+    finally:
+        tls_context.cache_clear()
 
 
 BOTH = pytest.mark.parametrize("sending", [send_sync, send_async], ids=["sync", "async"])

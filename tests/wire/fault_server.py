@@ -48,6 +48,12 @@ class Until(NamedTuple):
     is_so: Callable[[], bool]
 
 
+class Tunnel(NamedTuple):
+    """Pass on whatever comes from now on to a port of this machine, and back."""
+
+    port: int
+
+
 class Hold(NamedTuple):
     """Say nothing more until the client hangs up."""
 
@@ -60,7 +66,7 @@ class Reset(NamedTuple):
     """Break the connection off: the client receives a TCP reset."""
 
 
-Step: TypeAlias = Write | Slowly | Drip | Pause | Until | Hold | Cut | Reset
+Step: TypeAlias = Write | Slowly | Drip | Pause | Until | Tunnel | Hold | Cut | Reset
 
 
 class Seen(NamedTuple):
@@ -216,6 +222,9 @@ class FaultServer:
                     while not step.is_so():
                         self._news.clear()
                         await self._news.wait()
+            case Tunnel():
+                await _tunnel(step.port, reader, writer)
+                return False
             case Hold():
                 await reader.read()
                 return False
@@ -230,6 +239,23 @@ class FaultServer:
                 writer.transport.abort()
                 return False
         return True
+
+
+async def _tunnel(port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+
+    async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        while data := await source.read(65536):
+            sink.write(data)
+            await sink.drain()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            back = group.create_task(pump(far_reader, writer))
+            await pump(reader, far_writer)
+            back.cancel()
+    finally:
+        far_writer.transport.abort()
 
 
 def head(status: int = 200, *headers: tuple[str, str]) -> bytes:

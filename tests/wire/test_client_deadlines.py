@@ -6,7 +6,6 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import pytest
@@ -17,7 +16,7 @@ from harness.failures import OK
 from harness.workflow.effects import Deadlines, Message, Reply, Request
 from tests.client.attempts import make_deadlines, make_send, make_target
 from tests.client.bodies import DONE, EVENT_STREAM, JSON, KEEP_ALIVE, chunk
-from tests.wire.clients import BOTH, Sending, now
+from tests.wire.clients import BOTH, Sending, now, trusted
 from tests.wire.fault_server import END as END_OF_BODY
 from tests.wire.fault_server import (
     Drip,
@@ -34,9 +33,6 @@ MS = SECOND // 1000
 TOLERANCE = 100 * MS
 TRIES = 3
 """A machine may stall; a client that is late is late each time."""
-
-CERTIFICATE = Path(__file__).with_name("localhost.pem")
-"""Made for these tests, with its key; nobody trusts it."""
 
 
 def first_token_due(reply: Reply, deadlines: Deadlines) -> int:
@@ -139,14 +135,10 @@ def test_a_deadline_ends_the_attempt_on_time(case: Case, sending: Sending) -> No
 @pytest.fixture
 def trusting(monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
     """What a server secures its connections with, so that the clients trust it."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "*")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(CERTIFICATE)
-    tls_context.cache_clear()
-    yield context
-    tls_context.cache_clear()
+    with trusted(monkeypatch) as context:
+        yield context
 
 
 @BOTH

@@ -18,10 +18,21 @@ from harness.client.asynchronous import AsyncClient, aiohttp_transport
 from harness.failures import OK
 from harness.ids import attempt_span, traceparent, workflow_trace
 from harness.workflow.effects import Reply
-from tests.client.attempts import ANCHOR, KEY, make_send, make_target
+from tests.client.attempts import ANCHOR, KEY, make_deadlines, make_send, make_target
 from tests.client.bodies import EVENT_STREAM
-from tests.wire.clients import BOTH, Sending, now, send_sync, with_client
-from tests.wire.fault_server import END, FaultServer, Hold, Pause, Step, Until, Write, framed, head
+from tests.wire.clients import BOTH, Sending, now, send_sync, trusted, with_client
+from tests.wire.fault_server import (
+    END,
+    FaultServer,
+    Hold,
+    Pause,
+    Step,
+    Tunnel,
+    Until,
+    Write,
+    framed,
+    head,
+)
 from tests.wire.faults import GOOD
 
 HEAD = Write(head(200, ("content-type", EVENT_STREAM)))
@@ -96,6 +107,37 @@ def test_a_proxy_of_the_environment_is_obeyed_and_stamped_alike(
     assert seen.head.startswith(b"POST http://elsewhere.invalid/v1/chat/completions ")
     assert reply.sent is not None
     assert began < reply.sent <= seen.arrived - ANCHOR.monotonic_ns
+
+
+@BOTH
+def test_asking_a_proxy_for_a_tunnel_is_a_part_of_connecting(
+    sending: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with trusted(monkeypatch) as tls, FaultServer(lambda _: ANSWER, tls) as server:
+        opened: list[Step] = [Pause(0.05), Write(b"HTTP/1.1 200 Go\r\n\r\n"), Tunnel(server.port)]
+        with FaultServer(lambda _: opened) as proxy:
+            monkeypatch.setenv("https_proxy", proxy.base_url.removesuffix("/v1"))
+            began = now()
+            [reply] = sending(make_target(server.base_url, simulated=False), make_send())
+            [seen] = server.seen
+    assert reply.outcome == OK
+    assert reply.sent is not None
+    assert began + 50_000_000 <= reply.sent <= seen.arrived - ANCHOR.monotonic_ns
+
+
+@BOTH
+def test_a_proxy_that_opens_no_tunnel_is_given_up_on_time(
+    sending: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with FaultServer(lambda _: [Hold()]) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.base_url.removesuffix("/v1"))
+        target = make_target("https://elsewhere.invalid/v1", simulated=False)
+        [reply] = sending(target, make_send(make_deadlines(connect=100_000_000)))
+        assert (reply.outcome, reply.sent) == ("connect_timeout", None)
 
 
 @BOTH
