@@ -18,6 +18,8 @@ SCHEMA = 1
 
 WorkflowOutcome = Literal["ok", "degraded", "failed", "cancelled"]
 RunStatus = Literal["running", "complete", "partial"]
+WaitSource = Literal["policy", "retry_after", "breaker"]
+"""Who chose how long a call waits: its retry policy, the server, or an open circuit breaker."""
 PHASES = ("decompose", "fan_out", "synthesize")
 
 
@@ -87,11 +89,11 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     retry_in: int | None = None
-    source: Literal["policy", "retry_after"] | None = None
+    source: WaitSource | None = None
     give_up: str | None = None
 
 
-def retry_in(wait: int, source: Literal["policy", "retry_after"]) -> Decision:
+def retry_in(wait: int, source: WaitSource) -> Decision:
     """Return the decision to try again after `wait` nanoseconds."""
     return Decision(retry_in=wait, source=source)
 
@@ -176,12 +178,16 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Backoff(msgspec.Struct, frozen=True, kw_only=True):
-    """One sleep between attempts: `planned` nanoseconds, slept from `start` to `end`."""
+    """One wait before an attempt: `planned` nanoseconds, waited from `start` to `end`.
+
+    Of a call that a breaker parked (source `breaker`), `planned` is what was left until its next
+    probe, 0 while one was on its way.
+    """
 
     start: int
     end: int
     planned: int
-    source: Literal["policy", "retry_after"]
+    source: WaitSource
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from random import Random
 from harness.bench.endpoints import OpenAIEndpoint, SimulatedEndpoint
 from harness.bench.scenario import ExponentialRetry, NoRetry, OpenAISdkRetry, Scenario
 from harness.clock import SECOND
+from harness.policies.policy import Policy, Stateless
 from harness.policies.retry import Exponential, OpenAISdk, Retry
 from harness.policies.retry import NoRetry as Never
 from harness.records import CallKey, CellInfo, WorkflowKey
@@ -76,8 +77,12 @@ def _jitter(seed: int, key: CallKey) -> Random:
     return source(seed, "jitter", *key)
 
 
-def policy(scenario: Scenario, name: str) -> Retry:
-    """Return the retry policy that the scenario calls `name`, in nanoseconds."""
+def policy(scenario: Scenario, name: str) -> Policy:
+    """Return a fresh policy, the one that the scenario calls `name`, in nanoseconds."""
+    return Stateless(_retry(scenario, name))
+
+
+def _retry(scenario: Scenario, name: str) -> Retry:
     scale = scenario.endpoint.time_scale
     match scenario.policy(name):
         case NoRetry():

@@ -22,7 +22,8 @@ class Failure(NamedTuple):
 
     `attempt`: its number, from 1. `now`: the time. `deadline`: the call's. `retry_after`:
     nanoseconds the server asked for, None if it did not. `should_retry`: the server's explicit
-    word (`x-should-retry`), None without it.
+    word (`x-should-retry`), None without it. `waited`: the nanoseconds planned before this
+    attempt, None before the first.
     """
 
     attempt: int
@@ -32,6 +33,7 @@ class Failure(NamedTuple):
     should_retry: bool | None
     now: int
     deadline: int
+    waited: int | None = None
 
 
 class Retry(Protocol):
@@ -42,7 +44,7 @@ class Retry(Protocol):
         ...
 
 
-class NoRetry:
+class NoRetry(NamedTuple):
     """Every failure is final."""
 
     def decide(self, failure: Failure, random: Random) -> Decision:

@@ -12,7 +12,7 @@ from random import Random
 from typing import NamedTuple
 
 from harness.failures import OK
-from harness.policies.retry import Failure, Retry
+from harness.policies.policy import Earlier, Ended, Policy
 from harness.records import (
     Attempt,
     AttemptKey,
@@ -51,11 +51,11 @@ class Limits(NamedTuple):
 class Terms(NamedTuple):
     """How every call of a cell is made.
 
-    `random_for`: the random source of a call's jitter, keyed on the call. `keep_transcripts`: what
-    was asked and answered is recorded too.
+    `policy` is the trial's, shared by all calls. `random_for`: the random source of a call's
+    jitter, keyed on the call. `keep_transcripts`: what was asked and answered is recorded too.
     """
 
-    policy: Retry
+    policy: Policy
     limits: Limits
     hold_permit: bool
     random_for: Callable[[CallKey], Random]
@@ -93,7 +93,7 @@ def complete(
             return (yield from progress.finish(None))
         progress.start(grant.granted)
         reply = yield from send(AttemptKey(*key, attempt), request, progress.deadlines())
-        decision = progress.judge(attempt, reply)
+        decision = progress.judge(attempt, grant.granted, reply)
         yield from emit(_record(key, attempt, attempt_ready, grant, reply, decision))
         wait = None if decision is None else decision.retry_in
         if wait is None or not terms.hold_permit:
@@ -123,6 +123,7 @@ class _Progress:
         self.attempts = 0
         self.backoffs: list[Backoff] = []
         self.wasted: Tokens | None = None
+        self.earlier: tuple[Earlier, ...] = ()
         self._random: Random | None = None
 
     def is_over(self, granted: int) -> bool:
@@ -143,24 +144,34 @@ class _Progress:
             limits.connect, limits.first_token, limits.idle, self.end, self._end_outcome()
         )
 
-    def judge(self, attempt: int, reply: Reply) -> Decision | None:
-        """Ask the policy what to do about a failed attempt."""
-        if reply.outcome == OK:
-            return None
-        self.wasted = reply.tokens if self.wasted is None else self.wasted + reply.tokens
+    def random(self) -> Random:
+        """Return the call's random source, one and the same from attempt to attempt."""
         if self._random is None:
             self._random = self.terms.random_for(self.key)
+        return self._random
+
+    def judge(self, attempt: int, admitted: int, reply: Reply) -> Decision | None:
+        """Tell the policy how an attempt ended, and return what it says to a failed one."""
+        if reply.outcome != OK:
+            self.wasted = reply.tokens if self.wasted is None else self.wasted + reply.tokens
         assert self.end is not None, "start() comes first"
-        failure = Failure(
+        ended = Ended(
+            phase=self.key.phase,
             attempt=attempt,
             outcome=reply.outcome,
             status=reply.status,
             retry_after=reply.retry_after,
             should_retry=reply.should_retry,
+            admitted=admitted,
+            sent=reply.sent,
             now=reply.done,
             deadline=self.end,
+            earlier=self.earlier,
         )
-        return self.terms.policy.decide(failure, self._random)
+        decision = self.terms.policy.ended(ended, self.random).decision
+        if decision is not None and decision.retry_in is not None:
+            self.earlier += (Earlier(reply.outcome, decision),)
+        return decision
 
     def finish(self, reply: Reply | None) -> Program[Completion]:
         """Emit the call's record; `reply` is the last one, None when a deadline came first."""

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from harness.bench import cells
 from harness.bench.scenario import Scenario, parse_scenario
 from harness.clock import SECOND
-from harness.policies.retry import Exponential, NoRetry, OpenAISdk
+from harness.policies.policy import Stateless
+from harness.policies.retry import Exponential, NoRetry, OpenAISdk, Retry
 from harness.records import CallKey, CellInfo
 from tests.bench import toml
 from tests.bench.examples import EXAMPLE, HEAD, LIVE
@@ -159,11 +160,13 @@ def test_backoff_becomes_nanoseconds_scaled_once(scale: float, base: float, cap:
         endpoint={"time_scale": scale}, retry={"full-jitter.base": base, "full-jitter.cap": cap}
     )
     policy = cells.policy(read, "full-jitter")
-    assert policy == Exponential(
-        attempts=5,
-        base=round(base * scale * SECOND),
-        cap=round(cap * scale * SECOND),
-        jitter="full",
+    assert policy == Stateless(
+        Exponential(
+            attempts=5,
+            base=round(base * scale * SECOND),
+            cap=round(cap * scale * SECOND),
+            jitter="full",
+        )
     )
 
 
@@ -184,7 +187,7 @@ def test_connecting_to_a_simulator_has_a_second_whatever_the_scale() -> None:
 @pytest.mark.parametrize(
     ("described", "stream", "policy"),
     [
-        ({"kind": "none"}, True, NoRetry),
+        ({"kind": "none"}, True, NoRetry()),
         ({"kind": "openai-sdk", "max_retries": 4}, True, OpenAISdk(4, True, SECOND // 4)),
         ({"kind": "openai-sdk"}, False, OpenAISdk(2, False, SECOND // 4)),
         (
@@ -195,22 +198,21 @@ def test_connecting_to_a_simulator_has_a_second_whatever_the_scale() -> None:
     ],
 )
 def test_a_policy_is_what_its_description_says(
-    described: dict[str, Any], stream: bool, policy: object
+    described: dict[str, Any], stream: bool, policy: Retry
 ) -> None:
     read = scenario(HEAD, endpoint={"time_scale": 0.25, "stream": stream}, retry={"it": described})
-    made = cells.policy(read, "it")
-    assert isinstance(made, NoRetry) if policy is NoRetry else made == policy
+    assert cells.policy(read, "it") == Stateless(policy)
 
 
 def test_the_terms_follow_the_cell_and_the_scenario() -> None:
     read = scenario(EXAMPLE.replace("seed = 7", "seed = 7\ntranscripts = true"))
     held = cells.terms(read, cell(permit_scope="call", retry="full-jitter"))
     assert held.hold_permit
-    assert isinstance(held.policy, Exponential)
+    assert held.policy == cells.policy(scenario(), "full-jitter")
     assert held.keep_transcripts
     released = cells.terms(scenario(), cell(permit_scope="attempt"))
     assert not released.hold_permit
-    assert isinstance(released.policy, NoRetry)
+    assert released.policy == Stateless(NoRetry())
     assert not released.keep_transcripts
 
 

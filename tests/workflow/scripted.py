@@ -11,6 +11,7 @@ from random import Random
 from typing import Any, NamedTuple, TypeVar
 
 from harness.failures import OK
+from harness.policies.policy import Stateless
 from harness.policies.retry import Exponential, Retry
 from harness.records import (
     Attempt,
@@ -43,7 +44,7 @@ class Half(Random):
 
 def terms(policy: Retry = EVERY_TEN, *, hold: bool = False, transcripts: bool = False) -> Terms:
     """Return terms under which a backoff of `EVERY_TEN` lasts 7 (the middle of 5 to 10)."""
-    return Terms(policy, LIMITS, hold, lambda key: Half(), transcripts)
+    return Terms(Stateless(policy), LIMITS, hold, lambda key: Half(), transcripts)
 
 
 class Says(NamedTuple):

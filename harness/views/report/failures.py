@@ -16,6 +16,12 @@ MOST_ERRORS = 12
 
 LONGEST_ERROR = 300
 
+_SOURCES = {
+    "policy": "own backoff",
+    "retry_after": "as Retry-After asked",
+    "breaker": "when the circuit closes",
+}
+
 
 class Failures(NamedTuple):
     """The tables on failures; each is None when there is nothing to say in it."""
@@ -97,7 +103,7 @@ def _decisions(records: Records) -> Table | None:
         if decision is None:
             continue
         if decision.retry_in is not None:
-            source = "as Retry-After asked" if decision.source == "retry_after" else "own backoff"
+            source = _SOURCES.get(decision.source or "policy", decision.source)
             said[retry_of[attempt.cell], f"try again, {source}"] += 1
         else:
             said[retry_of[attempt.cell], f"give up: {decision.give_up}"] += 1

@@ -1,0 +1,50 @@
+"""What calls ask of a policy, and how a retry policy of one call answers."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from harness.failures import OK
+from harness.policies.policy import Asking, Earlier, Ended, Go, Stateless, Verdict, failure_of
+from harness.policies.retry import Exponential
+from harness.records import give_up, retry_in
+
+THREE = Exponential(attempts=3, base=10, cap=10, jitter="full")
+ENDED = Ended(
+    "fan_out", 1, "unavailable", 503, None, None, admitted=5, sent=6, now=9, deadline=10**9
+)
+OWN = Earlier("unavailable", retry_in(7, "policy"))
+PARKED = Earlier("unavailable", retry_in(0, "breaker"))
+
+
+def no_random() -> Random:
+    pytest.fail("nothing is to be drawn")
+
+
+def test_a_policy_of_one_call_lets_every_attempt_out_and_never_hedges() -> None:
+    policy = Stateless(THREE)
+    assert policy.admit(Asking("fan_out", 1, 0)) == Go()
+    assert policy.hedge is None
+
+
+def test_nothing_follows_a_success_and_nothing_is_drawn_for_it() -> None:
+    assert Stateless(THREE).ended(ENDED._replace(outcome=OK), no_random) == Verdict(None)
+
+
+def test_a_failure_gets_the_decision_of_the_retry_policy() -> None:
+    last = ENDED._replace(attempt=3, earlier=(OWN, OWN))
+    assert Stateless(THREE).ended(last, lambda: Random(0)) == Verdict(give_up("attempts"))
+
+
+def test_attempts_that_a_breaker_took_upon_itself_do_not_count_as_the_calls_own() -> None:
+    ended = ENDED._replace(attempt=5, earlier=(OWN, PARKED, OWN, PARKED))
+    assert failure_of(ended).attempt == 3
+    assert failure_of(ENDED._replace(attempt=3, earlier=(PARKED, PARKED))).attempt == 1
+
+
+def test_the_wait_before_an_attempt_is_the_last_that_the_policy_planned() -> None:
+    assert failure_of(ENDED).waited is None
+    ended = ENDED._replace(attempt=3, earlier=(OWN, PARKED))
+    assert failure_of(ended).waited == 7
