@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -59,18 +60,37 @@ def read_ask(body: bytes) -> Ask:
     if value.get("n") not in (None, 1):
         raise BadRequestError("n must be 1", "n")
     options = value.get("stream_options")
-    kind, count = _kind(messages[-1][1], _asks_for_json(value.get("response_format")))
-    prompt = msgspec.json.encode(messages)
+    return make_ask(
+        messages,
+        model=model,
+        wants_json=_asks_for_json(value.get("response_format")),
+        max_tokens=_max_tokens(value),
+        stream=_flag(value, "stream"),
+        include_usage=isinstance(options, dict) and _flag(options, "include_usage"),
+    )
+
+
+def make_ask(
+    messages: Sequence[tuple[str, str]],
+    *,
+    model: str,
+    wants_json: bool,
+    max_tokens: int | None,
+    stream: bool,
+    include_usage: bool,
+) -> Ask:
+    """Return what is asked for; `messages`: role and content of each, at least one."""
+    kind, count = _kind(messages[-1][1], wants_json)
     return Ask(
         model=model,
-        prompt=prompt,
+        prompt=msgspec.json.encode(messages),
         input_tokens=sum(-(-len(content) // 4) + 4 for _, content in messages),
         kind=kind,
         subject=_subject([content for role, content in messages if role == "user"]),
         sub_questions=count,
-        max_tokens=_max_tokens(value),
-        stream=_flag(value, "stream"),
-        include_usage=isinstance(options, dict) and _flag(options, "include_usage"),
+        max_tokens=max_tokens,
+        stream=stream,
+        include_usage=include_usage,
     )
 
 
@@ -94,9 +114,10 @@ def _message(item: Any, position: int) -> tuple[str, str]:
 
 
 def _kind(text: str, wants_json: bool) -> tuple[Kind, int]:
-    found = _EXACT_COUNT.search(text) or _COUNT.search(text)
-    if wants_json or (found and "json" in text.casefold()):
-        return "decompose", min(int(found[1]), MOST_SUB_QUESTIONS) if found else 3
+    if wants_json or "json" in text.casefold():
+        found = _EXACT_COUNT.search(text) or _COUNT.search(text)
+        if wants_json or found:
+            return "decompose", min(int(found[1]), MOST_SUB_QUESTIONS) if found else 3
     if _SYNTHESIS.search(text):
         return "synthesize", 0
     return "research", 0

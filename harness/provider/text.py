@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -56,6 +57,9 @@ _QUESTIONS = (
     "Where do experts disagree about the {noun} of {subject} {time}, and what are their reasons?",
     "How is the {noun} of {subject} measured {time}, and how far can any such results be trusted?",
 )
+_PARAGRAPHS = 256
+_SENTENCES = 5
+_MARK = "\0"
 _TIMES = (
     "today", "over the last decade", "in the next decade", "in its early days",
     "in dense regions", "in remote regions", "at large scale", "at small scale",
@@ -64,12 +68,22 @@ _TIMES = (
 
 def thoughts(subject: str, chance: random.Random) -> Iterator[str]:
     """Yield without end the tokens of someone thinking about `subject`."""
-    return _prose(_THOUGHT_SHAPES, subject, chance)
+    return _prose("thoughts", subject, chance)
 
 
 def statements(subject: str, chance: random.Random) -> Iterator[str]:
     """Yield without end the tokens of an answer about `subject`."""
-    return _prose(_STATEMENT_SHAPES, subject, chance)
+    return _prose("statements", subject, chance)
+
+
+def thoughts_at_once(subject: str, chance: random.Random, count: int) -> str:
+    """Return the first `count` tokens of `thoughts` as one text."""
+    return _at_once("thoughts", subject, chance, count)
+
+
+def statements_at_once(subject: str, chance: random.Random, count: int) -> str:
+    """Return the first `count` tokens of `statements` as one text."""
+    return _at_once("statements", subject, chance, count)
 
 
 def decomposition(subject: str, count: int, chance: random.Random) -> str:
@@ -95,19 +109,62 @@ def pieces(text: str, count: int | None) -> list[str]:
     return [text[start:end] for start, end in itertools.pairwise(cuts)]
 
 
-def _prose(shapes: Sequence[_Shape], subject: str, chance: random.Random) -> Iterator[str]:
+class _Paragraph(NamedTuple):
+    """Some sentences, whole and in tokens; a mark stands where the subject goes."""
+
+    text: str
+    tokens: tuple[str, ...]
+    marks: int
+
+
+def _prose(kind: str, subject: str, chance: random.Random) -> Iterator[str]:
     pick, words = chance.random, [" " + word for word in subject.split()]
-    for number in itertools.count():
-        tokens: list[str] = []
-        for part in shapes[int(pick() * len(shapes))]:
-            if isinstance(part, str):
-                tokens += words[:-1]
-                tokens.append(words[-1] + part)
-            else:
-                tokens.append(part[int(pick() * len(part))])
-        if number % 5 == 0:
-            tokens[0] = ("\n\n" if number else "") + tokens[0].lstrip()
+    between = ""
+    while True:
+        tokens = _expand(_paragraph(kind, int(pick() * _PARAGRAPHS)), words)
+        tokens[0] = between + tokens[0]
         yield from tokens
+        between = "\n\n"
+
+
+def _at_once(kind: str, subject: str, chance: random.Random, count: int) -> str:
+    pick, words = chance.random, [" " + word for word in subject.split()]
+    phrase, more = "".join(words), len(words) - 1
+    told = []
+    while count > 0:
+        paragraph = _paragraph(kind, int(pick() * _PARAGRAPHS))
+        length = len(paragraph.tokens) + paragraph.marks * more
+        if length <= count:
+            told.append(paragraph.text.replace(_MARK, phrase))
+        else:
+            told.append("".join(_expand(paragraph, words)[:count]))
+        count -= length
+    return "\n\n".join(told)
+
+
+def _expand(paragraph: _Paragraph, words: list[str]) -> list[str]:
+    """Return the paragraph's tokens with the subject's words in them."""
+    tokens: list[str] = []
+    for token in paragraph.tokens:
+        if token[0] == _MARK:
+            tokens += words[:-1]
+            tokens.append(words[-1] + token[1:])
+        else:
+            tokens.append(token)
+    return tokens
+
+
+@lru_cache(maxsize=2 * _PARAGRAPHS)
+def _paragraph(kind: str, number: int) -> _Paragraph:
+    """Return one of the paragraphs there are; made once, because making them takes a while."""
+    chance = random.Random(number)  # noqa: S311 - nothing secret here
+    shapes, tokens = _SHAPES[kind], []
+    for _ in range(_SENTENCES):
+        for part in chance.choice(shapes):
+            tokens.append(_MARK + part if isinstance(part, str) else chance.choice(part))
+    tokens[0] = tokens[0].lstrip()
+    text = "".join(tokens)
+    return _Paragraph(text, tuple(tokens), text.count(_MARK))
 
 
 def _shape(sentence: str) -> _Shape:
@@ -122,5 +179,7 @@ def _part(word: str) -> tuple[str, ...] | str:
     return tuple(f" {one}{closing}" for one in _WORDS.get(core.strip("{}"), (core,)))
 
 
-_THOUGHT_SHAPES = tuple(map(_shape, _THOUGHTS))
-_STATEMENT_SHAPES = tuple(map(_shape, _STATEMENTS))
+_SHAPES = {
+    "thoughts": tuple(map(_shape, _THOUGHTS)),
+    "statements": tuple(map(_shape, _STATEMENTS)),
+}
