@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from harness.clock import Now
 from harness.histogram import Histogram, bucket
 from harness.provider import wire
 from harness.provider.http import Reply
-from harness.provider.simulation import Completion, Piece
+from harness.provider.script import Piece
+from harness.provider.simulation import Completion
 from harness.records import Served, Tokens
 
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}\Z")
@@ -45,6 +47,7 @@ class Exchange:
         self._now = now
         self._created = created
         self._headers = {"x-request-id": wire.request_id(completion.name)}
+        self._pieces = completion.script.pieces()
         self._begun = False
         self._first_scheduled: int | None = None
         self._first_written: int | None = None
@@ -70,7 +73,7 @@ class Exchange:
         if not scheduled:
             self._keep_alive()
         elif self._ask.stream:
-            pieces = [self.completion.next_piece() for _ in scheduled]
+            pieces = list(islice(self._pieces, len(scheduled)))
             data = b"".join(map(self._events.text, pieces))
             if last:
                 data += self._closing()
@@ -135,10 +138,10 @@ class Exchange:
     def _whole(self, scheduled: Sequence[int]) -> None:
         completion = self.completion
         tokens = completion.tokens
-        reasoning, answer = completion.whole()
+        script = completion.script
         data = wire.whole(
-            completion.name, self._created, self._ask.model, reasoning, answer,
-            completion.finish_reason, tokens,
+            completion.name, self._created, self._ask.model, script.reasoning_text(),
+            script.answer_text(), completion.finish_reason, tokens,
         )  # fmt: skip
         written = self._now()
         if self._begun:

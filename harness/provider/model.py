@@ -97,6 +97,18 @@ class Model:
             self._leave(now, job)
         self._out.pop(job, None)
 
+    def work_done(self, now: int, job: Job) -> float | None:
+        """Return the virtual work done for a request since its first tokens, None before them.
+
+        Of a request that has left, the work of its last text.
+        """
+        self.settle(now)
+        if not job.decoding:
+            return None
+        if job.gone:
+            return float(job.writes[job.next_write - 1]) if job.next_write else 0.0
+        return self._work + (now - self._since) / self._itl - job.start
+
     def next_due(self) -> int | None:
         """Return the moment of the next event, None when nothing will happen by itself."""
         if self._out:

@@ -5,16 +5,14 @@ Whoever drives it gives the time, in integer nanoseconds, real or virtual.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain, islice
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from harness.clock import SECOND
-from harness.provider import text
 from harness.provider.ask import Ask
 from harness.provider.draws import Draws
 from harness.provider.model import Job, Model, Speed
-from harness.provider.profiles import Length, Profile
+from harness.provider.profiles import Profile
+from harness.provider.script import Script
 from harness.records import Tokens
 
 
@@ -27,26 +25,20 @@ class Refused(NamedTuple):
     retry_after: int | None
 
 
-class Piece(NamedTuple):
-    """One chunk of text: `tokens` of reasoning or of the answer."""
-
-    text: str
-    tokens: int
-    is_reasoning: bool
-
-
 class Completion:
-    """A request that was let in, with the text that it will get.
+    """A request that was let in, with what it will get.
 
     `name`: 16 hexadecimal digits, the same whenever the same request comes again in the same
-    trial order. `active`: how many requests were being served when it came.
+    trial order. `active`: how many requests were being served when it came. `script`: what is
+    said; the k-th moment at which text is due for `job` is that of `script.ends[k]` tokens.
     """
 
     def __init__(
-        self, ask: Ask, job: Job, script: _Script, arrival: int, active: int, name: str
+        self, ask: Ask, job: Job, script: Script, arrival: int, active: int, name: str
     ) -> None:
         self.ask = ask
         self.job = job
+        self.script = script
         self.arrival = arrival
         self.active = active
         self.name = name
@@ -57,41 +49,6 @@ class Completion:
             output=script.reasoning + script.answer,
             reasoning=script.reasoning,
         )
-        self._thoughts = script.thoughts
-        self._statements = script.statements
-        self._reasoning = script.reasoning
-        self._ends = script.ends
-        self._told = 0
-
-    def next_piece(self) -> Piece:
-        """Return the text of the next chunk of a stream."""
-        end = next(self._ends)
-        tokens = end - self._told
-        self._told = end
-        is_reasoning = end <= self._reasoning
-        source = self._thoughts if is_reasoning else self._statements
-        text = next(source) if tokens == 1 else "".join(islice(source, tokens))
-        return Piece(text, tokens, is_reasoning)
-
-    def whole(self) -> tuple[str, str]:
-        """Return all of the reasoning and all of the answer."""
-        output, reasoning = self.tokens.output or 0, self._reasoning
-        return (
-            "".join(islice(self._thoughts, reasoning)),
-            "".join(islice(self._statements, output - reasoning)),
-        )
-
-
-class _Script(NamedTuple):
-    """Lengths and text of one completion, and after how many tokens each write ends."""
-
-    reasoning: int
-    answer: int
-    finish_reason: Literal["stop", "length"]
-    thoughts: Iterator[str]
-    statements: Iterator[str]
-    writes: list[int]
-    ends: Iterator[int]
 
 
 class Simulation:
@@ -127,18 +84,32 @@ class Simulation:
         self._arrivals[key] = arrival = self._arrivals.get(key, 0) + 1
         return arrival
 
-    def arrive(self, now: int, ask: Ask, repeat: int) -> Completion | Refused:
-        """Let a request in, or refuse it with 429."""
+    def arrive(
+        self, now: int, ask: Ask, repeat: int, every_chunk: bool = True
+    ) -> Completion | Refused:
+        """Let a request in, or refuse it with 429.
+
+        Without `every_chunk` a stream has no more than three moments at which text is due: the
+        first text, the first of the answer and the last, each when it would come anyway. Nor does
+        it get keep-alives. `told` says in between how far it is.
+        """
         arrival = self.count(repeat, ask.prompt)
         draws = Draws(self._seed, repeat, ask.prompt)
         name = draws.name(self._cell, arrival)
         self._model.settle(now)
         active = self._model.active
-        script = _script(self._profile, ask, draws)
-        job = self._model.arrive(now, self._wait(ask, draws), script.writes, self._patience)
+        script = Script(self._profile, ask, draws, every_chunk)
+        patience = self._patience if every_chunk else None
+        job = self._model.arrive(now, self._wait(ask, draws), script.writes, patience)
         if job is None:
             return Refused(arrival, active, name, self._retry_after)
         return Completion(ask, job, script, arrival, active, name)
+
+    def told(self, now: int, completion: Completion) -> int:
+        """Return how many tokens of a request in service have been made by `now`."""
+        work, script = self._model.work_done(now, completion.job), completion.script
+        # Moments are rounded to nanoseconds: at its own moment a token may lack a hair.
+        return 0 if work is None else min(script.first + int(work + 1e-4), script.ends[-1])
 
     def cancel(self, now: int, completion: Completion) -> None:
         """Free the place of a request whose client has gone."""
@@ -164,46 +135,3 @@ class Simulation:
 
 def _scaled(seconds: float | None, nanoseconds: float) -> int | None:
     return None if seconds is None else max(1, round(seconds * nanoseconds))
-
-
-def _script(profile: Profile, ask: Ask, draws: Draws) -> _Script:
-    """Decide what is said, how long it is, and how it is cut into writes."""
-    thinking, answering = profile.lengths(ask.kind)
-    reasoning = _length("reasoning", thinking, draws) if thinking else 0
-    answer = _length("answer", answering, draws) if answering else None
-    if ask.kind == "decompose":
-        told = text.decomposition(ask.subject, ask.sub_questions, draws.generator("answer text"))
-        cut = text.pieces(told, answer)
-        answer, statements = len(cut), iter(cut)
-    else:
-        assert answer is not None
-        statements = text.statements(ask.subject, draws.generator("answer text"))
-    limit = min(profile.max_output_tokens, ask.max_tokens or profile.max_output_tokens)
-    finish: Literal["stop", "length"] = "stop" if reasoning + answer <= limit else "length"
-    reasoning = min(reasoning, limit)
-    answer = min(answer, limit - reasoning)
-    ends, first = _cut(reasoning, answer, profile.tokens_per_chunk)
-    if not ask.stream:
-        ends = [reasoning + answer]
-    return _Script(
-        reasoning=reasoning,
-        answer=answer,
-        finish_reason=finish,
-        thoughts=text.thoughts(ask.subject, draws.generator("reasoning text")),
-        statements=statements,
-        writes=[end - first for end in ends],
-        ends=iter(ends),
-    )
-
-
-def _length(purpose: str, length: Length, draws: Draws) -> int:
-    return max(1, round(draws.lognormal(purpose, length.median, length.sigma)))
-
-
-def _cut(reasoning: int, answer: int, chunk: int) -> tuple[list[int], int]:
-    """Return after how many tokens each chunk ends, and how many the first one has."""
-    total = reasoning + answer
-    thoughts = chain(range(chunk, reasoning, chunk), [reasoning] if reasoning else [])
-    rest = chain(range(reasoning + chunk, total, chunk), [total] if answer else [])
-    ends = [*thoughts, *rest]
-    return ends, ends[0]

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from harness.provider.simulation import Piece
+from harness.provider.script import Piece
 from harness.records import Tokens
 
 DONE = b"data: [DONE]\n\n"

@@ -40,7 +40,8 @@ def play(simulation: Simulation) -> dict[object, list[int]]:
 
 
 def read(completion: Completion, writes: int) -> tuple[str, str]:
-    pieces = [completion.next_piece() for _ in range(writes)]
+    pieces = list(completion.script.pieces())
+    assert len(pieces) == writes
     thought = "".join(piece.text for piece in pieces if piece.is_reasoning)
     return thought, "".join(piece.text for piece in pieces if not piece.is_reasoning)
 
@@ -80,7 +81,7 @@ def test_the_text_is_the_same_streamed_in_any_chunks_and_whole() -> None:
         assert len(moments) == writes
         assert moments == sorted(moments)
     whole = arrive(simulate("deepseek-reasoner"), 0, ask("Topic: tides", stream=False))
-    assert told == [whole.whole()] * 3
+    assert told == [(whole.script.reasoning_text(), whole.script.answer_text())] * 3
     assert len(whole.job.writes) == 1
     assert all(told[0])
 
@@ -99,11 +100,11 @@ def test_the_first_chunk_comes_after_the_wait_and_the_last_when_its_tokens_are_m
 
 def test_a_decomposition_is_valid_json_with_the_number_of_questions_asked_for() -> None:
     asked = ask("exactly 6 sub-questions as JSON\nTopic: ocean tides")
-    thought, answer = arrive(simulate("deepseek-reasoner"), 0, asked).whole()
-    questions = json.loads(answer)["sub_questions"]
+    script = arrive(simulate("deepseek-reasoner"), 0, asked).script
+    questions = json.loads(script.answer_text())["sub_questions"]
     assert len(set(questions)) == 6
     assert all("ocean tides" in question for question in questions)
-    assert thought
+    assert script.reasoning_text()
 
 
 @given(st.integers(1, 40), st.booleans())
@@ -166,3 +167,51 @@ def test_active_counts_those_served_when_a_request_comes() -> None:
     simulation = simulate()
     assert [arrive(simulation, 0, ask()).active for _ in range(3)] == [0, 1, 2]
     assert arrive(simulation, 10**12, ask()).active == 0  # the others are long through
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3_000 * MS), st.booleans()), min_size=1, max_size=6),
+    st.sampled_from([1, 7, 64]),
+)
+def test_a_driver_that_follows_three_moments_sees_them_when_every_chunk_would_show_them(
+    plan: list[tuple[int, bool]], chunk: int
+) -> None:
+    """However the requests slow each other down; and in between it is told how far they are."""
+    overrides = {"tokens_per_chunk": chunk, "itl_b": "1ms", "reasoning_tokens.median": 80}
+    all_chunks, marks = (simulate("plain-chat", overrides) for _ in range(2))
+    pairs, now = [], 0
+    for number, (gap, stream) in enumerate(plan):
+        now += gap
+        asked = ask(f"question {number}", stream=stream)
+        other = marks.arrive(now, asked, 0, every_chunk=False)
+        assert isinstance(other, Completion)
+        pairs.append((arrive(all_chunks, now, asked), other))
+    moments, few = play(all_chunks), play(marks)
+    for one, other in pairs:
+        assert one.tokens == other.tokens
+        assert len(few[other.job]) == len(other.script.ends) <= 3
+        at = dict(zip(one.script.ends, moments[one.job], strict=True))
+        assert [at[end] for end in other.script.ends] == few[other.job]
+        assert other.script.ends[-1] == one.tokens.output
+        assert not one.ask.stream or other.script.chunks() == len(one.script.ends)
+
+
+def test_how_far_a_request_is_can_be_told_at_any_moment() -> None:
+    simulation = simulate(overrides={"tokens_per_chunk": 8})
+    completion = simulation.arrive(0, ask(), 0, every_chunk=False)
+    assert isinstance(completion, Completion)
+    told = {at: simulation.told(at * MS, completion) for at in (199, 200, 209, 210, 1000, 1119)}
+    assert told == {199: 0, 200: 8, 209: 8, 210: 9, 1000: 88, 1119: 99}
+    assert [completion.script.chunks(tokens) for tokens in told.values()] == [0, 1, 1, 1, 11, 12]
+    assert simulation.told(1120 * MS, completion) == 100
+    assert completion.script.chunks() == 13
+
+
+@given(st.integers(0, 40), st.integers(1, 40), st.integers(1, 9))
+def test_chunks_are_counted_as_they_are_cut(reasoning: int, answer: int, size: int) -> None:
+    overrides: dict[str, object] = {"answer_tokens.median": answer, "tokens_per_chunk": size}
+    if reasoning:
+        overrides["reasoning_tokens.median"] = reasoning
+    script = arrive(simulate(overrides=overrides), 0, ask()).script
+    for tokens in range(reasoning + answer + 1):
+        assert script.chunks(tokens) == sum(end <= tokens for end in script.ends)

@@ -1,0 +1,123 @@
+"""What is said in one completion: how long it is, its text, and how it is cut into writes.
+
+The text is made when it is asked for, so a driver that needs the times alone pays for no words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from typing import Literal, NamedTuple
+
+from harness.provider import text
+from harness.provider.ask import Ask
+from harness.provider.draws import Draws
+from harness.provider.profiles import Length, Profile
+
+FinishReason = Literal["stop", "length"]
+
+
+class Piece(NamedTuple):
+    """One chunk of text: `tokens` of reasoning or of the answer."""
+
+    text: str
+    tokens: int
+    is_reasoning: bool
+
+
+class Script:
+    """Lengths and words of one completion, in tokens.
+
+    `ends`: how many tokens have been told after each write, ascending. `first`: how many the first
+    chunk of a stream has; they come when the wait is over, the others one by one after it.
+    """
+
+    __slots__ = ("_ask", "_chunk", "_draws", "_words", "answer", "ends", "finish_reason", "first",
+                 "reasoning")  # fmt: skip
+
+    def __init__(self, profile: Profile, ask: Ask, draws: Draws, every_chunk: bool) -> None:
+        self._ask = ask
+        self._draws = draws
+        self._chunk = profile.tokens_per_chunk
+        thinking, answering = profile.lengths(ask.kind)
+        reasoning = _length("reasoning", thinking, draws) if thinking else 0
+        answer = _length("answer", answering, draws) if answering else None
+        self._words: list[str] | None = None
+        if ask.kind == "decompose":
+            chance = draws.generator("answer text")
+            told = text.decomposition(ask.subject, ask.sub_questions, chance)
+            self._words = text.pieces(told, answer)
+            answer = len(self._words)
+        assert answer is not None
+        limit = min(profile.max_output_tokens, ask.max_tokens or profile.max_output_tokens)
+        self.finish_reason: FinishReason = "stop" if reasoning + answer <= limit else "length"
+        self.reasoning = min(reasoning, limit)
+        self.answer = min(answer, limit - self.reasoning)
+        self.first = min(self._chunk, self.reasoning or self.answer)
+        self.ends = self._cut(every_chunk)
+
+    @property
+    def writes(self) -> list[int]:
+        """The tokens to be made after the first chunk until each write is due."""
+        return [end - self.first for end in self.ends]
+
+    def chunks(self, tokens: int | None = None) -> int:
+        """Return how many chunks of a stream hold the first `tokens`, by default all of them.
+
+        Tokens that no chunk has brought yet do not count.
+        """
+        total, size = self.reasoning + self.answer, self._chunk
+        told = total if tokens is None else min(tokens, total)
+        if told < self.reasoning:
+            return told // size
+        thoughts = -(-self.reasoning // size)
+        rest = told - self.reasoning
+        return thoughts + (rest // size if told < total else -(-rest // size))
+
+    def thoughts(self) -> Iterator[str]:
+        """Yield the tokens of the reasoning, and more without end."""
+        return text.thoughts(self._ask.subject, self._draws.generator("reasoning text"))
+
+    def statements(self) -> Iterator[str]:
+        """Yield the tokens of the answer; more may follow."""
+        if self._words is not None:
+            return iter(self._words)
+        return text.statements(self._ask.subject, self._draws.generator("answer text"))
+
+    def reasoning_text(self) -> str:
+        """Return all of the reasoning."""
+        if not self.reasoning:
+            return ""
+        chance = self._draws.generator("reasoning text")
+        return text.thoughts_at_once(self._ask.subject, chance, self.reasoning)
+
+    def answer_text(self) -> str:
+        """Return all of the answer."""
+        if self._words is not None:
+            return "".join(self._words[: self.answer])
+        chance = self._draws.generator("answer text")
+        return text.statements_at_once(self._ask.subject, chance, self.answer)
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield the text of each write of a stream in turn."""
+        thoughts, statements, told = self.thoughts(), self.statements(), 0
+        for end in self.ends:
+            tokens, is_reasoning = end - told, told < self.reasoning
+            source = thoughts if is_reasoning else statements
+            yield Piece("".join(islice(source, tokens)), tokens, is_reasoning)
+            told = end
+
+    def _cut(self, every_chunk: bool) -> Sequence[int]:
+        reasoning, total, size = self.reasoning, self.reasoning + self.answer, self._chunk
+        if not self._ask.stream:
+            return [total]
+        if not every_chunk:
+            answered = min(reasoning + size, total) if self.answer else total
+            return sorted({self.first, answered, total})
+        thoughts = chain(range(size, reasoning, size), [reasoning] if reasoning else [])
+        rest = chain(range(reasoning + size, total, size), [total] if self.answer else [])
+        return [*thoughts, *rest]
+
+
+def _length(purpose: str, length: Length, draws: Draws) -> int:
+    return max(1, round(draws.lognormal(purpose, length.median, length.sigma)))
