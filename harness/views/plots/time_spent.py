@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.analysis.model import Summary
-from harness.failures import OK
+from harness.analysis.pieces import Piece
+from harness.analysis.pieces import pieces as cut
 from harness.records import Attempt, Call
 from harness.views.plots.style import (
     INK,
@@ -32,43 +32,12 @@ from harness.views.wording import (
 _DARK = {"reasoning", "answer", "failed_attempts", "other"}
 
 
-class Piece(NamedTuple):
-    """One part of a call's time, from `start` to `end` in nanoseconds since the run's anchor."""
-
-    part: str
-    start: int
-    end: int
-
-
 def pieces(call: Call, attempts: Sequence[Attempt]) -> list[Piece]:
-    """Cut a call into the parts of `style.PARTS`, in order of time, without empty ones.
-
-    Added up over calls they are the shares of `analysis.cells.time_spent`.
-    """
-    cut = [piece for attempt in attempts for piece in _attempt_pieces(attempt)]
-    cut += [Piece("backoff", backoff.start, backoff.end) for backoff in call.backoffs]
-    if call.attempts == len(call.backoffs):  # it waited for a permit that came too late
-        since = call.backoffs[-1].end if call.backoffs else call.ready
-        cut.append(Piece("permit_wait", since, call.done))
-    return sorted((piece for piece in cut if piece.end > piece.start), key=lambda it: it.start)
-
-
-def _attempt_pieces(attempt: Attempt) -> Iterator[Piece]:
-    sent, first, last = attempt.sent, attempt.first_text, attempt.last_token
-    yield Piece("permit_wait", attempt.permit_requested, attempt.permit_granted)
-    yield Piece("other", attempt.permit_granted, attempt.done if sent is None else sent)
-    if sent is None:
-        return
-    if attempt.outcome != OK:
-        yield Piece("failed_attempts", sent, attempt.done)
-    elif first is None or last is None:
-        yield Piece("other", sent, attempt.done)
-    else:
-        answer = last if attempt.first_answer is None else attempt.first_answer
-        yield Piece("to_first_token", sent, first)
-        yield Piece("reasoning", first, answer)
-        yield Piece("answer", answer, last)
-        yield Piece("other", last, attempt.done)
+    """Cut a call into the parts of `style.PARTS`: the client's own wait is one of the others."""
+    return [
+        piece._replace(part="other") if piece.part == "client_wait" else piece
+        for piece in cut(call, attempts)
+    ]
 
 
 def time_spent(summary: Summary) -> Figure | None:

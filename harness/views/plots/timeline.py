@@ -8,13 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.analysis.model import Summary
+from harness.analysis.pieces import Piece
 from harness.bench.store import Records
 from harness.clock import SECOND
 from harness.failures import OK
 from harness.records import Call, Workflow
 from harness.views.plots.closest_look import Seen, same_workflow_in_both
 from harness.views.plots.style import MUTED, PARTS, VERMILLION, new_figure
-from harness.views.plots.time_spent import Piece, pieces
+from harness.views.plots.time_spent import pieces
 from harness.views.wording import cell_labels, number, spoken
 
 MOST_LABELS = 24

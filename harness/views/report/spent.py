@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from harness.analysis.model import Cell, Distribution, Summary
+from harness.analysis.pieces import Piece
 from harness.bench.store import Records
 from harness.clock import SECOND
 from harness.failures import OK
 from harness.records import PHASES, Call, Workflow
 from harness.views.plots.closest_look import Seen, same_workflow_in_both
 from harness.views.plots.style import PARTS
-from harness.views.plots.time_spent import Piece, pieces
+from harness.views.plots.time_spent import pieces
 from harness.views.report.columns import distribution_columns
 from harness.views.report.marks import Bar, Chart, Key, Line, Rows, Scale, Tick, extremes, ticks
 from harness.views.report.tables import Column, Subject, Table, whole

@@ -1,0 +1,280 @@
+"""Why a workflow took as long as it did: the one chain of waits and work that held its end.
+
+A workflow's phases follow one another; of a fan-out only the branch that ended last holds the end
+(the straggler), and of a call's attempts at the same time only the one that it ended with. Walking
+back from the end along what each moment waited for gives segments that neither overlap nor leave a
+gap, so their lengths add up to the workflow's latency exactly. Shortening anything that is not on
+the path would have changed nothing.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from harness.analysis import replay
+from harness.analysis.model import Figure
+from harness.analysis.pieces import PARTS, Piece, of_a_permit_too_late, of_attempt, of_backoffs
+from harness.analysis.selection import CellRecords
+from harness.analysis.statistics import over_repeats
+from harness.clock import SECOND
+from harness.records import Attempt, Call, CallKey, Workflow, WorkflowKey
+
+Attempts = Mapping[CallKey, Sequence[Attempt]]
+
+
+class Segment(NamedTuple):
+    """One stretch of the path: its part, its times in nanoseconds since the run's anchor, whose.
+
+    Outside every call `call` and what follows is None; before the first phase `phase` is, too.
+    """
+
+    part: str
+    start: int
+    end: int
+    phase: str | None = None
+    branch: int | None = None
+    call: int | None = None
+    attempt: int | None = None
+
+    @property
+    def length(self) -> int:
+        """Nanoseconds from start to end."""
+        return self.end - self.start
+
+
+class Straggler(NamedTuple):
+    """The branch that held the end of a fan-out.
+
+    `behind`: nanoseconds after the last of the other branches, 0 without one. `because`: the part
+    of which it had most more than the others (`excess` nanoseconds over their median), None when
+    of none.
+    """
+
+    phase: str
+    branch: int
+    behind: int
+    because: str | None
+    excess: int
+
+
+class CriticalPath(NamedTuple):
+    """The path of one workflow; its segments tile the time from ready to done."""
+
+    workflow: Workflow
+    segments: tuple[Segment, ...]
+    stragglers: tuple[Straggler, ...]
+
+    @property
+    def latency(self) -> int:
+        """Nanoseconds from the workflow's ready to its done: the sum of the segments."""
+        return self.workflow.done - self.workflow.ready
+
+    def parts(self) -> dict[str, int]:
+        """Return the nanoseconds that each part of `pieces.PARTS` holds the end."""
+        return _sums((segment.part, segment.length) for segment in self.segments)
+
+    def phases(self) -> dict[str, int]:
+        """Return the nanoseconds of each phase; what lies between phases is in none."""
+        return _sums((s.phase, s.length) for s in self.segments if s.phase is not None)
+
+
+class CellPath(NamedTuple):
+    """The paths of a cell added up: nanoseconds by part and by phase, over `workflows` workflows.
+
+    `held_by`: how many fan-outs were held up by which part, as `Straggler.because`.
+    """
+
+    workflows: int
+    parts: dict[str, int]
+    phases: dict[str, int]
+    held_by: dict[str, int]
+
+    def share(self, part: str) -> float:
+        """Return the share (0 to 1) of the workflows' summed latency that a part holds."""
+        return self.parts.get(part, 0) / (sum(self.parts.values()) or 1)
+
+
+class OneMore(NamedTuple):
+    """What one permit more would buy: the makespan with it, and its ratio to the measured one.
+
+    The measured service times are played again under one permit more, and the measured makespan is
+    changed by as much as the replay is. That takes for granted that the provider answers as fast
+    with one more call at once, so it is what the permit buys at best.
+    """
+
+    permits: int
+    makespan_s: Figure
+    ratio: Figure
+
+
+def critical_path(workflow: Workflow, calls: Iterable[Call], attempts: Attempts) -> CriticalPath:
+    """Return what held the end of `workflow`; `calls` are its own, `attempts` theirs by key."""
+    by_phase: dict[str, dict[int | None, list[Call]]] = defaultdict(lambda: defaultdict(list))
+    for call in sorted(calls, key=lambda call: call.call):
+        by_phase[call.phase][call.branch].append(call)
+    found: list[Segment] = []
+    stragglers: list[Straggler] = []
+    for phase in workflow.phases:
+        chains = by_phase[phase.name]
+        last = _last(chains)
+        chain = _of_chain(chains[last], attempts) if chains else []
+        if last is not None:
+            stragglers.append(_straggler(phase.name, last, chains, attempts))
+        found += _tiled(chain, phase.start, phase.end, Segment("other", 0, 0, phase.name))
+    segments = _tiled(found, workflow.ready, workflow.done, Segment("other", 0, 0))
+    return CriticalPath(workflow, tuple(segments), tuple(stragglers))
+
+
+def paths_of(
+    workflows: Iterable[Workflow], calls: Iterable[Call], attempts: Iterable[Attempt]
+) -> list[CriticalPath]:
+    """Return the path of each of `workflows`; records of others are left out."""
+    calls_of: dict[WorkflowKey, list[Call]] = defaultdict(list)
+    for call in calls:
+        calls_of[_workflow_of(call)].append(call)
+    attempts_of: dict[CallKey, list[Attempt]] = defaultdict(list)
+    for attempt in attempts:
+        attempts_of[attempt.call_key].append(attempt)
+    return [critical_path(one, calls_of[_workflow_of(one)], attempts_of) for one in workflows]
+
+
+def add_up(paths: Iterable[CriticalPath]) -> CellPath:
+    """Add the paths of a cell's workflows up."""
+    every = list(paths)
+    parts = _sums(pair for path in every for pair in path.parts().items())
+    phases = _sums(pair for path in every for pair in path.phases().items())
+    held = Counter(one.because or "other" for path in every for one in path.stragglers)
+    in_order = {part: parts[part] for part in PARTS if part in parts}
+    return CellPath(len(every), in_order, phases, dict(held))
+
+
+def one_permit_more(cell: CellRecords, in_flight: int) -> OneMore | None:
+    """Return what one permit more would buy; None for sync and where no trial ran in one go."""
+    info, ratios, makespans = cell.info, [], []
+    if info.mode == replay.SYNC:
+        return None
+    for trial in cell.whole_trials():
+        work = replay.jobs(
+            [call for call in cell.calls if call.repeat == trial.repeat],
+            [attempt for attempt in cell.attempts if attempt.repeat == trial.repeat],
+            info.permit_scope,
+        )
+        now, more = (
+            replay.replay(work, permits, in_flight, info.mode)
+            for permits in (info.permits, info.permits + 1)
+        )
+        if now and trial.end > trial.start:
+            ratios.append(more / now)
+            makespans.append(more / now * (trial.end - trial.start) / SECOND)
+    ratio, makespan = over_repeats(ratios), over_repeats(makespans)
+    if ratio is None or makespan is None:
+        return None
+    return OneMore(info.permits + 1, makespan, ratio)
+
+
+def _workflow_of(record: Workflow | Call) -> WorkflowKey:
+    return WorkflowKey(record.cell, record.repeat, record.workflow, record.execution)
+
+
+def _last(chains: Mapping[int | None, Sequence[Call]]) -> int | None:
+    """Return the branch that ended last; one that was cancelled held nothing."""
+    held = {
+        branch: chain for branch, chain in chains.items() if chain[-1].outcome != "cancelled"
+    } or chains
+    return max(held, key=lambda branch: (_end(held[branch]), -(branch or 0)), default=None)
+
+
+def _end(chain: Sequence[Call]) -> int:
+    return max(call.done for call in chain)
+
+
+def _straggler(
+    phase: str, last: int, chains: Mapping[int | None, Sequence[Call]], attempts: Attempts
+) -> Straggler:
+    others = [chain for branch, chain in chains.items() if branch != last]
+    end = _end(chains[last])
+    behind = end - max((_end(chain) for chain in others if _end(chain) <= end), default=end)
+    mine = _lengths(chains[last], attempts)
+    theirs = [_lengths(chain, attempts) for chain in others]
+    excess = {
+        part: mine[part] - int(statistics.median(other[part] for other in theirs))
+        for part in PARTS
+        if theirs
+    }
+    because = max(excess, key=lambda part: excess[part], default=None)
+    if because is None or excess[because] <= 0:
+        return Straggler(phase, last, behind, None, 0)
+    return Straggler(phase, last, behind, because, excess[because])
+
+
+def _lengths(chain: Sequence[Call], attempts: Attempts) -> Counter[str]:
+    return Counter(_sums((s.part, s.length) for s in _of_chain(chain, attempts)))
+
+
+def _of_chain(chain: Sequence[Call], attempts: Attempts) -> list[Segment]:
+    """Return the segments of calls that follow one another."""
+    return [
+        segment for call in chain for segment in _of_call(call, attempts.get(call.call_key, ()))
+    ]
+
+
+class _Held(NamedTuple):
+    """What may have held a call up for a while: an attempt, a pause, or a wait in vain."""
+
+    start: int
+    end: int
+    outcome: str | None
+    pieces: tuple[Piece, ...]
+
+
+def _of_call(call: Call, attempts: Sequence[Attempt]) -> list[Segment]:
+    """Walk back from a call's end: first the attempt it ended with, then what came before that."""
+    waits = (*of_backoffs(call, attempts), *of_a_permit_too_late(call))
+    holders = [
+        _Held(attempt.permit_requested, attempt.done, attempt.outcome, tuple(of_attempt(attempt)))
+        for attempt in attempts
+    ] + [_Held(wait.start, wait.end, None, (wait,)) for wait in waits]
+    cursor, chosen = call.done, []
+    candidates = [held for held in holders if held.outcome in (call.outcome, None)] or holders
+    while candidates:
+        held = max(candidates, key=lambda it: (min(it.end, cursor), it.outcome is None, it.start))
+        chosen += [piece.within(call.ready, cursor) for piece in reversed(held.pieces)]
+        cursor = held.start
+        candidates = [held for held in holders if held.start < cursor]
+    between = Segment("other", 0, 0, call.phase, call.branch, call.call)
+    return _tiled(
+        [
+            between._replace(part=it.part, start=it.start, end=it.end, attempt=it.attempt)
+            for it in reversed(chosen)
+        ],
+        call.ready,
+        call.done,
+        between,
+    )
+
+
+def _tiled(segments: Iterable[Segment], start: int, end: int, between: Segment) -> list[Segment]:
+    """Cut segments, given in order of time, to `start` and `end`; fill gaps with `between`."""
+    tiles: list[Segment] = []
+    at = start
+    for segment in segments:
+        first, last = max(segment.start, at), min(segment.end, end)
+        if last <= first:
+            continue
+        if first > at:
+            tiles.append(between._replace(start=at, end=first))
+        tiles.append(segment._replace(start=first, end=last))
+        at = last
+    if end > at:
+        tiles.append(between._replace(start=at, end=end))
+    return tiles
+
+
+def _sums(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for name, value in pairs:
+        total[name] = total.get(name, 0) + value
+    return total
