@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from heapq import heappop, heappush, heapreplace
 from typing import NamedTuple
 
+from harness.provider.rates import Rates
+
 
 class Speed(NamedTuple):
     """Nanoseconds per token beside n requests: a + b n + c n^2, `background` always among n."""
@@ -35,26 +37,32 @@ class Job:
 
     `first_at`: when its first tokens come. `writes`: the virtual work, in tokens after those
     first ones, at which each piece of text is due; ascending. `patience`: nanoseconds between
-    keep-alives until its first write, None for none.
+    keep-alives until its first write, None for none. `origin`: all the virtual work that had been
+    done when its first tokens came, as `Model.rates` counts it.
     """
 
-    __slots__ = ("decoding", "first_at", "gone", "next_write", "patience", "start", "writes")
+    __slots__ = (
+        "decoding", "first_at", "gone", "next_write", "origin", "patience", "start", "writes",
+    )  # fmt: skip
 
     def __init__(self, first_at: int, writes: Sequence[int], patience: int | None) -> None:
         self.first_at = first_at
         self.writes = writes
         self.patience = patience
         self.start = 0.0
+        self.origin = 0.0
         self.next_write = 0
         self.decoding = False
         self.gone = False
 
 
 class Model:
-    """Admission and processor sharing."""
+    """Admission and processor sharing. `rates`: where to keep how fast it was and when."""
 
-    def __init__(self, speed: Speed, cap: int | None) -> None:
+    def __init__(self, speed: Speed, cap: int | None, rates: Rates | None = None) -> None:
         self._speed = speed
+        self._rates = rates
+        self._earlier = 0.0  # virtual work of the busy times before this one
         self._cap = cap
         self._itl = speed.itl(0)
         self._work = 0.0  # virtual work at the moment `_since`
@@ -169,6 +177,7 @@ class Model:
             self._share(at, self._decoding + 1)
             job.decoding = True
             job.start = self._work
+            job.origin = self._earlier + self._work
             self._count += 1
             heappush(self._texts, (job.start + job.writes[0], self._count, job))
         elif job.next_write == 0:
@@ -185,13 +194,17 @@ class Model:
 
     def _share(self, at: int, decoding: int) -> None:
         """From `at` on, `decoding` requests share the processor."""
-        if self._decoding == 0:
+        idle, itl = self._decoding == 0, self._itl
+        if idle:
+            self._earlier += self._work
             self._work = 0.0  # nobody's work is under way: start over, where floats are finest
         else:
             self._work += (at - self._since) / self._itl
         self._since = at
         self._decoding = decoding
         self._itl = self._speed.itl(decoding)
+        if self._rates is not None and (idle or self._itl != itl):
+            self._rates.note(self._earlier + self._work, at, self._itl)
 
     def _push_moment(self, at: int, job: Job) -> None:
         self._count += 1

@@ -12,6 +12,7 @@ from harness.provider.ask import Ask
 from harness.provider.draws import Draws
 from harness.provider.model import Job, Model, Speed
 from harness.provider.profiles import Profile
+from harness.provider.rates import Rates
 from harness.provider.script import Script
 from harness.records import Tokens
 
@@ -52,9 +53,19 @@ class Completion:
 
 
 class Simulation:
-    """One trial at one provider. A fresh trial is a fresh Simulation."""
+    """One trial at one provider. A fresh trial is a fresh Simulation.
 
-    def __init__(self, profile: Profile, seed: int, time_scale: float, cell: str | None) -> None:
+    `rates`: where to keep how fast it decoded and when.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        seed: int,
+        time_scale: float,
+        cell: str | None,
+        rates: Rates | None = None,
+    ) -> None:
         nanoseconds = SECOND * time_scale
         self._profile = profile
         self._seed = seed
@@ -71,6 +82,7 @@ class Simulation:
                 profile.background,
             ),
             profile.concurrency_cap,
+            rates,
         )
 
     @property
