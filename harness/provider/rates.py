@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import NamedTuple
 
-
 _CRUMB = 1e-6
 """Tokens that floats may be wrong by: a change at the very end of some work is none within it."""
 
