@@ -230,7 +230,7 @@ def parse_scenario(
         raise _input_error(where, f"not valid TOML: {error}; mend that") from None
     for override in overrides:
         _apply(values, override)
-    trouble = read_texts(values, folder)
+    trouble = read_texts(values, folder, {_key(override) for override in overrides})
     if trouble:
         raise _input_error(_source(where, overrides, trouble.key), trouble.what)
     try:
@@ -238,6 +238,10 @@ def parse_scenario(
     except ValidationError as error:
         key, what = complain(error.errors()[0], values)
         raise _input_error(_source(where, overrides, key), what) from None
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].strip()
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -261,7 +265,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
 def _source(where: str, overrides: Sequence[str], key: str) -> str:
     """Return the override that set `key`, without its value, or else the file."""
     for override in reversed(overrides):
-        was_set = override.partition("=")[0].strip()
+        was_set = _key(override)
         # The other way round: an override can make a table that must not be there.
         if f"{key}.".startswith(f"{was_set}.") or was_set.startswith(f"{key}."):
             return f"--set {was_set}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ from harness.bench.section import Section, Text
 from harness.workflow import prompts
 
 PHASES = ("decompose", "research", "synthesize")
+_TOPICS, _TOPICS_FILE = "workflow.topics", "workflow.topics_file"
 
 
 class PromptTexts(Section):
@@ -31,27 +32,42 @@ class Trouble(NamedTuple):
     what: str
 
 
-def read_texts(values: dict[str, Any], folder: Path) -> Trouble | None:
-    """Put the texts in the place of the files that `values` names; they are relative to `folder`.
+def read_texts(values: dict[str, Any], folder: Path, typed: Collection[str]) -> Trouble | None:
+    """Put the texts in the place of the files that `values` names.
 
-    `values`: a scenario as TOML has it; `workflow.topics_file` becomes `workflow.topics`.
+    `values`: a scenario as TOML has it; `workflow.topics_file` becomes `workflow.topics`. Files are
+    relative to `folder`; those whose keys were typed on the command line to the current folder.
     """
     workflow = values.get("workflow")
-    if isinstance(workflow, dict) and isinstance(workflow.get("topics_file"), str):
-        trouble = _read_topics(workflow, folder)
-        if trouble:
-            return trouble
+    if isinstance(workflow, dict):
+        _prefer_typed(workflow, typed)
+        if isinstance(workflow.get("topics_file"), str):
+            trouble = _read_topics(workflow, _beside(_TOPICS_FILE, folder, typed))
+            if trouble:
+                return trouble
     named = values.get("prompts")
     for phase in PHASES:
         if isinstance(named, dict) and isinstance(named.get(phase), str):
-            trouble = _read_prompt(phase, named, values, folder)
+            trouble = _read_prompt(phase, named, values, _beside(f"prompts.{phase}", folder, typed))
             if trouble:
                 return trouble
     return None
 
 
+def _prefer_typed(workflow: dict[str, Any], typed: Collection[str]) -> None:
+    """Let topics that were typed, in whichever way, take the place of the scenario's own."""
+    if _TOPICS_FILE in typed and _TOPICS not in typed:
+        workflow.pop("topics", None)
+    if _TOPICS in typed and _TOPICS_FILE not in typed:
+        workflow.pop("topics_file", None)
+
+
+def _beside(key: str, folder: Path, typed: Collection[str]) -> Path:
+    return Path() if key in typed else folder
+
+
 def _read_topics(workflow: dict[str, Any], folder: Path) -> Trouble | None:
-    key, name = "workflow.topics_file", workflow["topics_file"]
+    key, name = _TOPICS_FILE, workflow["topics_file"]
     if "topics" in workflow:
         return Trouble(key, f"{key}: there is workflow.topics too; leave one of them out")
     text, problem = _read(folder / name)
@@ -85,12 +101,16 @@ def _read(path: Path) -> tuple[str, str | None]:
     try:
         return path.read_text(encoding="utf-8-sig"), None
     except FileNotFoundError:
-        return "", "no such file; the path is relative to the scenario's folder"
+        return "", f"no such file; the path is relative to {_named(path.parent)}"
     except UnicodeDecodeError:
         return "", "is not UTF-8 text; save it as UTF-8"
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return "", f"cannot be read ({reason}); name a text file"
+
+
+def _named(folder: Path) -> str:
+    return "the current folder" if folder == Path() else f"the scenario's folder, {folder}"
 
 
 def _is(values: Mapping[str, Any], section: str, key: str, *, default: bool = False) -> bool:

@@ -133,3 +133,21 @@ def test_words_need_not_say_json_where_json_is_not_asked_for(tmp_path: Path) -> 
 def test_a_missing_file_of_words_and_an_unknown_phase_are_one_line(tmp_path: Path) -> None:
     assert "no such file" in complaint(tmp_path, prompted("research"))
     assert "unknown key" in complaint(tmp_path, prompted("resarch"))
+
+
+def test_topics_typed_on_the_command_line_take_the_place_of_the_scenarios_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a file that is named there is looked for where the command is typed."""
+    folder, here = tmp_path / "folder", tmp_path / "here"
+    folder.mkdir()
+    here.mkdir()
+    (here / "mine.txt").write_text("moss\nlichen\n")
+    (folder / "own.toml").write_text('name = "own"\n[workflow]\ntopics = ["kelp"]\n')
+    monkeypatch.chdir(here)
+    mine = load_scenario(folder / "own.toml", ["workflow.topics_file=mine.txt"])
+    assert mine.workflow.topics == ("moss", "lichen")
+
+    (folder / "own.toml").write_text('name = "own"\n[workflow]\ntopics_file = "none.txt"\n')
+    typed = load_scenario(folder / "own.toml", ['workflow.topics=["fern"]'])
+    assert (typed.workflow.topics, typed.workflow.topics_file) == (("fern",), None)
