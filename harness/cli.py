@@ -106,6 +106,11 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     report.set_defaults(command=_report)
     report.add_argument("run", metavar="RUN", help="the run's directory")
+    report.add_argument(
+        "--only",
+        metavar="NAME",
+        help="draw this plot alone, as SVG and PNG, for example heat-map",
+    )
 
 
 def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

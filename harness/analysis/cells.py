@@ -102,6 +102,7 @@ def summarise_cell(cell: CellRecords, terms: Terms, sync: CellRecords | None) ->
         repeats=len(cell.trials),
         workflows=_workflow_counts(cell),
         calls=_call_counts(calls),
+        calls_lost=_calls_lost(calls),
         attempts=_attempt_counts(attempts, len(calls)),
         makespan_s=over_repeats(map(makespan, trials)),
         throughput=Throughput(
@@ -130,6 +131,7 @@ def summarise_cell(cell: CellRecords, terms: Terms, sync: CellRecords | None) ->
         time_spent=time_spent(calls, attempts),
         tokens=_tokens(cell.spent),
         cost_usd=terms.cost(cell.spent),
+        wasted_usd=terms.cost(attempt for attempt in cell.spent if attempt.outcome != OK),
         cost_per_successful_workflow_usd=_cost_of_success(cell, terms),
     )
 
@@ -158,6 +160,12 @@ def _workflow_counts(cell: CellRecords) -> WorkflowCounts:
 def _call_counts(calls: list[Call]) -> CallCounts:
     succeeded = sum(call.outcome == OK for call in calls)
     return CallCounts(started=len(calls), succeeded=succeeded, failed=len(calls) - succeeded)
+
+
+def _calls_lost(calls: list[Call]) -> Figure | None:
+    tried = Counter(call.repeat for call in calls)
+    lost = Counter(call.repeat for call in calls if call.outcome != OK)
+    return share([lost[repeat] for repeat in tried], list(tried.values()))
 
 
 def _attempt_counts(attempts: list[Attempt], calls: int) -> AttemptCounts:

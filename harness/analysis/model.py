@@ -109,8 +109,9 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     Only workflows that ended count, each in its highest execution; failed ones and their calls
     are in every distribution. Makespan and what is made from it need trials that ran in one go.
     `speedup_over_sync` is 1 without bounds for sync itself, None without a sync cell.
-    `critical_path_bound_s` is the geometric mean over repeats. `cost_usd` is of every attempt,
-    abandoned ones included, the cost of a success of those that count; None without a price.
+    `critical_path_bound_s` is the geometric mean over repeats. `calls_lost` is the share (0 to 1)
+    of calls that failed. `cost_usd` is of every attempt, abandoned ones included, `wasted_usd` of
+    the failed ones among them, the cost of a success of those that count; None without a price.
     """
 
     id: str
@@ -121,6 +122,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     repeats: int
     workflows: WorkflowCounts
     calls: CallCounts
+    calls_lost: Figure | None
     attempts: AttemptCounts
     makespan_s: Figure | None
     throughput: Throughput
@@ -141,6 +143,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     time_spent: TimeSpent | None
     tokens: TokenCounts
     cost_usd: float | None
+    wasted_usd: float | None
     cost_per_successful_workflow_usd: float | None
 
 

@@ -6,10 +6,11 @@ import argparse
 from pathlib import Path
 
 from harness.analysis.model import Summary
-from harness.analysis.summary import write_summary
+from harness.analysis.summary import summarise, write_summary
+from harness.bench.complaint import nearest
 from harness.bench.store import RUN, read_records
 from harness.errors import InputError
-from harness.views.plots.draw import draw_all
+from harness.views.plots.draw import PLOTS, draw_all
 from harness.views.report.page import save_report
 
 
@@ -18,8 +19,25 @@ def report_run(options: argparse.Namespace) -> int:
     directory = Path(options.run)
     if not (directory / RUN).exists():
         raise InputError(f"{directory}: holds no {RUN}; give a directory that harness run made")
+    if options.only is not None:
+        print("\n".join(map(str, _draw_only(options.only, directory))))
+        return 0
     print(draw(write_summary(directory), directory))
     return 0
+
+
+def _draw_only(name: str, directory: Path) -> list[Path]:
+    """Draw one plot and return its files."""
+    names = [plot for plot, _ in PLOTS]
+    if name not in names:
+        raise InputError(
+            f"--only {name}: no such plot{nearest(name, names)}; there are {', '.join(names)}"
+        )
+    records = read_records(directory)
+    written = draw_all(summarise(records), records, directory, name)
+    if not written:
+        raise InputError(f"--only {name}: {directory} holds nothing that this plot shows")
+    return written
 
 
 def draw(summary: Summary, directory: Path) -> Path:

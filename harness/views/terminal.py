@@ -6,18 +6,18 @@ is can be switched off (https://no-color.org) and nothing is lost.
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.text import Text
 
 from harness.analysis.model import Cell, Figure, Summary
-from harness.failures import FAILURES, OK
+from harness.views.blocks import WIDTH, Column, pack, wrapped
+from harness.views.cautions import warnings_of
+from harness.views.policies import failure_lines, policy_columns, side_by_side
 from harness.views.wording import (
-    cell_labels,
+    counted,
     in_reading_order,
     in_seconds,
     number,
@@ -28,32 +28,10 @@ from harness.views.wording import (
     with_interval,
 )
 
-WIDTH = 80
 LONGEST_RETRY = 12
 """A retry policy's name is cut to this length in the tables."""
 
-CACHE_GAP = 0.05
-"""Cells whose cached shares of the input differ by more than this are not on a par."""
-
 _FILES = ("summary.json", "report.html", "plots", "traces")
-
-
-class Column(NamedTuple):
-    """One column: two lines of heading and a value for each cell."""
-
-    head: tuple[str, str]
-    values: list[str]
-    left: bool = False
-
-    @property
-    def width(self) -> int:
-        """Characters that the widest line takes."""
-        return max(map(len, (*self.head, *self.values)))
-
-    def lines(self) -> Iterator[str]:
-        """Return heading and values, padded."""
-        for line in (*self.head, *self.values):
-            yield line.ljust(self.width) if self.left else line.rjust(self.width)
 
 
 def render_summary(summary: Summary, directory: Path, console: Console) -> None:
@@ -68,19 +46,22 @@ def render_summary(summary: Summary, directory: Path, console: Console) -> None:
     for block in pack([_speed(cells, summary), _trouble(cells, summary)], _room(settings)):
         say()
         _say_table([*settings, *block], cells, summary, console)
-    for line in _wrapped(_key(summary)):
+    for line in wrapped(_key(summary)):
         say(line)
     if any(cell.time_spent for cell in cells):
         say()
         say(Text("Where the calls' time went, in %", style="bold"))
         for block in pack([_time_spent(cells)], _room(settings)):
             _say_table([*settings, *block], cells, summary, console)
+    _say_policies(cells, summary, console)
+    for line in failure_lines(summary):
+        say(line)
     say()
     for paragraph in (_oracle(summary), _verdict(summary), _recommendation(summary)):
-        for line in _wrapped(paragraph):
+        for line in wrapped(paragraph):
             say(line)
     for warning in warnings_of(summary):
-        first, *rest = _wrapped(f"Warning: {warning}")
+        first, *rest = wrapped(f"Warning: {warning}")
         say(Text.assemble(("Warning:", "bold red"), first.removeprefix("Warning:")))
         for line in rest:
             say(line)
@@ -91,24 +72,16 @@ def render_summary(summary: Summary, directory: Path, console: Console) -> None:
         say(f"       {', '.join(there)}")
 
 
-def pack(groups: Sequence[Sequence[Column]], room: int) -> list[list[Column]]:
-    """Return the columns side by side if they fit into `room` characters, else block by block.
-
-    A group that is too wide for one block goes on in the next; no column is left out.
-    """
-    together = [column for group in groups for column in group]
-    if sum(column.width + 1 for column in together) <= room:
-        return [together]
-    blocks: list[list[Column]] = []
-    for group in groups:
-        left = 0
-        for column in group:
-            if column.width + 1 > left:
-                blocks.append([])
-                left = room
-            blocks[-1].append(column)
-            left -= column.width + 1
-    return blocks
+def _say_policies(cells: Sequence[Cell], summary: Summary, console: Console) -> None:
+    """Write what each retry policy cost, policies under one another, where there are several."""
+    if len({cell.retry for cell in cells}) < 2:
+        return
+    console.print()
+    console.print(Text("What each retry policy cost", style="bold"))
+    beside = side_by_side(cells)
+    settings = _settings(beside, summary)
+    for block in pack([policy_columns(beside, summary)], _room(settings)):
+        _say_table([*settings, *block], beside, summary, console)
 
 
 def _room(settings: Sequence[Column]) -> int:
@@ -130,18 +103,14 @@ def _title(summary: Summary) -> Text:
     attempts = sum(cell.attempts.total for cell in summary.cells)
     repeats = max((cell.repeats for cell in summary.cells), default=0)
     said = (
-        f": {_count(len(summary.cells), 'cell')}, {_count(repeats, 'repeat')}, "
-        f"{_count(workflows, 'workflow')}, {_count(attempts, 'attempt')}"
+        f": {counted(len(summary.cells), 'cell')}, {counted(repeats, 'repeat')}, "
+        f"{counted(workflows, 'workflow')}, {counted(attempts, 'attempt')}"
     )
     title = Text.assemble((summary.scenario, "bold"), said)
     if summary.simulated:
         title.append("\nSIMULATED", style="bold")
         title.append(f" at time scale {summary.time_scale:g}: durations are in scenario seconds")
     return title
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _settings(cells: Sequence[Cell], summary: Summary) -> list[Column]:
@@ -247,7 +216,7 @@ def _oracle(summary: Summary) -> str:
         if count
     ]
     return (
-        f"Client against provider: {_count(oracle.attempts, 'attempt')} joined{seen}; "
+        f"Client against provider: {counted(oracle.attempts, 'attempt')} joined{seen}; "
         f"{', '.join(wrong) or 'no mismatch'}."
     )
 
@@ -273,101 +242,3 @@ def _recommendation(summary: Summary) -> str:
     objective = advice.objective.replace("_", " ")
     said = f"Recommended for the least {objective}: {what}. Evidence: {advice.evidence}."
     return " ".join([said, *advice.because])
-
-
-def _wrapped(paragraph: str) -> list[str]:
-    lines = textwrap.wrap(paragraph, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
-    return [line.replace("\u00a0", " ") for line in lines]
-
-
-def warnings_of(summary: Summary) -> list[str]:
-    """Return what a reader should know before trusting the figures, each with advice."""
-    return [
-        warning
-        for warning in (
-            _unfinished(summary),
-            _limited(summary),
-            _lost_workflows(summary),
-            _disagreement(summary),
-            _once(summary),
-            _no_sync(summary),
-            _unequal_caches(summary),
-        )
-        if warning
-    ]
-
-
-def _unfinished(summary: Summary) -> str:
-    if summary.status == "complete":
-        return ""
-    return f"the run is {summary.status}, so the cells may hold unequal work; run it to its end."
-
-
-def _limited(summary: Summary) -> str:
-    advice = {
-        "client": "use fewer permits, a larger endpoint.time_scale or a machine with less to do",
-        "simulator": "use fewer permits or a larger endpoint.time_scale",
-    }
-    limited = summary.verdict.bottleneck
-    if limited == "none":
-        return ""
-    return f"the {limited} limited what was measured, not the provider; {advice[limited]}."
-
-
-def _lost_workflows(summary: Summary) -> str:
-    losing = [cell for cell in summary.cells if cell.workflows.ok < cell.workflows.started]
-    if not losing:
-        return ""
-    worst = min(losing, key=lambda cell: cell.workflows.ok / cell.workflows.started)
-    failures: dict[str, int] = {}
-    for cell in losing:
-        for outcome, count in cell.attempts.by_outcome.items():
-            if outcome != OK:
-                failures[outcome] = failures.get(outcome, 0) + count
-    most = max(failures, key=lambda outcome: failures[outcome], default=None)
-    advice = "" if most is None else f" Most attempts failed as {most}: {FAILURES[most].advice}."
-    return (
-        f"{len(losing)} of {_count(len(summary.cells), 'cell')} lost workflows, "
-        f"{cell_labels(summary.cells)[worst.id]} most ({worst.workflows.ok} of "
-        f"{worst.workflows.started} ok); dropped work makes a cell look fast.{advice}"
-    )
-
-
-def _disagreement(summary: Summary) -> str:
-    oracle = summary.oracle
-    wrong = oracle.outcome_mismatches + oracle.token_mismatches if oracle else 0
-    if not wrong:
-        return ""
-    return (
-        f"client and provider disagree on {_count(wrong, 'attempt')}; compare attempts.jsonl "
-        "with provider.jsonl before you trust the counts."
-    )
-
-
-def _once(summary: Summary) -> str:
-    if not summary.cells or any(cell.repeats != 1 for cell in summary.cells):
-        return ""
-    return "every cell ran once, so nothing has an interval; set sweep.repeats to 3 or more."
-
-
-def _no_sync(summary: Summary) -> str:
-    if not summary.cells or any(cell.mode == "sync" for cell in summary.cells):
-        return ""
-    return 'there is no sync cell, so there is no speed-up; add "sync" to sweep.mode.'
-
-
-def _unequal_caches(summary: Summary) -> str:
-    shares = {
-        cell.id: cell.tokens.cached / cell.tokens.input
-        for cell in summary.cells
-        if cell.tokens.input
-    }
-    if not shares or max(shares.values()) - min(shares.values()) <= CACHE_GAP:
-        return ""
-    labels = cell_labels(summary.cells)
-    least, most = (find(shares, key=lambda cell: shares[cell]) for find in (min, max))
-    return (
-        f"the prompt cache served {percent(shares[least])} of the input in {labels[least]} but "
-        f"{percent(shares[most])} in {labels[most]}, so they are not on a par; "
-        'set endpoint.cache = "avoid".'
-    )

@@ -25,6 +25,11 @@ def number(value: float | None) -> str:
     return f"{rounded:.{min(decimals, 4)}f}" if decimals > 0 else f"{value:.0f}"
 
 
+def counted(n: int, noun: str) -> str:
+    """Write `1 cell`, `2 cells`."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def value_of(figure: Figure | None) -> float | None:
     """Return the number without its interval."""
     return None if figure is None else figure.value

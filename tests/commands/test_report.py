@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from harness.bench.store import PROVIDER, RUN, Records, Writer, write_whole
+from harness.cli import main
 from harness.commands.report import report_run
 from harness.errors import InputError
 from harness.views.report.page import write_report
@@ -36,7 +37,7 @@ def directory(tmp_path: Path) -> Path:
 def test_everything_that_is_made_from_records_is_made_again(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = argparse.Namespace(run=str(directory))
+    options = argparse.Namespace(run=str(directory), only=None)
     assert report_run(options) == 0
     made = ["summary.json", "report.html", "plots/sync-async.svg", "plots/timeline.png"]
     before = {name: (directory / name).read_bytes() for name in made}
@@ -49,11 +50,32 @@ def test_everything_that_is_made_from_records_is_made_again(
 
 
 def test_the_report_alone_can_be_made_from_the_records(directory: Path) -> None:
-    report_run(argparse.Namespace(run=directory))
+    report_run(argparse.Namespace(run=directory, only=None))
     whole = (directory / "report.html").read_bytes()
     assert write_report(directory).read_bytes() == whole
 
 
 def test_a_directory_without_a_run_is_refused_with_a_way_out(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no run\.json; give a directory"):
-        report_run(argparse.Namespace(run=tmp_path / "nowhere"))
+        report_run(argparse.Namespace(run=tmp_path / "nowhere", only=None))
+
+
+def test_one_plot_alone_can_be_drawn(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(directory), "--only", "repeats"]) == 0
+    plots = directory / "plots"
+    files = [plots / "repeats.svg", plots / "repeats.png"]
+    assert capsys.readouterr().out.split() == list(map(str, files))
+    assert sorted(plots.iterdir()) == sorted(files)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("repeat", "--only repeat: no such plot (did you mean 'repeats'?); there are sync-async"),
+     ("heat-map", "--only heat-map: ")],
+)  # fmt: skip
+def test_a_plot_that_cannot_be_drawn_is_one_line(
+    name: str, said: str, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(directory), "--only", name]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"harness: {said}")

@@ -45,6 +45,7 @@ def make_cell(cell: str = "async_8_full-jitter_attempt", **fields: Any) -> Cell:
         "repeats": 3,
         "workflows": WorkflowCounts(started=24, ok=24, degraded=0, failed=0),
         "calls": CallCounts(started=144, succeeded=144, failed=0),
+        "calls_lost": Figure(value=0.0, low=0.0, high=0.03),
         "attempts": AttemptCounts(
             total=150, failed=6, by_outcome={"ok": 144, "rate_limited": 6}, amplification=150 / 144
         ),
@@ -64,7 +65,7 @@ def make_cell(cell: str = "async_8_full-jitter_attempt", **fields: Any) -> Cell:
             reasoning=0.35, answer=0.2, other=0.03,
         ),
         "tokens": TokenCounts(input=1000, output=5000, reasoning=3000, cached=100, wasted=50),
-        "cost_usd": None, "cost_per_successful_workflow_usd": None,
+        "cost_usd": None, "wasted_usd": None, "cost_per_successful_workflow_usd": None,
     }  # fmt: skip
     return Cell(**(plain | fields))
 

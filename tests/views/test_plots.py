@@ -23,7 +23,7 @@ from harness.bench.store import Records
 from harness.clock import SECOND
 from harness.errors import StorageError
 from harness.views.plots.closest_look import same_workflow_in_both
-from harness.views.plots.draw import draw_all
+from harness.views.plots.draw import PLOTS, draw_all
 from harness.views.plots.permits import permits
 from harness.views.plots.style import PARTS, RC, SERIES, axis_end, runs_out, spread
 from harness.views.plots.sync_async import sync_async
@@ -99,7 +99,7 @@ def written(
 
 
 def test_every_plot_is_written_as_svg_and_png(written: list[Path]) -> None:
-    names = ("sync-async", "permits", "time-spent", "timeline")
+    names = [name for name, _ in PLOTS]
     assert [path.name for path in written] == [
         f"{name}.{kind}" for name in names for kind in ("svg", "png")
     ]
@@ -141,7 +141,10 @@ def test_a_plot_that_has_nothing_to_show_any_more_is_removed(
     (tmp_path / "plots" / "permits.svg").write_text("from an earlier drawing")
     only_sync = make_summary([cell for cell in IDS if cell.startswith("sync")], time_scale=SCALE)
     names = {path.stem for path in draw_all(only_sync, records, tmp_path)}
-    assert names == {"sync-async", "time-spent", "timeline"}
+    assert names == {
+        "sync-async", "latency-ecdf", "time-spent", "timeline", "permit-lanes",
+        "attempts-over-time", "repeats",
+    }  # fmt: skip
     assert {path.stem for path in (tmp_path / "plots").iterdir()} == names
 
 
@@ -234,7 +237,7 @@ def test_many_cells_are_cut_down_to_one_policy_and_the_plot_says_so() -> None:
 
 
 def test_a_line_a_policy_holds_the_summary_s_values(summary: Summary) -> None:
-    throughput, speedup = drawn(permits(summary)).axes
+    throughput, speedup, _ = drawn(permits(summary)).axes
     lines = {str(line.get_label()): line for line in throughput.get_lines()}
     by_id = {cell.id: cell for cell in summary.cells}
     for retry in ("none", "full-jitter"):
@@ -257,7 +260,7 @@ def test_a_line_a_policy_holds_the_summary_s_values(summary: Summary) -> None:
 
 
 def test_the_bound_is_what_the_makespan_would_give_at_the_critical_path(summary: Summary) -> None:
-    throughput, speedup = drawn(permits(summary)).axes
+    throughput, speedup, _ = drawn(permits(summary)).axes
     bound = next(line for line in speedup.get_lines() if line.get_label() == "bound none")
     # Every synthetic critical path is .8 of its makespan, and the speed-up is the permit count.
     assert sorted(set(np.asarray(bound.get_ydata()).round(6))) == [2 / 0.8, 8 / 0.8]
@@ -269,7 +272,9 @@ def test_the_bound_is_what_the_makespan_would_give_at_the_critical_path(summary:
 def test_without_sync_there_is_no_speed_up_panel() -> None:
     cells = [make_cell(IDS[1], speedup_over_sync=None), make_cell(IDS[2], speedup_over_sync=None)]
     figure = drawn(permits(make_summary(cells)))
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["throughput"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        "throughput", "workflow latency, median",
+    ]  # fmt: skip
 
 
 def test_one_permit_count_still_has_a_bound_to_see() -> None:
@@ -433,7 +438,8 @@ def test_a_fan_out_of_many_branches_names_some_rows_and_always_the_last() -> Non
 def test_a_run_in_which_everything_failed_is_drawn_and_praises_nothing(tmp_path: Path) -> None:
     records = make_records(IDS[:3], 2, shape=Shape(failure_rate=1.0))
     summary = summarise(records)
-    assert len(draw_all(summary, records, tmp_path)) == 8
+    drawn_to = draw_all(summary, records, tmp_path)
+    assert {path.stem for path in drawn_to} == {name for name, _ in PLOTS} - {"heat-map"}
     for plot in (sync_async(summary, records), permits(summary)):
         assert "no workflow ended ok" in text_of(drawn(plot))
 
@@ -449,7 +455,13 @@ def test_a_cell_that_lost_workflows_has_a_hollow_mark() -> None:
 def test_a_run_that_was_stopped_at_once_draws_nothing(records: Records, tmp_path: Path) -> None:
     stopped = records._replace(attempts=[], calls=[], workflows=[], trials=[])
     nothing = Throughput(workflows_per_s=None, calls_per_s=None)
-    cells = [make_cell(cell, time_spent=None, throughput=nothing) for cell in IDS]
+    cells = [
+        make_cell(
+            cell, time_spent=None, throughput=nothing, goodput_workflows_per_s=None,
+            workflow_latency_s=NOTHING,
+        )
+        for cell in IDS
+    ]  # fmt: skip
     assert draw_all(make_summary(cells), stopped, tmp_path) == []
 
 

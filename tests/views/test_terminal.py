@@ -22,7 +22,9 @@ from harness.analysis.model import (
     WorkflowCounts,
 )
 from harness.analysis.summary import summarise
-from harness.views.terminal import Column, pack, render_summary, warnings_of
+from harness.views.blocks import Column, pack
+from harness.views.cautions import warnings_of
+from harness.views.terminal import render_summary
 from harness.views.wording import number
 from tests.analysis.played import Shape, make_records
 from tests.views.summaries import NOTHING, distribution, figure, make_cell, make_summary

@@ -11,7 +11,12 @@ from matplotlib.figure import Figure
 from harness.analysis.model import Summary
 from harness.bench.store import Records
 from harness.errors import StorageError
+from harness.views.plots.attempts import attempts_over_time
+from harness.views.plots.ecdf import latency_ecdf
+from harness.views.plots.heat_map import heat_map
+from harness.views.plots.permit_lanes import permit_lanes
 from harness.views.plots.permits import permits
+from harness.views.plots.repeats import repeats
 from harness.views.plots.style import RC, save
 from harness.views.plots.sync_async import sync_async
 from harness.views.plots.time_spent import time_spent
@@ -20,17 +25,25 @@ from harness.views.plots.timeline import timeline
 PLOTS: tuple[tuple[str, Callable[[Summary, Records], Figure | None]], ...] = (
     ("sync-async", sync_async),
     ("permits", lambda summary, _: permits(summary)),
+    ("heat-map", lambda summary, _: heat_map(summary)),
+    ("latency-ecdf", latency_ecdf),
     ("time-spent", lambda summary, _: time_spent(summary)),
     ("timeline", timeline),
+    ("permit-lanes", permit_lanes),
+    ("attempts-over-time", attempts_over_time),
+    ("repeats", repeats),
 )
 """File name and drawing function of each plot, in the order of the report."""
 
 
-def draw_all(summary: Summary, records: Records, directory: Path) -> list[Path]:
+def draw_all(
+    summary: Summary, records: Records, directory: Path, only: str | None = None
+) -> list[Path]:
     """Write `directory`/plots/*.svg and *.png and return their paths, plot by plot.
 
-    A plot with nothing to show (no async cell, no workflow) is left out, and a file that an
-    earlier drawing left for it is removed. Raises StorageError when a file cannot be written.
+    `only`: the name of the one plot to draw. A plot with nothing to show (no async cell, no
+    workflow) is left out, and a file that an earlier drawing left for it is removed. Raises
+    StorageError when a file cannot be written.
     """
     plots = directory / "plots"
     written: list[Path] = []
@@ -38,6 +51,8 @@ def draw_all(summary: Summary, records: Records, directory: Path) -> list[Path]:
         plots.mkdir(parents=True, exist_ok=True)
         with mpl.rc_context(RC):
             for name, draw in PLOTS:
+                if only not in (None, name):
+                    continue
                 figure = draw(summary, records)
                 if figure is not None:
                     written += save(figure, plots, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
@@ -24,6 +24,7 @@ from harness.views.plots.style import (
 from harness.views.wording import (
     headline,
     in_reading_order,
+    in_seconds,
     losses,
     number,
     rate_unit,
@@ -71,26 +72,48 @@ class Point(NamedTuple):
     x: float
     value: Estimate
     lossy: bool
+    permits: int
+
+
+KNEE = 0.95
+"""The knee of a line: the fewest permits with this share of the line's highest throughput."""
+
+
+def knee(line: Line) -> Cell | None:
+    """Return the cell from which more permits bring next to nothing; None for a single cell."""
+    rates = [(cell, value_of(cell.throughput.workflows_per_s)) for cell in line.cells]
+    known = [(cell, rate) for cell, rate in rates if rate]
+    if len(known) < 2:
+        return None
+    most = max(rate for _, rate in known)
+    return next(cell for cell, rate in known if rate >= KNEE * most)
 
 
 class Panel(NamedTuple):
-    """One quantity over permits: how a cell's value and sync's are had."""
+    """One quantity over permits: how a cell's value and sync's are had.
+
+    `bounded`: the quantity has a bound by the critical path.
+    """
 
     title: str
     axis: str
     value: Callable[[Cell], Estimate | None]
     reference: Callable[[Line], float | None]
+    bounded: bool = True
 
     def bound(self, cell: Cell) -> float | None:
         """Return what the value would be if the makespan were its critical-path bound."""
         value, makespan = self.value(cell), cell.makespan_s
-        if value is None or makespan is None or not cell.critical_path_bound_s:
+        if not self.bounded or value is None or makespan is None or not cell.critical_path_bound_s:
             return None
         return value.value * makespan.value / cell.critical_path_bound_s
 
 
 def permits(summary: Summary) -> Figure | None:
-    """Draw throughput, and speed-up where sync was run, over permits; None without such cells."""
+    """Draw throughput, speed-up where sync was run, and workflow latency over permits.
+
+    None without a cell that has permits and a makespan.
+    """
     lines = lines_of(summary)
     if not any(cell.throughput.workflows_per_s for line in lines for cell in line.cells):
         return None
@@ -104,13 +127,18 @@ def permits(summary: Summary) -> Figure | None:
     ]
     notes = [
         "Bars: 95\u00a0% intervals over repeats. Dashed: the bound set by the critical path, "
-        "decompose + longest branch + synthesize as measured, with a permit always at hand.",
+        "decompose + longest branch + synthesize as measured, with a permit always at hand. "
+        f"Ringed: the knee, the fewest permits with {KNEE * 100:.0f}\u00a0% of the line's highest "
+        "throughput.",
         *_note_of_losses(lines),
         *runs_out(drawn),
     ]
-    figure = new_figure(3.6, _title(summary, lines), summary, notes)
-    row = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, panel in zip(row, panels, strict=True):
+    rows = -(-len(panels) // 2)
+    figure = new_figure(3.4 * rows, _title(summary, lines), summary, notes)
+    grid = figure.add_gridspec(rows, 2)
+    for at, panel in enumerate(panels):
+        alone = at == len(panels) - 1 and at % 2 == 0
+        axes = figure.add_subplot(grid[at // 2, :] if alone else grid[at // 2, at % 2])
         _draw(axes, panel, lines)
     return figure
 
@@ -143,9 +171,24 @@ def _panels(summary: Summary, lines: Sequence[Line]) -> list[Panel]:
     every = [
         Panel("throughput", f"workflows {unit}", throughput, of_sync),
         Panel("speed-up over sync", "times as fast as sync", speedup, one),
+        *_latency_panels(summary),
     ]
     cells = [cell for line in lines for cell in line.cells]
     return [panel for panel in every if any(panel.value(cell) for cell in cells)]
+
+
+def _latency_panels(summary: Summary) -> Iterator[Panel]:
+    for name, words in (("p50", "median"), ("p95", "95th percentile")):
+
+        def latency(cell: Cell, name: str = name) -> Estimate | None:
+            return in_seconds(getattr(cell.workflow_latency_s, name), summary)
+
+        def of_sync(
+            line: Line, latency: Callable[[Cell], Estimate | None] = latency
+        ) -> float | None:
+            return value_of(latency(line.sync)) if line.sync else None
+
+        yield Panel(f"workflow latency, {words}", "seconds", latency, of_sync, bounded=False)
 
 
 def _title(summary: Summary, lines: Sequence[Line]) -> str:
@@ -169,13 +212,19 @@ def _draw(axes: Axes, panel: Panel, lines: Sequence[Line]) -> None:
     bounds: list[float] = []
     for at, line in enumerate(lines):
         points = [
-            Point(cell.permits * 2 ** (ASIDE * (at - (len(lines) - 1) / 2)), estimate, _loses(cell))
+            Point(
+                cell.permits * 2 ** (ASIDE * (at - (len(lines) - 1) / 2)),
+                estimate,
+                _loses(cell),
+                cell.permits,
+            )
             for cell in line.cells
             if (estimate := panel.value(cell)) is not None
         ]
         if points:
             colour = SERIES[at % len(SERIES)]
             _draw_line(axes, points, line.name, at, faint=len(lines) > 3)
+            _draw_knee(axes, points, knee(line), colour)
             labels.append((points[-1].value.value, line.name, colour))
             drawn += [point.value for point in points]
         bounds += _draw_bound(axes, panel, line, SERIES[at % len(SERIES)])
@@ -199,7 +248,7 @@ def _draw_line(axes: Axes, points: Sequence[Point], name: str, at: int, *, faint
         [point.x for point in points], [point.value.value for point in points],
         color=colour, linewidth=1.8, label=name,
     )  # fmt: skip
-    for x, estimate, lossy in points:
+    for x, estimate, lossy, _ in points:
         axes.plot(
             x, estimate.value, color=colour, marker=marker, markersize=6,
             markerfacecolor="white" if lossy else colour, label=f"{name} at {x:.0f}",
@@ -208,6 +257,15 @@ def _draw_line(axes: Axes, points: Sequence[Point], name: str, at: int, *, faint
             axes.errorbar(
                 x, estimate.value, yerr=lengths, color=colour, capsize=3,
                 elinewidth=0.9 if faint else 1.3, alpha=0.6 if faint else 1.0, zorder=1.5,
+            )  # fmt: skip
+
+
+def _draw_knee(axes: Axes, points: Sequence[Point], found: Cell | None, colour: str) -> None:
+    for point in points:
+        if found is not None and point.permits == found.permits:
+            axes.plot(
+                point.x, point.value.value, "o", markersize=13, markerfacecolor="none",
+                markeredgecolor=colour, markeredgewidth=1.2, label=f"knee {found.id}",
             )  # fmt: skip
 
 

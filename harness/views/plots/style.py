@@ -7,7 +7,7 @@ which people with any common colour vision tell apart.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +73,19 @@ def new_figure(
     summary: Summary,
     notes: Sequence[str] = (),
     parts: Sequence[str] = (),
+    keys: Mapping[str, str] | None = None,
 ) -> Figure:
     """Return a figure with `height` inches for its axes, a title above and notes below them.
 
     The notes begin with what makes a simulated run's seconds different. `parts` name the colours
-    of `PARTS` that need a key, which stands between title and axes.
+    of `PARTS` that need a key, `keys` are others (words and colour); they stand between title and
+    axes.
     """
+    colours = {PARTS[part][0]: PARTS[part][1] for part in parts} | dict(keys or {})
     said = " ".join(note for note in (simulated_note(summary), *notes) if note)
     heading = textwrap.wrap(title, 96)
     footing = textwrap.wrap(f"{said} Scenario: {summary.scenario}.".strip(), 148)
-    above = 0.12 + 0.2 * len(heading) + (0.3 if parts else 0.08)
+    above = 0.12 + 0.2 * len(heading) + (0.3 if colours else 0.08)
     below = 0.1 + 0.15 * len(footing)
     total = above + height + below
     layout = ConstrainedLayoutEngine(wspace=0.06, rect=(0, below / total, 1, height / total))
@@ -92,11 +95,11 @@ def new_figure(
         left, 1 - 0.1 / total, "\n".join(heading), va="top", fontsize=11.5, fontweight="bold"
     )
     figure.text(left, 0.07 / total, "\n".join(footing), va="bottom", fontsize=8, color=MUTED)
-    if parts:
+    if colours:
         figure.legend(
-            handles=[Patch(facecolor=PARTS[part][1], label=PARTS[part][0]) for part in parts],
+            handles=[Patch(facecolor=colour, label=words) for words, colour in colours.items()],
             loc="upper left", bbox_to_anchor=(0, 1 - (0.12 + 0.2 * len(heading)) / total),
-            ncols=len(parts), fontsize=9, frameon=False, borderaxespad=0.3, handlelength=1.1,
+            ncols=len(colours), fontsize=9, frameon=False, borderaxespad=0.3, handlelength=1.1,
             handleheight=1.1, columnspacing=1.5, handletextpad=0.5,
         )  # fmt: skip
     return figure

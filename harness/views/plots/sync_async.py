@@ -44,7 +44,7 @@ MOST_ROWS = 16
 
 def sync_async(summary: Summary, records: Records) -> Figure | None:
     """Draw workflow latency and throughput by cell; None without a workflow."""
-    cells, only = _rows(summary)
+    cells, only = rows_shown(summary)
     workflows = {cell.info.id: cell.workflows for cell in by_cell(records)}
     if not any(workflows[cell.id] for cell in cells):
         return None
@@ -64,7 +64,7 @@ def sync_async(summary: Summary, records: Records) -> Figure | None:
     return figure
 
 
-def _rows(summary: Summary) -> tuple[list[Cell], str]:
+def rows_shown(summary: Summary) -> tuple[list[Cell], str]:
     """Return the cells to show, in order, and a note when some are left out."""
     cells = in_reading_order(summary.cells)
     if len(cells) <= MOST_ROWS:

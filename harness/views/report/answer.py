@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from harness.analysis.model import Cell, Figure, Summary
+from harness.views.cautions import warnings_of
 from harness.views.report.tables import Subject
-from harness.views.terminal import warnings_of
 from harness.views.wording import (
     MODES,
     headline,

@@ -15,7 +15,7 @@ from harness.analysis.model import Summary
 from harness.analysis.summary import summarise
 from harness.bench.store import Records, read_records
 from harness.errors import StorageError
-from harness.views.report import columns, comparison, method, permits, spent
+from harness.views.report import columns, comparison, method, permits, policies, spent
 from harness.views.report.answer import answer
 from harness.views.report.failures import failures
 from harness.views.report.marks import Chart
@@ -71,6 +71,7 @@ def render_report(summary: Summary, records: Records) -> str:
         compared=_compared(about, records),
         phases=_phases(about),
         spent=_spent(about, records),
+        policies=_policies(about, records),
         failures=failures(about, records),
         fitness=method.fitness(about, records),
         design=method.design(records.run),
@@ -118,6 +119,12 @@ def _phases(about: Subject) -> _Section:
 def _spent(about: Subject, records: Records) -> _Section:
     charts = (spent.time_spent_chart(about), spent.timeline_chart(about, records))
     return _Section(_drawn(charts), [], [])
+
+
+def _policies(about: Subject, records: Records) -> _Section:
+    charts = (policies.heat_chart(about), policies.attempts_chart(about, records))
+    table = policies.policy_table(about)
+    return _Section(_drawn(charts), [] if table is None else [table], [])
 
 
 def _drawn(charts: tuple[Chart | None, ...]) -> list[Chart]:

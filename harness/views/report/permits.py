@@ -8,11 +8,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from harness.analysis.model import Cell, Figure
-from harness.views.plots.permits import Line, lines_of
+from harness.views.plots.permits import KNEE, Line, knee, lines_of
 from harness.views.plots.style import axis_end, runs_out
 from harness.views.report.marks import Chart, Key, Scale, Tick, extremes, ticks
 from harness.views.report.tables import Column, Subject, Table
-from harness.views.wording import rate_unit, scaled, value_of
+from harness.views.wording import in_seconds, rate_unit, scaled, value_of
 
 HEIGHT = 240
 """Of a panel's plot, in pixels."""
@@ -71,6 +71,7 @@ class _Quantity(NamedTuple):
     title: str
     axis: str
     of: Callable[[Cell], Figure | None]
+    bounded: bool = True
 
 
 def permits_chart(about: Subject) -> Chart | None:
@@ -84,12 +85,16 @@ def permits_chart(about: Subject) -> Chart | None:
         _Quantity("throughput", f"workflows {unit}",
                   lambda cell: scaled(cell.throughput.workflows_per_s, factor)),
         _Quantity("speed-up over sync", "times as fast as sync", lambda c: c.speedup_over_sync),
+        _Quantity("workflow latency, median", "seconds",
+                  lambda c: in_seconds(c.workflow_latency_s.p50, summary), bounded=False),
+        _Quantity("workflow latency, 95th percentile", "seconds",
+                  lambda c: in_seconds(c.workflow_latency_s.p95, summary), bounded=False),
     )  # fmt: skip
     cells = [cell for line in lines for cell in line.cells]
     quantities = [one for one in every if any(one.of(cell) for cell in cells)]
     if not quantities:
         return None
-    first = quantities[-1]
+    first = next(one for one in reversed(quantities[:2]))
     values = [value_of(first.of(cell)) for cell in cells]
     drawn = [figure for one in quantities for cell in cells if (figure := one.of(cell))]
     words = extremes((about.labels[cell.id] for cell in cells), values, first.axis)
@@ -101,6 +106,7 @@ def permits_chart(about: Subject) -> Chart | None:
             "Bars: 95\u00a0% intervals over repeats. Dotted: sync. Dashed: the bound set by the "
             "critical path, decompose + longest branch + synthesize as measured, with a permit "
             "always at hand.",
+            *_note_of_knees(lines),
             *_note_of_losses(cells),
             *runs_out(drawn),
         ),
@@ -111,8 +117,17 @@ def permits_chart(about: Subject) -> Chart | None:
     )  # fmt: skip
 
 
-def _table(about: Subject, every: tuple[_Quantity, _Quantity]) -> Table:
-    throughput, speedup = ([one.of(cell) for cell in about.cells] for one in every)
+def _note_of_knees(lines: Sequence[Line]) -> list[str]:
+    found = [(line.name, cell) for line in lines if (cell := knee(line)) is not None]
+    if not found:
+        return []
+    where = ", ".join(f"{name} {cell.permits}" for name, cell in found)
+    share = f"{KNEE * 100:.0f}\u00a0%"
+    return [f"The knee, the fewest permits with {share} of a line's highest throughput: {where}."]
+
+
+def _table(about: Subject, every: Sequence[_Quantity]) -> Table:
+    throughput, speedup = ([one.of(cell) for cell in about.cells] for one in every[:2])
     bounds = [_bound(every[0], cell) for cell in about.cells]
     unit, _ = rate_unit(about.summary)
     per = unit.split()[1]
@@ -140,7 +155,7 @@ def _loses(cell: Cell) -> bool:
 def _bound(quantity: _Quantity, cell: Cell) -> float | None:
     """Return what the value would be if the makespan were its critical-path bound."""
     value, makespan = quantity.of(cell), cell.makespan_s
-    if value is None or makespan is None or not cell.critical_path_bound_s:
+    if not quantity.bounded or value is None or makespan is None or not cell.critical_path_bound_s:
         return None
     return value.value * makespan.value / cell.critical_path_bound_s
 

@@ -168,6 +168,7 @@ def test_every_figure_and_every_table_can_be_downloaded(either: Report) -> None:
     figures = document.every("figure")
     assert [one.attributes["id"] for one in figures] == [
         "workflow-latency", "throughput", "permits", "phases", "time-spent", "timeline",
+        "heat-map", "attempts-over-time",
     ]  # fmt: skip
     tables = [one for one in document.every("article") if one.every("table")]
     assert len(tables) > 10
@@ -220,7 +221,7 @@ def test_many_workflows_are_drawn_and_saved_as_a_histogram() -> None:
 def test_a_run_ten_times_as_long_makes_no_larger_report() -> None:
     cells = ("sync_1_none_attempt", "async_8_none_attempt")
     short, long = (
-        report_of(playable(cells=cells, repeats=2, workflows=count)) for count in (15, 150)
+        report_of(playable(cells=cells, repeats=2, workflows=count)) for count in (40, 400)
     )
     assert len(long.html) < 1.2 * len(short.html)
 

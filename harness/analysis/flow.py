@@ -1,0 +1,96 @@
+"""What went on at each moment of a trial: attempts by outcome, and who held which permit."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.failures import OK
+from harness.records import Attempt, Call, CallKey, Trial
+
+
+class Flow(NamedTuple):
+    """Attempts of one trial by the moment they went out, in bins of equal width.
+
+    `width`: nanoseconds of a bin. `counts`: for each outcome, how many attempts that ended so
+    were sent in each bin; `ok` first, then the most frequent failures.
+    """
+
+    width: int
+    counts: dict[str, NDArray[np.int64]]
+
+    @property
+    def every(self) -> NDArray[np.int64]:
+        """How many attempts were sent in each bin, however they ended."""
+        summed: NDArray[np.int64] = np.sum(list(self.counts.values()), axis=0, dtype=np.int64)
+        return summed
+
+    @property
+    def total(self) -> int:
+        """How many attempts there were."""
+        return int(self.every.sum())
+
+    @property
+    def failed(self) -> int:
+        """How many of them failed."""
+        return self.total - (int(self.counts[OK].sum()) if OK in self.counts else 0)
+
+
+def flow(attempts: Iterable[Attempt], trial: Trial, width: int) -> Flow:
+    """Return the attempts of `trial` over its time; those never sent stand at their end.
+
+    `width`: nanoseconds of a bin.
+    """
+    bins = (trial.end - trial.start) // width + 1
+    places: dict[str, list[int]] = {}
+    for attempt in attempts:
+        at = attempt.done if attempt.sent is None else attempt.sent
+        place = (at - trial.start) // width
+        places.setdefault(attempt.outcome, []).append(min(max(place, 0), bins - 1))
+    order = sorted(places, key=lambda outcome: (outcome != OK, -len(places[outcome]), outcome))
+    counts = {outcome: np.bincount(places[outcome], minlength=bins) for outcome in order}
+    return Flow(width, counts)
+
+
+class Held(NamedTuple):
+    """One permit held, from `start` to `end` in nanoseconds, for these attempts of one call."""
+
+    lane: int
+    start: int
+    end: int
+    attempts: tuple[Attempt, ...]
+
+
+def lanes(calls: Sequence[Call], attempts: Iterable[Attempt], permit_scope: str) -> list[Held]:
+    """Return who held a permit when, each in the lowest lane that was free, in order of time.
+
+    With permit scope `attempt` a permit is held for one attempt, with `call` from the call's first
+    to its end. The lanes in use at a moment are the permits in use.
+    """
+    if permit_scope == "call":
+        of_call: dict[CallKey, list[Attempt]] = {}
+        for attempt in attempts:
+            of_call.setdefault(attempt.call_key, []).append(attempt)
+        ends = {call.call_key: call.done for call in calls}
+        spans = [
+            (mine[0].permit_granted, max(ends.get(key, 0), mine[-1].done), tuple(mine))
+            for key, mine in of_call.items()
+        ]
+    else:
+        spans = [(attempt.permit_granted, attempt.done, (attempt,)) for attempt in attempts]
+    spans.sort(key=lambda span: span[:2])
+    free: list[int] = []
+    busy: list[tuple[int, int]] = []
+    held, used = [], 0
+    for start, end, mine in spans:
+        while busy and busy[0][0] <= start:
+            heapq.heappush(free, heapq.heappop(busy)[1])
+        lane = heapq.heappop(free) if free else used
+        used = max(used, lane + 1)
+        heapq.heappush(busy, (end, lane))
+        held.append(Held(lane, start, end, mine))
+    return held
