@@ -17,12 +17,15 @@ class FailureClass(NamedTuple):
 
     `name`: the outcome in the records. `seen`: what it looks like on the wire. `retryable`:
     whether the same request may succeed later. `advice`: what a person can do about it.
+    `outage`: it says that the server as a whole is not to be had, so that sending the other
+    requests is of no use either.
     """
 
     name: str
     seen: str
     retryable: bool
     advice: str
+    outage: bool = False
 
 
 _ROWS = [
@@ -35,34 +38,38 @@ _ROWS = [
     FailureClass("conflict", "409", True, "retry"),
     FailureClass("unprocessable", "422", False, "a parameter has a value the server refuses"),
     FailureClass("rate_limited", "429", True, "use fewer permits, or retry with backoff"),
-    FailureClass("server_error", "500, or another 5xx", True, "retry with backoff"),
-    FailureClass("bad_gateway", "502", True, "retry with backoff"),
-    FailureClass("unavailable", "503", True, "the server is busy; retry with backoff"),
-    FailureClass("gateway_timeout", "504", True, "retry; a shorter answer may help"),
+    FailureClass("server_error", "500, or another 5xx", True, "retry with backoff", outage=True),
+    FailureClass("bad_gateway", "502", True, "retry with backoff", outage=True),
+    FailureClass("unavailable", "503", True, "the server is busy; retry with backoff", outage=True),
+    FailureClass("gateway_timeout", "504", True, "retry; a shorter answer may help", outage=True),
     FailureClass("http_error", "any other status of 300 or above", False, "check base_url"),
     FailureClass(
         "connect_failed",
         "connection refused, or the name is unknown",
         True,
         "check base_url and that the server runs",
+        outage=True,
     ),
     FailureClass(
         "connect_timeout",
         "no connection within timeouts.connect",
         True,
         "check the network; raise timeouts.connect",
+        outage=True,
     ),
     FailureClass(
         "connection_lost",
         "reset or closed before the body was whole",
         True,
         "retry; a proxy may cut long responses",
+        outage=True,
     ),
     FailureClass(
         "first_token_timeout",
         "no text within timeouts.first_token",
         True,
         "the server queues: use fewer permits or wait longer",
+        outage=True,
     ),
     FailureClass(
         "idle_timeout",
@@ -138,6 +145,11 @@ def of_status(status: int) -> str:
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     return "server_error" if status >= 500 else "http_error"
+
+
+def is_outage(outcome: str) -> bool:
+    """Return whether an attempt's outcome says that the whole server is not to be had."""
+    return outcome != OK and FAILURES[outcome].outage
 
 
 def is_retryable(outcome: str) -> bool:

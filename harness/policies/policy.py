@@ -31,8 +31,9 @@ class Go(NamedTuple):
 class Park(NamedTuple):
     """Do not send it: give the permit back, wait, and ask for a permit and for admission again.
 
-    `bell` names who is woken together. `until`: when to ask again unbidden; None while something
-    else is sure to ring the bell. Before `until` nobody is let out unless the bell rings.
+    `bell` names who is woken together. It rings once, perhaps before the wait has begun: who
+    waits on one that has rung asks again at once. `until`: when to ask again unbidden; None while
+    something else is sure to ring. Before `until` nobody is let out unless the bell rings.
     """
 
     bell: Hashable
@@ -59,7 +60,8 @@ class Ended(NamedTuple):
     the server asked for, None if it did not. `should_retry`: the server's explicit word
     (`x-should-retry`), None without it. `admitted`: the `now` at which it was let out; `sent`:
     when its bytes went out, None if they never did. `now`: the time. `deadline`: the call's.
-    `earlier`: those before it that were to be tried again, oldest first.
+    `earlier`: those before it that were to be tried again, oldest first. `final`: False for a
+    failure while the call's other, hedged attempt still runs: nothing is to be decided then.
     """
 
     phase: str
@@ -73,13 +75,14 @@ class Ended(NamedTuple):
     now: int
     deadline: int
     earlier: tuple[Earlier, ...] = ()
+    final: bool = True
 
 
 class Verdict(NamedTuple):
     """What is to be done after an attempt.
 
-    `decision`: when to try again or why not, None after a success. `ring`: wake everybody who
-    waits on this bell, None for nobody.
+    `decision`: when to try again or why not, None where there is nothing to decide. `ring`: wake
+    everybody who waits on this bell, None for nobody.
     """
 
     decision: Decision | None
@@ -125,10 +128,15 @@ class Stateless(NamedTuple):
         return Go()
 
     def ended(self, ended: Ended, random: RandomOf) -> Verdict:
-        """Return what the retry policy decides, and nothing after a success."""
-        if ended.outcome == OK:
-            return Verdict(None)
-        return Verdict(self.retry.decide(failure_of(ended), random()))
+        """Return what the retry policy decides."""
+        return decided(self.retry, ended, random)
+
+
+def decided(retry: Retry, ended: Ended, random: RandomOf) -> Verdict:
+    """Return what `retry` decides; nothing after a success or what was not the call's last word."""
+    if ended.outcome == OK or not ended.final:
+        return Verdict(None)
+    return Verdict(retry.decide(failure_of(ended), random()))
 
 
 def failure_of(ended: Ended) -> Failure:
@@ -136,7 +144,8 @@ def failure_of(ended: Ended) -> Failure:
 
     Attempts that a breaker took upon itself do not count as the call's own.
     """
-    own = [before for before in ended.earlier if before.decision.source != "breaker"]
+    own = [before.decision for before in ended.earlier if before.decision.source != "breaker"]
+    drawn = [decision.retry_in for decision in own if decision.source == "policy"]
     return Failure(
         attempt=1 + len(own),
         outcome=ended.outcome,
@@ -145,5 +154,5 @@ def failure_of(ended: Ended) -> Failure:
         should_retry=ended.should_retry,
         now=ended.now,
         deadline=ended.deadline,
-        waited=own[-1].decision.retry_in if own else None,
+        waited=drawn[-1] if drawn else None,
     )

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from harness.clock import SECOND
 from harness.failures import is_retryable
-from harness.records import Decision, give_up, retry_in
+from harness.records import Decision, WaitSource, give_up, retry_in
 
 
 class Failure(NamedTuple):
@@ -22,8 +22,8 @@ class Failure(NamedTuple):
 
     `attempt`: its number, from 1. `now`: the time. `deadline`: the call's. `retry_after`:
     nanoseconds the server asked for, None if it did not. `should_retry`: the server's explicit
-    word (`x-should-retry`), None without it. `waited`: the nanoseconds planned before this
-    attempt, None before the first.
+    word (`x-should-retry`), None without it. `waited`: the last backoff, in nanoseconds, that
+    the policy itself drew for this call; None without one.
     """
 
     attempt: int
@@ -52,30 +52,56 @@ class NoRetry(NamedTuple):
         return give_up("policy")
 
 
+class Fixed(NamedTuple):
+    """The same `delay` before every retry, without jitter, `attempts` in all.
+
+    So all that failed together come back together. Retry-After takes the place of the delay.
+    """
+
+    attempts: int
+    delay: int
+
+    def decide(self, failure: Failure, random: Random) -> Decision:
+        """Return the decision for a failed attempt."""
+        refusal = refused(failure, self.attempts)
+        if refusal:
+            return refusal
+        if failure.retry_after:
+            return within(failure, failure.retry_after, "retry_after")
+        return within(failure, self.delay, "policy")
+
+
 class Exponential(NamedTuple):
-    """Backoff that doubles up to a cap, with jitter, `attempts` in all.
+    """Backoff that grows up to a cap, with jitter, `attempts` in all.
 
     With c = min(cap, base * 2^(attempt - 1)), full jitter draws from U(0, c) and equal jitter from
-    c/2 + U(0, c/2). A server's Retry-After takes the place of the draw: it knows better; one of 0,
-    such as a date that has passed, says nothing that backoff should give way to.
+    c/2 + U(0, c/2). Decorrelated jitter draws min(cap, U(base, 3 * last)), where `last` is what
+    it drew before, `base` at first. A server's Retry-After takes the place of the draw: it knows
+    better; one of 0, such as a date that has passed, says nothing that backoff should give way to.
     """
 
     attempts: int
     base: int
     cap: int
-    jitter: Literal["full", "equal"]
+    jitter: Literal["full", "equal", "decorrelated"]
 
     def decide(self, failure: Failure, random: Random) -> Decision:
         """Return the decision for a failed attempt."""
-        if not is_retryable(failure.outcome):
-            return give_up("not_retryable")
-        if failure.attempt >= self.attempts:
-            return give_up("attempts")
+        refusal = refused(failure, self.attempts)
+        if refusal:
+            return refusal
         if failure.retry_after:
-            return _within(failure, failure.retry_after, "retry_after")
+            return within(failure, failure.retry_after, "retry_after")
+        low, high = self._range(failure)
+        return within(failure, min(self.cap, low + round(random.random() * (high - low))), "policy")
+
+    def _range(self, failure: Failure) -> tuple[int, int]:
+        """Return the least and the most that is drawn, before the cap of decorrelated jitter."""
+        if self.jitter == "decorrelated":
+            last = self.base if failure.waited is None else failure.waited
+            return self.base, max(self.base, 3 * last)
         ceiling = min(self.cap, self.base << min(failure.attempt - 1, 62))
-        floor = ceiling // 2 if self.jitter == "equal" else 0
-        return _within(failure, floor + round(random.random() * (ceiling - floor)), "policy")
+        return (ceiling // 2 if self.jitter == "equal" else 0), ceiling
 
 
 class OpenAISdk(NamedTuple):
@@ -102,9 +128,9 @@ class OpenAISdk(NamedTuple):
         if failure.retry_after:
             if failure.retry_after > 120 * self.second:
                 return give_up("retry_after_too_long")
-            return _within(failure, failure.retry_after, "retry_after")
+            return within(failure, failure.retry_after, "retry_after")
         ceiling = min((self.second << min(failure.attempt - 1, 16)) // 2, 8 * self.second)
-        return _within(failure, round(ceiling * (1 - 0.25 * random.random())), "policy")
+        return within(failure, round(ceiling * (1 - 0.25 * random.random())), "policy")
 
     def _notices(self, failure: Failure) -> bool:
         if failure.status is None or (failure.status < 300 and not self.streamed):
@@ -119,7 +145,14 @@ class OpenAISdk(NamedTuple):
 _UNANSWERED = {"connect_failed", "connect_timeout", "connection_lost", "first_token_timeout"}
 
 
-def _within(failure: Failure, wait: int, source: Literal["policy", "retry_after"]) -> Decision:
+def refused(failure: Failure, attempts: int) -> Decision | None:
+    """Say why there is no other attempt: a failure that stays, or none of `attempts` left."""
+    if not is_retryable(failure.outcome):
+        return give_up("not_retryable")
+    return give_up("attempts") if failure.attempt >= attempts else None
+
+
+def within(failure: Failure, wait: int, source: WaitSource) -> Decision:
     """Do not sleep past the call's deadline: the call could only fail later, not better."""
     if failure.now + wait > failure.deadline:
         return give_up("deadline")

@@ -11,12 +11,16 @@ from hypothesis import strategies as st
 
 from harness.clock import SECOND
 from harness.failures import FAILURES, is_retryable
-from harness.policies.retry import Exponential, Failure, NoRetry, OpenAISdk, Retry
+from harness.policies.aws import AwsBackoff
+from harness.policies.retry import Exponential, Failure, Fixed, NoRetry, OpenAISdk, Retry
 from harness.records import Decision, give_up, retry_in
 
 FULL = Exponential(attempts=10, base=SECOND // 2, cap=20 * SECOND, jitter="full")
 EQUAL = FULL._replace(jitter="equal")
+APART = FULL._replace(jitter="decorrelated")
 SDK = OpenAISdk(max_retries=10)
+FIXED = Fixed(attempts=10, delay=2 * SECOND)
+AWS = AwsBackoff(attempts=10)
 FOREVER = 10**15
 
 
@@ -80,7 +84,7 @@ def test_a_policy_that_draws_from_equal_sources_decides_equally() -> None:
         assert waits(policy, 3) == waits(policy, 3)
 
 
-jitters = st.sampled_from(["full", "equal"])
+jitters = st.sampled_from(["full", "equal", "decorrelated"])
 
 
 @given(
@@ -91,12 +95,12 @@ jitters = st.sampled_from(["full", "equal"])
     draw=st.floats(0, 1, exclude_max=True),
 )
 def test_backoff_stays_below_its_cap_and_equal_jitter_above_half(
-    attempt: int, base: int, cap: int, jitter: Literal["full", "equal"], draw: float
+    attempt: int, base: int, cap: int, jitter: Literal["full", "equal", "decorrelated"], draw: float
 ) -> None:
     policy = Exponential(attempts=attempt + 1, base=base, cap=cap, jitter=jitter)
     wait = policy.decide(failure(attempt=attempt), Draws(draw)).retry_in
     assert wait is not None
-    ceiling = min(cap, base * 2 ** min(attempt - 1, 62))
+    ceiling = min(cap, base * (3 if jitter == "decorrelated" else 2 ** min(attempt - 1, 62)))
     assert 0 <= wait <= ceiling
     if jitter == "equal":
         assert wait >= ceiling // 2
@@ -126,11 +130,15 @@ failures = st.builds(
     should_retry=st.none() | st.booleans(),
     now=st.integers(0, 10**12),
     deadline=st.integers(0, 10**12),
+    waited=st.none() | st.integers(0, 10**12),
 )
 
 
-@given(failure=failures, policy=st.sampled_from([FULL, EQUAL, SDK, NoRetry()]), seed=st.integers())
-def test_no_policy_sleeps_past_the_deadline_or_shorter_than_the_server_asks(
+HONOURING = [NoRetry(), FIXED, FULL, EQUAL, APART, SDK]
+
+
+@given(failure=failures, policy=st.sampled_from([*HONOURING, AWS]), seed=st.integers())
+def test_no_policy_sleeps_past_the_deadline_or_sends_more_than_its_attempts(
     failure: Failure, policy: Retry, seed: int
 ) -> None:
     decision = policy.decide(failure, Random(seed))
@@ -138,13 +146,37 @@ def test_no_policy_sleeps_past_the_deadline_or_shorter_than_the_server_asks(
     if decision.retry_in is not None:
         assert decision.retry_in >= 0
         assert failure.now + decision.retry_in <= failure.deadline
+        assert failure.attempt <= (10 if policy is SDK else 9)
+
+
+@given(failure=failures, policy=st.sampled_from(HONOURING), seed=st.integers())
+def test_no_policy_but_that_of_aws_waits_shorter_than_the_server_asks(
+    failure: Failure, policy: Retry, seed: int
+) -> None:
+    decision = policy.decide(failure, Random(seed))
+    if decision.retry_in is not None:
         assert decision.retry_in >= (failure.retry_after or 0)
         assert (decision.source == "retry_after") == bool(failure.retry_after)
 
 
+@given(failure=failures, seed=st.integers())
+def test_that_of_aws_lengthens_its_own_wait_by_five_seconds_at_most(
+    failure: Failure, seed: int
+) -> None:
+    failure = failure._replace(deadline=FOREVER)
+    drawn = AWS.decide(failure._replace(retry_after=None), Random(seed)).retry_in
+    decision = AWS.decide(failure, Random(seed))
+    if drawn is None:
+        assert decision.retry_in is None
+    else:
+        asked = failure.retry_after or 0
+        assert decision.retry_in == max(drawn, min(asked, drawn + 5 * SECOND))
+        assert (decision.source == "retry_after") == (asked > drawn)
+
+
 @given(failure=failures, jitter=jitters)
 def test_backoff_tries_again_exactly_what_the_table_of_failures_calls_retryable(
-    failure: Failure, jitter: Literal["full", "equal"]
+    failure: Failure, jitter: Literal["full", "equal", "decorrelated"]
 ) -> None:
     patient = failure._replace(deadline=FOREVER)
     decision = FULL._replace(attempts=13, jitter=jitter).decide(patient, Random(0))
@@ -166,6 +198,18 @@ def test_backoff_tries_again_exactly_what_the_table_of_failures_calls_retryable(
         (FULL, {"retry_after": 7, "now": 5, "deadline": 11}, give_up("deadline")),
         (EQUAL, {"now": 5, "deadline": 6}, give_up("deadline")),
         (EQUAL, {"retry_after": 0}, retry_in(SECOND // 4, "policy")),
+        (APART, {}, retry_in(SECOND // 2, "policy")),
+        (APART, {"retry_after": 7}, retry_in(7, "retry_after")),
+        (FIXED, {}, retry_in(2 * SECOND, "policy")),
+        (FIXED, {"attempt": 10}, give_up("attempts")),
+        (FIXED, {"outcome": "truncated"}, give_up("not_retryable")),
+        (FIXED, {"retry_after": 7}, retry_in(7, "retry_after")),
+        (FIXED, {"now": 5, "deadline": 6}, give_up("deadline")),
+        (AWS, {"retry_after": SECOND}, retry_in(SECOND, "retry_after")),
+        (AWS, {"retry_after": 60 * SECOND}, retry_in(5 * SECOND, "retry_after")),
+        (AWS, {"attempt": 10}, give_up("attempts")),
+        (AWS, {"retry_after": 7, "now": 5, "deadline": 11}, give_up("deadline")),
+        (AWS, {"outcome": "forbidden"}, give_up("not_retryable")),
         (SDK, {"attempt": 11}, give_up("attempts")),
         (SDK._replace(max_retries=0), {}, give_up("attempts")),
         (SDK, {"retry_after": 120 * SECOND}, retry_in(120 * SECOND, "retry_after")),

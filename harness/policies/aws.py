@@ -1,0 +1,67 @@
+"""The standard retry mode of the AWS SDKs, with the rules of 2026.
+
+Source: AWS SDKs and Tools Reference Guide, "Retry behavior" (the rules that became the default in
+November 2026). The quota is shared by all calls, so the mode has two halves: the backoff of one
+call, and the quota around it.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import NamedTuple
+
+from harness.clock import SECOND
+from harness.failures import OK
+from harness.policies.buckets import Bucket, put, take
+from harness.policies.policy import Ended
+from harness.policies.retry import Failure, refused, within
+from harness.records import Decision
+
+THROTTLED = "rate_limited"
+
+
+class AwsBackoff(NamedTuple):
+    """U(0, 1) * min(b * 2^retry, 20 s), b = 1 s after a 429 and 50 ms otherwise.
+
+    With t drawn so, a server's hint h makes it max(t, min(h, t + 5 s)): never more than five
+    seconds longer, so a retry may come earlier than the server asked. `second` is the length of
+    one scenario second in nanoseconds.
+    """
+
+    attempts: int = 3
+    second: int = SECOND
+
+    def decide(self, failure: Failure, random: Random) -> Decision:
+        """Return the decision for a failed attempt."""
+        refusal = refused(failure, self.attempts)
+        if refusal:
+            return refusal
+        base = self.second if failure.outcome == THROTTLED else self.second // 20
+        ceiling = min(base << min(failure.attempt - 1, 62), 20 * self.second)
+        drawn = round(random.random() * ceiling)
+        hinted = max(drawn, min(failure.retry_after or 0, drawn + 5 * self.second))
+        return within(failure, hinted, "retry_after" if hinted > drawn else "policy")
+
+
+class AwsQuota(NamedTuple):
+    """A bucket of 500: a retry costs 14, or 5 after a 429.
+
+    A success gives back what its own retry cost, and 1 when it needed none. An empty quota ends
+    the call.
+    """
+
+    size: int = 500
+
+    def fresh(self) -> Bucket:
+        """Return the quota as it is at first: full."""
+        return Bucket(self.size, self.size)
+
+    def ended(self, bucket: Bucket, ended: Ended, again: bool) -> tuple[Bucket, bool]:
+        """Give back after a success; pay for a retry, or refuse it."""
+        if ended.outcome == OK:
+            return put(bucket, _cost(ended.earlier[-1].outcome) if ended.earlier else 1), True
+        return take(bucket, _cost(ended.outcome)) if again else (bucket, True)
+
+
+def _cost(outcome: str) -> int:
+    return 5 if outcome == THROTTLED else 14

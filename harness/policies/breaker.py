@@ -1,0 +1,137 @@
+"""A circuit breaker that parks: in an outage it sends next to nothing and loses nothing.
+
+The states, and what moves them on (M. Nygard, Release It!, "Circuit Breaker"; parking is ours):
+
+| state      | what happens                                     | next      | and                  |
+|------------|--------------------------------------------------|-----------|----------------------|
+| closed     | an attempt asks                                  | closed    | it goes out          |
+| closed     | the last of too many outage-like failures        | open      | it is taken over     |
+| open       | an attempt asks before the pause is over         | open      | it is parked         |
+| open       | an attempt asks after that                       | half-open | it is the probe      |
+| half-open  | an attempt asks                                  | half-open | it is parked         |
+| half-open  | the probe fails outage-like                      | open      | a longer pause; ring |
+| half-open  | the probe ends, neither so nor well              | open      | no pause; ring       |
+| not closed | success of an attempt sent after it opened       | closed    | ring                 |
+| not closed | any other outage-like failure                    | as it was | it is taken over     |
+
+Outage-like is what `harness.failures` calls so. A failure that is taken over is no failure of its
+call: it is parked and sent again, and no retry of its own is used up. What was sent before the
+last opening or closing says nothing of the present: its success closes nothing, its failure opens
+nothing.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from harness.failures import OK, is_outage
+from harness.policies.policy import Ended
+
+
+class Breaker(NamedTuple):
+    """When it opens and how long it pauses, in nanoseconds.
+
+    It opens on `failures` outage-like ones in a row, or when of the last `last` attempts `many`
+    were. The first pause is `pause`, each next one twice as long, `cap` at most; a Retry-After
+    that its call's deadline allows makes a pause as long as the server asked.
+    """
+
+    failures: int
+    many: int
+    last: int
+    pause: int
+    cap: int
+
+
+class Closed(NamedTuple):
+    """Attempts go out. `since`: when it closed, None at first.
+
+    `in_a_row`: outage-like failures since the last attempt that was none. `recent`: a bit for each
+    of the last attempts, the newest lowest, set for an outage-like failure.
+    """
+
+    since: int | None = None
+    in_a_row: int = 0
+    recent: int = 0
+
+
+class Open(NamedTuple):
+    """Nothing goes out before `until`. `since`: when it opened; `pause`: the present one."""
+
+    since: int
+    until: int
+    pause: int
+
+
+class HalfOpen(NamedTuple):
+    """The probe is on its way; `probe` is when it was let out."""
+
+    since: int
+    probe: int
+    pause: int
+
+
+State = Closed | Open | HalfOpen
+
+
+class Taken(NamedTuple):
+    """What becomes of an attempt that ended.
+
+    `over`: the breaker takes the failure upon itself. `ring`: wake who is parked.
+    """
+
+    over: bool
+    ring: bool
+
+
+class Wait(NamedTuple):
+    """It is parked: until then, or with None until the probe has ended."""
+
+    until: int | None
+
+
+def admit(state: State, now: int) -> tuple[State, Wait | None]:
+    """Return the state, and how long an attempt has to wait that asks now; None to let it out."""
+    match state:
+        case Closed():
+            return state, None
+        case Open() if now < state.until:
+            return state, Wait(state.until)
+        case Open():
+            return HalfOpen(state.since, now, state.pause), None
+        case HalfOpen():
+            return state, Wait(None)
+
+
+def ended(rule: Breaker, state: State, end: Ended) -> tuple[State, Taken]:
+    """Return the state after an attempt, and what becomes of that."""
+    failed = is_outage(end.outcome)
+    if isinstance(state, Closed):
+        return _while_closed(rule, state, end, failed)
+    if end.outcome == OK and end.sent is not None and end.sent > state.since:
+        return Closed(since=end.now), Taken(over=False, ring=True)
+    if isinstance(state, HalfOpen) and end.admitted == state.probe:
+        if not failed:  # it proves nothing; the next call is the next probe
+            return Open(state.since, end.now, state.pause), Taken(over=False, ring=True)
+        pause = min(rule.cap, 2 * state.pause)
+        return Open(state.since, _until(end, pause), pause), Taken(over=True, ring=True)
+    if failed and isinstance(state, Open):
+        state = state._replace(until=max(state.until, _until(end, 0)))
+    return state, Taken(over=failed, ring=False)
+
+
+def _while_closed(rule: Breaker, state: Closed, end: Ended, failed: bool) -> tuple[State, Taken]:
+    if state.since is not None and end.admitted < state.since:
+        return state, Taken(over=failed, ring=False)  # of the outage that is over
+    in_a_row = state.in_a_row + 1 if failed else 0
+    recent = (state.recent << 1 | failed) & ((1 << rule.last) - 1)
+    if in_a_row >= rule.failures or recent.bit_count() >= rule.many:
+        opened = Open(end.now, _until(end, rule.pause), rule.pause)
+        return opened, Taken(over=failed, ring=False)
+    return state._replace(in_a_row=in_a_row, recent=recent), Taken(over=False, ring=False)
+
+
+def _until(end: Ended, pause: int) -> int:
+    """Return when the pause is over that follows `end`."""
+    asked = end.retry_after or 0
+    return end.now + max(pause, asked if end.now + asked <= end.deadline else 0)
