@@ -34,15 +34,16 @@ def _parser() -> argparse.ArgumentParser:
         prog="harness",
         description="Measures how an LLM workflow should call its model: how many calls at once, "
         "which retry policy, and what async buys.",
-        epilog="Exit codes: 0 done; 1 no workflow succeeded; 2 bad input or a failed preflight; "
-        "3 a budget stopped it; 4 storage or internal error; 130 interrupted; what had finished "
-        "by then is saved.",
+        epilog="Exit codes: 0 done; 1 no workflow succeeded, or `compare` found a regression; "
+        "2 bad input or a failed preflight; 3 a budget stopped it; 4 storage or internal error; "
+        "130 interrupted; what had finished by then is saved.",
     )
     parser.add_argument("--version", action="version", version=f"harness {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
     _add_scenarios(commands)
     _add_report(commands)
+    _add_compare(commands)
     _add_serve(commands)
     return parser
 
@@ -113,6 +114,29 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
 
 
+def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="compare two runs, and fail on a regression",
+        description="Compares the cells that two runs of the same workload have in common, with "
+        "intervals.",
+        epilog="Exit codes: 0 done; 1 a --fail-on rule was broken by more than chance; 2 the runs "
+        "cannot be compared.",
+    )
+    compare.set_defaults(command=_compare)
+    compare.add_argument("base", metavar="BASE", help="the directory of the run to compare with")
+    compare.add_argument("new", metavar="NEW", help="the directory of the run that is judged")
+    compare.add_argument(
+        "--fail-on",
+        action="append",
+        default=[],
+        metavar="RULE",
+        help="exit with 1 when a quantity changed so far and it is not chance, for example "
+        "'workflow_p95>+10%%' or 'success_rate<-1%%' (may be repeated)",
+    )
+    compare.add_argument("--json", action="store_true", help="print everything as JSON")
+
+
 def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     serve = commands.add_parser(
         "serve",
@@ -166,6 +190,12 @@ def _report(options: argparse.Namespace) -> int:
     from harness.commands.report import report_run
 
     return report_run(options)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from harness.commands.compare import compare
+
+    return compare(options)
 
 
 def _serve(options: argparse.Namespace) -> int:

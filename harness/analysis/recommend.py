@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
-from harness.analysis.cells import Terms, makespan, share_of
+from harness.analysis.cells import Terms, share_of
+from harness.analysis.metrics import METRICS
 from harness.analysis.model import Figure, Recommendation
 from harness.analysis.selection import CellRecords
 from harness.analysis.statistics import order_ranks, over_repeats, repeats_needed
-from harness.clock import SECOND
-from harness.records import Attempt, Run
+from harness.records import Run
 
 SLACK = 0.01
 """How far, where no success rate is asked for, a cell may stay behind the one that succeeds most:
@@ -94,38 +91,12 @@ def _entry(run: Run, cell: CellRecords, terms: Terms, objective: str) -> _Entry 
 
 def _values(run: Run, cell: CellRecords, terms: Terms, objective: str) -> dict[int, float]:
     """Return the objective of each repeat, in scenario seconds or USD."""
-    if objective == "cost_per_successful_workflow":
-        return _cost_by_repeat(cell, terms)
-    if objective == "makespan":
-        seconds = {trial.repeat: makespan(trial) for trial in cell.whole_trials()}
-    elif order_ranks(len(cell.workflows), 0.95) is not None:
-        seconds = _p95_by_repeat(cell)
-    else:
-        seconds = {}
-    return {repeat: value / run.time_scale for repeat, value in seconds.items()}
-
-
-def _cost_by_repeat(cell: CellRecords, terms: Terms) -> dict[int, float]:
-    """Return the cost of a success in each repeat; nothing when any repeat had no success."""
-    successes = Counter(w.repeat for w in cell.workflows if terms.is_success(w))
-    attempts: dict[int, list[Attempt]] = {workflow.repeat: [] for workflow in cell.workflows}
-    for attempt in cell.attempts:
-        attempts[attempt.repeat].append(attempt)
-    costs = {repeat: terms.cost(mine) for repeat, mine in attempts.items()}
-    if attempts.keys() != successes.keys():
+    if objective == "workflow_p95" and order_ranks(len(cell.workflows), 0.95) is None:
         return {}
-    return {repeat: cost / successes[repeat] for repeat, cost in costs.items() if cost is not None}
-
-
-def _p95_by_repeat(cell: CellRecords) -> dict[int, float]:
-    latencies: dict[int, list[float]] = {}
-    for workflow in cell.workflows:
-        seconds = (workflow.done - workflow.ready) / SECOND
-        latencies.setdefault(workflow.repeat, []).append(seconds)
-    return {
-        repeat: float(np.quantile(values, 0.95, method="inverted_cdf"))
-        for repeat, values in latencies.items()
-    }
+    metric = METRICS[objective]
+    values = metric.by_repeat(cell, terms)
+    unit = run.time_scale if metric.unit == "s" else 1.0
+    return {repeat: value / unit for repeat, value in values.items()}
 
 
 def _ahead(best: _Entry, after: _Entry, objective: str, said: list[str]) -> Recommendation:

@@ -21,7 +21,8 @@ def save(records: Records, directory: Path) -> None:
         for kind in (records.attempts, records.calls, records.workflows, records.trials):
             for record in kind:
                 writer.append(record)
-    assert records.provider is not None
+    if records.provider is None:
+        return
     head, served = records.provider
     lines = [msgspec.json.encode(line) for line in (head, *served)]
     (directory / PROVIDER).write_bytes(b"\n".join(lines) + b"\n")

@@ -1,0 +1,333 @@
+"""Two runs side by side: what changed in the cells that both have, and whether it is chance."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from harness.analysis.cells import Terms, terms_of
+from harness.analysis.differences import (
+    FEWEST_PAIRS,
+    Difference,
+    Successes,
+    by_repeats,
+    by_workflows,
+    holm,
+    mann_whitney,
+    of_shares,
+)
+from harness.analysis.metrics import METRICS, Metric, latencies
+from harness.analysis.model import Figure
+from harness.analysis.selection import CellRecords, by_cell
+from harness.analysis.statistics import order_ranks, over_repeats
+from harness.bench.store import Records
+from harness.errors import InputError
+from harness.failures import OK
+from harness.records import SCHEMA, Run
+
+LEVEL = 0.05
+"""A change whose adjusted p is below this is called one."""
+
+SHARES: dict[str, tuple[str, str]] = {
+    "success_rate": ("success rate", "lower"),
+    "calls_lost": ("share of calls lost", "higher"),
+}
+"""Shares that are compared, by name: in words, and the direction of a regression."""
+
+NAMES = (*METRICS, *SHARES)
+"""Everything that is compared."""
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one quantity of one cell.
+
+    `base`, `new`: in scenario seconds, USD, per scenario second, or a share (0 to 1). `change`:
+    relative (0.1 for 10 % more), for shares the difference. `p`: two-sided, None where too little
+    is known; `adjusted_p`: by Holm's method over the cells. `verdict`: `worse`, `better`,
+    `no change shown` or `cannot tell`. `mann_whitney_p`: the second opinion on workflow latency.
+    """
+
+    base: float
+    new: float
+    change: Figure
+    p: float | None
+    adjusted_p: float | None
+    method: str
+    verdict: str
+    mann_whitney_p: float | None = None
+
+
+class CellChanges(msgspec.Struct, frozen=True, kw_only=True):
+    """One cell that both runs have; quantities that one of them lacks are left out."""
+
+    cell: str
+    mode: str
+    permits: int
+    retry: str
+    permit_scope: str
+    changes: dict[str, Change]
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """What `harness compare` prints as JSON. `paired`: both runs had the same draws."""
+
+    schema: int
+    base: str
+    new: str
+    scenario: str
+    simulated: bool
+    paired: bool
+    warnings: tuple[str, ...]
+    only_in_base: tuple[str, ...]
+    only_in_new: tuple[str, ...]
+    cells: tuple[CellChanges, ...]
+
+
+class _Side(NamedTuple):
+    """One run's cell and the terms it is counted on."""
+
+    run: Run
+    cell: CellRecords
+    terms: Terms
+
+
+class _Seen(NamedTuple):
+    """One quantity of one cell on both sides, before p is adjusted."""
+
+    base: float
+    new: float
+    difference: Difference
+    mann_whitney_p: float | None = None
+
+
+def compare_runs(base: Records, new: Records) -> Comparison:
+    """Compare two runs of the same workload. Raises InputError, naming what makes them unlike."""
+    _refuse(base.run, new.run)
+    paired = base.run.simulated and base.run.seed == new.run.seed
+    one, other = _sides(base), _sides(new)
+    both = [cell for cell in one if cell in other]
+    if not both:
+        raise InputError(
+            "the two runs have no cell in common; sweep the same mode, permits, retry and "
+            "permit_scope in both"
+        )
+    seen = {cell: _look(one[cell], other[cell], paired=paired) for cell in both}
+    adjusted = _adjust(seen)
+    return Comparison(
+        schema=SCHEMA,
+        base=base.run.run_id,
+        new=new.run.run_id,
+        scenario=new.run.name,
+        simulated=new.run.simulated,
+        paired=paired,
+        warnings=tuple(_warnings(base.run, new.run)),
+        only_in_base=tuple(cell for cell in one if cell not in other),
+        only_in_new=tuple(cell for cell in other if cell not in one),
+        cells=tuple(_cell(other[cell].cell, seen[cell], adjusted) for cell in both),
+    )
+
+
+def _sides(records: Records) -> dict[str, _Side]:
+    terms = terms_of(records.run)
+    return {cell.info.id: _Side(records.run, cell, terms) for cell in by_cell(records)}
+
+
+def _look(base: _Side, new: _Side, *, paired: bool) -> dict[str, _Seen]:
+    """Return every quantity that both sides have."""
+    found = {name: _ratio(metric, base, new, paired=paired) for name, metric in METRICS.items()}
+    found["success_rate"] = _share(base, new, _successes)
+    found["calls_lost"] = _share(base, new, _lost)
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def _ratio(metric: Metric, base: _Side, new: _Side, *, paired: bool) -> _Seen | None:
+    one, other = (metric.by_repeat(side.cell, side.terms) for side in (base, new))
+    share = metric.percentile
+    if share is not None and not all(_carries(side.cell, share) for side in (base, new)):
+        return None
+    before, after = over_repeats(one.values()), over_repeats(other.values())
+    common = len(one.keys() & other.keys()) if paired else min(len(one), len(other))
+    second = None
+    if share is None or common >= FEWEST_PAIRS:
+        found = by_repeats(_scaled(metric, base, one), _scaled(metric, new, other), paired=paired)
+    else:
+        ours, theirs = (latencies(side.cell) for side in (base, new))
+        found = by_workflows(
+            {key: value / base.run.time_scale for key, value in ours.items()},
+            {key: value / new.run.time_scale for key, value in theirs.items()},
+            share, paired=paired,
+        )  # fmt: skip
+    if found is None or before is None or after is None:
+        return None
+    if share == 0.5:
+        second = mann_whitney(*(_in_scenario_seconds(side) for side in (base, new)))
+    units = _unit(metric, base), _unit(metric, new)
+    return _Seen(before.value / units[0], after.value / units[1], found, second)
+
+
+def _carries(cell: CellRecords, share: float) -> bool:
+    return order_ranks(len(cell.workflows), share) is not None
+
+
+def _in_scenario_seconds(side: _Side) -> list[float]:
+    return [value / side.run.time_scale for value in latencies(side.cell).values()]
+
+
+def _unit(metric: Metric, side: _Side) -> float:
+    """Return what a real value is divided by to be one in scenario seconds."""
+    return {"s": side.run.time_scale, "1/s": 1 / side.run.time_scale}.get(metric.unit, 1.0)
+
+
+def _scaled(metric: Metric, side: _Side, values: Mapping[int, float]) -> dict[int, float]:
+    return {repeat: value / _unit(metric, side) for repeat, value in values.items()}
+
+
+def _share(base: _Side, new: _Side, of: Callable[[_Side], Successes]) -> _Seen | None:
+    one, other = of(base), of(new)
+    found = of_shares(one, other)
+    if found is None:
+        return None
+    return _Seen(sum(one.good) / sum(one.tried), sum(other.good) / sum(other.tried), found)
+
+
+def _successes(side: _Side) -> Successes:
+    tried = Counter(w.repeat for w in side.cell.workflows)
+    good = Counter(w.repeat for w in side.cell.workflows if side.terms.is_success(w))
+    return Successes([good[repeat] for repeat in tried], list(tried.values()))
+
+
+def _lost(side: _Side) -> Successes:
+    tried = Counter(call.repeat for call in side.cell.calls)
+    lost = Counter(call.repeat for call in side.cell.calls if call.outcome != OK)
+    return Successes([lost[repeat] for repeat in tried], list(tried.values()))
+
+
+def _adjust(seen: Mapping[str, Mapping[str, _Seen]]) -> dict[tuple[str, str], float]:
+    """Return Holm's adjusted p by (cell, quantity): the cells of one quantity are a family."""
+    adjusted: dict[tuple[str, str], float] = {}
+    for name in NAMES:
+        known = [
+            (cell, one[name].difference.p)
+            for cell, one in seen.items()
+            if name in one and one[name].difference.p is not None
+        ]
+        ps = holm([p for _, p in known if p is not None])
+        adjusted |= {(cell, name): p for (cell, _), p in zip(known, ps, strict=True)}
+    return adjusted
+
+
+def _cell(
+    cell: CellRecords, seen: Mapping[str, _Seen], adjusted: Mapping[tuple[str, str], float]
+) -> CellChanges:
+    return CellChanges(
+        cell=cell.info.id,
+        mode=cell.info.mode,
+        permits=cell.info.permits,
+        retry=cell.info.retry,
+        permit_scope=cell.info.permit_scope,
+        changes={
+            name: _change(name, one, adjusted.get((cell.info.id, name)))
+            for name, one in seen.items()
+        },
+    )
+
+
+def _change(name: str, seen: _Seen, adjusted: float | None) -> Change:
+    found, by = seen.difference.change, 0.0 if name in SHARES else 1.0
+    return Change(
+        base=seen.base,
+        new=seen.new,
+        change=Figure(
+            value=found.value - by,
+            low=None if found.low is None else found.low - by,
+            high=None if found.high is None else found.high - by,
+        ),
+        p=seen.difference.p,
+        adjusted_p=adjusted,
+        method=seen.difference.method,
+        verdict=_verdict(name, found.value - by, adjusted),
+        mann_whitney_p=seen.mann_whitney_p,
+    )
+
+
+def _verdict(name: str, change: float, adjusted: float | None) -> str:
+    if adjusted is None:
+        return "cannot tell"
+    if adjusted >= LEVEL:
+        return "no change shown"
+    worse = SHARES[name][1] if name in SHARES else METRICS[name].worse
+    return "worse" if (change > 0) == (worse == "higher") else "better"
+
+
+_WORKLOAD = (
+    "workflow.kind", "workflow.topics", "workflow.sub_questions", "workflow.carry_reasoning",
+    "workflow.max_tokens", "prompts", "load",
+)  # fmt: skip
+"""What makes two runs the same work."""
+
+_NOTED = (
+    "endpoint", "timeouts", "retry", "workflow.on_branch_failure", "slo", "success", "budget",
+    "seed",
+)  # fmt: skip
+"""Settings that may differ, with a warning: often they are what is compared."""
+
+
+def _refuse(base: Run, new: Run) -> None:
+    if base.simulated != new.simulated:
+        kinds = ["simulated" if run.simulated else "live" for run in (base, new)]
+        raise InputError(f"one run is {kinds[0]} and the other {kinds[1]}; compare like with like")
+    for key, one, other in _unlike(base, new, _WORKLOAD):
+        raise InputError(
+            f"different workload: {key} is {_short(one)} in the first and {_short(other)} in the "
+            "second; run the same workload"
+        )
+
+
+def _warnings(base: Run, new: Run) -> Iterable[str]:
+    for which, run in (("first", base), ("second", new)):
+        if run.status != "complete":
+            yield f"the {which} run is {run.status}, so its cells may hold less work"
+    if base.time_scale != new.time_scale:
+        yield (
+            f"time scales differ ({base.time_scale:g} and {new.time_scale:g}): what the client "
+            "itself costs weighs more at the smaller one"
+        )
+    for key, one, other in _unlike(base, new, _NOTED):
+        yield f"{key} differs: {_short(one)} and {_short(other)}"
+    if base.profile != new.profile:
+        yield "the provider's profile differs"
+    for what, one, other in (("host", base.host, new.host), ("versions", base.versions,
+                                                             new.versions)):  # fmt: skip
+        for key in sorted(one.keys() | other.keys()):
+            if one.get(key) != other.get(key):
+                yield f"{what}.{key} differs: {_short(one.get(key))} and {_short(other.get(key))}"
+
+
+def _unlike(base: Run, new: Run, keys: Sequence[str]) -> Iterable[tuple[str, Any, Any]]:
+    """Yield the settings that differ, each by its own dotted key, with both values."""
+    for key in keys:
+        one, other = (_setting(run.scenario, key) for run in (base, new))
+        yield from _apart(key, one, other)
+
+
+def _setting(scenario: Mapping[str, Any], key: str) -> Any:
+    value: Any = scenario
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _apart(key: str, one: Any, other: Any) -> Iterable[tuple[str, Any, Any]]:
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        for name in dict.fromkeys([*one, *other]):
+            yield from _apart(f"{key}.{name}", one.get(name), other.get(name))
+    elif one != other and key != "endpoint.time_scale":
+        yield key, one, other
+
+
+def _short(value: Any) -> str:
+    text = "not set" if value is None else str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,212 @@
+"""Is what changed between two runs more than chance? Pure functions of numbers.
+
+Every interval is two-sided at 95 %, every p two-sided. Changes of positive quantities are ratios,
+new over base; changes of shares are differences.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from harness.analysis.model import Figure
+from harness.analysis.statistics import TAIL, share
+
+K = TypeVar("K", bound=Hashable)
+
+RESAMPLES = 1000
+FEWEST_PAIRS = 3
+"""With fewer repeats than this on both sides, percentiles are compared by their workflows."""
+
+
+class Difference(NamedTuple):
+    """A change with its interval, and how often chance alone would show one as large.
+
+    `p` is None, and the figure has no bounds, where there is too little to tell. `method`: how it
+    was found, in words.
+    """
+
+    change: Figure
+    p: float | None
+    method: str
+
+
+def by_repeats(
+    base: Mapping[int, float], new: Mapping[int, float], *, paired: bool
+) -> Difference | None:
+    """Return the ratio of two quantities that have one positive value a repeat.
+
+    Student's t on the logs: of the paired ratios, or of two independent samples (Welch, The
+    Generalization of Student's Problem, Biometrika 34, 1947). None without a value on each side.
+    """
+    if paired:
+        common = sorted(base.keys() & new.keys())
+        if not common or min(min(base[r], new[r]) for r in common) <= 0:
+            return None
+        logs = np.log([new[repeat] / base[repeat] for repeat in common])
+        return _of_t(
+            float(logs.mean()), _error(logs), len(logs) - 1, f"paired t over {len(logs)} repeats"
+        )
+    if not base or not new or min(*base.values(), *new.values()) <= 0:
+        return None
+    one, other = np.log(list(base.values())), np.log(list(new.values()))
+    change = float(other.mean() - one.mean())
+    if min(len(one), len(other)) < 2:
+        return Difference(Figure(value=math.exp(change)), None, "too few repeats")
+    errors = _error(one) ** 2, _error(other) ** 2
+    whole = sum(errors)
+    parts = [e**2 / (len(logs) - 1) for e, logs in zip(errors, (one, other), strict=True)]
+    freedom = whole**2 / sum(parts) if whole else float(len(one) + len(other) - 2)
+    method = f"Welch's t over {len(one)} and {len(other)} repeats"
+    return _of_t(change, math.sqrt(whole), freedom, method)
+
+
+def _error(logs: NDArray[np.float64]) -> float:
+    return float(logs.std(ddof=1)) / math.sqrt(len(logs)) if len(logs) > 1 else math.inf
+
+
+def _of_t(change: float, error: float, freedom: float, method: str) -> Difference:
+    if freedom < 1:
+        return Difference(Figure(value=math.exp(change)), None, "too few repeats")
+    if error < 1e-12:  # the same values again, to the last digit: nothing is left to chance
+        value = math.exp(change)
+        p = 1.0 if abs(change) < 1e-12 else 0.0
+        return Difference(Figure(value=value, low=value, high=value), p, method)
+    reach = float(special.stdtrit(freedom, 1 - TAIL)) * error
+    p = 2 * float(special.stdtr(freedom, -abs(change) / error))
+    figure = Figure(
+        value=math.exp(change), low=math.exp(change - reach), high=math.exp(change + reach)
+    )
+    return Difference(figure, p, method)
+
+
+def by_workflows(
+    base: Mapping[K, float], new: Mapping[K, float], p: float, *, paired: bool
+) -> Difference | None:
+    """Return the ratio of two p-quantiles; whole workflows are what is drawn again.
+
+    Bootstrap of the log ratio (Efron and Tibshirani, An Introduction to the Bootstrap, chapters 6
+    and 16): its standard error with Student's t. Paired: a workflow that both runs have is drawn
+    for both. The draws come from a seed of their own, so the same values give the same answer.
+    """
+    if paired:
+        common = sorted(base.keys() & new.keys(), key=repr)
+        one = np.array([base[key] for key in common])
+        other = np.array([new[key] for key in common])
+    else:
+        one, other = np.array(list(base.values())), np.array(list(new.values()))
+    if not len(one) or not len(other) or min(one.min(), other.min()) <= 0:
+        return None
+    change = math.log(_quantile(other, p) / _quantile(one, p))
+    if min(len(one), len(other)) < 2:
+        return Difference(Figure(value=math.exp(change)), None, "too few workflows")
+    random = np.random.default_rng(0)
+    drawn = random.integers(0, len(one), (RESAMPLES, len(one)))
+    again = drawn if paired else random.integers(0, len(other), (RESAMPLES, len(other)))
+    ratios = np.log(_quantiles(other[again], p) / _quantiles(one[drawn], p))
+    freedom = min(len(one), len(other)) - 1
+    how = f"{'paired ' if paired else ''}bootstrap over {min(len(one), len(other))} workflows"
+    return _of_t(change, float(ratios.std(ddof=1)), freedom, how)
+
+
+def _quantile(values: NDArray[np.float64], p: float) -> float:
+    return float(np.quantile(values, p, method="inverted_cdf"))
+
+
+def _quantiles(rows: NDArray[np.float64], p: float) -> NDArray[np.float64]:
+    rank = math.ceil(p * rows.shape[1]) - 1
+    found: NDArray[np.float64] = np.partition(rows, rank, axis=1)[:, rank]
+    return found
+
+
+class Successes(NamedTuple):
+    """How many there were and how many went well, by repeat."""
+
+    good: Sequence[int]
+    tried: Sequence[int]
+
+
+def of_shares(base: Successes, new: Successes) -> Difference | None:
+    """Return the difference of two shares, new minus base; None when a side has none.
+
+    Newcombe's hybrid of the two intervals (Interval Estimation for the Difference between
+    Independent Proportions, Statistics in Medicine 17, 1998, method 10, here on Clopper and
+    Pearson's). Fisher's exact test gives p.
+    """
+    one, other = share(base.good, base.tried), share(new.good, new.tried)
+    if one is None or other is None:
+        return None
+    assert None not in (one.low, one.high, other.low, other.high), "a share has its bounds"
+    change = other.value - one.value
+    below = math.hypot(other.value - (other.low or 0.0), (one.high or 0.0) - one.value)
+    above = math.hypot((other.high or 0.0) - other.value, one.value - (one.low or 0.0))
+    return Difference(
+        Figure(value=change, low=change - below, high=change + above),
+        fisher(sum(base.good), sum(base.tried), sum(new.good), sum(new.tried)),
+        f"Fisher's exact test over {sum(base.tried)} and {sum(new.tried)}",
+    )
+
+
+def fisher(good: int, tried: int, others_good: int, others_tried: int) -> float:
+    """Return the two-sided p of Fisher's exact test for two shares being the same.
+
+    The sum of the hypergeometric probabilities that are no larger than that of what was seen.
+    """
+    successes, whole = good + others_good, tried + others_tried
+    least, most = max(0, successes - others_tried), min(successes, tried)
+    counts = np.arange(least, most + 1)
+    logs = (
+        _log_choose(tried, counts)
+        + _log_choose(others_tried, successes - counts)
+        - _log_choose(whole, np.array(successes))
+    )
+    seen = logs[good - least]
+    return min(1.0, float(np.exp(logs[logs <= seen + 1e-9]).sum()))
+
+
+def _log_choose(n: int, k: NDArray[np.int64]) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = (
+        special.gammaln(n + 1) - special.gammaln(k + 1) - special.gammaln(n - k + 1)
+    )
+    return found
+
+
+def mann_whitney(base: Sequence[float], new: Sequence[float]) -> float | None:
+    """Return the two-sided p of Mann and Whitney's test: the second opinion on latencies.
+
+    The normal approximation with its correction for ties; None below 8 values on a side.
+    """
+    n, m = len(base), len(new)
+    if min(n, m) < 8:
+        return None
+    values = np.concatenate([np.asarray(base), np.asarray(new)])
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    u = float(ranks[n:].sum()) - m * (m + 1) / 2
+    ties = float((counts**3 - counts).sum())
+    whole = n + m
+    variance = n * m / 12 * ((whole + 1) - ties / (whole * (whole - 1)))
+    if variance <= 0:
+        return 1.0
+    distance = max(abs(u - n * m / 2) - 0.5, 0.0)
+    return float(min(1.0, 2 * special.ndtr(-distance / math.sqrt(variance))))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Return each p adjusted for there being several, in the same order.
+
+    Holm, A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of
+    Statistics 6, 1979.
+    """
+    order = sorted(range(len(ps)), key=lambda at: ps[at])
+    adjusted = [0.0] * len(ps)
+    largest = 0.0
+    for rank, at in enumerate(order):
+        largest = max(largest, min(1.0, (len(ps) - rank) * ps[at]))
+        adjusted[at] = largest
+    return adjusted

@@ -1,0 +1,81 @@
+"""`--fail-on`: which changes fail a comparison, for use in CI."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from harness.analysis.compare import LEVEL, NAMES, Change, Comparison
+from harness.bench.complaint import nearest
+from harness.errors import InputError
+
+_RULE = re.compile(r"\s*([a-z_0-9]+)\s*([<>])\s*([+-]?\d+(?:\.\d+)?)\s*%\s*\Z")
+
+
+class Rule(NamedTuple):
+    """A quantity may not change beyond `limit` (0.1 for 10 %, of a share: points), in `sign`."""
+
+    text: str
+    name: str
+    sign: str
+    limit: float
+
+    def is_beyond(self, change: Change) -> bool:
+        """Return whether what was seen lies beyond the limit."""
+        seen = change.change.value
+        return seen > self.limit if self.sign == ">" else seen < self.limit
+
+
+class Found(NamedTuple):
+    """What a rule came to in one cell.
+
+    `regression`: beyond the limit and more than chance. `unsure`: beyond the limit, but chance may
+    have done it, or too little is known.
+    """
+
+    rule: Rule
+    cell: str
+    change: Change
+    regression: bool
+    unsure: bool
+
+
+def parse_rule(text: str) -> Rule:
+    """Read `workflow_p95>+10%`. Raises InputError: the rule, what is wrong, the way out."""
+    match = _RULE.match(text)
+    if match is None:
+        raise InputError(
+            f"--fail-on {text}: not a rule; write it like 'workflow_p95>+10%' or 'throughput<-5%'"
+        )
+    name, sign, limit = match.groups()
+    if name not in NAMES:
+        raise InputError(
+            f"--fail-on {text}: {name} is not compared{nearest(name, NAMES)}; there are "
+            f"{', '.join(NAMES)}"
+        )
+    return Rule(text, name, sign, float(limit) / 100)
+
+
+def judge_rules(comparison: Comparison, rules: Sequence[Rule]) -> list[Found]:
+    """Return what lies beyond a rule's limit, cell by cell.
+
+    Raises InputError for a rule on a quantity that no cell has: it could never fail.
+    """
+    found = []
+    for rule in rules:
+        changes = [
+            (cell.cell, cell.changes[rule.name])
+            for cell in comparison.cells
+            if rule.name in cell.changes
+        ]
+        if not changes:
+            raise InputError(
+                f"--fail-on {rule.text}: no cell of the two runs has {rule.name}; "
+                "run more workflows, or fail on something else"
+            )
+        for cell, change in changes:
+            if rule.is_beyond(change):
+                sure = change.adjusted_p is not None and change.adjusted_p < LEVEL
+                found.append(Found(rule, cell, change, regression=sure, unsure=not sure))
+    return found

@@ -1,0 +1,44 @@
+"""`harness compare`: two runs side by side, made for CI."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from harness.analysis.compare import compare_runs
+from harness.analysis.regressions import judge_rules, parse_rule
+from harness.bench.store import RUN, Records, read_records
+from harness.errors import InputError, StorageError
+from harness.views.compare import ordered, render_comparison
+
+EXIT_REGRESSION = 1
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Compare two runs and return 1 when a change breaks a rule of `--fail-on`."""
+    rules = [parse_rule(text) for text in options.fail_on]
+    comparison = compare_runs(_read(options.base), _read(options.new))
+    comparison = msgspec.structs.replace(comparison, cells=tuple(ordered(comparison.cells)))
+    found = judge_rules(comparison, rules)
+    if options.json:
+        text = msgspec.json.format(msgspec.json.encode(comparison), indent=2)
+        sys.stdout.write(text.decode() + "\n")
+    else:
+        names = [rule.name for rule in rules]
+        console = Console()
+        render_comparison(comparison, names, found, console, options.base, options.new)
+    return EXIT_REGRESSION if any(one.regression for one in found) else 0
+
+
+def _read(run: str) -> Records:
+    directory = Path(run)
+    if not (directory / RUN).exists():
+        raise InputError(f"{directory}: holds no {RUN}; give a directory that harness run made")
+    try:
+        return read_records(directory)
+    except StorageError as error:
+        raise InputError(str(error)) from None

@@ -1,0 +1,137 @@
+"""Whether a change is more than chance: exact where it can be checked, right as often as said."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from harness.analysis.differences import (
+    Successes,
+    by_repeats,
+    by_workflows,
+    fisher,
+    holm,
+    mann_whitney,
+    of_shares,
+)
+
+
+def by_repeat(values: Any) -> dict[int, float]:
+    return {repeat: float(value) for repeat, value in enumerate(values)}
+
+
+def test_paired_repeats_agree_with_scipy() -> None:
+    base, new = [10.0, 12.0, 9.0, 11.0], [11.0, 13.5, 9.5, 12.0]
+    found = by_repeats(by_repeat(base), by_repeat(new), paired=True)
+    assert found is not None
+    expected: Any = stats.ttest_rel(np.log(new), np.log(base))
+    assert found.p == pytest.approx(expected.pvalue)
+    interval = expected.confidence_interval(0.95)
+    assert found.change.low == pytest.approx(math.exp(interval.low))
+    assert found.change.high == pytest.approx(math.exp(interval.high))
+
+
+def test_unpaired_repeats_agree_with_welch_in_scipy() -> None:
+    base, new = [10.0, 12.0, 9.0, 11.0], [12.0, 13.5, 11.5]
+    found = by_repeats(by_repeat(base), by_repeat(new), paired=False)
+    assert found is not None
+    expected: Any = stats.ttest_ind(np.log(new), np.log(base), equal_var=False)
+    assert found.p == pytest.approx(expected.pvalue)
+    assert found.change.low == pytest.approx(math.exp(expected.confidence_interval(0.95).low))
+
+
+def test_only_repeats_that_both_have_are_paired() -> None:
+    found = by_repeats({0: 1.0, 1: 2.0, 5: 100.0}, {0: 2.0, 1: 4.0, 7: 1.0}, paired=True)
+    assert found is not None
+    assert found.change.value == pytest.approx(2.0)
+
+
+def test_one_repeat_gives_a_change_without_bounds() -> None:
+    for paired in (True, False):
+        found = by_repeats({0: 1.0}, {0: 1.2}, paired=paired)
+        assert found is not None
+        assert (found.p, found.change.low) == (None, None)
+    assert by_repeats({0: 1.0}, {}, paired=False) is None
+    assert by_repeats({0: 1.0}, {1: 1.0}, paired=True) is None
+
+
+def test_the_same_values_again_are_no_change_at_all() -> None:
+    found = by_repeats(by_repeat([3, 4, 5]), by_repeat([3, 4, 5]), paired=True)
+    assert found is not None
+    assert (found.p, found.change.value, found.change.low) == (1.0, 1.0, 1.0)
+
+
+def test_workflows_drawn_again_give_the_same_answer_every_time() -> None:
+    random = np.random.default_rng(1)
+    base, new = by_repeat(random.lognormal(size=100)), by_repeat(random.lognormal(size=100))
+    one = by_workflows(base, new, 0.95, paired=False)
+    assert one is not None
+    assert one == by_workflows(base, new, 0.95, paired=False)
+    assert one.p is not None
+    assert 0 < one.p <= 1
+
+
+def test_pairing_the_workflows_sees_a_change_that_their_spread_would_hide() -> None:
+    random = np.random.default_rng(2)
+    base = random.lognormal(sigma=0.8, size=80)
+    new = base * 1.1 * np.exp(0.02 * random.normal(size=80))
+    apart, paired = (
+        by_workflows(by_repeat(base), by_repeat(new), 0.5, paired=paired)
+        for paired in (False, True)
+    )
+    assert apart is not None
+    assert paired is not None
+    assert apart.p is not None
+    assert paired.p is not None
+    assert paired.p < 0.05 < apart.p
+
+
+@given(st.integers(0, 30), st.integers(1, 30), st.integers(0, 30), st.integers(1, 30))
+def test_fisher_agrees_with_scipy(a: int, n: int, b: int, m: int) -> None:
+    a, b = min(a, n), min(b, m)
+    expected: Any = stats.fisher_exact(np.array([[a, n - a], [b, m - b]]))
+    assert fisher(a, n, b, m) == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
+
+
+def test_a_share_that_fell_is_a_negative_difference_with_bounds() -> None:
+    found = of_shares(Successes([8, 8, 8], [8, 8, 8]), Successes([4, 4, 4], [8, 8, 8]))
+    assert found is not None
+    assert found.change.value == -0.5
+    assert found.change.low is not None
+    assert found.change.high is not None
+    assert -1 < found.change.low < -0.5 < found.change.high < 0
+    assert found.p is not None
+    assert found.p < 0.001
+    assert of_shares(Successes([], []), Successes([1], [1])) is None
+
+
+@given(
+    st.lists(st.integers(0, 20), min_size=8, max_size=40),
+    st.lists(st.integers(0, 20), min_size=8, max_size=40),
+)
+def test_mann_whitney_agrees_with_scipy_ties_included(one: list[int], other: list[int]) -> None:
+    expected: Any = stats.mannwhitneyu(one, other, method="asymptotic")
+    found = mann_whitney([float(v) for v in one], [float(v) for v in other])
+    assert found is not None
+    if not math.isnan(expected.pvalue):
+        assert found == pytest.approx(expected.pvalue)
+    assert mann_whitney([1.0] * 7, [1.0] * 9) is None
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_never_lowers_a_p_and_keeps_their_order(ps: list[float]) -> None:
+    adjusted = holm(ps)
+    assert all(after >= before for before, after in zip(ps, adjusted, strict=True))
+    order = sorted(range(len(ps)), key=lambda at: ps[at])
+    ranked = [adjusted[at] for at in order]
+    assert ranked == sorted(ranked)
+
+
+def test_holm_on_a_worked_example() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
