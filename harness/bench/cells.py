@@ -11,11 +11,9 @@ import itertools
 from random import Random
 
 from harness.bench.endpoints import OpenAIEndpoint, SimulatedEndpoint
-from harness.bench.scenario import ExponentialRetry, NoRetry, OpenAISdkRetry, Scenario
+from harness.bench.policies import policy
+from harness.bench.scenario import Scenario
 from harness.clock import SECOND
-from harness.policies.policy import Policy, Stateless
-from harness.policies.retry import Exponential, OpenAISdk, Retry
-from harness.policies.retry import NoRetry as Never
 from harness.records import CallKey, CellInfo, WorkflowKey
 from harness.workflow.completion import Limits, Terms
 from harness.workflow.load import Start
@@ -75,31 +73,6 @@ def terms(scenario: Scenario, cell: CellInfo) -> Terms:
 
 def _jitter(seed: int, key: CallKey) -> Random:
     return source(seed, "jitter", *key)
-
-
-def policy(scenario: Scenario, name: str) -> Policy:
-    """Return a fresh policy, the one that the scenario calls `name`, in nanoseconds."""
-    return Stateless(_retry(scenario, name))
-
-
-def _retry(scenario: Scenario, name: str) -> Retry:
-    scale = scenario.endpoint.time_scale
-    match scenario.policy(name):
-        case NoRetry():
-            return Never()
-        case ExponentialRetry() as described:
-            return Exponential(
-                attempts=described.attempts,
-                base=round(described.base * scale * SECOND),
-                cap=round(described.cap * scale * SECOND),
-                jitter=described.jitter,
-            )
-        case OpenAISdkRetry() as described:
-            return OpenAISdk(
-                max_retries=described.max_retries,
-                streamed=scenario.endpoint.stream,
-                second=round(scale * SECOND),
-            )
 
 
 def starts(scenario: Scenario, cell: CellInfo, repeat: int, run_id: str) -> list[Start]:

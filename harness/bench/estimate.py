@@ -13,7 +13,13 @@ from harness.bench.budget import PRICE_WAY_OUT
 from harness.bench.cells import expand
 from harness.bench.endpoints import LocalLLMEndpoint, OpenAIEndpoint, SimulatedEndpoint
 from harness.bench.prices import worst_usd
-from harness.bench.scenario import ExponentialRetry, OpenAISdkRetry, Scenario
+from harness.bench.retries import (
+    AwsStandardRetry,
+    ExponentialRetry,
+    FixedRetry,
+    OpenAISdkRetry,
+)
+from harness.bench.scenario import Scenario
 from harness.records import CellInfo
 from harness.workflow import prompts
 from harness.workflow.effects import Message
@@ -108,11 +114,12 @@ def call_assumed(scenario: Scenario) -> Seconds:
 
 def _attempts(scenario: Scenario, cell: CellInfo) -> int:
     """Return how often the cell's policy lets a call be sent."""
-    match scenario.policy(cell.retry):
-        case ExponentialRetry() as policy:
-            return policy.attempts
-        case OpenAISdkRetry() as policy:
-            return 1 + policy.max_retries
+    _, innermost = scenario.layers(cell.retry)[-1]
+    match innermost:
+        case FixedRetry() | ExponentialRetry() | AwsStandardRetry():
+            return innermost.attempts
+        case OpenAISdkRetry():
+            return 1 + innermost.max_retries
         case _:
             return 1
 

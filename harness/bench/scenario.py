@@ -8,16 +8,17 @@ with the nearest known one, so a typing mistake never silently changes what is m
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from harness.bench.budget import PRICE_WAY_OUT, Budget, objection
-from harness.bench.complaint import complain, nearest, one_line
+from harness.bench.complaint import complain, one_line
 from harness.bench.endpoints import Endpoint, SimulatedEndpoint
 from harness.bench.prices import Price
+from harness.bench.retries import BUILT_IN_POLICIES, AnyPolicy, RetryPolicy, check, layers_of
 from harness.bench.section import Count, Duration, Name, Section, Several, Text, distinct
 from harness.bench.texts import PromptTexts, read_texts
 from harness.errors import InputError
@@ -76,37 +77,6 @@ class Sweep(Section):
     repeats: Count = 1
 
 
-class ExponentialRetry(Section):
-    """Backoff that doubles: see `policies.retry.Exponential`."""
-
-    kind: Literal["exponential"]
-    jitter: Literal["full", "equal"] = "full"
-    attempts: int = Field(default=5, ge=2)
-    base: Duration = 0.5
-    cap: Duration = 20.0
-
-
-class OpenAISdkRetry(Section):
-    """The published rule of the openai package: see `policies.retry.OpenAISdk`."""
-
-    kind: Literal["openai-sdk"]
-    max_retries: int = Field(default=2, ge=0)
-
-
-class NoRetry(Section):
-    """Every failure is final."""
-
-    kind: Literal["none"]
-
-
-RetryPolicy = Annotated[ExponentialRetry | OpenAISdkRetry | NoRetry, Field(discriminator="kind")]
-BUILT_IN_POLICIES: Mapping[str, ExponentialRetry | OpenAISdkRetry | NoRetry] = {
-    "none": NoRetry(kind="none"),
-    "openai-sdk": OpenAISdkRetry(kind="openai-sdk"),
-}
-"""Policies that a scenario may name without describing them."""
-
-
 class Objective(Section):
     """What the recommendation minimises."""
 
@@ -150,14 +120,7 @@ class Scenario(Section):
 
     @model_validator(mode="after")
     def _policies_are_known(self) -> Scenario:
-        known = {**BUILT_IN_POLICIES, **self.retry}
-        for name in self.sweep.retry:
-            if name not in known:
-                raise ValueError(
-                    f"sweep.retry names {name!r}, which is no policy"
-                    f"{nearest(name, known)}; describe it in [retry.{name}] or use "
-                    f"one of: {', '.join(sorted(known))}"
-                )
+        check(self.retry, self.sweep.retry)
         return self
 
     @model_validator(mode="after")
@@ -190,15 +153,22 @@ class Scenario(Section):
         """What tokens cost; None where neither the scenario nor the price list says it."""
         return self.endpoint.known_price
 
-    def policy(self, name: str) -> ExponentialRetry | OpenAISdkRetry | NoRetry:
-        """Return the policy that `sweep.retry` calls `name`."""
+    def policy(self, name: str) -> AnyPolicy:
+        """Return the policy that the scenario calls `name`."""
         return self.retry[name] if name in self.retry else BUILT_IN_POLICIES[name]
+
+    def layers(self, name: str) -> tuple[tuple[str, AnyPolicy], ...]:
+        """Return what the policy `name` is made of, outermost first, with its names."""
+        parts = layers_of({**BUILT_IN_POLICIES, **self.retry}, name)
+        return tuple((part, self.policy(part)) for part in parts)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the resolved scenario as plain values, ready for JSON."""
         resolved: dict[str, Any] = self.model_dump(mode="json")
+        parts = (part for name in self.sweep.retry for part, _ in self.layers(name))
         resolved["retry"] = {
-            name: self.policy(name).model_dump(mode="json") for name in self.sweep.retry
+            name: self.policy(name).model_dump(mode="json")
+            for name in dict.fromkeys((*self.sweep.retry, *parts))
         }
         return resolved
 

@@ -6,15 +6,15 @@ import json
 import re
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.bench import cells
+from harness.bench.policies import policy
 from harness.bench.scenario import Scenario, parse_scenario
 from harness.clock import SECOND
 from harness.policies.policy import Stateless
-from harness.policies.retry import Exponential, NoRetry, OpenAISdk, Retry
+from harness.policies.retry import NoRetry
 from harness.records import CallKey, CellInfo
 from tests.bench import toml
 from tests.bench.examples import EXAMPLE, HEAD, LIVE
@@ -154,22 +154,6 @@ def test_timeouts_become_nanoseconds_scaled_once(
     assert limits.first_token == (limits.call if first is None else round(first * scale * SECOND))
 
 
-@given(scale=st.floats(0.001, 1), base=seconds, cap=seconds)
-def test_backoff_becomes_nanoseconds_scaled_once(scale: float, base: float, cap: float) -> None:
-    read = scenario(
-        endpoint={"time_scale": scale}, retry={"full-jitter.base": base, "full-jitter.cap": cap}
-    )
-    policy = cells.policy(read, "full-jitter")
-    assert policy == Stateless(
-        Exponential(
-            attempts=5,
-            base=round(base * scale * SECOND),
-            cap=round(cap * scale * SECOND),
-            jitter="full",
-        )
-    )
-
-
 def test_a_live_endpoint_runs_in_seconds_as_they_are_written() -> None:
     read = scenario(LIVE, timeouts={"connect": "200ms", "call": "3s"})
     limits = cells.terms(read, cell()).limits
@@ -184,31 +168,11 @@ def test_connecting_to_a_simulator_has_a_second_whatever_the_scale() -> None:
     assert cells.terms(read, cell()).limits.connect == 2500 * MS
 
 
-@pytest.mark.parametrize(
-    ("described", "stream", "policy"),
-    [
-        ({"kind": "none"}, True, NoRetry()),
-        ({"kind": "openai-sdk", "max_retries": 4}, True, OpenAISdk(4, True, SECOND // 4)),
-        ({"kind": "openai-sdk"}, False, OpenAISdk(2, False, SECOND // 4)),
-        (
-            {"kind": "exponential", "attempts": 3, "jitter": "equal"},
-            True,
-            Exponential(3, SECOND // 8, 5 * SECOND, "equal"),
-        ),
-    ],
-)
-def test_a_policy_is_what_its_description_says(
-    described: dict[str, Any], stream: bool, policy: Retry
-) -> None:
-    read = scenario(HEAD, endpoint={"time_scale": 0.25, "stream": stream}, retry={"it": described})
-    assert cells.policy(read, "it") == Stateless(policy)
-
-
 def test_the_terms_follow_the_cell_and_the_scenario() -> None:
     read = scenario(EXAMPLE.replace("seed = 7", "seed = 7\ntranscripts = true"))
     held = cells.terms(read, cell(permit_scope="call", retry="full-jitter"))
     assert held.hold_permit
-    assert held.policy == cells.policy(scenario(), "full-jitter")
+    assert held.policy == policy(scenario(), "full-jitter")
     assert held.keep_transcripts
     released = cells.terms(scenario(), cell(permit_scope="attempt"))
     assert not released.hold_permit

@@ -167,7 +167,7 @@ def complaint(text: str, *overrides: str) -> str:
         pytest.param(
             HEAD + "[sweep]\nretry = ['ful']\n" + FULL,
             "sweep.retry names 'ful', which is no policy (did you mean 'full'?); describe it in "
-            "[retry.ful] or use one of: full, none, openai-sdk",
+            "[retry.ful] or use one of: aws-standard, full, none, openai-sdk",
             id="unknown policy",
         ),
         pytest.param(
@@ -242,7 +242,8 @@ def complaint(text: str, *overrides: str) -> str:
         ),
         pytest.param(
             HEAD + "[retry.x]\nkind = 'expo'\n",
-            "retry.x.kind = 'expo': unknown kind; use one of: exponential, openai-sdk, none",
+            "retry.x.kind = 'expo': unknown kind; use one of: none, fixed, exponential, "
+            "openai-sdk, aws-standard, ",
             id="wrong kind of policy",
         ),
         pytest.param(HEAD + "[retry.x]\n", "retry.x.kind: missing; add it", id="policy of no kind"),

@@ -1,0 +1,229 @@
+"""The `[retry.*]` tables: what is made of them, how they stand around one another, mistakes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.bench import cells, policies
+from harness.bench.estimate import Seconds, estimate
+from harness.bench.scenario import Scenario, parse_scenario
+from harness.clock import SECOND
+from harness.errors import InputError
+from harness.policies.aws import AwsBackoff, AwsQuota
+from harness.policies.buckets import FinagleBudget, GrpcThrottling, RetryBudget
+from harness.policies.policy import Stateless
+from harness.policies.retry import Exponential, Fixed, NoRetry, OpenAISdk, Retry
+from harness.policies.stack import BudgetLayer, Layer, Stack
+from tests.bench import toml
+from tests.bench.examples import HEAD
+
+QUARTER = SECOND // 4
+PARTS = """
+[retry.ten-percent]
+kind = "retry-budget"
+[retry.throttle]
+kind = "grpc-throttling"
+[retry.full-jitter]
+kind = "exponential"
+"""
+
+
+def scenario(text: str = HEAD, /, **overrides: Any) -> Scenario:
+    values = {"endpoint.time_scale": 0.25, **overrides}
+    settings = [f"{key}={toml.dump(value)}" for key, value in values.items()]
+    return parse_scenario(text, "file.toml", settings)
+
+
+def made(described: dict[str, Any], **overrides: Any) -> Any:
+    return policies.policy(scenario(**{"retry.it": described}, **overrides), "it")
+
+
+def stack(*layers: str) -> str:
+    return f'{HEAD}{PARTS}[retry.whole]\nkind = "stack"\nlayers = {toml.dump(layers)}\n'
+
+
+def layer_of(described: dict[str, Any]) -> Layer:
+    table = {"retry.outer": described, "retry.it": {"kind": "stack", "layers": ["outer", "none"]}}
+    [layer] = policies.policy(scenario(**table), "it").layers  # type: ignore[attr-defined]
+    found: Layer = layer
+    return found
+
+
+@pytest.mark.parametrize(
+    ("described", "stream", "policy"),
+    [
+        ({"kind": "none"}, True, NoRetry()),
+        ({"kind": "fixed"}, True, Fixed(5, QUARTER)),
+        ({"kind": "fixed", "attempts": 2, "delay": "8s"}, True, Fixed(2, 2 * SECOND)),
+        ({"kind": "openai-sdk", "max_retries": 4}, True, OpenAISdk(4, True, QUARTER)),
+        ({"kind": "openai-sdk"}, False, OpenAISdk(2, False, QUARTER)),
+        (
+            {"kind": "exponential", "attempts": 3, "jitter": "equal"},
+            True,
+            Exponential(3, SECOND // 8, 5 * SECOND, "equal"),
+        ),
+        (
+            {"kind": "exponential", "jitter": "decorrelated"},
+            True,
+            Exponential(5, SECOND // 8, 5 * SECOND, "decorrelated"),
+        ),
+    ],
+)
+def test_a_policy_of_one_call_is_what_its_description_says(
+    described: dict[str, Any], stream: bool, policy: Retry
+) -> None:
+    assert made(described, **{"endpoint.stream": stream}) == Stateless(policy)
+
+
+@given(
+    scale=st.floats(0.001, 1),
+    base=st.floats(0.001, 3600).map(lambda value: round(value, 3)),
+    cap=st.floats(0.001, 3600).map(lambda value: round(value, 3)),
+)
+def test_backoff_becomes_nanoseconds_scaled_once(scale: float, base: float, cap: float) -> None:
+    described = {"kind": "exponential", "base": base, "cap": cap}
+    assert made(described, **{"endpoint.time_scale": scale}) == Stateless(
+        Exponential(
+            attempts=5,
+            base=round(base * scale * SECOND),
+            cap=round(cap * scale * SECOND),
+            jitter="full",
+        )
+    )
+
+
+def test_the_standard_mode_of_aws_is_a_backoff_within_a_quota() -> None:
+    policy = policies.policy(scenario(), "aws-standard")
+    assert isinstance(policy, Stack)
+    [quota] = policy.layers
+    assert isinstance(quota, BudgetLayer)
+    assert quota.budget == AwsQuota()
+    assert policy.retry == AwsBackoff(3, QUARTER)
+
+
+@pytest.mark.parametrize(
+    ("described", "budget"),
+    [
+        ({"kind": "retry-budget"}, RetryBudget(100, 10)),
+        ({"kind": "retry-budget", "ratio": 0.25, "burst": 3}, RetryBudget(250, 3)),
+        ({"kind": "grpc-throttling"}, GrpcThrottling(10, 100)),
+        ({"kind": "grpc-throttling", "tokens": 4, "ratio": 1}, GrpcThrottling(4, 1000)),
+        ({"kind": "finagle-budget"}, FinagleBudget(200, 100, 10 * QUARTER)),
+        (
+            {"kind": "finagle-budget", "per_second": 0.5, "window": "1m"},
+            FinagleBudget(200, 30, 60 * QUARTER),
+        ),
+    ],
+)
+def test_a_budget_is_what_its_description_says(described: dict[str, Any], budget: object) -> None:
+    for scope in ("process", "phase"):
+        layer = layer_of({**described, "scope": scope})
+        assert isinstance(layer, BudgetLayer)
+        assert layer.budget == budget
+        assert layer.states.scope == scope
+
+
+def test_layers_stand_in_the_order_of_the_scenario_and_a_stack_may_end_with_a_stack() -> None:
+    text = stack("ten-percent", "full-jitter") + (
+        '[retry.outer]\nkind = "stack"\nlayers = ["throttle", "whole"]\n'
+    )
+    policy = policies.policy(scenario(text, **{"sweep.retry": "outer"}), "outer")
+    assert isinstance(policy, Stack)
+    assert [type(layer) for layer in policy.layers] == [BudgetLayer, BudgetLayer]
+    assert policy.retry == Exponential(5, SECOND // 8, 5 * SECOND, "full")
+
+
+def test_each_trial_begins_with_a_policy_that_remembers_nothing() -> None:
+    read = scenario(stack("throttle", "none"), **{"sweep.retry": "whole"})
+    [cell] = cells.expand(read)
+    one, other = cells.terms(read, cell).policy, cells.terms(read, cell).policy
+    assert one is not other
+    assert one.layers[0] is not other.layers[0]  # type: ignore[attr-defined]
+
+
+def test_the_resolved_scenario_describes_every_layer_of_what_was_run_and_nothing_else() -> None:
+    read = scenario(stack("ten-percent", "aws-standard"), **{"sweep.retry": ["whole", "none"]})
+    described = read.as_dict()["retry"]
+    assert set(described) == {"whole", "ten-percent", "aws-standard", "none"}
+    assert described["ten-percent"] == {
+        "kind": "retry-budget", "ratio": 0.1, "burst": 10, "scope": "process",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("layers", "most"),
+    [
+        (["full-jitter"], 5),
+        (["ten-percent", "full-jitter"], 5),
+        (["ten-percent", "aws-standard"], 3),
+    ],
+)
+def test_an_estimate_counts_the_attempts_of_the_innermost(layers: list[str], most: int) -> None:
+    read = scenario(stack(*layers), **{"sweep.retry": "whole"})
+    plain = scenario()
+    assert estimate(read, Seconds(1, 1)).most_attempts == (
+        most * estimate(plain, Seconds(1, 1)).most_attempts
+    )
+
+
+A_IN_B = '[retry.a]\nkind = "stack"\nlayers = ["b"]\n[retry.b]\nkind = "stack"\nlayers = ["a"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        pytest.param(
+            stack("throtle", "none"),
+            "retry.whole.layers names 'throtle', which is no policy (did you mean "
+            "'throttle'?); describe it in [retry.throtle] or use one of: aws-standard,",
+            id="a layer that nobody knows",
+        ),
+        pytest.param(
+            stack("throttle", "ten-percent"),
+            "retry.whole.layers: 'ten-percent', a budget, wraps another policy and cannot be the "
+            "last; end with one that decides, such as 'none' or 'openai-sdk'",
+            id="no innermost",
+        ),
+        pytest.param(
+            stack("full-jitter", "ten-percent", "none"),
+            "retry.whole.layers: 'full-jitter' decides alone and nothing can stand inside it; "
+            "put it last",
+            id="a backoff policy around others",
+        ),
+        pytest.param(
+            stack("ten-percent", "throttle", "ten-percent", "none"),
+            "retry.whole.layers: 'ten-percent' stands in it twice; leave one out",
+            id="a layer twice",
+        ),
+        pytest.param(
+            stack("whole"),
+            "retry.whole.layers: 'whole' contains itself (whole > whole); take it out",
+            id="a stack in itself",
+        ),
+        pytest.param(
+            HEAD + A_IN_B,
+            "retry.a.layers: 'a' contains itself (a > b > a); take it out",
+            id="a circle",
+        ),
+        pytest.param(
+            stack("none").replace('["none"]', "[]"),
+            "retry.whole.layers = []: is empty; give at least one",
+            id="no layers",
+        ),
+        pytest.param(
+            stack("none") + '[sweep]\nretry = "throttle"\n',
+            "sweep.retry names 'throttle', a budget, which wraps another policy; name a "
+            'stack: [retry.NAME] with kind = "stack", layers = ["throttle", "none"]',
+            id="a budget alone",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_with_the_way_out(text: str, line: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_scenario(text, "file.toml")
+    assert str(caught.value).startswith(f"file.toml: {line}")
+    assert len(str(caught.value).splitlines()) == 1
