@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_scenarios(commands)
     _add_report(commands)
     _add_compare(commands)
+    _add_trace(commands)
     _add_serve(commands)
     return parser
 
@@ -74,6 +75,12 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="URL",
         help="send the spans over OTLP/HTTP, for example http://127.0.0.1:4318 "
         "(default: the standard OTEL_* variables)",
+    )
+    run.add_argument(
+        "--otlp-wait",
+        action="store_true",
+        help="at the end wait until every span is delivered (default: two seconds at most; the "
+        "rest can be sent by `harness trace export`)",
     )
     run.add_argument(
         "--dry-run",
@@ -137,6 +144,30 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     compare.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
+def _add_trace(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    trace = commands.add_parser(
+        "trace",
+        help="send the traces of a stored run to a collector",
+        usage="harness trace export RUN [--endpoint URL] [--again]",
+        description="Makes the traces of a stored run again, the same spans with the same ids, and "
+        "sends to the collector what it has not acknowledged yet.",
+    )
+    trace.set_defaults(command=_trace)
+    trace.add_argument("what", choices=["export"], metavar="export", help="send a stored run")
+    trace.add_argument("run", metavar="RUN", help="the run's directory")
+    trace.add_argument(
+        "--endpoint",
+        metavar="URL",
+        help="where to send the spans over OTLP/HTTP, for example http://127.0.0.1:4318 "
+        "(default: the standard OTEL_* variables)",
+    )
+    trace.add_argument(
+        "--again",
+        action="store_true",
+        help="send everything, also what was acknowledged: for a collector that has forgotten it",
+    )
+
+
 def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     serve = commands.add_parser(
         "serve",
@@ -196,6 +227,12 @@ def _compare(options: argparse.Namespace) -> int:
     from harness.commands.compare import compare
 
     return compare(options)
+
+
+def _trace(options: argparse.Namespace) -> int:
+    from harness.commands.trace import export_run
+
+    return export_run(options)
 
 
 def _serve(options: argparse.Namespace) -> int:

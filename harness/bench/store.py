@@ -156,6 +156,20 @@ def read_records(directory: Path) -> Records:
     )
 
 
+def read_transcripts(directory: Path, offset: int = 0) -> tuple[list[Transcript], int]:
+    """Read the transcripts from a byte of their file on, with the byte after the last whole line.
+
+    Without transcripts the list is empty. Raises StorageError.
+    """
+    path = directory / TRANSCRIPTS
+    if not path.exists():
+        return [], offset
+    with _opened(path) as file:
+        file.seek(offset)
+        lines = [line for line in file if line.endswith(b"\n")]
+        return list(_decode(lines, path, Transcript, line=1)), offset + sum(map(len, lines))
+
+
 def _provider(path: Path) -> tuple[ProviderHead, list[Served]] | None:
     """Read the provider's log; None when the provider died before its first line was whole."""
     with _opened(path) as file:

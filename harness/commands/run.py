@@ -17,16 +17,20 @@ from harness.bench.cells import expand
 from harness.bench.endpoints import LocalLLMEndpoint, OpenAIEndpoint, SimulatedEndpoint
 from harness.bench.env import with_file
 from harness.bench.prices import cost_usd
-from harness.bench.runner import Hooks, TrialRecords, run
+from harness.bench.runner import Hooks, run
 from harness.bench.scenario import Scenario, load_scenario
 from harness.bench.store import SUMMARY
 from harness.commands.estimate import confirm, estimate_run, show_plan
 from harness.provider.profiles import Profile, load_profile
-from harness.records import Attempt, Run, Trial
+from harness.records import Attempt, Run
 from harness.views.live import Counters, LiveView
-from harness.views.traces.export import Account, export_run, export_trial, total
-from harness.views.traces.otlp_http import OtlpTarget, check, open_target, switched_off
-from harness.views.traces.resource import RESOURCE_VARIABLE, make_resource, parse_pairs
+from harness.views.traces.content import VARIABLE as CONTENT
+from harness.views.traces.content import capture
+from harness.views.traces.export import Exporter
+from harness.views.traces.ledger import Account
+from harness.views.traces.otlp_http import check
+from harness.views.traces.otlp_target import OtlpTarget, open_target, switched_off
+from harness.views.traces.resource import RESOURCE_VARIABLE, parse_pairs
 
 EXIT_INTERRUPTED = 130
 EXIT_BUDGET = 3
@@ -56,15 +60,17 @@ def run_scenario(options: argparse.Namespace) -> int:
     say(_heading(scenario, directory))
     if options.otlp and (off := switched_off(os.environ)):
         _warn(f"{off} is set: no span is sent to {options.otlp}")
-    traces = _Traces(directory, _reachable(target))
+    if capture(os.environ) and not scenario.transcripts:
+        _warn(f"{CONTENT} is set, but without transcripts = true there is no content to send")
+    traces = Exporter(directory, target, os.environ, _is_reachable(target))
     counters = _counters(scenario)
     with LiveView(counters, Console(stderr=True, quiet=options.quiet or options.json)) as view:
         hooks = Hooks(view.before_trial, traces.after_trial, counters.note, counters.sending)
         simulated = None if profile is None else profile.as_dict()
         finished = run(scenario, simulated, key, directory, hooks)
-    traces.finish(finished)
+    account = traces.finish(finished, wait=options.otlp_wait)
     summary = _summarise(finished, directory)
-    _show(summary, directory, traces.account, options)
+    _show(summary, directory, account, options)
     if finished.stopped is not None and finished.stopped.by == "budget":
         _warn(f"stopped: {finished.stopped.because}")
     return _exit_code(finished, summary)
@@ -100,41 +106,12 @@ def _environment(scenario: Scenario) -> Mapping[str, str]:
     return with_file(os.environ, Path(".env"), endpoint.api_key_env)
 
 
-def _reachable(target: OtlpTarget | None) -> OtlpTarget | None:
-    """Return the collector if it answers; if not, say so and go on without it."""
+def _is_reachable(target: OtlpTarget | None) -> bool:
+    """Return whether the collector answers, and say so if there is one that does not."""
     problem = check(target) if target else None
     if problem:
-        _warn(f"{problem}; the run goes on and writes its traces to files only")
-        return None
-    return target
-
-
-class _Traces:
-    """Writes and sends the traces of each trial when it has ended."""
-
-    def __init__(self, directory: Path, target: OtlpTarget | None) -> None:
-        self._directory = directory
-        self._target = target
-        self._accounts: list[Account] = []
-        self._trials: list[Trial] = []
-
-    @property
-    def account(self) -> Account:
-        """What has become of all spans so far."""
-        return total(self._accounts)
-
-    def after_trial(self, the_run: Run, records: TrialRecords) -> None:
-        resource = make_resource(the_run, os.environ)
-        self._trials.append(records.trial)
-        self._accounts.append(
-            export_trial(self._directory, the_run, records, resource, self._target)
-        )
-
-    def finish(self, the_run: Run) -> None:
-        resource = make_resource(the_run, os.environ)
-        self._accounts.append(
-            export_run(self._directory, the_run, self._trials, resource, self._target)
-        )
+        _warn(f"{problem}; the run goes on, and the collector is tried once more at its end")
+    return problem is None
 
 
 def _heading(scenario: Scenario, directory: Path) -> str:
@@ -168,8 +145,12 @@ def _show(summary: Summary, directory: Path, account: Account, options: argparse
         sys.stdout.write((directory / SUMMARY).read_text())
     elif not options.quiet:
         render_summary(summary, directory, Console())
-    if account.problem:
-        _warn(f"{account.undelivered} of {account.made} spans not delivered: {account.problem}")
+    if account.undelivered or account.refused:
+        _warn(
+            f"{account.undelivered} of {account.made} spans not delivered, {account.refused} "
+            f"refused: {account.problem or 'no time was left'}; they can still be sent: "
+            f"harness trace export {directory} --endpoint {account.endpoint}"
+        )
     if account.left_out:
         _warn(f"{account.left_out} attempts of workflows that did not end have no span")
 

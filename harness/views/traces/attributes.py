@@ -233,6 +233,11 @@ def error(name: str) -> Attributes:
     return {} if name in (OK, "degraded") else {semconv.ERROR_TYPE: name}
 
 
+def is_long(value: Value) -> bool:
+    """Return whether a value is a text that is hardly ever said twice: content."""
+    return isinstance(value, str) and len(value) > 256
+
+
 def _one(value: str | None) -> tuple[str, ...] | None:
     return None if value is None else (value,)
 

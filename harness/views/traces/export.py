@@ -1,26 +1,39 @@
 """The traces of a run, written into its directory and sent to a collector if there is one.
 
-Call this outside what is measured. The files are always written; a collector that fails costs its
-own delivery and nothing else.
+All of it happens outside what is measured. The files are always written; a collector that fails
+costs its own delivery and nothing else, and what it has not acknowledged can be sent later.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from harness.bench.store import Records
+import msgspec
+
+from harness.bench.store import Records, read_transcripts
 from harness.errors import StorageError
-from harness.records import Attempt, Call, Run, Trial, Workflow
-from harness.views.traces import otlp_file
+from harness.records import Attempt, Call, Run, Transcript, Trial, Workflow
+from harness.views.traces import ledger, otlp_file
 from harness.views.traces.attributes import Attributes
-from harness.views.traces.otlp_http import OtlpTarget, check, send
+from harness.views.traces.content import Capture, capture
+from harness.views.traces.ledger import Account
+from harness.views.traces.otlp_protobuf import Batch
+from harness.views.traces.otlp_target import OtlpTarget
+from harness.views.traces.outbox import REAL, Clock, Delivery, Outbox
+from harness.views.traces.resource import make_resource
 from harness.views.traces.spans import Span, TraceMaker, workflow_key
 
 TRACES = "traces"
 RUN_FILE = "run.otlp.jsonl"
+
+BETWEEN = 0.5
+"""Seconds that a collector gets between two trials."""
+AT_THE_END = 2.0
+"""Seconds that it gets when the run has ended, unless one waits for all."""
 
 
 class TrialLike(Protocol):
@@ -47,80 +60,144 @@ class TrialLike(Protocol):
         ...
 
 
-class Account(NamedTuple):
-    """What became of the spans.
+class Exporter:
+    """Makes, writes and sends the traces of a run while it goes on. Raises StorageError.
 
-    `made`: written to files. `delivered`: acknowledged by the collector; `undelivered`: not, 0
-    when there is no collector. `left_out`: attempts that have no span because their workflow never
-    ended. `problem`: why spans were not delivered, one line.
+    `reachable`: the collector has answered; where it has not, nothing is tried before the end.
     """
 
-    made: int = 0
-    delivered: int = 0
-    undelivered: int = 0
-    left_out: int = 0
-    problem: str | None = None
+    def __init__(
+        self,
+        directory: Path,
+        target: OtlpTarget | None,
+        environment: Mapping[str, str],
+        reachable: bool = True,
+        clock: Clock = REAL,
+    ) -> None:
+        self._run_directory = directory
+        self._environment = environment
+        self._content = capture(environment)
+        self._target = target
+        self._outbox = None if target is None else Outbox(target, self._note, clock)
+        self._reachable = reachable
+        self._trials: list[Trial] = []
+        self._read = 0
+        self._made = self._left_out = 0
+
+    def after_trial(self, the_run: Run, records: TrialLike) -> None:
+        """Append the traces of a trial's workflows to its cell's file, and send for a moment."""
+        self._trials.append(records.trial)
+        said = self._transcripts()
+        maker = TraceMaker(the_run, self._content)
+        spans = maker.of_workflows(records.workflows, records.calls, records.attempts, said)
+        resource = make_resource(the_run, self._environment)
+        otlp_file.append_spans(self._directory() / _file_of(records.trial.cell), spans, resource)
+        self._left_out += _left_out(records.workflows, records.attempts)
+        self._put(spans, resource)
+        if self._outbox and self._reachable and not self._outbox.is_failing:
+            self._outbox.send(BETWEEN, tries=1)
+
+    def finish(self, the_run: Run, wait: bool = False) -> Account:
+        """Write the run trace, send what is left, and return what has become of all spans.
+
+        `wait`: for as long as the collector takes spans; else for `AT_THE_END` seconds.
+        """
+        resource = make_resource(the_run, self._environment)
+        spans = TraceMaker(the_run).of_run(self._trials)
+        otlp_file.replace_spans(self._directory() / RUN_FILE, spans, resource)
+        self._put(spans, resource)
+        sent = None
+        if self._outbox:
+            self._outbox.send(math.inf if wait else AT_THE_END)
+            sent = self._outbox.close()
+        account = _account(self._made, self._left_out, self._target, sent)
+        ledger.save_account(self._directory(), account)
+        return account
+
+    def _put(self, spans: Sequence[Span], resource: Attributes) -> None:
+        self._made += len(spans)
+        if self._outbox:
+            self._outbox.put(spans, resource)
+
+    def _note(self, batch: Batch, rejected: int) -> None:
+        ledger.note(self._directory(), str(self._target), batch.span_ids, rejected)
+
+    def _transcripts(self) -> list[Transcript]:
+        if self._content is None:
+            return []
+        said, self._read = read_transcripts(self._run_directory, self._read)
+        return said
+
+    def _directory(self) -> Path:
+        return _directory(self._run_directory)
 
 
-def total(accounts: Iterable[Account]) -> Account:
-    """Add accounts up; the problem is the first one's that had any."""
-    every = list(accounts)
-    return Account(
-        made=sum(account.made for account in every),
-        delivered=sum(account.delivered for account in every),
-        undelivered=sum(account.undelivered for account in every),
-        left_out=sum(account.left_out for account in every),
-        problem=next((account.problem for account in every if account.problem), None),
-    )
-
-
-def export_trial(
-    directory: Path, run: Run, records: TrialLike, resource: Attributes, target: OtlpTarget | None
-) -> Account:
-    """Append the traces of one trial's workflows to its cell's file, and send them to `target`.
-
-    Raises StorageError when the file cannot be written.
-    """
-    spans = TraceMaker(run).of_workflows(records.workflows, records.calls, records.attempts)
-    path = _directory(directory) / _file_of(records.trial.cell)
-    otlp_file.append_spans(path, spans, resource)
-    left_out = _left_out(records.workflows, records.attempts)
-    return _deliver(spans, resource, target)._replace(left_out=left_out)
-
-
-def export_run(
+def export_stored(
     directory: Path,
-    run: Run,
-    trials: Sequence[Trial],
-    resource: Attributes,
+    records: Records,
     target: OtlpTarget | None,
+    environment: Mapping[str, str],
+    again: bool = False,
 ) -> Account:
-    """Write the run trace anew and send it to `target`. Raises StorageError."""
-    spans = TraceMaker(run).of_run(trials)
-    otlp_file.replace_spans(_directory(directory) / RUN_FILE, spans, resource)
-    return _deliver(spans, resource, target)
+    """Make all traces of a stored run again, the same files with the same ids, and send them.
 
-
-def export_records(
-    directory: Path, records: Records, resource: Attributes, target: OtlpTarget | None
-) -> Account:
-    """Make all traces of a finished run again from its records: the same files, the same ids.
-
-    Raises StorageError.
+    What the collector has acknowledged before is not sent to it again unless `again`. Raises
+    StorageError.
     """
-    maker = TraceMaker(records.run)
+    traces = _directory(directory)
+    resource = make_resource(records.run, environment)
+    endpoint = str(target)
+    if again:
+        ledger.forget(traces, endpoint)
+    before = ledger.taken(traces, endpoint)
+
+    def note(batch: Batch, rejected: int) -> None:
+        ledger.note(traces, endpoint, batch.span_ids, rejected)
+
+    outbox = None if target is None else Outbox(target, note)
+    made = settled = 0
+    for name, spans in _of_files(directory, records, capture(environment)):
+        otlp_file.replace_spans(traces / name, spans, resource)
+        made += len(spans)
+        if outbox:
+            left = [span for span in spans if span.span_id not in before.span_ids]
+            settled += len(spans) - len(left)
+            outbox.put(left, resource)
+    sent = None
+    if outbox:
+        outbox.send(math.inf)
+        sent = outbox.close()
+        sent = sent._replace(
+            delivered=sent.delivered + settled - before.rejected,
+            refused=sent.refused + before.rejected,
+        )
+    left_out = _left_out(records.workflows, records.attempts)
+    account = _account(made, left_out, target, sent)
+    ledger.save_account(traces, account)
+    return account
+
+
+def _of_files(
+    directory: Path, records: Records, content: Capture | None
+) -> Iterator[tuple[str, list[Span]]]:
+    """Yield each file's name and spans: the run trace, then a file a cell."""
+    maker = TraceMaker(records.run, content)
+    said = read_transcripts(directory)[0] if content else []
+    yield RUN_FILE, maker.of_run(records.trials)
     by_cell: dict[str, list[Workflow]] = defaultdict(list)
     for workflow in records.workflows:
         by_cell[workflow.cell].append(workflow)
-    accounts = [export_run(directory, records.run, records.trials, resource, target)]
     for cell in maker.cells:
         calls = [call for call in records.calls if call.cell == cell]
         attempts = [attempt for attempt in records.attempts if attempt.cell == cell]
-        spans = maker.of_workflows(by_cell[cell], calls, attempts)
-        otlp_file.replace_spans(_directory(directory) / _file_of(cell), spans, resource)
-        account = _deliver(spans, resource, target)
-        accounts.append(account._replace(left_out=_left_out(by_cell[cell], attempts)))
-    return total(accounts)
+        yield _file_of(cell), maker.of_workflows(by_cell[cell], calls, attempts, said)
+
+
+def _account(made: int, left_out: int, target: OtlpTarget | None, sent: Delivery | None) -> Account:
+    account = Account(made=made, left_out=left_out)
+    if sent is None:
+        return account
+    return msgspec.structs.replace(account, endpoint=str(target), **sent._asdict())
 
 
 def _file_of(cell: str) -> str:
@@ -139,18 +216,3 @@ def _directory(run_directory: Path) -> Path:
 def _left_out(workflows: Sequence[Workflow], attempts: Sequence[Attempt]) -> int:
     ended = {workflow_key(workflow) for workflow in workflows}
     return sum(workflow_key(attempt) not in ended for attempt in attempts)
-
-
-def _deliver(spans: Sequence[Span], resource: Attributes, target: OtlpTarget | None) -> Account:
-    if target is None:
-        return Account(made=len(spans))
-    problem = check(target)
-    if problem:
-        return Account(made=len(spans), undelivered=len(spans), problem=problem)
-    sent = send(target, spans, resource)
-    return Account(
-        made=len(spans),
-        delivered=sent.delivered,
-        undelivered=sent.undelivered,
-        problem=sent.problem,
-    )

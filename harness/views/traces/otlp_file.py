@@ -18,7 +18,7 @@ import msgspec
 from harness import __version__
 from harness.errors import StorageError
 from harness.views.traces import semconv
-from harness.views.traces.attributes import Attributes, Value
+from harness.views.traces.attributes import Attributes, Value, is_long
 from harness.views.traces.spans import Kind, Span
 
 BATCH = 512
@@ -26,6 +26,8 @@ BATCH = 512
 
 _KINDS: dict[Kind, int] = {"internal": 1, "client": 3}
 _STATUS_ERROR = 2
+_FLAGS = 0x101
+"""Sampled, and a parent in the same process: see `otlp_protobuf`."""
 
 
 def append_spans(path: Path, spans: Sequence[Span], resource: Attributes) -> None:
@@ -86,6 +88,7 @@ def _span(span: Span) -> dict[str, Any]:
     message: dict[str, Any] = {
         "traceId": span.trace_id,
         "spanId": span.span_id,
+        "flags": _FLAGS,
         "name": span.name,
         "kind": _KINDS[span.kind],
         "startTimeUnixNano": str(span.start),
@@ -96,7 +99,12 @@ def _span(span: Span) -> dict[str, Any]:
         message["parentSpanId"] = span.parent_id
     if span.events:
         message["events"] = [
-            {"timeUnixNano": str(event.time), "name": event.name} for event in span.events
+            {
+                "timeUnixNano": str(event.time),
+                "name": event.name,
+                "attributes": _attributes(event.attributes),
+            }
+            for event in span.events
         ]
     if span.links:
         message["links"] = [
@@ -108,11 +116,18 @@ def _span(span: Span) -> dict[str, Any]:
 
 
 def _attributes(values: Attributes) -> list[msgspec.Raw]:
-    return [_attribute(key, value) for key, value in values.items()]
+    return [
+        _made(key, value) if is_long(value) else _attribute(key, value)
+        for key, value in values.items()
+    ]
 
 
 @lru_cache(maxsize=4096, typed=True)  # most of a span's attributes stand on its neighbours too
 def _attribute(key: str, value: Value) -> msgspec.Raw:
+    return _made(key, value)
+
+
+def _made(key: str, value: Value) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode({"key": key, "value": _value(value)}))
 
 

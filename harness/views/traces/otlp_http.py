@@ -1,158 +1,50 @@
-"""Spans to a collector: OTLP over HTTP, in protobuf, with an exact account of what arrived.
+"""One request to a collector and its answer: OTLP over HTTP.
 
-https://opentelemetry.io/docs/specs/otlp/#otlphttp. The SDK's encoder makes the messages. They are
-posted here and not by the SDK's exporter, because that takes a partial success or a redirect for
-a whole one, retries for longer than a benchmark can wait, and does not say what was lost.
-A collector that is dead or slow costs at most `OtlpTarget.patience` seconds of waiting: nothing is
-sent twice, and the first batch that fails ends the sending. No error tells a header's value.
+https://opentelemetry.io/docs/specs/otlp/#otlphttp. Posted here and not by the SDK's exporter,
+because that takes a partial success or a redirect for a whole one and does not say what was lost.
+Sending and reading the answer are two steps, so that a slow collector can answer while something
+else is done. Nothing that a collector does raises, and no error tells a header's value.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
+import gzip
+import select
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException, HTTPSConnection, responses
-from typing import NamedTuple
-from urllib.parse import urlsplit
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, responses
+from typing import Literal, NamedTuple
 
 from google.protobuf.message import DecodeError
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Event, ReadableSpan
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from harness import __version__
-from harness.errors import InputError
-from harness.views.traces import semconv
-from harness.views.traces.attributes import Attributes
-from harness.views.traces.resource import parse_pairs
-from harness.views.traces.spans import Kind, Span
+from harness.views.traces.otlp_target import OtlpTarget
 
-BATCH = 512
-"""Spans a request."""
-
-_PATH = "/v1/traces"
 _RESPONSE_LIMIT = 65_536
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110, section 5.6.2
-_FIELD_VALUE = re.compile(r"[\t\x20-\x7e]*\Z")
-_KINDS: dict[Kind, SpanKind] = {"internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
-_SCOPE = InstrumentationScope(semconv.SCOPE, __version__, semconv.SCHEMA_URL)
-_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_RETRYABLE = (429, 502, 503, 504)
+_ABOUT_THE_BODY = (400, 413, 422, 500)
+"""Statuses that may speak of one request alone; another one may well be taken."""
 
 
-@dataclass(frozen=True, repr=False)
-class OtlpTarget:
-    """Where spans go; shown without what may be secret, the query and the headers.
+class Answer(NamedTuple):
+    """What became of one request.
 
-    Seconds of real time: `connect` for the check, `timeout` for one request, `patience` for all
-    waiting of one `send`.
+    `verdict`: `taken` (but for `rejected` of its spans), `refused` (this request will never be
+    taken), `hopeless` (nor will any other) or `later` (it may be taken when it is sent again).
+    `retry_after`: seconds that the collector asks to wait, None if it does not. `problem`: what is
+    wrong, one line.
     """
 
-    scheme: str
-    host: str
-    port: int
-    path: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    connect: float = 1.0
-    timeout: float = 5.0
-    patience: float = 15.0
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}{self.path.partition('?')[0]}"
-
-    __repr__ = __str__
-
-
-class Delivery(NamedTuple):
-    """How many spans the collector took, how many it did not, and why not."""
-
-    delivered: int
-    undelivered: int
-    problem: str | None
-
-
-def switched_off(environment: Mapping[str, str]) -> str | None:
-    """Return the setting that forbids sending, such as `OTEL_SDK_DISABLED=true`; None without."""
-    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return "OTEL_SDK_DISABLED=true"
-    if environment.get("OTEL_TRACES_EXPORTER", "").strip().lower() == "none":
-        return "OTEL_TRACES_EXPORTER=none"
-    return None
-
-
-def open_target(url: str | None, environment: Mapping[str, str]) -> OtlpTarget | None:
-    """Return where to send spans, None for nowhere.
-
-    `url` (`--otlp`) wins over OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, which is taken as it is, and
-    that over the base URL OTEL_EXPORTER_OTLP_ENDPOINT; `/v1/traces` is added to the base URL, and
-    to `url` where it lacks that. Headers: OTEL_EXPORTER_OTLP_TRACES_HEADERS, else
-    OTEL_EXPORTER_OTLP_HEADERS. An empty variable counts as absent; see `switched_off` for those
-    that forbid. Raises InputError.
-    https://opentelemetry.io/docs/specs/otel/protocol/exporter/
-    """
-    if switched_off(environment):
-        return None
-    if url is not None:
-        return _target("--otlp", url, environment, append=True)
-    for variable, append in (
-        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", False),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", True),
-    ):
-        if environment.get(variable):
-            return _target(variable, environment[variable], environment, append)
-    return None
-
-
-def _target(where: str, url: str, environment: Mapping[str, str], append: bool) -> OtlpTarget:
-    way_out = "write http://host:port, for example http://127.0.0.1:4318"
-    try:
-        parts = urlsplit(url.strip())
-        port = parts.port
-        host = parts.hostname or ""
-        host.encode("idna")
-    except ValueError:
-        raise InputError(f"{where}: not a URL; {way_out}") from None
-    if "@" in parts.netloc:
-        raise InputError(
-            f"{where}: a URL with a user or password; put them in OTEL_EXPORTER_OTLP_HEADERS"
-        )
-    if parts.scheme not in ("http", "https") or not host:
-        raise InputError(f"{where}: not an http or https URL; {way_out}")
-    path = parts.path
-    if append and not path.rstrip("/").endswith(_PATH):
-        path = path.rstrip("/") + _PATH
-    path = path or "/"
-    if not re.fullmatch(r"[\x21-\x7e]+", path + parts.query):
-        raise InputError(f"{where}: a URL with spaces or other special characters; {way_out}")
-    return OtlpTarget(
-        scheme=parts.scheme,
-        host=host,
-        port=port or (443 if parts.scheme == "https" else 80),
-        path=f"{path}?{parts.query}" if parts.query else path,
-        headers=_headers(environment),
-    )
-
-
-def _headers(environment: Mapping[str, str]) -> dict[str, str]:
-    for variable in ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"):
-        if environment.get(variable):
-            headers = parse_pairs(variable, environment[variable])
-            for place, (name, value) in enumerate(headers.items(), 1):
-                if not (_TOKEN.match(name) and _FIELD_VALUE.match(value)):
-                    raise InputError(
-                        f"{variable}: entry {place} is no HTTP header; use plain ASCII, "
-                        "percent-encoded where it is special"
-                    )
-            return {name.lower(): value for name, value in headers.items()}
-    return {}
+    verdict: Literal["taken", "refused", "hopeless", "later"]
+    rejected: int = 0
+    retry_after: float | None = None
+    problem: str | None = None
 
 
 def check(target: OtlpTarget) -> str | None:
@@ -164,133 +56,151 @@ def check(target: OtlpTarget) -> str | None:
     return None
 
 
-def send(target: OtlpTarget, spans: Sequence[Span], resource: Attributes) -> Delivery:
-    """Send spans in batches and say how many arrived. Raises nothing that a collector can cause.
+class Exchange:
+    """One connection to a collector, kept open, with at most one request under way."""
 
-    Any span without an acknowledgement counts as undelivered, whether or not it was received.
-    """
-    delivered, waited = 0, 0.0
-    problem: str | None = None
-    connection = _connection(target)
-    try:
-        for start, body in _bodies(spans, resource):
-            timeout = min(target.timeout, target.patience - waited)
-            if timeout <= 0:
-                problem = f"{target}: too slow, {waited:.0f} s of waiting in all"
-                break
-            began = time.monotonic()
-            rejected, trouble = _post(connection, target, body, timeout)
-            waited += time.monotonic() - began
-            problem = problem or trouble
-            if rejected is None:
-                break
-            delivered += len(spans[start : start + BATCH]) - rejected
-    finally:
-        connection.close()
-    return Delivery(delivered, len(spans) - delivered, problem)
+    def __init__(self, target: OtlpTarget) -> None:
+        self._target = target
+        self._connection = _connection(target)
+        self._sent_at = 0.0
+
+    def close(self) -> None:
+        """Close the connection; an answer still to come is lost."""
+        self._connection.close()
+
+    def send(self, body: bytes, seconds: float) -> Answer | None:
+        """Send one request within `seconds`; None when that went well, else what went wrong."""
+        target = self._target
+        headers = {
+            **target.headers,
+            "content-type": "application/x-protobuf",
+            "user-agent": f"harness/{__version__}",
+        }
+        if target.gzip:
+            headers["content-encoding"] = "gzip"
+            body = gzip.compress(body, compresslevel=1)
+        seconds = min(seconds, target.timeout)
+        try:
+            self._connected(seconds).settimeout(seconds)
+            self._connection.request("POST", target.path, body, headers)
+        except (OSError, HTTPException) as error:
+            return self._failed(error, seconds)
+        self._sent_at = time.monotonic()
+        return None
+
+    def answer(self, seconds: float) -> Answer | None:
+        """Wait `seconds` for the answer; None when it is still to come.
+
+        The target's timeout counts from the sending; an answer that is there by then counts.
+        """
+        target = self._target
+        left = self._sent_at + target.timeout - time.monotonic()
+        if not self._readable(max(0.0, min(seconds, left))):
+            return None if seconds < left else self._failed(TimeoutError(), target.timeout)
+        late = threading.Event()
+        allowed = max(left, 0.1)
+        try:
+            with self._cut_after(allowed, late):
+                response = self._connection.getresponse()
+                text = response.read(_RESPONSE_LIMIT)
+                whole = not response.read(1) and not response.length
+            if late.is_set():  # http.client takes a cut within the headers for their end
+                raise TimeoutError
+        except (OSError, HTTPException) as error:
+            return self._failed(TimeoutError() if late.is_set() else error, target.timeout)
+        return self._read(response, text, whole)
+
+    def _read(self, response: HTTPResponse, body: bytes, whole: bool) -> Answer:
+        target, status = self._target, response.status
+        if not whole:
+            self.close()
+        if not 200 <= status < 300:
+            problem = f"{target}: answered {status} {responses.get(status, '')}".rstrip()
+            if status in _RETRYABLE:
+                return Answer("later", retry_after=_seconds(response), problem=problem)
+            return Answer("refused" if status in _ABOUT_THE_BODY else "hopeless", problem=problem)
+        if not whole:
+            return Answer("later", problem=f"{target}: its answer is cut, or far too long")
+        try:
+            rejected = ExportTraceServiceResponse.FromString(body).partial_success.rejected_spans
+        except DecodeError:
+            return Answer(
+                "hopeless", problem=f"{target}: its answer is not OTLP; check the address"
+            )
+        partly = f"{target}: took a part of the spans only" if rejected else None
+        return Answer("taken", rejected=rejected, problem=partly)
+
+    def _connected(self, seconds: float) -> socket.socket:
+        """Return the open connection: a new one where the collector has hung up meanwhile."""
+        if self._connection.sock is not None and self._readable(0):
+            self.close()
+        if self._connection.sock is None:
+            self._connection.timeout = seconds
+            self._connection.connect()
+        sock: socket.socket = self._connection.sock
+        return sock
+
+    def _readable(self, seconds: float) -> bool:
+        sock = self._connection.sock
+        if sock is None or (isinstance(sock, ssl.SSLSocket) and sock.pending()):
+            return True
+        poll = select.poll()  # select() knows no descriptor above 1023
+        poll.register(sock, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    def _failed(self, error: Exception, seconds: float) -> Answer:
+        self.close()
+        return Answer("later", problem=f"{self._target}: {_reason(error, seconds)}")
+
+    @contextlib.contextmanager
+    def _cut_after(self, seconds: float, late: threading.Event) -> Iterator[None]:
+        """After `seconds` set `late` and cut the connection.
+
+        A socket's own timeout starts anew with every byte, so a slow peer would never meet it.
+        """
+        sock: socket.socket | None = self._connection.sock
+        if sock is None:
+            raise ConnectionResetError(None, "hung up")
+        sock.settimeout(seconds)
+
+        def cut() -> None:
+            late.set()
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+        timer = threading.Timer(seconds, cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 def _connection(target: OtlpTarget) -> HTTPConnection:
-    kind = HTTPSConnection if target.scheme == "https" else HTTPConnection
-    return kind(target.host, target.port, timeout=target.timeout)
+    if target.scheme == "https":
+        return HTTPSConnection(target.host, target.port, context=target.tls)
+    return HTTPConnection(target.host, target.port)
 
 
-def _post(
-    connection: HTTPConnection, target: OtlpTarget, body: bytes, timeout: float
-) -> tuple[int | None, str | None]:
-    """Return how many spans were rejected, None when the answer is no success, and the problem."""
-    headers = {
-        **target.headers,
-        "content-type": "application/x-protobuf",
-        "user-agent": f"harness/{__version__}",
-    }
-    late = threading.Event()
+def _seconds(response: HTTPResponse) -> float | None:
+    """Read Retry-After: seconds or a date (RFC 9110, section 10.2.3)."""
+    text = response.getheader("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
     try:
-        with _cut_after(connection, timeout, late):
-            connection.request("POST", target.path, body, headers)
-            response = connection.getresponse()
-            answer = response.read(_RESPONSE_LIMIT)
-            whole = not response.read(1) and not response.length
-        if late.is_set():  # http.client takes a cut within the headers for their end
-            raise TimeoutError
-    except (OSError, HTTPException) as error:
-        why = _reason(TimeoutError() if late.is_set() else error, timeout)
-        return None, f"{target}: {why}"
-    if not 200 <= response.status < 300:
-        return None, f"{target}: answered {response.status} {responses.get(response.status, '')}"
-    if not whole:
-        return None, f"{target}: its answer is cut, or far too long"
-    try:
-        rejected = ExportTraceServiceResponse.FromString(answer).partial_success.rejected_spans
-    except DecodeError:
-        return None, f"{target}: its answer is not OTLP; check the address"
-    return rejected, f"{target}: took a part of the spans only" if rejected else None
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except ValueError:
+        return None
 
 
-@contextlib.contextmanager
-def _cut_after(connection: HTTPConnection, timeout: float, late: threading.Event) -> Iterator[None]:
-    """Connect if need be; after `timeout` seconds set `late` and cut the connection.
-
-    A socket's own timeout starts anew with every byte, so a slow sender would never meet it.
-    """
-    if connection.sock is None:
-        connection.timeout = timeout
-        connection.connect()
-    sock: socket.socket = connection.sock
-    sock.settimeout(timeout)
-
-    def cut() -> None:
-        late.set()
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-    timer = threading.Timer(timeout, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def _reason(error: Exception, timeout: float) -> str:
+def _reason(error: Exception, seconds: float) -> str:
     if isinstance(error, TimeoutError):
-        return f"no answer within {timeout:g} s"
+        return f"no answer within {seconds:.3g} s"
     if isinstance(error, HTTPException):
         return (
             "hangs up or does not speak HTTP; OTLP over HTTP is usually on port 4318 (4317 is gRPC)"
         )
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message})"
     return str(error.strerror).lower() if isinstance(error, OSError) else "failed"
-
-
-def _bodies(spans: Sequence[Span], resource: Attributes) -> Iterator[tuple[int, bytes]]:
-    """Encode batch after batch, each when its turn comes: (index of its first span, message)."""
-    made_by = Resource(resource, semconv.SCHEMA_URL)
-    contexts: dict[str, SpanContext] = {}
-    for start in range(0, len(spans), BATCH):
-        batch = [_readable(span, made_by, contexts) for span in spans[start : start + BATCH]]
-        yield start, encode_spans(batch).SerializeToString()
-
-
-def _readable(span: Span, resource: Resource, contexts: dict[str, SpanContext]) -> ReadableSpan:
-    context = contexts[span.span_id] = _context(span.trace_id, span.span_id)
-    return ReadableSpan(
-        name=span.name,
-        context=context,
-        parent=None if span.parent_id is None else contexts[span.parent_id],
-        resource=resource,
-        attributes=span.attributes,
-        events=[Event(event.name, timestamp=event.time) for event in span.events],
-        links=[Link(_context(link.trace_id, link.span_id)) for link in span.links],
-        kind=_KINDS[span.kind],
-        status=Status(StatusCode.UNSET)
-        if span.error is None
-        else Status(StatusCode.ERROR, span.error),
-        start_time=span.start,
-        end_time=span.end,
-        instrumentation_scope=_SCOPE,
-    )
-
-
-def _context(trace_id: str, span_id: str) -> SpanContext:
-    return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=False, trace_flags=_SAMPLED)

@@ -58,6 +58,9 @@ USAGE_INPUT = "gen_ai.usage.input_tokens"
 USAGE_OUTPUT = "gen_ai.usage.output_tokens"
 USAGE_REASONING = "gen_ai.usage.reasoning.output_tokens"
 USAGE_CACHE_READ = "gen_ai.usage.cache_read.input_tokens"
+INPUT_MESSAGES = "gen_ai.input.messages"
+OUTPUT_MESSAGES = "gen_ai.output.messages"
+CONTENT_EVENT = "gen_ai.client.inference.operation.details"
 
 PROVIDERS = {
     "api.deepseek.com": "deepseek",

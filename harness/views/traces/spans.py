@@ -18,7 +18,7 @@ so its later attempts have none.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -32,14 +32,19 @@ from harness.records import (
     CellInfo,
     Phase,
     Run,
+    Transcript,
     Trial,
     Workflow,
     WorkflowKey,
 )
 from harness.views.traces import attributes, semconv
 from harness.views.traces.attributes import Attributes
+from harness.views.traces.content import Capture, messages
 
 Kind = Literal["internal", "client"]
+
+
+NOTHING: Attributes = {}
 
 
 class Event(NamedTuple):
@@ -47,6 +52,7 @@ class Event(NamedTuple):
 
     name: str
     time: int
+    attributes: Attributes = NOTHING
 
 
 class Link(NamedTuple):
@@ -76,10 +82,11 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TraceMaker:
-    """Makes the spans of one run."""
+    """Makes the spans of one run; `content` says where prompts and answers go, None for nowhere."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, content: Capture | None = None) -> None:
         self.run = run
+        self.content = content
         self.cells = {cell.id: cell for cell in run.cells}
         self.run_trace = ids.trace_id(run.run_id, "run")
         self.endpoint = attributes.endpoint(run)
@@ -118,9 +125,14 @@ class TraceMaker:
         )
 
     def of_workflows(
-        self, workflows: Iterable[Workflow], calls: Iterable[Call], attempts: Iterable[Attempt]
+        self,
+        workflows: Iterable[Workflow],
+        calls: Iterable[Call],
+        attempts: Iterable[Attempt],
+        transcripts: Iterable[Transcript] = (),
     ) -> list[Span]:
         """Return the traces of `workflows`; records of other workflows are left out."""
+        said = {call_key(transcript): transcript for transcript in transcripts}
         calls_of: dict[WorkflowKey, list[Call]] = defaultdict(list)
         for call in calls:
             calls_of[workflow_key(call)].append(call)
@@ -129,7 +141,7 @@ class TraceMaker:
             attempts_of[attempt.call_key].append(attempt)
         spans: list[Span] = []
         for workflow in workflows:
-            trace = _WorkflowTrace(self, workflow)
+            trace = _WorkflowTrace(self, workflow, said)
             trace.add_workflow(calls_of[workflow_key(workflow)], attempts_of)
             spans += trace.spans
         return spans
@@ -142,8 +154,11 @@ class TraceMaker:
 class _WorkflowTrace:
     """Gathers the spans of one workflow."""
 
-    def __init__(self, maker: TraceMaker, workflow: Workflow) -> None:
+    def __init__(
+        self, maker: TraceMaker, workflow: Workflow, said: Mapping[CallKey, Transcript]
+    ) -> None:
         self.maker = maker
+        self.said = said
         self.run_id = maker.run.run_id
         self.workflow = workflow
         self.cell: CellInfo = maker.cells[workflow.cell]
@@ -215,18 +230,30 @@ class _WorkflowTrace:
             return
         first = tried[0]
         self._add_permit_wait(span, call, 1, (first.permit_requested, first.permit_granted))
+        on_span, on_event = self._content(call, tried[-1])
         chat = self._add(
             semconv.chat_span(attributes.model(self.maker.run)),
             span,
             (first.permit_granted, call.done),
             key
             | self.maker.endpoint.chat[call.phase]
-            | attributes.chat(call, tried[-1], self.maker.endpoint.streamed),
+            | attributes.chat(call, tried[-1], self.maker.endpoint.streamed)
+            | on_span,
             ("chat", *call.call_key[4:]),
             kind="client",
+            events=on_event,
             error=error,
         )
         self._add_attempts(chat, call, tried)
+
+    def _content(self, call: Call, last: Attempt) -> tuple[Attributes, tuple[Event, ...]]:
+        """Return what was said in a call as attributes of its span and as an event at its end."""
+        wanted, said = self.maker.content, self.said.get(call.call_key)
+        if wanted is None or said is None:
+            return NOTHING, ()
+        content = messages(said, last.finish_reason, wanted.limit)
+        event = Event(semconv.CONTENT_EVENT, self.maker.unix(call.done), content)
+        return content if wanted.on_span else NOTHING, (event,) if wanted.on_event else ()
 
     def _add_attempts(self, chat: Span, call: Call, tried: Sequence[Attempt]) -> None:
         holds = self.cell.permit_scope == "call"
@@ -300,6 +327,7 @@ class _WorkflowTrace:
         carried: Attributes,
         key: tuple[object, ...],
         kind: Kind = "internal",
+        events: tuple[Event, ...] = (),
         links: tuple[Link, ...] = (),
         error: str | None = None,
     ) -> Span:
@@ -313,6 +341,7 @@ class _WorkflowTrace:
             end=self.maker.unix(end),
             attributes=self.shared | carried,
             kind=kind,
+            events=events,
             links=links,
             error=error,
         )
@@ -323,6 +352,14 @@ class _WorkflowTrace:
 def workflow_key(record: Workflow | Call | Attempt) -> WorkflowKey:
     """Return the execution of the workflow that a record belongs to."""
     return WorkflowKey(record.cell, record.repeat, record.workflow, record.execution)
+
+
+def call_key(record: Transcript) -> CallKey:
+    """Return the call that a transcript is of."""
+    return CallKey(
+        record.cell, record.repeat, record.workflow, record.execution,
+        record.phase, record.branch, record.call,
+    )  # fmt: skip
 
 
 def _error(outcome: str, detail: str | None = None) -> str | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import gzip
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +22,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-from harness.views.traces.otlp_http import OtlpTarget
+from harness.views.traces.otlp_target import OtlpTarget
 
 Seen = dict[str, Any]
 """One span as plain values, whatever encoding it came in."""
@@ -106,6 +109,7 @@ class Answer(NamedTuple):
 
     status: int = 200
     body: bytes = ExportTraceServiceResponse().SerializeToString()
+    headers: dict[str, str] = {}  # noqa: RUF012 - nobody writes into it
 
 
 @dataclass
@@ -113,12 +117,14 @@ class Receiver:
     """A collector on this machine. `answer` decides by the number of requests so far, from 1.
 
     `instead`: takes over the whole exchange after a request was read; `stop` is set at the end.
+    `hung_up` is released each time when a connection was closed after that.
     """
 
     answer: Callable[[int], Answer] = lambda _: Answer()
     instead: Callable[[BaseHTTPRequestHandler, threading.Event], None] | None = None
     got: list[Received] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
+    hung_up: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     url: str = ""
 
     def target(self, **fields: Any) -> OtlpTarget:
@@ -136,6 +142,8 @@ def receiving(receiver: Receiver) -> Iterator[Receiver]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
+            if self.headers["content-encoding"] == "gzip":
+                body = gzip.decompress(body)
             message = ExportTraceServiceRequest.FromString(body)
             headers = {key.lower(): value for key, value in self.headers.items()}
             receiver.got.append(Received(self.path, headers, message))
@@ -147,8 +155,16 @@ def receiving(receiver: Receiver) -> Iterator[Receiver]:
             self.send_response(answer.status)
             self.send_header("content-type", "application/x-protobuf")
             self.send_header("content-length", str(len(answer.body)))
+            for key, value in answer.headers.items():
+                self.send_header(key, value)
             self.end_headers()
             self.wfile.write(answer.body)
+
+        def finish(self) -> None:
+            super().finish()
+            with contextlib.suppress(OSError):  # the client was first
+                self.connection.shutdown(socket.SHUT_RDWR)
+            receiver.hung_up.release()
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

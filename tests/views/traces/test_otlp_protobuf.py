@@ -1,0 +1,94 @@
+"""Requests in protobuf: as long as a collector takes, and the same spans as in the files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from harness.views.traces.otlp_file import append_spans
+from harness.views.traces.otlp_protobuf import MOST_BYTES, MOST_SPANS, batches
+from harness.views.traces.spans import Span, TraceMaker
+from tests.views.traces.example import example
+from tests.views.traces.otlp import parse_line, resource_in, spans_in
+from tests.views.traces.test_otlp_file import span
+from tests.views.traces.test_otlp_http import RESOURCE, many
+
+
+def workflow_spans() -> list[Span]:
+    records = example()
+    maker = TraceMaker(records.run)
+    spans = maker.of_workflows(records.workflows, records.calls, records.attempts)
+    return [*spans, *maker.of_run(records.trials)]
+
+
+def sized(bytes_each: int, count: int) -> list[Span]:
+    return [span(n, attributes={"text": "x" * bytes_each}) for n in range(1, count + 1)]
+
+
+def test_the_collector_gets_what_the_file_has(tmp_path: Path) -> None:
+    """Both are projections of the same spans, so they cannot disagree, to the last field."""
+    (batch,) = batches(workflow_spans(), RESOURCE)
+    append_spans(tmp_path / "x", workflow_spans(), RESOURCE)
+    sent, written = (
+        ExportTraceServiceRequest.FromString(batch.body), parse_line((tmp_path / "x").read_bytes()),
+    )  # fmt: skip
+    assert sent == written
+    assert resource_in(sent) == RESOURCE
+    assert [one["ids"][1] for one in spans_in(sent)] == list(batch.span_ids)
+
+
+def test_every_part_of_a_span_survives_both(tmp_path: Path) -> None:
+    values = {
+        "text": "ü\n", "yes": True, "no": False, "count": 2**60, "part": 0.5, "one": 1, "real": 1.0,
+        "list": ("a", "b"), "long": "x" * 3000,
+    }  # fmt: skip
+    full = span(
+        parent_id="b2" * 8, kind="client", attributes=values, error="rate_limited",
+        events=workflow_spans()[0].events,
+    )  # fmt: skip
+    (batch,) = batches([full], RESOURCE)
+    append_spans(tmp_path / "x", [full], RESOURCE)
+    sent = ExportTraceServiceRequest.FromString(batch.body)
+    assert sent == parse_line((tmp_path / "x").read_bytes())
+    (one,) = spans_in(sent)
+    assert one["attributes"] == values | {"list": ["a", "b"]}
+    assert [type(value) for value in one["attributes"].values()] == [
+        type(value) if value != ("a", "b") else list for value in values.values()
+    ]
+
+
+def test_a_request_has_a_bound_of_spans() -> None:
+    lengths = [len(batch.span_ids) for batch in batches(many(2 * MOST_SPANS + 1), RESOURCE)]
+    assert lengths == [MOST_SPANS, MOST_SPANS, 1]
+
+
+def test_a_request_has_a_bound_of_bytes() -> None:
+    """As many as fit go together, and each has the resource."""
+    made = list(batches(sized(90_000, 25), RESOURCE))
+    assert [len(batch.span_ids) for batch in made] == [11, 11, 3]
+    for batch in made:
+        assert len(batch.body) < MOST_BYTES + 1000
+        assert resource_in(ExportTraceServiceRequest.FromString(batch.body)) == RESOURCE
+    assert [one for batch in made for one in batch.span_ids] == [
+        one.span_id for one in sized(1, 25)
+    ]
+
+
+def test_a_span_that_is_too_long_has_a_request_to_itself() -> None:
+    spans = [*sized(10, 1), span(2, attributes={"text": "x" * 2 * MOST_BYTES}), span(3)]
+    assert [batch.span_ids for batch in batches(spans, RESOURCE)] == [
+        (one.span_id,) for one in spans
+    ]
+
+
+def test_a_request_is_encoded_when_its_turn_comes() -> None:
+    def spans() -> list[Span]:
+        return [*many(MOST_SPANS + 1), None]  # type: ignore[list-item]
+
+    first = next(batches(spans(), RESOURCE))
+    assert len(first.span_ids) == MOST_SPANS
+
+
+def test_without_spans_there_is_no_request() -> None:
+    assert list(batches([], RESOURCE)) == []
