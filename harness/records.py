@@ -359,7 +359,8 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     when the model said that a write was due, `written` when it was handed to the socket.
     `arrival` counts the requests with this prompt in this trial, from 1. `active`: how many
     requests were being served when it came, itself not counted. `gaps`: histogram of the
-    nanoseconds between written text chunks.
+    nanoseconds between written text chunks. `status` is None where no answer was begun. `fault`:
+    which injected fault struck it (`harness.faults`), None for none.
     """
 
     trace_id: str | None
@@ -376,12 +377,13 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     last_written: int | None
     done: int
     outcome: str
-    status: int
+    status: int | None
     active: int
     tokens: Tokens
     chunks: int
     gaps: Histogram
     lateness: Histogram
+    fault: str | None = None
 
 
 class ProviderHead(msgspec.Struct, frozen=True, kw_only=True):

@@ -44,6 +44,8 @@ def complain(error: ErrorDetails, values: Mapping[str, Any]) -> Complaint:
             )
         case "secret":  # never shown, not even to who wrote it
             return Complaint(key, f"{key}: {error['msg']}")
+        case "within":  # found by the whole table, which says itself where
+            return Complaint(key, f"{key}.{error['msg']}")
         case "model_type" | "model_attributes_type" | "dict_type":
             what = f"should be a table; write [{key}] with its keys below"
         case "tuple_type":

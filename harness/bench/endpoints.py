@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from harness.bench.budget import OwnPrice
 from harness.bench.prices import Price, price_of
 from harness.bench.section import Section, Text, Wait
+from harness.faults import Fault
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -55,16 +56,37 @@ Body = Annotated[dict[str, Any], AfterValidator(_sendable)]
 class SimulatedEndpoint(Section):
     """The harness's own provider. `override` replaces keys of the profile.
 
+    `faults`: what goes wrong and when, in place of what the profile says of that.
     `price`: what its tokens would cost; they cost nothing without it.
     """
 
     kind: Literal["simulated"] = "simulated"
     profile: str = "deepseek-reasoner"
     override: dict[str, Any] = Field(default_factory=dict)
+    faults: tuple[Fault, ...] | None = Field(default=None, strict=False)
     time_scale: float = Field(default=1.0, gt=0, le=1)
     stream: bool = True
     model: str = "simulated-reasoner"
     price: OwnPrice | None = None
+
+    @model_validator(mode="after")
+    def _faults_can_strike(self) -> SimulatedEndpoint:
+        for number, fault in enumerate(self.faults or ()):
+            if fault.row.streams_only and not self.stream:
+                raise PydanticCustomError(
+                    "within",
+                    f"faults.{number}.kind = {fault.kind!r}: strikes streams only, and "
+                    "endpoint.stream is false; set that to true or leave the fault out",
+                )
+        return self
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """What replaces keys of the profile, the faults among it."""
+        if self.faults is None:
+            return self.override
+        faults = [fault.model_dump(mode="json", exclude_defaults=True) for fault in self.faults]
+        return {**self.override, "faults": faults}
 
     @property
     def known_price(self) -> Price | None:

@@ -74,7 +74,7 @@ def server_of(scenario: Scenario, api_key: str, directory: Path) -> Server:
         case SimulatedEndpoint() as simulated:
             return Simulator(
                 simulated.profile,
-                simulated.override,
+                simulated.overrides,
                 scenario.seed,
                 simulated.time_scale,
                 directory / store.PROVIDER,

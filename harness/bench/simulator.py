@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 from harness.bench.child import Child
 from harness.errors import HarnessError
@@ -32,6 +32,7 @@ class Simulator:
             *(part for setting in settings(override) for part in ("--set", setting)),
         ]  # fmt: skip
         self._child = Child(_WHAT, "harness", arguments)
+        self._control: HTTPConnection | None = None
         self.base_url = ""
 
     def __enter__(self) -> Simulator:
@@ -44,23 +45,26 @@ class Simulator:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._control is not None:
+            self._control.close()
         self._child.stop()
 
     def begin_trial(self, cell: str, repeat: int) -> None:
         """Start afresh: no request in service, no memory of earlier ones."""
-        self._control("trial", {"cell": cell, "repeat": repeat})
-
-    def _control(self, what: str, body: Mapping[str, Any]) -> None:
-        url = f"{self.base_url.removesuffix('/v1')}/simulator/{what}"
-        request = urllib.request.Request(  # noqa: S310 - our own provider on loopback
-            url, json.dumps(body).encode(), {"content-type": "application/json"}
-        )
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        # One connection for all trials: an outage that the last one left behind keeps out new ones.
+        if self._control is None:
+            url = urlsplit(self.base_url)
+            self._control = HTTPConnection(url.hostname or "", url.port, timeout=30)
         try:
-            with opener.open(request, timeout=30) as response:
-                response.read()
-        except (urllib.error.URLError, OSError) as error:
+            body = json.dumps({"cell": cell, "repeat": repeat})
+            headers = {"content-type": "application/json"}
+            self._control.request("POST", "/simulator/trial", body, headers)
+            response = self._control.getresponse()
+            said = response.read()
+        except (OSError, HTTPException) as error:
             raise HarnessError(f"{_WHAT} does not answer ({error})") from None
+        if response.status != 200:
+            raise HarnessError(f"{_WHAT} does not understand: {said.decode(errors='replace')}")
 
 
 def settings(override: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
@@ -69,4 +73,13 @@ def settings(override: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
         if isinstance(value, Mapping):
             yield from settings(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}={json.dumps(value)}"  # also TOML, for a plain value
+            yield f"{prefix}{key}={in_toml(value)}"
+
+
+def in_toml(value: Any) -> str:
+    """Return a plain value on one line, as TOML writes it."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(k)} = {in_toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(in_toml, value)) + "]"
+    return json.dumps(value)  # also TOML, for text, numbers, true and false

@@ -168,8 +168,7 @@ def _simulated_call(scenario: Scenario, profile: Profile) -> Seconds:
 
 
 def _token_seconds(profile: Profile, active: int) -> float:
-    beside = active + profile.background
-    return profile.itl_a + profile.itl_b * beside + profile.itl_c * beside**2
+    return profile.pace(1.0).itl(active)
 
 
 def _wrap(line: str, indent: str) -> list[str]:

@@ -95,7 +95,7 @@ def _profile(scenario: Scenario) -> Profile | None:
     endpoint = scenario.endpoint
     if not isinstance(endpoint, SimulatedEndpoint):
         return None
-    return load_profile(endpoint.profile, endpoint.override)
+    return load_profile(endpoint.profile, endpoint.overrides)
 
 
 def _environment(scenario: Scenario) -> Mapping[str, str]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from harness.provider.profiles import Kind
+from harness.faults import AskKind
 
 MOST_SUB_QUESTIONS = 1000
 _COUNT = re.compile(r"(\d{1,9})\s+(?:\w+\s+){0,2}sub-?\s?questions", re.IGNORECASE)
@@ -37,7 +37,7 @@ class Ask(NamedTuple):
     model: str
     prompt: bytes
     input_tokens: int
-    kind: Kind
+    kind: AskKind
     subject: str
     sub_questions: int
     max_tokens: int | None
@@ -113,7 +113,7 @@ def _message(item: Any, position: int) -> tuple[str, str]:
     return item["role"], content or ""
 
 
-def _kind(text: str, wants_json: bool) -> tuple[Kind, int]:
+def _kind(text: str, wants_json: bool) -> tuple[AskKind, int]:
     if wants_json or "json" in text.casefold():
         found = _EXACT_COUNT.search(text) or _COUNT.search(text)
         if wants_json or found:

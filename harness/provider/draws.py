@@ -24,9 +24,12 @@ class Draws:
         """Return a log-normal number: exp of a normal one around log(median)."""
         if sigma == 0:
             return median
-        # 52 bits and a half: never 0 or 1, where the inverse has no value
-        share = ((self._integer(purpose) >> 204) + 0.5) / (1 << 52)
-        return median * math.exp(sigma * _STANDARD.inv_cdf(share))
+        return median * math.exp(sigma * _STANDARD.inv_cdf(self.uniform(purpose)))
+
+    def uniform(self, purpose: str) -> float:
+        """Return a number between 0 and 1, never one of the two."""
+        # 52 bits and a half: at 0 and 1 the inverse of a distribution has no value
+        return ((self._integer(purpose) >> 204) + 0.5) / (1 << 52)
 
     def generator(self, purpose: str) -> random.Random:
         """Return a generator for many small choices."""

@@ -8,8 +8,10 @@ from itertools import islice
 from typing import NamedTuple
 
 from harness.clock import Now
+from harness.faults import FaultKind
 from harness.histogram import Histogram, bucket
 from harness.provider import wire
+from harness.provider.going_wrong import instead, last_words, retry_headers
 from harness.provider.http import Reply
 from harness.provider.script import Piece
 from harness.provider.simulation import Completion
@@ -38,7 +40,13 @@ class Exchange:
     """One request in flight. Times are nanoseconds since the provider's anchor."""
 
     def __init__(
-        self, reply: Reply, completion: Completion, caller: Caller, now: Now, created: int
+        self,
+        reply: Reply,
+        completion: Completion,
+        caller: Caller,
+        now: Now,
+        created: int,
+        time_scale: float,
     ) -> None:
         self.completion = completion
         self._ask = completion.ask
@@ -46,6 +54,8 @@ class Exchange:
         self._caller = caller
         self._now = now
         self._created = created
+        self._time_scale = time_scale
+        self._fault = None if completion.fault is None else completion.fault.kind
         self._headers = {"x-request-id": wire.request_id(completion.name)}
         self._pieces = completion.script.pieces()
         self._begun = False
@@ -61,7 +71,11 @@ class Exchange:
         self._lateness: Histogram = {}
         reasons = bool(completion.tokens.reasoning)
         self._events = wire.Chunks(completion.name, created, self._ask.model, reasons)
-        if self._ask.stream:
+        mute = self._fault is not None and (
+            self._fault.place == "instead" or self._fault.name == "silent"
+        )
+        self._status = None if mute else 200
+        if self._ask.stream and not mute:
             self._begun = True
             reply.begin(200, wire.STREAM_HEADERS | self._headers, self._events.role())
 
@@ -70,19 +84,15 @@ class Exchange:
 
         No moment at all stands for a keep-alive.
         """
+        fault = self._fault
         if not scheduled:
             self._keep_alive()
+        elif fault is not None and fault.place == "instead":
+            self._instead(fault)
         elif self._ask.stream:
-            pieces = list(islice(self._pieces, len(scheduled)))
-            data = b"".join(map(self._events.text, pieces))
-            if last:
-                data += self._closing()
-            written = self._now()
-            if last:
-                self._reply.end(data)
-            else:
-                self._reply.write(data)
-            self._note(scheduled, pieces, written)
+            self._stream(scheduled, last)
+        elif fault is not None and fault.name == "reset_in_body":
+            self._half()
         else:
             self._whole(scheduled)
 
@@ -108,7 +118,7 @@ class Exchange:
             last_written=self._last_written,
             done=self._now(),
             outcome=outcome,
-            status=200,
+            status=self._status,
             active=completion.active,
             tokens=Tokens(
                 input=completion.tokens.input,
@@ -119,7 +129,35 @@ class Exchange:
             chunks=self._chunks,
             gaps=self._gaps,
             lateness=self._lateness,
+            fault=None if self._fault is None else self._fault.name,
         )
+
+    def _stream(self, scheduled: Sequence[int], last: bool) -> None:
+        pieces = list(islice(self._pieces, len(scheduled)))
+        data = b"".join(self._events.text(piece) for piece in pieces if piece.tokens)
+        if last:
+            data += self._closing()
+        written = self._now()
+        if not last:
+            self._reply.write(data)
+        elif self._fault is not None and self._fault.name == "reset_in_body":
+            self._reply.write(data)
+            self._reply.reset()
+        else:
+            self._reply.end(data)
+        self._note(scheduled, pieces, written)
+
+    def _instead(self, fault: FaultKind) -> None:
+        assert self.completion.fault is not None
+        self._status = self.completion.fault.status
+        headers = retry_headers(self.completion.fault.retry_after, self._time_scale)
+        instead(self._reply, fault, headers | self._headers, self._ask.stream)
+
+    def _half(self) -> None:
+        if not self._begun:
+            self._reply.begin(200, wire.JSON_HEADERS | self._headers)
+        self._reply.write(b'{"id":"' + wire.completion_id(self.completion.name).encode())
+        self._reply.reset()
 
     def _keep_alive(self) -> None:
         if self._ask.stream:
@@ -131,6 +169,8 @@ class Exchange:
             self._reply.begin(200, wire.JSON_HEADERS | self._headers, wire.BLANK_LINE)
 
     def _closing(self) -> bytes:
+        if self._fault is not None and self._fault.finish_reason is None:
+            return last_words(self._fault)
         events, completion = self._events, self.completion
         usage = events.usage(completion.tokens) if self._ask.include_usage else b""
         return events.finish(completion.finish_reason) + usage + wire.DONE
@@ -154,9 +194,11 @@ class Exchange:
         self._output += thought
 
     def _note(self, scheduled: Sequence[int], pieces: Sequence[Piece], written: int) -> None:
-        if self._first_written is None:
+        if self._first_written is None and pieces[0].tokens:
             self._first_scheduled, self._first_written = scheduled[0], written
         for at, piece in zip(scheduled, pieces, strict=True):
+            if not piece.tokens:
+                continue  # a text without a word: its end alone was due
             late = bucket(written - at)
             self._lateness[late] = self._lateness.get(late, 0) + 1
             if self._last_written is not None:
@@ -166,7 +208,7 @@ class Exchange:
             self._output += piece.tokens
             if piece.is_reasoning:
                 self._reasoning += piece.tokens
-            elif self._first_answer is None and piece.tokens:
+            elif self._first_answer is None:
                 self._first_answer = written
-        self._last_scheduled = scheduled[-1]
-        self._chunks += len(pieces)
+            self._last_scheduled = at
+            self._chunks += 1

@@ -8,10 +8,12 @@ from collections.abc import Callable
 
 import msgspec
 
-from harness.clock import SECOND, Now
+from harness.clock import Now
 from harness.provider import wire
 from harness.provider.ask import BadRequestError, read_ask
+from harness.provider.door import Door
 from harness.provider.exchange import Caller, Exchange, trace_context
+from harness.provider.going_wrong import refuse
 from harness.provider.http import Connection, Reply, Request
 from harness.provider.log import Log
 from harness.provider.model import Job
@@ -31,14 +33,24 @@ class Face:
     """Answers requests from a simulation that it drives with one timer.
 
     Must be made inside a running event loop. `now` gives nanoseconds since the log's anchor.
+    `door`: what lets clients in, for faults that keep them out; without it they strike nobody.
     """
 
-    def __init__(self, profile: Profile, seed: int, time_scale: float, log: Log, now: Now) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        seed: int,
+        time_scale: float,
+        log: Log,
+        now: Now,
+        door: Door | None = None,
+    ) -> None:
         self._profile = profile
         self._seed = seed
         self._time_scale = time_scale
         self._log = log
         self._now = now
+        self._door = door
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
@@ -59,6 +71,9 @@ class Face:
 
     def stop(self) -> None:
         """Cut what is still being served and close all connections."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._cut_all("server_stopped")
         for connection in list(self._connections):
             connection.close()
@@ -92,12 +107,15 @@ class Face:
             return
         answer = self._simulation.arrive(caller.arrived, ask, caller.repeat)
         if isinstance(answer, Refused):
-            reply.send(429, self._refusal_headers(answer), _TOO_MANY)
+            refuse(reply, answer, ask.stream, self._time_scale)
+            fault = None if answer.fault is None else answer.fault.kind.name
+            outcome = "connection_lost" if _keeps_out(answer) else answer.outcome
             self._log_refusal(
-                caller, answer.arrival, answer.active, ask.stream, "rate_limited", 429
+                caller, answer.arrival, answer.active, ask.stream, outcome, answer.status, fault
             )
+            self._arm()
             return
-        exchange = Exchange(reply, answer, caller, self._now, int(time.time()))
+        exchange = Exchange(reply, answer, caller, self._now, int(time.time()), self._time_scale)
         reply.on_close = lambda: self._client_closed(exchange)
         self._open[answer.job] = exchange
         self._arm()
@@ -108,17 +126,15 @@ class Face:
             self._log.write(exchange.served("client_closed"))
             self._arm()
 
-    def _refusal_headers(self, refused: Refused) -> dict[str, str]:
-        headers = wire.JSON_HEADERS | {"x-request-id": wire.request_id(refused.name)}
-        if refused.retry_after is not None:
-            milliseconds = f"{refused.retry_after / 1e6:.3f}".rstrip("0").rstrip(".")
-            headers["retry-after-ms"] = milliseconds
-            if self._time_scale == 1 and refused.retry_after % SECOND == 0:
-                headers["retry-after"] = str(refused.retry_after // SECOND)
-        return headers
-
     def _log_refusal(
-        self, caller: Caller, arrival: int, active: int, streamed: bool, outcome: str, status: int
+        self,
+        caller: Caller,
+        arrival: int,
+        active: int,
+        streamed: bool,
+        outcome: str,
+        status: int | None,
+        fault: str | None = None,
     ) -> None:
         self._log.write(
             Served(
@@ -142,12 +158,16 @@ class Face:
                 chunks=0,
                 gaps={},
                 lateness={},
+                fault=fault,
             )
         )
 
     def _arm(self) -> None:
         """Have the timer ring when the next thing is due."""
+        change = None if self._door is None else self._attend(self._door)
         due = self._simulation.next_due()
+        if change is not None:
+            due = change if due is None else min(due, change)
         if self._timer is not None:
             if due is not None and self._timer_at <= due:
                 return  # rings early enough and is set again then
@@ -166,8 +186,23 @@ class Face:
             exchange.deliver(scheduled, job.gone)
             if job.gone:
                 del self._open[job]
-                self._log.write(exchange.served("ok"))
+                self._log.write(exchange.served(exchange.completion.outcome))
         self._arm()
+
+    def _attend(self, door: Door) -> int | None:
+        """Open or shut the door as the faults will have it; return when to look again."""
+        strike, change = self._simulation.connection(self._now())
+        kind = None if strike is None else strike.kind
+        if kind is not door.shut_by:
+            if kind is None:
+                door.open()
+            else:
+                door.shut(kind)
+                self._cut_all("connection_lost")
+                for connection in list(self._connections):
+                    if not connection.for_control:
+                        connection.abort()
+        return change
 
     def _models(self, _: Request, reply: Reply) -> None:
         reply.send(200, wire.JSON_HEADERS, wire.models(self._profile.name))
@@ -185,7 +220,10 @@ class Face:
             )
             reply.send(400, wire.JSON_HEADERS, body)
             return
+        reply.keep()
         self._cut_all("trial_ended")
+        if self._door is not None:
+            self._door.open()
         self._cell = trial.cell
         self._simulation = Simulation(self._profile, self._seed, self._time_scale, trial.cell)
         self._arm()
@@ -194,15 +232,14 @@ class Face:
     def _cut_all(self, outcome: str) -> None:
         cut, self._open = list(self._open.values()), {}
         for exchange in cut:
+            self._simulation.cancel(self._now(), exchange.completion)
             exchange.abort()
             self._log.write(exchange.served(outcome))
 
 
-_TOO_MANY = wire.error(
-    "too many requests at once: the simulated provider's concurrency cap is reached",
-    "rate_limit_error",
-    "rate_limit_exceeded",
-)
+def _keeps_out(refused: Refused) -> bool:
+    """Return whether the client should not have come so far."""
+    return refused.fault is not None and refused.fault.kind.place == "connection"
 
 
 def _repeat(request: Request) -> int:

@@ -7,6 +7,8 @@ moment of a write is known and nothing stands between the model's timer and the 
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -68,6 +70,15 @@ class Reply:
         self.on_close = None
         self._connection.abort()
 
+    def keep(self) -> None:
+        """Let this connection outlast what breaks off those of clients: it is for control."""
+        self._connection.for_control = True
+
+    def reset(self) -> None:
+        """Break the connection off with a TCP reset, once what was written is out."""
+        self.on_close = None
+        self._connection.reset()
+
     def _head(self, status: int, headers: Mapping[str, str], framing: str) -> bytes:
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         closing = "" if self._keep_alive else "connection: close\r\n"
@@ -96,6 +107,7 @@ class Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._size = 0
+        self.for_control = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport (asyncio)."""
@@ -180,6 +192,18 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once."""
         if self._transport is not None:
+            self._transport.abort()
+
+    def reset(self) -> None:
+        """Reset the connection in the loop's next round: this round's writes go out before."""
+        asyncio.get_running_loop().call_soon(self._reset)
+
+    def _reset(self) -> None:
+        if self._transport is not None:
+            linger = struct.pack("ii", 1, 0)
+            self._transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, linger
+            )
             self._transport.abort()
 
     def _next(self) -> None:

@@ -7,82 +7,42 @@ seconds; `us` and `ns` exist for the small coefficients of the decoding speed.
 from __future__ import annotations
 
 import datetime
-import difflib
-import re
+import itertools
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import Field, PlainValidator, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from harness.errors import InputError
-
-Kind = Literal["decompose", "research", "synthesize"]
-"""What a prompt asks for; anything that is not recognised counts as research."""
+from harness.faults import AskKind, Fault
+from harness.provider.pace import Measured, Pace, Speed
+from harness.tables import Delay, Duration, Table, nearest, parse_duration
 
 _SHIPPED = Path(__file__).with_name("profiles")
-_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ns|us|ms|s|m|h)\s*\Z")
 
-
-def _seconds(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError('a duration is written like "500ms", "1.2s" or "2m"')
-    if not isinstance(value, str):
-        return value
-    match = _DURATION.match(value)
-    if match is None:
-        raise ValueError('a duration is written like "500ms", "1.2s" or "2m"')
-    return float(match[1]) * _UNITS[match[2]]
-
-
-Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=86400.0)]
-Coefficient = Annotated[float, BeforeValidator(_seconds), Field(ge=0, le=86400.0)]
 Sigma = Annotated[float, Field(ge=0, le=2)]
+PerMinute = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _keys_are_known(cls, values: Any) -> Any:
-        for key in values if isinstance(values, Mapping) else ():
-            if key not in cls.model_fields:
-                nearest = _nearest(str(key), cls.model_fields)
-                known = ", ".join(sorted(cls.model_fields))
-                # No context: pydantic would shorten what it puts into a template.
-                raise PydanticCustomError(
-                    "unknown_key", f"{key}: unknown key{nearest}; known here: {known}"
-                )
-        return values
-
-
-class Ttft(_Section):
+class Ttft(Table):
     """Time to the first chunk of text: log-normal, plus a part that grows with the prompt."""
 
     median: Duration
     sigma: Sigma = 0.0
-    per_1k_input_tokens: Coefficient = 0.0
+    per_1k_input_tokens: Delay = 0.0
 
 
-class Length(_Section):
+class Length(Table):
     """A number of tokens: log-normal, at least one."""
 
     median: float = Field(ge=1, le=1e6)
     sigma: Sigma = 0.0
 
 
-class Lengths(_Section):
+class Lengths(Table):
     """Lengths for one kind of prompt where they differ from the profile's.
 
     The answer to a decomposition is JSON: it is cut into as many tokens as `answer_tokens` says,
@@ -93,16 +53,47 @@ class Lengths(_Section):
     answer_tokens: Length | None = None
 
 
-class Profile(_Section):
+class CapStep(Table):
+    """From `at` on, counted from a trial's first request, `cap` requests at once."""
+
+    at: Duration
+    cap: int = Field(ge=0)
+
+
+class Point(Table):
+    """One measurement: `itl` between two tokens of a request beside `requests` - 1 others."""
+
+    requests: float = Field(gt=0, le=1e6)
+    itl: Duration
+
+
+def _retry_after(value: object) -> object:
+    if value == "exact":
+        return value
+    seconds = parse_duration(value)
+    if not isinstance(seconds, int | float) or not 0 < seconds <= 86400:
+        raise ValueError('give a duration above 0, up to "24h", or "exact"')
+    return float(seconds)
+
+
+RetryAfter = Annotated[float | Literal["exact"], PlainValidator(_retry_after)]
+
+
+class Profile(Table):
     """One simulated provider.
 
     A request that is decoding beside n - 1 others gets a token every ITL(n + background) =
     itl_a + itl_b n + itl_c n^2 seconds: processor sharing, in which itl_b is the cost of sharing
-    and itl_c that of thrashing. `source` says where the figures come from and which are assumed,
-    `date` when they were taken down.
-    `concurrency_cap`: above so many requests at once the answer is 429, with `retry_after` if set.
+    and itl_c that of thrashing; `itl_points` say it by measurements instead. `slots`: so many
+    requests are worked on at once, the others queue. `source` says where the figures come from and
+    which are assumed, `date` when they were taken down.
+    Limits: above `concurrency_cap` requests at once (changed in time by `cap_steps`), above
+    `requests_per_minute` or `tokens_per_minute` the answer is 429. `burst` is how long an unused
+    allowance is saved up. `tokens_counted`: "used" counts the prompt at arrival and what was made
+    at the end; "reserved" the prompt and max_tokens at arrival. `rejected_count`: what is refused
+    uses up requests, too. `retry_after`: told with a 429; "exact" tells when a rate has room again.
     `keep_alive_every`: how often a request that has no text yet gets a comment (streamed) or a
-    blank line.
+    blank line. `faults`: what goes wrong, and when.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")
@@ -110,10 +101,12 @@ class Profile(_Section):
     source: str = Field(min_length=1)
     date: datetime.date
     ttft: Ttft
-    itl_a: Duration
-    itl_b: Coefficient = 0.0
-    itl_c: Coefficient = 0.0
+    itl_a: Delay = 0.0
+    itl_b: Delay = 0.0
+    itl_c: Delay = 0.0
+    itl_points: tuple[Point, ...] = ()
     background: float = Field(default=0.0, ge=0, le=1e6)
+    slots: int | None = Field(default=None, ge=1)
     reasoning_tokens: Length | None = None
     answer_tokens: Length
     decompose: Lengths = Lengths()
@@ -121,10 +114,51 @@ class Profile(_Section):
     max_output_tokens: int = Field(default=32768, ge=1, le=1_000_000)
     tokens_per_chunk: int = Field(default=1, ge=1, le=10_000)
     concurrency_cap: int | None = Field(default=None, ge=1)
-    retry_after: Duration | None = None
+    cap_steps: tuple[CapStep, ...] = ()
+    requests_per_minute: PerMinute | None = None
+    tokens_per_minute: PerMinute | None = None
+    burst: Duration = 60.0
+    tokens_counted: Literal["used", "reserved"] = "used"
+    rejected_count: bool = False
+    retry_after: RetryAfter | None = None
     keep_alive_every: Duration | None = None
+    faults: tuple[Fault, ...] = ()
 
-    def lengths(self, kind: Kind) -> tuple[Length | None, Length | None]:
+    @field_validator("cap_steps")
+    @classmethod
+    def _steps_ascend(cls, steps: tuple[CapStep, ...]) -> tuple[CapStep, ...]:
+        if any(one.at >= other.at for one, other in itertools.pairwise(steps)):
+            raise ValueError("`at` must grow from step to step; put them in order")
+        return steps
+
+    @field_validator("itl_points")
+    @classmethod
+    def _points_ascend(cls, points: tuple[Point, ...]) -> tuple[Point, ...]:
+        if len(points) == 1:
+            raise ValueError("one point is no curve; give two or more")
+        if any(one.requests >= other.requests for one, other in itertools.pairwise(points)):
+            raise ValueError("`requests` must grow from point to point; put them in order")
+        return points
+
+    @model_validator(mode="after")
+    def _speed_is_said_once(self) -> Profile:
+        formula = {"itl_a": self.itl_a, "itl_b": self.itl_b, "itl_c": self.itl_c}
+        said = [key for key, value in formula.items() if value]
+        if self.itl_points and said:
+            raise ValueError(f"{said[0]} and itl_points both say how fast it is; leave out one")
+        if not self.itl_points and not said:
+            raise ValueError("itl_a: says not how fast it is; give itl_a, or itl_points")
+        return self
+
+    def pace(self, nanoseconds: float) -> Pace:
+        """Return how fast tokens come when a second lasts so many nanoseconds."""
+        if self.itl_points:
+            points = [(point.requests, point.itl * nanoseconds) for point in self.itl_points]
+            return Measured(points, self.background)
+        a, b, c = (each * nanoseconds for each in (self.itl_a, self.itl_b, self.itl_c))
+        return Speed(a, b, c, self.background)
+
+    def lengths(self, kind: AskKind) -> tuple[Length | None, Length | None]:
         """Return the lengths of reasoning and answer to a prompt of this kind.
 
         No reasoning: None. No answer length (a decomposition alone): the text decides.
@@ -177,7 +211,7 @@ def _read(name_or_path: str, where: str) -> dict[str, Any]:
         path = Path(name_or_path)
     else:
         raise InputError(
-            f"{where}: no such profile{_nearest(name_or_path, shipped)}; "
+            f"{where}: no such profile{nearest(name_or_path, shipped)}; "
             f"use one of {', '.join(shipped)}, or give the path of a TOML file"
         )
     try:
@@ -214,16 +248,16 @@ def _explain(error: ErrorDetails) -> str:
     message = _one_line(error["msg"]).removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if error["type"] == "unknown_key":
-        return f"{key}.{message}" if key else message
+        unknown, known = error["ctx"]["key"], error["ctx"]["known"]
+        where = f"{key}.{unknown}" if key else unknown
+        close = nearest(unknown, known)
+        return _one_line(f"{where}: unknown key{close}; known here: {', '.join(sorted(known))}")
     if error["type"] == "missing":
         return f"{key}: missing; add it"
+    if not key:
+        return message
     shown = _one_line(repr(error["input"]))
     return f"{key} = {shown if len(shown) <= 60 else shown[:57] + '...'}: {message}"
-
-
-def _nearest(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _one_line(text: str) -> str:

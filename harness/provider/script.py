@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from harness.provider import text
 from harness.provider.ask import Ask
 from harness.provider.draws import Draws
+from harness.provider.plan import Strike
 from harness.provider.profiles import Length, Profile
-
-FinishReason = Literal["stop", "length"]
 
 
 class Piece(NamedTuple):
@@ -29,20 +28,41 @@ class Script:
     """Lengths and words of one completion, in tokens.
 
     `ends`: how many tokens have been told after each write, ascending. `first`: how many the first
-    chunk of a stream has; they come when the wait is over, the others one by one after it.
+    chunk of a stream has; they come when the wait is over, the others one by one after it. A fault
+    in the text ends it early; one that leaves no text leaves no tokens. `finish_reason`: the last
+    word of a text that has a proper end.
     """
 
     __slots__ = ("_ask", "_chunk", "_draws", "_words", "answer", "ends", "finish_reason", "first",
                  "reasoning")  # fmt: skip
 
-    def __init__(self, profile: Profile, ask: Ask, draws: Draws, every_chunk: bool) -> None:
+    def __init__(
+        self, profile: Profile, ask: Ask, draws: Draws, every_chunk: bool, fault: Strike | None
+    ) -> None:
         self._ask = ask
         self._draws = draws
         self._chunk = profile.tokens_per_chunk
+        self._words: list[str] | None = None
+        self.finish_reason = "stop"
+        self.reasoning = self.answer = self.first = 0
+        self.ends: Sequence[int] = ()
+        if fault is not None and fault.kind.place == "silence":
+            return
+        if fault is not None and fault.kind.place == "instead":
+            self.ends = (0,)
+            return
+        self._measure(profile)
+        if fault is not None:
+            self._cut_short(fault)
+        self.first = min(self._chunk, self.reasoning or self.answer)
+        self.ends = self._cut(every_chunk)
+
+    def _measure(self, profile: Profile) -> None:
+        """Draw how much there is to say, and keep to the limits."""
+        ask, draws = self._ask, self._draws
         thinking, answering = profile.lengths(ask.kind)
         reasoning = _length("reasoning", thinking, draws) if thinking else 0
         answer = _length("answer", answering, draws) if answering else None
-        self._words: list[str] | None = None
         if ask.kind == "decompose":
             chance = draws.generator("answer text")
             told = text.decomposition(ask.subject, ask.sub_questions, chance)
@@ -50,11 +70,21 @@ class Script:
             answer = len(self._words)
         assert answer is not None
         limit = min(profile.max_output_tokens, ask.max_tokens or profile.max_output_tokens)
-        self.finish_reason: FinishReason = "stop" if reasoning + answer <= limit else "length"
+        self.finish_reason = "stop" if reasoning + answer <= limit else "length"
         self.reasoning = min(reasoning, limit)
         self.answer = min(answer, limit - self.reasoning)
-        self.first = min(self._chunk, self.reasoning or self.answer)
-        self.ends = self._cut(every_chunk)
+
+    def _cut_short(self, fault: Strike) -> None:
+        """End where the fault strikes: after one token at least, unless the answer is empty."""
+        self.finish_reason = fault.kind.finish_reason or self.finish_reason
+        if fault.kind.name == "empty_answer":
+            self.answer = 0
+            return
+        thinks = fault.kind.name == "stall" and self.reasoning
+        whole = self.reasoning if thinks else self.reasoning + self.answer
+        told = min(max(1, round(fault.at * whole)), whole)
+        self.answer = max(0, told - self.reasoning)
+        self.reasoning = min(self.reasoning, told)
 
     @property
     def writes(self) -> list[int]:
@@ -111,6 +141,8 @@ class Script:
         reasoning, total, size = self.reasoning, self.reasoning + self.answer, self._chunk
         if not self._ask.stream:
             return [total]
+        if not total:
+            return [0]
         if not every_chunk:
             answered = min(reasoning + size, total) if self.answer else total
             return sorted({self.first, answered, total})

@@ -15,12 +15,11 @@ from pathlib import Path
 
 from harness.clock import monotonic_since, take_anchor
 from harness.errors import HarnessError, InputError
+from harness.provider.door import BACKLOG, Door
 from harness.provider.face import Face
 from harness.provider.log import Log
 from harness.provider.profiles import Profile
 from harness.records import ProviderHead
-
-_BACKLOG = 4096
 
 
 def serve(
@@ -51,20 +50,20 @@ def serve(
         raise
 
     async def run() -> None:
-        face = Face(profile, seed, time_scale, book, monotonic_since(anchor))
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(face.connection, sock=listener, backlog=_BACKLOG)
-        stopped = _stop_conditions(loop, until_stdin_closes)
+        door = Door(listener)
+        face = Face(profile, seed, time_scale, book, monotonic_since(anchor), door)
+        await door.start(face.connection)
+        stopped = _stop_conditions(asyncio.get_running_loop(), until_stdin_closes)
         ready(base_url(listener))
         gc.collect()
         gc.freeze()  # what is there now is there to stay: later collections need not look at it
         try:
             await stopped
         finally:
-            server.close()
+            door.close()
             face.stop()
             with contextlib.suppress(TimeoutError):  # a client that reads nothing may not hold us
-                await asyncio.wait_for(server.wait_closed(), 1)
+                await asyncio.wait_for(door.wait_closed(), 1)
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -89,7 +88,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(_BACKLOG)
+        listener.listen(BACKLOG)
         listener.setblocking(False)
     except (OSError, OverflowError) as error:
         listener.close()

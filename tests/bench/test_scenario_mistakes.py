@@ -44,13 +44,39 @@ def complaint(text: str, *overrides: str) -> str:
         ),
         pytest.param(
             HEAD + "[endpoint]\nprofil = 'x'\n",
-            "endpoint.profil: unknown key (did you mean 'profile'?); known here: kind, model, ",
+            "endpoint.profil: unknown key (did you mean 'profile'?); known here: faults, kind, ",
             id="unknown key of an endpoint, whose kind is a default",
         ),
         pytest.param(
             LIVE + "time_scale = 0.1\n",
             "endpoint.time_scale: unknown key; known here: api_key_env, base_url, ",
             id="key of another kind of endpoint",
+        ),
+        pytest.param(
+            HEAD + "[[endpoint.faults]]\nkind = 'stal'\nprobability = 0.1\n",
+            "endpoint.faults.0.kind = 'stal': no such fault (did you mean 'stall'?); use one of: ",
+            id="unknown fault",
+        ),
+        pytest.param(
+            HEAD + "[[endpoint.faults]]\nkind = 'stall'\nprobabilty = 0.1\n",
+            "endpoint.faults.0.probabilty: unknown key (did you mean 'probability'?); known here: ",
+            id="unknown key of a fault",
+        ),
+        pytest.param(
+            HEAD + "[[endpoint.faults]]\nkind = 'stall'\noutage = { start = 1, duration = 'x' }\n",
+            "endpoint.faults.0.outage.duration = 'x': a duration is written like",
+            id="duration of a fault",
+        ),
+        pytest.param(
+            HEAD + "[[endpoint.faults]]\nkind = 'stall'\n",
+            "endpoint.faults.0 = {'kind': 'stall'}: says not when; add probability",
+            id="fault without a when",
+        ),
+        pytest.param(
+            HEAD + "[endpoint]\nstream = false\n"
+            "[[endpoint.faults]]\nkind = 'stall'\nprobability = 0.1\n",
+            "endpoint.faults.0.kind = 'stall': strikes streams only, and endpoint.stream is false",
+            id="fault of streams without streams",
         ),
         pytest.param(
             HEAD + FULL + "bas = 1\n",

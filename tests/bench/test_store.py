@@ -158,7 +158,7 @@ def served(arrival: int) -> Served:
     plain: dict[str, Any] = dict.fromkeys(get_type_hints(Served), 0) | {
         "trace_id": None, "span_id": "é", "cell": "c", "streamed": True, "outcome": "ok",
         "tokens": msgspec.json.decode(b"{}", type=get_type_hints(Served)["tokens"]),
-        "gaps": {}, "lateness": {}, "arrival": arrival,
+        "gaps": {}, "lateness": {}, "arrival": arrival, "fault": None,
     }  # fmt: skip
     return Served(**plain)
 

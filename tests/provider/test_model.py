@@ -9,7 +9,8 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.provider.model import Job, Model, Speed
+from harness.provider.model import Job, Model
+from harness.provider.pace import Speed
 
 FLAT = Speed(10, 0, 0, 0)
 SHARED = Speed(0, 10, 0, 0)  # ITL(n) = 10 n: one processor, cut in equal parts
@@ -26,19 +27,17 @@ def drive(model: Model) -> dict[Job, list[int]]:
 
 
 def let_in(model: Model, now: int, wait: int, writes: Sequence[int]) -> Job:
-    job = model.arrive(now, wait, writes)
-    assert job is not None
-    return job
+    return model.arrive(now, wait, writes)
 
 
 def test_a_request_alone_gets_its_first_text_after_its_wait_and_then_one_token_per_itl() -> None:
-    model = Model(FLAT, None)
+    model = Model(FLAT)
     job = let_in(model, 1000, 200, [0, 1, 2, 5])
     assert drive(model) == {job: [1200, 1210, 1220, 1250]}
 
 
 def test_two_requests_share_the_processor_while_both_decode() -> None:
-    model = Model(SHARED, None)
+    model = Model(SHARED)
     first = let_in(model, 0, 0, [0, 1, 2, 3])
     second = let_in(model, 0, 15, [0, 1])
     # Alone until 15: one token and a half. Then both at half speed: the first one's second token
@@ -48,7 +47,7 @@ def test_two_requests_share_the_processor_while_both_decode() -> None:
 
 
 def test_background_requests_slow_everyone() -> None:
-    model = Model(Speed(0, 10, 0, 3), None)
+    model = Model(Speed(0, 10, 0, 3))
     job = let_in(model, 0, 0, [0, 1])
     assert drive(model) == {job: [0, 40]}
 
@@ -57,16 +56,64 @@ def test_the_quadratic_term_counts() -> None:
     assert Speed(5, 3, 2, 1).itl(3) == 5 + 3 * 4 + 2 * 16
 
 
-def test_a_request_over_the_cap_is_refused_and_a_place_is_free_after_the_last_text() -> None:
-    model = Model(FLAT, 1)
-    let_in(model, 0, 5, [0, 1])
-    assert model.arrive(14, 0, [0]) is None
-    assert model.active == 1
-    assert model.arrive(15, 0, [0]) is not None
+def test_slots_are_taken_in_turn_and_a_wait_begins_with_the_slot() -> None:
+    model = Model(FLAT, slots=1)
+    first = let_in(model, 0, 5, [0, 1])
+    second = let_in(model, 1, 5, [0, 2])
+    third = let_in(model, 2, 0, [0])
+    assert model.active == 3
+    assert drive(model) == {first: [5, 15], second: [20, 40], third: [40]}
+    assert model.active == 0
+
+
+def test_a_slot_that_is_given_up_goes_to_the_first_who_still_waits() -> None:
+    model = Model(FLAT, slots=1)
+    first, second, third = (let_in(model, at, 5, [0]) for at in (0, 1, 2))
+    model.cancel(3, second)
+    model.cancel(4, first)
+    assert drive(model) == {third: [9]}
+    assert let_in(model, 20, 0, [0]).first_at == 20  # the slot is free again
+
+
+def test_a_slot_that_is_passed_on_late_is_passed_on_when_it_was_free() -> None:
+    """A driver that comes late sees the moments that there would have been."""
+    model = Model(FLAT, slots=1)
+    first, second = let_in(model, 0, 5, [0, 1]), let_in(model, 0, 5, [0])
+    let_in(model, 0, 5, [0])
+    assert model.pop_due(22) == {first: [5, 15], second: [20]}
+
+
+def test_what_is_not_worked_on_needs_no_slot() -> None:
+    model = Model(FLAT, slots=1)
+    served = let_in(model, 0, 5, [0, 10])
+    aside = model.arrive(0, 7, [0], needs_slot=False)
+    assert drive(model) == {served: [5, 105], aside: [7]}
+
+
+def test_a_request_that_holds_stays_after_its_last_text_and_slows_nobody() -> None:
+    model = Model(SHARED, slots=2)
+    held = model.arrive(0, 0, [0, 1], holds=True)
+    other = let_in(model, 0, 0, [0, 1, 2])
+    waiting = let_in(model, 0, 0, [0])
+    assert drive(model) == {held: [0, 20], other: [0, 20, 30], waiting: [30]}
+    assert (model.active, held.gone) == (1, False)
+    assert model.work_done(1000, held) == 1
+    model.cancel(1000, held)
+    assert model.active == 0
+
+
+def test_a_request_whose_text_never_comes_gets_keep_alives_for_ever() -> None:
+    model = Model(FLAT)
+    job = model.arrive(0, None, [], patience=30, holds=True)
+    assert [model.next_due() for _ in range(3) if model.pop_due(model.next_due() or 0)] == [
+        60, 90, 120,
+    ]  # fmt: skip
+    model.cancel(130, job)
+    assert model.next_due() is None
 
 
 def test_a_cancelled_request_gets_nothing_more_and_frees_its_place_and_its_share() -> None:
-    model = Model(SHARED, 2)
+    model = Model(SHARED)
     stays = let_in(model, 0, 0, [0, 1, 2])
     goes = let_in(model, 0, 0, [0, 100])
     model.cancel(10, goes)  # until here each did half a token
@@ -75,7 +122,7 @@ def test_a_cancelled_request_gets_nothing_more_and_frees_its_place_and_its_share
 
 
 def test_cancelling_a_request_whose_text_is_due_but_not_fetched_drops_that_text() -> None:
-    model = Model(FLAT, None)
+    model = Model(FLAT)
     job = let_in(model, 0, 0, [0])
     model.cancel(7, job)
     assert model.pop_due(7) == {}
@@ -83,9 +130,8 @@ def test_cancelling_a_request_whose_text_is_due_but_not_fetched_drops_that_text(
 
 
 def test_keep_alives_come_until_the_first_text() -> None:
-    model = Model(FLAT, None)
+    model = Model(FLAT)
     job = model.arrive(0, 100, [0, 1, 9], patience=30)
-    assert job is not None
     asked: list[tuple[int, dict[Job, list[int]]]] = []
     while (at := model.next_due()) is not None:
         asked.append((at, model.pop_due(at)))
@@ -95,15 +141,14 @@ def test_keep_alives_come_until_the_first_text() -> None:
 
 
 def test_a_request_that_gets_all_its_text_at_once_has_keep_alives_while_it_decodes() -> None:
-    model = Model(FLAT, None)
+    model = Model(FLAT)
     job = model.arrive(0, 10, [4], patience=20)
-    assert job is not None
     assert model.pop_due(45) == {job: []}
     assert model.pop_due(50) == {job: [50]}
 
 
 def test_precision_does_not_wear_off_however_much_was_done_before() -> None:
-    model = Model(Speed(1, 0, 0, 0), None)
+    model = Model(Speed(1, 0, 0, 0))
     let_in(model, 0, 0, [0, 10**16])
     assert model.pop_due(10**16)
     job = let_in(model, 10**16, 0, [0, 1, 2, 3])
@@ -111,7 +156,7 @@ def test_precision_does_not_wear_off_however_much_was_done_before() -> None:
 
 
 def test_what_is_due_stays_due_until_it_is_fetched() -> None:
-    model = Model(FLAT, None)
+    model = Model(FLAT)
     job = let_in(model, 0, 5, [0, 1])
     let_in(model, 100, 1000, [0])  # settles the first, long over
     assert model.next_due() == 5
@@ -165,36 +210,29 @@ def happenings(load: Sequence[Plan]) -> list[tuple[int, int, int]]:
     return sorted(out)
 
 
-def run(
-    load: Sequence[Plan], speed: Speed, cap: int | None, steps: bool
-) -> tuple[list[list[int]], list[bool]]:
+def run(load: Sequence[Plan], speed: Speed, slots: int | None, steps: bool) -> list[list[int]]:
     """Run a load; with `steps` also visit every moment the model asks for in between."""
-    model = Model(speed, cap)
+    model = Model(speed, slots)
     jobs: dict[int, Job] = {}
     seen: dict[Job, list[int]] = {}
 
     def fetch(now: int) -> None:
         for job, moments in model.pop_due(now).items():
             seen.setdefault(job, []).extend(moments)
-        assert cap is None or model.active <= cap
+        assert slots is None or model.decoding <= slots
 
     for at, kind, which in happenings(load):
         while steps and (due := model.next_due()) is not None and due <= at:
             fetch(due)
         fetch(at)
         if kind == 0:
-            full = cap is not None and model.active == cap
-            job = model.arrive(at, load[which].wait, writes_of(load[which]))
-            assert (job is None) == full
-            if job is not None:
-                jobs[which] = job
-        elif which in jobs:
+            jobs[which] = model.arrive(at, load[which].wait, writes_of(load[which]))
+        else:
             model.cancel(at, jobs[which])
     while (due := model.next_due()) is not None:
         fetch(due)
     assert (model.active, model.decoding) == (0, 0)
-    texts = [seen.get(jobs[which], []) if which in jobs else [] for which in range(len(load))]
-    return texts, [which in jobs for which in range(len(load))]
+    return [seen.get(jobs[which], []) for which in range(len(load))]
 
 
 def exact(load: Sequence[Plan], speed: Speed) -> list[list[Fraction]]:
@@ -236,7 +274,7 @@ def test_every_text_is_due_when_exact_processor_sharing_says_so(
     load: list[Plan], speed: Speed
 ) -> None:
     load = [plan._replace(cancel=None) for plan in load]
-    texts, _ = run(load, speed, None, steps=True)
+    texts = run(load, speed, None, steps=True)
     expected = exact(load, speed)
     for got, want in zip(texts, expected, strict=True):
         assert len(got) == len(want)
@@ -247,10 +285,8 @@ def test_every_text_is_due_when_exact_processor_sharing_says_so(
 
 
 @given(plans, speeds, st.none() | st.integers(1, 4))
-def test_a_late_driver_changes_no_moment_and_no_admission(
-    load: list[Plan], speed: Speed, cap: int | None
-) -> None:
-    assert run(load, speed, cap, steps=True) == run(load, speed, cap, steps=False)
+def test_a_late_driver_changes_no_moment(load: list[Plan], speed: Speed, slots: int | None) -> None:
+    assert run(load, speed, slots, steps=True) == run(load, speed, slots, steps=False)
 
 
 @given(plans, speeds)
@@ -260,7 +296,7 @@ def test_the_work_done_is_the_time_with_work_when_the_processor_is_cut_in_equal_
     """With ITL(n) = b n, n requests together make one token every b: none is lost or made up."""
     b = max(1.0, speed.b)
     load = [plan._replace(after=0, wait=0, cancel=None) for plan in load]
-    texts, _ = run(load, Speed(0, b, 0, 0), None, steps=True)
+    texts = run(load, Speed(0, b, 0, 0), None, steps=True)
     tokens = sum(sum(plan.steps) for plan in load)
     end = max((moments[-1] for moments in texts), default=0)
     assert abs(end - tokens * b) <= 2 * len(load) + 1
@@ -268,14 +304,14 @@ def test_the_work_done_is_the_time_with_work_when_the_processor_is_cut_in_equal_
 
 @given(plans, speeds, st.integers(1, 4))
 def test_a_cancelled_request_never_gets_text_later(
-    load: list[Plan], speed: Speed, cap: int
+    load: list[Plan], speed: Speed, slots: int
 ) -> None:
-    texts, _ = run(load, speed, cap, steps=True)
+    texts = run(load, speed, slots, steps=True)
     now = 0
     for plan, moments in zip(load, texts, strict=True):
         now += plan.after
         assert moments == sorted(moments)
         if plan.cancel is None:
-            assert len(moments) in (0, len(plan.steps) + 1)
+            assert len(moments) == len(plan.steps) + 1
         else:
             assert all(moment <= now + plan.cancel for moment in moments)

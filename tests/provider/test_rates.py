@@ -5,7 +5,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.provider.model import Job, Model, Speed
+from harness.provider.model import Job, Model
+from harness.provider.pace import Speed
 from harness.provider.rates import Rates
 
 ARRIVALS = st.lists(

@@ -1,0 +1,57 @@
+"""Tables of a TOML file as frozen values: no unknown keys, durations in scenario seconds."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+_UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ns|us|ms|s|m|h)\s*\Z")
+
+
+def parse_duration(value: object) -> object:
+    """Return the seconds that `"47.6ms"`, `"1.2s"` or `"2m"` stands for, also in `us` and `ns`.
+
+    Anything but a string is handed on for pydantic to judge. Raises ValueError on other text.
+    """
+    if isinstance(value, bool):
+        raise ValueError('a duration is written like "500ms", "1.2s" or "2m"')
+    if not isinstance(value, str):
+        return value
+    match = _DURATION.match(value)
+    if match is None:
+        raise ValueError('a duration is written like "500ms", "1.2s" or "2m"')
+    return float(match[1]) * _UNITS[match[2]]
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=86400.0)]
+Delay = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, le=86400.0)]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean 'x'?)` when one of `known` is like `name`, else nothing."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+class Table(BaseModel):
+    """A table of a file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_known(cls, values: Any) -> Any:
+        for key in values if isinstance(values, Mapping) else ():
+            if key not in cls.model_fields:
+                raise PydanticCustomError(
+                    "unknown_key",
+                    "{key}: unknown key",
+                    {"key": str(key), "known": tuple(cls.model_fields)},
+                )
+        return values

@@ -1,0 +1,74 @@
+"""The simulated provider on a port of this machine, within a test's own loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aiohttp
+import msgspec
+
+from harness.clock import Anchor, monotonic_since, take_anchor
+from harness.provider.door import Door
+from harness.provider.face import Face
+from harness.provider.log import Log
+from harness.provider.profiles import load_profile
+from harness.provider.server import base_url, bind
+from harness.records import ProviderHead, Served
+
+
+class Provider(NamedTuple):
+    """A provider that serves: where, and what its log says so far."""
+
+    url: str
+    path: Path
+    session: aiohttp.ClientSession
+    anchor: Anchor
+
+    def ask(self, text: str = "Topic: tides", **more: Any) -> dict[str, Any]:
+        return {"model": "m", "messages": [{"role": "user", "content": text}], **more}
+
+    def post(
+        self, body: Mapping[str, Any], headers: Mapping[str, str] = {}
+    ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self.session.post(f"{self.url}/chat/completions", json=body, headers=headers)
+
+    def log(self) -> list[Served]:
+        lines = self.path.read_bytes().splitlines()
+        assert msgspec.json.decode(lines[0], type=ProviderHead).anchor == self.anchor
+        return [msgspec.json.decode(line, type=Served) for line in lines[1:]]
+
+    async def logged(self, count: int) -> list[Served]:
+        """Return the log once it has `count` lines; the client is sometimes done a bit sooner."""
+        async with asyncio.timeout(10):
+            while len(self.log()) < count:  # noqa: ASYNC110 - the log is a file
+                await asyncio.sleep(0)
+        return self.log()
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    where: Path,
+    overrides: Mapping[str, object] = {},
+    profile: str = "streams",
+    scale: float = 0.01,
+) -> AsyncIterator[Provider]:
+    loaded = load_profile(profile, overrides)
+    listener, anchor, path = bind("127.0.0.1", 0), take_anchor(), where / "provider.jsonl"
+    head = ProviderHead(anchor=anchor, profile=loaded.as_dict(), seed=3, time_scale=scale)
+    log = Log(path, head)
+    door = Door(listener)
+    face = Face(loaded, 3, scale, log, monotonic_since(anchor), door)
+    await door.start(face.connection)
+    url = base_url(listener)
+    try:
+        async with aiohttp.ClientSession() as session:
+            yield Provider(url, path, session, anchor)
+    finally:
+        door.close()
+        face.stop()
+        await door.wait_closed()
+        log.close()
