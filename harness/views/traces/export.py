@@ -23,7 +23,7 @@ from harness.views.traces.content import Capture, capture
 from harness.views.traces.ledger import Account
 from harness.views.traces.otlp_protobuf import Batch
 from harness.views.traces.otlp_target import OtlpTarget
-from harness.views.traces.outbox import REAL, Clock, Delivery, Outbox
+from harness.views.traces.outbox import REAL, TRIES, Clock, Delivery, Outbox
 from harness.views.traces.resource import make_resource
 from harness.views.traces.spans import Span, TraceMaker, workflow_key
 
@@ -32,8 +32,8 @@ RUN_FILE = "run.otlp.jsonl"
 
 BETWEEN = 0.5
 """Seconds that a collector gets between two trials."""
-AT_THE_END = 2.0
-"""Seconds that it gets when the run has ended, unless one waits for all."""
+AT_THE_END = 1.5
+"""Seconds that it gets when the run has ended, unless one waits for all: two since the last trial."""
 
 
 class TrialLike(Protocol):
@@ -100,7 +100,8 @@ class Exporter:
     def finish(self, the_run: Run, wait: bool = False) -> Account:
         """Write the run trace, send what is left, and return what has become of all spans.
 
-        `wait`: for as long as the collector takes spans; else for `AT_THE_END` seconds.
+        `wait`: for as long as the collector takes spans; else for `AT_THE_END` seconds, and with a
+        single try where it has failed before.
         """
         resource = make_resource(the_run, self._environment)
         spans = TraceMaker(the_run).of_run(self._trials)
@@ -108,7 +109,8 @@ class Exporter:
         self._put(spans, resource)
         sent = None
         if self._outbox:
-            self._outbox.send(math.inf if wait else AT_THE_END)
+            once = not wait and (self._outbox.is_failing or not self._reachable)
+            self._outbox.send(math.inf if wait else AT_THE_END, tries=1 if once else TRIES)
             sent = self._outbox.close()
         account = _account(self._made, self._left_out, self._target, sent)
         ledger.save_account(self._directory(), account)

@@ -149,13 +149,13 @@ def test_a_collector_that_is_down_costs_its_delivery_and_no_file(tmp_path: Path)
 def test_20000_spans_that_a_slow_collector_had_no_time_for_come_later_none_lost_none_twice(
     tmp_path: Path,
 ) -> None:
-    """One request takes it 200 ms; the run ends after two seconds, and an export sends the rest."""
+    """One request takes it 200 ms; the run ends within two seconds, and an export sends the rest."""
     records = make_records([CELL], 1, workflows=330, in_flight=30, branches=12)
     slow = Slow(0.2)
     with receiving(slow.receiver) as receiver:
         began = slow.time
         first = export_live(tmp_path, records, receiver.target(), slow.clock)
-        assert slow.time - began <= 0.5 + 2.0, "between the trials, and at the end"
+        assert slow.time - began <= 2.0, "after the only trial, and at the end"
         assert first.made > 20_000
         assert 0 < first.delivered < first.made
         assert first.delivered + first.undelivered == first.made
