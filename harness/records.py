@@ -111,7 +111,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     bytes go out. `headers`: status line and headers read. `first_reasoning`, `first_answer`: first
     chunk with such text; `last_token`: last with either. `done`: body closed or failure known.
     `retry_after` in nanoseconds, as received. `gaps`: histogram of the nanoseconds between the
-    arrivals of text chunks. `decision`: what the policy said to a failure.
+    arrivals of text chunks. `decision`: what the policy said to a failure. `response_id`,
+    `response_model`: what the body calls itself and the model that it names, None without.
     """
 
     cell: str
@@ -140,6 +141,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     chunks: int
     gaps: Histogram
     decision: Decision | None
+    response_id: str | None = None
+    response_model: str | None = None
 
     @property
     def call_key(self) -> CallKey:

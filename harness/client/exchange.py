@@ -245,6 +245,8 @@ class Exchange:
             reasoning=reading.reasoning,
             answer=reading.answer,
             detail=detail,
+            response_id=reading.response_id,
+            response_model=reading.response_model,
         )
 
 

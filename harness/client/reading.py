@@ -47,6 +47,8 @@ class _Usage(msgspec.Struct):
 class _Message(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
+    id: Any = None
+    model: Any = None
     error: Any = None
     object: Any = None
     code: Any = None
@@ -61,6 +63,7 @@ _BY_FINISH_REASON = {
     "insufficient_system_resource": "insufficient_system_resource",
 }
 
+_LONGEST_NAME = 200
 _BLANK = "200 with nothing in it"
 _STREAM_BEGINS = (b"data:", b":", b"event:", b"id:", b"retry:", b"\xef\xbb\xbf")
 
@@ -80,6 +83,8 @@ class Reading:
         self.gaps: Histogram = {}
         self.tokens = Tokens()
         self.finish_reason: str | None = None
+        self.response_id: str | None = None
+        self.response_model: str | None = None
         self.outcome: str | None = None
         self.detail = ""
         self.ended: int | None = None
@@ -167,6 +172,8 @@ class Reading:
         if _is_error(message):
             self._fail(at, "error_in_stream", _error_text(message))
             return
+        if self.response_id is None:
+            self._note_names(message)
         if message.usage is not None:
             self._note_usage(message.usage)
         for choice in (message.choices or ())[:1]:
@@ -216,6 +223,10 @@ class Reading:
         self._reasoning, self._answer = self._answer, []
         self.first_reasoning, self.first_answer = self.first_answer, None
 
+    def _note_names(self, message: _Message) -> None:
+        """Keep what the server calls this response, and the model that it names."""
+        self.response_id, self.response_model = _name(message.id), _name(message.model)
+
     def _note_usage(self, usage: _Usage) -> None:
         into, out = usage.prompt_tokens_details, usage.completion_tokens_details
         cached = usage.prompt_cache_hit_tokens
@@ -244,6 +255,7 @@ class Reading:
         if _is_error(message):
             self._fail(at, "error_in_body", _error_text(message))
             return
+        self._note_names(message)
         if message.usage is not None:
             self._note_usage(message.usage)
         for choice in (message.choices or ())[:1]:
@@ -273,6 +285,11 @@ class Reading:
 
     def _fail(self, at: int, outcome: str, detail: str) -> None:
         self.outcome, self.detail, self.ended = outcome, detail, at
+
+
+def _name(value: Any) -> str | None:
+    """Return a name of a sensible length, None for anything else."""
+    return value if isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME else None
 
 
 def _is_error(message: _Message) -> bool:

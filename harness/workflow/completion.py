@@ -227,6 +227,8 @@ def _record(
         chunks=reply.chunks,
         gaps=reply.gaps,
         decision=decision,
+        response_id=reply.response_id,
+        response_model=reply.response_model,
     )
 
 

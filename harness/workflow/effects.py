@@ -84,6 +84,8 @@ class Reply(NamedTuple):
     reasoning: str
     answer: str
     detail: str
+    response_id: str | None = None
+    response_model: str | None = None
 
 
 class Now(NamedTuple):

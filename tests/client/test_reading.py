@@ -221,6 +221,27 @@ def test_a_whole_message_is_one_chunk_that_comes_at_its_end() -> None:
     assert (reading.chunks, reading.gaps) == (1, {})
 
 
+@pytest.mark.parametrize(
+    ("names", "read_as"),
+    [
+        ({"id": "c-1", "model": "m-2"}, ("c-1", "m-2")),
+        ({"id": 7, "model": ["m"]}, (None, None)),
+        ({"id": "", "model": "x" * 201}, (None, None)),
+        ({}, (None, None)),
+    ],
+)
+def test_a_response_is_known_by_the_id_and_the_model_that_it_names(
+    names: dict[str, Any], read_as: tuple[str | None, str | None]
+) -> None:
+    said = names | {"choices": [{"delta": {"content": "a"}, "message": {"content": "a"}}]}
+    later = {"id": "other", "model": "other"} | {"choices": []} if read_as[0] else {"choices": []}
+    stream = read([event(said), event(later), DONE], EVENT_STREAM)
+    body = read([json.dumps(said).encode()], JSON, stream=False)
+    assert stream.outcome == body.outcome == OK
+    for reading in (stream, body):
+        assert (reading.response_id, reading.response_model) == read_as
+
+
 def test_nothing_counts_after_the_end() -> None:
     reading = Reading(True, EVENT_STREAM)
     reading.feed(chunk(content="hi") + DONE + chunk(content=" there") + b"<html>\n", 10)

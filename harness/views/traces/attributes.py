@@ -33,9 +33,14 @@ _IN_SCENARIO = {"decompose": "decompose", "fan_out": "research", "synthesize": "
 
 
 class Endpoint(NamedTuple):
-    """What spans say of the endpoint: `server` its address, `chat` what a phase's calls ask for."""
+    """What spans say of the endpoint.
+
+    `server`: its address; `exchange`: what an HTTP request adds to that; `chat`: what the calls of
+    a phase ask for.
+    """
 
     server: Attributes
+    exchange: Attributes
     chat: dict[str, Attributes]
     streamed: bool
 
@@ -58,22 +63,52 @@ def endpoint(run: Run) -> Endpoint:
     for phase, name in _IN_SCENARIO.items():
         own = settings.get("extra_body_by_phase", {}).get(name, {})
         body = {"max_tokens": limits[name]} | settings.get("extra_body", {}) | own
-        chat[phase] = shared | _asked_for(body)
-    return Endpoint(server, chat, settings["stream"])
+        is_json = phase == "decompose" and settings.get("json_mode", True)
+        said = {semconv.OUTPUT_TYPE: "json"} if is_json else {}
+        chat[phase] = shared | said | _asked_for(body)
+    return Endpoint(server, _exchange(settings.get("base_url")), chat, settings["stream"])
+
+
+_ASKED = (
+    (semconv.REQUEST_MAX_TOKENS, "max_tokens", (int,)),
+    (semconv.REQUEST_TEMPERATURE, "temperature", (int, float)),
+    (semconv.REQUEST_REASONING_LEVEL, "reasoning_effort", (str,)),
+    (semconv.REQUEST_TOP_P, "top_p", (int, float)),
+    (semconv.REQUEST_TOP_K, "top_k", (int, float)),
+    (semconv.REQUEST_FREQUENCY_PENALTY, "frequency_penalty", (int, float)),
+    (semconv.REQUEST_PRESENCE_PENALTY, "presence_penalty", (int, float)),
+    (semconv.REQUEST_SEED, "seed", (int,)),
+    (semconv.REQUEST_CHOICE_COUNT, "n", (int,)),
+)
+"""Attribute, the key of the request's body that it tells, and of what types that may be."""
 
 
 def _asked_for(body: Mapping[str, Any]) -> Attributes:
     """Return what the body of a request asks for, where it is of the convention's type."""
     found: Attributes = {}
-    for name, key, kinds in (
-        (semconv.REQUEST_MAX_TOKENS, "max_tokens", (int,)),
-        (semconv.REQUEST_TEMPERATURE, "temperature", (int, float)),
-        (semconv.REQUEST_REASONING_LEVEL, "reasoning_effort", (str,)),
-    ):
+    for name, key, kinds in _ASKED:
         value = body.get(key)
         if isinstance(value, kinds) and not isinstance(value, bool):
             found[name] = float(value) if float in kinds else value
+    if found.get(semconv.REQUEST_CHOICE_COUNT) == 1:  # said only if not 1
+        del found[semconv.REQUEST_CHOICE_COUNT]
+    stop = body.get("stop")
+    listed = [stop] if isinstance(stop, str) else stop
+    if isinstance(listed, list) and listed and all(isinstance(one, str) for one in listed):
+        found[semconv.REQUEST_STOP_SEQUENCES] = tuple(listed)
     return found
+
+
+def _exchange(base_url: str | None) -> Attributes:
+    """Return where a live endpoint's requests go, without what may be secret in the address."""
+    if base_url is None:
+        return {}
+    parts = urlsplit(base_url)
+    port = "" if parts.port is None else f":{parts.port}"
+    host = parts.hostname or ""
+    name = f"[{host}]" if ":" in host else host
+    path = parts.path.rstrip("/")
+    return {semconv.URL_FULL: f"{parts.scheme}://{name}{port}{path}/chat/completions"}
 
 
 def _server(base_url: str | None) -> tuple[Attributes, str]:
@@ -176,6 +211,8 @@ def chat(call: Call, last: Attempt, streamed: bool) -> Attributes:
     return _reached(
         {
             **outcome(call.outcome),
+            semconv.RESPONSE_ID: last.response_id,
+            semconv.RESPONSE_MODEL: last.response_model,
             semconv.RESPONSE_FINISH_REASONS: _one(last.finish_reason),
             semconv.RESPONSE_TIME_TO_FIRST_CHUNK: _seconds(last.ttft if streamed else None),
             semconv.USAGE_INPUT: used.input,

@@ -304,6 +304,7 @@ class _WorkflowTrace:
                 end=self.maker.unix(attempt.done),
                 attributes=self.shared
                 | self.maker.endpoint.server
+                | self.maker.endpoint.exchange
                 | attributes.call_key(attempt)
                 | attributes.attempt(attempt),
                 kind="client",

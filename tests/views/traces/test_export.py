@@ -149,7 +149,7 @@ def test_a_collector_that_is_down_costs_its_delivery_and_no_file(tmp_path: Path)
 def test_20000_spans_that_a_slow_collector_had_no_time_for_come_later_none_lost_none_twice(
     tmp_path: Path,
 ) -> None:
-    """One request takes it 200 ms; the run ends within two seconds, and an export sends the rest."""
+    """A request takes it 200 ms; the run ends within two seconds, an export sends the rest."""
     records = make_records([CELL], 1, workflows=330, in_flight=30, branches=12)
     slow = Slow(0.2)
     with receiving(slow.receiver) as receiver:
