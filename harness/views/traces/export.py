@@ -33,7 +33,7 @@ RUN_FILE = "run.otlp.jsonl"
 BETWEEN = 0.5
 """Seconds that a collector gets between two trials."""
 AT_THE_END = 1.5
-"""Seconds that it gets when the run has ended, unless one waits for all: two since the last trial."""
+"""Seconds that it gets at the end, unless one waits for all: two since the last trial."""
 
 
 class TrialLike(Protocol):
