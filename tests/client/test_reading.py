@@ -234,7 +234,9 @@ def test_a_response_is_known_by_the_id_and_the_model_that_it_names(
     names: dict[str, Any], read_as: tuple[str | None, str | None]
 ) -> None:
     said = names | {"choices": [{"delta": {"content": "a"}, "message": {"content": "a"}}]}
-    later = {"id": "other", "model": "other"} | {"choices": []} if read_as[0] else {"choices": []}
+    later: dict[str, Any] = (
+        {"id": "other", "model": "other"} | {"choices": []} if read_as[0] else {"choices": []}
+    )
     stream = read([event(said), event(later), DONE], EVENT_STREAM)
     body = read([json.dumps(said).encode()], JSON, stream=False)
     assert stream.outcome == body.outcome == OK
