@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,11 @@ from harness.provider.profiles import load_profile
 from harness.provider.simulation import Completion, Refused, Simulation
 
 MS = 1_000_000
+SECOND = 1000 * MS
+
+
+def message(content: str) -> dict[str, str]:
+    return {"role": "user", "content": content}
 
 
 def ask(text: str = "hello", **more: Any) -> Ask:
@@ -215,3 +221,118 @@ def test_chunks_are_counted_as_they_are_cut(reasoning: int, answer: int, size: i
     script = arrive(simulate(overrides=overrides), 0, ask()).script
     for tokens in range(reasoning + answer + 1):
         assert script.chunks(tokens) == sum(end <= tokens for end in script.ends)
+
+
+def outcomes(simulation: Simulation, moments: Sequence[int], **asked: Any) -> list[int | None]:
+    """Return for each arrival None if it is let in, else when it is told to come back."""
+    answers = [simulation.arrive(at, ask(f"question {at}", **asked), 0) for at in moments]
+    return [
+        None if isinstance(answer, Completion) else (answer.retry_after or -1) for answer in answers
+    ]
+
+
+def test_requests_a_minute_are_counted_in_scenario_seconds_and_say_when_there_is_room() -> None:
+    limit = {"requests_per_minute": 60, "burst": "2s", "retry_after": "exact"}
+    moments = [0, 0, 0, 4 * MS, 10 * MS]
+    told = outcomes(simulate(overrides=limit, scale=0.01), moments)
+    assert told == [None, None, 10 * MS, 6 * MS, None]
+
+
+def test_tokens_are_counted_when_they_have_been_made() -> None:
+    """A prompt of 8 tokens at once, the 100 of the answer at its end, or what was made of them."""
+    limit = {"tokens_per_minute": 120, "burst": "1m", "retry_after": "exact"}
+    simulation = simulate(overrides=limit)
+    first = arrive(simulation, 0, ask("x" * 16))
+    end = play(simulation)[first.job][-1]
+    assert end == 1190 * MS
+    # 120 - 8 - 100 are left, and two a second come in: in 2 s there are 16 for the next prompt.
+    assert outcomes(simulation, [end], messages=[message("x" * 48)]) == [
+        pytest.approx(4 * SECOND / 2 - end, abs=1)
+    ]
+    broken_off = arrive(simulation, 2 * SECOND, ask("x" * 16))
+    simulation.cancel(2 * SECOND + 200 * MS, broken_off)  # one token was made, seven are left
+    assert outcomes(simulation, [2 * SECOND + 200 * MS], messages=[message("x" * 16)]) == [
+        pytest.approx(300 * MS, abs=1)
+    ]
+
+
+def test_tokens_that_are_reserved_count_at_once_and_no_more_than_that() -> None:
+    limit = {"tokens_per_minute": 120, "tokens_counted": "reserved", "retry_after": "exact"}
+    simulation = simulate(overrides=limit)
+    first = arrive(simulation, 0, ask("x" * 16, max_tokens=92))
+    assert outcomes(simulation, [0], messages=[message("x" * 68)]) == [SECOND // 2]
+    play(simulation)
+    assert first.job.gone
+    assert outcomes(simulation, [SECOND // 2], messages=[message("x" * 68)]) == [None]
+
+
+def test_a_cap_that_steps_down_refuses_newcomers_and_leaves_the_others_alone() -> None:
+    steps = {"concurrency_cap": 2, "cap_steps": [{"at": "1s", "cap": 1}, {"at": "2s", "cap": 3}]}
+    simulation = simulate(overrides={**steps, "ttft.median": "1h"})
+    begin = 5 * SECOND  # it counts from the first request
+    moments = [begin, begin, begin, begin + SECOND, begin + 2 * SECOND, begin + 2 * SECOND]
+    assert outcomes(simulation, moments) == [None, None, -1, -1, None, -1]
+    assert simulation.active == 3
+
+
+def test_slots_are_a_queue_and_not_a_refusal() -> None:
+    simulation = simulate(overrides={"slots": 1})
+    first, second = arrive(simulation, 0, ask("a")), arrive(simulation, 0, ask("b"))
+    moments = play(simulation)
+    assert moments[second.job][0] - moments[first.job][-1] == 200 * MS
+
+
+def fault(kind: str, **more: Any) -> dict[str, object]:
+    return {"faults": [{"kind": kind, "probability": 1, **more}]}
+
+
+def test_a_fault_that_comes_instead_uses_no_allowance_and_no_place() -> None:
+    overrides = {"requests_per_minute": 1, "concurrency_cap": 1, **fault("unavailable")}
+    simulation = simulate(overrides=overrides)
+    for _ in range(3):
+        refused = simulation.arrive(0, ask(), 0)
+        assert isinstance(refused, Refused)
+        assert (refused.outcome, refused.status, refused.reason) == ("unavailable", 503, None)
+    assert simulation.active == 0
+
+
+def test_a_fault_strikes_where_it_is_asked_to_and_frees_its_place_unless_it_holds() -> None:
+    lengths = {"reasoning_tokens.median": 40, "tokens_per_chunk": 8}
+    for kind, at, ends in (
+        ("missing_done", 0.5, [8, 16, 24, 32, 40, 48, 56, 64, 70]),
+        ("stall", 0.5, [8, 16, 20]),
+        ("truncated", 0.001, [1]),
+        ("truncated", 1, [8, 16, 24, 32, 40, *range(48, 140, 8), 140]),
+    ):
+        simulation = simulate(overrides={**lengths, **fault(kind, at=at)})
+        struck = arrive(simulation, 0, ask())
+        assert list(struck.script.ends) == ends
+        assert len(play(simulation)[struck.job]) == len(ends)
+        assert struck.job.gone == (kind != "stall")
+        assert simulation.told(10**12, struck) == ends[-1]
+        simulation.cancel(10**12, struck)
+        assert simulation.active == 0
+
+
+def test_a_fault_in_the_text_leaves_its_beginning_as_it_would_have_been() -> None:
+    whole = arrive(simulate("deepseek-reasoner"), 0, ask())
+    cut = arrive(simulate("deepseek-reasoner", fault("missing_done", at=0.9)), 0, ask())
+    assert whole.script.answer_text().startswith(cut.script.answer_text())
+    assert whole.script.reasoning_text() == cut.script.reasoning_text()
+    assert whole.job.first_at == cut.job.first_at
+
+
+def test_an_empty_answer_reasons_and_stops() -> None:
+    for lengths, tokens in (({"reasoning_tokens.median": 40}, 40), ({}, 0)):
+        completion = arrive(simulate(overrides={**lengths, **fault("empty_answer")}), 0, ask())
+        assert (completion.tokens.output, completion.finish_reason) == (tokens, "stop")
+        assert completion.script.answer_text() == ""
+
+
+def test_an_outage_counts_from_the_first_request_whenever_that_comes() -> None:
+    outage = {"start": "2s", "duration": "1s"}
+    faults = {"faults": [{"kind": "unavailable", "outage": outage}]}
+    for begin in (0, 77 * SECOND):
+        moments = [begin + at * SECOND // 2 for at in range(8)]
+        told = outcomes(simulate(overrides=faults), moments)
+        assert [answer is not None for answer in told] == [at in (4, 5) for at in range(8)]
