@@ -136,6 +136,15 @@ class FaultServer:
         with self._changed:
             return self._changed.wait_for(is_so, PATIENCE)
 
+    def tell(self, note: Callable[[], None]) -> None:
+        """Run `note` in the server's own thread; what an `Until` waits for may be so after it."""
+
+        def noting() -> None:
+            with self._noting():
+                note()
+
+        self._loop.call_soon_threadsafe(noting)
+
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             runner.run(self._serve())
