@@ -136,7 +136,9 @@ class Fault(Table):
     """One way to go wrong, and when.
 
     `probability`: of each request, within `burst` or `outage` if one is given, and then all of
-    them if it is not said. `phases`: which prompts it may strike. `retry_after`: told with a
+    them if it is not said. `arrivals`: of each prompt the first so many requests alone, and then
+    all of them if no probability is said. `phases`: which prompts it may strike. `retry_after`:
+    told with a
     refusal. `after`: how long what comes instead of a completion takes. `at`: the share of the
     tokens after which a text goes wrong, half of them if it is not said; for `stall` of the
     reasoning, if there is any.
@@ -146,6 +148,7 @@ class Fault(Table):
     probability: float | None = Field(default=None, gt=0, le=1)
     burst: Burst | None = None
     outage: Outage | None = None
+    arrivals: int | None = Field(default=None, ge=1)
     phases: tuple[AskKind, ...] = Field(default=_ALL_PHASES, min_length=1)
     retry_after: Duration | None = None
     after: Delay = 0.0
@@ -169,15 +172,21 @@ class Fault(Table):
         if self.burst is not None and self.outage is not None:
             raise ValueError("burst and outage: one at a time; write two [[faults]] tables")
         timed = self.burst is not None or self.outage is not None
-        if not timed and self.probability is None:
-            raise ValueError("says not when; add probability = 0.1, or a burst, or an outage")
+        if not timed and self.probability is None and self.arrivals is None:
+            raise ValueError(
+                "says not when; add probability = 0.1, or arrivals = 1, or a burst, or an outage"
+            )
         if self.row.place == "connection":
             if not timed:
                 raise ValueError(
                     f"{self.kind} strikes before there is a request; give a burst or an outage"
                 )
-            if self.probability is not None or self.phases != _ALL_PHASES:
-                key = "phases" if self.probability is None else "probability"
+            said = {
+                "probability": self.probability is not None,
+                "arrivals": self.arrivals is not None,
+                "phases": self.phases != _ALL_PHASES,
+            }
+            for key in (key for key, is_said in said.items() if is_said):
                 raise ValueError(
                     f"{key}: {self.kind} strikes before there is a request; leave it out"
                 )

@@ -69,6 +69,11 @@ class Face:
         """Return the protocol of a new connection."""
         return Connection(self._handle, self._connections)
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
     def stop(self) -> None:
         """Cut what is still being served and close all connections."""
         if self._timer is not None:

@@ -132,6 +132,8 @@ class Plan:
             fault = row.fault
             if kind not in fault.phases or (fault.row.streams_only and not stream):
                 continue
+            if fault.arrivals is not None and arrival > fault.arrivals:
+                continue
             if not self._holds(row, elapsed, repeat):
                 continue
             probability = 1.0 if fault.probability is None else fault.probability

@@ -57,6 +57,17 @@ def test_a_fault_strikes_as_often_as_its_probability_says() -> None:
     assert is_share(struck, 20_000, 0.05)
 
 
+def test_a_fault_may_spare_the_later_arrivals_of_a_prompt() -> None:
+    made = plan({"kind": "unavailable", "arrivals": 2})
+    for number in range(3):
+        assert strike(made, number, arrival=1) == strike(made, number, arrival=2) == "unavailable"
+        assert strike(made, number, arrival=3) is None
+    some = plan({"kind": "unavailable", "arrivals": 1, "probability": 0.5})
+    struck = sum(strike(some, number) is not None for number in range(2000))
+    assert is_share(struck, 2000, 0.5)
+    assert all(strike(some, number, arrival=2) is None for number in range(100))
+
+
 def test_the_first_table_that_strikes_wins_and_each_draws_for_itself() -> None:
     made = plan(
         {"kind": "unavailable", "probability": 0.2},

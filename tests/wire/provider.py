@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,8 @@ class Provider(NamedTuple):
     path: Path
     session: aiohttp.ClientSession
     anchor: Anchor
+    connections: Callable[[], int]
+    """Counts those that are open."""
 
     def ask(self, text: str = "Topic: tides", **more: Any) -> dict[str, Any]:
         return {"model": "m", "messages": [{"role": "user", "content": text}], **more}
@@ -66,7 +68,7 @@ async def serving(
     url = base_url(listener)
     try:
         async with aiohttp.ClientSession() as session:
-            yield Provider(url, path, session, anchor)
+            yield Provider(url, path, session, anchor, lambda: face.connections)
     finally:
         door.close()
         face.stop()
