@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ def serve_profile(options: argparse.Namespace) -> int:
     """Serve until interrupted, or list the profiles."""
     if options.list:
         for profile in shipped_profiles():
-            print(f"{profile.name:<20} {profile.description}")
+            name, indent = f"{profile.name:<19} ", " " * 20
+            print(textwrap.fill(name + profile.description, 80, subsequent_indent=indent))
         return 0
     if not 0 < options.time_scale <= 1:
         raise InputError(f"--time-scale {options.time_scale}: give a number above 0, up to 1")

@@ -8,6 +8,7 @@ from harness.bench.endpoints import SimulatedEndpoint
 from harness.bench.scenario import parse_scenario
 from harness.failures import FAILURES
 from harness.faults import KINDS, Fault
+from harness.provider.profiles import Profile
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "provider.md").read_text()
 
@@ -21,6 +22,13 @@ def fault_table() -> str:
     return "\n".join(rows)
 
 
+def explained_in(heading: str) -> set[str]:
+    """The keys in the first column of a section's tables."""
+    section = DOCUMENT.split(f"{heading}\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?`) \|", section, re.MULTILINE)
+    return {key for row in rows for key in re.findall(r"`(\w+)`", row)}
+
+
 def test_the_table_of_faults_is_the_table_in_the_code() -> None:
     shown = re.search(r"<!-- faults: .*? -->\n(.*?)\n?<!-- end -->", DOCUMENT, re.DOTALL)
     assert shown is not None
@@ -28,8 +36,11 @@ def test_the_table_of_faults_is_the_table_in_the_code() -> None:
 
 
 def test_every_key_of_a_fault_is_explained() -> None:
-    for key in Fault.model_fields:
-        assert re.search(rf"^\| `{key}` \|", DOCUMENT, re.MULTILINE), key
+    assert set(Fault.model_fields) <= explained_in("## Faults")
+
+
+def test_every_key_of_a_profile_is_explained_and_no_other() -> None:
+    assert set(Profile.model_fields) == explained_in("## A profile")
 
 
 def test_the_faults_that_are_shown_are_ones_that_a_scenario_takes() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import InputError
-from harness.provider.profiles import Length, load_profile, shipped_profiles
+from harness.provider.profiles import Length, Profile, load_profile, shipped_profiles
 
 MINIMAL = """
 name = "mine"
@@ -24,10 +24,16 @@ answer_tokens = { median = 10 }
 
 def test_the_shipped_profiles_load_and_are_called_like_their_files() -> None:
     profiles = shipped_profiles()
-    assert [profile.name for profile in profiles] == ["deepseek-reasoner", "plain-chat", "streams"]
+    assert [profile.name for profile in profiles] == [
+        "deepseek-flash", "deepseek-reasoner", "plain-chat", "rate-limited", "retrograde",
+        "streams", "vllm-single-gpu",
+    ]  # fmt: skip
     for profile in profiles:
         assert load_profile(profile.name) == profile
-        assert json.loads(json.dumps(profile.as_dict()))["itl_a"] == profile.itl_a
+        plain = json.loads(json.dumps(profile.as_dict()))
+        assert plain["itl_a"] == profile.itl_a
+        assert Profile.model_validate(plain) == profile
+        assert profile.source
 
 
 def test_deepseek_reasoner_makes_20_to_22_tokens_a_second_however_many_run() -> None:
@@ -43,6 +49,31 @@ def test_plain_chat_meets_the_published_throughput_at_three_loads() -> None:
         itl = profile.itl_a + profile.itl_b * n + profile.itl_c * n * n
         assert n / itl == pytest.approx(throughput, rel=0.001)
     assert profile.reasoning_tokens is None
+
+
+def throughput(name: str, requests: int) -> float:
+    """Tokens a second of all requests together."""
+    return requests / load_profile(name).pace(1.0).itl(requests)
+
+
+def test_the_single_gpu_has_a_knee_and_a_queue() -> None:
+    measured = {4: 210, 8: 377, 16: 644, 32: 975, 48: 1190}
+    for n, tokens in measured.items():
+        assert throughput("vllm-single-gpu", n) == pytest.approx(tokens, rel=0.002)
+    gains = [
+        throughput("vllm-single-gpu", 2 * n) / throughput("vllm-single-gpu", n)
+        for n in (4, 8, 16, 24)
+    ]
+    assert gains == sorted(gains, reverse=True)
+    assert load_profile("vllm-single-gpu").slots == 48
+
+
+def test_the_retrograde_server_falls_beyond_its_peak() -> None:
+    peak = max(range(1, 257), key=lambda n: throughput("retrograde", n))
+    assert peak == 32
+    assert throughput("retrograde", 128) / throughput("retrograde", 32) == pytest.approx(
+        0.51, abs=0.01
+    )
 
 
 def test_a_file_of_ones_own_is_read_and_durations_are_seconds(tmp_path: Path) -> None:
@@ -83,7 +114,7 @@ def test_an_override_may_add_a_table_that_the_profile_does_not_have() -> None:
     ("name", "overrides", "said"),
     [
         ("deepseek-reasonr", {}, "no such profile (did you mean 'deepseek-reasoner'?); use one of"),
-        ("elsewhere/x.toml", {}, "no such file; mend the path or use one of deepseek-reasoner"),
+        ("elsewhere/x.toml", {}, "no such file; mend the path or use one of deepseek-flash"),
         (
             "streams",
             {"itl_aa": 1},
