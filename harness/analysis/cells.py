@@ -91,6 +91,7 @@ def makespan(trial: Trial) -> float:
 def summarise_cell(cell: CellRecords, terms: Terms, sync: CellRecords | None) -> Cell:
     """Return everything known of one cell; `sync` is the cell its speed-up is measured against."""
     info, workflows, calls, attempts = cell.info, cell.workflows, cell.calls, cell.attempts
+    steady = cell.steady()
     trials = [trial for trial in cell.whole_trials() if trial.end > trial.start]
     bounds = list(_bounds(cell, trials, terms))
 
@@ -101,6 +102,7 @@ def summarise_cell(cell: CellRecords, terms: Terms, sync: CellRecords | None) ->
         **msgspec.structs.asdict(info),
         repeats=len(cell.trials),
         workflows=_workflow_counts(cell),
+        warm_up=len(workflows) - len(steady.workflows),
         calls=_call_counts(calls),
         calls_lost=_calls_lost(calls),
         attempts=_attempt_counts(attempts, len(calls)),
@@ -117,18 +119,19 @@ def summarise_cell(cell: CellRecords, terms: Terms, sync: CellRecords | None) ->
             for (ideal, _), trial in zip(bounds, trials, strict=True)
         ),
         critical_path_bound_s=_value(over_repeats(path / SECOND for _, path in bounds)),
-        workflow_latency_s=_spread(cell, ((w, w.done - w.ready) for w in workflows)),
-        call_latency_s=_spread(cell, ((call, call.done - call.ready) for call in calls)),
-        ttft_s=_spread(cell, ((a, a.ttft) for a in attempts)),
-        time_to_first_answer_s=_spread(cell, ((a, _to_answer(a)) for a in attempts)),
-        inter_token_s=describe(gaps(cell)),
-        permit_wait_s=_spread(cell, ((a, a.permit_wait) for a in attempts)),
-        client_wait_s=_spread(cell, ((a, a.client_wait) for a in attempts)),
+        workflow_latency_s=_spread(steady, ((w, w.done - w.ready) for w in steady.workflows)),
+        call_latency_s=_spread(steady, ((call, call.done - call.ready) for call in steady.calls)),
+        ttft_s=_spread(steady, ((a, a.ttft) for a in steady.attempts)),
+        time_to_first_answer_s=_spread(steady, ((a, _to_answer(a)) for a in steady.attempts)),
+        inter_token_s=describe(gaps(steady)),
+        permit_wait_s=_spread(steady, ((a, a.permit_wait) for a in steady.attempts)),
+        client_wait_s=_spread(steady, ((a, a.client_wait) for a in steady.attempts)),
         backoff_s=_spread(
-            cell, ((call, pause.end - pause.start) for call in calls for pause in call.backoffs)
+            cell,
+            ((call, pause.end - pause.start) for call in steady.calls for pause in call.backoffs),
         ),
-        phases={name: _phase(cell, name) for name in PHASES},
-        time_spent=time_spent(calls, attempts),
+        phases={name: _phase(steady, name) for name in PHASES},
+        time_spent=time_spent(steady.calls, steady.attempts),
         tokens=_tokens(cell.spent),
         cost_usd=terms.cost(cell.spent),
         wasted_usd=terms.cost(attempt for attempt in cell.spent if attempt.outcome != OK),
@@ -183,12 +186,14 @@ def _bounds(cell: CellRecords, trials: list[Trial], terms: Terms) -> Iterator[tu
     info = cell.info
     calls, attempts = _by_repeat(cell.calls), _by_repeat(cell.attempts)
     for trial in trials:
-        work = replay.jobs(
-            calls.get(trial.repeat, []), attempts.get(trial.repeat, []), info.permit_scope
-        )
+        mine = calls.get(trial.repeat, [])
+        work = replay.jobs(mine, attempts.get(trial.repeat, []), info.permit_scope)
+        due = cell.arrivals(trial)
+        # Jobs stand in the order of the workflows that made a call.
+        arrivals = None if due is None else [due[at] for at in sorted({c.workflow for c in mine})]
         yield (
-            replay.replay(work, info.permits, terms.in_flight, info.mode),
-            replay.critical_path(work, terms.in_flight, info.mode),
+            replay.replay(work, info.permits, terms.in_flight, info.mode, arrivals),
+            replay.critical_path(work, terms.in_flight, info.mode, arrivals),
         )
 
 

@@ -157,13 +157,16 @@ def one_permit_more(cell: CellRecords, in_flight: int) -> OneMore | None:
     if info.mode == replay.SYNC:
         return None
     for trial in cell.whole_trials():
+        calls = [call for call in cell.calls if call.repeat == trial.repeat]
         work = replay.jobs(
-            [call for call in cell.calls if call.repeat == trial.repeat],
+            calls,
             [attempt for attempt in cell.attempts if attempt.repeat == trial.repeat],
             info.permit_scope,
         )
+        due = cell.arrivals(trial)
+        arrivals = None if due is None else [due[at] for at in sorted({c.workflow for c in calls})]
         now, more = (
-            replay.replay(work, permits, in_flight, info.mode)
+            replay.replay(work, permits, in_flight, info.mode, arrivals)
             for permits in (info.permits, info.permits + 1)
         )
         if now and trial.end > trial.start:

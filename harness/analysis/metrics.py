@@ -38,8 +38,8 @@ def makespans(cell: CellRecords, terms: Terms) -> ByRepeat:
 
 
 def latencies(cell: CellRecords) -> dict[tuple[int, int], float]:
-    """Return the seconds of every workflow by (repeat, workflow)."""
-    return {(w.repeat, w.workflow): (w.done - w.ready) / SECOND for w in cell.workflows}
+    """Return the seconds of every workflow by (repeat, workflow), warm-up left out."""
+    return {(w.repeat, w.workflow): (w.done - w.ready) / SECOND for w in cell.steady().workflows}
 
 
 def percentile_of_latency(share: float) -> Callable[[CellRecords, Terms], ByRepeat]:
@@ -96,7 +96,7 @@ def _amplification(cell: CellRecords, terms: Terms) -> ByRepeat:
 
 
 def _ttft_p50(cell: CellRecords, terms: Terms) -> ByRepeat:
-    seen = ((a.repeat, a.ttft / SECOND) for a in cell.attempts if a.ttft is not None)
+    seen = ((a.repeat, a.ttft / SECOND) for a in cell.steady().attempts if a.ttft is not None)
     return _quantiles(seen, 0.5)
 
 

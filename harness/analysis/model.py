@@ -108,6 +108,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
     Only workflows that ended count, each in its highest execution; failed ones and their calls
     are in every distribution. Makespan and what is made from it need trials that ran in one go.
+    `warm_up`: how many workflows of an open loop MSER-5 left out of the distributions and of
+    `time_spent`; none of a closed loop.
     `speedup_over_sync` is 1 without bounds for sync itself, None without a sync cell.
     `critical_path_bound_s` is the geometric mean over repeats. `calls_lost` is the share (0 to 1)
     of calls that failed. `cost_usd` is of every attempt, abandoned ones included, `wasted_usd` of
@@ -121,6 +123,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     permit_scope: str
     repeats: int
     workflows: WorkflowCounts
+    warm_up: int
     calls: CallCounts
     calls_lost: Figure | None
     attempts: AttemptCounts

@@ -85,20 +85,37 @@ def _job(parts: dict[tuple[str, int | None], list[tuple[int, list[Step]]]]) -> J
     )
 
 
-def critical_path(work: Sequence[Job], in_flight: int, mode: str) -> int:
+def critical_path(
+    work: Sequence[Job], in_flight: int, mode: str, arrivals: Sequence[int] | None = None
+) -> int:
     """Return the nanoseconds that the service times alone need, with a permit always at hand.
 
     Decompose, the longest branch and synthesize of each workflow, workflows in their order over
     `in_flight` slots. In sync mode calls stand in line, so it is the sum of all service times.
-    Waiting between attempts is left out.
+    Waiting between attempts is left out. `arrivals`: when each workflow of an open loop was due.
     """
     if mode == SYNC:
-        return sum(step.service for job in work for chain in _chains(job) for step in chain)
+        return _in_line([sum(map(_sum, _chains(job))) for job in work], arrivals)
+    if arrivals is not None:
+        return max((at + _alone(job) for at, job in zip(arrivals, work, strict=True)), default=0)
     slots = [0] * max(1, min(in_flight, len(work)))
     for job in work:
-        longest = max((_sum(chain) for chain in job.branches), default=0)
-        heapq.heapreplace(slots, slots[0] + _sum(job.decompose) + longest + _sum(job.synthesize))
+        heapq.heapreplace(slots, slots[0] + _alone(job))
     return max(slots)
+
+
+def _alone(job: Job) -> int:
+    """Return the nanoseconds of a workflow that waits for nothing."""
+    longest = max((_sum(chain) for chain in job.branches), default=0)
+    return _sum(job.decompose) + longest + _sum(job.synthesize)
+
+
+def _in_line(lengths: Sequence[int], arrivals: Sequence[int] | None) -> int:
+    """Return when workflows that run one after another are all done."""
+    end = 0
+    for length, due in zip(lengths, arrivals or itertools.repeat(0), strict=False):
+        end = max(end, due) + length
+    return end
 
 
 def _sum(chain: tuple[Step, ...]) -> int:
@@ -109,17 +126,25 @@ def _chains(job: Job) -> tuple[tuple[Step, ...], ...]:
     return (job.decompose, *job.branches, job.synthesize)
 
 
-def replay(work: Sequence[Job], permits: int, in_flight: int, mode: str) -> int:
+def replay(
+    work: Sequence[Job],
+    permits: int,
+    in_flight: int,
+    mode: str,
+    arrivals: Sequence[int] | None = None,
+) -> int:
     """Return the makespan, in nanoseconds, of the same work without overhead.
 
     First come, first served under `permits`, workflows in their order over `in_flight` slots. In
     sync mode everything stands in line. No greedy order takes more than 2 - 1/permits times the
     best one (Graham, Bounds on Multiprocessing Timing Anomalies, 1969); being greedy, a replay can
-    also come out a little slower than what was measured.
+    also come out a little slower than what was measured. `arrivals`: when each workflow of an open
+    loop was due, in nanoseconds; then there are no slots.
     """
     if mode == SYNC:
-        return sum(sum(step) for job in work for chain in _chains(job) for step in chain)
-    return _Replay(work, permits).run(in_flight)
+        lengths = [sum(sum(step) for chain in _chains(job) for step in chain) for job in work]
+        return _in_line(lengths, arrivals)
+    return _Replay(work, permits).run(in_flight, arrivals)
 
 
 class _Replay:
@@ -136,9 +161,15 @@ class _Replay:
         self._phase = [0] * len(work)
         self._open = [0] * len(work)
 
-    def run(self, in_flight: int) -> int:
-        for _ in range(min(in_flight, len(self._work))):
-            self._start_workflow()
+    def run(self, in_flight: int, arrivals: Sequence[int] | None) -> int:
+        if arrivals is None:
+            for _ in range(min(in_flight, len(self._work))):
+                self._start_workflow()
+        else:
+            self._next = len(self._work)
+            for job, due in enumerate(arrivals):
+                self._open[job] = 1  # its arrival, the end of which begins its first phase
+                self._at(due, False, job, [])
         while self._events:
             self._now, _, served, job, chain = heapq.heappop(self._events)
             if served:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from harness.analysis.warmup import mser5
 from harness.bench.store import Records
 from harness.ids import NamesWorkflow
-from harness.records import Attempt, Call, CellInfo, Trial, Workflow
+from harness.records import Attempt, Call, CellInfo, Run, Trial, Workflow
 
 Cluster = tuple[int, int]
 """A workflow within its cell: (repeat, workflow)."""
@@ -22,7 +23,8 @@ class CellRecords(NamedTuple):
 
     `workflows`, `calls`, `attempts`: of workflows that count. `clusters`: each such workflow's
     number, from 0. `started`: how many workflows began, those that never ended included. `trials`:
-    the last of each repeat. `spent`: every attempt of the cell.
+    the last of each repeat. `spent`: every attempt of the cell. `open_loop`: workflows came by
+    themselves.
     """
 
     info: CellInfo
@@ -33,6 +35,42 @@ class CellRecords(NamedTuple):
     calls: list[Call]
     attempts: list[Attempt]
     spent: list[Attempt]
+    open_loop: bool = False
+
+    def arrivals(self, trial: Trial) -> dict[int, int] | None:
+        """Return when each workflow of a trial was due, in nanoseconds; None for a closed loop."""
+        if not self.open_loop:
+            return None
+        return {
+            workflow.workflow: workflow.ready - trial.start
+            for workflow in self.workflows
+            if workflow.repeat == trial.repeat
+        }
+
+    def steady(self) -> CellRecords:
+        """Return the cell without the warm-up of an open loop, which MSER-5 finds.
+
+        A closed loop is a batch: nothing of it is cut.
+        """
+        cut = self.warm_up()
+        if not cut:
+            return self
+        return self._replace(
+            workflows=[w for w in self.workflows if (w.repeat, w.workflow) not in cut],
+            calls=[call for call in self.calls if (call.repeat, call.workflow) not in cut],
+            attempts=[a for a in self.attempts if (a.repeat, a.workflow) not in cut],
+        )
+
+    def warm_up(self) -> frozenset[Cluster]:
+        """Return the workflows of the warm-up of each trial, empty for a closed loop."""
+        if not self.open_loop:
+            return frozenset()
+        cut: list[Cluster] = []
+        for repeat in self.trials:
+            mine = sorted((w for w in self.workflows if w.repeat == repeat), key=lambda w: w.ready)
+            count = mser5([w.done - w.ready for w in mine])
+            cut += [(repeat, workflow.workflow) for workflow in mine[:count]]
+        return frozenset(cut)
 
     def whole_trials(self) -> list[Trial]:
         """Return, in order of repeat, the trials that ran in one go.
@@ -62,7 +100,9 @@ def by_cell(records: Records) -> list[CellRecords]:
     for cell, _, _ in latest:
         started[cell] = started.get(cell, 0) + 1
     cells = {
-        info.id: CellRecords(info, {}, started.get(info.id, 0), [], {}, [], [], [])
+        info.id: CellRecords(
+            info, {}, started.get(info.id, 0), [], {}, [], [], [], is_open_loop(records.run)
+        )
         for info in records.run.cells
     }
     for trial in sorted(records.trials, key=lambda trial: trial.execution):
@@ -82,6 +122,11 @@ def by_cell(records: Records) -> list[CellRecords]:
         if (attempt.repeat, attempt.workflow) in mine.clusters and _counts(attempt, latest):
             mine.attempts.append(attempt)
     return list(cells.values())
+
+
+def is_open_loop(run: Run) -> bool:
+    """Return whether workflows came by themselves."""
+    return run.scenario["load"].get("arrivals") is not None
 
 
 def _latest(records: Records) -> dict[tuple[str, int, int], int]:

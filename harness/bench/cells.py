@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Sequence
 from random import Random
 
 from harness.bench.endpoints import OpenAIEndpoint, SimulatedEndpoint
@@ -16,7 +17,8 @@ from harness.bench.scenario import Scenario
 from harness.clock import SECOND
 from harness.records import CallKey, CellInfo, WorkflowKey
 from harness.workflow.completion import Limits, Terms
-from harness.workflow.load import Start
+from harness.workflow.effects import Program
+from harness.workflow.load import Start, arrival_times, closed_loop, open_loop
 from harness.workflow.research import Plan, research
 
 
@@ -88,6 +90,17 @@ def starts(scenario: Scenario, cell: CellInfo, repeat: int, run_id: str) -> list
         return lambda ready: research(shared, plan, key, topic, ready, nonce)
 
     return [start(number) for number in range(scenario.load.workflows)]
+
+
+def load(scenario: Scenario, starts: Sequence[Start], repeat: int) -> Program[None]:
+    """Return the program of one trial; every cell of a repeat meets the same arrivals."""
+    arrivals = scenario.load.arrivals
+    if arrivals is None:
+        return closed_loop(starts, scenario.load.in_flight)
+    random = source(scenario.seed, "arrivals", repeat)
+    due = arrival_times(arrivals.process, arrivals.per_second, len(starts), random)
+    scale = scenario.endpoint.time_scale * SECOND
+    return open_loop(starts, [round(at * scale) for at in due])
 
 
 def _plan(scenario: Scenario) -> Plan:

@@ -177,11 +177,13 @@ def _seconds(scenario: Scenario, cells: tuple[CellInfo, ...], call: Seconds) -> 
     workflow, load, repeats = scenario.workflow, scenario.load, scenario.sweep.repeats
     rounds = 0.0
     for cell in cells:
-        in_flight = min(load.in_flight, load.workflows)
-        longest = -(-load.workflows // in_flight) * (2 + -(-workflow.sub_questions // cell.permits))
+        trips = -(-load.workflows // min(load.at_once, load.workflows))
+        longest = trips * (2 + -(-workflow.sub_questions // cell.permits))
         shared = load.workflows * (workflow.sub_questions + 2) / cell.permits
         rounds += max(longest, shared) * repeats
     endpoint, trials = scenario.endpoint, len(cells) * repeats
     settle = endpoint.settle * (trials - 1) if isinstance(endpoint, OpenAIEndpoint) else 0.0
-    ends = (min(length, scenario.timeouts.call) * rounds + settle for length in call)
+    arrivals = load.arrivals
+    due = 0.0 if arrivals is None else trials * load.workflows / arrivals.per_second
+    ends = (max(min(length, scenario.timeouts.call) * rounds, due) + settle for length in call)
     return Seconds(*(end * endpoint.time_scale for end in ends))

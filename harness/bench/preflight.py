@@ -102,7 +102,7 @@ def open_files(scenario: Scenario) -> None:
     Raises PreflightError when the hard limit is too low for the scenario's permits.
     """
     # No more attempts are in flight than the workflows in flight have branches.
-    widest = scenario.load.in_flight * scenario.workflow.sub_questions
+    widest = scenario.load.at_once * scenario.workflow.sub_questions
     most = min(max(scenario.sweep.permits), widest)
     needed = most + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

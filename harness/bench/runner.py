@@ -45,7 +45,6 @@ from harness.records import (
     Trial,
     Workflow,
 )
-from harness.workflow.load import closed_loop
 
 
 class TrialRecords(NamedTuple):
@@ -173,7 +172,7 @@ class _Trials:
         seen = _Seen(self._writer, self._hooks.record)
         lag: Histogram = {}
         starts = cells.starts(self._scenario, cell, repeat, self._run.run_id)
-        program = closed_loop(starts, self._scenario.load.in_flight)
+        program = cells.load(self._scenario, starts, repeat)
         with _quiet_collector():
             began, cpu = self._now(), time.process_time_ns()
             try:

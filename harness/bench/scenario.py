@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from harness.bench.budget import PRICE_WAY_OUT, Budget, objection
 from harness.bench.complaint import complain, one_line
 from harness.bench.endpoints import Endpoint, SimulatedEndpoint
+from harness.bench.load import Load
 from harness.bench.prices import Price
 from harness.bench.retries import BUILT_IN_POLICIES, AnyPolicy, RetryPolicy, check, layers_of
 from harness.bench.section import Count, Duration, Name, Section, Several, Text, distinct
@@ -48,13 +49,6 @@ class Workflow(Section):
     carry_reasoning: bool = False
     on_branch_failure: Literal["synthesize-with-gaps"] = "synthesize-with-gaps"
     max_tokens: MaxTokens = MaxTokens()
-
-
-class Load(Section):
-    """A closed loop: `workflows` a trial, at most `in_flight` of them at once."""
-
-    workflows: Count = 1
-    in_flight: Count = 1
 
 
 class Timeouts(Section):
@@ -130,6 +124,15 @@ class Scenario(Section):
             raise ValueError(
                 f"success.min_branches = {needed}: more than workflow.sub_questions = {had}; "
                 "no workflow could succeed"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _objective_depends_on_the_cell(self) -> Scenario:
+        if self.load.arrivals is not None and self.objective.minimise == "makespan":
+            raise ValueError(
+                "objective.minimise = 'makespan': with load.arrivals the arrivals set the "
+                "makespan; use 'workflow_p95' or 'cost_per_successful_workflow'"
             )
         return self
 

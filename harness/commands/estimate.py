@@ -159,7 +159,7 @@ def _simulated_call(scenario: Scenario, profile: Profile) -> Seconds:
     """Return how long a research call takes: alone at the median, and at full load with a tail."""
     reasoning, answer = profile.lengths("research")
     tokens = sum(length.median for length in (reasoning, answer) if length is not None)
-    widest = scenario.load.in_flight * scenario.workflow.sub_questions
+    widest = scenario.load.at_once * scenario.workflow.sub_questions
     busy = min(max(scenario.sweep.permits), widest)
     low, high = (
         profile.ttft.median + tokens * _token_seconds(profile, active) for active in (1, busy)

@@ -6,6 +6,9 @@ from harness.analysis.model import Summary
 from harness.failures import FAILURES, OK
 from harness.views.wording import cell_labels, counted, percent
 
+NO_LONGER = 0.9
+"""MSER-5 cuts at most half; where it cuts this share of that, the load never became steady."""
+
 CACHE_GAP = 0.05
 """Cells whose cached shares of the input differ by more than this are not on a par."""
 
@@ -19,6 +22,7 @@ def warnings_of(summary: Summary) -> list[str]:
             _limited(summary),
             _lost_workflows(summary),
             _disagreement(summary),
+            _never_steady(summary),
             _once(summary),
             _no_sync(summary),
             _unequal_caches(summary),
@@ -71,6 +75,20 @@ def _disagreement(summary: Summary) -> str:
     return (
         f"client and provider disagree on {counted(wrong, 'attempt')}; compare attempts.jsonl "
         "with provider.jsonl before you trust the counts."
+    )
+
+
+def _never_steady(summary: Summary) -> str:
+    labels = cell_labels(summary.cells)
+    cut = [
+        labels[c.id] for c in summary.cells if 2 * c.warm_up >= NO_LONGER * c.workflows.started > 0
+    ]
+    if not cut:
+        return ""
+    return (
+        f"no steady state in {', '.join(cut)}: workflows come faster than they are done, so "
+        "latencies grow with the length of the run; use more permits or a lower "
+        "load.arrivals.per_second."
     )
 
 

@@ -17,6 +17,7 @@ from harness.views.blocks import WIDTH, Column, pack, wrapped
 from harness.views.cautions import warnings_of
 from harness.views.policies import failure_lines, policy_columns, side_by_side
 from harness.views.wording import (
+    cell_labels,
     counted,
     in_reading_order,
     in_seconds,
@@ -47,6 +48,8 @@ def render_summary(summary: Summary, directory: Path, console: Console) -> None:
         say()
         _say_table([*settings, *block], cells, summary, console)
     for line in wrapped(_key(summary)):
+        say(line)
+    for line in wrapped(_warm_up(cells)):
         say(line)
     if any(cell.time_spent for cell in cells):
         say()
@@ -195,6 +198,18 @@ def _key(summary: Summary) -> str:
     if not _has_p95(summary):
         said.append("no p95: too few workflows a cell")
     return "; ".join(part.replace(" ", "\u00a0") for part in said)
+
+
+def _warm_up(cells: Sequence[Cell]) -> str:
+    """Say what was cut off an open loop before its latencies were looked at."""
+    cut = [(cell.warm_up, cell) for cell in cells if cell.warm_up]
+    if not cut:
+        return ""
+    labels = cell_labels(cells)
+    told = ", ".join(
+        f"{labels[cell.id]} {count} of {cell.workflows.started}" for count, cell in cut
+    )
+    return f"Warm-up left out of latencies and shares (MSER-5): {told} workflows."
 
 
 def _oracle(summary: Summary) -> str:

@@ -44,6 +44,7 @@ def make_cell(cell: str = "async_8_full-jitter_attempt", **fields: Any) -> Cell:
         "id": cell, "mode": mode, "permits": int(permits), "retry": retry, "permit_scope": scope,
         "repeats": 3,
         "workflows": WorkflowCounts(started=24, ok=24, degraded=0, failed=0),
+        "warm_up": 0,
         "calls": CallCounts(started=144, succeeded=144, failed=0),
         "calls_lost": Figure(value=0.0, low=0.0, high=0.03),
         "attempts": AttemptCounts(

@@ -298,3 +298,15 @@ def test_a_whole_run_is_told_from_its_records() -> None:
         assert cell.makespan_s
         words = row(text, cell.mode, str(cell.permits), cell.retry)
         assert number(cell.makespan_s.value / 0.02) in words
+
+
+def test_what_was_cut_off_an_open_loop_is_said_and_a_load_that_never_was_steady_is_warned_of() -> (
+    None
+):
+    steady, grows = (
+        make_cell(f"async_{permits}_none_attempt", warm_up=cut)
+        for permits, cut in ((8, 5), (2, 12))
+    )
+    said = " ".join(shown(make_summary([grows, steady])).split())
+    assert "Warm-up left out of latencies and shares (MSER-5): async 2 12 of 24, async 8 5" in said
+    assert "no steady state in async 2: workflows come faster than they are done" in said

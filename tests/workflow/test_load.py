@@ -1,14 +1,16 @@
-"""The closed loop: so many workflows at once, each ready when a slot is free."""
+"""The loads: so many workflows at once, or each when it is due."""
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.workflow.effects import FanOut, Finished, Now, Program, now, sleep, step
-from harness.workflow.load import Start, closed_loop
+from harness.workflow.load import Start, arrival_times, closed_loop, open_loop
 from tests.workflow.scripted import World, in_turn
 
 Log = list[tuple[int, int]]
@@ -63,3 +65,35 @@ def test_every_workflow_runs_once_and_no_more_slots_open_than_there_is_work(
     results: list[Any] = [World(in_turn()).run(branch) for branch in forked.branches]
     assert step(program, results) == Finished(None)
     assert [number for number, _ in log] == list(range(count))
+
+
+def test_an_open_loop_begins_each_workflow_when_it_is_due_however_many_are_under_way() -> None:
+    log: Log = []
+    World(in_turn()).run(open_loop(starts(3, log, lasts=100), [0, 10, 20]))
+    assert log == [(0, 0), (1, 10), (2, 20)]
+
+
+def test_one_after_another_they_queue_and_are_ready_when_they_were_due() -> None:
+    log: Log = []
+    program = open_loop(starts(3, log, lasts=100), [0, 10, 20])
+    assert step(program, None) == Now()
+    forked = step(program, 0)
+    assert isinstance(forked, FanOut)
+    world = World(in_turn())
+    for branch in forked.branches:
+        world.run(branch)
+    assert log == [(0, 0), (1, 10), (2, 20)]
+    assert world.now == 300
+
+
+def test_constant_arrivals_are_equally_far_apart() -> None:
+    assert arrival_times("constant", 4.0, 3, Random(1)) == [0.0, 0.25, 0.5]
+
+
+def test_poisson_arrivals_have_exponential_gaps_of_the_mean_asked_for() -> None:
+    times = arrival_times("poisson", 2.0, 20_000, Random(1))
+    gaps = [after - before for before, after in zip([0.0, *times], times, strict=False)]
+    mean = sum(gaps) / len(gaps)
+    assert mean == pytest.approx(0.5, rel=0.03)
+    assert sum(gap > mean for gap in gaps) / len(gaps) == pytest.approx(0.3679, abs=0.01)
+    assert sum((gap - mean) ** 2 for gap in gaps) / len(gaps) == pytest.approx(0.25, rel=0.06)

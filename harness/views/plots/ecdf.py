@@ -55,7 +55,7 @@ def latency_ecdf(summary: Summary, records: Records) -> Figure | None:
     ):
         ends = []
         for cell in best:
-            taken = _seconds(getattr(of_cell[cell.id], of), summary)
+            taken = _seconds(getattr(of_cell[cell.id].steady(), of), summary)
             _draw(axes, taken, cell.mode, banded=axes is left)
             ends.append((1.0, labels[cell.id], MODES[cell.mode]))
         axes.set_title(f"{title}, from ready to done")
@@ -70,7 +70,7 @@ def latency_ecdf(summary: Summary, records: Records) -> Figure | None:
 
 def _title(best: Sequence[Cell], of_cell: dict[str, CellRecords], summary: Summary) -> str:
     cell = headline(best, summary)
-    taken = _seconds(of_cell[cell.id].workflows, summary)
+    taken = _seconds(of_cell[cell.id].steady().workflows, summary)
     half = number(float(np.quantile(taken, 0.5, method="inverted_cdf")))
     name = sentence(spoken(cell, summary.cells))
     return f"{name}: half of the workflows took {half} s or less, the longest {number(taken[-1])} s"

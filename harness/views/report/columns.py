@@ -89,6 +89,7 @@ def _work(about: Subject) -> Table:
             _counts(about, "ok", "workflows_ok", lambda c: c.workflows.ok),
             _counts(about, "degraded", "workflows_degraded", lambda c: c.workflows.degraded),
             _counts(about, "failed", "workflows_failed", lambda c: c.workflows.failed),
+            *_warm_up(cells),
             Column("success rate", "success_rate", [c.success_rate for c in cells], percent),
             _counts(about, "calls", "calls_started", lambda c: c.calls.started),
             _counts(about, "calls failed", "calls_failed", lambda c: c.calls.failed),
@@ -96,6 +97,12 @@ def _work(about: Subject) -> Table:
             Column("attempts a call", "amplification", [c.attempts.amplification for c in cells]),
         ),
     )  # fmt: skip
+
+
+def _warm_up(cells: Sequence[Cell]) -> Iterable[Column]:
+    """Yield how many workflows of an open loop were left out of the distributions, if any were."""
+    if any(cell.warm_up for cell in cells):
+        yield Column("warm-up cut", "warm_up", [cell.warm_up for cell in cells], whole)
 
 
 def _cost(about: Subject) -> Table:

@@ -72,6 +72,20 @@ def started(run: Run) -> str:
     return f"{at:%Y-%m-%d %H:%M} UTC"
 
 
+def _load(load: dict[str, Any]) -> str:
+    arrivals = load.get("arrivals")
+    if arrivals is None:
+        return (
+            f"A closed loop: {load['workflows']} workflows a trial, at most {load['in_flight']} in "
+            "flight; the next is ready when a slot frees."
+        )
+    return (
+        f"An open loop: {load['workflows']} workflows a trial come by themselves, "
+        f"{arrivals['per_second']:g} a scenario second ({arrivals['process']}); each is ready when "
+        "it is due. What MSER-5 takes for the warm-up is left out of every distribution."
+    )
+
+
 def design(run: Run) -> Terms:
     """Return how this run was laid out."""
     load: dict[str, Any] = run.scenario["load"]
@@ -82,8 +96,7 @@ def design(run: Run) -> Terms:
         else f"degraded counts when {needed} or more of its branches did"
     )
     told = [
-        ("load", f"A closed loop: {load['workflows']} workflows a trial, at most "
-                 f"{load['in_flight']} in flight; the next is ready when a slot frees."),
+        ("load", _load(load)),
         ("design", f"Randomised complete blocks: each of the {run.repeats} repeats runs all "
                    f"{len(run.cells)} cells once, in an order drawn from the seed, on the same "
                    "topics."),
