@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 OK = "ok"
+CANCELLED = "cancelled"
+"""We broke it off ourselves, because nobody wanted it any more: no fault of the provider's."""
 
 
 class FailureClass(NamedTuple):
@@ -126,7 +128,10 @@ _ROWS = [
     FailureClass("insufficient_system_resource", "that finish_reason", True, "retry with backoff"),
     FailureClass("content_filter", "that finish_reason", False, "change the prompt"),
     FailureClass(
-        "cancelled", "given up by us: interrupted, or a sibling failed", False, "nothing to do"
+        CANCELLED,
+        "broken off by us: a sibling failed, enough others succeeded, or a hedge was faster",
+        False,
+        "nothing to do",
     ),
     FailureClass(
         "client_error", "the client itself failed", False, "please report it, with the record"

@@ -113,6 +113,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     `retry_after` in nanoseconds, as received. `gaps`: histogram of the nanoseconds between the
     arrivals of text chunks. `decision`: what the policy said to a failure. `response_id`,
     `response_model`: what the body calls itself and the model that it names, None without.
+    `hedge`: it was sent while the attempt before it still waited for its first token.
     """
 
     cell: str
@@ -143,6 +144,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     decision: Decision | None
     response_id: str | None = None
     response_model: str | None = None
+    hedge: bool = False
 
     @property
     def call_key(self) -> CallKey:

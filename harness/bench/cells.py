@@ -16,7 +16,7 @@ from harness.bench.policies import policy
 from harness.bench.scenario import Scenario
 from harness.clock import SECOND
 from harness.records import CallKey, CellInfo, WorkflowKey
-from harness.workflow.completion import Limits, Terms
+from harness.workflow.attempts import Limits, Terms
 from harness.workflow.effects import Program
 from harness.workflow.load import Start, arrival_times, closed_loop, open_loop
 from harness.workflow.research import Plan, research

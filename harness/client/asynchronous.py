@@ -21,6 +21,8 @@ from harness.client.exchange import (
     tls_context,
 )
 from harness.clock import SECOND, Now
+from harness.failures import CANCELLED
+from harness.workflow.branches import Branch
 from harness.workflow.effects import Reply, Send
 
 
@@ -121,6 +123,12 @@ class _Watch:
         if self._timer is not None:
             self._timer.cancel()
 
+    def cancel(self) -> None:
+        """Let it expire now: the attempt is no longer wanted."""
+        if not self._deadline.expired():
+            self._exchange.expired = CANCELLED
+            self._deadline.reschedule(self._loop.time())
+
     def _look(self) -> None:
         if self._exchange.overdue():
             self._deadline.reschedule(self._loop.time())
@@ -155,17 +163,25 @@ class AsyncClient:
     ) -> None:
         await self._client.close()
 
-    async def send(self, effect: Send) -> Reply:
-        """Send one attempt and read all of the response; a failure is a reply too."""
+    async def send(self, effect: Send, branch: Branch | None = None) -> Reply:
+        """Send one attempt and read all of the response; a failure is a reply too.
+
+        When `branch` is cancelled the attempt is broken off, with the outcome `cancelled`.
+        """
+        branch = branch or Branch()
         exchange = Exchange(self._target, effect, self._now)
+        if branch.cancelled:
+            return exchange.cancelled()
         current.set(exchange)
         deadline = asyncio.timeout(None)
         watch = _Watch(exchange, deadline)
         exchange.rearm = watch.arm
+        exchange.first_text = branch.first_text
         try:
             async with deadline:
                 watch.arm()
-                return await self._exchange(exchange)
+                with branch.waking(watch.cancel):
+                    return await self._exchange(exchange)
         except Exception as error:
             return exchange.fail(error)
         finally:

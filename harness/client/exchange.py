@@ -23,7 +23,7 @@ from openai import RequestOptions
 from harness.client.deadlines import Limit, next_limit
 from harness.client.reading import Reading
 from harness.clock import SECOND, Anchor, Now
-from harness.failures import OK, of_status
+from harness.failures import CANCELLED, OK, of_status
 from harness.ids import attempt_span, traceparent, workflow_trace
 from harness.records import Tokens
 from harness.workflow.effects import Reply, Request, Send
@@ -82,7 +82,8 @@ class Exchange:
     """What is known of one attempt so far.
 
     `rearm` is called when the next deadline has become earlier (one that moves later is found out
-    when the old one comes), `release` when the attempt is through with its connection.
+    when the old one comes), `release` when the attempt is through with its connection,
+    `first_text` when the first text has come.
     """
 
     def __init__(self, target: Target, effect: Send, now: Now) -> None:
@@ -99,6 +100,7 @@ class Exchange:
         self.expired: str | None = None
         self.rearm: Callable[[], None] | None = None
         self.release: Callable[[], None] = _nothing
+        self.first_text: Callable[[], None] = _nothing
 
     def body(self) -> dict[str, Any]:
         """Return the request's JSON body."""
@@ -141,6 +143,10 @@ class Exchange:
             return False
         self.expired = limit.outcome
         return True
+
+    def cancelled(self) -> Reply:
+        """Return the reply of an attempt that was cancelled before it began."""
+        return self.reply(CANCELLED, _why(CANCELLED))
 
     def note_connecting(self) -> None:
         """The transport begins to make a connection now."""
@@ -196,14 +202,19 @@ class Exchange:
         assert reading is not None, "begin_reading() comes first"
         had_text = reading.last_token is not None
         reading.feed(data, at)
-        if reading.ended is not None or (reading.last_token is not None and not had_text):
+        began = reading.last_token is not None and not had_text
+        if reading.ended is not None or began:
             self._limit_is_earlier()
+        if began:
+            self.first_text()
         return reading.ended is None or reading.whole
 
     def finish(self) -> Reply:
         """Return the reply of a body that has been read, or that is not worth reading on."""
         reading = self.reading
         assert reading is not None, "begin_reading() comes first"
+        if self.expired and reading.ended is None:  # what we broke off looks like a clean end
+            return self.reply(self.expired, _why(self.expired))
         reading.close(self.now())
         assert reading.outcome is not None, "a closed reading has an outcome"
         return self.reply(reading.outcome, reading.detail, reading.ended)
@@ -215,7 +226,7 @@ class Exchange:
         if self.status is not None and self._refused():
             return self.reply(of_status(self.status), f"HTTP {self.status}")
         if self.expired is not None:
-            return self.reply(self.expired, _DEADLINE)
+            return self.reply(self.expired, _why(self.expired))
         if isinstance(error, httpx2.DecodingError):
             outcome = "malformed_stream" if self.target.stream else "malformed_json"
             return self.reply(outcome, "a content encoding that cannot be undone")
@@ -318,3 +329,7 @@ def classify(error: Exception, was_sent: bool, limit: str) -> tuple[str, str]:
 
 
 _DEADLINE = "the deadline passed"
+
+
+def _why(expired: str) -> str:
+    return "no longer wanted" if expired == CANCELLED else _DEADLINE

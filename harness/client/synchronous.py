@@ -3,18 +3,18 @@
 Up to the headers the socket's own timeouts keep the deadlines: before each step they are set to the
 time that is left. After the headers they cannot: each byte starts a read timeout anew, so a
 keep-alive drip would never time out. A watchdog thread then shuts the socket down on time, which
-ends the blocking read at once.
+ends the blocking read at once. In the same way an attempt is broken off that is no longer wanted,
+whatever its thread waits for.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import heapq
 import itertools
 import socket
 import threading
-import weakref
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, cast
 
@@ -29,22 +29,36 @@ from harness.client.exchange import (
     current,
     tls_context,
 )
+from harness.client.sockets import shut_down, tell
 from harness.clock import SECOND, Now
+from harness.failures import CANCELLED
+from harness.workflow.branches import Branch
 from harness.workflow.effects import Reply, Send
 
 
 class Guard:
-    """One response under watch; `close` it before its connection is used again."""
+    """One attempt and its connection; `close` it before the connection is used again."""
 
-    def __init__(self, exchange: Exchange, sock: socket.socket) -> None:
+    def __init__(self, exchange: Exchange) -> None:
         self._exchange: Exchange | None = exchange
-        self._socket = sock
+        self._socket: socket.socket | None = None
         self._lock = threading.Lock()
+
+    def use(self, sock: socket.socket) -> None:
+        """The attempt is about to wait for this socket; raise if it has been broken off."""
+        if sock is self._socket:
+            return
+        with self._lock:
+            if self._exchange is None:
+                return
+            if self._exchange.expired is not None:
+                raise ConnectionAbortedError
+            self._socket = sock
 
     def close(self) -> None:
         """End the watch; after this the socket is left alone."""
         with self._lock:
-            self._exchange = None
+            self._exchange = self._socket = None
 
     def check(self) -> int | None:
         """Break the connection off if its deadline has passed; else return the deadline.
@@ -52,19 +66,23 @@ class Guard:
         None: there is nothing more to watch.
         """
         with self._lock:
-            if self._exchange is None:
+            if self._exchange is None or self._exchange.expired is not None:
                 return None
             if not self._exchange.overdue():
                 return self._exchange.limit().at
-            self._exchange = None
-            _shut_down(self._socket)
+            self._hang_up()
             return None
 
+    def cancel(self) -> None:
+        """Break the connection off: the attempt is no longer wanted."""
+        with self._lock:
+            if self._exchange is not None and self._exchange.expired is None:
+                self._exchange.expired = CANCELLED
+                self._hang_up()
 
-def _shut_down(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # the other side may have been faster
-        # Past an SSLSocket's own shutdown, which would pull the TLS state from under its reader.
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+    def _hang_up(self) -> None:
+        if self._socket is not None:
+            shut_down(self._socket)
 
 
 class Watchdog:
@@ -110,7 +128,7 @@ class Watchdog:
 def default_transport(target: Target) -> httpx2.Client:
     """Return an HTTP client that limits nothing; what it waits for is timed by its user."""
     trust_env = target.trust_env
-    return httpx2.Client(
+    http = httpx2.Client(
         timeout=None,
         limits=httpx2.Limits(
             max_connections=None,
@@ -120,6 +138,16 @@ def default_transport(target: Target) -> httpx2.Client:
         verify=tls_context(trust_env),
         trust_env=trust_env,
     )
+    tell(http, _use)
+    return http
+
+
+_guard: ContextVar[Guard] = ContextVar("guard")
+"""The guard of the attempt that this thread sends."""
+
+
+def _use(sock: socket.socket) -> None:
+    _guard.get().use(sock)
 
 
 class SyncClient:
@@ -129,8 +157,6 @@ class SyncClient:
         self._target = target
         self._now = now
         http = http or default_transport(target)
-        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-        self._sockets_lock = threading.Lock()
         http.event_hooks["request"].append(self._before_request)
         http.event_hooks["response"].append(self._after_headers)
         self._watchdog = Watchdog(now)
@@ -153,21 +179,27 @@ class SyncClient:
         self._watchdog.stop()
         self._client.close()
 
-    def send(self, effect: Send) -> Reply:
-        """Send one attempt and read all of the response; a failure is a reply too."""
+    def send(self, effect: Send, branch: Branch | None = None) -> Reply:
+        """Send one attempt and read all of the response; a failure is a reply too.
+
+        When `branch` is cancelled the attempt is broken off, with the outcome `cancelled`.
+        """
+        branch = branch or Branch()
         exchange = Exchange(self._target, effect, self._now)
+        if branch.cancelled:
+            return exchange.cancelled()
         current.set(exchange)
+        guard = Guard(exchange)
+        _guard.set(guard)
+        exchange.release = guard.close
+        exchange.first_text = branch.first_text
         try:
-            return self._exchange(exchange)
+            with branch.waking(guard.cancel):
+                return self._exchange(exchange)
         except Exception as error:
             return exchange.fail(error)
-
-    def abort(self) -> None:
-        """Break every connection off: whoever reads from one stops waiting at once."""
-        with self._sockets_lock:
-            sockets = list(self._sockets)
-        for sock in sockets:
-            _shut_down(sock)
+        finally:
+            guard.close()
 
     def _exchange(self, exchange: Exchange) -> Reply:
         stream = self._client.post(
@@ -196,8 +228,8 @@ class SyncClient:
         stream = response.extensions.get("network_stream")
         if stream is None:
             return
-        guard = Guard(exchange, stream.get_extra_info("socket"))
-        exchange.release = guard.close
+        guard = _guard.get()
+        guard.use(stream.get_extra_info("socket"))  # a transport that is not ours does not tell
         exchange.rearm = lambda: self._watchdog.watch(guard, exchange.limit().at)
         exchange.rearm()
 
@@ -213,9 +245,6 @@ class SyncClient:
         match exchange.note_step(event, info):
             case "connect_tcp.started" | "start_tls.started":
                 info["timeout"] = _seconds_left(exchange)
-            case "connect_tcp.complete" | "start_tls.complete":
-                with self._sockets_lock:
-                    self._sockets.add(info["return_value"].get_extra_info("socket"))
             case "send_request_headers.started" | "send_request_body.started":
                 timeouts["write"] = _seconds_left(exchange)
             case "receive_response_headers.started":

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, TypeVar
 
-from harness.clock import SECOND, Now
+from harness.clock import Now
 from harness.drivers.permits import AsyncPermits
 from harness.records import Record
 from harness.workflow import effects
-from harness.workflow.effects import Effect, Finished, Program, Reply, Send, step
+from harness.workflow.branches import Branch, Course, Fork
+from harness.workflow.effects import Cancelled, Effect, Finished, Program, Reply, Send
 
 T = TypeVar("T")
 
@@ -20,57 +21,67 @@ class AsyncWorld(NamedTuple):
 
     now: Now
     permits: AsyncPermits
-    send: Callable[[Send], Awaitable[Reply]]
+    send: Callable[[Send, Branch], Awaitable[Reply]]
     emit: Callable[[Record], None]
 
 
-async def run_async(program: Program[T], world: AsyncWorld) -> T:
-    """Run `program` to its end and return its result; permits it still holds go back."""
-    held = 0
+async def run_async(
+    program: Program[T], world: AsyncWorld, branch: Branch | None = None, held: int = 0
+) -> T:
+    """Run `program` to its end and return its result; permits it still holds go back.
+
+    It holds `held` permits already. Raises Cancelled when `branch` is cancelled and the program
+    lets that pass.
+    """
+    branch = branch or Branch()
+    course = Course(program, branch, world.permits.release, held)
     result: Any = None
     try:
-        while True:
-            asked = step(program, result)
-            if isinstance(asked, Finished):
-                value: T = asked.value
-                return value
-            result = await _perform(asked, world)
-            if isinstance(asked, effects.Acquire):
-                held += result.granted is not None
-            elif isinstance(asked, effects.Release):
-                held -= 1
+        while not isinstance(asked := course.advance(result), Finished):
+            result = course.done(asked, await _perform(asked, world, branch))
+        value: T = asked.value
+        return value
     finally:
-        program.close()
-        for _ in range(held):
-            world.permits.release()
+        course.end()
 
 
-async def _perform(asked: Effect, world: AsyncWorld) -> Any:
+async def _perform(asked: Effect, world: AsyncWorld, branch: Branch) -> Any:
     match asked:
         case effects.Now():
             return world.now()
         case effects.Acquire():
-            return await world.permits.acquire(asked.deadline)
+            return await world.permits.acquire(asked.deadline, branch)
         case effects.Release():
             return world.permits.release()
         case effects.Send():
-            return await world.send(asked)
+            return await world.send(asked, branch)
         case effects.Sleep():
-            # A loop's timer may be a little early.
-            while (now := world.now()) < asked.until:  # noqa: ASYNC110 - time, not an event
-                await asyncio.sleep((asked.until - now) / SECOND)
-            return now
+            await world.permits.sleep(asked.until, branch)
+            return world.now()
+        case effects.Park():
+            return await world.permits.park(asked, branch)
+        case effects.Ring():
+            return world.permits.ring(asked.bell)
         case effects.Emit():
             return world.emit(asked.record)
         case effects.FanOut():
-            return await _side_by_side(asked.branches, world)
+            return await _side_by_side(Fork(asked), world, branch)
 
 
-async def _side_by_side(branches: tuple[Program[Any], ...], world: AsyncWorld) -> list[Any]:
-    """Run each branch in a task of its own; when one raises, the others are cancelled."""
+async def _side_by_side(fork: Fork, world: AsyncWorld, parent: Branch) -> list[Any]:
+    """Run each branch in a task of its own; when one raises, the others are interrupted."""
+
+    async def run(index: int, program: Program[Any], branch: Branch) -> None:
+        try:
+            fork.ended(index, await run_async(program, world, branch, fork.held(index)))
+        except Cancelled:
+            fork.ended(index, None)
+
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(run_async(branch, world)) for branch in branches]
+        with parent.waking(fork.cancel):
+            async with asyncio.TaskGroup() as group:
+                for index, (program, branch) in enumerate(fork.parts):
+                    group.create_task(run(index, program, branch))
     except BaseExceptionGroup as raised:
         raise raised.exceptions[0] from None
-    return [task.result() for task in tasks]
+    return fork.results

@@ -6,13 +6,15 @@ Both ways are the same interpreter; what differs is how permits are had and how 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from harness.clock import SECOND, Now
+from harness.clock import Now
+from harness.drivers.waiting import sleeping, wait_blocking
 from harness.records import Record
 from harness.workflow import effects
-from harness.workflow.effects import Effect, Finished, Grant, Program, Reply, Send, step
+from harness.workflow.branches import Branch, Course, Fork
+from harness.workflow.effects import Cancelled, Effect, Finished, Grant, Park, Program, Reply, Send
 
 T = TypeVar("T")
 
@@ -20,8 +22,16 @@ T = TypeVar("T")
 class Permits(Protocol):
     """What gives permits to blocking code."""
 
-    def acquire(self, ready: int, deadline: int | None) -> Grant:
+    def acquire(self, ready: int, deadline: int | None, branch: Branch) -> Grant:
         """Wait for a permit, until `deadline` at most."""
+        ...
+
+    def park(self, asked: Park, branch: Branch) -> Grant:
+        """Wait at a bell, and then for a permit."""
+        ...
+
+    def ring(self, bell: Hashable) -> None:
+        """Wake everybody who is parked at a bell."""
         ...
 
     def release(self) -> None:
@@ -34,93 +44,122 @@ class Stopped(BaseException):
 
 
 class BlockingWorld(NamedTuple):
-    """What the effects act upon. Once `stop` is set, nothing is waited for or sent any more."""
+    """What the effects act upon.
+
+    Once `stop` is set, nothing is waited for or sent any more; what waits already is woken by
+    cancelling its branch.
+    """
 
     now: Now
     permits: Permits
-    send: Callable[[Send], Reply]
+    send: Callable[[Send, Branch], Reply]
     emit: Callable[[Record], None]
-    branches: Callable[[BlockingWorld, tuple[Program[Any], ...]], list[Any]]
+    branches: Callable[[Fork, BlockingWorld], None]
     stop: threading.Event
 
 
-def run_blocking(program: Program[T], world: BlockingWorld) -> T:
+def run_blocking(
+    program: Program[T], world: BlockingWorld, branch: Branch | None = None, held: int = 0
+) -> T:
     """Run `program` to its end and return its result; permits it still holds go back.
 
-    Raises Stopped when `world.stop` is set meanwhile.
+    It holds `held` permits already. Raises Cancelled when `branch` is cancelled and the program
+    lets that pass, and Stopped when `world.stop` is set meanwhile.
     """
-    held = 0
+    branch = branch or Branch()
+
+    def check() -> None:
+        if world.stop.is_set():
+            raise Stopped
+
+    course = Course(program, branch, world.permits.release, held, check)
     result: Any = None
     try:
-        while True:
-            asked = step(program, result)
-            if isinstance(asked, Finished):
-                value: T = asked.value
-                return value
+        while not isinstance(asked := course.advance(result), Finished):
             _go_on(asked, world)
-            result = _perform(asked, world)
-            if isinstance(asked, effects.Acquire):
-                held += result.granted is not None
-            elif isinstance(asked, effects.Release):
-                held -= 1
+            result = course.done(asked, _perform(asked, world, branch))
             _go_on(asked, world)
+        value: T = asked.value
+        return value
     finally:
-        program.close()
-        for _ in range(held):
-            world.permits.release()
+        course.end()
+
+
+_NO_WAIT = (effects.Now, effects.Release, effects.Ring, effects.Emit)
 
 
 def _go_on(asked: Effect, world: BlockingWorld) -> None:
     """Raise Stopped once `world.stop` is set; what has ended by then is recorded all the same."""
-    if world.stop.is_set() and not isinstance(asked, effects.Now | effects.Release | effects.Emit):
+    if world.stop.is_set() and not isinstance(asked, _NO_WAIT):
         raise Stopped
 
 
-def _perform(asked: Effect, world: BlockingWorld) -> Any:
+def _perform(asked: Effect, world: BlockingWorld, branch: Branch) -> Any:
     match asked:
         case effects.Now():
             return world.now()
         case effects.Acquire():
-            return world.permits.acquire(asked.ready, asked.deadline)
+            return world.permits.acquire(asked.ready, asked.deadline, branch)
         case effects.Release():
             return world.permits.release()
         case effects.Send():
-            return world.send(asked)
+            return world.send(asked, branch)
         case effects.Sleep():
-            while (now := world.now()) < asked.until and not world.stop.is_set():
-                world.stop.wait((asked.until - now) / SECOND)
-            return now
+            wait_blocking(lambda turn: sleeping(turn, asked.until), branch, world.now)
+            return world.now()
+        case effects.Park():
+            return world.permits.park(asked, branch)
+        case effects.Ring():
+            return world.permits.ring(asked.bell)
         case effects.Emit():
             return world.emit(asked.record)
         case effects.FanOut():
-            return world.branches(world, asked.branches)
+            fork = Fork(asked)
+            with branch.waking(fork.cancel):
+                world.branches(fork, world)
+            return fork.results
 
 
-def one_after_another(world: BlockingWorld, branches: tuple[Program[Any], ...]) -> list[Any]:
+def _run_branch(fork: Fork, index: int, world: BlockingWorld) -> None:
+    program, branch = fork.parts[index]
+    try:
+        fork.ended(index, run_blocking(program, world, branch, fork.held(index)))
+    except Cancelled:
+        fork.ended(index, None)
+
+
+def one_after_another(fork: Fork, world: BlockingWorld) -> None:
     """Run the branches in their order in the calling thread."""
-    return [run_blocking(branch, world) for branch in branches]
+    for index in range(len(fork.parts)):
+        _run_branch(fork, index, world)
 
 
-def a_thread_each(world: BlockingWorld, branches: tuple[Program[Any], ...]) -> list[Any]:
-    """Run each branch in a thread of its own; when one fails, the others are stopped."""
-    results: list[Any] = [None] * len(branches)
+def a_thread_each(fork: Fork, world: BlockingWorld) -> None:
+    """Run each branch in a thread of its own; when one fails, the whole run is stopped."""
     errors: list[BaseException] = []
 
-    def run(index: int, branch: Program[Any]) -> None:
+    def stop() -> None:
+        world.stop.set()
+        fork.cancel()
+
+    def run(index: int) -> None:
         try:
-            results[index] = run_blocking(branch, world)
+            _run_branch(fork, index, world)
         except BaseException as error:
             errors.append(error)
-            world.stop.set()
+            stop()
 
     threads = [
-        threading.Thread(target=run, args=(index, branch), name=f"branch-{index}", daemon=True)
-        for index, branch in enumerate(branches)
+        threading.Thread(target=run, args=(index,), name=f"branch-{index}", daemon=True)
+        for index in range(len(fork.parts))
     ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    except BaseException:  # Ctrl-C, in the thread that waits for the others
+        stop()
+        raise
     if errors:
         raise next((error for error in errors if not isinstance(error, Stopped)), errors[0])
-    return results

@@ -16,6 +16,7 @@ from typing import Protocol
 from harness.clock import SECOND, Now
 from harness.policies.budget import Amount, Ledger, Limits, Refusal, reserve, settle
 from harness.records import Attempt, Record
+from harness.workflow.branches import Branch
 from harness.workflow.effects import Reply, Send
 
 HOPELESS = frozenset({401, 402, 403, 404})
@@ -163,11 +164,11 @@ class Gate:
 
 
 def through_gate(
-    gate: Gate, send: Callable[[Send], Reply], stop: threading.Event
-) -> Callable[[Send], Reply]:
+    gate: Gate, send: Callable[[Send, Branch], Reply], stop: threading.Event
+) -> Callable[[Send, Branch], Reply]:
     """Return a `send` for blocking code that passes the gate; `stop` ends a wait for rest."""
 
-    def passing(effect: Send) -> Reply:
+    def passing(effect: Send, branch: Branch) -> Reply:
         worst = gate.enter(effect)
         if isinstance(worst, Refusal):
             rested = threading.Event()
@@ -176,7 +177,7 @@ def through_gate(
                 pass
             raise BudgetExhaustedError(worst)
         try:
-            reply = send(effect)
+            reply = send(effect, branch)
         except BaseException:
             gate.abandon(worst)
             raise
@@ -187,11 +188,11 @@ def through_gate(
 
 
 def through_gate_async(
-    gate: Gate, send: Callable[[Send], Awaitable[Reply]]
-) -> Callable[[Send], Awaitable[Reply]]:
+    gate: Gate, send: Callable[[Send, Branch], Awaitable[Reply]]
+) -> Callable[[Send, Branch], Awaitable[Reply]]:
     """Return a `send` for asyncio that passes the gate."""
 
-    async def passing(effect: Send) -> Reply:
+    async def passing(effect: Send, branch: Branch) -> Reply:
         worst = gate.enter(effect)
         if isinstance(worst, Refusal):
             rested = asyncio.Event()
@@ -199,7 +200,7 @@ def through_gate_async(
             await rested.wait()
             raise BudgetExhaustedError(worst)
         try:
-            reply = await send(effect)
+            reply = await send(effect, branch)
         except BaseException:
             gate.abandon(worst)
             raise

@@ -78,8 +78,6 @@ def threads_mode(
             run_blocking(program, world)
         except BaseException:
             stop.set()
-            line.wake_all()
-            client.abort()
             _join_branches()
             raise
     return {}

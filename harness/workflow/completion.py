@@ -1,65 +1,35 @@
-"""One call: attempts under a permit and a retry policy, until one succeeds or the policy stops.
+"""One call: attempts under a permit and a policy, until one succeeds or the policy stops.
 
-A call's deadline runs from its first permit, so that waiting for a turn is not the model's fault;
-backoff and later waits for a permit count. With permit scope `attempt` the permit goes back
-during backoff, with `call` it is held until the call has ended.
+A call's deadline runs from the permit of the first attempt that is sent, so that waiting for a turn
+is not the model's fault; backoff and later waits for a permit count. With permit scope `attempt`
+the permit goes back during backoff and while a breaker has the call parked, with `call` it is held
+until the call has ended.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from random import Random
 from typing import NamedTuple
 
-from harness.failures import OK
-from harness.policies.policy import Earlier, Ended, Policy
-from harness.records import (
-    Attempt,
-    AttemptKey,
-    Backoff,
-    Call,
-    CallKey,
-    Decision,
-    Said,
-    Tokens,
-    Transcript,
-)
+from harness.failures import CANCELLED, OK
+from harness.policies.policy import Asking, Go, Park
+from harness.records import Backoff, Call, CallKey, Said, Transcript, WaitSource
+from harness.workflow.attempts import Place, Progress, Terms, Tried, attempt
 from harness.workflow.effects import (
-    Deadlines,
+    Cancelled,
     Grant,
     Program,
     Reply,
     Request,
+    T,
     acquire,
     emit,
     now,
+    park,
     release,
-    send,
     sleep,
 )
-
-
-class Limits(NamedTuple):
-    """The timeouts of a call, nanoseconds of the records' clock."""
-
-    connect: int
-    first_token: int
-    idle: int
-    call: int
-
-
-class Terms(NamedTuple):
-    """How every call of a cell is made.
-
-    `policy` is the trial's, shared by all calls. `random_for`: the random source of a call's
-    jitter, keyed on the call. `keep_transcripts`: what was asked and answered is recorded too.
-    """
-
-    policy: Policy
-    limits: Limits
-    hold_permit: bool
-    random_for: Callable[[CallKey], Random]
-    keep_transcripts: bool = False
+from harness.workflow.hedging import hedged
 
 
 class Completion(NamedTuple):
@@ -75,161 +45,147 @@ class Completion(NamedTuple):
 def complete(
     terms: Terms, key: CallKey, request: Request, ready: int, workflow_end: int | None = None
 ) -> Program[Completion]:
-    """Make one call and emit its records. Never raises: a failure is an outcome."""
-    progress = _Progress(terms, key, request, ready, workflow_end)
-    attempt = 0
-    attempt_ready = ready
-    grant: Grant | None = None
+    """Make one call and emit its records. Never raises: a failure is an outcome.
+
+    When its branch is cancelled, so is the call: what had been tried by then is recorded.
+    """
+    progress = Progress(terms, key, request, ready, workflow_end)
+    try:
+        reply = yield from _attempts(progress)
+    except Cancelled:
+        return (yield from _finish(progress, None, CANCELLED))
+    return (yield from _finish(progress, reply, reply.outcome if reply else progress.end_outcome()))
+
+
+def _attempts(progress: Progress) -> Program[Reply | None]:
+    """Return the last attempt's reply, None when a deadline came before the next one.
+
+    The permit has gone back at its end, and where Cancelled is raised.
+    """
+    ready, held = progress.ready, False
     while True:
-        attempt += 1
-        if grant is None:
-            grant = yield from acquire(attempt_ready, progress.end)
-        else:  # held through backoff
-            grant = Grant(attempt_ready, attempt_ready)
-        if grant.granted is None:
-            return (yield from progress.finish(None))
+        place = yield from _admitted(progress, ready, held)
+        if place is None:
+            return None
+        tried, held = yield from _tried(progress, place)
+        decision = tried.decision
+        if decision is None or decision.retry_in is None:
+            if held:
+                yield from release()
+            return tried.reply
+        ready = tried.reply.done
+        if decision.source == "breaker":
+            continue  # with its permit, so that it is parked before whoever comes after it
+        if held and not progress.terms.hold_permit:
+            yield from release()
+            held = False
+        wait = decision.retry_in
+        pause = _Pause(ready, wait, decision.source or "policy")
+        ready = yield from _paused(progress, pause, sleep(ready + wait), int, held)
+
+
+def _tried(progress: Progress, place: Place) -> Program[tuple[Tried, bool]]:
+    """Return what an attempt, hedged if it is the first, came to; and whether a permit is held."""
+    hedge = progress.terms.policy.hedge
+    first = not progress.replies
+    progress.begin(place.granted)
+    if hedge is None or not first:
+        return (yield from attempt(progress, place)), True
+    return (yield from hedged(progress, place, hedge)), progress.terms.hold_permit
+
+
+def _admitted(progress: Progress, ready: int, held: bool) -> Program[Place | None]:
+    """Have a permit, if none is held, and the policy's leave; None if the deadline comes first."""
+    if held:
+        grant = Grant(ready, ready, progress.rings)
+    else:
+        grant = yield from acquire(ready, progress.end)
+    number = len(progress.replies) + 1
+    while grant.granted is not None:
         if progress.is_over(grant.granted):
             yield from release()
-            return (yield from progress.finish(None))
-        progress.start(grant.granted)
-        reply = yield from send(AttemptKey(*key, attempt), request, progress.deadlines())
-        decision = progress.judge(attempt, grant.granted, reply)
-        yield from emit(_record(key, attempt, attempt_ready, grant, reply, decision))
-        wait = None if decision is None else decision.retry_in
-        if wait is None or not terms.hold_permit:
+            return None
+        progress.rings = grant.rings
+        admission = progress.terms.policy.admit(Asking(progress.key.phase, number, grant.granted))
+        if isinstance(admission, Go):
+            return Place(number, ready, grant)
+        grant = yield from _parked(progress, grant.granted, admission)
+        ready = grant.requested
+    return None
+
+
+def _parked(progress: Progress, start: int, parked: Park) -> Program[Grant]:
+    """Wait at the breaker's bell and have a permit again."""
+    keep = progress.terms.hold_permit
+    until, end = parked.until, progress.end
+    planned = 0 if until is None else max(until - start, 0)
+    pause = _Pause(start, planned, "breaker")
+    waiting = park(parked.bell, until, end, keep=keep, rings=progress.rings)
+    return (yield from _paused(progress, pause, waiting, _requested, keep))
+
+
+class _Pause(NamedTuple):
+    """A wait between attempts that has begun."""
+
+    start: int
+    planned: int
+    source: WaitSource
+
+
+def _paused(
+    progress: Progress,
+    pause: _Pause,
+    waiting: Program[T],
+    ended: Callable[[T], int],
+    held: bool,
+) -> Program[T]:
+    """Wait and note how long it was; a permit that is held goes back when it is cancelled."""
+    try:
+        result = yield from waiting
+    except Cancelled:
+        progress.backoffs.append(_backoff(pause, (yield from now())))
+        if held:
             yield from release()
-            grant = None
-        if decision is None or wait is None:
-            return (yield from progress.finish(reply))
-        slept = yield from sleep(reply.done + wait)
-        progress.backoffs.append(
-            Backoff(start=reply.done, end=slept, planned=wait, source=decision.source or "policy")
+        raise
+    progress.backoffs.append(_backoff(pause, ended(result)))
+    return result
+
+
+def _requested(grant: Grant) -> int:
+    return grant.requested
+
+
+def _backoff(pause: _Pause, end: int) -> Backoff:
+    return Backoff(start=pause.start, end=end, planned=pause.planned, source=pause.source)
+
+
+def _finish(progress: Progress, reply: Reply | None, outcome: str) -> Program[Completion]:
+    """Emit the call's record; `reply` is the one that ended it, None when no attempt did."""
+    done = reply.done if reply else (yield from now())
+    succeeded = reply if outcome == OK else None
+    yield from emit(
+        Call(
+            **progress.key._asdict(),
+            ready=progress.ready,
+            done=done,
+            outcome=outcome,
+            attempts=len(progress.replies),
+            backoffs=tuple(progress.backoffs),
+            tokens=succeeded.tokens if succeeded else None,
+            wasted_tokens=progress.wasted,
         )
-        attempt_ready = slept
-
-
-class _Progress:
-    """What a call has gone through so far."""
-
-    def __init__(
-        self, terms: Terms, key: CallKey, request: Request, ready: int, workflow_end: int | None
-    ) -> None:
-        self.terms = terms
-        self.key = key
-        self.request = request
-        self.ready = ready
-        self.workflow_end = workflow_end
-        self.end = workflow_end
-        self.attempts = 0
-        self.backoffs: list[Backoff] = []
-        self.wasted: Tokens | None = None
-        self.earlier: tuple[Earlier, ...] = ()
-        self._random: Random | None = None
-
-    def is_over(self, granted: int) -> bool:
-        """Return whether the permit came, or was kept, too late for an attempt to be sent."""
-        return self.end is not None and granted >= self.end
-
-    def start(self, granted: int) -> None:
-        """Count an attempt; the first permit starts the call's own deadline."""
-        if self.attempts == 0:
-            own = granted + self.terms.limits.call
-            self.end = own if self.workflow_end is None else min(own, self.workflow_end)
-        self.attempts += 1
-
-    def deadlines(self) -> Deadlines:
-        limits = self.terms.limits
-        assert self.end is not None, "start() comes first"
-        return Deadlines(
-            limits.connect, limits.first_token, limits.idle, self.end, self._end_outcome()
-        )
-
-    def random(self) -> Random:
-        """Return the call's random source, one and the same from attempt to attempt."""
-        if self._random is None:
-            self._random = self.terms.random_for(self.key)
-        return self._random
-
-    def judge(self, attempt: int, admitted: int, reply: Reply) -> Decision | None:
-        """Tell the policy how an attempt ended, and return what it says to a failed one."""
-        if reply.outcome != OK:
-            self.wasted = reply.tokens if self.wasted is None else self.wasted + reply.tokens
-        assert self.end is not None, "start() comes first"
-        ended = Ended(
-            phase=self.key.phase,
-            attempt=attempt,
-            outcome=reply.outcome,
-            status=reply.status,
-            retry_after=reply.retry_after,
-            should_retry=reply.should_retry,
-            admitted=admitted,
-            sent=reply.sent,
-            now=reply.done,
-            deadline=self.end,
-            earlier=self.earlier,
-        )
-        decision = self.terms.policy.ended(ended, self.random).decision
-        if decision is not None and decision.retry_in is not None:
-            self.earlier += (Earlier(reply.outcome, decision),)
-        return decision
-
-    def finish(self, reply: Reply | None) -> Program[Completion]:
-        """Emit the call's record; `reply` is the last one, None when a deadline came first."""
-        done = reply.done if reply else (yield from now())
-        outcome = self._end_outcome() if reply is None else reply.outcome
-        succeeded = reply if outcome == OK else None
-        yield from emit(
-            Call(
-                **self.key._asdict(),
-                ready=self.ready,
-                done=done,
-                outcome=outcome,
-                attempts=self.attempts,
-                backoffs=tuple(self.backoffs),
-                tokens=succeeded.tokens if succeeded else None,
-                wasted_tokens=self.wasted,
-            )
-        )
-        if self.terms.keep_transcripts:
-            yield from emit(_transcript(self.key, self.request, outcome, reply))
-        if succeeded is None:
-            detail = reply.detail if reply else "the deadline passed before the next attempt"
-            return Completion(outcome, "", "", detail, done)
-        return Completion(outcome, succeeded.reasoning, succeeded.answer, "", done)
-
-    def _end_outcome(self) -> str:
-        ends_with_workflow = self.end is not None and self.end == self.workflow_end
-        return "workflow_timeout" if ends_with_workflow else "call_timeout"
-
-
-def _record(
-    key: CallKey, attempt: int, ready: int, grant: Grant, reply: Reply, decision: Decision | None
-) -> Attempt:
-    assert grant.granted is not None, "an attempt is sent under a permit"
-    return Attempt(
-        **key._asdict(),
-        attempt=attempt,
-        ready=ready,
-        permit_requested=grant.requested,
-        permit_granted=grant.granted,
-        sent=reply.sent,
-        headers=reply.headers,
-        first_reasoning=reply.first_reasoning,
-        first_answer=reply.first_answer,
-        last_token=reply.last_token,
-        done=reply.done,
-        outcome=reply.outcome,
-        status=reply.status,
-        retry_after=reply.retry_after,
-        request_id=reply.request_id,
-        finish_reason=reply.finish_reason,
-        tokens=reply.tokens,
-        chunks=reply.chunks,
-        gaps=reply.gaps,
-        decision=decision,
-        response_id=reply.response_id,
-        response_model=reply.response_model,
     )
+    if progress.terms.keep_transcripts:
+        yield from emit(_transcript(progress.key, progress.request, outcome, reply))
+    if succeeded is not None:
+        return Completion(outcome, succeeded.reasoning, succeeded.answer, "", done)
+    if reply is not None:
+        detail = reply.detail
+    elif outcome == CANCELLED:
+        detail = "no longer wanted"
+    else:
+        detail = "the deadline passed before the next attempt"
+    return Completion(outcome, "", "", detail, done)
 
 
 def _transcript(key: CallKey, request: Request, outcome: str, reply: Reply | None) -> Transcript:

@@ -9,7 +9,7 @@ Use the small functions below with `yield from`: they keep the result's type.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from harness.histogram import Histogram
@@ -52,10 +52,14 @@ class Deadlines(NamedTuple):
 
 
 class Grant(NamedTuple):
-    """A permit: when it was asked for and when it came; `granted` is None if it came too late."""
+    """A permit: when it was asked for and when it came; `granted` is None if it came too late.
+
+    `rings`: how often any bell had been rung by then.
+    """
 
     requested: int
     granted: int | None
+    rings: int = 0
 
 
 class Reply(NamedTuple):
@@ -121,6 +125,29 @@ class Sleep(NamedTuple):
     until: int
 
 
+class Park(NamedTuple):
+    """Wait for a bell, or until a moment; then have a permit again. Result: a Grant.
+
+    The permit that the program holds goes back at once and is waited for again afterwards, until
+    `deadline` at most, or is kept all the while (`keep`). When the bell is rung, those who wait on
+    it stand in line for permits in the order in which they were parked. The grant's `requested`
+    is when the parking ended. `rings`: those of the grant under which it was decided to park; a
+    bell that was rung since then ends the wait at once, because it may have been this one.
+    """
+
+    bell: Hashable
+    until: int | None
+    deadline: int | None
+    keep: bool
+    rings: int
+
+
+class Ring(NamedTuple):
+    """Wake everybody who is parked at a bell. Result: None."""
+
+    bell: Hashable
+
+
 class Emit(NamedTuple):
     """Hand over a record of what has ended. Result: None."""
 
@@ -128,13 +155,30 @@ class Emit(NamedTuple):
 
 
 class FanOut(NamedTuple):
-    """Run programs side by side and wait for all. Result: their results in the same order."""
+    """Run programs side by side and wait for all. Result: their results in the same order.
+
+    `enough` is asked after each branch that ends, with the results so far, None for a branch that
+    still runs: once it says yes, the others are cancelled. `claims`: the first text of any
+    branch's attempt cancels its siblings. `hand_over`: the first branch takes over the permit that
+    the program holds. The result of a branch that did not come to one when cancelled is None.
+    """
 
     branches: tuple[Generator[Effect, Any, Any], ...]
+    enough: Callable[[Sequence[Any]], bool] | None = None
+    claims: bool = False
+    hand_over: bool = False
 
 
-Effect: TypeAlias = Now | Acquire | Release | Send | Sleep | Emit | FanOut
+Effect: TypeAlias = Now | Acquire | Release | Send | Sleep | Park | Ring | Emit | FanOut
 Program: TypeAlias = Generator[Effect, Any, T]
+
+
+class Cancelled(BaseException):
+    """The branch is no longer wanted: raised in its program where that would wait, or waits.
+
+    That is at Acquire, Sleep and Park. A Send in flight returns what had come by then, with the
+    outcome `cancelled`; a FanOut's branches are cancelled, and it returns their results.
+    """
 
 
 class Finished(NamedTuple, Generic[T]):
@@ -144,9 +188,12 @@ class Finished(NamedTuple, Generic[T]):
 
 
 def step(program: Program[T], result: Any) -> Effect | Finished[T]:
-    """Send an effect's result into `program` and return its next effect, or its own result."""
+    """Send an effect's result into `program` and return its next effect, or its own result.
+
+    A result that is `Cancelled` is raised there instead.
+    """
     try:
-        return program.send(result)
+        return program.throw(result) if isinstance(result, Cancelled) else program.send(result)
     except StopIteration as end:
         return Finished(end.value)
 
@@ -180,12 +227,28 @@ def sleep(until: int) -> Program[int]:
     return end
 
 
+def park(
+    bell: Hashable, until: int | None, deadline: int | None, *, keep: bool, rings: int
+) -> Program[Grant]:
+    """Return the permit that was had after the bell had been rung, or `until` had come."""
+    grant: Grant = yield Park(bell, until, deadline, keep, rings)
+    return grant
+
+
+def ring(bell: Hashable) -> Program[None]:
+    """Wake everybody who is parked at a bell."""
+    yield Ring(bell)
+
+
 def emit(record: Record) -> Program[None]:
     """Hand over a record."""
     yield Emit(record)
 
 
-def fan_out(branches: Sequence[Program[T]]) -> Program[list[T]]:
+def fan_out(
+    branches: Sequence[Program[T]],
+    enough: Callable[[Sequence[T | None]], bool] | None = None,
+) -> Program[list[T]]:
     """Return the results of all branches, in their order."""
-    results: list[T] = yield FanOut(tuple(branches))
+    results: list[T] = yield FanOut(tuple(branches), enough)
     return results

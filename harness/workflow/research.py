@@ -7,7 +7,8 @@ from typing import NamedTuple
 from harness.failures import OK
 from harness.records import Branches, CallKey, Phase, Workflow, WorkflowKey, WorkflowOutcome
 from harness.workflow import prompts
-from harness.workflow.completion import Completion, Terms, complete
+from harness.workflow.attempts import Terms
+from harness.workflow.completion import Completion, complete
 from harness.workflow.decomposition import DecompositionError, parse_sub_questions
 from harness.workflow.effects import Message, Program, Request, emit, fan_out, now
 from harness.workflow.prompts import Prompts

@@ -31,6 +31,7 @@ from harness.failures import OK
 from harness.policies.budget import Amount, Limits, Refusal
 from harness.policies.retry import NoRetry
 from harness.records import Attempt, AttemptKey, Call, CallKey, Record, Tokens
+from harness.workflow.branches import Branch
 from harness.workflow.completion import Completion, complete
 from harness.workflow.effects import Deadlines, Message, Program, Reply, Request, Send, fan_out
 from tests.workflow.scripted import EVERY_TEN, UNAUTHORIZED, WORKFLOW, Says, reply, terms
@@ -97,7 +98,7 @@ def in_tasks(gate: Gate, programs: list[Program[Completion]], permits: int, answ
     log = seen()
     now = ticks()
 
-    async def send(effect: Send) -> Reply:
+    async def send(effect: Send, branch: Branch) -> Reply:
         log.begun.append(effect)
         for _ in range(60 - len(log.begun)):
             await asyncio.sleep(0)
@@ -135,7 +136,7 @@ def in_threads(gate: Refusals, programs: list[Program[Completion]], permits: int
     log = seen()
     lock, stop, now = threading.Lock(), threading.Event(), ticks()
 
-    def send(effect: Send) -> Reply:
+    def send(effect: Send, branch: Branch) -> Reply:
         with lock:
             log.begun.append(effect)
         assert gate.refused.wait(30)
@@ -176,7 +177,7 @@ def test_one_after_another_the_run_stops_at_the_first_attempt_too_many() -> None
     gate = Gate(Limits(attempts=5), CountingMeter(), ticks())
     log, now, stop = seen(), ticks(), threading.Event()
 
-    def send(effect: Send) -> Reply:
+    def send(effect: Send, branch: Branch) -> Reply:
         log.begun.append(effect)
         return reply(Says(), now())
 
@@ -213,11 +214,11 @@ def test_an_attempt_that_was_broken_off_counts_as_its_worst_case() -> None:
     gate = Gate(Limits(tokens=1000), CountingMeter(), ticks())
 
     async def interrupted() -> None:
-        async def send(effect: Send) -> Reply:
+        async def send(effect: Send, branch: Branch) -> Reply:
             raise asyncio.CancelledError
 
         with pytest.raises(asyncio.CancelledError):
-            await through_gate_async(gate, send)(attempt_of(0))
+            await through_gate_async(gate, send)(attempt_of(0), Branch())
 
     asyncio.run(interrupted())
     assert gate.ledger.spent == Amount(1, WORST)
@@ -260,7 +261,7 @@ def test_no_schedule_of_concurrent_attempts_overspends(
     spent: list[int] = []
     flying = 0
 
-    async def send(effect: Send) -> Reply:
+    async def send(effect: Send, branch: Branch) -> Reply:
         nonlocal flying
         takes, used = uses[effect.key.branch or 0]
         flying += 1
@@ -274,7 +275,7 @@ def test_no_schedule_of_concurrent_attempts_overspends(
     async def worker(numbers: Iterator[int]) -> None:
         passing, rest = through_gate_async(gate, send), gate.emitting(lambda record: None)
         for number in numbers:
-            await passing(attempt_of(number))
+            await passing(attempt_of(number), Branch())
             rest(attempt_record(number))
 
     async def whole() -> None:
@@ -308,7 +309,7 @@ def test_a_call_that_has_ended_is_recorded_even_if_the_run_stops_just_then() -> 
         log.records.append(record)
 
     line = ThreadPermits(1, now)
-    world = BlockingWorld(now, line, lambda _: reply(Says(), now()), emit, a_thread_each, stop)
+    world = BlockingWorld(now, line, lambda *_: reply(Says(), now()), emit, a_thread_each, stop)
     run_blocking(calls(1)[0], world)
     assert (len(log.attempts), len(log.calls)) == (1, 1)
 

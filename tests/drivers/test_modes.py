@@ -16,8 +16,8 @@ from harness.failures import OK
 from harness.policies.budget import Amount, Limits
 from harness.policies.retry import NoRetry
 from harness.records import Attempt, CallKey, Record
+from harness.workflow.attempts import Limits as CallLimits
 from harness.workflow.completion import Completion, complete
-from harness.workflow.completion import Limits as CallLimits
 from harness.workflow.effects import Program, Reply, Send, fan_out
 from tests.client.attempts import make_send, make_target
 from tests.client.bodies import EVENT_STREAM

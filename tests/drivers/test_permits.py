@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import threading
 from collections import deque
@@ -22,6 +23,7 @@ from hypothesis.stateful import (
 
 from harness.clock import SECOND, monotonic_since, take_anchor
 from harness.drivers.permits import AsyncPermits, Line, ThreadPermits, Turns
+from harness.workflow.branches import Branch
 from harness.workflow.effects import Grant
 
 real_now = monotonic_since(take_anchor())
@@ -285,20 +287,20 @@ def test_a_permit_that_comes_at_the_deadline_is_had_or_passed_on_but_never_lost(
             line.release()
 
 
-def test_waking_ends_every_wait() -> None:
+def test_whoever_is_cancelled_stops_waiting_at_once() -> None:
     line = ThreadPermits(1, real_now)
     line.acquire(0, None)
-    asked = threading.Barrier(4)
+    branches = [Branch() for _ in range(3)]
+    grants: list[Grant] = []
 
-    def wait() -> None:
-        asked.wait(PATIENCE)
-        line.acquire(0, None)
+    def wait(branch: Branch) -> None:
+        grants.append(line.acquire(0, None, branch))
 
-    threads = in_threads(*[wait] * 3)
-    asked.wait(PATIENCE)
-    while any(thread.is_alive() for thread in threads):
-        line.wake_all()
+    threads = in_threads(*(functools.partial(wait, branch) for branch in branches))
+    for branch in branches:
+        branch.cancel()
     join(threads)
+    assert [grant.granted for grant in grants] == [None] * 3
 
 
 # --- all of them

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
 
-from harness.clock import SECOND, monotonic_since, take_anchor
+from harness.clock import SECOND
 from harness.drivers.asynchronous import AsyncWorld, run_async
 from harness.drivers.blocking import (
     BlockingWorld,
@@ -19,7 +18,8 @@ from harness.drivers.blocking import (
     run_blocking,
 )
 from harness.drivers.permits import AsyncPermits, ThreadPermits, Turns
-from harness.records import Attempt, Record
+from harness.records import Attempt
+from harness.workflow.branches import Branch
 from harness.workflow.effects import (
     Grant,
     Program,
@@ -35,107 +35,20 @@ from harness.workflow.effects import (
 )
 from tests.analysis.builders import make_attempt
 from tests.client.attempts import KEY, make_deadlines, make_send
-from tests.workflow.scripted import Says, reply
+from tests.drivers.worlds import (
+    EVERY_WAY,
+    MS,
+    PATIENCE,
+    SIDE_BY_SIDE,
+    Way,
+    World,
+    clock,
+    in_tasks,
+    in_threads,
+    in_turn,
+)
 
-clock = monotonic_since(take_anchor())
-MS = SECOND // 1000
-PATIENCE = 20
 RECORD: Attempt = make_attempt()
-
-
-class World:
-    """What a program did to the world: attempts sent and come back, and how many were out at once.
-
-    `may_return`: whether an attempt comes back yet, asked again whenever something has changed.
-    """
-
-    def __init__(self, permits: int, may_return: Callable[[Send], bool] = lambda _: True) -> None:
-        self.permits = permits
-        self.may_return = may_return
-        self.records: list[Record] = []
-        self.sent: list[Send] = []
-        self.returned: list[Send] = []
-        self.most_out = 0
-        self.changed = threading.Condition()
-
-    @property
-    def out(self) -> int:
-        return len(self.sent) - len(self.returned)
-
-    def send(self, effect: Send) -> Reply:
-        with self.changed:
-            self._leave(effect)
-            assert self.changed.wait_for(lambda: self.may_return(effect), PATIENCE)
-            return self._come_back(effect)
-
-    async def send_async(self, effect: Send) -> Reply:
-        with self.changed:
-            self._leave(effect)
-        async with asyncio.timeout(PATIENCE):
-            while not self.may_return(effect):  # noqa: ASYNC110 - whatever the loop does may do
-                await asyncio.sleep(0)
-        with self.changed:
-            return self._come_back(effect)
-
-    def _leave(self, effect: Send) -> None:
-        self.sent.append(effect)
-        self.most_out = max(self.most_out, self.out)
-        self.changed.notify_all()
-
-    def _come_back(self, effect: Send) -> Reply:
-        self.returned.append(effect)
-        self.changed.notify_all()
-        return reply(Says("ok"), clock())
-
-
-def in_turn(program: Program[Any], world: World) -> Any:
-    assert world.permits == 1
-    stop = threading.Event()
-    turns = Turns(clock)
-    return run_blocking(
-        program,
-        BlockingWorld(clock, turns, world.send, world.records.append, one_after_another, stop),
-    )
-
-
-def in_threads(program: Program[Any], world: World) -> Any:
-    line = ThreadPermits(world.permits, clock)
-    stop = threading.Event()
-    try:
-        return run_blocking(
-            program,
-            BlockingWorld(clock, line, world.send, world.records.append, a_thread_each, stop),
-        )
-    finally:
-        soon = clock() + PATIENCE * SECOND
-        assert [line.acquire(0, soon).granted is None for _ in range(world.permits)] == [
-            False
-        ] * world.permits
-        assert line.acquire(0, clock() + MS).granted is None  # none was lost, and none was made
-        assert [each for each in threading.enumerate() if each.name.startswith("branch-")] == []
-
-
-def in_tasks(program: Program[Any], world: World) -> Any:
-    async def whole() -> Any:
-        line = AsyncPermits(world.permits, clock)
-        try:
-            return await run_async(
-                program, AsyncWorld(clock, line, world.send_async, world.records.append)
-            )
-        finally:
-            soon = clock() + PATIENCE * SECOND
-            for _ in range(world.permits):
-                assert (await line.acquire(soon)).granted is not None
-            assert (await line.acquire(clock() + MS)).granted is None
-            assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    return asyncio.run(whole())
-
-
-Way = Callable[[Program[Any], World], Any]
-WAYS = {"sync": in_turn, "threads": in_threads, "async": in_tasks}
-EVERY_WAY = pytest.mark.parametrize("run", WAYS.values(), ids=WAYS)
-SIDE_BY_SIDE = pytest.mark.parametrize("run", [in_threads, in_tasks], ids=["threads", "async"])
 
 
 class Stamps(NamedTuple):
@@ -358,18 +271,19 @@ def test_once_stopped_nothing_is_sent_or_waited_for_but_what_has_ended_is_record
 
 
 def test_a_sleep_ends_when_the_run_is_stopped() -> None:
-    stop = threading.Event()
+    stop, branch = threading.Event(), Branch()
     world = BlockingWorld(clock, Turns(clock), World(1).send, print, one_after_another, stop)
     outcome: list[BaseException] = []
 
     def run() -> None:
         try:
-            run_blocking(sleep(clock() + PATIENCE * SECOND), world)
+            run_blocking(sleep(clock() + PATIENCE * SECOND), world, branch)
         except Stopped as stopped:
             outcome.append(stopped)
 
     thread = threading.Thread(target=run)
     thread.start()
     stop.set()
+    branch.cancel()
     thread.join(PATIENCE / 2)
     assert len(outcome) == 1

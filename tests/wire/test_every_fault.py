@@ -18,7 +18,8 @@ from harness.failures import FAILURES, OK
 from harness.faults import KINDS, FaultKind
 from harness.policies.retry import Exponential, NoRetry, Retry
 from harness.records import Attempt, Call, CallKey, Record
-from harness.workflow.completion import Completion, Limits, complete
+from harness.workflow.attempts import Limits
+from harness.workflow.completion import Completion, complete
 from harness.workflow.effects import Message, Program, Request, fan_out
 from tests.client.attempts import make_target
 from tests.drivers.test_modes import open_gate, ours

@@ -24,7 +24,7 @@ from harness.records import (
     WorkflowKey,
 )
 from harness.workflow import effects
-from harness.workflow.completion import Limits, Terms
+from harness.workflow.attempts import Limits, Terms
 from harness.workflow.effects import Effect, Finished, Grant, Program, Reply, Send, step
 
 T = TypeVar("T")

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from harness.failures import FAILURES, OK
 from harness.policies.retry import Exponential, NoRetry, OpenAISdk, Retry
 from harness.records import Attempt, AttemptKey, Backoff, Call, CallKey, Decision, Tokens
-from harness.workflow.completion import Completion, Terms, complete
+from harness.workflow.attempts import Terms
+from harness.workflow.completion import Completion, complete
 from harness.workflow.effects import (
     Acquire,
     Deadlines,

@@ -1,0 +1,119 @@
+"""Connections of blocking code that can be hung up on from outside, from their first moment on.
+
+httpx2 tells of a connection when it is there, and not which one a request uses again. Here
+whoever sends an attempt learns of the socket that it is about to wait for, so that this one can be
+shut down alone: while it connects, shakes hands, sends, or waits for the headers or the body.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import httpcore2
+import httpx2
+from httpcore2._backends.sync import SyncStream
+
+Using = Callable[[socket.socket], None]
+"""Told in the thread that is about to wait for this socket; may raise an OSError instead."""
+
+
+def shut_down(sock: socket.socket) -> None:
+    """Break a connection off: whoever waits for it stops waiting at once."""
+    with contextlib.suppress(OSError):  # the other side may have been faster
+        # Past an SSLSocket's own shutdown, which would pull the TLS state from under its reader.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+def tell(http: httpx2.Client, using: Using) -> None:
+    """Let `http`, which is new, tell of the sockets that its requests wait for.
+
+    Its transports take no network backend through their public face.
+    """
+    backend = _Backend(using)
+    transports: list[Any] = [http._transport, *http._mounts.values()]
+    for transport in transports:
+        if transport is not None:
+            transport._pool._network_backend = backend
+
+
+class _Backend(httpcore2.SyncBackend):
+    def __init__(self, using: Using) -> None:
+        self._using = using
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.NetworkStream:
+        """Connect to the first address of `host` that takes it."""
+        trouble: Exception = httpcore2.ConnectError(f"no address of {host}")
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError as error:
+            raise httpcore2.ConnectError(error) from error
+        for family, kind, protocol, _, address in found:
+            sock = socket.socket(family, kind, protocol)
+            try:
+                for option in socket_options or ():
+                    sock.setsockopt(*option)
+                if local_address is not None:
+                    sock.bind((local_address, 0))
+                sock.settimeout(timeout)
+                self._using(sock)
+                sock.connect(address)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return _Stream(SyncStream(sock), self._using)
+            except TimeoutError as error:
+                sock.close()
+                trouble = httpcore2.ConnectTimeout(error)
+                trouble.__context__ = error
+            except OSError as error:
+                sock.close()
+                trouble = httpcore2.ConnectError(error)
+                trouble.__context__ = error
+        raise trouble
+
+
+class _Stream(httpcore2.NetworkStream):
+    """A connection that says each time that it is about to be waited for."""
+
+    def __init__(self, stream: httpcore2.NetworkStream, using: Using) -> None:
+        self._stream = stream
+        self._using = using
+        self._socket: socket.socket = stream.get_extra_info("socket")
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self._using(self._socket)
+        return self._stream.read(max_bytes, timeout)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._using(self._socket)
+        self._stream.write(buffer, timeout)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore2.NetworkStream:
+        # Securing a socket takes it over, so what is shut down meanwhile is another handle of it.
+        with socket.socket(fileno=os.dup(self._socket.fileno())) as handle:
+            self._using(handle)
+            stream = self._stream.start_tls(ssl_context, server_hostname, timeout)
+            secured = _Stream(stream, self._using)
+            self._using(secured._socket)
+        return secured
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)

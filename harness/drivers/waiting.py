@@ -1,0 +1,75 @@
+"""Waiting: the one thing that the modes do in different ways.
+
+What waits is written once, as a generator that yields until when; here it is waited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Generator
+from typing import TypeAlias, TypeVar
+
+from harness.clock import SECOND, Now
+from harness.workflow.branches import Branch
+
+T = TypeVar("T")
+Waits: TypeAlias = Generator[int | None, None, T]
+"""Yields until when to wait, None for until it is woken. Once woken, no wait is one any more."""
+
+
+class Turn:
+    """One who waits: how to wake it, since when it stands in line, whether it keeps a permit."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self.wake = wake
+        self.asked: int | None = None
+        self.keep = False
+
+
+def sleeping(turn: Turn, until: int) -> Waits[None]:
+    """Wait until a moment."""
+    yield until
+
+
+async def wait_async(waits: Callable[[Turn], Waits[T]], branch: Branch, now: Now) -> T:
+    """Wait in a task, as `waits` says; whoever is woken or cancelled goes on at once."""
+    woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wake() -> None:
+        if not woken.done():
+            woken.set_result(None)
+
+    steps = waits(Turn(wake))
+    try:
+        until = next(steps)
+        with branch.waking(wake):
+            while True:
+                # A loop's timer may be a little early.
+                while not woken.done() and (until is None or now() < until):
+                    left = None if until is None else (until - now()) / SECOND
+                    await asyncio.wait([woken], timeout=left)
+                until = next(steps)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    finally:
+        steps.close()
+
+
+def wait_blocking(waits: Callable[[Turn], Waits[T]], branch: Branch, now: Now) -> T:
+    """Wait in a thread, as `waits` says; whoever is woken or cancelled goes on at once."""
+    woken = threading.Event()
+    steps = waits(Turn(woken.set))
+    try:
+        until = next(steps)
+        with branch.waking(woken.set):
+            while True:
+                while not woken.is_set() and (until is None or now() < until):
+                    woken.wait(None if until is None else (until - now()) / SECOND)
+                until = next(steps)
+    except StopIteration as end:
+        value: T = end.value
+        return value
+    finally:
+        steps.close()
