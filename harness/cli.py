@@ -147,14 +147,22 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def _add_trace(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     trace = commands.add_parser(
         "trace",
-        help="send the traces of a stored run to a collector",
-        usage="harness trace export RUN [--endpoint URL] [--again]",
-        description="Makes the traces of a stored run again, the same spans with the same ids, and "
-        "sends to the collector what it has not acknowledged yet.",
+        help="show why workflows were slow, or send a run's traces to a collector",
+        usage="harness trace RUN [KEY | [--failed] [--slowest N]] [--json]\n"
+        "       harness trace export RUN [--endpoint URL] [--again]",
+        description="Draws workflows call by call, with the critical path; without a choice the "
+        "slowest one, and what held each cell up. With export: makes the traces of a stored run "
+        "again, the same spans with the same ids, and sends to the collector what it has not "
+        "acknowledged yet.",
     )
     trace.set_defaults(command=_trace)
-    trace.add_argument("what", choices=["export"], metavar="export", help="send a stored run")
-    trace.add_argument("run", metavar="RUN", help="the run's directory")
+    trace.add_argument("run", metavar="RUN", help="the run's directory (after the word export)")
+    trace.add_argument(
+        "key", metavar="KEY", nargs="?", help="one workflow: cell/repeat/workflow, or a trace id"
+    )
+    trace.add_argument("--slowest", metavar="N", type=_count, help="the N slowest ones")
+    trace.add_argument("--failed", action="store_true", help="the failed and degraded workflows")
+    trace.add_argument("--json", action="store_true", help="print the critical paths as JSON")
     trace.add_argument(
         "--endpoint",
         metavar="URL",
@@ -205,6 +213,13 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
 
 
+def _count(text: str) -> int:
+    """Read a number of at least 1, as argparse wants it."""
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError("write a number of at least 1")
+    return int(text)
+
+
 def _run(options: argparse.Namespace) -> int:
     from harness.commands.run import run_scenario
 
@@ -230,9 +245,9 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _trace(options: argparse.Namespace) -> int:
-    from harness.commands.trace import export_run
+    from harness.commands.trace import trace
 
-    return export_run(options)
+    return trace(options)
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -19,14 +19,15 @@ from harness.bench.env import with_file
 from harness.bench.prices import cost_usd
 from harness.bench.runner import Hooks, run
 from harness.bench.scenario import Scenario, load_scenario
-from harness.bench.store import SUMMARY
+from harness.bench.store import SUMMARY, read_records, read_run
 from harness.commands.estimate import confirm, estimate_run, show_plan
 from harness.provider.profiles import Profile, load_profile
 from harness.records import Attempt, Run
 from harness.views.live import Counters, LiveView
 from harness.views.traces.content import VARIABLE as CONTENT
 from harness.views.traces.content import capture
-from harness.views.traces.export import Exporter
+from harness.views.traces.export import TRACES, Exporter
+from harness.views.traces.jaeger import Link, jaeger_of, links
 from harness.views.traces.ledger import Account
 from harness.views.traces.otlp_http import check
 from harness.views.traces.otlp_target import OtlpTarget, open_target, switched_off
@@ -151,8 +152,18 @@ def _show(summary: Summary, directory: Path, account: Account, options: argparse
             f"refused: {account.problem or 'no time was left'}; they can still be sent: "
             f"harness trace export {directory} --endpoint {account.endpoint}"
         )
+    if not options.quiet and not options.json:
+        for link in _links(directory):
+            print(f"Jaeger, {link.what}:\n       {link.url}")
     if account.left_out:
         _warn(f"{account.left_out} attempts of workflows that did not end have no span")
+
+
+def _links(directory: Path) -> list[Link]:
+    """Return where the traces that were delivered are worth a look."""
+    run_id = read_run(directory).run_id
+    jaeger = jaeger_of(directory / TRACES, run_id, os.environ)
+    return links(read_records(directory), jaeger) if jaeger else []
 
 
 def _exit_code(finished: Run, summary: Summary) -> int:

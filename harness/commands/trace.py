@@ -4,21 +4,120 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
+import msgspec
+from rich.console import Console
+
 from harness.bench.store import RUN, Records, read_records
+from harness.clock import SECOND
 from harness.errors import InputError, PreflightError
+from harness.records import Workflow
 from harness.views.traces.export import TRACES, export_stored
+from harness.views.traces.jaeger import jaeger_of
 from harness.views.traces.ledger import Account
 from harness.views.traces.otlp_http import check
 from harness.views.traces.otlp_target import open_target, switched_off
+from harness.views.traces.paths_text import CellSaid, cells_said, render_paths
+from harness.views.traces.waterfall import Waterfall, Waterfalls
+from harness.views.traces.waterfall_text import render_waterfall
 
 EXIT_UNDELIVERED = 4
+EXPORT = "export"
+
+
+def trace(options: argparse.Namespace) -> int:
+    """Do what `harness trace` was asked: show workflows of a run, or export it."""
+    if options.run == EXPORT:
+        if options.key is None:
+            raise InputError("trace export: which run? write harness trace export RUN")
+        return export_run(options)
+    if options.endpoint or options.again:
+        raise InputError("--endpoint, --again: only for harness trace export RUN")
+    return show_run(options)
+
+
+def show_run(options: argparse.Namespace) -> int:
+    """Draw the workflows that the options choose; without a choice also what held each cell up."""
+    directory, records = _read(options.run)
+    waterfalls = Waterfalls(records)
+    chosen = _chosen(waterfalls, options)
+    is_plain = options.key is None and options.slowest is None and not options.failed
+    cells = cells_said(records) if is_plain or options.json else []
+    drawn = [waterfalls.of(workflow) for workflow in chosen]
+    if options.json:
+        sys.stdout.write(_as_json(cells, drawn, records))
+        return 0
+    console = Console()
+    if cells:
+        render_paths(cells, records.run, console)
+        print()
+    run_id = records.run.run_id
+    jaeger = jaeger_of(directory / TRACES, run_id, os.environ)
+    for number, one in enumerate(drawn):
+        if number:
+            print()
+        has = jaeger is not None and jaeger.has(one.workflow)
+        link = jaeger.trace(run_id, one.workflow) if jaeger and has else None
+        render_waterfall(one, records.run, console, link, whole=options.key is not None)
+    if not drawn:
+        print("No workflow of this run failed." if options.failed else "No workflow has ended.")
+    return 0
+
+
+def _chosen(waterfalls: Waterfalls, options: argparse.Namespace) -> list[Workflow]:
+    if options.key is not None:
+        return [waterfalls.named(options.key)]
+    if options.failed:
+        return waterfalls.failed()[: options.slowest]
+    return waterfalls.counted()[: options.slowest or 1]
+
+
+def _as_json(cells: list[CellSaid], drawn: list[Waterfall], records: Records) -> str:
+    """Write paths for programs: real seconds, shares of the latency."""
+    said = {
+        "run_id": records.run.run_id,
+        "simulated": records.run.simulated,
+        "time_scale": records.run.time_scale,
+        "cells": [
+            {
+                "id": cell.info.id,
+                "workflows": cell.path.workflows,
+                "share": {part: cell.path.share(part) for part in cell.path.parts},
+                "fan_outs_held_by": cell.path.held_by,
+                "one_permit_more": cell.more and cell.more._asdict(),
+            }
+            for cell in cells
+        ],
+        "workflows": [
+            {
+                "key": one.key,
+                "trace_id": one.trace_id,
+                "outcome": one.workflow.outcome,
+                "latency_s": one.latency / SECOND,
+                "critical_path_s": {k: v / SECOND for k, v in one.path.parts().items()},
+                "phases_s": {k: v / SECOND for k, v in one.path.phases().items()},
+                "stragglers": [
+                    {
+                        "phase": held.phase,
+                        "branch": held.branch,
+                        "behind_s": held.behind / SECOND,
+                        "because": held.because,
+                        "excess_s": held.excess / SECOND,
+                    }
+                    for held in one.path.stragglers
+                ],
+            }
+            for one in drawn
+        ],
+    }
+    return msgspec.json.format(msgspec.json.encode(said), indent=2).decode() + "\n"
 
 
 def export_run(options: argparse.Namespace) -> int:
-    """Send the spans of the stored run `options.run` and say what became of each."""
-    directory, records = _read(options.run)
+    """Send the spans of the stored run `options.key` and say what became of each."""
+    directory, records = _read(options.key)
     off = switched_off(os.environ)
     if options.endpoint and off:
         raise InputError(f"{off}: forbids sending; unset it to send to {options.endpoint}")

@@ -350,6 +350,11 @@ class _WorkflowTrace:
         return span
 
 
+def root_span(run_id: str, record: Workflow) -> str:
+    """Return the id of a workflow's own span."""
+    return ids.span_id(run_id, "workflow", *workflow_key(record))
+
+
 def workflow_key(record: Workflow | Call | Attempt) -> WorkflowKey:
     """Return the execution of the workflow that a record belongs to."""
     return WorkflowKey(record.cell, record.repeat, record.workflow, record.execution)
