@@ -100,8 +100,12 @@ class Exchange:
         """Drop the client's connection."""
         self._reply.abort()
 
-    def served(self, outcome: str) -> Served:
-        """Return the line for the log, now that the request has ended."""
+    def served(self, outcome: str, by: FaultKind | None = None) -> Served:
+        """Return the line for the log, now that the request has ended.
+
+        `by`: the fault that ended it, where that is not its own.
+        """
+        fault = by or self._fault
         caller, completion = self._caller, self.completion
         return Served(
             trace_id=caller.trace_id,
@@ -129,7 +133,7 @@ class Exchange:
             chunks=self._chunks,
             gaps=self._gaps,
             lateness=self._lateness,
-            fault=None if self._fault is None else self._fault.name,
+            fault=None if fault is None else fault.name,
         )
 
     def _stream(self, scheduled: Sequence[int], last: bool) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from harness.clock import Now
+from harness.faults import FaultKind
 from harness.provider import wire
 from harness.provider.ask import BadRequestError, read_ask
 from harness.provider.door import Door
@@ -203,7 +204,7 @@ class Face:
                 door.open()
             else:
                 door.shut(kind)
-                self._cut_all("connection_lost")
+                self._cut_all("connection_lost", kind)
                 for connection in list(self._connections):
                     if not connection.for_control:
                         connection.abort()
@@ -234,12 +235,12 @@ class Face:
         self._arm()
         reply.send(200, wire.JSON_HEADERS, wire.encode(trial))
 
-    def _cut_all(self, outcome: str) -> None:
+    def _cut_all(self, outcome: str, by: FaultKind | None = None) -> None:
         cut, self._open = list(self._open.values()), {}
         for exchange in cut:
             self._simulation.cancel(self._now(), exchange.completion)
             exchange.abort()
-            self._log.write(exchange.served(outcome))
+            self._log.write(exchange.served(outcome, by))
 
 
 def _keeps_out(refused: Refused) -> bool:

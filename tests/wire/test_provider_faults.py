@@ -107,9 +107,9 @@ async def test_an_outage_of_connections_keeps_clients_out_and_ends(
     tmp_path: Path, name: str
 ) -> None:
     """It begins with the first request here, which is broken off."""
-    faults = {"faults": [{"kind": name, "outage": {"start": 0, "duration": "50s"}}]}
+    faults = {"faults": [{"kind": name, "outage": {"start": 0, "duration": "100s"}}]}
     async with serving(tmp_path, faults) as provider:
-        deadlines = make_deadlines(connect=50 * MS)
+        deadlines = make_deadlines(connect=50 * MS if name == "connect_timeout" else 20 * SECOND)
         outcomes: list[str] = []
         async with AsyncClient(make_target(provider.url), now) as client, asyncio.timeout(20):
             while outcomes[-1:] != ["ok"]:
@@ -131,6 +131,8 @@ async def test_an_outage_breaks_off_whoever_is_being_served(tmp_path: Path) -> N
             "connection_lost",
             "connect_failed",
         ]
+        (served,) = await provider.logged(1)
+    assert (served.outcome, served.fault) == ("connection_lost", "connect_failed")
 
 
 async def test_the_next_trial_can_begin_while_an_outage_is_on(tmp_path: Path) -> None:
