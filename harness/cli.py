@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_scenarios(commands)
     _add_report(commands)
     _add_compare(commands)
+    _add_export(commands)
     _add_trace(commands)
     _add_serve(commands)
     return parser
@@ -176,6 +177,21 @@ def _add_trace(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
 
 
+def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    export = commands.add_parser(
+        "export",
+        help="write the records of a run as CSV or Parquet",
+        description="Writes attempts, calls, workflows and trials as flat tables; times are "
+        "nanoseconds, as in the records.",
+    )
+    export.set_defaults(command=_export)
+    export.add_argument("run", metavar="RUN", help="the run's directory")
+    export.add_argument(
+        "--format", choices=["csv", "parquet"], default="csv", help="(default: %(default)s)"
+    )
+    export.add_argument("--out", metavar="DIR", help="where to write (default: RUN/export)")
+
+
 def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     serve = commands.add_parser(
         "serve",
@@ -248,6 +264,12 @@ def _trace(options: argparse.Namespace) -> int:
     from harness.commands.trace import trace
 
     return trace(options)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from harness.commands.export import export_run
+
+    return export_run(options)
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -329,13 +329,37 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True):
     because: str
 
 
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """One time that a run was gone on with; what it did is of this `execution`.
+
+    `anchor`: the run's own zero on the monotonic clock of this session. `away`: nanoseconds since
+    the last record, in which nothing ran.
+    """
+
+    execution: int
+    anchor: Anchor
+    away: int
+
+
+class Spent(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the budget had let go out so far, worst cases included: one line of spending.jsonl.
+
+    A line is written before its attempt goes out, so the last one covers whatever was in flight
+    when the run was killed.
+    """
+
+    attempts: int
+    tokens: int
+    nano_usd: int
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """run.json: what was run, where, and how far it came.
 
     `scenario` is the resolved scenario, `profile` the simulated provider's, None against a live
     endpoint. `order`: the cells of each repeat in the order they ran. Durations in both are in
     scenario seconds. `price`: what tokens cost in this run (`bench.prices.Price`), None where that
-    is not known. `stopped`: why a partial run is partial.
+    is not known. `stopped`: why a partial run is partial. `resumed`: each time it was gone on with.
     """
 
     schema: int
@@ -355,6 +379,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     host: dict[str, Any]
     price: dict[str, Any] | None = None
     stopped: Stop | None = None
+    resumed: tuple[Session, ...] = ()
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):

@@ -90,7 +90,10 @@ class CellRecords(NamedTuple):
 
 
 def _within(workflow: Workflow, trial: Trial | None) -> bool:
-    return trial is not None and trial.start <= workflow.ready and workflow.done <= trial.end
+    """Return whether a workflow ran in that trial: in virtual time every trial begins at 0."""
+    if trial is None or workflow.execution != trial.execution:
+        return False
+    return trial.start <= workflow.ready and workflow.done <= trial.end
 
 
 def by_cell(records: Records) -> list[CellRecords]:

@@ -6,6 +6,7 @@ readers leave a torn last line out.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import BinaryIO, NamedTuple, TypeVar
 
 import msgspec
 
+from harness.bench.mending import cut_torn_line
 from harness.errors import StorageError
 from harness.records import (
     SCHEMA,
@@ -24,6 +26,7 @@ from harness.records import (
     Record,
     Run,
     Served,
+    Spent,
     Transcript,
     Trial,
     Workflow,
@@ -39,6 +42,7 @@ WORKFLOWS = "workflows.jsonl"
 TRIALS = "trials.jsonl"
 TRANSCRIPTS = "transcripts.jsonl"
 PROVIDER = "provider.jsonl"
+SPENDING = "spending.jsonl"
 SUMMARY = "summary.json"
 
 
@@ -56,24 +60,30 @@ class Records(NamedTuple):
 class Writer:
     """Appends records to a run directory. Use it as a context manager.
 
-    `transcripts`: there will be some; without it the directory has no file for them.
+    `transcripts`: there will be some; without it the directory has no file for them. `budget`:
+    what is spent is written down, too. Torn last lines of an earlier run are cut off. What cannot
+    be written whole is not written at all, and nothing is after it: a full disk leaves a directory
+    that can be read and gone on with.
     """
 
-    def __init__(self, directory: Path, transcripts: bool = False) -> None:
+    def __init__(self, directory: Path, transcripts: bool = False, budget: bool = False) -> None:
         self.directory = directory
-        self._transcripts = transcripts
-        self._encoder = msgspec.json.Encoder()
-        self._files: dict[type, BinaryIO] = {}
-
-    def __enter__(self) -> Writer:
-        names: dict[type, str] = {
+        self._names: dict[type, str] = {
             Attempt: ATTEMPTS, Call: CALLS, Workflow: WORKFLOWS, Trial: TRIALS,
         }  # fmt: skip
-        if self._transcripts:
-            names[Transcript] = TRANSCRIPTS
-        for kind, name in names.items():
+        if transcripts:
+            self._names[Transcript] = TRANSCRIPTS
+        if budget:
+            self._names[Spent] = SPENDING
+        self._encoder = msgspec.json.Encoder()
+        self._files: dict[type, BinaryIO] = {}
+        self._failed: StorageError | None = None
+
+    def __enter__(self) -> Writer:
+        for kind, name in self._names.items():
             path = self.directory / name
             try:
+                cut_torn_line(path)
                 self._files[kind] = path.open("ab", buffering=0)
             except OSError as error:
                 self._close()
@@ -92,16 +102,29 @@ class Writer:
         for file in self._files.values():
             file.close()
 
-    def append(self, record: Record | Trial) -> None:
+    def append(self, record: Record | Trial | Spent) -> None:
         """Write one record as one line. Raises StorageError when it cannot be written."""
-        file = self._files[type(record)]
-        line = self._encoder.encode(record) + b"\n"
+        self.extend(type(record), self._encoder.encode(record) + b"\n")
+
+    def extend(self, kind: type, lines: bytes) -> None:
+        """Write whole lines of records of one kind. Raises StorageError as `append` does."""
+        if self._failed is not None:
+            raise self._failed
+        file = self._files[kind]
+        before = file.tell()
         try:
-            written = file.write(line)
+            if file.write(lines) == len(lines):
+                return
+            reason = "a line was cut off; is the disk full?"
         except OSError as error:
-            raise _not_written(file.name, error) from error
-        if written < len(line):
-            raise StorageError(f"{file.name}: a line was cut off; is the disk full?")
+            reason = str(error.strerror)
+        with contextlib.suppress(OSError):
+            file.truncate(before)
+        self._failed = StorageError(
+            f"{file.name}: cannot be written ({reason}); make room and go on with "
+            f"`harness run --resume {self.directory}`"
+        )
+        raise self._failed
 
 
 def write_whole(path: Path, value: object) -> None:
@@ -145,14 +168,14 @@ def read_run(directory: Path) -> Run:
 
 def read_records(directory: Path) -> Records:
     """Read a whole run directory. Raises StorageError as `read_run` does."""
-    provider = directory / PROVIDER
+    run = read_run(directory)
     return Records(
-        run=read_run(directory),
+        run=run,
         attempts=list(_lines(directory / ATTEMPTS, Attempt)),
         calls=list(_lines(directory / CALLS, Call)),
         workflows=list(_lines(directory / WORKFLOWS, Workflow)),
         trials=list(_lines(directory / TRIALS, Trial)),
-        provider=_provider(provider) if provider.exists() else None,
+        provider=_providers(directory, run),
     )
 
 
@@ -168,6 +191,56 @@ def read_transcripts(directory: Path, offset: int = 0) -> tuple[list[Transcript]
         file.seek(offset)
         lines = [line for line in file if line.endswith(b"\n")]
         return list(_decode(lines, path, Transcript, line=1)), offset + sum(map(len, lines))
+
+
+def provider_log(execution: int) -> str:
+    """Return the name of the provider's own log: each time a run is gone on with has one."""
+    return PROVIDER if execution == 0 else f"provider-{execution}.jsonl"
+
+
+def read_spent(directory: Path) -> Spent | None:
+    """Return what the budget had let go out when the run ended; None without a budget."""
+    spent = None
+    for line in _lines(directory / SPENDING, Spent):
+        spent = line
+    return spent
+
+
+def _providers(directory: Path, run: Run) -> tuple[ProviderHead, list[Served]] | None:
+    """Read the provider's logs as one, all in the times of the first.
+
+    Each has an anchor of its own, and each session of the run another zero on the monotonic clock.
+    """
+    anchors = [(0, run.anchor), *((one.execution, one.anchor) for one in run.resumed)]
+    head, every, first = None, list[Served](), 0
+    for execution, anchor in anchors:
+        path = directory / provider_log(execution)
+        found = _provider(path) if path.exists() else None
+        if found is None:
+            continue
+        after = found[0].anchor.monotonic_ns - anchor.monotonic_ns
+        if head is None:
+            first = after
+            zero = run.anchor.monotonic_ns + after
+            head = msgspec.structs.replace(
+                found[0], anchor=msgspec.structs.replace(found[0].anchor, monotonic_ns=zero)
+            )
+        every += [_moved(served, after - first) for served in found[1]]
+    return None if head is None else (head, every)
+
+
+_MOMENTS = (
+    "arrived", "first_scheduled", "first_written", "first_answer_written", "last_scheduled",
+    "last_written", "done",
+)  # fmt: skip
+
+
+def _moved(served: Served, by: int) -> Served:
+    if by == 0:
+        return served
+    times = {name: getattr(served, name) for name in _MOMENTS}
+    moved = {name: None if time is None else time + by for name, time in times.items()}
+    return msgspec.structs.replace(served, **moved)
 
 
 def _provider(path: Path) -> tuple[ProviderHead, list[Served]] | None:

@@ -75,7 +75,7 @@ def test_only_trials_that_ran_in_one_go_have_a_makespan() -> None:
 
 def test_the_last_execution_of_a_trial_is_the_one_that_counts() -> None:
     later, earlier = make_trial(execution=1, end=9 * SECOND), make_trial(interrupted=True)
-    cell = selected([], [], [make_workflow()], [later, earlier])
+    cell = selected([], [], [make_workflow(execution=1)], [later, earlier])
     assert cell.whole_trials() == [later]
 
 

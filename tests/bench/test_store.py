@@ -16,8 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.bench import store
+from harness.bench.mending import locked
 from harness.bench.store import Records, Writer, read_records, read_run, write_whole
-from harness.errors import StorageError
+from harness.clock import Anchor
+from harness.errors import PreflightError, StorageError
 from harness.records import (
     SCHEMA,
     Attempt,
@@ -25,6 +27,8 @@ from harness.records import (
     ProviderHead,
     Run,
     Served,
+    Session,
+    Tokens,
     Transcript,
     Trial,
     Workflow,
@@ -268,8 +272,14 @@ def test_a_line_that_is_cut_off_by_a_full_disk_is_an_error_that_names_the_file(
         size = (tmp_path / store.CALLS).stat().st_size
         with largest_file(size + 10):
             said = refusal(lambda: writer.append(make_call(call=2)))
-    assert said == f"{tmp_path / store.CALLS}: a line was cut off; is the disk full?"
+        again = refusal(lambda: writer.append(make_attempt()))
+    assert said == (
+        f"{tmp_path / store.CALLS}: cannot be written (a line was cut off; is the disk full?); "
+        f"make room and go on with `harness run --resume {tmp_path}`"
+    )
+    assert again == said, "nothing is written after what is missing"
     assert [call.call for call in read_records(tmp_path).calls] == [1]
+    assert (tmp_path / store.CALLS).read_bytes().endswith(b"\n")
 
 
 def test_a_line_that_cannot_be_written_at_all_is_an_error_that_names_the_file(
@@ -278,7 +288,9 @@ def test_a_line_that_cannot_be_written_at_all_is_an_error_that_names_the_file(
     (tmp_path / store.CALLS).symlink_to("/dev/full")
     with Writer(tmp_path) as writer:
         said = refusal(lambda: writer.append(make_call()))
-    assert said == f"{tmp_path / store.CALLS}: cannot be written (No space left on device)"
+    assert said.startswith(
+        f"{tmp_path / store.CALLS}: cannot be written (No space left on device); make room and go"
+    )
 
 
 def test_a_writer_without_its_directory_says_so(tmp_path: Path) -> None:
@@ -314,3 +326,72 @@ def refusal(act: Callable[[], object]) -> str:
         act()
     [line] = str(caught.value).splitlines()
     return line
+
+
+# What is written to again.
+
+
+@pytest.mark.parametrize("torn", ["{", "x" * 200_000, ""])
+def test_a_torn_last_line_is_cut_off_before_anything_is_written_after_it(
+    torn: str, tmp_path: Path
+) -> None:
+    write_whole(tmp_path / store.RUN, make_run())
+    with Writer(tmp_path) as writer:
+        writer.append(make_call(call=1))
+    with (tmp_path / store.CALLS).open("a") as file:
+        file.write(torn)
+    with Writer(tmp_path) as writer:
+        writer.append(make_call(call=2))
+    assert [call.call for call in read_records(tmp_path).calls] == [1, 2]
+
+
+def test_a_file_that_is_one_torn_line_is_empty_afterwards(tmp_path: Path) -> None:
+    (tmp_path / store.CALLS).write_bytes(b'{"cell": "asyn')
+    with Writer(tmp_path):
+        pass
+    assert (tmp_path / store.CALLS).read_bytes() == b""
+
+
+def test_a_directory_takes_one_writer_at_a_time(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path),
+        pytest.raises(PreflightError, match="another run is writing into it; wait"),
+        locked(tmp_path),
+    ):
+        pytest.fail("two at once")
+    with locked(tmp_path):
+        pass
+
+
+def test_the_logs_of_a_run_that_went_on_are_one_log_in_the_times_of_the_first(
+    tmp_path: Path,
+) -> None:
+    """The provider of each session reads its own clock, and so does the run."""
+    run = make_run()
+    later = Anchor(unix_ns=run.anchor.unix_ns, monotonic_ns=run.anchor.monotonic_ns - 7_000)
+    went_on = msgspec.structs.replace(run, resumed=(Session(execution=1, anchor=later, away=500),))
+    write_whole(tmp_path / store.RUN, went_on)
+    first, second = (
+        ProviderHead(
+            anchor=Anchor(unix_ns=0, monotonic_ns=at + 1_000), profile={}, seed=1, time_scale=1.0
+        )
+        for at in (run.anchor.monotonic_ns, later.monotonic_ns + 50)
+    )
+    for execution, head, arrived in ((0, first, 10), (1, second, 20_000)):
+        lines = [msgspec.json.encode(line) for line in (head, make_served(arrived=arrived))]
+        (tmp_path / store.provider_log(execution)).write_bytes(b"\n".join(lines) + b"\n")
+    provider = read_records(tmp_path).provider
+    assert provider is not None
+    head, served = provider
+    assert head.anchor.monotonic_ns == run.anchor.monotonic_ns + 1_000
+    # 50 ns later than the first log's zero would be on the second session's clock
+    assert [one.arrived for one in served] == [10, 20_050]
+
+
+def make_served(arrived: int) -> Served:
+    return Served(
+        trace_id=None, span_id=None, cell=None, repeat=0, arrival=1, streamed=True,
+        arrived=arrived, first_scheduled=None, first_written=None, first_answer_written=None,
+        last_scheduled=None, last_written=None, done=arrived + 5, outcome="ok", status=200,
+        active=0, tokens=Tokens(), chunks=0, gaps={}, lateness={},
+    )  # fmt: skip

@@ -1,0 +1,179 @@
+"""The records of a run as flat tables, for other tools: CSV or Parquet.
+
+Times and durations are nanoseconds, as in the records; in a simulated run divide them by
+`time_scale` to get scenario time. Every row says whether its run was simulated, and whether it
+counts: what a resumed run left behind does not.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from harness.analysis.selection import by_cell
+from harness.bench.store import Records
+from harness.errors import InputError, StorageError
+from harness.histogram import quantile
+from harness.records import PHASES, Attempt, Call, Record, Tokens, Trial, Workflow
+
+R = TypeVar("R", Attempt, Call, Workflow, Trial)
+Row = dict[str, Any]
+Saver = Callable[[Path, Sequence[str], list[Row]], None]
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_MISSING = (
+    "--format parquet: pyarrow is not installed; install it (pip install 'harness[parquet]'), or "
+    "use --format csv"
+)
+
+
+class Flat(NamedTuple):
+    """One table: its name, its columns in order, its rows."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: list[Row]
+
+
+def export(records: Records, directory: Path, kind: str) -> list[Path]:
+    """Write the tables of a run into `directory` and return their paths.
+
+    `kind`: `csv` or `parquet`. Raises InputError where what Parquet needs is not installed, and
+    StorageError when a file cannot be written.
+    """
+    save = _saver(kind)
+    written = []
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for table in tables(records):
+            path = directory / f"{table.name}.{kind}"
+            part = path.with_name(path.name + ".part")
+            save(part, table.columns, table.rows)
+            part.replace(path)
+            written.append(path)
+    except OSError as error:
+        raise StorageError(f"{directory}: cannot be written ({error.strerror})") from error
+    return written
+
+
+def tables(records: Records) -> list[Flat]:
+    """Return attempts, calls, workflows and trials, each with columns for what is nested."""
+    counting = {
+        id(record)
+        for cell in by_cell(records)
+        for kind in (cell.attempts, cell.calls, cell.workflows, cell.trials.values())
+        for record in kind
+    }
+    about = {"simulated": records.run.simulated, "time_scale": records.run.time_scale}
+
+    def table(name: str, kind: Iterable[R], flatten: Callable[[R], Row]) -> Flat:
+        rows = [flatten(one) | {"counts": id(one) in counting} | about for one in kind]
+        return Flat(name, tuple(rows[0]) if rows else (), rows)
+
+    return [
+        table("attempts", records.attempts, _attempt),
+        table("calls", records.calls, _call),
+        table("workflows", records.workflows, _workflow),
+        table("trials", records.trials, _trial),
+    ]
+
+
+def _plain(record: Record | Trial, *left_out: str) -> Row:
+    row: Row = {name: getattr(record, name) for name in record.__struct_fields__}
+    return {name: value for name, value in row.items() if name not in left_out}
+
+
+def _tokens(tokens: Tokens | None, prefix: str) -> Row:
+    return {
+        f"{prefix}_{name}": None if tokens is None else getattr(tokens, name)
+        for name in Tokens.__struct_fields__
+    }
+
+
+def _attempt(attempt: Attempt) -> Row:
+    decision = attempt.decision
+    return {
+        **_plain(attempt, "tokens", "gaps", "decision"),
+        **_tokens(attempt.tokens, "tokens"),
+        "inter_token_p50": quantile(attempt.gaps, 0.5),
+        "inter_token_p99": quantile(attempt.gaps, 0.99),
+        "retry_in": decision.retry_in if decision else None,
+        "retry_source": decision.source if decision else None,
+        "give_up": decision.give_up if decision else None,
+    }
+
+
+def _call(call: Call) -> Row:
+    return {
+        **_plain(call, "backoffs", "tokens", "wasted_tokens"),
+        "backoffs": len(call.backoffs),
+        "backoff": sum(pause.end - pause.start for pause in call.backoffs),
+        **_tokens(call.tokens, "tokens"),
+        **_tokens(call.wasted_tokens, "wasted"),
+    }
+
+
+def _workflow(workflow: Workflow) -> Row:
+    phases = {phase.name: phase for phase in workflow.phases}
+    return {
+        **_plain(workflow, "phases", "branches"),
+        "branches_total": workflow.branches.total,
+        "branches_ok": workflow.branches.ok,
+        **{
+            f"{name}_{field}": getattr(phases.get(name), field, None)
+            for name in PHASES
+            for field in ("start", "end", "outcome")
+        },
+    }
+
+
+def _trial(trial: Trial) -> Row:
+    return {
+        **_plain(trial, "loop_lag"),
+        "loop_lag_p50": quantile(trial.loop_lag, 0.5),
+        "loop_lag_p99": quantile(trial.loop_lag, 0.99),
+    }
+
+
+def _saver(kind: str) -> Saver:
+    if kind == "csv":
+        return _save_csv
+    try:
+        arrow: Any = importlib.import_module("pyarrow")
+        parquet: Any = importlib.import_module("pyarrow.parquet")
+    except ModuleNotFoundError:
+        raise InputError(_MISSING) from None
+
+    def save(path: Path, columns: Sequence[str], rows: list[Row]) -> None:
+        data = {name: [_flat(row[name]) for row in rows] for name in columns}
+        parquet.write_table(arrow.table(data), path)
+
+    return save
+
+
+def _flat(value: Any) -> Any:
+    """Return what has no column type of its own as JSON."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return msgspec.json.encode(value).decode()
+
+
+def _save_csv(path: Path, columns: Sequence[str], rows: list[Row]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow([_written(row[name]) for name in columns])
+
+
+def _written(value: Any) -> Any:
+    """Return a value as CSV has it; text that a spreadsheet would take for a formula is quoted."""
+    value = _flat(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
