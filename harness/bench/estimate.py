@@ -17,6 +17,7 @@ from harness.bench.retries import (
     AwsStandardRetry,
     ExponentialRetry,
     FixedRetry,
+    Hedge,
     OpenAISdkRetry,
 )
 from harness.bench.scenario import Scenario
@@ -46,9 +47,10 @@ class Estimate(NamedTuple):
     """What a run will do.
 
     `calls`: if no decomposition needs a repair. `most_attempts`: if every decomposition does, and
-    every call all the attempts that its policy allows. `input_tokens`, `output_tokens`, `usd`: at
-    most, with one attempt a call and no repair; `most_usd`: with the most attempts. None where a
-    phase has no `max_tokens`, and for money where the price is not known; `no_usd` then says why.
+    every call all the attempts that its policy allows; what a breaker takes upon itself is not in
+    it. `input_tokens`, `output_tokens`, `usd`: at most, with one attempt a call and no repair;
+    `most_usd`: with the most attempts. None where a phase has no `max_tokens`, and for money where
+    the price is not known; `no_usd` then says why.
     `seconds`: real ones, if a call takes `call_seconds` scenario seconds.
     """
 
@@ -114,14 +116,15 @@ def call_assumed(scenario: Scenario) -> Seconds:
 
 def _attempts(scenario: Scenario, cell: CellInfo) -> int:
     """Return how often the cell's policy lets a call be sent."""
-    _, innermost = scenario.layers(cell.retry)[-1]
+    *around, (_, innermost) = scenario.layers(cell.retry)
+    hedged = 1 + sum(isinstance(layer, Hedge) for _, layer in around)
     match innermost:
         case FixedRetry() | ExponentialRetry() | AwsStandardRetry():
-            return innermost.attempts
+            return hedged * innermost.attempts
         case OpenAISdkRetry():
-            return 1 + innermost.max_retries
+            return hedged * (1 + innermost.max_retries)
         case _:
-            return 1
+            return hedged
 
 
 def _no_usd(scenario: Scenario) -> str | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 from harness.bench import retries
 from harness.bench.scenario import Scenario
 from harness.clock import SECOND
 from harness.policies.aws import AwsBackoff, AwsQuota
+from harness.policies.breaker import Breaker
 from harness.policies.buckets import WHOLE, FinagleBudget, GrpcThrottling, RetryBudget
 from harness.policies.policy import Policy, Stateless
 from harness.policies.retry import Exponential, Fixed, NoRetry, OpenAISdk, Retry
-from harness.policies.stack import BudgetLayer, Layer, Stack
+from harness.policies.stack import BreakerLayer, BudgetLayer, HedgeLayer, Layer, Stack
 
 
 def policy(scenario: Scenario, name: str) -> Policy:
@@ -61,6 +64,18 @@ def _layer(scenario: Scenario, name: str, described: retries.AnyPolicy) -> Layer
                 window=_ns(scenario, described.window),
             )
             return BudgetLayer(finagle, described.scope)
+        case retries.Breaker():
+            breaker = Breaker(
+                failures=described.failures,
+                many=math.ceil(described.rate * described.last),
+                last=described.last,
+                pause=_ns(scenario, min(described.pause, described.cap)),
+                cap=_ns(scenario, described.cap),
+            )
+            return BreakerLayer(breaker, name, described.scope)
+        case retries.Hedge():
+            after, ratio = _ns(scenario, described.after), _thousandths(described.ratio)
+            return HedgeLayer(after, ratio, described.burst, described.scope)
         case _:
             return None
 

@@ -1,6 +1,6 @@
 """The `[retry.*]` tables of a scenario, and what may be said with them.
 
-Backoff policies stand alone or innermost in a stack; budgets only in one.
+Backoff policies stand alone or innermost in a stack; breakers, budgets and hedges only in one.
 """
 
 from __future__ import annotations
@@ -84,6 +84,32 @@ class FinagleBudget(Section):
     scope: Scope = "process"
 
 
+class Breaker(Section):
+    """A circuit breaker that parks: see `policies.breaker`.
+
+    It opens on `failures` outage-like ones in a row, or when a share of `rate` of the last `last`
+    attempts were. Pauses double from `pause` up to `cap`.
+    """
+
+    kind: Literal["breaker"]
+    failures: int = Field(default=5, ge=1, le=1000)
+    rate: Share = 0.5
+    last: int = Field(default=20, ge=1, le=1000)
+    pause: Duration = 1.0
+    cap: Duration = 15.0
+    scope: Scope = "process"
+
+
+class Hedge(Section):
+    """A second attempt when the first token is late: see `policies.stack.HedgeLayer`."""
+
+    kind: Literal["hedge"]
+    after: Duration
+    ratio: Share = 0.05
+    burst: Count = 5
+    scope: Scope = "process"
+
+
 class Stack(Section):
     """Policies around one another, outermost first; the last one is a backoff policy."""
 
@@ -92,7 +118,7 @@ class Stack(Section):
 
 
 Backoff: TypeAlias = NoRetry | FixedRetry | ExponentialRetry | OpenAISdkRetry | AwsStandardRetry
-Wrapper: TypeAlias = RetryBudget | GrpcThrottling | FinagleBudget
+Wrapper: TypeAlias = Breaker | RetryBudget | GrpcThrottling | FinagleBudget | Hedge
 AnyPolicy: TypeAlias = Backoff | Wrapper | Stack
 RetryPolicy = Annotated[AnyPolicy, Field(discriminator="kind")]
 
@@ -105,10 +131,14 @@ BUILT_IN_POLICIES: Mapping[str, AnyPolicy] = {
 
 
 _KINDS = {
+    "breaker": "a breaker",
     "retry-budget": "a budget",
     "grpc-throttling": "a budget",
     "finagle-budget": "a budget",
+    "hedge": "a hedge",
 }
+_ONCE = ("breaker", "hedge")
+"""Kinds of which a stack has one at most: two would not know of each other's probes and copies."""
 
 
 def layers_of(policies: Mapping[str, AnyPolicy], name: str) -> tuple[str, ...]:
@@ -119,10 +149,10 @@ def layers_of(policies: Mapping[str, AnyPolicy], name: str) -> tuple[str, ...]:
     return _taken_apart(policies, name, ())
 
 
-def check(described: Mapping[str, AnyPolicy], swept: Sequence[str]) -> None:
+def check(described: Mapping[str, AnyPolicy], swept: Sequence[str], modes: Sequence[str]) -> None:
     """Raise ValueError, one line, when the policies of a scenario cannot be what they say.
 
-    `described`: its `[retry.*]` tables; `swept`: `sweep.retry`.
+    `described`: its `[retry.*]` tables; `swept`: `sweep.retry`; `modes`: `sweep.mode`.
     """
     policies = {**BUILT_IN_POLICIES, **described}
     for name in swept:
@@ -138,14 +168,27 @@ def check(described: Mapping[str, AnyPolicy], swept: Sequence[str]) -> None:
                 f"sweep.retry names {name!r}, {_KINDS[policy.kind]}, which wraps another policy; "
                 f'name a stack: [retry.NAME] with kind = "stack", layers = ["{name}", "none"]'
             )
+        hedges = [part for part in layers_of(policies, name) if policies[part].kind == "hedge"]
+        if hedges and "sync" in modes:
+            raise ValueError(
+                f"sweep.retry names {name!r}, which hedges, and sweep.mode sync, which has one "
+                "request in flight at a time; leave one of them out"
+            )
 
 
 def _check_stack(policies: Mapping[str, AnyPolicy], name: str) -> None:
     where = f"retry.{name}.layers"
     *outer, last = layers_of(policies, name)
-    for part in outer:
-        if (*outer, last).count(part) > 1:
+    seen: dict[str, str] = {}
+    for part in (*outer, last):
+        if part in seen.values():
             raise ValueError(f"{where}: {part!r} stands in it twice; leave one out")
+        kind = policies[part].kind
+        if kind in _ONCE and kind in seen:
+            raise ValueError(
+                f"{where}: {seen[kind]!r} and {part!r} are both {_KINDS[kind]}; leave one out"
+            )
+        seen[kind if kind in _ONCE else part] = part
     for part in outer:
         if not isinstance(policies[part], Wrapper):
             raise ValueError(

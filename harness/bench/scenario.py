@@ -114,7 +114,7 @@ class Scenario(Section):
 
     @model_validator(mode="after")
     def _policies_are_known(self) -> Scenario:
-        check(self.retry, self.sweep.retry)
+        check(self.retry, self.sweep.retry, self.sweep.mode)
         return self
 
     @model_validator(mode="after")

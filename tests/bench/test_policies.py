@@ -14,21 +14,25 @@ from harness.bench.scenario import Scenario, parse_scenario
 from harness.clock import SECOND
 from harness.errors import InputError
 from harness.policies.aws import AwsBackoff, AwsQuota
+from harness.policies.breaker import Breaker
 from harness.policies.buckets import FinagleBudget, GrpcThrottling, RetryBudget
-from harness.policies.policy import Stateless
+from harness.policies.policy import Asking, Stateless
 from harness.policies.retry import Exponential, Fixed, NoRetry, OpenAISdk, Retry
-from harness.policies.stack import BudgetLayer, Layer, Stack
+from harness.policies.stack import BreakerLayer, BudgetLayer, HedgeLayer, Layer, Stack
 from tests.bench import toml
 from tests.bench.examples import HEAD
 
 QUARTER = SECOND // 4
 PARTS = """
+[retry.outage-breaker]
+kind = "breaker"
 [retry.ten-percent]
 kind = "retry-budget"
-[retry.throttle]
-kind = "grpc-throttling"
 [retry.full-jitter]
 kind = "exponential"
+[retry.hedge]
+kind = "hedge"
+after = "4s"
 """
 
 
@@ -127,18 +131,38 @@ def test_a_budget_is_what_its_description_says(described: dict[str, Any], budget
         assert layer.states.scope == scope
 
 
+def test_a_breaker_is_what_its_description_says() -> None:
+    layer = layer_of({"kind": "breaker"})
+    assert isinstance(layer, BreakerLayer)
+    assert layer.rule == Breaker(5, 10, 20, QUARTER, 15 * QUARTER)
+    assert layer.states.scope == "process"
+    layer = layer_of(
+        {"kind": "breaker", "failures": 2, "rate": 0.34, "last": 3, "pause": "9s", "cap": "8s"}
+    )
+    assert isinstance(layer, BreakerLayer)
+    assert layer.rule == Breaker(2, 2, 3, 8 * QUARTER, 8 * QUARTER)
+
+
+def test_a_hedge_is_what_its_description_says() -> None:
+    layer = layer_of({"kind": "hedge", "after": "4s", "ratio": 1, "burst": 2})
+    assert isinstance(layer, HedgeLayer)
+    assert layer.after == SECOND
+    asking = Asking("fan_out", 2, 0)
+    assert [layer.may(asking) for _ in range(3)] == [True, True, False]
+
+
 def test_layers_stand_in_the_order_of_the_scenario_and_a_stack_may_end_with_a_stack() -> None:
     text = stack("ten-percent", "full-jitter") + (
-        '[retry.outer]\nkind = "stack"\nlayers = ["throttle", "whole"]\n'
+        '[retry.outer]\nkind = "stack"\nlayers = ["outage-breaker", "whole"]\n'
     )
     policy = policies.policy(scenario(text, **{"sweep.retry": "outer"}), "outer")
     assert isinstance(policy, Stack)
-    assert [type(layer) for layer in policy.layers] == [BudgetLayer, BudgetLayer]
+    assert [type(layer) for layer in policy.layers] == [BreakerLayer, BudgetLayer]
     assert policy.retry == Exponential(5, SECOND // 8, 5 * SECOND, "full")
 
 
 def test_each_trial_begins_with_a_policy_that_remembers_nothing() -> None:
-    read = scenario(stack("throttle", "none"), **{"sweep.retry": "whole"})
+    read = scenario(stack("outage-breaker", "none"), **{"sweep.retry": "whole"})
     [cell] = cells.expand(read)
     one, other = cells.terms(read, cell).policy, cells.terms(read, cell).policy
     assert one is not other
@@ -159,10 +183,15 @@ def test_the_resolved_scenario_describes_every_layer_of_what_was_run_and_nothing
     [
         (["full-jitter"], 5),
         (["ten-percent", "full-jitter"], 5),
+        (["hedge", "full-jitter"], 10),
+        (["outage-breaker", "hedge", "openai-sdk"], 6),
         (["ten-percent", "aws-standard"], 3),
+        (["hedge", "none"], 2),
     ],
 )
-def test_an_estimate_counts_the_attempts_of_the_innermost(layers: list[str], most: int) -> None:
+def test_an_estimate_counts_the_attempts_of_the_innermost_and_twice_with_a_hedge(
+    layers: list[str], most: int
+) -> None:
     read = scenario(stack(*layers), **{"sweep.retry": "whole"})
     plain = scenario()
     assert estimate(read, Seconds(1, 1)).most_attempts == (
@@ -170,6 +199,7 @@ def test_an_estimate_counts_the_attempts_of_the_innermost(layers: list[str], mos
     )
 
 
+SWEEP = '[sweep]\nmode = "sync"\nretry = "whole"\n'
 A_IN_B = '[retry.a]\nkind = "stack"\nlayers = ["b"]\n[retry.b]\nkind = "stack"\nlayers = ["a"]\n'
 
 
@@ -177,13 +207,13 @@ A_IN_B = '[retry.a]\nkind = "stack"\nlayers = ["b"]\n[retry.b]\nkind = "stack"\n
     ("text", "line"),
     [
         pytest.param(
-            stack("throtle", "none"),
-            "retry.whole.layers names 'throtle', which is no policy (did you mean "
-            "'throttle'?); describe it in [retry.throtle] or use one of: aws-standard,",
+            stack("outage-braker", "none"),
+            "retry.whole.layers names 'outage-braker', which is no policy (did you mean "
+            "'outage-breaker'?); describe it in [retry.outage-braker] or use one of: aws-standard,",
             id="a layer that nobody knows",
         ),
         pytest.param(
-            stack("throttle", "ten-percent"),
+            stack("outage-breaker", "ten-percent"),
             "retry.whole.layers: 'ten-percent', a budget, wraps another policy and cannot be the "
             "last; end with one that decides, such as 'none' or 'openai-sdk'",
             id="no innermost",
@@ -195,9 +225,19 @@ A_IN_B = '[retry.a]\nkind = "stack"\nlayers = ["b"]\n[retry.b]\nkind = "stack"\n
             id="a backoff policy around others",
         ),
         pytest.param(
-            stack("ten-percent", "throttle", "ten-percent", "none"),
+            stack("ten-percent", "outage-breaker", "ten-percent", "none"),
             "retry.whole.layers: 'ten-percent' stands in it twice; leave one out",
             id="a layer twice",
+        ),
+        pytest.param(
+            stack("outage-breaker", "other", "none") + '[retry.other]\nkind = "breaker"\n',
+            "retry.whole.layers: 'outage-breaker' and 'other' are both a breaker; leave one out",
+            id="two breakers",
+        ),
+        pytest.param(
+            stack("hedge", "other", "none") + '[retry.other]\nkind = "hedge"\nafter = 1.0\n',
+            "retry.whole.layers: 'hedge' and 'other' are both a hedge; leave one out",
+            id="two hedges",
         ),
         pytest.param(
             stack("whole"),
@@ -215,10 +255,29 @@ A_IN_B = '[retry.a]\nkind = "stack"\nlayers = ["b"]\n[retry.b]\nkind = "stack"\n
             id="no layers",
         ),
         pytest.param(
-            stack("none") + '[sweep]\nretry = "throttle"\n',
-            "sweep.retry names 'throttle', a budget, which wraps another policy; name a "
-            'stack: [retry.NAME] with kind = "stack", layers = ["throttle", "none"]',
-            id="a budget alone",
+            stack("none") + '[sweep]\nretry = "outage-breaker"\n',
+            "sweep.retry names 'outage-breaker', a breaker, which wraps another policy; name a "
+            'stack: [retry.NAME] with kind = "stack", layers = ["outage-breaker", "none"]',
+            id="a breaker alone",
+        ),
+        pytest.param(
+            stack("hedge", "none") + SWEEP,
+            "sweep.retry names 'whole', which hedges, and sweep.mode sync, which has one request "
+            "in flight at a time; leave one of them out",
+            id="a hedge in sync",
+        ),
+        pytest.param(
+            HEAD + '[retry.x]\nkind = "hedge"\n', "retry.x.after: missing; add it", id="no delay"
+        ),
+        pytest.param(
+            HEAD + '[retry.x]\nkind = "breaker"\nscope = "call"\n',
+            "retry.x.scope = 'call': should be 'process' or 'phase'",
+            id="a scope that is none",
+        ),
+        pytest.param(
+            HEAD + '[retry.x]\nkind = "breaker"\npaus = "1s"\n',
+            "retry.x.paus: unknown key (did you mean 'pause'?); known here: cap, failures, kind, ",
+            id="unknown key",
         ),
     ],
 )

@@ -19,6 +19,7 @@ from harness.bench.endpoints import OpenAIEndpoint, SimulatedEndpoint
 from harness.bench.scenario import Scenario, load_scenario, parse_scenario
 from harness.bench.section import parse_duration
 from harness.errors import InputError
+from harness.faults import KINDS
 from tests.bench import toml
 from tests.bench.examples import EXAMPLE, HEAD, LIVE
 
@@ -54,6 +55,12 @@ def test_a_name_and_topics_are_enough_and_everything_else_has_a_default() -> Non
 )
 def test_every_shipped_scenario_reads(path: Path) -> None:
     assert load_scenario(path).name == path.stem
+
+
+def test_the_scenario_of_faults_has_every_one_of_them() -> None:
+    endpoint = load_scenario(shipped.folder() / "faults.toml").endpoint
+    assert isinstance(endpoint, SimulatedEndpoint)
+    assert [fault.kind for fault in endpoint.faults or ()] == list(KINDS)
 
 
 def test_a_bare_value_stands_for_a_list_of_one() -> None:
