@@ -161,10 +161,11 @@ def _simulated_call(scenario: Scenario, profile: Profile) -> Seconds:
     tokens = sum(length.median for length in (reasoning, answer) if length is not None)
     widest = scenario.load.at_once * scenario.workflow.sub_questions
     busy = min(max(scenario.sweep.permits), widest)
+    served = min(busy, profile.slots or busy)
     low, high = (
-        profile.ttft.median + tokens * _token_seconds(profile, active) for active in (1, busy)
+        profile.ttft.median + tokens * _token_seconds(profile, active) for active in (1, served)
     )
-    return Seconds(low, high * _SPREAD)
+    return Seconds(low, high * busy / served * _SPREAD)  # those without a slot wait their turn
 
 
 def _token_seconds(profile: Profile, active: int) -> float:

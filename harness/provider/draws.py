@@ -10,14 +10,15 @@ import hashlib
 import math
 import random
 from statistics import NormalDist
+from typing import Literal
 
 _STANDARD = NormalDist()
 
 
 class Draws:
-    """All random streams of one prompt in one repeat."""
+    """All random streams of one prompt in one repeat, or of one topic in all of them."""
 
-    def __init__(self, seed: int, repeat: int, prompt: bytes) -> None:
+    def __init__(self, seed: int, repeat: int | Literal["any"], prompt: bytes) -> None:
         self._base = hashlib.sha256(f"{seed}\x1f{repeat}\x1f".encode() + prompt)
 
     def lognormal(self, purpose: str, median: float, sigma: float) -> float:

@@ -36,10 +36,16 @@ class Ttft(Table):
 
 
 class Length(Table):
-    """A number of tokens: log-normal, at least one."""
+    """A number of tokens: log-normal, at least one.
+
+    `topic_sigma`: the part of the spread that all prompts about one topic share, in every repeat;
+    `sigma`: the rest, drawn for each prompt and repeat. Together they are as wide as the root of
+    the sum of their squares.
+    """
 
     median: float = Field(ge=1, le=1e6)
     sigma: Sigma = 0.0
+    topic_sigma: Sigma = 0.0
 
 
 class Lengths(Table):

@@ -37,7 +37,13 @@ class Script:
                  "reasoning")  # fmt: skip
 
     def __init__(
-        self, profile: Profile, ask: Ask, draws: Draws, every_chunk: bool, fault: Strike | None
+        self,
+        profile: Profile,
+        ask: Ask,
+        draws: Draws,
+        seed: int,
+        every_chunk: bool,
+        fault: Strike | None,
     ) -> None:
         self._ask = ask
         self._draws = draws
@@ -51,18 +57,19 @@ class Script:
         if fault is not None and fault.kind.place == "instead":
             self.ends = (0,)
             return
-        self._measure(profile)
+        self._measure(profile, seed)
         if fault is not None:
             self._cut_short(fault)
         self.first = min(self._chunk, self.reasoning or self.answer)
         self.ends = self._cut(every_chunk)
 
-    def _measure(self, profile: Profile) -> None:
+    def _measure(self, profile: Profile, seed: int) -> None:
         """Draw how much there is to say, and keep to the limits."""
         ask, draws = self._ask, self._draws
+        topic = Draws(seed, "any", ask.subject.encode())
         thinking, answering = profile.lengths(ask.kind)
-        reasoning = _length("reasoning", thinking, draws) if thinking else 0
-        answer = _length("answer", answering, draws) if answering else None
+        reasoning = _length("reasoning", thinking, draws, topic) if thinking else 0
+        answer = _length("answer", answering, draws, topic) if answering else None
         if ask.kind == "decompose":
             chance = draws.generator("answer text")
             told = text.decomposition(ask.subject, ask.sub_questions, chance)
@@ -151,5 +158,6 @@ class Script:
         return [*thoughts, *rest]
 
 
-def _length(purpose: str, length: Length, draws: Draws) -> int:
-    return max(1, round(draws.lognormal(purpose, length.median, length.sigma)))
+def _length(purpose: str, length: Length, draws: Draws, topic: Draws) -> int:
+    median = topic.lognormal(purpose, length.median, length.topic_sigma)
+    return max(1, round(draws.lognormal(purpose, median, length.sigma)))

@@ -170,7 +170,7 @@ class Simulation:
         if refusal is not None:
             wait = self._retry_after(refusal.wait)
             return Refused(arrival, active, name, refusal.reason, None, wait)
-        script = Script(self._profile, ask, draws, every_chunk, fault)
+        script = Script(self._profile, ask, draws, self._seed, every_chunk, fault)
         job = self._begin(now, ask, draws, script, every_chunk, fault)
         completion = Completion(ask, job, script, fault, arrival, active, name)
         if self._counts_use:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -336,3 +338,22 @@ def test_an_outage_counts_from_the_first_request_whenever_that_comes() -> None:
         moments = [begin + at * SECOND // 2 for at in range(8)]
         told = outcomes(simulate(overrides=faults), moments)
         assert [answer is not None for answer in told] == [at in (4, 5) for at in range(8)]
+
+
+def test_a_topic_makes_all_its_answers_longer_or_shorter_in_every_repeat() -> None:
+    """Half of the variance lies between the topics; what is left is each prompt's own."""
+    spread = {"answer_tokens": {"median": 1000, "sigma": 0.3, "topic_sigma": 0.3}}
+    simulation = simulate(overrides=spread)
+
+    def length(topic: int, number: int, repeat: int) -> float:
+        asked = ask(f"Topic: number {topic} of many\nquestion {number}", stream=False)
+        return math.log(arrive(simulation, 0, asked, repeat).tokens.output or 0)
+
+    logs = np.array(
+        [[[length(t, n, repeat) for n in range(4)] for repeat in (0, 1)] for t in range(300)]
+    )
+    assert logs.std() == pytest.approx(0.3 * math.sqrt(2), rel=0.1)
+    first, second = logs[:, 0], logs[:, 1]
+    for one, other in ((first[:, 0], first[:, 1]), (first[:, 0], second[:, 0])):
+        assert np.corrcoef(one, other)[0, 1] == pytest.approx(0.5, abs=0.15)
+    assert (first != second).mean() > 0.9

@@ -334,3 +334,18 @@ async def test_a_bad_request_says_why_and_is_logged(
     assert said in error["message"]
     assert error["type"] == "invalid_request_error"
     assert (served.outcome, served.status, served.arrival) == ("bad_request", 400, 1)
+
+
+async def test_a_rate_that_is_spent_says_why_and_in_how_long_it_has_room(tmp_path: Path) -> None:
+    limit = {"requests_per_minute": 60, "burst": "1s", "retry_after": "exact"}
+    async with serving(tmp_path, limit, scale=1.0) as provider:
+        async with provider.post(provider.ask(stream=True)) as response:
+            assert response.status == 200
+            async with provider.post(provider.ask()) as second:
+                assert second.status == 429
+                assert 0 < float(second.headers["retry-after-ms"]) <= 1000
+                error = (await second.json())["error"]
+        refused = (await provider.logged(1))[0]
+    assert "too many requests a minute" in error["message"]
+    assert error["code"] == "rate_limit_exceeded"
+    assert (refused.outcome, refused.status, refused.fault) == ("rate_limited", 429, None)
