@@ -15,6 +15,7 @@ from harness.bench.endpoints import OpenAIEndpoint, SimulatedEndpoint
 from harness.bench.policies import policy
 from harness.bench.scenario import Scenario
 from harness.clock import SECOND
+from harness.policies.partial import SYNTHESIZE_WITH_GAPS, Partial, fail_fast, quorum
 from harness.records import CallKey, CellInfo, WorkflowKey
 from harness.workflow.attempts import Limits, Terms
 from harness.workflow.effects import Program
@@ -115,7 +116,17 @@ def _plan(scenario: Scenario) -> Plan:
         json_mode=isinstance(endpoint, SimulatedEndpoint) or endpoint.json_mode,
         timeout=None if timeout is None else round(timeout * endpoint.time_scale * SECOND),
         prompts=scenario.prompts.as_prompts(),
+        partial=_partial(scenario),
     )
+
+
+def _partial(scenario: Scenario) -> Partial:
+    workflow = scenario.workflow
+    if workflow.quorum is not None:
+        return quorum(workflow.sub_questions, workflow.quorum)
+    if workflow.on_branch_failure == "fail-fast":
+        return fail_fast(workflow.sub_questions)
+    return SYNTHESIZE_WITH_GAPS
 
 
 def _nonce(scenario: Scenario, run_id: str, key: WorkflowKey) -> str:

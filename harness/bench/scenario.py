@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from harness.bench.budget import PRICE_WAY_OUT, Budget, objection
 from harness.bench.complaint import complain, one_line
@@ -36,10 +37,20 @@ class MaxTokens(Section):
     synthesize: int | None = Field(default=None, gt=0)
 
 
+def _a_number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("is neither a number of branches nor a fraction of them, such as 0.8")
+    return value
+
+
+Quorum = Annotated[int | float, BeforeValidator(_a_number)]
+
+
 class Workflow(Section):
     """What one workflow does. Topics are used in turn when there are fewer than workflows.
 
     `topics_file`: where the topics were read, one a line, if they stand in a file of their own.
+    `quorum`: how many branches are enough, as a number or as a fraction of `sub_questions`.
     """
 
     kind: Literal["research"] = "research"
@@ -47,8 +58,34 @@ class Workflow(Section):
     topics_file: Text | None = None
     sub_questions: int = Field(default=4, ge=1, le=1000)
     carry_reasoning: bool = False
-    on_branch_failure: Literal["synthesize-with-gaps"] = "synthesize-with-gaps"
+    on_branch_failure: Literal["synthesize-with-gaps", "fail-fast", "quorum"] = (
+        "synthesize-with-gaps"
+    )
+    quorum: Quorum | None = None
     max_tokens: MaxTokens = MaxTokens()
+
+    @model_validator(mode="after")
+    def _quorum_is_possible(self) -> Workflow:
+        wanted, had, key = self.quorum, self.sub_questions, "on_branch_failure"
+        problem = None
+        if wanted is None:
+            if self.on_branch_failure == "quorum":
+                problem = f'{key} = "quorum": needs workflow.quorum; add it, for example 0.8'
+        elif self.on_branch_failure != "quorum":
+            problem = f'quorum = {wanted}: has no effect; set workflow.{key} = "quorum"'
+        elif isinstance(wanted, float) and not 0 < wanted <= 1:
+            problem = (
+                f"quorum = {wanted}: a fraction lies above 0 and is 1.0 at most; for a number "
+                "of branches write a whole number"
+            )
+        elif isinstance(wanted, int) and not 1 <= wanted <= had:
+            problem = (
+                f"quorum = {wanted}: there are {had} branches (workflow.sub_questions); "
+                f"write 1 to {had}, or a fraction such as 0.8"
+            )
+        if problem:
+            raise PydanticCustomError("within", "{problem}", {"problem": problem})
+        return self
 
 
 class Timeouts(Section):

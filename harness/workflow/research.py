@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from harness.failures import OK
+from harness.failures import CANCELLED, OK
+from harness.policies.partial import SYNTHESIZE_WITH_GAPS, Partial
 from harness.records import Branches, CallKey, Phase, Workflow, WorkflowKey, WorkflowOutcome
 from harness.workflow import prompts
 from harness.workflow.attempts import Terms
@@ -21,6 +23,7 @@ class Plan(NamedTuple):
     """What the workflow does, the same for every workflow of a run.
 
     `max_*`: token limits of a call, None for none. `timeout`: nanoseconds for the whole workflow.
+    `partial`: what to do when branches fail.
     """
 
     sub_questions: int
@@ -31,6 +34,7 @@ class Plan(NamedTuple):
     json_mode: bool
     timeout: int | None
     prompts: Prompts = Prompts()
+    partial: Partial = SYNTHESIZE_WITH_GAPS
 
 
 class Report(NamedTuple):
@@ -84,9 +88,9 @@ def research(
         after = yield from now()
         good = [finding for finding in findings if finding.outcome == OK]
         branches = Branches(total=len(findings), ok=len(good))
-        phases.append(_phase("fan_out", at, after, _fan_out_outcome(branches)))
-        if not good:
-            error = _failed("fan_out", findings[0])
+        phases.append(_phase("fan_out", at, after, _fan_out_outcome(branches, plan.partial)))
+        if not plan.partial.suffices(branches.ok):
+            error = _too_few(branches, plan.partial, findings)
         else:
             written = yield from _synthesize(
                 scope, decomposed.questions, findings, reasoning, after
@@ -149,14 +153,18 @@ def _read(completion: Completion, count: int) -> tuple[str | None, list[str]]:
 def _fan_out(
     scope: _Scope, questions: list[str], reasoning: str, ready: int
 ) -> Program[list[Completion]]:
-    """Research every sub-question; a failed branch leaves a gap."""
+    """Research every sub-question; a branch that failed, or was cancelled, leaves a gap."""
     plan = scope.plan
     calls = []
     for branch, question in enumerate(questions):
         asked = prompts.research(plan.prompts, scope.topic, question, reasoning, scope.nonce)
         request = Request(asked, plan.max_research)
         calls.append(scope.ask("fan_out", branch, 1, ready, request))
-    return (yield from fan_out(calls))
+
+    def enough(findings: Sequence[Completion | None]) -> bool:
+        return plan.partial.is_enough([found and found.outcome == OK for found in findings])
+
+    return (yield from fan_out(calls, enough))
 
 
 def _synthesize(
@@ -174,10 +182,19 @@ def _synthesize(
     return (yield from scope.ask("synthesize", None, 1, ready, request))
 
 
-def _fan_out_outcome(branches: Branches) -> WorkflowOutcome:
+def _fan_out_outcome(branches: Branches, partial: Partial) -> WorkflowOutcome:
     if branches.ok == branches.total:
         return "ok"
-    return "degraded" if branches.ok else "failed"
+    return "degraded" if partial.suffices(branches.ok) else "failed"
+
+
+def _too_few(branches: Branches, partial: Partial, findings: list[Completion]) -> str:
+    """Say why there can be no report: what the first branch to fail came to, and the quorum."""
+    failed = [found for found in findings if found.outcome not in (OK, CANCELLED)]
+    first = _failed("fan_out", min(failed, key=lambda found: found.done))
+    if not partial.stops or partial.needed == branches.total:
+        return first
+    return f"{first}; {len(failed)} of {branches.total} failed, {partial.needed} had to succeed"
 
 
 def _phase(name: str, start: int, end: int, outcome: WorkflowOutcome) -> Phase:

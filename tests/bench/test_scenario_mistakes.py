@@ -247,6 +247,36 @@ def complaint(text: str, *overrides: str) -> str:
             id="success out of reach",
         ),
         pytest.param(
+            HEAD + "on_branch_failure = 'quorum'\n",
+            'workflow.on_branch_failure = "quorum": needs workflow.quorum; add it, for example 0.8',
+            id="a quorum of nothing",
+        ),
+        pytest.param(
+            HEAD + "quorum = 3\n",
+            'workflow.quorum = 3: has no effect; set workflow.on_branch_failure = "quorum"',
+            id="a quorum for nothing",
+        ),
+        pytest.param(
+            HEAD + "on_branch_failure = 'quorum'\nquorum = 5\n",
+            "workflow.quorum = 5: there are 4 branches (workflow.sub_questions); write 1 to 4",
+            id="a quorum out of reach",
+        ),
+        pytest.param(
+            HEAD + "on_branch_failure = 'quorum'\nquorum = 0\n",
+            "workflow.quorum = 0: there are 4 branches",
+            id="a quorum of none",
+        ),
+        pytest.param(
+            HEAD + "on_branch_failure = 'quorum'\nquorum = 1.5\n",
+            "workflow.quorum = 1.5: a fraction lies above 0 and is 1.0 at most",
+            id="a quorum of more than all",
+        ),
+        pytest.param(
+            HEAD + "quorum = 'most'\n",
+            "workflow.quorum = 'most': is neither a number of branches nor a fraction",
+            id="a quorum in words",
+        ),
+        pytest.param(
             HEAD + "kind = 'agent'\n",
             "workflow.kind = 'agent': should be 'research'",
             id="wrong kind of workflow",

@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.failures import FAILURES, OK
+from harness.failures import CANCELLED, FAILURES, OK
 from harness.policies.retry import Exponential, NoRetry, OpenAISdk, Retry
 from harness.records import Attempt, AttemptKey, Backoff, Call, CallKey, Decision, Tokens
 from harness.workflow.attempts import Terms
@@ -327,7 +327,7 @@ def check_records(world: World, ended: Completion, hold: bool) -> None:
         assert attempt.ready <= attempt.permit_requested <= attempt.permit_granted
         assert attempt.sent is not None
         assert attempt.permit_granted <= attempt.sent <= attempt.done <= sent.deadlines.end
-        assert (attempt.decision is None) == (attempt.outcome == OK)
+        assert (attempt.decision is None) == (attempt.outcome in (OK, CANCELLED))
         if hold and attempt.attempt > 1:
             assert attempt.ready == attempt.permit_requested == attempt.permit_granted
     readies = [call.ready, *(backoff.end for backoff in call.backoffs)]
