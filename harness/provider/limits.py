@@ -1,13 +1,15 @@
 """What a provider lets in: a cap on requests at once, requests a minute, tokens a minute.
 
-Pure: a state and a moment in, a state and an answer out. The rates are token buckets in whole
-numbers, so that no rounding ever adds or loses a request: "capacity is continuously replenished"
-(Anthropic, "Rate limits", platform.claude.com), and limits may be enforced over shorter periods
-than a minute (OpenAI, "How can I solve 429", help.openai.com), which is what a smaller bucket does.
+Pure: a state and a moment in, a state and an answer out. The rates are token buckets, which refill
+all the time (so Anthropic, "Rate limits", platform.claude.com), in whole numbers, so that no
+rounding ever adds or loses a request. A rate may be enforced over less than a minute, and requests
+that are refused may count (so OpenAI, "How can I solve 429", help.openai.com): a smaller bucket
+does the one, `rejected_count` the other.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -114,47 +116,52 @@ def admit(
     """Let a request in or refuse it; only one that is let in takes from the tokens.
 
     `active`: requests in service already. `tokens`: what the request is counted with beforehand.
+    Of several limits that it is over, the one with the longest wait is told, the cap before all.
     """
-    requests, token_level = levels
-    refusal: Refusal | None = None
+    requests = _refilled(limits.requests, levels.requests, now)
+    token_level = _refilled(limits.tokens, levels.tokens, now)
     cap = cap_at(limits, elapsed)
     if cap is not None and active >= cap:
-        refusal = Refusal("concurrency", None)
-    waits: list[tuple[Reason, int | None]] = []
-    if limits.requests is not None and requests is not None:
-        requests = refilled(limits.requests, requests, now)
-        waits.append(("requests", wait_for(limits.requests, requests, 1)))
-    if limits.tokens is not None and token_level is not None:
-        token_level = refilled(limits.tokens, token_level, now)
-        waits.append(("tokens", wait_for(limits.tokens, token_level, tokens)))
+        refusal: Refusal | None = Refusal("concurrency", None)
+    else:
+        refusal = _longest(
+            _refusal("requests", limits.requests, requests, 1),
+            _refusal("tokens", limits.tokens, token_level, tokens),
+        )
     if refusal is None:
-        refusal = _longest(waits)
-    if limits.requests is not None and requests is not None:
-        if refusal is None:
-            requests = taken(limits.requests, requests, 1)
-        elif limits.rejected_count:
-            requests = Bucket(max(min(requests.level, 0), requests.level - limits.requests.period),
-                              requests.at)  # fmt: skip
-    if refusal is None and limits.tokens is not None and token_level is not None:
-        token_level = taken(limits.tokens, token_level, tokens)
+        requests = _taken(limits.requests, requests, 1)
+        token_level = _taken(limits.tokens, token_level, tokens)
+    elif limits.rejected_count and requests is not None:
+        rest = _taken(limits.requests, requests, 1)
+        assert rest is not None
+        requests = rest._replace(level=max(rest.level, min(requests.level, 0)))
     return Levels(requests, token_level), refusal
 
 
 def charge(limits: Limits, levels: Levels, now: int, tokens: int) -> Levels:
     """Return the state after `tokens` were made that had not been counted beforehand."""
-    if limits.tokens is None or levels.tokens is None:
-        return levels
-    level = refilled(limits.tokens, levels.tokens, now)
-    return levels._replace(tokens=taken(limits.tokens, level, tokens))
+    level = _refilled(limits.tokens, levels.tokens, now)
+    return levels._replace(tokens=_taken(limits.tokens, level, tokens))
 
 
-def _longest(waits: Sequence[tuple[Reason, int | None]]) -> Refusal | None:
-    """Return the refusal for the limit that lasts longest, None when none stands in the way."""
-    found: Refusal | None = None
-    for reason, wait in waits:
-        if wait == 0:
-            continue
-        longer = found is None or wait is None or (found.wait is not None and wait > found.wait)
-        if longer:
-            found = Refusal(reason, wait)
-    return found
+def _refilled(rate: Rate | None, bucket: Bucket | None, now: int) -> Bucket | None:
+    return None if rate is None or bucket is None else refilled(rate, bucket, now)
+
+
+def _taken(rate: Rate | None, bucket: Bucket | None, amount: int) -> Bucket | None:
+    return None if rate is None or bucket is None else taken(rate, bucket, amount)
+
+
+def _refusal(
+    reason: Reason, rate: Rate | None, bucket: Bucket | None, amount: int
+) -> Refusal | None:
+    if rate is None or bucket is None:
+        return None
+    wait = wait_for(rate, bucket, amount)
+    return None if wait == 0 else Refusal(reason, wait)
+
+
+def _longest(*refusals: Refusal | None) -> Refusal | None:
+    """Return the refusal with the longest wait, for ever before all; None of none."""
+    found = [refusal for refusal in refusals if refusal is not None]
+    return max(found, key=lambda one: math.inf if one.wait is None else one.wait, default=None)
