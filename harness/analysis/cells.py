@@ -23,6 +23,7 @@ from harness.analysis.model import (
     TokenCounts,
     WorkflowCounts,
 )
+from harness.analysis.pieces import tiles
 from harness.analysis.pooling import pool
 from harness.analysis.selection import CellRecords
 from harness.analysis.statistics import Sample, describe, over_repeats, sample, share
@@ -30,7 +31,7 @@ from harness.bench.prices import Price, cost_usd, price_in
 from harness.clock import SECOND
 from harness.failures import OK
 from harness.histogram import middle
-from harness.records import PHASES, Attempt, Call, Run, Trial, Workflow
+from harness.records import PHASES, Attempt, Call, CallKey, Run, Trial, Workflow
 
 T = TypeVar("T", Call, Attempt)
 
@@ -261,22 +262,14 @@ def _to_answer(attempt: Attempt) -> int | None:
 
 def time_spent(calls: Iterable[Call], attempts: Iterable[Attempt]) -> TimeSpent | None:
     """Return where the calls' time went, None when they took none."""
-    spent: Counter[str] = Counter()
-    whole = 0
-    for call in calls:
-        whole += call.done - call.ready
-        spent["backoff"] += sum(pause.end - pause.start for pause in call.backoffs)
-        if call.attempts == len(call.backoffs):  # it waited for a permit that came too late
-            since = call.backoffs[-1].end if call.backoffs else call.ready
-            spent["permit_wait"] += call.done - since
+    tried: dict[CallKey, list[Attempt]] = {}
     for attempt in attempts:
-        spent["permit_wait"] += attempt.permit_wait
-        if attempt.sent is None:
-            continue
-        if attempt.outcome != OK:
-            spent["failed_attempts"] += attempt.done - attempt.sent
-        else:
-            spent.update(_text_times(attempt))
+        tried.setdefault(attempt.call_key, []).append(attempt)
+    spent: Counter[str] = Counter()
+    for call in calls:
+        for piece in tiles(call, tried.get(call.call_key, ())):
+            spent[piece.part] += piece.length
+    whole = spent.total()
     if not whole:
         return None
     return TimeSpent(
@@ -286,21 +279,8 @@ def time_spent(calls: Iterable[Call], attempts: Iterable[Attempt]) -> TimeSpent 
         to_first_token=spent["to_first_token"] / whole,
         reasoning=spent["reasoning"] / whole,
         answer=spent["answer"] / whole,
-        other=(whole - spent.total()) / whole,
+        other=(spent["other"] + spent["client_wait"]) / whole,
     )
-
-
-def _text_times(attempt: Attempt) -> dict[str, int]:
-    """Cut the time of a successful attempt at its first text and its first answer."""
-    first, last = attempt.first_text, attempt.last_token
-    if attempt.sent is None or first is None or last is None:
-        return {}
-    answer = last if attempt.first_answer is None else attempt.first_answer
-    return {
-        "to_first_token": first - attempt.sent,
-        "reasoning": answer - first,
-        "answer": last - answer,
-    }
 
 
 def _cost_of_success(cell: CellRecords, terms: Terms) -> float | None:

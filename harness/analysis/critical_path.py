@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 from harness.analysis import replay
 from harness.analysis.model import Figure
-from harness.analysis.pieces import PARTS, Piece, of_a_permit_too_late, of_attempt, of_backoffs
+from harness.analysis.pieces import PARTS, tiles
 from harness.analysis.selection import CellRecords
 from harness.analysis.statistics import over_repeats
 from harness.clock import SECOND
+from harness.failures import CANCELLED
 from harness.records import Attempt, Call, CallKey, Workflow, WorkflowKey
 
 Attempts = Mapping[CallKey, Sequence[Attempt]]
@@ -185,7 +186,7 @@ def _workflow_of(record: Workflow | Call) -> WorkflowKey:
 def _last(chains: Mapping[int | None, Sequence[Call]]) -> int | None:
     """Return the branch that ended last; one that was cancelled held nothing."""
     held = {
-        branch: chain for branch, chain in chains.items() if chain[-1].outcome != "cancelled"
+        branch: chain for branch, chain in chains.items() if chain[-1].outcome != CANCELLED
     } or chains
     return max(held, key=lambda branch: (_end(held[branch]), -(branch or 0)), default=None)
 
@@ -224,56 +225,28 @@ def _of_chain(chain: Sequence[Call], attempts: Attempts) -> list[Segment]:
     ]
 
 
-class _Held(NamedTuple):
-    """What may have held a call up for a while: an attempt, a pause, or a wait in vain."""
-
-    start: int
-    end: int
-    outcome: str | None
-    pieces: tuple[Piece, ...]
-
-
 def _of_call(call: Call, attempts: Sequence[Attempt]) -> list[Segment]:
-    """Walk back from a call's end: first the attempt it ended with, then what came before that."""
-    waits = (*of_backoffs(call, attempts), *of_a_permit_too_late(call))
-    holders = [
-        _Held(attempt.permit_requested, attempt.done, attempt.outcome, tuple(of_attempt(attempt)))
-        for attempt in attempts
-    ] + [_Held(wait.start, wait.end, None, (wait,)) for wait in waits]
-    cursor, chosen = call.done, []
-    candidates = [held for held in holders if held.outcome in (call.outcome, None)] or holders
-    while candidates:
-        held = max(candidates, key=lambda it: (min(it.end, cursor), it.outcome is None, it.start))
-        chosen += [piece.within(call.ready, cursor) for piece in reversed(held.pieces)]
-        cursor = held.start
-        candidates = [held for held in holders if held.start < cursor]
-    between = Segment("other", 0, 0, call.phase, call.branch, call.call)
-    return _tiled(
-        [
-            between._replace(part=it.part, start=it.start, end=it.end, attempt=it.attempt)
-            for it in reversed(chosen)
-        ],
-        call.ready,
-        call.done,
-        between,
-    )
+    return [
+        Segment(it.part, it.start, it.end, call.phase, call.branch, call.call, it.attempt)
+        for it in tiles(call, attempts)
+    ]
 
 
 def _tiled(segments: Iterable[Segment], start: int, end: int, between: Segment) -> list[Segment]:
     """Cut segments, given in order of time, to `start` and `end`; fill gaps with `between`."""
-    tiles: list[Segment] = []
+    whole: list[Segment] = []
     at = start
     for segment in segments:
         first, last = max(segment.start, at), min(segment.end, end)
         if last <= first:
             continue
         if first > at:
-            tiles.append(between._replace(start=at, end=first))
-        tiles.append(segment._replace(start=first, end=last))
+            whole.append(between._replace(start=at, end=first))
+        whole.append(segment._replace(start=first, end=last))
         at = last
     if end > at:
-        tiles.append(between._replace(start=at, end=end))
-    return tiles
+        whole.append(between._replace(start=at, end=end))
+    return whole
 
 
 def _sums(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:

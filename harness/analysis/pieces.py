@@ -6,7 +6,7 @@ wait under `other`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from harness.failures import OK
@@ -43,12 +43,59 @@ class Piece(NamedTuple):
 def pieces(call: Call, attempts: Sequence[Attempt]) -> list[Piece]:
     """Cut a call into parts, in order of time, without empty ones.
 
-    Attempts that ran at the same time (a hedge) have pieces that overlap.
+    Attempts that ran at the same time (a hedge) have pieces that overlap; see `tiles`.
     """
     cut = [piece for attempt in attempts for piece in of_attempt(attempt)]
-    cut += of_backoffs(call, attempts)
-    cut += of_a_permit_too_late(call)
+    cut += of_pauses(call, attempts)
     return sorted((piece for piece in cut if piece.length > 0), key=lambda it: it.start)
+
+
+class _Held(NamedTuple):
+    """What may have held a call up for a while: an attempt or a pause."""
+
+    start: int
+    end: int
+    outcome: str | None
+    pieces: tuple[Piece, ...]
+
+
+def tiles(call: Call, attempts: Sequence[Attempt]) -> list[Piece]:
+    """Cut a call from ready to done into parts without overlap and without a gap.
+
+    Of attempts at the same time only what held the call's end counts: the attempt that it ended
+    with, and before that attempt was ready the one that was under way. Time that nothing else
+    claims is `other`.
+    """
+    holders = [
+        _Held(attempt.permit_requested, attempt.done, attempt.outcome, tuple(of_attempt(attempt)))
+        for attempt in attempts
+    ]
+    holders += [_Held(wait.start, wait.end, None, (wait,)) for wait in of_pauses(call, attempts)]
+    cursor, chosen = call.done, []
+    candidates = [held for held in holders if held.outcome in (call.outcome, None)] or holders
+    while candidates:
+        held = max(candidates, key=lambda it: (min(it.end, cursor), it.outcome is None, it.start))
+        chosen += [piece.within(call.ready, cursor) for piece in reversed(held.pieces)]
+        cursor = held.start
+        candidates = [held for held in holders if held.start < cursor]
+    return _filled(reversed(chosen), call.ready, call.done)
+
+
+def _filled(cut: Iterable[Piece], start: int, end: int) -> list[Piece]:
+    """Cut pieces, given in order of time, to `start` and `end`; what lies between is `other`."""
+    whole: list[Piece] = []
+    at = start
+    for piece in cut:
+        inside = piece.within(at, end)
+        if inside.length <= 0:
+            continue
+        if inside.start > at:
+            whole.append(Piece("other", at, inside.start))
+        whole.append(inside)
+        at = inside.end
+    if end > at:
+        whole.append(Piece("other", at, end))
+    return whole
 
 
 def of_attempt(attempt: Attempt) -> Iterator[Piece]:
@@ -72,15 +119,22 @@ def of_attempt(attempt: Attempt) -> Iterator[Piece]:
         yield Piece("other", last, attempt.done, number)
 
 
-def of_backoffs(call: Call, attempts: Sequence[Attempt]) -> Iterator[Piece]:
-    """Return the pauses of a call, parking included."""
+def of_pauses(call: Call, attempts: Sequence[Attempt]) -> Iterator[Piece]:
+    """Return a call's pauses: backoff, parking among it, and the waits for permits beside attempts.
+
+    Before it was parked by a breaker a call had waited for the permit that it then gave back; and
+    one that a deadline or a cancellation ends between two attempts was waiting for a permit.
+    """
+    at = call.ready
     for backoff in call.backoffs:
-        before = [attempt.attempt for attempt in attempts if attempt.done <= backoff.start]
-        yield Piece("backoff", backoff.start, backoff.end, max(before, default=None))
-
-
-def of_a_permit_too_late(call: Call) -> Iterator[Piece]:
-    """Return the wait at a call's end for a permit that its deadline came before."""
-    if call.attempts == len(call.backoffs):
-        since = call.backoffs[-1].end if call.backoffs else call.ready
-        yield Piece("permit_wait", since, call.done)
+        ended = [attempt for attempt in attempts if attempt.done <= backoff.start]
+        at = max([at, *(attempt.done for attempt in ended)])
+        last = max((attempt.attempt for attempt in ended), default=None)
+        if backoff.source == "breaker" and backoff.start > at:
+            yield Piece("permit_wait", at, backoff.start)
+        yield Piece("backoff", backoff.start, backoff.end, last)
+        at = backoff.end
+    is_over = all(attempt.done <= at for attempt in attempts)
+    after_pause = bool(call.backoffs) and is_over and call.backoffs[-1].end == at
+    if (call.attempts == 0 or after_pause) and call.done > at:
+        yield Piece("permit_wait", at, call.done)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from harness.clock import SECOND
-from harness.failures import OK
+from harness.failures import CANCELLED, OK
 from harness.records import (
     Attempt,
     Backoff,
@@ -232,6 +232,7 @@ def attempt(record: Attempt) -> Attributes:
     return _reached(
         {
             semconv.ATTEMPT: record.attempt,
+            semconv.HEDGE: record.hedge or None,  # said only if it is one
             **outcome(record.outcome),
             semconv.REQUEST_METHOD: "POST",
             semconv.RESEND_COUNT: record.attempt - 1 or None,  # said only of a resent request
@@ -265,9 +266,14 @@ def outcome(name: str) -> Attributes:
     return {semconv.OUTCOME: name} | error(name)
 
 
+NO_ERROR = (OK, "degraded", CANCELLED)
+"""Outcomes that are no error: a degraded workflow has a report, and its attributes say that it has
+gaps; what was cancelled was no longer wanted, as the slower one of a hedged pair."""
+
+
 def error(name: str) -> Attributes:
     """Return the error's type for the outcome of what failed, nothing for any other."""
-    return {} if name in (OK, "degraded") else {semconv.ERROR_TYPE: name}
+    return {} if name in NO_ERROR else {semconv.ERROR_TYPE: name}
 
 
 def is_long(value: Value) -> bool:

@@ -25,7 +25,9 @@ from harness.views.traces.otlp_protobuf import Batch
 from harness.views.traces.otlp_target import OtlpTarget
 from harness.views.traces.outbox import REAL, TRIES, Clock, Delivery, Outbox
 from harness.views.traces.resource import make_resource
-from harness.views.traces.spans import Span, TraceMaker, workflow_key
+from harness.views.traces.span import Span
+from harness.views.traces.spans import TraceMaker
+from harness.views.traces.workflow_trace import workflow_key
 
 TRACES = "traces"
 RUN_FILE = "run.otlp.jsonl"

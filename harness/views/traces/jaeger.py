@@ -20,7 +20,7 @@ from harness.errors import InputError
 from harness.failures import OK
 from harness.records import Workflow
 from harness.views.traces import ledger
-from harness.views.traces.spans import root_span
+from harness.views.traces.workflow_trace import root_span
 
 VARIABLE = "HARNESS_JAEGER_URL"
 PORT = 16686

@@ -19,7 +19,7 @@ from harness import __version__
 from harness.errors import StorageError
 from harness.views.traces import semconv
 from harness.views.traces.attributes import Attributes, Value, is_long
-from harness.views.traces.spans import Kind, Span
+from harness.views.traces.span import Kind, Span
 
 BATCH = 512
 """Spans a line."""

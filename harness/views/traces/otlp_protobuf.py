@@ -18,7 +18,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span as Message
 from harness import __version__
 from harness.views.traces import semconv
 from harness.views.traces.attributes import Attributes, Value, is_long
-from harness.views.traces.spans import Kind, Span
+from harness.views.traces.span import Kind, Span
 
 MOST_SPANS = 512
 """Spans a request."""

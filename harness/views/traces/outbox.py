@@ -18,7 +18,7 @@ from harness.views.traces.attributes import Attributes
 from harness.views.traces.otlp_http import Answer, Exchange
 from harness.views.traces.otlp_protobuf import Batch, batches
 from harness.views.traces.otlp_target import OtlpTarget
-from harness.views.traces.spans import Span
+from harness.views.traces.span import Span
 
 TRIES = 6
 """How often in a row a collector may fail before it is given up, where nobody waits for it: with

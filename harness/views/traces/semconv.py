@@ -121,6 +121,7 @@ PHASE = "harness.phase"
 BRANCH = "harness.branch"
 CALL = "harness.call"
 ATTEMPT = "harness.attempt"
+HEDGE = "harness.hedge"
 
 # What came of it
 OUTCOME = "harness.outcome"

@@ -16,7 +16,7 @@ from harness.analysis.pieces import Piece, of_attempt, pieces
 from harness.analysis.selection import by_cell
 from harness.bench.store import Records
 from harness.errors import InputError
-from harness.failures import OK
+from harness.failures import CANCELLED, OK
 from harness.records import PHASES, Attempt, Call, CallKey, Decision, Workflow
 
 LEAST_ID = 8
@@ -187,7 +187,7 @@ def _lanes(tried: Sequence[Attempt]) -> list[list[Attempt]]:
 def _failures(call: Call, tried: Sequence[Attempt]) -> list[Failure]:
     found = []
     for attempt in tried:
-        if attempt.outcome != OK:
+        if attempt.outcome not in (OK, CANCELLED):
             took = attempt.done - (attempt.permit_granted if attempt.sent is None else attempt.sent)
             found.append(
                 Failure(

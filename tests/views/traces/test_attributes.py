@@ -18,7 +18,8 @@ from opentelemetry.semconv.schemas import Schemas
 from harness.records import Tokens
 from harness.views.traces import semconv
 from harness.views.traces.attributes import Attributes
-from harness.views.traces.spans import Span, TraceMaker
+from harness.views.traces.span import Span
+from harness.views.traces.spans import TraceMaker
 from tests.analysis.builders import make_run
 from tests.views.traces.example import CELL, example, example_run, live_run
 

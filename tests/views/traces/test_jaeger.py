@@ -14,7 +14,8 @@ from harness.views.traces import ledger
 from harness.views.traces.export import TRACES, export_stored
 from harness.views.traces.jaeger import Jaeger, jaeger_of, links
 from harness.views.traces.ledger import Account
-from harness.views.traces.spans import TraceMaker, root_span
+from harness.views.traces.spans import TraceMaker
+from harness.views.traces.workflow_trace import root_span
 from tests.analysis.played import Shape, make_records
 from tests.views.traces.otlp import Receiver, receiving
 from tests.views.traces.test_otlp_http import closed_port

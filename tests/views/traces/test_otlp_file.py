@@ -11,7 +11,8 @@ from harness.errors import StorageError
 from harness.views.traces import semconv
 from harness.views.traces.attributes import Attributes
 from harness.views.traces.otlp_file import BATCH, append_spans, replace_spans
-from harness.views.traces.spans import Event, Link, Span, TraceMaker
+from harness.views.traces.span import Event, Link, Span
+from harness.views.traces.spans import TraceMaker
 from tests.views.traces.example import example
 from tests.views.traces.otlp import parse_line, resource_in, spans_in
 

@@ -18,7 +18,7 @@ from harness.views.traces.attributes import Attributes
 from harness.views.traces.otlp_http import Answer, Exchange, check
 from harness.views.traces.otlp_protobuf import batches
 from harness.views.traces.otlp_target import OtlpTarget, open_target
-from harness.views.traces.spans import Span
+from harness.views.traces.span import Span
 from tests.views.traces.otlp import Answer as Said
 from tests.views.traces.otlp import Receiver, receiving, spans_in
 

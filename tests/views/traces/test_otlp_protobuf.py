@@ -8,7 +8,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from harness.views.traces.otlp_file import append_spans
 from harness.views.traces.otlp_protobuf import MOST_BYTES, MOST_SPANS, batches
-from harness.views.traces.spans import Span, TraceMaker
+from harness.views.traces.span import Span
+from harness.views.traces.spans import TraceMaker
 from tests.views.traces.example import example
 from tests.views.traces.otlp import parse_line, resource_in, spans_in
 from tests.views.traces.test_otlp_file import span

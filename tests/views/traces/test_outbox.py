@@ -11,7 +11,7 @@ import pytest
 from harness.views.traces.otlp_protobuf import MOST_SPANS, Batch
 from harness.views.traces.otlp_target import OtlpTarget
 from harness.views.traces.outbox import TRIES, Clock, Delivery, Outbox, pause
-from harness.views.traces.spans import Span
+from harness.views.traces.span import Span
 from tests.views.traces.otlp import Answer, Receiver, receiving, spans_in
 from tests.views.traces.test_otlp_http import RESOURCE, closed_port, many, partial
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from harness import ids
 from harness.bench.store import Records
-from harness.records import Backoff, Branches, CellInfo, retry_in
+from harness.records import Attempt, Backoff, Branches, Call, CellInfo, retry_in
 from harness.views.traces import semconv
-from harness.views.traces.spans import Event, Link, Span, TraceMaker
+from harness.views.traces.span import Event, Link, Span
+from harness.views.traces.spans import TraceMaker
 from tests.analysis.builders import make_call, make_trial
 from tests.analysis.played import Shape, make_records
 from tests.views.traces.example import (
@@ -194,6 +195,65 @@ def test_a_call_that_gave_up_waiting_for_a_later_permit_shows_that_wait() -> Non
         "        backoff 20-40",
         "        permit_wait! 40-70",
     ]
+
+
+def call_tree(call: Call, attempts: list[Attempt], cell: str = CELL) -> list[str]:
+    """Draw the only call of a workflow."""
+    workflow = msgspec.structs.replace(failed_workflow(call), cell=cell)
+    records = Records(example_run(cell), attempts, [call], [workflow], [], None)
+    return tree(workflow_spans(records))[2:]
+
+
+def test_a_hedged_call_has_both_attempts_and_the_slower_one_is_no_error() -> None:
+    slow = gave_up(phase="decompose", branch=None, permit_granted=1, sent=2, done=50,
+                   outcome="cancelled", decision=None)  # fmt: skip
+    hedge = gave_up(phase="decompose", branch=None, attempt=2, ready=20, permit_requested=20,
+                    permit_granted=24, sent=25, first_answer=49, last_token=60, done=60,
+                    outcome="ok", decision=None, hedge=True, finish_reason="stop")  # fmt: skip
+    call = make_call(**KEY, phase="decompose", branch=None, ready=0, done=60, attempts=2)
+    for cell in (CELL, CELL.replace("_attempt", "_call")):
+        of_cell = [msgspec.structs.replace(one, cell=cell) for one in (slow, hedge)]
+        assert call_tree(msgspec.structs.replace(call, cell=cell), of_cell, cell) == [
+            "    call 0-60",
+            "      permit_wait 0-1",
+            "      chat simulated-reasoner 1-60",
+            "        attempt 1-50",
+            "        permit_wait 20-24",
+            "        attempt 24-60",
+        ]
+    spans = workflow_spans(
+        Records(example_run(), [slow, hedge], [call], [failed_workflow(call)], [], None)
+    )
+    chat, first, _, second = spans[-4:]
+    assert chat.attributes["gen_ai.response.finish_reasons"] == ("stop",)
+    assert "harness.hedge" not in first.attributes
+    assert first.attributes["harness.outcome"] == "cancelled"
+    assert second.attributes["harness.hedge"] is True
+
+
+def test_parking_before_the_first_attempt_stands_before_the_question_to_the_model() -> None:
+    parked = Backoff(start=5, end=40, planned=30, source="breaker")
+    later = Backoff(start=60, end=70, planned=10, source="breaker")
+    tried = gave_up(phase="decompose", branch=None, ready=40, permit_requested=40,
+                    permit_granted=45, sent=46, done=60)  # fmt: skip
+    call = make_call(**KEY, phase="decompose", branch=None, ready=0, done=75, attempts=1,
+                     backoffs=(parked, later), outcome="call_timeout")  # fmt: skip
+    assert call_tree(call, [tried]) == [
+        "    call! 0-75",
+        "      permit_wait 0-5",
+        "      backoff 5-40",
+        "      permit_wait 40-45",
+        "      chat simulated-reasoner! 45-75",
+        "        attempt! 45-60",
+        "        backoff 60-70",
+        "        permit_wait! 70-75",
+    ]
+
+
+def test_a_call_that_was_cancelled_in_line_has_its_wait_and_no_error() -> None:
+    call = make_call(**KEY, phase="decompose", branch=None, ready=0, done=75, attempts=0,
+                     outcome="cancelled")  # fmt: skip
+    assert call_tree(call, []) == ["    call 0-75", "      permit_wait 0-75"]
 
 
 def test_a_call_that_holds_its_permit_waits_for_it_once() -> None:
