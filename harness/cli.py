@@ -91,6 +91,12 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run.add_argument(
         "--yes", action="store_true", help="do not ask before a run that may cost money"
     )
+    run.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="processes that play the trials in virtual time (default: one a core)",
+    )
     run.add_argument("--quiet", action="store_true", help="show nothing but errors")
     run.add_argument("--json", action="store_true", help="print summary.json instead of the table")
     run.add_argument(

@@ -360,6 +360,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     endpoint. `order`: the cells of each repeat in the order they ran. Durations in both are in
     scenario seconds. `price`: what tokens cost in this run (`bench.prices.Price`), None where that
     is not known. `stopped`: why a partial run is partial. `resumed`: each time it was gone on with.
+    `virtual`: its time was virtual, and every trial began at 0 of its own.
     """
 
     schema: int
@@ -380,6 +381,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     price: dict[str, Any] | None = None
     stopped: Stop | None = None
     resumed: tuple[Session, ...] = ()
+    virtual: bool = False
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):

@@ -207,7 +207,7 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """summary.json."""
+    """summary.json. `virtual`: time jumped, and no machine's speed is in any figure."""
 
     schema: int
     run_id: str
@@ -219,3 +219,4 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Verdict
     oracle: Oracle | None
     recommendation: Recommendation
+    virtual: bool = False

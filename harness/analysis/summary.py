@@ -11,7 +11,7 @@ from harness.analysis.oracle import compare, join
 from harness.analysis.recommend import recommend
 from harness.analysis.replay import SYNC
 from harness.analysis.selection import CellRecords, by_cell
-from harness.analysis.verdict import judge
+from harness.analysis.verdict import VIRTUAL, judge
 from harness.bench.store import SUMMARY, Records, read_records, write_whole
 from harness.records import SCHEMA
 
@@ -36,9 +36,10 @@ def summarise(records: Records) -> Summary:
         simulated=run.simulated,
         time_scale=run.time_scale,
         cells=tuple(summarise_cell(cell, terms, _sync_of(cell, cells)) for cell in cells),
-        verdict=judge(cells, joined),
+        verdict=VIRTUAL if run.virtual else judge(cells, joined),
         oracle=None if joined is None else compare(joined),
         recommendation=recommend(run, cells, terms),
+        virtual=run.virtual,
     )
 
 

@@ -34,6 +34,17 @@ _CPU = "The client's processor time"
 _APART = "Median delay from the provider's first write to the client's first text"
 
 
+VIRTUAL = Verdict(
+    bottleneck="none",
+    because=("Time was virtual: no machine's speed is in any figure.",),
+    event_loop_lag_s=None,
+    client_cpu_share=None,
+    provider_lateness_s=None,
+    clock_disagreement_s=None,
+)
+"""The verdict on a run in virtual time."""
+
+
 class _Reading(NamedTuple):
     """One number against its limit. `blames`: whose doing it is when it is above."""
 

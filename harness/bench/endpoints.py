@@ -57,6 +57,8 @@ class SimulatedEndpoint(Section):
     """The harness's own provider. `override` replaces keys of the profile.
 
     `faults`: what goes wrong and when, in place of what the profile says of that.
+    `time`: `real` over HTTP on this machine, `virtual` straight against the model of time, on a
+    clock that jumps to what is next.
     `price`: what its tokens would cost; they cost nothing without it.
     """
 
@@ -64,6 +66,7 @@ class SimulatedEndpoint(Section):
     profile: str = "deepseek-reasoner"
     override: dict[str, Any] = Field(default_factory=dict)
     faults: tuple[Fault, ...] | None = Field(default=None, strict=False)
+    time: Literal["real", "virtual"] = "real"
     time_scale: float = Field(default=1.0, gt=0, le=1)
     stream: bool = True
     model: str = "simulated-reasoner"

@@ -6,7 +6,7 @@ import gc
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +26,9 @@ from harness.bench.local_llm import PACKAGES
 from harness.bench.scenario import Scenario
 from harness.bench.server import Server, server_of
 from harness.bench.spending import TokenMeter, explain, hopeless, limits_of
+from harness.bench.trial import Seen, Tally, TrialRecords
+from harness.bench.virtual import Played, Setting, Task, is_virtual
+from harness.bench.workers import play_in_order
 from harness.client.exchange import Target
 from harness.clock import Anchor, monotonic_since, take_anchor
 from harness.drivers.gate import BudgetExhaustedError, FirstCallError, Gate
@@ -42,26 +45,19 @@ from harness.records import (
     Run,
     RunStatus,
     Stop,
+    Transcript,
     Trial,
     Workflow,
 )
 
 
-class TrialRecords(NamedTuple):
-    """One trial with everything that was recorded in it."""
-
-    trial: Trial
-    attempts: list[Attempt]
-    calls: list[Call]
-    workflows: list[Workflow]
-
-
 class Hooks(NamedTuple):
     """What the caller wants to be told.
 
-    `record` and `sending` are called while a trial is measured and must do no more than count:
-    each record as it ends, and each attempt that goes out (1) or comes back (-1). The others are
-    called between trials.
+    `record`, `sending` and `tally` are called while a trial is measured and must do no more than
+    count: each record as it ends, each attempt that goes out (1) or comes back (-1), and in virtual
+    time, instead of these, how many records there were since the last time. The others are called
+    between trials.
     """
 
     before_trial: Callable[[CellInfo, int, int], None]
@@ -69,6 +65,7 @@ class Hooks(NamedTuple):
     after_trial: Callable[[Run, TrialRecords], None]
     record: Callable[[Record], None]
     sending: Callable[[int], None]
+    tally: Callable[[Tally], None]
 
 
 def run(
@@ -77,24 +74,44 @@ def run(
     api_key: str,
     directory: Path,
     hooks: Hooks,
+    jobs: int = 1,
 ) -> Run:
     """Run every trial of `scenario` into `directory`, which exists and is empty.
 
     `profile`: what the simulated provider simulates, None for a real model. `api_key` is for a
-    live endpoint. Returns the run with its final status: `partial` when it was interrupted, in
-    which case all that had ended is saved.
+    live endpoint. `jobs`: how many processes play the trials of virtual time. Returns the run with
+    its final status: `partial` when it was interrupted, in which case all that had ended is saved.
     """
     anchor = take_anchor()
     swept = cells.expand(scenario)
     blocks = cells.order(swept, scenario.sweep.repeats, scenario.seed)
     the_run = _describe(scenario, profile, anchor, swept, blocks)
     store.write_whole(directory / store.RUN, the_run)
-    with (
-        server_of(scenario, api_key, directory) as server,
-        store.Writer(directory, scenario.transcripts) as writer,
-    ):
+    todo = [(cell, repeat) for repeat, block in enumerate(blocks) for cell in block]
+    with store.Writer(directory, scenario.transcripts) as writer:
+        if the_run.virtual:
+            assert profile is not None, "virtual time is for the simulated provider"
+            setting = Setting(scenario, profile, the_run)
+            stopped = _play_all(setting, todo, writer, hooks, jobs)
+        else:
+            stopped = _measure_all(scenario, the_run, api_key, todo, writer, hooks)
+    finished = _finish(directory, the_run, stopped)
+    if stopped is not None and stopped.by == "first_call":
+        raise FirstAnswerError(f"{stopped.because}; recorded in {directory}")
+    return finished
+
+
+def _measure_all(
+    scenario: Scenario,
+    the_run: Run,
+    api_key: str,
+    todo: Sequence[tuple[CellInfo, int]],
+    writer: store.Writer,
+    hooks: Hooks,
+) -> Stop | None:
+    """Run one trial after another in real time; return what ended them early."""
+    with server_of(scenario, api_key, writer.directory) as server:
         trials = _Trials(scenario, the_run, server, writer, hooks)
-        todo = [(cell, repeat) for repeat, block in enumerate(blocks) for cell in block]
         try:
             for done, (cell, repeat) in enumerate(todo):
                 hooks.before_trial(cell, repeat, len(todo) - done)
@@ -105,11 +122,36 @@ def run(
                     break
         except FirstCallError as error:
             because = hopeless(scenario, trials.target.base_url, error.attempt)
-            _finish(directory, the_run, Stop(by="first_call", because=because))
-            raise FirstAnswerError(f"{because}; recorded in {directory}") from None
+            return Stop(by="first_call", because=because)
         except KeyboardInterrupt:  # between two trials
-            trials.stopped = Stop(by="interrupt", because="interrupted")
-    return _finish(directory, the_run, trials.stopped)
+            return Stop(by="interrupt", because="interrupted")
+        return trials.stopped
+
+
+def _play_all(
+    setting: Setting,
+    todo: Sequence[tuple[CellInfo, int]],
+    writer: store.Writer,
+    hooks: Hooks,
+    jobs: int,
+) -> Stop | None:
+    """Play the trials in virtual time; return what ended them early."""
+    tasks = [Task(number, cell, repeat) for number, (cell, repeat) in enumerate(todo)]
+
+    def keep(played: Played) -> None:
+        task = played.task
+        hooks.before_trial(task.cell, task.repeat, len(todo) - task.number)
+        for kind, lines in zip((Attempt, Call, Workflow, Transcript), played.lines, strict=True):
+            writer.extend(kind, lines)
+        if played.hopeless is None:
+            writer.append(played.trial)
+            hooks.after_trial(setting.run, played.records())
+
+    stopped = play_in_order(setting, tasks, jobs, keep, hooks.tally)
+    if isinstance(stopped, Attempt):
+        because = hopeless(setting.scenario, "the simulated provider", stopped)
+        return Stop(by="first_call", because=because)
+    return stopped
 
 
 def _finish(directory: Path, the_run: Run, stopped: Stop | None) -> Run:
@@ -169,7 +211,13 @@ class _Trials:
     def run(self, cell: CellInfo, repeat: int) -> TrialRecords:
         """Run one trial; Ctrl-C or a budget ends it early, which `stopped` then tells."""
         self._server.begin_trial(cell.id, repeat)
-        seen = _Seen(self._writer, self._hooks.record)
+        writer, tell = self._writer, self._hooks.record
+
+        def keep(record: Record) -> None:
+            writer.append(record)
+            tell(record)
+
+        seen = Seen(keep)
         lag: Histogram = {}
         starts = cells.starts(self._scenario, cell, repeat, self._run.run_id)
         program = cells.load(self._scenario, starts, repeat)
@@ -198,27 +246,6 @@ class _Trials:
         return TrialRecords(trial, seen.attempts, seen.calls, seen.workflows)
 
 
-class _Seen:
-    """Takes the records of one trial as they end: to disk at once, and kept for the hooks."""
-
-    def __init__(self, writer: store.Writer, tell: Callable[[Record], None]) -> None:
-        self._writer = writer
-        self._tell = tell
-        self.attempts: list[Attempt] = []
-        self.calls: list[Call] = []
-        self.workflows: list[Workflow] = []
-
-    def emit(self, record: Record) -> None:
-        self._writer.append(record)
-        self._tell(record)
-        if isinstance(record, Attempt):
-            self.attempts.append(record)
-        elif isinstance(record, Call):
-            self.calls.append(record)
-        elif isinstance(record, Workflow):
-            self.workflows.append(record)
-
-
 @contextmanager
 def _quiet_collector() -> Iterator[None]:
     """Keep the garbage collector off all that is there already: its pauses would be measured."""
@@ -245,6 +272,7 @@ def _describe(
         anchor=anchor,
         seed=scenario.seed,
         simulated=profile is not None,
+        virtual=is_virtual(scenario),
         time_scale=scenario.endpoint.time_scale,
         cells=swept,
         repeats=scenario.sweep.repeats,

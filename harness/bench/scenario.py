@@ -174,6 +174,17 @@ class Scenario(Section):
         return self
 
     @model_validator(mode="after")
+    def _time_can_jump(self) -> Scenario:
+        endpoint = self.endpoint
+        virtual = isinstance(endpoint, SimulatedEndpoint) and endpoint.time == "virtual"
+        if virtual and "threads" in self.sweep.mode:
+            raise ValueError(
+                'sweep.mode names "threads", which has no virtual time: the operating system '
+                'decides which thread is next; use "sync" and "async", or endpoint.time = "real"'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _money_is_counted(self) -> Scenario:
         limits = self.workflow.max_tokens.model_dump()
         simulated = isinstance(self.endpoint, SimulatedEndpoint)

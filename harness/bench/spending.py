@@ -89,6 +89,21 @@ class TokenMeter:
         return Amount(1, tokens.input + tokens.output, nano_usd)
 
 
+class Uncounted:
+    """Measures attempts where nothing limits them: each is one."""
+
+    def worst(self, effect: Send) -> Amount:
+        """Return one attempt."""
+        return _ONE
+
+    def used(self, worst: Amount, reply: Reply) -> Amount:
+        """Return one attempt."""
+        return _ONE
+
+
+_ONE = Amount(1)
+
+
 def most_input_tokens(request: Request) -> int:
     """Return a number of tokens that the request's messages do not exceed.
 

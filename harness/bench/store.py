@@ -108,6 +108,8 @@ class Writer:
 
     def extend(self, kind: type, lines: bytes) -> None:
         """Write whole lines of records of one kind. Raises StorageError as `append` does."""
+        if not lines:
+            return
         if self._failed is not None:
             raise self._failed
         file = self._files[kind]

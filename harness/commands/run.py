@@ -20,6 +20,7 @@ from harness.bench.prices import cost_usd
 from harness.bench.runner import Hooks, run
 from harness.bench.scenario import Scenario, load_scenario
 from harness.bench.store import SUMMARY, read_records, read_run
+from harness.bench.virtual import is_virtual, processes
 from harness.commands.estimate import confirm, estimate_run, show_plan
 from harness.provider.profiles import Profile, load_profile
 from harness.records import Attempt, Run
@@ -50,10 +51,12 @@ def run_scenario(options: argparse.Namespace) -> int:
         if not options.quiet:
             show_plan(scenario, expected, options.json)
         return 0
+    jobs = processes(scenario, options.jobs)
     target = open_target(options.otlp, os.environ)
     parse_pairs(RESOURCE_VARIABLE, os.environ.get(RESOURCE_VARIABLE, ""))
     key = preflight.api_key(scenario, _environment(scenario))
-    preflight.open_files(scenario)
+    if not is_virtual(scenario):
+        preflight.open_files(scenario)
     if not options.no_preflight:
         preflight.reach(scenario)
     confirm(scenario, expected, options.yes, options.quiet)
@@ -66,9 +69,12 @@ def run_scenario(options: argparse.Namespace) -> int:
     traces = Exporter(directory, target, os.environ, _is_reachable(target))
     counters = _counters(scenario)
     with LiveView(counters, Console(stderr=True, quiet=options.quiet or options.json)) as view:
-        hooks = Hooks(view.before_trial, traces.after_trial, counters.note, counters.sending)
+        hooks = Hooks(
+            view.before_trial, traces.after_trial,
+            counters.note, counters.sending, counters.add,
+        )  # fmt: skip
         simulated = None if profile is None else profile.as_dict()
-        finished = run(scenario, simulated, key, directory, hooks)
+        finished = run(scenario, simulated, key, directory, hooks, jobs)
     account = traces.finish(finished, wait=options.otlp_wait)
     summary = _summarise(finished, directory)
     _show(summary, directory, account, options)
@@ -118,9 +124,8 @@ def _is_reachable(target: OtlpTarget | None) -> bool:
 def _heading(scenario: Scenario, directory: Path) -> str:
     endpoint = scenario.endpoint
     if isinstance(endpoint, SimulatedEndpoint):
-        return (
-            f"{scenario.name} into {directory}\n"
-            f"SIMULATED provider {endpoint.profile}, time scale {endpoint.time_scale:g}"
+        return f"{scenario.name} into {directory}\nSIMULATED provider {endpoint.profile}, " + (
+            "virtual time" if is_virtual(scenario) else f"time scale {endpoint.time_scale:g}"
         )
     if isinstance(endpoint, LocalLLMEndpoint):
         return f"{scenario.name} into {directory}\n{endpoint.model} on this machine"

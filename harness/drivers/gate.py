@@ -61,20 +61,28 @@ class Gate:
     """The gate of one run, for all its trials. Tasks and threads may pass it at once.
 
     `limits.seconds` are real ones and count from the origin of `now`. `sending` is told of each
-    attempt that goes out (1) and comes back (-1).
+    attempt that goes out (1) and comes back (-1). Where trials have a gate each, `ledger` is what
+    the earlier ones left, and `answered` says that the run's first answer was theirs.
     """
 
     def __init__(
-        self, limits: Limits, meter: Meter, now: Now, sending: Callable[[int], None] = _nobody
+        self,
+        limits: Limits,
+        meter: Meter,
+        now: Now,
+        sending: Callable[[int], None] = _nobody,
+        *,
+        ledger: Ledger | None = None,
+        answered: bool = False,
     ) -> None:
         self._sending = sending
         self._meter = meter
         self._now = now
         self._lock = threading.Lock()
-        self._ledger = Ledger(limits)
+        self._ledger = ledger or Ledger(limits)
         self._refusal: Refusal | None = None
         self._hopeless: Attempt | None = None
-        self._answered = False
+        self._answered = answered
         self._in_flight = 0
         self._at_rest: list[Callable[[], None]] = []
 

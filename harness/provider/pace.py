@@ -12,6 +12,9 @@ class Pace(Protocol):
     def itl(self, decoding: int) -> float:
         """Return the nanoseconds between two tokens of one request when `decoding` are active."""
 
+    def slowest(self, at_once: int) -> float:
+        """Return the most that `itl` can be while no more than `at_once` are active."""
+
 
 class Speed(NamedTuple):
     """Nanoseconds per token beside n requests: a + b n + c n^2, `background` always among n."""
@@ -25,6 +28,10 @@ class Speed(NamedTuple):
         """Return the nanoseconds between two tokens of one request when `decoding` are active."""
         n = decoding + self.background
         return self.a + self.b * n + self.c * n * n
+
+    def slowest(self, at_once: int) -> float:
+        """Return the most that `itl` can be while no more than `at_once` are active."""
+        return self.itl(at_once)
 
 
 class Measured:
@@ -47,6 +54,11 @@ class Measured:
         if known is None:
             known = self._known[decoding] = self._at(decoding + self._background)
         return known
+
+    def slowest(self, at_once: int) -> float:
+        """Return the most that `itl` can be while no more than `at_once` are active."""
+        # Between two points the curve lies between their values.
+        return max(self.itl(at_once), *(itl for _, itl in self._points))
 
     def _at(self, n: float) -> float:
         (before, earlier), (end, last) = self._points[-2:]

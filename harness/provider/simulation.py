@@ -6,6 +6,7 @@ steps of a cap count from the first request of the trial.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import NamedTuple
 
 from harness.clock import SECOND
@@ -21,7 +22,7 @@ from harness.provider.rates import Rates
 from harness.provider.script import Script
 from harness.records import Tokens
 
-_DRIP = 1.0
+DRIP = 1.0
 """Seconds between keep-alives that never become text, where the profile has no keep-alives."""
 
 
@@ -123,7 +124,8 @@ class Simulation:
         self._repeat = 0
         self._arrivals: dict[tuple[int, bytes], int] = {}
         self._patience = _scaled(profile.keep_alive_every, nanoseconds)
-        self._model = Model(profile.pace(nanoseconds), profile.slots, rates)
+        self._pace = profile.pace(nanoseconds)
+        self._model = Model(self._pace, profile.slots, rates)
         self._plan = Plan(profile.faults, seed, nanoseconds)
         self._limits = _limits(profile, nanoseconds)
         self._levels = limits.fresh(self._limits, 0)
@@ -134,6 +136,10 @@ class Simulation:
     def active(self) -> int:
         """How many requests are being served."""
         return self._model.active
+
+    def slowest_chunk(self, at_once: int) -> int:
+        """Return the nanoseconds between two chunks, at most, of `at_once` requests in service."""
+        return ceil(self._profile.tokens_per_chunk * self._pace.slowest(at_once)) + 1
 
     def count(self, repeat: int, prompt: bytes) -> int:
         """Count one more arrival of this prompt in this trial and return which one it is."""
@@ -231,7 +237,7 @@ class Simulation:
             if fault.kind.name == "silent":
                 patience = None
             elif every_chunk:
-                patience = patience or _scaled(_DRIP, self._nanoseconds)
+                patience = patience or _scaled(DRIP, self._nanoseconds)
         else:
             wait = self._wait(ask, draws)
         return self._model.arrive(

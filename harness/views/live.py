@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from harness.bench.trial import Tally
 from harness.records import Attempt, CellInfo, Record, Workflow
 
 _REFRESH_SECONDS = 0.5
@@ -62,6 +63,16 @@ class Counters:
         elif isinstance(record, Workflow):
             self.workflows_done += 1
             self.trial_workflows += 1
+
+    def add(self, tally: Tally) -> None:
+        """Count what has ended elsewhere."""
+        self.attempts += tally.attempts
+        self.failed += tally.failed
+        self.rate_limited += tally.rate_limited
+        self.workflows_done += tally.workflows
+        self.trial_workflows += tally.workflows
+        if self.cost is not None:
+            self.cost += tally.cost
 
 
 class Elapsed(NamedTuple):

@@ -112,7 +112,8 @@ def _title(summary: Summary) -> Text:
     title = Text.assemble((summary.scenario, "bold"), said)
     if summary.simulated:
         title.append("\nSIMULATED", style="bold")
-        title.append(f" at time scale {summary.time_scale:g}: durations are in scenario seconds")
+        how = "in virtual time" if summary.virtual else f"at time scale {summary.time_scale:g}"
+        title.append(f" {how}: durations are in scenario seconds")
     return title
 
 
@@ -242,6 +243,8 @@ def _real_ms(seconds: float) -> str:
 
 def _verdict(summary: Summary) -> str:
     limited = summary.verdict.bottleneck
+    if summary.virtual:
+        return " ".join(["Measurement:", *summary.verdict.because])
     said = (
         "Measurement: neither the client nor the simulator was the bottleneck."
         if limited == "none"

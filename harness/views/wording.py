@@ -81,7 +81,8 @@ def simulated_note(summary: Summary) -> str:
     """Say that a run was simulated and what its seconds are; empty for a live endpoint."""
     if not summary.simulated:
         return ""
-    return f"Simulated, time scale {summary.time_scale:g}; seconds are scenario seconds."
+    how = "virtual time" if summary.virtual else f"time scale {summary.time_scale:g}"
+    return f"Simulated, {how}; seconds are scenario seconds."
 
 
 def shortened(names: Iterable[str], limit: int) -> dict[str, str]:

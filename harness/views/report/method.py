@@ -59,9 +59,8 @@ def endpoint(run: Run) -> str:
     """Say what answered."""
     settings: dict[str, Any] = run.scenario["endpoint"]
     if run.simulated:
-        return (
-            f"simulated provider, profile {settings.get('profile')}, time scale {run.time_scale:g}"
-        )
+        time = "virtual time" if run.virtual else f"time scale {run.time_scale:g}"
+        return f"simulated provider, profile {settings.get('profile')}, {time}"
     where = f" at {settings['base_url']}" if "base_url" in settings else " on this machine"
     return f"{settings.get('model')}{where}"
 
@@ -104,7 +103,14 @@ def design(run: Run) -> Terms:
         ("counting", "Failed workflows and calls are in every distribution: a cell that drops "
                      "its work must not look fast for it."),
     ]  # fmt: skip
-    if run.simulated:
+    if run.virtual:
+        told.append(("seconds", (
+            "Everything here is simulated, in virtual time: the workflow, the retry policies and "
+            "the permits ran straight against the provider's model of time, on a clock that jumped "
+            "to whatever was next. No network, no client library and no machine's speed is in any "
+            "figure; durations are scenario seconds."
+        )))  # fmt: skip
+    elif run.simulated:
         told.append(("seconds", (
             "Everything here is simulated. One scenario second lasted "
             f"{run.time_scale:g} real seconds; durations are scenario seconds, unless they are "
@@ -162,6 +168,8 @@ def fitness(about: Subject, records: Records) -> Fitness:
     limited, share = summary.verdict.bottleneck, summary.verdict.client_cpu_share
     if limited != "none":
         verdict = f"The {limited} was the bottleneck: part of what was measured is its own doing."
+    elif summary.virtual:
+        verdict = "Time was virtual, so neither the client nor the simulator could be too slow."
     elif summary.simulated:
         verdict = "Neither the client nor the simulator was the bottleneck."
     else:

@@ -1,0 +1,264 @@
+"""The trials of a run in virtual time.
+
+Each begins at 0 on a clock of its own and depends on no other, so they can be played in any order
+and in any number of processes, and what they leave behind is the same bytes. Where a budget spans
+them all, they are played one after another in one process.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import msgspec
+
+from harness.bench import cells
+from harness.bench.endpoints import SimulatedEndpoint
+from harness.bench.scenario import Scenario
+from harness.bench.spending import TokenMeter, Uncounted, explain, limits_of
+from harness.bench.trial import Seen, Tally, Tallying, TrialRecords
+from harness.drivers.gate import BudgetExhaustedError, FirstCallError, Gate
+from harness.errors import InputError
+from harness.policies.budget import Ledger
+from harness.records import (
+    Attempt,
+    Call,
+    CellInfo,
+    Record,
+    Run,
+    Stop,
+    Transcript,
+    Trial,
+    Workflow,
+)
+from harness.virtual.clock import VirtualClock
+from harness.virtual.modes import VIRTUAL_MODES, VirtualTrial, target_of
+
+_TELL_EVERY = 0.25
+"""Seconds between two words on how far a trial has come."""
+
+_WORTH_A_PROCESS = 2000
+"""Calls that take about as long as starting another process does."""
+
+Tell = Callable[[Tally], None]
+
+
+class Setting(NamedTuple):
+    """All that a process needs to play trials of a run."""
+
+    scenario: Scenario
+    profile: dict[str, Any]
+    run: Run
+
+
+class Task(NamedTuple):
+    """One trial to play: the `number`-th of the run, from 0."""
+
+    number: int
+    cell: CellInfo
+    repeat: int
+
+
+class Lines(NamedTuple):
+    """The records of one trial as JSON lines, in the order in which they ended."""
+
+    attempts: bytes
+    calls: bytes
+    workflows: bytes
+    transcripts: bytes
+
+
+class Account(NamedTuple):
+    """What the trials of a run have spent so far; `elapsed`: nanoseconds of their own time."""
+
+    ledger: Ledger
+    elapsed: int
+
+
+class Played(NamedTuple):
+    """What became of a trial.
+
+    `hopeless`: the first answer of the run, if no later one could be better. `account`: what has
+    been spent.
+    """
+
+    task: Task
+    trial: Trial
+    lines: Lines
+    stopped: Stop | None
+    hopeless: Attempt | None
+    account: Account
+
+    def records(self) -> TrialRecords:
+        """Return the records, read back from their lines."""
+        return TrialRecords(
+            self.trial,
+            _ATTEMPTS.decode_lines(self.lines.attempts),
+            _CALLS.decode_lines(self.lines.calls),
+            _WORKFLOWS.decode_lines(self.lines.workflows),
+        )
+
+
+_ATTEMPTS = msgspec.json.Decoder(Attempt)
+_CALLS = msgspec.json.Decoder(Call)
+_WORKFLOWS = msgspec.json.Decoder(Workflow)
+
+
+def is_virtual(scenario: Scenario) -> bool:
+    """Return whether the scenario runs in virtual time."""
+    endpoint = scenario.endpoint
+    return isinstance(endpoint, SimulatedEndpoint) and endpoint.time == "virtual"
+
+
+def processes(scenario: Scenario, wanted: int | None) -> int:
+    """Return how many processes play the trials; `wanted`: how many were asked for.
+
+    Raises InputError where the scenario does not allow as many.
+    """
+    if wanted is not None and wanted < 1:
+        raise InputError(f"--jobs {wanted}: give a number of at least 1")
+    if wanted is not None and wanted > 1 and not is_virtual(scenario):
+        raise InputError(
+            f"--jobs {wanted}: trials in real time would disturb each other and run one after "
+            'another; leave it out, or set endpoint.time = "virtual"'
+        )
+    limited = [name for name, value in scenario.budget.model_dump().items() if value is not None]
+    if limited:
+        if wanted is not None and wanted > 1:
+            raise InputError(
+                f"--jobs {wanted}: budget.{limited[0]} is one account for all trials, which are "
+                "played one after another then; leave out one of the two"
+            )
+        return 1
+    trials = len(cells.expand(scenario)) * scenario.sweep.repeats
+    if wanted is not None:
+        return min(wanted, trials)
+    calls = trials * scenario.load.workflows * (scenario.workflow.sub_questions + 2)
+    return max(1, min(len(os.sched_getaffinity(0)), trials, calls // _WORTH_A_PROCESS))
+
+
+def opening(scenario: Scenario) -> Account:
+    """Return the account of a run that has spent nothing."""
+    return Account(Ledger(limits_of(scenario)), 0)
+
+
+def play(
+    setting: Setting,
+    task: Task,
+    account: Account,
+    tell: Tell,
+    interruptible: AbstractContextManager[None] = nullcontext(),  # noqa: B008 - has no state
+) -> Played:
+    """Play one trial. Ctrl-C or a budget ends it early, which `stopped` then says.
+
+    `tell` hears now and then what has been counted since the last time. What a KeyboardInterrupt
+    may cut short is done inside `interruptible`.
+    """
+    scenario, clock = setting.scenario, VirtualClock()
+    records = _Records(Tallying(scenario.price, time.time_ns()), tell)
+    seen = Seen(records.emit)
+    gate = Gate(
+        account.ledger.limits,
+        _meter(setting),
+        lambda: account.elapsed + clock.now(),
+        ledger=account.ledger,
+        answered=task.number > 0,
+    )
+    stopped, hopeless = None, None
+    try:
+        with interruptible:
+            _play(setting, task, clock, seen, gate)
+    except KeyboardInterrupt:
+        stopped = Stop(by="interrupt", because="interrupted")
+    except BudgetExhaustedError as error:
+        stopped = Stop(by="budget", because=explain(error.refusal, scenario, gate.ledger))
+    except FirstCallError as error:
+        hopeless = error.attempt
+    records.tell()
+    trial = Trial(
+        cell=task.cell.id,
+        repeat=task.repeat,
+        execution=0,
+        start=min((workflow.ready for workflow in seen.workflows), default=0),
+        end=max((workflow.done for workflow in seen.workflows), default=clock.now()),
+        cpu=0,  # of no meaning here, and no run would have it again
+        loop_lag={},
+        interrupted=stopped is not None,
+    )
+    return Played(
+        task=task,
+        trial=trial,
+        lines=_lines(seen, records.transcripts),
+        stopped=stopped,
+        hopeless=hopeless,
+        account=Account(gate.ledger, account.elapsed + clock.now()),
+    )
+
+
+def _play(setting: Setting, task: Task, clock: VirtualClock, seen: Seen, gate: Gate) -> None:
+    scenario, cell = setting.scenario, task.cell
+    endpoint = scenario.endpoint
+    assert isinstance(endpoint, SimulatedEndpoint), "virtual time is for the simulated provider"
+    target = target_of(
+        setting.profile,
+        seed=scenario.seed,
+        time_scale=endpoint.time_scale,
+        model=endpoint.model,
+        stream=endpoint.stream,
+        thoughts=scenario.transcripts or scenario.workflow.carry_reasoning,
+    )
+    starts = cells.starts(scenario, cell, task.repeat, setting.run.run_id)
+    program = cells.load(scenario, starts, task.repeat)
+    trial = VirtualTrial(target, cell.id, task.repeat, cell.permits)
+    VIRTUAL_MODES[cell.mode](program, trial, clock, seen.emit, gate)
+
+
+def _meter(setting: Setting) -> TokenMeter | Uncounted:
+    """Return what measures attempts; what nothing limits need not be measured."""
+    if any(limit is not None for limit in limits_of(setting.scenario)):
+        return TokenMeter(setting.scenario, setting.run.anchor)
+    return Uncounted()
+
+
+class _Records:
+    """Counts the records of a trial, says so now and then, and keeps the transcripts."""
+
+    def __init__(self, tallying: Tallying, tell: Tell) -> None:
+        self._tallying = tallying
+        self._tell = tell
+        self._told = time.monotonic()
+        self._count = 0
+        self.transcripts: list[Transcript] = []
+
+    def emit(self, record: Record) -> None:
+        self._tallying.note(record)
+        if isinstance(record, Transcript):
+            self.transcripts.append(record)
+        self._count += 1
+        if self._count % 256 == 0 and time.monotonic() > self._told + _TELL_EVERY:
+            self.tell()
+
+    def tell(self) -> None:
+        self._told = time.monotonic()
+        self._tell(self._tallying.take())
+
+
+def _when_it_ended(record: Attempt | Call | Transcript) -> tuple[Any, ...]:
+    """Order records by their end; at one moment by their key, which no two share."""
+    attempt = record.attempt if isinstance(record, Attempt) else 0
+    done = 0 if isinstance(record, Transcript) else record.done
+    branch = -1 if record.branch is None else record.branch
+    return (done, record.workflow, record.execution, record.phase, branch, record.call, attempt)
+
+
+def _lines(seen: Seen, transcripts: list[Transcript]) -> Lines:
+    encode = msgspec.json.Encoder().encode_lines
+    return Lines(
+        attempts=encode(sorted(seen.attempts, key=_when_it_ended)),
+        calls=encode(sorted(seen.calls, key=_when_it_ended)),
+        workflows=encode(sorted(seen.workflows, key=lambda one: (one.done, one.workflow))),
+        transcripts=encode(sorted(transcripts, key=_when_it_ended)),
+    )

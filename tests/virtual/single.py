@@ -1,0 +1,57 @@
+"""One attempt in virtual time, and both ways of waiting for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from harness.clock import SECOND
+from harness.provider.profiles import load_profile
+from harness.records import AttemptKey
+from harness.virtual.clients import AsyncVirtualClient, BlockingVirtualClient
+from harness.virtual.clock import VirtualClock
+from harness.virtual.loop import VirtualLoop
+from harness.virtual.modes import VirtualTarget, VirtualTrial, provider_of
+from harness.workflow.effects import Deadlines, Message, Reply, Request, Send
+
+LONG = 10_000 * SECOND
+
+STEADY: Mapping[str, Any] = {
+    "ttft": {"median": "2s", "sigma": 0.0, "per_1k_input_tokens": 0.0},
+    "itl_a": "100ms", "itl_b": 0.0, "itl_c": 0.0,
+    "reasoning_tokens": {"median": 10, "sigma": 0.0},
+    "answer_tokens": {"median": 20, "sigma": 0.0},
+    "keep_alive_every": "1s",
+}  # fmt: skip
+"""10 tokens of thought and 20 of an answer, the first after 2 s, then one every 0.1 s: 4.9 s."""
+
+Waiting = Callable[[VirtualTrial, Send], Reply]
+
+
+def trial(stream: bool = True, permits: int = 1, **overrides: Any) -> VirtualTrial:
+    profile = load_profile("deepseek-reasoner", {**STEADY, **overrides})
+    target = VirtualTarget(profile, 1, 1.0, "m", stream, thoughts=True)
+    return VirtualTrial(target, "cell", 0, permits)
+
+
+def attempt(
+    *, first_token: int = LONG, idle: int = LONG, end: int = LONG, name: str = "call_timeout"
+) -> Send:
+    return Send(
+        AttemptKey("cell", 0, 0, 0, "fan_out", 0, 1, 1),
+        Request((Message("user", "What makes the tides?"),)),
+        Deadlines(SECOND, first_token, idle, end, name),
+    )
+
+
+def blocking(of: VirtualTrial, send: Send) -> Reply:
+    clock = VirtualClock()
+    return BlockingVirtualClient(provider_of(of), clock).send(send)
+
+
+def tasks(of: VirtualTrial, send: Send) -> Reply:
+    clock = VirtualClock()
+    client = AsyncVirtualClient(provider_of(of), clock)
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(clock, client)) as runner:
+        return runner.run(client.send(send))

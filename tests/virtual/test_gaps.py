@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.histogram import bucket, middle
+from harness.provider.model import Job, Model
+from harness.provider.pace import Speed
+from harness.provider.rates import Rates
+from harness.virtual.gaps import SLICES, Cut, gaps_of
+
+ARRIVALS = st.lists(
+    st.tuples(
+        st.integers(0, 10**9),
+        st.integers(1, 10**8),
+        st.tuples(st.integers(0, 90), st.integers(1, 90)),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(ARRIVALS, st.sampled_from([0.0, 5e6]), st.integers(1, 7))
+def test_gaps_are_those_of_every_chunk(
+    arrivals: list[tuple[int, int, tuple[int, int]]], slowing: float, size: int
+) -> None:
+    """Against a model that was asked for every chunk: exact at one speed, and in sum at any."""
+    rates = Rates()
+    model = Model(Speed(1e7, slowing, 0.0, 0.0), None, rates)
+    cuts: dict[Job, Cut] = {}
+    came: dict[Job, list[int]] = {}
+    now = 0
+
+    def collect(until: int) -> None:
+        for job, moments in model.pop_due(until).items():
+            came.setdefault(job, []).extend(moments)
+
+    for pause, wait, (reasoning, answer) in arrivals:
+        now += pause
+        collect(now)
+        cut = Cut(reasoning, answer, size)
+        chunks = cut.thoughts + -(-answer // size)
+        writes = [cut.end(chunk) - cut.end(1) for chunk in range(1, chunks + 1)]
+        job = model.arrive(now, wait, writes)
+        assert job is not None
+        cuts[job] = cut
+    while (due := model.next_due()) is not None:
+        collect(due)
+    for job, moments in came.items():
+        true = [later - at for at, later in pairwise(moments)]
+        gaps = gaps_of(cuts[job], len(moments), job.origin, moments[0], moments[-1], rates)
+        assert sum(gaps.values()) == len(true)
+        total = sum(middle(gap) * count for gap, count in gaps.items())
+        assert abs(total - sum(true)) <= 0.008 * sum(true) + len(true)
+        if slowing == 0 or len(true) <= SLICES:
+            near = {bucket(gap + off) for gap in true for off in (-1, 0, 1)}
+            assert set(gaps) <= near
