@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from harness.clock import Now
-from harness.drivers.waiting import sleeping, wait_blocking
+from harness.drivers.waiting import BlockingWait, sleeping, wait_blocking
 from harness.records import Record
 from harness.workflow import effects
 from harness.workflow.branches import Branch, Course, Fork
@@ -47,7 +47,7 @@ class BlockingWorld(NamedTuple):
     """What the effects act upon.
 
     Once `stop` is set, nothing is waited for or sent any more; what waits already is woken by
-    cancelling its branch.
+    cancelling its branch. `wait`: how this thread waits.
     """
 
     now: Now
@@ -56,6 +56,7 @@ class BlockingWorld(NamedTuple):
     emit: Callable[[Record], None]
     branches: Callable[[Fork, BlockingWorld], None]
     stop: threading.Event
+    wait: BlockingWait = wait_blocking
 
 
 def run_blocking(
@@ -105,7 +106,7 @@ def _perform(asked: Effect, world: BlockingWorld, branch: Branch) -> Any:
         case effects.Send():
             return world.send(asked, branch)
         case effects.Sleep():
-            wait_blocking(lambda turn: sleeping(turn, asked.until), branch, world.now)
+            world.wait(lambda turn: sleeping(turn, asked.until), branch, world.now)
             return world.now()
         case effects.Park():
             return world.permits.park(asked, branch)

@@ -13,7 +13,7 @@ from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 from harness.clock import Now
-from harness.drivers.waiting import Turn, Waits, sleeping, wait_async, wait_blocking
+from harness.drivers.waiting import BlockingWait, Turn, Waits, sleeping, wait_async, wait_blocking
 from harness.workflow.branches import Branch
 from harness.workflow.effects import Grant, Park
 
@@ -259,11 +259,13 @@ class ThreadPermits:
 class Turns:
     """The one permit of a program that makes one call after another: its turn.
 
-    Whoever is ready has been waiting for it since then, so the wait is counted from there.
+    Whoever is ready has been waiting for it since then, so the wait is counted from there. `wait`:
+    how the program's thread waits.
     """
 
-    def __init__(self, now: Now) -> None:
+    def __init__(self, now: Now, wait: BlockingWait = wait_blocking) -> None:
         self._now = now
+        self._wait = wait
 
     def acquire(self, ready: int, deadline: int | None, branch: Branch | None = None) -> Grant:
         """Return at once; `granted` is None when the turn came after `deadline`."""
@@ -275,7 +277,7 @@ class Turns:
         until, deadline = asked.until, asked.deadline
         assert until is not None or deadline is not None, "nobody would ever ring"
         moment = min(time for time in (until, deadline) if time is not None)
-        wait_blocking(lambda turn: sleeping(turn, moment), branch, self._now)
+        self._wait(lambda turn: sleeping(turn, moment), branch, self._now)
         now = self._now()
         return Grant(now, now)
 

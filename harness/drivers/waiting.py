@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Generator
-from typing import TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from harness.clock import SECOND, Now
 from harness.workflow.branches import Branch
@@ -55,6 +55,14 @@ async def wait_async(waits: Callable[[Turn], Waits[T]], branch: Branch, now: Now
         return value
     finally:
         steps.close()
+
+
+class BlockingWait(Protocol):
+    """How blocking code waits."""
+
+    def __call__(self, waits: Callable[[Turn], Waits[T]], branch: Branch, now: Now) -> T:
+        """Wait as `waits` says and return what comes of it."""
+        ...
 
 
 def wait_blocking(waits: Callable[[Turn], Waits[T]], branch: Branch, now: Now) -> T:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import TypeVar
 
-from harness.clock import SECOND
+from harness.clock import SECOND, Now
+from harness.drivers.waiting import Turn, Waits
 from harness.virtual.clock import VirtualClock
 from harness.virtual.loop import DeadlockError
 from harness.virtual.provider import VirtualProvider
+from harness.virtual.replies import never_sent
+from harness.workflow.branches import Branch
 from harness.workflow.effects import Reply, Send
+
+T = TypeVar("T")
 
 
 class AsyncVirtualClient:
@@ -18,13 +25,23 @@ class AsyncVirtualClient:
         self._provider = provider
         self._clock = clock
 
-    async def send(self, effect: Send) -> Reply:
-        """Send one attempt and wait for its end."""
-        flight = self._provider.begin(self._clock.now(), effect)
+    async def send(self, effect: Send, branch: Branch | None = None) -> Reply:
+        """Send one attempt and wait for its end, or until `branch` is cancelled."""
+        branch = branch or Branch()
+        if branch.cancelled:
+            return never_sent(self._clock.now())
+        flight = self._provider.begin(self._clock.now(), effect, branch.first_text)
         if flight.reply is None:
-            flight.waker = asyncio.get_running_loop().create_future()
+            ended = flight.waker = asyncio.get_running_loop().create_future()
+
+            def give_up() -> None:
+                self._provider.give_up(self._clock.now(), flight)
+                if not ended.done():
+                    ended.set_result(None)
+
             try:
-                await flight.waker
+                with branch.waking(give_up):
+                    await ended
             except asyncio.CancelledError:
                 self._provider.give_up(self._clock.now(), flight)
                 raise
@@ -49,16 +66,17 @@ class BlockingVirtualClient:
         self._provider = provider
         self._clock = clock
 
-    def send(self, effect: Send) -> Reply:
+    def send(self, effect: Send, branch: Branch | None = None) -> Reply:
         """Send one attempt and let time pass until its end."""
-        flight = self._provider.begin(self._clock.now(), effect)
+        branch = branch or Branch()
+        if branch.cancelled:
+            return never_sent(self._clock.now())
+        flight = self._provider.begin(self._clock.now(), effect, branch.first_text)
         while flight.reply is None:
             at = self._provider.next_at()
             if at is None:
-                seconds = self._clock.now() / SECOND
-                raise DeadlockError(
-                    f"deadlock after {seconds:g} virtual seconds: an attempt waits for the "
-                    "provider, which has nothing to do"
+                raise _deadlock(
+                    self._clock.now(), "an attempt waits for the provider, which has nothing to do"
                 )
             self._clock.go_to(at)
             self._provider.advance(self._clock.now())
@@ -70,3 +88,24 @@ class BlockingVirtualClient:
             self._clock.go_to(at)
             self._provider.advance(self._clock.now())
         self._clock.go_to(until)
+
+    def wait(self, waits: Callable[[Turn], Waits[T]], branch: Branch, now: Now) -> T:
+        """Wait as `waits` says: the clock goes there. Nobody is there who could wake anybody."""
+        steps = waits(Turn(lambda: None))
+        try:
+            while True:
+                until = next(steps)
+                if until is None:
+                    raise _deadlock(
+                        now(), "the program waits to be woken, and nobody else is there"
+                    )
+                self.pass_time(until)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        finally:
+            steps.close()
+
+
+def _deadlock(now: int, why: str) -> DeadlockError:
+    return DeadlockError(f"deadlock after {now / SECOND:g} virtual seconds: {why}")

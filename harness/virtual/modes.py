@@ -79,11 +79,11 @@ def sync_mode(
 ) -> None:
     """Run `program` one call after another: the turn is the one permit."""
     client = BlockingVirtualClient(provider_of(trial), clock)
-    stop = _Asleep(client, clock)
+    stop = threading.Event()  # which nobody sets
     send = through_gate(gate, client.send, stop)
-    turns = Turns(clock.now)
+    turns = Turns(clock.now, client.wait)
     passing = gate.emitting(emit)
-    world = BlockingWorld(clock.now, turns, send, passing, one_after_another, stop)
+    world = BlockingWorld(clock.now, turns, send, passing, one_after_another, stop, client.wait)
     run_blocking(program, world)
 
 
@@ -108,20 +108,6 @@ def async_mode(
 
 
 VIRTUAL_MODES: Mapping[str, VirtualMode] = {"sync": sync_mode, "async": async_mode}
-
-
-class _Asleep(threading.Event):
-    """Nobody stops a program in virtual time from outside; to wait is to let time pass."""
-
-    def __init__(self, client: BlockingVirtualClient, clock: VirtualClock) -> None:
-        super().__init__()
-        self._client = client
-        self._clock = clock
-
-    def wait(self, timeout: float | None = None) -> bool:
-        if timeout is not None:
-            self._client.pass_time(self._clock.now() + round(timeout * SECOND))
-        return self.is_set()
 
 
 def provider_of(trial: VirtualTrial) -> VirtualProvider:

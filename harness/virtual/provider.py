@@ -8,17 +8,18 @@ for several attempts comes in the order in which they arrived at the model.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from heapq import heappop, heappush, heapreplace
 from typing import NamedTuple
 
 from harness.client.deadlines import Limit, next_limit
-from harness.failures import FAILURES
+from harness.failures import CANCELLED, FAILURES
 from harness.faults import FaultKind
 from harness.provider.ask import make_ask
 from harness.provider.model import Job
 from harness.provider.rates import Rates
 from harness.provider.simulation import Refused, Simulation
-from harness.virtual.replies import DEADLINE, Coming, Manner, refusal, without_text
+from harness.virtual.replies import DEADLINE, UNWANTED, Coming, Manner, refusal, without_text
 from harness.workflow.effects import Reply, Send
 
 
@@ -39,13 +40,15 @@ class Flight:
     """One attempt under way; `reply` is there once it has ended. `waker`: who waits for it.
 
     `began`: when it began to make its connection. `coming` is None until that is made.
+    `first_text` is called when the first text has come.
     """
 
-    __slots__ = ("began", "coming", "effect", "reply", "waker")
+    __slots__ = ("began", "coming", "effect", "first_text", "reply", "waker")
 
-    def __init__(self, effect: Send, began: int) -> None:
+    def __init__(self, effect: Send, began: int, first_text: Callable[[], None]) -> None:
         self.effect = effect
         self.began = began
+        self.first_text = first_text
         self.coming: Coming | None = None
         self.reply: Reply | None = None
         self.waker: asyncio.Future[None] | None = None
@@ -77,9 +80,11 @@ class VirtualProvider:
         self._limits: list[tuple[int, int, Flight]] = []
         self._count = 0
 
-    def begin(self, now: int, effect: Send) -> Flight:
+    def begin(
+        self, now: int, effect: Send, first_text: Callable[[], None] = lambda: None
+    ) -> Flight:
         """Send an attempt; one that is refused has ended at once."""
-        flight = Flight(effect, now)
+        flight = Flight(effect, now, first_text)
         if self._place.has_door:
             self._attend(now)
         if self._shut_by is None:
@@ -127,7 +132,7 @@ class VirtualProvider:
     def give_up(self, now: int, flight: Flight) -> Reply:
         """Return the reply of an attempt that is cancelled at `now`, or what it has come to."""
         if flight.reply is None:
-            self._leave(now, flight, "cancelled", "given up")
+            self._leave(now, flight, CANCELLED, UNWANTED)
         assert flight.reply is not None, "it has ended"
         return flight.reply
 
@@ -153,11 +158,15 @@ class VirtualProvider:
 
     def _hear(self, job: Job, moments: list[int]) -> None:
         """Take the moments at which text came; none for a keep-alive."""
-        flight = self._open[job]
+        flight = self._open.get(job)
+        if flight is None:
+            return  # given up at this very moment: a sibling's text came first
         coming = flight.coming
         assert coming is not None, "it has a connection"
         is_first = bool(moments) and not coming.moments
         coming.moments += moments
+        if is_first and coming.completion.script.first:
+            flight.first_text()
         if job.gone:
             del self._open[job]
             flight.reply = coming.whole()

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from harness.client.deadlines import Limit, next_limit
-from harness.failures import FAILURES, OK
+from harness.failures import CANCELLED, FAILURES, OK
 from harness.provider import wire
 from harness.provider.rates import Rates
 from harness.provider.simulation import Completion, Refused
@@ -20,6 +20,7 @@ from harness.workflow.effects import Deadlines, Reply
 
 NO_TOKENS = Tokens()
 DEADLINE = "the deadline passed"
+UNWANTED = "no longer wanted"
 
 
 class Manner(NamedTuple):
@@ -81,6 +82,11 @@ def without_text(
         answer="",
         detail=detail or FAILURES[outcome].seen,
     )
+
+
+def never_sent(now: int) -> Reply:
+    """Return the reply of an attempt that was cancelled before it went out."""
+    return without_text(CANCELLED, sent=None, done=now, detail=UNWANTED)
 
 
 def refusal(refused: Refused, now: int) -> Reply:

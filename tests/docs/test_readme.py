@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.bench import shipped
+from harness.bench.endpoints import SimulatedEndpoint
 from harness.bench.scenario import parse_scenario
 from harness.cli import _parser
 
@@ -40,7 +41,9 @@ def test_every_endpoint_is_one_that_the_harness_reads() -> None:
     assert endpoints
     for block in endpoints:
         text = f'name = "x"\n[workflow]\ntopics = ["tides"]\n{block}'
-        assert parse_scenario(text, "README.md").endpoint.kind != "simulated"
+        endpoint = parse_scenario(text, "README.md").endpoint
+        if isinstance(endpoint, SimulatedEndpoint):
+            assert endpoint.time == "virtual"
 
 
 def test_every_file_that_the_readme_links_to_is_there() -> None:
