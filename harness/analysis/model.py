@@ -195,7 +195,7 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
 
     `lead_over_next`: the next cell's objective over this one's, paired by repeat.
     `more_workflows_needed`: in each of the two cells, about; None when enough, or when no sensible
-    number would do.
+    number would do. `code`: Python lines that give a program the cell's settings; none without one.
     """
 
     cell: str | None
@@ -204,6 +204,7 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
     lead_over_next: Figure | None
     evidence: str
     more_workflows_needed: int | None
+    code: tuple[str, ...] = ()
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,9 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from harness.analysis.cells import Terms, share_of
 from harness.analysis.metrics import METRICS
 from harness.analysis.model import Figure, Recommendation
+from harness.analysis.paste import lines_to_paste
 from harness.analysis.selection import CellRecords
 from harness.analysis.statistics import order_ranks, over_repeats, repeats_needed
 from harness.records import Run
@@ -73,9 +76,8 @@ def recommend(run: Run, cells: Sequence[CellRecords], terms: Terms) -> Recommend
     said += [_best(best, objective), _kept(best, asked)]
     if len(able) < len(entries):
         said.append(_left_out(entries, able, bar))
-    if len(able) == 1:
-        return _alone(best, objective, said)
-    return _ahead(best, able[1], objective, said)
+    found = _ahead(best, able[1], objective, said) if able[1:] else _alone(best, objective, said)
+    return msgspec.structs.replace(found, code=lines_to_paste(run, best.cell.info))
 
 
 def _entry(run: Run, cell: CellRecords, terms: Terms, objective: str) -> _Entry | None:

@@ -52,6 +52,7 @@ class Advice(NamedTuple):
     enough: bool
     wanted: str
     because: tuple[str, ...]
+    code: str
 
 
 class Answer(NamedTuple):
@@ -181,4 +182,5 @@ def _advice(about: Subject) -> Advice:
         advice.evidence == "enough",
         "" if more is None else str(more),
         tuple(about.named(because) for because in advice.because),
+        "\n".join(advice.code),
     )

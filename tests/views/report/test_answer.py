@@ -92,7 +92,7 @@ def test_evidence_that_is_not_enough_says_what_is_missing_and_names_cells_as_the
         more_workflows_needed=32,
     )  # fmt: skip
     said = answered(SYNC, "async_2_none_attempt", recommendation=advice).advice
-    assert said == ("workflow p95", "async with 2 permits", False, "32", said.because)
+    assert said[:4] == ("workflow p95", "async with 2 permits", False, "32")
     assert said.because == ("async 2 has the smallest p95.",)
 
 
