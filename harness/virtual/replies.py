@@ -91,6 +91,8 @@ def never_sent(now: int) -> Reply:
 
 def refusal(refused: Refused, now: int) -> Reply:
     """Return the reply to a request that was refused at `now`, the moment it was sent."""
+    if refused.fault is not None and refused.fault.kind.place == "connection":
+        return without_text("connection_lost", sent=now, done=now)  # it was just inside
     return _instead(refused.outcome, refused.status, refused.retry_after, now, now, refused.name)
 
 

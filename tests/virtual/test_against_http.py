@@ -1,0 +1,80 @@
+"""What an attempt comes to in virtual time is what it comes to over HTTP, but for the moments."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.client.asynchronous import AsyncClient
+from harness.clock import SECOND
+from harness.faults import KINDS, FaultKind
+from harness.provider.profiles import load_profile
+from harness.records import AttemptKey
+from harness.virtual.clients import BlockingVirtualClient
+from harness.virtual.clock import VirtualClock
+from harness.virtual.modes import VirtualTarget, VirtualTrial, provider_of
+from harness.workflow.effects import Deadlines, Message, Reply, Request, Send
+from tests.client.attempts import make_target
+from tests.wire.clients import now
+from tests.wire.provider import serving
+
+SEED, SCALE = 3, 0.01
+MS = SECOND // 1000
+PROFILE = {"reasoning_tokens": {"median": 4}, "answer_tokens.median": 40, "tokens_per_chunk": 3}
+MOMENTS = ("sent", "headers", "first_reasoning", "first_answer", "last_token")
+
+
+def attempts(since: int) -> list[Send]:
+    """Two of the same, one after the other."""
+    deadlines = Deadlines(100 * MS, 200 * MS, 100 * MS, since + 30 * SECOND, "call_timeout")
+    request = Request((Message("user", "Topic: tides\nWhy?"),), max_tokens=60)
+    return [
+        Send(AttemptKey("cell", 0, 0, 0, "fan_out", 0, 1, number), request, deadlines)
+        for number in (1, 2)
+    ]
+
+
+async def over_http(folder: Path, overrides: Mapping[str, object], stream: bool) -> list[Reply]:
+    async with serving(folder, overrides) as provider:
+        target = make_target(provider.url)._replace(stream=stream, model="m")
+        async with AsyncClient(target, now) as client:
+            return [await client.send(send) for send in attempts(now())]
+
+
+def in_virtual_time(overrides: Mapping[str, object], stream: bool) -> list[Reply]:
+    profile = load_profile("streams", overrides)
+    target = VirtualTarget(profile, SEED, SCALE, "m", stream, thoughts=True)
+    clock = VirtualClock()
+    client = BlockingVirtualClient(provider_of(VirtualTrial(target, "None", 0, 1)), clock)
+    return [client.send(send) for send in attempts(0)]
+
+
+def shape(reply: Reply) -> dict[str, Any]:
+    """Leave out the moments but for which there are, and the words of an error."""
+    seen = reply._asdict()
+    left_out = {"done", "gaps", "detail", *MOMENTS}
+    there = {name: seen[name] is not None for name in MOMENTS}
+    gaps = sum(reply.gaps.values())
+    return {name: value for name, value in seen.items() if name not in left_out} | there | {
+        "gaps": gaps
+    }  # fmt: skip
+
+
+def faulty(kind: FaultKind) -> dict[str, object]:
+    if kind.place == "connection":
+        return {"kind": kind.name, "outage": {"start": 0, "duration": "1h"}}
+    return {"kind": kind.name, "probability": 1}
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("name", [*KINDS, "none"])
+def test_an_attempt_comes_to_the_same(tmp_path: Path, name: str, stream: bool) -> None:
+    faults = [faulty(KINDS[name])] if name in KINDS else []
+    overrides = {**PROFILE, "faults": faults}
+    real = asyncio.run(over_http(tmp_path, overrides, stream))
+    virtual = in_virtual_time(overrides, stream)
+    assert list(map(shape, virtual)) == list(map(shape, real))
