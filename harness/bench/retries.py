@@ -149,10 +149,13 @@ def layers_of(policies: Mapping[str, AnyPolicy], name: str) -> tuple[str, ...]:
     return _taken_apart(policies, name, ())
 
 
-def check(described: Mapping[str, AnyPolicy], swept: Sequence[str], modes: Sequence[str]) -> None:
+def check(
+    described: Mapping[str, AnyPolicy], swept: Sequence[str], modes: Sequence[str], streamed: bool
+) -> None:
     """Raise ValueError, one line, when the policies of a scenario cannot be what they say.
 
-    `described`: its `[retry.*]` tables; `swept`: `sweep.retry`; `modes`: `sweep.mode`.
+    `described`: its `[retry.*]` tables; `swept`: `sweep.retry`; `modes`: `sweep.mode`;
+    `streamed`: `endpoint.stream`.
     """
     policies = {**BUILT_IN_POLICIES, **described}
     for name in swept:
@@ -173,6 +176,11 @@ def check(described: Mapping[str, AnyPolicy], swept: Sequence[str], modes: Seque
             raise ValueError(
                 f"sweep.retry names {name!r}, which hedges, and sweep.mode sync, which has one "
                 "request in flight at a time; leave one of them out"
+            )
+        if hedges and not streamed:
+            raise ValueError(
+                f"sweep.retry names {name!r}, which hedges on the first token, and endpoint.stream "
+                "= false, which shows the whole answer only; leave one of them out"
             )
 
 

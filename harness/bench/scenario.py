@@ -151,7 +151,7 @@ class Scenario(Section):
 
     @model_validator(mode="after")
     def _policies_are_known(self) -> Scenario:
-        check(self.retry, self.sweep.retry, self.sweep.mode)
+        check(self.retry, self.sweep.retry, self.sweep.mode, self.endpoint.stream)
         return self
 
     @model_validator(mode="after")

@@ -161,7 +161,8 @@ def _backoff(pause: _Pause, end: int) -> Backoff:
 
 def _finish(progress: Progress, reply: Reply | None, outcome: str) -> Program[Completion]:
     """Emit the call's record; `reply` is the one that ended it, None when no attempt did."""
-    done = reply.done if reply else (yield from now())
+    # A hedge that lost may have taken a moment longer to hang up.
+    done = max(one.done for one in progress.replies) if reply else (yield from now())
     succeeded = reply if outcome == OK else None
     yield from emit(
         Call(

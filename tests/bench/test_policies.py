@@ -267,6 +267,12 @@ A_IN_B = '[retry.a]\nkind = "stack"\nlayers = ["b"]\n[retry.b]\nkind = "stack"\n
             id="a hedge in sync",
         ),
         pytest.param(
+            stack("hedge", "none") + "[sweep]\nretry = 'whole'\n[endpoint]\nstream = false\n",
+            "sweep.retry names 'whole', which hedges on the first token, and endpoint.stream = "
+            "false, which shows the whole answer only; leave one of them out",
+            id="a hedge without a first token",
+        ),
+        pytest.param(
             HEAD + '[retry.x]\nkind = "hedge"\n', "retry.x.after: missing; add it", id="no delay"
         ),
         pytest.param(

@@ -15,6 +15,17 @@ from hypothesis import strategies as st
 from harness.drivers.asynchronous import AsyncWorld, run_async
 from harness.drivers.permits import AsyncPermits
 from harness.failures import CANCELLED, OK
+from harness.policies.policy import (
+    Admission,
+    Asking,
+    Ended,
+    Go,
+    Hedge,
+    Park,
+    RandomOf,
+    Verdict,
+    decided,
+)
 from harness.policies.retry import Exponential, NoRetry, Retry
 from harness.records import Attempt, Call, CallKey, Record
 from harness.workflow.attempts import Limits, Terms
@@ -217,6 +228,31 @@ def test_those_who_are_parked_wait_for_the_bell_and_are_served_in_their_order(
 # --- whatever happens
 
 
+class Moody:
+    """A policy that parks and hedges as it likes: it keeps what it must, and counts who is out."""
+
+    def __init__(self, retry: Retry, moods: Sequence[int], hedges: bool) -> None:
+        self.retry = retry
+        self.moods = itertools.cycle(moods)
+        self.hedge = Hedge(9, lambda asking: next(self.moods) != 0) if hedges else None
+        self.out = self.gone = 0
+
+    def admit(self, asking: Asking) -> Admission:
+        mood = next(self.moods)
+        if mood == 0:
+            return Park("bell", asking.now + 7)
+        if mood == 1 and self.out:
+            return Park("bell", None)  # somebody is out, whose end rings
+        self.out += 1
+        return Go()
+
+    def ended(self, ended: Ended, random: RandomOf) -> Verdict:
+        self.out -= 1
+        self.gone += 1
+        assert self.out >= 0
+        return decided(self.retry, ended, random)._replace(ring="bell")
+
+
 SCRIPTS = st.lists(
     st.tuples(st.sampled_from([OK, "rate_limited", "unauthorized"]), st.integers(0, 12)),
     min_size=1,
@@ -228,18 +264,29 @@ SCRIPTS = st.lists(
     scripts=st.lists(SCRIPTS, min_size=1, max_size=6),
     permits=st.integers(1, 4),
     hold=st.booleans(),
-    after=st.integers(0, 60),
+    moods=st.lists(st.integers(0, 5), min_size=1, max_size=9).filter(any),
+    hedges=st.booleans(),
+    after=st.none() | st.integers(0, 60),
 )
 @settings(deadline=None, max_examples=150)
 def test_whatever_is_cancelled_when_every_permit_and_every_record_is_there(
-    scripts: list[list[tuple[str, int]]], permits: int, hold: bool, after: int
+    scripts: list[list[tuple[str, int]]],
+    permits: int,
+    hold: bool,
+    moods: list[int],
+    hedges: bool,
+    after: int | None,
 ) -> None:
-    """One branch waits a while, and then all the others are no longer wanted."""
-    log, sent = run_cancelled(scripts, permits, hold, after)
+    """One branch waits a while, and then none of the others is wanted; or all run to their end."""
+    retry = Exponential(attempts=4, base=8, cap=8, jitter="equal")
+    policy = Moody(retry, moods, hedges)
+    how = patient(NoRetry(), hold=hold)._replace(policy=policy)
+    log, sent = run_cancelled(scripts, how, permits, after)
     attempts = [record for record in log if isinstance(record, Attempt)]
     assert sorted((one.branch, one.attempt) for one in attempts) == sorted(
         (one.key.branch, one.key.attempt) for one in sent
     )
+    assert (policy.out, policy.gone) == (0, len(sent))
     calls = [record for record in log if isinstance(record, Call)]
     assert sorted(one.branch or 0 for one in calls) == list(range(len(scripts)))
     for one in calls:
@@ -247,16 +294,17 @@ def test_whatever_is_cancelled_when_every_permit_and_every_record_is_there(
         assert one.attempts == len(own)
         assert all(attempt.done <= one.done for attempt in own)
         assert all(pause.start <= pause.end <= one.done for pause in one.backoffs)
+        assert after is not None or one.outcome != CANCELLED
+        good = [attempt for attempt in own if attempt.outcome == OK]
+        assert one.outcome == CANCELLED or len(good) == (one.outcome == OK)
 
 
 def run_cancelled(
-    scripts: list[list[tuple[str, int]]], permits: int, hold: bool, after: int
+    scripts: list[list[tuple[str, int]]], how: Terms, permits: int, after: int | None
 ) -> tuple[list[Record], list[Send]]:
     log: list[Record] = []
     sent: list[Send] = []
     tick: Callable[[], int] = itertools.count().__next__
-    retry = Exponential(attempts=4, base=8, cap=8, jitter="equal")
-    how = patient(retry, hold=hold)
 
     async def send(effect: Send, branch: Branch) -> Reply:
         sent.append(effect)
@@ -264,22 +312,22 @@ def run_cancelled(
         outcome, turns = script[(effect.key.attempt - 1) % len(script)]
         for _ in range(turns):
             if branch.cancelled:
-                outcome = CANCELLED
-                break
+                return reply(Says(CANCELLED, takes=0), tick())
             await asyncio.sleep(0)
+        if outcome == OK:
+            branch.first_text()
+        if branch.cancelled:
+            outcome = CANCELLED
         return reply(Says(outcome, takes=0), tick())
 
-    def timer() -> Program[None]:
-        for _ in range(after):
+    def timed() -> Program[bool]:
+        for _ in range(after or 0):
             time = yield from now()
             yield from sleep(time + 6)
+        return True
 
     def over(results: Sequence[Any]) -> bool:
-        return bool(results[-1])
-
-    def timed() -> Program[bool]:
-        yield from timer()
-        return True
+        return after is not None and bool(results[-1])
 
     async def whole() -> None:
         line = AsyncPermits(permits, tick)
