@@ -98,6 +98,15 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="processes that play the trials in virtual time (default: one a core)",
     )
     run.add_argument("--quiet", action="store_true", help="show nothing but errors")
+    run.add_argument(
+        "--log-level",
+        choices=["debug", "info", "warning", "error"],
+        help="log to standard error: failed attempts as they happen, phases and workflows when "
+        "their trial has ended; debug adds every attempt and call (default: no log)",
+    )
+    run.add_argument(
+        "--log-format", choices=["text", "json"], default="text", help="of a line (%(default)s)"
+    )
     run.add_argument("--json", action="store_true", help="print summary.json instead of the table")
     run.add_argument(
         "--no-preflight", action="store_true", help="do not try the endpoint before the run"

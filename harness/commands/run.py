@@ -17,14 +17,15 @@ from harness.bench.cells import expand
 from harness.bench.endpoints import LocalLLMEndpoint, OpenAIEndpoint, SimulatedEndpoint
 from harness.bench.env import with_file
 from harness.bench.prices import cost_usd
-from harness.bench.runner import Hooks, run
+from harness.bench.runner import Hooks, TrialRecords, run
 from harness.bench.scenario import Scenario, load_scenario
 from harness.bench.store import SUMMARY, read_records, read_run
 from harness.bench.virtual import is_virtual, processes
 from harness.commands.estimate import confirm, estimate_run, show_plan
 from harness.provider.profiles import Profile, load_profile
-from harness.records import Attempt, Run
+from harness.records import Attempt, Record, Run
 from harness.views.live import Counters, LiveView
+from harness.views.logs import RunLog, logging_to
 from harness.views.traces.content import VARIABLE as CONTENT
 from harness.views.traces.content import capture
 from harness.views.traces.export import TRACES, Exporter
@@ -68,11 +69,12 @@ def run_scenario(options: argparse.Namespace) -> int:
         _warn(f"{CONTENT} is set, but without transcripts = true there is no content to send")
     traces = Exporter(directory, target, os.environ, _is_reachable(target))
     counters = _counters(scenario)
-    with LiveView(counters, Console(stderr=True, quiet=options.quiet or options.json)) as view:
-        hooks = Hooks(
-            view.before_trial, traces.after_trial,
-            counters.note, counters.sending, counters.add,
-        )  # fmt: skip
+    log = RunLog(lambda: read_run(directory)) if options.log_level else None
+    with (
+        logging_to(sys.stderr, options.log_level, options.log_format),
+        LiveView(counters, _live_console(options)) as view,
+    ):
+        hooks = _hooks(view, traces, counters, log)
         simulated = None if profile is None else profile.as_dict()
         finished = run(scenario, simulated, key, directory, hooks, jobs)
     account = traces.finish(finished, wait=options.otlp_wait)
@@ -81,6 +83,33 @@ def run_scenario(options: argparse.Namespace) -> int:
     if finished.stopped is not None and finished.stopped.by == "budget":
         _warn(f"stopped: {finished.stopped.because}")
     return _exit_code(finished, summary)
+
+
+def _hooks(view: LiveView, traces: Exporter, counters: Counters, log: RunLog | None) -> Hooks:
+    """Return who is told what: while a trial is measured nobody but the counters, and the log."""
+    if log is None:
+        return Hooks(
+            view.before_trial, traces.after_trial, counters.note, counters.sending, counters.add
+        )
+
+    def after_trial(the_run: Run, records: TrialRecords) -> None:
+        if the_run.virtual:  # it was played elsewhere, and nobody was told of it meanwhile
+            for ended in (*records.attempts, *records.calls):
+                log.record(ended)
+        log.after_trial(records.workflows)
+        traces.after_trial(the_run, records)
+
+    def record(record: Record) -> None:
+        counters.note(record)
+        log.record(record)
+
+    return Hooks(view.before_trial, after_trial, record, counters.sending, counters.add)
+
+
+def _live_console(options: argparse.Namespace) -> Console:
+    """Return where the live view goes; among log lines it is plain lines too."""
+    quiet = options.quiet or options.json
+    return Console(stderr=True, quiet=quiet, force_terminal=False if options.log_level else None)
 
 
 def _summarise(finished: Run, directory: Path) -> Summary:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.bench.store import read_records
+from harness.bench.store import read_records, read_transcripts
 from harness.cli import main
 from tests.commands.answering import KEY, Refusing, one_line, refusing, scenario, working
 
@@ -120,3 +120,21 @@ def test_a_hopeless_first_answer_is_one_line_and_one_attempt(
     assert records.run.status == "partial"
     assert records.run.stopped is not None
     assert records.run.stopped.by == "first_call"
+
+
+def test_the_log_has_lines_and_no_key_prompt_or_answer(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with working(elsewhere) as base_url:
+        file = scenario(elsewhere, base_url, transcripts=True)
+        command = ["run", str(file), "--out", "out", "--yes", "--quiet", "--log-level", "debug"]
+        assert main(command) == 0
+    said = capsys.readouterr().err
+    records = read_records(elsewhere / "out")
+    lines = [line for line in said.splitlines() if " DEBUG " in line or " INFO " in line]
+    assert len(lines) >= len(records.attempts) + len(records.calls)
+    assert "plantedkey" not in said
+    assert "tides" not in said
+    answers = [one.answer for one in read_transcripts(elsewhere / "out")[0] if one.answer]
+    assert answers
+    assert not any(answer[:40] in said for answer in answers)
