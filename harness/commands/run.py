@@ -17,9 +17,10 @@ from harness.bench.cells import expand
 from harness.bench.endpoints import LocalLLMEndpoint, OpenAIEndpoint, SimulatedEndpoint
 from harness.bench.env import with_file
 from harness.bench.prices import cost_usd
-from harness.bench.runner import Hooks, TrialRecords, run
+from harness.bench.runner import Hooks, run
 from harness.bench.scenario import Scenario, load_scenario
 from harness.bench.store import SUMMARY, read_records, read_run
+from harness.bench.trial import TrialRecords
 from harness.bench.virtual import is_virtual, processes
 from harness.commands.estimate import confirm, estimate_run, show_plan
 from harness.provider.profiles import Profile, load_profile
@@ -94,7 +95,8 @@ def _hooks(view: LiveView, traces: Exporter, counters: Counters, log: RunLog | N
 
     def after_trial(the_run: Run, records: TrialRecords) -> None:
         if the_run.virtual:  # it was played elsewhere, and nobody was told of it meanwhile
-            for ended in (*records.attempts, *records.calls):
+            told: list[Record] = [*records.attempts, *records.calls]
+            for ended in told:
                 log.record(ended)
         log.after_trial(records.workflows)
         traces.after_trial(the_run, records)
