@@ -29,7 +29,7 @@ from harness.analysis.selection import CellRecords
 from harness.analysis.statistics import Sample, describe, over_repeats, sample, share
 from harness.bench.prices import Price, cost_usd, price_in
 from harness.clock import SECOND
-from harness.failures import OK
+from harness.failures import CANCELLED, OK
 from harness.histogram import middle
 from harness.records import PHASES, Attempt, Call, CallKey, Run, Trial, Workflow
 
@@ -106,11 +106,11 @@ def summarise_cell(cell: CellRecords, terms: Terms, sync: CellRecords | None) ->
         warm_up=len(workflows) - len(steady.workflows),
         calls=_call_counts(calls),
         calls_lost=_calls_lost(calls),
-        attempts=_attempt_counts(attempts, len(calls)),
+        attempts=_attempt_counts(attempts, sum(map(_begun, calls))),
         makespan_s=over_repeats(map(makespan, trials)),
         throughput=Throughput(
             workflows_per_s=rate(Counter(workflow.repeat for workflow in workflows)),
-            calls_per_s=rate(Counter(call.repeat for call in calls)),
+            calls_per_s=rate(Counter(call.repeat for call in wanted(calls))),
         ),
         goodput_workflows_per_s=rate(Counter(w.repeat for w in workflows if terms.is_good(w))),
         success_rate=share_of(cell, terms.is_success),
@@ -121,7 +121,7 @@ def summarise_cell(cell: CellRecords, terms: Terms, sync: CellRecords | None) ->
         ),
         critical_path_bound_s=_value(over_repeats(path / SECOND for _, path in bounds)),
         workflow_latency_s=_spread(steady, ((w, w.done - w.ready) for w in steady.workflows)),
-        call_latency_s=_spread(steady, ((call, call.done - call.ready) for call in steady.calls)),
+        call_latency_s=_spread(steady, ((c, c.done - c.ready) for c in wanted(steady.calls))),
         ttft_s=_spread(steady, ((a, a.ttft) for a in steady.attempts)),
         time_to_first_answer_s=_spread(steady, ((a, _to_answer(a)) for a in steady.attempts)),
         inter_token_s=describe(gaps(steady)),
@@ -161,14 +161,31 @@ def _workflow_counts(cell: CellRecords) -> WorkflowCounts:
     )
 
 
+def wanted(calls: Iterable[Call]) -> Iterator[Call]:
+    """Return the calls that were wanted to their end: those that were not cancelled."""
+    return (call for call in calls if call.outcome != CANCELLED)
+
+
+def _begun(call: Call) -> bool:
+    """Return whether a call was begun: a cancelled one may never have been."""
+    return call.attempts > 0 or call.outcome != CANCELLED
+
+
 def _call_counts(calls: list[Call]) -> CallCounts:
-    succeeded = sum(call.outcome == OK for call in calls)
-    return CallCounts(started=len(calls), succeeded=succeeded, failed=len(calls) - succeeded)
+    begun = list(filter(_begun, calls))
+    outcomes = Counter(call.outcome for call in begun)
+    succeeded, cancelled = outcomes[OK], outcomes[CANCELLED]
+    return CallCounts(
+        started=len(begun),
+        succeeded=succeeded,
+        failed=len(begun) - succeeded - cancelled,
+        cancelled=cancelled,
+    )
 
 
 def _calls_lost(calls: list[Call]) -> Figure | None:
-    tried = Counter(call.repeat for call in calls)
-    lost = Counter(call.repeat for call in calls if call.outcome != OK)
+    tried = Counter(call.repeat for call in wanted(calls))
+    lost = Counter(call.repeat for call in wanted(calls) if call.outcome != OK)
     return share([lost[repeat] for repeat in tried], list(tried.values()))
 
 
@@ -176,7 +193,7 @@ def _attempt_counts(attempts: list[Attempt], calls: int) -> AttemptCounts:
     outcomes = Counter(attempt.outcome for attempt in attempts)
     return AttemptCounts(
         total=len(attempts),
-        failed=len(attempts) - outcomes[OK],
+        failed=len(attempts) - outcomes[OK] - outcomes[CANCELLED],
         by_outcome=dict(sorted(outcomes.items())),
         amplification=len(attempts) / calls if calls else None,
     )
@@ -261,12 +278,12 @@ def _to_answer(attempt: Attempt) -> int | None:
 
 
 def time_spent(calls: Iterable[Call], attempts: Iterable[Attempt]) -> TimeSpent | None:
-    """Return where the calls' time went, None when they took none."""
+    """Return where the calls' time went, None when they took none; cancelled ones are left out."""
     tried: dict[CallKey, list[Attempt]] = {}
     for attempt in attempts:
         tried.setdefault(attempt.call_key, []).append(attempt)
     spent: Counter[str] = Counter()
-    for call in calls:
+    for call in wanted(calls):
         for piece in tiles(call, tried.get(call.call_key, ())):
             spent[piece.part] += piece.length
     whole = spent.total()

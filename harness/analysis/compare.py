@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from harness.analysis.cells import Terms, terms_of
+from harness.analysis.cells import Terms, terms_of, wanted
 from harness.analysis.differences import (
     FEWEST_PAIRS,
     Difference,
@@ -200,8 +200,9 @@ def _successes(side: _Side) -> Successes:
 
 
 def _lost(side: _Side) -> Successes:
-    tried = Counter(call.repeat for call in side.cell.calls)
-    lost = Counter(call.repeat for call in side.cell.calls if call.outcome != OK)
+    calls = list(wanted(side.cell.calls))
+    tried = Counter(call.repeat for call in calls)
+    lost = Counter(call.repeat for call in calls if call.outcome != OK)
     return Successes([lost[repeat] for repeat in tried], list(tried.values()))
 
 

@@ -47,15 +47,23 @@ class WorkflowCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CallCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """How the calls of a cell ended."""
+    """How the calls of a cell ended.
+
+    `cancelled`: no longer wanted, because their workflow had enough without them or had failed;
+    those that had not even begun are not among the `started`.
+    """
 
     started: int
     succeeded: int
     failed: int
+    cancelled: int = 0
 
 
 class AttemptCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """How the attempts of a cell ended, `ok` included; `amplification` is attempts over calls."""
+    """How the attempts of a cell ended, `ok` included; `amplification` is attempts over calls.
+
+    `failed` leaves out those that were cancelled: no fault of the provider's.
+    """
 
     total: int
     failed: int

@@ -12,7 +12,7 @@ from harness.analysis.model import Oracle, Spread
 from harness.analysis.pooling import pool
 from harness.bench.store import Records
 from harness.clock import SECOND
-from harness.failures import OK
+from harness.failures import CANCELLED, OK
 from harness.histogram import quantile
 from harness.ids import attempt_span
 from harness.records import Attempt, ProviderHead, Served
@@ -20,9 +20,7 @@ from harness.records import Attempt, ProviderHead, Served
 CLIENT_CLOSED = "client_closed"
 """What the provider calls a request whose client went away."""
 
-_WE_LEFT = frozenset(
-    {"first_token_timeout", "idle_timeout", "call_timeout", "workflow_timeout", "cancelled"}
-)
+_WE_LEFT = frozenset({"first_token_timeout", "idle_timeout", "call_timeout", "workflow_timeout"})
 _WHOLE_BUT_UNUSABLE = frozenset(
     {"truncated", "content_filter", "insufficient_system_resource", "empty_answer"}
 )
@@ -97,8 +95,11 @@ def compare(joined: Joined) -> Oracle:
 def agree(client: str, provider: str) -> bool:
     """Return whether the client's outcome is what the provider's must look like to a client.
 
-    A client that stops waiting leaves. What was served whole may still be no answer.
+    A client that stops waiting leaves. What was served whole may still be no answer. Whatever the
+    end was of what the client broke off itself, it may not have seen it.
     """
+    if client == CANCELLED:
+        return True
     if provider == CLIENT_CLOSED:
         return client in _WE_LEFT
     if provider == OK:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from harness.records import Attempt, Call
+from harness.records import Attempt, Backoff, Call
 
 SYNC = "sync"
 """The mode that makes one call at a time."""
@@ -37,15 +37,16 @@ def jobs(calls: Iterable[Call], attempts: Iterable[Attempt], permit_scope: str) 
     """Return the workflows of one trial in their order, with their measured times.
 
     An attempt takes its service time; one that was never sent takes the time it held its permit.
-    A backoff takes what was planned: sleeping past that is overhead. With permit scope `call` a
-    permit is held from the first attempt to the last, backoff included, so a call is one step.
+    A backoff takes what was planned: sleeping past that is overhead; being parked takes what it
+    took. A hedge and what it hedges are one step. With permit scope `call` a permit is held from
+    the first attempt to the last, backoff included, so a call is one step.
     """
-    services: dict[tuple[object, ...], list[tuple[int, int]]] = {}
+    tried: dict[tuple[object, ...], list[Attempt]] = {}
     for attempt in attempts:
-        services.setdefault(_key(attempt), []).append((attempt.attempt, _service(attempt)))
+        tried.setdefault(_key(attempt), []).append(attempt)
     workflows: dict[int, dict[tuple[str, int | None], list[tuple[int, list[Step]]]]] = {}
     for call in calls:
-        served = [service for _, service in sorted(services.get(_key(call), []))]
+        served = sorted(tried.get(_key(call), []), key=lambda attempt: attempt.attempt)
         place = workflows.setdefault(call.workflow, {}).setdefault((call.phase, call.branch), [])
         place.append((call.call, _steps(call, served, permit_scope)))
     return [_job(parts) for _, parts in sorted(workflows.items())]
@@ -55,18 +56,42 @@ def _key(record: Attempt | Call) -> tuple[object, ...]:
     return (record.workflow, record.phase, record.branch, record.call)
 
 
-def _service(attempt: Attempt) -> int:
-    return attempt.done - (attempt.permit_granted if attempt.sent is None else attempt.sent)
+def _began(attempt: Attempt) -> int:
+    return attempt.permit_granted if attempt.sent is None else attempt.sent
 
 
-def _steps(call: Call, services: Sequence[int], permit_scope: str) -> list[Step]:
-    planned = [min(pause.planned, pause.end - pause.start) for pause in call.backoffs]
-    if not services:
-        return []  # its deadline came before its permit
+def _steps(call: Call, attempts: Sequence[Attempt], permit_scope: str) -> list[Step]:
+    if not attempts:
+        return []  # it was given up before its permit
+    served: list[tuple[int, int]] = []
+    for attempt in attempts:
+        if attempt.hedge and served:  # beside the one before it
+            start, end = served.pop()
+            served.append((start, max(end, attempt.done)))
+        else:
+            served.append((_began(attempt), attempt.done))
+    steps: list[Step] = []
+    pauses = deque((pause.start, _length(pause)) for pause in call.backoffs)
+    for start, end in served:
+        before = 0
+        while pauses and pauses[0][0] < start:
+            before += pauses.popleft()[1]
+        if steps:
+            steps[-1] = Step(steps[-1].service, before)
+        elif before:
+            steps.append(Step(0, before))
+        steps.append(Step(end - start, 0))
+    if pauses:  # slept before a permit that came too late, or in vain
+        steps[-1] = Step(steps[-1].service, sum(length for _, length in pauses))
     if permit_scope == "call":
-        return [Step(sum(services) + sum(planned), 0)]
-    pauses = itertools.chain(planned, itertools.repeat(0))
-    return [Step(service, next(pauses)) for service in services]
+        return [Step(sum(map(sum, steps)), 0)]
+    return steps
+
+
+def _length(pause: Backoff) -> int:
+    """Return what a pause takes without overhead; nobody plans how long an outage lasts."""
+    slept = pause.end - pause.start
+    return slept if pause.source == "breaker" else min(pause.planned, slept)
 
 
 def _job(parts: dict[tuple[str, int | None], list[tuple[int, list[Step]]]]) -> Job:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.analysis.model import Summary
-from harness.failures import FAILURES, OK
+from harness.failures import CANCELLED, FAILURES, OK
 from harness.views.wording import cell_labels, counted, percent
 
 NO_LONGER = 0.9
@@ -56,7 +56,7 @@ def _lost_workflows(summary: Summary) -> str:
     failures: dict[str, int] = {}
     for cell in losing:
         for outcome, count in cell.attempts.by_outcome.items():
-            if outcome != OK:
+            if outcome not in (OK, CANCELLED):
                 failures[outcome] = failures.get(outcome, 0) + count
     most = max(failures, key=lambda outcome: failures[outcome], default=None)
     advice = "" if most is None else f" Most attempts failed as {most}: {FAILURES[most].advice}."

@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from harness.bench.trial import Tally
+from harness.failures import CANCELLED, OK
 from harness.records import Attempt, CellInfo, Record, Workflow
 
 _REFRESH_SECONDS = 0.5
@@ -56,7 +57,7 @@ class Counters:
         """Count what has ended."""
         if isinstance(record, Attempt):
             self.attempts += 1
-            self.failed += record.outcome != "ok"
+            self.failed += record.outcome not in (OK, CANCELLED)
             self.rate_limited += record.status == 429
             if self._cost is not None and self.cost is not None:
                 self.cost += self._cost(record)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from harness.analysis.model import Cell, Summary
-from harness.failures import FAILURES, OK
+from harness.failures import CANCELLED, FAILURES, OK
 from harness.views.blocks import WIDTH, Column
 from harness.views.wording import MODES, NONE, in_seconds, number, percent, value_of
 
@@ -70,7 +70,11 @@ def failure_lines(summary: Summary) -> Iterator[str]:
     for cell in summary.cells:
         total.update(cell.attempts.by_outcome)
     attempts = total.total()
-    seen = [(name, count) for name, count in total.most_common() if name != OK and count]
+    seen = [
+        (name, count)
+        for name, count in total.most_common()
+        if count and name not in (OK, CANCELLED)
+    ]
     if not seen:
         return
     shown = seen[:MOST_CLASSES]

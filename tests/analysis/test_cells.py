@@ -110,7 +110,23 @@ def test_attempts_are_counted_by_outcome_and_against_calls() -> None:
     cell = summarised(by_hand(workflows=[make_workflow()], attempts=attempts, calls=calls))
     assert cell.attempts.by_outcome == {"ok": 2, "rate_limited": 1}
     assert (cell.attempts.total, cell.attempts.failed, cell.attempts.amplification) == (3, 1, 1.5)
-    assert asdict(cell.calls) == {"started": 2, "succeeded": 1, "failed": 1}
+    assert asdict(cell.calls) == {"started": 2, "succeeded": 1, "failed": 1, "cancelled": 0}
+
+
+def test_what_was_cancelled_is_no_failure_and_what_never_began_is_no_call() -> None:
+    attempts = [make_attempt(), make_attempt(branch=1, outcome="cancelled")]
+    calls = [
+        make_call(),
+        make_call(branch=1, outcome="cancelled"),
+        make_call(branch=2, outcome="cancelled", attempts=0),
+    ]
+    cell = summarised(by_hand(workflows=[make_workflow()], attempts=attempts, calls=calls))
+    assert asdict(cell.calls) == {"started": 2, "succeeded": 1, "failed": 0, "cancelled": 1}
+    assert cell.attempts.by_outcome == {"cancelled": 1, "ok": 1}
+    assert (cell.attempts.failed, cell.attempts.amplification) == (0, 1.0)
+    assert cell.calls_lost is not None
+    assert cell.calls_lost.value == 0
+    assert cell.call_latency_s.n == 1
 
 
 def test_tokens_count_abandoned_attempts_and_waste_is_what_failed() -> None:

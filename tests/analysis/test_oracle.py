@@ -108,6 +108,8 @@ def test_disagreements_are_kept_by_cell_and_leave_silent_attempts_out() -> None:
         ("first_token_timeout", "client_closed", True),
         ("workflow_timeout", "client_closed", True),
         ("cancelled", "client_closed", True),
+        ("cancelled", "ok", True),
+        ("cancelled", "rate_limited", True),
         ("ok", "client_closed", False),
         ("connection_lost", "client_closed", False),
         ("idle_timeout", "ok", False),

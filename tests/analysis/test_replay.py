@@ -52,6 +52,27 @@ def test_one_permit_makes_the_branches_stand_in_line() -> None:
     assert replay([job], permits=2, in_flight=1, mode="async") == 10 + 40 + 7
 
 
+def test_a_hedge_and_what_it_hedges_are_one_step() -> None:
+    first = make_attempt(attempt=1, sent=0, done=90, outcome="cancelled")
+    hedge = make_attempt(attempt=2, sent=30, done=80, hedge=True)
+    [job] = jobs([make_call(attempts=2)], [hedge, first], "attempt")
+    assert job.decompose == (Step(90, 0),)
+
+
+def test_parking_takes_what_it_took_before_an_attempt_and_between_two() -> None:
+    def parked(start: int, end: int) -> Backoff:
+        return Backoff(start=start, end=end, planned=0, source="breaker")
+
+    first = make_attempt(attempt=1, sent=25, done=35, outcome="unavailable")
+    second = make_attempt(attempt=2, sent=75, done=95)
+    pauses = (parked(5, 15), parked(16, 20), parked(35, 60))
+    call = make_call(attempts=2, backoffs=pauses)
+    [job] = jobs([call], [first, second], "attempt")
+    assert job.decompose == (Step(0, 14), Step(10, 25), Step(20, 0))
+    [job] = jobs([call], [first, second], "call")
+    assert job.decompose == (Step(69, 0),)
+
+
 def test_in_sync_mode_everything_stands_in_line() -> None:
     job = Job(one(10, backoff=3), (one(5), one(40)), one(7))
     assert critical_path([job, job], 8, "sync") == 2 * 62
