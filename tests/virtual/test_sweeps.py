@@ -61,7 +61,7 @@ def play(scenario: Path, name: str, *settings: str, jobs: int = 1) -> Path:
     out.mkdir()
     read = load_scenario(scenario, settings)
     assert isinstance(read.endpoint, SimulatedEndpoint)
-    profile = load_profile(read.endpoint.profile, read.endpoint.override).as_dict()
+    profile = load_profile(read.endpoint.profile, read.endpoint.overrides).as_dict()
     runner.run(read, profile, "none", out, Hooks(*[nothing] * len(Hooks._fields)), jobs)
     return out
 
