@@ -41,7 +41,8 @@ def join(records: Records) -> Joined | None:
     """Join attempts to the provider's log by span id; None where there is no log.
 
     Both anchors carry a reading of the same monotonic clock, so their difference is exact. An
-    attempt that was never sent has no line in the log and needs none.
+    attempt that was never sent has no line in the log and needs none, nor one that was broken off:
+    its request may not have arrived.
     """
     if records.provider is None:
         return None
@@ -53,7 +54,7 @@ def join(records: Records) -> Joined | None:
         served = waiting.pop(attempt_span(records.run.run_id, attempt), None)
         if served is not None:
             pairs.append((attempt, served))
-        elif attempt.sent is not None:
+        elif attempt.sent is not None and attempt.outcome != CANCELLED:
             missing += 1
     return Joined(pairs, missing + len(waiting) + nameless, _shift(records, head))
 
