@@ -27,7 +27,7 @@ from harness.drivers.gate import (
     through_gate_async,
 )
 from harness.drivers.permits import AsyncPermits, ThreadPermits
-from harness.failures import OK
+from harness.failures import CANCELLED, OK
 from harness.policies.budget import Amount, Limits, Refusal
 from harness.policies.retry import NoRetry
 from harness.records import Attempt, AttemptKey, Call, CallKey, Record, Tokens
@@ -244,6 +244,34 @@ def test_a_busy_server_is_not_hopeless_and_does_not_hide_that_the_key_is_wrong()
     gate = Gate(Limits(), CountingMeter(), ticks())
     log = in_tasks(gate, calls(9), 1, lambda one: UNAUTHORIZED if one.key.branch == 2 else BUSY)
     assert [one.status for one in log.attempts] == [503, 503, 401]
+
+
+def test_attempts_that_are_cancelled_are_settled_as_what_they_may_have_used() -> None:
+    """Three are out when the first comes back; the fourth call never gets a permit."""
+    gate = Gate(Limits(), CountingMeter(), ticks())
+    now, log = ticks(), seen()
+
+    async def send(effect: Send, branch: Branch) -> Reply:
+        log.begun.append(effect)
+        while len(log.begun) < 3 or (effect.key.branch != 0 and not branch.cancelled):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        unknown = Says(CANCELLED, tokens=Tokens(input=5))
+        return reply(unknown if branch.cancelled else Says(), now())
+
+    async def whole() -> None:
+        passing = through_gate_async(gate, send)
+        line = AsyncPermits(3, now)
+        world = AsyncWorld(now, line, passing, gate.emitting(log.records.append))
+        await run_async(fan_out(calls(4), lambda ended: any(ended)), world)
+        rested = asyncio.Event()
+        gate.when_at_rest(rested.set)
+        assert rested.is_set()
+
+    asyncio.run(whole())
+    assert sorted(one.outcome for one in log.attempts) == [CANCELLED, CANCELLED, OK]
+    assert sorted(one.outcome for one in log.calls) == [CANCELLED] * 3 + [OK]
+    assert gate.ledger.reserved == Amount()
+    assert gate.ledger.spent == Amount(3, 20 + 2 * WORST)
 
 
 USES = st.lists(

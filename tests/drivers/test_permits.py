@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from harness.clock import SECOND, monotonic_since, take_anchor
 from harness.drivers.permits import AsyncPermits, Line, ThreadPermits, Turns
 from harness.workflow.branches import Branch
-from harness.workflow.effects import Grant
+from harness.workflow.effects import Grant, Park
 
 real_now = monotonic_since(take_anchor())
 PATIENCE = 20
@@ -70,7 +70,7 @@ def test_the_line_serves_in_order_and_keeps_count(permits: int, steps: list[str]
 
 
 class Tasks(RuleBasedStateMachine):
-    """Tasks that ask, are served, give back and are cancelled at any moment, that one included."""
+    """Tasks that ask, give back, park, and are interrupted or cancelled at any moment."""
 
     @initialize(permits=st.integers(1, 3))
     def begin(self, permits: int) -> None:
@@ -78,20 +78,34 @@ class Tasks(RuleBasedStateMachine):
         self.line = AsyncPermits(permits, still(0))
         self.loop = asyncio.new_event_loop()
         self.asking: dict[int, asyncio.Task[None]] = {}
-        self.cancelled: list[asyncio.Task[None]] = []
+        self.branches: dict[int, Branch] = {}
+        self.parked: set[int] = set()
+        self.interrupted: list[asyncio.Task[None]] = []
         self.held: list[int] = []
+        self.rings = 0
         self.names = itertools.count()
+
+    def start(self, waiting: Callable[[Branch], Coroutine[Any, Any, Grant]]) -> int:
+        name, branch = next(self.names), Branch()
+        self.branches[name] = branch
+        self.asking[name] = self.loop.create_task(self.hold(name, waiting, branch))
+        return name
+
+    async def hold(
+        self, name: int, waiting: Callable[[Branch], Coroutine[Any, Any, Grant]], branch: Branch
+    ) -> None:
+        grant = await waiting(branch)
+        if not branch.cancelled:
+            assert grant[:2] == (0, 0)
+            self.held.append(grant.rings)
+        elif grant.granted is not None:
+            self.line.release()
+        del self.asking[name]
+        self.parked.discard(name)
 
     @rule()
     def ask(self) -> None:
-        name = next(self.names)
-        self.asking[name] = self.loop.create_task(self.hold(name))
-
-    async def hold(self, name: int) -> None:
-        grant = await self.line.acquire(None)
-        assert grant == Grant(0, 0)
-        self.held.append(name)
-        del self.asking[name]
+        self.start(lambda branch: self.line.acquire(None, branch))
 
     @precondition(lambda self: self.held)
     @rule(which=st.integers(0, 99))
@@ -99,13 +113,38 @@ class Tasks(RuleBasedStateMachine):
         del self.held[which % len(self.held)]
         self.line.release()
 
+    @precondition(lambda self: self.held)
+    @rule(which=st.integers(0, 99), until=st.sampled_from([None, 0]))
+    def park(self, which: int, until: int | None) -> None:
+        """Whoever is parked gives its permit back, unless a bell has rung since it came."""
+        rings = self.held.pop(which % len(self.held))
+        asked = Park("bell", until, None, keep=False, rings=rings)
+        name = self.start(lambda branch: self.line.park(asked, branch))
+        self.go_on()
+        if until is None and rings == self.rings and name in self.asking:
+            self.parked.add(name)
+
+    @rule()
+    def ring(self) -> None:
+        self.rings += 1
+        self.line.ring("bell")
+        self.parked.clear()
+
+    @precondition(lambda self: self.asking)
+    @rule(which=st.integers(0, 99))
+    def interrupt(self, which: int) -> None:
+        name = list(self.asking)[which % len(self.asking)]
+        task = self.asking.pop(name)
+        self.parked.discard(name)
+        task.cancel()
+        self.interrupted.append(task)
+
     @precondition(lambda self: self.asking)
     @rule(which=st.integers(0, 99))
     def cancel(self, which: int) -> None:
         name = list(self.asking)[which % len(self.asking)]
-        task = self.asking.pop(name)
-        task.cancel()
-        self.cancelled.append(task)
+        self.parked.discard(name)
+        self.branches[name].cancel()
 
     @rule()
     def go_on(self) -> None:
@@ -123,16 +162,18 @@ class Tasks(RuleBasedStateMachine):
 
     @rule()
     def come_to_rest(self) -> None:
-        """Then every permit is held, or nobody waits."""
+        """Then every permit is held, or nobody waits for one."""
         self.settle()
-        assert len(self.held) == self.permits or not self.asking
+        assert len(self.held) == self.permits or not self.asking.keys() - self.parked
 
     def teardown(self) -> None:
         for task in self.asking.values():
             task.cancel()
-        self.cancelled += self.asking.values()
+        self.interrupted += self.asking.values()
+        self.asking.clear()
+        self.parked.clear()
         self.settle()
-        assert all(task.cancelled() for task in self.cancelled)  # none was swallowed
+        assert all(task.cancelled() for task in self.interrupted)  # none was swallowed
         for _ in self.held:
             self.line.release()
         self.held.clear()
@@ -301,6 +342,40 @@ def test_whoever_is_cancelled_stops_waiting_at_once() -> None:
         branch.cancel()
     join(threads)
     assert [grant.granted for grant in grants] == [None] * 3
+
+
+# --- parked
+
+
+def test_a_bell_that_rang_after_the_permit_came_is_not_missed() -> None:
+    """Whoever decided to park under that permit cannot know whether it was its own."""
+    line = ThreadPermits(1, still(7))
+    grant = line.acquire(0, None)
+    line.ring("any")
+    assert line.park(Park("bell", None, None, False, grant.rings), Branch()) == Grant(7, 7, 1)
+
+    async def in_tasks() -> None:
+        line = AsyncPermits(1, still(7))
+        grant = await line.acquire(None)
+        line.ring("any")
+        asked = Park("bell", None, None, keep=False, rings=grant.rings)
+        assert await line.park(asked, Branch()) == Grant(7, 7, 1)
+
+    asyncio.run(in_tasks())
+
+
+def test_those_who_are_due_stand_in_line_in_the_order_in_which_they_were_parked() -> None:
+    """And not in the order in which their threads or timers happen to wake."""
+    line: Line[str] = Line(0)
+    for name in "abcd":
+        line.park(name, "bell", {"a": 5, "b": None, "c": 4, "d": 5}[name])
+    line.park("e", "other bell", 5)
+    assert line.due("bell", 3) == []
+    assert line.due("bell", 5) == ["a", "c", "d"]
+    assert line.unpark("b", "bell")
+    assert not line.unpark("a", "bell")
+    assert line.due("bell", None) == []
+    assert line.due("other bell", None) == ["e"]
 
 
 # --- all of them
