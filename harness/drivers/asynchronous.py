@@ -11,7 +11,7 @@ from harness.drivers.permits import AsyncPermits
 from harness.records import Record
 from harness.workflow import effects
 from harness.workflow.branches import Branch, Course, Fork
-from harness.workflow.effects import Cancelled, Effect, Finished, Program, Reply, Send
+from harness.workflow.effects import Cancelled, Finished, Program, Reply, Send
 
 T = TypeVar("T")
 
@@ -38,34 +38,49 @@ async def run_async(
     result: Any = None
     try:
         while not isinstance(asked := course.advance(result), Finished):
-            result = course.done(asked, await _perform(asked, world, branch))
+            if isinstance(asked, _NO_WAIT):
+                result = course.done(asked, _act(asked, world))
+            else:
+                result = course.done(asked, await _wait(asked, world, branch))
         value: T = asked.value
         return value
     finally:
         course.end()
 
 
-async def _perform(asked: Effect, world: AsyncWorld, branch: Branch) -> Any:
+_AtOnce = effects.Now | effects.Emit | effects.Release | effects.Ring
+_NO_WAIT = (effects.Now, effects.Emit, effects.Release, effects.Ring)
+
+
+def _act(asked: _AtOnce, world: AsyncWorld) -> Any:
     match asked:
         case effects.Now():
             return world.now()
-        case effects.Acquire():
-            return await world.permits.acquire(asked.deadline, branch)
+        case effects.Emit():
+            return world.emit(asked.record)
         case effects.Release():
             return world.permits.release()
+        case effects.Ring():
+            return world.permits.ring(asked.bell)
+
+
+async def _wait(
+    asked: effects.Send | effects.Acquire | effects.FanOut | effects.Sleep | effects.Park,
+    world: AsyncWorld,
+    branch: Branch,
+) -> Any:
+    match asked:
         case effects.Send():
             return await world.send(asked, branch)
+        case effects.Acquire():
+            return await world.permits.acquire(asked.deadline, branch)
+        case effects.FanOut():
+            return await _side_by_side(Fork(asked), world, branch)
         case effects.Sleep():
             await world.permits.sleep(asked.until, branch)
             return world.now()
         case effects.Park():
             return await world.permits.park(asked, branch)
-        case effects.Ring():
-            return world.permits.ring(asked.bell)
-        case effects.Emit():
-            return world.emit(asked.record)
-        case effects.FanOut():
-            return await _side_by_side(Fork(asked), world, branch)
 
 
 async def _side_by_side(fork: Fork, world: AsyncWorld, parent: Branch) -> list[Any]:

@@ -32,23 +32,48 @@ def sleeping(turn: Turn, until: int) -> Waits[None]:
     yield until
 
 
+class _Alarm:
+    """Wakes one task. A loop makes a future dearer than a look whether one is needed."""
+
+    __slots__ = ("_waiter", "woken")
+
+    def __init__(self) -> None:
+        self.woken = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        """End the wait that there is, and every later one."""
+        self.woken = True
+        self._go_on()
+
+    async def wait(self, seconds: float | None) -> None:
+        """Wait until woken, or for so many seconds."""
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = None if seconds is None else loop.call_later(seconds, self._go_on)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    def _go_on(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
 async def wait_async(waits: Callable[[Turn], Waits[T]], branch: Branch, now: Now) -> T:
     """Wait in a task, as `waits` says; whoever is woken or cancelled goes on at once."""
-    woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def wake() -> None:
-        if not woken.done():
-            woken.set_result(None)
-
-    steps = waits(Turn(wake))
+    alarm = _Alarm()
+    steps = waits(Turn(alarm.wake))
     try:
         until = next(steps)
-        with branch.waking(wake):
+        with branch.waking(alarm.wake):
             while True:
                 # A loop's timer may be a little early.
-                while not woken.done() and (until is None or now() < until):
-                    left = None if until is None else (until - now()) / SECOND
-                    await asyncio.wait([woken], timeout=left)
+                while not alarm.woken and (until is None or now() < until):
+                    await alarm.wait(None if until is None else (until - now()) / SECOND)
                 until = next(steps)
     except StopIteration as end:
         value: T = end.value

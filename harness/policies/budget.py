@@ -72,4 +72,8 @@ def settle(ledger: Ledger, worst: Amount, used: Amount) -> Ledger:
 
 
 def _sum(one: Amount, other: Amount, sign: int = 1) -> Amount:
-    return Amount(*(a + sign * b for a, b in zip(one, other, strict=True)))
+    return Amount(
+        one.attempts + sign * other.attempts,
+        one.tokens + sign * other.tokens,
+        one.nano_usd + sign * other.nano_usd,
+    )

@@ -59,9 +59,7 @@ class _Jumping(selectors.BaseSelector):
         timer = None if timeout is None else now + round(timeout * SECOND)
         if due is not None and (timer is None or due <= timer):
             self._clock.go_to(due)
-            while due is not None and due <= self._clock.now():
-                self._events.happen(self._clock.now())
-                due = self._events.next_at()
+            self._events.happen(self._clock.now())
         elif timer is not None:
             self._clock.go_to(timer)
         else:

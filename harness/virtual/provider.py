@@ -39,15 +39,16 @@ class Place(NamedTuple):
 class Flight:
     """One attempt under way; `reply` is there once it has ended. `waker`: who waits for it.
 
-    `began`: when it began to make its connection. `coming` is None until that is made.
-    `first_text` is called when the first text has come.
+    `began`: when it began to make its connection. `coming` is None until that is made. `limit_at`:
+    when its next deadline passes. `first_text` is called when the first text has come.
     """
 
-    __slots__ = ("began", "coming", "effect", "first_text", "reply", "waker")
+    __slots__ = ("began", "coming", "effect", "first_text", "limit_at", "reply", "waker")
 
     def __init__(self, effect: Send, began: int, first_text: Callable[[], None]) -> None:
         self.effect = effect
         self.began = began
+        self.limit_at = 0
         self.first_text = first_text
         self.coming: Coming | None = None
         self.reply: Reply | None = None
@@ -101,9 +102,14 @@ class VirtualProvider:
         if self._ended:
             return 0  # some time ago
         limits = self._limits
-        while limits and (limits[0][2].reply is not None or self._has_moved()):
-            if limits[0][2].reply is not None:
+        while limits:
+            at, count, flight = limits[0]
+            if flight.reply is not None:
                 heappop(limits)
+            elif flight.limit_at > at:  # it has moved meanwhile
+                heapreplace(limits, (flight.limit_at, count, flight))
+            else:
+                break
         due = self._simulation.next_due()
         if limits and (due is None or limits[0][0] < due):
             due = limits[0][0]
@@ -119,13 +125,13 @@ class VirtualProvider:
             self._attend(now)
         while self._limits and self._limits[0][0] <= now:
             _, _, flight = heappop(self._limits)
-            if flight.reply is None:
-                limit = flight.limit()
-                if limit.at > now:
-                    self._watch(flight)
-                else:
-                    self._leave(now, flight, limit.outcome, DEADLINE)
-                    self._ended.append(flight)
+            if flight.reply is not None:
+                continue
+            if flight.limit_at > now:
+                self._watch(flight)
+            else:
+                self._leave(now, flight, flight.limit().outcome, DEADLINE)
+                self._ended.append(flight)
         ended, self._ended = self._ended, []
         return ended
 
@@ -173,6 +179,8 @@ class VirtualProvider:
             self._ended.append(flight)
         elif is_first or coming.has_stalled:
             self._watch(flight)  # the deadline may be an earlier one now
+        elif coming.watched:
+            flight.limit_at = flight.limit().at
 
     def _attend(self, now: int) -> None:
         """Do what the faults do to connections, those there are and those to come."""
@@ -211,14 +219,7 @@ class VirtualProvider:
         flight.reply = coming.broken_off(outcome, detail, now, told)
 
     def _watch(self, flight: Flight) -> None:
+        """Look at its deadline when that passes."""
+        flight.limit_at = flight.limit().at
         self._count += 1
-        heappush(self._limits, (flight.limit().at, self._count, flight))
-
-    def _has_moved(self) -> bool:
-        """Put the first deadline where it has moved to meanwhile; return whether it had moved."""
-        at, count, flight = self._limits[0]
-        later = flight.limit().at
-        if later <= at:
-            return False
-        heapreplace(self._limits, (later, count, flight))
-        return True
+        heappush(self._limits, (flight.limit_at, self._count, flight))

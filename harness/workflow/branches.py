@@ -7,8 +7,7 @@ it at once.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -47,18 +46,32 @@ class Branch:
             if self._wake is not None:
                 self._wake()
 
-    @contextmanager
-    def waking(self, wake: Callable[[], None]) -> Iterator[None]:
+    def waking(self, wake: Callable[[], None]) -> Waking:
         """While this lasts, `wake` is called when the branch is cancelled: at once if it was."""
+        return Waking(self, wake)
+
+    def wake_with(self, wake: Callable[[], None] | None) -> None:
+        """Have `wake` called when the branch is cancelled; None for nothing."""
         with self._lock:
             self._wake = wake
-            if self.cancelled:
+            if wake is not None and self.cancelled:
                 wake()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._wake = None
+
+
+class Waking:
+    """A wait that a branch's cancellation ends: a context manager."""
+
+    __slots__ = ("_branch", "_wake")
+
+    def __init__(self, branch: Branch, wake: Callable[[], None]) -> None:
+        self._branch = branch
+        self._wake = wake
+
+    def __enter__(self) -> None:
+        self._branch.wake_with(self._wake)
+
+    def __exit__(self, *error: object) -> None:
+        self._branch.wake_with(None)
 
 
 class Fork:

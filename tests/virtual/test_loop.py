@@ -37,7 +37,8 @@ class Bells:
         return self.left[0] if self.left else None
 
     def happen(self, now: int) -> None:
-        self.heard.append((self.left.pop(0), self.clock.now()))
+        while self.left and self.left[0] <= now:
+            self.heard.append((self.left.pop(0), self.clock.now()))
 
 
 def run(clock: VirtualClock, main: Coroutine[Any, Any, T], events: Events | None = None) -> T:
