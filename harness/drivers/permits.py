@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
@@ -25,7 +25,8 @@ class Line(Generic[Ticket]):
 
     def __init__(self, permits: int) -> None:
         self._free = permits
-        self._waiting: deque[Ticket] = deque()
+        # In order, and quick to leave from anywhere, however long it is.
+        self._waiting: OrderedDict[Ticket, None] = OrderedDict()
         self._parked: dict[Hashable, dict[Ticket, int | None]] = {}
 
     def take(self) -> bool:
@@ -37,20 +38,20 @@ class Line(Generic[Ticket]):
 
     def queue(self, ticket: Ticket) -> None:
         """Wait at the end of the line."""
-        self._waiting.append(ticket)
+        self._waiting[ticket] = None
 
     def leave(self, ticket: Ticket) -> bool:
         """Stop waiting; False when the ticket is no longer in the line, so its turn had come."""
         try:
-            self._waiting.remove(ticket)
-        except ValueError:
+            del self._waiting[ticket]
+        except KeyError:
             return False
         return True
 
     def give_back(self) -> Ticket | None:
         """Return the ticket whose turn it is with this permit; None when nobody waits."""
         if self._waiting:
-            return self._waiting.popleft()
+            return self._waiting.popitem(last=False)[0]
         self._free += 1
         return None
 
@@ -92,6 +93,14 @@ class Turnstile:
         self._lock = threading.Lock()
         self._now = now
         self._rings = 0
+
+    def at_once(self, deadline: int | None) -> Grant | None:
+        """Return what needs no wait: a free permit, or none because `deadline` has passed."""
+        requested = self._now()
+        if _too_late(requested, deadline):
+            return Grant(requested, None, self._rings)
+        with self._lock:
+            return Grant(requested, requested, self._rings) if self._line.take() else None
 
     def acquiring(self, turn: Turn, deadline: int | None) -> Waits[Grant]:
         """Have a permit, until `deadline` at most; `granted` is None if that came first."""
@@ -194,10 +203,11 @@ class AsyncPermits:
 
     async def acquire(self, deadline: int | None, branch: Branch | None = None) -> Grant:
         """Wait for a permit, until `deadline` at most; `granted` is None if that came first."""
-        branch = branch or Branch()
-        grant = await wait_async(
-            lambda turn: self._stile.acquiring(turn, deadline), branch, self._now
-        )
+        grant = self._stile.at_once(deadline)
+        if grant is None:
+            grant = await wait_async(
+                lambda turn: self._stile.acquiring(turn, deadline), branch or Branch(), self._now
+            )
         if grant.granted == grant.requested:
             await self._let_others_ask()
         return grant

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+from collections.abc import Iterator
+from itertools import count
 from statistics import NormalDist
 from typing import Literal
 
@@ -30,7 +32,12 @@ class Draws:
     def uniform(self, purpose: str) -> float:
         """Return a number between 0 and 1, never one of the two."""
         # 52 bits and a half: at 0 and 1 the inverse of a distribution has no value
-        return ((self._integer(purpose) >> 204) + 0.5) / (1 << 52)
+        return ((int.from_bytes(self._digest(purpose)[:8], "big") >> 12) + 0.5) / (1 << 52)
+
+    def choices(self, purpose: str) -> Iterator[int]:
+        """Yield without end numbers from 0 to 255: quicker to begin than a generator."""
+        for number in count():
+            yield from self._digest(f"{purpose} {number}")
 
     def generator(self, purpose: str) -> random.Random:
         """Return a generator for many small choices."""

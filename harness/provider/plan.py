@@ -143,6 +143,8 @@ class Plan:
 
     def connection(self, elapsed: int, repeat: int) -> tuple[Strike | None, int | None]:
         """Return what keeps connections from being made, and when that may change next."""
+        if not self._connection:
+            return None, None
         changes, found = [], None
         for row in self._connection:
             if found is None and self._holds(row, elapsed, repeat):

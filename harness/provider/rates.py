@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from typing import NamedTuple
 
 _CRUMB = 1e-6
@@ -33,6 +34,15 @@ class Rates:
         """Return when `work` was done, or will be at the newest speed; O(log n)."""
         stretch = self._stretches[max(bisect_left(self._works, work) - 1, 0)]
         return stretch.at + round((work - stretch.work) * stretch.itl)
+
+    def moments(self, works: Sequence[float]) -> list[int]:
+        """Return the moments of several works, ascending."""
+        known, stretches, found, place = self._works, self._stretches, [], 0
+        for work in works:
+            place = bisect_left(known, work, place)
+            stretch = stretches[place - 1 if place else 0]
+            found.append(stretch.at + round((work - stretch.work) * stretch.itl))
+        return found
 
     def constant(self, first: float, last: float) -> float | None:
         """Return the nanoseconds a token took from work `first` to `last`; None if that changed."""

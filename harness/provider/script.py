@@ -113,27 +113,27 @@ class Script:
 
     def thoughts(self) -> Iterator[str]:
         """Yield the tokens of the reasoning, and more without end."""
-        return text.thoughts(self._ask.subject, self._draws.generator("reasoning text"))
+        return text.thoughts(self._ask.subject, self._draws.choices("reasoning text"))
 
     def statements(self) -> Iterator[str]:
         """Yield the tokens of the answer; more may follow."""
         if self._words is not None:
             return iter(self._words)
-        return text.statements(self._ask.subject, self._draws.generator("answer text"))
+        return text.statements(self._ask.subject, self._draws.choices("answer text"))
 
     def reasoning_text(self) -> str:
         """Return all of the reasoning."""
         if not self.reasoning:
             return ""
-        chance = self._draws.generator("reasoning text")
-        return text.thoughts_at_once(self._ask.subject, chance, self.reasoning)
+        choices = self._draws.choices("reasoning text")
+        return text.thoughts_at_once(self._ask.subject, choices, self.reasoning)
 
     def answer_text(self) -> str:
         """Return all of the answer."""
         if self._words is not None:
             return "".join(self._words[: self.answer])
-        chance = self._draws.generator("answer text")
-        return text.statements_at_once(self._ask.subject, chance, self.answer)
+        choices = self._draws.choices("answer text")
+        return text.statements_at_once(self._ask.subject, choices, self.answer)
 
     def pieces(self) -> Iterator[Piece]:
         """Yield the text of each write of a stream in turn."""

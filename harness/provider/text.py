@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
@@ -66,24 +66,27 @@ _TIMES = (
 )  # fmt: skip
 
 
-def thoughts(subject: str, chance: random.Random) -> Iterator[str]:
-    """Yield without end the tokens of someone thinking about `subject`."""
-    return _prose("thoughts", subject, chance)
+def thoughts(subject: str, choices: Iterable[int]) -> Iterator[str]:
+    """Yield the tokens of someone thinking about `subject`, without end if `choices` has none.
+
+    Each choice, 0 to 255, is a paragraph.
+    """
+    return _prose("thoughts", subject, choices)
 
 
-def statements(subject: str, chance: random.Random) -> Iterator[str]:
-    """Yield without end the tokens of an answer about `subject`."""
-    return _prose("statements", subject, chance)
+def statements(subject: str, choices: Iterable[int]) -> Iterator[str]:
+    """Yield the tokens of an answer about `subject`, a paragraph for each choice, 0 to 255."""
+    return _prose("statements", subject, choices)
 
 
-def thoughts_at_once(subject: str, chance: random.Random, count: int) -> str:
+def thoughts_at_once(subject: str, choices: Iterable[int], count: int) -> str:
     """Return the first `count` tokens of `thoughts` as one text."""
-    return _at_once("thoughts", subject, chance, count)
+    return _at_once("thoughts", subject, choices, count)
 
 
-def statements_at_once(subject: str, chance: random.Random, count: int) -> str:
+def statements_at_once(subject: str, choices: Iterable[int], count: int) -> str:
     """Return the first `count` tokens of `statements` as one text."""
-    return _at_once("statements", subject, chance, count)
+    return _at_once("statements", subject, choices, count)
 
 
 def decomposition(subject: str, count: int, chance: random.Random) -> str:
@@ -117,33 +120,42 @@ class _Paragraph(NamedTuple):
     marks: int
 
 
-def _prose(kind: str, subject: str, chance: random.Random) -> Iterator[str]:
-    pick, words = chance.random, [" " + word for word in subject.split()]
+def _prose(kind: str, subject: str, choices: Iterable[int]) -> Iterator[str]:
+    words, _ = _subject(subject)
     between = ""
-    while True:
-        tokens = _expand(_paragraph(kind, int(pick() * _PARAGRAPHS)), words)
+    for choice in choices:
+        tokens = _expand(_paragraph(kind, choice), words)
         tokens[0] = between + tokens[0]
         yield from tokens
         between = "\n\n"
 
 
-def _at_once(kind: str, subject: str, chance: random.Random, count: int) -> str:
-    pick, words = chance.random, [" " + word for word in subject.split()]
-    phrase, more = "".join(words), len(words) - 1
+def _at_once(kind: str, subject: str, choices: Iterable[int], count: int) -> str:
+    words, phrase = _subject(subject)
+    more = len(words) - 1
     told = []
-    while count > 0:
-        paragraph = _paragraph(kind, int(pick() * _PARAGRAPHS))
+    for choice in choices:
+        paragraph = _paragraph(kind, choice)
         length = len(paragraph.tokens) + paragraph.marks * more
-        if length <= count:
-            told.append(paragraph.text.replace(_MARK, phrase))
-        else:
+        if length >= count:
             told.append("".join(_expand(paragraph, words)[:count]))
+            break
+        told.append(paragraph.text.replace(_MARK, phrase) if paragraph.marks else paragraph.text)
         count -= length
     return "\n\n".join(told)
 
 
+@lru_cache(maxsize=1024)
+def _subject(subject: str) -> tuple[list[str], str]:
+    """Return the subject's tokens, and all of them as one text."""
+    words = [" " + word for word in subject.split()]
+    return words, "".join(words)
+
+
 def _expand(paragraph: _Paragraph, words: list[str]) -> list[str]:
     """Return the paragraph's tokens with the subject's words in them."""
+    if not paragraph.marks:
+        return list(paragraph.tokens)
     tokens: list[str] = []
     for token in paragraph.tokens:
         if token[0] == _MARK:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from harness.histogram import Histogram, bucket
 from harness.provider.rates import Rates
 
-SLICES = 16
+SLICES = 8
 
 
 class Cut:
@@ -65,11 +65,11 @@ def gaps_of(cut: Cut, chunks: int, origin: float, first: int, last: int, rates: 
             gaps[name] = gaps.get(name, 0) + count
         return gaps
     parts = min(SLICES, chunks - 1)
+    bounds = [1 + part * (chunks - 1) // parts for part in range(1, parts + 1)]
+    moments = rates.moments([begin + cut.end(bound) for bound in bounds[:-1]])
     before, at = 1, first
-    for part in range(1, parts + 1):
-        chunk = 1 + part * (chunks - 1) // parts
-        moment = last if part == parts else rates.moment(begin + cut.end(chunk))
-        name = bucket(round((moment - at) / (chunk - before)))
-        gaps[name] = gaps.get(name, 0) + chunk - before
-        before, at = chunk, moment
+    for bound, moment in zip(bounds, (*moments, last), strict=True):
+        name = bucket((moment - at) // (bound - before))
+        gaps[name] = gaps.get(name, 0) + bound - before
+        before, at = bound, moment
     return gaps

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterator
 from itertools import islice
 
 from hypothesis import given
@@ -34,9 +35,24 @@ def test_pieces_join_to_the_text_and_none_is_empty(whole: str, count: int | None
         assert len(pieces) == min(count, len(whole))
 
 
+def choices(seed: int) -> Iterator[int]:
+    chance = random.Random(seed)
+    while True:
+        yield chance.randrange(256)
+
+
+@given(SUBJECTS, st.integers(1, 400), st.integers(0, 9))
+def test_prose_at_once_is_what_its_tokens_join_to(subject: str, count: int, seed: int) -> None:
+    for one, whole in (
+        (text.thoughts, text.thoughts_at_once), (text.statements, text.statements_at_once)
+    ):  # fmt: skip
+        tokens = islice(one(subject, choices(seed)), count)
+        assert whole(subject, choices(seed), count) == "".join(tokens)
+
+
 def test_prose_names_its_subject_and_the_same_chance_gives_the_same_prose() -> None:
     def prose(seed: int) -> str:
-        return "".join(islice(text.statements("ocean tides", random.Random(seed)), 400))
+        return "".join(islice(text.statements("ocean tides", choices(seed)), 400))
 
     assert "ocean tides" in prose(1)
     assert prose(1) == prose(1) != prose(2)
@@ -46,8 +62,8 @@ def test_prose_names_its_subject_and_the_same_chance_gives_the_same_prose() -> N
 
 
 def test_thoughts_and_statements_are_different_prose() -> None:
-    thoughts = "".join(islice(text.thoughts("tides", random.Random(1)), 50))
-    assert thoughts != "".join(islice(text.statements("tides", random.Random(1)), 50))
+    thoughts = "".join(islice(text.thoughts("tides", choices(1)), 50))
+    assert thoughts != "".join(islice(text.statements("tides", choices(1)), 50))
 
 
 def test_any_decomposition_fills_a_hundred_pieces() -> None:

@@ -175,4 +175,4 @@ def test_a_budget_of_seconds_counts_virtual_ones(scenario: Path) -> None:
     assert records.run.stopped is not None
     assert "budget.seconds = 3600 are over" in records.run.stopped.because
     spent = sum(trial.end for trial in records.trials) / 1e9
-    assert 3600 <= spent < 2 * 3600
+    assert 0.9 * 3600 <= spent < 2 * 3600  # to the end of the last workflow that ended
