@@ -59,7 +59,9 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     run.set_defaults(command=_run)
     run.add_argument(
-        "scenario", help="path of a scenario file (TOML), or a name that `harness scenarios` lists"
+        "scenario",
+        nargs="?",
+        help="path of a scenario file (TOML), or a name that `harness scenarios` lists",
     )
     run.add_argument(
         "--set",
@@ -70,6 +72,12 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     run.add_argument(
         "--out", metavar="DIR", help="run directory (default: results/<UTC time>-<name>)"
+    )
+    run.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="go on with a run that was killed, interrupted or out of disk: what it finished "
+        "stays; of the settings only --set budget.* may change",
     )
     run.add_argument(
         "--otlp",

@@ -381,6 +381,22 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     price: dict[str, Any] | None = None
     stopped: Stop | None = None
     resumed: tuple[Session, ...] = ()
+
+    @property
+    def execution(self) -> int:
+        """What is done in this session is of this execution: 0 in the first."""
+        return self.resumed[-1].execution if self.resumed else 0
+
+    @property
+    def away(self) -> int:
+        """Nanoseconds between sessions, in which nothing ran."""
+        return sum(session.away for session in self.resumed)
+
+    @property
+    def zero(self) -> Anchor:
+        """The run's anchor on the monotonic clock of this session."""
+        return self.resumed[-1].anchor if self.resumed else self.anchor
+
     virtual: bool = False
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from random import Random
 
 from harness.bench.endpoints import OpenAIEndpoint, SimulatedEndpoint
@@ -16,7 +16,7 @@ from harness.bench.policies import policy
 from harness.bench.scenario import Scenario
 from harness.clock import SECOND
 from harness.policies.partial import SYNTHESIZE_WITH_GAPS, Partial, fail_fast, quorum
-from harness.records import CallKey, CellInfo, WorkflowKey
+from harness.records import CallKey, CellInfo, Run, WorkflowKey
 from harness.workflow.attempts import Limits, Terms
 from harness.workflow.effects import Program
 from harness.workflow.load import Start, arrival_times, closed_loop, open_loop
@@ -78,14 +78,24 @@ def _jitter(seed: int, key: CallKey) -> Random:
     return source(seed, "jitter", *key)
 
 
-def starts(scenario: Scenario, cell: CellInfo, repeat: int, run_id: str) -> list[Start]:
+def trial(
+    scenario: Scenario, run: Run, cell: CellInfo, repeat: int, finished: Collection[int] = ()
+) -> Program[None]:
+    """Return the program of one trial, without the workflows that an earlier session finished."""
+    every = starts(scenario, cell, repeat, run.run_id, run.execution)
+    return load(scenario, every, repeat, finished)
+
+
+def starts(
+    scenario: Scenario, cell: CellInfo, repeat: int, run_id: str, execution: int = 0
+) -> list[Start]:
     """Return the workflows of one trial, ready to start."""
     plan = _plan(scenario)
     shared = terms(scenario, cell)
     topics = scenario.workflow.topics
 
     def start(number: int) -> Start:
-        key = WorkflowKey(cell.id, repeat, number, 0)
+        key = WorkflowKey(cell.id, repeat, number, execution)
         topic = topics[number % len(topics)]
         nonce = _nonce(scenario, run_id, key)
         return lambda ready: research(shared, plan, key, topic, ready, nonce)
@@ -93,15 +103,25 @@ def starts(scenario: Scenario, cell: CellInfo, repeat: int, run_id: str) -> list
     return [start(number) for number in range(scenario.load.workflows)]
 
 
-def load(scenario: Scenario, starts: Sequence[Start], repeat: int) -> Program[None]:
-    """Return the program of one trial; every cell of a repeat meets the same arrivals."""
+def load(
+    scenario: Scenario, starts: Sequence[Start], repeat: int, finished: Collection[int] = ()
+) -> Program[None]:
+    """Return the load of one trial; every cell of a repeat meets the same arrivals.
+
+    Workflows whose numbers are `finished` are left out; the first of the others is due at once.
+    """
     arrivals = scenario.load.arrivals
+    left = [number for number in range(len(starts)) if number not in finished]
     if arrivals is None:
-        return closed_loop(starts, scenario.load.in_flight)
+        return closed_loop([starts[number] for number in left], scenario.load.in_flight)
     random = source(scenario.seed, "arrivals", repeat)
     due = arrival_times(arrivals.process, arrivals.per_second, len(starts), random)
     scale = scenario.endpoint.time_scale * SECOND
-    return open_loop(starts, [round(at * scale) for at in due])
+    zero = due[left[0]] if finished and left else 0.0
+    return open_loop(
+        [starts[number] for number in left],
+        [round((due[number] - zero) * scale) for number in left],
+    )
 
 
 def _plan(scenario: Scenario) -> Plan:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from harness.bench.endpoints import LocalLLMEndpoint, OpenAIEndpoint
 from harness.bench.local_llm import find_weights
+from harness.bench.mending import LOCK
 from harness.bench.scenario import Scenario
 from harness.errors import PreflightError
 
@@ -27,7 +28,7 @@ def run_directory(name: str, out: str | None) -> Path:
     directory = Path(out) if out else Path("results") / f"{stamp}-{name}"
     try:
         directory.mkdir(parents=True, exist_ok=bool(out))
-        if any(directory.iterdir()):
+        if any(path.name != LOCK for path in directory.iterdir()):
             raise PreflightError(f"{directory}: not empty; name a new directory with --out")
         probe = directory / ".writable"
         probe.touch()

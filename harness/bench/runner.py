@@ -23,9 +23,10 @@ from harness.bench.endpoints import (
     SimulatedEndpoint,
 )
 from harness.bench.local_llm import PACKAGES
+from harness.bench.resume import Progress
 from harness.bench.scenario import Scenario
 from harness.bench.server import Server, server_of
-from harness.bench.spending import TokenMeter, explain, hopeless, limits_of
+from harness.bench.spending import TokenMeter, explain, hopeless, is_counted, limits_of
 from harness.bench.trial import Seen, Tally, TrialRecords
 from harness.bench.virtual import Played, Setting, Task, is_virtual
 from harness.bench.workers import play_in_order
@@ -36,6 +37,7 @@ from harness.drivers.modes import MODES
 from harness.errors import FirstAnswerError
 from harness.histogram import Histogram
 from harness.ids import new_run_id
+from harness.policies.budget import Amount, Ledger
 from harness.records import (
     SCHEMA,
     Attempt,
@@ -44,6 +46,7 @@ from harness.records import (
     Record,
     Run,
     RunStatus,
+    Spent,
     Stop,
     Transcript,
     Trial,
@@ -75,26 +78,34 @@ def run(
     directory: Path,
     hooks: Hooks,
     jobs: int = 1,
+    progress: Progress | None = None,
 ) -> Run:
-    """Run every trial of `scenario` into `directory`, which exists and is empty.
+    """Run every trial of `scenario` into `directory`, which exists and which nobody else writes to.
 
     `profile`: what the simulated provider simulates, None for a real model. `api_key` is for a
     live endpoint. `jobs`: how many processes play the trials of virtual time. Returns the run with
     its final status: `partial` when it was interrupted, in which case all that had ended is saved.
+    `progress`: how far an earlier session of the same run had come.
     """
     anchor = take_anchor()
     swept = cells.expand(scenario)
     blocks = cells.order(swept, scenario.sweep.repeats, scenario.seed)
-    the_run = _describe(scenario, profile, anchor, swept, blocks)
+    begun = progress or Progress(_describe(scenario, profile, anchor, swept, blocks))
+    the_run = begun.run
     store.write_whole(directory / store.RUN, the_run)
-    todo = [(cell, repeat) for repeat, block in enumerate(blocks) for cell in block]
-    with store.Writer(directory, scenario.transcripts) as writer:
+    todo = [
+        (cell, repeat)
+        for repeat, block in enumerate(blocks)
+        for cell in block
+        if (cell.id, repeat) not in begun.whole
+    ]
+    with store.Writer(directory, scenario.transcripts, is_counted(scenario)) as writer:
         if the_run.virtual:
             assert profile is not None, "virtual time is for the simulated provider"
-            setting = Setting(scenario, profile, the_run)
-            stopped = _play_all(setting, todo, writer, hooks, jobs)
+            setting = Setting(scenario, profile, the_run, begun.spent, begun.elapsed)
+            stopped = _play_all(setting, begun, todo, writer, hooks, jobs)
         else:
-            stopped = _measure_all(scenario, the_run, api_key, todo, writer, hooks)
+            stopped = _measure_all(scenario, begun, api_key, todo, writer, hooks)
     finished = _finish(directory, the_run, stopped)
     if stopped is not None and stopped.by == "first_call":
         raise FirstAnswerError(f"{stopped.because}; recorded in {directory}")
@@ -103,21 +114,22 @@ def run(
 
 def _measure_all(
     scenario: Scenario,
-    the_run: Run,
+    begun: Progress,
     api_key: str,
     todo: Sequence[tuple[CellInfo, int]],
     writer: store.Writer,
     hooks: Hooks,
 ) -> Stop | None:
     """Run one trial after another in real time; return what ended them early."""
-    with server_of(scenario, api_key, writer.directory) as server:
-        trials = _Trials(scenario, the_run, server, writer, hooks)
+    log = writer.directory / store.provider_log(begun.run.execution)
+    with server_of(scenario, api_key, log) as server:
+        trials = _Trials(scenario, begun, server, writer, hooks)
         try:
             for done, (cell, repeat) in enumerate(todo):
                 hooks.before_trial(cell, repeat, len(todo) - done)
                 ended = trials.run(cell, repeat)
                 writer.append(ended.trial)
-                hooks.after_trial(the_run, ended)
+                hooks.after_trial(begun.run, ended)
                 if trials.stopped:
                     break
         except FirstCallError as error:
@@ -130,13 +142,18 @@ def _measure_all(
 
 def _play_all(
     setting: Setting,
+    begun: Progress,
     todo: Sequence[tuple[CellInfo, int]],
     writer: store.Writer,
     hooks: Hooks,
     jobs: int,
 ) -> Stop | None:
     """Play the trials in virtual time; return what ended them early."""
-    tasks = [Task(number, cell, repeat) for number, (cell, repeat) in enumerate(todo)]
+    tasks = [
+        Task(number, cell, repeat, begun.finished(cell.id, repeat))
+        for number, (cell, repeat) in enumerate(todo)
+    ]
+    counted = is_counted(setting.scenario)
 
     def keep(played: Played) -> None:
         task = played.task
@@ -145,6 +162,8 @@ def _play_all(
             writer.extend(kind, lines)
         if played.hopeless is None:
             writer.append(played.trial)
+            if counted:
+                writer.append(Spent(**played.account.ledger.spent._asdict()))
             hooks.after_trial(setting.run, played.records())
 
     stopped = play_in_order(setting, tasks, jobs, keep, hooks.tally)
@@ -174,7 +193,7 @@ def target_of(scenario: Scenario, the_run: Run, server: Server) -> Target:
         stream=endpoint.stream,
         extra_body=real.extra_body if real else {},
         run_id=the_run.run_id,
-        anchor=the_run.anchor,
+        anchor=the_run.zero,
         simulated=real is None,
         extra_body_by_phase={
             "decompose": by_phase.decompose,
@@ -192,21 +211,35 @@ class _Trials:
     def __init__(
         self,
         scenario: Scenario,
-        the_run: Run,
+        begun: Progress,
         server: Server,
         writer: store.Writer,
         hooks: Hooks,
     ) -> None:
+        the_run = begun.run
         self._hooks = hooks
         self._scenario = scenario
-        self._run = the_run
+        self._begun = begun
         self._server = server
         self._writer = writer
-        self._now = monotonic_since(the_run.anchor)
-        meter = TokenMeter(scenario, the_run.anchor)
-        self._gate = Gate(limits_of(scenario), meter, self._now, hooks.sending)
+        self._now = monotonic_since(the_run.zero)
+        meter = TokenMeter(scenario, the_run.zero)
+        limits = limits_of(scenario, the_run.away)
+        self._gate = Gate(
+            limits,
+            meter,
+            self._now,
+            hooks.sending,
+            ledger=Ledger(limits, begun.spent),
+            answered=bool(the_run.resumed),
+            book=self._note if is_counted(scenario) else _not_counted,
+        )
         self.target = target_of(scenario, the_run, server)
         self.stopped: Stop | None = None
+
+    def _note(self, amount: Amount) -> None:
+        """Write down what the budget let go out, before it does."""
+        self._writer.append(Spent(**amount._asdict()))
 
     def run(self, cell: CellInfo, repeat: int) -> TrialRecords:
         """Run one trial; Ctrl-C or a budget ends it early, which `stopped` then tells."""
@@ -219,8 +252,9 @@ class _Trials:
 
         seen = Seen(keep)
         lag: Histogram = {}
-        starts = cells.starts(self._scenario, cell, repeat, self._run.run_id)
-        program = cells.load(self._scenario, starts, repeat)
+        begun = self._begun
+        finished = begun.finished(cell.id, repeat)
+        program = cells.trial(self._scenario, begun.run, cell, repeat, finished)
         with _quiet_collector():
             began, cpu = self._now(), time.process_time_ns()
             try:
@@ -236,7 +270,7 @@ class _Trials:
         trial = Trial(
             cell=cell.id,
             repeat=repeat,
-            execution=0,
+            execution=begun.run.execution,
             start=min((workflow.ready for workflow in seen.workflows), default=began),
             end=max((workflow.done for workflow in seen.workflows), default=ended),
             cpu=cpu,
@@ -244,6 +278,10 @@ class _Trials:
             interrupted=self.stopped is not None,
         )
         return TrialRecords(trial, seen.attempts, seen.calls, seen.workflows)
+
+
+def _not_counted(amount: Amount) -> None:
+    """Keep no book: nothing is limited."""
 
 
 @contextmanager

@@ -250,7 +250,7 @@ def parse_scenario(
     except (ValueError, RecursionError) as error:
         raise _input_error(where, f"not valid TOML: {error}; mend that") from None
     for override in overrides:
-        _apply(values, override)
+        apply_override(values, override)
     trouble = read_texts(values, folder, {_key(override) for override in overrides})
     if trouble:
         raise _input_error(_source(where, overrides, trouble.key), trouble.what)
@@ -265,7 +265,8 @@ def _key(override: str) -> str:
     return override.partition("=")[0].strip()
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Put one `dotted.key=value` into the tables of a scenario. Raises InputError."""
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
         raise _input_error(f"--set {override}", "no setting; write it as dotted.key=value")

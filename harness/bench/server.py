@@ -7,7 +7,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from harness.bench import store
 from harness.bench.endpoints import LocalLLMEndpoint, OpenAIEndpoint, SimulatedEndpoint
 from harness.bench.local_llm import LocalLLM
 from harness.bench.scenario import Scenario
@@ -65,8 +64,10 @@ class Elsewhere:
         self._begun = True
 
 
-def server_of(scenario: Scenario, api_key: str, directory: Path) -> Server:
-    """Return the server of a run into `directory`, not started; `api_key` is for a live endpoint.
+def server_of(scenario: Scenario, api_key: str, log: Path) -> Server:
+    """Return the server of a run, not started; `api_key` is for a live endpoint.
+
+    `log`: where a simulated provider writes what it saw.
 
     Raises PreflightError when what it needs is not installed.
     """
@@ -77,7 +78,7 @@ def server_of(scenario: Scenario, api_key: str, directory: Path) -> Server:
                 simulated.overrides,
                 scenario.seed,
                 simulated.time_scale,
-                directory / store.PROVIDER,
+                log,
             )
         case LocalLLMEndpoint() as local:
             return LocalLLM(local)

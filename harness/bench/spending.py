@@ -8,7 +8,7 @@ import math
 from harness.bench.endpoints import OpenAIEndpoint
 from harness.bench.prices import cost_usd, worst_usd
 from harness.bench.scenario import Scenario
-from harness.clock import Anchor
+from harness.clock import SECOND, Anchor
 from harness.failures import FAILURES
 from harness.policies.budget import NANO, Amount, Ledger, Limits, Refusal
 from harness.records import Attempt
@@ -18,14 +18,25 @@ _TOKENS_A_MESSAGE = 16
 _TOKENS_A_REQUEST = 64
 
 
-def limits_of(scenario: Scenario) -> Limits:
-    """Return the budget in real seconds and billionths of a dollar."""
+def is_counted(scenario: Scenario) -> bool:
+    """Return whether the budget limits what is used, so that what is used is written down."""
+    limits = limits_of(scenario)
+    return (limits.attempts, limits.tokens, limits.nano_usd) != (None, None, None)
+
+
+def limits_of(scenario: Scenario, away: int = 0) -> Limits:
+    """Return the budget in real seconds and billionths of a dollar.
+
+    `away`: nanoseconds since the run's anchor in which it did not run.
+    """
     budget = scenario.budget
     return Limits(
         attempts=budget.attempts,
         tokens=budget.tokens,
         nano_usd=None if budget.usd is None else math.floor(budget.usd * NANO),
-        seconds=None if budget.seconds is None else budget.seconds * scenario.endpoint.time_scale,
+        seconds=None
+        if budget.seconds is None
+        else budget.seconds * scenario.endpoint.time_scale + away / SECOND,
     )
 
 

@@ -23,7 +23,7 @@ from harness.bench.spending import TokenMeter, Uncounted, explain, limits_of
 from harness.bench.trial import Seen, Tally, Tallying, TrialRecords
 from harness.drivers.gate import BudgetExhaustedError, FirstCallError, Gate
 from harness.errors import InputError
-from harness.policies.budget import Ledger
+from harness.policies.budget import Amount, Ledger
 from harness.records import (
     Attempt,
     Call,
@@ -48,19 +48,25 @@ Tell = Callable[[Tally], None]
 
 
 class Setting(NamedTuple):
-    """All that a process needs to play trials of a run."""
+    """All that a process needs to play trials of a run.
+
+    `spent`, and the `elapsed` nanoseconds of the trials' own time, are of the sessions before.
+    """
 
     scenario: Scenario
     profile: dict[str, Any]
     run: Run
+    spent: Amount = Amount()
+    elapsed: int = 0
 
 
 class Task(NamedTuple):
-    """One trial to play: the `number`-th of the run, from 0."""
+    """One trial to play: the `number`-th from here on, from 0, without `finished` workflows."""
 
     number: int
     cell: CellInfo
     repeat: int
+    finished: frozenset[int] = frozenset()
 
 
 class Lines(NamedTuple):
@@ -141,9 +147,9 @@ def processes(scenario: Scenario, wanted: int | None) -> int:
     return max(1, min(len(os.sched_getaffinity(0)), trials, calls // _WORTH_A_PROCESS))
 
 
-def opening(scenario: Scenario) -> Account:
-    """Return the account of a run that has spent nothing."""
-    return Account(Ledger(limits_of(scenario)), 0)
+def opening(setting: Setting) -> Account:
+    """Return the account that a session begins with."""
+    return Account(Ledger(limits_of(setting.scenario), setting.spent), setting.elapsed)
 
 
 def play(
@@ -166,7 +172,7 @@ def play(
         _meter(setting),
         lambda: account.elapsed + clock.now(),
         ledger=account.ledger,
-        answered=task.number > 0,
+        answered=task.number > 0 or bool(setting.run.resumed),
     )
     stopped, hopeless = None, None
     try:
@@ -182,7 +188,7 @@ def play(
     trial = Trial(
         cell=task.cell.id,
         repeat=task.repeat,
-        execution=0,
+        execution=setting.run.execution,
         start=min((workflow.ready for workflow in seen.workflows), default=0),
         end=max((workflow.done for workflow in seen.workflows), default=clock.now()),
         cpu=0,  # of no meaning here, and no run would have it again
@@ -211,8 +217,7 @@ def _play(setting: Setting, task: Task, clock: VirtualClock, seen: Seen, gate: G
         stream=endpoint.stream,
         thoughts=scenario.transcripts or scenario.workflow.carry_reasoning,
     )
-    starts = cells.starts(scenario, cell, task.repeat, setting.run.run_id)
-    program = cells.load(scenario, starts, task.repeat)
+    program = cells.trial(scenario, setting.run, cell, task.repeat, task.finished)
     trial = VirtualTrial(target, cell.id, task.repeat, cell.permits)
     VIRTUAL_MODES[cell.mode](program, trial, clock, seen.emit, gate)
 

@@ -137,7 +137,7 @@ def _work(line: Connection, setting: Setting) -> None:
     os.setpgrp()  # Ctrl-C at a terminal is for the run, which tells us
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    account = opening(setting.scenario)
+    account = opening(setting)
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             task = line.recv()
@@ -188,7 +188,7 @@ def _one_after_another(
     keep: Callable[[Played], None],
     tell: Callable[[Tally], None],
 ) -> Stop | Attempt | None:
-    account = opening(setting.scenario)
+    account = opening(setting)
     try:
         for task in tasks:
             played = play(setting, task, account, tell)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -16,20 +17,31 @@ from harness.bench import preflight, shipped
 from harness.bench.cells import expand
 from harness.bench.endpoints import LocalLLMEndpoint, OpenAIEndpoint, SimulatedEndpoint
 from harness.bench.env import with_file
+from harness.bench.mending import locked
 from harness.bench.prices import cost_usd
+from harness.bench.resume import (
+    Progress,
+    changes,
+    progress_of,
+    require_profile,
+    require_run,
+    scenario_of,
+    with_budget,
+)
 from harness.bench.runner import Hooks, run
 from harness.bench.scenario import Scenario, load_scenario
 from harness.bench.store import SUMMARY, read_records, read_run
 from harness.bench.trial import TrialRecords
 from harness.bench.virtual import is_virtual, processes
 from harness.commands.estimate import confirm, estimate_run, show_plan
+from harness.errors import InputError
 from harness.provider.profiles import Profile, load_profile
 from harness.records import Attempt, Record, Run
 from harness.views.live import Counters, LiveView
 from harness.views.logs import RunLog, logging_to
 from harness.views.traces.content import VARIABLE as CONTENT
 from harness.views.traces.content import capture
-from harness.views.traces.export import TRACES, Exporter
+from harness.views.traces.export import TRACES, Exporter, export_stored
 from harness.views.traces.jaeger import Link, jaeger_of, links
 from harness.views.traces.ledger import Account
 from harness.views.traces.otlp_http import check
@@ -43,9 +55,22 @@ EXIT_NO_SUCCESS = 1
 Say = Callable[[str], None]
 
 
+class _Job(NamedTuple):
+    """What is run, into which directory, and how far it had come before."""
+
+    scenario: Scenario
+    profile: Profile | None
+    directory: Path
+    key: str
+    progress: Progress | None = None
+
+
 def run_scenario(options: argparse.Namespace) -> int:
-    """Run the scenario that the options name and show what came of it."""
-    say = _nothing if options.quiet or options.json else _say
+    """Run the scenario that the options name, or go on with a run, and show what came of it."""
+    if options.resume:
+        return _resume(options)
+    if options.scenario is None:
+        raise InputError("run: no scenario; give one, or go on with a run: --resume RUN")
     scenario = load_scenario(shipped.find(options.scenario), options.set)
     profile = _profile(scenario)
     expected = estimate_run(scenario, profile)
@@ -53,16 +78,52 @@ def run_scenario(options: argparse.Namespace) -> int:
         if not options.quiet:
             show_plan(scenario, expected, options.json)
         return 0
-    jobs = processes(scenario, options.jobs)
-    target = open_target(options.otlp, os.environ)
+    key = _preflight(scenario, options)
+    confirm(scenario, expected, options.yes, options.quiet)
+    directory = preflight.run_directory(scenario.name, options.out)
+    with locked(directory):
+        return _go(_Job(scenario, profile, directory, key), options)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    """Go on with the run that `--resume` names."""
+    for name in ("scenario", "out", "dry_run"):
+        if getattr(options, name):
+            raise InputError(
+                f"--resume {options.resume}: {name} cannot be given with it; the run has its own"
+            )
+    directory = Path(options.resume)
+    require_run(directory)
+    with locked(directory):
+        progress = with_budget(progress_of(directory), options.set)
+        scenario = scenario_of(progress.run)
+        profile = _profile(scenario)
+        require_profile(progress.run, None if profile is None else profile.as_dict())
+        for line in changes(progress.run):
+            _warn(line)
+        key = _preflight(scenario, options)
+        confirm(scenario, estimate_run(scenario, profile), options.yes, options.quiet)
+        return _go(_Job(scenario, profile, directory, key, progress), options)
+
+
+def _preflight(scenario: Scenario, options: argparse.Namespace) -> str:
+    """Make sure that the run can begin, and return the key of its endpoint."""
+    processes(scenario, options.jobs)
+    open_target(options.otlp, os.environ)
     parse_pairs(RESOURCE_VARIABLE, os.environ.get(RESOURCE_VARIABLE, ""))
     key = preflight.api_key(scenario, _environment(scenario))
     if not is_virtual(scenario):
         preflight.open_files(scenario)
     if not options.no_preflight:
         preflight.reach(scenario)
-    confirm(scenario, expected, options.yes, options.quiet)
-    directory = preflight.run_directory(scenario.name, options.out)
+    return key
+
+
+def _go(job: _Job, options: argparse.Namespace) -> int:
+    """Run the trials that are left and show what came of all."""
+    say = _nothing if options.quiet or options.json else _say
+    scenario, directory = job.scenario, job.directory
+    target = open_target(options.otlp, os.environ)
     say(_heading(scenario, directory))
     if options.otlp and (off := switched_off(os.environ)):
         _warn(f"{off} is set: no span is sent to {options.otlp}")
@@ -76,9 +137,13 @@ def run_scenario(options: argparse.Namespace) -> int:
         LiveView(counters, _live_console(options)) as view,
     ):
         hooks = _hooks(view, traces, counters, log)
-        simulated = None if profile is None else profile.as_dict()
-        finished = run(scenario, simulated, key, directory, hooks, jobs)
+        simulated = None if job.profile is None else job.profile.as_dict()
+        jobs = processes(scenario, options.jobs)
+        finished = run(scenario, simulated, job.key, directory, hooks, jobs, job.progress)
     account = traces.finish(finished, wait=options.otlp_wait)
+    if finished.resumed:
+        # What an earlier session was killed over has no traces yet, or half a line of them.
+        account = export_stored(directory, read_records(directory), target, os.environ)
     summary = _summarise(finished, directory)
     _show(summary, directory, account, options)
     if finished.stopped is not None and finished.stopped.by == "budget":
@@ -121,7 +186,10 @@ def _summarise(finished: Run, directory: Path) -> Summary:
 
     summary = write_summary(directory)
     if finished.stopped is not None and finished.stopped.by == "interrupt":
-        _warn(f"interrupted; `harness report {directory}` draws the plots and the report")
+        _warn(
+            f"interrupted; `harness report {directory}` draws the plots and the report, "
+            f"`harness run --resume {directory}` goes on"
+        )
     else:
         from harness.commands.report import draw
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from harness.clock import SECOND, Now
-from harness.policies.budget import Amount, Ledger, Limits, Refusal, reserve, settle
+from harness.policies.budget import Amount, Ledger, Limits, Refusal, committed, reserve, settle
 from harness.records import Attempt, Record
 from harness.workflow.branches import Branch
 from harness.workflow.effects import Reply, Send
@@ -57,12 +57,17 @@ def _nobody(change: int) -> None:
     """Tell nobody."""
 
 
+def _forget(amount: Amount) -> None:
+    """Keep no book."""
+
+
 class Gate:
     """The gate of one run, for all its trials. Tasks and threads may pass it at once.
 
     `limits.seconds` are real ones and count from the origin of `now`. `sending` is told of each
     attempt that goes out (1) and comes back (-1). Where trials have a gate each, `ledger` is what
-    the earlier ones left, and `answered` says that the run's first answer was theirs.
+    the earlier ones left, and `answered` says that the run's first answer was theirs. `book` is
+    told all that is spent and reserved, before each attempt goes out and after it is back.
     """
 
     def __init__(
@@ -74,7 +79,9 @@ class Gate:
         *,
         ledger: Ledger | None = None,
         answered: bool = False,
+        book: Callable[[Amount], None] = _forget,
     ) -> None:
+        self._book = book
         self._sending = sending
         self._meter = meter
         self._now = now
@@ -107,6 +114,7 @@ class Gate:
                 self._refusal = answer
                 return answer
             self._ledger = answer
+            self._book(committed(answer))
             self._in_flight += 1
             self._sending(1)
             return worst
@@ -117,6 +125,7 @@ class Gate:
         with self._lock:
             self._ledger = settle(self._ledger, worst, used)
             self._sending(-1)
+            self._book(committed(self._ledger))
 
     def abandon(self, worst: Amount) -> None:
         """Settle an attempt that was broken off: nobody knows what it used, so all of `worst`."""

@@ -71,6 +71,11 @@ def settle(ledger: Ledger, worst: Amount, used: Amount) -> Ledger:
     )
 
 
+def committed(ledger: Ledger) -> Amount:
+    """Return what is spent and reserved together: never more than the limits allow."""
+    return _sum(ledger.spent, ledger.reserved)
+
+
 def _sum(one: Amount, other: Amount, sign: int = 1) -> Amount:
     return Amount(
         one.attempts + sign * other.attempts,

@@ -11,10 +11,15 @@ from harness.records import ProviderHead, Served
 
 
 class Log:
-    """provider.jsonl. Every line is in the file as soon as `write` returns."""
+    """provider.jsonl. Every line is in the file as soon as `write` returns.
 
-    def __init__(self, path: Path | None, head: ProviderHead) -> None:
+    `may_end_early`: where it cannot be written any more, serving goes on without it. Whoever reads
+    the log then sees requests that it does not hold.
+    """
+
+    def __init__(self, path: Path | None, head: ProviderHead, may_end_early: bool = False) -> None:
         self._path = path
+        self._may_end_early = may_end_early
         self._encoder = msgspec.json.Encoder()
         self._file = None
         if path is not None:
@@ -45,6 +50,9 @@ class Log:
             while rest:  # a file that is nearly full takes a part first
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
+            if self._may_end_early:
+                self.close()
+                return
             raise StorageError(
                 f"{self._path}: cannot be written ({error.strerror}); make room and run again"
             ) from None

@@ -38,13 +38,14 @@ def serve(
     One scenario second lasts `time_scale` real seconds. `log` is where provider.jsonl goes, None
     for nowhere. `ready` is called with the base URL once connections are accepted. Raises
     InputError when the port or the log cannot be had, StorageError when the log cannot be
-    written any more. Must run in the main thread for signals to reach it.
+    written any more; the server of a run goes on without it and leaves that to the run, whose
+    records fill the same disk. Must run in the main thread for signals to reach it.
     """
     listener = bind(host, port)
     anchor = take_anchor()
     head = ProviderHead(anchor=anchor, profile=profile.as_dict(), seed=seed, time_scale=time_scale)
     try:
-        book = Log(log, head)
+        book = Log(log, head, may_end_early=until_stdin_closes)
     except HarnessError:
         listener.close()
         raise
@@ -138,7 +139,8 @@ def _stop_conditions(
         def watch() -> None:
             while os.read(sys.stdin.fileno(), 4096):
                 pass
-            loop.call_soon_threadsafe(stop)
+            with contextlib.suppress(RuntimeError):  # it has stopped for another reason
+                loop.call_soon_threadsafe(stop)
 
         threading.Thread(target=watch, name="stdin", daemon=True).start()
     return stopped

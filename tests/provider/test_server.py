@@ -28,13 +28,13 @@ from harness.errors import StorageError
 from harness.provider.profiles import load_profile
 from harness.provider.server import serve
 
-log, most = Path(sys.argv[1]), int(sys.argv[2])
+log, most, of_a_run = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "True"
 if most:
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 try:
     serve(
         load_profile("streams", {"ttft.median": "24h"}),
-        seed=5, time_scale=0.5, log=log, until_stdin_closes=True,
+        seed=5, time_scale=0.5, log=log, until_stdin_closes=of_a_run,
         ready=lambda url: print(url, flush=True),
     )
 except StorageError as error:
@@ -44,10 +44,12 @@ BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x"}],
 
 
 @contextmanager
-def process(log: Path, most: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def process(
+    log: Path, most: int = 0, *, of_a_run: bool = True
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run a provider; gives it and the host and port where it serves."""
     with subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(log), str(most)],
+        [sys.executable, "-c", SCRIPT, str(log), str(most), str(of_a_run)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -97,7 +99,7 @@ def test_a_log_that_cannot_be_written_any_more_ends_it_with_the_reason(tmp_path:
         ended(running)
     most = log.stat().st_size
     with (
-        process(log, most) as (running, where),
+        process(log, most, of_a_run=False) as (running, where),
         closing(http.client.HTTPConnection(where)) as client,
     ):
         client.request("POST", "/v1/chat/completions", "{")
@@ -105,6 +107,21 @@ def test_a_log_that_cannot_be_written_any_more_ends_it_with_the_reason(tmp_path:
         code, _, err = ended(running)
     assert code == 1
     assert "provider.jsonl: cannot be written (File too large); make room" in err
+
+
+def test_the_server_of_a_run_goes_on_without_its_log(tmp_path: Path) -> None:
+    """The run's own records fill the same disk: it is the run that says so, once."""
+    log = tmp_path / "provider.jsonl"
+    with process(log) as (running, _):
+        ended(running)
+    most = log.stat().st_size
+    with process(log, most) as (running, where):
+        for _ in range(2):
+            with closing(http.client.HTTPConnection(where)) as client:
+                client.request("POST", "/v1/chat/completions", "{")
+                assert client.getresponse().status == 400
+        assert ended(running) == (0, "", "")
+    assert log.stat().st_size == most
 
 
 def never(url: str) -> None:
