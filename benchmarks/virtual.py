@@ -76,7 +76,7 @@ def whole(permits: int) -> Cost:
     setting = Setting(read, profile, _run(read, profile))
     gc.collect()
     began = time.process_time()
-    played = play(setting, Task(0, cell, 0), opening(read), lambda _: None)
+    played = play(setting, Task(0, cell, 0), opening(setting), lambda _: None)
     seconds = time.process_time() - began
     return Cost(played.lines.calls.count(b"\n"), seconds)
 
