@@ -296,7 +296,8 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
     `start`, `end`: first workflow ready, last workflow done. `cpu`: nanoseconds of processor time
     this process used meanwhile. `loop_lag`: histogram of how many nanoseconds late the event loop
-    ran a timer (empty where there is no loop).
+    ran a timer (empty where there is no loop). `recording`: nanoseconds of processor time that
+    writing the records down took of that, 0 where it was not measured.
     """
 
     cell: str
@@ -307,6 +308,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     cpu: int
     loop_lag: Histogram
     interrupted: bool = False
+    recording: int = 0
 
 
 class CellInfo(msgspec.Struct, frozen=True, kw_only=True):

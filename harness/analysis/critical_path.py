@@ -121,7 +121,7 @@ def critical_path(workflow: Workflow, calls: Iterable[Call], attempts: Attempts)
     for phase in workflow.phases:
         chains = by_phase[phase.name]
         last = _last(chains)
-        chain = _of_chain(chains[last], attempts) if chains else []
+        chain = _back_from(last, chains, phase.start, attempts) if chains else []
         if last is not None:
             stragglers.append(_straggler(phase.name, last, chains, attempts))
         found += _tiled(chain, phase.start, phase.end, Segment("other", 0, 0, phase.name))
@@ -189,6 +189,29 @@ def _last(chains: Mapping[int | None, Sequence[Call]]) -> int | None:
         branch: chain for branch, chain in chains.items() if chain[-1].outcome != CANCELLED
     } or chains
     return max(held, key=lambda branch: (_end(held[branch]), -(branch or 0)), default=None)
+
+
+def _back_from(
+    last: int | None,
+    chains: Mapping[int | None, Sequence[Call]],
+    start: int,
+    attempts: Attempts,
+) -> list[Segment]:
+    """Return the segments of the branch that ended last, and of what it had to wait for.
+
+    A branch that was ready only when the phase had gone on for a while followed another one.
+    """
+    segments: list[Segment] = []
+    branch: int | None = last
+    left = dict(chains)
+    while True:
+        chain = left.pop(branch)
+        segments = [*_of_chain(chain, attempts), *segments]
+        ready = min(call.ready for call in chain)
+        before = [other for other in left if _end(left[other]) <= ready]
+        if ready <= start or not before:
+            return segments
+        branch = max(before, key=lambda other: _end(left[other]))
 
 
 def _end(chain: Sequence[Call]) -> int:

@@ -246,9 +246,13 @@ class _Trials:
         self._server.begin_trial(cell.id, repeat)
         writer, tell = self._writer, self._hooks.record
 
+        spent: list[int] = []  # appending to it is safe in threads, adding up is not
+
         def keep(record: Record) -> None:
+            began = time.thread_time_ns()
             writer.append(record)
             tell(record)
+            spent.append(time.thread_time_ns() - began)
 
         seen = Seen(keep)
         lag: Histogram = {}
@@ -276,6 +280,7 @@ class _Trials:
             cpu=cpu,
             loop_lag=lag,
             interrupted=self.stopped is not None,
+            recording=sum(spent),
         )
         return TrialRecords(trial, seen.attempts, seen.calls, seen.workflows)
 

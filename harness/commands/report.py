@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from harness.analysis.model import Summary
@@ -44,4 +45,4 @@ def draw(summary: Summary, directory: Path) -> Path:
     """Make the plots and the report of a run from its summary and records; return the report."""
     records = read_records(directory)
     draw_all(summary, records, directory)
-    return save_report(summary, records, directory)
+    return save_report(summary, records, directory, os.environ)

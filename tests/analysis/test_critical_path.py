@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import msgspec
 import pytest
 
 from harness.analysis.critical_path import (
@@ -184,6 +185,20 @@ def test_of_a_hedged_call_the_path_has_the_winner_and_what_came_before_it() -> N
         ("client_wait", 0, 1), ("to_first_token", 1, 50), ("reasoning", 50, 60),
         ("answer", 60, 95), ("other", 95, 99),
     ]  # fmt: skip
+
+
+def test_branches_one_after_another_are_on_the_path_one_after_another() -> None:
+    made = [branch(0, 50), branch(1, 90, start=50), branch(2, 70, start=50)]
+    calls = [
+        msgspec.structs.replace(call, ready=ready)
+        for (call, _), ready in zip(made, (0, 50, 50), strict=True)
+    ]
+    path = path_of(calls, [attempt for _, attempt in made])
+    assert [segment.branch for segment in path.segments] == [0] * 4 + [1] * 4
+    assert path.parts() == {
+        "client_wait": 2, "to_first_token": 18, "reasoning": 20, "answer": 50,
+    }  # fmt: skip
+    assert [straggler.branch for straggler in path.stragglers] == [1]
 
 
 def test_a_branch_that_was_cancelled_held_nothing_up() -> None:

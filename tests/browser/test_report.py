@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +43,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    shape = Shape(failure_rate=0.15)
+    shape = Shape(failure_rate=0.35)
     records = make_records(
         CELLS, 3, workflows=3, branches=2, shape=shape, time_scale=0.05,
         extra_toml=f'[retry.{LONG}]\nkind = "exponential"',
@@ -195,3 +196,86 @@ def test_the_marks_of_a_chart_have_the_colour_of_their_mode_in_both_schemes(
         colours |= set(found)
         page.close()
     assert len(colours) == 4
+
+
+# Why was this workflow slow?
+
+
+def shown_workflows(page: Page) -> list[str]:
+    """Return the titles of the workflows that are to be seen."""
+    return page.locator("details.workflow:visible summary").all_inner_texts()
+
+
+def test_a_workflow_is_chosen_from_a_list_by_its_neighbours_or_by_the_address(
+    page: Page, report: Path
+) -> None:
+    choice = page.get_by_label("Workflow", exact=True)
+    titles = choice.locator("option").all_inner_texts()
+    assert len(titles) > 5
+    assert shown_workflows(page) == [titles[0]]
+    assert page.get_by_role("button", name="Previous").is_disabled()
+    choice.select_option(index=3)
+    assert shown_workflows(page) == [titles[3]]
+    page.get_by_role("button", name="Next").click()
+    assert shown_workflows(page) == [titles[4]]
+    page.get_by_role("button", name="Previous").click()
+    assert shown_workflows(page) == [titles[3]]
+    named = page.locator("details.workflow").nth(5).get_attribute("id")
+    page.goto("about:blank")
+    page.goto(f"{report.as_uri()}#{named}")
+    assert shown_workflows(page) == [titles[5]]
+
+
+def test_a_workflow_is_read_by_keyboard_alone(page: Page) -> None:
+    choice = page.get_by_label("Workflow", exact=True)
+    choice.focus()
+    page.keyboard.press("ArrowDown")
+    titles = choice.locator("option").all_inner_texts()
+    assert shown_workflows(page) == [titles[1]]
+    said = page.locator("details.workflow:visible .told")
+    assert said.inner_text() == ""
+    for _ in range(12):  # the buttons beside the list, the summary, then the calls
+        page.keyboard.press("Tab")
+        if said.inner_text():
+            break
+    names = page.locator("details.workflow:visible .row[data-said] button").all_text_contents()
+    labels = [name.removesuffix(", on the critical path") for name in names]
+    assert said.inner_text().startswith(f"{labels[0]}: ")
+    page.keyboard.press("Tab")
+    assert said.inner_text().startswith(f"{labels[1]}: ")
+    row = page.locator("details.workflow:visible .row.told-of")
+    assert row.locator("button").evaluate("one => one === document.activeElement")
+
+
+@pytest.mark.parametrize("context", EVERY, indirect=True)
+def test_parts_have_colours_of_their_own_and_the_path_is_marked(page: Page) -> None:
+    parts = ("permit_wait", "backoff", "failed_attempts", "to_first_token", "reasoning", "answer")
+    fill = "one => getComputedStyle(one).fill"
+    colours = {page.locator(f"#workflows rect.part-{part}").first.evaluate(fill) for part in parts}
+    assert len(colours) == len(parts)
+    path = page.locator("details.workflow:visible rect.path")
+    assert path.count() >= 3
+    assert path.first.evaluate(fill) not in colours
+    held = page.locator("details.workflow:visible .row.held .label")
+    assert "on the critical path" in str(held.first.text_content())
+    assert held.first.evaluate("one => getComputedStyle(one).fontWeight") == "700"
+
+
+def test_the_straggler_is_named_and_its_row_is_on_the_path(page: Page) -> None:
+    whole = page.locator("details.workflow:visible")
+    sentence = whole.get_by_text(re.compile(r"^Branch \d+ held the fan-out")).inner_text()
+    name = sentence.split(" held")[0].lower()
+    assert whole.locator(".row.held", has_text=name).count() == 1
+
+
+def test_without_javascript_every_workflow_can_be_unfolded(browser: Browser, report: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(report.as_uri())
+    first, second = (page.locator("details.workflow").nth(at) for at in (0, 1))
+    assert first.locator(".row").first.is_visible()
+    assert not second.locator(".row").first.is_visible()
+    second.locator("summary").click()
+    assert second.locator(".row").first.is_visible()
+    assert page.locator("#chooser").is_hidden()
+    context.close()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -17,14 +19,29 @@ from harness.bench.store import Records, read_records
 from harness.errors import StorageError
 from harness.views.report import columns, comparison, method, permits, policies, spent
 from harness.views.report.answer import answer
+from harness.views.report.audit import audit
 from harness.views.report.failures import failures
 from harness.views.report.marks import Chart
 from harness.views.report.tables import Subject, Table, csv_download, subject, summary_download
+from harness.views.report.waterfalls import slowness
+from harness.views.traces.export import TRACES
+from harness.views.traces.jaeger import Jaeger, jaeger_of
+from harness.views.traces.ledger import Account, read_account
 from harness.views.wording import simulated_note
 
 REPORT = "report.html"
 
 _TEMPLATES = Path(__file__).with_name("templates")
+
+
+class Sent(NamedTuple):
+    """What became of a run's spans, and where they can be seen; None where that is not known."""
+
+    account: Account | None
+    jaeger: Jaeger | None
+
+
+NOWHERE = Sent(None, None)
 
 
 class _Section(NamedTuple):
@@ -44,22 +61,36 @@ def write_report(directory: Path) -> Path:
     return save_report(summarise(records), records, directory)
 
 
-def save_report(summary: Summary, records: Records, directory: Path) -> Path:
-    """Write `directory`/report.html of a summary and its records. Raises StorageError."""
+def save_report(
+    summary: Summary,
+    records: Records,
+    directory: Path,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
+    """Write `directory`/report.html of a summary and its records. Raises StorageError.
+
+    `environment` may say where Jaeger is; see `jaeger_of`, whose InputError it raises.
+    """
+    traces = directory / TRACES
+    sent = Sent(read_account(traces), jaeger_of(traces, summary.run_id, environment))
     path = directory / REPORT
     part = path.with_name(REPORT + ".part")
     try:
-        part.write_text(render_report(summary, records), encoding="utf-8")
+        part.write_text(render_report(summary, records, sent), encoding="utf-8")
         part.replace(path)
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
     return path
 
 
-def render_report(summary: Summary, records: Records) -> str:
-    """Return the report as one HTML document. The same records give the same text."""
+def render_report(summary: Summary, records: Records, sent: Sent = NOWHERE) -> str:
+    """Return the report as one HTML document. The same records give the same text.
+
+    `sent`: what became of the traces, and where they can be seen.
+    """
     about = subject(summary)
-    style, script = (Markup(_read(name)) for name in ("style.css", "script.js"))  # noqa: S704
+    style = Markup(_read("style.css"))  # noqa: S704
+    script = Markup(_read("script.js") + _read("waterfall.js"))  # noqa: S704
     return _environment().get_template("report.html").render(
         summary=summary,
         run=records.run,
@@ -73,7 +104,10 @@ def render_report(summary: Summary, records: Records) -> str:
         spent=_spent(about, records),
         policies=_policies(about, records),
         failures=failures(about, records),
+        slowness=slowness(about, records, sent.jaeger),
+        named=about.named,
         fitness=method.fitness(about, records),
+        audited=audit(summary, records, sent.account),
         design=method.design(records.run),
         definitions=method.DEFINITIONS,
         environment=method.environment(records.run),

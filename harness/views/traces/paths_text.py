@@ -20,7 +20,7 @@ from harness.analysis.selection import by_cell
 from harness.bench.store import Records
 from harness.records import CellInfo, Run
 from harness.views.blocks import WIDTH, Column, pack, wrapped
-from harness.views.traces.told import cell_sentence, one_more_words
+from harness.views.traces.told import held_by, one_more_words
 from harness.views.traces.waterfall_text import say
 from harness.views.wording import percent, shortened
 
@@ -100,5 +100,5 @@ def _notes(cells: Sequence[CellSaid], settings: Sequence[Column]) -> list[str]:
     for at, cell in enumerate(cells):
         if cell.path.held_by:
             label = " ".join(column.values[at] for column in settings)
-            notes.append(f"{label}: what held the fan-outs: {cell_sentence(cell.path)}")
+            notes.append(f"{label}: what held the fan-outs: {held_by(cell.path)}")
     return notes

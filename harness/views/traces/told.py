@@ -78,7 +78,7 @@ def _then(decision: Decision | None, seconds: Seconds) -> str:
     return f"; again after {number(seconds(decision.retry_in))} s, as {by} said"
 
 
-def cell_sentence(path: CellPath) -> str:
+def held_by(path: CellPath) -> str:
     """Say what the last branches of a cell's fan-outs had more of than others, most first."""
     held = sorted(path.held_by.items(), key=lambda item: (-item[1], PARTS.index(item[0])))
     return ", ".join(f"{WORDS[part]} {times} times" for part, times in held).replace(

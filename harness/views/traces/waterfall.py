@@ -40,7 +40,7 @@ class Failure(NamedTuple):
 class Row(NamedTuple):
     """One call, or an attempt of it that ran beside another one.
 
-    `held`: it is on the critical path. `attempts`: of the whole call.
+    `attempts`: of the whole call. `path`: from when to when it is on the critical path.
     """
 
     label: str
@@ -49,7 +49,12 @@ class Row(NamedTuple):
     pieces: tuple[Piece, ...]
     outcome: str
     attempts: int
-    held: bool
+    path: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def held(self) -> bool:
+        """Whether it is on the critical path."""
+        return bool(self.path)
 
 
 class Waterfall(NamedTuple):
@@ -165,10 +170,26 @@ def _rows(call: Call, tried: Sequence[Attempt], path: CriticalPath) -> list[Row]
         numbers = {attempt.attempt for attempt in lane}
         label = label_of(call) if not rows else "  hedge"
         start, end = (call.ready, call.done) if not rows else (lane[0].ready, lane[-1].done)
-        held = any(not rows or segment.attempt in numbers for segment in mine)
+        on_path = tuple(
+            (segment.start - ready, segment.end - ready)
+            for segment in mine
+            if segment.attempt in numbers or (segment.attempt is None and not rows)
+        )
         outcome = call.outcome if not rows else lane[-1].outcome
-        rows.append(Row(label, start - ready, end - ready, shown, outcome, call.attempts, held))
+        times = (start - ready, end - ready)
+        rows.append(Row(label, *times, shown, outcome, call.attempts, _joined(on_path)))
     return rows
+
+
+def _joined(stretches: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Join stretches that touch."""
+    joined: list[tuple[int, int]] = []
+    for start, end in stretches:
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return tuple(joined)
 
 
 def _lanes(tried: Sequence[Attempt]) -> list[list[Attempt]]:

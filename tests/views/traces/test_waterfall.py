@@ -142,7 +142,7 @@ def test_each_column_of_a_bar_is_the_part_that_takes_most_of_it() -> None:
     row = Row(
         "branch 1", 0, 100,
         (Piece("permit_wait", 0, 42), Piece("reasoning", 42, 58), Piece("answer", 58, 100)),
-        "ok", 1, True,
+        "ok", 1, ((0, 100),),
     )  # fmt: skip
     assert columns(row, 100, 10) == [*["permit_wait"] * 4, *["reasoning"] * 2, *["answer"] * 4]
     assert columns(row, 200, 10) == [
@@ -153,10 +153,10 @@ def test_each_column_of_a_bar_is_the_part_that_takes_most_of_it() -> None:
 def test_a_failed_attempt_is_seen_however_short_and_so_is_a_call() -> None:
     failed = Row(
         "branch 1", 0, 1000,
-        (Piece("failed_attempts", 500, 501), Piece("answer", 501, 1000)), "ok", 2, True,
+        (Piece("failed_attempts", 500, 501), Piece("answer", 501, 1000)), "ok", 2, (),
     )  # fmt: skip
     assert columns(failed, 1000, 10)[5] == "failed_attempts"
-    brief = Row("branch 1", 3, 4, (Piece("answer", 3, 4),), "ok", 1, False)
+    brief = Row("branch 1", 3, 4, (Piece("answer", 3, 4),), "ok", 1)
     assert columns(brief, 1000, 10) == ["answer", *[None] * 9]
 
 
