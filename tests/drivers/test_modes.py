@@ -14,9 +14,11 @@ from harness.drivers.gate import Gate
 from harness.drivers.modes import MODES
 from harness.failures import OK
 from harness.policies.budget import Amount, Limits
+from harness.policies.policy import Admission, Asking, Ended, Park, RandomOf, Verdict
 from harness.policies.retry import NoRetry
 from harness.records import Attempt, CallKey, Record
 from harness.workflow.attempts import Limits as CallLimits
+from harness.workflow.attempts import Terms
 from harness.workflow.completion import Completion, complete
 from harness.workflow.effects import Program, Reply, Send, fan_out
 from tests.client.attempts import make_send, make_target
@@ -48,10 +50,10 @@ def open_gate() -> Gate:
     return Gate(Limits(), NoMeter(), now)
 
 
-def calls() -> Program[None]:
+def calls(how: Terms = PATIENT) -> Program[None]:
     def call(branch: int) -> Program[Completion]:
         key = CallKey(*WORKFLOW, "fan_out", branch, 1)
-        return complete(PATIENT, key, make_send().request, now())
+        return complete(how, key, make_send().request, now())
 
     yield from fan_out([call(branch) for branch in range(BRANCHES)])
 
@@ -107,3 +109,53 @@ def test_a_mode_that_is_interrupted_hangs_up_at_once_and_leaves_nothing_behind(
     while ours() and now() < give_up:  # a branch that was about to begin may still be ending
         time.sleep(0)
     assert ours() == []
+
+
+class Parks:
+    """A policy that lets nobody out, ever; it tells when so many have asked."""
+
+    hedge = None
+
+    def __init__(self, many: int) -> None:
+        self.left = many
+        self.all_parked = threading.Event()
+
+    def admit(self, asking: Asking) -> Admission:
+        self.left -= 1
+        if self.left == 0:
+            self.all_parked.set()
+        return Park("bell", asking.now + AGES)
+
+    def ended(self, ended: Ended, random: RandomOf) -> Verdict:
+        raise AssertionError("nobody was let out")
+
+
+@pytest.mark.parametrize("hold", [False, True])
+@pytest.mark.parametrize(("mode", "permits"), [("sync", 1), ("threads", 2), ("async", 2)])
+def test_an_interruption_wakes_whoever_is_parked(mode: str, permits: int, hold: bool) -> None:
+    """All of them are: those who hold their permits, or everybody."""
+    me = threading.get_ident()
+    parks = Parks(1 if mode == "sync" else permits if hold else BRANCHES)
+    how = PATIENT._replace(policy=parks, hold_permit=hold)
+
+    caught = threading.Event()
+
+    def interrupt() -> None:  # again, if it came in the very moment when a wait began
+        if parks.all_parked.wait(20):
+            signal.pthread_kill(me, signal.SIGINT)
+            while not caught.wait(1):
+                signal.pthread_kill(me, signal.SIGINT)
+
+    watcher = threading.Thread(target=interrupt)
+    watcher.start()
+    records: list[Record] = []
+    target = make_target("http://127.0.0.1:9/v1")
+    with pytest.raises(KeyboardInterrupt):
+        MODES[mode](calls(how), target, permits, now, records.append, open_gate())
+    caught.set()
+    watcher.join()
+    give_up = now() + 20 * SECOND
+    while ours() and now() < give_up:
+        time.sleep(0)
+    assert ours() == []
+    assert records == []
