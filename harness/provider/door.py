@@ -9,8 +9,10 @@ from collections.abc import Callable
 
 from harness.errors import HarnessError
 from harness.faults import FaultKind
+from harness.provider.http import NO_LINGER
 
 BACKLOG = 4096
+_TRIES = 100
 
 
 class Door:
@@ -37,23 +39,13 @@ class Door:
 
     def shut(self, kind: FaultKind) -> None:
         """Keep new clients out; those inside are not touched."""
-        address, family = self._listener.getsockname(), self._listener.family
-        self._stop()
         self.shut_by = kind
-        self._listener = listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind(address)
-        except OSError as error:
-            raise HarnessError(
-                f"port {address[1]}: cannot be kept through an outage ({error.strerror}); run again"
-            ) from None
-        listener.setblocking(False)
+        self._stop_accepting()
+        self._let_go_of_filler()
         if kind.name == "connect_timeout":
-            listener.listen(0)
-            self._filler = socket.socket(family, socket.SOCK_STREAM)
-            self._filler.setblocking(False)
-            self._filler.connect_ex(address)
+            self._fill_queue()
+        else:
+            self._listener = _bound_alone(self._listener)
 
     def open(self) -> None:
         """Let clients in again; nothing happens when it is open."""
@@ -63,12 +55,14 @@ class Door:
         self._let_go_of_filler()
         self._listener.listen(BACKLOG)
         self._opening = asyncio.get_running_loop().create_task(self._accept())
+        self._opening.add_done_callback(lambda opening: opening.result())  # tell the loop's handler
 
     def close(self) -> None:
         """Let nobody in any more."""
         self._closing = self._server
-        self._stop()
+        self._stop_accepting()
         self._let_go_of_filler()
+        self._listener.close()
 
     async def wait_closed(self) -> None:
         """Wait until those inside are out."""
@@ -88,15 +82,53 @@ class Door:
     def _is_shut(self) -> bool:
         return self.shut_by is not None
 
-    def _stop(self) -> None:
-        with contextlib.suppress(OSError):  # not every system shuts down what only listens
-            self._listener.shutdown(socket.SHUT_RDWR)
+    def _stop_accepting(self) -> None:
         if self._server is not None:
             self._server.close()
             self._server = None
-        self._listener.close()
+
+    def _fill_queue(self) -> None:
+        """Have a connection of our own take the only place in the queue."""
+        self._listener.listen(0)
+        for _ in range(_TRIES):
+            _turn_away(self._listener)
+            self._let_go_of_filler()
+            self._filler = filler = socket.socket(self._listener.family, socket.SOCK_STREAM)
+            filler.setblocking(False)
+            filler.connect_ex(self._listener.getsockname())
+            with contextlib.suppress(OSError):  # not connected: somebody was faster
+                filler.getpeername()
+                return
 
     def _let_go_of_filler(self) -> None:
         if self._filler is not None:
             self._filler.close()
             self._filler = None
+
+
+def _bound_alone(listener: socket.socket) -> socket.socket:
+    """Return a socket that has the port of `listener`, and neither listens."""
+    address = listener.getsockname()
+    with contextlib.suppress(OSError):  # not every system shuts down what only listens
+        listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    bound = socket.socket(listener.family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.setblocking(False)
+    try:
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise HarnessError(
+            f"port {address[1]}: cannot be kept through an outage ({error.strerror}); run again"
+        ) from None
+    return bound
+
+
+def _turn_away(listener: socket.socket) -> None:
+    """Break off the connections that wait to be accepted."""
+    with contextlib.suppress(OSError):
+        while True:
+            waiting, _ = listener.accept()
+            waiting.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+            waiting.close()

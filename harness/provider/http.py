@@ -19,6 +19,9 @@ import httptools
 MOST_BODY = 16 * 1024 * 1024
 """Bytes of a request's body; more is answered with 413."""
 
+NO_LINGER = struct.pack("ii", 1, 0)
+"""For SO_LINGER: a socket that is closed resets its connection."""
+
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
@@ -199,10 +202,9 @@ class Connection(asyncio.Protocol):
         asyncio.get_running_loop().call_soon(self._reset)
 
     def _reset(self) -> None:
-        if self._transport is not None:
-            linger = struct.pack("ii", 1, 0)
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.get_extra_info("socket").setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, linger
+                socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER
             )
             self._transport.abort()
 

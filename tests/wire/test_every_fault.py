@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import uvloop
 
 from harness.clock import SECOND
 from harness.drivers.modes import MODES
@@ -53,7 +54,7 @@ def provider(folder: Path, fault: Mapping[str, object]) -> Iterator[Serving]:
             began.set()
             await asyncio.to_thread(stop.wait)
 
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread = threading.Thread(target=lambda: uvloop.run(serve()))  # as `harness serve` does
     thread.start()
     try:
         assert began.wait(20)

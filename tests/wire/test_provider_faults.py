@@ -19,7 +19,7 @@ from tests.wire.provider import Provider, serving
 
 MS = SECOND // 1000
 REASONING = {"reasoning_tokens": {"median": 40}, "answer_tokens.median": 40}
-SOON = make_deadlines(first_token=500 * MS, idle=500 * MS, end=20 * SECOND)
+SOON = make_deadlines(first_token=500 * MS, idle=500 * MS)
 """Fault-free, a stream takes 10 ms at the scale of these tests."""
 
 
