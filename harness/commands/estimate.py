@@ -13,6 +13,7 @@ from harness.bench.estimate import Estimate, Seconds, call_assumed, estimate
 from harness.bench.preflight import is_paid
 from harness.bench.prices import Price
 from harness.bench.scenario import Scenario
+from harness.bench.virtual import is_virtual
 from harness.errors import PreflightError
 from harness.provider.profiles import Profile
 
@@ -86,8 +87,8 @@ def tell(scenario: Scenario, expected: Estimate) -> Iterator[str]:
 def _facts(scenario: Scenario, expected: Estimate) -> Iterator[tuple[str, str]]:
     endpoint, call = scenario.endpoint, expected.call_seconds
     if isinstance(endpoint, SimulatedEndpoint):
-        scale = endpoint.time_scale
-        yield "model", f"SIMULATED provider {endpoint.profile}, time scale {scale:g}"
+        how = "virtual time" if is_virtual(scenario) else f"time scale {endpoint.time_scale:g}"
+        yield "model", f"SIMULATED provider {endpoint.profile}, {how}"
     elif isinstance(endpoint, OpenAIEndpoint):
         yield "model", f"{endpoint.model} at {endpoint.base_url}"
     else:
@@ -104,9 +105,10 @@ def _facts(scenario: Scenario, expected: Estimate) -> Iterator[tuple[str, str]]:
             f"{expected.output_tokens:,} written (max_tokens), an attempt a call",
         )
     unit = "scenario seconds" if endpoint.time_scale != 1 else "seconds"
+    jumped = " of virtual time, which nobody waits for" if is_virtual(scenario) else ""
     yield (
         "time",
-        f"about {_time(expected.seconds.low)} to {_time(expected.seconds.high)}, "
+        f"about {_time(expected.seconds.low)} to {_time(expected.seconds.high)}{jumped}, "
         f"if a call takes {call.low:.3g} to {call.high:.3g} {unit}",
     )
     if expected.usd is None or expected.most_usd is None:

@@ -235,12 +235,12 @@ def _counters(scenario: Scenario) -> Counters:
     trials = len(expand(scenario)) * scenario.sweep.repeats
     price = scenario.price
     if price is None:
-        return Counters(trials, scenario.load.workflows, None)
+        return Counters(trials, scenario.load.workflows, None, is_virtual(scenario))
 
     def cost(attempt: Attempt) -> float:
         return cost_usd(price, attempt.tokens, time.time_ns())
 
-    return Counters(trials, scenario.load.workflows, cost)
+    return Counters(trials, scenario.load.workflows, cost, is_virtual(scenario))
 
 
 def _show(summary: Summary, directory: Path, account: Account, options: argparse.Namespace) -> None:

@@ -27,8 +27,13 @@ class Counters:
     """What has happened so far, over the run and in the trial that is under way."""
 
     def __init__(
-        self, trials: int, workflows: int, cost: Callable[[Attempt], float] | None
+        self,
+        trials: int,
+        workflows: int,
+        cost: Callable[[Attempt], float] | None,
+        virtual: bool = False,
     ) -> None:
+        self.virtual = virtual
         self.trials = trials
         self.workflows = workflows
         self.trials_done = 0
@@ -100,9 +105,12 @@ def lines(counters: Counters, seconds: float, width: int) -> list[str]:
     shown = [f"{bar} trial {counters.trials_done + 1}/{counters.trials}  {_clock(seconds)}{left}"]
     cell = counters.cell
     if cell is not None:
+        named = f"{cell.mode}, {cell.permits} permits, {cell.retry}, repeat {counters.repeat + 1}"
+        # In virtual time several trials may be played at once; this is the last one that was.
         shown.append(
-            f"{cell.mode}, {cell.permits} permits, {cell.retry}, repeat {counters.repeat + 1}: "
-            f"{counters.trial_workflows}/{counters.workflows} workflows, "
+            f"{named}: played"
+            if counters.virtual
+            else f"{named}: {counters.trial_workflows}/{counters.workflows} workflows, "
             f"{counters.in_flight} in flight"
         )
     spend = "" if counters.cost is None else f"  ${counters.cost:.4f} spent"

@@ -176,3 +176,12 @@ def test_a_budget_of_seconds_counts_virtual_ones(scenario: Path) -> None:
     assert "budget.seconds = 3600 are over" in records.run.stopped.because
     spent = sum(trial.end for trial in records.trials) / 1e9
     assert 0.9 * 3600 <= spent < 2 * 3600  # to the end of the last workflow that ended
+
+
+def test_a_dry_run_says_that_nobody_waits(
+    scenario: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(scenario), "--dry-run"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "SIMULATED provider deepseek-reasoner, virtual time" in said
+    assert "of virtual time, which nobody waits for" in said
