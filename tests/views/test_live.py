@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from harness.bench.trial import Tally
 from harness.records import CellInfo
 from harness.views.live import Counters, LiveView, lines
 from tests.analysis.builders import make_attempt
@@ -67,3 +68,14 @@ def test_on_a_terminal_what_was_drawn_is_gone_when_the_run_has_ended() -> None:
     with LiveView(counters, console) as view:
         view.before_trial(CELL, 0, 1)
     assert "trial 1/1: async" not in said.getvalue()
+
+
+def test_what_was_counted_elsewhere_is_added_and_a_trial_in_virtual_time_has_been_played() -> None:
+    counters = Counters(trials=2, workflows=2, cost=lambda attempt: 0.0, virtual=True)
+    counters.begin(CELL, repeat=0, left=2)
+    counters.add(Tally(attempts=7, failed=2, rate_limited=1, workflows=2, cost=0.5))
+    shown = "\n".join(lines(counters, 10.0, 80))
+    assert "7 attempts (0.7/s)  2 failed, 1 of them 429  $0.5000 spent" in shown
+    assert "repeat 1: played" in shown
+    assert "0:10 left" in shown
+    assert "in flight" not in shown
