@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
@@ -41,8 +42,8 @@ from harness.views.live import Counters, LiveView
 from harness.views.logs import RunLog, logging_to
 from harness.views.traces.content import VARIABLE as CONTENT
 from harness.views.traces.content import capture
-from harness.views.traces.export import TRACES, Exporter, export_stored
-from harness.views.traces.jaeger import Link, jaeger_of, links
+from harness.views.traces.export import AT_THE_END, TRACES, Exporter, export_stored
+from harness.views.traces.jaeger import Link, jaeger_of, links, require_address
 from harness.views.traces.ledger import Account
 from harness.views.traces.otlp_http import check
 from harness.views.traces.otlp_target import OtlpTarget, open_target, switched_off
@@ -110,6 +111,7 @@ def _preflight(scenario: Scenario, options: argparse.Namespace) -> str:
     """Make sure that the run can begin, and return the key of its endpoint."""
     processes(scenario, options.jobs)
     open_target(options.otlp, os.environ)
+    require_address(os.environ)
     parse_pairs(RESOURCE_VARIABLE, os.environ.get(RESOURCE_VARIABLE, ""))
     key = preflight.api_key(scenario, _environment(scenario))
     if not is_virtual(scenario):
@@ -129,7 +131,8 @@ def _go(job: _Job, options: argparse.Namespace) -> int:
         _warn(f"{off} is set: no span is sent to {options.otlp}")
     if capture(os.environ) and not scenario.transcripts:
         _warn(f"{CONTENT} is set, but without transcripts = true there is no content to send")
-    traces = Exporter(directory, target, os.environ, _is_reachable(target))
+    earlier = read_records(directory).trials if job.progress else ()
+    traces = Exporter(directory, target, os.environ, _is_reachable(target), earlier=earlier)
     counters = _counters(scenario)
     log = RunLog(lambda: read_run(directory)) if options.log_level else None
     with (
@@ -143,7 +146,9 @@ def _go(job: _Job, options: argparse.Namespace) -> int:
     account = traces.finish(finished, wait=options.otlp_wait)
     if finished.resumed:
         # What an earlier session was killed over has no traces yet, or half a line of them.
-        account = export_stored(directory, read_records(directory), target, os.environ)
+        seconds = math.inf if options.otlp_wait else AT_THE_END
+        records = read_records(directory)
+        account = export_stored(directory, records, target, os.environ, seconds=seconds)
     summary = _summarise(finished, directory)
     _show(summary, directory, account, options)
     if finished.stopped is not None and finished.stopped.by == "budget":

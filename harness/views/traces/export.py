@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -66,6 +66,7 @@ class Exporter:
     """Makes, writes and sends the traces of a run while it goes on. Raises StorageError.
 
     `reachable`: the collector has answered; where it has not, nothing is tried before the end.
+    `earlier`: trials that had ended before, when the run goes on.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Exporter:
         environment: Mapping[str, str],
         reachable: bool = True,
         clock: Clock = REAL,
+        earlier: Iterable[Trial] = (),
     ) -> None:
         self._run_directory = directory
         self._environment = environment
@@ -82,7 +84,7 @@ class Exporter:
         self._target = target
         self._outbox = None if target is None else Outbox(target, self._note, clock)
         self._reachable = reachable
-        self._trials: list[Trial] = []
+        self._trials = list(earlier)
         self._read = 0
         self._made = self._left_out = 0
 
@@ -142,11 +144,12 @@ def export_stored(
     target: OtlpTarget | None,
     environment: Mapping[str, str],
     again: bool = False,
+    seconds: float = math.inf,
 ) -> Account:
     """Make all traces of a stored run again, the same files with the same ids, and send them.
 
-    What the collector has acknowledged before is not sent to it again unless `again`. Raises
-    StorageError.
+    What the collector has acknowledged before is not sent to it again unless `again`. It gets
+    `seconds`. Raises StorageError.
     """
     traces = _directory(directory)
     resource = make_resource(records.run, environment)
@@ -169,7 +172,7 @@ def export_stored(
             outbox.put(left, resource)
     sent = None
     if outbox:
-        outbox.send(math.inf)
+        outbox.send(seconds)
         sent = outbox.close()
         sent = sent._replace(
             delivered=sent.delivered + settled - before.rejected,

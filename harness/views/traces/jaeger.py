@@ -68,6 +68,12 @@ def jaeger_of(traces: Path, run_id: str, environment: Mapping[str, str]) -> Jaeg
     return Jaeger(f"http://{name}:{PORT}", lambda one: root_span(run_id, one) in there)
 
 
+def require_address(environment: Mapping[str, str]) -> None:
+    """Raise InputError when HARNESS_JAEGER_URL is set and no address."""
+    if environment.get(VARIABLE, "").strip():
+        _base(environment[VARIABLE].strip())
+
+
 def _base(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:

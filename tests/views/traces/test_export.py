@@ -256,3 +256,18 @@ def test_a_ledger_that_cannot_be_read_is_a_storage_error(tmp_path: Path) -> None
     (tmp_path / ledger.ACCOUNT).write_bytes(b"nonsense\n")
     assert ledger.read_account(tmp_path) is None
     assert ledger.read_account(tmp_path / "nowhere") is None
+
+
+def test_a_run_that_goes_on_has_its_earlier_trials_in_the_run_trace(tmp_path: Path) -> None:
+    records = make_records([CELL], 2, workflows=1)
+    first, second = trials_of(records)
+    with receiving(Receiver()) as receiver:
+        for ended, earlier in ((first, ()), (second, (first.trial,))):
+            exporter = Exporter(tmp_path, receiver.target(), {}, clock=STILL, earlier=earlier)
+            exporter.after_trial(records.run, ended)
+            exporter.finish(records.run)
+        account = export_stored(tmp_path, records, receiver.target(), {}, seconds=5)
+    names = [span["name"] for span in read(tmp_path)["run.otlp.jsonl"]]
+    assert sorted(names) == ["harness.cell", "harness.run", "harness.trial", "harness.trial"]
+    assert account.delivered == account.made
+    assert set(spans_got(receiver)) == set(spans_made(tmp_path))

@@ -12,7 +12,7 @@ from harness.errors import InputError
 from harness.records import Workflow
 from harness.views.traces import ledger
 from harness.views.traces.export import TRACES, export_stored
-from harness.views.traces.jaeger import Jaeger, jaeger_of, links
+from harness.views.traces.jaeger import Jaeger, jaeger_of, links, require_address
 from harness.views.traces.ledger import Account
 from harness.views.traces.spans import TraceMaker
 from harness.views.traces.workflow_trace import root_span
@@ -48,6 +48,8 @@ def test_what_is_no_address_is_refused_by_name(tmp_path: Path, url: str) -> None
     with pytest.raises(InputError, match=r"^HARNESS_JAEGER_URL: ") as no:
         jaeger_of(tmp_path, "r", {"HARNESS_JAEGER_URL": url})
     assert "s3cret" not in str(no.value)
+    with pytest.raises(InputError, match=r"^HARNESS_JAEGER_URL: "):
+        require_address({"HARNESS_JAEGER_URL": url})
 
 
 @pytest.mark.parametrize(
