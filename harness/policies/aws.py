@@ -59,8 +59,14 @@ class AwsQuota(NamedTuple):
     def ended(self, bucket: Bucket, ended: Ended, again: bool) -> tuple[Bucket, bool]:
         """Give back after a success; pay for a retry, or refuse it."""
         if ended.outcome == OK:
-            return put(bucket, _cost(ended.earlier[-1].outcome) if ended.earlier else 1), True
+            return put(bucket, _paid(ended)), True
         return take(bucket, _cost(ended.outcome)) if again else (bucket, True)
+
+
+def _paid(ended: Ended) -> int:
+    """Return what this attempt had cost; one that a breaker sent again cost nothing, as a first."""
+    before = ended.earlier[-1] if ended.earlier else None
+    return 1 if before is None or before.decision.source == "breaker" else _cost(before.outcome)
 
 
 def _cost(outcome: str) -> int:

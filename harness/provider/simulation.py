@@ -177,7 +177,7 @@ class Simulation:
             wait = self._retry_after(refusal.wait)
             return Refused(arrival, active, name, refusal.reason, None, wait)
         script = Script(self._profile, ask, draws, self._seed, every_chunk, fault)
-        job = self._begin(now, ask, draws, script, every_chunk, fault)
+        job = self._begin(now, self._wait(ask, draws, arrival), script, every_chunk, fault)
         completion = Completion(ask, job, script, fault, arrival, active, name)
         if self._counts_use:
             self._owing[job] = completion
@@ -221,13 +221,11 @@ class Simulation:
     def _begin(
         self,
         now: int,
-        ask: Ask,
-        draws: Draws,
+        wait: int | None,
         script: Script,
         every_chunk: bool,
         fault: Strike | None,
     ) -> Job:
-        wait: int | None
         patience = self._patience if every_chunk else None
         place = None if fault is None else fault.kind.place
         if fault is not None and place == "instead":
@@ -238,8 +236,6 @@ class Simulation:
                 patience = None
             elif every_chunk:
                 patience = patience or _scaled(DRIP, self._nanoseconds)
-        else:
-            wait = self._wait(ask, draws)
         return self._model.arrive(
             now,
             wait,
@@ -249,9 +245,14 @@ class Simulation:
             needs_slot=place != "instead",
         )
 
-    def _wait(self, ask: Ask, draws: Draws) -> int:
+    def _wait(self, ask: Ask, draws: Draws, arrival: int) -> int:
+        """Return how long the first token takes: another time for each arrival of a prompt.
+
+        A retry or a hedge finds the servers as they are then; what it is answered is the prompt's.
+        """
         ttft = self._profile.ttft
-        seconds = draws.lognormal("ttft", ttft.median, ttft.sigma)
+        purpose = "ttft" if arrival == 1 else f"ttft {arrival}"
+        seconds = draws.lognormal(purpose, ttft.median, ttft.sigma)
         seconds += ttft.per_1k_input_tokens * ask.input_tokens / 1000
         return round(seconds * self._nanoseconds)
 

@@ -70,6 +70,13 @@ def test_a_success_gives_the_quota_of_aws_back_what_its_retry_cost_or_one(
     assert state.tokens == 10 + gives
 
 
+def test_what_a_breaker_sent_again_was_not_paid_for_and_gives_back_no_more_than_a_first() -> None:
+    empty, _ = spend(AwsQuota(), *[FAILED] * 35)
+    parked = (Earlier("unavailable", retry_in(0, "breaker")),)
+    state, _ = spend(AwsQuota(), GOOD._replace(attempt=2, earlier=parked), state=empty)
+    assert state.tokens == empty.tokens + 1
+
+
 def test_a_bucket_holds_no_more_than_its_size() -> None:
     for budget in (AwsQuota(), RetryBudget(100, 10), GrpcThrottling(10, 100)):
         state, _ = spend(budget, *[GOOD] * 50)

@@ -156,9 +156,23 @@ def test_lengths_differ_by_prompt_seed_and_repeat_but_not_by_arrival() -> None:
     simulation = simulate("deepseek-reasoner")
     first, second = (arrive(simulation, 0, ask("a")) for _ in range(2))
     assert (first.arrival, second.arrival) == (1, 2)
-    assert facts(first)[:3] == facts(second)[:3] == base
+    assert facts(first)[:3] == base
+    assert facts(second)[:2] == base[:2]
     assert first.name != second.name
     assert arrive(simulation, 0, ask("a"), repeat=1).arrival == 1
+
+
+def test_each_arrival_of_a_prompt_waits_anew_the_first_always_as_long() -> None:
+    def waits(before: int = 0) -> list[int]:
+        simulation = simulate("deepseek-reasoner", {"ttft.sigma": 1.0})
+        for other in range(before):
+            arrive(simulation, 0, ask(f"another {other}"))
+        moments = [arrive(simulation, 0, ask("a")).job for _ in range(3)]
+        played = play(simulation)
+        return [played[job][0] for job in moments]
+
+    assert len(set(waits())) == 3
+    assert waits() == waits(before=4)
 
 
 def test_a_request_over_the_cap_is_refused_counted_and_told_when_to_come_back() -> None:
