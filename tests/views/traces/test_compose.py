@@ -1,26 +1,120 @@
-"""docker-compose.yml, read as text: the tests need no YAML parser and no Docker."""
+"""docker-compose.yml and the configurations that it mounts, held against each other."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
-COMPOSE = (Path(__file__).parents[3] / "docker-compose.yml").read_text(encoding="utf-8")
+import yaml
 
-
-def test_every_port_is_published_on_this_machine_alone() -> None:
-    block = COMPOSE.partition("\n    ports:\n")[2].partition("\n    healthcheck:")[0]
-    ports = [line.strip() for line in block.splitlines()]
-    published = [re.match(r'- "127\.0\.0\.1:(\d+):(\d+)"', line) for line in ports]
-    assert all(published), ports
-    assert [match.groups() for match in published if match] == [
-        (port, port) for port in ("16686", "4318", "4317", "13133")
-    ]
-    assert COMPOSE.count("ports:") == 1
-    assert "network_mode" not in COMPOSE
+ROOT = Path(__file__).parents[3]
 
 
-def test_jaeger_is_pinned_and_its_health_is_asked_where_it_answers() -> None:
-    (image,) = re.findall(r"^    image: (\S+)$", COMPOSE, re.MULTILINE)
-    assert re.fullmatch(r"cr\.jaegertracing\.io/jaegertracing/jaeger:2\.\d+\.\d+", image)
-    assert "http://127.0.0.1:13133/status" in COMPOSE.partition("healthcheck:")[2]
+def read(name: str) -> Any:
+    return yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+
+
+SERVICES: dict[str, Any] = read("docker-compose.yml")["services"]
+JAEGER: dict[str, Any] = read("compose/jaeger.yaml")
+PROMETHEUS: dict[str, Any] = read("compose/prometheus.yaml")
+
+
+def published(service: str) -> dict[str, str]:
+    """Return the ports that are published: outside, inside. All are on this machine alone."""
+    found = [re.fullmatch(r"127\.0\.0\.1:(\d+):(\d+)", port) for port in SERVICES[service]["ports"]]
+    assert all(found), SERVICES[service]["ports"]
+    return dict(match.groups() for match in found if match)  # type: ignore[misc]
+
+
+def endpoints(value: Any) -> list[str]:
+    """Return every address that a configuration listens on."""
+    if isinstance(value, list):
+        return [one for item in value for one in endpoints(item)]
+    if not isinstance(value, dict):
+        return []
+    mine = [value["endpoint"]] if isinstance(value.get("endpoint"), str) else []
+    return [*mine, *(one for item in value.values() for one in endpoints(item))]
+
+
+def seconds(text: str) -> float:
+    return float(text.removesuffix("ms")) / 1000
+
+
+def test_every_port_is_published_on_this_machine_alone_under_its_own_number() -> None:
+    assert published("jaeger") == {port: port for port in ("16686", "4318", "4317", "13133")}
+    assert published("prometheus") == {"9090": "9090"}
+    for service in SERVICES.values():
+        assert "network_mode" not in service
+        assert "expose" not in service
+
+
+def test_jaeger_listens_where_compose_publishes_it_and_beyond_its_own_loopback() -> None:
+    listened = [one for one in endpoints(JAEGER) if not one.startswith("http")]
+    assert all(one.startswith("0.0.0.0:") for one in listened)
+    ports = {one.rpartition(":")[2] for one in listened}
+    assert set(published("jaeger")) < ports
+    assert ports - set(published("jaeger")) == {"8889"}, "for Prometheus, within the network"
+    receivers = JAEGER["receivers"]["otlp"]["protocols"]
+    assert receivers["http"]["endpoint"] == "0.0.0.0:4318"
+    assert receivers["grpc"]["endpoint"] == "0.0.0.0:4317"
+    assert JAEGER["extensions"]["jaeger_query"]["http"]["endpoint"] == "0.0.0.0:16686"
+    health = JAEGER["extensions"]["healthcheckv2"]["http"]["endpoint"]
+    assert health == "0.0.0.0:13133"
+    assert "http://127.0.0.1:13133/status" in SERVICES["jaeger"]["healthcheck"]["test"]
+
+
+def test_jaeger_reads_the_configuration_that_is_mounted() -> None:
+    (mount,) = SERVICES["jaeger"]["volumes"]
+    source, target, mode = mount.split(":")
+    assert (ROOT / source).is_file()
+    assert SERVICES["jaeger"]["command"] == ["--config", target]
+    (mount,) = SERVICES["prometheus"]["volumes"]
+    assert (ROOT / mount.split(":")[0]).is_file()
+    assert mode == mount.split(":")[2] == "ro"
+
+
+def test_every_part_of_a_pipeline_is_configured_and_every_store_is_there() -> None:
+    known = {
+        "receivers": {*JAEGER["receivers"], *JAEGER["connectors"]},
+        "processors": set(JAEGER["processors"]),
+        "exporters": {*JAEGER["exporters"], *JAEGER["connectors"]},
+    }
+    for pipeline in JAEGER["service"]["pipelines"].values():
+        for kind, names in pipeline.items():
+            assert set(names) <= known[kind]
+    assert set(JAEGER["service"]["extensions"]) == set(JAEGER["extensions"])
+    storage = JAEGER["extensions"]["jaeger_storage"]
+    query = JAEGER["extensions"]["jaeger_query"]["storage"]
+    assert query["traces"] in storage["backends"]
+    assert query["metrics"] in storage["metric_backends"]
+    assert JAEGER["exporters"]["jaeger_storage_exporter"]["trace_storage"] in storage["backends"]
+
+
+def test_only_the_profile_monitor_adds_prometheus_which_reads_what_jaeger_offers() -> None:
+    assert [name for name, one in SERVICES.items() if "profiles" in one] == ["prometheus"]
+    assert SERVICES["prometheus"]["profiles"] == ["monitor"]
+    (job,) = PROMETHEUS["scrape_configs"]
+    offered = JAEGER["exporters"]["prometheus"]["endpoint"].rpartition(":")[2]
+    assert job["static_configs"] == [{"targets": [f"jaeger:{offered}"]}]
+    (store,) = JAEGER["extensions"]["jaeger_storage"]["metric_backends"].values()
+    assert store["prometheus"]["endpoint"] == "http://prometheus:9090"
+    assert store["prometheus"]["normalize_calls"] is True
+    assert store["prometheus"]["normalize_duration"] is True
+
+
+def test_the_buckets_reach_calls_that_last_minutes_and_both_sides_mean_one_unit() -> None:
+    metrics = JAEGER["connectors"]["spanmetrics"]
+    buckets = [seconds(one) for one in metrics["histogram"]["explicit"]["buckets"]]
+    conventional = [0.01 * 2**power for power in range(14)]
+    assert buckets[:14] == conventional
+    assert buckets[-1] > 600
+    (store,) = JAEGER["extensions"]["jaeger_storage"]["metric_backends"].values()
+    assert metrics["histogram"]["unit"] == store["prometheus"]["latency_unit"] == "ms"
+    assert metrics["namespace"].replace(".", "_") == store["prometheus"]["metric_namespace"]
+
+
+def test_images_are_pinned() -> None:
+    jaeger, prometheus = (SERVICES[name]["image"] for name in ("jaeger", "prometheus"))
+    assert re.fullmatch(r"cr\.jaegertracing\.io/jaegertracing/jaeger:2\.\d+\.\d+", jaeger)
+    assert re.fullmatch(r"prom/prometheus:v3\.\d+\.\d+", prometheus)
