@@ -172,7 +172,7 @@ def _add_trace(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     trace = commands.add_parser(
         "trace",
         help="show why workflows were slow, or send a run's traces to a collector",
-        usage="harness trace RUN [KEY | [--failed] [--slowest N]] [--json]\n"
+        usage="harness trace RUN [KEY | [--failed] [--slowest N]] [--spans | --json]\n"
         "       harness trace export RUN [--endpoint URL] [--again]",
         description="Draws workflows call by call, with the critical path; without a choice the "
         "slowest one, and what held each cell up. With export: makes the traces of a stored run "
@@ -186,6 +186,7 @@ def _add_trace(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     trace.add_argument("--slowest", metavar="N", type=_count, help="the N slowest ones")
     trace.add_argument("--failed", action="store_true", help="the failed and degraded workflows")
+    trace.add_argument("--spans", action="store_true", help="print the spans as trees instead")
     trace.add_argument("--json", action="store_true", help="print the critical paths as JSON")
     trace.add_argument(
         "--endpoint",

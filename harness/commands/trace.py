@@ -20,8 +20,12 @@ from harness.views.traces.ledger import Account
 from harness.views.traces.otlp_http import check
 from harness.views.traces.otlp_target import open_target, switched_off
 from harness.views.traces.paths_text import CellSaid, cells_said, render_paths
+from harness.views.traces.spans import TraceMaker
+from harness.views.traces.told import in_scenario_seconds, simulated_line
+from harness.views.traces.tree_text import tree_lines
 from harness.views.traces.waterfall import Waterfall, Waterfalls
 from harness.views.traces.waterfall_text import render_waterfall
+from harness.views.traces.workflow_trace import workflow_key
 
 EXIT_UNDELIVERED = 4
 EXPORT = "export"
@@ -49,6 +53,9 @@ def show_run(options: argparse.Namespace) -> int:
     if options.json:
         sys.stdout.write(_as_json(cells, drawn, records))
         return 0
+    if options.spans:
+        _print_spans(chosen, records, with_run=is_plain)
+        return 0
     console = Console()
     if cells:
         render_paths(cells, records.run, console)
@@ -64,6 +71,20 @@ def show_run(options: argparse.Namespace) -> int:
     if not drawn:
         print("No workflow of this run failed." if options.failed else "No workflow has ended.")
     return 0
+
+
+def _print_spans(chosen: list[Workflow], records: Records, *, with_run: bool) -> None:
+    """Print the spans of the chosen workflows as trees; `with_run`: the run trace before them."""
+    maker = TraceMaker(records.run)
+    seconds = in_scenario_seconds(records.run.time_scale)
+    trees = [maker.of_run(records.trials)] if with_run else []
+    for workflow in chosen:
+        calls = [call for call in records.calls if workflow_key(call) == workflow_key(workflow)]
+        trees.append(maker.of_workflows([workflow], calls, records.attempts))
+    if records.run.simulated:
+        print(simulated_line(records.run))
+    for spans in trees:
+        print("\n".join(["", *tree_lines(spans, seconds)]))
 
 
 def _chosen(waterfalls: Waterfalls, options: argparse.Namespace) -> list[Workflow]:

@@ -20,7 +20,7 @@ from harness.analysis.selection import by_cell
 from harness.bench.store import Records
 from harness.records import CellInfo, Run
 from harness.views.blocks import WIDTH, Column, pack, wrapped
-from harness.views.traces.told import held_by, one_more_words
+from harness.views.traces.told import held_by, one_more_words, simulated_line
 from harness.views.traces.waterfall_text import say
 from harness.views.wording import percent, shortened
 
@@ -68,7 +68,7 @@ def render_paths(cells: Sequence[CellSaid], run: Run, console: Console) -> None:
     bought = Column(("a permit", "more"), [one_more_words(cell.more) for cell in cells])
     say(console, Text("What the workflows' ends waited for, in % of their latency", style="bold"))
     if run.simulated:
-        say(console, f"SIMULATED at time scale {run.time_scale:g}")
+        say(console, simulated_line(run))
     room = WIDTH - sum(column.width + 1 for column in settings)
     for block in pack([shares, [bought]], room):
         say(console)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from harness.analysis.critical_path import CellPath, CriticalPath, OneMore
 from harness.analysis.pieces import PARTS
-from harness.records import Decision
+from harness.records import Decision, Run
 from harness.views.traces.waterfall import Failure
 from harness.views.wording import number, percent, sentence
 
@@ -29,6 +29,14 @@ Seconds = Callable[[int], float]
 def in_scenario_seconds(time_scale: float) -> Seconds:
     """Return what makes scenario seconds of a run's nanoseconds."""
     return lambda length: length / 1e9 / time_scale
+
+
+def simulated_line(run: Run) -> str:
+    """Say that a run was simulated and whose seconds are shown; empty for a live endpoint."""
+    if not run.simulated:
+        return ""
+    how = "in virtual time" if run.virtual else f"at time scale {run.time_scale:g}"
+    return f"SIMULATED {how}: durations are in scenario seconds"
 
 
 def path_sentences(path: CriticalPath, seconds: Seconds) -> list[str]:

@@ -20,6 +20,7 @@ from harness.views.traces.told import (
     failure_line,
     in_scenario_seconds,
     path_sentences,
+    simulated_line,
 )
 from harness.views.traces.waterfall import Row, Waterfall
 from harness.views.wording import number, shortened
@@ -128,8 +129,7 @@ def _title(drawn: Waterfall, run: Run, seconds: Seconds) -> Text:
     if total:
         title.append(f", {good} of {total} branches ok")
     if run.simulated:
-        title.append("\nSIMULATED", style="bold")
-        title.append(f" at time scale {run.time_scale:g}: durations are in scenario seconds")
+        title.append(f"\n{simulated_line(run)}", style="bold")
     return title
 
 

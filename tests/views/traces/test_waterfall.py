@@ -130,10 +130,10 @@ def test_no_line_is_wider_than_the_terminal_and_none_ends_in_spaces(records: Rec
 
 
 def test_a_simulated_run_says_so_in_every_picture(records: Records) -> None:
-    assert "SIMULATED at time scale 0.01" in drawn(records)
+    assert "SIMULATED at time scale 0.01: durations are in scenario seconds" in drawn(records)
     said = io.StringIO()
     render_paths(cells_said(records), records.run, Console(file=said, width=80))
-    assert "SIMULATED at time scale 0.01" in said.getvalue()
+    assert "SIMULATED at time scale 0.01: durations are in scenario seconds" in said.getvalue()
     live = make_records(["async_2_none_attempt"], 1, simulated=False)
     assert "SIMULATED" not in drawn(live)
 
