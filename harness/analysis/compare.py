@@ -24,6 +24,7 @@ from harness.analysis.model import Figure
 from harness.analysis.selection import CellRecords, by_cell
 from harness.analysis.statistics import order_ranks, over_repeats
 from harness.bench.store import Records
+from harness.clock import SECOND
 from harness.errors import InputError
 from harness.failures import OK
 from harness.records import SCHEMA, Run
@@ -154,12 +155,7 @@ def _ratio(metric: Metric, base: _Side, new: _Side, *, paired: bool) -> _Seen | 
     if share is None or common >= FEWEST_PAIRS:
         found = by_repeats(_scaled(metric, base, one), _scaled(metric, new, other), paired=paired)
     else:
-        ours, theirs = (latencies(side.cell) for side in (base, new))
-        found = by_workflows(
-            {key: value / base.run.time_scale for key, value in ours.items()},
-            {key: value / new.run.time_scale for key, value in theirs.items()},
-            share, paired=paired,
-        )  # fmt: skip
+        found = by_workflows(_by_topic(base), _by_topic(new), share, paired=paired)
     if found is None or before is None or after is None:
         return None
     if share == 0.5:
@@ -174,6 +170,15 @@ def _carries(cell: CellRecords, share: float) -> bool:
 
 def _in_scenario_seconds(side: _Side) -> list[float]:
     return [value / side.run.time_scale for value in latencies(side.cell).values()]
+
+
+def _by_topic(side: _Side) -> dict[tuple[int, str], list[float]]:
+    """Return the workflow latencies in scenario seconds, in clusters of one topic and repeat."""
+    parts: dict[tuple[int, str], list[float]] = {}
+    for workflow in side.cell.steady().workflows:
+        seconds = (workflow.done - workflow.ready) / SECOND / side.run.time_scale
+        parts.setdefault((workflow.repeat, workflow.topic), []).append(seconds)
+    return parts
 
 
 def _unit(metric: Metric, side: _Side) -> float:

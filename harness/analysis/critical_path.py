@@ -17,7 +17,7 @@ from typing import NamedTuple
 from harness.analysis import replay
 from harness.analysis.model import Figure
 from harness.analysis.pieces import PARTS, tiles
-from harness.analysis.selection import CellRecords
+from harness.analysis.selection import CellRecords, by_repeat
 from harness.analysis.statistics import over_repeats
 from harness.clock import SECOND
 from harness.failures import CANCELLED
@@ -157,11 +157,12 @@ def one_permit_more(cell: CellRecords, in_flight: int) -> OneMore | None:
     info, ratios, makespans = cell.info, [], []
     if info.mode == replay.SYNC:
         return None
+    calls_of, attempts_of = by_repeat(cell.calls), by_repeat(cell.attempts)
     for trial in cell.whole_trials():
-        calls = [call for call in cell.calls if call.repeat == trial.repeat]
+        calls = calls_of.get(trial.repeat, [])
         work = replay.jobs(
             calls,
-            [attempt for attempt in cell.attempts if attempt.repeat == trial.repeat],
+            attempts_of.get(trial.repeat, []),
             info.permit_scope,
         )
         due = cell.arrivals(trial)
@@ -229,7 +230,7 @@ def _straggler(
     excess = {
         part: mine[part] - int(statistics.median(other[part] for other in theirs))
         for part in PARTS
-        if theirs
+        if theirs and mine[part]  # of what it had none it had no more than others
     }
     because = max(excess, key=lambda part: excess[part], default=None)
     if because is None or excess[because] <= 0:
@@ -238,7 +239,11 @@ def _straggler(
 
 
 def _lengths(chain: Sequence[Call], attempts: Attempts) -> Counter[str]:
-    return Counter(_sums((s.part, s.length) for s in _of_chain(chain, attempts)))
+    lengths: Counter[str] = Counter()
+    for call in chain:
+        for piece in tiles(call, attempts.get(call.call_key, ())):
+            lengths[piece.part] += piece.end - piece.start
+    return lengths
 
 
 def _of_chain(chain: Sequence[Call], attempts: Attempts) -> list[Segment]:

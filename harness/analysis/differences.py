@@ -7,7 +7,7 @@ new over base; changes of shares are differences.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -20,6 +20,9 @@ from harness.analysis.statistics import TAIL, share
 K = TypeVar("K", bound=Hashable)
 
 RESAMPLES = 1000
+_AT_ONCE = 4_000_000
+"""Numbers that the resamples of a long run may hold in memory at once."""
+
 FEWEST_PAIRS = 3
 """With fewer repeats than this on both sides, percentiles are compared by their workflows."""
 
@@ -86,42 +89,69 @@ def _of_t(change: float, error: float, freedom: float, method: str) -> Differenc
 
 
 def by_workflows(
-    base: Mapping[K, float], new: Mapping[K, float], p: float, *, paired: bool
+    base: Mapping[K, Sequence[float]], new: Mapping[K, Sequence[float]], p: float, *, paired: bool
 ) -> Difference | None:
-    """Return the ratio of two p-quantiles; whole workflows are what is drawn again.
+    """Return the ratio of two p-quantiles of what is given in clusters, which are drawn again.
 
-    Bootstrap of the log ratio (Efron and Tibshirani, An Introduction to the Bootstrap, chapters 6
-    and 16): its standard error with Student's t. Paired: a workflow that both runs have is drawn
-    for both. The draws come from a seed of their own, so the same values give the same answer.
+    A cluster is the workflows on one topic in one repeat, which resemble each other. Bootstrap of
+    the log ratio (Efron and Tibshirani, An Introduction to the Bootstrap, chapters 6 and 16): its
+    standard error with Student's t. Paired: a cluster that both runs have is drawn for both. The
+    draws come from a seed of their own, so the same values give the same answer.
     """
     if paired:
         common = sorted(base.keys() & new.keys(), key=repr)
-        one = np.array([base[key] for key in common])
-        other = np.array([new[key] for key in common])
-    else:
-        one, other = np.array(list(base.values())), np.array(list(new.values()))
-    if not len(one) or not len(other) or min(one.min(), other.min()) <= 0:
+        base, new = ({key: side[key] for key in common} for side in (base, new))
+    if not base or not new:
         return None
-    change = math.log(_quantile(other, p) / _quantile(one, p))
-    if min(len(one), len(other)) < 2:
-        return Difference(Figure(value=math.exp(change)), None, "too few workflows")
+    one, other = _Clustered.of(base.values()), _Clustered.of(new.values())
+    if min(one.values[0], other.values[0]) <= 0:
+        return None
+    change = math.log(other.quantile(p) / one.quantile(p))
+    fewest = min(one.size, other.size)
+    if fewest < 2:
+        return Difference(Figure(value=math.exp(change)), None, "too few topics and repeats")
     random = np.random.default_rng(0)
-    drawn = random.integers(0, len(one), (RESAMPLES, len(one)))
-    again = drawn if paired else random.integers(0, len(other), (RESAMPLES, len(other)))
-    ratios = np.log(_quantiles(other[again], p) / _quantiles(one[drawn], p))
-    freedom = min(len(one), len(other)) - 1
-    how = f"{'paired ' if paired else ''}bootstrap over {min(len(one), len(other))} workflows"
-    return _of_t(change, float(ratios.std(ddof=1)), freedom, how)
+    drawn = _draw(random, one.size)
+    again = drawn if paired else _draw(random, other.size)
+    ratios = np.log(other.quantiles(again, p) / one.quantiles(drawn, p))
+    how = f"{'paired ' if paired else ''}bootstrap over {fewest} topics and repeats"
+    return _of_t(change, float(ratios.std(ddof=1)), fewest - 1, how)
 
 
-def _quantile(values: NDArray[np.float64], p: float) -> float:
-    return float(np.quantile(values, p, method="inverted_cdf"))
+def _draw(random: np.random.Generator, count: int) -> NDArray[np.int64]:
+    """Return how often each of `count` clusters is drawn, in each of the resamples."""
+    return random.multinomial(count, np.full(count, 1 / count), RESAMPLES)
 
 
-def _quantiles(rows: NDArray[np.float64], p: float) -> NDArray[np.float64]:
-    rank = math.ceil(p * rows.shape[1]) - 1
-    found: NDArray[np.float64] = np.partition(rows, rank, axis=1)[:, rank]
-    return found
+class _Clustered(NamedTuple):
+    """Values in ascending order, the cluster of each, and how many clusters there are."""
+
+    values: NDArray[np.float64]
+    clusters: NDArray[np.int64]
+    size: int
+
+    @classmethod
+    def of(cls, parts: Iterable[Sequence[float]]) -> _Clustered:
+        """Return clusters of values in order."""
+        listed = list(parts)
+        values = np.concatenate([np.asarray(part, np.float64) for part in listed])
+        owners = np.repeat(np.arange(len(listed)), [len(part) for part in listed])
+        order = np.argsort(values, kind="stable")
+        return cls(values[order], owners[order], len(listed))
+
+    def quantile(self, p: float) -> float:
+        """Return the p-quantile: the least value with a share of at least p at or below it."""
+        return float(self.values[math.ceil(p * len(self.values)) - 1])
+
+    def quantiles(self, drawn: NDArray[np.int64], p: float) -> NDArray[np.float64]:
+        """Return the p-quantile of each resample; `drawn` says how often it has each cluster."""
+        found = np.empty(len(drawn))
+        portion = max(1, _AT_ONCE // len(self.values))
+        for start in range(0, len(drawn), portion):
+            seen = np.cumsum(drawn[start : start + portion][:, self.clusters], axis=1)
+            at = (seen >= np.ceil(p * seen[:, -1:])).argmax(axis=1)
+            found[start : start + portion] = self.values[at]
+        return found
 
 
 class Successes(NamedTuple):

@@ -7,12 +7,14 @@ interruption cut short says nothing about the cell. Spending counts every attemp
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from harness.analysis.warmup import mser5
 from harness.bench.store import Records
 from harness.ids import NamesWorkflow
 from harness.records import Attempt, Call, CellInfo, Run, Trial, Workflow
+
+T = TypeVar("T", Call, Attempt)
 
 Cluster = tuple[int, int]
 """A workflow within its cell: (repeat, workflow)."""
@@ -21,10 +23,10 @@ Cluster = tuple[int, int]
 class CellRecords(NamedTuple):
     """The records of one cell that count, and what was spent.
 
-    `workflows`, `calls`, `attempts`: of workflows that count. `clusters`: each such workflow's
-    number, from 0. `started`: how many workflows began, those that never ended included. `trials`:
-    the last of each repeat. `spent`: every attempt of the cell. `open_loop`: workflows came by
-    themselves.
+    `workflows`, `calls`, `attempts`: of workflows that count. `clusters`: which cluster each such
+    workflow is in, from 0: those on one topic in one repeat resemble each other. `started`: how
+    many workflows began, those that never ended included. `trials`: the last of each repeat.
+    `spent`: every attempt of the cell. `open_loop`: workflows came by themselves.
     """
 
     info: CellInfo
@@ -96,8 +98,23 @@ def _within(workflow: Workflow, trial: Trial | None) -> bool:
     return trial.start <= workflow.ready and workflow.done <= trial.end
 
 
+class Grouped(Records):
+    """Records that have been grouped by cell already, for whoever looks at them many times."""
+
+    cells: list[CellRecords]
+
+
+def grouped(records: Records) -> Grouped:
+    """Return the same records; `by_cell` of them costs nothing any more."""
+    once = Grouped(*records)
+    once.cells = by_cell(records)
+    return once
+
+
 def by_cell(records: Records) -> list[CellRecords]:
     """Return the records of each cell, in the order of run.json."""
+    if isinstance(records, Grouped) and hasattr(records, "cells"):
+        return records.cells
     latest = _latest(records)
     started: dict[str, int] = {}
     for cell, _, _ in latest:
@@ -110,10 +127,13 @@ def by_cell(records: Records) -> list[CellRecords]:
     }
     for trial in sorted(records.trials, key=lambda trial: trial.execution):
         cells[trial.cell].trials[trial.repeat] = trial
+    topics: dict[str, dict[tuple[int, str], int]] = {}
     for workflow in records.workflows:
         if workflow.outcome != "cancelled" and _counts(workflow, latest):
             mine = cells[workflow.cell]
-            mine.clusters[workflow.repeat, workflow.workflow] = len(mine.workflows)
+            alike = topics.setdefault(workflow.cell, {})
+            number = alike.setdefault((workflow.repeat, workflow.topic), len(alike))
+            mine.clusters[workflow.repeat, workflow.workflow] = number
             mine.workflows.append(workflow)
     for call in records.calls:
         mine = cells[call.cell]
@@ -125,6 +145,14 @@ def by_cell(records: Records) -> list[CellRecords]:
         if (attempt.repeat, attempt.workflow) in mine.clusters and _counts(attempt, latest):
             mine.attempts.append(attempt)
     return list(cells.values())
+
+
+def by_repeat(records: Iterable[T]) -> dict[int, list[T]]:
+    """Return records in their order, by repeat."""
+    parts: dict[int, list[T]] = {}
+    for record in records:
+        parts.setdefault(record.repeat, []).append(record)
+    return parts
 
 
 def is_open_loop(run: Run) -> bool:

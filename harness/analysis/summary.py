@@ -16,9 +16,12 @@ from harness.bench.store import SUMMARY, Records, read_records, write_whole
 from harness.records import SCHEMA
 
 
-def write_summary(directory: Path) -> Summary:
-    """Read the records of a run, write its summary.json and return it. Raises StorageError."""
-    summary = summarise(read_records(directory))
+def write_summary(directory: Path, records: Records | None = None) -> Summary:
+    """Write the summary.json of a run and return it; its records are read if they are not given.
+
+    Raises StorageError.
+    """
+    summary = summarise(records or read_records(directory, small=True))
     write_whole(directory / SUMMARY, summary)
     return summary
 

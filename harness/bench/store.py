@@ -7,6 +7,7 @@ readers leave a torn last line out.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import BinaryIO, NamedTuple, TypeVar
 
 import msgspec
 
+from harness.bench.lean import lean
 from harness.bench.mending import cut_torn_line
 from harness.errors import StorageError
 from harness.records import (
@@ -168,13 +170,22 @@ def read_run(directory: Path) -> Run:
         raise StorageError(f"{path}: cannot be read ({error})") from None
 
 
-def read_records(directory: Path) -> Records:
-    """Read a whole run directory. Raises StorageError as `read_run` does."""
+def read_records(directory: Path, *, small: bool = False) -> Records:
+    """Read a whole run directory. Raises StorageError as `read_run` does.
+
+    `small`: in as little memory as possible, without the provider's ids.
+    """
     run = read_run(directory)
+    with _no_collector():
+        return _records(directory, run, small)
+
+
+def _records(directory: Path, run: Run, small: bool) -> Records:
+    attempt, call = (lean(Attempt, run), lean(Call, run)) if small else (Attempt, Call)
     return Records(
         run=run,
-        attempts=list(_lines(directory / ATTEMPTS, Attempt)),
-        calls=list(_lines(directory / CALLS, Call)),
+        attempts=list(_lines(directory / ATTEMPTS, attempt, Attempt)),
+        calls=list(_lines(directory / CALLS, call, Call)),
         workflows=list(_lines(directory / WORKFLOWS, Workflow)),
         trials=list(_lines(directory / TRIALS, Trial)),
         provider=_providers(directory, run),
@@ -252,10 +263,22 @@ def _provider(path: Path) -> tuple[ProviderHead, list[Served]] | None:
         return None if head is None else (head, list(_decode(file, path, Served, line=2)))
 
 
-def _lines(path: Path, kind: type[T]) -> Iterator[T]:
+def _lines(path: Path, kind: type[T], otherwise: type[T] | None = None) -> Iterator[T]:
     if path.exists():
         with _opened(path) as file:
-            yield from _decode(file, path, kind, line=1)
+            yield from _decode(file, path, kind, line=1, otherwise=otherwise)
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Records form no cycles: looking for some among millions takes longer than reading them."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 @contextmanager
@@ -267,11 +290,18 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise StorageError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _decode(lines: Iterable[bytes], path: Path, kind: type[T], line: int) -> Iterator[T]:
+def _decode(
+    lines: Iterable[bytes], path: Path, kind: type[T], line: int, otherwise: type[T] | None = None
+) -> Iterator[T]:
+    """Decode each line as `kind`; where it is none, as `otherwise`."""
     decoder = msgspec.json.Decoder(kind)
+    other = decoder if otherwise is None else msgspec.json.Decoder(otherwise)
     for number, text in enumerate(lines, line):
         try:
-            yield decoder.decode(text)
+            try:
+                yield decoder.decode(text)
+            except msgspec.ValidationError:
+                yield other.decode(text)
         except _NOT_JSON as error:
             if not text.endswith(b"\n"):
                 return  # torn: the process died while it wrote this line

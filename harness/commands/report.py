@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 
 from harness.analysis.model import Summary
+from harness.analysis.selection import grouped
 from harness.analysis.summary import summarise, write_summary
 from harness.bench.complaint import nearest
-from harness.bench.store import RUN, read_records
+from harness.bench.store import RUN, Records, read_records
 from harness.errors import InputError
 from harness.views.plots.draw import PLOTS, draw_all
 from harness.views.report.page import save_report
@@ -23,7 +24,8 @@ def report_run(options: argparse.Namespace) -> int:
     if options.only is not None:
         print("\n".join(map(str, _draw_only(options.only, directory))))
         return 0
-    print(draw(write_summary(directory), directory))
+    records = grouped(read_records(directory, small=True))
+    print(draw(write_summary(directory, records), records, directory))
     return 0
 
 
@@ -34,15 +36,14 @@ def _draw_only(name: str, directory: Path) -> list[Path]:
         raise InputError(
             f"--only {name}: no such plot{nearest(name, names)}; there are {', '.join(names)}"
         )
-    records = read_records(directory)
+    records = grouped(read_records(directory, small=True))
     written = draw_all(summarise(records), records, directory, name)
     if not written:
         raise InputError(f"--only {name}: {directory} holds nothing that this plot shows")
     return written
 
 
-def draw(summary: Summary, directory: Path) -> Path:
+def draw(summary: Summary, records: Records, directory: Path) -> Path:
     """Make the plots and the report of a run from its summary and records; return the report."""
-    records = read_records(directory)
     draw_all(summary, records, directory)
     return save_report(summary, records, directory, os.environ)

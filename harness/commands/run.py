@@ -187,9 +187,11 @@ def _live_console(options: argparse.Namespace) -> Console:
 def _summarise(finished: Run, directory: Path) -> Summary:
     """Make of the records what is made of them, no more than a second's worth after Ctrl-C."""
     # Imported only now: what draws and reckons takes longer to import than a run to begin.
+    from harness.analysis.selection import grouped
     from harness.analysis.summary import write_summary
 
-    summary = write_summary(directory)
+    records = grouped(read_records(directory, small=True))
+    summary = write_summary(directory, records)
     if finished.stopped is not None and finished.stopped.by == "interrupt":
         _warn(
             f"interrupted; `harness report {directory}` draws the plots and the report, "
@@ -198,7 +200,7 @@ def _summarise(finished: Run, directory: Path) -> Summary:
     else:
         from harness.commands.report import draw
 
-        draw(summary, directory)
+        draw(summary, records, directory)
     return summary
 
 

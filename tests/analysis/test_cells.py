@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from msgspec.structs import asdict
 
 from harness.analysis.cells import Terms, gaps, summarise_cell, terms_of, time_spent
 from harness.analysis.model import Cell
+from harness.analysis.pieces import tiles
 from harness.analysis.selection import by_cell
 from harness.bench.store import Records
 from harness.clock import SECOND
@@ -266,18 +268,18 @@ def test_shares_of_time_are_never_negative_and_add_up_to_one(
     assert sum(asdict(spent).values()) == pytest.approx(1)
 
 
-def test_gaps_are_all_gaps_of_the_cell_with_the_workflow_they_belong_to() -> None:
+def test_gaps_are_all_gaps_of_the_cell_with_the_cluster_they_belong_to() -> None:
     records = make_records(["async_4_none_attempt"], 2)
     (cell,) = by_cell(records)
     observed = gaps(cell)
     merged = merge(attempt.gaps for attempt in records.attempts)
     assert observed.counts.sum() == sum(merged.values())
-    assert sorted(set(observed.clusters)) == sorted(cell.clusters.values())
-    for number, (repeat, workflow) in enumerate(cell.clusters):
+    assert set(observed.clusters) == set(cell.clusters.values())
+    for number in set(cell.clusters.values()):
         mine = merge(
             each.gaps
             for each in records.attempts
-            if (each.repeat, each.workflow) == (repeat, workflow)
+            if cell.clusters[each.repeat, each.workflow] == number
         )
         assert observed.counts[observed.clusters == number].sum() == sum(mine.values())
 
@@ -313,3 +315,18 @@ def test_overhead_lowers_the_scheduling_efficiency_and_nothing_else_does() -> No
         assert cell.critical_path_bound_s is not None
         assert cell.makespan_s is not None
         assert cell.critical_path_bound_s < cell.makespan_s.value
+
+
+def test_the_parts_of_a_call_of_one_attempt_are_those_of_its_tiles() -> None:
+    records = make_records(["async_4_none_attempt"], 2, shape=Shape(failure_rate=0.3))
+    attempts = {attempt.call_key: attempt for attempt in records.attempts}
+    for call in records.calls:
+        shares = time_spent([call], [attempts[call.call_key]])
+        parts = Counter[str]()
+        for piece in tiles(call, [attempts[call.call_key]]):
+            parts[piece.part] += piece.length
+        assert shares is not None
+        whole = call.done - call.ready
+        for part in ("permit_wait", "failed_attempts", "to_first_token", "reasoning", "answer"):
+            assert getattr(shares, part) == pytest.approx(parts[part] / whole)
+        assert shares.other == pytest.approx((parts["other"] + parts["client_wait"]) / whole)

@@ -13,6 +13,7 @@ from scipy import stats
 
 from harness.analysis.differences import (
     Successes,
+    _Clustered,
     by_repeats,
     by_workflows,
     fisher,
@@ -24,6 +25,32 @@ from harness.analysis.differences import (
 
 def by_repeat(values: Any) -> dict[int, float]:
     return {repeat: float(value) for repeat, value in enumerate(values)}
+
+
+def clusters(values: Any, size: int = 1) -> dict[int, list[float]]:
+    """Clusters of so many values each."""
+    return {at: [float(v) for v in values[at : at + size]] for at in range(0, len(values), size)}
+
+
+def test_workflows_that_repeat_each_other_count_once() -> None:
+    random = np.random.default_rng(4)
+    alone, other = random.lognormal(size=40), random.lognormal(size=40)
+    once = by_workflows(clusters(alone), clusters(other), 0.5, paired=False)
+    five = by_workflows(
+        clusters(np.repeat(alone, 5), 5), clusters(np.repeat(other, 5), 5), 0.5, paired=False
+    )
+    assert once is not None
+    assert five is not None
+    assert five.p == pytest.approx(once.p, abs=0.05)
+
+
+def test_a_quantile_of_a_resample_is_that_of_the_values_it_holds() -> None:
+    clustered = _Clustered.of([[1.0, 5.0], [2.0], [9.0, 3.0, 4.0]])
+    drawn = np.array([[1, 1, 1], [2, 0, 1], [0, 3, 0]])
+    rows = [[1, 2, 3, 4, 5, 9], [1, 1, 3, 4, 5, 5, 9], [2, 2, 2]]
+    for p in (0.25, 0.5, 0.95):
+        expected = [np.quantile(row, p, method="inverted_cdf") for row in rows]
+        assert list(clustered.quantiles(drawn, p)) == expected
 
 
 def test_paired_repeats_agree_with_scipy() -> None:
@@ -69,7 +96,7 @@ def test_the_same_values_again_are_no_change_at_all() -> None:
 
 def test_workflows_drawn_again_give_the_same_answer_every_time() -> None:
     random = np.random.default_rng(1)
-    base, new = by_repeat(random.lognormal(size=100)), by_repeat(random.lognormal(size=100))
+    base, new = clusters(random.lognormal(size=100)), clusters(random.lognormal(size=100))
     one = by_workflows(base, new, 0.95, paired=False)
     assert one is not None
     assert one == by_workflows(base, new, 0.95, paired=False)
@@ -82,8 +109,7 @@ def test_pairing_the_workflows_sees_a_change_that_their_spread_would_hide() -> N
     base = random.lognormal(sigma=0.8, size=80)
     new = base * 1.1 * np.exp(0.02 * random.normal(size=80))
     apart, paired = (
-        by_workflows(by_repeat(base), by_repeat(new), 0.5, paired=paired)
-        for paired in (False, True)
+        by_workflows(clusters(base), clusters(new), 0.5, paired=paired) for paired in (False, True)
     )
     assert apart is not None
     assert paired is not None

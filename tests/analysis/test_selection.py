@@ -55,10 +55,13 @@ def test_an_attempt_of_a_later_execution_takes_the_earlier_one_out() -> None:
     assert (cell.started, cell.workflows, cell.attempts) == (1, [], [])
 
 
-def test_workflows_are_numbered_as_clusters_across_repeats() -> None:
-    workflows = [make_workflow(repeat=1), make_workflow(repeat=0), make_workflow(workflow=4)]
+def test_workflows_on_one_topic_in_one_repeat_are_a_cluster() -> None:
+    workflows = [
+        make_workflow(repeat=1), make_workflow(repeat=0), make_workflow(workflow=4),
+        make_workflow(workflow=5, topic="another"),
+    ]  # fmt: skip
     cell = selected([], [], workflows, [])
-    assert cell.clusters == {(1, 0): 0, (0, 0): 1, (0, 4): 2}
+    assert cell.clusters == {(1, 0): 0, (0, 0): 1, (0, 4): 1, (0, 5): 2}
 
 
 def test_only_trials_that_ran_in_one_go_have_a_makespan() -> None:

@@ -328,6 +328,27 @@ def refusal(act: Callable[[], object]) -> str:
     return line
 
 
+@pytest.mark.parametrize("outcome", ["ok", "rate_limited", "an outcome of another version"])
+def test_read_small_the_records_say_the_same_but_for_the_provider_s_ids(
+    outcome: str, tmp_path: Path
+) -> None:
+    write_whole(tmp_path / store.RUN, make_run())
+    with Writer(tmp_path) as writer:
+        for number in (1, 2):
+            writer.append(make_attempt(attempt=number, outcome=outcome, request_id=f"req-{number}"))
+        writer.append(make_call(outcome=outcome))
+    whole, small = read_records(tmp_path), read_records(tmp_path, small=True)
+    one, other = small.attempts
+    assert one.phase is other.phase or outcome not in ("ok", "rate_limited")
+    pairs = zip([*whole.attempts, *whole.calls], [*small.attempts, *small.calls], strict=True)
+    for was, now in pairs:
+        told, wanted = msgspec.structs.asdict(now), msgspec.structs.asdict(was)
+        if outcome in ("ok", "rate_limited") and "request_id" in told:
+            assert told.pop("request_id") is None
+            assert wanted.pop("request_id") is not None
+        assert told == wanted
+
+
 # What is written to again.
 
 

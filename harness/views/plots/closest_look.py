@@ -76,7 +76,8 @@ def _calls_of(
 ) -> tuple[tuple[Call, tuple[Attempt, ...]], ...]:
     attempts: dict[CallKey, list[Attempt]] = {}
     for attempt in records.attempts:
-        attempts.setdefault(attempt.call_key, []).append(attempt)
+        if (attempt.repeat, attempt.workflow) == (workflow.repeat, workflow.workflow):
+            attempts.setdefault(attempt.call_key, []).append(attempt)
     return tuple(
         (call, tuple(attempts.get(call.call_key, ())))
         for call in records.calls

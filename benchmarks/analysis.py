@@ -1,0 +1,154 @@
+"""What summary and report of a long run cost: seconds and memory, by number of attempts. Simulated.
+
+    python -m benchmarks.analysis [ATTEMPTS ...]
+
+One trial is played in virtual time and written down again and again as further repeats. The floor
+is reading the records alone. Ends with 1 when a million attempts take a minute of processor time
+or 2 GB, or when an attempt among the most costs twice what it costs among the fewest.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from harness.analysis.selection import grouped
+from harness.analysis.summary import write_summary
+from harness.bench import cells, store
+from harness.bench.endpoints import SimulatedEndpoint
+from harness.bench.scenario import parse_scenario
+from harness.bench.virtual import Setting, Task, opening, play
+from harness.clock import Anchor
+from harness.commands.report import draw
+from harness.provider.profiles import load_profile
+from harness.records import Attempt, Call, Run, Workflow
+
+SIZES = (10_000, 100_000, 1_000_000)
+MOST_SECONDS = 60.0
+MOST_BYTES = 2 * 1024**3
+SCENARIO = """
+name = "long"
+[workflow]
+topics = TOPICS
+sub_questions = 6
+[endpoint]
+profile = "deepseek-reasoner"
+time = "virtual"
+[load]
+workflows = 64
+in_flight = 16
+[sweep]
+mode = ["async"]
+permits = [8, 32]
+retry = ["patient"]
+[retry.patient]
+kind = "exponential"
+attempts = 6
+[[endpoint.faults]]
+kind = "unavailable"
+probability = 0.05
+"""
+
+
+class Cost(NamedTuple):
+    """Seconds of processor time and the most bytes in memory."""
+
+    attempts: int
+    read: float
+    summary: float
+    report: float
+    memory: int
+
+    @property
+    def seconds(self) -> float:
+        """All of `harness report`."""
+        return self.read + self.summary + self.report
+
+
+def write(directory: Path, attempts: int) -> None:
+    """Write a run of at least so many attempts."""
+    text = SCENARIO.replace("TOPICS", str([f"topic {number}" for number in range(64)]))
+    read = parse_scenario(text, "benchmark")
+    endpoint = read.endpoint
+    assert isinstance(endpoint, SimulatedEndpoint), "as written above"
+    profile = load_profile(endpoint.profile, endpoint.overrides).as_dict()
+    swept = cells.expand(read)
+    run = Run(
+        schema=1, run_id="0" * 32, name=read.name, status="complete",
+        anchor=Anchor(unix_ns=0, monotonic_ns=0), seed=0, simulated=True, time_scale=1.0,
+        cells=swept, repeats=1, order=(), scenario=read.as_dict(), profile=profile,
+        versions={}, host={}, virtual=True,
+    )  # fmt: skip
+    setting = Setting(read, profile, run)
+    played = [
+        play(setting, Task(number, cell, 0), opening(setting), lambda _: None)
+        for number, cell in enumerate(swept)
+    ]
+    repeats = -(-attempts // sum(one.lines.attempts.count(b"\n") for one in played))
+    store.write_whole(directory / store.RUN, msgspec.structs.replace(run, repeats=repeats))
+    with store.Writer(directory) as writer:
+        for repeat in range(repeats):
+            for one in played:
+                for kind, lines in zip((Attempt, Call, Workflow), one.lines, strict=False):
+                    writer.extend(kind, lines.replace(b'"repeat":0', b'"repeat":%d' % repeat))
+                writer.append(msgspec.structs.replace(one.trial, repeat=repeat))
+
+
+def measure(directory: Path) -> None:
+    """Print what the records in `directory` cost: run in a process of its own."""
+    moments = [time.process_time()]
+    records = grouped(store.read_records(directory, small=True))
+    moments.append(time.process_time())
+    summary = write_summary(directory, records)
+    moments.append(time.process_time())
+    draw(summary, records, directory)
+    moments.append(time.process_time())
+    seconds = [after - before for before, after in pairwise(moments)]
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(msgspec.json.encode([len(records.attempts), *seconds, memory]).decode())
+
+
+def costs(sizes: Sequence[int]) -> Iterator[Cost]:
+    """Yield the cost of each size."""
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            write(Path(folder), size)
+            command = [sys.executable, "-m", "benchmarks.analysis", "--measure", folder]
+            said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            values: Any = msgspec.json.decode(said)
+            yield Cost(*values)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print a line a size and return the exit code."""
+    if arguments[:1] == ["--measure"]:
+        measure(Path(arguments[1]))
+        return 0
+    sizes = [int(argument) for argument in arguments] or SIZES
+    print("simulated; processor time in seconds, memory in MB")
+    print(f"{'attempts':>10} {'read':>6} {'summary':>8} {'report':>7} {'memory':>7} {'us each':>8}")
+    found = []
+    for cost in costs(sizes):
+        found.append(cost)
+        print(
+            f"{cost.attempts:>10,} {cost.read:6.1f} {cost.summary:8.1f} {cost.report:7.1f} "
+            f"{cost.memory / 1e6:7.0f} {1e6 * cost.seconds / cost.attempts:8.1f}",
+            flush=True,
+        )
+    most = found[-1]
+    grown = (most.seconds / most.attempts) / (found[0].seconds / found[0].attempts)
+    too_much = most.seconds > MOST_SECONDS or most.memory > MOST_BYTES
+    return int(too_much or grown > 2)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
