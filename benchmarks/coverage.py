@@ -128,20 +128,25 @@ def slower(name: str) -> str:
 
 def run(read: Scenario) -> Seen:
     """Play all repeats of a scenario of one cell."""
-    (cell,) = cells.expand(read)
+    (found,) = by_cell(played(read))
+    return _seen(found)
+
+
+def played(read: Scenario) -> Records:
+    """Return the records of a whole run in virtual time; nothing is written."""
     endpoint: Any = read.endpoint
     profile = load_profile(endpoint.profile, endpoint.overrides).as_dict()
     setting = Setting(read, profile, _run(read, profile))
     records = Records(setting.run, [], [], [], [], None)
-    for repeat in range(REPEATS):
-        played = play(setting, Task(repeat, cell, repeat), opening(setting), lambda _: None)
-        mine = played.records()
-        records.trials.append(mine.trial)
-        records.attempts.extend(mine.attempts)
-        records.calls.extend(mine.calls)
-        records.workflows.extend(mine.workflows)
-    (found,) = by_cell(records)
-    return _seen(found)
+    for cell in setting.run.cells:
+        for repeat in range(read.sweep.repeats):
+            one = play(setting, Task(repeat, cell, repeat), opening(setting), lambda _: None)
+            mine = one.records()
+            records.trials.append(mine.trial)
+            records.attempts.extend(mine.attempts)
+            records.calls.extend(mine.calls)
+            records.workflows.extend(mine.workflows)
+    return records
 
 
 def _seen(cell: CellRecords) -> Seen:
@@ -162,7 +167,7 @@ def _run(read: Scenario, profile: dict[str, Any]) -> Run:
     return Run(
         schema=1, run_id="0" * 32, name=read.name, status="running",
         anchor=Anchor(unix_ns=0, monotonic_ns=0), seed=read.seed, simulated=True, time_scale=1.0,
-        cells=cells.expand(read), repeats=REPEATS, order=(), scenario=read.as_dict(),
+        cells=cells.expand(read), repeats=read.sweep.repeats, order=(), scenario=read.as_dict(),
         profile=profile, versions={}, host={}, virtual=True,
     )  # fmt: skip
 

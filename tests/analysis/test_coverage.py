@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from harness.analysis.differences import Successes, by_repeats, by_workflows, of_shares
 from harness.analysis.model import Figure
 from harness.analysis.statistics import mean, over_repeats, percentile, sample
 
@@ -93,3 +94,79 @@ def test_a_ratio_over_three_repeats_is_covered_nineteen_times_of_twenty() -> Non
     ratios = 1.3 * np.exp(0.2 * random.normal(size=(2000, 3)))
     told = [holds(over_repeats(row), 1.3) for row in ratios]
     assert told.count(True) / len(told) == pytest.approx(0.95, abs=0.015)
+
+
+# Comparisons: nothing is called where nothing changed, and what changed is found.
+
+Pairs = list[tuple[dict[int, float], dict[int, float]]]
+
+
+def pairs(change: float, repeats: int, spread: float, seed: int, tries: int = 1000) -> Pairs:
+    """Makespans of two runs, one a repeat; the second's are `change` times as long."""
+    random = np.random.default_rng(seed)
+    logs = spread * random.normal(size=(tries, 2, repeats))
+    rows = np.exp(logs) * np.array([1.0, change])[:, None]
+    return [(dict(enumerate(one.tolist())), dict(enumerate(other.tolist()))) for one, other in rows]
+
+
+def called(found: Pairs, *, paired: bool) -> float:
+    told = [by_repeats(one, other, paired=paired) for one, other in found]
+    return sum(one.p < 0.05 for one in told if one is not None and one.p is not None) / len(found)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("repeats", [3, 5, 10])
+def test_between_equal_runs_a_difference_is_called_once_in_twenty_at_most(
+    repeats: int, paired: bool
+) -> None:
+    share = called(pairs(1.0, repeats, 0.1, seed=repeats), paired=paired)
+    assert share <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1000)
+
+
+@pytest.mark.parametrize(("repeats", "least"), [(3, 0.5), (5, 0.9), (10, 0.99)])
+def test_a_change_of_twenty_percent_is_found_as_often_as_the_docs_say(
+    repeats: int, least: float
+) -> None:
+    assert called(pairs(1.2, repeats, 0.07, seed=repeats), paired=False) >= least
+
+
+def test_workflows_of_equal_runs_differ_once_in_twenty_at_most() -> None:
+    random = np.random.default_rng(11)
+    told = []
+    for _ in range(300):
+        one, other = (
+            {at: [value] for at, value in enumerate(np.exp(0.5 * random.normal(size=80)).tolist())}
+            for _ in range(2)
+        )
+        told.append([by_workflows(one, other, p, paired=False) for p in (0.5, 0.95)])
+    for found in zip(*told, strict=True):
+        share = sum(one.p < 0.05 for one in found if one is not None and one.p is not None) / 300
+        assert share <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 300)
+
+
+def test_shares_of_equal_runs_differ_once_in_twenty_at_most() -> None:
+    random = np.random.default_rng(12)
+    told = [
+        of_shares(Successes([int(a)], [60]), Successes([int(b)], [60]))
+        for a, b in random.binomial(60, 0.9, size=(1000, 2))
+    ]
+    assert sum(one.p < 0.05 for one in told if one is not None and one.p is not None) <= 50
+
+
+@pytest.mark.parametrize("sigma", [0.3, 0.5, 0.8])
+def test_a_mean_over_sixty_workflows_is_covered_in_92_to_98_percent(sigma: float) -> None:
+    random = np.random.default_rng(13)
+    truth = math.exp(sigma**2 / 2)
+    told = [
+        holds(mean(sample(row, range(60))), truth)
+        for row in np.exp(sigma * random.normal(size=(1000, 60)))
+    ]
+    assert 0.92 <= told.count(True) / 1000 <= 0.98
+
+
+@pytest.mark.parametrize("repeats", [3, 5])
+def test_a_ratio_over_a_few_repeats_is_covered_in_92_to_98_percent(repeats: int) -> None:
+    random = np.random.default_rng(repeats)
+    ratios = 2.0 * np.exp(0.1 * random.normal(size=(1000, repeats)))
+    told = [holds(over_repeats(row), 2.0) for row in ratios]
+    assert 0.92 <= told.count(True) / 1000 <= 0.98

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.analysis.cells import terms_of
@@ -189,3 +190,30 @@ def test_a_run_in_which_no_trial_ended_recommends_nothing() -> None:
     found = recommend(the_run, by_cell(records), terms_of(the_run))
     assert found.cell is None
     assert "nothing to compare" in found.because[-1]
+
+
+def drawn(best: float, other: float, seed: int, repeats: int = 5) -> Recommendation:
+    """Recommend between two cells whose makespans spread by 3 %, and by 10 % together."""
+    random = np.random.default_rng(seed)
+    shared = np.exp(0.1 * random.normal(size=repeats))
+    fast, slow = (
+        (typical * shared * np.exp(0.03 * random.normal(size=repeats))).tolist()
+        for typical in (best, other)
+    )
+    return recommended({FAST: fast, SLOW: slow})
+
+
+def test_evidence_is_claimed_for_a_lead_of_ten_percent_and_is_right() -> None:
+    found = [drawn(10.0, 11.0, seed) for seed in range(100)]
+    sure = [one for one in found if one.evidence == "enough"]
+    assert len(sure) >= 80
+    assert sum(one.cell == FAST for one in sure) >= 0.95 * len(sure)
+
+
+def test_evidence_for_a_lead_that_is_not_there_is_hardly_ever_claimed() -> None:
+    found = [drawn(10.0, 10.0, seed) for seed in range(400)]
+    # The better of two is looked at, so one tail of each side's 95 % interval: 5 % in all.
+    assert (
+        sum(one.evidence == "enough" for one in found)
+        <= 0.05 * 400 + 3 * (0.05 * 0.95 * 400) ** 0.5
+    )
