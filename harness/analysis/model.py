@@ -101,7 +101,8 @@ class TimeSpent(msgspec.Struct, frozen=True, kw_only=True):
 class TokenCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens as reported, over all attempts of the cell, abandoned ones included.
 
-    `wasted`: input and output of failed attempts.
+    `wasted`: input and output of failed attempts. Output that came before a response broke off is
+    reckoned from its chunks (`analysis.received`), because its usage never came.
     """
 
     input: int

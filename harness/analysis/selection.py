@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
+from harness.analysis.received import with_received
 from harness.analysis.warmup import mser5
 from harness.bench.store import Records
 from harness.ids import NamesWorkflow
@@ -139,7 +140,7 @@ def by_cell(records: Records) -> list[CellRecords]:
         mine = cells[call.cell]
         if (call.repeat, call.workflow) in mine.clusters and _counts(call, latest):
             mine.calls.append(call)
-    for attempt in records.attempts:
+    for attempt in with_received(records.attempts):
         mine = cells[attempt.cell]
         mine.spent.append(attempt)
         if (attempt.repeat, attempt.workflow) in mine.clusters and _counts(attempt, latest):
