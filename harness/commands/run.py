@@ -38,6 +38,7 @@ from harness.commands.estimate import confirm, estimate_run, show_plan
 from harness.errors import InputError
 from harness.provider.profiles import Profile, load_profile
 from harness.records import Attempt, Record, Run
+from harness.views.blocks import wrapped
 from harness.views.live import Counters, LiveView
 from harness.views.logs import RunLog, logging_to
 from harness.views.traces.content import VARIABLE as CONTENT
@@ -265,7 +266,8 @@ def _show(summary: Summary, directory: Path, account: Account, options: argparse
         )
     if not options.quiet and not options.json:
         for link in _links(directory):
-            print(f"Jaeger, {link.what}:\n       {link.url}")
+            print("\n".join(wrapped(f"Jaeger, {link.what}:")))
+            print(f"  {link.url}")
     if account.left_out:
         _warn(f"{account.left_out} attempts of workflows that did not end have no span")
 

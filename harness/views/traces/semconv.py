@@ -103,6 +103,9 @@ OS_VERSION = "os.version"
 TIME_SCALE = "harness.time_scale"
 """Real seconds that one second of the scenario lasted; divide by it to get scenario seconds."""
 
+VIRTUAL = "harness.virtual"
+"""Said, and true, when the run's time was virtual: its trials all began at the same moment."""
+
 # What was run
 RUN_ID = "harness.run.id"
 RUN_NAME = "harness.run.name"

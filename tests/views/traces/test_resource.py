@@ -32,6 +32,11 @@ def test_a_resource_says_who_where_and_that_it_was_simulated() -> None:
     assert make_resource(live_run(), {})["harness.simulated"] is False
 
 
+def test_only_a_run_in_virtual_time_says_so() -> None:
+    assert make_resource(example_run(virtual=True), {})["harness.virtual"] is True
+    assert "harness.virtual" not in make_resource(example_run(), {})
+
+
 def test_all_spans_of_a_run_share_a_host_that_names_no_machine() -> None:
     one, again = (make_resource(example_run(), {}) for _ in range(2))
     other = make_resource(example_run(run_id="another"), {})
