@@ -57,7 +57,7 @@ class AttemptKey(NamedTuple):
     attempt: int
 
 
-class Tokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+class Tokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False, gc=False):
     """Token counts as the provider reported them; None where it did not.
 
     `cached` is the part of `input` read from a prompt cache, `reasoning` the part of `output`.
@@ -81,7 +81,7 @@ def _add(one: int | None, other: int | None) -> int | None:
     return other if one is None else one if other is None else one + other
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What the policy said to a failure: either when to try again or why not.
 
     `retry_in`: nanoseconds until the next attempt, `source` who chose them. `give_up`: the reason
@@ -182,7 +182,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.sent is None else self.done - self.sent
 
 
-class Backoff(msgspec.Struct, frozen=True, kw_only=True):
+class Backoff(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One wait before an attempt: `planned` nanoseconds, waited from `start` to `end`.
 
     Of a call that a breaker parked (source `breaker`), `planned` is what was left until its next
@@ -225,7 +225,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         )  # fmt: skip
 
 
-class Phase(msgspec.Struct, frozen=True, kw_only=True):
+class Phase(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One phase of a workflow; a fan-out with some failed branches is degraded."""
 
     name: str
@@ -234,7 +234,7 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
     outcome: WorkflowOutcome
 
 
-class Branches(msgspec.Struct, frozen=True, kw_only=True):
+class Branches(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How many branches the fan-out had and how many of them succeeded."""
 
     total: int

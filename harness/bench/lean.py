@@ -1,7 +1,8 @@
 """Records as small as they can be in memory, for what looks at millions of them.
 
-The same records, read without what no statistic needs (the provider's ids), and with one string
-for all that say the same: most of a record's memory is its texts.
+The same records, read without what no statistic needs (the provider's ids, and the tokens of calls,
+which their attempts have too), and with one string for all that say the same: most of a record's
+memory is its texts.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from harness.failures import FAILURES, OK
-from harness.records import PHASES, Attempt, Call, Run
+from harness.records import PHASES, Attempt, Call, Run, Tokens
 
 T = TypeVar("T", Attempt, Call)
 
@@ -37,6 +38,11 @@ def lean(kind: type[T], run: Run) -> type[T]:
         for name in _IDS:
             # A name that no line has: what stands under the real one is passed over.
             fields.append((name, str | None, msgspec.field(default=None, name=f"-{name}")))
+    else:  # what the attempts of the call say already
+        fields += [
+            (name, Tokens | None, msgspec.field(default=None, name=f"-{name}"))
+            for name in ("tokens", "wasted_tokens")
+        ]
     made: type[T] = msgspec.defstruct(
         kind.__name__, fields, bases=(kind,), frozen=True, kw_only=True, gc=False
     )  # type: ignore[assignment]

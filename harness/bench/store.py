@@ -173,10 +173,10 @@ def read_run(directory: Path) -> Run:
 def read_records(directory: Path, *, small: bool = False) -> Records:
     """Read a whole run directory. Raises StorageError as `read_run` does.
 
-    `small`: in as little memory as possible, without the provider's ids.
+    `small`: in as little memory as possible; see `lean`.
     """
     run = read_run(directory)
-    with _no_collector():
+    with no_collector():
         return _records(directory, run, small)
 
 
@@ -270,8 +270,8 @@ def _lines(path: Path, kind: type[T], otherwise: type[T] | None = None) -> Itera
 
 
 @contextmanager
-def _no_collector() -> Iterator[None]:
-    """Records form no cycles: looking for some among millions takes longer than reading them."""
+def no_collector() -> Iterator[None]:
+    """Look for no cycles meanwhile: among millions of records, which form none, it takes long."""
     was = gc.isenabled()
     gc.disable()
     try:

@@ -10,7 +10,7 @@ from harness.analysis.model import Summary
 from harness.analysis.selection import grouped
 from harness.analysis.summary import summarise, write_summary
 from harness.bench.complaint import nearest
-from harness.bench.store import RUN, Records, read_records
+from harness.bench.store import RUN, Records, no_collector, read_records
 from harness.errors import InputError
 from harness.views.plots.draw import PLOTS, draw_all
 from harness.views.report.page import save_report
@@ -24,8 +24,9 @@ def report_run(options: argparse.Namespace) -> int:
     if options.only is not None:
         print("\n".join(map(str, _draw_only(options.only, directory))))
         return 0
-    records = grouped(read_records(directory, small=True))
-    print(draw(write_summary(directory, records), records, directory))
+    with no_collector():
+        records = grouped(read_records(directory, small=True))
+        print(draw(write_summary(directory, records), records, directory))
     return 0
 
 
