@@ -63,17 +63,16 @@ def render_summary(summary: Summary, directory: Path, console: Console) -> None:
     for paragraph in (_oracle(summary), _verdict(summary), _recommendation(summary)):
         for line in wrapped(paragraph):
             say(line)
-    if summary.recommendation.code:
-        say()
-        say(Text("To paste: the recommended cell", style="bold"))
-        for line in summary.recommendation.code:
-            say(f"    {line}".rstrip())
-        say()
     for warning in warnings_of(summary):
         first, *rest = wrapped(f"Warning: {warning}")
         say(Text.assemble(("Warning:", "bold red"), first.removeprefix("Warning:")))
         for line in rest:
             say(line)
+    if summary.recommendation.code:
+        say()
+        say(Text("To paste: the recommended cell", style="bold"))
+        for line in summary.recommendation.code:
+            say(f"    {line}".rstrip())
     say()
     say(f"Files: {directory}")
     there = [name for name in _FILES if (directory / name).exists()]
