@@ -270,7 +270,9 @@ def _tiled(segments: Iterable[Segment], start: int, end: int, between: Segment) 
             continue
         if first > at:
             whole.append(between._replace(start=at, end=first))
-        whole.append(segment._replace(start=first, end=last))
+        if (first, last) != (segment.start, segment.end):
+            segment = segment._replace(start=first, end=last)
+        whole.append(segment)
         at = last
     if end > at:
         whole.append(between._replace(start=at, end=end))
