@@ -168,8 +168,10 @@ def sent(made: Records) -> tuple[float, float]:
         return len(spans) / cpu(whole), len(spans) / cpu(floor)
 
 
-def first_tokens(folder: Path) -> list[float]:
+def first_tokens(folder: Path) -> tuple[list[float], float]:
     """Return, by pair of trials, by how much recording delays the first token, in milliseconds.
+
+    With it comes what recording took in those trials: microseconds an attempt, the median of them.
 
     What the provider's own log says of each is taken off, so that its lateness is no noise: what
     is left is the client's part of the time to first token. A trial counts with its median.
@@ -182,6 +184,7 @@ def first_tokens(folder: Path) -> list[float]:
     assert isinstance(scenario.endpoint, SimulatedEndpoint)
     profile = load_profile(scenario.endpoint.profile, scenario.endpoint.overrides)
     trials: dict[int, list[Attempt]] = {}
+    recorded: list[float] = []
     append = Writer.append
     now = {"repeat": 0}
 
@@ -197,6 +200,8 @@ def first_tokens(folder: Path) -> list[float]:
 
     def after(_: Run, trial: TrialRecords) -> None:
         trials[now["repeat"]] = trial.attempts
+        if with_recording(now["repeat"]):
+            recorded.append(trial.trial.recording / len(trial.attempts) / 1e3)
 
     hooks = Hooks(before, after, lambda _: None, lambda _: None, lambda _: None)
     with patch.object(Writer, "append", maybe):
@@ -213,7 +218,8 @@ def first_tokens(folder: Path) -> list[float]:
         for repeat, attempts in trials.items()
     }
     pairs = [(2 * pair, 2 * pair + 1) for pair in range(PAIRS)]
-    return [(1 if with_recording(one) else -1) * (own[one] - own[two]) for one, two in pairs]
+    less = [(1 if with_recording(one) else -1) * (own[one] - own[two]) for one, two in pairs]
+    return less, statistics.median(recorded)
 
 
 def interval_of_median(values: list[float]) -> tuple[float, float]:
@@ -232,9 +238,11 @@ def main() -> int:
         each, bytes_each = recording(made, folder)
         filed, filed_floor = to_file(made, folder)
         delivered, delivered_floor = sent(made)
-        differences = first_tokens(folder / "run")
+        differences, inside = first_tokens(folder / "run")
     middle, interval = statistics.median(differences), interval_of_median(differences)
     print(f"recording: {each:.1f} us of CPU an attempt (bytes alone {bytes_each:.1f}); "
+          f"bound {MOST_MICROSECONDS:.0f}")  # fmt: skip
+    print(f"the same within real trials, by their own account: {inside:.1f} us; "
           f"bound {MOST_MICROSECONDS:.0f}")  # fmt: skip
     print(f"spans to a file: {filed:,.0f} a CPU-second (bytes alone {filed_floor:,.0f}); "
           f"bound {LEAST_TO_FILE:,.0f}")  # fmt: skip
@@ -242,7 +250,11 @@ def main() -> int:
           f"{delivered_floor:,.0f}); bound {LEAST_SENT:,.0f}")  # fmt: skip
     print(f"first token with recording less without (simulated): {middle:+.3f} ms, 90 % interval "
           f"{interval[0]:+.3f} to {interval[1]:+.3f}; bound ±{EQUIVALENT_MS}")  # fmt: skip
-    kept = each <= MOST_MICROSECONDS and filed >= LEAST_TO_FILE and delivered >= LEAST_SENT
+    kept = (
+        max(each, inside) <= MOST_MICROSECONDS
+        and filed >= LEAST_TO_FILE
+        and delivered >= LEAST_SENT
+    )
     return 0 if kept and max(map(abs, interval)) <= EQUIVALENT_MS else 1
 
 
