@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import msgspec
 import numpy as np
 import pytest
 from matplotlib.patches import Rectangle
@@ -16,7 +17,7 @@ from harness.analysis.model import AttemptCounts, Figure, Summary, TokenCounts
 from harness.analysis.summary import summarise
 from harness.bench.store import Records
 from harness.failures import FAILURES
-from harness.views.plots.attempts import attempts_over_time, seen_over_time
+from harness.views.plots.attempts import attempts_over_time, outages_until, seen_over_time
 from harness.views.plots.ecdf import band, latency_ecdf
 from harness.views.plots.heat_map import heat_map
 from harness.views.plots.permit_lanes import permit_lanes
@@ -24,6 +25,8 @@ from harness.views.plots.permits import knee, lines_of, permits
 from harness.views.plots.repeats import repeats
 from harness.views.plots.style import RC
 from harness.views.policies import failure_lines, seconds_a_call, short
+from harness.views.report.policies import attempts_chart
+from harness.views.report.tables import subject
 from harness.views.terminal import render_summary
 from tests.analysis.played import Shape, make_records
 from tests.views.summaries import figure, make_cell, make_summary
@@ -143,6 +146,24 @@ def test_attempts_over_time_show_every_policy_at_the_same_permits(
         mine = [a for a in records.attempts if (a.cell, a.repeat) == (one.cell.id, one.repeat)]
         heights = sum(patch.get_height() for patch in axes.patches if isinstance(patch, Rectangle))
         assert heights == len(mine) == one.flow.total
+
+
+def test_the_provider_s_outages_are_shaded_where_they_were(
+    played: tuple[Summary, Records],
+) -> None:
+    summary, records = played
+    outage = {"start": 2.0, "duration": 1.0, "every": 10.0}
+    profile = {"faults": [{"outage": outage}, {"outage": None}]}
+    known = records._replace(run=msgspec.structs.replace(records.run, profile=profile))
+    assert outages_until(known, 12.5) == [(2.0, 3.0), (12.0, 12.5)]
+    assert outages_until(records, 12.5) == []
+    found = attempts_over_time(summary, known)
+    assert found is not None
+    shaded = [patch for patch in found.axes[0].patches if patch.get_label() == "outage"]
+    assert shaded
+    chart = attempts_chart(subject(summary), known)
+    assert chart is not None
+    assert chart.legend[-1].text == "the provider is out"
 
 
 def test_where_nothing_failed_there_is_no_outage_to_show() -> None:

@@ -15,7 +15,7 @@ from harness.bench.store import Records
 from harness.clock import SECOND
 from harness.failures import OK
 from harness.records import Trial
-from harness.views.plots.style import INK, ORANGE, PALE, PINK, SKY, VERMILLION, new_figure
+from harness.views.plots.style import INK, ORANGE, PALE, PINK, SKY, VERMILLION, YELLOW, new_figure
 from harness.views.wording import cell_labels, counted, headline, in_reading_order, number
 
 BINS = 90
@@ -70,6 +70,18 @@ def _seen(cell: Cell, trial: Trial, records: CellRecords, width: int) -> Seen:
     return Seen(cell, trial.repeat, flow(mine, trial, width), trial.end - trial.start)
 
 
+def outages_until(records: Records, end: float) -> list[tuple[float, float]]:
+    """Return when a simulated provider was out, in scenario seconds since a trial began."""
+    found = []
+    for fault in (records.run.profile or {}).get("faults") or ():
+        outage = fault.get("outage")
+        start = end if outage is None else outage["start"]
+        while start < end:
+            found.append((start, min(start + outage["duration"], end)))
+            start = start + outage["every"] if outage["every"] else end
+    return found
+
+
 def colours_of(seen: Sequence[Seen]) -> dict[str, str]:
     """Return a colour for each outcome: `ok` is pale, failures are not."""
     totals: dict[str, int] = {}
@@ -94,8 +106,12 @@ def attempts_over_time(summary: Summary, records: Records) -> Figure | None:
     keys = {name: colours[name] for name in list(colours)[:MOST_CLASSES]}
     if len(colours) > MOST_CLASSES:
         keys["other failures"] = INK
+    if outages_until(records, max(one.lasted for one in seen) / unit):
+        keys["the provider is out"] = YELLOW
     figure = new_figure(0.5 + 1.05 * len(seen), _title(seen), summary, notes, keys=keys)
     grid = figure.subplots(len(seen), 1, sharex=True, sharey=True, squeeze=False)
+    longest = max(one.lasted for one in seen) / unit
+    out = outages_until(records, longest)
     for axes, one in zip(grid[:, 0], seen, strict=True):
         width = one.flow.width / unit
         at = np.arange(len(next(iter(one.flow.counts.values()), []))) * width
@@ -106,9 +122,13 @@ def attempts_over_time(summary: Summary, records: Records) -> Figure | None:
                 label=f"{outcome} {one.cell.id}",
             )  # fmt: skip
             below += counts
+        for start, end in out:
+            axes.axvspan(
+                start, end, color=YELLOW, alpha=0.35, linewidth=0, zorder=0, label="outage"
+            )
         axes.set_title(f"{labels[one.cell.id]}: {_sent(one)}")
         axes.set_ylabel(f"per {number(width)} s")
-    grid[-1, 0].set_xlim(0, max(one.lasted for one in seen) / unit)
+    grid[-1, 0].set_xlim(0, longest)
     grid[-1, 0].set_xlabel("seconds since the trial began")
     return figure
 

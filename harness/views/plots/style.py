@@ -24,6 +24,7 @@ from harness.views.wording import simulated_note
 
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 VERMILLION, SKY, INK, MUTED, PALE = "#D55E00", "#56B4E9", "#222222", "#666666", "#C4C4C4"
+YELLOW = "#F0E442"
 
 SERIES = (BLUE, ORANGE, GREEN, PINK, VERMILLION, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")

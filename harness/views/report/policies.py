@@ -7,7 +7,7 @@ from typing import NamedTuple
 from harness.bench.store import Records
 from harness.clock import SECOND
 from harness.failures import OK
-from harness.views.plots.attempts import Seen, seen_over_time
+from harness.views.plots.attempts import Seen, outages_until, seen_over_time
 from harness.views.plots.heat_map import Grid, Quantity, grid_of, quantities
 from harness.views.policies import seconds_a_call, side_by_side
 from harness.views.report.columns import dollars
@@ -21,6 +21,7 @@ STRONGEST = 42
 
 _LOOKS = ("vermillion", "orange", "pink", "sky")
 OTHER = "other failures"
+OUTAGE = "fill-outage"
 
 
 class Shade(NamedTuple):
@@ -141,10 +142,17 @@ def attempts_chart(about: Subject, records: Records) -> Chart | None:
     unit = SECOND * about.summary.time_scale
     scale = Scale(max(one.lasted for one in seen) / unit)
     most = max(int(one.flow.every.max()) for one in seen)
-    lines = tuple(
-        Line(about.labels[one.cell.id], _failed(one), bars=_bars(one, looks, scale, unit, most))
-        for one in seen
+    out = tuple(
+        Bar(scale.place(start), round(scale.place(end) - scale.place(start), 3), OUTAGE)
+        for start, end in outages_until(records, scale.end)
     )
+    lines = tuple(
+        Line(
+            about.labels[one.cell.id], _failed(one),
+            bars=(*out, *_bars(one, looks, scale, unit, most)),
+        )
+        for one in seen
+    )  # fmt: skip
     return Chart(
         "attempts-over-time",
         "Attempts over time, by outcome",
@@ -157,7 +165,10 @@ def attempts_chart(about: Subject, records: Records) -> Chart | None:
         ),
         "rows",
         (Rows("", lines, ticks(scale), "seconds since the trial began", 58, "failed"),),
-        tuple(Key(look, name) for name, look in _legend(looks)),
+        (
+            *(Key(look, name) for name, look in _legend(looks)),
+            *((Key(OUTAGE, "the provider is out"),) if out else ()),
+        ),
         _flow_table(about, seen, unit),
     )
 
