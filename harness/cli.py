@@ -80,18 +80,6 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "stays; of the settings only --set budget.* may change",
     )
     run.add_argument(
-        "--otlp",
-        metavar="URL",
-        help="send the spans over OTLP/HTTP, for example http://127.0.0.1:4318 "
-        "(default: the standard OTEL_* variables)",
-    )
-    run.add_argument(
-        "--otlp-wait",
-        action="store_true",
-        help="at the end wait until every span is delivered (default: two seconds at most; the "
-        "rest can be sent by `harness trace export`)",
-    )
-    run.add_argument(
         "--dry-run",
         action="store_true",
         help="show the cells, how many calls and tokens, how long and at what cost; run nothing",
@@ -106,6 +94,26 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="processes that play the trials in virtual time (default: one a core)",
     )
     run.add_argument("--quiet", action="store_true", help="show nothing but errors")
+    run.add_argument("--json", action="store_true", help="print summary.json instead of the table")
+    run.add_argument(
+        "--no-preflight", action="store_true", help="do not try the endpoint before the run"
+    )
+    _add_telemetry(run)
+
+
+def _add_telemetry(run: argparse.ArgumentParser) -> None:
+    run.add_argument(
+        "--otlp",
+        metavar="URL",
+        help="send the spans over OTLP/HTTP, for example http://127.0.0.1:4318 "
+        "(default: the standard OTEL_* variables)",
+    )
+    run.add_argument(
+        "--otlp-wait",
+        action="store_true",
+        help="at the end wait until every span is delivered (default: two seconds at most; the "
+        "rest can be sent by `harness trace export`)",
+    )
     run.add_argument(
         "--log-level",
         choices=["debug", "info", "warning", "error"],
@@ -114,10 +122,6 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     run.add_argument(
         "--log-format", choices=["text", "json"], default="text", help="of a line (%(default)s)"
-    )
-    run.add_argument("--json", action="store_true", help="print summary.json instead of the table")
-    run.add_argument(
-        "--no-preflight", action="store_true", help="do not try the endpoint before the run"
     )
 
 
