@@ -63,16 +63,26 @@ def export(records: Records, directory: Path, kind: str) -> list[Path]:
 
 def tables(records: Records) -> list[Flat]:
     """Return attempts, calls, workflows and trials, each with columns for what is nested."""
+    cells = by_cell(records)
     counting = {
-        id(record)
-        for cell in by_cell(records)
-        for kind in (cell.attempts, cell.calls, cell.workflows, cell.trials.values())
-        for record in kind
+        (one.cell, one.repeat, one.workflow, one.execution)
+        for cell in cells
+        for one in cell.workflows
+    }
+    last = {
+        (trial.cell, trial.repeat, trial.execution)
+        for cell in cells
+        for trial in cell.trials.values()
     }
     about = {"simulated": records.run.simulated, "time_scale": records.run.time_scale}
 
+    def counts(one: Attempt | Call | Workflow | Trial) -> bool:
+        if isinstance(one, Trial):
+            return (one.cell, one.repeat, one.execution) in last
+        return (one.cell, one.repeat, one.workflow, one.execution) in counting
+
     def table(name: str, kind: Iterable[R], flatten: Callable[[R], Row]) -> Flat:
-        rows = [flatten(one) | {"counts": id(one) in counting} | about for one in kind]
+        rows = [flatten(one) | {"counts": counts(one)} | about for one in kind]
         return Flat(name, tuple(rows[0]) if rows else (), rows)
 
     return [
