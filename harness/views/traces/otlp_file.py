@@ -26,8 +26,8 @@ BATCH = 512
 
 _KINDS: dict[Kind, int] = {"internal": 1, "client": 3}
 _STATUS_ERROR = 2
-_FLAGS = 0x101
-"""Sampled, and a parent in the same process: see `otlp_protobuf`."""
+_FLAGS = 0x100
+"""Bit 8 says that bit 9, whether the parent is remote, is known: it is not. As the SDK has it."""
 
 
 def append_spans(path: Path, spans: Sequence[Span], resource: Attributes) -> None:

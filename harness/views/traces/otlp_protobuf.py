@@ -1,23 +1,24 @@
 """Spans as OTLP in protobuf, in requests that no collector finds too long.
 
-https://opentelemetry.io/docs/specs/otlp/#otlphttp. Most attributes of a span stand on its
-neighbours too, so each is made into a message once.
+https://opentelemetry.io/docs/specs/otlp/#otlphttp. The SDK's own encoder makes the messages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
-from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Status
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as Message
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from harness import __version__
 from harness.views.traces import semconv
-from harness.views.traces.attributes import Attributes, Value, is_long
+from harness.views.traces.attributes import Attributes
 from harness.views.traces.span import Kind, Span
 
 MOST_SPANS = 512
@@ -25,12 +26,9 @@ MOST_SPANS = 512
 MOST_BYTES = 1_000_000
 """Bytes a request: a quarter of what the strictest receivers take (4 MiB over gRPC)."""
 
-_KINDS: dict[Kind, Message.SpanKind.ValueType] = {
-    "internal": Message.SPAN_KIND_INTERNAL,
-    "client": Message.SPAN_KIND_CLIENT,
-}
-_SAMPLED = 0x100 | 1
-"""W3C trace flags; bit 8 says that bit 9, whether the parent is remote, is known: it is not."""
+_KINDS: dict[Kind, SpanKind] = {"internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_SCOPE = InstrumentationScope(semconv.SCOPE, __version__, semconv.SCHEMA_URL)
 
 
 class Batch(NamedTuple):
@@ -51,81 +49,51 @@ def batches(
     None has more than `most_spans` spans or `most_bytes` bytes of them; a span that is longer by
     itself has a request to itself.
     """
-    request, scope = _request(resource)
-    ids: list[str] = []
+    made_by = Resource(resource, semconv.SCHEMA_URL)
+    start = 0
+    while start < len(spans):
+        some = spans[start : start + most_spans]
+        request = encode_spans([_readable(span, made_by) for span in some])
+        count = _cut(request, most_bytes)
+        yield Batch(tuple(span.span_id for span in some[:count]), request.SerializeToString())
+        start += count
+
+
+def _cut(request: ExportTraceServiceRequest, most_bytes: int) -> int:
+    """Leave in `request` only its first spans that fit into `most_bytes`; return how many."""
+    messages = request.resource_spans[0].scope_spans[0].spans
+    fits = _fitting(messages, most_bytes)
+    del messages[fits:]
+    return fits
+
+
+def _fitting(messages: Sequence[Message], most_bytes: int) -> int:
     size = 0
-    for span in spans:
-        message = _span(span)
-        length = message.ByteSize()
-        if ids and (len(ids) == most_spans or size + length > most_bytes):
-            yield Batch(tuple(ids), request.SerializeToString())
-            request, scope = _request(resource)
-            ids, size = [], 0
-        scope.spans.append(message)
-        ids.append(span.span_id)
-        size += length
-    if ids:
-        yield Batch(tuple(ids), request.SerializeToString())
+    for count, message in enumerate(messages):
+        size += message.ByteSize()
+        if size > most_bytes and count:
+            return count
+    return len(messages)
 
 
-def _request(resource: Attributes) -> tuple[ExportTraceServiceRequest, ScopeSpans]:
-    request = ExportTraceServiceRequest()
-    of_resource = request.resource_spans.add(schema_url=semconv.SCHEMA_URL)
-    of_resource.resource.attributes.extend(_attributes(resource))
-    scope = of_resource.scope_spans.add(schema_url=semconv.SCHEMA_URL)
-    scope.scope.name, scope.scope.version = semconv.SCOPE, __version__
-    return request, scope
-
-
-def _span(span: Span) -> Message:
-    message = Message(
-        trace_id=bytes.fromhex(span.trace_id),
-        span_id=bytes.fromhex(span.span_id),
-        parent_span_id=b"" if span.parent_id is None else bytes.fromhex(span.parent_id),
-        flags=_SAMPLED,
+def _readable(span: Span, resource: Resource) -> ReadableSpan:
+    context = _context(span.trace_id, span.span_id)
+    error = span.error
+    return ReadableSpan(
         name=span.name,
+        context=context,
+        parent=None if span.parent_id is None else _context(span.trace_id, span.parent_id),
+        resource=resource,
+        attributes=span.attributes,
+        events=[Event(event.name, event.attributes, event.time) for event in span.events],
+        links=[Link(_context(link.trace_id, link.span_id)) for link in span.links],
         kind=_KINDS[span.kind],
-        start_time_unix_nano=span.start,
-        end_time_unix_nano=span.end,
-        attributes=_attributes(span.attributes),
+        status=Status(StatusCode.UNSET) if error is None else Status(StatusCode.ERROR, error),
+        start_time=span.start,
+        end_time=span.end,
+        instrumentation_scope=_SCOPE,
     )
-    for event in span.events:
-        message.events.add(
-            name=event.name, time_unix_nano=event.time, attributes=_attributes(event.attributes)
-        )
-    for link in span.links:
-        message.links.add(
-            trace_id=bytes.fromhex(link.trace_id), span_id=bytes.fromhex(link.span_id)
-        )
-    if span.error is not None:
-        message.status.code = Status.STATUS_CODE_ERROR
-        message.status.message = span.error
-    return message
 
 
-def _attributes(values: Attributes) -> list[KeyValue]:
-    return [
-        _made(key, value) if is_long(value) else _attribute(key, value)
-        for key, value in values.items()
-    ]
-
-
-@lru_cache(maxsize=4096, typed=True)
-def _attribute(key: str, value: Value) -> KeyValue:
-    return _made(key, value)
-
-
-def _made(key: str, value: Value) -> KeyValue:
-    return KeyValue(key=key, value=_value(value))
-
-
-def _value(value: Value) -> AnyValue:
-    if isinstance(value, str):
-        return AnyValue(string_value=value)
-    if isinstance(value, bool):  # before int: True is one
-        return AnyValue(bool_value=value)
-    if isinstance(value, int):
-        return AnyValue(int_value=value)
-    if isinstance(value, float):
-        return AnyValue(double_value=value)
-    return AnyValue(array_value=ArrayValue(values=map(_value, value)))
+def _context(trace_id: str, span_id: str) -> SpanContext:
+    return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=False, trace_flags=_SAMPLED)
