@@ -23,6 +23,9 @@ time_scale = 0.002
 [load]
 workflows = 3
 arrivals = { process = "constant", per_second = 0.05 }
+[timeouts]
+idle = "1h"
+call = "5h"
 [sweep]
 mode = ["MODE"]
 permits = [4]

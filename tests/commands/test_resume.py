@@ -39,6 +39,9 @@ time_scale = 0.001
 [load]
 workflows = WORKFLOWS
 in_flight = 3
+[timeouts]
+idle = "1h"
+call = "5h"
 [sweep]
 mode = MODE
 permits = [4]
