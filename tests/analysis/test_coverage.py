@@ -133,15 +133,15 @@ def test_a_change_of_twenty_percent_is_found_as_often_as_the_docs_say(
 def test_workflows_of_equal_runs_differ_once_in_twenty_at_most() -> None:
     random = np.random.default_rng(11)
     told = []
-    for _ in range(300):
+    for _ in range(120):
         one, other = (
             {at: [value] for at, value in enumerate(np.exp(0.5 * random.normal(size=80)).tolist())}
             for _ in range(2)
         )
         told.append([by_workflows(one, other, p, paired=False) for p in (0.5, 0.95)])
     for found in zip(*told, strict=True):
-        share = sum(one.p < 0.05 for one in found if one is not None and one.p is not None) / 300
-        assert share <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 300)
+        share = sum(one.p < 0.05 for one in found if one is not None and one.p is not None) / 120
+        assert share <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 120)
 
 
 def test_shares_of_equal_runs_differ_once_in_twenty_at_most() -> None:
