@@ -133,6 +133,9 @@ def test_retry_after_takes_the_place_of_the_pause(monkeypatch: pytest.MonkeyPatc
     world = World(refusals=1, after="7")
     world.run("async", pasted("async", 8, "full-jitter"), monkeypatch)
     assert world.sleeps == [7.0]
+    dated = World(refusals=1, after="Wed, 21 Oct 2026 07:28:00 GMT")
+    dated.run("async", pasted("async", 8, "full-jitter"), monkeypatch)
+    assert 0 <= dated.sleeps[0] <= 20, "a date is left to the policy"
 
 
 def test_there_are_as_many_permits_as_the_cell_had(monkeypatch: pytest.MonkeyPatch) -> None:
