@@ -102,6 +102,8 @@ class Judged(NamedTuple):
     @property
     def holds(self) -> bool:
         """Whether the share is where it should be; chance may take it three errors outside."""
+        if not self.cases:
+            return True  # nothing was claimed
         slack = 3 * math.sqrt(max(self.share * (1 - self.share), 1e-4) / max(self.cases, 1))
         return self.least - slack <= self.share <= self.most + slack
 
@@ -309,7 +311,8 @@ def main(arguments: Sequence[str]) -> int:
         for judged in judge(name, runs):
             code |= not judged.holds
             mark = "" if judged.holds else "  <- not as promised"
-            print(f"  {judged.claim:<52} {100 * judged.share:5.1f} %{mark}", flush=True)
+            share = f"{100 * judged.share:5.1f} %" if judged.cases else "no interval"
+            print(f"  {judged.claim:<52} {share}{mark}", flush=True)
     return code
 
 
