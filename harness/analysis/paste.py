@@ -116,6 +116,7 @@ def _ask(cell: CellInfo, waits: tuple[str, ...], attempts: int) -> Iterator[str]
     yield f"{inner}    if attempt == {attempts}:"
     yield f"{inner}        raise"
     yield f'{inner}    answer = getattr(error, "response", None)'
-    yield f'{inner}    asked = answer.headers.get("retry-after", "") if answer else ""'
+    yield f"{inner}    headers = answer.headers if answer else {{}}"
+    yield f'{inner}    asked = headers.get("retry-after", "")'
     yield f"{inner}    pause = float(asked) if asked.isdigit() else pause"
     yield f"{indent}{sleep}"
