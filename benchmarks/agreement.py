@@ -67,7 +67,7 @@ def figures(records: Records, cell: str) -> Iterator[tuple[str, float]]:
 def main() -> int:
     """Print what each figure is both ways and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--time-scale", type=float, default=0.1)
+    parser.add_argument("--time-scale", type=float, default=0.25)
     scale = parser.parse_args().time_scale
     with tempfile.TemporaryDirectory() as folder:
         virtual = run("virtual", scale, Path(folder))
