@@ -113,11 +113,16 @@ def pieces(text: str, count: int | None) -> list[str]:
 
 
 class _Paragraph(NamedTuple):
-    """Some sentences, whole and in tokens; a mark stands where the subject goes."""
+    """Some sentences, whole and in tokens; a mark stands where the subject goes.
+
+    `ends`: how long the text of the first 0, 1, 2 ... tokens is. `marks`: the tokens that begin
+    with a mark.
+    """
 
     text: str
     tokens: tuple[str, ...]
-    marks: int
+    ends: tuple[int, ...]
+    marks: tuple[int, ...]
 
 
 def _prose(kind: str, subject: str, choices: Iterable[int]) -> Iterator[str]:
@@ -136,13 +141,26 @@ def _at_once(kind: str, subject: str, choices: Iterable[int], count: int) -> str
     told = []
     for choice in choices:
         paragraph = _paragraph(kind, choice)
-        length = len(paragraph.tokens) + paragraph.marks * more
+        length = len(paragraph.tokens) + len(paragraph.marks) * more
         if length >= count:
-            told.append("".join(_expand(paragraph, words)[:count]))
+            told.append(_begin(paragraph, words, phrase, count))
             break
         told.append(paragraph.text.replace(_MARK, phrase) if paragraph.marks else paragraph.text)
         count -= length
     return "\n\n".join(told)
+
+
+def _begin(paragraph: _Paragraph, words: list[str], phrase: str, count: int) -> str:
+    """Return its first `count` tokens, at most all there are, without making each of them."""
+    more, end = len(words) - 1, ""
+    for place in paragraph.marks:
+        if count <= place:
+            break
+        if count - place <= more:  # it ends within the subject
+            count, end = place, "".join(words[: count - place])
+            break
+        count -= more
+    return paragraph.text[: paragraph.ends[count]].replace(_MARK, phrase) + end
 
 
 @lru_cache(maxsize=1024)
@@ -175,8 +193,12 @@ def _paragraph(kind: str, number: int) -> _Paragraph:
         for part in chance.choice(shapes):
             tokens.append(_MARK + part if isinstance(part, str) else chance.choice(part))
     tokens[0] = tokens[0].lstrip()
-    text = "".join(tokens)
-    return _Paragraph(text, tuple(tokens), text.count(_MARK))
+    return _Paragraph(
+        "".join(tokens),
+        tuple(tokens),
+        tuple(itertools.accumulate(map(len, tokens), initial=0)),
+        tuple(place for place, token in enumerate(tokens) if token[0] == _MARK),
+    )
 
 
 def _shape(sentence: str) -> _Shape:
