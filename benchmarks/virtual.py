@@ -37,6 +37,7 @@ profile = "PROFILE"
 time = "virtual"
 [timeouts]
 call = "24h"
+idle = "24h"
 [load]
 workflows = WORKFLOWS
 in_flight = WORKFLOWS

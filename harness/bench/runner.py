@@ -232,7 +232,7 @@ class _Trials:
             hooks.sending,
             ledger=Ledger(limits, begun.spent),
             answered=bool(the_run.resumed),
-            book=self._note if is_counted(scenario) else _not_counted,
+            book=self._note if is_counted(scenario) else None,
         )
         self.target = target_of(scenario, the_run, server)
         self.stopped: Stop | None = None
@@ -283,10 +283,6 @@ class _Trials:
             recording=sum(spent),
         )
         return TrialRecords(trial, seen.attempts, seen.calls, seen.workflows)
-
-
-def _not_counted(amount: Amount) -> None:
-    """Keep no book: nothing is limited."""
 
 
 @contextmanager

@@ -57,17 +57,14 @@ def _nobody(change: int) -> None:
     """Tell nobody."""
 
 
-def _forget(amount: Amount) -> None:
-    """Keep no book."""
-
-
 class Gate:
     """The gate of one run, for all its trials. Tasks and threads may pass it at once.
 
     `limits.seconds` are real ones and count from the origin of `now`. `sending` is told of each
     attempt that goes out (1) and comes back (-1). Where trials have a gate each, `ledger` is what
     the earlier ones left, and `answered` says that the run's first answer was theirs. `book` is
-    told all that is spent and reserved, before each attempt goes out and after it is back.
+    told all that is spent and reserved, before each attempt goes out and after it is back; without
+    one nothing is added up for it.
     """
 
     def __init__(
@@ -79,7 +76,7 @@ class Gate:
         *,
         ledger: Ledger | None = None,
         answered: bool = False,
-        book: Callable[[Amount], None] = _forget,
+        book: Callable[[Amount], None] | None = None,
     ) -> None:
         self._book = book
         self._sending = sending
@@ -114,7 +111,8 @@ class Gate:
                 self._refusal = answer
                 return answer
             self._ledger = answer
-            self._book(committed(answer))
+            if self._book is not None:
+                self._book(committed(answer))
             self._in_flight += 1
             self._sending(1)
             return worst
@@ -125,7 +123,8 @@ class Gate:
         with self._lock:
             self._ledger = settle(self._ledger, worst, used)
             self._sending(-1)
-            self._book(committed(self._ledger))
+            if self._book is not None:
+                self._book(committed(self._ledger))
 
     def abandon(self, worst: Amount) -> None:
         """Settle an attempt that was broken off: nobody knows what it used, so all of `worst`."""

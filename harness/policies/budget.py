@@ -61,13 +61,13 @@ def reserve(ledger: Ledger, worst: Amount, seconds: float) -> Ledger | Refusal:
         return Refusal("tokens")
     if limits.nano_usd is not None and total.nano_usd > limits.nano_usd:
         return Refusal("usd")
-    return ledger._replace(reserved=reserved)
+    return Ledger(limits, ledger.spent, reserved)
 
 
 def settle(ledger: Ledger, worst: Amount, used: Amount) -> Ledger:
     """Put what an attempt used in the place of the `worst` that was reserved for it."""
-    return ledger._replace(
-        spent=_sum(ledger.spent, used), reserved=_sum(ledger.reserved, worst, sign=-1)
+    return Ledger(
+        ledger.limits, _sum(ledger.spent, used), _sum(ledger.reserved, worst, sign=-1)
     )
 
 
