@@ -14,6 +14,8 @@ MOST_SUB_QUESTIONS = 1000
 _COUNT = re.compile(r"(\d{1,9})\s+(?:\w+\s+){0,2}sub-?\s?questions", re.IGNORECASE)
 _EXACT_COUNT = re.compile(r"exactly\s+(\d{1,9})\s+(?:\w+\s+){0,2}sub-?\s?questions", re.IGNORECASE)
 _SYNTHESIS = re.compile(r"\bsynthesi[sz]e\b|\bwrite a report\b", re.IGNORECASE)
+_SYNTHESIS_WORDS = ("write a report", "synthesi")
+"""What the expression finds has one of them, and they are looked for in no time."""
 _TOPIC = re.compile(r"^\s*topic:\s*(\S.*)$", re.IGNORECASE | re.MULTILINE)
 _WORD = re.compile(r"\w+")
 
@@ -114,11 +116,12 @@ def _message(item: Any, position: int) -> tuple[str, str]:
 
 
 def _kind(text: str, wants_json: bool) -> tuple[AskKind, int]:
-    if wants_json or "json" in text.casefold():
+    folded = text.casefold()
+    if wants_json or ("questions" in folded and "json" in folded):
         found = _EXACT_COUNT.search(text) or _COUNT.search(text)
         if wants_json or found:
             return "decompose", min(int(found[1]), MOST_SUB_QUESTIONS) if found else 3
-    if _SYNTHESIS.search(text):
+    if any(word in folded for word in _SYNTHESIS_WORDS) and _SYNTHESIS.search(text):
         return "synthesize", 0
     return "research", 0
 
