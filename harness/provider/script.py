@@ -6,6 +6,7 @@ The text is made when it is asked for, so a driver that needs the times alone pa
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -66,10 +67,9 @@ class Script:
     def _measure(self, profile: Profile, seed: int) -> None:
         """Draw how much there is to say, and keep to the limits."""
         ask, draws = self._ask, self._draws
-        topic = Draws(seed, "any", ask.subject.encode())
         thinking, answering = profile.lengths(ask.kind)
-        reasoning = _length("reasoning", thinking, draws, topic) if thinking else 0
-        answer = _length("answer", answering, draws, topic) if answering else None
+        reasoning = _length("reasoning", thinking, draws, (seed, ask.subject)) if thinking else 0
+        answer = _length("answer", answering, draws, (seed, ask.subject)) if answering else None
         if ask.kind == "decompose":
             chance = draws.generator("answer text")
             told = text.decomposition(ask.subject, ask.sub_questions, chance)
@@ -158,6 +158,12 @@ class Script:
         return [*thoughts, *rest]
 
 
-def _length(purpose: str, length: Length, draws: Draws, topic: Draws) -> int:
-    median = topic.lognormal(purpose, length.median, length.topic_sigma)
+def _length(purpose: str, length: Length, draws: Draws, topic: tuple[int, str]) -> int:
+    median = _topic_median(*topic, purpose, length.median, length.topic_sigma)
     return max(1, round(draws.lognormal(purpose, median, length.sigma)))
+
+
+@lru_cache(maxsize=1024)
+def _topic_median(seed: int, subject: str, purpose: str, median: float, sigma: float) -> float:
+    """Return the median length of texts about a subject: the same for all of them, so kept."""
+    return Draws(seed, "any", subject.encode()).lognormal(purpose, median, sigma)
