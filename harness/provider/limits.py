@@ -118,12 +118,13 @@ def admit(
     `active`: requests in service already. `tokens`: what the request is counted with beforehand.
     Of several limits that it is over, the one with the longest wait is told, the cap before all.
     """
+    cap = cap_at(limits, elapsed)
+    refusal = Refusal("concurrency", None) if cap is not None and active >= cap else None
+    if limits.requests is None and limits.tokens is None:
+        return levels, refusal
     requests = _refilled(limits.requests, levels.requests, now)
     token_level = _refilled(limits.tokens, levels.tokens, now)
-    cap = cap_at(limits, elapsed)
-    if cap is not None and active >= cap:
-        refusal: Refusal | None = Refusal("concurrency", None)
-    else:
+    if refusal is None:
         refusal = _longest(
             _refusal("requests", limits.requests, requests, 1),
             _refusal("tokens", limits.tokens, token_level, tokens),
