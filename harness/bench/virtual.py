@@ -176,7 +176,7 @@ def play(
     )
     stopped, hopeless = None, None
     try:
-        with interruptible, _rare_collector():
+        with interruptible, _no_collector():
             _play(setting, task, clock, seen, gate)
     except KeyboardInterrupt:
         stopped = Stop(by="interrupt", because="interrupted")
@@ -223,16 +223,15 @@ def _play(setting: Setting, task: Task, clock: VirtualClock, seen: Seen, gate: G
 
 
 @contextmanager
-def _rare_collector() -> Iterator[None]:
-    """Let the garbage collector look at what is new alone, and seldom: records are no garbage."""
-    before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(50_000, 50, 1_000)
+def _no_collector() -> Iterator[None]:
+    """Do without the garbage collector: no part of a trial leaves anything for it to find."""
+    enabled = gc.isenabled()
+    gc.disable()
     try:
         yield
     finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
+        if enabled:
+            gc.enable()
 
 
 def _meter(setting: Setting) -> TokenMeter | Uncounted:

@@ -66,9 +66,7 @@ def reserve(ledger: Ledger, worst: Amount, seconds: float) -> Ledger | Refusal:
 
 def settle(ledger: Ledger, worst: Amount, used: Amount) -> Ledger:
     """Put what an attempt used in the place of the `worst` that was reserved for it."""
-    return Ledger(
-        ledger.limits, _sum(ledger.spent, used), _sum(ledger.reserved, worst, sign=-1)
-    )
+    return Ledger(ledger.limits, _sum(ledger.spent, used), _sum(ledger.reserved, worst, sign=-1))
 
 
 def committed(ledger: Ledger) -> Amount:

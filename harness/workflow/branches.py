@@ -27,13 +27,17 @@ from harness.workflow.effects import (
 T = TypeVar("T")
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class Branch:
     """One program that runs: whether it has been cancelled, and how to wake it.
 
     `first_text` is called by whatever sends its attempts, when the first text of one has come.
     """
 
-    def __init__(self, first_text: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, first_text: Callable[[], None] = _nothing) -> None:
         self.first_text = first_text
         self.cancelled = False
         self._lock = threading.Lock()
@@ -100,6 +104,8 @@ class Fork:
 
     def ended(self, index: int, result: Any) -> None:
         """Take a branch's result; cancel the others when that is enough."""
+        # No text of it comes any more; and a fork that nobody needs is free at once.
+        self.parts[index][1].first_text = _nothing
         with self._lock:
             self._results[index] = result
             enough = self._enough is not None and self._enough(tuple(self._results))
