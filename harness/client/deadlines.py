@@ -23,13 +23,13 @@ def next_limit(
     `last_text`: when the newest reasoning or answer text came. Only text moves the idle deadline:
     keep-alive comments and blank lines do not.
     """
-    end = Limit(deadlines.end, deadlines.end_outcome)
+    at, outcome = deadlines.end, deadlines.end_outcome
     if last_text is not None:
-        own = Limit(last_text + deadlines.idle, "idle_timeout")
+        own, name = last_text + deadlines.idle, "idle_timeout"
     elif sent is not None:
-        own = Limit(sent + deadlines.first_token, "first_token_timeout")
+        own, name = sent + deadlines.first_token, "first_token_timeout"
     elif connecting is not None:
-        own = Limit(connecting + deadlines.connect, "connect_timeout")
+        own, name = connecting + deadlines.connect, "connect_timeout"
     else:
-        return end
-    return own if own.at < end.at else end
+        return Limit(at, outcome)
+    return Limit(own, name) if own < at else Limit(at, outcome)

@@ -54,12 +54,12 @@ _NO_WAIT = (effects.Now, effects.Emit, effects.Release, effects.Ring)
 
 def _act(asked: _AtOnce, world: AsyncWorld) -> Any:
     match asked:
-        case effects.Now():
-            return world.now()
-        case effects.Emit():
+        case effects.Emit():  # the most frequent first
             return world.emit(asked.record)
         case effects.Release():
             return world.permits.release()
+        case effects.Now():
+            return world.now()
         case effects.Ring():
             return world.permits.ring(asked.bell)
 

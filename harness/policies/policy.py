@@ -28,6 +28,9 @@ class Go(NamedTuple):
     """Send it. Its end must be told with `ended`, whatever it is."""
 
 
+GO = Go()
+
+
 class Park(NamedTuple):
     """Do not send it: give the permit back, wait, and ask for a permit and for admission again.
 
@@ -89,6 +92,9 @@ class Verdict(NamedTuple):
     ring: Hashable | None = None
 
 
+_NOTHING = Verdict(None)
+
+
 class Hedge(NamedTuple):
     """Send the same request once more if `after` nanoseconds have brought no first token.
 
@@ -125,7 +131,7 @@ class Stateless(NamedTuple):
 
     def admit(self, asking: Asking) -> Admission:
         """Let every attempt out."""
-        return Go()
+        return GO
 
     def ended(self, ended: Ended, random: RandomOf) -> Verdict:
         """Return what the retry policy decides."""
@@ -135,7 +141,7 @@ class Stateless(NamedTuple):
 def decided(retry: Retry, ended: Ended, random: RandomOf) -> Verdict:
     """Return what `retry` decides; nothing after a success or what was not the call's last word."""
     if ended.outcome == OK or not ended.final:
-        return Verdict(None)
+        return _NOTHING
     return Verdict(retry.decide(failure_of(ended), random()))
 
 

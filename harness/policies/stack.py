@@ -21,7 +21,7 @@ from harness.policies.policy import (
     Admission,
     Asking,
     Ended,
-    Go,
+    GO,
     Hedge,
     Park,
     RandomOf,
@@ -64,7 +64,7 @@ class Stack:
                 answer = layer.admit(asking)
                 if isinstance(answer, Park):
                     return answer
-        return Go()
+        return GO
 
     def ended(self, ended: Ended, random: RandomOf) -> Verdict:
         """Ask the outermost layer, which asks those inside it."""
@@ -115,7 +115,7 @@ class BudgetLayer:
 
     def admit(self, asking: Asking) -> Admission:
         """Let every attempt out: a retry was paid for when it was decided on."""
-        return Go()
+        return GO
 
     def ended(self, ended: Ended, inside: Inside) -> Verdict:
         """Pay for what those inside want to send again, or refuse it."""
@@ -146,7 +146,7 @@ class BreakerLayer:
         now = self.states.get(asking.phase)
         state, wait = breaker.admit(now.state, asking.now)
         self.states.put(asking.phase, now._replace(state=state))
-        return Go() if wait is None else Park(self._bell(asking.phase, now.rung), wait.until)
+        return GO if wait is None else Park(self._bell(asking.phase, now.rung), wait.until)
 
     def ended(self, ended: Ended, inside: Inside) -> Verdict:
         """Take the failures of an outage upon itself; wake who is parked when there is reason."""
@@ -183,7 +183,7 @@ class HedgeLayer:
 
     def admit(self, asking: Asking) -> Admission:
         """Let every attempt out."""
-        return Go()
+        return GO
 
     def ended(self, ended: Ended, inside: Inside) -> Verdict:
         """Put in for a call's first attempt."""

@@ -155,9 +155,10 @@ class Model:
     def settle(self, now: int) -> None:
         """Let everything that is scheduled until `now` happen; `pop_due` still returns it."""
         moments, texts = self._moments, self._texts
-        if not moments or moments[0][0] > now:
-            if not texts or self._since + round((texts[0][0] - self._work) * self._itl) > now:
-                return  # most often: it has been asked at this very moment before
+        if (not moments or moments[0][0] > now) and (
+            not texts or self._since + round((texts[0][0] - self._work) * self._itl) > now
+        ):
+            return  # most often: it has been asked at this very moment before
         while True:
             while moments and moments[0][2].gone:
                 heappop(moments)

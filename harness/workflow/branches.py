@@ -159,10 +159,11 @@ class Course(Generic[T]):
         asked = step(self._program, result)
         while self._branch.cancelled and isinstance(asked, _RAISING):
             self._check()
-            if _takes(asked):
+            if isinstance(asked, Park) and _takes(asked):
                 self._give_back()
             asked = step(self._program, Cancelled())
-        self._held -= _takes(asked)
+        if isinstance(asked, _TAKING):
+            self._held -= _takes(asked)
         return asked
 
     def done(self, asked: Effect, result: Any) -> Any:
@@ -193,7 +194,10 @@ def _gives(asked: Acquire | Park) -> bool:
     return isinstance(asked, Acquire) or not asked.keep
 
 
-def _takes(asked: Effect | Finished[Any]) -> bool:
+_TAKING = (Release, Park, FanOut)
+
+
+def _takes(asked: Release | Park | FanOut) -> bool:
     """Return whether the program no longer holds its permit once this has been done."""
     match asked:
         case Release():
@@ -202,5 +206,3 @@ def _takes(asked: Effect | Finished[Any]) -> bool:
             return not asked.keep
         case FanOut():
             return asked.hand_over
-        case _:
-            return False

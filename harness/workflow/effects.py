@@ -169,6 +169,8 @@ class FanOut(NamedTuple):
     hand_over: bool = False
 
 
+_NOW, _RELEASE = Now(), Release()
+
 Effect: TypeAlias = Now | Acquire | Release | Send | Sleep | Park | Ring | Emit | FanOut
 Program: TypeAlias = Generator[Effect, Any, T]
 
@@ -200,7 +202,7 @@ def step(program: Program[T], result: Any) -> Effect | Finished[T]:
 
 def now() -> Program[int]:
     """Return the time."""
-    time: int = yield Now()
+    time: int = yield _NOW
     return time
 
 
@@ -212,7 +214,7 @@ def acquire(ready: int, deadline: int | None) -> Program[Grant]:
 
 def release() -> Program[None]:
     """Give the permit back."""
-    yield Release()
+    yield _RELEASE
 
 
 def send(key: AttemptKey, request: Request, deadlines: Deadlines) -> Program[Reply]:

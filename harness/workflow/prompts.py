@@ -17,6 +17,7 @@ from typing import NamedTuple
 from harness.workflow.effects import Message
 
 _ROLE = "You are a careful research assistant."
+_SYSTEM = Message("system", _ROLE)
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}|\{(\w+)\}")
 
 
@@ -127,8 +128,8 @@ def _fill(words: str, values: Mapping[str, str]) -> str:
 
 
 def _chat(text: str, nonce: str) -> tuple[Message, ...]:
-    system = f"[{nonce}] {_ROLE}" if nonce else _ROLE
-    return (Message("system", system), Message("user", text))
+    system = Message("system", f"[{nonce}] {_ROLE}") if nonce else _SYSTEM
+    return (system, Message("user", text))
 
 
 def _notes(reasoning: str) -> str:
