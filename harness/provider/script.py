@@ -34,7 +34,7 @@ class Script:
     word of a text that has a proper end.
     """
 
-    __slots__ = ("_ask", "_chunk", "_draws", "_words", "answer", "ends", "finish_reason", "first",
+    __slots__ = ("_ask", "_chunk", "_draws", "_told", "answer", "ends", "finish_reason", "first",
                  "reasoning")  # fmt: skip
 
     def __init__(
@@ -49,7 +49,7 @@ class Script:
         self._ask = ask
         self._draws = draws
         self._chunk = profile.tokens_per_chunk
-        self._words: list[str] | None = None
+        self._told: text.Cut | None = None
         self.finish_reason = "stop"
         self.reasoning = self.answer = self.first = 0
         self.ends: Sequence[int] = ()
@@ -73,8 +73,8 @@ class Script:
         if ask.kind == "decompose":
             chance = draws.generator("answer text")
             told = text.decomposition(ask.subject, ask.sub_questions, chance)
-            self._words = text.pieces(told, answer)
-            answer = len(self._words)
+            self._told = text.cut(told, answer)
+            answer = self._told.number
         assert answer is not None
         limit = min(profile.max_output_tokens, ask.max_tokens or profile.max_output_tokens)
         self.finish_reason = "stop" if reasoning + answer <= limit else "length"
@@ -117,8 +117,8 @@ class Script:
 
     def statements(self) -> Iterator[str]:
         """Yield the tokens of the answer; more may follow."""
-        if self._words is not None:
-            return iter(self._words)
+        if self._told is not None:
+            return iter(self._told.tokens())
         return text.statements(self._ask.subject, self._draws.choices("answer text"))
 
     def reasoning_text(self) -> str:
@@ -130,8 +130,8 @@ class Script:
 
     def answer_text(self) -> str:
         """Return all of the answer."""
-        if self._words is not None:
-            return "".join(self._words[: self.answer])
+        if self._told is not None:
+            return self._told.first(self.answer)
         choices = self._draws.choices("answer text")
         return text.statements_at_once(self._ask.subject, choices, self.answer)
 

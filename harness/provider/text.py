@@ -103,13 +103,28 @@ def decomposition(subject: str, count: int, chance: random.Random) -> str:
     return msgspec.json.encode({"sub_questions": questions}).decode()
 
 
-def pieces(text: str, count: int | None) -> list[str]:
-    """Cut `text` evenly into `count` tokens, or into tokens of four characters at most."""
+class Cut(NamedTuple):
+    """A text that is cut evenly into `number` tokens, of a character at least."""
+
+    text: str
+    number: int
+
+    def first(self, tokens: int) -> str:
+        """Return the text of the first so many of them."""
+        return self.text[: tokens * len(self.text) // self.number]
+
+    def tokens(self) -> list[str]:
+        """Return them all."""
+        size, number = len(self.text), self.number
+        ends = [place * size // number for place in range(number + 1)]
+        return [self.text[start:end] for start, end in itertools.pairwise(ends)]
+
+
+def cut(text: str, count: int | None) -> Cut:
+    """Cut `text` into `count` tokens, or into tokens of four characters at most."""
     if count is None:
         count = -(-len(text) // 4)
-    count = max(1, min(count, len(text)))
-    cuts = [position * len(text) // count for position in range(count + 1)]
-    return [text[start:end] for start, end in itertools.pairwise(cuts)]
+    return Cut(text, max(1, min(count, len(text))))
 
 
 class _Paragraph(NamedTuple):

@@ -26,8 +26,12 @@ def test_a_decomposition_is_json_with_as_many_distinct_questions_as_asked(
 
 @given(st.text(min_size=1), st.none() | st.integers(1, 300))
 def test_pieces_join_to_the_text_and_none_is_empty(whole: str, count: int | None) -> None:
-    pieces = text.pieces(whole, count)
+    cut = text.cut(whole, count)
+    pieces = cut.tokens()
+    assert len(pieces) == cut.number
     assert "".join(pieces) == whole
+    for told in (0, len(pieces) // 2, len(pieces)):
+        assert cut.first(told) == "".join(pieces[:told])
     assert all(pieces)
     if count is None:
         assert max(map(len, pieces)) <= 4
