@@ -40,15 +40,18 @@ class Flight:
     """One attempt under way; `reply` is there once it has ended. `waker`: who waits for it.
 
     `began`: when it began to make its connection. `coming` is None until that is made. `limit_at`:
-    when its next deadline passes. `first_text` is called when the first text has come.
+    when its next deadline passes; `looked_at`: when that is looked at, None for never as yet.
+    `first_text` is called when the first text has come.
     """
 
-    __slots__ = ("began", "coming", "effect", "first_text", "limit_at", "reply", "waker")
+    __slots__ = ("began", "coming", "effect", "first_text", "limit_at", "looked_at", "reply",
+                 "waker")  # fmt: skip
 
     def __init__(self, effect: Send, began: int, first_text: Callable[[], None]) -> None:
         self.effect = effect
         self.began = began
         self.limit_at = 0
+        self.looked_at: int | None = None
         self.first_text = first_text
         self.coming: Coming | None = None
         self.reply: Reply | None = None
@@ -107,6 +110,7 @@ class VirtualProvider:
             if flight.reply is not None:
                 heappop(limits)
             elif flight.limit_at > at:  # it has moved meanwhile
+                flight.looked_at = flight.limit_at
                 heapreplace(limits, (flight.limit_at, count, flight))
             else:
                 break
@@ -128,6 +132,7 @@ class VirtualProvider:
             if flight.reply is not None:
                 continue
             if flight.limit_at > now:
+                flight.looked_at = None
                 self._watch(flight)
             else:
                 self._leave(now, flight, flight.limit().outcome, DEADLINE)
@@ -219,7 +224,9 @@ class VirtualProvider:
         flight.reply = coming.broken_off(outcome, detail, now, told)
 
     def _watch(self, flight: Flight) -> None:
-        """Look at its deadline when that passes."""
-        flight.limit_at = flight.limit().at
-        self._count += 1
-        heappush(self._limits, (flight.limit_at, self._count, flight))
+        """Look at its deadline when that passes; one that is looked at before has moved then."""
+        flight.limit_at = at = flight.limit().at
+        if flight.looked_at is None or at < flight.looked_at:
+            flight.looked_at = at
+            self._count += 1
+            heappush(self._limits, (at, self._count, flight))
