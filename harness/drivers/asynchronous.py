@@ -64,23 +64,27 @@ def _act(asked: _AtOnce, world: AsyncWorld) -> Any:
             return world.permits.ring(asked.bell)
 
 
-async def _wait(
+def _wait(
     asked: effects.Send | effects.Acquire | effects.FanOut | effects.Sleep | effects.Park,
     world: AsyncWorld,
     branch: Branch,
-) -> Any:
+) -> Awaitable[Any]:
     match asked:
         case effects.Send():
-            return await world.send(asked, branch)
+            return world.send(asked, branch)
         case effects.Acquire():
-            return await world.permits.acquire(asked.deadline, branch)
+            return world.permits.acquire(asked.deadline, branch)
         case effects.FanOut():
-            return await _side_by_side(Fork(asked), world, branch)
+            return _side_by_side(Fork(asked), world, branch)
         case effects.Sleep():
-            await world.permits.sleep(asked.until, branch)
-            return world.now()
+            return _sleep(asked.until, world, branch)
         case effects.Park():
-            return await world.permits.park(asked, branch)
+            return world.permits.park(asked, branch)
+
+
+async def _sleep(until: int, world: AsyncWorld, branch: Branch) -> int:
+    await world.permits.sleep(until, branch)
+    return world.now()
 
 
 async def _side_by_side(fork: Fork, world: AsyncWorld, parent: Branch) -> list[Any]:
