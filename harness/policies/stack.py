@@ -18,10 +18,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 from harness.policies import breaker
 from harness.policies.buckets import WHOLE, Bucket, Budget, put, take
 from harness.policies.policy import (
+    GO,
     Admission,
     Asking,
     Ended,
-    GO,
     Hedge,
     Park,
     RandomOf,
