@@ -383,6 +383,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     price: dict[str, Any] | None = None
     stopped: Stop | None = None
     resumed: tuple[Session, ...] = ()
+    virtual: bool = False
 
     @property
     def execution(self) -> int:
@@ -398,48 +399,3 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     def zero(self) -> Anchor:
         """The run's anchor on the monotonic clock of this session."""
         return self.resumed[-1].anchor if self.resumed else self.anchor
-
-    virtual: bool = False
-
-
-class Served(msgspec.Struct, frozen=True, kw_only=True):
-    """One request as the simulated provider saw it: one line of provider.jsonl.
-
-    Times are nanoseconds since the provider's own anchor, the log's first line. `scheduled` is
-    when the model said that a write was due, `written` when it was handed to the socket.
-    `arrival` counts the requests with this prompt in this trial, from 1. `active`: how many
-    requests were being served when it came, itself not counted. `gaps`: histogram of the
-    nanoseconds between written text chunks. `status` is None where no answer was begun. `fault`:
-    which injected fault struck it (`harness.faults`), None for none.
-    """
-
-    trace_id: str | None
-    span_id: str | None
-    cell: str | None
-    repeat: int
-    arrival: int
-    streamed: bool
-    arrived: int
-    first_scheduled: int | None
-    first_written: int | None
-    first_answer_written: int | None
-    last_scheduled: int | None
-    last_written: int | None
-    done: int
-    outcome: str
-    status: int | None
-    active: int
-    tokens: Tokens
-    chunks: int
-    gaps: Histogram
-    lateness: Histogram
-    fault: str | None = None
-
-
-class ProviderHead(msgspec.Struct, frozen=True, kw_only=True):
-    """The first line of provider.jsonl: the provider's own anchor and what it simulated."""
-
-    anchor: Anchor
-    profile: dict[str, Any]
-    seed: int
-    time_scale: float

@@ -15,7 +15,8 @@ from harness.clock import SECOND
 from harness.failures import CANCELLED, OK
 from harness.histogram import quantile
 from harness.ids import attempt_span
-from harness.records import Attempt, ProviderHead, Served
+from harness.records import Attempt
+from harness.served import ProviderHead, Served
 
 CLIENT_CLOSED = "client_closed"
 """What the provider calls a request whose client went away."""

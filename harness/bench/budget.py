@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from harness.bench.prices import Price
-from harness.bench.section import Count, Duration, Section
+from harness.bench.section import Count, Section
+from harness.tables import Duration
 
 _UNBOUND = ("max_tokens", "max_completion_tokens", "n", "best_of")
 """Keys of a request's body that would let an attempt use more than is reserved for it."""

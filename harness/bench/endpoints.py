@@ -13,8 +13,9 @@ from pydantic_core import PydanticCustomError
 
 from harness.bench.budget import OwnPrice
 from harness.bench.prices import Price, price_of
-from harness.bench.section import Section, Text, Wait
+from harness.bench.section import Section, Text
 from harness.faults import Fault
+from harness.tables import Delay
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -147,7 +148,7 @@ class OpenAIEndpoint(_RealModel):
     model: Text
     api_key_env: Annotated[str, AfterValidator(_variable)] | None = None
     cache: Literal["avoid", "keep"] = "avoid"
-    settle: Wait = 0.0
+    settle: Delay = 0.0
     price: OwnPrice | None = None
 
     @property

@@ -11,7 +11,8 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from harness.bench.complaint import nearest
-from harness.bench.section import Count, Duration, Name, Section, Several
+from harness.bench.section import Count, Name, Section, Several
+from harness.tables import Duration
 
 Scope = Literal["process", "phase"]
 Share = Annotated[float, Field(gt=0, le=1)]

@@ -21,9 +21,10 @@ from harness.bench.endpoints import Endpoint, SimulatedEndpoint
 from harness.bench.load import Load
 from harness.bench.prices import Price
 from harness.bench.retries import BUILT_IN_POLICIES, AnyPolicy, RetryPolicy, check, layers_of
-from harness.bench.section import Count, Duration, Name, Section, Several, Text, distinct
+from harness.bench.section import Count, Name, Section, Several, Text, distinct
 from harness.bench.texts import PromptTexts, read_texts
 from harness.errors import InputError
+from harness.tables import Duration
 
 Mode = Literal["sync", "threads", "async"]
 Scope = Literal["attempt", "call"]

@@ -20,19 +20,8 @@ import msgspec
 from harness.bench.lean import lean
 from harness.bench.mending import cut_torn_line
 from harness.errors import StorageError
-from harness.records import (
-    SCHEMA,
-    Attempt,
-    Call,
-    ProviderHead,
-    Record,
-    Run,
-    Served,
-    Spent,
-    Transcript,
-    Trial,
-    Workflow,
-)
+from harness.records import SCHEMA, Attempt, Call, Record, Run, Spent, Transcript, Trial, Workflow
+from harness.served import ProviderHead, Served
 
 T = TypeVar("T")
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError)

@@ -15,7 +15,8 @@ from harness.provider.going_wrong import instead, last_words, retry_headers
 from harness.provider.http import Reply
 from harness.provider.script import Piece
 from harness.provider.simulation import Completion
-from harness.records import Served, Tokens
+from harness.records import Tokens
+from harness.served import Served
 
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}\Z")
 

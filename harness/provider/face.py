@@ -20,7 +20,8 @@ from harness.provider.log import Log
 from harness.provider.model import Job
 from harness.provider.profiles import Profile
 from harness.provider.simulation import Refused, Simulation
-from harness.records import Served, Tokens
+from harness.records import Tokens
+from harness.served import Served
 
 
 class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

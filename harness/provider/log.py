@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from harness.errors import InputError, StorageError
-from harness.records import ProviderHead, Served
+from harness.served import ProviderHead, Served
 
 
 class Log:

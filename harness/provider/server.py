@@ -19,7 +19,7 @@ from harness.provider.door import BACKLOG, Door
 from harness.provider.face import Face
 from harness.provider.log import Log
 from harness.provider.profiles import Profile
-from harness.records import ProviderHead
+from harness.served import ProviderHead
 
 
 def serve(

@@ -25,14 +25,13 @@ from harness.records import (
     Branches,
     CellInfo,
     Phase,
-    ProviderHead,
     Run,
-    Served,
     Tokens,
     WorkflowOutcome,
     give_up,
     retry_in,
 )
+from harness.served import ProviderHead, Served
 from tests.analysis.builders import (
     MS,
     make_attempt,

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from harness.analysis.oracle import Joined, agree, compare, disagreements, join
 from harness.bench.store import Records
 from harness.failures import FAILURES
-from harness.records import Served, Tokens
+from harness.records import Tokens
+from harness.served import Served
 from tests.analysis.builders import MS, make_run
 from tests.analysis.played import PROVIDER_IS_LATER, Shape, make_records
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from harness.bench import shipped
 from harness.bench.endpoints import OpenAIEndpoint, SimulatedEndpoint
 from harness.bench.scenario import Scenario, load_scenario, parse_scenario
-from harness.bench.section import parse_duration
 from harness.errors import InputError
 from harness.faults import KINDS
+from harness.tables import parse_duration
 from tests.bench import toml
 from tests.bench.examples import EXAMPLE, HEAD, LIVE
 

@@ -213,7 +213,7 @@ def complaint(text: str, *overrides: str) -> str:
         ),
         pytest.param(
             HEAD + "[timeouts]\ncall = '5 minutes'\n",
-            'timeouts.call = \'5 minutes\': a duration is written like "500ms", "30s", "2m" or ',
+            'timeouts.call = \'5 minutes\': a duration is written like "500ms", "1.2s" or "2m"',
             id="bad duration",
         ),
         pytest.param(

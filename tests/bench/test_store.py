@@ -20,19 +20,8 @@ from harness.bench.mending import locked
 from harness.bench.store import Records, Writer, read_records, read_run, write_whole
 from harness.clock import Anchor
 from harness.errors import PreflightError, StorageError
-from harness.records import (
-    SCHEMA,
-    Attempt,
-    Call,
-    ProviderHead,
-    Run,
-    Served,
-    Session,
-    Tokens,
-    Transcript,
-    Trial,
-    Workflow,
-)
+from harness.records import SCHEMA, Attempt, Call, Run, Session, Tokens, Transcript, Trial, Workflow
+from harness.served import ProviderHead, Served
 from tests.analysis.builders import (
     make_attempt,
     make_call,

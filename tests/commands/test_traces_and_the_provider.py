@@ -26,7 +26,7 @@ from harness.bench.store import Records, read_records
 from harness.cli import main
 from harness.clock import SECOND
 from harness.ids import attempt_span, workflow_trace
-from harness.records import Served
+from harness.served import Served
 from tests.views.traces.otlp import Receiver, receiving, spans_in
 
 JAEGER = os.environ.get("HARNESS_JAEGER_URL", "")

@@ -19,7 +19,7 @@ import pytest
 from harness.errors import InputError
 from harness.provider.profiles import load_profile
 from harness.provider.server import serve
-from harness.records import ProviderHead, Served
+from harness.served import ProviderHead, Served
 
 SCRIPT = """
 import resource, sys

@@ -17,7 +17,7 @@ from harness.provider.face import Face
 from harness.provider.log import Log
 from harness.provider.profiles import load_profile
 from harness.provider.server import base_url, bind
-from harness.records import ProviderHead, Served
+from harness.served import ProviderHead, Served
 
 
 class Provider(NamedTuple):
