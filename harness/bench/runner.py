@@ -129,7 +129,8 @@ def _measure_all(
                 hooks.before_trial(cell, repeat, len(todo) - done)
                 ended = trials.run(cell, repeat)
                 writer.append(ended.trial)
-                hooks.after_trial(begun.run, ended)
+                with store.no_collector():
+                    hooks.after_trial(begun.run, ended)
                 if trials.stopped:
                     break
         except FirstCallError as error:
@@ -164,7 +165,8 @@ def _play_all(
             writer.append(played.trial)
             if counted:
                 writer.append(Spent(**played.account.ledger.spent._asdict()))
-            hooks.after_trial(setting.run, played.records())
+            with store.no_collector():
+                hooks.after_trial(setting.run, played.records())
 
     stopped = play_in_order(setting, tasks, jobs, keep, hooks.tally)
     if isinstance(stopped, Attempt):

@@ -260,7 +260,10 @@ def _lines(path: Path, kind: type[T], otherwise: type[T] | None = None) -> Itera
 
 @contextmanager
 def no_collector() -> Iterator[None]:
-    """Look for no cycles meanwhile: among millions of records, which form none, it takes long."""
+    """Look for no cycles meanwhile: records, spans and calls of a model form none.
+
+    Among a hundred thousand of them it takes long.
+    """
     was = gc.isenabled()
     gc.disable()
     try:

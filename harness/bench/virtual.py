@@ -7,11 +7,10 @@ them all, they are played one after another in one process.
 
 from __future__ import annotations
 
-import gc
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,6 +19,7 @@ from harness.bench import cells
 from harness.bench.endpoints import SimulatedEndpoint
 from harness.bench.scenario import Scenario
 from harness.bench.spending import TokenMeter, Uncounted, explain, limits_of
+from harness.bench.store import no_collector
 from harness.bench.trial import Seen, Tally, Tallying, TrialRecords
 from harness.drivers.gate import BudgetExhaustedError, FirstCallError, Gate
 from harness.errors import InputError
@@ -176,7 +176,7 @@ def play(
     )
     stopped, hopeless = None, None
     try:
-        with interruptible, _no_collector():
+        with interruptible, no_collector():
             _play(setting, task, clock, seen, gate)
     except KeyboardInterrupt:
         stopped = Stop(by="interrupt", because="interrupted")
@@ -220,18 +220,6 @@ def _play(setting: Setting, task: Task, clock: VirtualClock, seen: Seen, gate: G
     program = cells.trial(scenario, setting.run, cell, task.repeat, task.finished)
     trial = VirtualTrial(target, cell.id, task.repeat, cell.permits)
     VIRTUAL_MODES[cell.mode](program, trial, clock, seen.emit, gate)
-
-
-@contextmanager
-def _no_collector() -> Iterator[None]:
-    """Do without the garbage collector: no part of a trial leaves anything for it to find."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _meter(setting: Setting) -> TokenMeter | Uncounted:

@@ -31,7 +31,7 @@ from harness.bench.resume import (
 )
 from harness.bench.runner import Hooks, run
 from harness.bench.scenario import Scenario, load_scenario
-from harness.bench.store import SUMMARY, read_records, read_run
+from harness.bench.store import SUMMARY, no_collector, read_records, read_run
 from harness.bench.trial import TrialRecords
 from harness.bench.virtual import is_virtual, processes
 from harness.commands.estimate import confirm, estimate_run, show_plan
@@ -191,17 +191,18 @@ def _summarise(finished: Run, directory: Path) -> Summary:
     from harness.analysis.selection import grouped
     from harness.analysis.summary import write_summary
 
-    records = grouped(read_records(directory, small=True))
-    summary = write_summary(directory, records)
-    if finished.stopped is not None and finished.stopped.by == "interrupt":
-        _warn(
-            f"interrupted; `harness report {directory}` draws the plots and the report, "
-            f"`harness run --resume {directory}` goes on"
-        )
-    else:
-        from harness.commands.report import draw
+    with no_collector():
+        records = grouped(read_records(directory, small=True))
+        summary = write_summary(directory, records)
+        if finished.stopped is not None and finished.stopped.by == "interrupt":
+            _warn(
+                f"interrupted; `harness report {directory}` draws the plots and the report, "
+                f"`harness run --resume {directory}` goes on"
+            )
+        else:
+            from harness.commands.report import draw
 
-        draw(summary, records, directory)
+            draw(summary, records, directory)
     return summary
 
 
