@@ -110,12 +110,22 @@ def from_jaeger(folder: Path) -> tuple[Records, list[Found]]:
 def search(records: Records) -> Iterator[Found]:
     """Ask for the run's workflows by an attribute, as a person does in the user interface."""
     began = datetime.fromtimestamp(records.run.anchor.unix_ns / SECOND, UTC)
+    service = os.environ.get("OTEL_SERVICE_NAME", "harness")
+    times = [
+        at.isoformat().replace("+00:00", "Z")
+        for at in (began - timedelta(minutes=1), began + timedelta(hours=1))
+    ]
     asked = {
-        "query.serviceName": os.environ.get("OTEL_SERVICE_NAME", "harness"),
-        "query.startTimeMin": (began - timedelta(minutes=1)).isoformat().replace("+00:00", "Z"),
-        "query.startTimeMax": (began + timedelta(hours=1)).isoformat().replace("+00:00", "Z"),
         "query.attributes": json.dumps({"harness.run.id": records.run.run_id}),
+        "query.serviceName": service,
+        "query.startTimeMin": times[0],
+        "query.startTimeMax": times[1],
         "query.searchDepth": "100",
+        # As Jaeger spelt it before 2.21, where a search looked at no attributes.
+        "query.service_name": service,
+        "query.start_time_min": times[0],
+        "query.start_time_max": times[1],
+        "query.num_traces": "100",
     }
     url = f"{JAEGER.rstrip('/')}/api/v3/traces?{urlencode(asked)}"
     try:

@@ -90,7 +90,7 @@ def _readable(span: Span, resource: Resource) -> ReadableSpan:
         kind=_KINDS[span.kind],
         status=Status(StatusCode.UNSET) if error is None else Status(StatusCode.ERROR, error),
         start_time=span.start,
-        end_time=span.end,
+        end_time=span.told_end,
         instrumentation_scope=_SCOPE,
     )
 

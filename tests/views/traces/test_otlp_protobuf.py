@@ -102,3 +102,13 @@ def test_a_request_is_encoded_when_its_turn_comes() -> None:
 
 def test_without_spans_there_is_no_request() -> None:
     assert list(batches([], RESOURCE)) == []
+
+
+def test_a_span_of_no_length_is_told_as_one_nanosecond(tmp_path: Path) -> None:
+    """Jaeger takes a length of 0 for a negative one and warns."""
+    at_once = span(start=7, end=7)
+    (batch,) = batches([at_once], RESOURCE)
+    append_spans(tmp_path / "x", [at_once], RESOURCE)
+    for request in (sent(batch), parse_line((tmp_path / "x").read_bytes())):
+        (one,) = request.resource_spans[0].scope_spans[0].spans
+        assert (one.start_time_unix_nano, one.end_time_unix_nano) == (7, 8)
