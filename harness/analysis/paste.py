@@ -115,8 +115,8 @@ def _ask(cell: CellInfo, waits: tuple[str, ...], attempts: int) -> Iterator[str]
     yield f"{inner}except RETRY as error:"
     yield f"{inner}    if attempt == {attempts}:"
     yield f"{inner}        raise"
-    yield f'{inner}    answer = getattr(error, "response", None)'
-    yield f"{inner}    headers = answer.headers if answer else {{}}"
+    yield f'{inner}    told = getattr(error, "response", error)'
+    yield f'{inner}    headers = getattr(told, "headers", {{}})'
     yield f'{inner}    asked = headers.get("retry-after", "")'
     yield f"{inner}    pause = float(asked) if asked.isdigit() else pause"
     yield f"{indent}{sleep}"
