@@ -33,7 +33,7 @@ TRACES = "traces"
 RUN_FILE = "run.otlp.jsonl"
 
 BETWEEN = 0.5
-"""Seconds that a collector gets between two trials."""
+"""Seconds that a collector gets between two trials, and that its slow answers may take in all."""
 AT_THE_END = 1.5
 """Seconds that it gets at the end, unless one waits for all: two since the last trial."""
 
@@ -98,8 +98,9 @@ class Exporter:
         otlp_file.append_spans(self._directory() / _file_of(records.trial.cell), spans, resource)
         self._left_out += _left_out(records.workflows, records.attempts)
         self._put(spans, resource)
-        if self._outbox and self._reachable and not self._outbox.is_failing:
-            self._outbox.send(BETWEEN, tries=1)
+        outbox = self._outbox
+        if outbox and self._reachable and not outbox.is_failing and outbox.waited < BETWEEN:
+            outbox.send(BETWEEN - outbox.waited, tries=1)
 
     def finish(self, the_run: Run, wait: bool = False) -> Account:
         """Write the run trace, send what is left, and return what has become of all spans.

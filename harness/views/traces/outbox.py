@@ -25,6 +25,10 @@ TRIES = 6
 the pauses between, about half a minute."""
 
 
+PROMPT = 0.1
+"""Seconds within which a collector that keeps up answers."""
+
+
 class Clock(NamedTuple):
     """Seconds that only go up, and a way to let some pass."""
 
@@ -72,6 +76,8 @@ class Outbox:
         self._random = Random()  # noqa: S311 - it spreads retries, it guards nothing
         self._put = self._delivered = self._refused = 0
         self._problem: str | None = None
+        self.waited = 0.0
+        """Seconds that requests took which the collector did not answer promptly."""
 
     @property
     def account(self) -> Delivery:
@@ -136,6 +142,14 @@ class Outbox:
         return None
 
     def _ask(self, until: float) -> Answer | None:
+        asked = self._now()
+        try:
+            return self._exchanged(until)
+        finally:
+            took = self._now() - asked
+            self.waited += took if took > PROMPT else 0.0
+
+    def _exchanged(self, until: float) -> Answer | None:
         assert self._batch is not None, "there is one"
         if not self._is_sent:
             self._began = began = self._now()

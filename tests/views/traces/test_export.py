@@ -166,6 +166,16 @@ def test_20000_spans_that_a_slow_collector_had_no_time_for_come_later_none_lost_
     assert set(spans_got(receiver).values()) == {1}
 
 
+def test_a_slow_collector_costs_two_seconds_however_many_trials_there_are(tmp_path: Path) -> None:
+    records = make_records([CELL], 24, workflows=14, in_flight=7, branches=12)
+    slow = Slow(0.2)
+    with receiving(slow.receiver) as receiver:
+        began = slow.time
+        account = export_live(tmp_path, records, receiver.target(), slow.clock)
+    assert 0 < account.delivered < account.made
+    assert slow.time - began <= 2.0
+
+
 def test_who_waits_has_all_of_them_delivered_at_the_end(tmp_path: Path) -> None:
     records = make_records([CELL], 2, workflows=40, in_flight=30, branches=12)
     slow = Slow(1.5)
