@@ -17,7 +17,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harness.analysis.cells import makespan
-from harness.analysis.differences import Difference, Successes, by_repeats, by_workflows, of_shares
+from harness.analysis.differences import (
+    LEVEL,
+    Difference,
+    Successes,
+    by_repeats,
+    by_workflows,
+    is_called,
+    of_shares,
+)
 from harness.analysis.model import Figure
 from harness.analysis.selection import CellRecords, by_cell
 from harness.analysis.statistics import describe, over_repeats, sample
@@ -34,7 +42,6 @@ REPEATS = 5
 TOPICS = {"calm": 16, "few topics": 4, "faulty": 16}
 """So many different ones for 16 workflows."""
 FEW = 3
-LEVEL = 0.05
 SCENARIO = """
 name = "NAME"
 seed = SEED
@@ -257,7 +264,7 @@ def comparisons(
         for one, other in zip(base, new, strict=True):
             for name, found in _compared(one, other, repeats, paired=paired).items():
                 if found is not None and found.p is not None:
-                    told.setdefault(name, []).append(found.p < LEVEL)
+                    told.setdefault(name, []).append(is_called(found.p, found.ranks))
         for name, calls in told.items():
             claim = f"{title}, {name} over {repeats} repeats"
             yield Judged(claim, sum(calls) / len(calls), len(calls), least, most)
@@ -270,12 +277,12 @@ def pooled(title: str, base: Sequence[Seen], new: Sequence[Seen], most: float) -
         mine, theirs = _of_one_repeat(one), _of_one_repeat(other)
         found = by_workflows(mine, theirs, 0.5, paired=False)
         if found is not None and found.p is not None:
-            told["workflow_p50, one repeat"].append(found.p < LEVEL)
+            told["workflow_p50, one repeat"].append(is_called(found.p, None))
         shares = of_shares(
             Successes([one.good], [one.tried]), Successes([other.good], [other.tried])
         )
         if shares is not None and shares.p is not None:
-            told["success_rate"].append(shares.p < LEVEL)
+            told["success_rate"].append(is_called(shares.p, None))
     for name, calls in told.items():
         yield Judged(f"{title}, {name}", sum(calls) / len(calls), len(calls), 0.0, most)
 

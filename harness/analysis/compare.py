@@ -16,10 +16,10 @@ from harness.analysis.differences import (
     by_repeats,
     by_workflows,
     holm,
-    mann_whitney,
+    is_called,
     of_shares,
 )
-from harness.analysis.metrics import METRICS, Metric, latencies
+from harness.analysis.metrics import METRICS, Metric
 from harness.analysis.model import Figure
 from harness.analysis.selection import CellRecords, by_cell
 from harness.analysis.statistics import order_ranks, over_repeats
@@ -28,9 +28,6 @@ from harness.clock import SECOND
 from harness.errors import InputError
 from harness.failures import OK
 from harness.records import SCHEMA, Run
-
-LEVEL = 0.05
-"""A change whose adjusted p is below this is called one."""
 
 SHARES: dict[str, tuple[str, str]] = {
     "success_rate": ("success rate", "lower"),
@@ -48,7 +45,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     `base`, `new`: in scenario seconds, USD, per scenario second, or a share (0 to 1). `change`:
     relative (0.1 for 10 % more), for shares the difference. `p`: two-sided, None where too little
     is known; `adjusted_p`: by Holm's method over the cells. `verdict`: `worse`, `better`,
-    `no change shown` or `cannot tell`. `mann_whitney_p`: the second opinion on workflow latency.
+    `no change shown` or `cannot tell`. `mann_whitney_p`: the second opinion, by the ranks of the
+    repeats; None where it has no say.
     """
 
     base: float
@@ -59,6 +57,11 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     method: str
     verdict: str
     mann_whitney_p: float | None = None
+
+    @property
+    def called(self) -> bool:
+        """Whether it is more than chance: both tests must say so where both have a say."""
+        return is_called(self.adjusted_p, self.mann_whitney_p)
 
 
 class CellChanges(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +104,6 @@ class _Seen(NamedTuple):
     base: float
     new: float
     difference: Difference
-    mann_whitney_p: float | None = None
 
 
 def compare_runs(base: Records, new: Records) -> Comparison:
@@ -151,25 +153,18 @@ def _ratio(metric: Metric, base: _Side, new: _Side, *, paired: bool) -> _Seen | 
         return None
     before, after = over_repeats(one.values()), over_repeats(other.values())
     common = len(one.keys() & other.keys()) if paired else min(len(one), len(other))
-    second = None
     if share is None or common >= FEWEST_PAIRS:
         found = by_repeats(_scaled(metric, base, one), _scaled(metric, new, other), paired=paired)
     else:
         found = by_workflows(_by_topic(base), _by_topic(new), share, paired=paired)
     if found is None or before is None or after is None:
         return None
-    if share == 0.5:
-        second = mann_whitney(*(_in_scenario_seconds(side) for side in (base, new)))
     units = _unit(metric, base), _unit(metric, new)
-    return _Seen(before.value / units[0], after.value / units[1], found, second)
+    return _Seen(before.value / units[0], after.value / units[1], found)
 
 
 def _carries(cell: CellRecords, share: float) -> bool:
     return order_ranks(len(cell.workflows), share) is not None
-
-
-def _in_scenario_seconds(side: _Side) -> list[float]:
-    return [value / side.run.time_scale for value in latencies(side.cell).values()]
 
 
 def _by_topic(side: _Side) -> dict[tuple[int, str], list[float]]:
@@ -243,7 +238,7 @@ def _cell(
 
 def _change(name: str, seen: _Seen, adjusted: float | None) -> Change:
     found, by = seen.difference.change, 0.0 if name in SHARES else 1.0
-    return Change(
+    change = Change(
         base=seen.base,
         new=seen.new,
         change=Figure(
@@ -254,18 +249,19 @@ def _change(name: str, seen: _Seen, adjusted: float | None) -> Change:
         p=seen.difference.p,
         adjusted_p=adjusted,
         method=seen.difference.method,
-        verdict=_verdict(name, found.value - by, adjusted),
-        mann_whitney_p=seen.mann_whitney_p,
+        verdict="cannot tell",
+        mann_whitney_p=seen.difference.ranks,
     )
+    return msgspec.structs.replace(change, verdict=_verdict(name, change))
 
 
-def _verdict(name: str, change: float, adjusted: float | None) -> str:
-    if adjusted is None:
+def _verdict(name: str, change: Change) -> str:
+    if change.adjusted_p is None:
         return "cannot tell"
-    if adjusted >= LEVEL:
+    if not change.called:
         return "no change shown"
     worse = SHARES[name][1] if name in SHARES else METRICS[name].worse
-    return "worse" if (change > 0) == (worse == "higher") else "better"
+    return "worse" if (change.change.value > 0) == (worse == "higher") else "better"
 
 
 _WORKLOAD = (

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from harness.analysis.compare import LEVEL, NAMES, Change, Comparison
+from harness.analysis.compare import NAMES, Change, Comparison
 from harness.bench.complaint import nearest
 from harness.errors import InputError
 
@@ -76,6 +76,6 @@ def judge_rules(comparison: Comparison, rules: Sequence[Rule]) -> list[Found]:
             )
         for cell, change in changes:
             if rule.is_beyond(change):
-                sure = change.adjusted_p is not None and change.adjusted_p < LEVEL
+                sure = change.called
                 found.append(Found(rule, cell, change, regression=sure, unsure=not sure))
     return found

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.analysis.compare import SHARES, CellChanges, Change, Comparison
+from harness.analysis.differences import is_called
 from harness.analysis.metrics import METRICS
 from harness.analysis.regressions import Found
 from harness.views.blocks import WIDTH, Column, pack, wrapped
@@ -38,7 +39,8 @@ def render_comparison(
     say(f"new  {new}")
     if comparison.simulated:
         say(Text.assemble(("SIMULATED", "bold"), ": durations are in scenario seconds"))
-    for name in dict.fromkeys([*SHOWN, *names]):
+    shown = list(dict.fromkeys([*SHOWN, *names]))
+    for name in shown:
         cells = [cell for cell in comparison.cells if name in cell.changes]
         if cells:
             say()
@@ -46,7 +48,7 @@ def render_comparison(
             for line in _table(name, cells):
                 say(line)
     say()
-    for line in wrapped(_key(comparison)):
+    for line in wrapped(_key(comparison, shown)):
         say(line)
     for warning in _cautions(comparison):
         for line in wrapped(f"Warning: {warning}."):
@@ -117,11 +119,15 @@ def _p(change: Change) -> str:
     return "<.001" if change.adjusted_p < 0.001 else f"{change.adjusted_p:.3f}".removeprefix("0")
 
 
-def _key(comparison: Comparison) -> str:
+def _key(comparison: Comparison, shown: Sequence[str]) -> str:
     how = "paired: both runs had the same draws" if comparison.paired else "not paired"
+    changes = [cell.changes[name] for cell in comparison.cells for name in shown
+               if name in cell.changes]  # fmt: skip
+    ranks = any(is_called(one.adjusted_p, None) and not one.called for one in changes)
+    objection = ", or the ranks of the repeats do not bear a small p out" if ranks else ""
     return (
         "change = new over base (pt: percentage points); p by Holm's method over the cells; "
-        f"not shown = chance could have done it; unknown = too little to tell; {how}"
+        f"not shown = chance could have done it{objection}; unknown = too little to tell; {how}"
     )
 
 

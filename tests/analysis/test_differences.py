@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from harness.analysis.differences import (
     by_workflows,
     fisher,
     holm,
+    is_called,
     mann_whitney,
     of_shares,
 )
@@ -138,16 +140,57 @@ def test_a_share_that_fell_is_a_negative_difference_with_bounds() -> None:
 
 
 @given(
-    st.lists(st.integers(0, 20), min_size=8, max_size=40),
-    st.lists(st.integers(0, 20), min_size=8, max_size=40),
+    st.lists(st.integers(0, 20), min_size=31, max_size=40),
+    st.lists(st.integers(0, 20), min_size=31, max_size=40),
 )
-def test_mann_whitney_agrees_with_scipy_ties_included(one: list[int], other: list[int]) -> None:
+def test_ranks_of_many_agree_with_scipy_ties_included(one: list[int], other: list[int]) -> None:
     expected: Any = stats.mannwhitneyu(one, other, method="asymptotic")
     found = mann_whitney([float(v) for v in one], [float(v) for v in other])
     assert found is not None
     if not math.isnan(expected.pvalue):
         assert found == pytest.approx(expected.pvalue)
-    assert mann_whitney([1.0] * 7, [1.0] * 9) is None
+
+
+@given(st.integers(4, 12), st.integers(4, 12), st.integers(0, 2**32))
+def test_ranks_of_a_few_agree_with_the_exact_test_of_scipy(n: int, m: int, seed: int) -> None:
+    values = np.random.default_rng(seed).permutation(n + m).astype(float)
+    one, other = values[:n].tolist(), values[n:].tolist()
+    expected: Any = stats.mannwhitneyu(one, other, method="exact")
+    assert mann_whitney(one, other) == pytest.approx(expected.pvalue)
+
+
+@given(
+    st.lists(st.integers(0, 5), min_size=4, max_size=6),
+    st.lists(st.integers(0, 5), min_size=4, max_size=6),
+)
+def test_ranks_with_ties_are_those_of_every_way_to_deal_them(
+    one: list[int], other: list[int]
+) -> None:
+    ranks = stats.rankdata([*one, *other])
+    seen = ranks[len(one) :].sum()
+    sums = [sum(dealt) for dealt in combinations(ranks, len(other))]
+    below, above = (sum(at <= seen for at in sums), sum(at >= seen for at in sums))
+    expected = min(1.0, 2 * min(below, above) / len(sums))
+    assert mann_whitney([float(v) for v in one], [float(v) for v in other]) == pytest.approx(
+        expected
+    )
+
+
+def test_ranks_have_no_say_where_no_order_is_rarer_than_one_in_twenty() -> None:
+    assert mann_whitney([1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 7.0]) is None
+    assert mann_whitney([1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]) == pytest.approx(2 / 70)
+
+
+def test_a_small_p_is_not_called_a_change_when_the_ranks_overlap() -> None:
+    base, new = [9.7, 10.7, 9.6, 9.5, 9.2], [10.4, 10.7, 10.6, 11.9, 10.4]
+    found = by_repeats(by_repeat(base), by_repeat(new), paired=False)
+    assert found is not None
+    assert found.p is not None
+    assert found.ranks is not None
+    assert found.p < 0.05 < found.ranks
+    assert is_called(found.p, None)
+    assert not is_called(found.p, found.ranks)
+    assert not is_called(None, None)
 
 
 @given(st.lists(st.floats(0, 1), max_size=12))

@@ -120,6 +120,22 @@ def test_runs_of_another_seed_are_not_paired(
     assert "Welch's t over 3 and 3 repeats" in said(capsys)[0]
 
 
+def test_a_change_that_the_ranks_do_not_bear_out_fails_nothing_and_the_key_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = run_of(tmp_path, "base", {FAST: [9.7, 10.7, 9.6, 9.5, 9.2]})
+    new = run_of(tmp_path, "new", {FAST: [10.4, 10.7, 10.6, 11.9, 10.4]}, seed=8)
+    assert main(["compare", base, new, "--fail-on", "makespan>+5%"]) == 0
+    told = said(capsys)[0]
+    assert "Welch's t and ranks over 5 and 5 repeats" in told
+    assert ".020 not shown" in told
+    assert "or the ranks of the repeats do not bear a small p out" in " ".join(told.split())
+    assert "but it may be chance: makespan" in " ".join(told.split())
+    assert main(["compare", base, new, "--json"]) == 0
+    (cell,) = json.loads(capsys.readouterr().out)["cells"]
+    assert cell["changes"]["makespan"]["mann_whitney_p"] == pytest.approx(18 / 252)
+
+
 def test_durations_are_compared_in_scenario_seconds_and_the_scale_is_warned_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
