@@ -2,9 +2,10 @@
 
     python -m benchmarks.analysis [ATTEMPTS ...]
 
-One trial is played in virtual time and written down again and again as further repeats. The floor
-is reading the records alone. Ends with 1 when a million attempts take a minute of processor time
-or 2 GB, or when an attempt among the most costs twice what it costs among the fewest.
+One trial is played in virtual time and written down again and again as further repeats, with gaps
+between chunks as uneven as on a connection: some 30 buckets an attempt. The floor is reading the
+records alone. Ends with 1 when a million attempts take a minute of processor time or 2 GB, or when
+an attempt among the most costs twice what it costs among the fewest.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from harness.analysis.selection import grouped
 from harness.analysis.summary import write_summary
@@ -30,12 +33,15 @@ from harness.bench.scenario import parse_scenario
 from harness.bench.virtual import Setting, Task, opening, play
 from harness.clock import Anchor
 from harness.commands.report import draw
+from harness.histogram import bucket
 from harness.provider.profiles import load_profile
 from harness.records import Attempt, Call, Run, Workflow
 
 SIZES = (10_000, 100_000, 1_000_000)
 MOST_SECONDS = 60.0
-MOST_BYTES = 2 * 1024**3
+MOST_BYTES = 2_000_000_000
+JITTER = 0.04
+"""The spread of gaps around their middle, as a share of it."""
 SCENARIO = """
 name = "long"
 [workflow]
@@ -96,12 +102,31 @@ def write(directory: Path, attempts: int) -> None:
     ]
     repeats = -(-attempts // sum(one.lines.attempts.count(b"\n") for one in played))
     store.write_whole(directory / store.RUN, msgspec.structs.replace(run, repeats=repeats))
+    written = [(_uneven(one.lines.attempts), *one.lines[1:3]) for one in played]
     with store.Writer(directory) as writer:
         for repeat in range(repeats):
-            for one in played:
-                for kind, lines in zip((Attempt, Call, Workflow), one.lines, strict=False):
+            for one, kinds in zip(played, written, strict=True):
+                for kind, lines in zip((Attempt, Call, Workflow), kinds, strict=True):
                     writer.extend(kind, lines.replace(b'"repeat":0', b'"repeat":%d' % repeat))
                 writer.append(msgspec.structs.replace(one.trial, repeat=repeat))
+
+
+def _uneven(lines: bytes) -> bytes:
+    """Return attempts with their gaps spread: in virtual time no wire disturbs them."""
+    random = np.random.default_rng(0)
+    found = [msgspec.json.decode(line, type=Attempt) for line in lines.splitlines()]
+    spread = [
+        msgspec.structs.replace(
+            attempt,
+            gaps=Counter(
+                bucket(round(name * factor))
+                for name, count in attempt.gaps.items()
+                for factor in random.normal(1, JITTER, count)
+            ),
+        )
+        for attempt in found
+    ]
+    return b"".join(msgspec.json.encode(attempt) + b"\n" for attempt in spread)
 
 
 def measure(directory: Path) -> None:

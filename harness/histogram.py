@@ -8,10 +8,15 @@ HdrHistogram (https://hdrhistogram.org).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 
 Histogram = dict[int, int]
 """Smallest value of the bucket -> how many values fell into it."""
+
+NUMBERS, COUNTS = "H", "BHI"
+"""Types of the arrays in `Packed`, as the standard library's `array` calls them."""
 
 
 def bucket(value: int) -> int:
@@ -20,6 +25,19 @@ def bucket(value: int) -> int:
         return max(value, 0)
     shift = value.bit_length() - 8
     return (value >> shift) << shift
+
+
+def named(number: int) -> int:
+    """Return the name of the bucket at that place among all buckets."""
+    shift = max(number // 128 - 1, 0)
+    return (number - 128 * shift) << shift
+
+
+@cache
+def number(name: int) -> int:
+    """Return the place of the bucket called `name` among all buckets, from 0: below 8,192."""
+    shift = max(name.bit_length() - 8, 0)
+    return 128 * shift + (name >> shift)
 
 
 def middle(name: int) -> float:
@@ -50,3 +68,42 @@ def quantile(histogram: Mapping[int, int], q: float) -> float | None:
         if seen > rank:
             return middle(name)
     return middle(max(histogram))
+
+
+class Packed(Mapping[int, int]):
+    """A histogram that is only read, in less than a tenth of the memory.
+
+    `data`: the numbers of the buckets, in an array of type `NUMBERS`, then the count of each, in
+    one of type `kind`: the smallest of `COUNTS` that holds them.
+    """
+
+    __slots__ = ("data", "kind")
+
+    def __init__(self, histogram: Mapping[int, int]) -> None:
+        """Pack a histogram. Raises OverflowError for a count below 0, or of 2**32 or more."""
+        most = max(histogram.values(), default=0)
+        self.kind = COUNTS[(most > 0xFF) + (most > 0xFFFF)]
+        numbers = array(NUMBERS, map(number, histogram))
+        self.data = numbers.tobytes() + array(self.kind, histogram.values()).tobytes()
+
+    @property
+    def numbers(self) -> bytes:
+        """The numbers of the buckets, as an array of type `NUMBERS` holds them."""
+        return self.data[: 2 * len(self)]
+
+    @property
+    def counts(self) -> bytes:
+        """Their counts, as an array of type `kind` holds them."""
+        return self.data[2 * len(self) :]
+
+    def __getitem__(self, name: int) -> int:
+        """Return how many values fell into the bucket called `name`."""
+        return dict(zip(self, array(self.kind, self.counts), strict=True))[name]
+
+    def __iter__(self) -> Iterator[int]:
+        """Go through the names of the buckets."""
+        return map(named, array(NUMBERS, self.numbers))
+
+    def __len__(self) -> int:
+        """Return how many buckets there are."""
+        return len(self.data) // (2 + (1, 2, 4)[COUNTS.index(self.kind)])

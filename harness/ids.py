@@ -8,55 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from typing import Protocol
 
-
-class NamesWorkflow(Protocol):
-    """Anything that says which execution of which workflow it belongs to: every record and key."""
-
-    @property
-    def cell(self) -> str:
-        """The cell's id."""
-        ...
-
-    @property
-    def repeat(self) -> int:
-        """Which repeat of the cell."""
-        ...
-
-    @property
-    def workflow(self) -> int:
-        """Which workflow of the trial."""
-        ...
-
-    @property
-    def execution(self) -> int:
-        """Which execution of the workflow."""
-        ...
-
-
-class NamesAttempt(NamesWorkflow, Protocol):
-    """Anything that says which attempt of which call it is."""
-
-    @property
-    def phase(self) -> str:
-        """The phase's name."""
-        ...
-
-    @property
-    def branch(self) -> int | None:
-        """Which branch of the fan-out; None outside it."""
-        ...
-
-    @property
-    def call(self) -> int:
-        """Which call of the branch or phase, from 1."""
-        ...
-
-    @property
-    def attempt(self) -> int:
-        """Which attempt of the call, from 1."""
-        ...
+from harness.keys import NamesAttempt, NamesWorkflow
 
 
 def new_run_id() -> str:

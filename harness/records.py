@@ -7,12 +7,14 @@ one workflow is one topic, decomposed, researched and synthesized. Each is one J
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import msgspec
 
 from harness.clock import Anchor
 from harness.histogram import Histogram
+from harness.keys import CallKey
 
 SCHEMA = 1
 
@@ -21,40 +23,6 @@ RunStatus = Literal["running", "complete", "partial"]
 WaitSource = Literal["policy", "retry_after", "breaker"]
 """Who chose how long a call waits: its retry policy, the server, or an open circuit breaker."""
 PHASES = ("decompose", "fan_out", "synthesize")
-
-
-class WorkflowKey(NamedTuple):
-    """Names one execution of one workflow. `execution` grows when a run is resumed."""
-
-    cell: str
-    repeat: int
-    workflow: int
-    execution: int
-
-
-class CallKey(NamedTuple):
-    """Names one call. `branch` is None outside the fan-out; `call` counts from 1 within it."""
-
-    cell: str
-    repeat: int
-    workflow: int
-    execution: int
-    phase: str
-    branch: int | None
-    call: int
-
-
-class AttemptKey(NamedTuple):
-    """Names one attempt: its call's key, and its number from 1."""
-
-    cell: str
-    repeat: int
-    workflow: int
-    execution: int
-    phase: str
-    branch: int | None
-    call: int
-    attempt: int
 
 
 class Tokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False, gc=False):
@@ -140,7 +108,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     finish_reason: str | None
     tokens: Tokens
     chunks: int
-    gaps: Histogram
+    gaps: Mapping[int, int]
     decision: Decision | None
     response_id: str | None = None
     response_model: str | None = None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from harness.clock import Anchor
-from harness.histogram import Histogram
 from harness.records import Tokens
 
 
@@ -40,8 +40,8 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     active: int
     tokens: Tokens
     chunks: int
-    gaps: Histogram
-    lateness: Histogram
+    gaps: Mapping[int, int]
+    lateness: Mapping[int, int]
     fault: str | None = None
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.histogram import Histogram, bucket, merge, middle, quantile
+from harness.histogram import Histogram, Packed, bucket, merge, middle, named, number, quantile
 
 numbers = st.integers(0, 2**63 - 1) | st.integers(0, 600)
 samples = st.lists(numbers, max_size=60)
@@ -91,3 +92,38 @@ def test_an_empty_histogram_has_no_quantile() -> None:
 @pytest.mark.parametrize(("q", "value"), [(0.0, 10), (0.5, 20), (0.74, 20), (0.75, 40), (1.0, 40)])
 def test_a_quantile_counts_every_value(q: float, value: int) -> None:
     assert quantile({40: 2, 10: 1, 20: 2}, q) == value
+
+
+@given(numbers)
+def test_every_bucket_has_a_number_of_its_own_in_their_order(value: int) -> None:
+    name = bucket(value)
+    assert named(number(name)) == name
+    assert number(end(name)) == number(name) + 1
+    assert number(name) < 2**13
+
+
+@given(samples, st.integers(1, 2**32 // 60))
+def test_a_packed_histogram_reads_as_the_one_it_was_made_from(
+    values: list[int], times: int
+) -> None:
+    histogram = {name: times * count for name, count in of(values).items()}
+    packed = Packed(histogram)
+    assert dict(packed) == histogram
+    assert packed == histogram
+    assert len(packed) == len(histogram)
+    assert quantile(packed, 0.5) == quantile(histogram, 0.5)
+
+
+@pytest.mark.parametrize(("count", "kind"), [(255, "B"), (256, "H"), (65_535, "H"), (65_536, "I")])
+def test_counts_are_packed_as_small_as_the_largest_allows(count: int, kind: str) -> None:
+    packed = Packed({7: 1, 300: count})
+    assert packed.kind == kind
+    assert (packed[300], packed[7], list(packed)) == (count, 1, [7, 300])
+
+
+def test_a_packed_histogram_is_a_tenth_as_large() -> None:
+    histogram = of([1000 * value for value in range(100, 200)])
+    packed = Packed(histogram)
+    parts = [*histogram, *histogram.values()]
+    plain = sys.getsizeof(histogram) + sum(sys.getsizeof(part) for part in parts)
+    assert 10 * (sys.getsizeof(packed) + sys.getsizeof(packed.data)) < plain

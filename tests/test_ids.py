@@ -17,7 +17,7 @@ from harness.ids import (
     traceparent,
     workflow_trace,
 )
-from harness.records import AttemptKey, WorkflowKey
+from harness.keys import AttemptKey, WorkflowKey
 from tests.analysis.builders import make_attempt, make_workflow
 
 RUN = "0123456789abcdef0123456789abcdef"

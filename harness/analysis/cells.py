@@ -31,7 +31,8 @@ from harness.bench.prices import Price, cost_usd, price_in
 from harness.clock import SECOND
 from harness.failures import CANCELLED, OK
 from harness.histogram import middle
-from harness.records import PHASES, Attempt, Call, CallKey, Run, Trial, Workflow
+from harness.keys import CallKey
+from harness.records import PHASES, Attempt, Call, Run, Trial, Workflow
 
 
 class Terms(NamedTuple):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from harness.analysis import replay
@@ -21,7 +21,8 @@ from harness.analysis.selection import CellRecords, by_repeat
 from harness.analysis.statistics import over_repeats
 from harness.clock import SECOND
 from harness.failures import CANCELLED
-from harness.records import Attempt, Call, CallKey, Workflow, WorkflowKey
+from harness.keys import CallKey, WorkflowKey, workflow_key
+from harness.records import Attempt, Call, Workflow
 
 Attempts = Mapping[CallKey, Sequence[Attempt]]
 
@@ -111,8 +112,13 @@ class OneMore(NamedTuple):
     ratio: Figure
 
 
-def critical_path(workflow: Workflow, calls: Iterable[Call], attempts: Attempts) -> CriticalPath:
-    """Return what held the end of `workflow`; `calls` are its own, `attempts` theirs by key."""
+def critical_path(
+    workflow: Workflow, calls: Iterable[Call], attempts: Iterable[Attempt]
+) -> CriticalPath:
+    """Return what held the end of `workflow`; `calls` and `attempts` are its own."""
+    attempts_of: dict[CallKey, list[Attempt]] = defaultdict(list)
+    for attempt in attempts:
+        attempts_of[attempt.call_key].append(attempt)
     by_phase: dict[str, dict[int | None, list[Call]]] = defaultdict(lambda: defaultdict(list))
     for call in sorted(calls, key=lambda call: call.call):
         by_phase[call.phase][call.branch].append(call)
@@ -121,9 +127,9 @@ def critical_path(workflow: Workflow, calls: Iterable[Call], attempts: Attempts)
     for phase in workflow.phases:
         chains = by_phase[phase.name]
         last = _last(chains)
-        chain = _back_from(last, chains, phase.start, attempts) if chains else []
+        chain = _back_from(last, chains, phase.start, attempts_of) if chains else []
         if last is not None:
-            stragglers.append(_straggler(phase.name, last, chains, attempts))
+            stragglers.append(_straggler(phase.name, last, chains, attempts_of))
         found += _tiled(chain, phase.start, phase.end, Segment("other", 0, 0, phase.name))
     segments = _tiled(found, workflow.ready, workflow.done, Segment("other", 0, 0))
     return CriticalPath(workflow, tuple(segments), tuple(stragglers))
@@ -131,25 +137,29 @@ def critical_path(workflow: Workflow, calls: Iterable[Call], attempts: Attempts)
 
 def paths_of(
     workflows: Iterable[Workflow], calls: Iterable[Call], attempts: Iterable[Attempt]
-) -> list[CriticalPath]:
-    """Return the path of each of `workflows`; records of others are left out."""
+) -> Iterator[CriticalPath]:
+    """Yield the path of each of `workflows`; records of others are left out."""
     calls_of: dict[WorkflowKey, list[Call]] = defaultdict(list)
     for call in calls:
-        calls_of[_workflow_of(call)].append(call)
-    attempts_of: dict[CallKey, list[Attempt]] = defaultdict(list)
+        calls_of[workflow_key(call)].append(call)
+    attempts_of: dict[WorkflowKey, list[Attempt]] = defaultdict(list)
     for attempt in attempts:
-        attempts_of[attempt.call_key].append(attempt)
-    return [critical_path(one, calls_of[_workflow_of(one)], attempts_of) for one in workflows]
+        attempts_of[workflow_key(attempt)].append(attempt)
+    for workflow in workflows:
+        key = workflow_key(workflow)
+        yield critical_path(workflow, calls_of[key], attempts_of[key])
 
 
 def add_up(paths: Iterable[CriticalPath]) -> CellPath:
     """Add the paths of a cell's workflows up."""
-    every = list(paths)
-    parts = _sums(pair for path in every for pair in path.parts().items())
-    phases = _sums(pair for path in every for pair in path.phases().items())
-    held = Counter(one.because or "other" for path in every for one in path.stragglers)
+    count = 0
+    parts, phases, held = Counter[str](), Counter[str](), Counter[str]()
+    for count, path in enumerate(paths, 1):  # one by one: those of a long run are large  # noqa: B007
+        parts.update(path.parts())
+        phases.update(path.phases())
+        held.update(one.because or "other" for one in path.stragglers)
     in_order = {part: parts[part] for part in PARTS if part in parts}
-    return CellPath(len(every), in_order, phases, dict(held))
+    return CellPath(count, in_order, dict(phases), dict(held))
 
 
 def one_permit_more(cell: CellRecords, in_flight: int) -> OneMore | None:
@@ -178,10 +188,6 @@ def one_permit_more(cell: CellRecords, in_flight: int) -> OneMore | None:
     if ratio is None or makespan is None:
         return None
     return OneMore(info.permits + 1, makespan, ratio)
-
-
-def _workflow_of(record: Workflow | Call) -> WorkflowKey:
-    return WorkflowKey(record.cell, record.repeat, record.workflow, record.execution)
 
 
 def _last(chains: Mapping[int | None, Sequence[Call]]) -> int | None:

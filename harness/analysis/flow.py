@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.failures import OK
-from harness.records import Attempt, Call, CallKey, Trial
+from harness.keys import CallKey
+from harness.records import Attempt, Call, Trial
 
 
 class Flow(NamedTuple):

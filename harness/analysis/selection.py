@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 from harness.analysis.received import with_received
 from harness.analysis.warmup import mser5
 from harness.bench.store import Records
-from harness.ids import NamesWorkflow
+from harness.keys import NamesWorkflow
 from harness.records import Attempt, Call, CellInfo, Run, Trial, Workflow
 
 T = TypeVar("T", Call, Attempt)

@@ -15,8 +15,9 @@ from harness.bench.endpoints import OpenAIEndpoint, SimulatedEndpoint
 from harness.bench.policies import policy
 from harness.bench.scenario import Scenario
 from harness.clock import SECOND
+from harness.keys import CallKey, WorkflowKey
 from harness.policies.partial import SYNTHESIZE_WITH_GAPS, Partial, fail_fast, quorum
-from harness.records import CallKey, CellInfo, Run, WorkflowKey
+from harness.records import CellInfo, Run
 from harness.workflow.attempts import Limits, Terms
 from harness.workflow.effects import Program
 from harness.workflow.load import Start, arrival_times, closed_loop, open_loop

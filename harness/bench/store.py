@@ -177,7 +177,7 @@ def _records(directory: Path, run: Run, small: bool) -> Records:
         calls=list(_lines(directory / CALLS, call, Call)),
         workflows=list(_lines(directory / WORKFLOWS, Workflow)),
         trials=list(_lines(directory / TRIALS, Trial)),
-        provider=_providers(directory, run),
+        provider=_providers(directory, run, small),
     )
 
 
@@ -208,16 +208,17 @@ def read_spent(directory: Path) -> Spent | None:
     return spent
 
 
-def _providers(directory: Path, run: Run) -> tuple[ProviderHead, list[Served]] | None:
+def _providers(directory: Path, run: Run, small: bool) -> tuple[ProviderHead, list[Served]] | None:
     """Read the provider's logs as one, all in the times of the first.
 
     Each has an anchor of its own, and each session of the run another zero on the monotonic clock.
     """
+    kind = lean(Served, run) if small else Served
     anchors = [(0, run.anchor), *((one.execution, one.anchor) for one in run.resumed)]
     head, every, first = None, list[Served](), 0
     for execution, anchor in anchors:
         path = directory / provider_log(execution)
-        found = _provider(path) if path.exists() else None
+        found = _provider(path, kind) if path.exists() else None
         if found is None:
             continue
         after = found[0].anchor.monotonic_ns - anchor.monotonic_ns
@@ -245,11 +246,11 @@ def _moved(served: Served, by: int) -> Served:
     return msgspec.structs.replace(served, **moved)
 
 
-def _provider(path: Path) -> tuple[ProviderHead, list[Served]] | None:
+def _provider(path: Path, kind: type[Served]) -> tuple[ProviderHead, list[Served]] | None:
     """Read the provider's log; None when the provider died before its first line was whole."""
     with _opened(path) as file:
         head = next(_decode([file.readline()], path, ProviderHead, line=1), None)
-        return None if head is None else (head, list(_decode(file, path, Served, line=2)))
+        return None if head is None else (head, list(_decode(file, path, kind, 2, Served)))
 
 
 def _lines(path: Path, kind: type[T], otherwise: type[T] | None = None) -> Iterator[T]:

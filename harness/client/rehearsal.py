@@ -15,7 +15,7 @@ from harness.client.exchange import Target
 from harness.client.synchronous import SyncClient, default_transport
 from harness.clock import SECOND, Now
 from harness.failures import OK
-from harness.records import AttemptKey
+from harness.keys import AttemptKey
 from harness.workflow.effects import Deadlines, Message, Reply, Request, Send
 
 _BODY = b"""\

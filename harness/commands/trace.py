@@ -13,6 +13,7 @@ from rich.console import Console
 from harness.bench.store import RUN, Records, read_records
 from harness.clock import SECOND
 from harness.errors import InputError, PreflightError
+from harness.keys import workflow_key
 from harness.records import Workflow
 from harness.views.traces.export import TRACES, export_stored
 from harness.views.traces.jaeger import jaeger_of
@@ -25,7 +26,6 @@ from harness.views.traces.told import in_scenario_seconds, simulated_line
 from harness.views.traces.tree_text import tree_lines
 from harness.views.traces.waterfall import Waterfall, Waterfalls
 from harness.views.traces.waterfall_text import render_waterfall
-from harness.views.traces.workflow_trace import workflow_key
 
 EXIT_UNDELIVERED = 4
 EXPORT = "export"

@@ -8,8 +8,9 @@ from random import Random
 from typing import NamedTuple
 
 from harness.failures import CANCELLED, OK
+from harness.keys import AttemptKey, CallKey
 from harness.policies.policy import Earlier, Ended, Policy, Verdict
-from harness.records import Attempt, AttemptKey, Backoff, CallKey, Decision, Tokens
+from harness.records import Attempt, Backoff, Decision, Tokens
 from harness.workflow.effects import (
     Deadlines,
     Grant,

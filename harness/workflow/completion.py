@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from harness.failures import CANCELLED, OK
+from harness.keys import CallKey
 from harness.policies.policy import Asking, Go, Park
-from harness.records import Backoff, Call, CallKey, Said, Transcript, WaitSource
+from harness.records import Backoff, Call, Said, Transcript, WaitSource
 from harness.workflow.attempts import Place, Progress, Terms, Tried, attempt
 from harness.workflow.effects import (
     Cancelled,

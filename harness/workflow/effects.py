@@ -13,7 +13,8 @@ from collections.abc import Callable, Generator, Hashable, Sequence
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from harness.histogram import Histogram
-from harness.records import AttemptKey, Record, Tokens
+from harness.keys import AttemptKey
+from harness.records import Record, Tokens
 
 T = TypeVar("T")
 

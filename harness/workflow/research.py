@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from harness.failures import CANCELLED, OK
+from harness.keys import CallKey, WorkflowKey
 from harness.policies.partial import SYNTHESIZE_WITH_GAPS, Partial
-from harness.records import Branches, CallKey, Phase, Workflow, WorkflowKey, WorkflowOutcome
+from harness.records import Branches, Phase, Workflow, WorkflowOutcome
 from harness.workflow import prompts
 from harness.workflow.attempts import Terms
 from harness.workflow.completion import Completion, complete

@@ -37,7 +37,7 @@ def faulty(seed: int = 0) -> Records:
 
 
 def every_path(records: Records) -> list[CriticalPath]:
-    return paths_of(records.workflows, records.calls, records.attempts)
+    return list(paths_of(records.workflows, records.calls, records.attempts))
 
 
 def path_of(calls: list[Call], attempts: list[Attempt], **fields: Any) -> CriticalPath:
@@ -45,10 +45,7 @@ def path_of(calls: list[Call], attempts: list[Attempt], **fields: Any) -> Critic
     end = max(call.done for call in calls)
     phase = Phase(name="fan_out", start=0, end=end, outcome="ok")
     plain: dict[str, Any] = {"ready": 0, "started": 0, "done": end, "phases": (phase,)}
-    of_call = {
-        call.call_key: [one for one in attempts if one.call_key == call.call_key] for call in calls
-    }
-    return critical_path(make_workflow(**(plain | fields)), calls, of_call)
+    return critical_path(make_workflow(**(plain | fields)), calls, attempts)
 
 
 def branch(
@@ -227,7 +224,7 @@ def test_the_time_before_the_first_phase_and_without_any_call_is_other() -> None
 
 def test_the_paths_of_a_cell_add_up() -> None:
     cell = by_cell(faulty())[2]
-    paths = paths_of(cell.workflows, cell.calls, cell.attempts)
+    paths = list(paths_of(cell.workflows, cell.calls, cell.attempts))
     whole = add_up(paths)
     assert whole.workflows == len(cell.workflows)
     latency = sum(one.done - one.ready for one in cell.workflows)

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from harness.analysis import pooling
 from harness.analysis.pooling import pool
-from harness.histogram import bucket, merge
+from harness.histogram import Packed, bucket, merge
 
-histograms = st.dictionaries(st.integers(0, 2**62).map(bucket), st.integers(1, 2**40), max_size=8)
+histograms = st.dictionaries(st.integers(0, 2**62).map(bucket), st.integers(1, 2**31), max_size=8)
 parts = st.lists(st.tuples(st.integers(0, 3), histograms), max_size=12)
 
 
@@ -18,6 +18,15 @@ def test_each_owner_gets_the_sum_of_its_own(parts: list[tuple[int, dict[int, int
     pooled = pool(parts)
     for owner in range(4):
         assert pooled.of(owner) == merge(part for whose, part in parts if whose == owner)
+
+
+@given(parts=parts)
+def test_packed_histograms_add_up_to_the_same(parts: list[tuple[int, dict[int, int]]]) -> None:
+    whole = pool(parts)
+    packed = pool(
+        (owner, Packed(part) if at % 2 else part) for at, (owner, part) in enumerate(parts)
+    )
+    assert all((one == other).all() for one, other in zip(whole, packed, strict=True))
 
 
 @given(parts=parts)

@@ -13,9 +13,10 @@ from harness.bench import cells
 from harness.bench.policies import policy
 from harness.bench.scenario import Scenario, parse_scenario
 from harness.clock import SECOND
+from harness.keys import CallKey
 from harness.policies.policy import Stateless
 from harness.policies.retry import NoRetry
-from harness.records import CallKey, CellInfo
+from harness.records import CellInfo
 from tests.bench import toml
 from tests.bench.examples import EXAMPLE, HEAD, LIVE
 from tests.workflow.scripted import Says, Script, World

@@ -15,7 +15,8 @@ from harness.bench.server import Elsewhere, server_of
 from harness.bench.simulator import Simulator
 from harness.client.exchange import Exchange
 from harness.clock import SECOND, Anchor
-from harness.records import SCHEMA, AttemptKey, Run
+from harness.keys import AttemptKey
+from harness.records import SCHEMA, Run
 from harness.workflow.effects import Deadlines, Message, Request, Send
 
 LIVE = 'kind = "openai"\nbase_url = "http://127.0.0.1:1/v1"\nmodel = "m"\n'

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from harness.bench.scenario import Scenario, parse_scenario
 from harness.bench.spending import TokenMeter, explain, limits_of, most_input_tokens
 from harness.clock import SECOND, Anchor
+from harness.keys import AttemptKey
 from harness.policies.budget import NANO, Amount, Ledger, Limits, Refusal
-from harness.records import AttemptKey, Tokens
+from harness.records import Tokens
 from harness.workflow.effects import Deadlines, Message, Request, Send
 from tests.bench.toml import dumps
 from tests.workflow.scripted import WORKFLOW, Says, reply

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +20,7 @@ from harness.bench.mending import locked
 from harness.bench.store import Records, Writer, read_records, read_run, write_whole
 from harness.clock import Anchor
 from harness.errors import PreflightError, StorageError
+from harness.histogram import Packed
 from harness.records import SCHEMA, Attempt, Call, Run, Session, Tokens, Transcript, Trial, Workflow
 from harness.served import ProviderHead, Served
 from tests.analysis.builders import (
@@ -58,7 +59,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
         return st.one_of(*map(values, inside))
     if origin is tuple:
         return st.lists(values(inside[0]), max_size=2).map(tuple)
-    if origin is dict:
+    if origin in (dict, Mapping):
         return st.dictionaries(values(inside[0]), values(inside[1]), max_size=2)
     fields = get_type_hints(hint)
     return st.builds(hint, **{name: values(kind) for name, kind in fields.items()})
@@ -337,6 +338,20 @@ def test_read_small_the_records_say_the_same_but_for_what_no_statistic_needs(
                 assert told.pop(name) is None
                 wanted.pop(name)
         assert told == wanted
+
+
+def test_read_small_histograms_are_packed_those_of_the_provider_too(tmp_path: Path) -> None:
+    gaps = {47_448_064: 900, 47_710_208: 30, 12: 1}
+    late = msgspec.structs.replace(served(1), gaps=gaps, lateness={255: 2})
+    write_whole(tmp_path / store.RUN, make_run([make_attempt().cell]))
+    write(tmp_path, make_attempt(gaps=gaps))
+    head = ProviderHead(anchor=make_run().anchor, profile={}, seed=1, time_scale=1.0)
+    write_provider(tmp_path, head, [msgspec.structs.replace(late, cell=make_attempt().cell)])
+    small = read_records(tmp_path, small=True)
+    assert small.provider is not None
+    (attempt,), (one,) = small.attempts, small.provider[1]
+    assert all(isinstance(it, Packed) for it in (attempt.gaps, one.gaps, one.lateness))
+    assert (attempt.gaps, one.gaps, one.lateness) == (gaps, gaps, {255: 2})
 
 
 # What is written to again.

@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.client.exchange import Target
 from harness.clock import SECOND, take_anchor
-from harness.records import AttemptKey
+from harness.keys import AttemptKey
 from harness.workflow.effects import Deadlines, Message, Request, Send
 
 KEY = AttemptKey("async_2_none_attempt", 1, 3, 0, "fan_out", 2, 1, 1)

@@ -220,7 +220,7 @@ def test_the_straggler_of_each_workflow_is_the_branch_that_the_provider_served_l
         if attempt.branch is not None:
             of = ends.setdefault((attempt.repeat, attempt.workflow), {})
             of[attempt.branch] = max(of.get(attempt.branch, 0), served.done)
-    paths = paths_of(records.workflows, records.calls, records.attempts)
+    paths = list(paths_of(records.workflows, records.calls, records.attempts))
     assert len(paths) == 3
     for path in paths:
         last = ends[path.workflow.repeat, path.workflow.workflow]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from harness.drivers.asynchronous import AsyncWorld, run_async
 from harness.drivers.permits import AsyncPermits
 from harness.failures import CANCELLED, OK
+from harness.keys import CallKey
 from harness.policies.policy import (
     Admission,
     Asking,
@@ -27,7 +28,7 @@ from harness.policies.policy import (
     decided,
 )
 from harness.policies.retry import Exponential, NoRetry, Retry
-from harness.records import Attempt, Call, CallKey, Record
+from harness.records import Attempt, Call, Record
 from harness.workflow.attempts import Limits, Terms
 from harness.workflow.branches import Branch
 from harness.workflow.completion import Completion, complete

@@ -28,9 +28,10 @@ from harness.drivers.gate import (
 )
 from harness.drivers.permits import AsyncPermits, ThreadPermits
 from harness.failures import CANCELLED, OK
+from harness.keys import AttemptKey, CallKey
 from harness.policies.budget import Amount, Limits, Refusal
 from harness.policies.retry import NoRetry
-from harness.records import Attempt, AttemptKey, Call, CallKey, Record, Tokens
+from harness.records import Attempt, Call, Record, Tokens
 from harness.workflow.branches import Branch
 from harness.workflow.completion import Completion, complete
 from harness.workflow.effects import Deadlines, Message, Program, Reply, Request, Send, fan_out

@@ -13,10 +13,11 @@ from harness.clock import SECOND
 from harness.drivers.gate import Gate
 from harness.drivers.modes import MODES
 from harness.failures import OK
+from harness.keys import CallKey
 from harness.policies.budget import Amount, Limits
 from harness.policies.policy import Admission, Asking, Ended, Park, RandomOf, Verdict
 from harness.policies.retry import NoRetry
-from harness.records import Attempt, CallKey, Record
+from harness.records import Attempt, Record
 from harness.workflow.attempts import Limits as CallLimits
 from harness.workflow.attempts import Terms
 from harness.workflow.completion import Completion, complete

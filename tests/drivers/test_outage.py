@@ -6,10 +6,11 @@ import itertools
 from typing import Any
 
 from harness.failures import OK
+from harness.keys import CallKey
 from harness.policies.breaker import Breaker
 from harness.policies.retry import Fixed
 from harness.policies.stack import BreakerLayer, Stack
-from harness.records import CallKey, Tokens
+from harness.records import Tokens
 from harness.workflow.attempts import Limits, Terms
 from harness.workflow.completion import complete
 from harness.workflow.effects import Message, Program, Request, Send, fan_out

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from harness.clock import SECOND
+from harness.keys import AttemptKey
 from harness.provider.profiles import load_profile
-from harness.records import AttemptKey
 from harness.virtual.clients import AsyncVirtualClient, BlockingVirtualClient
 from harness.virtual.clock import VirtualClock
 from harness.virtual.loop import VirtualLoop

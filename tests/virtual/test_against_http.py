@@ -12,8 +12,8 @@ import pytest
 from harness.client.asynchronous import AsyncClient
 from harness.clock import SECOND
 from harness.faults import KINDS, FaultKind
+from harness.keys import AttemptKey
 from harness.provider.profiles import load_profile
-from harness.records import AttemptKey
 from harness.virtual.clients import BlockingVirtualClient
 from harness.virtual.clock import VirtualClock
 from harness.virtual.modes import VirtualTarget, VirtualTrial, provider_of

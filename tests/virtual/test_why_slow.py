@@ -67,7 +67,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Records:
 
 
 def test_the_parts_of_every_path_add_up_to_the_nanosecond(faulty: Records) -> None:
-    paths = paths_of(faulty.workflows, faulty.calls, faulty.attempts)
+    paths = list(paths_of(faulty.workflows, faulty.calls, faulty.attempts))
     assert len(paths) == 24 * 8 * 4
     for path in paths:
         assert sum(path.parts().values()) == path.latency

@@ -10,10 +10,11 @@ import pytest
 
 from harness.drivers.modes import MODES
 from harness.failures import CANCELLED, OK
+from harness.keys import CallKey
 from harness.policies.partial import Partial, fail_fast, quorum
 from harness.policies.policy import Hedge, Stateless
 from harness.policies.retry import NoRetry
-from harness.records import Attempt, Branches, Call, CallKey, Record, Workflow
+from harness.records import Attempt, Branches, Call, Record, Workflow
 from harness.workflow.attempts import Terms
 from harness.workflow.completion import complete
 from harness.workflow.effects import Message, Program, Request, fan_out

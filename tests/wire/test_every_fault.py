@@ -17,8 +17,9 @@ from harness.clock import SECOND
 from harness.drivers.modes import MODES
 from harness.failures import FAILURES, OK
 from harness.faults import KINDS, FaultKind
+from harness.keys import CallKey
 from harness.policies.retry import Exponential, NoRetry, Retry
-from harness.records import Attempt, Call, CallKey, Record
+from harness.records import Attempt, Call, Record
 from harness.workflow.attempts import Limits
 from harness.workflow.completion import Completion, complete
 from harness.workflow.effects import Message, Program, Request, fan_out

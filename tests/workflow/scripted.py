@@ -11,18 +11,10 @@ from random import Random
 from typing import Any, NamedTuple, TypeVar
 
 from harness.failures import OK
+from harness.keys import CallKey, WorkflowKey
 from harness.policies.policy import Stateless
 from harness.policies.retry import Exponential, Retry
-from harness.records import (
-    Attempt,
-    Call,
-    CallKey,
-    Record,
-    Tokens,
-    Transcript,
-    Workflow,
-    WorkflowKey,
-)
+from harness.records import Attempt, Call, Record, Tokens, Transcript, Workflow
 from harness.workflow import effects
 from harness.workflow.attempts import Limits, Terms
 from harness.workflow.effects import Effect, Finished, Grant, Program, Reply, Send, step

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.failures import CANCELLED, FAILURES, OK
+from harness.keys import AttemptKey, CallKey
 from harness.policies.retry import Exponential, NoRetry, OpenAISdk, Retry
-from harness.records import Attempt, AttemptKey, Backoff, Call, CallKey, Decision, Tokens
+from harness.records import Attempt, Backoff, Call, Decision, Tokens
 from harness.workflow.attempts import Terms
 from harness.workflow.completion import Completion, complete
 from harness.workflow.effects import (

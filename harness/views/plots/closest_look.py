@@ -9,7 +9,8 @@ from typing import NamedTuple
 from harness.analysis.model import Cell, Summary
 from harness.analysis.selection import CellRecords, by_cell
 from harness.bench.store import Records
-from harness.records import Attempt, Call, CallKey, Workflow
+from harness.keys import CallKey
+from harness.records import Attempt, Call, Workflow
 from harness.views.wording import MODES
 
 

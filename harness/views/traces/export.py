@@ -16,6 +16,7 @@ import msgspec
 
 from harness.bench.store import Records, read_transcripts
 from harness.errors import StorageError
+from harness.keys import workflow_key
 from harness.records import Attempt, Call, Run, Transcript, Trial, Workflow
 from harness.views.traces import ledger, otlp_file
 from harness.views.traces.attributes import Attributes
@@ -27,7 +28,6 @@ from harness.views.traces.outbox import REAL, TRIES, Clock, Delivery, Outbox
 from harness.views.traces.resource import make_resource
 from harness.views.traces.span import Span
 from harness.views.traces.spans import TraceMaker
-from harness.views.traces.workflow_trace import workflow_key
 
 TRACES = "traces"
 RUN_FILE = "run.otlp.jsonl"

@@ -22,21 +22,13 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from harness import ids
-from harness.records import (
-    Attempt,
-    Call,
-    CallKey,
-    Run,
-    Transcript,
-    Trial,
-    Workflow,
-    WorkflowKey,
-)
+from harness.keys import CallKey, WorkflowKey, workflow_key
+from harness.records import Attempt, Call, Run, Transcript, Trial, Workflow
 from harness.views.traces import attributes, semconv
 from harness.views.traces.attributes import Attributes
 from harness.views.traces.content import Capture
 from harness.views.traces.span import Span
-from harness.views.traces.workflow_trace import WorkflowTrace, workflow_key
+from harness.views.traces.workflow_trace import WorkflowTrace
 
 
 class TraceMaker:

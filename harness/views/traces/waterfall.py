@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from harness import ids
-from harness.analysis.critical_path import CriticalPath, paths_of
+from harness.analysis.critical_path import CriticalPath, critical_path
 from harness.analysis.pieces import Piece, of_attempt, pieces
 from harness.analysis.selection import by_cell
 from harness.bench.store import Records
 from harness.errors import InputError
 from harness.failures import CANCELLED, OK
-from harness.records import PHASES, Attempt, Call, CallKey, Decision, Workflow
+from harness.keys import CallKey, WorkflowKey, workflow_key
+from harness.records import PHASES, Attempt, Call, Decision, Workflow
 
 LEAST_ID = 8
 """Characters of a trace id that are enough to name a workflow."""
@@ -83,12 +84,12 @@ class Waterfalls:
     def __init__(self, records: Records) -> None:
         self._run_id = records.run.run_id
         self._records = records
-        self._calls: dict[tuple[object, ...], list[Call]] = defaultdict(list)
+        self._calls: dict[WorkflowKey, list[Call]] = defaultdict(list)
         for call in records.calls:
-            self._calls[call.call_key[:4]].append(call)
-        self._attempts: dict[CallKey, list[Attempt]] = defaultdict(list)
+            self._calls[workflow_key(call)].append(call)
+        self._attempts: dict[WorkflowKey, list[Attempt]] = defaultdict(list)
         for attempt in records.attempts:
-            self._attempts[attempt.call_key].append(attempt)
+            self._attempts[workflow_key(attempt)].append(attempt)
 
     def counted(self) -> list[Workflow]:
         """Return every workflow that counts, slowest first."""
@@ -124,13 +125,16 @@ class Waterfalls:
 
     def of(self, workflow: Workflow) -> Waterfall:
         """Return the waterfall of one workflow."""
-        calls = self._calls[workflow_key(workflow)]
-        attempts = [attempt for call in calls for attempt in self._attempts[call.call_key]]
-        (path,) = paths_of([workflow], calls, attempts)
+        key = workflow_key(workflow)
+        calls, attempts = self._calls[key], self._attempts[key]
+        path = critical_path(workflow, calls, attempts)
+        attempts_of: dict[CallKey, list[Attempt]] = defaultdict(list)
+        for attempt in sorted(attempts, key=lambda one: one.attempt):
+            attempts_of[attempt.call_key].append(attempt)
         rows: list[Row] = []
         failures: list[Failure] = []
         for call in sorted(calls, key=_place):
-            tried = sorted(self._attempts[call.call_key], key=lambda one: one.attempt)
+            tried = attempts_of[call.call_key]
             rows += _rows(call, tried, path)
             failures += _failures(call, tried)
         trace = ids.workflow_trace(self._run_id, workflow)
@@ -140,11 +144,6 @@ class Waterfalls:
 def key_of(workflow: Workflow) -> str:
     """Return what names a workflow on the command line."""
     return f"{workflow.cell}/{workflow.repeat}/{workflow.workflow}"
-
-
-def workflow_key(record: Workflow) -> tuple[object, ...]:
-    """Return what its calls' keys begin with."""
-    return (record.cell, record.repeat, record.workflow, record.execution)
 
 
 def label_of(call: Call) -> str:

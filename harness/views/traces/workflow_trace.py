@@ -9,17 +9,8 @@ from typing import Protocol
 from harness import ids
 from harness.analysis.pieces import Piece, of_pauses
 from harness.failures import OK
-from harness.records import (
-    Attempt,
-    Call,
-    CallKey,
-    CellInfo,
-    Phase,
-    Run,
-    Transcript,
-    Workflow,
-    WorkflowKey,
-)
+from harness.keys import CallKey, workflow_key
+from harness.records import Attempt, Call, CellInfo, Phase, Run, Transcript, Workflow
 from harness.views.traces import attributes, semconv
 from harness.views.traces.attributes import Attributes, Endpoint
 from harness.views.traces.content import Capture, messages
@@ -267,11 +258,6 @@ def _decisive(call: Call, tried: Sequence[Attempt]) -> Attempt:
 def root_span(run_id: str, record: Workflow) -> str:
     """Return the id of a workflow's own span."""
     return ids.span_id(run_id, "workflow", *workflow_key(record))
-
-
-def workflow_key(record: Workflow | Call | Attempt) -> WorkflowKey:
-    """Return the execution of the workflow that a record belongs to."""
-    return WorkflowKey(record.cell, record.repeat, record.workflow, record.execution)
 
 
 def _error(outcome: str, detail: str | None = None) -> str | None:
