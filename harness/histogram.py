@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 
 Histogram = dict[int, int]
 """Smallest value of the bucket -> how many values fell into it."""
@@ -33,11 +32,20 @@ def named(number: int) -> int:
     return (number - 128 * shift) << shift
 
 
-@cache
 def number(name: int) -> int:
     """Return the place of the bucket called `name` among all buckets, from 0: below 8,192."""
     shift = max(name.bit_length() - 8, 0)
     return 128 * shift + (name >> shift)
+
+
+class _Numbers(dict[int, int]):
+    """Numbers of buckets by name, as far as they have been asked for."""
+
+    def __missing__(self, name: int) -> int:
+        return self.setdefault(name, number(name))
+
+
+_NUMBER = _Numbers()
 
 
 def middle(name: int) -> float:
@@ -81,10 +89,13 @@ class Packed(Mapping[int, int]):
 
     def __init__(self, histogram: Mapping[int, int]) -> None:
         """Pack a histogram. Raises OverflowError for a count below 0, or of 2**32 or more."""
-        most = max(histogram.values(), default=0)
-        self.kind = COUNTS[(most > 0xFF) + (most > 0xFFFF)]
-        numbers = array(NUMBERS, map(number, histogram))
-        self.data = numbers.tobytes() + array(self.kind, histogram.values()).tobytes()
+        numbers = array(NUMBERS, list(map(_NUMBER.__getitem__, histogram))).tobytes()
+        counts = list(histogram.values())
+        try:
+            self.kind, self.data = "B", numbers + bytes(counts)
+        except ValueError:  # above 255
+            self.kind = "H" if max(counts) <= 0xFFFF else "I"
+            self.data = numbers + array(self.kind, counts).tobytes()
 
     @property
     def numbers(self) -> bytes:

@@ -125,8 +125,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def first_text(self) -> int | None:
         """The first chunk with reasoning or answer text."""
-        times = [time for time in (self.first_reasoning, self.first_answer) if time is not None]
-        return min(times, default=None)
+        reasoning, answer = self.first_reasoning, self.first_answer
+        if reasoning is None or answer is None:
+            return answer if reasoning is None else reasoning
+        return min(reasoning, answer)
 
     @property
     def permit_wait(self) -> int:

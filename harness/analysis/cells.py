@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.analysis import replay
 from harness.analysis.model import (
@@ -23,7 +24,7 @@ from harness.analysis.model import (
     TokenCounts,
     WorkflowCounts,
 )
-from harness.analysis.pieces import tiles
+from harness.analysis.pieces import add_lengths
 from harness.analysis.pooling import pool
 from harness.analysis.selection import CellRecords, by_repeat
 from harness.analysis.statistics import Sample, describe, over_repeats, sample, share
@@ -92,6 +93,7 @@ def summarise_cell(cell: CellRecords, terms: Terms, sync: CellRecords | None) ->
     """Return everything known of one cell; `sync` is the cell its speed-up is measured against."""
     info, workflows, calls, attempts = cell.info, cell.workflows, cell.calls, cell.attempts
     steady = cell.steady()
+    mine = _Clusters.of(steady)
     trials = [trial for trial in cell.whole_trials() if trial.end > trial.start]
     bounds = list(_bounds(cell, trials, terms))
 
@@ -119,16 +121,15 @@ def summarise_cell(cell: CellRecords, terms: Terms, sync: CellRecords | None) ->
             for (ideal, _), trial in zip(bounds, trials, strict=True)
         ),
         critical_path_bound_s=_value(over_repeats(path / SECOND for _, path in bounds)),
-        workflow_latency_s=_spread(steady, ((w, w.done - w.ready) for w in steady.workflows)),
-        call_latency_s=_spread(steady, ((c, c.done - c.ready) for c in wanted(steady.calls))),
-        ttft_s=_spread(steady, ((a, a.ttft) for a in steady.attempts)),
-        time_to_first_answer_s=_spread(steady, ((a, _to_answer(a)) for a in steady.attempts)),
+        workflow_latency_s=_spread(mine.workflows, (w.done - w.ready for w in steady.workflows)),
+        call_latency_s=_spread(mine.calls, (c.done - c.ready for c in wanted(steady.calls))),
+        ttft_s=_spread(mine.attempts, (a.ttft for a in steady.attempts)),
+        time_to_first_answer_s=_spread(mine.attempts, map(_to_answer, steady.attempts)),
         inter_token_s=describe(gaps(steady)),
-        permit_wait_s=_spread(steady, ((a, a.permit_wait) for a in steady.attempts)),
-        client_wait_s=_spread(steady, ((a, a.client_wait) for a in steady.attempts)),
+        permit_wait_s=_spread(mine.attempts, (a.permit_wait for a in steady.attempts)),
+        client_wait_s=_spread(mine.attempts, (a.client_wait for a in steady.attempts)),
         backoff_s=_spread(
-            cell,
-            ((call, pause.end - pause.start) for call in steady.calls for pause in call.backoffs),
+            mine.backoffs, (wait.end - wait.start for c in steady.calls for wait in c.backoffs)
         ),
         phases={name: _phase(steady, name) for name in PHASES},
         time_spent=time_spent(steady.calls, steady.attempts),
@@ -226,18 +227,36 @@ def _speedup(cell: CellRecords, sync: CellRecords | None) -> Figure | None:
     )
 
 
-def _spread(
-    cell: CellRecords, observed: Iterable[tuple[Call | Attempt | Workflow, int | None]]
-) -> Distribution:
-    """Return how nanoseconds are spread, in seconds; workflows are the clusters."""
-    values: list[int] = []
-    clusters: list[int] = []
-    number = cell.clusters
-    for record, value in observed:
-        if value is not None:
-            values.append(value)
-            clusters.append(number[record.repeat, record.workflow])
-    return describe(sample(np.asarray(values, np.float64) / SECOND, clusters))
+class _Clusters(NamedTuple):
+    """Which cluster each record of a cell is in: workflows are the clusters, see `CellRecords`."""
+
+    workflows: NDArray[np.int64]
+    calls: NDArray[np.int64]
+    """Of the calls that were wanted."""
+    attempts: NDArray[np.int64]
+    backoffs: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, cell: CellRecords) -> _Clusters:
+        """Look them up once for all figures."""
+        number = cell.clusters
+
+        def look_up(records: Iterable[Call | Attempt | Workflow]) -> NDArray[np.int64]:
+            return np.array([number[one.repeat, one.workflow] for one in records], np.int64)
+
+        return cls(
+            look_up(cell.workflows),
+            look_up(wanted(cell.calls)),
+            look_up(cell.attempts),
+            look_up(call for call in cell.calls for _ in call.backoffs),
+        )
+
+
+def _spread(clusters: NDArray[np.int64], observed: Iterable[int | None]) -> Distribution:
+    """Return how nanoseconds, one a record, are spread, in seconds; None was not observed."""
+    values = np.array(list(observed), np.float64)
+    known = ~np.isnan(values)
+    return describe(sample(values[known] / SECOND, clusters[known]))
 
 
 def gaps(cell: CellRecords) -> Sample:
@@ -254,10 +273,11 @@ def gaps(cell: CellRecords) -> Sample:
 
 def _phase(cell: CellRecords, name: str) -> PhaseFigures:
     ran = [(w, phase) for w in cell.workflows for phase in w.phases if phase.name == name]
+    clusters = np.array([cell.clusters[w.repeat, w.workflow] for w, _ in ran], np.int64)
     whole = sum(workflow.done - workflow.ready for workflow in cell.workflows)
     spent = sum(phase.end - phase.start for _, phase in ran)
     return PhaseFigures(
-        latency_s=_spread(cell, ((workflow, phase.end - phase.start) for workflow, phase in ran)),
+        latency_s=_spread(clusters, (phase.end - phase.start for _, phase in ran)),
         share=spent / whole if whole else None,
         failed=sum(phase.outcome == "failed" for _, phase in ran),
     )
@@ -276,12 +296,7 @@ def time_spent(calls: Iterable[Call], attempts: Iterable[Attempt]) -> TimeSpent 
         tried.setdefault(attempt.call_key, []).append(attempt)
     spent: Counter[str] = Counter()
     for call in wanted(calls):
-        mine = tried.get(call.call_key, ())
-        if len(mine) == 1 and not call.backoffs and mine[0].outcome == call.outcome:
-            _add_one(spent, call, mine[0])
-        else:
-            for piece in tiles(call, mine):
-                spent[piece.part] += piece.length
+        add_lengths(spent, call, tried.get(call.call_key, ()))
     whole = spent.total()
     if not whole:
         return None
@@ -294,27 +309,6 @@ def time_spent(calls: Iterable[Call], attempts: Iterable[Attempt]) -> TimeSpent 
         answer=spent["answer"] / whole,
         other=(spent["other"] + spent["client_wait"]) / whole,
     )
-
-
-def _add_one(spent: Counter[str], call: Call, attempt: Attempt) -> None:
-    """Add the parts of a call of one attempt: what `tiles` says of most calls, in less time."""
-    sent, done = attempt.sent, attempt.done
-    known = attempt.permit_granted - attempt.permit_requested
-    spent["permit_wait"] += known
-    if sent is not None:
-        first, last = attempt.first_text, attempt.last_token
-        spent["client_wait"] += sent - attempt.permit_granted
-        known += sent - attempt.permit_granted
-        if attempt.outcome != OK:
-            spent["failed_attempts"] += done - sent
-            known += done - sent
-        elif first is not None and last is not None:
-            answer = last if attempt.first_answer is None else attempt.first_answer
-            spent["to_first_token"] += first - sent
-            spent["reasoning"] += answer - first
-            spent["answer"] += last - answer
-            known += last - sent
-    spent["other"] += call.done - call.ready - known
 
 
 def _cost_of_success(cell: CellRecords, terms: Terms) -> float | None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from harness.analysis import replay
 from harness.analysis.model import Figure
-from harness.analysis.pieces import PARTS, tiles
+from harness.analysis.pieces import PARTS, add_lengths, tiles
 from harness.analysis.selection import CellRecords, by_repeat
 from harness.analysis.statistics import over_repeats
 from harness.clock import SECOND
@@ -222,7 +222,7 @@ def _back_from(
 
 
 def _end(chain: Sequence[Call]) -> int:
-    return max(call.done for call in chain)
+    return chain[0].done if len(chain) == 1 else max(call.done for call in chain)
 
 
 def _straggler(
@@ -247,8 +247,7 @@ def _straggler(
 def _lengths(chain: Sequence[Call], attempts: Attempts) -> Counter[str]:
     lengths: Counter[str] = Counter()
     for call in chain:
-        for piece in tiles(call, attempts.get(call.call_key, ())):
-            lengths[piece.part] += piece.end - piece.start
+        add_lengths(lengths, call, attempts.get(call.call_key, ()))
     return lengths
 
 

@@ -14,8 +14,8 @@ from harness.histogram import COUNTS, NUMBERS, Histogram, Packed, named, number
 _AT_ONCE = 10_000
 _MOST = 2**63 - 1
 """The largest value that a histogram can count."""
-_BITS = 13
-"""So many hold the number of any bucket."""
+_ROOM = 8
+"""A table may have so many places for each number that is added up in it."""
 
 
 class Pooled(NamedTuple):
@@ -37,30 +37,28 @@ class Pooled(NamedTuple):
 def pool(parts: Iterable[tuple[int, Mapping[int, int]]]) -> Pooled:
     """Add up all histograms that have the same owner (a number from 0)."""
     rest = iter(parts)
-    sums = [_Sums(np.empty(0, np.int64), np.empty(0, np.int64))]
+    sums = [Pooled(*(np.empty(0, np.int64) for _ in range(3)))]
     # In portions, so that the histograms of a whole run never lie open at once.
     while portion := list(islice(rest, _AT_ONCE)):
         sums.append(_add_up(_open(portion)))
-    keys, counts = _add_up(_Sums(*map(np.concatenate, zip(*sums, strict=True))))
-    return Pooled(keys >> _BITS, _names(keys & (2**_BITS - 1)), counts)
+    owners, numbers, counts = _add_up(_joined(sums))
+    every = np.array([named(at) for at in range(number(_MOST) + 1)], np.int64)
+    return Pooled(owners, every[numbers], counts)
 
 
-class _Sums(NamedTuple):
-    """Counts, and whose they are and of which bucket: both in one number, which sorts fast."""
-
-    keys: NDArray[np.int64]
-    counts: NDArray[np.int64]
+def _joined(parts: Iterable[Pooled]) -> Pooled:
+    return Pooled(*map(np.concatenate, zip(*parts, strict=True)))
 
 
-def _open(portion: list[tuple[int, Mapping[int, int]]]) -> _Sums:
+def _open(portion: list[tuple[int, Mapping[int, int]]]) -> Pooled:
+    """Return what stands in histograms; their buckets by number, not yet by name."""
     packed = [(whose, it if isinstance(it, Packed) else Packed(it)) for whose, it in portion]
-    opened = [
+    return _joined(
         _opened([(whose, it) for whose, it in packed if it.kind == kind], kind) for kind in COUNTS
-    ]
-    return _Sums(*map(np.concatenate, zip(*opened, strict=True)))
+    )
 
 
-def _opened(parts: list[tuple[int, Packed]], kind: str) -> _Sums:
+def _opened(parts: list[tuple[int, Packed]], kind: str) -> Pooled:
     """Return what stands in histograms whose counts are all of one type."""
     owners = np.repeat(
         np.array([owner for owner, _ in parts], np.int64),
@@ -68,18 +66,23 @@ def _opened(parts: list[tuple[int, Packed]], kind: str) -> _Sums:
     )
     numbers = np.frombuffer(b"".join(part.numbers for _, part in parts), NUMBERS)
     counts = np.frombuffer(b"".join(part.counts for _, part in parts), kind)
-    return _Sums((owners << _BITS) + numbers, counts.astype(np.int64))
+    return Pooled(owners, numbers.astype(np.int64), counts.astype(np.int64))
 
 
-def _add_up(sums: _Sums) -> _Sums:
-    if not len(sums.counts):
-        return sums
-    order = np.argsort(sums.keys)
-    keys, counts = sums.keys[order], sums.counts[order]
-    starts = np.flatnonzero(np.concatenate(([True], np.diff(keys) != 0)))
-    return _Sums(keys[starts], np.add.reduceat(counts, starts))
-
-
-def _names(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    every = np.array([named(at) for at in range(number(_MOST) + 1)], np.int64)
-    return every[numbers]
+def _add_up(pooled: Pooled) -> Pooled:
+    """Add up what stands under one number of one owner, in their order."""
+    if not len(pooled.counts):
+        return pooled
+    owners, numbers, counts = pooled
+    first, least = owners.min(), numbers.min()
+    width = numbers.max() - least + 1
+    places = (owners - first) * width + numbers - least
+    if places.max() < _ROOM * len(places):  # a table with a place for each is not much larger
+        table = np.bincount(places, counts).astype(np.int64)  # exact up to 2**53
+        at = np.flatnonzero(table)
+        sums = table[at]
+    else:
+        order = np.argsort(places)
+        starts = np.flatnonzero(np.diff(places[order], prepend=-1))
+        at, sums = places[order][starts], np.add.reduceat(counts[order], starts)
+    return Pooled(first + at // width, least + at % width, sums)

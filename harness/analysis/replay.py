@@ -63,6 +63,8 @@ def _began(attempt: Attempt) -> int:
 def _steps(call: Call, attempts: Sequence[Attempt], permit_scope: str) -> list[Step]:
     if not attempts:
         return []  # it was given up before its permit
+    if len(attempts) == 1 and not call.backoffs:  # most are so
+        return [Step(attempts[0].done - _began(attempts[0]), 0)]
     served: list[tuple[int, int]] = []
     for attempt in attempts:
         if attempt.hedge and served:  # beside the one before it

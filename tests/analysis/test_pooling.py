@@ -21,6 +21,19 @@ def test_each_owner_gets_the_sum_of_its_own(parts: list[tuple[int, dict[int, int
 
 
 @given(parts=parts)
+def test_sorting_adds_up_to_the_same_as_a_table(parts: list[tuple[int, dict[int, int]]]) -> None:
+    usual, found = pooling._ROOM, []
+    for room in (0, 2**40):  # never a table, always one
+        pooling._ROOM = room
+        try:
+            found.append(pool(parts))
+        finally:
+            pooling._ROOM = usual
+    assert all((one == other).all() for one, other in zip(*found, strict=True))
+    assert [len(column) for column in found[0]] == [len(column) for column in found[1]]
+
+
+@given(parts=parts)
 def test_packed_histograms_add_up_to_the_same(parts: list[tuple[int, dict[int, int]]]) -> None:
     whole = pool(parts)
     packed = pool(
