@@ -24,7 +24,7 @@ from harness.analysis.model import (
     TokenCounts,
     WorkflowCounts,
 )
-from harness.analysis.pieces import add_lengths
+from harness.analysis.pieces import PARTS, add_lengths
 from harness.analysis.pooling import pool
 from harness.analysis.selection import CellRecords, by_repeat
 from harness.analysis.statistics import Sample, describe, over_repeats, sample, share
@@ -291,13 +291,15 @@ def _to_answer(attempt: Attempt) -> int | None:
 
 def time_spent(calls: Iterable[Call], attempts: Iterable[Attempt]) -> TimeSpent | None:
     """Return where the calls' time went, None when they took none; cancelled ones are left out."""
-    tried: dict[CallKey, list[Attempt]] = {}
-    for attempt in attempts:
-        tried.setdefault(attempt.call_key, []).append(attempt)
-    spent: Counter[str] = Counter()
-    for call in wanted(calls):
-        add_lengths(spent, call, tried.get(call.call_key, ()))
-    whole = spent.total()
+    spent = dict.fromkeys(PARTS, 0)
+    attempts_of = by_repeat(attempts)
+    for repeat, mine in by_repeat(wanted(calls)).items():
+        tried: dict[CallKey, list[Attempt]] = {}
+        for attempt in attempts_of.get(repeat, ()):
+            tried.setdefault(attempt.call_key, []).append(attempt)
+        for call in mine:
+            add_lengths(spent, call, tried.get(call.call_key, ()))
+    whole = sum(spent.values())
     if not whole:
         return None
     return TimeSpent(

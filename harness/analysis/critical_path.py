@@ -21,10 +21,11 @@ from harness.analysis.selection import CellRecords, by_repeat
 from harness.analysis.statistics import over_repeats
 from harness.clock import SECOND
 from harness.failures import CANCELLED
-from harness.keys import CallKey, WorkflowKey, workflow_key
+from harness.keys import WorkflowKey, workflow_key
 from harness.records import Attempt, Call, Workflow
 
-Attempts = Mapping[CallKey, Sequence[Attempt]]
+Attempts = Mapping[tuple[str, int | None, int], Sequence[Attempt]]
+"""The attempts of one workflow, by phase, branch and call."""
 
 
 class Segment(NamedTuple):
@@ -116,9 +117,9 @@ def critical_path(
     workflow: Workflow, calls: Iterable[Call], attempts: Iterable[Attempt]
 ) -> CriticalPath:
     """Return what held the end of `workflow`; `calls` and `attempts` are its own."""
-    attempts_of: dict[CallKey, list[Attempt]] = defaultdict(list)
+    attempts_of: dict[tuple[str, int | None, int], list[Attempt]] = defaultdict(list)
     for attempt in attempts:
-        attempts_of[attempt.call_key].append(attempt)
+        attempts_of[attempt.phase, attempt.branch, attempt.call].append(attempt)
     by_phase: dict[str, dict[int | None, list[Call]]] = defaultdict(lambda: defaultdict(list))
     for call in sorted(calls, key=lambda call: call.call):
         by_phase[call.phase][call.branch].append(call)
@@ -229,6 +230,8 @@ def _straggler(
     phase: str, last: int, chains: Mapping[int | None, Sequence[Call]], attempts: Attempts
 ) -> Straggler:
     others = [chain for branch, chain in chains.items() if branch != last]
+    if not others:
+        return Straggler(phase, last, 0, None, 0)
     end = _end(chains[last])
     behind = end - max((_end(chain) for chain in others if _end(chain) <= end), default=end)
     mine = _lengths(chains[last], attempts)
@@ -236,7 +239,7 @@ def _straggler(
     excess = {
         part: mine[part] - int(statistics.median(other[part] for other in theirs))
         for part in PARTS
-        if theirs and mine[part]  # of what it had none it had no more than others
+        if mine[part]  # of what it had none it had no more than others
     }
     because = max(excess, key=lambda part: excess[part], default=None)
     if because is None or excess[because] <= 0:
@@ -244,18 +247,20 @@ def _straggler(
     return Straggler(phase, last, behind, because, excess[because])
 
 
-def _lengths(chain: Sequence[Call], attempts: Attempts) -> Counter[str]:
-    lengths: Counter[str] = Counter()
+def _lengths(chain: Sequence[Call], attempts: Attempts) -> dict[str, int]:
+    lengths = dict.fromkeys(PARTS, 0)
     for call in chain:
-        add_lengths(lengths, call, attempts.get(call.call_key, ()))
+        add_lengths(lengths, call, _tried(call, attempts))
     return lengths
+
+
+def _tried(call: Call, attempts: Attempts) -> Sequence[Attempt]:
+    return attempts.get((call.phase, call.branch, call.call), ())
 
 
 def _of_chain(chain: Sequence[Call], attempts: Attempts) -> list[Segment]:
     """Return the segments of calls that follow one another."""
-    return [
-        segment for call in chain for segment in _of_call(call, attempts.get(call.call_key, ()))
-    ]
+    return [segment for call in chain for segment in _of_call(call, _tried(call, attempts))]
 
 
 def _of_call(call: Call, attempts: Sequence[Attempt]) -> list[Segment]:

@@ -6,7 +6,6 @@ wait under `other`.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -51,8 +50,8 @@ def pieces(call: Call, attempts: Sequence[Attempt]) -> list[Piece]:
     return sorted((piece for piece in cut if piece.length > 0), key=lambda it: it.start)
 
 
-def add_lengths(total: Counter[str], call: Call, attempts: Sequence[Attempt]) -> None:
-    """Add how long each part of `tiles` is, in nanoseconds, to `total`."""
+def add_lengths(total: dict[str, int], call: Call, attempts: Sequence[Attempt]) -> None:
+    """Add how long each part of `tiles` is, in nanoseconds, to `total`, which has all `PARTS`."""
     if is_plain(call, attempts):
         _add_one(total, call, attempts[0])
     else:
@@ -65,7 +64,7 @@ def is_plain(call: Call, attempts: Sequence[Attempt]) -> bool:
     return len(attempts) == 1 and not call.backoffs and attempts[0].outcome == call.outcome
 
 
-def _add_one(total: Counter[str], call: Call, attempt: Attempt) -> None:
+def _add_one(total: dict[str, int], call: Call, attempt: Attempt) -> None:
     sent, done = attempt.sent, attempt.done
     known = attempt.permit_granted - attempt.permit_requested
     total["permit_wait"] += known

@@ -6,13 +6,14 @@ interruption cut short says nothing about the cell. Spending counts every attemp
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
 from harness.analysis.received import with_received
 from harness.analysis.warmup import mser5
 from harness.bench.store import Records
-from harness.keys import NamesWorkflow
+from harness.keys import NamesWorkflow, WorkflowKey, workflow_key
 from harness.records import Attempt, Call, CellInfo, Run, Trial, Workflow
 
 T = TypeVar("T", Call, Attempt)
@@ -117,33 +118,33 @@ def by_cell(records: Records) -> list[CellRecords]:
     if isinstance(records, Grouped) and hasattr(records, "cells"):
         return records.cells
     latest = _latest(records)
-    started: dict[str, int] = {}
-    for cell, _, _ in latest:
-        started[cell] = started.get(cell, 0) + 1
+    started = Counter(cell for cell, _, _ in latest)
     cells = {
         info.id: CellRecords(
-            info, {}, started.get(info.id, 0), [], {}, [], [], [], is_open_loop(records.run)
+            info, {}, started[info.id], [], {}, [], [], [], is_open_loop(records.run)
         )
         for info in records.run.cells
     }
     for trial in sorted(records.trials, key=lambda trial: trial.execution):
         cells[trial.cell].trials[trial.repeat] = trial
     topics: dict[str, dict[tuple[int, str], int]] = {}
+    counting: set[WorkflowKey] = set()
     for workflow in records.workflows:
-        if workflow.outcome != "cancelled" and _counts(workflow, latest):
+        key = workflow_key(workflow)
+        if workflow.outcome != "cancelled" and latest[key[:3]] == key.execution:
+            counting.add(key)
             mine = cells[workflow.cell]
             alike = topics.setdefault(workflow.cell, {})
             number = alike.setdefault((workflow.repeat, workflow.topic), len(alike))
             mine.clusters[workflow.repeat, workflow.workflow] = number
             mine.workflows.append(workflow)
     for call in records.calls:
-        mine = cells[call.cell]
-        if (call.repeat, call.workflow) in mine.clusters and _counts(call, latest):
-            mine.calls.append(call)
+        if (call.cell, call.repeat, call.workflow, call.execution) in counting:
+            cells[call.cell].calls.append(call)
     for attempt in with_received(records.attempts):
         mine = cells[attempt.cell]
         mine.spent.append(attempt)
-        if (attempt.repeat, attempt.workflow) in mine.clusters and _counts(attempt, latest):
+        if (attempt.cell, attempt.repeat, attempt.workflow, attempt.execution) in counting:
             mine.attempts.append(attempt)
     return list(cells.values())
 
@@ -163,17 +164,8 @@ def is_open_loop(run: Run) -> bool:
 
 def _latest(records: Records) -> dict[tuple[str, int, int], int]:
     """Return the highest execution of each workflow that left any record."""
-    latest: dict[tuple[str, int, int], int] = {}
     kinds: tuple[Iterable[NamesWorkflow], ...] = (
         records.workflows, records.calls, records.attempts,
     )  # fmt: skip
-    for kind in kinds:
-        for record in kind:
-            key = (record.cell, record.repeat, record.workflow)
-            if record.execution > latest.get(key, -1):
-                latest[key] = record.execution
-    return latest
-
-
-def _counts(record: NamesWorkflow, latest: dict[tuple[str, int, int], int]) -> bool:
-    return latest[record.cell, record.repeat, record.workflow] == record.execution
+    every = {(it.cell, it.repeat, it.workflow, it.execution) for kind in kinds for it in kind}
+    return {(cell, repeat, workflow): last for cell, repeat, workflow, last in sorted(every)}
