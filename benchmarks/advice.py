@@ -53,9 +53,9 @@ kind = "unavailable"
 probability = 0.05
 """
 NAMED = {
-    "clear lead": ([8, 24, 96], ""),
+    "clear lead": ([8, 30, 67], ""),
     "close race": ([24, 32, 40], ""),
-    "with faults": ([8, 24, 96], FAULTS),
+    "with faults": ([8, 30, 67], FAULTS),
 }
 """Permits that are swept and faults that strike, by name."""
 
