@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from harness.clock import Now
-from harness.drivers.waiting import BlockingWait, sleeping, wait_blocking
+from harness.drivers.waiting import BlockingWait, pause, sleeping, wait_blocking
 from harness.records import Record
 from harness.workflow import effects
 from harness.workflow.branches import Branch, Course, Fork
@@ -149,7 +149,10 @@ def a_thread_each(fork: Fork, world: BlockingWorld) -> None:
         except BaseException as error:
             errors.append(error)
             stop()
+        finally:
+            ended[index].set()
 
+    ended = [threading.Event() for _ in fork.parts]
     threads = [
         threading.Thread(target=run, args=(index,), name=f"branch-{index}", daemon=True)
         for index in range(len(fork.parts))
@@ -157,10 +160,14 @@ def a_thread_each(fork: Fork, world: BlockingWorld) -> None:
     try:
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        # Not Thread.join: interrupted, it takes a thread that still runs for one that has ended.
+        for event in ended:
+            while not event.is_set():
+                pause(event)
     except BaseException:  # Ctrl-C, in the thread that waits for the others
         stop()
         raise
+    for thread in threads:
+        thread.join()
     if errors:
         raise next((error for error in errors if not isinstance(error, Stopped)), errors[0])

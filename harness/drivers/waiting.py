@@ -82,6 +82,21 @@ async def wait_async(waits: Callable[[Turn], Waits[T]], branch: Branch, now: Now
         steps.close()
 
 
+_LOOK = 0.25
+"""Seconds that the main thread waits at most before it looks up."""
+
+
+def pause(event: threading.Event, seconds: float | None = None) -> None:
+    """Wait until `event` is set, for so many seconds, or in the main thread a little while.
+
+    Its caller looks again what it waits for. Signals are handled in the main thread, when that runs
+    next: one that another thread took, or that came in the moment before a wait, ends no wait.
+    """
+    if threading.current_thread() is threading.main_thread():
+        seconds = _LOOK if seconds is None else min(_LOOK, seconds)
+    event.wait(seconds)
+
+
 class BlockingWait(Protocol):
     """How blocking code waits."""
 
@@ -99,7 +114,7 @@ def wait_blocking(waits: Callable[[Turn], Waits[T]], branch: Branch, now: Now) -
         with branch.waking(woken.set):
             while True:
                 while not woken.is_set() and (until is None or now() < until):
-                    woken.wait(None if until is None else (until - now()) / SECOND)
+                    pause(woken, None if until is None else (until - now()) / SECOND)
                 until = next(steps)
     except StopIteration as end:
         value: T = end.value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 import pytest
 
 from harness.clock import SECOND
+from harness.drivers import modes
 from harness.drivers.gate import Gate
 from harness.drivers.modes import MODES
 from harness.failures import OK
@@ -21,7 +23,8 @@ from harness.records import Attempt, Record
 from harness.workflow.attempts import Limits as CallLimits
 from harness.workflow.attempts import Terms
 from harness.workflow.completion import Completion, complete
-from harness.workflow.effects import Program, Reply, Send, fan_out
+from harness.workflow.effects import Program, Reply, Send, emit, fan_out
+from tests.analysis.builders import make_workflow
 from tests.client.attempts import make_send, make_target
 from tests.client.bodies import EVENT_STREAM
 from tests.wire.clients import now
@@ -30,6 +33,7 @@ from tests.wire.faults import GOOD
 from tests.workflow.scripted import WORKFLOW, terms
 
 BRANCHES = 6
+NOBODY = "http://127.0.0.1:9/v1"
 AGES = 10**11
 PATIENT = terms(NoRetry())._replace(limits=CallLimits(AGES, AGES, AGES, AGES))
 ANSWER: Sequence[Step] = [
@@ -112,6 +116,66 @@ def test_a_mode_that_is_interrupted_hangs_up_at_once_and_leaves_nothing_behind(
     assert ours() == []
 
 
+RECORD = make_workflow()
+
+
+def one_branch() -> Program[None]:
+    """It records something."""
+    yield from fan_out([emit(RECORD)])
+
+
+def until_it_waits(thread: int) -> None:
+    """Return once a thread has stood at the same place, waiting, for a thousand looks."""
+    looks, place = 0, None
+    while looks < 1000:
+        frame = sys._current_frames()[thread]
+        at = (frame.f_code.co_name, frame.f_lasti)
+        looks = looks + 1 if at == place and "wait" in at[0] else 0
+        place = at
+        time.sleep(0)
+
+
+def test_an_interruption_that_another_thread_took_ends_the_run_at_once_all_the_same() -> None:
+    """It wakes nobody: its handler runs in the main thread, when that runs next."""
+    me, over, woken = threading.get_ident(), threading.Event(), list[bool]()
+
+    def take(record: Record) -> None:
+        until_it_waits(me)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        woken.append(over.wait(20))
+
+    with pytest.raises(KeyboardInterrupt):
+        MODES["threads"](one_branch(), make_target(NOBODY), 1, now, take, open_gate())
+    over.set()
+    while ours():
+        time.sleep(0)
+    assert woken == [True]
+
+
+def test_what_a_branch_still_does_when_the_run_is_interrupted_is_done_before_the_mode_returns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    me, over, done = threading.get_ident(), threading.Event(), list[Record]()
+    join = modes._join_branches
+
+    def join_meanwhile() -> None:
+        over.set()
+        join()
+
+    def take(record: Record) -> None:
+        until_it_waits(me)
+        signal.pthread_kill(me, signal.SIGINT)
+        over.wait(20)
+        for _ in range(10**6):  # others run meanwhile
+            pass
+        done.append(record)
+
+    monkeypatch.setattr(modes, "_join_branches", join_meanwhile)
+    with pytest.raises(KeyboardInterrupt):
+        MODES["threads"](one_branch(), make_target(NOBODY), 1, now, take, open_gate())
+    assert done == [RECORD]
+
+
 class Parks:
     """A policy that lets nobody out, ever; it tells when so many have asked."""
 
@@ -150,7 +214,7 @@ def test_an_interruption_wakes_whoever_is_parked(mode: str, permits: int, hold: 
     watcher = threading.Thread(target=interrupt)
     watcher.start()
     records: list[Record] = []
-    target = make_target("http://127.0.0.1:9/v1")
+    target = make_target(NOBODY)
     with pytest.raises(KeyboardInterrupt):
         MODES[mode](calls(how), target, permits, now, records.append, open_gate())
     caught.set()
