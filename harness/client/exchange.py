@@ -290,7 +290,7 @@ def retry_after(headers: Mapping[str, str], unix_seconds: float) -> int | None:
 
     `retry-after-ms` (milliseconds) goes before `Retry-After`, which is seconds or a date
     (RFC 9110, section 10.2.3). `unix_seconds` is the time now, for a date. What cannot be read
-    counts as not said; a date that has passed is 0.
+    counts as not said; a date that has passed is 0. More than 10**9 seconds are taken for those.
     """
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
@@ -298,16 +298,20 @@ def retry_after(headers: Mapping[str, str], unix_seconds: float) -> int | None:
         except ValueError:
             continue
         if math.isfinite(seconds) and seconds >= 0:
-            return round(min(seconds, 1e9) * SECOND)
+            return round(min(seconds, _LONGEST_WAIT) * SECOND)
     if "retry-after" not in headers:
         return None
     try:
         date = email.utils.parsedate_to_datetime(headers["retry-after"])
-    except ValueError:
+    except (ValueError, OverflowError):  # no date, or one with a number that no date can have
         return None
     if date.tzinfo is None:  # "-0000": UTC without a place
         date = date.replace(tzinfo=UTC)
-    return max(0, round((date.timestamp() - unix_seconds) * SECOND))
+    seconds = min(date.timestamp() - unix_seconds, _LONGEST_WAIT)
+    return max(0, round(seconds * SECOND))
+
+
+_LONGEST_WAIT = 1e9
 
 
 def classify(error: Exception, was_sent: bool, limit: str) -> tuple[str, str]:
