@@ -290,7 +290,7 @@ def retry_after(headers: Mapping[str, str], unix_seconds: float) -> int | None:
 
     `retry-after-ms` (milliseconds) goes before `Retry-After`, which is seconds or a date
     (RFC 9110, section 10.2.3). `unix_seconds` is the time now, for a date. What cannot be read
-    counts as not said; a date that has passed is 0. More than 10**9 seconds are taken for those.
+    counts as not said; a date that has passed is 0. More than 10**9 seconds count as so many.
     """
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:

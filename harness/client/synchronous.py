@@ -1,10 +1,10 @@
 """One attempt over openai.OpenAI, for the calling thread.
 
-Up to the headers the socket's own timeouts keep the deadlines: before each step they are set to the
-time that is left. After the headers they cannot: each byte starts a read timeout anew, so a
-keep-alive drip would never time out. A watchdog thread then shuts the socket down on time, which
-ends the blocking read at once. In the same way an attempt is broken off that is no longer wanted,
-whatever its thread waits for.
+Up to the headers the socket's own timeouts are set to the time that is left, before each step. They
+alone do not keep a deadline: each byte that comes or goes starts one anew, as does each address
+that is tried, so a drip of headers or of keep-alives would never time out. A watchdog thread shuts
+the socket down on time, which ends the blocking wait at once. In the same way an attempt is broken
+off that is no longer wanted, whatever its thread waits for.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Guard:
 
 
 class Watchdog:
-    """A thread that keeps the deadlines of all open responses."""
+    """A thread that keeps the deadlines of all attempts under way."""
 
     def __init__(self, now: Now) -> None:
         self._now = now
@@ -191,6 +191,7 @@ class SyncClient:
         current.set(exchange)
         guard = Guard(exchange)
         _guard.set(guard)
+        exchange.rearm = lambda: self._watchdog.watch(guard, exchange.limit().at)
         exchange.release = guard.close
         exchange.first_text = branch.first_text
         try:
@@ -223,15 +224,11 @@ class SyncClient:
     def _after_headers(self, response: httpx2.Response) -> None:
         exchange = current.get()
         exchange.note_response(response)
-        # The reads of the body take their timeout from here; the watchdog keeps time from now on.
+        # The reads of the body take their timeout from here; the watchdog alone keeps time now.
         response.request.extensions["timeout"]["read"] = None
         stream = response.extensions.get("network_stream")
-        if stream is None:
-            return
-        guard = _guard.get()
-        guard.use(stream.get_extra_info("socket"))  # a transport that is not ours does not tell
-        exchange.rearm = lambda: self._watchdog.watch(guard, exchange.limit().at)
-        exchange.rearm()
+        if stream is not None:  # a transport that is not ours does not tell
+            _guard.get().use(stream.get_extra_info("socket"))
 
     def _before_request(self, request: httpx2.Request) -> None:
         exchange = current.get()

@@ -16,7 +16,7 @@ from harness.failures import OK
 from harness.workflow.effects import Deadlines, Message, Reply, Request
 from tests.client.attempts import make_deadlines, make_send, make_target
 from tests.client.bodies import DONE, EVENT_STREAM, JSON, KEEP_ALIVE, chunk
-from tests.wire.clients import BOTH, Sending, now, trusted
+from tests.wire.clients import BOTH, Sending, now, send_sync, trusted
 from tests.wire.fault_server import END as END_OF_BODY
 from tests.wire.fault_server import (
     Drip,
@@ -73,8 +73,15 @@ FIRST = make_deadlines(first_token=250 * MS, idle=50 * MS, end=LONG)
 IDLE = make_deadlines(idle=250 * MS, end=LONG)
 END = make_deadlines(idle=250 * MS, end=350 * MS)
 
+PART_OF_A_HEAD = Write(b"HTTP/1.1 200 So\r\n")
+HEADERS = Drip(b"x-slow: 1\r\n", 0.02)
+NOT_YET = Drip(b"HTTP/1.1 102 Processing\r\n\r\n", 0.02)
+
 CASES = [
     Case("silence", [Hold()], "first_token_timeout", first_token_due, FIRST),
+    Case("a slow head", [PART_OF_A_HEAD, HEADERS], "first_token_timeout", first_token_due, FIRST),
+    Case("a slow head to the end", [PART_OF_A_HEAD, HEADERS], "call_timeout", end_due, END),
+    Case("heads of no answer yet", [NOT_YET], "first_token_timeout", first_token_due, FIRST),
     Case("silence after the head", [HEAD, Hold()], "first_token_timeout", first_token_due, FIRST),
     Case("comments before text", [HEAD, COMMENTS], "first_token_timeout", first_token_due, FIRST),
     Case("silence after text", [HEAD, TEXT, Hold()], "idle_timeout", idle_due, IDLE),
@@ -271,6 +278,22 @@ def test_a_connection_that_is_not_made_is_given_up_on_time(
             target = make_target(f"{scheme}://{host}:{port}/v1")
             [reply] = sending(target, make_send(deadlines))
             assert (reply.outcome, reply.sent) == (outcome, None)
+            return reply.done - began - 250 * MS
+
+        on_time(lateness)
+
+
+def test_all_addresses_of_a_name_share_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In blocking code; aiohttp looks names up in its own way."""
+    with full() as address:
+        [found] = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: [found] * 5)
+
+        def lateness() -> int:
+            began = now()
+            deadlines = make_deadlines(connect=250 * MS, end=began + LONG)
+            [reply] = send_sync(make_target("http://many.test/v1"), make_send(deadlines))
+            assert (reply.outcome, reply.sent) == ("connect_timeout", None)
             return reply.done - began - 250 * MS
 
         on_time(lateness)
