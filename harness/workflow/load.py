@@ -21,8 +21,11 @@ def closed_loop(starts: Sequence[Start], in_flight: int) -> Program[None]:
 
 
 def _slot(waiting: deque[Start]) -> Program[None]:
-    while waiting:
-        start = waiting.popleft()
+    while True:
+        try:
+            start = waiting.popleft()  # in threads, to look first would be too early
+        except IndexError:
+            return
         ready = yield from now()
         yield from start(ready)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from random import Random
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.workflow import load
 from harness.workflow.effects import FanOut, Finished, Now, Program, now, sleep, step
 from harness.workflow.load import Start, arrival_times, closed_loop, open_loop
 from tests.workflow.scripted import World, in_turn
@@ -45,6 +47,21 @@ def test_slots_take_workflows_in_order_as_they_free_and_each_is_ready_then() -> 
     assert log == [(0, 5), (1, 6), (2, 17)]
     step(one, 5)
     assert step(one, 30) == Finished(None)
+
+
+def test_a_slot_ends_when_another_thread_was_faster_to_take_the_last_workflow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Stale(deque[Start]):
+        """Looks to each thread as it did before another one took what there was."""
+
+        def __bool__(self) -> bool:
+            return True
+
+    monkeypatch.setattr(load, "deque", Stale)
+    log: Log = []
+    World(in_turn()).run(closed_loop(starts(2, log), in_flight=2))
+    assert [number for number, _ in log] == [0, 1]
 
 
 def test_one_slot_runs_one_workflow_after_another() -> None:
