@@ -17,14 +17,14 @@ The states, and what moves them on (M. Nygard, Release It!, "Circuit Breaker"; p
 Outage-like is what `harness.failures` calls so. A failure that is taken over is no failure of its
 call: it is parked and sent again, and no retry of its own is used up. What was sent before the
 last opening or closing says nothing of the present: its success closes nothing, its failure opens
-nothing.
+nothing. Nor does what was cancelled: it breaks no row of failures and is none of the last attempts.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from harness.failures import OK, is_outage
+from harness.failures import CANCELLED, OK, is_outage
 from harness.policies.policy import Ended
 
 
@@ -47,7 +47,8 @@ class Closed(NamedTuple):
     """Attempts go out. `since`: when it closed, None at first.
 
     `in_a_row`: outage-like failures since the last attempt that was none. `recent`: a bit for each
-    of the last attempts, the newest lowest, set for an outage-like failure.
+    of the last attempts, the newest lowest, set for an outage-like failure. Neither counts what
+    was cancelled.
     """
 
     since: int | None = None
@@ -123,6 +124,8 @@ def ended(rule: Breaker, state: State, end: Ended) -> tuple[State, Taken]:
 def _while_closed(rule: Breaker, state: Closed, end: Ended, failed: bool) -> tuple[State, Taken]:
     if state.since is not None and end.admitted < state.since:
         return state, Taken(over=failed, ring=False)  # of the outage that is over
+    if end.outcome == CANCELLED:
+        return state, Taken(over=False, ring=False)
     in_a_row = state.in_a_row + 1 if failed else 0
     recent = (state.recent << 1 | failed) & ((1 << rule.last) - 1)
     if in_a_row >= rule.failures or recent.bit_count() >= rule.many:

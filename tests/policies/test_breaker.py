@@ -44,8 +44,8 @@ def after(state: State, *ends: Ended) -> tuple[State, Taken]:
 
 
 def many(outcomes: str) -> list[Ended]:
-    """`x` is an outage-like failure, `.` a success, `n` a failure of another kind."""
-    names = {"x": "unavailable", ".": OK, "n": "rate_limited"}
+    """`x`: an outage-like failure, `n`: one of another kind, `.`: a success, `c`: cancelled."""
+    names = {"x": "unavailable", ".": OK, "n": "rate_limited", "c": "cancelled"}
     return [end(names[one], at=10 + at, sent=at) for at, one in enumerate(outcomes)]
 
 
@@ -57,6 +57,10 @@ def many(outcomes: str) -> list[Ended]:
         ("xx.xx", True),  # four of the last six
         ("xx...xx", False),
         ("xxn.nxx", False),
+        ("xcccxcccx", True),  # as where the first failure cancels the siblings
+        ("x.cx.cx.cx", False),
+        ("xx.ccccx.x", True),
+        ("cccccc", False),
         ("xnxnx.", False),
         ("xnxxnx", True),
         ("x.x.x.x.x.x", False),
