@@ -70,19 +70,20 @@ def lanes(calls: Sequence[Call], attempts: Iterable[Attempt], permit_scope: str)
     """Return who held a permit when, each in the lowest lane that was free, in order of time.
 
     With permit scope `attempt` a permit is held for one attempt, with `call` from the call's first
-    to its end. The lanes in use at a moment are the permits in use.
+    to its end; a hedge has one of its own. The lanes in use at a moment are the permits in use.
     """
-    if permit_scope == "call":
-        of_call: dict[CallKey, list[Attempt]] = {}
-        for attempt in attempts:
+    of_call: dict[CallKey, list[Attempt]] = {}
+    spans: list[tuple[int, int, tuple[Attempt, ...]]] = []
+    for attempt in attempts:
+        if permit_scope == "call" and not attempt.hedge:
             of_call.setdefault(attempt.call_key, []).append(attempt)
-        ends = {call.call_key: call.done for call in calls}
-        spans = [
-            (mine[0].permit_granted, max(ends.get(key, 0), mine[-1].done), tuple(mine))
-            for key, mine in of_call.items()
-        ]
-    else:
-        spans = [(attempt.permit_granted, attempt.done, (attempt,)) for attempt in attempts]
+        else:
+            spans.append((attempt.permit_granted, attempt.done, (attempt,)))
+    ends = {call.call_key: call.done for call in calls} if of_call else {}
+    spans += [
+        (mine[0].permit_granted, max(ends.get(key, 0), mine[-1].done), tuple(mine))
+        for key, mine in of_call.items()
+    ]
     spans.sort(key=lambda span: span[:2])
     free: list[int] = []
     busy: list[tuple[int, int]] = []

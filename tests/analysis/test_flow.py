@@ -67,3 +67,15 @@ def test_a_permit_a_call_is_held_through_backoff() -> None:
     ]
     (held,) = lanes([make_call(done=30)], attempts, "call")
     assert (held.start, held.end, len(held.attempts)) == (0, 30, 2)
+
+
+def test_a_hedge_holds_a_permit_beside_that_of_its_call() -> None:
+    """Whichever of the two comes to its end, and so into the records, first."""
+    first = make_attempt(permit_granted=0, done=26, outcome="cancelled")
+    hedge = make_attempt(attempt=2, permit_granted=10, done=25, hedge=True)
+    for attempts in ([first, hedge], [hedge, first]):
+        held = lanes([make_call(done=30)], attempts, "call")
+        assert [(one.lane, one.start, one.end, one.attempts) for one in held] == [
+            (0, 0, 30, (first,)),
+            (1, 10, 25, (hedge,)),
+        ]
