@@ -7,7 +7,7 @@ from collections.abc import Callable
 from random import Random
 from typing import NamedTuple
 
-from harness.failures import CANCELLED, OK
+from harness.failures import CANCELLED
 from harness.keys import AttemptKey, CallKey
 from harness.policies.policy import Earlier, Ended, Policy, Verdict
 from harness.records import Attempt, Backoff, Decision, Tokens
@@ -90,12 +90,11 @@ class Progress:
         self._random: Random | None = None
         self._lock = threading.Lock()
 
-    @property
-    def wasted(self) -> Tokens | None:
-        """The tokens of the attempts that were of no use, None when all were."""
+    def wasted(self, used: Reply | None) -> Tokens | None:
+        """Return the tokens of all attempts but the one that is `used`; None without another."""
         wasted: Tokens | None = None
         for reply in self.replies:
-            if reply.outcome != OK:
+            if reply is not used:
                 wasted = reply.tokens if wasted is None else wasted + reply.tokens
         return wasted
 

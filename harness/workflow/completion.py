@@ -174,7 +174,7 @@ def _finish(progress: Progress, reply: Reply | None, outcome: str) -> Program[Co
             attempts=len(progress.replies),
             backoffs=tuple(progress.backoffs),
             tokens=succeeded.tokens if succeeded else None,
-            wasted_tokens=progress.wasted,
+            wasted_tokens=progress.wasted(succeeded),
         )
     )
     if progress.terms.keep_transcripts:

@@ -147,6 +147,18 @@ def test_the_first_to_show_text_cancels_the_other_which_is_wasted() -> None:
     assert all(one.decision is None for one in pair.emitted)
 
 
+def test_of_two_that_succeed_in_a_race_one_is_wasted() -> None:
+    """Both were whole before either could be cancelled."""
+    how, _ = hedging()
+    pair = Pair(how)
+    sent(pair)
+    one = ends(pair, pair.first, reply(Says(), 60))
+    other = ends(pair, pair.second, reply(Says(), 60))
+    _, [call] = pair.end([one, other])
+    assert (call.outcome, call.attempts) == (OK, 2)
+    assert call.tokens == call.wasted_tokens == one.reply.tokens
+
+
 def test_when_one_fails_before_any_text_the_other_goes_on_alone() -> None:
     how, _ = hedging()
     pair = Pair(how)
