@@ -56,6 +56,8 @@ class _Message(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Message).decode
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What it raises: for JSON that is broken, not of this shape, or deeper than anything in it."""
 
 _BY_FINISH_REASON = {
     "length": "truncated",
@@ -163,8 +165,8 @@ class Reading:
         else:
             try:
                 message = _decode(event.payload)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                self._fail(at, "malformed_stream", "a chunk that is not valid JSON")
+            except _UNREADABLE:
+                self._fail(at, "malformed_stream", "a chunk that cannot be read")
             else:
                 self._chunk(message, at)
 
@@ -249,7 +251,7 @@ class Reading:
             return
         try:
             message = _decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _UNREADABLE:
             self._fail(at, "malformed_json", "200 with JSON that cannot be read")
             return
         if _is_error(message):
