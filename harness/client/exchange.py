@@ -16,6 +16,7 @@ from datetime import UTC
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import aiohttp
 import httpx2
 import openai
 from openai import RequestOptions
@@ -319,6 +320,7 @@ def classify(error: Exception, was_sent: bool, limit: str) -> tuple[str, str]:
 
     `limit`: the deadline that is next. The root of the chain of causes is what decides, because
     the layers above rename what happened: over aiohttp a reset reaches us as a connect timeout.
+    What is no HTTP they let through as aiohttp's own error.
     """
     root: BaseException = error
     while (cause := root.__cause__ or root.__context__) is not None:
@@ -327,7 +329,7 @@ def classify(error: Exception, was_sent: bool, limit: str) -> tuple[str, str]:
         return ("connection_lost" if was_sent else "connect_timeout"), type(root).__name__
     if isinstance(root, TimeoutError | httpx2.TimeoutException):
         return limit, _DEADLINE
-    if isinstance(error, openai.APIConnectionError | httpx2.TransportError):
+    if isinstance(error, openai.APIConnectionError | httpx2.TransportError | aiohttp.ClientError):
         return ("connection_lost" if was_sent else "connect_failed"), type(root).__name__
     return "client_error", type(root).__name__
 

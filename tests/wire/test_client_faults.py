@@ -40,6 +40,26 @@ def test_a_fault_leads_to_its_record_and_leaves_nothing_open(
         assert server.settled(lambda: server.open == 0)
 
 
+OK_HEAD = b"HTTP/1.1 200 OK\r\n"
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HELLO\r\n\r\n",
+        OK_HEAD + b"content-length: 1\r\ncontent-length: 2\r\n\r\n!",
+        OK_HEAD + b"transfer-encoding: chunked\r\n\r\nzz\r\nhello\r\n",
+    ],
+    ids=["no status line", "two lengths", "no length of a chunk"],
+)
+def test_what_is_no_http_is_a_lost_connection(said: bytes, sending: Sending) -> None:
+    with FaultServer(lambda _: [Write(said), Hold()]) as server:
+        [reply] = sending(make_target(server.base_url), make_send())
+        assert server.settled(lambda: server.open == 0)
+    assert reply.outcome == "connection_lost"
+
+
 @BOTH
 def test_a_broken_stream_is_hung_up_on_at_once(sending: Sending) -> None:
     """The second attempt is answered only when the first one's connection is gone."""
