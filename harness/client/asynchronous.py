@@ -50,8 +50,15 @@ def _session(tls: ssl.SSLContext, reuse: bool) -> aiohttp.ClientSession:
     connector = _Connector(limit=0, force_close=not reuse, ssl=tls, **kept)
     # An answer may be hours away and as long as it likes: every deadline is ours.
     return aiohttp.ClientSession(
-        connector=connector, trace_configs=[trace], timeout=aiohttp.ClientTimeout(total=None)
+        connector=connector,
+        trace_configs=[trace],
+        timeout=aiohttp.ClientTimeout(total=None),
+        max_field_size=_LONGEST_HEADER,
     )
+
+
+_LONGEST_HEADER = 100 * 1024
+"""Bytes of a response's header that are read: as many as httpx2 reads of the whole head."""
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -61,6 +61,15 @@ def test_what_is_no_http_is_a_lost_connection(said: bytes, sending: Sending) -> 
 
 
 @BOTH
+def test_a_header_may_be_long(sending: Sending) -> None:
+    policy = ("content-security-policy", "default-src 'self'; " * 2000)
+    said = [Write(head(200, ("content-type", EVENT_STREAM), policy)), *GOOD_ANSWER[1:], Write(END)]
+    with FaultServer(lambda _: said) as server:
+        [reply] = sending(make_target(server.base_url), make_send())
+    assert reply.outcome == OK
+
+
+@BOTH
 def test_a_broken_stream_is_hung_up_on_at_once(sending: Sending) -> None:
     """The second attempt is answered only when the first one's connection is gone."""
 
