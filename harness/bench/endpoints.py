@@ -27,7 +27,14 @@ def _base_url(value: str) -> str:
     except ValueError:
         usable = False
     if not usable or not value.isprintable() or " " in value:
+        if "@" in value or "?" in value:
+            raise PydanticCustomError("secret", 'write it like "https://api.example.com/v1"')
         raise ValueError('write it like "https://api.example.com/v1"')
+    if "?" in value or "#" in value:
+        raise PydanticCustomError(
+            "secret",
+            "has a query or fragment in it, behind which no path can be added; end it before",
+        )
     if url.username is not None:
         raise PydanticCustomError(
             "secret", "has a user or password in it; name the key's variable in api_key_env instead"

@@ -329,6 +329,16 @@ def complaint(text: str, *overrides: str) -> str:
             id="password in the URL",
         ),
         pytest.param(
+            LIVE.replace("https://api.test", "me:secret@api.test"),
+            'endpoint.base_url: write it like "https://api.example.com/v1"',
+            id="password in what is no URL",
+        ),
+        pytest.param(
+            LIVE.replace("api.test/v1", "api.test/v1?key=secret"),
+            "endpoint.base_url: has a query or fragment in it, behind which no path can be added",
+            id="key in the URL",
+        ),
+        pytest.param(
             LIVE + "extra_body = { since = 2020-01-01 }\n",
             "endpoint.extra_body = {'since': datetime.date(2020, 1, 1)}: cannot be sent as JSON",
             id="body that is no JSON",
