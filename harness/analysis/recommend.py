@@ -62,7 +62,7 @@ def recommend(run: Run, cells: Sequence[CellRecords], terms: Terms) -> Recommend
         entry for cell in cells if (entry := _entry(run, cell, terms, objective)) is not None
     ]
     if not entries:
-        return _nothing(objective, [*said, _too_few(objective, terms)])
+        return _nothing(objective, [*said, _too_few(cells, objective, terms)])
     asked = run.scenario["slo"]["success_rate"]
     most = max(entries, key=lambda entry: entry.good.value)
     bar = most.good.value - SLACK if asked is None else asked
@@ -154,13 +154,15 @@ def _alone(best: _Entry, objective: str, said: list[str]) -> Recommendation:
     )
 
 
-def _too_few(objective: str, terms: Terms) -> str:
+def _too_few(cells: Sequence[CellRecords], objective: str, terms: Terms) -> str:
     if objective == "cost_per_successful_workflow":
         if terms.price is None:
             return "No price is known, so no cost can be compared."
         return "No cell has a success in every repeat and a cost above nothing."
     if objective == "workflow_p95":
         return "A 95th percentile needs 72 workflows in a cell; no cell has so many."
+    if any(cell.workflows for cell in cells):
+        return "No trial ran in one go and took any time, so there is no makespan to compare."
     return "No trial has ended, so there is nothing to compare."
 
 

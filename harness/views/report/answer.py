@@ -84,16 +84,27 @@ def answer(about: Subject) -> Answer:
 
 
 def _lead(best: dict[str, Cell], summary: Summary) -> list[str]:
-    if not best:
+    if not any(_ended(cell) for cell in summary.cells):
         return ["No trial has ended, so there is nothing to say yet."]
-    if not any(cell.workflows.ok for cell in summary.cells):
+    if not any(_has_success(cell) for cell in summary.cells):
         return ["No workflow ended ok, so no setting can be recommended."]
+    if not best:
+        return ["No trial ran in one go, so there is no makespan and no rate to compare."]
     return [_sentence(cell, summary) for cell in best.values()]
+
+
+def _ended(cell: Cell) -> int:
+    return cell.workflows.ok + cell.workflows.degraded + cell.workflows.failed
+
+
+def _has_success(cell: Cell) -> bool:
+    """Return whether any workflow succeeded; a degraded one can, by `success.min_branches`."""
+    return cell.workflows.ok > 0 or (value_of(cell.success_rate) or 0.0) > 0
 
 
 def _sentence(cell: Cell, summary: Summary) -> str:
     name = sentence(spoken(cell, summary.cells))
-    if not cell.workflows.ok:
+    if not _has_success(cell):
         return f"{name}: no workflow ended ok."
     speedup = cell.speedup_over_sync
     if cell.mode == "sync" or speedup is None:
@@ -114,7 +125,7 @@ def _in_words(figure: Figure) -> str:
 
 def _bought(about: Subject, cell: Cell, cells: Sequence[Cell]) -> Bought:
     summary = about.summary
-    if not cell.workflows.ok:
+    if not _has_success(cell):
         setting = spoken(cell, summary.cells)
         return Bought(cell.mode, setting, "Nothing", "no workflow ended ok", "", "", (), ())
     unit, factor = rate_unit(summary)

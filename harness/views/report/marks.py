@@ -16,12 +16,14 @@ from harness.views.wording import number
 
 
 class Scale(NamedTuple):
-    """An axis from 0 to `end`."""
+    """An axis from 0 to `end`, which is 0 where everything was over in no time."""
 
     end: float
 
     def place(self, value: float) -> float:
         """Return where `value` stands, in percent, kept within the axis."""
+        if self.end <= 0:
+            return 0.0
         return round(min(max(100 * value / self.end, 0.0), 100.0), 3)
 
 
@@ -112,6 +114,8 @@ class Chart(NamedTuple):
 
 def ticks(scale: Scale, most: int = 5) -> tuple[Tick, ...]:
     """Return round values (1, 2 or 5 times a power of ten) from 0, `most` steps of them at most."""
+    if scale.end <= 0:
+        return (Tick(0.0, "0"),)
     rough = scale.end / most * 0.999999
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)

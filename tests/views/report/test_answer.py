@@ -45,7 +45,7 @@ def test_a_cell_that_drops_work_is_not_praised_before_one_that_does_not() -> Non
 
 def test_a_mode_in_which_nothing_ended_ok_bought_nothing_however_fast_it_was() -> None:
     lost = WorkflowCounts(started=24, ok=0, degraded=0, failed=24)
-    dead = make_cell("async_8_none_attempt", workflows=lost)
+    dead = make_cell("async_8_none_attempt", workflows=lost, success_rate=Figure(value=0.0))
     said = answered(SYNC, "threads_2_none_attempt", dead)
     assert said.lead[0] == "Async with 8 permits: no workflow ended ok."
     assert (said.modes[0].figure, said.modes[0].unit) == ("Nothing", "no workflow ended ok")
