@@ -59,7 +59,7 @@ def _lost_workflows(summary: Summary) -> str:
             if outcome not in (OK, CANCELLED):
                 failures[outcome] = failures.get(outcome, 0) + count
     most = max(failures, key=lambda outcome: failures[outcome], default=None)
-    advice = "" if most is None else f" Most attempts failed as {most}: {FAILURES[most].advice}."
+    advice = "" if most is None else f" The most frequent failure: {most}; {FAILURES[most].advice}."
     return (
         f"{len(losing)} of {counted(len(summary.cells), 'cell')} lost workflows, "
         f"{cell_labels(summary.cells)[worst.id]} most ({worst.workflows.ok} of "

@@ -244,7 +244,7 @@ def test_lost_workflows_name_the_worst_cell_the_failure_and_what_to_do() -> None
     (only,) = warnings_of(make_summary([IDS[0], IDS[1], worst]))
     assert only == (
         "1 of 3 cells lost workflows, async 8 most (6 of 24 ok); dropped work makes a cell look "
-        "fast. Most attempts failed as rate_limited: use fewer permits, or retry with backoff."
+        "fast. The most frequent failure: rate_limited; use fewer permits, or retry with backoff."
     )
 
 
