@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,9 +132,10 @@ def _go(job: _Job, options: argparse.Namespace) -> int:
         _warn(f"{off} is set: no span is sent to {options.otlp}")
     if capture(os.environ) and not scenario.transcripts:
         _warn(f"{CONTENT} is set, but without transcripts = true there is no content to send")
-    earlier = read_records(directory).trials if job.progress else ()
-    traces = Exporter(directory, target, os.environ, _is_reachable(target), earlier=earlier)
-    counters = _counters(scenario)
+    earlier = read_records(directory) if job.progress else None
+    trials = earlier.trials if earlier else ()
+    traces = Exporter(directory, target, os.environ, _is_reachable(target), earlier=trials)
+    counters = _counters(scenario, job.progress, earlier.attempts if earlier else ())
     log = RunLog(lambda: read_run(directory)) if options.log_level else None
     with (
         logging_to(sys.stderr, options.log_level, options.log_format),
@@ -240,16 +241,21 @@ def _heading(scenario: Scenario, directory: Path) -> str:
     return f"{scenario.name} into {directory}\n{endpoint.model} at {endpoint.base_url}"
 
 
-def _counters(scenario: Scenario) -> Counters:
+def _counters(
+    scenario: Scenario, progress: Progress | None, earlier: Sequence[Attempt]
+) -> Counters:
     trials = len(expand(scenario)) * scenario.sweep.repeats
     price = scenario.price
-    if price is None:
-        return Counters(trials, scenario.load.workflows, None, is_virtual(scenario))
+    ended = {trial: len(ended) for trial, ended in progress.ended.items()} if progress else {}
 
     def cost(attempt: Attempt) -> float:
+        assert price is not None, "asked for only where there is one"
         return cost_usd(price, attempt.tokens, time.time_ns())
 
-    return Counters(trials, scenario.load.workflows, cost, is_virtual(scenario))
+    spent = sum(map(cost, earlier)) if price else 0.0
+    return Counters(
+        trials, scenario.load.workflows, cost if price else None, is_virtual(scenario), ended, spent
+    )
 
 
 def _show(summary: Summary, directory: Path, account: Account, options: argparse.Namespace) -> None:

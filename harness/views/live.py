@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from rich.console import Console
@@ -18,13 +19,18 @@ from rich.text import Text
 from harness.bench.trial import Tally
 from harness.failures import CANCELLED, OK
 from harness.records import Attempt, CellInfo, Record, Workflow
+from harness.views.wording import counted
 
 _REFRESH_SECONDS = 0.5
 _BAR = 24
 
 
 class Counters:
-    """What has happened so far, over the run and in the trial that is under way."""
+    """What has happened so far, over the run and in the trial that is under way.
+
+    `ended` and `spent` are of earlier sessions, when a run goes on: workflows by (cell, repeat),
+    and dollars.
+    """
 
     def __init__(
         self,
@@ -32,6 +38,8 @@ class Counters:
         workflows: int,
         cost: Callable[[Attempt], float] | None,
         virtual: bool = False,
+        ended: Mapping[tuple[str, int], int] = MappingProxyType({}),
+        spent: float = 0.0,
     ) -> None:
         self.virtual = virtual
         self.trials = trials
@@ -43,16 +51,17 @@ class Counters:
         self.attempts = 0
         self.rate_limited = 0
         self.failed = 0
-        self.workflows_done = 0
+        self._ended = ended
+        self.workflows_before = self.workflows_done = sum(ended.values())
         self.trial_workflows = 0
-        self.cost: float | None = 0.0 if cost else None
+        self.cost: float | None = spent if cost else None
         self._cost = cost
 
     def begin(self, cell: CellInfo, repeat: int, left: int) -> None:
         """A trial begins; `left` are still to come, this one included."""
         self.trials_done = self.trials - left
         self.cell, self.repeat = cell, repeat
-        self.trial_workflows = 0
+        self.trial_workflows = self._ended.get((cell.id, repeat), 0)
 
     def sending(self, change: int) -> None:
         """One more attempt is in flight (1), or one less (-1)."""
@@ -82,30 +91,34 @@ class Counters:
 
 
 class Elapsed(NamedTuple):
-    """Real seconds since the run began, and how many of its trials' workflows have ended."""
+    """Real seconds since the session began, and how many of the run's workflows have ended.
+
+    `share_before`: how many of them when it began.
+    """
 
     seconds: float
     share_done: float
+    share_before: float
 
     @property
     def left(self) -> float | None:
         """Real seconds still to come if the rest takes as long; None before anything ended."""
-        if self.share_done <= 0:
+        if self.share_done <= self.share_before:
             return None
-        return self.seconds * (1 - self.share_done) / self.share_done
+        return self.seconds * (1 - self.share_done) / (self.share_done - self.share_before)
 
 
 def lines(counters: Counters, seconds: float, width: int) -> list[str]:
     """Return what to show, each line within `width` columns."""
     total = max(counters.trials * counters.workflows, 1)
-    elapsed = Elapsed(seconds, counters.workflows_done / total)
+    elapsed = Elapsed(seconds, counters.workflows_done / total, counters.workflows_before / total)
     filled = round(_BAR * elapsed.share_done)
     bar = "━" * filled + "─" * (_BAR - filled)
     left = "" if elapsed.left is None else f"  {_clock(elapsed.left)} left"
     shown = [f"{bar} trial {counters.trials_done + 1}/{counters.trials}  {_clock(seconds)}{left}"]
     cell = counters.cell
     if cell is not None:
-        named = f"{cell.mode}, {cell.permits} permits, {cell.retry}, repeat {counters.repeat + 1}"
+        named = _named(cell, counters.repeat)
         # In virtual time several trials may be played at once; this is the last one that was.
         shown.append(
             f"{named}: played"
@@ -120,6 +133,10 @@ def lines(counters: Counters, seconds: float, width: int) -> list[str]:
         f"{counters.rate_limited} of them 429{spend}"
     )
     return [line[:width] for line in shown]
+
+
+def _named(cell: CellInfo, repeat: int) -> str:
+    return f"{cell.mode}, {counted(cell.permits, 'permit')}, {cell.retry}, repeat {repeat + 1}"
 
 
 class LiveView:
@@ -156,8 +173,8 @@ class LiveView:
         self._counters.begin(cell, repeat, left)
         if self._live is None:
             self._console.print(
-                f"trial {self._counters.trials_done + 1}/{self._counters.trials}: {cell.mode}, "
-                f"{cell.permits} permits, {cell.retry}, repeat {repeat + 1}",
+                f"trial {self._counters.trials_done + 1}/{self._counters.trials}: "
+                f"{_named(cell, repeat)}",
                 highlight=False,
                 soft_wrap=True,
             )

@@ -9,7 +9,7 @@ from rich.console import Console
 from harness.bench.trial import Tally
 from harness.records import CellInfo
 from harness.views.live import Counters, LiveView, lines
-from tests.analysis.builders import make_attempt
+from tests.analysis.builders import make_attempt, make_workflow
 
 CELL = CellInfo(
     id="async_8_full-jitter_attempt", mode="async", permits=8, retry="full-jitter",
@@ -47,6 +47,19 @@ def test_time_left_follows_from_what_has_ended_and_is_not_guessed_before() -> No
     assert "left" not in lines(counters, 30.0, 80)[0]
     counters.workflows_done = 1
     assert "1:30 left" in lines(counters, 30.0, 80)[0]
+
+
+def test_a_run_that_goes_on_counts_what_had_ended_before_and_reckons_from_what_has_since() -> None:
+    before = {("sync_1_none_attempt", 0): 4, (CELL.id, 1): 1}
+    counters = Counters(3, 4, lambda attempt: 0.25, ended=before, spent=1.5)
+    counters.begin(CELL, repeat=1, left=2)
+    first, trial, totals = lines(counters, 30.0, 80)
+    assert first.count("━") == 10  # 5 of 12
+    assert "left" not in first
+    assert "1/4 workflows" in trial
+    assert "$1.5000 spent" in totals
+    counters.note(make_workflow())
+    assert "3:00 left" in lines(counters, 30.0, 80)[0]  # six more
 
 
 def test_elsewhere_than_on_a_terminal_each_trial_is_a_plain_line() -> None:
