@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.analysis.model import Summary
+from harness.analysis.model import Cell, Summary
 from harness.failures import CANCELLED, FAILURES, OK
 from harness.views.wording import cell_labels, counted, percent
 
@@ -49,10 +49,11 @@ def _limited(summary: Summary) -> str:
 
 
 def _lost_workflows(summary: Summary) -> str:
-    losing = [cell for cell in summary.cells if cell.workflows.ok < cell.workflows.started]
+    # What an interruption cut short is not lost: it did start, and neither failed nor degraded.
+    losing = [cell for cell in summary.cells if _lost(cell)]
     if not losing:
         return ""
-    worst = min(losing, key=lambda cell: cell.workflows.ok / cell.workflows.started)
+    worst = max(losing, key=lambda cell: _lost(cell) / (_lost(cell) + cell.workflows.ok))
     failures: dict[str, int] = {}
     for cell in losing:
         for outcome, count in cell.attempts.by_outcome.items():
@@ -65,6 +66,10 @@ def _lost_workflows(summary: Summary) -> str:
         f"{cell_labels(summary.cells)[worst.id]} most ({worst.workflows.ok} of "
         f"{worst.workflows.started} ok); dropped work makes a cell look fast.{advice}"
     )
+
+
+def _lost(cell: Cell) -> int:
+    return cell.workflows.degraded + cell.workflows.failed
 
 
 def _disagreement(summary: Summary) -> str:

@@ -248,6 +248,12 @@ def test_lost_workflows_name_the_worst_cell_the_failure_and_what_to_do() -> None
     )
 
 
+def test_a_workflow_that_an_interruption_cut_short_is_not_called_lost() -> None:
+    cut = make_cell(IDS[2], workflows=WorkflowCounts(started=5, ok=4, degraded=0, failed=0))
+    (only,) = warnings_of(make_summary([IDS[0], IDS[1], cut], status="partial"))
+    assert only.startswith("the run is partial")
+
+
 def test_a_mismatch_with_the_provider_is_a_warning_and_stands_in_its_line() -> None:
     oracle = Oracle(
         attempts=10, unmatched=4, outcome_mismatches=2, token_mismatches=1, first_text_s=None,
