@@ -11,7 +11,7 @@ from harness.bench.store import Records
 from harness.clock import SECOND
 from harness.records import Run
 from harness.views.report.tables import Column, Subject, Table, whole
-from harness.views.wording import percent
+from harness.views.wording import counted, percent
 
 Terms = tuple[tuple[str, str], ...]
 """Terms, each with what is said of it."""
@@ -75,11 +75,11 @@ def _load(load: dict[str, Any]) -> str:
     arrivals = load.get("arrivals")
     if arrivals is None:
         return (
-            f"A closed loop: {load['workflows']} workflows a trial, at most {load['in_flight']} in "
-            "flight; the next is ready when a slot frees."
+            f"A closed loop: {counted(load['workflows'], 'workflow')} a trial, at most "
+            f"{load['in_flight']} in flight; the next is ready when a slot frees."
         )
     return (
-        f"An open loop: {load['workflows']} workflows a trial come by themselves, "
+        f"An open loop: {counted(load['workflows'], 'workflow')} a trial, coming by themselves, "
         f"{arrivals['per_second']:g} a scenario second ({arrivals['process']}); each is ready when "
         "it is due. What MSER-5 takes for the warm-up is left out of every distribution."
     )
@@ -96,9 +96,9 @@ def design(run: Run) -> Terms:
     )
     told = [
         ("load", _load(load)),
-        ("design", f"Randomised complete blocks: each of the {run.repeats} repeats runs all "
-                   f"{len(run.cells)} cells once, in an order drawn from the seed, on the same "
-                   "topics."),
+        ("design", f"Randomised complete blocks: {counted(run.repeats, 'repeat')} of "
+                   f"{counted(len(run.cells), 'cell')}, each cell once a repeat, in an order drawn "
+                   "from the seed, on the same topics."),
         ("success", f"A workflow that is ok; {degraded}."),
         ("counting", "Failed workflows and calls are in every distribution: a cell that drops "
                      "its work must not look fast for it."),
@@ -152,7 +152,10 @@ def as_json(value: Any) -> str:
 
 
 class Fitness(NamedTuple):
-    """Whether the measurement measured the endpoint: in a sentence, why, and in numbers."""
+    """Whether the measurement measured the endpoint: in a sentence, why, and in numbers.
+
+    `without_log`: only the client could be judged; in virtual time there was neither to judge.
+    """
 
     verdict: str
     sound: bool
@@ -179,7 +182,7 @@ def fitness(about: Subject, records: Records) -> Fitness:
         limited == "none",
         tuple(about.named(text) for text in summary.verdict.because),
         () if share is None else (("the client's processor time", f"{percent(share)} of a core"),),
-        records.provider is None,
+        records.provider is None and not summary.virtual,
         [table for table in (_delays(summary), _counts(summary)) if table is not None],
     )
 

@@ -259,6 +259,18 @@ def test_a_live_run_without_a_log_judges_the_client_alone(live: Report) -> None:
     assert not live.document.every("table", aria_labelledby="provider-log-table")
 
 
+def test_in_virtual_time_nobody_is_judged_and_one_of_each_is_not_several() -> None:
+    played = playable(cells=["async_2_none_attempt"], repeats=1, workflows=1)
+    run = msgspec.structs.replace(played.run, virtual=True)
+    document = report_of(played._replace(run=run, provider=None)).document
+    said = document.one("section", id="provider").text
+    assert "Time was virtual" in said
+    assert "only the client could be judged" not in said
+    method = document.one("section", id="method").text
+    assert "1 repeat of 1 cell," in method
+    assert "1 workflow a trial" in method
+
+
 # Untrusted text
 
 
