@@ -73,7 +73,7 @@ def recommend(run: Run, cells: Sequence[CellRecords], terms: Terms) -> Recommend
     if not able:
         return _nothing(objective, [*said, _nobody(most, asked)])
     best = able[0]
-    said += [_best(best, objective), _kept(best, asked)]
+    said += [_best(best, objective, run.simulated), _kept(best, asked)]
     if len(able) < len(entries):
         said.append(_left_out(entries, able, bar))
     found = _ahead(best, able[1], objective, said) if able[1:] else _alone(best, objective, said)
@@ -166,9 +166,11 @@ def _too_few(cells: Sequence[CellRecords], objective: str, terms: Terms) -> str:
     return "No trial has ended, so there is nothing to compare."
 
 
-def _best(best: _Entry, objective: str) -> str:
+def _best(best: _Entry, objective: str, simulated: bool) -> str:
+    seconds = "scenario seconds" if simulated else "seconds"
+    unit = "USD" if objective == "cost_per_successful_workflow" else seconds
     return (
-        f"{best.name} has the smallest {_MEANT[objective]}: {_amount(best.typical, objective)} "
+        f"{best.name} has the smallest {_MEANT[objective]}: {_amount(best.typical, unit)} "
         f"(geometric mean over {_count(len(best.values), 'repeat')})."
     )
 
@@ -222,8 +224,7 @@ def _undecided(needed: int | None) -> str:
     )
 
 
-def _amount(figure: Figure, objective: str) -> str:
-    unit = "USD" if objective == "cost_per_successful_workflow" else "scenario seconds"
+def _amount(figure: Figure, unit: str) -> str:
     text = f"{_number(figure.value)} {unit}"
     if figure.low is None or figure.high is None:
         return text

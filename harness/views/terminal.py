@@ -250,12 +250,13 @@ def _verdict(summary: Summary) -> str:
     limited = summary.verdict.bottleneck
     if summary.virtual:
         return " ".join(["Measurement:", *summary.verdict.because])
-    said = (
-        "Measurement: neither the client nor the simulator was the bottleneck."
-        if limited == "none"
-        else f"Measurement: the {limited} was the bottleneck."
-    )
-    return " ".join([said, *summary.verdict.because])
+    if limited != "none":
+        said = f"the {limited} was the bottleneck."
+    elif summary.simulated:
+        said = "neither the client nor the simulator was the bottleneck."
+    else:
+        said = "the client was not the bottleneck."
+    return " ".join([f"Measurement: {said}", *summary.verdict.because])
 
 
 def _recommendation(summary: Summary) -> str:

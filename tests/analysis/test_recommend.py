@@ -122,6 +122,8 @@ def test_a_simulated_result_says_so_and_gives_scenario_seconds() -> None:
     assert any("100 scenario seconds" in sentence for sentence in found.because)
     live = recommended({SLOW: [2.0], FAST: [1.0]}, simulated=False)
     assert not any("simulated" in sentence for sentence in live.because)
+    assert not any("scenario" in sentence for sentence in live.because)
+    assert any("1 seconds" in sentence for sentence in live.because)
 
 
 def test_a_cell_alone_is_the_best_there_is_without_evidence() -> None:

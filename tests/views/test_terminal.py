@@ -55,7 +55,9 @@ def test_the_title_says_what_was_run_and_that_it_was_simulated() -> None:
 
 
 def test_a_live_run_is_not_called_simulated() -> None:
-    assert "SIMULATED" not in shown(make_summary(IDS, simulated=False, time_scale=1.0))
+    text = shown(make_summary(IDS, simulated=False, time_scale=1.0, oracle=None))
+    assert "simulat" not in text.lower()
+    assert "Measurement: the client was not the bottleneck." in text
 
 
 def test_a_row_holds_the_cell_s_figures_in_scenario_seconds() -> None:
