@@ -45,7 +45,7 @@ from harness.views.traces.content import VARIABLE as CONTENT
 from harness.views.traces.content import capture
 from harness.views.traces.export import AT_THE_END, TRACES, Exporter, export_stored
 from harness.views.traces.jaeger import Link, jaeger_of, links, require_address
-from harness.views.traces.ledger import Account
+from harness.views.traces.ledger import Account, without_span
 from harness.views.traces.otlp_http import check
 from harness.views.traces.otlp_target import OtlpTarget, open_target, switched_off
 from harness.views.traces.resource import RESOURCE_VARIABLE, parse_pairs
@@ -276,7 +276,7 @@ def _show(summary: Summary, directory: Path, account: Account, options: argparse
             print("\n".join(wrapped(f"Jaeger, {link.what}:")))
             print(f"  {link.url}")
     if account.left_out:
-        _warn(f"{account.left_out} attempts of workflows that did not end have no span")
+        _warn(without_span(account))
 
 
 def _links(directory: Path) -> list[Link]:

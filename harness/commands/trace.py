@@ -17,7 +17,7 @@ from harness.keys import workflow_key
 from harness.records import Workflow
 from harness.views.traces.export import TRACES, export_stored
 from harness.views.traces.jaeger import jaeger_of
-from harness.views.traces.ledger import Account
+from harness.views.traces.ledger import Account, without_span
 from harness.views.traces.otlp_http import check
 from harness.views.traces.otlp_target import open_target, switched_off
 from harness.views.traces.paths_text import CellSaid, cells_said, render_paths
@@ -165,7 +165,7 @@ def told(account: Account, directory: Path) -> list[str]:
     if account.problem and (account.undelivered or account.refused):
         lines.append(f"Last problem: {account.problem}")
     if account.left_out:
-        lines.append(f"{account.left_out} attempts of workflows that did not end have no span.")
+        lines.append(f"{without_span(account)}.")
     return lines
 
 

@@ -7,7 +7,7 @@ from harness.bench.store import Records
 from harness.clock import SECOND
 from harness.views.report.method import Terms
 from harness.views.traces.ledger import Account
-from harness.views.wording import number, percent
+from harness.views.wording import counted, number, percent
 
 
 def audit(summary: Summary, records: Records, account: Account | None) -> Terms:
@@ -47,7 +47,9 @@ def _spans(account: Account | None) -> Terms:
         return (("spans", "There is no account of them."),)
     told = [("spans made", f"{account.made}")]
     if account.left_out:
-        told.append(("without a span", f"{account.left_out} attempts of unfinished workflows"))
+        told.append(
+            ("without a span", f"{counted(account.left_out, 'attempt')} of unfinished workflows")
+        )
     if account.endpoint is None:
         told.append(("spans sent", "nowhere; “harness trace export” sends them at any time"))
         return tuple(told)

@@ -14,6 +14,7 @@ import msgspec
 
 from harness.bench.store import write_whole
 from harness.errors import StorageError
+from harness.views.wording import counted
 
 DELIVERED = "delivered.jsonl"
 ACCOUNT = "account.json"
@@ -92,6 +93,13 @@ def _lines(directory: Path) -> list[_Line]:
         return [msgspec.json.decode(line, type=_Line) for line in lines if line.endswith(b"\n")]
     except (OSError, msgspec.DecodeError) as error:
         raise StorageError(f"{path}: cannot be read ({error})") from None
+
+
+def without_span(account: Account) -> str:
+    """Say how many attempts have no span, and why."""
+    have = "has" if account.left_out == 1 else "have"
+    attempts = counted(account.left_out, "attempt")
+    return f"{attempts} of workflows that did not end {have} no span"
 
 
 def save_account(directory: Path, account: Account) -> None:
