@@ -55,13 +55,13 @@ def render_waterfall(
     seconds = in_scenario_seconds(run.time_scale)
     workflow = drawn.workflow
     say(console, _title(drawn, run, seconds))
-    for line in wrapped(f"Topic: {' '.join(workflow.topic.split())[:200]}"):
+    for line in wrapped(f"Topic: {_printable(workflow.topic)[:200]}"):
         say(console, line)
     say(console, f"Trace {drawn.trace_id}")
     if link:
         say(console, link)
     if workflow.error:
-        for line in wrapped(f"Error: {workflow.error}"):
+        for line in wrapped(f"Error: {_printable(workflow.error)}"):
             say(console, line)
     say(console)
     rows = drawn.rows if whole else _most_telling(drawn.rows)
@@ -81,6 +81,12 @@ def render_waterfall(
             say(console, line)
     if len(drawn.failures) > most:
         say(console, f"… {len(drawn.failures) - most} failed attempts more")
+
+
+def _printable(text: str) -> str:
+    """Return one line with a mark for each character that would steer the terminal."""
+    line = " ".join(text.split())
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
 
 
 def bar_line(row: Row, latency: int, seconds: Seconds) -> Text:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -136,6 +137,22 @@ def test_a_simulated_run_says_so_in_every_picture(records: Records) -> None:
     assert "SIMULATED at time scale 0.01: durations are in scenario seconds" in said.getvalue()
     live = make_records(["async_2_none_attempt"], 1, simulated=False)
     assert "SIMULATED" not in drawn(live)
+
+
+def test_a_topic_and_an_error_do_not_steer_the_terminal() -> None:
+    records = example()
+    evil = "tides\x1b]0;owned\x07\n\x1b[2J"
+    text = drawn(
+        records._replace(
+            workflows=[
+                msgspec.structs.replace(one, topic=evil, error=evil) for one in records.workflows
+            ]
+        )
+    )
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "Topic: tides\ufffd]0;owned\ufffd \ufffd[2J\n" in text
+    assert "Error: tides\ufffd]0;owned" in text
 
 
 def test_each_column_of_a_bar_is_the_part_that_takes_most_of_it() -> None:
