@@ -136,7 +136,8 @@ def _shown_by(column: Column) -> Callable[[Value], Shown]:
         if value.low is None or value.high is None:
             return Shown(column.show(value.value), "", repr(value.value))
         low, high = column.show(value.low), column.show(value.high)
-        interval = f"{low.removesuffix(PERCENT)}–{high}"
+        dash = " to " if high.startswith("−") else "–"  # a dash before a minus sign reads as two
+        interval = f"{low.removesuffix(PERCENT)}{dash}{high}"
         return Shown(column.show(value.value), interval, repr(value.value))
 
     return show

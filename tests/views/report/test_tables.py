@@ -68,6 +68,17 @@ def test_an_interval_of_percentages_has_one_percent_sign() -> None:
     assert (row.values[0].text, row.values[0].interval) == ("50\u00a0%", "25–75\u00a0%")
 
 
+def test_the_bounds_of_a_decrease_have_no_dash_beside_a_minus_sign() -> None:
+    def change(value: float) -> str:
+        return f"{'−' if value < 0 else '+'}{abs(value):.0f}\u00a0%"
+
+    fewer, either = Figure(value=-20, low=-24, high=-17), Figure(value=-5, low=-9, high=2)
+    columns = (Column("a", "a", ["x", "y"]), Column("b", "b", [fewer, either], change))
+    rows = Table("t", "", columns).rows
+    said = [row.values[0].interval for row in rows]
+    assert said == ["−24 to −17\u00a0%", "−9–+2\u00a0%"]
+
+
 def test_a_table_is_wide_when_its_longest_values_do_not_fit_into_half_a_screen() -> None:
     narrow = (Column("cell", "c", ["async 2"]), Column("p50", "p", [1.0]))
     assert not Table("t", "", narrow).is_wide
