@@ -152,6 +152,21 @@ def test_workflows_of_equal_runs_differ_once_in_twenty_at_most() -> None:
         assert share <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 120)
 
 
+@pytest.mark.parametrize("repeats", [2, 3, 5])
+def test_shares_of_equal_runs_whose_failures_come_in_bursts_differ_no_more_often(
+    repeats: int,
+) -> None:
+    """One workflow in ten fails; in most repeats next to none, in some a third and more."""
+    random = np.random.default_rng(17)
+    failed = random.binomial(40, random.beta(0.5, 4.5, (2 * TRIES, repeats))).tolist()
+    told = [
+        of_shares(Successes(one, [40] * repeats), Successes(other, [40] * repeats))
+        for one, other in zip(failed[:TRIES], failed[TRIES:], strict=True)
+    ]
+    called = np.mean([one is not None and is_called(one.p, one.ranks) for one in told])
+    assert called <= 0.07, "Fisher's exact test alone calls more than one in three"
+
+
 def test_shares_of_equal_runs_differ_once_in_twenty_at_most() -> None:
     random = np.random.default_rng(12)
     told = [
