@@ -23,6 +23,7 @@ def mser5(values: Sequence[float]) -> int:
     if n < FEWEST_BATCHES:
         return 0
     means = np.asarray(values[: n * BATCH], np.float64).reshape(n, BATCH).mean(axis=1)
+    means -= np.median(means)  # or equal values would differ in the last digits of their squares
     counts = np.arange(n, 0, -1)
     sums = np.cumsum(means[::-1])[::-1]
     squares = np.cumsum(means[::-1] ** 2)[::-1]

@@ -54,6 +54,12 @@ def test_a_ramp_at_the_beginning_is_cut_and_a_steady_series_hardly() -> None:
     assert np.median(cuts) <= 30
 
 
+@pytest.mark.parametrize("latency", [123_456_789_012.0, 98_765_432_109.7, 0.1])
+@pytest.mark.parametrize("count", [50, 100, 1000])
+def test_equal_latencies_have_no_warm_up(latency: float, count: int) -> None:
+    assert mser5([latency] * count) == 0
+
+
 def test_a_short_series_is_left_whole() -> None:
     assert mser5([100.0] * 10 + [1.0] * 39) == 0
 
