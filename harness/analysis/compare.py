@@ -126,7 +126,10 @@ def compare_runs(base: Records, new: Records) -> Comparison:
         scenario=new.run.name,
         simulated=new.run.simulated,
         paired=paired,
-        warnings=tuple(_warnings(base.run, new.run)),
+        warnings=(
+            *_warnings(base.run, new.run),
+            *_lacks(one, other, seen),
+        ),
         only_in_base=tuple(cell for cell in one if cell not in other),
         only_in_new=tuple(cell for cell in other if cell not in one),
         cells=tuple(_cell(other[cell].cell, seen[cell], adjusted) for cell in both),
@@ -161,6 +164,26 @@ def _ratio(metric: Metric, base: _Side, new: _Side, *, paired: bool) -> _Seen | 
         return None
     units = _unit(metric, base), _unit(metric, new)
     return _Seen(before.value / units[0], after.value / units[1], found)
+
+
+def _lacks(
+    base: Mapping[str, _Side], new: Mapping[str, _Side], seen: Mapping[str, Mapping[str, _Seen]]
+) -> Iterable[str]:
+    """Say what only one run has of a cell: the cost of a success, where there was none."""
+    for name, metric in METRICS.items():
+        only: dict[str, list[str]] = {"second": [], "first": []}
+        for cell, found in seen.items():
+            has = [name in found or _has(metric, sides[cell]) for sides in (base, new)]
+            if has[0] != has[1]:
+                only["second" if has[0] else "first"].append(cell)
+        for which, cells in only.items():
+            if cells:
+                yield f"no {name} in the {which} run, so it is not compared: {', '.join(cells)}"
+
+
+def _has(metric: Metric, side: _Side) -> bool:
+    carried = metric.percentile is None or _carries(side.cell, metric.percentile)
+    return carried and bool(metric.by_repeat(side.cell, side.terms))
 
 
 def _carries(cell: CellRecords, share: float) -> bool:

@@ -60,23 +60,37 @@ class Difference(NamedTuple):
 def by_repeats(
     base: Mapping[int, float], new: Mapping[int, float], *, paired: bool
 ) -> Difference | None:
-    """Return the ratio of two quantities that have one positive value a repeat.
+    """Return the ratio of two quantities that have one value a repeat, none below zero.
 
     Student's t on the logs: of the paired ratios, or of two independent samples (Welch, The
-    Generalization of Student's Problem, Biometrika 34, 1947), with a rank test beside it. None
-    without a value on each side.
+    Generalization of Student's Problem, Biometrika 34, 1947), with a rank test beside it. A zero,
+    as of goodput when nothing succeeded, has no logarithm: then the same test on the values
+    themselves, and no bounds. None without a value on each side, or with zeros alone in the base.
     """
     if paired:
         common = sorted(base.keys() & new.keys())
-        if not common or min(min(base[r], new[r]) for r in common) <= 0:
-            return None
-        logs = np.log([new[repeat] / base[repeat] for repeat in common])
-        return _of_t(
-            float(logs.mean()), _error(logs), len(logs) - 1, f"paired t over {len(logs)} repeats"
-        )
-    if not base or not new or min(*base.values(), *new.values()) <= 0:
+        base, new = ({repeat: side[repeat] for repeat in common} for side in (base, new))
+    if not base or not new:
         return None
-    one, other = np.log(list(base.values())), np.log(list(new.values()))
+    one, other = np.array(list(base.values())), np.array(list(new.values()))
+    if min(one.min(), other.min()) > 0:
+        return _of_samples(np.log(one), np.log(other), paired=paired)
+    typical = float(one.mean())
+    if typical <= 0:
+        return None
+    found = _of_samples(one / typical, other / typical, paired=paired)
+    change = Figure(value=float(other.mean()) / typical)
+    return found._replace(change=change, method=f"{found.method}, zeros among them")
+
+
+def _of_samples(
+    one: NDArray[np.float64], other: NDArray[np.float64], *, paired: bool
+) -> Difference:
+    """Return how the means of two samples of logarithms differ."""
+    if paired:
+        apart = other - one
+        method = f"paired t over {len(apart)} repeats"
+        return _of_t(float(apart.mean()), _error(apart), len(apart) - 1, method)
     change = float(other.mean() - one.mean())
     if min(len(one), len(other)) < 2:
         return Difference(Figure(value=math.exp(change)), None, "too few repeats")

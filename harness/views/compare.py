@@ -44,7 +44,8 @@ def render_comparison(
         cells = [cell for cell in comparison.cells if name in cell.changes]
         if cells:
             say()
-            say(Text(_heading(name, cells), style="bold"))
+            for line in wrapped(_heading(name, cells)):
+                say(Text(line, style="bold"))
             for line in _table(name, cells):
                 say(line)
     say()

@@ -90,6 +90,22 @@ def test_one_repeat_gives_a_change_without_bounds() -> None:
     assert by_repeats({0: 1.0}, {1: 1.0}, paired=True) is None
 
 
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_rate_that_fell_to_zero_is_a_change_and_one_zero_among_many_may_be_chance(
+    paired: bool,
+) -> None:
+    rates = [4.0, 5.0, 4.5, 4.2]
+    gone = by_repeats(by_repeat(rates), by_repeat([0, 0, 0, 0]), paired=paired)
+    assert gone is not None
+    assert (gone.change.value, gone.change.low, gone.change.high) == (0.0, None, None)
+    assert is_called(gone.p, gone.ranks)
+    once = by_repeats(by_repeat(rates), by_repeat([4.1, 0, 4.6, 4.3]), paired=paired)
+    assert once is not None
+    assert once.change.value == pytest.approx(13 / 17.7)
+    assert not is_called(once.p, once.ranks)
+    assert by_repeats(by_repeat([0, 0]), by_repeat([1, 2]), paired=paired) is None
+
+
 def test_the_same_values_again_are_no_change_at_all() -> None:
     found = by_repeats(by_repeat([3, 4, 5]), by_repeat([3, 4, 5]), paired=True)
     assert found is not None

@@ -21,19 +21,23 @@ FAST, SLOW = "async_8_none_attempt", "async_2_none_attempt"
 
 def run_of(
     folder: Path, name: str, makespans: dict[str, list[float]], workflows: int = 4,
-    failed: int = 0, **fields: Any,
+    failed: int = 0, failed_in: dict[str, int] | None = None, **fields: Any,
 ) -> str:  # fmt: skip
-    """Save a run whose trials took so long; `failed` workflows in each repeat of each cell."""
+    """Save a run whose trials took so long.
+
+    `failed` workflows in each repeat of each cell; `failed_in` says otherwise of some cells.
+    """
     trials: list[Trial] = []
     ended: list[Workflow] = []
     calls = []
     for cell, seconds in makespans.items():
+        lost = (failed_in or {}).get(cell, failed)
         for repeat, makespan in enumerate(seconds):
             end = round(makespan * SECOND)
             trials.append(make_trial(cell=cell, repeat=repeat, end=end))
             for number in range(workflows):
                 key = {"cell": cell, "repeat": repeat, "workflow": number}
-                outcome = "failed" if number < failed else "ok"
+                outcome = "failed" if number < lost else "ok"
                 ended.append(make_workflow(**key, outcome=outcome, done=end))
                 calls.append(make_call(**key))
     repeats = max(map(len, makespans.values()))
@@ -45,6 +49,7 @@ def run_of(
 
 
 BASE = {FAST: [10.0, 10.2, 9.9], SLOW: [20.0, 20.5, 19.8]}
+PRICE = {"input": 2.0, "cached": 1.0, "output": 10.0, "source": "made up"}
 SLOWER = {FAST: [12.1, 12.4, 12.0], SLOW: [20.1, 20.4, 19.9]}
 
 
@@ -95,6 +100,28 @@ def test_lost_workflows_are_a_regression_in_points(
     new = run_of(tmp_path, "new", BASE, workflows=8, failed=4)
     assert main(["compare", base, new, "--fail-on", "success_rate<-5%"]) == 1
     assert "success_rate -50.0 pt" in said(capsys)[0]
+
+
+def test_goodput_that_fell_to_nothing_in_one_cell_of_two_is_a_regression(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = run_of(tmp_path, "base", BASE)
+    new = run_of(tmp_path, "new", BASE, failed_in={FAST: 4})
+    assert main(["compare", base, new, "--fail-on", "goodput<-10%"]) == 1
+    flat = " ".join(said(capsys)[0].split())
+    assert "Regression: goodput -100.0% in async_8_none_attempt" in flat
+
+
+def test_a_quantity_that_one_run_lacks_is_said_and_not_taken_for_unchanged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = run_of(tmp_path, "base", BASE, price=PRICE)
+    new = run_of(tmp_path, "new", BASE, failed_in={FAST: 4}, price=PRICE)
+    assert main(["compare", base, new]) == 0
+    flat = " ".join(said(capsys)[0].split())
+    lacking = "no cost_per_successful_workflow in the second run, so it is not compared:"
+    assert f"Warning: {lacking} async_8_none_attempt." in flat
+    assert flat.count("so it is not compared") == 1
 
 
 def test_json_holds_every_quantity_with_its_interval_and_no_table(
