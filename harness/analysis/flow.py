@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.failures import OK
+from harness.failures import CANCELLED, OK
 from harness.keys import CallKey
 from harness.records import Attempt, Call, Trial
 
@@ -37,8 +37,9 @@ class Flow(NamedTuple):
 
     @property
     def failed(self) -> int:
-        """How many of them failed."""
-        return self.total - (int(self.counts[OK].sum()) if OK in self.counts else 0)
+        """How many of them failed; those that we broke off ourselves did not."""
+        others = (counts for name, counts in self.counts.items() if name not in (OK, CANCELLED))
+        return sum(int(counts.sum()) for counts in others)
 
 
 def flow(attempts: Iterable[Attempt], trial: Trial, width: int) -> Flow:

@@ -28,6 +28,12 @@ def test_each_attempt_stands_in_the_bin_in_which_it_was_sent() -> None:
     assert (seen.total, seen.failed) == (4, 2)
 
 
+def test_an_attempt_that_lost_to_a_hedge_did_not_fail() -> None:
+    outcomes = ("ok", "cancelled", "unavailable", "cancelled")
+    seen = flow([make_attempt(outcome=outcome) for outcome in outcomes], make_trial(), SECOND)
+    assert (seen.total, seen.failed) == (4, 1)
+
+
 def test_an_attempt_that_was_never_sent_stands_where_it_ended() -> None:
     attempts = [make_attempt(sent=None, outcome="connect_failed", done=2 * SECOND)]
     seen = flow(attempts, make_trial(), SECOND)
