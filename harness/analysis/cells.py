@@ -107,7 +107,7 @@ def summarise_cell(cell: CellRecords, terms: Terms, sync: CellRecords | None) ->
         warm_up=len(workflows) - len(steady.workflows),
         calls=_call_counts(calls),
         calls_lost=_calls_lost(calls),
-        attempts=_attempt_counts(attempts, sum(map(_begun, calls))),
+        attempts=_attempt_counts(attempts, sum(map(begun, calls))),
         makespan_s=over_repeats(map(makespan, trials)),
         throughput=Throughput(
             workflows_per_s=rate(Counter(workflow.repeat for workflow in workflows)),
@@ -166,19 +166,19 @@ def wanted(calls: Iterable[Call]) -> Iterator[Call]:
     return (call for call in calls if call.outcome != CANCELLED)
 
 
-def _begun(call: Call) -> bool:
+def begun(call: Call) -> bool:
     """Return whether a call was begun: a cancelled one may never have been."""
     return call.attempts > 0 or call.outcome != CANCELLED
 
 
 def _call_counts(calls: list[Call]) -> CallCounts:
-    begun = list(filter(_begun, calls))
-    outcomes = Counter(call.outcome for call in begun)
+    started = list(filter(begun, calls))
+    outcomes = Counter(call.outcome for call in started)
     succeeded, cancelled = outcomes[OK], outcomes[CANCELLED]
     return CallCounts(
-        started=len(begun),
+        started=len(started),
         succeeded=succeeded,
-        failed=len(begun) - succeeded - cancelled,
+        failed=len(started) - succeeded - cancelled,
         cancelled=cancelled,
     )
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from harness.analysis.cells import Terms, makespan
+from harness.analysis.cells import Terms, begun, makespan
 from harness.analysis.selection import CellRecords
 from harness.clock import SECOND
 from harness.records import Attempt
@@ -90,7 +90,7 @@ def _goodput(cell: CellRecords, terms: Terms) -> ByRepeat:
 
 
 def _amplification(cell: CellRecords, terms: Terms) -> ByRepeat:
-    calls = Counter(call.repeat for call in cell.calls)
+    calls = Counter(call.repeat for call in cell.calls if begun(call))
     attempts = Counter(attempt.repeat for attempt in cell.attempts)
     return {repeat: attempts[repeat] / count for repeat, count in sorted(calls.items())}
 

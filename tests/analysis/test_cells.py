@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import asdict
 
 from harness.analysis.cells import Terms, gaps, summarise_cell, terms_of, time_spent
+from harness.analysis.metrics import METRICS
 from harness.analysis.model import Cell
 from harness.analysis.pieces import tiles
 from harness.analysis.selection import by_cell
@@ -122,13 +123,16 @@ def test_what_was_cancelled_is_no_failure_and_what_never_began_is_no_call() -> N
         make_call(branch=1, outcome="cancelled"),
         make_call(branch=2, outcome="cancelled", attempts=0),
     ]
-    cell = summarised(by_hand(workflows=[make_workflow()], attempts=attempts, calls=calls))
+    records = by_hand(workflows=[make_workflow()], attempts=attempts, calls=calls)
+    cell = summarised(records)
     assert asdict(cell.calls) == {"started": 2, "succeeded": 1, "failed": 0, "cancelled": 1}
     assert cell.attempts.by_outcome == {"cancelled": 1, "ok": 1}
     assert (cell.attempts.failed, cell.attempts.amplification) == (0, 1.0)
     assert cell.calls_lost is not None
     assert cell.calls_lost.value == 0
     assert cell.call_latency_s.n == 1
+    compared = METRICS["amplification"].by_repeat(by_cell(records)[0], ALL_BRANCHES)
+    assert compared == {0: cell.attempts.amplification} == {0: 1.0}
 
 
 def test_tokens_count_abandoned_attempts_and_waste_is_what_failed() -> None:
