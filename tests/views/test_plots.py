@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
+from msgspec.structs import replace
 
 from harness.analysis.cells import time_spent as shares_of
 from harness.analysis.model import Cell, Distribution, Summary, Throughput, WorkflowCounts
@@ -24,6 +25,7 @@ from harness.clock import SECOND
 from harness.errors import StorageError
 from harness.views.plots.closest_look import same_workflow_in_both
 from harness.views.plots.draw import PLOTS, draw_all
+from harness.views.plots.ecdf import latency_ecdf
 from harness.views.plots.permits import permits
 from harness.views.plots.style import PARTS, RC, SERIES, axis_end, runs_out, spread
 from harness.views.plots.sync_async import sync_async
@@ -430,6 +432,22 @@ def test_a_fan_out_of_many_branches_names_some_rows_and_always_the_last() -> Non
     ]
     assert len(labels) <= 24
     assert "synthesize" in labels
+
+
+# Latency
+
+
+def test_the_calls_are_those_of_the_summary_s_call_latency() -> None:
+    """A call that nobody wanted any more is short, and no answer."""
+    whole = make_records(IDS[:2], 2, branches=3)
+    calls = [
+        replace(call, outcome="cancelled") if call.branch == 1 else call for call in whole.calls
+    ]
+    records = whole._replace(calls=calls)
+    counted = summarise(records)
+    _, right = drawn(latency_ecdf(counted, records)).axes
+    steps = {str(line.get_label()): len(np.asarray(line.get_ydata())) for line in right.get_lines()}
+    assert steps == {cell.mode: cell.call_latency_s.n + 1 for cell in counted.cells}
 
 
 # What can go wrong

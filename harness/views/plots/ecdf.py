@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from harness.analysis.cells import wanted
 from harness.analysis.model import Cell, Summary
 from harness.analysis.selection import CellRecords, by_cell
 from harness.bench.store import Records
@@ -42,20 +43,19 @@ def latency_ecdf(summary: Summary, records: Records) -> Figure | None:
         if any(cell.mode == mode for cell in ran)
     ]
     notes = [
-        "Each mode's best cell. Every workflow and call that ended counts, failed ones too. "
+        "Each mode's best cell. Every workflow and call that ended counts, failed ones too, but no "
+        "cancelled call. "
         "Shaded: the 95\u00a0% band of Dvoretzky, Kiefer and Wolfowitz; calls of one workflow "
         "depend on each other and have none."
     ]
     figure = new_figure(3.2, _title(best, of_cell, summary), summary, notes)
     left, right = figure.subplots(1, 2, sharey=True)
     labels = cell_labels(summary.cells)
-    for axes, of, title in (
-        (left, "workflows", "workflow latency"),
-        (right, "calls", "call latency"),
-    ):
+    for axes, title in ((left, "workflow latency"), (right, "call latency")):
         ends = []
         for cell in best:
-            taken = _seconds(getattr(of_cell[cell.id].steady(), of), summary)
+            seen = of_cell[cell.id].steady()
+            taken = _seconds(seen.workflows if axes is left else list(wanted(seen.calls)), summary)
             _draw(axes, taken, cell.mode, banded=axes is left)
             ends.append((1.0, labels[cell.id], MODES[cell.mode]))
         axes.set_title(f"{title}, from ready to done")
