@@ -27,11 +27,12 @@ from harness.views.plots.closest_look import same_workflow_in_both
 from harness.views.plots.draw import PLOTS, draw_all
 from harness.views.plots.ecdf import latency_ecdf
 from harness.views.plots.permits import permits
+from harness.views.plots.repeats import repeats
 from harness.views.plots.style import PARTS, RC, SERIES, axis_end, runs_out, spread
 from harness.views.plots.sync_async import sync_async
 from harness.views.plots.time_spent import pieces, time_spent
 from harness.views.plots.timeline import timeline
-from tests.analysis.builders import make_attempt, make_call
+from tests.analysis.builders import make_attempt, make_call, make_run, make_trial
 from tests.analysis.played import Shape, make_records
 from tests.views.summaries import NOTHING, distribution, figure, make_cell, make_summary
 
@@ -432,6 +433,21 @@ def test_a_fan_out_of_many_branches_names_some_rows_and_always_the_last() -> Non
     ]
     assert len(labels) <= 24
     assert "synthesize" in labels
+
+
+# Repeats
+
+
+@pytest.mark.parametrize("makespans", [(430, 440), (970, 1030), (1300, 5100), (5, 450), (21, 22)])
+def test_an_axis_of_makespans_has_two_numbers_to_read_it_by(makespans: tuple[int, int]) -> None:
+    trials = [make_trial(repeat=at, end=seconds * SECOND) for at, seconds in enumerate(makespans)]
+    whole = Records(make_run(repeats=2), [], [], [], trials, None)
+    figure = drawn(repeats(summarise(whole), whole))
+    (axes,) = figure.axes
+    low, high = axes.get_xlim()
+    ticks = [*axes.xaxis.get_ticklabels(), *axes.xaxis.get_ticklabels(minor=True)]
+    read = [tick for tick in ticks if tick.get_text() and low <= tick.get_position()[0] <= high]
+    assert len(read) >= 2
 
 
 # Latency

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from harness.analysis.cells import makespan
 from harness.analysis.model import Cell, Summary
@@ -56,6 +57,10 @@ def repeats(summary: Summary, records: Records) -> Figure | None:
         write_beside(axes, row, number(value_of(figure_of)))
     head_beside(axes, "mean")
     axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    if high < 10 * low:  # no power of ten may be in sight
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if _is_round(value) else "")
     axes.set_xlabel("makespan in seconds, logarithmic")
