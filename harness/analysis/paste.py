@@ -17,6 +17,7 @@ _AROUND = {
     "finagle-budget": "Finagle's budget: {ratio:.0%} of the calls and {per_second:g} a second",
     "breaker": "circuit breaker",
     "hedge": "hedging",
+    "aws-standard": "a quota of 500; a retry costs 14, after a 429 5",
 }
 
 
@@ -24,13 +25,17 @@ def lines_to_paste(run: Run, cell: CellInfo) -> tuple[str, ...]:
     """Return Python that gives a program the cell's mode, permits, retry policy and scope.
 
     Durations are scenario seconds, which are real ones against a real model. What stands around
-    the innermost policy is described in a comment: it is more than a few lines.
+    the innermost policy is described in a comment: it is more than a few lines. So is what the
+    package's own retries cannot do: give the permit back.
     """
     *around, innermost = _layers(run.scenario["retry"], cell.retry)
     waits = _pause(innermost)
     attempts = _attempts(innermost)
     own = bool(waits) and attempts > 1
-    return (*_head(cell, innermost, own=own), *_notes(around), *_ask(cell, waits, attempts))
+    if innermost["kind"] == "aws-standard":
+        around.append(innermost)
+    notes = (*_notes(around), *_held(cell, innermost))
+    return (*_head(cell, innermost, own=own), *notes, *_ask(cell, innermost, waits, attempts))
 
 
 def _layers(retry: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
@@ -62,6 +67,12 @@ def _notes(around: list[Mapping[str, Any]]) -> Iterator[str]:
         yield f"# around it, as measured: {words.format(**layer)}"
 
 
+def _held(cell: CellInfo, innermost: Mapping[str, Any]) -> Iterator[str]:
+    by_the_package = innermost["kind"] == "openai-sdk" and innermost["max_retries"] > 0
+    if by_the_package and cell.mode != "sync" and cell.permit_scope == "attempt":
+        yield "# measured: permits given back during its backoff; here they are held"
+
+
 def _attempts(innermost: Mapping[str, Any]) -> int:
     return int(innermost.get("attempts", 1))
 
@@ -72,7 +83,7 @@ def _pause(innermost: Mapping[str, Any]) -> tuple[str, ...]:
     if kind == "fixed":
         return (f"pause = {innermost['delay']:g}",)
     if kind == "aws-standard":
-        return ("pause = random.random() * min(20, 2 ** (attempt - 1))",)
+        return ("pause = random.random()",)
     if kind != "exponential":
         return ()
     base, cap = innermost["base"], innermost["cap"]
@@ -85,7 +96,22 @@ def _pause(innermost: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _ask(cell: CellInfo, waits: tuple[str, ...], attempts: int) -> Iterator[str]:
+def _hinted(innermost: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the lines that let the error and what it asks for change the pause."""
+    if innermost["kind"] != "aws-standard":
+        return ("pause = float(asked if asked.isdigit() else 0) or pause",)
+    return (
+        "limited = isinstance(error, openai.RateLimitError)",
+        "base = 1 if limited else 0.05",
+        "pause *= min(20, base * 2 ** (attempt - 1))",
+        "hint = float(asked) if asked.isdigit() else 0",
+        "pause = max(pause, min(hint, pause + 5))",
+    )
+
+
+def _ask(
+    cell: CellInfo, innermost: Mapping[str, Any], waits: tuple[str, ...], attempts: int
+) -> Iterator[str]:
     in_async, permits = cell.mode == "async", cell.mode != "sync"
     prefix, wait = ("async ", "await ") if in_async else ("", "")
     call = f"return {wait}client.chat.completions.create(**request)"
@@ -118,5 +144,5 @@ def _ask(cell: CellInfo, waits: tuple[str, ...], attempts: int) -> Iterator[str]
     yield f'{inner}    told = getattr(error, "response", error)'
     yield f'{inner}    headers = getattr(told, "headers", {{}})'
     yield f'{inner}    asked = headers.get("retry-after", "")'
-    yield f"{inner}    pause = float(asked) if asked.isdigit() else pause"
+    yield from (f"{inner}    {line}" for line in _hinted(innermost))
     yield f"{indent}{sleep}"

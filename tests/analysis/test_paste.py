@@ -7,6 +7,7 @@ import itertools
 import threading
 import time
 import types
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
@@ -55,12 +56,23 @@ def limited(after: str | None) -> openai.RateLimitError:
     return openai.RateLimitError("no", response=response, body=None)
 
 
+def broken(after: str | None) -> openai.InternalServerError:
+    response = httpx2.Response(503, request=httpx2.Request("POST", "http://x"))
+    return openai.InternalServerError("no", response=response, body=None)
+
+
 class World:
     """Refuses so often, then answers; sees the sleeps, and how many ask at once."""
 
-    def __init__(self, refusals: int, after: str | None = None) -> None:
+    def __init__(
+        self,
+        refusals: int,
+        after: str | None = None,
+        error: Callable[[str | None], Exception] = limited,
+    ) -> None:
         self.refusals = refusals
         self.after = after
+        self.error = error
         self.asked = 0
         self.sleeps: list[float] = []
         self.inside = 0
@@ -69,7 +81,7 @@ class World:
     def answer(self) -> str:
         self.asked += 1
         if self.asked <= self.refusals:
-            raise limited(self.after)
+            raise self.error(self.after)
         return "answer"
 
     async def create(self, **request: Any) -> str:
@@ -136,6 +148,23 @@ def test_retry_after_takes_the_place_of_the_pause(monkeypatch: pytest.MonkeyPatc
     dated = World(refusals=1, after="Wed, 21 Oct 2026 07:28:00 GMT")
     dated.run("async", pasted("async", 8, "full-jitter"), monkeypatch)
     assert 0 <= dated.sleeps[0] <= 20, "a date is left to the policy"
+    passed = World(refusals=1, after="0")
+    passed.run("async", pasted("async", 8, "equal"), monkeypatch)
+    assert 0.125 <= passed.sleeps[0] <= 0.25, "nor does a moment that is over say anything"
+
+
+def test_the_rule_of_aws_waits_less_after_other_failures_and_trusts_a_hint_for_five_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = pasted("async", 8, "aws-standard")
+    assert any(line.startswith("# around it, as measured: a quota of 500") for line in lines)
+    other = World(refusals=2, error=broken)
+    other.run("async", lines, monkeypatch)
+    assert other.sleeps[0] <= 0.05
+    assert other.sleeps[1] <= 0.1
+    hinted = World(refusals=1, after="60")
+    hinted.run("async", lines, monkeypatch)
+    assert 5 <= hinted.sleeps[0] <= 6
 
 
 def test_there_are_as_many_permits_as_the_cell_had(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,6 +178,11 @@ def test_there_are_as_many_permits_as_the_cell_had(monkeypatch: pytest.MonkeyPat
 
 def test_the_package_s_own_retries_are_its_own_setting_and_others_are_described() -> None:
     assert "client = openai.AsyncOpenAI(max_retries=2)" in pasted("async", 8, "openai-sdk")
+    held = [line for line in pasted("async", 8, "openai-sdk") if "here they are held" in line]
+    assert len(held) == 1
+    assert max(map(len, pasted("async", 8, "openai-sdk"))) <= 76
+    for lines in (pasted("async", 8, "openai-sdk", "call"), pasted("sync", 1, "openai-sdk")):
+        assert not any(line.startswith("#") for line in lines)
     assert "client = openai.OpenAI(max_retries=0)" in pasted("threads", 8, "none")
     (note,) = [line for line in pasted("async", 8, "wrapped") if line.startswith("#")]
     assert note.endswith("retries for 20% of the calls, 10 at once")
