@@ -66,9 +66,8 @@ def recommend(run: Run, cells: Sequence[CellRecords], terms: Terms) -> Recommend
     asked = run.scenario["slo"]["success_rate"]
     most = max(entries, key=lambda entry: entry.good.value)
     bar = most.good.value - SLACK if asked is None else asked
-    able = sorted(
-        (entry for entry in entries if entry.good.value >= bar and entry.good.value > 0),
-        key=lambda entry: entry.typical.value,
+    able, ranked_over = _ranked(
+        [entry for entry in entries if entry.good.value >= bar and entry.good.value > 0]
     )
     if not able:
         return _nothing(objective, [*said, _nobody(most, asked)])
@@ -76,6 +75,8 @@ def recommend(run: Run, cells: Sequence[CellRecords], terms: Terms) -> Recommend
     said += [_best(best, objective, run.simulated), _kept(best, asked)]
     if len(able) < len(entries):
         said.append(_left_out(entries, able, bar))
+    if len(able) > 1 and any(len(entry.values) > ranked_over for entry in able):
+        said.append(_partly(ranked_over))
     found = _ahead(best, able[1], objective, said) if able[1:] else _alone(best, objective, said)
     return msgspec.structs.replace(found, code=lines_to_paste(run, best.cell.info))
 
@@ -99,6 +100,21 @@ def _values(run: Run, cell: CellRecords, terms: Terms, objective: str) -> dict[i
     values = metric.by_repeat(cell, terms)
     unit = run.time_scale if metric.unit == "s" else 1.0
     return {repeat: value / unit for repeat, value in values.items()}
+
+
+def _ranked(able: Sequence[_Entry]) -> tuple[list[_Entry], int]:
+    """Return the cells, the best first, and over how many repeats they were ranked.
+
+    Over those that all of them have: one repeat may be harder than another. Where they have none in
+    common (0), each over its own.
+    """
+    common = set.intersection(*(set(entry.values) for entry in able)) if able else set()
+
+    def typical(entry: _Entry) -> float:
+        shared = over_repeats(entry.values[repeat] for repeat in sorted(common))
+        return (shared or entry.typical).value
+
+    return sorted(able, key=typical), len(common)
 
 
 def _ahead(best: _Entry, after: _Entry, objective: str, said: list[str]) -> Recommendation:
@@ -191,6 +207,13 @@ def _left_out(entries: Sequence[_Entry], able: Sequence[_Entry], bar: float) -> 
         f"{len(entries) - len(able)} of {_count(len(entries), 'cell')} fell short of "
         f"{_percent(max(bar, 0.0))} of workflows within the SLO and did not compete."
     )
+
+
+def _partly(ranked_over: int) -> str:
+    if not ranked_over:
+        return "The cells have no repeat in common, so they are hard to compare."
+    repeats = _count(ranked_over, "repeat")
+    return f"Not every cell ran every repeat; they were ranked over the {repeats} that all have."
 
 
 def _nobody(most: _Entry, asked: float | None) -> str:

@@ -71,6 +71,16 @@ def test_one_repeat_has_a_lead_without_interval_and_asks_for_two_more() -> None:
     assert (found.evidence, found.more_workflows_needed) == ("not enough", 8)
 
 
+def test_a_cell_that_was_stopped_before_a_hard_repeat_is_not_better_for_it() -> None:
+    found = recommended({SLOW: [12], FAST: [10, 30, 31]})
+    assert found.cell == FAST
+    assert found.lead_over_next is not None
+    assert found.lead_over_next.value == pytest.approx(1.2)
+    assert any("ranked over the 1 repeat that all have" in sentence for sentence in found.because)
+    whole = recommended({SLOW: [12, 13], FAST: [10, 11]})
+    assert not any("ranked over" in sentence for sentence in whole.because)
+
+
 def test_cells_that_do_not_differ_need_no_more_workflows() -> None:
     found = recommended({SLOW: [10, 11], FAST: [10, 11]})
     assert (found.evidence, found.more_workflows_needed) == ("not enough", None)
