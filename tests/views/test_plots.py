@@ -16,7 +16,15 @@ from matplotlib.figure import Figure
 from msgspec.structs import replace
 
 from harness.analysis.cells import time_spent as shares_of
-from harness.analysis.model import Cell, Distribution, Summary, Throughput, WorkflowCounts
+from harness.analysis.model import (
+    AttemptCounts,
+    Cell,
+    Distribution,
+    Summary,
+    Throughput,
+    TimeSpent,
+    WorkflowCounts,
+)
 from harness.analysis.model import Figure as Estimate
 from harness.analysis.selection import by_cell
 from harness.analysis.summary import summarise
@@ -314,6 +322,20 @@ def test_a_cell_without_calls_has_no_bar() -> None:
     axes = drawn(time_spent(make_summary([make_cell(IDS[0]), empty]))).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["sync"]
     assert time_spent(make_summary([empty])) is None
+
+
+def test_time_that_a_hedge_took_over_is_not_called_lost_to_failures() -> None:
+    counts = AttemptCounts(
+        total=150, failed=0, by_outcome={"cancelled": 6, "ok": 144}, amplification=1.04
+    )
+    spent = TimeSpent(
+        permit_wait=0.0, backoff=0.0, failed_attempts=0.2, to_first_token=0.5, reasoning=0.0,
+        answer=0.3, other=0.0,
+    )  # fmt: skip
+    cell = make_cell(IDS[1], attempts=counts, time_spent=spent)
+    said = text_of(drawn(time_spent(make_summary([cell]))))
+    assert "Hardly any of the calls' time was lost" in said
+    assert "also those broken off because a hedge was faster" in said
 
 
 # The timeline

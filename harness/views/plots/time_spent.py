@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from harness.analysis.model import Summary
 from harness.analysis.pieces import Piece
 from harness.analysis.pieces import pieces as cut
+from harness.failures import CANCELLED
 from harness.records import Attempt, Call
 from harness.views.plots.style import (
     INK,
@@ -46,6 +47,8 @@ def time_spent(summary: Summary) -> Figure | None:
     if not cells:
         return None
     notes = ["Shares of the summed call latency, failed calls included."]
+    if any(CANCELLED in cell.attempts.by_outcome for cell in cells):
+        notes.append("Failed attempts: also those broken off because a hedge was faster.")
     figure = new_figure(0.8 + 0.34 * len(cells), _title(summary), summary, notes, list(PARTS))
     axes = figure.subplots()
     labels = cell_labels(summary.cells)
@@ -84,6 +87,7 @@ def _title(summary: Summary) -> str:
         for cell in summary.cells
         if cell.time_spent is not None
         for part in ("permit_wait", "backoff", "failed_attempts")
+        if cell.attempts.failed or part != "failed_attempts"
     ]
     share, part, worst = max(lost)
     if share < 0.01:
