@@ -280,6 +280,10 @@ def test_the_bound_is_what_the_makespan_would_give_at_the_critical_path(summary:
     assert np.asarray(sync.get_ydata()) == pytest.approx(0.2 * 60 * SCALE)
 
 
+def test_the_bars_of_latencies_are_not_said_to_go_over_repeats(summary: Summary) -> None:
+    assert "of latencies over workflows, else over repeats" in text_of(drawn(permits(summary)))
+
+
 def test_without_sync_there_is_no_speed_up_panel() -> None:
     cells = [make_cell(IDS[1], speedup_over_sync=None), make_cell(IDS[2], speedup_over_sync=None)]
     figure = drawn(permits(make_summary(cells)))

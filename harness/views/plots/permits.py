@@ -126,8 +126,9 @@ def permits(summary: Summary) -> Figure | None:
         if (estimate := panel.value(cell)) is not None
     ]
     notes = [
-        "Bars: 95\u00a0% intervals over repeats. Dashed: the bound set by the critical path, "
-        "decompose + longest branch + synthesize as measured, with a permit always at hand. "
+        "Bars: 95\u00a0% intervals, of latencies over workflows, else over repeats. Dashed: the "
+        "bound set by the critical path, decompose + longest branch + synthesize as measured, with "
+        "a permit always at hand. "
         f"Ringed: the knee, the fewest permits with {KNEE * 100:.0f}\u00a0% of the line's highest "
         "throughput.",
         *_note_of_losses(lines),

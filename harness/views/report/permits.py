@@ -103,9 +103,9 @@ def permits_chart(about: Subject) -> Chart | None:
         "What more permits bring",
         f"{' and '.join(one.title for one in quantities)} over permits. {words}",
         (
-            "Bars: 95\u00a0% intervals over repeats. Dotted: sync. Dashed: the bound set by the "
-            "critical path, decompose + longest branch + synthesize as measured, with a permit "
-            "always at hand.",
+            "Bars: 95\u00a0% intervals, of latencies over workflows, else over repeats. Dotted: "
+            "sync. Dashed: the bound set by the critical path, decompose + longest branch + "
+            "synthesize as measured, with a permit always at hand.",
             *_note_of_knees(lines),
             *_note_of_losses(cells),
             *runs_out(drawn),
