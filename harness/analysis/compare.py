@@ -187,7 +187,7 @@ def _has(metric: Metric, side: _Side) -> bool:
 
 
 def _carries(cell: CellRecords, share: float) -> bool:
-    return order_ranks(len(cell.workflows), share) is not None
+    return order_ranks(len(cell.steady().workflows), share) is not None
 
 
 def _by_topic(side: _Side) -> dict[tuple[int, str], list[float]]:

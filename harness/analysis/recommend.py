@@ -94,7 +94,7 @@ def _entry(run: Run, cell: CellRecords, terms: Terms, objective: str) -> _Entry 
 
 def _values(run: Run, cell: CellRecords, terms: Terms, objective: str) -> dict[int, float]:
     """Return the objective of each repeat, in scenario seconds or USD."""
-    if objective == "workflow_p95" and order_ranks(len(cell.workflows), 0.95) is None:
+    if objective == "workflow_p95" and order_ranks(len(cell.steady().workflows), 0.95) is None:
         return {}
     metric = METRICS[objective]
     values = metric.by_repeat(cell, terms)

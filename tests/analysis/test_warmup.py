@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.analysis.cells import terms_of
+from harness.analysis.compare import compare_runs
 from harness.analysis.metrics import METRICS
 from harness.analysis.selection import by_cell
 from harness.analysis.summary import summarise
@@ -90,6 +91,18 @@ def test_an_open_loop_is_measured_without_its_warm_up_but_every_workflow_is_coun
     (of_records,) = by_cell(records)
     p95 = METRICS["workflow_p95"].by_repeat(of_records, terms_of(records.run))
     assert p95 == {0: 3.0}
+
+
+def test_what_is_left_after_the_warm_up_must_carry_the_percentile_that_is_compared() -> None:
+    records = records_of([30.0] * 20 + [3.0] * 60, "[objective]\nminimise = 'workflow_p95'")
+    summary = summarise(records)
+    (cell,) = summary.cells
+    assert (cell.workflow_latency_s.n, cell.workflow_latency_s.p95) == (60, None)
+    assert summary.recommendation.cell is None
+    assert "needs 72 workflows" in summary.recommendation.because[-1]
+    (compared,) = compare_runs(records, records).cells
+    assert "workflow_p95" not in compared.changes
+    assert "workflow_p50" in compared.changes
 
 
 def test_a_batch_is_never_cut() -> None:
