@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
@@ -16,6 +17,9 @@ from harness.views.wording import MODES, counted, number, percent, shortened
 
 SHOWN = ("makespan", "workflow_p95", "success_rate", "cost_per_successful_workflow")
 """The quantities that are shown unasked; the others are in `--json`."""
+
+_SMALL = 0.01
+"""Rates a second and costs below this are written with as many decimals as three digits take."""
 
 _SHORT = {"no change shown": "not shown", "cannot tell": "unknown"}
 
@@ -98,7 +102,11 @@ def _settings(cells: Sequence[CellChanges]) -> list[Column]:
 
 
 def _value(value: float, *, is_share: bool) -> str:
-    return percent(value).replace("\u00a0", "") if is_share else number(value)
+    if is_share:
+        return percent(value).replace("\u00a0", "")
+    if 0 < value < _SMALL:
+        return f"{value:.{min(2 - math.floor(math.log10(value)), 9)}f}"
+    return number(value)
 
 
 def _signed(change: float, is_share: bool) -> str:

@@ -112,6 +112,13 @@ def test_goodput_that_fell_to_nothing_in_one_cell_of_two_is_a_regression(
     assert "Regression: goodput -100.0% in async_8_none_attempt" in flat
 
 
+def test_small_rates_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = run_of(tmp_path, "base", {FAST: [117_000, 117_000]})
+    new = run_of(tmp_path, "new", {FAST: [129_000, 129_000]})
+    assert main(["compare", base, new, "--fail-on", "goodput<-50%"]) == 0
+    assert "0.0000342 0.0000310" in said(capsys)[0]
+
+
 def test_a_quantity_that_one_run_lacks_is_said_and_not_taken_for_unchanged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
