@@ -211,6 +211,14 @@ def test_medians_and_throughputs_are_those_of_the_summary(
     assert throughput.get_xlabel() == "workflows a minute"
 
 
+def test_a_median_without_the_warm_up_is_said_to_be_one(records: Records) -> None:
+    """The dots are all workflows."""
+    for warm_up in (0, 5):
+        cells = [make_cell(cell, warm_up=warm_up) for cell in IDS]
+        said = text_of(drawn(sync_async(make_summary(cells), records)))
+        assert ("The median leaves the warm-up out." in said) == bool(warm_up)
+
+
 def test_the_title_names_the_recommended_cell_and_what_it_lost(records: Records) -> None:
     counts = WorkflowCounts(started=24, ok=19, degraded=3, failed=2)
     cells = [make_cell(IDS[0]), make_cell(IDS[1]), make_cell(IDS[2], workflows=counts)]

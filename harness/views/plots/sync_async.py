@@ -51,6 +51,7 @@ def sync_async(summary: Summary, records: Records) -> Figure | None:
     notes = [
         "Dots: workflows (hollow: degraded, ×: failed). Black: the median, and 95\u00a0% intervals "
         "where the sample carries one. Throughput counts every workflow that ended.",
+        *["The median leaves the warm-up out."] * any(cell.warm_up for cell in cells),
         only,
         *runs_out(list(_throughputs(cells, summary).values())),
     ]
