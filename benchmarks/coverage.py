@@ -232,9 +232,13 @@ def _first(values: Mapping[int, float], repeats: int) -> dict[int, float]:
 
 
 def _p50s(seen: Seen, repeats: int) -> dict[int, float]:
+    parts: dict[int, list[float]] = {repeat: [] for repeat in range(repeats)}
+    for repeat, _, value in seen.latencies:
+        if repeat < repeats:
+            parts[repeat].append(value)
     return {
-        repeat: float(np.median([value for r, _, value in seen.latencies if r == repeat]))
-        for repeat in range(repeats)
+        repeat: float(np.quantile(mine, 0.5, method="inverted_cdf"))
+        for repeat, mine in parts.items()
     }
 
 

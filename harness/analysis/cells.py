@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -135,7 +135,7 @@ def summarise_cell(cell: CellRecords, terms: Terms, sync: CellRecords | None) ->
         time_spent=time_spent(steady.calls, steady.attempts),
         tokens=_tokens(cell.spent),
         cost_usd=terms.cost(cell.spent),
-        wasted_usd=terms.cost(attempt for attempt in cell.spent if attempt.outcome != OK),
+        wasted_usd=terms.cost(wasted(cell.spent)),
         cost_per_successful_workflow_usd=_cost_of_success(cell, terms),
     )
 
@@ -318,17 +318,32 @@ def _cost_of_success(cell: CellRecords, terms: Terms) -> float | None:
     return cost / successes if cost is not None and successes else None
 
 
-def _tokens(spent: Iterable[Attempt]) -> TokenCounts:
+def wasted(spent: Iterable[Attempt]) -> list[Attempt]:
+    """Return the attempts that nobody used: the failed, and the later of two hedged successes."""
+    every = list(spent)
+    raced = {attempt.call_key for attempt in every if attempt.hedge}
+    used: dict[CallKey, Attempt] = {}
+    if raced:
+        for attempt in sorted(every, key=lambda attempt: attempt.done):
+            if attempt.outcome == OK and attempt.call_key in raced:
+                used.setdefault(attempt.call_key, attempt)
+    return [
+        attempt
+        for attempt in every
+        if attempt.outcome != OK or (raced and used.get(attempt.call_key, attempt) is not attempt)
+    ]
+
+
+def _tokens(spent: Sequence[Attempt]) -> TokenCounts:
     total: Counter[str] = Counter()
     for attempt in spent:
         tokens = attempt.tokens
-        taken, given = tokens.input or 0, tokens.output or 0
-        total["input"] += taken
-        total["output"] += given
+        total["input"] += tokens.input or 0
+        total["output"] += tokens.output or 0
         total["reasoning"] += tokens.reasoning or 0
         total["cached"] += tokens.cached or 0
-        if attempt.outcome != OK:
-            total["wasted"] += taken + given
+    for attempt in wasted(spent):
+        total["wasted"] += (attempt.tokens.input or 0) + (attempt.tokens.output or 0)
     return TokenCounts(
         input=total["input"],
         output=total["output"],

@@ -149,6 +149,21 @@ def test_tokens_count_abandoned_attempts_and_waste_is_what_failed() -> None:
     }  # fmt: skip
 
 
+def test_of_two_hedged_successes_the_later_is_wasted_and_costs() -> None:
+    tokens = Tokens(input=1000, cached=0, output=100, reasoning=0)
+    attempts = [
+        make_attempt(tokens=tokens, done=400),
+        make_attempt(attempt=2, hedge=True, tokens=tokens, done=300),
+        make_attempt(branch=1, tokens=tokens, done=500),
+    ]
+    run = make_run(price={"input": 2.0, "output": 10.0, "source": "made up"})
+    cell = summarised(
+        by_hand(run=run, workflows=[make_workflow()], attempts=attempts), terms_of(run)
+    )
+    assert cell.tokens.wasted == 1100
+    assert cell.wasted_usd == pytest.approx(0.003)
+
+
 def test_spending_counts_every_attempt_and_a_success_bears_what_counts() -> None:
     price = {"input": 2.0, "cached": 1.0, "output": 10.0, "source": "made up"}
     tokens = Tokens(input=1000, cached=500, output=100, reasoning=50)
