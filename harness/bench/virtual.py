@@ -144,7 +144,14 @@ def processes(scenario: Scenario, wanted: int | None) -> int:
     if wanted is not None:
         return min(wanted, trials)
     calls = trials * scenario.load.workflows * (scenario.workflow.sub_questions + 2)
-    return max(1, min(len(os.sched_getaffinity(0)), trials, calls // _WORTH_A_PROCESS))
+    return max(1, min(_cores(), trials, calls // _WORTH_A_PROCESS))
+
+
+def _cores() -> int:
+    """Return how many cores this process may use, or the machine has where nobody tells that."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1  # macOS
 
 
 def opening(setting: Setting) -> Account:

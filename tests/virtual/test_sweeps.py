@@ -12,6 +12,7 @@ from harness.bench.endpoints import SimulatedEndpoint
 from harness.bench.runner import Hooks
 from harness.bench.scenario import load_scenario
 from harness.bench.store import ATTEMPTS, CALLS, WORKFLOWS, Records, read_records
+from harness.bench.virtual import processes
 from harness.cli import main
 from harness.failures import OK
 from harness.provider.profiles import load_profile
@@ -73,6 +74,15 @@ def test_one_seed_leaves_the_same_bytes_in_one_process_and_in_two(scenario: Path
         assert (one / name).read_bytes()
     other = play(scenario, "other", "seed=4")
     assert (other / ATTEMPTS).read_bytes() != (one / ATTEMPTS).read_bytes()
+
+
+def test_without_a_word_on_its_cores_the_system_has_as_many_processes_as_cores(
+    scenario: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = load_scenario(scenario, ["load.workflows=100000"])
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)  # as on macOS
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    assert processes(read, None) == 3
 
 
 def check_times(records: Records) -> None:
