@@ -11,7 +11,9 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import NamedTuple
@@ -20,6 +22,9 @@ from harness.bench.trial import Tally
 from harness.bench.virtual import Played, Setting, Task, opening, play
 from harness.errors import HarnessError
 from harness.records import Attempt, Stop
+
+_GRACE = 1.0
+"""Seconds for all processes together to end by themselves."""
 
 
 class Worker(NamedTuple):
@@ -40,20 +45,27 @@ class Workers:
 
     def __enter__(self) -> Workers:
         context = multiprocessing.get_context("spawn")
-        with _deaf():
-            for _ in range(self._count):
-                ours, theirs = context.Pipe()
-                process = context.Process(target=_work, args=(theirs, self._setting), daemon=True)
-                process.start()
-                theirs.close()
-                self._workers.append(Worker(process, ours))
+        resource_tracker.ensure_running()  # it would be started with the first, and unblock SIGINT
+        try:
+            with _deaf():
+                for _ in range(self._count):
+                    ours, theirs = context.Pipe()
+                    arguments = (theirs, self._setting)
+                    process = context.Process(target=_work, args=arguments, daemon=True)
+                    process.start()
+                    theirs.close()
+                    self._workers.append(Worker(process, ours))
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
         for worker in self._workers:
             worker.line.close()
+        until = time.monotonic() + _GRACE
         for worker in self._workers:
-            worker.process.join(1.0)
+            worker.process.join(max(0.0, until - time.monotonic()))
             if worker.process.is_alive():
                 worker.process.terminate()
                 worker.process.join()
@@ -92,7 +104,11 @@ class Workers:
 
     def _next(self, worker: Worker, left: list[Task]) -> None:
         if left:
-            worker.line.send(left.pop())
+            task = left.pop()
+            try:
+                worker.line.send(task)
+            except OSError:
+                raise _died(worker) from None
             self._busy[worker.line] = worker
 
     def _heard(self) -> Iterator[tuple[Worker, Tally | Played]]:
@@ -101,25 +117,36 @@ class Workers:
             worker = self._busy[line]
             try:
                 said = line.recv()
-            except EOFError:
-                worker.process.join()
-                raise HarnessError(
-                    f"a process that played trials died (exit code {worker.process.exitcode}); "
-                    "what had ended by then is saved"
-                ) from None
+            except (EOFError, OSError):  # the second with half of a message, or a task, on the line
+                raise _died(worker) from None
             if isinstance(said, HarnessError):
                 raise said
             yield worker, said
 
 
+def _died(worker: Worker) -> HarnessError:
+    worker.process.join()
+    return HarnessError(
+        f"a process that played trials died (exit code {worker.process.exitcode}); "
+        "what had ended by then is saved"
+    )
+
+
 class _Interruptible:
-    """Lets SIGINT interrupt what is done inside it, as a context manager, and nothing else."""
+    """Lets SIGINT interrupt what is done inside it, as a context manager, and nothing else.
+
+    One that came before it, while SIGINT was blocked, interrupts it at once.
+    """
 
     def __enter__(self) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        except KeyboardInterrupt:
+            self.__exit__()
+            raise
 
     def __exit__(self, *error: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 @contextlib.contextmanager
@@ -135,8 +162,7 @@ def _deaf() -> Iterator[None]:
 def _work(line: Connection, setting: Setting) -> None:
     """Play trials until the line is closed: what a process of its own does."""
     os.setpgrp()  # Ctrl-C at a terminal is for the run, which tells us
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # blocked since before we began
     account = opening(setting)
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
@@ -159,26 +185,38 @@ def play_in_order(
     After Ctrl-C what had ended by then is kept, too. Returns what ended the run early: a Stop, or
     the hopeless first answer; None when nothing did.
     """
-    waiting: dict[int, Played] = {}
-    number = 0
     if jobs == 1:
         return _one_after_another(setting, tasks, keep, tell)
-    with Workers(jobs, setting) as workers:
-        try:
-            for played in workers.play(tasks, tell):
-                waiting[played.task.number] = played
-                while number in waiting:
-                    kept = waiting.pop(number)
-                    keep(kept)
-                    if kept.hopeless is not None:
-                        return kept.hopeless
-                    number += 1
-        except KeyboardInterrupt:
-            for played in workers.stop(tell):
-                waiting[played.task.number] = played
-            for _, ended in sorted(waiting.items()):
-                keep(ended)
-            return Stop(by="interrupt", because="interrupted")
+    try:
+        with Workers(jobs, setting) as workers:
+            return _as_they_end(workers, tasks, keep, tell)
+    except KeyboardInterrupt:  # before they had begun, or again while they were being stopped
+        return Stop(by="interrupt", because="interrupted")
+
+
+def _as_they_end(
+    workers: Workers,
+    tasks: Sequence[Task],
+    keep: Callable[[Played], None],
+    tell: Callable[[Tally], None],
+) -> Stop | Attempt | None:
+    waiting: dict[int, Played] = {}
+    number = 0
+    try:
+        for played in workers.play(tasks, tell):
+            waiting[played.task.number] = played
+            while number in waiting:
+                kept = waiting.pop(number)
+                keep(kept)
+                if kept.hopeless is not None:
+                    return kept.hopeless
+                number += 1
+    except KeyboardInterrupt:
+        for played in workers.stop(tell):
+            waiting[played.task.number] = played
+        for _, ended in sorted(waiting.items()):
+            keep(ended)
+        return Stop(by="interrupt", because="interrupted")
     return None
 
 

@@ -1,0 +1,113 @@
+"""The processes that play trials: killed, or interrupted before they had begun."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.bench.runner import Hooks, run
+from harness.bench.scenario import Scenario, parse_scenario
+from harness.bench.store import read_run
+from harness.bench.trial import Tally
+from harness.bench.virtual import Played, Setting, Task
+from harness.bench.workers import Workers, play_in_order
+from harness.errors import HarnessError
+from harness.provider.profiles import load_profile
+
+SCENARIO = """
+name = "some"
+[workflow]
+topics = ["tides"]
+[endpoint]
+time = "virtual"
+[load]
+workflows = 2
+[sweep]
+permits = [1, 2]
+"""
+
+
+def nothing(*_: object) -> None:
+    """Do nothing."""
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Setting:
+    scenario: Scenario = parse_scenario(SCENARIO, "some.toml")
+    profile = load_profile("deepseek-reasoner").as_dict()
+    run(scenario, profile, "none", tmp_path, Hooks(*[nothing] * len(Hooks._fields)))
+    return Setting(scenario, profile, read_run(tmp_path))
+
+
+def tasks(setting: Setting) -> list[Task]:
+    return [Task(number, cell, 0) for number, cell in enumerate(setting.run.cells)]
+
+
+@pytest.fixture
+def sending(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """Lets a test do something `before` and `after` a task is sent to a process."""
+    acts: dict[str, Any] = {"before": nothing, "after": nothing}
+    send = Connection.send
+
+    def and_more(line: Connection, task: object) -> None:
+        acts["before"]()
+        send(line, task)
+        acts["after"]()
+
+    monkeypatch.setattr(Connection, "send", and_more)
+    yield acts
+    assert multiprocessing.active_children() == []
+
+
+def kill_one() -> None:
+    child = multiprocessing.active_children()[0]
+    child.kill()
+    child.join()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_process_that_was_killed_before_it_read_its_task_is_said_in_one_line(
+    setting: Setting, sending: dict[str, Any], when: str
+) -> None:
+    sending[when] = kill_one
+    with (
+        pytest.raises(HarnessError, match=r"a process .* died \(exit code -9\); what had ended"),
+        Workers(1, setting) as workers,
+    ):
+        list(workers.play(tasks(setting), nothing))
+
+
+def test_an_interrupt_before_a_process_has_begun_ends_its_trial_as_soon_as_it_begins(
+    setting: Setting, sending: dict[str, Any]
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    sending["after"] = interrupt
+    kept: list[Played] = []
+    told: list[Tally] = []
+    stopped = play_in_order(setting, tasks(setting), 2, kept.append, told.append)
+    assert getattr(stopped, "by", None) == "interrupt"
+    for played in kept:
+        assert played.trial.interrupted
+        assert played.lines.workflows == b""
+
+
+def test_an_interrupt_while_the_processes_are_started_leaves_none_of_them(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextlib.contextmanager
+    def interrupted() -> Iterator[None]:
+        yield
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.bench.workers._deaf", interrupted)
+    stopped = play_in_order(setting, tasks(setting), 2, nothing, nothing)
+    assert getattr(stopped, "by", None) == "interrupt"
+    assert multiprocessing.active_children() == []
