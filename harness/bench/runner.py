@@ -159,12 +159,12 @@ def _play_all(
     def keep(played: Played) -> None:
         task = played.task
         hooks.before_trial(task.cell, task.repeat, len(todo) - task.number)
+        if counted:  # before the records: whoever is killed in between has spent them
+            writer.append(Spent(**played.account.ledger.spent._asdict()))
         for kind, lines in zip((Attempt, Call, Workflow, Transcript), played.lines, strict=True):
             writer.extend(kind, lines)
         if played.hopeless is None:
             writer.append(played.trial)
-            if counted:
-                writer.append(Spent(**played.account.ledger.spent._asdict()))
             with store.no_collector():
                 hooks.after_trial(setting.run, played.records())
 

@@ -11,11 +11,21 @@ from harness.bench import runner
 from harness.bench.endpoints import SimulatedEndpoint
 from harness.bench.runner import Hooks
 from harness.bench.scenario import load_scenario
-from harness.bench.store import ATTEMPTS, CALLS, WORKFLOWS, Records, read_records
+from harness.bench.store import (
+    ATTEMPTS,
+    CALLS,
+    WORKFLOWS,
+    Records,
+    Writer,
+    read_records,
+    read_spent,
+)
 from harness.bench.virtual import processes
 from harness.cli import main
+from harness.errors import StorageError
 from harness.failures import OK
 from harness.provider.profiles import load_profile
+from harness.records import Attempt, Call, Trial, Workflow
 
 SCENARIO = """
 name = "jumps"
@@ -195,3 +205,23 @@ def test_a_dry_run_says_that_nobody_waits(
     said = " ".join(capsys.readouterr().out.split())
     assert "SIMULATED provider deepseek-reasoner, virtual time" in said
     assert "of virtual time, which nobody waits for" in said
+
+
+@pytest.mark.parametrize("kind", [Attempt, Call, Workflow, Trial])
+def test_what_was_spent_is_written_down_before_its_records_are(
+    scenario: Path, monkeypatch: pytest.MonkeyPatch, kind: type
+) -> None:
+    """So a run that is killed between any two writes has not spent less than its records say."""
+    extend = Writer.extend
+
+    def killed(writer: Writer, what: type, lines: bytes) -> None:
+        extend(writer, what, lines)
+        if what is kind:
+            raise StorageError("killed")
+
+    monkeypatch.setattr(Writer, "extend", killed)
+    with pytest.raises(StorageError, match="killed"):
+        play(scenario, "out", "budget.attempts=100000")
+    spent = read_spent(scenario.parent / "out")
+    assert spent is not None
+    assert spent.attempts == len(read_records(scenario.parent / "out").attempts) > 0
