@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 import harness
 from harness.bench import store
-from harness.bench.scenario import Scenario, apply_override
+from harness.bench.scenario import Scenario, apply_override, validated
+from harness.bench.spending import is_counted
 from harness.clock import take_anchor
 from harness.errors import InputError, StorageError
 from harness.policies.budget import Amount
@@ -72,8 +73,11 @@ def changes(run: Run) -> Iterable[str]:
 def with_budget(progress: Progress, overrides: Sequence[str]) -> Progress:
     """Return the same progress under another budget, from `--set budget.usd=2`.
 
-    Raises InputError for any other setting: all sessions of a run are of one scenario.
+    Raises InputError for any other setting: all sessions of a run are of one scenario. Nor may what
+    is used be limited where no session has written it down.
     """
+    if not overrides:
+        return progress
     scenario = dict(progress.run.scenario)
     scenario["budget"] = dict(scenario["budget"])
     for override in overrides:
@@ -83,6 +87,12 @@ def with_budget(progress: Progress, overrides: Sequence[str]) -> Progress:
                 "may change"
             )
         apply_override(scenario, override)
+    now, before = validated(scenario, store.RUN, overrides), scenario_of(progress.run)
+    if is_counted(now) and not is_counted(before):
+        raise InputError(
+            f"--set {overrides[-1]}: the run began without such a budget, so nobody knows what it "
+            "has used; leave it out, or begin a new run"
+        )
     return progress._replace(run=msgspec.structs.replace(progress.run, scenario=scenario))
 
 
@@ -151,6 +161,6 @@ def _session(execution: int, run: Run, records: store.Records) -> Session:
 
 
 def _spent(records: store.Records, spent: Spent | None) -> Amount:
-    if spent is None:  # no budget had to be kept, so nobody wrote it down
+    if spent is None:  # no budget has to be kept, or nothing has gone out
         return Amount(attempts=len(records.attempts))
     return Amount(spent.attempts, spent.tokens, spent.nano_usd)

@@ -255,6 +255,11 @@ def parse_scenario(
     trouble = read_texts(values, folder, {_key(override) for override in overrides})
     if trouble:
         raise _input_error(_source(where, overrides, trouble.key), trouble.what)
+    return validated(values, where, overrides)
+
+
+def validated(values: dict[str, Any], where: str, overrides: Sequence[str]) -> Scenario:
+    """Return the scenario that `values` are, with `overrides` applied. Raises InputError."""
     try:
         return Scenario.model_validate(values)
     except ValidationError as error:
