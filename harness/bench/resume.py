@@ -31,7 +31,8 @@ class Progress(NamedTuple):
     """What there is of a run already: of a new one, nothing.
 
     `ended`: the workflows that ended, by trial. `whole`: trials with nothing left to do. `spent`:
-    what the budget let go out. `elapsed`: nanoseconds that the trials have lasted.
+    what the budget let go out. `elapsed`: nanoseconds that the trials' own clocks have run, in
+    virtual time, where each begins at 0.
     """
 
     run: Run
@@ -121,7 +122,7 @@ def progress_of(directory: Path) -> Progress:
         ended={trial: frozenset(numbers) for trial, numbers in ended.items()},
         whole=frozenset(trial for trial in closed if len(ended.get(trial, ())) == every),
         spent=_spent(records, spent),
-        elapsed=sum(trial.end - trial.start for trial in records.trials),
+        elapsed=sum(trial.end for trial in records.trials) if run.virtual else 0,
     )
 
 

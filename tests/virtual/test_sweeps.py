@@ -9,6 +9,7 @@ import pytest
 
 from harness.bench import runner
 from harness.bench.endpoints import SimulatedEndpoint
+from harness.bench.resume import progress_of
 from harness.bench.runner import Hooks
 from harness.bench.scenario import load_scenario
 from harness.bench.store import (
@@ -225,3 +226,12 @@ def test_what_was_spent_is_written_down_before_its_records_are(
     spent = read_spent(scenario.parent / "out")
     assert spent is not None
     assert spent.attempts == len(read_records(scenario.parent / "out").attempts) > 0
+
+
+def test_the_wait_for_the_first_arrival_is_time_that_a_budget_has_spent(scenario: Path) -> None:
+    arrivals = 'load.arrivals={process="poisson", per_second=0.001}'
+    sweep = ["load.in_flight=1", 'objective.minimise="workflow_p95"', 'sweep.mode=["async"]']
+    out = play(scenario, "out", arrivals, *sweep, "budget.seconds=80000")
+    trials = read_records(out).trials
+    assert min(trial.start for trial in trials) > 0
+    assert progress_of(out).elapsed == sum(trial.end for trial in trials)
