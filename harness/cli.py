@@ -6,6 +6,8 @@ Imports of the parts stand where they are used, so that `harness --help` answers
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ from harness.errors import HarnessError
 INTERRUPTED = 130
 HUNG_UP = 141
 """What a shell says of a program that SIGPIPE ended."""
+_NOT_WRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,18 +26,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code: int = options.command(options)
-        sys.stdout.flush()
+        print(end="", flush=True)
     except HarnessError as error:
         print(f"harness: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("harness: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read it, `head` for one, has seen enough; Python must not flush what is left.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return HUNG_UP
+    except OSError as error:
+        if error.errno not in _NOT_WRITTEN:
+            raise
+        return _gave_up(error)
     return code
+
+
+def _gave_up(error: OSError) -> int:
+    """Say in one line what could not be written, but not that nobody reads on (`| head`).
+
+    What no part has put into words of its own is mostly standard output: full, or closed.
+    """
+    hung_up = isinstance(error, BrokenPipeError)
+    if not hung_up:
+        where = error.filename or "the output"
+        print(f"harness: {where}: cannot be written ({error.strerror})", file=sys.stderr)
+    with contextlib.suppress(OSError):  # else what it still holds is complained of at the exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return HUNG_UP if hung_up else HarnessError.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:

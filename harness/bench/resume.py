@@ -46,14 +46,6 @@ class Progress(NamedTuple):
         return self.ended.get((cell, repeat), frozenset())
 
 
-def require_run(directory: Path) -> None:
-    """Raise InputError when there is no run in `directory`."""
-    if not (directory / store.RUN).exists():
-        raise InputError(
-            f"--resume {directory}: holds no {store.RUN}; give a directory that harness run made"
-        )
-
-
 def require_profile(run: Run, profile: dict[str, Any] | None) -> None:
     """Raise InputError when the simulated provider is not what it was in the earlier sessions."""
     now = msgspec.json.decode(msgspec.json.encode(profile))

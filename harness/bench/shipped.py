@@ -32,8 +32,13 @@ def find(name: str) -> Path:
     Raises InputError when there is none.
     """
     path = Path(name)
-    if path.is_file():
-        return path
+    try:
+        if path.is_file():
+            return path
+    except OSError as error:
+        raise InputError(
+            f"{name}: cannot be read ({error.strerror}); give the path of a scenario (TOML)"
+        ) from None
     shipped = {file.stem: file for file in sorted(folder().glob("*.toml"))}
     if name in shipped:
         return shipped[name]

@@ -19,7 +19,7 @@ import msgspec
 
 from harness.bench.lean import lean
 from harness.bench.mending import cut_torn_line
-from harness.errors import StorageError
+from harness.errors import InputError, StorageError
 from harness.records import SCHEMA, Attempt, Call, Record, Run, Spent, Transcript, Trial, Workflow
 from harness.served import ProviderHead, Served
 
@@ -136,6 +136,21 @@ def write_whole(path: Path, value: object) -> None:
 
 def _not_written(path: object, error: OSError) -> StorageError:
     return StorageError(f"{path}: cannot be written ({error.strerror})")
+
+
+def require_run(name: str, option: str = "") -> Path:
+    """Return the run directory of this name. Raises InputError when there is no run in it.
+
+    `option`: what the name was given with, for the message.
+    """
+    directory = Path(name)
+    try:
+        problem = None if (directory / RUN).exists() else f"holds no {RUN}"
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+    if problem is not None:
+        raise InputError(f"{option}{directory}: {problem}; give a directory that harness run made")
+    return directory
 
 
 class _Head(msgspec.Struct):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
 import msgspec
 from rich.console import Console
 
 from harness.analysis.compare import compare_runs
 from harness.analysis.regressions import judge_rules, parse_rule
-from harness.bench.store import RUN, Records, read_records
+from harness.bench.store import Records, read_records, require_run
 from harness.errors import InputError, StorageError
 from harness.views.compare import ordered, render_comparison
 
@@ -35,9 +34,7 @@ def compare(options: argparse.Namespace) -> int:
 
 
 def _read(run: str) -> Records:
-    directory = Path(run)
-    if not (directory / RUN).exists():
-        raise InputError(f"{directory}: holds no {RUN}; give a directory that harness run made")
+    directory = require_run(run)
     try:
         return read_records(directory)
     except StorageError as error:

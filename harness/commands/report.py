@@ -10,7 +10,7 @@ from harness.analysis.model import Summary
 from harness.analysis.selection import grouped
 from harness.analysis.summary import summarise, write_summary
 from harness.bench.complaint import nearest
-from harness.bench.store import RUN, Records, no_collector, read_records
+from harness.bench.store import Records, no_collector, read_records, require_run
 from harness.errors import InputError
 from harness.views.plots.draw import PLOTS, draw_all
 from harness.views.report.page import save_report
@@ -18,9 +18,7 @@ from harness.views.report.page import save_report
 
 def report_run(options: argparse.Namespace) -> int:
     """Make again what is made from the records in `options.run`, and say where the report is."""
-    directory = Path(options.run)
-    if not (directory / RUN).exists():
-        raise InputError(f"{directory}: holds no {RUN}; give a directory that harness run made")
+    directory = require_run(options.run)
     if options.only is not None:
         print("\n".join(map(str, _draw_only(options.only, directory))))
         return 0

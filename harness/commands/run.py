@@ -25,13 +25,12 @@ from harness.bench.resume import (
     changes,
     progress_of,
     require_profile,
-    require_run,
     scenario_of,
     with_budget,
 )
 from harness.bench.runner import Hooks, run
 from harness.bench.scenario import Scenario, load_scenario
-from harness.bench.store import SUMMARY, no_collector, read_records, read_run
+from harness.bench.store import SUMMARY, no_collector, read_records, read_run, require_run
 from harness.bench.trial import TrialRecords
 from harness.bench.virtual import is_virtual, processes
 from harness.commands.estimate import confirm, estimate_run, show_plan
@@ -94,8 +93,7 @@ def _resume(options: argparse.Namespace) -> int:
             raise InputError(
                 f"--resume {options.resume}: {name} cannot be given with it; the run has its own"
             )
-    directory = Path(options.resume)
-    require_run(directory)
+    directory = require_run(options.resume, "--resume ")
     with locked(directory):
         progress = with_budget(progress_of(directory), options.set)
         scenario = scenario_of(progress.run)

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from harness.bench.store import RUN, Records, read_records
+from harness.bench.store import Records, read_records, require_run
 from harness.clock import SECOND
 from harness.errors import InputError, PreflightError
 from harness.keys import workflow_key
@@ -170,7 +170,5 @@ def told(account: Account, directory: Path) -> list[str]:
 
 
 def _read(run: str) -> tuple[Path, Records]:
-    directory = Path(run)
-    if not (directory / RUN).exists():
-        raise InputError(f"{directory}: holds no {RUN}; give a directory that harness run made")
+    directory = require_run(run)
     return directory, read_records(directory)
