@@ -149,7 +149,7 @@ class Fault(Table):
     burst: Burst | None = None
     outage: Outage | None = None
     arrivals: int | None = Field(default=None, ge=1)
-    phases: tuple[AskKind, ...] = Field(default=_ALL_PHASES, min_length=1)
+    phases: tuple[AskKind, ...] = Field(default=_ALL_PHASES, min_length=1, strict=False)
     retry_after: Duration | None = None
     after: Delay = 0.0
     at: float | None = Field(default=None, gt=0, le=1)

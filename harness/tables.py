@@ -40,9 +40,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 class Table(BaseModel):
-    """A table of a file."""
+    """A table of a file: no value is taken for one of another type."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     @model_validator(mode="before")
     @classmethod

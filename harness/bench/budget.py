@@ -26,7 +26,7 @@ class Budget(Section):
 
     attempts: Count | None = None
     usd: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    tokens: Annotated[int, Field(gt=0)] | None = None
+    tokens: Annotated[int, Field(gt=0, le=10**15)] | None = None
     seconds: Duration | None = None
 
 

@@ -16,7 +16,7 @@ class Arrivals(Section):
     """
 
     process: Literal["poisson", "constant"] = "poisson"
-    per_second: float = Field(gt=0, le=1_000_000)
+    per_second: float = Field(ge=1e-6, le=1_000_000)
 
 
 class Load(Section):

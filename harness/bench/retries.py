@@ -28,7 +28,7 @@ class FixedRetry(Section):
     """The same pause before every retry: see `policies.retry.Fixed`."""
 
     kind: Literal["fixed"]
-    attempts: int = Field(default=5, ge=2)
+    attempts: int = Field(default=5, ge=2, le=1_000_000)
     delay: Duration = 1.0
 
 
@@ -37,7 +37,7 @@ class ExponentialRetry(Section):
 
     kind: Literal["exponential"]
     jitter: Literal["full", "equal", "decorrelated"] = "full"
-    attempts: int = Field(default=5, ge=2)
+    attempts: int = Field(default=5, ge=2, le=1_000_000)
     base: Duration = 0.5
     cap: Duration = 20.0
 
@@ -46,14 +46,14 @@ class OpenAISdkRetry(Section):
     """The published rule of the openai package: see `policies.retry.OpenAISdk`."""
 
     kind: Literal["openai-sdk"]
-    max_retries: int = Field(default=2, ge=0)
+    max_retries: int = Field(default=2, ge=0, le=1_000_000)
 
 
 class AwsStandardRetry(Section):
     """The standard mode of the AWS SDKs: see `policies.aws`. `scope`: of its quota."""
 
     kind: Literal["aws-standard"]
-    attempts: int = Field(default=3, ge=2)
+    attempts: int = Field(default=3, ge=2, le=1_000_000)
     scope: Scope = "process"
 
 

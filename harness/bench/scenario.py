@@ -30,12 +30,15 @@ Mode = Literal["sync", "threads", "async"]
 Scope = Literal["attempt", "call"]
 
 
+Tokens = Annotated[int, Field(gt=0, le=1_000_000_000)]
+
+
 class MaxTokens(Section):
     """Upper limit of the tokens of one call, reasoning included, by phase; none when absent."""
 
-    decompose: int | None = Field(default=None, gt=0)
-    research: int | None = Field(default=None, gt=0)
-    synthesize: int | None = Field(default=None, gt=0)
+    decompose: Tokens | None = None
+    research: Tokens | None = None
+    synthesize: Tokens | None = None
 
 
 def _a_number(value: object) -> object:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from harness.tables import Table
 
@@ -49,6 +49,4 @@ Several = Annotated[tuple[T, ...], BeforeValidator(_listed), Field(min_length=1,
 
 
 class Section(Table):
-    """A table of a scenario: no value is taken for one of another type."""
-
-    model_config = ConfigDict(strict=True)
+    """A table of a scenario."""

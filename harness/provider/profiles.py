@@ -105,12 +105,12 @@ class Profile(Table):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")
     description: str
     source: str = Field(min_length=1)
-    date: datetime.date
+    date: datetime.date = Field(strict=False)
     ttft: Ttft
     itl_a: Delay = 0.0
     itl_b: Delay = 0.0
     itl_c: Delay = 0.0
-    itl_points: tuple[Point, ...] = ()
+    itl_points: tuple[Point, ...] = Field(default=(), strict=False)
     background: float = Field(default=0.0, ge=0, le=1e6)
     slots: int | None = Field(default=None, ge=1)
     reasoning_tokens: Length | None = None
@@ -120,7 +120,7 @@ class Profile(Table):
     max_output_tokens: int = Field(default=32768, ge=1, le=1_000_000)
     tokens_per_chunk: int = Field(default=1, ge=1, le=10_000)
     concurrency_cap: int | None = Field(default=None, ge=1)
-    cap_steps: tuple[CapStep, ...] = ()
+    cap_steps: tuple[CapStep, ...] = Field(default=(), strict=False)
     requests_per_minute: PerMinute | None = None
     tokens_per_minute: PerMinute | None = None
     burst: Duration = 60.0
@@ -128,7 +128,7 @@ class Profile(Table):
     rejected_count: bool = False
     retry_after: RetryAfter | None = None
     keep_alive_every: Duration | None = None
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[Fault, ...] = Field(default=(), strict=False)
 
     @field_validator("cap_steps")
     @classmethod
@@ -195,7 +195,7 @@ def load_profile(name_or_path: str, overrides: Mapping[str, object] = {}) -> Pro
     (`{"ttft.median": "1s"}`). Raises InputError, one line: the profile, the key, the value, and
     the way out.
     """
-    where = f"profile {name_or_path}"
+    where = _one_line(f"profile {name_or_path}")
     values = _read(name_or_path, where)
     for key, value in overrides.items():
         _override(values, key, value, where)

@@ -104,6 +104,31 @@ def complaint(text: str, *overrides: str) -> str:
             id="truth for a number",
         ),
         pytest.param(
+            HEAD + "[[endpoint.faults]]\nkind = 'stall'\narrivals = true\n",
+            "endpoint.faults.0.arrivals = True: should be a valid integer",
+            id="truth for a number of a fault",
+        ),
+        pytest.param(
+            HEAD + f"max_tokens = {{ research = {10**400} }}\n",
+            "workflow.max_tokens.research = 1000000000",
+            id="more tokens than can be reckoned with",
+        ),
+        pytest.param(
+            HEAD + f"[budget]\ntokens = {10**400}\n",
+            "budget.tokens = 1000000000",
+            id="a larger budget than can be reckoned with",
+        ),
+        pytest.param(
+            HEAD + FULL + f"attempts = {10**400}\n",
+            "retry.full.attempts = 1000000000",
+            id="more attempts than can be reckoned with",
+        ),
+        pytest.param(
+            HEAD + "[load]\narrivals = { per_second = 1e-320 }\n",
+            "load.arrivals.per_second = 1e-320: should be greater than or equal to 0.000001",
+            id="arrivals that never come",
+        ),
+        pytest.param(
             HEAD + "carry_reasoning = 'yes'\n",
             "workflow.carry_reasoning = 'yes': should be a valid boolean",
             id="text for a truth",

@@ -130,6 +130,13 @@ def test_an_override_may_add_a_table_that_the_profile_does_not_have() -> None:
         ("streams", {"ttft.sigma": 3}, "ttft.sigma = 3: input should be less than or equal to 2"),
         ("streams", {"ttft": 1}, "ttft = 1: input should be"),
         ("streams", {"itl_a.x": 1}, "itl_a is a value, not a table; leave out what follows it"),
+        (
+            "streams",
+            {"concurrency_cap": True},
+            "concurrency_cap = True: input should be a valid int",
+        ),
+        ("streams", {"concurrency_cap": "4"}, "concurrency_cap = '4': input should be a valid int"),
+        ("streams", {"ttft.sigma": True}, "ttft.sigma = True: input should be a valid number"),
         ("streams", {"concurrency_cap": 0}, "concurrency_cap = 0: input should be greater"),
         ("streams", {"tokens_per_chunk": 1.5}, "tokens_per_chunk = 1.5: input should be"),
         ("streams", {"answer_tokens.median": 0}, "answer_tokens.median = 0: input should be"),
@@ -190,6 +197,11 @@ def test_a_file_that_is_no_profile_is_said_in_one_line(
     with pytest.raises(InputError, match=said) as caught:
         load_profile(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_name_with_a_line_break_is_said_in_one_line() -> None:
+    with pytest.raises(InputError, match=r"^profile no such: no such profile; use one of .*\Z"):
+        load_profile("no\nsuch")
 
 
 @given(st.text(max_size=8), st.none() | st.text(max_size=8) | st.floats() | st.booleans())
