@@ -21,7 +21,7 @@ class Budget(Section):
     """The most that a run may use. The worst case is reserved before each attempt is sent.
 
     `tokens`: read and written together. `seconds`: no attempt is sent later than that after the
-    start; what is in flight then may finish.
+    start of the first trial; what is in flight then may finish.
     """
 
     attempts: Count | None = None

@@ -122,8 +122,10 @@ def _measure_all(
 ) -> Stop | None:
     """Run one trial after another in real time; return what ended them early."""
     log = writer.directory / store.provider_log(begun.run.execution)
+    before = time.monotonic_ns()
     with server_of(scenario, api_key, log) as server:
-        trials = _Trials(scenario, begun, server, writer, hooks)
+        starting = time.monotonic_ns() - before
+        trials = _Trials(scenario, begun, server, writer, hooks, starting)
         try:
             for done, (cell, repeat) in enumerate(todo):
                 hooks.before_trial(cell, repeat, len(todo) - done)
@@ -208,7 +210,10 @@ def target_of(scenario: Scenario, the_run: Run, server: Server) -> Target:
 
 
 class _Trials:
-    """Runs one trial after another against the same server."""
+    """Runs one trial after another against the same server.
+
+    `starting`: nanoseconds that the server took to start, which no budget pays for.
+    """
 
     def __init__(
         self,
@@ -217,6 +222,7 @@ class _Trials:
         server: Server,
         writer: store.Writer,
         hooks: Hooks,
+        starting: int,
     ) -> None:
         the_run = begun.run
         self._hooks = hooks
@@ -226,7 +232,7 @@ class _Trials:
         self._writer = writer
         self._now = monotonic_since(the_run.zero)
         meter = TokenMeter(scenario, the_run.zero)
-        limits = limits_of(scenario, the_run.away)
+        limits = limits_of(scenario, the_run.away + starting)
         self._gate = Gate(
             limits,
             meter,

@@ -27,7 +27,7 @@ def is_counted(scenario: Scenario) -> bool:
 def limits_of(scenario: Scenario, away: int = 0) -> Limits:
     """Return the budget in real seconds and billionths of a dollar.
 
-    `away`: nanoseconds since the run's anchor in which it did not run.
+    `away`: nanoseconds since the run's anchor in which it did not run, or not yet.
     """
     budget = scenario.budget
     return Limits(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.bench.store import read_records
 from harness.cli import main
-from tests.commands.answering import one_line, scenario, working
+from harness.drivers.gate import Gate
+from harness.policies.budget import Limits
+from tests.commands.answering import FAST, one_line, scenario, working
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -62,6 +65,25 @@ def test_a_budget_that_is_enough_stops_nothing(elsewhere: Path) -> None:
         file = scenario(elsewhere, base_url, budget={"attempts": 20})
         assert main(["run", str(file), "--out", "out", "--quiet"]) == 0
     assert read_records(elsewhere / "out").run.stopped is None
+
+
+def test_no_budget_pays_for_the_start_of_the_provider(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a small scale its start would take more scenario seconds than the whole run."""
+    limits: list[Limits] = []
+
+    def gate(first: Limits, *others: Any, **more: Any) -> Gate:
+        limits.append(first)
+        return Gate(first, *others, **more)
+
+    monkeypatch.setattr("harness.bench.runner.Gate", gate)
+    endpoint = {"override": FAST, "time_scale": 0.001}
+    file = scenario(elsewhere, "", endpoint=endpoint, budget={"seconds": 86400.0})
+    assert main(["run", str(file), "--out", "out", "--quiet"]) == 0
+    (limit,) = limits
+    assert limit.seconds is not None
+    assert limit.seconds > 86.4 + 0.01, "no process starts in a hundredth of a second"
 
 
 @pytest.mark.parametrize(
