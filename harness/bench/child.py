@@ -44,7 +44,11 @@ class Child:
             env=self._environment,
         )
         assert self._process.stdout is not None, "asked for above"
-        line = self._process.stdout.readline()
+        try:
+            line = self._process.stdout.readline()
+        except BaseException:  # Ctrl-C, which it does not hear itself
+            self.stop()
+            raise
         try:
             base_url: str = json.loads(line)["base_url"]
         except (ValueError, KeyError):

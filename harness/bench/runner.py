@@ -123,24 +123,25 @@ def _measure_all(
     """Run one trial after another in real time; return what ended them early."""
     log = writer.directory / store.provider_log(begun.run.execution)
     before = time.monotonic_ns()
-    with server_of(scenario, api_key, log) as server:
-        starting = time.monotonic_ns() - before
-        trials = _Trials(scenario, begun, server, writer, hooks, starting)
-        try:
-            for done, (cell, repeat) in enumerate(todo):
-                hooks.before_trial(cell, repeat, len(todo) - done)
-                ended = trials.run(cell, repeat)
-                writer.append(ended.trial)
-                with store.no_collector():
-                    hooks.after_trial(begun.run, ended)
-                if trials.stopped:
-                    break
-        except FirstCallError as error:
-            because = hopeless(scenario, trials.target.base_url, error.attempt)
-            return Stop(by="first_call", because=because)
-        except KeyboardInterrupt:  # between two trials
-            return Stop(by="interrupt", because="interrupted")
-        return trials.stopped
+    try:
+        with server_of(scenario, api_key, log) as server:
+            starting = time.monotonic_ns() - before
+            trials = _Trials(scenario, begun, server, writer, hooks, starting)
+            try:
+                for done, (cell, repeat) in enumerate(todo):
+                    hooks.before_trial(cell, repeat, len(todo) - done)
+                    ended = trials.run(cell, repeat)
+                    writer.append(ended.trial)
+                    with store.no_collector():
+                        hooks.after_trial(begun.run, ended)
+                    if trials.stopped:
+                        break
+            except FirstCallError as error:
+                because = hopeless(scenario, trials.target.base_url, error.attempt)
+                return Stop(by="first_call", because=because)
+            return trials.stopped
+    except KeyboardInterrupt:  # between two trials, or while the server started or ended
+        return Stop(by="interrupt", because="interrupted")
 
 
 def _play_all(

@@ -188,6 +188,37 @@ def test_an_interrupted_run_goes_on_and_a_complete_one_has_nothing_left_to_do(
     assert (out / "report.html").exists(), "what was missing is made"
 
 
+def test_an_interrupt_while_the_provider_starts_leaves_a_run_that_can_be_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted:
+        def readline(self) -> str:
+            raise KeyboardInterrupt
+
+        def close(self) -> None:
+            """Do nothing."""
+
+    real, started = subprocess.Popen, list[subprocess.Popen[str]]()
+
+    def popen(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
+        process = real(*arguments, **options)
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = Interrupted()  # type: ignore[assignment]
+        started.append(process)
+        return process
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr("harness.bench.child.subprocess.Popen", popen)
+        assert main(["run", str(written(tmp_path, workflows=1)), "--out", str(out)]) == 130
+    assert [process.returncode is None for process in started] == [False], "it has ended"
+    assert read_run(out).status == "partial"
+    assert f"`harness run --resume {out}` goes on" in capfd.readouterr().err
+    assert main(["run", "--resume", str(out), "--quiet"]) == 0
+    ended_once(out, workflows=1, repeats=2)
+
+
 def test_virtual_time_goes_on_too_from_the_last_trial_that_was_written(tmp_path: Path) -> None:
     out, whole = tmp_path / "out", tmp_path / "whole"
     path = str(written(tmp_path, workflows=4, repeats=3))
