@@ -32,7 +32,7 @@ class Progress(NamedTuple):
 
     `ended`: the workflows that ended, by trial. `whole`: trials with nothing left to do. `spent`:
     what the budget let go out. `elapsed`: nanoseconds that the trials' own clocks have run, in
-    virtual time, where each begins at 0.
+    virtual time, where each begins at 0. `answered`: whether the endpoint ever had a good answer.
     """
 
     run: Run
@@ -40,6 +40,7 @@ class Progress(NamedTuple):
     whole: frozenset[TrialKey] = frozenset()
     spent: Amount = Amount()
     elapsed: int = 0
+    answered: bool = False
 
     def finished(self, cell: str, repeat: int) -> frozenset[int]:
         """Return the numbers of the workflows of a trial that are not to be run again."""
@@ -115,6 +116,9 @@ def progress_of(directory: Path) -> Progress:
         whole=frozenset(trial for trial in closed if len(ended.get(trial, ())) == every),
         spent=_spent(records, spent),
         elapsed=sum(trial.end for trial in records.trials) if run.virtual else 0,
+        answered=any(
+            attempt.status is not None and attempt.status < 300 for attempt in records.attempts
+        ),
     )
 
 

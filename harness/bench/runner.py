@@ -102,7 +102,9 @@ def run(
     with store.Writer(directory, scenario.transcripts, is_counted(scenario)) as writer:
         if the_run.virtual:
             assert profile is not None, "virtual time is for the simulated provider"
-            setting = Setting(scenario, profile, the_run, begun.spent, begun.elapsed)
+            setting = Setting(
+                scenario, profile, the_run, begun.spent, begun.elapsed, begun.answered
+            )
             stopped = _play_all(setting, begun, todo, writer, hooks, jobs)
         else:
             stopped = _measure_all(scenario, begun, api_key, todo, writer, hooks)
@@ -240,7 +242,7 @@ class _Trials:
             self._now,
             hooks.sending,
             ledger=Ledger(limits, begun.spent),
-            answered=bool(the_run.resumed),
+            answered=begun.answered,
             book=self._note if is_counted(scenario) else None,
         )
         self.target = target_of(scenario, the_run, server)

@@ -50,7 +50,8 @@ Tell = Callable[[Tally], None]
 class Setting(NamedTuple):
     """All that a process needs to play trials of a run.
 
-    `spent`, and the `elapsed` nanoseconds of the trials' own time, are of the sessions before.
+    `spent`, the `elapsed` nanoseconds of the trials' own time, and whether the provider ever
+    `answered`, are of the sessions before.
     """
 
     scenario: Scenario
@@ -58,6 +59,7 @@ class Setting(NamedTuple):
     run: Run
     spent: Amount = Amount()
     elapsed: int = 0
+    answered: bool = False
 
 
 class Task(NamedTuple):
@@ -179,7 +181,7 @@ def play(
         _meter(setting),
         lambda: account.elapsed + clock.now(),
         ledger=account.ledger,
-        answered=task.number > 0 or bool(setting.run.resumed),
+        answered=task.number > 0 or setting.answered,
     )
     stopped, hopeless = None, None
     try:

@@ -122,6 +122,18 @@ def test_a_hopeless_first_answer_is_one_line_and_one_attempt(
     assert records.run.stopped.by == "first_call"
 
 
+def test_a_run_that_goes_on_with_a_key_that_is_wrong_still_ends_at_its_first_answer(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with refusing(401) as refuser:
+        assert refused(elsewhere, refuser, "async") == 2
+        assert main(["run", "--resume", "out", "--yes", "--quiet"]) == 2
+    assert "check the API key (OWN_KEY)" in capsys.readouterr().err.splitlines()[-1]
+    records = read_records(elsewhere / "out")
+    assert [attempt.status for attempt in records.attempts] == [401, 401]
+    assert [attempt.execution for attempt in records.attempts] == [0, 1]
+
+
 def test_the_log_has_lines_and_no_key_prompt_or_answer(
     elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
