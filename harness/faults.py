@@ -7,7 +7,7 @@ the fault says what the provider does.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
@@ -105,14 +105,18 @@ KINDS: dict[str, FaultKind] = {row.name: row for row in _ROWS}
 """Every fault by its name."""
 
 
+Stay = Annotated[Duration, Field(ge=0.001)]
+"""Not so short that a trial could have more changes than anybody can play."""
+
+
 class Burst(Table):
     """A two-state Markov chain in time: on for `on` on average, then off for `off`.
 
     Both stays are exponential, and the chain is as old as time when a trial begins.
     """
 
-    on: Duration
-    off: Duration
+    on: Stay
+    off: Stay
 
 
 class Outage(Table):

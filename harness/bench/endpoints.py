@@ -75,7 +75,7 @@ class SimulatedEndpoint(Section):
     override: dict[str, Any] = Field(default_factory=dict)
     faults: tuple[Fault, ...] | None = Field(default=None, strict=False)
     time: Literal["real", "virtual"] = "real"
-    time_scale: float = Field(default=1.0, gt=0, le=1)
+    time_scale: float = Field(default=1.0, ge=1e-6, le=1)
     stream: bool = True
     model: str = "simulated-reasoner"
     price: OwnPrice | None = None

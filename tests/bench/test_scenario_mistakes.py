@@ -109,6 +109,16 @@ def complaint(text: str, *overrides: str) -> str:
             id="truth for a number of a fault",
         ),
         pytest.param(
+            HEAD + "[[endpoint.faults]]\nkind = 'stall'\nburst = { on = '1ns', off = '1s' }\n",
+            "endpoint.faults.0.burst.on = '1ns': should be greater than or equal to 0.001",
+            id="burst of more changes than can be played",
+        ),
+        pytest.param(
+            HEAD + "[endpoint]\ntime_scale = 1e-12\n",
+            "endpoint.time_scale = 1e-12: should be greater than or equal to 0.000001",
+            id="scale at which a second is no nanosecond",
+        ),
+        pytest.param(
             HEAD + f"max_tokens = {{ research = {10**400} }}\n",
             "workflow.max_tokens.research = 1000000000",
             id="more tokens than can be reckoned with",
