@@ -6,13 +6,13 @@ import argparse
 import sys
 
 import msgspec
-from rich.console import Console
 
 from harness.analysis.compare import compare_runs
 from harness.analysis.regressions import judge_rules, parse_rule
 from harness.bench.store import Records, read_records, require_run
 from harness.errors import InputError, StorageError
 from harness.views.compare import ordered, render_comparison
+from harness.views.console import Output
 
 EXIT_REGRESSION = 1
 
@@ -28,7 +28,7 @@ def compare(options: argparse.Namespace) -> int:
         sys.stdout.write(text.decode() + "\n")
     else:
         names = [rule.name for rule in rules]
-        console = Console()
+        console = Output()
         render_comparison(comparison, names, found, console, options.base, options.new)
     return EXIT_REGRESSION if any(one.regression for one in found) else 0
 

@@ -38,6 +38,7 @@ from harness.errors import InputError
 from harness.provider.profiles import Profile, load_profile
 from harness.records import Attempt, Record, Run
 from harness.views.blocks import wrapped
+from harness.views.console import Output
 from harness.views.live import Counters, LiveView
 from harness.views.logs import RunLog, logging_to
 from harness.views.traces.content import VARIABLE as CONTENT
@@ -262,7 +263,7 @@ def _show(summary: Summary, directory: Path, account: Account, options: argparse
     if options.json:
         sys.stdout.write((directory / SUMMARY).read_text())
     elif not options.quiet:
-        render_summary(summary, directory, Console())
+        render_summary(summary, directory, Output())
     if account.undelivered or account.refused:
         _warn(
             f"{account.undelivered} of {account.made} spans not delivered, {account.refused} "

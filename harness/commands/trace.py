@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import msgspec
-from rich.console import Console
 
 from harness.bench.store import Records, read_records, require_run
 from harness.clock import SECOND
 from harness.errors import InputError, PreflightError
 from harness.keys import workflow_key
 from harness.records import Workflow
+from harness.views.console import Output
 from harness.views.traces.export import TRACES, export_stored
 from harness.views.traces.jaeger import jaeger_of
 from harness.views.traces.ledger import Account, without_span
@@ -56,7 +56,7 @@ def show_run(options: argparse.Namespace) -> int:
     if options.spans:
         _print_spans(chosen, records, with_run=is_plain)
         return 0
-    console = Console()
+    console = Output()
     if cells:
         render_paths(cells, records.run, console)
         print()

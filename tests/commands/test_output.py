@@ -11,20 +11,36 @@ import pytest
 
 from harness.cli import main
 from tests.commands.answering import one_line
+from tests.commands.test_compare import run_of
 
 COMMAND = [sys.executable, "-m", "harness"]
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_reader_that_has_seen_enough_is_no_error_to_talk_of(unbuffered: str) -> None:
+def hung_up(arguments: list[str], **environment: str) -> tuple[int, str]:
+    """Run a command whose output nobody will ever read."""
     ours, theirs = os.pipe()
-    os.close(ours)  # nobody will ever read it
+    os.close(ours)
     done = subprocess.run(
-        [*COMMAND, "scenarios"], stdout=theirs, stderr=subprocess.PIPE, text=True, check=False,
-        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        [*COMMAND, *arguments], stdout=theirs, stderr=subprocess.PIPE, text=True, check=False,
+        env={**os.environ, **environment},
     )  # fmt: skip
     os.close(theirs)
-    assert (done.returncode, done.stderr) == (141, "")
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "command", [["scenarios"], ["serve", "--list"], ["run", "hedge", "--dry-run"]]
+)
+def test_a_reader_that_has_seen_enough_is_no_error_to_talk_of(
+    command: list[str], unbuffered: str
+) -> None:
+    assert hung_up(command, PYTHONUNBUFFERED=unbuffered) == (141, "")
+
+
+def test_a_comparison_whose_reader_hung_up_is_no_regression(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "run", {"async_8_none_attempt": [10.0, 10.2, 9.9]})
+    assert hung_up(["compare", run, run]) == (141, "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
