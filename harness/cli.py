@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         "which retry policy, and what async buys.",
         epilog="Exit codes: 0 done; 1 no workflow succeeded, or `compare` found a regression; "
         "2 bad input or a failed preflight; 3 a budget stopped it; 4 storage or internal error; "
-        "130 interrupted; what had finished by then is saved; 141 nobody read the output on.",
+        "130 interrupted, what had finished by then is saved; 141 nobody read the output on.",
     )
     parser.add_argument("--version", action="version", version=f"harness {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -156,7 +156,7 @@ def test_of_two_hedged_successes_the_later_is_wasted_and_costs() -> None:
         make_attempt(attempt=2, hedge=True, tokens=tokens, done=300),
         make_attempt(branch=1, tokens=tokens, done=500),
     ]
-    run = make_run(price={"input": 2.0, "output": 10.0, "source": "made up"})
+    run = make_run(price={"input": 2.0, "cached": 1.0, "output": 10.0, "source": "made up"})
     cell = summarised(
         by_hand(run=run, workflows=[make_workflow()], attempts=attempts), terms_of(run)
     )
