@@ -13,7 +13,8 @@ from harness.analysis.differences import is_called
 from harness.analysis.metrics import METRICS
 from harness.analysis.regressions import Found
 from harness.views.blocks import WIDTH, Column, pack, wrapped
-from harness.views.wording import MODES, counted, number, percent, shortened
+from harness.views.cell_columns import settings_columns
+from harness.views.wording import MODES, counted, number, percent
 
 SHOWN = ("makespan", "workflow_p95", "success_rate", "cost_per_successful_workflow")
 """The quantities that are shown unasked; the others are in `--json`."""
@@ -72,7 +73,7 @@ def _heading(name: str, cells: Sequence[CellChanges]) -> str:
 
 
 def _table(name: str, cells: Sequence[CellChanges]) -> Iterator[str]:
-    settings = _settings(cells)
+    settings = settings_columns(cells)
     changes = [cell.changes[name] for cell in cells]
     is_share = name in SHARES
     columns = [
@@ -87,18 +88,6 @@ def _table(name: str, cells: Sequence[CellChanges]) -> Iterator[str]:
     for block in pack([columns], room):
         for line in zip(*(column.lines() for column in (*settings, *block)), strict=True):
             yield " ".join(line).rstrip()
-
-
-def _settings(cells: Sequence[CellChanges]) -> list[Column]:
-    names = shortened((cell.retry for cell in cells), 12)
-    columns = [
-        Column(("", "mode"), [cell.mode for cell in cells], left=True),
-        Column(("per-", "mits"), [str(cell.permits) for cell in cells]),
-        Column(("", "retry"), [names[cell.retry] for cell in cells], left=True),
-    ]
-    if len({cell.permit_scope for cell in cells}) > 1:
-        columns.append(Column(("", "scope"), [cell.permit_scope for cell in cells], left=True))
-    return columns
 
 
 def _value(value: float, *, is_share: bool) -> str:

@@ -15,6 +15,7 @@ from rich.text import Text
 from harness.analysis.model import Cell, Figure, Summary
 from harness.views.blocks import WIDTH, Column, pack, wrapped
 from harness.views.cautions import warnings_of
+from harness.views.cell_columns import PART_HEADS, settings_columns
 from harness.views.policies import failure_lines, policy_columns, side_by_side
 from harness.views.wording import (
     cell_labels,
@@ -23,14 +24,10 @@ from harness.views.wording import (
     in_seconds,
     number,
     percent,
-    shortened,
     spoken,
     value_of,
     with_interval,
 )
-
-LONGEST_RETRY = 12
-"""A retry policy's name is cut to this length in the tables."""
 
 _FILES = ("summary.json", "report.html", "plots", "traces")
 
@@ -125,16 +122,8 @@ def _title(summary: Summary) -> Text:
 def _settings(cells: Sequence[Cell], summary: Summary) -> list[Column]:
     """Return the columns that name a cell; `*` marks the recommended one."""
     best = summary.recommendation.cell
-    names = shortened((cell.retry for cell in cells), LONGEST_RETRY)
-    columns = [
-        Column(("", ""), ["*" if cell.id == best else " " for cell in cells]),
-        Column(("", "mode"), [cell.mode for cell in cells], left=True),
-        Column(("per-", "mits"), [str(cell.permits) for cell in cells]),
-        Column(("", "retry"), [names[cell.retry] for cell in cells], left=True),
-    ]
-    if len({cell.permit_scope for cell in cells}) > 1:
-        columns.append(Column(("", "scope"), [cell.permit_scope for cell in cells], left=True))
-    return columns
+    marks = Column(("", ""), ["*" if cell.id == best else " " for cell in cells])
+    return [marks, *settings_columns(cells)]
 
 
 def _speed(cells: Sequence[Cell], summary: Summary) -> list[Column]:
@@ -172,15 +161,6 @@ def _trouble(cells: Sequence[Cell], summary: Summary) -> list[Column]:
 
 
 def _time_spent(cells: Sequence[Cell]) -> list[Column]:
-    heads = {
-        "permit_wait": ("permit", "wait"),
-        "backoff": ("back-", "off"),
-        "failed_attempts": ("failed", "att."),
-        "to_first_token": ("first", "token"),
-        "reasoning": ("reason-", "ing"),
-        "answer": ("", "answer"),
-        "other": ("", "other"),
-    }
     return [
         Column(
             head,
@@ -191,7 +171,8 @@ def _time_spent(cells: Sequence[Cell]) -> list[Column]:
                 for cell in cells
             ],
         )
-        for part, head in heads.items()
+        for part, head in PART_HEADS.items()
+        if part != "client_wait"  # it is in `other` there
     ]
 
 

@@ -20,20 +20,10 @@ from harness.analysis.selection import by_cell
 from harness.bench.store import Records
 from harness.records import CellInfo, Run
 from harness.views.blocks import WIDTH, Column, pack, wrapped
+from harness.views.cell_columns import PART_HEADS, settings_columns
 from harness.views.traces.told import held_by, one_more_words, simulated_line
 from harness.views.traces.waterfall_text import say
-from harness.views.wording import percent, shortened
-
-_HEADS = {
-    "permit_wait": ("permit", "wait"),
-    "client_wait": ("client", "wait"),
-    "backoff": ("back-", "off"),
-    "failed_attempts": ("failed", "att."),
-    "to_first_token": ("first", "token"),
-    "reasoning": ("reason-", "ing"),
-    "answer": ("", "answer"),
-    "other": ("", "other"),
-}
+from harness.views.wording import percent
 
 
 class CellSaid(NamedTuple):
@@ -60,10 +50,10 @@ def cells_said(records: Records) -> list[CellSaid]:
 
 def render_paths(cells: Sequence[CellSaid], run: Run, console: Console) -> None:
     """Write the table of the cells' critical paths."""
-    settings = _settings([cell.info for cell in cells])
+    settings = settings_columns([cell.info for cell in cells])
     shares = [
         Column(head, [percent(cell.path.share(part)).removesuffix("\u00a0%") for cell in cells])
-        for part, head in _HEADS.items()
+        for part, head in PART_HEADS.items()
     ]
     bought = Column(("a permit", "more"), [one_more_words(cell.more) for cell in cells])
     say(console, Text("What the workflows' ends waited for, in % of their latency", style="bold"))
@@ -78,18 +68,6 @@ def render_paths(cells: Sequence[CellSaid], run: Run, console: Console) -> None:
     for text in _notes(cells, settings):
         for wrapped_line in wrapped(text):
             say(console, wrapped_line)
-
-
-def _settings(infos: Sequence[CellInfo]) -> list[Column]:
-    names = shortened((info.retry for info in infos), 12)
-    columns = [
-        Column(("", "mode"), [info.mode for info in infos], left=True),
-        Column(("per-", "mits"), [str(info.permits) for info in infos]),
-        Column(("", "retry"), [names[info.retry] for info in infos], left=True),
-    ]
-    if len({info.permit_scope for info in infos}) > 1:
-        columns.append(Column(("", "scope"), [info.permit_scope for info in infos], left=True))
-    return columns
 
 
 def _notes(cells: Sequence[CellSaid], settings: Sequence[Column]) -> list[str]:
