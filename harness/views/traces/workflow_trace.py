@@ -8,6 +8,7 @@ from typing import Protocol
 
 from harness import ids
 from harness.analysis.pieces import Piece, of_pauses
+from harness.analysis.selection import is_open_loop
 from harness.failures import OK
 from harness.keys import CallKey, workflow_key
 from harness.records import Attempt, Call, CellInfo, Phase, Run, Transcript, Workflow
@@ -61,6 +62,8 @@ class WorkflowTrace:
             links=(Link(self.maker.run_trace, trial),),
             error=_error(record.outcome, record.error),
         )
+        if is_open_loop(self.maker.run):  # else it began when its slot was free
+            self._add(semconv.QUEUE_SPAN, root, (record.ready, record.started), {}, ("queue",))
         phases = {phase.name: self._add_phase(root, phase) for phase in record.phases}
         branches: dict[tuple[str, int | None], list[Call]] = defaultdict(list)
         for call in calls:

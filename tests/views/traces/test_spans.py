@@ -409,6 +409,19 @@ def test_no_span_lies_outside_its_parent_and_children_cover_their_parents(
         assert covered(inside) >= 0.99 * (parent.end - parent.start), parent.name
 
 
+def test_in_an_open_loop_what_a_workflow_waited_to_begin_is_a_span_of_its_own() -> None:
+    records = example()
+    load = records.run.scenario["load"] | {"arrivals": {"process": "poisson", "per_second": 1.0}}
+    run = msgspec.structs.replace(records.run, scenario=records.run.scenario | {"load": load})
+    late = msgspec.structs.replace(records.workflows[0], ready=records.workflows[0].started - 7)
+    assert not [span for span in workflow_spans(records) if span.name == "queue"]
+    spans = workflow_spans(records._replace(run=run, workflows=[late, *records.workflows[1:]]))
+    queues = [span for span in spans if span.name == "queue"]
+    assert len(queues) == len(records.workflows)
+    root = next(span for span in spans if span.span_id == queues[0].parent_id)
+    assert (queues[0].start, queues[0].end) == (root.start, root.start + 7)
+
+
 def covered(spans: list[Span]) -> int:
     """Return how much time the union of the spans takes."""
     edges = sorted({edge for span in spans for edge in (span.start, span.end)})
