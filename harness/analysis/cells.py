@@ -342,6 +342,7 @@ def _tokens(spent: Sequence[Attempt]) -> TokenCounts:
         total["output"] += tokens.output or 0
         total["reasoning"] += tokens.reasoning or 0
         total["cached"] += tokens.cached or 0
+        total["unreported"] += attempt.outcome == OK and tokens.output is None
     for attempt in wasted(spent):
         total["wasted"] += (attempt.tokens.input or 0) + (attempt.tokens.output or 0)
     return TokenCounts(
@@ -350,4 +351,5 @@ def _tokens(spent: Sequence[Attempt]) -> TokenCounts:
         reasoning=total["reasoning"],
         cached=total["cached"],
         wasted=total["wasted"],
+        unreported=total["unreported"],
     )

@@ -102,7 +102,8 @@ class TokenCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens as reported, over all attempts of the cell, abandoned ones included.
 
     `wasted`: input and output of failed attempts. Output that came before a response broke off is
-    reckoned from its chunks (`analysis.received`), because its usage never came.
+    reckoned from its chunks (`analysis.received`), because its usage never came. `unreported`: how
+    many whole responses came without usage; their tokens are in none of the numbers.
     """
 
     input: int
@@ -110,6 +111,7 @@ class TokenCounts(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: int
     cached: int
     wasted: int
+    unreported: int = 0
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ def warnings_of(summary: Summary) -> list[str]:
             _limited(summary),
             _lost_workflows(summary),
             _disagreement(summary),
+            _unreported(summary),
             _never_steady(summary),
             _once(summary),
             _no_sync(summary),
@@ -80,6 +81,16 @@ def _disagreement(summary: Summary) -> str:
     return (
         f"client and provider disagree on {counted(wrong, 'attempt')}; compare attempts.jsonl "
         "with provider.jsonl before you trust the counts."
+    )
+
+
+def _unreported(summary: Summary) -> str:
+    count = sum(cell.tokens.unreported for cell in summary.cells)
+    if not count:
+        return ""
+    return (
+        f"{counted(count, 'whole response')} came without usage; their tokens and cost count as "
+        "nothing, so do not compare cells by cost, and do not add them up."
     )
 
 

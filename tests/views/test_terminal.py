@@ -285,6 +285,12 @@ def test_cells_that_met_other_caches_are_not_on_a_par() -> None:
     assert "\u00a0" not in shown(make_summary([cached(IDS[0], 0), cached(IDS[1], 900)]))
 
 
+def test_responses_without_usage_are_warned_of() -> None:
+    counts = TokenCounts(input=0, output=0, reasoning=0, cached=0, wasted=0, unreported=3)
+    (only,) = warnings_of(make_summary([make_cell(IDS[0]), make_cell(IDS[1], tokens=counts)]))
+    assert only.startswith("3 whole responses came without usage; their tokens and cost count as")
+
+
 def test_no_recommendation_is_said_to_be_none() -> None:
     nothing = Recommendation(
         cell=None, objective="workflow_p95", because=("No cell has so many.",),
