@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
@@ -18,9 +17,6 @@ from harness.views.wording import MODES, counted, number, percent
 
 SHOWN = ("makespan", "workflow_p95", "success_rate", "cost_per_successful_workflow")
 """The quantities that are shown unasked; the others are in `--json`."""
-
-_SMALL = 0.01
-"""Rates a second and costs below this are written with as many decimals as three digits take."""
 
 _SHORT = {"no change shown": "not shown", "cannot tell": "unknown"}
 
@@ -93,8 +89,6 @@ def _table(name: str, cells: Sequence[CellChanges]) -> Iterator[str]:
 def _value(value: float, *, is_share: bool) -> str:
     if is_share:
         return percent(value).replace("\u00a0", "")
-    if 0 < value < _SMALL:
-        return f"{value:.{min(2 - math.floor(math.log10(value)), 9)}f}"
     return number(value)
 
 

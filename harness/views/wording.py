@@ -15,14 +15,14 @@ NONE = "—"
 
 
 def number(value: float | None) -> str:
-    """Write three significant digits without an exponent; `NONE` for None."""
+    """Write three significant digits, at most nine decimals and no exponent; `NONE` for None."""
     if value is None:
         return NONE
     rounded = float(f"{value:.3g}")
-    if rounded == 0:
+    if abs(rounded) < 5e-10:
         return "0"
     decimals = 2 - math.floor(math.log10(abs(rounded)))
-    return f"{rounded:.{min(decimals, 4)}f}" if decimals > 0 else f"{value:.0f}"
+    return f"{rounded:.{min(decimals, 9)}f}" if decimals > 0 else f"{value:.0f}"
 
 
 def counted(n: int, noun: str) -> str:
