@@ -19,7 +19,7 @@ from harness.analysis.selection import by_cell
 from harness.bench.store import Records
 from harness.errors import InputError, StorageError
 from harness.histogram import quantile
-from harness.records import PHASES, Attempt, Call, Record, Tokens, Trial, Workflow
+from harness.records import PHASES, Attempt, Branches, Call, Record, Tokens, Trial, Workflow
 
 R = TypeVar("R", Attempt, Call, Workflow, Trial)
 Row = dict[str, Any]
@@ -81,16 +81,28 @@ def tables(records: Records) -> list[Flat]:
             return (one.cell, one.repeat, one.execution) in last
         return (one.cell, one.repeat, one.workflow, one.execution) in counting
 
-    def table(name: str, kind: Iterable[R], flatten: Callable[[R], Row]) -> Flat:
-        rows = [flatten(one) | {"counts": counts(one)} | about for one in kind]
-        return Flat(name, tuple(rows[0]) if rows else (), rows)
+    def table(name: str, kind: type[R], every: Iterable[R], flatten: Callable[[R], Row]) -> Flat:
+        columns = (*flatten(_blank(kind)), "counts", *about)
+        return Flat(
+            name, columns, [flatten(one) | {"counts": counts(one)} | about for one in every]
+        )
 
     return [
-        table("attempts", records.attempts, _attempt),
-        table("calls", records.calls, _call),
-        table("workflows", records.workflows, _workflow),
-        table("trials", records.trials, _trial),
+        table("attempts", Attempt, records.attempts, _attempt),
+        table("calls", Call, records.calls, _call),
+        table("workflows", Workflow, records.workflows, _workflow),
+        table("trials", Trial, records.trials, _trial),
     ]
+
+
+def _blank(kind: type[R]) -> R:
+    """Return a record in which nothing is said, for the columns: a table may have no rows."""
+    nothing: Row = {
+        "tokens": Tokens(), "gaps": {}, "loop_lag": {}, "backoffs": (), "phases": (),
+        "branches": Branches(total=0, ok=0),
+    }  # fmt: skip
+    fields: dict[str, Any] = {name: nothing.get(name) for name in kind.__struct_fields__}
+    return kind(**fields)
 
 
 def _plain(record: Record | Trial, *left_out: str) -> Row:

@@ -67,6 +67,19 @@ def test_what_a_resumed_run_left_behind_does_not_count(tmp_path: Path) -> None:
     assert [row["counts"] for row in rows(tmp_path / "to" / "attempts.csv")] == ["false", "true"]
 
 
+def test_a_table_without_rows_has_its_columns_all_the_same(
+    directory: Path, tmp_path: Path, records: Records
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    save(records._replace(attempts=[], calls=[], workflows=[], trials=[]), empty)
+    assert main(["export", str(directory)]) == main(["export", str(empty)]) == 0
+    for name in ("attempts", "calls", "workflows", "trials"):
+        with (directory / "export" / f"{name}.csv").open() as file:
+            head = file.readline()
+        assert (empty / "export" / f"{name}.csv").read_text() == head
+
+
 def test_a_topic_that_a_spreadsheet_would_run_is_text(tmp_path: Path) -> None:
     workflow = make_workflow(topic='=HYPERLINK("http://x")')
     save(Records(make_run(), [], [], [workflow], [make_trial()], None), tmp_path)
