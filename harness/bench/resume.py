@@ -96,7 +96,7 @@ def progress_of(directory: Path) -> Progress:
     Raises InputError when it is none that this version can read.
     """
     try:
-        records = store.read_records(directory)
+        records = store.read_records(directory, small=True)
         spent = store.read_spent(directory)
     except StorageError as error:
         raise InputError(f"--resume {directory}: {error}") from None

@@ -196,6 +196,17 @@ def _records(directory: Path, run: Run, small: bool) -> Records:
     )
 
 
+def each(directory: Path, kind: type[T]) -> Iterator[T]:
+    """Read the attempts, calls, workflows or trials of a run one by one, in the order written.
+
+    None of them is kept. Raises StorageError as `read_run` does.
+    """
+    names: dict[type, str] = {
+        Attempt: ATTEMPTS, Call: CALLS, Workflow: WORKFLOWS, Trial: TRIALS,
+    }  # fmt: skip
+    return _lines(directory / names[kind], kind)
+
+
 def read_transcripts(directory: Path, offset: int = 0) -> tuple[list[Transcript], int]:
     """Read the transcripts from a byte of their file on, with the byte after the last whole line.
 

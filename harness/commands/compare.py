@@ -36,6 +36,6 @@ def compare(options: argparse.Namespace) -> int:
 def _read(run: str) -> Records:
     directory = require_run(run)
     try:
-        return read_records(directory)
+        return read_records(directory, small=True)
     except StorageError as error:
         raise InputError(str(error)) from None

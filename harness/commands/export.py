@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from harness.bench.store import read_records, require_run
+from harness.bench.store import require_run
 from harness.views.export import export
 
 FOLDER = "export"
@@ -15,6 +15,6 @@ def export_run(options: argparse.Namespace) -> int:
     """Write the tables of `options.run` and say where they are."""
     directory = require_run(options.run)
     out = Path(options.out) if options.out else directory / FOLDER
-    for path in export(read_records(directory), out, options.format):
+    for path in export(directory, out, options.format):
         print(path)
     return 0

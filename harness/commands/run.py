@@ -131,10 +131,11 @@ def _go(job: _Job, options: argparse.Namespace) -> int:
         _warn(f"{off} is set: no span is sent to {options.otlp}")
     if capture(os.environ) and not scenario.transcripts:
         _warn(f"{CONTENT} is set, but without transcripts = true there is no content to send")
-    earlier = read_records(directory) if job.progress else None
+    earlier = read_records(directory, small=True) if job.progress else None
     trials = earlier.trials if earlier else ()
     traces = Exporter(directory, target, os.environ, _is_reachable(target), earlier=trials)
     counters = _counters(scenario, job.progress, earlier.attempts if earlier else ())
+    del earlier  # it may be large
     log = RunLog(lambda: read_run(directory)) if options.log_level else None
     with (
         logging_to(sys.stderr, options.log_level, options.log_format),
@@ -282,7 +283,7 @@ def _links(directory: Path) -> list[Link]:
     """Return where the traces that were delivered are worth a look."""
     run_id = read_run(directory).run_id
     jaeger = jaeger_of(directory / TRACES, run_id, os.environ)
-    return links(read_records(directory), jaeger) if jaeger else []
+    return links(read_records(directory, small=True), jaeger) if jaeger else []
 
 
 def _exit_code(finished: Run, summary: Summary) -> int:

@@ -44,7 +44,7 @@ def trace(options: argparse.Namespace) -> int:
 
 def show_run(options: argparse.Namespace) -> int:
     """Draw the workflows that the options choose; without a choice also what held each cell up."""
-    directory, records = _read(options.run)
+    directory, records = _read(options.run, small=not options.spans)
     waterfalls = Waterfalls(records)
     chosen = _chosen(waterfalls, options)
     is_plain = options.key is None and options.slowest is None and not options.failed
@@ -138,7 +138,7 @@ def _as_json(cells: list[CellSaid], drawn: list[Waterfall], records: Records) ->
 
 def export_run(options: argparse.Namespace) -> int:
     """Send the spans of the stored run `options.key` and say what became of each."""
-    directory, records = _read(options.key)
+    directory, records = _read(options.key, small=False)
     off = switched_off(os.environ)
     if options.endpoint and off:
         raise InputError(f"{off}: forbids sending; unset it to send to {options.endpoint}")
@@ -169,6 +169,6 @@ def told(account: Account, directory: Path) -> list[str]:
     return lines
 
 
-def _read(run: str) -> tuple[Path, Records]:
+def _read(run: str, *, small: bool) -> tuple[Path, Records]:
     directory = require_run(run)
-    return directory, read_records(directory)
+    return directory, read_records(directory, small=small)

@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import csv
 import importlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from harness.analysis.selection import by_cell
-from harness.bench.store import Records
+from harness.bench.store import Records, each, read_records
 from harness.errors import InputError, StorageError
 from harness.histogram import quantile
+from harness.keys import workflow_key
 from harness.records import PHASES, Attempt, Branches, Call, Record, Tokens, Trial, Workflow
 
 R = TypeVar("R", Attempt, Call, Workflow, Trial)
 Row = dict[str, Any]
-Saver = Callable[[Path, Sequence[str], list[Row]], None]
+Saver = Callable[[Path, Sequence[str], Iterator[Row]], None]
+
+_AT_ONCE = 50_000
+"""Rows that lie in memory as Python values."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _MISSING = (
@@ -33,24 +38,24 @@ _MISSING = (
 
 
 class Flat(NamedTuple):
-    """One table: its name, its columns in order, its rows."""
+    """One table: its name, its columns in order, its rows, which are made as they are taken."""
 
     name: str
     columns: tuple[str, ...]
-    rows: list[Row]
+    rows: Iterator[Row]
 
 
-def export(records: Records, directory: Path, kind: str) -> list[Path]:
-    """Write the tables of a run into `directory` and return their paths.
+def export(run: Path, directory: Path, kind: str) -> list[Path]:
+    """Write the tables of the run in `run` into `directory` and return their paths.
 
     `kind`: `csv` or `parquet`. Raises InputError where what Parquet needs is not installed, and
-    StorageError when a file cannot be written.
+    StorageError when a file cannot be read or written.
     """
     save = _saver(kind)
     written = []
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for table in tables(records):
+        for table in tables(run):
             path = directory / f"{table.name}.{kind}"
             part = path.with_name(path.name + ".part")
             save(part, table.columns, table.rows)
@@ -61,38 +66,41 @@ def export(records: Records, directory: Path, kind: str) -> list[Path]:
     return written
 
 
-def tables(records: Records) -> list[Flat]:
+def tables(run: Path) -> list[Flat]:
     """Return attempts, calls, workflows and trials, each with columns for what is nested."""
+    about, counts = _counting(read_records(run, small=True))
+
+    def table(name: str, kind: type[R], flatten: Callable[[R], Row]) -> Flat:
+        columns = (*flatten(_blank(kind)), "counts", *about)
+        # Read once more, one by one: the rows of a long run would not fit into memory.
+        rows = (flatten(one) | {"counts": counts(one)} | about for one in each(run, kind))
+        return Flat(name, columns, rows)
+
+    return [
+        table("attempts", Attempt, _attempt),
+        table("calls", Call, _call),
+        table("workflows", Workflow, _workflow),
+        table("trials", Trial, _trial),
+    ]
+
+
+def _counting(records: Records) -> tuple[Row, Callable[[Attempt | Call | Workflow | Trial], bool]]:
+    """Return what every row says of the run, and what tells whether a record counts."""
     cells = by_cell(records)
-    counting = {
-        (one.cell, one.repeat, one.workflow, one.execution)
-        for cell in cells
-        for one in cell.workflows
-    }
+    counting = {workflow_key(one) for cell in cells for one in cell.workflows}
     last = {
         (trial.cell, trial.repeat, trial.execution)
         for cell in cells
         for trial in cell.trials.values()
     }
-    about = {"simulated": records.run.simulated, "time_scale": records.run.time_scale}
 
     def counts(one: Attempt | Call | Workflow | Trial) -> bool:
         if isinstance(one, Trial):
             return (one.cell, one.repeat, one.execution) in last
-        return (one.cell, one.repeat, one.workflow, one.execution) in counting
+        return workflow_key(one) in counting
 
-    def table(name: str, kind: type[R], every: Iterable[R], flatten: Callable[[R], Row]) -> Flat:
-        columns = (*flatten(_blank(kind)), "counts", *about)
-        return Flat(
-            name, columns, [flatten(one) | {"counts": counts(one)} | about for one in every]
-        )
-
-    return [
-        table("attempts", Attempt, records.attempts, _attempt),
-        table("calls", Call, records.calls, _call),
-        table("workflows", Workflow, records.workflows, _workflow),
-        table("trials", Trial, records.trials, _trial),
-    ]
+    about = {"simulated": records.run.simulated, "time_scale": records.run.time_scale}
+    return about, counts
 
 
 def _blank(kind: type[R]) -> R:
@@ -171,9 +179,16 @@ def _saver(kind: str) -> Saver:
     except ModuleNotFoundError:
         raise InputError(_MISSING) from None
 
-    def save(path: Path, columns: Sequence[str], rows: list[Row]) -> None:
-        data = {name: [_flat(row[name]) for row in rows] for name in columns}
-        parquet.write_table(arrow.table(data), path)
+    def save(path: Path, columns: Sequence[str], rows: Iterator[Row]) -> None:
+        parts = []
+        while True:
+            part = list(islice(rows, _AT_ONCE))
+            data = {name: [_flat(row[name]) for row in part] for name in columns}
+            parts.append(arrow.table(data))
+            if len(part) < _AT_ONCE:
+                break
+        # A column may be all nulls in one part and have a type in another.
+        parquet.write_table(arrow.concat_tables(parts, promote_options="default"), path)
 
     return save
 
@@ -185,7 +200,7 @@ def _flat(value: Any) -> Any:
     return msgspec.json.encode(value).decode()
 
 
-def _save_csv(path: Path, columns: Sequence[str], rows: list[Row]) -> None:
+def _save_csv(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)

@@ -96,6 +96,19 @@ def test_parquet_holds_the_same_with_types(directory: Path, records: Records) ->
     assert table.column("branch").to_pylist() == [attempt.branch for attempt in records.attempts]
 
 
+def test_parquet_in_parts_is_the_same_though_a_column_has_a_type_in_one_of_them_only(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet: Any = importlib.import_module("pyarrow.parquet")
+    found = []
+    for rows_at_once in (50_000, 3):
+        monkeypatch.setattr("harness.views.export._AT_ONCE", rows_at_once)
+        assert main(["export", str(directory), "--format", "parquet"]) == 0
+        found.append(parquet.read_table(directory / "export" / "attempts.parquet"))
+    assert found[0].equals(found[1])
+    assert found[0].column("retry_in").null_count not in (0, len(found[0]))
+
+
 def test_without_pyarrow_parquet_is_one_line_with_a_way_out(
     directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -57,7 +57,7 @@ def write_report(directory: Path) -> Path:
 
     Raises StorageError when records cannot be read or the report cannot be written.
     """
-    records = read_records(directory)
+    records = read_records(directory, small=True)
     return save_report(summarise(records), records, directory)
 
 
