@@ -94,6 +94,7 @@ def summarise_cell(cell: CellRecords, terms: Terms, sync: CellRecords | None) ->
     info, workflows, calls, attempts = cell.info, cell.workflows, cell.calls, cell.attempts
     steady = cell.steady()
     mine = _Clusters.of(steady)
+    unused = wasted(cell.spent)
     trials = [trial for trial in cell.whole_trials() if trial.end > trial.start]
     bounds = list(_bounds(cell, trials, terms))
 
@@ -133,9 +134,9 @@ def summarise_cell(cell: CellRecords, terms: Terms, sync: CellRecords | None) ->
         ),
         phases={name: _phase(steady, name) for name in PHASES},
         time_spent=time_spent(steady.calls, steady.attempts),
-        tokens=_tokens(cell.spent),
+        tokens=_tokens(cell.spent, unused),
         cost_usd=terms.cost(cell.spent),
-        wasted_usd=terms.cost(wasted(cell.spent)),
+        wasted_usd=terms.cost(unused),
         cost_per_successful_workflow_usd=_cost_of_success(cell, terms),
     )
 
@@ -318,23 +319,22 @@ def _cost_of_success(cell: CellRecords, terms: Terms) -> float | None:
     return cost / successes if cost is not None and successes else None
 
 
-def wasted(spent: Iterable[Attempt]) -> list[Attempt]:
+def wasted(spent: Sequence[Attempt]) -> list[Attempt]:
     """Return the attempts that nobody used: the failed, and the later of two hedged successes."""
-    every = list(spent)
-    raced = {attempt.call_key for attempt in every if attempt.hedge}
+    raced = {attempt.call_key for attempt in spent if attempt.hedge}
     used: dict[CallKey, Attempt] = {}
     if raced:
-        for attempt in sorted(every, key=lambda attempt: attempt.done):
+        for attempt in sorted(spent, key=lambda attempt: attempt.done):
             if attempt.outcome == OK and attempt.call_key in raced:
                 used.setdefault(attempt.call_key, attempt)
     return [
         attempt
-        for attempt in every
+        for attempt in spent
         if attempt.outcome != OK or (raced and used.get(attempt.call_key, attempt) is not attempt)
     ]
 
 
-def _tokens(spent: Sequence[Attempt]) -> TokenCounts:
+def _tokens(spent: Iterable[Attempt], unused: Iterable[Attempt]) -> TokenCounts:
     total: Counter[str] = Counter()
     for attempt in spent:
         tokens = attempt.tokens
@@ -343,7 +343,7 @@ def _tokens(spent: Sequence[Attempt]) -> TokenCounts:
         total["reasoning"] += tokens.reasoning or 0
         total["cached"] += tokens.cached or 0
         total["unreported"] += attempt.outcome == OK and tokens.output is None
-    for attempt in wasted(spent):
+    for attempt in unused:
         total["wasted"] += (attempt.tokens.input or 0) + (attempt.tokens.output or 0)
     return TokenCounts(
         input=total["input"],

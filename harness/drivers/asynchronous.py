@@ -38,7 +38,7 @@ async def run_async(
     result: Any = None
     try:
         while not isinstance(asked := course.advance(result), Finished):
-            if isinstance(asked, _NO_WAIT):
+            if isinstance(asked, effects.AT_ONCE):
                 result = course.done(asked, _act(asked, world))
             else:
                 result = course.done(asked, await _wait(asked, world, branch))
@@ -48,11 +48,7 @@ async def run_async(
         course.end()
 
 
-_AtOnce = effects.Now | effects.Emit | effects.Release | effects.Ring
-_NO_WAIT = (effects.Now, effects.Emit, effects.Release, effects.Ring)
-
-
-def _act(asked: _AtOnce, world: AsyncWorld) -> Any:
+def _act(asked: effects.AtOnce, world: AsyncWorld) -> Any:
     match asked:
         case effects.Emit():  # the most frequent first
             return world.emit(asked.record)

@@ -86,12 +86,9 @@ def run_blocking(
         course.end()
 
 
-_NO_WAIT = (effects.Now, effects.Release, effects.Ring, effects.Emit)
-
-
 def _go_on(asked: Effect, world: BlockingWorld) -> None:
     """Raise Stopped once `world.stop` is set; what has ended by then is recorded all the same."""
-    if world.stop.is_set() and not isinstance(asked, _NO_WAIT):
+    if world.stop.is_set() and not isinstance(asked, effects.AT_ONCE):
         raise Stopped
 
 

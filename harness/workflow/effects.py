@@ -173,6 +173,9 @@ class FanOut(NamedTuple):
 _NOW, _RELEASE = Now(), Release()
 
 Effect: TypeAlias = Now | Acquire | Release | Send | Sleep | Park | Ring | Emit | FanOut
+AtOnce: TypeAlias = Now | Emit | Release | Ring
+AT_ONCE = (Now, Emit, Release, Ring)
+"""Effects that nobody waits for."""
 Program: TypeAlias = Generator[Effect, Any, T]
 
 
