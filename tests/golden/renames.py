@@ -1,0 +1,20 @@
+"""What the golden runs call a field, and what the program calls it now.
+
+The golden files keep the names of the day they were made. A commit that renames a field or a value
+adds a line here; the golden files stay as they are. A path begins with the table (`attempts`,
+`calls`, `workflows`, `trials`, `summary`), parts are joined by dots, and `[]` stands for any index
+of a list: `summary.cells[].calls.failed`. There are no wildcards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+RENAMES: Mapping[str, str] = {}
+"""Old path -> new path. What lies below a path moves with it; the longest path that fits wins."""
+
+VALUES: Mapping[str, Mapping[str, str]] = {}
+"""Old path -> old value -> new value. No two old values may become the same new one."""
+
+ADDED: frozenset[str] = frozenset()
+"""New paths that the golden runs lack; what lies below a path belongs to it."""
