@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.bench.store import Records, read_records
-from harness.cli import main as harness
-from harness.clock import SECOND
+from harness.cli.main import main as harness
+from harness.records.clock import SECOND
+from harness.store.run_directory import Records, read_records
 
 LIMIT = 0.05
 SCENARIO = """

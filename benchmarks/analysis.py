@@ -27,15 +27,16 @@ import numpy as np
 
 from harness.analysis.selection import grouped
 from harness.analysis.summary import write_summary
-from harness.bench import cells, store
-from harness.bench.endpoints import SimulatedEndpoint
+from harness.bench import cells
 from harness.bench.scenario import parse_scenario
 from harness.bench.virtual import Setting, Task, opening, play
-from harness.clock import Anchor
-from harness.commands.report import draw
-from harness.histogram import bucket
-from harness.provider.profiles import load_profile
-from harness.records import Attempt, Call, Run, Workflow
+from harness.cli.report import draw
+from harness.endpoints.sections import SimulatedEndpoint
+from harness.records.clock import Anchor
+from harness.records.histogram import bucket
+from harness.records.schema import Attempt, Call, Run, Workflow
+from harness.simulator.profiles import load_profile
+from harness.store import run_directory
 
 SIZES = (10_000, 100_000, 1_000_000)
 MOST_SECONDS = 60.0
@@ -101,9 +102,11 @@ def write(directory: Path, attempts: int) -> None:
         for number, cell in enumerate(swept)
     ]
     repeats = -(-attempts // sum(one.lines.attempts.count(b"\n") for one in played))
-    store.write_whole(directory / store.RUN, msgspec.structs.replace(run, repeats=repeats))
+    run_directory.write_whole(
+        directory / run_directory.RUN, msgspec.structs.replace(run, repeats=repeats)
+    )
     written = [(_uneven(one.lines.attempts), *one.lines[1:3]) for one in played]
-    with store.Writer(directory) as writer:
+    with run_directory.Writer(directory) as writer:
         for repeat in range(repeats):
             for one, kinds in zip(played, written, strict=True):
                 for kind, lines in zip((Attempt, Call, Workflow), kinds, strict=True):
@@ -133,7 +136,7 @@ def measure(directory: Path) -> None:
     """Print what the records in `directory` cost: run in a process of its own."""
     gc.disable()  # as `harness report` does
     moments = [time.process_time()]
-    records = grouped(store.read_records(directory, small=True))
+    records = grouped(run_directory.read_records(directory, small=True))
     moments.append(time.process_time())
     summary = write_summary(directory, records)
     moments.append(time.process_time())

@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harness.analysis.cells import makespan
-from harness.analysis.differences import (
+from harness.analysis.model import Figure
+from harness.analysis.selection import CellRecords, by_cell
+from harness.analysis.significance import (
     LEVEL,
     Difference,
     Successes,
@@ -26,17 +28,15 @@ from harness.analysis.differences import (
     is_called,
     of_shares,
 )
-from harness.analysis.model import Figure
-from harness.analysis.selection import CellRecords, by_cell
 from harness.analysis.statistics import describe, over_repeats, sample
 from harness.bench import cells
 from harness.bench.scenario import Scenario, parse_scenario
-from harness.bench.store import Records
 from harness.bench.virtual import Setting, Task, opening, play
-from harness.clock import SECOND, Anchor
-from harness.failures import OK
-from harness.provider.profiles import load_profile
-from harness.records import Run
+from harness.records.clock import SECOND, Anchor
+from harness.records.failures import OK
+from harness.records.schema import Run
+from harness.simulator.profiles import load_profile
+from harness.store.run_directory import Records
 
 REPEATS = 5
 TOPICS = {"calm": 16, "few topics": 4, "faulty": 16}

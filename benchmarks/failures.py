@@ -23,7 +23,7 @@ import openai
 from openai.types.chat import ChatCompletionUserMessageParam
 
 from benchmarks.sdk_faults import CASES, PATIENCE, Case
-from harness.failures import FAILURES
+from harness.records.failures import FAILURES
 from tests.wire.fault_server import FaultServer, Seen, Step
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "failures.md"

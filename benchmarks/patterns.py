@@ -20,8 +20,8 @@ from typing import Any
 import openai
 from openai import AsyncOpenAI, OpenAI
 
-from harness.bench.simulator import Simulator
-from harness.workflow.decomposition import parse_sub_questions
+from harness.endpoints.simulator_process import Simulator
+from harness.workflows.research.decomposition import parse_sub_questions
 
 MODEL = "simulated-reasoner"
 TIME_SCALE = 0.02

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from tests.client.bodies import DONE, EVENT_STREAM, HTML, JSON, KEEP_ALIVE, chunk, event, whole
+from tests.transports.bodies import DONE, EVENT_STREAM, HTML, JSON, KEEP_ALIVE, chunk, event, whole
 from tests.wire.fault_server import END, Cut, Hold, Pause, Reset, Step, Until, Write, framed, head
 
 PATIENCE = 0.4

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from harness.analysis.model import Summary
-from harness.cli import main as harness
+from harness.cli.main import main as harness
 
 
 def measure(streams: int) -> Summary:

@@ -30,22 +30,22 @@ from unittest.mock import patch
 import msgspec
 from scipy import stats
 
-from harness.bench import shipped
-from harness.bench.endpoints import SimulatedEndpoint
 from harness.bench.runner import Hooks, run
 from harness.bench.scenario import load_scenario
-from harness.bench.store import Records, Writer, read_records
 from harness.bench.trial import TrialRecords
-from harness.ids import attempt_span
-from harness.provider.profiles import load_profile
-from harness.records import Attempt, Run
-from harness.views.traces.otlp_file import append_spans
-from harness.views.traces.otlp_http import Exchange
-from harness.views.traces.otlp_protobuf import batches
-from harness.views.traces.otlp_target import OtlpTarget
-from harness.views.traces.outbox import Outbox
-from harness.views.traces.resource import make_resource
-from harness.views.traces.spans import TraceMaker
+from harness.config import shipped_scenarios
+from harness.endpoints.sections import SimulatedEndpoint
+from harness.records.ids import attempt_span
+from harness.records.schema import Attempt, Run
+from harness.simulator.profiles import load_profile
+from harness.store.run_directory import Records, Writer, read_records
+from harness.telemetry.otlp_file import append_spans
+from harness.telemetry.otlp_http import Exchange
+from harness.telemetry.otlp_protobuf import batches
+from harness.telemetry.otlp_target import OtlpTarget
+from harness.telemetry.outbox import Outbox
+from harness.telemetry.resource import make_resource
+from harness.telemetry.spans import TraceMaker
 from tests.analysis.played import Shape, make_records
 
 MOST_MICROSECONDS = 50.0
@@ -180,7 +180,7 @@ def first_tokens(folder: Path) -> tuple[list[float], float]:
         "workflow.sub_questions=16", "sweep.permits=[16]", f"sweep.repeats={2 * PAIRS}",
         "endpoint.override={answer_tokens = {median = 20}}",
     ]  # fmt: skip
-    scenario = load_scenario(shipped.find("streaming"), settings)
+    scenario = load_scenario(shipped_scenarios.find("streaming"), settings)
     assert isinstance(scenario.endpoint, SimulatedEndpoint)
     profile = load_profile(scenario.endpoint.profile, scenario.endpoint.overrides)
     trials: dict[int, list[Attempt]] = {}

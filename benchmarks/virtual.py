@@ -18,11 +18,11 @@ from typing import NamedTuple
 from harness.bench import cells
 from harness.bench.scenario import Scenario, parse_scenario
 from harness.bench.virtual import Setting, Task, opening, play
-from harness.clock import Anchor
-from harness.provider.ask import make_ask
-from harness.provider.profiles import load_profile
-from harness.provider.simulation import Simulation
-from harness.records import Run
+from harness.records.clock import Anchor
+from harness.records.schema import Run
+from harness.simulator.profiles import load_profile
+from harness.simulator.request_parser import make_ask
+from harness.simulator.simulation import Simulation
 
 IN_FLIGHT = (10, 100, 1_000, 10_000)
 LEAST_CALLS = 4_000

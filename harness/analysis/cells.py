@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis import replay
+from harness.analysis.call_segments import PARTS, add_lengths
 from harness.analysis.model import (
     AttemptCounts,
     CallCounts,
@@ -24,16 +25,15 @@ from harness.analysis.model import (
     TokenCounts,
     WorkflowCounts,
 )
-from harness.analysis.pieces import PARTS, add_lengths
 from harness.analysis.pooling import pool
 from harness.analysis.selection import CellRecords, by_repeat
 from harness.analysis.statistics import Sample, describe, over_repeats, sample, share
-from harness.bench.prices import Price, cost_usd, price_in
-from harness.clock import SECOND
-from harness.failures import CANCELLED, OK
-from harness.histogram import middle
-from harness.keys import CallKey
-from harness.records import PHASES, Attempt, Call, Run, Trial, Workflow
+from harness.config.prices import Price, cost_usd, price_in
+from harness.records.clock import SECOND
+from harness.records.failures import CANCELLED, OK
+from harness.records.histogram import middle
+from harness.records.keys import CallKey
+from harness.records.schema import PHASES, Attempt, Call, Run, Trial, Workflow
 
 
 class Terms(NamedTuple):

@@ -9,7 +9,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from harness.analysis.cells import Terms, terms_of, wanted
-from harness.analysis.differences import (
+from harness.analysis.metrics import METRICS, Metric
+from harness.analysis.model import Figure
+from harness.analysis.selection import CellRecords, by_cell
+from harness.analysis.significance import (
     FEWEST_PAIRS,
     Difference,
     Successes,
@@ -19,15 +22,12 @@ from harness.analysis.differences import (
     is_called,
     of_shares,
 )
-from harness.analysis.metrics import METRICS, Metric
-from harness.analysis.model import Figure
-from harness.analysis.selection import CellRecords, by_cell
 from harness.analysis.statistics import order_ranks, over_repeats
-from harness.bench.store import Records
-from harness.clock import SECOND
-from harness.errors import InputError
-from harness.failures import OK
-from harness.records import SCHEMA, Run
+from harness.records.clock import SECOND
+from harness.records.errors import InputError
+from harness.records.failures import OK
+from harness.records.schema import SCHEMA, Run
+from harness.store.run_directory import Records
 
 SHARES: dict[str, tuple[str, str]] = {
     "success_rate": ("success rate", "lower"),

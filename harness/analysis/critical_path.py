@@ -15,14 +15,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from harness.analysis import replay
+from harness.analysis.call_segments import PARTS, add_lengths, tiles
 from harness.analysis.model import Figure
-from harness.analysis.pieces import PARTS, add_lengths, tiles
 from harness.analysis.selection import CellRecords, by_repeat
 from harness.analysis.statistics import over_repeats
-from harness.clock import SECOND
-from harness.failures import CANCELLED
-from harness.keys import WorkflowKey, workflow_key
-from harness.records import Attempt, Call, Workflow
+from harness.records.clock import SECOND
+from harness.records.failures import CANCELLED
+from harness.records.keys import WorkflowKey, workflow_key
+from harness.records.schema import Attempt, Call, Workflow
 
 Attempts = Mapping[tuple[str, int | None, int], Sequence[Attempt]]
 """The attempts of one workflow, by phase, branch and call."""

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.failures import CANCELLED, OK
-from harness.keys import CallKey
-from harness.records import Attempt, Call, Trial
+from harness.records.failures import CANCELLED, OK
+from harness.records.keys import CallKey
+from harness.records.schema import Attempt, Call, Trial
 
 
 class Flow(NamedTuple):

@@ -10,8 +10,8 @@ import numpy as np
 
 from harness.analysis.cells import Terms, begun, makespan
 from harness.analysis.selection import CellRecords
-from harness.clock import SECOND
-from harness.records import Attempt
+from harness.records.clock import SECOND
+from harness.records.schema import Attempt
 
 ByRepeat = dict[int, float]
 

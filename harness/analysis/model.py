@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from harness.records import RunStatus
+from harness.records.schema import RunStatus
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from harness.analysis.model import Oracle, Spread
 from harness.analysis.pooling import pool
-from harness.bench.store import Records
-from harness.clock import SECOND
-from harness.failures import CANCELLED, OK
-from harness.histogram import quantile
-from harness.ids import attempt_span
-from harness.records import Attempt
-from harness.served import ProviderHead, Served
+from harness.records.clock import SECOND
+from harness.records.failures import CANCELLED, OK
+from harness.records.histogram import quantile
+from harness.records.ids import attempt_span
+from harness.records.provider_log import ProviderHead, Served
+from harness.records.schema import Attempt
+from harness.store.run_directory import Records
 
 CLIENT_CLOSED = "client_closed"
 """What the provider calls a request whose client went away."""

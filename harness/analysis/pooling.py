@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.histogram import COUNTS, NUMBERS, Histogram, Packed, named, number
+from harness.records.histogram import COUNTS, NUMBERS, Histogram, Packed, named, number
 
 _AT_ONCE = 10_000
 _MOST = 2**63 - 1

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import msgspec
 
 from harness.analysis.cells import Terms, share_of
+from harness.analysis.code_snippet import lines_to_paste
 from harness.analysis.metrics import METRICS
 from harness.analysis.model import Figure, Recommendation
-from harness.analysis.paste import lines_to_paste
 from harness.analysis.selection import CellRecords
 from harness.analysis.statistics import order_ranks, over_repeats, repeats_needed
-from harness.records import Run
+from harness.records.schema import Run
 
 SLACK = 0.01
 """How far, where no success rate is asked for, a cell may stay behind the one that succeeds most:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from harness.records import Attempt, Backoff, Call
+from harness.records.schema import Attempt, Backoff, Call
 
 SYNC = "sync"
 """The mode that makes one call at a time."""

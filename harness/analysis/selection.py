@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
-from harness.analysis.received import with_received
+from harness.analysis.token_estimates import with_received
 from harness.analysis.warmup import mser5
-from harness.bench.store import Records
-from harness.keys import NamesWorkflow, WorkflowKey, workflow_key
-from harness.records import Attempt, Call, CellInfo, Run, Trial, Workflow
+from harness.records.keys import NamesWorkflow, WorkflowKey, workflow_key
+from harness.records.schema import Attempt, Call, CellInfo, Run, Trial, Workflow
+from harness.store.run_directory import Records
 
 T = TypeVar("T", Call, Attempt)
 

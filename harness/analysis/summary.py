@@ -12,8 +12,8 @@ from harness.analysis.recommend import recommend
 from harness.analysis.replay import SYNC
 from harness.analysis.selection import CellRecords, by_cell
 from harness.analysis.verdict import VIRTUAL, judge
-from harness.bench.store import SUMMARY, Records, read_records, write_whole
-from harness.records import SCHEMA
+from harness.records.schema import SCHEMA
+from harness.store.run_directory import SUMMARY, Records, read_records, write_whole
 
 
 def write_summary(directory: Path, records: Records | None = None) -> Summary:

@@ -11,8 +11,8 @@ from harness.analysis.model import Spread, Verdict
 from harness.analysis.oracle import Joined, disagreements, pooled, spread
 from harness.analysis.pooling import pool
 from harness.analysis.selection import CellRecords
-from harness.clock import SECOND
-from harness.histogram import Histogram, merge, quantile
+from harness.records.clock import SECOND
+from harness.records.histogram import Histogram, merge, quantile
 
 CPU_LIMIT = 0.9
 """Above this share of one core a client that runs on one core has nothing left to keep time with;

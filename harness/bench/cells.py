@@ -11,17 +11,17 @@ import itertools
 from collections.abc import Collection, Sequence
 from random import Random
 
-from harness.bench.endpoints import OpenAIEndpoint, SimulatedEndpoint
-from harness.bench.policies import policy
+from harness.bench.policy_factory import policy
 from harness.bench.scenario import Scenario
-from harness.clock import SECOND
-from harness.keys import CallKey, WorkflowKey
-from harness.policies.partial import SYNTHESIZE_WITH_GAPS, Partial, fail_fast, quorum
-from harness.records import CellInfo, Run
-from harness.workflow.attempts import Limits, Terms
-from harness.workflow.effects import Program
-from harness.workflow.load import Start, arrival_times, closed_loop, open_loop
-from harness.workflow.research import Plan, research
+from harness.endpoints.sections import OpenAIEndpoint, SimulatedEndpoint
+from harness.engine.attempt import Limits, Terms
+from harness.engine.effects import Program
+from harness.engine.load import Start, arrival_times, closed_loop, open_loop
+from harness.records.clock import SECOND
+from harness.records.keys import CallKey, WorkflowKey
+from harness.records.schema import CellInfo, Run
+from harness.workflows.partial_failure import SYNTHESIZE_WITH_GAPS, Partial, fail_fast, quorum
+from harness.workflows.research.program import Plan, research
 
 
 def expand(scenario: Scenario) -> tuple[CellInfo, ...]:

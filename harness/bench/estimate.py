@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from harness.bench.budget import PRICE_WAY_OUT
 from harness.bench.cells import expand
-from harness.bench.endpoints import LocalLLMEndpoint, OpenAIEndpoint, SimulatedEndpoint
-from harness.bench.prices import worst_usd
-from harness.bench.retries import (
+from harness.bench.scenario import Scenario
+from harness.config.budget import PRICE_WAY_OUT
+from harness.config.prices import worst_usd
+from harness.endpoints.sections import LocalLLMEndpoint, OpenAIEndpoint, SimulatedEndpoint
+from harness.engine.effects import Message
+from harness.policies.sections import (
     AwsStandardRetry,
     ExponentialRetry,
     FixedRetry,
     Hedge,
     OpenAISdkRetry,
 )
-from harness.bench.scenario import Scenario
-from harness.records import CellInfo
-from harness.workflow import prompts
-from harness.workflow.effects import Message
+from harness.records.schema import CellInfo
+from harness.workflows.research import prompts
 
 _CHARACTERS_A_TOKEN = 4
 _TOKENS_A_MESSAGE = 4

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from harness.bench.endpoints import LocalLLMEndpoint, OpenAIEndpoint
-from harness.bench.local_llm import find_weights
-from harness.bench.mending import LOCK
 from harness.bench.scenario import Scenario
-from harness.errors import PreflightError
+from harness.endpoints.local_llm_process import find_weights
+from harness.endpoints.sections import LocalLLMEndpoint, OpenAIEndpoint
+from harness.records.errors import PreflightError
+from harness.store.run_lock import LOCK
 
 _CONNECT_SECONDS = 5.0
 _NO_KEY = "none"

@@ -15,13 +15,13 @@ import msgspec
 from pydantic import ValidationError
 
 import harness
-from harness.bench import store
 from harness.bench.scenario import Scenario, apply_override, validated
 from harness.bench.spending import is_counted
-from harness.clock import take_anchor
-from harness.errors import InputError, StorageError
-from harness.policies.budget import Amount
-from harness.records import Attempt, Call, Run, Session, Spent, Trial, Workflow
+from harness.engine.ledger import Amount
+from harness.records.clock import take_anchor
+from harness.records.errors import InputError, StorageError
+from harness.records.schema import Attempt, Call, Run, Session, Spent, Trial, Workflow
+from harness.store import run_directory
 
 TrialKey = tuple[str, int]
 """A trial: (cell, repeat)."""
@@ -81,7 +81,7 @@ def with_budget(progress: Progress, overrides: Sequence[str]) -> Progress:
                 "may change"
             )
         apply_override(scenario, override)
-    now, before = validated(scenario, store.RUN, overrides), scenario_of(progress.run)
+    now, before = validated(scenario, run_directory.RUN, overrides), scenario_of(progress.run)
     if is_counted(now) and not is_counted(before):
         raise InputError(
             f"--set {overrides[-1]}: the run began without such a budget, so nobody knows what it "
@@ -96,8 +96,8 @@ def progress_of(directory: Path) -> Progress:
     Raises InputError when it is none that this version can read.
     """
     try:
-        records = store.read_records(directory, small=True)
-        spent = store.read_spent(directory)
+        records = run_directory.read_records(directory, small=True)
+        spent = run_directory.read_spent(directory)
     except StorageError as error:
         raise InputError(f"--resume {directory}: {error}") from None
     run = records.run
@@ -135,7 +135,7 @@ def scenario_of(run: Run) -> Scenario:
         ) from None
 
 
-def _executions(records: store.Records) -> Iterable[int]:
+def _executions(records: run_directory.Records) -> Iterable[int]:
     kinds: tuple[Iterable[Attempt | Call | Workflow | Trial], ...] = (
         records.attempts, records.calls, records.workflows, records.trials,
     )  # fmt: skip
@@ -144,7 +144,7 @@ def _executions(records: store.Records) -> Iterable[int]:
     yield from (session.execution for session in records.run.resumed)
 
 
-def _session(execution: int, run: Run, records: store.Records) -> Session:
+def _session(execution: int, run: Run, records: run_directory.Records) -> Session:
     """Return the session that begins now: its times go on after those there are.
 
     The calendar says how long nothing ran; a clock that was set back does not turn time back.
@@ -157,7 +157,7 @@ def _session(execution: int, run: Run, records: store.Records) -> Session:
     return Session(execution=execution, anchor=anchor, away=since - last)
 
 
-def _spent(records: store.Records, spent: Spent | None) -> Amount:
+def _spent(records: run_directory.Records, spent: Spent | None) -> Amount:
     if spent is None:  # no budget has to be kept, or nothing has gone out
         return Amount(attempts=len(records.attempts))
     return Amount(spent.attempts, spent.tokens, spent.nano_usd)

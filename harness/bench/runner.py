@@ -15,30 +15,29 @@ from typing import Any, NamedTuple
 import msgspec
 
 import harness
-from harness.bench import cells, store
-from harness.bench.endpoints import (
+from harness.bench import cells
+from harness.bench.endpoint_server import Server, server_of
+from harness.bench.modes import MODES
+from harness.bench.resume import Progress
+from harness.bench.scenario import Scenario
+from harness.bench.spending import TokenMeter, explain, hopeless, is_counted, limits_of
+from harness.bench.trial import Seen, Tally, TrialRecords
+from harness.bench.virtual import Played, Setting, Task, is_virtual
+from harness.bench.workers import play_in_order
+from harness.endpoints.local_llm_process import PACKAGES
+from harness.endpoints.sections import (
     BodyByPhase,
     LocalLLMEndpoint,
     OpenAIEndpoint,
     SimulatedEndpoint,
 )
-from harness.bench.local_llm import PACKAGES
-from harness.bench.resume import Progress
-from harness.bench.scenario import Scenario
-from harness.bench.server import Server, server_of
-from harness.bench.spending import TokenMeter, explain, hopeless, is_counted, limits_of
-from harness.bench.trial import Seen, Tally, TrialRecords
-from harness.bench.virtual import Played, Setting, Task, is_virtual
-from harness.bench.workers import play_in_order
-from harness.client.exchange import Target
-from harness.clock import Anchor, monotonic_since, take_anchor
-from harness.drivers.gate import BudgetExhaustedError, FirstCallError, Gate
-from harness.drivers.modes import MODES
-from harness.errors import FirstAnswerError
-from harness.histogram import Histogram
-from harness.ids import new_run_id
-from harness.policies.budget import Amount, Ledger
-from harness.records import (
+from harness.engine.budget_gate import BudgetExhaustedError, FirstCallError, Gate
+from harness.engine.ledger import Amount, Ledger
+from harness.records.clock import Anchor, monotonic_since, take_anchor
+from harness.records.errors import FirstAnswerError
+from harness.records.histogram import Histogram
+from harness.records.ids import new_run_id
+from harness.records.schema import (
     SCHEMA,
     Attempt,
     Call,
@@ -52,6 +51,8 @@ from harness.records import (
     Trial,
     Workflow,
 )
+from harness.store import run_directory
+from harness.transports.exchange import Target
 
 
 class Hooks(NamedTuple):
@@ -92,14 +93,14 @@ def run(
     blocks = cells.order(swept, scenario.sweep.repeats, scenario.seed)
     begun = progress or Progress(_describe(scenario, profile, anchor, swept, blocks))
     the_run = begun.run
-    store.write_whole(directory / store.RUN, the_run)
+    run_directory.write_whole(directory / run_directory.RUN, the_run)
     todo = [
         (cell, repeat)
         for repeat, block in enumerate(blocks)
         for cell in block
         if (cell.id, repeat) not in begun.whole
     ]
-    with store.Writer(directory, scenario.transcripts, is_counted(scenario)) as writer:
+    with run_directory.Writer(directory, scenario.transcripts, is_counted(scenario)) as writer:
         if the_run.virtual:
             assert profile is not None, "virtual time is for the simulated provider"
             setting = Setting(
@@ -119,11 +120,11 @@ def _measure_all(
     begun: Progress,
     api_key: str,
     todo: Sequence[tuple[CellInfo, int]],
-    writer: store.Writer,
+    writer: run_directory.Writer,
     hooks: Hooks,
 ) -> Stop | None:
     """Run one trial after another in real time; return what ended them early."""
-    log = writer.directory / store.provider_log(begun.run.execution)
+    log = writer.directory / run_directory.provider_log(begun.run.execution)
     before = time.monotonic_ns()
     try:
         with server_of(scenario, api_key, log) as server:
@@ -134,7 +135,7 @@ def _measure_all(
                     hooks.before_trial(cell, repeat, len(todo) - done)
                     ended = trials.run(cell, repeat)
                     writer.append(ended.trial)
-                    with store.no_collector():
+                    with run_directory.no_collector():
                         hooks.after_trial(begun.run, ended)
                     if trials.stopped:
                         break
@@ -150,7 +151,7 @@ def _play_all(
     setting: Setting,
     begun: Progress,
     todo: Sequence[tuple[CellInfo, int]],
-    writer: store.Writer,
+    writer: run_directory.Writer,
     hooks: Hooks,
     jobs: int,
 ) -> Stop | None:
@@ -170,7 +171,7 @@ def _play_all(
             writer.extend(kind, lines)
         if played.hopeless is None:
             writer.append(played.trial)
-            with store.no_collector():
+            with run_directory.no_collector():
                 hooks.after_trial(setting.run, played.records())
 
     stopped = play_in_order(setting, tasks, jobs, keep, hooks.tally)
@@ -184,7 +185,7 @@ def _finish(directory: Path, the_run: Run, stopped: Stop | None) -> Run:
     """Write and return the run as it ended."""
     status: RunStatus = "partial" if stopped else "complete"
     finished = msgspec.structs.replace(the_run, status=status, stopped=stopped)
-    store.write_whole(directory / store.RUN, finished)
+    run_directory.write_whole(directory / run_directory.RUN, finished)
     return finished
 
 
@@ -223,7 +224,7 @@ class _Trials:
         scenario: Scenario,
         begun: Progress,
         server: Server,
-        writer: store.Writer,
+        writer: run_directory.Writer,
         hooks: Hooks,
         starting: int,
     ) -> None:

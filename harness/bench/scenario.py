@@ -15,16 +15,16 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from harness.bench.budget import PRICE_WAY_OUT, Budget, objection
-from harness.bench.complaint import complain, one_line
-from harness.bench.endpoints import Endpoint, SimulatedEndpoint
-from harness.bench.load import Load
-from harness.bench.prices import Price
-from harness.bench.retries import BUILT_IN_POLICIES, AnyPolicy, RetryPolicy, check, layers_of
-from harness.bench.section import Count, Name, Section, Several, Text, distinct
-from harness.bench.texts import PromptTexts, read_texts
-from harness.errors import InputError
-from harness.tables import Duration
+from harness.config.budget import PRICE_WAY_OUT, Budget, objection
+from harness.config.config_base import Count, Name, Section, Several, Text, distinct
+from harness.config.load import Load
+from harness.config.prices import Price
+from harness.config.tables import Duration
+from harness.config.validation_messages import complain, one_line
+from harness.endpoints.sections import Endpoint, SimulatedEndpoint
+from harness.policies.sections import BUILT_IN_POLICIES, AnyPolicy, RetryPolicy, check, layers_of
+from harness.records.errors import InputError
+from harness.workflows.research.prompt_files import PromptTexts, read_texts
 
 Mode = Literal["sync", "threads", "async"]
 Scope = Literal["attempt", "call"]

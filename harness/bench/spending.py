@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 
-from harness.bench.endpoints import OpenAIEndpoint
-from harness.bench.prices import cost_usd, worst_usd
 from harness.bench.scenario import Scenario
-from harness.clock import SECOND, Anchor
-from harness.failures import FAILURES
-from harness.policies.budget import NANO, Amount, Ledger, Limits, Refusal
-from harness.records import Attempt
-from harness.workflow.effects import Reply, Request, Send
+from harness.config.prices import cost_usd, worst_usd
+from harness.endpoints.sections import OpenAIEndpoint
+from harness.engine.effects import Reply, Request, Send
+from harness.engine.ledger import NANO, Amount, Ledger, Limits, Refusal
+from harness.records.clock import SECOND, Anchor
+from harness.records.failures import FAILURES
+from harness.records.schema import Attempt
 
 _TOKENS_A_MESSAGE = 16
 _TOKENS_A_REQUEST = 64

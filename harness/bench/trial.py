@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from harness.bench.prices import Price, cost_usd
-from harness.records import Attempt, Call, Record, Trial, Workflow
+from harness.config.prices import Price, cost_usd
+from harness.records.schema import Attempt, Call, Record, Trial, Workflow
 
 
 class TrialRecords(NamedTuple):

@@ -16,15 +16,14 @@ from typing import Any, NamedTuple
 import msgspec
 
 from harness.bench import cells
-from harness.bench.endpoints import SimulatedEndpoint
 from harness.bench.scenario import Scenario
 from harness.bench.spending import TokenMeter, Uncounted, explain, limits_of
-from harness.bench.store import no_collector
 from harness.bench.trial import Seen, Tally, Tallying, TrialRecords
-from harness.drivers.gate import BudgetExhaustedError, FirstCallError, Gate
-from harness.errors import InputError
-from harness.policies.budget import Amount, Ledger
-from harness.records import (
+from harness.endpoints.sections import SimulatedEndpoint
+from harness.engine.budget_gate import BudgetExhaustedError, FirstCallError, Gate
+from harness.engine.ledger import Amount, Ledger
+from harness.records.errors import InputError
+from harness.records.schema import (
     Attempt,
     Call,
     CellInfo,
@@ -35,8 +34,9 @@ from harness.records import (
     Trial,
     Workflow,
 )
-from harness.virtual.clock import VirtualClock
-from harness.virtual.modes import VIRTUAL_MODES, VirtualTrial, target_of
+from harness.simulator.virtual.clock import VirtualClock
+from harness.simulator.virtual.modes import VIRTUAL_MODES, VirtualTrial, target_of
+from harness.store.run_directory import no_collector
 
 _TELL_EVERY = 0.25
 """Seconds between two words on how far a trial has come."""

@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 from harness.bench.trial import Tally
 from harness.bench.virtual import Played, Setting, Task, opening, play
-from harness.errors import HarnessError
-from harness.records import Attempt, Stop
+from harness.records.errors import HarnessError
+from harness.records.schema import Attempt, Stop
 
 _GRACE = 1.0
 """Seconds for all processes together to end by themselves."""

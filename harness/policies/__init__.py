@@ -1,1 +1,1 @@
-"""Pure decisions: whether to try again and when."""
+"""Retry policies: pure decisions whether to try again, and when."""

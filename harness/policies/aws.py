@@ -10,12 +10,12 @@ from __future__ import annotations
 from random import Random
 from typing import NamedTuple
 
-from harness.clock import SECOND
-from harness.failures import OK
 from harness.policies.buckets import Bucket, put, take
-from harness.policies.policy import Ended
+from harness.policies.protocol import Ended
 from harness.policies.retry import Failure, refused, within
-from harness.records import Decision
+from harness.records.clock import SECOND
+from harness.records.failures import OK
+from harness.records.schema import Decision
 
 THROTTLED = "rate_limited"
 

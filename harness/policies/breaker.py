@@ -14,7 +14,7 @@ The states, and what moves them on (M. Nygard, Release It!, "Circuit Breaker"; p
 | not closed | success of an attempt sent after it opened       | closed    | ring                 |
 | not closed | any other outage-like failure                    | as it was | it is taken over     |
 
-Outage-like is what `harness.failures` calls so. A failure that is taken over is no failure of its
+Outage-like is what `harness.records.failures` calls so. A failure that is taken over is no failure of its
 call: it is parked and sent again, and no retry of its own is used up. What was sent before the
 last opening or closing says nothing of the present: its success closes nothing, its failure opens
 nothing. Nor does what was cancelled: it breaks no row of failures and is none of the last attempts.
@@ -24,8 +24,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from harness.failures import CANCELLED, OK, is_outage
-from harness.policies.policy import Ended
+from harness.policies.protocol import Ended
+from harness.records.failures import CANCELLED, OK, is_outage
 
 
 class Breaker(NamedTuple):

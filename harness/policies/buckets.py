@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
-from harness.failures import OK, is_retryable
-from harness.policies.policy import Ended
+from harness.policies.protocol import Ended
+from harness.records.failures import OK, is_retryable
 
 WHOLE = 1000
 """Thousandths in a token."""

@@ -12,9 +12,9 @@ from __future__ import annotations
 from random import Random
 from typing import Literal, NamedTuple, Protocol
 
-from harness.clock import SECOND
-from harness.failures import is_retryable
-from harness.records import Decision, WaitSource, give_up, retry_in
+from harness.records.clock import SECOND
+from harness.records.failures import is_retryable
+from harness.records.schema import Decision, WaitSource, give_up, retry_in
 
 
 class Failure(NamedTuple):

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from harness.policies import breaker
 from harness.policies.buckets import WHOLE, Bucket, Budget, put, take
-from harness.policies.policy import (
+from harness.policies.protocol import (
     GO,
     Admission,
     Asking,
@@ -29,7 +29,7 @@ from harness.policies.policy import (
     decided,
 )
 from harness.policies.retry import Retry
-from harness.records import give_up, retry_in
+from harness.records.schema import give_up, retry_in
 
 Scope = Literal["process", "phase"]
 Inside = Callable[[], Verdict]

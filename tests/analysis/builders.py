@@ -11,9 +11,9 @@ from typing import Any
 
 from harness.analysis.model import Figure
 from harness.bench.scenario import parse_scenario
-from harness.clock import SECOND, Anchor
-from harness.histogram import bucket
-from harness.records import (
+from harness.records.clock import SECOND, Anchor
+from harness.records.histogram import bucket
+from harness.records.schema import (
     SCHEMA,
     Attempt,
     Branches,

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.bench.store import Records
-from harness.clock import SECOND, Anchor
-from harness.histogram import Histogram, bucket
-from harness.ids import attempt_span, workflow_trace
-from harness.records import (
+from harness.records.clock import SECOND, Anchor
+from harness.records.histogram import Histogram, bucket
+from harness.records.ids import attempt_span, workflow_trace
+from harness.records.provider_log import ProviderHead, Served
+from harness.records.schema import (
     Attempt,
     Backoff,
     Branches,
@@ -31,7 +31,7 @@ from harness.records import (
     give_up,
     retry_in,
 )
-from harness.served import ProviderHead, Served
+from harness.store.run_directory import Records
 from tests.analysis.builders import (
     MS,
     make_attempt,

@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import asdict
 
+from harness.analysis.call_segments import tiles
 from harness.analysis.cells import Terms, gaps, summarise_cell, terms_of, time_spent
 from harness.analysis.metrics import METRICS
 from harness.analysis.model import Cell
-from harness.analysis.pieces import tiles
 from harness.analysis.selection import by_cell
-from harness.bench.store import Records
-from harness.clock import SECOND
-from harness.histogram import merge
-from harness.records import Backoff, Branches, Phase, Tokens
+from harness.records.clock import SECOND
+from harness.records.histogram import merge
+from harness.records.schema import Backoff, Branches, Phase, Tokens
+from harness.store.run_directory import Records
 from tests.analysis.builders import (
     MS,
     known,

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from harness.analysis.differences import Successes, by_repeats, by_workflows, is_called, of_shares
 from harness.analysis.model import Figure
+from harness.analysis.significance import Successes, by_repeats, by_workflows, is_called, of_shares
 from harness.analysis.statistics import mean, over_repeats, percentile, sample
 
 SIGMA = 0.8

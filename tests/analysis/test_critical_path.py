@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness.analysis.call_segments import pieces
 from harness.analysis.critical_path import (
     CriticalPath,
     Straggler,
@@ -17,11 +18,10 @@ from harness.analysis.critical_path import (
     paths_of,
 )
 from harness.analysis.oracle import join
-from harness.analysis.pieces import pieces
 from harness.analysis.selection import by_cell
-from harness.bench.store import Records
-from harness.clock import SECOND
-from harness.records import Attempt, Backoff, Branches, Call, Phase, Workflow
+from harness.records.clock import SECOND
+from harness.records.schema import Attempt, Backoff, Branches, Call, Phase, Workflow
+from harness.store.run_directory import Records
 from tests.analysis.builders import make_attempt, make_call, make_workflow
 from tests.analysis.played import Shape, make_records
 

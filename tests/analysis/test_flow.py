@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.analysis.flow import flow, lanes
-from harness.clock import SECOND
+from harness.records.clock import SECOND
 from tests.analysis.builders import make_attempt, make_call, make_trial
 from tests.analysis.played import Shape, make_records
 

@@ -6,10 +6,10 @@ import pytest
 from msgspec.structs import replace
 
 from harness.analysis.oracle import Joined, agree, compare, disagreements, join
-from harness.bench.store import Records
-from harness.failures import FAILURES
-from harness.records import Tokens
-from harness.served import Served
+from harness.records.failures import FAILURES
+from harness.records.provider_log import Served
+from harness.records.schema import Tokens
+from harness.store.run_directory import Records
 from tests.analysis.builders import MS, make_run
 from tests.analysis.played import PROVIDER_IS_LATER, Shape, make_records
 

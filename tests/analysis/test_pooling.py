@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from harness.analysis import pooling
 from harness.analysis.pooling import pool
-from harness.histogram import Packed, bucket, merge
+from harness.records.histogram import Packed, bucket, merge
 
 histograms = st.dictionaries(st.integers(0, 2**62).map(bucket), st.integers(1, 2**31), max_size=8)
 parts = st.lists(st.tuples(st.integers(0, 3), histograms), max_size=12)

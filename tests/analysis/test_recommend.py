@@ -12,9 +12,9 @@ from harness.analysis.model import Recommendation
 from harness.analysis.recommend import recommend
 from harness.analysis.selection import by_cell
 from harness.analysis.statistics import repeats_needed
-from harness.bench.store import Records
-from harness.clock import SECOND
-from harness.records import Tokens, Trial, Workflow
+from harness.records.clock import SECOND
+from harness.records.schema import Tokens, Trial, Workflow
+from harness.store.run_directory import Records
 from tests.analysis.builders import known, make_attempt, make_run, make_trial, make_workflow
 
 FAST, SLOW = "async_8_none_attempt", "async_2_none_attempt"

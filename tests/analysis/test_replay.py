@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from harness.analysis.replay import Job, Step, critical_path, jobs, replay
 from harness.analysis.selection import by_cell
-from harness.records import Backoff
+from harness.records.schema import Backoff
 from tests.analysis.builders import make_attempt, make_call
 from tests.analysis.played import Shape, make_records
 

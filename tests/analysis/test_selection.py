@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from harness.analysis.selection import CellRecords, by_cell
-from harness.bench.store import Records
-from harness.clock import SECOND
-from harness.records import Attempt, Call, Trial, Workflow
+from harness.records.clock import SECOND
+from harness.records.schema import Attempt, Call, Trial, Workflow
+from harness.store.run_directory import Records
 from tests.analysis.builders import (
     make_attempt,
     make_call,

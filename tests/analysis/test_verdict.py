@@ -10,8 +10,8 @@ from harness.analysis.model import Verdict
 from harness.analysis.oracle import join
 from harness.analysis.selection import by_cell
 from harness.analysis.verdict import judge
-from harness.bench.store import Records
-from harness.histogram import Histogram, bucket
+from harness.records.histogram import Histogram, bucket
+from harness.store.run_directory import Records
 from tests.analysis.builders import MS
 from tests.analysis.played import Shape, make_records
 

@@ -13,8 +13,8 @@ from harness.analysis.metrics import METRICS
 from harness.analysis.selection import by_cell
 from harness.analysis.summary import summarise
 from harness.analysis.warmup import mser5
-from harness.bench.store import Records
-from harness.clock import SECOND
+from harness.records.clock import SECOND
+from harness.store.run_directory import Records
 from tests.analysis.builders import make_call, make_run, make_trial, make_workflow
 
 OPEN = """

@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.bench import cells
-from harness.bench.policies import policy
+from harness.bench.policy_factory import policy
 from harness.bench.scenario import Scenario, parse_scenario
-from harness.clock import SECOND
-from harness.keys import CallKey
-from harness.policies.policy import Stateless
+from harness.policies.protocol import Stateless
 from harness.policies.retry import NoRetry
-from harness.records import CellInfo
+from harness.records.clock import SECOND
+from harness.records.keys import CallKey
+from harness.records.schema import CellInfo
 from tests.bench import toml
 from tests.bench.examples import EXAMPLE, HEAD, LIVE
-from tests.workflow.scripted import Says, Script, World
+from tests.engine.scripted import Says, Script, World
 
 MS = SECOND // 1000
 

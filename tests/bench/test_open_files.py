@@ -8,7 +8,7 @@ import pytest
 
 from harness.bench.preflight import open_files
 from harness.bench.scenario import Scenario, parse_scenario
-from harness.errors import PreflightError
+from harness.records.errors import PreflightError
 
 
 def wide(permits: int, in_flight: int = 1000) -> Scenario:

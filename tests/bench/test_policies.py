@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.bench import cells, policies
+from harness.bench import cells, policy_factory
 from harness.bench.estimate import Seconds, estimate
 from harness.bench.scenario import Scenario, parse_scenario
-from harness.clock import SECOND
-from harness.errors import InputError
 from harness.policies.aws import AwsBackoff, AwsQuota
 from harness.policies.breaker import Breaker
 from harness.policies.buckets import FinagleBudget, GrpcThrottling, RetryBudget
-from harness.policies.policy import Asking, Stateless
+from harness.policies.protocol import Asking, Stateless
 from harness.policies.retry import Exponential, Fixed, NoRetry, OpenAISdk, Retry
 from harness.policies.stack import BreakerLayer, BudgetLayer, HedgeLayer, Layer, Stack
+from harness.records.clock import SECOND
+from harness.records.errors import InputError
 from tests.bench import toml
 from tests.bench.examples import HEAD
 
@@ -43,7 +43,7 @@ def scenario(text: str = HEAD, /, **overrides: Any) -> Scenario:
 
 
 def made(described: dict[str, Any], **overrides: Any) -> Any:
-    return policies.policy(scenario(**{"retry.it": described}, **overrides), "it")
+    return policy_factory.policy(scenario(**{"retry.it": described}, **overrides), "it")
 
 
 def stack(*layers: str) -> str:
@@ -52,7 +52,7 @@ def stack(*layers: str) -> str:
 
 def layer_of(described: dict[str, Any]) -> Layer:
     table = {"retry.outer": described, "retry.it": {"kind": "stack", "layers": ["outer", "none"]}}
-    [layer] = policies.policy(scenario(**table), "it").layers  # type: ignore[attr-defined]
+    [layer] = policy_factory.policy(scenario(**table), "it").layers  # type: ignore[attr-defined]
     found: Layer = layer
     return found
 
@@ -101,7 +101,7 @@ def test_backoff_becomes_nanoseconds_scaled_once(scale: float, base: float, cap:
 
 
 def test_the_standard_mode_of_aws_is_a_backoff_within_a_quota() -> None:
-    policy = policies.policy(scenario(), "aws-standard")
+    policy = policy_factory.policy(scenario(), "aws-standard")
     assert isinstance(policy, Stack)
     [quota] = policy.layers
     assert isinstance(quota, BudgetLayer)
@@ -155,7 +155,7 @@ def test_layers_stand_in_the_order_of_the_scenario_and_a_stack_may_end_with_a_st
     text = stack("ten-percent", "full-jitter") + (
         '[retry.outer]\nkind = "stack"\nlayers = ["outage-breaker", "whole"]\n'
     )
-    policy = policies.policy(scenario(text, **{"sweep.retry": "outer"}), "outer")
+    policy = policy_factory.policy(scenario(text, **{"sweep.retry": "outer"}), "outer")
     assert isinstance(policy, Stack)
     assert [type(layer) for layer in policy.layers] == [BreakerLayer, BudgetLayer]
     assert policy.retry == Exponential(5, SECOND // 8, 5 * SECOND, "full")

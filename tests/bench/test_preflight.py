@@ -11,7 +11,7 @@ import pytest
 
 from harness.bench.preflight import api_key, reach, run_directory
 from harness.bench.scenario import Scenario, parse_scenario
-from harness.errors import PreflightError
+from harness.records.errors import PreflightError
 from tests.bench.examples import HEAD, LIVE
 
 

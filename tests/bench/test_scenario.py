@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.bench import shipped
-from harness.bench.endpoints import OpenAIEndpoint, SimulatedEndpoint
 from harness.bench.scenario import Scenario, load_scenario, parse_scenario
-from harness.errors import InputError
-from harness.faults import KINDS
-from harness.tables import parse_duration
+from harness.config import shipped_scenarios
+from harness.config.faults import KINDS
+from harness.config.tables import parse_duration
+from harness.endpoints.sections import OpenAIEndpoint, SimulatedEndpoint
+from harness.records.errors import InputError
 from tests.bench import toml
 from tests.bench.examples import EXAMPLE, HEAD, LIVE
 
@@ -51,14 +51,14 @@ def test_a_name_and_topics_are_enough_and_everything_else_has_a_default() -> Non
 
 
 @pytest.mark.parametrize(
-    "path", sorted(shipped.folder().glob("*.toml")), ids=lambda path: path.stem
+    "path", sorted(shipped_scenarios.folder().glob("*.toml")), ids=lambda path: path.stem
 )
 def test_every_shipped_scenario_reads(path: Path) -> None:
     assert load_scenario(path).name == path.stem
 
 
 def test_the_scenario_of_faults_has_every_one_of_them() -> None:
-    endpoint = load_scenario(shipped.folder() / "faults.toml").endpoint
+    endpoint = load_scenario(shipped_scenarios.folder() / "faults.toml").endpoint
     assert isinstance(endpoint, SimulatedEndpoint)
     assert [fault.kind for fault in endpoint.faults or ()] == list(KINDS)
 

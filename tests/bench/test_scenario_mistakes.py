@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.bench.scenario import parse_scenario
-from harness.errors import InputError
+from harness.records.errors import InputError
 from tests.bench.examples import FULL, HEAD, LIVE
 
 

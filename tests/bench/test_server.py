@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from harness.bench import server as bench_server
-from harness.bench.endpoints import LocalLLMEndpoint
+from harness.bench import endpoint_server as bench_server
+from harness.bench.endpoint_server import Elsewhere, server_of
 from harness.bench.runner import target_of
 from harness.bench.scenario import Scenario, parse_scenario
-from harness.bench.server import Elsewhere, server_of
-from harness.bench.simulator import Simulator
-from harness.client.exchange import Exchange
-from harness.clock import SECOND, Anchor
-from harness.keys import AttemptKey
-from harness.records import SCHEMA, Run
-from harness.workflow.effects import Deadlines, Message, Request, Send
+from harness.endpoints.sections import LocalLLMEndpoint
+from harness.endpoints.simulator_process import Simulator
+from harness.engine.effects import Deadlines, Message, Request, Send
+from harness.records.clock import SECOND, Anchor
+from harness.records.keys import AttemptKey
+from harness.records.schema import SCHEMA, Run
+from harness.transports.exchange import Exchange
 
 LIVE = 'kind = "openai"\nbase_url = "http://127.0.0.1:1/v1"\nmodel = "m"\n'
 

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from harness.bench.scenario import Scenario, parse_scenario
 from harness.bench.spending import TokenMeter, explain, limits_of, most_input_tokens
-from harness.clock import SECOND, Anchor
-from harness.keys import AttemptKey
-from harness.policies.budget import NANO, Amount, Ledger, Limits, Refusal
-from harness.records import Tokens
-from harness.workflow.effects import Deadlines, Message, Request, Send
+from harness.engine.effects import Deadlines, Message, Request, Send
+from harness.engine.ledger import NANO, Amount, Ledger, Limits, Refusal
+from harness.records.clock import SECOND, Anchor
+from harness.records.keys import AttemptKey
+from harness.records.schema import Tokens
 from tests.bench.toml import dumps
-from tests.workflow.scripted import WORKFLOW, Says, reply
+from tests.engine.scripted import WORKFLOW, Says, reply
 
 PEAK = 1_795_485_600 * SECOND  # Tuesday, 2026-11-24, 02:00 UTC
 HOUR = 3600 * SECOND

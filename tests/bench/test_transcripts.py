@@ -9,8 +9,8 @@ import pytest
 
 from harness.bench import cells
 from harness.bench.scenario import parse_scenario
-from harness.bench.store import TRANSCRIPTS, Writer
-from harness.records import Said, Transcript
+from harness.records.schema import Said, Transcript
+from harness.store.run_directory import TRANSCRIPTS, Writer
 
 TRANSCRIPT = Transcript(
     cell="sync_1_none_attempt", repeat=0, workflow=0, execution=0, phase="fan_out", branch=2,

@@ -13,7 +13,7 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from harness.analysis.summary import summarise
-from harness.views.report.page import save_report
+from harness.report.html.page import save_report
 from tests.analysis.played import Shape, make_records
 
 LONG = "full-jitter-with-a-rather-long-name"

@@ -8,7 +8,7 @@ import openai
 
 from benchmarks.failures import DOCUMENT, classes, measure, row_of, table
 from benchmarks.sdk_faults import CASES
-from harness.failures import FAILURES
+from harness.records.failures import FAILURES
 
 TEXT = DOCUMENT.read_text()
 

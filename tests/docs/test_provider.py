@@ -4,11 +4,11 @@ import re
 import tomllib
 from pathlib import Path
 
-from harness.bench.endpoints import SimulatedEndpoint
 from harness.bench.scenario import parse_scenario
-from harness.failures import FAILURES
-from harness.faults import KINDS, Fault
-from harness.provider.profiles import Profile
+from harness.config.faults import KINDS, Fault
+from harness.endpoints.sections import SimulatedEndpoint
+from harness.records.failures import FAILURES
+from harness.simulator.profiles import Profile
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "provider.md").read_text()
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.bench import shipped
-from harness.bench.endpoints import SimulatedEndpoint
 from harness.bench.scenario import parse_scenario
-from harness.cli import _parser
+from harness.cli.main import _parser
+from harness.config import shipped_scenarios
+from harness.endpoints.sections import SimulatedEndpoint
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -27,7 +27,7 @@ def test_the_readme_shows_commands_and_scenarios() -> None:
 def test_every_command_is_one_that_the_command_line_takes(command: str) -> None:
     options = _parser().parse_args(shlex.split(command))
     if getattr(options, "scenario", None) not in (None, "mine.toml"):
-        assert shipped.find(options.scenario).exists()
+        assert shipped_scenarios.find(options.scenario).exists()
 
 
 def test_the_scenario_is_one_that_the_harness_reads() -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.records import Attempt, Backoff, Call, Run, Tokens, Workflow, retry_in
-from harness.views.traces import semconv
-from harness.views.traces.spans import TraceMaker
-from harness.views.traces.told import in_scenario_seconds
-from harness.views.traces.tree_text import tree_lines
+from harness.records.schema import Attempt, Backoff, Call, Run, Tokens, Workflow, retry_in
+from harness.report.path_text import in_scenario_seconds
+from harness.report.tree_text import tree_lines
+from harness.telemetry import semconv
+from harness.telemetry.spans import TraceMaker
 from tests.analysis.builders import make_attempt, make_call, make_run, make_trial
-from tests.views.traces.example import CELL, KEY, example, failed_workflow
+from tests.telemetry.example import CELL, KEY, example, failed_workflow
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "traces.md").read_text()
 PICTURES = dict(re.findall(r"<!-- picture: (\w+) -->\n```text\n(.*?)```", DOCUMENT, re.DOTALL))

@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from harness.cli import main
+from harness.cli.main import main
 from tests.golden.comparison import PRESENT, Row, flatten, in_old_names, in_order, is_below
 
 ROOT = Path(__file__).parents[2]

@@ -17,15 +17,15 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from harness.bench import server as bench_server
-from harness.bench.endpoints import LocalLLMEndpoint
-from harness.bench.local_llm import PACKAGES, LocalLLM
+from harness.bench import endpoint_server as bench_server
+from harness.bench.modes import MODES
 from harness.bench.scenario import load_scenario
-from harness.bench.shipped import find
-from harness.bench.store import TRANSCRIPTS, Records, read_records
-from harness.cli import main
-from harness.drivers.modes import MODES
-from harness.records import Transcript
+from harness.cli.main import main
+from harness.config.shipped_scenarios import find
+from harness.endpoints.local_llm_process import PACKAGES, LocalLLM
+from harness.endpoints.sections import LocalLLMEndpoint
+from harness.records.schema import Transcript
+from harness.store.run_directory import TRANSCRIPTS, Records, read_records
 
 Failing = Callable[..., Records]
 """(API key, *settings of the scenario, code=exit code that is expected) -> records."""
@@ -208,8 +208,8 @@ def test_a_token_limit_that_is_too_small_truncates(
 
 def test_the_server_ends_with_the_run_however_that_ends() -> None:
     script = (
-        "from harness.bench.local_llm import LocalLLM\n"
-        "from harness.bench.endpoints import LocalLLMEndpoint\n"
+        "from harness.endpoints.local_llm_process import LocalLLM\n"
+        "from harness.endpoints.sections import LocalLLMEndpoint\n"
         "with LocalLLM(LocalLLMEndpoint(kind='local-llm', context=512, parallel=1)) as server:\n"
         "    print(server.base_url, flush=True)\n"
         "    input()\n"

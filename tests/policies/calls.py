@@ -6,8 +6,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from random import Random
 
-from harness.failures import OK
-from harness.policies.policy import Asking, Earlier, Ended, Park, Policy
+from harness.policies.protocol import Asking, Earlier, Ended, Park, Policy
+from harness.records.failures import OK
 
 
 def any_random() -> Random:

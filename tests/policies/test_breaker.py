@@ -7,7 +7,6 @@ from hypothesis import assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from harness.failures import FAILURES, OK, is_outage
 from harness.policies.breaker import (
     Breaker,
     Closed,
@@ -19,9 +18,10 @@ from harness.policies.breaker import (
     admit,
     ended,
 )
-from harness.policies.policy import Asking, Ended, Park
+from harness.policies.protocol import Asking, Ended, Park
 from harness.policies.retry import NoRetry
 from harness.policies.stack import BreakerLayer, Stack
+from harness.records.failures import FAILURES, OK, is_outage
 from tests.policies.calls import CallModel, any_random, end_of
 
 RULE = Breaker(failures=3, many=4, last=6, pause=100, cap=350)

@@ -8,8 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.clock import SECOND
-from harness.failures import OK
 from harness.policies.aws import AwsQuota
 from harness.policies.buckets import (
     SLICES,
@@ -19,8 +17,10 @@ from harness.policies.buckets import (
     GrpcThrottling,
     RetryBudget,
 )
-from harness.policies.policy import Earlier, Ended
-from harness.records import retry_in
+from harness.policies.protocol import Earlier, Ended
+from harness.records.clock import SECOND
+from harness.records.failures import OK
+from harness.records.schema import retry_in
 
 WINDOW = 10 * SECOND
 

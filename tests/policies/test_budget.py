@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from harness.policies.budget import Amount, Ledger, Limits, Refusal, reserve, settle
+from harness.engine.ledger import Amount, Ledger, Limits, Refusal, reserve, settle
 
 
 def granted(answer: Ledger | Refusal) -> Ledger:

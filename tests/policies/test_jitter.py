@@ -11,9 +11,9 @@ from random import Random
 import pytest
 from scipy import stats
 
-from harness.clock import SECOND
 from harness.policies.aws import AwsBackoff
 from harness.policies.retry import Exponential, Failure, OpenAISdk, Retry
+from harness.records.clock import SECOND
 
 DRAWS = 20_000
 P = 0.001

@@ -16,10 +16,10 @@ import openai._base_client
 import pytest
 from openai._models import FinalRequestOptions
 
-from harness.client.exchange import retry_after
-from harness.clock import SECOND
-from harness.failures import of_status
 from harness.policies.retry import Failure, OpenAISdk
+from harness.records.clock import SECOND
+from harness.records.failures import of_status
+from harness.transports.exchange import retry_after
 from tests.policies.test_retry import Draws
 
 MAX_RETRIES = 6

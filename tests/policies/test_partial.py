@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.policies.partial import SYNTHESIZE_WITH_GAPS, Partial, fail_fast, quorum
+from harness.workflows.partial_failure import SYNTHESIZE_WITH_GAPS, Partial, fail_fast, quorum
 
 BRANCHES = st.lists(st.sampled_from([True, False, None]), min_size=1, max_size=8)
 

@@ -6,10 +6,10 @@ from random import Random
 
 import pytest
 
-from harness.failures import OK
-from harness.policies.policy import Asking, Earlier, Ended, Go, Stateless, Verdict, failure_of
+from harness.policies.protocol import Asking, Earlier, Ended, Go, Stateless, Verdict, failure_of
 from harness.policies.retry import Exponential
-from harness.records import give_up, retry_in
+from harness.records.failures import OK
+from harness.records.schema import give_up, retry_in
 
 THREE = Exponential(attempts=3, base=10, cap=10, jitter="full")
 ENDED = Ended(

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.clock import SECOND
-from harness.failures import FAILURES, is_retryable
 from harness.policies.aws import AwsBackoff
 from harness.policies.retry import Exponential, Failure, Fixed, NoRetry, OpenAISdk, Retry
-from harness.records import Decision, give_up, retry_in
+from harness.records.clock import SECOND
+from harness.records.failures import FAILURES, is_retryable
+from harness.records.schema import Decision, give_up, retry_in
 
 FULL = Exponential(attempts=10, base=SECOND // 2, cap=20 * SECOND, jitter="full")
 EQUAL = FULL._replace(jitter="equal")

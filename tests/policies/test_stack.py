@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.failures import OK
 from harness.policies.aws import AwsBackoff, AwsQuota
 from harness.policies.breaker import Breaker, Closed
 from harness.policies.buckets import FinagleBudget, GrpcThrottling, RetryBudget
-from harness.policies.policy import Admission, Asking, Earlier, Ended, Go, Park, Verdict
+from harness.policies.protocol import Admission, Asking, Earlier, Ended, Go, Park, Verdict
 from harness.policies.retry import Exponential, Fixed, NoRetry, OpenAISdk, Retry
 from harness.policies.stack import BreakerLayer, BudgetLayer, HedgeLayer, Inside, Layer, Stack
-from harness.records import give_up, retry_in
+from harness.records.failures import OK
+from harness.records.schema import give_up, retry_in
 from tests.policies.calls import any_random, end_of
 
 RULE = Breaker(failures=1, many=1, last=1, pause=100, cap=100)

@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.clock import SECOND
-from harness.keys import AttemptKey
-from harness.provider.profiles import load_profile
-from harness.virtual.clients import AsyncVirtualClient, BlockingVirtualClient
-from harness.virtual.clock import VirtualClock
-from harness.virtual.loop import VirtualLoop
-from harness.virtual.modes import VirtualTarget, VirtualTrial, provider_of
-from harness.workflow.effects import Deadlines, Message, Reply, Request, Send
+from harness.engine.effects import Deadlines, Message, Reply, Request, Send
+from harness.records.clock import SECOND
+from harness.records.keys import AttemptKey
+from harness.simulator.profiles import load_profile
+from harness.simulator.virtual.clients import AsyncVirtualClient, BlockingVirtualClient
+from harness.simulator.virtual.clock import VirtualClock
+from harness.simulator.virtual.loop import VirtualLoop
+from harness.simulator.virtual.modes import VirtualTarget, VirtualTrial, provider_of
 
 LONG = 10_000 * SECOND
 

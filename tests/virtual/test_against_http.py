@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from harness.client.asynchronous import AsyncClient
-from harness.clock import SECOND
-from harness.faults import KINDS, FaultKind
-from harness.keys import AttemptKey
-from harness.provider.profiles import load_profile
-from harness.virtual.clients import BlockingVirtualClient
-from harness.virtual.clock import VirtualClock
-from harness.virtual.modes import VirtualTarget, VirtualTrial, provider_of
-from harness.workflow.effects import Deadlines, Message, Reply, Request, Send
-from tests.client.attempts import make_target
+from harness.config.faults import KINDS, FaultKind
+from harness.engine.effects import Deadlines, Message, Reply, Request, Send
+from harness.records.clock import SECOND
+from harness.records.keys import AttemptKey
+from harness.simulator.profiles import load_profile
+from harness.simulator.virtual.clients import BlockingVirtualClient
+from harness.simulator.virtual.clock import VirtualClock
+from harness.simulator.virtual.modes import VirtualTarget, VirtualTrial, provider_of
+from harness.transports.async_transport import AsyncClient
+from tests.transports.attempts import make_target
 from tests.wire.clients import now
 from tests.wire.provider import serving
 

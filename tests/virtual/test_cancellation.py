@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.bench.store import ATTEMPTS, CALLS, WORKFLOWS, read_records
-from harness.failures import CANCELLED, OK
+from harness.records.failures import CANCELLED, OK
+from harness.store.run_directory import ATTEMPTS, CALLS, WORKFLOWS, read_records
 from tests.virtual.test_sweeps import play
 
 SCENARIO = """

@@ -5,11 +5,11 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.histogram import bucket, middle
-from harness.provider.model import Job, Model
-from harness.provider.pace import Speed
-from harness.provider.rates import Rates
-from harness.virtual.gaps import SLICES, Cut, gaps_of
+from harness.records.histogram import bucket, middle
+from harness.simulator.model import Job, Model
+from harness.simulator.pace import Speed
+from harness.simulator.rates import Rates
+from harness.simulator.virtual.gaps import SLICES, Cut, gaps_of
 
 ARRIVALS = st.lists(
     st.tuples(

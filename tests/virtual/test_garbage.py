@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.bench import virtual
-from harness.virtual.modes import VIRTUAL_MODES
+from harness.simulator.virtual.modes import VIRTUAL_MODES
 from tests.virtual.test_cancellation import FAULT, scenario
 from tests.virtual.test_sweeps import play
 

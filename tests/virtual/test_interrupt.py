@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.bench.store import read_records
+from harness.store.run_directory import read_records
 
 SCENARIO = """
 name = "long"

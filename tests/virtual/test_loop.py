@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.clock import SECOND
-from harness.virtual.clock import VirtualClock
-from harness.virtual.loop import DeadlockError, Events, VirtualLoop
+from harness.records.clock import SECOND
+from harness.simulator.virtual.clock import VirtualClock
+from harness.simulator.virtual.loop import DeadlockError, Events, VirtualLoop
 
 T = TypeVar("T")
 

@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 
-from harness.bench import shipped
-from harness.bench.store import Records, read_records
-from harness.clock import SECOND
-from harness.failures import OK
+from harness.config import shipped_scenarios
+from harness.records.clock import SECOND
+from harness.records.failures import OK
+from harness.store.run_directory import Records, read_records
 from tests.virtual.test_sweeps import play
 
 REPEATS = 20
@@ -23,7 +23,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Records, Records]:
     """The batch with the breaker that parks, in the outage and without one."""
     folder = tmp_path_factory.mktemp("outage")
     path = folder / "outage.toml"
-    path.write_text((shipped.folder() / "outage.toml").read_text())
+    path.write_text((shipped_scenarios.folder() / "outage.toml").read_text())
     parking = ("sweep.retry=['parking']", f"sweep.repeats={REPEATS}")
     down = play(path, "down", *parking, jobs=2)
     up = play(path, "up", *parking, "endpoint.faults=[]", jobs=2)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from harness.bench import shipped
-from harness.bench.store import read_records
+from harness.config import shipped_scenarios
+from harness.store.run_directory import read_records
 from tests.virtual.test_sweeps import play
 
 REPEATS = 8
@@ -18,7 +18,7 @@ REPEATS = 8
 def gains(folder: Path, probability: float) -> list[float]:
     """Logs of how many times as long a trial takes when permits are held, by repeat."""
     path = folder / "permit-scope.toml"
-    path.write_text((shipped.folder() / "permit-scope.toml").read_text())
+    path.write_text((shipped_scenarios.folder() / "permit-scope.toml").read_text())
     out = play(
         path,
         f"out-{probability}",

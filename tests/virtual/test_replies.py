@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from harness.clock import SECOND
-from harness.failures import OK
-from harness.histogram import bucket
-from harness.records import Tokens
+from harness.records.clock import SECOND
+from harness.records.failures import OK
+from harness.records.histogram import bucket
+from harness.records.schema import Tokens
 from tests.virtual.single import Waiting, attempt, blocking, tasks, trial
 
 TENTH = SECOND // 10

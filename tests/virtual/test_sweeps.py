@@ -8,11 +8,17 @@ from pathlib import Path
 import pytest
 
 from harness.bench import runner
-from harness.bench.endpoints import SimulatedEndpoint
 from harness.bench.resume import progress_of
 from harness.bench.runner import Hooks
 from harness.bench.scenario import load_scenario
-from harness.bench.store import (
+from harness.bench.virtual import processes
+from harness.cli.main import main
+from harness.endpoints.sections import SimulatedEndpoint
+from harness.records.errors import StorageError
+from harness.records.failures import OK
+from harness.records.schema import Attempt, Call, Trial, Workflow
+from harness.simulator.profiles import load_profile
+from harness.store.run_directory import (
     ATTEMPTS,
     CALLS,
     WORKFLOWS,
@@ -21,12 +27,6 @@ from harness.bench.store import (
     read_records,
     read_spent,
 )
-from harness.bench.virtual import processes
-from harness.cli import main
-from harness.errors import StorageError
-from harness.failures import OK
-from harness.provider.profiles import load_profile
-from harness.records import Attempt, Call, Trial, Workflow
 
 SCENARIO = """
 name = "jumps"

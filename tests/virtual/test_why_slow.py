@@ -8,9 +8,9 @@ import pytest
 
 from harness.analysis.critical_path import one_permit_more, paths_of
 from harness.analysis.selection import by_cell
-from harness.bench.store import Records, read_records
-from harness.clock import SECOND
-from harness.views.traces.spans import TraceMaker
+from harness.records.clock import SECOND
+from harness.store.run_directory import Records, read_records
+from harness.telemetry.spans import TraceMaker
 from tests.virtual.test_sweeps import play
 
 SCENARIO = """

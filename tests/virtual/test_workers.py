@@ -13,12 +13,12 @@ import pytest
 
 from harness.bench.runner import Hooks, run
 from harness.bench.scenario import Scenario, parse_scenario
-from harness.bench.store import read_run
 from harness.bench.trial import Tally
 from harness.bench.virtual import Played, Setting, Task
 from harness.bench.workers import Workers, play_in_order
-from harness.errors import HarnessError
-from harness.provider.profiles import load_profile
+from harness.records.errors import HarnessError
+from harness.simulator.profiles import load_profile
+from harness.store.run_directory import read_run
 
 SCENARIO = """
 name = "some"

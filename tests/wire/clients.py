@@ -13,12 +13,12 @@ from typing import TypeAlias, TypeVar
 import pytest
 import uvloop
 
-from harness.client.asynchronous import AsyncClient
-from harness.client.exchange import Target, tls_context
-from harness.client.synchronous import SyncClient
-from harness.clock import monotonic_since
-from harness.workflow.effects import Reply, Send
-from tests.client.attempts import ANCHOR
+from harness.engine.effects import Reply, Send
+from harness.records.clock import monotonic_since
+from harness.transports.async_transport import AsyncClient
+from harness.transports.exchange import Target, tls_context
+from harness.transports.sync_transport import SyncClient
+from tests.transports.attempts import ANCHOR
 from tests.wire.fault_server import PATIENCE
 
 now = monotonic_since(ANCHOR)

@@ -7,10 +7,19 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
-from harness.clock import SECOND
-from harness.failures import OK
-from harness.workflow.effects import Reply
-from tests.client.bodies import BODIES, DONE, EVENT_STREAM, JSON, STREAMS, chunk, outcome_of, whole
+from harness.engine.effects import Reply
+from harness.records.clock import SECOND
+from harness.records.failures import OK
+from tests.transports.bodies import (
+    BODIES,
+    DONE,
+    EVENT_STREAM,
+    JSON,
+    STREAMS,
+    chunk,
+    outcome_of,
+    whole,
+)
 from tests.wire.fault_server import END, Cut, Reset, Slowly, Step, Write, framed, head
 
 Ending = Literal["end", "cut", "reset"]

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import aiohttp
 import msgspec
 
-from harness.clock import Anchor, monotonic_since, take_anchor
-from harness.provider.door import Door
-from harness.provider.face import Face
-from harness.provider.log import Log
-from harness.provider.profiles import load_profile
-from harness.provider.server import base_url, bind
-from harness.served import ProviderHead, Served
+from harness.records.clock import Anchor, monotonic_since, take_anchor
+from harness.records.provider_log import ProviderHead, Served
+from harness.simulator.api import Face
+from harness.simulator.listener import Door
+from harness.simulator.log import Log
+from harness.simulator.profiles import load_profile
+from harness.simulator.server import base_url, bind
 
 
 class Provider(NamedTuple):

@@ -8,24 +8,24 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from harness.drivers.modes import MODES
-from harness.failures import CANCELLED, OK
-from harness.keys import CallKey
-from harness.policies.partial import Partial, fail_fast, quorum
-from harness.policies.policy import Hedge, Stateless
+from harness.bench.modes import MODES
+from harness.engine.attempt import Terms
+from harness.engine.call import complete
+from harness.engine.effects import Message, Program, Request, fan_out
+from harness.policies.protocol import Hedge, Stateless
 from harness.policies.retry import NoRetry
-from harness.records import Attempt, Branches, Call, Record, Workflow
-from harness.workflow.attempts import Terms
-from harness.workflow.completion import complete
-from harness.workflow.effects import Message, Program, Request, fan_out
-from harness.workflow.research import research
-from tests.client.attempts import make_target
-from tests.client.bodies import DONE, EVENT_STREAM, chunk
-from tests.drivers.test_modes import PATIENT, open_gate, ours
+from harness.records.failures import CANCELLED, OK
+from harness.records.keys import CallKey
+from harness.records.schema import Attempt, Branches, Call, Record, Workflow
+from harness.workflows.partial_failure import Partial, fail_fast, quorum
+from harness.workflows.research.program import research
+from tests.bench.test_modes import PATIENT, open_gate, ours
+from tests.engine.scripted import WORKFLOW
+from tests.transports.attempts import make_target
+from tests.transports.bodies import DONE, EVENT_STREAM, chunk
 from tests.wire.clients import now
 from tests.wire.fault_server import END, FaultServer, Hold, Seen, Step, Until, Write, framed, head
-from tests.workflow.scripted import WORKFLOW
-from tests.workflow.test_research import PLAN
+from tests.workflows.test_research import PLAN
 
 EVERY_MODE = pytest.mark.parametrize(
     ("mode", "permits"), [("sync", 1), ("threads", 4), ("async", 4)]

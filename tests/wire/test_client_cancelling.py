@@ -9,15 +9,15 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from harness.client.asynchronous import AsyncClient
-from harness.client.exchange import Exchange, Target, tls_context
-from harness.client.synchronous import SyncClient
-from harness.failures import CANCELLED, OK
-from harness.ids import attempt_span, traceparent, workflow_trace
-from harness.workflow.branches import Branch
-from harness.workflow.effects import Message, Reply, Request, Send
-from tests.client.attempts import KEY, make_send, make_target
-from tests.client.bodies import EVENT_STREAM, chunk
+from harness.engine.branches import Branch
+from harness.engine.effects import Message, Reply, Request, Send
+from harness.records.failures import CANCELLED, OK
+from harness.records.ids import attempt_span, traceparent, workflow_trace
+from harness.transports.async_transport import AsyncClient
+from harness.transports.exchange import Exchange, Target, tls_context
+from harness.transports.sync_transport import SyncClient
+from tests.transports.attempts import KEY, make_send, make_target
+from tests.transports.bodies import EVENT_STREAM, chunk
 from tests.wire.clients import now, with_client
 from tests.wire.fault_server import (
     END,

@@ -10,12 +10,12 @@ from typing import NamedTuple, TypeAlias
 
 import pytest
 
-from harness.client.exchange import LINGER, Target, tls_context
-from harness.clock import SECOND
-from harness.failures import OK
-from harness.workflow.effects import Deadlines, Message, Reply, Request
-from tests.client.attempts import make_deadlines, make_send, make_target
-from tests.client.bodies import DONE, EVENT_STREAM, JSON, KEEP_ALIVE, chunk
+from harness.engine.effects import Deadlines, Message, Reply, Request
+from harness.records.clock import SECOND
+from harness.records.failures import OK
+from harness.transports.exchange import LINGER, Target, tls_context
+from tests.transports.attempts import make_deadlines, make_send, make_target
+from tests.transports.bodies import DONE, EVENT_STREAM, JSON, KEEP_ALIVE, chunk
 from tests.wire.clients import BOTH, Sending, now, send_sync, trusted
 from tests.wire.fault_server import END as END_OF_BODY
 from tests.wire.fault_server import (

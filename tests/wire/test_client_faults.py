@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from harness.failures import OK
-from tests.client.attempts import make_send, make_target
-from tests.client.bodies import DONE, EVENT_STREAM, chunk
+from harness.records.failures import OK
+from tests.transports.attempts import make_send, make_target
+from tests.transports.bodies import DONE, EVENT_STREAM, chunk
 from tests.wire.clients import BOTH, Sending, now
 from tests.wire.fault_server import END, FaultServer, Hold, Seen, Step, Until, Write, framed, head
 from tests.wire.faults import FAULTS, GOOD, Fault, check, script

@@ -14,12 +14,12 @@ import aiohttp
 import httpx2
 import pytest
 
-from harness.client.asynchronous import AsyncClient, aiohttp_transport
-from harness.failures import OK
-from harness.ids import attempt_span, traceparent, workflow_trace
-from harness.workflow.effects import Reply
-from tests.client.attempts import ANCHOR, KEY, make_deadlines, make_send, make_target
-from tests.client.bodies import EVENT_STREAM
+from harness.engine.effects import Reply
+from harness.records.failures import OK
+from harness.records.ids import attempt_span, traceparent, workflow_trace
+from harness.transports.async_transport import AsyncClient, aiohttp_transport
+from tests.transports.attempts import ANCHOR, KEY, make_deadlines, make_send, make_target
+from tests.transports.bodies import EVENT_STREAM
 from tests.wire.clients import BOTH, Sending, now, send_sync, trusted, with_client
 from tests.wire.fault_server import (
     END,

@@ -13,21 +13,21 @@ from typing import Any, NamedTuple
 import pytest
 import uvloop
 
-from harness.clock import SECOND
-from harness.drivers.modes import MODES
-from harness.failures import FAILURES, OK
-from harness.faults import KINDS, FaultKind
-from harness.keys import CallKey
+from harness.bench.modes import MODES
+from harness.config.faults import KINDS, FaultKind
+from harness.engine.attempt import Limits
+from harness.engine.call import Completion, complete
+from harness.engine.effects import Message, Program, Request, fan_out
 from harness.policies.retry import Exponential, NoRetry, Retry
-from harness.records import Attempt, Call, Record
-from harness.workflow.attempts import Limits
-from harness.workflow.completion import Completion, complete
-from harness.workflow.effects import Message, Program, Request, fan_out
-from tests.client.attempts import make_target
-from tests.drivers.test_modes import open_gate, ours
+from harness.records.clock import SECOND
+from harness.records.failures import FAILURES, OK
+from harness.records.keys import CallKey
+from harness.records.schema import Attempt, Call, Record
+from tests.bench.test_modes import open_gate, ours
+from tests.engine.scripted import WORKFLOW, terms
+from tests.transports.attempts import make_target
 from tests.wire.clients import now
 from tests.wire.provider import serving
-from tests.workflow.scripted import WORKFLOW, terms
 
 MS = SECOND // 1000
 CALLS = 2

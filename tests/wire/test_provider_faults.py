@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from harness.client.asynchronous import AsyncClient
-from harness.clock import SECOND
-from harness.faults import KINDS
-from harness.workflow.effects import Reply
-from tests.client.attempts import make_deadlines, make_send, make_target
+from harness.config.faults import KINDS
+from harness.engine.effects import Reply
+from harness.records.clock import SECOND
+from harness.transports.async_transport import AsyncClient
+from tests.transports.attempts import make_deadlines, make_send, make_target
 from tests.wire.clients import now
 from tests.wire.provider import Provider, serving
 

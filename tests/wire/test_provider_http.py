@@ -11,7 +11,7 @@ import aiohttp
 import openai
 import pytest
 
-from harness.records import Tokens
+from harness.records.schema import Tokens
 from tests.wire.provider import serving
 
 TRACE, SPAN = "0123456789abcdef" * 2, "fedcba9876543210"

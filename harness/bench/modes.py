@@ -1,0 +1,118 @@
+"""The modes by name: each runs a whole program against a target, its own way."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+
+import uvloop
+
+from harness.engine.async_interpreter import AsyncWorld, run_async
+from harness.engine.blocking_interpreter import (
+    BlockingWorld,
+    a_thread_each,
+    one_after_another,
+    run_blocking,
+)
+from harness.engine.budget_gate import Gate, through_gate, through_gate_async
+from harness.engine.effects import Program
+from harness.engine.loop_lag import LagProbe
+from harness.engine.permits import AsyncPermits, ThreadPermits, Turns
+from harness.records.clock import Now
+from harness.records.histogram import Histogram
+from harness.records.schema import Record
+from harness.transports.async_transport import AsyncClient
+from harness.transports.exchange import Target
+from harness.transports.sync_transport import SyncClient
+
+Mode = Callable[[Program[None], Target, int, Now, Callable[[Record], None], Gate], Histogram]
+"""(program, target, permits, now, emit, gate) -> histogram of the loop's lag, in nanoseconds.
+
+Raises what the gate raises.
+"""
+
+
+def sync_mode(
+    program: Program[None],
+    target: Target,
+    permits: int,
+    now: Now,
+    emit: Callable[[Record], None],
+    gate: Gate,
+) -> Histogram:
+    """Run `program` with openai.OpenAI, one call after another: the turn is the one permit."""
+    assert permits == 1, "a sync cell has one permit"
+    with SyncClient(target, now) as client:
+        stop = threading.Event()
+        send = through_gate(gate, client.send, stop)
+        passing = gate.emitting(emit)
+        world = BlockingWorld(now, Turns(now), send, passing, one_after_another, stop)
+        run_blocking(program, world)
+    return {}
+
+
+def threads_mode(
+    program: Program[None],
+    target: Target,
+    permits: int,
+    now: Now,
+    emit: Callable[[Record], None],
+    gate: Gate,
+) -> Histogram:
+    """Run `program` with openai.OpenAI, a thread for each workflow in flight and each branch."""
+    stop = threading.Event()
+    line = ThreadPermits(permits, now)
+    writing = threading.Lock()
+
+    passing = gate.emitting(emit)
+
+    def emit_one(record: Record) -> None:
+        with writing:
+            passing(record)
+
+    with SyncClient(target, now) as client:
+        send = through_gate(gate, client.send, stop)
+        world = BlockingWorld(now, line, send, emit_one, a_thread_each, stop)
+        try:
+            run_blocking(program, world)
+        except BaseException:
+            stop.set()
+            _join_branches()
+            raise
+    return {}
+
+
+def _join_branches() -> None:
+    """Wait until every branch has noticed that it was stopped.
+
+    One that is only about to begin, when the interruption came in the midst of starting them, has
+    nothing to lose and ends at its first step.
+    """
+    for thread in threading.enumerate():
+        if thread.name.startswith("branch-") and thread.is_alive():
+            thread.join(1.0)
+
+
+def async_mode(
+    program: Program[None],
+    target: Target,
+    permits: int,
+    now: Now,
+    emit: Callable[[Record], None],
+    gate: Gate,
+) -> Histogram:
+    """Run `program` with openai.AsyncOpenAI on uvloop, a task for each workflow and branch."""
+
+    async def whole() -> Histogram:
+        async with AsyncClient(target, now) as client, LagProbe(now) as probe:
+            send = through_gate_async(gate, client.send)
+            world = AsyncWorld(now, AsyncPermits(permits, now), send, gate.emitting(emit))
+            await run_async(program, world)
+            return probe.lag
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(whole())
+
+
+MODES: Mapping[str, Mode] = {"sync": sync_mode, "threads": threads_mode, "async": async_mode}

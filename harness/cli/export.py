@@ -1,0 +1,20 @@
+"""`harness export`: the records of a run as tables for other tools."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from harness.report.export import export
+from harness.store.run_directory import require_run
+
+FOLDER = "export"
+
+
+def export_run(options: argparse.Namespace) -> int:
+    """Write the tables of `options.run` and say where they are."""
+    directory = require_run(options.run)
+    out = Path(options.out) if options.out else directory / FOLDER
+    for path in export(directory, out, options.format):
+        print(path)
+    return 0

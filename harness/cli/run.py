@@ -1,0 +1,306 @@
+"""`harness run`: from a scenario file to records, spans, a summary, plots and a table."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+
+from harness.analysis.model import Summary
+from harness.bench import preflight
+from harness.bench.cells import expand
+from harness.bench.resume import (
+    Progress,
+    changes,
+    progress_of,
+    require_profile,
+    scenario_of,
+    with_budget,
+)
+from harness.bench.runner import Hooks, run
+from harness.bench.scenario import Scenario, load_scenario
+from harness.bench.trial import TrialRecords
+from harness.bench.virtual import is_virtual, processes
+from harness.cli.live import Counters, LiveView
+from harness.cli.plan import confirm, estimate_run, show_plan
+from harness.config import shipped_scenarios
+from harness.config.dotenv import with_file
+from harness.config.prices import cost_usd
+from harness.endpoints.sections import LocalLLMEndpoint, OpenAIEndpoint, SimulatedEndpoint
+from harness.records.errors import InputError
+from harness.records.schema import Attempt, Record, Run
+from harness.report.console import Output
+from harness.report.terminal_tables import wrapped
+from harness.simulator.profiles import Profile, load_profile
+from harness.store.run_directory import SUMMARY, no_collector, read_records, read_run, require_run
+from harness.store.run_lock import locked
+from harness.telemetry.content import VARIABLE as CONTENT
+from harness.telemetry.content import capture
+from harness.telemetry.delivery_log import Account, without_span
+from harness.telemetry.export import AT_THE_END, TRACES, Exporter, export_stored
+from harness.telemetry.jaeger import Link, jaeger_of, links, require_address
+from harness.telemetry.log_lines import RunLog, logging_to
+from harness.telemetry.otlp_http import check
+from harness.telemetry.otlp_target import OtlpTarget, open_target, switched_off
+from harness.telemetry.resource import RESOURCE_VARIABLE, parse_pairs
+
+EXIT_INTERRUPTED = 130
+EXIT_BUDGET = 3
+EXIT_NO_SUCCESS = 1
+
+Say = Callable[[str], None]
+
+
+class _Job(NamedTuple):
+    """What is run, into which directory, and how far it had come before."""
+
+    scenario: Scenario
+    profile: Profile | None
+    directory: Path
+    key: str
+    progress: Progress | None = None
+
+
+def run_scenario(options: argparse.Namespace) -> int:
+    """Run the scenario that the options name, or go on with a run, and show what came of it."""
+    if options.resume:
+        return _resume(options)
+    if options.scenario is None:
+        raise InputError("run: no scenario; give one, or go on with a run: --resume RUN")
+    scenario = load_scenario(shipped_scenarios.find(options.scenario), options.set)
+    profile = _profile(scenario)
+    expected = estimate_run(scenario, profile)
+    if options.dry_run:
+        if not options.quiet:
+            show_plan(scenario, expected, options.json)
+        return 0
+    key = _preflight(scenario, options)
+    confirm(scenario, expected, options.yes, options.quiet)
+    directory = preflight.run_directory(scenario.name, options.out)
+    with locked(directory):
+        return _go(_Job(scenario, profile, directory, key), options)
+
+
+def _resume(options: argparse.Namespace) -> int:
+    """Go on with the run that `--resume` names."""
+    for name in ("scenario", "out", "dry_run"):
+        if getattr(options, name):
+            raise InputError(
+                f"--resume {options.resume}: {name} cannot be given with it; the run has its own"
+            )
+    directory = require_run(options.resume, "--resume ")
+    with locked(directory):
+        progress = with_budget(progress_of(directory), options.set)
+        scenario = scenario_of(progress.run)
+        profile = _profile(scenario)
+        require_profile(progress.run, None if profile is None else profile.as_dict())
+        for line in changes(progress.run):
+            _warn(line)
+        key = _preflight(scenario, options)
+        confirm(scenario, estimate_run(scenario, profile), options.yes, options.quiet)
+        return _go(_Job(scenario, profile, directory, key, progress), options)
+
+
+def _preflight(scenario: Scenario, options: argparse.Namespace) -> str:
+    """Make sure that the run can begin, and return the key of its endpoint."""
+    processes(scenario, options.jobs)
+    open_target(options.otlp, os.environ)
+    require_address(os.environ)
+    parse_pairs(RESOURCE_VARIABLE, os.environ.get(RESOURCE_VARIABLE, ""))
+    key = preflight.api_key(scenario, _environment(scenario))
+    if not is_virtual(scenario):
+        preflight.open_files(scenario)
+    if not options.no_preflight:
+        preflight.reach(scenario)
+    return key
+
+
+def _go(job: _Job, options: argparse.Namespace) -> int:
+    """Run the trials that are left and show what came of all."""
+    say = _nothing if options.quiet or options.json else _say
+    scenario, directory = job.scenario, job.directory
+    target = open_target(options.otlp, os.environ)
+    say(_heading(scenario, directory))
+    if options.otlp and (off := switched_off(os.environ)):
+        _warn(f"{off} is set: no span is sent to {options.otlp}")
+    if capture(os.environ) and not scenario.transcripts:
+        _warn(f"{CONTENT} is set, but without transcripts = true there is no content to send")
+    earlier = read_records(directory, small=True) if job.progress else None
+    trials = earlier.trials if earlier else ()
+    traces = Exporter(directory, target, os.environ, _is_reachable(target), earlier=trials)
+    counters = _counters(scenario, job.progress, earlier.attempts if earlier else ())
+    del earlier  # it may be large
+    log = RunLog(lambda: read_run(directory)) if options.log_level else None
+    with (
+        logging_to(sys.stderr, options.log_level, options.log_format),
+        LiveView(counters, _live_console(options)) as view,
+    ):
+        hooks = _hooks(view, traces, counters, log)
+        simulated = None if job.profile is None else job.profile.as_dict()
+        jobs = processes(scenario, options.jobs)
+        finished = run(scenario, simulated, job.key, directory, hooks, jobs, job.progress)
+    account = traces.finish(finished, wait=options.otlp_wait)
+    if finished.resumed:
+        # What an earlier session was killed over has no traces yet, or half a line of them.
+        seconds = math.inf if options.otlp_wait else AT_THE_END
+        records = read_records(directory)
+        account = export_stored(directory, records, target, os.environ, seconds=seconds)
+    summary = _summarise(finished, directory)
+    _show(summary, directory, account, options)
+    if finished.stopped is not None and finished.stopped.by == "budget":
+        _warn(f"stopped: {finished.stopped.because}")
+    return _exit_code(finished, summary)
+
+
+def _hooks(view: LiveView, traces: Exporter, counters: Counters, log: RunLog | None) -> Hooks:
+    """Return who is told what: while a trial is measured nobody but the counters, and the log."""
+    if log is None:
+        return Hooks(
+            view.before_trial, traces.after_trial, counters.note, counters.sending, counters.add
+        )
+
+    def after_trial(the_run: Run, records: TrialRecords) -> None:
+        if the_run.virtual:  # it was played elsewhere, and nobody was told of it meanwhile
+            told: list[Record] = [*records.attempts, *records.calls]
+            for ended in told:
+                log.record(ended)
+        log.after_trial(records.workflows)
+        traces.after_trial(the_run, records)
+
+    def record(record: Record) -> None:
+        counters.note(record)
+        log.record(record)
+
+    return Hooks(view.before_trial, after_trial, record, counters.sending, counters.add)
+
+
+def _live_console(options: argparse.Namespace) -> Console:
+    """Return where the live view goes; among log lines it is plain lines too."""
+    quiet = options.quiet or options.json
+    return Console(stderr=True, quiet=quiet, force_terminal=False if options.log_level else None)
+
+
+def _summarise(finished: Run, directory: Path) -> Summary:
+    """Make of the records what is made of them, no more than a second's worth after Ctrl-C."""
+    # Imported only now: what draws and reckons takes longer to import than a run to begin.
+    from harness.analysis.selection import grouped
+    from harness.analysis.summary import write_summary
+
+    with no_collector():
+        records = grouped(read_records(directory, small=True))
+        summary = write_summary(directory, records)
+        if finished.stopped is not None and finished.stopped.by == "interrupt":
+            _warn(
+                f"interrupted; `harness report {directory}` draws the plots and the report, "
+                f"`harness run --resume {directory}` goes on"
+            )
+        else:
+            from harness.cli.report import draw
+
+            draw(summary, records, directory)
+    return summary
+
+
+def _profile(scenario: Scenario) -> Profile | None:
+    endpoint = scenario.endpoint
+    if not isinstance(endpoint, SimulatedEndpoint):
+        return None
+    return load_profile(endpoint.profile, endpoint.overrides)
+
+
+def _environment(scenario: Scenario) -> Mapping[str, str]:
+    """Return the environment, completed by .env if the endpoint's key is not in it."""
+    endpoint = scenario.endpoint
+    if not isinstance(endpoint, OpenAIEndpoint) or endpoint.api_key_env is None:
+        return os.environ
+    return with_file(os.environ, Path(".env"), endpoint.api_key_env)
+
+
+def _is_reachable(target: OtlpTarget | None) -> bool:
+    """Return whether the collector answers, and say so if there is one that does not."""
+    problem = check(target) if target else None
+    if problem:
+        _warn(f"{problem}; the run goes on, and the collector is tried once more at its end")
+    return problem is None
+
+
+def _heading(scenario: Scenario, directory: Path) -> str:
+    endpoint = scenario.endpoint
+    if isinstance(endpoint, SimulatedEndpoint):
+        return f"{scenario.name} into {directory}\nSIMULATED provider {endpoint.profile}, " + (
+            "virtual time" if is_virtual(scenario) else f"time scale {endpoint.time_scale:g}"
+        )
+    if isinstance(endpoint, LocalLLMEndpoint):
+        return f"{scenario.name} into {directory}\n{endpoint.model} on this machine"
+    return f"{scenario.name} into {directory}\n{endpoint.model} at {endpoint.base_url}"
+
+
+def _counters(
+    scenario: Scenario, progress: Progress | None, earlier: Sequence[Attempt]
+) -> Counters:
+    trials = len(expand(scenario)) * scenario.sweep.repeats
+    price = scenario.price
+    ended = {trial: len(ended) for trial, ended in progress.ended.items()} if progress else {}
+
+    def cost(attempt: Attempt) -> float:
+        assert price is not None, "asked for only where there is one"
+        return cost_usd(price, attempt.tokens, time.time_ns())
+
+    spent = sum(map(cost, earlier)) if price else 0.0
+    return Counters(
+        trials, scenario.load.workflows, cost if price else None, is_virtual(scenario), ended, spent
+    )
+
+
+def _show(summary: Summary, directory: Path, account: Account, options: argparse.Namespace) -> None:
+    from harness.report.terminal import render_summary
+
+    if options.json:
+        sys.stdout.write((directory / SUMMARY).read_text())
+    elif not options.quiet:
+        render_summary(summary, directory, Output())
+    if account.undelivered or account.refused:
+        _warn(
+            f"{account.undelivered} of {account.made} spans not delivered, {account.refused} "
+            f"refused: {account.problem or 'no time was left'}; they can still be sent: "
+            f"harness trace export {directory} --endpoint {account.endpoint}"
+        )
+    if not options.quiet and not options.json:
+        for link in _links(directory):
+            print("\n".join(wrapped(f"Jaeger, {link.what}:")))
+            print(f"  {link.url}")
+    if account.left_out:
+        _warn(without_span(account))
+
+
+def _links(directory: Path) -> list[Link]:
+    """Return where the traces that were delivered are worth a look."""
+    run_id = read_run(directory).run_id
+    jaeger = jaeger_of(directory / TRACES, run_id, os.environ)
+    return links(read_records(directory, small=True), jaeger) if jaeger else []
+
+
+def _exit_code(finished: Run, summary: Summary) -> int:
+    if finished.stopped is not None:
+        return EXIT_BUDGET if finished.stopped.by == "budget" else EXIT_INTERRUPTED
+    rates = [cell.success_rate.value for cell in summary.cells if cell.success_rate]
+    return 0 if any(rates) else EXIT_NO_SUCCESS
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _warn(line: str) -> None:
+    print(f"harness: {line}", file=sys.stderr, flush=True)
+
+
+def _nothing(line: str) -> None:
+    """Say nothing: --quiet."""

@@ -1,0 +1,174 @@
+"""`harness trace`: what a stored run's traces show, and sending them to a collector."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+
+from harness.records.clock import SECOND
+from harness.records.errors import InputError, PreflightError
+from harness.records.keys import workflow_key
+from harness.records.schema import Workflow
+from harness.report.console import Output
+from harness.report.path_text import in_scenario_seconds, simulated_line
+from harness.report.paths_text import CellSaid, cells_said, render_paths
+from harness.report.tree_text import tree_lines
+from harness.report.waterfall import Waterfall, Waterfalls
+from harness.report.waterfall_text import render_waterfall
+from harness.store.run_directory import Records, read_records, require_run
+from harness.telemetry.delivery_log import Account, without_span
+from harness.telemetry.export import TRACES, export_stored
+from harness.telemetry.jaeger import jaeger_of
+from harness.telemetry.otlp_http import check
+from harness.telemetry.otlp_target import open_target, switched_off
+from harness.telemetry.spans import TraceMaker
+
+EXIT_UNDELIVERED = 4
+EXPORT = "export"
+
+
+def trace(options: argparse.Namespace) -> int:
+    """Do what `harness trace` was asked: show workflows of a run, or export it."""
+    if options.run == EXPORT:
+        if options.key is None:
+            raise InputError("trace export: which run? write harness trace export RUN")
+        return export_run(options)
+    if options.endpoint or options.again:
+        raise InputError("--endpoint, --again: only for harness trace export RUN")
+    return show_run(options)
+
+
+def show_run(options: argparse.Namespace) -> int:
+    """Draw the workflows that the options choose; without a choice also what held each cell up."""
+    directory, records = _read(options.run, small=not options.spans)
+    waterfalls = Waterfalls(records)
+    chosen = _chosen(waterfalls, options)
+    is_plain = options.key is None and options.slowest is None and not options.failed
+    cells = cells_said(records) if is_plain or options.json else []
+    drawn = [waterfalls.of(workflow) for workflow in chosen]
+    if options.json:
+        sys.stdout.write(_as_json(cells, drawn, records))
+        return 0
+    if options.spans:
+        _print_spans(chosen, records, with_run=is_plain)
+        return 0
+    console = Output()
+    if cells:
+        render_paths(cells, records.run, console)
+        print()
+    run_id = records.run.run_id
+    jaeger = jaeger_of(directory / TRACES, run_id, os.environ)
+    for number, one in enumerate(drawn):
+        if number:
+            print()
+        has = jaeger is not None and jaeger.has(one.workflow)
+        link = jaeger.trace(run_id, one.workflow) if jaeger and has else None
+        render_waterfall(one, records.run, console, link, whole=options.key is not None)
+    if not drawn:
+        print("No workflow of this run failed." if options.failed else "No workflow has ended.")
+    return 0
+
+
+def _print_spans(chosen: list[Workflow], records: Records, *, with_run: bool) -> None:
+    """Print the spans of the chosen workflows as trees; `with_run`: the run trace before them."""
+    maker = TraceMaker(records.run)
+    seconds = in_scenario_seconds(records.run.time_scale)
+    trees = [maker.of_run(records.trials)] if with_run else []
+    for workflow in chosen:
+        calls = [call for call in records.calls if workflow_key(call) == workflow_key(workflow)]
+        trees.append(maker.of_workflows([workflow], calls, records.attempts))
+    if records.run.simulated:
+        print(simulated_line(records.run))
+    for spans in trees:
+        print("\n".join(["", *tree_lines(spans, seconds)]))
+
+
+def _chosen(waterfalls: Waterfalls, options: argparse.Namespace) -> list[Workflow]:
+    if options.key is not None:
+        return [waterfalls.named(options.key)]
+    if options.failed:
+        return waterfalls.failed()[: options.slowest]
+    return waterfalls.counted()[: options.slowest or 1]
+
+
+def _as_json(cells: list[CellSaid], drawn: list[Waterfall], records: Records) -> str:
+    """Write paths for programs: real seconds, shares of the latency."""
+    said = {
+        "run_id": records.run.run_id,
+        "simulated": records.run.simulated,
+        "time_scale": records.run.time_scale,
+        "cells": [
+            {
+                "id": cell.info.id,
+                "workflows": cell.path.workflows,
+                "share": {part: cell.path.share(part) for part in cell.path.parts},
+                "fan_outs_held_by": cell.path.held_by,
+                "one_permit_more": cell.more and cell.more._asdict(),
+            }
+            for cell in cells
+        ],
+        "workflows": [
+            {
+                "key": one.key,
+                "trace_id": one.trace_id,
+                "outcome": one.workflow.outcome,
+                "latency_s": one.latency / SECOND,
+                "critical_path_s": {k: v / SECOND for k, v in one.path.parts().items()},
+                "phases_s": {k: v / SECOND for k, v in one.path.phases().items()},
+                "stragglers": [
+                    {
+                        "phase": held.phase,
+                        "branch": held.branch,
+                        "behind_s": held.behind / SECOND,
+                        "because": held.because,
+                        "excess_s": held.excess / SECOND,
+                    }
+                    for held in one.path.stragglers
+                ],
+            }
+            for one in drawn
+        ],
+    }
+    return msgspec.json.format(msgspec.json.encode(said), indent=2).decode() + "\n"
+
+
+def export_run(options: argparse.Namespace) -> int:
+    """Send the spans of the stored run `options.key` and say what became of each."""
+    directory, records = _read(options.key, small=False)
+    off = switched_off(os.environ)
+    if options.endpoint and off:
+        raise InputError(f"{off}: forbids sending; unset it to send to {options.endpoint}")
+    target = open_target(options.endpoint, os.environ, "--endpoint")
+    problem = check(target) if target else None
+    if problem:
+        raise PreflightError(f"{problem}; start a collector there, or name another --endpoint")
+    account = export_stored(directory, records, target, os.environ, options.again)
+    for line in told(account, directory):
+        print(line)
+    return EXIT_UNDELIVERED if account.undelivered or account.refused else 0
+
+
+def told(account: Account, directory: Path) -> list[str]:
+    """Return what became of a run's spans, in lines for a person."""
+    lines = [f"{account.made} spans in {directory / TRACES}"]
+    if account.endpoint is None:
+        lines.append("Sent nowhere: name an --endpoint, or set OTEL_EXPORTER_OTLP_ENDPOINT.")
+    else:
+        lines.append(
+            f"{account.endpoint}: {account.delivered} delivered, {account.refused} refused, "
+            f"{account.undelivered} undelivered"
+        )
+    if account.problem and (account.undelivered or account.refused):
+        lines.append(f"Last problem: {account.problem}")
+    if account.left_out:
+        lines.append(f"{without_span(account)}.")
+    return lines
+
+
+def _read(run: str, *, small: bool) -> tuple[Path, Records]:
+    directory = require_run(run)
+    return directory, read_records(directory, small=small)

@@ -1,0 +1,1 @@
+"""What configuration files are made of: tables, durations, faults, prices, budgets, messages."""

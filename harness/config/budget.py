@@ -1,0 +1,79 @@
+"""The sections of a scenario that are about money: what may be spent, and what tokens cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from harness.config.config_base import Count, Section
+from harness.config.prices import Price
+from harness.config.tables import Duration
+
+_UNBOUND = ("max_tokens", "max_completion_tokens", "n", "best_of")
+"""Keys of a request's body that would let an attempt use more than is reserved for it."""
+
+Figure = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+
+
+class Budget(Section):
+    """The most that a run may use. The worst case is reserved before each attempt is sent.
+
+    `tokens`: read and written together. `seconds`: no attempt is sent later than that after the
+    start of the first trial; what is in flight then may finish.
+    """
+
+    attempts: Count | None = None
+    usd: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    tokens: Annotated[int, Field(gt=0, le=10**15)] | None = None
+    seconds: Duration | None = None
+
+
+class OwnPrice(Section):
+    """What tokens cost, USD per million; `cached` is `input` when absent."""
+
+    input: Figure
+    output: Figure
+    cached: Figure | None = None
+
+    def as_price(self) -> Price:
+        """Return the price."""
+        cached = self.input if self.cached is None else self.cached
+        return Price(input=self.input, cached=cached, output=self.output, source="the scenario")
+
+
+def objection(
+    budget: Budget,
+    max_tokens: Mapping[str, int | None],
+    bodies: Iterable[Mapping[str, Any]],
+    price: Price | None,
+    simulated: bool,
+) -> str | None:
+    """Say in one line why `budget` could not be kept; None when it can.
+
+    `max_tokens`: of each phase. `bodies`: what is added to the bodies of requests. A simulated
+    provider without a price costs nothing, so that any budget is kept.
+    """
+    for name, limit in (("usd", budget.usd), ("tokens", budget.tokens)):
+        if limit is None:
+            continue
+        where = f"budget.{name} = {limit:g}"
+        missing = ", ".join(phase for phase, most in max_tokens.items() if most is None)
+        if missing:
+            return (
+                f"{where}: cannot be kept while the length of an answer is not limited; "
+                f"give workflow.max_tokens for: {missing}"
+            )
+        unbound = next((key for body in bodies for key in _UNBOUND if key in body), None)
+        if unbound:
+            return (
+                f"{where}: cannot be kept with {unbound} in extra_body; leave it out there "
+                "(workflow.max_tokens limits the length)"
+            )
+        if name == "usd" and price is None and not simulated:
+            return f"{where}: cannot be kept while the price is not known; {PRICE_WAY_OUT}"
+    return None
+
+
+PRICE_WAY_OUT = "give [endpoint.price] with input and output, USD per million tokens"

@@ -1,0 +1,52 @@
+"""What every section of a scenario file is made of."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from harness.config.tables import Table
+
+T = TypeVar("T")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}\Z")
+
+
+def _plain_name(value: str) -> str:
+    # `_` joins the parts of a cell's id and a file is named after it.
+    if not _NAME.match(value):
+        raise ValueError(
+            "a name has at most 64 letters, digits, '.' and '-', the first a letter or digit"
+        )
+    return value
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is blank; write something or leave it out")
+    return value
+
+
+def _listed(value: object) -> object:
+    return value if isinstance(value, list | tuple | dict) else [value]
+
+
+def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    """Return `values`; raise ValueError when two of them are alike."""
+    # Files are named after cells, and some file systems do not tell letter cases apart.
+    if len({str(value).casefold() for value in values}) != len(values):
+        raise ValueError("a value stands twice in the list; leave one out")
+    return values
+
+
+Name = Annotated[str, AfterValidator(_plain_name)]
+Text = Annotated[str, AfterValidator(_not_blank)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Several = Annotated[tuple[T, ...], BeforeValidator(_listed), Field(min_length=1, strict=False)]
+"""A list of at least one; a bare value stands for a list of it."""
+
+
+class Section(Table):
+    """A table of a scenario."""

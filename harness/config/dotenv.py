@@ -1,0 +1,67 @@
+"""Keys from the environment, or from a file `.env` in the current folder: KEY=VALUE, one a line.
+
+The environment goes before the file. What the file says is never shown, not even where it is
+wrong: it may be a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.records.errors import InputError
+
+_LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)\Z", re.DOTALL)
+_QUOTED = re.compile(r"""(?:'([^']*)'|"((?:[^"\\]|\\.)*)")\s*(?:#.*)?\Z""")
+_ESCAPE = re.compile(r"\\(.)")
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
+
+
+def with_file(environment: Mapping[str, str], path: Path, wanted: str) -> Mapping[str, str]:
+    """Return `environment`, completed by the file at `path` if `wanted` is not in it.
+
+    A missing file is an empty one. Raises InputError on a file that cannot be read.
+    """
+    if wanted in environment or not path.exists():
+        return environment
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); mend or remove it") from None
+    return {**parse_env(text, str(path)), **environment}
+
+
+def parse_env(text: str, where: str) -> dict[str, str]:
+    """Return the names and values that `text` sets; the last one counts.
+
+    `# comments` and blank lines are left out, `export` before a name is allowed. A value in single
+    quotes is taken as it is, in double quotes backslashes escape, without quotes it ends before
+    ` #`. Raises InputError, which names the line of `where` and does not show it.
+    """
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        match = _LINE.match(stripped)
+        if match is None:
+            raise InputError(f"{where}:{number}: is not KEY=VALUE; mend that line")
+        value = _value(match[2])
+        if value is None:
+            raise InputError(f"{where}:{number}: the quotes do not close; mend that line")
+        found[match[1]] = value
+    return found
+
+
+def _value(text: str) -> str | None:
+    if text[:1] not in ("'", '"'):
+        return re.split(r"(?:\A|\s)#", text, maxsplit=1)[0].strip()
+    match = _QUOTED.match(text)
+    if match is None:
+        return None
+    if match[1] is not None:
+        return match[1]
+    return _ESCAPE.sub(lambda escape: _ESCAPED.get(escape[1], escape[1]), match[2])

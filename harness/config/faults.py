@@ -1,0 +1,210 @@
+"""What a provider can do to a request: one table of the faults, and how a file asks for them.
+
+A fault is named after the failure class that it comes to (`harness.records.failures`) where there is one
+fault for the class. Where there are several, or the class says what the client's own clock saw,
+the fault says what the provider does.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field, field_validator, model_validator
+
+from harness.config.tables import Delay, Duration, Table, nearest
+
+Place = Literal["connection", "instead", "silence", "text"]
+"""Where a fault strikes: no connection is made; another answer comes instead of the completion; no
+text ever comes; or the completion begins and goes wrong after some of its text."""
+
+AskKind = Literal["decompose", "research", "synthesize"]
+"""What a prompt asks for; anything that is not recognised counts as research."""
+
+
+_ALL_PHASES: tuple[AskKind, ...] = ("decompose", "research", "synthesize")
+
+
+class FaultKind(NamedTuple):
+    """One fault.
+
+    `outcome`: the failure class that a client comes to. `does`: what the provider does. `status`:
+    of the refusal, None where it is none. `finish_reason`: what the text ends with, None where it
+    has no proper end. `streams_only`: leaves requests alone that are not streamed. `holds`: the
+    request stays in service until its client goes.
+    """
+
+    name: str
+    outcome: str
+    place: Place
+    does: str
+    status: int | None = None
+    finish_reason: str | None = None
+    streams_only: bool = False
+    holds: bool = False
+
+
+def _refusal(name: str, status: int) -> FaultKind:
+    return FaultKind(name, name, "instead", f"answers {status} with an error object", status)
+
+
+def _finish(reason: str, name: str) -> FaultKind:
+    does = f"ends the text with finish_reason {reason}"
+    return FaultKind(name, name, "text", does, finish_reason=reason)
+
+
+_ROWS = [
+    _refusal("bad_request", 400),
+    _refusal("unauthorized", 401),
+    _refusal("insufficient_balance", 402),
+    _refusal("forbidden", 403),
+    _refusal("not_found", 404),
+    _refusal("request_timeout", 408),
+    _refusal("conflict", 409),
+    _refusal("unprocessable", 422),
+    _refusal("rate_limited", 429),
+    _refusal("server_error", 500),
+    _refusal("bad_gateway", 502),
+    _refusal("unavailable", 503),
+    _refusal("gateway_timeout", 504),
+    FaultKind("connect_failed", "connect_failed", "connection",
+              "refuses connections and breaks off those there are"),
+    FaultKind("connect_timeout", "connect_timeout", "connection",
+              "lets nobody connect and breaks off the connections there are"),
+    FaultKind("reset_before_head", "connection_lost", "instead",
+              "resets the connection before any answer"),
+    FaultKind("reset_in_body", "connection_lost", "text",
+              "resets the connection in the middle of the body"),
+    FaultKind("silent", "first_token_timeout", "silence", "says nothing at all", holds=True),
+    FaultKind("keep_alive_only", "first_token_timeout", "silence",
+              "sends keep-alives that never become text", holds=True),
+    FaultKind("stall", "idle_timeout", "text",
+              "falls silent in the middle of the reasoning, connection open",
+              streams_only=True, holds=True),
+    FaultKind("missing_done", "missing_done", "text",
+              "ends the stream cleanly, without finish_reason and [DONE]", streams_only=True),
+    FaultKind("malformed_stream", "malformed_stream", "text",
+              "writes a line of plain text into the stream and ends it", streams_only=True),
+    FaultKind("malformed_chunk", "malformed_stream", "text",
+              "writes a chunk that is cut JSON into the stream", streams_only=True),
+    FaultKind("error_in_stream", "error_in_stream", "text",
+              "writes an error object into the stream", streams_only=True),
+    FaultKind("error_in_body", "error_in_body", "instead", "answers 200 with an error object"),
+    FaultKind("blank_body", "blank_body", "instead", "answers 200 with nothing in it"),
+    FaultKind("not_json", "not_json", "instead", "answers 200 with a page of HTML"),
+    FaultKind("malformed_json", "malformed_json", "instead", "answers 200 with JSON that is cut"),
+    FaultKind("empty_choices", "empty_choices", "instead", "answers 200 without a choice"),
+    FaultKind("empty_answer", "empty_answer", "text",
+              "ends with finish_reason stop after the reasoning, without an answer",
+              finish_reason="stop"),
+    _finish("length", "truncated"),
+    _finish("insufficient_system_resource", "insufficient_system_resource"),
+    _finish("content_filter", "content_filter"),
+]  # fmt: skip
+
+KINDS: dict[str, FaultKind] = {row.name: row for row in _ROWS}
+"""Every fault by its name."""
+
+
+Stay = Annotated[Duration, Field(ge=0.001)]
+"""Not so short that a trial could have more changes than anybody can play."""
+
+
+class Burst(Table):
+    """A two-state Markov chain in time: on for `on` on average, then off for `off`.
+
+    Both stays are exponential, and the chain is as old as time when a trial begins.
+    """
+
+    on: Stay
+    off: Stay
+
+
+class Outage(Table):
+    """From `start` for `duration`, counted from a trial's first request; again `every` so long."""
+
+    start: Delay
+    duration: Duration
+    every: Duration | None = None
+
+    @model_validator(mode="after")
+    def _ends_before_the_next(self) -> Outage:
+        if self.every is not None and self.every <= self.duration:
+            raise ValueError(
+                f"every = {self.every:g} s: not longer than duration = {self.duration:g} s, so it "
+                "would never end; make every longer"
+            )
+        return self
+
+
+class Fault(Table):
+    """One way to go wrong, and when.
+
+    `probability`: of each request, within `burst` or `outage` if one is given, and then all of
+    them if it is not said. `arrivals`: of each prompt the first so many requests alone, and then
+    all of them if no probability is said. `phases`: which prompts it may strike. `retry_after`:
+    told with a
+    refusal. `after`: how long what comes instead of a completion takes. `at`: the share of the
+    tokens after which a text goes wrong, half of them if it is not said; for `stall` of the
+    reasoning, if there is any.
+    """
+
+    kind: str
+    probability: float | None = Field(default=None, gt=0, le=1)
+    burst: Burst | None = None
+    outage: Outage | None = None
+    arrivals: int | None = Field(default=None, ge=1)
+    phases: tuple[AskKind, ...] = Field(default=_ALL_PHASES, min_length=1, strict=False)
+    retry_after: Duration | None = None
+    after: Delay = 0.0
+    at: float | None = Field(default=None, gt=0, le=1)
+
+    @property
+    def row(self) -> FaultKind:
+        """What it does."""
+        return KINDS[self.kind]
+
+    @field_validator("kind")
+    @classmethod
+    def _kind_is_known(cls, kind: str) -> str:
+        if kind not in KINDS:
+            known = ", ".join(sorted(KINDS))
+            raise ValueError(f"no such fault{nearest(kind, KINDS)}; use one of: {known}")
+        return kind
+
+    @model_validator(mode="after")
+    def _says_when(self) -> Fault:
+        if self.burst is not None and self.outage is not None:
+            raise ValueError("burst and outage: one at a time; write two [[faults]] tables")
+        timed = self.burst is not None or self.outage is not None
+        if not timed and self.probability is None and self.arrivals is None:
+            raise ValueError(
+                "says not when; add probability = 0.1, or arrivals = 1, or a burst, or an outage"
+            )
+        if self.row.place == "connection":
+            if not timed:
+                raise ValueError(
+                    f"{self.kind} strikes before there is a request; give a burst or an outage"
+                )
+            said = {
+                "probability": self.probability is not None,
+                "arrivals": self.arrivals is not None,
+                "phases": self.phases != _ALL_PHASES,
+            }
+            for key in (key for key, is_said in said.items() if is_said):
+                raise ValueError(
+                    f"{key}: {self.kind} strikes before there is a request; leave it out"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _keys_mean_something(self) -> Fault:
+        row, text = self.row, self.row.place == "text" and self.kind != "empty_answer"
+        said_of = {
+            "retry_after": (self.retry_after, row.status is not None, "refusals with a status"),
+            "after": (self.after, row.place == "instead", "what comes instead of a completion"),
+            "at": (self.at, text, "faults in the middle of a text"),
+        }
+        for key, (value, fits, what) in said_of.items():
+            if value and not fits:
+                raise ValueError(f"{key}: is for {what}, which {self.kind} is not; leave it out")
+        return self

@@ -1,0 +1,49 @@
+"""The scenarios that come with the harness."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+
+import harness
+from harness.records.errors import InputError
+
+_PACKAGE = Path(harness.__file__).parent
+
+
+def folder() -> Path:
+    """Return the folder of the shipped scenarios: in the package, or beside it in a checkout."""
+    packaged = _PACKAGE / "scenarios"
+    return packaged if packaged.is_dir() else _PACKAGE.parent / "scenarios"
+
+
+def described() -> dict[str, str]:
+    """Return the description of every shipped scenario by its name, in order."""
+    return {
+        file.stem: tomllib.loads(file.read_text(encoding="utf-8")).get("description", "")
+        for file in sorted(folder().glob("*.toml"))
+    }
+
+
+def find(name: str) -> Path:
+    """Return the scenario file that `name` means: a path, or the name of a shipped scenario.
+
+    Raises InputError when there is none.
+    """
+    path = Path(name)
+    try:
+        if path.is_file():
+            return path
+    except OSError as error:
+        raise InputError(
+            f"{name}: cannot be read ({error.strerror}); give the path of a scenario (TOML)"
+        ) from None
+    shipped = {file.stem: file for file in sorted(folder().glob("*.toml"))}
+    if name in shipped:
+        return shipped[name]
+    close = difflib.get_close_matches(name, shipped, n=1)
+    nearest = f" (did you mean {close[0]!r}?)" if close else ""
+    raise InputError(
+        f"{name}: no such file and no shipped scenario{nearest}; shipped are: {', '.join(shipped)}"
+    )

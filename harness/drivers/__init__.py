@@ -1,1 +1,0 @@
-"""The interpreters of the program and the permits: the only code that waits."""

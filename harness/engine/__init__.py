@@ -1,0 +1,1 @@
+"""Effects, calls, permits, budgets and the interpreters that run a program."""

@@ -1,0 +1,102 @@
+"""Runs a program with asyncio: a task for each branch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, TypeVar
+
+from harness.engine import effects
+from harness.engine.branches import Branch, Course, Fork
+from harness.engine.effects import Cancelled, Finished, Program, Reply, Send
+from harness.engine.permits import AsyncPermits
+from harness.records.clock import Now
+from harness.records.schema import Record
+
+T = TypeVar("T")
+
+
+class AsyncWorld(NamedTuple):
+    """What the effects act upon."""
+
+    now: Now
+    permits: AsyncPermits
+    send: Callable[[Send, Branch], Awaitable[Reply]]
+    emit: Callable[[Record], None]
+
+
+async def run_async(
+    program: Program[T], world: AsyncWorld, branch: Branch | None = None, held: int = 0
+) -> T:
+    """Run `program` to its end and return its result; permits it still holds go back.
+
+    It holds `held` permits already. Raises Cancelled when `branch` is cancelled and the program
+    lets that pass.
+    """
+    branch = branch or Branch()
+    course = Course(program, branch, world.permits.release, held)
+    result: Any = None
+    try:
+        while not isinstance(asked := course.advance(result), Finished):
+            if isinstance(asked, effects.AT_ONCE):
+                result = course.done(asked, _act(asked, world))
+            else:
+                result = course.done(asked, await _wait(asked, world, branch))
+        value: T = asked.value
+        return value
+    finally:
+        course.end()
+
+
+def _act(asked: effects.AtOnce, world: AsyncWorld) -> Any:
+    match asked:
+        case effects.Emit():  # the most frequent first
+            return world.emit(asked.record)
+        case effects.Release():
+            return world.permits.release()
+        case effects.Now():
+            return world.now()
+        case effects.Ring():
+            return world.permits.ring(asked.bell)
+
+
+def _wait(
+    asked: effects.Send | effects.Acquire | effects.FanOut | effects.Sleep | effects.Park,
+    world: AsyncWorld,
+    branch: Branch,
+) -> Awaitable[Any]:
+    match asked:
+        case effects.Send():
+            return world.send(asked, branch)
+        case effects.Acquire():
+            return world.permits.acquire(asked.deadline, branch)
+        case effects.FanOut():
+            return _side_by_side(Fork(asked), world, branch)
+        case effects.Sleep():
+            return _sleep(asked.until, world, branch)
+        case effects.Park():
+            return world.permits.park(asked, branch)
+
+
+async def _sleep(until: int, world: AsyncWorld, branch: Branch) -> int:
+    await world.permits.sleep(until, branch)
+    return world.now()
+
+
+async def _side_by_side(fork: Fork, world: AsyncWorld, parent: Branch) -> list[Any]:
+    """Run each branch in a task of its own; when one raises, the others are interrupted."""
+
+    async def run(index: int, program: Program[Any], branch: Branch) -> None:
+        try:
+            fork.ended(index, await run_async(program, world, branch, fork.held(index)))
+        except Cancelled:
+            fork.ended(index, None)
+
+    try:
+        with parent.waking(fork.cancel):
+            async with asyncio.TaskGroup() as group:
+                for index, (program, branch) in enumerate(fork.parts):
+                    group.create_task(run(index, program, branch))
+    except BaseExceptionGroup as raised:
+        raise raised.exceptions[0] from None
+    return fork.results

@@ -1,0 +1,207 @@
+"""One attempt of a call: sent, told to the policy, recorded; and what a call keeps of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from random import Random
+from typing import NamedTuple
+
+from harness.engine.effects import (
+    Deadlines,
+    Grant,
+    Program,
+    Reply,
+    Request,
+    emit,
+    ring,
+    send,
+)
+from harness.policies.protocol import Earlier, Ended, Policy, Verdict
+from harness.records.failures import CANCELLED
+from harness.records.keys import AttemptKey, CallKey
+from harness.records.schema import Attempt, Backoff, Decision, Tokens
+
+
+class Limits(NamedTuple):
+    """The timeouts of a call, nanoseconds of the records' clock."""
+
+    connect: int
+    first_token: int
+    idle: int
+    call: int
+
+
+class Terms(NamedTuple):
+    """How every call of a cell is made.
+
+    `policy` is the trial's, shared by all calls. `random_for`: the random source of a call's
+    jitter, keyed on the call. `keep_transcripts`: what was asked and answered is recorded too.
+    """
+
+    policy: Policy
+    limits: Limits
+    hold_permit: bool
+    random_for: Callable[[CallKey], Random]
+    keep_transcripts: bool = False
+
+
+class Place(NamedTuple):
+    """An attempt that may go out: its number, since when it could have, and its permit."""
+
+    attempt: int
+    ready: int
+    grant: Grant
+
+    @property
+    def granted(self) -> int:
+        """When its permit came."""
+        assert self.grant.granted is not None, "an attempt is sent under a permit"
+        return self.grant.granted
+
+
+class Tried(NamedTuple):
+    """What an attempt came to, and what the policy says to it if it failed."""
+
+    reply: Reply
+    decision: Decision | None
+
+
+class Progress:
+    """What a call has gone through so far. Two attempts of it may end at the same time.
+
+    `end`: its deadline, the workflow's until its first attempt is sent. `rings`: how often a bell
+    had been rung when it was last admitted or parked.
+    """
+
+    def __init__(
+        self, terms: Terms, key: CallKey, request: Request, ready: int, workflow_end: int | None
+    ) -> None:
+        self.terms = terms
+        self.key = key
+        self.request = request
+        self.ready = ready
+        self.end = workflow_end
+        self.backoffs: list[Backoff] = []
+        self.replies: list[Reply] = []
+        self.rings = 0
+        self._workflow_end = workflow_end
+        self._earlier: tuple[Earlier, ...] = ()
+        self._random: Random | None = None
+        self._lock = threading.Lock()
+
+    def wasted(self, used: Reply | None) -> Tokens | None:
+        """Return the tokens of all attempts but the one that is `used`; None without another."""
+        wasted: Tokens | None = None
+        for reply in self.replies:
+            if reply is not used:
+                wasted = reply.tokens if wasted is None else wasted + reply.tokens
+        return wasted
+
+    def is_over(self, granted: int) -> bool:
+        """Return whether the permit came, or was kept, too late for an attempt to be sent."""
+        return self.end is not None and granted >= self.end
+
+    def begin(self, granted: int) -> None:
+        """The first attempt is sent under a permit of this moment: the call's deadline runs."""
+        if not self.replies:
+            own = granted + self.terms.limits.call
+            self.end = own if self._workflow_end is None else min(own, self._workflow_end)
+
+    def end_outcome(self) -> str:
+        """Return the name of the deadline that the call's is."""
+        ends_with_workflow = self.end is not None and self.end == self._workflow_end
+        return "workflow_timeout" if ends_with_workflow else "call_timeout"
+
+    def deadlines(self) -> Deadlines:
+        """Return those of an attempt that is sent now."""
+        limits = self.terms.limits
+        assert self.end is not None, "begin() comes first"
+        return Deadlines(
+            limits.connect, limits.first_token, limits.idle, self.end, self.end_outcome()
+        )
+
+    def random(self) -> Random:
+        """Return the call's random source, one and the same from attempt to attempt."""
+        if self._random is None:
+            self._random = self.terms.random_for(self.key)
+        return self._random
+
+    def judge(self, place: Place, reply: Reply, final: bool) -> Verdict:
+        """Tell the policy how an attempt ended, and return what it says.
+
+        It decides nothing about one that was cancelled, or while another goes on (not `final`).
+        """
+        assert self.end is not None, "begin() comes first"
+        with self._lock:
+            self.replies.append(reply)
+            ended = Ended(
+                phase=self.key.phase,
+                attempt=place.attempt,
+                outcome=reply.outcome,
+                status=reply.status,
+                retry_after=reply.retry_after,
+                should_retry=reply.should_retry,
+                admitted=place.granted,
+                sent=reply.sent,
+                now=reply.done,
+                deadline=self.end,
+                earlier=self._earlier,
+                final=final,
+            )
+            verdict = self.terms.policy.ended(ended, self.random)
+            if not final or reply.outcome == CANCELLED:
+                return verdict._replace(decision=None)
+            decision = verdict.decision
+            if decision is not None and decision.retry_in is not None:
+                self._earlier += (Earlier(reply.outcome, decision),)
+            return verdict
+
+
+def attempt(
+    progress: Progress,
+    place: Place,
+    is_final: Callable[[Reply], bool] = lambda reply: True,
+    *,
+    hedge: bool = False,
+) -> Program[Tried]:
+    """Send one attempt and emit its record; the permit stays with the caller.
+
+    `is_final`: whether the call waits for no other attempt than the one that came to this.
+    """
+    key = AttemptKey(*progress.key, place.attempt)
+    reply = yield from send(key, progress.request, progress.deadlines())
+    verdict = progress.judge(place, reply, is_final(reply))
+    yield from emit(_record(key, place, reply, verdict.decision, hedge))
+    if verdict.ring is not None:
+        yield from ring(verdict.ring)
+    return Tried(reply, verdict.decision)
+
+
+def _record(
+    key: AttemptKey, place: Place, reply: Reply, decision: Decision | None, hedge: bool
+) -> Attempt:
+    return Attempt(
+        **key._asdict(),
+        ready=place.ready,
+        permit_requested=place.grant.requested,
+        permit_granted=place.granted,
+        sent=reply.sent,
+        headers=reply.headers,
+        first_reasoning=reply.first_reasoning,
+        first_answer=reply.first_answer,
+        last_token=reply.last_token,
+        done=reply.done,
+        outcome=reply.outcome,
+        status=reply.status,
+        retry_after=reply.retry_after,
+        request_id=reply.request_id,
+        finish_reason=reply.finish_reason,
+        tokens=reply.tokens,
+        chunks=reply.chunks,
+        gaps=reply.gaps,
+        decision=decision,
+        response_id=reply.response_id,
+        response_model=reply.response_model,
+        hedge=hedge,
+    )

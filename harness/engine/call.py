@@ -1,0 +1,200 @@
+"""One call: attempts under a permit and a policy, until one succeeds or the policy stops.
+
+A call's deadline runs from the permit of the first attempt that is sent, so that waiting for a turn
+is not the model's fault; backoff and later waits for a permit count. With permit scope `attempt`
+the permit goes back during backoff and while a breaker has the call parked, with `call` it is held
+until the call has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from harness.engine.attempt import Place, Progress, Terms, Tried, attempt
+from harness.engine.effects import (
+    Cancelled,
+    Grant,
+    Program,
+    Reply,
+    Request,
+    T,
+    acquire,
+    emit,
+    now,
+    park,
+    release,
+    sleep,
+)
+from harness.engine.hedging import hedged
+from harness.policies.protocol import Asking, Go, Park
+from harness.records.failures import CANCELLED, OK
+from harness.records.keys import CallKey
+from harness.records.schema import Backoff, Call, Said, Transcript, WaitSource
+
+
+class Completion(NamedTuple):
+    """What a call came to: `outcome`, the two texts (empty on failure), what failed, when."""
+
+    outcome: str
+    reasoning: str
+    answer: str
+    detail: str
+    done: int
+
+
+def complete(
+    terms: Terms, key: CallKey, request: Request, ready: int, workflow_end: int | None = None
+) -> Program[Completion]:
+    """Make one call and emit its records. Never raises: a failure is an outcome.
+
+    When its branch is cancelled, so is the call: what had been tried by then is recorded.
+    """
+    progress = Progress(terms, key, request, ready, workflow_end)
+    try:
+        reply = yield from _attempts(progress)
+    except Cancelled:
+        return (yield from _finish(progress, None, CANCELLED))
+    return (yield from _finish(progress, reply, reply.outcome if reply else progress.end_outcome()))
+
+
+def _attempts(progress: Progress) -> Program[Reply | None]:
+    """Return the last attempt's reply, None when a deadline came before the next one.
+
+    The permit has gone back at its end, and where Cancelled is raised.
+    """
+    ready, held = progress.ready, False
+    while True:
+        place = yield from _admitted(progress, ready, held)
+        if place is None:
+            return None
+        tried, held = yield from _tried(progress, place)
+        decision = tried.decision
+        if decision is None or decision.retry_in is None:
+            if held:
+                yield from release()
+            return tried.reply
+        ready = tried.reply.done
+        if decision.source == "breaker":
+            continue  # with its permit, so that it is parked before whoever comes after it
+        if held and not progress.terms.hold_permit:
+            yield from release()
+            held = False
+        wait = decision.retry_in
+        pause = _Pause(ready, wait, decision.source or "policy")
+        ready = yield from _paused(progress, pause, sleep(ready + wait), int, held)
+
+
+def _tried(progress: Progress, place: Place) -> Program[tuple[Tried, bool]]:
+    """Return what an attempt, hedged if it is the first, came to; and whether a permit is held."""
+    hedge = progress.terms.policy.hedge
+    first = not progress.replies
+    progress.begin(place.granted)
+    if hedge is None or not first:
+        return (yield from attempt(progress, place)), True
+    return (yield from hedged(progress, place, hedge)), progress.terms.hold_permit
+
+
+def _admitted(progress: Progress, ready: int, held: bool) -> Program[Place | None]:
+    """Have a permit, if none is held, and the policy's leave; None if the deadline comes first."""
+    if held:
+        grant = Grant(ready, ready, progress.rings)
+    else:
+        grant = yield from acquire(ready, progress.end)
+    number = len(progress.replies) + 1
+    while grant.granted is not None:
+        if progress.is_over(grant.granted):
+            yield from release()
+            return None
+        progress.rings = grant.rings
+        admission = progress.terms.policy.admit(Asking(progress.key.phase, number, grant.granted))
+        if isinstance(admission, Go):
+            return Place(number, ready, grant)
+        grant = yield from _parked(progress, grant.granted, admission)
+        ready = grant.requested
+    return None
+
+
+def _parked(progress: Progress, start: int, parked: Park) -> Program[Grant]:
+    """Wait at the breaker's bell and have a permit again."""
+    keep = progress.terms.hold_permit
+    until, end = parked.until, progress.end
+    planned = 0 if until is None else max(until - start, 0)
+    pause = _Pause(start, planned, "breaker")
+    waiting = park(parked.bell, until, end, keep=keep, rings=progress.rings)
+    return (yield from _paused(progress, pause, waiting, _requested, keep))
+
+
+class _Pause(NamedTuple):
+    """A wait between attempts that has begun."""
+
+    start: int
+    planned: int
+    source: WaitSource
+
+
+def _paused(
+    progress: Progress,
+    pause: _Pause,
+    waiting: Program[T],
+    ended: Callable[[T], int],
+    held: bool,
+) -> Program[T]:
+    """Wait and note how long it was; a permit that is held goes back when it is cancelled."""
+    try:
+        result = yield from waiting
+    except Cancelled:
+        progress.backoffs.append(_backoff(pause, (yield from now())))
+        if held:
+            yield from release()
+        raise
+    progress.backoffs.append(_backoff(pause, ended(result)))
+    return result
+
+
+def _requested(grant: Grant) -> int:
+    return grant.requested
+
+
+def _backoff(pause: _Pause, end: int) -> Backoff:
+    return Backoff(start=pause.start, end=end, planned=pause.planned, source=pause.source)
+
+
+def _finish(progress: Progress, reply: Reply | None, outcome: str) -> Program[Completion]:
+    """Emit the call's record; `reply` is the one that ended it, None when no attempt did."""
+    # A hedge that lost may have taken a moment longer to hang up.
+    done = max(one.done for one in progress.replies) if reply else (yield from now())
+    succeeded = reply if outcome == OK else None
+    yield from emit(
+        Call(
+            **progress.key._asdict(),
+            ready=progress.ready,
+            done=done,
+            outcome=outcome,
+            attempts=len(progress.replies),
+            backoffs=tuple(progress.backoffs),
+            tokens=succeeded.tokens if succeeded else None,
+            wasted_tokens=progress.wasted(succeeded),
+        )
+    )
+    if progress.terms.keep_transcripts:
+        yield from emit(_transcript(progress.key, progress.request, outcome, reply))
+    if succeeded is not None:
+        return Completion(outcome, succeeded.reasoning, succeeded.answer, "", done)
+    if reply is not None:
+        detail = reply.detail
+    elif outcome == CANCELLED:
+        detail = "no longer wanted"
+    else:
+        detail = "the deadline passed before the next attempt"
+    return Completion(outcome, "", "", detail, done)
+
+
+def _transcript(key: CallKey, request: Request, outcome: str, reply: Reply | None) -> Transcript:
+    return Transcript(
+        **key._asdict(),
+        outcome=outcome,
+        messages=tuple(Said(**message._asdict()) for message in request.messages),
+        reasoning=reply.reasoning if reply else "",
+        answer=reply.answer if reply else "",
+    )

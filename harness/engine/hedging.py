@@ -1,0 +1,118 @@
+"""A second request for a first token that does not come.
+
+After J. Dean and L. A. Barroso, "The Tail at Scale", CACM 56(2), 2013. The first attempt to show
+text goes on and the other is cancelled; when one fails before any text, the other goes on alone;
+when both fail, the policy decides once, about the one that failed last.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from harness.engine.attempt import Place, Progress, Tried, attempt
+from harness.engine.effects import (
+    Cancelled,
+    FanOut,
+    Program,
+    Reply,
+    acquire,
+    release,
+    sleep,
+)
+from harness.policies.protocol import Asking, Go, Hedge, Policy
+from harness.records.failures import CANCELLED, OK
+
+
+class _Pair:
+    """Which of the two attempts still run, and which one counts. Two threads may ask."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = 1
+        self._final: Tried | None = None
+
+    def joined(self, asking: Asking, hedge: Hedge, policy: Policy) -> bool:
+        """Return whether the second attempt goes out; if so it must, for it has been admitted."""
+        with self._lock:
+            if self._running and hedge.may(asking) and isinstance(policy.admit(asking), Go):
+                self._running += 1
+                return True
+            return False
+
+    def left(self, reply: Reply) -> bool:
+        """An attempt has come to this; return whether it is the one that counts."""
+        with self._lock:
+            self._running -= 1
+            alone = not self._running or reply.last_token is not None  # text cancels the other
+            return reply.outcome != CANCELLED and alone
+
+    def count(self, tried: Tried) -> None:
+        """Keep the attempt that counts; of two, which takes a race of first texts, the good one."""
+        with self._lock:
+            if self._final is None or tried.reply.outcome == OK:
+                self._final = tried
+
+    def result(self, results: Sequence[Tried | None]) -> Tried:
+        """Return what the two have come to: what counts, or else the cancellation of both."""
+        if self._final is not None:
+            return self._final
+        return next(one for one in results if one and one.reply.outcome == CANCELLED)
+
+    def enough(self, results: Sequence[object]) -> bool:
+        """Return whether nothing more is waited for."""
+        with self._lock:
+            return self._final is not None or not self._running
+
+
+def hedged(progress: Progress, place: Place, hedge: Hedge) -> Program[Tried]:
+    """Send a call's first attempt, and a second one when its first token is late.
+
+    Each gives back its own permit, but for the first one's when the call holds it all the while.
+    """
+    pair = _Pair()
+    hand_over = not progress.terms.hold_permit
+    first = _first(progress, place, pair, hand_over)
+    second = _second(progress, place, pair, hedge)
+    results: list[Tried | None] = yield FanOut((first, second), pair.enough, True, hand_over)
+    return pair.result(results)
+
+
+def _first(progress: Progress, place: Place, pair: _Pair, owns_permit: bool) -> Program[Tried]:
+    tried = yield from _sent(progress, place, pair, hedge=False)
+    if owns_permit:
+        yield from release()
+    return tried
+
+
+def _second(progress: Progress, first: Place, pair: _Pair, hedge: Hedge) -> Program[Tried | None]:
+    """Wait, have a permit and go out if the policy lets it; None when it never went out."""
+    number = first.attempt + 1
+    try:
+        ready = yield from sleep(first.granted + hedge.after)
+        grant = yield from acquire(ready, progress.end)
+    except Cancelled:
+        return None
+    if grant.granted is None:
+        return None
+    tried = None
+    if not progress.is_over(grant.granted):
+        asking = Asking(progress.key.phase, number, grant.granted)
+        if pair.joined(asking, hedge, progress.terms.policy):
+            tried = yield from _sent(progress, Place(number, ready, grant), pair, hedge=True)
+    yield from release()
+    return tried
+
+
+def _sent(progress: Progress, place: Place, pair: _Pair, *, hedge: bool) -> Program[Tried]:
+    counts = False
+
+    def is_final(reply: Reply) -> bool:
+        nonlocal counts
+        counts = pair.left(reply)
+        return counts
+
+    tried = yield from attempt(progress, place, is_final, hedge=hedge)
+    if counts:
+        pair.count(tried)
+    return tried

@@ -1,0 +1,52 @@
+"""Trace and span ids that follow from what they name, so that exporting twice gives the same ids.
+
+An id is the leading bytes of SHA-256 over the run id and the logical key
+(16 for a trace, 8 for a span: W3C Trace Context, https://www.w3.org/TR/trace-context/).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+
+from harness.records.keys import NamesAttempt, NamesWorkflow
+
+
+def new_run_id() -> str:
+    """Return an id that no other run has: 32 hexadecimal digits."""
+    return uuid.uuid4().hex
+
+
+def trace_id(run_id: str, *key: object) -> str:
+    """Return the trace id (32 hexadecimal digits) of what `key` names."""
+    return _digest(run_id, "trace", key)[:32]
+
+
+def span_id(run_id: str, *key: object) -> str:
+    """Return the span id (16 hexadecimal digits) of what `key` names."""
+    return _digest(run_id, "span", key)[:16]
+
+
+def workflow_trace(run_id: str, record: NamesWorkflow) -> str:
+    """Return the id of the trace that the workflow of `record` has to itself."""
+    return trace_id(
+        run_id, "workflow", record.cell, record.repeat, record.workflow, record.execution
+    )
+
+
+def attempt_span(run_id: str, record: NamesAttempt) -> str:
+    """Return the id of the span of one attempt: what its `traceparent` carries."""
+    return span_id(
+        run_id, "attempt", record.cell, record.repeat, record.workflow, record.execution,
+        record.phase, record.branch, record.call, record.attempt,
+    )  # fmt: skip
+
+
+def traceparent(trace: str, span: str) -> str:
+    """Return the W3C `traceparent` header of a sampled span."""
+    return f"00-{trace}-{span}-01"
+
+
+def _digest(run_id: str, kind: str, key: tuple[object, ...]) -> str:
+    text = "\x1f".join([run_id, kind, *("" if part is None else str(part) for part in key)])
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,216 @@
+"""The records of a run as flat tables, for other tools: CSV or Parquet.
+
+Times and durations are nanoseconds, as in the records; in a simulated run divide them by
+`time_scale` to get scenario time. Every row says whether its run was simulated, and whether it
+counts: what a resumed run left behind does not.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from harness.analysis.selection import by_cell
+from harness.records.errors import InputError, StorageError
+from harness.records.histogram import quantile
+from harness.records.keys import workflow_key
+from harness.records.schema import PHASES, Attempt, Branches, Call, Record, Tokens, Trial, Workflow
+from harness.store.run_directory import Records, each, read_records
+
+R = TypeVar("R", Attempt, Call, Workflow, Trial)
+Row = dict[str, Any]
+Saver = Callable[[Path, Sequence[str], Iterator[Row]], None]
+
+_AT_ONCE = 50_000
+"""Rows that lie in memory as Python values."""
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_MISSING = (
+    "--format parquet: pyarrow is not installed; install it (pip install 'harness[parquet]'), or "
+    "use --format csv"
+)
+
+
+class Flat(NamedTuple):
+    """One table: its name, its columns in order, its rows, which are made as they are taken."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: Iterator[Row]
+
+
+def export(run: Path, directory: Path, kind: str) -> list[Path]:
+    """Write the tables of the run in `run` into `directory` and return their paths.
+
+    `kind`: `csv` or `parquet`. Raises InputError where what Parquet needs is not installed, and
+    StorageError when a file cannot be read or written.
+    """
+    save = _saver(kind)
+    written = []
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for table in tables(run):
+            path = directory / f"{table.name}.{kind}"
+            part = path.with_name(path.name + ".part")
+            save(part, table.columns, table.rows)
+            part.replace(path)
+            written.append(path)
+    except OSError as error:
+        raise StorageError(f"{directory}: cannot be written ({error.strerror})") from error
+    return written
+
+
+def tables(run: Path) -> list[Flat]:
+    """Return attempts, calls, workflows and trials, each with columns for what is nested."""
+    about, counts = _counting(read_records(run, small=True))
+
+    def table(name: str, kind: type[R], flatten: Callable[[R], Row]) -> Flat:
+        columns = (*flatten(_blank(kind)), "counts", *about)
+        # Read once more, one by one: the rows of a long run would not fit into memory.
+        rows = (flatten(one) | {"counts": counts(one)} | about for one in each(run, kind))
+        return Flat(name, columns, rows)
+
+    return [
+        table("attempts", Attempt, _attempt),
+        table("calls", Call, _call),
+        table("workflows", Workflow, _workflow),
+        table("trials", Trial, _trial),
+    ]
+
+
+def _counting(records: Records) -> tuple[Row, Callable[[Attempt | Call | Workflow | Trial], bool]]:
+    """Return what every row says of the run, and what tells whether a record counts."""
+    cells = by_cell(records)
+    counting = {workflow_key(one) for cell in cells for one in cell.workflows}
+    last = {
+        (trial.cell, trial.repeat, trial.execution)
+        for cell in cells
+        for trial in cell.trials.values()
+    }
+
+    def counts(one: Attempt | Call | Workflow | Trial) -> bool:
+        if isinstance(one, Trial):
+            return (one.cell, one.repeat, one.execution) in last
+        return workflow_key(one) in counting
+
+    about = {"simulated": records.run.simulated, "time_scale": records.run.time_scale}
+    return about, counts
+
+
+def _blank(kind: type[R]) -> R:
+    """Return a record in which nothing is said, for the columns: a table may have no rows."""
+    nothing: Row = {
+        "tokens": Tokens(), "gaps": {}, "loop_lag": {}, "backoffs": (), "phases": (),
+        "branches": Branches(total=0, ok=0),
+    }  # fmt: skip
+    fields: dict[str, Any] = {name: nothing.get(name) for name in kind.__struct_fields__}
+    return kind(**fields)
+
+
+def _plain(record: Record | Trial, *left_out: str) -> Row:
+    row: Row = {name: getattr(record, name) for name in record.__struct_fields__}
+    return {name: value for name, value in row.items() if name not in left_out}
+
+
+def _tokens(tokens: Tokens | None, prefix: str) -> Row:
+    return {
+        f"{prefix}_{name}": None if tokens is None else getattr(tokens, name)
+        for name in Tokens.__struct_fields__
+    }
+
+
+def _attempt(attempt: Attempt) -> Row:
+    decision = attempt.decision
+    return {
+        **_plain(attempt, "tokens", "gaps", "decision"),
+        **_tokens(attempt.tokens, "tokens"),
+        "inter_token_p50": quantile(attempt.gaps, 0.5),
+        "inter_token_p99": quantile(attempt.gaps, 0.99),
+        "retry_in": decision.retry_in if decision else None,
+        "retry_source": decision.source if decision else None,
+        "give_up": decision.give_up if decision else None,
+    }
+
+
+def _call(call: Call) -> Row:
+    return {
+        **_plain(call, "backoffs", "tokens", "wasted_tokens"),
+        "backoffs": len(call.backoffs),
+        "backoff": sum(pause.end - pause.start for pause in call.backoffs),
+        **_tokens(call.tokens, "tokens"),
+        **_tokens(call.wasted_tokens, "wasted"),
+    }
+
+
+def _workflow(workflow: Workflow) -> Row:
+    phases = {phase.name: phase for phase in workflow.phases}
+    return {
+        **_plain(workflow, "phases", "branches"),
+        "branches_total": workflow.branches.total,
+        "branches_ok": workflow.branches.ok,
+        **{
+            f"{name}_{field}": getattr(phases.get(name), field, None)
+            for name in PHASES
+            for field in ("start", "end", "outcome")
+        },
+    }
+
+
+def _trial(trial: Trial) -> Row:
+    return {
+        **_plain(trial, "loop_lag"),
+        "loop_lag_p50": quantile(trial.loop_lag, 0.5),
+        "loop_lag_p99": quantile(trial.loop_lag, 0.99),
+    }
+
+
+def _saver(kind: str) -> Saver:
+    if kind == "csv":
+        return _save_csv
+    try:
+        arrow: Any = importlib.import_module("pyarrow")
+        parquet: Any = importlib.import_module("pyarrow.parquet")
+    except ModuleNotFoundError:
+        raise InputError(_MISSING) from None
+
+    def save(path: Path, columns: Sequence[str], rows: Iterator[Row]) -> None:
+        parts = []
+        while True:
+            part = list(islice(rows, _AT_ONCE))
+            data = {name: [_flat(row[name]) for row in part] for name in columns}
+            parts.append(arrow.table(data))
+            if len(part) < _AT_ONCE:
+                break
+        # A column may be all nulls in one part and have a type in another.
+        parquet.write_table(arrow.concat_tables(parts, promote_options="default"), path)
+
+    return save
+
+
+def _flat(value: Any) -> Any:
+    """Return what has no column type of its own as JSON."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return msgspec.json.encode(value).decode()
+
+
+def _save_csv(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow([_written(row[name]) for name in columns])
+
+
+def _written(value: Any) -> Any:
+    """Return a value as CSV has it; text that a spreadsheet would take for a formula is quoted."""
+    value = _flat(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

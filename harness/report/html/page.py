@@ -1,0 +1,167 @@
+"""Makes report.html of a run: one file, no request, nothing that was not in the records."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from harness.analysis.model import Summary
+from harness.analysis.summary import summarise
+from harness.records.errors import StorageError
+from harness.report.html import columns, comparison, method, permits, policies, time_charts
+from harness.report.html.answer import answer
+from harness.report.html.chart_model import Chart
+from harness.report.html.failures import failures
+from harness.report.html.overhead import audit
+from harness.report.html.tables import Subject, Table, csv_download, subject, summary_download
+from harness.report.html.waterfalls import slowness
+from harness.report.wording import simulated_note
+from harness.store.run_directory import Records, read_records
+from harness.telemetry.delivery_log import Account, read_account
+from harness.telemetry.export import TRACES
+from harness.telemetry.jaeger import Jaeger, jaeger_of
+
+REPORT = "report.html"
+
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+class Sent(NamedTuple):
+    """What became of a run's spans, and where they can be seen; None where that is not known."""
+
+    account: Account | None
+    jaeger: Jaeger | None
+
+
+NOWHERE = Sent(None, None)
+
+
+class _Section(NamedTuple):
+    """What a section shows, in this order: figures, tables, and tables to be unfolded."""
+
+    charts: list[Chart]
+    tables: list[Table]
+    more: list[Table]
+
+
+def write_report(directory: Path) -> Path:
+    """Make `directory`/report.html from the records in `directory` and return its path.
+
+    Raises StorageError when records cannot be read or the report cannot be written.
+    """
+    records = read_records(directory, small=True)
+    return save_report(summarise(records), records, directory)
+
+
+def save_report(
+    summary: Summary,
+    records: Records,
+    directory: Path,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
+    """Write `directory`/report.html of a summary and its records. Raises StorageError.
+
+    `environment` may say where Jaeger is; see `jaeger_of`, whose InputError it raises.
+    """
+    traces = directory / TRACES
+    sent = Sent(read_account(traces), jaeger_of(traces, summary.run_id, environment))
+    path = directory / REPORT
+    part = path.with_name(REPORT + ".part")
+    try:
+        part.write_text(render_report(summary, records, sent), encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
+    return path
+
+
+def render_report(summary: Summary, records: Records, sent: Sent = NOWHERE) -> str:
+    """Return the report as one HTML document. The same records give the same text.
+
+    `sent`: what became of the traces, and where they can be seen.
+    """
+    about = subject(summary)
+    style = Markup(_read("style.css"))  # noqa: S704
+    script = Markup(_read("script.js") + _read("waterfall.js"))  # noqa: S704
+    return _environment().get_template("report.html").render(
+        summary=summary,
+        run=records.run,
+        note=simulated_note(summary),
+        description=method.description(records.run),
+        endpoint=method.endpoint(records.run),
+        started=method.started(records.run),
+        answer=answer(about),
+        compared=_compared(about, records),
+        phases=_phases(about),
+        spent=_spent(about, records),
+        policies=_policies(about, records),
+        failures=failures(about, records),
+        slowness=slowness(about, records, sent.jaeger),
+        named=about.named,
+        fitness=method.fitness(about, records),
+        audited=audit(summary, records, sent.account),
+        design=method.design(records.run),
+        definitions=method.DEFINITIONS,
+        environment=method.environment(records.run),
+        scenario=method.as_json(records.run.scenario),
+        profile=None if records.run.profile is None else method.as_json(records.run.profile),
+        whole=summary_download(summary),
+        csv_of=partial(csv_download, summary=summary),
+        style=style,
+        script=script,
+        script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )  # fmt: skip
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _read(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _compared(about: Subject, records: Records) -> _Section:
+    charts = (
+        comparison.latency_chart(about, records),
+        comparison.throughput_chart(about),
+        permits.permits_chart(about),
+    )
+    return _Section(_drawn(charts), columns.comparison_tables(about), [])
+
+
+def _phases(about: Subject) -> _Section:
+    calls, waits = (
+        time_charts.call_tables(about, names) for names in (time_charts.CALLS, time_charts.WAITS)
+    )
+    chart = time_charts.phase_chart(about)
+    return _Section(_drawn((chart,)), [*time_charts.phase_tables(about), *calls], waits)
+
+
+def _spent(about: Subject, records: Records) -> _Section:
+    charts = (time_charts.time_spent_chart(about), time_charts.timeline_chart(about, records))
+    return _Section(_drawn(charts), [], [])
+
+
+def _policies(about: Subject, records: Records) -> _Section:
+    charts = (policies.heat_chart(about), policies.attempts_chart(about, records))
+    table = policies.policy_table(about)
+    return _Section(_drawn(charts), [] if table is None else [table], [])
+
+
+def _drawn(charts: tuple[Chart | None, ...]) -> list[Chart]:
+    return [chart for chart in charts if chart is not None]

@@ -1,0 +1,86 @@
+"""Which workflow is looked at closely."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from harness.analysis.model import Cell, Summary
+from harness.analysis.selection import CellRecords, by_cell
+from harness.records.keys import CallKey
+from harness.records.schema import Attempt, Call, Workflow
+from harness.report.wording import MODES
+from harness.store.run_directory import Records
+
+
+class Seen(NamedTuple):
+    """One workflow of one cell, with its calls and their attempts."""
+
+    cell: Cell
+    workflow: Workflow
+    calls: tuple[tuple[Call, tuple[Attempt, ...]], ...]
+
+
+def same_workflow_in_both(summary: Summary, records: Records) -> list[Seen]:
+    """Return the median workflow of the async cell with most permits, after its sync twin.
+
+    Of several such cells the recommended one is taken, else the first. The twin has the same
+    retry policy, scope, repeat and workflow, so the same topic; it is absent without a sync cell.
+    Successful workflows are preferred; the list is empty when there are no workflows.
+    """
+    of_cell = {cell.info.id: cell for cell in by_cell(records)}
+    ran = [cell for cell in summary.cells if of_cell[cell.id].workflows]
+    main = _closest_look(ran, summary.recommendation.cell)
+    if main is None:
+        return []
+    twin_cell = next((cell for cell in ran if _is_twin(cell, main)), None)
+    twins = {
+        (workflow.repeat, workflow.workflow): workflow
+        for workflow in (of_cell[twin_cell.id].workflows if twin_cell else [])
+    }
+    found = of_cell[main.id].workflows
+    paired = [workflow for workflow in found if (workflow.repeat, workflow.workflow) in twins]
+    both_ok = [
+        workflow
+        for workflow in paired
+        if workflow.outcome == twins[workflow.repeat, workflow.workflow].outcome == "ok"
+    ]
+    chosen = _median(both_ok or paired or [w for w in found if w.outcome == "ok"] or found)
+    twin = twins.get((chosen.repeat, chosen.workflow))
+    pairs = [(main, chosen)] if twin is None or twin_cell is None else [
+        (twin_cell, twin), (main, chosen)
+    ]  # fmt: skip
+    return [Seen(cell, workflow, _calls_of(workflow, of_cell[cell.id])) for cell, workflow in pairs]
+
+
+def _closest_look(cells: Sequence[Cell], recommended: str | None) -> Cell | None:
+    """Prefer async over threads over sync, then most permits, then the recommended cell."""
+    ranked = [(MODES.index(cell.mode), cell.permits, cell.id == recommended) for cell in cells]
+    return next(
+        (cell for cell, rank in zip(cells, ranked, strict=True) if rank == max(ranked)), None
+    )
+
+
+def _is_twin(cell: Cell, main: Cell) -> bool:
+    same = (cell.retry, cell.permit_scope) == (main.retry, main.permit_scope)
+    return cell.mode == "sync" and same and cell.id != main.id
+
+
+def _median(workflows: Sequence[Workflow]) -> Workflow:
+    middle = statistics.median_low(workflow.done - workflow.ready for workflow in workflows)
+    return next(w for w in workflows if w.done - w.ready == middle)
+
+
+def _calls_of(
+    workflow: Workflow, records: CellRecords
+) -> tuple[tuple[Call, tuple[Attempt, ...]], ...]:
+    attempts: dict[CallKey, list[Attempt]] = {}
+    for attempt in records.attempts:
+        if (attempt.repeat, attempt.workflow) == (workflow.repeat, workflow.workflow):
+            attempts.setdefault(attempt.call_key, []).append(attempt)
+    return tuple(
+        (call, tuple(attempts.get(call.call_key, ())))
+        for call in records.calls
+        if (call.repeat, call.workflow) == (workflow.repeat, workflow.workflow)
+    )

@@ -1,0 +1,94 @@
+"""What each retry policy cost and saved, and what there was to fail: for the terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+from harness.analysis.model import Cell, Summary
+from harness.records.failures import CANCELLED, FAILURES, OK
+from harness.report.terminal_tables import WIDTH, Column
+from harness.report.wording import MODES, NONE, in_seconds, number, percent, value_of
+
+MOST_CLASSES = 8
+"""So many failure classes are listed on the terminal, the most frequent first."""
+
+
+def side_by_side(cells: Sequence[Cell]) -> list[Cell]:
+    """Put cells that differ in their retry policy alone under one another."""
+    retries = list(dict.fromkeys(cell.retry for cell in cells))
+    return sorted(
+        cells,
+        key=lambda c: (MODES.index(c.mode), c.permits, c.permit_scope, retries.index(c.retry)),
+    )
+
+
+def seconds_a_call(cell: Cell, part: str, summary: Summary) -> float | None:
+    """Return how many scenario seconds of `part` of its time a call has on average."""
+    mean = value_of(in_seconds(cell.call_latency_s.mean, summary))
+    if cell.time_spent is None or mean is None:
+        return None
+    share: float = getattr(cell.time_spent, part)
+    return share * mean
+
+
+def policy_columns(cells: Sequence[Cell], summary: Summary) -> list[Column]:
+    """Return attempts, losses, waste, makespan, and what calls waited for, of each cell."""
+
+    def column(one: str, other: str, text: Callable[[Cell], str]) -> Column:
+        return Column((one, other), [text(cell) for cell in cells])
+
+    columns = [
+        column("", "att.", lambda cell: str(cell.attempts.total)),
+        column("att./", "call", lambda cell: number(cell.attempts.amplification)),
+        column("calls", "lost", lambda cell: _share(value_of(cell.calls_lost))),
+        column("wasted", "tokens", lambda cell: short(cell.tokens.wasted)),
+        column("wasted", "USD", lambda cell: number(cell.wasted_usd)),
+        column("make-", "span s", lambda c: number(value_of(in_seconds(c.makespan_s, summary)))),
+        column("s/call", "permit", lambda c: number(seconds_a_call(c, "permit_wait", summary))),
+        column("s/call", "backoff", lambda c: number(seconds_a_call(c, "backoff", summary))),
+    ]
+    return [column for column in columns if any(value != NONE for value in column.values)]
+
+
+def _share(value: float | None) -> str:
+    return NONE if value is None else percent(value).replace("\u00a0", "")
+
+
+def short(count: int) -> str:
+    """Write a count in at most five characters: `950`, `12.3k`, `4.56M`."""
+    for size, letter in ((1_000_000, "M"), (10_000, "k")):
+        if count >= size:
+            return f"{number(count / (1_000_000 if letter == 'M' else 1000))}{letter}"
+    return str(count)
+
+
+def failure_lines(summary: Summary) -> Iterator[str]:
+    """Yield a table of the failures that were seen, with advice; nothing when there were none."""
+    total: Counter[str] = Counter()
+    for cell in summary.cells:
+        total.update(cell.attempts.by_outcome)
+    attempts = total.total()
+    seen = [
+        (name, count)
+        for name, count in total.most_common()
+        if count and name not in (OK, CANCELLED)
+    ]
+    if not seen:
+        return
+    shown = seen[:MOST_CLASSES]
+    longest = max(len("failed as"), *(len(name) for name, _ in shown))
+    yield ""
+    yield f"{'failed as':<{longest}}  times of all retry? advice"
+    for name, count in shown:
+        known = FAILURES[name]
+        retry = "yes" if known.retryable else "no"
+        head = f"{name:<{longest}} {short(count):>6} {_share(count / attempts):>6} {retry:<6} "
+        yield from textwrap.wrap(
+            head + known.advice, WIDTH, subsequent_indent=" " * len(head), break_on_hyphens=False,
+            drop_whitespace=True,
+        )  # fmt: skip
+    if len(seen) > len(shown):
+        rest = sum(count for _, count in seen[MOST_CLASSES:])
+        yield f"and {rest} attempts of {len(seen) - len(shown)} rarer classes, see report.html"

@@ -1,0 +1,65 @@
+"""Spans as an indented tree, as they stand in Jaeger's timeline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.records.failures import CANCELLED
+from harness.report.path_text import Seconds
+from harness.report.terminal_tables import WIDTH
+from harness.report.wording import number
+from harness.telemetry import semconv
+from harness.telemetry.span import Span
+
+_BESIDE = {
+    semconv.CELL_SPAN: (semconv.CELL,),
+    semconv.TRIAL_SPAN: (semconv.REPEAT,),
+    semconv.SUB_QUESTION_SPAN: (semconv.BRANCH,),
+    semconv.BACKOFF_SPAN: (semconv.BACKOFF_SOURCE,),
+    semconv.ATTEMPT_SPAN: (semconv.STATUS_CODE, semconv.HEDGE),
+}
+"""Name of a span -> attributes that are shown beside it."""
+_TIMES = 20
+
+
+def tree_lines(spans: Sequence[Span], seconds: Seconds) -> list[str]:
+    """Return a line a span: its name under its parent's, CLIENT spans marked, errors named.
+
+    At the right stand its start and its length in scenario seconds since the first span began.
+    Children are in order of time.
+    """
+    children: dict[str | None, list[Span]] = {}
+    known = {span.span_id for span in spans}
+    for span in spans:
+        parent = span.parent_id if span.parent_id in known else None
+        children.setdefault(parent, []).append(span)
+    begin = min((span.start for span in spans), default=0)
+    lines: list[str] = []
+
+    def draw(span: Span, depth: int) -> None:
+        times = f"{number(seconds(span.start - begin))} +{number(seconds(span.end - span.start))}"
+        text = f"{'  ' * depth}{span.name}{_beside(span)}"
+        lines.append(f"{text[: WIDTH - _TIMES]:<{WIDTH - _TIMES}}{times:>{_TIMES}}")
+        for event in span.events:
+            at = f"{number(seconds(event.time - begin))}"
+            mark = f"{'  ' * (depth + 1)}· {event.name}"
+            lines.append(f"{mark:<{WIDTH - _TIMES}}{at:>{_TIMES - 8}}".rstrip())
+        for child in sorted(children.get(span.span_id, []), key=lambda one: one.start):
+            draw(child, depth + 1)
+
+    for root in sorted(children.get(None, []), key=lambda one: one.start):
+        draw(root, 0)
+    return lines
+
+
+def _beside(span: Span) -> str:
+    said = [
+        f"{name.rpartition('.')[2]}={span.attributes[name]}"
+        for name in _BESIDE.get(span.name, ())
+        if name in span.attributes
+    ]
+    if span.attributes.get(semconv.OUTCOME) == CANCELLED and span.name in _BESIDE:
+        said.append(CANCELLED)
+    if span.error is not None:
+        said.append(f"ERROR {span.attributes.get(semconv.ERROR_TYPE, '')}".rstrip())
+    return f" ({', '.join(said)})" if said else ""

@@ -1,0 +1,218 @@
+"""One workflow as a waterfall: a row a call, in parts, with the critical path marked.
+
+What the terminal and the report draw is decided here, from records alone. Times are nanoseconds
+since the workflow was ready.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from harness.analysis.call_segments import Piece, of_attempt, pieces
+from harness.analysis.critical_path import CriticalPath, critical_path
+from harness.analysis.selection import by_cell
+from harness.records import ids
+from harness.records.errors import InputError
+from harness.records.failures import CANCELLED, OK
+from harness.records.keys import CallKey, WorkflowKey, workflow_key
+from harness.records.schema import PHASES, Attempt, Call, Decision, Workflow
+from harness.store.run_directory import Records
+
+LEAST_ID = 8
+"""Characters of a trace id that are enough to name a workflow."""
+
+
+class Failure(NamedTuple):
+    """One attempt that failed: where, what, nanoseconds since it was sent, what the policy said.
+
+    `label` names its call as the rows do.
+    """
+
+    label: str
+    attempt: int
+    outcome: str
+    status: int | None
+    took: int
+    decision: Decision | None
+
+
+class Row(NamedTuple):
+    """One call, or an attempt of it that ran beside another one.
+
+    `attempts`: of the whole call. `path`: from when to when it is on the critical path.
+    """
+
+    label: str
+    start: int
+    end: int
+    pieces: tuple[Piece, ...]
+    outcome: str
+    attempts: int
+    path: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def held(self) -> bool:
+        """Whether it is on the critical path."""
+        return bool(self.path)
+
+
+class Waterfall(NamedTuple):
+    """A workflow, ready to be drawn. `key` names it on the command line."""
+
+    key: str
+    trace_id: str
+    path: CriticalPath
+    rows: tuple[Row, ...]
+    failures: tuple[Failure, ...]
+
+    @property
+    def workflow(self) -> Workflow:
+        """The record."""
+        return self.path.workflow
+
+    @property
+    def latency(self) -> int:
+        """Nanoseconds from ready to done."""
+        return self.path.latency
+
+
+class Waterfalls:
+    """Makes waterfalls of a run's workflows, those that count and, by key, any other."""
+
+    def __init__(self, records: Records) -> None:
+        self._run_id = records.run.run_id
+        self._records = records
+        self._calls: dict[WorkflowKey, list[Call]] = defaultdict(list)
+        for call in records.calls:
+            self._calls[workflow_key(call)].append(call)
+        self._attempts: dict[WorkflowKey, list[Attempt]] = defaultdict(list)
+        for attempt in records.attempts:
+            self._attempts[workflow_key(attempt)].append(attempt)
+
+    def counted(self) -> list[Workflow]:
+        """Return every workflow that counts, slowest first."""
+        found = [one for cell in by_cell(self._records) for one in cell.workflows]
+        return sorted(found, key=lambda one: one.ready - one.done)
+
+    def failed(self) -> list[Workflow]:
+        """Return those that count and have no or a poorer report: failed first, slowest first."""
+        return sorted(
+            (one for one in self.counted() if one.outcome != OK),
+            key=lambda one: one.outcome != "failed",
+        )
+
+    def named(self, key: str) -> Workflow:
+        """Return the workflow that `key` names: cell/repeat/workflow, or a trace id's beginning.
+
+        Of several executions the last. Raises InputError.
+        """
+        is_id = len(key) >= LEAST_ID and set(key) <= set("0123456789abcdef")
+        found = [
+            one
+            for one in self._records.workflows
+            if key in (key_of(one), f"{key_of(one)}/{one.execution}")
+            or (is_id and ids.workflow_trace(self._run_id, one).startswith(key))
+        ]
+        if not found:
+            known = self.counted()
+            example = f", for example {key_of(known[0])}" if known else ""
+            raise InputError(
+                f"{key}: no workflow of this run; write cell/repeat/workflow or a trace id{example}"
+            )
+        return max(found, key=lambda one: one.execution)
+
+    def of(self, workflow: Workflow) -> Waterfall:
+        """Return the waterfall of one workflow."""
+        key = workflow_key(workflow)
+        calls, attempts = self._calls[key], self._attempts[key]
+        path = critical_path(workflow, calls, attempts)
+        attempts_of: dict[CallKey, list[Attempt]] = defaultdict(list)
+        for attempt in sorted(attempts, key=lambda one: one.attempt):
+            attempts_of[attempt.call_key].append(attempt)
+        rows: list[Row] = []
+        failures: list[Failure] = []
+        for call in sorted(calls, key=_place):
+            tried = attempts_of[call.call_key]
+            rows += _rows(call, tried, path)
+            failures += _failures(call, tried)
+        trace = ids.workflow_trace(self._run_id, workflow)
+        return Waterfall(key_of(workflow), trace, path, tuple(rows), tuple(failures))
+
+
+def key_of(workflow: Workflow) -> str:
+    """Return what names a workflow on the command line."""
+    return f"{workflow.cell}/{workflow.repeat}/{workflow.workflow}"
+
+
+def label_of(call: Call) -> str:
+    """Name a call within its workflow: `decompose`, `decompose 2` (its repair), `branch 3`."""
+    name = call.phase if call.branch is None else f"branch {call.branch + 1}"
+    return name if call.call == 1 else f"{name} {call.call}"
+
+
+def _place(call: Call) -> tuple[int, int, int]:
+    order = {name: at for at, name in enumerate(PHASES)}
+    return order.get(call.phase, len(order)), call.branch or 0, call.call
+
+
+def _rows(call: Call, tried: Sequence[Attempt], path: CriticalPath) -> list[Row]:
+    """Return the call's row, and one more for each attempt that ran beside it."""
+    ready = path.workflow.ready
+    mine = [s for s in path.segments if (s.phase, s.branch, s.call) == call.call_key[4:]]
+    rows: list[Row] = []
+    for lane in _lanes(tried):
+        beside = [piece for one in lane for piece in of_attempt(one) if piece.length > 0]
+        cut = beside if rows else pieces(call, lane)
+        shown = tuple(p._replace(start=p.start - ready, end=p.end - ready) for p in cut)
+        numbers = {attempt.attempt for attempt in lane}
+        label = label_of(call) if not rows else "  hedge"
+        start, end = (call.ready, call.done) if not rows else (lane[0].ready, lane[-1].done)
+        on_path = tuple(
+            (segment.start - ready, segment.end - ready)
+            for segment in mine
+            if segment.attempt in numbers or (segment.attempt is None and not rows)
+        )
+        outcome = call.outcome if not rows else lane[-1].outcome
+        times = (start - ready, end - ready)
+        rows.append(Row(label, *times, shown, outcome, call.attempts, _joined(on_path)))
+    return rows
+
+
+def _joined(stretches: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Join stretches that touch."""
+    joined: list[tuple[int, int]] = []
+    for start, end in stretches:
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return tuple(joined)
+
+
+def _lanes(tried: Sequence[Attempt]) -> list[list[Attempt]]:
+    """Put attempts that follow one another side by side; at least one lane."""
+    lanes: list[list[Attempt]] = [[]]
+    for attempt in tried:
+        for lane in lanes:
+            if not lane or lane[-1].done <= attempt.permit_requested:
+                lane.append(attempt)
+                break
+        else:
+            lanes.append([attempt])
+    return lanes
+
+
+def _failures(call: Call, tried: Sequence[Attempt]) -> list[Failure]:
+    found = []
+    for attempt in tried:
+        if attempt.outcome not in (OK, CANCELLED):
+            took = attempt.done - (attempt.permit_granted if attempt.sent is None else attempt.sent)
+            found.append(
+                Failure(
+                    label_of(call), attempt.attempt, attempt.outcome, attempt.status, took,
+                    attempt.decision,
+                )
+            )  # fmt: skip
+    return found

@@ -1,0 +1,256 @@
+"""The API itself: routes, the timer that drives the simulation, and the control requests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from harness.config.faults import FaultKind
+from harness.records.clock import Now
+from harness.records.provider_log import Served
+from harness.records.schema import Tokens
+from harness.simulator import wire
+from harness.simulator.fault_responses import refuse
+from harness.simulator.http_server import Connection, Reply, Request
+from harness.simulator.listener import Door
+from harness.simulator.log import Log
+from harness.simulator.model import Job
+from harness.simulator.profiles import Profile
+from harness.simulator.request_parser import BadRequestError, read_ask
+from harness.simulator.response_writer import Caller, Exchange, trace_context
+from harness.simulator.simulation import Refused, Simulation
+
+
+class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of POST /simulator/trial: the requests that follow belong to this cell and repeat."""
+
+    cell: str
+    repeat: int
+
+
+class Face:
+    """Answers requests from a simulation that it drives with one timer.
+
+    Must be made inside a running event loop. `now` gives nanoseconds since the log's anchor.
+    `door`: what lets clients in, for faults that keep them out; without it they strike nobody.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        seed: int,
+        time_scale: float,
+        log: Log,
+        now: Now,
+        door: Door | None = None,
+    ) -> None:
+        self._profile = profile
+        self._seed = seed
+        self._time_scale = time_scale
+        self._log = log
+        self._now = now
+        self._door = door
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0
+        self._cell: str | None = None
+        self._open: dict[Job, Exchange] = {}
+        self._connections: set[Connection] = set()
+        self._simulation = Simulation(profile, seed, time_scale, None)
+        self._routes: dict[str, tuple[str, Callable[[Request, Reply], None]]] = {
+            "/v1/chat/completions": ("POST", self._complete),
+            "/v1/models": ("GET", self._models),
+            "/health": ("GET", self._health),
+            "/simulator/trial": ("POST", self._trial),
+        }
+
+    def connection(self) -> Connection:
+        """Return the protocol of a new connection."""
+        return Connection(self._handle, self._connections)
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
+    def stop(self) -> None:
+        """Cut what is still being served and close all connections."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._cut_all("server_stopped")
+        for connection in list(self._connections):
+            connection.close()
+
+    def _handle(self, request: Request, reply: Reply) -> None:
+        known = self._routes.get(request.path)
+        if known is None:
+            message = f"no such path: {request.path}; try {', '.join(self._routes)}"
+            body = wire.error(message, "invalid_request_error", "not_found")
+            reply.send(404, wire.JSON_HEADERS, body)
+            return
+        method, act = known
+        if request.method != method:
+            body = wire.error(f"{request.path} takes {method} only", "invalid_request_error")
+            reply.send(405, wire.JSON_HEADERS | {"allow": method}, body)
+            return
+        act(request, reply)
+
+    def _complete(self, request: Request, reply: Reply) -> None:
+        trace, span = trace_context(request.headers)
+        caller = Caller(trace, span, self._cell, 0, self._now())
+        try:
+            caller = caller._replace(repeat=_repeat(request))
+            ask = read_ask(request.body)
+        except BadRequestError as error:
+            arrival = self._simulation.count(caller.repeat, request.body)
+            body = wire.error(str(error), "invalid_request_error", None, error.param)
+            reply.send(400, wire.JSON_HEADERS, body)
+            active = self._simulation.active
+            self._log_refusal(caller, arrival, active, False, "bad_request", 400)
+            return
+        answer = self._simulation.arrive(caller.arrived, ask, caller.repeat)
+        if isinstance(answer, Refused):
+            refuse(reply, answer, ask.stream, self._time_scale)
+            fault = None if answer.fault is None else answer.fault.kind.name
+            outcome = "connection_lost" if _keeps_out(answer) else answer.outcome
+            self._log_refusal(
+                caller, answer.arrival, answer.active, ask.stream, outcome, answer.status, fault
+            )
+            self._arm()
+            return
+        exchange = Exchange(reply, answer, caller, self._now, int(time.time()), self._time_scale)
+        reply.on_close = lambda: self._client_closed(exchange)
+        self._open[answer.job] = exchange
+        self._arm()
+
+    def _client_closed(self, exchange: Exchange) -> None:
+        if self._open.pop(exchange.completion.job, None) is not None:
+            self._simulation.cancel(self._now(), exchange.completion)
+            self._log.write(exchange.served("client_closed"))
+            self._arm()
+
+    def _log_refusal(
+        self,
+        caller: Caller,
+        arrival: int,
+        active: int,
+        streamed: bool,
+        outcome: str,
+        status: int | None,
+        fault: str | None = None,
+    ) -> None:
+        self._log.write(
+            Served(
+                trace_id=caller.trace_id,
+                span_id=caller.span_id,
+                cell=caller.cell,
+                repeat=caller.repeat,
+                arrival=arrival,
+                streamed=streamed,
+                arrived=caller.arrived,
+                first_scheduled=None,
+                first_written=None,
+                first_answer_written=None,
+                last_scheduled=None,
+                last_written=None,
+                done=self._now(),
+                outcome=outcome,
+                status=status,
+                active=active,
+                tokens=Tokens(),
+                chunks=0,
+                gaps={},
+                lateness={},
+                fault=fault,
+            )
+        )
+
+    def _arm(self) -> None:
+        """Have the timer ring when the next thing is due."""
+        change = None if self._door is None else self._attend(self._door)
+        due = self._simulation.next_due()
+        if change is not None:
+            due = change if due is None else min(due, change)
+        if self._timer is not None:
+            if due is not None and self._timer_at <= due:
+                return  # rings early enough and is set again then
+            self._timer.cancel()
+            self._timer = None
+        if due is not None:
+            self._timer_at = due
+            # Loops count in milliseconds: rounded down, the timer would spin until the moment.
+            milliseconds = -(-max(0, due - self._now()) // 1_000_000)
+            self._timer = self._loop.call_later(milliseconds / 1000, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        for job, scheduled in self._simulation.pop_due(self._now()).items():
+            exchange = self._open[job]
+            exchange.deliver(scheduled, job.gone)
+            if job.gone:
+                del self._open[job]
+                self._log.write(exchange.served(exchange.completion.outcome))
+        self._arm()
+
+    def _attend(self, door: Door) -> int | None:
+        """Open or shut the door as the faults will have it; return when to look again."""
+        strike, change = self._simulation.connection(self._now())
+        kind = None if strike is None else strike.kind
+        if kind is not door.shut_by:
+            if kind is None:
+                door.open()
+            else:
+                door.shut(kind)
+                self._cut_all("connection_lost", kind)
+                for connection in list(self._connections):
+                    if not connection.for_control:
+                        connection.abort()
+        return change
+
+    def _models(self, _: Request, reply: Reply) -> None:
+        reply.send(200, wire.JSON_HEADERS, wire.models(self._profile.name))
+
+    def _health(self, _: Request, reply: Reply) -> None:
+        health = {"status": "ok", "simulated": True, "profile": self._profile.name}
+        reply.send(200, wire.JSON_HEADERS, wire.encode(health))
+
+    def _trial(self, request: Request, reply: Reply) -> None:
+        try:
+            trial = msgspec.json.decode(request.body, type=Trial)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            body = wire.error(
+                f'{error}; send {{"cell": "…", "repeat": 0}}', "invalid_request_error"
+            )
+            reply.send(400, wire.JSON_HEADERS, body)
+            return
+        reply.keep()
+        self._cut_all("trial_ended")
+        if self._door is not None:
+            self._door.open()
+        self._cell = trial.cell
+        self._simulation = Simulation(self._profile, self._seed, self._time_scale, trial.cell)
+        self._arm()
+        reply.send(200, wire.JSON_HEADERS, wire.encode(trial))
+
+    def _cut_all(self, outcome: str, by: FaultKind | None = None) -> None:
+        cut, self._open = list(self._open.values()), {}
+        for exchange in cut:
+            self._simulation.cancel(self._now(), exchange.completion)
+            exchange.abort()
+            self._log.write(exchange.served(outcome, by))
+
+
+def _keeps_out(refused: Refused) -> bool:
+    """Return whether the client should not have come so far."""
+    return refused.fault is not None and refused.fault.kind.place == "connection"
+
+
+def _repeat(request: Request) -> int:
+    text = request.headers.get(b"x-harness-repeat", b"0")
+    if not text.isdigit() or len(text) > 9:
+        raise BadRequestError("x-harness-repeat must be a whole number of at least 0")
+    return int(text)

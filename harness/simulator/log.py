@@ -1,0 +1,58 @@
+"""The provider's own log: what the client's records are checked against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from harness.records.errors import InputError, StorageError
+from harness.records.provider_log import ProviderHead, Served
+
+
+class Log:
+    """provider.jsonl. Every line is in the file as soon as `write` returns.
+
+    `may_end_early`: where it cannot be written any more, serving goes on without it. Whoever reads
+    the log then sees requests that it does not hold.
+    """
+
+    def __init__(self, path: Path | None, head: ProviderHead, may_end_early: bool = False) -> None:
+        self._path = path
+        self._may_end_early = may_end_early
+        self._encoder = msgspec.json.Encoder()
+        self._file = None
+        if path is not None:
+            try:
+                self._file = path.open("wb", buffering=0)
+            except OSError as error:
+                raise InputError(
+                    f"{path}: cannot be written ({error.strerror}); name a file in a directory "
+                    "that exists and can be written"
+                ) from None
+        self._put(head)
+
+    def write(self, served: Served) -> None:
+        """Append one request. Raises StorageError."""
+        self._put(served)
+
+    def close(self) -> None:
+        """Nothing is written after this."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _put(self, value: ProviderHead | Served) -> None:
+        if self._file is None:
+            return
+        rest = memoryview(self._encoder.encode(value) + b"\n")
+        try:
+            while rest:  # a file that is nearly full takes a part first
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            if self._may_end_early:
+                self.close()
+                return
+            raise StorageError(
+                f"{self._path}: cannot be written ({error.strerror}); make room and run again"
+            ) from None

@@ -1,0 +1,266 @@
+"""The provider's time: who is served, and when each piece of text is due. No clock, no input.
+
+Every time is given from outside, in integer nanoseconds, and never goes backwards. A request
+takes a slot if slots are limited, or queues for one, first come first served. It then waits for
+its first chunk and shares the processor: with n requests decoding, each makes a token every
+ITL(n + background) nanoseconds. So the work done for one request that decodes all the time,
+counted in tokens and called virtual work, is the same for all, and a request that entered at
+virtual work w is due its k-th further token at w + k, whatever comes and goes meanwhile. A heap on
+that makes each event O(log n) (the virtual time of generalised processor sharing: Parekh and
+Gallager, IEEE/ACM Transactions on Networking 1(3), 1993).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from heapq import heappop, heappush, heapreplace
+
+from harness.simulator.pace import Pace
+from harness.simulator.rates import Rates
+
+
+class Job:
+    """One request that was let in.
+
+    `wait`: nanoseconds from its slot to its first tokens, None if those never come. `writes`: the
+    virtual work, in tokens after those first ones, at which each piece of text is due; ascending.
+    `patience`: nanoseconds between keep-alives until its first write, None for none. `holds`: it
+    stays in service after its last write until it is cancelled. `first_at`: when its first tokens
+    come, None as long as that is open. `origin`: all the virtual work that had been done when its
+    first tokens came, as `Model.rates` counts it.
+    """
+
+    __slots__ = ("decoding", "first_at", "gone", "has_slot", "holds", "next_write", "origin",
+                 "patience", "start", "wait", "writes")  # fmt: skip
+
+    def __init__(
+        self, wait: int | None, writes: Sequence[int], patience: int | None, holds: bool
+    ) -> None:
+        self.wait = wait
+        self.writes = writes
+        self.patience = patience
+        self.holds = holds
+        self.first_at: int | None = None
+        self.start = 0.0
+        self.origin = 0.0
+        self.next_write = 0
+        self.decoding = False
+        self.has_slot = False
+        self.gone = False
+
+
+class Model:
+    """Slots, their queue, and processor sharing. `rates`: where to keep how fast it was when."""
+
+    def __init__(self, pace: Pace, slots: int | None = None, rates: Rates | None = None) -> None:
+        self._pace = pace
+        self._rates = rates
+        self._earlier = 0.0  # virtual work of the busy times before this one
+        self._itl = pace.itl(0)
+        self._work = 0.0  # virtual work at the moment `_since`
+        self._since = 0
+        self._active = 0
+        self._decoding = 0
+        self._free = slots
+        self._queue: deque[Job] = deque()
+        self._slot_given = False
+        self._count = 0  # breaks ties in the order of arrival
+        self._moments: list[tuple[int, int, Job]] = []  # ends of waiting, and keep-alives
+        self._texts: list[tuple[float, int, Job]] = []  # next text of each decoding job
+        self._out: dict[Job, list[int]] = {}
+        self._out_at = 0
+        self._left: list[tuple[int, Job]] = []
+
+    @property
+    def active(self) -> int:
+        """How many requests are being served, from arrival to their last text."""
+        return self._active
+
+    @property
+    def decoding(self) -> int:
+        """How many of them have begun to get text."""
+        return self._decoding
+
+    def arrive(
+        self,
+        now: int,
+        wait: int | None,
+        writes: Sequence[int],
+        patience: int | None = None,
+        *,
+        holds: bool = False,
+        needs_slot: bool = True,
+    ) -> Job:
+        """Let a request in, whose first chunk comes `wait` after it has a slot."""
+        self.settle(now)
+        self._active += 1
+        job = Job(wait, writes, patience, holds)
+        if self._free is None or not needs_slot:
+            self._begin(now, job)
+        elif self._free > 0:
+            self._free -= 1
+            job.has_slot = True
+            self._begin(now, job)
+        else:
+            self._queue.append(job)
+        self._push_keep_alive(now, job)
+        return job
+
+    def cancel(self, now: int, job: Job) -> None:
+        """Free the place of a request that was given up; nothing more is due for it."""
+        self.settle(now)
+        if not job.gone:
+            self._leave(now, job)
+        self._out.pop(job, None)
+
+    def work_done(self, now: int, job: Job) -> float | None:
+        """Return the virtual work done for a request since its first tokens, None before them.
+
+        Of a request that is through, the work of its last text.
+        """
+        self.settle(now)
+        if job.decoding and not job.gone:
+            return self._work + (now - self._since) / self._itl - job.start
+        return float(job.writes[job.next_write - 1]) if job.next_write else None
+
+    def next_due(self) -> int | None:
+        """Return the moment of the next event, None when nothing will happen by itself."""
+        if self._out:
+            return self._out_at
+        moments, texts = self._moments, self._texts
+        while moments and moments[0][2].gone:
+            heappop(moments)
+        while texts and texts[0][2].gone:
+            heappop(texts)
+        if not texts:
+            return moments[0][0] if moments else None
+        at = self._since + max(0, round((texts[0][0] - self._work) * self._itl))
+        return min(at, moments[0][0]) if moments else at
+
+    def pop_due(self, now: int) -> dict[Job, list[int]]:
+        """Return for each request the moments until `now` at which text was due.
+
+        An empty list stands for a keep-alive. The requests are in the order of what was first due.
+        """
+        self.settle(now)
+        out, self._out = self._out, {}
+        return out
+
+    def left(self) -> list[tuple[int, Job]]:
+        """Return who has left since the last call, and when."""
+        left, self._left = self._left, []
+        return left
+
+    def settle(self, now: int) -> None:
+        """Let everything that is scheduled until `now` happen; `pop_due` still returns it."""
+        moments, texts = self._moments, self._texts
+        if (not moments or moments[0][0] > now) and (
+            not texts or self._since + round((texts[0][0] - self._work) * self._itl) > now
+        ):
+            return  # most often: it has been asked at this very moment before
+        while True:
+            while moments and moments[0][2].gone:
+                heappop(moments)
+            ends_here = bool(moments) and moments[0][0] <= now
+            self._texts_until(moments[0][0] if ends_here else now)
+            if self._slot_given:
+                self._slot_given = False  # whoever got it may have a moment before the next one
+            elif ends_here:
+                at, _, job = heappop(moments)
+                self._at_moment(at, job)
+            else:
+                return
+
+    def _texts_until(self, limit: int) -> None:
+        # The hot loop: once for each piece of text there is. Ends early when a slot is passed on.
+        texts = self._texts
+        while texts and not self._slot_given:
+            work, count, job = texts[0]
+            if job.gone:
+                heappop(texts)
+                continue
+            at = self._since + round((work - self._work) * self._itl)
+            if at > limit:
+                return
+            if not self._out:
+                self._out_at = at
+            self._out.setdefault(job, []).append(at)
+            job.next_write = write = job.next_write + 1
+            if write < len(job.writes):
+                heapreplace(texts, (job.start + job.writes[write], count, job))
+                continue
+            heappop(texts)
+            if job.holds:
+                self._stop_decoding(at, job)
+            else:
+                self._leave(at, job)
+
+    def _at_moment(self, at: int, job: Job) -> None:
+        """Its wait is over, or it gets a keep-alive if it has had no text yet."""
+        if job.next_write:
+            return
+        if not job.decoding and job.first_at is not None and at >= job.first_at:
+            self._share(at, self._decoding + 1)
+            job.decoding = True
+            job.start = self._work
+            job.origin = self._earlier + self._work
+            self._count += 1
+            heappush(self._texts, (job.start + job.writes[0], self._count, job))
+        else:
+            if not self._out:
+                self._out_at = at
+            self._out.setdefault(job, [])
+            self._push_keep_alive(at, job)
+
+    def _begin(self, at: int, job: Job) -> None:
+        """It has what it needs: count its wait from now."""
+        if job.wait is not None:
+            job.first_at = at + job.wait
+            self._push_moment(job.first_at, job)
+
+    def _leave(self, at: int, job: Job) -> None:
+        job.gone = True
+        self._active -= 1
+        self._left.append((at, job))
+        if job.decoding:
+            self._stop_decoding(at, job)
+        if job.has_slot:
+            self._pass_on_slot(at)
+
+    def _stop_decoding(self, at: int, job: Job) -> None:
+        job.decoding = False
+        self._share(at, self._decoding - 1)
+
+    def _pass_on_slot(self, at: int) -> None:
+        while self._queue:
+            heir = self._queue.popleft()
+            if not heir.gone:
+                heir.has_slot = True
+                self._begin(at, heir)
+                self._slot_given = True
+                return
+        assert self._free is not None
+        self._free += 1
+
+    def _share(self, at: int, decoding: int) -> None:
+        """From `at` on, `decoding` requests share the processor."""
+        idle, itl = self._decoding == 0, self._itl
+        if idle:
+            self._earlier += self._work
+            self._work = 0.0  # nobody's work is under way: start over, where floats are finest
+        else:
+            self._work += (at - self._since) / self._itl
+        self._since = at
+        self._decoding = decoding
+        self._itl = self._pace.itl(decoding)
+        if self._rates is not None and (idle or self._itl != itl):
+            self._rates.note(self._earlier + self._work, at, self._itl)
+
+    def _push_moment(self, at: int, job: Job) -> None:
+        self._count += 1
+        heappush(self._moments, (at, self._count, job))
+
+    def _push_keep_alive(self, now: int, job: Job) -> None:
+        if job.patience is not None:
+            self._push_moment(now + job.patience, job)

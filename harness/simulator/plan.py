@@ -1,0 +1,178 @@
+"""When faults strike: decided from the time in the trial and from what a request is.
+
+Whether a request is struck is drawn on (seed, repeat, prompt, n-th arrival of that prompt), so the
+order in which requests arrive changes nothing. Bursts are drawn on (seed, repeat), in time. Each
+table of the profile has random streams of its own, named after its kind and its number among
+those of the kind.
+"""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from harness.config.faults import AskKind, Burst, Fault, FaultKind, Outage
+from harness.simulator.draws import Draws
+
+
+class Strike(NamedTuple):
+    """A fault that strikes one request.
+
+    `retry_after` and `after` in the simulation's nanoseconds; `at` the share of the tokens that
+    come before it.
+    """
+
+    kind: FaultKind
+    retry_after: int | None
+    after: int
+    at: float
+
+    @property
+    def status(self) -> int | None:
+        """The status of the answer, None where there is none."""
+        if self.kind.place == "connection" or self.kind.name in ("reset_before_head", "silent"):
+            return None
+        return self.kind.status or 200
+
+
+class Windows(NamedTuple):
+    """A timed outage: from `start` for `duration`, again `every` so many nanoseconds."""
+
+    start: int
+    duration: int
+    every: int | None
+
+    def holds(self, elapsed: int) -> bool:
+        """Return whether the outage is on."""
+        since = elapsed - self.start
+        if since < 0:
+            return False
+        return (since if self.every is None else since % self.every) < self.duration
+
+    def next_change(self, elapsed: int) -> int | None:
+        """Return the next moment at which it begins or ends, None after the last."""
+        since = elapsed - self.start
+        if since < 0:
+            return self.start
+        if self.every is None:
+            return self.start + self.duration if since < self.duration else None
+        into = since % self.every
+        return elapsed - into + (self.duration if into < self.duration else self.every)
+
+
+class Chain:
+    """A two-state Markov chain in continuous time, as long as it is asked about."""
+
+    def __init__(self, on: float, off: float, chance: random.Random) -> None:
+        self._means = (off, on)
+        self._chance = chance
+        self._begins_on = chance.random() < on / (on + off)
+        self._changes: list[int] = []
+        self._until = 0
+
+    def holds(self, elapsed: int) -> bool:
+        """Return whether the chain is on."""
+        self._extend(elapsed)
+        return self._state_after(bisect_right(self._changes, elapsed))
+
+    def next_change(self, elapsed: int) -> int | None:
+        """Return the next moment at which it changes its state."""
+        self._extend(elapsed)
+        return self._changes[bisect_right(self._changes, elapsed)]
+
+    def _extend(self, elapsed: int) -> None:
+        while self._until <= elapsed:
+            mean = self._means[self._state_after(len(self._changes))]
+            self._until += max(1, round(self._chance.expovariate(1 / mean)))
+            self._changes.append(self._until)
+
+    def _state_after(self, changes: int) -> bool:
+        return self._begins_on ^ (changes % 2 == 1)
+
+
+class _Row(NamedTuple):
+    fault: Fault
+    stream: str
+    strike: Strike
+
+
+class Plan:
+    """All faults of one trial. `nanoseconds` is how many of them a scenario second lasts."""
+
+    def __init__(self, faults: Sequence[Fault], seed: int, nanoseconds: float) -> None:
+        self._seed = seed
+        self._nanoseconds = nanoseconds
+        self._when: dict[tuple[str, int], Windows | Chain] = {}
+        self._rows: list[_Row] = []
+        self._connection: list[_Row] = []
+        numbers: Counter[str] = Counter()
+        for fault in faults:
+            numbers[fault.kind] += 1
+            retry_after = fault.retry_after
+            strike = Strike(
+                fault.row,
+                None if retry_after is None else round(retry_after * nanoseconds),
+                round(fault.after * nanoseconds),
+                0.5 if fault.at is None else fault.at,
+            )
+            row = _Row(fault, f"fault {fault.kind} {numbers[fault.kind]}", strike)
+            (self._connection if fault.row.place == "connection" else self._rows).append(row)
+
+    def strike(
+        self, elapsed: int, repeat: int, kind: AskKind, stream: bool, draws: Draws, arrival: int
+    ) -> Strike | None:
+        """Return the fault that strikes a request, None for none: the first that does.
+
+        `elapsed`: nanoseconds since the trial's first request.
+        """
+        for row in self._rows:
+            fault = row.fault
+            if kind not in fault.phases or (fault.row.streams_only and not stream):
+                continue
+            if fault.arrivals is not None and arrival > fault.arrivals:
+                continue
+            if not self._holds(row, elapsed, repeat):
+                continue
+            probability = 1.0 if fault.probability is None else fault.probability
+            if probability == 1 or draws.uniform(f"{row.stream} {arrival}") < probability:
+                return row.strike
+        return None
+
+    def connection(self, elapsed: int, repeat: int) -> tuple[Strike | None, int | None]:
+        """Return what keeps connections from being made, and when that may change next."""
+        if not self._connection:
+            return None, None
+        changes, found = [], None
+        for row in self._connection:
+            if found is None and self._holds(row, elapsed, repeat):
+                found = row.strike
+            timing = self._timing(row, repeat)
+            change = None if timing is None else timing.next_change(elapsed)
+            if change is not None:
+                changes.append(change)
+        return found, min(changes, default=None)
+
+    def _holds(self, row: _Row, elapsed: int, repeat: int) -> bool:
+        timing = self._timing(row, repeat)
+        return timing is None or timing.holds(elapsed)
+
+    def _timing(self, row: _Row, repeat: int) -> Windows | Chain | None:
+        when = row.fault.burst or row.fault.outage
+        if when is None:
+            return None
+        key = row.stream, repeat
+        timing = self._when.get(key)
+        if timing is None:
+            timing = self._when[key] = self._make(when, *key)
+        return timing
+
+    def _make(self, when: Burst | Outage, stream: str, repeat: int) -> Windows | Chain:
+        scale = self._nanoseconds
+        if isinstance(when, Outage):
+            every = None if when.every is None else round(when.every * scale)
+            return Windows(round(when.start * scale), max(1, round(when.duration * scale)), every)
+        chance = Draws(self._seed, repeat, b"").generator(stream)
+        return Chain(when.on * scale, when.off * scale, chance)

@@ -1,0 +1,270 @@
+"""What a simulated provider is like: one TOML file, read once into a frozen value.
+
+Durations are in scenario seconds, written as `"47.6ms"`, `"1.2s"`, `"2m"` or as a number of
+seconds; `us` and `ns` exist for the small coefficients of the decoding speed.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PlainValidator, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from harness.config.faults import AskKind, Fault
+from harness.config.tables import Delay, Duration, Table, nearest, parse_duration
+from harness.records.errors import InputError
+from harness.simulator.pace import Measured, Pace, Speed
+
+_SHIPPED = Path(__file__).with_name("profiles")
+
+Sigma = Annotated[float, Field(ge=0, le=2)]
+PerMinute = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+
+class Ttft(Table):
+    """Time to the first chunk of text: log-normal, plus a part that grows with the prompt."""
+
+    median: Duration
+    sigma: Sigma = 0.0
+    per_1k_input_tokens: Delay = 0.0
+
+
+class Length(Table):
+    """A number of tokens: log-normal, at least one.
+
+    `topic_sigma`: the part of the spread that all prompts about one topic share, in every repeat;
+    `sigma`: the rest, drawn for each prompt and repeat. Together they are as wide as the root of
+    the sum of their squares.
+    """
+
+    median: float = Field(ge=1, le=1e6)
+    sigma: Sigma = 0.0
+    topic_sigma: Sigma = 0.0
+
+
+class Lengths(Table):
+    """Lengths for one kind of prompt where they differ from the profile's.
+
+    The answer to a decomposition is JSON: it is cut into as many tokens as `answer_tokens` says,
+    or into tokens of about four characters when that is absent.
+    """
+
+    reasoning_tokens: Length | None = None
+    answer_tokens: Length | None = None
+
+
+class CapStep(Table):
+    """From `at` on, counted from a trial's first request, `cap` requests at once."""
+
+    at: Duration
+    cap: int = Field(ge=0)
+
+
+class Point(Table):
+    """One measurement: `itl` between two tokens of a request beside `requests` - 1 others."""
+
+    requests: float = Field(gt=0, le=1e6)
+    itl: Duration
+
+
+def _retry_after(value: object) -> object:
+    if value == "exact":
+        return value
+    seconds = parse_duration(value)
+    if not isinstance(seconds, int | float) or not 0 < seconds <= 86400:
+        raise ValueError('give a duration above 0, up to "24h", or "exact"')
+    return float(seconds)
+
+
+RetryAfter = Annotated[float | Literal["exact"], PlainValidator(_retry_after)]
+
+
+class Profile(Table):
+    """One simulated provider.
+
+    A request that is decoding beside n - 1 others gets a token every ITL(n + background) =
+    itl_a + itl_b n + itl_c n^2 seconds: processor sharing, in which itl_b is the cost of sharing
+    and itl_c that of thrashing; `itl_points` say it by measurements instead. `slots`: so many
+    requests are worked on at once, the others queue. `source` says where the figures come from and
+    which are assumed, `date` when they were taken down.
+    Limits: above `concurrency_cap` requests at once (changed in time by `cap_steps`), above
+    `requests_per_minute` or `tokens_per_minute` the answer is 429. `burst` is how long an unused
+    allowance is saved up. `tokens_counted`: "used" counts the prompt at arrival and what was made
+    at the end; "reserved" the prompt and max_tokens at arrival. `rejected_count`: what is refused
+    uses up requests, too. `retry_after`: told with a 429; "exact" tells when a rate has room again.
+    `keep_alive_every`: how often a request that has no text yet gets a comment (streamed) or a
+    blank line. `faults`: what goes wrong, and when.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")
+    description: str
+    source: str = Field(min_length=1)
+    date: datetime.date = Field(strict=False)
+    ttft: Ttft
+    itl_a: Delay = 0.0
+    itl_b: Delay = 0.0
+    itl_c: Delay = 0.0
+    itl_points: tuple[Point, ...] = Field(default=(), strict=False)
+    background: float = Field(default=0.0, ge=0, le=1e6)
+    slots: int | None = Field(default=None, ge=1)
+    reasoning_tokens: Length | None = None
+    answer_tokens: Length
+    decompose: Lengths = Lengths()
+    synthesize: Lengths = Lengths()
+    max_output_tokens: int = Field(default=32768, ge=1, le=1_000_000)
+    tokens_per_chunk: int = Field(default=1, ge=1, le=10_000)
+    concurrency_cap: int | None = Field(default=None, ge=1)
+    cap_steps: tuple[CapStep, ...] = Field(default=(), strict=False)
+    requests_per_minute: PerMinute | None = None
+    tokens_per_minute: PerMinute | None = None
+    burst: Duration = 60.0
+    tokens_counted: Literal["used", "reserved"] = "used"
+    rejected_count: bool = False
+    retry_after: RetryAfter | None = None
+    keep_alive_every: Duration | None = None
+    faults: tuple[Fault, ...] = Field(default=(), strict=False)
+
+    @field_validator("cap_steps")
+    @classmethod
+    def _steps_ascend(cls, steps: tuple[CapStep, ...]) -> tuple[CapStep, ...]:
+        if any(one.at >= other.at for one, other in itertools.pairwise(steps)):
+            raise ValueError("`at` must grow from step to step; put them in order")
+        return steps
+
+    @field_validator("itl_points")
+    @classmethod
+    def _points_ascend(cls, points: tuple[Point, ...]) -> tuple[Point, ...]:
+        if len(points) == 1:
+            raise ValueError("one point is no curve; give two or more")
+        if any(one.requests >= other.requests for one, other in itertools.pairwise(points)):
+            raise ValueError("`requests` must grow from point to point; put them in order")
+        return points
+
+    @model_validator(mode="after")
+    def _speed_is_said_once(self) -> Profile:
+        formula = {"itl_a": self.itl_a, "itl_b": self.itl_b, "itl_c": self.itl_c}
+        said = [key for key, value in formula.items() if value]
+        if self.itl_points and said:
+            raise ValueError(f"{said[0]} and itl_points both say how fast it is; leave out one")
+        if not self.itl_points and not said:
+            raise ValueError("itl_a: says not how fast it is; give itl_a, or itl_points")
+        return self
+
+    def pace(self, nanoseconds: float) -> Pace:
+        """Return how fast tokens come when a second lasts so many nanoseconds."""
+        if self.itl_points:
+            points = [(point.requests, point.itl * nanoseconds) for point in self.itl_points]
+            return Measured(points, self.background)
+        a, b, c = (each * nanoseconds for each in (self.itl_a, self.itl_b, self.itl_c))
+        return Speed(a, b, c, self.background)
+
+    def lengths(self, kind: AskKind) -> tuple[Length | None, Length | None]:
+        """Return the lengths of reasoning and answer to a prompt of this kind.
+
+        No reasoning: None. No answer length (a decomposition alone): the text decides.
+        """
+        if kind == "research":
+            return self.reasoning_tokens, self.answer_tokens
+        own = self.decompose if kind == "decompose" else self.synthesize
+        answer = own.answer_tokens
+        if answer is None and kind == "synthesize":
+            answer = self.answer_tokens
+        return own.reasoning_tokens or self.reasoning_tokens, answer
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON; durations in seconds."""
+        plain: dict[str, Any] = self.model_dump(mode="json")
+        return plain
+
+
+def shipped_profiles() -> list[Profile]:
+    """Return the profiles that come with the harness, by name."""
+    return [load_profile(name) for name in _shipped_names()]
+
+
+def load_profile(name_or_path: str, overrides: Mapping[str, object] = {}) -> Profile:
+    """Return a shipped profile by name, or one of your own by the path of its TOML file.
+
+    `overrides` replaces keys, nested (`{"ttft": {"median": "1s"}}`) or dotted
+    (`{"ttft.median": "1s"}`). Raises InputError, one line: the profile, the key, the value, and
+    the way out.
+    """
+    where = _one_line(f"profile {name_or_path}")
+    values = _read(name_or_path, where)
+    for key, value in overrides.items():
+        _override(values, key, value, where)
+    try:
+        return Profile.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{where}: {_explain(error.errors()[0])}") from None
+
+
+def _shipped_names() -> list[str]:
+    return sorted(path.stem for path in _SHIPPED.glob("*.toml"))
+
+
+def _read(name_or_path: str, where: str) -> dict[str, Any]:
+    shipped = _shipped_names()
+    if name_or_path in shipped:
+        path = _SHIPPED / f"{name_or_path}.toml"
+    elif name_or_path.endswith(".toml") or "/" in name_or_path:
+        path = Path(name_or_path)
+    else:
+        raise InputError(
+            f"{where}: no such profile{nearest(name_or_path, shipped)}; "
+            f"use one of {', '.join(shipped)}, or give the path of a TOML file"
+        )
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{where}: no such file; mend the path or use one of {', '.join(shipped)}"
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{where}: not valid TOML: {_one_line(str(error))}; mend that") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{where}: cannot be read ({_one_line(str(error))}); give a TOML file"
+        ) from None
+
+
+def _override(table: dict[str, Any], key: str, value: object, where: str) -> None:
+    """Put `value` at the dotted `key`; a table is merged into the table that is there."""
+    first, _, rest = key.partition(".")
+    if not rest and not isinstance(value, Mapping):
+        table[first] = value
+        return
+    child = table.setdefault(first, {})
+    if not isinstance(child, dict):
+        raise InputError(f"{where}: {first} is a value, not a table; leave out what follows it")
+    items = {rest: value} if rest else value
+    assert isinstance(items, Mapping)
+    for inner, inner_value in items.items():
+        _override(child, str(inner), inner_value, where)
+
+
+def _explain(error: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    message = _one_line(error["msg"]).removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if error["type"] == "unknown_key":
+        unknown, known = error["ctx"]["key"], error["ctx"]["known"]
+        where = f"{key}.{unknown}" if key else unknown
+        close = nearest(unknown, known)
+        return _one_line(f"{where}: unknown key{close}; known here: {', '.join(sorted(known))}")
+    if error["type"] == "missing":
+        return f"{key}: missing; add it"
+    if not key:
+        return message
+    shown = _one_line(repr(error["input"]))
+    return f"{key} = {shown if len(shown) <= 60 else shown[:57] + '...'}: {message}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

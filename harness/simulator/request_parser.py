@@ -1,0 +1,156 @@
+"""What a request body asks for, read strictly where it matters and leniently elsewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from harness.config.faults import AskKind
+
+MOST_SUB_QUESTIONS = 1000
+_COUNT = re.compile(r"(\d{1,9})\s+(?:\w+\s+){0,2}sub-?\s?questions", re.IGNORECASE)
+_EXACT_COUNT = re.compile(r"exactly\s+(\d{1,9})\s+(?:\w+\s+){0,2}sub-?\s?questions", re.IGNORECASE)
+_SYNTHESIS = re.compile(r"\bsynthesi[sz]e\b|\bwrite a report\b", re.IGNORECASE)
+_SYNTHESIS_WORDS = ("write a report", "synthesi")
+"""What the expression finds has one of them, and they are looked for in no time."""
+_TOPIC = re.compile(r"^\s*topic:\s*(\S.*)$", re.IGNORECASE | re.MULTILINE)
+_WORD = re.compile(r"\w+")
+
+
+class BadRequestError(Exception):
+    """A body that an API would answer with 400; `param` is the field at fault, if it is one."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class Ask(NamedTuple):
+    """One request for a completion.
+
+    `prompt`: the messages in one canonical form, which draws are keyed on. `input_tokens`: a
+    quarter of the characters, and four a message. `subject`: what the text shall be about.
+    `sub_questions`: how many are asked for, 0 unless the kind is decompose.
+    """
+
+    model: str
+    prompt: bytes
+    input_tokens: int
+    kind: AskKind
+    subject: str
+    sub_questions: int
+    max_tokens: int | None
+    stream: bool
+    include_usage: bool
+
+
+def read_ask(body: bytes) -> Ask:
+    """Read the body of POST /v1/chat/completions. Raises BadRequestError."""
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise BadRequestError("the body is not valid JSON") from None
+    if not isinstance(value, dict):
+        raise BadRequestError("the body must be a JSON object")
+    messages = _messages(value.get("messages"))
+    model = value.get("model")
+    if not isinstance(model, str) or not model:
+        raise BadRequestError("model must be a string", "model")
+    if value.get("n") not in (None, 1):
+        raise BadRequestError("n must be 1", "n")
+    options = value.get("stream_options")
+    return make_ask(
+        messages,
+        model=model,
+        wants_json=_asks_for_json(value.get("response_format")),
+        max_tokens=_max_tokens(value),
+        stream=_flag(value, "stream"),
+        include_usage=isinstance(options, dict) and _flag(options, "include_usage"),
+    )
+
+
+def make_ask(
+    messages: Sequence[tuple[str, str]],
+    *,
+    model: str,
+    wants_json: bool,
+    max_tokens: int | None,
+    stream: bool,
+    include_usage: bool,
+) -> Ask:
+    """Return what is asked for; `messages`: role and content of each, at least one."""
+    kind, count = _kind(messages[-1][1], wants_json)
+    return Ask(
+        model=model,
+        prompt=msgspec.json.encode(messages),
+        input_tokens=sum(-(-len(content) // 4) + 4 for _, content in messages),
+        kind=kind,
+        subject=_subject([content for role, content in messages if role == "user"]),
+        sub_questions=count,
+        max_tokens=max_tokens,
+        stream=stream,
+        include_usage=include_usage,
+    )
+
+
+def _messages(value: Any) -> list[tuple[str, str]]:
+    if not isinstance(value, list) or not value:
+        raise BadRequestError("messages must be a list with at least one message", "messages")
+    return [_message(item, position) for position, item in enumerate(value)]
+
+
+def _message(item: Any, position: int) -> tuple[str, str]:
+    where = f"messages.{position}"
+    if not isinstance(item, dict) or not isinstance(item.get("role"), str):
+        raise BadRequestError("a message must be an object with a role", where)
+    content = item.get("content")
+    if isinstance(content, list):
+        texts = [part.get("text") for part in content if isinstance(part, dict)]
+        content = "".join(text for text in texts if isinstance(text, str))
+    if content is not None and not isinstance(content, str):
+        raise BadRequestError("content must be a string or a list of parts", f"{where}.content")
+    return item["role"], content or ""
+
+
+def _kind(text: str, wants_json: bool) -> tuple[AskKind, int]:
+    folded = text.casefold()
+    if wants_json or ("questions" in folded and "json" in folded):
+        found = _EXACT_COUNT.search(text) or _COUNT.search(text)
+        if wants_json or found:
+            return "decompose", min(int(found[1]), MOST_SUB_QUESTIONS) if found else 3
+    if any(word in folded for word in _SYNTHESIS_WORDS) and _SYNTHESIS.search(text):
+        return "synthesize", 0
+    return "research", 0
+
+
+def _asks_for_json(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("type") in ("json_object", "json_schema")
+
+
+def _subject(texts: list[str]) -> str:
+    """Return the topic if a line names one, else how the last message begins."""
+    last = texts[-1] if texts else ""
+    topic = next((match[1] for text in texts if (match := _TOPIC.search(text))), None)
+    found = _WORD.findall(topic or last)[:12]
+    return " ".join(found) or "the subject"
+
+
+def _max_tokens(value: dict[str, Any]) -> int | None:
+    for name in ("max_completion_tokens", "max_tokens"):
+        limit = value.get(name)
+        if limit is None:
+            continue
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+            raise BadRequestError(f"{name} must be a whole number of at least 1", name)
+        return limit
+    return None
+
+
+def _flag(value: dict[str, Any], name: str) -> bool:
+    flag = value.get(name)
+    if flag is not None and not isinstance(flag, bool):
+        raise BadRequestError(f"{name} must be true or false", name)
+    return bool(flag)

@@ -1,0 +1,219 @@
+"""One admitted request on the wire: writes what is due and remembers what the log will say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from harness.config.faults import FaultKind
+from harness.records.clock import Now
+from harness.records.histogram import Histogram, bucket
+from harness.records.provider_log import Served
+from harness.records.schema import Tokens
+from harness.simulator import wire
+from harness.simulator.fault_responses import instead, last_words, retry_headers
+from harness.simulator.http_server import Reply
+from harness.simulator.script import Piece
+from harness.simulator.simulation import Completion
+
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}\Z")
+
+
+class Caller(NamedTuple):
+    """Who sent a request, and when it had arrived whole."""
+
+    trace_id: str | None
+    span_id: str | None
+    cell: str | None
+    repeat: int
+    arrived: int
+
+
+def trace_context(headers: Mapping[bytes, bytes]) -> tuple[str | None, str | None]:
+    """Return trace and span id of a `traceparent` header (W3C Trace Context), None without."""
+    match = _TRACEPARENT.match(headers.get(b"traceparent", b""))
+    return (match[1].decode(), match[2].decode()) if match else (None, None)
+
+
+class Exchange:
+    """One request in flight. Times are nanoseconds since the provider's anchor."""
+
+    def __init__(
+        self,
+        reply: Reply,
+        completion: Completion,
+        caller: Caller,
+        now: Now,
+        created: int,
+        time_scale: float,
+    ) -> None:
+        self.completion = completion
+        self._ask = completion.ask
+        self._reply = reply
+        self._caller = caller
+        self._now = now
+        self._created = created
+        self._time_scale = time_scale
+        self._fault = None if completion.fault is None else completion.fault.kind
+        self._headers = {"x-request-id": wire.request_id(completion.name)}
+        self._pieces = completion.script.pieces()
+        self._begun = False
+        self._first_scheduled: int | None = None
+        self._first_written: int | None = None
+        self._first_answer: int | None = None
+        self._last_scheduled: int | None = None
+        self._last_written: int | None = None
+        self._chunks = 0
+        self._output = 0
+        self._reasoning = 0
+        self._gaps: Histogram = {}
+        self._lateness: Histogram = {}
+        reasons = bool(completion.tokens.reasoning)
+        self._events = wire.Chunks(completion.name, created, self._ask.model, reasons)
+        mute = self._fault is not None and (
+            self._fault.place == "instead" or self._fault.name == "silent"
+        )
+        self._status = None if mute else 200
+        if self._ask.stream and not mute:
+            self._begun = True
+            reply.begin(200, wire.STREAM_HEADERS | self._headers, self._events.role())
+
+    def deliver(self, scheduled: Sequence[int], last: bool) -> None:
+        """Write the text that was due at the moments `scheduled`, in one go; the end if `last`.
+
+        No moment at all stands for a keep-alive.
+        """
+        fault = self._fault
+        if not scheduled:
+            self._keep_alive()
+        elif fault is not None and fault.place == "instead":
+            self._instead(fault)
+        elif self._ask.stream:
+            self._stream(scheduled, last)
+        elif fault is not None and fault.name == "reset_in_body":
+            self._half()
+        else:
+            self._whole(scheduled)
+
+    def abort(self) -> None:
+        """Drop the client's connection."""
+        self._reply.abort()
+
+    def served(self, outcome: str, by: FaultKind | None = None) -> Served:
+        """Return the line for the log, now that the request has ended.
+
+        `by`: the fault that ended it, where that is not its own.
+        """
+        fault = by or self._fault
+        caller, completion = self._caller, self.completion
+        return Served(
+            trace_id=caller.trace_id,
+            span_id=caller.span_id,
+            cell=caller.cell,
+            repeat=caller.repeat,
+            arrival=completion.arrival,
+            streamed=self._ask.stream,
+            arrived=caller.arrived,
+            first_scheduled=self._first_scheduled,
+            first_written=self._first_written,
+            first_answer_written=self._first_answer,
+            last_scheduled=self._last_scheduled,
+            last_written=self._last_written,
+            done=self._now(),
+            outcome=outcome,
+            status=self._status,
+            active=completion.active,
+            tokens=Tokens(
+                input=completion.tokens.input,
+                cached=completion.tokens.cached,
+                output=self._output,
+                reasoning=self._reasoning,
+            ),
+            chunks=self._chunks,
+            gaps=self._gaps,
+            lateness=self._lateness,
+            fault=None if fault is None else fault.name,
+        )
+
+    def _stream(self, scheduled: Sequence[int], last: bool) -> None:
+        pieces = list(islice(self._pieces, len(scheduled)))
+        data = b"".join(self._events.text(piece) for piece in pieces if piece.tokens)
+        if last:
+            data += self._closing()
+        written = self._now()
+        if not last:
+            self._reply.write(data)
+        elif self._fault is not None and self._fault.name == "reset_in_body":
+            self._reply.write(data)
+            self._reply.reset()
+        else:
+            self._reply.end(data)
+        self._note(scheduled, pieces, written)
+
+    def _instead(self, fault: FaultKind) -> None:
+        assert self.completion.fault is not None
+        self._status = self.completion.fault.status
+        headers = retry_headers(self.completion.fault.retry_after, self._time_scale)
+        instead(self._reply, fault, headers | self._headers, self._ask.stream)
+
+    def _half(self) -> None:
+        if not self._begun:
+            self._reply.begin(200, wire.JSON_HEADERS | self._headers)
+        self._reply.write(b'{"id":"' + wire.completion_id(self.completion.name).encode())
+        self._reply.reset()
+
+    def _keep_alive(self) -> None:
+        if self._ask.stream:
+            self._reply.write(wire.KEEP_ALIVE)
+        elif self._begun:
+            self._reply.write(wire.BLANK_LINE)
+        else:
+            self._begun = True
+            self._reply.begin(200, wire.JSON_HEADERS | self._headers, wire.BLANK_LINE)
+
+    def _closing(self) -> bytes:
+        if self._fault is not None and self._fault.finish_reason is None:
+            return last_words(self._fault)
+        events, completion = self._events, self.completion
+        usage = events.usage(completion.tokens) if self._ask.include_usage else b""
+        return events.finish(completion.finish_reason) + usage + wire.DONE
+
+    def _whole(self, scheduled: Sequence[int]) -> None:
+        completion = self.completion
+        tokens = completion.tokens
+        script = completion.script
+        data = wire.whole(
+            completion.name, self._created, self._ask.model, script.reasoning_text(),
+            script.answer_text(), completion.finish_reason, tokens,
+        )  # fmt: skip
+        written = self._now()
+        if self._begun:
+            self._reply.end(data)
+        else:
+            self._reply.send(200, wire.JSON_HEADERS | self._headers, data)
+        thought = tokens.reasoning or 0
+        self._note(scheduled, [Piece("", (tokens.output or 0) - thought, False)], written)
+        self._reasoning += thought
+        self._output += thought
+
+    def _note(self, scheduled: Sequence[int], pieces: Sequence[Piece], written: int) -> None:
+        if self._first_written is None and pieces[0].tokens:
+            self._first_scheduled, self._first_written = scheduled[0], written
+        for at, piece in zip(scheduled, pieces, strict=True):
+            if not piece.tokens:
+                continue  # a text without a word: its end alone was due
+            late = bucket(written - at)
+            self._lateness[late] = self._lateness.get(late, 0) + 1
+            if self._last_written is not None:
+                gap = bucket(written - self._last_written)
+                self._gaps[gap] = self._gaps.get(gap, 0) + 1
+            self._last_written = written
+            self._output += piece.tokens
+            if piece.is_reasoning:
+                self._reasoning += piece.tokens
+            elif self._first_answer is None:
+                self._first_answer = written
+            self._last_scheduled = at
+            self._chunks += 1

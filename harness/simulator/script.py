@@ -1,0 +1,169 @@
+"""What is said in one completion: how long it is, its text, and how it is cut into writes.
+
+The text is made when it is asked for, so a driver that needs the times alone pays for no words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import chain, islice
+from typing import NamedTuple
+
+from harness.simulator import text
+from harness.simulator.draws import Draws
+from harness.simulator.plan import Strike
+from harness.simulator.profiles import Length, Profile
+from harness.simulator.request_parser import Ask
+
+
+class Piece(NamedTuple):
+    """One chunk of text: `tokens` of reasoning or of the answer."""
+
+    text: str
+    tokens: int
+    is_reasoning: bool
+
+
+class Script:
+    """Lengths and words of one completion, in tokens.
+
+    `ends`: how many tokens have been told after each write, ascending. `first`: how many the first
+    chunk of a stream has; they come when the wait is over, the others one by one after it. A fault
+    in the text ends it early; one that leaves no text leaves no tokens. `finish_reason`: the last
+    word of a text that has a proper end.
+    """
+
+    __slots__ = ("_ask", "_chunk", "_draws", "_told", "answer", "ends", "finish_reason", "first",
+                 "reasoning")  # fmt: skip
+
+    def __init__(
+        self,
+        profile: Profile,
+        ask: Ask,
+        draws: Draws,
+        seed: int,
+        every_chunk: bool,
+        fault: Strike | None,
+    ) -> None:
+        self._ask = ask
+        self._draws = draws
+        self._chunk = profile.tokens_per_chunk
+        self._told: text.Cut | None = None
+        self.finish_reason = "stop"
+        self.reasoning = self.answer = self.first = 0
+        self.ends: Sequence[int] = ()
+        if fault is not None and fault.kind.place == "silence":
+            return
+        if fault is not None and fault.kind.place == "instead":
+            self.ends = (0,)
+            return
+        self._measure(profile, seed)
+        if fault is not None:
+            self._cut_short(fault)
+        self.first = min(self._chunk, self.reasoning or self.answer)
+        self.ends = self._cut(every_chunk)
+
+    def _measure(self, profile: Profile, seed: int) -> None:
+        """Draw how much there is to say, and keep to the limits."""
+        ask, draws = self._ask, self._draws
+        thinking, answering = profile.lengths(ask.kind)
+        reasoning = _length("reasoning", thinking, draws, (seed, ask.subject)) if thinking else 0
+        answer = _length("answer", answering, draws, (seed, ask.subject)) if answering else None
+        if ask.kind == "decompose":
+            chance = draws.generator("answer text")
+            told = text.decomposition(ask.subject, ask.sub_questions, chance)
+            self._told = text.cut(told, answer)
+            answer = self._told.number
+        assert answer is not None
+        limit = min(profile.max_output_tokens, ask.max_tokens or profile.max_output_tokens)
+        self.finish_reason = "stop" if reasoning + answer <= limit else "length"
+        self.reasoning = min(reasoning, limit)
+        self.answer = min(answer, limit - self.reasoning)
+
+    def _cut_short(self, fault: Strike) -> None:
+        """End where the fault strikes: after one token at least, unless the answer is empty."""
+        self.finish_reason = fault.kind.finish_reason or self.finish_reason
+        if fault.kind.name == "empty_answer":
+            self.answer = 0
+            return
+        thinks = fault.kind.name == "stall" and self.reasoning
+        whole = self.reasoning if thinks else self.reasoning + self.answer
+        told = min(max(1, round(fault.at * whole)), whole)
+        self.answer = max(0, told - self.reasoning)
+        self.reasoning = min(self.reasoning, told)
+
+    @property
+    def writes(self) -> list[int]:
+        """The tokens to be made after the first chunk until each write is due."""
+        return [end - self.first for end in self.ends]
+
+    def chunks(self, tokens: int | None = None) -> int:
+        """Return how many chunks of a stream hold the first `tokens`, by default all of them.
+
+        Tokens that no chunk has brought yet do not count.
+        """
+        total, size = self.reasoning + self.answer, self._chunk
+        told = total if tokens is None else min(tokens, total)
+        if told < self.reasoning:
+            return told // size
+        thoughts = -(-self.reasoning // size)
+        rest = told - self.reasoning
+        return thoughts + (rest // size if told < total else -(-rest // size))
+
+    def thoughts(self) -> Iterator[str]:
+        """Yield the tokens of the reasoning, and more without end."""
+        return text.thoughts(self._ask.subject, self._draws.choices("reasoning text"))
+
+    def statements(self) -> Iterator[str]:
+        """Yield the tokens of the answer; more may follow."""
+        if self._told is not None:
+            return iter(self._told.tokens())
+        return text.statements(self._ask.subject, self._draws.choices("answer text"))
+
+    def reasoning_text(self) -> str:
+        """Return all of the reasoning."""
+        if not self.reasoning:
+            return ""
+        choices = self._draws.choices("reasoning text")
+        return text.thoughts_at_once(self._ask.subject, choices, self.reasoning)
+
+    def answer_text(self) -> str:
+        """Return all of the answer."""
+        if self._told is not None:
+            return self._told.first(self.answer)
+        choices = self._draws.choices("answer text")
+        return text.statements_at_once(self._ask.subject, choices, self.answer)
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield the text of each write of a stream in turn."""
+        thoughts, statements, told = self.thoughts(), self.statements(), 0
+        for end in self.ends:
+            tokens, is_reasoning = end - told, told < self.reasoning
+            source = thoughts if is_reasoning else statements
+            yield Piece("".join(islice(source, tokens)), tokens, is_reasoning)
+            told = end
+
+    def _cut(self, every_chunk: bool) -> Sequence[int]:
+        reasoning, total, size = self.reasoning, self.reasoning + self.answer, self._chunk
+        if not self._ask.stream:
+            return [total]
+        if not total:
+            return [0]
+        if not every_chunk:
+            answered = min(reasoning + size, total) if self.answer else total
+            return sorted({self.first, answered, total})
+        thoughts = chain(range(size, reasoning, size), [reasoning] if reasoning else [])
+        rest = chain(range(reasoning + size, total, size), [total] if self.answer else [])
+        return [*thoughts, *rest]
+
+
+def _length(purpose: str, length: Length, draws: Draws, topic: tuple[int, str]) -> int:
+    median = _topic_median(*topic, purpose, length.median, length.topic_sigma)
+    return max(1, round(draws.lognormal(purpose, median, length.sigma)))
+
+
+@lru_cache(maxsize=1024)
+def _topic_median(seed: int, subject: str, purpose: str, median: float, sigma: float) -> float:
+    """Return the median length of texts about a subject: the same for all of them, so kept."""
+    return Draws(seed, "any", subject.encode()).lognormal(purpose, median, sigma)

@@ -1,0 +1,146 @@
+"""The simulated provider as a process: binds, serves until it is told to stop, and ends cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.records.clock import monotonic_since, take_anchor
+from harness.records.errors import HarnessError, InputError
+from harness.records.provider_log import ProviderHead
+from harness.simulator.api import Face
+from harness.simulator.listener import BACKLOG, Door
+from harness.simulator.log import Log
+from harness.simulator.profiles import Profile
+
+
+def serve(
+    profile: Profile,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    seed: int = 0,
+    time_scale: float = 1.0,
+    log: Path | None,
+    ready: Callable[[str], None],
+    until_stdin_closes: bool = False,
+) -> None:
+    """Serve `profile` until SIGINT or SIGTERM, or until standard input ends if so asked.
+
+    One scenario second lasts `time_scale` real seconds. `log` is where provider.jsonl goes, None
+    for nowhere. `ready` is called with the base URL once connections are accepted. Raises
+    InputError when the port or the log cannot be had, StorageError when the log cannot be
+    written any more; the server of a run goes on without it and leaves that to the run, whose
+    records fill the same disk. Must run in the main thread for signals to reach it.
+    """
+    listener = bind(host, port)
+    anchor = take_anchor()
+    head = ProviderHead(anchor=anchor, profile=profile.as_dict(), seed=seed, time_scale=time_scale)
+    try:
+        book = Log(log, head, may_end_early=until_stdin_closes)
+    except HarnessError:
+        listener.close()
+        raise
+
+    async def run() -> None:
+        door = Door(listener)
+        face = Face(profile, seed, time_scale, book, monotonic_since(anchor), door)
+        await door.start(face.connection)
+        stopped = _stop_conditions(asyncio.get_running_loop(), until_stdin_closes)
+        ready(base_url(listener))
+        gc.collect()
+        gc.freeze()  # what is there now is there to stay: later collections need not look at it
+        try:
+            await stopped
+        finally:
+            door.close()
+            face.stop()
+            with contextlib.suppress(TimeoutError):  # a client that reads nothing may not hold us
+                await asyncio.wait_for(door.wait_closed(), 1)
+
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(run())
+    finally:
+        book.close()
+        listener.close()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on `host` and `port` (0: any free one). Raises InputError."""
+    where = f"{host}:{port}"
+    if not 0 <= port <= 65535:  # some resolvers take the rest of a division instead
+        raise InputError(f"{where}: a port is 0 to 65535; choose another port, or 0 for a free one")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise InputError(f"{where}: no such address ({error}); use 127.0.0.1") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except (OSError, OverflowError) as error:
+        listener.close()
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(
+            f"{where}: cannot listen there ({reason}); choose another port, or 0 for any free one"
+        ) from None
+    return listener
+
+
+def base_url(listener: socket.socket) -> str:
+    """Return the base URL of the API on this socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    if sys.platform == "win32":
+        return asyncio.new_event_loop
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+def _stop_conditions(
+    loop: asyncio.AbstractEventLoop, until_stdin_closes: bool
+) -> asyncio.Future[None]:
+    """Return a future that is done when it is time to stop; it raises what went wrong."""
+    stopped: asyncio.Future[None] = loop.create_future()
+
+    def stop() -> None:
+        if not stopped.done():
+            stopped.set_result(None)
+
+    def fail(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        error = context.get("exception")
+        if not stopped.done():
+            known = error if isinstance(error, Exception) else RuntimeError(context["message"])
+            stopped.set_exception(known)
+
+    loop.set_exception_handler(fail)
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop)
+    if until_stdin_closes:
+
+        def watch() -> None:
+            while os.read(sys.stdin.fileno(), 4096):
+                pass
+            with contextlib.suppress(RuntimeError):  # it has stopped for another reason
+                loop.call_soon_threadsafe(stop)
+
+        threading.Thread(target=watch, name="stdin", daemon=True).start()
+    return stopped

@@ -1,0 +1,302 @@
+"""The whole simulated provider but for its clock and its wire: requests in, due text out.
+
+Whoever drives it gives the time, in integer nanoseconds, real or virtual. Outages, bursts and
+steps of a cap count from the first request of the trial.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import NamedTuple
+
+from harness.records.clock import SECOND
+from harness.records.failures import OK
+from harness.records.schema import Tokens
+from harness.simulator import limits
+from harness.simulator.draws import Draws
+from harness.simulator.limits import Limits, Rate, Reason, Step
+from harness.simulator.model import Job, Model
+from harness.simulator.plan import Plan, Strike
+from harness.simulator.profiles import Profile
+from harness.simulator.rates import Rates
+from harness.simulator.request_parser import Ask
+from harness.simulator.script import Script
+
+DRIP = 1.0
+"""Seconds between keep-alives that never become text, where the profile has no keep-alives."""
+
+
+class Refused(NamedTuple):
+    """A request that is answered at once and not served.
+
+    `reason`: the limit that it is over, which is a 429, or `fault`: what strikes it, one of the
+    two. `retry_after` in the driver's nanoseconds, None when not told.
+    """
+
+    arrival: int
+    active: int
+    name: str
+    reason: Reason | None
+    fault: Strike | None
+    retry_after: int | None
+
+    @property
+    def outcome(self) -> str:
+        """The failure class that a client comes to."""
+        return "rate_limited" if self.fault is None else self.fault.kind.outcome
+
+    @property
+    def status(self) -> int | None:
+        """The status of the answer, None where there is none."""
+        return 429 if self.fault is None else self.fault.status
+
+
+class Completion:
+    """A request that was let in, with what it will get.
+
+    `name`: 16 hexadecimal digits, the same whenever the same request comes again in the same
+    trial order. `active`: how many requests were being served when it came. `script`: what is
+    said; the k-th moment at which text is due for `job` is that of `script.ends[k]` tokens.
+    `fault`: what goes wrong at the job's last moment. Where the fault holds, the job does not
+    leave after it; where it comes instead of an answer, that moment is the only one and has no
+    text; where it is silence, there is none.
+    """
+
+    __slots__ = ("active", "arrival", "ask", "fault", "finish_reason", "job", "name", "script",
+                 "tokens")  # fmt: skip
+
+    def __init__(
+        self,
+        ask: Ask,
+        job: Job,
+        script: Script,
+        fault: Strike | None,
+        arrival: int,
+        active: int,
+        name: str,
+    ) -> None:
+        self.ask = ask
+        self.job = job
+        self.script = script
+        self.fault = fault
+        self.arrival = arrival
+        self.active = active
+        self.name = name
+        self.finish_reason = script.finish_reason
+        self.tokens = Tokens(
+            input=ask.input_tokens,
+            cached=0,
+            output=script.reasoning + script.answer,
+            reasoning=script.reasoning,
+        )
+
+    @property
+    def outcome(self) -> str:
+        """How it ends if its client stays: `ok`, or the failure class of its fault."""
+        return OK if self.fault is None else self.fault.kind.outcome
+
+    @property
+    def status(self) -> int | None:
+        """The status of the answer, None where there is none."""
+        return 200 if self.fault is None else self.fault.status
+
+
+class Simulation:
+    """One trial at one provider. A fresh trial is a fresh Simulation.
+
+    `rates`: where to keep how fast it decoded and when.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        seed: int,
+        time_scale: float,
+        cell: str | None,
+        rates: Rates | None = None,
+    ) -> None:
+        nanoseconds = SECOND * time_scale
+        self._profile = profile
+        self._seed = seed
+        self._nanoseconds = nanoseconds
+        self._cell = cell
+        self._zero: int | None = None
+        self._repeat = 0
+        self._arrivals: dict[tuple[int, bytes], int] = {}
+        self._patience = _scaled(profile.keep_alive_every, nanoseconds)
+        self._pace = profile.pace(nanoseconds)
+        self._model = Model(self._pace, profile.slots, rates)
+        self._plan = Plan(profile.faults, seed, nanoseconds)
+        self._limits = _limits(profile, nanoseconds)
+        self._levels = limits.fresh(self._limits, 0)
+        self._owing: dict[Job, Completion] = {}
+        self._counts_use = profile.tokens_counted == "used" and self._limits.tokens is not None
+
+    @property
+    def active(self) -> int:
+        """How many requests are being served."""
+        return self._model.active
+
+    def slowest_chunk(self, at_once: int) -> int:
+        """Return the nanoseconds between two chunks, at most, of `at_once` requests in service."""
+        return ceil(self._profile.tokens_per_chunk * self._pace.slowest(at_once)) + 1
+
+    def count(self, repeat: int, prompt: bytes) -> int:
+        """Count one more arrival of this prompt in this trial and return which one it is."""
+        key = (repeat, prompt)
+        self._arrivals[key] = arrival = self._arrivals.get(key, 0) + 1
+        return arrival
+
+    def arrive(
+        self, now: int, ask: Ask, repeat: int, every_chunk: bool = True
+    ) -> Completion | Refused:
+        """Let a request in, or refuse it.
+
+        Without `every_chunk` a stream has no more than three moments at which text is due: the
+        first text, the first of the answer and the last, each when it would come anyway. Nor does
+        it get keep-alives. `told` says in between how far it is.
+        """
+        if self._zero is None:
+            self._zero, self._repeat = now, repeat
+            self._levels = limits.fresh(self._limits, now)
+        self._settle(now)
+        arrival, active = self.count(repeat, ask.prompt), self._model.active
+        draws = Draws(self._seed, repeat, ask.prompt)
+        name = draws.name(self._cell, arrival)
+        fault, _ = self.connection(now)
+        if fault is None:
+            fault = self._plan.strike(
+                now - self._zero, repeat, ask.kind, ask.stream, draws, arrival
+            )
+        if fault is not None and _is_at_once(fault):
+            return Refused(arrival, active, name, None, fault, fault.retry_after)
+        self._levels, refusal = limits.admit(
+            self._limits, self._levels, now, now - self._zero, active, self._reserve(ask)
+        )
+        if refusal is not None:
+            wait = self._retry_after(refusal.wait)
+            return Refused(arrival, active, name, refusal.reason, None, wait)
+        script = Script(self._profile, ask, draws, self._seed, every_chunk, fault)
+        job = self._begin(now, self._wait(ask, draws, arrival), script, every_chunk, fault)
+        completion = Completion(ask, job, script, fault, arrival, active, name)
+        if self._counts_use:
+            self._owing[job] = completion
+        return completion
+
+    def connection(self, now: int) -> tuple[Strike | None, int | None]:
+        """Return what keeps connections from being made now, and when that may change next.
+
+        Before the first request nothing does, and nothing is known to change.
+        """
+        if self._zero is None:
+            return None, None
+        strike, change = self._plan.connection(now - self._zero, self._repeat)
+        return strike, None if change is None else self._zero + change
+
+    def told(self, now: int, completion: Completion) -> int:
+        """Return how many tokens of a request in service have been made by `now`."""
+        work, script = self._model.work_done(now, completion.job), completion.script
+        # Moments are rounded to nanoseconds: at its own moment a token may lack a hair.
+        return 0 if work is None else min(script.first + int(work + 1e-4), script.ends[-1])
+
+    def cancel(self, now: int, completion: Completion) -> None:
+        """Free the place of a request whose client has gone."""
+        self._settle(now)
+        if self._owing.pop(completion.job, None) is not None:
+            self._charge(now, self.told(now, completion))
+        self._model.cancel(now, completion.job)
+
+    def next_due(self) -> int | None:
+        """Return when to call `pop_due` next, None when nothing is under way."""
+        return self._model.next_due()
+
+    def pop_due(self, now: int) -> dict[Job, list[int]]:
+        """Return for each request the moments until `now` at which text was due.
+
+        An empty list stands for a keep-alive.
+        """
+        self._settle(now)
+        return self._model.pop_due(now)
+
+    def _begin(
+        self,
+        now: int,
+        wait: int | None,
+        script: Script,
+        every_chunk: bool,
+        fault: Strike | None,
+    ) -> Job:
+        patience = self._patience if every_chunk else None
+        place = None if fault is None else fault.kind.place
+        if fault is not None and place == "instead":
+            wait, patience = fault.after, None
+        elif fault is not None and place == "silence":
+            wait = None
+            if fault.kind.name == "silent":
+                patience = None
+            elif every_chunk:
+                patience = patience or _scaled(DRIP, self._nanoseconds)
+        return self._model.arrive(
+            now,
+            wait,
+            script.writes,
+            patience,
+            holds=fault is not None and fault.kind.holds,
+            needs_slot=place != "instead",
+        )
+
+    def _wait(self, ask: Ask, draws: Draws, arrival: int) -> int:
+        """Return how long the first token takes: another time for each arrival of a prompt.
+
+        A retry or a hedge finds the servers as they are then; what it is answered is the prompt's.
+        """
+        ttft = self._profile.ttft
+        purpose = "ttft" if arrival == 1 else f"ttft {arrival}"
+        seconds = draws.lognormal(purpose, ttft.median, ttft.sigma)
+        seconds += ttft.per_1k_input_tokens * ask.input_tokens / 1000
+        return round(seconds * self._nanoseconds)
+
+    def _reserve(self, ask: Ask) -> int:
+        """Return with how many tokens a request is counted when it comes."""
+        reserved = self._profile.tokens_counted == "reserved"
+        return ask.input_tokens + ((ask.max_tokens or 0) if reserved else 0)
+
+    def _retry_after(self, wait: int | None) -> int | None:
+        told = self._profile.retry_after
+        return wait if told == "exact" else _scaled(told, self._nanoseconds)
+
+    def _settle(self, now: int) -> None:
+        """Let happen what is due, and count the tokens of those that ended."""
+        self._model.settle(now)
+        for at, job in self._model.left():
+            completion = self._owing.pop(job, None)
+            if completion is not None:
+                self._charge(at, completion.tokens.output or 0)
+
+    def _charge(self, at: int, tokens: int) -> None:
+        self._levels = limits.charge(self._limits, self._levels, at, tokens)
+
+
+def _is_at_once(fault: Strike) -> bool:
+    place = fault.kind.place
+    return place == "connection" or (place == "instead" and fault.after == 0)
+
+
+def _scaled(seconds: float | None, nanoseconds: float) -> int | None:
+    return None if seconds is None else max(1, round(seconds * nanoseconds))
+
+
+def _limits(profile: Profile, nanoseconds: float) -> Limits:
+    return Limits(
+        cap=profile.concurrency_cap,
+        steps=[Step(round(step.at * nanoseconds), step.cap) for step in profile.cap_steps],
+        requests=_rate(profile.requests_per_minute, profile.burst, nanoseconds),
+        tokens=_rate(profile.tokens_per_minute, profile.burst, nanoseconds),
+        rejected_count=profile.rejected_count,
+    )
+
+
+def _rate(amount: int | None, burst: float, nanoseconds: float) -> Rate | None:
+    if amount is None:
+        return None
+    return Rate(amount, max(1, round(60 * nanoseconds)), max(1, round(amount * burst / 60)))

@@ -1,0 +1,111 @@
+"""The two ways of waiting for the provider in virtual time: in a task, and in blocking code."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from harness.engine.branches import Branch
+from harness.engine.effects import Reply, Send
+from harness.engine.waiting import Turn, Waits
+from harness.records.clock import SECOND, Now
+from harness.simulator.virtual.clock import VirtualClock
+from harness.simulator.virtual.loop import DeadlockError
+from harness.simulator.virtual.provider import VirtualProvider
+from harness.simulator.virtual.replies import never_sent
+
+T = TypeVar("T")
+
+
+class AsyncVirtualClient:
+    """Sends attempts from the tasks of a VirtualLoop, whose `Events` it is."""
+
+    def __init__(self, provider: VirtualProvider, clock: VirtualClock) -> None:
+        self._provider = provider
+        self._clock = clock
+
+    async def send(self, effect: Send, branch: Branch | None = None) -> Reply:
+        """Send one attempt and wait for its end, or until `branch` is cancelled."""
+        branch = branch or Branch()
+        if branch.cancelled:
+            return never_sent(self._clock.now())
+        flight = self._provider.begin(self._clock.now(), effect, branch.first_text)
+        if flight.reply is None:
+            ended = flight.waker = asyncio.get_running_loop().create_future()
+
+            def give_up() -> None:
+                self._provider.give_up(self._clock.now(), flight)
+                if not ended.done():
+                    ended.set_result(None)
+
+            try:
+                with branch.waking(give_up):
+                    await ended
+            except asyncio.CancelledError:
+                self._provider.give_up(self._clock.now(), flight)
+                raise
+        assert flight.reply is not None, "it has ended"
+        return flight.reply
+
+    def next_at(self) -> int | None:
+        """Return when the provider does the next thing."""
+        return self._provider.next_at()
+
+    def happen(self, now: int) -> None:
+        """Let the provider do it, and wake whoever has waited for that."""
+        for flight in self._provider.advance(now):
+            if flight.waker is not None and not flight.waker.done():
+                flight.waker.set_result(None)
+
+
+class BlockingVirtualClient:
+    """Sends attempts from blocking code: the clock goes to the end of each at once."""
+
+    def __init__(self, provider: VirtualProvider, clock: VirtualClock) -> None:
+        self._provider = provider
+        self._clock = clock
+
+    def send(self, effect: Send, branch: Branch | None = None) -> Reply:
+        """Send one attempt and let time pass until its end."""
+        branch = branch or Branch()
+        if branch.cancelled:
+            return never_sent(self._clock.now())
+        flight = self._provider.begin(self._clock.now(), effect, branch.first_text)
+        while flight.reply is None:
+            at = self._provider.next_at()
+            if at is None:
+                raise _deadlock(
+                    self._clock.now(), "an attempt waits for the provider, which has nothing to do"
+                )
+            self._clock.go_to(at)
+            self._provider.advance(self._clock.now())
+        return flight.reply
+
+    def pass_time(self, until: int) -> None:
+        """Let time pass until `until`; what the provider does meanwhile happens."""
+        while (at := self._provider.next_at()) is not None and at <= until:
+            self._clock.go_to(at)
+            self._provider.advance(self._clock.now())
+        self._clock.go_to(until)
+
+    def wait(self, waits: Callable[[Turn], Waits[T]], branch: Branch, now: Now) -> T:
+        """Wait as `waits` says: the clock goes there. Nobody is there who could wake anybody."""
+        steps = waits(Turn(lambda: None))
+        try:
+            while True:
+                until = next(steps)
+                if until is None:
+                    raise _deadlock(
+                        now(), "the program waits to be woken, and nobody else is there"
+                    )
+                self.pass_time(until)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        finally:
+            steps.close()
+
+
+def _deadlock(now: int, why: str) -> DeadlockError:
+    return DeadlockError(f"deadlock after {now / SECOND:g} virtual seconds: {why}")

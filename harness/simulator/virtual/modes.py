@@ -1,0 +1,134 @@
+"""The modes in virtual time: the interpreters and the permits of real time on a clock that jumps.
+
+`threads` has no such mode: the operating system decides which thread is next and knows no clock
+but its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from harness.engine.async_interpreter import AsyncWorld, run_async
+from harness.engine.blocking_interpreter import BlockingWorld, one_after_another, run_blocking
+from harness.engine.budget_gate import Gate, through_gate, through_gate_async
+from harness.engine.effects import Program
+from harness.engine.permits import AsyncPermits, Turns
+from harness.records.clock import SECOND
+from harness.records.schema import Record
+from harness.simulator.profiles import Profile
+from harness.simulator.rates import Rates
+from harness.simulator.simulation import DRIP, Simulation
+from harness.simulator.virtual.clients import AsyncVirtualClient, BlockingVirtualClient
+from harness.simulator.virtual.clock import VirtualClock
+from harness.simulator.virtual.loop import VirtualLoop
+from harness.simulator.virtual.provider import Place, VirtualProvider
+from harness.simulator.virtual.replies import Manner
+
+
+class VirtualTarget(NamedTuple):
+    """What the attempts of a run are answered by.
+
+    `thoughts`: somebody wants to read the reasoning, and what came of a broken response.
+    """
+
+    profile: Profile
+    seed: int
+    time_scale: float
+    model: str
+    stream: bool
+    thoughts: bool
+
+
+def target_of(
+    profile: Mapping[str, Any],
+    *,
+    seed: int,
+    time_scale: float,
+    model: str,
+    stream: bool,
+    thoughts: bool,
+) -> VirtualTarget:
+    """Return the target that simulates `profile`, given in plain values as `run.json` has it."""
+    return VirtualTarget(Profile.model_validate(profile), seed, time_scale, model, stream, thoughts)
+
+
+class VirtualTrial(NamedTuple):
+    """One trial of it."""
+
+    target: VirtualTarget
+    cell: str
+    repeat: int
+    permits: int
+
+
+VirtualMode = Callable[
+    [Program[None], VirtualTrial, VirtualClock, Callable[[Record], None], Gate], None
+]
+"""(program, trial, clock, emit, gate). Raises what the gate raises, and DeadlockError."""
+
+
+def sync_mode(
+    program: Program[None],
+    trial: VirtualTrial,
+    clock: VirtualClock,
+    emit: Callable[[Record], None],
+    gate: Gate,
+) -> None:
+    """Run `program` one call after another: the turn is the one permit."""
+    client = BlockingVirtualClient(provider_of(trial), clock)
+    stop = threading.Event()  # which nobody sets
+    send = through_gate(gate, client.send, stop)
+    turns = Turns(clock.now, client.wait)
+    passing = gate.emitting(emit)
+    world = BlockingWorld(clock.now, turns, send, passing, one_after_another, stop, client.wait)
+    run_blocking(program, world)
+
+
+def async_mode(
+    program: Program[None],
+    trial: VirtualTrial,
+    clock: VirtualClock,
+    emit: Callable[[Record], None],
+    gate: Gate,
+) -> None:
+    """Run `program` with a task for each workflow and branch."""
+    client = AsyncVirtualClient(provider_of(trial), clock)
+    send = through_gate_async(gate, client.send)
+    permits = AsyncPermits(trial.permits, clock.now)
+    world = AsyncWorld(clock.now, permits, send, gate.emitting(emit))
+
+    async def whole() -> None:
+        await run_async(program, world)
+
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(clock, client)) as runner:
+        runner.run(whole())
+
+
+VIRTUAL_MODES: Mapping[str, VirtualMode] = {"sync": sync_mode, "async": async_mode}
+
+
+def provider_of(trial: VirtualTrial) -> VirtualProvider:
+    """Return a provider that has served nothing yet."""
+    target, rates = trial.target, Rates()
+    profile = target.profile
+    simulation = Simulation(profile, target.seed, target.time_scale, trial.cell, rates)
+    nanoseconds = SECOND * target.time_scale
+    keep_alive = profile.keep_alive_every
+    patience = None if keep_alive is None else max(1, round(keep_alive * nanoseconds))
+    manner = Manner(
+        stream=target.stream,
+        chunk_tokens=profile.tokens_per_chunk,
+        keep_alive=patience,
+        drip=patience or max(1, round(DRIP * nanoseconds)),
+        thoughts=target.thoughts,
+    )
+    place = Place(
+        model=target.model,
+        repeat=trial.repeat,
+        slowest_chunk=simulation.slowest_chunk(trial.permits),
+        has_door=any(fault.row.place == "connection" for fault in profile.faults),
+    )
+    return VirtualProvider(simulation, rates, place, manner)

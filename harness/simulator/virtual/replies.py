@@ -1,0 +1,314 @@
+"""What an attempt came to, from the provider's plan and the moments at which it came true.
+
+The rules are those of `harness.client`: which outcome, which stamps, which tokens. Nothing is sent
+and nothing is read, so the request goes out at the moment of its permit: the client wait is 0.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import NamedTuple
+
+from harness.engine.deadlines import Limit, next_limit
+from harness.engine.effects import Deadlines, Reply
+from harness.records.failures import CANCELLED, FAILURES, OK
+from harness.records.schema import Tokens
+from harness.simulator import wire
+from harness.simulator.rates import Rates
+from harness.simulator.simulation import Completion, Refused
+from harness.simulator.virtual.gaps import Cut, gaps_of
+
+NO_TOKENS = Tokens()
+DEADLINE = "the deadline passed"
+UNWANTED = "no longer wanted"
+
+
+class Manner(NamedTuple):
+    """How responses come.
+
+    `stream`: in chunks of `chunk_tokens`. `keep_alive`: nanoseconds until the first blank line of
+    a response that is not streamed, which is what brings its headers; None for none. `drip`: the
+    same for a response of which nothing else ever comes. `thoughts`: somebody wants to read the
+    reasoning, and what had come of a response that was broken off.
+    """
+
+    stream: bool
+    chunk_tokens: int
+    keep_alive: int | None
+    drip: int
+    thoughts: bool
+
+
+class Progress(NamedTuple):
+    """How far a response has come: so many `tokens` in so many `chunks`, the newest at `last`."""
+
+    tokens: int
+    chunks: int
+    last: int | None
+
+
+NOTHING = Progress(0, 0, None)
+
+
+def without_text(
+    outcome: str,
+    *,
+    sent: int | None,
+    done: int,
+    status: int | None = None,
+    headers: int | None = None,
+    name: str = "",
+    retry_after: int | None = None,
+    detail: str = "",
+) -> Reply:
+    """Return a reply with no text in it; `name` is the simulation's name of the request."""
+    return Reply(
+        outcome=outcome,
+        sent=sent,
+        headers=headers,
+        first_reasoning=None,
+        first_answer=None,
+        last_token=None,
+        done=done,
+        status=status,
+        retry_after=retry_after,
+        should_retry=None,
+        request_id=None if headers is None else wire.request_id(name),
+        finish_reason=None,
+        tokens=NO_TOKENS,
+        chunks=0,
+        gaps={},
+        reasoning="",
+        answer="",
+        detail=detail or FAILURES[outcome].seen,
+    )
+
+
+def never_sent(now: int) -> Reply:
+    """Return the reply of an attempt that was cancelled before it went out."""
+    return without_text(CANCELLED, sent=None, done=now, detail=UNWANTED)
+
+
+def refusal(refused: Refused, now: int) -> Reply:
+    """Return the reply to a request that was refused at `now`, the moment it was sent."""
+    if refused.fault is not None and refused.fault.kind.place == "connection":
+        return without_text("connection_lost", sent=now, done=now)  # it was just inside
+    return _instead(refused.outcome, refused.status, refused.retry_after, now, now, refused.name)
+
+
+def _instead(
+    outcome: str, status: int | None, retry_after: int | None, sent: int, done: int, name: str
+) -> Reply:
+    return without_text(
+        outcome,
+        sent=sent,
+        done=done,
+        status=status,
+        headers=None if status is None else done,
+        name=name,
+        retry_after=retry_after,
+        detail=f"HTTP {status}" if status is not None and status >= 300 else "",
+    )
+
+
+class Coming:
+    """One response on its way: when its text came so far. `moments` are those of `script.ends`.
+
+    `watched`: each of its chunks has a moment of its own. Where not, no chunk can come too late
+    after another, so only the call's end limits it once it has begun, unless it stalls.
+    """
+
+    __slots__ = ("completion", "manner", "moments", "rates", "sent", "watched")
+
+    def __init__(
+        self, completion: Completion, sent: int, manner: Manner, rates: Rates, watched: bool
+    ) -> None:
+        self.completion = completion
+        self.sent = sent
+        self.manner = manner
+        self.rates = rates
+        self.watched = watched
+        self.moments: list[int] = []
+
+    @property
+    def has_stalled(self) -> bool:
+        """Whether its last text has come and no end will."""
+        fault = self.completion.fault
+        if fault is None or not fault.kind.holds or not self.moments:
+            return False
+        return len(self.moments) == len(self.completion.script.ends)
+
+    def limit(self, deadlines: Deadlines) -> Limit:
+        """Return the deadline that is next."""
+        if not self.moments:
+            return next_limit(deadlines, None, self.sent, None)
+        if self.watched or self.has_stalled:
+            return next_limit(deadlines, None, self.sent, self.moments[-1])
+        return Limit(deadlines.end, deadlines.end_outcome)
+
+    def whole(self) -> Reply:
+        """Return the reply of a response that has come to its end, whatever end it is."""
+        completion, script, fault = self.completion, self.completion.script, self.completion.fault
+        done = self.moments[-1]
+        if fault is not None and fault.kind.place == "instead":
+            return _instead(
+                completion.outcome, completion.status, fault.retry_after,
+                self.sent, done, completion.name,
+            )  # fmt: skip
+        if fault is not None and fault.kind.finish_reason is None:
+            detail = FAILURES[completion.outcome].seen
+            return self._cut_off(completion.outcome, detail, done)
+        finish, outcome, detail = completion.finish_reason, completion.outcome, ""
+        if finish == "length":
+            outcome = "truncated"
+        if outcome != OK:
+            detail = f"finish_reason {finish}"
+        chunks = script.chunks() if self.manner.stream else 1
+        told = script.reasoning + script.answer
+        return self._reply(
+            outcome=outcome,
+            detail=detail,
+            done=done,
+            progress=Progress(told, chunks, done) if told else NOTHING,
+            finish_reason=finish,
+            tokens=completion.tokens,
+        )
+
+    def _cut_off(self, outcome: str, detail: str, done: int) -> Reply:
+        """Return the reply of a response that the provider ended in the middle."""
+        script, progress = self.completion.script, NOTHING
+        if self.manner.stream and script.ends[-1]:
+            progress = Progress(script.ends[-1], script.chunks(), done)
+        reply = self._reply(
+            outcome=outcome,
+            detail=detail,
+            done=done,
+            progress=progress,
+            finish_reason=None,
+            tokens=NO_TOKENS,
+        )
+        if reply.headers is not None:
+            return reply
+        # A body that is not streamed comes with its headers, and breaks off in the middle.
+        return reply._replace(
+            headers=done, status=200, request_id=wire.request_id(self.completion.name)
+        )
+
+    def broken_off(self, outcome: str, detail: str, done: int, told: int) -> Reply:
+        """Return the reply of a response that nobody waits for any more, after `told` tokens."""
+        return self._reply(
+            outcome=outcome,
+            detail=detail,
+            done=done,
+            progress=self._progress(told, done),
+            finish_reason=None,
+            tokens=NO_TOKENS,
+        )
+
+    def _progress(self, told: int, until: int) -> Progress:
+        """Return what the chunks of the first `told` tokens, come by `until`, have brought."""
+        if not self.moments or not self.manner.stream:
+            return NOTHING
+        script = self.completion.script
+        seen = script.ends[len(self.moments) - 1]
+        cut, job = self._cut(), self.completion.job
+        chunks = script.chunks(max(told, seen))
+        while True:
+            tokens = cut.end(chunks)
+            if tokens <= seen:
+                return Progress(seen, script.chunks(seen), self.moments[-1])
+            last = self.rates.moment(job.origin + tokens - script.first)
+            if last <= until:
+                return Progress(tokens, chunks, last)
+            chunks -= 1  # a token that lacked a hair was counted
+
+    def _cut(self) -> Cut:
+        script = self.completion.script
+        return Cut(script.reasoning, script.answer, self.manner.chunk_tokens)
+
+    def _reply(
+        self,
+        *,
+        outcome: str,
+        detail: str,
+        done: int,
+        progress: Progress,
+        finish_reason: str | None,
+        tokens: Tokens,
+    ) -> Reply:
+        manner = self.manner
+        headers = self._headers(done, finish_reason is not None)
+        first_reasoning, first_answer = self._firsts(progress.tokens)
+        reasoning, answer = self._texts(progress.tokens, finish_reason is not None)
+        name = None
+        if headers is not None and (manner.stream or finish_reason is not None):
+            name = wire.completion_id(self.completion.name)
+        gaps = {}
+        if manner.stream and progress.last is not None:
+            gaps = gaps_of(
+                self._cut(), progress.chunks, self.completion.job.origin,
+                self.moments[0], progress.last, self.rates,
+            )  # fmt: skip
+        return Reply(
+            outcome=outcome,
+            sent=self.sent,
+            headers=headers,
+            first_reasoning=first_reasoning,
+            first_answer=first_answer,
+            last_token=progress.last,
+            done=done,
+            status=None if headers is None else 200,
+            retry_after=None,
+            should_retry=None,
+            request_id=None if headers is None else wire.request_id(self.completion.name),
+            finish_reason=finish_reason,
+            tokens=tokens,
+            chunks=progress.chunks,
+            gaps=gaps,
+            reasoning=reasoning,
+            answer=answer,
+            detail=detail,
+            response_id=name,
+            response_model=None if name is None else self.completion.ask.model,
+        )
+
+    def _texts(self, told: int, ended: bool) -> tuple[str, str]:
+        """Return reasoning and answer of `told` tokens, as far as somebody may want them."""
+        script, thoughts = self.completion.script, self.manner.thoughts
+        if ended:
+            return script.reasoning_text() if thoughts else "", script.answer_text()
+        if not thoughts:
+            return "", ""
+        answered = max(told - script.reasoning, 0)
+        return (
+            "".join(islice(script.thoughts(), min(told, script.reasoning))),
+            "".join(islice(script.statements(), answered)),
+        )
+
+    def _headers(self, done: int, ended: bool) -> int | None:
+        """Return when status and headers came, None if they had not by `done`."""
+        fault, patience = self.completion.fault, self.manner.keep_alive
+        if fault is not None and fault.kind.place == "silence":
+            if fault.kind.name == "silent":
+                return None
+            patience = self.manner.drip
+        if fault is not None and fault.kind.place == "instead":
+            return None  # it was broken off before
+        if self.manner.stream:
+            return self.sent
+        if patience is not None and self.sent + patience <= done:
+            return self.sent + patience
+        return done if ended else None
+
+    def _firsts(self, told: int) -> tuple[int | None, int | None]:
+        """Return when the first reasoning and the first answer came, of `told` tokens."""
+        script, moments = self.completion.script, self.moments
+        if told == 0:
+            return None, None
+        thought = moments[0] if script.reasoning else None
+        if told <= script.reasoning or not script.answer:
+            return thought, None
+        for end, moment in zip(script.ends, moments, strict=False):
+            if end > script.reasoning:
+                return thought, moment
+        return thought, None

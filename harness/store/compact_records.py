@@ -1,0 +1,63 @@
+"""Records as small as they can be in memory, for what looks at millions of them.
+
+The same records, read without what no statistic needs (the provider's ids, and the tokens of calls,
+which their attempts have too), with one string for all that say the same, and with histograms
+packed: most of a record's memory is its texts and its histograms.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from harness.records.failures import FAILURES, OK
+from harness.records.histogram import Packed
+from harness.records.provider_log import Served
+from harness.records.schema import PHASES, Attempt, Call, Run, Tokens
+
+T = TypeVar("T", Attempt, Call, Served)
+
+_HISTOGRAMS = ("gaps", "lateness")
+_IDS = ("request_id", "response_id", "response_model")
+_FINISHES = (
+    "stop", "length", "content_filter", "tool_calls", "insufficient_system_resource",
+)  # fmt: skip
+
+
+def lean(kind: type[T], run: Run) -> type[T]:
+    """Return a subclass of `kind` that reads the same lines into less memory.
+
+    A line with a word that it does not know (an outcome of another version) is refused by it with
+    msgspec.ValidationError, and read by `kind`.
+    """
+    fields: list[Any] = [("cell", _one_of(info.id for info in run.cells))]
+    if issubclass(kind, Served):
+        fields[0] = ("cell", fields[0][1] | None)
+    else:
+        fields += [("phase", _one_of(PHASES)), ("outcome", _one_of((OK, *FAILURES)))]
+    if issubclass(kind, Attempt):
+        fields.append(("finish_reason", _one_of(_FINISHES) | None))
+        fields += [_passed_over(name, str) for name in _IDS]
+    elif issubclass(kind, Call):  # what the attempts of the call say already
+        fields += [_passed_over(name, Tokens) for name in ("tokens", "wasted_tokens")]
+    histograms = [name for name in _HISTOGRAMS if name in kind.__struct_fields__]
+
+    def pack(record: T) -> None:
+        for name in histograms:
+            msgspec.structs.force_setattr(record, name, Packed(getattr(record, name)))
+
+    made: type[T] = msgspec.defstruct(
+        kind.__name__, fields, bases=(kind,), frozen=True, kw_only=True, gc=False,
+        namespace={"__post_init__": pack} if histograms else {},
+    )  # type: ignore[assignment]  # fmt: skip
+    return made
+
+
+def _passed_over(name: str, kind: type) -> tuple[str, Any, Any]:
+    """Return a field under a name that no line has, so that what stands under its own is left."""
+    return name, kind | None, msgspec.field(default=None, name=f"-{name}")
+
+
+def _one_of(words: Any) -> Any:
+    return Literal[tuple(words)]

@@ -1,0 +1,337 @@
+"""The run directory: records appended and flushed as they end, read back as they were.
+
+A line is written whole in one call, so whatever kills the process tears at most the last line;
+readers leave a torn last line out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, NamedTuple, TypeVar
+
+import msgspec
+
+from harness.records.errors import InputError, StorageError
+from harness.records.provider_log import ProviderHead, Served
+from harness.records.schema import (
+    SCHEMA,
+    Attempt,
+    Call,
+    Record,
+    Run,
+    Spent,
+    Transcript,
+    Trial,
+    Workflow,
+)
+from harness.store.compact_records import lean
+from harness.store.run_lock import cut_torn_line
+
+T = TypeVar("T")
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError)
+
+RUN = "run.json"
+ATTEMPTS = "attempts.jsonl"
+CALLS = "calls.jsonl"
+WORKFLOWS = "workflows.jsonl"
+TRIALS = "trials.jsonl"
+TRANSCRIPTS = "transcripts.jsonl"
+PROVIDER = "provider.jsonl"
+SPENDING = "spending.jsonl"
+SUMMARY = "summary.json"
+
+
+class Records(NamedTuple):
+    """Everything a run directory says of what happened, in the order it was written."""
+
+    run: Run
+    attempts: list[Attempt]
+    calls: list[Call]
+    workflows: list[Workflow]
+    trials: list[Trial]
+    provider: tuple[ProviderHead, list[Served]] | None
+
+
+class Writer:
+    """Appends records to a run directory. Use it as a context manager.
+
+    `transcripts`: there will be some; without it the directory has no file for them. `budget`:
+    what is spent is written down, too. Torn last lines of an earlier run are cut off. What cannot
+    be written whole is not written at all, and nothing is after it: a full disk leaves a directory
+    that can be read and gone on with.
+    """
+
+    def __init__(self, directory: Path, transcripts: bool = False, budget: bool = False) -> None:
+        self.directory = directory
+        self._names: dict[type, str] = {
+            Attempt: ATTEMPTS, Call: CALLS, Workflow: WORKFLOWS, Trial: TRIALS,
+        }  # fmt: skip
+        if transcripts:
+            self._names[Transcript] = TRANSCRIPTS
+        if budget:
+            self._names[Spent] = SPENDING
+        self._encoder = msgspec.json.Encoder()
+        self._files: dict[type, BinaryIO] = {}
+        self._failed: StorageError | None = None
+
+    def __enter__(self) -> Writer:
+        for kind, name in self._names.items():
+            path = self.directory / name
+            try:
+                cut_torn_line(path)
+                self._files[kind] = path.open("ab", buffering=0)
+            except OSError as error:
+                self._close()
+                raise _not_written(path, error) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def append(self, record: Record | Trial | Spent) -> None:
+        """Write one record as one line. Raises StorageError when it cannot be written."""
+        self.extend(type(record), self._encoder.encode(record) + b"\n")
+
+    def extend(self, kind: type, lines: bytes) -> None:
+        """Write whole lines of records of one kind. Raises StorageError as `append` does."""
+        if not lines:
+            return
+        if self._failed is not None:
+            raise self._failed
+        file = self._files[kind]
+        before = file.tell()
+        try:
+            if file.write(lines) == len(lines):
+                return
+            reason = "a line was cut off; is the disk full?"
+        except OSError as error:
+            reason = str(error.strerror)
+        with contextlib.suppress(OSError):
+            file.truncate(before)
+        self._failed = StorageError(
+            f"{file.name}: cannot be written ({reason}); make room and go on with "
+            f"`harness run --resume {self.directory}`"
+        )
+        raise self._failed
+
+
+def write_whole(path: Path, value: object) -> None:
+    """Write `value` as indented JSON so that a reader sees the old file or the new, never half."""
+    data = msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+    part = path.with_name(path.name + ".part")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def _not_written(path: object, error: OSError) -> StorageError:
+    return StorageError(f"{path}: cannot be written ({error.strerror})")
+
+
+def require_run(name: str, option: str = "") -> Path:
+    """Return the run directory of this name. Raises InputError when there is no run in it.
+
+    `option`: what the name was given with, for the message.
+    """
+    directory = Path(name)
+    try:
+        problem = None if (directory / RUN).exists() else f"holds no {RUN}"
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+    if problem is not None:
+        raise InputError(f"{option}{directory}: {problem}; give a directory that harness run made")
+    return directory
+
+
+class _Head(msgspec.Struct):
+    """What can be read of a run.json of any schema."""
+
+    schema: int
+
+
+def read_run(directory: Path) -> Run:
+    """Read run.json. Raises StorageError when it is missing, broken or of another schema."""
+    path = directory / RUN
+    try:
+        data = path.read_bytes()
+        schema = msgspec.json.decode(data, type=_Head).schema
+        if schema != SCHEMA:
+            raise StorageError(f"{path}: schema {schema}, but this version reads {SCHEMA}")
+        return msgspec.json.decode(data, type=Run)
+    except FileNotFoundError:
+        raise StorageError(f"{directory}: not a run directory, {RUN} is missing") from None
+    except (OSError, *_NOT_JSON) as error:
+        raise StorageError(f"{path}: cannot be read ({error})") from None
+
+
+def read_records(directory: Path, *, small: bool = False) -> Records:
+    """Read a whole run directory. Raises StorageError as `read_run` does.
+
+    `small`: in as little memory as possible; see `lean`.
+    """
+    run = read_run(directory)
+    with no_collector():
+        return _records(directory, run, small)
+
+
+def _records(directory: Path, run: Run, small: bool) -> Records:
+    attempt, call = (lean(Attempt, run), lean(Call, run)) if small else (Attempt, Call)
+    return Records(
+        run=run,
+        attempts=list(_lines(directory / ATTEMPTS, attempt, Attempt)),
+        calls=list(_lines(directory / CALLS, call, Call)),
+        workflows=list(_lines(directory / WORKFLOWS, Workflow)),
+        trials=list(_lines(directory / TRIALS, Trial)),
+        provider=_providers(directory, run, small),
+    )
+
+
+def each(directory: Path, kind: type[T]) -> Iterator[T]:
+    """Read the attempts, calls, workflows or trials of a run one by one, in the order written.
+
+    None of them is kept. Raises StorageError as `read_run` does.
+    """
+    names: dict[type, str] = {
+        Attempt: ATTEMPTS, Call: CALLS, Workflow: WORKFLOWS, Trial: TRIALS,
+    }  # fmt: skip
+    return _lines(directory / names[kind], kind)
+
+
+def read_transcripts(directory: Path, offset: int = 0) -> tuple[list[Transcript], int]:
+    """Read the transcripts from a byte of their file on, with the byte after the last whole line.
+
+    Without transcripts the list is empty. Raises StorageError.
+    """
+    path = directory / TRANSCRIPTS
+    if not path.exists():
+        return [], offset
+    with _opened(path) as file:
+        file.seek(offset)
+        lines = [line for line in file if line.endswith(b"\n")]
+        return list(_decode(lines, path, Transcript, line=1)), offset + sum(map(len, lines))
+
+
+def provider_log(execution: int) -> str:
+    """Return the name of the provider's own log: each time a run is gone on with has one."""
+    return PROVIDER if execution == 0 else f"provider-{execution}.jsonl"
+
+
+def read_spent(directory: Path) -> Spent | None:
+    """Return what the budget had let go out when the run ended; None without a budget."""
+    spent = None
+    for line in _lines(directory / SPENDING, Spent):
+        spent = line
+    return spent
+
+
+def _providers(directory: Path, run: Run, small: bool) -> tuple[ProviderHead, list[Served]] | None:
+    """Read the provider's logs as one, all in the times of the first.
+
+    Each has an anchor of its own, and each session of the run another zero on the monotonic clock.
+    """
+    kind = lean(Served, run) if small else Served
+    anchors = [(0, run.anchor), *((one.execution, one.anchor) for one in run.resumed)]
+    head, every, first = None, list[Served](), 0
+    for execution, anchor in anchors:
+        path = directory / provider_log(execution)
+        found = _provider(path, kind) if path.exists() else None
+        if found is None:
+            continue
+        after = found[0].anchor.monotonic_ns - anchor.monotonic_ns
+        if head is None:
+            first = after
+            zero = run.anchor.monotonic_ns + after
+            head = msgspec.structs.replace(
+                found[0], anchor=msgspec.structs.replace(found[0].anchor, monotonic_ns=zero)
+            )
+        every += [_moved(served, after - first) for served in found[1]]
+    return None if head is None else (head, every)
+
+
+_MOMENTS = (
+    "arrived", "first_scheduled", "first_written", "first_answer_written", "last_scheduled",
+    "last_written", "done",
+)  # fmt: skip
+
+
+def _moved(served: Served, by: int) -> Served:
+    if by == 0:
+        return served
+    times = {name: getattr(served, name) for name in _MOMENTS}
+    moved = {name: None if time is None else time + by for name, time in times.items()}
+    return msgspec.structs.replace(served, **moved)
+
+
+def _provider(path: Path, kind: type[Served]) -> tuple[ProviderHead, list[Served]] | None:
+    """Read the provider's log; None when the provider died before its first line was whole."""
+    with _opened(path) as file:
+        head = next(_decode([file.readline()], path, ProviderHead, line=1), None)
+        return None if head is None else (head, list(_decode(file, path, kind, 2, Served)))
+
+
+def _lines(path: Path, kind: type[T], otherwise: type[T] | None = None) -> Iterator[T]:
+    if path.exists():
+        with _opened(path) as file:
+            yield from _decode(file, path, kind, line=1, otherwise=otherwise)
+
+
+@contextmanager
+def no_collector() -> Iterator[None]:
+    """Look for no cycles meanwhile: records, spans and calls of a model form none.
+
+    Among a hundred thousand of them it takes long.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _decode(
+    lines: Iterable[bytes], path: Path, kind: type[T], line: int, otherwise: type[T] | None = None
+) -> Iterator[T]:
+    """Decode each line as `kind`; where it is none, as `otherwise`."""
+    decoder = msgspec.json.Decoder(kind)
+    other = decoder if otherwise is None else msgspec.json.Decoder(otherwise)
+    for number, text in enumerate(lines, line):
+        try:
+            try:
+                yield decoder.decode(text)
+            except msgspec.ValidationError:
+                yield other.decode(text)
+        except _NOT_JSON as error:
+            if not text.endswith(b"\n"):
+                return  # torn: the process died while it wrote this line
+            raise StorageError(f"{path}:{number}: not a record ({error})") from None

@@ -1,0 +1,1 @@
+"""Records as OpenTelemetry spans, in files and at a collector."""

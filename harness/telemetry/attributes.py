@@ -1,0 +1,294 @@
+"""What each span carries: pure functions from records to attributes.
+
+Every span of a workflow's trace carries the run, the cell and its settings, because a search
+filter matches one span. Token usage stands on `chat` alone, so that sums do not double.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from harness.records.clock import SECOND
+from harness.records.failures import CANCELLED, OK
+from harness.records.schema import (
+    Attempt,
+    Backoff,
+    Call,
+    CellInfo,
+    Decision,
+    Run,
+    Tokens,
+    Trial,
+    Workflow,
+)
+from harness.telemetry import semconv
+
+Value = str | bool | int | float | tuple[str, ...]
+Attributes = dict[str, Value]
+
+_IN_SCENARIO = {"decompose": "decompose", "fan_out": "research", "synthesize": "synthesize"}
+"""Phase -> the name by which a scenario gives its calls settings of their own."""
+
+
+class Endpoint(NamedTuple):
+    """What spans say of the endpoint.
+
+    `server`: its address; `exchange`: what an HTTP request adds to that; `chat`: what the calls of
+    a phase ask for.
+    """
+
+    server: Attributes
+    exchange: Attributes
+    chat: dict[str, Attributes]
+    streamed: bool
+
+
+def endpoint(run: Run) -> Endpoint:
+    """Read what the spans of `run` say of its endpoint and requests."""
+    settings: Mapping[str, Any] = run.scenario["endpoint"]
+    server, provider = _server(settings.get("base_url"))
+    if run.simulated:
+        provider = semconv.SIMULATED_PROVIDER
+    shared = server | {
+        semconv.OPERATION_NAME: semconv.CHAT,
+        semconv.PROVIDER_NAME: provider,
+        semconv.REQUEST_MODEL: model(run),
+    }
+    if settings["stream"]:  # said only if true
+        shared[semconv.REQUEST_STREAM] = True
+    limits: Mapping[str, int | None] = run.scenario["workflow"]["max_tokens"]
+    chat = {}
+    for phase, name in _IN_SCENARIO.items():
+        own = settings.get("extra_body_by_phase", {}).get(name, {})
+        body = {"max_tokens": limits[name]} | settings.get("extra_body", {}) | own
+        is_json = phase == "decompose" and settings.get("json_mode", True)
+        said = {semconv.OUTPUT_TYPE: "json"} if is_json else {}
+        chat[phase] = shared | said | _asked_for(body)
+    return Endpoint(server, _exchange(settings.get("base_url")), chat, settings["stream"])
+
+
+_ASKED = (
+    (semconv.REQUEST_MAX_TOKENS, "max_tokens", (int,)),
+    (semconv.REQUEST_TEMPERATURE, "temperature", (int, float)),
+    (semconv.REQUEST_REASONING_LEVEL, "reasoning_effort", (str,)),
+    (semconv.REQUEST_TOP_P, "top_p", (int, float)),
+    (semconv.REQUEST_TOP_K, "top_k", (int, float)),
+    (semconv.REQUEST_FREQUENCY_PENALTY, "frequency_penalty", (int, float)),
+    (semconv.REQUEST_PRESENCE_PENALTY, "presence_penalty", (int, float)),
+    (semconv.REQUEST_SEED, "seed", (int,)),
+    (semconv.REQUEST_CHOICE_COUNT, "n", (int,)),
+)
+"""Attribute, the key of the request's body that it tells, and of what types that may be."""
+
+
+def _asked_for(body: Mapping[str, Any]) -> Attributes:
+    """Return what the body of a request asks for, where it is of the convention's type."""
+    found: Attributes = {}
+    for name, key, kinds in _ASKED:
+        value = body.get(key)
+        if isinstance(value, kinds) and not isinstance(value, bool):
+            found[name] = float(value) if float in kinds else value
+    if found.get(semconv.REQUEST_CHOICE_COUNT) == 1:  # said only if not 1
+        del found[semconv.REQUEST_CHOICE_COUNT]
+    stop = body.get("stop")
+    listed = [stop] if isinstance(stop, str) else stop
+    if isinstance(listed, list) and listed and all(isinstance(one, str) for one in listed):
+        found[semconv.REQUEST_STOP_SEQUENCES] = tuple(listed)
+    return found
+
+
+def _exchange(base_url: str | None) -> Attributes:
+    """Return where a live endpoint's requests go, without what may be secret in the address."""
+    if base_url is None:
+        return {}
+    parts = urlsplit(base_url)
+    port = "" if parts.port is None else f":{parts.port}"
+    host = parts.hostname or ""
+    name = f"[{host}]" if ":" in host else host
+    path = parts.path.rstrip("/")
+    return {semconv.URL_FULL: f"{parts.scheme}://{name}{port}{path}/chat/completions"}
+
+
+def _server(base_url: str | None) -> tuple[Attributes, str]:
+    """Return the address of a live endpoint and who is known to serve it."""
+    if base_url is None:
+        return {}, semconv.OTHER_PROVIDER
+    parts = urlsplit(base_url)
+    host = parts.hostname or ""
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    address: Attributes = {semconv.SERVER_ADDRESS: host, semconv.SERVER_PORT: port}
+    return address, semconv.PROVIDERS.get(host, semconv.OTHER_PROVIDER)
+
+
+def model(run: Run) -> str:
+    """Return the model that was asked for."""
+    return str(run.scenario["endpoint"]["model"])
+
+
+def workflow_name(run: Run) -> str:
+    """Return what kind of workflow was run."""
+    return str(run.scenario["workflow"]["kind"])
+
+
+def run(the_run: Run) -> Attributes:
+    """Return what every span of a run carries, and what the run's own span adds."""
+    return {
+        **_of_run(the_run),
+        semconv.RUN_NAME: the_run.name,
+        semconv.RUN_STATUS: the_run.status,
+        semconv.SEED: the_run.seed,
+    }
+
+
+def _of_run(the_run: Run) -> Attributes:
+    return {semconv.RUN_ID: the_run.run_id, semconv.SIMULATED: the_run.simulated}
+
+
+def cell(the_run: Run, info: CellInfo) -> Attributes:
+    """Return the run, the cell and its settings."""
+    return {
+        **_of_run(the_run),
+        semconv.CELL: info.id,
+        semconv.MODE: info.mode,
+        semconv.PERMITS: info.permits,
+        semconv.RETRY: info.retry,
+        semconv.PERMIT_SCOPE: info.permit_scope,
+    }
+
+
+def trial(record: Trial) -> Attributes:
+    """Return what a trial's span adds to its cell's."""
+    return {
+        semconv.REPEAT: record.repeat,
+        semconv.EXECUTION: record.execution,
+        semconv.INTERRUPTED: record.interrupted,
+        semconv.CPU: record.cpu / SECOND,
+    }
+
+
+def workflow_key(the_run: Run, info: CellInfo, record: Workflow) -> Attributes:
+    """Return what every span of a workflow's trace carries."""
+    return {
+        **cell(the_run, info),
+        semconv.REPEAT: record.repeat,
+        semconv.WORKFLOW: record.workflow,
+        semconv.EXECUTION: record.execution,
+    }
+
+
+def workflow(the_run: Run, record: Workflow) -> Attributes:
+    """Return what a workflow's own span adds."""
+    return {
+        semconv.OPERATION_NAME: semconv.INVOKE_WORKFLOW,
+        semconv.WORKFLOW_NAME: workflow_name(the_run),
+        semconv.BRANCHES_TOTAL: record.branches.total,
+        semconv.BRANCHES_OK: record.branches.ok,
+        **outcome(record.outcome),
+    }
+
+
+def branch(record: Call) -> Attributes:
+    """Return which phase and branch a call belongs to."""
+    return _reached({semconv.PHASE: record.phase, semconv.BRANCH: record.branch})
+
+
+def call_key(record: Call | Attempt) -> Attributes:
+    """Return which call of its workflow a span belongs to."""
+    return _reached(
+        {
+            semconv.PHASE: record.phase,
+            semconv.BRANCH: record.branch,
+            semconv.CALL: record.call,
+        }
+    )
+
+
+def chat(call: Call, last: Attempt, streamed: bool) -> Attributes:
+    """Return what came of a call; `last` is its last attempt, the one that may have succeeded."""
+    used, wasted = call.tokens or Tokens(), call.wasted_tokens or Tokens()
+    return _reached(
+        {
+            **outcome(call.outcome),
+            semconv.RESPONSE_ID: last.response_id,
+            semconv.RESPONSE_MODEL: last.response_model,
+            semconv.RESPONSE_FINISH_REASONS: _one(last.finish_reason),
+            semconv.RESPONSE_TIME_TO_FIRST_CHUNK: _seconds(last.ttft if streamed else None),
+            semconv.USAGE_INPUT: used.input,
+            semconv.USAGE_OUTPUT: used.output,
+            semconv.USAGE_REASONING: used.reasoning,
+            semconv.USAGE_CACHE_READ: used.cached,
+            semconv.WASTED_INPUT: wasted.input,
+            semconv.WASTED_OUTPUT: wasted.output,
+        }
+    )
+
+
+def attempt(record: Attempt) -> Attributes:
+    """Return what came of one HTTP request and what the policy said to it."""
+    decision = record.decision or Decision()
+    sent, answer = record.sent, record.first_answer
+    return _reached(
+        {
+            semconv.ATTEMPT: record.attempt,
+            semconv.HEDGE: record.hedge or None,  # said only if it is one
+            **outcome(record.outcome),
+            semconv.REQUEST_METHOD: "POST",
+            semconv.RESEND_COUNT: record.attempt - 1 or None,  # said only of a resent request
+            semconv.STATUS_CODE: record.status,
+            semconv.REQUEST_ID: record.request_id,
+            semconv.FINISH_REASON: record.finish_reason,
+            semconv.CHUNKS: record.chunks,
+            semconv.CLIENT_WAIT: _seconds(record.client_wait),
+            semconv.TTFT: _seconds(record.ttft),
+            semconv.TIME_TO_FIRST_ANSWER: _seconds(
+                None if sent is None or answer is None else answer - sent
+            ),
+            semconv.RETRY_AFTER: _seconds(record.retry_after),
+            semconv.BACKOFF_PLANNED: _seconds(decision.retry_in),
+            semconv.BACKOFF_SOURCE: decision.source,
+            semconv.GIVE_UP: decision.give_up,
+        }
+    )
+
+
+def backoff(record: Backoff) -> Attributes:
+    """Return how long a backoff was meant to be and who chose that."""
+    return {
+        semconv.BACKOFF_PLANNED: record.planned / SECOND,
+        semconv.BACKOFF_SOURCE: record.source,
+    }
+
+
+def outcome(name: str) -> Attributes:
+    """Return an outcome, as an error's type too when it is one."""
+    return {semconv.OUTCOME: name} | error(name)
+
+
+NO_ERROR = (OK, "degraded", CANCELLED)
+"""Outcomes that are no error: a degraded workflow has a report, and its attributes say that it has
+gaps; what was cancelled was no longer wanted, as the slower one of a hedged pair."""
+
+
+def error(name: str) -> Attributes:
+    """Return the error's type for the outcome of what failed, nothing for any other."""
+    return {} if name in NO_ERROR else {semconv.ERROR_TYPE: name}
+
+
+def is_long(value: Value) -> bool:
+    """Return whether a value is a text that is hardly ever said twice: content."""
+    return isinstance(value, str) and len(value) > 256
+
+
+def _one(value: str | None) -> tuple[str, ...] | None:
+    return None if value is None else (value,)
+
+
+def _seconds(time: int | None) -> float | None:
+    return None if time is None else time / SECOND
+
+
+def _reached(values: Mapping[str, Value | None]) -> Attributes:
+    """Leave out what did not happen: an attribute without a value is not sent."""
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,84 @@
+"""What was asked and answered, on spans: only when the standard variable asks for it.
+
+`OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` is `span_only`, `event_only` or
+`span_and_event`; anything else leaves content out. The texts come from the transcripts, as JSON of
+the convention's message schemas, and each is cut after `LIMIT` characters unless
+OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT (or OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT) says otherwise: the
+texts are cut and not the JSON around them, so that it can still be read.
+https://github.com/open-telemetry/semantic-conventions-genai/blob/main/docs/gen-ai/gen-ai-spans.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from harness.records.errors import InputError
+from harness.records.failures import OK
+from harness.records.schema import Transcript
+from harness.telemetry import semconv
+from harness.telemetry.attributes import Attributes
+
+VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+LIMITS = ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT")
+LIMIT = 4096
+"""Characters of one text."""
+
+
+class Capture(NamedTuple):
+    """Where content goes, and how many characters of each text."""
+
+    on_span: bool
+    on_event: bool
+    limit: int = LIMIT
+
+
+def capture(environment: Mapping[str, str]) -> Capture | None:
+    """Return what the variables ask for; None for no content. Raises InputError for a limit."""
+    wanted = environment.get(VARIABLE, "").strip().lower()
+    on_span = wanted in ("span_only", "span_and_event")
+    on_event = wanted in ("event_only", "span_and_event")
+    if not on_span and not on_event:
+        return None
+    return Capture(on_span, on_event, _limit(environment))
+
+
+def _limit(environment: Mapping[str, str]) -> int:
+    for name in LIMITS:
+        text = environment.get(name, "").strip()
+        if text:
+            if not text.isascii() or not text.isdigit():
+                raise InputError(f"{name}: not a number of characters; write for example 4096")
+            return int(text)
+    return LIMIT
+
+
+def messages(transcript: Transcript, finish_reason: str | None, limit: int) -> Attributes:
+    """Return the prompt and the answer of a call as the convention's attributes.
+
+    What came of a call that failed has the finish reason `error`.
+    """
+    said = [
+        {"role": one.role, "parts": [_part("text", one.content, limit)]}
+        for one in transcript.messages
+    ]
+    parts = [
+        _part(kind, text, limit)
+        for kind, text in (("reasoning", transcript.reasoning), ("text", transcript.answer))
+        if text
+    ]
+    reason = (finish_reason or "stop") if transcript.outcome == OK else "error"
+    answer = [{"role": "assistant", "parts": parts, "finish_reason": reason}]
+    return {semconv.INPUT_MESSAGES: _json(said), semconv.OUTPUT_MESSAGES: _json(answer)}
+
+
+def _part(kind: str, text: str, limit: int) -> dict[str, Any]:
+    over = len(text) - limit
+    cut = text if over <= 0 else f"{text[:limit]}… ({over} characters more)"
+    return {"type": kind, "content": cut}
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

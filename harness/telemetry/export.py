@@ -1,0 +1,226 @@
+"""The traces of a run, written into its directory and sent to a collector if there is one.
+
+All of it happens outside what is measured. The files are always written; a collector that fails
+costs its own delivery and nothing else, and what it has not acknowledged can be sent later.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from harness.records.errors import StorageError
+from harness.records.keys import workflow_key
+from harness.records.schema import Attempt, Call, Run, Transcript, Trial, Workflow
+from harness.store.run_directory import Records, read_transcripts
+from harness.telemetry import delivery_log, otlp_file
+from harness.telemetry.attributes import Attributes
+from harness.telemetry.content import Capture, capture
+from harness.telemetry.delivery_log import Account
+from harness.telemetry.otlp_protobuf import Batch
+from harness.telemetry.otlp_target import OtlpTarget
+from harness.telemetry.outbox import REAL, TRIES, Clock, Delivery, Outbox
+from harness.telemetry.resource import make_resource
+from harness.telemetry.span import Span
+from harness.telemetry.spans import TraceMaker
+
+TRACES = "traces"
+RUN_FILE = "run.otlp.jsonl"
+
+BETWEEN = 0.5
+"""Seconds that a collector gets between two trials, and that its slow answers may take in all."""
+AT_THE_END = 1.5
+"""Seconds that it gets at the end, unless one waits for all: two since the last trial."""
+
+
+class TrialLike(Protocol):
+    """One trial with everything that was recorded in it."""
+
+    @property
+    def trial(self) -> Trial:
+        """The trial itself."""
+        ...
+
+    @property
+    def workflows(self) -> Sequence[Workflow]:
+        """Its workflows that ended."""
+        ...
+
+    @property
+    def calls(self) -> Sequence[Call]:
+        """Its calls that ended."""
+        ...
+
+    @property
+    def attempts(self) -> Sequence[Attempt]:
+        """Its attempts that ended."""
+        ...
+
+
+class Exporter:
+    """Makes, writes and sends the traces of a run while it goes on. Raises StorageError.
+
+    `reachable`: the collector has answered; where it has not, nothing is tried before the end.
+    `earlier`: trials that had ended before, when the run goes on.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        target: OtlpTarget | None,
+        environment: Mapping[str, str],
+        reachable: bool = True,
+        clock: Clock = REAL,
+        earlier: Iterable[Trial] = (),
+    ) -> None:
+        self._run_directory = directory
+        self._environment = environment
+        self._content = capture(environment)
+        self._target = target
+        self._outbox = None if target is None else Outbox(target, self._note, clock)
+        self._reachable = reachable
+        self._trials = list(earlier)
+        self._read = 0
+        self._made = self._left_out = 0
+
+    def after_trial(self, the_run: Run, records: TrialLike) -> None:
+        """Append the traces of a trial's workflows to its cell's file, and send for a moment."""
+        self._trials.append(records.trial)
+        said = self._transcripts()
+        maker = TraceMaker(the_run, self._content)
+        spans = maker.of_workflows(records.workflows, records.calls, records.attempts, said)
+        resource = make_resource(the_run, self._environment)
+        otlp_file.append_spans(self._directory() / _file_of(records.trial.cell), spans, resource)
+        self._left_out += _left_out(records.workflows, records.attempts)
+        self._put(spans, resource)
+        outbox = self._outbox
+        if outbox and self._reachable and not outbox.is_failing and outbox.waited < BETWEEN:
+            outbox.send(BETWEEN - outbox.waited, tries=1)
+
+    def finish(self, the_run: Run, wait: bool = False) -> Account:
+        """Write the run trace, send what is left, and return what has become of all spans.
+
+        `wait`: for as long as the collector takes spans; else for `AT_THE_END` seconds, and with a
+        single try where it has failed before.
+        """
+        resource = make_resource(the_run, self._environment)
+        spans = TraceMaker(the_run).of_run(self._trials)
+        otlp_file.replace_spans(self._directory() / RUN_FILE, spans, resource)
+        self._put(spans, resource)
+        sent = None
+        if self._outbox:
+            once = not wait and (self._outbox.is_failing or not self._reachable)
+            self._outbox.send(math.inf if wait else AT_THE_END, tries=1 if once else TRIES)
+            sent = self._outbox.close()
+        account = _account(self._made, self._left_out, self._target, sent)
+        delivery_log.save_account(self._directory(), account)
+        return account
+
+    def _put(self, spans: Sequence[Span], resource: Attributes) -> None:
+        self._made += len(spans)
+        if self._outbox:
+            self._outbox.put(spans, resource)
+
+    def _note(self, batch: Batch, rejected: int) -> None:
+        delivery_log.note(self._directory(), str(self._target), batch.span_ids, rejected)
+
+    def _transcripts(self) -> list[Transcript]:
+        if self._content is None:
+            return []
+        said, self._read = read_transcripts(self._run_directory, self._read)
+        return said
+
+    def _directory(self) -> Path:
+        return _directory(self._run_directory)
+
+
+def export_stored(
+    directory: Path,
+    records: Records,
+    target: OtlpTarget | None,
+    environment: Mapping[str, str],
+    again: bool = False,
+    seconds: float = math.inf,
+) -> Account:
+    """Make all traces of a stored run again, the same files with the same ids, and send them.
+
+    What the collector has acknowledged before is not sent to it again unless `again`. It gets
+    `seconds`. Raises StorageError.
+    """
+    traces = _directory(directory)
+    resource = make_resource(records.run, environment)
+    endpoint = str(target)
+    if again:
+        delivery_log.forget(traces, endpoint)
+    before = delivery_log.taken(traces, endpoint)
+
+    def note(batch: Batch, rejected: int) -> None:
+        delivery_log.note(traces, endpoint, batch.span_ids, rejected)
+
+    outbox = None if target is None else Outbox(target, note)
+    made = settled = 0
+    for name, spans in _of_files(directory, records, capture(environment)):
+        otlp_file.replace_spans(traces / name, spans, resource)
+        made += len(spans)
+        if outbox:
+            left = [span for span in spans if span.span_id not in before.span_ids]
+            settled += len(spans) - len(left)
+            outbox.put(left, resource)
+    sent = None
+    if outbox:
+        outbox.send(seconds)
+        sent = outbox.close()
+        sent = sent._replace(
+            delivered=sent.delivered + settled - before.rejected,
+            refused=sent.refused + before.rejected,
+        )
+    left_out = _left_out(records.workflows, records.attempts)
+    account = _account(made, left_out, target, sent)
+    delivery_log.save_account(traces, account)
+    return account
+
+
+def _of_files(
+    directory: Path, records: Records, content: Capture | None
+) -> Iterator[tuple[str, list[Span]]]:
+    """Yield each file's name and spans: the run trace, then a file a cell."""
+    maker = TraceMaker(records.run, content)
+    said = read_transcripts(directory)[0] if content else []
+    yield RUN_FILE, maker.of_run(records.trials)
+    by_cell: dict[str, list[Workflow]] = defaultdict(list)
+    for workflow in records.workflows:
+        by_cell[workflow.cell].append(workflow)
+    for cell in maker.cells:
+        calls = [call for call in records.calls if call.cell == cell]
+        attempts = [attempt for attempt in records.attempts if attempt.cell == cell]
+        yield _file_of(cell), maker.of_workflows(by_cell[cell], calls, attempts, said)
+
+
+def _account(made: int, left_out: int, target: OtlpTarget | None, sent: Delivery | None) -> Account:
+    account = Account(made=made, left_out=left_out)
+    if sent is None:
+        return account
+    return msgspec.structs.replace(account, endpoint=str(target), **sent._asdict())
+
+
+def _file_of(cell: str) -> str:
+    return f"{cell}.otlp.jsonl"
+
+
+def _directory(run_directory: Path) -> Path:
+    path = run_directory / TRACES
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be made ({error.strerror})") from error
+    return path
+
+
+def _left_out(workflows: Sequence[Workflow], attempts: Sequence[Attempt]) -> int:
+    ended = {workflow_key(workflow) for workflow in workflows}
+    return sum(workflow_key(attempt) not in ended for attempt in attempts)

@@ -1,0 +1,140 @@
+"""Links into Jaeger's user interface, to what is worth a look first.
+
+https://www.jaegertracing.io/docs/latest/: `/trace/<id>` shows one trace, `/trace/<id>...<id>` two
+side by side.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from harness.analysis.selection import CellRecords, by_cell
+from harness.records import ids
+from harness.records.errors import InputError
+from harness.records.failures import OK
+from harness.records.schema import Workflow
+from harness.store.run_directory import Records
+from harness.telemetry import delivery_log
+from harness.telemetry.workflow_trace import root_span
+
+VARIABLE = "HARNESS_JAEGER_URL"
+PORT = 16686
+
+
+class Link(NamedTuple):
+    """Where something can be seen, and what it is."""
+
+    what: str
+    url: str
+
+
+class Jaeger(NamedTuple):
+    """A Jaeger that has a run's traces: its address, and which workflows it can be asked for."""
+
+    base: str
+    has: Callable[[Workflow], bool]
+
+    def trace(self, run_id: str, workflow: Workflow) -> str:
+        """Return the address of a workflow's trace."""
+        return f"{self.base}/trace/{ids.workflow_trace(run_id, workflow)}"
+
+    def side_by_side(self, run_id: str, one: Workflow, other: Workflow) -> str:
+        """Return the address where two workflows are compared."""
+        return f"{self.trace(run_id, one)}...{ids.workflow_trace(run_id, other)}"
+
+
+def jaeger_of(traces: Path, run_id: str, environment: Mapping[str, str]) -> Jaeger | None:
+    """Return the Jaeger that has the traces of a run; None where none is known.
+
+    HARNESS_JAEGER_URL says where it is, and then it is taken to have them all. Else it is on the
+    usual port of the machine that the spans were sent to, if that is this one, and has what was
+    acknowledged there. `traces` is the run's directory of traces. Raises InputError.
+    """
+    if environment.get(VARIABLE, "").strip():
+        return Jaeger(_base(environment[VARIABLE].strip()), lambda _: True)
+    account = delivery_log.read_account(traces)
+    if account is None or account.endpoint is None or not account.delivered:
+        return None
+    host = urlsplit(account.endpoint).hostname or ""
+    if not _is_this_machine(host):
+        return None
+    there = delivery_log.taken(traces, account.endpoint).span_ids
+    name = f"[{host}]" if ":" in host else host
+    return Jaeger(f"http://{name}:{PORT}", lambda one: root_span(run_id, one) in there)
+
+
+def require_address(environment: Mapping[str, str]) -> None:
+    """Raise InputError when HARNESS_JAEGER_URL is set and no address."""
+    if environment.get(VARIABLE, "").strip():
+        _base(environment[VARIABLE].strip())
+
+
+def _base(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise InputError(f"{VARIABLE}: not an http URL; write for example http://127.0.0.1:{PORT}")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def links(records: Records, jaeger: Jaeger) -> list[Link]:
+    """Return the links worth following: the slowest workflow, a failed one, two cells compared."""
+    cells = [
+        cell._replace(workflows=[one for one in cell.workflows if jaeger.has(one)])
+        for cell in by_cell(records)
+    ]
+    every = [one for cell in cells for one in cell.workflows]
+    run_id = records.run.run_id
+    found = []
+    if every:
+        slowest = max(every, key=_latency)
+        found.append(Link(f"slowest workflow, in {slowest.cell}", jaeger.trace(run_id, slowest)))
+    lost = [one for one in every if one.outcome != OK]
+    if lost:
+        worst = max(lost, key=lambda one: (one.outcome == "failed", _latency(one)))
+        found.append(
+            Link(f"a {worst.outcome} workflow, in {worst.cell}", jaeger.trace(run_id, worst))
+        )
+    pair = _pair([cell for cell in cells if cell.workflows])
+    if pair:
+        found.append(
+            Link(
+                f"the same workflow in {pair[0].cell} and {pair[1].cell}",
+                jaeger.side_by_side(run_id, *pair),
+            )
+        )
+    return found
+
+
+def _latency(workflow: Workflow) -> int:
+    return workflow.done - workflow.ready
+
+
+def _pair(cells: Sequence[CellRecords]) -> tuple[Workflow, Workflow] | None:
+    """Return the same workflow in the cell with the longest median latency and in the shortest."""
+    if len(cells) < 2:
+        return None
+    ranked = sorted(cells, key=lambda cell: -statistics.median(map(_latency, cell.workflows)))
+    slow, fast = ranked[0], ranked[-1]
+    others = {(one.repeat, one.workflow): one for one in fast.workflows}
+    pairs = [
+        (one, others[one.repeat, one.workflow])
+        for one in slow.workflows
+        if (one.repeat, one.workflow) in others
+    ]
+    good = [pair for pair in pairs if all(one.outcome == OK for one in pair)] or pairs
+    if not good:
+        return None
+    middle = statistics.median_low(_latency(pair[0]) for pair in good)
+    return next(pair for pair in good if _latency(pair[0]) == middle)

@@ -1,0 +1,143 @@
+"""Spans as OTLP JSON lines: one ExportTraceServiceRequest a line.
+
+The JSON mapping of OTLP (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding): ids
+in hexadecimal, enumerations as integers, 64-bit integers as decimal strings. Jaeger's user
+interface takes such a file as an upload, up to 50 MB.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness import __version__
+from harness.records.errors import StorageError
+from harness.telemetry import semconv
+from harness.telemetry.attributes import Attributes, Value, is_long
+from harness.telemetry.span import Kind, Span
+
+BATCH = 512
+"""Spans a line."""
+
+_KINDS: dict[Kind, int] = {"internal": 1, "client": 3}
+_STATUS_ERROR = 2
+_FLAGS = 0x100
+"""Bit 8 says that bit 9, whether the parent is remote, is known: it is not. As the SDK has it."""
+
+
+def append_spans(path: Path, spans: Sequence[Span], resource: Attributes) -> None:
+    """Add spans to a file, which need not exist. Raises StorageError."""
+    try:
+        with path.open("ab", buffering=0) as file:
+            for line in _lines(spans, resource):
+                file.write(line)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def replace_spans(path: Path, spans: Sequence[Span], resource: Attributes) -> None:
+    """Write a file anew so that a reader sees the old or the new, never half. Raises StorageError.
+
+    Without spans an existing file goes.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        if not spans:
+            path.unlink(missing_ok=True)
+            return
+        with part.open("wb") as file:
+            file.writelines(_lines(spans, resource))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def _lines(spans: Sequence[Span], resource: Attributes) -> Iterator[bytes]:
+    encoder = msgspec.json.Encoder()
+    for start in range(0, len(spans), BATCH):
+        request = _request(spans[start : start + BATCH], resource)
+        yield encoder.encode(request) + b"\n"
+
+
+def _request(spans: Sequence[Span], resource: Attributes) -> dict[str, Any]:
+    return {
+        "resourceSpans": [
+            {
+                "resource": {"attributes": _attributes(resource)},
+                "scopeSpans": [
+                    {
+                        "scope": {"name": semconv.SCOPE, "version": __version__},
+                        "spans": [_span(span) for span in spans],
+                        "schemaUrl": semconv.SCHEMA_URL,
+                    }
+                ],
+                "schemaUrl": semconv.SCHEMA_URL,
+            }
+        ]
+    }
+
+
+def _span(span: Span) -> dict[str, Any]:
+    message: dict[str, Any] = {
+        "traceId": span.trace_id,
+        "spanId": span.span_id,
+        "flags": _FLAGS,
+        "name": span.name,
+        "kind": _KINDS[span.kind],
+        "startTimeUnixNano": str(span.start),
+        "endTimeUnixNano": str(span.told_end),
+        "attributes": _attributes(span.attributes),
+    }
+    if span.parent_id is not None:
+        message["parentSpanId"] = span.parent_id
+    if span.events:
+        message["events"] = [
+            {
+                "timeUnixNano": str(event.time),
+                "name": event.name,
+                "attributes": _attributes(event.attributes),
+            }
+            for event in span.events
+        ]
+    if span.links:
+        message["links"] = [
+            {"traceId": link.trace_id, "spanId": link.span_id} for link in span.links
+        ]
+    if span.error is not None:
+        message["status"] = {"code": _STATUS_ERROR, "message": span.error}
+    return message
+
+
+def _attributes(values: Attributes) -> list[msgspec.Raw]:
+    return [
+        _made(key, value) if is_long(value) else _attribute(key, value)
+        for key, value in values.items()
+    ]
+
+
+@lru_cache(maxsize=4096, typed=True)  # most of a span's attributes stand on its neighbours too
+def _attribute(key: str, value: Value) -> msgspec.Raw:
+    return _made(key, value)
+
+
+def _made(key: str, value: Value) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode({"key": key, "value": _value(value)}))
+
+
+def _value(value: Value) -> dict[str, Any]:
+    if isinstance(value, str):
+        return {"stringValue": value}
+    if isinstance(value, bool):  # before int: True is one
+        return {"boolValue": value}
+    if isinstance(value, int):
+        return {"intValue": str(value)}
+    if isinstance(value, float):
+        return {"doubleValue": value}
+    return {"arrayValue": {"values": [{"stringValue": text} for text in value]}}

@@ -1,0 +1,99 @@
+"""Spans as OTLP in protobuf, in requests that no collector finds too long.
+
+https://opentelemetry.io/docs/specs/otlp/#otlphttp. The SDK's own encoder makes the messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span as Message
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from harness import __version__
+from harness.telemetry import semconv
+from harness.telemetry.attributes import Attributes
+from harness.telemetry.span import Kind, Span
+
+MOST_SPANS = 512
+"""Spans a request."""
+MOST_BYTES = 1_000_000
+"""Bytes a request: a quarter of what the strictest receivers take (4 MiB over gRPC)."""
+
+_KINDS: dict[Kind, SpanKind] = {"internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_SCOPE = InstrumentationScope(semconv.SCOPE, __version__, semconv.SCHEMA_URL)
+
+
+class Batch(NamedTuple):
+    """One request: which spans are in it, and its bytes."""
+
+    span_ids: tuple[str, ...]
+    body: bytes
+
+
+def batches(
+    spans: Sequence[Span],
+    resource: Attributes,
+    most_spans: int = MOST_SPANS,
+    most_bytes: int = MOST_BYTES,
+) -> Iterator[Batch]:
+    """Yield requests in order, each encoded when its turn comes.
+
+    None has more than `most_spans` spans or `most_bytes` bytes of them; a span that is longer by
+    itself has a request to itself.
+    """
+    made_by = Resource(resource, semconv.SCHEMA_URL)
+    start = 0
+    while start < len(spans):
+        some = spans[start : start + most_spans]
+        request = encode_spans([_readable(span, made_by) for span in some])
+        count = _cut(request, most_bytes)
+        yield Batch(tuple(span.span_id for span in some[:count]), request.SerializeToString())
+        start += count
+
+
+def _cut(request: ExportTraceServiceRequest, most_bytes: int) -> int:
+    """Leave in `request` only its first spans that fit into `most_bytes`; return how many."""
+    messages = request.resource_spans[0].scope_spans[0].spans
+    fits = _fitting(messages, most_bytes)
+    del messages[fits:]
+    return fits
+
+
+def _fitting(messages: Sequence[Message], most_bytes: int) -> int:
+    size = 0
+    for count, message in enumerate(messages):
+        size += message.ByteSize()
+        if size > most_bytes and count:
+            return count
+    return len(messages)
+
+
+def _readable(span: Span, resource: Resource) -> ReadableSpan:
+    context = _context(span.trace_id, span.span_id)
+    error = span.error
+    return ReadableSpan(
+        name=span.name,
+        context=context,
+        parent=None if span.parent_id is None else _context(span.trace_id, span.parent_id),
+        resource=resource,
+        attributes=span.attributes,
+        events=[Event(event.name, event.attributes, event.time) for event in span.events],
+        links=[Link(_context(link.trace_id, link.span_id)) for link in span.links],
+        kind=_KINDS[span.kind],
+        status=Status(StatusCode.UNSET) if error is None else Status(StatusCode.ERROR, error),
+        start_time=span.start,
+        end_time=span.told_end,
+        instrumentation_scope=_SCOPE,
+    )
+
+
+def _context(trace_id: str, span_id: str) -> SpanContext:
+    return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=False, trace_flags=_SAMPLED)

@@ -1,0 +1,187 @@
+"""Where spans go, as the command line and the standard OTEL_* variables say.
+
+https://opentelemetry.io/docs/specs/otel/protocol/exporter/ and
+https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/.
+Each `OTEL_EXPORTER_OTLP_X` has an `OTEL_EXPORTER_OTLP_TRACES_X` that wins over it, and an empty
+variable counts as absent. No error tells the value of a header.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from harness.records.errors import InputError
+from harness.telemetry.resource import parse_pairs
+
+PATH = "/v1/traces"
+TIMEOUT = 10.0
+"""Seconds for one request, the default of the specification."""
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110, section 5.6.2
+_FIELD_VALUE = re.compile(r"[\t\x20-\x7e]*\Z")
+_PROTOCOL = "http/protobuf"
+
+
+@dataclass(frozen=True, repr=False)
+class OtlpTarget:
+    """Where spans go; shown without what may be secret, the query and the headers.
+
+    Seconds of real time: `connect` for the check, `timeout` for one request. `gzip`: bodies are
+    compressed. `tls`: how an https collector is verified, None for the system's way.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    connect: float = 1.0
+    timeout: float = TIMEOUT
+    gzip: bool = False
+    tls: ssl.SSLContext | None = None
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}{self.path.partition('?')[0]}"
+
+    __repr__ = __str__
+
+
+def switched_off(environment: Mapping[str, str]) -> str | None:
+    """Return the setting that forbids sending, such as `OTEL_SDK_DISABLED=true`; None without.
+
+    OTEL_TRACES_EXPORTER is a list with commas; without `otlp` in it nothing is sent.
+    """
+    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return "OTEL_SDK_DISABLED=true"
+    exporters = environment.get("OTEL_TRACES_EXPORTER", "").strip().lower()
+    if exporters and "otlp" not in [name.strip() for name in exporters.split(",")]:
+        return f"OTEL_TRACES_EXPORTER={exporters}"
+    return None
+
+
+def open_target(
+    url: str | None, environment: Mapping[str, str], flag: str = "--otlp"
+) -> OtlpTarget | None:
+    """Return where to send spans, None for nowhere.
+
+    `url` (the command line's `flag`) wins over OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, which is taken
+    as it is, and that over the base URL OTEL_EXPORTER_OTLP_ENDPOINT; `/v1/traces` is added to the
+    base URL, and to `url` where it lacks that. Headers, timeout (milliseconds), compression,
+    certificate, client certificate and key, and protocol come from their variables; see
+    `switched_off` for those that forbid. Raises InputError.
+    """
+    if switched_off(environment):
+        return None
+    if url is not None:
+        return _target(flag, url, environment, append=True)
+    for variable, append in (
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", False),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", True),
+    ):
+        if environment.get(variable):
+            return _target(variable, environment[variable], environment, append)
+    return None
+
+
+def _target(where: str, url: str, environment: Mapping[str, str], append: bool) -> OtlpTarget:
+    way_out = "write http://host:port, for example http://127.0.0.1:4318"
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port
+        host = parts.hostname or ""
+        host.encode("idna")
+    except ValueError:
+        raise InputError(f"{where}: not a URL; {way_out}") from None
+    if "@" in parts.netloc:
+        raise InputError(
+            f"{where}: a URL with a user or password; put them in OTEL_EXPORTER_OTLP_HEADERS"
+        )
+    if parts.scheme not in ("http", "https") or not host:
+        raise InputError(f"{where}: not an http or https URL; {way_out}")
+    path = parts.path
+    if append and not path.rstrip("/").endswith(PATH):
+        path = path.rstrip("/") + PATH
+    path = path or "/"
+    if not re.fullmatch(r"[\x21-\x7e]+", path + parts.query):
+        raise InputError(f"{where}: a URL with spaces or other special characters; {way_out}")
+    _protocol(environment)
+    return OtlpTarget(
+        scheme=parts.scheme,
+        host=host,
+        port=port or (443 if parts.scheme == "https" else 80),
+        path=f"{path}?{parts.query}" if parts.query else path,
+        headers=_headers(environment),
+        timeout=_timeout(environment),
+        gzip=_compression(environment),
+        tls=_tls(environment) if parts.scheme == "https" else None,
+    )
+
+
+def _variable(what: str, environment: Mapping[str, str]) -> tuple[str, str]:
+    """Return the name and the text of the variable that decides; the text is empty without any."""
+    for name in (f"OTEL_EXPORTER_OTLP_TRACES_{what}", f"OTEL_EXPORTER_OTLP_{what}"):
+        if environment.get(name, "").strip():
+            return name, environment[name].strip()
+    return f"OTEL_EXPORTER_OTLP_{what}", ""
+
+
+def _headers(environment: Mapping[str, str]) -> dict[str, str]:
+    name, text = _variable("HEADERS", environment)
+    headers = parse_pairs(name, text)
+    for place, (key, value) in enumerate(headers.items(), 1):
+        if not (_TOKEN.match(key) and _FIELD_VALUE.match(value)):
+            raise InputError(
+                f"{name}: entry {place} is no HTTP header; use plain ASCII, percent-encoded where "
+                "it is special"
+            )
+    return {key.lower(): value for key, value in headers.items()}
+
+
+def _timeout(environment: Mapping[str, str]) -> float:
+    name, text = _variable("TIMEOUT", environment)
+    if not text:
+        return TIMEOUT
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise InputError(f"{name}: not a number of milliseconds; write 10000 for ten seconds")
+    return int(text) / 1000
+
+
+def _compression(environment: Mapping[str, str]) -> bool:
+    name, text = _variable("COMPRESSION", environment)
+    if text.lower() not in ("", "none", "gzip"):
+        raise InputError(f"{name}: unknown compression; write gzip or none")
+    return text.lower() == "gzip"
+
+
+def _protocol(environment: Mapping[str, str]) -> None:
+    name, text = _variable("PROTOCOL", environment)
+    if text not in ("", _PROTOCOL):
+        raise InputError(f"{name}: only {_PROTOCOL} is spoken; leave it out, or write that")
+
+
+def _tls(environment: Mapping[str, str]) -> ssl.SSLContext | None:
+    authority, trusted = _variable("CERTIFICATE", environment)
+    own, certificate = _variable("CLIENT_CERTIFICATE", environment)
+    _, key = _variable("CLIENT_KEY", environment)
+    if not trusted and not certificate:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=trusted or None)
+    except OSError as error:  # also what is no certificate: SSLError
+        raise InputError(f"{authority}: cannot be read ({_why(error)}); name a PEM file") from None
+    if certificate:
+        try:
+            context.load_cert_chain(certificate, key or None)
+        except OSError as error:
+            raise InputError(f"{own}: cannot be read ({_why(error)}); name a PEM file") from None
+    return context
+
+
+def _why(error: OSError) -> str:
+    is_tls = isinstance(error, ssl.SSLError)
+    return "no certificate in it" if is_tls else str(error.strerror).lower()

@@ -1,0 +1,73 @@
+"""Who made the spans: the OpenTelemetry resource of a run.
+
+https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import unquote
+
+from harness.records import ids
+from harness.records.errors import InputError
+from harness.records.schema import Run
+from harness.telemetry import semconv
+from harness.telemetry.attributes import Attributes
+
+RESOURCE_VARIABLE = "OTEL_RESOURCE_ATTRIBUTES"
+NAME_VARIABLE = "OTEL_SERVICE_NAME"
+
+_ARCHITECTURES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64"}
+"""Python's name of a machine -> the convention's value of `host.arch`, where they differ."""
+
+
+def make_resource(run: Run, environment: Mapping[str, str]) -> Attributes:
+    """Return the resource of a run's spans.
+
+    OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES (percent-encoded `key=value` pairs with commas)
+    win over the defaults, in this order; nothing overrides what says whether the run was
+    simulated. `host.id` is a pseudonym: it tells Jaeger that all spans come from one clock, so
+    that it does not shift them, and names no machine. Raises InputError on a malformed variable.
+    """
+    defaults: Attributes = {
+        semconv.SERVICE_NAME: "harness",
+        semconv.SERVICE_VERSION: run.versions["harness"],
+        semconv.HOST_ID: ids.span_id(run.run_id, "host"),
+    }
+    host = run.host
+    if "machine" in host:
+        defaults[semconv.HOST_ARCH] = _ARCHITECTURES.get(host["machine"], host["machine"])
+    if "system" in host:
+        defaults[semconv.OS_TYPE] = host["system"].lower()
+    if "release" in host:
+        defaults[semconv.OS_VERSION] = host["release"]
+    given: Attributes = dict(parse_pairs(RESOURCE_VARIABLE, environment.get(RESOURCE_VARIABLE, "")))
+    if environment.get(NAME_VARIABLE):
+        given[semconv.SERVICE_NAME] = environment[NAME_VARIABLE]
+    return {
+        **defaults,
+        **given,
+        semconv.RUN_ID: run.run_id,
+        semconv.SIMULATED: run.simulated,
+        semconv.TIME_SCALE: run.time_scale,
+        **({semconv.VIRTUAL: True} if run.virtual else {}),
+    }
+
+
+def parse_pairs(variable: str, text: str) -> dict[str, str]:
+    """Read percent-encoded `key=value` pairs with commas between them; spaces around are dropped.
+
+    Raises InputError that names `variable` and the place, never the text: it may hold a secret.
+    """
+    pairs: dict[str, str] = {}
+    for place, part in enumerate(text.split(","), 1):
+        if not part.strip():
+            continue
+        key, separator, value = part.partition("=")
+        if not separator or not key.strip():
+            raise InputError(
+                f"{variable}: entry {place} is not key=value; "
+                "write key1=value1,key2=value2 with special characters percent-encoded"
+            )
+        pairs[unquote(key.strip())] = unquote(value.strip())
+    return pairs

@@ -1,0 +1,109 @@
+"""From records to spans: pure, the same spans each time.
+
+One trace for each workflow:
+
+    invoke_workflow research                      link to the trial's span in the run trace
+      phase decompose > call
+      phase fan_out > sub_question > call
+      phase synthesize > call
+    call > permit_wait, chat {model}
+    chat {model} > attempt, backoff, permit_wait, attempt ...
+
+and one small run trace: harness.run > harness.cell > harness.trial. A span's times are the
+record's times. Parents stand before their children in every list. The spans of a wait exist also
+when the wait was near zero; a call that holds its permit through backoff waits for it once only,
+so its later attempts have none, but for a hedge, which has a permit of its own. A call that is
+parked by a breaker has a backoff for it: before `chat` when it has sent nothing yet.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from harness.records import ids
+from harness.records.keys import CallKey, WorkflowKey, workflow_key
+from harness.records.schema import Attempt, Call, Run, Transcript, Trial, Workflow
+from harness.telemetry import attributes, semconv
+from harness.telemetry.attributes import Attributes
+from harness.telemetry.content import Capture
+from harness.telemetry.span import Span
+from harness.telemetry.workflow_trace import WorkflowTrace
+
+
+class TraceMaker:
+    """Makes the spans of one run; `content` says where prompts and answers go, None for nowhere."""
+
+    def __init__(self, run: Run, content: Capture | None = None) -> None:
+        self.run = run
+        self.content = content
+        self.cells = {cell.id: cell for cell in run.cells}
+        self.run_trace = ids.trace_id(run.run_id, "run")
+        self.endpoint = attributes.endpoint(run)
+
+    def of_run(self, trials: Iterable[Trial]) -> list[Span]:
+        """Return the run trace: the run, each cell and each trial that has ended."""
+        by_cell: dict[str, list[Trial]] = defaultdict(list)
+        for trial in trials:
+            by_cell[trial.cell].append(trial)
+        if not by_cell:
+            return []
+        every = [trial for cell_trials in by_cell.values() for trial in cell_trials]
+        root = self._run_span(semconv.RUN_SPAN, None, every, attributes.run(self.run))
+        spans = [root]
+        for name, cell_trials in by_cell.items():
+            shared = attributes.cell(self.run, self.cells[name])
+            cell = self._run_span(semconv.CELL_SPAN, root, cell_trials, shared, name)
+            spans.append(cell)
+            for trial in cell_trials:
+                key = (name, trial.repeat, trial.execution)
+                carried = shared | attributes.trial(trial)
+                spans.append(self._run_span(semconv.TRIAL_SPAN, cell, [trial], carried, *key))
+        return spans
+
+    def _run_span(
+        self, name: str, parent: Span | None, trials: list[Trial], carried: Attributes, *key: object
+    ) -> Span:
+        return Span(
+            name=name,
+            trace_id=self.run_trace,
+            span_id=ids.span_id(self.run.run_id, name, *key),
+            parent_id=parent.span_id if parent else None,
+            start=self.unix(min(trial.start for trial in trials)),
+            end=self.unix(max(trial.end for trial in trials)),
+            attributes=carried,
+        )
+
+    def of_workflows(
+        self,
+        workflows: Iterable[Workflow],
+        calls: Iterable[Call],
+        attempts: Iterable[Attempt],
+        transcripts: Iterable[Transcript] = (),
+    ) -> list[Span]:
+        """Return the traces of `workflows`; records of other workflows are left out."""
+        said = {call_key(transcript): transcript for transcript in transcripts}
+        calls_of: dict[WorkflowKey, list[Call]] = defaultdict(list)
+        for call in calls:
+            calls_of[workflow_key(call)].append(call)
+        attempts_of: dict[CallKey, list[Attempt]] = defaultdict(list)
+        for attempt in attempts:
+            attempts_of[attempt.call_key].append(attempt)
+        spans: list[Span] = []
+        for workflow in workflows:
+            trace = WorkflowTrace(self, workflow, said)
+            trace.add_workflow(calls_of[workflow_key(workflow)], attempts_of)
+            spans += trace.spans
+        return spans
+
+    def unix(self, time: int) -> int:
+        """Return a record's time in nanoseconds since the Unix epoch."""
+        return self.run.anchor.unix_ns + time
+
+
+def call_key(record: Transcript) -> CallKey:
+    """Return the call that a transcript is of."""
+    return CallKey(
+        record.cell, record.repeat, record.workflow, record.execution,
+        record.phase, record.branch, record.call,
+    )  # fmt: skip

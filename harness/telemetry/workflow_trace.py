@@ -1,0 +1,268 @@
+"""The trace of one workflow: its phases, branches, calls, attempts and waits."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from harness.analysis.call_segments import Piece, of_pauses
+from harness.analysis.selection import is_open_loop
+from harness.records import ids
+from harness.records.failures import OK
+from harness.records.keys import CallKey, workflow_key
+from harness.records.schema import Attempt, Call, CellInfo, Phase, Run, Transcript, Workflow
+from harness.telemetry import attributes, semconv
+from harness.telemetry.attributes import Attributes, Endpoint
+from harness.telemetry.content import Capture, messages
+from harness.telemetry.span import NOTHING, Event, Kind, Link, Span
+
+
+class Maker(Protocol):
+    """What the traces of a run's workflows share."""
+
+    run: Run
+    content: Capture | None
+    cells: dict[str, CellInfo]
+    run_trace: str
+    endpoint: Endpoint
+
+    def unix(self, time: int) -> int:
+        """Return a record's time in nanoseconds since the Unix epoch."""
+        ...
+
+
+class WorkflowTrace:
+    """Gathers the spans of one workflow."""
+
+    def __init__(
+        self, maker: Maker, workflow: Workflow, said: Mapping[CallKey, Transcript]
+    ) -> None:
+        self.maker = maker
+        self.said = said
+        self.run_id = maker.run.run_id
+        self.workflow = workflow
+        self.cell: CellInfo = maker.cells[workflow.cell]
+        self.trace_id = ids.workflow_trace(self.run_id, workflow)
+        self.spans: list[Span] = []
+        self.shared = attributes.workflow_key(maker.run, self.cell, workflow)
+
+    def add_workflow(self, calls: Sequence[Call], attempts: dict[CallKey, list[Attempt]]) -> None:
+        """Add every span; `attempts` are those of each call, of other workflows too."""
+        record = self.workflow
+        trial = ids.span_id(
+            self.run_id, semconv.TRIAL_SPAN, record.cell, record.repeat, record.execution
+        )
+        root = self._add(
+            semconv.workflow_span(attributes.workflow_name(self.maker.run)),
+            None,
+            (record.ready, record.done),
+            attributes.workflow(self.maker.run, record),
+            ("workflow",),
+            links=(Link(self.maker.run_trace, trial),),
+            error=_error(record.outcome, record.error),
+        )
+        if is_open_loop(self.maker.run):  # else it began when its slot was free
+            self._add(semconv.QUEUE_SPAN, root, (record.ready, record.started), {}, ("queue",))
+        phases = {phase.name: self._add_phase(root, phase) for phase in record.phases}
+        branches: dict[tuple[str, int | None], list[Call]] = defaultdict(list)
+        for call in calls:
+            branches[call.phase, call.branch].append(call)
+        for (phase, branch), made in branches.items():
+            parent = phases.get(phase, root)
+            if branch is not None:
+                parent = self._add_sub_question(parent, made)
+            for call in made:
+                tried = sorted(attempts[call.call_key], key=lambda attempt: attempt.attempt)
+                self._add_call(parent, call, tried)
+
+    def _add_phase(self, root: Span, phase: Phase) -> Span:
+        return self._add(
+            semconv.phase_span(phase.name),
+            root,
+            (phase.start, phase.end),
+            {semconv.PHASE: phase.name} | attributes.outcome(phase.outcome),
+            ("phase", phase.name),
+            error=_error(phase.outcome),
+        )
+
+    def _add_sub_question(self, parent: Span, calls: Sequence[Call]) -> Span:
+        """A branch lasts from its first call to its last, whose outcome is its own."""
+        last = max(calls, key=lambda call: call.call)
+        return self._add(
+            semconv.SUB_QUESTION_SPAN,
+            parent,
+            (min(call.ready for call in calls), max(call.done for call in calls)),
+            attributes.branch(last) | attributes.outcome(last.outcome),
+            ("sub_question", last.phase, last.branch),
+            error=_error(last.outcome),
+        )
+
+    def _add_call(self, parent: Span, call: Call, tried: Sequence[Attempt]) -> None:
+        key = attributes.call_key(call)
+        error = _error(call.outcome)
+        span = self._add(
+            semconv.CALL_SPAN,
+            parent,
+            (call.ready, call.done),
+            key | attributes.outcome(call.outcome) | {semconv.ATTEMPTS: call.attempts},
+            ("call", *call.call_key[4:]),
+            error=error,
+        )
+        pauses = list(of_pauses(call, tried))
+        begin = tried[0].permit_granted if tried else call.done
+        for number, pause in enumerate(pauses, 1):
+            if pause.start < begin:
+                self._add_pause(span, call, number, pause)
+        if not tried:
+            return
+        first = tried[0]
+        self._add_permit_wait(span, call, 1, (first.permit_requested, first.permit_granted))
+        decisive = _decisive(call, tried)
+        on_span, on_event = self._content(call, decisive)
+        chat = self._add(
+            semconv.chat_span(attributes.model(self.maker.run)),
+            span,
+            (begin, call.done),
+            key
+            | self.maker.endpoint.chat[call.phase]
+            | attributes.chat(call, decisive, self.maker.endpoint.streamed)
+            | on_span,
+            ("chat", *call.call_key[4:]),
+            kind="client",
+            events=on_event,
+            error=error,
+        )
+        steps: list[tuple[int, Attempt | tuple[int, Piece]]] = [
+            (attempt.permit_requested, attempt) for attempt in tried
+        ]
+        steps += [(pause.start, (at, pause)) for at, pause in enumerate(pauses, 1)]
+        for start, step in sorted(steps, key=lambda step: step[0]):
+            if isinstance(step, Attempt):
+                self._add_tried(chat, call, step, is_first=step is first)
+            elif start >= begin:
+                self._add_pause(chat, call, *step)
+
+    def _add_tried(self, chat: Span, call: Call, attempt: Attempt, is_first: bool) -> None:
+        if not is_first and (attempt.hedge or self.cell.permit_scope != "call"):
+            wait = (attempt.permit_requested, attempt.permit_granted)
+            self._add_permit_wait(chat, call, attempt.attempt, wait)
+        self._add_attempt(chat, attempt)
+
+    def _content(self, call: Call, last: Attempt) -> tuple[Attributes, tuple[Event, ...]]:
+        """Return what was said in a call as attributes of its span and as an event at its end."""
+        wanted, said = self.maker.content, self.said.get(call.call_key)
+        if wanted is None or said is None:
+            return NOTHING, ()
+        content = messages(said, last.finish_reason, wanted.limit)
+        event = Event(semconv.CONTENT_EVENT, self.maker.unix(call.done), content)
+        return content if wanted.on_span else NOTHING, (event,) if wanted.on_event else ()
+
+    def _add_permit_wait(
+        self, parent: Span, call: Call, number: int, times: tuple[int, int]
+    ) -> None:
+        """The wait of attempt `number` for its permit."""
+        self._add(
+            semconv.PERMIT_WAIT_SPAN,
+            parent,
+            times,
+            attributes.call_key(call) | {semconv.ATTEMPT: number},
+            ("permit_wait", *call.call_key[4:], number),
+        )
+
+    def _add_pause(self, parent: Span, call: Call, number: int, pause: Piece) -> None:
+        """A backoff, or a wait for a permit that no attempt was sent under."""
+        carried = attributes.call_key(call)
+        if pause.attempt is not None:
+            carried |= {semconv.ATTEMPT: pause.attempt}
+        if pause.part == "backoff":
+            record = next(
+                one for one in call.backoffs if (one.start, one.end) == (pause.start, pause.end)
+            )
+            carried |= attributes.backoff(record)
+            self._add(
+                semconv.BACKOFF_SPAN, parent, (pause.start, pause.end), carried,
+                ("backoff", *call.call_key[4:], number),
+            )  # fmt: skip
+            return
+        gave_up = call.outcome if pause.end == call.done else OK
+        self._add(
+            semconv.PERMIT_WAIT_SPAN,
+            parent,
+            (pause.start, pause.end),
+            carried | attributes.error(gave_up),
+            ("permit_wait", *call.call_key[4:], "in vain", number),
+            error=_error(gave_up),
+        )
+
+    def _add_attempt(self, chat: Span, attempt: Attempt) -> None:
+        self.spans.append(
+            Span(
+                name=semconv.ATTEMPT_SPAN,
+                trace_id=self.trace_id,
+                span_id=ids.attempt_span(self.run_id, attempt),
+                parent_id=chat.span_id,
+                start=self.maker.unix(attempt.permit_granted),
+                end=self.maker.unix(attempt.done),
+                attributes=self.shared
+                | self.maker.endpoint.server
+                | self.maker.endpoint.exchange
+                | attributes.call_key(attempt)
+                | attributes.attempt(attempt),
+                kind="client",
+                events=tuple(
+                    Event(name, self.maker.unix(time))
+                    for name, time in (
+                        (semconv.FIRST_REASONING_EVENT, attempt.first_reasoning),
+                        (semconv.FIRST_ANSWER_EVENT, attempt.first_answer),
+                    )
+                    if time is not None
+                ),
+                error=_error(attempt.outcome),
+            )
+        )
+
+    def _add(
+        self,
+        name: str,
+        parent: Span | None,
+        times: tuple[int, int],
+        carried: Attributes,
+        key: tuple[object, ...],
+        kind: Kind = "internal",
+        events: tuple[Event, ...] = (),
+        links: tuple[Link, ...] = (),
+        error: str | None = None,
+    ) -> Span:
+        start, end = times
+        span = Span(
+            name=name,
+            trace_id=self.trace_id,
+            span_id=ids.span_id(self.run_id, key[0], *workflow_key(self.workflow), *key[1:]),
+            parent_id=parent.span_id if parent else None,
+            start=self.maker.unix(start),
+            end=self.maker.unix(end),
+            attributes=self.shared | carried,
+            kind=kind,
+            events=events,
+            links=links,
+            error=error,
+        )
+        self.spans.append(span)
+        return span
+
+
+def _decisive(call: Call, tried: Sequence[Attempt]) -> Attempt:
+    """Return the attempt that a call ended with; of a hedged pair that is not always the last."""
+    ended = [attempt for attempt in tried if attempt.outcome == call.outcome]
+    return max(ended or tried, key=lambda attempt: attempt.done)
+
+
+def root_span(run_id: str, record: Workflow) -> str:
+    """Return the id of a workflow's own span."""
+    return ids.span_id(run_id, "workflow", *workflow_key(record))
+
+
+def _error(outcome: str, detail: str | None = None) -> str | None:
+    """Return why a span's status is ERROR; see `attributes.NO_ERROR`."""
+    return None if outcome in attributes.NO_ERROR else detail or outcome

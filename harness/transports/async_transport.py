@@ -1,0 +1,215 @@
+"""One attempt over openai.AsyncOpenAI, with aiohttp underneath."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ssl
+from types import SimpleNamespace, TracebackType
+from typing import Any, cast
+
+import aiohttp
+import httpx2
+import openai
+
+from harness.engine.branches import Branch
+from harness.engine.effects import Reply, Send
+from harness.records.clock import SECOND, Now
+from harness.records.failures import CANCELLED
+from harness.transports.exchange import (
+    KEEP_ALIVE_SECONDS,
+    PATH,
+    Exchange,
+    Target,
+    current,
+    tls_context,
+)
+
+
+def aiohttp_transport(target: Target) -> httpx2.AsyncClient:
+    """Return an HTTP client on aiohttp that limits nothing and stamps when a request goes out.
+
+    The openai package takes no session of one's own through its public face; its transport calls
+    `client` to make one, so that is where ours goes in.
+    """
+    trust_env = target.trust_env
+    tls = tls_context(trust_env)
+    http = openai.DefaultAioHttpClient(timeout=None, verify=tls, trust_env=trust_env)
+    transports: list[Any] = [http._transport, *http._mounts.values()]
+    for transport in transports:
+        if transport is not None:
+            transport.client = functools.partial(_session, tls, target.reuse_connections)
+    return http
+
+
+def _session(tls: ssl.SSLContext, reuse: bool) -> aiohttp.ClientSession:
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_start.append(_connecting)
+    trace.on_request_chunk_sent.append(_chunk_sent)
+    kept: dict[str, Any] = {"keepalive_timeout": KEEP_ALIVE_SECONDS} if reuse else {}
+    connector = _Connector(limit=0, force_close=not reuse, ssl=tls, **kept)
+    # An answer may be hours away and as long as it likes: every deadline is ours.
+    return aiohttp.ClientSession(
+        connector=connector,
+        trace_configs=[trace],
+        timeout=aiohttp.ClientTimeout(total=None),
+        max_field_size=_LONGEST_HEADER,
+    )
+
+
+_LONGEST_HEADER = 100 * 1024
+"""Bytes of a response's header that are read: as many as httpx2 reads of the whole head."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Lets an attempt hang up at once.
+
+    A transport that is only closed first waits to send what is left and, secured, for the other
+    side to agree; a server that has stalled does neither.
+    """
+
+    async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
+        connection = await super().connect(*args, **kwargs)
+        if connection.transport is not None:
+            current.get().release = functools.partial(_hang_up, connection.transport)
+        return connection
+
+
+def _hang_up(transport: asyncio.Transport) -> None:
+    if transport.is_closing():
+        transport.abort()
+
+
+async def _connecting(
+    session: aiohttp.ClientSession, context: SimpleNamespace, params: object
+) -> None:
+    current.get().note_connecting()
+
+
+async def _chunk_sent(
+    session: aiohttp.ClientSession, context: SimpleNamespace, params: object
+) -> None:
+    current.get().note_sent()
+
+
+async def _trace(event: str, info: dict[str, Any]) -> None:
+    current.get().note_step(event, info)
+
+
+async def _before_request(request: httpx2.Request) -> None:
+    exchange = current.get()
+    exchange.handed = exchange.now()
+    request.extensions["trace"] = _trace
+
+
+async def _after_headers(response: httpx2.Response) -> None:
+    current.get().note_response(response)
+
+
+class _Watch:
+    """Lets `deadline` expire when the exchange's own limit has passed.
+
+    Text moves the limit with every chunk; one timer that looks again when the old limit comes is
+    cheaper than a timer set anew each time.
+    """
+
+    def __init__(self, exchange: Exchange, deadline: asyncio.Timeout) -> None:
+        self._exchange = exchange
+        self._deadline = deadline
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def arm(self) -> None:
+        """Look when the limit that is next now has come."""
+        self.disarm()
+        wait = self._exchange.limit().at - self._exchange.now()
+        self._timer = self._loop.call_later(max(wait, 0) / SECOND, self._look)
+
+    def disarm(self) -> None:
+        """Stop looking."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def cancel(self) -> None:
+        """Let it expire now: the attempt is no longer wanted."""
+        if not self._deadline.expired():
+            self._exchange.expired = CANCELLED
+            self._deadline.reschedule(self._loop.time())
+
+    def _look(self) -> None:
+        if self._exchange.overdue():
+            self._deadline.reschedule(self._loop.time())
+        else:
+            self.arm()
+
+
+class AsyncClient:
+    """Sends attempts to one target. Use it as an async context manager."""
+
+    def __init__(self, target: Target, now: Now, http: httpx2.AsyncClient | None = None) -> None:
+        self._target = target
+        self._now = now
+        http = http or aiohttp_transport(target)
+        http.event_hooks["request"].append(_before_request)
+        http.event_hooks["response"].append(_after_headers)
+        self._client = openai.AsyncOpenAI(
+            api_key=target.api_key,
+            base_url=target.base_url,
+            max_retries=0,
+            http_client=http,
+        )
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._client.close()
+
+    async def send(self, effect: Send, branch: Branch | None = None) -> Reply:
+        """Send one attempt and read all of the response; a failure is a reply too.
+
+        When `branch` is cancelled the attempt is broken off, with the outcome `cancelled`.
+        """
+        branch = branch or Branch()
+        exchange = Exchange(self._target, effect, self._now)
+        if branch.cancelled:
+            return exchange.cancelled()
+        current.set(exchange)
+        deadline = asyncio.timeout(None)
+        watch = _Watch(exchange, deadline)
+        exchange.rearm = watch.arm
+        exchange.first_text = branch.first_text
+        try:
+            async with deadline:
+                watch.arm()
+                with branch.waking(watch.cancel):
+                    return await self._exchange(exchange)
+        except Exception as error:
+            return exchange.fail(error)
+        finally:
+            watch.disarm()
+            exchange.release()
+
+    async def _exchange(self, exchange: Exchange) -> Reply:
+        stream = await self._client.post(
+            PATH,
+            cast_to=httpx2.Response,
+            body=exchange.body(),
+            stream=True,
+            stream_cls=openai.AsyncStream[Any],
+            options=exchange.options(httpx2.Timeout(None)),
+        )
+        response = cast(httpx2.Response, stream)  # what `cast_to` asks for
+        try:
+            exchange.begin_reading(response)
+            async for received in response.aiter_bytes():
+                if not exchange.received(received, self._now()):
+                    break
+            return exchange.finish()
+        finally:
+            await response.aclose()

@@ -1,0 +1,308 @@
+"""Reading one response: bytes and their arrival times in, stamps, texts and an outcome out.
+
+No input and output here: an adapter feeds what it received, stamped before anything is parsed.
+Every way a 200 can still be a failure is told apart in this module. Message and stream shapes:
+the OpenAI chat completions API; where reasoning stands differs by server (`reasoning_content`,
+`reasoning`, or `<think>` inside the content), and all three are understood.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from harness.records.failures import OK
+from harness.records.histogram import Histogram, bucket
+from harness.records.schema import Tokens
+from harness.transports.sse import Data, EventDecoder, Stray
+from harness.transports.think_tags import ThinkSplitter
+
+
+class _Text(msgspec.Struct):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Text | None = None
+    message: _Text | None = None
+    finish_reason: str | None = None
+
+
+class _Details(msgspec.Struct):
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_cache_hit_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+
+
+class _Message(msgspec.Struct):
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    id: Any = None
+    model: Any = None
+    error: Any = None
+    object: Any = None
+    code: Any = None
+    type: Any = None
+
+
+_decode = msgspec.json.Decoder(_Message).decode
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What it raises: for JSON that is broken, not of this shape, or deeper than anything in it."""
+
+_BY_FINISH_REASON = {
+    "length": "truncated",
+    "content_filter": "content_filter",
+    "insufficient_system_resource": "insufficient_system_resource",
+}
+
+_LONGEST_NAME = 200
+_BLANK = "200 with nothing in it"
+_STREAM_BEGINS = (b"data:", b":", b"event:", b"id:", b"retry:", b"\xef\xbb\xbf")
+
+
+class Reading:
+    """One response body being read. `ended` is when its outcome was known.
+
+    `whole`: all of the response has come, though it may be of no use.
+    `stream`: whether a stream was asked for; what came is told by the content type and the bytes.
+    """
+
+    def __init__(self, stream: bool, content_type: str) -> None:
+        self.first_reasoning: int | None = None
+        self.first_answer: int | None = None
+        self.last_token: int | None = None
+        self.chunks = 0
+        self.gaps: Histogram = {}
+        self.tokens = Tokens()
+        self.finish_reason: str | None = None
+        self.response_id: str | None = None
+        self.response_model: str | None = None
+        self.outcome: str | None = None
+        self.detail = ""
+        self.ended: int | None = None
+        self.whole = False
+        self._reasoning: list[str] = []
+        self._answer: list[str] = []
+        self._saw_choice = False
+        self._saw_event = False
+        self._separate = False
+        self._splitter = ThinkSplitter()
+        self._events = EventDecoder()
+        self._body = bytearray()
+        self._is_stream: bool | None = None
+        if "event-stream" in content_type:
+            self._is_stream = True
+        elif not stream or "json" in content_type or "html" in content_type:
+            self._is_stream = False
+
+    @property
+    def reasoning(self) -> str:
+        """The reasoning text so far."""
+        return "".join(self._reasoning)
+
+    @property
+    def answer(self) -> str:
+        """The answer text so far."""
+        return "".join(self._answer)
+
+    def feed(self, received: bytes, at: int) -> None:
+        """Take bytes that arrived at `at`."""
+        if self.ended is not None:
+            return
+        if self._is_stream is None:
+            received = self._tell(received)
+        if not self._is_stream:
+            self._body += received
+            return
+        for event in self._events.feed(received):
+            self._event(event, at)
+
+    def close(self, at: int) -> None:
+        """Take the clean end of the body."""
+        if self.ended is not None:
+            return
+        if not self._is_stream:
+            self._whole_body(at)
+            return
+        for event in self._events.end():
+            self._event(event, at)
+        if not self._saw_event:
+            self._fail(at, "blank_body", _BLANK)
+        elif self.ended is None:
+            self._fail(at, "missing_done", "the stream just ended")
+
+    def _tell(self, received: bytes) -> bytes:
+        """Without a telling content type the first bytes tell; return all that came so far."""
+        received = bytes(self._body) + received
+        begin = received.lstrip()
+        if begin.startswith(_STREAM_BEGINS):
+            self._is_stream = True
+        elif not any(known.startswith(begin) for known in _STREAM_BEGINS):
+            self._is_stream = False
+        self._body.clear()
+        return received
+
+    def _event(self, event: Data | Stray, at: int) -> None:
+        if self.ended is not None:
+            return
+        self._saw_event = True
+        if isinstance(event, Stray):
+            self._fail(at, "malformed_stream", "a line that is no server-sent event")
+        elif event.type == b"error":
+            self._fail(at, "error_in_stream", "error event")
+        elif event.payload[:1] == b"[" and event.payload.strip() == b"[DONE]":
+            self._succeed(at)
+        else:
+            try:
+                message = _decode(event.payload)
+            except _UNREADABLE:
+                self._fail(at, "malformed_stream", "a chunk that cannot be read")
+            else:
+                self._chunk(message, at)
+
+    def _chunk(self, message: _Message, at: int) -> None:
+        if _is_error(message):
+            self._fail(at, "error_in_stream", _error_text(message))
+            return
+        if self.response_id is None:
+            self._note_names(message)
+        if message.usage is not None:
+            self._note_usage(message.usage)
+        for choice in (message.choices or ())[:1]:
+            self._saw_choice = True
+            if choice.finish_reason is not None:
+                self.finish_reason = choice.finish_reason
+            if choice.delta is not None:
+                self._note_text(choice.delta, at)
+
+    def _note_text(self, text: _Text, at: int) -> None:
+        reasoning = text.reasoning_content or text.reasoning or ""
+        answer = text.content or ""
+        if not reasoning and not answer:
+            return
+        if self.last_token is not None:
+            gap = bucket(at - self.last_token)
+            self.gaps[gap] = self.gaps.get(gap, 0) + 1
+        self.last_token = at
+        self.chunks += 1
+        if reasoning and not self._separate:
+            self._end_splitting(at)
+            self._separate = True
+        if answer and not self._separate:
+            parts = self._splitter.feed(answer)
+            if parts.earlier_was_reasoning:
+                self._reclassify()
+            reasoning, answer = parts.reasoning, parts.answer
+        self._keep(reasoning, answer, at)
+
+    def _keep(self, reasoning: str, answer: str, at: int) -> None:
+        if reasoning:
+            self._reasoning.append(reasoning)
+            if self.first_reasoning is None:
+                self.first_reasoning = at
+        if answer:
+            self._answer.append(answer)
+            if self.first_answer is None:
+                self.first_answer = at
+
+    def _end_splitting(self, at: int) -> None:
+        """Keep what the splitter held back."""
+        held = self._splitter.end()
+        self._keep(held.reasoning, held.answer, at)
+
+    def _reclassify(self) -> None:
+        """What was taken for the answer was reasoning without its opening tag."""
+        self._reasoning, self._answer = self._answer, []
+        self.first_reasoning, self.first_answer = self.first_answer, None
+
+    def _note_names(self, message: _Message) -> None:
+        """Keep what the server calls this response, and the model that it names."""
+        self.response_id, self.response_model = _name(message.id), _name(message.model)
+
+    def _note_usage(self, usage: _Usage) -> None:
+        into, out = usage.prompt_tokens_details, usage.completion_tokens_details
+        cached = usage.prompt_cache_hit_tokens
+        if cached is None and into is not None:
+            cached = into.cached_tokens
+        self.tokens = Tokens(
+            input=usage.prompt_tokens,
+            cached=cached,
+            output=usage.completion_tokens,
+            reasoning=out.reasoning_tokens if out is not None else None,
+        )
+
+    def _whole_body(self, at: int) -> None:
+        body = bytes(self._body).strip()
+        if not body:
+            self._fail(at, "blank_body", _BLANK)
+            return
+        if body[:1] not in (b"{", b"["):
+            self._fail(at, "not_json", "200 with something that is not JSON")
+            return
+        try:
+            message = _decode(body)
+        except _UNREADABLE:
+            self._fail(at, "malformed_json", "200 with JSON that cannot be read")
+            return
+        if _is_error(message):
+            self._fail(at, "error_in_body", _error_text(message))
+            return
+        self._note_names(message)
+        if message.usage is not None:
+            self._note_usage(message.usage)
+        for choice in (message.choices or ())[:1]:
+            self._saw_choice = True
+            self.finish_reason = choice.finish_reason
+            if choice.message is not None:
+                self._note_text(choice.message, at)
+        self._succeed(at)
+
+    def _succeed(self, at: int) -> None:
+        """The response is whole; its finish reason and texts say whether it is of use."""
+        self.whole = True
+        if self.last_token is not None:
+            self._end_splitting(self.last_token)
+        outcome = _BY_FINISH_REASON.get(self.finish_reason or "")
+        if self.finish_reason == "error":
+            outcome = "error_in_stream" if self._is_stream else "error_in_body"
+        if outcome is not None:
+            self._fail(at, outcome, f"finish_reason {self.finish_reason}")
+        elif not self._saw_choice:
+            self._fail(at, "empty_choices", "a response without a choice")
+        elif not self.answer.strip():
+            only = "reasoning only" if self._reasoning else "no text at all"
+            self._fail(at, "empty_answer", only)
+        else:
+            self.outcome, self.ended = OK, at
+
+    def _fail(self, at: int, outcome: str, detail: str) -> None:
+        self.outcome, self.detail, self.ended = outcome, detail, at
+
+
+def _name(value: Any) -> str | None:
+    """Return a name of a sensible length, None for anything else."""
+    return value if isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME else None
+
+
+def _is_error(message: _Message) -> bool:
+    return bool(message.error) or message.object == "error"
+
+
+def _error_text(message: _Message) -> str:
+    """Return the code or type of an error: short, and never the server's free text."""
+    error = message.error
+    fields = error if isinstance(error, dict) else {"code": message.code, "type": message.type}
+    for value in (fields.get("code"), fields.get("type")):
+        if isinstance(value, str | int) and value:
+            return f"error {str(value)[:60]}"
+    return "error object"

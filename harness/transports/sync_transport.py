@@ -1,0 +1,254 @@
+"""One attempt over openai.OpenAI, for the calling thread.
+
+Up to the headers the socket's own timeouts are set to the time that is left, before each step. They
+alone do not keep a deadline: each byte that comes or goes starts one anew, as does each address
+that is tried, so a drip of headers or of keep-alives would never time out. A watchdog thread shuts
+the socket down on time, which ends the blocking wait at once. In the same way an attempt is broken
+off that is no longer wanted, whatever its thread waits for.
+"""
+
+from __future__ import annotations
+
+import functools
+import heapq
+import itertools
+import socket
+import threading
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, cast
+
+import httpx2
+import openai
+
+from harness.engine.branches import Branch
+from harness.engine.effects import Reply, Send
+from harness.records.clock import SECOND, Now
+from harness.records.failures import CANCELLED
+from harness.transports.exchange import (
+    KEEP_ALIVE_SECONDS,
+    PATH,
+    Exchange,
+    Target,
+    current,
+    tls_context,
+)
+from harness.transports.sockets import shut_down, tell
+
+
+class Guard:
+    """One attempt and its connection; `close` it before the connection is used again."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange: Exchange | None = exchange
+        self._socket: socket.socket | None = None
+        self._lock = threading.Lock()
+
+    def use(self, sock: socket.socket) -> None:
+        """The attempt is about to wait for this socket; raise if it has been broken off."""
+        if sock is self._socket:
+            return
+        with self._lock:
+            if self._exchange is None:
+                return
+            if self._exchange.expired is not None:
+                raise ConnectionAbortedError
+            self._socket = sock
+
+    def close(self) -> None:
+        """End the watch; after this the socket is left alone."""
+        with self._lock:
+            self._exchange = self._socket = None
+
+    def check(self) -> int | None:
+        """Break the connection off if its deadline has passed; else return the deadline.
+
+        None: there is nothing more to watch.
+        """
+        with self._lock:
+            if self._exchange is None or self._exchange.expired is not None:
+                return None
+            if not self._exchange.overdue():
+                return self._exchange.limit().at
+            self._hang_up()
+            return None
+
+    def cancel(self) -> None:
+        """Break the connection off: the attempt is no longer wanted."""
+        with self._lock:
+            if self._exchange is not None and self._exchange.expired is None:
+                self._exchange.expired = CANCELLED
+                self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._socket is not None:
+            shut_down(self._socket)
+
+
+class Watchdog:
+    """A thread that keeps the deadlines of all attempts under way."""
+
+    def __init__(self, now: Now) -> None:
+        self._now = now
+        self._order = itertools.count()
+        self._heap: list[tuple[int, int, Guard]] = []
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
+        self._thread.start()
+
+    def watch(self, guard: Guard, at: int) -> None:
+        """Look after `guard` at `at`, and then whenever its deadline has moved to."""
+        entry = (at, next(self._order), guard)
+        with self._changed:
+            heapq.heappush(self._heap, entry)
+            if self._heap[0] is entry:
+                self._changed.notify()
+
+    def stop(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        with self._changed:
+            while not self._stopped:
+                now = self._now()
+                while self._heap and self._heap[0][0] <= now:
+                    guard = heapq.heappop(self._heap)[2]
+                    later = guard.check()
+                    if later is not None:
+                        heapq.heappush(self._heap, (later, next(self._order), guard))
+                wait = (self._heap[0][0] - self._now()) / SECOND if self._heap else None
+                self._changed.wait(None if wait is None else max(wait, 0))
+
+
+def default_transport(target: Target) -> httpx2.Client:
+    """Return an HTTP client that limits nothing; what it waits for is timed by its user."""
+    trust_env = target.trust_env
+    http = httpx2.Client(
+        timeout=None,
+        limits=httpx2.Limits(
+            max_connections=None,
+            max_keepalive_connections=None,
+            keepalive_expiry=KEEP_ALIVE_SECONDS,
+        ),
+        verify=tls_context(trust_env),
+        trust_env=trust_env,
+    )
+    tell(http, _use)
+    return http
+
+
+_guard: ContextVar[Guard] = ContextVar("guard")
+"""The guard of the attempt that this thread sends."""
+
+
+def _use(sock: socket.socket) -> None:
+    _guard.get().use(sock)
+
+
+class SyncClient:
+    """Sends attempts to one target, one at a time for each thread. Use it as a context manager."""
+
+    def __init__(self, target: Target, now: Now, http: httpx2.Client | None = None) -> None:
+        self._target = target
+        self._now = now
+        http = http or default_transport(target)
+        http.event_hooks["request"].append(self._before_request)
+        http.event_hooks["response"].append(self._after_headers)
+        self._watchdog = Watchdog(now)
+        self._client = openai.OpenAI(
+            api_key=target.api_key,
+            base_url=target.base_url,
+            max_retries=0,
+            http_client=http,
+        )
+
+    def __enter__(self) -> SyncClient:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._watchdog.stop()
+        self._client.close()
+
+    def send(self, effect: Send, branch: Branch | None = None) -> Reply:
+        """Send one attempt and read all of the response; a failure is a reply too.
+
+        When `branch` is cancelled the attempt is broken off, with the outcome `cancelled`.
+        """
+        branch = branch or Branch()
+        exchange = Exchange(self._target, effect, self._now)
+        if branch.cancelled:
+            return exchange.cancelled()
+        current.set(exchange)
+        guard = Guard(exchange)
+        _guard.set(guard)
+        exchange.rearm = lambda: self._watchdog.watch(guard, exchange.limit().at)
+        exchange.release = guard.close
+        exchange.first_text = branch.first_text
+        try:
+            with branch.waking(guard.cancel):
+                return self._exchange(exchange)
+        except Exception as error:
+            return exchange.fail(error)
+        finally:
+            guard.close()
+
+    def _exchange(self, exchange: Exchange) -> Reply:
+        stream = self._client.post(
+            PATH,
+            cast_to=httpx2.Response,
+            body=exchange.body(),
+            stream=True,
+            stream_cls=openai.Stream[Any],
+            options=exchange.options(httpx2.Timeout(None)),
+        )
+        response = cast(httpx2.Response, stream)  # what `cast_to` asks for
+        try:
+            exchange.begin_reading(response)
+            for received in response.iter_bytes():
+                if not exchange.received(received, self._now()):
+                    break
+            return exchange.finish()
+        finally:
+            response.close()
+
+    def _after_headers(self, response: httpx2.Response) -> None:
+        exchange = current.get()
+        exchange.note_response(response)
+        # The reads of the body take their timeout from here; the watchdog alone keeps time now.
+        response.request.extensions["timeout"]["read"] = None
+        stream = response.extensions.get("network_stream")
+        if stream is not None:  # a transport that is not ours does not tell
+            _guard.get().use(stream.get_extra_info("socket"))
+
+    def _before_request(self, request: httpx2.Request) -> None:
+        exchange = current.get()
+        exchange.handed = exchange.now()
+        timeouts = request.extensions["timeout"]
+        request.extensions["trace"] = functools.partial(self._trace, exchange, timeouts)
+
+    def _trace(
+        self, exchange: Exchange, timeouts: dict[str, float], event: str, info: dict[str, Any]
+    ) -> None:
+        match exchange.note_step(event, info):
+            case "connect_tcp.started" | "start_tls.started":
+                info["timeout"] = _seconds_left(exchange)
+            case "send_request_headers.started" | "send_request_body.started":
+                timeouts["write"] = _seconds_left(exchange)
+            case "receive_response_headers.started":
+                timeouts["read"] = _seconds_left(exchange)
+            case "response_closed.started":
+                exchange.release()
+
+
+def _seconds_left(exchange: Exchange) -> float:
+    return max((exchange.limit().at - exchange.now()) / SECOND, 0.001)

@@ -1,1 +1,0 @@
-"""What people see: the terminal, plots and traces, all made from records."""

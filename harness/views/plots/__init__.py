@@ -1,1 +1,0 @@
-"""Pictures of a run, made from its summary and records. `draw` writes them all."""

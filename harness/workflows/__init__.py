@@ -1,0 +1,1 @@
+"""The kinds of workflow: programs that ask a model."""

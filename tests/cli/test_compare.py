@@ -1,0 +1,261 @@
+"""`harness compare` on run directories made by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from harness.cli.main import main
+from harness.records.clock import SECOND
+from harness.records.schema import Trial, Workflow
+from harness.store.run_directory import RUN, Records, read_run, write_whole
+from tests.analysis.builders import make_call, make_run, make_trial, make_workflow
+from tests.cli.test_report import save
+
+FAST, SLOW = "async_8_none_attempt", "async_2_none_attempt"
+
+
+def run_of(
+    folder: Path, name: str, makespans: dict[str, list[float]], workflows: int = 4,
+    failed: int = 0, failed_in: dict[str, int] | None = None, **fields: Any,
+) -> str:  # fmt: skip
+    """Save a run whose trials took so long.
+
+    `failed` workflows in each repeat of each cell; `failed_in` says otherwise of some cells.
+    """
+    trials: list[Trial] = []
+    ended: list[Workflow] = []
+    calls = []
+    for cell, seconds in makespans.items():
+        lost = (failed_in or {}).get(cell, failed)
+        for repeat, makespan in enumerate(seconds):
+            end = round(makespan * SECOND)
+            trials.append(make_trial(cell=cell, repeat=repeat, end=end))
+            for number in range(workflows):
+                key = {"cell": cell, "repeat": repeat, "workflow": number}
+                outcome = "failed" if number < lost else "ok"
+                ended.append(make_workflow(**key, outcome=outcome, done=end))
+                calls.append(make_call(**key))
+    repeats = max(map(len, makespans.values()))
+    the_run = make_run(makespans, repeats, **fields)
+    directory = folder / name
+    directory.mkdir()
+    save(Records(the_run, [], calls, ended, trials, None), directory)
+    return str(directory)
+
+
+BASE = {FAST: [10.0, 10.2, 9.9], SLOW: [20.0, 20.5, 19.8]}
+PRICE = {"input": 2.0, "cached": 1.0, "output": 10.0, "source": "made up"}
+SLOWER = {FAST: [12.1, 12.4, 12.0], SLOW: [20.1, 20.4, 19.9]}
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    captured = capsys.readouterr()
+    lines = [line for line in captured.out.splitlines() if not line.startswith(("base ", "new "))]
+    assert all(len(line) <= 80 for line in lines), captured.out
+    return captured.out, captured.err
+
+
+def test_a_regression_in_one_cell_is_found_named_and_exits_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, new = run_of(tmp_path, "base", BASE), run_of(tmp_path, "new", SLOWER)
+    assert main(["compare", base, new, "--fail-on", "makespan>+10%"]) == 1
+    out, _ = said(capsys)
+    assert "makespan, s (paired t over 3 repeats)" in out
+    flat = " ".join(out.split())
+    assert "Regression: makespan +21.3% in async_8_none_attempt, against --fail-on" in flat
+    assert "async_2_none_attempt" not in flat.split("Regression:")[1]
+    row = next(line for line in out.splitlines() if line.startswith("async    8 none"))
+    assert row.split()[-1] == "worse"
+
+
+def test_what_stays_within_the_rule_exits_0(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, new = run_of(tmp_path, "base", BASE), run_of(tmp_path, "new", SLOWER)
+    rules = ["--fail-on", "makespan>+30%", "--fail-on", "success_rate<-1%"]
+    assert main(["compare", base, new, *rules]) == 0
+    assert main(["compare", new, base, "--fail-on", "makespan>+10%"]) == 0
+    assert "better" in said(capsys)[0]
+
+
+def test_a_change_that_chance_could_make_fails_nothing_but_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = run_of(tmp_path, "base", {FAST: [10, 14, 8]})
+    new = run_of(tmp_path, "new", {FAST: [16, 9, 13]})
+    assert main(["compare", base, new, "--fail-on", "makespan>+10%"]) == 0
+    assert "but it may be chance: makespan" in " ".join(said(capsys)[0].split())
+
+
+def test_lost_workflows_are_a_regression_in_points(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = run_of(tmp_path, "base", BASE, workflows=8)
+    new = run_of(tmp_path, "new", BASE, workflows=8, failed=4)
+    assert main(["compare", base, new, "--fail-on", "success_rate<-5%"]) == 1
+    assert "success_rate -50.0 pt" in said(capsys)[0]
+
+
+def test_goodput_that_fell_to_nothing_in_one_cell_of_two_is_a_regression(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = run_of(tmp_path, "base", BASE)
+    new = run_of(tmp_path, "new", BASE, failed_in={FAST: 4})
+    assert main(["compare", base, new, "--fail-on", "goodput<-10%"]) == 1
+    flat = " ".join(said(capsys)[0].split())
+    assert "Regression: goodput -100.0% in async_8_none_attempt" in flat
+
+
+def test_small_rates_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = run_of(tmp_path, "base", {FAST: [117_000, 117_000]})
+    new = run_of(tmp_path, "new", {FAST: [129_000, 129_000]})
+    assert main(["compare", base, new, "--fail-on", "goodput<-50%"]) == 0
+    assert "0.0000342 0.0000310" in said(capsys)[0]
+
+
+def test_a_quantity_that_one_run_lacks_is_said_and_not_taken_for_unchanged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = run_of(tmp_path, "base", BASE, price=PRICE)
+    new = run_of(tmp_path, "new", BASE, failed_in={FAST: 4}, price=PRICE)
+    assert main(["compare", base, new]) == 0
+    flat = " ".join(said(capsys)[0].split())
+    lacking = "no cost_per_successful_workflow in the second run, so it is not compared:"
+    assert f"Warning: {lacking} async_8_none_attempt." in flat
+    assert flat.count("so it is not compared") == 1
+
+
+def test_json_holds_every_quantity_with_its_interval_and_no_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, new = run_of(tmp_path, "base", BASE), run_of(tmp_path, "new", SLOWER)
+    assert main(["compare", base, new, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["paired"]
+    changes = told["cells"][1]["changes"]
+    assert changes["makespan"]["change"]["value"] == pytest.approx(0.2125, abs=0.001)
+    assert changes["makespan"]["verdict"] == "worse"
+    assert changes["makespan"]["adjusted_p"] >= changes["makespan"]["p"]
+    assert {"throughput", "goodput", "success_rate"} <= changes.keys()
+
+
+def test_runs_of_another_seed_are_not_paired(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = run_of(tmp_path, "base", BASE)
+    new = run_of(tmp_path, "new", SLOWER, seed=8)
+    assert main(["compare", base, new]) == 0
+    assert "Welch's t over 3 and 3 repeats" in said(capsys)[0]
+
+
+def test_a_change_that_the_ranks_do_not_bear_out_fails_nothing_and_the_key_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = run_of(tmp_path, "base", {FAST: [9.7, 10.7, 9.6, 9.5, 9.2]})
+    new = run_of(tmp_path, "new", {FAST: [10.4, 10.7, 10.6, 11.9, 10.4]}, seed=8)
+    assert main(["compare", base, new, "--fail-on", "makespan>+5%"]) == 0
+    told = said(capsys)[0]
+    assert "Welch's t and ranks over 5 and 5 repeats" in told
+    assert ".020 not shown" in told
+    assert "or the ranks of the repeats do not bear a small p out" in " ".join(told.split())
+    assert "but it may be chance: makespan" in " ".join(told.split())
+    assert main(["compare", base, new, "--json"]) == 0
+    (cell,) = json.loads(capsys.readouterr().out)["cells"]
+    assert cell["changes"]["makespan"]["mann_whitney_p"] == pytest.approx(18 / 252)
+
+
+def test_durations_are_compared_in_scenario_seconds_and_the_scale_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = run_of(tmp_path, "base", BASE)
+    halved = {cell: [value / 2 for value in values] for cell, values in BASE.items()}
+    new = run_of(tmp_path, "new", halved, time_scale=0.5)
+    assert main(["compare", base, new, "--fail-on", "makespan>+1%"]) == 0
+    assert "time scales differ (1 and 0.5)" in said(capsys)[0]
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"branches": 3}, "different workload: workflow.sub_questions is 2 in the first and 3"),
+        ({"in_flight": 2}, "different workload: load.in_flight is 1 in the first and 2"),
+        ({"simulated": False}, "one run is simulated and the other live"),
+    ],
+)
+def test_unlike_runs_are_refused_by_name(
+    fields: dict[str, Any], why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = run_of(tmp_path, "base", BASE)
+    new = run_of(tmp_path, "new", SLOWER, **fields)
+    assert main(["compare", base, new]) == 2
+    (line,) = said(capsys)[1].splitlines()
+    assert why in line
+
+
+def test_runs_without_a_common_cell_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = run_of(tmp_path, "base", {FAST: [1.0]})
+    new = run_of(tmp_path, "new", {SLOW: [1.0]})
+    assert main(["compare", base, new]) == 2
+    assert "no cell in common" in said(capsys)[1]
+
+
+def test_another_schema_is_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, new = run_of(tmp_path, "base", BASE), run_of(tmp_path, "new", BASE)
+    later = msgspec.structs.replace(read_run(Path(new)), schema=99)
+    write_whole(Path(new) / RUN, later)
+    assert main(["compare", base, new]) == 2
+    (line,) = said(capsys)[1].splitlines()
+    assert "schema 99" in line
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        ("makespan", "not a rule; write it like"),
+        ("makespan>10", "not a rule; write it like"),
+        ("makespam>+10%", "makespam is not compared (did you mean 'makespan'?)"),
+        ("workflow_p95>+10%", "no cell of the two runs has workflow_p95"),
+    ],
+)
+def test_a_rule_that_could_never_fail_is_refused(
+    rule: str, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, new = run_of(tmp_path, "base", BASE), run_of(tmp_path, "new", BASE)
+    assert main(["compare", base, new, "--fail-on", rule]) == 2
+    (line,) = said(capsys)[1].splitlines()
+    assert line.startswith(f"harness: --fail-on {rule}: ")
+    assert why in line
+
+
+def test_settings_that_differ_and_cells_of_one_run_alone_are_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = run_of(tmp_path, "base", BASE)
+    new = run_of(
+        tmp_path, "new", {FAST: SLOWER[FAST]}, extra_toml='[timeouts]\ncall = "30s"',
+        status="partial", versions={"harness": "0.2.0"},
+    )  # fmt: skip
+    assert main(["compare", base, new]) == 0
+    flat = " ".join(said(capsys)[0].split())
+    assert "1 cell only in base: async_2_none_attempt" in flat
+    assert "timeouts.call differs: 600.0 and 30.0" in flat
+    assert "the second run is partial" in flat
+    assert "versions.harness differs: 0.1.0 and 0.2.0" in flat
+
+
+def test_a_directory_without_a_run_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", str(tmp_path), str(tmp_path)]) == 2
+    (line,) = said(capsys)[1].splitlines()
+    assert "holds no run.json" in line

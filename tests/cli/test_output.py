@@ -1,0 +1,73 @@
+"""What becomes of a command whose output nobody takes, and of names that the system refuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.cli.main import main
+from tests.cli.answering import one_line
+from tests.cli.test_compare import run_of
+
+COMMAND = [sys.executable, "-m", "harness"]
+
+
+def hung_up(arguments: list[str], **environment: str) -> tuple[int, str]:
+    """Run a command whose output nobody will ever read."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    done = subprocess.run(
+        [*COMMAND, *arguments], stdout=theirs, stderr=subprocess.PIPE, text=True, check=False,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+    os.close(theirs)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "command", [["scenarios"], ["serve", "--list"], ["run", "hedge", "--dry-run"]]
+)
+def test_a_reader_that_has_seen_enough_is_no_error_to_talk_of(
+    command: list[str], unbuffered: str
+) -> None:
+    assert hung_up(command, PYTHONUNBUFFERED=unbuffered) == (141, "")
+
+
+def test_a_comparison_whose_reader_hung_up_is_no_regression(tmp_path: Path) -> None:
+    run = run_of(tmp_path, "run", {"async_8_none_attempt": [10.0, 10.2, 9.9]})
+    assert hung_up(["compare", run, run]) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_is_one_line(unbuffered: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, "scenarios"], stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )  # fmt: skip
+    assert done.returncode == 4
+    assert one_line(done.stderr).startswith("harness: the output: cannot be written (No space")
+
+
+NAME = "a" * 300
+"""No file system here takes a name of so many letters."""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", NAME], ["run", "--resume", NAME], ["report", NAME], ["trace", NAME],
+        ["compare", NAME, NAME], ["export", NAME],
+    ],
+)  # fmt: skip
+def test_a_name_that_the_system_refuses_is_one_line(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert "cannot be read (File name too long); give" in one_line(capsys.readouterr().err)

@@ -1,0 +1,350 @@
+"""The gate: no attempt goes out that the budget does not cover, and nothing paid for is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.engine.async_interpreter import AsyncWorld, run_async
+from harness.engine.blocking_interpreter import (
+    BlockingWorld,
+    a_thread_each,
+    one_after_another,
+    run_blocking,
+)
+from harness.engine.branches import Branch
+from harness.engine.budget_gate import (
+    BudgetExhaustedError,
+    FirstCallError,
+    Gate,
+    through_gate,
+    through_gate_async,
+)
+from harness.engine.call import Completion, complete
+from harness.engine.effects import Deadlines, Message, Program, Reply, Request, Send, fan_out
+from harness.engine.ledger import Amount, Limits, Refusal
+from harness.engine.permits import AsyncPermits, ThreadPermits
+from harness.policies.retry import NoRetry
+from harness.records.failures import CANCELLED, OK
+from harness.records.keys import AttemptKey, CallKey
+from harness.records.schema import Attempt, Call, Record, Tokens
+from tests.engine.scripted import EVERY_TEN, UNAUTHORIZED, WORKFLOW, Says, reply, terms
+
+WORST = 100
+ASKED = Request((Message("user", "why?"),), max_tokens=WORST)
+BUSY = Says("unavailable", status=503, tokens=Tokens())
+
+
+class CountingMeter:
+    """An attempt may use `max_tokens` and does use what its reply says."""
+
+    def worst(self, effect: Send) -> Amount:
+        return Amount(1, effect.request.max_tokens or 0)
+
+    def used(self, worst: Amount, reply: Reply) -> Amount:
+        return worst if reply.tokens.output is None else Amount(1, reply.tokens.output)
+
+
+def ticks() -> Callable[[], int]:
+    count = itertools.count()
+    return lambda: next(count)
+
+
+def attempt_of(number: int) -> Send:
+    key = AttemptKey(*WORKFLOW, "fan_out", number, 1, 1)
+    return Send(key, ASKED, Deadlines(1, 1, 1, 1000, "call_timeout"))
+
+
+def calls(count: int) -> list[Program[Completion]]:
+    never = terms(NoRetry())
+    return [complete(never, CallKey(*WORKFLOW, "fan_out", n, 1), ASKED, 0) for n in range(count)]
+
+
+def all_of(programs: list[Program[Completion]]) -> Program[None]:
+    yield from fan_out(programs)
+
+
+class Seen(NamedTuple):
+    """What a run of programs did: attempts that went out, attempts that came back, records."""
+
+    begun: list[Send]
+    ended: list[Send]
+    records: list[Record]
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        return [record for record in self.records if isinstance(record, Attempt)]
+
+    @property
+    def calls(self) -> list[Call]:
+        return [record for record in self.records if isinstance(record, Call)]
+
+
+def seen() -> Seen:
+    return Seen([], [], [])
+
+
+Answer = Callable[[Send], Says]
+
+
+def in_tasks(gate: Gate, programs: list[Program[Completion]], permits: int, answer: Answer) -> Seen:
+    """Run the programs side by side; attempts end in reverse, when nothing else can go on."""
+    log = seen()
+    now = ticks()
+
+    async def send(effect: Send, branch: Branch) -> Reply:
+        log.begun.append(effect)
+        for _ in range(60 - len(log.begun)):
+            await asyncio.sleep(0)
+        log.ended.append(effect)
+        return reply(answer(effect), now())
+
+    async def whole() -> None:
+        line = AsyncPermits(permits, now)
+        passing = through_gate_async(gate, send)
+        world = AsyncWorld(now, line, passing, gate.emitting(log.records.append))
+        try:
+            await run_async(all_of(programs), world)
+        finally:
+            await asyncio.sleep(0)
+
+    with pytest.raises((BudgetExhaustedError, FirstCallError)):
+        asyncio.run(whole())
+    return log
+
+
+class Refusals(Gate):
+    """A gate that says when somebody has begun to wait for the calls in flight."""
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits, CountingMeter(), ticks())
+        self.refused = threading.Event()
+
+    def when_at_rest(self, act: Callable[[], None]) -> None:
+        super().when_at_rest(act)
+        self.refused.set()
+
+
+def in_threads(gate: Refusals, programs: list[Program[Completion]], permits: int) -> Seen:
+    """Run the programs in threads; no attempt ends before another has been refused."""
+    log = seen()
+    lock, stop, now = threading.Lock(), threading.Event(), ticks()
+
+    def send(effect: Send, branch: Branch) -> Reply:
+        with lock:
+            log.begun.append(effect)
+        assert gate.refused.wait(30)
+        with lock:
+            log.ended.append(effect)
+        return reply(Says(), now())
+
+    def emit(record: Record) -> None:
+        with lock:
+            log.records.append(record)
+
+    line = ThreadPermits(permits, now)
+    passing = through_gate(gate, send, stop)
+    world = BlockingWorld(now, line, passing, gate.emitting(emit), a_thread_each, stop)
+    with pytest.raises(BudgetExhaustedError):
+        run_blocking(all_of(programs), world)
+    return log
+
+
+def test_in_tasks_all_that_was_in_flight_ends_and_is_recorded_before_the_run_stops() -> None:
+    gate = Gate(Limits(attempts=5), CountingMeter(), ticks())
+    log = in_tasks(gate, calls(9), 7, lambda effect: Says())
+    assert len(log.begun) == len(log.ended) == 5
+    assert {one.call_key for one in log.attempts} == {one.call_key for one in log.calls}
+    assert len(log.calls) == 5
+    assert all(call.outcome == OK for call in log.calls)
+
+
+def test_in_threads_all_that_was_in_flight_ends_and_is_recorded_before_the_run_stops() -> None:
+    log = in_threads(Refusals(Limits(attempts=5)), calls(9), 7)
+    assert len(log.begun) == len(log.ended) == 5
+    assert {one.call_key for one in log.attempts} == {one.call_key for one in log.calls}
+    assert len(log.calls) == 5
+    assert all(call.outcome == OK for call in log.calls)
+
+
+def test_one_after_another_the_run_stops_at_the_first_attempt_too_many() -> None:
+    gate = Gate(Limits(attempts=5), CountingMeter(), ticks())
+    log, now, stop = seen(), ticks(), threading.Event()
+
+    def send(effect: Send, branch: Branch) -> Reply:
+        log.begun.append(effect)
+        return reply(Says(), now())
+
+    line = ThreadPermits(1, now)
+    passing, emit = through_gate(gate, send, stop), gate.emitting(log.records.append)
+    world = BlockingWorld(now, line, passing, emit, one_after_another, stop)
+    with pytest.raises(BudgetExhaustedError) as raised:
+        run_blocking(all_of(calls(9)), world)
+    assert raised.value.refusal.limit == "attempts"
+    assert len(log.begun) == len(log.calls) == 5
+
+
+def test_a_call_that_backs_off_is_not_waited_for_and_its_attempt_is_recorded() -> None:
+    """Its next attempt would be refused anyway; the backoff here would outlast the test."""
+    gate = Gate(Limits(attempts=2), CountingMeter(), ticks())
+    patient = terms(EVERY_TEN._replace(base=10**15, cap=10**15))
+    patient = patient._replace(limits=patient.limits._replace(call=10**18))
+    slow = complete(patient, CallKey(*WORKFLOW, "fan_out", 0, 1), ASKED, 0)
+    programs = [slow, *calls(3)[1:]]
+    log = in_tasks(gate, programs, 3, lambda one: BUSY if one.key.branch == 0 else Says())
+    assert [one.outcome for one in log.attempts] == [OK, "unavailable"]
+    assert [one.branch for one in log.calls] == [1]
+
+
+def test_nothing_goes_out_once_one_attempt_was_refused_even_if_it_would_fit() -> None:
+    gate = Gate(Limits(tokens=WORST + 50), CountingMeter(), ticks())
+    small = attempt_of(2)._replace(request=ASKED._replace(max_tokens=10))
+    assert isinstance(gate.enter(attempt_of(0)), Amount)
+    assert not isinstance(gate.enter(attempt_of(1)), Amount)
+    assert not isinstance(gate.enter(small), Amount)
+
+
+def test_an_attempt_that_was_broken_off_counts_as_its_worst_case() -> None:
+    gate = Gate(Limits(tokens=1000), CountingMeter(), ticks())
+
+    async def interrupted() -> None:
+        async def send(effect: Send, branch: Branch) -> Reply:
+            raise asyncio.CancelledError
+
+        with pytest.raises(asyncio.CancelledError):
+            await through_gate_async(gate, send)(attempt_of(0), Branch())
+
+    asyncio.run(interrupted())
+    assert gate.ledger.spent == Amount(1, WORST)
+    assert gate.ledger.reserved == Amount()
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404])
+def test_a_hopeless_first_answer_ends_the_run_with_that_attempt_alone_recorded(status: int) -> None:
+    says = UNAUTHORIZED._replace(status=status)
+    gate = Gate(Limits(), CountingMeter(), ticks())
+    log = in_tasks(gate, calls(6), 3, lambda effect: says)
+    assert [one.status for one in log.records if isinstance(one, Attempt)] == [status]
+    assert len(log.records) == 1
+
+
+def test_the_same_status_ends_nothing_once_a_call_was_answered() -> None:
+    gate = Gate(Limits(attempts=6), CountingMeter(), ticks())
+    log = in_tasks(gate, calls(9), 1, lambda effect: UNAUTHORIZED if effect.key.branch else Says())
+    assert [one.status for one in log.attempts] == [200, 401, 401, 401, 401, 401]
+
+
+def test_a_busy_server_is_not_hopeless_and_does_not_hide_that_the_key_is_wrong() -> None:
+    gate = Gate(Limits(), CountingMeter(), ticks())
+    log = in_tasks(gate, calls(9), 1, lambda one: UNAUTHORIZED if one.key.branch == 2 else BUSY)
+    assert [one.status for one in log.attempts] == [503, 503, 401]
+
+
+def test_attempts_that_are_cancelled_are_settled_as_what_they_may_have_used() -> None:
+    """Three are out when the first comes back; the fourth call never gets a permit."""
+    gate = Gate(Limits(), CountingMeter(), ticks())
+    now, log = ticks(), seen()
+
+    async def send(effect: Send, branch: Branch) -> Reply:
+        log.begun.append(effect)
+        while len(log.begun) < 3 or (effect.key.branch != 0 and not branch.cancelled):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        unknown = Says(CANCELLED, tokens=Tokens(input=5))
+        return reply(unknown if branch.cancelled else Says(), now())
+
+    async def whole() -> None:
+        passing = through_gate_async(gate, send)
+        line = AsyncPermits(3, now)
+        world = AsyncWorld(now, line, passing, gate.emitting(log.records.append))
+        await run_async(fan_out(calls(4), lambda ended: any(ended)), world)
+        rested = asyncio.Event()
+        gate.when_at_rest(rested.set)
+        assert rested.is_set()
+
+    asyncio.run(whole())
+    assert sorted(one.outcome for one in log.attempts) == [CANCELLED, CANCELLED, OK]
+    assert sorted(one.outcome for one in log.calls) == [CANCELLED] * 3 + [OK]
+    assert gate.ledger.reserved == Amount()
+    assert gate.ledger.spent == Amount(3, 20 + 2 * WORST)
+
+
+USES = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(0, WORST)), min_size=1, max_size=25
+)  # how long an attempt takes, and how many tokens it uses
+
+
+@given(USES, st.integers(1, 8), st.integers(0, 1500), st.integers(1, 25))
+@settings(deadline=None)
+def test_no_schedule_of_concurrent_attempts_overspends(
+    uses: list[tuple[int, int]], workers: int, tokens: int, attempts: int
+) -> None:
+    """Attempts of any length and use, begun and ended in any order, with refunds in between."""
+    gate = Gate(Limits(attempts=attempts, tokens=tokens), CountingMeter(), ticks())
+    spent: list[int] = []
+    flying = 0
+
+    async def send(effect: Send, branch: Branch) -> Reply:
+        nonlocal flying
+        takes, used = uses[effect.key.branch or 0]
+        flying += 1
+        assert sum(spent) + flying * WORST <= tokens
+        for _ in range(takes):
+            await asyncio.sleep(0)
+        flying -= 1
+        spent.append(used)
+        return reply(Says(tokens=Tokens(input=0, output=used)), 0)
+
+    async def worker(numbers: Iterator[int]) -> None:
+        passing, rest = through_gate_async(gate, send), gate.emitting(lambda record: None)
+        for number in numbers:
+            await passing(attempt_of(number), Branch())
+            rest(attempt_record(number))
+
+    async def whole() -> None:
+        numbers = iter(range(len(uses)))
+        ends = await asyncio.gather(
+            *(worker(numbers) for _ in range(workers)), return_exceptions=True
+        )
+        assert all(end is None or isinstance(end, BudgetExhaustedError) for end in ends)
+
+    asyncio.run(whole())
+    assert flying == 0
+    assert sum(spent) <= tokens
+    assert len(spent) <= attempts
+    assert gate.ledger.spent == Amount(len(spent), sum(spent))
+
+
+def attempt_record(number: int) -> Attempt:
+    return Attempt(
+        **attempt_of(number).key._asdict(),
+        ready=0, permit_requested=0, permit_granted=0, sent=0, headers=0, first_reasoning=None,
+        first_answer=None, last_token=None, done=1, outcome=OK, status=200, retry_after=None,
+        request_id=None, finish_reason=None, tokens=Tokens(), chunks=0, gaps={}, decision=None,
+    )  # fmt: skip
+
+
+def test_a_call_that_has_ended_is_recorded_even_if_the_run_stops_just_then() -> None:
+    log, now, stop = seen(), ticks(), threading.Event()
+
+    def emit(record: Record) -> None:
+        stop.set()
+        log.records.append(record)
+
+    line = ThreadPermits(1, now)
+    world = BlockingWorld(now, line, lambda *_: reply(Says(), now()), emit, a_thread_each, stop)
+    run_blocking(calls(1)[0], world)
+    assert (len(log.attempts), len(log.calls)) == (1, 1)
+
+
+def test_nothing_is_let_through_once_the_seconds_since_the_start_are_over() -> None:
+    clock = iter([9_999_999_999, 10_000_000_000])
+    gate = Gate(Limits(seconds=10.0), CountingMeter(), lambda: next(clock))
+    assert isinstance(gate.enter(attempt_of(0)), Amount)
+    assert gate.enter(attempt_of(1)) == Refusal("seconds")

@@ -1,0 +1,143 @@
+"""The section that says why workflows were slow, and the account of the traces."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from harness.analysis.model import Figure
+from harness.analysis.summary import summarise
+from harness.report.html.overhead import audit
+from harness.report.html.page import Sent, render_report, save_report
+from harness.report.html.tables import subject
+from harness.report.html.waterfalls import FAILED, MEDIANS, MOST_ROWS, SLOWEST, Slowness, slowness
+from harness.report.waterfall import Waterfalls
+from harness.store.run_directory import Records
+from harness.telemetry import delivery_log
+from harness.telemetry.delivery_log import Account
+from harness.telemetry.jaeger import Jaeger
+from tests.analysis.played import Shape, make_records
+
+CELLS = ("sync_1_full-jitter_attempt", "async_2_full-jitter_attempt", "async_8_none_attempt")
+BASE = Jaeger("http://127.0.0.1:16686", lambda _: True)
+
+
+def played(workflows: int = 3, branches: int = 3, repeats: int = 2) -> Records:
+    shape = Shape(failure_rate=0.2)
+    return make_records(
+        CELLS, repeats, workflows=workflows, branches=branches, shape=shape, time_scale=0.05
+    )
+
+
+@pytest.fixture(scope="module")
+def records() -> Records:
+    return played()
+
+
+def shown(records: Records, jaeger: Jaeger | None = None) -> Slowness:
+    return slowness(subject(summarise(records)), records, jaeger)
+
+
+def test_a_small_run_is_there_whole_and_a_big_one_by_what_is_telling() -> None:
+    small = played(workflows=1, repeats=1)
+    section = shown(small)
+    assert len(section.pictures) == len(small.workflows)
+    assert section.note == "All workflows of the run."
+    big = played(workflows=30)
+    section = shown(big)
+    assert SLOWEST + FAILED < len(section.pictures) <= SLOWEST + FAILED + MEDIANS
+    assert section.note.startswith(f"{len(section.pictures)} of 180 workflows: the slowest")
+    kinds = [picture.kind for picture in section.pictures]
+    assert kinds == sorted(kinds, key=["Slowest", "Failed or degraded", "Median of its cell"].index)
+    names = [picture.name for picture in section.pictures]
+    assert len(set(names)) == len(names)
+    slowest = Waterfalls(big).counted()[0]
+    assert names[0] == f"{slowest.cell}-{slowest.repeat}-{slowest.workflow}"
+
+
+def test_the_critical_path_is_drawn_under_its_calls_and_covers_the_workflow(
+    records: Records,
+) -> None:
+    for picture in shown(records).pictures:
+        held = [row for row in picture.rows if row.held]
+        assert held
+        assert all(bool(row.path) == row.held for row in picture.rows)
+        covered = sum(bar.width for row in held for bar in row.path)
+        assert covered == pytest.approx(100 / 1.02, abs=0.5)
+        for row in picture.rows:
+            assert all(0 <= bar.x <= bar.x + bar.width <= 100.001 for bar in row.bars)
+            assert row.said.startswith(f"{row.label}: {row.beside}, ")
+            assert ("on the critical path" in row.said) == row.held
+
+
+def test_the_table_has_what_a_permit_more_would_do_and_shares_that_add_up(
+    records: Records,
+) -> None:
+    table = shown(records).table
+    assert table is not None
+    by_key = {column.key: column for column in table.columns}
+    shares = [column.values for key, column in by_key.items() if key.endswith("_share")]
+    for values in zip(*shares, strict=True):
+        assert sum(value for value in values if isinstance(value, float)) == pytest.approx(1)
+    sync, two, _ = by_key["makespan_ratio_with_a_permit_more"].values
+    assert sync is None
+    assert isinstance(two, Figure)
+    assert two.value < 1
+    assert re.search(r"−\d+\u00a0%", render_report(summarise(records), records))
+
+
+def test_many_branches_are_cut_and_it_is_said() -> None:
+    section = shown(played(workflows=1, branches=40, repeats=1))
+    for picture in section.pictures:
+        assert len(picture.rows) <= MOST_ROWS
+    assert any("calls more: harness trace RUN" in picture.left_out for picture in section.pictures)
+
+
+def test_links_are_there_where_a_jaeger_is_known_and_nowhere_else(records: Records) -> None:
+    summary = summarise(records)
+    text = render_report(summary, records, Sent(None, BASE))
+    linked = re.findall(r'href="(http://127\.0\.0\.1:16686/trace/[^"]+)"', text)
+    assert len(linked) == len(shown(records).pictures) + 3
+    assert sum("..." in link for link in linked) == 1
+    assert "16686" not in render_report(summary, records)
+
+
+def test_the_report_of_a_directory_knows_what_became_of_its_spans(
+    records: Records, tmp_path: Path
+) -> None:
+    traces = tmp_path / "traces"
+    traces.mkdir()
+    account = Account(
+        made=20, delivered=14, refused=1, undelivered=5, endpoint="http://127.0.0.1:4318/v1/traces",
+        problem="answered 503",
+    )  # fmt: skip
+    delivery_log.save_account(traces, account)
+    text = save_report(summarise(records), records, tmp_path).read_text()
+    for told in (
+        "14 delivered to http://127.0.0.1:4318/v1/traces, 1 refused, 5 undelivered", "answered 503",
+    ):  # fmt: skip
+        assert told in text
+
+
+def test_the_account_says_what_recording_cost(records: Records) -> None:
+    told = dict(audit(summarise(records), records, Account(made=7)))
+    assert "ms of the client's" in told["processor time a call"]
+    assert told["spans made"] == "7"
+    assert told["spans sent"].startswith("nowhere")
+    assert "(p99) in the worst cell" in told["event-loop lag"]
+    assert "of that for recording" not in told, "it was not measured"
+    assert dict(audit(summarise(records), records, None))["spans"] == "There is no account of them."
+
+
+def test_recording_is_told_by_the_call(records: Records) -> None:
+    trials = [
+        msgspec.structs.replace(one, cpu=4_000_000, recording=1_000_000) for one in records.trials
+    ]
+    measured = records._replace(trials=trials)
+    told = dict(audit(summarise(measured), measured, None))
+    calls = len(records.calls)
+    assert told["of that for recording"].startswith(f"{6 / calls:.3g}"[:4])
+    assert "25\u00a0%" in told["of that for recording"]

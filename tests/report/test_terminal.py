@@ -1,0 +1,326 @@
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from harness.analysis.model import (
+    AttemptCounts,
+    Cell,
+    Distribution,
+    Figure,
+    Oracle,
+    Recommendation,
+    Summary,
+    TokenCounts,
+    WorkflowCounts,
+)
+from harness.analysis.summary import summarise
+from harness.report.advisories import warnings_of
+from harness.report.terminal import render_summary
+from harness.report.terminal_tables import Column, pack
+from harness.report.wording import number
+from tests.analysis.played import Shape, make_records
+from tests.report.summaries import NOTHING, distribution, figure, make_cell, make_summary
+
+IDS = ("sync_1_none_attempt", "async_2_none_attempt", "async_8_none_attempt")
+HERE = Path("results/20260101T000000Z-synthetic")
+
+
+def shown(summary: Summary, directory: Path = HERE, **options: Any) -> str:
+    file = io.StringIO()
+    render_summary(summary, directory, Console(file=file, width=80, **options))
+    return file.getvalue()
+
+
+def row(text: str, *start: str) -> list[str]:
+    """Return the words of the first table row that begins with these words."""
+    for line in text.splitlines():
+        words = line.removeprefix("*").split()
+        if words[: len(start)] == list(start):
+            return words
+    raise AssertionError(f"no row {start} in:\n{text}")
+
+
+def test_the_title_says_what_was_run_and_that_it_was_simulated() -> None:
+    title, simulated, *_ = shown(make_summary(IDS, time_scale=0.02)).splitlines()
+    assert title == "synthetic: 3 cells, 3 repeats, 72 workflows, 450 attempts"
+    assert simulated == "SIMULATED at time scale 0.02: durations are in scenario seconds"
+
+
+def test_a_live_run_is_not_called_simulated() -> None:
+    text = shown(make_summary(IDS, simulated=False, time_scale=1.0, oracle=None))
+    assert "simulat" not in text.lower()
+    assert "Measurement: the client was not the bottleneck." in text
+
+
+def test_a_row_holds_the_cell_s_figures_in_scenario_seconds() -> None:
+    summary = make_summary(
+        [
+            IDS[0],
+            make_cell(
+                IDS[2], makespan_s=figure(1.5), speedup_over_sync=Figure(value=4, low=3, high=5),
+                workflow_latency_s=distribution(0.5, p95=2.0),
+                workflows=WorkflowCounts(started=80, ok=77, degraded=2, failed=1),
+                attempts=AttemptCounts(
+                    total=600, failed=120, by_outcome={"ok": 480, "rate_limited": 99},
+                    amplification=1.25,
+                ),
+            ),
+        ],
+        time_scale=0.05,
+    )  # fmt: skip
+    text = shown(summary)
+    speed = ["async", "8", "none", "77/80", "30.0", "4.00", "(3.00–5.00)", "10.0", "40.0"]
+    assert row(text, "async", "8", "none") == [*speed, "2+1", "1.25", "99"]
+    assert row(text, "sync", "1")[-4:] == ["—", "0+0", "1.04", "6"], "no p95 where it has none"
+
+
+def test_the_time_block_holds_the_shares_in_percent() -> None:
+    text = shown(make_summary(IDS))
+    block = text[text.index("Where the calls' time went") :]
+    assert row(block, "async", "8")[-7:] == ["25", "5", "2", "10", "35", "20", "3"]
+
+
+def test_the_recommended_cell_alone_is_starred_and_sync_comes_first() -> None:
+    text = shown(make_summary([IDS[2], IDS[0], IDS[1]]))
+    table = [line for line in text.splitlines() if "/24" in line]
+    assert [line.split()[0] for line in table] == ["sync", "*", "async"]
+    assert table[1].split()[:3] == ["*", "async", "2"]
+    assert "Recommended for the least makespan: async with 2 permits. Evidence: enough." in text
+
+
+def test_the_scope_is_shown_only_where_it_varies() -> None:
+    assert "scope" not in shown(make_summary(IDS))
+    both = shown(make_summary([*IDS, "async_8_none_call"]))
+    assert row(both, "async", "8", "none", "call")
+    assert row(both, "async", "8", "none", "attempt")
+
+
+def test_client_and_provider_are_compared_in_real_milliseconds() -> None:
+    said = " ".join(shown(make_summary(IDS)).split())
+    assert (
+        "Client against provider: 450 attempts joined; first text seen 0.123 ms (p50), "
+        "4.56 ms (p99) after it was written, in real time; no mismatch." in said
+    )
+    assert "Client against provider" not in shown(make_summary(IDS, oracle=None))
+
+
+def test_the_verdict_stands_with_its_reason() -> None:
+    said = " ".join(shown(make_summary(IDS)).split())
+    assert "neither the client nor the simulator was the bottleneck. Timers ran" in said
+
+
+def test_the_files_are_named_that_are_there(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").touch()
+    (tmp_path / "plots").mkdir()
+    assert shown(make_summary(IDS), tmp_path).endswith(
+        f"Files: {tmp_path}\n       summary.json, plots\n"
+    )
+
+
+def test_a_long_directory_is_written_in_one_piece_so_that_it_can_be_copied() -> None:
+    long = Path("/" + "/".join(["directory"] * 15))
+    assert f"Files: {long}\n" in shown(make_summary(IDS), long)
+
+
+def test_without_colour_nothing_is_lost() -> None:
+    summary = make_summary(IDS)
+    plain = shown(summary)
+    assert "\x1b" not in plain
+    coloured = shown(summary, force_terminal=True, color_system="truecolor")
+    assert "\x1b[1m" in coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
+
+
+@st.composite
+def any_summary(draw: st.DrawFn) -> Summary:
+    """Summaries of every shape: long names, many cells, huge numbers, nothing at all."""
+    names = draw(st.lists(st.text("abz-", min_size=1, max_size=40), min_size=1, max_size=4))
+    scopes = draw(st.sampled_from([["attempt"], ["attempt", "call"]]))
+    value = st.floats(min_value=1e-6, max_value=1e8)
+    maybe = st.none() | st.builds(Figure, value=value) | value.map(figure)
+    count = st.integers(min_value=0, max_value=10**5)
+    cells: list[Cell] = []
+    for name in dict.fromkeys(names):
+        for scope in scopes:
+            mode = draw(st.sampled_from(["sync", "threads", "async"]))
+            permits = 1 if mode == "sync" else draw(st.integers(1, 4096))
+            latency: Distribution = draw(st.sampled_from([NOTHING, distribution(1.0, 9.0)]))
+            cells.append(
+                make_cell(
+                    f"{mode}_{permits}_{name}_{scope}",
+                    makespan_s=draw(maybe), speedup_over_sync=draw(maybe),
+                    workflow_latency_s=latency,
+                    workflows=WorkflowCounts(
+                        started=draw(count), ok=draw(count), degraded=draw(count),
+                        failed=draw(count),
+                    ),
+                    attempts=AttemptCounts(
+                        total=draw(count), failed=0, by_outcome={"rate_limited": draw(count)},
+                        amplification=draw(st.none() | value),
+                    ),
+                    time_spent=draw(st.sampled_from([None, make_cell().time_spent])),
+                )
+            )  # fmt: skip
+    return make_summary(cells, time_scale=draw(st.sampled_from([0.01, 1.0])))
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(any_summary())
+def test_every_line_fits_80_columns_and_every_cell_keeps_its_numbers(summary: Summary) -> None:
+    text = shown(summary)
+    assert max(map(len, text.splitlines())) <= 80
+    words = text.split()
+    for cell in summary.cells:
+        assert f"{cell.workflows.ok}/{cell.workflows.started}" in words
+        assert f"{cell.workflows.degraded}+{cell.workflows.failed}" in words or not any(
+            one.workflows.degraded + one.workflows.failed for one in summary.cells
+        )
+        assert str(cell.attempts.by_outcome["rate_limited"]) in words
+        assert number(cell.attempts.amplification) in words
+        if cell.makespan_s:
+            assert number(cell.makespan_s.value / summary.time_scale) in words
+        if cell.speedup_over_sync:
+            assert number(cell.speedup_over_sync.value) in words
+            if cell.speedup_over_sync.low is not None:
+                bounds = cell.speedup_over_sync.low, cell.speedup_over_sync.high
+                assert f"({number(bounds[0])}–{number(bounds[1])})" in words
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 20), min_size=1, max_size=6), min_size=1, max_size=3),
+    st.integers(min_value=21, max_value=60),
+)
+def test_columns_that_do_not_fit_go_on_in_another_block_and_none_is_lost(
+    widths: list[list[int]], room: int
+) -> None:
+    groups = [[Column(("", "x" * width), []) for width in group] for group in widths]
+    blocks = pack(groups, room)
+    together = [column for group in groups for column in group]
+    assert [column for block in blocks for column in block] == together
+    assert all(sum(column.width + 1 for column in block) <= room for block in blocks)
+    if sum(column.width + 1 for column in together) <= room:
+        assert len(blocks) == 1
+
+
+# Warnings
+
+
+def test_a_sound_run_has_no_warnings() -> None:
+    assert warnings_of(make_summary(IDS)) == []
+
+
+def test_an_empty_run_is_only_unfinished() -> None:
+    (only,) = warnings_of(make_summary([], status="partial"))
+    assert only.startswith("the run is partial")
+
+
+@pytest.mark.parametrize("limited", ["client", "simulator"])
+def test_a_bottleneck_of_our_own_is_a_warning_with_a_way_out(limited: str) -> None:
+    verdict = make_summary([]).verdict
+    changed = verdict.__class__(
+        bottleneck=limited, because=("It was late.",), event_loop_lag_s=None,
+        client_cpu_share=None, provider_lateness_s=None, clock_disagreement_s=None,
+    )  # fmt: skip
+    summary = make_summary(IDS, verdict=changed)
+    (only,) = warnings_of(summary)
+    assert only.startswith(f"the {limited} limited what was measured")
+    assert "time_scale" in only
+    assert f"Measurement: the {limited} was the bottleneck. It was late." in shown(summary)
+
+
+def test_lost_workflows_name_the_worst_cell_the_failure_and_what_to_do() -> None:
+    counts = WorkflowCounts(started=24, ok=6, degraded=0, failed=18)
+    attempts = AttemptCounts(
+        total=100, failed=40, by_outcome={"ok": 60, "rate_limited": 30, "unavailable": 10},
+        amplification=1.4,
+    )  # fmt: skip
+    worst = make_cell(IDS[2], workflows=counts, attempts=attempts)
+    (only,) = warnings_of(make_summary([IDS[0], IDS[1], worst]))
+    assert only == (
+        "1 of 3 cells lost workflows, async 8 most (6 of 24 ok); dropped work makes a cell look "
+        "fast. The most frequent failure: rate_limited; use fewer permits, or retry with backoff."
+    )
+
+
+def test_a_workflow_that_an_interruption_cut_short_is_not_called_lost() -> None:
+    cut = make_cell(IDS[2], workflows=WorkflowCounts(started=5, ok=4, degraded=0, failed=0))
+    (only,) = warnings_of(make_summary([IDS[0], IDS[1], cut], status="partial"))
+    assert only.startswith("the run is partial")
+
+
+def test_a_mismatch_with_the_provider_is_a_warning_and_stands_in_its_line() -> None:
+    oracle = Oracle(
+        attempts=10, unmatched=4, outcome_mismatches=2, token_mismatches=1, first_text_s=None,
+        inter_token_p50_s=None,
+    )  # fmt: skip
+    summary = make_summary(IDS, oracle=oracle)
+    (only,) = warnings_of(summary)
+    assert only.startswith("client and provider disagree on 3 attempts")
+    said = " ".join(shown(summary).split())
+    assert "4 unmatched, 2 with another outcome, 1 with other token counts." in said
+
+
+def test_one_repeat_and_no_sync_are_warnings() -> None:
+    once, no_sync = warnings_of(make_summary([make_cell(IDS[1], repeats=1)]))
+    assert once.endswith("set sweep.repeats to 3 or more.")
+    assert no_sync.endswith('add "sync" to sweep.mode.')
+
+
+def test_cells_that_met_other_caches_are_not_on_a_par() -> None:
+    def cached(cell: str, tokens: int) -> Cell:
+        counts = TokenCounts(input=1000, output=1, reasoning=1, cached=tokens, wasted=0)
+        return make_cell(cell, tokens=counts)
+
+    assert not warnings_of(make_summary([cached(IDS[0], 0), cached(IDS[1], 40)]))
+    (only,) = warnings_of(make_summary([cached(IDS[0], 0), cached(IDS[1], 900)]))
+    assert "0\u00a0% of the input in sync but 90\u00a0% in async 2" in only
+    assert "\u00a0" not in shown(make_summary([cached(IDS[0], 0), cached(IDS[1], 900)]))
+
+
+def test_responses_without_usage_are_warned_of() -> None:
+    counts = TokenCounts(input=0, output=0, reasoning=0, cached=0, wasted=0, unreported=3)
+    (only,) = warnings_of(make_summary([make_cell(IDS[0]), make_cell(IDS[1], tokens=counts)]))
+    assert only.startswith("3 whole responses came without usage; their tokens and cost count as")
+
+
+def test_no_recommendation_is_said_to_be_none() -> None:
+    nothing = Recommendation(
+        cell=None, objective="workflow_p95", because=("No cell has so many.",),
+        lead_over_next=None, evidence="not enough", more_workflows_needed=None,
+    )  # fmt: skip
+    text = shown(make_summary(IDS, recommendation=nothing))
+    assert "the least workflow p95: none. Evidence: not enough. No cell" in " ".join(text.split())
+    assert "* recommended" not in text
+
+
+def test_a_whole_run_is_told_from_its_records() -> None:
+    records = make_records(
+        (*IDS, "async_8_full-jitter_call"), 2, shape=Shape(failure_rate=0.2), time_scale=0.02
+    )
+    summary = summarise(records)
+    text = shown(summary)
+    assert max(map(len, text.splitlines())) <= 80
+    for cell in summary.cells:
+        assert cell.makespan_s
+        words = row(text, cell.mode, str(cell.permits), cell.retry)
+        assert number(cell.makespan_s.value / 0.02) in words
+
+
+def test_what_was_cut_off_an_open_loop_is_said_and_a_load_that_never_was_steady_is_warned_of() -> (
+    None
+):
+    steady, grows = (
+        make_cell(f"async_{permits}_none_attempt", warm_up=cut)
+        for permits, cut in ((8, 5), (2, 12))
+    )
+    said = " ".join(shown(make_summary([grows, steady])).split())
+    assert "Warm-up left out of latencies and shares (MSER-5): async 2 12 of 24, async 8 5" in said
+    assert "no steady state in async 2: workflows come faster than they are done" in said

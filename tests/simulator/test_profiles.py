@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.records.errors import InputError
+from harness.simulator.profiles import Length, Profile, load_profile, shipped_profiles
+
+MINIMAL = """
+name = "mine"
+description = "one"
+source = "made up for a test"
+date = 2026-01-02
+itl_a = "20ms"
+ttft = { median = "1.5s" }
+answer_tokens = { median = 10 }
+"""
+
+
+def test_the_shipped_profiles_load_and_are_called_like_their_files() -> None:
+    profiles = shipped_profiles()
+    assert [profile.name for profile in profiles] == [
+        "deepseek-flash", "deepseek-reasoner", "plain-chat", "rate-limited", "retrograde",
+        "streams", "vllm-single-gpu",
+    ]  # fmt: skip
+    for profile in profiles:
+        assert load_profile(profile.name) == profile
+        plain = json.loads(json.dumps(profile.as_dict()))
+        assert plain["itl_a"] == profile.itl_a
+        assert Profile.model_validate(plain) == profile
+        assert profile.source
+
+
+def test_deepseek_reasoner_makes_20_to_22_tokens_a_second_however_many_run() -> None:
+    profile = load_profile("deepseek-reasoner")
+    assert 20 <= 1 / profile.itl_a <= 22
+    assert profile.itl_b == profile.itl_c == 0
+    assert profile.reasoning_tokens is not None
+
+
+def test_plain_chat_meets_the_published_throughput_at_three_loads() -> None:
+    profile = load_profile("plain-chat")
+    for n, throughput in ((10, 2857), (50, 5694), (100, 5518)):
+        itl = profile.itl_a + profile.itl_b * n + profile.itl_c * n * n
+        assert n / itl == pytest.approx(throughput, rel=0.001)
+    assert profile.reasoning_tokens is None
+
+
+def throughput(name: str, requests: int) -> float:
+    """Tokens a second of all requests together."""
+    return requests / load_profile(name).pace(1.0).itl(requests)
+
+
+def test_the_single_gpu_has_a_knee_and_a_queue() -> None:
+    measured = {4: 210, 8: 377, 16: 644, 32: 975, 48: 1190}
+    for n, tokens in measured.items():
+        assert throughput("vllm-single-gpu", n) == pytest.approx(tokens, rel=0.002)
+    gains = [
+        throughput("vllm-single-gpu", 2 * n) / throughput("vllm-single-gpu", n)
+        for n in (4, 8, 16, 24)
+    ]
+    assert gains == sorted(gains, reverse=True)
+    assert load_profile("vllm-single-gpu").slots == 48
+
+
+def test_the_retrograde_server_falls_beyond_its_peak() -> None:
+    peak = max(range(1, 257), key=lambda n: throughput("retrograde", n))
+    assert peak == 32
+    assert throughput("retrograde", 128) / throughput("retrograde", 32) == pytest.approx(
+        0.51, abs=0.01
+    )
+
+
+def test_a_file_of_ones_own_is_read_and_durations_are_seconds(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(MINIMAL + 'itl_b = "3us"\nkeep_alive_every = 2\nretry_after = "1m"\n')
+    profile = load_profile(str(path))
+    assert (profile.ttft.median, profile.itl_a) == (1.5, 0.02)
+    assert profile.itl_b == pytest.approx(3e-6)
+    assert (profile.keep_alive_every, profile.retry_after) == (2.0, 60.0)
+
+
+def test_lengths_fall_back_to_the_general_ones_but_json_is_as_long_as_it_is() -> None:
+    profile = load_profile("streams", {"reasoning_tokens.median": 5})
+    assert profile.lengths("research") == (Length(median=5), Length(median=100))
+    assert profile.lengths("synthesize") == (Length(median=5), Length(median=100))
+    assert load_profile("plain-chat").lengths("decompose") == (None, None)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [{"ttft.median": "9s"}, {"ttft": {"median": "9s"}}, {"ttft": {"median": 9}}],
+)
+def test_an_override_may_be_dotted_or_nested_and_leaves_the_rest(
+    overrides: Mapping[str, object],
+) -> None:
+    profile = load_profile("deepseek-reasoner", overrides)
+    assert profile.ttft.median == 9.0
+    assert profile.ttft.sigma == load_profile("deepseek-reasoner").ttft.sigma
+
+
+def test_an_override_may_add_a_table_that_the_profile_does_not_have() -> None:
+    assert load_profile("streams", {"synthesize.answer_tokens.median": 3}).lengths(
+        "synthesize"
+    ) == (None, Length(median=3))
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "said"),
+    [
+        ("deepseek-reasonr", {}, "no such profile (did you mean 'deepseek-reasoner'?); use one of"),
+        ("elsewhere/x.toml", {}, "no such file; mend the path or use one of deepseek-flash"),
+        (
+            "streams",
+            {"itl_aa": 1},
+            "itl_aa: unknown key (did you mean 'itl_a'?); known here: answer",
+        ),
+        ("streams", {"ttft.medain": 1}, "ttft.medain: unknown key (did you mean 'median'?)"),
+        ("streams", {"itl_a": "fast"}, "itl_a = 'fast': a duration is written like"),
+        ("streams", {"itl_a": True}, "itl_a = True: a duration is written like"),
+        ("streams", {"itl_a": 0}, "itl_a: says not how fast it is; give itl_a, or itl_points"),
+        ("streams", {"itl_a": float("nan")}, "itl_a = nan: input should be"),
+        ("streams", {"itl_a": float("inf")}, "itl_a = inf: input should be"),
+        ("streams", {"itl_b": -1}, "itl_b = -1: input should be greater than or equal to 0"),
+        ("streams", {"ttft.sigma": 3}, "ttft.sigma = 3: input should be less than or equal to 2"),
+        ("streams", {"ttft": 1}, "ttft = 1: input should be"),
+        ("streams", {"itl_a.x": 1}, "itl_a is a value, not a table; leave out what follows it"),
+        (
+            "streams",
+            {"concurrency_cap": True},
+            "concurrency_cap = True: input should be a valid int",
+        ),
+        ("streams", {"concurrency_cap": "4"}, "concurrency_cap = '4': input should be a valid int"),
+        ("streams", {"ttft.sigma": True}, "ttft.sigma = True: input should be a valid number"),
+        ("streams", {"concurrency_cap": 0}, "concurrency_cap = 0: input should be greater"),
+        ("streams", {"tokens_per_chunk": 1.5}, "tokens_per_chunk = 1.5: input should be"),
+        ("streams", {"answer_tokens.median": 0}, "answer_tokens.median = 0: input should be"),
+        ("streams", {"retry_after": "soon"}, "retry_after = 'soon': a duration is written like"),
+        ("streams", {"retry_after": -1}, "retry_after = -1: give a duration above 0, up to"),
+        (
+            "streams",
+            {"itl_points": [{"requests": 1, "itl": 1}, {"requests": 2, "itl": 1}]},
+            "itl_a and itl_points both say how fast it is; leave out one",
+        ),
+        ("streams", {"itl_points": [{"requests": 1, "itl": 1}]}, "one point is no curve"),
+        (
+            "streams",
+            {"itl_points": [{"requests": 2, "itl": 1}, {"requests": 1, "itl": 1}]},
+            "`requests` must grow from point to point; put them in order",
+        ),
+        ("streams", {"itl_points": [{"request": 2}]}, "itl_points.0.request: unknown key (did you"),
+        (
+            "streams",
+            {"cap_steps": [{"at": 2, "cap": 1}, {"at": 2, "cap": 2}]},
+            "`at` must grow from step to step; put them in order",
+        ),
+        ("streams", {"requests_per_minute": 0}, "requests_per_minute = 0: input should be"),
+        (
+            "streams",
+            {"faults": [{"kind": "unavailble", "probability": 1}]},
+            "faults.0.kind = 'unavailble': no such fault (did you mean 'unavailable'?); use one of",
+        ),
+        ("streams", {"faults": [{"kind": "silent"}]}, "says not when; add probability = 0.1, or"),
+        ("streams", {"name": "a b"}, "name = 'a b': string should match pattern"),
+        ("streams", {"date": "soon"}, "date = 'soon': input should be a valid date"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_one_line(
+    name: str, overrides: Mapping[str, object], said: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        load_profile(name, overrides)
+    text = str(caught.value)
+    assert text.startswith(f"profile {name}: ")
+    assert said in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"name = ", "not valid TOML"),
+        (b"\xff", "cannot be read"),
+        (b'name = "x"', "description: missing; add it"),
+    ],
+)
+def test_a_file_that_is_no_profile_is_said_in_one_line(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=said) as caught:
+        load_profile(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_with_a_line_break_is_said_in_one_line() -> None:
+    with pytest.raises(InputError, match=r"^profile no such: no such profile; use one of .*\Z"):
+        load_profile("no\nsuch")
+
+
+@given(st.text(max_size=8), st.none() | st.text(max_size=8) | st.floats() | st.booleans())
+def test_no_override_whatever_breaks_the_rule_of_one_line(key: str, value: object) -> None:
+    try:
+        load_profile("streams", {key: value})
+    except InputError as error:
+        assert "\n" not in str(error)  # noqa: PT017 - valid overrides are no error

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.simulator.model import Job, Model
+from harness.simulator.pace import Speed
+from harness.simulator.rates import Rates
+
+ARRIVALS = st.lists(
+    st.tuples(st.integers(0, 2000), st.integers(1, 500), st.integers(1, 40)), min_size=1, max_size=8
+)
+
+
+@given(ARRIVALS, st.sampled_from([0.0, 3.0]))
+def test_the_moment_of_each_piece_of_work_is_when_the_model_wrote_it(
+    arrivals: list[tuple[int, int, int]], slowing: float
+) -> None:
+    """Busy times apart from each other included; the last piece of each is left out."""
+    rates = Rates()
+    model = Model(Speed(10.0, slowing, 0.0, 0.0), None, rates)
+    written: dict[Job, list[int]] = {}
+    now = 0
+    for pause, wait, tokens in arrivals:
+        now += pause
+        for job, moments in model.pop_due(now).items():
+            written.setdefault(job, []).extend(moments)
+        assert model.arrive(now, wait, range(tokens)) is not None
+    while (due := model.next_due()) is not None:
+        for job, moments in model.pop_due(due).items():
+            written.setdefault(job, []).extend(moments)
+    for job, moments in written.items():
+        for work, moment in enumerate(moments[1:-1], start=1):
+            assert abs(rates.moment(job.origin + work) - moment) <= 1
+        itl = rates.constant(job.origin, job.origin + len(moments) - 1)
+        if slowing == 0 and len(moments) > 1:
+            assert itl == 10
+        if itl is not None:
+            assert all(abs(later - at - itl) <= 1 for at, later in pairwise(moments))

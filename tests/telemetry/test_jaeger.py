@@ -1,0 +1,127 @@
+"""Links into Jaeger: where it is, and what is worth a look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.records import ids
+from harness.records.errors import InputError
+from harness.records.schema import Workflow
+from harness.store.run_directory import Records
+from harness.telemetry import delivery_log
+from harness.telemetry.delivery_log import Account
+from harness.telemetry.export import TRACES, export_stored
+from harness.telemetry.jaeger import Jaeger, jaeger_of, links, require_address
+from harness.telemetry.spans import TraceMaker
+from harness.telemetry.workflow_trace import root_span
+from tests.analysis.played import Shape, make_records
+from tests.telemetry.otlp import Receiver, receiving
+from tests.telemetry.test_otlp_http import closed_port
+
+CELLS = ["sync_1_none_attempt", "async_2_none_attempt", "async_8_none_attempt"]
+BASE = "http://127.0.0.1:16686"
+
+
+@pytest.fixture(scope="module")
+def records() -> Records:
+    return make_records(CELLS, 2, workflows=3, shape=Shape(failure_rate=0.15))
+
+
+def base_of(folder: Path, endpoint: str, delivered: int = 1, url: str = "") -> str | None:
+    account = Account(made=1, delivered=delivered, undelivered=1 - delivered, endpoint=endpoint)
+    delivery_log.save_account(folder, account)
+    jaeger = jaeger_of(folder, "r", {"HARNESS_JAEGER_URL": url})
+    return None if jaeger is None else jaeger.base
+
+
+def test_the_variable_says_where_jaeger_is(tmp_path: Path, records: Records) -> None:
+    jaeger = jaeger_of(tmp_path, "r", {"HARNESS_JAEGER_URL": "https://jaeger.example/ui/"})
+    assert jaeger is not None
+    assert jaeger.base == "https://jaeger.example/ui"
+    assert all(map(jaeger.has, records.workflows))
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1", "ftp://x", "http://", "http://me:s3cret@x"])
+def test_what_is_no_address_is_refused_by_name(tmp_path: Path, url: str) -> None:
+    with pytest.raises(InputError, match=r"^HARNESS_JAEGER_URL: ") as no:
+        jaeger_of(tmp_path, "r", {"HARNESS_JAEGER_URL": url})
+    assert "s3cret" not in str(no.value)
+    with pytest.raises(InputError, match=r"^HARNESS_JAEGER_URL: "):
+        require_address({"HARNESS_JAEGER_URL": url})
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "base"),
+    [
+        ("http://127.0.0.1:4318/v1/traces", BASE),
+        ("http://localhost:9/v1/traces", "http://localhost:16686"),
+        ("http://[::1]:4318/v1/traces", "http://[::1]:16686"),
+        ("http://collector.example:4318/v1/traces", None),
+        ("https://10.0.0.7:4318/v1/traces", None),
+    ],
+)
+def test_without_it_jaeger_is_where_the_spans_went_if_that_is_this_machine(
+    tmp_path: Path, endpoint: str, base: str | None
+) -> None:
+    assert base_of(tmp_path, endpoint) == base
+    assert base_of(tmp_path, endpoint, delivered=0) is None
+
+
+def test_a_run_that_was_never_sent_is_nowhere(tmp_path: Path) -> None:
+    assert jaeger_of(tmp_path, "r", {}) is None
+
+
+def test_only_what_was_acknowledged_is_linked_to(tmp_path: Path, records: Records) -> None:
+    run_id, one = records.run.run_id, records.workflows[0]
+    delivery_log.note(tmp_path, "http://127.0.0.1:4318/v1/traces", [root_span(run_id, one)], 0)
+    account = Account(made=2, delivered=1, endpoint="http://127.0.0.1:4318/v1/traces")
+    delivery_log.save_account(tmp_path, account)
+    jaeger = jaeger_of(tmp_path, run_id, {})
+    assert jaeger is not None
+    assert [one for one in records.workflows if jaeger.has(one)] == [one]
+    (only,) = [link for link in links(records, jaeger) if link.what.startswith("slowest")]
+    assert only.url == f"{BASE}/trace/{ids.workflow_trace(run_id, one)}"
+
+
+def test_a_whole_run_that_was_delivered_has_every_link(tmp_path: Path, records: Records) -> None:
+    with receiving(Receiver()) as receiver:
+        export_stored(tmp_path, records, receiver.target(), {})
+    jaeger = jaeger_of(tmp_path / TRACES, records.run.run_id, {})
+    assert jaeger is not None
+    assert all(map(jaeger.has, records.workflows))
+    assert jaeger.base.endswith(":16686")
+    assert closed_port() != 16686
+
+
+def test_the_root_span_is_the_one_that_is_made(records: Records) -> None:
+    spans = TraceMaker(records.run).of_workflows(records.workflows[:1], [], [])
+    assert spans[0].span_id == root_span(records.run.run_id, records.workflows[0])
+
+
+def test_the_links_lead_to_the_slowest_a_failed_and_the_same_workflow_in_two_cells(
+    records: Records,
+) -> None:
+    slowest, failed, compared = links(records, Jaeger(BASE, lambda _: True))
+
+    def trace(one: Workflow) -> str:
+        return ids.workflow_trace(records.run.run_id, one)
+
+    by_trace = {trace(one): one for one in records.workflows}
+    one = max(records.workflows, key=lambda one: one.done - one.ready)
+    assert slowest == (f"slowest workflow, in {one.cell}", f"{BASE}/trace/{trace(one)}")
+    lost = by_trace[failed.url.rpartition("/")[2]]
+    assert lost.outcome == "failed"
+    assert failed.what == f"a failed workflow, in {lost.cell}"
+    left, right = (by_trace[part] for part in compared.url.rpartition("/")[2].split("..."))
+    assert (left.repeat, left.workflow) == (right.repeat, right.workflow)
+    assert (left.cell, right.cell) == ("sync_1_none_attempt", "async_8_none_attempt")
+    assert compared.what == f"the same workflow in {left.cell} and {right.cell}"
+
+
+def test_a_run_without_failures_and_of_one_cell_has_one_link() -> None:
+    records = make_records(CELLS[:1], 1)
+    (only,) = links(records, Jaeger(BASE, lambda _: True))
+    assert only.what.startswith("slowest")
+    assert links(records, Jaeger(BASE, lambda _: False)) == []
