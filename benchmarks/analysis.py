@@ -103,7 +103,7 @@ def write(directory: Path, attempts: int) -> None:
     ]
     repeats = -(-attempts // sum(one.lines.attempts.count(b"\n") for one in played))
     run_directory.write_whole(
-        directory / run_directory.RUN, msgspec.structs.replace(run, repeats=repeats)
+        directory / run_directory.RUN_FILE, msgspec.structs.replace(run, repeats=repeats)
     )
     written = [(_uneven(one.lines.attempts), *one.lines[1:3]) for one in played]
     with run_directory.Writer(directory) as writer:

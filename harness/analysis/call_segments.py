@@ -19,7 +19,7 @@ PARTS = (
 """Every part, in the order in which a call goes through them."""
 
 
-class Piece(NamedTuple):
+class CallSegment(NamedTuple):
     """One part of a call's time, from `start` to `end` in nanoseconds since the run's anchor.
 
     `attempt`: the attempt that it belongs to; a backoff belongs to the one that failed before it.
@@ -35,12 +35,12 @@ class Piece(NamedTuple):
         """Nanoseconds from start to end."""
         return self.end - self.start
 
-    def within(self, start: int, end: int) -> Piece:
+    def within(self, start: int, end: int) -> CallSegment:
         """Return what of it lies between two moments; its length is 0 or less without any."""
-        return Piece(self.part, max(self.start, start), min(self.end, end), self.attempt)
+        return CallSegment(self.part, max(self.start, start), min(self.end, end), self.attempt)
 
 
-def pieces(call: Call, attempts: Sequence[Attempt]) -> list[Piece]:
+def segments_of_call(call: Call, attempts: Sequence[Attempt]) -> list[CallSegment]:
     """Cut a call into parts, in order of time, without empty ones.
 
     Attempts that ran at the same time (a hedge) have pieces that overlap; see `tiles`.
@@ -90,10 +90,10 @@ class _Held(NamedTuple):
     start: int
     end: int
     outcome: str | None
-    pieces: tuple[Piece, ...]
+    pieces: tuple[CallSegment, ...]
 
 
-def tiles(call: Call, attempts: Sequence[Attempt]) -> list[Piece]:
+def tiles(call: Call, attempts: Sequence[Attempt]) -> list[CallSegment]:
     """Cut a call from ready to done into parts without overlap and without a gap.
 
     Of attempts at the same time only what held the call's end counts: the attempt that it ended
@@ -117,60 +117,60 @@ def tiles(call: Call, attempts: Sequence[Attempt]) -> list[Piece]:
     return _filled(reversed(chosen), call.ready, call.done)
 
 
-def _of_one(call: Call, attempt: Attempt) -> list[Piece]:
+def _of_one(call: Call, attempt: Attempt) -> list[CallSegment]:
     """Cut a plain call, in a third of the time."""
-    whole: list[Piece] = []
+    whole: list[CallSegment] = []
     at = call.ready
     for piece in of_attempt(attempt):
         if piece.end > piece.start:
             if piece.start > at:
-                whole.append(Piece("other", at, piece.start))
+                whole.append(CallSegment("other", at, piece.start))
             whole.append(piece)
             at = piece.end
     if call.done > at:
-        whole.append(Piece("other", at, call.done))
+        whole.append(CallSegment("other", at, call.done))
     return whole
 
 
-def _filled(cut: Iterable[Piece], start: int, end: int) -> list[Piece]:
+def _filled(cut: Iterable[CallSegment], start: int, end: int) -> list[CallSegment]:
     """Cut pieces, given in order of time, to `start` and `end`; what lies between is `other`."""
-    whole: list[Piece] = []
+    whole: list[CallSegment] = []
     at = start
     for piece in cut:
         inside = piece.within(at, end)
         if inside.length <= 0:
             continue
         if inside.start > at:
-            whole.append(Piece("other", at, inside.start))
+            whole.append(CallSegment("other", at, inside.start))
         whole.append(inside)
         at = inside.end
     if end > at:
-        whole.append(Piece("other", at, end))
+        whole.append(CallSegment("other", at, end))
     return whole
 
 
-def of_attempt(attempt: Attempt) -> Iterator[Piece]:
+def of_attempt(attempt: Attempt) -> Iterator[CallSegment]:
     """Cut one attempt, from asking for its permit to its end; pieces may be empty."""
     sent, first, last = attempt.sent, attempt.first_text, attempt.last_token
     number = attempt.attempt
-    yield Piece("permit_wait", attempt.permit_requested, attempt.permit_granted, number)
+    yield CallSegment("permit_wait", attempt.permit_requested, attempt.permit_granted, number)
     if sent is None:
-        yield Piece("other", attempt.permit_granted, attempt.done, number)
+        yield CallSegment("other", attempt.permit_granted, attempt.done, number)
         return
-    yield Piece("client_wait", attempt.permit_granted, sent, number)
+    yield CallSegment("client_wait", attempt.permit_granted, sent, number)
     if attempt.outcome != OK:
-        yield Piece("failed_attempts", sent, attempt.done, number)
+        yield CallSegment("failed_attempts", sent, attempt.done, number)
     elif first is None or last is None:
-        yield Piece("other", sent, attempt.done, number)
+        yield CallSegment("other", sent, attempt.done, number)
     else:
         answer = last if attempt.first_answer is None else attempt.first_answer
-        yield Piece("to_first_token", sent, first, number)
-        yield Piece("reasoning", first, answer, number)
-        yield Piece("answer", answer, last, number)
-        yield Piece("other", last, attempt.done, number)
+        yield CallSegment("to_first_token", sent, first, number)
+        yield CallSegment("reasoning", first, answer, number)
+        yield CallSegment("answer", answer, last, number)
+        yield CallSegment("other", last, attempt.done, number)
 
 
-def of_pauses(call: Call, attempts: Sequence[Attempt]) -> Iterator[Piece]:
+def of_pauses(call: Call, attempts: Sequence[Attempt]) -> Iterator[CallSegment]:
     """Return a call's pauses: backoff, parking among it, and the waits for permits beside attempts.
 
     Before it was parked by a breaker a call had waited for the permit that it then gave back; and
@@ -182,10 +182,10 @@ def of_pauses(call: Call, attempts: Sequence[Attempt]) -> Iterator[Piece]:
         at = max([at, *(attempt.done for attempt in ended)])
         last = max((attempt.attempt for attempt in ended), default=None)
         if backoff.source == "breaker" and backoff.start > at:
-            yield Piece("permit_wait", at, backoff.start)
-        yield Piece("backoff", backoff.start, backoff.end, last)
+            yield CallSegment("permit_wait", at, backoff.start)
+        yield CallSegment("backoff", backoff.start, backoff.end, last)
         at = backoff.end
     is_over = all(attempt.done <= at for attempt in attempts)
     after_pause = bool(call.backoffs) and is_over and call.backoffs[-1].end == at
     if (call.attempts == 0 or after_pause) and call.done > at:
-        yield Piece("permit_wait", at, call.done)
+        yield CallSegment("permit_wait", at, call.done)

@@ -36,7 +36,7 @@ from harness.records.keys import CallKey
 from harness.records.schema import PHASES, Attempt, Call, Run, Trial, Workflow
 
 
-class Terms(NamedTuple):
+class CountingRules(NamedTuple):
     """What the scenario says about counting.
 
     `min_branches`: how many branches a degraded workflow needs to count as a success, None for
@@ -71,11 +71,11 @@ class Terms(NamedTuple):
         )
 
 
-def terms_of(run: Run) -> Terms:
+def terms_of(run: Run) -> CountingRules:
     """Return the counting terms of a run; scenario seconds become nanoseconds of its records."""
     scenario = run.scenario
     latency = scenario["slo"]["workflow_latency"]
-    return Terms(
+    return CountingRules(
         in_flight=scenario["load"]["in_flight"],
         min_branches=scenario["success"]["min_branches"],
         latency=None if latency is None else latency * run.time_scale * SECOND,
@@ -89,7 +89,7 @@ def makespan(trial: Trial) -> float:
     return (trial.end - trial.start) / SECOND
 
 
-def summarise_cell(cell: CellRecords, terms: Terms, sync: CellRecords | None) -> Cell:
+def summarise_cell(cell: CellRecords, terms: CountingRules, sync: CellRecords | None) -> Cell:
     """Return everything known of one cell; `sync` is the cell its speed-up is measured against."""
     info, workflows, calls, attempts = cell.info, cell.workflows, cell.calls, cell.attempts
     steady = cell.steady()
@@ -200,7 +200,9 @@ def _attempt_counts(attempts: list[Attempt], calls: int) -> AttemptCounts:
     )
 
 
-def _bounds(cell: CellRecords, trials: list[Trial], terms: Terms) -> Iterator[tuple[int, int]]:
+def _bounds(
+    cell: CellRecords, trials: list[Trial], terms: CountingRules
+) -> Iterator[tuple[int, int]]:
     """Yield for each trial the nanoseconds of its replay and of its critical path."""
     info = cell.info
     calls, attempts = by_repeat(cell.calls), by_repeat(cell.attempts)
@@ -212,7 +214,7 @@ def _bounds(cell: CellRecords, trials: list[Trial], terms: Terms) -> Iterator[tu
         arrivals = None if due is None else [due[at] for at in sorted({c.workflow for c in mine})]
         yield (
             replay.replay(work, info.permits, terms.in_flight, info.mode, arrivals),
-            replay.critical_path(work, terms.in_flight, info.mode, arrivals),
+            replay.critical_path_bound(work, terms.in_flight, info.mode, arrivals),
         )
 
 
@@ -314,7 +316,7 @@ def time_spent(calls: Iterable[Call], attempts: Iterable[Attempt]) -> TimeSpent 
     )
 
 
-def _cost_of_success(cell: CellRecords, terms: Terms) -> float | None:
+def _cost_of_success(cell: CellRecords, terms: CountingRules) -> float | None:
     cost, successes = terms.cost(cell.attempts), sum(map(terms.is_success, cell.workflows))
     return cost / successes if cost is not None and successes else None
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from harness.analysis.cells import Terms, terms_of, wanted
+from harness.analysis.cells import CountingRules, terms_of, wanted
 from harness.analysis.metrics import METRICS, Metric
 from harness.analysis.model import Figure
 from harness.analysis.selection import CellRecords, by_cell
@@ -95,7 +95,7 @@ class _Side(NamedTuple):
 
     run: Run
     cell: CellRecords
-    terms: Terms
+    terms: CountingRules
 
 
 class _Seen(NamedTuple):

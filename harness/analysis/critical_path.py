@@ -28,7 +28,7 @@ Attempts = Mapping[tuple[str, int | None, int], Sequence[Attempt]]
 """The attempts of one workflow, by phase, branch and call."""
 
 
-class Segment(NamedTuple):
+class PathSegment(NamedTuple):
     """One stretch of the path: its part, its times in nanoseconds since the run's anchor, whose.
 
     Outside every call `call` and what follows is None; before the first phase `phase` is, too.
@@ -67,7 +67,7 @@ class CriticalPath(NamedTuple):
     """The path of one workflow; its segments tile the time from ready to done."""
 
     workflow: Workflow
-    segments: tuple[Segment, ...]
+    segments: tuple[PathSegment, ...]
     stragglers: tuple[Straggler, ...]
 
     @property
@@ -123,7 +123,7 @@ def critical_path(
     by_phase: dict[str, dict[int | None, list[Call]]] = defaultdict(lambda: defaultdict(list))
     for call in sorted(calls, key=lambda call: call.call):
         by_phase[call.phase][call.branch].append(call)
-    found: list[Segment] = []
+    found: list[PathSegment] = []
     stragglers: list[Straggler] = []
     for phase in workflow.phases:
         chains = by_phase[phase.name]
@@ -131,8 +131,8 @@ def critical_path(
         chain = _back_from(last, chains, phase.start, attempts_of) if chains else []
         if last is not None:
             stragglers.append(_straggler(phase.name, last, chains, attempts_of))
-        found += _tiled(chain, phase.start, phase.end, Segment("other", 0, 0, phase.name))
-    segments = _tiled(found, workflow.ready, workflow.done, Segment("other", 0, 0))
+        found += _tiled(chain, phase.start, phase.end, PathSegment("other", 0, 0, phase.name))
+    segments = _tiled(found, workflow.ready, workflow.done, PathSegment("other", 0, 0))
     return CriticalPath(workflow, tuple(segments), tuple(stragglers))
 
 
@@ -204,12 +204,12 @@ def _back_from(
     chains: Mapping[int | None, Sequence[Call]],
     start: int,
     attempts: Attempts,
-) -> list[Segment]:
+) -> list[PathSegment]:
     """Return the segments of the branch that ended last, and of what it had to wait for.
 
     A branch that was ready only when the phase had gone on for a while followed another one.
     """
-    segments: list[Segment] = []
+    segments: list[PathSegment] = []
     branch: int | None = last
     left = dict(chains)
     while True:
@@ -258,21 +258,23 @@ def _tried(call: Call, attempts: Attempts) -> Sequence[Attempt]:
     return attempts.get((call.phase, call.branch, call.call), ())
 
 
-def _of_chain(chain: Sequence[Call], attempts: Attempts) -> list[Segment]:
+def _of_chain(chain: Sequence[Call], attempts: Attempts) -> list[PathSegment]:
     """Return the segments of calls that follow one another."""
     return [segment for call in chain for segment in _of_call(call, _tried(call, attempts))]
 
 
-def _of_call(call: Call, attempts: Sequence[Attempt]) -> list[Segment]:
+def _of_call(call: Call, attempts: Sequence[Attempt]) -> list[PathSegment]:
     return [
-        Segment(it.part, it.start, it.end, call.phase, call.branch, call.call, it.attempt)
+        PathSegment(it.part, it.start, it.end, call.phase, call.branch, call.call, it.attempt)
         for it in tiles(call, attempts)
     ]
 
 
-def _tiled(segments: Iterable[Segment], start: int, end: int, between: Segment) -> list[Segment]:
+def _tiled(
+    segments: Iterable[PathSegment], start: int, end: int, between: PathSegment
+) -> list[PathSegment]:
     """Cut segments, given in order of time, to `start` and `end`; fill gaps with `between`."""
-    whole: list[Segment] = []
+    whole: list[PathSegment] = []
     at = start
     for segment in segments:
         first, last = max(segment.start, at), min(segment.end, end)

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from harness.analysis.cells import Terms, begun, makespan
+from harness.analysis.cells import CountingRules, begun, makespan
 from harness.analysis.selection import CellRecords
 from harness.records.clock import SECOND
 from harness.records.schema import Attempt
@@ -28,11 +28,11 @@ class Metric(NamedTuple):
     words: str
     unit: str
     worse: Literal["higher", "lower"]
-    by_repeat: Callable[[CellRecords, Terms], ByRepeat]
+    by_repeat: Callable[[CellRecords, CountingRules], ByRepeat]
     percentile: float | None = None
 
 
-def makespans(cell: CellRecords, terms: Terms) -> ByRepeat:
+def makespans(cell: CellRecords, terms: CountingRules) -> ByRepeat:
     """Return the seconds of every trial that ran in one go."""
     return {trial.repeat: makespan(trial) for trial in cell.whole_trials()}
 
@@ -42,10 +42,10 @@ def latencies(cell: CellRecords) -> dict[tuple[int, int], float]:
     return {(w.repeat, w.workflow): (w.done - w.ready) / SECOND for w in cell.steady().workflows}
 
 
-def percentile_of_latency(share: float) -> Callable[[CellRecords, Terms], ByRepeat]:
+def percentile_of_latency(share: float) -> Callable[[CellRecords, CountingRules], ByRepeat]:
     """Return what gives the `share`-quantile of each repeat's workflow latencies."""
 
-    def by_repeat(cell: CellRecords, terms: Terms) -> ByRepeat:
+    def by_repeat(cell: CellRecords, terms: CountingRules) -> ByRepeat:
         return _quantiles(((repeat, at) for (repeat, _), at in latencies(cell).items()), share)
 
     return by_repeat
@@ -61,7 +61,7 @@ def _quantiles(values: Iterable[tuple[int, float]], share: float) -> ByRepeat:
     }
 
 
-def costs_of_success(cell: CellRecords, terms: Terms) -> ByRepeat:
+def costs_of_success(cell: CellRecords, terms: CountingRules) -> ByRepeat:
     """Return the USD a success in each repeat; nothing when any repeat had no success."""
     successes = Counter(w.repeat for w in cell.workflows if terms.is_success(w))
     attempts: dict[int, list[Attempt]] = {workflow.repeat: [] for workflow in cell.workflows}
@@ -81,21 +81,21 @@ def _rate(cell: CellRecords, counts: Mapping[int, int]) -> ByRepeat:
     }
 
 
-def _throughput(cell: CellRecords, terms: Terms) -> ByRepeat:
+def _throughput(cell: CellRecords, terms: CountingRules) -> ByRepeat:
     return _rate(cell, Counter(workflow.repeat for workflow in cell.workflows))
 
 
-def _goodput(cell: CellRecords, terms: Terms) -> ByRepeat:
+def _goodput(cell: CellRecords, terms: CountingRules) -> ByRepeat:
     return _rate(cell, Counter(w.repeat for w in cell.workflows if terms.is_good(w)))
 
 
-def _amplification(cell: CellRecords, terms: Terms) -> ByRepeat:
+def _amplification(cell: CellRecords, terms: CountingRules) -> ByRepeat:
     calls = Counter(call.repeat for call in cell.calls if begun(call))
     attempts = Counter(attempt.repeat for attempt in cell.attempts)
     return {repeat: attempts[repeat] / count for repeat, count in sorted(calls.items())}
 
 
-def _ttft_p50(cell: CellRecords, terms: Terms) -> ByRepeat:
+def _ttft_p50(cell: CellRecords, terms: CountingRules) -> ByRepeat:
     seen = ((a.repeat, a.ttft / SECOND) for a in cell.steady().attempts if a.ttft is not None)
     return _quantiles(seen, 0.5)
 

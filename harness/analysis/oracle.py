@@ -79,7 +79,7 @@ def pooled(parts: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
     return np.concatenate([*parts.values(), np.empty(0)])
 
 
-def compare(joined: Joined) -> Oracle:
+def compare_logs(joined: Joined) -> Oracle:
     """Return how far client and provider agree."""
     pairs = joined.pairs
     ours = quantile(pool((0, attempt.gaps) for attempt, _ in pairs).of(0), 0.5)
@@ -89,7 +89,7 @@ def compare(joined: Joined) -> Oracle:
         unmatched=joined.unmatched,
         outcome_mismatches=sum(not agree(a.outcome, s.outcome) for a, s in pairs),
         token_mismatches=sum(not _same_tokens(a, s) for a, s in pairs),
-        first_text_s=spread(pooled(disagreements(joined))),
+        first_text_s=two_percentiles(pooled(disagreements(joined))),
         inter_token_p50_s=None if ours is None or theirs is None else (ours - theirs) / SECOND,
     )
 
@@ -121,7 +121,7 @@ def _same_tokens(attempt: Attempt, served: Served) -> bool:
     return all(one is None or one == other for one, other in pairs)
 
 
-def spread(values: NDArray[np.float64]) -> Spread | None:
+def two_percentiles(values: NDArray[np.float64]) -> Spread | None:
     """Return median and 99th percentile without intervals, None of nothing."""
     if not len(values):
         return None

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.records.histogram import COUNTS, NUMBERS, Histogram, Packed, named, number
+from harness.records.histogram import COUNTS, NUMBERS, Histogram, Packed, bucket_number, named
 
 _AT_ONCE = 10_000
 _MOST = 2**63 - 1
@@ -42,7 +42,7 @@ def pool(parts: Iterable[tuple[int, Mapping[int, int]]]) -> Pooled:
     while portion := list(islice(rest, _AT_ONCE)):
         sums.append(_add_up(_open(portion)))
     owners, numbers, counts = _add_up(_joined(sums))
-    every = np.array([named(at) for at in range(number(_MOST) + 1)], np.int64)
+    every = np.array([named(at) for at in range(bucket_number(_MOST) + 1)], np.int64)
     return Pooled(owners, every[numbers], counts)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from harness.analysis.cells import Terms, share_of
+from harness.analysis.cells import CountingRules, share_of
 from harness.analysis.code_snippet import lines_to_paste
 from harness.analysis.metrics import METRICS
 from harness.analysis.model import Figure, Recommendation
@@ -48,7 +48,7 @@ class _Entry(NamedTuple):
         return self.cell.info.id
 
 
-def recommend(run: Run, cells: Sequence[CellRecords], terms: Terms) -> Recommendation:
+def recommend(run: Run, cells: Sequence[CellRecords], terms: CountingRules) -> Recommendation:
     """Return the cell with the smallest objective among those that keep the SLO, and why.
 
     A cell keeps it when the share of its workflows that succeed (within `slo.workflow_latency`,
@@ -81,7 +81,7 @@ def recommend(run: Run, cells: Sequence[CellRecords], terms: Terms) -> Recommend
     return msgspec.structs.replace(found, code=lines_to_paste(run, best.cell.info))
 
 
-def _entry(run: Run, cell: CellRecords, terms: Terms, objective: str) -> _Entry | None:
+def _entry(run: Run, cell: CellRecords, terms: CountingRules, objective: str) -> _Entry | None:
     good = share_of(cell, terms.is_good)
     values = {
         repeat: value for repeat, value in _values(run, cell, terms, objective).items() if value > 0
@@ -92,7 +92,7 @@ def _entry(run: Run, cell: CellRecords, terms: Terms, objective: str) -> _Entry 
     return _Entry(cell, good, values, typical)
 
 
-def _values(run: Run, cell: CellRecords, terms: Terms, objective: str) -> dict[int, float]:
+def _values(run: Run, cell: CellRecords, terms: CountingRules, objective: str) -> dict[int, float]:
     """Return the objective of each repeat, in scenario seconds or USD."""
     if objective == "workflow_p95" and order_ranks(len(cell.steady().workflows), 0.95) is None:
         return {}
@@ -170,7 +170,7 @@ def _alone(best: _Entry, objective: str, said: list[str]) -> Recommendation:
     )
 
 
-def _too_few(cells: Sequence[CellRecords], objective: str, terms: Terms) -> str:
+def _too_few(cells: Sequence[CellRecords], objective: str, terms: CountingRules) -> str:
     if objective == "cost_per_successful_workflow":
         if terms.price is None:
             return "No price is known, so no cost can be compared."

@@ -18,22 +18,22 @@ SYNC = "sync"
 """The mode that makes one call at a time."""
 
 
-class Step(NamedTuple):
+class ReplayStep(NamedTuple):
     """One attempt: nanoseconds under a permit, then nanoseconds of backoff without one."""
 
     service: int
     backoff: int
 
 
-class Job(NamedTuple):
+class ReplayJob(NamedTuple):
     """One workflow: what must be done before the fan-out, side by side, and after it."""
 
-    decompose: tuple[Step, ...]
-    branches: tuple[tuple[Step, ...], ...]
-    synthesize: tuple[Step, ...]
+    decompose: tuple[ReplayStep, ...]
+    branches: tuple[tuple[ReplayStep, ...], ...]
+    synthesize: tuple[ReplayStep, ...]
 
 
-def jobs(calls: Iterable[Call], attempts: Iterable[Attempt], permit_scope: str) -> list[Job]:
+def jobs(calls: Iterable[Call], attempts: Iterable[Attempt], permit_scope: str) -> list[ReplayJob]:
     """Return the workflows of one trial in their order, with their measured times.
 
     An attempt takes its service time; one that was never sent takes the time it held its permit.
@@ -44,7 +44,7 @@ def jobs(calls: Iterable[Call], attempts: Iterable[Attempt], permit_scope: str) 
     tried: dict[tuple[object, ...], list[Attempt]] = {}
     for attempt in attempts:
         tried.setdefault(_key(attempt), []).append(attempt)
-    workflows: dict[int, dict[tuple[str, int | None], list[tuple[int, list[Step]]]]] = {}
+    workflows: dict[int, dict[tuple[str, int | None], list[tuple[int, list[ReplayStep]]]]] = {}
     for call in calls:
         served = sorted(tried.get(_key(call), []), key=lambda attempt: attempt.attempt)
         place = workflows.setdefault(call.workflow, {}).setdefault((call.phase, call.branch), [])
@@ -60,11 +60,11 @@ def _began(attempt: Attempt) -> int:
     return attempt.permit_granted if attempt.sent is None else attempt.sent
 
 
-def _steps(call: Call, attempts: Sequence[Attempt], permit_scope: str) -> list[Step]:
+def _steps(call: Call, attempts: Sequence[Attempt], permit_scope: str) -> list[ReplayStep]:
     if not attempts:
         return []  # it was given up before its permit
     if len(attempts) == 1 and not call.backoffs:  # most are so
-        return [Step(attempts[0].done - _began(attempts[0]), 0)]
+        return [ReplayStep(attempts[0].done - _began(attempts[0]), 0)]
     served: list[tuple[int, int]] = []
     for attempt in attempts:
         if attempt.hedge and served:  # beside the one before it
@@ -72,21 +72,21 @@ def _steps(call: Call, attempts: Sequence[Attempt], permit_scope: str) -> list[S
             served.append((start, max(end, attempt.done)))
         else:
             served.append((_began(attempt), attempt.done))
-    steps: list[Step] = []
+    steps: list[ReplayStep] = []
     pauses = deque((pause.start, _length(pause)) for pause in call.backoffs)
     for start, end in served:
         before = 0
         while pauses and pauses[0][0] < start:
             before += pauses.popleft()[1]
         if steps:
-            steps[-1] = Step(steps[-1].service, before)
+            steps[-1] = ReplayStep(steps[-1].service, before)
         elif before:
-            steps.append(Step(0, before))
-        steps.append(Step(end - start, 0))
+            steps.append(ReplayStep(0, before))
+        steps.append(ReplayStep(end - start, 0))
     if pauses:  # slept before a permit that came too late, or in vain
-        steps[-1] = Step(steps[-1].service, sum(length for _, length in pauses))
+        steps[-1] = ReplayStep(steps[-1].service, sum(length for _, length in pauses))
     if permit_scope == "call":
-        return [Step(sum(map(sum, steps)), 0)]
+        return [ReplayStep(sum(map(sum, steps)), 0)]
     return steps
 
 
@@ -96,12 +96,12 @@ def _length(pause: Backoff) -> int:
     return slept if pause.source == "breaker" else min(pause.planned, slept)
 
 
-def _job(parts: dict[tuple[str, int | None], list[tuple[int, list[Step]]]]) -> Job:
+def _job(parts: dict[tuple[str, int | None], list[tuple[int, list[ReplayStep]]]]) -> ReplayJob:
     chains = {
         place: tuple(step for _, steps in sorted(calls) for step in steps)
         for place, calls in parts.items()
     }
-    return Job(
+    return ReplayJob(
         decompose=chains.get(("decompose", None), ()),
         branches=tuple(
             chain
@@ -112,8 +112,8 @@ def _job(parts: dict[tuple[str, int | None], list[tuple[int, list[Step]]]]) -> J
     )
 
 
-def critical_path(
-    work: Sequence[Job], in_flight: int, mode: str, arrivals: Sequence[int] | None = None
+def critical_path_bound(
+    work: Sequence[ReplayJob], in_flight: int, mode: str, arrivals: Sequence[int] | None = None
 ) -> int:
     """Return the nanoseconds that the service times alone need, with a permit always at hand.
 
@@ -131,7 +131,7 @@ def critical_path(
     return max(slots)
 
 
-def _alone(job: Job) -> int:
+def _alone(job: ReplayJob) -> int:
     """Return the nanoseconds of a workflow that waits for nothing."""
     longest = max((_sum(chain) for chain in job.branches), default=0)
     return _sum(job.decompose) + longest + _sum(job.synthesize)
@@ -145,16 +145,16 @@ def _in_line(lengths: Sequence[int], arrivals: Sequence[int] | None) -> int:
     return end
 
 
-def _sum(chain: tuple[Step, ...]) -> int:
+def _sum(chain: tuple[ReplayStep, ...]) -> int:
     return sum(step.service for step in chain)
 
 
-def _chains(job: Job) -> tuple[tuple[Step, ...], ...]:
+def _chains(job: ReplayJob) -> tuple[tuple[ReplayStep, ...], ...]:
     return (job.decompose, *job.branches, job.synthesize)
 
 
 def replay(
-    work: Sequence[Job],
+    work: Sequence[ReplayJob],
     permits: int,
     in_flight: int,
     mode: str,
@@ -177,11 +177,11 @@ def replay(
 class _Replay:
     """A trial as events on a heap. A chain is (workflow, steps still to go, last first)."""
 
-    def __init__(self, work: Sequence[Job], permits: int) -> None:
+    def __init__(self, work: Sequence[ReplayJob], permits: int) -> None:
         self._work = work
         self._free = permits
-        self._waiting: deque[tuple[int, list[Step]]] = deque()
-        self._events: list[tuple[int, int, bool, int, list[Step]]] = []
+        self._waiting: deque[tuple[int, list[ReplayStep]]] = deque()
+        self._events: list[tuple[int, int, bool, int, list[ReplayStep]]] = []
         self._count = 0
         self._now = 0
         self._next = 0
@@ -225,10 +225,10 @@ class _Replay:
         return False
 
     @staticmethod
-    def _phases(job: Job) -> tuple[tuple[tuple[Step, ...], ...], ...]:
+    def _phases(job: ReplayJob) -> tuple[tuple[tuple[ReplayStep, ...], ...], ...]:
         return ((job.decompose,), job.branches, (job.synthesize,))
 
-    def _ready(self, job: int, chain: list[Step]) -> None:
+    def _ready(self, job: int, chain: list[ReplayStep]) -> None:
         if not chain:
             self._ended(job)
         elif self._free:
@@ -237,10 +237,10 @@ class _Replay:
         else:
             self._waiting.append((job, chain))
 
-    def _serve(self, job: int, chain: list[Step]) -> None:
+    def _serve(self, job: int, chain: list[ReplayStep]) -> None:
         self._at(self._now + chain[-1].service, True, job, chain)
 
-    def _served(self, job: int, chain: list[Step]) -> None:
+    def _served(self, job: int, chain: list[ReplayStep]) -> None:
         if self._waiting:
             self._serve(*self._waiting.popleft())
         else:
@@ -251,7 +251,7 @@ class _Replay:
         else:
             self._ready(job, chain)
 
-    def _at(self, time: int, served: bool, job: int, chain: list[Step]) -> None:
+    def _at(self, time: int, served: bool, job: int, chain: list[ReplayStep]) -> None:
         self._count += 1
         heapq.heappush(self._events, (time, self._count, served, job, chain))
 

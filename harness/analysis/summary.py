@@ -7,13 +7,13 @@ from pathlib import Path
 
 from harness.analysis.cells import summarise_cell, terms_of
 from harness.analysis.model import Summary
-from harness.analysis.oracle import compare, join
+from harness.analysis.oracle import compare_logs, join
 from harness.analysis.recommend import recommend
 from harness.analysis.replay import SYNC
 from harness.analysis.selection import CellRecords, by_cell
-from harness.analysis.verdict import VIRTUAL, judge
+from harness.analysis.verdict import VIRTUAL_VERDICT, judge
 from harness.records.schema import SCHEMA
-from harness.store.run_directory import SUMMARY, Records, read_records, write_whole
+from harness.store.run_directory import SUMMARY_FILE, Records, read_records, write_whole
 
 
 def write_summary(directory: Path, records: Records | None = None) -> Summary:
@@ -22,7 +22,7 @@ def write_summary(directory: Path, records: Records | None = None) -> Summary:
     Raises StorageError.
     """
     summary = summarise(records or read_records(directory, small=True))
-    write_whole(directory / SUMMARY, summary)
+    write_whole(directory / SUMMARY_FILE, summary)
     return summary
 
 
@@ -39,8 +39,8 @@ def summarise(records: Records) -> Summary:
         simulated=run.simulated,
         time_scale=run.time_scale,
         cells=tuple(summarise_cell(cell, terms, _sync_of(cell, cells)) for cell in cells),
-        verdict=VIRTUAL if run.virtual else judge(cells, joined),
-        oracle=None if joined is None else compare(joined),
+        verdict=VIRTUAL_VERDICT if run.virtual else judge(cells, joined),
+        oracle=None if joined is None else compare_logs(joined),
         recommendation=recommend(run, cells, terms),
         virtual=run.virtual,
     )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.analysis.model import Spread, Verdict
-from harness.analysis.oracle import Joined, disagreements, pooled, spread
+from harness.analysis.oracle import Joined, disagreements, pooled, two_percentiles
 from harness.analysis.pooling import pool
 from harness.analysis.selection import CellRecords
 from harness.records.clock import SECOND
@@ -34,7 +34,7 @@ _CPU = "The client's processor time"
 _APART = "Median delay from the provider's first write to the client's first text"
 
 
-VIRTUAL = Verdict(
+VIRTUAL_VERDICT = Verdict(
     bottleneck="none",
     because=("Time was virtual: no machine's speed is in any figure.",),
     event_loop_lag_s=None,
@@ -98,7 +98,7 @@ def judge(cells: Sequence[CellRecords], joined: Joined | None) -> Verdict:
         event_loop_lag_s=_worst(lags.values()),
         client_cpu_share=max(shares.values(), default=None),
         provider_lateness_s=_worst(late.values()),
-        clock_disagreement_s=spread(pooled(apart)),
+        clock_disagreement_s=two_percentiles(pooled(apart)),
     )
 
 

@@ -14,14 +14,14 @@ from random import Random
 from harness.bench.policy_factory import policy
 from harness.bench.scenario import Scenario
 from harness.endpoints.sections import OpenAIEndpoint, SimulatedEndpoint
-from harness.engine.attempt import Limits, Terms
+from harness.engine.attempt import CallTerms, CallTimeouts
 from harness.engine.effects import Program
 from harness.engine.load import Start, arrival_times, closed_loop, open_loop
 from harness.records.clock import SECOND
 from harness.records.keys import CallKey, WorkflowKey
 from harness.records.schema import CellInfo, Run
 from harness.workflows.partial_failure import SYNTHESIZE_WITH_GAPS, Partial, fail_fast, quorum
-from harness.workflows.research.program import Plan, research
+from harness.workflows.research.program import ResearchPlan, research
 
 
 def expand(scenario: Scenario) -> tuple[CellInfo, ...]:
@@ -50,7 +50,7 @@ def source(seed: int, *key: object) -> Random:
     return Random(int.from_bytes(digest[:16]))  # noqa: S311 - repeatable on purpose
 
 
-def terms(scenario: Scenario, cell: CellInfo) -> Terms:
+def terms(scenario: Scenario, cell: CellInfo) -> CallTerms:
     """Return how the calls of `cell` are made."""
     timeouts = scenario.timeouts
     scale = scenario.endpoint.time_scale
@@ -61,9 +61,9 @@ def terms(scenario: Scenario, cell: CellInfo) -> Terms:
     call = ns(timeouts.call)
     # Connecting to a simulator is the machine's own doing and shrinks with no scale.
     floor = SECOND if isinstance(scenario.endpoint, SimulatedEndpoint) else 0
-    return Terms(
+    return CallTerms(
         policy=policy(scenario, cell.retry),
-        limits=Limits(
+        limits=CallTimeouts(
             connect=max(ns(timeouts.connect), floor),
             first_token=call if timeouts.first_token is None else ns(timeouts.first_token),
             idle=ns(timeouts.idle),
@@ -79,7 +79,7 @@ def _jitter(seed: int, key: CallKey) -> Random:
     return source(seed, "jitter", *key)
 
 
-def trial(
+def trial_program(
     scenario: Scenario, run: Run, cell: CellInfo, repeat: int, finished: Collection[int] = ()
 ) -> Program[None]:
     """Return the program of one trial, without the workflows that an earlier session finished."""
@@ -125,10 +125,10 @@ def load(
     )
 
 
-def _plan(scenario: Scenario) -> Plan:
+def _plan(scenario: Scenario) -> ResearchPlan:
     workflow, timeout = scenario.workflow, scenario.timeouts.workflow
     endpoint = scenario.endpoint
-    return Plan(
+    return ResearchPlan(
         sub_questions=workflow.sub_questions,
         carry_reasoning=workflow.carry_reasoning,
         max_decompose=workflow.max_tokens.decompose,

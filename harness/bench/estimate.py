@@ -30,16 +30,16 @@ _TOKENS_A_MESSAGE = 4
 _NONCE = "0" * 16
 
 
-class Seconds(NamedTuple):
+class SecondsRange(NamedTuple):
     """A rough range, scenario seconds."""
 
     low: float
     high: float
 
 
-LIVE_CALL = Seconds(10, 60)
+LIVE_CALL = SecondsRange(10, 60)
 """How long a call to a reasoning model of a large provider is assumed to take."""
-LOCAL_CALL = Seconds(1, 5)
+LOCAL_CALL = SecondsRange(1, 5)
 """How long a call to the small model on this machine is assumed to take."""
 
 
@@ -64,8 +64,8 @@ class Estimate(NamedTuple):
     usd: float | None
     most_usd: float | None
     no_usd: str | None
-    call_seconds: Seconds
-    seconds: Seconds
+    call_seconds: SecondsRange
+    seconds: SecondsRange
 
 
 class _Tokens(NamedTuple):
@@ -80,7 +80,7 @@ class _Workflow(NamedTuple):
     repair: _Tokens
 
 
-def estimate(scenario: Scenario, call_seconds: Seconds) -> Estimate:
+def estimate(scenario: Scenario, call_seconds: SecondsRange) -> Estimate:
     """Return what a run of `scenario` will do if a call takes `call_seconds`."""
     cells, repeats = expand(scenario), scenario.sweep.repeats
     workflows = scenario.load.workflows * repeats
@@ -109,7 +109,7 @@ def estimate(scenario: Scenario, call_seconds: Seconds) -> Estimate:
     )
 
 
-def call_assumed(scenario: Scenario) -> Seconds:
+def call_assumed(scenario: Scenario) -> SecondsRange:
     """Return how long a call to a real model is assumed to take."""
     return LOCAL_CALL if isinstance(scenario.endpoint, LocalLLMEndpoint) else LIVE_CALL
 
@@ -149,11 +149,11 @@ def _most_tokens(scenario: Scenario) -> _Workflow | None:
     if limits.decompose is None or limits.research is None or limits.synthesize is None:
         return None
     count, topic = workflow.sub_questions, max(workflow.topics, key=len)
-    first = prompts.decompose(words, topic, count, _NONCE)
+    first = prompts.decompose_messages(words, topic, count, _NONCE)
     asked = _tokens(first)
-    repair = _tokens(prompts.repair(first, "", "", count)) + limits.decompose
-    branch = _tokens(prompts.research(words, topic, "", "", _NONCE))
-    report = _tokens(prompts.synthesize(words, topic, [("", "")] * count, "", _NONCE))
+    repair = _tokens(prompts.repair_messages(first, "", "", count)) + limits.decompose
+    branch = _tokens(prompts.research_messages(words, topic, "", "", _NONCE))
+    report = _tokens(prompts.synthesize_messages(words, topic, [("", "")] * count, "", _NONCE))
     # What the decomposition wrote is read again: its questions once by the branches together and
     # once by the report, its reasoning by each if it is carried on.
     again = count if workflow.carry_reasoning else 1
@@ -171,7 +171,7 @@ def _tokens(messages: tuple[Message, ...]) -> int:
     )
 
 
-def _seconds(scenario: Scenario, cells: tuple[CellInfo, ...], call: Seconds) -> Seconds:
+def _seconds(scenario: Scenario, cells: tuple[CellInfo, ...], call: SecondsRange) -> SecondsRange:
     """Return how long all trials take together, if all calls were alike and none failed.
 
     A trial takes as many rounds of calls as its permits need for all of them, or as its workflows
@@ -189,4 +189,4 @@ def _seconds(scenario: Scenario, cells: tuple[CellInfo, ...], call: Seconds) -> 
     arrivals = load.arrivals
     due = 0.0 if arrivals is None else trials * load.workflows / arrivals.per_second
     ends = (max(min(length, scenario.timeouts.call) * rounds, due) + settle for length in call)
-    return Seconds(*(end * endpoint.time_scale for end in ends))
+    return SecondsRange(*(end * endpoint.time_scale for end in ends))

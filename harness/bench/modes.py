@@ -19,14 +19,16 @@ from harness.engine.budget_gate import Gate, through_gate, through_gate_async
 from harness.engine.effects import Program
 from harness.engine.loop_lag import LagProbe
 from harness.engine.permits import AsyncPermits, ThreadPermits, Turns
-from harness.records.clock import Now
+from harness.records.clock import ReadClock
 from harness.records.histogram import Histogram
 from harness.records.schema import Record
 from harness.transports.async_transport import AsyncClient
 from harness.transports.exchange import Target
 from harness.transports.sync_transport import SyncClient
 
-Mode = Callable[[Program[None], Target, int, Now, Callable[[Record], None], Gate], Histogram]
+RunMode = Callable[
+    [Program[None], Target, int, ReadClock, Callable[[Record], None], Gate], Histogram
+]
 """(program, target, permits, now, emit, gate) -> histogram of the loop's lag, in nanoseconds.
 
 Raises what the gate raises.
@@ -37,7 +39,7 @@ def sync_mode(
     program: Program[None],
     target: Target,
     permits: int,
-    now: Now,
+    now: ReadClock,
     emit: Callable[[Record], None],
     gate: Gate,
 ) -> Histogram:
@@ -56,7 +58,7 @@ def threads_mode(
     program: Program[None],
     target: Target,
     permits: int,
-    now: Now,
+    now: ReadClock,
     emit: Callable[[Record], None],
     gate: Gate,
 ) -> Histogram:
@@ -98,7 +100,7 @@ def async_mode(
     program: Program[None],
     target: Target,
     permits: int,
-    now: Now,
+    now: ReadClock,
     emit: Callable[[Record], None],
     gate: Gate,
 ) -> Histogram:
@@ -115,4 +117,4 @@ def async_mode(
         return runner.run(whole())
 
 
-MODES: Mapping[str, Mode] = {"sync": sync_mode, "threads": threads_mode, "async": async_mode}
+MODES: Mapping[str, RunMode] = {"sync": sync_mode, "threads": threads_mode, "async": async_mode}

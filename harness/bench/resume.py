@@ -27,7 +27,7 @@ TrialKey = tuple[str, int]
 """A trial: (cell, repeat)."""
 
 
-class Progress(NamedTuple):
+class RunProgress(NamedTuple):
     """What there is of a run already: of a new one, nothing.
 
     `ended`: the workflows that ended, by trial. `whole`: trials with nothing left to do. `spent`:
@@ -64,7 +64,7 @@ def changes(run: Run) -> Iterable[str]:
         yield f"the run was begun with harness {was} and goes on with {now}"
 
 
-def with_budget(progress: Progress, overrides: Sequence[str]) -> Progress:
+def with_budget(progress: RunProgress, overrides: Sequence[str]) -> RunProgress:
     """Return the same progress under another budget, from `--set budget.usd=2`.
 
     Raises InputError for any other setting: all sessions of a run are of one scenario. Nor may what
@@ -81,7 +81,7 @@ def with_budget(progress: Progress, overrides: Sequence[str]) -> Progress:
                 "may change"
             )
         apply_override(scenario, override)
-    now, before = validated(scenario, run_directory.RUN, overrides), scenario_of(progress.run)
+    now, before = validated(scenario, run_directory.RUN_FILE, overrides), scenario_of(progress.run)
     if is_counted(now) and not is_counted(before):
         raise InputError(
             f"--set {overrides[-1]}: the run began without such a budget, so nobody knows what it "
@@ -90,7 +90,7 @@ def with_budget(progress: Progress, overrides: Sequence[str]) -> Progress:
     return progress._replace(run=msgspec.structs.replace(progress.run, scenario=scenario))
 
 
-def progress_of(directory: Path) -> Progress:
+def progress_of(directory: Path) -> RunProgress:
     """Read how far the run in `directory` has come, and begin its next session.
 
     Raises InputError when it is none that this version can read.
@@ -108,7 +108,7 @@ def progress_of(directory: Path) -> Progress:
             ended.setdefault((workflow.cell, workflow.repeat), set()).add(workflow.workflow)
     closed = {(trial.cell, trial.repeat) for trial in records.trials if not trial.interrupted}
     every = run.scenario["load"]["workflows"]
-    return Progress(
+    return RunProgress(
         run=msgspec.structs.replace(
             run, status="running", stopped=None, resumed=(*run.resumed, session)
         ),

@@ -18,10 +18,10 @@ import harness
 from harness.bench import cells
 from harness.bench.endpoint_server import Server, server_of
 from harness.bench.modes import MODES
-from harness.bench.resume import Progress
+from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario
 from harness.bench.spending import TokenMeter, explain, hopeless, is_counted, limits_of
-from harness.bench.trial import Seen, Tally, TrialRecords
+from harness.bench.trial import RecordCollector, Tally, TrialRecords
 from harness.bench.virtual import Played, Setting, Task, is_virtual
 from harness.bench.workers import play_in_order
 from harness.endpoints.local_llm_process import PACKAGES
@@ -79,7 +79,7 @@ def run(
     directory: Path,
     hooks: Hooks,
     jobs: int = 1,
-    progress: Progress | None = None,
+    progress: RunProgress | None = None,
 ) -> Run:
     """Run every trial of `scenario` into `directory`, which exists and which nobody else writes to.
 
@@ -91,9 +91,9 @@ def run(
     anchor = take_anchor()
     swept = cells.expand(scenario)
     blocks = cells.order(swept, scenario.sweep.repeats, scenario.seed)
-    begun = progress or Progress(_describe(scenario, profile, anchor, swept, blocks))
+    begun = progress or RunProgress(_describe(scenario, profile, anchor, swept, blocks))
     the_run = begun.run
-    run_directory.write_whole(directory / run_directory.RUN, the_run)
+    run_directory.write_whole(directory / run_directory.RUN_FILE, the_run)
     todo = [
         (cell, repeat)
         for repeat, block in enumerate(blocks)
@@ -117,7 +117,7 @@ def run(
 
 def _measure_all(
     scenario: Scenario,
-    begun: Progress,
+    begun: RunProgress,
     api_key: str,
     todo: Sequence[tuple[CellInfo, int]],
     writer: run_directory.Writer,
@@ -149,7 +149,7 @@ def _measure_all(
 
 def _play_all(
     setting: Setting,
-    begun: Progress,
+    begun: RunProgress,
     todo: Sequence[tuple[CellInfo, int]],
     writer: run_directory.Writer,
     hooks: Hooks,
@@ -185,7 +185,7 @@ def _finish(directory: Path, the_run: Run, stopped: Stop | None) -> Run:
     """Write and return the run as it ended."""
     status: RunStatus = "partial" if stopped else "complete"
     finished = msgspec.structs.replace(the_run, status=status, stopped=stopped)
-    run_directory.write_whole(directory / run_directory.RUN, finished)
+    run_directory.write_whole(directory / run_directory.RUN_FILE, finished)
     return finished
 
 
@@ -222,7 +222,7 @@ class _Trials:
     def __init__(
         self,
         scenario: Scenario,
-        begun: Progress,
+        begun: RunProgress,
         server: Server,
         writer: run_directory.Writer,
         hooks: Hooks,
@@ -266,11 +266,11 @@ class _Trials:
             tell(record)
             spent.append(time.thread_time_ns() - began)
 
-        seen = Seen(keep)
+        seen = RecordCollector(keep)
         lag: Histogram = {}
         begun = self._begun
         finished = begun.finished(cell.id, repeat)
-        program = cells.trial(self._scenario, begun.run, cell, repeat, finished)
+        program = cells.trial_program(self._scenario, begun.run, cell, repeat, finished)
         with _quiet_collector():
             began, cpu = self._now(), time.process_time_ns()
             try:

@@ -15,30 +15,36 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from harness.config.budget import PRICE_WAY_OUT, Budget, objection
+from harness.config.budget import PRICE_WAY_OUT, Budget, budget_objection
 from harness.config.config_base import Count, Name, Section, Several, Text, distinct
 from harness.config.load import Load
 from harness.config.prices import Price
 from harness.config.tables import Duration
 from harness.config.validation_messages import complain, one_line
 from harness.endpoints.sections import Endpoint, SimulatedEndpoint
-from harness.policies.sections import BUILT_IN_POLICIES, AnyPolicy, RetryPolicy, check, layers_of
+from harness.policies.sections import (
+    BUILT_IN_POLICIES,
+    AnyPolicy,
+    RetryPolicy,
+    check_policies,
+    layers_of,
+)
 from harness.records.errors import InputError
 from harness.workflows.research.prompt_files import PromptTexts, read_texts
 
 Mode = Literal["sync", "threads", "async"]
-Scope = Literal["attempt", "call"]
+PermitScope = Literal["attempt", "call"]
 
 
-Tokens = Annotated[int, Field(gt=0, le=1_000_000_000)]
+TokenLimit = Annotated[int, Field(gt=0, le=1_000_000_000)]
 
 
 class MaxTokens(Section):
     """Upper limit of the tokens of one call, reasoning included, by phase; none when absent."""
 
-    decompose: Tokens | None = None
-    research: Tokens | None = None
-    synthesize: Tokens | None = None
+    decompose: TokenLimit | None = None
+    research: TokenLimit | None = None
+    synthesize: TokenLimit | None = None
 
 
 def _a_number(value: object) -> object:
@@ -50,7 +56,7 @@ def _a_number(value: object) -> object:
 Quorum = Annotated[int | float, BeforeValidator(_a_number)]
 
 
-class Workflow(Section):
+class WorkflowSection(Section):
     """What one workflow does. Topics are used in turn when there are fewer than workflows.
 
     `topics_file`: where the topics were read, one a line, if they stand in a file of their own.
@@ -69,7 +75,7 @@ class Workflow(Section):
     max_tokens: MaxTokens = MaxTokens()
 
     @model_validator(mode="after")
-    def _quorum_is_possible(self) -> Workflow:
+    def _quorum_is_possible(self) -> WorkflowSection:
         wanted, had, key = self.quorum, self.sub_questions, "on_branch_failure"
         problem = None
         if wanted is None:
@@ -108,7 +114,7 @@ class Sweep(Section):
     mode: Annotated[Several[Mode], AfterValidator(distinct)] = ("async",)
     permits: Annotated[Several[Count], AfterValidator(distinct)] = (1,)
     retry: Annotated[Several[Name], AfterValidator(distinct)] = ("none",)
-    permit_scope: Annotated[Several[Scope], AfterValidator(distinct)] = ("attempt",)
+    permit_scope: Annotated[Several[PermitScope], AfterValidator(distinct)] = ("attempt",)
     repeats: Count = 1
 
 
@@ -141,7 +147,7 @@ class Scenario(Section):
     description: str = ""
     seed: int = Field(default=0, ge=0)
     transcripts: bool = False
-    workflow: Workflow
+    workflow: WorkflowSection
     prompts: PromptTexts = PromptTexts()
     endpoint: Endpoint = SimulatedEndpoint()
     load: Load = Load()
@@ -155,7 +161,7 @@ class Scenario(Section):
 
     @model_validator(mode="after")
     def _policies_are_known(self) -> Scenario:
-        check(self.retry, self.sweep.retry, self.sweep.mode, self.endpoint.stream)
+        check_policies(self.retry, self.sweep.retry, self.sweep.mode, self.endpoint.stream)
         return self
 
     @model_validator(mode="after")
@@ -193,7 +199,7 @@ class Scenario(Section):
         limits = self.workflow.max_tokens.model_dump()
         simulated = isinstance(self.endpoint, SimulatedEndpoint)
         bodies = self.endpoint.extra_bodies
-        problem = objection(self.budget, limits, bodies, self.price, simulated)
+        problem = budget_objection(self.budget, limits, bodies, self.price, simulated)
         if self.objective.minimise == "cost_per_successful_workflow" and self.price is None:
             problem = problem or (
                 f"objective.minimise = {self.objective.minimise!r}: the price is not known; "

@@ -9,7 +9,7 @@ from harness.bench.scenario import Scenario
 from harness.config.prices import cost_usd, worst_usd
 from harness.endpoints.sections import OpenAIEndpoint
 from harness.engine.effects import Reply, Request, Send
-from harness.engine.ledger import NANO, Amount, Ledger, Limits, Refusal
+from harness.engine.ledger import NANO, Amount, BudgetLimits, BudgetRefusal, Ledger
 from harness.records.clock import SECOND, Anchor
 from harness.records.failures import FAILURES
 from harness.records.schema import Attempt
@@ -24,13 +24,13 @@ def is_counted(scenario: Scenario) -> bool:
     return (limits.attempts, limits.tokens, limits.nano_usd) != (None, None, None)
 
 
-def limits_of(scenario: Scenario, away: int = 0) -> Limits:
+def limits_of(scenario: Scenario, away: int = 0) -> BudgetLimits:
     """Return the budget in real seconds and billionths of a dollar.
 
     `away`: nanoseconds since the run's anchor in which it did not run, or not yet.
     """
     budget = scenario.budget
-    return Limits(
+    return BudgetLimits(
         attempts=budget.attempts,
         tokens=budget.tokens,
         nano_usd=None if budget.usd is None else math.floor(budget.usd * NANO),
@@ -40,7 +40,7 @@ def limits_of(scenario: Scenario, away: int = 0) -> Limits:
     )
 
 
-def explain(refusal: Refusal, scenario: Scenario, ledger: Ledger) -> str:
+def explain(refusal: BudgetRefusal, scenario: Scenario, ledger: Ledger) -> str:
     """Say in one line which budget ended the run and how much was spent."""
     spent = ledger.spent
     used = [f"{spent.attempts} attempts"]

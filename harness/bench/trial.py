@@ -18,7 +18,7 @@ class TrialRecords(NamedTuple):
     workflows: list[Workflow]
 
 
-class Seen:
+class RecordCollector:
     """Takes the records of one trial as they end: to `keep` at once, and kept itself."""
 
     def __init__(self, keep: Callable[[Record], None]) -> None:

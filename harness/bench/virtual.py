@@ -18,7 +18,7 @@ import msgspec
 from harness.bench import cells
 from harness.bench.scenario import Scenario
 from harness.bench.spending import TokenMeter, Uncounted, explain, limits_of
-from harness.bench.trial import Seen, Tally, Tallying, TrialRecords
+from harness.bench.trial import RecordCollector, Tally, Tallying, TrialRecords
 from harness.endpoints.sections import SimulatedEndpoint
 from harness.engine.budget_gate import BudgetExhaustedError, FirstCallError, Gate
 from harness.engine.ledger import Amount, Ledger
@@ -35,7 +35,7 @@ from harness.records.schema import (
     Workflow,
 )
 from harness.simulator.virtual.clock import VirtualClock
-from harness.simulator.virtual.modes import VIRTUAL_MODES, VirtualTrial, target_of
+from harness.simulator.virtual.modes import VIRTUAL_MODES, VirtualTrial, virtual_target
 from harness.store.run_directory import no_collector
 
 _TELL_EVERY = 0.25
@@ -80,7 +80,7 @@ class Lines(NamedTuple):
     transcripts: bytes
 
 
-class Account(NamedTuple):
+class VirtualSpending(NamedTuple):
     """What the trials of a run have spent so far; `elapsed`: nanoseconds of their own time."""
 
     ledger: Ledger
@@ -99,7 +99,7 @@ class Played(NamedTuple):
     lines: Lines
     stopped: Stop | None
     hopeless: Attempt | None
-    account: Account
+    account: VirtualSpending
 
     def records(self) -> TrialRecords:
         """Return the records, read back from their lines."""
@@ -156,15 +156,15 @@ def _cores() -> int:
     return os.cpu_count() or 1  # macOS
 
 
-def opening(setting: Setting) -> Account:
+def opening(setting: Setting) -> VirtualSpending:
     """Return the account that a session begins with."""
-    return Account(Ledger(limits_of(setting.scenario), setting.spent), setting.elapsed)
+    return VirtualSpending(Ledger(limits_of(setting.scenario), setting.spent), setting.elapsed)
 
 
 def play(
     setting: Setting,
     task: Task,
-    account: Account,
+    account: VirtualSpending,
     tell: Tell,
     interruptible: AbstractContextManager[None] = nullcontext(),  # noqa: B008 - has no state
 ) -> Played:
@@ -175,7 +175,7 @@ def play(
     """
     scenario, clock = setting.scenario, VirtualClock()
     records = _Records(Tallying(scenario.price, time.time_ns()), tell)
-    seen = Seen(records.emit)
+    seen = RecordCollector(records.emit)
     gate = Gate(
         account.ledger.limits,
         _meter(setting),
@@ -210,15 +210,17 @@ def play(
         lines=_lines(seen, records.transcripts),
         stopped=stopped,
         hopeless=hopeless,
-        account=Account(gate.ledger, account.elapsed + clock.now()),
+        account=VirtualSpending(gate.ledger, account.elapsed + clock.now()),
     )
 
 
-def _play(setting: Setting, task: Task, clock: VirtualClock, seen: Seen, gate: Gate) -> None:
+def _play(
+    setting: Setting, task: Task, clock: VirtualClock, seen: RecordCollector, gate: Gate
+) -> None:
     scenario, cell = setting.scenario, task.cell
     endpoint = scenario.endpoint
     assert isinstance(endpoint, SimulatedEndpoint), "virtual time is for the simulated provider"
-    target = target_of(
+    target = virtual_target(
         setting.profile,
         seed=scenario.seed,
         time_scale=endpoint.time_scale,
@@ -226,7 +228,7 @@ def _play(setting: Setting, task: Task, clock: VirtualClock, seen: Seen, gate: G
         stream=endpoint.stream,
         thoughts=scenario.transcripts or scenario.workflow.carry_reasoning,
     )
-    program = cells.trial(scenario, setting.run, cell, task.repeat, task.finished)
+    program = cells.trial_program(scenario, setting.run, cell, task.repeat, task.finished)
     trial = VirtualTrial(target, cell.id, task.repeat, cell.permits)
     VIRTUAL_MODES[cell.mode](program, trial, clock, seen.emit, gate)
 
@@ -269,7 +271,7 @@ def _when_it_ended(record: Attempt | Call | Transcript) -> tuple[Any, ...]:
     return (done, record.workflow, record.execution, record.phase, branch, record.call, attempt)
 
 
-def _lines(seen: Seen, transcripts: list[Transcript]) -> Lines:
+def _lines(seen: RecordCollector, transcripts: list[Transcript]) -> Lines:
     encode = msgspec.json.Encoder().encode_lines
     return Lines(
         attempts=encode(sorted(seen.attempts, key=_when_it_ended)),

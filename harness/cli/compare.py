@@ -17,7 +17,7 @@ from harness.store.run_directory import Records, read_records, require_run
 EXIT_REGRESSION = 1
 
 
-def compare(options: argparse.Namespace) -> int:
+def compare_command(options: argparse.Namespace) -> int:
     """Compare two runs and return 1 when a change breaks a rule of `--fail-on`."""
     rules = [parse_rule(text) for text in options.fail_on]
     comparison = compare_runs(_read(options.base), _read(options.new))

@@ -11,7 +11,7 @@ from harness.store.run_directory import require_run
 FOLDER = "export"
 
 
-def export_run(options: argparse.Namespace) -> int:
+def export_tables(options: argparse.Namespace) -> int:
     """Write the tables of `options.run` and say where they are."""
     directory = require_run(options.run)
     out = Path(options.out) if options.out else directory / FOLDER

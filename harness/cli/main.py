@@ -308,9 +308,9 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from harness.cli.compare import compare
+    from harness.cli.compare import compare_command
 
-    return compare(options)
+    return compare_command(options)
 
 
 def _trace(options: argparse.Namespace) -> int:
@@ -320,9 +320,9 @@ def _trace(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from harness.cli.export import export_run
+    from harness.cli.export import export_tables
 
-    return export_run(options)
+    return export_tables(options)
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator
 
 from harness.bench.cells import expand
-from harness.bench.estimate import Estimate, Seconds, call_assumed, estimate
+from harness.bench.estimate import Estimate, SecondsRange, call_assumed, estimate
 from harness.bench.preflight import is_paid
 from harness.bench.scenario import Scenario
 from harness.bench.virtual import is_virtual
@@ -40,7 +40,7 @@ def show_plan(scenario: Scenario, expected: Estimate, as_json: bool) -> None:
         }
         print(json.dumps(plan, indent=2))
         return
-    for line in tell(scenario, expected):
+    for line in estimate_lines(scenario, expected):
         print(line)
     print()
     width = max(len("retry"), *(len(cell.retry) for cell in cells))
@@ -63,7 +63,7 @@ def confirm(scenario: Scenario, expected: Estimate, yes: bool, quiet: bool) -> N
             "add --yes to go on, or --dry-run to see what it would do"
         )
     if not (yes and quiet):
-        for line in tell(scenario, expected):
+        for line in estimate_lines(scenario, expected):
             print(line, file=sys.stderr)
     if yes:
         return
@@ -72,7 +72,7 @@ def confirm(scenario: Scenario, expected: Estimate, yes: bool, quiet: bool) -> N
         raise PreflightError("the run was not confirmed; nothing was sent")
 
 
-def tell(scenario: Scenario, expected: Estimate) -> Iterator[str]:
+def estimate_lines(scenario: Scenario, expected: Estimate) -> Iterator[str]:
     """Yield the lines of the estimate, each at most 80 characters."""
     yield from _wrap(
         f"{scenario.name}: {_count(expected.cells, 'cell')} x "
@@ -157,7 +157,7 @@ def _budget(scenario: Scenario, expected: Estimate) -> str:
     )
 
 
-def _simulated_call(scenario: Scenario, profile: Profile) -> Seconds:
+def _simulated_call(scenario: Scenario, profile: Profile) -> SecondsRange:
     """Return how long a research call takes: alone at the median, and at full load with a tail."""
     reasoning, answer = profile.lengths("research")
     tokens = sum(length.median for length in (reasoning, answer) if length is not None)
@@ -167,7 +167,7 @@ def _simulated_call(scenario: Scenario, profile: Profile) -> Seconds:
     low, high = (
         profile.ttft.median + tokens * _token_seconds(profile, active) for active in (1, served)
     )
-    return Seconds(low, high * busy / served * _SPREAD)  # those without a slot wait their turn
+    return SecondsRange(low, high * busy / served * _SPREAD)  # those without a slot wait their turn
 
 
 def _token_seconds(profile: Profile, active: int) -> float:

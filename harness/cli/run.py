@@ -17,7 +17,7 @@ from harness.analysis.model import Summary
 from harness.bench import preflight
 from harness.bench.cells import expand
 from harness.bench.resume import (
-    Progress,
+    RunProgress,
     changes,
     progress_of,
     require_profile,
@@ -39,15 +39,21 @@ from harness.records.schema import Attempt, Record, Run
 from harness.report.console import Output
 from harness.report.terminal_tables import wrapped
 from harness.simulator.profiles import Profile, load_profile
-from harness.store.run_directory import SUMMARY, no_collector, read_records, read_run, require_run
+from harness.store.run_directory import (
+    SUMMARY_FILE,
+    no_collector,
+    read_records,
+    read_run,
+    require_run,
+)
 from harness.store.run_lock import locked
-from harness.telemetry.content import VARIABLE as CONTENT
+from harness.telemetry.content import CAPTURE_VARIABLE as CONTENT
 from harness.telemetry.content import capture
-from harness.telemetry.delivery_log import Account, without_span
+from harness.telemetry.delivery_log import DeliveryAccount, without_span
 from harness.telemetry.export import AT_THE_END, TRACES, Exporter, export_stored
-from harness.telemetry.jaeger import Link, jaeger_of, links, require_address
+from harness.telemetry.jaeger import JaegerLink, jaeger_of, links, require_address
 from harness.telemetry.log_lines import RunLog, logging_to
-from harness.telemetry.otlp_http import check
+from harness.telemetry.otlp_http import check_collector
 from harness.telemetry.otlp_target import OtlpTarget, open_target, switched_off
 from harness.telemetry.resource import RESOURCE_VARIABLE, parse_pairs
 
@@ -65,7 +71,7 @@ class _Job(NamedTuple):
     profile: Profile | None
     directory: Path
     key: str
-    progress: Progress | None = None
+    progress: RunProgress | None = None
 
 
 def run_scenario(options: argparse.Namespace) -> int:
@@ -225,7 +231,7 @@ def _environment(scenario: Scenario) -> Mapping[str, str]:
 
 def _is_reachable(target: OtlpTarget | None) -> bool:
     """Return whether the collector answers, and say so if there is one that does not."""
-    problem = check(target) if target else None
+    problem = check_collector(target) if target else None
     if problem:
         _warn(f"{problem}; the run goes on, and the collector is tried once more at its end")
     return problem is None
@@ -243,7 +249,7 @@ def _heading(scenario: Scenario, directory: Path) -> str:
 
 
 def _counters(
-    scenario: Scenario, progress: Progress | None, earlier: Sequence[Attempt]
+    scenario: Scenario, progress: RunProgress | None, earlier: Sequence[Attempt]
 ) -> Counters:
     trials = len(expand(scenario)) * scenario.sweep.repeats
     price = scenario.price
@@ -259,11 +265,13 @@ def _counters(
     )
 
 
-def _show(summary: Summary, directory: Path, account: Account, options: argparse.Namespace) -> None:
+def _show(
+    summary: Summary, directory: Path, account: DeliveryAccount, options: argparse.Namespace
+) -> None:
     from harness.report.terminal import render_summary
 
     if options.json:
-        sys.stdout.write((directory / SUMMARY).read_text())
+        sys.stdout.write((directory / SUMMARY_FILE).read_text())
     elif not options.quiet:
         render_summary(summary, directory, Output())
     if account.undelivered or account.refused:
@@ -280,7 +288,7 @@ def _show(summary: Summary, directory: Path, account: Account, options: argparse
         _warn(without_span(account))
 
 
-def _links(directory: Path) -> list[Link]:
+def _links(directory: Path) -> list[JaegerLink]:
     """Return where the traces that were delivered are worth a look."""
     run_id = read_run(directory).run_id
     jaeger = jaeger_of(directory / TRACES, run_id, os.environ)

@@ -20,10 +20,10 @@ from harness.report.tree_text import tree_lines
 from harness.report.waterfall import Waterfall, Waterfalls
 from harness.report.waterfall_text import render_waterfall
 from harness.store.run_directory import Records, read_records, require_run
-from harness.telemetry.delivery_log import Account, without_span
+from harness.telemetry.delivery_log import DeliveryAccount, without_span
 from harness.telemetry.export import TRACES, export_stored
 from harness.telemetry.jaeger import jaeger_of
-from harness.telemetry.otlp_http import check
+from harness.telemetry.otlp_http import check_collector
 from harness.telemetry.otlp_target import open_target, switched_off
 from harness.telemetry.spans import TraceMaker
 
@@ -36,7 +36,7 @@ def trace(options: argparse.Namespace) -> int:
     if options.run == EXPORT:
         if options.key is None:
             raise InputError("trace export: which run? write harness trace export RUN")
-        return export_run(options)
+        return export_traces(options)
     if options.endpoint or options.again:
         raise InputError("--endpoint, --again: only for harness trace export RUN")
     return show_run(options)
@@ -136,14 +136,14 @@ def _as_json(cells: list[CellSaid], drawn: list[Waterfall], records: Records) ->
     return msgspec.json.format(msgspec.json.encode(said), indent=2).decode() + "\n"
 
 
-def export_run(options: argparse.Namespace) -> int:
+def export_traces(options: argparse.Namespace) -> int:
     """Send the spans of the stored run `options.key` and say what became of each."""
     directory, records = _read(options.key, small=False)
     off = switched_off(os.environ)
     if options.endpoint and off:
         raise InputError(f"{off}: forbids sending; unset it to send to {options.endpoint}")
     target = open_target(options.endpoint, os.environ, "--endpoint")
-    problem = check(target) if target else None
+    problem = check_collector(target) if target else None
     if problem:
         raise PreflightError(f"{problem}; start a collector there, or name another --endpoint")
     account = export_stored(directory, records, target, os.environ, options.again)
@@ -152,7 +152,7 @@ def export_run(options: argparse.Namespace) -> int:
     return EXIT_UNDELIVERED if account.undelivered or account.refused else 0
 
 
-def told(account: Account, directory: Path) -> list[str]:
+def told(account: DeliveryAccount, directory: Path) -> list[str]:
     """Return what became of a run's spans, in lines for a person."""
     lines = [f"{account.made} spans in {directory / TRACES}"]
     if account.endpoint is None:

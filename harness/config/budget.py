@@ -14,7 +14,7 @@ from harness.config.tables import Duration
 _UNBOUND = ("max_tokens", "max_completion_tokens", "n", "best_of")
 """Keys of a request's body that would let an attempt use more than is reserved for it."""
 
-Figure = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
 
 class Budget(Section):
@@ -33,9 +33,9 @@ class Budget(Section):
 class OwnPrice(Section):
     """What tokens cost, USD per million; `cached` is `input` when absent."""
 
-    input: Figure
-    output: Figure
-    cached: Figure | None = None
+    input: NonNegative
+    output: NonNegative
+    cached: NonNegative | None = None
 
     def as_price(self) -> Price:
         """Return the price."""
@@ -43,7 +43,7 @@ class OwnPrice(Section):
         return Price(input=self.input, cached=cached, output=self.output, source="the scenario")
 
 
-def objection(
+def budget_objection(
     budget: Budget,
     max_tokens: Mapping[str, int | None],
     bodies: Iterable[Mapping[str, Any]],

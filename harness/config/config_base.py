@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from harness.config.tables import Table
+from harness.config.tables import ConfigTable
 
 T = TypeVar("T")
 
@@ -48,5 +48,5 @@ Several = Annotated[tuple[T, ...], BeforeValidator(_listed), Field(min_length=1,
 """A list of at least one; a bare value stands for a list of it."""
 
 
-class Section(Table):
+class Section(ConfigTable):
     """A table of a scenario."""

@@ -1,8 +1,8 @@
 """What a provider can do to a request: one table of the faults, and how a file asks for them.
 
-A fault is named after the failure class that it comes to (`harness.records.failures`) where there is one
-fault for the class. Where there are several, or the class says what the client's own clock saw,
-the fault says what the provider does.
+A fault has the name of the failure class that it causes (`harness.records.failures`) where one
+fault causes that class. Where several do, or where the class describes what the client's own clock
+saw, the name says what the provider does.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.config.tables import Delay, Duration, Table, nearest
+from harness.config.tables import ConfigTable, Delay, Duration, nearest
 
-Place = Literal["connection", "instead", "silence", "text"]
+FaultPlace = Literal["connection", "instead", "silence", "text"]
 """Where a fault strikes: no connection is made; another answer comes instead of the completion; no
 text ever comes; or the completion begins and goes wrong after some of its text."""
 
@@ -35,7 +35,7 @@ class FaultKind(NamedTuple):
 
     name: str
     outcome: str
-    place: Place
+    place: FaultPlace
     does: str
     status: int | None = None
     finish_reason: str | None = None
@@ -109,7 +109,7 @@ Stay = Annotated[Duration, Field(ge=0.001)]
 """Not so short that a trial could have more changes than anybody can play."""
 
 
-class Burst(Table):
+class Burst(ConfigTable):
     """A two-state Markov chain in time: on for `on` on average, then off for `off`.
 
     Both stays are exponential, and the chain is as old as time when a trial begins.
@@ -119,7 +119,7 @@ class Burst(Table):
     off: Stay
 
 
-class Outage(Table):
+class Outage(ConfigTable):
     """From `start` for `duration`, counted from a trial's first request; again `every` so long."""
 
     start: Delay
@@ -136,7 +136,7 @@ class Outage(Table):
         return self
 
 
-class Fault(Table):
+class Fault(ConfigTable):
     """One way to go wrong, and when.
 
     `probability`: of each request, within `burst` or `outage` if one is given, and then all of

@@ -39,7 +39,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-class Table(BaseModel):
+class ConfigTable(BaseModel):
     """A table of a file: no value is taken for one of another type."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

@@ -1,4 +1,6 @@
-"""A small real model behind llama.cpp's own server, as a process: `python -m harness.endpoints.local_llm_server`.
+"""A process that serves a small real model with llama.cpp's own server.
+
+Start it with `python -m harness.endpoints.local_llm_server`.
 
 It listens on a free port of 127.0.0.1, says `{"base_url": …}` as one line of standard output when
 the model is loaded, and ends when standard input closes. The API key comes from the environment,

@@ -10,7 +10,7 @@ from harness.engine import effects
 from harness.engine.branches import Branch, Course, Fork
 from harness.engine.effects import Cancelled, Finished, Program, Reply, Send
 from harness.engine.permits import AsyncPermits
-from harness.records.clock import Now
+from harness.records.clock import ReadClock
 from harness.records.schema import Record
 
 T = TypeVar("T")
@@ -19,7 +19,7 @@ T = TypeVar("T")
 class AsyncWorld(NamedTuple):
     """What the effects act upon."""
 
-    now: Now
+    now: ReadClock
     permits: AsyncPermits
     send: Callable[[Send, Branch], Awaitable[Reply]]
     emit: Callable[[Record], None]

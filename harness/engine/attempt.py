@@ -17,13 +17,13 @@ from harness.engine.effects import (
     ring,
     send,
 )
-from harness.policies.protocol import Earlier, Ended, Policy, Verdict
+from harness.policies.protocol import Earlier, Ended, Policy, RetryVerdict
 from harness.records.failures import CANCELLED
 from harness.records.keys import AttemptKey, CallKey
 from harness.records.schema import Attempt, Backoff, Decision, Tokens
 
 
-class Limits(NamedTuple):
+class CallTimeouts(NamedTuple):
     """The timeouts of a call, nanoseconds of the records' clock."""
 
     connect: int
@@ -32,7 +32,7 @@ class Limits(NamedTuple):
     call: int
 
 
-class Terms(NamedTuple):
+class CallTerms(NamedTuple):
     """How every call of a cell is made.
 
     `policy` is the trial's, shared by all calls. `random_for`: the random source of a call's
@@ -40,13 +40,13 @@ class Terms(NamedTuple):
     """
 
     policy: Policy
-    limits: Limits
+    limits: CallTimeouts
     hold_permit: bool
     random_for: Callable[[CallKey], Random]
     keep_transcripts: bool = False
 
 
-class Place(NamedTuple):
+class AdmittedAttempt(NamedTuple):
     """An attempt that may go out: its number, since when it could have, and its permit."""
 
     attempt: int
@@ -67,7 +67,7 @@ class Tried(NamedTuple):
     decision: Decision | None
 
 
-class Progress:
+class CallState:
     """What a call has gone through so far. Two attempts of it may end at the same time.
 
     `end`: its deadline, the workflow's until its first attempt is sent. `rings`: how often a bell
@@ -75,7 +75,7 @@ class Progress:
     """
 
     def __init__(
-        self, terms: Terms, key: CallKey, request: Request, ready: int, workflow_end: int | None
+        self, terms: CallTerms, key: CallKey, request: Request, ready: int, workflow_end: int | None
     ) -> None:
         self.terms = terms
         self.key = key
@@ -127,7 +127,7 @@ class Progress:
             self._random = self.terms.random_for(self.key)
         return self._random
 
-    def judge(self, place: Place, reply: Reply, final: bool) -> Verdict:
+    def judge(self, place: AdmittedAttempt, reply: Reply, final: bool) -> RetryVerdict:
         """Tell the policy how an attempt ended, and return what it says.
 
         It decides nothing about one that was cancelled, or while another goes on (not `final`).
@@ -159,8 +159,8 @@ class Progress:
 
 
 def attempt(
-    progress: Progress,
-    place: Place,
+    progress: CallState,
+    place: AdmittedAttempt,
     is_final: Callable[[Reply], bool] = lambda reply: True,
     *,
     hedge: bool = False,
@@ -179,7 +179,7 @@ def attempt(
 
 
 def _record(
-    key: AttemptKey, place: Place, reply: Reply, decision: Decision | None, hedge: bool
+    key: AttemptKey, place: AdmittedAttempt, reply: Reply, decision: Decision | None, hedge: bool
 ) -> Attempt:
     return Attempt(
         **key._asdict(),

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from harness.engine import effects
 from harness.engine.branches import Branch, Course, Fork
 from harness.engine.effects import Cancelled, Effect, Finished, Grant, Park, Program, Reply, Send
-from harness.engine.waiting import BlockingWait, pause, sleeping, wait_blocking
-from harness.records.clock import Now
+from harness.engine.waiting import BlockingWait, sleeping, wait_blocking, wait_for_event
+from harness.records.clock import ReadClock
 from harness.records.schema import Record
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class BlockingWorld(NamedTuple):
     cancelling its branch. `wait`: how this thread waits.
     """
 
-    now: Now
+    now: ReadClock
     permits: Permits
     send: Callable[[Send, Branch], Reply]
     emit: Callable[[Record], None]
@@ -160,7 +160,7 @@ def a_thread_each(fork: Fork, world: BlockingWorld) -> None:
         # Not Thread.join: interrupted, it takes a thread that still runs for one that has ended.
         for event in ended:
             while not event.is_set():
-                pause(event)
+                wait_for_event(event)
     except BaseException:  # Ctrl-C, in the thread that waits for the others
         stop()
         raise

@@ -15,8 +15,16 @@ from typing import Protocol
 
 from harness.engine.branches import Branch
 from harness.engine.effects import Reply, Send
-from harness.engine.ledger import Amount, Ledger, Limits, Refusal, committed, reserve, settle
-from harness.records.clock import SECOND, Now
+from harness.engine.ledger import (
+    Amount,
+    BudgetLimits,
+    BudgetRefusal,
+    Ledger,
+    committed,
+    reserve,
+    settle,
+)
+from harness.records.clock import SECOND, ReadClock
 from harness.records.schema import Attempt, Record
 
 HOPELESS = frozenset({401, 402, 403, 404})
@@ -28,7 +36,7 @@ _LOOK_SECONDS = 0.1
 class BudgetExhaustedError(Exception):
     """The budget refused an attempt; all that was in flight has come to rest and is recorded."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: BudgetRefusal) -> None:
         super().__init__(refusal.limit)
         self.refusal = refusal
 
@@ -69,9 +77,9 @@ class Gate:
 
     def __init__(
         self,
-        limits: Limits,
+        limits: BudgetLimits,
         meter: Meter,
-        now: Now,
+        now: ReadClock,
         sending: Callable[[int], None] = _nobody,
         *,
         ledger: Ledger | None = None,
@@ -84,7 +92,7 @@ class Gate:
         self._now = now
         self._lock = threading.Lock()
         self._ledger = ledger or Ledger(limits)
-        self._refusal: Refusal | None = None
+        self._refusal: BudgetRefusal | None = None
         self._hopeless: Attempt | None = None
         self._answered = answered
         self._in_flight = 0
@@ -95,7 +103,7 @@ class Gate:
         """What has been spent and what is reserved."""
         return self._ledger
 
-    def enter(self, effect: Send) -> Amount | Refusal:
+    def enter(self, effect: Send) -> Amount | BudgetRefusal:
         """Reserve and return the worst case of an attempt, or refuse it.
 
         Raises FirstCallError when the first answer was hopeless.
@@ -107,7 +115,7 @@ class Gate:
             if self._refusal is not None:
                 return self._refusal
             answer = reserve(self._ledger, worst, self._now() / SECOND)
-            if isinstance(answer, Refusal):
+            if isinstance(answer, BudgetRefusal):
                 self._refusal = answer
                 return answer
             self._ledger = answer
@@ -186,7 +194,7 @@ def through_gate(
 
     def passing(effect: Send, branch: Branch) -> Reply:
         worst = gate.enter(effect)
-        if isinstance(worst, Refusal):
+        if isinstance(worst, BudgetRefusal):
             rested = threading.Event()
             gate.when_at_rest(rested.set)
             while not rested.wait(_LOOK_SECONDS) and not stop.is_set():
@@ -210,7 +218,7 @@ def through_gate_async(
 
     async def passing(effect: Send, branch: Branch) -> Reply:
         worst = gate.enter(effect)
-        if isinstance(worst, Refusal):
+        if isinstance(worst, BudgetRefusal):
             rested = asyncio.Event()
             gate.when_at_rest(rested.set)
             await rested.wait()

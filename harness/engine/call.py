@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from harness.engine.attempt import Place, Progress, Terms, Tried, attempt
+from harness.engine.attempt import AdmittedAttempt, CallState, CallTerms, Tried, attempt
 from harness.engine.effects import (
     Cancelled,
     Grant,
@@ -27,7 +27,7 @@ from harness.engine.effects import (
     sleep,
 )
 from harness.engine.hedging import hedged
-from harness.policies.protocol import Asking, Go, Park
+from harness.policies.protocol import Asking, Go, ParkCall
 from harness.records.failures import CANCELLED, OK
 from harness.records.keys import CallKey
 from harness.records.schema import Backoff, Call, Said, Transcript, WaitSource
@@ -44,13 +44,13 @@ class Completion(NamedTuple):
 
 
 def complete(
-    terms: Terms, key: CallKey, request: Request, ready: int, workflow_end: int | None = None
+    terms: CallTerms, key: CallKey, request: Request, ready: int, workflow_end: int | None = None
 ) -> Program[Completion]:
     """Make one call and emit its records. Never raises: a failure is an outcome.
 
     When its branch is cancelled, so is the call: what had been tried by then is recorded.
     """
-    progress = Progress(terms, key, request, ready, workflow_end)
+    progress = CallState(terms, key, request, ready, workflow_end)
     try:
         reply = yield from _attempts(progress)
     except Cancelled:
@@ -58,7 +58,7 @@ def complete(
     return (yield from _finish(progress, reply, reply.outcome if reply else progress.end_outcome()))
 
 
-def _attempts(progress: Progress) -> Program[Reply | None]:
+def _attempts(progress: CallState) -> Program[Reply | None]:
     """Return the last attempt's reply, None when a deadline came before the next one.
 
     The permit has gone back at its end, and where Cancelled is raised.
@@ -85,7 +85,7 @@ def _attempts(progress: Progress) -> Program[Reply | None]:
         ready = yield from _paused(progress, pause, sleep(ready + wait), int, held)
 
 
-def _tried(progress: Progress, place: Place) -> Program[tuple[Tried, bool]]:
+def _tried(progress: CallState, place: AdmittedAttempt) -> Program[tuple[Tried, bool]]:
     """Return what an attempt, hedged if it is the first, came to; and whether a permit is held."""
     hedge = progress.terms.policy.hedge
     first = not progress.replies
@@ -95,7 +95,7 @@ def _tried(progress: Progress, place: Place) -> Program[tuple[Tried, bool]]:
     return (yield from hedged(progress, place, hedge)), progress.terms.hold_permit
 
 
-def _admitted(progress: Progress, ready: int, held: bool) -> Program[Place | None]:
+def _admitted(progress: CallState, ready: int, held: bool) -> Program[AdmittedAttempt | None]:
     """Have a permit, if none is held, and the policy's leave; None if the deadline comes first."""
     if held:
         grant = Grant(ready, ready, progress.rings)
@@ -109,13 +109,13 @@ def _admitted(progress: Progress, ready: int, held: bool) -> Program[Place | Non
         progress.rings = grant.rings
         admission = progress.terms.policy.admit(Asking(progress.key.phase, number, grant.granted))
         if isinstance(admission, Go):
-            return Place(number, ready, grant)
+            return AdmittedAttempt(number, ready, grant)
         grant = yield from _parked(progress, grant.granted, admission)
         ready = grant.requested
     return None
 
 
-def _parked(progress: Progress, start: int, parked: Park) -> Program[Grant]:
+def _parked(progress: CallState, start: int, parked: ParkCall) -> Program[Grant]:
     """Wait at the breaker's bell and have a permit again."""
     keep = progress.terms.hold_permit
     until, end = parked.until, progress.end
@@ -134,7 +134,7 @@ class _Pause(NamedTuple):
 
 
 def _paused(
-    progress: Progress,
+    progress: CallState,
     pause: _Pause,
     waiting: Program[T],
     ended: Callable[[T], int],
@@ -160,7 +160,7 @@ def _backoff(pause: _Pause, end: int) -> Backoff:
     return Backoff(start=pause.start, end=end, planned=pause.planned, source=pause.source)
 
 
-def _finish(progress: Progress, reply: Reply | None, outcome: str) -> Program[Completion]:
+def _finish(progress: CallState, reply: Reply | None, outcome: str) -> Program[Completion]:
     """Emit the call's record; `reply` is the one that ended it, None when no attempt did."""
     # A hedge that lost may have taken a moment longer to hang up.
     done = max(one.done for one in progress.replies) if reply else (yield from now())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from harness.engine.attempt import Place, Progress, Tried, attempt
+from harness.engine.attempt import AdmittedAttempt, CallState, Tried, attempt
 from harness.engine.effects import (
     Cancelled,
     FanOut,
@@ -65,7 +65,7 @@ class _Pair:
             return self._final is not None or not self._running
 
 
-def hedged(progress: Progress, place: Place, hedge: Hedge) -> Program[Tried]:
+def hedged(progress: CallState, place: AdmittedAttempt, hedge: Hedge) -> Program[Tried]:
     """Send a call's first attempt, and a second one when its first token is late.
 
     Each gives back its own permit, but for the first one's when the call holds it all the while.
@@ -78,14 +78,18 @@ def hedged(progress: Progress, place: Place, hedge: Hedge) -> Program[Tried]:
     return pair.result(results)
 
 
-def _first(progress: Progress, place: Place, pair: _Pair, owns_permit: bool) -> Program[Tried]:
+def _first(
+    progress: CallState, place: AdmittedAttempt, pair: _Pair, owns_permit: bool
+) -> Program[Tried]:
     tried = yield from _sent(progress, place, pair, hedge=False)
     if owns_permit:
         yield from release()
     return tried
 
 
-def _second(progress: Progress, first: Place, pair: _Pair, hedge: Hedge) -> Program[Tried | None]:
+def _second(
+    progress: CallState, first: AdmittedAttempt, pair: _Pair, hedge: Hedge
+) -> Program[Tried | None]:
     """Wait, have a permit and go out if the policy lets it; None when it never went out."""
     number = first.attempt + 1
     try:
@@ -99,12 +103,16 @@ def _second(progress: Progress, first: Place, pair: _Pair, hedge: Hedge) -> Prog
     if not progress.is_over(grant.granted):
         asking = Asking(progress.key.phase, number, grant.granted)
         if pair.joined(asking, hedge, progress.terms.policy):
-            tried = yield from _sent(progress, Place(number, ready, grant), pair, hedge=True)
+            tried = yield from _sent(
+                progress, AdmittedAttempt(number, ready, grant), pair, hedge=True
+            )
     yield from release()
     return tried
 
 
-def _sent(progress: Progress, place: Place, pair: _Pair, *, hedge: bool) -> Program[Tried]:
+def _sent(
+    progress: CallState, place: AdmittedAttempt, pair: _Pair, *, hedge: bool
+) -> Program[Tried]:
     counts = False
 
     def is_final(reply: Reply) -> bool:

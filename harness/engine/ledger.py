@@ -22,7 +22,7 @@ class Amount(NamedTuple):
     nano_usd: int = 0
 
 
-class Limits(NamedTuple):
+class BudgetLimits(NamedTuple):
     """The most that a run may use; None where there is no limit.
 
     `seconds`: from the run's start; an attempt that is not sent by then is not sent any more.
@@ -37,30 +37,30 @@ class Limits(NamedTuple):
 class Ledger(NamedTuple):
     """The limits, what has been spent, and what is reserved for attempts in flight."""
 
-    limits: Limits
+    limits: BudgetLimits
     spent: Amount = Amount()
     reserved: Amount = Amount()
 
 
-class Refusal(NamedTuple):
+class BudgetRefusal(NamedTuple):
     """`limit` names the one that another attempt could exceed: attempts, tokens, usd, seconds."""
 
     limit: str
 
 
-def reserve(ledger: Ledger, worst: Amount, seconds: float) -> Ledger | Refusal:
+def reserve(ledger: Ledger, worst: Amount, seconds: float) -> Ledger | BudgetRefusal:
     """Reserve the worst case of one more attempt, `seconds` after the run's start."""
     limits = ledger.limits
     if limits.seconds is not None and seconds >= limits.seconds:
-        return Refusal("seconds")
+        return BudgetRefusal("seconds")
     reserved = _sum(ledger.reserved, worst)
     total = _sum(ledger.spent, reserved)
     if limits.attempts is not None and total.attempts > limits.attempts:
-        return Refusal("attempts")
+        return BudgetRefusal("attempts")
     if limits.tokens is not None and total.tokens > limits.tokens:
-        return Refusal("tokens")
+        return BudgetRefusal("tokens")
     if limits.nano_usd is not None and total.nano_usd > limits.nano_usd:
-        return Refusal("usd")
+        return BudgetRefusal("usd")
     return Ledger(limits, ledger.spent, reserved)
 
 

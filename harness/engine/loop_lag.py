@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from types import TracebackType
 
-from harness.records.clock import SECOND, Now
+from harness.records.clock import SECOND, ReadClock
 from harness.records.histogram import Histogram, bucket
 
 _EVERY = SECOND // 50
@@ -14,7 +14,7 @@ _EVERY = SECOND // 50
 class LagProbe:
     """Samples the lag of the running loop 50 times a second. Use it as an async context manager."""
 
-    def __init__(self, now: Now) -> None:
+    def __init__(self, now: ReadClock) -> None:
         self._now = now
         self._task: asyncio.Task[None] | None = None
         self.lag: Histogram = {}

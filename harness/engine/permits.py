@@ -15,12 +15,12 @@ from typing import Generic, TypeVar
 from harness.engine.branches import Branch
 from harness.engine.effects import Grant, Park
 from harness.engine.waiting import BlockingWait, Turn, Waits, sleeping, wait_async, wait_blocking
-from harness.records.clock import Now
+from harness.records.clock import ReadClock
 
 Ticket = TypeVar("Ticket")
 
 
-class Line(Generic[Ticket]):
+class PermitQueue(Generic[Ticket]):
     """Free permits, those who wait for one in the order they came, and those who are parked."""
 
     def __init__(self, permits: int) -> None:
@@ -88,8 +88,8 @@ def _too_late(now: int, deadline: int | None) -> bool:
 class Turnstile:
     """What whoever wants a permit does, but for the waiting."""
 
-    def __init__(self, permits: int, now: Now) -> None:
-        self._line: Line[Turn] = Line(permits)
+    def __init__(self, permits: int, now: ReadClock) -> None:
+        self._line: PermitQueue[Turn] = PermitQueue(permits)
         self._lock = threading.Lock()
         self._now = now
         self._rings = 0
@@ -197,7 +197,7 @@ class Turnstile:
 class AsyncPermits:
     """Permits for the tasks of one event loop."""
 
-    def __init__(self, permits: int, now: Now) -> None:
+    def __init__(self, permits: int, now: ReadClock) -> None:
         self._stile = Turnstile(permits, now)
         self._now = now
 
@@ -244,7 +244,7 @@ class AsyncPermits:
 class ThreadPermits:
     """Permits for the threads of a process."""
 
-    def __init__(self, permits: int, now: Now) -> None:
+    def __init__(self, permits: int, now: ReadClock) -> None:
         self._stile = Turnstile(permits, now)
         self._now = now
 
@@ -273,7 +273,7 @@ class Turns:
     how the program's thread waits.
     """
 
-    def __init__(self, now: Now, wait: BlockingWait = wait_blocking) -> None:
+    def __init__(self, now: ReadClock, wait: BlockingWait = wait_blocking) -> None:
         self._now = now
         self._wait = wait
 

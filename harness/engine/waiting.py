@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from typing import Protocol, TypeAlias, TypeVar
 
 from harness.engine.branches import Branch
-from harness.records.clock import SECOND, Now
+from harness.records.clock import SECOND, ReadClock
 
 T = TypeVar("T")
 Waits: TypeAlias = Generator[int | None, None, T]
@@ -63,7 +63,7 @@ class _Alarm:
             self._waiter.set_result(None)
 
 
-async def wait_async(waits: Callable[[Turn], Waits[T]], branch: Branch, now: Now) -> T:
+async def wait_async(waits: Callable[[Turn], Waits[T]], branch: Branch, now: ReadClock) -> T:
     """Wait in a task, as `waits` says; whoever is woken or cancelled goes on at once."""
     alarm = _Alarm()
     steps = waits(Turn(alarm.wake))
@@ -86,7 +86,7 @@ _LOOK = 0.25
 """Seconds that the main thread waits at most before it looks up."""
 
 
-def pause(event: threading.Event, seconds: float | None = None) -> None:
+def wait_for_event(event: threading.Event, seconds: float | None = None) -> None:
     """Wait until `event` is set, for so many seconds, or in the main thread a little while.
 
     Its caller looks again what it waits for. Signals are handled in the main thread, when that runs
@@ -100,12 +100,12 @@ def pause(event: threading.Event, seconds: float | None = None) -> None:
 class BlockingWait(Protocol):
     """How blocking code waits."""
 
-    def __call__(self, waits: Callable[[Turn], Waits[T]], branch: Branch, now: Now) -> T:
+    def __call__(self, waits: Callable[[Turn], Waits[T]], branch: Branch, now: ReadClock) -> T:
         """Wait as `waits` says and return what comes of it."""
         ...
 
 
-def wait_blocking(waits: Callable[[Turn], Waits[T]], branch: Branch, now: Now) -> T:
+def wait_blocking(waits: Callable[[Turn], Waits[T]], branch: Branch, now: ReadClock) -> T:
     """Wait in a thread, as `waits` says; whoever is woken or cancelled goes on at once."""
     woken = threading.Event()
     steps = waits(Turn(woken.set))
@@ -114,7 +114,7 @@ def wait_blocking(waits: Callable[[Turn], Waits[T]], branch: Branch, now: Now) -
         with branch.waking(woken.set):
             while True:
                 while not woken.is_set() and (until is None or now() < until):
-                    pause(woken, None if until is None else (until - now()) / SECOND)
+                    wait_for_event(woken, None if until is None else (until - now()) / SECOND)
                 until = next(steps)
     except StopIteration as end:
         value: T = end.value

@@ -14,8 +14,9 @@ The states, and what moves them on (M. Nygard, Release It!, "Circuit Breaker"; p
 | not closed | success of an attempt sent after it opened       | closed    | ring                 |
 | not closed | any other outage-like failure                    | as it was | it is taken over     |
 
-Outage-like is what `harness.records.failures` calls so. A failure that is taken over is no failure of its
-call: it is parked and sent again, and no retry of its own is used up. What was sent before the
+The table in `harness.records.failures` says which failures are outage-like. A failure that is taken
+over does not count against its call: the call is parked and sent again, and uses none of its
+retries. What was sent before the
 last opening or closing says nothing of the present: its success closes nothing, its failure opens
 nothing. Nor does what was cancelled: it breaks no row of failures and is none of the last attempts.
 """
@@ -75,7 +76,7 @@ class HalfOpen(NamedTuple):
 State = Closed | Open | HalfOpen
 
 
-class Taken(NamedTuple):
+class BreakerUpdate(NamedTuple):
     """What becomes of an attempt that ended.
 
     `over`: the breaker takes the failure upon itself. `ring`: wake who is parked.
@@ -91,7 +92,7 @@ class Wait(NamedTuple):
     until: int | None
 
 
-def admit(state: State, now: int) -> tuple[State, Wait | None]:
+def admit_attempt(state: State, now: int) -> tuple[State, Wait | None]:
     """Return the state, and how long an attempt has to wait that asks now; None to let it out."""
     match state:
         case Closed():
@@ -104,34 +105,36 @@ def admit(state: State, now: int) -> tuple[State, Wait | None]:
             return state, Wait(None)
 
 
-def ended(rule: Breaker, state: State, end: Ended) -> tuple[State, Taken]:
+def ended(rule: Breaker, state: State, end: Ended) -> tuple[State, BreakerUpdate]:
     """Return the state after an attempt, and what becomes of that."""
     failed = is_outage(end.outcome)
     if isinstance(state, Closed):
         return _while_closed(rule, state, end, failed)
     if end.outcome == OK and end.sent is not None and end.sent > state.since:
-        return Closed(since=end.now), Taken(over=False, ring=True)
+        return Closed(since=end.now), BreakerUpdate(over=False, ring=True)
     if isinstance(state, HalfOpen) and end.admitted == state.probe:
         if not failed:  # it proves nothing; the next call is the next probe
-            return Open(state.since, end.now, state.pause), Taken(over=False, ring=True)
+            return Open(state.since, end.now, state.pause), BreakerUpdate(over=False, ring=True)
         pause = min(rule.cap, 2 * state.pause)
-        return Open(state.since, _until(end, pause), pause), Taken(over=True, ring=True)
+        return Open(state.since, _until(end, pause), pause), BreakerUpdate(over=True, ring=True)
     if failed and isinstance(state, Open):
         state = state._replace(until=max(state.until, _until(end, 0)))
-    return state, Taken(over=failed, ring=False)
+    return state, BreakerUpdate(over=failed, ring=False)
 
 
-def _while_closed(rule: Breaker, state: Closed, end: Ended, failed: bool) -> tuple[State, Taken]:
+def _while_closed(
+    rule: Breaker, state: Closed, end: Ended, failed: bool
+) -> tuple[State, BreakerUpdate]:
     if state.since is not None and end.admitted < state.since:
-        return state, Taken(over=failed, ring=False)  # of the outage that is over
+        return state, BreakerUpdate(over=failed, ring=False)  # of the outage that is over
     if end.outcome == CANCELLED:
-        return state, Taken(over=False, ring=False)
+        return state, BreakerUpdate(over=False, ring=False)
     in_a_row = state.in_a_row + 1 if failed else 0
     recent = (state.recent << 1 | failed) & ((1 << rule.last) - 1)
     if in_a_row >= rule.failures or recent.bit_count() >= rule.many:
         opened = Open(end.now, _until(end, rule.pause), rule.pause)
-        return opened, Taken(over=failed, ring=False)
-    return state._replace(in_a_row=in_a_row, recent=recent), Taken(over=False, ring=False)
+        return opened, BreakerUpdate(over=failed, ring=False)
+    return state._replace(in_a_row=in_a_row, recent=recent), BreakerUpdate(over=False, ring=False)
 
 
 def _until(end: Ended, pause: int) -> int:

@@ -17,7 +17,7 @@ from harness.records.failures import OK, is_retryable
 WHOLE = 1000
 """Thousandths in a token."""
 
-SLICES = 10
+WINDOW_SLICES = 10
 """A window moves on in so many steps."""
 
 
@@ -121,7 +121,7 @@ class FinagleBudget(NamedTuple):
 
     def fresh(self) -> Window:
         """Return a window in which nothing has happened."""
-        return Window(0, (0,) * SLICES)
+        return Window(0, (0,) * WINDOW_SLICES)
 
     def ended(self, window: Window, ended: Ended, again: bool) -> tuple[Window, bool]:
         """Count a call's first attempt; take out for a retry."""
@@ -136,8 +136,8 @@ class FinagleBudget(NamedTuple):
 
     def _at(self, window: Window, now: int) -> Window:
         """Return the window moved on to `now`; what comes late counts in the newest slice."""
-        last = max(window.last, now * SLICES // self.window)
-        gone = min(SLICES, last - window.last)
+        last = max(window.last, now * WINDOW_SLICES // self.window)
+        gone = min(WINDOW_SLICES, last - window.last)
         return Window(last, window.sums[gone:] + (0,) * gone)
 
 

@@ -31,7 +31,7 @@ class Go(NamedTuple):
 GO = Go()
 
 
-class Park(NamedTuple):
+class ParkCall(NamedTuple):
     """Do not send it: give the permit back, wait, and ask for a permit and for admission again.
 
     `bell` names who is woken together. It rings once, perhaps before the wait has begun: who
@@ -43,7 +43,7 @@ class Park(NamedTuple):
     until: int | None
 
 
-Admission = Go | Park
+Admission = Go | ParkCall
 
 RandomOf = Callable[[], Random]
 """Gives the call's random source; most attempts succeed and need none."""
@@ -81,7 +81,7 @@ class Ended(NamedTuple):
     final: bool = True
 
 
-class Verdict(NamedTuple):
+class RetryVerdict(NamedTuple):
     """What is to be done after an attempt.
 
     `decision`: when to try again or why not, None where there is nothing to decide. `ring`: wake
@@ -92,7 +92,7 @@ class Verdict(NamedTuple):
     ring: Hashable | None = None
 
 
-_NOTHING = Verdict(None)
+_NOTHING = RetryVerdict(None)
 
 
 class Hedge(NamedTuple):
@@ -118,7 +118,7 @@ class Policy(Protocol):
         """Say whether an attempt may go out now."""
         ...
 
-    def ended(self, ended: Ended, random: RandomOf) -> Verdict:
+    def ended(self, ended: Ended, random: RandomOf) -> RetryVerdict:
         """Take note of how an attempt ended, and say what is next for its call."""
         ...
 
@@ -133,16 +133,16 @@ class Stateless(NamedTuple):
         """Let every attempt out."""
         return GO
 
-    def ended(self, ended: Ended, random: RandomOf) -> Verdict:
+    def ended(self, ended: Ended, random: RandomOf) -> RetryVerdict:
         """Return what the retry policy decides."""
         return decided(self.retry, ended, random)
 
 
-def decided(retry: Retry, ended: Ended, random: RandomOf) -> Verdict:
+def decided(retry: Retry, ended: Ended, random: RandomOf) -> RetryVerdict:
     """Return what `retry` decides; nothing after a success or what was not the call's last word."""
     if ended.outcome == OK or not ended.final:
         return _NOTHING
-    return Verdict(retry.decide(failure_of(ended), random()))
+    return RetryVerdict(retry.decide(failure_of(ended), random()))
 
 
 def failure_of(ended: Ended) -> Failure:

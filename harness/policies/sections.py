@@ -118,9 +118,11 @@ class Stack(Section):
     layers: Several[Name]
 
 
-Backoff: TypeAlias = NoRetry | FixedRetry | ExponentialRetry | OpenAISdkRetry | AwsStandardRetry
+BackoffPolicy: TypeAlias = (
+    NoRetry | FixedRetry | ExponentialRetry | OpenAISdkRetry | AwsStandardRetry
+)
 Wrapper: TypeAlias = Breaker | RetryBudget | GrpcThrottling | FinagleBudget | Hedge
-AnyPolicy: TypeAlias = Backoff | Wrapper | Stack
+AnyPolicy: TypeAlias = BackoffPolicy | Wrapper | Stack
 RetryPolicy = Annotated[AnyPolicy, Field(discriminator="kind")]
 
 BUILT_IN_POLICIES: Mapping[str, AnyPolicy] = {
@@ -150,7 +152,7 @@ def layers_of(policies: Mapping[str, AnyPolicy], name: str) -> tuple[str, ...]:
     return _taken_apart(policies, name, ())
 
 
-def check(
+def check_policies(
     described: Mapping[str, AnyPolicy], swept: Sequence[str], modes: Sequence[str], streamed: bool
 ) -> None:
     """Raise ValueError, one line, when the policies of a scenario cannot be what they say.

@@ -23,16 +23,16 @@ from harness.policies.protocol import (
     Asking,
     Ended,
     Hedge,
-    Park,
+    ParkCall,
     RandomOf,
-    Verdict,
+    RetryVerdict,
     decided,
 )
 from harness.policies.retry import Retry
 from harness.records.schema import give_up, retry_in
 
 Scope = Literal["process", "phase"]
-Inside = Callable[[], Verdict]
+Inside = Callable[[], RetryVerdict]
 
 
 class Layer(Protocol):
@@ -42,7 +42,7 @@ class Layer(Protocol):
         """Say whether an attempt may go out now."""
         ...
 
-    def ended(self, ended: Ended, inside: Inside) -> Verdict:
+    def ended(self, ended: Ended, inside: Inside) -> RetryVerdict:
         """Say what is next after an attempt; `inside` asks the layers inside, once at most."""
         ...
 
@@ -62,16 +62,16 @@ class Stack:
         with self._lock:
             for layer in self.layers:
                 answer = layer.admit(asking)
-                if isinstance(answer, Park):
+                if isinstance(answer, ParkCall):
                     return answer
         return GO
 
-    def ended(self, ended: Ended, random: RandomOf) -> Verdict:
+    def ended(self, ended: Ended, random: RandomOf) -> RetryVerdict:
         """Ask the outermost layer, which asks those inside it."""
         with self._lock:
             return self._ask(0, ended, random)
 
-    def _ask(self, depth: int, ended: Ended, random: RandomOf) -> Verdict:
+    def _ask(self, depth: int, ended: Ended, random: RandomOf) -> RetryVerdict:
         if depth < len(self.layers):
             return self.layers[depth].ended(ended, lambda: self._ask(depth + 1, ended, random))
         return decided(self.retry, ended, random)
@@ -117,7 +117,7 @@ class BudgetLayer:
         """Let every attempt out: a retry was paid for when it was decided on."""
         return GO
 
-    def ended(self, ended: Ended, inside: Inside) -> Verdict:
+    def ended(self, ended: Ended, inside: Inside) -> RetryVerdict:
         """Pay for what those inside want to send again, or refuse it."""
         verdict = inside()
         again = verdict.decision is not None and verdict.decision.retry_in is not None
@@ -144,17 +144,17 @@ class BreakerLayer:
     def admit(self, asking: Asking) -> Admission:
         """Let the attempt out, as the probe perhaps, or park it."""
         now = self.states.get(asking.phase)
-        state, wait = breaker.admit(now.state, asking.now)
+        state, wait = breaker.admit_attempt(now.state, asking.now)
         self.states.put(asking.phase, now._replace(state=state))
-        return GO if wait is None else Park(self._bell(asking.phase, now.rung), wait.until)
+        return GO if wait is None else ParkCall(self._bell(asking.phase, now.rung), wait.until)
 
-    def ended(self, ended: Ended, inside: Inside) -> Verdict:
+    def ended(self, ended: Ended, inside: Inside) -> RetryVerdict:
         """Take the failures of an outage upon itself; wake who is parked when there is reason."""
         now = self.states.get(ended.phase)
         state, taken = breaker.ended(self.rule, now.state, ended)
         self.states.put(ended.phase, _Breaking(state, now.rung + taken.ring))
         over = taken.over and ended.final and ended.now <= ended.deadline
-        verdict = Verdict(retry_in(0, "breaker")) if over else inside()
+        verdict = RetryVerdict(retry_in(0, "breaker")) if over else inside()
         return verdict._replace(ring=self._bell(ended.phase, now.rung)) if taken.ring else verdict
 
     def _bell(self, phase: str, rung: int) -> Hashable:
@@ -185,7 +185,7 @@ class HedgeLayer:
         """Let every attempt out."""
         return GO
 
-    def ended(self, ended: Ended, inside: Inside) -> Verdict:
+    def ended(self, ended: Ended, inside: Inside) -> RetryVerdict:
         """Put in for a call's first attempt."""
         if ended.attempt == 1:
             self.states.put(ended.phase, put(self.states.get(ended.phase), self._ratio))

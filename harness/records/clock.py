@@ -14,7 +14,7 @@ import msgspec
 SECOND = 1_000_000_000
 """Nanoseconds in a second."""
 
-Now = Callable[[], int]
+ReadClock = Callable[[], int]
 """Gives the nanoseconds since the run's anchor."""
 
 
@@ -43,7 +43,7 @@ def take_anchor() -> Anchor:
     return best[1]
 
 
-def monotonic_since(anchor: Anchor) -> Now:
+def monotonic_since(anchor: Anchor) -> ReadClock:
     """Return a function that reads the nanoseconds since `anchor`."""
     origin, read = anchor.monotonic_ns, time.monotonic_ns
 

@@ -32,7 +32,7 @@ def named(number: int) -> int:
     return (number - 128 * shift) << shift
 
 
-def number(name: int) -> int:
+def bucket_number(name: int) -> int:
     """Return the place of the bucket called `name` among all buckets, from 0: below 8,192."""
     shift = max(name.bit_length() - 8, 0)
     return 128 * shift + (name >> shift)
@@ -42,7 +42,7 @@ class _Numbers(dict[int, int]):
     """Numbers of buckets by name, as far as they have been asked for."""
 
     def __missing__(self, name: int) -> int:
-        return self.setdefault(name, number(name))
+        return self.setdefault(name, bucket_number(name))
 
 
 _NUMBER = _Numbers()

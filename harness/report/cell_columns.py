@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from harness.report.terminal_tables import Column
+from harness.report.terminal_tables import TextColumn
 from harness.report.wording import shortened
 
 LONGEST_RETRY = 12
@@ -48,14 +48,14 @@ class Settings(Protocol):
         ...
 
 
-def settings_columns(cells: Sequence[Settings]) -> list[Column]:
+def settings_columns(cells: Sequence[Settings]) -> list[TextColumn]:
     """Return the columns that tell the cells apart; the scope is one only where scopes differ."""
     names = shortened((cell.retry for cell in cells), LONGEST_RETRY)
     columns = [
-        Column(("", "mode"), [cell.mode for cell in cells], left=True),
-        Column(("per-", "mits"), [str(cell.permits) for cell in cells]),
-        Column(("", "retry"), [names[cell.retry] for cell in cells], left=True),
+        TextColumn(("", "mode"), [cell.mode for cell in cells], left=True),
+        TextColumn(("per-", "mits"), [str(cell.permits) for cell in cells]),
+        TextColumn(("", "retry"), [names[cell.retry] for cell in cells], left=True),
     ]
     if len({cell.permit_scope for cell in cells}) > 1:
-        columns.append(Column(("", "scope"), [cell.permit_scope for cell in cells], left=True))
+        columns.append(TextColumn(("", "scope"), [cell.permit_scope for cell in cells], left=True))
     return columns

@@ -12,8 +12,8 @@ from harness.analysis.metrics import METRICS
 from harness.analysis.regressions import Found
 from harness.analysis.significance import is_called
 from harness.report.cell_columns import settings_columns
-from harness.report.terminal_tables import WIDTH, Column, pack, wrapped
-from harness.report.wording import MODES, counted, number, percent
+from harness.report.terminal_tables import WIDTH, TextColumn, pack, wrapped
+from harness.report.wording import MODE_NAMES, counted, number, percent
 
 SHOWN = ("makespan", "workflow_p95", "success_rate", "cost_per_successful_workflow")
 """The quantities that are shown unasked; the others are in `--json`."""
@@ -73,12 +73,12 @@ def _table(name: str, cells: Sequence[CellChanges]) -> Iterator[str]:
     changes = [cell.changes[name] for cell in cells]
     is_share = name in SHARES
     columns = [
-        Column(("", "base"), [_value(change.base, is_share=is_share) for change in changes]),
-        Column(("", "new"), [_value(change.new, is_share=is_share) for change in changes]),
-        Column(("", "change"), [_signed(change.change.value, is_share) for change in changes]),
-        Column(("", "95 % interval"), [_interval(change, is_share) for change in changes]),
-        Column(("p", "Holm"), [_p(change) for change in changes]),
-        Column(("", "verdict"), [_SHORT.get(c.verdict, c.verdict) for c in changes], left=True),
+        TextColumn(("", "base"), [_value(change.base, is_share=is_share) for change in changes]),
+        TextColumn(("", "new"), [_value(change.new, is_share=is_share) for change in changes]),
+        TextColumn(("", "change"), [_signed(change.change.value, is_share) for change in changes]),
+        TextColumn(("", "95 % interval"), [_interval(change, is_share) for change in changes]),
+        TextColumn(("p", "Holm"), [_p(change) for change in changes]),
+        TextColumn(("", "verdict"), [_SHORT.get(c.verdict, c.verdict) for c in changes], left=True),
     ]
     room = WIDTH - sum(column.width + 1 for column in settings)
     for block in pack([columns], room):
@@ -143,5 +143,9 @@ def ordered(cells: Sequence[CellChanges]) -> list[CellChanges]:
     policies = list(dict.fromkeys((cell.retry, cell.permit_scope) for cell in cells))
     return sorted(
         cells,
-        key=lambda c: (policies.index((c.retry, c.permit_scope)), MODES.index(c.mode), c.permits),
+        key=lambda c: (
+            policies.index((c.retry, c.permit_scope)),
+            MODE_NAMES.index(c.mode),
+            c.permits,
+        ),
     )

@@ -24,8 +24,8 @@ from harness.records.schema import PHASES, Attempt, Branches, Call, Record, Toke
 from harness.store.run_directory import Records, each, read_records
 
 R = TypeVar("R", Attempt, Call, Workflow, Trial)
-Row = dict[str, Any]
-Saver = Callable[[Path, Sequence[str], Iterator[Row]], None]
+ExportRow = dict[str, Any]
+Saver = Callable[[Path, Sequence[str], Iterator[ExportRow]], None]
 
 _AT_ONCE = 50_000
 """Rows that lie in memory as Python values."""
@@ -42,7 +42,7 @@ class Flat(NamedTuple):
 
     name: str
     columns: tuple[str, ...]
-    rows: Iterator[Row]
+    rows: Iterator[ExportRow]
 
 
 def export(run: Path, directory: Path, kind: str) -> list[Path]:
@@ -70,7 +70,7 @@ def tables(run: Path) -> list[Flat]:
     """Return attempts, calls, workflows and trials, each with columns for what is nested."""
     about, counts = _counting(read_records(run, small=True))
 
-    def table(name: str, kind: type[R], flatten: Callable[[R], Row]) -> Flat:
+    def table(name: str, kind: type[R], flatten: Callable[[R], ExportRow]) -> Flat:
         columns = (*flatten(_blank(kind)), "counts", *about)
         # Read once more, one by one: the rows of a long run would not fit into memory.
         rows = (flatten(one) | {"counts": counts(one)} | about for one in each(run, kind))
@@ -84,7 +84,9 @@ def tables(run: Path) -> list[Flat]:
     ]
 
 
-def _counting(records: Records) -> tuple[Row, Callable[[Attempt | Call | Workflow | Trial], bool]]:
+def _counting(
+    records: Records,
+) -> tuple[ExportRow, Callable[[Attempt | Call | Workflow | Trial], bool]]:
     """Return what every row says of the run, and what tells whether a record counts."""
     cells = by_cell(records)
     counting = {workflow_key(one) for cell in cells for one in cell.workflows}
@@ -105,7 +107,7 @@ def _counting(records: Records) -> tuple[Row, Callable[[Attempt | Call | Workflo
 
 def _blank(kind: type[R]) -> R:
     """Return a record in which nothing is said, for the columns: a table may have no rows."""
-    nothing: Row = {
+    nothing: ExportRow = {
         "tokens": Tokens(), "gaps": {}, "loop_lag": {}, "backoffs": (), "phases": (),
         "branches": Branches(total=0, ok=0),
     }  # fmt: skip
@@ -113,19 +115,19 @@ def _blank(kind: type[R]) -> R:
     return kind(**fields)
 
 
-def _plain(record: Record | Trial, *left_out: str) -> Row:
-    row: Row = {name: getattr(record, name) for name in record.__struct_fields__}
+def _plain(record: Record | Trial, *left_out: str) -> ExportRow:
+    row: ExportRow = {name: getattr(record, name) for name in record.__struct_fields__}
     return {name: value for name, value in row.items() if name not in left_out}
 
 
-def _tokens(tokens: Tokens | None, prefix: str) -> Row:
+def _tokens(tokens: Tokens | None, prefix: str) -> ExportRow:
     return {
         f"{prefix}_{name}": None if tokens is None else getattr(tokens, name)
         for name in Tokens.__struct_fields__
     }
 
 
-def _attempt(attempt: Attempt) -> Row:
+def _attempt(attempt: Attempt) -> ExportRow:
     decision = attempt.decision
     return {
         **_plain(attempt, "tokens", "gaps", "decision"),
@@ -138,7 +140,7 @@ def _attempt(attempt: Attempt) -> Row:
     }
 
 
-def _call(call: Call) -> Row:
+def _call(call: Call) -> ExportRow:
     return {
         **_plain(call, "backoffs", "tokens", "wasted_tokens"),
         "backoffs": len(call.backoffs),
@@ -148,7 +150,7 @@ def _call(call: Call) -> Row:
     }
 
 
-def _workflow(workflow: Workflow) -> Row:
+def _workflow(workflow: Workflow) -> ExportRow:
     phases = {phase.name: phase for phase in workflow.phases}
     return {
         **_plain(workflow, "phases", "branches"),
@@ -162,7 +164,7 @@ def _workflow(workflow: Workflow) -> Row:
     }
 
 
-def _trial(trial: Trial) -> Row:
+def _trial(trial: Trial) -> ExportRow:
     return {
         **_plain(trial, "loop_lag"),
         "loop_lag_p50": quantile(trial.loop_lag, 0.5),
@@ -179,7 +181,7 @@ def _saver(kind: str) -> Saver:
     except ModuleNotFoundError:
         raise InputError(_MISSING) from None
 
-    def save(path: Path, columns: Sequence[str], rows: Iterator[Row]) -> None:
+    def save(path: Path, columns: Sequence[str], rows: Iterator[ExportRow]) -> None:
         parts = []
         while True:
             part = list(islice(rows, _AT_ONCE))
@@ -200,7 +202,7 @@ def _flat(value: Any) -> Any:
     return msgspec.json.encode(value).decode()
 
 
-def _save_csv(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
+def _save_csv(path: Path, columns: Sequence[str], rows: Iterable[ExportRow]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from harness.analysis.call_segments import PARTS
 from harness.analysis.critical_path import CellPath, CriticalPath, OneMore
 from harness.records.schema import Decision, Run
-from harness.report.waterfall import Failure
+from harness.report.waterfall import FailedAttempt
 from harness.report.wording import number, percent, sentence
 
 WORDS = {
@@ -22,11 +22,11 @@ WORDS = {
 }
 """Each part of `pieces.PARTS` in words."""
 
-Seconds = Callable[[int], float]
+ToSeconds = Callable[[int], float]
 """From nanoseconds of the records to scenario seconds."""
 
 
-def in_scenario_seconds(time_scale: float) -> Seconds:
+def in_scenario_seconds(time_scale: float) -> ToSeconds:
     """Return what makes scenario seconds of a run's nanoseconds."""
     return lambda length: length / 1e9 / time_scale
 
@@ -39,7 +39,7 @@ def simulated_line(run: Run) -> str:
     return f"SIMULATED {how}: durations are in scenario seconds"
 
 
-def path_sentences(path: CriticalPath, seconds: Seconds) -> list[str]:
+def path_sentences(path: CriticalPath, seconds: ToSeconds) -> list[str]:
     """Say what the workflow's end waited for, which phase most, and which branch held it."""
     if not path.latency:
         return []
@@ -63,7 +63,7 @@ def path_sentences(path: CriticalPath, seconds: Seconds) -> list[str]:
     return said
 
 
-def failure_line(failure: Failure, seconds: Seconds) -> str:
+def failure_line(failure: FailedAttempt, seconds: ToSeconds) -> str:
     """Say what one failed attempt was and what the policy made of it."""
     status = "" if failure.status is None else f" ({failure.status})"
     what = failure.outcome.replace("_", " ")
@@ -73,7 +73,7 @@ def failure_line(failure: Failure, seconds: Seconds) -> str:
     )
 
 
-def _then(decision: Decision | None, seconds: Seconds) -> str:
+def _then(decision: Decision | None, seconds: ToSeconds) -> str:
     if decision is None:
         return ""
     if decision.give_up is not None:

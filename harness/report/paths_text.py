@@ -20,7 +20,7 @@ from harness.analysis.selection import by_cell
 from harness.records.schema import CellInfo, Run
 from harness.report.cell_columns import PART_HEADS, settings_columns
 from harness.report.path_text import held_by, one_more_words, simulated_line
-from harness.report.terminal_tables import WIDTH, Column, pack, wrapped
+from harness.report.terminal_tables import WIDTH, TextColumn, pack, wrapped
 from harness.report.waterfall_text import say
 from harness.report.wording import percent
 from harness.store.run_directory import Records
@@ -52,10 +52,10 @@ def render_paths(cells: Sequence[CellSaid], run: Run, console: Console) -> None:
     """Write the table of the cells' critical paths."""
     settings = settings_columns([cell.info for cell in cells])
     shares = [
-        Column(head, [percent(cell.path.share(part)).removesuffix("\u00a0%") for cell in cells])
+        TextColumn(head, [percent(cell.path.share(part)).removesuffix("\u00a0%") for cell in cells])
         for part, head in PART_HEADS.items()
     ]
-    bought = Column(("a permit", "more"), [one_more_words(cell.more) for cell in cells])
+    bought = TextColumn(("a permit", "more"), [one_more_words(cell.more) for cell in cells])
     say(console, Text("What the workflows' ends waited for, in % of their latency", style="bold"))
     if run.simulated:
         say(console, simulated_line(run))
@@ -70,7 +70,7 @@ def render_paths(cells: Sequence[CellSaid], run: Run, console: Console) -> None:
             say(console, wrapped_line)
 
 
-def _notes(cells: Sequence[CellSaid], settings: Sequence[Column]) -> list[str]:
+def _notes(cells: Sequence[CellSaid], settings: Sequence[TextColumn]) -> list[str]:
     notes = [
         "a permit more: what it does to the makespan at best, by a replay of the measured service "
         "times, as if the provider answered as fast"

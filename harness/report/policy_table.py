@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from harness.analysis.model import Cell, Summary
 from harness.records.failures import CANCELLED, FAILURES, OK
-from harness.report.terminal_tables import WIDTH, Column
-from harness.report.wording import MODES, NONE, in_seconds, number, percent, value_of
+from harness.report.terminal_tables import WIDTH, TextColumn
+from harness.report.wording import MODE_NAMES, NONE, in_seconds, number, percent, value_of
 
 MOST_CLASSES = 8
 """So many failure classes are listed on the terminal, the most frequent first."""
@@ -20,7 +20,7 @@ def side_by_side(cells: Sequence[Cell]) -> list[Cell]:
     retries = list(dict.fromkeys(cell.retry for cell in cells))
     return sorted(
         cells,
-        key=lambda c: (MODES.index(c.mode), c.permits, c.permit_scope, retries.index(c.retry)),
+        key=lambda c: (MODE_NAMES.index(c.mode), c.permits, c.permit_scope, retries.index(c.retry)),
     )
 
 
@@ -33,11 +33,11 @@ def seconds_a_call(cell: Cell, part: str, summary: Summary) -> float | None:
     return share * mean
 
 
-def policy_columns(cells: Sequence[Cell], summary: Summary) -> list[Column]:
+def policy_columns(cells: Sequence[Cell], summary: Summary) -> list[TextColumn]:
     """Return attempts, losses, waste, makespan, and what calls waited for, of each cell."""
 
-    def column(one: str, other: str, text: Callable[[Cell], str]) -> Column:
-        return Column((one, other), [text(cell) for cell in cells])
+    def column(one: str, other: str, text: Callable[[Cell], str]) -> TextColumn:
+        return TextColumn((one, other), [text(cell) for cell in cells])
 
     columns = [
         column("", "att.", lambda cell: str(cell.attempts.total)),

@@ -16,7 +16,7 @@ from harness.analysis.model import Cell, Figure, Summary
 from harness.report.advisories import warnings_of
 from harness.report.cell_columns import PART_HEADS, settings_columns
 from harness.report.policy_table import failure_lines, policy_columns, side_by_side
-from harness.report.terminal_tables import WIDTH, Column, pack, wrapped
+from harness.report.terminal_tables import WIDTH, TextColumn, pack, wrapped
 from harness.report.wording import (
     cell_labels,
     counted,
@@ -89,12 +89,12 @@ def _say_policies(cells: Sequence[Cell], summary: Summary, console: Console) -> 
         _say_table([*settings, *block], beside, summary, console)
 
 
-def _room(settings: Sequence[Column]) -> int:
+def _room(settings: Sequence[TextColumn]) -> int:
     return WIDTH - sum(column.width for column in settings) - (len(settings) - 1)
 
 
 def _say_table(
-    columns: Sequence[Column], cells: Sequence[Cell], summary: Summary, console: Console
+    columns: Sequence[TextColumn], cells: Sequence[Cell], summary: Summary, console: Console
 ) -> None:
     best = summary.recommendation.cell
     styles = ["bold", "bold", *("bold" if cell.id == best else "" for cell in cells)]
@@ -119,24 +119,24 @@ def _title(summary: Summary) -> Text:
     return title
 
 
-def _settings(cells: Sequence[Cell], summary: Summary) -> list[Column]:
+def _settings(cells: Sequence[Cell], summary: Summary) -> list[TextColumn]:
     """Return the columns that name a cell; `*` marks the recommended one."""
     best = summary.recommendation.cell
-    marks = Column(("", ""), ["*" if cell.id == best else " " for cell in cells])
+    marks = TextColumn(("", ""), ["*" if cell.id == best else " " for cell in cells])
     return [marks, *settings_columns(cells)]
 
 
-def _speed(cells: Sequence[Cell], summary: Summary) -> list[Column]:
+def _speed(cells: Sequence[Cell], summary: Summary) -> list[TextColumn]:
     def seconds(figures: Iterable[Figure | None]) -> list[str]:
         return [number(value_of(in_seconds(figure, summary))) for figure in figures]
 
     speedups = [with_interval(cell.speedup_over_sync) for cell in cells]
     columns = [
-        Column(("ok of", "run"), [f"{c.workflows.ok}/{c.workflows.started}" for c in cells]),
-        Column(("make-", "span s"), seconds(cell.makespan_s for cell in cells)),
-        Column(("speed-up over", "sync (95 %)"), speedups),
-        Column(("lat.", "p50 s"), seconds(cell.workflow_latency_s.p50 for cell in cells)),
-        Column(("lat.", "p95 s"), seconds(cell.workflow_latency_s.p95 for cell in cells)),
+        TextColumn(("ok of", "run"), [f"{c.workflows.ok}/{c.workflows.started}" for c in cells]),
+        TextColumn(("make-", "span s"), seconds(cell.makespan_s for cell in cells)),
+        TextColumn(("speed-up over", "sync (95 %)"), speedups),
+        TextColumn(("lat.", "p50 s"), seconds(cell.workflow_latency_s.p50 for cell in cells)),
+        TextColumn(("lat.", "p95 s"), seconds(cell.workflow_latency_s.p95 for cell in cells)),
     ]
     return columns if _has_p95(summary) else columns[:-1]
 
@@ -149,20 +149,20 @@ def _loses(summary: Summary) -> bool:
     return any(cell.workflows.degraded or cell.workflows.failed for cell in summary.cells)
 
 
-def _trouble(cells: Sequence[Cell], summary: Summary) -> list[Column]:
+def _trouble(cells: Sequence[Cell], summary: Summary) -> list[TextColumn]:
     lost = [f"{cell.workflows.degraded}+{cell.workflows.failed}" for cell in cells]
     limited = [str(cell.attempts.by_outcome.get("rate_limited", 0)) for cell in cells]
     columns = [
-        Column(("deg.+", "failed"), lost),
-        Column(("att./", "call"), [number(cell.attempts.amplification) for cell in cells]),
-        Column(("", "429s"), limited),
+        TextColumn(("deg.+", "failed"), lost),
+        TextColumn(("att./", "call"), [number(cell.attempts.amplification) for cell in cells]),
+        TextColumn(("", "429s"), limited),
     ]
     return columns if _loses(summary) else columns[1:]
 
 
-def _time_spent(cells: Sequence[Cell]) -> list[Column]:
+def _time_spent(cells: Sequence[Cell]) -> list[TextColumn]:
     return [
-        Column(
+        TextColumn(
             head,
             [
                 percent(getattr(cell.time_spent, part)).removesuffix("\u00a0%")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 WIDTH = 80
 
 
-class Column(NamedTuple):
+class TextColumn(NamedTuple):
     """One column: two lines of heading and a value for each cell."""
 
     head: tuple[str, str]
@@ -27,7 +27,7 @@ class Column(NamedTuple):
             yield line.ljust(self.width) if self.left else line.rjust(self.width)
 
 
-def pack(groups: Sequence[Sequence[Column]], room: int) -> list[list[Column]]:
+def pack(groups: Sequence[Sequence[TextColumn]], room: int) -> list[list[TextColumn]]:
     """Return the columns side by side if they fit into `room` characters, else block by block.
 
     A group that is too wide for one block goes on in the next; no column is left out.
@@ -35,7 +35,7 @@ def pack(groups: Sequence[Sequence[Column]], room: int) -> list[list[Column]]:
     together = [column for group in groups for column in group]
     if sum(column.width + 1 for column in together) <= room:
         return [together]
-    blocks: list[list[Column]] = []
+    blocks: list[list[TextColumn]] = []
     for group in groups:
         left = 0
         for column in group:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.records.failures import CANCELLED
-from harness.report.path_text import Seconds
+from harness.report.path_text import ToSeconds
 from harness.report.terminal_tables import WIDTH
 from harness.report.wording import number
 from harness.telemetry import semconv
@@ -22,7 +22,7 @@ _BESIDE = {
 _TIMES = 20
 
 
-def tree_lines(spans: Sequence[Span], seconds: Seconds) -> list[str]:
+def tree_lines(spans: Sequence[Span], seconds: ToSeconds) -> list[str]:
     """Return a line a span: its name under its parent's, CLIENT spans marked, errors named.
 
     At the right stand its start and its length in scenario seconds since the first span began.

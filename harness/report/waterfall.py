@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from harness.analysis.call_segments import Piece, of_attempt, pieces
+from harness.analysis.call_segments import CallSegment, of_attempt, segments_of_call
 from harness.analysis.critical_path import CriticalPath, critical_path
 from harness.analysis.selection import by_cell
 from harness.records import ids
@@ -24,7 +24,7 @@ LEAST_ID = 8
 """Characters of a trace id that are enough to name a workflow."""
 
 
-class Failure(NamedTuple):
+class FailedAttempt(NamedTuple):
     """One attempt that failed: where, what, nanoseconds since it was sent, what the policy said.
 
     `label` names its call as the rows do.
@@ -38,7 +38,7 @@ class Failure(NamedTuple):
     decision: Decision | None
 
 
-class Row(NamedTuple):
+class WaterfallRow(NamedTuple):
     """One call, or an attempt of it that ran beside another one.
 
     `attempts`: of the whole call. `path`: from when to when it is on the critical path.
@@ -47,7 +47,7 @@ class Row(NamedTuple):
     label: str
     start: int
     end: int
-    pieces: tuple[Piece, ...]
+    pieces: tuple[CallSegment, ...]
     outcome: str
     attempts: int
     path: tuple[tuple[int, int], ...] = ()
@@ -64,8 +64,8 @@ class Waterfall(NamedTuple):
     key: str
     trace_id: str
     path: CriticalPath
-    rows: tuple[Row, ...]
-    failures: tuple[Failure, ...]
+    rows: tuple[WaterfallRow, ...]
+    failures: tuple[FailedAttempt, ...]
 
     @property
     def workflow(self) -> Workflow:
@@ -131,8 +131,8 @@ class Waterfalls:
         attempts_of: dict[CallKey, list[Attempt]] = defaultdict(list)
         for attempt in sorted(attempts, key=lambda one: one.attempt):
             attempts_of[attempt.call_key].append(attempt)
-        rows: list[Row] = []
-        failures: list[Failure] = []
+        rows: list[WaterfallRow] = []
+        failures: list[FailedAttempt] = []
         for call in sorted(calls, key=_place):
             tried = attempts_of[call.call_key]
             rows += _rows(call, tried, path)
@@ -157,14 +157,14 @@ def _place(call: Call) -> tuple[int, int, int]:
     return order.get(call.phase, len(order)), call.branch or 0, call.call
 
 
-def _rows(call: Call, tried: Sequence[Attempt], path: CriticalPath) -> list[Row]:
+def _rows(call: Call, tried: Sequence[Attempt], path: CriticalPath) -> list[WaterfallRow]:
     """Return the call's row, and one more for each attempt that ran beside it."""
     ready = path.workflow.ready
     mine = [s for s in path.segments if (s.phase, s.branch, s.call) == call.call_key[4:]]
-    rows: list[Row] = []
+    rows: list[WaterfallRow] = []
     for lane in _lanes(tried):
         beside = [piece for one in lane for piece in of_attempt(one) if piece.length > 0]
-        cut = beside if rows else pieces(call, lane)
+        cut = beside if rows else segments_of_call(call, lane)
         shown = tuple(p._replace(start=p.start - ready, end=p.end - ready) for p in cut)
         numbers = {attempt.attempt for attempt in lane}
         label = label_of(call) if not rows else "  hedge"
@@ -176,7 +176,7 @@ def _rows(call: Call, tried: Sequence[Attempt], path: CriticalPath) -> list[Row]
         )
         outcome = call.outcome if not rows else lane[-1].outcome
         times = (start - ready, end - ready)
-        rows.append(Row(label, *times, shown, outcome, call.attempts, _joined(on_path)))
+        rows.append(WaterfallRow(label, *times, shown, outcome, call.attempts, _joined(on_path)))
     return rows
 
 
@@ -204,13 +204,13 @@ def _lanes(tried: Sequence[Attempt]) -> list[list[Attempt]]:
     return lanes
 
 
-def _failures(call: Call, tried: Sequence[Attempt]) -> list[Failure]:
+def _failures(call: Call, tried: Sequence[Attempt]) -> list[FailedAttempt]:
     found = []
     for attempt in tried:
         if attempt.outcome not in (OK, CANCELLED):
             took = attempt.done - (attempt.permit_granted if attempt.sent is None else attempt.sent)
             found.append(
-                Failure(
+                FailedAttempt(
                     label_of(call), attempt.attempt, attempt.outcome, attempt.status, took,
                     attempt.decision,
                 )

@@ -15,14 +15,14 @@ from harness.records.failures import OK
 from harness.records.schema import Run
 from harness.report.path_text import (
     WORDS,
-    Seconds,
+    ToSeconds,
     failure_line,
     in_scenario_seconds,
     path_sentences,
     simulated_line,
 )
 from harness.report.terminal_tables import WIDTH, wrapped
-from harness.report.waterfall import Row, Waterfall
+from harness.report.waterfall import Waterfall, WaterfallRow
 from harness.report.wording import number, shortened
 
 MARKS: dict[str, tuple[str, str]] = {
@@ -89,7 +89,7 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
 
 
-def bar_line(row: Row, latency: int, seconds: Seconds) -> Text:
+def bar_line(row: WaterfallRow, latency: int, seconds: ToSeconds) -> Text:
     """Return one row: a star on the critical path, the label, the bar, the call's seconds."""
     line = Text("* " if row.held else "  ", style="bold" if row.held else "")
     failed = row.outcome != OK
@@ -102,7 +102,7 @@ def bar_line(row: Row, latency: int, seconds: Seconds) -> Text:
     return line
 
 
-def columns(row: Row, latency: int, width: int = _BAR) -> list[str | None]:
+def columns(row: WaterfallRow, latency: int, width: int = _BAR) -> list[str | None]:
     """Return what each column of a bar stands for: the part that takes most of its time.
 
     A failed attempt has a column in any case, and so has a call that was over in no time.
@@ -125,7 +125,7 @@ def columns(row: Row, latency: int, width: int = _BAR) -> list[str | None]:
     return shown
 
 
-def _title(drawn: Waterfall, run: Run, seconds: Seconds) -> Text:
+def _title(drawn: Waterfall, run: Run, seconds: ToSeconds) -> Text:
     workflow = drawn.workflow
     good, total = workflow.branches.ok, workflow.branches.total
     title = Text(drawn.key, style="bold", overflow="fold")
@@ -151,7 +151,7 @@ def _axis(latency: float) -> Text:
     return Text("".join(line).rstrip(), style="bright_black")
 
 
-def _legend(rows: Sequence[Row], latency: int) -> Text:
+def _legend(rows: Sequence[WaterfallRow], latency: int) -> Text:
     """Return what the characters mean that are drawn."""
     drawn = {part for row in rows for part in columns(row, latency) if part}
     margin = "\n" + " " * (2 + _LABEL + 1)
@@ -172,7 +172,7 @@ def _legend(rows: Sequence[Row], latency: int) -> Text:
     return line
 
 
-def _most_telling(rows: Sequence[Row]) -> list[Row]:
+def _most_telling(rows: Sequence[WaterfallRow]) -> list[WaterfallRow]:
     """Return at most `MOST_ROWS` rows: the path's, failed ones, then those that ended last."""
     ranked = sorted(rows, key=lambda row: (not row.held, row.outcome == OK, -row.end))
     kept = set(map(id, ranked[:MOST_ROWS]))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from harness.analysis.model import Cell, Figure, Summary
 
-MODES = ("sync", "threads", "async")
+MODE_NAMES = ("sync", "threads", "async")
 """The modes in the order in which they are shown."""
 
 NONE = "—"
@@ -171,7 +171,7 @@ def in_reading_order(cells: Iterable[Cell]) -> list[Cell]:
         listed,
         key=lambda cell: (
             policies.index((cell.retry, cell.permit_scope)),
-            MODES.index(cell.mode),
+            MODE_NAMES.index(cell.mode),
             cell.permits,
         ),
     )

@@ -9,22 +9,22 @@ from collections.abc import Callable
 import msgspec
 
 from harness.config.faults import FaultKind
-from harness.records.clock import Now
+from harness.records.clock import ReadClock
 from harness.records.provider_log import Served
 from harness.records.schema import Tokens
 from harness.simulator import wire
 from harness.simulator.fault_responses import refuse
-from harness.simulator.http_server import Connection, Reply, Request
+from harness.simulator.http_server import Connection, HttpRequest, HttpResponse
 from harness.simulator.listener import Door
 from harness.simulator.log import Log
-from harness.simulator.model import Job
+from harness.simulator.model import ServedRequest
 from harness.simulator.profiles import Profile
 from harness.simulator.request_parser import BadRequestError, read_ask
-from harness.simulator.response_writer import Caller, Exchange, trace_context
+from harness.simulator.response_writer import Caller, ResponseWriter, trace_context
 from harness.simulator.simulation import Refused, Simulation
 
 
-class Trial(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TrialStart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of POST /simulator/trial: the requests that follow belong to this cell and repeat."""
 
     cell: str
@@ -44,7 +44,7 @@ class Face:
         seed: int,
         time_scale: float,
         log: Log,
-        now: Now,
+        now: ReadClock,
         door: Door | None = None,
     ) -> None:
         self._profile = profile
@@ -57,10 +57,10 @@ class Face:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self._cell: str | None = None
-        self._open: dict[Job, Exchange] = {}
+        self._open: dict[ServedRequest, ResponseWriter] = {}
         self._connections: set[Connection] = set()
         self._simulation = Simulation(profile, seed, time_scale, None)
-        self._routes: dict[str, tuple[str, Callable[[Request, Reply], None]]] = {
+        self._routes: dict[str, tuple[str, Callable[[HttpRequest, HttpResponse], None]]] = {
             "/v1/chat/completions": ("POST", self._complete),
             "/v1/models": ("GET", self._models),
             "/health": ("GET", self._health),
@@ -85,21 +85,21 @@ class Face:
         for connection in list(self._connections):
             connection.close()
 
-    def _handle(self, request: Request, reply: Reply) -> None:
+    def _handle(self, request: HttpRequest, reply: HttpResponse) -> None:
         known = self._routes.get(request.path)
         if known is None:
             message = f"no such path: {request.path}; try {', '.join(self._routes)}"
-            body = wire.error(message, "invalid_request_error", "not_found")
+            body = wire.error_body(message, "invalid_request_error", "not_found")
             reply.send(404, wire.JSON_HEADERS, body)
             return
         method, act = known
         if request.method != method:
-            body = wire.error(f"{request.path} takes {method} only", "invalid_request_error")
+            body = wire.error_body(f"{request.path} takes {method} only", "invalid_request_error")
             reply.send(405, wire.JSON_HEADERS | {"allow": method}, body)
             return
         act(request, reply)
 
-    def _complete(self, request: Request, reply: Reply) -> None:
+    def _complete(self, request: HttpRequest, reply: HttpResponse) -> None:
         trace, span = trace_context(request.headers)
         caller = Caller(trace, span, self._cell, 0, self._now())
         try:
@@ -107,7 +107,7 @@ class Face:
             ask = read_ask(request.body)
         except BadRequestError as error:
             arrival = self._simulation.count(caller.repeat, request.body)
-            body = wire.error(str(error), "invalid_request_error", None, error.param)
+            body = wire.error_body(str(error), "invalid_request_error", None, error.param)
             reply.send(400, wire.JSON_HEADERS, body)
             active = self._simulation.active
             self._log_refusal(caller, arrival, active, False, "bad_request", 400)
@@ -122,12 +122,14 @@ class Face:
             )
             self._arm()
             return
-        exchange = Exchange(reply, answer, caller, self._now, int(time.time()), self._time_scale)
+        exchange = ResponseWriter(
+            reply, answer, caller, self._now, int(time.time()), self._time_scale
+        )
         reply.on_close = lambda: self._client_closed(exchange)
         self._open[answer.job] = exchange
         self._arm()
 
-    def _client_closed(self, exchange: Exchange) -> None:
+    def _client_closed(self, exchange: ResponseWriter) -> None:
         if self._open.pop(exchange.completion.job, None) is not None:
             self._simulation.cancel(self._now(), exchange.completion)
             self._log.write(exchange.served("client_closed"))
@@ -211,18 +213,18 @@ class Face:
                         connection.abort()
         return change
 
-    def _models(self, _: Request, reply: Reply) -> None:
+    def _models(self, _: HttpRequest, reply: HttpResponse) -> None:
         reply.send(200, wire.JSON_HEADERS, wire.models(self._profile.name))
 
-    def _health(self, _: Request, reply: Reply) -> None:
+    def _health(self, _: HttpRequest, reply: HttpResponse) -> None:
         health = {"status": "ok", "simulated": True, "profile": self._profile.name}
         reply.send(200, wire.JSON_HEADERS, wire.encode(health))
 
-    def _trial(self, request: Request, reply: Reply) -> None:
+    def _trial(self, request: HttpRequest, reply: HttpResponse) -> None:
         try:
-            trial = msgspec.json.decode(request.body, type=Trial)
+            trial = msgspec.json.decode(request.body, type=TrialStart)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            body = wire.error(
+            body = wire.error_body(
                 f'{error}; send {{"cell": "…", "repeat": 0}}', "invalid_request_error"
             )
             reply.send(400, wire.JSON_HEADERS, body)
@@ -249,7 +251,7 @@ def _keeps_out(refused: Refused) -> bool:
     return refused.fault is not None and refused.fault.kind.place == "connection"
 
 
-def _repeat(request: Request) -> int:
+def _repeat(request: HttpRequest) -> int:
     text = request.headers.get(b"x-harness-repeat", b"0")
     if not text.isdigit() or len(text) > 9:
         raise BadRequestError("x-harness-repeat must be a whole number of at least 0")

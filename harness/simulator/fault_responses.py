@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from harness.config.faults import FaultKind
 from harness.records.clock import SECOND
 from harness.simulator import wire
-from harness.simulator.http_server import Reply
+from harness.simulator.http_server import HttpResponse
 from harness.simulator.limits import Reason
 from harness.simulator.simulation import Refused
 
@@ -25,7 +25,7 @@ _TYPES = {
 }  # fmt: skip
 
 
-def refuse(reply: Reply, refused: Refused, stream: bool, time_scale: float) -> None:
+def refuse(reply: HttpResponse, refused: Refused, stream: bool, time_scale: float) -> None:
     """Answer a request that is not let in."""
     headers = retry_headers(refused.retry_after, time_scale)
     headers["x-request-id"] = wire.request_id(refused.name)
@@ -33,18 +33,18 @@ def refuse(reply: Reply, refused: Refused, stream: bool, time_scale: float) -> N
         instead(reply, refused.fault.kind, headers, stream)
     else:
         assert refused.reason is not None
-        body = wire.error(_OVER[refused.reason], "rate_limit_error", "rate_limit_exceeded")
+        body = wire.error_body(_OVER[refused.reason], "rate_limit_error", "rate_limit_exceeded")
         reply.send(429, wire.JSON_HEADERS | headers, body)
 
 
-def instead(reply: Reply, kind: FaultKind, headers: dict[str, str], stream: bool) -> None:
+def instead(reply: HttpResponse, kind: FaultKind, headers: dict[str, str], stream: bool) -> None:
     """Give the whole of an answer that comes instead of a completion, or none at all."""
     json = wire.JSON_HEADERS | headers
     if kind.status is not None:
         code = _TYPES.get(kind.status)
         kind_of_error = code or ("invalid_request_error" if kind.status < 500 else "server_error")
         said = f"{kind.status}, as the fault {kind.name} has it (simulated)"
-        reply.send(kind.status, json, wire.error(said, kind_of_error, kind.name))
+        reply.send(kind.status, json, wire.error_body(said, kind_of_error, kind.name))
         return
     match kind.name:
         case "blank_body" if stream:
@@ -96,4 +96,4 @@ def retry_headers(retry_after: int | None, time_scale: float) -> dict[str, str]:
 
 
 def _busy() -> bytes:
-    return wire.error("the simulated provider is overloaded", "server_error", "overloaded")
+    return wire.error_body("the simulated provider is overloaded", "server_error", "overloaded")

@@ -27,7 +27,7 @@ _STATUS_LINES = {
 }
 
 
-class Request(NamedTuple):
+class HttpRequest(NamedTuple):
     """One whole request; header names are in lower case, `path` is without its query."""
 
     method: str
@@ -36,7 +36,7 @@ class Request(NamedTuple):
     body: bytes
 
 
-class Reply:
+class HttpResponse:
     """One response. Either `send`, or `begin`, any number of `write` and `end`."""
 
     __slots__ = ("_chunked", "_connection", "_keep_alive", "on_close")
@@ -93,7 +93,7 @@ class Reply:
         return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-Handler = Callable[[Request, Reply], None]
+Handler = Callable[[HttpRequest, HttpResponse], None]
 
 
 class Connection(asyncio.Protocol):
@@ -104,8 +104,8 @@ class Connection(asyncio.Protocol):
         self._open = open_connections
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
-        self._waiting: deque[tuple[Request, Reply]] = deque()
-        self._reply: Reply | None = None
+        self._waiting: deque[tuple[HttpRequest, HttpResponse]] = deque()
+        self._reply: HttpResponse | None = None
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
@@ -162,14 +162,16 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Put the request behind those before it (httptools)."""
-        request = Request(
+        request = HttpRequest(
             method=self._parser.get_method().decode("latin-1"),
             path=self._url.partition(b"?")[0].decode("latin-1"),
             headers=self._headers,
             body=b"".join(self._body),
         )
         chunked = self._parser.get_http_version() != "1.0"
-        self._waiting.append((request, Reply(self, self._parser.should_keep_alive(), chunked)))
+        self._waiting.append(
+            (request, HttpResponse(self, self._parser.should_keep_alive(), chunked))
+        )
 
     def write(self, data: bytes) -> None:
         """Hand bytes to the transport; nothing happens once the client has gone."""

@@ -22,46 +22,46 @@ class Rate(NamedTuple):
     capacity: int
 
 
-class Bucket(NamedTuple):
+class LimitBucket(NamedTuple):
     """How much there was at the moment `at`, in shares of `1 / rate.period`."""
 
     level: int
     at: int
 
 
-def full(rate: Rate, now: int) -> Bucket:
+def full(rate: Rate, now: int) -> LimitBucket:
     """Return a bucket from which nothing has been taken."""
-    return Bucket(rate.capacity * rate.period, now)
+    return LimitBucket(rate.capacity * rate.period, now)
 
 
-def refilled(rate: Rate, bucket: Bucket, now: int) -> Bucket:
+def refilled(rate: Rate, bucket: LimitBucket, now: int) -> LimitBucket:
     """Return the bucket at `now`."""
     if now <= bucket.at:
         return bucket
     level = bucket.level + (now - bucket.at) * rate.amount
-    return Bucket(min(level, rate.capacity * rate.period), now)
+    return LimitBucket(min(level, rate.capacity * rate.period), now)
 
 
-def wait_for(rate: Rate, bucket: Bucket, amount: int) -> int | None:
+def wait_for(rate: Rate, bucket: LimitBucket, amount: int) -> int | None:
     """Return the nanoseconds until `amount` is there, 0 if it is; None when it never will be."""
     if amount > rate.capacity:
         return None
     return max(0, -(-(amount * rate.period - bucket.level) // rate.amount))
 
 
-def taken(rate: Rate, bucket: Bucket, amount: int) -> Bucket:
+def take_from(rate: Rate, bucket: LimitBucket, amount: int) -> LimitBucket:
     """Return the bucket without `amount`, which may leave it below empty."""
-    return Bucket(bucket.level - amount * rate.period, bucket.at)
+    return LimitBucket(bucket.level - amount * rate.period, bucket.at)
 
 
-class Step(NamedTuple):
+class CapChange(NamedTuple):
     """From `at` on, nanoseconds since a trial's first request, the cap is `cap`."""
 
     at: int
     cap: int
 
 
-class Limits(NamedTuple):
+class ProviderLimits(NamedTuple):
     """All limits of one provider; None where there is none. `steps` ascend in time.
 
     `rejected_count`: a request that is refused empties the requests bucket of up to one, so a
@@ -69,7 +69,7 @@ class Limits(NamedTuple):
     """
 
     cap: int | None = None
-    steps: Sequence[Step] = ()
+    steps: Sequence[CapChange] = ()
     requests: Rate | None = None
     tokens: Rate | None = None
     rejected_count: bool = False
@@ -78,21 +78,21 @@ class Limits(NamedTuple):
 class Levels(NamedTuple):
     """The state of the two rates."""
 
-    requests: Bucket | None
-    tokens: Bucket | None
+    requests: LimitBucket | None
+    tokens: LimitBucket | None
 
 
 Reason = Literal["concurrency", "requests", "tokens"]
 
 
-class Refusal(NamedTuple):
+class ProviderRefusal(NamedTuple):
     """Why a request is refused, and in how many nanoseconds it would not be, if that is known."""
 
     reason: Reason
     wait: int | None
 
 
-def fresh(limits: Limits, now: int) -> Levels:
+def fresh(limits: ProviderLimits, now: int) -> Levels:
     """Return the state before the first request."""
     return Levels(
         None if limits.requests is None else full(limits.requests, now),
@@ -100,7 +100,7 @@ def fresh(limits: Limits, now: int) -> Levels:
     )
 
 
-def cap_at(limits: Limits, elapsed: int) -> int | None:
+def cap_at(limits: ProviderLimits, elapsed: int) -> int | None:
     """Return how many requests may be served at once, None for any number."""
     cap = limits.cap
     for step in limits.steps:
@@ -110,16 +110,16 @@ def cap_at(limits: Limits, elapsed: int) -> int | None:
     return cap
 
 
-def admit(
-    limits: Limits, levels: Levels, now: int, elapsed: int, active: int, tokens: int
-) -> tuple[Levels, Refusal | None]:
+def admit_request(
+    limits: ProviderLimits, levels: Levels, now: int, elapsed: int, active: int, tokens: int
+) -> tuple[Levels, ProviderRefusal | None]:
     """Let a request in or refuse it; only one that is let in takes from the tokens.
 
     `active`: requests in service already. `tokens`: what the request is counted with beforehand.
     Of several limits that it is over, the one with the longest wait is told, the cap before all.
     """
     cap = cap_at(limits, elapsed)
-    refusal = Refusal("concurrency", None) if cap is not None and active >= cap else None
+    refusal = ProviderRefusal("concurrency", None) if cap is not None and active >= cap else None
     if limits.requests is None and limits.tokens is None:
         return levels, refusal
     requests = _refilled(limits.requests, levels.requests, now)
@@ -139,30 +139,30 @@ def admit(
     return Levels(requests, token_level), refusal
 
 
-def charge(limits: Limits, levels: Levels, now: int, tokens: int) -> Levels:
+def charge(limits: ProviderLimits, levels: Levels, now: int, tokens: int) -> Levels:
     """Return the state after `tokens` were made that had not been counted beforehand."""
     level = _refilled(limits.tokens, levels.tokens, now)
     return levels._replace(tokens=_taken(limits.tokens, level, tokens))
 
 
-def _refilled(rate: Rate | None, bucket: Bucket | None, now: int) -> Bucket | None:
+def _refilled(rate: Rate | None, bucket: LimitBucket | None, now: int) -> LimitBucket | None:
     return None if rate is None or bucket is None else refilled(rate, bucket, now)
 
 
-def _taken(rate: Rate | None, bucket: Bucket | None, amount: int) -> Bucket | None:
-    return None if rate is None or bucket is None else taken(rate, bucket, amount)
+def _taken(rate: Rate | None, bucket: LimitBucket | None, amount: int) -> LimitBucket | None:
+    return None if rate is None or bucket is None else take_from(rate, bucket, amount)
 
 
 def _refusal(
-    reason: Reason, rate: Rate | None, bucket: Bucket | None, amount: int
-) -> Refusal | None:
+    reason: Reason, rate: Rate | None, bucket: LimitBucket | None, amount: int
+) -> ProviderRefusal | None:
     if rate is None or bucket is None:
         return None
     wait = wait_for(rate, bucket, amount)
-    return None if wait == 0 else Refusal(reason, wait)
+    return None if wait == 0 else ProviderRefusal(reason, wait)
 
 
-def _longest(*refusals: Refusal | None) -> Refusal | None:
+def _longest(*refusals: ProviderRefusal | None) -> ProviderRefusal | None:
     """Return the refusal with the longest wait, for ever before all; None of none."""
     found = [refusal for refusal in refusals if refusal is not None]
     return max(found, key=lambda one: math.inf if one.wait is None else one.wait, default=None)

@@ -20,7 +20,7 @@ from harness.simulator.pace import Pace
 from harness.simulator.rates import Rates
 
 
-class Job:
+class ServedRequest:
     """One request that was let in.
 
     `wait`: nanoseconds from its slot to its first tokens, None if those never come. `writes`: the
@@ -63,14 +63,14 @@ class Model:
         self._active = 0
         self._decoding = 0
         self._free = slots
-        self._queue: deque[Job] = deque()
+        self._queue: deque[ServedRequest] = deque()
         self._slot_given = False
         self._count = 0  # breaks ties in the order of arrival
-        self._moments: list[tuple[int, int, Job]] = []  # ends of waiting, and keep-alives
-        self._texts: list[tuple[float, int, Job]] = []  # next text of each decoding job
-        self._out: dict[Job, list[int]] = {}
+        self._moments: list[tuple[int, int, ServedRequest]] = []  # ends of waiting, and keep-alives
+        self._texts: list[tuple[float, int, ServedRequest]] = []  # next text of each decoding job
+        self._out: dict[ServedRequest, list[int]] = {}
         self._out_at = 0
-        self._left: list[tuple[int, Job]] = []
+        self._left: list[tuple[int, ServedRequest]] = []
 
     @property
     def active(self) -> int:
@@ -91,11 +91,11 @@ class Model:
         *,
         holds: bool = False,
         needs_slot: bool = True,
-    ) -> Job:
+    ) -> ServedRequest:
         """Let a request in, whose first chunk comes `wait` after it has a slot."""
         self.settle(now)
         self._active += 1
-        job = Job(wait, writes, patience, holds)
+        job = ServedRequest(wait, writes, patience, holds)
         if self._free is None or not needs_slot:
             self._begin(now, job)
         elif self._free > 0:
@@ -107,14 +107,14 @@ class Model:
         self._push_keep_alive(now, job)
         return job
 
-    def cancel(self, now: int, job: Job) -> None:
+    def cancel(self, now: int, job: ServedRequest) -> None:
         """Free the place of a request that was given up; nothing more is due for it."""
         self.settle(now)
         if not job.gone:
             self._leave(now, job)
         self._out.pop(job, None)
 
-    def work_done(self, now: int, job: Job) -> float | None:
+    def work_done(self, now: int, job: ServedRequest) -> float | None:
         """Return the virtual work done for a request since its first tokens, None before them.
 
         Of a request that is through, the work of its last text.
@@ -138,7 +138,7 @@ class Model:
         at = self._since + max(0, round((texts[0][0] - self._work) * self._itl))
         return min(at, moments[0][0]) if moments else at
 
-    def pop_due(self, now: int) -> dict[Job, list[int]]:
+    def pop_due(self, now: int) -> dict[ServedRequest, list[int]]:
         """Return for each request the moments until `now` at which text was due.
 
         An empty list stands for a keep-alive. The requests are in the order of what was first due.
@@ -147,7 +147,7 @@ class Model:
         out, self._out = self._out, {}
         return out
 
-    def left(self) -> list[tuple[int, Job]]:
+    def left(self) -> list[tuple[int, ServedRequest]]:
         """Return who has left since the last call, and when."""
         left, self._left = self._left, []
         return left
@@ -196,7 +196,7 @@ class Model:
             else:
                 self._leave(at, job)
 
-    def _at_moment(self, at: int, job: Job) -> None:
+    def _at_moment(self, at: int, job: ServedRequest) -> None:
         """Its wait is over, or it gets a keep-alive if it has had no text yet."""
         if job.next_write:
             return
@@ -213,13 +213,13 @@ class Model:
             self._out.setdefault(job, [])
             self._push_keep_alive(at, job)
 
-    def _begin(self, at: int, job: Job) -> None:
+    def _begin(self, at: int, job: ServedRequest) -> None:
         """It has what it needs: count its wait from now."""
         if job.wait is not None:
             job.first_at = at + job.wait
             self._push_moment(job.first_at, job)
 
-    def _leave(self, at: int, job: Job) -> None:
+    def _leave(self, at: int, job: ServedRequest) -> None:
         job.gone = True
         self._active -= 1
         self._left.append((at, job))
@@ -228,7 +228,7 @@ class Model:
         if job.has_slot:
             self._pass_on_slot(at)
 
-    def _stop_decoding(self, at: int, job: Job) -> None:
+    def _stop_decoding(self, at: int, job: ServedRequest) -> None:
         job.decoding = False
         self._share(at, self._decoding - 1)
 
@@ -257,10 +257,10 @@ class Model:
         if self._rates is not None and (idle or self._itl != itl):
             self._rates.note(self._earlier + self._work, at, self._itl)
 
-    def _push_moment(self, at: int, job: Job) -> None:
+    def _push_moment(self, at: int, job: ServedRequest) -> None:
         self._count += 1
         heappush(self._moments, (at, self._count, job))
 
-    def _push_keep_alive(self, now: int, job: Job) -> None:
+    def _push_keep_alive(self, now: int, job: ServedRequest) -> None:
         if job.patience is not None:
             self._push_moment(now + job.patience, job)

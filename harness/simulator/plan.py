@@ -99,7 +99,7 @@ class _Row(NamedTuple):
     strike: Strike
 
 
-class Plan:
+class FaultPlan:
     """All faults of one trial. `nanoseconds` is how many of them a scenario second lasts."""
 
     def __init__(self, faults: Sequence[Fault], seed: int, nanoseconds: float) -> None:

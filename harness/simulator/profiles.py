@@ -17,7 +17,7 @@ from pydantic import Field, PlainValidator, ValidationError, field_validator, mo
 from pydantic_core import ErrorDetails
 
 from harness.config.faults import AskKind, Fault
-from harness.config.tables import Delay, Duration, Table, nearest, parse_duration
+from harness.config.tables import ConfigTable, Delay, Duration, nearest, parse_duration
 from harness.records.errors import InputError
 from harness.simulator.pace import Measured, Pace, Speed
 
@@ -27,7 +27,7 @@ Sigma = Annotated[float, Field(ge=0, le=2)]
 PerMinute = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
-class Ttft(Table):
+class Ttft(ConfigTable):
     """Time to the first chunk of text: log-normal, plus a part that grows with the prompt."""
 
     median: Duration
@@ -35,7 +35,7 @@ class Ttft(Table):
     per_1k_input_tokens: Delay = 0.0
 
 
-class Length(Table):
+class Length(ConfigTable):
     """A number of tokens: log-normal, at least one.
 
     `topic_sigma`: the part of the spread that all prompts about one topic share, in every repeat;
@@ -48,7 +48,7 @@ class Length(Table):
     topic_sigma: Sigma = 0.0
 
 
-class Lengths(Table):
+class Lengths(ConfigTable):
     """Lengths for one kind of prompt where they differ from the profile's.
 
     The answer to a decomposition is JSON: it is cut into as many tokens as `answer_tokens` says,
@@ -59,14 +59,14 @@ class Lengths(Table):
     answer_tokens: Length | None = None
 
 
-class CapStep(Table):
+class CapStep(ConfigTable):
     """From `at` on, counted from a trial's first request, `cap` requests at once."""
 
     at: Duration
     cap: int = Field(ge=0)
 
 
-class Point(Table):
+class PacePoint(ConfigTable):
     """One measurement: `itl` between two tokens of a request beside `requests` - 1 others."""
 
     requests: float = Field(gt=0, le=1e6)
@@ -85,7 +85,7 @@ def _retry_after(value: object) -> object:
 RetryAfter = Annotated[float | Literal["exact"], PlainValidator(_retry_after)]
 
 
-class Profile(Table):
+class Profile(ConfigTable):
     """One simulated provider.
 
     A request that is decoding beside n - 1 others gets a token every ITL(n + background) =
@@ -110,7 +110,7 @@ class Profile(Table):
     itl_a: Delay = 0.0
     itl_b: Delay = 0.0
     itl_c: Delay = 0.0
-    itl_points: tuple[Point, ...] = Field(default=(), strict=False)
+    itl_points: tuple[PacePoint, ...] = Field(default=(), strict=False)
     background: float = Field(default=0.0, ge=0, le=1e6)
     slots: int | None = Field(default=None, ge=1)
     reasoning_tokens: Length | None = None
@@ -139,7 +139,7 @@ class Profile(Table):
 
     @field_validator("itl_points")
     @classmethod
-    def _points_ascend(cls, points: tuple[Point, ...]) -> tuple[Point, ...]:
+    def _points_ascend(cls, points: tuple[PacePoint, ...]) -> tuple[PacePoint, ...]:
         if len(points) == 1:
             raise ValueError("one point is no curve; give two or more")
         if any(one.requests >= other.requests for one, other in itertools.pairwise(points)):

@@ -8,15 +8,15 @@ from itertools import islice
 from typing import NamedTuple
 
 from harness.config.faults import FaultKind
-from harness.records.clock import Now
+from harness.records.clock import ReadClock
 from harness.records.histogram import Histogram, bucket
 from harness.records.provider_log import Served
 from harness.records.schema import Tokens
 from harness.simulator import wire
 from harness.simulator.fault_responses import instead, last_words, retry_headers
-from harness.simulator.http_server import Reply
-from harness.simulator.script import Piece
-from harness.simulator.simulation import Completion
+from harness.simulator.http_server import HttpResponse
+from harness.simulator.script import TextChunk
+from harness.simulator.simulation import ServedCompletion
 
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}\Z")
 
@@ -37,15 +37,15 @@ def trace_context(headers: Mapping[bytes, bytes]) -> tuple[str | None, str | Non
     return (match[1].decode(), match[2].decode()) if match else (None, None)
 
 
-class Exchange:
+class ResponseWriter:
     """One request in flight. Times are nanoseconds since the provider's anchor."""
 
     def __init__(
         self,
-        reply: Reply,
-        completion: Completion,
+        reply: HttpResponse,
+        completion: ServedCompletion,
         caller: Caller,
-        now: Now,
+        now: ReadClock,
         created: int,
         time_scale: float,
     ) -> None:
@@ -184,7 +184,7 @@ class Exchange:
         completion = self.completion
         tokens = completion.tokens
         script = completion.script
-        data = wire.whole(
+        data = wire.completion_body(
             completion.name, self._created, self._ask.model, script.reasoning_text(),
             script.answer_text(), completion.finish_reason, tokens,
         )  # fmt: skip
@@ -194,11 +194,11 @@ class Exchange:
         else:
             self._reply.send(200, wire.JSON_HEADERS | self._headers, data)
         thought = tokens.reasoning or 0
-        self._note(scheduled, [Piece("", (tokens.output or 0) - thought, False)], written)
+        self._note(scheduled, [TextChunk("", (tokens.output or 0) - thought, False)], written)
         self._reasoning += thought
         self._output += thought
 
-    def _note(self, scheduled: Sequence[int], pieces: Sequence[Piece], written: int) -> None:
+    def _note(self, scheduled: Sequence[int], pieces: Sequence[TextChunk], written: int) -> None:
         if self._first_written is None and pieces[0].tokens:
             self._first_scheduled, self._first_written = scheduled[0], written
         for at, piece in zip(scheduled, pieces, strict=True):

@@ -17,7 +17,7 @@ from harness.simulator.profiles import Length, Profile
 from harness.simulator.request_parser import Ask
 
 
-class Piece(NamedTuple):
+class TextChunk(NamedTuple):
     """One chunk of text: `tokens` of reasoning or of the answer."""
 
     text: str
@@ -49,7 +49,7 @@ class Script:
         self._ask = ask
         self._draws = draws
         self._chunk = profile.tokens_per_chunk
-        self._told: text.Cut | None = None
+        self._told: text.TokenizedText | None = None
         self.finish_reason = "stop"
         self.reasoning = self.answer = self.first = 0
         self.ends: Sequence[int] = ()
@@ -135,13 +135,13 @@ class Script:
         choices = self._draws.choices("answer text")
         return text.statements_at_once(self._ask.subject, choices, self.answer)
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[TextChunk]:
         """Yield the text of each write of a stream in turn."""
         thoughts, statements, told = self.thoughts(), self.statements(), 0
         for end in self.ends:
             tokens, is_reasoning = end - told, told < self.reasoning
             source = thoughts if is_reasoning else statements
-            yield Piece("".join(islice(source, tokens)), tokens, is_reasoning)
+            yield TextChunk("".join(islice(source, tokens)), tokens, is_reasoning)
             told = end
 
     def _cut(self, every_chunk: bool) -> Sequence[int]:

@@ -14,9 +14,9 @@ from harness.records.failures import OK
 from harness.records.schema import Tokens
 from harness.simulator import limits
 from harness.simulator.draws import Draws
-from harness.simulator.limits import Limits, Rate, Reason, Step
-from harness.simulator.model import Job, Model
-from harness.simulator.plan import Plan, Strike
+from harness.simulator.limits import CapChange, ProviderLimits, Rate, Reason
+from harness.simulator.model import Model, ServedRequest
+from harness.simulator.plan import FaultPlan, Strike
 from harness.simulator.profiles import Profile
 from harness.simulator.rates import Rates
 from harness.simulator.request_parser import Ask
@@ -51,7 +51,7 @@ class Refused(NamedTuple):
         return 429 if self.fault is None else self.fault.status
 
 
-class Completion:
+class ServedCompletion:
     """A request that was let in, with what it will get.
 
     `name`: 16 hexadecimal digits, the same whenever the same request comes again in the same
@@ -68,7 +68,7 @@ class Completion:
     def __init__(
         self,
         ask: Ask,
-        job: Job,
+        job: ServedRequest,
         script: Script,
         fault: Strike | None,
         arrival: int,
@@ -126,10 +126,10 @@ class Simulation:
         self._patience = _scaled(profile.keep_alive_every, nanoseconds)
         self._pace = profile.pace(nanoseconds)
         self._model = Model(self._pace, profile.slots, rates)
-        self._plan = Plan(profile.faults, seed, nanoseconds)
+        self._plan = FaultPlan(profile.faults, seed, nanoseconds)
         self._limits = _limits(profile, nanoseconds)
         self._levels = limits.fresh(self._limits, 0)
-        self._owing: dict[Job, Completion] = {}
+        self._owing: dict[ServedRequest, ServedCompletion] = {}
         self._counts_use = profile.tokens_counted == "used" and self._limits.tokens is not None
 
     @property
@@ -149,7 +149,7 @@ class Simulation:
 
     def arrive(
         self, now: int, ask: Ask, repeat: int, every_chunk: bool = True
-    ) -> Completion | Refused:
+    ) -> ServedCompletion | Refused:
         """Let a request in, or refuse it.
 
         Without `every_chunk` a stream has no more than three moments at which text is due: the
@@ -170,7 +170,7 @@ class Simulation:
             )
         if fault is not None and _is_at_once(fault):
             return Refused(arrival, active, name, None, fault, fault.retry_after)
-        self._levels, refusal = limits.admit(
+        self._levels, refusal = limits.admit_request(
             self._limits, self._levels, now, now - self._zero, active, self._reserve(ask)
         )
         if refusal is not None:
@@ -178,7 +178,7 @@ class Simulation:
             return Refused(arrival, active, name, refusal.reason, None, wait)
         script = Script(self._profile, ask, draws, self._seed, every_chunk, fault)
         job = self._begin(now, self._wait(ask, draws, arrival), script, every_chunk, fault)
-        completion = Completion(ask, job, script, fault, arrival, active, name)
+        completion = ServedCompletion(ask, job, script, fault, arrival, active, name)
         if self._counts_use:
             self._owing[job] = completion
         return completion
@@ -193,13 +193,13 @@ class Simulation:
         strike, change = self._plan.connection(now - self._zero, self._repeat)
         return strike, None if change is None else self._zero + change
 
-    def told(self, now: int, completion: Completion) -> int:
+    def told(self, now: int, completion: ServedCompletion) -> int:
         """Return how many tokens of a request in service have been made by `now`."""
         work, script = self._model.work_done(now, completion.job), completion.script
         # Moments are rounded to nanoseconds: at its own moment a token may lack a hair.
         return 0 if work is None else min(script.first + int(work + 1e-4), script.ends[-1])
 
-    def cancel(self, now: int, completion: Completion) -> None:
+    def cancel(self, now: int, completion: ServedCompletion) -> None:
         """Free the place of a request whose client has gone."""
         self._settle(now)
         if self._owing.pop(completion.job, None) is not None:
@@ -210,7 +210,7 @@ class Simulation:
         """Return when to call `pop_due` next, None when nothing is under way."""
         return self._model.next_due()
 
-    def pop_due(self, now: int) -> dict[Job, list[int]]:
+    def pop_due(self, now: int) -> dict[ServedRequest, list[int]]:
         """Return for each request the moments until `now` at which text was due.
 
         An empty list stands for a keep-alive.
@@ -225,7 +225,7 @@ class Simulation:
         script: Script,
         every_chunk: bool,
         fault: Strike | None,
-    ) -> Job:
+    ) -> ServedRequest:
         patience = self._patience if every_chunk else None
         place = None if fault is None else fault.kind.place
         if fault is not None and place == "instead":
@@ -286,10 +286,10 @@ def _scaled(seconds: float | None, nanoseconds: float) -> int | None:
     return None if seconds is None else max(1, round(seconds * nanoseconds))
 
 
-def _limits(profile: Profile, nanoseconds: float) -> Limits:
-    return Limits(
+def _limits(profile: Profile, nanoseconds: float) -> ProviderLimits:
+    return ProviderLimits(
         cap=profile.concurrency_cap,
-        steps=[Step(round(step.at * nanoseconds), step.cap) for step in profile.cap_steps],
+        steps=[CapChange(round(step.at * nanoseconds), step.cap) for step in profile.cap_steps],
         requests=_rate(profile.requests_per_minute, profile.burst, nanoseconds),
         tokens=_rate(profile.tokens_per_minute, profile.burst, nanoseconds),
         rejected_count=profile.rejected_count,

@@ -103,7 +103,7 @@ def decomposition(subject: str, count: int, chance: random.Random) -> str:
     return msgspec.json.encode({"sub_questions": questions}).decode()
 
 
-class Cut(NamedTuple):
+class TokenizedText(NamedTuple):
     """A text that is cut evenly into `number` tokens, of a character at least."""
 
     text: str
@@ -120,11 +120,11 @@ class Cut(NamedTuple):
         return [self.text[start:end] for start, end in itertools.pairwise(ends)]
 
 
-def cut(text: str, count: int | None) -> Cut:
+def cut(text: str, count: int | None) -> TokenizedText:
     """Cut `text` into `count` tokens, or into tokens of four characters at most."""
     if count is None:
         count = -(-len(text) // 4)
-    return Cut(text, max(1, min(count, len(text))))
+    return TokenizedText(text, max(1, min(count, len(text))))
 
 
 class _Paragraph(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from harness.records.schema import Tokens
-from harness.simulator.script import Piece
+from harness.simulator.script import TextChunk
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -52,7 +52,7 @@ class Chunks:
         empty = b'"content":null,"reasoning_content":""' if self._reasons else b'"content":""'
         return self._head + b'{"role":"assistant",' + empty + _OPEN_END
 
-    def text(self, piece: Piece) -> bytes:
+    def text(self, piece: TextChunk) -> bytes:
         """Return an event with a piece of the reasoning or of the answer."""
         if piece.is_reasoning:
             return self._reasoning + encode(piece.text) + _OPEN_END
@@ -67,7 +67,7 @@ class Chunks:
         return self._bare + b',"choices":[],"usage":' + encode(usage(tokens)) + b"}\n\n"
 
 
-def whole(
+def completion_body(
     name: str, created: int, model: str, reasoning: str, answer: str, finish: str, tokens: Tokens
 ) -> bytes:
     """Return the body of a response that is not streamed."""
@@ -103,7 +103,7 @@ def usage(tokens: Tokens) -> dict[str, Any]:
     }
 
 
-def error(message: str, kind: str, code: str | None = None, param: str | None = None) -> bytes:
+def error_body(message: str, kind: str, code: str | None = None, param: str | None = None) -> bytes:
     """Return an error body: https://platform.openai.com/docs/guides/error-codes."""
     return encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
 

@@ -36,15 +36,15 @@ from harness.store.run_lock import cut_torn_line
 T = TypeVar("T")
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError)
 
-RUN = "run.json"
-ATTEMPTS = "attempts.jsonl"
-CALLS = "calls.jsonl"
-WORKFLOWS = "workflows.jsonl"
-TRIALS = "trials.jsonl"
-TRANSCRIPTS = "transcripts.jsonl"
-PROVIDER = "provider.jsonl"
-SPENDING = "spending.jsonl"
-SUMMARY = "summary.json"
+RUN_FILE = "run.json"
+ATTEMPTS_FILE = "attempts.jsonl"
+CALLS_FILE = "calls.jsonl"
+WORKFLOWS_FILE = "workflows.jsonl"
+TRIALS_FILE = "trials.jsonl"
+TRANSCRIPTS_FILE = "transcripts.jsonl"
+PROVIDER_FILE = "provider.jsonl"
+SPENDING_FILE = "spending.jsonl"
+SUMMARY_FILE = "summary.json"
 
 
 class Records(NamedTuple):
@@ -70,12 +70,12 @@ class Writer:
     def __init__(self, directory: Path, transcripts: bool = False, budget: bool = False) -> None:
         self.directory = directory
         self._names: dict[type, str] = {
-            Attempt: ATTEMPTS, Call: CALLS, Workflow: WORKFLOWS, Trial: TRIALS,
+            Attempt: ATTEMPTS_FILE, Call: CALLS_FILE, Workflow: WORKFLOWS_FILE, Trial: TRIALS_FILE,
         }  # fmt: skip
         if transcripts:
-            self._names[Transcript] = TRANSCRIPTS
+            self._names[Transcript] = TRANSCRIPTS_FILE
         if budget:
-            self._names[Spent] = SPENDING
+            self._names[Spent] = SPENDING_FILE
         self._encoder = msgspec.json.Encoder()
         self._files: dict[type, BinaryIO] = {}
         self._failed: StorageError | None = None
@@ -155,7 +155,7 @@ def require_run(name: str, option: str = "") -> Path:
     """
     directory = Path(name)
     try:
-        problem = None if (directory / RUN).exists() else f"holds no {RUN}"
+        problem = None if (directory / RUN_FILE).exists() else f"holds no {RUN_FILE}"
     except OSError as error:
         problem = f"cannot be read ({error.strerror})"
     if problem is not None:
@@ -171,7 +171,7 @@ class _Head(msgspec.Struct):
 
 def read_run(directory: Path) -> Run:
     """Read run.json. Raises StorageError when it is missing, broken or of another schema."""
-    path = directory / RUN
+    path = directory / RUN_FILE
     try:
         data = path.read_bytes()
         schema = msgspec.json.decode(data, type=_Head).schema
@@ -179,7 +179,7 @@ def read_run(directory: Path) -> Run:
             raise StorageError(f"{path}: schema {schema}, but this version reads {SCHEMA}")
         return msgspec.json.decode(data, type=Run)
     except FileNotFoundError:
-        raise StorageError(f"{directory}: not a run directory, {RUN} is missing") from None
+        raise StorageError(f"{directory}: not a run directory, {RUN_FILE} is missing") from None
     except (OSError, *_NOT_JSON) as error:
         raise StorageError(f"{path}: cannot be read ({error})") from None
 
@@ -198,10 +198,10 @@ def _records(directory: Path, run: Run, small: bool) -> Records:
     attempt, call = (lean(Attempt, run), lean(Call, run)) if small else (Attempt, Call)
     return Records(
         run=run,
-        attempts=list(_lines(directory / ATTEMPTS, attempt, Attempt)),
-        calls=list(_lines(directory / CALLS, call, Call)),
-        workflows=list(_lines(directory / WORKFLOWS, Workflow)),
-        trials=list(_lines(directory / TRIALS, Trial)),
+        attempts=list(_lines(directory / ATTEMPTS_FILE, attempt, Attempt)),
+        calls=list(_lines(directory / CALLS_FILE, call, Call)),
+        workflows=list(_lines(directory / WORKFLOWS_FILE, Workflow)),
+        trials=list(_lines(directory / TRIALS_FILE, Trial)),
         provider=_providers(directory, run, small),
     )
 
@@ -212,7 +212,7 @@ def each(directory: Path, kind: type[T]) -> Iterator[T]:
     None of them is kept. Raises StorageError as `read_run` does.
     """
     names: dict[type, str] = {
-        Attempt: ATTEMPTS, Call: CALLS, Workflow: WORKFLOWS, Trial: TRIALS,
+        Attempt: ATTEMPTS_FILE, Call: CALLS_FILE, Workflow: WORKFLOWS_FILE, Trial: TRIALS_FILE,
     }  # fmt: skip
     return _lines(directory / names[kind], kind)
 
@@ -222,7 +222,7 @@ def read_transcripts(directory: Path, offset: int = 0) -> tuple[list[Transcript]
 
     Without transcripts the list is empty. Raises StorageError.
     """
-    path = directory / TRANSCRIPTS
+    path = directory / TRANSCRIPTS_FILE
     if not path.exists():
         return [], offset
     with _opened(path) as file:
@@ -233,13 +233,13 @@ def read_transcripts(directory: Path, offset: int = 0) -> tuple[list[Transcript]
 
 def provider_log(execution: int) -> str:
     """Return the name of the provider's own log: each time a run is gone on with has one."""
-    return PROVIDER if execution == 0 else f"provider-{execution}.jsonl"
+    return PROVIDER_FILE if execution == 0 else f"provider-{execution}.jsonl"
 
 
 def read_spent(directory: Path) -> Spent | None:
     """Return what the budget had let go out when the run ended; None without a budget."""
     spent = None
-    for line in _lines(directory / SPENDING, Spent):
+    for line in _lines(directory / SPENDING_FILE, Spent):
         spent = line
     return spent
 

@@ -25,14 +25,14 @@ from harness.records.schema import (
 )
 from harness.telemetry import semconv
 
-Value = str | bool | int | float | tuple[str, ...]
-Attributes = dict[str, Value]
+AttributeValue = str | bool | int | float | tuple[str, ...]
+Attributes = dict[str, AttributeValue]
 
 _IN_SCENARIO = {"decompose": "decompose", "fan_out": "research", "synthesize": "synthesize"}
 """Phase -> the name by which a scenario gives its calls settings of their own."""
 
 
-class Endpoint(NamedTuple):
+class EndpointAttributes(NamedTuple):
     """What spans say of the endpoint.
 
     `server`: its address; `exchange`: what an HTTP request adds to that; `chat`: what the calls of
@@ -45,7 +45,7 @@ class Endpoint(NamedTuple):
     streamed: bool
 
 
-def endpoint(run: Run) -> Endpoint:
+def endpoint_attributes(run: Run) -> EndpointAttributes:
     """Read what the spans of `run` say of its endpoint and requests."""
     settings: Mapping[str, Any] = run.scenario["endpoint"]
     server, provider = _server(settings.get("base_url"))
@@ -66,7 +66,7 @@ def endpoint(run: Run) -> Endpoint:
         is_json = phase == "decompose" and settings.get("json_mode", True)
         said = {semconv.OUTPUT_TYPE: "json"} if is_json else {}
         chat[phase] = shared | said | _asked_for(body)
-    return Endpoint(server, _exchange(settings.get("base_url")), chat, settings["stream"])
+    return EndpointAttributes(server, _exchange(settings.get("base_url")), chat, settings["stream"])
 
 
 _ASKED = (
@@ -132,7 +132,7 @@ def workflow_name(run: Run) -> str:
     return str(run.scenario["workflow"]["kind"])
 
 
-def run(the_run: Run) -> Attributes:
+def run_attributes(the_run: Run) -> Attributes:
     """Return what every span of a run carries, and what the run's own span adds."""
     return {
         **_of_run(the_run),
@@ -146,7 +146,7 @@ def _of_run(the_run: Run) -> Attributes:
     return {semconv.RUN_ID: the_run.run_id, semconv.SIMULATED: the_run.simulated}
 
 
-def cell(the_run: Run, info: CellInfo) -> Attributes:
+def cell_attributes(the_run: Run, info: CellInfo) -> Attributes:
     """Return the run, the cell and its settings."""
     return {
         **_of_run(the_run),
@@ -158,43 +158,43 @@ def cell(the_run: Run, info: CellInfo) -> Attributes:
     }
 
 
-def trial(record: Trial) -> Attributes:
+def trial_attributes(record: Trial) -> Attributes:
     """Return what a trial's span adds to its cell's."""
     return {
         semconv.REPEAT: record.repeat,
         semconv.EXECUTION: record.execution,
-        semconv.INTERRUPTED: record.interrupted,
+        semconv.TRIAL_INTERRUPTED: record.interrupted,
         semconv.CPU: record.cpu / SECOND,
     }
 
 
-def workflow_key(the_run: Run, info: CellInfo, record: Workflow) -> Attributes:
+def workflow_key_attributes(the_run: Run, info: CellInfo, record: Workflow) -> Attributes:
     """Return what every span of a workflow's trace carries."""
     return {
-        **cell(the_run, info),
+        **cell_attributes(the_run, info),
         semconv.REPEAT: record.repeat,
         semconv.WORKFLOW: record.workflow,
         semconv.EXECUTION: record.execution,
     }
 
 
-def workflow(the_run: Run, record: Workflow) -> Attributes:
+def workflow_attributes(the_run: Run, record: Workflow) -> Attributes:
     """Return what a workflow's own span adds."""
     return {
         semconv.OPERATION_NAME: semconv.INVOKE_WORKFLOW,
         semconv.WORKFLOW_NAME: workflow_name(the_run),
         semconv.BRANCHES_TOTAL: record.branches.total,
         semconv.BRANCHES_OK: record.branches.ok,
-        **outcome(record.outcome),
+        **outcome_attributes(record.outcome),
     }
 
 
-def branch(record: Call) -> Attributes:
+def branch_attributes(record: Call) -> Attributes:
     """Return which phase and branch a call belongs to."""
     return _reached({semconv.PHASE: record.phase, semconv.BRANCH: record.branch})
 
 
-def call_key(record: Call | Attempt) -> Attributes:
+def call_key_attributes(record: Call | Attempt) -> Attributes:
     """Return which call of its workflow a span belongs to."""
     return _reached(
         {
@@ -205,12 +205,12 @@ def call_key(record: Call | Attempt) -> Attributes:
     )
 
 
-def chat(call: Call, last: Attempt, streamed: bool) -> Attributes:
+def chat_attributes(call: Call, last: Attempt, streamed: bool) -> Attributes:
     """Return what came of a call; `last` is its last attempt, the one that may have succeeded."""
     used, wasted = call.tokens or Tokens(), call.wasted_tokens or Tokens()
     return _reached(
         {
-            **outcome(call.outcome),
+            **outcome_attributes(call.outcome),
             semconv.RESPONSE_ID: last.response_id,
             semconv.RESPONSE_MODEL: last.response_model,
             semconv.RESPONSE_FINISH_REASONS: _one(last.finish_reason),
@@ -225,7 +225,7 @@ def chat(call: Call, last: Attempt, streamed: bool) -> Attributes:
     )
 
 
-def attempt(record: Attempt) -> Attributes:
+def attempt_attributes(record: Attempt) -> Attributes:
     """Return what came of one HTTP request and what the policy said to it."""
     decision = record.decision or Decision()
     sent, answer = record.sent, record.first_answer
@@ -233,7 +233,7 @@ def attempt(record: Attempt) -> Attributes:
         {
             semconv.ATTEMPT: record.attempt,
             semconv.HEDGE: record.hedge or None,  # said only if it is one
-            **outcome(record.outcome),
+            **outcome_attributes(record.outcome),
             semconv.REQUEST_METHOD: "POST",
             semconv.RESEND_COUNT: record.attempt - 1 or None,  # said only of a resent request
             semconv.STATUS_CODE: record.status,
@@ -253,7 +253,7 @@ def attempt(record: Attempt) -> Attributes:
     )
 
 
-def backoff(record: Backoff) -> Attributes:
+def backoff_attributes(record: Backoff) -> Attributes:
     """Return how long a backoff was meant to be and who chose that."""
     return {
         semconv.BACKOFF_PLANNED: record.planned / SECOND,
@@ -261,9 +261,9 @@ def backoff(record: Backoff) -> Attributes:
     }
 
 
-def outcome(name: str) -> Attributes:
+def outcome_attributes(name: str) -> Attributes:
     """Return an outcome, as an error's type too when it is one."""
-    return {semconv.OUTCOME: name} | error(name)
+    return {semconv.OUTCOME: name} | error_attributes(name)
 
 
 NO_ERROR = (OK, "degraded", CANCELLED)
@@ -271,12 +271,12 @@ NO_ERROR = (OK, "degraded", CANCELLED)
 gaps; what was cancelled was no longer wanted, as the slower one of a hedged pair."""
 
 
-def error(name: str) -> Attributes:
+def error_attributes(name: str) -> Attributes:
     """Return the error's type for the outcome of what failed, nothing for any other."""
     return {} if name in NO_ERROR else {semconv.ERROR_TYPE: name}
 
 
-def is_long(value: Value) -> bool:
+def is_long(value: AttributeValue) -> bool:
     """Return whether a value is a text that is hardly ever said twice: content."""
     return isinstance(value, str) and len(value) > 256
 
@@ -289,6 +289,6 @@ def _seconds(time: int | None) -> float | None:
     return None if time is None else time / SECOND
 
 
-def _reached(values: Mapping[str, Value | None]) -> Attributes:
+def _reached(values: Mapping[str, AttributeValue | None]) -> Attributes:
     """Leave out what did not happen: an attribute without a value is not sent."""
     return {name: value for name, value in values.items() if value is not None}

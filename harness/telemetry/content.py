@@ -21,7 +21,7 @@ from harness.records.schema import Transcript
 from harness.telemetry import semconv
 from harness.telemetry.attributes import Attributes
 
-VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+CAPTURE_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 LIMITS = ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT")
 LIMIT = 4096
 """Characters of one text."""
@@ -37,7 +37,7 @@ class Capture(NamedTuple):
 
 def capture(environment: Mapping[str, str]) -> Capture | None:
     """Return what the variables ask for; None for no content. Raises InputError for a limit."""
-    wanted = environment.get(VARIABLE, "").strip().lower()
+    wanted = environment.get(CAPTURE_VARIABLE, "").strip().lower()
     on_span = wanted in ("span_only", "span_and_event")
     on_event = wanted in ("event_only", "span_and_event")
     if not on_span and not on_event:

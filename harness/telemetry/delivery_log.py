@@ -13,14 +13,13 @@ from typing import NamedTuple
 import msgspec
 
 from harness.records.errors import StorageError
-from harness.report.wording import counted
 from harness.store.run_directory import write_whole
 
 DELIVERED = "delivered.jsonl"
 ACCOUNT = "account.json"
 
 
-class Account(msgspec.Struct, frozen=True, kw_only=True):
+class DeliveryAccount(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a run's spans.
 
     `made`: written to files. `endpoint`: where they were sent, None for nowhere. `delivered`:
@@ -38,7 +37,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None = None
 
 
-class Taken(NamedTuple):
+class Acknowledged(NamedTuple):
     """What one endpoint has acknowledged: the ids of spans, and how many of them it rejected."""
 
     span_ids: frozenset[str]
@@ -62,14 +61,14 @@ def note(directory: Path, endpoint: str, span_ids: Iterable[str], rejected: int)
         raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def taken(directory: Path, endpoint: str) -> Taken:
+def read_acknowledged(directory: Path, endpoint: str) -> Acknowledged:
     """Return what `endpoint` has acknowledged; a torn last line does not count.
 
     Raises StorageError.
     """
     mine = [line for line in _lines(directory) if line.endpoint == endpoint]
     ids = frozenset(one for line in mine for one in line.spans)
-    return Taken(ids, sum(line.rejected for line in mine))
+    return Acknowledged(ids, sum(line.rejected for line in mine))
 
 
 def forget(directory: Path, endpoint: str) -> None:
@@ -95,21 +94,21 @@ def _lines(directory: Path) -> list[_Line]:
         raise StorageError(f"{path}: cannot be read ({error})") from None
 
 
-def without_span(account: Account) -> str:
+def without_span(account: DeliveryAccount) -> str:
     """Say how many attempts have no span, and why."""
     have = "has" if account.left_out == 1 else "have"
-    attempts = counted(account.left_out, "attempt")
+    attempts = "1 attempt" if account.left_out == 1 else f"{account.left_out} attempts"
     return f"{attempts} of workflows that did not end {have} no span"
 
 
-def save_account(directory: Path, account: Account) -> None:
+def save_account(directory: Path, account: DeliveryAccount) -> None:
     """Write the account down. Raises StorageError."""
     write_whole(directory / ACCOUNT, account)
 
 
-def read_account(directory: Path) -> Account | None:
+def read_account(directory: Path) -> DeliveryAccount | None:
     """Return the account as it was last written, None without one or when it cannot be read."""
     try:
-        return msgspec.json.decode((directory / ACCOUNT).read_bytes(), type=Account)
+        return msgspec.json.decode((directory / ACCOUNT).read_bytes(), type=DeliveryAccount)
     except (OSError, msgspec.DecodeError):
         return None

@@ -21,16 +21,16 @@ from harness.store.run_directory import Records, read_transcripts
 from harness.telemetry import delivery_log, otlp_file
 from harness.telemetry.attributes import Attributes
 from harness.telemetry.content import Capture, capture
-from harness.telemetry.delivery_log import Account
+from harness.telemetry.delivery_log import DeliveryAccount
 from harness.telemetry.otlp_protobuf import Batch
 from harness.telemetry.otlp_target import OtlpTarget
-from harness.telemetry.outbox import REAL, TRIES, Clock, Delivery, Outbox
+from harness.telemetry.outbox import REAL, TRIES, Delivery, DeliveryClock, Outbox
 from harness.telemetry.resource import make_resource
 from harness.telemetry.span import Span
 from harness.telemetry.spans import TraceMaker
 
 TRACES = "traces"
-RUN_FILE = "run.otlp.jsonl"
+RUN_TRACE_FILE = "run.otlp.jsonl"
 
 BETWEEN = 0.5
 """Seconds that a collector gets between two trials, and that its slow answers may take in all."""
@@ -75,7 +75,7 @@ class Exporter:
         target: OtlpTarget | None,
         environment: Mapping[str, str],
         reachable: bool = True,
-        clock: Clock = REAL,
+        clock: DeliveryClock = REAL,
         earlier: Iterable[Trial] = (),
     ) -> None:
         self._run_directory = directory
@@ -102,7 +102,7 @@ class Exporter:
         if outbox and self._reachable and not outbox.is_failing and outbox.waited < BETWEEN:
             outbox.send(BETWEEN - outbox.waited, tries=1)
 
-    def finish(self, the_run: Run, wait: bool = False) -> Account:
+    def finish(self, the_run: Run, wait: bool = False) -> DeliveryAccount:
         """Write the run trace, send what is left, and return what has become of all spans.
 
         `wait`: for as long as the collector takes spans; else for `AT_THE_END` seconds, and with a
@@ -110,7 +110,7 @@ class Exporter:
         """
         resource = make_resource(the_run, self._environment)
         spans = TraceMaker(the_run).of_run(self._trials)
-        otlp_file.replace_spans(self._directory() / RUN_FILE, spans, resource)
+        otlp_file.replace_spans(self._directory() / RUN_TRACE_FILE, spans, resource)
         self._put(spans, resource)
         sent = None
         if self._outbox:
@@ -146,7 +146,7 @@ def export_stored(
     environment: Mapping[str, str],
     again: bool = False,
     seconds: float = math.inf,
-) -> Account:
+) -> DeliveryAccount:
     """Make all traces of a stored run again, the same files with the same ids, and send them.
 
     What the collector has acknowledged before is not sent to it again unless `again`. It gets
@@ -157,7 +157,7 @@ def export_stored(
     endpoint = str(target)
     if again:
         delivery_log.forget(traces, endpoint)
-    before = delivery_log.taken(traces, endpoint)
+    before = delivery_log.read_acknowledged(traces, endpoint)
 
     def note(batch: Batch, rejected: int) -> None:
         delivery_log.note(traces, endpoint, batch.span_ids, rejected)
@@ -191,7 +191,7 @@ def _of_files(
     """Yield each file's name and spans: the run trace, then a file a cell."""
     maker = TraceMaker(records.run, content)
     said = read_transcripts(directory)[0] if content else []
-    yield RUN_FILE, maker.of_run(records.trials)
+    yield RUN_TRACE_FILE, maker.of_run(records.trials)
     by_cell: dict[str, list[Workflow]] = defaultdict(list)
     for workflow in records.workflows:
         by_cell[workflow.cell].append(workflow)
@@ -201,8 +201,10 @@ def _of_files(
         yield _file_of(cell), maker.of_workflows(by_cell[cell], calls, attempts, said)
 
 
-def _account(made: int, left_out: int, target: OtlpTarget | None, sent: Delivery | None) -> Account:
-    account = Account(made=made, left_out=left_out)
+def _account(
+    made: int, left_out: int, target: OtlpTarget | None, sent: Delivery | None
+) -> DeliveryAccount:
+    account = DeliveryAccount(made=made, left_out=left_out)
     if sent is None:
         return account
     return msgspec.structs.replace(account, endpoint=str(target), **sent._asdict())

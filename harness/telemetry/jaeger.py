@@ -22,11 +22,11 @@ from harness.store.run_directory import Records
 from harness.telemetry import delivery_log
 from harness.telemetry.workflow_trace import root_span
 
-VARIABLE = "HARNESS_JAEGER_URL"
+JAEGER_URL_VARIABLE = "HARNESS_JAEGER_URL"
 PORT = 16686
 
 
-class Link(NamedTuple):
+class JaegerLink(NamedTuple):
     """Where something can be seen, and what it is."""
 
     what: str
@@ -55,29 +55,31 @@ def jaeger_of(traces: Path, run_id: str, environment: Mapping[str, str]) -> Jaeg
     usual port of the machine that the spans were sent to, if that is this one, and has what was
     acknowledged there. `traces` is the run's directory of traces. Raises InputError.
     """
-    if environment.get(VARIABLE, "").strip():
-        return Jaeger(_base(environment[VARIABLE].strip()), lambda _: True)
+    if environment.get(JAEGER_URL_VARIABLE, "").strip():
+        return Jaeger(_base(environment[JAEGER_URL_VARIABLE].strip()), lambda _: True)
     account = delivery_log.read_account(traces)
     if account is None or account.endpoint is None or not account.delivered:
         return None
     host = urlsplit(account.endpoint).hostname or ""
     if not _is_this_machine(host):
         return None
-    there = delivery_log.taken(traces, account.endpoint).span_ids
+    there = delivery_log.read_acknowledged(traces, account.endpoint).span_ids
     name = f"[{host}]" if ":" in host else host
     return Jaeger(f"http://{name}:{PORT}", lambda one: root_span(run_id, one) in there)
 
 
 def require_address(environment: Mapping[str, str]) -> None:
     """Raise InputError when HARNESS_JAEGER_URL is set and no address."""
-    if environment.get(VARIABLE, "").strip():
-        _base(environment[VARIABLE].strip())
+    if environment.get(JAEGER_URL_VARIABLE, "").strip():
+        _base(environment[JAEGER_URL_VARIABLE].strip())
 
 
 def _base(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-        raise InputError(f"{VARIABLE}: not an http URL; write for example http://127.0.0.1:{PORT}")
+        raise InputError(
+            f"{JAEGER_URL_VARIABLE}: not an http URL; write for example http://127.0.0.1:{PORT}"
+        )
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
@@ -88,7 +90,7 @@ def _is_this_machine(host: str) -> bool:
         return False
 
 
-def links(records: Records, jaeger: Jaeger) -> list[Link]:
+def links(records: Records, jaeger: Jaeger) -> list[JaegerLink]:
     """Return the links worth following: the slowest workflow, a failed one, two cells compared."""
     cells = [
         cell._replace(workflows=[one for one in cell.workflows if jaeger.has(one)])
@@ -99,17 +101,19 @@ def links(records: Records, jaeger: Jaeger) -> list[Link]:
     found = []
     if every:
         slowest = max(every, key=_latency)
-        found.append(Link(f"slowest workflow, in {slowest.cell}", jaeger.trace(run_id, slowest)))
+        found.append(
+            JaegerLink(f"slowest workflow, in {slowest.cell}", jaeger.trace(run_id, slowest))
+        )
     lost = [one for one in every if one.outcome != OK]
     if lost:
         worst = max(lost, key=lambda one: (one.outcome == "failed", _latency(one)))
         found.append(
-            Link(f"a {worst.outcome} workflow, in {worst.cell}", jaeger.trace(run_id, worst))
+            JaegerLink(f"a {worst.outcome} workflow, in {worst.cell}", jaeger.trace(run_id, worst))
         )
     pair = _pair([cell for cell in cells if cell.workflows])
     if pair:
         found.append(
-            Link(
+            JaegerLink(
                 f"the same workflow in {pair[0].cell} and {pair[1].cell}",
                 jaeger.side_by_side(run_id, *pair),
             )

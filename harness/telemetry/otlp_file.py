@@ -18,13 +18,13 @@ import msgspec
 from harness import __version__
 from harness.records.errors import StorageError
 from harness.telemetry import semconv
-from harness.telemetry.attributes import Attributes, Value, is_long
-from harness.telemetry.span import Kind, Span
+from harness.telemetry.attributes import Attributes, AttributeValue, is_long
+from harness.telemetry.span import Span, SpanRole
 
-BATCH = 512
+SPANS_PER_LINE = 512
 """Spans a line."""
 
-_KINDS: dict[Kind, int] = {"internal": 1, "client": 3}
+_KINDS: dict[SpanRole, int] = {"internal": 1, "client": 3}
 _STATUS_ERROR = 2
 _FLAGS = 0x100
 """Bit 8 says that bit 9, whether the parent is remote, is known: it is not. As the SDK has it."""
@@ -61,8 +61,8 @@ def replace_spans(path: Path, spans: Sequence[Span], resource: Attributes) -> No
 
 def _lines(spans: Sequence[Span], resource: Attributes) -> Iterator[bytes]:
     encoder = msgspec.json.Encoder()
-    for start in range(0, len(spans), BATCH):
-        request = _request(spans[start : start + BATCH], resource)
+    for start in range(0, len(spans), SPANS_PER_LINE):
+        request = _request(spans[start : start + SPANS_PER_LINE], resource)
         yield encoder.encode(request) + b"\n"
 
 
@@ -123,15 +123,15 @@ def _attributes(values: Attributes) -> list[msgspec.Raw]:
 
 
 @lru_cache(maxsize=4096, typed=True)  # most of a span's attributes stand on its neighbours too
-def _attribute(key: str, value: Value) -> msgspec.Raw:
+def _attribute(key: str, value: AttributeValue) -> msgspec.Raw:
     return _made(key, value)
 
 
-def _made(key: str, value: Value) -> msgspec.Raw:
+def _made(key: str, value: AttributeValue) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode({"key": key, "value": _value(value)}))
 
 
-def _value(value: Value) -> dict[str, Any]:
+def _value(value: AttributeValue) -> dict[str, Any]:
     if isinstance(value, str):
         return {"stringValue": value}
     if isinstance(value, bool):  # before int: True is one

@@ -32,7 +32,7 @@ _ABOUT_THE_BODY = (400, 413, 422, 500)
 """Statuses that may speak of one request alone; another one may well be taken."""
 
 
-class Answer(NamedTuple):
+class CollectorReply(NamedTuple):
     """What became of one request.
 
     `verdict`: `taken` (but for `rejected` of its spans), `refused` (this request will never be
@@ -47,7 +47,7 @@ class Answer(NamedTuple):
     problem: str | None = None
 
 
-def check(target: OtlpTarget) -> str | None:
+def check_collector(target: OtlpTarget) -> str | None:
     """Open one TCP connection; return in one line why that failed, None when it did not."""
     try:
         socket.create_connection((target.host, target.port), target.connect).close()
@@ -56,7 +56,7 @@ def check(target: OtlpTarget) -> str | None:
     return None
 
 
-class Exchange:
+class CollectorRequest:
     """One connection to a collector, kept open, with at most one request under way."""
 
     def __init__(self, target: OtlpTarget) -> None:
@@ -68,7 +68,7 @@ class Exchange:
         """Close the connection; an answer still to come is lost."""
         self._connection.close()
 
-    def send(self, body: bytes, seconds: float) -> Answer | None:
+    def send(self, body: bytes, seconds: float) -> CollectorReply | None:
         """Send one request within `seconds`; None when that went well, else what went wrong."""
         target = self._target
         headers = {
@@ -88,7 +88,7 @@ class Exchange:
         self._sent_at = time.monotonic()
         return None
 
-    def answer(self, seconds: float) -> Answer | None:
+    def answer(self, seconds: float) -> CollectorReply | None:
         """Wait `seconds` for the answer; None when it is still to come.
 
         The target's timeout counts from the sending; an answer that is there by then counts.
@@ -110,25 +110,27 @@ class Exchange:
             return self._failed(TimeoutError() if late.is_set() else error, target.timeout)
         return self._read(response, text, whole)
 
-    def _read(self, response: HTTPResponse, body: bytes, whole: bool) -> Answer:
+    def _read(self, response: HTTPResponse, body: bytes, whole: bool) -> CollectorReply:
         target, status = self._target, response.status
         if not whole:
             self.close()
         if not 200 <= status < 300:
             problem = f"{target}: answered {status} {responses.get(status, '')}".rstrip()
             if status in _RETRYABLE:
-                return Answer("later", retry_after=_seconds(response), problem=problem)
-            return Answer("refused" if status in _ABOUT_THE_BODY else "hopeless", problem=problem)
+                return CollectorReply("later", retry_after=_seconds(response), problem=problem)
+            return CollectorReply(
+                "refused" if status in _ABOUT_THE_BODY else "hopeless", problem=problem
+            )
         if not whole:
-            return Answer("later", problem=f"{target}: its answer is cut, or far too long")
+            return CollectorReply("later", problem=f"{target}: its answer is cut, or far too long")
         try:
             rejected = ExportTraceServiceResponse.FromString(body).partial_success.rejected_spans
         except DecodeError:
-            return Answer(
+            return CollectorReply(
                 "hopeless", problem=f"{target}: its answer is not OTLP; check the address"
             )
         partly = f"{target}: took a part of the spans only" if rejected else None
-        return Answer("taken", rejected=rejected, problem=partly)
+        return CollectorReply("taken", rejected=rejected, problem=partly)
 
     def _connected(self, seconds: float) -> socket.socket:
         """Return the open connection: a new one where the collector has hung up meanwhile."""
@@ -148,9 +150,9 @@ class Exchange:
         poll.register(sock, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
 
-    def _failed(self, error: Exception, seconds: float) -> Answer:
+    def _failed(self, error: Exception, seconds: float) -> CollectorReply:
         self.close()
-        return Answer("later", problem=f"{self._target}: {_reason(error, seconds)}")
+        return CollectorReply("later", problem=f"{self._target}: {_reason(error, seconds)}")
 
     @contextlib.contextmanager
     def _cut_after(self, seconds: float, late: threading.Event) -> Iterator[None]:

@@ -19,14 +19,14 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from harness import __version__
 from harness.telemetry import semconv
 from harness.telemetry.attributes import Attributes
-from harness.telemetry.span import Kind, Span
+from harness.telemetry.span import Span, SpanRole
 
 MOST_SPANS = 512
 """Spans a request."""
 MOST_BYTES = 1_000_000
 """Bytes a request: a quarter of what the strictest receivers take (4 MiB over gRPC)."""
 
-_KINDS: dict[Kind, SpanKind] = {"internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
+_KINDS: dict[SpanRole, SpanKind] = {"internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _SCOPE = InstrumentationScope(semconv.SCOPE, __version__, semconv.SCHEMA_URL)
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from harness.records.errors import InputError
 from harness.telemetry.resource import parse_pairs
 
-PATH = "/v1/traces"
+TRACES_PATH = "/v1/traces"
 TIMEOUT = 10.0
 """Seconds for one request, the default of the specification."""
 
@@ -104,8 +104,8 @@ def _target(where: str, url: str, environment: Mapping[str, str], append: bool) 
     if parts.scheme not in ("http", "https") or not host:
         raise InputError(f"{where}: not an http or https URL; {way_out}")
     path = parts.path
-    if append and not path.rstrip("/").endswith(PATH):
-        path = path.rstrip("/") + PATH
+    if append and not path.rstrip("/").endswith(TRACES_PATH):
+        path = path.rstrip("/") + TRACES_PATH
     path = path or "/"
     if not re.fullmatch(r"[\x21-\x7e]+", path + parts.query):
         raise InputError(f"{where}: a URL with spaces or other special characters; {way_out}")

@@ -15,7 +15,7 @@ from random import Random
 from typing import NamedTuple
 
 from harness.telemetry.attributes import Attributes
-from harness.telemetry.otlp_http import Answer, Exchange
+from harness.telemetry.otlp_http import CollectorReply, CollectorRequest
 from harness.telemetry.otlp_protobuf import Batch, batches
 from harness.telemetry.otlp_target import OtlpTarget
 from harness.telemetry.span import Span
@@ -29,14 +29,14 @@ PROMPT = 0.1
 """Seconds within which a collector that keeps up answers."""
 
 
-class Clock(NamedTuple):
+class DeliveryClock(NamedTuple):
     """Seconds that only go up, and a way to let some pass."""
 
     now: Callable[[], float]
     sleep: Callable[[float], None]
 
 
-REAL = Clock(time.monotonic, time.sleep)
+REAL = DeliveryClock(time.monotonic, time.sleep)
 
 Deliver = Callable[[Batch, int], None]
 """Told of each batch that was taken, and of how many of its spans were rejected."""
@@ -61,10 +61,10 @@ class Outbox:
     `taken` is called for each batch that was acknowledged.
     """
 
-    def __init__(self, target: OtlpTarget, taken: Deliver, clock: Clock = REAL) -> None:
+    def __init__(self, target: OtlpTarget, taken: Deliver, clock: DeliveryClock = REAL) -> None:
         self._taken = taken
         self._now, self._sleep = clock
-        self._exchange = Exchange(target)
+        self._exchange = CollectorRequest(target)
         self._waiting: deque[Iterator[Batch]] = deque()
         self._batch: Batch | None = None
         self._is_sent = False
@@ -141,7 +141,7 @@ class Outbox:
             self._waiting.popleft()
         return None
 
-    def _ask(self, until: float) -> Answer | None:
+    def _ask(self, until: float) -> CollectorReply | None:
         asked = self._now()
         try:
             return self._exchanged(until)
@@ -149,7 +149,7 @@ class Outbox:
             took = self._now() - asked
             self.waited += took if took > PROMPT else 0.0
 
-    def _exchanged(self, until: float) -> Answer | None:
+    def _exchanged(self, until: float) -> CollectorReply | None:
         assert self._batch is not None, "there is one"
         if not self._is_sent:
             self._began = began = self._now()
@@ -162,13 +162,13 @@ class Outbox:
             self._longest = max(self._longest, self._now() - self._began)
         return answer
 
-    def _note(self, answer: Answer) -> None:
+    def _note(self, answer: CollectorReply) -> None:
         batch = self._batch
         assert batch is not None, "an answer is to a request"
         self._problem = answer.problem or self._problem
         if answer.verdict == "later":
             self._failures += 1
-            wait = pause(self._failures, answer.retry_after, self._random)
+            wait = retry_pause(self._failures, answer.retry_after, self._random)
             self._not_before = self._now() + wait
             return
         self._batch, self._failures = None, 0
@@ -182,7 +182,7 @@ class Outbox:
             self._hopeless = answer.verdict == "hopeless"
 
 
-def pause(failures: int, retry_after: float | None, random: Random) -> float:
+def retry_pause(failures: int, retry_after: float | None, random: Random) -> float:
     """Return how many seconds to wait after that many failures in a row.
 
     Exponential from .25 s up to 8 s with full jitter above the half, and never less than the

@@ -50,7 +50,7 @@ def make_resource(run: Run, environment: Mapping[str, str]) -> Attributes:
         semconv.RUN_ID: run.run_id,
         semconv.SIMULATED: run.simulated,
         semconv.TIME_SCALE: run.time_scale,
-        **({semconv.VIRTUAL: True} if run.virtual else {}),
+        **({semconv.VIRTUAL_TIME: True} if run.virtual else {}),
     }
 
 

@@ -104,7 +104,7 @@ OS_VERSION = "os.version"
 TIME_SCALE = "harness.time_scale"
 """Real seconds that one second of the scenario lasted; divide by it to get scenario seconds."""
 
-VIRTUAL = "harness.virtual"
+VIRTUAL_TIME = "harness.virtual"
 """Said, and true, when the run's time was virtual: its trials all began at the same moment."""
 
 # What was run
@@ -129,11 +129,11 @@ HEDGE = "harness.hedge"
 
 # What came of it
 OUTCOME = "harness.outcome"
-INTERRUPTED = "harness.interrupted"
+TRIAL_INTERRUPTED = "harness.interrupted"
 CPU = "harness.cpu_s"
 BRANCHES_TOTAL = "harness.branches.total"
 BRANCHES_OK = "harness.branches.ok"
-ATTEMPTS = "harness.attempts"
+CALL_ATTEMPTS = "harness.attempts"
 WASTED_INPUT = "harness.wasted.input_tokens"
 WASTED_OUTPUT = "harness.wasted.output_tokens"
 REQUEST_ID = "harness.request_id"

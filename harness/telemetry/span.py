@@ -8,10 +8,10 @@ import msgspec
 
 from harness.telemetry.attributes import Attributes
 
-Kind = Literal["internal", "client"]
+SpanRole = Literal["internal", "client"]
 
 
-NOTHING: Attributes = {}
+NO_ATTRIBUTES: Attributes = {}
 
 
 class Event(NamedTuple):
@@ -19,10 +19,10 @@ class Event(NamedTuple):
 
     name: str
     time: int
-    attributes: Attributes = NOTHING
+    attributes: Attributes = NO_ATTRIBUTES
 
 
-class Link(NamedTuple):
+class SpanLink(NamedTuple):
     """A span of another trace, by its hexadecimal ids."""
 
     trace_id: str
@@ -42,9 +42,9 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     start: int
     end: int
     attributes: Attributes
-    kind: Kind = "internal"
+    kind: SpanRole = "internal"
     events: tuple[Event, ...] = ()
-    links: tuple[Link, ...] = ()
+    links: tuple[SpanLink, ...] = ()
     error: str | None = None
 
     @property

@@ -39,7 +39,7 @@ class TraceMaker:
         self.content = content
         self.cells = {cell.id: cell for cell in run.cells}
         self.run_trace = ids.trace_id(run.run_id, "run")
-        self.endpoint = attributes.endpoint(run)
+        self.endpoint = attributes.endpoint_attributes(run)
 
     def of_run(self, trials: Iterable[Trial]) -> list[Span]:
         """Return the run trace: the run, each cell and each trial that has ended."""
@@ -49,15 +49,15 @@ class TraceMaker:
         if not by_cell:
             return []
         every = [trial for cell_trials in by_cell.values() for trial in cell_trials]
-        root = self._run_span(semconv.RUN_SPAN, None, every, attributes.run(self.run))
+        root = self._run_span(semconv.RUN_SPAN, None, every, attributes.run_attributes(self.run))
         spans = [root]
         for name, cell_trials in by_cell.items():
-            shared = attributes.cell(self.run, self.cells[name])
+            shared = attributes.cell_attributes(self.run, self.cells[name])
             cell = self._run_span(semconv.CELL_SPAN, root, cell_trials, shared, name)
             spans.append(cell)
             for trial in cell_trials:
                 key = (name, trial.repeat, trial.execution)
-                carried = shared | attributes.trial(trial)
+                carried = shared | attributes.trial_attributes(trial)
                 spans.append(self._run_span(semconv.TRIAL_SPAN, cell, [trial], carried, *key))
         return spans
 
@@ -82,7 +82,7 @@ class TraceMaker:
         transcripts: Iterable[Transcript] = (),
     ) -> list[Span]:
         """Return the traces of `workflows`; records of other workflows are left out."""
-        said = {call_key(transcript): transcript for transcript in transcripts}
+        said = {call_key_of(transcript): transcript for transcript in transcripts}
         calls_of: dict[WorkflowKey, list[Call]] = defaultdict(list)
         for call in calls:
             calls_of[workflow_key(call)].append(call)
@@ -101,7 +101,7 @@ class TraceMaker:
         return self.run.anchor.unix_ns + time
 
 
-def call_key(record: Transcript) -> CallKey:
+def call_key_of(record: Transcript) -> CallKey:
     """Return the call that a transcript is of."""
     return CallKey(
         record.cell, record.repeat, record.workflow, record.execution,

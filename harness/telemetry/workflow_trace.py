@@ -6,16 +6,16 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from harness.analysis.call_segments import Piece, of_pauses
+from harness.analysis.call_segments import CallSegment, of_pauses
 from harness.analysis.selection import is_open_loop
 from harness.records import ids
 from harness.records.failures import OK
 from harness.records.keys import CallKey, workflow_key
 from harness.records.schema import Attempt, Call, CellInfo, Phase, Run, Transcript, Workflow
 from harness.telemetry import attributes, semconv
-from harness.telemetry.attributes import Attributes, Endpoint
+from harness.telemetry.attributes import Attributes, EndpointAttributes
 from harness.telemetry.content import Capture, messages
-from harness.telemetry.span import NOTHING, Event, Kind, Link, Span
+from harness.telemetry.span import NO_ATTRIBUTES, Event, Span, SpanLink, SpanRole
 
 
 class Maker(Protocol):
@@ -25,7 +25,7 @@ class Maker(Protocol):
     content: Capture | None
     cells: dict[str, CellInfo]
     run_trace: str
-    endpoint: Endpoint
+    endpoint: EndpointAttributes
 
     def unix(self, time: int) -> int:
         """Return a record's time in nanoseconds since the Unix epoch."""
@@ -45,7 +45,7 @@ class WorkflowTrace:
         self.cell: CellInfo = maker.cells[workflow.cell]
         self.trace_id = ids.workflow_trace(self.run_id, workflow)
         self.spans: list[Span] = []
-        self.shared = attributes.workflow_key(maker.run, self.cell, workflow)
+        self.shared = attributes.workflow_key_attributes(maker.run, self.cell, workflow)
 
     def add_workflow(self, calls: Sequence[Call], attempts: dict[CallKey, list[Attempt]]) -> None:
         """Add every span; `attempts` are those of each call, of other workflows too."""
@@ -57,9 +57,9 @@ class WorkflowTrace:
             semconv.workflow_span(attributes.workflow_name(self.maker.run)),
             None,
             (record.ready, record.done),
-            attributes.workflow(self.maker.run, record),
+            attributes.workflow_attributes(self.maker.run, record),
             ("workflow",),
-            links=(Link(self.maker.run_trace, trial),),
+            links=(SpanLink(self.maker.run_trace, trial),),
             error=_error(record.outcome, record.error),
         )
         if is_open_loop(self.maker.run):  # else it began when its slot was free
@@ -81,7 +81,7 @@ class WorkflowTrace:
             semconv.phase_span(phase.name),
             root,
             (phase.start, phase.end),
-            {semconv.PHASE: phase.name} | attributes.outcome(phase.outcome),
+            {semconv.PHASE: phase.name} | attributes.outcome_attributes(phase.outcome),
             ("phase", phase.name),
             error=_error(phase.outcome),
         )
@@ -93,19 +93,21 @@ class WorkflowTrace:
             semconv.SUB_QUESTION_SPAN,
             parent,
             (min(call.ready for call in calls), max(call.done for call in calls)),
-            attributes.branch(last) | attributes.outcome(last.outcome),
+            attributes.branch_attributes(last) | attributes.outcome_attributes(last.outcome),
             ("sub_question", last.phase, last.branch),
             error=_error(last.outcome),
         )
 
     def _add_call(self, parent: Span, call: Call, tried: Sequence[Attempt]) -> None:
-        key = attributes.call_key(call)
+        key = attributes.call_key_attributes(call)
         error = _error(call.outcome)
         span = self._add(
             semconv.CALL_SPAN,
             parent,
             (call.ready, call.done),
-            key | attributes.outcome(call.outcome) | {semconv.ATTEMPTS: call.attempts},
+            key
+            | attributes.outcome_attributes(call.outcome)
+            | {semconv.CALL_ATTEMPTS: call.attempts},
             ("call", *call.call_key[4:]),
             error=error,
         )
@@ -126,14 +128,14 @@ class WorkflowTrace:
             (begin, call.done),
             key
             | self.maker.endpoint.chat[call.phase]
-            | attributes.chat(call, decisive, self.maker.endpoint.streamed)
+            | attributes.chat_attributes(call, decisive, self.maker.endpoint.streamed)
             | on_span,
             ("chat", *call.call_key[4:]),
             kind="client",
             events=on_event,
             error=error,
         )
-        steps: list[tuple[int, Attempt | tuple[int, Piece]]] = [
+        steps: list[tuple[int, Attempt | tuple[int, CallSegment]]] = [
             (attempt.permit_requested, attempt) for attempt in tried
         ]
         steps += [(pause.start, (at, pause)) for at, pause in enumerate(pauses, 1)]
@@ -153,10 +155,10 @@ class WorkflowTrace:
         """Return what was said in a call as attributes of its span and as an event at its end."""
         wanted, said = self.maker.content, self.said.get(call.call_key)
         if wanted is None or said is None:
-            return NOTHING, ()
+            return NO_ATTRIBUTES, ()
         content = messages(said, last.finish_reason, wanted.limit)
         event = Event(semconv.CONTENT_EVENT, self.maker.unix(call.done), content)
-        return content if wanted.on_span else NOTHING, (event,) if wanted.on_event else ()
+        return content if wanted.on_span else NO_ATTRIBUTES, (event,) if wanted.on_event else ()
 
     def _add_permit_wait(
         self, parent: Span, call: Call, number: int, times: tuple[int, int]
@@ -166,20 +168,20 @@ class WorkflowTrace:
             semconv.PERMIT_WAIT_SPAN,
             parent,
             times,
-            attributes.call_key(call) | {semconv.ATTEMPT: number},
+            attributes.call_key_attributes(call) | {semconv.ATTEMPT: number},
             ("permit_wait", *call.call_key[4:], number),
         )
 
-    def _add_pause(self, parent: Span, call: Call, number: int, pause: Piece) -> None:
+    def _add_pause(self, parent: Span, call: Call, number: int, pause: CallSegment) -> None:
         """A backoff, or a wait for a permit that no attempt was sent under."""
-        carried = attributes.call_key(call)
+        carried = attributes.call_key_attributes(call)
         if pause.attempt is not None:
             carried |= {semconv.ATTEMPT: pause.attempt}
         if pause.part == "backoff":
             record = next(
                 one for one in call.backoffs if (one.start, one.end) == (pause.start, pause.end)
             )
-            carried |= attributes.backoff(record)
+            carried |= attributes.backoff_attributes(record)
             self._add(
                 semconv.BACKOFF_SPAN, parent, (pause.start, pause.end), carried,
                 ("backoff", *call.call_key[4:], number),
@@ -190,7 +192,7 @@ class WorkflowTrace:
             semconv.PERMIT_WAIT_SPAN,
             parent,
             (pause.start, pause.end),
-            carried | attributes.error(gave_up),
+            carried | attributes.error_attributes(gave_up),
             ("permit_wait", *call.call_key[4:], "in vain", number),
             error=_error(gave_up),
         )
@@ -207,8 +209,8 @@ class WorkflowTrace:
                 attributes=self.shared
                 | self.maker.endpoint.server
                 | self.maker.endpoint.exchange
-                | attributes.call_key(attempt)
-                | attributes.attempt(attempt),
+                | attributes.call_key_attributes(attempt)
+                | attributes.attempt_attributes(attempt),
                 kind="client",
                 events=tuple(
                     Event(name, self.maker.unix(time))
@@ -229,9 +231,9 @@ class WorkflowTrace:
         times: tuple[int, int],
         carried: Attributes,
         key: tuple[object, ...],
-        kind: Kind = "internal",
+        kind: SpanRole = "internal",
         events: tuple[Event, ...] = (),
-        links: tuple[Link, ...] = (),
+        links: tuple[SpanLink, ...] = (),
         error: str | None = None,
     ) -> Span:
         start, end = times

@@ -14,11 +14,11 @@ import openai
 
 from harness.engine.branches import Branch
 from harness.engine.effects import Reply, Send
-from harness.records.clock import SECOND, Now
+from harness.records.clock import SECOND, ReadClock
 from harness.records.failures import CANCELLED
 from harness.transports.exchange import (
+    COMPLETIONS_PATH,
     KEEP_ALIVE_SECONDS,
-    PATH,
     Exchange,
     Target,
     current,
@@ -146,7 +146,9 @@ class _Watch:
 class AsyncClient:
     """Sends attempts to one target. Use it as an async context manager."""
 
-    def __init__(self, target: Target, now: Now, http: httpx2.AsyncClient | None = None) -> None:
+    def __init__(
+        self, target: Target, now: ReadClock, http: httpx2.AsyncClient | None = None
+    ) -> None:
         self._target = target
         self._now = now
         http = http or aiohttp_transport(target)
@@ -197,7 +199,7 @@ class AsyncClient:
 
     async def _exchange(self, exchange: Exchange) -> Reply:
         stream = await self._client.post(
-            PATH,
+            COMPLETIONS_PATH,
             cast_to=httpx2.Response,
             body=exchange.body(),
             stream=True,

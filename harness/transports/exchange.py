@@ -23,13 +23,13 @@ from openai import RequestOptions
 
 from harness.engine.deadlines import Limit, next_limit
 from harness.engine.effects import Reply, Request, Send
-from harness.records.clock import SECOND, Anchor, Now
+from harness.records.clock import SECOND, Anchor, ReadClock
 from harness.records.failures import CANCELLED, OK, of_status
 from harness.records.ids import attempt_span, traceparent, workflow_trace
 from harness.records.schema import Tokens
 from harness.transports.reading import Reading
 
-PATH = "/chat/completions"
+COMPLETIONS_PATH = "/chat/completions"
 REPEAT_HEADER = "x-harness-repeat"
 
 KEEP_ALIVE_SECONDS = 60
@@ -87,7 +87,7 @@ class Exchange:
     `first_text` when the first text has come.
     """
 
-    def __init__(self, target: Target, effect: Send, now: Now) -> None:
+    def __init__(self, target: Target, effect: Send, now: ReadClock) -> None:
         self.target = target
         self.effect = effect
         self.now = now

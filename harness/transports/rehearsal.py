@@ -11,7 +11,7 @@ import asyncio
 import httpx2
 
 from harness.engine.effects import Deadlines, Message, Reply, Request, Send
-from harness.records.clock import SECOND, Now
+from harness.records.clock import SECOND, ReadClock
 from harness.records.failures import OK
 from harness.records.keys import AttemptKey
 from harness.transports.async_transport import AsyncClient, aiohttp_transport
@@ -26,7 +26,7 @@ data: [DONE]
 """
 
 
-def rehearse(target: Target, now: Now) -> None:
+def rehearse(target: Target, now: ReadClock) -> None:
     """Send one attempt through each client, as it would go to `target`, but to nowhere."""
     default_transport(target).close()
     with SyncClient(target, now, httpx2.Client(transport=_nowhere())) as client:
@@ -34,7 +34,7 @@ def rehearse(target: Target, now: Now) -> None:
     asyncio.run(_rehearse_async(target, now))
 
 
-async def _rehearse_async(target: Target, now: Now) -> None:
+async def _rehearse_async(target: Target, now: ReadClock) -> None:
     await aiohttp_transport(target).aclose()
     async with AsyncClient(target, now, httpx2.AsyncClient(transport=_nowhere())) as client:
         _check(await client.send(_attempt(now)))
@@ -46,7 +46,7 @@ def _nowhere() -> httpx2.MockTransport:
     return httpx2.MockTransport(lambda _: httpx2.Response(200, headers=headers, content=_BODY))
 
 
-def _attempt(now: Now) -> Send:
+def _attempt(now: ReadClock) -> Send:
     return Send(
         AttemptKey("rehearsal", 0, 0, 0, "rehearsal", None, 1, 1),
         Request((Message("user", "Are you ready?"),)),

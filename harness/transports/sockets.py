@@ -29,7 +29,7 @@ def shut_down(sock: socket.socket) -> None:
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-def tell(http: httpx2.Client, using: Using) -> None:
+def report_sockets(http: httpx2.Client, using: Using) -> None:
     """Let `http`, which is new, tell of the sockets that its requests wait for.
 
     Its transports take no network backend through their public face.

@@ -23,17 +23,17 @@ import openai
 
 from harness.engine.branches import Branch
 from harness.engine.effects import Reply, Send
-from harness.records.clock import SECOND, Now
+from harness.records.clock import SECOND, ReadClock
 from harness.records.failures import CANCELLED
 from harness.transports.exchange import (
+    COMPLETIONS_PATH,
     KEEP_ALIVE_SECONDS,
-    PATH,
     Exchange,
     Target,
     current,
     tls_context,
 )
-from harness.transports.sockets import shut_down, tell
+from harness.transports.sockets import report_sockets, shut_down
 
 
 class Guard:
@@ -88,7 +88,7 @@ class Guard:
 class Watchdog:
     """A thread that keeps the deadlines of all attempts under way."""
 
-    def __init__(self, now: Now) -> None:
+    def __init__(self, now: ReadClock) -> None:
         self._now = now
         self._order = itertools.count()
         self._heap: list[tuple[int, int, Guard]] = []
@@ -138,7 +138,7 @@ def default_transport(target: Target) -> httpx2.Client:
         verify=tls_context(trust_env),
         trust_env=trust_env,
     )
-    tell(http, _use)
+    report_sockets(http, _use)
     return http
 
 
@@ -153,7 +153,7 @@ def _use(sock: socket.socket) -> None:
 class SyncClient:
     """Sends attempts to one target, one at a time for each thread. Use it as a context manager."""
 
-    def __init__(self, target: Target, now: Now, http: httpx2.Client | None = None) -> None:
+    def __init__(self, target: Target, now: ReadClock, http: httpx2.Client | None = None) -> None:
         self._target = target
         self._now = now
         http = http or default_transport(target)
@@ -204,7 +204,7 @@ class SyncClient:
 
     def _exchange(self, exchange: Exchange) -> Reply:
         stream = self._client.post(
-            PATH,
+            COMPLETIONS_PATH,
             cast_to=httpx2.Response,
             body=exchange.body(),
             stream=True,

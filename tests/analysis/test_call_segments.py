@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.analysis.call_segments import pieces, tiles
+from harness.analysis.call_segments import segments_of_call, tiles
 from harness.records.schema import Attempt, Backoff, Call
 from tests.analysis.builders import make_attempt, make_call
 from tests.analysis.played import Shape, make_records
@@ -46,7 +46,7 @@ def test_tiles_follow_one_another_from_ready_to_done_and_are_the_pieces(scope: s
         assert whole[0].start == call.ready
         assert whole[-1].end == call.done
         assert all(one.end == other.start for one, other in itertools.pairwise(whole))
-        assert [piece for piece in whole if piece.attempt] == pieces(call, mine)
+        assert [piece for piece in whole if piece.attempt] == segments_of_call(call, mine)
 
 
 def test_a_call_that_was_parked_before_its_first_attempt_waited_for_a_permit_twice() -> None:
@@ -65,7 +65,9 @@ def test_a_failure_that_a_breaker_took_over_is_followed_by_parking() -> None:
         ("permit_wait", 50, 55), ("backoff", 55, 70), ("permit_wait", 70, 72),
         ("to_first_token", 72, 89), ("answer", 89, 90),
     ]  # fmt: skip
-    assert [piece.attempt for piece in pieces(call, [failed]) if piece.part == "backoff"] == [1, 1]
+    assert [
+        piece.attempt for piece in segments_of_call(call, [failed]) if piece.part == "backoff"
+    ] == [1, 1]
 
 
 def test_a_call_that_was_cancelled_or_too_late_between_attempts_waited_for_a_permit() -> None:

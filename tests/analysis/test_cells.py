@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import asdict
 
 from harness.analysis.call_segments import tiles
-from harness.analysis.cells import Terms, gaps, summarise_cell, terms_of, time_spent
+from harness.analysis.cells import CountingRules, gaps, summarise_cell, terms_of, time_spent
 from harness.analysis.metrics import METRICS
 from harness.analysis.model import Cell
 from harness.analysis.selection import by_cell
@@ -30,10 +30,10 @@ from tests.analysis.builders import (
 )
 from tests.analysis.played import Shape, make_records
 
-ALL_BRANCHES = Terms(in_flight=1)
+ALL_BRANCHES = CountingRules(in_flight=1)
 
 
-def summarised(records: Records, terms: Terms = ALL_BRANCHES) -> Cell:
+def summarised(records: Records, terms: CountingRules = ALL_BRANCHES) -> Cell:
     (cell,) = by_cell(records)
     return summarise_cell(cell, terms, None)
 
@@ -63,7 +63,7 @@ def test_makespan_throughput_and_goodput_are_over_the_trial() -> None:
     ]
     trials = [make_trial(end=4 * SECOND)]
     records = by_hand(workflows=workflows, calls=[make_call()] * 6, trials=trials)
-    cell = summarised(records, Terms(in_flight=1, latency=3.0 * SECOND))
+    cell = summarised(records, CountingRules(in_flight=1, latency=3.0 * SECOND))
     assert cell.makespan_s is not None
     assert cell.makespan_s.value == 4.0
     assert cell.throughput.workflows_per_s is not None
@@ -90,7 +90,7 @@ def test_a_success_is_ok_or_degraded_with_enough_branches(
     outcome: str, good: int, least: int | None, success: bool
 ) -> None:
     workflow = make_workflow(outcome=outcome, branches=Branches(total=4, ok=good))
-    assert Terms(1, least).is_success(workflow) is success
+    assert CountingRules(1, least).is_success(workflow) is success
 
 
 def test_the_latency_asked_for_is_scaled_to_the_time_of_the_records() -> None:
@@ -324,7 +324,7 @@ def test_speed_up_is_paired_with_the_sync_trial_of_the_same_repeat() -> None:
 
 
 def test_overhead_lowers_the_scheduling_efficiency_and_nothing_else_does() -> None:
-    terms = Terms(in_flight=2)
+    terms = CountingRules(in_flight=2)
     for wait, expected in ((0.0, 1.0), (40.0, 0.8)):
         shape = Shape(client_wait_ms=wait, failure_rate=0.2)
         cell = summarised(make_records(["async_2_full-jitter_attempt"], shape=shape), terms)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness.analysis.call_segments import pieces
+from harness.analysis.call_segments import segments_of_call
 from harness.analysis.critical_path import (
     CriticalPath,
     Straggler,
@@ -109,7 +109,7 @@ def test_what_is_on_the_path_is_a_part_of_what_the_calls_went_through() -> None:
     cut = {
         (call.call_key, piece)
         for call in records.calls
-        for piece in pieces(call, attempts[call.call_key])
+        for piece in segments_of_call(call, attempts[call.call_key])
     }
     lengths = Counter((key[:7], piece.part, piece.attempt) for key, piece in cut)
     for path in every_path(records):

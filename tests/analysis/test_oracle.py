@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from harness.analysis.oracle import Joined, agree, compare, disagreements, join
+from harness.analysis.oracle import Joined, agree, compare_logs, disagreements, join
 from harness.records.failures import FAILURES
 from harness.records.provider_log import Served
 from harness.records.schema import Tokens
@@ -31,7 +31,7 @@ def joined(records: Records) -> Joined:
 
 def test_every_attempt_finds_its_line_and_agrees_with_it() -> None:
     records = played(failure_rate=0.3)
-    oracle = compare(joined(records))
+    oracle = compare_logs(joined(records))
     assert oracle.attempts == len(records.attempts)
     assert (oracle.unmatched, oracle.outcome_mismatches, oracle.token_mismatches) == (0, 0, 0)
     assert oracle.inter_token_p50_s == 0
@@ -40,7 +40,7 @@ def test_every_attempt_finds_its_line_and_agrees_with_it() -> None:
 def test_clocks_are_laid_over_each_other_by_their_anchors() -> None:
     both = joined(played(wire_ms=0.25))
     assert both.shift == PROVIDER_IS_LATER
-    first_text = compare(both).first_text_s
+    first_text = compare_logs(both).first_text_s
     assert first_text is not None
     assert (first_text.p50, first_text.p99) == pytest.approx((0.00025, 0.00025))
 
@@ -72,7 +72,7 @@ def test_differences_in_outcome_and_tokens_are_counted() -> None:
     log[0] = replace(log[0], outcome="unavailable")
     log[1] = replace(log[1], tokens=Tokens(input=20, cached=4, output=41, reasoning=20))
     records.attempts[2] = replace(records.attempts[2], tokens=Tokens())  # it read none
-    oracle = compare(joined(records))
+    oracle = compare_logs(joined(records))
     assert (oracle.outcome_mismatches, oracle.token_mismatches) == (1, 1)
 
 
@@ -81,7 +81,9 @@ def test_a_client_that_sees_wider_gaps_shows_in_the_medians() -> None:
     wide = [replace(attempt, gaps={20 * MS: 5}) for attempt in records.attempts]
     log = [replace(served, gaps={10 * MS: 5}) for served in log_of(records)]
     assert records.provider is not None
-    apart = compare(joined(records._replace(attempts=wide, provider=(records.provider[0], log))))
+    apart = compare_logs(
+        joined(records._replace(attempts=wide, provider=(records.provider[0], log)))
+    )
     assert apart.inter_token_p50_s == pytest.approx(0.010, rel=0.02)
 
 

@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.analysis.replay import Job, Step, critical_path, jobs, replay
+from harness.analysis.replay import ReplayJob, ReplayStep, critical_path_bound, jobs, replay
 from harness.analysis.selection import by_cell
 from harness.records.schema import Backoff
 from tests.analysis.builders import make_attempt, make_call
 from tests.analysis.played import Shape, make_records
 
-steps = st.builds(Step, service=st.integers(1, 50), backoff=st.just(0))
+steps = st.builds(ReplayStep, service=st.integers(1, 50), backoff=st.just(0))
 chains = st.lists(steps, min_size=1, max_size=3).map(tuple)
 works = st.lists(
     st.builds(
-        Job,
+        ReplayJob,
         decompose=chains,
         branches=st.lists(chains, min_size=1, max_size=5).map(tuple),
         synthesize=chains,
@@ -27,11 +27,11 @@ works = st.lists(
 ready_at_once = st.lists(st.integers(1, 50), min_size=1, max_size=12)
 
 
-def one(service: int, backoff: int = 0) -> tuple[Step, ...]:
-    return (Step(service, backoff),)
+def one(service: int, backoff: int = 0) -> tuple[ReplayStep, ...]:
+    return (ReplayStep(service, backoff),)
 
 
-def total(work: list[Job]) -> int:
+def total(work: list[ReplayJob]) -> int:
     return sum(
         step.service
         for job in work
@@ -41,13 +41,13 @@ def total(work: list[Job]) -> int:
 
 
 def test_a_workflow_alone_takes_decompose_the_longest_branch_and_synthesize() -> None:
-    job = Job(one(10), (one(5), one(40), one(20)), one(7))
-    assert critical_path([job], 1, "async") == 57
+    job = ReplayJob(one(10), (one(5), one(40), one(20)), one(7))
+    assert critical_path_bound([job], 1, "async") == 57
     assert replay([job], permits=3, in_flight=1, mode="async") == 57
 
 
 def test_one_permit_makes_the_branches_stand_in_line() -> None:
-    job = Job(one(10), (one(5), one(40), one(20)), one(7))
+    job = ReplayJob(one(10), (one(5), one(40), one(20)), one(7))
     assert replay([job], permits=1, in_flight=1, mode="async") == 82
     assert replay([job], permits=2, in_flight=1, mode="async") == 10 + 40 + 7
 
@@ -56,7 +56,7 @@ def test_a_hedge_and_what_it_hedges_are_one_step() -> None:
     first = make_attempt(attempt=1, sent=0, done=90, outcome="cancelled")
     hedge = make_attempt(attempt=2, sent=30, done=80, hedge=True)
     [job] = jobs([make_call(attempts=2)], [hedge, first], "attempt")
-    assert job.decompose == (Step(90, 0),)
+    assert job.decompose == (ReplayStep(90, 0),)
 
 
 def test_parking_takes_what_it_took_before_an_attempt_and_between_two() -> None:
@@ -68,73 +68,73 @@ def test_parking_takes_what_it_took_before_an_attempt_and_between_two() -> None:
     pauses = (parked(5, 15), parked(16, 20), parked(35, 60))
     call = make_call(attempts=2, backoffs=pauses)
     [job] = jobs([call], [first, second], "attempt")
-    assert job.decompose == (Step(0, 14), Step(10, 25), Step(20, 0))
+    assert job.decompose == (ReplayStep(0, 14), ReplayStep(10, 25), ReplayStep(20, 0))
     [job] = jobs([call], [first, second], "call")
-    assert job.decompose == (Step(69, 0),)
+    assert job.decompose == (ReplayStep(69, 0),)
 
 
 def test_in_sync_mode_everything_stands_in_line() -> None:
-    job = Job(one(10, backoff=3), (one(5), one(40)), one(7))
-    assert critical_path([job, job], 8, "sync") == 2 * 62
+    job = ReplayJob(one(10, backoff=3), (one(5), one(40)), one(7))
+    assert critical_path_bound([job, job], 8, "sync") == 2 * 62
     assert replay([job, job], permits=8, in_flight=8, mode="sync") == 2 * 65
 
 
 def test_workflows_wait_for_a_free_slot_in_their_order() -> None:
-    work = [Job(one(10), (), ()), Job(one(30), (), ()), Job(one(5), (), ())]
-    assert critical_path(work, 2, "async") == 30
+    work = [ReplayJob(one(10), (), ()), ReplayJob(one(30), (), ()), ReplayJob(one(5), (), ())]
+    assert critical_path_bound(work, 2, "async") == 30
     assert replay(work, permits=9, in_flight=2, mode="async") == 30
     assert replay(work, permits=9, in_flight=1, mode="async") == 45
 
 
 def test_permits_go_to_who_asked_first() -> None:
     # At 10 the second workflow's call is next in line, ahead of the first one's branches.
-    work = [Job(one(10), (one(4), one(4)), one(1)), Job(one(20), (), ())]
+    work = [ReplayJob(one(10), (one(4), one(4)), one(1)), ReplayJob(one(20), (), ())]
     assert replay(work, permits=1, in_flight=2, mode="async") == 10 + 20 + 4 + 4 + 1
 
 
 def test_a_permit_serves_others_during_backoff_when_it_is_released() -> None:
-    retried = (Step(10, 100), Step(10, 0))
-    work = [Job((), (retried, one(60)), ())]
+    retried = (ReplayStep(10, 100), ReplayStep(10, 0))
+    work = [ReplayJob((), (retried, one(60)), ())]
     assert replay(work, permits=1, in_flight=1, mode="async") == 10 + 100 + 10
-    held = [Job((), (one(120), one(60)), ())]
+    held = [ReplayJob((), (one(120), one(60)), ())]
     assert replay(held, permits=1, in_flight=1, mode="async") == 180
 
 
 def test_a_backoff_with_no_attempt_after_it_still_takes_its_time() -> None:
-    assert replay([Job(one(10, backoff=5), (), one(1))], 1, 1, "async") == 16
+    assert replay([ReplayJob(one(10, backoff=5), (), one(1))], 1, 1, "async") == 16
 
 
 def test_work_without_any_attempt_takes_no_time() -> None:
-    empty = Job((), (), ())
-    assert replay([], 2, 2, "async") == critical_path([], 2, "async") == 0
-    assert replay([empty] * 5000 + [Job(one(3), (), ())], 1, 1, "async") == 3
+    empty = ReplayJob((), (), ())
+    assert replay([], 2, 2, "async") == critical_path_bound([], 2, "async") == 0
+    assert replay([empty] * 5000 + [ReplayJob(one(3), (), ())], 1, 1, "async") == 3
 
 
 @given(work=works, permits=st.integers(1, 6), in_flight=st.integers(1, 6))
 def test_no_replay_beats_what_its_permits_and_its_longest_workflow_need(
-    work: list[Job], permits: int, in_flight: int
+    work: list[ReplayJob], permits: int, in_flight: int
 ) -> None:
     took = replay(work, permits, in_flight, "async")
-    longest = max(critical_path([job], 1, "async") for job in work)
+    longest = max(critical_path_bound([job], 1, "async") for job in work)
     assert max(longest, total(work) / permits) <= took <= total(work)
 
 
 @given(times=ready_at_once, permits=st.integers(1, 6))
 def test_calls_that_are_ready_at_once_keep_grahams_bound(times: list[int], permits: int) -> None:
-    work = [Job((), tuple(one(time) for time in times), ())]
+    work = [ReplayJob((), tuple(one(time) for time in times), ())]
     best_possible = max(max(times), sum(times) / permits)
     assert replay(work, permits, 1, "async") <= (2 - 1 / permits) * best_possible
 
 
 @given(work=works, in_flight=st.integers(1, 6))
 def test_with_permits_for_all_a_replay_is_the_critical_path(
-    work: list[Job], in_flight: int
+    work: list[ReplayJob], in_flight: int
 ) -> None:
-    assert replay(work, 1000, in_flight, "async") == critical_path(work, in_flight, "async")
+    assert replay(work, 1000, in_flight, "async") == critical_path_bound(work, in_flight, "async")
 
 
 @given(work=works)
-def test_one_permit_and_one_workflow_at_a_time_is_sync(work: list[Job]) -> None:
+def test_one_permit_and_one_workflow_at_a_time_is_sync(work: list[ReplayJob]) -> None:
     assert replay(work, 1, 1, "async") == replay(work, 1, 1, "sync") == total(work)
 
 
@@ -154,14 +154,16 @@ def test_calls_become_chains_with_the_repair_after_the_first_question() -> None:
         make_attempt(phase="fan_out", branch=1, permit_granted=2, sent=None, done=9),
     ]
     (released,) = jobs(calls, attempts, "attempt")
-    assert released.decompose == (Step(10, 20), Step(40, 0), Step(3, 0))
-    assert released.branches == ((Step(5, 0),), (Step(7, 0),))
+    assert released.decompose == (ReplayStep(10, 20), ReplayStep(40, 0), ReplayStep(3, 0))
+    assert released.branches == ((ReplayStep(5, 0),), (ReplayStep(7, 0),))
     (held,) = jobs(calls, attempts, "call")
-    assert held.decompose == (Step(70, 0), Step(3, 0))
+    assert held.decompose == (ReplayStep(70, 0), ReplayStep(3, 0))
 
 
 def test_a_call_whose_deadline_came_before_its_permit_is_no_step() -> None:
-    assert jobs([make_call(attempts=0, outcome="call_timeout")], [], "call") == [Job((), (), ())]
+    assert jobs([make_call(attempts=0, outcome="call_timeout")], [], "call") == [
+        ReplayJob((), (), ())
+    ]
 
 
 @pytest.mark.parametrize("scope", ["attempt", "call"])

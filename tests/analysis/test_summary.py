@@ -20,7 +20,7 @@ CELLS = ("sync_1_none_attempt", "sync_1_full-jitter_call", "async_4_full-jitter_
 
 def written(records: Records, directory: Path) -> Path:
     """Write records the way a run does."""
-    run_directory.write_whole(directory / run_directory.RUN, records.run)
+    run_directory.write_whole(directory / run_directory.RUN_FILE, records.run)
     with run_directory.Writer(directory) as writer:
         for kind in (records.attempts, records.calls, records.workflows, records.trials):
             for record in kind:
@@ -28,17 +28,17 @@ def written(records: Records, directory: Path) -> Path:
     if records.provider is not None:
         head, log = records.provider
         lines = b"".join(msgspec.json.encode(line) + b"\n" for line in (head, *log))
-        (directory / run_directory.PROVIDER).write_bytes(lines)
+        (directory / run_directory.PROVIDER_FILE).write_bytes(lines)
     return directory
 
 
 def test_a_summary_is_written_and_reads_back_as_it_was(tmp_path: Path) -> None:
     records = make_records(CELLS, shape=Shape(failure_rate=0.1))
     summary = write_summary(written(records, tmp_path))
-    text = (tmp_path / run_directory.SUMMARY).read_bytes()
+    text = (tmp_path / run_directory.SUMMARY_FILE).read_bytes()
     assert msgspec.json.decode(text, type=Summary) == summary == summarise(records)
     assert write_summary(tmp_path) == summary
-    assert (tmp_path / run_directory.SUMMARY).read_bytes() == text
+    assert (tmp_path / run_directory.SUMMARY_FILE).read_bytes() == text
 
 
 def test_a_summary_has_every_cell_in_the_order_of_the_run() -> None:

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.bench import estimate as estimates
-from harness.bench.estimate import Estimate, Seconds, call_assumed, estimate
+from harness.bench.estimate import Estimate, SecondsRange, call_assumed, estimate
 from harness.bench.scenario import Scenario, parse_scenario
 from tests.bench.toml import dumps
 
-SECOND = Seconds(1, 1)
+SECOND = SecondsRange(1, 1)
 
 
 def made(**sections: object) -> Scenario:
@@ -29,7 +29,7 @@ def made(**sections: object) -> Scenario:
     return parse_scenario(dumps({**base, **sections}), "made.toml")
 
 
-def of(call: Seconds = SECOND, **sections: object) -> Estimate:
+def of(call: SecondsRange = SECOND, **sections: object) -> Estimate:
     return estimate(made(**sections), call)
 
 
@@ -150,23 +150,23 @@ def test_time_is_rounds_of_calls_by_permits_or_by_the_workflows_in_line(
     mode: str, permits: int, in_flight: int, rounds: float
 ) -> None:
     known = of(
-        Seconds(10, 30),
+        SecondsRange(10, 30),
         sweep={"mode": [mode], "permits": [permits]},
         load={"workflows": 5, "in_flight": in_flight},
     )
-    assert known.seconds == Seconds(10 * rounds, 30 * rounds)
+    assert known.seconds == SecondsRange(10 * rounds, 30 * rounds)
 
 
 def test_time_is_scaled_capped_by_the_calls_deadline_and_settles_between_trials() -> None:
     sweep = {"mode": ["sync"], "repeats": 2}
     load = {"workflows": 1}
-    scaled = of(Seconds(10, 30), sweep=sweep, load=load, endpoint={"time_scale": 0.5})
-    assert scaled.seconds == Seconds(50, 150)
-    capped = of(Seconds(10, 30), sweep=sweep, load=load, timeouts={"call": "20s"})
-    assert capped.seconds == Seconds(100, 200)
+    scaled = of(SecondsRange(10, 30), sweep=sweep, load=load, endpoint={"time_scale": 0.5})
+    assert scaled.seconds == SecondsRange(50, 150)
+    capped = of(SecondsRange(10, 30), sweep=sweep, load=load, timeouts={"call": "20s"})
+    assert capped.seconds == SecondsRange(100, 200)
     live = {"base_url": "http://127.0.0.1:1", "kind": "openai", "model": "m", "settle": "7s"}
-    settled = of(Seconds(10, 30), sweep=sweep, load=load, endpoint=live)
-    assert settled.seconds == Seconds(107, 307)
+    settled = of(SecondsRange(10, 30), sweep=sweep, load=load, endpoint=live)
+    assert settled.seconds == SecondsRange(107, 307)
 
 
 def test_a_real_models_time_is_an_assumption_that_differs_for_the_small_one() -> None:
@@ -190,7 +190,7 @@ def test_no_estimate_contradicts_itself(
     }
     load = {"workflows": workflows, "in_flight": in_flight}
     sweep = {"mode": ["sync", "async"], "permits": [permits], "retry": [retry]}
-    known = of(Seconds(1, 2), workflow=workflow, load=load, sweep=sweep)
+    known = of(SecondsRange(1, 2), workflow=workflow, load=load, sweep=sweep)
     assert known.calls <= known.most_attempts
     assert known.usd is not None
     assert known.most_usd is not None

@@ -12,13 +12,13 @@ import pytest
 
 from harness.bench import modes
 from harness.bench.modes import MODES
-from harness.engine.attempt import Limits as CallLimits
-from harness.engine.attempt import Terms
+from harness.engine.attempt import CallTerms
+from harness.engine.attempt import CallTimeouts as CallLimits
 from harness.engine.budget_gate import Gate
 from harness.engine.call import Completion, complete
 from harness.engine.effects import Program, Reply, Send, emit, fan_out
-from harness.engine.ledger import Amount, Limits
-from harness.policies.protocol import Admission, Asking, Ended, Park, RandomOf, Verdict
+from harness.engine.ledger import Amount, BudgetLimits
+from harness.policies.protocol import Admission, Asking, Ended, ParkCall, RandomOf, RetryVerdict
 from harness.policies.retry import NoRetry
 from harness.records.clock import SECOND
 from harness.records.failures import OK
@@ -52,10 +52,10 @@ class NoMeter:
 
 
 def open_gate() -> Gate:
-    return Gate(Limits(), NoMeter(), now)
+    return Gate(BudgetLimits(), NoMeter(), now)
 
 
-def calls(how: Terms = PATIENT) -> Program[None]:
+def calls(how: CallTerms = PATIENT) -> Program[None]:
     def call(branch: int) -> Program[Completion]:
         key = CallKey(*WORKFLOW, "fan_out", branch, 1)
         return complete(how, key, make_send().request, now())
@@ -189,9 +189,9 @@ class Parks:
         self.left -= 1
         if self.left == 0:
             self.all_parked.set()
-        return Park("bell", asking.now + AGES)
+        return ParkCall("bell", asking.now + AGES)
 
-    def ended(self, ended: Ended, random: RandomOf) -> Verdict:
+    def ended(self, ended: Ended, random: RandomOf) -> RetryVerdict:
         raise AssertionError("nobody was let out")
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.bench import cells, policy_factory
-from harness.bench.estimate import Seconds, estimate
+from harness.bench.estimate import SecondsRange, estimate
 from harness.bench.scenario import Scenario, parse_scenario
 from harness.policies.aws import AwsBackoff, AwsQuota
 from harness.policies.breaker import Breaker
@@ -194,8 +194,8 @@ def test_an_estimate_counts_the_attempts_of_the_innermost_and_twice_with_a_hedge
 ) -> None:
     read = scenario(stack(*layers), **{"sweep.retry": "whole"})
     plain = scenario()
-    assert estimate(read, Seconds(1, 1)).most_attempts == (
-        most * estimate(plain, Seconds(1, 1)).most_attempts
+    assert estimate(read, SecondsRange(1, 1)).most_attempts == (
+        most * estimate(plain, SecondsRange(1, 1)).most_attempts
     )
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from harness.bench.scenario import Scenario, parse_scenario
 from harness.bench.spending import TokenMeter, explain, limits_of, most_input_tokens
 from harness.engine.effects import Deadlines, Message, Request, Send
-from harness.engine.ledger import NANO, Amount, Ledger, Limits, Refusal
+from harness.engine.ledger import NANO, Amount, BudgetLimits, BudgetRefusal, Ledger
 from harness.records.clock import SECOND, Anchor
 from harness.records.keys import AttemptKey
 from harness.records.schema import Tokens
@@ -37,8 +37,8 @@ def asked(*contents: str, most: int | None = 1000) -> Send:
 def test_limits_are_in_real_seconds_and_whole_billionths() -> None:
     scaled = {"time_scale": 0.1, "price": {"input": 1, "output": 1}}
     budget = {"usd": 0.1, "attempts": 3, "tokens": 4, "seconds": "5m"}
-    assert limits_of(made(endpoint=scaled, budget=budget)) == Limits(3, 4, NANO // 10, 30.0)
-    assert limits_of(made()) == Limits()
+    assert limits_of(made(endpoint=scaled, budget=budget)) == BudgetLimits(3, 4, NANO // 10, 30.0)
+    assert limits_of(made()) == BudgetLimits()
 
 
 @given(st.lists(st.text(), min_size=1))
@@ -125,11 +125,13 @@ def test_the_line_names_the_budget_and_what_was_spent() -> None:
     budget = {"usd": 0.5, "attempts": 50, "seconds": 60}
     scenario = made(budget=budget)
     ledger = Ledger(limits_of(scenario), spent=Amount(42, 90_000, 487_312_345))
-    assert explain(Refusal("usd"), scenario, ledger) == (
+    assert explain(BudgetRefusal("usd"), scenario, ledger) == (
         "budget.usd = 0.5 leaves no room for another attempt; "
         "spent: 42 attempts, 90000 tokens, 0.4873 USD"
     )
-    assert explain(Refusal("seconds"), scenario, ledger).startswith("budget.seconds = 60 are over;")
+    assert explain(BudgetRefusal("seconds"), scenario, ledger).startswith(
+        "budget.seconds = 60 are over;"
+    )
     counted = made(budget={"attempts": 42})
     ledger = Ledger(limits_of(counted), spent=Amount(42, 90_000, 0))
-    assert explain(Refusal("attempts"), counted, ledger).endswith("; spent: 42 attempts")
+    assert explain(BudgetRefusal("attempts"), counted, ledger).endswith("; spent: 42 attempts")

@@ -10,7 +10,7 @@ import pytest
 from harness.bench import cells
 from harness.bench.scenario import parse_scenario
 from harness.records.schema import Said, Transcript
-from harness.store.run_directory import TRANSCRIPTS, Writer
+from harness.store.run_directory import TRANSCRIPTS_FILE, Writer
 
 TRANSCRIPT = Transcript(
     cell="sync_1_none_attempt", repeat=0, workflow=0, execution=0, phase="fan_out", branch=2,
@@ -22,14 +22,14 @@ TRANSCRIPT = Transcript(
 def test_a_transcript_is_one_line_that_reads_back_the_same(tmp_path: Path) -> None:
     with Writer(tmp_path, transcripts=True) as writer:
         writer.append(TRANSCRIPT)
-    [line] = (tmp_path / TRANSCRIPTS).read_bytes().splitlines()
+    [line] = (tmp_path / TRANSCRIPTS_FILE).read_bytes().splitlines()
     assert msgspec.json.decode(line, type=Transcript) == TRANSCRIPT
 
 
 def test_without_transcripts_there_is_no_file_for_them(tmp_path: Path) -> None:
     with Writer(tmp_path):
         pass
-    assert not (tmp_path / TRANSCRIPTS).exists()
+    assert not (tmp_path / TRANSCRIPTS_FILE).exists()
 
 
 @pytest.mark.parametrize(("said", "kept"), [("", False), ("transcripts = true\n", True)])

@@ -9,7 +9,7 @@ import pytest
 
 from harness.cli.main import main
 from harness.engine.budget_gate import Gate
-from harness.engine.ledger import Limits
+from harness.engine.ledger import BudgetLimits
 from harness.store.run_directory import read_records
 from tests.cli.answering import FAST, one_line, scenario, working
 
@@ -71,9 +71,9 @@ def test_no_budget_pays_for_the_start_of_the_provider(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At a small scale its start would take more scenario seconds than the whole run."""
-    limits: list[Limits] = []
+    limits: list[BudgetLimits] = []
 
-    def gate(first: Limits, *others: Any, **more: Any) -> Gate:
+    def gate(first: BudgetLimits, *others: Any, **more: Any) -> Gate:
         limits.append(first)
         return Gate(first, *others, **more)
 

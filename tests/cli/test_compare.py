@@ -12,7 +12,7 @@ import pytest
 from harness.cli.main import main
 from harness.records.clock import SECOND
 from harness.records.schema import Trial, Workflow
-from harness.store.run_directory import RUN, Records, read_run, write_whole
+from harness.store.run_directory import RUN_FILE, Records, read_run, write_whole
 from tests.analysis.builders import make_call, make_run, make_trial, make_workflow
 from tests.cli.test_report import save
 
@@ -212,7 +212,7 @@ def test_another_schema_is_refused_by_name(
 ) -> None:
     base, new = run_of(tmp_path, "base", BASE), run_of(tmp_path, "new", BASE)
     later = msgspec.structs.replace(read_run(Path(new)), schema=99)
-    write_whole(Path(new) / RUN, later)
+    write_whole(Path(new) / RUN_FILE, later)
     assert main(["compare", base, new]) == 2
     (line,) = said(capsys)[1].splitlines()
     assert "schema 99" in line

@@ -11,12 +11,12 @@ from harness.cli.main import main
 from harness.cli.report import report_run
 from harness.records.errors import InputError
 from harness.report.html.page import write_report
-from harness.store.run_directory import PROVIDER, RUN, Records, Writer, write_whole
+from harness.store.run_directory import PROVIDER_FILE, RUN_FILE, Records, Writer, write_whole
 from tests.analysis.played import Shape, make_records
 
 
 def save(records: Records, directory: Path) -> None:
-    write_whole(directory / RUN, records.run)
+    write_whole(directory / RUN_FILE, records.run)
     with Writer(directory) as writer:
         for kind in (records.attempts, records.calls, records.workflows, records.trials):
             for record in kind:
@@ -25,7 +25,7 @@ def save(records: Records, directory: Path) -> None:
         return
     head, served = records.provider
     lines = [msgspec.json.encode(line) for line in (head, *served)]
-    (directory / PROVIDER).write_bytes(b"\n".join(lines) + b"\n")
+    (directory / PROVIDER_FILE).write_bytes(b"\n".join(lines) + b"\n")
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
 
 
 def lines(out: Path) -> int:
-    path = out / run_directory.ATTEMPTS
+    path = out / run_directory.ATTEMPTS_FILE
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
@@ -121,9 +121,11 @@ def test_killed_at_twenty_random_moments_every_workflow_ends_exactly_once(
         while kills < 20:
             if killed_after(out, chance.randrange(0, 16), *arguments):
                 kills += 1
-            elif (out / run_directory.RUN).exists() and read_run(out).status == "complete":
+            elif (out / run_directory.RUN_FILE).exists() and read_run(out).status == "complete":
                 break
-            if (out / run_directory.RUN).exists():  # else it was killed before there was anything
+            if (
+                out / run_directory.RUN_FILE
+            ).exists():  # else it was killed before there was anything
                 arguments = ["--resume", str(out)]
         assert kills == 20
         assert main(["run", "--resume", str(out), "--quiet"]) == 0
@@ -157,9 +159,9 @@ def test_a_full_disk_is_one_line_and_the_run_can_be_read_and_gone_on_with(
     _, said = process.communicate(timeout=120)
     assert process.returncode == 4, said
     (line,) = said.splitlines()
-    assert line.startswith(f"harness: {out / run_directory.ATTEMPTS}: cannot be written (")
+    assert line.startswith(f"harness: {out / run_directory.ATTEMPTS_FILE}: cannot be written (")
     assert line.endswith(f"make room and go on with `harness run --resume {out}`")
-    assert (out / run_directory.ATTEMPTS).read_bytes().endswith(b"\n")
+    assert (out / run_directory.ATTEMPTS_FILE).read_bytes().endswith(b"\n")
     assert summarise(read_records(out)).cells[0].workflows.ok > 0, "what there is can be read"
     assert main(["run", "--resume", str(out), "--quiet"]) == 0
     ended_once(out, workflows=8, repeats=2)
@@ -181,10 +183,10 @@ def test_an_interrupted_run_goes_on_and_a_complete_one_has_nothing_left_to_do(
     assert f"`harness run --resume {out}` goes on" in said
     assert main(["run", "--resume", str(out), "--quiet"]) == 0
     ended_once(out, workflows=12, repeats=2)
-    before = (out / run_directory.ATTEMPTS).read_bytes()
+    before = (out / run_directory.ATTEMPTS_FILE).read_bytes()
     (out / "report.html").unlink()
     assert main(["run", "--resume", str(out), "--quiet"]) == 0
-    assert (out / run_directory.ATTEMPTS).read_bytes() == before
+    assert (out / run_directory.ATTEMPTS_FILE).read_bytes() == before
     assert (out / "report.html").exists(), "what was missing is made"
 
 
@@ -226,21 +228,23 @@ def test_virtual_time_goes_on_too_from_the_last_trial_that_was_written(tmp_path:
     assert main(["run", path, "--out", str(whole), *virtual]) == 0
     assert main(["run", path, "--out", str(out), *virtual]) == 0
     for name in (
-        run_directory.ATTEMPTS,
-        run_directory.CALLS,
-        run_directory.WORKFLOWS,
-        run_directory.TRIALS,
+        run_directory.ATTEMPTS_FILE,
+        run_directory.CALLS_FILE,
+        run_directory.WORKFLOWS_FILE,
+        run_directory.TRIALS_FILE,
     ):
         kept = (out / name).read_bytes().splitlines(keepends=True)
         keep = len(kept) * 2 // 3  # killed while the second trial's workflows were written
-        torn = kept[keep][: len(kept[keep]) // 2] if name == run_directory.WORKFLOWS else b""
+        torn = kept[keep][: len(kept[keep]) // 2] if name == run_directory.WORKFLOWS_FILE else b""
         (out / name).write_bytes(
-            b"".join(kept[: keep - 1 if name == run_directory.WORKFLOWS else keep]) + torn
+            b"".join(kept[: keep - 1 if name == run_directory.WORKFLOWS_FILE else keep]) + torn
         )
-    (out / run_directory.TRIALS).write_bytes(
-        (out / run_directory.TRIALS).read_bytes().splitlines(keepends=True)[0]
+    (out / run_directory.TRIALS_FILE).write_bytes(
+        (out / run_directory.TRIALS_FILE).read_bytes().splitlines(keepends=True)[0]
     )
-    write_whole(out / run_directory.RUN, msgspec.structs.replace(read_run(out), status="running"))
+    write_whole(
+        out / run_directory.RUN_FILE, msgspec.structs.replace(read_run(out), status="running")
+    )
     assert main(["run", "--resume", str(out), "--quiet"]) == 0
     ended_once(out, workflows=4, repeats=3)
     # The trial that was pieced together has no makespan; the others have theirs.
@@ -268,8 +272,8 @@ def test_what_a_killed_run_had_let_out_counts_against_the_budget_when_it_goes_on
     sent = lines(out)
     assert sent == 20
     # Killed: the last attempts were on their way and have no record.
-    kept = (out / run_directory.ATTEMPTS).read_bytes().splitlines(keepends=True)
-    (out / run_directory.ATTEMPTS).write_bytes(b"".join(kept[:15]))
+    kept = (out / run_directory.ATTEMPTS_FILE).read_bytes().splitlines(keepends=True)
+    (out / run_directory.ATTEMPTS_FILE).write_bytes(b"".join(kept[:15]))
     assert main(["run", "--resume", str(out), "--quiet"]) == 3
     assert lines(out) == 15, "nothing was left to spend"
     capsys.readouterr()
@@ -309,7 +313,7 @@ def test_a_provider_that_is_not_what_it_was_is_refused(
     out = tmp_path / "out"
     assert main(["run", str(written(tmp_path, workflows=1)), "--out", str(out), "--quiet"]) == 0
     other = msgspec.structs.replace(read_run(out), profile={"name": "another"})
-    write_whole(out / run_directory.RUN, other)
+    write_whole(out / run_directory.RUN_FILE, other)
     assert main(["run", "--resume", str(out), "--quiet"]) == 2
     assert "profile has changed" in capsys.readouterr().err
 

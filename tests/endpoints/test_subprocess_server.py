@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.endpoints import subprocess_server
 from harness.endpoints.subprocess_server import Child
 from harness.records.errors import HarnessError
 
@@ -47,7 +48,7 @@ def test_one_that_does_not_start_is_an_error_that_names_it(tmp_path: Path, text:
 def test_one_that_goes_on_after_its_input_has_closed_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child, "_STOP_SECONDS", 0.01)
+    monkeypatch.setattr(subprocess_server, "_STOP_SECONDS", 0.01)
     server = make(tmp_path, SAYS + GOES_ON)
     server.start()
     server.stop()  # a second one that waited for its end would never come back

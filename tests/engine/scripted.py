@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, NamedTuple, TypeVar
 
 from harness.engine import effects
-from harness.engine.attempt import Limits, Terms
+from harness.engine.attempt import CallTerms, CallTimeouts
 from harness.engine.effects import Effect, Finished, Grant, Program, Reply, Send, step
 from harness.policies.protocol import Stateless
 from harness.policies.retry import Exponential, Retry
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 WORKFLOW = WorkflowKey("async_2_full-jitter_attempt", 0, 3, 0)
 CALL = CallKey(*WORKFLOW, "fan_out", 1, 1)
-LIMITS = Limits(connect=5, first_token=500, idle=50, call=1000)
+LIMITS = CallTimeouts(connect=5, first_token=500, idle=50, call=1000)
 EVERY_TEN = Exponential(attempts=4, base=10, cap=10, jitter="equal")
 
 
@@ -34,9 +34,9 @@ class Half(Random):
         return 0.5
 
 
-def terms(policy: Retry = EVERY_TEN, *, hold: bool = False, transcripts: bool = False) -> Terms:
+def terms(policy: Retry = EVERY_TEN, *, hold: bool = False, transcripts: bool = False) -> CallTerms:
     """Return terms under which a backoff of `EVERY_TEN` lasts 7 (the middle of 5 to 10)."""
-    return Terms(Stateless(policy), LIMITS, hold, lambda key: Half(), transcripts)
+    return CallTerms(Stateless(policy), LIMITS, hold, lambda key: Half(), transcripts)
 
 
 class Says(NamedTuple):

@@ -29,7 +29,7 @@ from harness.engine.budget_gate import (
 )
 from harness.engine.call import Completion, complete
 from harness.engine.effects import Deadlines, Message, Program, Reply, Request, Send, fan_out
-from harness.engine.ledger import Amount, Limits, Refusal
+from harness.engine.ledger import Amount, BudgetLimits, BudgetRefusal
 from harness.engine.permits import AsyncPermits, ThreadPermits
 from harness.policies.retry import NoRetry
 from harness.records.failures import CANCELLED, OK
@@ -123,7 +123,7 @@ def in_tasks(gate: Gate, programs: list[Program[Completion]], permits: int, answ
 class Refusals(Gate):
     """A gate that says when somebody has begun to wait for the calls in flight."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: BudgetLimits) -> None:
         super().__init__(limits, CountingMeter(), ticks())
         self.refused = threading.Event()
 
@@ -158,7 +158,7 @@ def in_threads(gate: Refusals, programs: list[Program[Completion]], permits: int
 
 
 def test_in_tasks_all_that_was_in_flight_ends_and_is_recorded_before_the_run_stops() -> None:
-    gate = Gate(Limits(attempts=5), CountingMeter(), ticks())
+    gate = Gate(BudgetLimits(attempts=5), CountingMeter(), ticks())
     log = in_tasks(gate, calls(9), 7, lambda effect: Says())
     assert len(log.begun) == len(log.ended) == 5
     assert {one.call_key for one in log.attempts} == {one.call_key for one in log.calls}
@@ -167,7 +167,7 @@ def test_in_tasks_all_that_was_in_flight_ends_and_is_recorded_before_the_run_sto
 
 
 def test_in_threads_all_that_was_in_flight_ends_and_is_recorded_before_the_run_stops() -> None:
-    log = in_threads(Refusals(Limits(attempts=5)), calls(9), 7)
+    log = in_threads(Refusals(BudgetLimits(attempts=5)), calls(9), 7)
     assert len(log.begun) == len(log.ended) == 5
     assert {one.call_key for one in log.attempts} == {one.call_key for one in log.calls}
     assert len(log.calls) == 5
@@ -175,7 +175,7 @@ def test_in_threads_all_that_was_in_flight_ends_and_is_recorded_before_the_run_s
 
 
 def test_one_after_another_the_run_stops_at_the_first_attempt_too_many() -> None:
-    gate = Gate(Limits(attempts=5), CountingMeter(), ticks())
+    gate = Gate(BudgetLimits(attempts=5), CountingMeter(), ticks())
     log, now, stop = seen(), ticks(), threading.Event()
 
     def send(effect: Send, branch: Branch) -> Reply:
@@ -193,7 +193,7 @@ def test_one_after_another_the_run_stops_at_the_first_attempt_too_many() -> None
 
 def test_a_call_that_backs_off_is_not_waited_for_and_its_attempt_is_recorded() -> None:
     """Its next attempt would be refused anyway; the backoff here would outlast the test."""
-    gate = Gate(Limits(attempts=2), CountingMeter(), ticks())
+    gate = Gate(BudgetLimits(attempts=2), CountingMeter(), ticks())
     patient = terms(EVERY_TEN._replace(base=10**15, cap=10**15))
     patient = patient._replace(limits=patient.limits._replace(call=10**18))
     slow = complete(patient, CallKey(*WORKFLOW, "fan_out", 0, 1), ASKED, 0)
@@ -204,7 +204,7 @@ def test_a_call_that_backs_off_is_not_waited_for_and_its_attempt_is_recorded() -
 
 
 def test_nothing_goes_out_once_one_attempt_was_refused_even_if_it_would_fit() -> None:
-    gate = Gate(Limits(tokens=WORST + 50), CountingMeter(), ticks())
+    gate = Gate(BudgetLimits(tokens=WORST + 50), CountingMeter(), ticks())
     small = attempt_of(2)._replace(request=ASKED._replace(max_tokens=10))
     assert isinstance(gate.enter(attempt_of(0)), Amount)
     assert not isinstance(gate.enter(attempt_of(1)), Amount)
@@ -212,7 +212,7 @@ def test_nothing_goes_out_once_one_attempt_was_refused_even_if_it_would_fit() ->
 
 
 def test_an_attempt_that_was_broken_off_counts_as_its_worst_case() -> None:
-    gate = Gate(Limits(tokens=1000), CountingMeter(), ticks())
+    gate = Gate(BudgetLimits(tokens=1000), CountingMeter(), ticks())
 
     async def interrupted() -> None:
         async def send(effect: Send, branch: Branch) -> Reply:
@@ -229,27 +229,27 @@ def test_an_attempt_that_was_broken_off_counts_as_its_worst_case() -> None:
 @pytest.mark.parametrize("status", [401, 402, 403, 404])
 def test_a_hopeless_first_answer_ends_the_run_with_that_attempt_alone_recorded(status: int) -> None:
     says = UNAUTHORIZED._replace(status=status)
-    gate = Gate(Limits(), CountingMeter(), ticks())
+    gate = Gate(BudgetLimits(), CountingMeter(), ticks())
     log = in_tasks(gate, calls(6), 3, lambda effect: says)
     assert [one.status for one in log.records if isinstance(one, Attempt)] == [status]
     assert len(log.records) == 1
 
 
 def test_the_same_status_ends_nothing_once_a_call_was_answered() -> None:
-    gate = Gate(Limits(attempts=6), CountingMeter(), ticks())
+    gate = Gate(BudgetLimits(attempts=6), CountingMeter(), ticks())
     log = in_tasks(gate, calls(9), 1, lambda effect: UNAUTHORIZED if effect.key.branch else Says())
     assert [one.status for one in log.attempts] == [200, 401, 401, 401, 401, 401]
 
 
 def test_a_busy_server_is_not_hopeless_and_does_not_hide_that_the_key_is_wrong() -> None:
-    gate = Gate(Limits(), CountingMeter(), ticks())
+    gate = Gate(BudgetLimits(), CountingMeter(), ticks())
     log = in_tasks(gate, calls(9), 1, lambda one: UNAUTHORIZED if one.key.branch == 2 else BUSY)
     assert [one.status for one in log.attempts] == [503, 503, 401]
 
 
 def test_attempts_that_are_cancelled_are_settled_as_what_they_may_have_used() -> None:
     """Three are out when the first comes back; the fourth call never gets a permit."""
-    gate = Gate(Limits(), CountingMeter(), ticks())
+    gate = Gate(BudgetLimits(), CountingMeter(), ticks())
     now, log = ticks(), seen()
 
     async def send(effect: Send, branch: Branch) -> Reply:
@@ -286,7 +286,7 @@ def test_no_schedule_of_concurrent_attempts_overspends(
     uses: list[tuple[int, int]], workers: int, tokens: int, attempts: int
 ) -> None:
     """Attempts of any length and use, begun and ended in any order, with refunds in between."""
-    gate = Gate(Limits(attempts=attempts, tokens=tokens), CountingMeter(), ticks())
+    gate = Gate(BudgetLimits(attempts=attempts, tokens=tokens), CountingMeter(), ticks())
     spent: list[int] = []
     flying = 0
 
@@ -345,6 +345,6 @@ def test_a_call_that_has_ended_is_recorded_even_if_the_run_stops_just_then() -> 
 
 def test_nothing_is_let_through_once_the_seconds_since_the_start_are_over() -> None:
     clock = iter([9_999_999_999, 10_000_000_000])
-    gate = Gate(Limits(seconds=10.0), CountingMeter(), lambda: next(clock))
+    gate = Gate(BudgetLimits(seconds=10.0), CountingMeter(), lambda: next(clock))
     assert isinstance(gate.enter(attempt_of(0)), Amount)
-    assert gate.enter(attempt_of(1)) == Refusal("seconds")
+    assert gate.enter(attempt_of(1)) == BudgetRefusal("seconds")

@@ -7,7 +7,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.engine.attempt import Terms
+from harness.engine.attempt import CallTerms
 from harness.engine.call import Completion, complete
 from harness.engine.effects import (
     Acquire,
@@ -43,7 +43,9 @@ from tests.engine.scripted import (
 REQUEST = Request((Message("user", "why?"),), max_tokens=100)
 
 
-def run(world: World, how: Terms, ready: int = 0, workflow_end: int | None = None) -> Completion:
+def run(
+    world: World, how: CallTerms, ready: int = 0, workflow_end: int | None = None
+) -> Completion:
     return world.run(complete(how, CALL, REQUEST, ready, workflow_end))
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.engine.async_interpreter import AsyncWorld, run_async
-from harness.engine.attempt import Limits, Terms
+from harness.engine.attempt import CallTerms, CallTimeouts
 from harness.engine.branches import Branch
 from harness.engine.call import Completion, complete
 from harness.engine.effects import (
@@ -39,9 +39,9 @@ from harness.policies.protocol import (
     Ended,
     Go,
     Hedge,
-    Park,
+    ParkCall,
     RandomOf,
-    Verdict,
+    RetryVerdict,
     decided,
 )
 from harness.policies.retry import Exponential, NoRetry, Retry
@@ -55,16 +55,16 @@ AGES = 10**18
 ASKED = Request((Message("user", "why?"),))
 
 
-def patient(policy: Retry, *, hold: bool = False) -> Terms:
+def patient(policy: Retry, *, hold: bool = False) -> CallTerms:
     """Terms whose deadlines never come."""
-    return terms(policy, hold=hold)._replace(limits=Limits(AGES, AGES, AGES, AGES))
+    return terms(policy, hold=hold)._replace(limits=CallTimeouts(AGES, AGES, AGES, AGES))
 
 
 NEVER = patient(NoRetry())
 SLEEPY = Exponential(attempts=4, base=AGES // 100, cap=AGES // 100, jitter="equal")
 
 
-def call(branch: int, how: Terms = NEVER) -> Program[Completion]:
+def call(branch: int, how: CallTerms = NEVER) -> Program[Completion]:
     ready = yield from now()
     return (yield from complete(how, CallKey(*WORKFLOW, "fan_out", branch, 1), ASKED, ready))
 
@@ -241,13 +241,13 @@ class Moody:
     def admit(self, asking: Asking) -> Admission:
         mood = next(self.moods)
         if mood == 0:
-            return Park("bell", asking.now + 7)
+            return ParkCall("bell", asking.now + 7)
         if mood == 1 and self.out:
-            return Park("bell", None)  # somebody is out, whose end rings
+            return ParkCall("bell", None)  # somebody is out, whose end rings
         self.out += 1
         return Go()
 
-    def ended(self, ended: Ended, random: RandomOf) -> Verdict:
+    def ended(self, ended: Ended, random: RandomOf) -> RetryVerdict:
         self.out -= 1
         self.gone += 1
         assert self.out >= 0
@@ -301,7 +301,7 @@ def test_whatever_is_cancelled_when_every_permit_and_every_record_is_there(
 
 
 def run_cancelled(
-    scripts: list[list[tuple[str, int]]], how: Terms, permits: int, after: int | None
+    scripts: list[list[tuple[str, int]]], how: CallTerms, permits: int, after: int | None
 ) -> tuple[list[Record], list[Send]]:
     log: list[Record] = []
     sent: list[Send] = []

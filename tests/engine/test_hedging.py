@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.engine.attempt import Terms
+from harness.engine.attempt import CallTerms
 from harness.engine.branches import Fork
 from harness.engine.call import Completion, complete
 from harness.engine.effects import (
@@ -36,7 +36,7 @@ AFTER = 40
 UNAVAILABLE = RATE_LIMITED._replace(outcome="unavailable", status=503)
 
 
-def hedging(tokens: int = 9, *, hold: bool = False) -> tuple[Terms, list[Asking]]:
+def hedging(tokens: int = 9, *, hold: bool = False) -> tuple[CallTerms, list[Asking]]:
     """Terms that hedge after 40, and what was asked of their hedges' budget."""
     asked: list[Asking] = []
 
@@ -51,7 +51,7 @@ def hedging(tokens: int = 9, *, hold: bool = False) -> tuple[Terms, list[Asking]
 class Pair:
     """A call at its fork: the two branches, and what each has asked for."""
 
-    def __init__(self, how: Terms) -> None:
+    def __init__(self, how: CallTerms) -> None:
         self.call = complete(how, CALL, REQUEST, ready=0)
         assert step(self.call, None) == Acquire(0, None)
         fork = step(self.call, Grant(0, 10))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from harness.engine.attempt import Limits, Terms
+from harness.engine.attempt import CallTerms, CallTimeouts
 from harness.engine.call import complete
 from harness.engine.effects import Message, Program, Request, Send, fan_out
 from harness.policies.breaker import Breaker
@@ -25,7 +25,7 @@ UNAVAILABLE = Says("unavailable", status=503, tokens=Tokens())
 
 def calls(breaker: Breaker, *, hold: bool) -> Program[Any]:
     policy = Stack([BreakerLayer(breaker, "b")], Fixed(attempts=2, delay=1))
-    terms = Terms(policy, Limits(AGES, AGES, AGES, AGES), hold, lambda key: Half())
+    terms = CallTerms(policy, CallTimeouts(AGES, AGES, AGES, AGES), hold, lambda key: Half())
     keys = [CallKey(*CALL[:5], branch, 1) for branch in range(CALLS)]
     return fan_out([complete(terms, key, REQUEST, 0) for key in keys])
 

@@ -18,7 +18,7 @@ from harness.engine.blocking_interpreter import (
 from harness.engine.branches import Branch
 from harness.engine.budget_gate import BudgetExhaustedError, Gate, through_gate, through_gate_async
 from harness.engine.effects import Reply, Send
-from harness.engine.ledger import Amount, Limits
+from harness.engine.ledger import Amount, BudgetLimits
 from harness.engine.permits import AsyncPermits, ThreadPermits
 from harness.records.schema import Attempt, Record, Tokens
 from tests.engine.scripted import Says, reply
@@ -34,7 +34,7 @@ class Book:
     """Sees all that is spent and reserved, whenever it changes, and what attempts really used."""
 
     def __init__(self) -> None:
-        self.gate = Gate(Limits(tokens=LIMIT), CountingMeter(), ticks(), book=self.note)
+        self.gate = Gate(BudgetLimits(tokens=LIMIT), CountingMeter(), ticks(), book=self.note)
         self.most = 0
         self.used = 0
         self.flying = 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.engine.attempt import Terms
+from harness.engine.attempt import CallTerms
 from harness.engine.call import Completion, complete
 from harness.engine.effects import (
     Acquire,
@@ -27,7 +27,7 @@ from harness.engine.effects import (
     step,
 )
 from harness.policies import protocol as asked_for
-from harness.policies.protocol import Admission, Asking, Ended, Go, RandomOf, Verdict
+from harness.policies.protocol import Admission, Asking, Ended, Go, RandomOf, RetryVerdict
 from harness.records.failures import CANCELLED, OK
 from harness.records.schema import Attempt, Backoff, Call, Decision, retry_in
 from tests.engine.scripted import CALL, RATE_LIMITED, Says, reply, terms
@@ -40,7 +40,7 @@ class Scripted:
 
     hedge = None
 
-    def __init__(self, *admissions: Admission, verdicts: tuple[Verdict, ...] = ()) -> None:
+    def __init__(self, *admissions: Admission, verdicts: tuple[RetryVerdict, ...] = ()) -> None:
         self._admissions: Iterator[Admission] = iter(admissions)
         self._verdicts = iter(verdicts)
         self.asked: list[Asking] = []
@@ -50,17 +50,17 @@ class Scripted:
         self.asked.append(asking)
         return next(self._admissions)
 
-    def ended(self, ended: Ended, random: RandomOf) -> Verdict:
+    def ended(self, ended: Ended, random: RandomOf) -> RetryVerdict:
         self.ends.append(ended)
-        return next(self._verdicts, Verdict(None))
+        return next(self._verdicts, RetryVerdict(None))
 
 
-def under(policy: Scripted, *, hold: bool = False) -> Terms:
+def under(policy: Scripted, *, hold: bool = False) -> CallTerms:
     return terms(hold=hold)._replace(policy=policy)
 
 
 def parked(bell: str = "bell", until: int | None = None) -> Admission:
-    return asked_for.Park(bell, until)
+    return asked_for.ParkCall(bell, until)
 
 
 def end_of(program: Program[Completion], asked: Effect | Finished[Any]) -> tuple[Completion, Call]:
@@ -110,7 +110,7 @@ def test_a_failure_that_the_breaker_takes_over_asks_again_at_once_with_its_permi
     hold: bool,
 ) -> None:
     """So it is parked before whoever would have had its permit."""
-    over = Verdict(retry_in(0, "breaker"), ring="other bell")
+    over = RetryVerdict(retry_in(0, "breaker"), ring="other bell")
     policy = Scripted(Go(), parked(until=900), Go(), verdicts=(over,))
     program = complete(under(policy, hold=hold), CALL, REQUEST, ready=0)
     step(program, None)
@@ -130,7 +130,7 @@ def test_a_failure_that_the_breaker_takes_over_asks_again_at_once_with_its_permi
 
 
 def test_a_failure_that_is_taken_over_may_go_out_again_at_once() -> None:
-    over = Verdict(retry_in(0, "breaker"))
+    over = RetryVerdict(retry_in(0, "breaker"))
     program = complete(under(Scripted(Go(), Go(), verdicts=(over,))), CALL, REQUEST, ready=0)
     step(program, None)
     step(program, Grant(0, 0))
@@ -175,7 +175,7 @@ def test_a_parked_call_that_is_cancelled_says_how_long_it_was_parked(hold: bool)
 
 
 def test_an_attempt_that_is_cancelled_is_told_to_the_policy_which_decides_nothing() -> None:
-    policy = Scripted(Go(), verdicts=(Verdict(retry_in(5, "policy"), ring="bell"),))
+    policy = Scripted(Go(), verdicts=(RetryVerdict(retry_in(5, "policy"), ring="bell"),))
     program = complete(under(policy), CALL, REQUEST, ready=0)
     step(program, None)
     step(program, Grant(0, 0))

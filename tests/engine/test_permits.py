@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 
 from harness.engine.branches import Branch
 from harness.engine.effects import Grant, Park
-from harness.engine.permits import AsyncPermits, Line, ThreadPermits, Turns
+from harness.engine.permits import AsyncPermits, PermitQueue, ThreadPermits, Turns
 from harness.records.clock import SECOND, monotonic_since, take_anchor
 
 real_now = monotonic_since(take_anchor())
@@ -43,7 +43,7 @@ def still(time: int) -> Callable[[], int]:
     steps=st.lists(st.sampled_from(["ask", "give back", "leave first", "leave last"])),
 )
 def test_the_line_serves_in_order_and_keeps_count(permits: int, steps: list[str]) -> None:
-    line: Line[int] = Line(permits)
+    line: PermitQueue[int] = PermitQueue(permits)
     names = itertools.count()
     held, waiting = 0, deque[int]()
     for step in steps:
@@ -366,7 +366,7 @@ def test_a_bell_that_rang_after_the_permit_came_is_not_missed() -> None:
 
 def test_those_who_are_due_stand_in_line_in_the_order_in_which_they_were_parked() -> None:
     """And not in the order in which their threads or timers happen to wake."""
-    line: Line[str] = Line(0)
+    line: PermitQueue[str] = PermitQueue(0)
     for name in "abcd":
         line.park(name, "bell", {"a": 5, "b": None, "c": 4, "d": 5}[name])
     line.park("e", "other bell", 5)

@@ -25,7 +25,7 @@ from harness.config.shipped_scenarios import find
 from harness.endpoints.local_llm_process import PACKAGES, LocalLLM
 from harness.endpoints.sections import LocalLLMEndpoint
 from harness.records.schema import Transcript
-from harness.store.run_directory import TRANSCRIPTS, Records, read_records
+from harness.store.run_directory import TRANSCRIPTS_FILE, Records, read_records
 
 Failing = Callable[..., Records]
 """(API key, *settings of the scenario, code=exit code that is expected) -> records."""
@@ -54,7 +54,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench_server, "LocalLLM", remembered)
         code = main(["run", "local-llm", "--out", str(directory), "--quiet"])
-    lines = (directory / TRANSCRIPTS).read_bytes().splitlines()
+    lines = (directory / TRANSCRIPTS_FILE).read_bytes().splitlines()
     transcripts = [msgspec.json.decode(line, type=Transcript) for line in lines]
     [server] = servers
     return Finished(code, directory, read_records(directory), transcripts, server)

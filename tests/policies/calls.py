@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from random import Random
 
-from harness.policies.protocol import Asking, Earlier, Ended, Park, Policy
+from harness.policies.protocol import Asking, Earlier, Ended, ParkCall, Policy
 from harness.records.failures import OK
 
 
@@ -40,7 +40,7 @@ class Call:
     attempt: int = 1
     admitted: int = -1
     sent: int | None = None
-    park: Park | None = None
+    park: ParkCall | None = None
     outcome: str | None = None
     earlier: tuple[Earlier, ...] = ()
 
@@ -114,7 +114,7 @@ class CallModel:
     def _ask(self, call: Call) -> None:
         call.park = None
         answer = self.policy.admit(Asking("fan_out", call.attempt, self.now))
-        if isinstance(answer, Park):
+        if isinstance(answer, ParkCall):
             assert answer.until is None or answer.until > self.now, "who waits does not wait"
             call.park = answer
         else:

@@ -9,16 +9,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from harness.policies.breaker import (
     Breaker,
+    BreakerUpdate,
     Closed,
     HalfOpen,
     Open,
     State,
-    Taken,
     Wait,
-    admit,
+    admit_attempt,
     ended,
 )
-from harness.policies.protocol import Asking, Ended, Park
+from harness.policies.protocol import Asking, Ended, ParkCall
 from harness.policies.retry import NoRetry
 from harness.policies.stack import BreakerLayer, Stack
 from harness.records.failures import FAILURES, OK, is_outage
@@ -27,16 +27,16 @@ from tests.policies.calls import CallModel, any_random, end_of
 RULE = Breaker(failures=3, many=4, last=6, pause=100, cap=350)
 OPEN = Open(since=1000, until=1100, pause=100)
 HALF = HalfOpen(since=1000, probe=1100, pause=100)
-LET_IN = Taken(over=False, ring=False)
-TAKEN = Taken(over=True, ring=False)
-RINGS = Taken(over=False, ring=True)
+LET_IN = BreakerUpdate(over=False, ring=False)
+TAKEN = BreakerUpdate(over=True, ring=False)
+RINGS = BreakerUpdate(over=False, ring=True)
 
 
 def end(outcome: str, *, at: int, sent: int, asked: int | None = None, hint: int = 0) -> Ended:
     return end_of(outcome, admitted=sent if asked is None else asked, sent=sent, now=at, hint=hint)
 
 
-def after(state: State, *ends: Ended) -> tuple[State, Taken]:
+def after(state: State, *ends: Ended) -> tuple[State, BreakerUpdate]:
     taken = LET_IN
     for one in ends:
         state, taken = ended(RULE, state, one)
@@ -97,7 +97,7 @@ def test_what_is_outage_like_may_pass_and_a_refusal_or_a_full_account_is_not() -
 def test_who_asks_goes_out_is_the_probe_or_is_parked(
     state: State, now: int, next_state: State, wait: Wait | None
 ) -> None:
-    assert admit(state, now) == (next_state, wait)
+    assert admit_attempt(state, now) == (next_state, wait)
 
 
 @pytest.mark.parametrize(
@@ -109,19 +109,19 @@ def test_who_asks_goes_out_is_the_probe_or_is_parked(
         ),
         pytest.param(
             HALF, end("unavailable", at=1300, sent=1101, asked=1100),
-            Open(1000, 1500, 200), Taken(over=True, ring=True), id="the probe fails",
+            Open(1000, 1500, 200), BreakerUpdate(over=True, ring=True), id="the probe fails",
         ),
         pytest.param(
             HALF._replace(pause=200), end("connect_failed", at=1300, sent=1101, asked=1100),
-            Open(1000, 1650, 350), Taken(over=True, ring=True), id="a pause has its cap",
+            Open(1000, 1650, 350), BreakerUpdate(over=True, ring=True), id="a pause has its cap",
         ),
         pytest.param(
             HALF, end("unavailable", at=1300, sent=1101, asked=1100, hint=900),
-            Open(1000, 2200, 200), Taken(over=True, ring=True), id="the server asks for more",
+            Open(1000, 2200, 200), BreakerUpdate(over=True, ring=True), id="a longer hint",
         ),
         pytest.param(
             HALF, end("unavailable", at=1300, sent=1101, asked=1100, hint=10**9),
-            Open(1000, 1500, 200), Taken(over=True, ring=True), id="more than its call has left",
+            Open(1000, 1500, 200), BreakerUpdate(over=True, ring=True), id="a hint beyond the call",
         ),
         pytest.param(
             HALF, end("rate_limited", at=1300, sent=1101, asked=1100),
@@ -164,7 +164,9 @@ def test_who_asks_goes_out_is_the_probe_or_is_parked(
         ),
     ],
 )  # fmt: skip
-def test_what_an_end_does(state: State, what: Ended, next_state: State, taken: Taken) -> None:
+def test_what_an_end_does(
+    state: State, what: Ended, next_state: State, taken: BreakerUpdate
+) -> None:
     assert ended(RULE, state, what) == (next_state, taken)
 
 
@@ -257,22 +259,22 @@ def opened(scope: str) -> Stack:
 def test_one_breaker_for_the_process_parks_every_phase_and_one_for_each_phase_its_own() -> None:
     for scope, parked in [("process", True), ("phase", False)]:
         policy = opened(scope)
-        assert isinstance(policy.admit(Asking("fan_out", 1, 20)), Park)
-        assert isinstance(policy.admit(Asking("synthesize", 1, 20)), Park) == parked
+        assert isinstance(policy.admit(Asking("fan_out", 1, 20)), ParkCall)
+        assert isinstance(policy.admit(Asking("synthesize", 1, 20)), ParkCall) == parked
 
 
 def test_each_ring_has_a_bell_of_its_own_so_that_none_is_waited_for_in_vain() -> None:
     policy = opened("process")
     first = policy.admit(Asking("fan_out", 1, 20))
-    assert isinstance(first, Park)
+    assert isinstance(first, ParkCall)
     assert first.until == 112
     policy.admit(Asking("fan_out", 1, 112))
     waiting = policy.admit(Asking("fan_out", 1, 113))
-    assert waiting == Park(first.bell, None)
+    assert waiting == ParkCall(first.bell, None)
     verdict = policy.ended(end("unavailable", at=120, sent=112), any_random)
     assert verdict.ring == first.bell
     later = policy.admit(Asking("fan_out", 1, 121))
-    assert isinstance(later, Park)
+    assert isinstance(later, ParkCall)
     assert later.bell != first.bell
 
 

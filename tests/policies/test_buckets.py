@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from harness.policies.aws import AwsQuota
 from harness.policies.buckets import (
-    SLICES,
     WHOLE,
+    WINDOW_SLICES,
     Budget,
     FinagleBudget,
     GrpcThrottling,
@@ -155,10 +155,10 @@ def test_finagle_never_allows_more_than_reserve_and_share_of_the_window_before_a
     schedule = sorted(schedule, key=lambda end: end.now)
     _, answers = spend(FinagleBudget(ratio, reserve, WINDOW), *schedule)
     allowed = [may and end.outcome != OK for end, may in zip(schedule, answers, strict=True)]
-    slices = [end.now * SLICES // WINDOW for end in schedule]
+    slices = [end.now * WINDOW_SLICES // WINDOW for end in schedule]
     for place, last in enumerate(slices):
         if allowed[place]:
-            inside = [at for at in range(place + 1) if last - SLICES < slices[at]]
+            inside = [at for at in range(place + 1) if last - WINDOW_SLICES < slices[at]]
             retries = sum(allowed[at] for at in inside)
             calls = sum(schedule[at].attempt == 1 for at in inside)
             assert retries * WHOLE <= reserve * WHOLE + ratio * calls

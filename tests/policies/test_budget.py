@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from harness.engine.ledger import Amount, Ledger, Limits, Refusal, reserve, settle
+from harness.engine.ledger import Amount, BudgetLimits, BudgetRefusal, Ledger, reserve, settle
 
 
-def granted(answer: Ledger | Refusal) -> Ledger:
+def granted(answer: Ledger | BudgetRefusal) -> Ledger:
     assert isinstance(answer, Ledger)
     return answer
 
@@ -18,43 +18,43 @@ def granted(answer: Ledger | Refusal) -> Ledger:
 @pytest.mark.parametrize(
     ("limits", "name"),
     [
-        (Limits(attempts=1), "attempts"),
-        (Limits(tokens=199), "tokens"),
-        (Limits(nano_usd=13), "usd"),
+        (BudgetLimits(attempts=1), "attempts"),
+        (BudgetLimits(tokens=199), "tokens"),
+        (BudgetLimits(nano_usd=13), "usd"),
     ],
 )
 def test_an_attempt_that_could_exceed_a_limit_is_refused_by_that_limit(
-    limits: Limits, name: str
+    limits: BudgetLimits, name: str
 ) -> None:
     worst = Amount(1, 100, 7)
     one = granted(reserve(Ledger(limits), worst, 0.0))
-    assert reserve(one, worst, 0.0) == Refusal(name)
+    assert reserve(one, worst, 0.0) == BudgetRefusal(name)
 
 
 def test_a_limit_may_be_used_up_to_the_last_token() -> None:
     worst = Amount(1, 100, 7)
-    limits = Limits(attempts=2, tokens=200, nano_usd=14)
+    limits = BudgetLimits(attempts=2, tokens=200, nano_usd=14)
     two = granted(reserve(granted(reserve(Ledger(limits), worst, 0.0)), worst, 0.0))
     assert two.reserved == Amount(2, 200, 14)
 
 
 def test_what_an_attempt_did_not_use_can_be_used_by_the_next() -> None:
     worst = Amount(1, 100, 7)
-    ledger = granted(reserve(Ledger(Limits(tokens=150)), worst, 0.0))
-    assert reserve(ledger, worst, 0.0) == Refusal("tokens")
+    ledger = granted(reserve(Ledger(BudgetLimits(tokens=150)), worst, 0.0))
+    assert reserve(ledger, worst, 0.0) == BudgetRefusal("tokens")
     ledger = settle(ledger, worst, Amount(1, 50, 3))
     assert ledger.reserved == Amount()
     assert granted(reserve(ledger, worst, 0.0)).spent == Amount(1, 50, 3)
 
 
 def test_nothing_is_sent_once_the_seconds_are_over() -> None:
-    ledger = Ledger(Limits(seconds=10.0))
+    ledger = Ledger(BudgetLimits(seconds=10.0))
     granted(reserve(ledger, Amount(1), 9.999))
-    assert reserve(ledger, Amount(1), 10.0) == Refusal("seconds")
+    assert reserve(ledger, Amount(1), 10.0) == BudgetRefusal("seconds")
 
 
 def test_without_limits_nothing_is_refused() -> None:
-    granted(reserve(Ledger(Limits()), Amount(10**9, 10**15, 10**15), 1e9))
+    granted(reserve(Ledger(BudgetLimits()), Amount(10**9, 10**15, 10**15), 1e9))
 
 
 AMOUNT = st.builds(Amount, st.just(1), st.integers(0, 1000), st.integers(0, 1000))
@@ -65,7 +65,7 @@ class Schedules(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ledger = Ledger(Limits(attempts=20, tokens=5000, nano_usd=4000))
+        self.ledger = Ledger(BudgetLimits(attempts=20, tokens=5000, nano_usd=4000))
         self.flying: list[Amount] = []
         self.used: list[Amount] = []
 
@@ -109,7 +109,7 @@ TestSchedules = Schedules.TestCase
 def test_refusing_leaves_the_ledger_usable_for_a_smaller_attempt(
     attempts: list[Amount], tokens: int
 ) -> None:
-    ledger = Ledger(Limits(tokens=tokens))
+    ledger = Ledger(BudgetLimits(tokens=tokens))
     for worst in attempts:
         answer = reserve(ledger, worst, 0.0)
         fits = ledger.reserved.tokens + worst.tokens <= tokens

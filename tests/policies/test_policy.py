@@ -6,7 +6,15 @@ from random import Random
 
 import pytest
 
-from harness.policies.protocol import Asking, Earlier, Ended, Go, Stateless, Verdict, failure_of
+from harness.policies.protocol import (
+    Asking,
+    Earlier,
+    Ended,
+    Go,
+    RetryVerdict,
+    Stateless,
+    failure_of,
+)
 from harness.policies.retry import Exponential
 from harness.records.failures import OK
 from harness.records.schema import give_up, retry_in
@@ -30,12 +38,12 @@ def test_a_policy_of_one_call_lets_every_attempt_out_and_never_hedges() -> None:
 
 
 def test_nothing_follows_a_success_and_nothing_is_drawn_for_it() -> None:
-    assert Stateless(THREE).ended(ENDED._replace(outcome=OK), no_random) == Verdict(None)
+    assert Stateless(THREE).ended(ENDED._replace(outcome=OK), no_random) == RetryVerdict(None)
 
 
 def test_a_failure_gets_the_decision_of_the_retry_policy() -> None:
     last = ENDED._replace(attempt=3, earlier=(OWN, OWN))
-    assert Stateless(THREE).ended(last, lambda: Random(0)) == Verdict(give_up("attempts"))
+    assert Stateless(THREE).ended(last, lambda: Random(0)) == RetryVerdict(give_up("attempts"))
 
 
 def test_attempts_that_a_breaker_took_upon_itself_do_not_count_as_the_calls_own() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from harness.policies.aws import AwsBackoff, AwsQuota
 from harness.policies.breaker import Breaker, Closed
 from harness.policies.buckets import FinagleBudget, GrpcThrottling, RetryBudget
-from harness.policies.protocol import Admission, Asking, Earlier, Ended, Go, Park, Verdict
+from harness.policies.protocol import Admission, Asking, Earlier, Ended, Go, ParkCall, RetryVerdict
 from harness.policies.retry import Exponential, Fixed, NoRetry, OpenAISdk, Retry
 from harness.policies.stack import BreakerLayer, BudgetLayer, HedgeLayer, Inside, Layer, Stack
 from harness.records.failures import OK
@@ -30,7 +30,7 @@ def budget(burst: int = 1, scope: str = "process") -> BudgetLayer:
     return BudgetLayer(RetryBudget(ratio=1, burst=burst), scope)  # type: ignore[arg-type]
 
 
-def fail(policy: Stack, outcome: str = "unavailable", phase: str = "fan_out") -> Verdict:
+def fail(policy: Stack, outcome: str = "unavailable", phase: str = "fan_out") -> RetryVerdict:
     failed = end_of(outcome, admitted=0, sent=1, now=2, attempt=2)
     return policy.ended(failed._replace(phase=phase), any_random)
 
@@ -39,9 +39,9 @@ def test_without_layers_it_is_its_retry_policy() -> None:
     policy = Stack([], TEN)
     assert policy.admit(ASKING) == Go()
     assert policy.hedge is None
-    assert fail(policy) == Verdict(retry_in(10, "policy"))
-    assert fail(policy, "truncated") == Verdict(give_up("not_retryable"))
-    assert fail(policy, OK) == Verdict(None)
+    assert fail(policy) == RetryVerdict(retry_in(10, "policy"))
+    assert fail(policy, "truncated") == RetryVerdict(give_up("not_retryable"))
+    assert fail(policy, OK) == RetryVerdict(None)
 
 
 def test_an_empty_budget_ends_a_call_that_would_be_tried_again() -> None:
@@ -76,11 +76,11 @@ def test_a_budget_around_a_breaker_pays_for_it() -> None:
 def test_a_failure_beside_a_hedged_attempt_is_noted_and_decides_nothing() -> None:
     breaker, throttling = BreakerLayer(RULE, "b"), BudgetLayer(GrpcThrottling(2, 1))
     beside = end_of("connection_lost", admitted=0, sent=1, now=2)._replace(final=False)
-    assert Stack([budget(), throttling], TEN).ended(beside, any_random) == Verdict(None)
+    assert Stack([budget(), throttling], TEN).ended(beside, any_random) == RetryVerdict(None)
     assert throttling.states.get("fan_out").tokens == 1000
     policy = Stack([budget(), breaker], TEN)
-    assert policy.ended(beside, any_random) == Verdict(None)
-    assert isinstance(policy.admit(ASKING), Park)
+    assert policy.ended(beside, any_random) == RetryVerdict(None)
+    assert isinstance(policy.admit(ASKING), ParkCall)
     assert fail(policy).decision == retry_in(0, "breaker")
 
 
@@ -88,23 +88,23 @@ def test_a_ring_is_heard_through_every_layer() -> None:
     policy = Stack([budget(), BreakerLayer(RULE, "b")], TEN)
     fail(policy)
     parked = policy.admit(ASKING)
-    assert isinstance(parked, Park)
+    assert isinstance(parked, ParkCall)
     assert policy.admit(ASKING._replace(now=200)) == Go()
     good = end_of(OK, admitted=200, sent=201, now=300)
-    assert policy.ended(good, any_random) == Verdict(None, ring=parked.bell)
+    assert policy.ended(good, any_random) == RetryVerdict(None, ring=parked.bell)
 
 
 def test_an_inner_layer_that_parks_is_heard_of() -> None:
     policy = Stack([budget(), BreakerLayer(RULE, "b")], NoRetry())
     fail(policy)
-    assert isinstance(policy.admit(ASKING), Park)
+    assert isinstance(policy.admit(ASKING), ParkCall)
 
 
 def test_attempts_that_a_breaker_took_over_leave_the_call_all_of_its_own() -> None:
     policy = Stack([BreakerLayer(RULE._replace(failures=9, many=9, last=9), "b")], TEN)
     earlier = (Earlier("unavailable", retry_in(0, "breaker")),) * 7
     ended = end_of("unavailable", admitted=0, sent=1, now=2, attempt=8, earlier=earlier)
-    assert policy.ended(ended, any_random) == Verdict(retry_in(10, "policy"))
+    assert policy.ended(ended, any_random) == RetryVerdict(retry_in(10, "policy"))
 
 
 def test_a_budget_for_each_phase_is_spent_apart() -> None:
@@ -143,7 +143,7 @@ class OneAtATime:
         self.pass_through()
         return Go()
 
-    def ended(self, ended: Ended, inside: Inside) -> Verdict:
+    def ended(self, ended: Ended, inside: Inside) -> RetryVerdict:
         self.pass_through()
         return inside()
 
@@ -216,7 +216,7 @@ def test_no_stack_sleeps_past_a_deadline_or_sends_more_than_its_innermost_allows
         number, attempt, earlier = waiting.pop(data.draw(st.integers(0, len(waiting) - 1)))
         now += data.draw(st.integers(0, 30))
         answer = policy.admit(Asking("fan_out", attempt, now))
-        if isinstance(answer, Park):
+        if isinstance(answer, ParkCall):
             assert answer.until is not None, "no probe is in flight here"
             now = max(now, answer.until)
             waiting.append((number, attempt, earlier))

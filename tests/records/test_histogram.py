@@ -14,10 +14,10 @@ from harness.records.histogram import (
     Histogram,
     Packed,
     bucket,
+    bucket_number,
     merge,
     middle,
     named,
-    number,
     quantile,
 )
 
@@ -106,9 +106,9 @@ def test_a_quantile_counts_every_value(q: float, value: int) -> None:
 @given(numbers)
 def test_every_bucket_has_a_number_of_its_own_in_their_order(value: int) -> None:
     name = bucket(value)
-    assert named(number(name)) == name
-    assert number(end(name)) == number(name) + 1
-    assert number(name) < 2**13
+    assert named(bucket_number(name)) == name
+    assert bucket_number(end(name)) == bucket_number(name) + 1
+    assert bucket_number(name) < 2**13
 
 
 @given(samples, st.integers(1, 2**32 // 60))

@@ -35,9 +35,9 @@ from harness.report.plots.ecdf import latency_ecdf
 from harness.report.plots.example_workflow import same_workflow_in_both
 from harness.report.plots.permits import permits
 from harness.report.plots.repeats import repeats
-from harness.report.plots.style import PARTS, RC, SERIES, axis_end, runs_out, spread
+from harness.report.plots.style import PART_STYLES, RC, SERIES, axis_end, runs_out, spread_apart
 from harness.report.plots.sync_async import sync_async
-from harness.report.plots.time_spent import pieces, time_spent
+from harness.report.plots.time_spent import drawn_segments, time_spent_plot
 from harness.report.plots.timeline import timeline
 from harness.store.run_directory import Records
 from tests.analysis.builders import make_attempt, make_call, make_run, make_trial
@@ -132,7 +132,7 @@ def test_every_svg_keeps_its_text_and_says_that_it_was_simulated(written: list[P
 
 def test_a_live_run_is_not_called_simulated(records: Records) -> None:
     live = make_summary(IDS, simulated=False, time_scale=1.0)
-    for plot in (sync_async(live, records), permits(live), time_spent(live)):
+    for plot in (sync_async(live, records), permits(live), time_spent_plot(live)):
         assert "imulated" not in text_of(drawn(plot))
 
 
@@ -316,12 +316,12 @@ def test_threads_and_async_are_lines_of_their_own() -> None:
 
 
 def test_the_parts_of_a_bar_are_the_summary_s_shares_and_fill_it(summary: Summary) -> None:
-    axes = drawn(time_spent(summary)).axes[0]
+    axes = drawn(time_spent_plot(summary)).axes[0]
     found = bars(axes)
     for cell in summary.cells:
         assert cell.time_spent
         end = 0.0
-        for part in PARTS:
+        for part in PART_STYLES:
             start, length = found[f"{part} {cell.id}"]
             assert start == pytest.approx(end)
             assert length == pytest.approx(getattr(cell.time_spent, part) * 100)
@@ -331,9 +331,9 @@ def test_the_parts_of_a_bar_are_the_summary_s_shares_and_fill_it(summary: Summar
 
 def test_a_cell_without_calls_has_no_bar() -> None:
     empty = make_cell(IDS[1], time_spent=None, call_latency_s=NOTHING)
-    axes = drawn(time_spent(make_summary([make_cell(IDS[0]), empty]))).axes[0]
+    axes = drawn(time_spent_plot(make_summary([make_cell(IDS[0]), empty]))).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["sync"]
-    assert time_spent(make_summary([empty])) is None
+    assert time_spent_plot(make_summary([empty])) is None
 
 
 def test_time_that_a_hedge_took_over_is_not_called_lost_to_failures() -> None:
@@ -345,7 +345,7 @@ def test_time_that_a_hedge_took_over_is_not_called_lost_to_failures() -> None:
         answer=0.3, other=0.0,
     )  # fmt: skip
     cell = make_cell(IDS[1], attempts=counts, time_spent=spent)
-    said = text_of(drawn(time_spent(make_summary([cell]))))
+    said = text_of(drawn(time_spent_plot(make_summary([cell]))))
     assert "Hardly any of the calls' time was lost" in said
     assert "also those broken off because a hedge was faster" in said
 
@@ -359,12 +359,12 @@ def test_the_pieces_of_a_call_fill_it_without_gap_or_overlap(records: Records) -
         attempts[attempt.call_key].append(attempt)
     parts = set()
     for call in records.calls:
-        cut = pieces(call, attempts[call.call_key])
+        cut = drawn_segments(call, attempts[call.call_key])
         parts |= {piece.part for piece in cut}
         ends = [call.ready, *(piece.end for piece in cut)]
         assert [piece.start for piece in cut] == ends[:-1]
         assert ends[-1] == call.done
-    assert parts == set(PARTS)
+    assert parts == set(PART_STYLES)
 
 
 def test_the_pieces_add_up_to_the_shares_of_the_summary(records: Records) -> None:
@@ -372,13 +372,13 @@ def test_the_pieces_add_up_to_the_shares_of_the_summary(records: Records) -> Non
         wanted = shares_of(cell.calls, cell.attempts)
         assert wanted
         whole = sum(call.done - call.ready for call in cell.calls)
-        spent = dict.fromkeys(PARTS, 0)
+        spent = dict.fromkeys(PART_STYLES, 0)
         for call in cell.calls:
             of_call = [one for one in cell.attempts if one.call_key == call.call_key]
-            for piece in pieces(call, of_call):
+            for piece in drawn_segments(call, of_call):
                 spent[piece.part] += piece.end - piece.start
         assert {part: time / whole for part, time in spent.items()} == pytest.approx(
-            {part: getattr(wanted, part) for part in PARTS}
+            {part: getattr(wanted, part) for part in PART_STYLES}
         )
 
 
@@ -398,10 +398,10 @@ def test_an_attempt_is_cut_at_the_moments_it_reached(
     fields: dict[str, object], parts: list[str]
 ) -> None:
     attempt = make_attempt(**fields)
-    cut = pieces(make_call(), [attempt])
+    cut = drawn_segments(make_call(), [attempt])
     assert [piece.part for piece in cut] == parts
     assert shares_of([make_call()], [attempt]), "the summary can be made of it"
-    for part in PARTS:
+    for part in PART_STYLES:
         length = sum(piece.end - piece.start for piece in cut if piece.part == part)
         wanted = getattr(shares_of([make_call()], [attempt]), part)
         assert length / SECOND == pytest.approx(wanted)
@@ -409,7 +409,7 @@ def test_an_attempt_is_cut_at_the_moments_it_reached(
 
 def test_a_permit_that_came_too_late_is_permit_wait() -> None:
     call = make_call(outcome="call_timeout", attempts=0)
-    assert [piece.part for piece in pieces(call, [])] == ["permit_wait"]
+    assert [piece.part for piece in drawn_segments(call, [])] == ["permit_wait"]
 
 
 def test_the_timeline_shows_the_same_workflow_in_sync_and_in_async(
@@ -434,7 +434,7 @@ def test_the_timeline_shows_the_same_workflow_in_sync_and_in_async(
             ((piece.start - seen.workflow.ready) / SECOND / SCALE,
              (piece.end - piece.start) / SECOND / SCALE)
             for call, attempts in seen.calls
-            for piece in pieces(call, attempts)
+            for piece in drawn_segments(call, attempts)
         ]  # fmt: skip
         assert np.array(sorted(boxes)) == pytest.approx(np.array(sorted(wanted)))
         done = next(line for line in axes.get_lines() if line.get_label() == "done")
@@ -549,7 +549,7 @@ def test_an_interval_far_beyond_its_value_does_not_flatten_the_rest() -> None:
 def test_labels_at_line_ends_keep_their_order_and_do_not_overlap(
     wished: list[float], gap: float
 ) -> None:
-    moved = spread(wished, gap)
+    moved = spread_apart(wished, gap)
     order = sorted(range(len(wished)), key=lambda at: wished[at])
     places = [moved[at] for at in order]
     assert all(above - below >= gap - 1e-9 for below, above in pairwise(places))
@@ -575,5 +575,5 @@ def test_any_mix_of_missing_figures_can_be_drawn(data: st.DataObject) -> None:
 
     summary = make_summary([any_cell(cell) for cell in IDS[:3]])
     records = make_records(IDS[:3], 1, workflows=1, branches=1)
-    for plot in (sync_async(summary, records), permits(summary), time_spent(summary)):
+    for plot in (sync_async(summary, records), permits(summary), time_spent_plot(summary)):
         assert plot is None or plot.axes

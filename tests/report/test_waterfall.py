@@ -8,13 +8,13 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from harness.analysis.call_segments import Piece
+from harness.analysis.call_segments import CallSegment
 from harness.records import ids
 from harness.records.errors import InputError
 from harness.records.schema import Tokens
 from harness.report.path_text import in_scenario_seconds, path_sentences
 from harness.report.paths_text import cells_said, render_paths
-from harness.report.waterfall import Row, Waterfalls, key_of
+from harness.report.waterfall import WaterfallRow, Waterfalls, key_of
 from harness.report.waterfall_text import MARKS, columns, render_waterfall
 from harness.store.run_directory import Records
 from tests.analysis.builders import make_attempt, make_call
@@ -156,9 +156,12 @@ def test_a_topic_and_an_error_do_not_steer_the_terminal() -> None:
 
 
 def test_each_column_of_a_bar_is_the_part_that_takes_most_of_it() -> None:
-    row = Row(
+    row = WaterfallRow(
         "branch 1", 0, 100,
-        (Piece("permit_wait", 0, 42), Piece("reasoning", 42, 58), Piece("answer", 58, 100)),
+        (
+            CallSegment("permit_wait", 0, 42), CallSegment("reasoning", 42, 58),
+            CallSegment("answer", 58, 100),
+        ),
         "ok", 1, ((0, 100),),
     )  # fmt: skip
     assert columns(row, 100, 10) == [*["permit_wait"] * 4, *["reasoning"] * 2, *["answer"] * 4]
@@ -168,12 +171,12 @@ def test_each_column_of_a_bar_is_the_part_that_takes_most_of_it() -> None:
 
 
 def test_a_failed_attempt_is_seen_however_short_and_so_is_a_call() -> None:
-    failed = Row(
+    failed = WaterfallRow(
         "branch 1", 0, 1000,
-        (Piece("failed_attempts", 500, 501), Piece("answer", 501, 1000)), "ok", 2, (),
+        (CallSegment("failed_attempts", 500, 501), CallSegment("answer", 501, 1000)), "ok", 2, (),
     )  # fmt: skip
     assert columns(failed, 1000, 10)[5] == "failed_attempts"
-    brief = Row("branch 1", 3, 4, (Piece("answer", 3, 4),), "ok", 1)
+    brief = WaterfallRow("branch 1", 3, 4, (CallSegment("answer", 3, 4),), "ok", 1)
     assert columns(brief, 1000, 10) == ["answer", *[None] * 9]
 
 

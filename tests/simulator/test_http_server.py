@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from harness.simulator.http_server import MOST_BODY, Connection, Reply, Request
+from harness.simulator.http_server import MOST_BODY, Connection, HttpRequest, HttpResponse
 
 
 class Transport(asyncio.Transport):
@@ -32,7 +32,7 @@ class Server:
     """Takes requests and answers none by itself."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[Request, Reply]] = []
+        self.asked: list[tuple[HttpRequest, HttpResponse]] = []
         self.open: set[Connection] = set()
         self.transport = Transport()
         self.connection = Connection(lambda *asked: self.asked.append(asked), self.open)

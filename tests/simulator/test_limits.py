@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from harness.simulator import limits
-from harness.simulator.limits import Levels, Limits, Rate, Refusal, Step
+from harness.simulator.limits import CapChange, Levels, ProviderLimits, ProviderRefusal, Rate
 
 MINUTE = 60_000_000_000
 rates = st.builds(
@@ -25,13 +25,13 @@ arrivals = st.lists(st.tuples(st.integers(0, 200), st.integers(1, 80)), min_size
 
 def ask(
     rate: Rate, asked: Sequence[tuple[int, int]], what: str = "tokens"
-) -> list[tuple[int, int, Refusal | None]]:
+) -> list[tuple[int, int, ProviderRefusal | None]]:
     """Return (moment, amount, refusal) of each arrival at a limiter of one rate."""
-    of = Limits(requests=rate) if what == "requests" else Limits(tokens=rate)
+    of = ProviderLimits(requests=rate) if what == "requests" else ProviderLimits(tokens=rate)
     levels, now, out = limits.fresh(of, 0), 0, []
     for gap, amount in asked:
         now += gap
-        levels, refusal = limits.admit(of, levels, now, now, 0, amount)
+        levels, refusal = limits.admit_request(of, levels, now, now, 0, amount)
         out.append((now, 1 if what == "requests" else amount, refusal))
     return out
 
@@ -67,19 +67,19 @@ def test_nothing_is_refused_that_the_rate_has_room_for(
 def test_who_comes_back_when_told_gets_in_and_a_nanosecond_sooner_does_not(
     rate: Rate, asked: list[tuple[int, int]]
 ) -> None:
-    of = Limits(tokens=rate)
+    of = ProviderLimits(tokens=rate)
     levels, now = limits.fresh(of, 0), 0
     for gap, amount in asked:
         now += gap
-        levels, refusal = limits.admit(of, levels, now, now, 0, amount)
+        levels, refusal = limits.admit_request(of, levels, now, now, 0, amount)
         if refusal is None:
             continue
         assert refusal.reason == "tokens"
         assert (refusal.wait is None) == (amount > rate.capacity)
         if refusal.wait is not None:
             soon, then = now + refusal.wait - 1, now + refusal.wait
-            assert limits.admit(of, levels, soon, soon, 0, amount)[1] is not None
-            assert limits.admit(of, levels, then, then, 0, amount)[1] is None
+            assert limits.admit_request(of, levels, soon, soon, 0, amount)[1] is not None
+            assert limits.admit_request(of, levels, then, then, 0, amount)[1] is None
 
 
 @given(st.integers(1, 2_000), st.integers(1, 120), st.integers(MINUTE // 1000, MINUTE), st.data())
@@ -88,11 +88,11 @@ def test_a_client_that_never_stops_asking_gets_exactly_the_rate_in_any_window(
 ) -> None:
     """Once what was saved up is spent, a window of any length has its share, but for one."""
     rate = Rate(amount, MINUTE, capacity)
-    of, now = Limits(requests=rate), 0
+    of, now = ProviderLimits(requests=rate), 0
     let_in: list[int] = []
     levels = limits.fresh(of, 0)
     while len(let_in) < capacity + 200:
-        levels, refusal = limits.admit(of, levels, now, now, 0, 0)
+        levels, refusal = limits.admit_request(of, levels, now, now, 0, 0)
         if refusal is None:
             let_in.append(now)
         else:
@@ -106,23 +106,23 @@ def test_a_client_that_never_stops_asking_gets_exactly_the_rate_in_any_window(
 
 
 def test_the_cap_steps_with_time() -> None:
-    of = Limits(cap=8, steps=[Step(100, 2), Step(200, 16)])
+    of = ProviderLimits(cap=8, steps=[CapChange(100, 2), CapChange(200, 16)])
     assert [limits.cap_at(of, at) for at in (0, 99, 100, 199, 200, 10**9)] == [8, 8, 2, 2, 16, 16]
-    assert limits.cap_at(Limits(steps=[Step(100, 2)]), 99) is None
+    assert limits.cap_at(ProviderLimits(steps=[CapChange(100, 2)]), 99) is None
 
 
 @given(st.integers(0, 20), st.integers(0, 400))
 def test_the_cap_lets_in_whoever_finds_a_place_free(active: int, at: int) -> None:
-    of = Limits(cap=8, steps=[Step(100, 2), Step(200, 16)])
+    of = ProviderLimits(cap=8, steps=[CapChange(100, 2), CapChange(200, 16)])
     cap = 8 if at < 100 else 2 if at < 200 else 16
-    _, refusal = limits.admit(of, Levels(None, None), at, at, active, 1)
-    assert refusal == (None if active < cap else Refusal("concurrency", None))
+    _, refusal = limits.admit_request(of, Levels(None, None), at, at, active, 1)
+    assert refusal == (None if active < cap else ProviderRefusal("concurrency", None))
 
 
-def let_in_of(of: Limits, moments: Sequence[int]) -> int:
+def let_in_of(of: ProviderLimits, moments: Sequence[int]) -> int:
     levels, count = limits.fresh(of, 0), 0
     for now in moments:
-        levels, refusal = limits.admit(of, levels, now, now, 0, 1)
+        levels, refusal = limits.admit_request(of, levels, now, now, 0, 1)
         count += refusal is None
     return count
 
@@ -131,17 +131,17 @@ def test_where_rejections_count_asking_again_and_again_does_not_help() -> None:
     """Sixty a minute, of which one is saved up: whoever asks every half second gets the first."""
     rate = Rate(60, MINUTE, 1)
     every_half_second = range(0, MINUTE, MINUTE // 120)
-    assert let_in_of(Limits(requests=rate), every_half_second) == 60
-    assert let_in_of(Limits(requests=rate, rejected_count=True), every_half_second) == 1
+    assert let_in_of(ProviderLimits(requests=rate), every_half_second) == 60
+    assert let_in_of(ProviderLimits(requests=rate, rejected_count=True), every_half_second) == 1
     every_second = range(0, MINUTE, MINUTE // 60)
-    assert let_in_of(Limits(requests=rate, rejected_count=True), every_second) == 60
+    assert let_in_of(ProviderLimits(requests=rate, rejected_count=True), every_second) == 60
 
 
 @given(rates, rates, arrivals, st.booleans())
 def test_a_request_takes_from_all_limits_or_from_none(
     requests: Rate, tokens: Rate, asked: list[tuple[int, int]], full_house: bool
 ) -> None:
-    of = Limits(cap=1, requests=requests, tokens=tokens)
+    of = ProviderLimits(cap=1, requests=requests, tokens=tokens)
     levels, now = limits.fresh(of, 0), 0
     for gap, amount in asked:
         now += gap
@@ -149,7 +149,7 @@ def test_a_request_takes_from_all_limits_or_from_none(
             limits.refilled(requests, levels.requests, now) if levels.requests else None,
             limits.refilled(tokens, levels.tokens, now) if levels.tokens else None,
         )
-        levels, refusal = limits.admit(of, levels, now, now, int(full_house), amount)
+        levels, refusal = limits.admit_request(of, levels, now, now, int(full_house), amount)
         assert refusal is None or levels == untouched
         assert not (full_house and refusal is None)
         if refusal is None:
@@ -158,15 +158,15 @@ def test_a_request_takes_from_all_limits_or_from_none(
 
 
 def test_tokens_that_were_not_counted_beforehand_are_paid_for_by_those_who_come_later() -> None:
-    of = Limits(tokens=Rate(60, MINUTE, 60))
-    levels, refusal = limits.admit(of, limits.fresh(of, 0), 0, 0, 0, 10)
+    of = ProviderLimits(tokens=Rate(60, MINUTE, 60))
+    levels, refusal = limits.admit_request(of, limits.fresh(of, 0), 0, 0, 0, 10)
     assert refusal is None
     levels = limits.charge(of, levels, 0, 80)  # 30 below empty
-    _, refusal = limits.admit(of, levels, 0, 0, 0, 1)
-    assert refusal == Refusal("tokens", 31 * MINUTE // 60)
+    _, refusal = limits.admit_request(of, levels, 0, 0, 0, 1)
+    assert refusal == ProviderRefusal("tokens", 31 * MINUTE // 60)
 
 
-@pytest.mark.parametrize("of", [Limits(), Limits(requests=Rate(1, 1, 1))])
-def test_without_a_limit_on_tokens_nothing_is_charged(of: Limits) -> None:
+@pytest.mark.parametrize("of", [ProviderLimits(), ProviderLimits(requests=Rate(1, 1, 1))])
+def test_without_a_limit_on_tokens_nothing_is_charged(of: ProviderLimits) -> None:
     levels = limits.fresh(of, 0)
     assert limits.charge(of, levels, 5, 10**9) == levels

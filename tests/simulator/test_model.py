@@ -9,16 +9,16 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.simulator.model import Job, Model
+from harness.simulator.model import Model, ServedRequest
 from harness.simulator.pace import Speed
 
 FLAT = Speed(10, 0, 0, 0)
 SHARED = Speed(0, 10, 0, 0)  # ITL(n) = 10 n: one processor, cut in equal parts
 
 
-def drive(model: Model) -> dict[Job, list[int]]:
+def drive(model: Model) -> dict[ServedRequest, list[int]]:
     """Let a model run out by itself, visiting only the moments it asks for."""
-    seen: dict[Job, list[int]] = {}
+    seen: dict[ServedRequest, list[int]] = {}
     while (at := model.next_due()) is not None:
         for job, moments in model.pop_due(at).items():
             assert all(moment == at for moment in moments)
@@ -26,7 +26,7 @@ def drive(model: Model) -> dict[Job, list[int]]:
     return seen
 
 
-def let_in(model: Model, now: int, wait: int, writes: Sequence[int]) -> Job:
+def let_in(model: Model, now: int, wait: int, writes: Sequence[int]) -> ServedRequest:
     return model.arrive(now, wait, writes)
 
 
@@ -132,7 +132,7 @@ def test_cancelling_a_request_whose_text_is_due_but_not_fetched_drops_that_text(
 def test_keep_alives_come_until_the_first_text() -> None:
     model = Model(FLAT)
     job = model.arrive(0, 100, [0, 1, 9], patience=30)
-    asked: list[tuple[int, dict[Job, list[int]]]] = []
+    asked: list[tuple[int, dict[ServedRequest, list[int]]]] = []
     while (at := model.next_due()) is not None:
         asked.append((at, model.pop_due(at)))
     texts = [(at, due) for at, due in asked if due.get(job)]
@@ -213,8 +213,8 @@ def happenings(load: Sequence[Plan]) -> list[tuple[int, int, int]]:
 def run(load: Sequence[Plan], speed: Speed, slots: int | None, steps: bool) -> list[list[int]]:
     """Run a load; with `steps` also visit every moment the model asks for in between."""
     model = Model(speed, slots)
-    jobs: dict[int, Job] = {}
-    seen: dict[Job, list[int]] = {}
+    jobs: dict[int, ServedRequest] = {}
+    seen: dict[ServedRequest, list[int]] = {}
 
     def fetch(now: int) -> None:
         for job, moments in model.pop_due(now).items():

@@ -16,15 +16,15 @@ from harness.config.faults import KINDS, AskKind, Fault
 from harness.records.clock import SECOND
 from harness.records.failures import FAILURES
 from harness.simulator.draws import Draws
-from harness.simulator.plan import Chain, Plan, Strike, Windows
+from harness.simulator.plan import Chain, FaultPlan, Strike, Windows
 
 
-def plan(*faults: dict[str, Any], seed: int = 1, nanoseconds: float = SECOND) -> Plan:
-    return Plan([Fault.model_validate(fault) for fault in faults], seed, nanoseconds)
+def plan(*faults: dict[str, Any], seed: int = 1, nanoseconds: float = SECOND) -> FaultPlan:
+    return FaultPlan([Fault.model_validate(fault) for fault in faults], seed, nanoseconds)
 
 
 def strike(
-    made: Plan,
+    made: FaultPlan,
     number: int = 0,
     *,
     seed: int = 1,

@@ -25,7 +25,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from harness.simulator.model import Job, Model
+from harness.simulator.model import Model, ServedRequest
 from harness.simulator.pace import Pace, Speed
 
 Floats = NDArray[np.float64]
@@ -62,7 +62,7 @@ def load(sizes: Sizes, rate: float, count: int, seed: int) -> Load:
 
 def play(given: Load, pace: Pace, slots: int | None = None) -> tuple[Floats, Floats]:
     """Return how long each request waited for its slot and how long it stayed, in mean sizes."""
-    model, numbers = Model(pace, slots), dict[Job, int]()
+    model, numbers = Model(pace, slots), dict[ServedRequest, int]()
     wait, stay = np.zeros(len(given.sizes)), np.zeros(len(given.sizes))
     arrivals, sizes = given.arrivals.tolist(), given.sizes.tolist()
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.simulator.model import Job, Model
+from harness.simulator.model import Model, ServedRequest
 from harness.simulator.pace import Speed
 from harness.simulator.rates import Rates
 
@@ -21,7 +21,7 @@ def test_the_moment_of_each_piece_of_work_is_when_the_model_wrote_it(
     """Busy times apart from each other included; the last piece of each is left out."""
     rates = Rates()
     model = Model(Speed(10.0, slowing, 0.0, 0.0), None, rates)
-    written: dict[Job, list[int]] = {}
+    written: dict[ServedRequest, list[int]] = {}
     now = 0
     for pause, wait, tokens in arrivals:
         now += pause

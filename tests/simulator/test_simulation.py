@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness.simulator.profiles import load_profile
 from harness.simulator.request_parser import Ask, read_ask
-from harness.simulator.simulation import Completion, Refused, Simulation
+from harness.simulator.simulation import Refused, ServedCompletion, Simulation
 
 MS = 1_000_000
 SECOND = 1000 * MS
@@ -33,9 +33,9 @@ def simulate(
     return Simulation(load_profile(profile, overrides), seed, scale, "cell")
 
 
-def arrive(simulation: Simulation, now: int, asked: Ask, repeat: int = 0) -> Completion:
+def arrive(simulation: Simulation, now: int, asked: Ask, repeat: int = 0) -> ServedCompletion:
     completion = simulation.arrive(now, asked, repeat)
-    assert isinstance(completion, Completion)
+    assert isinstance(completion, ServedCompletion)
     return completion
 
 
@@ -47,7 +47,7 @@ def play(simulation: Simulation) -> dict[object, list[int]]:
     return moments
 
 
-def read(completion: Completion, writes: int) -> tuple[str, str]:
+def read(completion: ServedCompletion, writes: int) -> tuple[str, str]:
     pieces = list(completion.script.pieces())
     assert len(pieces) == writes
     thought = "".join(piece.text for piece in pieces if piece.is_reasoning)
@@ -132,7 +132,7 @@ def test_a_provider_has_a_limit_of_its_own() -> None:
     assert (completion.tokens.output, completion.finish_reason) == (60, "length")
 
 
-def facts(completion: Completion) -> tuple[object, ...]:
+def facts(completion: ServedCompletion) -> tuple[object, ...]:
     job = completion.job
     return completion.tokens, tuple(job.writes), job.first_at, completion.name
 
@@ -206,7 +206,7 @@ def test_a_driver_that_follows_three_moments_sees_them_when_every_chunk_would_sh
         now += gap
         asked = ask(f"question {number}", stream=stream)
         other = marks.arrive(now, asked, 0, every_chunk=False)
-        assert isinstance(other, Completion)
+        assert isinstance(other, ServedCompletion)
         pairs.append((arrive(all_chunks, now, asked), other))
     moments, few = play(all_chunks), play(marks)
     for one, other in pairs:
@@ -221,7 +221,7 @@ def test_a_driver_that_follows_three_moments_sees_them_when_every_chunk_would_sh
 def test_how_far_a_request_is_can_be_told_at_any_moment() -> None:
     simulation = simulate(overrides={"tokens_per_chunk": 8})
     completion = simulation.arrive(0, ask(), 0, every_chunk=False)
-    assert isinstance(completion, Completion)
+    assert isinstance(completion, ServedCompletion)
     told = {at: simulation.told(at * MS, completion) for at in (199, 200, 209, 210, 1000, 1119)}
     assert told == {199: 0, 200: 8, 209: 8, 210: 9, 1000: 88, 1119: 99}
     assert [completion.script.chunks(tokens) for tokens in told.values()] == [0, 1, 1, 1, 11, 12]
@@ -243,7 +243,8 @@ def outcomes(simulation: Simulation, moments: Sequence[int], **asked: Any) -> li
     """Return for each arrival None if it is let in, else when it is told to come back."""
     answers = [simulation.arrive(at, ask(f"question {at}", **asked), 0) for at in moments]
     return [
-        None if isinstance(answer, Completion) else (answer.retry_after or -1) for answer in answers
+        None if isinstance(answer, ServedCompletion) else (answer.retry_after or -1)
+        for answer in answers
     ]
 
 

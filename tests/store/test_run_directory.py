@@ -87,7 +87,7 @@ def write(directory: Path, *records: Attempt | Call | Workflow | Trial | Transcr
 
 def write_provider(directory: Path, head: ProviderHead, served: list[Served]) -> None:
     lines = map(msgspec.json.encode, [head, *served])
-    (directory / run_directory.PROVIDER).write_bytes(b"".join(line + b"\n" for line in lines))
+    (directory / run_directory.PROVIDER_FILE).write_bytes(b"".join(line + b"\n" for line in lines))
 
 
 @settings(max_examples=40)
@@ -104,7 +104,7 @@ def test_every_record_is_read_back_as_it_was_written(
     run = msgspec.structs.replace(run, schema=SCHEMA)
     with TemporaryDirectory() as name:
         directory = Path(name)
-        write_whole(directory / run_directory.RUN, run)
+        write_whole(directory / run_directory.RUN_FILE, run)
         write(directory, *(record for kind in records for record in kind))
         if provider is not None:
             write_provider(directory, *provider)
@@ -115,12 +115,12 @@ def test_every_record_is_read_back_as_it_was_written(
 def test_transcripts_are_lines_of_json(transcripts: list[Transcript]) -> None:
     with TemporaryDirectory() as name:
         write(Path(name), *transcripts)
-        lines = (Path(name) / run_directory.TRANSCRIPTS).read_bytes().splitlines()
+        lines = (Path(name) / run_directory.TRANSCRIPTS_FILE).read_bytes().splitlines()
         assert [msgspec.json.decode(line, type=Transcript) for line in lines] == transcripts
 
 
 def test_a_record_is_on_disk_as_soon_as_it_is_appended(tmp_path: Path) -> None:
-    write_whole(tmp_path / run_directory.RUN, make_run())
+    write_whole(tmp_path / run_directory.RUN_FILE, make_run())
     with Writer(tmp_path) as writer:
         writer.append(make_call(call=1))
         assert [call.call for call in read_records(tmp_path).calls] == [1]
@@ -129,14 +129,14 @@ def test_a_record_is_on_disk_as_soon_as_it_is_appended(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_opened_again_is_appended_to(tmp_path: Path) -> None:
-    write_whole(tmp_path / run_directory.RUN, make_run())
+    write_whole(tmp_path / run_directory.RUN_FILE, make_run())
     write(tmp_path, make_trial(repeat=0))
     write(tmp_path, make_trial(repeat=1))
     assert [trial.repeat for trial in read_records(tmp_path).trials] == [0, 1]
 
 
 def test_a_directory_without_records_is_a_run_in_which_nothing_ended(tmp_path: Path) -> None:
-    write_whole(tmp_path / run_directory.RUN, make_run())
+    write_whole(tmp_path / run_directory.RUN_FILE, make_run())
     assert read_records(tmp_path) == Records(make_run(), [], [], [], [], None)
 
 
@@ -145,7 +145,7 @@ def test_a_directory_without_records_is_a_run_in_which_nothing_ended(tmp_path: P
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    write_whole(tmp_path / run_directory.RUN, make_run())
+    write_whole(tmp_path / run_directory.RUN_FILE, make_run())
     write(
         tmp_path,
         *(make_attempt(attempt=number, request_id="é" * number) for number in (1, 2, 3)),
@@ -168,11 +168,11 @@ def served(arrival: int) -> Served:
 
 
 KINDS: list[tuple[str, Callable[[Records], list[Any]]]] = [
-    (run_directory.ATTEMPTS, lambda records: records.attempts),
-    (run_directory.CALLS, lambda records: records.calls),
-    (run_directory.WORKFLOWS, lambda records: records.workflows),
-    (run_directory.TRIALS, lambda records: records.trials),
-    (run_directory.PROVIDER, lambda records: [*records.provider] if records.provider else []),
+    (run_directory.ATTEMPTS_FILE, lambda records: records.attempts),
+    (run_directory.CALLS_FILE, lambda records: records.calls),
+    (run_directory.WORKFLOWS_FILE, lambda records: records.workflows),
+    (run_directory.TRIALS_FILE, lambda records: records.trials),
+    (run_directory.PROVIDER_FILE, lambda records: [*records.provider] if records.provider else []),
 ]
 FILES = [name for name, _ in KINDS]
 
@@ -197,7 +197,7 @@ def test_a_file_cut_off_anywhere_gives_every_line_that_is_whole(
 
 
 def test_a_providers_log_cut_off_anywhere_gives_what_is_whole_of_it(run: Path) -> None:
-    path = run / run_directory.PROVIDER
+    path = run / run_directory.PROVIDER_FILE
     whole, before = path.read_bytes(), read_records(run).provider
     assert before is not None
     for cut, lines in cuts(whole):
@@ -221,7 +221,7 @@ def test_a_line_that_is_whole_but_no_record_is_named_by_its_number(
     assert said.startswith(f"{run / name}:{number}: not a record (")
 
 
-@pytest.mark.parametrize("name", [*FILES, run_directory.RUN])
+@pytest.mark.parametrize("name", [*FILES, run_directory.RUN_FILE])
 def test_a_file_that_cannot_be_read_is_named(run: Path, name: str) -> None:
     (run / name).unlink()
     (run / name).mkdir()
@@ -236,7 +236,7 @@ def test_a_folder_that_holds_no_run_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": "1"}', '{"schema": 1}', "\udcff"])
 def test_a_run_that_cannot_be_understood_is_named(tmp_path: Path, text: str) -> None:
-    path = tmp_path / run_directory.RUN
+    path = tmp_path / run_directory.RUN_FILE
     path.write_bytes(text.encode(errors="surrogateescape"))
     assert refusal(lambda: read_run(tmp_path)).startswith(f"{path}: cannot be read (")
 
@@ -244,10 +244,10 @@ def test_a_run_that_cannot_be_understood_is_named(tmp_path: Path, text: str) -> 
 def test_a_run_of_another_schema_is_refused_by_its_number_whatever_else_it_holds(
     tmp_path: Path,
 ) -> None:
-    write_whole(tmp_path / run_directory.RUN, {"schema": SCHEMA + 1, "cells": "all of them"})
+    write_whole(tmp_path / run_directory.RUN_FILE, {"schema": SCHEMA + 1, "cells": "all of them"})
     said = refusal(lambda: read_run(tmp_path))
     assert said == (
-        f"{tmp_path / run_directory.RUN}: schema {SCHEMA + 1}, but this version reads {SCHEMA}"
+        f"{tmp_path / run_directory.RUN_FILE}: schema {SCHEMA + 1}, but this version reads {SCHEMA}"
     )
 
 
@@ -268,50 +268,51 @@ def largest_file(size: int) -> Iterator[None]:
 def test_a_line_that_is_cut_off_by_a_full_disk_is_an_error_that_names_the_file(
     tmp_path: Path,
 ) -> None:
-    write_whole(tmp_path / run_directory.RUN, make_run())
+    write_whole(tmp_path / run_directory.RUN_FILE, make_run())
     with Writer(tmp_path) as writer:
         writer.append(make_call(call=1))
-        size = (tmp_path / run_directory.CALLS).stat().st_size
+        size = (tmp_path / run_directory.CALLS_FILE).stat().st_size
         with largest_file(size + 10):
             said = refusal(lambda: writer.append(make_call(call=2)))
         again = refusal(lambda: writer.append(make_attempt()))
     assert said == (
-        f"{tmp_path / run_directory.CALLS}: cannot be written (a line was cut off; is the disk full?); "
-        f"make room and go on with `harness run --resume {tmp_path}`"
+        f"{tmp_path / run_directory.CALLS_FILE}: cannot be written (a line was cut off; "
+        f"is the disk full?); make room and go on with `harness run --resume {tmp_path}`"
     )
     assert again == said, "nothing is written after what is missing"
     assert [call.call for call in read_records(tmp_path).calls] == [1]
-    assert (tmp_path / run_directory.CALLS).read_bytes().endswith(b"\n")
+    assert (tmp_path / run_directory.CALLS_FILE).read_bytes().endswith(b"\n")
 
 
 def test_a_line_that_cannot_be_written_at_all_is_an_error_that_names_the_file(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / run_directory.CALLS).symlink_to("/dev/full")
+    (tmp_path / run_directory.CALLS_FILE).symlink_to("/dev/full")
     with Writer(tmp_path) as writer:
         said = refusal(lambda: writer.append(make_call()))
     assert said.startswith(
-        f"{tmp_path / run_directory.CALLS}: cannot be written (No space left on device); make room and go"
+        f"{tmp_path / run_directory.CALLS_FILE}: cannot be written (No space left on device); "
+        "make room and go"
     )
 
 
 def test_a_writer_without_its_directory_says_so(tmp_path: Path) -> None:
     missing = tmp_path / "missing"
     said = refusal(lambda: Writer(missing).__enter__())
-    assert said.startswith(f"{missing / run_directory.ATTEMPTS}: cannot be written (")
+    assert said.startswith(f"{missing / run_directory.ATTEMPTS_FILE}: cannot be written (")
 
 
 def test_a_writer_that_cannot_open_all_its_files_leaves_none_open(tmp_path: Path) -> None:
     """An open file would be a ResourceWarning, which is an error here."""
-    (tmp_path / run_directory.TRIALS).mkdir()
+    (tmp_path / run_directory.TRIALS_FILE).mkdir()
     said = refusal(lambda: Writer(tmp_path).__enter__())
-    assert said.startswith(f"{tmp_path / run_directory.TRIALS}: cannot be written (")
+    assert said.startswith(f"{tmp_path / run_directory.TRIALS_FILE}: cannot be written (")
 
 
 def test_a_file_that_is_written_whole_is_the_old_one_until_it_is_the_new_one(
     tmp_path: Path,
 ) -> None:
-    path = tmp_path / run_directory.RUN
+    path = tmp_path / run_directory.RUN_FILE
     write_whole(path, make_run(seed=1))
     with largest_file(100):
         said = refusal(lambda: write_whole(path, make_run(seed=2)))
@@ -319,7 +320,9 @@ def test_a_file_that_is_written_whole_is_the_old_one_until_it_is_the_new_one(
     assert read_run(tmp_path) == make_run(seed=1)
     write_whole(path, make_run(seed=2))
     assert read_run(tmp_path) == make_run(seed=2)
-    assert [file.name for file in tmp_path.iterdir()] == [run_directory.RUN], "nothing else is left"
+    assert [file.name for file in tmp_path.iterdir()] == [run_directory.RUN_FILE], (
+        "nothing else is left"
+    )
 
 
 def refusal(act: Callable[[], object]) -> str:
@@ -334,7 +337,7 @@ def refusal(act: Callable[[], object]) -> str:
 def test_read_small_the_records_say_the_same_but_for_what_no_statistic_needs(
     outcome: str, tmp_path: Path
 ) -> None:
-    write_whole(tmp_path / run_directory.RUN, make_run())
+    write_whole(tmp_path / run_directory.RUN_FILE, make_run())
     with Writer(tmp_path) as writer:
         for number in (1, 2):
             writer.append(make_attempt(attempt=number, outcome=outcome, request_id=f"req-{number}"))
@@ -355,7 +358,7 @@ def test_read_small_the_records_say_the_same_but_for_what_no_statistic_needs(
 def test_read_small_histograms_are_packed_those_of_the_provider_too(tmp_path: Path) -> None:
     gaps = {47_448_064: 900, 47_710_208: 30, 12: 1}
     late = msgspec.structs.replace(served(1), gaps=gaps, lateness={255: 2})
-    write_whole(tmp_path / run_directory.RUN, make_run([make_attempt().cell]))
+    write_whole(tmp_path / run_directory.RUN_FILE, make_run([make_attempt().cell]))
     write(tmp_path, make_attempt(gaps=gaps))
     head = ProviderHead(anchor=make_run().anchor, profile={}, seed=1, time_scale=1.0)
     write_provider(tmp_path, head, [msgspec.structs.replace(late, cell=make_attempt().cell)])
@@ -373,10 +376,10 @@ def test_read_small_histograms_are_packed_those_of_the_provider_too(tmp_path: Pa
 def test_a_torn_last_line_is_cut_off_before_anything_is_written_after_it(
     torn: str, tmp_path: Path
 ) -> None:
-    write_whole(tmp_path / run_directory.RUN, make_run())
+    write_whole(tmp_path / run_directory.RUN_FILE, make_run())
     with Writer(tmp_path) as writer:
         writer.append(make_call(call=1))
-    with (tmp_path / run_directory.CALLS).open("a") as file:
+    with (tmp_path / run_directory.CALLS_FILE).open("a") as file:
         file.write(torn)
     with Writer(tmp_path) as writer:
         writer.append(make_call(call=2))
@@ -384,10 +387,10 @@ def test_a_torn_last_line_is_cut_off_before_anything_is_written_after_it(
 
 
 def test_a_file_that_is_one_torn_line_is_empty_afterwards(tmp_path: Path) -> None:
-    (tmp_path / run_directory.CALLS).write_bytes(b'{"cell": "asyn')
+    (tmp_path / run_directory.CALLS_FILE).write_bytes(b'{"cell": "asyn')
     with Writer(tmp_path):
         pass
-    assert (tmp_path / run_directory.CALLS).read_bytes() == b""
+    assert (tmp_path / run_directory.CALLS_FILE).read_bytes() == b""
 
 
 def test_a_directory_takes_one_writer_at_a_time(tmp_path: Path) -> None:
@@ -408,7 +411,7 @@ def test_the_logs_of_a_run_that_went_on_are_one_log_in_the_times_of_the_first(
     run = make_run()
     later = Anchor(unix_ns=run.anchor.unix_ns, monotonic_ns=run.anchor.monotonic_ns - 7_000)
     went_on = msgspec.structs.replace(run, resumed=(Session(execution=1, anchor=later, away=500),))
-    write_whole(tmp_path / run_directory.RUN, went_on)
+    write_whole(tmp_path / run_directory.RUN_FILE, went_on)
     first, second = (
         ProviderHead(
             anchor=Anchor(unix_ns=0, monotonic_ns=at + 1_000), profile={}, seed=1, time_scale=1.0

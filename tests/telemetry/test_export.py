@@ -14,10 +14,10 @@ from harness.records.errors import StorageError
 from harness.records.schema import Attempt, Call, Trial, Workflow
 from harness.store.run_directory import Records
 from harness.telemetry import delivery_log
-from harness.telemetry.delivery_log import Account, Taken
+from harness.telemetry.delivery_log import Acknowledged, DeliveryAccount
 from harness.telemetry.export import TRACES, Exporter, export_stored
 from harness.telemetry.otlp_target import OtlpTarget
-from harness.telemetry.outbox import Clock
+from harness.telemetry.outbox import DeliveryClock
 from tests.analysis.played import make_records
 from tests.telemetry.example import CELL, example
 from tests.telemetry.otlp import Answer, Receiver, parse_line, receiving, spans_in
@@ -25,7 +25,7 @@ from tests.telemetry.test_otlp_http import closed_port, partial
 from tests.telemetry.test_outbox import Slow
 
 CELLS = ("async_2_none_attempt", "sync_1_none_attempt")
-STILL = Clock(lambda: 0.0, lambda _: None)
+STILL = DeliveryClock(lambda: 0.0, lambda _: None)
 """Time stands still, so that a collector has as much of it as it needs."""
 
 
@@ -79,10 +79,10 @@ def export_live(
     directory: Path,
     records: Records,
     target: OtlpTarget | None = None,
-    clock: Clock = STILL,
+    clock: DeliveryClock = STILL,
     reachable: bool = True,
     wait: bool = False,
-) -> Account:
+) -> DeliveryAccount:
     """Export trial after trial as a run does."""
     exporter = Exporter(directory, target, {}, reachable, clock)
     for ended in trials_of(records):
@@ -109,7 +109,7 @@ def test_each_cell_has_one_file_with_the_trials_that_ran_in_it(tmp_path: Path) -
         assert sum(span["name"] == "attempt" for span in spans) == len(attempts)
     names = [span["name"] for span in files["run.otlp.jsonl"]]
     assert sorted(names) == ["harness.cell"] * 2 + ["harness.run"] + ["harness.trial"] * 4
-    assert made == Account(made=sum(map(len, files.values())))
+    assert made == DeliveryAccount(made=sum(map(len, files.values())))
 
 
 def test_making_the_traces_again_gives_the_same_spans_and_none_twice(tmp_path: Path) -> None:
@@ -127,11 +127,11 @@ def test_everything_made_is_delivered_and_that_is_written_down(tmp_path: Path) -
     with receiving(Receiver()) as receiver:
         account = export_live(tmp_path, records, receiver.target())
     assert spans_got(receiver) == spans_made(tmp_path)
-    assert account == Account(
+    assert account == DeliveryAccount(
         made=account.made, delivered=account.made, endpoint=f"{receiver.url}/v1/traces"
     )
     assert delivery_log.read_account(tmp_path / TRACES) == account
-    taken = delivery_log.taken(tmp_path / TRACES, str(account.endpoint))
+    taken = delivery_log.read_acknowledged(tmp_path / TRACES, str(account.endpoint))
     assert taken.span_ids == set(spans_made(tmp_path))
 
 
@@ -237,11 +237,11 @@ def test_a_collector_that_fails_half_way_is_accounted_for(tmp_path: Path) -> Non
 def test_attempts_of_a_workflow_that_never_ended_are_counted_as_left_out(tmp_path: Path) -> None:
     records = example()._replace(workflows=[])
     account = export_live(tmp_path, records)
-    assert account == Account(made=3, left_out=5), "the run trace alone"
+    assert account == DeliveryAccount(made=3, left_out=5), "the run trace alone"
     assert export_stored(tmp_path, records, None, {}).left_out == 5
     said = "attempts of workflows that did not end have no span"
     assert delivery_log.without_span(account) == f"5 {said}"
-    one = delivery_log.without_span(Account(left_out=1))
+    one = delivery_log.without_span(DeliveryAccount(left_out=1))
     assert one == "1 attempt of workflows that did not end has no span"
 
 
@@ -257,16 +257,16 @@ def test_a_torn_line_of_the_ledger_counts_as_not_delivered(tmp_path: Path) -> No
     delivery_log.note(tmp_path, "there", ["c"], 0)
     with (tmp_path / delivery_log.DELIVERED).open("ab") as file:
         file.write(b'{"endpoint": "here", "rejec')
-    assert delivery_log.taken(tmp_path, "here") == Taken(frozenset("ab"), 1)
+    assert delivery_log.read_acknowledged(tmp_path, "here") == Acknowledged(frozenset("ab"), 1)
     delivery_log.forget(tmp_path, "here")
-    assert delivery_log.taken(tmp_path, "here") == Taken(frozenset(), 0)
-    assert delivery_log.taken(tmp_path, "there") == Taken(frozenset("c"), 0)
+    assert delivery_log.read_acknowledged(tmp_path, "here") == Acknowledged(frozenset(), 0)
+    assert delivery_log.read_acknowledged(tmp_path, "there") == Acknowledged(frozenset("c"), 0)
 
 
 def test_a_ledger_that_cannot_be_read_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / delivery_log.DELIVERED).write_bytes(b"nonsense\n")
     with pytest.raises(StorageError, match=r"delivered\.jsonl: cannot be read"):
-        delivery_log.taken(tmp_path, "here")
+        delivery_log.read_acknowledged(tmp_path, "here")
     (tmp_path / delivery_log.ACCOUNT).write_bytes(b"nonsense\n")
     assert delivery_log.read_account(tmp_path) is None
     assert delivery_log.read_account(tmp_path / "nowhere") is None

@@ -11,7 +11,7 @@ from harness.records.errors import InputError
 from harness.records.schema import Workflow
 from harness.store.run_directory import Records
 from harness.telemetry import delivery_log
-from harness.telemetry.delivery_log import Account
+from harness.telemetry.delivery_log import DeliveryAccount
 from harness.telemetry.export import TRACES, export_stored
 from harness.telemetry.jaeger import Jaeger, jaeger_of, links, require_address
 from harness.telemetry.spans import TraceMaker
@@ -30,7 +30,9 @@ def records() -> Records:
 
 
 def base_of(folder: Path, endpoint: str, delivered: int = 1, url: str = "") -> str | None:
-    account = Account(made=1, delivered=delivered, undelivered=1 - delivered, endpoint=endpoint)
+    account = DeliveryAccount(
+        made=1, delivered=delivered, undelivered=1 - delivered, endpoint=endpoint
+    )
     delivery_log.save_account(folder, account)
     jaeger = jaeger_of(folder, "r", {"HARNESS_JAEGER_URL": url})
     return None if jaeger is None else jaeger.base
@@ -76,7 +78,7 @@ def test_a_run_that_was_never_sent_is_nowhere(tmp_path: Path) -> None:
 def test_only_what_was_acknowledged_is_linked_to(tmp_path: Path, records: Records) -> None:
     run_id, one = records.run.run_id, records.workflows[0]
     delivery_log.note(tmp_path, "http://127.0.0.1:4318/v1/traces", [root_span(run_id, one)], 0)
-    account = Account(made=2, delivered=1, endpoint="http://127.0.0.1:4318/v1/traces")
+    account = DeliveryAccount(made=2, delivered=1, endpoint="http://127.0.0.1:4318/v1/traces")
     delivery_log.save_account(tmp_path, account)
     jaeger = jaeger_of(tmp_path, run_id, {})
     assert jaeger is not None

@@ -10,8 +10,8 @@ import pytest
 from harness.records.errors import StorageError
 from harness.telemetry import semconv
 from harness.telemetry.attributes import Attributes
-from harness.telemetry.otlp_file import BATCH, append_spans, replace_spans
-from harness.telemetry.span import Event, Link, Span
+from harness.telemetry.otlp_file import SPANS_PER_LINE, append_spans, replace_spans
+from harness.telemetry.span import Event, Span, SpanLink
 from harness.telemetry.spans import TraceMaker
 from tests.telemetry.example import example
 from tests.telemetry.otlp import parse_line, resource_in, spans_in
@@ -36,7 +36,7 @@ def test_every_part_of_a_span_survives_the_file(tmp_path: Path) -> None:
             "list": ("a", "b"),
         },
         events=(Event("first_answer", 1_760_000_000_000_000_005),),
-        links=(Link("c3" * 16, "d4" * 8),),
+        links=(SpanLink("c3" * 16, "d4" * 8),),
         error="rate_limited",
     )  # fmt: skip
     append_spans(tmp_path / "x.otlp.jsonl", [full], RESOURCE)
@@ -96,11 +96,11 @@ def test_a_workflow_reads_back_whole(tmp_path: Path) -> None:
 
 
 def test_a_line_holds_at_most_a_batch_and_appending_adds_lines(tmp_path: Path) -> None:
-    many = [span(number) for number in range(1, BATCH + 2)]
+    many = [span(number) for number in range(1, SPANS_PER_LINE + 2)]
     append_spans(tmp_path / "x", many, RESOURCE)
     append_spans(tmp_path / "x", [span(9999)], RESOURCE)
     lines = (tmp_path / "x").read_bytes().splitlines()
-    assert [len(spans_in(parse_line(line))) for line in lines] == [BATCH, 1, 1]
+    assert [len(spans_in(parse_line(line))) for line in lines] == [SPANS_PER_LINE, 1, 1]
 
 
 def test_replacing_leaves_nothing_of_the_old_file(tmp_path: Path) -> None:

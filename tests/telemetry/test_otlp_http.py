@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from harness.telemetry.attributes import Attributes
-from harness.telemetry.otlp_http import Answer, Exchange, check
+from harness.telemetry.otlp_http import CollectorReply, CollectorRequest, check_collector
 from harness.telemetry.otlp_protobuf import batches
 from harness.telemetry.otlp_target import OtlpTarget, open_target
 from harness.telemetry.span import Span
@@ -36,10 +36,10 @@ def many(count: int) -> list[Span]:
     ]  # fmt: skip
 
 
-def asked(target: OtlpTarget, seconds: float = 10.0) -> Answer | None:
+def asked(target: OtlpTarget, seconds: float = 10.0) -> CollectorReply | None:
     """Send one span and return the answer."""
     (batch,) = batches(many(1), RESOURCE)
-    exchange = Exchange(target)
+    exchange = CollectorRequest(target)
     try:
         return exchange.send(batch.body, seconds) or exchange.answer(seconds)
     finally:
@@ -64,7 +64,7 @@ def test_headers_are_sent() -> None:
     with receiving(Receiver()) as receiver:
         target = open_target(receiver.url, environment)
         assert target is not None
-        assert asked(target) == Answer("taken")
+        assert asked(target) == CollectorReply("taken")
     (received,) = receiver.got
     assert received.headers["authorization"] == "Bearer s3cret"
     assert received.headers["x-team"] == "a"
@@ -74,8 +74,8 @@ def test_headers_are_sent() -> None:
 
 def test_a_body_is_compressed_where_that_is_asked_for() -> None:
     with receiving(Receiver()) as receiver:
-        assert asked(receiver.target(gzip=True)) == Answer("taken")
-        assert asked(receiver.target()) == Answer("taken")
+        assert asked(receiver.target(gzip=True)) == CollectorReply("taken")
+        assert asked(receiver.target()) == CollectorReply("taken")
     zipped, plain = receiver.got
     assert zipped.headers["content-encoding"] == "gzip"
     assert "content-encoding" not in plain.headers
@@ -88,7 +88,7 @@ def test_spans_that_a_collector_rejects_are_told_apart() -> None:
     with receiving(Receiver(lambda _: Said(body=body))) as receiver:
         answer = asked(receiver.target())
     problem = f"{receiver.url}/v1/traces: took a part of the spans only"
-    assert answer == Answer("taken", rejected=5, problem=problem)
+    assert answer == CollectorReply("taken", rejected=5, problem=problem)
 
 
 @pytest.mark.parametrize(
@@ -172,12 +172,12 @@ def test_an_answer_that_is_still_to_come_can_be_asked_for_again() -> None:
 
     (batch,) = batches(many(1), RESOURCE)
     with receiving(Receiver(instead=slow)) as receiver:
-        exchange = Exchange(receiver.target())
+        exchange = CollectorRequest(receiver.target())
         assert exchange.send(batch.body, 5) is None
         assert exchange.answer(0.02) is None
         assert exchange.answer(0.02) is None
         let_go.set()
-        assert exchange.answer(10) == Answer("taken")
+        assert exchange.answer(10) == CollectorReply("taken")
         exchange.close()
     assert len(receiver.got) == 1
 
@@ -249,10 +249,10 @@ def test_a_collector_that_hung_up_meanwhile_is_called_again() -> None:
 
     (batch,) = batches(many(1), RESOURCE)
     with receiving(Receiver(instead=once)) as receiver:
-        exchange = Exchange(receiver.target())
+        exchange = CollectorRequest(receiver.target())
         for _ in range(3):
             assert exchange.send(batch.body, 5) is None
-            assert exchange.answer(5) == Answer("taken")
+            assert exchange.answer(5) == CollectorReply("taken")
             receiver.hung_up.acquire()
         exchange.close()
     assert len(receiver.got) == 3
@@ -260,19 +260,19 @@ def test_a_collector_that_hung_up_meanwhile_is_called_again() -> None:
 
 def test_an_endpoint_that_is_not_there_gives_one_line_and_no_exception() -> None:
     target = OtlpTarget("http", "127.0.0.1", closed_port(), "/v1/traces")
-    problem = check(target)
+    problem = check_collector(target)
     assert problem == f"http://127.0.0.1:{target.port}/v1/traces: connection refused"
-    assert asked(target) == Answer("later", problem=problem)
+    assert asked(target) == CollectorReply("later", problem=problem)
 
 
 def test_an_endpoint_that_is_there_passes_the_check() -> None:
     with receiving(Receiver()) as receiver:
-        assert check(receiver.target()) is None
+        assert check_collector(receiver.target()) is None
     assert receiver.got == []
 
 
 def test_a_name_that_nobody_has_gives_one_line() -> None:
-    problem = check(OtlpTarget("http", "collector.invalid", 4318, "/"))
+    problem = check_collector(OtlpTarget("http", "collector.invalid", 4318, "/"))
     assert problem is not None
     assert problem.startswith("http://collector.invalid:4318/: ")
     assert "\n" not in problem

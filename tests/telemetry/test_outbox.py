@@ -10,7 +10,7 @@ import pytest
 
 from harness.telemetry.otlp_protobuf import MOST_SPANS, Batch
 from harness.telemetry.otlp_target import OtlpTarget
-from harness.telemetry.outbox import TRIES, Clock, Delivery, Outbox, pause
+from harness.telemetry.outbox import TRIES, Delivery, DeliveryClock, Outbox, retry_pause
 from harness.telemetry.span import Span
 from tests.telemetry.otlp import Answer, Receiver, receiving, spans_in
 from tests.telemetry.test_otlp_http import RESOURCE, closed_port, many, partial
@@ -31,8 +31,8 @@ class Slow:
         self._given = answer or (lambda _: Answer())
 
     @property
-    def clock(self) -> Clock:
-        return Clock(lambda: self.time, self._sleep)
+    def clock(self) -> DeliveryClock:
+        return DeliveryClock(lambda: self.time, self._sleep)
 
     @contextmanager
     def outbox(self, spans: list[Span]) -> Iterator[Outbox]:
@@ -182,6 +182,6 @@ def test_a_refusal_of_one_request_is_not_one_of_the_next_unless_it_says_so(
 @pytest.mark.parametrize("failures", range(1, 12))
 def test_pauses_grow_are_spread_and_are_never_shorter_than_asked(failures: int) -> None:
     longest = min(8, 0.25 * 2 ** (failures - 1))
-    pauses = [pause(failures, None, Random(seed)) for seed in range(50)]
+    pauses = [retry_pause(failures, None, Random(seed)) for seed in range(50)]
     assert longest / 2 <= min(pauses) < max(pauses) <= longest
-    assert pause(failures, 60.0, Random(1)) == 60.0
+    assert retry_pause(failures, 60.0, Random(1)) == 60.0

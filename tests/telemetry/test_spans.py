@@ -14,7 +14,7 @@ from harness.records import ids
 from harness.records.schema import Attempt, Backoff, Branches, Call, CellInfo, retry_in
 from harness.store.run_directory import Records
 from harness.telemetry import semconv
-from harness.telemetry.span import Event, Link, Span
+from harness.telemetry.span import Event, Span, SpanLink
 from harness.telemetry.spans import TraceMaker
 from tests.analysis.builders import make_call, make_trial
 from tests.analysis.played import Shape, make_records
@@ -340,7 +340,7 @@ def test_a_workflow_links_to_its_trial() -> None:
     assert trial.name == "harness.trial"
     roots = [span for span in workflow_spans(records) if span.links]
     assert [span.parent_id for span in roots] == [None]
-    assert roots[0].links == (Link(trial.trace_id, trial.span_id),)
+    assert roots[0].links == (SpanLink(trial.trace_id, trial.span_id),)
     assert roots[0].trace_id != trial.trace_id
 
 

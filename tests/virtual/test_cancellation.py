@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.records.failures import CANCELLED, OK
-from harness.store.run_directory import ATTEMPTS, CALLS, WORKFLOWS, read_records
+from harness.store.run_directory import ATTEMPTS_FILE, CALLS_FILE, WORKFLOWS_FILE, read_records
 from tests.virtual.test_sweeps import play
 
 SCENARIO = """
@@ -77,7 +77,7 @@ def test_cancelled_branches_are_recorded_and_the_same_bytes_again(
 ) -> None:
     path = scenario(tmp_path, branches, faults)
     one, two = play(path, "one"), play(path, "two", jobs=2)
-    for name in (ATTEMPTS, CALLS, WORKFLOWS):
+    for name in (ATTEMPTS_FILE, CALLS_FILE, WORKFLOWS_FILE):
         assert (one / name).read_bytes() == (two / name).read_bytes()
     records = read_records(one)
     assert any(call.outcome == CANCELLED for call in records.calls)

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.records.histogram import bucket, middle
-from harness.simulator.model import Job, Model
+from harness.simulator.model import Model, ServedRequest
 from harness.simulator.pace import Speed
 from harness.simulator.rates import Rates
-from harness.simulator.virtual.gaps import SLICES, Cut, gaps_of
+from harness.simulator.virtual.gaps import GAP_SLICES, ChunkLayout, gaps_of
 
 ARRIVALS = st.lists(
     st.tuples(
@@ -29,8 +29,8 @@ def test_gaps_are_those_of_every_chunk(
     """Against a model that was asked for every chunk: exact at one speed, and in sum at any."""
     rates = Rates()
     model = Model(Speed(1e7, slowing, 0.0, 0.0), None, rates)
-    cuts: dict[Job, Cut] = {}
-    came: dict[Job, list[int]] = {}
+    cuts: dict[ServedRequest, ChunkLayout] = {}
+    came: dict[ServedRequest, list[int]] = {}
     now = 0
 
     def collect(until: int) -> None:
@@ -40,7 +40,7 @@ def test_gaps_are_those_of_every_chunk(
     for pause, wait, (reasoning, answer) in arrivals:
         now += pause
         collect(now)
-        cut = Cut(reasoning, answer, size)
+        cut = ChunkLayout(reasoning, answer, size)
         chunks = cut.thoughts + -(-answer // size)
         writes = [cut.end(chunk) - cut.end(1) for chunk in range(1, chunks + 1)]
         job = model.arrive(now, wait, writes)
@@ -54,6 +54,6 @@ def test_gaps_are_those_of_every_chunk(
         assert sum(gaps.values()) == len(true)
         total = sum(middle(gap) * count for gap, count in gaps.items())
         assert abs(total - sum(true)) <= 0.008 * sum(true) + len(true)
-        if slowing == 0 or len(true) <= SLICES:
+        if slowing == 0 or len(true) <= GAP_SLICES:
             near = {bucket(gap + off) for gap in true for off in (-1, 0, 1)}
             assert set(gaps) <= near

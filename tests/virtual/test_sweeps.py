@@ -19,9 +19,9 @@ from harness.records.failures import OK
 from harness.records.schema import Attempt, Call, Trial, Workflow
 from harness.simulator.profiles import load_profile
 from harness.store.run_directory import (
-    ATTEMPTS,
-    CALLS,
-    WORKFLOWS,
+    ATTEMPTS_FILE,
+    CALLS_FILE,
+    WORKFLOWS_FILE,
     Records,
     Writer,
     read_records,
@@ -80,11 +80,11 @@ def play(scenario: Path, name: str, *settings: str, jobs: int = 1) -> Path:
 
 def test_one_seed_leaves_the_same_bytes_in_one_process_and_in_two(scenario: Path) -> None:
     one, two = play(scenario, "one"), play(scenario, "two", jobs=2)
-    for name in (ATTEMPTS, CALLS, WORKFLOWS, "trials.jsonl"):
+    for name in (ATTEMPTS_FILE, CALLS_FILE, WORKFLOWS_FILE, "trials.jsonl"):
         assert (one / name).read_bytes() == (two / name).read_bytes()
         assert (one / name).read_bytes()
     other = play(scenario, "other", "seed=4")
-    assert (other / ATTEMPTS).read_bytes() != (one / ATTEMPTS).read_bytes()
+    assert (other / ATTEMPTS_FILE).read_bytes() != (one / ATTEMPTS_FILE).read_bytes()
 
 
 def test_without_a_word_on_its_cores_the_system_has_as_many_processes_as_cores(

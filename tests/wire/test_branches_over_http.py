@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from harness.bench.modes import MODES
-from harness.engine.attempt import Terms
+from harness.engine.attempt import CallTerms
 from harness.engine.call import complete
 from harness.engine.effects import Message, Program, Request, fan_out
 from harness.policies.protocol import Hedge, Stateless
@@ -113,13 +113,13 @@ def test_fail_fast_hangs_up_on_the_siblings(mode: str, permits: int) -> None:
 # --- hedges
 
 
-def hedging(allowed: int = 99) -> Terms:
+def hedging(allowed: int = 99) -> CallTerms:
     left = iter(range(allowed))
     policy = Stateless(NoRetry(), Hedge(1, lambda asking: next(left, None) is not None))
     return PATIENT._replace(policy=policy)
 
 
-def calls_of(how: Terms, count: int) -> Program[None]:
+def calls_of(how: CallTerms, count: int) -> Program[None]:
     def call(branch: int) -> Program[object]:
         key = CallKey(*WORKFLOW, "fan_out", branch, 1)
         return complete(how, key, Request((Message("user", f"Why {branch}?"),)), now())

@@ -15,7 +15,7 @@ import uvloop
 
 from harness.bench.modes import MODES
 from harness.config.faults import KINDS, FaultKind
-from harness.engine.attempt import Limits
+from harness.engine.attempt import CallTimeouts
 from harness.engine.call import Completion, complete
 from harness.engine.effects import Message, Program, Request, fan_out
 from harness.policies.retry import Exponential, NoRetry, Retry
@@ -31,7 +31,7 @@ from tests.wire.provider import serving
 
 MS = SECOND // 1000
 CALLS = 2
-SOON = Limits(connect=300 * MS, first_token=300 * MS, idle=300 * MS, call=20 * SECOND)
+SOON = CallTimeouts(connect=300 * MS, first_token=300 * MS, idle=300 * MS, call=20 * SECOND)
 """Where nothing goes wrong a call takes 12 ms."""
 UNHURRIED = SOON._replace(connect=10 * SECOND, first_token=10 * SECOND, idle=10 * SECOND)
 """For faults that no clock of the client's has to notice: a slow machine is none of them."""
@@ -75,7 +75,7 @@ def faulty(kind: FaultKind, lasting: bool) -> dict[str, object]:
     return {"kind": kind.name, "outage": {"start": 0, "duration": "1h" if lasting else "10s"}}
 
 
-def limits(kind: FaultKind) -> Limits:
+def limits(kind: FaultKind) -> CallTimeouts:
     """Return how patient a client is: no more than it takes where its own clock sees the fault."""
     return SOON if kind.status is None and kind.outcome.endswith("_timeout") else UNHURRIED
 

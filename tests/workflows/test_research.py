@@ -13,7 +13,7 @@ from harness.engine.effects import Acquire, FanOut, Grant, Now, Release, Send, s
 from harness.policies.retry import NoRetry
 from harness.records.failures import FAILURES, OK
 from harness.records.schema import Branches, Phase, Workflow
-from harness.workflows.research.program import Plan, Report, research
+from harness.workflows.research.program import Report, ResearchPlan, research
 from tests.engine.scripted import (
     BLANK,
     RATE_LIMITED,
@@ -29,7 +29,7 @@ from tests.engine.scripted import (
 
 QUESTIONS = ["What is a?", "What is b?", "What is c?"]
 PLANNED = Says(answer=json.dumps({"sub_questions": QUESTIONS}), reasoning="I shall split it.")
-PLAN = Plan(
+PLAN = ResearchPlan(
     sub_questions=3,
     carry_reasoning=False,
     max_decompose=11,
@@ -53,7 +53,7 @@ def by_call(answers: Answers) -> Script:
 
 
 def run(
-    answers: Answers, plan: Plan = PLAN, *, ready: int = 0, now: int = 0, nonce: str = ""
+    answers: Answers, plan: ResearchPlan = PLAN, *, ready: int = 0, now: int = 0, nonce: str = ""
 ) -> tuple[World, Report, Workflow]:
     world = World(by_call(answers), now=now)
     how = terms(NoRetry())

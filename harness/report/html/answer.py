@@ -9,7 +9,7 @@ from harness.analysis.model import Cell, Figure, Summary
 from harness.report.advisories import warnings_of
 from harness.report.html.tables import Subject
 from harness.report.wording import (
-    MODES,
+    MODE_NAMES,
     headline,
     in_seconds,
     losses,
@@ -23,7 +23,7 @@ from harness.report.wording import (
 )
 
 
-class Step(NamedTuple):
+class SpeedUpStep(NamedTuple):
     """One permit count of a mode: its speed-up with its interval, or its throughput."""
 
     permits: int
@@ -40,7 +40,7 @@ class Bought(NamedTuple):
     unit: str
     interval: str
     sure: str
-    steps: tuple[Step, ...]
+    steps: tuple[SpeedUpStep, ...]
     facts: tuple[tuple[str, str], ...]
 
 
@@ -55,7 +55,7 @@ class Advice(NamedTuple):
     code: str
 
 
-class Answer(NamedTuple):
+class AnswerSection(NamedTuple):
     """The first thing in the report."""
 
     lead: tuple[str, ...]
@@ -64,18 +64,18 @@ class Answer(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def answer(about: Subject) -> Answer:
+def answer(about: Subject) -> AnswerSection:
     """Return what the run says, in sentences and in one card a mode."""
     summary = about.summary
     ran = [cell for cell in about.cells if cell.throughput.workflows_per_s is not None]
     by_mode = {
         mode: [cell for cell in ran if cell.mode == mode]
-        for mode in reversed(MODES)
+        for mode in reversed(MODE_NAMES)
         if any(cell.mode == mode for cell in ran)
     }
     shown = {mode: cells for mode, cells in by_mode.items() if mode != "sync"} or by_mode
     best = {mode: headline(cells, summary) for mode, cells in shown.items()}
-    return Answer(
+    return AnswerSection(
         tuple(_lead(best, summary)),
         tuple(_bought(about, best[mode], cells) for mode, cells in shown.items()),
         _advice(about),
@@ -164,7 +164,7 @@ def _sure(speedup: Figure | None, repeats: int) -> str:
     return f"The interval holds 1 ({where}): it cannot be told from sync."
 
 
-def _steps(best: Cell, cells: Sequence[Cell], factor: float) -> list[Step]:
+def _steps(best: Cell, cells: Sequence[Cell], factor: float) -> list[SpeedUpStep]:
     """Return the cells that differ from `best` in permits alone, when there are several."""
     alike = sorted(
         (c for c in cells if (c.retry, c.permit_scope) == (best.retry, best.permit_scope)),
@@ -172,7 +172,7 @@ def _steps(best: Cell, cells: Sequence[Cell], factor: float) -> list[Step]:
     )
     if len(alike) < 2:
         return []
-    return [Step(cell.permits, _step(cell, factor), cell.id == best.id) for cell in alike]
+    return [SpeedUpStep(cell.permits, _step(cell, factor), cell.id == best.id) for cell in alike]
 
 
 def _step(cell: Cell, factor: float) -> str:

@@ -65,7 +65,7 @@ class Interval(NamedTuple):
     cut: bool
 
 
-class Line(NamedTuple):
+class ChartRow(NamedTuple):
     """One row of a chart: a label, marks over the axis, and what is written beside."""
 
     label: str
@@ -76,11 +76,11 @@ class Line(NamedTuple):
     marked: bool = False
 
 
-class Rows(NamedTuple):
+class RowChart(NamedTuple):
     """A chart of rows over one axis. `height` is a row's; `beside` heads the texts beside."""
 
     title: str
-    lines: tuple[Line, ...]
+    lines: tuple[ChartRow, ...]
     ticks: tuple[Tick, ...]
     axis: str
     height: int

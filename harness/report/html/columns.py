@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from harness.analysis.model import Cell, Distribution, Figure
-from harness.report.html.tables import Column, Subject, Table, whole
+from harness.report.html.tables import Column, Subject, Table, whole_number
 from harness.report.wording import in_seconds, number, percent, rate_unit, scaled
 
 
@@ -14,7 +14,7 @@ def distribution_columns(
 ) -> tuple[Column, ...]:
     """Return how a duration is spread in each cell, in scenario seconds."""
     return (
-        Column("n", f"{key}_n", [one.n for one in spread], whole),
+        Column("n", f"{key}_n", [one.n for one in spread], whole_number),
         *(
             Column(
                 name,
@@ -76,7 +76,7 @@ def _speed(about: Subject) -> Table:
 
 
 def _counts(about: Subject, head: str, key: str, of: Callable[[Cell], int]) -> Column:
-    return Column(head, key, [of(cell) for cell in about.cells], whole)
+    return Column(head, key, [of(cell) for cell in about.cells], whole_number)
 
 
 def _work(about: Subject) -> Table:
@@ -102,7 +102,7 @@ def _work(about: Subject) -> Table:
 def _warm_up(cells: Sequence[Cell]) -> Iterable[Column]:
     """Yield how many workflows of an open loop were left out of the distributions, if any were."""
     if any(cell.warm_up for cell in cells):
-        yield Column("warm-up cut", "warm_up", [cell.warm_up for cell in cells], whole)
+        yield Column("warm-up cut", "warm_up", [cell.warm_up for cell in cells], whole_number)
 
 
 def _cost(about: Subject) -> Table:

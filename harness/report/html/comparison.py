@@ -13,9 +13,9 @@ from harness.records.schema import Workflow
 from harness.report.html.chart_model import (
     Bar,
     Chart,
+    ChartRow,
     Dot,
-    Line,
-    Rows,
+    RowChart,
     Scale,
     extremes,
     interval,
@@ -54,7 +54,7 @@ def latency_chart(about: Subject, records: Records) -> Chart | None:
     height = HISTOGRAM_HEIGHT if many else HEIGHT
     medians = [in_seconds(cell.workflow_latency_s.p50, summary) for cell in about.cells]
     lines = tuple(
-        Line(
+        ChartRow(
             about.labels[cell.id],
             number(value_of(median)),
             bars=_histogram(took[cell.id], cell.mode, scale) if many else (),
@@ -76,7 +76,7 @@ def latency_chart(about: Subject, records: Records) -> Chart | None:
         f"Workflow latency by cell, medians. {words}",
         (f"{marks}. Tall stroke: the median, with its 95\u00a0% interval where it has one.",),
         "rows",
-        (Rows("", lines, ticks(scale), "seconds from ready to done", height, "median"),),
+        (RowChart("", lines, ticks(scale), "seconds from ready to done", height, "median"),),
         (),
         about.of_cells(
             "workflow-latency", "Workflow latency, ready to done, in seconds",
@@ -171,7 +171,7 @@ def throughput_chart(about: Subject) -> Chart | None:
         return None
     scale = Scale(axis_end(known) * 1.02)
     lines = tuple(
-        Line(
+        ChartRow(
             about.labels[cell.id],
             number(value_of(rate)),
             bars=tuple(_rate_bars(rate, value_of(useful), cell.mode, scale)),
@@ -191,7 +191,7 @@ def throughput_chart(about: Subject) -> Chart | None:
             *runs_out(known),
         ),
         "rows",
-        (Rows("", lines, ticks(scale), f"workflows {unit}", HEIGHT, "throughput"),),
+        (RowChart("", lines, ticks(scale), f"workflows {unit}", HEIGHT, "throughput"),),
         (),
         about.of_cells("throughput", f"Workflows {unit}", rate_columns(about)),
     )

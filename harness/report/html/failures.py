@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from harness.records.failures import FAILURES, OK
-from harness.report.html.tables import Column, Subject, Table, whole
+from harness.report.html.tables import Column, Subject, Table, whole_number
 from harness.report.wording import number, percent
 from harness.store.run_directory import Records
 
@@ -59,7 +59,7 @@ def _classes(about: Subject, seen: list[str], total: Counter[str]) -> Table:
         "What failed, over all cells",
         (
             Column("failure", "failure", seen),
-            Column("attempts", "attempts", [total[outcome] for outcome in seen], whole),
+            Column("attempts", "attempts", [total[outcome] for outcome in seen], whole_number),
             Column("of all", "share", [total[outcome] / attempts for outcome in seen], percent),
             Column("most in", "most_in", [worst(outcome) for outcome in seen]),
             Column("what it looks like", "seen", [row.seen if row else None for row in known]),
@@ -81,12 +81,12 @@ def _by_cell(about: Subject, seen: Iterable[str]) -> Table:
         "attempts-by-outcome",
         "Attempts by outcome",
         (
-            Column("attempts", "attempts", [cell.attempts.total for cell in cells], whole),
+            Column("attempts", "attempts", [cell.attempts.total for cell in cells], whole_number),
             Column("a call", "amplification", [cell.attempts.amplification for cell in cells]),
             *(
                 Column(
                     outcome, outcome,
-                    [cell.attempts.by_outcome.get(outcome, 0) for cell in cells], whole,
+                    [cell.attempts.by_outcome.get(outcome, 0) for cell in cells], whole_number,
                 )
                 for outcome in (OK, *seen)
             ),
@@ -116,7 +116,7 @@ def _decisions(records: Records) -> Table | None:
         (
             Column("policy", "retry", [retry for (retry, _), _ in rows]),
             Column("decision", "decision", [decision for (_, decision), _ in rows]),
-            Column("times", "times", [count for _, count in rows], whole),
+            Column("times", "times", [count for _, count in rows], whole_number),
         ),
     )
 
@@ -138,6 +138,6 @@ def _errors(records: Records) -> Table | None:
         (
             Column("reason", "reason", [error for (_, error), _ in rows]),
             Column("outcome", "outcome", [outcome for (outcome, _), _ in rows]),
-            Column("workflows", "workflows", [count for _, count in rows], whole),
+            Column("workflows", "workflows", [count for _, count in rows], whole_number),
         ),
     )

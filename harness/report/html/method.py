@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 from harness.analysis.model import Spread, Summary
 from harness.records.clock import SECOND
 from harness.records.schema import Run
-from harness.report.html.tables import Column, Subject, Table, whole
+from harness.report.html.tables import Column, Subject, Table, whole_number
 from harness.report.wording import counted, percent
 from harness.store.run_directory import Records
 
-Terms = tuple[tuple[str, str], ...]
+Definitions = tuple[tuple[str, str], ...]
 """Terms, each with what is said of it."""
 
-DEFINITIONS: Terms = (
+DEFINITIONS: Definitions = (
     ("attempt, call, workflow",
      "One HTTP request; one question to the model with all its attempts; one topic, decomposed, "
      "researched and synthesized."),
@@ -55,7 +55,7 @@ def description(run: Run) -> str:
     return str(run.scenario.get("description") or "")
 
 
-def endpoint(run: Run) -> str:
+def endpoint_text(run: Run) -> str:
     """Say what answered."""
     settings: dict[str, Any] = run.scenario["endpoint"]
     if run.simulated:
@@ -85,7 +85,7 @@ def _load(load: dict[str, Any]) -> str:
     )
 
 
-def design(run: Run) -> Terms:
+def design(run: Run) -> Definitions:
     """Return how this run was laid out."""
     load: dict[str, Any] = run.scenario["load"]
     needed = run.scenario["success"]["min_branches"]
@@ -122,7 +122,7 @@ def design(run: Run) -> Terms:
     return tuple(told)
 
 
-def environment(run: Run) -> Terms:
+def environment(run: Run) -> Definitions:
     """Return what it takes to do the same again."""
     host = ", ".join(f"{name} {value}" for name, value in run.host.items())
     versions = ", ".join(f"{name} {value}" for name, value in run.versions.items())
@@ -131,7 +131,7 @@ def environment(run: Run) -> Terms:
         ("started", started(run)),
         ("status", run.status if run.stopped is None else f"{run.status}: {run.stopped.because}"),
         ("seed", str(run.seed)),
-        ("endpoint", endpoint(run)),
+        ("endpoint", endpoint_text(run)),
         ("versions", versions),
         ("host", host),
     ]
@@ -160,7 +160,7 @@ class Fitness(NamedTuple):
     verdict: str
     sound: bool
     because: tuple[str, ...]
-    facts: Terms
+    facts: Definitions
     without_log: bool
     tables: list[Table]
 
@@ -232,6 +232,6 @@ def _counts(summary: Summary) -> Table | None:
         "Attempts held against the provider's own log",
         (
             Column("attempts", "what", list(rows)),
-            Column("number", "attempts", list(rows.values()), whole),
+            Column("number", "attempts", list(rows.values()), whole_number),
         ),
     )

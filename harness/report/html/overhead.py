@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from harness.analysis.model import Summary
 from harness.records.clock import SECOND
-from harness.report.html.method import Terms
+from harness.report.html.method import Definitions
 from harness.report.wording import counted, number, percent
 from harness.store.run_directory import Records
-from harness.telemetry.delivery_log import Account
+from harness.telemetry.delivery_log import DeliveryAccount
 
 
-def audit(summary: Summary, records: Records, account: Account | None) -> Terms:
+def audit(summary: Summary, records: Records, account: DeliveryAccount | None) -> Definitions:
     """Return the account in terms; durations are real ones. `account` is of the spans."""
     return (*_cost(summary, records), *_spans(account))
 
 
-def _cost(summary: Summary, records: Records) -> Terms:
+def _cost(summary: Summary, records: Records) -> Definitions:
     """Return the client's processor time by call, and how much of it went into recording."""
     lag = summary.verdict.event_loop_lag_s
     calls = len(records.calls)
@@ -42,7 +42,7 @@ def _cost(summary: Summary, records: Records) -> Terms:
     return tuple(told)
 
 
-def _spans(account: Account | None) -> Terms:
+def _spans(account: DeliveryAccount | None) -> Definitions:
     if account is None:
         return (("spans", "There is no account of them."),)
     told = [("spans made", f"{account.made}")]

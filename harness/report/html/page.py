@@ -25,7 +25,7 @@ from harness.report.html.tables import Subject, Table, csv_download, subject, su
 from harness.report.html.waterfalls import slowness
 from harness.report.wording import simulated_note
 from harness.store.run_directory import Records, read_records
-from harness.telemetry.delivery_log import Account, read_account
+from harness.telemetry.delivery_log import DeliveryAccount, read_account
 from harness.telemetry.export import TRACES
 from harness.telemetry.jaeger import Jaeger, jaeger_of
 
@@ -37,7 +37,7 @@ _TEMPLATES = Path(__file__).with_name("templates")
 class Sent(NamedTuple):
     """What became of a run's spans, and where they can be seen; None where that is not known."""
 
-    account: Account | None
+    account: DeliveryAccount | None
     jaeger: Jaeger | None
 
 
@@ -96,7 +96,7 @@ def render_report(summary: Summary, records: Records, sent: Sent = NOWHERE) -> s
         run=records.run,
         note=simulated_note(summary),
         description=method.description(records.run),
-        endpoint=method.endpoint(records.run),
+        endpoint=method.endpoint_text(records.run),
         started=method.started(records.run),
         answer=answer(about),
         compared=_compared(about, records),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from harness.analysis.model import Cell, Figure
 from harness.report.html.chart_model import Chart, Key, Scale, Tick, extremes, ticks
 from harness.report.html.tables import Column, Subject, Table
-from harness.report.plots.permits import KNEE, Line, knee, lines_of
+from harness.report.plots.permits import KNEE, PermitCurve, knee, lines_of
 from harness.report.plots.style import axis_end, runs_out
 from harness.report.wording import in_seconds, rate_unit, scaled, value_of
 
@@ -117,7 +117,7 @@ def permits_chart(about: Subject) -> Chart | None:
     )  # fmt: skip
 
 
-def _note_of_knees(lines: Sequence[Line]) -> list[str]:
+def _note_of_knees(lines: Sequence[PermitCurve]) -> list[str]:
     found = [(line.name, cell) for line in lines if (cell := knee(line)) is not None]
     if not found:
         return []
@@ -160,7 +160,7 @@ def _bound(quantity: _Quantity, cell: Cell) -> float | None:
     return value.value * makespan.value / cell.critical_path_bound_s
 
 
-def _panel(quantity: _Quantity, lines: Sequence[Line]) -> Panel:
+def _panel(quantity: _Quantity, lines: Sequence[PermitCurve]) -> Panel:
     cells = [cell for line in lines for cell in line.cells]
     known = [figure for cell in cells if (figure := quantity.of(cell)) is not None]
     bounds = [bound for cell in cells if (bound := _bound(quantity, cell)) is not None]
@@ -209,7 +209,12 @@ def _legible(found: Sequence[Tick], gap: float = 6.0) -> tuple[Tick, ...]:
 
 
 def _series(
-    quantity: _Quantity, line: Line, at: int, aside: float, places: dict[int, float], scale: Scale
+    quantity: _Quantity,
+    line: PermitCurve,
+    at: int,
+    aside: float,
+    places: dict[int, float],
+    scale: Scale,
 ) -> Series:
     def y(value: float | None) -> float | None:
         return None if value is None else _height(scale.place(value))

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from harness.records.clock import SECOND
 from harness.records.failures import OK
-from harness.report.html.chart_model import Bar, Chart, Key, Line, Rows, Scale, ticks
+from harness.report.html.chart_model import Bar, Chart, ChartRow, Key, RowChart, Scale, ticks
 from harness.report.html.columns import dollars
-from harness.report.html.tables import Column, Subject, Table, whole
-from harness.report.plots.attempts import Seen, outages_until, seen_over_time
+from harness.report.html.tables import Column, Subject, Table, whole_number
+from harness.report.plots.attempts import TrialAttempts, outages_until, seen_over_time
 from harness.report.plots.heat_map import Grid, Quantity, grid_of, quantities
 from harness.report.policy_table import seconds_a_call, side_by_side
 from harness.report.wording import NONE, counted, in_seconds, number, percent
@@ -59,10 +59,12 @@ def policy_table(about: Subject) -> Table | None:
         "What each retry policy cost and saved",
         (
             *about.cell_columns(cells),
-            Column("attempts", "attempts", [c.attempts.total for c in cells], whole),
+            Column("attempts", "attempts", [c.attempts.total for c in cells], whole_number),
             Column("a call", "amplification", [c.attempts.amplification for c in cells]),
             Column("calls lost", "calls_lost", [c.calls_lost for c in cells], percent),
-            Column("wasted tokens", "tokens_wasted", [c.tokens.wasted for c in cells], whole),
+            Column(
+                "wasted tokens", "tokens_wasted", [c.tokens.wasted for c in cells], whole_number
+            ),
             Column("wasted money", "wasted_usd", [c.wasted_usd for c in cells], dollars),
             Column(
                 "makespan",
@@ -147,7 +149,7 @@ def attempts_chart(about: Subject, records: Records) -> Chart | None:
         for start, end in outages_until(records, scale.end)
     )
     lines = tuple(
-        Line(
+        ChartRow(
             about.labels[one.cell.id], _failed(one),
             bars=(*out, *_bars(one, looks, scale, unit, most)),
         )
@@ -164,7 +166,7 @@ def attempts_chart(about: Subject, records: Records) -> Chart | None:
             f"{number(seen[0].flow.width / unit)} s. Beside: how many failed.",
         ),
         "rows",
-        (Rows("", lines, ticks(scale), "seconds since the trial began", 58, "failed"),),
+        (RowChart("", lines, ticks(scale), "seconds since the trial began", 58, "failed"),),
         (
             *(Key(look, name) for name, look in _legend(looks)),
             *((Key(OUTAGE, "the provider is out"),) if out else ()),
@@ -173,7 +175,7 @@ def attempts_chart(about: Subject, records: Records) -> Chart | None:
     )
 
 
-def _looks(seen: list[Seen]) -> dict[str, str]:
+def _looks(seen: list[TrialAttempts]) -> dict[str, str]:
     totals: dict[str, int] = {}
     for one in seen:
         for outcome, counts in one.flow.counts.items():
@@ -189,7 +191,7 @@ def _legend(looks: dict[str, str]) -> list[tuple[str, str]]:
 
 
 def _bars(
-    one: Seen, looks: dict[str, str], scale: Scale, unit: float, most: int
+    one: TrialAttempts, looks: dict[str, str], scale: Scale, unit: float, most: int
 ) -> tuple[Bar, ...]:
     """Stack the outcomes: bars grow from below, so the whole is drawn first and `ok` last."""
     width = scale.place(one.flow.width / unit)
@@ -203,19 +205,19 @@ def _bars(
     return tuple(bars)
 
 
-def _failed(one: Seen) -> str:
+def _failed(one: TrialAttempts) -> str:
     return f"{one.flow.failed} of {one.flow.total}"
 
 
-def _sent(one: Seen) -> str:
+def _sent(one: TrialAttempts) -> str:
     return f"{counted(one.flow.total, 'attempt')}, {one.flow.failed} of them failed"
 
 
-def _flow_table(about: Subject, seen: list[Seen], unit: float) -> Table:
+def _flow_table(about: Subject, seen: list[TrialAttempts], unit: float) -> Table:
     rows = [(one, at) for one in seen for at, count in enumerate(one.flow.every) if count]
     outcomes = list(dict.fromkeys(name for one in seen for name in one.flow.counts))
 
-    def count(one: Seen, at: int, outcome: str) -> int:
+    def count(one: TrialAttempts, at: int, outcome: str) -> int:
         return int(one.flow.counts[outcome][at]) if outcome in one.flow.counts else 0
 
     return Table(
@@ -226,7 +228,7 @@ def _flow_table(about: Subject, seen: list[Seen], unit: float) -> Table:
             Column("from", about.seconds("from"), [at * o.flow.width / unit for o, at in rows]),
             Column("to", about.seconds("to"), [(at + 1) * o.flow.width / unit for o, at in rows]),
             *(
-                Column(name, name, [count(one, at, name) for one, at in rows], whole)
+                Column(name, name, [count(one, at, name) for one, at in rows], whole_number)
                 for name in outcomes
             ),
         ),

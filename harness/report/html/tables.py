@@ -29,7 +29,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Text that begins with one of these is a formula to a spreadsheet."""
 
 
-def whole(value: float) -> str:
+def whole_number(value: float) -> str:
     """Write a count, every digit of it."""
     return f"{value:.0f}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from harness.analysis.call_segments import Piece
+from harness.analysis.call_segments import CallSegment
 from harness.analysis.model import Cell, Distribution, Summary
 from harness.records.clock import SECOND
 from harness.records.failures import OK
@@ -13,19 +13,19 @@ from harness.records.schema import PHASES, Call, Workflow
 from harness.report.html.chart_model import (
     Bar,
     Chart,
+    ChartRow,
     Key,
-    Line,
-    Rows,
+    RowChart,
     Scale,
     Tick,
     extremes,
     ticks,
 )
 from harness.report.html.columns import distribution_columns
-from harness.report.html.tables import Column, Subject, Table, whole
-from harness.report.plots.example_workflow import Seen, same_workflow_in_both
-from harness.report.plots.style import PARTS
-from harness.report.plots.time_spent import pieces
+from harness.report.html.tables import Column, Subject, Table, whole_number
+from harness.report.plots.example_workflow import ExampleWorkflow, same_workflow_in_both
+from harness.report.plots.style import PART_STYLES
+from harness.report.plots.time_spent import drawn_segments
 from harness.report.wording import in_seconds, number, percent, spoken, value_of
 from harness.store.run_directory import Records
 
@@ -55,7 +55,7 @@ def phase_chart(about: Subject) -> Chart | None:
         return None
     scale = Scale(longest * 1.02)
     lines = tuple(
-        Line(
+        ChartRow(
             about.labels[cell.id],
             f"{number(mean)} s" if mean else number(mean),
             bars=_stack([(name, part * (mean or 0)) for name, part in _phase_shares(cell)], scale),
@@ -70,7 +70,7 @@ def phase_chart(about: Subject) -> Chart | None:
         f"Mean workflow latency by cell, cut into phases. {words}",
         ("Each bar is the mean latency of a workflow, divided as the workflows' time was.",),
         "rows",
-        (Rows("", lines, ticks(scale), "seconds", 24, "mean"),),
+        (RowChart("", lines, ticks(scale), "seconds", 24, "mean"),),
         tuple(Key(f"phase-{name}", name.replace("_", "-")) for name in PHASES),
         about.of_cells(
             "phases", "Share of the workflows' time by phase",
@@ -127,7 +127,7 @@ def _phase_table(about: Subject, name: str, words: str) -> Table:
         f"Phase {words}: latency in seconds",
         (
             *distribution_columns(about, name, spread),
-            Column("failed", f"{name}_failed", failed, whole),
+            Column("failed", f"{name}_failed", failed, whole_number),
         ),
     )
 
@@ -155,9 +155,9 @@ def time_spent_chart(about: Subject) -> Chart | None:
     lines = []
     for cell in cells:
         mean = value_of(in_seconds(cell.call_latency_s.mean, about.summary))
-        shares = [(f"part-{part}", getattr(cell.time_spent, part)) for part in PARTS]
+        shares = [(f"part-{part}", getattr(cell.time_spent, part)) for part in PART_STYLES]
         lines.append(
-            Line(
+            ChartRow(
                 about.labels[cell.id], f"{number(mean)} s" if mean else number(mean),
                 bars=_stack(shares, scale, texts=True),
                 marked=cell.id == about.summary.recommendation.cell,
@@ -171,8 +171,8 @@ def time_spent_chart(about: Subject) -> Chart | None:
         f"Shares of the calls' time by cell. Permit wait: {words}",
         ("Shares of the summed call latency, failed calls included.",),
         "rows",
-        (Rows("", tuple(lines), _percent_ticks(), "% of the calls' time", 26, "mean call"),),
-        tuple(Key(f"part-{part}", words) for part, (words, _) in PARTS.items()),
+        (RowChart("", tuple(lines), _percent_ticks(), "% of the calls' time", 26, "mean call"),),
+        tuple(Key(f"part-{part}", words) for part, (words, _) in PART_STYLES.items()),
         about.of_cells(
             "time-spent", "Share of the calls' time",
             [
@@ -182,7 +182,7 @@ def time_spent_chart(about: Subject) -> Chart | None:
                      for cell in about.cells],
                     percent,
                 )
-                for part, (words, _) in PARTS.items()
+                for part, (words, _) in PART_STYLES.items()
             ],
         ),
     )  # fmt: skip
@@ -195,10 +195,10 @@ def _percent_ticks() -> tuple[Tick, ...]:
 class _Cut(NamedTuple):
     """One piece of a call of one of the workflows in the timeline."""
 
-    seen: Seen
+    seen: ExampleWorkflow
     row: str
     call: Call
-    piece: Piece
+    piece: CallSegment
 
 
 def timeline_chart(about: Subject, records: Records) -> Chart | None:
@@ -212,7 +212,7 @@ def timeline_chart(about: Subject, records: Records) -> Chart | None:
         _Cut(one, _row(call), call, piece)
         for one in seen
         for call, attempts in sorted(one.calls, key=lambda pair: _place(pair[0]))
-        for piece in pieces(call, attempts)
+        for piece in drawn_segments(call, attempts)
     ]
     workflow = seen[-1].workflow
     took = " and ".join(
@@ -230,12 +230,14 @@ def timeline_chart(about: Subject, records: Records) -> Chart | None:
         ),
         "rows",
         tuple(_panel(about, one, cuts, scale) for one in seen),
-        tuple(Key(f"part-{part}", words) for part, (words, _) in PARTS.items() if part in shown),
+        tuple(
+            Key(f"part-{part}", words) for part, (words, _) in PART_STYLES.items() if part in shown
+        ),
         _cuts_table(about, cuts),
     )
 
 
-def _panel(about: Subject, seen: Seen, cuts: Sequence[_Cut], scale: Scale) -> Rows:
+def _panel(about: Subject, seen: ExampleWorkflow, cuts: Sequence[_Cut], scale: Scale) -> RowChart:
     ready, unit = seen.workflow.ready, SECOND * about.summary.time_scale
     mine = [cut for cut in cuts if cut.seen is seen]
     lines = []
@@ -247,10 +249,10 @@ def _panel(about: Subject, seen: Seen, cuts: Sequence[_Cut], scale: Scale) -> Ro
                 end = scale.place((cut.piece.end - ready) / unit)
                 bars.append(Bar(start, round(end - start, 3), f"part-{cut.piece.part}"))
                 failed = "" if cut.call.outcome == OK else cut.call.outcome.replace("_", " ")
-        lines.append(Line(row, failed, bars=tuple(bars)))
+        lines.append(ChartRow(row, failed, bars=tuple(bars)))
     took = number(_seconds(seen.workflow, about.summary))
     title = f"{about.labels[seen.cell.id]}: {took} s, {seen.workflow.outcome}"
-    return Rows(title, tuple(lines), ticks(scale), "seconds since the workflow was ready", 18)
+    return RowChart(title, tuple(lines), ticks(scale), "seconds since the workflow was ready", 18)
 
 
 def _cuts_table(about: Subject, cuts: Sequence[_Cut]) -> Table:
@@ -264,7 +266,7 @@ def _cuts_table(about: Subject, cuts: Sequence[_Cut]) -> Table:
         (
             *about.cell_columns(cells),
             Column("call", "call", [cut.row for cut in cuts]),
-            Column("part", "part", [PARTS[cut.piece.part][0] for cut in cuts]),
+            Column("part", "part", [PART_STYLES[cut.piece.part][0] for cut in cuts]),
             Column("from", about.seconds("from"), [seconds(cut, cut.piece.start) for cut in cuts]),
             Column("to", about.seconds("to"), [seconds(cut, cut.piece.end) for cut in cuts]),
             Column("outcome of the call", "call_outcome", [cut.call.outcome for cut in cuts]),

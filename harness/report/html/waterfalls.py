@@ -12,17 +12,17 @@ from harness.report.html.chart_model import Bar, Key, Scale, Tick, ticks
 from harness.report.html.tables import Column, Subject, Table
 from harness.report.path_text import (
     WORDS,
-    Seconds,
+    ToSeconds,
     failure_line,
     held_by,
     in_scenario_seconds,
     path_sentences,
 )
 from harness.report.paths_text import CellSaid, cells_said
-from harness.report.waterfall import Row, Waterfall, Waterfalls
+from harness.report.waterfall import Waterfall, WaterfallRow, Waterfalls
 from harness.report.wording import counted, number, percent
 from harness.store.run_directory import Records
-from harness.telemetry.jaeger import Jaeger, Link, links
+from harness.telemetry.jaeger import Jaeger, JaegerLink, links
 
 SLOWEST, FAILED, MEDIANS = 8, 8, 8
 """How many workflows of each kind are drawn."""
@@ -63,7 +63,7 @@ class Slowness(NamedTuple):
     pictures: tuple[Picture, ...]
     note: str
     legend: tuple[Key, ...]
-    links: tuple[Link, ...]
+    links: tuple[JaegerLink, ...]
 
 
 def slowness(about: Subject, records: Records, jaeger: Jaeger | None) -> Slowness:
@@ -133,7 +133,7 @@ def _picture(
     about: Subject,
     kind: str,
     drawn: Waterfall,
-    seconds: Seconds,
+    seconds: ToSeconds,
     run_id: str,
     jaeger: Jaeger | None,
 ) -> Picture:
@@ -161,14 +161,14 @@ def _picture(
     )
 
 
-def _most_telling(drawn: Waterfall) -> list[Row]:
+def _most_telling(drawn: Waterfall) -> list[WaterfallRow]:
     """Return the path's rows, failed ones, then those that ended last, in their own order."""
     ranked = sorted(drawn.rows, key=lambda row: (not row.held, row.outcome == OK, -row.end))
     kept = set(map(id, ranked[:MOST_ROWS]))
     return [row for row in drawn.rows if id(row) in kept]
 
 
-def _row(row: Row, drawn: Waterfall, scale: Scale, seconds: Seconds) -> PictureRow:
+def _row(row: WaterfallRow, drawn: Waterfall, scale: Scale, seconds: ToSeconds) -> PictureRow:
     def bar(start: int, end: int, look: str) -> Bar:
         at = scale.place(seconds(start))
         return Bar(at, round(scale.place(seconds(end)) - at, 3), look)

@@ -26,7 +26,7 @@ MOST_CLASSES = 5
 _COLOURS = (VERMILLION, ORANGE, PINK, SKY)
 
 
-class Seen(NamedTuple):
+class TrialAttempts(NamedTuple):
     """One trial of one cell: its attempts over time, and what it lasted in nanoseconds."""
 
     cell: Cell
@@ -35,7 +35,7 @@ class Seen(NamedTuple):
     lasted: int
 
 
-def seen_over_time(summary: Summary, records: Records, bins: int = BINS) -> list[Seen]:
+def seen_over_time(summary: Summary, records: Records, bins: int = BINS) -> list[TrialAttempts]:
     """Return the first whole trial of each policy at one mode, permit count and scope.
 
     Those of the cell that titles speak of among those where attempts failed; empty where none did.
@@ -65,9 +65,9 @@ def _first_trial(records: CellRecords) -> Trial | None:
     return next(iter(records.whole_trials() or records.trials.values()), None)
 
 
-def _seen(cell: Cell, trial: Trial, records: CellRecords, width: int) -> Seen:
+def _seen(cell: Cell, trial: Trial, records: CellRecords, width: int) -> TrialAttempts:
     mine = [attempt for attempt in records.attempts if attempt.repeat == trial.repeat]
-    return Seen(cell, trial.repeat, flow(mine, trial, width), trial.end - trial.start)
+    return TrialAttempts(cell, trial.repeat, flow(mine, trial, width), trial.end - trial.start)
 
 
 def outages_until(records: Records, end: float) -> list[tuple[float, float]]:
@@ -82,7 +82,7 @@ def outages_until(records: Records, end: float) -> list[tuple[float, float]]:
     return found
 
 
-def colours_of(seen: Sequence[Seen]) -> dict[str, str]:
+def colours_of(seen: Sequence[TrialAttempts]) -> dict[str, str]:
     """Return a colour for each outcome: `ok` is pale, failures are not."""
     totals: dict[str, int] = {}
     for one in seen:
@@ -133,11 +133,11 @@ def attempts_over_time(summary: Summary, records: Records) -> Figure | None:
     return figure
 
 
-def _sent(one: Seen) -> str:
+def _sent(one: TrialAttempts) -> str:
     return f"{counted(one.flow.total, 'attempt')}, {one.flow.failed} of them failed"
 
 
-def _title(seen: Sequence[Seen]) -> str:
+def _title(seen: Sequence[TrialAttempts]) -> str:
     if len(seen) == 1:
         return "Attempts over time, by outcome"
     totals = [(one.flow.total, one.cell.retry) for one in seen]

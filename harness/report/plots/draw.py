@@ -18,7 +18,7 @@ from harness.report.plots.permits import permits
 from harness.report.plots.repeats import repeats
 from harness.report.plots.style import RC, save
 from harness.report.plots.sync_async import sync_async
-from harness.report.plots.time_spent import time_spent
+from harness.report.plots.time_spent import time_spent_plot
 from harness.report.plots.timeline import timeline
 from harness.store.run_directory import Records
 
@@ -27,7 +27,7 @@ PLOTS: tuple[tuple[str, Callable[[Summary, Records], Figure | None]], ...] = (
     ("permits", lambda summary, _: permits(summary)),
     ("heat-map", lambda summary, _: heat_map(summary)),
     ("latency-ecdf", latency_ecdf),
-    ("time-spent", lambda summary, _: time_spent(summary)),
+    ("time-spent", lambda summary, _: time_spent_plot(summary)),
     ("timeline", timeline),
     ("permit-lanes", permit_lanes),
     ("attempts-over-time", attempts_over_time),

@@ -14,7 +14,7 @@ from harness.analysis.model import Cell, Summary
 from harness.analysis.selection import CellRecords, by_cell
 from harness.records.clock import SECOND
 from harness.records.schema import Call, Workflow
-from harness.report.plots.style import MODES, label_line_ends, new_figure
+from harness.report.plots.style import MODE_COLOURS, label_line_ends, new_figure
 from harness.report.wording import cell_labels, headline, number, sentence, spoken
 from harness.store.run_directory import Records
 
@@ -39,7 +39,7 @@ def latency_ecdf(summary: Summary, records: Records) -> Figure | None:
         return None
     best = [
         headline([cell for cell in ran if cell.mode == mode], summary)
-        for mode in MODES
+        for mode in MODE_COLOURS
         if any(cell.mode == mode for cell in ran)
     ]
     notes = [
@@ -57,7 +57,7 @@ def latency_ecdf(summary: Summary, records: Records) -> Figure | None:
             seen = of_cell[cell.id].steady()
             taken = _seconds(seen.workflows if axes is left else list(wanted(seen.calls)), summary)
             _draw(axes, taken, cell.mode, banded=axes is left)
-            ends.append((1.0, labels[cell.id], MODES[cell.mode]))
+            ends.append((1.0, labels[cell.id], MODE_COLOURS[cell.mode]))
         axes.set_title(f"{title}, from ready to done")
         axes.set_xlabel("seconds")
         axes.set_xlim(left=0)
@@ -89,10 +89,10 @@ def _draw(axes: Axes, taken: Sequence[float], mode: str, *, banded: bool) -> Non
     steps = np.unique(np.linspace(0, n, min(n, MOST_STEPS) + 1).round().astype(int))
     x = np.concatenate([[0.0], np.asarray(taken)])[steps]
     y = shares[steps]
-    axes.step(x, y, where="post", color=MODES[mode], linewidth=1.8, label=mode)
+    axes.step(x, y, where="post", color=MODE_COLOURS[mode], linewidth=1.8, label=mode)
     if banded:
         reach = band(n)
         low, high = np.clip(y - reach, 0, 1), np.clip(y + reach, 0, 1)
         axes.fill_between(
-            x[1:], low[1:], high[1:], step="post", color=MODES[mode], alpha=0.13, linewidth=0
+            x[1:], low[1:], high[1:], step="post", color=MODE_COLOURS[mode], alpha=0.13, linewidth=0
         )

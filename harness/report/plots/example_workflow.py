@@ -10,11 +10,11 @@ from harness.analysis.model import Cell, Summary
 from harness.analysis.selection import CellRecords, by_cell
 from harness.records.keys import CallKey
 from harness.records.schema import Attempt, Call, Workflow
-from harness.report.wording import MODES
+from harness.report.wording import MODE_NAMES
 from harness.store.run_directory import Records
 
 
-class Seen(NamedTuple):
+class ExampleWorkflow(NamedTuple):
     """One workflow of one cell, with its calls and their attempts."""
 
     cell: Cell
@@ -22,7 +22,7 @@ class Seen(NamedTuple):
     calls: tuple[tuple[Call, tuple[Attempt, ...]], ...]
 
 
-def same_workflow_in_both(summary: Summary, records: Records) -> list[Seen]:
+def same_workflow_in_both(summary: Summary, records: Records) -> list[ExampleWorkflow]:
     """Return the median workflow of the async cell with most permits, after its sync twin.
 
     Of several such cells the recommended one is taken, else the first. The twin has the same
@@ -51,12 +51,15 @@ def same_workflow_in_both(summary: Summary, records: Records) -> list[Seen]:
     pairs = [(main, chosen)] if twin is None or twin_cell is None else [
         (twin_cell, twin), (main, chosen)
     ]  # fmt: skip
-    return [Seen(cell, workflow, _calls_of(workflow, of_cell[cell.id])) for cell, workflow in pairs]
+    return [
+        ExampleWorkflow(cell, workflow, _calls_of(workflow, of_cell[cell.id]))
+        for cell, workflow in pairs
+    ]
 
 
 def _closest_look(cells: Sequence[Cell], recommended: str | None) -> Cell | None:
     """Prefer async over threads over sync, then most permits, then the recommended cell."""
-    ranked = [(MODES.index(cell.mode), cell.permits, cell.id == recommended) for cell in cells]
+    ranked = [(MODE_NAMES.index(cell.mode), cell.permits, cell.id == recommended) for cell in cells]
     return next(
         (cell for cell, rank in zip(cells, ranked, strict=True) if rank == max(ranked)), None
     )

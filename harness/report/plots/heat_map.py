@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from harness.analysis.model import Cell, Summary
-from harness.report.plots.permits import Line, lines_of
+from harness.report.plots.permits import PermitCurve, lines_of
 from harness.report.plots.style import BLUE, INK, VERMILLION, new_figure
 from harness.report.wording import NONE, number, percent, rate_unit, value_of
 
@@ -29,10 +29,10 @@ class Quantity(NamedTuple):
 class Grid(NamedTuple):
     """Cells by policy (down) and permits (across); None where there is no such cell."""
 
-    rows: tuple[Line, ...]
+    rows: tuple[PermitCurve, ...]
     permits: tuple[int, ...]
 
-    def cell(self, row: Line, permits: int) -> Cell | None:
+    def cell(self, row: PermitCurve, permits: int) -> Cell | None:
         """Return the cell of a row with so many permits."""
         return next((cell for cell in row.cells if cell.permits == permits), None)
 
@@ -126,7 +126,7 @@ def _draw(axes: Axes, grid: Grid, quantity: Quantity, best: str | None) -> None:
     axes.set_title(quantity.title)
 
 
-def _label(axes: Axes, rows: Sequence[Line], permits: Sequence[int]) -> None:
+def _label(axes: Axes, rows: Sequence[PermitCurve], permits: Sequence[int]) -> None:
     axes.set_xlim(-0.5, len(permits) - 0.5)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xticks(range(len(permits)), [str(count) for count in permits])

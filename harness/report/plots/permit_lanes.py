@@ -12,7 +12,7 @@ from harness.analysis.model import Cell, Summary
 from harness.analysis.selection import CellRecords, by_cell
 from harness.records.clock import SECOND
 from harness.records.schema import Trial
-from harness.report.plots.style import PARTS, new_figure
+from harness.report.plots.style import PART_STYLES, new_figure
 from harness.report.wording import counted, headline, number, percent, sentence, spoken
 from harness.store.run_directory import Records
 
@@ -33,7 +33,7 @@ def permit_lanes(summary: Summary, records: Records) -> Figure | None:
     unit = SECOND * summary.time_scale
     until = max(one.end for one in shown)
     rows = max(one.lane for one in shown) + 1
-    parts = [part for part in PARTS if part not in ("permit_wait",)]
+    parts = [part for part in PART_STYLES if part not in ("permit_wait",)]
     figure = new_figure(
         0.75 + min(0.22 * max(rows, 3), 5.0), _title(cell, trial, held, summary), summary,
         _notes(cell, trial, held, shown), parts,
@@ -49,7 +49,9 @@ def permit_lanes(summary: Summary, records: Records) -> Figure | None:
                 if kind == part
             ]
             if bars:
-                axes.broken_barh(bars, (lane - 0.42, 0.84), facecolors=PARTS[part][1], linewidth=0)
+                axes.broken_barh(
+                    bars, (lane - 0.42, 0.84), facecolors=PART_STYLES[part][1], linewidth=0
+                )
     axes.set_xlim(0, (until - trial.start) / unit)
     axes.set_ylim(rows - 0.4, -0.6)
     axes.set_ylabel("permit")

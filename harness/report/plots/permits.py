@@ -39,7 +39,7 @@ ASIDE = 0.07
 """How far apart lines stand at one permit count, in powers of two, so that bars stay apart."""
 
 
-class Line(NamedTuple):
+class PermitCurve(NamedTuple):
     """Cells that differ in permits only, upwards, and their sync cell when there is one."""
 
     name: str
@@ -47,7 +47,7 @@ class Line(NamedTuple):
     sync: Cell | None
 
 
-def lines_of(summary: Summary) -> list[Line]:
+def lines_of(summary: Summary) -> list[PermitCurve]:
     """Group the cells that are not sync into lines, named by what tells them apart."""
     groups: dict[tuple[str, str, str], list[Cell]] = {}
     syncs = {(cell.retry, cell.permit_scope): cell for cell in summary.cells if cell.mode == "sync"}
@@ -62,7 +62,7 @@ def lines_of(summary: Summary) -> list[Line]:
         names = [mode] if len(modes) > 1 else []
         names += [retries[retry]] if len(retries) > 1 or not names else []
         names += [f"per {scope}"] if len(scopes) > 1 else []
-        lines.append(Line(" · ".join(names), tuple(cells), syncs.get((retry, scope))))
+        lines.append(PermitCurve(" · ".join(names), tuple(cells), syncs.get((retry, scope))))
     return lines
 
 
@@ -79,7 +79,7 @@ KNEE = 0.95
 """The knee of a line: the fewest permits with this share of the line's highest throughput."""
 
 
-def knee(line: Line) -> Cell | None:
+def knee(line: PermitCurve) -> Cell | None:
     """Return the cell from which more permits bring next to nothing; None for a single cell."""
     rates = [(cell, value_of(cell.throughput.workflows_per_s)) for cell in line.cells]
     known = [(cell, rate) for cell, rate in rates if rate]
@@ -98,7 +98,7 @@ class Panel(NamedTuple):
     title: str
     axis: str
     value: Callable[[Cell], Estimate | None]
-    reference: Callable[[Line], float | None]
+    reference: Callable[[PermitCurve], float | None]
     bounded: bool = True
 
     def bound(self, cell: Cell) -> float | None:
@@ -144,7 +144,7 @@ def permits(summary: Summary) -> Figure | None:
     return figure
 
 
-def _note_of_losses(lines: Sequence[Line]) -> list[str]:
+def _note_of_losses(lines: Sequence[PermitCurve]) -> list[str]:
     lossy = any(_loses(cell) for line in lines for cell in line.cells)
     said = "Hollow: not every workflow ended ok; throughput counts all that ended, failed ones too."
     return [said] if lossy else []
@@ -154,19 +154,19 @@ def _loses(cell: Cell) -> bool:
     return cell.workflows.ok < cell.workflows.started
 
 
-def _panels(summary: Summary, lines: Sequence[Line]) -> list[Panel]:
+def _panels(summary: Summary, lines: Sequence[PermitCurve]) -> list[Panel]:
     unit, factor = rate_unit(summary)
 
     def throughput(cell: Cell) -> Estimate | None:
         return scaled(cell.throughput.workflows_per_s, factor)
 
-    def of_sync(line: Line) -> float | None:
+    def of_sync(line: PermitCurve) -> float | None:
         return value_of(throughput(line.sync)) if line.sync else None
 
     def speedup(cell: Cell) -> Estimate | None:
         return cell.speedup_over_sync
 
-    def one(line: Line) -> float | None:
+    def one(line: PermitCurve) -> float | None:
         return 1.0 if line.sync else None
 
     every = [
@@ -185,14 +185,14 @@ def _latency_panels(summary: Summary) -> Iterator[Panel]:
             return in_seconds(getattr(cell.workflow_latency_s, name), summary)
 
         def of_sync(
-            line: Line, latency: Callable[[Cell], Estimate | None] = latency
+            line: PermitCurve, latency: Callable[[Cell], Estimate | None] = latency
         ) -> float | None:
             return value_of(latency(line.sync)) if line.sync else None
 
         yield Panel(f"workflow latency, {words}", "seconds", latency, of_sync, bounded=False)
 
 
-def _title(summary: Summary, lines: Sequence[Line]) -> str:
+def _title(summary: Summary, lines: Sequence[PermitCurve]) -> str:
     unit, factor = rate_unit(summary)
     rated = [cell for line in lines for cell in line.cells if cell.throughput.workflows_per_s]
     cell = headline(rated, summary)
@@ -207,7 +207,7 @@ def _title(summary: Summary, lines: Sequence[Line]) -> str:
     )
 
 
-def _draw(axes: Axes, panel: Panel, lines: Sequence[Line]) -> None:
+def _draw(axes: Axes, panel: Panel, lines: Sequence[PermitCurve]) -> None:
     labels: list[tuple[float, str, str]] = []
     drawn: list[Estimate] = []
     bounds: list[float] = []
@@ -270,7 +270,7 @@ def _draw_knee(axes: Axes, points: Sequence[Point], found: Cell | None, colour: 
             )  # fmt: skip
 
 
-def _draw_bound(axes: Axes, panel: Panel, line: Line, colour: str) -> list[float]:
+def _draw_bound(axes: Axes, panel: Panel, line: PermitCurve, colour: str) -> list[float]:
     found = [(cell.permits, panel.bound(cell)) for cell in line.cells]
     bound = [(count, value) for count, value in found if value is not None]
     if bound:

@@ -10,7 +10,7 @@ from harness.analysis.model import Cell, Summary
 from harness.analysis.selection import by_cell
 from harness.report.plots.style import (
     INK,
-    MODES,
+    MODE_COLOURS,
     error_lengths,
     head_beside,
     new_figure,
@@ -45,7 +45,7 @@ def repeats(summary: Summary, records: Records) -> Figure | None:
     for row, cell in enumerate(cells):
         for repeat, seconds in taken[cell.id]:
             axes.plot(
-                seconds, row, "o", color=MODES[cell.mode], alpha=0.75, markersize=6,
+                seconds, row, "o", color=MODE_COLOURS[cell.mode], alpha=0.75, markersize=6,
                 label=f"repeat {repeat} {cell.id}",
             )  # fmt: skip
         figure_of = in_seconds(cell.makespan_s, summary)

@@ -28,9 +28,9 @@ YELLOW = "#F0E442"
 
 SERIES = (BLUE, ORANGE, GREEN, PINK, VERMILLION, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
-MODES = {"sync": ORANGE, "threads": GREEN, "async": BLUE}
+MODE_COLOURS = {"sync": ORANGE, "threads": GREEN, "async": BLUE}
 
-PARTS: dict[str, tuple[str, str]] = {
+PART_STYLES: dict[str, tuple[str, str]] = {
     "permit_wait": ("permit wait", PALE),
     "backoff": ("backoff", ORANGE),
     "failed_attempts": ("failed attempts", VERMILLION),
@@ -41,7 +41,7 @@ PARTS: dict[str, tuple[str, str]] = {
 }
 """The parts of a call's time, in the order they are stacked: name in words, colour."""
 
-WIDTH = 9.0
+FIGURE_WIDTH = 9.0
 """Width of every figure in inches."""
 
 RC: dict[Any, Any] = {
@@ -82,7 +82,7 @@ def new_figure(
     of `PARTS` that need a key, `keys` are others (words and colour); they stand between title and
     axes.
     """
-    colours = {PARTS[part][0]: PARTS[part][1] for part in parts} | dict(keys or {})
+    colours = {PART_STYLES[part][0]: PART_STYLES[part][1] for part in parts} | dict(keys or {})
     said = " ".join(note for note in (simulated_note(summary), *notes) if note)
     heading = textwrap.wrap(title, 96)
     footing = textwrap.wrap(f"{said} Scenario: {summary.scenario}.".strip(), 148)
@@ -90,8 +90,8 @@ def new_figure(
     below = 0.1 + 0.15 * len(footing)
     total = above + height + below
     layout = ConstrainedLayoutEngine(wspace=0.06, rect=(0, below / total, 1, height / total))
-    figure = Figure(figsize=(WIDTH, total), layout=layout)
-    left = 0.08 / WIDTH
+    figure = Figure(figsize=(FIGURE_WIDTH, total), layout=layout)
+    left = 0.08 / FIGURE_WIDTH
     figure.text(
         left, 1 - 0.1 / total, "\n".join(heading), va="top", fontsize=11.5, fontweight="bold"
     )
@@ -142,7 +142,7 @@ def runs_out(estimates: Sequence[Estimate]) -> list[str]:
     return ["A bar that meets the edge goes on beyond it."] if cut else []
 
 
-def spread(positions: Sequence[float], gap: float) -> list[float]:
+def spread_apart(positions: Sequence[float], gap: float) -> list[float]:
     """Move positions as little as needed so that neighbours are `gap` apart; order is kept."""
     order = sorted(range(len(positions)), key=lambda at: positions[at])
     blocks: list[list[float]] = []  # [sum of wished starts, number of members]
@@ -197,7 +197,7 @@ def label_line_ends(axes: Axes, labels: Sequence[tuple[float, str, str]], inches
     low, high = axes.get_ylim()
     gap = 0.17 / inches
     wished = [(y - low) / (high - low) for y, _, _ in labels]
-    for (_, text, colour), y in zip(labels, spread(wished, gap), strict=True):
+    for (_, text, colour), y in zip(labels, spread_apart(wished, gap), strict=True):
         axes.annotate(
             text, (1.0, y), xycoords="axes fraction", xytext=(6, 0), textcoords="offset points",
             va="center", fontsize=9, color=colour, annotation_clip=False,

@@ -13,7 +13,7 @@ from harness.analysis.selection import by_cell
 from harness.records.schema import Workflow
 from harness.report.plots.style import (
     INK,
-    MODES,
+    MODE_COLOURS,
     VERMILLION,
     axis_end,
     error_lengths,
@@ -121,7 +121,7 @@ def _draw_latency(
 def _draw_dots(
     axes: Axes, row: int, cell: Cell, found: Sequence[Workflow], seconds: Sequence[float]
 ) -> None:
-    colour = MODES[cell.mode]
+    colour = MODE_COLOURS[cell.mode]
     looks = {"ok": ("o", colour, colour), "degraded": ("o", "none", colour)}
     alpha = 0.75 if len(found) <= 60 else 0.35
     for outcome in ("ok", "degraded", "failed"):
@@ -148,7 +148,7 @@ def _draw_throughput(axes: Axes, cells: Sequence[Cell], summary: Summary) -> Non
     for row, cell in enumerate(cells):
         rate = rates.get(cell.id)
         if rate is not None:
-            colour = MODES[cell.mode]
+            colour = MODE_COLOURS[cell.mode]
             axes.barh(row, rate.value, height=0.55, color=colour, alpha=0.75, label=cell.id)
             if (lengths := error_lengths(rate)) is not None:
                 axes.errorbar(rate.value, row, xerr=lengths, color=INK, capsize=2.5, elinewidth=1.4)

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.analysis.call_segments import Piece
-from harness.analysis.call_segments import pieces as cut
+from harness.analysis.call_segments import CallSegment
+from harness.analysis.call_segments import segments_of_call as cut
 from harness.analysis.model import Summary
 from harness.records.failures import CANCELLED
 from harness.records.schema import Attempt, Call
 from harness.report.plots.style import (
     INK,
-    PARTS,
+    PART_STYLES,
     head_beside,
     new_figure,
     rows_of_cells,
@@ -33,7 +33,7 @@ from harness.report.wording import (
 _DARK = {"reasoning", "answer", "failed_attempts", "other"}
 
 
-def pieces(call: Call, attempts: Sequence[Attempt]) -> list[Piece]:
+def drawn_segments(call: Call, attempts: Sequence[Attempt]) -> list[CallSegment]:
     """Cut a call into the parts of `style.PARTS`: the client's own wait is one of the others."""
     return [
         piece._replace(part="other") if piece.part == "client_wait" else piece
@@ -41,7 +41,7 @@ def pieces(call: Call, attempts: Sequence[Attempt]) -> list[Piece]:
     ]
 
 
-def time_spent(summary: Summary) -> Figure | None:
+def time_spent_plot(summary: Summary) -> Figure | None:
     """Draw the shares of the summed call latency by cell; None when no cell has any."""
     cells = [cell for cell in in_reading_order(summary.cells) if cell.time_spent is not None]
     if not cells:
@@ -49,14 +49,14 @@ def time_spent(summary: Summary) -> Figure | None:
     notes = ["Shares of the summed call latency, failed calls included."]
     if any(CANCELLED in cell.attempts.by_outcome for cell in cells):
         notes.append("Failed attempts: also those broken off because a hedge was faster.")
-    figure = new_figure(0.8 + 0.34 * len(cells), _title(summary), summary, notes, list(PARTS))
+    figure = new_figure(0.8 + 0.34 * len(cells), _title(summary), summary, notes, list(PART_STYLES))
     axes = figure.subplots()
     labels = cell_labels(summary.cells)
     rows_of_cells(axes, [labels[cell.id] for cell in cells])
     for row, cell in enumerate(cells):
         assert cell.time_spent is not None
         start = 0.0
-        for part, (_, colour) in PARTS.items():
+        for part, (_, colour) in PART_STYLES.items():
             share = getattr(cell.time_spent, part) * 100
             axes.barh(
                 row, share, left=start, height=0.74, color=colour, edgecolor="white",
@@ -83,7 +83,7 @@ def _write_share(axes: Axes, x: float, row: int, part: str, share: float) -> Non
 def _title(summary: Summary) -> str:
     """Say which waiting or failing costs most where; the plain heading when nothing does."""
     lost = [
-        (getattr(cell.time_spent, part), PARTS[part][0], cell.id)
+        (getattr(cell.time_spent, part), PART_STYLES[part][0], cell.id)
         for cell in summary.cells
         if cell.time_spent is not None
         for part in ("permit_wait", "backoff", "failed_attempts")

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.analysis.call_segments import Piece
+from harness.analysis.call_segments import CallSegment
 from harness.analysis.model import Summary
 from harness.records.clock import SECOND
 from harness.records.failures import OK
 from harness.records.schema import Call, Workflow
-from harness.report.plots.example_workflow import Seen, same_workflow_in_both
-from harness.report.plots.style import MUTED, PARTS, VERMILLION, new_figure
-from harness.report.plots.time_spent import pieces
+from harness.report.plots.example_workflow import ExampleWorkflow, same_workflow_in_both
+from harness.report.plots.style import MUTED, PART_STYLES, VERMILLION, new_figure
+from harness.report.plots.time_spent import drawn_segments
 from harness.report.wording import cell_labels, number, spoken
 from harness.store.run_directory import Records
 
@@ -22,7 +22,7 @@ MOST_LABELS = 24
 """More rows than this and only some are labelled."""
 
 
-Rows = list[tuple[str, list[tuple[Call, list[Piece]]]]]
+TimelineRows = list[tuple[str, list[tuple[Call, list[CallSegment]]]]]
 """From top to bottom: a label, and its calls cut into pieces; a branch to a row."""
 
 
@@ -42,7 +42,7 @@ def timeline(summary: Summary, records: Records) -> Figure | None:
         f"{seen[-1].cell.mode} cell's workflows{' that are ok' if all_ok else ''}; "
         f"topic: {_topic(workflow)}.",
     ]
-    parts = [part for part in PARTS if part in shown]
+    parts = [part for part in PART_STYLES if part in shown]
     figure = new_figure(0.5 + sum(heights), _title(seen, summary), summary, notes, parts)
     grid = figure.subplots(len(seen), 1, sharex=True, squeeze=False, height_ratios=heights)
     for axes, one, row in zip(grid[:, 0], seen, rows, strict=True):
@@ -57,7 +57,7 @@ def _seconds(workflow: Workflow, summary: Summary) -> float:
     return (workflow.done - workflow.ready) / SECOND / summary.time_scale
 
 
-def _title(seen: Sequence[Seen], summary: Summary) -> str:
+def _title(seen: Sequence[ExampleWorkflow], summary: Summary) -> str:
     took = [number(_seconds(one.workflow, summary)) for one in seen]
     if len(seen) == 1:
         return f"One workflow, call by call: {took[0]} s ({spoken(seen[0].cell, summary.cells)})"
@@ -73,10 +73,10 @@ def _topic(workflow: Workflow) -> str:
     return topic if len(topic) <= 60 else topic[:59] + "…"
 
 
-def _rows(seen: Seen) -> Rows:
-    rows: dict[str, list[tuple[Call, list[Piece]]]] = {}
+def _rows(seen: ExampleWorkflow) -> TimelineRows:
+    rows: dict[str, list[tuple[Call, list[CallSegment]]]] = {}
     for call, attempts in sorted(seen.calls, key=lambda pair: _place(pair[0])):
-        rows.setdefault(_name(call), []).append((call, pieces(call, attempts)))
+        rows.setdefault(_name(call), []).append((call, drawn_segments(call, attempts)))
     return list(rows.items())
 
 
@@ -89,7 +89,7 @@ def _name(call: Call) -> str:
     return call.phase if call.branch is None else f"branch {call.branch + 1}"
 
 
-def _draw(axes: Axes, seen: Seen, rows: Rows, summary: Summary) -> None:
+def _draw(axes: Axes, seen: ExampleWorkflow, rows: TimelineRows, summary: Summary) -> None:
     scale = SECOND * summary.time_scale
     ready = seen.workflow.ready
     for row, (_, calls) in enumerate(rows):
@@ -97,7 +97,7 @@ def _draw(axes: Axes, seen: Seen, rows: Rows, summary: Summary) -> None:
             for piece in cut:
                 axes.barh(
                     row, (piece.end - piece.start) / scale, left=(piece.start - ready) / scale,
-                    height=0.78, color=PARTS[piece.part][1], label=f"{piece.part} {row}",
+                    height=0.78, color=PART_STYLES[piece.part][1], label=f"{piece.part} {row}",
                 )  # fmt: skip
             if call.outcome != OK:
                 axes.annotate(

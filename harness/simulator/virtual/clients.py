@@ -9,7 +9,7 @@ from typing import TypeVar
 from harness.engine.branches import Branch
 from harness.engine.effects import Reply, Send
 from harness.engine.waiting import Turn, Waits
-from harness.records.clock import SECOND, Now
+from harness.records.clock import SECOND, ReadClock
 from harness.simulator.virtual.clock import VirtualClock
 from harness.simulator.virtual.loop import DeadlockError
 from harness.simulator.virtual.provider import VirtualProvider
@@ -89,7 +89,7 @@ class BlockingVirtualClient:
             self._provider.advance(self._clock.now())
         self._clock.go_to(until)
 
-    def wait(self, waits: Callable[[Turn], Waits[T]], branch: Branch, now: Now) -> T:
+    def wait(self, waits: Callable[[Turn], Waits[T]], branch: Branch, now: ReadClock) -> T:
         """Wait as `waits` says: the clock goes there. Nobody is there who could wake anybody."""
         steps = waits(Turn(lambda: None))
         try:

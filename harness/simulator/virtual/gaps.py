@@ -12,10 +12,10 @@ from __future__ import annotations
 from harness.records.histogram import Histogram, bucket
 from harness.simulator.rates import Rates
 
-SLICES = 8
+GAP_SLICES = 8
 
 
-class Cut:
+class ChunkLayout:
     """How a text is cut into chunks: `reasoning` and then `answer` tokens, `size` in each chunk.
 
     The last chunk of either part may be smaller.
@@ -49,7 +49,9 @@ class Cut:
         return counts
 
 
-def gaps_of(cut: Cut, chunks: int, origin: float, first: int, last: int, rates: Rates) -> Histogram:
+def gaps_of(
+    cut: ChunkLayout, chunks: int, origin: float, first: int, last: int, rates: Rates
+) -> Histogram:
     """Return the gaps between the first `chunks` chunks of one response, in nanoseconds.
 
     The first of them came at `first`, when the work `origin` was done, the last one at `last`.
@@ -64,7 +66,7 @@ def gaps_of(cut: Cut, chunks: int, origin: float, first: int, last: int, rates: 
             name = bucket(round(size * itl))
             gaps[name] = gaps.get(name, 0) + count
         return gaps
-    parts = min(SLICES, chunks - 1)
+    parts = min(GAP_SLICES, chunks - 1)
     bounds = [1 + part * (chunks - 1) // parts for part in range(1, parts + 1)]
     moments = rates.moments([begin + cut.end(bound) for bound in bounds[:-1]])
     before, at = 1, first

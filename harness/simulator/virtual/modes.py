@@ -24,7 +24,7 @@ from harness.simulator.simulation import DRIP, Simulation
 from harness.simulator.virtual.clients import AsyncVirtualClient, BlockingVirtualClient
 from harness.simulator.virtual.clock import VirtualClock
 from harness.simulator.virtual.loop import VirtualLoop
-from harness.simulator.virtual.provider import Place, VirtualProvider
+from harness.simulator.virtual.provider import ServedTrial, VirtualProvider
 from harness.simulator.virtual.replies import Manner
 
 
@@ -42,7 +42,7 @@ class VirtualTarget(NamedTuple):
     thoughts: bool
 
 
-def target_of(
+def virtual_target(
     profile: Mapping[str, Any],
     *,
     seed: int,
@@ -70,7 +70,7 @@ VirtualMode = Callable[
 """(program, trial, clock, emit, gate). Raises what the gate raises, and DeadlockError."""
 
 
-def sync_mode(
+def virtual_sync_mode(
     program: Program[None],
     trial: VirtualTrial,
     clock: VirtualClock,
@@ -87,7 +87,7 @@ def sync_mode(
     run_blocking(program, world)
 
 
-def async_mode(
+def virtual_async_mode(
     program: Program[None],
     trial: VirtualTrial,
     clock: VirtualClock,
@@ -107,7 +107,7 @@ def async_mode(
         runner.run(whole())
 
 
-VIRTUAL_MODES: Mapping[str, VirtualMode] = {"sync": sync_mode, "async": async_mode}
+VIRTUAL_MODES: Mapping[str, VirtualMode] = {"sync": virtual_sync_mode, "async": virtual_async_mode}
 
 
 def provider_of(trial: VirtualTrial) -> VirtualProvider:
@@ -125,7 +125,7 @@ def provider_of(trial: VirtualTrial) -> VirtualProvider:
         drip=patience or max(1, round(DRIP * nanoseconds)),
         thoughts=target.thoughts,
     )
-    place = Place(
+    place = ServedTrial(
         model=target.model,
         repeat=trial.repeat,
         slowest_chunk=simulation.slowest_chunk(trial.permits),

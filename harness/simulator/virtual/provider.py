@@ -16,7 +16,7 @@ from harness.config.faults import FaultKind
 from harness.engine.deadlines import Limit, next_limit
 from harness.engine.effects import Reply, Send
 from harness.records.failures import CANCELLED, FAILURES
-from harness.simulator.model import Job
+from harness.simulator.model import ServedRequest
 from harness.simulator.rates import Rates
 from harness.simulator.request_parser import make_ask
 from harness.simulator.simulation import Refused, Simulation
@@ -30,7 +30,7 @@ from harness.simulator.virtual.replies import (
 )
 
 
-class Place(NamedTuple):
+class ServedTrial(NamedTuple):
     """The trial that a provider serves. `slowest_chunk`: the most nanoseconds between two chunks.
 
     Where that is less than a deadline between chunks, the deadline cannot pass and need not be
@@ -78,12 +78,14 @@ class VirtualProvider:
     out as soon as that is over; where connections are refused it fails at once.
     """
 
-    def __init__(self, simulation: Simulation, rates: Rates, place: Place, manner: Manner) -> None:
+    def __init__(
+        self, simulation: Simulation, rates: Rates, place: ServedTrial, manner: Manner
+    ) -> None:
         self._simulation = simulation
         self._rates = rates
         self._place = place
         self._manner = manner
-        self._open: dict[Job, Flight] = {}
+        self._open: dict[ServedRequest, Flight] = {}
         self._outside: list[Flight] = []
         self._shut_by: FaultKind | None = None
         self._change: int | None = None
@@ -174,7 +176,7 @@ class VirtualProvider:
         self._open[answer.job] = flight
         self._watch(flight)
 
-    def _hear(self, job: Job, moments: list[int]) -> None:
+    def _hear(self, job: ServedRequest, moments: list[int]) -> None:
         """Take the moments at which text came; none for a keep-alive."""
         flight = self._open.get(job)
         if flight is None:

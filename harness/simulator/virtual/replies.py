@@ -15,8 +15,8 @@ from harness.records.failures import CANCELLED, FAILURES, OK
 from harness.records.schema import Tokens
 from harness.simulator import wire
 from harness.simulator.rates import Rates
-from harness.simulator.simulation import Completion, Refused
-from harness.simulator.virtual.gaps import Cut, gaps_of
+from harness.simulator.simulation import Refused, ServedCompletion
+from harness.simulator.virtual.gaps import ChunkLayout, gaps_of
 
 NO_TOKENS = Tokens()
 DEADLINE = "the deadline passed"
@@ -39,7 +39,7 @@ class Manner(NamedTuple):
     thoughts: bool
 
 
-class Progress(NamedTuple):
+class ResponseProgress(NamedTuple):
     """How far a response has come: so many `tokens` in so many `chunks`, the newest at `last`."""
 
     tokens: int
@@ -47,7 +47,7 @@ class Progress(NamedTuple):
     last: int | None
 
 
-NOTHING = Progress(0, 0, None)
+NO_PROGRESS = ResponseProgress(0, 0, None)
 
 
 def without_text(
@@ -121,7 +121,7 @@ class Coming:
     __slots__ = ("completion", "manner", "moments", "rates", "sent", "watched")
 
     def __init__(
-        self, completion: Completion, sent: int, manner: Manner, rates: Rates, watched: bool
+        self, completion: ServedCompletion, sent: int, manner: Manner, rates: Rates, watched: bool
     ) -> None:
         self.completion = completion
         self.sent = sent
@@ -169,16 +169,16 @@ class Coming:
             outcome=outcome,
             detail=detail,
             done=done,
-            progress=Progress(told, chunks, done) if told else NOTHING,
+            progress=ResponseProgress(told, chunks, done) if told else NO_PROGRESS,
             finish_reason=finish,
             tokens=completion.tokens,
         )
 
     def _cut_off(self, outcome: str, detail: str, done: int) -> Reply:
         """Return the reply of a response that the provider ended in the middle."""
-        script, progress = self.completion.script, NOTHING
+        script, progress = self.completion.script, NO_PROGRESS
         if self.manner.stream and script.ends[-1]:
-            progress = Progress(script.ends[-1], script.chunks(), done)
+            progress = ResponseProgress(script.ends[-1], script.chunks(), done)
         reply = self._reply(
             outcome=outcome,
             detail=detail,
@@ -205,10 +205,10 @@ class Coming:
             tokens=NO_TOKENS,
         )
 
-    def _progress(self, told: int, until: int) -> Progress:
+    def _progress(self, told: int, until: int) -> ResponseProgress:
         """Return what the chunks of the first `told` tokens, come by `until`, have brought."""
         if not self.moments or not self.manner.stream:
-            return NOTHING
+            return NO_PROGRESS
         script = self.completion.script
         seen = script.ends[len(self.moments) - 1]
         cut, job = self._cut(), self.completion.job
@@ -216,15 +216,15 @@ class Coming:
         while True:
             tokens = cut.end(chunks)
             if tokens <= seen:
-                return Progress(seen, script.chunks(seen), self.moments[-1])
+                return ResponseProgress(seen, script.chunks(seen), self.moments[-1])
             last = self.rates.moment(job.origin + tokens - script.first)
             if last <= until:
-                return Progress(tokens, chunks, last)
+                return ResponseProgress(tokens, chunks, last)
             chunks -= 1  # a token that lacked a hair was counted
 
-    def _cut(self) -> Cut:
+    def _cut(self) -> ChunkLayout:
         script = self.completion.script
-        return Cut(script.reasoning, script.answer, self.manner.chunk_tokens)
+        return ChunkLayout(script.reasoning, script.answer, self.manner.chunk_tokens)
 
     def _reply(
         self,
@@ -232,7 +232,7 @@ class Coming:
         outcome: str,
         detail: str,
         done: int,
-        progress: Progress,
+        progress: ResponseProgress,
         finish_reason: str | None,
         tokens: Tokens,
     ) -> Reply:

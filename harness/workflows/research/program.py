@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from harness.engine.attempt import Terms
+from harness.engine.attempt import CallTerms
 from harness.engine.call import Completion, complete
 from harness.engine.effects import Message, Program, Request, emit, fan_out, now
 from harness.records.failures import CANCELLED, OK
@@ -20,7 +20,7 @@ _ANSWERED = (OK, "empty_answer")
 """The model did answer, so another prompt may help where the answer cannot be used."""
 
 
-class Plan(NamedTuple):
+class ResearchPlan(NamedTuple):
     """What the workflow does, the same for every workflow of a run.
 
     `max_*`: token limits of a call, None for none. `timeout`: nanoseconds for the whole workflow.
@@ -54,8 +54,8 @@ class _Decomposed(NamedTuple):
 class _Scope(NamedTuple):
     """What the phases of one workflow share."""
 
-    terms: Terms
-    plan: Plan
+    terms: CallTerms
+    plan: ResearchPlan
     key: WorkflowKey
     topic: str
     nonce: str
@@ -69,7 +69,7 @@ class _Scope(NamedTuple):
 
 
 def research(
-    terms: Terms, plan: Plan, key: WorkflowKey, topic: str, ready: int, nonce: str = ""
+    terms: CallTerms, plan: ResearchPlan, key: WorkflowKey, topic: str, ready: int, nonce: str = ""
 ) -> Program[Report]:
     """Run one workflow and emit its record. Never raises: a failure is an outcome."""
     started = yield from now()
@@ -122,13 +122,13 @@ def research(
 def _decompose(scope: _Scope, ready: int) -> Program[_Decomposed]:
     """Ask for sub-questions; when the answer cannot be used, once more with its error."""
     plan = scope.plan
-    asked = prompts.decompose(plan.prompts, scope.topic, plan.sub_questions, scope.nonce)
+    asked = prompts.decompose_messages(plan.prompts, scope.topic, plan.sub_questions, scope.nonce)
     first = yield from scope.ask("decompose", None, 1, ready, _json_request(asked, plan))
     error, questions = _read(first, plan.sub_questions)
     if questions or first.outcome not in _ANSWERED:
         return _Decomposed(questions, first.reasoning, error)
     assert error is not None, "no questions and no error"
-    asked = prompts.repair(asked, first.answer, error, plan.sub_questions)
+    asked = prompts.repair_messages(asked, first.answer, error, plan.sub_questions)
     second = yield from scope.ask("decompose", None, 2, first.done, _json_request(asked, plan))
     error, questions = _read(second, plan.sub_questions)
     if error is not None and second.outcome in _ANSWERED:
@@ -136,7 +136,7 @@ def _decompose(scope: _Scope, ready: int) -> Program[_Decomposed]:
     return _Decomposed(questions, second.reasoning, error)
 
 
-def _json_request(messages: tuple[Message, ...], plan: Plan) -> Request:
+def _json_request(messages: tuple[Message, ...], plan: ResearchPlan) -> Request:
     return Request(messages, plan.max_decompose, plan.json_mode)
 
 
@@ -158,7 +158,9 @@ def _fan_out(
     plan = scope.plan
     calls = []
     for branch, question in enumerate(questions):
-        asked = prompts.research(plan.prompts, scope.topic, question, reasoning, scope.nonce)
+        asked = prompts.research_messages(
+            plan.prompts, scope.topic, question, reasoning, scope.nonce
+        )
         request = Request(asked, plan.max_research)
         calls.append(scope.ask("fan_out", branch, 1, ready, request))
 
@@ -178,7 +180,7 @@ def _synthesize(
     answers = [finding.answer if finding.outcome == OK else None for finding in findings]
     found = list(zip(questions, answers, strict=True))
     words = scope.plan.prompts
-    asked = prompts.synthesize(words, scope.topic, found, reasoning, scope.nonce)
+    asked = prompts.synthesize_messages(words, scope.topic, found, reasoning, scope.nonce)
     request = Request(asked, scope.plan.max_synthesize)
     return (yield from scope.ask("synthesize", None, 1, ready, request))
 

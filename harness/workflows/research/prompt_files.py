@@ -86,7 +86,9 @@ def _read_prompt(
 ) -> Trouble | None:
     key, name = f"prompts.{phase}", named[phase]
     text, problem = _read(folder / name)
-    problem = problem or prompts.objection(phase, text, _is(values, "workflow", "carry_reasoning"))
+    problem = problem or prompts.prompt_objection(
+        phase, text, _is(values, "workflow", "carry_reasoning")
+    )
     wants_json = phase == "decompose" and _is(values, "endpoint", "json_mode", default=True)
     if not problem and wants_json and "json" not in text.casefold():
         # Providers answer 400 to a request for JSON whose prompt does not name it.

@@ -55,7 +55,7 @@ _ALLOWED: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def objection(phase: str, words: str, notes: bool) -> str | None:
+def prompt_objection(phase: str, words: str, notes: bool) -> str | None:
     """Say in one line why `words` cannot be those of `phase`; None when they can.
 
     `notes`: reasoning is carried on, so that a text without `{notes}` would lose it.
@@ -75,12 +75,14 @@ def objection(phase: str, words: str, notes: bool) -> str | None:
     return f"has no {' and no '.join(missing)}; put it where it belongs" if missing else None
 
 
-def decompose(words: Prompts, topic: str, count: int, nonce: str) -> tuple[Message, ...]:
+def decompose_messages(words: Prompts, topic: str, count: int, nonce: str) -> tuple[Message, ...]:
     """Ask for exactly `count` sub-questions as JSON."""
     return _chat(_fill(words.decompose, {"topic": topic, "count": str(count)}), nonce)
 
 
-def repair(asked: tuple[Message, ...], answer: str, error: str, count: int) -> tuple[Message, ...]:
+def repair_messages(
+    asked: tuple[Message, ...], answer: str, error: str, count: int
+) -> tuple[Message, ...]:
     """Show the model its answer and what was wrong with it, and ask once more."""
     text = (
         f"That cannot be used: {error}. Answer again with one JSON object that has exactly "
@@ -89,7 +91,7 @@ def repair(asked: tuple[Message, ...], answer: str, error: str, count: int) -> t
     return (*asked, Message("assistant", answer.strip() or "(blank)"), Message("user", text))
 
 
-def research(
+def research_messages(
     words: Prompts, topic: str, question: str, reasoning: str, nonce: str
 ) -> tuple[Message, ...]:
     """Ask for the answer to one sub-question."""
@@ -97,7 +99,7 @@ def research(
     return _chat(_fill(words.research, values), nonce)
 
 
-def synthesize(
+def synthesize_messages(
     words: Prompts,
     topic: str,
     findings: Sequence[tuple[str, str | None]],

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from harness.analysis.model import Figure, Recommendation, WorkflowCounts
-from harness.report.html.answer import Answer, answer
+from harness.report.html.answer import AnswerSection, answer
 from harness.report.html.tables import subject
 from tests.report.summaries import figure, make_cell, make_summary
 
 SYNC = "sync_1_none_attempt"
 
 
-def answered(*cells: Any, **fields: Any) -> Answer:
+def answered(*cells: Any, **fields: Any) -> AnswerSection:
     return answer(subject(make_summary(cells, **fields)))
 
 

@@ -14,7 +14,7 @@ from harness.report.html.chart_model import (
     Bar,
     Chart,
     Interval,
-    Rows,
+    RowChart,
     Scale,
     extremes,
     interval,
@@ -24,7 +24,7 @@ from harness.report.html.comparison import BINS, latency_chart, throughput_chart
 from harness.report.html.permits import Panel, permits_chart
 from harness.report.html.tables import subject
 from harness.report.html.time_charts import phase_chart, time_spent_chart, timeline_chart
-from harness.report.plots.style import PARTS
+from harness.report.plots.style import PART_STYLES
 from harness.report.wording import in_seconds
 from tests.report.html.reports import Report, playable, report_of
 from tests.report.summaries import figure, make_cell, make_summary
@@ -42,9 +42,9 @@ def drawn(chart: Chart | None) -> Chart:
     return chart
 
 
-def rows(chart: Chart | None) -> Rows:
+def rows(chart: Chart | None) -> RowChart:
     (panel,) = drawn(chart).panels
-    assert isinstance(panel, Rows)
+    assert isinstance(panel, RowChart)
     return panel
 
 
@@ -188,7 +188,7 @@ def test_ticks_that_would_touch_are_left_out_but_never_the_last() -> None:
 def test_the_parts_of_a_calls_time_fill_the_bar_from_end_to_end() -> None:
     summary = make_summary(["async_2_none_attempt"])
     (line,) = rows(time_spent_chart(subject(summary))).lines
-    assert [bar.look for bar in line.bars] == [f"part-{part}" for part in PARTS]
+    assert [bar.look for bar in line.bars] == [f"part-{part}" for part in PART_STYLES]
     _touch(line.bars)
     assert line.bars[-1].x + line.bars[-1].width == pytest.approx(100, abs=0.01)
     assert [bar.text for bar in line.bars] == ["25", "", "", "10", "35", "20", ""]
@@ -216,7 +216,7 @@ def test_the_timeline_has_sync_above_async_and_every_call_once(played: Report) -
     chart = drawn(timeline_chart(subject(played.summary), played.records))
     titles = []
     for panel in chart.panels:
-        assert isinstance(panel, Rows)
+        assert isinstance(panel, RowChart)
         titles.append(panel.title)
         names = [line.label for line in panel.lines]
         assert len(names) == len(set(names))

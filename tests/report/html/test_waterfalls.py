@@ -17,7 +17,7 @@ from harness.report.html.waterfalls import FAILED, MEDIANS, MOST_ROWS, SLOWEST, 
 from harness.report.waterfall import Waterfalls
 from harness.store.run_directory import Records
 from harness.telemetry import delivery_log
-from harness.telemetry.delivery_log import Account
+from harness.telemetry.delivery_log import DeliveryAccount
 from harness.telemetry.jaeger import Jaeger
 from tests.analysis.played import Shape, make_records
 
@@ -110,7 +110,7 @@ def test_the_report_of_a_directory_knows_what_became_of_its_spans(
 ) -> None:
     traces = tmp_path / "traces"
     traces.mkdir()
-    account = Account(
+    account = DeliveryAccount(
         made=20, delivered=14, refused=1, undelivered=5, endpoint="http://127.0.0.1:4318/v1/traces",
         problem="answered 503",
     )  # fmt: skip
@@ -123,7 +123,7 @@ def test_the_report_of_a_directory_knows_what_became_of_its_spans(
 
 
 def test_the_account_says_what_recording_cost(records: Records) -> None:
-    told = dict(audit(summarise(records), records, Account(made=7)))
+    told = dict(audit(summarise(records), records, DeliveryAccount(made=7)))
     assert "ms of the client's" in told["processor time a call"]
     assert told["spans made"] == "7"
     assert told["spans sent"].startswith("nowhere")
