@@ -1,0 +1,88 @@
+"""Tables of kinds: what the `kind` key of a section can name.
+
+A kind is an object that describes itself: its name, the keys of its section, and whatever else its
+room asks for. Built-in kinds stand in a tuple; kinds of other packages are found by entry points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from typing import Any, Generic, Protocol, TypeVar
+
+from pydantic_core import PydanticCustomError
+
+from harness.config.config_base import Section
+from harness.config.tables import nearest
+
+
+class Kind(Protocol):
+    """What every kind has, whichever room it belongs to."""
+
+    @property
+    def name(self) -> str:
+        """The value of `kind` in the file."""
+
+    @property
+    def section(self) -> type[Section]:
+        """The keys of its section; `kind` is one of them."""
+
+
+K = TypeVar("K", bound=Kind)
+
+
+class KindTable(Generic[K]):
+    """The kinds of one room: `built_in` ones, then those of the entry-point group `group`."""
+
+    def __init__(self, group: str, built_in: Iterable[K]) -> None:
+        self._group = group
+        self._built_in = {kind.name: kind for kind in built_in}
+        self._loaded: dict[str, K] = {}
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all kinds, sorted. Nothing is imported for it."""
+        return tuple(sorted({*self._built_in, *(point.name for point in self._points())}))
+
+    def get(self, name: str) -> K:
+        """Return the kind called `name`. Raises KeyError if there is none."""
+        if name in self._built_in:
+            return self._built_in[name]
+        if name not in self._loaded:
+            self._loaded[name] = self._points()[name].load()
+        return self._loaded[name]
+
+    def of(self, section: Section) -> K:
+        """Return the kind whose section this is."""
+        name: str = getattr(section, "kind")  # noqa: B009 - every kind's section has it
+        return self.get(name)
+
+    def validate(self, value: Any) -> Any:
+        """Return the section that the table `value` describes; for use as a BeforeValidator.
+
+        What is not a table is returned as it is, for pydantic to refuse.
+        """
+        if not isinstance(value, Mapping):
+            return value
+        if "kind" not in value:
+            raise _refusal("kind: missing; add it")
+        name = value["kind"]
+        if name not in self.names():
+            close = nearest(name, self.names()) if isinstance(name, str) else ""
+            known = ", ".join(self.names())
+            raise _refusal(f"kind = {name!r}: unknown kind{close}; use one of: {known}")
+        try:
+            kind = self.get(name)
+        except Exception as error:  # whatever a module of another package does when imported
+            reason = f"{type(error).__name__}: {error}"
+            raise _refusal(
+                f"kind = {name!r}: its package cannot be imported ({reason}); "
+                "repair or uninstall that package"
+            ) from error
+        return kind.section.model_validate(value)
+
+    def _points(self) -> metadata.EntryPoints:
+        return metadata.entry_points(group=self._group)
+
+
+def _refusal(problem: str) -> PydanticCustomError:
+    return PydanticCustomError("within", "{problem}", {"problem": problem})
