@@ -195,13 +195,20 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         )  # fmt: skip
 
 
-class Phase(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One phase of a workflow; a fan-out with some failed branches is degraded."""
+class Phase(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One occurrence of a phase; a fan-out with some failed branches is degraded.
+
+    A name may occur several times in a workflow. `parent`, `branch`: a nested phase ran in this
+    branch of the phase at this index of `Workflow.phases`; None for a phase that is not nested.
+    A call belongs to the occurrence of its phase whose time holds the call's `ready`.
+    """
 
     name: str
     start: int
     end: int
     outcome: WorkflowOutcome
+    parent: int | None = None
+    branch: int | None = None
 
 
 class Branches(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -281,6 +288,19 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     recording: int = 0
 
 
+class PhaseInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a workflow kind declares of one phase.
+
+    `setting`: the name under which a scenario has settings of the phase's calls. `max_tokens`: of
+    each call, None for no limit. `json`: the calls ask for a JSON object.
+    """
+
+    name: str
+    setting: str
+    max_tokens: int | None = None
+    json: bool = False
+
+
 class CellInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One combination of the swept settings."""
 
@@ -332,7 +352,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     endpoint. `order`: the cells of each repeat in the order they ran. Durations in both are in
     scenario seconds. `price`: what tokens cost in this run (`bench.prices.Price`), None where that
     is not known. `stopped`: why a partial run is partial. `resumed`: each time it was gone on with.
-    `virtual`: its time was virtual, and every trial began at 0 of its own.
+    `virtual`: its time was virtual, and every trial began at 0 of its own. `phases`: what the
+    workflow kind declares, in order; empty in runs of earlier versions.
     """
 
     schema: int
@@ -354,6 +375,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     stopped: Stop | None = None
     resumed: tuple[Session, ...] = ()
     virtual: bool = False
+    phases: tuple[PhaseInfo, ...] = ()
 
     @property
     def execution(self) -> int:
