@@ -1,6 +1,6 @@
-"""The commands, thin: they read what the user wrote, call the parts and say what came of it.
+"""The command line: the parser, one function for each command, and the exit codes.
 
-Imports of the parts stand where they are used, so that `harness --help` answers at once.
+Commands import their parts when they run, so that `harness --help` starts fast.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harness.records.errors import HarnessError
 
 INTERRUPTED = 130
 HUNG_UP = 141
-"""What a shell says of a program that SIGPIPE ended."""
+"""The exit code that a shell reports for a program that SIGPIPE ended."""
 _NOT_WRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -41,15 +41,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _gave_up(error: OSError) -> int:
-    """Say in one line what could not be written, but not that nobody reads on (`| head`).
+    """Print one line that names what could not be written, and return the exit code.
 
-    What no part has put into words of its own is mostly standard output: full, or closed.
+    A closed output (`| head`) is not reported. Errors of files have their own messages elsewhere, so
+    this is mostly about standard output.
     """
     hung_up = isinstance(error, BrokenPipeError)
     if not hung_up:
         where = error.filename or "the output"
         print(f"harness: {where}: cannot be written ({error.strerror})", file=sys.stderr)
-    with contextlib.suppress(OSError):  # else what it still holds is complained of at the exit
+    with contextlib.suppress(OSError):  # or the interpreter reports unwritten output at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return HUNG_UP if hung_up else HarnessError.exit_code
 
@@ -58,10 +59,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="harness",
         description="Measures how an LLM workflow should call its model: how many calls at once, "
-        "which retry policy, and what async buys.",
+        "which retry policy, and what async gains.",
         epilog="Exit codes: 0 done; 1 no workflow succeeded, or `compare` found a regression; "
-        "2 bad input or a failed preflight; 3 a budget stopped it; 4 storage or internal error; "
-        "130 interrupted, what had finished by then is saved; 141 nobody read the output on.",
+        "2 invalid input, or a check before the run failed; 3 a budget stopped the run; 4 storage or "
+        "internal error; 130 interrupted, everything that had finished is saved; 141 the reader of "
+        "the output closed it.",
     )
     parser.add_argument("--version", action="version", version=f"harness {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -78,9 +80,9 @@ def _parser() -> argparse.ArgumentParser:
 def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     run = commands.add_parser(
         "run",
-        help="run a scenario and show what came of it",
-        description="Runs every cell of a scenario and writes records, spans, a summary and plots "
-        "into a new directory.",
+        help="run a scenario and show its results",
+        description="Runs every cell of a scenario. Writes records, spans, a summary, plots and a "
+        "report into a new directory.",
     )
     run.set_defaults(command=_run)
     run.add_argument(
@@ -93,7 +95,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="replace a setting, for example --set load.workflows=20 (may be repeated)",
+        help="replace a key of the scenario, for example --set load.workflows=20 (repeatable)",
     )
     run.add_argument(
         "--out", metavar="DIR", help="run directory (default: results/<UTC time>-<name>)"
@@ -101,27 +103,27 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     run.add_argument(
         "--resume",
         metavar="RUN",
-        help="go on with a run that was killed, interrupted or out of disk: what it finished "
-        "stays; of the settings only --set budget.* may change",
+        help="continue a run that was killed, interrupted or stopped by a full disk; finished "
+        "workflows are kept; only --set budget.* is allowed",
     )
     run.add_argument(
         "--dry-run",
         action="store_true",
-        help="show the cells, how many calls and tokens, how long and at what cost; run nothing",
+        help="show the cells and the expected calls, tokens, time and cost; run nothing",
     )
     run.add_argument(
-        "--yes", action="store_true", help="do not ask before a run that may cost money"
+        "--yes", action="store_true", help="do not ask for confirmation before a run that may cost money"
     )
     run.add_argument(
         "--jobs",
         type=int,
         metavar="N",
-        help="processes that play the trials in virtual time (default: one a core)",
+        help="number of processes for trials in virtual time (default: the number of cores)",
     )
-    run.add_argument("--quiet", action="store_true", help="show nothing but errors")
+    run.add_argument("--quiet", action="store_true", help="show only errors")
     run.add_argument("--json", action="store_true", help="print summary.json instead of the table")
     run.add_argument(
-        "--no-preflight", action="store_true", help="do not try the endpoint before the run"
+        "--no-preflight", action="store_true", help="do not connect to the endpoint before the run"
     )
     _add_telemetry(run)
 
@@ -136,17 +138,17 @@ def _add_telemetry(run: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--otlp-wait",
         action="store_true",
-        help="at the end wait until every span is delivered (default: two seconds at most; the "
-        "rest can be sent by `harness trace export`)",
+        help="wait at the end until every span is delivered (default: at most two seconds; "
+        "`harness trace export` can send the rest)",
     )
     run.add_argument(
         "--log-level",
         choices=["debug", "info", "warning", "error"],
-        help="log to standard error: failed attempts as they happen, phases and workflows when "
-        "their trial has ended; debug adds every attempt and call (default: no log)",
+        help="log to standard error: failed attempts when they happen, phases and workflows after "
+        "their trial; debug adds every attempt and call (default: no log)",
     )
     run.add_argument(
-        "--log-format", choices=["text", "json"], default="text", help="of a line (%(default)s)"
+        "--log-format", choices=["text", "json"], default="text", help="format of log lines (default: %(default)s)"
     )
 
 
@@ -154,7 +156,7 @@ def _add_scenarios(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     scenarios = commands.add_parser(
         "scenarios",
         help="list the scenarios that come with the harness",
-        description="Lists the scenarios that `harness run` knows by name.",
+        description="Lists the scenarios that `harness run` accepts by name.",
     )
     scenarios.set_defaults(command=_scenarios)
 
@@ -162,15 +164,15 @@ def _add_scenarios(commands: argparse._SubParsersAction[argparse.ArgumentParser]
 def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     report = commands.add_parser(
         "report",
-        help="make the summary, plots and report.html of a run again",
-        description="Makes everything again that is made from a run's records; nothing is run.",
+        help="make the summary, the plots and the report of a run again",
+        description="Makes the summary, the plots and report.html again from the records of a run.",
     )
     report.set_defaults(command=_report)
-    report.add_argument("run", metavar="RUN", help="the run's directory")
+    report.add_argument("run", metavar="RUN", help="the run directory")
     report.add_argument(
         "--only",
         metavar="NAME",
-        help="draw this plot alone, as SVG and PNG, for example heat-map",
+        help="draw only this plot, as SVG and PNG, for example heat-map",
     )
 
 
@@ -178,23 +180,23 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     compare = commands.add_parser(
         "compare",
         help="compare two runs, and fail on a regression",
-        description="Compares the cells that two runs of the same workload have in common, with "
-        "intervals.",
-        epilog="Exit codes: 0 done; 1 a --fail-on rule was broken by more than chance; 2 the runs "
-        "cannot be compared.",
+        description="Compares the cells that two runs of the same workload have in common, and "
+        "shows each change with its interval.",
+        epilog="Exit codes: 0 no rule was broken; 1 a significant change broke a --fail-on rule; "
+        "2 the runs cannot be compared.",
     )
     compare.set_defaults(command=_compare)
-    compare.add_argument("base", metavar="BASE", help="the directory of the run to compare with")
-    compare.add_argument("new", metavar="NEW", help="the directory of the run that is judged")
+    compare.add_argument("base", metavar="BASE", help="directory of the run to compare with")
+    compare.add_argument("new", metavar="NEW", help="directory of the run to judge")
     compare.add_argument(
         "--fail-on",
         action="append",
         default=[],
         metavar="RULE",
-        help="exit with 1 when a quantity changed so far and it is not chance, for example "
-        "'workflow_p95>+10%%' or 'success_rate<-1%%' (may be repeated)",
+        help="exit with 1 if this metric changed by more and the change is significant, for "
+        "example 'workflow_p95>+10%%' or 'success_rate<-1%%' (repeatable)",
     )
-    compare.add_argument("--json", action="store_true", help="print everything as JSON")
+    compare.add_argument("--json", action="store_true", help="print all metrics as JSON")
 
 
 def _add_trace(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -203,19 +205,19 @@ def _add_trace(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="show why workflows were slow, or send a run's traces to a collector",
         usage="harness trace RUN [KEY | [--failed] [--slowest N]] [--spans | --json]\n"
         "       harness trace export RUN [--endpoint URL] [--again]",
-        description="Draws workflows call by call, with the critical path; without a choice the "
-        "slowest one, and what held each cell up. With export: makes the traces of a stored run "
-        "again, the same spans with the same ids, and sends to the collector what it has not "
-        "acknowledged yet.",
+        description="Draws workflows call by call, with the critical path. Without a selection: the "
+        "slowest workflow, and a summary of each cell. `harness trace export` makes the traces of "
+        "a stored run again, with the same ids, and sends the spans that the collector has not "
+        "acknowledged.",
     )
     trace.set_defaults(command=_trace)
-    trace.add_argument("run", metavar="RUN", help="the run's directory (after the word export)")
+    trace.add_argument("run", metavar="RUN", help="the run directory")
     trace.add_argument(
         "key", metavar="KEY", nargs="?", help="one workflow: cell/repeat/workflow, or a trace id"
     )
-    trace.add_argument("--slowest", metavar="N", type=_count, help="the N slowest ones")
+    trace.add_argument("--slowest", metavar="N", type=_count, help="the N slowest workflows")
     trace.add_argument("--failed", action="store_true", help="the failed and degraded workflows")
-    trace.add_argument("--spans", action="store_true", help="print the spans as trees instead")
+    trace.add_argument("--spans", action="store_true", help="print the spans as trees")
     trace.add_argument("--json", action="store_true", help="print the critical paths as JSON")
     trace.add_argument(
         "--endpoint",
@@ -226,7 +228,7 @@ def _add_trace(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     trace.add_argument(
         "--again",
         action="store_true",
-        help="send everything, also what was acknowledged: for a collector that has forgotten it",
+        help="send all spans, also acknowledged ones, for a collector that lost them",
     )
 
 
@@ -234,30 +236,30 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     export = commands.add_parser(
         "export",
         help="write the records of a run as CSV or Parquet",
-        description="Writes attempts, calls, workflows and trials as flat tables; times are "
+        description="Writes attempts, calls, workflows and trials as flat tables. Times are in "
         "nanoseconds, as in the records.",
     )
     export.set_defaults(command=_export)
-    export.add_argument("run", metavar="RUN", help="the run's directory")
+    export.add_argument("run", metavar="RUN", help="the run directory")
     export.add_argument(
-        "--format", choices=["csv", "parquet"], default="csv", help="(default: %(default)s)"
+        "--format", choices=["csv", "parquet"], default="csv", help="file format (default: %(default)s)"
     )
-    export.add_argument("--out", metavar="DIR", help="where to write (default: RUN/export)")
+    export.add_argument("--out", metavar="DIR", help="output directory (default: RUN/export)")
 
 
 def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     serve = commands.add_parser(
         "serve",
         help="serve the simulated provider",
-        description="Serves an OpenAI-compatible API with a model of time behind it on "
-        "127.0.0.1, until interrupted.",
+        description="Serves an OpenAI-compatible API with simulated answers, times, limits and "
+        "faults on 127.0.0.1, until interrupted.",
     )
     serve.set_defaults(command=_serve)
     serve.add_argument(
         "profile",
         nargs="?",
         default="deepseek-reasoner",
-        help="name of a shipped profile or path of a TOML file (default: %(default)s)",
+        help="a shipped profile, or the path of a TOML file (default: %(default)s)",
     )
     serve.add_argument(
         "--set",
@@ -266,26 +268,26 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="KEY=VALUE",
         help="replace a key of the profile, for example --set concurrency_cap=4",
     )
-    serve.add_argument("--port", type=int, default=8000, help="0 takes a free one (%(default)s)")
-    serve.add_argument("--seed", type=int, default=0, help="of lengths and times (%(default)s)")
+    serve.add_argument("--port", type=int, default=8000, help="0 chooses a free port (default: %(default)s)")
+    serve.add_argument("--seed", type=int, default=0, help="seed of lengths and times (default: %(default)s)")
     serve.add_argument(
         "--time-scale",
         type=float,
         default=1.0,
-        help="real seconds that one simulated second lasts (%(default)s)",
+        help="real seconds in one simulated second (default: %(default)s)",
     )
-    serve.add_argument("--log", metavar="FILE", help="write the provider's own log (JSON lines)")
+    serve.add_argument("--log", metavar="FILE", help="write the log of the provider (JSON lines)")
     serve.add_argument("--list", action="store_true", help="list the shipped profiles and exit")
-    serve.add_argument("--json", action="store_true", help="say where it listens as JSON")
+    serve.add_argument("--json", action="store_true", help="print the address as JSON")
     serve.add_argument(
-        "--until-stdin-closes", action="store_true", help="end when standard input is closed"
+        "--until-stdin-closes", action="store_true", help="stop when standard input closes"
     )
 
 
 def _count(text: str) -> int:
-    """Read a number of at least 1, as argparse wants it."""
+    """Return the number of at least 1 that `text` holds; for argparse."""
     if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError("write a number of at least 1")
+        raise argparse.ArgumentTypeError("must be a whole number, at least 1")
     return int(text)
 
 
