@@ -1,4 +1,4 @@
-"""What the README shows is what the harness understands."""
+"""The commands and settings that the README and the documents show are accepted."""
 
 import re
 import shlex
@@ -13,8 +13,17 @@ from harness.endpoints.sections import SimulatedEndpoint
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-COMMANDS = re.findall(r"^(?:\.venv/bin/)?harness (.+?)(?:\s{2,}#.*)?$", README, re.MULTILINE)
-COMMANDS += re.findall(r"`harness ([^`]+)`", README.replace("\n", " "))
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands_in(document: Path) -> list[str]:
+    """Return the arguments of each `harness` command that a document shows."""
+    text = document.read_text()
+    shown = re.findall(r"^(?:\.venv/bin/)?harness (.+?)(?:\s{2,}#.*)?$", text, re.MULTILINE)
+    return [*shown, *re.findall(r"`harness ([^`]+)`", text.replace("\n", " "))]
+
+
+COMMANDS = {command: document.name for document in DOCUMENTS for command in commands_in(document)}
 BLOCKS = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
 
 
@@ -26,7 +35,7 @@ def test_the_readme_shows_commands_and_scenarios() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_one_that_the_command_line_takes(command: str) -> None:
     options = _parser().parse_args(shlex.split(command))
-    if getattr(options, "scenario", None) not in (None, "mine.toml"):
+    if getattr(options, "scenario", None) not in (None, "mine.toml", "PATH"):
         assert shipped_scenarios.find(options.scenario).exists()
 
 
@@ -46,7 +55,8 @@ def test_every_endpoint_is_one_that_the_harness_reads() -> None:
             assert endpoint.time == "virtual"
 
 
-def test_every_file_that_the_readme_links_to_is_there() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_every_file_that_a_document_links_to_exists(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
         if not target.startswith("http"):
-            assert (ROOT / target).exists(), target
+            assert (document.parent / target).exists(), target
