@@ -33,16 +33,22 @@ _IN_SCENARIO = {"decompose": "decompose", "fan_out": "research", "synthesize": "
 
 
 class EndpointAttributes(NamedTuple):
-    """What spans say of the endpoint.
+    """Attributes of the endpoint.
 
     `server`: its address; `exchange`: what an HTTP request adds to that; `chat`: what the calls of
-    a phase ask for.
+    a phase ask for, if the scenario has settings for that phase; `any_chat`: what the calls of
+    every other phase ask for.
     """
 
     server: Attributes
     exchange: Attributes
     chat: dict[str, Attributes]
+    any_chat: Attributes
     streamed: bool
+
+    def chat_in(self, phase: str) -> Attributes:
+        """Return what the calls of `phase` ask for."""
+        return self.chat.get(phase, self.any_chat)
 
 
 def endpoint_attributes(run: Run) -> EndpointAttributes:
@@ -59,14 +65,17 @@ def endpoint_attributes(run: Run) -> EndpointAttributes:
     if settings["stream"]:  # said only if true
         shared[semconv.REQUEST_STREAM] = True
     limits: Mapping[str, int | None] = run.scenario["workflow"]["max_tokens"]
+    common: Mapping[str, Any] = settings.get("extra_body", {})
     chat = {}
     for phase, name in _IN_SCENARIO.items():
         own = settings.get("extra_body_by_phase", {}).get(name, {})
-        body = {"max_tokens": limits[name]} | settings.get("extra_body", {}) | own
+        body = {"max_tokens": limits[name], **common, **own}
         is_json = phase == "decompose" and settings.get("json_mode", True)
         said = {semconv.OUTPUT_TYPE: "json"} if is_json else {}
         chat[phase] = shared | said | _asked_for(body)
-    return EndpointAttributes(server, _exchange(settings.get("base_url")), chat, settings["stream"])
+    exchange = _exchange(settings.get("base_url"))
+    others = shared | _asked_for(common)
+    return EndpointAttributes(server, exchange, chat, others, settings["stream"])
 
 
 _ASKED = (

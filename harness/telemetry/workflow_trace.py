@@ -127,7 +127,7 @@ class WorkflowTrace:
             span,
             (begin, call.done),
             key
-            | self.maker.endpoint.chat[call.phase]
+            | self.maker.endpoint.chat_in(call.phase)
             | attributes.chat_attributes(call, decisive, self.maker.endpoint.streamed)
             | on_span,
             ("chat", *call.call_key[4:]),
