@@ -7,7 +7,7 @@ bounds; how long a call takes is an assumption that is stated with the estimate.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from harness.bench.cells import expand
 from harness.bench.scenario import Scenario
@@ -17,9 +17,11 @@ from harness.endpoints.sections import LocalLLMEndpoint, OpenAIEndpoint, Simulat
 from harness.engine.effects import Message
 from harness.policies.sections import (
     AwsStandardRetry,
+    BackoffPolicy,
     ExponentialRetry,
     FixedRetry,
     Hedge,
+    NoRetry,
     OpenAISdkRetry,
 )
 from harness.records.schema import CellInfo
@@ -118,13 +120,16 @@ def _attempts(scenario: Scenario, cell: CellInfo) -> int:
     """Return how often the cell's policy lets a call be sent."""
     *around, (_, innermost) = scenario.layers(cell.retry)
     hedged = 1 + sum(isinstance(layer, Hedge) for _, layer in around)
+    assert isinstance(innermost, BackoffPolicy), "the scenario was checked for it"
     match innermost:
         case FixedRetry() | ExponentialRetry() | AwsStandardRetry():
             return hedged * innermost.attempts
         case OpenAISdkRetry():
             return hedged * (1 + innermost.max_retries)
-        case _:
+        case NoRetry():
             return hedged
+        case _:
+            assert_never(innermost)
 
 
 def _no_usd(scenario: Scenario) -> str | None:

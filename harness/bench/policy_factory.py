@@ -1,8 +1,9 @@
-"""From the `[retry.*]` tables to policies: scenario seconds become nanoseconds, once."""
+"""Builds policies from the `[retry.*]` tables, and converts scenario seconds to nanoseconds."""
 
 from __future__ import annotations
 
 import math
+from typing import assert_never
 
 from harness.bench.scenario import Scenario
 from harness.policies import sections
@@ -16,7 +17,7 @@ from harness.records.clock import SECOND
 
 
 def policy(scenario: Scenario, name: str) -> Policy:
-    """Return the policy that the scenario calls `name`, with nothing in its memory."""
+    """Return a new policy, without any state, that the scenario calls `name`."""
     parts = scenario.layers(name)
     layers = [layer for part in parts if (layer := _layer(scenario, *part)) is not None]
     innermost = _retry(scenario, parts[-1][1])
@@ -24,6 +25,7 @@ def policy(scenario: Scenario, name: str) -> Policy:
 
 
 def _retry(scenario: Scenario, described: sections.AnyPolicy) -> Retry:
+    assert isinstance(described, sections.BackoffPolicy), "the scenario was checked for it"
     match described:
         case sections.FixedRetry():
             return Fixed(described.attempts, _ns(scenario, described.delay))
@@ -42,12 +44,15 @@ def _retry(scenario: Scenario, described: sections.AnyPolicy) -> Retry:
             )
         case sections.AwsStandardRetry():
             return AwsBackoff(described.attempts, _ns(scenario, 1.0))
-        case _:
+        case sections.NoRetry():
             return NoRetry()
+        case _:
+            assert_never(described)
 
 
 def _layer(scenario: Scenario, name: str, described: sections.AnyPolicy) -> Layer | None:
-    """Return what stands around others; None for a policy that does not."""
+    """Return the layer around other policies; None for a policy that is not a layer."""
+    assert not isinstance(described, sections.Stack), "Scenario.layers() takes stacks apart"
     match described:
         case sections.AwsStandardRetry():
             return BudgetLayer(AwsQuota(), described.scope)
@@ -76,12 +81,19 @@ def _layer(scenario: Scenario, name: str, described: sections.AnyPolicy) -> Laye
         case sections.Hedge():
             after, ratio = _ns(scenario, described.after), _thousandths(described.ratio)
             return HedgeLayer(after, ratio, described.burst, described.scope)
-        case _:
+        case (
+            sections.NoRetry()
+            | sections.FixedRetry()
+            | sections.ExponentialRetry()
+            | sections.OpenAISdkRetry()
+        ):
             return None
+        case _:
+            assert_never(described)
 
 
 def _ns(scenario: Scenario, seconds: float) -> int:
-    """Return scenario seconds as nanoseconds of the records' clock, one at least."""
+    """Return scenario seconds as nanoseconds of the records' clock, at least one."""
     return max(1, round(seconds * scenario.endpoint.time_scale * SECOND))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from harness.bench import cells, policy_factory
 from harness.bench.estimate import SecondsRange, estimate
 from harness.bench.scenario import Scenario, parse_scenario
+from harness.config.config_base import Section
+from harness.policies import sections
 from harness.policies.aws import AwsBackoff, AwsQuota
 from harness.policies.breaker import Breaker
 from harness.policies.buckets import FinagleBudget, GrpcThrottling, RetryBudget
@@ -149,6 +151,22 @@ def test_a_hedge_is_what_its_description_says() -> None:
     assert layer.after == SECOND
     asking = Asking("fan_out", 2, 0)
     assert [layer.may(asking) for _ in range(3)] == [True, True, False]
+
+
+@pytest.mark.parametrize("kind", get_args(sections.AnyPolicy))
+def test_every_kind_of_policy_can_be_built_and_estimated(kind: type[Section]) -> None:
+    (name,) = get_args(kind.model_fields["kind"].annotation)
+    described: dict[str, Any] = {"kind": name}
+    if kind is sections.Hedge:
+        described["after"] = "4s"
+    if kind is sections.Stack:
+        described["layers"] = ["none"]
+    if issubclass(kind, sections.Wrapper):
+        assert layer_of(described)
+        return
+    assert made(described)
+    the_scenario = scenario(**{"retry.it": described, "sweep.retry": ["it"]})
+    assert estimate(the_scenario, SecondsRange(1, 1)).most_attempts > 0
 
 
 def test_layers_stand_in_the_order_of_the_scenario_and_a_stack_may_end_with_a_stack() -> None:
