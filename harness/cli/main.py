@@ -43,8 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _gave_up(error: OSError) -> int:
     """Print one line that names what could not be written, and return the exit code.
 
-    A closed output (`| head`) is not reported. Errors of files have their own messages elsewhere, so
-    this is mostly about standard output.
+    A closed output (`| head`) is not reported. Errors of files have their own messages elsewhere,
+    so this is mostly about standard output.
     """
     hung_up = isinstance(error, BrokenPipeError)
     if not hung_up:
@@ -61,9 +61,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Measures how an LLM workflow should call its model: how many calls at once, "
         "which retry policy, and what async gains.",
         epilog="Exit codes: 0 done; 1 no workflow succeeded, or `compare` found a regression; "
-        "2 invalid input, or a check before the run failed; 3 a budget stopped the run; 4 storage or "
-        "internal error; 130 interrupted, everything that had finished is saved; 141 the reader of "
-        "the output closed it.",
+        "2 invalid input, or a check before the run failed; 3 a budget stopped the run; 4 storage "
+        "or internal error; 130 interrupted, everything that had finished is saved; 141 the reader "
+        "of the output closed it.",
     )
     parser.add_argument("--version", action="version", version=f"harness {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -112,7 +112,9 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="show the cells and the expected calls, tokens, time and cost; run nothing",
     )
     run.add_argument(
-        "--yes", action="store_true", help="do not ask for confirmation before a run that may cost money"
+        "--yes",
+        action="store_true",
+        help="do not ask for confirmation before a run that may cost money",
     )
     run.add_argument(
         "--jobs",
@@ -148,7 +150,10 @@ def _add_telemetry(run: argparse.ArgumentParser) -> None:
         "their trial; debug adds every attempt and call (default: no log)",
     )
     run.add_argument(
-        "--log-format", choices=["text", "json"], default="text", help="format of log lines (default: %(default)s)"
+        "--log-format",
+        choices=["text", "json"],
+        default="text",
+        help="format of log lines (default: %(default)s)",
     )
 
 
@@ -205,9 +210,9 @@ def _add_trace(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="show why workflows were slow, or send a run's traces to a collector",
         usage="harness trace RUN [KEY | [--failed] [--slowest N]] [--spans | --json]\n"
         "       harness trace export RUN [--endpoint URL] [--again]",
-        description="Draws workflows call by call, with the critical path. Without a selection: the "
-        "slowest workflow, and a summary of each cell. `harness trace export` makes the traces of "
-        "a stored run again, with the same ids, and sends the spans that the collector has not "
+        description="Draws workflows call by call, with the critical path. Without a selection: "
+        "the slowest workflow, and a summary of each cell. `harness trace export` makes the traces "
+        "of a stored run again, with the same ids, and sends the spans that the collector has not "
         "acknowledged.",
     )
     trace.set_defaults(command=_trace)
@@ -242,7 +247,10 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     export.set_defaults(command=_export)
     export.add_argument("run", metavar="RUN", help="the run directory")
     export.add_argument(
-        "--format", choices=["csv", "parquet"], default="csv", help="file format (default: %(default)s)"
+        "--format",
+        choices=["csv", "parquet"],
+        default="csv",
+        help="file format (default: %(default)s)",
     )
     export.add_argument("--out", metavar="DIR", help="output directory (default: RUN/export)")
 
@@ -268,8 +276,12 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="KEY=VALUE",
         help="replace a key of the profile, for example --set concurrency_cap=4",
     )
-    serve.add_argument("--port", type=int, default=8000, help="0 chooses a free port (default: %(default)s)")
-    serve.add_argument("--seed", type=int, default=0, help="seed of lengths and times (default: %(default)s)")
+    serve.add_argument(
+        "--port", type=int, default=8000, help="0 chooses a free port (default: %(default)s)"
+    )
+    serve.add_argument(
+        "--seed", type=int, default=0, help="seed of lengths and times (default: %(default)s)"
+    )
     serve.add_argument(
         "--time-scale",
         type=float,
