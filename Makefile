@@ -7,7 +7,7 @@ export UV_PYTHON := $(CURDIR)/$(BIN)/python
 export UV_NO_CONFIG := 1
 UV := $(BIN)/uv
 
-.PHONY: help demo test llm test-llm check lock clean
+.PHONY: help demo test test-more llm test-llm check lock clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST)
@@ -15,8 +15,14 @@ help:  ## List the targets
 demo: $(VENV)/.run  ## Set up and run the quickstart scenario to its result
 	$(BIN)/harness run scenarios/quickstart.toml
 
-test: $(VENV)/.dev check  ## Set up and run every check and test
-	$(BIN)/pytest
+# One process per core, at most four. A file runs in one process, so its fixtures are made once.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+
+test: $(VENV)/.dev check  ## Set up and run every check and all tests but the long ones
+	$(BIN)/pytest $(PARALLEL)
+
+test-more: $(VENV)/.dev  ## Set up and run the long tests
+	$(BIN)/pytest $(PARALLEL) -m more
 
 llm: $(VENV)/.llm  ## Set up the real small model of scenarios/local-llm.toml
 

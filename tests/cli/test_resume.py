@@ -6,6 +6,7 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,6 +65,21 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def complete_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete run of one workflow a trial. Tests change a copy of it."""
+    folder = tmp_path_factory.mktemp("complete")
+    out = folder / "out"
+    assert main(["run", str(written(folder, workflows=1)), "--out", str(out), "--quiet"]) == 0
+    return out
+
+
+@pytest.fixture
+def complete(complete_run: Path, tmp_path: Path) -> Path:
+    """A copy of the complete run."""
+    return Path(shutil.copytree(complete_run, tmp_path / "out"))
+
+
 def lines(out: Path) -> int:
     path = out / run_directory.ATTEMPTS_FILE
     return path.read_bytes().count(b"\n") if path.exists() else 0
@@ -107,29 +123,32 @@ def ended_once(out: Path, workflows: int, repeats: int, cells: int = 1) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_killed_at_twenty_random_moments_every_workflow_ends_exactly_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("kills", "workflows"), [(4, 8), pytest.param(20, 25, marks=pytest.mark.more)]
+)
+def test_killed_at_random_moments_every_workflow_ends_exactly_once(
+    kills: int, workflows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance, out = random.Random(5), tmp_path / "out"
     monkeypatch.setenv("OWN_KEY", "none")
-    kills = 0
+    killed = 0
     with working(tmp_path) as base_url:
-        load = {"workflows": 25, "in_flight": 3}
+        load = {"workflows": workflows, "in_flight": 3}
         sweep = {"mode": ["async"], "permits": [4], "repeats": 3}
         path = scenario(tmp_path, base_url, load=load, sweep=sweep)
         arguments = [str(path), "--out", str(out)]
-        while kills < 20:
+        while killed < kills:
             if killed_after(out, chance.randrange(0, 16), *arguments):
-                kills += 1
+                killed += 1
             elif (out / run_directory.RUN_FILE).exists() and read_run(out).status == "complete":
                 break
             if (
                 out / run_directory.RUN_FILE
             ).exists():  # else it was killed before there was anything
                 arguments = ["--resume", str(out)]
-        assert kills == 20
+        assert killed == kills
         assert main(["run", "--resume", str(out), "--quiet"]) == 0
-    ended_once(out, workflows=25, repeats=3)
+    ended_once(out, workflows=workflows, repeats=3)
     records = read_records(out)
     ended = {(w.repeat, w.workflow, w.execution) for w in records.workflows}
     abandoned = [
@@ -138,7 +157,7 @@ def test_killed_at_twenty_random_moments_every_workflow_ends_exactly_once(
         if (attempt.repeat, attempt.workflow, attempt.execution) not in ended
     ]
     (cell,) = json.loads((out / "summary.json").read_text())["cells"]
-    assert abandoned, "twenty kills cut something short"
+    assert abandoned, "a kill cut something short"
     assert cell["attempts"]["total"] == len(records.attempts) - len(abandoned)
     spent = sum((a.tokens.output or 0) for a in records.attempts)
     assert cell["tokens"]["output"] == spent, "what was abandoned was paid for"
@@ -253,14 +272,12 @@ def test_virtual_time_goes_on_too_from_the_last_trial_that_was_written(tmp_path:
 
 
 def test_two_runs_cannot_write_into_one_directory(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    complete: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "out"
-    assert main(["run", str(written(tmp_path, workflows=1)), "--out", str(out), "--quiet"]) == 0
-    with locked(out):
-        assert main(["run", "--resume", str(out), "--quiet"]) == 2
+    with locked(complete):
+        assert main(["run", "--resume", str(complete), "--quiet"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"harness: {out}: another run is writing into it; wait for its end")
+    assert line.startswith(f"harness: {complete}: another run is writing into it; wait for its end")
 
 
 def test_what_a_killed_run_had_let_out_counts_against_the_budget_when_it_goes_on(
@@ -297,24 +314,24 @@ def test_what_a_killed_run_had_let_out_counts_against_the_budget_when_it_goes_on
     ],
 )
 def test_what_cannot_be_gone_on_with_is_one_line(
-    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    said: str,
+    complete: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    out = tmp_path / "out"
-    assert main(["run", str(written(tmp_path, workflows=1)), "--out", str(out), "--quiet"]) == 0
-    named = {"OUT": str(out), "NOWHERE": str(tmp_path / "nowhere")}
+    named = {"OUT": str(complete), "NOWHERE": str(tmp_path / "nowhere")}
     assert main(["run", *(named.get(word, word) for word in arguments)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
 
 
 def test_a_provider_that_is_not_what_it_was_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    complete: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "out"
-    assert main(["run", str(written(tmp_path, workflows=1)), "--out", str(out), "--quiet"]) == 0
-    other = msgspec.structs.replace(read_run(out), profile={"name": "another"})
-    write_whole(out / run_directory.RUN_FILE, other)
-    assert main(["run", "--resume", str(out), "--quiet"]) == 2
+    other = msgspec.structs.replace(read_run(complete), profile={"name": "another"})
+    write_whole(complete / run_directory.RUN_FILE, other)
+    assert main(["run", "--resume", str(complete), "--quiet"]) == 2
     assert "profile has changed" in capsys.readouterr().err
 
 

@@ -126,7 +126,10 @@ def assert_matches(found: tuple[float, float], theory: float) -> None:
     assert abs(value - 1) <= 0.03, (value, half)
 
 
-@pytest.mark.parametrize(("rho", "count"), [(0.3, 40_000), (0.6, 80_000), (0.9, 200_000)])
+@pytest.mark.parametrize(
+    ("rho", "count"),
+    [(0.3, 40_000), (0.6, 80_000), pytest.param(0.9, 200_000, marks=pytest.mark.more)],
+)
 @pytest.mark.parametrize("sizes", ["exponential", "log-normal"])
 def test_a_shared_processor_keeps_requests_for_their_size_over_one_minus_the_load(
     sizes: Sizes, rho: float, count: int
