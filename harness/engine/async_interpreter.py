@@ -1,4 +1,4 @@
-"""Runs a program with asyncio: a task for each branch."""
+"""The interpreter for asyncio: each branch of a fan-out runs in a task."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class AsyncWorld(NamedTuple):
-    """What the effects act upon."""
+    """The resources that effects use: permits, transport, clock and recorder."""
 
     now: ReadClock
     permits: AsyncPermits
@@ -28,10 +28,10 @@ class AsyncWorld(NamedTuple):
 async def run_async(
     program: Program[T], world: AsyncWorld, branch: Branch | None = None, held: int = 0
 ) -> T:
-    """Run `program` to its end and return its result; permits it still holds go back.
+    """Run `program` to its end and return its result; release the permits that it still holds.
 
-    It holds `held` permits already. Raises Cancelled when `branch` is cancelled and the program
-    lets that pass.
+    `held`: permits that the program holds at its start. Raises Cancelled if `branch` is cancelled
+    and the program does not catch it.
     """
     branch = branch or Branch()
     course = Course(program, branch, world.permits.release, held)
@@ -84,7 +84,7 @@ async def _sleep(until: int, world: AsyncWorld, branch: Branch) -> int:
 
 
 async def _side_by_side(fork: Fork, world: AsyncWorld, parent: Branch) -> list[Any]:
-    """Run each branch in a task of its own; when one raises, the others are interrupted."""
+    """Run each branch in a task; if one raises, cancel the tasks of the others."""
 
     async def run(index: int, program: Program[Any], branch: Branch) -> None:
         try:

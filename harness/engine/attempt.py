@@ -1,4 +1,4 @@
-"""One attempt of a call: sent, told to the policy, recorded; and what a call keeps of them."""
+"""One attempt of a call: send it, ask the policy, record it; and the state of a call."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class CallTimeouts(NamedTuple):
 
 
 class CallTerms(NamedTuple):
-    """How every call of a cell is made.
+    """The settings shared by all calls of a cell.
 
-    `policy` is the trial's, shared by all calls. `random_for`: the random source of a call's
-    jitter, keyed on the call. `keep_transcripts`: what was asked and answered is recorded too.
+    `policy`: the policy object of the trial. `random_for`: returns the random source of a call's
+    jitter. `keep_transcripts`: whether prompts and answers are recorded.
     """
 
     policy: Policy
@@ -47,7 +47,7 @@ class CallTerms(NamedTuple):
 
 
 class AdmittedAttempt(NamedTuple):
-    """An attempt that may go out: its number, since when it could have, and its permit."""
+    """An attempt that the policy admitted: its number, when it was ready, and its permit."""
 
     attempt: int
     ready: int
@@ -55,23 +55,23 @@ class AdmittedAttempt(NamedTuple):
 
     @property
     def granted(self) -> int:
-        """When its permit came."""
+        """The time at which the permit was granted."""
         assert self.grant.granted is not None, "an attempt is sent under a permit"
         return self.grant.granted
 
 
 class Tried(NamedTuple):
-    """What an attempt came to, and what the policy says to it if it failed."""
+    """The reply of an attempt, and the policy's decision if it failed."""
 
     reply: Reply
     decision: Decision | None
 
 
 class CallState:
-    """What a call has gone through so far. Two attempts of it may end at the same time.
+    """The state of a call. Two attempts of a call can end at the same time.
 
-    `end`: its deadline, the workflow's until its first attempt is sent. `rings`: how often a bell
-    had been rung when it was last admitted or parked.
+    `end`: the deadline; until the first attempt is sent, the deadline of the workflow. `rings`:
+    the number of bell rings when the call was last admitted or parked.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class CallState:
         self._lock = threading.Lock()
 
     def wasted(self, used: Reply | None) -> Tokens | None:
-        """Return the tokens of all attempts but the one that is `used`; None without another."""
+        """Return the tokens of all attempts except `used`; None if there is no other attempt."""
         wasted: Tokens | None = None
         for reply in self.replies:
             if reply is not used:
@@ -99,22 +99,22 @@ class CallState:
         return wasted
 
     def is_over(self, granted: int) -> bool:
-        """Return whether the permit came, or was kept, too late for an attempt to be sent."""
+        """Return whether a permit granted at `granted` is too late to send an attempt."""
         return self.end is not None and granted >= self.end
 
     def begin(self, granted: int) -> None:
-        """The first attempt is sent under a permit of this moment: the call's deadline runs."""
+        """Start the call's deadline, when the first attempt gets its permit."""
         if not self.replies:
             own = granted + self.terms.limits.call
             self.end = own if self._workflow_end is None else min(own, self._workflow_end)
 
     def end_outcome(self) -> str:
-        """Return the name of the deadline that the call's is."""
+        """Return the outcome of a call that reaches its deadline."""
         ends_with_workflow = self.end is not None and self.end == self._workflow_end
         return "workflow_timeout" if ends_with_workflow else "call_timeout"
 
     def deadlines(self) -> Deadlines:
-        """Return those of an attempt that is sent now."""
+        """Return the deadlines of an attempt that is sent now."""
         limits = self.terms.limits
         assert self.end is not None, "begin() comes first"
         return Deadlines(
@@ -122,15 +122,16 @@ class CallState:
         )
 
     def random(self) -> Random:
-        """Return the call's random source, one and the same from attempt to attempt."""
+        """Return the random source of the call, the same one for all attempts."""
         if self._random is None:
             self._random = self.terms.random_for(self.key)
         return self._random
 
     def judge(self, place: AdmittedAttempt, reply: Reply, final: bool) -> RetryVerdict:
-        """Tell the policy how an attempt ended, and return what it says.
+        """Report the end of an attempt to the policy and return its decision.
 
-        It decides nothing about one that was cancelled, or while another goes on (not `final`).
+        There is no decision about a cancelled attempt, or while another attempt of the call is in
+        flight (not `final`).
         """
         assert self.end is not None, "begin() comes first"
         with self._lock:
@@ -165,9 +166,9 @@ def attempt(
     *,
     hedge: bool = False,
 ) -> Program[Tried]:
-    """Send one attempt and emit its record; the permit stays with the caller.
+    """Send one attempt and emit its record. The caller keeps the permit.
 
-    `is_final`: whether the call waits for no other attempt than the one that came to this.
+    `is_final`: returns whether the given reply ends the call's wait for attempts.
     """
     key = AttemptKey(*progress.key, place.attempt)
     reply = yield from send(key, progress.request, progress.deadlines())

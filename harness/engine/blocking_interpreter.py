@@ -1,6 +1,6 @@
-"""Runs a program in blocking code: in one thread, or in a thread for each branch.
+"""The interpreter for blocking code: one thread, or one thread for each branch.
 
-Both ways are the same interpreter; what differs is how permits are had and how branches are run.
+Both modes use the same interpreter. They differ in how permits are acquired and how branches run.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ T = TypeVar("T")
 
 
 class Permits(Protocol):
-    """What gives permits to blocking code."""
+    """The source of permits for blocking code."""
 
     def acquire(self, ready: int, deadline: int | None, branch: Branch) -> Grant:
         """Wait for a permit, until `deadline` at most."""
         ...
 
     def park(self, asked: Park, branch: Branch) -> Grant:
-        """Wait at a bell, and then for a permit."""
+        """Wait for a bell, and then for a permit."""
         ...
 
     def ring(self, bell: Hashable) -> None:
-        """Wake everybody who is parked at a bell."""
+        """Wake all that are parked at a bell."""
         ...
 
     def release(self) -> None:
-        """Give it back."""
+        """Release a permit."""
         ...
 
 
 class Stopped(BaseException):
-    """The run was stopped: the branch ends where it would wait, or where it was waiting."""
+    """The run was stopped. Raised in a branch at its next wait, or in its current one."""
 
 
 class BlockingWorld(NamedTuple):
-    """What the effects act upon.
+    """The resources that effects use: permits, transport, clock and recorder.
 
-    Once `stop` is set, nothing is waited for or sent any more; what waits already is woken by
-    cancelling its branch. `wait`: how this thread waits.
+    After `stop` is set, nothing waits and nothing is sent; current waits end because their
+    branches are cancelled. `wait`: the function with which this thread waits.
     """
 
     now: ReadClock
@@ -62,10 +62,10 @@ class BlockingWorld(NamedTuple):
 def run_blocking(
     program: Program[T], world: BlockingWorld, branch: Branch | None = None, held: int = 0
 ) -> T:
-    """Run `program` to its end and return its result; permits it still holds go back.
+    """Run `program` to its end and return its result; release the permits that it still holds.
 
-    It holds `held` permits already. Raises Cancelled when `branch` is cancelled and the program
-    lets that pass, and Stopped when `world.stop` is set meanwhile.
+    `held`: permits that the program holds at its start. Raises Cancelled if `branch` is cancelled
+    and the program does not catch it, and Stopped if `world.stop` is set.
     """
     branch = branch or Branch()
 
@@ -87,7 +87,7 @@ def run_blocking(
 
 
 def _go_on(asked: Effect, world: BlockingWorld) -> None:
-    """Raise Stopped once `world.stop` is set; what has ended by then is recorded all the same."""
+    """Raise Stopped if `world.stop` is set. Effects that need no wait still run, such as Emit."""
     if world.stop.is_set() and not isinstance(asked, effects.AT_ONCE):
         raise Stopped
 
@@ -127,13 +127,13 @@ def _run_branch(fork: Fork, index: int, world: BlockingWorld) -> None:
 
 
 def one_after_another(fork: Fork, world: BlockingWorld) -> None:
-    """Run the branches in their order in the calling thread."""
+    """Run the branches one after another in the calling thread."""
     for index in range(len(fork.parts)):
         _run_branch(fork, index, world)
 
 
 def a_thread_each(fork: Fork, world: BlockingWorld) -> None:
-    """Run each branch in a thread of its own; when one fails, the whole run is stopped."""
+    """Run each branch in a thread; if one raises, stop the whole run."""
     errors: list[BaseException] = []
 
     def stop() -> None:
@@ -157,7 +157,7 @@ def a_thread_each(fork: Fork, world: BlockingWorld) -> None:
     try:
         for thread in threads:
             thread.start()
-        # Not Thread.join: interrupted, it takes a thread that still runs for one that has ended.
+        # Not Thread.join: if interrupted, it reports a running thread as ended.
         for event in ended:
             while not event.is_set():
                 wait_for_event(event)

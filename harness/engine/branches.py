@@ -1,7 +1,7 @@
-"""Branches that run side by side: whether one was cancelled, which still run, are they enough.
+"""Concurrent branches: cancellation, results, and whether enough of them have succeeded.
 
-Bookkeeping for the interpreters and the clients: nothing in here waits. Tasks and threads may use
-it at once.
+Shared by the interpreters and the transports. Nothing in this module waits. It is safe to use from
+several tasks and threads.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def _nothing() -> None:
 
 
 class Branch:
-    """One program that runs: whether it has been cancelled, and how to wake it.
+    """A running program: whether it was cancelled, and how to wake it.
 
-    `first_text` is called by whatever sends its attempts, when the first text of one has come.
+    `first_text`: the transport calls this when an attempt receives its first text.
     """
 
     def __init__(self, first_text: Callable[[], None] = _nothing) -> None:
@@ -44,18 +44,18 @@ class Branch:
         self._wake: Callable[[], None] | None = None
 
     def cancel(self) -> None:
-        """Wake it from whatever it waits for, now and whenever it would wait again."""
+        """Cancel the branch: end its current wait and every later one."""
         self.cancelled = True
         with self._lock:
             if self._wake is not None:
                 self._wake()
 
     def waking(self, wake: Callable[[], None]) -> Waking:
-        """While this lasts, `wake` is called when the branch is cancelled: at once if it was."""
+        """Return a context in which cancelling the branch calls `wake`."""
         return Waking(self, wake)
 
     def wake_with(self, wake: Callable[[], None] | None) -> None:
-        """Have `wake` called when the branch is cancelled; None for nothing."""
+        """Set the function that cancelling the branch calls; None for none."""
         with self._lock:
             self._wake = wake
             if wake is not None and self.cancelled:
@@ -63,7 +63,7 @@ class Branch:
 
 
 class Waking:
-    """A wait that a branch's cancellation ends: a context manager."""
+    """A context manager for a wait that the cancellation of a branch ends."""
 
     __slots__ = ("_branch", "_wake")
 
@@ -79,7 +79,7 @@ class Waking:
 
 
 class Fork:
-    """The branches of one fan-out while they run; `parts` are their programs, each with its own."""
+    """The running branches of one fan-out. `parts`: each program with its Branch."""
 
     def __init__(self, effect: FanOut) -> None:
         branches = (
@@ -95,16 +95,16 @@ class Fork:
 
     @property
     def results(self) -> list[Any]:
-        """What each branch came to, None for those that still run or came to nothing."""
+        """The result of each branch; None for one that is running or has no result."""
         return list(self._results)
 
     def held(self, index: int) -> int:
-        """Return how many permits a branch holds from its start."""
+        """Return the number of permits that a branch holds at its start."""
         return int(self._hand_over and index == 0)
 
     def ended(self, index: int, result: Any) -> None:
-        """Take a branch's result; cancel the others when that is enough."""
-        # No text of it comes any more; and a fork that nobody needs is free at once.
+        """Store the result of a branch; cancel the others if the results are enough."""
+        # No more text can come. Dropping the reference frees the fork without a collection.
         self.parts[index][1].first_text = _nothing
         with self._lock:
             self._results[index] = result
@@ -113,7 +113,7 @@ class Fork:
             self.cancel()
 
     def cancel(self) -> None:
-        """Cancel every branch; it means nothing to one that has ended."""
+        """Cancel every branch. This has no effect on a branch that has ended."""
         self._cancel([branch for _, branch in self.parts])
 
     def _claim(self, index: int) -> None:
@@ -124,20 +124,20 @@ class Fork:
 
     @staticmethod
     def _cancel(branches: list[Branch]) -> None:
-        for branch in branches:  # all are told before the first gives its permit to the next
+        for branch in branches:  # mark all of them before the first one releases its permit
             branch.cancelled = True
         for branch in branches:
             branch.cancel()
 
 
 _RAISING = (Acquire, Sleep, Park)
-"""Where a cancelled program would wait: `Cancelled` is raised there."""
+"""Effects that wait: `Cancelled` is raised there in a cancelled program."""
 
 
 class Course(Generic[T]):
-    """A program on its way: the permits it holds, and what its cancellation does to it.
+    """A running program, the permits that it holds, and the handling of its cancellation.
 
-    `check` is called before a cancellation is raised in it, and may raise something else.
+    `check` is called before Cancelled is raised in the program; it may raise something else.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class Course(Generic[T]):
         self._check = check
 
     def advance(self, result: Any) -> Effect | Finished[T]:
-        """Give the program the last effect's result; return what is to be done next."""
+        """Send the last effect's result to the program; return its next effect or its result."""
         asked = step(self._program, result)
         while self._branch.cancelled and isinstance(asked, _RAISING):
             self._check()
@@ -167,7 +167,7 @@ class Course(Generic[T]):
         return asked
 
     def done(self, asked: Effect, result: Any) -> Any:
-        """Take note of what an effect gave; return what it is to the program."""
+        """Account for the result of an effect; return the value to send to the program."""
         if not isinstance(asked, _RAISING):
             return result
         granted = not isinstance(asked, Sleep) and result.granted is not None and _gives(asked)
@@ -179,7 +179,7 @@ class Course(Generic[T]):
         return Cancelled()
 
     def end(self) -> None:
-        """Close the program; permits that it still holds go back."""
+        """Close the program and release the permits that it still holds."""
         self._program.close()
         while self._held > 0:
             self._give_back()
@@ -190,7 +190,7 @@ class Course(Generic[T]):
 
 
 def _gives(asked: Acquire | Park) -> bool:
-    """Return whether a grant is of a permit that was not held before."""
+    """Return whether a grant adds a permit to those that the program holds."""
     return isinstance(asked, Acquire) or not asked.keep
 
 
@@ -198,7 +198,7 @@ _TAKING = (Release, Park, FanOut)
 
 
 def _takes(asked: Release | Park | FanOut) -> bool:
-    """Return whether the program no longer holds its permit once this has been done."""
+    """Return whether the effect takes a permit from the program."""
     match asked:
         case Release():
             return True

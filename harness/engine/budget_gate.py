@@ -1,9 +1,9 @@
-"""The gate between the programs of a run and the wire: every attempt and every record passes it.
+"""The budget gate: every attempt and every record of a run passes through it.
 
-It asks the budget before an attempt goes out. When the budget refuses one, no other goes out
-either: whoever is refused waits until the attempts in flight are back and recorded, because they
-are paid for, and then ends the trial. It also ends a run whose first answer says that no other
-can be better: a wrong key, a wrong model, no balance.
+The gate reserves the worst case of an attempt before it is sent. After the budget has refused one
+attempt, no other is sent. The refused attempt waits until the attempts in flight have ended and are
+recorded, because they are paid for; then the trial ends. The gate also ends a run whose first
+answer shows that no later request can succeed: a wrong key, a wrong model, no balance.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from harness.records.clock import SECOND, ReadClock
 from harness.records.schema import Attempt, Record
 
 HOPELESS = frozenset({401, 402, 403, 404})
-"""Statuses that no later request of the run will better, as long as none has been answered."""
+"""Outcomes after which no request of the run can succeed, if none has succeeded before."""
 
 _LOOK_SECONDS = 0.1
 
 
 class BudgetExhaustedError(Exception):
-    """The budget refused an attempt; all that was in flight has come to rest and is recorded."""
+    """The budget refused an attempt. All attempts in flight have ended and are recorded."""
 
     def __init__(self, refusal: BudgetRefusal) -> None:
         super().__init__(refusal.limit)
@@ -42,7 +42,7 @@ class BudgetExhaustedError(Exception):
 
 
 class FirstCallError(Exception):
-    """The first answer of the run was hopeless; `attempt` is its record."""
+    """The first answer shows that no request can succeed. `attempt`: its record."""
 
     def __init__(self, attempt: Attempt) -> None:
         super().__init__(attempt.outcome)
@@ -50,29 +50,29 @@ class FirstCallError(Exception):
 
 
 class Meter(Protocol):
-    """Says what attempts use."""
+    """Measures what attempts use."""
 
     def worst(self, effect: Send) -> Amount:
-        """Return the most that an attempt can use."""
+        """Return the worst case of an attempt."""
         ...
 
     def used(self, worst: Amount, reply: Reply) -> Amount:
-        """Return what it did use; `worst` where that is not known."""
+        """Return what the attempt used; `worst` if that is unknown."""
         ...
 
 
 def _nobody(change: int) -> None:
-    """Tell nobody."""
+    """Ignore the change in the number of attempts in flight."""
 
 
 class Gate:
-    """The gate of one run, for all its trials. Tasks and threads may pass it at once.
+    """The gate of one run, for all its trials. It is safe to use from several tasks and threads.
 
-    `limits.seconds` are real ones and count from the origin of `now`. `sending` is told of each
-    attempt that goes out (1) and comes back (-1). Where trials have a gate each, `ledger` is what
-    the earlier ones left, and `answered` says that the run's first answer was theirs. `book` is
-    told all that is spent and reserved, before each attempt goes out and after it is back; without
-    one nothing is added up for it.
+    `limits.seconds` are real seconds since the origin of `now`. `sending` is called with 1 when an
+    attempt is sent and with -1 when it has ended. If each trial has its own gate, `ledger` is the
+    ledger after the earlier trials, and `answered` says whether the run had its first answer.
+    `book` is called with the sum of spent and reserved amounts, before an attempt is sent and after
+    it has ended.
     """
 
     def __init__(
@@ -100,13 +100,13 @@ class Gate:
 
     @property
     def ledger(self) -> Ledger:
-        """What has been spent and what is reserved."""
+        """The amounts that are spent and reserved."""
         return self._ledger
 
     def enter(self, effect: Send) -> Amount | BudgetRefusal:
-        """Reserve and return the worst case of an attempt, or refuse it.
+        """Reserve and return the worst case of an attempt, or return the refusal.
 
-        Raises FirstCallError when the first answer was hopeless.
+        Raises FirstCallError if the first answer showed that no request can succeed.
         """
         worst = self._meter.worst(effect)
         with self._lock:
@@ -126,7 +126,7 @@ class Gate:
             return worst
 
     def leave(self, worst: Amount, reply: Reply) -> None:
-        """Settle an attempt that has ended; it is in flight until its record has passed."""
+        """Settle an attempt that has ended. It counts as in flight until its record is emitted."""
         used = self._meter.used(worst, reply)
         with self._lock:
             self._ledger = settle(self._ledger, worst, used)
@@ -135,17 +135,17 @@ class Gate:
                 self._book(committed(self._ledger))
 
     def abandon(self, worst: Amount) -> None:
-        """Settle an attempt that was broken off: nobody knows what it used, so all of `worst`."""
+        """Settle an interrupted attempt at its worst case, because its use is unknown."""
         with self._lock:
             self._ledger = settle(self._ledger, worst, worst)
             self._sending(-1)
         self._rest()
 
     def emitting(self, emit: Callable[[Record], None]) -> Callable[[Record], None]:
-        """Return an `emit` whose records pass the gate.
+        """Return an `emit` function whose records pass the gate.
 
-        It raises FirstCallError after the record of a hopeless first answer, and records nothing
-        after that.
+        It raises FirstCallError after the record of a first answer that shows that no request can
+        succeed, and records nothing after that.
         """
 
         def passing(record: Record) -> None:
@@ -162,7 +162,7 @@ class Gate:
         return passing
 
     def when_at_rest(self, act: Callable[[], None]) -> None:
-        """Call `act` once nothing is in flight: now, or from whichever task or thread is last."""
+        """Call `act` when nothing is in flight: now, or later from the last task or thread."""
         with self._lock:
             if self._in_flight:
                 self._at_rest.append(act)
@@ -190,7 +190,7 @@ class Gate:
 def through_gate(
     gate: Gate, send: Callable[[Send, Branch], Reply], stop: threading.Event
 ) -> Callable[[Send, Branch], Reply]:
-    """Return a `send` for blocking code that passes the gate; `stop` ends a wait for rest."""
+    """Return a `send` function for blocking code that passes the gate. `stop` ends its waits."""
 
     def passing(effect: Send, branch: Branch) -> Reply:
         worst = gate.enter(effect)
@@ -214,7 +214,7 @@ def through_gate(
 def through_gate_async(
     gate: Gate, send: Callable[[Send, Branch], Awaitable[Reply]]
 ) -> Callable[[Send, Branch], Awaitable[Reply]]:
-    """Return a `send` for asyncio that passes the gate."""
+    """Return a `send` function for asyncio that passes the gate."""
 
     async def passing(effect: Send, branch: Branch) -> Reply:
         worst = gate.enter(effect)

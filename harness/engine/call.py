@@ -1,9 +1,8 @@
-"""One call: attempts under a permit and a policy, until one succeeds or the policy stops.
+"""One call: attempts under a permit and a policy, until one succeeds or the policy gives up.
 
-A call's deadline runs from the permit of the first attempt that is sent, so that waiting for a turn
-is not the model's fault; backoff and later waits for a permit count. With permit scope `attempt`
-the permit goes back during backoff and while a breaker has the call parked, with `call` it is held
-until the call has ended.
+The deadline of a call starts with the permit of its first attempt, so the first permit wait does
+not count; backoff and later permit waits do. With permit scope `attempt`, the call releases its
+permit during backoff and while a breaker parks it. With `call`, it holds the permit to its end.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from harness.records.schema import Backoff, Call, Said, Transcript, WaitSource
 
 
 class Completion(NamedTuple):
-    """What a call came to: `outcome`, the two texts (empty on failure), what failed, when."""
+    """The result of a call: outcome, both texts (empty on failure), failure detail, end time."""
 
     outcome: str
     reasoning: str
@@ -46,9 +45,9 @@ class Completion(NamedTuple):
 def complete(
     terms: CallTerms, key: CallKey, request: Request, ready: int, workflow_end: int | None = None
 ) -> Program[Completion]:
-    """Make one call and emit its records. Never raises: a failure is an outcome.
+    """Make one call and emit its records. A failure is an outcome, not an exception.
 
-    When its branch is cancelled, so is the call: what had been tried by then is recorded.
+    If the branch is cancelled, the call is too; its earlier attempts are recorded.
     """
     progress = CallState(terms, key, request, ready, workflow_end)
     try:
@@ -59,9 +58,9 @@ def complete(
 
 
 def _attempts(progress: CallState) -> Program[Reply | None]:
-    """Return the last attempt's reply, None when a deadline came before the next one.
+    """Return the reply of the last attempt; None if a deadline came before the next attempt.
 
-    The permit has gone back at its end, and where Cancelled is raised.
+    The permit is released at the end, and when Cancelled is raised.
     """
     ready, held = progress.ready, False
     while True:
@@ -76,7 +75,7 @@ def _attempts(progress: CallState) -> Program[Reply | None]:
             return tried.reply
         ready = tried.reply.done
         if decision.source == "breaker":
-            continue  # with its permit, so that it is parked before whoever comes after it
+            continue  # with its permit, so that it is parked before later calls
         if held and not progress.terms.hold_permit:
             yield from release()
             held = False
@@ -86,7 +85,7 @@ def _attempts(progress: CallState) -> Program[Reply | None]:
 
 
 def _tried(progress: CallState, place: AdmittedAttempt) -> Program[tuple[Tried, bool]]:
-    """Return what an attempt, hedged if it is the first, came to; and whether a permit is held."""
+    """Make an attempt, with a hedge if it is the first; return it and whether a permit is held."""
     hedge = progress.terms.policy.hedge
     first = not progress.replies
     progress.begin(place.granted)
@@ -96,7 +95,7 @@ def _tried(progress: CallState, place: AdmittedAttempt) -> Program[tuple[Tried, 
 
 
 def _admitted(progress: CallState, ready: int, held: bool) -> Program[AdmittedAttempt | None]:
-    """Have a permit, if none is held, and the policy's leave; None if the deadline comes first."""
+    """Get a permit, if none is held, and the admission; None if the deadline comes first."""
     if held:
         grant = Grant(ready, ready, progress.rings)
     else:
@@ -116,7 +115,7 @@ def _admitted(progress: CallState, ready: int, held: bool) -> Program[AdmittedAt
 
 
 def _parked(progress: CallState, start: int, parked: ParkCall) -> Program[Grant]:
-    """Wait at the breaker's bell and have a permit again."""
+    """Wait for the breaker's bell, and then for a permit."""
     keep = progress.terms.hold_permit
     until, end = parked.until, progress.end
     planned = 0 if until is None else max(until - start, 0)
@@ -126,7 +125,7 @@ def _parked(progress: CallState, start: int, parked: ParkCall) -> Program[Grant]
 
 
 class _Pause(NamedTuple):
-    """A wait between attempts that has begun."""
+    """A wait between attempts that has started."""
 
     start: int
     planned: int
@@ -140,7 +139,7 @@ def _paused(
     ended: Callable[[T], int],
     held: bool,
 ) -> Program[T]:
-    """Wait and note how long it was; a permit that is held goes back when it is cancelled."""
+    """Wait and record the backoff; if the wait is cancelled, release a held permit."""
     try:
         result = yield from waiting
     except Cancelled:
@@ -161,8 +160,8 @@ def _backoff(pause: _Pause, end: int) -> Backoff:
 
 
 def _finish(progress: CallState, reply: Reply | None, outcome: str) -> Program[Completion]:
-    """Emit the call's record; `reply` is the one that ended it, None when no attempt did."""
-    # A hedge that lost may have taken a moment longer to hang up.
+    """Emit the record of the call. `reply`: the reply that ended it, None if no attempt did."""
+    # The losing attempt of a hedge may end after the winning one.
     done = max(one.done for one in progress.replies) if reply else (yield from now())
     succeeded = reply if outcome == OK else None
     yield from emit(

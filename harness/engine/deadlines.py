@@ -1,4 +1,4 @@
-"""Which deadline of an attempt is next: pure arithmetic on its stamps."""
+"""The next deadline of an attempt, computed from its time stamps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from harness.engine.effects import Deadlines
 
 
 class Limit(NamedTuple):
-    """The moment when an attempt must be given up, and the outcome that this is."""
+    """The time at which to give up an attempt, and the outcome in that case."""
 
     at: int
     outcome: str
@@ -17,11 +17,11 @@ class Limit(NamedTuple):
 def next_limit(
     deadlines: Deadlines, connecting: int | None, sent: int | None, last_text: int | None
 ) -> Limit:
-    """Return the earliest deadline given what has happened so far, None for what has not.
+    """Return the earliest deadline. Arguments are None for moments that have not been reached.
 
-    `connecting`: since when a connection is being made; None when there was one already.
-    `last_text`: when the newest reasoning or answer text came. Only text moves the idle deadline:
-    keep-alive comments and blank lines do not.
+    `connecting`: when the connection attempt began; None if a connection existed. `last_text`: when
+    the latest reasoning or answer text arrived. Only text extends the idle deadline; keep-alive
+    comments and blank lines do not.
     """
     at, outcome = deadlines.end, deadlines.end_outcome
     if last_text is not None:

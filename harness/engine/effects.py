@@ -1,10 +1,10 @@
-"""What a program may ask of the interpreter that runs it.
+"""Effects: what a program can ask of its interpreter.
 
-A program is a generator: it yields an effect, is sent that effect's result, and returns its own.
-It never waits, reads a clock or touches a socket itself, so one program serves every mode and a
-test can drive it by hand. Times are nanoseconds since the run's anchor.
+A program is a generator. It yields an effect, receives the result of the effect, and returns its
+own result. A program never waits, reads a clock or uses a socket itself. So one program runs in
+every mode, and a test can run it step by step. Times are nanoseconds since the run's anchor.
 
-Use the small functions below with `yield from`: they keep the result's type.
+Use the functions at the end of this module with `yield from`: they preserve the types of results.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Message(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What is asked of the model, whatever the transport.
+    """A request to the model, independent of the transport.
 
     `json_mode`: ask for a JSON object. `max_tokens`: reasoning included; None for no limit.
     """
@@ -38,11 +38,11 @@ class Request(NamedTuple):
 
 
 class Deadlines(NamedTuple):
-    """When an attempt must give up.
+    """The deadlines of an attempt.
 
-    `connect`, `first_token`, `idle` are durations in nanoseconds: `first_token` counts from the
-    request going out, `idle` between text chunks. `end` is a moment; `end_outcome` names the
-    deadline that it is.
+    `connect`, `first_token` and `idle` are durations in nanoseconds. `first_token` counts from
+    sending the request, `idle` from the latest text chunk. `end` is a time, and `end_outcome` the
+    outcome of an attempt that reaches it.
     """
 
     connect: int
@@ -53,9 +53,9 @@ class Deadlines(NamedTuple):
 
 
 class Grant(NamedTuple):
-    """A permit: when it was asked for and when it came; `granted` is None if it came too late.
+    """A permit: when it was requested and granted; `granted` is None if the deadline came first.
 
-    `rings`: how often any bell had been rung by then.
+    `rings`: the number of bell rings up to that moment.
     """
 
     requested: int
@@ -64,11 +64,11 @@ class Grant(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What one attempt came to; the fields are those of `records.Attempt`.
+    """The result of one attempt. The fields are those of `records.schema.Attempt`.
 
-    `reasoning` and `answer` are the two texts, always apart. `detail` says in a few words what
-    failed; it never holds a key or the model's text. `should_retry` is the server's
-    `x-should-retry` header, None without it.
+    `reasoning` and `answer`: the two texts, always separate. `detail`: a short description of the
+    failure, without keys or text of the model. `should_retry`: the `x-should-retry` header of the
+    server, None without it.
     """
 
     outcome: str
@@ -98,10 +98,9 @@ class Now(NamedTuple):
 
 
 class Acquire(NamedTuple):
-    """Wait for a permit, until `deadline` at most (None: for ever). Result: a Grant.
+    """Wait for a permit, at most until `deadline` (None: without limit). Result: a Grant.
 
-    `ready`: when the wait began for the program; where calls run one after another (sync), the
-    turn itself is the permit and it was asked for then.
+    `ready`: when the wait began. In sync mode the turn is the permit, and it was requested then.
     """
 
     ready: int
@@ -109,11 +108,11 @@ class Acquire(NamedTuple):
 
 
 class Release(NamedTuple):
-    """Give the permit back. Result: None."""
+    """Release the permit. Result: None."""
 
 
 class Send(NamedTuple):
-    """Send one attempt and read the whole response. Result: a Reply, whatever happens."""
+    """Send one attempt and read the whole response. Result: a Reply, also on failure."""
 
     key: AttemptKey
     request: Request
@@ -121,19 +120,19 @@ class Send(NamedTuple):
 
 
 class Sleep(NamedTuple):
-    """Wait until a moment. Result: the time when the wait ended."""
+    """Wait until a time. Result: the time at which the wait ended."""
 
     until: int
 
 
 class Park(NamedTuple):
-    """Wait for a bell, or until a moment; then have a permit again. Result: a Grant.
+    """Wait for a bell or until a time, and then for a permit. Result: a Grant.
 
-    The permit that the program holds goes back at once and is waited for again afterwards, until
-    `deadline` at most, or is kept all the while (`keep`). When the bell is rung, those who wait on
-    it stand in line for permits in the order in which they were parked. The grant's `requested`
-    is when the parking ended. `rings`: those of the grant under which it was decided to park; a
-    bell that was rung since then ends the wait at once, because it may have been this one.
+    The program releases its permit and acquires one again afterwards, at most until `deadline`;
+    with `keep` it holds its permit. When the bell rings, the programs that wait for it queue for
+    permits in the order in which they were parked. `Grant.requested` is the end of the parking.
+    `rings`: the rings of the grant under which the policy decided to park. If any bell has rung
+    since then, the wait ends at once, because it may have been this bell.
     """
 
     bell: Hashable
@@ -144,24 +143,24 @@ class Park(NamedTuple):
 
 
 class Ring(NamedTuple):
-    """Wake everybody who is parked at a bell. Result: None."""
+    """Wake all programs that are parked at a bell. Result: None."""
 
     bell: Hashable
 
 
 class Emit(NamedTuple):
-    """Hand over a record of what has ended. Result: None."""
+    """Emit a record. Result: None."""
 
     record: Record
 
 
 class FanOut(NamedTuple):
-    """Run programs side by side and wait for all. Result: their results in the same order.
+    """Run programs concurrently and wait for all. Result: their results in the same order.
 
-    `enough` is asked after each branch that ends, with the results so far, None for a branch that
-    still runs: once it says yes, the others are cancelled. `claims`: the first text of any
-    branch's attempt cancels its siblings. `hand_over`: the first branch takes over the permit that
-    the program holds. The result of a branch that did not come to one when cancelled is None.
+    `enough`: called after each branch that ends, with the results so far (None for a running
+    branch); if it returns True, the other branches are cancelled. `claims`: the first text of an
+    attempt in one branch cancels the other branches. `hand_over`: the first branch takes over the
+    permit of the program. A cancelled branch without a result has the result None.
     """
 
     branches: tuple[Generator[Effect, Any, Any], ...]
@@ -175,15 +174,15 @@ _NOW, _RELEASE = Now(), Release()
 Effect: TypeAlias = Now | Acquire | Release | Send | Sleep | Park | Ring | Emit | FanOut
 AtOnce: TypeAlias = Now | Emit | Release | Ring
 AT_ONCE = (Now, Emit, Release, Ring)
-"""Effects that nobody waits for."""
+"""Effects that need no wait."""
 Program: TypeAlias = Generator[Effect, Any, T]
 
 
 class Cancelled(BaseException):
-    """The branch is no longer wanted: raised in its program where that would wait, or waits.
+    """The branch was cancelled. Raised in its program at Acquire, Sleep and Park.
 
-    That is at Acquire, Sleep and Park. A Send in flight returns what had come by then, with the
-    outcome `cancelled`; a FanOut's branches are cancelled, and it returns their results.
+    A Send in flight returns what it has received, with the outcome `cancelled`. A FanOut cancels
+    its branches and returns their results.
     """
 
 
@@ -194,9 +193,9 @@ class Finished(NamedTuple, Generic[T]):
 
 
 def step(program: Program[T], result: Any) -> Effect | Finished[T]:
-    """Send an effect's result into `program` and return its next effect, or its own result.
+    """Send the result of an effect to `program`; return its next effect, or its own result.
 
-    A result that is `Cancelled` is raised there instead.
+    If `result` is Cancelled, it is raised in the program.
     """
     try:
         return program.throw(result) if isinstance(result, Cancelled) else program.send(result)
@@ -211,24 +210,24 @@ def now() -> Program[int]:
 
 
 def acquire(ready: int, deadline: int | None) -> Program[Grant]:
-    """Return the permit, or one whose `granted` is None when the deadline passed first."""
+    """Return the permit; its `granted` is None if the deadline came first."""
     grant: Grant = yield Acquire(ready, deadline)
     return grant
 
 
 def release() -> Program[None]:
-    """Give the permit back."""
+    """Release the permit."""
     yield _RELEASE
 
 
 def send(key: AttemptKey, request: Request, deadlines: Deadlines) -> Program[Reply]:
-    """Return what the attempt came to."""
+    """Return the reply of the attempt."""
     reply: Reply = yield Send(key, request, deadlines)
     return reply
 
 
 def sleep(until: int) -> Program[int]:
-    """Return the time when the sleep ended."""
+    """Return the time at which the sleep ended."""
     end: int = yield Sleep(until)
     return end
 
@@ -236,18 +235,18 @@ def sleep(until: int) -> Program[int]:
 def park(
     bell: Hashable, until: int | None, deadline: int | None, *, keep: bool, rings: int
 ) -> Program[Grant]:
-    """Return the permit that was had after the bell had been rung, or `until` had come."""
+    """Return the permit that was granted after the bell rang or `until` was reached."""
     grant: Grant = yield Park(bell, until, deadline, keep, rings)
     return grant
 
 
 def ring(bell: Hashable) -> Program[None]:
-    """Wake everybody who is parked at a bell."""
+    """Wake all programs that are parked at a bell."""
     yield Ring(bell)
 
 
 def emit(record: Record) -> Program[None]:
-    """Hand over a record."""
+    """Emit a record."""
     yield Emit(record)
 
 

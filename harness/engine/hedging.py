@@ -1,8 +1,8 @@
-"""A second request for a first token that does not come.
+"""Hedging: a second request when the first token is late.
 
-After J. Dean and L. A. Barroso, "The Tail at Scale", CACM 56(2), 2013. The first attempt to show
-text goes on and the other is cancelled; when one fails before any text, the other goes on alone;
-when both fail, the policy decides once, about the one that failed last.
+See J. Dean and L. A. Barroso, "The Tail at Scale", CACM 56(2), 2013. The first attempt with text
+continues and the other is cancelled. If one fails before any text, the other continues. If both
+fail, the policy decides once, about the later failure.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from harness.records.failures import CANCELLED, OK
 
 
 class _Pair:
-    """Which of the two attempts still run, and which one counts. Two threads may ask."""
+    """The two attempts of a hedge: which are running, and which one counts. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -33,7 +33,7 @@ class _Pair:
         self._final: Tried | None = None
 
     def joined(self, asking: Asking, hedge: Hedge, policy: Policy) -> bool:
-        """Return whether the second attempt goes out; if so it must, for it has been admitted."""
+        """Return whether to send the hedge. If True, it must be sent: it counts as running."""
         with self._lock:
             if self._running and hedge.may(asking) and isinstance(policy.admit(asking), Go):
                 self._running += 1
@@ -41,34 +41,36 @@ class _Pair:
             return False
 
     def left(self, reply: Reply) -> bool:
-        """An attempt has come to this; return whether it is the one that counts."""
+        """Note the end of an attempt; return whether it is the one that counts."""
         with self._lock:
             self._running -= 1
-            alone = not self._running or reply.last_token is not None  # text cancels the other
+            alone = (
+                not self._running or reply.last_token is not None
+            )  # its text cancels the other attempt
             return reply.outcome != CANCELLED and alone
 
     def count(self, tried: Tried) -> None:
-        """Keep the attempt that counts; of two, which takes a race of first texts, the good one."""
+        """Keep the attempt that counts; if both had text at once, the successful one."""
         with self._lock:
             if self._final is None or tried.reply.outcome == OK:
                 self._final = tried
 
     def result(self, results: Sequence[Tried | None]) -> Tried:
-        """Return what the two have come to: what counts, or else the cancellation of both."""
+        """Return the attempt that counts, or else the cancelled one."""
         if self._final is not None:
             return self._final
         return next(one for one in results if one and one.reply.outcome == CANCELLED)
 
     def enough(self, results: Sequence[object]) -> bool:
-        """Return whether nothing more is waited for."""
+        """Return whether the call has what it waits for."""
         with self._lock:
             return self._final is not None or not self._running
 
 
 def hedged(progress: CallState, place: AdmittedAttempt, hedge: Hedge) -> Program[Tried]:
-    """Send a call's first attempt, and a second one when its first token is late.
+    """Send the first attempt of a call, and a second one if the first token is late.
 
-    Each gives back its own permit, but for the first one's when the call holds it all the while.
+    Each attempt releases its permit, except the first one if the call holds its permit to its end.
     """
     pair = _Pair()
     hand_over = not progress.terms.hold_permit
@@ -90,7 +92,7 @@ def _first(
 def _second(
     progress: CallState, first: AdmittedAttempt, pair: _Pair, hedge: Hedge
 ) -> Program[Tried | None]:
-    """Wait, have a permit and go out if the policy lets it; None when it never went out."""
+    """Wait, get a permit and send the hedge if the policy admits it; None if it was not sent."""
     number = first.attempt + 1
     try:
         ready = yield from sleep(first.granted + hedge.after)

@@ -1,9 +1,8 @@
-"""What a run may spend, and the ledger that holds it to that: pure decisions over numbers.
+"""The ledger of a run's budget: pure functions over amounts.
 
-Before an attempt goes out its worst case is reserved; afterwards what was used takes the place of
-the reservation. Spent and reserved together never exceed a limit, so as long as no attempt uses
-more than its worst case, however many are in flight and in whatever order they end, nothing is
-overspent: not by one token.
+Before an attempt is sent, its worst case is reserved. After it, the amount that it used replaces
+the reservation. Spent and reserved amounts together never exceed a limit. So no budget is exceeded
+as long as no attempt uses more than its worst case, for any number of attempts in flight.
 """
 
 from __future__ import annotations
@@ -11,11 +10,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 NANO = 1_000_000_000
-"""Billionths of a dollar in a dollar: whole numbers, so that no sum is ever rounded."""
+"""Nano-dollars in a dollar. Money is counted in integers, so that sums are exact."""
 
 
 class Amount(NamedTuple):
-    """What attempts use: how many they are, tokens read and written, billionths of a dollar."""
+    """The use of attempts: their number, tokens read and written, and nano-dollars."""
 
     attempts: int = 0
     tokens: int = 0
@@ -23,9 +22,9 @@ class Amount(NamedTuple):
 
 
 class BudgetLimits(NamedTuple):
-    """The most that a run may use; None where there is no limit.
+    """The limits of a run; None for no limit.
 
-    `seconds`: from the run's start; an attempt that is not sent by then is not sent any more.
+    `seconds`: since the start of the run; after that no attempt is sent.
     """
 
     attempts: int | None = None
@@ -35,7 +34,7 @@ class BudgetLimits(NamedTuple):
 
 
 class Ledger(NamedTuple):
-    """The limits, what has been spent, and what is reserved for attempts in flight."""
+    """The limits, the spent amount, and the amount reserved for attempts in flight."""
 
     limits: BudgetLimits
     spent: Amount = Amount()
@@ -43,13 +42,13 @@ class Ledger(NamedTuple):
 
 
 class BudgetRefusal(NamedTuple):
-    """`limit` names the one that another attempt could exceed: attempts, tokens, usd, seconds."""
+    """`limit`: the limit that another attempt could exceed: attempts, tokens, usd or seconds."""
 
     limit: str
 
 
 def reserve(ledger: Ledger, worst: Amount, seconds: float) -> Ledger | BudgetRefusal:
-    """Reserve the worst case of one more attempt, `seconds` after the run's start."""
+    """Reserve the worst case of one more attempt, `seconds` after the start of the run."""
     limits = ledger.limits
     if limits.seconds is not None and seconds >= limits.seconds:
         return BudgetRefusal("seconds")
@@ -65,12 +64,12 @@ def reserve(ledger: Ledger, worst: Amount, seconds: float) -> Ledger | BudgetRef
 
 
 def settle(ledger: Ledger, worst: Amount, used: Amount) -> Ledger:
-    """Put what an attempt used in the place of the `worst` that was reserved for it."""
+    """Replace the reservation `worst` of an attempt by the amount that it used."""
     return Ledger(ledger.limits, _sum(ledger.spent, used), _sum(ledger.reserved, worst, sign=-1))
 
 
 def committed(ledger: Ledger) -> Amount:
-    """Return what is spent and reserved together: never more than the limits allow."""
+    """Return the sum of spent and reserved amounts, which never exceeds the limits."""
     return _sum(ledger.spent, ledger.reserved)
 
 

@@ -1,4 +1,4 @@
-"""The load of a trial, as a program: a closed loop of workflows, or an open one."""
+"""The load of a trial as a program: a closed loop or an open loop of workflows."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from harness.engine.effects import Program, fan_out, now, sleep
 
 Start = Callable[[int], Program[Any]]
-"""Makes the program of one workflow that is ready at the given time."""
+"""Returns the program of one workflow, given the time at which it is ready."""
 
 
 def closed_loop(starts: Sequence[Start], in_flight: int) -> Program[None]:
-    """Run the workflows in order, `in_flight` at once; one is ready when a slot is free."""
+    """Run the workflows in order, at most `in_flight` at once; each is ready with a free slot."""
     waiting = deque(starts)
     slots = min(in_flight, len(starts))
     yield from fan_out([_slot(waiting) for _ in range(slots)])
@@ -23,7 +23,9 @@ def closed_loop(starts: Sequence[Start], in_flight: int) -> Program[None]:
 def _slot(waiting: deque[Start]) -> Program[None]:
     while True:
         try:
-            start = waiting.popleft()  # in threads, to look first would be too early
+            start = (
+                waiting.popleft()
+            )  # pop first: in threads, another slot could take the item after a check
         except IndexError:
             return
         ready = yield from now()
@@ -31,10 +33,10 @@ def _slot(waiting: deque[Start]) -> Program[None]:
 
 
 def open_loop(starts: Sequence[Start], arrivals: Sequence[int]) -> Program[None]:
-    """Begin each workflow when it is due, `arrivals` nanoseconds after this program began.
+    """Start each workflow when it is due, `arrivals` nanoseconds after the start of this program.
 
-    A workflow is ready when it is due, also where it begins later: one after another (sync) they
-    queue, and the queue counts.
+    A workflow is ready when it is due, even if it starts later. So in sync mode the queue is part
+    of its latency.
     """
     began = yield from now()
     due = [began + arrival for arrival in arrivals]
@@ -47,7 +49,7 @@ def _when_due(start: Start, due: int) -> Program[None]:
 
 
 def arrival_times(process: str, per_second: float, count: int, random: Random) -> list[float]:
-    """Return when `count` workflows are due, in seconds: `constant` distances or `poisson`."""
+    """Return the arrival times of `count` workflows in seconds; `process`: constant or poisson."""
     if process == "constant":
         return [number / per_second for number in range(count)]
     times, time = [], 0.0

@@ -1,4 +1,4 @@
-"""How late the event loop runs what is due: the client's own share in every figure."""
+"""The lag of the event loop: how late it runs timers."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Permits: at most so many attempts in flight in the whole process, first come first served.
+"""Permits limit the attempts in flight in the whole process, first come first served.
 
-Who gets the next permit is decided by `Line`, which never waits. `Turnstile` is what is done with
-it, step by step, up to each wait; the classes below wait, each in its own way.
+`PermitQueue` decides who gets the next permit; it never waits. `Turnstile` contains the steps of
+acquiring, parking and releasing as generators that yield at each wait. The classes below it wait,
+each in the way of its mode.
 """
 
 from __future__ import annotations
@@ -21,27 +22,27 @@ Ticket = TypeVar("Ticket")
 
 
 class PermitQueue(Generic[Ticket]):
-    """Free permits, those who wait for one in the order they came, and those who are parked."""
+    """The free permits, the queue of waiting tickets, and the parked tickets."""
 
     def __init__(self, permits: int) -> None:
         self._free = permits
-        # In order, and quick to leave from anywhere, however long it is.
+        # A dict keeps the order and removes from anywhere in constant time.
         self._waiting: OrderedDict[Ticket, None] = OrderedDict()
         self._parked: dict[Hashable, dict[Ticket, int | None]] = {}
 
     def take(self) -> bool:
-        """Take a free permit if there is one; as long as anybody waits there is none."""
+        """Take a free permit if there is one. While a ticket waits, no permit is free."""
         if self._free == 0:
             return False
         self._free -= 1
         return True
 
     def queue(self, ticket: Ticket) -> None:
-        """Wait at the end of the line."""
+        """Add a ticket to the end of the queue."""
         self._waiting[ticket] = None
 
     def leave(self, ticket: Ticket) -> bool:
-        """Stop waiting; False when the ticket is no longer in the line, so its turn had come."""
+        """Remove a ticket from the queue; False if it was not there because it had its turn."""
         try:
             del self._waiting[ticket]
         except KeyError:
@@ -49,24 +50,24 @@ class PermitQueue(Generic[Ticket]):
         return True
 
     def give_back(self) -> Ticket | None:
-        """Return the ticket whose turn it is with this permit; None when nobody waits."""
+        """Return a permit; the result is the ticket that gets it, None if no ticket waits."""
         if self._waiting:
             return self._waiting.popitem(last=False)[0]
         self._free += 1
         return None
 
     def park(self, ticket: Ticket, bell: Hashable, until: int | None) -> None:
-        """Wait outside the line, behind those who are parked at this bell already."""
+        """Park a ticket at a bell, behind those that are parked there."""
         self._parked.setdefault(bell, {})[ticket] = until
 
     def unpark(self, ticket: Ticket, bell: Hashable) -> bool:
-        """Stop being parked; False when it is parked no longer."""
+        """Remove a parked ticket; False if it is not parked."""
         return self._parked.get(bell, {}).pop(ticket, ticket) is not ticket
 
     def due(self, bell: Hashable, now: int | None) -> list[Ticket]:
-        """Return those whose parking ends `now`, all of them for None; they are parked no longer.
+        """Remove and return the tickets whose parking ends at `now` (None: all of them).
 
-        They come in the order in which they were parked.
+        They are in the order in which they were parked.
         """
         parked = self._parked.get(bell, {})
         ended = [
@@ -86,7 +87,7 @@ def _too_late(now: int, deadline: int | None) -> bool:
 
 
 class Turnstile:
-    """What whoever wants a permit does, but for the waiting."""
+    """The steps of acquiring, parking and releasing, without the waiting."""
 
     def __init__(self, permits: int, now: ReadClock) -> None:
         self._line: PermitQueue[Turn] = PermitQueue(permits)
@@ -95,7 +96,7 @@ class Turnstile:
         self._rings = 0
 
     def at_once(self, deadline: int | None) -> Grant | None:
-        """Return what needs no wait: a free permit, or none because `deadline` has passed."""
+        """Return a grant that needs no wait: a free permit, or none after `deadline`."""
         requested = self._now()
         if _too_late(requested, deadline):
             return Grant(requested, None, self._rings)
@@ -103,7 +104,7 @@ class Turnstile:
             return Grant(requested, requested, self._rings) if self._line.take() else None
 
     def acquiring(self, turn: Turn, deadline: int | None) -> Waits[Grant]:
-        """Have a permit, until `deadline` at most; `granted` is None if that came first."""
+        """Acquire a permit; `granted` is None if `deadline` came first."""
         requested = self._now()
         if _too_late(requested, deadline):
             return Grant(requested, None, self._rings)
@@ -115,13 +116,13 @@ class Turnstile:
         return (yield from self._in_line(turn, deadline))
 
     def parking(self, turn: Turn, asked: Park) -> Waits[Grant]:
-        """Give the permit back or keep it, wait at the bell, and have a permit again."""
+        """Release or keep the permit, wait for the bell, and acquire a permit again."""
         turn.keep = asked.keep
         until, deadline = asked.until, asked.deadline
         if deadline is not None:
             until = deadline if until is None else min(until, deadline)
         with self._lock:
-            if asked.rings != self._rings:  # what was rung since may have been this bell
+            if asked.rings != self._rings:  # a ring since then may have been of this bell
                 now = self._now()
                 return Grant(now, now, self._rings)
             self._line.park(turn, asked.bell, until)
@@ -134,13 +135,13 @@ class Turnstile:
         return (yield from self._in_line(turn, deadline))
 
     def ring(self, bell: Hashable) -> None:
-        """Let everybody who is parked at a bell stand in line again."""
+        """Queue all tickets that are parked at a bell."""
         with self._lock:
             self._rings += 1
             self._into_line(self._line.due(bell, None))
 
     def release(self) -> None:
-        """Hand the permit to the next in line."""
+        """Give the permit to the next ticket in the queue."""
         with self._lock:
             self._serve()
 
@@ -153,7 +154,7 @@ class Turnstile:
                     self._abandon(turn)
             raise
         with self._lock:
-            if turn.asked is None:  # nobody rang: it is time, or the branch was cancelled
+            if turn.asked is None:  # no ring: `until` was reached, or the branch was cancelled
                 self._into_line(self._line.due(bell, self._now()))
             if turn.asked is None:
                 self._line.unpark(turn, bell)
@@ -173,12 +174,12 @@ class Turnstile:
             return Grant(turn.asked, self._now(), self._rings)
 
     def _abandon(self, turn: Turn) -> None:
-        """Nobody waits any more, and nobody takes the permit that may have come."""
+        """Remove the ticket, and pass on a permit that it may have got."""
         if not turn.keep and not self._line.leave(turn):
             self._serve()
 
     def _into_line(self, turns: list[Turn]) -> None:
-        """Let those whose parking has ended stand in line, in their order."""
+        """Queue the tickets whose parking has ended, in their order."""
         now = self._now()
         for turn in turns:
             turn.asked = now
@@ -188,7 +189,7 @@ class Turnstile:
                 self._line.queue(turn)
 
     def _serve(self) -> None:
-        """Hand a permit to the next in line."""
+        """Give a permit to the next ticket in the queue."""
         turn = self._line.give_back()
         if turn is not None:
             turn.wake()
@@ -202,7 +203,7 @@ class AsyncPermits:
         self._now = now
 
     async def acquire(self, deadline: int | None, branch: Branch | None = None) -> Grant:
-        """Wait for a permit, until `deadline` at most; `granted` is None if that came first."""
+        """Wait for a permit, at most until `deadline`; `granted` is None if that came first."""
         grant = self._stile.at_once(deadline)
         if grant is None:
             grant = await wait_async(
@@ -213,10 +214,11 @@ class AsyncPermits:
         return grant
 
     async def _let_others_ask(self) -> None:
-        """Let every branch of a fan-out ask for its permit before the first builds its request.
+        """Let every branch of a fan-out request its permit before the first builds its request.
 
-        Building takes a millisecond and more; without this it would delay the siblings' asking,
-        where no wait accounts for it, instead of their sending, where the client wait does.
+        Building a request takes a millisecond or more. Without this, it would delay the requests
+        for permits of the other branches, which no recorded wait includes. With it, it delays their
+        sending, which the client wait includes.
         """
         try:
             await asyncio.sleep(0)
@@ -225,19 +227,19 @@ class AsyncPermits:
             raise
 
     async def park(self, asked: Park, branch: Branch) -> Grant:
-        """Wait at a bell, and then for a permit."""
+        """Wait for a bell, and then for a permit."""
         return await wait_async(lambda turn: self._stile.parking(turn, asked), branch, self._now)
 
     async def sleep(self, until: int, branch: Branch) -> None:
-        """Wait until a moment."""
+        """Wait until a time."""
         await wait_async(lambda turn: sleeping(turn, until), branch, self._now)
 
     def ring(self, bell: Hashable) -> None:
-        """Let everybody who is parked at a bell stand in line again."""
+        """Queue all tickets that are parked at a bell."""
         self._stile.ring(bell)
 
     def release(self) -> None:
-        """Hand the permit to the next in line."""
+        """Give the permit to the next ticket in the queue."""
         self._stile.release()
 
 
@@ -249,28 +251,28 @@ class ThreadPermits:
         self._now = now
 
     def acquire(self, ready: int, deadline: int | None, branch: Branch | None = None) -> Grant:
-        """Wait for a permit, until `deadline` at most; `granted` is None if that came first."""
+        """Wait for a permit, at most until `deadline`; `granted` is None if that came first."""
         branch = branch or Branch()
         return wait_blocking(lambda turn: self._stile.acquiring(turn, deadline), branch, self._now)
 
     def park(self, asked: Park, branch: Branch) -> Grant:
-        """Wait at a bell, and then for a permit."""
+        """Wait for a bell, and then for a permit."""
         return wait_blocking(lambda turn: self._stile.parking(turn, asked), branch, self._now)
 
     def ring(self, bell: Hashable) -> None:
-        """Let everybody who is parked at a bell stand in line again."""
+        """Queue all tickets that are parked at a bell."""
         self._stile.ring(bell)
 
     def release(self) -> None:
-        """Hand the permit to the next in line."""
+        """Give the permit to the next ticket in the queue."""
         self._stile.release()
 
 
 class Turns:
-    """The one permit of a program that makes one call after another: its turn.
+    """The single permit of sync mode, where a call's turn is its permit.
 
-    Whoever is ready has been waiting for it since then, so the wait is counted from there. `wait`:
-    how the program's thread waits.
+    The wait counts from the moment at which the call was ready. `wait`: the function with which the
+    thread waits.
     """
 
     def __init__(self, now: ReadClock, wait: BlockingWait = wait_blocking) -> None:
@@ -278,12 +280,12 @@ class Turns:
         self._wait = wait
 
     def acquire(self, ready: int, deadline: int | None, branch: Branch | None = None) -> Grant:
-        """Return at once; `granted` is None when the turn came after `deadline`."""
+        """Return at once; `granted` is None if the turn came after `deadline`."""
         now = self._now()
         return Grant(ready, None if _too_late(now, deadline) else now)
 
     def park(self, asked: Park, branch: Branch) -> Grant:
-        """Wait until it is time: there is nobody else who could ring."""
+        """Wait until the given time: no other call runs that could ring."""
         until, deadline = asked.until, asked.deadline
         assert until is not None or deadline is not None, "nobody would ever ring"
         moment = min(time for time in (until, deadline) if time is not None)
@@ -292,7 +294,7 @@ class Turns:
         return Grant(now, now)
 
     def ring(self, bell: Hashable) -> None:
-        """Nobody is parked: whoever could be is the one who rings."""
+        """Do nothing: no other call can be parked."""
 
     def release(self) -> None:
-        """The next call has its turn."""
+        """Do nothing: the next call has its turn."""

@@ -1,6 +1,7 @@
-"""Waiting: the one thing that the modes do in different ways.
+"""Waiting in tasks and in threads.
 
-What waits is written once, as a generator that yields until when; here it is waited.
+Code that waits is written once, as a generator that yields the time until which to wait. The
+functions here run such a generator.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from harness.records.clock import SECOND, ReadClock
 
 T = TypeVar("T")
 Waits: TypeAlias = Generator[int | None, None, T]
-"""Yields until when to wait, None for until it is woken. Once woken, no wait is one any more."""
+"""Yields the end of each wait; None waits until woken, after which waits end at once."""
 
 
 class Turn:
-    """One who waits: how to wake it, since when it stands in line, whether it keeps a permit."""
+    """A waiting ticket: how to wake it, since when it queues, and whether it keeps a permit."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self.wake = wake
@@ -28,12 +29,12 @@ class Turn:
 
 
 def sleeping(turn: Turn, until: int) -> Waits[None]:
-    """Wait until a moment."""
+    """Wait until a time."""
     yield until
 
 
 class _Alarm:
-    """Wakes one task. A loop makes a future dearer than a look whether one is needed."""
+    """Wakes one task. Creates a future only when it has to wait."""
 
     __slots__ = ("_waiter", "woken")
 
@@ -42,12 +43,12 @@ class _Alarm:
         self._waiter: asyncio.Future[None] | None = None
 
     def wake(self) -> None:
-        """End the wait that there is, and every later one."""
+        """End the current wait and every later one."""
         self.woken = True
         self._go_on()
 
     async def wait(self, seconds: float | None) -> None:
-        """Wait until woken, or for so many seconds."""
+        """Wait until woken, or for the given number of seconds."""
         loop = asyncio.get_running_loop()
         self._waiter = loop.create_future()
         timer = None if seconds is None else loop.call_later(seconds, self._go_on)
@@ -64,14 +65,14 @@ class _Alarm:
 
 
 async def wait_async(waits: Callable[[Turn], Waits[T]], branch: Branch, now: ReadClock) -> T:
-    """Wait in a task, as `waits` says; whoever is woken or cancelled goes on at once."""
+    """Run `waits` in a task. Waking it or cancelling the branch ends its wait."""
     alarm = _Alarm()
     steps = waits(Turn(alarm.wake))
     try:
         until = next(steps)
         with branch.waking(alarm.wake):
             while True:
-                # A loop's timer may be a little early.
+                # Timers of the loop can fire a little early.
                 while not alarm.woken and (until is None or now() < until):
                     await alarm.wait(None if until is None else (until - now()) / SECOND)
                 until = next(steps)
@@ -83,14 +84,15 @@ async def wait_async(waits: Callable[[Turn], Waits[T]], branch: Branch, now: Rea
 
 
 _LOOK = 0.25
-"""Seconds that the main thread waits at most before it looks up."""
+"""The longest wait of the main thread, in seconds, before it handles signals."""
 
 
 def wait_for_event(event: threading.Event, seconds: float | None = None) -> None:
-    """Wait until `event` is set, for so many seconds, or in the main thread a little while.
+    """Wait until `event` is set, for at most `seconds`, and in the main thread for a short time.
 
-    Its caller looks again what it waits for. Signals are handled in the main thread, when that runs
-    next: one that another thread took, or that came in the moment before a wait, ends no wait.
+    The caller must check its condition and wait again. Python handles signals when the main thread
+    runs next; a signal that another thread received, or that came just before the wait, does not
+    end it.
     """
     if threading.current_thread() is threading.main_thread():
         seconds = _LOOK if seconds is None else min(_LOOK, seconds)
@@ -98,15 +100,15 @@ def wait_for_event(event: threading.Event, seconds: float | None = None) -> None
 
 
 class BlockingWait(Protocol):
-    """How blocking code waits."""
+    """The way in which blocking code waits."""
 
     def __call__(self, waits: Callable[[Turn], Waits[T]], branch: Branch, now: ReadClock) -> T:
-        """Wait as `waits` says and return what comes of it."""
+        """Run `waits` and return its result."""
         ...
 
 
 def wait_blocking(waits: Callable[[Turn], Waits[T]], branch: Branch, now: ReadClock) -> T:
-    """Wait in a thread, as `waits` says; whoever is woken or cancelled goes on at once."""
+    """Run `waits` in a thread. Waking it or cancelling the branch ends its wait."""
     woken = threading.Event()
     steps = waits(Turn(woken.set))
     try:
