@@ -64,7 +64,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         return is_called(self.adjusted_p, self.mann_whitney_p)
 
 
-class CellChanges(msgspec.Struct, frozen=True, kw_only=True):
+class CellChanges(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One cell that both runs have; quantities that one of them lacks are left out."""
 
     cell: str
@@ -73,6 +73,7 @@ class CellChanges(msgspec.Struct, frozen=True, kw_only=True):
     retry: str
     permit_scope: str
     changes: dict[str, Change]
+    settings: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -252,6 +253,7 @@ def _cell(
         permits=cell.info.permits,
         retry=cell.info.retry,
         permit_scope=cell.info.permit_scope,
+        settings=cell.info.settings,
         changes={
             name: _change(name, one, adjusted.get((cell.info.id, name)))
             for name, one in seen.items()

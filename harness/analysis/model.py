@@ -7,6 +7,8 @@ that only looks like one.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from harness.records.schema import RunStatus
@@ -114,8 +116,10 @@ class TokenCounts(msgspec.Struct, frozen=True, kw_only=True):
     unreported: int = 0
 
 
-class Cell(msgspec.Struct, frozen=True, kw_only=True):
+class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Everything known of one combination of settings.
+
+    `settings`: the values of all swept keys beyond mode, permits, retry and permit_scope.
 
     Only workflows that ended count, each in its highest execution; failed ones and their calls
     are in every distribution. Makespan and what is made from it need trials that ran in one go.
@@ -159,6 +163,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: float | None
     wasted_usd: float | None
     cost_per_successful_workflow_usd: float | None
+    settings: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):

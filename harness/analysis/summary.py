@@ -11,6 +11,7 @@ from harness.analysis.oracle import compare_logs, join
 from harness.analysis.recommend import recommend
 from harness.analysis.replay import SYNC
 from harness.analysis.selection import CellRecords, by_cell
+from harness.analysis.settings import policy_of
 from harness.analysis.verdict import VIRTUAL_VERDICT, judge
 from harness.records.schema import SCHEMA
 from harness.store.run_directory import SUMMARY_FILE, Records, read_records, write_whole
@@ -49,9 +50,6 @@ def summarise(records: Records) -> Summary:
 def _sync_of(cell: CellRecords, cells: Sequence[CellRecords]) -> CellRecords | None:
     """Return the sync cell that differs from `cell` in mode and permits alone."""
     for other in cells:
-        alike = (other.info.retry, other.info.permit_scope) == (
-            cell.info.retry, cell.info.permit_scope,
-        )  # fmt: skip
-        if other.info.mode == SYNC and alike:
+        if other.info.mode == SYNC and policy_of(other.info) == policy_of(cell.info):
             return other
     return None

@@ -19,6 +19,7 @@ from rich.text import Text
 from harness.bench.trial import Tally
 from harness.records.failures import CANCELLED, OK
 from harness.records.schema import Attempt, CellInfo, Record, Workflow
+from harness.records.settings import value_text
 from harness.report.wording import counted
 
 _REFRESH_SECONDS = 0.5
@@ -136,7 +137,9 @@ def lines(counters: Counters, seconds: float, width: int) -> list[str]:
 
 
 def _named(cell: CellInfo, repeat: int) -> str:
-    return f"{cell.mode}, {counted(cell.permits, 'permit')}, {cell.retry}, repeat {repeat + 1}"
+    others = (value_text(value) for value in cell.settings.values())
+    named = [cell.mode, counted(cell.permits, "permit"), cell.retry, *others]
+    return f"{', '.join(named)}, repeat {repeat + 1}"
 
 
 class LiveView:

@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 
+from harness.analysis.settings import swept_keys
 from harness.bench.cells import expand
 from harness.bench.estimate import Estimate, SecondsRange, call_assumed, estimate
 from harness.bench.preflight import is_paid
@@ -15,6 +16,7 @@ from harness.bench.virtual import is_virtual
 from harness.config.prices import Price
 from harness.endpoints.sections import OpenAIEndpoint, SimulatedEndpoint
 from harness.records.errors import PreflightError
+from harness.report.cell_columns import legend
 from harness.simulator.profiles import Profile
 
 _WIDTH = 80
@@ -43,10 +45,20 @@ def show_plan(scenario: Scenario, expected: Estimate, as_json: bool) -> None:
     for line in estimate_lines(scenario, expected):
         print(line)
     print()
-    width = max(len("retry"), *(len(cell.retry) for cell in cells))
-    print(f"  mode     permits  {'retry':<{width}}  a permit per")
-    for cell in cells:
-        print(f"  {cell.mode:<7}  {cell.permits:>7}  {cell.retry:<{width}}  {cell.permit_scope}")
+    columns = [["mode", *(cell.mode for cell in cells)],
+               ["permits", *(str(cell.permits) for cell in cells)],
+               ["retry", *(cell.retry for cell in cells)],
+               ["a permit per", *(cell.permit_scope for cell in cells)],
+               *([key.name, *map(key.label, cells)] for key in swept_keys(cells))]  # fmt: skip
+    widths = [max(map(len, column)) for column in columns]
+    for row in zip(*columns, strict=True):
+        texts = [
+            text.rjust(width) if column[0] == "permits" else text.ljust(width)
+            for text, width, column in zip(row, widths, columns, strict=True)
+        ]
+        print(("  " + "  ".join(texts)).rstrip())
+    for line in legend(cells):
+        print(f"  {line}")
 
 
 def confirm(scenario: Scenario, expected: Estimate, yes: bool, quiet: bool) -> None:

@@ -301,14 +301,18 @@ class PhaseInfo(msgspec.Struct, frozen=True, kw_only=True):
     json: bool = False
 
 
-class CellInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One combination of the swept settings."""
+class CellInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One combination of the swept settings.
+
+    `settings`: the values of all other swept scenario keys, by dotted key.
+    """
 
     id: str
     mode: str
     permits: int
     retry: str
     permit_scope: str
+    settings: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True):

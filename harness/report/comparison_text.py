@@ -11,9 +11,9 @@ from harness.analysis.compare import SHARES, CellChanges, Change, Comparison
 from harness.analysis.metrics import METRICS
 from harness.analysis.regressions import Found
 from harness.analysis.significance import is_called
-from harness.report.cell_columns import settings_columns
+from harness.report.cell_columns import legend, settings_columns
 from harness.report.terminal_tables import WIDTH, TextColumn, pack, wrapped
-from harness.report.wording import MODE_NAMES, counted, number, percent
+from harness.report.wording import counted, number, percent
 
 SHOWN = ("makespan", "workflow_p95", "success_rate", "cost_per_successful_workflow")
 """The quantities that are shown unasked; the others are in `--json`."""
@@ -51,6 +51,8 @@ def render_comparison(
                 say(line)
     say()
     for line in wrapped(_key(comparison, shown)):
+        say(line)
+    for line in legend(comparison.cells):
         say(line)
     for warning in _cautions(comparison):
         for line in wrapped(f"Warning: {warning}."):
@@ -136,16 +138,3 @@ def _verdict(found: Found) -> str:
     if found.regression:
         return f"Regression: {what}, against --fail-on '{found.rule.text}'."
     return f"Beyond '{found.rule.text}' but it may be chance: {what}; run more repeats to tell."
-
-
-def ordered(cells: Sequence[CellChanges]) -> list[CellChanges]:
-    """Put the cells in reading order: policy by policy, sync first, then by permits."""
-    policies = list(dict.fromkeys((cell.retry, cell.permit_scope) for cell in cells))
-    return sorted(
-        cells,
-        key=lambda c: (
-            policies.index((c.retry, c.permit_scope)),
-            MODE_NAMES.index(c.mode),
-            c.permits,
-        ),
-    )

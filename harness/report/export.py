@@ -68,12 +68,21 @@ def export(run: Path, directory: Path, kind: str) -> list[Path]:
 
 def tables(run: Path) -> list[Flat]:
     """Return attempts, calls, workflows and trials, each with columns for what is nested."""
-    about, counts = _counting(read_records(run, small=True))
+    records = read_records(run, small=True)
+    about, counts = _counting(records)
+    keys = list(dict.fromkeys(key for cell in records.run.cells for key in cell.settings))
+    settings = {
+        cell.id: {key: cell.settings.get(key) for key in keys} for cell in records.run.cells
+    }
+    del records
 
     def table(name: str, kind: type[R], flatten: Callable[[R], ExportRow]) -> Flat:
-        columns = (*flatten(_blank(kind)), "counts", *about)
+        columns = (*flatten(_blank(kind)), "counts", *about, *keys)
         # Read once more, one by one: the rows of a long run would not fit into memory.
-        rows = (flatten(one) | {"counts": counts(one)} | about for one in each(run, kind))
+        rows = (
+            flatten(one) | {"counts": counts(one)} | about | settings[one.cell]
+            for one in each(run, kind)
+        )
         return Flat(name, columns, rows)
 
     return [

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from harness.analysis.model import Cell, Summary
+from harness.analysis.settings import BUILT_IN, identity
 from harness.records.failures import CANCELLED, FAILURES, OK
 from harness.report.terminal_tables import WIDTH, TextColumn
 from harness.report.wording import MODE_NAMES, NONE, in_seconds, number, percent, value_of
@@ -18,10 +19,21 @@ MOST_CLASSES = 8
 def side_by_side(cells: Sequence[Cell]) -> list[Cell]:
     """Put cells that differ in their retry policy alone under one another."""
     retries = list(dict.fromkeys(cell.retry for cell in cells))
+    others = list(dict.fromkeys(_other_settings(cell) for cell in cells))
     return sorted(
         cells,
-        key=lambda c: (MODE_NAMES.index(c.mode), c.permits, c.permit_scope, retries.index(c.retry)),
+        key=lambda cell: (
+            MODE_NAMES.index(cell.mode),
+            cell.permits,
+            cell.permit_scope,
+            others.index(_other_settings(cell)),
+            retries.index(cell.retry),
+        ),
     )
+
+
+def _other_settings(cell: Cell) -> str:
+    return identity(cell, BUILT_IN)
 
 
 def seconds_a_call(cell: Cell, part: str, summary: Summary) -> float | None:

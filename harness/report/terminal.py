@@ -14,7 +14,7 @@ from rich.text import Text
 
 from harness.analysis.model import Cell, Figure, Summary
 from harness.report.advisories import warnings_of
-from harness.report.cell_columns import PART_HEADS, settings_columns
+from harness.report.cell_columns import PART_HEADS, legend, settings_columns
 from harness.report.policy_table import failure_lines, policy_columns, side_by_side
 from harness.report.terminal_tables import WIDTH, TextColumn, pack, wrapped
 from harness.report.wording import (
@@ -44,7 +44,7 @@ def render_summary(summary: Summary, directory: Path, console: Console) -> None:
     for block in pack([_speed(cells, summary), _trouble(cells, summary)], _room(settings)):
         say()
         _say_table([*settings, *block], cells, summary, console)
-    for line in wrapped(_key(summary)):
+    for line in (*wrapped(_key(summary)), *legend(cells)):
         say(line)
     for line in wrapped(_warm_up(cells)):
         say(line)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from harness.analysis.model import Cell, Figure, Summary
+from harness.analysis.settings import CellSettings, policy_of, swept_keys, varying
 
 MODE_NAMES = ("sync", "threads", "async")
 """The modes in the order in which they are shown."""
@@ -109,29 +111,47 @@ def shortened(names: Iterable[str], limit: int) -> dict[str, str]:
 def cell_labels(cells: Sequence[Cell], limit: int = 24) -> dict[str, str]:
     """Name each cell by what tells it from the others: `sync`, `async 8 · full-jitter`.
 
-    Retry and scope are named only where they vary; `limit` is the longest retry name.
+    Other settings are named only where they vary; `limit` is the longest name of a value.
     """
-    retries = shortened((cell.retry for cell in cells), limit)
-    scopes = {cell.permit_scope for cell in cells}
+    differences = other_differences(cells, limit)
     labels = {}
     for cell in cells:
-        parts = ["sync" if cell.mode == "sync" else f"{cell.mode} {cell.permits}"]
-        parts += [retries[cell.retry]] if len(retries) > 1 else []
-        parts += [f"per {cell.permit_scope}"] if len(scopes) > 1 else []
-        labels[cell.id] = " · ".join(parts)
+        first = "sync" if cell.mode == "sync" else f"{cell.mode} {cell.permits}"
+        labels[cell.id] = " · ".join([first, *differences[cell.id]])
     return labels
+
+
+def other_differences(cells: Sequence[Cell], limit: int) -> dict[str, list[str]]:
+    """Name, by cell, the settings beyond mode and permits in which the cells differ.
+
+    `limit` is the longest name of a value.
+    """
+    different = varying(cells)
+    keys = [key for key in swept_keys(cells) if key.key in different]
+    retries = shortened((cell.retry for cell in cells), limit)
+    phrases = [shortened(map(key.phrase, cells), limit) for key in keys]
+    return {
+        cell.id: [
+            *([retries[cell.retry]] if "retry" in different else []),
+            *([f"per {cell.permit_scope}"] if "permit_scope" in different else []),
+            *(short[key.phrase(cell)] for key, short in zip(keys, phrases, strict=True)),
+        ]
+        for cell in cells
+    }
 
 
 def spoken(cell: Cell, cells: Sequence[Cell]) -> str:
     """Name a cell in a sentence: `async with 8 permits and retry full-jitter`.
 
-    Retry and scope are named only where `cells` vary in them.
+    Settings beyond mode and permits are named only where `cells` vary in them.
     """
+    different = varying(cells)
     several = [] if cell.mode == "sync" else [f"{cell.permits} permit{'s'[: cell.permits > 1]}"]
-    if len({other.retry for other in cells}) > 1:
+    if "retry" in different:
         several.append(f"retry {cell.retry}")
-    if len({other.permit_scope for other in cells}) > 1:
+    if "permit_scope" in different:
         several.append(f"a permit per {cell.permit_scope}")
+    several += [key.phrase(cell) for key in swept_keys(cells) if key.key in different]
     joined = ", ".join(several[:-1]) + (" and " if several[1:] else "") + "".join(several[-1:])
     return f"{cell.mode} with {joined}" if joined else cell.mode
 
@@ -160,17 +180,20 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def in_reading_order(cells: Iterable[Cell]) -> list[Cell]:
-    """Put cells that differ in mode and permits only side by side: sync first, then upwards.
+C = TypeVar("C", bound=CellSettings)
 
-    Policies and scopes keep the order in which they first appear.
+
+def in_reading_order(cells: Iterable[C]) -> list[C]:
+    """Put cells that differ only in mode and permits side by side: sync first, then upwards.
+
+    The other settings keep the order in which they first appear.
     """
     listed = list(cells)
-    policies = list(dict.fromkeys((cell.retry, cell.permit_scope) for cell in listed))
+    policies = list(dict.fromkeys(map(policy_of, listed)))
     return sorted(
         listed,
         key=lambda cell: (
-            policies.index((cell.retry, cell.permit_scope)),
+            policies.index(policy_of(cell)),
             MODE_NAMES.index(cell.mode),
             cell.permits,
         ),

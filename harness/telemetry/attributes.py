@@ -23,6 +23,7 @@ from harness.records.schema import (
     Trial,
     Workflow,
 )
+from harness.records.settings import value_text
 from harness.telemetry import semconv
 
 AttributeValue = str | bool | int | float | tuple[str, ...]
@@ -164,7 +165,12 @@ def cell_attributes(the_run: Run, info: CellInfo) -> Attributes:
         semconv.PERMITS: info.permits,
         semconv.RETRY: info.retry,
         semconv.PERMIT_SCOPE: info.permit_scope,
+        **{f"{semconv.SETTING}{key}": _attribute(value) for key, value in info.settings.items()},
     }
+
+
+def _attribute(value: Any) -> AttributeValue:
+    return value if isinstance(value, bool | int | float) else value_text(value)
 
 
 def trial_attributes(record: Trial) -> Attributes:

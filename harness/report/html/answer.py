@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from harness.analysis.model import Cell, Figure, Summary
+from harness.analysis.settings import policy_of
 from harness.report.advisories import warnings_of
 from harness.report.html.tables import Subject
 from harness.report.wording import (
@@ -167,7 +168,7 @@ def _sure(speedup: Figure | None, repeats: int) -> str:
 def _steps(best: Cell, cells: Sequence[Cell], factor: float) -> list[SpeedUpStep]:
     """Return the cells that differ from `best` in permits alone, when there are several."""
     alike = sorted(
-        (c for c in cells if (c.retry, c.permit_scope) == (best.retry, best.permit_scope)),
+        (cell for cell in cells if policy_of(cell) == policy_of(best)),
         key=lambda cell: cell.permits,
     )
     if len(alike) < 2:

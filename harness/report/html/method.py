@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from harness.analysis.model import Spread, Summary
+from harness.analysis.settings import swept_keys
 from harness.records.clock import SECOND
 from harness.records.schema import Run
+from harness.records.settings import value_text
 from harness.report.html.tables import Column, Subject, Table, whole_number
 from harness.report.wording import counted, percent
 from harness.store.run_directory import Records
@@ -134,6 +136,10 @@ def environment(run: Run) -> Definitions:
         ("endpoint", endpoint_text(run)),
         ("versions", versions),
         ("host", host),
+    ]
+    told += [
+        (key.key, "; ".join([*map(value_text, key.values)] if not key.legend() else key.legend()))
+        for key in swept_keys(run.cells)
     ]
     if run.price is not None:
         told.append(("price", _price(run.price)))

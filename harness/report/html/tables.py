@@ -13,6 +13,8 @@ from urllib.parse import quote
 import msgspec
 
 from harness.analysis.model import Cell, Figure, Summary
+from harness.analysis.settings import settings_of
+from harness.records.settings import value_text
 from harness.report.wording import NONE, cell_labels, in_reading_order, number
 
 Value = Figure | float | int | str | None
@@ -174,13 +176,12 @@ class Subject(NamedTuple):
     def cell_columns(self, cells: Sequence[Cell] | None = None) -> tuple[Column, ...]:
         """Return what tells one cell from another: a name on the page, settings in the CSV."""
         rows = self.cells if cells is None else cells
-        settings = ("id", "mode", "permits", "retry", "permit_scope")
+        settings = [settings_of(cell) for cell in rows]
+        names = dict.fromkeys(name for found in settings for name in found)
         return (
             Column("cell", "", [self.labels[cell.id] for cell in rows]),
-            *(
-                Column("", "cell" if name == "id" else name, [getattr(cell, name) for cell in rows])
-                for name in settings
-            ),
+            Column("", "cell", [cell.id for cell in rows]),
+            *(Column("", name, [_plain(found.get(name)) for found in settings]) for name in names),
         )
 
     def of_cells(self, name: str, caption: str, columns: Iterable[Column]) -> Table:
@@ -196,6 +197,11 @@ class Subject(NamedTuple):
             return text
         whole = rf"(?<![\w-])(?:{'|'.join(ids)})(?![\w-])"
         return re.sub(whole, lambda found: self.labels[found.group()], text)
+
+
+def _plain(value: Any) -> Value:
+    """Return a setting as it stands in a CSV file."""
+    return value if isinstance(value, int | float | str) else value_text(value)
 
 
 def subject(summary: Summary) -> Subject:

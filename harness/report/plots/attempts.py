@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from harness.analysis.flow import Flow, flow
 from harness.analysis.model import Cell, Summary
 from harness.analysis.selection import CellRecords, by_cell
+from harness.analysis.settings import identity
 from harness.records.clock import SECOND
 from harness.records.failures import OK
 from harness.records.schema import Trial
@@ -36,7 +37,7 @@ class TrialAttempts(NamedTuple):
 
 
 def seen_over_time(summary: Summary, records: Records, bins: int = BINS) -> list[TrialAttempts]:
-    """Return the first whole trial of each policy at one mode, permit count and scope.
+    """Return the first whole trial of each policy, all other settings alike.
 
     Those of the cell that titles speak of among those where attempts failed; empty where none did.
     """
@@ -48,8 +49,7 @@ def seen_over_time(summary: Summary, records: Records, bins: int = BINS) -> list
     beside = [
         cell
         for cell in in_reading_order(summary.cells)
-        if (cell.mode, cell.permits, cell.permit_scope)
-        == (main.mode, main.permits, main.permit_scope)
+        if identity(cell, ("retry",)) == identity(main, ("retry",))
     ]
     trials = [
         (cell, trial)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from harness.analysis.model import Cell, Summary
 from harness.analysis.selection import CellRecords, by_cell
+from harness.analysis.settings import policy_of
 from harness.records.keys import CallKey
 from harness.records.schema import Attempt, Call, Workflow
 from harness.report.wording import MODE_NAMES
@@ -66,8 +67,7 @@ def _closest_look(cells: Sequence[Cell], recommended: str | None) -> Cell | None
 
 
 def _is_twin(cell: Cell, main: Cell) -> bool:
-    same = (cell.retry, cell.permit_scope) == (main.retry, main.permit_scope)
-    return cell.mode == "sync" and same and cell.id != main.id
+    return cell.mode == "sync" and policy_of(cell) == policy_of(main) and cell.id != main.id
 
 
 def _median(workflows: Sequence[Workflow]) -> Workflow:

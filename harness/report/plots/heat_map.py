@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from harness.analysis.model import Cell, Summary
+from harness.analysis.settings import policy_of
 from harness.report.plots.permits import PermitCurve, lines_of
 from harness.report.plots.style import BLUE, INK, VERMILLION, new_figure
 from harness.report.wording import NONE, number, percent, rate_unit, value_of
@@ -41,7 +42,7 @@ def grid_of(summary: Summary) -> Grid | None:
     """Return the grid, or None without two policies and two permit counts to cross."""
     rows = tuple(lines_of(summary))
     permits = tuple(sorted({cell.permits for line in rows for cell in line.cells}))
-    policies = {(cell.retry, cell.permit_scope) for line in rows for cell in line.cells}
+    policies = {policy_of(cell) for line in rows for cell in line.cells}
     ran = any(cell.goodput_workflows_per_s for line in rows for cell in line.cells)
     return Grid(rows, permits) if ran and len(policies) > 1 and len(permits) > 1 else None
 

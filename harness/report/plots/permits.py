@@ -11,6 +11,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from harness.analysis.model import Cell, Summary
 from harness.analysis.model import Figure as Estimate
+from harness.analysis.settings import identity, policy_of, varying
 from harness.report.plots.style import (
     MARKERS,
     MUTED,
@@ -27,10 +28,10 @@ from harness.report.wording import (
     in_seconds,
     losses,
     number,
+    other_differences,
     rate_unit,
     scaled,
     sentence,
-    shortened,
     spoken,
     value_of,
 )
@@ -49,20 +50,20 @@ class PermitCurve(NamedTuple):
 
 def lines_of(summary: Summary) -> list[PermitCurve]:
     """Group the cells that are not sync into lines, named by what tells them apart."""
-    groups: dict[tuple[str, str, str], list[Cell]] = {}
-    syncs = {(cell.retry, cell.permit_scope): cell for cell in summary.cells if cell.mode == "sync"}
-    for cell in in_reading_order(summary.cells):
-        if cell.mode != "sync":
-            groups.setdefault((cell.mode, cell.retry, cell.permit_scope), []).append(cell)
-    retries = shortened((retry for _, retry, _ in groups), 18)
-    modes = {mode for mode, _, _ in groups}
-    scopes = {scope for _, _, scope in groups}
+    syncs = {policy_of(cell): cell for cell in summary.cells if cell.mode == "sync"}
+    drawn = [cell for cell in in_reading_order(summary.cells) if cell.mode != "sync"]
+    groups: dict[str, list[Cell]] = {}
+    for cell in drawn:
+        groups.setdefault(identity(cell, ("permits",)), []).append(cell)
+    differences = other_differences(drawn, 18)
+    several_modes = "mode" in varying(drawn)
     lines = []
-    for (mode, retry, scope), cells in groups.items():
-        names = [mode] if len(modes) > 1 else []
-        names += [retries[retry]] if len(retries) > 1 or not names else []
-        names += [f"per {scope}"] if len(scopes) > 1 else []
-        lines.append(PermitCurve(" · ".join(names), tuple(cells), syncs.get((retry, scope))))
+    for cells in groups.values():
+        first = cells[0]
+        names = [first.mode] if several_modes else []
+        names += differences[first.id]
+        name = " · ".join(names) or first.retry
+        lines.append(PermitCurve(name, tuple(cells), syncs.get(policy_of(first))))
     return lines
 
 

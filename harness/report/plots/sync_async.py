@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from harness.analysis.model import Cell, Summary
 from harness.analysis.model import Figure as Estimate
 from harness.analysis.selection import by_cell
+from harness.analysis.settings import policy_of, swept_keys
 from harness.records.schema import Workflow
 from harness.report.plots.style import (
     INK,
@@ -71,10 +72,10 @@ def rows_shown(summary: Summary) -> tuple[list[Cell], str]:
     if len(cells) <= MOST_ROWS:
         return cells, ""
     best = headline(cells, summary)
-    kept = [
-        cell for cell in cells if (cell.retry, cell.permit_scope) == (best.retry, best.permit_scope)
-    ]
-    return kept, f"Of {len(cells)} cells, those with retry {best.retry}, per {best.permit_scope}."
+    kept = [cell for cell in cells if policy_of(cell) == policy_of(best)]
+    others = "".join(f", {key.phrase(best)}" for key in swept_keys(cells))
+    what = f"retry {best.retry}, per {best.permit_scope}{others}"
+    return kept, f"Of {len(cells)} cells, those with {what}."
 
 
 def _title(cells: Sequence[Cell], summary: Summary) -> str:

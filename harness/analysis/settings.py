@@ -1,0 +1,127 @@
+"""In which settings cells differ, which cells agree in all others, and what a view calls them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from harness.records.settings import LONGEST_VALUE, split_key, value_slugs, value_text
+
+BUILT_IN = ("mode", "permits", "retry", "permit_scope")
+"""The settings that every cell has, in the order in which they are shown."""
+
+
+class CellSettings(Protocol):
+    """Anything that says what a cell was run with."""
+
+    @property
+    def mode(self) -> str:
+        """How calls were made."""
+        ...
+
+    @property
+    def permits(self) -> int:
+        """The size of its semaphore."""
+        ...
+
+    @property
+    def retry(self) -> str:
+        """The name of its retry policy."""
+        ...
+
+    @property
+    def permit_scope(self) -> str:
+        """What a permit is held for."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The values of all other swept keys, by dotted key."""
+        ...
+
+
+def settings_of(cell: CellSettings) -> dict[str, Any]:
+    """Return every setting of a cell by its name."""
+    return {**{name: getattr(cell, name) for name in BUILT_IN}, **cell.settings}
+
+
+def identity(cell: CellSettings, but: Iterable[str] = ()) -> str:
+    """Return the settings of a cell, except those in `but`, as text to compare and to group by."""
+    left_out = set(but)
+    kept = {name: value for name, value in settings_of(cell).items() if name not in left_out}
+    return json.dumps(kept, sort_keys=True)
+
+
+def policy_of(cell: CellSettings) -> str:
+    """Return what cells share that differ only in mode and permits."""
+    return identity(cell, ("mode", "permits"))
+
+
+def varying(cells: Iterable[CellSettings]) -> list[str]:
+    """Return the names of the settings in which the cells differ."""
+    values: dict[str, set[str]] = {}
+    for cell in cells:
+        for name, value in settings_of(cell).items():
+            values.setdefault(name, set()).add(json.dumps(value, sort_keys=True))
+    return [name for name, different in values.items() if len(different) > 1]
+
+
+class SweptKey:
+    """One swept key beyond the built-in ones: its short name and the labels of its values."""
+
+    def __init__(self, key: str, name: str, values: Sequence[Any]) -> None:
+        self.key = key
+        self.name = name
+        self.values = values
+        texts = [value_text(value) for value in values]
+        slugs = value_slugs(key, values)
+        self._labels = {
+            text: text if len(text) <= LONGEST_VALUE and text.isprintable() else slug
+            for text, slug in zip(texts, slugs, strict=True)
+        }
+
+    def label(self, cell: CellSettings) -> str:
+        """Return the value of a cell, or its number among the values when it is long."""
+        return self._labels[value_text(cell.settings[self.key])]
+
+    def phrase(self, cell: CellSettings) -> str:
+        """Return name and value: `sub_questions 8`, or only a value that is long: `base-url-2`."""
+        label = self.label(cell)
+        is_value = label == value_text(cell.settings[self.key])
+        return f"{self.name} {label}" if is_value else label
+
+    def legend(self) -> list[str]:
+        """Return `base-url-2 = https://...` for each value that is numbered."""
+        return [f"{label} = {text}" for text, label in self._labels.items() if label != text]
+
+
+def swept_keys(cells: Iterable[CellSettings]) -> list[SweptKey]:
+    """Return the swept keys of these cells beyond the built-in ones, in order."""
+    values: dict[str, dict[str, Any]] = {}
+    for cell in cells:
+        for key, value in cell.settings.items():
+            values.setdefault(key, {}).setdefault(value_text(value), value)
+    names = _short_names(list(values))
+    return [SweptKey(key, names[key], list(found.values())) for key, found in values.items()]
+
+
+def _short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Return the shortest end of each dotted key that no other key has, nor a built-in setting."""
+    parts = {key: split_key(key) for key in keys}
+    names = {}
+    for key, mine in parts.items():
+        others = [
+            *(other for name, other in parts.items() if name != key),
+            *([n] for n in BUILT_IN),
+        ]
+        taken = next(
+            (
+                count
+                for count in range(1, len(mine) + 1)
+                if all(other[-count:] != mine[-count:] for other in others)
+            ),
+            len(mine),
+        )
+        names[key] = ".".join(mine[-taken:])
+    return names

@@ -1,0 +1,98 @@
+"""Every view names a swept key, groups by it, and leaves it out where it does not vary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.analysis.compare import CellChanges
+from harness.analysis.model import Cell
+from harness.analysis.settings import policy_of
+from harness.report.cell_columns import legend, settings_columns
+from harness.report.console import Output
+from harness.report.html.tables import subject
+from harness.report.plots.heat_map import grid_of
+from harness.report.plots.permits import lines_of
+from harness.report.policy_table import side_by_side
+from harness.report.terminal import render_summary
+from harness.report.wording import cell_labels, in_reading_order, spoken
+from tests.report.summaries import make_cell, make_summary
+
+MODELS = ("small", "large")
+KEY = "endpoint.model"
+
+
+def crossed(*ids: str) -> list[Cell]:
+    """Return these cells once for each model."""
+    return [
+        make_cell(one, id=f"{one}_{model}", settings={KEY: model}) for model in MODELS
+        for one in ids
+    ]  # fmt: skip
+
+
+CELLS = crossed("sync_1_none_attempt", "async_2_none_attempt", "async_8_none_attempt")
+
+
+def test_labels_and_sentences_say_the_value_only_where_it_varies() -> None:
+    labels = cell_labels(CELLS)
+    assert labels["async_8_none_attempt_large"] == "async 8 · model large"
+    assert spoken(CELLS[-1], CELLS) == "async with 8 permits and model large"
+    alone = CELLS[:3]
+    assert cell_labels(alone)["async_8_none_attempt_small"] == "async 8"
+    assert spoken(alone[-1], alone) == "async with 8 permits"
+
+
+def test_lines_over_permits_are_of_one_value_and_have_its_sync_cell() -> None:
+    small, large = lines_of(make_summary(CELLS))
+    assert (small.name, large.name) == ("model small", "model large")
+    assert [cell.settings[KEY] for cell in large.cells] == ["large", "large"]
+    assert large.sync is not None
+    assert large.sync.settings == {KEY: "large"}
+
+
+def test_a_swept_key_crosses_permits_in_the_heat_map_as_policies_do() -> None:
+    grid = grid_of(make_summary(CELLS))
+    assert grid is not None
+    assert [row.name for row in grid.rows] == ["model small", "model large"]
+
+
+def test_cells_of_one_value_are_read_together() -> None:
+    mixed = [cell for pair in zip(CELLS[3:], CELLS[:3], strict=True) for cell in reversed(pair)]
+    order = [cell.id for cell in in_reading_order(mixed)]
+    assert order == [cell.id for cell in CELLS]
+
+
+def test_policies_stand_under_one_another_within_a_value() -> None:
+    cells = crossed("async_8_none_attempt", "async_8_full-jitter_attempt")
+    assert [cell.id for cell in side_by_side(cells)] == [cell.id for cell in cells]
+
+
+def test_the_terminal_has_a_column_and_a_legend_for_long_values() -> None:
+    urls = [f"https://{name}.example.com/v1/chat" for name in ("one", "two")]
+    cells = [
+        make_cell("async_8_none_attempt", id=f"cell{number}", settings={"endpoint.base_url": url})
+        for number, url in enumerate(urls)
+    ]
+    (column,) = settings_columns(cells)[3:]
+    assert (column.head, column.values) == (("", "base_url"), ["base-url-1", "base-url-2"])
+    assert legend(cells) == [f"base-url-{number} = {url}" for number, url in enumerate(urls, 1)]
+    with (console := Output()).capture() as capture:
+        render_summary(make_summary(cells), Path("nowhere"), console)
+    assert f"base-url-2 = {urls[1]}" in capture.get()
+
+
+def test_the_report_has_a_column_of_the_key_in_its_tables() -> None:
+    columns = {column.key: column.values for column in subject(make_summary(CELLS)).cell_columns()}
+    assert columns[KEY] == ["small"] * 3 + ["large"] * 3
+    assert columns["mode"] == ["sync", "async", "async"] * 2
+
+
+def test_a_comparison_has_the_same_columns() -> None:
+    changes = [
+        CellChanges(
+            cell=cell.id, mode=cell.mode, permits=cell.permits, retry=cell.retry,
+            permit_scope=cell.permit_scope, settings=cell.settings, changes={},
+        )
+        for cell in CELLS
+    ]  # fmt: skip
+    assert settings_columns(changes)[-1].values == ["small"] * 3 + ["large"] * 3
+    assert {policy_of(one) for one in changes} == {policy_of(one) for one in CELLS}
