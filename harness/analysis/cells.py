@@ -30,7 +30,7 @@ from harness.analysis.selection import CellRecords, by_repeat
 from harness.analysis.statistics import Sample, describe, over_repeats, sample, share
 from harness.config.prices import Price, cost_usd, price_in
 from harness.records.clock import SECOND
-from harness.records.failures import CANCELLED, OK
+from harness.records.failures import CANCELLED, OK, is_failure
 from harness.records.histogram import middle
 from harness.records.keys import CallKey
 from harness.records.schema import PHASES, Attempt, Call, Run, Trial, Workflow
@@ -175,18 +175,17 @@ def begun(call: Call) -> bool:
 def _call_counts(calls: list[Call]) -> CallCounts:
     started = list(filter(begun, calls))
     outcomes = Counter(call.outcome for call in started)
-    succeeded, cancelled = outcomes[OK], outcomes[CANCELLED]
     return CallCounts(
         started=len(started),
-        succeeded=succeeded,
-        failed=len(started) - succeeded - cancelled,
-        cancelled=cancelled,
+        succeeded=outcomes[OK],
+        failed=sum(map(is_failure, (call.outcome for call in started))),
+        cancelled=outcomes[CANCELLED],
     )
 
 
 def _calls_lost(calls: list[Call]) -> Figure | None:
     tried = Counter(call.repeat for call in wanted(calls))
-    lost = Counter(call.repeat for call in wanted(calls) if call.outcome != OK)
+    lost = Counter(call.repeat for call in calls if is_failure(call.outcome))
     return share([lost[repeat] for repeat in tried], list(tried.values()))
 
 
@@ -194,7 +193,7 @@ def _attempt_counts(attempts: list[Attempt], calls: int) -> AttemptCounts:
     outcomes = Counter(attempt.outcome for attempt in attempts)
     return AttemptCounts(
         total=len(attempts),
-        failed=len(attempts) - outcomes[OK] - outcomes[CANCELLED],
+        failed=sum(count for name, count in outcomes.items() if is_failure(name)),
         by_outcome=dict(sorted(outcomes.items())),
         amplification=len(attempts) / calls if calls else None,
     )

@@ -25,7 +25,7 @@ from harness.analysis.significance import (
 from harness.analysis.statistics import order_ranks, over_repeats
 from harness.records.clock import SECOND
 from harness.records.errors import InputError
-from harness.records.failures import OK
+from harness.records.failures import is_failure
 from harness.records.schema import SCHEMA, Run
 from harness.store.run_directory import Records
 
@@ -226,7 +226,7 @@ def _successes(side: _Side) -> Successes:
 def _lost(side: _Side) -> Successes:
     calls = list(wanted(side.cell.calls))
     tried = Counter(call.repeat for call in calls)
-    lost = Counter(call.repeat for call in calls if call.outcome != OK)
+    lost = Counter(call.repeat for call in calls if is_failure(call.outcome))
     return Successes([lost[repeat] for repeat in tried], list(tried.values()))
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.records.failures import CANCELLED, OK
+from harness.records.failures import OK, is_failure
 from harness.records.keys import CallKey
 from harness.records.schema import Attempt, Call, Trial
 
@@ -37,8 +37,8 @@ class Flow(NamedTuple):
 
     @property
     def failed(self) -> int:
-        """How many of them failed; those that we broke off ourselves did not."""
-        others = (counts for name, counts in self.counts.items() if name not in (OK, CANCELLED))
+        """How many of them failed; a cancelled attempt did not."""
+        others = (counts for name, counts in self.counts.items() if is_failure(name))
         return sum(int(counts.sum()) for counts in others)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from harness.config.prices import Price, cost_usd
+from harness.records.failures import is_failure
 from harness.records.schema import Attempt, Call, Record, Trial, Workflow
 
 
@@ -64,7 +65,7 @@ class Tallying:
         """Count one record."""
         if isinstance(record, Attempt):
             self._attempts += 1
-            self._failed += record.outcome != "ok"
+            self._failed += is_failure(record.outcome)
             self._rate_limited += record.status == 429
             if self._price is not None:
                 self._cost += cost_usd(self._price, record.tokens, self._unix_ns)

@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from harness.bench.trial import Tally
-from harness.records.failures import CANCELLED, OK
+from harness.records.failures import is_failure
 from harness.records.schema import Attempt, CellInfo, Record, Workflow
 from harness.records.settings import value_text
 from harness.report.wording import counted
@@ -72,7 +72,7 @@ class Counters:
         """Count what has ended."""
         if isinstance(record, Attempt):
             self.attempts += 1
-            self.failed += record.outcome not in (OK, CANCELLED)
+            self.failed += is_failure(record.outcome)
             self.rate_limited += record.status == 429
             if self._cost is not None and self.cost is not None:
                 self.cost += self._cost(record)

@@ -1,8 +1,8 @@
 """How a call can fail: one table of what each class looks like, and whether trying again helps.
 
-The class is the `outcome` of an attempt's record. `ok` is the only outcome that is no failure.
-Which statuses are worth another try follows the providers' published error codes and
-RFC 9110, section 15.
+The class is the `outcome` of the record of an attempt or call. Every outcome but `ok` and
+`cancelled` is a failure: see `is_failure`. Which statuses can be retried follows the providers'
+published error codes and RFC 9110, section 15.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 OK = "ok"
 CANCELLED = "cancelled"
-"""We broke it off ourselves, because nobody wanted it any more: no fault of the provider's."""
+"""The harness stopped it because its result was no longer needed: not a failure."""
 
 
 class FailureClass(NamedTuple):
@@ -157,8 +157,13 @@ def of_status(status: int) -> str:
     return "server_error" if status >= 500 else "http_error"
 
 
+def is_failure(outcome: str) -> bool:
+    """Return whether an attempt or call with this outcome failed; a cancelled one did not."""
+    return outcome not in (OK, CANCELLED)
+
+
 def is_outage(outcome: str) -> bool:
-    """Return whether an attempt's outcome says that the whole server is not to be had."""
+    """Return whether an attempt's outcome means that the whole server is unavailable."""
     return outcome != OK and FAILURES[outcome].outage
 
 

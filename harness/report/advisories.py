@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.analysis.model import Cell, Summary
-from harness.records.failures import CANCELLED, FAILURES, OK
+from harness.records.failures import FAILURES, is_failure
 from harness.report.wording import cell_labels, counted, percent
 
 NO_LONGER = 0.9
@@ -58,7 +58,7 @@ def _lost_workflows(summary: Summary) -> str:
     failures: dict[str, int] = {}
     for cell in losing:
         for outcome, count in cell.attempts.by_outcome.items():
-            if outcome not in (OK, CANCELLED):
+            if is_failure(outcome):
                 failures[outcome] = failures.get(outcome, 0) + count
     most = max(failures, key=lambda outcome: failures[outcome], default=None)
     advice = "" if most is None else f" The most frequent failure: {most}; {FAILURES[most].advice}."

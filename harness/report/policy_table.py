@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from harness.analysis.model import Cell, Summary
 from harness.analysis.settings import BUILT_IN, identity
-from harness.records.failures import CANCELLED, FAILURES, OK
+from harness.records.failures import FAILURES, is_failure
 from harness.report.terminal_tables import WIDTH, TextColumn
 from harness.report.wording import MODE_NAMES, NONE, in_seconds, number, percent, value_of
 
@@ -82,11 +82,7 @@ def failure_lines(summary: Summary) -> Iterator[str]:
     for cell in summary.cells:
         total.update(cell.attempts.by_outcome)
     attempts = total.total()
-    seen = [
-        (name, count)
-        for name, count in total.most_common()
-        if count and name not in (OK, CANCELLED)
-    ]
+    seen = [(name, count) for name, count in total.most_common() if count and is_failure(name)]
     if not seen:
         return
     shown = seen[:MOST_CLASSES]

@@ -15,7 +15,7 @@ from harness.analysis.critical_path import CriticalPath, critical_path
 from harness.analysis.selection import by_cell
 from harness.records import ids
 from harness.records.errors import InputError
-from harness.records.failures import CANCELLED, OK
+from harness.records.failures import OK, is_failure
 from harness.records.keys import CallKey, WorkflowKey, workflow_key
 from harness.records.schema import PHASES, Attempt, Call, Decision, Workflow
 from harness.store.run_directory import Records
@@ -207,7 +207,7 @@ def _lanes(tried: Sequence[Attempt]) -> list[list[Attempt]]:
 def _failures(call: Call, tried: Sequence[Attempt]) -> list[FailedAttempt]:
     found = []
     for attempt in tried:
-        if attempt.outcome not in (OK, CANCELLED):
+        if is_failure(attempt.outcome):
             took = attempt.done - (attempt.permit_granted if attempt.sent is None else attempt.sent)
             found.append(
                 FailedAttempt(

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from harness.analysis.call_segments import PARTS
-from harness.records.failures import OK
+from harness.records.failures import OK, is_failure
 from harness.records.schema import Run
 from harness.report.path_text import (
     WORDS,
@@ -92,7 +92,7 @@ def _printable(text: str) -> str:
 def bar_line(row: WaterfallRow, latency: int, seconds: ToSeconds) -> Text:
     """Return one row: a star on the critical path, the label, the bar, the call's seconds."""
     line = Text("* " if row.held else "  ", style="bold" if row.held else "")
-    failed = row.outcome != OK
+    failed = is_failure(row.outcome)
     line.append(shortened([row.label], _LABEL)[row.label].ljust(_LABEL), "red" if failed else "")
     line.append(" ")
     for part in columns(row, latency):
@@ -174,7 +174,7 @@ def _legend(rows: Sequence[WaterfallRow], latency: int) -> Text:
 
 def _most_telling(rows: Sequence[WaterfallRow]) -> list[WaterfallRow]:
     """Return at most `MOST_ROWS` rows: the path's, failed ones, then those that ended last."""
-    ranked = sorted(rows, key=lambda row: (not row.held, row.outcome == OK, -row.end))
+    ranked = sorted(rows, key=lambda row: (not row.held, not is_failure(row.outcome), -row.end))
     kept = set(map(id, ranked[:MOST_ROWS]))
     return [row for row in rows if id(row) in kept]
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from harness.records.clock import SECOND
-from harness.records.failures import CANCELLED, OK
+from harness.records.failures import is_failure
 from harness.records.schema import (
     Attempt,
     Backoff,
@@ -281,14 +281,14 @@ def outcome_attributes(name: str) -> Attributes:
     return {semconv.OUTCOME: name} | error_attributes(name)
 
 
-NO_ERROR = (OK, "degraded", CANCELLED)
-"""Outcomes that are no error: a degraded workflow has a report, and its attributes say that it has
-gaps; what was cancelled was no longer wanted, as the slower one of a hedged pair."""
+def is_error(outcome: str) -> bool:
+    """Return whether an outcome is an error in a trace; a degraded workflow is not."""
+    return outcome != "degraded" and is_failure(outcome)
 
 
 def error_attributes(name: str) -> Attributes:
     """Return the error's type for the outcome of what failed, nothing for any other."""
-    return {} if name in NO_ERROR else {semconv.ERROR_TYPE: name}
+    return {semconv.ERROR_TYPE: name} if is_error(name) else {}
 
 
 def is_long(value: AttributeValue) -> bool:

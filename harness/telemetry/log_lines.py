@@ -20,7 +20,7 @@ from typing import Literal, TextIO
 
 from harness.records import ids
 from harness.records.clock import SECOND
-from harness.records.failures import OK
+from harness.records.failures import is_failure
 from harness.records.schema import Attempt, Call, Record, Run, Workflow
 
 LOGGER = logging.getLogger("harness.run")
@@ -41,7 +41,7 @@ class RunLog:
     def record(self, record: Record) -> None:
         """Log an attempt or a call that has ended: failures as warnings, the rest for debugging."""
         if isinstance(record, Attempt):
-            level = logging.DEBUG if record.outcome in (OK, "cancelled") else logging.WARNING
+            level = logging.WARNING if is_failure(record.outcome) else logging.DEBUG
             if LOGGER.isEnabledFor(level):
                 self._log(level, "attempt", record.done, _of_attempt(record, self._run))
         elif isinstance(record, Call) and LOGGER.isEnabledFor(logging.DEBUG):

@@ -266,5 +266,5 @@ def root_span(run_id: str, record: Workflow) -> str:
 
 
 def _error(outcome: str, detail: str | None = None) -> str | None:
-    """Return why a span's status is ERROR; see `attributes.NO_ERROR`."""
-    return None if outcome in attributes.NO_ERROR else detail or outcome
+    """Return why a span's status is ERROR; see `attributes.is_error`."""
+    return (detail or outcome) if attributes.is_error(outcome) else None

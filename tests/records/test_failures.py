@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from harness.records import errors
-from harness.records.failures import FAILURES, OK, is_retryable, of_status
+from harness.records.failures import (
+    FAILURES,
+    OK,
+    is_failure,
+    is_retryable,
+    of_status,
+)
 
 RETRY = [408, 409, 429, 500, 502, 503, 504, 529]
 DO_NOT_RETRY = [400, 401, 402, 403, 404, 405, 413, 422, 451, 301, 304]
@@ -69,3 +75,8 @@ def test_the_exit_codes_are_those_that_the_tree_of_exceptions_shows() -> None:
         if name.endswith("Error"):
             assert getattr(errors, name).exit_code == int(rest.split()[0])
             assert issubclass(getattr(errors, name), errors.HarnessError)
+
+
+@pytest.mark.parametrize("outcome", [OK, *FAILURES])
+def test_every_outcome_but_success_and_cancellation_is_a_failure(outcome: str) -> None:
+    assert is_failure(outcome) == (outcome not in ("ok", "cancelled"))

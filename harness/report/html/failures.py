@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from harness.records.failures import FAILURES, OK
+from harness.records.failures import CANCELLED, FAILURES, OK, is_failure
 from harness.report.html.tables import Column, Subject, Table, whole_number
 from harness.report.wording import number, percent
 from harness.store.run_directory import Records
@@ -37,10 +37,11 @@ def failures(about: Subject, records: Records) -> Failures:
     total: Counter[str] = Counter()
     for cell in about.cells:
         total.update(cell.attempts.by_outcome)
-    seen = [outcome for outcome, count in total.most_common() if outcome != OK and count]
+    failed = [outcome for outcome, count in total.most_common() if is_failure(outcome) and count]
+    cancelled = [CANCELLED] if total[CANCELLED] else []
     return Failures(
-        _classes(about, seen, total) if seen else None,
-        _by_cell(about, seen) if seen else None,
+        _classes(about, failed, total) if failed else None,
+        _by_cell(about, [*failed, *cancelled]) if failed or cancelled else None,
         _decisions(records),
         _errors(records),
     )

@@ -6,7 +6,7 @@ import statistics
 from typing import NamedTuple
 
 from harness.analysis.call_segments import PARTS
-from harness.records.failures import OK
+from harness.records.failures import OK, is_failure
 from harness.records.schema import Workflow
 from harness.report.html.chart_model import Bar, Key, Scale, Tick, ticks
 from harness.report.html.tables import Column, Subject, Table
@@ -163,7 +163,9 @@ def _picture(
 
 def _most_telling(drawn: Waterfall) -> list[WaterfallRow]:
     """Return the path's rows, failed ones, then those that ended last, in their own order."""
-    ranked = sorted(drawn.rows, key=lambda row: (not row.held, row.outcome == OK, -row.end))
+    ranked = sorted(
+        drawn.rows, key=lambda row: (not row.held, not is_failure(row.outcome), -row.end)
+    )
     kept = set(map(id, ranked[:MOST_ROWS]))
     return [row for row in drawn.rows if id(row) in kept]
 
