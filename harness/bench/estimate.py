@@ -15,15 +15,13 @@ from harness.config.budget import PRICE_WAY_OUT
 from harness.config.prices import worst_usd
 from harness.endpoints.sections import LocalLLMEndpoint, OpenAIEndpoint, SimulatedEndpoint
 from harness.engine.effects import Message
-from harness.policies.sections import (
-    AwsStandardRetry,
-    BackoffPolicy,
-    ExponentialRetry,
-    FixedRetry,
-    Hedge,
-    NoRetry,
-    OpenAISdkRetry,
-)
+from harness.policies.aws_standard import AwsStandardSection
+from harness.policies.exponential import ExponentialSection
+from harness.policies.fixed import FixedSection
+from harness.policies.hedge import HedgeSection
+from harness.policies.no_retry import NoRetrySection
+from harness.policies.openai_sdk import OpenAISdkSection
+from harness.policies.sections import BackoffPolicy
 from harness.records.schema import CellInfo
 from harness.workflows.research import prompts
 
@@ -119,14 +117,14 @@ def call_assumed(scenario: Scenario) -> SecondsRange:
 def _attempts(scenario: Scenario, cell: CellInfo) -> int:
     """Return how often the cell's policy lets a call be sent."""
     *around, (_, innermost) = scenario.layers(cell.retry)
-    hedged = 1 + sum(isinstance(layer, Hedge) for _, layer in around)
+    hedged = 1 + sum(isinstance(layer, HedgeSection) for _, layer in around)
     assert isinstance(innermost, BackoffPolicy), "the scenario was checked for it"
     match innermost:
-        case FixedRetry() | ExponentialRetry() | AwsStandardRetry():
+        case FixedSection() | ExponentialSection() | AwsStandardSection():
             return hedged * innermost.attempts
-        case OpenAISdkRetry():
+        case OpenAISdkSection():
             return hedged * (1 + innermost.max_retries)
-        case NoRetry():
+        case NoRetrySection():
             return hedged
         case _:
             assert_never(innermost)

@@ -23,10 +23,34 @@ nothing. Nor does what was cancelled: it breaks no row of failures and is none o
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Hashable
+from typing import Literal, NamedTuple
 
-from harness.policies.protocol import Ended
+from pydantic import Field
+
+from harness.config.config_base import Section
+from harness.config.tables import Duration
+from harness.policies.layers import Inside, Scope, States
+from harness.policies.protocol import GO, Admission, Asking, Ended, ParkCall, RetryVerdict
+from harness.policies.token_bucket import Share
 from harness.records.failures import CANCELLED, OK, is_outage
+from harness.records.schema import retry_in
+
+
+class BreakerSection(Section):
+    """A circuit breaker that parks: see the table above.
+
+    It opens on `failures` outage-like ones in a row, or when a share of `rate` of the last `last`
+    attempts were. Pauses double from `pause` up to `cap`.
+    """
+
+    kind: Literal["breaker"]
+    failures: int = Field(default=5, ge=1, le=1000)
+    rate: Share = 0.5
+    last: int = Field(default=20, ge=1, le=1000)
+    pause: Duration = 1.0
+    cap: Duration = 15.0
+    scope: Scope = "process"
 
 
 class Breaker(NamedTuple):
@@ -105,7 +129,7 @@ def admit_attempt(state: State, now: int) -> tuple[State, Wait | None]:
             return state, Wait(None)
 
 
-def ended(rule: Breaker, state: State, end: Ended) -> tuple[State, BreakerUpdate]:
+def state_after(rule: Breaker, state: State, end: Ended) -> tuple[State, BreakerUpdate]:
     """Return the state after an attempt, and what becomes of that."""
     failed = is_outage(end.outcome)
     if isinstance(state, Closed):
@@ -141,3 +165,38 @@ def _until(end: Ended, pause: int) -> int:
     """Return when the pause is over that follows `end`."""
     asked = end.retry_after or 0
     return end.now + max(pause, asked if end.now + asked <= end.deadline else 0)
+
+
+class _Breaking(NamedTuple):
+    """A breaker's state, and how often it has rung."""
+
+    state: State = Closed()
+    rung: int = 0
+
+
+class BreakerLayer:
+    """A circuit breaker that parks calls; `name` is part of its bells."""
+
+    def __init__(self, rule: Breaker, name: str, scope: Scope = "process") -> None:
+        self.rule = rule
+        self._name = name
+        self.states = States(_Breaking, scope)
+
+    def admit(self, asking: Asking) -> Admission:
+        """Let the attempt out, as the probe perhaps, or park it."""
+        now = self.states.get(asking.phase)
+        state, wait = admit_attempt(now.state, asking.now)
+        self.states.put(asking.phase, now._replace(state=state))
+        return GO if wait is None else ParkCall(self._bell(asking.phase, now.rung), wait.until)
+
+    def ended(self, ended: Ended, inside: Inside) -> RetryVerdict:
+        """Take the failures of an outage upon itself; wake who is parked when there is reason."""
+        now = self.states.get(ended.phase)
+        state, taken = state_after(self.rule, now.state, ended)
+        self.states.put(ended.phase, _Breaking(state, now.rung + taken.ring))
+        over = taken.over and ended.final and ended.now <= ended.deadline
+        verdict = RetryVerdict(retry_in(0, "breaker")) if over else inside()
+        return verdict._replace(ring=self._bell(ended.phase, now.rung)) if taken.ring else verdict
+
+    def _bell(self, phase: str, rung: int) -> Hashable:
+        return (self._name, self.states.key(phase), rung)

@@ -10,108 +10,21 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from harness.config.config_base import Count, Name, Section, Several
-from harness.config.tables import Duration
+from harness.config.config_base import Name, Section, Several
 from harness.config.validation_messages import nearest
-
-Scope = Literal["process", "phase"]
-Share = Annotated[float, Field(gt=0, le=1)]
-
-
-class NoRetry(Section):
-    """Every failure is final."""
-
-    kind: Literal["none"]
-
-
-class FixedRetry(Section):
-    """The same pause before every retry: see `policies.retry.Fixed`."""
-
-    kind: Literal["fixed"]
-    attempts: int = Field(default=5, ge=2, le=1_000_000)
-    delay: Duration = 1.0
+from harness.policies.aws_standard import AwsStandardSection
+from harness.policies.breaker import BreakerSection
+from harness.policies.exponential import ExponentialSection
+from harness.policies.finagle_budget import FinagleBudgetSection
+from harness.policies.fixed import FixedSection
+from harness.policies.grpc_throttling import GrpcThrottlingSection
+from harness.policies.hedge import HedgeSection
+from harness.policies.no_retry import NoRetrySection
+from harness.policies.openai_sdk import OpenAISdkSection
+from harness.policies.retry_budget import RetryBudgetSection
 
 
-class ExponentialRetry(Section):
-    """Backoff that grows: see `policies.retry.Exponential`."""
-
-    kind: Literal["exponential"]
-    jitter: Literal["full", "equal", "decorrelated"] = "full"
-    attempts: int = Field(default=5, ge=2, le=1_000_000)
-    base: Duration = 0.5
-    cap: Duration = 20.0
-
-
-class OpenAISdkRetry(Section):
-    """The published rule of the openai package: see `policies.retry.OpenAISdk`."""
-
-    kind: Literal["openai-sdk"]
-    max_retries: int = Field(default=2, ge=0, le=1_000_000)
-
-
-class AwsStandardRetry(Section):
-    """The standard mode of the AWS SDKs: see `policies.aws`. `scope`: of its quota."""
-
-    kind: Literal["aws-standard"]
-    attempts: int = Field(default=3, ge=2, le=1_000_000)
-    scope: Scope = "process"
-
-
-class RetryBudget(Section):
-    """Retries as a share of the calls: see `policies.buckets.RetryBudget`."""
-
-    kind: Literal["retry-budget"]
-    ratio: Share = 0.1
-    burst: Count = 10
-    scope: Scope = "process"
-
-
-class GrpcThrottling(Section):
-    """Retry throttling of gRPC: see `policies.buckets.GrpcThrottling`."""
-
-    kind: Literal["grpc-throttling"]
-    tokens: int = Field(default=10, ge=1, le=1000)
-    ratio: Share = 0.1
-    scope: Scope = "process"
-
-
-class FinagleBudget(Section):
-    """Finagle's retry budget: see `policies.buckets.FinagleBudget`."""
-
-    kind: Literal["finagle-budget"]
-    ratio: Share = 0.2
-    per_second: float = Field(default=10.0, ge=0, le=1_000_000)
-    window: Duration = 10.0
-    scope: Scope = "process"
-
-
-class Breaker(Section):
-    """A circuit breaker that parks: see `policies.breaker`.
-
-    It opens on `failures` outage-like ones in a row, or when a share of `rate` of the last `last`
-    attempts were. Pauses double from `pause` up to `cap`.
-    """
-
-    kind: Literal["breaker"]
-    failures: int = Field(default=5, ge=1, le=1000)
-    rate: Share = 0.5
-    last: int = Field(default=20, ge=1, le=1000)
-    pause: Duration = 1.0
-    cap: Duration = 15.0
-    scope: Scope = "process"
-
-
-class Hedge(Section):
-    """A second attempt when the first token is late: see `policies.stack.HedgeLayer`."""
-
-    kind: Literal["hedge"]
-    after: Duration
-    ratio: Share = 0.05
-    burst: Count = 5
-    scope: Scope = "process"
-
-
-class Stack(Section):
+class StackSection(Section):
     """Policies around one another, outermost first; the last one is a backoff policy."""
 
     kind: Literal["stack"]
@@ -119,16 +32,22 @@ class Stack(Section):
 
 
 BackoffPolicy: TypeAlias = (
-    NoRetry | FixedRetry | ExponentialRetry | OpenAISdkRetry | AwsStandardRetry
+    NoRetrySection | FixedSection | ExponentialSection | OpenAISdkSection | AwsStandardSection
 )
-Wrapper: TypeAlias = Breaker | RetryBudget | GrpcThrottling | FinagleBudget | Hedge
-AnyPolicy: TypeAlias = BackoffPolicy | Wrapper | Stack
+Wrapper: TypeAlias = (
+    BreakerSection
+    | RetryBudgetSection
+    | GrpcThrottlingSection
+    | FinagleBudgetSection
+    | HedgeSection
+)
+AnyPolicy: TypeAlias = BackoffPolicy | Wrapper | StackSection
 RetryPolicy = Annotated[AnyPolicy, Field(discriminator="kind")]
 
 BUILT_IN_POLICIES: Mapping[str, AnyPolicy] = {
-    "none": NoRetry(kind="none"),
-    "openai-sdk": OpenAISdkRetry(kind="openai-sdk"),
-    "aws-standard": AwsStandardRetry(kind="aws-standard"),
+    "none": NoRetrySection(kind="none"),
+    "openai-sdk": OpenAISdkSection(kind="openai-sdk"),
+    "aws-standard": AwsStandardSection(kind="aws-standard"),
 }
 """Policies that a scenario may name without describing them."""
 
@@ -165,7 +84,7 @@ def check_policies(
         if name not in policies:
             raise ValueError(f"sweep.retry names {name!r}, {_unknown(name, policies)}")
     for name, policy in described.items():
-        if isinstance(policy, Stack):
+        if isinstance(policy, StackSection):
             _check_stack(policies, name)
     for name in swept:
         policy = policies[name]
@@ -216,7 +135,7 @@ def _taken_apart(
     policies: Mapping[str, AnyPolicy], name: str, around: tuple[str, ...]
 ) -> tuple[str, ...]:
     policy = policies[name]
-    if not isinstance(policy, Stack):
+    if not isinstance(policy, StackSection):
         return (name,)
     if name in around:
         circle = " > ".join((*around[around.index(name) :], name))

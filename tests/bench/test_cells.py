@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from harness.bench import cells
 from harness.bench.policy_factory import policy
 from harness.bench.scenario import Scenario, parse_scenario
+from harness.policies.no_retry import NoRetry
 from harness.policies.protocol import Stateless
-from harness.policies.retry import NoRetry
 from harness.records.clock import SECOND
 from harness.records.keys import CallKey
 from harness.records.schema import CellInfo

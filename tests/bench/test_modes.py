@@ -18,8 +18,8 @@ from harness.engine.budget_gate import Gate
 from harness.engine.call import Completion, complete
 from harness.engine.effects import Program, Reply, Send, emit, fan_out
 from harness.engine.ledger import Amount, BudgetLimits
+from harness.policies.no_retry import NoRetry
 from harness.policies.protocol import Admission, Asking, Ended, ParkCall, RandomOf, RetryVerdict
-from harness.policies.retry import NoRetry
 from harness.records.clock import SECOND
 from harness.records.failures import OK
 from harness.records.keys import CallKey

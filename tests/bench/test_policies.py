@@ -12,13 +12,22 @@ from harness.bench import cells, policy_factory
 from harness.bench.estimate import SecondsRange, estimate
 from harness.bench.scenario import Scenario, parse_scenario
 from harness.config.config_base import Section
-from harness.policies import sections
-from harness.policies.aws import AwsBackoff, AwsQuota
-from harness.policies.breaker import Breaker
-from harness.policies.buckets import FinagleBudget, GrpcThrottling, RetryBudget
+from harness.policies.aws_standard import AwsBackoff, AwsQuota
+from harness.policies.breaker import Breaker, BreakerLayer
+from harness.policies.budget_layer import BudgetLayer
+from harness.policies.exponential import Exponential
+from harness.policies.finagle_budget import FinagleBudget
+from harness.policies.fixed import Fixed
+from harness.policies.grpc_throttling import GrpcThrottling
+from harness.policies.hedge import HedgeLayer, HedgeSection
+from harness.policies.layers import Layer
+from harness.policies.no_retry import NoRetry
+from harness.policies.openai_sdk import OpenAISdk
 from harness.policies.protocol import Asking, Stateless
-from harness.policies.retry import Exponential, Fixed, NoRetry, OpenAISdk, Retry
-from harness.policies.stack import BreakerLayer, BudgetLayer, HedgeLayer, Layer, Stack
+from harness.policies.retry import Retry
+from harness.policies.retry_budget import RetryBudget
+from harness.policies.sections import AnyPolicy, StackSection, Wrapper
+from harness.policies.stack import Stack
 from harness.records.clock import SECOND
 from harness.records.errors import InputError
 from tests.bench import toml
@@ -153,15 +162,15 @@ def test_a_hedge_is_what_its_description_says() -> None:
     assert [layer.may(asking) for _ in range(3)] == [True, True, False]
 
 
-@pytest.mark.parametrize("kind", get_args(sections.AnyPolicy))
+@pytest.mark.parametrize("kind", get_args(AnyPolicy))
 def test_every_kind_of_policy_can_be_built_and_estimated(kind: type[Section]) -> None:
     (name,) = get_args(kind.model_fields["kind"].annotation)
     described: dict[str, Any] = {"kind": name}
-    if kind is sections.Hedge:
+    if kind is HedgeSection:
         described["after"] = "4s"
-    if kind is sections.Stack:
+    if kind is StackSection:
         described["layers"] = ["none"]
-    if issubclass(kind, sections.Wrapper):
+    if issubclass(kind, Wrapper):
         assert layer_of(described)
         return
     assert made(described)

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple, TypeVar
 from harness.engine import effects
 from harness.engine.attempt import CallTerms, CallTimeouts
 from harness.engine.effects import Effect, Finished, Grant, Program, Reply, Send, step
+from harness.policies.exponential import Exponential
 from harness.policies.protocol import Stateless
-from harness.policies.retry import Exponential, Retry
+from harness.policies.retry import Retry
 from harness.records.failures import OK
 from harness.records.keys import CallKey, WorkflowKey
 from harness.records.schema import Attempt, Call, Record, Tokens, Transcript, Workflow

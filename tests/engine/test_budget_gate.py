@@ -31,7 +31,7 @@ from harness.engine.call import Completion, complete
 from harness.engine.effects import Deadlines, Message, Program, Reply, Request, Send, fan_out
 from harness.engine.ledger import Amount, BudgetLimits, BudgetRefusal
 from harness.engine.permits import AsyncPermits, ThreadPermits
-from harness.policies.retry import NoRetry
+from harness.policies.no_retry import NoRetry
 from harness.records.failures import CANCELLED, OK
 from harness.records.keys import AttemptKey, CallKey
 from harness.records.schema import Attempt, Call, Record, Tokens

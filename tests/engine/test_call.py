@@ -23,7 +23,10 @@ from harness.engine.effects import (
     Sleep,
     step,
 )
-from harness.policies.retry import Exponential, NoRetry, OpenAISdk, Retry
+from harness.policies.exponential import Exponential
+from harness.policies.no_retry import NoRetry
+from harness.policies.openai_sdk import OpenAISdk
+from harness.policies.retry import Retry
 from harness.records.failures import CANCELLED, FAILURES, OK
 from harness.records.keys import AttemptKey, CallKey
 from harness.records.schema import Attempt, Backoff, Call, Decision, Tokens

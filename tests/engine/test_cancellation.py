@@ -33,6 +33,8 @@ from harness.engine.effects import (
     sleep,
 )
 from harness.engine.permits import AsyncPermits
+from harness.policies.exponential import Exponential
+from harness.policies.no_retry import NoRetry
 from harness.policies.protocol import (
     Admission,
     Asking,
@@ -44,7 +46,7 @@ from harness.policies.protocol import (
     RetryVerdict,
     decided,
 )
-from harness.policies.retry import Exponential, NoRetry, Retry
+from harness.policies.retry import Retry
 from harness.records.failures import CANCELLED, OK
 from harness.records.keys import CallKey
 from harness.records.schema import Attempt, Call, Record

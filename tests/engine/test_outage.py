@@ -8,9 +8,9 @@ from typing import Any
 from harness.engine.attempt import CallTerms, CallTimeouts
 from harness.engine.call import complete
 from harness.engine.effects import Message, Program, Request, Send, fan_out
-from harness.policies.breaker import Breaker
-from harness.policies.retry import Fixed
-from harness.policies.stack import BreakerLayer, Stack
+from harness.policies.breaker import Breaker, BreakerLayer
+from harness.policies.fixed import Fixed
+from harness.policies.stack import Stack
 from harness.records.failures import OK
 from harness.records.keys import CallKey
 from harness.records.schema import Tokens

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from harness.policies.breaker import (
     Breaker,
+    BreakerLayer,
     BreakerUpdate,
     Closed,
     HalfOpen,
@@ -16,11 +17,11 @@ from harness.policies.breaker import (
     State,
     Wait,
     admit_attempt,
-    ended,
+    state_after,
 )
+from harness.policies.no_retry import NoRetry
 from harness.policies.protocol import Asking, Ended, ParkCall
-from harness.policies.retry import NoRetry
-from harness.policies.stack import BreakerLayer, Stack
+from harness.policies.stack import Stack
 from harness.records.failures import FAILURES, OK, is_outage
 from tests.policies.calls import CallModel, any_random, end_of
 
@@ -39,7 +40,7 @@ def end(outcome: str, *, at: int, sent: int, asked: int | None = None, hint: int
 def after(state: State, *ends: Ended) -> tuple[State, BreakerUpdate]:
     taken = LET_IN
     for one in ends:
-        state, taken = ended(RULE, state, one)
+        state, taken = state_after(RULE, state, one)
     return state, taken
 
 
@@ -167,7 +168,7 @@ def test_who_asks_goes_out_is_the_probe_or_is_parked(
 def test_what_an_end_does(
     state: State, what: Ended, next_state: State, taken: BreakerUpdate
 ) -> None:
-    assert ended(RULE, state, what) == (next_state, taken)
+    assert state_after(RULE, state, what) == (next_state, taken)
 
 
 class Traffic(RuleBasedStateMachine):

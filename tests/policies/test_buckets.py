@@ -8,16 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.policies.aws import AwsQuota
-from harness.policies.buckets import (
-    WHOLE,
-    WINDOW_SLICES,
-    Budget,
-    FinagleBudget,
-    GrpcThrottling,
-    RetryBudget,
-)
+from harness.policies.aws_standard import AwsQuota
+from harness.policies.budget_layer import BudgetRule
+from harness.policies.finagle_budget import WINDOW_SLICES, FinagleBudget
+from harness.policies.grpc_throttling import GrpcThrottling
 from harness.policies.protocol import Earlier, Ended
+from harness.policies.retry_budget import RetryBudget
+from harness.policies.token_bucket import WHOLE
 from harness.records.clock import SECOND
 from harness.records.failures import OK
 from harness.records.schema import retry_in
@@ -30,7 +27,7 @@ def attempt_of(outcome: str, *, number: int = 1, now: int = 0, after: str = "") 
     return Ended("fan_out", number, outcome, None, None, None, now, now, now, 10**15, earlier)
 
 
-def spend(budget: Budget, *ends: Ended, state: Any = None) -> tuple[Any, list[bool]]:
+def spend(budget: BudgetRule, *ends: Ended, state: Any = None) -> tuple[Any, list[bool]]:
     """Let attempts end one after another; every failure wants to be sent again."""
     state = budget.fresh() if state is None else state
     answers = []

@@ -11,8 +11,10 @@ from random import Random
 import pytest
 from scipy import stats
 
-from harness.policies.aws import AwsBackoff
-from harness.policies.retry import Exponential, Failure, OpenAISdk, Retry
+from harness.policies.aws_standard import AwsBackoff
+from harness.policies.exponential import Exponential
+from harness.policies.openai_sdk import OpenAISdk
+from harness.policies.retry import Failure, Retry
 from harness.records.clock import SECOND
 
 DRAWS = 20_000

@@ -16,7 +16,8 @@ import openai._base_client
 import pytest
 from openai._models import FinalRequestOptions
 
-from harness.policies.retry import Failure, OpenAISdk
+from harness.policies.openai_sdk import OpenAISdk
+from harness.policies.retry import Failure
 from harness.records.clock import SECOND
 from harness.records.failures import of_status
 from harness.transports.exchange import retry_after

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from harness.policies.exponential import Exponential
 from harness.policies.protocol import (
     Asking,
     Earlier,
@@ -15,7 +16,6 @@ from harness.policies.protocol import (
     Stateless,
     failure_of,
 )
-from harness.policies.retry import Exponential
 from harness.records.failures import OK
 from harness.records.schema import give_up, retry_in
 

@@ -9,8 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.policies.aws import AwsBackoff
-from harness.policies.retry import Exponential, Failure, Fixed, NoRetry, OpenAISdk, Retry
+from harness.policies.aws_standard import AwsBackoff
+from harness.policies.exponential import Exponential
+from harness.policies.fixed import Fixed
+from harness.policies.no_retry import NoRetry
+from harness.policies.openai_sdk import OpenAISdk
+from harness.policies.retry import Failure, Retry
 from harness.records.clock import SECOND
 from harness.records.failures import FAILURES, is_retryable
 from harness.records.schema import Decision, give_up, retry_in

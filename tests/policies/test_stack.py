@@ -11,12 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.policies.aws import AwsBackoff, AwsQuota
-from harness.policies.breaker import Breaker, Closed
-from harness.policies.buckets import FinagleBudget, GrpcThrottling, RetryBudget
+from harness.policies.aws_standard import AwsBackoff, AwsQuota
+from harness.policies.breaker import Breaker, BreakerLayer, Closed
+from harness.policies.budget_layer import BudgetLayer
+from harness.policies.exponential import Exponential
+from harness.policies.finagle_budget import FinagleBudget
+from harness.policies.fixed import Fixed
+from harness.policies.grpc_throttling import GrpcThrottling
+from harness.policies.hedge import HedgeLayer
+from harness.policies.layers import Inside, Layer
+from harness.policies.no_retry import NoRetry
+from harness.policies.openai_sdk import OpenAISdk
 from harness.policies.protocol import Admission, Asking, Earlier, Ended, Go, ParkCall, RetryVerdict
-from harness.policies.retry import Exponential, Fixed, NoRetry, OpenAISdk, Retry
-from harness.policies.stack import BreakerLayer, BudgetLayer, HedgeLayer, Inside, Layer, Stack
+from harness.policies.retry import Retry
+from harness.policies.retry_budget import RetryBudget
+from harness.policies.stack import Stack
 from harness.records.failures import OK
 from harness.records.schema import give_up, retry_in
 from tests.policies.calls import any_random, end_of

@@ -12,8 +12,8 @@ from harness.bench.modes import MODES
 from harness.engine.attempt import CallTerms
 from harness.engine.call import complete
 from harness.engine.effects import Message, Program, Request, fan_out
+from harness.policies.no_retry import NoRetry
 from harness.policies.protocol import Hedge, Stateless
-from harness.policies.retry import NoRetry
 from harness.records.failures import CANCELLED, OK
 from harness.records.keys import CallKey
 from harness.records.schema import Attempt, Branches, Call, Record, Workflow

@@ -18,7 +18,9 @@ from harness.config.faults import KINDS, FaultKind
 from harness.engine.attempt import CallTimeouts
 from harness.engine.call import Completion, complete
 from harness.engine.effects import Message, Program, Request, fan_out
-from harness.policies.retry import Exponential, NoRetry, Retry
+from harness.policies.exponential import Exponential
+from harness.policies.no_retry import NoRetry
+from harness.policies.retry import Retry
 from harness.records.clock import SECOND
 from harness.records.failures import FAILURES, OK
 from harness.records.keys import CallKey

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.engine.effects import Acquire, FanOut, Grant, Now, Release, Send, step
-from harness.policies.retry import NoRetry
+from harness.policies.no_retry import NoRetry
 from harness.records.failures import FAILURES, OK
 from harness.records.schema import Branches, Phase, Workflow
 from harness.workflows.research.program import Report, ResearchPlan, research

@@ -8,16 +8,28 @@ call, and the quota around it.
 from __future__ import annotations
 
 from random import Random
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from harness.policies.buckets import Bucket, put, take
+from pydantic import Field
+
+from harness.config.config_base import Section
+from harness.policies.layers import Scope
 from harness.policies.protocol import Ended
 from harness.policies.retry import Failure, refused, within
+from harness.policies.token_bucket import Bucket, put, take
 from harness.records.clock import SECOND
 from harness.records.failures import OK
 from harness.records.schema import Decision
 
 THROTTLED = "rate_limited"
+
+
+class AwsStandardSection(Section):
+    """The standard mode of the AWS SDKs. `scope`: of its quota."""
+
+    kind: Literal["aws-standard"]
+    attempts: int = Field(default=3, ge=2, le=1_000_000)
+    scope: Scope = "process"
 
 
 class AwsBackoff(NamedTuple):

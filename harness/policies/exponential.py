@@ -1,0 +1,59 @@
+"""Exponential backoff with jitter.
+
+Formulas: M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Literal, NamedTuple
+
+from pydantic import Field
+
+from harness.config.config_base import Section
+from harness.config.tables import Duration
+from harness.policies.retry import Failure, refused, within
+from harness.records.schema import Decision
+
+
+class ExponentialSection(Section):
+    """Backoff that grows: see `Exponential`."""
+
+    kind: Literal["exponential"]
+    jitter: Literal["full", "equal", "decorrelated"] = "full"
+    attempts: int = Field(default=5, ge=2, le=1_000_000)
+    base: Duration = 0.5
+    cap: Duration = 20.0
+
+
+class Exponential(NamedTuple):
+    """Backoff that grows up to a cap, with jitter, `attempts` in all.
+
+    With c = min(cap, base * 2^(attempt - 1)), full jitter draws from U(0, c) and equal jitter from
+    c/2 + U(0, c/2). Decorrelated jitter draws min(cap, U(base, 3 * last)), where `last` is what
+    it drew before, `base` at first. A server's Retry-After takes the place of the draw: it knows
+    better; one of 0, such as a date that has passed, says nothing that backoff should give way to.
+    """
+
+    attempts: int
+    base: int
+    cap: int
+    jitter: Literal["full", "equal", "decorrelated"]
+
+    def decide(self, failure: Failure, random: Random) -> Decision:
+        """Return the decision for a failed attempt."""
+        refusal = refused(failure, self.attempts)
+        if refusal:
+            return refusal
+        if failure.retry_after:
+            return within(failure, failure.retry_after, "retry_after")
+        low, high = self._range(failure)
+        return within(failure, min(self.cap, low + round(random.random() * (high - low))), "policy")
+
+    def _range(self, failure: Failure) -> tuple[int, int]:
+        """Return the least and the most that is drawn, before the cap of decorrelated jitter."""
+        if self.jitter == "decorrelated":
+            last = self.base if failure.waited is None else failure.waited
+            return self.base, max(self.base, 3 * last)
+        ceiling = min(self.cap, self.base << min(failure.attempt - 1, 62))
+        return (ceiling // 2 if self.jitter == "equal" else 0), ceiling

@@ -1,0 +1,70 @@
+"""The retry budget of Finagle."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from pydantic import Field
+
+from harness.config.config_base import Section
+from harness.config.tables import Duration
+from harness.policies.layers import Scope
+from harness.policies.protocol import Ended
+from harness.policies.token_bucket import WHOLE, Share
+
+WINDOW_SLICES = 10
+"""A window moves on in so many steps."""
+
+
+class FinagleBudgetSection(Section):
+    """Finagle's retry budget: see `FinagleBudget`."""
+
+    kind: Literal["finagle-budget"]
+    ratio: Share = 0.2
+    per_second: float = Field(default=10.0, ge=0, le=1_000_000)
+    window: Duration = 10.0
+    scope: Scope = "process"
+
+
+class Window(NamedTuple):
+    """What was put in less what was taken out, by slice of time; `last` is the newest slice."""
+
+    last: int
+    sums: tuple[int, ...]
+
+
+class FinagleBudget(NamedTuple):
+    """The retry budget of Finagle: com.twitter.finagle.service.RetryBudget.
+
+    Within a sliding window of `window` nanoseconds retries are at most `reserve` and `ratio`
+    thousandths for each call. What is not used within the window is lost.
+    """
+
+    ratio: int
+    reserve: int
+    window: int
+
+    def fresh(self) -> Window:
+        """Return a window in which nothing has happened."""
+        return Window(0, (0,) * WINDOW_SLICES)
+
+    def ended(self, window: Window, ended: Ended, again: bool) -> tuple[Window, bool]:
+        """Count a call's first attempt; take out for a retry."""
+        window = self._at(window, ended.now)
+        if ended.attempt == 1:
+            window = _add(window, self.ratio)
+        if not again:
+            return window, True
+        if self.reserve * WHOLE + sum(window.sums) < WHOLE:
+            return window, False
+        return _add(window, -WHOLE), True
+
+    def _at(self, window: Window, now: int) -> Window:
+        """Return the window moved on to `now`; what comes late counts in the newest slice."""
+        last = max(window.last, now * WINDOW_SLICES // self.window)
+        gone = min(WINDOW_SLICES, last - window.last)
+        return Window(last, window.sums[gone:] + (0,) * gone)
+
+
+def _add(window: Window, amount: int) -> Window:
+    return window._replace(sums=(*window.sums[:-1], window.sums[-1] + amount))

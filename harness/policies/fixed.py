@@ -1,0 +1,40 @@
+"""The same pause before every retry."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Literal, NamedTuple
+
+from pydantic import Field
+
+from harness.config.config_base import Section
+from harness.config.tables import Duration
+from harness.policies.retry import Failure, refused, within
+from harness.records.schema import Decision
+
+
+class FixedSection(Section):
+    """The same pause before every retry: see `Fixed`."""
+
+    kind: Literal["fixed"]
+    attempts: int = Field(default=5, ge=2, le=1_000_000)
+    delay: Duration = 1.0
+
+
+class Fixed(NamedTuple):
+    """The same `delay` before every retry, without jitter, `attempts` in all.
+
+    So all that failed together come back together. Retry-After takes the place of the delay.
+    """
+
+    attempts: int
+    delay: int
+
+    def decide(self, failure: Failure, random: Random) -> Decision:
+        """Return the decision for a failed attempt."""
+        refusal = refused(failure, self.attempts)
+        if refusal:
+            return refusal
+        if failure.retry_after:
+            return within(failure, failure.retry_after, "retry_after")
+        return within(failure, self.delay, "policy")

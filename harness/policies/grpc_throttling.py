@@ -1,0 +1,46 @@
+"""Retry throttling of gRPC."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from pydantic import Field
+
+from harness.config.config_base import Section
+from harness.policies.layers import Scope
+from harness.policies.protocol import Ended
+from harness.policies.token_bucket import WHOLE, Bucket, Share, put
+from harness.records.failures import OK, is_retryable
+
+
+class GrpcThrottlingSection(Section):
+    """Retry throttling of gRPC: see `GrpcThrottling`."""
+
+    kind: Literal["grpc-throttling"]
+    tokens: int = Field(default=10, ge=1, le=1000)
+    ratio: Share = 0.1
+    scope: Scope = "process"
+
+
+class GrpcThrottling(NamedTuple):
+    """Retry throttling of gRPC: proposal A6, "Throttling Retry Attempts and Hedged RPCs".
+
+    A bucket of `tokens` whole tokens is full at first. Every failure that a retry might mend takes
+    one, every success puts `ratio` thousandths back, and there is no retry while the bucket is
+    half empty or emptier.
+    """
+
+    tokens: int
+    ratio: int
+
+    def fresh(self) -> Bucket:
+        """Return a full bucket."""
+        return Bucket(self.tokens * WHOLE, self.tokens * WHOLE)
+
+    def ended(self, bucket: Bucket, ended: Ended, again: bool) -> tuple[Bucket, bool]:
+        """Count the outcome; refuse a retry when half of the tokens or more are gone."""
+        if ended.outcome == OK:
+            return put(bucket, self.ratio), True
+        if is_retryable(ended.outcome):
+            bucket = bucket._replace(tokens=max(0, bucket.tokens - WHOLE))
+        return bucket, 2 * bucket.tokens > bucket.most

@@ -1,0 +1,52 @@
+"""A second attempt when the first token is late."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from harness.config.config_base import Count, Section
+from harness.config.tables import Duration
+from harness.policies.layers import Inside, Scope, States
+from harness.policies.protocol import GO, Admission, Asking, Ended, RetryVerdict
+from harness.policies.token_bucket import WHOLE, Bucket, Share, put, take
+
+
+class HedgeSection(Section):
+    """A second attempt when the first token is late: see `HedgeLayer`."""
+
+    kind: Literal["hedge"]
+    after: Duration
+    ratio: Share = 0.05
+    burst: Count = 5
+    scope: Scope = "process"
+
+
+class HedgeLayer:
+    """Allows second attempts while there is something in their budget.
+
+    `after`: nanoseconds without a first token. Each call puts `ratio` thousandths of a token into
+    a bucket that holds `burst` tokens and is full at first; each hedge takes a whole one.
+    J. Dean, L. A. Barroso, "The Tail at Scale", CACM 56(2), 2013: hedged requests.
+    """
+
+    def __init__(self, after: int, ratio: int, burst: int, scope: Scope = "process") -> None:
+        self.after = after
+        self._ratio = ratio
+        full = Bucket(burst * WHOLE, burst * WHOLE)
+        self.states = States(lambda: full, scope)
+
+    def may(self, asking: Asking) -> bool:
+        """Take a token for a hedge; return whether there was one."""
+        bucket, there = take(self.states.get(asking.phase), WHOLE)
+        self.states.put(asking.phase, bucket)
+        return there
+
+    def admit(self, asking: Asking) -> Admission:
+        """Let every attempt out."""
+        return GO
+
+    def ended(self, ended: Ended, inside: Inside) -> RetryVerdict:
+        """Put in for a call's first attempt."""
+        if ended.attempt == 1:
+            self.states.put(ended.phase, put(self.states.get(ended.phase), self._ratio))
+        return inside()

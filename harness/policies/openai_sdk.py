@@ -1,0 +1,61 @@
+"""The retries of the openai package."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Literal, NamedTuple
+
+from pydantic import Field
+
+from harness.config.config_base import Section
+from harness.policies.retry import Failure, within
+from harness.records.clock import SECOND
+from harness.records.schema import Decision, give_up
+
+
+class OpenAISdkSection(Section):
+    """The published rule of the openai package: see `OpenAISdk`."""
+
+    kind: Literal["openai-sdk"]
+    max_retries: int = Field(default=2, ge=0, le=1_000_000)
+
+
+class OpenAISdk(NamedTuple):
+    """The published rule of the openai package, version 3.
+
+    408, 409, 429, every 5xx, connection failures and timeouts are tried again, up to
+    `max_retries` times, after min(0.5 s * 2^retry, 8 s) * U(0.75, 1). A Retry-After of up to
+    120 s takes the place of that; a longer one is not retried. `x-should-retry` overrules the
+    status. What the package does not notice inside its retry loop it does not retry either: an
+    error inside a 200, and of a streamed response everything after the headers. `second` is the
+    length of one scenario second in nanoseconds.
+    """
+
+    max_retries: int
+    streamed: bool = True
+    second: int = SECOND
+
+    def decide(self, failure: Failure, random: Random) -> Decision:
+        """Return the decision for a failed attempt."""
+        if not self._notices(failure):
+            return give_up("not_retryable")
+        if failure.attempt > self.max_retries:
+            return give_up("attempts")
+        if failure.retry_after:
+            if failure.retry_after > 120 * self.second:
+                return give_up("retry_after_too_long")
+            return within(failure, failure.retry_after, "retry_after")
+        ceiling = min((self.second << min(failure.attempt - 1, 16)) // 2, 8 * self.second)
+        return within(failure, round(ceiling * (1 - 0.25 * random.random())), "policy")
+
+    def _notices(self, failure: Failure) -> bool:
+        if failure.status is None or (failure.status < 300 and not self.streamed):
+            # Refused, reset or timed out before the retry loop had what it waits for: the headers
+            # of a stream, the whole body otherwise.
+            return failure.outcome in _UNANSWERED
+        if failure.should_retry is not None and failure.status >= 300:
+            return failure.should_retry
+        return failure.status in {408, 409, 429} or failure.status >= 500
+
+
+_UNANSWERED = {"connect_failed", "connect_timeout", "connection_lost", "first_token_timeout"}

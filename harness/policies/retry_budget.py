@@ -1,0 +1,40 @@
+"""Retries as a share of the calls."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from harness.config.config_base import Count, Section
+from harness.policies.layers import Scope
+from harness.policies.protocol import Ended
+from harness.policies.token_bucket import WHOLE, Bucket, Share, put, take
+
+
+class RetryBudgetSection(Section):
+    """Retries as a share of the calls: see `RetryBudget`."""
+
+    kind: Literal["retry-budget"]
+    ratio: Share = 0.1
+    burst: Count = 10
+    scope: Scope = "process"
+
+
+class RetryBudget(NamedTuple):
+    """Retries are at most a share of the calls: B. Beyer et al., Site Reliability Engineering, 21.
+
+    Each call puts `ratio` thousandths of a token into a bucket that holds `burst` tokens and is
+    full at first; each retry takes a whole one.
+    """
+
+    ratio: int
+    burst: int
+
+    def fresh(self) -> Bucket:
+        """Return a full bucket."""
+        return Bucket(self.burst * WHOLE, self.burst * WHOLE)
+
+    def ended(self, bucket: Bucket, ended: Ended, again: bool) -> tuple[Bucket, bool]:
+        """Put in for a call's first attempt; take out for a retry."""
+        if ended.attempt == 1:
+            bucket = put(bucket, self.ratio)
+        return take(bucket, WHOLE) if again else (bucket, True)
