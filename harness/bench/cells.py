@@ -11,7 +11,6 @@ import itertools
 from collections.abc import Collection, Sequence
 from random import Random
 
-from harness.bench.policy_factory import policy
 from harness.bench.scenario import Scenario
 from harness.endpoints.sections import OpenAIEndpoint, SimulatedEndpoint
 from harness.engine.attempt import CallTerms, CallTimeouts
@@ -62,7 +61,7 @@ def terms(scenario: Scenario, cell: CellInfo) -> CallTerms:
     # Connecting to a simulator is the machine's own doing and shrinks with no scale.
     floor = SECOND if isinstance(scenario.endpoint, SimulatedEndpoint) else 0
     return CallTerms(
-        policy=policy(scenario, cell.retry),
+        policy=scenario.policy(cell.retry).build(scale, scenario.endpoint.stream),
         limits=CallTimeouts(
             connect=max(ns(timeouts.connect), floor),
             first_token=call if timeouts.first_token is None else ns(timeouts.first_token),

@@ -7,7 +7,7 @@ bounds; how long a call takes is an assumption that is stated with the estimate.
 
 from __future__ import annotations
 
-from typing import NamedTuple, assert_never
+from typing import NamedTuple
 
 from harness.bench.cells import expand
 from harness.bench.scenario import Scenario
@@ -15,13 +15,6 @@ from harness.config.budget import PRICE_WAY_OUT
 from harness.config.prices import worst_usd
 from harness.endpoints.sections import LocalLLMEndpoint, OpenAIEndpoint, SimulatedEndpoint
 from harness.engine.effects import Message
-from harness.policies.aws_standard import AwsStandardSection
-from harness.policies.exponential import ExponentialSection
-from harness.policies.fixed import FixedSection
-from harness.policies.hedge import HedgeSection
-from harness.policies.no_retry import NoRetrySection
-from harness.policies.openai_sdk import OpenAISdkSection
-from harness.policies.sections import BackoffPolicy
 from harness.records.schema import CellInfo
 from harness.workflows.research import prompts
 
@@ -85,7 +78,7 @@ def estimate(scenario: Scenario, call_seconds: SecondsRange) -> Estimate:
     cells, repeats = expand(scenario), scenario.sweep.repeats
     workflows = scenario.load.workflows * repeats
     calls = scenario.workflow.sub_questions + 2
-    attempts = sum(_attempts(scenario, cell) for cell in cells) * workflows
+    attempts = sum(scenario.policy(cell.retry).most_attempts for cell in cells) * workflows
     most = _most_tokens(scenario)
     trips = workflows * len(cells)
     price, no_usd = scenario.price, _no_usd(scenario)
@@ -112,22 +105,6 @@ def estimate(scenario: Scenario, call_seconds: SecondsRange) -> Estimate:
 def call_assumed(scenario: Scenario) -> SecondsRange:
     """Return how long a call to a real model is assumed to take."""
     return LOCAL_CALL if isinstance(scenario.endpoint, LocalLLMEndpoint) else LIVE_CALL
-
-
-def _attempts(scenario: Scenario, cell: CellInfo) -> int:
-    """Return how often the cell's policy lets a call be sent."""
-    *around, (_, innermost) = scenario.layers(cell.retry)
-    hedged = 1 + sum(isinstance(layer, HedgeSection) for _, layer in around)
-    assert isinstance(innermost, BackoffPolicy), "the scenario was checked for it"
-    match innermost:
-        case FixedSection() | ExponentialSection() | AwsStandardSection():
-            return hedged * innermost.attempts
-        case OpenAISdkSection():
-            return hedged * (1 + innermost.max_retries)
-        case NoRetrySection():
-            return hedged
-        case _:
-            assert_never(innermost)
 
 
 def _no_usd(scenario: Scenario) -> str | None:

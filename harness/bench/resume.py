@@ -18,6 +18,7 @@ import harness
 from harness.bench.scenario import Scenario, apply_override, validated
 from harness.bench.spending import is_counted
 from harness.engine.ledger import Amount
+from harness.policies.resolve import code_of
 from harness.records.clock import take_anchor
 from harness.records.errors import InputError, StorageError
 from harness.records.schema import Attempt, Call, Run, Session, Spent, Trial, Workflow
@@ -110,7 +111,11 @@ def progress_of(directory: Path) -> RunProgress:
     every = run.scenario["load"]["workflows"]
     return RunProgress(
         run=msgspec.structs.replace(
-            run, status="running", stopped=None, resumed=(*run.resumed, session)
+            run,
+            status="running",
+            stopped=None,
+            resumed=(*run.resumed, session),
+            code=run.code or code_of(run),
         ),
         ended={trial: frozenset(numbers) for trial, numbers in ended.items()},
         whole=frozenset(trial for trial in closed if len(ended.get(trial, ())) == every),

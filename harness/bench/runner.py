@@ -330,6 +330,7 @@ def _describe(
         order=tuple(tuple(cell.id for cell in block) for block in blocks),
         scenario=scenario.as_dict(),
         profile=profile,
+        code={cell.id: scenario.policy(cell.retry).code() for cell in swept},
         price=scenario.price.as_dict() if scenario.price else None,
         versions=_versions(scenario),
         host={

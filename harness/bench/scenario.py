@@ -22,13 +22,8 @@ from harness.config.prices import Price
 from harness.config.tables import Duration
 from harness.config.validation_messages import complain, one_line
 from harness.endpoints.sections import Endpoint, SimulatedEndpoint
-from harness.policies.sections import (
-    BUILT_IN_POLICIES,
-    AnyPolicy,
-    RetryPolicy,
-    check_policies,
-    layers_of,
-)
+from harness.policies.registry import BUILT_IN_POLICIES, RetryPolicy
+from harness.policies.resolve import PolicyParts, check_policies, names_in, resolve
 from harness.records.errors import InputError
 from harness.workflows.research.prompt_files import PromptTexts, read_texts
 
@@ -214,21 +209,17 @@ class Scenario(Section):
         """What tokens cost; None where neither the scenario nor the price list says it."""
         return self.endpoint.known_price
 
-    def policy(self, name: str) -> AnyPolicy:
-        """Return the policy that the scenario calls `name`."""
-        return self.retry[name] if name in self.retry else BUILT_IN_POLICIES[name]
-
-    def layers(self, name: str) -> tuple[tuple[str, AnyPolicy], ...]:
-        """Return what the policy `name` is made of, outermost first, with its names."""
-        parts = layers_of({**BUILT_IN_POLICIES, **self.retry}, name)
-        return tuple((part, self.policy(part)) for part in parts)
+    def policy(self, name: str) -> PolicyParts:
+        """Return what the policy that the scenario calls `name` is made of."""
+        return resolve(self.retry, name)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the resolved scenario as plain values, ready for JSON."""
         resolved: dict[str, Any] = self.model_dump(mode="json")
-        parts = (part for name in self.sweep.retry for part, _ in self.layers(name))
+        policies = {**BUILT_IN_POLICIES, **self.retry}
+        parts = (part for name in self.sweep.retry for part in names_in(self.retry, name))
         resolved["retry"] = {
-            name: self.policy(name).model_dump(mode="json")
+            name: policies[name].model_dump(mode="json")
             for name in dict.fromkeys((*self.sweep.retry, *parts))
         }
         return resolved

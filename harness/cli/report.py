@@ -6,10 +6,13 @@ import argparse
 import os
 from pathlib import Path
 
+import msgspec
+
 from harness.analysis.model import Summary
 from harness.analysis.selection import grouped
 from harness.analysis.summary import summarise, write_summary
 from harness.config.validation_messages import nearest
+from harness.policies.resolve import code_of
 from harness.records.errors import InputError
 from harness.report.html.page import save_report
 from harness.report.plots.draw import PLOTS, draw_all
@@ -23,9 +26,16 @@ def report_run(options: argparse.Namespace) -> int:
         print("\n".join(map(str, _draw_only(options.only, directory))))
         return 0
     with no_collector():
-        records = grouped(read_records(directory, small=True))
+        records = _read(directory)
         print(draw(write_summary(directory, records), records, directory))
     return 0
+
+
+def _read(directory: Path) -> Records:
+    """Read a run; one that an earlier version recorded gets the code to paste."""
+    records = read_records(directory, small=True)
+    code = records.run.code or code_of(records.run)
+    return grouped(records._replace(run=msgspec.structs.replace(records.run, code=code)))
 
 
 def _draw_only(name: str, directory: Path) -> list[Path]:
@@ -35,7 +45,7 @@ def _draw_only(name: str, directory: Path) -> list[Path]:
         raise InputError(
             f"--only {name}: no such plot{nearest(name, names)}; there are {', '.join(names)}"
         )
-    records = grouped(read_records(directory, small=True))
+    records = _read(directory)
     written = draw_all(summarise(records), records, directory, name)
     if not written:
         raise InputError(f"--only {name}: {directory} holds nothing that this plot shows")

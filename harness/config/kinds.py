@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from importlib import metadata
 from typing import Any, Generic, Protocol, TypeVar
 
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from harness.config.config_base import Section
 from harness.config.tables import nearest
@@ -59,10 +59,12 @@ class KindTable(Generic[K]):
     def validate(self, value: Any) -> Any:
         """Return the section that the table `value` describes; for use as a BeforeValidator.
 
-        What is not a table is returned as it is, for pydantic to refuse.
+        A section is returned as it is.
         """
-        if not isinstance(value, Mapping):
+        if isinstance(value, Section):
             return value
+        if not isinstance(value, Mapping):
+            raise PydanticKnownError("model_type", {"class_name": "a table"})
         if "kind" not in value:
             raise _refusal("kind: missing; add it")
         name = value["kind"]
@@ -72,10 +74,12 @@ class KindTable(Generic[K]):
             raise _refusal(f"kind = {name!r}: unknown kind{close}; use one of: {known}")
         try:
             kind = self.get(name)
+            if missing := ", ".join(sorted(kind.section.__abstractmethods__)):
+                raise TypeError(f"{kind.section.__name__} does not define {missing}")
         except Exception as error:  # whatever a module of another package does when imported
             reason = f"{type(error).__name__}: {error}"
             raise _refusal(
-                f"kind = {name!r}: its package cannot be imported ({reason}); "
+                f"kind = {name!r}: its package cannot be used ({reason}); "
                 "repair or uninstall that package"
             ) from error
         return kind.section.model_validate(value)

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 _KEY = "[key]"
 """How pydantic marks that a key itself is wrong, and not its value."""
-_ADDED = {"endpoint": 1, "retry": 2}
+_ADDED = {"endpoint": 1}
 """Where in a path pydantic puts a section's `kind`, or the mark: the file has neither there."""
 
 
@@ -78,7 +78,7 @@ def _path_in_file(loc: Sequence[str | int], values: Mapping[str, Any]) -> Iterat
     """Leave out of `loc` what pydantic adds: kinds, marks, places in what is no list."""
     here: Any = values
     for place, part in enumerate(loc):
-        if place == _ADDED.get(str(loc[0])):
+        if place == _ADDED.get(str(loc[0])) or part == _KEY:
             continue
         if isinstance(part, int) and not isinstance(here, list):
             continue  # a bare value that stands for a list of one

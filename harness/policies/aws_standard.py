@@ -12,24 +12,54 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from harness.config.config_base import Section
+from harness.policies.budget_layer import BudgetLayer
 from harness.policies.layers import Scope
 from harness.policies.protocol import Ended
 from harness.policies.retry import Failure, refused, within
+from harness.policies.section import BackoffSection, PolicyContext
 from harness.policies.token_bucket import Bucket, put, take
 from harness.records.clock import SECOND
 from harness.records.failures import OK
-from harness.records.schema import Decision
+from harness.records.schema import Decision, PolicyCode
 
 THROTTLED = "rate_limited"
 
 
-class AwsStandardSection(Section):
-    """The standard mode of the AWS SDKs. `scope`: of its quota."""
+class AwsStandardSection(BackoffSection):
+    """The keys of `AwsBackoff` and `AwsQuota`. `scope`: of the quota."""
 
     kind: Literal["aws-standard"]
     attempts: int = Field(default=3, ge=2, le=1_000_000)
     scope: Scope = "process"
+
+    @property
+    def most_attempts(self) -> int:
+        """Return `attempts`."""
+        return self.attempts
+
+    def retry(self, context: PolicyContext) -> AwsBackoff:
+        """Return the backoff of one call."""
+        return AwsBackoff(self.attempts, context.nanoseconds(1.0))
+
+    def layers(self, context: PolicyContext) -> tuple[BudgetLayer]:
+        """Return the quota of all calls."""
+        return (BudgetLayer(AwsQuota(), self.scope),)
+
+    def code(self) -> PolicyCode:
+        """Return the backoff; a comment names the quota."""
+        return PolicyCode(
+            attempts=self.attempts,
+            modules=("random",),
+            pause=("pause = random.random()",),
+            hint=(
+                "limited = isinstance(error, openai.RateLimitError)",
+                "base = 1 if limited else 0.05",
+                "pause *= min(20, base * 2 ** (attempt - 1))",
+                "hint = float(asked) if asked.isdigit() else 0",
+                "pause = max(pause, min(hint, pause + 5))",
+            ),
+            notes=("a quota of 500; a retry costs 14, after a 429 5",),
+        )
 
 
 class AwsBackoff(NamedTuple):

@@ -23,27 +23,29 @@ nothing. Nor does what was cancelled: it breaks no row of failures and is none o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from harness.config.config_base import Section
 from harness.config.tables import Duration
 from harness.policies.layers import Inside, Scope, States
 from harness.policies.protocol import GO, Admission, Asking, Ended, ParkCall, RetryVerdict
+from harness.policies.section import PolicyContext, WrapperSection
 from harness.policies.token_bucket import Share
 from harness.records.failures import CANCELLED, OK, is_outage
 from harness.records.schema import retry_in
 
 
-class BreakerSection(Section):
-    """A circuit breaker that parks: see the table above.
+class BreakerSection(WrapperSection):
+    """The keys of `Breaker`. Two in a stack would not know of each other's probes.
 
     It opens on `failures` outage-like ones in a row, or when a share of `rate` of the last `last`
     attempts were. Pauses double from `pause` up to `cap`.
     """
 
+    once: ClassVar[bool] = True
     kind: Literal["breaker"]
     failures: int = Field(default=5, ge=1, le=1000)
     rate: Share = 0.5
@@ -51,6 +53,21 @@ class BreakerSection(Section):
     pause: Duration = 1.0
     cap: Duration = 15.0
     scope: Scope = "process"
+
+    def layer(self, context: PolicyContext) -> BreakerLayer:
+        """Return the breaker, closed."""
+        rule = Breaker(
+            failures=self.failures,
+            many=math.ceil(self.rate * self.last),
+            last=self.last,
+            pause=context.nanoseconds(min(self.pause, self.cap)),
+            cap=context.nanoseconds(self.cap),
+        )
+        return BreakerLayer(rule, context.name, self.scope)
+
+    def note(self) -> str:
+        """Return its name."""
+        return "circuit breaker"
 
 
 class Breaker(NamedTuple):
@@ -176,6 +193,8 @@ class _Breaking(NamedTuple):
 
 class BreakerLayer:
     """A circuit breaker that parks calls; `name` is part of its bells."""
+
+    hedge = None
 
     def __init__(self, rule: Breaker, name: str, scope: Scope = "process") -> None:
         self.rule = rule

@@ -34,6 +34,8 @@ class BudgetRule(Protocol):
 class BudgetLayer:
     """A budget that has to allow each retry."""
 
+    hedge = None
+
     def __init__(self, budget: BudgetRule, scope: Scope = "process") -> None:
         self.budget = budget
         self.states = States(budget.fresh, scope)

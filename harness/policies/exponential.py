@@ -10,20 +10,43 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from harness.config.config_base import Section
 from harness.config.tables import Duration
 from harness.policies.retry import Failure, refused, within
-from harness.records.schema import Decision
+from harness.policies.section import BackoffSection, PolicyContext
+from harness.records.schema import Decision, PolicyCode
 
 
-class ExponentialSection(Section):
-    """Backoff that grows: see `Exponential`."""
+class ExponentialSection(BackoffSection):
+    """The keys of `Exponential`."""
 
     kind: Literal["exponential"]
     jitter: Literal["full", "equal", "decorrelated"] = "full"
     attempts: int = Field(default=5, ge=2, le=1_000_000)
     base: Duration = 0.5
     cap: Duration = 20.0
+
+    @property
+    def most_attempts(self) -> int:
+        """Return `attempts`."""
+        return self.attempts
+
+    def retry(self, context: PolicyContext) -> Exponential:
+        """Return the rule."""
+        base, cap = context.nanoseconds(self.base), context.nanoseconds(self.cap)
+        return Exponential(self.attempts, base, cap, self.jitter)
+
+    def code(self) -> PolicyCode:
+        """Return the formula of the jitter."""
+        before: tuple[str, ...] = ()
+        if self.jitter == "decorrelated":
+            before = ("pause = 0.0",)
+            low, high = f"{self.base:g}", f"3 * (pause or {self.base:g})"
+            pause: tuple[str, ...] = (f"pause = min({self.cap:g}, random.uniform({low}, {high}))",)
+        else:
+            ceiling = f"ceiling = min({self.cap:g}, {self.base:g} * 2 ** (attempt - 1))"
+            low = "0" if self.jitter == "full" else "ceiling / 2"
+            pause = (ceiling, f"pause = random.uniform({low}, ceiling)")
+        return PolicyCode(attempts=self.attempts, modules=("random",), before=before, pause=pause)
 
 
 class Exponential(NamedTuple):

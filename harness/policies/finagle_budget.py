@@ -6,24 +6,38 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from harness.config.config_base import Section
 from harness.config.tables import Duration
+from harness.policies.budget_layer import BudgetLayer
 from harness.policies.layers import Scope
 from harness.policies.protocol import Ended
-from harness.policies.token_bucket import WHOLE, Share
+from harness.policies.section import PolicyContext, WrapperSection
+from harness.policies.token_bucket import WHOLE, Share, thousandths
 
 WINDOW_SLICES = 10
 """A window moves on in so many steps."""
 
 
-class FinagleBudgetSection(Section):
-    """Finagle's retry budget: see `FinagleBudget`."""
+class FinagleBudgetSection(WrapperSection):
+    """The keys of `FinagleBudget`."""
 
     kind: Literal["finagle-budget"]
     ratio: Share = 0.2
     per_second: float = Field(default=10.0, ge=0, le=1_000_000)
     window: Duration = 10.0
     scope: Scope = "process"
+
+    def layer(self, context: PolicyContext) -> BudgetLayer:
+        """Return the budget with an empty window."""
+        rule = FinagleBudget(
+            ratio=thousandths(self.ratio),
+            reserve=round(self.per_second * self.window),
+            window=context.nanoseconds(self.window),
+        )
+        return BudgetLayer(rule, self.scope)
+
+    def note(self) -> str:
+        """Return the share and the reserve."""
+        return f"Finagle's budget: {self.ratio:.0%} of the calls and {self.per_second:g} a second"
 
 
 class Window(NamedTuple):

@@ -7,18 +7,31 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from harness.config.config_base import Section
 from harness.config.tables import Duration
 from harness.policies.retry import Failure, refused, within
-from harness.records.schema import Decision
+from harness.policies.section import BackoffSection, PolicyContext
+from harness.records.schema import Decision, PolicyCode
 
 
-class FixedSection(Section):
-    """The same pause before every retry: see `Fixed`."""
+class FixedSection(BackoffSection):
+    """The keys of `Fixed`."""
 
     kind: Literal["fixed"]
     attempts: int = Field(default=5, ge=2, le=1_000_000)
     delay: Duration = 1.0
+
+    @property
+    def most_attempts(self) -> int:
+        """Return `attempts`."""
+        return self.attempts
+
+    def retry(self, context: PolicyContext) -> Fixed:
+        """Return the rule."""
+        return Fixed(self.attempts, context.nanoseconds(self.delay))
+
+    def code(self) -> PolicyCode:
+        """Return the same pause each time."""
+        return PolicyCode(attempts=self.attempts, pause=(f"pause = {self.delay:g}",))
 
 
 class Fixed(NamedTuple):

@@ -6,20 +6,29 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from harness.config.config_base import Section
+from harness.policies.budget_layer import BudgetLayer
 from harness.policies.layers import Scope
 from harness.policies.protocol import Ended
-from harness.policies.token_bucket import WHOLE, Bucket, Share, put
+from harness.policies.section import PolicyContext, WrapperSection
+from harness.policies.token_bucket import WHOLE, Bucket, Share, put, thousandths
 from harness.records.failures import OK, is_retryable
 
 
-class GrpcThrottlingSection(Section):
-    """Retry throttling of gRPC: see `GrpcThrottling`."""
+class GrpcThrottlingSection(WrapperSection):
+    """The keys of `GrpcThrottling`."""
 
     kind: Literal["grpc-throttling"]
     tokens: int = Field(default=10, ge=1, le=1000)
     ratio: Share = 0.1
     scope: Scope = "process"
+
+    def layer(self, context: PolicyContext) -> BudgetLayer:
+        """Return the bucket, full."""
+        return BudgetLayer(GrpcThrottling(self.tokens, thousandths(self.ratio)), self.scope)
+
+    def note(self) -> str:
+        """Return the tokens and what a success puts back."""
+        return f"gRPC's throttling: {self.tokens} tokens, {self.ratio:g} back for a success"
 
 
 class GrpcThrottling(NamedTuple):

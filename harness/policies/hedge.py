@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from harness.config.config_base import Count, Section
+from harness.config.config_base import Count
 from harness.config.tables import Duration
 from harness.policies.layers import Inside, Scope, States
-from harness.policies.protocol import GO, Admission, Asking, Ended, RetryVerdict
-from harness.policies.token_bucket import WHOLE, Bucket, Share, put, take
+from harness.policies.protocol import GO, Admission, Asking, Ended, Hedge, RetryVerdict
+from harness.policies.section import PolicyContext, WrapperSection
+from harness.policies.token_bucket import WHOLE, Bucket, Share, put, take, thousandths
 
 
-class HedgeSection(Section):
-    """A second attempt when the first token is late: see `HedgeLayer`."""
+class HedgeSection(WrapperSection):
+    """The keys of `HedgeLayer`. Two in a stack would not know of each other's attempts."""
 
+    once: ClassVar[bool] = True
+    hedges: ClassVar[bool] = True
     kind: Literal["hedge"]
     after: Duration
     ratio: Share = 0.05
     burst: Count = 5
     scope: Scope = "process"
+
+    def layer(self, context: PolicyContext) -> HedgeLayer:
+        """Return the layer with a full budget."""
+        after = context.nanoseconds(self.after)
+        return HedgeLayer(after, thousandths(self.ratio), self.burst, self.scope)
+
+    def note(self) -> str:
+        """Return its name."""
+        return "hedging"
 
 
 class HedgeLayer:
@@ -30,7 +42,7 @@ class HedgeLayer:
     """
 
     def __init__(self, after: int, ratio: int, burst: int, scope: Scope = "process") -> None:
-        self.after = after
+        self.hedge = Hedge(after, self.may)
         self._ratio = ratio
         full = Bucket(burst * WHOLE, burst * WHOLE)
         self.states = States(lambda: full, scope)

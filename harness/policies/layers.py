@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
-from harness.policies.protocol import Admission, Asking, Ended, RetryVerdict
+from harness.policies.protocol import Admission, Asking, Ended, Hedge, RetryVerdict
 
 Scope = Literal["process", "phase"]
 Inside = Callable[[], RetryVerdict]
@@ -13,6 +13,11 @@ Inside = Callable[[], RetryVerdict]
 
 class Layer(Protocol):
     """What stands around a retry policy, with its state."""
+
+    @property
+    def hedge(self) -> Hedge | None:
+        """When a call may be sent a second time while the first attempt runs; None for never."""
+        ...
 
     def admit(self, asking: Asking) -> Admission:
         """Say whether an attempt may go out now."""

@@ -5,15 +5,28 @@ from __future__ import annotations
 from random import Random
 from typing import Literal, NamedTuple
 
-from harness.config.config_base import Section
 from harness.policies.retry import Failure
-from harness.records.schema import Decision, give_up
+from harness.policies.section import BackoffSection, PolicyContext
+from harness.records.schema import Decision, PolicyCode, give_up
 
 
-class NoRetrySection(Section):
-    """Every failure is final."""
+class NoRetrySection(BackoffSection):
+    """The keys of `none`."""
 
     kind: Literal["none"]
+
+    @property
+    def most_attempts(self) -> int:
+        """Return 1."""
+        return 1
+
+    def retry(self, context: PolicyContext) -> NoRetry:
+        """Return the rule."""
+        return NoRetry()
+
+    def code(self) -> PolicyCode:
+        """Return a call that is sent once."""
+        return PolicyCode()
 
 
 class NoRetry(NamedTuple):

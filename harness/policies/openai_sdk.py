@@ -7,17 +7,30 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from harness.config.config_base import Section
 from harness.policies.retry import Failure, within
+from harness.policies.section import BackoffSection, PolicyContext
 from harness.records.clock import SECOND
-from harness.records.schema import Decision, give_up
+from harness.records.schema import Decision, PolicyCode, give_up
 
 
-class OpenAISdkSection(Section):
-    """The published rule of the openai package: see `OpenAISdk`."""
+class OpenAISdkSection(BackoffSection):
+    """The keys of `OpenAISdk`."""
 
     kind: Literal["openai-sdk"]
     max_retries: int = Field(default=2, ge=0, le=1_000_000)
+
+    @property
+    def most_attempts(self) -> int:
+        """Return the first attempt and the retries."""
+        return 1 + self.max_retries
+
+    def retry(self, context: PolicyContext) -> OpenAISdk:
+        """Return the rule."""
+        return OpenAISdk(self.max_retries, context.streamed, context.nanoseconds(1.0))
+
+    def code(self) -> PolicyCode:
+        """Return the package's own setting."""
+        return PolicyCode(max_retries=self.max_retries)
 
 
 class OpenAISdk(NamedTuple):

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from harness.config.config_base import Count, Section
+from harness.config.config_base import Count
+from harness.policies.budget_layer import BudgetLayer
 from harness.policies.layers import Scope
 from harness.policies.protocol import Ended
-from harness.policies.token_bucket import WHOLE, Bucket, Share, put, take
+from harness.policies.section import PolicyContext, WrapperSection
+from harness.policies.token_bucket import WHOLE, Bucket, Share, put, take, thousandths
 
 
-class RetryBudgetSection(Section):
-    """Retries as a share of the calls: see `RetryBudget`."""
+class RetryBudgetSection(WrapperSection):
+    """The keys of `RetryBudget`."""
 
     kind: Literal["retry-budget"]
     ratio: Share = 0.1
     burst: Count = 10
     scope: Scope = "process"
+
+    def layer(self, context: PolicyContext) -> BudgetLayer:
+        """Return the budget, full."""
+        return BudgetLayer(RetryBudget(thousandths(self.ratio), self.burst), self.scope)
+
+    def note(self) -> str:
+        """Return the share and the burst."""
+        return f"retries for {self.ratio:.0%} of the calls, {self.burst} at once"
 
 
 class RetryBudget(NamedTuple):

@@ -14,7 +14,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from harness.policies.hedge import HedgeLayer
 from harness.policies.layers import Layer
 from harness.policies.protocol import (
     GO,
@@ -37,8 +36,8 @@ class Stack:
         self.layers = tuple(layers)
         self.retry = retry
         self._lock = threading.Lock()
-        hedges = [layer for layer in layers if isinstance(layer, HedgeLayer)]
-        self.hedge = Hedge(hedges[0].after, self._may(hedges[0])) if hedges else None
+        hedges = [layer.hedge for layer in layers if layer.hedge is not None]
+        self.hedge = Hedge(hedges[0].after, self._locked(hedges[0].may)) if hedges else None
 
     def admit(self, asking: Asking) -> Admission:
         """Let the attempt out if no layer parks it."""
@@ -59,9 +58,9 @@ class Stack:
             return self.layers[depth].ended(ended, lambda: self._ask(depth + 1, ended, random))
         return decided(self.retry, ended, random)
 
-    def _may(self, layer: HedgeLayer) -> Callable[[Asking], bool]:
-        def may(asking: Asking) -> bool:
+    def _locked(self, may: Callable[[Asking], bool]) -> Callable[[Asking], bool]:
+        def locked(asking: Asking) -> bool:
             with self._lock:
-                return layer.may(asking)
+                return may(asking)
 
-        return may
+        return locked

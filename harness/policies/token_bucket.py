@@ -14,6 +14,11 @@ WHOLE = 1000
 """Thousandths in a token."""
 
 
+def thousandths(ratio: float) -> int:
+    """Return a share in thousandths of a token, at least one."""
+    return max(1, round(ratio * WHOLE))
+
+
 class Bucket(NamedTuple):
     """A token bucket: at most `most`, now `tokens`."""
 

@@ -301,6 +301,25 @@ class PhaseInfo(msgspec.Struct, frozen=True, kw_only=True):
     json: bool = False
 
 
+class PolicyCode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Lines of Python with which a program retries as a policy does.
+
+    `attempts`: of a call at most. `modules`: what the lines import. `before`: lines before the
+    first attempt. `pause`: lines that set `pause`, the seconds before the next attempt, before
+    attempt number `attempt`; none where the program does not retry by itself. `hint`: lines that
+    change it after the failure `error`, whose Retry-After header is `asked`. `max_retries`: of the
+    openai package's client. `notes`: what the policy does and the lines do not.
+    """
+
+    attempts: int = 1
+    modules: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    pause: tuple[str, ...] = ()
+    hint: tuple[str, ...] = ("pause = float(asked if asked.isdigit() else 0) or pause",)
+    max_retries: int = 0
+    notes: tuple[str, ...] = ()
+
+
 class CellInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One combination of the swept settings.
 
@@ -357,7 +376,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     scenario seconds. `price`: what tokens cost in this run (`bench.prices.Price`), None where that
     is not known. `stopped`: why a partial run is partial. `resumed`: each time it was gone on with.
     `virtual`: its time was virtual, and every trial began at 0 of its own. `phases`: what the
-    workflow kind declares, in order; empty in runs of earlier versions.
+    workflow kind declares, in order; empty in runs of earlier versions. `code`: code that retries
+    like each cell, by the cell's id; empty in runs of earlier versions.
     """
 
     schema: int
@@ -380,6 +400,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     resumed: tuple[Session, ...] = ()
     virtual: bool = False
     phases: tuple[PhaseInfo, ...] = ()
+    code: dict[str, PolicyCode] = {}
 
     @property
     def execution(self) -> int:

@@ -124,11 +124,13 @@ def make_run(
         kind = "exponential"
         {extra_toml}
     """
+    scenario = parse_scenario(toml, "synthetic")
     plain: dict[str, Any] = {
         "schema": SCHEMA, "run_id": RUN_ID, "name": "synthetic", "status": "complete",
         "anchor": Anchor(unix_ns=1_760_000_000 * SECOND, monotonic_ns=5 * SECOND), "seed": 7,
         "simulated": simulated, "time_scale": time_scale, "cells": infos, "repeats": repeats,
-        "order": (names,) * repeats, "scenario": parse_scenario(toml, "synthetic").as_dict(),
+        "order": (names,) * repeats, "scenario": scenario.as_dict(),
+        "code": {info.id: scenario.policy(info.retry).code() for info in infos},
         "profile": {"name": "synthetic"} if simulated else None,
         "versions": {"harness": "0.1.0"}, "host": {"cpus": 2},
     }  # fmt: skip

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.bench import cells
-from harness.bench.policy_factory import policy
 from harness.bench.scenario import Scenario, parse_scenario
 from harness.policies.no_retry import NoRetry
 from harness.policies.protocol import Stateless
@@ -173,7 +172,7 @@ def test_the_terms_follow_the_cell_and_the_scenario() -> None:
     read = scenario(EXAMPLE.replace("seed = 7", "seed = 7\ntranscripts = true"))
     held = cells.terms(read, cell(permit_scope="call", retry="full-jitter"))
     assert held.hold_permit
-    assert held.policy == policy(scenario(), "full-jitter")
+    assert held.policy == scenario().policy("full-jitter").build(0.02, streamed=True)
     assert held.keep_transcripts
     released = cells.terms(scenario(), cell(permit_scope="attempt"))
     assert not released.hold_permit

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.bench import cells, policy_factory
+from harness.bench import cells
 from harness.bench.estimate import SecondsRange, estimate
 from harness.bench.scenario import Scenario, parse_scenario
-from harness.config.config_base import Section
 from harness.policies.aws_standard import AwsBackoff, AwsQuota
 from harness.policies.breaker import Breaker, BreakerLayer
 from harness.policies.budget_layer import BudgetLayer
@@ -19,14 +18,15 @@ from harness.policies.exponential import Exponential
 from harness.policies.finagle_budget import FinagleBudget
 from harness.policies.fixed import Fixed
 from harness.policies.grpc_throttling import GrpcThrottling
-from harness.policies.hedge import HedgeLayer, HedgeSection
+from harness.policies.hedge import HedgeLayer
 from harness.policies.layers import Layer
 from harness.policies.no_retry import NoRetry
 from harness.policies.openai_sdk import OpenAISdk
 from harness.policies.protocol import Asking, Stateless
+from harness.policies.registry import POLICIES
 from harness.policies.retry import Retry
 from harness.policies.retry_budget import RetryBudget
-from harness.policies.sections import AnyPolicy, StackSection, Wrapper
+from harness.policies.section import WrapperSection
 from harness.policies.stack import Stack
 from harness.records.clock import SECOND
 from harness.records.errors import InputError
@@ -54,7 +54,11 @@ def scenario(text: str = HEAD, /, **overrides: Any) -> Scenario:
 
 
 def made(described: dict[str, Any], **overrides: Any) -> Any:
-    return policy_factory.policy(scenario(**{"retry.it": described}, **overrides), "it")
+    return built(scenario(**{"retry.it": described}, **overrides), "it")
+
+
+def built(read: Scenario, name: str) -> Any:
+    return read.policy(name).build(read.endpoint.time_scale, read.endpoint.stream)
 
 
 def stack(*layers: str) -> str:
@@ -63,7 +67,7 @@ def stack(*layers: str) -> str:
 
 def layer_of(described: dict[str, Any]) -> Layer:
     table = {"retry.outer": described, "retry.it": {"kind": "stack", "layers": ["outer", "none"]}}
-    [layer] = policy_factory.policy(scenario(**table), "it").layers  # type: ignore[attr-defined]
+    [layer] = built(scenario(**table), "it").layers
     found: Layer = layer
     return found
 
@@ -112,7 +116,7 @@ def test_backoff_becomes_nanoseconds_scaled_once(scale: float, base: float, cap:
 
 
 def test_the_standard_mode_of_aws_is_a_backoff_within_a_quota() -> None:
-    policy = policy_factory.policy(scenario(), "aws-standard")
+    policy = built(scenario(), "aws-standard")
     assert isinstance(policy, Stack)
     [quota] = policy.layers
     assert isinstance(quota, BudgetLayer)
@@ -157,32 +161,29 @@ def test_a_breaker_is_what_its_description_says() -> None:
 def test_a_hedge_is_what_its_description_says() -> None:
     layer = layer_of({"kind": "hedge", "after": "4s", "ratio": 1, "burst": 2})
     assert isinstance(layer, HedgeLayer)
-    assert layer.after == SECOND
+    assert layer.hedge.after == SECOND
     asking = Asking("fan_out", 2, 0)
     assert [layer.may(asking) for _ in range(3)] == [True, True, False]
 
 
-@pytest.mark.parametrize("kind", get_args(AnyPolicy))
-def test_every_kind_of_policy_can_be_built_and_estimated(kind: type[Section]) -> None:
-    (name,) = get_args(kind.model_fields["kind"].annotation)
-    described: dict[str, Any] = {"kind": name}
-    if kind is HedgeSection:
-        described["after"] = "4s"
-    if kind is StackSection:
-        described["layers"] = ["none"]
-    if issubclass(kind, Wrapper):
+@pytest.mark.parametrize("kind", POLICIES.names())
+def test_every_kind_of_policy_can_be_built_and_estimated(kind: str) -> None:
+    more: dict[str, Any] = {"hedge": {"after": "4s"}, "stack": {"layers": ["none"]}}
+    described: dict[str, Any] = {"kind": kind, **more.get(kind, {})}
+    if issubclass(POLICIES.get(kind).section, WrapperSection):
         assert layer_of(described)
         return
     assert made(described)
     the_scenario = scenario(**{"retry.it": described, "sweep.retry": ["it"]})
     assert estimate(the_scenario, SecondsRange(1, 1)).most_attempts > 0
+    assert the_scenario.policy("it").code().attempts > 0
 
 
 def test_layers_stand_in_the_order_of_the_scenario_and_a_stack_may_end_with_a_stack() -> None:
     text = stack("ten-percent", "full-jitter") + (
         '[retry.outer]\nkind = "stack"\nlayers = ["outage-breaker", "whole"]\n'
     )
-    policy = policy_factory.policy(scenario(text, **{"sweep.retry": "outer"}), "outer")
+    policy = built(scenario(text, **{"sweep.retry": "outer"}), "outer")
     assert isinstance(policy, Stack)
     assert [type(layer) for layer in policy.layers] == [BreakerLayer, BudgetLayer]
     assert policy.retry == Exponential(5, SECOND // 8, 5 * SECOND, "full")
@@ -203,6 +204,14 @@ def test_the_resolved_scenario_describes_every_layer_of_what_was_run_and_nothing
     assert described["ten-percent"] == {
         "kind": "retry-budget", "ratio": 0.1, "burst": 10, "scope": "process",
     }  # fmt: skip
+
+
+def test_a_stack_within_a_stack_is_described_so_that_the_run_can_be_resumed() -> None:
+    text = stack("ten-percent", "none") + '[retry.outer]\nkind = "stack"\nlayers = ["whole"]\n'
+    read = scenario(text, **{"sweep.retry": "outer"})
+    described = read.as_dict()
+    assert set(described["retry"]) == {"outer", "whole", "ten-percent", "none"}
+    assert Scenario.model_validate(described).policy("outer") == read.policy("outer")
 
 
 @pytest.mark.parametrize(
@@ -241,8 +250,8 @@ A_IN_B = '[retry.a]\nkind = "stack"\nlayers = ["b"]\n[retry.b]\nkind = "stack"\n
         ),
         pytest.param(
             stack("outage-breaker", "ten-percent"),
-            "retry.whole.layers: 'ten-percent', a budget, wraps another policy and cannot be the "
-            "last; end with one that decides, such as 'none' or 'openai-sdk'",
+            "retry.whole.layers: 'ten-percent' wraps another policy and cannot be the last; "
+            "end with one that decides, such as 'none' or 'openai-sdk'",
             id="no innermost",
         ),
         pytest.param(
@@ -253,17 +262,18 @@ A_IN_B = '[retry.a]\nkind = "stack"\nlayers = ["b"]\n[retry.b]\nkind = "stack"\n
         ),
         pytest.param(
             stack("ten-percent", "outage-breaker", "ten-percent", "none"),
-            "retry.whole.layers: 'ten-percent' stands in it twice; leave one out",
+            "retry.whole.layers: 'ten-percent' occurs twice; remove one",
             id="a layer twice",
         ),
         pytest.param(
             stack("outage-breaker", "other", "none") + '[retry.other]\nkind = "breaker"\n',
-            "retry.whole.layers: 'outage-breaker' and 'other' are both a breaker; leave one out",
+            "retry.whole.layers: 'outage-breaker' and 'other' are both of kind 'breaker'; "
+            "remove one",
             id="two breakers",
         ),
         pytest.param(
             stack("hedge", "other", "none") + '[retry.other]\nkind = "hedge"\nafter = 1.0\n',
-            "retry.whole.layers: 'hedge' and 'other' are both a hedge; leave one out",
+            "retry.whole.layers: 'hedge' and 'other' are both of kind 'hedge'; remove one",
             id="two hedges",
         ),
         pytest.param(
@@ -283,8 +293,8 @@ A_IN_B = '[retry.a]\nkind = "stack"\nlayers = ["b"]\n[retry.b]\nkind = "stack"\n
         ),
         pytest.param(
             stack("none") + '[sweep]\nretry = "outage-breaker"\n',
-            "sweep.retry names 'outage-breaker', a breaker, which wraps another policy; name a "
-            'stack: [retry.NAME] with kind = "stack", layers = ["outage-breaker", "none"]',
+            "sweep.retry names 'outage-breaker', which wraps another policy; name a stack: "
+            '[retry.NAME] with kind = "stack", layers = ["outage-breaker", "none"]',
             id="a breaker alone",
         ),
         pytest.param(

@@ -19,6 +19,7 @@ from harness.config import shipped_scenarios
 from harness.config.faults import KINDS
 from harness.config.tables import parse_duration
 from harness.endpoints.sections import OpenAIEndpoint, SimulatedEndpoint
+from harness.policies.exponential import ExponentialSection
 from harness.records.errors import InputError
 from tests.bench import toml
 from tests.bench.examples import EXAMPLE, HEAD, LIVE
@@ -32,8 +33,8 @@ def test_the_example_reads_as_it_stands_there() -> None:
     assert (scenario.timeouts.first_token, scenario.timeouts.call) == (120.0, 600.0)
     assert scenario.sweep.mode == ("sync", "async")
     assert scenario.sweep.permits == (2, 8)
-    policy = scenario.policy("full-jitter")
-    assert policy.kind == "exponential"
+    policy = scenario.policy("full-jitter").backoff
+    assert isinstance(policy, ExponentialSection)
     assert (policy.attempts, policy.base, policy.cap) == (5, 0.5, 20.0)
 
 
@@ -46,8 +47,8 @@ def test_a_name_and_topics_are_enough_and_everything_else_has_a_default() -> Non
     assert scenario.sweep.retry == ("none",)
     assert scenario.sweep.permit_scope == ("attempt",)
     assert scenario.timeouts.first_token is None
-    assert scenario.policy("none").kind == "none"
-    assert scenario.policy("openai-sdk").kind == "openai-sdk"
+    assert scenario.policy("none").backoff.kind == "none"
+    assert scenario.policy("openai-sdk").backoff.kind == "openai-sdk"
 
 
 @pytest.mark.parametrize(

@@ -333,8 +333,8 @@ def complaint(text: str, *overrides: str) -> str:
         ),
         pytest.param(
             HEAD + "[retry.x]\nkind = 'expo'\n",
-            "retry.x.kind = 'expo': unknown kind; use one of: none, fixed, exponential, "
-            "openai-sdk, aws-standard, ",
+            "retry.x.kind = 'expo': unknown kind; use one of: aws-standard, breaker, "
+            "exponential, finagle-budget, fixed, ",
             id="wrong kind of policy",
         ),
         pytest.param(HEAD + "[retry.x]\n", "retry.x.kind: missing; add it", id="policy of no kind"),

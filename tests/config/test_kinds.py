@@ -97,8 +97,8 @@ def test_a_kind_of_another_package_is_as_complete() -> None:
 
 
 @pytest.mark.usefixtures("_square")
-def test_a_package_that_cannot_be_imported_is_one_line() -> None:
+def test_a_package_that_cannot_be_used_is_one_line() -> None:
     assert problem({"kind": "torn"})[1] == (
-        "kind = 'torn': its package cannot be imported (AttributeError: module 'squares' has no "
+        "kind = 'torn': its package cannot be used (AttributeError: module 'squares' has no "
         "attribute 'NOTHING'); repair or uninstall that package"
     )

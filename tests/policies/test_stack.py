@@ -145,6 +145,8 @@ def test_hedges_of_a_phase_leave_those_of_another_alone() -> None:
 class OneAtATime:
     """A layer that notices when two threads are in it."""
 
+    hedge = None
+
     def __init__(self) -> None:
         self.inside = self.most = 0
 
