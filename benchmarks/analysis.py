@@ -31,7 +31,7 @@ from harness.bench import cells
 from harness.bench.scenario import parse_scenario
 from harness.bench.virtual import Setting, Task, opening, play
 from harness.cli.report import draw
-from harness.endpoints.sections import SimulatedEndpoint
+from harness.endpoints.simulated import SimulatedEndpoint
 from harness.records.clock import Anchor
 from harness.records.histogram import bucket
 from harness.records.schema import Attempt, Call, Run, Workflow

@@ -20,7 +20,7 @@ from typing import Any
 import openai
 from openai import AsyncOpenAI, OpenAI
 
-from harness.endpoints.simulator_process import Simulator
+from harness.endpoints.simulated import Simulator
 from harness.workflows.research.decomposition import parse_sub_questions
 
 MODEL = "simulated-reasoner"

@@ -34,7 +34,7 @@ from harness.bench.runner import Hooks, run
 from harness.bench.scenario import load_scenario
 from harness.bench.trial import TrialRecords
 from harness.config import shipped_scenarios
-from harness.endpoints.sections import SimulatedEndpoint
+from harness.endpoints.simulated import SimulatedEndpoint
 from harness.records.ids import attempt_span
 from harness.records.schema import Attempt, Run
 from harness.simulator.profiles import load_profile

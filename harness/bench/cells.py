@@ -12,7 +12,8 @@ from collections.abc import Collection, Sequence
 from random import Random
 
 from harness.bench.scenario import Scenario
-from harness.endpoints.sections import OpenAIEndpoint, SimulatedEndpoint
+from harness.endpoints.openai import OpenAIEndpoint
+from harness.endpoints.simulated import SimulatedEndpoint
 from harness.engine.attempt import CallTerms, CallTimeouts
 from harness.engine.effects import Program
 from harness.engine.load import Start, arrival_times, closed_loop, open_loop

@@ -13,7 +13,9 @@ from harness.bench.cells import expand
 from harness.bench.scenario import Scenario
 from harness.config.budget import PRICE_WAY_OUT
 from harness.config.prices import worst_usd
-from harness.endpoints.sections import LocalLLMEndpoint, OpenAIEndpoint, SimulatedEndpoint
+from harness.endpoints.local_llm import LocalLLMEndpoint
+from harness.endpoints.openai import OpenAIEndpoint
+from harness.endpoints.simulated import SimulatedEndpoint
 from harness.engine.effects import Message
 from harness.records.schema import CellInfo
 from harness.workflows.research import prompts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import resource
 import socket
 from collections.abc import Mapping
@@ -11,8 +10,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from harness.bench.scenario import Scenario
-from harness.endpoints.local_llm_process import find_weights
-from harness.endpoints.sections import LocalLLMEndpoint, OpenAIEndpoint
+from harness.endpoints.local_llm import LocalLLMEndpoint, find_weights
+from harness.endpoints.openai import OpenAIEndpoint
 from harness.records.errors import PreflightError
 from harness.store.run_lock import LOCK
 
@@ -81,20 +80,6 @@ def reach(scenario: Scenario) -> None:
             f"{url.hostname}:{port}: cannot be reached ({reason}); check endpoint.base_url, "
             "or skip this check with --no-preflight"
         ) from None
-
-
-def is_paid(endpoint: OpenAIEndpoint) -> bool:
-    """Return whether requests may cost money: not on this machine, nor where the price is 0."""
-    price = endpoint.known_price
-    if price is not None and price.is_free:
-        return False
-    host = urlsplit(endpoint.base_url).hostname or ""
-    if host == "localhost" or host.endswith(".localhost"):
-        return False
-    try:
-        return not ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return True
 
 
 def open_files(scenario: Scenario) -> None:

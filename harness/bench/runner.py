@@ -16,7 +16,7 @@ import msgspec
 
 import harness
 from harness.bench import cells
-from harness.bench.endpoint_server import Server, server_of
+from harness.bench.endpoint_server import server_of
 from harness.bench.modes import MODES
 from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario
@@ -24,13 +24,10 @@ from harness.bench.spending import TokenMeter, explain, hopeless, is_counted, li
 from harness.bench.trial import RecordCollector, Tally, TrialRecords
 from harness.bench.virtual import Played, Setting, Task, is_virtual
 from harness.bench.workers import play_in_order
-from harness.endpoints.local_llm_process import PACKAGES
-from harness.endpoints.sections import (
-    BodyByPhase,
-    LocalLLMEndpoint,
-    OpenAIEndpoint,
-    SimulatedEndpoint,
-)
+from harness.endpoints.local_llm import PACKAGES, LocalLLMEndpoint
+from harness.endpoints.openai import OpenAIEndpoint
+from harness.endpoints.section import BodyByPhase, EndpointServer
+from harness.endpoints.simulated import SimulatedEndpoint
 from harness.engine.budget_gate import BudgetExhaustedError, FirstCallError, Gate
 from harness.engine.ledger import Amount, Ledger
 from harness.records.clock import Anchor, monotonic_since, take_anchor
@@ -189,7 +186,7 @@ def _finish(directory: Path, the_run: Run, stopped: Stop | None) -> Run:
     return finished
 
 
-def target_of(scenario: Scenario, the_run: Run, server: Server) -> Target:
+def target_of(scenario: Scenario, the_run: Run, server: EndpointServer) -> Target:
     """Return where the attempts of a run go: `server`, which has been started."""
     endpoint = scenario.endpoint
     real = None if isinstance(endpoint, SimulatedEndpoint) else endpoint
@@ -223,7 +220,7 @@ class _Trials:
         self,
         scenario: Scenario,
         begun: RunProgress,
-        server: Server,
+        server: EndpointServer,
         writer: run_directory.Writer,
         hooks: Hooks,
         starting: int,

@@ -21,7 +21,8 @@ from harness.config.load import Load
 from harness.config.prices import Price
 from harness.config.tables import Duration
 from harness.config.validation_messages import complain, one_line
-from harness.endpoints.sections import Endpoint, SimulatedEndpoint
+from harness.endpoints.registry import Endpoint
+from harness.endpoints.simulated import SimulatedEndpoint
 from harness.policies.registry import BUILT_IN_POLICIES, RetryPolicy
 from harness.policies.resolve import PolicyParts, check_policies, names_in, resolve
 from harness.records.errors import InputError

@@ -7,7 +7,7 @@ import math
 
 from harness.bench.scenario import Scenario
 from harness.config.prices import cost_usd, worst_usd
-from harness.endpoints.sections import OpenAIEndpoint
+from harness.endpoints.openai import OpenAIEndpoint
 from harness.engine.effects import Reply, Request, Send
 from harness.engine.ledger import NANO, Amount, BudgetLimits, BudgetRefusal, Ledger
 from harness.records.clock import SECOND, Anchor

@@ -19,7 +19,7 @@ from harness.bench import cells
 from harness.bench.scenario import Scenario
 from harness.bench.spending import TokenMeter, Uncounted, explain, limits_of
 from harness.bench.trial import RecordCollector, Tally, Tallying, TrialRecords
-from harness.endpoints.sections import SimulatedEndpoint
+from harness.endpoints.simulated import SimulatedEndpoint
 from harness.engine.budget_gate import BudgetExhaustedError, FirstCallError, Gate
 from harness.engine.ledger import Amount, Ledger
 from harness.records.errors import InputError

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from harness.analysis.settings import swept_keys
 from harness.bench.cells import expand
 from harness.bench.estimate import Estimate, SecondsRange, call_assumed, estimate
-from harness.bench.preflight import is_paid
 from harness.bench.scenario import Scenario
 from harness.bench.virtual import is_virtual
 from harness.config.prices import Price
-from harness.endpoints.sections import OpenAIEndpoint, SimulatedEndpoint
+from harness.endpoints.openai import OpenAIEndpoint, is_paid
+from harness.endpoints.simulated import SimulatedEndpoint
 from harness.records.errors import PreflightError
 from harness.report.cell_columns import legend
 from harness.simulator.profiles import Profile

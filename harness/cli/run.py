@@ -33,7 +33,9 @@ from harness.cli.plan import confirm, estimate_run, show_plan
 from harness.config import shipped_scenarios
 from harness.config.dotenv import with_file
 from harness.config.prices import cost_usd
-from harness.endpoints.sections import LocalLLMEndpoint, OpenAIEndpoint, SimulatedEndpoint
+from harness.endpoints.local_llm import LocalLLMEndpoint
+from harness.endpoints.openai import OpenAIEndpoint
+from harness.endpoints.simulated import SimulatedEndpoint
 from harness.records.errors import InputError
 from harness.records.schema import Attempt, Record, Run
 from harness.report.console import Output

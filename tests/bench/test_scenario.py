@@ -18,7 +18,8 @@ from harness.bench.scenario import Scenario, load_scenario, parse_scenario
 from harness.config import shipped_scenarios
 from harness.config.faults import KINDS
 from harness.config.tables import parse_duration
-from harness.endpoints.sections import OpenAIEndpoint, SimulatedEndpoint
+from harness.endpoints.openai import OpenAIEndpoint
+from harness.endpoints.simulated import SimulatedEndpoint
 from harness.policies.exponential import ExponentialSection
 from harness.records.errors import InputError
 from tests.bench import toml

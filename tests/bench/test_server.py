@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from harness.bench import endpoint_server as bench_server
-from harness.bench.endpoint_server import Elsewhere, server_of
+from harness.bench.endpoint_server import server_of
 from harness.bench.runner import target_of
 from harness.bench.scenario import Scenario, parse_scenario
-from harness.endpoints.sections import LocalLLMEndpoint
-from harness.endpoints.simulator_process import Simulator
+from harness.endpoints.local_llm import LocalLLMEndpoint
+from harness.endpoints.openai import Elsewhere
+from harness.endpoints.simulated import Simulator
 from harness.engine.effects import Deadlines, Message, Request, Send
 from harness.records.clock import SECOND, Anchor
 from harness.records.keys import AttemptKey

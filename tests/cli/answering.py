@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from harness.endpoints.simulator_process import Simulator
+from harness.endpoints.simulated import Simulator
 from tests.bench.toml import dumps
 
 KEY = "sk-plantedkeyplantedkey"

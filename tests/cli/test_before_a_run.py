@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.bench.preflight import is_paid
 from harness.bench.scenario import load_scenario, parse_scenario
 from harness.cli.main import main
 from harness.config.shipped_scenarios import described, find
-from harness.endpoints.sections import OpenAIEndpoint
+from harness.endpoints.openai import OpenAIEndpoint, is_paid
 from harness.store.run_directory import read_records
 from tests.bench.toml import dumps
 from tests.cli.answering import KEY, one_line, refusing, scenario, working

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.bench.scenario import parse_scenario
 from harness.config.faults import KINDS, Fault
-from harness.endpoints.sections import SimulatedEndpoint
+from harness.endpoints.simulated import SimulatedEndpoint
 from harness.records.failures import FAILURES
 from harness.simulator.profiles import Profile
 

@@ -9,7 +9,7 @@ import pytest
 from harness.bench.scenario import parse_scenario
 from harness.cli.main import _parser
 from harness.config import shipped_scenarios
-from harness.endpoints.sections import SimulatedEndpoint
+from harness.endpoints.simulated import SimulatedEndpoint
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -22,8 +22,7 @@ from harness.bench.modes import MODES
 from harness.bench.scenario import load_scenario
 from harness.cli.main import main
 from harness.config.shipped_scenarios import find
-from harness.endpoints.local_llm_process import PACKAGES, LocalLLM
-from harness.endpoints.sections import LocalLLMEndpoint
+from harness.endpoints.local_llm import PACKAGES, LocalLLM, LocalLLMEndpoint
 from harness.records.schema import Transcript
 from harness.store.run_directory import TRANSCRIPTS_FILE, Records, read_records
 
@@ -208,8 +207,8 @@ def test_a_token_limit_that_is_too_small_truncates(
 
 def test_the_server_ends_with_the_run_however_that_ends() -> None:
     script = (
-        "from harness.endpoints.local_llm_process import LocalLLM\n"
-        "from harness.endpoints.sections import LocalLLMEndpoint\n"
+        "from harness.endpoints.local_llm import LocalLLM\n"
+        "from harness.endpoints.local_llm import LocalLLMEndpoint\n"
         "with LocalLLM(LocalLLMEndpoint(kind='local-llm', context=512, parallel=1)) as server:\n"
         "    print(server.base_url, flush=True)\n"
         "    input()\n"

@@ -13,7 +13,7 @@ from harness.bench.runner import Hooks
 from harness.bench.scenario import load_scenario
 from harness.bench.virtual import processes
 from harness.cli.main import main
-from harness.endpoints.sections import SimulatedEndpoint
+from harness.endpoints.simulated import SimulatedEndpoint
 from harness.records.errors import StorageError
 from harness.records.failures import OK
 from harness.records.schema import Attempt, Call, Trial, Workflow

@@ -7,13 +7,69 @@ from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from harness.config.budget import OwnPrice
+from harness.config.config_base import Section
+from harness.config.faults import Fault
+from harness.config.prices import Price
 from harness.endpoints.subprocess_server import Child
 from harness.records.errors import HarnessError
 
 _WHAT = "the simulated provider"
+
+
+class SimulatedEndpoint(Section):
+    """The harness's own provider. `override` replaces keys of the profile.
+
+    `faults`: what goes wrong and when, in place of what the profile says of that.
+    `time`: `real` over HTTP on this machine, `virtual` straight against the model of time, on a
+    clock that jumps to what is next.
+    `price`: what its tokens would cost; they cost nothing without it.
+    """
+
+    kind: Literal["simulated"] = "simulated"
+    profile: str = "deepseek-reasoner"
+    override: dict[str, Any] = Field(default_factory=dict)
+    faults: tuple[Fault, ...] | None = Field(default=None, strict=False)
+    time: Literal["real", "virtual"] = "real"
+    time_scale: float = Field(default=1.0, ge=1e-6, le=1)
+    stream: bool = True
+    model: str = "simulated-reasoner"
+    price: OwnPrice | None = None
+
+    @model_validator(mode="after")
+    def _faults_can_strike(self) -> SimulatedEndpoint:
+        for number, fault in enumerate(self.faults or ()):
+            if fault.row.streams_only and not self.stream:
+                raise PydanticCustomError(
+                    "within",
+                    f"faults.{number}.kind = {fault.kind!r}: strikes streams only, and "
+                    "endpoint.stream is false; set that to true or leave the fault out",
+                )
+        return self
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """What replaces keys of the profile, the faults among it."""
+        if self.faults is None:
+            return self.override
+        faults = [fault.model_dump(mode="json", exclude_defaults=True) for fault in self.faults]
+        return {**self.override, "faults": faults}
+
+    @property
+    def known_price(self) -> Price | None:
+        """What tokens cost, None where that is not said."""
+        return self.price.as_price() if self.price else None
+
+    @property
+    def extra_bodies(self) -> tuple[Mapping[str, Any], ...]:
+        """All that is added to the bodies of requests: nothing."""
+        return ()
 
 
 class Simulator:

@@ -2,8 +2,7 @@
 
 from harness.bench.scenario import parse_scenario
 from harness.cli.serve import profile_overrides
-from harness.endpoints.sections import SimulatedEndpoint
-from harness.endpoints.simulator_process import settings
+from harness.endpoints.simulated import SimulatedEndpoint, settings
 from harness.simulator.profiles import load_profile
 from tests.bench.examples import HEAD
 

