@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from harness.analysis.selection import grouped
+from harness.analysis.selection import Dataset
 from harness.analysis.summary import write_summary
 from harness.bench import cells
 from harness.bench.scenario import parse_scenario
@@ -136,7 +136,7 @@ def measure(directory: Path) -> None:
     """Print what the records in `directory` cost: run in a process of its own."""
     gc.disable()  # as `harness report` does
     moments = [time.process_time()]
-    records = grouped(run_directory.read_records(directory, small=True))
+    records = Dataset.of(run_directory.read_records(directory, small=True))
     moments.append(time.process_time())
     summary = write_summary(directory, records)
     moments.append(time.process_time())

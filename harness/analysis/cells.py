@@ -31,6 +31,7 @@ from harness.analysis.statistics import Sample, describe, over_repeats, sample, 
 from harness.config.prices import Price, cost_usd, price_in
 from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED, OK, is_failure
+from harness.records.groups import TriedCall
 from harness.records.histogram import middle
 from harness.records.keys import CallKey
 from harness.records.schema import PHASES, Attempt, Call, Run, Trial, Workflow
@@ -133,7 +134,7 @@ def summarise_cell(cell: CellRecords, terms: CountingRules, sync: CellRecords | 
             mine.backoffs, (wait.end - wait.start for c in steady.calls for wait in c.backoffs)
         ),
         phases={name: _phase(steady, name) for name in PHASES},
-        time_spent=time_spent(steady.calls, steady.attempts),
+        time_spent=time_spent(steady.tried()),
         tokens=_tokens(cell.spent, unused),
         cost_usd=terms.cost(cell.spent),
         wasted_usd=terms.cost(unused),
@@ -291,16 +292,12 @@ def _to_answer(attempt: Attempt) -> int | None:
     return attempt.first_answer - attempt.sent
 
 
-def time_spent(calls: Iterable[Call], attempts: Iterable[Attempt]) -> TimeSpent | None:
+def time_spent(tried: Iterable[TriedCall]) -> TimeSpent | None:
     """Return where the calls' time went, None when they took none; cancelled ones are left out."""
     spent = dict.fromkeys(PARTS, 0)
-    attempts_of = by_repeat(attempts)
-    for repeat, mine in by_repeat(wanted(calls)).items():
-        tried: dict[CallKey, list[Attempt]] = {}
-        for attempt in attempts_of.get(repeat, ()):
-            tried.setdefault(attempt.call_key, []).append(attempt)
-        for call in mine:
-            add_lengths(spent, call, tried.get(call.call_key, ()))
+    for call, attempts in tried:
+        if call.outcome != CANCELLED:
+            add_lengths(spent, call, attempts)
     whole = sum(spent.values())
     if not whole:
         return None

@@ -11,7 +11,7 @@ import msgspec
 from harness.analysis.cells import CountingRules, terms_of, wanted
 from harness.analysis.metrics import METRICS, Metric
 from harness.analysis.model import Figure
-from harness.analysis.selection import CellRecords, by_cell
+from harness.analysis.selection import CellRecords, Dataset
 from harness.analysis.significance import (
     FEWEST_PAIRS,
     Difference,
@@ -139,7 +139,9 @@ def compare_runs(base: Records, new: Records) -> Comparison:
 
 def _sides(records: Records) -> dict[str, _Side]:
     terms = terms_of(records.run)
-    return {cell.info.id: _Side(records.run, cell, terms) for cell in by_cell(records)}
+    return {
+        name: _Side(records.run, cell, terms) for name, cell in Dataset.of(records).cells.items()
+    }
 
 
 def _look(base: _Side, new: _Side, *, paired: bool) -> dict[str, _Seen]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.records.failures import OK, is_failure
-from harness.records.keys import CallKey
+from harness.records.groups import attempts_by_call
 from harness.records.schema import Attempt, Call, Trial
 
 
@@ -73,13 +73,12 @@ def lanes(calls: Sequence[Call], attempts: Iterable[Attempt], permit_scope: str)
     With permit scope `attempt` a permit is held for one attempt, with `call` from the call's first
     to its end; a hedge has one of its own. The lanes in use at a moment are the permits in use.
     """
-    of_call: dict[CallKey, list[Attempt]] = {}
-    spans: list[tuple[int, int, tuple[Attempt, ...]]] = []
-    for attempt in attempts:
-        if permit_scope == "call" and not attempt.hedge:
-            of_call.setdefault(attempt.call_key, []).append(attempt)
-        else:
-            spans.append((attempt.permit_granted, attempt.done, (attempt,)))
+    listed = list(attempts)
+    is_per_call = permit_scope == "call"
+    of_call = attempts_by_call(one for one in listed if is_per_call and not one.hedge)
+    spans: list[tuple[int, int, tuple[Attempt, ...]]] = [
+        (one.permit_granted, one.done, (one,)) for one in listed if not is_per_call or one.hedge
+    ]
     ends = {call.call_key: call.done for call in calls} if of_call else {}
     spans += [
         (mine[0].permit_granted, max(ends.get(key, 0), mine[-1].done), tuple(mine))

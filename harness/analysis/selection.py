@@ -7,12 +7,14 @@ interruption cut short says nothing about the cell. Spending counts every attemp
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 from harness.analysis.token_estimates import with_received
 from harness.analysis.warmup import mser5
-from harness.records.keys import NamesWorkflow, WorkflowKey, workflow_key
+from harness.records.groups import TriedCall, WorkflowGroups
+from harness.records.keys import WorkflowKey, workflow_key
 from harness.records.schema import Attempt, Call, CellInfo, Run, Trial, Workflow
 from harness.store.run_directory import Records
 
@@ -28,7 +30,8 @@ class CellRecords(NamedTuple):
     `workflows`, `calls`, `attempts`: of workflows that count. `clusters`: which cluster each such
     workflow is in, from 0: those on one topic in one repeat resemble each other. `started`: how
     many workflows began, those that never ended included. `trials`: the last of each repeat.
-    `spent`: every attempt of the cell. `open_loop`: workflows came by themselves.
+    `spent`: every attempt of the cell. `groups`: the calls and attempts of each workflow of the
+    run. `open_loop`: workflows start at given times, whatever else is running.
     """
 
     info: CellInfo
@@ -39,6 +42,7 @@ class CellRecords(NamedTuple):
     calls: list[Call]
     attempts: list[Attempt]
     spent: list[Attempt]
+    groups: WorkflowGroups
     open_loop: bool = False
 
     def arrivals(self, trial: Trial) -> dict[int, int] | None:
@@ -50,6 +54,11 @@ class CellRecords(NamedTuple):
             for workflow in self.workflows
             if workflow.repeat == trial.repeat
         }
+
+    def tried(self) -> Iterator[TriedCall]:
+        """Yield the calls of the workflows that count, each with its attempts."""
+        for workflow in self.workflows:
+            yield from self.groups.of(workflow).tried()
 
     def steady(self) -> CellRecords:
         """Return the cell without the warm-up of an open loop, which MSER-5 finds.
@@ -100,31 +109,44 @@ def _within(workflow: Workflow, trial: Trial | None) -> bool:
     return trial.start <= workflow.ready and workflow.done <= trial.end
 
 
-class Grouped(Records):
-    """Records that have been grouped by cell already, for whoever looks at them many times."""
+class Dataset(Records):
+    """The records of a run with indexes, each made when it is first used.
 
-    cells: list[CellRecords]
+    `Dataset.of` makes one of plain records, so that whoever gets records can use the indexes, and
+    shares them with others that get the same `Dataset`.
+    """
 
+    @classmethod
+    def of(cls, records: Records) -> Dataset:
+        """Return the records as a dataset: the same one if they are one already."""
+        return records if isinstance(records, Dataset) else cls(*records)
 
-def grouped(records: Records) -> Grouped:
-    """Return the same records; `by_cell` of them costs nothing any more."""
-    once = Grouped(*records)
-    once.cells = by_cell(records)
-    return once
+    @cached_property
+    def cells(self) -> dict[str, CellRecords]:
+        """The records of each cell by its id, in the order of run.json."""
+        return _by_cell(self)
+
+    @cached_property
+    def groups(self) -> WorkflowGroups:
+        """The calls and attempts of each execution of each workflow, whether it counts or not."""
+        return WorkflowGroups(self.calls, self.attempts)
 
 
 def by_cell(records: Records) -> list[CellRecords]:
     """Return the records of each cell, in the order of run.json."""
-    if isinstance(records, Grouped) and hasattr(records, "cells"):
-        return records.cells
+    return list(Dataset.of(records).cells.values())
+
+
+def _by_cell(records: Dataset) -> dict[str, CellRecords]:
     latest = _latest(records)
     started = Counter(cell for cell, _, _ in latest)
     cells = {
         info.id: CellRecords(
-            info, {}, started[info.id], [], {}, [], [], [], is_open_loop(records.run)
+            info=info, trials={}, started=started[info.id], workflows=[], clusters={}, calls=[],
+            attempts=[], spent=[], groups=records.groups, open_loop=is_open_loop(records.run),
         )
         for info in records.run.cells
-    }
+    }  # fmt: skip
     for trial in sorted(records.trials, key=lambda trial: trial.execution):
         cells[trial.cell].trials[trial.repeat] = trial
     topics: dict[str, dict[tuple[int, str], int]] = {}
@@ -146,7 +168,7 @@ def by_cell(records: Records) -> list[CellRecords]:
         mine.spent.append(attempt)
         if (attempt.cell, attempt.repeat, attempt.workflow, attempt.execution) in counting:
             mine.attempts.append(attempt)
-    return list(cells.values())
+    return cells
 
 
 def by_repeat(records: Iterable[T]) -> dict[int, list[T]]:
@@ -162,10 +184,7 @@ def is_open_loop(run: Run) -> bool:
     return run.scenario["load"].get("arrivals") is not None
 
 
-def _latest(records: Records) -> dict[tuple[str, int, int], int]:
+def _latest(records: Dataset) -> dict[tuple[str, int, int], int]:
     """Return the highest execution of each workflow that left any record."""
-    kinds: tuple[Iterable[NamesWorkflow], ...] = (
-        records.workflows, records.calls, records.attempts,
-    )  # fmt: skip
-    every = {(it.cell, it.repeat, it.workflow, it.execution) for kind in kinds for it in kind}
+    every = records.groups.keys() | set(map(workflow_key, records.workflows))
     return {(cell, repeat, workflow): last for cell, repeat, workflow, last in sorted(every)}

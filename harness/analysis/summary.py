@@ -10,7 +10,7 @@ from harness.analysis.model import Summary
 from harness.analysis.oracle import compare_logs, join
 from harness.analysis.recommend import recommend
 from harness.analysis.replay import SYNC
-from harness.analysis.selection import CellRecords, by_cell
+from harness.analysis.selection import CellRecords, Dataset
 from harness.analysis.settings import policy_of
 from harness.analysis.verdict import VIRTUAL_VERDICT, judge
 from harness.records.schema import SCHEMA
@@ -30,7 +30,7 @@ def write_summary(directory: Path, records: Records | None = None) -> Summary:
 def summarise(records: Records) -> Summary:
     """Return the summary of a run. The same records give the same summary."""
     run = records.run
-    cells, terms = by_cell(records), terms_of(run)
+    cells, terms = list(Dataset.of(records).cells.values()), terms_of(run)
     joined = join(records)
     return Summary(
         schema=SCHEMA,

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from harness.analysis.model import Summary
-from harness.analysis.selection import grouped
+from harness.analysis.selection import Dataset
 from harness.analysis.summary import summarise, write_summary
 from harness.config.validation_messages import nearest
 from harness.policies.resolve import code_of
@@ -35,7 +35,7 @@ def _read(directory: Path) -> Records:
     """Read a run; one that an earlier version recorded gets the code to paste."""
     records = read_records(directory, small=True)
     code = records.run.code or code_of(records.run)
-    return grouped(records._replace(run=msgspec.structs.replace(records.run, code=code)))
+    return Dataset.of(records._replace(run=msgspec.structs.replace(records.run, code=code)))
 
 
 def _draw_only(name: str, directory: Path) -> list[Path]:

@@ -198,11 +198,11 @@ def _live_console(options: argparse.Namespace) -> Console:
 def _summarise(finished: Run, directory: Path) -> Summary:
     """Make of the records what is made of them, no more than a second's worth after Ctrl-C."""
     # Imported only now: what draws and reckons takes longer to import than a run to begin.
-    from harness.analysis.selection import grouped
+    from harness.analysis.selection import Dataset
     from harness.analysis.summary import write_summary
 
     with no_collector():
-        records = grouped(read_records(directory, small=True))
+        records = Dataset.of(read_records(directory, small=True))
         summary = write_summary(directory, records)
         if finished.stopped is not None and finished.stopped.by == "interrupt":
             _warn(

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
+from harness.analysis.selection import Dataset
 from harness.records.clock import SECOND
 from harness.records.errors import InputError, PreflightError
-from harness.records.keys import workflow_key
 from harness.records.schema import Workflow
 from harness.report.console import Output
 from harness.report.path_text import in_scenario_seconds, simulated_line
@@ -44,7 +44,8 @@ def trace(options: argparse.Namespace) -> int:
 
 def show_run(options: argparse.Namespace) -> int:
     """Draw the workflows that the options choose; without a choice also what held each cell up."""
-    directory, records = _read(options.run, small=not options.spans)
+    directory, read = _read(options.run, small=not options.spans)
+    records = Dataset.of(read)
     waterfalls = Waterfalls(records)
     chosen = _chosen(waterfalls, options)
     is_plain = options.key is None and options.slowest is None and not options.failed
@@ -75,12 +76,11 @@ def show_run(options: argparse.Namespace) -> int:
 
 def _print_spans(chosen: list[Workflow], records: Records, *, with_run: bool) -> None:
     """Print the spans of the chosen workflows as trees; `with_run`: the run trace before them."""
-    maker = TraceMaker(records.run)
+    maker, data = TraceMaker(records.run), Dataset.of(records)
     seconds = in_scenario_seconds(records.run.time_scale)
     trees = [maker.of_run(records.trials)] if with_run else []
     for workflow in chosen:
-        calls = [call for call in records.calls if workflow_key(call) == workflow_key(workflow)]
-        trees.append(maker.of_workflows([workflow], calls, records.attempts))
+        trees.append(maker.of_workflows([workflow], *data.groups.of(workflow)))
     if records.run.simulated:
         print(simulated_line(records.run))
     for spans in trees:

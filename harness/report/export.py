@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from harness.analysis.selection import by_cell
+from harness.analysis.selection import Dataset
 from harness.records.errors import InputError, StorageError
 from harness.records.histogram import quantile
 from harness.records.keys import workflow_key
@@ -97,7 +97,7 @@ def _counting(
     records: Records,
 ) -> tuple[ExportRow, Callable[[Attempt | Call | Workflow | Trial], bool]]:
     """Return what every row says of the run, and what tells whether a record counts."""
-    cells = by_cell(records)
+    cells = Dataset.of(records).cells.values()
     counting = {workflow_key(one) for cell in cells for one in cell.workflows}
     last = {
         (trial.cell, trial.repeat, trial.execution)

@@ -16,7 +16,7 @@ from harness.analysis.critical_path import (
     one_permit_more,
     paths_of,
 )
-from harness.analysis.selection import by_cell
+from harness.analysis.selection import Dataset
 from harness.records.schema import CellInfo, Run
 from harness.report.cell_columns import PART_HEADS, settings_columns
 from harness.report.path_text import held_by, one_more_words, simulated_line
@@ -43,7 +43,7 @@ def cells_said(records: Records) -> list[CellSaid]:
             add_up(paths_of(cell.workflows, cell.calls, cell.attempts)),
             one_permit_more(cell, in_flight),
         )
-        for cell in by_cell(records)
+        for cell in Dataset.of(records).cells.values()
         if cell.workflows
     ]
 

@@ -6,17 +6,15 @@ since the workflow was ready.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from harness.analysis.call_segments import CallSegment, of_attempt, segments_of_call
 from harness.analysis.critical_path import CriticalPath, critical_path
-from harness.analysis.selection import by_cell
+from harness.analysis.selection import Dataset
 from harness.records import ids
 from harness.records.errors import InputError
 from harness.records.failures import OK, is_failure
-from harness.records.keys import CallKey, WorkflowKey, workflow_key
 from harness.records.schema import PHASES, Attempt, Call, Decision, Workflow
 from harness.store.run_directory import Records
 
@@ -83,17 +81,11 @@ class Waterfalls:
 
     def __init__(self, records: Records) -> None:
         self._run_id = records.run.run_id
-        self._records = records
-        self._calls: dict[WorkflowKey, list[Call]] = defaultdict(list)
-        for call in records.calls:
-            self._calls[workflow_key(call)].append(call)
-        self._attempts: dict[WorkflowKey, list[Attempt]] = defaultdict(list)
-        for attempt in records.attempts:
-            self._attempts[workflow_key(attempt)].append(attempt)
+        self._records = Dataset.of(records)
 
     def counted(self) -> list[Workflow]:
         """Return every workflow that counts, slowest first."""
-        found = [one for cell in by_cell(self._records) for one in cell.workflows]
+        found = [one for cell in self._records.cells.values() for one in cell.workflows]
         return sorted(found, key=lambda one: one.ready - one.done)
 
     def failed(self) -> list[Workflow]:
@@ -125,16 +117,11 @@ class Waterfalls:
 
     def of(self, workflow: Workflow) -> Waterfall:
         """Return the waterfall of one workflow."""
-        key = workflow_key(workflow)
-        calls, attempts = self._calls[key], self._attempts[key]
-        path = critical_path(workflow, calls, attempts)
-        attempts_of: dict[CallKey, list[Attempt]] = defaultdict(list)
-        for attempt in sorted(attempts, key=lambda one: one.attempt):
-            attempts_of[attempt.call_key].append(attempt)
+        its = self._records.groups.of(workflow)
+        path = critical_path(workflow, its.calls, its.attempts)
         rows: list[WaterfallRow] = []
         failures: list[FailedAttempt] = []
-        for call in sorted(calls, key=_place):
-            tried = attempts_of[call.call_key]
+        for call, tried in sorted(its.tried(), key=lambda pair: _place(pair[0])):
             rows += _rows(call, tried, path)
             failures += _failures(call, tried)
         trace = ids.workflow_trace(self._run_id, workflow)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from harness.analysis.selection import CellRecords, by_cell
+from harness.analysis.selection import CellRecords, Dataset
 from harness.records import ids
 from harness.records.errors import InputError
 from harness.records.failures import OK
@@ -94,7 +94,7 @@ def links(records: Records, jaeger: Jaeger) -> list[JaegerLink]:
     """Return the links worth following: the slowest workflow, a failed one, two cells compared."""
     cells = [
         cell._replace(workflows=[one for one in cell.workflows if jaeger.has(one)])
-        for cell in by_cell(records)
+        for cell in Dataset.of(records).cells.values()
     ]
     every = [one for cell in cells for one in cell.workflows]
     run_id = records.run.run_id

@@ -16,6 +16,7 @@ from harness.analysis.metrics import METRICS
 from harness.analysis.model import Cell
 from harness.analysis.selection import by_cell
 from harness.records.clock import SECOND
+from harness.records.groups import WorkflowRecords
 from harness.records.histogram import merge
 from harness.records.schema import Backoff, Branches, Phase, Tokens
 from harness.store.run_directory import Records
@@ -231,7 +232,7 @@ def test_time_is_cut_at_every_moment_of_a_call() -> None:
         sent=420 * MS, first_reasoning=500 * MS, first_answer=700 * MS, last_token=980 * MS,
         done=1000 * MS,
     )  # fmt: skip
-    spent = time_spent([call], [failed, served])
+    spent = time_spent(WorkflowRecords([call], [failed, served]).tried())
     assert spent is not None
     assert asdict(spent) == pytest.approx(
         {
@@ -254,7 +255,7 @@ def test_a_permit_that_came_too_late_was_still_waited_for() -> None:
         ready=100, permit_requested=100, permit_granted=100, sent=100, done=120,
         outcome="rate_limited",
     )  # fmt: skip
-    spent = time_spent([never, again], [failed])
+    spent = time_spent(WorkflowRecords([never, again], [failed]).tried())
     assert spent is not None
     assert spent.permit_wait == pytest.approx((100 + 50) / 200)
     assert spent.other == pytest.approx(0)
@@ -262,7 +263,7 @@ def test_a_permit_that_came_too_late_was_still_waited_for() -> None:
 
 def test_an_answer_before_any_reasoning_is_not_counted_twice() -> None:
     attempt = make_attempt(sent=0, first_reasoning=500, first_answer=300, last_token=900, done=1000)
-    spent = time_spent([make_call(ready=0, done=1000)], [attempt])
+    spent = time_spent(WorkflowRecords([make_call(ready=0, done=1000)], [attempt]).tried())
     assert spent is not None
     assert (spent.to_first_token, spent.reasoning, spent.answer) == (0.3, 0.0, 0.6)
 
@@ -340,7 +341,7 @@ def test_the_parts_of_a_call_of_one_attempt_are_those_of_its_tiles() -> None:
     records = make_records(["async_4_none_attempt"], 2, shape=Shape(failure_rate=0.3))
     attempts = {attempt.call_key: attempt for attempt in records.attempts}
     for call in records.calls:
-        shares = time_spent([call], [attempts[call.call_key]])
+        shares = time_spent(WorkflowRecords([call], [attempts[call.call_key]]).tried())
         parts = Counter[str]()
         for piece in tiles(call, [attempts[call.call_key]]):
             parts[piece.part] += piece.length

@@ -369,7 +369,7 @@ def test_the_pieces_of_a_call_fill_it_without_gap_or_overlap(records: Records) -
 
 def test_the_pieces_add_up_to_the_shares_of_the_summary(records: Records) -> None:
     for cell in by_cell(records):
-        wanted = shares_of(cell.calls, cell.attempts)
+        wanted = shares_of(cell.tried())
         assert wanted
         whole = sum(call.done - call.ready for call in cell.calls)
         spent = dict.fromkeys(PART_STYLES, 0)
@@ -400,10 +400,10 @@ def test_an_attempt_is_cut_at_the_moments_it_reached(
     attempt = make_attempt(**fields)
     cut = drawn_segments(make_call(), [attempt])
     assert [piece.part for piece in cut] == parts
-    assert shares_of([make_call()], [attempt]), "the summary can be made of it"
+    assert shares_of([(make_call(), [attempt])]), "the summary can be made of it"
     for part in PART_STYLES:
         length = sum(piece.end - piece.start for piece in cut if piece.part == part)
-        wanted = getattr(shares_of([make_call()], [attempt]), part)
+        wanted = getattr(shares_of([(make_call(), [attempt])]), part)
         assert length / SECOND == pytest.approx(wanted)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from harness.analysis.model import Figure
-from harness.analysis.selection import by_cell
+from harness.analysis.selection import Dataset
 from harness.records.clock import SECOND
 from harness.records.schema import Workflow
 from harness.report.html.chart_model import (
@@ -91,8 +91,8 @@ def latency_chart(about: Subject, records: Records) -> Chart | None:
 def _latencies(about: Subject, records: Records) -> dict[str, list[_Took]]:
     scale = SECOND * about.summary.time_scale
     return {
-        cell.info.id: [_Took(one, (one.done - one.ready) / scale) for one in cell.workflows]
-        for cell in by_cell(records)
+        name: [_Took(one, (one.done - one.ready) / scale) for one in cell.workflows]
+        for name, cell in Dataset.of(records).cells.items()
     }
 
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from harness.analysis.flow import Flow, flow
 from harness.analysis.model import Cell, Summary
-from harness.analysis.selection import CellRecords, by_cell
+from harness.analysis.selection import CellRecords, Dataset
 from harness.analysis.settings import identity
 from harness.records.clock import SECOND
 from harness.records.failures import OK
@@ -41,7 +41,7 @@ def seen_over_time(summary: Summary, records: Records, bins: int = BINS) -> list
 
     Those of the cell that titles speak of among those where attempts failed; empty where none did.
     """
-    of_cell = {cell.info.id: cell for cell in by_cell(records)}
+    of_cell = Dataset.of(records).cells
     failing = [cell for cell in summary.cells if cell.attempts.failed]
     if not failing:
         return []

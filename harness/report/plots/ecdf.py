@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from harness.analysis.cells import wanted
 from harness.analysis.model import Cell, Summary
-from harness.analysis.selection import CellRecords, by_cell
+from harness.analysis.selection import CellRecords, Dataset
 from harness.records.clock import SECOND
 from harness.records.schema import Call, Workflow
 from harness.report.plots.style import MODE_COLOURS, label_line_ends, new_figure
@@ -33,7 +33,7 @@ def band(n: int) -> float:
 
 def latency_ecdf(summary: Summary, records: Records) -> Figure | None:
     """Draw each mode's best cell: workflow latency with its band, call latency beside it."""
-    of_cell = {cell.info.id: cell for cell in by_cell(records)}
+    of_cell = Dataset.of(records).cells
     ran = [cell for cell in summary.cells if of_cell[cell.id].workflows]
     if not ran:
         return None

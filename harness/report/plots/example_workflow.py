@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from harness.analysis.model import Cell, Summary
-from harness.analysis.selection import CellRecords, by_cell
+from harness.analysis.selection import Dataset
 from harness.analysis.settings import policy_of
-from harness.records.keys import CallKey
-from harness.records.schema import Attempt, Call, Workflow
+from harness.records.groups import TriedCall
+from harness.records.schema import Workflow
 from harness.report.wording import MODE_NAMES
 from harness.store.run_directory import Records
 
@@ -20,7 +20,7 @@ class ExampleWorkflow(NamedTuple):
 
     cell: Cell
     workflow: Workflow
-    calls: tuple[tuple[Call, tuple[Attempt, ...]], ...]
+    calls: list[TriedCall]
 
 
 def same_workflow_in_both(summary: Summary, records: Records) -> list[ExampleWorkflow]:
@@ -30,7 +30,8 @@ def same_workflow_in_both(summary: Summary, records: Records) -> list[ExampleWor
     retry policy, scope, repeat and workflow, so the same topic; it is absent without a sync cell.
     Successful workflows are preferred; the list is empty when there are no workflows.
     """
-    of_cell = {cell.info.id: cell for cell in by_cell(records)}
+    data = Dataset.of(records)
+    of_cell = data.cells
     ran = [cell for cell in summary.cells if of_cell[cell.id].workflows]
     main = _closest_look(ran, summary.recommendation.cell)
     if main is None:
@@ -53,7 +54,7 @@ def same_workflow_in_both(summary: Summary, records: Records) -> list[ExampleWor
         (twin_cell, twin), (main, chosen)
     ]  # fmt: skip
     return [
-        ExampleWorkflow(cell, workflow, _calls_of(workflow, of_cell[cell.id]))
+        ExampleWorkflow(cell, workflow, data.groups.of(workflow).tried())
         for cell, workflow in pairs
     ]
 
@@ -73,17 +74,3 @@ def _is_twin(cell: Cell, main: Cell) -> bool:
 def _median(workflows: Sequence[Workflow]) -> Workflow:
     middle = statistics.median_low(workflow.done - workflow.ready for workflow in workflows)
     return next(w for w in workflows if w.done - w.ready == middle)
-
-
-def _calls_of(
-    workflow: Workflow, records: CellRecords
-) -> tuple[tuple[Call, tuple[Attempt, ...]], ...]:
-    attempts: dict[CallKey, list[Attempt]] = {}
-    for attempt in records.attempts:
-        if (attempt.repeat, attempt.workflow) == (workflow.repeat, workflow.workflow):
-            attempts.setdefault(attempt.call_key, []).append(attempt)
-    return tuple(
-        (call, tuple(attempts.get(call.call_key, ())))
-        for call in records.calls
-        if (call.repeat, call.workflow) == (workflow.repeat, workflow.workflow)
-    )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
 from harness.analysis.call_segments import of_attempt
 from harness.analysis.flow import Held, lanes
 from harness.analysis.model import Cell, Summary
-from harness.analysis.selection import CellRecords, by_cell
+from harness.analysis.selection import CellRecords, Dataset
 from harness.records.clock import SECOND
 from harness.records.schema import Trial
 from harness.report.plots.style import PART_STYLES, new_figure
@@ -23,7 +23,7 @@ MOST_HELD = 3000
 
 def permit_lanes(summary: Summary, records: Records) -> Figure | None:
     """Draw the first whole trial of the recommended cell, or of the fastest; None without one."""
-    found = _trial(summary, by_cell(records))
+    found = _trial(summary, Dataset.of(records).cells)
     if found is None:
         return None
     cell, trial, held = found
@@ -61,8 +61,9 @@ def permit_lanes(summary: Summary, records: Records) -> Figure | None:
     return figure
 
 
-def _trial(summary: Summary, cells: Sequence[CellRecords]) -> tuple[Cell, Trial, list[Held]] | None:
-    of_cell = {cell.info.id: cell for cell in cells}
+def _trial(
+    summary: Summary, of_cell: Mapping[str, CellRecords]
+) -> tuple[Cell, Trial, list[Held]] | None:
     whole = [cell for cell in summary.cells if of_cell[cell.id].whole_trials()]
     if not whole:
         return None

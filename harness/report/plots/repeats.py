@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from harness.analysis.cells import makespan
 from harness.analysis.model import Cell, Summary
-from harness.analysis.selection import by_cell
+from harness.analysis.selection import Dataset
 from harness.report.plots.style import (
     INK,
     MODE_COLOURS,
@@ -28,7 +28,7 @@ def repeats(summary: Summary, records: Records) -> Figure | None:
         cell.info.id: [
             (trial.repeat, makespan(trial) / summary.time_scale) for trial in cell.whole_trials()
         ]
-        for cell in by_cell(records)
+        for cell in Dataset.of(records).cells.values()
     }
     cells, only = rows_shown(summary)
     if not any(len(taken[cell.id]) > 1 for cell in cells):

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from harness.analysis.model import Cell, Summary
 from harness.analysis.model import Figure as Estimate
-from harness.analysis.selection import by_cell
+from harness.analysis.selection import Dataset
 from harness.analysis.settings import policy_of, swept_keys
 from harness.records.schema import Workflow
 from harness.report.plots.style import (
@@ -46,7 +46,7 @@ MOST_ROWS = 16
 def sync_async(summary: Summary, records: Records) -> Figure | None:
     """Draw workflow latency and throughput by cell; None without a workflow."""
     cells, only = rows_shown(summary)
-    workflows = {cell.info.id: cell.workflows for cell in by_cell(records)}
+    workflows = {name: cell.workflows for name, cell in Dataset.of(records).cells.items()}
     if not any(workflows[cell.id] for cell in cells):
         return None
     notes = [

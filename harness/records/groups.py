@@ -1,0 +1,64 @@
+"""Records grouped by what they belong to: attempts by call, calls and attempts by workflow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from harness.records.keys import CallKey, NamesWorkflow, WorkflowKey, workflow_key
+from harness.records.schema import Attempt, Call
+
+TriedCall = tuple[Call, list[Attempt]]
+"""A call with its attempts, by number."""
+
+
+class WorkflowRecords(NamedTuple):
+    """The calls and the attempts of one execution of one workflow, in the order written."""
+
+    calls: list[Call]
+    attempts: list[Attempt]
+
+    def tried(self) -> list[TriedCall]:
+        """Return each call with its attempts."""
+        # The key within a workflow is shorter than the whole key, so it is made in less time.
+        found: dict[tuple[str, int | None, int], list[Attempt]] = {}
+        for attempt in self.attempts:
+            key = attempt.phase, attempt.branch, attempt.call
+            if key in found:
+                found[key].append(attempt)
+            else:
+                found[key] = [attempt]
+        for mine in found.values():
+            if len(mine) > 1:
+                mine.sort(key=_number)
+        return [(call, found.get((call.phase, call.branch, call.call), [])) for call in self.calls]
+
+
+class WorkflowGroups(dict[WorkflowKey, WorkflowRecords]):
+    """The calls and attempts of each execution of each workflow."""
+
+    def __init__(self, calls: Iterable[Call], attempts: Iterable[Attempt]) -> None:
+        super().__init__()
+        for call in calls:
+            self[workflow_key(call)].calls.append(call)
+        for attempt in attempts:
+            self[workflow_key(attempt)].attempts.append(attempt)
+
+    def __missing__(self, key: WorkflowKey) -> WorkflowRecords:
+        return self.setdefault(key, WorkflowRecords([], []))
+
+    def of(self, record: NamesWorkflow) -> WorkflowRecords:
+        """Return the calls and attempts of the workflow that `record` belongs to."""
+        return self.get(workflow_key(record), WorkflowRecords([], []))
+
+
+def attempts_by_call(attempts: Iterable[Attempt]) -> dict[CallKey, list[Attempt]]:
+    """Return the attempts of each call, by number."""
+    found: dict[CallKey, list[Attempt]] = {}
+    for attempt in sorted(attempts, key=_number):
+        found.setdefault(attempt.call_key, []).append(attempt)
+    return found
+
+
+def _number(attempt: Attempt) -> int:
+    return attempt.attempt
