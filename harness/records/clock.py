@@ -1,7 +1,7 @@
-"""Time as the records know it: integer nanoseconds since the run's anchor.
+"""The time of the records: integer nanoseconds since the run's anchor.
 
-One anchor ties a run to the calendar: a wall time and the monotonic reading that belongs to it.
-Everything else is monotonic, so a clock that is set during a run bends no latency.
+The anchor relates a monotonic time to a wall time. All other times are monotonic, so a change of
+the system clock during a run affects no latency.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ SECOND = 1_000_000_000
 """Nanoseconds in a second."""
 
 ReadClock = Callable[[], int]
-"""Gives the nanoseconds since the run's anchor."""
+"""Returns the nanoseconds since the run's anchor."""
 
 
 class Anchor(msgspec.Struct, frozen=True, kw_only=True):
-    """One instant on two clocks.
+    """One moment on two clocks.
 
     `unix_ns`: nanoseconds since the Unix epoch. `monotonic_ns`: `time.monotonic_ns()` at the same
-    instant; comparable only between processes of one machine since it started.
+    moment; comparable only within one machine, and until it restarts.
     """
 
     unix_ns: int
@@ -30,7 +30,7 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def take_anchor() -> Anchor:
-    """Read both clocks as near to each other as they can be read: the tightest of five tries."""
+    """Read both clocks at nearly the same moment: the closest pair of five tries."""
     best: tuple[int, Anchor] | None = None
     for _ in range(5):
         before = time.monotonic_ns()

@@ -1,40 +1,40 @@
 """The exceptions that end a command, and the exit code of each.
 
-HarnessError            4  the harness could not do its work
-├── InputError          2  what the user wrote cannot be used: file, key, value, way out
-├── PreflightError      2  the run could not have begun: endpoint, key, directory
-├── FirstAnswerError    2  the endpoint's first answer said that every call would fail
+HarnessError            4  an internal error
+├── InputError          2  invalid input: the message names file, key, value and way out
+├── PreflightError      2  a check before the run failed: endpoint, key or directory
+├── FirstAnswerError    2  the first answer of the endpoint shows that every call would fail
 └── StorageError        4  a record could not be written or read
 
-A failed attempt is not an exception here: it is a record with an outcome (see `failures`).
+A failed attempt is not an exception but a record with an outcome (see `failures`).
 """
 
 from __future__ import annotations
 
 
 class HarnessError(Exception):
-    """A command cannot go on; its text is one line that a person can act on."""
+    """A command cannot continue. The text is one line that says what to do."""
 
     exit_code = 4
 
 
 class InputError(HarnessError):
-    """What the user wrote cannot be used.
+    """Invalid input of the user.
 
-    The text reads `where: what is wrong; the way out`.
+    The text has the form `where: what is wrong; the way out`.
     """
 
     exit_code = 2
 
 
 class PreflightError(HarnessError):
-    """The run could not have begun: nothing has been recorded yet."""
+    """A check before the run failed. Nothing has been recorded."""
 
     exit_code = 2
 
 
 class FirstAnswerError(HarnessError):
-    """The endpoint's first answer said that every call would fail: only that one is recorded."""
+    """The first answer shows that every call would fail. Only this attempt is recorded."""
 
     exit_code = 2
 

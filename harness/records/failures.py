@@ -1,4 +1,4 @@
-"""How a call can fail: one table of what each class looks like, and whether trying again helps.
+"""The failure classes: what each looks like on the wire, and whether a retry can help.
 
 The class is the `outcome` of the record of an attempt or call. Every outcome but `ok` and
 `cancelled` is a failure: see `is_failure`. Which statuses can be retried follows the providers'
@@ -15,12 +15,11 @@ CANCELLED = "cancelled"
 
 
 class FailureClass(NamedTuple):
-    """One way to fail.
+    """One failure class.
 
     `name`: the outcome in the records. `seen`: what it looks like on the wire. `retryable`:
     whether the same request may succeed later. `advice`: what a person can do about it.
-    `outage`: it says that the server as a whole is not to be had, so that sending the other
-    requests is of no use either.
+    `outage`: it means that the whole server is unavailable, so that other requests would fail too.
     """
 
     name: str

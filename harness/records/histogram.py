@@ -1,9 +1,9 @@
-"""A sparse log-linear histogram of integers, exact to merge.
+"""Sparse log-linear histograms of integers, which merge exactly.
 
-A bucket is named by the smallest value that falls into it, so a stored histogram explains itself.
-Values below 256 have a bucket each; above, every power of two is cut into 128 equal buckets, so a
-value is known to better than 0.8 %, which is two significant digits in the sense of
-HdrHistogram (https://hdrhistogram.org).
+The name of a bucket is the smallest value in it, so a stored histogram needs no description. Values
+below 256 have a bucket each. Above that, each power of two is divided into 128 equal buckets, so
+the error of a value is below 0.8 %: two significant digits in the sense of HdrHistogram
+(https://hdrhistogram.org).
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping
 
 Histogram = dict[int, int]
-"""Smallest value of the bucket -> how many values fell into it."""
+"""Maps the smallest value of a bucket to the number of values in it."""
 
 NUMBERS, COUNTS = "H", "BHI"
-"""Types of the arrays in `Packed`, as the standard library's `array` calls them."""
+"""Type codes of the arrays in `Packed`, as in the standard library's `array`."""
 
 
 def bucket(value: int) -> int:
-    """Return the name of the bucket that holds `value` (at least 0)."""
+    """Return the name of the bucket that contains `value` (at least 0)."""
     if value < 256:
         return max(value, 0)
     shift = value.bit_length() - 8
@@ -27,19 +27,19 @@ def bucket(value: int) -> int:
 
 
 def named(number: int) -> int:
-    """Return the name of the bucket at that place among all buckets."""
+    """Return the name of the bucket with the given index."""
     shift = max(number // 128 - 1, 0)
     return (number - 128 * shift) << shift
 
 
 def bucket_number(name: int) -> int:
-    """Return the place of the bucket called `name` among all buckets, from 0: below 8,192."""
+    """Return the index of the bucket called `name`: 0 to 8,191."""
     shift = max(name.bit_length() - 8, 0)
     return 128 * shift + (name >> shift)
 
 
 class _Numbers(dict[int, int]):
-    """Numbers of buckets by name, as far as they have been asked for."""
+    """A cache of bucket indices by name."""
 
     def __missing__(self, name: int) -> int:
         return self.setdefault(name, bucket_number(name))
@@ -49,14 +49,14 @@ _NUMBER = _Numbers()
 
 
 def middle(name: int) -> float:
-    """Return the middle of the bucket called `name`, the value that stands for its content."""
+    """Return the middle of the bucket called `name`, which represents its values."""
     if name < 256:
         return float(name)
     return name + (1 << (name.bit_length() - 8)) / 2
 
 
 def merge(parts: Iterable[Mapping[int, int]]) -> Histogram:
-    """Add histograms up; the result is what one histogram of all the values would hold."""
+    """Return the sum of histograms: the histogram of all their values."""
     total: Histogram = {}
     for part in parts:
         for name, count in part.items():
@@ -65,7 +65,7 @@ def merge(parts: Iterable[Mapping[int, int]]) -> Histogram:
 
 
 def quantile(histogram: Mapping[int, int], q: float) -> float | None:
-    """Return the value below which the share `q` (0 to 1) of the content lies; None when empty."""
+    """Return the `q`-quantile (0 to 1) of the values; None if the histogram is empty."""
     total = sum(histogram.values())
     if total == 0:
         return None
@@ -79,16 +79,16 @@ def quantile(histogram: Mapping[int, int], q: float) -> float | None:
 
 
 class Packed(Mapping[int, int]):
-    """A histogram that is only read, in less than a tenth of the memory.
+    """A read-only histogram that needs less than a tenth of the memory.
 
-    `data`: the numbers of the buckets, in an array of type `NUMBERS`, then the count of each, in
-    one of type `kind`: the smallest of `COUNTS` that holds them.
+    `data`: the bucket indices, as an array of type `NUMBERS`, then their counts, as an array of
+    type `kind`, the smallest type in `COUNTS` that can hold them.
     """
 
     __slots__ = ("data", "kind")
 
     def __init__(self, histogram: Mapping[int, int]) -> None:
-        """Pack a histogram. Raises OverflowError for a count below 0, or of 2**32 or more."""
+        """Pack a histogram. Raises OverflowError for a count below 0 or above 2**32 - 1."""
         numbers = array(NUMBERS, list(map(_NUMBER.__getitem__, histogram))).tobytes()
         counts = list(histogram.values())
         try:
@@ -99,22 +99,22 @@ class Packed(Mapping[int, int]):
 
     @property
     def numbers(self) -> bytes:
-        """The numbers of the buckets, as an array of type `NUMBERS` holds them."""
+        """The bucket indices, as an array of type `NUMBERS`."""
         return self.data[: 2 * len(self)]
 
     @property
     def counts(self) -> bytes:
-        """Their counts, as an array of type `kind` holds them."""
+        """The counts, as an array of type `kind`."""
         return self.data[2 * len(self) :]
 
     def __getitem__(self, name: int) -> int:
-        """Return how many values fell into the bucket called `name`."""
+        """Return the number of values in the bucket called `name`."""
         return dict(zip(self, array(self.kind, self.counts), strict=True))[name]
 
     def __iter__(self) -> Iterator[int]:
-        """Go through the names of the buckets."""
+        """Iterate over the names of the buckets."""
         return map(named, array(NUMBERS, self.numbers))
 
     def __len__(self) -> int:
-        """Return how many buckets there are."""
+        """Return the number of buckets."""
         return len(self.data) // (2 + (1, 2, 4)[COUNTS.index(self.kind)])

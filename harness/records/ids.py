@@ -1,4 +1,4 @@
-"""Trace and span ids that follow from what they name, so that exporting twice gives the same ids.
+"""Trace and span ids, computed from the keys of records, so that each export gives the same ids.
 
 An id is the leading bytes of SHA-256 over the run id and the logical key
 (16 for a trace, 8 for a span: W3C Trace Context, https://www.w3.org/TR/trace-context/).
@@ -13,29 +13,29 @@ from harness.records.keys import NamesAttempt, NamesWorkflow
 
 
 def new_run_id() -> str:
-    """Return an id that no other run has: 32 hexadecimal digits."""
+    """Return a new unique run id: 32 hexadecimal digits."""
     return uuid.uuid4().hex
 
 
 def trace_id(run_id: str, *key: object) -> str:
-    """Return the trace id (32 hexadecimal digits) of what `key` names."""
+    """Return the trace id (32 hexadecimal digits) for `key`."""
     return _digest(run_id, "trace", key)[:32]
 
 
 def span_id(run_id: str, *key: object) -> str:
-    """Return the span id (16 hexadecimal digits) of what `key` names."""
+    """Return the span id (16 hexadecimal digits) for `key`."""
     return _digest(run_id, "span", key)[:16]
 
 
 def workflow_trace(run_id: str, record: NamesWorkflow) -> str:
-    """Return the id of the trace that the workflow of `record` has to itself."""
+    """Return the id of the trace of the workflow that `record` belongs to."""
     return trace_id(
         run_id, "workflow", record.cell, record.repeat, record.workflow, record.execution
     )
 
 
 def attempt_span(run_id: str, record: NamesAttempt) -> str:
-    """Return the id of the span of one attempt: what its `traceparent` carries."""
+    """Return the span id of one attempt, which its `traceparent` header contains."""
     return span_id(
         run_id, "attempt", record.cell, record.repeat, record.workflow, record.execution,
         record.phase, record.branch, record.call, record.attempt,

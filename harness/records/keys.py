@@ -1,4 +1,4 @@
-"""The names of a workflow, a call and an attempt within a run, which every record holds."""
+"""The keys of workflows, calls and attempts within a run. Every record contains its key."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 
 class NamesWorkflow(Protocol):
-    """Anything that says which execution of which workflow it belongs to: every record and key."""
+    """Anything with the key of a workflow execution: every record and every key."""
 
     @property
     def cell(self) -> str:
@@ -30,7 +30,7 @@ class NamesWorkflow(Protocol):
 
 
 class NamesAttempt(NamesWorkflow, Protocol):
-    """Anything that says which attempt of which call it is."""
+    """Anything with the key of an attempt."""
 
     @property
     def phase(self) -> str:
@@ -39,7 +39,7 @@ class NamesAttempt(NamesWorkflow, Protocol):
 
     @property
     def branch(self) -> int | None:
-        """Which branch of the fan-out; None outside it."""
+        """Which branch of its phase; None outside a fan-out."""
         ...
 
     @property
@@ -54,7 +54,7 @@ class NamesAttempt(NamesWorkflow, Protocol):
 
 
 class WorkflowKey(NamedTuple):
-    """Names one execution of one workflow. `execution` grows when a run is resumed."""
+    """The key of one execution of one workflow. `execution` grows when a run is resumed."""
 
     cell: str
     repeat: int
@@ -63,7 +63,7 @@ class WorkflowKey(NamedTuple):
 
 
 class CallKey(NamedTuple):
-    """Names one call. `branch` is None outside the fan-out; `call` counts from 1 within it."""
+    """The key of one call. `branch`: None outside a fan-out; `call`: from 1 in phase and branch."""
 
     cell: str
     repeat: int
@@ -75,7 +75,7 @@ class CallKey(NamedTuple):
 
 
 class AttemptKey(NamedTuple):
-    """Names one attempt: its call's key, and its number from 1."""
+    """The key of one attempt: the key of its call and its number, from 1."""
 
     cell: str
     repeat: int
@@ -88,5 +88,5 @@ class AttemptKey(NamedTuple):
 
 
 def workflow_key(record: NamesWorkflow) -> WorkflowKey:
-    """Return which execution of which workflow a record belongs to."""
+    """Return the key of the workflow execution that a record belongs to."""
     return WorkflowKey(record.cell, record.repeat, record.workflow, record.execution)

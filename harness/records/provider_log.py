@@ -1,4 +1,4 @@
-"""The simulated provider's own log: the oracle that the client's records are held against."""
+"""The log of the simulated provider, with which the client's records are compared."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from harness.records.schema import Tokens
 class Served(msgspec.Struct, frozen=True, kw_only=True):
     """One request as the simulated provider saw it: one line of provider.jsonl.
 
-    Times are nanoseconds since the provider's own anchor, the log's first line. `scheduled` is
-    when the model said that a write was due, `written` when it was handed to the socket.
-    `arrival` counts the requests with this prompt in this trial, from 1. `active`: how many
-    requests were being served when it came, itself not counted. `gaps`: histogram of the
-    nanoseconds between written text chunks. `status` is None where no answer was begun. `fault`:
-    which injected fault struck it (`harness.config.faults`), None for none.
+    Times are nanoseconds since the provider's own anchor, which is in the first line of the log.
+    `scheduled`: when the model planned a write. `written`: when it was passed to the socket.
+    `arrival`: the number of requests with this prompt in this trial, from 1. `active`: other
+    requests in service at its arrival. `gaps`: histogram of the nanoseconds between written text
+    chunks. `status`: None if no answer was begun. `fault`: the injected fault
+    (`harness.config.faults`), or None.
     """
 
     trace_id: str | None
@@ -46,7 +46,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProviderHead(msgspec.Struct, frozen=True, kw_only=True):
-    """The first line of provider.jsonl: the provider's own anchor and what it simulated."""
+    """The first line of provider.jsonl: the provider's anchor, profile, seed and time scale."""
 
     anchor: Anchor
     profile: dict[str, Any]

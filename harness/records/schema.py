@@ -1,8 +1,8 @@
-"""The facts of a run. Everything else the harness shows is made from these.
+"""The records of a run. Everything that the harness shows is made from them.
 
-Times are integers: nanoseconds since the run's anchor, None when that moment was not reached.
-One attempt is one HTTP request; one call is one question to the model, with all its attempts;
-one workflow is one topic, decomposed, researched and synthesized. Each is one JSON line.
+Times are integers: nanoseconds since the run's anchor, None if the moment was not reached. An
+attempt is one HTTP request. A call is one question to the model, with all its attempts. A workflow
+is one topic from the first call to the result. Each record is one JSON line.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ SCHEMA = 1
 WorkflowOutcome = Literal["ok", "degraded", "failed", "cancelled"]
 RunStatus = Literal["running", "complete", "partial"]
 WaitSource = Literal["policy", "retry_after", "breaker"]
-"""Who chose how long a call waits: its retry policy, the server, or an open circuit breaker."""
+"""What determined a wait of a call: its retry policy, the server, or an open circuit breaker."""
 PHASES = ("decompose", "fan_out", "synthesize")
 
 
 class Tokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False, gc=False):
-    """Token counts as the provider reported them; None where it did not.
+    """Token counts as the provider reported them; None if it did not.
 
     `cached` is the part of `input` read from a prompt cache, `reasoning` the part of `output`.
     """
@@ -50,10 +50,10 @@ def _add(one: int | None, other: int | None) -> int | None:
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
-    """What the policy said to a failure: either when to try again or why not.
+    """The decision of the policy about a failure: either when to try again, or why not.
 
-    `retry_in`: nanoseconds until the next attempt, `source` who chose them. `give_up`: the reason
-    to let the call fail. Make one with `retry_in` or `give_up`; a line holds only what is said.
+    `retry_in`: nanoseconds until the next attempt; `source`: what determined them. `give_up`: the
+    reason why the call fails. Make one with `retry_in()` or `give_up()`.
     """
 
     retry_in: int | None = None
@@ -74,14 +74,14 @@ def give_up(reason: str) -> Decision:
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One HTTP request: one line of attempts.jsonl.
 
-    `ready`: the call could have sent it (call ready, or end of backoff). `permit_requested`,
-    `permit_granted`: equal to `ready` when the call holds a permit already. `sent`: the request's
-    bytes go out. `headers`: status line and headers read. `first_reasoning`, `first_answer`: first
-    chunk with such text; `last_token`: last with either. `done`: body closed or failure known.
-    `retry_after` in nanoseconds, as received. `gaps`: histogram of the nanoseconds between the
-    arrivals of text chunks. `decision`: what the policy said to a failure. `response_id`,
-    `response_model`: what the body calls itself and the model that it names, None without.
-    `hedge`: it was sent while the attempt before it still waited for its first token.
+    `ready`: when the call could have sent it (call ready, or end of backoff). `permit_requested`,
+    `permit_granted`: equal to `ready` if the call already holds a permit. `sent`: when the
+    request's bytes were sent. `headers`: when the status line and headers were read.
+    `first_reasoning`, `first_answer`: the first chunk with such text. `last_token`: the last chunk
+    with either. `done`: when the body was closed or the failure was known. `retry_after`: in
+    nanoseconds, as received. `gaps`: histogram of the nanoseconds between arrivals of text chunks.
+    `decision`: of the policy, after a failure. `response_id`, `response_model`: as in the body, or
+    None. `hedge`: it was sent while the previous attempt was waiting for its first token.
     """
 
     cell: str
@@ -116,7 +116,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def call_key(self) -> CallKey:
-        """The call that this attempt belongs to."""
+        """The key of the call of this attempt."""
         return CallKey(
             self.cell, self.repeat, self.workflow, self.execution,
             self.phase, self.branch, self.call,
@@ -124,7 +124,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def first_text(self) -> int | None:
-        """The first chunk with reasoning or answer text."""
+        """When the first chunk with reasoning or answer text arrived."""
         reasoning, answer = self.first_reasoning, self.first_answer
         if reasoning is None or answer is None:
             return answer if reasoning is None else reasoning
@@ -137,12 +137,12 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def client_wait(self) -> int | None:
-        """Nanoseconds between the permit and the request's bytes going out."""
+        """Nanoseconds between the permit and sending the request."""
         return None if self.sent is None else self.sent - self.permit_granted
 
     @property
     def ttft(self) -> int | None:
-        """Time to first token: nanoseconds from the request going out to the first text."""
+        """Time to first token: nanoseconds from sending the request to the first text."""
         first = self.first_text
         return None if self.sent is None or first is None else first - self.sent
 
@@ -153,10 +153,10 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Backoff(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One wait before an attempt: `planned` nanoseconds, waited from `start` to `end`.
+    """One wait before an attempt: `planned` nanoseconds, from `start` to `end`.
 
-    Of a call that a breaker parked (source `breaker`), `planned` is what was left until its next
-    probe, 0 while one was on its way.
+    If a breaker parked the call (source `breaker`), `planned` is the time until the next probe, and
+    0 while a probe is in flight.
     """
 
     start: int
@@ -168,7 +168,7 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One question to the model with all its attempts: one line of calls.jsonl.
 
-    `tokens` are those of the successful attempt, `wasted_tokens` those of all others.
+    `tokens`: of the successful attempt. `wasted_tokens`: of all other attempts.
     """
 
     cell: str
@@ -188,7 +188,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def call_key(self) -> CallKey:
-        """The logical key of this call."""
+        """The key of this call."""
         return CallKey(
             self.cell, self.repeat, self.workflow, self.execution,
             self.phase, self.branch, self.call,
@@ -212,16 +212,17 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
 
 class Branches(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """How many branches the fan-out had and how many of them succeeded."""
+    """The number of branches of a workflow, and of those that succeeded."""
 
     total: int
     ok: int
 
 
 class Workflow(msgspec.Struct, frozen=True, kw_only=True):
-    """One topic from question to report: one line of workflows.jsonl.
+    """One topic from the first call to the result: one line of workflows.jsonl.
 
-    `ready`: when its in-flight slot was free. `started`: when its program began.
+    `ready`: when its slot was free, or when it was due in an open loop. `started`: when its program
+    began.
     """
 
     cell: str
@@ -239,17 +240,17 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
-    """One message that went to the model."""
+    """One message of a prompt."""
 
     role: str
     content: str
 
 
 class Transcript(msgspec.Struct, frozen=True, kw_only=True):
-    """What one call asked and was told: one line of transcripts.jsonl, when the scenario asks.
+    """The texts of one call: one line of transcripts.jsonl, if the scenario keeps transcripts.
 
-    `messages` is the prompt. `reasoning` and `answer` are the two texts of the call's last
-    attempt, always apart, and cut off where that attempt failed.
+    `messages`: the prompt. `reasoning`, `answer`: the texts of the last attempt, incomplete if that
+    attempt failed.
     """
 
     cell: str
@@ -269,12 +270,12 @@ Record = Attempt | Call | Workflow | Transcript
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """One (cell, repeat): one line of trials.jsonl, written when the trial has ended.
+    """One (cell, repeat): one line of trials.jsonl, written at the end of the trial.
 
     `start`, `end`: first workflow ready, last workflow done. `cpu`: nanoseconds of processor time
-    this process used meanwhile. `loop_lag`: histogram of how many nanoseconds late the event loop
-    ran a timer (empty where there is no loop). `recording`: nanoseconds of processor time that
-    writing the records down took of that, 0 where it was not measured.
+    of this process. `loop_lag`: histogram of the nanoseconds by which the event loop ran timers
+    late, empty without a loop. `recording`: the part of `cpu` for writing records, 0 if not
+    measured.
     """
 
     cell: str
@@ -335,9 +336,9 @@ class CellInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True):
-    """What ended a run early: Ctrl-C, a budget, or a hopeless answer to its first call.
+    """Why a run ended early: Ctrl-C, a budget, or a first answer after which no call can succeed.
 
-    `because` says in one line how it came.
+    `because`: the reason in one line.
     """
 
     by: Literal["interrupt", "budget", "first_call"]
@@ -345,10 +346,10 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """One time that a run was gone on with; what it did is of this `execution`.
+    """One resumed session. Its records have this `execution`.
 
-    `anchor`: the run's own zero on the monotonic clock of this session. `away`: nanoseconds since
-    the last record, in which nothing ran.
+    `anchor`: the run's zero on the monotonic clock of this session. `away`: nanoseconds between the
+    last record of the previous session and this session.
     """
 
     execution: int
@@ -357,10 +358,10 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
-    """All that the budget had let go out so far, worst cases included: one line of spending.jsonl.
+    """The amounts that the budget has allowed, reservations included: a line of spending.jsonl.
 
-    A line is written before its attempt goes out, so the last one covers whatever was in flight
-    when the run was killed.
+    Each line is written before its attempt is sent, so the last line covers the attempts that were
+    in flight when a run was killed.
     """
 
     attempts: int
@@ -369,15 +370,14 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """run.json: what was run, where, and how far it came.
+    """run.json: what was run, where, and its status.
 
-    `scenario` is the resolved scenario, `profile` the simulated provider's, None against a live
-    endpoint. `order`: the cells of each repeat in the order they ran. Durations in both are in
-    scenario seconds. `price`: what tokens cost in this run (`bench.prices.Price`), None where that
-    is not known. `stopped`: why a partial run is partial. `resumed`: each time it was gone on with.
-    `virtual`: its time was virtual, and every trial began at 0 of its own. `phases`: what the
-    workflow kind declares, in order; empty in runs of earlier versions. `code`: code that retries
-    like each cell, by the cell's id; empty in runs of earlier versions.
+    `scenario`: the resolved scenario. `profile`: of the simulated provider, None for a real
+    endpoint. Durations in both are in scenario seconds. `order`: the cells of each repeat in the
+    order in which they ran. `price`: of tokens (`config.prices.Price`), None if unknown.
+    `stopped`: why a partial run is partial. `resumed`: its resumed sessions. `virtual`: time was
+    virtual, and every trial began at 0. `phases`: declared by the workflow kind, in order. `code`:
+    code that retries like each cell, by the cell's id. Both are empty in runs of earlier versions.
     """
 
     schema: int
@@ -404,12 +404,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def execution(self) -> int:
-        """What is done in this session is of this execution: 0 in the first."""
+        """The execution of this session: 0 in the first one."""
         return self.resumed[-1].execution if self.resumed else 0
 
     @property
     def away(self) -> int:
-        """Nanoseconds between sessions, in which nothing ran."""
+        """Nanoseconds between all sessions, in which nothing ran."""
         return sum(session.away for session in self.resumed)
 
     @property

@@ -1,8 +1,8 @@
-"""Records as small as they can be in memory, for what looks at millions of them.
+"""Compact records, for reading millions of them into memory.
 
-The same records, read without what no statistic needs (the provider's ids, and the tokens of calls,
-which their attempts have too), with one string for all that say the same, and with histograms
-packed: most of a record's memory is its texts and its histograms.
+They omit fields that no statistic needs (the provider's ids, and the tokens of calls, which their
+attempts have too), share equal strings and pack histograms. Strings and histograms take most of the
+memory of a record.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _FINISHES = (
 def lean(kind: type[T], run: Run) -> type[T]:
     """Return a subclass of `kind` that reads the same lines into less memory.
 
-    A line with a word that it does not know (an outcome of another version) is refused by it with
-    msgspec.ValidationError, and read by `kind`.
+    It refuses a line with an unknown word, such as an outcome of another version, with
+    msgspec.ValidationError; `kind` reads such a line.
     """
     fields: list[Any] = [("cell", _one_of(info.id for info in run.cells))]
     if issubclass(kind, Served):
@@ -39,7 +39,7 @@ def lean(kind: type[T], run: Run) -> type[T]:
     if issubclass(kind, Attempt):
         fields.append(("finish_reason", _one_of(_FINISHES) | None))
         fields += [_passed_over(name, str) for name in _IDS]
-    elif issubclass(kind, Call):  # what the attempts of the call say already
+    elif issubclass(kind, Call):  # the attempts of the call have them too
         fields += [_passed_over(name, Tokens) for name in ("tokens", "wasted_tokens")]
     histograms = [name for name in _HISTOGRAMS if name in kind.__struct_fields__]
 
@@ -55,7 +55,7 @@ def lean(kind: type[T], run: Run) -> type[T]:
 
 
 def _passed_over(name: str, kind: type) -> tuple[str, Any, Any]:
-    """Return a field under a name that no line has, so that what stands under its own is left."""
+    """Return a field with a name that no line has, so that the real field is not read."""
     return name, kind | None, msgspec.field(default=None, name=f"-{name}")
 
 

@@ -1,7 +1,7 @@
-"""The run directory: records appended and flushed as they end, read back as they were.
+"""The run directory: appends and flushes records as they end, and reads them back.
 
-A line is written whole in one call, so whatever kills the process tears at most the last line;
-readers leave a torn last line out.
+Each line is written in one call, so a killed process leaves at most one incomplete line, the last
+one. Readers ignore it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SUMMARY_FILE = "summary.json"
 
 
 class Records(NamedTuple):
-    """Everything a run directory says of what happened, in the order it was written."""
+    """All records of a run directory, in the order in which they were written."""
 
     run: Run
     attempts: list[Attempt]
@@ -61,10 +61,9 @@ class Records(NamedTuple):
 class Writer:
     """Appends records to a run directory. Use it as a context manager.
 
-    `transcripts`: there will be some; without it the directory has no file for them. `budget`:
-    what is spent is written down, too. Torn last lines of an earlier run are cut off. What cannot
-    be written whole is not written at all, and nothing is after it: a full disk leaves a directory
-    that can be read and gone on with.
+    `transcripts`: also write transcripts. `budget`: also write the spent amounts. Incomplete last
+    lines of an earlier session are removed. A line that cannot be written completely is removed,
+    and nothing is written after it. So a full disk leaves a directory that can be read and resumed.
     """
 
     def __init__(self, directory: Path, transcripts: bool = False, budget: bool = False) -> None:
@@ -104,7 +103,7 @@ class Writer:
             file.close()
 
     def append(self, record: Record | Trial | Spent) -> None:
-        """Write one record as one line. Raises StorageError when it cannot be written."""
+        """Write one record as one line. Raises StorageError if it cannot be written."""
         self.extend(type(record), self._encoder.encode(record) + b"\n")
 
     def extend(self, kind: type, lines: bytes) -> None:
@@ -131,7 +130,7 @@ class Writer:
 
 
 def write_whole(path: Path, value: object) -> None:
-    """Write `value` as indented JSON so that a reader sees the old file or the new, never half."""
+    """Write `value` as indented JSON, atomically: a reader sees either the old or the new file."""
     data = msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
     part = path.with_name(path.name + ".part")
     try:
@@ -149,9 +148,9 @@ def _not_written(path: object, error: OSError) -> StorageError:
 
 
 def require_run(name: str, option: str = "") -> Path:
-    """Return the run directory of this name. Raises InputError when there is no run in it.
+    """Return the run directory with this name. Raises InputError if it contains no run.
 
-    `option`: what the name was given with, for the message.
+    `option`: the option that named it, for the message.
     """
     directory = Path(name)
     try:
@@ -164,13 +163,13 @@ def require_run(name: str, option: str = "") -> Path:
 
 
 class _Head(msgspec.Struct):
-    """What can be read of a run.json of any schema."""
+    """The fields of run.json that every schema has."""
 
     schema: int
 
 
 def read_run(directory: Path) -> Run:
-    """Read run.json. Raises StorageError when it is missing, broken or of another schema."""
+    """Read run.json. Raises StorageError if it is missing, broken or of another schema."""
     path = directory / RUN_FILE
     try:
         data = path.read_bytes()
@@ -187,7 +186,7 @@ def read_run(directory: Path) -> Run:
 def read_records(directory: Path, *, small: bool = False) -> Records:
     """Read a whole run directory. Raises StorageError as `read_run` does.
 
-    `small`: in as little memory as possible; see `lean`.
+    `small`: read compact records; see `compact_records`.
     """
     run = read_run(directory)
     with no_collector():
@@ -207,9 +206,9 @@ def _records(directory: Path, run: Run, small: bool) -> Records:
 
 
 def each(directory: Path, kind: type[T]) -> Iterator[T]:
-    """Read the attempts, calls, workflows or trials of a run one by one, in the order written.
+    """Iterate over the attempts, calls, workflows or trials of a run in the order written.
 
-    None of them is kept. Raises StorageError as `read_run` does.
+    Raises StorageError as `read_run` does.
     """
     names: dict[type, str] = {
         Attempt: ATTEMPTS_FILE, Call: CALLS_FILE, Workflow: WORKFLOWS_FILE, Trial: TRIALS_FILE,
@@ -218,9 +217,9 @@ def each(directory: Path, kind: type[T]) -> Iterator[T]:
 
 
 def read_transcripts(directory: Path, offset: int = 0) -> tuple[list[Transcript], int]:
-    """Read the transcripts from a byte of their file on, with the byte after the last whole line.
+    """Return the transcripts from byte `offset` on, and the position after the last complete line.
 
-    Without transcripts the list is empty. Raises StorageError.
+    The list is empty if there are no transcripts. Raises StorageError.
     """
     path = directory / TRANSCRIPTS_FILE
     if not path.exists():
@@ -232,12 +231,12 @@ def read_transcripts(directory: Path, offset: int = 0) -> tuple[list[Transcript]
 
 
 def provider_log(execution: int) -> str:
-    """Return the name of the provider's own log: each time a run is gone on with has one."""
+    """Return the file name of the provider's log; each session of a run has its own."""
     return PROVIDER_FILE if execution == 0 else f"provider-{execution}.jsonl"
 
 
 def read_spent(directory: Path) -> Spent | None:
-    """Return what the budget had let go out when the run ended; None without a budget."""
+    """Return the amounts that the budget had allowed at the end; None without a budget."""
     spent = None
     for line in _lines(directory / SPENDING_FILE, Spent):
         spent = line
@@ -245,9 +244,9 @@ def read_spent(directory: Path) -> Spent | None:
 
 
 def _providers(directory: Path, run: Run, small: bool) -> tuple[ProviderHead, list[Served]] | None:
-    """Read the provider's logs as one, all in the times of the first.
+    """Read the provider's logs of all sessions, with all times relative to the first anchor.
 
-    Each has an anchor of its own, and each session of the run another zero on the monotonic clock.
+    Each log has its own anchor, and each session has another zero on the monotonic clock.
     """
     kind = lean(Served, run) if small else Served
     anchors = [(0, run.anchor), *((one.execution, one.anchor) for one in run.resumed)]
@@ -283,7 +282,7 @@ def _moved(served: Served, by: int) -> Served:
 
 
 def _provider(path: Path, kind: type[Served]) -> tuple[ProviderHead, list[Served]] | None:
-    """Read the provider's log; None when the provider died before its first line was whole."""
+    """Read the provider's log; None if the provider ended before it had written its first line."""
     with _opened(path) as file:
         head = next(_decode([file.readline()], path, ProviderHead, line=1), None)
         return None if head is None else (head, list(_decode(file, path, kind, 2, Served)))
@@ -297,9 +296,9 @@ def _lines(path: Path, kind: type[T], otherwise: type[T] | None = None) -> Itera
 
 @contextmanager
 def no_collector() -> Iterator[None]:
-    """Look for no cycles meanwhile: records, spans and calls of a model form none.
+    """Turn off the cyclic garbage collector, which is slow with many records.
 
-    Among a hundred thousand of them it takes long.
+    Records, spans and model calls form no cycles.
     """
     was = gc.isenabled()
     gc.disable()
@@ -322,7 +321,7 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 def _decode(
     lines: Iterable[bytes], path: Path, kind: type[T], line: int, otherwise: type[T] | None = None
 ) -> Iterator[T]:
-    """Decode each line as `kind`; where it is none, as `otherwise`."""
+    """Decode each line as `kind`, or else as `otherwise`."""
     decoder = msgspec.json.Decoder(kind)
     other = decoder if otherwise is None else msgspec.json.Decoder(otherwise)
     for number, text in enumerate(lines, line):
@@ -333,5 +332,5 @@ def _decode(
                 yield other.decode(text)
         except _NOT_JSON as error:
             if not text.endswith(b"\n"):
-                return  # torn: the process died while it wrote this line
+                return  # incomplete: the process ended while it wrote this line
             raise StorageError(f"{path}:{number}: not a record ({error})") from None

@@ -1,4 +1,4 @@
-"""What a run directory needs before it is written to again: one writer, and no torn lines."""
+"""The lock of a run directory, and the removal of incomplete last lines."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from harness.records.errors import PreflightError
 
 LOCK = ".lock"
-"""Held by the process that writes; the kernel lets go of it however that process ends."""
+"""The lock file. The kernel releases the lock when the writing process ends."""
 
 _BLOCK = 65536
 
 
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Let no other run write into `directory` meanwhile. Raises PreflightError when one does."""
+    """Lock `directory` for writing. Raises PreflightError if another run has locked it."""
     path = directory / LOCK
     try:
         file = path.open("ab")
@@ -38,7 +38,7 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def cut_torn_line(path: Path) -> None:
-    """Cut off what follows the last whole line: whatever wrote it died. Raises OSError."""
+    """Remove an incomplete last line, whose writer was killed. Raises OSError."""
     try:
         with path.open("r+b") as file:
             end = file.seek(0, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""One attempt over openai.AsyncOpenAI, with aiohttp underneath."""
+"""One attempt over openai.AsyncOpenAI, with aiohttp as its HTTP client."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from harness.transports.exchange import (
 
 
 def aiohttp_transport(target: Target) -> httpx2.AsyncClient:
-    """Return an HTTP client on aiohttp that limits nothing and stamps when a request goes out.
+    """Return an HTTP client on aiohttp without limits that stamps when a request is sent.
 
-    The openai package takes no session of one's own through its public face; its transport calls
-    `client` to make one, so that is where ours goes in.
+    The public API of the openai package accepts no aiohttp session. Its transport calls `client` to
+    make one, so ours is passed there.
     """
     trust_env = target.trust_env
     tls = tls_context(trust_env)
@@ -48,7 +48,7 @@ def _session(tls: ssl.SSLContext, reuse: bool) -> aiohttp.ClientSession:
     trace.on_request_chunk_sent.append(_chunk_sent)
     kept: dict[str, Any] = {"keepalive_timeout": KEEP_ALIVE_SECONDS} if reuse else {}
     connector = _Connector(limit=0, force_close=not reuse, ssl=tls, **kept)
-    # An answer may be hours away and as long as it likes: every deadline is ours.
+    # No timeouts here: the harness enforces every deadline itself.
     return aiohttp.ClientSession(
         connector=connector,
         trace_configs=[trace],
@@ -58,14 +58,14 @@ def _session(tls: ssl.SSLContext, reuse: bool) -> aiohttp.ClientSession:
 
 
 _LONGEST_HEADER = 100 * 1024
-"""Bytes of a response's header that are read: as many as httpx2 reads of the whole head."""
+"""Maximum size of a response header in bytes; the limit of httpx2 for the whole head."""
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Lets an attempt hang up at once.
+    """A connector whose connections can be aborted at once.
 
-    A transport that is only closed first waits to send what is left and, secured, for the other
-    side to agree; a server that has stalled does neither.
+    Closing a transport waits until its data is sent and, with TLS, until the peer answers. A
+    stalled server does neither.
     """
 
     async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
@@ -107,10 +107,10 @@ async def _after_headers(response: httpx2.Response) -> None:
 
 
 class _Watch:
-    """Lets `deadline` expire when the exchange's own limit has passed.
+    """Expires `deadline` when the next deadline of the exchange has passed.
 
-    Text moves the limit with every chunk; one timer that looks again when the old limit comes is
-    cheaper than a timer set anew each time.
+    Each text chunk moves the idle deadline. One timer that checks again at the old deadline is
+    cheaper than a new timer for each chunk.
     """
 
     def __init__(self, exchange: Exchange, deadline: asyncio.Timeout) -> None:
@@ -120,18 +120,18 @@ class _Watch:
         self._timer: asyncio.TimerHandle | None = None
 
     def arm(self) -> None:
-        """Look when the limit that is next now has come."""
+        """Start the timer for the next deadline."""
         self.disarm()
         wait = self._exchange.limit().at - self._exchange.now()
         self._timer = self._loop.call_later(max(wait, 0) / SECOND, self._look)
 
     def disarm(self) -> None:
-        """Stop looking."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
 
     def cancel(self) -> None:
-        """Let it expire now: the attempt is no longer wanted."""
+        """Expire the deadline now, because the attempt was cancelled."""
         if not self._deadline.expired():
             self._exchange.expired = CANCELLED
             self._deadline.reschedule(self._loop.time())
@@ -173,9 +173,9 @@ class AsyncClient:
         await self._client.close()
 
     async def send(self, effect: Send, branch: Branch | None = None) -> Reply:
-        """Send one attempt and read all of the response; a failure is a reply too.
+        """Send one attempt and read the whole response. A failure is a reply too.
 
-        When `branch` is cancelled the attempt is broken off, with the outcome `cancelled`.
+        If `branch` is cancelled, the attempt is aborted with the outcome `cancelled`.
         """
         branch = branch or Branch()
         exchange = Exchange(self._target, effect, self._now)

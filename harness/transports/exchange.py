@@ -1,7 +1,7 @@
-"""One attempt as it goes: what both clients note, and the reply they make of it.
+"""The state of one attempt in flight, shared by both transports.
 
-Everything the two adapters would otherwise do alike is here: the request's body and headers, the
-stamps, which failure an exception stands for, and the Reply.
+It builds the request's body and headers, takes the time stamps, classifies exceptions and makes the
+Reply.
 """
 
 from __future__ import annotations
@@ -33,32 +33,31 @@ COMPLETIONS_PATH = "/chat/completions"
 REPEAT_HEADER = "x-harness-repeat"
 
 KEEP_ALIVE_SECONDS = 60
-"""How long a connection that nobody uses is kept, the same in every mode."""
+"""How long an idle connection is kept, in seconds; the same in every mode."""
 
 LINGER = SECOND // 4
-"""How long to wait for the end of a body from which nothing more is expected, nanoseconds."""
+"""Nanoseconds to wait for the end of a body after its last expected byte."""
 
 current: ContextVar[Exchange] = ContextVar("current")
-"""The exchange that the transport's hooks belong to, in this task or thread."""
+"""The exchange of the current task or thread, for the hooks of the transport."""
 
 
 @functools.cache
 def tls_context(trust_env: bool) -> ssl.SSLContext:
-    """Return what connections are secured with; reading the certificates takes a while, so once.
+    """Return the TLS context, which is cached because reading the certificates is slow.
 
-    `trust_env`: obey the environment's SSL_CERT_FILE and SSL_CERT_DIR.
+    `trust_env`: use SSL_CERT_FILE and SSL_CERT_DIR of the environment.
     """
     return httpx2.create_ssl_context(trust_env=trust_env)
 
 
 class Target(NamedTuple):
-    """Where attempts go and what every request carries.
+    """Where attempts are sent, and what every request contains.
 
-    `extra_body` is added to each request's body, then `extra_body_by_phase` to those of the phase
-    that each of its keys names. `simulated`: the repeat travels in a header, so that the
-    simulator's draws can differ between repeats and be equal between cells. `reuse_connections`:
-    False for servers that close after a response without saying so. `own_server`: the run has
-    started the server itself, on this machine.
+    `extra_body` is added to the body of each request, then the entry of `extra_body_by_phase` for
+    its phase. `simulated`: send the repeat in a header, so that the simulator's draws differ
+    between repeats and are equal between cells. `reuse_connections`: False for servers that close a
+    connection after a response without announcing it. `own_server`: the run started the server.
     """
 
     base_url: str
@@ -75,16 +74,16 @@ class Target(NamedTuple):
 
     @property
     def trust_env(self) -> bool:
-        """Whether to obey the environment's proxies and certificates: not on this machine."""
+        """Whether to use the proxies and certificates of the environment; not for own servers."""
         return not (self.simulated or self.own_server)
 
 
 class Exchange:
-    """What is known of one attempt so far.
+    """The state of one attempt in flight.
 
-    `rearm` is called when the next deadline has become earlier (one that moves later is found out
-    when the old one comes), `release` when the attempt is through with its connection,
-    `first_text` when the first text has come.
+    `rearm` is called when the next deadline has become earlier; a later one is noticed when the old
+    one passes. `release` is called when the attempt no longer needs its connection, `first_text`
+    when the first text has arrived.
     """
 
     def __init__(self, target: Target, effect: Send, now: ReadClock) -> None:
@@ -110,7 +109,7 @@ class Exchange:
         return body
 
     def extra_headers(self) -> dict[str, str]:
-        """Return the headers of this attempt: its trace context, and the simulator's repeat."""
+        """Return the headers of this attempt: trace context, and the repeat for the simulator."""
         key, run_id = self.effect.key, self.target.run_id
         ids = workflow_trace(run_id, key), attempt_span(run_id, key)
         headers = {"traceparent": traceparent(*ids)}
@@ -121,14 +120,14 @@ class Exchange:
         return headers
 
     def options(self, timeout: httpx2.Timeout) -> RequestOptions:
-        """Return what the SDK is told about this request.
+        """Return the request options for the SDK.
 
-        A redirect is not followed: it would be a second request under the name of one attempt.
+        Redirects are not followed, because they would be a second request in one attempt.
         """
         return {"headers": self.extra_headers(), "timeout": timeout, "follow_redirects": False}
 
     def limit(self) -> Limit:
-        """Return the deadline that is next."""
+        """Return the next deadline."""
         reading = self.reading
         if reading is not None and reading.ended is not None:
             return Limit(reading.ended + LINGER, "")
@@ -138,7 +137,7 @@ class Exchange:
         return next_limit(self.effect.deadlines, self.connecting, self.sent, last_text)
 
     def overdue(self) -> bool:
-        """Return whether a deadline has passed, and if so keep which."""
+        """Return whether a deadline has passed, and remember which one."""
         limit = self.limit()
         if limit.at > self.now():
             return False
@@ -150,20 +149,20 @@ class Exchange:
         return self.reply(CANCELLED, _why(CANCELLED))
 
     def note_connecting(self) -> None:
-        """The transport begins to make a connection now."""
+        """Stamp the start of a connection attempt."""
         self.connecting = self.now()
         self._limit_is_earlier()
 
     def note_sent(self) -> None:
-        """The request's bytes go out now."""
+        """Stamp the sending of the request."""
         if self.sent is None:
             self.sent = self.now()
             self._limit_is_earlier()
 
     def note_step(self, event: str, info: Mapping[str, Any]) -> str:
-        """Note an event of httpx2's trace extension; return it without the layer's name.
+        """Handle an event of httpx2's trace extension; return its name without the layer.
 
-        A proxy is first asked for a tunnel: that request is a part of connecting.
+        The request for a tunnel through a proxy is part of connecting.
         """
         step = event.partition(".")[2]
         if step == "connect_tcp.started":
@@ -173,9 +172,9 @@ class Exchange:
         return step
 
     def note_response(self, response: httpx2.Response) -> None:
-        """The status line and headers have been read now."""
+        """Stamp the end of the response headers."""
         self.headers = self.now()
-        if self.sent is None:  # a transport that does not say when the bytes went out
+        if self.sent is None:  # a transport without an event for sending
             self.sent = self.handed
         self.status = response.status_code
         self.response_headers = response.headers
@@ -189,15 +188,15 @@ class Exchange:
         return self.status is not None and of_status(self.status) != OK
 
     def begin_reading(self, response: httpx2.Response) -> None:
-        """The response is a success; its body comes next."""
+        """Prepare to read the body of a successful response."""
         content_type = response.headers.get("content-type", "").lower()
         self.reading = Reading(self.target.stream, content_type)
 
     def received(self, data: bytes, at: int) -> bool:
-        """Take a piece of the body that arrived at `at`; return whether to go on reading.
+        """Process bytes of the body that arrived at `at`; return whether to continue reading.
 
-        After the last event of a stream reading goes on to the end of the body, so that the
-        connection can be used again; in a broken one there is nothing worth waiting for.
+        After the last event of a stream, reading continues to the end of the body, so that the
+        connection can be reused. A broken stream is not read further.
         """
         reading = self.reading
         assert reading is not None, "begin_reading() comes first"
@@ -211,17 +210,17 @@ class Exchange:
         return reading.ended is None or reading.whole
 
     def finish(self) -> Reply:
-        """Return the reply of a body that has been read, or that is not worth reading on."""
+        """Return the reply for a body that is complete or is not read further."""
         reading = self.reading
         assert reading is not None, "begin_reading() comes first"
-        if self.expired and reading.ended is None:  # what we broke off looks like a clean end
+        if self.expired and reading.ended is None:  # an aborted body looks like a clean end
             return self.reply(self.expired, _why(self.expired))
         reading.close(self.now())
         assert reading.outcome is not None, "a closed reading has an outcome"
         return self.reply(reading.outcome, reading.detail, reading.ended)
 
     def fail(self, error: Exception) -> Reply:
-        """Return the reply that an exception stands for, or the deadline that caused it."""
+        """Return the reply for an exception, or for the deadline that caused it."""
         if self.reading is not None and self.reading.ended is not None:
             return self.finish()
         if self.status is not None and self._refused():
@@ -234,7 +233,7 @@ class Exchange:
         return self.reply(*classify(error, self.sent is not None, self.limit().outcome))
 
     def reply(self, outcome: str, detail: str = "", done: int | None = None) -> Reply:
-        """Return what the attempt came to; it is done now unless `done` says when."""
+        """Return the reply of the attempt; it ends at `done`, or now if `done` is None."""
         reading = self.reading or Reading(self.target.stream, "")
         return Reply(
             outcome=outcome,
@@ -263,7 +262,7 @@ class Exchange:
 
 
 def _nothing() -> None:
-    """Stand in for a hook that is not needed."""
+    """Do nothing: the default of a hook."""
 
 
 _BOOLEANS = {"true": True, "false": False}
@@ -287,11 +286,11 @@ def request_body(target: Target, request: Request) -> dict[str, Any]:
 
 
 def retry_after(headers: Mapping[str, str], unix_seconds: float) -> int | None:
-    """Return the nanoseconds the server asks us to wait, None when it does not say.
+    """Return the wait that the server asks for, in nanoseconds; None if there is none.
 
-    `retry-after-ms` (milliseconds) goes before `Retry-After`, which is seconds or a date
-    (RFC 9110, section 10.2.3). `unix_seconds` is the time now, for a date. What cannot be read
-    counts as not said; a date that has passed is 0. More than 10**9 seconds count as so many.
+    `retry-after-ms` (milliseconds) has priority over `Retry-After`, which is seconds or a date
+    (RFC 9110, section 10.2.3). `unix_seconds`: the current time, for a date. An invalid value is
+    ignored. A date in the past gives 0. The result is at most 10**9 seconds.
     """
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
@@ -304,9 +303,9 @@ def retry_after(headers: Mapping[str, str], unix_seconds: float) -> int | None:
         return None
     try:
         date = email.utils.parsedate_to_datetime(headers["retry-after"])
-    except (ValueError, OverflowError):  # no date, or one with a number that no date can have
+    except (ValueError, OverflowError):  # not a date, or a date out of range
         return None
-    if date.tzinfo is None:  # "-0000": UTC without a place
+    if date.tzinfo is None:  # "-0000": UTC without a time zone
         date = date.replace(tzinfo=UTC)
     seconds = min(date.timestamp() - unix_seconds, _LONGEST_WAIT)
     return max(0, round(seconds * SECOND))
@@ -318,14 +317,16 @@ _LONGEST_WAIT = 1e9
 def classify(error: Exception, was_sent: bool, limit: str) -> tuple[str, str]:
     """Return the outcome and a short detail for an exception of the transport.
 
-    `limit`: the deadline that is next. The root of the chain of causes is what decides, because
-    the layers above rename what happened: over aiohttp a reset reaches us as a connect timeout.
-    What is no HTTP they let through as aiohttp's own error.
+    `limit`: the next deadline. The root of the chain of causes decides, because the layers above
+    change the type: over aiohttp, a reset arrives as a connect timeout. Invalid HTTP arrives as an
+    error of aiohttp.
     """
     root: BaseException = error
     while (cause := root.__cause__ or root.__context__) is not None:
         root = cause
-    if isinstance(root, TimeoutError) and root.errno is not None:  # the system's, not ours
+    if (
+        isinstance(root, TimeoutError) and root.errno is not None
+    ):  # of the operating system, not ours
         return ("connection_lost" if was_sent else "connect_timeout"), type(root).__name__
     if isinstance(root, TimeoutError | httpx2.TimeoutException):
         return limit, _DEADLINE

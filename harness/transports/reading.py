@@ -1,9 +1,9 @@
-"""Reading one response: bytes and their arrival times in, stamps, texts and an outcome out.
+"""Parses one response: from bytes and arrival times to time stamps, texts and an outcome.
 
-No input and output here: an adapter feeds what it received, stamped before anything is parsed.
-Every way a 200 can still be a failure is told apart in this module. Message and stream shapes:
-the OpenAI chat completions API; where reasoning stands differs by server (`reasoning_content`,
-`reasoning`, or `<think>` inside the content), and all three are understood.
+This module does no input or output. The transports feed it bytes with their arrival times. It
+distinguishes all failures of a response with status 200. The format is that of the OpenAI chat
+completions API. Servers send reasoning in `reasoning_content`, in `reasoning`, or in `<think>`
+inside the content; all three are supported.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Message(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(_Message).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What it raises: for JSON that is broken, not of this shape, or deeper than anything in it."""
+"""Exceptions for JSON that is broken, has the wrong shape, or is nested too deeply."""
 
 _BY_FINISH_REASON = {
     "length": "truncated",
@@ -71,10 +71,10 @@ _STREAM_BEGINS = (b"data:", b":", b"event:", b"id:", b"retry:", b"\xef\xbb\xbf")
 
 
 class Reading:
-    """One response body being read. `ended` is when its outcome was known.
+    """A response body that is being read. `ended`: when its outcome was known.
 
-    `whole`: all of the response has come, though it may be of no use.
-    `stream`: whether a stream was asked for; what came is told by the content type and the bytes.
+    `whole`: the response is complete, though it may be a failure. `stream`: whether a stream was
+    requested; the content type and the bytes decide what the body is.
     """
 
     def __init__(self, stream: bool, content_type: str) -> None:
@@ -116,7 +116,7 @@ class Reading:
         return "".join(self._answer)
 
     def feed(self, received: bytes, at: int) -> None:
-        """Take bytes that arrived at `at`."""
+        """Process bytes that arrived at `at`."""
         if self.ended is not None:
             return
         if self._is_stream is None:
@@ -128,7 +128,7 @@ class Reading:
             self._event(event, at)
 
     def close(self, at: int) -> None:
-        """Take the clean end of the body."""
+        """Process the clean end of the body."""
         if self.ended is not None:
             return
         if not self._is_stream:
@@ -142,7 +142,7 @@ class Reading:
             self._fail(at, "missing_done", "the stream just ended")
 
     def _tell(self, received: bytes) -> bytes:
-        """Without a telling content type the first bytes tell; return all that came so far."""
+        """Decide by the first bytes whether the body is a stream; return all bytes so far."""
         received = bytes(self._body) + received
         begin = received.lstrip()
         if begin.startswith(_STREAM_BEGINS):
@@ -216,17 +216,17 @@ class Reading:
                 self.first_answer = at
 
     def _end_splitting(self, at: int) -> None:
-        """Keep what the splitter held back."""
+        """Add the text that the splitter held back."""
         held = self._splitter.end()
         self._keep(held.reasoning, held.answer, at)
 
     def _reclassify(self) -> None:
-        """What was taken for the answer was reasoning without its opening tag."""
+        """Turn the answer so far into reasoning: its opening tag was missing."""
         self._reasoning, self._answer = self._answer, []
         self.first_reasoning, self.first_answer = self.first_answer, None
 
     def _note_names(self, message: _Message) -> None:
-        """Keep what the server calls this response, and the model that it names."""
+        """Store the id of the response and the name of the model."""
         self.response_id, self.response_model = _name(message.id), _name(message.model)
 
     def _note_usage(self, usage: _Usage) -> None:
@@ -268,7 +268,7 @@ class Reading:
         self._succeed(at)
 
     def _succeed(self, at: int) -> None:
-        """The response is whole; its finish reason and texts say whether it is of use."""
+        """Set the outcome of a complete response from its finish reason and texts."""
         self.whole = True
         if self.last_token is not None:
             self._end_splitting(self.last_token)
@@ -290,7 +290,7 @@ class Reading:
 
 
 def _name(value: Any) -> str | None:
-    """Return a name of a sensible length, None for anything else."""
+    """Return a name of limited length; None for anything else."""
     return value if isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME else None
 
 
@@ -299,7 +299,7 @@ def _is_error(message: _Message) -> bool:
 
 
 def _error_text(message: _Message) -> str:
-    """Return the code or type of an error: short, and never the server's free text."""
+    """Return the code or type of an error, never the free text of the server."""
     error = message.error
     fields = error if isinstance(error, dict) else {"code": message.code, "type": message.type}
     for value in (fields.get("code"), fields.get("type")):

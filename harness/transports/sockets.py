@@ -1,8 +1,9 @@
-"""Connections of blocking code that can be hung up on from outside, from their first moment on.
+"""Connections of blocking code that another thread can shut down at any time.
 
-httpx2 tells of a connection when it is there, and not which one a request uses again. Here
-whoever sends an attempt learns of the socket that it is about to wait for, so that this one can be
-shut down alone: while it connects, shakes hands, sends, or waits for the headers or the body.
+httpx2 reports a connection only when it is established, and not which one a request reuses. Here
+the sender of an attempt learns which socket it is about to wait for. So exactly this socket can be
+shut down while it connects, performs the TLS handshake, sends, or waits for the headers or the
+body.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ import httpx2
 from httpcore2._backends.sync import SyncStream
 
 Using = Callable[[socket.socket], None]
-"""Told in the thread that is about to wait for this socket; may raise an OSError instead."""
+"""Called in the thread that is about to wait for this socket; can raise OSError to prevent it."""
 
 
 def shut_down(sock: socket.socket) -> None:
-    """Break a connection off: whoever waits for it stops waiting at once."""
-    with contextlib.suppress(OSError):  # the other side may have been faster
-        # Past an SSLSocket's own shutdown, which would pull the TLS state from under its reader.
+    """Shut a connection down; a thread that waits for it continues at once."""
+    with contextlib.suppress(OSError):  # the peer may have closed it already
+        # Not SSLSocket.shutdown, which would discard the TLS state while another thread reads.
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
 def report_sockets(http: httpx2.Client, using: Using) -> None:
-    """Let `http`, which is new, tell of the sockets that its requests wait for.
+    """Make the new client `http` report the sockets that its requests wait for.
 
-    Its transports take no network backend through their public face.
+    The public API of its transports accepts no network backend.
     """
     backend = _Backend(using)
     transports: list[Any] = [http._transport, *http._mounts.values()]
@@ -53,7 +54,7 @@ class _Backend(httpcore2.SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
-        """Connect to the first address of `host` that takes it."""
+        """Connect to the first address of `host` that accepts."""
         trouble: Exception = httpcore2.ConnectError(f"no address of {host}")
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -83,7 +84,7 @@ class _Backend(httpcore2.SyncBackend):
 
 
 class _Stream(httpcore2.NetworkStream):
-    """A connection that says each time that it is about to be waited for."""
+    """A connection that reports each wait for its socket."""
 
     def __init__(self, stream: httpcore2.NetworkStream, using: Using) -> None:
         self._stream = stream
@@ -107,7 +108,7 @@ class _Stream(httpcore2.NetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> httpcore2.NetworkStream:
-        # Securing a socket takes it over, so what is shut down meanwhile is another handle of it.
+        # TLS takes the socket over, so a duplicate handle is what can be shut down meanwhile.
         with socket.socket(fileno=os.dup(self._socket.fileno())) as handle:
             self._using(handle)
             stream = self._stream.start_tls(ssl_context, server_hostname, timeout)

@@ -1,9 +1,9 @@
-"""Server-sent events out of bytes, however the network cut them.
+"""Decodes server-sent events from bytes that arrive in arbitrary pieces.
 
 Follows the WHATWG HTML standard, section 9.2.6 (interpreting an event stream): lines end in LF,
 CRLF or CR; `data` lines of one event are joined by LF; lines that begin with a colon are comments;
-an event ends at a blank line. A line whose field the standard does not name is handed out instead
-of ignored, because in this protocol it is a proxy or a server talking out of turn.
+a blank line ends an event. A line with an unknown field is returned instead of ignored, because in
+this protocol it comes from a broken server or proxy.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ _IGNORED = {b"id", b"retry"}
 
 
 class Data(NamedTuple):
-    """One event's data and its type, which is empty where the server names none."""
+    """The data of one event and its type, which is empty if the server names none."""
 
     payload: bytes
     type: bytes = b""
 
 
 class Stray(NamedTuple):
-    """A line that is not part of the protocol."""
+    """A line that does not belong to the protocol."""
 
     line: bytes
 
 
 class EventDecoder:
-    """Feed it bytes as they come; it returns what they complete."""
+    """Decodes bytes as they arrive."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -47,7 +47,7 @@ class EventDecoder:
             text = text.removeprefix(_BOM)
             self._at_start = False
         if self._after_cr and received:
-            # The CR has ended its line already, so nothing was left over before this LF.
+            # The CR has ended the line, and this LF belongs to it.
             text = text.removeprefix(b"\n")
             self._after_cr = False
         if b"\r" in text:
@@ -65,10 +65,10 @@ class EventDecoder:
         return found
 
     def end(self) -> list[Data | Stray]:
-        """Return what the end of the stream completes.
+        """Return the last event, if the stream ended without a blank line.
 
-        The standard drops an event that no blank line ends; servers do close right after their
-        last line, so it is handed out.
+        The standard drops such an event. Some servers close directly after their last line, so it
+        is returned here.
         """
         self._at_start = False
         return self.feed(b"\n\n")

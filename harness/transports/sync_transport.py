@@ -1,10 +1,9 @@
-"""One attempt over openai.OpenAI, for the calling thread.
+"""One attempt over openai.OpenAI in the calling thread.
 
-Up to the headers the socket's own timeouts are set to the time that is left, before each step. They
-alone do not keep a deadline: each byte that comes or goes starts one anew, as does each address
-that is tried, so a drip of headers or of keep-alives would never time out. A watchdog thread shuts
-the socket down on time, which ends the blocking wait at once. In the same way an attempt is broken
-off that is no longer wanted, whatever its thread waits for.
+Up to the headers, the timeouts of the socket are set to the remaining time before each step. They
+alone do not enforce a deadline: each received byte and each tried address restarts them, so slow
+headers or keep-alives would never time out. Therefore a watchdog thread shuts the socket down at
+the deadline, which ends the blocking wait at once. A cancelled attempt is aborted in the same way.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from harness.transports.sockets import report_sockets, shut_down
 
 
 class Guard:
-    """One attempt and its connection; `close` it before the connection is used again."""
+    """Watches one attempt and its connection; `close` it before the connection is reused."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange: Exchange | None = exchange
@@ -45,7 +44,7 @@ class Guard:
         self._lock = threading.Lock()
 
     def use(self, sock: socket.socket) -> None:
-        """The attempt is about to wait for this socket; raise if it has been broken off."""
+        """Note the socket that the attempt will wait for; raise if the attempt was aborted."""
         if sock is self._socket:
             return
         with self._lock:
@@ -56,14 +55,14 @@ class Guard:
             self._socket = sock
 
     def close(self) -> None:
-        """End the watch; after this the socket is left alone."""
+        """End the watch; the socket is not shut down after this."""
         with self._lock:
             self._exchange = self._socket = None
 
     def check(self) -> int | None:
-        """Break the connection off if its deadline has passed; else return the deadline.
+        """Shut the connection down if its deadline has passed; otherwise return the deadline.
 
-        None: there is nothing more to watch.
+        None means that there is nothing left to watch.
         """
         with self._lock:
             if self._exchange is None or self._exchange.expired is not None:
@@ -74,7 +73,7 @@ class Guard:
             return None
 
     def cancel(self) -> None:
-        """Break the connection off: the attempt is no longer wanted."""
+        """Shut the connection down, because the attempt was cancelled."""
         with self._lock:
             if self._exchange is not None and self._exchange.expired is None:
                 self._exchange.expired = CANCELLED
@@ -86,7 +85,7 @@ class Guard:
 
 
 class Watchdog:
-    """A thread that keeps the deadlines of all attempts under way."""
+    """A thread that enforces the deadlines of all attempts in flight."""
 
     def __init__(self, now: ReadClock) -> None:
         self._now = now
@@ -98,7 +97,7 @@ class Watchdog:
         self._thread.start()
 
     def watch(self, guard: Guard, at: int) -> None:
-        """Look after `guard` at `at`, and then whenever its deadline has moved to."""
+        """Check `guard` at `at`, and again whenever its deadline has moved."""
         entry = (at, next(self._order), guard)
         with self._changed:
             heapq.heappush(self._heap, entry)
@@ -106,7 +105,7 @@ class Watchdog:
                 self._changed.notify()
 
     def stop(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
@@ -126,7 +125,7 @@ class Watchdog:
 
 
 def default_transport(target: Target) -> httpx2.Client:
-    """Return an HTTP client that limits nothing; what it waits for is timed by its user."""
+    """Return an HTTP client without limits; its user enforces the deadlines."""
     trust_env = target.trust_env
     http = httpx2.Client(
         timeout=None,
@@ -143,7 +142,7 @@ def default_transport(target: Target) -> httpx2.Client:
 
 
 _guard: ContextVar[Guard] = ContextVar("guard")
-"""The guard of the attempt that this thread sends."""
+"""The guard of the attempt in this thread."""
 
 
 def _use(sock: socket.socket) -> None:
@@ -180,9 +179,9 @@ class SyncClient:
         self._client.close()
 
     def send(self, effect: Send, branch: Branch | None = None) -> Reply:
-        """Send one attempt and read all of the response; a failure is a reply too.
+        """Send one attempt and read the whole response. A failure is a reply too.
 
-        When `branch` is cancelled the attempt is broken off, with the outcome `cancelled`.
+        If `branch` is cancelled, the attempt is aborted with the outcome `cancelled`.
         """
         branch = branch or Branch()
         exchange = Exchange(self._target, effect, self._now)
@@ -224,10 +223,10 @@ class SyncClient:
     def _after_headers(self, response: httpx2.Response) -> None:
         exchange = current.get()
         exchange.note_response(response)
-        # The reads of the body take their timeout from here; the watchdog alone keeps time now.
+        # No timeout for reads of the body: from here on the watchdog enforces the deadlines.
         response.request.extensions["timeout"]["read"] = None
         stream = response.extensions.get("network_stream")
-        if stream is not None:  # a transport that is not ours does not tell
+        if stream is not None:  # a foreign transport does not report its socket
             _guard.get().use(stream.get_extra_info("socket"))
 
     def _before_request(self, request: httpx2.Request) -> None:

@@ -1,7 +1,7 @@
-"""Reasoning and answer apart where a server sends both in one text, as `<think>…</think>`.
+"""Splits reasoning and answer if a server sends both in one text, as `<think>…</think>`.
 
-Some servers leave the opening tag out (the chat template has written it already), so a closing tag
-without one says that everything before it was reasoning.
+Some servers omit the opening tag, because the chat template contains it. A closing tag without an
+opening tag means that all text before it was reasoning.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ _CLOSE = "</think>"
 
 
 class Parts(NamedTuple):
-    """What a piece of content holds.
+    """The reasoning and answer in a piece of content.
 
-    `earlier_was_reasoning`: all text handed out before as answer was in fact reasoning.
+    `earlier_was_reasoning`: all text returned before as answer was reasoning.
     """
 
     reasoning: str
@@ -24,10 +24,10 @@ class Parts(NamedTuple):
 
 
 class ThinkSplitter:
-    """Feed it the content of a response as it comes.
+    """Splits the content of a response as it arrives.
 
-    It is at the `start` until it knows whether a tag opens, in `reasoning` or in an `answer` until
-    a tag closes, then skips the line breaks behind that tag (`break`), and the `rest` is answer.
+    The state is `start` until it is known whether a tag opens, then `reasoning` or `answer` until a
+    tag closes, then `break` for the line breaks after that tag, then `rest`, which is answer.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class ThinkSplitter:
         self._state = "start"
 
     def feed(self, text: str) -> Parts:
-        """Return what is certain now; the rest is held back, a few characters at most."""
+        """Return the text that is certain; hold back at most a few characters."""
         if self._held:
             text = self._held + text
             self._held = ""
@@ -52,7 +52,7 @@ class ThinkSplitter:
         return self._behind_close(text)
 
     def end(self) -> Parts:
-        """Return what was held back when the response has ended."""
+        """Return the text that was held back, at the end of the response."""
         held, self._held = self._held, ""
         return self._known(held)
 
@@ -67,7 +67,7 @@ class ThinkSplitter:
             answer = self._behind_close(after).answer
             return Parts(before, answer, earlier_was_reasoning=not opened)
         tail = text.rfind("<")
-        if _CLOSE.startswith(text[tail:]):  # perhaps the beginning of the tag
+        if _CLOSE.startswith(text[tail:]):  # possibly the beginning of the tag
             self._held = text[tail:]
             text = text[:tail]
         return self._known(text)
