@@ -20,8 +20,7 @@ from harness.engine.load import Start, arrival_times, closed_loop, open_loop
 from harness.records.clock import SECOND
 from harness.records.keys import CallKey, WorkflowKey
 from harness.records.schema import CellInfo, Run
-from harness.workflows.partial_failure import SYNTHESIZE_WITH_GAPS, Partial, fail_fast, quorum
-from harness.workflows.research.program import ResearchPlan, research
+from harness.workflows.execution import run_workflow
 
 
 def expand(scenario: Scenario) -> tuple[CellInfo, ...]:
@@ -91,7 +90,7 @@ def starts(
     scenario: Scenario, cell: CellInfo, repeat: int, run_id: str, execution: int = 0
 ) -> list[Start]:
     """Return the workflows of one trial, ready to start."""
-    plan = _plan(scenario)
+    plan = scenario.plan
     shared = terms(scenario, cell)
     topics = scenario.workflow.topics
 
@@ -99,7 +98,7 @@ def starts(
         key = WorkflowKey(cell.id, repeat, number, execution)
         topic = topics[number % len(topics)]
         nonce = _nonce(scenario, run_id, key)
-        return lambda ready: research(shared, plan, key, topic, ready, nonce)
+        return lambda ready: run_workflow(shared, plan, key, topic, ready, nonce)
 
     return [start(number) for number in range(scenario.load.workflows)]
 
@@ -123,31 +122,6 @@ def load(
         [starts[number] for number in left],
         [round((due[number] - zero) * scale) for number in left],
     )
-
-
-def _plan(scenario: Scenario) -> ResearchPlan:
-    workflow, timeout = scenario.workflow, scenario.timeouts.workflow
-    endpoint = scenario.endpoint
-    return ResearchPlan(
-        sub_questions=workflow.sub_questions,
-        carry_reasoning=workflow.carry_reasoning,
-        max_decompose=workflow.max_tokens.decompose,
-        max_research=workflow.max_tokens.research,
-        max_synthesize=workflow.max_tokens.synthesize,
-        json_mode=isinstance(endpoint, SimulatedEndpoint) or endpoint.json_mode,
-        timeout=None if timeout is None else round(timeout * endpoint.time_scale * SECOND),
-        prompts=scenario.prompts.as_prompts(),
-        partial=_partial(scenario),
-    )
-
-
-def _partial(scenario: Scenario) -> Partial:
-    workflow = scenario.workflow
-    if workflow.quorum is not None:
-        return quorum(workflow.sub_questions, workflow.quorum)
-    if workflow.on_branch_failure == "fail-fast":
-        return fail_fast(workflow.sub_questions)
-    return SYNTHESIZE_WITH_GAPS
 
 
 def _nonce(scenario: Scenario, run_id: str, key: WorkflowKey) -> str:

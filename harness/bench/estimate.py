@@ -16,13 +16,8 @@ from harness.config.prices import worst_usd
 from harness.endpoints.local_llm import LocalLLMEndpoint
 from harness.endpoints.openai import OpenAIEndpoint
 from harness.endpoints.simulated import SimulatedEndpoint
-from harness.engine.effects import Message
 from harness.records.schema import CellInfo
-from harness.workflows.research import prompts
-
-_CHARACTERS_A_TOKEN = 4
-_TOKENS_A_MESSAGE = 4
-_NONCE = "0" * 16
+from harness.workflows.layout import calls_of, regular_calls, rounds
 
 
 class SecondsRange(NamedTuple):
@@ -41,11 +36,11 @@ LOCAL_CALL = SecondsRange(1, 5)
 class Estimate(NamedTuple):
     """What a run will do.
 
-    `calls`: if no decomposition needs a repair. `most_attempts`: if every decomposition does, and
-    every call all the attempts that its policy allows; what a breaker takes upon itself is not in
-    it. `input_tokens`, `output_tokens`, `usd`: at most, with one attempt a call and no repair;
-    `most_usd`: with the most attempts. None where a phase has no `max_tokens`, and for money where
-    the price is not known; `no_usd` then says why.
+    `calls`: if no answer needs a repair. `most_attempts`: if every answer that can need one does,
+    and every call makes all the attempts that its policy allows; attempts that a breaker adds are
+    not counted. `input_tokens`, `output_tokens`, `usd`: at most, with one attempt a call and no
+    repair; `most_usd`: with the most attempts. None where a phase has no `max_tokens`, and for
+    money where the price is not known; `no_usd` then says why.
     `seconds`: real ones, if a call takes `call_seconds` scenario seconds.
     """
 
@@ -69,7 +64,7 @@ class _Tokens(NamedTuple):
 
 
 class _Workflow(NamedTuple):
-    """The most tokens of one workflow, an attempt a call, and those of the repair."""
+    """The most tokens of one workflow, an attempt a call, and those of its repairs."""
 
     whole: _Tokens
     repair: _Tokens
@@ -79,7 +74,8 @@ def estimate(scenario: Scenario, call_seconds: SecondsRange) -> Estimate:
     """Return what a run of `scenario` will do if a call takes `call_seconds`."""
     cells, repeats = expand(scenario), scenario.sweep.repeats
     workflows = scenario.load.workflows * repeats
-    calls = scenario.workflow.sub_questions + 2
+    layout = scenario.layout
+    calls, repairs = regular_calls(layout), sum(call.repair for call in calls_of(layout))
     attempts = sum(scenario.policy(cell.retry).most_attempts for cell in cells) * workflows
     most = _most_tokens(scenario)
     trips = workflows * len(cells)
@@ -93,7 +89,7 @@ def estimate(scenario: Scenario, call_seconds: SecondsRange) -> Estimate:
         trials=len(cells) * repeats,
         workflows=trips,
         calls=trips * calls,
-        most_attempts=attempts * (calls + 1),
+        most_attempts=attempts * (calls + repairs),
         input_tokens=None if most is None else trips * most.whole.read,
         output_tokens=None if most is None else trips * most.whole.written,
         usd=usd,
@@ -117,7 +113,7 @@ def _no_usd(scenario: Scenario) -> str | None:
         return "the provider is simulated"
     if scenario.price is None:
         return f"the price is not known; {PRICE_WAY_OUT}"
-    limits = scenario.workflow.max_tokens.model_dump()
+    limits = scenario.workflow.max_tokens
     missing = ", ".join(phase for phase, most in limits.items() if most is None)
     if missing:
         return f"answers may be of any length; give workflow.max_tokens for: {missing}"
@@ -126,31 +122,18 @@ def _no_usd(scenario: Scenario) -> str | None:
 
 def _most_tokens(scenario: Scenario) -> _Workflow | None:
     """Return the most tokens of one workflow; None when an answer may be of any length."""
-    workflow, words = scenario.workflow, scenario.prompts.as_prompts()
-    limits = workflow.max_tokens
-    if limits.decompose is None or limits.research is None or limits.synthesize is None:
+    if None in scenario.workflow.max_tokens.values():
         return None
-    count, topic = workflow.sub_questions, max(workflow.topics, key=len)
-    first = prompts.decompose_messages(words, topic, count, _NONCE)
-    asked = _tokens(first)
-    repair = _tokens(prompts.repair_messages(first, "", "", count)) + limits.decompose
-    branch = _tokens(prompts.research_messages(words, topic, "", "", _NONCE))
-    report = _tokens(prompts.synthesize_messages(words, topic, [("", "")] * count, "", _NONCE))
-    # What the decomposition wrote is read again: its questions once by the branches together and
-    # once by the report, its reasoning by each if it is carried on.
-    again = count if workflow.carry_reasoning else 1
-    read = (
-        asked + count * branch + again * limits.decompose
-        + report + limits.decompose + count * limits.research
-    )  # fmt: skip
-    written = limits.decompose + count * limits.research + limits.synthesize
-    return _Workflow(_Tokens(read, written), _Tokens(repair, limits.decompose))
-
-
-def _tokens(messages: tuple[Message, ...]) -> int:
-    return sum(
-        -(-len(message.content) // _CHARACTERS_A_TOKEN) + _TOKENS_A_MESSAGE for message in messages
+    written = {info.name: info.max_tokens or 0 for info in scenario.plan.phases}
+    calls = list(calls_of(scenario.layout))
+    whole, repair = (
+        _Tokens(sum(call.read for call in some), sum(written[call.phase] for call in some))
+        for some in (
+            [call for call in calls if not call.repair],
+            [call for call in calls if call.repair],
+        )
     )
+    return _Workflow(whole, repair)
 
 
 def _seconds(scenario: Scenario, cells: tuple[CellInfo, ...], call: SecondsRange) -> SecondsRange:
@@ -159,16 +142,16 @@ def _seconds(scenario: Scenario, cells: tuple[CellInfo, ...], call: SecondsRange
     A trial takes as many rounds of calls as its permits need for all of them, or as its workflows
     need one after another, whichever is more.
     """
-    workflow, load, repeats = scenario.workflow, scenario.load, scenario.sweep.repeats
-    rounds = 0.0
+    layout, load, repeats = scenario.layout, scenario.load, scenario.sweep.repeats
+    all_rounds = 0.0
     for cell in cells:
         trips = -(-load.workflows // min(load.at_once, load.workflows))
-        longest = trips * (2 + -(-workflow.sub_questions // cell.permits))
-        shared = load.workflows * (workflow.sub_questions + 2) / cell.permits
-        rounds += max(longest, shared) * repeats
+        longest = trips * rounds(layout, cell.permits)
+        shared = load.workflows * regular_calls(layout) / cell.permits
+        all_rounds += max(longest, shared) * repeats
     endpoint, trials = scenario.endpoint, len(cells) * repeats
     settle = endpoint.settle * (trials - 1) if isinstance(endpoint, OpenAIEndpoint) else 0.0
     arrivals = load.arrivals
     due = 0.0 if arrivals is None else trials * load.workflows / arrivals.per_second
-    ends = (max(min(length, scenario.timeouts.call) * rounds, due) + settle for length in call)
+    ends = (max(min(length, scenario.timeouts.call) * all_rounds, due) + settle for length in call)
     return SecondsRange(*(end * endpoint.time_scale for end in ends))

@@ -14,6 +14,7 @@ from harness.endpoints.local_llm import LocalLLMEndpoint, find_weights
 from harness.endpoints.openai import OpenAIEndpoint
 from harness.records.errors import PreflightError
 from harness.store.run_lock import LOCK
+from harness.workflows.layout import widest
 
 _CONNECT_SECONDS = 5.0
 _NO_KEY = "none"
@@ -87,9 +88,8 @@ def open_files(scenario: Scenario) -> None:
 
     Raises PreflightError when the hard limit is too low for the scenario's permits.
     """
-    # No more attempts are in flight than the workflows in flight have branches.
-    widest = scenario.load.at_once * scenario.workflow.sub_questions
-    most = min(max(scenario.sweep.permits), widest)
+    # No more attempts are in flight than the workflows in flight have calls at once.
+    most = min(max(scenario.sweep.permits), scenario.load.at_once * widest(scenario.layout))
     needed = most + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if _allows(soft, needed):

@@ -26,7 +26,7 @@ from harness.bench.virtual import Played, Setting, Task, is_virtual
 from harness.bench.workers import play_in_order
 from harness.endpoints.local_llm import PACKAGES, LocalLLMEndpoint
 from harness.endpoints.openai import OpenAIEndpoint
-from harness.endpoints.section import BodyByPhase, EndpointServer
+from harness.endpoints.section import EndpointServer
 from harness.endpoints.simulated import SimulatedEndpoint
 from harness.engine.budget_gate import BudgetExhaustedError, FirstCallError, Gate
 from harness.engine.ledger import Amount, Ledger
@@ -190,7 +190,7 @@ def target_of(scenario: Scenario, the_run: Run, server: EndpointServer) -> Targe
     """Return where the attempts of a run go: `server`, which has been started."""
     endpoint = scenario.endpoint
     real = None if isinstance(endpoint, SimulatedEndpoint) else endpoint
-    by_phase = real.extra_body_by_phase if real else BodyByPhase()
+    by_phase = real.extra_body_by_phase if real else {}
     return Target(
         base_url=server.base_url,
         api_key=server.api_key,
@@ -201,9 +201,7 @@ def target_of(scenario: Scenario, the_run: Run, server: EndpointServer) -> Targe
         anchor=the_run.zero,
         simulated=real is None,
         extra_body_by_phase={
-            "decompose": by_phase.decompose,
-            "fan_out": by_phase.research,
-            "synthesize": by_phase.synthesize,
+            info.name: by_phase.get(info.setting, {}) for info in scenario.plan.phases
         },
         reuse_connections=real is None or real.reuse_connections,
         own_server=not isinstance(endpoint, OpenAIEndpoint),
@@ -326,6 +324,7 @@ def _describe(
         repeats=scenario.sweep.repeats,
         order=tuple(tuple(cell.id for cell in block) for block in blocks),
         scenario=scenario.as_dict(),
+        phases=scenario.plan.phases,
         profile=profile,
         code={cell.id: scenario.policy(cell.retry).code() for cell in swept},
         price=scenario.price.as_dict() if scenario.price else None,

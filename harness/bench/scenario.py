@@ -12,8 +12,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+import msgspec
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from harness.config.budget import PRICE_WAY_OUT, Budget, budget_objection
 from harness.config.config_base import Count, Name, Section, Several, Text, distinct
@@ -25,73 +32,15 @@ from harness.endpoints.registry import Endpoint
 from harness.endpoints.simulated import SimulatedEndpoint
 from harness.policies.registry import BUILT_IN_POLICIES, RetryPolicy
 from harness.policies.resolve import PolicyParts, check_policies, names_in, resolve
+from harness.records.clock import SECOND
 from harness.records.errors import InputError
-from harness.workflows.research.prompt_files import PromptTexts, read_texts
+from harness.workflows.execution import WorkflowPlan
+from harness.workflows.layout import Layout, branches_of
+from harness.workflows.registry import WORKFLOWS, AnyWorkflow, filled, settings_of
+from harness.workflows.text_files import read_texts
 
 Mode = Literal["sync", "threads", "async"]
 PermitScope = Literal["attempt", "call"]
-
-
-TokenLimit = Annotated[int, Field(gt=0, le=1_000_000_000)]
-
-
-class MaxTokens(Section):
-    """Upper limit of the tokens of one call, reasoning included, by phase; none when absent."""
-
-    decompose: TokenLimit | None = None
-    research: TokenLimit | None = None
-    synthesize: TokenLimit | None = None
-
-
-def _a_number(value: object) -> object:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("is neither a number of branches nor a fraction of them, such as 0.8")
-    return value
-
-
-Quorum = Annotated[int | float, BeforeValidator(_a_number)]
-
-
-class WorkflowSection(Section):
-    """What one workflow does. Topics are used in turn when there are fewer than workflows.
-
-    `topics_file`: where the topics were read, one a line, if they stand in a file of their own.
-    `quorum`: how many branches are enough, as a number or as a fraction of `sub_questions`.
-    """
-
-    kind: Literal["research"] = "research"
-    topics: Several[Text]
-    topics_file: Text | None = None
-    sub_questions: int = Field(default=4, ge=1, le=1000)
-    carry_reasoning: bool = False
-    on_branch_failure: Literal["synthesize-with-gaps", "fail-fast", "quorum"] = (
-        "synthesize-with-gaps"
-    )
-    quorum: Quorum | None = None
-    max_tokens: MaxTokens = MaxTokens()
-
-    @model_validator(mode="after")
-    def _quorum_is_possible(self) -> WorkflowSection:
-        wanted, had, key = self.quorum, self.sub_questions, "on_branch_failure"
-        problem = None
-        if wanted is None:
-            if self.on_branch_failure == "quorum":
-                problem = f'{key} = "quorum": needs workflow.quorum; add it, for example 0.8'
-        elif self.on_branch_failure != "quorum":
-            problem = f'quorum = {wanted}: has no effect; set workflow.{key} = "quorum"'
-        elif isinstance(wanted, float) and not 0 < wanted <= 1:
-            problem = (
-                f"quorum = {wanted}: a fraction lies above 0 and is 1.0 at most; for a number "
-                "of branches write a whole number"
-            )
-        elif isinstance(wanted, int) and not 1 <= wanted <= had:
-            problem = (
-                f"quorum = {wanted}: there are {had} branches (workflow.sub_questions); "
-                f"write 1 to {had}, or a fraction such as 0.8"
-            )
-        if problem:
-            raise PydanticCustomError("within", "{problem}", {"problem": problem})
-        return self
 
 
 class Timeouts(Section):
@@ -136,15 +85,16 @@ class Success(Section):
 class Scenario(Section):
     """A whole scenario file, resolved: every default filled in, every named policy described.
 
-    `transcripts`: keep what was asked and answered, in transcripts.jsonl.
+    `transcripts`: keep what was asked and answered, in transcripts.jsonl. `prompts`: the texts that
+    replace the workflow's own.
     """
 
     name: Name
     description: str = ""
     seed: int = Field(default=0, ge=0)
     transcripts: bool = False
-    workflow: WorkflowSection
-    prompts: PromptTexts = PromptTexts()
+    workflow: AnyWorkflow
+    prompts: dict[str, Text | None] = Field(default_factory=dict, validate_default=True)
     endpoint: Endpoint = SimulatedEndpoint()
     load: Load = Load()
     timeouts: Timeouts = Timeouts()
@@ -155,6 +105,26 @@ class Scenario(Section):
     success: Success = Success()
     budget: Budget = Budget()
 
+    @field_validator("prompts")
+    @classmethod
+    def _prompts_are_known(
+        cls, texts: dict[str, str | None], info: ValidationInfo
+    ) -> dict[str, str | None]:
+        workflow = info.data.get("workflow")
+        if workflow is None:  # which is wrong itself
+            return texts
+        return filled(texts, WORKFLOWS.of(workflow).templates, None, "")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _phases_are_known(cls, endpoint: Endpoint, info: ValidationInfo) -> Endpoint:
+        workflow = info.data.get("workflow")
+        if workflow is None or isinstance(endpoint, SimulatedEndpoint):
+            return endpoint
+        key = "extra_body_by_phase"
+        bodies = filled(endpoint.extra_body_by_phase, settings_of(workflow), {}, key)
+        return endpoint.model_copy(update={key: bodies})
+
     @model_validator(mode="after")
     def _policies_are_known(self) -> Scenario:
         check_policies(self.retry, self.sweep.retry, self.sweep.mode, self.endpoint.stream)
@@ -162,10 +132,10 @@ class Scenario(Section):
 
     @model_validator(mode="after")
     def _success_is_possible(self) -> Scenario:
-        needed, had = self.success.min_branches, self.workflow.sub_questions
+        needed, had = self.success.min_branches, branches_of(self.layout)
         if needed is not None and needed > had:
             raise ValueError(
-                f"success.min_branches = {needed}: more than workflow.sub_questions = {had}; "
+                f"success.min_branches = {needed}: a workflow has {had} branches; "
                 "no workflow could succeed"
             )
         return self
@@ -192,7 +162,7 @@ class Scenario(Section):
 
     @model_validator(mode="after")
     def _money_is_counted(self) -> Scenario:
-        limits = self.workflow.max_tokens.model_dump()
+        limits = self.workflow.max_tokens
         simulated = isinstance(self.endpoint, SimulatedEndpoint)
         bodies = self.endpoint.extra_bodies
         problem = budget_objection(self.budget, limits, bodies, self.price, simulated)
@@ -204,6 +174,35 @@ class Scenario(Section):
         if problem:
             raise ValueError(problem)
         return self
+
+    @property
+    def plan(self) -> WorkflowPlan:
+        """What a run does in each of its workflows."""
+        kind, endpoint, section = WORKFLOWS.of(self.workflow), self.endpoint, self.workflow
+        json_mode = isinstance(endpoint, SimulatedEndpoint) or endpoint.json_mode
+        timeout = self.timeouts.workflow
+        return WorkflowPlan(
+            kind,
+            section,
+            {
+                key: template._replace(text=self.prompts.get(key) or template.text)
+                for key, template in kind.templates.items()
+            },
+            tuple(
+                msgspec.structs.replace(
+                    info,
+                    max_tokens=section.max_tokens[info.setting],
+                    json=info.json and json_mode,
+                )
+                for info in kind.phases(section)
+            ),
+            None if timeout is None else round(timeout * endpoint.time_scale * SECOND),
+        )
+
+    @property
+    def layout(self) -> Layout:
+        """The tree of the calls of a workflow, about the longest topic."""
+        return self.plan.layout(max(self.workflow.topics, key=len))
 
     @property
     def price(self) -> Price | None:

@@ -37,6 +37,7 @@ from harness.records.schema import (
 from harness.simulator.virtual.clock import VirtualClock
 from harness.simulator.virtual.modes import VIRTUAL_MODES, VirtualTrial, virtual_target
 from harness.store.run_directory import no_collector
+from harness.workflows.layout import regular_calls
 
 _TELL_EVERY = 0.25
 """Seconds between two words on how far a trial has come."""
@@ -145,7 +146,7 @@ def processes(scenario: Scenario, wanted: int | None) -> int:
     trials = len(cells.expand(scenario)) * scenario.sweep.repeats
     if wanted is not None:
         return min(wanted, trials)
-    calls = trials * scenario.load.workflows * (scenario.workflow.sub_questions + 2)
+    calls = trials * scenario.load.workflows * regular_calls(scenario.layout)
     return max(1, min(_cores(), trials, calls // _WORTH_A_PROCESS))
 
 

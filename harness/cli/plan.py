@@ -18,6 +18,7 @@ from harness.endpoints.simulated import SimulatedEndpoint
 from harness.records.errors import PreflightError
 from harness.report.cell_columns import legend
 from harness.simulator.profiles import Profile
+from harness.workflows.layout import main_phase, widest
 
 _WIDTH = 80
 _SPREAD = 1.5
@@ -170,11 +171,15 @@ def _budget(scenario: Scenario, expected: Estimate) -> str:
 
 
 def _simulated_call(scenario: Scenario, profile: Profile) -> SecondsRange:
-    """Return how long a research call takes: alone at the median, and at full load with a tail."""
-    reasoning, answer = profile.lengths("research")
+    """Return how long a call of the phase with the most calls takes.
+
+    Low: alone, at the median. High: at full load, with a tail.
+    """
+    layout = scenario.layout
+    settings = {info.name: info.setting for info in scenario.plan.phases}
+    reasoning, answer = profile.lengths(settings[main_phase(layout)])
     tokens = sum(length.median for length in (reasoning, answer) if length is not None)
-    widest = scenario.load.at_once * scenario.workflow.sub_questions
-    busy = min(max(scenario.sweep.permits), widest)
+    busy = min(max(scenario.sweep.permits), scenario.load.at_once * widest(layout))
     served = min(busy, profile.slots or busy)
     low, high = (
         profile.ttft.median + tokens * _token_seconds(profile, active) for active in (1, served)

@@ -23,24 +23,17 @@ def _sendable(value: dict[str, Any]) -> dict[str, Any]:
 Body = Annotated[dict[str, Any], AfterValidator(_sendable)]
 
 
-class BodyByPhase(Section):
-    """What goes into the body of one phase's requests alone; its keys go before `extra_body`'s."""
-
-    decompose: Body = Field(default_factory=dict)
-    research: Body = Field(default_factory=dict)
-    synthesize: Body = Field(default_factory=dict)
-
-
 class RealModelSection(Section):
     """What every real model has in common.
 
-    `extra_body` goes into the body of every request. `reuse_connections`: a new connection for
-    each request when false, for servers that close one after a response without saying so, as
-    llama.cpp's does after a stream: the next request on it would be lost.
+    `extra_body` goes into the body of every request, `extra_body_by_phase` into those of phases
+    that have this setting; its keys replace those of `extra_body`. `reuse_connections`: if false,
+    each request makes a new connection. This is for servers that close connections after a response
+    without saying so, as llama.cpp's does after a stream: the next request on it would be lost.
     """
 
     extra_body: Body = Field(default_factory=dict)
-    extra_body_by_phase: BodyByPhase = BodyByPhase()
+    extra_body_by_phase: dict[str, Body] = Field(default_factory=dict)
     json_mode: bool = True
     stream: bool = True
     reuse_connections: bool = True
@@ -53,8 +46,7 @@ class RealModelSection(Section):
     @property
     def extra_bodies(self) -> tuple[Mapping[str, Any], ...]:
         """All that is added to the bodies of requests, of every phase and of one."""
-        by_phase = self.extra_body_by_phase
-        return (self.extra_body, by_phase.decompose, by_phase.research, by_phase.synthesize)
+        return (self.extra_body, *self.extra_body_by_phase.values())
 
 
 class EndpointServer(Protocol):

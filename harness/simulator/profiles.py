@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from harness.config.faults import AskKind, Fault
+from harness.config.faults import Fault
 from harness.config.tables import ConfigTable, Delay, Duration, nearest, parse_duration
 from harness.records.errors import InputError
 from harness.simulator.pace import Measured, Pace, Speed
@@ -164,12 +164,12 @@ class Profile(ConfigTable):
         a, b, c = (each * nanoseconds for each in (self.itl_a, self.itl_b, self.itl_c))
         return Speed(a, b, c, self.background)
 
-    def lengths(self, kind: AskKind) -> tuple[Length | None, Length | None]:
+    def lengths(self, kind: str) -> tuple[Length | None, Length | None]:
         """Return the lengths of reasoning and answer to a prompt of this kind.
 
         No reasoning: None. No answer length (a decomposition alone): the text decides.
         """
-        if kind == "research":
+        if kind not in ("decompose", "synthesize"):
             return self.reasoning_tokens, self.answer_tokens
         own = self.decompose if kind == "decompose" else self.synthesize
         answer = own.answer_tokens

@@ -190,7 +190,7 @@ def planned(count: int) -> Script:
 
 
 def play(read: Scenario, *, repeat: int = 0, run_id: str = "r") -> World:
-    world = World(planned(read.workflow.sub_questions))
+    world = World(planned(read.as_dict()["workflow"]["sub_questions"]))
     for start in cells.starts(read, cell(), repeat, run_id):
         world.run(start(world.now))
     return world

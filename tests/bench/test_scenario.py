@@ -28,7 +28,7 @@ from tests.bench.examples import EXAMPLE, HEAD, LIVE
 
 def test_the_example_reads_as_it_stands_there() -> None:
     scenario = parse_scenario(EXAMPLE, "example.toml")
-    assert scenario.workflow.max_tokens.research == 4000
+    assert scenario.workflow.max_tokens["research"] == 4000
     assert isinstance(scenario.endpoint, SimulatedEndpoint)
     assert scenario.endpoint.time_scale == 0.02
     assert (scenario.timeouts.first_token, scenario.timeouts.call) == (120.0, 600.0)
@@ -42,7 +42,7 @@ def test_the_example_reads_as_it_stands_there() -> None:
 def test_a_name_and_topics_are_enough_and_everything_else_has_a_default() -> None:
     scenario = parse_scenario(HEAD, "file.toml")
     assert scenario.endpoint == SimulatedEndpoint()
-    assert scenario.workflow.sub_questions == 4
+    assert scenario.as_dict()["workflow"]["sub_questions"] == 4
     assert scenario.sweep.mode == ("async",)
     assert scenario.sweep.permits == (1,)
     assert scenario.sweep.retry == ("none",)

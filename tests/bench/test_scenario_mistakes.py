@@ -278,7 +278,7 @@ def complaint(text: str, *overrides: str) -> str:
         ),
         pytest.param(
             HEAD + "[success]\nmin_branches = 5\n",
-            "success.min_branches = 5: more than workflow.sub_questions = 4; no workflow could ",
+            "success.min_branches = 5: a workflow has 4 branches; no workflow could ",
             id="success out of reach",
         ),
         pytest.param(
@@ -312,8 +312,20 @@ def complaint(text: str, *overrides: str) -> str:
             id="a quorum in words",
         ),
         pytest.param(
-            HEAD + "kind = 'agent'\n",
-            "workflow.kind = 'agent': should be 'research'",
+            HEAD + "[prompts]\nresarch = 'words.txt'\n",
+            "prompts.resarch: unknown key (did you mean 'research'?); known here: decompose, "
+            "research, synthesize",
+            id="a prompt that the kind has not",
+        ),
+        pytest.param(
+            LIVE + "extra_body_by_phase.decompos = { seed = 1 }\n",
+            "endpoint.extra_body_by_phase.decompos: unknown key (did you mean 'decompose'?); known "
+            "here: decompose, research, synthesize",
+            id="a body for a phase that the kind has not",
+        ),
+        pytest.param(
+            HEAD + "kind = 'reserch'\n",
+            "workflow.kind = 'reserch': unknown kind (did you mean 'research'?); use one of: ",
             id="wrong kind of workflow",
         ),
         pytest.param(

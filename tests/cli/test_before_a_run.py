@@ -210,7 +210,7 @@ def test_the_scenarios_that_cost_money_have_a_budget_and_a_limit_for_every_answe
     name: str,
 ) -> None:
     read = load_scenario(find(name))
-    assert None not in read.workflow.max_tokens.model_dump().values()
+    assert None not in read.workflow.max_tokens.values()
     assert read.budget.usd or read.budget.tokens
     assert read.budget.usd is None or read.budget.usd < 1
 

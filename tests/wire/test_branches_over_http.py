@@ -17,15 +17,15 @@ from harness.policies.protocol import Hedge, Stateless
 from harness.records.failures import CANCELLED, OK
 from harness.records.keys import CallKey
 from harness.records.schema import Attempt, Branches, Call, Record, Workflow
+from harness.workflows.execution import run_workflow
 from harness.workflows.partial_failure import Partial, fail_fast, quorum
-from harness.workflows.research.program import research
 from tests.bench.test_modes import PATIENT, open_gate, ours
 from tests.engine.scripted import WORKFLOW
 from tests.transports.attempts import make_target
 from tests.transports.bodies import DONE, EVENT_STREAM, chunk
 from tests.wire.clients import now
 from tests.wire.fault_server import END, FaultServer, Hold, Seen, Step, Until, Write, framed, head
-from tests.workflows.test_research import PLAN
+from tests.workflows.plans import research_plan
 
 EVERY_MODE = pytest.mark.parametrize(
     ("mode", "permits"), [("sync", 1), ("threads", 4), ("async", 4)]
@@ -59,8 +59,8 @@ def play(
 
 
 def workflow(partial: Partial) -> Program[None]:
-    plan = PLAN._replace(sub_questions=4, partial=partial)
-    yield from research(PATIENT, plan, WORKFLOW, "letters", now())
+    plan = research_plan(sub_questions=4, partial=partial)
+    yield from run_workflow(PATIENT, plan, WORKFLOW, "letters", now())
 
 
 def answering(branches: dict[str, Sequence[Step]]) -> Callable[[Seen], Sequence[Step]]:

@@ -20,20 +20,20 @@ from harness.engine.effects import (
 )
 from harness.records.failures import CANCELLED, OK
 from harness.records.schema import Branches, Workflow
+from harness.workflows.execution import WorkflowResult, run_workflow
 from harness.workflows.partial_failure import SYNTHESIZE_WITH_GAPS, Partial, fail_fast, quorum
-from harness.workflows.research.program import Report, research
 from tests.engine.scripted import UNAUTHORIZED, WORKFLOW, Says, reply
 from tests.engine.test_cancellation import NEVER
 from tests.engine.worlds import EVERY_WAY, SIDE_BY_SIDE, Way, World, in_turn
-from tests.workflows.test_research import PLAN
+from tests.workflows.plans import research_plan
 
 QUESTIONS = [f"What is {letter}?" for letter in "abcd"]
 PLANNED = Says(answer=json.dumps({"sub_questions": QUESTIONS}))
 
 
-def workflow(partial: Partial) -> Program[Report]:
-    plan = PLAN._replace(sub_questions=4, partial=partial)
-    return research(NEVER, plan, WORKFLOW, "letters", ready=0)
+def workflow(partial: Partial) -> Program[WorkflowResult]:
+    plan = research_plan(sub_questions=4, partial=partial)
+    return run_workflow(NEVER, plan, WORKFLOW, "letters", ready=0)
 
 
 def says(*bad: int) -> Callable[[Send], Says]:
@@ -69,7 +69,7 @@ def play(
     world = World(1 if order is None else 4, says=says(*bad))
     if order is not None:
         world.may_return = in_order(*order)(world)
-    report: Report = run(workflow(partial), world)
+    report: WorkflowResult = run(workflow(partial), world)
     [record] = [record for record in world.records if isinstance(record, Workflow)]
     assert report.outcome == record.outcome
     assert sorted(call.branch or 0 for call in world.calls if call.phase == "fan_out") == [
@@ -86,9 +86,9 @@ def fan_out_of(world: World) -> list[str]:
 # --- driven by hand
 
 
-def to_the_fork(program: Program[Report]) -> FanOut:
+def to_the_fork(program: Program[WorkflowResult]) -> FanOut:
     """Drive a workflow up to its fan-out."""
-    effect: Effect | Finished[Report] = step(program, None)
+    effect: Effect | Finished[WorkflowResult] = step(program, None)
     while not isinstance(effect, FanOut):
         match effect:
             case Acquire():

@@ -97,9 +97,9 @@ def prompted(phase: str, more: str = "") -> str:
 
 def test_words_of_ones_own_take_the_place_of_the_usual_ones(tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("Tell me: {question}\n")
-    words = scenario(tmp_path, prompted("research")).prompts.as_prompts()
-    assert words.research == "Tell me: {question}"
-    assert words.decompose.startswith("Break the topic")
+    words = scenario(tmp_path, prompted("research")).plan.templates
+    assert words["research"].text == "Tell me: {question}"
+    assert words["decompose"].text.startswith("Break the topic")
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_words_need_not_say_json_where_json_is_not_asked_for(tmp_path: Path) -> 
         '[endpoint]\nkind = "openai"\nbase_url = "http://127.0.0.1:1"\nmodel = "m"\n'
         "json_mode = false\n"
     )
-    assert scenario(tmp_path, prompted("decompose") + endpoint).prompts.decompose
+    assert scenario(tmp_path, prompted("decompose") + endpoint).prompts["decompose"]
 
 
 def test_a_missing_file_of_words_and_an_unknown_phase_are_one_line(tmp_path: Path) -> None:

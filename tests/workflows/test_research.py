@@ -13,7 +13,7 @@ from harness.engine.effects import Acquire, FanOut, Grant, Now, Release, Send, s
 from harness.policies.no_retry import NoRetry
 from harness.records.failures import FAILURES, OK
 from harness.records.schema import Branches, Phase, Workflow
-from harness.workflows.research.program import Report, ResearchPlan, research
+from harness.workflows.execution import WorkflowPlan, WorkflowResult, run_workflow
 from tests.engine.scripted import (
     BLANK,
     RATE_LIMITED,
@@ -26,18 +26,11 @@ from tests.engine.scripted import (
     terms,
     waits_of,
 )
+from tests.workflows.plans import research_plan
 
 QUESTIONS = ["What is a?", "What is b?", "What is c?"]
 PLANNED = Says(answer=json.dumps({"sub_questions": QUESTIONS}), reasoning="I shall split it.")
-PLAN = ResearchPlan(
-    sub_questions=3,
-    carry_reasoning=False,
-    max_decompose=11,
-    max_research=22,
-    max_synthesize=33,
-    json_mode=True,
-    timeout=None,
-)
+PLAN = research_plan()
 GOOD = {
     ("decompose", None, 1): PLANNED,
     ("fan_out", 0, 1): Says(answer="a is one", takes=200),
@@ -53,11 +46,11 @@ def by_call(answers: Answers) -> Script:
 
 
 def run(
-    answers: Answers, plan: ResearchPlan = PLAN, *, ready: int = 0, now: int = 0, nonce: str = ""
-) -> tuple[World, Report, Workflow]:
+    answers: Answers, plan: WorkflowPlan = PLAN, *, ready: int = 0, now: int = 0, nonce: str = ""
+) -> tuple[World, WorkflowResult, Workflow]:
     world = World(by_call(answers), now=now)
     how = terms(NoRetry())
-    report = world.run(research(how, plan, WORKFLOW, "letters", ready, nonce))
+    report = world.run(run_workflow(how, plan, WORKFLOW, "letters", ready, nonce))
     [record] = world.workflows
     assert world.records[-1] is record, "the workflow's record comes last"
     return world, report, record
@@ -74,7 +67,7 @@ def prompt(world: World, phase: str, branch: int | None = None, call: int = 1) -
 
 def test_a_workflow_asks_for_parts_then_researches_them_side_by_side() -> None:
     """Driven by hand: the effects in their order."""
-    program = research(terms(), PLAN, WORKFLOW, "letters", ready=3)
+    program = run_workflow(terms(), PLAN, WORKFLOW, "letters", ready=3)
     assert step(program, None) == Now()
     assert step(program, 4) == Acquire(ready=4, deadline=None)
     sent = step(program, Grant(4, 4))
@@ -94,7 +87,7 @@ def test_a_workflow_asks_for_parts_then_researches_them_side_by_side() -> None:
 
 def test_a_workflow_that_goes_well_is_ok_and_its_report_is_the_synthesis() -> None:
     world, report, record = run(GOOD, ready=3, now=5)
-    assert report == Report("ok", "The report.")
+    assert report == WorkflowResult("ok", "The report.")
     assert record == Workflow(
         **WORKFLOW._asdict(), topic="letters", ready=3, started=5, done=505, outcome="ok",
         phases=(
@@ -112,7 +105,7 @@ def test_each_call_has_the_limits_of_its_phase_and_only_decompose_asks_for_json(
     world, _, _ = run(GOOD)
     limits = [(sent.request.max_tokens, sent.request.json_mode) for sent in world.sends]
     assert limits == [(11, True), (22, False), (22, False), (22, False), (33, False)]
-    world, _, _ = run(GOOD, PLAN._replace(json_mode=False))
+    world, _, _ = run(GOOD, research_plan(json_mode=False))
     assert not world.sends[0].request.json_mode
 
 
@@ -142,7 +135,7 @@ def test_a_nonce_begins_every_prompt_and_without_one_none_has_any() -> None:
 
 
 def test_reasoning_goes_into_the_next_prompts_as_text_when_asked_for() -> None:
-    world, _, _ = run(GOOD, PLAN._replace(carry_reasoning=True))
+    world, _, _ = run(GOOD, research_plan(carry_reasoning=True))
     assert "I shall split it." not in prompt(world, "decompose")
     for branch in range(3):
         assert "I shall split it." in prompt(world, "fan_out", branch)
@@ -161,7 +154,7 @@ def test_the_reasoning_that_is_carried_is_that_of_the_answer_that_was_used() -> 
     first = Says(answer="no list", reasoning="a false start")
     world, _, _ = run(
         GOOD | {("decompose", None, 1): first, ("decompose", None, 2): PLANNED},
-        PLAN._replace(carry_reasoning=True),
+        research_plan(carry_reasoning=True),
     )
     said = prompt(world, "decompose", call=2) + prompt(world, "synthesize")
     assert "I shall split it." in said
@@ -213,7 +206,7 @@ def test_a_decomposition_that_cannot_be_used_is_shown_to_the_model_once_with_its
 )
 def test_a_second_useless_answer_fails_the_workflow_clearly(second: Says, error: str) -> None:
     world, report, record = run({("decompose", None, 1): BLANK, ("decompose", None, 2): second})
-    assert report == Report("failed", "")
+    assert report == WorkflowResult("failed", "")
     assert record.error is not None
     assert record.error.startswith(error)
     assert [phase.outcome for phase in record.phases] == ["failed"]
@@ -231,7 +224,7 @@ def test_a_decomposition_whose_call_fails_is_not_repaired(outcome: str) -> None:
 
 def test_a_failed_branch_leaves_a_gap_that_the_synthesis_names() -> None:
     world, report, record = run(GOOD | {("fan_out", 1, 1): RATE_LIMITED})
-    assert report == Report("degraded", "The report.")
+    assert report == WorkflowResult("degraded", "The report.")
     assert record.outcome == "degraded"
     assert record.branches == Branches(total=3, ok=2)
     assert [phase.outcome for phase in record.phases] == ["ok", "degraded", "ok"]
@@ -247,7 +240,7 @@ def test_a_failed_branch_leaves_a_gap_that_the_synthesis_names() -> None:
 def test_a_workflow_whose_branches_all_fail_fails_without_a_synthesis() -> None:
     failed = {("fan_out", branch, 1): RATE_LIMITED for branch in range(3)}
     world, report, record = run(GOOD | failed)
-    assert report == Report("failed", "")
+    assert report == WorkflowResult("failed", "")
     assert record.error == "fan_out: rate_limited (HTTP 429)"
     assert record.branches == Branches(total=3, ok=0)
     assert [phase.name for phase in record.phases] == ["decompose", "fan_out"]
@@ -257,7 +250,7 @@ def test_a_workflow_whose_branches_all_fail_fails_without_a_synthesis() -> None:
 
 def test_a_failed_synthesis_fails_the_workflow_though_its_branches_went_well() -> None:
     _, report, record = run(GOOD | {("synthesize", None, 1): UNAUTHORIZED})
-    assert report == Report("failed", "")
+    assert report == WorkflowResult("failed", "")
     assert record.outcome == "failed"
     assert record.error == "synthesize: unauthorized (HTTP 401)"
     assert record.branches == Branches(total=3, ok=3)
@@ -266,7 +259,7 @@ def test_a_failed_synthesis_fails_the_workflow_though_its_branches_went_well() -
 
 def test_the_workflows_deadline_counts_from_when_it_was_ready() -> None:
     answers = GOOD | {("fan_out", 1, 1): Says(takes=700)}
-    world, report, record = run(answers, PLAN._replace(timeout=600), ready=100, now=150)
+    world, report, record = run(answers, research_plan(timeout=600), ready=100, now=150)
     assert [sent.deadlines.end for sent in world.sends] == [700] * 4
     assert report.outcome == "failed"
     assert (
@@ -279,7 +272,9 @@ def test_the_workflows_deadline_counts_from_when_it_was_ready() -> None:
 
 def test_a_permit_that_never_comes_ends_every_branch_with_the_workflow() -> None:
     world = World(by_call(GOOD), waits_of(0, None, None, None))
-    report = world.run(research(terms(), PLAN._replace(timeout=600), WORKFLOW, "letters", ready=0))
+    report = world.run(
+        run_workflow(terms(), research_plan(timeout=600), WORKFLOW, "letters", ready=0)
+    )
     assert report.outcome == "failed"
     assert [call.outcome for call in world.calls] == [OK] + ["workflow_timeout"] * 3
     assert world.workflows[0].error is not None
@@ -301,7 +296,7 @@ def test_whatever_is_answered_the_phases_are_contiguous_and_cover_the_workflow(
     script: list[Says], timeout: int | None, carry: bool, late: int
 ) -> None:
     keys = [*GOOD, ("decompose", None, 2)]
-    plan = PLAN._replace(timeout=timeout, carry_reasoning=carry)
+    plan = research_plan(timeout=timeout, carry_reasoning=carry)
     world, report, record = run(dict(zip(keys, script, strict=True)), plan, ready=7, now=7 + late)
     edges = [record.started, *(phase.end for phase in record.phases)]
     assert [phase.start for phase in record.phases] == edges[:-1]

@@ -1,4 +1,4 @@
-"""Texts that a scenario keeps in files of their own: topics, and the words of the prompts."""
+"""Reads the texts that a scenario keeps in separate files: topics and prompts."""
 
 from __future__ import annotations
 
@@ -6,23 +6,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness.config.config_base import Section, Text
-from harness.workflows.research import prompts
+from harness.workflows.prompts import PromptTemplate
+from harness.workflows.registry import DEFAULT_KIND, WORKFLOWS
 
-PHASES = ("decompose", "research", "synthesize")
 _TOPICS, _TOPICS_FILE = "workflow.topics", "workflow.topics_file"
-
-
-class PromptTexts(Section):
-    """The words of each phase, read from the files that `[prompts]` names; None: the usual ones."""
-
-    decompose: Text | None = None
-    research: Text | None = None
-    synthesize: Text | None = None
-
-    def as_prompts(self) -> prompts.Prompts:
-        """Return the words of all phases."""
-        return prompts.Prompts()._replace(**self.model_dump(exclude_none=True))
 
 
 class Trouble(NamedTuple):
@@ -33,7 +20,7 @@ class Trouble(NamedTuple):
 
 
 def read_texts(values: dict[str, Any], folder: Path, typed: Collection[str]) -> Trouble | None:
-    """Put the texts in the place of the files that `values` names.
+    """Replace the names of files in `values` by the texts in these files.
 
     `values`: a scenario as TOML has it; `workflow.topics_file` becomes `workflow.topics`. Files are
     relative to `folder`; those whose keys were typed on the command line to the current folder.
@@ -46,16 +33,26 @@ def read_texts(values: dict[str, Any], folder: Path, typed: Collection[str]) -> 
             if trouble:
                 return trouble
     named = values.get("prompts")
-    for phase in PHASES:
-        if isinstance(named, dict) and isinstance(named.get(phase), str):
-            trouble = _read_prompt(phase, named, values, _beside(f"prompts.{phase}", folder, typed))
+    for key, template in _templates(workflow).items():
+        if isinstance(named, dict) and isinstance(named.get(key), str):
+            folder_of = _beside(f"prompts.{key}", folder, typed)
+            trouble = _read_prompt(key, template, named, values, folder_of)
             if trouble:
                 return trouble
     return None
 
 
+def _templates(workflow: object) -> Mapping[str, PromptTemplate]:
+    """Return the prompts of the kind; none if there is no such kind, which is reported later."""
+    kind = workflow.get("kind", DEFAULT_KIND) if isinstance(workflow, dict) else None
+    try:
+        return WORKFLOWS.get(kind).templates if isinstance(kind, str) else {}
+    except Exception:  # whatever a module of another package does when imported
+        return {}
+
+
 def _prefer_typed(workflow: dict[str, Any], typed: Collection[str]) -> None:
-    """Let topics that were typed, in whichever way, take the place of the scenario's own."""
+    """Let topics that were typed on the command line replace the scenario's own."""
     if _TOPICS_FILE in typed and _TOPICS not in typed:
         workflow.pop("topics", None)
     if _TOPICS in typed and _TOPICS_FILE not in typed:
@@ -82,20 +79,22 @@ def _read_topics(workflow: dict[str, Any], folder: Path) -> Trouble | None:
 
 
 def _read_prompt(
-    phase: str, named: dict[str, Any], values: Mapping[str, Any], folder: Path
+    key: str,
+    template: PromptTemplate,
+    named: dict[str, Any],
+    values: Mapping[str, Any],
+    folder: Path,
 ) -> Trouble | None:
-    key, name = f"prompts.{phase}", named[phase]
+    where, name = f"prompts.{key}", named[key]
     text, problem = _read(folder / name)
-    problem = problem or prompts.prompt_objection(
-        phase, text, _is(values, "workflow", "carry_reasoning")
-    )
-    wants_json = phase == "decompose" and _is(values, "endpoint", "json_mode", default=True)
+    problem = problem or template.objection(text, _is(values, "workflow", "carry_reasoning"))
+    wants_json = template.json and _is(values, "endpoint", "json_mode", default=True)
     if not problem and wants_json and "json" not in text.casefold():
         # Providers answer 400 to a request for JSON whose prompt does not name it.
         problem = "does not say JSON, which endpoint.json_mode asks for; name it in the text"
     if problem:
-        return Trouble(key, f"{key} = {name!r}: {problem}")
-    named[phase] = text.strip()
+        return Trouble(where, f"{where} = {name!r}: {problem}")
+    named[key] = text.strip()
     return None
 
 

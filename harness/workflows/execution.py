@@ -1,0 +1,86 @@
+"""Runs one workflow of any kind, and emits its record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from harness.engine.attempt import CallTerms
+from harness.engine.effects import Program, emit, now
+from harness.records.keys import WorkflowKey
+from harness.records.schema import PhaseInfo, Workflow, WorkflowOutcome
+from harness.workflows.context import WorkflowContext, WorkflowFailedError
+from harness.workflows.layout import Layout
+from harness.workflows.prompts import Prompts, PromptTemplate
+from harness.workflows.protocol import WorkflowKind
+from harness.workflows.section import WorkflowSection
+
+_NONCE = "0" * 16
+"""As long as the nonces of a run, for estimates."""
+
+
+class WorkflowPlan(NamedTuple):
+    """What a run does in each of its workflows.
+
+    `phases`: with the limits of the section. `timeout`: nanoseconds for a whole workflow.
+    """
+
+    kind: WorkflowKind[Any]
+    section: WorkflowSection
+    templates: Mapping[str, PromptTemplate]
+    phases: tuple[PhaseInfo, ...]
+    timeout: int | None = None
+
+    def layout(self, topic: str) -> Layout:
+        """Return the tree of the calls of a workflow about `topic`.
+
+        Calls of a phase without a limit count as if they wrote nothing.
+        """
+        most = {info.name: info.max_tokens or 0 for info in self.phases}
+        return self.kind.layout(self.section, Prompts(self.templates, _NONCE), topic, most)
+
+
+class WorkflowResult(NamedTuple):
+    """The result of a workflow; `text` is empty if the workflow failed."""
+
+    outcome: WorkflowOutcome
+    text: str
+
+
+def run_workflow(
+    terms: CallTerms, plan: WorkflowPlan, key: WorkflowKey, topic: str, ready: int, nonce: str = ""
+) -> Program[WorkflowResult]:
+    """Run one workflow and emit its record. A failure is an outcome and raises nothing."""
+    started = yield from now()
+    context: WorkflowContext[Any] = WorkflowContext(
+        terms,
+        plan.phases,
+        plan.section,
+        Prompts(plan.templates, nonce),
+        key,
+        topic,
+        started,
+        None if plan.timeout is None else ready + plan.timeout,
+    )
+    error = None
+    text = ""
+    try:
+        text = yield from plan.kind.program(context)
+    except WorkflowFailedError as failed:
+        error = str(failed)
+    degraded = any(phase.outcome == "degraded" for phase in context.phases)
+    outcome: WorkflowOutcome = "failed" if error else "degraded" if degraded else "ok"
+    yield from emit(
+        Workflow(
+            **key._asdict(),
+            topic=topic,
+            ready=ready,
+            started=started,
+            done=max((phase.end for phase in context.phases), default=started),
+            outcome=outcome,
+            phases=tuple(context.phases),
+            branches=context.branches,
+            error=error,
+        )
+    )
+    return WorkflowResult(outcome, text)

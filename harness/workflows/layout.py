@@ -1,0 +1,122 @@
+"""How the calls of a workflow follow one another: a tree, from which runs are estimated."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple, TypeAlias, assert_never
+
+from harness.engine.effects import Message
+
+_CHARACTERS_A_TOKEN = 4
+_TOKENS_A_MESSAGE = 4
+
+
+class PlannedCall(NamedTuple):
+    """One call: its phase, and the most tokens that it can read.
+
+    `repair`: the call is only made if an answer cannot be used.
+    """
+
+    phase: str
+    read: int
+    repair: bool = False
+
+
+class InSequence(NamedTuple):
+    """Parts that run one after another."""
+
+    parts: tuple[Layout, ...]
+
+
+class InParallel(NamedTuple):
+    """Parts that run at the same time: the branches of a fan-out."""
+
+    parts: tuple[Layout, ...]
+
+
+Layout: TypeAlias = PlannedCall | InSequence | InParallel
+
+
+def calls_of(layout: Layout) -> Iterator[PlannedCall]:
+    """Yield every call, repairs included."""
+    match layout:
+        case PlannedCall():
+            yield layout
+        case InSequence(parts) | InParallel(parts):
+            for part in parts:
+                yield from calls_of(part)
+        case _:
+            assert_never(layout)
+
+
+def regular_calls(layout: Layout) -> int:
+    """Return the number of calls if nothing needs a repair."""
+    return sum(not call.repair for call in calls_of(layout))
+
+
+def branches_of(layout: Layout) -> int:
+    """Return how many branches all fan-outs have together; one that forks again is not counted."""
+    match layout:
+        case PlannedCall():
+            return 0
+        case InSequence(parts):
+            return sum(map(branches_of, parts))
+        case InParallel(parts):
+            return sum(branches_of(part) or 1 for part in parts)
+        case _:
+            assert_never(layout)
+
+
+def widest(layout: Layout) -> int:
+    """Return the most calls that can be in flight at once."""
+    match layout:
+        case PlannedCall():
+            return 1
+        case InSequence(parts):
+            return max(map(widest, parts), default=0)
+        case InParallel(parts):
+            return sum(map(widest, parts))
+        case _:
+            assert_never(layout)
+
+
+def rounds(layout: Layout, permits: int) -> int:
+    """Return how many calls follow one another, if `permits` calls can be in flight at once."""
+    match layout:
+        case PlannedCall():
+            return 0 if layout.repair else 1
+        case InSequence(parts):
+            return sum(rounds(part, permits) for part in parts)
+        case InParallel(parts):
+            longest = max((rounds(part, permits) for part in parts), default=0)
+            return max(longest, -(-regular_calls(layout) // permits))
+        case _:
+            assert_never(layout)
+
+
+def main_phase(layout: Layout) -> str:
+    """Return the phase that has the most calls; among equals, one in the widest fan-out."""
+    phases = Counter(call.phase for call in calls_of(layout) if not call.repair)
+    inside = set(_in_fan_outs(layout))
+    return max(phases, key=lambda phase: (phases[phase], phase in inside))
+
+
+def _in_fan_outs(layout: Layout) -> Iterator[str]:
+    match layout:
+        case PlannedCall():
+            return
+        case InSequence(parts):
+            for part in parts:
+                yield from _in_fan_outs(part)
+        case InParallel():
+            yield from (call.phase for call in calls_of(layout))
+        case _:
+            assert_never(layout)
+
+
+def tokens_of(messages: Iterable[Message]) -> int:
+    """Return about how many tokens a prompt has: one for every four characters."""
+    return sum(
+        -(-len(message.content) // _CHARACTERS_A_TOKEN) + _TOKENS_A_MESSAGE for message in messages
+    )

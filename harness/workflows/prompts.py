@@ -1,0 +1,79 @@
+"""Prompts as texts with fields, which a scenario can replace.
+
+A name in braces, `{topic}`, is a field; `{{topic}}` stands for the braces themselves. Other braces
+have no meaning, so that JSON can be shown as it is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from harness.engine.effects import Message
+
+_FIELD = re.compile(r"\{\{(\w+)\}\}|\{(\w+)\}")
+_NOTES = "notes"
+
+
+class PromptTemplate(NamedTuple):
+    """One prompt: its text, and the fields that a text must have (`needed`) or can have.
+
+    The field `{notes}` is for carried reasoning: it is needed if the reasoning is carried.
+    `system`: the system message. `json`: a JSON object is asked for.
+    """
+
+    text: str
+    needed: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    system: str = "You are a careful assistant."
+    json: bool = False
+
+    def objection(self, text: str, carry_reasoning: bool) -> str | None:
+        """Say in one line why `text` cannot replace this prompt; None if it can."""
+        found = {name for _, name in _FIELD.findall(text) if name}
+        allowed = (*self.needed, *self.optional)
+        for name in sorted(found - set(allowed)):
+            close = difflib.get_close_matches(name, allowed, n=1)
+            nearest = f" (did you mean {{{close[0]}}}?)" if close else ""
+            known = ", ".join(f"{{{one}}}" for one in allowed)
+            return (
+                f"unknown placeholder {{{name}}}{nearest}; known here: {known}; "
+                f"write {{{{{name}}}}} for the braces themselves"
+            )
+        carried = (_NOTES,) if carry_reasoning and _NOTES in self.optional else ()
+        missing = [f"{{{name}}}" for name in self.needed + carried if name not in found]
+        if not missing:
+            return None
+        return f"has no {' and no '.join(missing)}; add the missing fields"
+
+
+class Prompts(NamedTuple):
+    """The prompts of one workflow.
+
+    `nonce` begins every prompt, before any text that prompts share. So a provider's prefix cache
+    cannot make later cells faster than earlier ones. It is empty if caching is wanted, or if
+    there is no cache.
+    """
+
+    templates: Mapping[str, PromptTemplate]
+    nonce: str = ""
+
+    def messages(self, key: str, **values: str) -> tuple[Message, ...]:
+        """Return the messages of the template `key`; fields inside values have no meaning."""
+        template = self.templates[key]
+        text = _FIELD.sub(
+            lambda found: f"{{{found[1]}}}" if found[1] else values[found[2]], template.text
+        )
+        return self.chat(text, template.system)
+
+    def chat(self, text: str, system: str) -> tuple[Message, ...]:
+        """Return a system message and a user message."""
+        begin = f"[{self.nonce}] " if self.nonce else ""
+        return (Message("system", begin + system), Message("user", text))
+
+
+def notes(reasoning: str) -> str:
+    """Return the value of the field `{notes}`."""
+    return f"\nNotes from planning:\n{reasoning}\n" if reasoning else ""

@@ -1,0 +1,180 @@
+"""`kind = "research"`: decompose a topic, research its parts in parallel, synthesize a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from harness.engine.call import Completion
+from harness.engine.effects import Program
+from harness.records.failures import OK
+from harness.records.schema import PhaseInfo
+from harness.workflows.context import WorkflowContext, WorkflowFailedError, failure_text
+from harness.workflows.layout import InParallel, InSequence, Layout, PlannedCall, tokens_of
+from harness.workflows.partial_failure import SYNTHESIZE_WITH_GAPS, Partial, fail_fast, quorum
+from harness.workflows.prompts import Prompts, PromptTemplate, notes
+from harness.workflows.research.decomposition import DecompositionError, parse_sub_questions
+from harness.workflows.research.prompts import TEMPLATES, findings_text, repair_messages
+from harness.workflows.section import WorkflowSection
+
+_ANSWERED = (OK, "empty_answer")
+"""Outcomes of a call that was answered, so that another prompt may help."""
+
+
+def _a_number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("is neither a number of branches nor a fraction of them, such as 0.8")
+    return value
+
+
+Quorum = Annotated[int | float, BeforeValidator(_a_number)]
+
+
+class ResearchSection(WorkflowSection):
+    """The keys of `[workflow]`.
+
+    `quorum`: how many branches are enough, as a number or as a fraction of `sub_questions`.
+    """
+
+    kind: Literal["research"] = "research"
+    sub_questions: int = Field(default=4, ge=1, le=1000)
+    on_branch_failure: Literal["synthesize-with-gaps", "fail-fast", "quorum"] = (
+        "synthesize-with-gaps"
+    )
+    quorum: Quorum | None = None
+
+    @model_validator(mode="after")
+    def _quorum_is_possible(self) -> ResearchSection:
+        wanted, had, key = self.quorum, self.sub_questions, "on_branch_failure"
+        problem = None
+        if wanted is None:
+            if self.on_branch_failure == "quorum":
+                problem = f'{key} = "quorum": needs workflow.quorum; add it, for example 0.8'
+        elif self.on_branch_failure != "quorum":
+            problem = f'quorum = {wanted}: has no effect; set workflow.{key} = "quorum"'
+        elif isinstance(wanted, float) and not 0 < wanted <= 1:
+            problem = (
+                f"quorum = {wanted}: a fraction lies above 0 and is 1.0 at most; for a number "
+                "of branches write a whole number"
+            )
+        elif isinstance(wanted, int) and not 1 <= wanted <= had:
+            problem = (
+                f"quorum = {wanted}: there are {had} branches (workflow.sub_questions); "
+                f"write 1 to {had}, or a fraction such as 0.8"
+            )
+        if problem:
+            raise PydanticCustomError("within", "{problem}", {"problem": problem})
+        return self
+
+    @property
+    def partial(self) -> Partial:
+        """What to do when branches fail."""
+        if self.quorum is not None:
+            return quorum(self.sub_questions, self.quorum)
+        if self.on_branch_failure == "fail-fast":
+            return fail_fast(self.sub_questions)
+        return SYNTHESIZE_WITH_GAPS
+
+
+class ResearchKind:
+    """The research workflow."""
+
+    name = "research"
+    section = ResearchSection
+    templates: Mapping[str, PromptTemplate] = TEMPLATES
+
+    def phases(self, section: ResearchSection) -> tuple[PhaseInfo, ...]:
+        """Return the three phases; the fan-out has the setting `research`."""
+        return (
+            PhaseInfo(name="decompose", setting="decompose", json=True),
+            PhaseInfo(name="fan_out", setting="research"),
+            PhaseInfo(name="synthesize", setting="synthesize"),
+        )
+
+    def layout(
+        self, section: ResearchSection, prompts: Prompts, topic: str, most: Mapping[str, int]
+    ) -> Layout:
+        """Return the calls of a workflow.
+
+        What the decomposition writes is read again: its questions once by all branches together
+        and once by the report, its reasoning by each branch if it is carried.
+        """
+        count, planned = section.sub_questions, most["decompose"]
+        asked = prompts.messages("decompose", topic=topic, count=str(count))
+        repair = tokens_of(repair_messages(asked, "", "", count)) + planned
+        branch = tokens_of(prompts.messages("research", topic=topic, question="", notes=""))
+        findings = findings_text([("", "")] * count)
+        report = prompts.messages("synthesize", topic=topic, findings=findings, notes="")
+        return InSequence(
+            (
+                PlannedCall("decompose", tokens_of(asked)),
+                PlannedCall("decompose", repair, repair=True),
+                InParallel(
+                    tuple(
+                        PlannedCall(
+                            "fan_out",
+                            branch + (planned if section.carry_reasoning or not number else 0),
+                        )
+                        for number in range(count)
+                    )
+                ),
+                PlannedCall("synthesize", tokens_of(report) + planned + count * most["fan_out"]),
+            )
+        )
+
+    def program(self, context: WorkflowContext[ResearchSection]) -> Program[str]:
+        """Run one workflow and return its report."""
+        section, prompts, topic = context.section, context.prompts, context.topic
+        questions, reasoning = yield from _decompose(context)
+        carried = notes(reasoning)
+        found = yield from context.fan_out(
+            "fan_out",
+            [
+                prompts.messages("research", topic=topic, question=question, notes=carried)
+                for question in questions
+            ],
+            section.partial,
+        )
+        answers = [one.answer if one.outcome == OK else None for one in found]
+        findings = findings_text(list(zip(questions, answers, strict=True)))
+        written = yield from context.call(
+            "synthesize",
+            prompts.messages("synthesize", topic=topic, findings=findings, notes=carried),
+        )
+        return written.answer
+
+
+RESEARCH = ResearchKind()
+
+
+def _decompose(context: WorkflowContext[ResearchSection]) -> Program[tuple[list[str], str]]:
+    """Return the sub-questions and the reasoning; ask for one repair if an answer is no use."""
+    count = context.section.sub_questions
+    asked = context.prompts.messages("decompose", topic=context.topic, count=str(count))
+    reply = yield from context.ask("decompose", asked, context.at)
+    error, questions = _read(reply, count)
+    if error is not None and reply.outcome in _ANSWERED:
+        asked = repair_messages(asked, reply.answer, error, count)
+        reply = yield from context.ask("decompose", asked, reply.done)
+        error, questions = _read(reply, count)
+        if error is not None and reply.outcome in _ANSWERED:
+            error = f"decompose: after one repair {error}"
+    yield from context.ended("decompose", "failed" if error else "ok")
+    if error is not None:
+        raise WorkflowFailedError(error)
+    return questions, reply.reasoning
+
+
+def _read(completion: Completion, count: int) -> tuple[str | None, list[str]]:
+    """Return what is wrong with an answer, or its sub-questions."""
+    if completion.outcome == "empty_answer":
+        return "the answer was blank", []
+    if completion.outcome != OK:
+        return failure_text("decompose", completion), []
+    try:
+        return None, parse_sub_questions(completion.answer, count)
+    except DecompositionError as error:
+        return str(error), []
