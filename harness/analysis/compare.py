@@ -291,17 +291,16 @@ def _verdict(name: str, change: Change) -> str:
     return "worse" if (change.change.value > 0) == (worse == "higher") else "better"
 
 
-_WORKLOAD = (
-    "workflow.kind", "workflow.topics", "workflow.sub_questions", "workflow.carry_reasoning",
-    "workflow.max_tokens", "prompts", "load",
-)  # fmt: skip
-"""What makes two runs the same work."""
+_WORKLOAD = ("workflow", "prompts", "load")
+"""Settings that make two runs the same work, except those in `_NOTED` and `_OF_NO_MATTER`."""
 
 _NOTED = (
-    "endpoint", "timeouts", "retry", "workflow.on_branch_failure", "slo", "success", "budget",
-    "seed",
+    "endpoint", "timeouts", "retry", "workflow.on_branch_failure", "workflow.quorum", "slo",
+    "success", "budget", "seed",
 )  # fmt: skip
 """Settings that may differ, with a warning: often they are what is compared."""
+
+_OF_NO_MATTER = ("endpoint.time_scale", "workflow.topics_file")
 
 
 def _refuse(base: Run, new: Run) -> None:
@@ -339,7 +338,11 @@ def _unlike(base: Run, new: Run, keys: Sequence[str]) -> Iterable[tuple[str, Any
     """Yield the settings that differ, each by its own dotted key, with both values."""
     for key in keys:
         one, other = (_setting(run.scenario, key) for run in (base, new))
-        yield from _apart(key, one, other)
+        yield from (
+            found
+            for found in _apart(key, one, other)
+            if found[0] not in _OF_NO_MATTER and (found[0] == key or found[0] not in _NOTED)
+        )
 
 
 def _setting(scenario: Mapping[str, Any], key: str) -> Any:
@@ -353,7 +356,7 @@ def _apart(key: str, one: Any, other: Any) -> Iterable[tuple[str, Any, Any]]:
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         for name in dict.fromkeys([*one, *other]):
             yield from _apart(f"{key}.{name}", one.get(name), other.get(name))
-    elif one != other and key != "endpoint.time_scale":
+    elif one != other:
         yield key, one, other
 
 

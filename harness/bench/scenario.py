@@ -113,7 +113,7 @@ class Scenario(Section):
         workflow = info.data.get("workflow")
         if workflow is None:  # which is wrong itself
             return texts
-        return filled(texts, WORKFLOWS.of(workflow).templates, None, "")
+        return filled(texts, WORKFLOWS.of(workflow).templates, None)
 
     @field_validator("endpoint")
     @classmethod
@@ -122,7 +122,8 @@ class Scenario(Section):
         if workflow is None or isinstance(endpoint, SimulatedEndpoint):
             return endpoint
         key = "extra_body_by_phase"
-        bodies = filled(endpoint.extra_body_by_phase, settings_of(workflow), {}, key)
+        place = (endpoint.kind, key)  # the kind is what pydantic adds to the path
+        bodies = filled(endpoint.extra_body_by_phase, settings_of(workflow), {}, *place)
         return endpoint.model_copy(update={key: bodies})
 
     @model_validator(mode="after")

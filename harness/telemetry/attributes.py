@@ -70,7 +70,7 @@ def endpoint_attributes(run: Run) -> EndpointAttributes:
     chat = {}
     for phase, name in _IN_SCENARIO.items():
         own = settings.get("extra_body_by_phase", {}).get(name, {})
-        body = {"max_tokens": limits[name], **common, **own}
+        body = {"max_tokens": limits.get(name), **common, **own}
         is_json = phase == "decompose" and settings.get("json_mode", True)
         said = {semconv.OUTPUT_TYPE: "json"} if is_json else {}
         chat[phase] = shared | said | _asked_for(body)

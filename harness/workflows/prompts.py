@@ -15,6 +15,8 @@ from harness.engine.effects import Message
 
 _FIELD = re.compile(r"\{\{(\w+)\}\}|\{(\w+)\}")
 _NOTES = "notes"
+SYSTEM = "You are a careful assistant."
+"""The system message of prompts that have no other."""
 
 
 class PromptTemplate(NamedTuple):
@@ -27,7 +29,7 @@ class PromptTemplate(NamedTuple):
     text: str
     needed: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
-    system: str = "You are a careful assistant."
+    system: str = SYSTEM
     json: bool = False
 
     def objection(self, text: str, carry_reasoning: bool) -> str | None:
@@ -68,7 +70,7 @@ class Prompts(NamedTuple):
         )
         return self.chat(text, template.system)
 
-    def chat(self, text: str, system: str) -> tuple[Message, ...]:
+    def chat(self, text: str, system: str = SYSTEM) -> tuple[Message, ...]:
         """Return a system message and a user message."""
         begin = f"[{self.nonce}] " if self.nonce else ""
         return (Message("system", begin + system), Message("user", text))

@@ -28,11 +28,11 @@ def settings_of(section: WorkflowSection) -> tuple[str, ...]:
 
 
 def filled(
-    values: Mapping[str, Any], known: Iterable[str], default: Any, key: str
+    values: Mapping[str, Any], known: Iterable[str], default: Any, *place: str
 ) -> dict[str, Any]:
-    """Return `values` with `default` for every other one of the `known` names.
+    """Return `values` with `default` for each other one of the `known` names.
 
-    Raises a ValidationError at `key` if a name in `values` is unknown.
+    Raises a ValidationError at `place` if a name in `values` is unknown.
     """
     names = tuple(known)
     for name in values:
@@ -40,8 +40,8 @@ def filled(
             unknown = PydanticCustomError(
                 "unknown_key", "{key}: unknown key", {"key": name, "known": names}
             )
-            details = InitErrorDetails(type=unknown, loc=(key,) if key else (), input=values)
-            raise ValidationError.from_exception_data(key, [details])
+            details = InitErrorDetails(type=unknown, loc=place, input=values)
+            raise ValidationError.from_exception_data("scenario", [details])
     return {name: values.get(name, default) for name in names}
 
 
