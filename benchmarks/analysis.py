@@ -31,6 +31,7 @@ from harness.bench import cells
 from harness.bench.scenario import parse_scenario
 from harness.bench.virtual import Setting, Task, opening, play
 from harness.cli.report import draw
+from harness.cli.views import Views
 from harness.endpoints.simulated import SimulatedEndpoint
 from harness.records.clock import Anchor
 from harness.records.histogram import bucket
@@ -140,7 +141,7 @@ def measure(directory: Path) -> None:
     moments.append(time.process_time())
     summary = write_summary(directory, records)
     moments.append(time.process_time())
-    draw(summary, records, directory)
+    draw(summary, records, directory, Views(directory))
     moments.append(time.process_time())
     seconds = [after - before for before, after in pairwise(moments)]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

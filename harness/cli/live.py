@@ -1,7 +1,7 @@
-"""What a person sees while a run goes on: three lines on a terminal, plain lines elsewhere.
+"""The live view of a run: three lines on a terminal, plain lines elsewhere.
 
-Counting is a few additions for each record. Drawing is done by a thread of its own, twice a
-second, from the counters alone, so the measured process gives it well under 1 % of a core.
+Counting costs a few additions for each record. A separate thread draws the counters twice a
+second, which takes well under 1 % of a core.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from rich.live import Live
 from rich.text import Text
 
 from harness.bench.trial import Tally
+from harness.cli.views import RUN_CONTINUES, Views
 from harness.records.failures import is_failure
 from harness.records.schema import Attempt, CellInfo, Record, Workflow
 from harness.records.settings import value_text
 from harness.report.wording import counted
+
+LIVE_VIEW = "the live view"
 
 _REFRESH_SECONDS = 0.5
 _BAR = 24
@@ -143,36 +146,43 @@ def _named(cell: CellInfo, repeat: int) -> str:
 
 
 class LiveView:
-    """Shows `counters` until it is left. Use it as a context manager.
+    """Shows `counters` until the context ends. Use it as a context manager.
 
-    On a terminal three lines are redrawn in place; elsewhere a plain line tells of each trial.
+    On a terminal, three lines are redrawn in place; elsewhere, each trial has one plain line.
     """
 
-    def __init__(self, counters: Counters, console: Console) -> None:
+    def __init__(self, counters: Counters, console: Console, views: Views) -> None:
         self._counters = counters
         self._console = console
+        self._views = views
         self._began = time.monotonic()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._live: Live | None = None
 
     def __enter__(self) -> LiveView:
+        with self._views.making(LIVE_VIEW, RUN_CONTINUES):
+            self._start()
+        return self
+
+    def _start(self) -> None:
         if self._console.is_terminal:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
-            self._thread = threading.Thread(target=self._draw, name="live view", daemon=True)
+            draw = self._views.safe(LIVE_VIEW, self._draw, RUN_CONTINUES)
+            self._thread = threading.Thread(target=draw, name="live view", daemon=True)
             self._thread.start()
-        return self
 
     def __exit__(self, *error: object) -> None:
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
         if self._live is not None:
-            self._live.stop()
+            with self._views.making(LIVE_VIEW, RUN_CONTINUES):
+                self._live.stop()
 
     def before_trial(self, cell: CellInfo, repeat: int, left: int) -> None:
-        """Tell of a trial that begins."""
+        """Show a trial that begins."""
         self._counters.begin(cell, repeat, left)
         if self._live is None:
             self._console.print(

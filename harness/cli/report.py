@@ -11,24 +11,31 @@ import msgspec
 from harness.analysis.model import Summary
 from harness.analysis.selection import Dataset
 from harness.analysis.summary import summarise, write_summary
+from harness.cli.views import Views
 from harness.config.validation_messages import nearest
 from harness.policies.resolve import code_of
-from harness.records.errors import InputError
-from harness.report.html.page import save_report
+from harness.records.errors import HarnessError, InputError
+from harness.report.html.page import REPORT, save_report
 from harness.report.plots.draw import PLOTS, draw_all
 from harness.store.run_directory import Records, no_collector, read_records, require_run
+from harness.telemetry.jaeger import require_address
 
 
 def report_run(options: argparse.Namespace) -> int:
-    """Make again what is made from the records in `options.run`, and say where the report is."""
+    """Make the views of the run `options.run` again, and print the path of the report."""
     directory = require_run(options.run)
+    require_address(os.environ)
+    views = Views(directory)
     if options.only is not None:
-        print("\n".join(map(str, _draw_only(options.only, directory))))
-        return 0
+        print("".join(f"{path}\n" for path in _draw_only(options.only, directory, views)), end="")
+        return HarnessError.exit_code if views.failed else 0
     with no_collector():
         records = _read(directory)
-        print(draw(write_summary(directory, records), records, directory))
-    return 0
+        with views.making("summary.json", views.report_again):
+            draw(write_summary(directory, records), records, directory, views)
+    if not views.failed & {"summary.json", REPORT}:
+        print(directory / REPORT)
+    return HarnessError.exit_code if views.failed else 0
 
 
 def _read(directory: Path) -> Records:
@@ -38,7 +45,7 @@ def _read(directory: Path) -> Records:
     return Dataset.of(records._replace(run=msgspec.structs.replace(records.run, code=code)))
 
 
-def _draw_only(name: str, directory: Path) -> list[Path]:
+def _draw_only(name: str, directory: Path, views: Views) -> list[Path]:
     """Draw one plot and return its files."""
     names = [plot for plot, _ in PLOTS]
     if name not in names:
@@ -46,13 +53,18 @@ def _draw_only(name: str, directory: Path) -> list[Path]:
             f"--only {name}: no such plot{nearest(name, names)}; there are {', '.join(names)}"
         )
     records = _read(directory)
-    written = draw_all(summarise(records), records, directory, name)
-    if not written:
+    written: list[Path] = []
+    with views.making(f"plots/{name}", views.report_again):
+        written = draw_all(summarise(records), records, directory, name)
+    if not written and not views.failed:
         raise InputError(f"--only {name}: {directory} holds nothing that this plot shows")
     return written
 
 
-def draw(summary: Summary, records: Records, directory: Path) -> Path:
-    """Make the plots and the report of a run from its summary and records; return the report."""
-    draw_all(summary, records, directory)
-    return save_report(summary, records, directory, os.environ)
+def draw(summary: Summary, records: Records, directory: Path, views: Views) -> None:
+    """Make the plots and the report of a run from its summary and records."""
+    for name, _ in PLOTS:
+        with views.making(f"plots/{name}", views.report_again):
+            draw_all(summary, records, directory, name)
+    with views.making(REPORT, views.report_again):
+        save_report(summary, records, directory, os.environ)

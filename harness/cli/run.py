@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec
 
 from rich.console import Console
 
@@ -28,15 +28,16 @@ from harness.bench.runner import Hooks, run
 from harness.bench.scenario import Scenario, load_scenario
 from harness.bench.trial import TrialRecords
 from harness.bench.virtual import is_virtual, processes
-from harness.cli.live import Counters, LiveView
+from harness.cli.live import LIVE_VIEW, Counters, LiveView
 from harness.cli.plan import confirm, estimate_run, show_plan
+from harness.cli.views import RUN_CONTINUES, Views
 from harness.config import shipped_scenarios
 from harness.config.dotenv import with_file
 from harness.config.prices import cost_usd
 from harness.endpoints.local_llm import LocalLLMEndpoint
 from harness.endpoints.openai import OpenAIEndpoint
 from harness.endpoints.simulated import SimulatedEndpoint
-from harness.records.errors import InputError
+from harness.records.errors import HarnessError, InputError
 from harness.records.schema import Attempt, Record, Run
 from harness.report.console import Output
 from harness.report.terminal_tables import wrapped
@@ -53,7 +54,7 @@ from harness.telemetry.content import CAPTURE_VARIABLE as CONTENT
 from harness.telemetry.content import capture
 from harness.telemetry.delivery_log import DeliveryAccount, without_span
 from harness.telemetry.export import AT_THE_END, TRACES, Exporter, export_stored
-from harness.telemetry.jaeger import JaegerLink, jaeger_of, links, require_address
+from harness.telemetry.jaeger import jaeger_of, links, require_address
 from harness.telemetry.log_lines import RunLog, logging_to
 from harness.telemetry.otlp_http import check_collector
 from harness.telemetry.otlp_target import OtlpTarget, open_target, switched_off
@@ -64,6 +65,7 @@ EXIT_BUDGET = 3
 EXIT_NO_SUCCESS = 1
 
 Say = Callable[[str], None]
+_P = ParamSpec("_P")
 
 
 class _Job(NamedTuple):
@@ -143,50 +145,67 @@ def _go(job: _Job, options: argparse.Namespace) -> int:
     earlier = read_records(directory, small=True) if job.progress else None
     trials = earlier.trials if earlier else ()
     traces = Exporter(directory, target, os.environ, _is_reachable(target), earlier=trials)
+    views = Views(directory)
     counters = _counters(scenario, job.progress, earlier.attempts if earlier else ())
     del earlier  # it may be large
     log = RunLog(lambda: read_run(directory)) if options.log_level else None
     with (
         logging_to(sys.stderr, options.log_level, options.log_format),
-        LiveView(counters, _live_console(options)) as view,
+        LiveView(counters, _live_console(options), views) as view,
     ):
-        hooks = _hooks(view, traces, counters, log)
+        hooks = _hooks(view, traces, counters, log, views)
         simulated = None if job.profile is None else job.profile.as_dict()
         jobs = processes(scenario, options.jobs)
         finished = run(scenario, simulated, job.key, directory, hooks, jobs, job.progress)
-    account = traces.finish(finished, wait=options.otlp_wait)
-    if finished.resumed:
-        # What an earlier session was killed over has no traces yet, or half a line of them.
-        seconds = math.inf if options.otlp_wait else AT_THE_END
-        records = read_records(directory)
-        account = export_stored(directory, records, target, os.environ, seconds=seconds)
-    summary = _summarise(finished, directory)
-    _show(summary, directory, account, options)
+    account = None
+    with views.making("the traces", views.traces_again):
+        account = traces.finish(finished, wait=options.otlp_wait)
+        if finished.resumed:
+            # An earlier session that was killed left incomplete traces, or none.
+            seconds = math.inf if options.otlp_wait else AT_THE_END
+            records = read_records(directory)
+            account = export_stored(directory, records, target, os.environ, seconds=seconds)
+    summary = None
+    with views.making("summary.json", views.report_again):
+        summary = _summarise(finished, directory, views)
+    if summary is not None:
+        _show(summary, directory, options, views)
+    if account is not None:
+        _warn_of_delivery(account, directory)
     if finished.stopped is not None and finished.stopped.by == "budget":
         _warn(f"stopped: {finished.stopped.because}")
     return _exit_code(finished, summary)
 
 
-def _hooks(view: LiveView, traces: Exporter, counters: Counters, log: RunLog | None) -> Hooks:
-    """Return who is told what: while a trial is measured nobody but the counters, and the log."""
+def _hooks(
+    view: LiveView, traces: Exporter, counters: Counters, log: RunLog | None, views: Views
+) -> Hooks:
+    """Build the event hooks: while a trial is measured, only counters and the log are called."""
+
+    def live(function: Callable[_P, None]) -> Callable[_P, None]:
+        return views.safe(LIVE_VIEW, function, RUN_CONTINUES)
+
+    export = views.safe("the traces", traces.after_trial, views.traces_again)
+    before_trial, note = live(view.before_trial), live(counters.note)
+    sending, add = live(counters.sending), live(counters.add)
     if log is None:
-        return Hooks(
-            view.before_trial, traces.after_trial, counters.note, counters.sending, counters.add
-        )
+        return Hooks(before_trial, export, note, sending, add)
+    log_record = views.safe("the log", log.record, RUN_CONTINUES)
+    log_trial = views.safe("the log", log.after_trial, RUN_CONTINUES)
 
     def after_trial(the_run: Run, records: TrialRecords) -> None:
-        if the_run.virtual:  # it was played elsewhere, and nobody was told of it meanwhile
-            told: list[Record] = [*records.attempts, *records.calls]
-            for ended in told:
-                log.record(ended)
-        log.after_trial(records.workflows)
-        traces.after_trial(the_run, records)
+        if the_run.virtual:  # the trial ran elsewhere, and none of its records has been logged
+            ended: list[Record] = [*records.attempts, *records.calls]
+            for one in ended:
+                log_record(one)
+        log_trial(records.workflows)
+        export(the_run, records)
 
     def record(record: Record) -> None:
-        counters.note(record)
-        log.record(record)
+        note(record)
+        log_record(record)
 
-    return Hooks(view.before_trial, after_trial, record, counters.sending, counters.add)
+    return Hooks(before_trial, after_trial, record, sending, add)
 
 
 def _live_console(options: argparse.Namespace) -> Console:
@@ -195,9 +214,9 @@ def _live_console(options: argparse.Namespace) -> Console:
     return Console(stderr=True, quiet=quiet, force_terminal=False if options.log_level else None)
 
 
-def _summarise(finished: Run, directory: Path) -> Summary:
-    """Make of the records what is made of them, no more than a second's worth after Ctrl-C."""
-    # Imported only now: what draws and reckons takes longer to import than a run to begin.
+def _summarise(finished: Run, directory: Path, views: Views) -> Summary:
+    """Write the summary, the plots and the report; after Ctrl-C only the summary, which is fast."""
+    # Imported late: importing the analysis and the plots takes longer than starting a run.
     from harness.analysis.selection import Dataset
     from harness.analysis.summary import write_summary
 
@@ -210,9 +229,10 @@ def _summarise(finished: Run, directory: Path) -> Summary:
                 f"`harness run --resume {directory}` goes on"
             )
         else:
-            from harness.cli.report import draw
+            with views.making("the plots and the report", views.report_again):
+                from harness.cli.report import draw
 
-            draw(summary, records, directory)
+                draw(summary, records, directory, views)
     return summary
 
 
@@ -267,39 +287,53 @@ def _counters(
     )
 
 
-def _show(
-    summary: Summary, directory: Path, account: DeliveryAccount, options: argparse.Namespace
-) -> None:
-    from harness.report.terminal import render_summary
-
+def _show(summary: Summary, directory: Path, options: argparse.Namespace, views: Views) -> None:
+    """Print the results: the summary as JSON, or the table and the links into Jaeger."""
     if options.json:
         sys.stdout.write((directory / SUMMARY_FILE).read_text())
     elif not options.quiet:
-        render_summary(summary, directory, Output())
+        # Written outside of the view: an error of standard output is not a failed view.
+        for text in (_table(summary, directory, views), _links(directory, views)):
+            sys.stdout.write(text)
+
+
+def _warn_of_delivery(account: DeliveryAccount, directory: Path) -> None:
     if account.undelivered or account.refused:
         _warn(
             f"{account.undelivered} of {account.made} spans not delivered, {account.refused} "
             f"refused: {account.problem or 'no time was left'}; they can still be sent: "
             f"harness trace export {directory} --endpoint {account.endpoint}"
         )
-    if not options.quiet and not options.json:
-        for link in _links(directory):
-            print("\n".join(wrapped(f"Jaeger, {link.what}:")))
-            print(f"  {link.url}")
     if account.left_out:
         _warn(without_span(account))
 
 
-def _links(directory: Path) -> list[JaegerLink]:
-    """Return where the traces that were delivered are worth a look."""
-    run_id = read_run(directory).run_id
-    jaeger = jaeger_of(directory / TRACES, run_id, os.environ)
-    return links(read_records(directory, small=True), jaeger) if jaeger else []
+def _table(summary: Summary, directory: Path, views: Views) -> str:
+    """Return the table of the results as text, as far as it could be made."""
+    from harness.report.terminal import render_summary
+
+    output = Output()
+    with output.capture() as capture, views.making("the table", views.report_again):
+        render_summary(summary, directory, output)
+    return capture.get()
 
 
-def _exit_code(finished: Run, summary: Summary) -> int:
+def _links(directory: Path, views: Views) -> str:
+    """Return links to delivered traces in Jaeger as text; empty when there are none."""
+    lines: list[str] = []
+    with views.making("the links to Jaeger", views.traces_again):
+        jaeger = jaeger_of(directory / TRACES, read_run(directory).run_id, os.environ)
+        found = links(read_records(directory, small=True), jaeger) if jaeger else []
+        for link in found:
+            lines += [*wrapped(f"Jaeger, {link.what}:"), f"  {link.url}"]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _exit_code(finished: Run, summary: Summary | None) -> int:
     if finished.stopped is not None:
         return EXIT_BUDGET if finished.stopped.by == "budget" else EXIT_INTERRUPTED
+    if summary is None:
+        return HarnessError.exit_code
     rates = [cell.success_rate.value for cell in summary.cells if cell.success_rate]
     return 0 if any(rates) else EXIT_NO_SUCCESS
 

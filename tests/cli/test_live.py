@@ -1,6 +1,7 @@
 """What is shown while a run goes on."""
 
 import io
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +9,7 @@ from rich.console import Console
 
 from harness.bench.trial import Tally
 from harness.cli.live import Counters, LiveView, lines
+from harness.cli.views import Views
 from harness.records.schema import CellInfo
 from tests.analysis.builders import make_attempt, make_workflow
 
@@ -65,7 +67,7 @@ def test_a_run_that_goes_on_counts_what_had_ended_before_and_reckons_from_what_h
 def test_elsewhere_than_on_a_terminal_each_trial_is_a_plain_line() -> None:
     said = io.StringIO()
     counters = Counters(trials=2, workflows=2, cost=None)
-    with LiveView(counters, Console(file=said, width=80)) as view:
+    with LiveView(counters, Console(file=said, width=80), Views(Path())) as view:
         view.before_trial(CELL, 0, 2)
         view.before_trial(CELL, 1, 1)
     assert said.getvalue().splitlines() == [
@@ -78,7 +80,7 @@ def test_on_a_terminal_what_was_drawn_is_gone_when_the_run_has_ended() -> None:
     said = io.StringIO()
     counters = Counters(trials=1, workflows=1, cost=None)
     console = Console(file=said, width=80, force_terminal=True)
-    with LiveView(counters, console) as view:
+    with LiveView(counters, console, Views(Path())) as view:
         view.before_trial(CELL, 0, 1)
     assert "trial 1/1: async" not in said.getvalue()
 

@@ -1,0 +1,62 @@
+"""Makes the views of a run so that one that fails is reported and the run goes on.
+
+The records are written before any view, so a failed view loses nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ParamSpec
+
+from harness.config.validation_messages import one_line
+from harness.records.errors import HarnessError
+
+DEBUG_VARIABLE = "HARNESS_DEBUG"
+"""Environment variable; when it is set, the traceback of a failed view is printed too."""
+
+RUN_CONTINUES = "the run continues"
+
+_P = ParamSpec("_P")
+
+
+class Views:
+    """Reports each view of the run in `directory` that fails, once.
+
+    `way_out`, in every method: what the user can do, or what happens next.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.report_again = f"the records are safe: `harness report {directory}` tries again"
+        self.traces_again = f"the records are safe: `harness trace export {directory}` tries again"
+        self.failed: set[str] = set()
+
+    @contextmanager
+    def making(self, view: str, way_out: str) -> Iterator[None]:
+        """Report an exception that making `view` raises, and suppress it."""
+        try:
+            yield
+        except Exception as error:  # a defect in a view must not end the run
+            if view in self.failed:
+                return
+            self.failed.add(view)
+            kind = "" if isinstance(error, HarnessError) else f"{type(error).__name__}: "
+            line = one_line(f"{view} could not be made ({kind}{error}); {way_out}")
+            print(f"harness: {line}", file=sys.stderr, flush=True)
+            if os.environ.get(DEBUG_VARIABLE):
+                traceback.print_exception(error)
+
+    def safe(self, view: str, function: Callable[_P, None], way_out: str) -> Callable[_P, None]:
+        """Return `function` without its exceptions, which are reported as those of `view`."""
+
+        @functools.wraps(function)
+        def safe_function(*args: _P.args, **kwargs: _P.kwargs) -> None:
+            with self.making(view, way_out):
+                function(*args, **kwargs)
+
+        return safe_function
