@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from harness.analysis.compare import NAMES, Change, Comparison
-from harness.config.validation_messages import nearest
+from harness.config.tables import nearest
 from harness.records.errors import InputError
 
 _RULE = re.compile(r"\s*([a-z_0-9]+)\s*([<>])\s*([+-]?\d+(?:\.\d+)?)\s*%\s*\Z")

@@ -12,7 +12,7 @@ from harness.analysis.model import Summary
 from harness.analysis.selection import Dataset
 from harness.analysis.summary import summarise, write_summary
 from harness.cli.views import Views
-from harness.config.validation_messages import nearest
+from harness.config.tables import nearest
 from harness.policies.resolve import code_of
 from harness.records.errors import HarnessError, InputError
 from harness.report.html.page import REPORT, save_report

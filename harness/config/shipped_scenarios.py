@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from pathlib import Path
 
 import harness
+from harness.config.tables import nearest
 from harness.records.errors import InputError
 
 _PACKAGE = Path(harness.__file__).parent
@@ -42,8 +42,6 @@ def find(name: str) -> Path:
     shipped = {file.stem: file for file in sorted(folder().glob("*.toml"))}
     if name in shipped:
         return shipped[name]
-    close = difflib.get_close_matches(name, shipped, n=1)
-    nearest = f" (did you mean {close[0]!r}?)" if close else ""
     raise InputError(
-        f"{name}: no such file and no shipped scenario{nearest}; shipped are: {', '.join(shipped)}"
+        f"{name}: no such file and no shipped scenario{nearest(name, shipped)}; the shipped ones are: {', '.join(shipped)}"
     )

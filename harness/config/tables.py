@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -33,10 +33,10 @@ Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=8640
 Delay = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, le=86400.0)]
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean 'x'?)` when one of `known` is like `name`, else nothing."""
+def nearest(name: str, known: Iterable[str], show: Callable[[str], str] = repr) -> str:
+    """Return ` (did you mean 'x'?)` if one of `known` resembles `name`, else an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    return f" (did you mean {show(close[0])}?)" if close else ""
 
 
 class ConfigTable(BaseModel):

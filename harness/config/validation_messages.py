@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pydantic_core import ErrorDetails
+
+from harness.config.tables import nearest
 
 _KEY = "[key]"
 """How pydantic marks that a key itself is wrong, and not its value."""
@@ -60,12 +61,6 @@ def complain(error: ErrorDetails, values: Mapping[str, Any]) -> Complaint:
     if error["loc"][-1] == _KEY:
         return Complaint(key, f"{key}: {what}")
     return Complaint(key, f"{key} = {_shown(error['input'])}: {what}")
-
-
-def nearest(name: str, known: Collection[str]) -> str:
-    """Return ` (did you mean 'x'?)` when one of `known` is like `name`, else nothing."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def one_line(text: str) -> str:

@@ -146,11 +146,6 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         first = self.first_text
         return None if self.sent is None or first is None else first - self.sent
 
-    @property
-    def service_time(self) -> int | None:
-        """Nanoseconds from the request going out to the end of the response."""
-        return None if self.sent is None else self.done - self.sent
-
 
 class Backoff(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One wait before an attempt: `planned` nanoseconds, from `start` to `end`.

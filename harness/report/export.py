@@ -21,6 +21,7 @@ from harness.records.errors import InputError, StorageError
 from harness.records.histogram import quantile
 from harness.records.keys import workflow_key
 from harness.records.schema import PHASES, Attempt, Branches, Call, Record, Tokens, Trial, Workflow
+from harness.report.csv_text import csv_safe
 from harness.store.run_directory import Records, each, read_records
 
 R = TypeVar("R", Attempt, Call, Workflow, Trial)
@@ -30,7 +31,6 @@ Saver = Callable[[Path, Sequence[str], Iterator[ExportRow]], None]
 _AT_ONCE = 50_000
 """Rows that lie in memory as Python values."""
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _MISSING = (
     "--format parquet: pyarrow is not installed; install it (pip install 'harness[parquet]'), or "
     "use --format csv"
@@ -220,8 +220,8 @@ def _save_csv(path: Path, columns: Sequence[str], rows: Iterable[ExportRow]) -> 
 
 
 def _written(value: Any) -> Any:
-    """Return a value as CSV has it; text that a spreadsheet would take for a formula is quoted."""
+    """Return a value as CSV has it."""
     value = _flat(value)
     if isinstance(value, bool):
         return str(value).lower()
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return csv_safe(value)

@@ -6,11 +6,11 @@ have no meaning, so that JSON can be shown as it is.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from harness.config.tables import nearest
 from harness.engine.effects import Message
 
 _FIELD = re.compile(r"\{\{(\w+)\}\}|\{(\w+)\}")
@@ -37,18 +37,20 @@ class PromptTemplate(NamedTuple):
         found = {name for _, name in _FIELD.findall(text) if name}
         allowed = (*self.needed, *self.optional)
         for name in sorted(found - set(allowed)):
-            close = difflib.get_close_matches(name, allowed, n=1)
-            nearest = f" (did you mean {{{close[0]}}}?)" if close else ""
-            known = ", ".join(f"{{{one}}}" for one in allowed)
+            known = ", ".join(map(_braced, allowed))
             return (
-                f"unknown placeholder {{{name}}}{nearest}; known here: {known}; "
-                f"write {{{{{name}}}}} for the braces themselves"
+                f"unknown placeholder {{{name}}}{nearest(name, allowed, _braced)}; "
+                f"known here: {known}; write {{{{{name}}}}} for the braces themselves"
             )
         carried = (_NOTES,) if carry_reasoning and _NOTES in self.optional else ()
         missing = [f"{{{name}}}" for name in self.needed + carried if name not in found]
         if not missing:
             return None
         return f"has no {' and no '.join(missing)}; add the missing fields"
+
+
+def _braced(name: str) -> str:
+    return f"{{{name}}}"
 
 
 class Prompts(NamedTuple):

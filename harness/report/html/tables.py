@@ -15,6 +15,7 @@ import msgspec
 from harness.analysis.model import Cell, Figure, Summary
 from harness.analysis.settings import settings_of
 from harness.records.settings import value_text
+from harness.report.csv_text import csv_safe
 from harness.report.wording import NONE, cell_labels, in_reading_order, number
 
 Value = Figure | float | int | str | None
@@ -26,9 +27,6 @@ HALF = 80
 
 LONG = 28
 """Characters of a text that is broken into lines where there is little room."""
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""Text that begins with one of these is a formula to a spreadsheet."""
 
 
 def whole_number(value: float) -> str:
@@ -151,15 +149,11 @@ def _longest(shown: Shown) -> str:
 
 def _csv_columns(column: Column) -> Iterable[tuple[str, list[Any]]]:
     if not any(isinstance(value, Figure) for value in column.values):
-        yield column.key, [_harmless(value) for value in column.values]
+        yield column.key, [csv_safe(value) for value in column.values]
         return
     for field in Figure.__struct_fields__:
         name = column.key if field == "value" else f"{column.key}_{field}"
         yield name, [getattr(value, field, None) for value in column.values]
-
-
-def _harmless(value: Value) -> Value:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 class Subject(NamedTuple):

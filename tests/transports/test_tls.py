@@ -1,0 +1,24 @@
+"""The certificates that the operating system trusts are read once in a process."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+
+from harness.transports.async_transport import aiohttp_transport
+from harness.transports.exchange import tls_context
+from harness.transports.sync_transport import default_transport
+from tests.transports.attempts import make_target
+
+
+async def test_once_read_the_certificates_are_not_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    live = make_target(simulated=False)
+    tls_context(live.trust_env)
+    monkeypatch.setattr(
+        ssl.SSLContext, "load_verify_locations", lambda *_, **__: pytest.fail("read again")
+    )
+    default_transport(live).close()
+    await aiohttp_transport(live).aclose()
