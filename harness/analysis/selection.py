@@ -18,7 +18,7 @@ from harness.records.keys import WorkflowKey, workflow_key
 from harness.records.schema import Attempt, Call, CellInfo, Run, Trial, Workflow
 from harness.store.run_directory import Records
 
-T = TypeVar("T", Call, Attempt)
+_T = TypeVar("_T", Call, Attempt)
 
 Cluster = tuple[int, int]
 """A workflow within its cell: (repeat, workflow)."""
@@ -171,9 +171,9 @@ def _by_cell(records: Dataset) -> dict[str, CellRecords]:
     return cells
 
 
-def by_repeat(records: Iterable[T]) -> dict[int, list[T]]:
+def by_repeat(records: Iterable[_T]) -> dict[int, list[_T]]:
     """Return records in their order, by repeat."""
-    parts: dict[int, list[T]] = {}
+    parts: dict[int, list[_T]] = {}
     for record in records:
         parts.setdefault(record.repeat, []).append(record)
     return parts

@@ -17,7 +17,7 @@ from scipy import special
 from harness.analysis.model import Figure
 from harness.analysis.statistics import TAIL, share
 
-K = TypeVar("K", bound=Hashable)
+_K = TypeVar("_K", bound=Hashable)
 
 RESAMPLES = 1000
 _AT_ONCE = 4_000_000
@@ -124,7 +124,7 @@ def _of_t(change: float, error: float, freedom: float, method: str) -> Differenc
 
 
 def by_workflows(
-    base: Mapping[K, Sequence[float]], new: Mapping[K, Sequence[float]], p: float, *, paired: bool
+    base: Mapping[_K, Sequence[float]], new: Mapping[_K, Sequence[float]], p: float, *, paired: bool
 ) -> Difference | None:
     """Return the ratio of two p-quantiles of what is given in clusters, which are drawn again.
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from harness.config.tables import ConfigTable
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}\Z")
 
@@ -33,7 +33,7 @@ def _listed(value: object) -> object:
     return value if isinstance(value, list | tuple | dict) else [value]
 
 
-def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+def distinct(values: tuple[_T, ...]) -> tuple[_T, ...]:
     """Return `values`; raise ValueError when two of them are alike."""
     # Files are named after cells, and some file systems do not tell letter cases apart.
     if len({str(value).casefold() for value in values}) != len(values):
@@ -44,7 +44,7 @@ def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
 Name = Annotated[str, AfterValidator(_plain_name)]
 Text = Annotated[str, AfterValidator(_not_blank)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Several = Annotated[tuple[T, ...], BeforeValidator(_listed), Field(min_length=1, strict=False)]
+Several = Annotated[tuple[_T, ...], BeforeValidator(_listed), Field(min_length=1, strict=False)]
 """A list of at least one; a bare value stands for a list of it."""
 
 

@@ -28,22 +28,22 @@ class Kind(Protocol):
         """The keys of its section; `kind` is one of them."""
 
 
-K = TypeVar("K", bound=Kind)
+_K = TypeVar("_K", bound=Kind)
 
 
-class KindTable(Generic[K]):
+class KindTable(Generic[_K]):
     """The kinds of one room: `built_in` ones, then those of the entry-point group `group`."""
 
-    def __init__(self, group: str, built_in: Iterable[K]) -> None:
+    def __init__(self, group: str, built_in: Iterable[_K]) -> None:
         self._group = group
         self._built_in = {kind.name: kind for kind in built_in}
-        self._loaded: dict[str, K] = {}
+        self._loaded: dict[str, _K] = {}
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all kinds, sorted. Nothing is imported for it."""
         return tuple(sorted({*self._built_in, *(point.name for point in self._points())}))
 
-    def get(self, name: str) -> K:
+    def get(self, name: str) -> _K:
         """Return the kind called `name`. Raises KeyError if there is none."""
         if name in self._built_in:
             return self._built_in[name]
@@ -51,7 +51,7 @@ class KindTable(Generic[K]):
             self._loaded[name] = self._points()[name].load()
         return self._loaded[name]
 
-    def of(self, section: Section) -> K:
+    def of(self, section: Section) -> _K:
         """Return the kind whose section this is."""
         name: str = getattr(section, "kind")  # noqa: B009 - every kind's section has it
         return self.get(name)

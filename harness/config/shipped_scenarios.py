@@ -43,5 +43,6 @@ def find(name: str) -> Path:
     if name in shipped:
         return shipped[name]
     raise InputError(
-        f"{name}: no such file and no shipped scenario{nearest(name, shipped)}; the shipped ones are: {', '.join(shipped)}"
+        f"{name}: no such file and no shipped scenario{nearest(name, shipped)}; "
+        f"the shipped ones are: {', '.join(shipped)}"
     )

@@ -13,7 +13,7 @@ from harness.engine.permits import AsyncPermits
 from harness.records.clock import ReadClock
 from harness.records.schema import Record
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class AsyncWorld(NamedTuple):
@@ -26,8 +26,8 @@ class AsyncWorld(NamedTuple):
 
 
 async def run_async(
-    program: Program[T], world: AsyncWorld, branch: Branch | None = None, held: int = 0
-) -> T:
+    program: Program[_T], world: AsyncWorld, branch: Branch | None = None, held: int = 0
+) -> _T:
     """Run `program` to its end and return its result; release the permits that it still holds.
 
     `held`: permits that the program holds at its start. Raises Cancelled if `branch` is cancelled
@@ -42,7 +42,7 @@ async def run_async(
                 result = course.done(asked, _act(asked, world))
             else:
                 result = course.done(asked, await _wait(asked, world, branch))
-        value: T = asked.value
+        value: _T = asked.value
         return value
     finally:
         course.end()

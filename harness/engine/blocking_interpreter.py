@@ -16,7 +16,7 @@ from harness.engine.waiting import BlockingWait, sleeping, wait_blocking, wait_f
 from harness.records.clock import ReadClock
 from harness.records.schema import Record
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class Permits(Protocol):
@@ -60,8 +60,8 @@ class BlockingWorld(NamedTuple):
 
 
 def run_blocking(
-    program: Program[T], world: BlockingWorld, branch: Branch | None = None, held: int = 0
-) -> T:
+    program: Program[_T], world: BlockingWorld, branch: Branch | None = None, held: int = 0
+) -> _T:
     """Run `program` to its end and return its result; release the permits that it still holds.
 
     `held`: permits that the program holds at its start. Raises Cancelled if `branch` is cancelled
@@ -80,7 +80,7 @@ def run_blocking(
             _go_on(asked, world)
             result = course.done(asked, _perform(asked, world, branch))
             _go_on(asked, world)
-        value: T = asked.value
+        value: _T = asked.value
         return value
     finally:
         course.end()

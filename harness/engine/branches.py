@@ -24,7 +24,7 @@ from harness.engine.effects import (
     step,
 )
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def _nothing() -> None:
@@ -134,7 +134,7 @@ _RAISING = (Acquire, Sleep, Park)
 """Effects that wait: `Cancelled` is raised there in a cancelled program."""
 
 
-class Course(Generic[T]):
+class Course(Generic[_T]):
     """A running program, the permits that it holds, and the handling of its cancellation.
 
     `check` is called before Cancelled is raised in the program; it may raise something else.
@@ -142,7 +142,7 @@ class Course(Generic[T]):
 
     def __init__(
         self,
-        program: Program[T],
+        program: Program[_T],
         branch: Branch,
         release: Callable[[], None],
         held: int,
@@ -154,7 +154,7 @@ class Course(Generic[T]):
         self._held = held
         self._check = check
 
-    def advance(self, result: Any) -> Effect | Finished[T]:
+    def advance(self, result: Any) -> Effect | Finished[_T]:
         """Send the last effect's result to the program; return its next effect or its result."""
         asked = step(self._program, result)
         while self._branch.cancelled and isinstance(asked, _RAISING):

@@ -8,7 +8,7 @@ permit during backoff and while a breaker parks it. With `call`, it holds the pe
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from harness.engine.attempt import AdmittedAttempt, CallState, CallTerms, Tried, attempt
 from harness.engine.effects import (
@@ -17,7 +17,6 @@ from harness.engine.effects import (
     Program,
     Reply,
     Request,
-    T,
     acquire,
     emit,
     now,
@@ -30,6 +29,8 @@ from harness.policies.protocol import Asking, Go, ParkCall
 from harness.records.failures import CANCELLED, OK
 from harness.records.keys import CallKey
 from harness.records.schema import Backoff, Call, Said, Transcript, WaitSource
+
+_T = TypeVar("_T")
 
 
 class Completion(NamedTuple):
@@ -135,10 +136,10 @@ class _Pause(NamedTuple):
 def _paused(
     progress: CallState,
     pause: _Pause,
-    waiting: Program[T],
-    ended: Callable[[T], int],
+    waiting: Program[_T],
+    ended: Callable[[_T], int],
     held: bool,
-) -> Program[T]:
+) -> Program[_T]:
     """Wait and record the backoff; if the wait is cancelled, release a held permit."""
     try:
         result = yield from waiting

@@ -16,7 +16,7 @@ from harness.records.histogram import Histogram
 from harness.records.keys import AttemptKey
 from harness.records.schema import Record, Tokens
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class Message(NamedTuple):
@@ -175,7 +175,7 @@ Effect: TypeAlias = Now | Acquire | Release | Send | Sleep | Park | Ring | Emit 
 AtOnce: TypeAlias = Now | Emit | Release | Ring
 AT_ONCE = (Now, Emit, Release, Ring)
 """Effects that need no wait."""
-Program: TypeAlias = Generator[Effect, Any, T]
+Program: TypeAlias = Generator[Effect, Any, _T]
 
 
 class Cancelled(BaseException):
@@ -186,13 +186,13 @@ class Cancelled(BaseException):
     """
 
 
-class Finished(NamedTuple, Generic[T]):
+class Finished(NamedTuple, Generic[_T]):
     """A program has returned `value`."""
 
-    value: T
+    value: _T
 
 
-def step(program: Program[T], result: Any) -> Effect | Finished[T]:
+def step(program: Program[_T], result: Any) -> Effect | Finished[_T]:
     """Send the result of an effect to `program`; return its next effect, or its own result.
 
     If `result` is Cancelled, it is raised in the program.
@@ -251,9 +251,9 @@ def emit(record: Record) -> Program[None]:
 
 
 def fan_out(
-    branches: Sequence[Program[T]],
-    enough: Callable[[Sequence[T | None]], bool] | None = None,
-) -> Program[list[T]]:
+    branches: Sequence[Program[_T]],
+    enough: Callable[[Sequence[_T | None]], bool] | None = None,
+) -> Program[list[_T]]:
     """Return the results of all branches, in their order."""
-    results: list[T] = yield FanOut(tuple(branches), enough)
+    results: list[_T] = yield FanOut(tuple(branches), enough)
     return results

@@ -18,17 +18,17 @@ from harness.engine.effects import Grant, Park
 from harness.engine.waiting import BlockingWait, Turn, Waits, sleeping, wait_async, wait_blocking
 from harness.records.clock import ReadClock
 
-Ticket = TypeVar("Ticket")
+_Ticket = TypeVar("_Ticket")
 
 
-class PermitQueue(Generic[Ticket]):
+class PermitQueue(Generic[_Ticket]):
     """The free permits, the queue of waiting tickets, and the parked tickets."""
 
     def __init__(self, permits: int) -> None:
         self._free = permits
         # A dict keeps the order and removes from anywhere in constant time.
-        self._waiting: OrderedDict[Ticket, None] = OrderedDict()
-        self._parked: dict[Hashable, dict[Ticket, int | None]] = {}
+        self._waiting: OrderedDict[_Ticket, None] = OrderedDict()
+        self._parked: dict[Hashable, dict[_Ticket, int | None]] = {}
 
     def take(self) -> bool:
         """Take a free permit if there is one. While a ticket waits, no permit is free."""
@@ -37,11 +37,11 @@ class PermitQueue(Generic[Ticket]):
         self._free -= 1
         return True
 
-    def queue(self, ticket: Ticket) -> None:
+    def queue(self, ticket: _Ticket) -> None:
         """Add a ticket to the end of the queue."""
         self._waiting[ticket] = None
 
-    def leave(self, ticket: Ticket) -> bool:
+    def leave(self, ticket: _Ticket) -> bool:
         """Remove a ticket from the queue; False if it was not there because it had its turn."""
         try:
             del self._waiting[ticket]
@@ -49,22 +49,22 @@ class PermitQueue(Generic[Ticket]):
             return False
         return True
 
-    def give_back(self) -> Ticket | None:
+    def give_back(self) -> _Ticket | None:
         """Return a permit; the result is the ticket that gets it, None if no ticket waits."""
         if self._waiting:
             return self._waiting.popitem(last=False)[0]
         self._free += 1
         return None
 
-    def park(self, ticket: Ticket, bell: Hashable, until: int | None) -> None:
+    def park(self, ticket: _Ticket, bell: Hashable, until: int | None) -> None:
         """Park a ticket at a bell, behind those that are parked there."""
         self._parked.setdefault(bell, {})[ticket] = until
 
-    def unpark(self, ticket: Ticket, bell: Hashable) -> bool:
+    def unpark(self, ticket: _Ticket, bell: Hashable) -> bool:
         """Remove a parked ticket; False if it is not parked."""
         return self._parked.get(bell, {}).pop(ticket, ticket) is not ticket
 
-    def due(self, bell: Hashable, now: int | None) -> list[Ticket]:
+    def due(self, bell: Hashable, now: int | None) -> list[_Ticket]:
         """Remove and return the tickets whose parking ends at `now` (None: all of them).
 
         They are in the order in which they were parked.

@@ -14,8 +14,8 @@ from typing import Protocol, TypeAlias, TypeVar
 from harness.engine.branches import Branch
 from harness.records.clock import SECOND, ReadClock
 
-T = TypeVar("T")
-Waits: TypeAlias = Generator[int | None, None, T]
+_T = TypeVar("_T")
+Waits: TypeAlias = Generator[int | None, None, _T]
 """Yields the end of each wait; None waits until woken, after which waits end at once."""
 
 
@@ -64,7 +64,7 @@ class _Alarm:
             self._waiter.set_result(None)
 
 
-async def wait_async(waits: Callable[[Turn], Waits[T]], branch: Branch, now: ReadClock) -> T:
+async def wait_async(waits: Callable[[Turn], Waits[_T]], branch: Branch, now: ReadClock) -> _T:
     """Run `waits` in a task. Waking it or cancelling the branch ends its wait."""
     alarm = _Alarm()
     steps = waits(Turn(alarm.wake))
@@ -77,7 +77,7 @@ async def wait_async(waits: Callable[[Turn], Waits[T]], branch: Branch, now: Rea
                     await alarm.wait(None if until is None else (until - now()) / SECOND)
                 until = next(steps)
     except StopIteration as end:
-        value: T = end.value
+        value: _T = end.value
         return value
     finally:
         steps.close()
@@ -102,12 +102,12 @@ def wait_for_event(event: threading.Event, seconds: float | None = None) -> None
 class BlockingWait(Protocol):
     """The way in which blocking code waits."""
 
-    def __call__(self, waits: Callable[[Turn], Waits[T]], branch: Branch, now: ReadClock) -> T:
+    def __call__(self, waits: Callable[[Turn], Waits[_T]], branch: Branch, now: ReadClock) -> _T:
         """Run `waits` and return its result."""
         ...
 
 
-def wait_blocking(waits: Callable[[Turn], Waits[T]], branch: Branch, now: ReadClock) -> T:
+def wait_blocking(waits: Callable[[Turn], Waits[_T]], branch: Branch, now: ReadClock) -> _T:
     """Run `waits` in a thread. Waking it or cancelling the branch ends its wait."""
     woken = threading.Event()
     steps = waits(Turn(woken.set))
@@ -119,7 +119,7 @@ def wait_blocking(waits: Callable[[Turn], Waits[T]], branch: Branch, now: ReadCl
                     wait_for_event(woken, None if until is None else (until - now()) / SECOND)
                 until = next(steps)
     except StopIteration as end:
-        value: T = end.value
+        value: _T = end.value
         return value
     finally:
         steps.close()

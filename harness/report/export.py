@@ -24,7 +24,7 @@ from harness.records.schema import PHASES, Attempt, Branches, Call, Record, Toke
 from harness.report.csv_text import csv_safe
 from harness.store.run_directory import Records, each, read_records
 
-R = TypeVar("R", Attempt, Call, Workflow, Trial)
+_R = TypeVar("_R", Attempt, Call, Workflow, Trial)
 ExportRow = dict[str, Any]
 Saver = Callable[[Path, Sequence[str], Iterator[ExportRow]], None]
 
@@ -76,7 +76,7 @@ def tables(run: Path) -> list[Flat]:
     }
     del records
 
-    def table(name: str, kind: type[R], flatten: Callable[[R], ExportRow]) -> Flat:
+    def table(name: str, kind: type[_R], flatten: Callable[[_R], ExportRow]) -> Flat:
         columns = (*flatten(_blank(kind)), "counts", *about, *keys)
         # Read once more, one by one: the rows of a long run would not fit into memory.
         rows = (
@@ -114,7 +114,7 @@ def _counting(
     return about, counts
 
 
-def _blank(kind: type[R]) -> R:
+def _blank(kind: type[_R]) -> _R:
     """Return a record in which nothing is said, for the columns: a table may have no rows."""
     nothing: ExportRow = {
         "tokens": Tokens(), "gaps": {}, "loop_lag": {}, "backoffs": (), "phases": (),

@@ -180,10 +180,10 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-C = TypeVar("C", bound=CellSettings)
+_C = TypeVar("_C", bound=CellSettings)
 
 
-def in_reading_order(cells: Iterable[C]) -> list[C]:
+def in_reading_order(cells: Iterable[_C]) -> list[_C]:
     """Put cells that differ only in mode and permits side by side: sync first, then upwards.
 
     The other settings keep the order in which they first appear.

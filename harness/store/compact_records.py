@@ -16,7 +16,7 @@ from harness.records.histogram import Packed
 from harness.records.provider_log import Served
 from harness.records.schema import PHASES, Attempt, Call, Run, Tokens
 
-T = TypeVar("T", Attempt, Call, Served)
+_T = TypeVar("_T", Attempt, Call, Served)
 
 _HISTOGRAMS = ("gaps", "lateness")
 _IDS = ("request_id", "response_id", "response_model")
@@ -25,7 +25,7 @@ _FINISHES = (
 )  # fmt: skip
 
 
-def lean(kind: type[T], run: Run) -> type[T]:
+def lean(kind: type[_T], run: Run) -> type[_T]:
     """Return a subclass of `kind` that reads the same lines into less memory.
 
     It refuses a line with an unknown word, such as an outcome of another version, with
@@ -43,11 +43,11 @@ def lean(kind: type[T], run: Run) -> type[T]:
         fields += [_passed_over(name, Tokens) for name in ("tokens", "wasted_tokens")]
     histograms = [name for name in _HISTOGRAMS if name in kind.__struct_fields__]
 
-    def pack(record: T) -> None:
+    def pack(record: _T) -> None:
         for name in histograms:
             msgspec.structs.force_setattr(record, name, Packed(getattr(record, name)))
 
-    made: type[T] = msgspec.defstruct(
+    made: type[_T] = msgspec.defstruct(
         kind.__name__, fields, bases=(kind,), frozen=True, kw_only=True, gc=False,
         namespace={"__post_init__": pack} if histograms else {},
     )  # type: ignore[assignment]  # fmt: skip

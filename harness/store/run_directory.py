@@ -33,7 +33,7 @@ from harness.records.schema import (
 from harness.store.compact_records import lean
 from harness.store.run_lock import cut_torn_line
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError)
 
 RUN_FILE = "run.json"
@@ -205,7 +205,7 @@ def _records(directory: Path, run: Run, small: bool) -> Records:
     )
 
 
-def each(directory: Path, kind: type[T]) -> Iterator[T]:
+def each(directory: Path, kind: type[_T]) -> Iterator[_T]:
     """Iterate over the attempts, calls, workflows or trials of a run in the order written.
 
     Raises StorageError as `read_run` does.
@@ -288,7 +288,7 @@ def _provider(path: Path, kind: type[Served]) -> tuple[ProviderHead, list[Served
         return None if head is None else (head, list(_decode(file, path, kind, 2, Served)))
 
 
-def _lines(path: Path, kind: type[T], otherwise: type[T] | None = None) -> Iterator[T]:
+def _lines(path: Path, kind: type[_T], otherwise: type[_T] | None = None) -> Iterator[_T]:
     if path.exists():
         with _opened(path) as file:
             yield from _decode(file, path, kind, line=1, otherwise=otherwise)
@@ -319,8 +319,8 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def _decode(
-    lines: Iterable[bytes], path: Path, kind: type[T], line: int, otherwise: type[T] | None = None
-) -> Iterator[T]:
+    lines: Iterable[bytes], path: Path, kind: type[_T], line: int, otherwise: type[_T] | None = None
+) -> Iterator[_T]:
     """Decode each line as `kind`, or else as `otherwise`."""
     decoder = msgspec.json.Decoder(kind)
     other = decoder if otherwise is None else msgspec.json.Decoder(otherwise)

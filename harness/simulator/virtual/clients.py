@@ -15,7 +15,7 @@ from harness.simulator.virtual.loop import DeadlockError
 from harness.simulator.virtual.provider import VirtualProvider
 from harness.simulator.virtual.replies import never_sent
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class AsyncVirtualClient:
@@ -89,7 +89,7 @@ class BlockingVirtualClient:
             self._provider.advance(self._clock.now())
         self._clock.go_to(until)
 
-    def wait(self, waits: Callable[[Turn], Waits[T]], branch: Branch, now: ReadClock) -> T:
+    def wait(self, waits: Callable[[Turn], Waits[_T]], branch: Branch, now: ReadClock) -> _T:
         """Wait as `waits` says: the clock goes there. Nobody is there who could wake anybody."""
         steps = waits(Turn(lambda: None))
         try:
@@ -101,7 +101,7 @@ class BlockingVirtualClient:
                     )
                 self.pass_time(until)
         except StopIteration as end:
-            value: T = end.value
+            value: _T = end.value
             return value
         finally:
             steps.close()
