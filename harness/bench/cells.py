@@ -12,8 +12,6 @@ from collections.abc import Collection, Sequence
 from random import Random
 
 from harness.bench.scenario import Scenario
-from harness.endpoints.openai import OpenAIEndpoint
-from harness.endpoints.simulated import SimulatedEndpoint
 from harness.engine.attempt import CallTerms, CallTimeouts
 from harness.engine.effects import Program
 from harness.engine.load import Start, arrival_times, closed_loop, open_loop
@@ -52,14 +50,13 @@ def source(seed: int, *key: object) -> Random:
 def terms(scenario: Scenario, cell: CellInfo) -> CallTerms:
     """Return how the calls of `cell` are made."""
     timeouts = scenario.timeouts
-    scale = scenario.endpoint.time_scale
+    scale = scenario.time_scale
 
     def ns(seconds: float) -> int:
         return round(seconds * scale * SECOND)
 
     call = ns(timeouts.call)
-    # Connecting to a simulator is the machine's own doing and shrinks with no scale.
-    floor = SECOND if isinstance(scenario.endpoint, SimulatedEndpoint) else 0
+    floor = round(scenario.endpoint.facts.connect_floor * SECOND)
     return CallTerms(
         policy=scenario.policy(cell.retry).build(scale, scenario.endpoint.stream),
         limits=CallTimeouts(
@@ -116,7 +113,7 @@ def load(
         return closed_loop([starts[number] for number in left], scenario.load.in_flight)
     random = source(scenario.seed, "arrivals", repeat)
     due = arrival_times(arrivals.process, arrivals.per_second, len(starts), random)
-    scale = scenario.endpoint.time_scale * SECOND
+    scale = scenario.time_scale * SECOND
     zero = due[left[0]] if finished and left else 0.0
     return open_loop(
         [starts[number] for number in left],
@@ -125,8 +122,7 @@ def load(
 
 
 def _nonce(scenario: Scenario, run_id: str, key: WorkflowKey) -> str:
-    """Return what makes a live provider's prefix cache miss; the others have none."""
-    endpoint = scenario.endpoint
-    if not isinstance(endpoint, OpenAIEndpoint) or endpoint.cache == "keep":
+    """Return what makes the endpoint's prompt cache miss; empty where prompts have no nonce."""
+    if not scenario.endpoint.facts.nonce:
         return ""
     return hashlib.sha256(repr((run_id, *key)).encode()).hexdigest()[:16]

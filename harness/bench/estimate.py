@@ -11,26 +11,10 @@ from typing import NamedTuple
 
 from harness.bench.cells import expand
 from harness.bench.scenario import Scenario
-from harness.config.budget import PRICE_WAY_OUT
 from harness.config.prices import worst_usd
-from harness.endpoints.local_llm import LocalLLMEndpoint
-from harness.endpoints.openai import OpenAIEndpoint
-from harness.endpoints.simulated import SimulatedEndpoint
+from harness.endpoints.section import SecondsRange
 from harness.records.schema import CellInfo
 from harness.workflows.layout import calls_of, regular_calls, rounds
-
-
-class SecondsRange(NamedTuple):
-    """A rough range, scenario seconds."""
-
-    low: float
-    high: float
-
-
-LIVE_CALL = SecondsRange(10, 60)
-"""How long a call to a reasoning model of a large provider is assumed to take."""
-LOCAL_CALL = SecondsRange(1, 5)
-"""How long a call to the small model on this machine is assumed to take."""
 
 
 class Estimate(NamedTuple):
@@ -100,19 +84,10 @@ def estimate(scenario: Scenario, call_seconds: SecondsRange) -> Estimate:
     )
 
 
-def call_assumed(scenario: Scenario) -> SecondsRange:
-    """Return how long a call to a real model is assumed to take."""
-    return LOCAL_CALL if isinstance(scenario.endpoint, LocalLLMEndpoint) else LIVE_CALL
-
-
 def _no_usd(scenario: Scenario) -> str | None:
     """Say why there is no cost; None when there is one."""
-    if isinstance(scenario.endpoint, LocalLLMEndpoint):
-        return "the model runs on this machine"
-    if scenario.price is None and isinstance(scenario.endpoint, SimulatedEndpoint):
-        return "the provider is simulated"
     if scenario.price is None:
-        return f"the price is not known; {PRICE_WAY_OUT}"
+        return scenario.endpoint.facts.no_price
     limits = scenario.workflow.max_tokens
     missing = ", ".join(phase for phase, most in limits.items() if most is None)
     if missing:
@@ -149,9 +124,9 @@ def _seconds(scenario: Scenario, cells: tuple[CellInfo, ...], call: SecondsRange
         longest = trips * rounds(layout, cell.permits)
         shared = load.workflows * regular_calls(layout) / cell.permits
         all_rounds += max(longest, shared) * repeats
-    endpoint, trials = scenario.endpoint, len(cells) * repeats
-    settle = endpoint.settle * (trials - 1) if isinstance(endpoint, OpenAIEndpoint) else 0.0
+    trials = len(cells) * repeats
+    settle = scenario.endpoint.facts.settle * (trials - 1)
     arrivals = load.arrivals
     due = 0.0 if arrivals is None else trials * load.workflows / arrivals.per_second
     ends = (max(min(length, scenario.timeouts.call) * all_rounds, due) + settle for length in call)
-    return SecondsRange(*(end * endpoint.time_scale for end in ends))
+    return SecondsRange(*(end * scenario.time_scale for end in ends))

@@ -16,18 +16,14 @@ import msgspec
 
 import harness
 from harness.bench import cells
-from harness.bench.endpoint_server import server_of
 from harness.bench.modes import MODES
 from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario
 from harness.bench.spending import TokenMeter, explain, hopeless, is_counted, limits_of
 from harness.bench.trial import RecordCollector, Tally, TrialRecords
-from harness.bench.virtual import Played, Setting, Task, is_virtual
+from harness.bench.virtual import Played, Setting, Task
 from harness.bench.workers import play_in_order
-from harness.endpoints.local_llm import PACKAGES, LocalLLMEndpoint
-from harness.endpoints.openai import OpenAIEndpoint
 from harness.endpoints.section import EndpointServer
-from harness.endpoints.simulated import SimulatedEndpoint
 from harness.engine.budget_gate import BudgetExhaustedError, FirstCallError, Gate
 from harness.engine.ledger import Amount, Ledger
 from harness.records.clock import Anchor, monotonic_since, take_anchor
@@ -124,7 +120,7 @@ def _measure_all(
     log = writer.directory / run_directory.provider_log(begun.run.execution)
     before = time.monotonic_ns()
     try:
-        with server_of(scenario, api_key, log) as server:
+        with scenario.endpoint.server(api_key, scenario.seed, log) as server:
             starting = time.monotonic_ns() - before
             trials = _Trials(scenario, begun, server, writer, hooks, starting)
             try:
@@ -188,23 +184,22 @@ def _finish(directory: Path, the_run: Run, stopped: Stop | None) -> Run:
 
 def target_of(scenario: Scenario, the_run: Run, server: EndpointServer) -> Target:
     """Return where the attempts of a run go: `server`, which has been started."""
-    endpoint = scenario.endpoint
-    real = None if isinstance(endpoint, SimulatedEndpoint) else endpoint
-    by_phase = real.extra_body_by_phase if real else {}
+    endpoint, facts = scenario.endpoint, scenario.endpoint.facts
+    by_phase = facts.extra_body_by_phase
     return Target(
         base_url=server.base_url,
         api_key=server.api_key,
         model=endpoint.model,
         stream=endpoint.stream,
-        extra_body=real.extra_body if real else {},
+        extra_body=facts.extra_body,
         run_id=the_run.run_id,
         anchor=the_run.zero,
-        simulated=real is None,
+        simulated=facts.simulation is not None,
         extra_body_by_phase={
             info.name: by_phase.get(info.setting, {}) for info in scenario.plan.phases
         },
-        reuse_connections=real is None or real.reuse_connections,
-        own_server=not isinstance(endpoint, OpenAIEndpoint),
+        reuse_connections=facts.reuse_connections,
+        own_server=facts.own_server,
     )
 
 
@@ -318,13 +313,14 @@ def _describe(
         anchor=anchor,
         seed=scenario.seed,
         simulated=profile is not None,
-        virtual=is_virtual(scenario),
-        time_scale=scenario.endpoint.time_scale,
+        virtual=scenario.is_virtual,
+        time_scale=scenario.time_scale,
         cells=swept,
         repeats=scenario.sweep.repeats,
         order=tuple(tuple(cell.id for cell in block) for block in blocks),
         scenario=scenario.as_dict(),
         phases=scenario.plan.phases,
+        endpoint=scenario.endpoint.facts.heading,
         profile=profile,
         code={cell.id: scenario.policy(cell.retry).code() for cell in swept},
         price=scenario.price.as_dict() if scenario.price else None,
@@ -339,8 +335,7 @@ def _describe(
 
 
 def _versions(scenario: Scenario) -> dict[str, str]:
-    local = isinstance(scenario.endpoint, LocalLLMEndpoint)
-    names = ("openai", "aiohttp", "httpx2", "uvloop", *(PACKAGES if local else ()))
+    names = ("openai", "aiohttp", "httpx2", "uvloop", *scenario.endpoint.facts.packages)
     return {
         "harness": harness.__version__,
         "python": platform.python_version(),

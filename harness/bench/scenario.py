@@ -29,6 +29,7 @@ from harness.config.prices import Price
 from harness.config.tables import Duration
 from harness.config.validation_messages import complain, one_line
 from harness.endpoints.registry import Endpoint
+from harness.endpoints.section import RealModelSection
 from harness.endpoints.simulated import SimulatedEndpoint
 from harness.policies.registry import BUILT_IN_POLICIES, RetryPolicy
 from harness.policies.resolve import PolicyParts, check_policies, names_in, resolve
@@ -119,11 +120,10 @@ class Scenario(Section):
     @classmethod
     def _phases_are_known(cls, endpoint: Endpoint, info: ValidationInfo) -> Endpoint:
         workflow = info.data.get("workflow")
-        if workflow is None or isinstance(endpoint, SimulatedEndpoint):
+        if workflow is None or not isinstance(endpoint, RealModelSection):
             return endpoint
         key = "extra_body_by_phase"
-        place = (endpoint.kind, key)  # the kind is what pydantic adds to the path
-        bodies = filled(endpoint.extra_body_by_phase, settings_of(workflow), {}, *place)
+        bodies = filled(endpoint.extra_body_by_phase, settings_of(workflow), {}, key)
         return endpoint.model_copy(update={key: bodies})
 
     @model_validator(mode="after")
@@ -152,9 +152,7 @@ class Scenario(Section):
 
     @model_validator(mode="after")
     def _time_can_jump(self) -> Scenario:
-        endpoint = self.endpoint
-        virtual = isinstance(endpoint, SimulatedEndpoint) and endpoint.time == "virtual"
-        if virtual and "threads" in self.sweep.mode:
+        if self.is_virtual and "threads" in self.sweep.mode:
             raise ValueError(
                 'sweep.mode names "threads", which has no virtual time: the operating system '
                 'decides which thread is next; use "sync" and "async", or endpoint.time = "real"'
@@ -163,10 +161,9 @@ class Scenario(Section):
 
     @model_validator(mode="after")
     def _money_is_counted(self) -> Scenario:
-        limits = self.workflow.max_tokens
-        simulated = isinstance(self.endpoint, SimulatedEndpoint)
-        bodies = self.endpoint.extra_bodies
-        problem = budget_objection(self.budget, limits, bodies, self.price, simulated)
+        facts = self.endpoint.facts
+        limits, simulated = self.workflow.max_tokens, facts.simulation is not None
+        problem = budget_objection(self.budget, limits, facts.bodies, facts.price, simulated)
         if self.objective.minimise == "cost_per_successful_workflow" and self.price is None:
             problem = problem or (
                 f"objective.minimise = {self.objective.minimise!r}: the price is not known; "
@@ -179,9 +176,8 @@ class Scenario(Section):
     @property
     def plan(self) -> WorkflowPlan:
         """What a run does in each of its workflows."""
-        kind, endpoint, section = WORKFLOWS.of(self.workflow), self.endpoint, self.workflow
-        json_mode = isinstance(endpoint, SimulatedEndpoint) or endpoint.json_mode
-        timeout = self.timeouts.workflow
+        kind, section = WORKFLOWS.of(self.workflow), self.workflow
+        json_mode, timeout = self.endpoint.facts.json_mode, self.timeouts.workflow
         return WorkflowPlan(
             kind,
             section,
@@ -197,7 +193,7 @@ class Scenario(Section):
                 )
                 for info in kind.phases(section)
             ),
-            None if timeout is None else round(timeout * endpoint.time_scale * SECOND),
+            None if timeout is None else round(timeout * self.time_scale * SECOND),
         )
 
     @property
@@ -208,7 +204,18 @@ class Scenario(Section):
     @property
     def price(self) -> Price | None:
         """What tokens cost; None where neither the scenario nor the price list says it."""
-        return self.endpoint.known_price
+        return self.endpoint.facts.price
+
+    @property
+    def time_scale(self) -> float:
+        """How many real seconds a scenario second lasts."""
+        return self.endpoint.facts.time_scale
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether a run is simulated in virtual time."""
+        simulation = self.endpoint.facts.simulation
+        return simulation is not None and simulation.virtual
 
     def policy(self, name: str) -> PolicyParts:
         """Return what the policy that the scenario calls `name` is made of."""

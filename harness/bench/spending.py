@@ -7,7 +7,6 @@ import math
 
 from harness.bench.scenario import Scenario
 from harness.config.prices import cost_usd, worst_usd
-from harness.endpoints.openai import OpenAIEndpoint
 from harness.engine.effects import Reply, Request, Send
 from harness.engine.ledger import NANO, Amount, BudgetLimits, BudgetRefusal, Ledger
 from harness.records.clock import SECOND, Anchor
@@ -36,7 +35,7 @@ def limits_of(scenario: Scenario, away: int = 0) -> BudgetLimits:
         nano_usd=None if budget.usd is None else math.floor(budget.usd * NANO),
         seconds=None
         if budget.seconds is None
-        else budget.seconds * scenario.endpoint.time_scale + away / SECOND,
+        else budget.seconds * scenario.time_scale + away / SECOND,
     )
 
 
@@ -55,10 +54,9 @@ def explain(refusal: BudgetRefusal, scenario: Scenario, ledger: Ledger) -> str:
 
 def hopeless(scenario: Scenario, base_url: str, attempt: Attempt) -> str:
     """Say in one line why a first answer means that every call would fail, and the way out."""
-    endpoint, variable = scenario.endpoint, None
-    if isinstance(endpoint, OpenAIEndpoint) and attempt.outcome == "unauthorized":
-        variable = endpoint.api_key_env or "none: name its variable in endpoint.api_key_env"
-    advice = FAILURES[attempt.outcome].advice + (f" ({variable})" if variable else "")
+    endpoint = scenario.endpoint
+    key = endpoint.facts.key_advice if attempt.outcome == "unauthorized" else ""
+    advice = FAILURES[attempt.outcome].advice + (f" ({key})" if key else "")
     return (
         f"{base_url}: {attempt.status} ({attempt.outcome}) on the first call, for model "
         f"{endpoint.model}; {advice}"
@@ -71,7 +69,7 @@ class TokenMeter:
     def __init__(self, scenario: Scenario, anchor: Anchor) -> None:
         self._price = scenario.price
         self._anchor = anchor
-        self._added = sum(len(json.dumps(body).encode()) for body in scenario.endpoint.extra_bodies)
+        self._added = sum(len(json.dumps(body).encode()) for body in scenario.endpoint.facts.bodies)
 
     def worst(self, effect: Send) -> Amount:
         """Return the most that an attempt can use, if its `max_tokens` is given."""

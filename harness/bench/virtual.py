@@ -19,7 +19,6 @@ from harness.bench import cells
 from harness.bench.scenario import Scenario
 from harness.bench.spending import TokenMeter, Uncounted, explain, limits_of
 from harness.bench.trial import RecordCollector, Tally, Tallying, TrialRecords
-from harness.endpoints.simulated import SimulatedEndpoint
 from harness.engine.budget_gate import BudgetExhaustedError, FirstCallError, Gate
 from harness.engine.ledger import Amount, Ledger
 from harness.records.errors import InputError
@@ -117,12 +116,6 @@ _CALLS = msgspec.json.Decoder(Call)
 _WORKFLOWS = msgspec.json.Decoder(Workflow)
 
 
-def is_virtual(scenario: Scenario) -> bool:
-    """Return whether the scenario runs in virtual time."""
-    endpoint = scenario.endpoint
-    return isinstance(endpoint, SimulatedEndpoint) and endpoint.time == "virtual"
-
-
 def processes(scenario: Scenario, wanted: int | None) -> int:
     """Return how many processes play the trials; `wanted`: how many were asked for.
 
@@ -130,7 +123,7 @@ def processes(scenario: Scenario, wanted: int | None) -> int:
     """
     if wanted is not None and wanted < 1:
         raise InputError(f"--jobs {wanted}: give a number of at least 1")
-    if wanted is not None and wanted > 1 and not is_virtual(scenario):
+    if wanted is not None and wanted > 1 and not scenario.is_virtual:
         raise InputError(
             f"--jobs {wanted}: trials in real time would disturb each other and run one after "
             'another; leave it out, or set endpoint.time = "virtual"'
@@ -220,11 +213,10 @@ def _play(
 ) -> None:
     scenario, cell = setting.scenario, task.cell
     endpoint = scenario.endpoint
-    assert isinstance(endpoint, SimulatedEndpoint), "virtual time is for the simulated provider"
     target = virtual_target(
         setting.profile,
         seed=scenario.seed,
-        time_scale=endpoint.time_scale,
+        time_scale=scenario.time_scale,
         model=endpoint.model,
         stream=endpoint.stream,
         thoughts=scenario.transcripts or scenario.workflow.carry_reasoning,

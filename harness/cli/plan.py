@@ -9,12 +9,10 @@ from collections.abc import Iterator
 
 from harness.analysis.settings import swept_keys
 from harness.bench.cells import expand
-from harness.bench.estimate import Estimate, SecondsRange, call_assumed, estimate
+from harness.bench.estimate import Estimate, estimate
 from harness.bench.scenario import Scenario
-from harness.bench.virtual import is_virtual
 from harness.config.prices import Price
-from harness.endpoints.openai import OpenAIEndpoint, is_paid
-from harness.endpoints.simulated import SimulatedEndpoint
+from harness.endpoints.section import SecondsRange
 from harness.records.errors import PreflightError
 from harness.report.cell_columns import legend
 from harness.simulator.profiles import Profile
@@ -27,7 +25,9 @@ _SPREAD = 1.5
 
 def estimate_run(scenario: Scenario, profile: Profile | None) -> Estimate:
     """Return what a run will do. `profile`: what the simulated provider simulates."""
-    seconds = call_assumed(scenario) if profile is None else _simulated_call(scenario, profile)
+    seconds = scenario.endpoint.facts.call_seconds
+    if profile is not None:
+        seconds = _simulated_call(scenario, profile)
     return estimate(scenario, seconds)
 
 
@@ -37,7 +37,7 @@ def show_plan(scenario: Scenario, expected: Estimate, as_json: bool) -> None:
     if as_json:
         plan = {
             "scenario": scenario.name,
-            "simulated": isinstance(scenario.endpoint, SimulatedEndpoint),
+            "simulated": scenario.endpoint.facts.simulation is not None,
             "cells": [cell.id for cell in cells],
             "estimate": expected._asdict(),
         }
@@ -67,12 +67,12 @@ def confirm(scenario: Scenario, expected: Estimate, yes: bool, quiet: bool) -> N
 
     `yes`: it was said before. Raises PreflightError when nobody can be asked or the answer is no.
     """
-    endpoint = scenario.endpoint
-    if not isinstance(endpoint, OpenAIEndpoint) or not is_paid(endpoint):
+    facts = scenario.endpoint.facts
+    if not facts.may_cost:
         return
     if not yes and not sys.stdin.isatty():
         raise PreflightError(
-            f"{endpoint.base_url}: this run may cost money and there is no terminal to ask at; "
+            f"{facts.heading}: this run may cost money and there is no terminal to ask at; "
             "add --yes to go on, or --dry-run to see what it would do"
         )
     if not (yes and quiet):
@@ -98,14 +98,8 @@ def estimate_lines(scenario: Scenario, expected: Estimate) -> Iterator[str]:
 
 
 def _facts(scenario: Scenario, expected: Estimate) -> Iterator[tuple[str, str]]:
-    endpoint, call = scenario.endpoint, expected.call_seconds
-    if isinstance(endpoint, SimulatedEndpoint):
-        how = "virtual time" if is_virtual(scenario) else f"time scale {endpoint.time_scale:g}"
-        yield "model", f"SIMULATED provider {endpoint.profile}, {how}"
-    elif isinstance(endpoint, OpenAIEndpoint):
-        yield "model", f"{endpoint.model} at {endpoint.base_url}"
-    else:
-        yield "model", f"{endpoint.model} on this machine"
+    facts, call = scenario.endpoint.facts, expected.call_seconds
+    yield "model", facts.heading
     yield (
         "calls",
         f"{expected.calls:,}; at most {expected.most_attempts:,} attempts with every repair and "
@@ -117,15 +111,15 @@ def _facts(scenario: Scenario, expected: Estimate) -> Iterator[tuple[str, str]]:
             f"at most {expected.input_tokens:,} read (4 characters a token) and "
             f"{expected.output_tokens:,} written (max_tokens), an attempt a call",
         )
-    unit = "scenario seconds" if endpoint.time_scale != 1 else "seconds"
-    jumped = " of virtual time, which nobody waits for" if is_virtual(scenario) else ""
+    unit = "scenario seconds" if facts.time_scale != 1 else "seconds"
+    jumped = " of virtual time, which nobody waits for" if scenario.is_virtual else ""
     yield (
         "time",
         f"about {_time(expected.seconds.low)} to {_time(expected.seconds.high)}{jumped}, "
         f"if a call takes {call.low:.3g} to {call.high:.3g} {unit}",
     )
     if expected.usd is None or expected.most_usd is None:
-        yield "cost", f"not known: {expected.no_usd}" if _may_cost(scenario) else "none"
+        yield "cost", f"not known: {expected.no_usd}" if facts.may_cost else "none"
     else:
         yield (
             "cost",
@@ -135,10 +129,6 @@ def _facts(scenario: Scenario, expected: Estimate) -> Iterator[tuple[str, str]]:
     if scenario.price is not None:
         yield "price", _price(scenario.price)
     yield "budget", _budget(scenario, expected)
-
-
-def _may_cost(scenario: Scenario) -> bool:
-    return isinstance(scenario.endpoint, OpenAIEndpoint) and is_paid(scenario.endpoint)
 
 
 def _price(price: Price) -> str:

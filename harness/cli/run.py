@@ -27,16 +27,13 @@ from harness.bench.resume import (
 from harness.bench.runner import Hooks, run
 from harness.bench.scenario import Scenario, load_scenario
 from harness.bench.trial import TrialRecords
-from harness.bench.virtual import is_virtual, processes
+from harness.bench.virtual import processes
 from harness.cli.live import LIVE_VIEW, Counters, LiveView
 from harness.cli.plan import confirm, estimate_run, show_plan
 from harness.cli.views import RUN_CONTINUES, Views
 from harness.config import shipped_scenarios
 from harness.config.dotenv import with_file
 from harness.config.prices import cost_usd
-from harness.endpoints.local_llm import LocalLLMEndpoint
-from harness.endpoints.openai import OpenAIEndpoint
-from harness.endpoints.simulated import SimulatedEndpoint
 from harness.records.errors import HarnessError, InputError
 from harness.records.schema import Attempt, Record, Run
 from harness.report.console import Output
@@ -125,10 +122,10 @@ def _preflight(scenario: Scenario, options: argparse.Namespace) -> str:
     require_address(os.environ)
     parse_pairs(RESOURCE_VARIABLE, os.environ.get(RESOURCE_VARIABLE, ""))
     key = preflight.api_key(scenario, _environment(scenario))
-    if not is_virtual(scenario):
+    if not scenario.is_virtual:
         preflight.open_files(scenario)
     if not options.no_preflight:
-        preflight.reach(scenario)
+        scenario.endpoint.check()
     return key
 
 
@@ -137,7 +134,7 @@ def _go(job: _Job, options: argparse.Namespace) -> int:
     say = _nothing if options.quiet or options.json else _say
     scenario, directory = job.scenario, job.directory
     target = open_target(options.otlp, os.environ)
-    say(_heading(scenario, directory))
+    say(f"{scenario.name} into {directory}\n{scenario.endpoint.facts.heading}")
     if options.otlp and (off := switched_off(os.environ)):
         _warn(f"{off} is set: no span is sent to {options.otlp}")
     if capture(os.environ) and not scenario.transcripts:
@@ -237,18 +234,14 @@ def _summarise(finished: Run, directory: Path, views: Views) -> Summary:
 
 
 def _profile(scenario: Scenario) -> Profile | None:
-    endpoint = scenario.endpoint
-    if not isinstance(endpoint, SimulatedEndpoint):
-        return None
-    return load_profile(endpoint.profile, endpoint.overrides)
+    simulation = scenario.endpoint.facts.simulation
+    return None if simulation is None else load_profile(simulation.profile, simulation.overrides)
 
 
 def _environment(scenario: Scenario) -> Mapping[str, str]:
     """Return the environment, completed by .env if the endpoint's key is not in it."""
-    endpoint = scenario.endpoint
-    if not isinstance(endpoint, OpenAIEndpoint) or endpoint.api_key_env is None:
-        return os.environ
-    return with_file(os.environ, Path(".env"), endpoint.api_key_env)
+    variable = scenario.endpoint.facts.key_variable
+    return os.environ if variable is None else with_file(os.environ, Path(".env"), variable)
 
 
 def _is_reachable(target: OtlpTarget | None) -> bool:
@@ -257,17 +250,6 @@ def _is_reachable(target: OtlpTarget | None) -> bool:
     if problem:
         _warn(f"{problem}; the run goes on, and the collector is tried once more at its end")
     return problem is None
-
-
-def _heading(scenario: Scenario, directory: Path) -> str:
-    endpoint = scenario.endpoint
-    if isinstance(endpoint, SimulatedEndpoint):
-        return f"{scenario.name} into {directory}\nSIMULATED provider {endpoint.profile}, " + (
-            "virtual time" if is_virtual(scenario) else f"time scale {endpoint.time_scale:g}"
-        )
-    if isinstance(endpoint, LocalLLMEndpoint):
-        return f"{scenario.name} into {directory}\n{endpoint.model} on this machine"
-    return f"{scenario.name} into {directory}\n{endpoint.model} at {endpoint.base_url}"
 
 
 def _counters(
@@ -283,7 +265,7 @@ def _counters(
 
     spent = sum(map(cost, earlier)) if price else 0.0
     return Counters(
-        trials, scenario.load.workflows, cost if price else None, is_virtual(scenario), ended, spent
+        trials, scenario.load.workflows, cost if price else None, scenario.is_virtual, ended, spent
     )
 
 

@@ -11,8 +11,6 @@ from harness.config.tables import nearest
 
 _KEY = "[key]"
 """How pydantic marks that a key itself is wrong, and not its value."""
-_ADDED = {"endpoint": 1}
-"""Where in a path pydantic puts a section's `kind`, or the mark: the file has neither there."""
 
 
 class Complaint(NamedTuple):
@@ -34,15 +32,6 @@ def complain(error: ErrorDetails, values: Mapping[str, Any]) -> Complaint:
             return Complaint(key, f"{key}: unknown key{close}; known here: {known}")
         case "missing":
             return Complaint(key, f"{key}: missing; add it")
-        case "union_tag_not_found":
-            return Complaint(f"{key}.kind", f"{key}.kind: missing; add it")
-        case "union_tag_invalid":
-            kinds = str(context["expected_tags"]).replace("'", "").split(", ")
-            close, kind = nearest(context["tag"], kinds), _shown(error["input"]["kind"])
-            return Complaint(
-                f"{key}.kind",
-                f"{key}.kind = {kind}: unknown kind{close}; use one of: {', '.join(kinds)}",
-            )
         case "secret":  # never shown, not even to who wrote it
             return Complaint(key, f"{key}: {error['msg']}")
         case "within":  # found by the whole table, which says itself where
@@ -70,10 +59,10 @@ def one_line(text: str) -> str:
 
 
 def _path_in_file(loc: Sequence[str | int], values: Mapping[str, Any]) -> Iterator[str | int]:
-    """Leave out of `loc` what pydantic adds: kinds, marks, places in what is no list."""
+    """Leave out of `loc` what pydantic adds: marks of keys, places in what is no list."""
     here: Any = values
-    for place, part in enumerate(loc):
-        if place == _ADDED.get(str(loc[0])) or part == _KEY:
+    for part in loc:
+        if part == _KEY:
             continue
         if isinstance(part, int) and not isinstance(here, list):
             continue  # a bare value that stands for a list of one

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.endpoints.section import RealModelSection
+from harness.endpoints.section import EndpointFacts, RealModelSection, SecondsRange
 from harness.endpoints.subprocess_server import Child
 from harness.records.errors import PreflightError
 
@@ -35,9 +35,36 @@ class LocalLLMEndpoint(RealModelSection):
     threads: int = Field(default=1, ge=1, le=256)
 
     @property
-    def known_price(self) -> None:
-        """Its tokens have no price."""
-        return None
+    def facts(self) -> EndpointFacts:
+        """A model on this machine, without a price and without a prompt cache."""
+        return EndpointFacts(
+            heading=f"{self.model} on this machine",
+            simulation=None,
+            time_scale=1.0,
+            key_variable=None,
+            key_advice="",
+            price=None,
+            no_price="the model runs on this machine",
+            may_cost=False,
+            settle=0.0,
+            call_seconds=SecondsRange(1.0, 5.0),
+            connect_floor=0.0,
+            nonce=False,
+            json_mode=self.json_mode,
+            extra_body=self.extra_body,
+            extra_body_by_phase=self.extra_body_by_phase,
+            reuse_connections=self.reuse_connections,
+            own_server=True,
+            packages=PACKAGES,
+        )
+
+    def server(self, api_key: str, seed: int, log: Path) -> LocalLLM:
+        """Return llama.cpp's server, with a key of its own."""
+        return LocalLLM(self)
+
+    def check(self) -> None:
+        """Look for the model's weights."""
+        find_weights()
 
 
 class LocalLLM:

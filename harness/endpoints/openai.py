@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -12,12 +14,14 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from harness.config.budget import OwnPrice
+from harness.config.budget import PRICE_WAY_OUT, OwnPrice
 from harness.config.config_base import Text
 from harness.config.prices import Price, price_of
 from harness.config.tables import Delay
-from harness.endpoints.section import RealModelSection
+from harness.endpoints.section import EndpointFacts, RealModelSection, SecondsRange
+from harness.records.errors import PreflightError
 
+_CONNECT_SECONDS = 5.0
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -66,12 +70,51 @@ class OpenAIEndpoint(RealModelSection):
     price: OwnPrice | None = None
 
     @property
-    def known_price(self) -> Price | None:
-        """What tokens cost, as the scenario or the price list says; None where neither does."""
-        return self.price.as_price() if self.price else price_of(self.model, self.base_url)
+    def facts(self) -> EndpointFacts:
+        """A model elsewhere; the scenario or the price list says what it costs."""
+        price = self.price.as_price() if self.price else price_of(self.model, self.base_url)
+        no_variable = "none: name its variable in endpoint.api_key_env"
+        return EndpointFacts(
+            heading=f"{self.model} at {self.base_url}",
+            simulation=None,
+            time_scale=1.0,
+            key_variable=self.api_key_env,
+            key_advice=self.api_key_env or no_variable,
+            price=price,
+            no_price=f"the price is not known; {PRICE_WAY_OUT}",
+            may_cost=_may_cost(self.base_url, price),
+            settle=self.settle,
+            call_seconds=SecondsRange(10.0, 60.0),  # of a reasoning model of a large provider
+            connect_floor=0.0,
+            nonce=self.cache == "avoid",
+            json_mode=self.json_mode,
+            extra_body=self.extra_body,
+            extra_body_by_phase=self.extra_body_by_phase,
+            reuse_connections=self.reuse_connections,
+            own_server=False,
+            packages=(),
+        )
+
+    def server(self, api_key: str, seed: int, log: Path) -> RemoteServer:
+        """Return the API, which neither starts nor stops."""
+        return RemoteServer(self.base_url, api_key, self.settle)
+
+    def check(self) -> None:
+        """Open one TCP connection. Raises PreflightError when nobody listens."""
+        url = urlsplit(self.base_url)
+        assert url.hostname is not None, "the scenario's URL has been read"
+        port = url.port or (443 if url.scheme == "https" else 80)
+        try:
+            socket.create_connection((url.hostname, port), _CONNECT_SECONDS).close()
+        except (OSError, UnicodeError) as error:  # the second for a name that cannot be one
+            reason = getattr(error, "strerror", None) or str(error)
+            raise PreflightError(
+                f"{url.hostname}:{port}: cannot be reached ({reason}); check endpoint.base_url, "
+                "or skip this check with --no-preflight"
+            ) from None
 
 
-class Elsewhere:
+class RemoteServer:
     """A live endpoint: nothing to start or stop; `settle` seconds lie between trials."""
 
     def __init__(self, base_url: str, api_key: str, settle: float) -> None:
@@ -80,7 +123,7 @@ class Elsewhere:
         self._settle = settle
         self._begun = False
 
-    def __enter__(self) -> Elsewhere:
+    def __enter__(self) -> RemoteServer:
         return self
 
     def __exit__(
@@ -98,12 +141,11 @@ class Elsewhere:
         self._begun = True
 
 
-def is_paid(endpoint: OpenAIEndpoint) -> bool:
+def _may_cost(base_url: str, price: Price | None) -> bool:
     """Return whether requests may cost money: not on this machine, nor where the price is 0."""
-    price = endpoint.known_price
     if price is not None and price.is_free:
         return False
-    host = urlsplit(endpoint.base_url).hostname or ""
+    host = urlsplit(base_url).hostname or ""
     if host == "localhost" or host.endswith(".localhost"):
         return False
     try:

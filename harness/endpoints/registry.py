@@ -1,25 +1,44 @@
-"""The kinds of endpoint that `[endpoint]` can be."""
+"""The kinds of endpoint that `[endpoint]` can describe."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, SerializeAsAny
 
+from harness.config.kinds import KindTable
 from harness.endpoints.local_llm import LocalLLMEndpoint
 from harness.endpoints.openai import OpenAIEndpoint
+from harness.endpoints.section import EndpointSection
 from harness.endpoints.simulated import SimulatedEndpoint
 
 
-def _simulated_unless_said(value: Any) -> Any:
+class EndpointKind(NamedTuple):
+    """A kind of endpoint: its name, and the class that describes it."""
+
+    name: str
+    section: type[EndpointSection]
+
+
+ENDPOINTS = KindTable(
+    "harness.endpoints",
+    [
+        EndpointKind("simulated", SimulatedEndpoint),
+        EndpointKind("openai", OpenAIEndpoint),
+        EndpointKind("local-llm", LocalLLMEndpoint),
+    ],
+)
+
+
+def _with_default_kind(value: Any) -> Any:
     if isinstance(value, Mapping) and "base_url" not in value:
         return {"kind": "simulated", **value}
     return value
 
 
 Endpoint = Annotated[
-    SimulatedEndpoint | OpenAIEndpoint | LocalLLMEndpoint,
-    Field(discriminator="kind"),
-    BeforeValidator(_simulated_unless_said),
+    SerializeAsAny[EndpointSection],
+    BeforeValidator(ENDPOINTS.validate),
+    BeforeValidator(_with_default_kind),
 ]

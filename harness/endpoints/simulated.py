@@ -14,16 +14,15 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from harness.config.budget import OwnPrice
-from harness.config.config_base import Section
 from harness.config.faults import Fault
-from harness.config.prices import Price
+from harness.endpoints.section import EndpointFacts, EndpointSection, SecondsRange, Simulation
 from harness.endpoints.subprocess_server import Child
 from harness.records.errors import HarnessError
 
 _WHAT = "the simulated provider"
 
 
-class SimulatedEndpoint(Section):
+class SimulatedEndpoint(EndpointSection):
     """The harness's own provider. `override` replaces keys of the profile.
 
     `faults`: what goes wrong and when, in place of what the profile says of that.
@@ -38,7 +37,6 @@ class SimulatedEndpoint(Section):
     faults: tuple[Fault, ...] | None = Field(default=None, strict=False)
     time: Literal["real", "virtual"] = "real"
     time_scale: float = Field(default=1.0, ge=1e-6, le=1)
-    stream: bool = True
     model: str = "simulated-reasoner"
     price: OwnPrice | None = None
 
@@ -62,14 +60,37 @@ class SimulatedEndpoint(Section):
         return {**self.override, "faults": faults}
 
     @property
-    def known_price(self) -> Price | None:
-        """What tokens cost, None where that is not said."""
-        return self.price.as_price() if self.price else None
+    def facts(self) -> EndpointFacts:
+        """A simulated provider on this machine that costs what the scenario says."""
+        virtual = self.time == "virtual"
+        how = "virtual time" if virtual else f"time scale {self.time_scale:g}"
+        return EndpointFacts(
+            heading=f"SIMULATED provider {self.profile}, {how}",
+            simulation=Simulation(self.profile, self.overrides, virtual),
+            time_scale=self.time_scale,
+            key_variable=None,
+            key_advice="",
+            price=self.price.as_price() if self.price else None,
+            no_price="the provider is simulated",
+            may_cost=False,
+            settle=0.0,
+            call_seconds=SecondsRange(0.0, 0.0),  # the profile says it
+            connect_floor=1.0,  # connecting is the machine's own work, which no scale shortens
+            nonce=False,
+            json_mode=True,
+            extra_body={},
+            extra_body_by_phase={},
+            reuse_connections=True,
+            own_server=True,
+            packages=(),
+        )
 
-    @property
-    def extra_bodies(self) -> tuple[Mapping[str, Any], ...]:
-        """All that is added to the bodies of requests: nothing."""
-        return ()
+    def server(self, api_key: str, seed: int, log: Path) -> Simulator:
+        """Return a provider that writes `log`; it takes no key."""
+        return Simulator(self.profile, self.overrides, seed, self.time_scale, log)
+
+    def check(self) -> None:
+        """Do nothing: it is part of the harness."""
 
 
 class Simulator:

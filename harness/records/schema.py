@@ -372,7 +372,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     order in which they ran. `price`: of tokens (`config.prices.Price`), None if unknown.
     `stopped`: why a partial run is partial. `resumed`: its resumed sessions. `virtual`: time was
     virtual, and every trial began at 0. `phases`: declared by the workflow kind, in order. `code`:
-    code that retries like each cell, by the cell's id. Both are empty in runs of earlier versions.
+    code that retries like each cell, by the cell's id. `endpoint`: names the endpoint. These three
+    are empty in runs of earlier versions.
     """
 
     schema: int
@@ -396,6 +397,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     virtual: bool = False
     phases: tuple[PhaseInfo, ...] = ()
     code: dict[str, PolicyCode] = {}
+    endpoint: str = ""
 
     @property
     def execution(self) -> int:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.bench import estimate as estimates
-from harness.bench.estimate import Estimate, SecondsRange, call_assumed, estimate
+from harness.bench.estimate import Estimate, estimate
 from harness.bench.scenario import Scenario, parse_scenario
+from harness.endpoints.section import SecondsRange
 from tests.bench.toml import dumps
 
 SECOND = SecondsRange(1, 1)
@@ -171,8 +171,9 @@ def test_time_is_scaled_capped_by_the_calls_deadline_and_settles_between_trials(
 
 def test_a_real_models_time_is_an_assumption_that_differs_for_the_small_one() -> None:
     live = {"base_url": "https://api.test", "kind": "openai", "model": "m"}
-    assert call_assumed(made(endpoint=live)) == estimates.LIVE_CALL
-    assert call_assumed(made(endpoint={"kind": "local-llm"})) == estimates.LOCAL_CALL
+    large, small = made(endpoint=live), made(endpoint={"kind": "local-llm"})
+    assert large.endpoint.facts.call_seconds == SecondsRange(10, 60)
+    assert small.endpoint.facts.call_seconds == SecondsRange(1, 5)
 
 
 @given(

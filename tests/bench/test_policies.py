@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.bench import cells
-from harness.bench.estimate import SecondsRange, estimate
+from harness.bench.estimate import estimate
 from harness.bench.scenario import Scenario, parse_scenario
+from harness.endpoints.section import SecondsRange
 from harness.policies.aws_standard import AwsBackoff, AwsQuota
 from harness.policies.breaker import Breaker, BreakerLayer
 from harness.policies.budget_layer import BudgetLayer
@@ -58,7 +59,7 @@ def made(described: dict[str, Any], **overrides: Any) -> Any:
 
 
 def built(read: Scenario, name: str) -> Any:
-    return read.policy(name).build(read.endpoint.time_scale, read.endpoint.stream)
+    return read.policy(name).build(read.time_scale, read.endpoint.stream)
 
 
 def stack(*layers: str) -> str:

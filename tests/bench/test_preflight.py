@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.bench.preflight import api_key, reach, run_directory
+from harness.bench.preflight import api_key, run_directory
 from harness.bench.scenario import Scenario, parse_scenario
 from harness.records.errors import PreflightError
 from tests.bench.examples import HEAD, LIVE
@@ -129,7 +129,7 @@ def listener() -> Iterator[socket.socket]:
 
 def test_an_endpoint_that_listens_gets_one_connection_and_no_byte(listener: socket.socket) -> None:
     port = listener.getsockname()[1]
-    reach(live(f"http://127.0.0.1:{port}/v1"))
+    live(f"http://127.0.0.1:{port}/v1").endpoint.check()
     connection, _ = listener.accept()
     with connection:
         assert connection.recv(1) == b""
@@ -138,7 +138,7 @@ def test_an_endpoint_that_listens_gets_one_connection_and_no_byte(listener: sock
 def test_an_endpoint_where_nobody_listens_is_named_with_the_reason() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    assert refusal(lambda: reach(live(f"http://127.0.0.1:{port}/v1"))) == (
+    assert refusal(lambda: live(f"http://127.0.0.1:{port}/v1").endpoint.check()) == (
         f"127.0.0.1:{port}: cannot be reached (Connection refused); check endpoint.base_url, "
         "or skip this check with --no-preflight"
     )
@@ -158,14 +158,14 @@ def test_the_port_follows_from_the_scheme_when_the_url_has_none(
         raise TimeoutError("timed out")
 
     monkeypatch.setattr(socket, "create_connection", connect)
-    said = refusal(lambda: reach(live(base_url)))
+    said = refusal(lambda: live(base_url).endpoint.check())
     assert tried == [(host, port)]
     assert said.startswith(f"{host}:{port}: cannot be reached (timed out); check")
 
 
 def test_a_host_name_that_is_none_cannot_be_reached() -> None:
     label = "x" * 64
-    said = refusal(lambda: reach(live(f"http://{label}.test/v1")))
+    said = refusal(lambda: live(f"http://{label}.test/v1").endpoint.check())
     assert said.startswith(f"{label}.test:80: cannot be reached (")
 
 
@@ -174,4 +174,4 @@ def test_the_simulated_provider_needs_no_connection(monkeypatch: pytest.MonkeyPa
         raise AssertionError("nothing to connect to")
 
     monkeypatch.setattr(socket, "create_connection", connect)
-    reach(parse_scenario(HEAD, "file.toml"))
+    parse_scenario(HEAD, "file.toml").endpoint.check()

@@ -330,12 +330,12 @@ def complaint(text: str, *overrides: str) -> str:
         ),
         pytest.param(
             HEAD + "[endpoint]\nkind = 'opnai'\n",
-            "endpoint.kind = 'opnai': unknown kind (did you mean 'openai'?); use one of: simulated",
+            "endpoint.kind = 'opnai': unknown kind (did you mean 'openai'?); use one of: local-llm",
             id="wrong kind of endpoint",
         ),
         pytest.param(
             HEAD + "[endpoint]\nkind = [1]\n",
-            "endpoint.kind = [1]: unknown kind; use one of: simulated, openai",
+            "endpoint.kind = [1]: unknown kind; use one of: local-llm, openai, simulated",
             id="kind that is no text",
         ),
         pytest.param(

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.bench import endpoint_server as bench_server
-from harness.bench.endpoint_server import server_of
 from harness.bench.runner import target_of
 from harness.bench.scenario import Scenario, parse_scenario
+from harness.endpoints import local_llm
 from harness.endpoints.local_llm import LocalLLMEndpoint
-from harness.endpoints.openai import Elsewhere
+from harness.endpoints.openai import RemoteServer
 from harness.endpoints.simulated import Simulator
 from harness.engine.effects import Deadlines, Message, Request, Send
 from harness.records.clock import SECOND, Anchor
@@ -36,28 +35,28 @@ def exchange(endpoint: str, phase: str) -> Exchange:
         anchor=Anchor(unix_ns=0, monotonic_ns=0), simulated=False, time_scale=1, cells=(),
         repeats=1, order=(), scenario={}, profile=None, versions={}, host={},
     )  # fmt: skip
-    target = target_of(read, the_run, Elsewhere("http://127.0.0.1:1/v1", "key", 0))
+    target = target_of(read, the_run, RemoteServer("http://127.0.0.1:1/v1", "key", 0))
     key = AttemptKey("cell", 0, 0, 0, phase, None, 1, 1)
     request = Request((Message("user", "why?"),), None, phase == "decompose")
     return Exchange(target, Send(key, request, Deadlines(1, 1, 1, SECOND, "")), lambda: 0)
 
 
 def test_a_live_endpoint_gets_the_callers_key(tmp_path: Path) -> None:
-    with server_of(scenario(LIVE), "a key", tmp_path) as server:
+    with scenario(LIVE).endpoint.server("a key", 0, tmp_path) as server:
         assert (server.base_url, server.api_key) == ("http://127.0.0.1:1/v1", "a key")
 
 
 def test_a_simulated_endpoint_gets_a_simulator_of_its_own(tmp_path: Path) -> None:
-    assert isinstance(server_of(scenario(""), "a key", tmp_path), Simulator)
+    assert isinstance(scenario("").endpoint.server("a key", 0, tmp_path), Simulator)
 
 
 def test_a_local_model_is_started_as_the_scenario_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[LocalLLMEndpoint] = []
-    monkeypatch.setattr(bench_server, "LocalLLM", asked.append)
+    monkeypatch.setattr(local_llm, "LocalLLM", asked.append)
     read = scenario('kind = "local-llm"\nthreads = 3')
-    server_of(read, "a key", tmp_path)
+    read.endpoint.server("a key", 0, tmp_path)
     assert asked == [read.endpoint]
     assert asked[0].threads == 3
 
@@ -67,7 +66,7 @@ def test_a_live_endpoint_rests_between_trials_and_not_before_the_first(
 ) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
-    with Elsewhere("http://127.0.0.1:1/v1", "key", 2.5) as server:
+    with RemoteServer("http://127.0.0.1:1/v1", "key", 2.5) as server:
         for repeat in range(3):
             server.begin_trial("cell", repeat)
     assert slept == [2.5, 2.5]

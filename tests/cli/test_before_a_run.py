@@ -11,7 +11,7 @@ import pytest
 from harness.bench.scenario import load_scenario, parse_scenario
 from harness.cli.main import main
 from harness.config.shipped_scenarios import described, find
-from harness.endpoints.openai import OpenAIEndpoint, is_paid
+from harness.endpoints import openai
 from harness.store.run_directory import read_records
 from tests.bench.toml import dumps
 from tests.cli.answering import KEY, one_line, refusing, scenario, working
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("elsewhere")
 @pytest.fixture
 def paid(monkeypatch: pytest.MonkeyPatch) -> None:
     """Treat endpoints on loopback as ones that cost money."""
-    monkeypatch.setattr("harness.cli.plan.is_paid", lambda endpoint: True)
+    monkeypatch.setattr(openai, "_may_cost", lambda base_url, price: True)
 
 
 class Terminal(io.StringIO):
@@ -175,8 +175,7 @@ def test_what_may_cost_money(base_url: str, price: dict[str, float] | None, cost
         ),
         "f",
     )
-    assert isinstance(read.endpoint, OpenAIEndpoint)
-    assert is_paid(read.endpoint) is costs
+    assert read.endpoint.facts.may_cost is costs
 
 
 # The scenarios that come with the harness.

@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from harness.bench import endpoint_server as bench_server
 from harness.bench.modes import MODES
 from harness.bench.scenario import load_scenario
 from harness.cli.main import main
 from harness.config.shipped_scenarios import find
+from harness.endpoints import local_llm
 from harness.endpoints.local_llm import PACKAGES, LocalLLM, LocalLLMEndpoint
 from harness.records.schema import Transcript
 from harness.store.run_directory import TRANSCRIPTS_FILE, Records, read_records
@@ -51,7 +51,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
         return servers[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench_server, "LocalLLM", remembered)
+        patch.setattr(local_llm, "LocalLLM", remembered)
         code = main(["run", "local-llm", "--out", str(directory), "--quiet"])
     lines = (directory / TRANSCRIPTS_FILE).read_bytes().splitlines()
     transcripts = [msgspec.json.decode(line, type=Transcript) for line in lines]

@@ -10,9 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from harness.bench.estimate import SecondsRange, estimate
+from harness.bench.estimate import estimate
 from harness.bench.scenario import parse_scenario
 from harness.cli.main import main
+from harness.endpoints.section import SecondsRange
 from harness.records.errors import InputError
 from harness.records.schema import Attempt, Call, Run, Workflow
 from harness.workflows.registry import WORKFLOWS

@@ -64,7 +64,7 @@ def endpoint_text(run: Run) -> str:
         time = "virtual time" if run.virtual else f"time scale {run.time_scale:g}"
         return f"simulated provider, profile {settings.get('profile')}, {time}"
     where = f" at {settings['base_url']}" if "base_url" in settings else " on this machine"
-    return f"{settings.get('model')}{where}"
+    return run.endpoint or f"{settings.get('model')}{where}"
 
 
 def started(run: Run) -> str:
