@@ -1,7 +1,7 @@
-"""What each span carries: pure functions from records to attributes.
+"""The attributes of each span, as pure functions of the records.
 
-Every span of a workflow's trace carries the run, the cell and its settings, because a search
-filter matches one span. Token usage stands on `chat` alone, so that sums do not double.
+Every span of a workflow's trace has the run, the cell and its settings, because a search filter
+matches single spans. Only `chat` spans have token usage, so that a sum counts each token once.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ AttributeValue = str | bool | int | float | tuple[str, ...]
 Attributes = dict[str, AttributeValue]
 
 _IN_SCENARIO = {"decompose": "decompose", "fan_out": "research", "synthesize": "synthesize"}
-"""Phase -> the name by which a scenario gives its calls settings of their own."""
+"""Phase -> the name that a scenario uses for the settings of its calls."""
 
 
 class EndpointAttributes(NamedTuple):
     """Attributes of the endpoint.
 
-    `server`: its address; `exchange`: what an HTTP request adds to that; `chat`: what the calls of
-    a phase ask for, if the scenario has settings for that phase; `any_chat`: what the calls of
-    every other phase ask for.
+    `server`: its address. `exchange`: the further attributes of an HTTP request. `chat`: the
+    request parameters of each phase that the scenario has settings for. `any_chat`: those of every
+    other phase.
     """
 
     server: Attributes
@@ -48,12 +48,12 @@ class EndpointAttributes(NamedTuple):
     streamed: bool
 
     def chat_in(self, phase: str) -> Attributes:
-        """Return what the calls of `phase` ask for."""
+        """Return the request parameters of the calls of `phase`."""
         return self.chat.get(phase, self.any_chat)
 
 
 def endpoint_attributes(run: Run) -> EndpointAttributes:
-    """Read what the spans of `run` say of its endpoint and requests."""
+    """Return the attributes of the endpoint and the requests of `run`."""
     settings: Mapping[str, Any] = run.scenario["endpoint"]
     server, provider = _server(settings.get("base_url"))
     if run.simulated:
@@ -63,7 +63,7 @@ def endpoint_attributes(run: Run) -> EndpointAttributes:
         semconv.PROVIDER_NAME: provider,
         semconv.REQUEST_MODEL: model(run),
     }
-    if settings["stream"]:  # said only if true
+    if settings["stream"]:  # the convention sets it only if true
         shared[semconv.REQUEST_STREAM] = True
     limits: Mapping[str, int | None] = run.scenario["workflow"]["max_tokens"]
     common: Mapping[str, Any] = settings.get("extra_body", {})
@@ -90,17 +90,17 @@ _ASKED = (
     (semconv.REQUEST_SEED, "seed", (int,)),
     (semconv.REQUEST_CHOICE_COUNT, "n", (int,)),
 )
-"""Attribute, the key of the request's body that it tells, and of what types that may be."""
+"""Attribute, the key of the request body that it reports, and the accepted types of the value."""
 
 
 def _asked_for(body: Mapping[str, Any]) -> Attributes:
-    """Return what the body of a request asks for, where it is of the convention's type."""
+    """Return the parameters in the body of a request that have the convention's type."""
     found: Attributes = {}
     for name, key, kinds in _ASKED:
         value = body.get(key)
         if isinstance(value, kinds) and not isinstance(value, bool):
             found[name] = float(value) if float in kinds else value
-    if found.get(semconv.REQUEST_CHOICE_COUNT) == 1:  # said only if not 1
+    if found.get(semconv.REQUEST_CHOICE_COUNT) == 1:  # the convention sets it only if not 1
         del found[semconv.REQUEST_CHOICE_COUNT]
     stop = body.get("stop")
     listed = [stop] if isinstance(stop, str) else stop
@@ -110,7 +110,7 @@ def _asked_for(body: Mapping[str, Any]) -> Attributes:
 
 
 def _exchange(base_url: str | None) -> Attributes:
-    """Return where a live endpoint's requests go, without what may be secret in the address."""
+    """Return the URL of a live endpoint's requests, without the parts that may be secret."""
     if base_url is None:
         return {}
     parts = urlsplit(base_url)
@@ -122,7 +122,7 @@ def _exchange(base_url: str | None) -> Attributes:
 
 
 def _server(base_url: str | None) -> tuple[Attributes, str]:
-    """Return the address of a live endpoint and who is known to serve it."""
+    """Return the address of a live endpoint and the name of its provider."""
     if base_url is None:
         return {}, semconv.OTHER_PROVIDER
     parts = urlsplit(base_url)
@@ -133,17 +133,17 @@ def _server(base_url: str | None) -> tuple[Attributes, str]:
 
 
 def model(run: Run) -> str:
-    """Return the model that was asked for."""
+    """Return the requested model."""
     return str(run.scenario["endpoint"]["model"])
 
 
 def workflow_name(run: Run) -> str:
-    """Return what kind of workflow was run."""
+    """Return the kind of workflow."""
     return str(run.scenario["workflow"]["kind"])
 
 
 def run_attributes(the_run: Run) -> Attributes:
-    """Return what every span of a run carries, and what the run's own span adds."""
+    """Return the attributes of the run's own span, including those of every span of the run."""
     return {
         **_of_run(the_run),
         semconv.RUN_NAME: the_run.name,
@@ -157,7 +157,7 @@ def _of_run(the_run: Run) -> Attributes:
 
 
 def cell_attributes(the_run: Run, info: CellInfo) -> Attributes:
-    """Return the run, the cell and its settings."""
+    """Return the attributes for the run, the cell and its settings."""
     return {
         **_of_run(the_run),
         semconv.CELL: info.id,
@@ -174,7 +174,7 @@ def _attribute(value: Any) -> AttributeValue:
 
 
 def trial_attributes(record: Trial) -> Attributes:
-    """Return what a trial's span adds to its cell's."""
+    """Return the attributes that a trial's span has in addition to its cell's."""
     return {
         semconv.REPEAT: record.repeat,
         semconv.EXECUTION: record.execution,
@@ -184,7 +184,7 @@ def trial_attributes(record: Trial) -> Attributes:
 
 
 def workflow_key_attributes(the_run: Run, info: CellInfo, record: Workflow) -> Attributes:
-    """Return what every span of a workflow's trace carries."""
+    """Return the attributes of every span of a workflow's trace."""
     return {
         **cell_attributes(the_run, info),
         semconv.REPEAT: record.repeat,
@@ -194,7 +194,7 @@ def workflow_key_attributes(the_run: Run, info: CellInfo, record: Workflow) -> A
 
 
 def workflow_attributes(the_run: Run, record: Workflow) -> Attributes:
-    """Return what a workflow's own span adds."""
+    """Return the further attributes of a workflow's own span."""
     return {
         semconv.OPERATION_NAME: semconv.INVOKE_WORKFLOW,
         semconv.WORKFLOW_NAME: workflow_name(the_run),
@@ -205,12 +205,12 @@ def workflow_attributes(the_run: Run, record: Workflow) -> Attributes:
 
 
 def branch_attributes(record: Call) -> Attributes:
-    """Return which phase and branch a call belongs to."""
+    """Return the phase and branch of a call."""
     return _reached({semconv.PHASE: record.phase, semconv.BRANCH: record.branch})
 
 
 def call_key_attributes(record: Call | Attempt) -> Attributes:
-    """Return which call of its workflow a span belongs to."""
+    """Return the phase, branch and number of a call."""
     return _reached(
         {
             semconv.PHASE: record.phase,
@@ -221,7 +221,7 @@ def call_key_attributes(record: Call | Attempt) -> Attributes:
 
 
 def chat_attributes(call: Call, last: Attempt, streamed: bool) -> Attributes:
-    """Return what came of a call; `last` is its last attempt, the one that may have succeeded."""
+    """Return the result of a call; `last` is the attempt that decided it."""
     used, wasted = call.tokens or Tokens(), call.wasted_tokens or Tokens()
     return _reached(
         {
@@ -241,16 +241,16 @@ def chat_attributes(call: Call, last: Attempt, streamed: bool) -> Attributes:
 
 
 def attempt_attributes(record: Attempt) -> Attributes:
-    """Return what came of one HTTP request and what the policy said to it."""
+    """Return the result of one HTTP request and the decision of the policy about it."""
     decision = record.decision or Decision()
     sent, answer = record.sent, record.first_answer
     return _reached(
         {
             semconv.ATTEMPT: record.attempt,
-            semconv.HEDGE: record.hedge or None,  # said only if it is one
+            semconv.HEDGE: record.hedge or None,  # only on a hedge
             **outcome_attributes(record.outcome),
             semconv.REQUEST_METHOD: "POST",
-            semconv.RESEND_COUNT: record.attempt - 1 or None,  # said only of a resent request
+            semconv.RESEND_COUNT: record.attempt - 1 or None,  # only on a resent request
             semconv.STATUS_CODE: record.status,
             semconv.REQUEST_ID: record.request_id,
             semconv.FINISH_REASON: record.finish_reason,
@@ -269,7 +269,7 @@ def attempt_attributes(record: Attempt) -> Attributes:
 
 
 def backoff_attributes(record: Backoff) -> Attributes:
-    """Return how long a backoff was meant to be and who chose that."""
+    """Return the planned duration of a backoff and what determined it."""
     return {
         semconv.BACKOFF_PLANNED: record.planned / SECOND,
         semconv.BACKOFF_SOURCE: record.source,
@@ -277,22 +277,22 @@ def backoff_attributes(record: Backoff) -> Attributes:
 
 
 def outcome_attributes(name: str) -> Attributes:
-    """Return an outcome, as an error's type too when it is one."""
+    """Return an outcome, also as the error type if it is an error."""
     return {semconv.OUTCOME: name} | error_attributes(name)
 
 
 def is_error(outcome: str) -> bool:
-    """Return whether an outcome is an error in a trace; a degraded workflow is not."""
+    """Return whether an outcome is an error in a trace. A degraded workflow is not."""
     return outcome != "degraded" and is_failure(outcome)
 
 
 def error_attributes(name: str) -> Attributes:
-    """Return the error's type for the outcome of what failed, nothing for any other."""
+    """Return the error type for an outcome that is an error; no attributes for any other."""
     return {semconv.ERROR_TYPE: name} if is_error(name) else {}
 
 
 def is_long(value: AttributeValue) -> bool:
-    """Return whether a value is a text that is hardly ever said twice: content."""
+    """Return whether a value is a long text, which is unlikely to occur twice."""
     return isinstance(value, str) and len(value) > 256
 
 
@@ -305,5 +305,5 @@ def _seconds(time: int | None) -> float | None:
 
 
 def _reached(values: Mapping[str, AttributeValue | None]) -> Attributes:
-    """Leave out what did not happen: an attribute without a value is not sent."""
+    """Drop attributes without a value, such as times of moments that were not reached."""
     return {name: value for name, value in values.items() if value is not None}

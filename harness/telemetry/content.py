@@ -1,10 +1,10 @@
-"""What was asked and answered, on spans: only when the standard variable asks for it.
+"""Prompts and answers on spans, if the standard environment variable enables them.
 
 `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` is `span_only`, `event_only` or
-`span_and_event`; anything else leaves content out. The texts come from the transcripts, as JSON of
-the convention's message schemas, and each is cut after `LIMIT` characters unless
-OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT (or OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT) says otherwise: the
-texts are cut and not the JSON around them, so that it can still be read.
+`span_and_event`; any other value disables content. The texts come from the transcripts and are
+encoded as JSON by the message schemas of the convention. Each text is truncated after `LIMIT`
+characters, or after OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT (or OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT).
+Only the texts are truncated, so that the JSON stays valid.
 https://github.com/open-telemetry/semantic-conventions-genai/blob/main/docs/gen-ai/gen-ai-spans.md
 """
 
@@ -24,11 +24,11 @@ from harness.telemetry.attributes import Attributes
 CAPTURE_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 LIMITS = ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT")
 LIMIT = 4096
-"""Characters of one text."""
+"""Maximum number of characters of one text."""
 
 
 class Capture(NamedTuple):
-    """Where content goes, and how many characters of each text."""
+    """Whether content is put on spans and on events, and the maximum characters of each text."""
 
     on_span: bool
     on_event: bool
@@ -36,7 +36,7 @@ class Capture(NamedTuple):
 
 
 def capture(environment: Mapping[str, str]) -> Capture | None:
-    """Return what the variables ask for; None for no content. Raises InputError for a limit."""
+    """Read the variables; None for no content. Raises InputError for an invalid limit."""
     wanted = environment.get(CAPTURE_VARIABLE, "").strip().lower()
     on_span = wanted in ("span_only", "span_and_event")
     on_event = wanted in ("event_only", "span_and_event")
@@ -58,7 +58,7 @@ def _limit(environment: Mapping[str, str]) -> int:
 def messages(transcript: Transcript, finish_reason: str | None, limit: int) -> Attributes:
     """Return the prompt and the answer of a call as the convention's attributes.
 
-    What came of a call that failed has the finish reason `error`.
+    The answer of a failed call has the finish reason `error`.
     """
     said = [
         {"role": one.role, "parts": [_part("text", one.content, limit)]}

@@ -1,7 +1,7 @@
-"""What a collector has acknowledged, kept in the run directory, so that nothing is sent twice.
+"""The spans that a collector has acknowledged, stored so that no span is sent twice.
 
-`directory` is everywhere the one with the traces. `delivered.jsonl` in it has a line for each batch
-that was taken; `account.json` says what had become of the run's spans when they were last sent.
+`directory` is always the run's directory of traces. `delivered.jsonl` in it has one line for each
+acknowledged batch. `account.json` has the state of the run's spans after the last delivery.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ ACCOUNT = "account.json"
 
 
 class DeliveryAccount(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a run's spans.
+    """The state of a run's spans.
 
-    `made`: written to files. `endpoint`: where they were sent, None for nowhere. `delivered`:
-    acknowledged there; `refused`: turned down there; `undelivered`: neither, 0 where there was
-    nowhere to send them; where there was, the three add up to `made`. `left_out`: attempts that
-    have no span because their workflow never ended. `problem`: what went wrong last, one line.
+    `made`: written to files. `endpoint`: the collector, None for none. `delivered`: acknowledged;
+    `refused`: rejected; `undelivered`: neither. With a collector, these three add up to `made`;
+    without one, they are 0. `left_out`: attempts without a span, because their workflow did not
+    end. `problem`: the last problem, in one line.
     """
 
     made: int = 0
@@ -38,7 +38,7 @@ class DeliveryAccount(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Acknowledged(NamedTuple):
-    """What one endpoint has acknowledged: the ids of spans, and how many of them it rejected."""
+    """The span ids that one endpoint has acknowledged, and how many of them it rejected."""
 
     span_ids: frozenset[str]
     rejected: int
@@ -51,7 +51,7 @@ class _Line(msgspec.Struct, frozen=True):
 
 
 def note(directory: Path, endpoint: str, span_ids: Iterable[str], rejected: int) -> None:
-    """Write down that a batch was acknowledged. Raises StorageError."""
+    """Append an acknowledged batch to the log. Raises StorageError."""
     path = directory / DELIVERED
     line = msgspec.json.encode(_Line(endpoint, rejected, tuple(span_ids))) + b"\n"
     try:
@@ -62,7 +62,7 @@ def note(directory: Path, endpoint: str, span_ids: Iterable[str], rejected: int)
 
 
 def read_acknowledged(directory: Path, endpoint: str) -> Acknowledged:
-    """Return what `endpoint` has acknowledged; a torn last line does not count.
+    """Return what `endpoint` has acknowledged. An incomplete last line is ignored.
 
     Raises StorageError.
     """
@@ -72,7 +72,7 @@ def read_acknowledged(directory: Path, endpoint: str) -> Acknowledged:
 
 
 def forget(directory: Path, endpoint: str) -> None:
-    """Forget what `endpoint` has acknowledged. Raises StorageError."""
+    """Remove the lines of `endpoint` from the log. Raises StorageError."""
     path = directory / DELIVERED
     if not path.exists():
         return
@@ -95,19 +95,19 @@ def _lines(directory: Path) -> list[_Line]:
 
 
 def without_span(account: DeliveryAccount) -> str:
-    """Say how many attempts have no span, and why."""
+    """Return a sentence with the number of attempts without a span, and the reason."""
     have = "has" if account.left_out == 1 else "have"
     attempts = "1 attempt" if account.left_out == 1 else f"{account.left_out} attempts"
     return f"{attempts} of workflows that did not end {have} no span"
 
 
 def save_account(directory: Path, account: DeliveryAccount) -> None:
-    """Write the account down. Raises StorageError."""
+    """Write the account to its file. Raises StorageError."""
     write_whole(directory / ACCOUNT, account)
 
 
 def read_account(directory: Path) -> DeliveryAccount | None:
-    """Return the account as it was last written, None without one or when it cannot be read."""
+    """Return the stored account; None if there is none or it cannot be read."""
     try:
         return msgspec.json.decode((directory / ACCOUNT).read_bytes(), type=DeliveryAccount)
     except (OSError, msgspec.DecodeError):

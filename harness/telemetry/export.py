@@ -1,7 +1,7 @@
-"""The traces of a run, written into its directory and sent to a collector if there is one.
+"""Writes the traces of a run into its directory and sends them to a collector, if there is one.
 
-All of it happens outside what is measured. The files are always written; a collector that fails
-costs its own delivery and nothing else, and what it has not acknowledged can be sent later.
+This happens outside the measured time. The files are always written. A failing collector affects
+only the delivery, and spans that it has not acknowledged can be sent later.
 """
 
 from __future__ import annotations
@@ -33,40 +33,40 @@ TRACES = "traces"
 RUN_TRACE_FILE = "run.otlp.jsonl"
 
 BETWEEN = 0.5
-"""Seconds that a collector gets between two trials, and that its slow answers may take in all."""
+"""Seconds for delivery between two trials; also the limit for all slow answers together."""
 AT_THE_END = 1.5
-"""Seconds that it gets at the end, unless one waits for all: two since the last trial."""
+"""Seconds for delivery at the end, without `wait`: two seconds in all since the last trial."""
 
 
 class TrialLike(Protocol):
-    """One trial with everything that was recorded in it."""
+    """One trial with all its records."""
 
     @property
     def trial(self) -> Trial:
-        """The trial itself."""
+        """The record of the trial."""
         ...
 
     @property
     def workflows(self) -> Sequence[Workflow]:
-        """Its workflows that ended."""
+        """The workflows of the trial that have ended."""
         ...
 
     @property
     def calls(self) -> Sequence[Call]:
-        """Its calls that ended."""
+        """The calls of the trial that have ended."""
         ...
 
     @property
     def attempts(self) -> Sequence[Attempt]:
-        """Its attempts that ended."""
+        """The attempts of the trial that have ended."""
         ...
 
 
 class Exporter:
-    """Makes, writes and sends the traces of a run while it goes on. Raises StorageError.
+    """Makes, writes and sends the traces of a run during the run. Raises StorageError.
 
-    `reachable`: the collector has answered; where it has not, nothing is tried before the end.
-    `earlier`: trials that had ended before, when the run goes on.
+    `reachable`: whether the collector has answered; if not, nothing is sent before the end.
+    `earlier`: the trials of earlier sessions, in a resumed run.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Exporter:
         self._made = self._left_out = 0
 
     def after_trial(self, the_run: Run, records: TrialLike) -> None:
-        """Append the traces of a trial's workflows to its cell's file, and send for a moment."""
+        """Append the traces of a trial to the file of its cell, and send for a short time."""
         self._trials.append(records.trial)
         said = self._transcripts()
         maker = TraceMaker(the_run, self._content)
@@ -103,10 +103,10 @@ class Exporter:
             outbox.send(BETWEEN - outbox.waited, tries=1)
 
     def finish(self, the_run: Run, wait: bool = False) -> DeliveryAccount:
-        """Write the run trace, send what is left, and return what has become of all spans.
+        """Write the run trace, send the remaining spans, and return the state of all spans.
 
-        `wait`: for as long as the collector takes spans; else for `AT_THE_END` seconds, and with a
-        single try where it has failed before.
+        `wait`: send for as long as the collector accepts spans. Otherwise send for `AT_THE_END`
+        seconds, and with a single try if the collector has failed before.
         """
         resource = make_resource(the_run, self._environment)
         spans = TraceMaker(the_run).of_run(self._trials)
@@ -147,9 +147,9 @@ def export_stored(
     again: bool = False,
     seconds: float = math.inf,
 ) -> DeliveryAccount:
-    """Make all traces of a stored run again, the same files with the same ids, and send them.
+    """Make all traces of a stored run again, with the same files and ids, and send them.
 
-    What the collector has acknowledged before is not sent to it again unless `again`. It gets
+    Spans that the collector has acknowledged are sent again only with `again`. Sending ends after
     `seconds`. Raises StorageError.
     """
     traces = _directory(directory)
@@ -188,7 +188,7 @@ def export_stored(
 def _of_files(
     directory: Path, records: Records, content: Capture | None
 ) -> Iterator[tuple[str, list[Span]]]:
-    """Yield each file's name and spans: the run trace, then a file a cell."""
+    """Yield the name and spans of each file: the run trace, then one file for each cell."""
     maker = TraceMaker(records.run, content)
     said = read_transcripts(directory)[0] if content else []
     yield RUN_TRACE_FILE, maker.of_run(records.trials)

@@ -1,4 +1,4 @@
-"""Links into Jaeger's user interface, to what is worth a look first.
+"""Links into Jaeger's user interface, to the traces that are most useful to read first.
 
 https://www.jaegertracing.io/docs/latest/: `/trace/<id>` shows one trace, `/trace/<id>...<id>` two
 side by side.
@@ -27,33 +27,33 @@ PORT = 16686
 
 
 class JaegerLink(NamedTuple):
-    """Where something can be seen, and what it is."""
+    """A link: a description of the trace and its URL."""
 
     what: str
     url: str
 
 
 class Jaeger(NamedTuple):
-    """A Jaeger that has a run's traces: its address, and which workflows it can be asked for."""
+    """A Jaeger server with traces of a run. `has` returns whether it has those of a workflow."""
 
     base: str
     has: Callable[[Workflow], bool]
 
     def trace(self, run_id: str, workflow: Workflow) -> str:
-        """Return the address of a workflow's trace."""
+        """Return the URL of a workflow's trace."""
         return f"{self.base}/trace/{ids.workflow_trace(run_id, workflow)}"
 
     def side_by_side(self, run_id: str, one: Workflow, other: Workflow) -> str:
-        """Return the address where two workflows are compared."""
+        """Return the URL of the comparison of two workflows."""
         return f"{self.trace(run_id, one)}...{ids.workflow_trace(run_id, other)}"
 
 
 def jaeger_of(traces: Path, run_id: str, environment: Mapping[str, str]) -> Jaeger | None:
-    """Return the Jaeger that has the traces of a run; None where none is known.
+    """Return the Jaeger server with the traces of a run; None if none is known.
 
-    HARNESS_JAEGER_URL says where it is, and then it is taken to have them all. Else it is on the
-    usual port of the machine that the spans were sent to, if that is this one, and has what was
-    acknowledged there. `traces` is the run's directory of traces. Raises InputError.
+    With HARNESS_JAEGER_URL, that server is assumed to have all traces. Otherwise, if the spans were
+    sent to this machine, it is on the default port there and has the acknowledged spans. `traces`
+    is the run's directory of traces. Raises InputError.
     """
     if environment.get(JAEGER_URL_VARIABLE, "").strip():
         return Jaeger(_base(environment[JAEGER_URL_VARIABLE].strip()), lambda _: True)
@@ -69,7 +69,7 @@ def jaeger_of(traces: Path, run_id: str, environment: Mapping[str, str]) -> Jaeg
 
 
 def require_address(environment: Mapping[str, str]) -> None:
-    """Raise InputError when HARNESS_JAEGER_URL is set and no address."""
+    """Raise InputError if HARNESS_JAEGER_URL is set but not an HTTP URL."""
     if environment.get(JAEGER_URL_VARIABLE, "").strip():
         _base(environment[JAEGER_URL_VARIABLE].strip())
 
@@ -91,7 +91,7 @@ def _is_this_machine(host: str) -> bool:
 
 
 def links(records: Records, jaeger: Jaeger) -> list[JaegerLink]:
-    """Return the links worth following: the slowest workflow, a failed one, two cells compared."""
+    """Return links to the slowest workflow, a failed one, and a comparison of two cells."""
     cells = [
         cell._replace(workflows=[one for one in cell.workflows if jaeger.has(one)])
         for cell in Dataset.of(records).cells.values()
@@ -126,7 +126,7 @@ def _latency(workflow: Workflow) -> int:
 
 
 def _pair(cells: Sequence[CellRecords]) -> tuple[Workflow, Workflow] | None:
-    """Return the same workflow in the cell with the longest median latency and in the shortest."""
+    """Return one workflow in the cells with the longest and the shortest median latency."""
     if len(cells) < 2:
         return None
     ranked = sorted(cells, key=lambda cell: -statistics.median(map(_latency, cell.workflows)))

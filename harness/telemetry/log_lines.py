@@ -1,9 +1,8 @@
-"""Log lines of a run, made from its records: standard logging, off unless asked for.
+"""Log lines of a run, made from its records with standard logging; disabled by default.
 
-While a trial is measured only failed attempts are logged above debug. Their lines are handed to a
-thread of their own, which writes them; phases and workflows are told when their trial has ended,
-with the times at which they did. A line holds numbers, names and ids, never a topic, a prompt, an
-answer, a key or a server's text.
+While a trial is measured, only failed attempts are logged above the debug level, and a separate
+thread writes the lines. Phases and workflows are logged after their trial, with their own times. A
+line contains numbers, names and ids, never a topic, a prompt, an answer, a key or text of a server.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ Fields = dict[str, str | int | float]
 
 
 class RunLog:
-    """Logs what happens in a run; `read_run` tells which one when it has begun."""
+    """Logs the records of a run. `read_run` returns the run, after it has started."""
 
     def __init__(self, read_run: Callable[[], Run]) -> None:
         self._read_run = read_run
@@ -39,7 +38,7 @@ class RunLog:
         return self._read_run()
 
     def record(self, record: Record) -> None:
-        """Log an attempt or a call that has ended: failures as warnings, the rest for debugging."""
+        """Log an attempt or a call: a failed attempt as a warning, everything else as debug."""
         if isinstance(record, Attempt):
             level = logging.WARNING if is_failure(record.outcome) else logging.DEBUG
             if LOGGER.isEnabledFor(level):
@@ -102,7 +101,7 @@ def _of_attempt(attempt: Attempt, run: Run) -> Fields:
 
 
 class _Formatter(logging.Formatter):
-    """Writes a line as `time LEVEL event key=value …`, or the same as one JSON object."""
+    """Formats a record as `time LEVEL event key=value …`, or as one JSON object."""
 
     def __init__(self, style: str) -> None:
         super().__init__()
@@ -124,7 +123,7 @@ def _plain(value: str | int | float) -> str:
 
 
 class _Handler(QueueHandler):
-    """Hands a line over as it is: it is written out by the thread that takes it."""
+    """Queues a record without formatting it: the thread that writes it formats it."""
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         return record
@@ -134,7 +133,7 @@ class _Handler(QueueHandler):
 def logging_to(
     stream: TextIO, level: str | None, style: Literal["text", "json"] = "text"
 ) -> Iterator[None]:
-    """Write the lines of `level` and above to `stream` while the context lasts; None for none."""
+    """Return a context in which lines of `level` and above are written to `stream`; None: none."""
     if level is None:
         yield
         return

@@ -1,8 +1,8 @@
-"""Spans as OTLP JSON lines: one ExportTraceServiceRequest a line.
+"""Spans as OTLP JSON lines: one ExportTraceServiceRequest per line.
 
 The JSON mapping of OTLP (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding): ids
 in hexadecimal, enumerations as integers, 64-bit integers as decimal strings. Jaeger's user
-interface takes such a file as an upload, up to 50 MB.
+interface can upload such a file, up to 50 MB.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from harness.telemetry.attributes import Attributes, AttributeValue, is_long
 from harness.telemetry.span import Span, SpanRole
 
 SPANS_PER_LINE = 512
-"""Spans a line."""
+"""Spans per line."""
 
 _KINDS: dict[SpanRole, int] = {"internal": 1, "client": 3}
 _STATUS_ERROR = 2
 _FLAGS = 0x100
-"""Bit 8 says that bit 9, whether the parent is remote, is known: it is not. As the SDK has it."""
+"""As in the SDK: bit 8 means that bit 9 (the parent is remote) is known; here it is 0."""
 
 
 def append_spans(path: Path, spans: Sequence[Span], resource: Attributes) -> None:
-    """Add spans to a file, which need not exist. Raises StorageError."""
+    """Append spans to a file; create it if it does not exist. Raises StorageError."""
     try:
         with path.open("ab", buffering=0) as file:
             for line in _lines(spans, resource):
@@ -41,9 +41,9 @@ def append_spans(path: Path, spans: Sequence[Span], resource: Attributes) -> Non
 
 
 def replace_spans(path: Path, spans: Sequence[Span], resource: Attributes) -> None:
-    """Write a file anew so that a reader sees the old or the new, never half. Raises StorageError.
+    """Replace a file atomically. Raises StorageError.
 
-    Without spans an existing file goes.
+    Without spans, the file is deleted.
     """
     part = path.with_name(path.name + ".part")
     try:
@@ -92,7 +92,7 @@ def _span(span: Span) -> dict[str, Any]:
         "name": span.name,
         "kind": _KINDS[span.kind],
         "startTimeUnixNano": str(span.start),
-        "endTimeUnixNano": str(span.told_end),
+        "endTimeUnixNano": str(span.exported_end),
         "attributes": _attributes(span.attributes),
     }
     if span.parent_id is not None:
@@ -122,7 +122,7 @@ def _attributes(values: Attributes) -> list[msgspec.Raw]:
     ]
 
 
-@lru_cache(maxsize=4096, typed=True)  # most of a span's attributes stand on its neighbours too
+@lru_cache(maxsize=4096, typed=True)  # neighbouring spans share most attributes
 def _attribute(key: str, value: AttributeValue) -> msgspec.Raw:
     return _made(key, value)
 
@@ -134,7 +134,7 @@ def _made(key: str, value: AttributeValue) -> msgspec.Raw:
 def _value(value: AttributeValue) -> dict[str, Any]:
     if isinstance(value, str):
         return {"stringValue": value}
-    if isinstance(value, bool):  # before int: True is one
+    if isinstance(value, bool):  # before int: bool is a subclass of int
         return {"boolValue": value}
     if isinstance(value, int):
         return {"intValue": str(value)}

@@ -1,9 +1,10 @@
-"""One request to a collector and its answer: OTLP over HTTP.
+"""One request to a collector and its answer, by OTLP over HTTP.
 
-https://opentelemetry.io/docs/specs/otlp/#otlphttp. Posted here and not by the SDK's exporter,
-because that takes a partial success or a redirect for a whole one and does not say what was lost.
-Sending and reading the answer are two steps, so that a slow collector can answer while something
-else is done. Nothing that a collector does raises, and no error tells a header's value.
+https://opentelemetry.io/docs/specs/otlp/#otlphttp. The SDK's exporter is not used, because it
+reports a partial success or a redirect as a full success and does not report which spans were lost.
+Sending and reading the answer are separate steps, so that a slow collector can answer while the
+harness continues. A failing collector raises no exception, and no error shows the value of a
+header.
 """
 
 from __future__ import annotations
@@ -29,16 +30,15 @@ from harness.telemetry.otlp_target import OtlpTarget
 _RESPONSE_LIMIT = 65_536
 _RETRYABLE = (429, 502, 503, 504)
 _ABOUT_THE_BODY = (400, 413, 422, 500)
-"""Statuses that may speak of one request alone; another one may well be taken."""
+"""Statuses that can concern a single request; the collector may accept another one."""
 
 
 class CollectorReply(NamedTuple):
-    """What became of one request.
+    """The result of one request.
 
-    `verdict`: `taken` (but for `rejected` of its spans), `refused` (this request will never be
-    taken), `hopeless` (nor will any other) or `later` (it may be taken when it is sent again).
-    `retry_after`: seconds that the collector asks to wait, None if it does not. `problem`: what is
-    wrong, one line.
+    `verdict`: `taken` (except `rejected` of its spans), `refused` (this request will never be
+    accepted), `hopeless` (no request will be accepted) or `later` (a retry may be accepted).
+    `retry_after`: seconds that the collector asks to wait, or None. `problem`: in one line.
     """
 
     verdict: Literal["taken", "refused", "hopeless", "later"]
@@ -48,7 +48,7 @@ class CollectorReply(NamedTuple):
 
 
 def check_collector(target: OtlpTarget) -> str | None:
-    """Open one TCP connection; return in one line why that failed, None when it did not."""
+    """Open one TCP connection; return the error in one line, None if it succeeded."""
     try:
         socket.create_connection((target.host, target.port), target.connect).close()
     except OSError as error:
@@ -57,7 +57,7 @@ def check_collector(target: OtlpTarget) -> str | None:
 
 
 class CollectorRequest:
-    """One connection to a collector, kept open, with at most one request under way."""
+    """One persistent connection to a collector, with at most one request in flight."""
 
     def __init__(self, target: OtlpTarget) -> None:
         self._target = target
@@ -65,11 +65,11 @@ class CollectorRequest:
         self._sent_at = 0.0
 
     def close(self) -> None:
-        """Close the connection; an answer still to come is lost."""
+        """Close the connection; a pending answer is lost."""
         self._connection.close()
 
     def send(self, body: bytes, seconds: float) -> CollectorReply | None:
-        """Send one request within `seconds`; None when that went well, else what went wrong."""
+        """Send one request within `seconds`; return None on success, else the failure."""
         target = self._target
         headers = {
             **target.headers,
@@ -89,9 +89,9 @@ class CollectorRequest:
         return None
 
     def answer(self, seconds: float) -> CollectorReply | None:
-        """Wait `seconds` for the answer; None when it is still to come.
+        """Wait up to `seconds` for the answer; None if it has not arrived.
 
-        The target's timeout counts from the sending; an answer that is there by then counts.
+        The target's timeout counts from the sending. An answer that has arrived by then is read.
         """
         target = self._target
         left = self._sent_at + target.timeout - time.monotonic()
@@ -104,7 +104,7 @@ class CollectorRequest:
                 response = self._connection.getresponse()
                 text = response.read(_RESPONSE_LIMIT)
                 whole = not response.read(1) and not response.length
-            if late.is_set():  # http.client takes a cut within the headers for their end
+            if late.is_set():  # http.client reads a cut in the headers as their end
                 raise TimeoutError
         except (OSError, HTTPException) as error:
             return self._failed(TimeoutError() if late.is_set() else error, target.timeout)
@@ -133,7 +133,7 @@ class CollectorRequest:
         return CollectorReply("taken", rejected=rejected, problem=partly)
 
     def _connected(self, seconds: float) -> socket.socket:
-        """Return the open connection: a new one where the collector has hung up meanwhile."""
+        """Return the open connection; reconnect if the collector has closed it."""
         if self._connection.sock is not None and self._readable(0):
             self.close()
         if self._connection.sock is None:
@@ -146,7 +146,7 @@ class CollectorRequest:
         sock = self._connection.sock
         if sock is None or (isinstance(sock, ssl.SSLSocket) and sock.pending()):
             return True
-        poll = select.poll()  # select() knows no descriptor above 1023
+        poll = select.poll()  # select() supports no descriptor above 1023
         poll.register(sock, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
 
@@ -156,9 +156,9 @@ class CollectorRequest:
 
     @contextlib.contextmanager
     def _cut_after(self, seconds: float, late: threading.Event) -> Iterator[None]:
-        """After `seconds` set `late` and cut the connection.
+        """Return a context in which `late` is set and the connection shut down after `seconds`.
 
-        A socket's own timeout starts anew with every byte, so a slow peer would never meet it.
+        A socket's own timeout restarts with every byte, so a slow peer would never exceed it.
         """
         sock: socket.socket | None = self._connection.sock
         if sock is None:
@@ -167,7 +167,7 @@ class CollectorRequest:
 
         def cut() -> None:
             late.set()
-            with contextlib.suppress(OSError):  # it has ended meanwhile
+            with contextlib.suppress(OSError):  # already closed
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
         timer = threading.Timer(seconds, cut)

@@ -1,6 +1,6 @@
-"""Spans as OTLP in protobuf, in requests that no collector finds too long.
+"""Spans as OTLP in protobuf, in requests below the size limits of collectors.
 
-https://opentelemetry.io/docs/specs/otlp/#otlphttp. The SDK's own encoder makes the messages.
+https://opentelemetry.io/docs/specs/otlp/#otlphttp. The SDK's encoder makes the messages.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from harness.telemetry.attributes import Attributes
 from harness.telemetry.span import Span, SpanRole
 
 MOST_SPANS = 512
-"""Spans a request."""
+"""Spans per request."""
 MOST_BYTES = 1_000_000
-"""Bytes a request: a quarter of what the strictest receivers take (4 MiB over gRPC)."""
+"""Bytes per request: a quarter of the strictest limit of receivers (4 MiB over gRPC)."""
 
 _KINDS: dict[SpanRole, SpanKind] = {"internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
@@ -32,7 +32,7 @@ _SCOPE = InstrumentationScope(semconv.SCOPE, __version__, semconv.SCHEMA_URL)
 
 
 class Batch(NamedTuple):
-    """One request: which spans are in it, and its bytes."""
+    """One request: the ids of its spans, and its bytes."""
 
     span_ids: tuple[str, ...]
     body: bytes
@@ -44,10 +44,10 @@ def batches(
     most_spans: int = MOST_SPANS,
     most_bytes: int = MOST_BYTES,
 ) -> Iterator[Batch]:
-    """Yield requests in order, each encoded when its turn comes.
+    """Yield requests in order; each is encoded when it is requested.
 
-    None has more than `most_spans` spans or `most_bytes` bytes of them; a span that is longer by
-    itself has a request to itself.
+    A request has at most `most_spans` spans and `most_bytes` bytes of them. A single span that is
+    longer gets its own request.
     """
     made_by = Resource(resource, semconv.SCHEMA_URL)
     start = 0
@@ -60,7 +60,7 @@ def batches(
 
 
 def _cut(request: ExportTraceServiceRequest, most_bytes: int) -> int:
-    """Leave in `request` only its first spans that fit into `most_bytes`; return how many."""
+    """Truncate `request` to the first spans that fit into `most_bytes`; return their number."""
     messages = request.resource_spans[0].scope_spans[0].spans
     fits = _fitting(messages, most_bytes)
     del messages[fits:]
@@ -90,7 +90,7 @@ def _readable(span: Span, resource: Resource) -> ReadableSpan:
         kind=_KINDS[span.kind],
         status=Status(StatusCode.UNSET) if error is None else Status(StatusCode.ERROR, error),
         start_time=span.start,
-        end_time=span.told_end,
+        end_time=span.exported_end,
         instrumentation_scope=_SCOPE,
     )
 

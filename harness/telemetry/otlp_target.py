@@ -1,9 +1,9 @@
-"""Where spans go, as the command line and the standard OTEL_* variables say.
+"""The collector for spans, from the command line and the standard OTEL_* variables.
 
 https://opentelemetry.io/docs/specs/otel/protocol/exporter/ and
 https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/.
-Each `OTEL_EXPORTER_OTLP_X` has an `OTEL_EXPORTER_OTLP_TRACES_X` that wins over it, and an empty
-variable counts as absent. No error tells the value of a header.
+`OTEL_EXPORTER_OTLP_TRACES_X` has priority over `OTEL_EXPORTER_OTLP_X`, and an empty variable counts
+as absent. No error shows the value of a header.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _PROTOCOL = "http/protobuf"
 
 @dataclass(frozen=True, repr=False)
 class OtlpTarget:
-    """Where spans go; shown without what may be secret, the query and the headers.
+    """The collector for spans. Its text omits the query and the headers, which may be secret.
 
-    Seconds of real time: `connect` for the check, `timeout` for one request. `gzip`: bodies are
-    compressed. `tls`: how an https collector is verified, None for the system's way.
+    `connect`: timeout of the check, `timeout`: of one request, in real seconds. `gzip`: whether
+    bodies are compressed. `tls`: the TLS context for https, None for the system's default.
     """
 
     scheme: str
@@ -52,9 +52,9 @@ class OtlpTarget:
 
 
 def switched_off(environment: Mapping[str, str]) -> str | None:
-    """Return the setting that forbids sending, such as `OTEL_SDK_DISABLED=true`; None without.
+    """Return the setting that disables sending, such as `OTEL_SDK_DISABLED=true`, or None.
 
-    OTEL_TRACES_EXPORTER is a list with commas; without `otlp` in it nothing is sent.
+    OTEL_TRACES_EXPORTER is a comma-separated list; nothing is sent if it does not contain `otlp`.
     """
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return "OTEL_SDK_DISABLED=true"
@@ -67,13 +67,13 @@ def switched_off(environment: Mapping[str, str]) -> str | None:
 def open_target(
     url: str | None, environment: Mapping[str, str], flag: str = "--otlp"
 ) -> OtlpTarget | None:
-    """Return where to send spans, None for nowhere.
+    """Return the collector for spans, or None.
 
-    `url` (the command line's `flag`) wins over OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, which is taken
-    as it is, and that over the base URL OTEL_EXPORTER_OTLP_ENDPOINT; `/v1/traces` is added to the
-    base URL, and to `url` where it lacks that. Headers, timeout (milliseconds), compression,
-    certificate, client certificate and key, and protocol come from their variables; see
-    `switched_off` for those that forbid. Raises InputError.
+    In order of priority: `url` (from the option `flag`), OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, which
+    is used unchanged, and the base URL OTEL_EXPORTER_OTLP_ENDPOINT. `/v1/traces` is appended to the
+    base URL, and to `url` if it is missing there. Headers, timeout (milliseconds), compression,
+    certificate, client certificate and key, and protocol come from their variables. `switched_off`
+    lists the variables that disable sending. Raises InputError.
     """
     if switched_off(environment):
         return None
@@ -123,7 +123,7 @@ def _target(where: str, url: str, environment: Mapping[str, str], append: bool) 
 
 
 def _variable(what: str, environment: Mapping[str, str]) -> tuple[str, str]:
-    """Return the name and the text of the variable that decides; the text is empty without any."""
+    """Return the name and value of the variable that applies; the value is empty if none is set."""
     for name in (f"OTEL_EXPORTER_OTLP_TRACES_{what}", f"OTEL_EXPORTER_OTLP_{what}"):
         if environment.get(name, "").strip():
             return name, environment[name].strip()
@@ -172,7 +172,7 @@ def _tls(environment: Mapping[str, str]) -> ssl.SSLContext | None:
         return None
     try:
         context = ssl.create_default_context(cafile=trusted or None)
-    except OSError as error:  # also what is no certificate: SSLError
+    except OSError as error:  # includes SSLError: not a certificate
         raise InputError(f"{authority}: cannot be read ({_why(error)}); name a PEM file") from None
     if certificate:
         try:

@@ -1,9 +1,9 @@
-"""Spans on their way to a collector, with an exact account of what arrived.
+"""The queue of spans for a collector, with an exact account of their delivery.
 
-A collector that is dead or slow costs no more time than it is given: between two trials, and once
-more at a run's end. What is not acknowledged by then stays in the account as undelivered and can
-be sent later, with the same ids. Everything here happens outside what is measured; while a trial
-runs, at most one answer is on its way, and the operating system keeps it until it is asked for.
+Sending has a time limit, between two trials and again at the end of a run, also if the collector is
+down or slow. Spans that are not acknowledged by then are counted as undelivered and can be sent
+later, with the same ids. All of this happens outside the measured time. While a trial runs, at most
+one answer is pending, and the operating system buffers it until it is read.
 """
 
 from __future__ import annotations
@@ -21,16 +21,14 @@ from harness.telemetry.otlp_target import OtlpTarget
 from harness.telemetry.span import Span
 
 TRIES = 6
-"""How often in a row a collector may fail before it is given up, where nobody waits for it: with
-the pauses between, about half a minute."""
-
+"""Failures in a row after which sending stops; with the pauses between them, about 30 seconds."""
 
 PROMPT = 0.1
-"""Seconds within which a collector that keeps up answers."""
+"""Seconds within which an answer counts as prompt."""
 
 
 class DeliveryClock(NamedTuple):
-    """Seconds that only go up, and a way to let some pass."""
+    """A monotonic clock in seconds, and a function that sleeps."""
 
     now: Callable[[], float]
     sleep: Callable[[float], None]
@@ -39,14 +37,14 @@ class DeliveryClock(NamedTuple):
 REAL = DeliveryClock(time.monotonic, time.sleep)
 
 Deliver = Callable[[Batch, int], None]
-"""Told of each batch that was taken, and of how many of its spans were rejected."""
+"""Called with each acknowledged batch and the number of its rejected spans."""
 
 
 class Delivery(NamedTuple):
-    """Spans so far. `delivered`, `refused` and `undelivered` add up to what was put in.
+    """Counts of spans. `delivered`, `refused` and `undelivered` add up to the spans put in.
 
-    `refused`: the collector said that it will not have them. `undelivered`: not acknowledged,
-    whether or not they arrived. `problem`: the last thing that went wrong, one line.
+    `refused`: the collector rejected them. `undelivered`: not acknowledged, whether or not they
+    arrived. `problem`: the last problem, in one line.
     """
 
     delivered: int
@@ -56,9 +54,9 @@ class Delivery(NamedTuple):
 
 
 class Outbox:
-    """Sends what is put in, in order, one request at a time.
+    """Sends the spans in order, one request at a time.
 
-    `taken` is called for each batch that was acknowledged.
+    `taken` is called for each acknowledged batch.
     """
 
     def __init__(self, target: OtlpTarget, taken: Deliver, clock: DeliveryClock = REAL) -> None:
@@ -73,34 +71,34 @@ class Outbox:
         self._failures = 0
         self._not_before = 0.0
         self._hopeless = False
-        self._random = Random()  # noqa: S311 - it spreads retries, it guards nothing
+        self._random = Random()  # noqa: S311 - for retry jitter only
         self._put = self._delivered = self._refused = 0
         self._problem: str | None = None
         self.waited = 0.0
-        """Seconds that requests took which the collector did not answer promptly."""
+        """Total seconds of the requests that the collector did not answer promptly."""
 
     @property
     def account(self) -> Delivery:
-        """What has become of everything that was put in."""
+        """The state of all spans that were put in."""
         undelivered = self._put - self._delivered - self._refused
         return Delivery(self._delivered, self._refused, undelivered, self._problem)
 
     @property
     def is_failing(self) -> bool:
-        """Whether the last thing that happened was a failure."""
+        """Whether the last request failed."""
         return self._failures > 0 or self._hopeless
 
     def put(self, spans: Sequence[Span], resource: Attributes) -> None:
-        """Add spans; they are encoded when their turn comes."""
+        """Add spans to the queue; they are encoded when they are sent."""
         if spans:
             self._put += len(spans)
             self._waiting.append(batches(spans, resource))
 
     def send(self, seconds: float, tries: int = TRIES) -> Delivery:
-        """Send for `seconds`, or until all is sent or `tries` in a row have failed.
+        """Send for `seconds`, or until all is sent or `tries` requests in a row have failed.
 
-        A request that is not likely to be answered in time is not begun; one that is not answered
-        in time stays open, and its answer is read by the next `send`.
+        A request that is unlikely to be answered in time is not started. The answer to a request
+        that is not answered in time is read by the next `send`.
         """
         until = self._now() + seconds
         self._failures = 0
@@ -114,12 +112,12 @@ class Outbox:
         return self.account
 
     def close(self) -> Delivery:
-        """Give up what has not been acknowledged."""
+        """Close the connection; spans without an acknowledgement stay undelivered."""
         self._exchange.close()
         return self.account
 
     def _next(self, until: float) -> bool:
-        """Return whether there is a request to send or to wait for, and time for it."""
+        """Return whether a request has to be sent or awaited, and time is left for it."""
         if self._batch is None:
             self._batch = self._encoded()
         if self._batch is None:
@@ -158,7 +156,7 @@ class Outbox:
                 return failed
             self._is_sent = True
         answer = self._exchange.answer(until - self._now())
-        if answer and answer.verdict == "taken" and self._began is not None:  # seen from its start
+        if answer and answer.verdict == "taken" and self._began is not None:  # sent in this call
             self._longest = max(self._longest, self._now() - self._began)
         return answer
 
@@ -183,10 +181,10 @@ class Outbox:
 
 
 def retry_pause(failures: int, retry_after: float | None, random: Random) -> float:
-    """Return how many seconds to wait after that many failures in a row.
+    """Return the seconds to wait after `failures` failures in a row.
 
-    Exponential from .25 s up to 8 s with full jitter above the half, and never less than the
-    collector asked for.
+    Exponential from 0.25 s to 8 s, with jitter between half and the whole of that, and at least
+    `retry_after`.
     """
     longest = min(8.0, 0.25 * 2.0 ** (failures - 1))
     return max(retry_after or 0.0, longest * random.uniform(0.5, 1.0))

@@ -1,4 +1,4 @@
-"""Who made the spans: the OpenTelemetry resource of a run.
+"""The OpenTelemetry resource of a run, which describes the source of its spans.
 
 https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
 """
@@ -18,16 +18,16 @@ RESOURCE_VARIABLE = "OTEL_RESOURCE_ATTRIBUTES"
 NAME_VARIABLE = "OTEL_SERVICE_NAME"
 
 _ARCHITECTURES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64"}
-"""Python's name of a machine -> the convention's value of `host.arch`, where they differ."""
+"""Python's name of a machine -> the convention's value of `host.arch`, if they differ."""
 
 
 def make_resource(run: Run, environment: Mapping[str, str]) -> Attributes:
     """Return the resource of a run's spans.
 
-    OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES (percent-encoded `key=value` pairs with commas)
-    win over the defaults, in this order; nothing overrides what says whether the run was
-    simulated. `host.id` is a pseudonym: it tells Jaeger that all spans come from one clock, so
-    that it does not shift them, and names no machine. Raises InputError on a malformed variable.
+    OTEL_SERVICE_NAME, then OTEL_RESOURCE_ATTRIBUTES (comma-separated, percent-encoded `key=value`
+    pairs) have priority over the defaults; they cannot override whether the run was simulated.
+    `host.id` is a pseudonym without the machine's name: it shows Jaeger that all spans use one
+    clock, so that Jaeger does not shift them. Raises InputError for a malformed variable.
     """
     defaults: Attributes = {
         semconv.SERVICE_NAME: "harness",
@@ -55,9 +55,9 @@ def make_resource(run: Run, environment: Mapping[str, str]) -> Attributes:
 
 
 def parse_pairs(variable: str, text: str) -> dict[str, str]:
-    """Read percent-encoded `key=value` pairs with commas between them; spaces around are dropped.
+    """Parse comma-separated, percent-encoded `key=value` pairs; strip spaces around them.
 
-    Raises InputError that names `variable` and the place, never the text: it may hold a secret.
+    Raises InputError, which names `variable` and the position, but not the text: it may be secret.
     """
     pairs: dict[str, str] = {}
     for place, part in enumerate(text.split(","), 1):

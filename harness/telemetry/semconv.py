@@ -1,11 +1,11 @@
-"""Every name that the spans carry, in one place, because the conventions are still moving.
+"""All names used in spans, in one place, because the conventions still change.
 
 The `gen_ai.*` names are those of the OpenTelemetry semantic conventions 1.41.0, the last release
 with the GenAI conventions in the main repository (status: Development), and
 `gen_ai.request.reasoning.level` of their own repository since
 (https://github.com/open-telemetry/semantic-conventions-genai). The names of `http`, `server`,
-`error`, `service`, `host` and `os` are the same in 1.41.0. What no convention names is
-`harness.*`; names that end in `_s` hold seconds as they were measured (see `TIME_SCALE`).
+`error`, `service`, `host` and `os` are those of 1.41.0. Names without a convention start with
+`harness.`; names that end in `_s` hold seconds as they were measured (see `TIME_SCALE`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.41.0"
 SCOPE = "harness"
 
-# Names of spans and events: few and fixed, since Jaeger groups by them.
+# Names of spans and events: few and fixed, because Jaeger groups by them.
 RUN_SPAN = "harness.run"
 CELL_SPAN = "harness.cell"
 TRIAL_SPAN = "harness.trial"
@@ -38,7 +38,7 @@ def phase_span(phase: str) -> str:
 
 
 def chat_span(model: str) -> str:
-    """Return the name of the span of one question to the model."""
+    """Return the name of the span of one call to the model."""
     return f"{CHAT} {model}"
 
 
@@ -102,12 +102,12 @@ HOST_ARCH = "host.arch"
 OS_TYPE = "os.type"
 OS_VERSION = "os.version"
 TIME_SCALE = "harness.time_scale"
-"""Real seconds that one second of the scenario lasted; divide by it to get scenario seconds."""
+"""Real seconds per scenario second; divide by it to get scenario seconds."""
 
 VIRTUAL_TIME = "harness.virtual"
-"""Said, and true, when the run's time was virtual: its trials all began at the same moment."""
+"""Present, and true, if the run used virtual time: all its trials started at the same moment."""
 
-# What was run
+# Run, cell, trial and call
 RUN_ID = "harness.run.id"
 RUN_NAME = "harness.run.name"
 RUN_STATUS = "harness.run.status"
@@ -119,7 +119,7 @@ PERMITS = "harness.permits"
 RETRY = "harness.retry"
 PERMIT_SCOPE = "harness.permit_scope"
 SETTING = "harness.setting."
-"""Begins the name of the attribute of every other swept key: `harness.setting.endpoint.model`."""
+"""Prefix of the attribute of every other swept key, such as `harness.setting.endpoint.model`."""
 
 REPEAT = "harness.repeat"
 EXECUTION = "harness.execution"
@@ -130,7 +130,7 @@ CALL = "harness.call"
 ATTEMPT = "harness.attempt"
 HEDGE = "harness.hedge"
 
-# What came of it
+# Results
 OUTCOME = "harness.outcome"
 TRIAL_INTERRUPTED = "harness.interrupted"
 CPU = "harness.cpu_s"

@@ -1,4 +1,4 @@
-"""What a span is, whatever it is written as."""
+"""A span, independent of its encoding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NO_ATTRIBUTES: Attributes = {}
 
 
 class Event(NamedTuple):
-    """A moment within a span: `time` in nanoseconds since the Unix epoch."""
+    """An event within a span: `time` in nanoseconds since the Unix epoch."""
 
     name: str
     time: int
@@ -23,16 +23,16 @@ class Event(NamedTuple):
 
 
 class SpanLink(NamedTuple):
-    """A span of another trace, by its hexadecimal ids."""
+    """A link to a span of another trace, by its hexadecimal ids."""
 
     trace_id: str
     span_id: str
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
-    """One span. Ids are hexadecimal, times nanoseconds since the Unix epoch.
+    """One span. Ids are hexadecimal, times are nanoseconds since the Unix epoch.
 
-    `error`: why the span's status is ERROR, None when it is not.
+    `error`: the message of the status ERROR; None if the status is not ERROR.
     """
 
     name: str
@@ -48,9 +48,9 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
 
     @property
-    def told_end(self) -> int:
-        """The end that backends are told: Jaeger takes a length of 0 for a negative one and warns.
+    def exported_end(self) -> int:
+        """The end in exports, always after the start: Jaeger warns of a duration of 0.
 
-        A permit that is there at once is such a span.
+        The wait for a permit that is granted at once has that duration.
         """
         return max(self.end, self.start + 1)

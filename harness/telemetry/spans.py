@@ -1,4 +1,4 @@
-"""From records to spans: pure, the same spans each time.
+"""Makes spans from records. The same records always give the same spans.
 
 One trace for each workflow:
 
@@ -9,11 +9,11 @@ One trace for each workflow:
     call > permit_wait, chat {model}
     chat {model} > attempt, backoff, permit_wait, attempt ...
 
-and one small run trace: harness.run > harness.cell > harness.trial. A span's times are the
-record's times. Parents stand before their children in every list. The spans of a wait exist also
-when the wait was near zero; a call that holds its permit through backoff waits for it once only,
-so its later attempts have none, but for a hedge, which has a permit of its own. A call that is
-parked by a breaker has a backoff for it: before `chat` when it has sent nothing yet.
+and one small run trace: harness.run > harness.cell > harness.trial. Spans have the times of their
+records. In every list, parents come before their children. A wait has a span even if it was close
+to zero. A call that holds its permit during backoff waits for it only once, so its later attempts
+have no permit wait; a hedge has one, because it needs a second permit. A call that is parked by a
+breaker has a backoff span for it, before `chat` if nothing has been sent yet.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from harness.telemetry.workflow_trace import WorkflowTrace
 
 
 class TraceMaker:
-    """Makes the spans of one run; `content` says where prompts and answers go, None for nowhere."""
+    """Makes the spans of one run. `content`: where prompts and answers go, None for nowhere."""
 
     def __init__(self, run: Run, content: Capture | None = None) -> None:
         self.run = run
@@ -42,7 +42,7 @@ class TraceMaker:
         self.endpoint = attributes.endpoint_attributes(run)
 
     def of_run(self, trials: Iterable[Trial]) -> list[Span]:
-        """Return the run trace: the run, each cell and each trial that has ended."""
+        """Return the run trace: the run, its cells and the trials that have ended."""
         by_cell: dict[str, list[Trial]] = defaultdict(list)
         for trial in trials:
             by_cell[trial.cell].append(trial)
@@ -81,7 +81,7 @@ class TraceMaker:
         attempts: Iterable[Attempt],
         transcripts: Iterable[Transcript] = (),
     ) -> list[Span]:
-        """Return the traces of `workflows`; records of other workflows are left out."""
+        """Return the traces of `workflows`; records of other workflows are ignored."""
         said = {call_key_of(transcript): transcript for transcript in transcripts}
         calls_of: dict[WorkflowKey, list[Call]] = defaultdict(list)
         for call in calls:
@@ -102,7 +102,7 @@ class TraceMaker:
 
 
 def call_key_of(record: Transcript) -> CallKey:
-    """Return the call that a transcript is of."""
+    """Return the key of a transcript's call."""
     return CallKey(
         record.cell, record.repeat, record.workflow, record.execution,
         record.phase, record.branch, record.call,

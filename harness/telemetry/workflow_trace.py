@@ -1,4 +1,4 @@
-"""The trace of one workflow: its phases, branches, calls, attempts and waits."""
+"""The trace of one workflow: phases, branches, calls, attempts and waits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness.telemetry.span import NO_ATTRIBUTES, Event, Span, SpanLink, SpanRol
 
 
 class Maker(Protocol):
-    """What the traces of a run's workflows share."""
+    """The data shared by the traces of all workflows of a run."""
 
     run: Run
     content: Capture | None
@@ -33,7 +33,7 @@ class Maker(Protocol):
 
 
 class WorkflowTrace:
-    """Gathers the spans of one workflow."""
+    """Collects the spans of one workflow."""
 
     def __init__(
         self, maker: Maker, workflow: Workflow, said: Mapping[CallKey, Transcript]
@@ -48,7 +48,7 @@ class WorkflowTrace:
         self.shared = attributes.workflow_key_attributes(maker.run, self.cell, workflow)
 
     def add_workflow(self, calls: Sequence[Call], attempts: dict[CallKey, list[Attempt]]) -> None:
-        """Add every span; `attempts` are those of each call, of other workflows too."""
+        """Add every span. `attempts`: by call, also those of other workflows."""
         record = self.workflow
         trial = ids.span_id(
             self.run_id, semconv.TRIAL_SPAN, record.cell, record.repeat, record.execution
@@ -62,7 +62,7 @@ class WorkflowTrace:
             links=(SpanLink(self.maker.run_trace, trial),),
             error=_error(record.outcome, record.error),
         )
-        if is_open_loop(self.maker.run):  # else it began when its slot was free
+        if is_open_loop(self.maker.run):  # a closed loop has no queue
             self._add(semconv.QUEUE_SPAN, root, (record.ready, record.started), {}, ("queue",))
         phases = {phase.name: self._add_phase(root, phase) for phase in record.phases}
         branches: dict[tuple[str, int | None], list[Call]] = defaultdict(list)
@@ -87,7 +87,7 @@ class WorkflowTrace:
         )
 
     def _add_sub_question(self, parent: Span, calls: Sequence[Call]) -> Span:
-        """A branch lasts from its first call to its last, whose outcome is its own."""
+        """Add a branch: from its first call to its last, with the outcome of the last."""
         last = max(calls, key=lambda call: call.call)
         return self._add(
             semconv.SUB_QUESTION_SPAN,
@@ -152,7 +152,7 @@ class WorkflowTrace:
         self._add_attempt(chat, attempt)
 
     def _content(self, call: Call, last: Attempt) -> tuple[Attributes, tuple[Event, ...]]:
-        """Return what was said in a call as attributes of its span and as an event at its end."""
+        """Return the prompt and answer of a call as span attributes and as an event at its end."""
         wanted, said = self.maker.content, self.said.get(call.call_key)
         if wanted is None or said is None:
             return NO_ATTRIBUTES, ()
@@ -163,7 +163,7 @@ class WorkflowTrace:
     def _add_permit_wait(
         self, parent: Span, call: Call, number: int, times: tuple[int, int]
     ) -> None:
-        """The wait of attempt `number` for its permit."""
+        """Add the wait of attempt `number` for its permit."""
         self._add(
             semconv.PERMIT_WAIT_SPAN,
             parent,
@@ -173,7 +173,7 @@ class WorkflowTrace:
         )
 
     def _add_pause(self, parent: Span, call: Call, number: int, pause: CallSegment) -> None:
-        """A backoff, or a wait for a permit that no attempt was sent under."""
+        """Add a backoff, or a wait for a permit without an attempt."""
         carried = attributes.call_key_attributes(call)
         if pause.attempt is not None:
             carried |= {semconv.ATTEMPT: pause.attempt}
@@ -255,16 +255,16 @@ class WorkflowTrace:
 
 
 def _decisive(call: Call, tried: Sequence[Attempt]) -> Attempt:
-    """Return the attempt that a call ended with; of a hedged pair that is not always the last."""
+    """Return the attempt that decided a call; of a hedged pair, this is not always the last."""
     ended = [attempt for attempt in tried if attempt.outcome == call.outcome]
     return max(ended or tried, key=lambda attempt: attempt.done)
 
 
 def root_span(run_id: str, record: Workflow) -> str:
-    """Return the id of a workflow's own span."""
+    """Return the span id of a workflow's own span."""
     return ids.span_id(run_id, "workflow", *workflow_key(record))
 
 
 def _error(outcome: str, detail: str | None = None) -> str | None:
-    """Return why a span's status is ERROR; see `attributes.is_error`."""
+    """Return the message of a span's ERROR status, or None; see `attributes.is_error`."""
     return (detail or outcome) if attributes.is_error(outcome) else None
