@@ -38,7 +38,7 @@ class SecondsRange(NamedTuple):
     high: float
 
 
-class Simulation(NamedTuple):
+class SimulationSettings(NamedTuple):
     """What a simulated provider simulates: a profile, and what replaces keys of the profile.
 
     `virtual`: without HTTP, on a clock that jumps to what is next.
@@ -66,7 +66,7 @@ class EndpointFacts(NamedTuple):
     """
 
     heading: str
-    simulation: Simulation | None
+    simulation: SimulationSettings | None
     time_scale: float
     key_variable: str | None
     key_advice: str

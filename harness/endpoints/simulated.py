@@ -15,7 +15,12 @@ from pydantic_core import PydanticCustomError
 
 from harness.config.budget import OwnPrice
 from harness.config.faults import Fault
-from harness.endpoints.section import EndpointFacts, EndpointSection, SecondsRange, Simulation
+from harness.endpoints.section import (
+    EndpointFacts,
+    EndpointSection,
+    SecondsRange,
+    SimulationSettings,
+)
 from harness.endpoints.subprocess_server import Child
 from harness.records.errors import HarnessError
 
@@ -66,7 +71,7 @@ class SimulatedEndpoint(EndpointSection):
         how = "virtual time" if virtual else f"time scale {self.time_scale:g}"
         return EndpointFacts(
             heading=f"SIMULATED provider {self.profile}, {how}",
-            simulation=Simulation(self.profile, self.overrides, virtual),
+            simulation=SimulationSettings(self.profile, self.overrides, virtual),
             time_scale=self.time_scale,
             key_variable=None,
             key_advice="",

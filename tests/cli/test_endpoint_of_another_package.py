@@ -21,7 +21,7 @@ from typing import Literal
 
 from harness.endpoints.registry import EndpointKind
 from harness.endpoints.section import (
-    EndpointFacts, EndpointSection, EndpointServer, SecondsRange, Simulation,
+    EndpointFacts, EndpointSection, EndpointServer, SecondsRange, SimulationSettings,
 )
 from harness.endpoints.simulated import Simulator
 from harness.records.errors import PreflightError
@@ -60,7 +60,7 @@ class DreamEndpoint(EndpointSection):
     @property
     def facts(self) -> EndpointFacts:
         return FACTS._replace(
-            heading="a dream", simulation=Simulation("plain-chat", {}, virtual=True),
+            heading="a dream", simulation=SimulationSettings("plain-chat", {}, virtual=True),
             time_scale=0.5, key_variable=None, nonce=False,
         )
 
