@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.coverage import played
-from harness.analysis.cells import terms_of
-from harness.analysis.metrics import METRICS
+from harness.analysis.cells import MeasuredCell, terms_of
+from harness.analysis.metrics import compared_metrics
 from harness.analysis.recommend import recommend
 from harness.analysis.selection import by_cell
 from harness.bench.scenario import Scenario, parse_scenario
@@ -81,7 +81,10 @@ def advise(read: Scenario) -> Advised:
     records = played(read)
     found, terms = by_cell(records), terms_of(records.run)
     said = recommend(records.run, found, terms)
-    makespans = {c.info.id: METRICS["makespan"].by_repeat(c, terms).values() for c in found}
+    makespans = {
+        c.info.id: compared_metrics()["makespan"].by_repeat(MeasuredCell(c, terms)).values()
+        for c in found
+    }
     logs = {cell: float(np.log(list(values)).mean()) for cell, values in makespans.items()}
     return Advised(said.cell, said.evidence == "enough", logs)
 

@@ -1,40 +1,33 @@
-"""One cell's figures from the records that count. Definitions: the docstrings of `model`."""
+"""What the metrics of a cell are computed from: its records that count, counted by the rules."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, assert_never
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis import replay
 from harness.analysis.call_segments import PARTS, add_lengths
-from harness.analysis.model import (
-    AttemptCounts,
-    CallCounts,
-    Cell,
-    Distribution,
-    Figure,
-    PhaseFigures,
-    Throughput,
-    TimeSpent,
-    TokenCounts,
-    WorkflowCounts,
-)
+from harness.analysis.model import PhaseFigures, TimeSpent
 from harness.analysis.pooling import pool
 from harness.analysis.selection import CellRecords, by_repeat
-from harness.analysis.statistics import Sample, describe, over_repeats, sample, share
+from harness.analysis.significance import Successes
+from harness.analysis.statistics import Sample, describe, sample
 from harness.config.prices import Price, cost_usd, price_in
 from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED, OK, is_failure
 from harness.records.groups import TriedCall
 from harness.records.histogram import middle
-from harness.records.keys import CallKey
+from harness.records.keys import CallKey, NamesWorkflow
 from harness.records.schema import PHASES, Attempt, Call, Run, Trial, Workflow
+
+ByRepeat = dict[int, float]
+"""A value of each repeat that has one."""
 
 
 class CountingRules(NamedTuple):
@@ -90,77 +83,111 @@ def makespan(trial: Trial) -> float:
     return (trial.end - trial.start) / SECOND
 
 
-def summarise_cell(cell: CellRecords, terms: CountingRules, sync: CellRecords | None) -> Cell:
-    """Return everything known of one cell; `sync` is the cell its speed-up is measured against."""
-    info, workflows, calls, attempts = cell.info, cell.workflows, cell.calls, cell.attempts
-    steady = cell.steady()
-    mine = _Clusters.of(steady)
-    unused = wasted(cell.spent)
-    trials = [trial for trial in cell.whole_trials() if trial.end > trial.start]
-    bounds = list(_bounds(cell, trials, terms))
+class MeasuredCell:
+    """The records of a cell, and what several metrics are made from, each computed once.
 
-    def rate(counts: Mapping[int, int]) -> Figure | None:
-        return over_repeats(counts[trial.repeat] / makespan(trial) for trial in trials)
+    `sync`: the cell that the speed-up is measured against, None without one.
+    """
 
-    return Cell(
-        **msgspec.structs.asdict(info),
-        repeats=len(cell.trials),
-        workflows=_workflow_counts(cell),
-        warm_up=len(workflows) - len(steady.workflows),
-        calls=_call_counts(calls),
-        calls_lost=_calls_lost(calls),
-        attempts=_attempt_counts(attempts, sum(map(begun, calls))),
-        makespan_s=over_repeats(map(makespan, trials)),
-        throughput=Throughput(
-            workflows_per_s=rate(Counter(workflow.repeat for workflow in workflows)),
-            calls_per_s=rate(Counter(call.repeat for call in wanted(calls))),
-        ),
-        goodput_workflows_per_s=rate(Counter(w.repeat for w in workflows if terms.is_good(w))),
-        success_rate=share_of(cell, terms.is_success),
-        speedup_over_sync=_speedup(cell, sync),
-        scheduling_efficiency=over_repeats(
-            ideal / (trial.end - trial.start)
-            for (ideal, _), trial in zip(bounds, trials, strict=True)
-        ),
-        critical_path_bound_s=_value(over_repeats(path / SECOND for _, path in bounds)),
-        workflow_latency_s=_spread(mine.workflows, (w.done - w.ready for w in steady.workflows)),
-        call_latency_s=_spread(mine.calls, (c.done - c.ready for c in wanted(steady.calls))),
-        ttft_s=_spread(mine.attempts, (a.ttft for a in steady.attempts)),
-        time_to_first_answer_s=_spread(mine.attempts, map(_to_answer, steady.attempts)),
-        inter_token_s=describe(gaps(steady)),
-        permit_wait_s=_spread(mine.attempts, (a.permit_wait for a in steady.attempts)),
-        client_wait_s=_spread(mine.attempts, (a.client_wait for a in steady.attempts)),
-        backoff_s=_spread(
-            mine.backoffs, (wait.end - wait.start for c in steady.calls for wait in c.backoffs)
-        ),
-        phases={name: _phase(steady, name) for name in PHASES},
-        time_spent=time_spent(steady.tried()),
-        tokens=_tokens(cell.spent, unused),
-        cost_usd=terms.cost(cell.spent),
-        wasted_usd=terms.cost(unused),
-        cost_per_successful_workflow_usd=_cost_of_success(cell, terms),
-    )
+    def __init__(
+        self, records: CellRecords, rules: CountingRules, sync: CellRecords | None = None
+    ) -> None:
+        self.records = records
+        self.rules = rules
+        self.sync = sync
+        self._populations: dict[PopulationName, Population] = {}
+
+    @cached_property
+    def steady(self) -> CellRecords:
+        """The records without the warm-up of an open loop."""
+        return self.records.steady()
+
+    @cached_property
+    def workflow_outcomes(self) -> Counter[str]:
+        """How many workflows ended in which way."""
+        return Counter(workflow.outcome for workflow in self.records.workflows)
+
+    @cached_property
+    def call_outcomes(self) -> Counter[str]:
+        """How many calls that began ended in which way."""
+        return Counter(call.outcome for call in filter(begun, self.records.calls))
+
+    @cached_property
+    def attempt_outcomes(self) -> Counter[str]:
+        """How many attempts ended in which way."""
+        return Counter(attempt.outcome for attempt in self.records.attempts)
+
+    @cached_property
+    def makespans(self) -> ByRepeat:
+        """The makespan in seconds of each trial that ran without interruption and took time."""
+        return {
+            trial.repeat: makespan(trial)
+            for trial in self.records.whole_trials()
+            if trial.end > trial.start
+        }
+
+    @cached_property
+    def bounds(self) -> list[TrialBounds]:
+        """What each trial that ran without interruption could have taken at least."""
+        return list(_bounds(self.records, self.rules))
+
+    @cached_property
+    def unused(self) -> list[Attempt]:
+        """The attempts whose response nobody used."""
+        return wasted(self.records.spent)
+
+    @cached_property
+    def tokens(self) -> Counter[str]:
+        """Tokens of every attempt, as reported."""
+        return _tokens(self.records.spent, self.unused)
+
+    def rate(self, counts: Mapping[int, int]) -> ByRepeat:
+        """Return how many there were per second of makespan, by repeat."""
+        return {repeat: counts.get(repeat, 0) / took for repeat, took in self.makespans.items()}
+
+    def population(self, name: PopulationName) -> Population:
+        """Return the records that a distribution is made from, without the warm-up."""
+        if name not in self._populations:
+            self._populations[name] = _population(self.steady, name)
+        return self._populations[name]
 
 
-def share_of(cell: CellRecords, holds: Callable[[Workflow], bool]) -> Figure | None:
-    """Return the share of the workflows of `cell` for which `holds` is true."""
+PopulationName = Literal["workflows", "calls", "attempts", "backoffs"]
+
+
+class Population(NamedTuple):
+    """Records of one kind, each with its cluster (see `CellRecords`) and its repeat."""
+
+    items: list[Any]
+    clusters: NDArray[np.int64]
+    repeats: NDArray[np.int64]
+
+
+def _population(cell: CellRecords, name: PopulationName) -> Population:
+    items: list[Any]
+    owners: Sequence[NamesWorkflow]
+    match name:
+        case "workflows":
+            items = owners = cell.workflows
+        case "calls":
+            items = owners = list(wanted(cell.calls))
+        case "attempts":
+            items = owners = cell.attempts
+        case "backoffs":
+            items = [wait for call in cell.calls for wait in call.backoffs]
+            owners = [call for call in cell.calls for _ in call.backoffs]
+        case _:
+            assert_never(name)
+    number = cell.clusters
+    clusters = np.array([number[one.repeat, one.workflow] for one in owners], np.int64)
+    return Population(items, clusters, np.array([one.repeat for one in owners], np.int64))
+
+
+def count_workflows(cell: CellRecords, holds: Callable[[Workflow], bool]) -> Successes:
+    """Return for how many workflows `holds` is true, and of how many, by repeat."""
     tried = Counter(workflow.repeat for workflow in cell.workflows)
     good = Counter(workflow.repeat for workflow in cell.workflows if holds(workflow))
-    return share([good[repeat] for repeat in tried], list(tried.values()))
-
-
-def _value(figure: Figure | None) -> float | None:
-    return None if figure is None else figure.value
-
-
-def _workflow_counts(cell: CellRecords) -> WorkflowCounts:
-    outcomes = Counter(workflow.outcome for workflow in cell.workflows)
-    return WorkflowCounts(
-        started=cell.started,
-        ok=outcomes["ok"],
-        degraded=outcomes["degraded"],
-        failed=outcomes["failed"],
-    )
+    return Successes([good[repeat] for repeat in tried], list(tried.values()))
 
 
 def wanted(calls: Iterable[Call]) -> Iterator[Call]:
@@ -173,93 +200,40 @@ def begun(call: Call) -> bool:
     return call.attempts > 0 or call.outcome != CANCELLED
 
 
-def _call_counts(calls: list[Call]) -> CallCounts:
-    started = list(filter(begun, calls))
-    outcomes = Counter(call.outcome for call in started)
-    return CallCounts(
-        started=len(started),
-        succeeded=outcomes[OK],
-        failed=sum(map(is_failure, (call.outcome for call in started))),
-        cancelled=outcomes[CANCELLED],
-    )
-
-
-def _calls_lost(calls: list[Call]) -> Figure | None:
-    tried = Counter(call.repeat for call in wanted(calls))
+def count_lost_calls(cell: CellRecords) -> Successes:
+    """Return how many calls failed, and of how many, by repeat."""
+    calls = list(wanted(cell.calls))
+    tried = Counter(call.repeat for call in calls)
     lost = Counter(call.repeat for call in calls if is_failure(call.outcome))
-    return share([lost[repeat] for repeat in tried], list(tried.values()))
+    return Successes([lost[repeat] for repeat in tried], list(tried.values()))
 
 
-def _attempt_counts(attempts: list[Attempt], calls: int) -> AttemptCounts:
-    outcomes = Counter(attempt.outcome for attempt in attempts)
-    return AttemptCounts(
-        total=len(attempts),
-        failed=sum(count for name, count in outcomes.items() if is_failure(name)),
-        by_outcome=dict(sorted(outcomes.items())),
-        amplification=len(attempts) / calls if calls else None,
-    )
+class TrialBounds(NamedTuple):
+    """Nanoseconds of one trial: of its replay, of its critical path, and as measured."""
+
+    repeat: int
+    replay: int
+    critical_path: int
+    measured: int
 
 
-def _bounds(
-    cell: CellRecords, trials: list[Trial], terms: CountingRules
-) -> Iterator[tuple[int, int]]:
-    """Yield for each trial the nanoseconds of its replay and of its critical path."""
+def _bounds(cell: CellRecords, terms: CountingRules) -> Iterator[TrialBounds]:
     info = cell.info
     calls, attempts = by_repeat(cell.calls), by_repeat(cell.attempts)
-    for trial in trials:
+    for trial in cell.whole_trials():
+        if trial.end <= trial.start:
+            continue
         mine = calls.get(trial.repeat, [])
         work = replay.jobs(mine, attempts.get(trial.repeat, []), info.permit_scope)
         due = cell.arrivals(trial)
         # Jobs stand in the order of the workflows that made a call.
         arrivals = None if due is None else [due[at] for at in sorted({c.workflow for c in mine})]
-        yield (
+        yield TrialBounds(
+            trial.repeat,
             replay.replay(work, info.permits, terms.in_flight, info.mode, arrivals),
             replay.critical_path_bound(work, terms.in_flight, info.mode, arrivals),
+            trial.end - trial.start,
         )
-
-
-def _speedup(cell: CellRecords, sync: CellRecords | None) -> Figure | None:
-    if sync is None:
-        return None
-    if sync is cell:
-        return Figure(value=1.0)
-    base = {trial.repeat: makespan(trial) for trial in sync.whole_trials()}
-    mine = {trial.repeat: makespan(trial) for trial in cell.whole_trials()}
-    return over_repeats(
-        base[repeat] / mine[repeat] for repeat in sorted(base.keys() & mine.keys()) if mine[repeat]
-    )
-
-
-class _Clusters(NamedTuple):
-    """Which cluster each record of a cell is in: workflows are the clusters, see `CellRecords`."""
-
-    workflows: NDArray[np.int64]
-    calls: NDArray[np.int64]
-    """Of the calls that were wanted."""
-    attempts: NDArray[np.int64]
-    backoffs: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, cell: CellRecords) -> _Clusters:
-        """Look them up once for all figures."""
-        number = cell.clusters
-
-        def look_up(records: Iterable[Call | Attempt | Workflow]) -> NDArray[np.int64]:
-            return np.array([number[one.repeat, one.workflow] for one in records], np.int64)
-
-        return cls(
-            look_up(cell.workflows),
-            look_up(wanted(cell.calls)),
-            look_up(cell.attempts),
-            look_up(call for call in cell.calls for _ in call.backoffs),
-        )
-
-
-def _spread(clusters: NDArray[np.int64], observed: Iterable[int | None]) -> Distribution:
-    """Return how nanoseconds, one a record, are spread, in seconds; None was not observed."""
-    values = np.array(list(observed), np.float64)
-    known = ~np.isnan(values)
-    return describe(sample(values[known] / SECOND, clusters[known]))
 
 
 def gaps(cell: CellRecords) -> Sample:
@@ -274,22 +248,21 @@ def gaps(cell: CellRecords) -> Sample:
     return sample(middles[place], owners, counts)
 
 
+def phase_figures(cell: CellRecords) -> dict[str, PhaseFigures]:
+    """Return what is known of each phase."""
+    return {name: _phase(cell, name) for name in PHASES}
+
+
 def _phase(cell: CellRecords, name: str) -> PhaseFigures:
     ran = [(w, phase) for w in cell.workflows for phase in w.phases if phase.name == name]
     clusters = np.array([cell.clusters[w.repeat, w.workflow] for w, _ in ran], np.int64)
     whole = sum(workflow.done - workflow.ready for workflow in cell.workflows)
-    spent = sum(phase.end - phase.start for _, phase in ran)
+    lengths = [phase.end - phase.start for _, phase in ran]
     return PhaseFigures(
-        latency_s=_spread(clusters, (phase.end - phase.start for _, phase in ran)),
-        share=spent / whole if whole else None,
+        latency_s=describe(sample(np.array(lengths, np.float64) / SECOND, clusters)),
+        share=sum(lengths) / whole if whole else None,
         failed=sum(phase.outcome == "failed" for _, phase in ran),
     )
-
-
-def _to_answer(attempt: Attempt) -> int | None:
-    if attempt.sent is None or attempt.first_answer is None:
-        return None
-    return attempt.first_answer - attempt.sent
 
 
 def time_spent(tried: Iterable[TriedCall]) -> TimeSpent | None:
@@ -312,11 +285,6 @@ def time_spent(tried: Iterable[TriedCall]) -> TimeSpent | None:
     )
 
 
-def _cost_of_success(cell: CellRecords, terms: CountingRules) -> float | None:
-    cost, successes = terms.cost(cell.attempts), sum(map(terms.is_success, cell.workflows))
-    return cost / successes if cost is not None and successes else None
-
-
 def wasted(spent: Sequence[Attempt]) -> list[Attempt]:
     """Return the attempts that nobody used: the failed, and the later of two hedged successes."""
     raced = {attempt.call_key for attempt in spent if attempt.hedge}
@@ -332,7 +300,7 @@ def wasted(spent: Sequence[Attempt]) -> list[Attempt]:
     ]
 
 
-def _tokens(spent: Iterable[Attempt], unused: Iterable[Attempt]) -> TokenCounts:
+def _tokens(spent: Iterable[Attempt], unused: Iterable[Attempt]) -> Counter[str]:
     total: Counter[str] = Counter()
     for attempt in spent:
         tokens = attempt.tokens
@@ -343,11 +311,4 @@ def _tokens(spent: Iterable[Attempt], unused: Iterable[Attempt]) -> TokenCounts:
         total["unreported"] += attempt.outcome == OK and tokens.output is None
     for attempt in unused:
         total["wasted"] += (attempt.tokens.input or 0) + (attempt.tokens.output or 0)
-    return TokenCounts(
-        input=total["input"],
-        output=total["output"],
-        reasoning=total["reasoning"],
-        cached=total["cached"],
-        wasted=total["wasted"],
-        unreported=total["unreported"],
-    )
+    return total

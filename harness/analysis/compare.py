@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from harness.analysis.cells import CountingRules, terms_of, wanted
-from harness.analysis.metrics import METRICS, Metric
+from harness.analysis.cells import ByRepeat, MeasuredCell, terms_of
+from harness.analysis.metrics import ComparedMetric, ShareOf, SpreadOf, compared_metrics
 from harness.analysis.model import Figure
-from harness.analysis.selection import CellRecords, Dataset
+from harness.analysis.selection import Dataset
 from harness.analysis.significance import (
     FEWEST_PAIRS,
     Difference,
@@ -22,21 +21,11 @@ from harness.analysis.significance import (
     is_called,
     of_shares,
 )
-from harness.analysis.statistics import order_ranks, over_repeats
+from harness.analysis.statistics import over_repeats
 from harness.records.clock import SECOND
 from harness.records.errors import InputError
-from harness.records.failures import is_failure
-from harness.records.schema import SCHEMA, Run
+from harness.records.schema import SCHEMA, CellInfo, Run
 from harness.store.run_directory import Records
-
-SHARES: dict[str, tuple[str, str]] = {
-    "success_rate": ("success rate", "lower"),
-    "calls_lost": ("share of calls lost", "higher"),
-}
-"""Shares that are compared, by name: in words, and the direction of a regression."""
-
-NAMES = (*METRICS, *SHARES)
-"""Everything that is compared."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,11 +81,21 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Side(NamedTuple):
-    """One run's cell and the terms it is counted on."""
+    """A cell of one run."""
 
     run: Run
-    cell: CellRecords
-    terms: CountingRules
+    cell: MeasuredCell
+
+    def unit(self, compared: ComparedMetric) -> float:
+        """Return what a value in real seconds is divided by to be one in scenario seconds."""
+        unit, scale = compared.metric.unit, self.run.time_scale
+        if unit == "s":
+            return scale
+        return 1 / scale if unit in ("workflows/s", "calls/s") else 1.0
+
+    def scaled(self, compared: ComparedMetric, values: ByRepeat) -> ByRepeat:
+        """Return values by repeat in scenario seconds."""
+        return {repeat: value / self.unit(compared) for repeat, value in values.items()}
 
 
 class _Seen(NamedTuple):
@@ -133,50 +132,57 @@ def compare_runs(base: Records, new: Records) -> Comparison:
         ),
         only_in_base=tuple(cell for cell in one if cell not in other),
         only_in_new=tuple(cell for cell in other if cell not in one),
-        cells=tuple(_cell(other[cell].cell, seen[cell], adjusted) for cell in both),
+        cells=tuple(_cell(other[cell].cell.records.info, seen[cell], adjusted) for cell in both),
     )
 
 
 def _sides(records: Records) -> dict[str, _Side]:
     terms = terms_of(records.run)
     return {
-        name: _Side(records.run, cell, terms) for name, cell in Dataset.of(records).cells.items()
+        name: _Side(records.run, MeasuredCell(cell, terms))
+        for name, cell in Dataset.of(records).cells.items()
     }
 
 
 def _look(base: _Side, new: _Side, *, paired: bool) -> dict[str, _Seen]:
-    """Return every quantity that both sides have."""
-    found = {name: _ratio(metric, base, new, paired=paired) for name, metric in METRICS.items()}
-    found["success_rate"] = _share(base, new, _successes)
-    found["calls_lost"] = _share(base, new, _lost)
+    """Return every metric that both sides have."""
+    found = {
+        name: _share(base, new, one.metric.kind.counts)
+        if isinstance(one.metric.kind, ShareOf)
+        else _ratio(one, base, new, paired=paired)
+        for name, one in compared_metrics().items()
+    }
     return {name: one for name, one in found.items() if one is not None}
 
 
-def _ratio(metric: Metric, base: _Side, new: _Side, *, paired: bool) -> _Seen | None:
-    one, other = (metric.by_repeat(side.cell, side.terms) for side in (base, new))
-    share = metric.percentile
-    if share is not None and not all(_carries(side.cell, share) for side in (base, new)):
+def _ratio(compared: ComparedMetric, base: _Side, new: _Side, *, paired: bool) -> _Seen | None:
+    if not all(compared.is_carried_by(side.cell) for side in (base, new)):
         return None
+    one, other = (compared.by_repeat(side.cell) for side in (base, new))
     before, after = over_repeats(one.values()), over_repeats(other.values())
     common = len(one.keys() & other.keys()) if paired else min(len(one), len(other))
-    if share is None or common >= FEWEST_PAIRS:
-        found = by_repeats(_scaled(metric, base, one), _scaled(metric, new, other), paired=paired)
+    latency, share = compared.latency, compared.percentile
+    if latency is None or share is None or common >= FEWEST_PAIRS:
+        found = by_repeats(base.scaled(compared, one), new.scaled(compared, other), paired=paired)
     else:
-        found = by_workflows(_by_topic(base), _by_topic(new), share, paired=paired)
+        found = by_workflows(
+            _by_topic(base, latency), _by_topic(new, latency), share, paired=paired
+        )
     if found is None or before is None or after is None:
         return None
-    units = _unit(metric, base), _unit(metric, new)
-    return _Seen(before.value / units[0], after.value / units[1], found)
+    return _Seen(before.value / base.unit(compared), after.value / new.unit(compared), found)
 
 
 def _lacks(
     base: Mapping[str, _Side], new: Mapping[str, _Side], seen: Mapping[str, Mapping[str, _Seen]]
 ) -> Iterable[str]:
     """Say what only one run has of a cell: the cost of a success, where there was none."""
-    for name, metric in METRICS.items():
+    for name, compared in compared_metrics().items():
+        if isinstance(compared.metric.kind, ShareOf):
+            continue
         only: dict[str, list[str]] = {"second": [], "first": []}
         for cell, found in seen.items():
-            has = [name in found or _has(metric, sides[cell]) for sides in (base, new)]
+            has = [name in found or _has(compared, sides[cell].cell) for sides in (base, new)]
             if has[0] != has[1]:
                 only["second" if has[0] else "first"].append(cell)
         for which, cells in only.items():
@@ -184,58 +190,33 @@ def _lacks(
                 yield f"no {name} in the {which} run, so it is not compared: {', '.join(cells)}"
 
 
-def _has(metric: Metric, side: _Side) -> bool:
-    carried = metric.percentile is None or _carries(side.cell, metric.percentile)
-    return carried and bool(metric.by_repeat(side.cell, side.terms))
+def _has(compared: ComparedMetric, cell: MeasuredCell) -> bool:
+    return compared.is_carried_by(cell) and bool(compared.by_repeat(cell))
 
 
-def _carries(cell: CellRecords, share: float) -> bool:
-    return order_ranks(len(cell.steady().workflows), share) is not None
-
-
-def _by_topic(side: _Side) -> dict[tuple[int, str], list[float]]:
+def _by_topic(side: _Side, latency: SpreadOf) -> dict[tuple[int, str], list[float]]:
     """Return the workflow latencies in scenario seconds, in clusters of one topic and repeat."""
     parts: dict[tuple[int, str], list[float]] = {}
-    for workflow in side.cell.steady().workflows:
-        seconds = (workflow.done - workflow.ready) / SECOND / side.run.time_scale
-        parts.setdefault((workflow.repeat, workflow.topic), []).append(seconds)
+    for workflow in side.cell.population("workflows").items:
+        length = latency.length(workflow)
+        if length is not None:
+            seconds = length / SECOND / side.run.time_scale
+            parts.setdefault((workflow.repeat, workflow.topic), []).append(seconds)
     return parts
 
 
-def _unit(metric: Metric, side: _Side) -> float:
-    """Return what a real value is divided by to be one in scenario seconds."""
-    return {"s": side.run.time_scale, "1/s": 1 / side.run.time_scale}.get(metric.unit, 1.0)
-
-
-def _scaled(metric: Metric, side: _Side, values: Mapping[int, float]) -> dict[int, float]:
-    return {repeat: value / _unit(metric, side) for repeat, value in values.items()}
-
-
-def _share(base: _Side, new: _Side, of: Callable[[_Side], Successes]) -> _Seen | None:
-    one, other = of(base), of(new)
+def _share(base: _Side, new: _Side, counts: Callable[[MeasuredCell], Successes]) -> _Seen | None:
+    one, other = counts(base.cell), counts(new.cell)
     found = of_shares(one, other)
     if found is None:
         return None
     return _Seen(sum(one.good) / sum(one.tried), sum(other.good) / sum(other.tried), found)
 
 
-def _successes(side: _Side) -> Successes:
-    tried = Counter(w.repeat for w in side.cell.workflows)
-    good = Counter(w.repeat for w in side.cell.workflows if side.terms.is_success(w))
-    return Successes([good[repeat] for repeat in tried], list(tried.values()))
-
-
-def _lost(side: _Side) -> Successes:
-    calls = list(wanted(side.cell.calls))
-    tried = Counter(call.repeat for call in calls)
-    lost = Counter(call.repeat for call in calls if is_failure(call.outcome))
-    return Successes([lost[repeat] for repeat in tried], list(tried.values()))
-
-
 def _adjust(seen: Mapping[str, Mapping[str, _Seen]]) -> dict[tuple[str, str], float]:
     """Return Holm's adjusted p by (cell, quantity): the cells of one quantity are a family."""
     adjusted: dict[tuple[str, str], float] = {}
-    for name in NAMES:
+    for name in compared_metrics():
         known = [
             (cell, one[name].difference.p)
             for cell, one in seen.items()
@@ -247,24 +228,24 @@ def _adjust(seen: Mapping[str, Mapping[str, _Seen]]) -> dict[tuple[str, str], fl
 
 
 def _cell(
-    cell: CellRecords, seen: Mapping[str, _Seen], adjusted: Mapping[tuple[str, str], float]
+    info: CellInfo, seen: Mapping[str, _Seen], adjusted: Mapping[tuple[str, str], float]
 ) -> CellChanges:
     return CellChanges(
-        cell=cell.info.id,
-        mode=cell.info.mode,
-        permits=cell.info.permits,
-        retry=cell.info.retry,
-        permit_scope=cell.info.permit_scope,
-        settings=cell.info.settings,
+        cell=info.id,
+        mode=info.mode,
+        permits=info.permits,
+        retry=info.retry,
+        permit_scope=info.permit_scope,
+        settings=info.settings,
         changes={
-            name: _change(name, one, adjusted.get((cell.info.id, name)))
+            name: _change(compared_metrics()[name], one, adjusted.get((info.id, name)))
             for name, one in seen.items()
         },
     )
 
 
-def _change(name: str, seen: _Seen, adjusted: float | None) -> Change:
-    found, by = seen.difference.change, 0.0 if name in SHARES else 1.0
+def _change(compared: ComparedMetric, seen: _Seen, adjusted: float | None) -> Change:
+    found, by = seen.difference.change, 0.0 if compared.metric.unit == "share" else 1.0
     change = Change(
         base=seen.base,
         new=seen.new,
@@ -279,16 +260,16 @@ def _change(name: str, seen: _Seen, adjusted: float | None) -> Change:
         verdict="cannot tell",
         mann_whitney_p=seen.difference.ranks,
     )
-    return msgspec.structs.replace(change, verdict=_verdict(name, change))
+    return msgspec.structs.replace(change, verdict=_verdict(compared, change))
 
 
-def _verdict(name: str, change: Change) -> str:
+def _verdict(compared: ComparedMetric, change: Change) -> str:
     if change.adjusted_p is None:
         return "cannot tell"
     if not change.called:
         return "no change shown"
-    worse = SHARES[name][1] if name in SHARES else METRICS[name].worse
-    return "worse" if (change.change.value > 0) == (worse == "higher") else "better"
+    is_worse = (change.change.value > 0) == (compared.metric.worse == "higher")
+    return "worse" if is_worse else "better"
 
 
 _WORKLOAD = ("workflow", "prompts", "load")

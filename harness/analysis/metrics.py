@@ -1,125 +1,594 @@
-"""The quantities that cells are ranked and compared by, one value for each repeat."""
+"""METRICS: every number that is known of a cell. Each row says how it is computed and shown.
+
+The summary, the tables of the terminal and the report, the comparison of runs, the objective of the
+recommendation and the export follow this table. A new row needs no other change: a metric that
+`model.Cell` does not declare is added to it.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
+from typing import Any, Literal, NamedTuple, assert_never
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from harness.analysis.cells import CountingRules, begun, makespan
-from harness.analysis.selection import CellRecords
+from harness.analysis.cells import (
+    ByRepeat,
+    MeasuredCell,
+    PopulationName,
+    begun,
+    count_lost_calls,
+    count_workflows,
+    gaps,
+    phase_figures,
+    time_spent,
+    wanted,
+)
+from harness.analysis.model import Cell, Figure
+from harness.analysis.significance import Successes
+from harness.analysis.statistics import Sample, describe, order_ranks, over_repeats, sample, share
 from harness.records.clock import SECOND
+from harness.records.failures import CANCELLED, OK, is_failure
 from harness.records.schema import Attempt
 
-ByRepeat = dict[int, float]
+Unit = Literal["s", "workflows/s", "calls/s", "USD", "share", "tokens", "count", "ratio", "nested"]
+"""What a metric is counted in: it decides how the metric is shown.
+
+`s`: real seconds, shown in scenario seconds; rates likewise. `share`: 0 to 1, shown in percent and
+compared by its difference. `nested`: a structure, not one number.
+"""
+
+
+class OverRepeats(NamedTuple):
+    """A figure: the geometric mean over repeats of one value a repeat."""
+
+    by_repeat: Callable[[MeasuredCell], ByRepeat]
+
+
+class ShareOf(NamedTuple):
+    """A figure: the share of successes, given as counts."""
+
+    counts: Callable[[MeasuredCell], Successes]
+
+
+class SpreadOf(NamedTuple):
+    """A distribution of the lengths of records, in nanoseconds; None was not observed."""
+
+    records: PopulationName
+    length: Callable[[Any], int | None]
+
+
+class SpreadOfSample(NamedTuple):
+    """A distribution of a sample in seconds."""
+
+    sample: Callable[[MeasuredCell], Sample]
+
+
+class Plain(NamedTuple):
+    """A value that is computed from the whole cell; `by_repeat`: its value in each repeat."""
+
+    value: Callable[[MeasuredCell], Any]
+    by_repeat: Callable[[MeasuredCell], ByRepeat] | None = None
+
+
+Computation = OverRepeats | ShareOf | SpreadOf | SpreadOfSample | Plain
+
+
+class Compared(NamedTuple):
+    """That a metric is compared between runs, under this name.
+
+    `percentile`: of a distribution. `shown`: on the terminal also when nobody asks for it.
+    """
+
+    name: str
+    percentile: float | None = None
+    shown: bool = False
+
+
+class ReportColumn(NamedTuple):
+    """A column in a table of the report: `key` is its name in CSV, `part` one of a distribution.
+
+    `optional`: left out when no cell has a value, or when all have 0.
+    """
+
+    table: Literal["speed", "work", "tokens", "policies"]
+    head: str
+    key: str
+    part: str | None = None
+    optional: bool = False
+
+
+class TerminalColumn(NamedTuple):
+    """A column on the terminal; `head` has two lines.
+
+    `optional`: left out when no cell has a value. `interval`: shown with the value.
+    """
+
+    table: Literal["speed", "trouble", "policies"]
+    head: tuple[str, str]
+    part: str | None = None
+    optional: bool = False
+    interval: bool = False
 
 
 class Metric(NamedTuple):
-    """One quantity of a cell.
+    """One row. `name`: the field in a cell of summary.json, dotted within a structure.
 
-    `unit`: `s` (real seconds), `USD`, or nothing for a pure number. `worse`: the direction of a
-    regression. `by_repeat`: its value in each repeat that has one. `latencies`: for a percentile
-    `share` of workflow latency, which can also be compared workflow by workflow.
+    `worse`: the direction of a regression. `spread_table`: the report has a table of the whole
+    distribution there. `definition`: what the report says of it.
     """
 
     name: str
     words: str
-    unit: str
-    worse: Literal["higher", "lower"]
-    by_repeat: Callable[[CellRecords, CountingRules], ByRepeat]
-    percentile: float | None = None
+    kind: Computation
+    unit: Unit
+    worse: Literal["higher", "lower"] | None = None
+    compared: tuple[Compared, ...] = ()
+    report: tuple[ReportColumn, ...] = ()
+    terminal: tuple[TerminalColumn, ...] = ()
+    spread_table: Literal["calls", "waits"] | None = None
+    definition: str = ""
+
+    def of(self, cell: Cell, part: str | None = None) -> Any:
+        """Return its value in a cell of the summary; `part`: a field of it."""
+        path = self.name if part is None else f"{self.name}.{part}"
+        return attrgetter(path)(cell)
 
 
-def makespans(cell: CellRecords, terms: CountingRules) -> ByRepeat:
-    """Return the seconds of every trial that ran in one go."""
-    return {trial.repeat: makespan(trial) for trial in cell.whole_trials()}
+def _lengths(cell: MeasuredCell, kind: SpreadOf) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the seconds of each record, and which records have any."""
+    items = cell.population(kind.records).items
+    values = np.array([kind.length(item) for item in items], np.float64)
+    return values / SECOND, ~np.isnan(values)
 
 
-def latencies(cell: CellRecords) -> dict[tuple[int, int], float]:
-    """Return the seconds of every workflow by (repeat, workflow), warm-up left out."""
-    return {(w.repeat, w.workflow): (w.done - w.ready) / SECOND for w in cell.steady().workflows}
-
-
-def percentile_of_latency(share: float) -> Callable[[CellRecords, CountingRules], ByRepeat]:
-    """Return what gives the `share`-quantile of each repeat's workflow latencies."""
-
-    def by_repeat(cell: CellRecords, terms: CountingRules) -> ByRepeat:
-        return _quantiles(((repeat, at) for (repeat, _), at in latencies(cell).items()), share)
-
-    return by_repeat
-
-
-def _quantiles(values: Iterable[tuple[int, float]], share: float) -> ByRepeat:
-    parts: dict[int, list[float]] = {}
-    for repeat, value in values:
-        parts.setdefault(repeat, []).append(value)
+def quantiles(cell: MeasuredCell, kind: SpreadOf, percentile: float) -> ByRepeat:
+    """Return a percentile of each repeat's lengths, in seconds."""
+    values, known = _lengths(cell, kind)
+    repeats = cell.population(kind.records).repeats[known]
+    values = values[known]
     return {
-        repeat: float(np.quantile(mine, share, method="inverted_cdf"))
-        for repeat, mine in sorted(parts.items())
+        int(repeat): float(
+            np.quantile(values[repeats == repeat], percentile, method="inverted_cdf")
+        )
+        for repeat in np.unique(repeats)
     }
 
 
-def costs_of_success(cell: CellRecords, terms: CountingRules) -> ByRepeat:
-    """Return the USD a success in each repeat; nothing when any repeat had no success."""
-    successes = Counter(w.repeat for w in cell.workflows if terms.is_success(w))
-    attempts: dict[int, list[Attempt]] = {workflow.repeat: [] for workflow in cell.workflows}
-    for attempt in cell.attempts:
-        attempts[attempt.repeat].append(attempt)
-    costs = {repeat: terms.cost(mine) for repeat, mine in attempts.items()}
-    if attempts.keys() != successes.keys():
-        return {}
-    return {repeat: cost / successes[repeat] for repeat, cost in costs.items() if cost is not None}
+def measure(metric: Metric, cell: MeasuredCell) -> Any:
+    """Return the value of a metric in a cell, as it is in the summary."""
+    kind = metric.kind
+    match kind:
+        case OverRepeats():
+            return over_repeats(kind.by_repeat(cell).values())
+        case ShareOf():
+            return share(*kind.counts(cell))
+        case SpreadOf():
+            values, known = _lengths(cell, kind)
+            clusters = cell.population(kind.records).clusters
+            return describe(sample(values[known], clusters[known]))
+        case SpreadOfSample():
+            return describe(kind.sample(cell))
+        case Plain():
+            return kind.value(cell)
+        case _:
+            assert_never(kind)
 
 
-def _rate(cell: CellRecords, counts: Mapping[int, int]) -> ByRepeat:
-    return {
-        trial.repeat: counts.get(trial.repeat, 0) / makespan(trial)
-        for trial in cell.whole_trials()
-        if trial.end > trial.start
-    }
+def summarise_cell(cell: MeasuredCell) -> Cell:
+    """Return everything known of one cell."""
+    values = msgspec.structs.asdict(cell.records.info)
+    for metric in METRICS:
+        *groups, name = metric.name.split(".")
+        place = values
+        for group in groups:
+            place = place.setdefault(group, _Group())
+        place[name] = measure(metric, cell)
+    made: Cell = _struct(Cell, values)
+    return made
 
 
-def _throughput(cell: CellRecords, terms: CountingRules) -> ByRepeat:
-    return _rate(cell, Counter(workflow.repeat for workflow in cell.workflows))
+class _Group(dict[str, Any]):
+    """The values of a structure of the summary, by name."""
 
 
-def _goodput(cell: CellRecords, terms: CountingRules) -> ByRepeat:
-    return _rate(cell, Counter(w.repeat for w in cell.workflows if terms.is_good(w)))
+def _struct(kind: Any, values: Mapping[str, Any]) -> Any:
+    """Return a struct of `kind` with these values; fields that it does not declare are added."""
+    declared = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    extra: list[tuple[str, Any]] = [(name, Any) for name in values if name not in declared]
+    if extra:
+        kind = msgspec.defstruct(kind.__name__, extra, bases=(kind,), frozen=True, kw_only=True)
+    return kind(
+        **{
+            name: _struct(declared.get(name, msgspec.Struct), value)
+            if isinstance(value, _Group)
+            else value
+            for name, value in values.items()
+        }
+    )
 
 
-def _amplification(cell: CellRecords, terms: CountingRules) -> ByRepeat:
-    calls = Counter(call.repeat for call in cell.calls if begun(call))
-    attempts = Counter(attempt.repeat for attempt in cell.attempts)
+def _throughput(cell: MeasuredCell) -> ByRepeat:
+    return cell.rate(Counter(workflow.repeat for workflow in cell.records.workflows))
+
+
+def _call_throughput(cell: MeasuredCell) -> ByRepeat:
+    return cell.rate(Counter(call.repeat for call in wanted(cell.records.calls)))
+
+
+def _goodput(cell: MeasuredCell) -> ByRepeat:
+    workflows = cell.records.workflows
+    return cell.rate(Counter(one.repeat for one in workflows if cell.rules.is_good(one)))
+
+
+def _speedup(cell: MeasuredCell) -> Figure | None:
+    if cell.sync is None:
+        return None
+    if cell.sync is cell.records:
+        return Figure(value=1.0)
+    base, mine = MeasuredCell(cell.sync, cell.rules).makespans, cell.makespans
+    return over_repeats(base[at] / mine[at] for at in sorted(base.keys() & mine.keys()))
+
+
+def _efficiency(cell: MeasuredCell) -> ByRepeat:
+    return {one.repeat: one.replay / one.measured for one in cell.bounds}
+
+
+def _bound(cell: MeasuredCell) -> float | None:
+    figure = over_repeats(one.critical_path / SECOND for one in cell.bounds)
+    return None if figure is None else figure.value
+
+
+def _to_answer(attempt: Attempt) -> int | None:
+    if attempt.sent is None or attempt.first_answer is None:
+        return None
+    return attempt.first_answer - attempt.sent
+
+
+def _amplification(cell: MeasuredCell) -> float | None:
+    calls = cell.call_outcomes.total()
+    return len(cell.records.attempts) / calls if calls else None
+
+
+def _amplifications(cell: MeasuredCell) -> ByRepeat:
+    calls = Counter(call.repeat for call in cell.records.calls if begun(call))
+    attempts = Counter(attempt.repeat for attempt in cell.records.attempts)
     return {repeat: attempts[repeat] / count for repeat, count in sorted(calls.items())}
 
 
-def _ttft_p50(cell: CellRecords, terms: CountingRules) -> ByRepeat:
-    seen = ((a.repeat, a.ttft / SECOND) for a in cell.steady().attempts if a.ttft is not None)
-    return _quantiles(seen, 0.5)
+def _cost_of_success(cell: MeasuredCell) -> float | None:
+    cost = cell.rules.cost(cell.records.attempts)
+    successes = sum(map(cell.rules.is_success, cell.records.workflows))
+    return cost / successes if cost is not None and successes else None
 
 
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric("makespan", "makespan", "s", "higher", makespans),
-        Metric(
-            "workflow_p50", "workflow latency, median", "s", "higher",
-            percentile_of_latency(0.5), 0.5,
+def _costs_of_success(cell: MeasuredCell) -> ByRepeat:
+    """Return the USD a success in each repeat; nothing when any repeat had no success."""
+    workflows, rules = cell.records.workflows, cell.rules
+    successes = Counter(one.repeat for one in workflows if rules.is_success(one))
+    attempts: dict[int, list[Attempt]] = {workflow.repeat: [] for workflow in workflows}
+    for attempt in cell.records.attempts:
+        attempts[attempt.repeat].append(attempt)
+    if attempts.keys() != successes.keys():
+        return {}
+    costs = {repeat: rules.cost(mine) for repeat, mine in attempts.items()}
+    return {repeat: cost / successes[repeat] for repeat, cost in costs.items() if cost is not None}
+
+
+def _ended(outcome: str) -> Plain:
+    return Plain(lambda cell: cell.workflow_outcomes[outcome])
+
+
+def _tokens(name: str) -> Plain:
+    return Plain(lambda cell: cell.tokens[name])
+
+
+def _failed(outcomes: Mapping[str, int]) -> int:
+    return sum(count for outcome, count in outcomes.items() if is_failure(outcome))
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        "makespan_s", "makespan", OverRepeats(lambda cell: cell.makespans), "s", "higher",
+        compared=(Compared("makespan", shown=True),),
+        report=(
+            ReportColumn("speed", "makespan", "makespan"),
+            ReportColumn("policies", "makespan", "makespan"),
         ),
-        Metric(
-            "workflow_p95", "workflow latency, 95th percentile", "s", "higher",
-            percentile_of_latency(0.95), 0.95,
+        terminal=(
+            TerminalColumn("speed", ("make-", "span s")),
+            TerminalColumn("policies", ("make-", "span s"), optional=True),
         ),
-        Metric("ttft_p50", "time to first token, median", "s", "higher", _ttft_p50),
-        Metric("throughput", "throughput, workflows per second", "1/s", "lower", _throughput),
-        Metric("goodput", "goodput, workflows per second", "1/s", "lower", _goodput),
-        Metric("amplification", "attempts a call", "", "higher", _amplification),
-        Metric(
-            "cost_per_successful_workflow", "cost of a successful workflow", "USD", "higher",
-            costs_of_success,
+        definition="From the first workflow ready to the last one done, in one trial.",
+    ),
+    Metric(
+        "speedup_over_sync", "speed-up over sync", Plain(_speedup), "ratio",
+        report=(ReportColumn("speed", "speed-up", "speedup_over_sync"),),
+        terminal=(TerminalColumn("speed", ("speed-up over", "sync (95 %)"), interval=True),),
+        definition=(
+            "Sync's makespan over the cell's, same repeat and same other settings; geometric mean "
+            "over repeats, interval by a paired t on the logs."
         ),
-    )
-}  # fmt: skip
-"""Every quantity whose change is a ratio, by name. Shares are compared on their own."""
+    ),
+    Metric(
+        "throughput.workflows_per_s", "throughput", OverRepeats(_throughput), "workflows/s",
+        "lower",
+        compared=(Compared("throughput"),),
+        report=(ReportColumn("speed", "throughput", "throughput"),),
+    ),
+    Metric(
+        "throughput.calls_per_s", "call throughput", OverRepeats(_call_throughput), "calls/s",
+    ),
+    Metric(
+        "goodput_workflows_per_s", "goodput", OverRepeats(_goodput), "workflows/s", "lower",
+        compared=(Compared("goodput"),),
+        report=(ReportColumn("speed", "goodput", "goodput"),),
+        definition=(
+            "Workflows that succeeded, within the latency asked for, per time of makespan."
+        ),
+    ),
+    Metric(
+        "workflow_latency_s", "workflow latency",
+        SpreadOf("workflows", lambda one: one.done - one.ready), "s", "higher",
+        compared=(Compared("workflow_p50", 0.5), Compared("workflow_p95", 0.95, shown=True)),
+        report=tuple(
+            ReportColumn("speed", f"latency {part}", f"latency_{part}", part)
+            for part in ("p50", "p95", "p99")
+        ),
+        terminal=(
+            TerminalColumn("speed", ("lat.", "p50 s"), "p50"),
+            TerminalColumn("speed", ("lat.", "p95 s"), "p95", optional=True),
+        ),
+    ),
+    Metric(
+        "critical_path_bound_s", "critical-path bound", Plain(_bound), "s",
+        report=(ReportColumn("speed", "bound", "critical_path_bound"),),
+        definition=(
+            "Decompose + longest branch + synthesize with the measured service times: no number "
+            "of permits gets below it."
+        ),
+    ),
+    Metric(
+        "scheduling_efficiency", "scheduling efficiency", OverRepeats(_efficiency), "share",
+        report=(ReportColumn("speed", "efficiency", "scheduling_efficiency"),),
+        definition=(
+            "Makespan of a replay without overhead, of the measured service times under the same "
+            "permits, over the makespan."
+        ),
+    ),
+    Metric(
+        "repeats", "repeats", Plain(lambda cell: len(cell.records.trials)), "count",
+        report=(ReportColumn("work", "repeats", "repeats"),),
+    ),
+    Metric(
+        "workflows.started", "workflows", Plain(lambda cell: cell.records.started), "count",
+        report=(ReportColumn("work", "workflows", "workflows_started"),),
+    ),
+    Metric(
+        "workflows.ok", "workflows ok", _ended("ok"), "count",
+        report=(ReportColumn("work", "ok", "workflows_ok"),),
+    ),
+    Metric(
+        "workflows.degraded", "workflows degraded", _ended("degraded"), "count",
+        report=(ReportColumn("work", "degraded", "workflows_degraded"),),
+    ),
+    Metric(
+        "workflows.failed", "workflows failed", _ended("failed"), "count",
+        report=(ReportColumn("work", "failed", "workflows_failed"),),
+    ),
+    Metric(
+        "warm_up", "workflows of the warm-up",
+        Plain(lambda cell: len(cell.records.workflows) - len(cell.steady.workflows)), "count",
+        report=(ReportColumn("work", "warm-up cut", "warm_up", optional=True),),
+    ),
+    Metric(
+        "success_rate", "success rate",
+        ShareOf(lambda cell: count_workflows(cell.records, cell.rules.is_success)), "share",
+        "lower",
+        compared=(Compared("success_rate", shown=True),),
+        report=(ReportColumn("work", "success rate", "success_rate"),),
+    ),
+    Metric(
+        "calls.started", "calls", Plain(lambda cell: cell.call_outcomes.total()), "count",
+        report=(ReportColumn("work", "calls", "calls_started"),),
+    ),
+    Metric(
+        "calls.succeeded", "calls succeeded", Plain(lambda cell: cell.call_outcomes[OK]), "count",
+    ),
+    Metric(
+        "calls.failed", "calls failed", Plain(lambda cell: _failed(cell.call_outcomes)), "count",
+        report=(ReportColumn("work", "calls failed", "calls_failed"),),
+    ),
+    Metric(
+        "calls.cancelled", "calls cancelled", Plain(lambda cell: cell.call_outcomes[CANCELLED]),
+        "count",
+    ),
+    Metric(
+        "attempts.total", "attempts", Plain(lambda cell: len(cell.records.attempts)), "count",
+        report=(
+            ReportColumn("work", "attempts", "attempts"),
+            ReportColumn("policies", "attempts", "attempts"),
+        ),
+        terminal=(TerminalColumn("policies", ("", "att."), optional=True),),
+    ),
+    Metric(
+        "attempts.failed", "attempts failed", Plain(lambda cell: _failed(cell.attempt_outcomes)),
+        "count",
+    ),
+    Metric(
+        "attempts.by_outcome", "attempts by outcome",
+        Plain(lambda cell: dict(sorted(cell.attempt_outcomes.items()))), "nested",
+    ),
+    Metric(
+        "attempts.amplification", "attempts a call", Plain(_amplification, _amplifications),
+        "ratio", "higher",
+        compared=(Compared("amplification"),),
+        report=(
+            ReportColumn("work", "attempts a call", "amplification"),
+            ReportColumn("policies", "a call", "amplification"),
+        ),
+        terminal=(
+            TerminalColumn("trouble", ("att./", "call")),
+            TerminalColumn("policies", ("att./", "call"), optional=True),
+        ),
+    ),
+    Metric(
+        "calls_lost", "share of calls lost", ShareOf(lambda cell: count_lost_calls(cell.records)),
+        "share", "higher",
+        compared=(Compared("calls_lost"),),
+        report=(ReportColumn("policies", "calls lost", "calls_lost"),),
+        terminal=(TerminalColumn("policies", ("calls", "lost"), optional=True),),
+    ),
+    Metric(
+        "tokens.input", "input tokens", _tokens("input"), "tokens",
+        report=(ReportColumn("tokens", "input", "tokens_input"),),
+    ),
+    Metric(
+        "tokens.cached", "cached input tokens", _tokens("cached"), "tokens",
+        report=(ReportColumn("tokens", "of it cached", "tokens_cached"),),
+    ),
+    Metric(
+        "tokens.output", "output tokens", _tokens("output"), "tokens",
+        report=(ReportColumn("tokens", "output", "tokens_output"),),
+    ),
+    Metric(
+        "tokens.reasoning", "reasoning tokens", _tokens("reasoning"), "tokens",
+        report=(ReportColumn("tokens", "of it reasoning", "tokens_reasoning"),),
+    ),
+    Metric(
+        "tokens.wasted", "wasted tokens", _tokens("wasted"), "tokens",
+        report=(
+            ReportColumn("tokens", "wasted", "tokens_wasted"),
+            ReportColumn("policies", "wasted tokens", "tokens_wasted"),
+        ),
+        terminal=(TerminalColumn("policies", ("wasted", "tokens"), optional=True),),
+    ),
+    Metric("tokens.unreported", "responses without usage", _tokens("unreported"), "count"),
+    Metric(
+        "cost_usd", "cost", Plain(lambda cell: cell.rules.cost(cell.records.spent)), "USD",
+        report=(ReportColumn("tokens", "cost", "cost_usd"),),
+    ),
+    Metric(
+        "wasted_usd", "wasted money", Plain(lambda cell: cell.rules.cost(cell.unused)), "USD",
+        report=(ReportColumn("policies", "wasted money", "wasted_usd"),),
+        terminal=(TerminalColumn("policies", ("wasted", "USD"), optional=True),),
+    ),
+    Metric(
+        "cost_per_successful_workflow_usd", "cost of a successful workflow",
+        Plain(_cost_of_success, _costs_of_success), "USD", "higher",
+        compared=(Compared("cost_per_successful_workflow", shown=True),),
+        report=(ReportColumn("tokens", "cost a success", "cost_per_successful_workflow_usd"),),
+    ),
+    Metric(
+        "call_latency_s", "call latency, ready to done",
+        SpreadOf("calls", lambda call: call.done - call.ready), "s", spread_table="calls",
+    ),
+    Metric(
+        "ttft_s", "time to first token", SpreadOf("attempts", lambda one: one.ttft), "s", "higher",
+        compared=(Compared("ttft_p50", 0.5),),
+        spread_table="calls",
+        definition=(
+            "From the request's bytes going out to the first chunk with text, reasoning or answer. "
+            "Keep-alive comments and empty chunks are not text."
+        ),
+    ),
+    Metric(
+        "time_to_first_answer_s", "time to first answer", SpreadOf("attempts", _to_answer), "s",
+        spread_table="calls",
+        definition="The same, to the first chunk with answer text.",
+    ),
+    Metric(
+        "inter_token_s", "inter-token latency", SpreadOfSample(lambda cell: gaps(cell.steady)),
+        "s",
+        spread_table="waits", definition="The gap between two chunks with text.",
+    ),
+    Metric(
+        "permit_wait_s", "permit wait", SpreadOf("attempts", lambda one: one.permit_wait), "s",
+        spread_table="waits",
+        definition=(
+            "From asking for a permit to having it. Permits cap the attempts in flight in the "
+            "whole process, first come first served."
+        ),
+    ),
+    Metric(
+        "client_wait_s", "client wait", SpreadOf("attempts", lambda one: one.client_wait), "s",
+        spread_table="waits",
+        definition="From having the permit to the request's bytes going out: our own doing.",
+    ),
+    Metric(
+        "backoff_s", "backoff", SpreadOf("backoffs", lambda wait: wait.end - wait.start), "s",
+        spread_table="waits",
+    ),
+    Metric("phases", "phases", Plain(lambda cell: phase_figures(cell.steady)), "nested"),
+    Metric(
+        "time_spent", "what the calls' time was spent on",
+        Plain(lambda cell: time_spent(cell.steady.tried())), "nested",
+    ),
+)  # fmt: skip
+"""Every metric. The order is that of columns and comparisons; that of summary.json is `Cell`'s."""
+
+
+class ComparedMetric(NamedTuple):
+    """What is compared between two runs, and what cells are ranked by: one value a repeat."""
+
+    metric: Metric
+    percentile: float | None
+    shown: bool
+
+    @property
+    def words(self) -> str:
+        """Its name for people."""
+        if self.percentile is None:
+            return self.metric.words
+        which = "median" if self.percentile == 0.5 else f"{100 * self.percentile:.0f}th percentile"
+        return f"{which} of {self.metric.words}"
+
+    @property
+    def latency(self) -> SpreadOf | None:
+        """For a percentile over workflows, which can be compared workflow by workflow."""
+        kind = self.metric.kind
+        return kind if isinstance(kind, SpreadOf) and kind.records == "workflows" else None
+
+    def by_repeat(self, cell: MeasuredCell) -> ByRepeat:
+        """Return its value in each repeat that has one."""
+        kind = self.metric.kind
+        match kind:
+            case OverRepeats():
+                return kind.by_repeat(cell)
+            case SpreadOf() if self.percentile is not None:
+                return quantiles(cell, kind, self.percentile)
+            case Plain() if kind.by_repeat is not None:
+                return kind.by_repeat(cell)
+            case ShareOf() | SpreadOf() | SpreadOfSample() | Plain():
+                raise TypeError(f"{self.metric.name} has no value for each repeat")
+            case _:
+                assert_never(kind)
+
+    def is_carried_by(self, cell: MeasuredCell) -> bool:
+        """Return whether a cell has enough workflows for a percentile over workflows."""
+        if self.latency is None or self.percentile is None:
+            return True
+        return order_ranks(len(cell.steady.workflows), self.percentile) is not None
+
+
+def compared_metrics() -> dict[str, ComparedMetric]:
+    """Return everything that is compared, by name."""
+    return {
+        one.name: ComparedMetric(metric, one.percentile, one.shown)
+        for metric in METRICS
+        for one in metric.compared
+    }
+
+
+def report_columns(table: str) -> Iterator[tuple[Metric, ReportColumn]]:
+    """Yield the columns of a table of the report."""
+    return ((one, column) for one in METRICS for column in one.report if column.table == table)
+
+
+def terminal_columns(table: str) -> Iterator[tuple[Metric, TerminalColumn]]:
+    """Yield the columns of a table on the terminal."""
+    return ((one, column) for one in METRICS for column in one.terminal if column.table == table)

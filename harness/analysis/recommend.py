@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from harness.analysis.cells import CountingRules, share_of
+from harness.analysis.cells import CountingRules, MeasuredCell, count_workflows
 from harness.analysis.code_snippet import lines_to_paste
-from harness.analysis.metrics import METRICS
+from harness.analysis.metrics import compared_metrics
 from harness.analysis.model import Figure, Recommendation
 from harness.analysis.selection import CellRecords
-from harness.analysis.statistics import order_ranks, over_repeats, repeats_needed
+from harness.analysis.statistics import over_repeats, repeats_needed, share
 from harness.records.schema import Run
 
 SLACK = 0.01
@@ -22,13 +22,6 @@ failing fast makes a short makespan."""
 
 FEWEST_REPEATS = 3
 """Two repeats show a spread with one degree of freedom, which decides next to nothing."""
-
-
-_MEANT = {
-    "makespan": "makespan",
-    "workflow_p95": "95th percentile of workflow latency",
-    "cost_per_successful_workflow": "cost of a successful workflow",
-}
 
 
 class _Entry(NamedTuple):
@@ -82,7 +75,7 @@ def recommend(run: Run, cells: Sequence[CellRecords], terms: CountingRules) -> R
 
 
 def _entry(run: Run, cell: CellRecords, terms: CountingRules, objective: str) -> _Entry | None:
-    good = share_of(cell, terms.is_good)
+    good = share(*count_workflows(cell, terms.is_good))
     values = {
         repeat: value for repeat, value in _values(run, cell, terms, objective).items() if value > 0
     }
@@ -94,12 +87,11 @@ def _entry(run: Run, cell: CellRecords, terms: CountingRules, objective: str) ->
 
 def _values(run: Run, cell: CellRecords, terms: CountingRules, objective: str) -> dict[int, float]:
     """Return the objective of each repeat, in scenario seconds or USD."""
-    if objective == "workflow_p95" and order_ranks(len(cell.steady().workflows), 0.95) is None:
+    compared, measured = compared_metrics()[objective], MeasuredCell(cell, terms)
+    if not compared.is_carried_by(measured):
         return {}
-    metric = METRICS[objective]
-    values = metric.by_repeat(cell, terms)
-    unit = run.time_scale if metric.unit == "s" else 1.0
-    return {repeat: value / unit for repeat, value in values.items()}
+    unit = run.time_scale if compared.metric.unit == "s" else 1.0
+    return {repeat: value / unit for repeat, value in compared.by_repeat(measured).items()}
 
 
 def _ranked(able: Sequence[_Entry]) -> tuple[list[_Entry], int]:
@@ -185,8 +177,9 @@ def _too_few(cells: Sequence[CellRecords], objective: str, terms: CountingRules)
 def _best(best: _Entry, objective: str, simulated: bool) -> str:
     seconds = "scenario seconds" if simulated else "seconds"
     unit = "USD" if objective == "cost_per_successful_workflow" else seconds
+    words = compared_metrics()[objective].words
     return (
-        f"{best.name} has the smallest {_MEANT[objective]}: {_amount(best.typical, unit)} "
+        f"{best.name} has the smallest {words}: {_amount(best.typical, unit)} "
         f"(geometric mean over {_count(len(best.values), 'repeat')})."
     )
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from harness.analysis.compare import NAMES, Change, Comparison
+from harness.analysis.compare import Change, Comparison
+from harness.analysis.metrics import compared_metrics
 from harness.config.tables import nearest
 from harness.records.errors import InputError
 
@@ -49,10 +50,11 @@ def parse_rule(text: str) -> Rule:
             f"--fail-on {text}: not a rule; write it like 'workflow_p95>+10%' or 'throughput<-5%'"
         )
     name, sign, limit = match.groups()
-    if name not in NAMES:
+    names = compared_metrics()
+    if name not in names:
         raise InputError(
-            f"--fail-on {text}: {name} is not compared{nearest(name, NAMES)}; there are "
-            f"{', '.join(NAMES)}"
+            f"--fail-on {text}: {name} is not compared{nearest(name, names)}; there are "
+            f"{', '.join(names)}"
         )
     return Rule(text, name, sign, float(limit) / 100)
 

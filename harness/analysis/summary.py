@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.analysis.cells import summarise_cell, terms_of
+from harness.analysis.cells import MeasuredCell, terms_of
+from harness.analysis.metrics import summarise_cell
 from harness.analysis.model import Summary
 from harness.analysis.oracle import compare_logs, join
 from harness.analysis.recommend import recommend
@@ -39,7 +40,9 @@ def summarise(records: Records) -> Summary:
         status=run.status,
         simulated=run.simulated,
         time_scale=run.time_scale,
-        cells=tuple(summarise_cell(cell, terms, _sync_of(cell, cells)) for cell in cells),
+        cells=tuple(
+            summarise_cell(MeasuredCell(cell, terms, _sync_of(cell, cells))) for cell in cells
+        ),
         verdict=VIRTUAL_VERDICT if run.virtual else judge(cells, joined),
         oracle=None if joined is None else compare_logs(joined),
         recommendation=recommend(run, cells, terms),

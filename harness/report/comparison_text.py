@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.text import Text
 
-from harness.analysis.compare import SHARES, CellChanges, Change, Comparison
-from harness.analysis.metrics import METRICS
+from harness.analysis.compare import CellChanges, Change, Comparison
+from harness.analysis.metrics import Unit, compared_metrics
 from harness.analysis.regressions import Found
 from harness.analysis.significance import is_called
 from harness.report.cell_columns import legend, settings_columns
 from harness.report.terminal_tables import WIDTH, TextColumn, pack, wrapped
 from harness.report.wording import counted, number, percent
-
-SHOWN = ("makespan", "workflow_p95", "success_rate", "cost_per_successful_workflow")
-"""The quantities that are shown unasked; the others are in `--json`."""
 
 _SHORT = {"no change shown": "not shown", "cannot tell": "unknown"}
 
@@ -40,7 +37,8 @@ def render_comparison(
     say(f"new  {new}")
     if comparison.simulated:
         say(Text.assemble(("SIMULATED", "bold"), ": durations are in scenario seconds"))
-    shown = list(dict.fromkeys([*SHOWN, *names]))
+    unasked = [name for name, one in compared_metrics().items() if one.shown]
+    shown = list(dict.fromkeys([*unasked, *names]))
     for name in shown:
         cells = [cell for cell in comparison.cells if name in cell.changes]
         if cells:
@@ -63,17 +61,25 @@ def render_comparison(
 
 
 def _heading(name: str, cells: Sequence[CellChanges]) -> str:
-    words = SHARES[name][0] if name in SHARES else METRICS[name].words
-    unit = "" if name in SHARES else METRICS[name].unit
-    shown = {"s": ", s", "USD": ", USD"}.get(unit, "")
+    compared = compared_metrics()[name]
     methods = dict.fromkeys(cell.changes[name].method for cell in cells)
-    return f"{words}{shown} ({'; '.join(methods)})"
+    return f"{compared.words}{_UNITS.get(compared.metric.unit, '')} ({'; '.join(methods)})"
+
+
+_UNITS: Mapping[Unit, str] = {
+    "s": ", s", "USD": ", USD", "workflows/s": ", workflows per second",
+    "calls/s": ", calls per second",
+}  # fmt: skip
+
+
+def _is_share(name: str) -> bool:
+    return compared_metrics()[name].metric.unit == "share"
 
 
 def _table(name: str, cells: Sequence[CellChanges]) -> Iterator[str]:
     settings = settings_columns(cells)
     changes = [cell.changes[name] for cell in cells]
-    is_share = name in SHARES
+    is_share = _is_share(name)
     columns = [
         TextColumn(("", "base"), [_value(change.base, is_share=is_share) for change in changes]),
         TextColumn(("", "new"), [_value(change.new, is_share=is_share) for change in changes]),
@@ -133,7 +139,7 @@ def _cautions(comparison: Comparison) -> Iterator[str]:
 
 
 def _verdict(found: Found) -> str:
-    seen = _signed(found.change.change.value, found.rule.name in SHARES)
+    seen = _signed(found.change.change.value, _is_share(found.rule.name))
     what = f"{found.rule.name} {seen} in {found.cell}"
     if found.regression:
         return f"Regression: {what}, against --fail-on '{found.rule.text}'."

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from msgspec.structs import asdict
 
 from harness.analysis.call_segments import tiles
-from harness.analysis.cells import CountingRules, gaps, summarise_cell, terms_of, time_spent
-from harness.analysis.metrics import METRICS
+from harness.analysis.cells import CountingRules, MeasuredCell, gaps, terms_of, time_spent
+from harness.analysis.metrics import compared_metrics, summarise_cell
 from harness.analysis.model import Cell
 from harness.analysis.selection import by_cell
 from harness.records.clock import SECOND
@@ -36,7 +36,7 @@ ALL_BRANCHES = CountingRules(in_flight=1)
 
 def summarised(records: Records, terms: CountingRules = ALL_BRANCHES) -> Cell:
     (cell,) = by_cell(records)
-    return summarise_cell(cell, terms, None)
+    return summarise_cell(MeasuredCell(cell, terms, None))
 
 
 def by_hand(**lists: Any) -> Records:
@@ -132,7 +132,9 @@ def test_what_was_cancelled_is_no_failure_and_what_never_began_is_no_call() -> N
     assert cell.calls_lost is not None
     assert cell.calls_lost.value == 0
     assert cell.call_latency_s.n == 1
-    compared = METRICS["amplification"].by_repeat(by_cell(records)[0], ALL_BRANCHES)
+    compared = compared_metrics()["amplification"].by_repeat(
+        MeasuredCell(by_cell(records)[0], ALL_BRANCHES)
+    )
     assert compared == {0: cell.attempts.amplification} == {0: 1.0}
 
 
@@ -315,11 +317,11 @@ def test_speed_up_is_paired_with_the_sync_trial_of_the_same_repeat() -> None:
     both = [*trials(names[0], [8, 16, 24]), *trials(names[1], [4, 4, 3])]
     records = by_hand(run=make_run(names, 3), trials=both)
     sync, fast = by_cell(records)
-    speedup = known(summarise_cell(fast, ALL_BRANCHES, sync).speedup_over_sync)
+    speedup = known(summarise_cell(MeasuredCell(fast, ALL_BRANCHES, sync)).speedup_over_sync)
     assert speedup[1] == pytest.approx((2 * 4 * 8) ** (1 / 3))
     assert speedup[0] < speedup[1] < speedup[2]
-    assert summarise_cell(fast, ALL_BRANCHES, None).speedup_over_sync is None
-    own = summarise_cell(sync, ALL_BRANCHES, sync).speedup_over_sync
+    assert summarise_cell(MeasuredCell(fast, ALL_BRANCHES, None)).speedup_over_sync is None
+    own = summarise_cell(MeasuredCell(sync, ALL_BRANCHES, sync)).speedup_over_sync
     assert own is not None
     assert (own.value, own.low, own.high) == (1.0, None, None)
 

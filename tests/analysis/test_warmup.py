@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.analysis.cells import terms_of
+from harness.analysis.cells import MeasuredCell, terms_of
 from harness.analysis.compare import compare_runs
-from harness.analysis.metrics import METRICS
+from harness.analysis.metrics import compared_metrics
 from harness.analysis.selection import by_cell
 from harness.analysis.summary import summarise
 from harness.analysis.warmup import mser5
@@ -89,7 +89,9 @@ def test_an_open_loop_is_measured_without_its_warm_up_but_every_workflow_is_coun
     assert cell.workflow_latency_s.p95 is not None
     assert cell.workflow_latency_s.p95.value == 3.0
     (of_records,) = by_cell(records)
-    p95 = METRICS["workflow_p95"].by_repeat(of_records, terms_of(records.run))
+    p95 = compared_metrics()["workflow_p95"].by_repeat(
+        MeasuredCell(of_records, terms_of(records.run))
+    )
     assert p95 == {0: 3.0}
 
 
