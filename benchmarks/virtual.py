@@ -88,8 +88,8 @@ def floor(at_once: int, calls: int) -> Cost:
     text = "Topic: ocean tides\n\nAnswer this sub-question thoroughly and concisely: {}"
     asks = [
         make_ask(
-            [("user", text.format(number))], model="m", wants_json=False, max_tokens=None,
-            stream=True, include_usage=True,
+            [("user", text.format(number))], model="m", phase=None, wants_json=False,
+            max_tokens=None, stream=True, include_usage=True,
         )
         for number in range(calls)
     ]  # fmt: skip

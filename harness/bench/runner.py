@@ -198,6 +198,7 @@ def target_of(scenario: Scenario, the_run: Run, server: EndpointServer) -> Targe
         extra_body_by_phase={
             info.name: by_phase.get(info.setting, {}) for info in scenario.plan.phases
         },
+        settings={info.name: info.setting for info in scenario.plan.phases},
         reuse_connections=facts.reuse_connections,
         own_server=facts.own_server,
     )

@@ -120,10 +120,16 @@ class Scenario(Section):
     @classmethod
     def _phases_are_known(cls, endpoint: Endpoint, info: ValidationInfo) -> Endpoint:
         workflow = info.data.get("workflow")
-        if workflow is None or not isinstance(endpoint, RealModelSection):
+        if workflow is None:  # which is wrong itself
+            return endpoint
+        known = settings_of(workflow)
+        if isinstance(endpoint, SimulatedEndpoint):
+            for number, fault in enumerate(endpoint.faults or ()):
+                filled(dict.fromkeys(fault.phases or ()), known, None, "faults", number, "phases")
+        if not isinstance(endpoint, RealModelSection):
             return endpoint
         key = "extra_body_by_phase"
-        bodies = filled(endpoint.extra_body_by_phase, settings_of(workflow), {}, key)
+        bodies = filled(endpoint.extra_body_by_phase, known, {}, key)
         return endpoint.model_copy(update={key: bodies})
 
     @model_validator(mode="after")

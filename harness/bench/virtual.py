@@ -220,6 +220,7 @@ def _play(
         model=endpoint.model,
         stream=endpoint.stream,
         thoughts=scenario.transcripts or scenario.workflow.carry_reasoning,
+        settings={info.name: info.setting for info in scenario.plan.phases},
     )
     program = cells.trial_program(scenario, setting.run, cell, task.repeat, task.finished)
     trial = VirtualTrial(target, cell.id, task.repeat, cell.permits)

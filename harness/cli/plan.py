@@ -166,8 +166,9 @@ def _simulated_call(scenario: Scenario, profile: Profile) -> SecondsRange:
     Low: alone, at the median. High: at full load, with a tail.
     """
     layout = scenario.layout
-    settings = {info.name: info.setting for info in scenario.plan.phases}
-    reasoning, answer = profile.lengths(settings[main_phase(layout)])
+    phases = {info.name: info for info in scenario.plan.phases}
+    busiest = phases[main_phase(layout)]
+    reasoning, answer = profile.lengths(busiest.setting, busiest.json)
     tokens = sum(length.median for length in (reasoning, answer) if length is not None)
     busy = min(max(scenario.sweep.permits), scenario.load.at_once * widest(layout))
     served = min(busy, profile.slots or busy)

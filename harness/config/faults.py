@@ -17,12 +17,6 @@ FaultPlace = Literal["connection", "instead", "silence", "text"]
 """Where a fault strikes: no connection is made; another answer comes instead of the completion; no
 text ever comes; or the completion begins and goes wrong after some of its text."""
 
-AskKind = Literal["decompose", "research", "synthesize"]
-"""What a prompt asks for; anything that is not recognised counts as research."""
-
-
-_ALL_PHASES: tuple[AskKind, ...] = ("decompose", "research", "synthesize")
-
 
 class FaultKind(NamedTuple):
     """One fault.
@@ -137,15 +131,14 @@ class Outage(ConfigTable):
 
 
 class Fault(ConfigTable):
-    """One way to go wrong, and when.
+    """One fault, and when it strikes.
 
-    `probability`: of each request, within `burst` or `outage` if one is given, and then all of
-    them if it is not said. `arrivals`: of each prompt the first so many requests alone, and then
-    all of them if no probability is said. `phases`: which prompts it may strike. `retry_after`:
-    told with a
-    refusal. `after`: how long what comes instead of a completion takes. `at`: the share of the
-    tokens after which a text goes wrong, half of them if it is not said; for `stall` of the
-    reasoning, if there is any.
+    `probability`: of each request, within `burst` or `outage` if there is one; 1 if these or
+    `arrivals` are given alone. `arrivals`: only the first requests with each prompt. `phases`: the
+    settings of the phases whose requests it can strike, all requests if absent; a request without
+    a phase is struck only then. `retry_after`: the header of a refusal. `after`: the delay of a
+    response that replaces a completion. `at`: the share of the tokens after which a text fails,
+    0.5 if absent; for `stall` of the reasoning, if there is any.
     """
 
     kind: str
@@ -153,7 +146,7 @@ class Fault(ConfigTable):
     burst: Burst | None = None
     outage: Outage | None = None
     arrivals: int | None = Field(default=None, ge=1)
-    phases: tuple[AskKind, ...] = Field(default=_ALL_PHASES, min_length=1, strict=False)
+    phases: tuple[str, ...] | None = Field(default=None, min_length=1, strict=False)
     retry_after: Duration | None = None
     after: Delay = 0.0
     at: float | None = Field(default=None, gt=0, le=1)
@@ -188,7 +181,7 @@ class Fault(ConfigTable):
             said = {
                 "probability": self.probability is not None,
                 "arrivals": self.arrivals is not None,
-                "phases": self.phases != _ALL_PHASES,
+                "phases": self.phases is not None,
             }
             for key in (key for key, is_said in said.items() if is_said):
                 raise ValueError(

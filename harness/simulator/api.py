@@ -104,7 +104,7 @@ class Face:
         caller = Caller(trace, span, self._cell, 0, self._now())
         try:
             caller = caller._replace(repeat=_repeat(request))
-            ask = read_ask(request.body)
+            ask = read_ask(request.body, _phase(request))
         except BadRequestError as error:
             arrival = self._simulation.count(caller.repeat, request.body)
             body = wire.error_body(str(error), "invalid_request_error", None, error.param)
@@ -256,3 +256,9 @@ def _repeat(request: HttpRequest) -> int:
     if not text.isdigit() or len(text) > 9:
         raise BadRequestError("x-harness-repeat must be a whole number of at least 0")
     return int(text)
+
+
+def _phase(request: HttpRequest) -> str | None:
+    """Return the phase that the client names, None if it names none."""
+    text = request.headers.get(b"x-harness-phase", b"")
+    return text.decode(errors="replace") or None

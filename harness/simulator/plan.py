@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from harness.config.faults import AskKind, Burst, Fault, FaultKind, Outage
+from harness.config.faults import Burst, Fault, FaultKind, Outage
 from harness.simulator.draws import Draws
 
 
@@ -122,7 +122,13 @@ class FaultPlan:
             (self._connection if fault.row.place == "connection" else self._rows).append(row)
 
     def strike(
-        self, elapsed: int, repeat: int, kind: AskKind, stream: bool, draws: Draws, arrival: int
+        self,
+        elapsed: int,
+        repeat: int,
+        phase: str | None,
+        stream: bool,
+        draws: Draws,
+        arrival: int,
     ) -> Strike | None:
         """Return the fault that strikes a request, None for none: the first that does.
 
@@ -130,7 +136,9 @@ class FaultPlan:
         """
         for row in self._rows:
             fault = row.fault
-            if kind not in fault.phases or (fault.row.streams_only and not stream):
+            if fault.phases is not None and phase not in fault.phases:
+                continue
+            if fault.row.streams_only and not stream:
                 continue
             if fault.arrivals is not None and arrival > fault.arrivals:
                 continue

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from harness.config.faults import Fault
 from harness.config.tables import ConfigTable, Delay, Duration, nearest, parse_duration
@@ -49,11 +49,7 @@ class Length(ConfigTable):
 
 
 class Lengths(ConfigTable):
-    """Lengths for one kind of prompt where they differ from the profile's.
-
-    The answer to a decomposition is JSON: it is cut into as many tokens as `answer_tokens` says,
-    or into tokens of about four characters when that is absent.
-    """
+    """Lengths for the prompts of one phase, where they differ from the profile's."""
 
     reasoning_tokens: Length | None = None
     answer_tokens: Length | None = None
@@ -98,6 +94,8 @@ class Profile(ConfigTable):
     allowance is saved up. `tokens_counted`: "used" counts the prompt at arrival and what was made
     at the end; "reserved" the prompt and max_tokens at arrival. `rejected_count`: what is refused
     uses up requests, too. `retry_after`: told with a 429; "exact" tells when a rate has room again.
+    `list_tokens`: the length of a list in JSON; without it, it is as long as its text.
+    `phases`: lengths for the prompts of single phases, by the phase's setting.
     `keep_alive_every`: how often a request that has no text yet gets a comment (streamed) or a
     blank line. `faults`: what goes wrong, and when.
     """
@@ -115,8 +113,8 @@ class Profile(ConfigTable):
     slots: int | None = Field(default=None, ge=1)
     reasoning_tokens: Length | None = None
     answer_tokens: Length
-    decompose: Lengths = Lengths()
-    synthesize: Lengths = Lengths()
+    list_tokens: Length | None = None
+    phases: dict[str, Lengths] = Field(default_factory=dict)
     max_output_tokens: int = Field(default=32768, ge=1, le=1_000_000)
     tokens_per_chunk: int = Field(default=1, ge=1, le=10_000)
     concurrency_cap: int | None = Field(default=None, ge=1)
@@ -129,6 +127,19 @@ class Profile(ConfigTable):
     retry_after: RetryAfter | None = None
     keep_alive_every: Duration | None = None
     faults: tuple[Fault, ...] = Field(default=(), strict=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lengths_of_a_phase_are_under_phases(cls, values: Any) -> Any:
+        for key, value in values.items() if isinstance(values, Mapping) else ():
+            old = isinstance(value, Mapping) and value.keys() <= Lengths.model_fields.keys()
+            if old and value and key not in cls.model_fields:
+                raise PydanticCustomError(
+                    "moved",
+                    "{key}: lengths of a phase are read from phases.{key}; rename this table",
+                    {"key": key},
+                )
+        return values
 
     @field_validator("cap_steps")
     @classmethod
@@ -164,17 +175,13 @@ class Profile(ConfigTable):
         a, b, c = (each * nanoseconds for each in (self.itl_a, self.itl_b, self.itl_c))
         return Speed(a, b, c, self.background)
 
-    def lengths(self, kind: str) -> tuple[Length | None, Length | None]:
-        """Return the lengths of reasoning and answer to a prompt of this kind.
+    def lengths(self, phase: str | None, as_list: bool) -> tuple[Length | None, Length | None]:
+        """Return the lengths of reasoning and answer to a prompt of this phase.
 
-        No reasoning: None. No answer length (a decomposition alone): the text decides.
+        No reasoning: None. No answer length (only for a list in JSON): the text decides.
         """
-        if kind not in ("decompose", "synthesize"):
-            return self.reasoning_tokens, self.answer_tokens
-        own = self.decompose if kind == "decompose" else self.synthesize
-        answer = own.answer_tokens
-        if answer is None and kind == "synthesize":
-            answer = self.answer_tokens
+        own = self.phases.get(phase or "", Lengths())
+        answer = own.answer_tokens or (self.list_tokens if as_list else self.answer_tokens)
         return own.reasoning_tokens or self.reasoning_tokens, answer
 
     def as_dict(self) -> dict[str, Any]:

@@ -8,14 +8,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from harness.config.faults import AskKind
-
-MOST_SUB_QUESTIONS = 1000
+MOST_ITEMS = 1000
 _COUNT = re.compile(r"(\d{1,9})\s+(?:\w+\s+){0,2}sub-?\s?questions", re.IGNORECASE)
 _EXACT_COUNT = re.compile(r"exactly\s+(\d{1,9})\s+(?:\w+\s+){0,2}sub-?\s?questions", re.IGNORECASE)
-_SYNTHESIS = re.compile(r"\bsynthesi[sz]e\b|\bwrite a report\b", re.IGNORECASE)
-_SYNTHESIS_WORDS = ("write a report", "synthesi")
-"""What the expression finds has one of them, and they are looked for in no time."""
+_EXACTLY = re.compile(r"\bexactly\s+(\d{1,9})\b", re.IGNORECASE)
+_LIST_KEY = re.compile(r'"(\w{1,64})"\s*:\s*\[')
 _TOPIC = re.compile(r"^\s*topic:\s*(\S.*)$", re.IGNORECASE | re.MULTILINE)
 _WORD = re.compile(r"\w+")
 
@@ -32,23 +29,28 @@ class Ask(NamedTuple):
     """One request for a completion.
 
     `prompt`: the messages in one canonical form, which draws are keyed on. `input_tokens`: a
-    quarter of the characters, and four a message. `subject`: what the text shall be about.
-    `sub_questions`: how many are asked for, 0 unless the kind is decompose.
+    quarter of the characters, and four a message. `phase`: the setting of the phase that the
+    client names, None if it names none. `subject`: what the text is about. `items`: how many
+    items a list in JSON must have, None if text is asked for; `key`: the list's key.
     """
 
     model: str
     prompt: bytes
     input_tokens: int
-    kind: AskKind
+    phase: str | None
     subject: str
-    sub_questions: int
+    items: int | None
+    key: str
     max_tokens: int | None
     stream: bool
     include_usage: bool
 
 
-def read_ask(body: bytes) -> Ask:
-    """Read the body of POST /v1/chat/completions. Raises BadRequestError."""
+def read_ask(body: bytes, phase: str | None = None) -> Ask:
+    """Read the body of POST /v1/chat/completions. Raises BadRequestError.
+
+    `phase`: what a header says of the phase.
+    """
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -65,6 +67,7 @@ def read_ask(body: bytes) -> Ask:
     return make_ask(
         messages,
         model=model,
+        phase=phase,
         wants_json=_asks_for_json(value.get("response_format")),
         max_tokens=_max_tokens(value),
         stream=_flag(value, "stream"),
@@ -76,20 +79,24 @@ def make_ask(
     messages: Sequence[tuple[str, str]],
     *,
     model: str,
+    phase: str | None,
     wants_json: bool,
     max_tokens: int | None,
     stream: bool,
     include_usage: bool,
 ) -> Ask:
     """Return what is asked for; `messages`: role and content of each, at least one."""
-    kind, count = _kind(messages[-1][1], wants_json)
+    last = messages[-1][1]
+    items = _items(last, wants_json)
+    named = _LIST_KEY.search(last) if items is not None else None
     return Ask(
         model=model,
         prompt=msgspec.json.encode(messages),
         input_tokens=sum(-(-len(content) // 4) + 4 for _, content in messages),
-        kind=kind,
+        phase=phase,
         subject=_subject([content for role, content in messages if role == "user"]),
-        sub_questions=count,
+        items=items,
+        key=named[1] if named else "sub_questions",
         max_tokens=max_tokens,
         stream=stream,
         include_usage=include_usage,
@@ -115,15 +122,16 @@ def _message(item: Any, position: int) -> tuple[str, str]:
     return item["role"], content or ""
 
 
-def _kind(text: str, wants_json: bool) -> tuple[AskKind, int]:
+def _items(text: str, wants_json: bool) -> int | None:
+    """Return how many items of a list in JSON a prompt asks for; None if it asks for text."""
     folded = text.casefold()
-    if wants_json or ("questions" in folded and "json" in folded):
-        found = _EXACT_COUNT.search(text) or _COUNT.search(text)
-        if wants_json or found:
-            return "decompose", min(int(found[1]), MOST_SUB_QUESTIONS) if found else 3
-    if any(word in folded for word in _SYNTHESIS_WORDS) and _SYNTHESIS.search(text):
-        return "synthesize", 0
-    return "research", 0
+    if not wants_json and not ("questions" in folded and "json" in folded):
+        return None
+    found = _EXACT_COUNT.search(text) or _COUNT.search(text)
+    if wants_json:
+        found = found or _EXACTLY.search(text)
+        return min(int(found[1]), MOST_ITEMS) if found else 3
+    return min(int(found[1]), MOST_ITEMS) if found else None
 
 
 def _asks_for_json(value: Any) -> bool:

@@ -67,12 +67,12 @@ class Script:
     def _measure(self, profile: Profile, seed: int) -> None:
         """Draw how much there is to say, and keep to the limits."""
         ask, draws = self._ask, self._draws
-        thinking, answering = profile.lengths(ask.kind)
+        thinking, answering = profile.lengths(ask.phase, ask.items is not None)
         reasoning = _length("reasoning", thinking, draws, (seed, ask.subject)) if thinking else 0
         answer = _length("answer", answering, draws, (seed, ask.subject)) if answering else None
-        if ask.kind == "decompose":
+        if ask.items is not None:
             chance = draws.generator("answer text")
-            told = text.decomposition(ask.subject, ask.sub_questions, chance)
+            told = text.json_list(ask.key, ask.subject, ask.items, chance)
             self._told = text.cut(told, answer)
             answer = self._told.number
         assert answer is not None

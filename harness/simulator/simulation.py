@@ -166,7 +166,7 @@ class Simulation:
         fault, _ = self.connection(now)
         if fault is None:
             fault = self._plan.strike(
-                now - self._zero, repeat, ask.kind, ask.stream, draws, arrival
+                now - self._zero, repeat, ask.phase, ask.stream, draws, arrival
             )
         if fault is not None and _is_at_once(fault):
             return Refused(arrival, active, name, None, fault, fault.retry_after)

@@ -89,8 +89,8 @@ def statements_at_once(subject: str, choices: Iterable[int], count: int) -> str:
     return _at_once("statements", subject, choices, count)
 
 
-def decomposition(subject: str, count: int, chance: random.Random) -> str:
-    """Return `{"sub_questions": [...]}` with `count` distinct questions about `subject`."""
+def json_list(key: str, subject: str, count: int, chance: random.Random) -> str:
+    """Return a JSON object: under `key`, `count` distinct questions about `subject`."""
     nouns, shapes = _WORDS["noun"], len(_QUESTIONS)
     total = shapes * len(nouns) * len(_TIMES)
     questions = []
@@ -100,7 +100,7 @@ def decomposition(subject: str, count: int, chance: random.Random) -> str:
         questions.append(
             _QUESTIONS[shape].format(noun=nouns[noun], subject=subject, time=_TIMES[time])
         )
-    return msgspec.json.encode({"sub_questions": questions}).decode()
+    return msgspec.json.encode({key: questions}).decode()
 
 
 class TokenizedText(NamedTuple):

@@ -31,6 +31,7 @@ from harness.transports.reading import Reading
 
 COMPLETIONS_PATH = "/chat/completions"
 REPEAT_HEADER = "x-harness-repeat"
+PHASE_HEADER = "x-harness-phase"
 
 KEEP_ALIVE_SECONDS = 60
 """How long an idle connection is kept, in seconds; the same in every mode."""
@@ -55,8 +56,9 @@ class Target(NamedTuple):
     """Where attempts are sent, and what every request contains.
 
     `extra_body` is added to the body of each request, then the entry of `extra_body_by_phase` for
-    its phase. `simulated`: send the repeat in a header, so that the simulator's draws differ
-    between repeats and are equal between cells. `reuse_connections`: False for servers that close a
+    its phase. `simulated`: headers tell the simulator the repeat, so that its draws differ between
+    repeats and are equal between cells, and the phase, by its name in `settings`: the name under
+    which the scenario has settings for it. `reuse_connections`: False for servers that close a
     connection after a response without announcing it. `own_server`: the run started the server.
     """
 
@@ -69,6 +71,7 @@ class Target(NamedTuple):
     anchor: Anchor
     simulated: bool
     extra_body_by_phase: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    settings: Mapping[str, str] = MappingProxyType({})
     reuse_connections: bool = True
     own_server: bool = False
 
@@ -109,12 +112,13 @@ class Exchange:
         return body
 
     def extra_headers(self) -> dict[str, str]:
-        """Return the headers of this attempt: trace context, and the repeat for the simulator."""
+        """Return the headers of this attempt: trace context, repeat and phase."""
         key, run_id = self.effect.key, self.target.run_id
         ids = workflow_trace(run_id, key), attempt_span(run_id, key)
         headers = {"traceparent": traceparent(*ids)}
         if self.target.simulated:
             headers[REPEAT_HEADER] = str(key.repeat)
+            headers[PHASE_HEADER] = self.target.settings.get(key.phase, key.phase)
         if not self.target.reuse_connections:
             headers["connection"] = "close"
         return headers

@@ -28,7 +28,7 @@ def settings_of(section: WorkflowSection) -> tuple[str, ...]:
 
 
 def filled(
-    values: Mapping[str, Any], known: Iterable[str], default: Any, *place: str
+    values: Mapping[str, Any], known: Iterable[str], default: Any, *place: str | int
 ) -> dict[str, Any]:
     """Return `values` with `default` for each other one of the `known` names.
 

@@ -318,6 +318,12 @@ def complaint(text: str, *overrides: str) -> str:
             id="a prompt that the kind has not",
         ),
         pytest.param(
+            HEAD + "[[endpoint.faults]]\nkind = 'stall'\nprobability = 1\nphases = ['reserch']\n",
+            "endpoint.faults.0.phases.reserch: unknown key (did you mean 'research'?); known here: "
+            "decompose, research, synthesize",
+            id="a fault for a phase that the kind has not",
+        ),
+        pytest.param(
             LIVE + "extra_body_by_phase.decompos = { seed = 1 }\n",
             "endpoint.extra_body_by_phase.decompos: unknown key (did you mean 'decompose'?); known "
             "here: decompose, research, synthesize",

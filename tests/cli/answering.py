@@ -17,8 +17,8 @@ KEY = "sk-plantedkeyplantedkey"
 FAST = {"ttft.median": "10ms", "ttft.sigma": 0.0, "itl_a": "1us", "tokens_per_chunk": 100}
 # Prompts carry the run's nonce, so every run draws anew: without spread no answer is ever cut off.
 FAST |= {"reasoning_tokens.sigma": 0.0, "answer_tokens.sigma": 0.0}
-FAST |= {f"{phase}.reasoning_tokens.sigma": 0.0 for phase in ("decompose", "synthesize")}
-FAST |= {"synthesize.answer_tokens.sigma": 0.0}
+FAST |= {f"phases.{phase}.reasoning_tokens.sigma": 0.0 for phase in ("decompose", "synthesize")}
+FAST |= {"phases.synthesize.answer_tokens.sigma": 0.0}
 
 
 @contextmanager

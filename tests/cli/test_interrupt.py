@@ -19,7 +19,7 @@ topics = ["tides"]
 sub_questions = 6
 [endpoint]
 profile = "deepseek-reasoner"
-override = { tokens_per_chunk = 20, decompose = { reasoning_tokens = { median = 20 } } }
+override = { tokens_per_chunk = 20, phases.decompose = { reasoning_tokens = { median = 20 } } }
 time_scale = 0.05
 [sweep]
 mode = ["MODE"]

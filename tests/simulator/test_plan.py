@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.config.faults import KINDS, AskKind, Fault
+from harness.config.faults import KINDS, Fault
 from harness.records.clock import SECOND
 from harness.records.failures import FAILURES
 from harness.simulator.draws import Draws
@@ -31,11 +31,11 @@ def strike(
     repeat: int = 0,
     arrival: int = 1,
     elapsed: int = 0,
-    kind: AskKind = "research",
+    phase: str | None = "research",
     stream: bool = True,
 ) -> str | None:
     draws = Draws(seed, repeat, f"prompt {number}".encode())
-    struck = made.strike(elapsed, repeat, kind, stream, draws, arrival)
+    struck = made.strike(elapsed, repeat, phase, stream, draws, arrival)
     return None if struck is None else struck.kind.name
 
 
@@ -117,9 +117,10 @@ def test_a_fault_leaves_other_phases_alone_and_requests_that_are_no_streams() ->
         {"kind": "unavailable", "probability": 1, "phases": ["synthesize"]},
         {"kind": "stall", "probability": 1},
     )
-    assert strike(made, kind="synthesize") == "unavailable"
-    assert strike(made, kind="research") == "stall"
-    assert strike(made, kind="decompose", stream=False) is None
+    assert strike(made, phase="synthesize") == "unavailable"
+    assert strike(made, phase="research") == "stall"
+    assert strike(made, phase="decompose", stream=False) is None
+    assert strike(made, phase=None) == "stall"
 
 
 def test_what_a_fault_says_of_time_is_in_the_nanoseconds_of_the_simulation() -> None:

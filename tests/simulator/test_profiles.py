@@ -87,9 +87,10 @@ def test_a_file_of_ones_own_is_read_and_durations_are_seconds(tmp_path: Path) ->
 
 def test_lengths_fall_back_to_the_general_ones_but_json_is_as_long_as_it_is() -> None:
     profile = load_profile("streams", {"reasoning_tokens.median": 5})
-    assert profile.lengths("research") == (Length(median=5), Length(median=100))
-    assert profile.lengths("synthesize") == (Length(median=5), Length(median=100))
-    assert load_profile("plain-chat").lengths("decompose") == (None, None)
+    assert profile.lengths("research", False) == (Length(median=5), Length(median=100))
+    assert profile.lengths("synthesize", False) == (Length(median=5), Length(median=100))
+    assert profile.lengths(None, False) == (Length(median=5), Length(median=100))
+    assert load_profile("plain-chat").lengths("decompose", True) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -105,9 +106,19 @@ def test_an_override_may_be_dotted_or_nested_and_leaves_the_rest(
 
 
 def test_an_override_may_add_a_table_that_the_profile_does_not_have() -> None:
-    assert load_profile("streams", {"synthesize.answer_tokens.median": 3}).lengths(
-        "synthesize"
-    ) == (None, Length(median=3))
+    profile = load_profile("streams", {"phases.step.answer_tokens.median": 3})
+    assert profile.lengths("step", False) == (None, Length(median=3))
+    assert profile.lengths("step", True) == (None, Length(median=3))
+    assert profile.lengths(None, False) == (None, Length(median=100))
+
+
+def test_a_table_of_lengths_at_its_old_place_is_named_with_the_new_one() -> None:
+    with pytest.raises(InputError) as raised:
+        load_profile("streams", {"decompose.answer_tokens.median": 3})
+    assert str(raised.value) == (
+        "profile streams: decompose: lengths of a phase are read from phases.decompose; rename "
+        "this table"
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.simulator.request_parser import MOST_SUB_QUESTIONS, Ask, BadRequestError, read_ask
+from harness.simulator.request_parser import MOST_ITEMS, Ask, BadRequestError, read_ask
 
 
 def ask(text: str, **more: Any) -> Ask:
@@ -22,32 +22,48 @@ def ask(text: str, **more: Any) -> Ask:
         ("Give me 12 independent sub-questions as json.", 12),
         # A repair names the wrong count before the right one.
         ("It had 2 distinct sub-questions. Send JSON with exactly 4 distinct sub-questions.", 4),
-        ("Exactly 99999 sub-questions in JSON, please.", MOST_SUB_QUESTIONS),
+        ("Exactly 99999 sub-questions in JSON, please.", MOST_ITEMS),
     ],
 )
 def test_a_decomposition_is_known_by_its_number_of_sub_questions_and_json(
     text: str, count: int
 ) -> None:
     asked = ask(text)
-    assert (asked.kind, asked.sub_questions) == ("decompose", count)
-
-
-def test_a_request_for_a_json_object_is_a_decomposition_even_without_a_number() -> None:
-    asked = ask("Split this up.", response_format={"type": "json_object"})
-    assert (asked.kind, asked.sub_questions) == ("decompose", 3)
+    assert (asked.items, asked.key) == (count, "sub_questions")
 
 
 @pytest.mark.parametrize(
-    ("text", "kind"),
+    ("text", "count", "key"),
     [
-        ("Topic: JSON parsers\n\nAnswer this sub-question thoroughly: why?", "research"),
-        ("Topic: x\nWrite a report that brings these findings together.", "synthesize"),
-        ("Please synthesise the findings.", "synthesize"),
-        ("Hello", "research"),
+        ("Split this up.", 3, "sub_questions"),
+        ('Exactly 7 steps: {"steps": ["...", ...]}', 7, "steps"),
+        ('Exactly 2 tries, exactly 5 sub-questions: {"parts": []}', 5, "parts"),
     ],
 )
-def test_other_prompts_are_known_by_their_words(text: str, kind: str) -> None:
-    assert ask(text).kind == kind
+def test_a_request_for_a_json_object_is_answered_with_a_list(
+    text: str, count: int, key: str
+) -> None:
+    asked = ask(text, response_format={"type": "json_object"})
+    assert (asked.items, asked.key) == (count, key)
+
+
+def test_the_phase_is_what_the_client_says_and_none_otherwise() -> None:
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Hello"}]}).encode()
+    assert read_ask(body).phase is None
+    assert read_ask(body, "step").phase == "step"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Topic: JSON parsers\n\nAnswer this sub-question thoroughly: why?",
+        "Topic: x\nWrite a report that brings these findings together.",
+        "Which questions does JSON leave open?",
+        "Hello",
+    ],
+)
+def test_other_prompts_ask_for_text(text: str) -> None:
+    assert ask(text).items is None
 
 
 def test_only_the_last_message_decides_what_is_asked() -> None:
@@ -57,7 +73,7 @@ def test_only_the_last_message_decides_what_is_asked() -> None:
         {"role": "user", "content": [{"type": "text", "text": "Now "}, {"text": "answer."}]},
     ]
     asked = read_ask(json.dumps({"model": "m", "messages": messages}).encode())
-    assert asked.kind == "research"
+    assert asked.items is None
     assert asked.subject == "ocean tides"
 
 

@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.simulator import text
-from harness.simulator.request_parser import MOST_SUB_QUESTIONS
+from harness.simulator.request_parser import MOST_ITEMS
 
 SUBJECTS = st.text(min_size=1, max_size=40).filter(lambda subject: bool(subject.split()))
 
 
-@given(SUBJECTS, st.integers(0, MOST_SUB_QUESTIONS), st.integers())
+@given(SUBJECTS, st.integers(0, MOST_ITEMS), st.integers())
 def test_a_decomposition_is_json_with_as_many_distinct_questions_as_asked(
     subject: str, count: int, seed: int
 ) -> None:
-    questions = json.loads(text.decomposition(subject, count, random.Random(seed)))["sub_questions"]
+    questions = json.loads(text.json_list("parts", subject, count, random.Random(seed)))["parts"]
     assert len(questions) == count
     assert len({question.casefold().rstrip(" ?.!") for question in questions}) == count
     assert all(subject in question for question in questions)
@@ -73,6 +73,6 @@ def test_thoughts_and_statements_are_different_prose() -> None:
 def test_any_decomposition_fills_a_hundred_pieces() -> None:
     """The `streams` profile promises exactly 100 chunks, for one short question as well."""
     wrapping = len('{"sub_questions":[""]}')
-    questions = json.loads(text.decomposition("x", MOST_SUB_QUESTIONS, random.Random(1)))
+    questions = json.loads(text.json_list("sub_questions", "x", MOST_ITEMS, random.Random(1)))
     shortest = min(map(len, questions["sub_questions"]))
     assert shortest + wrapping >= 100

@@ -165,7 +165,13 @@ def test_the_attempt_carries_its_trace_context_and_the_repeat_only_to_the_simula
     context = traceparent(workflow_trace("run", KEY), attempt_span("run", KEY))
     simulated = Exchange(make_target(), make_send(), lambda: 0)
     live = Exchange(make_target(simulated=False), make_send(), lambda: 0)
-    assert simulated.extra_headers() == {"traceparent": context, "x-harness-repeat": "1"}
+    assert simulated.extra_headers() == {
+        "traceparent": context,
+        "x-harness-repeat": "1",
+        "x-harness-phase": "fan_out",
+    }
+    named = Exchange(make_target(settings={"fan_out": "research"}), make_send(), lambda: 0)
+    assert named.extra_headers()["x-harness-phase"] == "research"
     assert live.extra_headers() == {"traceparent": context}
 
 

@@ -103,7 +103,8 @@ def run(
         yield from fan_out([call(branch, f"Why {branch} tides?") for branch in range(CALLS)])
 
     permits = 1 if mode == "sync" else CALLS
-    MODES[mode](calls(), make_target(serving.url), permits, now, records.append, open_gate())
+    target = make_target(serving.url, settings={"fan_out": "research"})
+    MODES[mode](calls(), target, permits, now, records.append, open_gate())
     attempts = [record for record in records if isinstance(record, Attempt)]
     ended = [record for record in records if isinstance(record, Call)]
     return (

@@ -88,8 +88,9 @@ async def test_a_refusal_says_when_to_come_back_in_real_time(
 async def test_a_fault_may_strike_one_phase_alone(tmp_path: Path) -> None:
     faults = faulty("unavailable", phases=["synthesize"])
     async with serving(tmp_path, faults) as provider:
-        for text, status in (("Topic: x", 200), ("Write a report", 503)):
-            async with provider.post(provider.ask(text)) as response:
+        for phase, status in (("research", 200), (None, 200), ("synthesize", 503)):
+            headers = {"x-harness-phase": phase} if phase else {}
+            async with provider.post(provider.ask(), headers) as response:
                 assert response.status == status
                 await response.read()
 

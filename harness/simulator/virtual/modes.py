@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from harness.engine.async_interpreter import AsyncWorld, run_async
@@ -31,7 +32,8 @@ from harness.simulator.virtual.replies import Manner
 class VirtualTarget(NamedTuple):
     """What the attempts of a run are answered by.
 
-    `thoughts`: somebody wants to read the reasoning, and what came of a broken response.
+    `thoughts`: the reasoning is read, and the text of responses that broke off. `settings`: the
+    setting of each phase, under which the profile has lengths for it.
     """
 
     profile: Profile
@@ -40,6 +42,7 @@ class VirtualTarget(NamedTuple):
     model: str
     stream: bool
     thoughts: bool
+    settings: Mapping[str, str] = MappingProxyType({})
 
 
 def virtual_target(
@@ -50,9 +53,11 @@ def virtual_target(
     model: str,
     stream: bool,
     thoughts: bool,
+    settings: Mapping[str, str],
 ) -> VirtualTarget:
     """Return the target that simulates `profile`, given in plain values as `run.json` has it."""
-    return VirtualTarget(Profile.model_validate(profile), seed, time_scale, model, stream, thoughts)
+    described = Profile.model_validate(profile)
+    return VirtualTarget(described, seed, time_scale, model, stream, thoughts, settings)
 
 
 class VirtualTrial(NamedTuple):
@@ -127,6 +132,7 @@ def provider_of(trial: VirtualTrial) -> VirtualProvider:
     )
     place = ServedTrial(
         model=target.model,
+        settings=target.settings,
         repeat=trial.repeat,
         slowest_chunk=simulation.slowest_chunk(trial.permits),
         has_door=any(fault.row.place == "connection" for fault in profile.faults),

@@ -8,7 +8,7 @@ for several attempts comes in the order in which they arrived at the model.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from heapq import heappop, heappush, heapreplace
 from typing import NamedTuple
 
@@ -31,13 +31,15 @@ from harness.simulator.virtual.replies import (
 
 
 class ServedTrial(NamedTuple):
-    """The trial that a provider serves. `slowest_chunk`: the most nanoseconds between two chunks.
+    """The trial that a provider serves.
 
+    `settings`: the setting of each phase. `slowest_chunk`: the most nanoseconds between two chunks.
     Where that is less than a deadline between chunks, the deadline cannot pass and need not be
     watched chunk by chunk. `has_door`: faults may keep connections from being made.
     """
 
     model: str
+    settings: Mapping[str, str]
     repeat: int
     slowest_chunk: int
     has_door: bool
@@ -159,9 +161,11 @@ class VirtualProvider:
     def _enter(self, now: int, flight: Flight) -> None:
         """Send an attempt whose connection has been made."""
         request, manner = flight.effect.request, self._manner
+        phase = flight.effect.key.phase
         ask = make_ask(
             request.messages,
             model=self._place.model,
+            phase=self._place.settings.get(phase, phase),
             wants_json=request.json_mode,
             max_tokens=request.max_tokens,
             stream=manner.stream,
