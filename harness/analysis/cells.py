@@ -15,7 +15,7 @@ from harness.analysis import replay
 from harness.analysis.call_segments import PARTS, add_lengths
 from harness.analysis.model import PhaseFigures, TimeSpent
 from harness.analysis.pooling import pool
-from harness.analysis.selection import CellRecords, by_repeat
+from harness.analysis.selection import CellRecords
 from harness.analysis.significance import Successes
 from harness.analysis.statistics import Sample, describe, sample
 from harness.config.prices import Price, cost_usd, price_in
@@ -219,15 +219,7 @@ class TrialBounds(NamedTuple):
 
 def _bounds(cell: CellRecords, terms: CountingRules) -> Iterator[TrialBounds]:
     info = cell.info
-    calls, attempts = by_repeat(cell.calls), by_repeat(cell.attempts)
-    for trial in cell.whole_trials():
-        if trial.end <= trial.start:
-            continue
-        mine = calls.get(trial.repeat, [])
-        work = replay.jobs(mine, attempts.get(trial.repeat, []), info.permit_scope)
-        due = cell.arrivals(trial)
-        # Jobs stand in the order of the workflows that made a call.
-        arrivals = None if due is None else [due[at] for at in sorted({c.workflow for c in mine})]
+    for trial, work, arrivals in replay.trials_to_replay(cell):
         yield TrialBounds(
             trial.repeat,
             replay.replay(work, info.permits, terms.in_flight, info.mode, arrivals),

@@ -1,10 +1,10 @@
 """Why a workflow took as long as it did: the one chain of waits and work that held its end.
 
-A workflow's phases follow one another; of a fan-out only the branch that ended last holds the end
-(the straggler), and of a call's attempts at the same time only the one that it ended with. Walking
-back from the end along what each moment waited for gives segments that neither overlap nor leave a
-gap, so their lengths add up to the workflow's latency exactly. Shortening anything that is not on
-the path would have changed nothing.
+The path is made from the workflow's tree. Of branches that run at the same time only the one that
+ended last holds the end (the straggler), and of a call's attempts at the same time only the one
+that it ended with. The segments of the path neither overlap nor leave a gap, so their lengths add
+up to the workflow's latency exactly. Shortening anything that is not on the path would have changed
+nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import NamedTuple
 from harness.analysis import replay
 from harness.analysis.call_segments import PARTS, add_lengths, tiles
 from harness.analysis.model import Figure
-from harness.analysis.selection import CellRecords, by_repeat
+from harness.analysis.phase_tree import Lane, PhaseNode, Stage, tree_of
+from harness.analysis.selection import CellRecords
 from harness.analysis.statistics import over_repeats
 from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED
@@ -49,14 +50,14 @@ class PathSegment(NamedTuple):
 
 
 class Straggler(NamedTuple):
-    """The branch that held the end of a fan-out.
+    """The branch that held the end of a fan-out on the critical path.
 
-    `behind`: nanoseconds after the last of the other branches, 0 without one. `because`: the part
-    of which it had most more than the others (`excess` nanoseconds over their median), None when
-    of none.
+    `phase`: the phase that fanned out, None for the workflow outside every phase. `behind`:
+    nanoseconds after the last of the other branches, 0 without one. `because`: the part of which it
+    had most more than the others (`excess` nanoseconds over their median), None when of none.
     """
 
-    phase: str
+    phase: str | None
     branch: int
     behind: int
     because: str | None
@@ -76,11 +77,14 @@ class CriticalPath(NamedTuple):
         return self.workflow.done - self.workflow.ready
 
     def parts(self) -> dict[str, int]:
-        """Return the nanoseconds that each part of `pieces.PARTS` holds the end."""
+        """Return the nanoseconds that each part of `call_segments.PARTS` holds the end."""
         return _sums((segment.part, segment.length) for segment in self.segments)
 
     def phases(self) -> dict[str, int]:
-        """Return the nanoseconds of each phase; what lies between phases is in none."""
+        """Return the nanoseconds of each phase without those of phases nested in it.
+
+        The time between phases is in none.
+        """
         return _sums((s.phase, s.length) for s in self.segments if s.phase is not None)
 
 
@@ -120,20 +124,9 @@ def critical_path(
     attempts_of: dict[tuple[str, int | None, int], list[Attempt]] = defaultdict(list)
     for attempt in attempts:
         attempts_of[attempt.phase, attempt.branch, attempt.call].append(attempt)
-    by_phase: dict[str, dict[int | None, list[Call]]] = defaultdict(lambda: defaultdict(list))
-    for call in sorted(calls, key=lambda call: call.call):
-        by_phase[call.phase][call.branch].append(call)
-    found: list[PathSegment] = []
-    stragglers: list[Straggler] = []
-    for phase in workflow.phases:
-        chains = by_phase[phase.name]
-        last = _last(chains)
-        chain = _back_from(last, chains, phase.start, attempts_of) if chains else []
-        if last is not None:
-            stragglers.append(_straggler(phase.name, last, chains, attempts_of))
-        found += _tiled(chain, phase.start, phase.end, PathSegment("other", 0, 0, phase.name))
-    segments = _tiled(found, workflow.ready, workflow.done, PathSegment("other", 0, 0))
-    return CriticalPath(workflow, tuple(segments), tuple(stragglers))
+    walk = _PathWalk(attempts_of)
+    segments = walk.along(tree_of(workflow, calls))
+    return CriticalPath(workflow, tuple(segments), tuple(walk.stragglers))
 
 
 def paths_of(
@@ -168,21 +161,12 @@ def one_permit_more(cell: CellRecords, in_flight: int) -> OneMore | None:
     info, ratios, makespans = cell.info, [], []
     if info.mode == replay.SYNC:
         return None
-    calls_of, attempts_of = by_repeat(cell.calls), by_repeat(cell.attempts)
-    for trial in cell.whole_trials():
-        calls = calls_of.get(trial.repeat, [])
-        work = replay.jobs(
-            calls,
-            attempts_of.get(trial.repeat, []),
-            info.permit_scope,
-        )
-        due = cell.arrivals(trial)
-        arrivals = None if due is None else [due[at] for at in sorted({c.workflow for c in calls})]
+    for trial, work, arrivals in replay.trials_to_replay(cell):
         now, more = (
             replay.replay(work, permits, in_flight, info.mode, arrivals)
             for permits in (info.permits, info.permits + 1)
         )
-        if now and trial.end > trial.start:
+        if now:
             ratios.append(more / now)
             makespans.append(more / now * (trial.end - trial.start) / SECOND)
     ratio, makespan = over_repeats(ratios), over_repeats(makespans)
@@ -191,83 +175,93 @@ def one_permit_more(cell: CellRecords, in_flight: int) -> OneMore | None:
     return OneMore(info.permits + 1, makespan, ratio)
 
 
-def _last(chains: Mapping[int | None, Sequence[Call]]) -> int | None:
-    """Return the branch that ended last; one that was cancelled held nothing."""
-    held = {
-        branch: chain for branch, chain in chains.items() if chain[-1].outcome != CANCELLED
-    } or chains
-    return max(held, key=lambda branch: (_end(held[branch]), -(branch or 0)), default=None)
+class _PathWalk:
+    """Walks through a workflow's tree, from what ended last back to what it waited for."""
 
+    def __init__(self, attempts: Attempts) -> None:
+        self._attempts = attempts
+        self.stragglers: list[Straggler] = []
 
-def _back_from(
-    last: int | None,
-    chains: Mapping[int | None, Sequence[Call]],
-    start: int,
-    attempts: Attempts,
-) -> list[PathSegment]:
-    """Return the segments of the branch that ended last, and of what it had to wait for.
+    def along(self, node: PhaseNode) -> list[PathSegment]:
+        """Return the segments of a phase, or of the workflow, from its start to its end."""
+        found = [segment for stage in node.stages for segment in self._of_stage(node, stage)]
+        return _tiled(found, node.start, node.end, PathSegment("other", 0, 0, node.name))
 
-    A branch that was ready only when the phase had gone on for a while followed another one.
-    """
-    segments: list[PathSegment] = []
-    branch: int | None = last
-    left = dict(chains)
-    while True:
-        chain = left.pop(branch)
-        segments = [*_of_chain(chain, attempts), *segments]
-        ready = min(call.ready for call in chain)
-        before = [other for other in left if _end(left[other]) <= ready]
-        if ready <= start or not before:
+    def _of_stage(self, node: PhaseNode, stage: Stage) -> list[PathSegment]:
+        """Return the segments of the lane that ended last, and of those that it waited for.
+
+        A lane that started only when the stage had gone on for a while followed another one.
+        """
+        last = _last(stage)
+        if last.branch is not None:
+            self.stragglers.append(self._straggler(node.name, last, stage))
+        segments = self._of_lane(last)
+        if len(stage) == 1:
             return segments
-        branch = max(before, key=lambda other: _end(left[other]))
+        start = min(lane.start for lane in stage)
+        left = [lane for lane in stage if lane is not last]
+        while last.start > start:
+            before = [lane for lane in left if lane.end <= last.start]
+            if not before:
+                break
+            last = max(before, key=lambda lane: lane.end)
+            left.remove(last)
+            segments = [*self._of_lane(last), *segments]
+        return segments
+
+    def _of_lane(self, lane: Lane) -> list[PathSegment]:
+        found: list[PathSegment] = []
+        for item in lane.items:
+            found += self._of_call(item) if isinstance(item, Call) else self.along(item)
+        return found
+
+    def _of_call(self, call: Call) -> list[PathSegment]:
+        return [
+            PathSegment(it.part, it.start, it.end, call.phase, call.branch, call.call, it.attempt)
+            for it in tiles(call, self._tried(call))
+        ]
+
+    def _straggler(self, phase: str | None, last: Lane, stage: Stage) -> Straggler:
+        assert last.branch is not None, "only a branch is a straggler"
+        others = [lane for lane in stage if lane is not last]
+        if not others:
+            return Straggler(phase, last.branch, 0, None, 0)
+        behind = last.end - max(
+            (one.end for one in others if one.end <= last.end), default=last.end
+        )
+        mine = self._lengths(last)
+        theirs = [self._lengths(lane) for lane in others]
+        excess = {
+            part: mine[part] - int(statistics.median(other[part] for other in theirs))
+            for part in PARTS
+            if mine[part]  # a part that it does not have cannot be longer than in the others
+        }
+        because = max(excess, key=lambda part: excess[part], default=None)
+        if because is None or excess[because] <= 0:
+            return Straggler(phase, last.branch, behind, None, 0)
+        return Straggler(phase, last.branch, behind, because, excess[because])
+
+    def _lengths(self, lane: Lane) -> dict[str, int]:
+        """Return the nanoseconds of each part; of a nested phase, along its critical path."""
+        lengths = dict.fromkeys(PARTS, 0)
+        for item in lane.items:
+            if isinstance(item, Call):
+                add_lengths(lengths, item, self._tried(item))
+            else:
+                for segment in _PathWalk(self._attempts).along(item):
+                    lengths[segment.part] += segment.length
+        return lengths
+
+    def _tried(self, call: Call) -> Sequence[Attempt]:
+        return self._attempts.get((call.phase, call.branch, call.call), ())
 
 
-def _end(chain: Sequence[Call]) -> int:
-    return chain[0].done if len(chain) == 1 else max(call.done for call in chain)
-
-
-def _straggler(
-    phase: str, last: int, chains: Mapping[int | None, Sequence[Call]], attempts: Attempts
-) -> Straggler:
-    others = [chain for branch, chain in chains.items() if branch != last]
-    if not others:
-        return Straggler(phase, last, 0, None, 0)
-    end = _end(chains[last])
-    behind = end - max((_end(chain) for chain in others if _end(chain) <= end), default=end)
-    mine = _lengths(chains[last], attempts)
-    theirs = [_lengths(chain, attempts) for chain in others]
-    excess = {
-        part: mine[part] - int(statistics.median(other[part] for other in theirs))
-        for part in PARTS
-        if mine[part]  # of what it had none it had no more than others
-    }
-    because = max(excess, key=lambda part: excess[part], default=None)
-    if because is None or excess[because] <= 0:
-        return Straggler(phase, last, behind, None, 0)
-    return Straggler(phase, last, behind, because, excess[because])
-
-
-def _lengths(chain: Sequence[Call], attempts: Attempts) -> dict[str, int]:
-    lengths = dict.fromkeys(PARTS, 0)
-    for call in chain:
-        add_lengths(lengths, call, _tried(call, attempts))
-    return lengths
-
-
-def _tried(call: Call, attempts: Attempts) -> Sequence[Attempt]:
-    return attempts.get((call.phase, call.branch, call.call), ())
-
-
-def _of_chain(chain: Sequence[Call], attempts: Attempts) -> list[PathSegment]:
-    """Return the segments of calls that follow one another."""
-    return [segment for call in chain for segment in _of_call(call, _tried(call, attempts))]
-
-
-def _of_call(call: Call, attempts: Sequence[Attempt]) -> list[PathSegment]:
-    return [
-        PathSegment(it.part, it.start, it.end, call.phase, call.branch, call.call, it.attempt)
-        for it in tiles(call, attempts)
-    ]
+def _last(stage: Stage) -> Lane:
+    """Return the lane that ended last; nothing waited for one that was cancelled."""
+    if len(stage) == 1:
+        return stage[0]
+    held = [lane for lane in stage if lane.outcome != CANCELLED] or stage
+    return max(held, key=lambda lane: (lane.end, -(lane.branch or 0)))
 
 
 def _tiled(

@@ -9,10 +9,12 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
 
-from harness.records.schema import Attempt, Backoff, Call
+from harness.analysis.phase_tree import PhaseNode, TreeItem, tree_of
+from harness.analysis.selection import CellRecords, by_repeat
+from harness.records.schema import Attempt, Backoff, Call, Trial, Workflow
 
 SYNC = "sync"
 """The mode that makes one call at a time."""
@@ -25,35 +27,103 @@ class ReplayStep(NamedTuple):
     backoff: int
 
 
+class ReplayFork(NamedTuple):
+    """Chains that run at the same time; what follows waits for all of them."""
+
+    chains: tuple[ReplayChain, ...]
+
+
+ReplayChain: TypeAlias = tuple[ReplayStep | ReplayFork, ...]
+
+
 class ReplayJob(NamedTuple):
-    """One workflow: what must be done before the fan-out, side by side, and after it."""
+    """One workflow: `ready` in nanoseconds since the run's anchor, and its work in order."""
 
-    decompose: tuple[ReplayStep, ...]
-    branches: tuple[tuple[ReplayStep, ...], ...]
-    synthesize: tuple[ReplayStep, ...]
+    ready: int
+    chain: ReplayChain
 
 
-def jobs(calls: Iterable[Call], attempts: Iterable[Attempt], permit_scope: str) -> list[ReplayJob]:
+def trials_to_replay(
+    cell: CellRecords,
+) -> Iterator[tuple[Trial, list[ReplayJob], list[int] | None]]:
+    """Yield the trials that ran in one go, each with its jobs and, in an open loop, arrivals.
+
+    Arrivals are in nanoseconds since the start of the trial.
+    """
+    workflows, calls = by_repeat(cell.workflows), by_repeat(cell.calls)
+    attempts = by_repeat(cell.attempts)
+    for trial in cell.whole_trials():
+        if trial.end > trial.start:
+            work = jobs(
+                workflows.get(trial.repeat, []),
+                calls.get(trial.repeat, []),
+                attempts.get(trial.repeat, []),
+                cell.info.permit_scope,
+            )
+            arrivals = [job.ready - trial.start for job in work] if cell.open_loop else None
+            yield trial, work, arrivals
+
+
+def jobs(
+    workflows: Iterable[Workflow],
+    calls: Iterable[Call],
+    attempts: Iterable[Attempt],
+    permit_scope: str,
+) -> list[ReplayJob]:
     """Return the workflows of one trial in their order, with their measured times.
 
-    An attempt takes its service time; one that was never sent takes the time it held its permit.
-    A backoff takes what was planned: sleeping past that is overhead; being parked takes what it
-    took. A hedge and what it hedges are one step. With permit scope `call` a permit is held from
-    the first attempt to the last, backoff included, so a call is one step.
+    Workflows without a call are left out. An attempt takes its service time; one that was never
+    sent takes the time it held its permit. A backoff takes what was planned: sleeping past that is
+    overhead; being parked takes what it took. A hedge and what it hedges are one step. With permit
+    scope `call` a permit is held from the first attempt to the last, backoff included, so a call is
+    one step.
     """
-    tried: dict[tuple[object, ...], list[Attempt]] = {}
+    attempts_of: dict[CallId, list[Attempt]] = {}
     for attempt in attempts:
-        tried.setdefault(_key(attempt), []).append(attempt)
-    workflows: dict[int, dict[tuple[str, int | None], list[tuple[int, list[ReplayStep]]]]] = {}
+        attempts_of.setdefault(_key(attempt), []).append(attempt)
+    calls_of: dict[int, list[Call]] = {}
     for call in calls:
-        served = sorted(tried.get(_key(call), []), key=lambda attempt: attempt.attempt)
-        place = workflows.setdefault(call.workflow, {}).setdefault((call.phase, call.branch), [])
-        place.append((call.call, _steps(call, served, permit_scope)))
-    return [_job(parts) for _, parts in sorted(workflows.items())]
+        calls_of.setdefault(call.workflow, []).append(call)
+
+    def steps(call: Call) -> list[ReplayStep]:
+        tried = attempts_of.get(_key(call), [])
+        if len(tried) > 1:
+            tried.sort(key=lambda attempt: attempt.attempt)
+        return _steps(call, tried, permit_scope)
+
+    return [
+        ReplayJob(workflow.ready, _chain(tree_of(workflow, calls_of[workflow.workflow]), steps))
+        for workflow in sorted(workflows, key=lambda workflow: workflow.workflow)
+        if workflow.workflow in calls_of
+    ]
 
 
-def _key(record: Attempt | Call) -> tuple[object, ...]:
+CallId: TypeAlias = tuple[int, str, int | None, int]
+
+
+def _key(record: Attempt | Call) -> CallId:
     return (record.workflow, record.phase, record.branch, record.call)
+
+
+def _chain(node: PhaseNode, steps: Callable[[Call], list[ReplayStep]]) -> ReplayChain:
+    """Return the work of a phase or a workflow in order; branches without work are left out."""
+    chain: list[ReplayStep | ReplayFork] = []
+    for stage in node.stages:
+        lanes = [lane for lane in (_lane(lane.items, steps) for lane in stage) if lane]
+        if len(lanes) > 1:
+            chain.append(ReplayFork(tuple(map(tuple, lanes))))
+        elif lanes:
+            chain += lanes[0]
+    return tuple(chain)
+
+
+def _lane(
+    items: Sequence[TreeItem], steps: Callable[[Call], list[ReplayStep]]
+) -> list[ReplayStep | ReplayFork]:
+    chain: list[ReplayStep | ReplayFork] = []
+    for item in items:
+        chain += _chain(item, steps) if isinstance(item, PhaseNode) else steps(item)
+    return chain
 
 
 def _began(attempt: Attempt) -> int:
@@ -96,45 +166,44 @@ def _length(pause: Backoff) -> int:
     return slept if pause.source == "breaker" else min(pause.planned, slept)
 
 
-def _job(parts: dict[tuple[str, int | None], list[tuple[int, list[ReplayStep]]]]) -> ReplayJob:
-    chains = {
-        place: tuple(step for _, steps in sorted(calls) for step in steps)
-        for place, calls in parts.items()
-    }
-    return ReplayJob(
-        decompose=chains.get(("decompose", None), ()),
-        branches=tuple(
-            chain
-            for (phase, _), chain in sorted(chains.items(), key=lambda item: item[0][1] or 0)
-            if phase == "fan_out"
-        ),
-        synthesize=chains.get(("synthesize", None), ()),
-    )
-
-
 def critical_path_bound(
     work: Sequence[ReplayJob], in_flight: int, mode: str, arrivals: Sequence[int] | None = None
 ) -> int:
     """Return the nanoseconds that the service times alone need, with a permit always at hand.
 
-    Decompose, the longest branch and synthesize of each workflow, workflows in their order over
-    `in_flight` slots. In sync mode calls stand in line, so it is the sum of all service times.
+    Each workflow takes its longest chain of calls, workflows start in their order over `in_flight`
+    slots. In sync mode calls run one after another, so it is the sum of all service times.
     Waiting between attempts is left out. `arrivals`: when each workflow of an open loop was due.
     """
     if mode == SYNC:
-        return _in_line([sum(map(_sum, _chains(job))) for job in work], arrivals)
+        return _in_line([_total(job.chain, backoff=False) for job in work], arrivals)
     if arrivals is not None:
-        return max((at + _alone(job) for at, job in zip(arrivals, work, strict=True)), default=0)
+        return max(
+            (at + _longest(job.chain) for at, job in zip(arrivals, work, strict=True)), default=0
+        )
     slots = [0] * max(1, min(in_flight, len(work)))
     for job in work:
-        heapq.heapreplace(slots, slots[0] + _alone(job))
+        heapq.heapreplace(slots, slots[0] + _longest(job.chain))
     return max(slots)
 
 
-def _alone(job: ReplayJob) -> int:
-    """Return the nanoseconds of a workflow that waits for nothing."""
-    longest = max((_sum(chain) for chain in job.branches), default=0)
-    return _sum(job.decompose) + longest + _sum(job.synthesize)
+def _longest(chain: ReplayChain) -> int:
+    """Return the nanoseconds of a chain that waits for nothing."""
+    return sum(
+        step.service if isinstance(step, ReplayStep) else max(map(_longest, step.chains))
+        for step in chain
+    )
+
+
+def _total(chain: ReplayChain, *, backoff: bool) -> int:
+    """Return the nanoseconds of a chain whose branches run one after another."""
+    whole = 0
+    for step in chain:
+        if isinstance(step, ReplayFork):
+            whole += sum(_total(branch, backoff=backoff) for branch in step.chains)
+        else:
+            whole += step.service + backoff * step.backoff
+    return whole
 
 
 def _in_line(lengths: Sequence[int], arrivals: Sequence[int] | None) -> int:
@@ -143,14 +212,6 @@ def _in_line(lengths: Sequence[int], arrivals: Sequence[int] | None) -> int:
     for length, due in zip(lengths, arrivals or itertools.repeat(0), strict=False):
         end = max(end, due) + length
     return end
-
-
-def _sum(chain: tuple[ReplayStep, ...]) -> int:
-    return sum(step.service for step in chain)
-
-
-def _chains(job: ReplayJob) -> tuple[tuple[ReplayStep, ...], ...]:
-    return (job.decompose, *job.branches, job.synthesize)
 
 
 def replay(
@@ -169,24 +230,35 @@ def replay(
     loop was due, in nanoseconds; then there are no slots.
     """
     if mode == SYNC:
-        lengths = [sum(sum(step) for chain in _chains(job) for step in chain) for job in work]
-        return _in_line(lengths, arrivals)
+        return _in_line([_total(job.chain, backoff=True) for job in work], arrivals)
     return _Replay(work, permits).run(in_flight, arrivals)
 
 
+class _Strand:
+    """A chain that is being replayed: the steps that are left, last first, and who waits for it.
+
+    `open`: how many branches of its current fork still run.
+    """
+
+    __slots__ = ("open", "parent", "steps")
+
+    def __init__(self, chain: ReplayChain, parent: _Strand | None = None) -> None:
+        self.steps = list(reversed(chain))
+        self.parent = parent
+        self.open = 0
+
+
 class _Replay:
-    """A trial as events on a heap. A chain is (workflow, steps still to go, last first)."""
+    """A trial as events on a heap."""
 
     def __init__(self, work: Sequence[ReplayJob], permits: int) -> None:
         self._work = work
         self._free = permits
-        self._waiting: deque[tuple[int, list[ReplayStep]]] = deque()
-        self._events: list[tuple[int, int, bool, int, list[ReplayStep]]] = []
+        self._waiting: deque[_Strand] = deque()
+        self._events: list[tuple[int, int, bool, _Strand]] = []
         self._count = 0
         self._now = 0
         self._next = 0
-        self._phase = [0] * len(work)
-        self._open = [0] * len(work)
 
     def run(self, in_flight: int, arrivals: Sequence[int] | None) -> int:
         if arrivals is None:
@@ -194,68 +266,66 @@ class _Replay:
                 self._start_workflow()
         else:
             self._next = len(self._work)
-            for job, due in enumerate(arrivals):
-                self._open[job] = 1  # its arrival, the end of which begins its first phase
-                self._at(due, False, job, [])
+            for job, due in zip(self._work, arrivals, strict=True):
+                self._at(due, False, _Strand(job.chain))
         while self._events:
-            self._now, _, served, job, chain = heapq.heappop(self._events)
+            self._now, _, served, strand = heapq.heappop(self._events)
             if served:
-                self._served(job, chain)
+                self._served(strand)
             else:
-                self._ready(job, chain)
+                self._go_on(strand)
         return self._now
 
     def _start_workflow(self) -> None:
         while self._next < len(self._work):
-            job, self._next = self._next, self._next + 1
-            if self._enter(job):
+            chain = self._work[self._next].chain
+            self._next += 1
+            if chain:
+                self._go_on(_Strand(chain))
                 return
 
-    def _enter(self, job: int) -> bool:
-        """Begin the next phase of a workflow that has work in it; False when there is none."""
-        phases = self._phases(self._work[job])
-        while self._phase[job] < len(phases):
-            chains = [chain for chain in phases[self._phase[job]] if chain]
-            self._phase[job] += 1
-            if chains:
-                self._open[job] = len(chains)
-                for chain in chains:
-                    self._ready(job, list(reversed(chain)))
-                return True
-        return False
-
-    @staticmethod
-    def _phases(job: ReplayJob) -> tuple[tuple[tuple[ReplayStep, ...], ...], ...]:
-        return ((job.decompose,), job.branches, (job.synthesize,))
-
-    def _ready(self, job: int, chain: list[ReplayStep]) -> None:
-        if not chain:
-            self._ended(job)
+    def _go_on(self, strand: _Strand) -> None:
+        """Start the next step of a strand, or end it and go on with the one that waits for it."""
+        while not strand.steps:
+            if strand.parent is None:
+                self._start_workflow()
+                return
+            strand = strand.parent
+            strand.open -= 1
+            if strand.open:
+                return
+        step = strand.steps[-1]
+        if isinstance(step, ReplayFork):
+            strand.steps.pop()
+            strand.open = len(step.chains)
+            for chain in step.chains:
+                self._go_on(_Strand(chain, strand))
         elif self._free:
             self._free -= 1
-            self._serve(job, chain)
+            self._serve(strand, step)
         else:
-            self._waiting.append((job, chain))
+            self._waiting.append(strand)
 
-    def _serve(self, job: int, chain: list[ReplayStep]) -> None:
-        self._at(self._now + chain[-1].service, True, job, chain)
+    def _serve(self, strand: _Strand, step: ReplayStep) -> None:
+        self._at(self._now + step.service, True, strand)
 
-    def _served(self, job: int, chain: list[ReplayStep]) -> None:
+    def _served(self, strand: _Strand) -> None:
         if self._waiting:
-            self._serve(*self._waiting.popleft())
+            next_one = self._waiting.popleft()
+            self._serve(next_one, _attempt(next_one.steps[-1]))
         else:
             self._free += 1
-        pause = chain.pop().backoff
+        pause = _attempt(strand.steps.pop()).backoff
         if pause:
-            self._at(self._now + pause, False, job, chain)
+            self._at(self._now + pause, False, strand)
         else:
-            self._ready(job, chain)
+            self._go_on(strand)
 
-    def _at(self, time: int, served: bool, job: int, chain: list[ReplayStep]) -> None:
+    def _at(self, time: int, served: bool, strand: _Strand) -> None:
         self._count += 1
-        heapq.heappush(self._events, (time, self._count, served, job, chain))
+        heapq.heappush(self._events, (time, self._count, served, strand))
 
-    def _ended(self, job: int) -> None:
-        self._open[job] -= 1
-        if not self._open[job] and not self._enter(job):
-            self._start_workflow()
+
+def _attempt(step: ReplayStep | ReplayFork) -> ReplayStep:
+    assert isinstance(step, ReplayStep), "only an attempt is served or waits for a permit"
+    return step

@@ -18,7 +18,7 @@ from harness.records.keys import WorkflowKey, workflow_key
 from harness.records.schema import Attempt, Call, CellInfo, Run, Trial, Workflow
 from harness.store.run_directory import Records
 
-_T = TypeVar("_T", Call, Attempt)
+_T = TypeVar("_T", Workflow, Call, Attempt)
 
 Cluster = tuple[int, int]
 """A workflow within its cell: (repeat, workflow)."""
@@ -44,16 +44,6 @@ class CellRecords(NamedTuple):
     spent: list[Attempt]
     groups: WorkflowGroups
     open_loop: bool = False
-
-    def arrivals(self, trial: Trial) -> dict[int, int] | None:
-        """Return when each workflow of a trial was due, in nanoseconds; None for a closed loop."""
-        if not self.open_loop:
-            return None
-        return {
-            workflow.workflow: workflow.ready - trial.start
-            for workflow in self.workflows
-            if workflow.repeat == trial.repeat
-        }
 
     def tried(self) -> Iterator[TriedCall]:
         """Yield the calls of the workflows that count, each with its attempts."""

@@ -59,7 +59,8 @@ def path_sentences(path: CriticalPath, seconds: ToSeconds) -> list[str]:
             if one.because
             else ""
         )
-        said.append(f"Branch {one.branch + 1} held the {one.phase.replace('_', '-')}{behind}{why}.")
+        phase = (one.phase or "workflow").replace("_", "-")
+        said.append(f"Branch {one.branch + 1} held the {phase}{behind}{why}.")
     return said
 
 
