@@ -1,4 +1,4 @@
-"""A real small model on this machine as a run sees it: a process of its own, one for each run."""
+"""A small real model on this machine: each run starts a server process for it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _KEY_VARIABLE = "HARNESS_LOCAL_LLM_KEY"
 class LocalLLMEndpoint(RealModelSection):
     """A real model of 135 million weights that the run itself starts and stops on this machine.
 
-    `context`: tokens of one request, prompt and answer together. `parallel`: requests in service
-    at once; more of them queue in the server. `threads`: processor threads of the model.
+    `context`: tokens of one request, prompt and answer together. `parallel`: requests that the
+    server handles at once; others wait in its queue. `threads`: processor threads of the model.
     """
 
     kind: Literal["local-llm"]
@@ -70,8 +70,8 @@ class LocalLLMEndpoint(RealModelSection):
 class LocalLLM:
     """llama.cpp's server on a free port of 127.0.0.1. Use it as a context manager.
 
-    Raises PreflightError when the optional extra is not installed. The key is made for this run
-    alone and stands in no file and no process's title.
+    Raises PreflightError when the optional extra is not installed. The API key is made for this run
+    and appears in no file and no command line.
     """
 
     def __init__(self, endpoint: LocalLLMEndpoint) -> None:
@@ -102,7 +102,7 @@ class LocalLLM:
         self._child.stop()
 
     def begin_trial(self, cell: str, repeat: int) -> None:
-        """Do nothing: the server remembers no prompt, so every trial starts afresh."""
+        """Do nothing: the server caches no prompt, so that no trial affects another."""
 
 
 def find_weights() -> Path:

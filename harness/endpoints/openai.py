@@ -96,7 +96,7 @@ class OpenAIEndpoint(RealModelSection):
         )
 
     def server(self, api_key: str, seed: int, log: Path) -> RemoteServer:
-        """Return the API, which neither starts nor stops."""
+        """Return the API, with nothing to start or stop."""
         return RemoteServer(self.base_url, api_key, self.settle)
 
     def check(self) -> None:
@@ -115,7 +115,7 @@ class OpenAIEndpoint(RealModelSection):
 
 
 class RemoteServer:
-    """A live endpoint: nothing to start or stop; `settle` seconds lie between trials."""
+    """An endpoint that is not started by the run; there are `settle` seconds between trials."""
 
     def __init__(self, base_url: str, api_key: str, settle: float) -> None:
         self.base_url = base_url
@@ -135,7 +135,7 @@ class RemoteServer:
         pass
 
     def begin_trial(self, cell: str, repeat: int) -> None:
-        """Let the endpoint come to rest after the trial before."""
+        """Wait, so that the previous trial does not affect this one."""
         if self._begun:
             time.sleep(self._settle)
         self._begun = True

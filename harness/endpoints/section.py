@@ -131,7 +131,7 @@ class RealModelSection(EndpointSection):
 
 
 class EndpointServer(Protocol):
-    """A context manager: inside, `base_url` answers requests that carry `api_key`."""
+    """A context manager; inside it, `base_url` answers requests that carry `api_key`."""
 
     @property
     def base_url(self) -> str:
@@ -151,4 +151,4 @@ class EndpointServer(Protocol):
     ) -> None: ...
 
     def begin_trial(self, cell: str, repeat: int) -> None:
-        """Make ready for a trial: whatever an earlier one left behind is not to be felt."""
+        """Prepare for a trial, so that earlier trials do not affect it."""

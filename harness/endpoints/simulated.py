@@ -1,4 +1,4 @@
-"""The simulated provider as a run sees it: a process of its own, started and stopped by the run."""
+"""The simulated provider: each run starts a process for it, or simulates it in virtual time."""
 
 from __future__ import annotations
 
@@ -30,10 +30,9 @@ _WHAT = "the simulated provider"
 class SimulatedEndpoint(EndpointSection):
     """The harness's own provider. `override` replaces keys of the profile.
 
-    `faults`: what goes wrong and when, in place of what the profile says of that.
-    `time`: `real` over HTTP on this machine, `virtual` straight against the model of time, on a
-    clock that jumps to what is next.
-    `price`: what its tokens would cost; they cost nothing without it.
+    `faults` replace those of the profile. `time`: `real` is HTTP on this machine, `virtual` calls
+    the model of time directly, with a clock that jumps to the next event. `price`: of its tokens,
+    which cost nothing without it.
     """
 
     kind: Literal["simulated"] = "simulated"
@@ -58,7 +57,7 @@ class SimulatedEndpoint(EndpointSection):
 
     @property
     def overrides(self) -> dict[str, Any]:
-        """What replaces keys of the profile, the faults among it."""
+        """The keys that replace those of the profile, with the faults."""
         if self.faults is None:
             return self.override
         faults = [fault.model_dump(mode="json", exclude_defaults=True) for fault in self.faults]
@@ -102,7 +101,7 @@ class Simulator:
     """A `harness serve` on a free port of 127.0.0.1. Use it as a context manager."""
 
     api_key = "none"
-    """It wants none, but the client must send something."""
+    """It needs no key, but the client must send one."""
 
     def __init__(
         self, profile: str, override: Mapping[str, Any], seed: int, time_scale: float, log: Path
@@ -132,8 +131,8 @@ class Simulator:
         self._child.stop()
 
     def begin_trial(self, cell: str, repeat: int) -> None:
-        """Start afresh: no request in service, no memory of earlier ones."""
-        # One connection for all trials: an outage that the last one left behind keeps out new ones.
+        """Reset the provider: no request in service, no memory of earlier requests."""
+        # One connection for all trials: an outage of the last trial refuses new connections.
         if self._control is None:
             url = urlsplit(self.base_url)
             self._control = HTTPConnection(url.hostname or "", url.port, timeout=30)

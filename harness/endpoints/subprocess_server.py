@@ -1,4 +1,4 @@
-"""A server of the harness's own in a process of its own, started and stopped by the run."""
+"""A server that a run starts and stops in a separate process."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """The standard retry mode of the AWS SDKs, with the rules of 2026.
 
 Source: AWS SDKs and Tools Reference Guide, "Retry behavior" (the rules that became the default in
-November 2026). The quota is shared by all calls, so the mode has two halves: the backoff of one
-call, and the quota around it.
+November 2026). It has two parts: the backoff of one call, and a quota that all calls share.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class AwsStandardSection(BackoffSection):
         return (BudgetLayer(AwsQuota(), self.scope),)
 
     def code(self) -> PolicyCode:
-        """Return the backoff; a comment names the quota."""
+        """Return code with the backoff, and a note on the quota."""
         return PolicyCode(
             attempts=self.attempts,
             modules=("random",),
@@ -65,9 +64,9 @@ class AwsStandardSection(BackoffSection):
 class AwsBackoff(NamedTuple):
     """U(0, 1) * min(b * 2^retry, 20 s), b = 1 s after a 429 and 50 ms otherwise.
 
-    With t drawn so, a server's hint h makes it max(t, min(h, t + 5 s)): never more than five
-    seconds longer, so a retry may come earlier than the server asked. `second` is the length of
-    one scenario second in nanoseconds.
+    With a drawn wait t and a Retry-After h the wait is max(t, min(h, t + 5 s)): at most five seconds
+    longer, so that a retry may be earlier than the server asked. `second`: nanoseconds of a
+    scenario second.
     """
 
     attempts: int = 3
@@ -88,25 +87,25 @@ class AwsBackoff(NamedTuple):
 class AwsQuota(NamedTuple):
     """A bucket of 500: a retry costs 14, or 5 after a 429.
 
-    A success gives back what its own retry cost, and 1 when it needed none. An empty quota ends
-    the call.
+    A success returns the cost of its own retry, or 1 if it was a first attempt. A retry that the
+    quota does not cover is not made.
     """
 
     size: int = 500
 
     def fresh(self) -> Bucket:
-        """Return the quota as it is at first: full."""
+        """Return a full quota."""
         return Bucket(self.size, self.size)
 
     def ended(self, bucket: Bucket, ended: Ended, again: bool) -> tuple[Bucket, bool]:
-        """Give back after a success; pay for a retry, or refuse it."""
+        """Return tokens after a success; charge a retry, or refuse it."""
         if ended.outcome == OK:
             return put(bucket, _paid(ended)), True
         return take(bucket, _cost(ended.outcome)) if again else (bucket, True)
 
 
 def _paid(ended: Ended) -> int:
-    """Return what this attempt had cost; one that a breaker sent again cost nothing, as a first."""
+    """Return the tokens that a successful attempt returns; a retry of a breaker had cost none."""
     before = ended.earlier[-1] if ended.earlier else None
     return 1 if before is None or before.decision.source == "breaker" else _cost(before.outcome)
 

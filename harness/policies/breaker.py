@@ -1,24 +1,24 @@
-"""A circuit breaker that parks: in an outage it sends next to nothing and loses nothing.
+"""A circuit breaker that parks calls: in an outage it sends few requests and loses no call.
 
-The states, and what moves them on (M. Nygard, Release It!, "Circuit Breaker"; parking is ours):
+The transitions between its states (M. Nygard, Release It!, "Circuit Breaker"; parking is ours):
 
 | state      | what happens                                     | next      | and                  |
 |------------|--------------------------------------------------|-----------|----------------------|
-| closed     | an attempt asks                                  | closed    | it goes out          |
-| closed     | the last of too many outage-like failures        | open      | it is taken over     |
+| closed     | an attempt asks                                  | closed    | it is sent           |
+| closed     | the last of too many outage-like failures        | open      | the breaker retries  |
 | open       | an attempt asks before the pause is over         | open      | it is parked         |
 | open       | an attempt asks after that                       | half-open | it is the probe      |
 | half-open  | an attempt asks                                  | half-open | it is parked         |
 | half-open  | the probe fails outage-like                      | open      | a longer pause; ring |
-| half-open  | the probe ends, neither so nor well              | open      | no pause; ring       |
+| half-open  | the probe ends with another failure              | open      | no pause; ring       |
 | not closed | success of an attempt sent after it opened       | closed    | ring                 |
-| not closed | any other outage-like failure                    | as it was | it is taken over     |
+| not closed | any other outage-like failure                    | unchanged | the breaker retries  |
 
-The table in `harness.records.failures` says which failures are outage-like. A failure that is taken
-over does not count against its call: the call is parked and sent again, and uses none of its
-retries. What was sent before the
-last opening or closing says nothing of the present: its success closes nothing, its failure opens
-nothing. Nor does what was cancelled: it breaks no row of failures and is none of the last attempts.
+The table in `harness.records.failures` says which failures are outage-like. If the breaker retries
+a failed attempt, the call is parked and sent again, and uses none of its own retries. The success
+of an attempt that was sent before the breaker opened does not close it; the failure of an attempt
+that was sent before it closed does not open it. A cancelled attempt ends no row of failures, and is
+not one of the last attempts.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from harness.records.schema import retry_in
 class BreakerSection(WrapperSection):
     """The keys of `Breaker`. Two in a stack would not know of each other's probes.
 
-    It opens on `failures` outage-like ones in a row, or when a share of `rate` of the last `last`
-    attempts were. Pauses double from `pause` up to `cap`.
+    It opens after `failures` outage-like failures in a row, or if they are a share of `rate` of the
+    last `last` attempts. Pauses double from `pause` up to `cap`.
     """
 
     once: ClassVar[bool] = True
@@ -66,16 +66,16 @@ class BreakerSection(WrapperSection):
         return BreakerLayer(rule, context.name, self.scope)
 
     def note(self) -> str:
-        """Return its name."""
+        """Return what it is."""
         return "circuit breaker"
 
 
 class Breaker(NamedTuple):
     """When it opens and how long it pauses, in nanoseconds.
 
-    It opens on `failures` outage-like ones in a row, or when of the last `last` attempts `many`
-    were. The first pause is `pause`, each next one twice as long, `cap` at most; a Retry-After
-    that its call's deadline allows makes a pause as long as the server asked.
+    It opens after `failures` outage-like failures in a row, or `many` among the last `last`
+    attempts. The first pause is `pause`; each next one is twice as long, at most `cap`. A
+    Retry-After within the call's deadline makes the pause at least that long.
     """
 
     failures: int
@@ -86,11 +86,11 @@ class Breaker(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """Attempts go out. `since`: when it closed, None at first.
+    """Attempts are sent. `since`: when it closed, None at first.
 
-    `in_a_row`: outage-like failures since the last attempt that was none. `recent`: a bit for each
-    of the last attempts, the newest lowest, set for an outage-like failure. Neither counts what
-    was cancelled.
+    `in_a_row`: outage-like failures since the last attempt without one. `recent`: a bit for each of
+    the last attempts, set for an outage-like failure; the newest is the lowest bit. Cancelled
+    attempts count in neither.
     """
 
     since: int | None = None
@@ -99,7 +99,7 @@ class Closed(NamedTuple):
 
 
 class Open(NamedTuple):
-    """Nothing goes out before `until`. `since`: when it opened; `pause`: the present one."""
+    """No attempt is sent before `until`. `since`: when it opened. `pause`: the current pause."""
 
     since: int
     until: int
@@ -107,7 +107,7 @@ class Open(NamedTuple):
 
 
 class HalfOpen(NamedTuple):
-    """The probe is on its way; `probe` is when it was let out."""
+    """The probe is in flight; `probe`: when it was admitted."""
 
     since: int
     probe: int
@@ -118,9 +118,9 @@ State = Closed | Open | HalfOpen
 
 
 class BreakerUpdate(NamedTuple):
-    """What becomes of an attempt that ended.
+    """What happens after an attempt.
 
-    `over`: the breaker takes the failure upon itself. `ring`: wake who is parked.
+    `over`: the breaker retries the failed attempt. `ring`: parked calls are woken.
     """
 
     over: bool
@@ -128,13 +128,13 @@ class BreakerUpdate(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """It is parked: until then, or with None until the probe has ended."""
+    """The attempt is parked until then; with None, until the probe has ended."""
 
     until: int | None
 
 
 def admit_attempt(state: State, now: int) -> tuple[State, Wait | None]:
-    """Return the state, and how long an attempt has to wait that asks now; None to let it out."""
+    """Return the new state, and the wait of an attempt that asks now; None to admit it."""
     match state:
         case Closed():
             return state, None
@@ -147,14 +147,14 @@ def admit_attempt(state: State, now: int) -> tuple[State, Wait | None]:
 
 
 def state_after(rule: Breaker, state: State, end: Ended) -> tuple[State, BreakerUpdate]:
-    """Return the state after an attempt, and what becomes of that."""
+    """Return the state after an attempt, and what happens next."""
     failed = is_outage(end.outcome)
     if isinstance(state, Closed):
         return _while_closed(rule, state, end, failed)
     if end.outcome == OK and end.sent is not None and end.sent > state.since:
         return Closed(since=end.now), BreakerUpdate(over=False, ring=True)
     if isinstance(state, HalfOpen) and end.admitted == state.probe:
-        if not failed:  # it proves nothing; the next call is the next probe
+        if not failed:  # it proves nothing; the next attempt is the next probe
             return Open(state.since, end.now, state.pause), BreakerUpdate(over=False, ring=True)
         pause = min(rule.cap, 2 * state.pause)
         return Open(state.since, _until(end, pause), pause), BreakerUpdate(over=True, ring=True)
@@ -179,7 +179,7 @@ def _while_closed(
 
 
 def _until(end: Ended, pause: int) -> int:
-    """Return when the pause is over that follows `end`."""
+    """Return the end of the pause that follows `end`."""
     asked = end.retry_after or 0
     return end.now + max(pause, asked if end.now + asked <= end.deadline else 0)
 
@@ -192,7 +192,7 @@ class _Breaking(NamedTuple):
 
 
 class BreakerLayer:
-    """A circuit breaker that parks calls; `name` is part of its bells."""
+    """A circuit breaker that parks calls; `name` is part of the keys of its bells."""
 
     hedge = None
 
@@ -202,14 +202,14 @@ class BreakerLayer:
         self.states = States(_Breaking, scope)
 
     def admit(self, asking: Asking) -> Admission:
-        """Let the attempt out, as the probe perhaps, or park it."""
+        """Admit the attempt, perhaps as the probe, or park it."""
         now = self.states.get(asking.phase)
         state, wait = admit_attempt(now.state, asking.now)
         self.states.put(asking.phase, now._replace(state=state))
         return GO if wait is None else ParkCall(self._bell(asking.phase, now.rung), wait.until)
 
     def ended(self, ended: Ended, inside: Inside) -> RetryVerdict:
-        """Take the failures of an outage upon itself; wake who is parked when there is reason."""
+        """Retry the failures of an outage; wake parked calls when the state changes."""
         now = self.states.get(ended.phase)
         state, taken = state_after(self.rule, now.state, ended)
         self.states.put(ended.phase, _Breaking(state, now.rung + taken.ring))

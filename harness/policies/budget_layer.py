@@ -1,9 +1,8 @@
-"""Budgets that all calls share: each retry has to be paid for out of what successes bring in.
+"""Retry budgets: all calls share one, and a retry is made only if the budget allows it.
 
-Pure values and functions: `(state, what ended) -> (state, may it be tried again)`.
+Rules are pure functions: `(state, attempt that ended) -> (state, whether a retry is allowed)`.
 
-A budget protects the server from its clients' retries. It does so by failing calls: see also
-`policies.breaker`.
+A budget protects the server from retries by failing calls; compare `policies.breaker`.
 """
 
 from __future__ import annotations
@@ -16,23 +15,22 @@ from harness.records.schema import give_up
 
 
 class BudgetRule(Protocol):
-    """The rule of a budget; what is left in it is a value of its own."""
+    """The rule of a budget; its state is a separate value."""
 
     def fresh(self) -> Any:
-        """Return the budget's state as it is at first."""
+        """Return the initial state."""
         ...
 
     def ended(self, state: Any, ended: Ended, again: bool) -> tuple[Any, bool]:
-        """Return the state after an attempt, and whether the call may be tried `again`.
+        """Return the state after an attempt, and whether a retry is allowed.
 
-        `again`: it failed and is to be sent again, if there is enough in the budget. Without that
-        the second value means nothing.
+        `again`: it failed and a retry is wanted; otherwise the second value has no meaning.
         """
         ...
 
 
 class BudgetLayer:
-    """A budget that has to allow each retry."""
+    """A budget that must allow each retry."""
 
     hedge = None
 
@@ -41,11 +39,11 @@ class BudgetLayer:
         self.states = States(budget.fresh, scope)
 
     def admit(self, asking: Asking) -> Admission:
-        """Let every attempt out: a retry was paid for when it was decided on."""
+        """Admit every attempt: retries are charged when they are decided."""
         return GO
 
     def ended(self, ended: Ended, inside: Inside) -> RetryVerdict:
-        """Pay for what those inside want to send again, or refuse it."""
+        """Charge a retry that the inner layers want, or refuse it."""
         verdict = inside()
         again = verdict.decision is not None and verdict.decision.retry_in is not None
         state, may = self.budget.ended(self.states.get(ended.phase), ended, again)

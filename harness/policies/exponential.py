@@ -36,7 +36,7 @@ class ExponentialSection(BackoffSection):
         return Exponential(self.attempts, base, cap, self.jitter)
 
     def code(self) -> PolicyCode:
-        """Return the formula of the jitter."""
+        """Return code with the formula of the jitter."""
         before: tuple[str, ...] = ()
         if self.jitter == "decorrelated":
             before = ("pause = 0.0",)
@@ -50,12 +50,12 @@ class ExponentialSection(BackoffSection):
 
 
 class Exponential(NamedTuple):
-    """Backoff that grows up to a cap, with jitter, `attempts` in all.
+    """Backoff that grows up to a cap, with jitter; at most `attempts` attempts.
 
     With c = min(cap, base * 2^(attempt - 1)), full jitter draws from U(0, c) and equal jitter from
-    c/2 + U(0, c/2). Decorrelated jitter draws min(cap, U(base, 3 * last)), where `last` is what
-    it drew before, `base` at first. A server's Retry-After takes the place of the draw: it knows
-    better; one of 0, such as a date that has passed, says nothing that backoff should give way to.
+    c/2 + U(0, c/2). Decorrelated jitter draws min(cap, U(base, 3 * last)), where `last` is the
+    previous draw, `base` at first. A Retry-After header replaces the draw, unless it is 0, such as
+    a date in the past.
     """
 
     attempts: int
@@ -74,7 +74,7 @@ class Exponential(NamedTuple):
         return within(failure, min(self.cap, low + round(random.random() * (high - low))), "policy")
 
     def _range(self, failure: Failure) -> tuple[int, int]:
-        """Return the least and the most that is drawn, before the cap of decorrelated jitter."""
+        """Return the bounds of the draw, before the cap of decorrelated jitter."""
         if self.jitter == "decorrelated":
             last = self.base if failure.waited is None else failure.waited
             return self.base, max(self.base, 3 * last)

@@ -14,7 +14,7 @@ from harness.policies.section import PolicyContext, WrapperSection
 from harness.policies.token_bucket import WHOLE, Share, thousandths
 
 WINDOW_SLICES = 10
-"""A window moves on in so many steps."""
+"""The number of slices of a sliding window."""
 
 
 class FinagleBudgetSection(WrapperSection):
@@ -41,7 +41,7 @@ class FinagleBudgetSection(WrapperSection):
 
 
 class Window(NamedTuple):
-    """What was put in less what was taken out, by slice of time; `last` is the newest slice."""
+    """Tokens added minus tokens taken, by slice of time; `last` is the newest slice."""
 
     last: int
     sums: tuple[int, ...]
@@ -50,7 +50,7 @@ class Window(NamedTuple):
 class FinagleBudget(NamedTuple):
     """The retry budget of Finagle: com.twitter.finagle.service.RetryBudget.
 
-    Within a sliding window of `window` nanoseconds retries are at most `reserve` and `ratio`
+    In a sliding window of `window` nanoseconds there are at most `reserve` retries, plus `ratio`
     thousandths for each call. What is not used within the window is lost.
     """
 
@@ -59,11 +59,11 @@ class FinagleBudget(NamedTuple):
     window: int
 
     def fresh(self) -> Window:
-        """Return a window in which nothing has happened."""
+        """Return an empty window."""
         return Window(0, (0,) * WINDOW_SLICES)
 
     def ended(self, window: Window, ended: Ended, again: bool) -> tuple[Window, bool]:
-        """Count a call's first attempt; take out for a retry."""
+        """Add tokens for the first attempt of a call; take one for a retry."""
         window = self._at(window, ended.now)
         if ended.attempt == 1:
             window = _add(window, self.ratio)
@@ -74,7 +74,7 @@ class FinagleBudget(NamedTuple):
         return _add(window, -WHOLE), True
 
     def _at(self, window: Window, now: int) -> Window:
-        """Return the window moved on to `now`; what comes late counts in the newest slice."""
+        """Return the window moved to `now`; late events count in the newest slice."""
         last = max(window.last, now * WINDOW_SLICES // self.window)
         gone = min(WINDOW_SLICES, last - window.last)
         return Window(last, window.sums[gone:] + (0,) * gone)

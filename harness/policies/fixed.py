@@ -30,14 +30,14 @@ class FixedSection(BackoffSection):
         return Fixed(self.attempts, context.nanoseconds(self.delay))
 
     def code(self) -> PolicyCode:
-        """Return the same pause each time."""
+        """Return code with the same pause each time."""
         return PolicyCode(attempts=self.attempts, pause=(f"pause = {self.delay:g}",))
 
 
 class Fixed(NamedTuple):
-    """The same `delay` before every retry, without jitter, `attempts` in all.
+    """The same `delay` before every retry, without jitter; at most `attempts` attempts.
 
-    So all that failed together come back together. Retry-After takes the place of the delay.
+    Calls that fail together are therefore retried together. Retry-After replaces the delay.
     """
 
     attempts: int

@@ -23,7 +23,7 @@ class GrpcThrottlingSection(WrapperSection):
     scope: Scope = "process"
 
     def layer(self, context: PolicyContext) -> BudgetLayer:
-        """Return the bucket, full."""
+        """Return the layer with a full bucket."""
         return BudgetLayer(GrpcThrottling(self.tokens, thousandths(self.ratio)), self.scope)
 
     def note(self) -> str:
@@ -34,9 +34,8 @@ class GrpcThrottlingSection(WrapperSection):
 class GrpcThrottling(NamedTuple):
     """Retry throttling of gRPC: proposal A6, "Throttling Retry Attempts and Hedged RPCs".
 
-    A bucket of `tokens` whole tokens is full at first. Every failure that a retry might mend takes
-    one, every success puts `ratio` thousandths back, and there is no retry while the bucket is
-    half empty or emptier.
+    A bucket of `tokens` tokens is full at first. Every retryable failure takes one token, every
+    success adds `ratio` thousandths, and retries are allowed while it is more than half full.
     """
 
     tokens: int
@@ -47,7 +46,7 @@ class GrpcThrottling(NamedTuple):
         return Bucket(self.tokens * WHOLE, self.tokens * WHOLE)
 
     def ended(self, bucket: Bucket, ended: Ended, again: bool) -> tuple[Bucket, bool]:
-        """Count the outcome; refuse a retry when half of the tokens or more are gone."""
+        """Count the outcome; refuse a retry if at most half of the tokens are left."""
         if ended.outcome == OK:
             return put(bucket, self.ratio), True
         if is_retryable(ended.outcome):

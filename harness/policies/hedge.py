@@ -34,10 +34,10 @@ class HedgeSection(WrapperSection):
 
 
 class HedgeLayer:
-    """Allows second attempts while there is something in their budget.
+    """Allows second attempts as long as their budget lasts.
 
-    `after`: nanoseconds without a first token. Each call puts `ratio` thousandths of a token into
-    a bucket that holds `burst` tokens and is full at first; each hedge takes a whole one.
+    `after`: nanoseconds without a first token. Each call adds `ratio` thousandths of a token to a
+    bucket that holds `burst` tokens and is full at first; each hedge takes one token.
     J. Dean, L. A. Barroso, "The Tail at Scale", CACM 56(2), 2013: hedged requests.
     """
 
@@ -48,17 +48,17 @@ class HedgeLayer:
         self.states = States(lambda: full, scope)
 
     def may(self, asking: Asking) -> bool:
-        """Take a token for a hedge; return whether there was one."""
+        """Take a token for a hedge; return False if there is none."""
         bucket, there = take(self.states.get(asking.phase), WHOLE)
         self.states.put(asking.phase, bucket)
         return there
 
     def admit(self, asking: Asking) -> Admission:
-        """Let every attempt out."""
+        """Admit every attempt."""
         return GO
 
     def ended(self, ended: Ended, inside: Inside) -> RetryVerdict:
-        """Put in for a call's first attempt."""
+        """Add tokens for the first attempt of a call."""
         if ended.attempt == 1:
             self.states.put(ended.phase, put(self.states.get(ended.phase), self._ratio))
         return inside()

@@ -1,4 +1,4 @@
-"""What stands around a retry policy, and its state."""
+"""Layers around a retry policy, and their state."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ Inside = Callable[[], RetryVerdict]
 
 
 class Layer(Protocol):
-    """What stands around a retry policy, with its state."""
+    """One layer of a stack, with its state."""
 
     @property
     def hedge(self) -> Hedge | None:
-        """When a call may be sent a second time while the first attempt runs; None for never."""
+        """When a second attempt of a call may be sent while the first one runs; None for never."""
         ...
 
     def admit(self, asking: Asking) -> Admission:
-        """Say whether an attempt may go out now."""
+        """Return whether an attempt may be sent now."""
         ...
 
     def ended(self, ended: Ended, inside: Inside) -> RetryVerdict:
-        """Say what is next after an attempt; `inside` asks the layers inside, once at most."""
+        """Return what happens after an attempt; `inside` asks the inner layers, at most once."""
         ...
 
 
 class States:
-    """The states of a layer: one, or one for each phase."""
+    """The state of a layer, or its states by phase."""
 
     def __init__(self, fresh: Callable[[], Any], scope: Scope) -> None:
         self._fresh = fresh
@@ -37,14 +37,14 @@ class States:
         self._states: dict[str | None, Any] = {}
 
     def key(self, phase: str) -> str | None:
-        """Return what names the state of `phase`: None where there is one for all."""
+        """Return the key of the state of `phase`: None if all phases share one state."""
         return phase if self.scope == "phase" else None
 
     def get(self, phase: str) -> Any:
-        """Return the state that holds for `phase`."""
+        """Return the state of `phase`."""
         key = self.key(phase)
         return self._states[key] if key in self._states else self._fresh()
 
     def put(self, phase: str, state: Any) -> None:
-        """Keep a new state for `phase`."""
+        """Replace the state of `phase`."""
         self._states[self.key(phase)] = state

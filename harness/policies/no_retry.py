@@ -25,7 +25,7 @@ class NoRetrySection(BackoffSection):
         return NoRetry()
 
     def code(self) -> PolicyCode:
-        """Return a call that is sent once."""
+        """Return code that sends a call once."""
         return PolicyCode()
 
 

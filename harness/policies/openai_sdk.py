@@ -29,19 +29,18 @@ class OpenAISdkSection(BackoffSection):
         return OpenAISdk(self.max_retries, context.streamed, context.nanoseconds(1.0))
 
     def code(self) -> PolicyCode:
-        """Return the package's own setting."""
+        """Return code that sets the package's own retries."""
         return PolicyCode(max_retries=self.max_retries)
 
 
 class OpenAISdk(NamedTuple):
     """The published rule of the openai package, version 3.
 
-    408, 409, 429, every 5xx, connection failures and timeouts are tried again, up to
-    `max_retries` times, after min(0.5 s * 2^retry, 8 s) * U(0.75, 1). A Retry-After of up to
-    120 s takes the place of that; a longer one is not retried. `x-should-retry` overrules the
-    status. What the package does not notice inside its retry loop it does not retry either: an
-    error inside a 200, and of a streamed response everything after the headers. `second` is the
-    length of one scenario second in nanoseconds.
+    408, 409, 429, every 5xx, connection failures and timeouts are retried, up to `max_retries`
+    times, after min(0.5 s * 2^retry, 8 s) * U(0.75, 1). A Retry-After of up to 120 s replaces this
+    wait; after a longer one there is no retry. The header `x-should-retry` overrides the status.
+    Failures outside the package's retry loop are not retried: an error inside a 200, and in a
+    streamed response everything after the headers. `second`: nanoseconds of a scenario second.
     """
 
     max_retries: int

@@ -1,8 +1,7 @@
-"""What a call asks of its policy: may this attempt go out, and what after it has come back.
+"""The interface between a call and its policy: admission before an attempt, a verdict after it.
 
-A policy is made anew for each trial and shared by all calls of it, so that a retry budget or a
-circuit breaker sees them all. It is safe to use from several threads. Times are nanoseconds of
-the records' clock.
+Each trial has a new policy, which all its calls share, so that a retry budget or a circuit breaker
+sees all of them. Policies are thread-safe. Times are nanoseconds of the records' clock.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from harness.records.schema import Decision
 
 
 class Asking(NamedTuple):
-    """An attempt that has its permit and wants to go out at `now`; `attempt` counts from 1."""
+    """An attempt that has its permit and is ready to be sent at `now`; `attempt` counts from 1."""
 
     phase: str
     attempt: int
@@ -25,18 +24,18 @@ class Asking(NamedTuple):
 
 
 class Go(NamedTuple):
-    """Send it. Its end must be told with `ended`, whatever it is."""
+    """Send the attempt. The caller must report its end with `ended`, whatever the outcome is."""
 
 
 GO = Go()
 
 
 class ParkCall(NamedTuple):
-    """Do not send it: give the permit back, wait, and ask for a permit and for admission again.
+    """Do not send the attempt: release the permit, wait, then ask for a permit and admission again.
 
-    `bell` names who is woken together. It rings once, perhaps before the wait has begun: who
-    waits on one that has rung asks again at once. `until`: when to ask again unbidden; None while
-    something else is sure to ring. Before `until` nobody is let out unless the bell rings.
+    All calls that wait on the same `bell` are woken together. A bell rings once; a call that waits
+    on a bell that has rung already asks again at once. `until`: when to ask again if the bell does
+    not ring before; None if it is certain to ring. No attempt is admitted earlier than that.
     """
 
     bell: Hashable
@@ -46,7 +45,7 @@ class ParkCall(NamedTuple):
 Admission = Go | ParkCall
 
 RandomOf = Callable[[], Random]
-"""Gives the call's random source; most attempts succeed and need none."""
+"""Returns the random source of a call; a function, as most calls need none."""
 
 
 class Earlier(NamedTuple):
@@ -57,14 +56,14 @@ class Earlier(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """An attempt that has come back, good or bad.
+    """An attempt that has ended, successfully or not.
 
     `attempt`: its number, from 1. `outcome`: `ok` or a failure class. `retry_after`: nanoseconds
-    the server asked for, None if it did not. `should_retry`: the server's explicit word
-    (`x-should-retry`), None without it. `admitted`: the `now` at which it was let out; `sent`:
-    when its bytes went out, None if they never did. `now`: the time. `deadline`: the call's.
-    `earlier`: those before it that were to be tried again, oldest first. `final`: False for a
-    failure while the call's other, hedged attempt still runs: nothing is to be decided then.
+    that the server asked for, None if it did not. `should_retry`: the header `x-should-retry`, None
+    without it. `admitted`: the `now` at which it was admitted. `sent`: when its bytes were sent,
+    None if they were not. `deadline`: of the call. `earlier`: the earlier attempts of the call that
+    failed and were retried, oldest first. `final`: False for a failure while another attempt of
+    the same call (a hedge) still runs; nothing has to be decided then.
     """
 
     phase: str
@@ -82,10 +81,10 @@ class Ended(NamedTuple):
 
 
 class RetryVerdict(NamedTuple):
-    """What is to be done after an attempt.
+    """What happens after an attempt.
 
-    `decision`: when to try again or why not, None where there is nothing to decide. `ring`: wake
-    everybody who waits on this bell, None for nobody.
+    `decision`: when to try again or why not, None if there is nothing to decide. `ring`: the bell
+    whose waiting calls are woken, None for no bell.
     """
 
     decision: Decision | None
@@ -96,10 +95,10 @@ _NOTHING = RetryVerdict(None)
 
 
 class Hedge(NamedTuple):
-    """Send the same request once more if `after` nanoseconds have brought no first token.
+    """Send the same request again if there is no first token after `after` nanoseconds.
 
-    `may` is asked at that moment, about the second attempt, and spends from the hedges' budget:
-    False when there is nothing left in it.
+    `may` is called at that moment, with the second attempt. It takes from the budget of hedges, and
+    returns False if that is empty.
     """
 
     after: int
@@ -111,26 +110,26 @@ class Policy(Protocol):
 
     @property
     def hedge(self) -> Hedge | None:
-        """When a call may be sent a second time while the first attempt runs; None for never."""
+        """When a second attempt of a call may be sent while the first one runs; None for never."""
         ...
 
     def admit(self, asking: Asking) -> Admission:
-        """Say whether an attempt may go out now."""
+        """Return whether an attempt may be sent now."""
         ...
 
     def ended(self, ended: Ended, random: RandomOf) -> RetryVerdict:
-        """Take note of how an attempt ended, and say what is next for its call."""
+        """Record the end of an attempt, and return what happens next in its call."""
         ...
 
 
 class Stateless(NamedTuple):
-    """A policy that looks at one call alone: every attempt goes out, failures are `retry`'s."""
+    """A policy without shared state: every attempt is admitted, and `retry` decides on failures."""
 
     retry: Retry
     hedge: Hedge | None = None
 
     def admit(self, asking: Asking) -> Admission:
-        """Let every attempt out."""
+        """Admit every attempt."""
         return GO
 
     def ended(self, ended: Ended, random: RandomOf) -> RetryVerdict:
@@ -139,16 +138,16 @@ class Stateless(NamedTuple):
 
 
 def decided(retry: Retry, ended: Ended, random: RandomOf) -> RetryVerdict:
-    """Return what `retry` decides; nothing after a success or what was not the call's last word."""
+    """Return what `retry` decides; nothing after a success or an attempt that is not final."""
     if ended.outcome == OK or not ended.final:
         return _NOTHING
     return RetryVerdict(retry.decide(failure_of(ended), random()))
 
 
 def failure_of(ended: Ended) -> Failure:
-    """Return what a retry policy is told of an attempt that failed.
+    """Return the input of a retry policy for an attempt that failed.
 
-    Attempts that a breaker took upon itself do not count as the call's own.
+    Attempts that a breaker retried are not counted as attempts of the call.
     """
     own = [before.decision for before in ended.earlier if before.decision.source != "breaker"]
     drawn = [decision.retry_in for decision in own if decision.source == "policy"]

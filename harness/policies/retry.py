@@ -1,7 +1,7 @@
 """Whether to send a failed attempt again, and when: pure decisions over numbers.
 
-Durations are integer nanoseconds of the records' clock; whoever builds a policy has scaled the
-scenario's durations already. Randomness comes in from outside, so a decision can be repeated.
+Durations are integer nanoseconds of the records' clock, scaled already. The random source is an
+argument, so that a decision can be repeated.
 
 Retry-After: RFC 9110, section 10.2.3.
 """
@@ -16,12 +16,12 @@ from harness.records.schema import Decision, WaitSource, give_up, retry_in
 
 
 class Failure(NamedTuple):
-    """What a policy is told of an attempt that failed.
+    """An attempt that failed, as a retry policy sees it.
 
-    `attempt`: its number, from 1. `now`: the time. `deadline`: the call's. `retry_after`:
-    nanoseconds the server asked for, None if it did not. `should_retry`: the server's explicit
-    word (`x-should-retry`), None without it. `waited`: the last backoff, in nanoseconds, that
-    the policy itself drew for this call; None without one.
+    `attempt`: its number, from 1. `deadline`: of the call. `retry_after`: nanoseconds that the
+    server asked for, None if it did not. `should_retry`: the header `x-should-retry`, None without
+    it. `waited`: the last backoff in nanoseconds that the policy itself drew for this call, None
+    without one.
     """
 
     attempt: int
@@ -43,14 +43,14 @@ class Retry(Protocol):
 
 
 def refused(failure: Failure, attempts: int) -> Decision | None:
-    """Say why there is no other attempt: a failure that stays, or none of `attempts` left."""
+    """Give up if the failure is not retryable or all `attempts` are used; None otherwise."""
     if not is_retryable(failure.outcome):
         return give_up("not_retryable")
     return give_up("attempts") if failure.attempt >= attempts else None
 
 
 def within(failure: Failure, wait: int, source: WaitSource) -> Decision:
-    """Do not sleep past the call's deadline: the call could only fail later, not better."""
+    """Retry after `wait`, or give up if that is after the call's deadline."""
     if failure.now + wait > failure.deadline:
         return give_up("deadline")
     return retry_in(wait, source)

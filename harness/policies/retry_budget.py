@@ -21,7 +21,7 @@ class RetryBudgetSection(WrapperSection):
     scope: Scope = "process"
 
     def layer(self, context: PolicyContext) -> BudgetLayer:
-        """Return the budget, full."""
+        """Return the layer with a full budget."""
         return BudgetLayer(RetryBudget(thousandths(self.ratio), self.burst), self.scope)
 
     def note(self) -> str:
@@ -32,8 +32,8 @@ class RetryBudgetSection(WrapperSection):
 class RetryBudget(NamedTuple):
     """Retries are at most a share of the calls: B. Beyer et al., Site Reliability Engineering, 21.
 
-    Each call puts `ratio` thousandths of a token into a bucket that holds `burst` tokens and is
-    full at first; each retry takes a whole one.
+    Each call adds `ratio` thousandths of a token to a bucket that holds `burst` tokens and is full
+    at first; each retry takes one token.
     """
 
     ratio: int
@@ -44,7 +44,7 @@ class RetryBudget(NamedTuple):
         return Bucket(self.burst * WHOLE, self.burst * WHOLE)
 
     def ended(self, bucket: Bucket, ended: Ended, again: bool) -> tuple[Bucket, bool]:
-        """Put in for a call's first attempt; take out for a retry."""
+        """Add tokens for the first attempt of a call; take one for a retry."""
         if ended.attempt == 1:
             bucket = put(bucket, self.ratio)
         return take(bucket, WHOLE) if again else (bucket, True)

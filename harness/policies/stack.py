@@ -1,12 +1,13 @@
-"""Policies around one another: what a circuit breaker, budgets and a hedge make of a retry policy.
+"""A stack of policies: layers such as a breaker, budgets and a hedge around a retry policy.
 
-Layers stand outermost first. An attempt asks them from the outside in and goes out when none of
-them parks it. Its end goes from the outside in, too: a breaker that takes a failure upon itself
-keeps it from all that is inside; the others hear first what those inside say, and can refuse it.
-So a budget outside of a breaker pays for what the breaker sends again, and one inside does not.
+Layers are listed outermost first. An attempt asks them from the outermost to the innermost and is
+sent if none of them parks it. The end of an attempt takes the same way: a breaker that retries a
+failure itself does not pass it on; the other layers first get the verdict of the layers inside
+them, and can refuse it. So a budget outside a breaker pays for the retries of the breaker, and a
+budget inside it does not.
 
-The state of each layer is a frozen value, changed by pure functions; here they are kept, under
-one lock. A layer with scope `phase` keeps one state for each phase of the workflow.
+The state of each layer is a frozen value that pure functions compute. One lock protects all states
+of a stack. A layer with scope `phase` has one state for each phase of the workflow.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Stack:
         self.hedge = Hedge(hedges[0].after, self._locked(hedges[0].may)) if hedges else None
 
     def admit(self, asking: Asking) -> Admission:
-        """Let the attempt out if no layer parks it."""
+        """Admit the attempt if no layer parks it."""
         with self._lock:
             for layer in self.layers:
                 answer = layer.admit(asking)
@@ -49,7 +50,7 @@ class Stack:
         return GO
 
     def ended(self, ended: Ended, random: RandomOf) -> RetryVerdict:
-        """Ask the outermost layer, which asks those inside it."""
+        """Return the verdict of the outermost layer, which asks the layers inside it."""
         with self._lock:
             return self._ask(0, ended, random)
 

@@ -1,6 +1,6 @@
-"""A token bucket: pure values.
+"""A token bucket.
 
-Amounts are thousandths of a token where a rule has fractions, so that no sum is ever rounded.
+Rules with fractions count thousandths of a token, so that sums are exact.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ def thousandths(ratio: float) -> int:
 
 
 class Bucket(NamedTuple):
-    """A token bucket: at most `most`, now `tokens`."""
+    """A token bucket that holds `tokens` of at most `most`."""
 
     most: int
     tokens: int
 
 
 def put(bucket: Bucket, amount: int) -> Bucket:
-    """Return the bucket with `amount` more in it; what does not fit is lost."""
+    """Return the bucket with `amount` added, up to its limit."""
     return bucket._replace(tokens=min(bucket.most, bucket.tokens + amount))
 
 
 def take(bucket: Bucket, cost: int) -> tuple[Bucket, bool]:
-    """Return the bucket with `cost` less in it, or as it was if there is not so much."""
+    """Return the bucket without `cost` and True, or unchanged and False if it holds less."""
     if cost > bucket.tokens:
         return bucket, False
     return bucket._replace(tokens=bucket.tokens - cost), True
