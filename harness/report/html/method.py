@@ -58,13 +58,15 @@ def description(run: Run) -> str:
 
 
 def endpoint_text(run: Run) -> str:
-    """Say what answered."""
+    """Return the name of the endpoint."""
+    if run.endpoint:
+        return run.endpoint
     settings: dict[str, Any] = run.scenario["endpoint"]
     if run.simulated:
         time = "virtual time" if run.virtual else f"time scale {run.time_scale:g}"
         return f"simulated provider, profile {settings.get('profile')}, {time}"
     where = f" at {settings['base_url']}" if "base_url" in settings else " on this machine"
-    return run.endpoint or f"{settings.get('model')}{where}"
+    return f"{settings.get('model')}{where}"
 
 
 def started(run: Run) -> str:
