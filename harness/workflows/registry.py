@@ -9,13 +9,14 @@ from pydantic import AfterValidator, BeforeValidator, SerializeAsAny, Validation
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from harness.config.kinds import KindTable
+from harness.workflows.agent import AGENT
 from harness.workflows.protocol import WorkflowKind
 from harness.workflows.research.kind import RESEARCH
 from harness.workflows.section import WorkflowSection
 
 DEFAULT_KIND = "research"
 
-WORKFLOWS: KindTable[WorkflowKind[Any]] = KindTable("harness.workflows", (RESEARCH,))
+WORKFLOWS: KindTable[WorkflowKind[Any]] = KindTable("harness.workflows", (RESEARCH, AGENT))
 
 
 def _with_default_kind(value: Any) -> Any:

@@ -1,0 +1,133 @@
+"""`kind = "agent"`: a loop of steps whose context grows, with tools that run in parallel.
+
+Each step is one call that reads all that was said before. After each step but the last, `tools`
+calls answer it in parallel, and their answers join the context as user messages. No tools run
+after the last step: its answer is the result, and nothing would read what they say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from harness.engine.effects import Message, Program
+from harness.records.failures import OK
+from harness.records.schema import PhaseInfo
+from harness.workflows.context import WorkflowContext
+from harness.workflows.layout import InParallel, InSequence, Layout, PlannedCall, tokens_of
+from harness.workflows.partial_failure import Partial, fail_fast
+from harness.workflows.prompts import Prompts, PromptTemplate
+from harness.workflows.section import WorkflowSection
+
+_CONTINUE = Partial(needed=0, stops=False)
+
+
+class AgentSection(WorkflowSection):
+    """The keys of `[workflow]`.
+
+    `on_tool_failure`: go on without the answer of a tool that failed, or fail the workflow.
+    """
+
+    kind: Literal["agent"]
+    steps: int = Field(default=4, ge=1, le=1000)
+    tools: int = Field(default=2, ge=0, le=1000)
+    on_tool_failure: Literal["continue-with-gaps", "fail-fast"] = "continue-with-gaps"
+
+    @property
+    def partial(self) -> Partial:
+        """What to do when tools fail."""
+        return fail_fast(self.tools) if self.on_tool_failure == "fail-fast" else _CONTINUE
+
+
+class AgentKind:
+    """The agent workflow."""
+
+    name = "agent"
+    section = AgentSection
+    templates: Mapping[str, PromptTemplate] = {
+        "step": PromptTemplate(
+            "Topic: {topic}\n\nWork on this topic in {steps} steps, one an answer. After each "
+            "step you are told what your tools found. Take step 1 now.",
+            needed=("topic",),
+            optional=("steps",),
+        ),
+        "tools": PromptTemplate(
+            "Topic: {topic}\n\nYou are tool {number} of an agent. Find out what helps with this "
+            "step, and answer in a few sentences:\n\n{step}",
+            needed=("step",),
+            optional=("topic", "number"),
+            system="You are a tool of an agent.",
+        ),
+    }
+
+    def phases(self, section: AgentSection) -> tuple[PhaseInfo, ...]:
+        """Return the two phases, which take turns."""
+        step = PhaseInfo(name="step", setting="step")
+        return (step, PhaseInfo(name="tools", setting="tools"))
+
+    def layout(
+        self, section: AgentSection, prompts: Prompts, topic: str, most: Mapping[str, int]
+    ) -> Layout:
+        """Return the calls of a workflow. Each step reads what all calls before it wrote."""
+        said = _first(section, prompts, topic)
+        written = 0
+        parts: list[Layout] = []
+        for step in range(1, section.steps + 1):
+            parts.append(PlannedCall("step", tokens_of(said) + written))
+            if step < section.steps:
+                asked = _tool_prompts(section, prompts, topic, "")
+                calls = [PlannedCall("tools", tokens_of(one) + most["step"]) for one in asked]
+                parts.append(InParallel(tuple(calls)))
+                said = _joined(section, said, step, "", [""] * section.tools)
+                written += most["step"] + section.tools * most["tools"]
+        return InSequence(tuple(parts))
+
+    def program(self, context: WorkflowContext[AgentSection]) -> Program[str]:
+        """Run one workflow and return the answer of its last step."""
+        section, prompts, topic = context.section, context.prompts, context.topic
+        said = _first(section, prompts, topic)
+        reply = yield from context.call("step", said)
+        for step in range(1, section.steps):
+            answers: list[str | None] = []
+            if section.tools:
+                asked = _tool_prompts(section, prompts, topic, reply.answer)
+                found = yield from context.fan_out("tools", asked, section.partial)
+                answers = [one.answer if one.outcome == OK else None for one in found]
+            told = f"{reply.reasoning}\n\n{reply.answer}" if reply.reasoning else reply.answer
+            said = _joined(section, said, step, told, answers)
+            reply = yield from context.call("step", said)
+        return reply.answer
+
+
+AGENT = AgentKind()
+
+
+def _first(section: AgentSection, prompts: Prompts, topic: str) -> tuple[Message, ...]:
+    return prompts.messages("step", topic=topic, steps=str(section.steps))
+
+
+def _tool_prompts(
+    section: AgentSection, prompts: Prompts, topic: str, step: str
+) -> list[tuple[Message, ...]]:
+    return [
+        prompts.messages("tools", topic=topic, number=str(number), step=step)
+        for number in range(1, section.tools + 1)
+    ]
+
+
+def _joined(
+    section: AgentSection,
+    said: tuple[Message, ...],
+    step: int,
+    answer: str,
+    found: Sequence[str | None],
+) -> tuple[Message, ...]:
+    """Return the context of the next step; an answer of None is a tool that failed."""
+    tools = (
+        Message("user", f"Tool {number}: {'failed; go on without it' if one is None else one}")
+        for number, one in enumerate(found, 1)
+    )
+    last = Message("user", f"Take step {step + 1} of {section.steps} now.")
+    return (*said, Message("assistant", answer), *tools, last)
