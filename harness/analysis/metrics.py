@@ -81,12 +81,13 @@ Computation = OverRepeats | ShareOf | SpreadOf | SpreadOfSample | Plain
 class Compared(NamedTuple):
     """That a metric is compared between runs, under this name.
 
-    `percentile`: of a distribution. `shown`: on the terminal also when nobody asks for it.
+    `percentile`: of a distribution. `shown`: its place on the terminal among those that are shown
+    by default, None for one that is shown only on request.
     """
 
     name: str
     percentile: float | None = None
-    shown: bool = False
+    shown: int | None = None
 
 
 class ReportColumn(NamedTuple):
@@ -293,74 +294,6 @@ def _failed(outcomes: Mapping[str, int]) -> int:
 
 METRICS: tuple[Metric, ...] = (
     Metric(
-        "makespan_s", "makespan", OverRepeats(lambda cell: cell.makespans), "s", "higher",
-        compared=(Compared("makespan", shown=True),),
-        report=(
-            ReportColumn("speed", "makespan", "makespan"),
-            ReportColumn("policies", "makespan", "makespan"),
-        ),
-        terminal=(
-            TerminalColumn("speed", ("make-", "span s")),
-            TerminalColumn("policies", ("make-", "span s"), optional=True),
-        ),
-        definition="From the first workflow ready to the last one done, in one trial.",
-    ),
-    Metric(
-        "speedup_over_sync", "speed-up over sync", Plain(_speedup), "ratio",
-        report=(ReportColumn("speed", "speed-up", "speedup_over_sync"),),
-        terminal=(TerminalColumn("speed", ("speed-up over", "sync (95 %)"), interval=True),),
-        definition=(
-            "Sync's makespan over the cell's, same repeat and same other settings; geometric mean "
-            "over repeats, interval by a paired t on the logs."
-        ),
-    ),
-    Metric(
-        "throughput.workflows_per_s", "throughput", OverRepeats(_throughput), "workflows/s",
-        "lower",
-        compared=(Compared("throughput"),),
-        report=(ReportColumn("speed", "throughput", "throughput"),),
-    ),
-    Metric(
-        "throughput.calls_per_s", "call throughput", OverRepeats(_call_throughput), "calls/s",
-    ),
-    Metric(
-        "goodput_workflows_per_s", "goodput", OverRepeats(_goodput), "workflows/s", "lower",
-        compared=(Compared("goodput"),),
-        report=(ReportColumn("speed", "goodput", "goodput"),),
-        definition=(
-            "Workflows that succeeded, within the latency asked for, per time of makespan."
-        ),
-    ),
-    Metric(
-        "workflow_latency_s", "workflow latency",
-        SpreadOf("workflows", lambda one: one.done - one.ready), "s", "higher",
-        compared=(Compared("workflow_p50", 0.5), Compared("workflow_p95", 0.95, shown=True)),
-        report=tuple(
-            ReportColumn("speed", f"latency {part}", f"latency_{part}", part)
-            for part in ("p50", "p95", "p99")
-        ),
-        terminal=(
-            TerminalColumn("speed", ("lat.", "p50 s"), "p50"),
-            TerminalColumn("speed", ("lat.", "p95 s"), "p95", optional=True),
-        ),
-    ),
-    Metric(
-        "critical_path_bound_s", "critical-path bound", Plain(_bound), "s",
-        report=(ReportColumn("speed", "bound", "critical_path_bound"),),
-        definition=(
-            "Decompose + longest branch + synthesize with the measured service times: no number "
-            "of permits gets below it."
-        ),
-    ),
-    Metric(
-        "scheduling_efficiency", "scheduling efficiency", OverRepeats(_efficiency), "share",
-        report=(ReportColumn("speed", "efficiency", "scheduling_efficiency"),),
-        definition=(
-            "Makespan of a replay without overhead, of the measured service times under the same "
-            "permits, over the makespan."
-        ),
-    ),
-    Metric(
         "repeats", "repeats", Plain(lambda cell: len(cell.records.trials)), "count",
         report=(ReportColumn("work", "repeats", "repeats"),),
     ),
@@ -389,7 +322,7 @@ METRICS: tuple[Metric, ...] = (
         "success_rate", "success rate",
         ShareOf(lambda cell: count_workflows(cell.records, cell.rules.is_success)), "share",
         "lower",
-        compared=(Compared("success_rate", shown=True),),
+        compared=(Compared("success_rate", shown=3),),
         report=(ReportColumn("work", "success rate", "success_rate"),),
     ),
     Metric(
@@ -480,8 +413,76 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "cost_per_successful_workflow_usd", "cost of a successful workflow",
         Plain(_cost_of_success, _costs_of_success), "USD", "higher",
-        compared=(Compared("cost_per_successful_workflow", shown=True),),
+        compared=(Compared("cost_per_successful_workflow", shown=4),),
         report=(ReportColumn("tokens", "cost a success", "cost_per_successful_workflow_usd"),),
+    ),
+    Metric(
+        "makespan_s", "makespan", OverRepeats(lambda cell: cell.makespans), "s", "higher",
+        compared=(Compared("makespan", shown=1),),
+        report=(
+            ReportColumn("speed", "makespan", "makespan"),
+            ReportColumn("policies", "makespan", "makespan"),
+        ),
+        terminal=(
+            TerminalColumn("speed", ("make-", "span s")),
+            TerminalColumn("policies", ("make-", "span s"), optional=True),
+        ),
+        definition="From the first workflow ready to the last one done, in one trial.",
+    ),
+    Metric(
+        "speedup_over_sync", "speed-up over sync", Plain(_speedup), "ratio",
+        report=(ReportColumn("speed", "speed-up", "speedup_over_sync"),),
+        terminal=(TerminalColumn("speed", ("speed-up over", "sync (95 %)"), interval=True),),
+        definition=(
+            "Sync's makespan over the cell's, same repeat and same other settings; geometric mean "
+            "over repeats, interval by a paired t on the logs."
+        ),
+    ),
+    Metric(
+        "throughput.workflows_per_s", "throughput", OverRepeats(_throughput), "workflows/s",
+        "lower",
+        compared=(Compared("throughput"),),
+        report=(ReportColumn("speed", "throughput", "throughput"),),
+    ),
+    Metric(
+        "throughput.calls_per_s", "call throughput", OverRepeats(_call_throughput), "calls/s",
+    ),
+    Metric(
+        "goodput_workflows_per_s", "goodput", OverRepeats(_goodput), "workflows/s", "lower",
+        compared=(Compared("goodput"),),
+        report=(ReportColumn("speed", "goodput", "goodput"),),
+        definition=(
+            "Workflows that succeeded, within the latency asked for, per time of makespan."
+        ),
+    ),
+    Metric(
+        "workflow_latency_s", "workflow latency",
+        SpreadOf("workflows", lambda one: one.done - one.ready), "s", "higher",
+        compared=(Compared("workflow_p50", 0.5), Compared("workflow_p95", 0.95, shown=2)),
+        report=tuple(
+            ReportColumn("speed", f"latency {part}", f"latency_{part}", part)
+            for part in ("p50", "p95", "p99")
+        ),
+        terminal=(
+            TerminalColumn("speed", ("lat.", "p50 s"), "p50"),
+            TerminalColumn("speed", ("lat.", "p95 s"), "p95", optional=True),
+        ),
+    ),
+    Metric(
+        "critical_path_bound_s", "critical-path bound", Plain(_bound), "s",
+        report=(ReportColumn("speed", "bound", "critical_path_bound"),),
+        definition=(
+            "The phases one after another, of a fan-out the longest branch, with the measured "
+            "service times: no number of permits gets below it."
+        ),
+    ),
+    Metric(
+        "scheduling_efficiency", "scheduling efficiency", OverRepeats(_efficiency), "share",
+        report=(ReportColumn("speed", "efficiency", "scheduling_efficiency"),),
+        definition=(
+            "Makespan of a replay without overhead, of the measured service times under the same "
+            "permits, over the makespan."
+        ),
     ),
     Metric(
         "call_latency_s", "call latency, ready to done",
@@ -537,7 +538,7 @@ class ComparedMetric(NamedTuple):
 
     metric: Metric
     percentile: float | None
-    shown: bool
+    shown: int | None
 
     @property
     def words(self) -> str:

@@ -37,8 +37,8 @@ def render_comparison(
     say(f"new  {new}")
     if comparison.simulated:
         say(Text.assemble(("SIMULATED", "bold"), ": durations are in scenario seconds"))
-    unasked = [name for name, one in compared_metrics().items() if one.shown]
-    shown = list(dict.fromkeys([*unasked, *names]))
+    places = {name: one.shown for name, one in compared_metrics().items() if one.shown is not None}
+    shown = list(dict.fromkeys([*sorted(places, key=lambda name: places[name]), *names]))
     for name in shown:
         cells = [cell for cell in comparison.cells if name in cell.changes]
         if cells:

@@ -1,22 +1,24 @@
-"""The records of a run as flat tables, for other tools: CSV or Parquet.
+"""The records and the metrics of a run as flat tables, for other tools: CSV or Parquet.
 
-Times and durations are nanoseconds, as in the records; in a simulated run divide them by
-`time_scale` to get scenario time. Every row says whether its run was simulated, and whether it
-counts: what a resumed run left behind does not.
+Times and durations of records are nanoseconds, those of cells real seconds; in a simulated run
+divide them by `time_scale` to get scenario time. Every row says whether its run was simulated, and
+that of a record whether the record counts: what a resumed run left behind does not.
 """
 
 from __future__ import annotations
 
 import csv
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from harness.analysis.model import Summary
 from harness.analysis.selection import Dataset
+from harness.analysis.summary import summarise
 from harness.records.errors import InputError, StorageError
 from harness.records.histogram import quantile
 from harness.records.keys import workflow_key
@@ -67,13 +69,14 @@ def export(run: Path, directory: Path, kind: str) -> list[Path]:
 
 
 def tables(run: Path) -> list[Flat]:
-    """Return attempts, calls, workflows and trials, each with columns for what is nested."""
-    records = read_records(run, small=True)
+    """Return attempts, calls, workflows, trials and cells, with columns for what is nested."""
+    records = Dataset.of(read_records(run, small=True))
     about, counts = _counting(records)
     keys = list(dict.fromkeys(key for cell in records.run.cells for key in cell.settings))
     settings = {
         cell.id: {key: cell.settings.get(key) for key in keys} for cell in records.run.cells
     }
+    cells = [row | about | settings[row["id"]] for row in _cells(summarise(records))]
     del records
 
     def table(name: str, kind: type[_R], flatten: Callable[[_R], ExportRow]) -> Flat:
@@ -90,7 +93,27 @@ def tables(run: Path) -> list[Flat]:
         table("calls", Call, _call),
         table("workflows", Workflow, _workflow),
         table("trials", Trial, _trial),
+        Flat("cells", tuple(cells[0]) if cells else (), iter(cells)),
     ]
+
+
+def _cells(summary: Summary) -> list[ExportRow]:
+    """Return every metric of every cell, a row for each cell; durations are seconds."""
+    rows = [
+        _flattened({k: v for k, v in msgspec.to_builtins(cell).items() if k != "settings"})
+        for cell in summary.cells
+    ]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name) for name in names} for row in rows]
+
+
+def _flattened(values: Mapping[str, Any], path: str = "") -> ExportRow:
+    """Return nested values, each by the names on the way to it; of a figure, `value` has none."""
+    row: ExportRow = {}
+    for name, value in values.items():
+        below = path if name == "value" else f"{path}_{name}".lstrip("_")
+        row |= _flattened(value, below) if isinstance(value, Mapping) else {below: value}
+    return row
 
 
 def _counting(

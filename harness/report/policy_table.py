@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from harness.analysis.model import Cell, Summary
 from harness.analysis.settings import BUILT_IN, identity
 from harness.records.failures import FAILURES, is_failure
+from harness.report.metric_columns import terminal_table
 from harness.report.terminal_tables import WIDTH, TextColumn
-from harness.report.wording import MODE_NAMES, NONE, in_seconds, number, percent, value_of
+from harness.report.wording import (
+    MODE_NAMES,
+    NONE,
+    in_seconds,
+    number,
+    percent,
+    short_count,
+    value_of,
+)
 
 MOST_CLASSES = 8
 """So many failure classes are listed on the terminal, the most frequent first."""
@@ -48,32 +57,20 @@ def seconds_a_call(cell: Cell, part: str, summary: Summary) -> float | None:
 def policy_columns(cells: Sequence[Cell], summary: Summary) -> list[TextColumn]:
     """Return attempts, losses, waste, makespan, and what calls waited for, of each cell."""
 
-    def column(one: str, other: str, text: Callable[[Cell], str]) -> TextColumn:
-        return TextColumn((one, other), [text(cell) for cell in cells])
-
-    columns = [
-        column("", "att.", lambda cell: str(cell.attempts.total)),
-        column("att./", "call", lambda cell: number(cell.attempts.amplification)),
-        column("calls", "lost", lambda cell: _share(value_of(cell.calls_lost))),
-        column("wasted", "tokens", lambda cell: short(cell.tokens.wasted)),
-        column("wasted", "USD", lambda cell: number(cell.wasted_usd)),
-        column("make-", "span s", lambda c: number(value_of(in_seconds(c.makespan_s, summary)))),
-        column("s/call", "permit", lambda c: number(seconds_a_call(c, "permit_wait", summary))),
-        column("s/call", "backoff", lambda c: number(seconds_a_call(c, "backoff", summary))),
+    waits = [
+        TextColumn(
+            ("s/call", head), [number(seconds_a_call(cell, part, summary)) for cell in cells]
+        )
+        for part, head in (("permit_wait", "permit"), ("backoff", "backoff"))
     ]
-    return [column for column in columns if any(value != NONE for value in column.values)]
+    return [
+        *terminal_table("policies", cells, summary),
+        *(column for column in waits if any(value != NONE for value in column.values)),
+    ]
 
 
-def _share(value: float | None) -> str:
-    return NONE if value is None else percent(value).replace("\u00a0", "")
-
-
-def short(count: int) -> str:
-    """Write a count in at most five characters: `950`, `12.3k`, `4.56M`."""
-    for size, letter in ((1_000_000, "M"), (10_000, "k")):
-        if count >= size:
-            return f"{number(count / (1_000_000 if letter == 'M' else 1000))}{letter}"
-    return str(count)
+def _share(value: float) -> str:
+    return percent(value).replace("\u00a0", "")
 
 
 def failure_lines(summary: Summary) -> Iterator[str]:
@@ -92,7 +89,9 @@ def failure_lines(summary: Summary) -> Iterator[str]:
     for name, count in shown:
         known = FAILURES[name]
         retry = "yes" if known.retryable else "no"
-        head = f"{name:<{longest}} {short(count):>6} {_share(count / attempts):>6} {retry:<6} "
+        head = (
+            f"{name:<{longest}} {short_count(count):>6} {_share(count / attempts):>6} {retry:<6} "
+        )
         yield from textwrap.wrap(
             head + known.advice, WIDTH, subsequent_indent=" " * len(head), break_on_hyphens=False,
             drop_whitespace=True,

@@ -6,27 +6,25 @@ is can be switched off (https://no-color.org) and nothing is lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from harness.analysis.model import Cell, Figure, Summary
+from harness.analysis.model import Cell, Summary
 from harness.report.advisories import warnings_of
 from harness.report.cell_columns import PART_HEADS, legend, settings_columns
+from harness.report.metric_columns import terminal_table
 from harness.report.policy_table import failure_lines, policy_columns, side_by_side
 from harness.report.terminal_tables import WIDTH, TextColumn, pack, wrapped
 from harness.report.wording import (
     cell_labels,
     counted,
     in_reading_order,
-    in_seconds,
     number,
     percent,
     spoken,
-    value_of,
-    with_interval,
 )
 
 _FILES = ("summary.json", "report.html", "plots", "traces")
@@ -127,18 +125,8 @@ def _settings(cells: Sequence[Cell], summary: Summary) -> list[TextColumn]:
 
 
 def _speed(cells: Sequence[Cell], summary: Summary) -> list[TextColumn]:
-    def seconds(figures: Iterable[Figure | None]) -> list[str]:
-        return [number(value_of(in_seconds(figure, summary))) for figure in figures]
-
-    speedups = [with_interval(cell.speedup_over_sync) for cell in cells]
-    columns = [
-        TextColumn(("ok of", "run"), [f"{c.workflows.ok}/{c.workflows.started}" for c in cells]),
-        TextColumn(("make-", "span s"), seconds(cell.makespan_s for cell in cells)),
-        TextColumn(("speed-up over", "sync (95 %)"), speedups),
-        TextColumn(("lat.", "p50 s"), seconds(cell.workflow_latency_s.p50 for cell in cells)),
-        TextColumn(("lat.", "p95 s"), seconds(cell.workflow_latency_s.p95 for cell in cells)),
-    ]
-    return columns if _has_p95(summary) else columns[:-1]
+    ended = [f"{cell.workflows.ok}/{cell.workflows.started}" for cell in cells]
+    return [TextColumn(("ok of", "run"), ended), *terminal_table("speed", cells, summary)]
 
 
 def _has_p95(summary: Summary) -> bool:
@@ -154,7 +142,7 @@ def _trouble(cells: Sequence[Cell], summary: Summary) -> list[TextColumn]:
     limited = [str(cell.attempts.by_outcome.get("rate_limited", 0)) for cell in cells]
     columns = [
         TextColumn(("deg.+", "failed"), lost),
-        TextColumn(("att./", "call"), [number(cell.attempts.amplification) for cell in cells]),
+        *terminal_table("trouble", cells, summary),
         TextColumn(("", "429s"), limited),
     ]
     return columns if _loses(summary) else columns[1:]

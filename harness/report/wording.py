@@ -27,6 +27,14 @@ def number(value: float | None) -> str:
     return f"{rounded:.{min(decimals, 9)}f}" if decimals > 0 else f"{value:.0f}"
 
 
+def short_count(count: int) -> str:
+    """Write a count in at most five characters: `950`, `12.3k`, `4.56M`."""
+    for size, letter in ((1_000_000, "M"), (10_000, "k")):
+        if count >= size:
+            return f"{number(count / (1_000_000 if letter == 'M' else 1000))}{letter}"
+    return str(count)
+
+
 def counted(n: int, noun: str) -> str:
     """Write `1 cell`, `2 cells`."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

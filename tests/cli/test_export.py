@@ -16,7 +16,7 @@ from tests.analysis.played import Shape, make_records
 from tests.cli.test_report import save
 
 CELLS = ["sync_1_none_attempt", "async_2_full-jitter_attempt"]
-NAMES = ("attempts", "calls", "workflows", "trials")
+NAMES = ("attempts", "calls", "workflows", "trials", "cells")
 
 
 @pytest.fixture

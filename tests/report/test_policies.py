@@ -25,8 +25,9 @@ from harness.report.plots.permit_lanes import permit_lanes
 from harness.report.plots.permits import knee, lines_of, permits
 from harness.report.plots.repeats import repeats
 from harness.report.plots.style import RC
-from harness.report.policy_table import failure_lines, seconds_a_call, short
+from harness.report.policy_table import failure_lines, seconds_a_call
 from harness.report.terminal import render_summary
+from harness.report.wording import short_count
 from harness.store.run_directory import Records
 from tests.analysis.played import Shape, make_records
 from tests.report.summaries import figure, make_cell, make_summary
@@ -86,7 +87,7 @@ def test_one_policy_alone_is_compared_with_nothing() -> None:
 @pytest.mark.parametrize(("count", "text"), [(0, "0"), (9999, "9999"), (12_345, "12.3k"),
                                              (1_234_567, "1.23M")])  # fmt: skip
 def test_a_count_is_written_in_five_characters(count: int, text: str) -> None:
-    assert short(count) == text
+    assert short_count(count) == text
 
 
 def test_every_failure_that_was_seen_is_listed_with_its_advice_within_80_columns() -> None:

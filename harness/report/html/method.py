@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from harness.analysis.metrics import METRICS
 from harness.analysis.model import Spread, Summary
 from harness.analysis.settings import swept_keys
 from harness.records.clock import SECOND
@@ -25,26 +26,7 @@ DEFINITIONS: Definitions = (
     ("ready",
      "The moment when a thing could start if nothing were scarce. Latency is done minus ready, so "
      "no queue is hidden."),
-    ("permit wait",
-     "From asking for a permit to having it. Permits cap the attempts in flight in the whole "
-     "process, first come first served."),
-    ("client wait", "From having the permit to the request's bytes going out: our own doing."),
-    ("time to first token",
-     "From the request's bytes going out to the first chunk with text, reasoning or answer. "
-     "Keep-alive comments and empty chunks are not text."),
-    ("time to first answer", "The same, to the first chunk with answer text."),
-    ("inter-token latency", "The gap between two chunks with text."),
-    ("makespan", "From the first workflow ready to the last one done, in one trial."),
-    ("speed-up over sync",
-     "Sync's makespan over the cell's, same repeat and same other settings; geometric mean over "
-     "repeats, interval by a paired t on the logs."),
-    ("scheduling efficiency",
-     "Makespan of a replay without overhead, of the measured service times under the same "
-     "permits, over the makespan."),
-    ("critical-path bound",
-     "Decompose + longest branch + synthesize with the measured service times: no number of "
-     "permits gets below it."),
-    ("goodput", "Workflows that succeeded, within the latency asked for, per time of makespan."),
+    *((metric.words, metric.definition) for metric in METRICS if metric.definition),
     ("intervals",
      "95\u00a0%, two-sided: Student's t on the logs over repeats, order statistics for "
      "percentiles, calls of one workflow counted as the cluster that they are. What the sample "

@@ -1,0 +1,128 @@
+"""A metric is one row of METRICS: the summary and every view follow."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from rich.console import Console
+
+from harness.analysis import metrics
+from harness.analysis.cells import MeasuredCell, terms_of
+from harness.analysis.metrics import (
+    METRICS,
+    Compared,
+    Metric,
+    OverRepeats,
+    ReportColumn,
+    ShareOf,
+    TerminalColumn,
+    Unit,
+    compared_metrics,
+)
+from harness.analysis.model import Cell
+from harness.analysis.selection import Dataset
+from harness.analysis.summary import summarise, write_summary
+from harness.cli.main import main
+from harness.report.terminal import render_summary
+from harness.store.run_directory import Records
+from tests.analysis.played import make_records
+from tests.cli.test_report import save
+
+CELLS = ("sync_1_none_attempt", "async_2_none_attempt")
+
+LAST_READY = Metric(
+    "last_ready_s", "time until the last workflow is ready",
+    OverRepeats(
+        lambda cell: {
+            trial.repeat: max(
+                one.ready - trial.start
+                for one in cell.records.workflows
+                if one.repeat == trial.repeat
+            ) / 1e9
+            for trial in cell.records.whole_trials()
+        }
+    ),
+    "s", "higher",
+    compared=(Compared("last_ready", shown=5),),
+    report=(ReportColumn("speed", "last ready", "last_ready"),),
+    terminal=(TerminalColumn("speed", ("last", "ready s")),),
+    definition="When the last workflow of a trial becomes ready.",
+)  # fmt: skip
+
+
+@pytest.fixture
+def records(monkeypatch: pytest.MonkeyPatch) -> Records:
+    monkeypatch.setattr(metrics, "METRICS", (*METRICS, LAST_READY))
+    return make_records(CELLS, 3, workflows=6, in_flight=2, time_scale=0.5)
+
+
+def test_a_new_row_is_a_field_of_the_summary(records: Records, tmp_path: Path) -> None:
+    save(records, tmp_path)
+    write_summary(tmp_path)
+    for cell in json.loads((tmp_path / "summary.json").read_text())["cells"]:
+        assert [*cell][-1] == "last_ready_s"
+        assert 0 < cell["last_ready_s"]["low"] <= cell["last_ready_s"]["value"]
+
+
+def test_a_new_row_is_a_column_on_the_terminal(records: Records, tmp_path: Path) -> None:
+    said = io.StringIO()
+    summary = summarise(records)
+    render_summary(summary, tmp_path, Console(file=said, width=80))
+    table = said.getvalue().split("\n\n")[1]
+    assert "ready s" in table
+    shown = table.splitlines()[2].split()
+    figure = LAST_READY.of(summary.cells[0])
+    assert any(abs(float(text) - figure.value / 0.5) < 0.01 * figure.value
+               for text in shown if text.replace(".", "").isdigit())  # fmt: skip
+
+
+def test_a_new_row_is_compared_and_can_fail_a_comparison(
+    records: Records, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = []
+    for name in ("base", "new"):
+        (tmp_path / name).mkdir()
+        save(records, tmp_path / name)
+        folders.append(str(tmp_path / name))
+    assert main(["compare", *folders, "--fail-on", "last_ready>+5%"]) == 0
+    assert "time until the last workflow is ready, s (paired t" in capsys.readouterr().out
+
+
+def test_a_new_row_is_exported(records: Records, tmp_path: Path) -> None:
+    save(records, tmp_path)
+    assert main(["export", str(tmp_path)]) == 0
+    with (tmp_path / "export" / "cells.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == [*CELLS]
+    for row, cell in zip(rows, summarise(records).cells, strict=True):
+        assert float(row["last_ready_s"]) == LAST_READY.of(cell).value
+        assert float(row["last_ready_s_low"]) == LAST_READY.of(cell).low
+        assert row["simulated"] == "true"
+
+
+def test_the_table_has_every_field_that_a_cell_declares() -> None:
+    declared = {
+        "id", "mode", "permits", "retry", "permit_scope", "settings",
+        *(metric.name.split(".")[0] for metric in METRICS),
+    }  # fmt: skip
+    assert declared == set(Cell.__struct_fields__)
+
+
+def test_every_name_is_unique_and_every_compared_metric_has_a_value_by_repeat() -> None:
+    names = [metric.name for metric in METRICS]
+    assert len(set(names)) == len(names)
+    compared = [one.name for metric in METRICS for one in metric.compared]
+    assert len(set(compared)) == len(compared)
+    for metric in METRICS:
+        assert metric.unit in get_args(Unit)
+        assert not metric.compared or metric.worse is not None
+    records = make_records(CELLS)
+    cell = MeasuredCell(Dataset.of(records).cells[CELLS[0]], terms_of(records.run))
+    for one in compared_metrics().values():
+        if not isinstance(one.metric.kind, ShareOf):
+            one.by_repeat(cell)
