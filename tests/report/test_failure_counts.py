@@ -15,7 +15,7 @@ from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED, OK
 from harness.records.schema import Attempt
 from harness.report.html.failures import failures
-from harness.report.html.tables import subject
+from harness.report.tables import subject
 from harness.report.policy_table import failure_lines
 from harness.store.run_directory import Records
 from tests.analysis.builders import make_attempt, make_run, make_trial

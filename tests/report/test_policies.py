@@ -17,7 +17,7 @@ from harness.analysis.model import AttemptCounts, Figure, Summary, TokenCounts
 from harness.analysis.summary import summarise
 from harness.records.failures import FAILURES
 from harness.report.html.policies import attempts_chart
-from harness.report.html.tables import subject
+from harness.report.tables import subject
 from harness.report.plots.attempts import attempts_over_time, outages_until, seen_over_time
 from harness.report.plots.ecdf import band, latency_ecdf
 from harness.report.plots.heat_map import heat_map

@@ -9,7 +9,7 @@ from harness.analysis.model import Cell
 from harness.analysis.settings import policy_of
 from harness.report.cell_columns import legend, settings_columns
 from harness.report.console import Output
-from harness.report.html.tables import subject
+from harness.report.tables import subject
 from harness.report.plots.heat_map import grid_of
 from harness.report.plots.permits import lines_of
 from harness.report.policy_table import side_by_side

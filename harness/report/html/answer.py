@@ -8,7 +8,7 @@ from typing import NamedTuple
 from harness.analysis.model import Cell, Figure, Summary
 from harness.analysis.settings import policy_of
 from harness.report.advisories import warnings_of
-from harness.report.html.tables import Subject
+from harness.report.tables import Subject
 from harness.report.wording import (
     MODE_NAMES,
     headline,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from harness.analysis.model import Figure
-from harness.report.html.tables import Table
+from harness.report.tables import Table
 from harness.report.wording import number
 
 

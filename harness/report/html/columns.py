@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from harness.analysis.model import Cell, Distribution, Figure
-from harness.report.html.tables import Column, Subject, Table, whole_number
+from harness.report.tables import Column, Subject, Table, whole_number
 from harness.report.wording import in_seconds, number, percent, rate_unit, scaled
 
 

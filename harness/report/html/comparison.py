@@ -22,7 +22,7 @@ from harness.report.html.chart_model import (
     ticks,
 )
 from harness.report.html.columns import distribution_columns, rate_columns
-from harness.report.html.tables import Column, Subject, Table
+from harness.report.tables import Column, Subject, Table
 from harness.report.plots.style import axis_end, runs_out
 from harness.report.wording import in_seconds, number, rate_unit, scaled, value_of
 from harness.store.run_directory import Records

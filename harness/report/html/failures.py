@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from harness.records.failures import CANCELLED, FAILURES, OK, is_failure
-from harness.report.html.tables import Column, Subject, Table, whole_number
+from harness.report.tables import Column, Subject, Table, whole_number
 from harness.report.wording import number, percent
 from harness.store.run_directory import Records
 

@@ -12,7 +12,7 @@ from harness.analysis.settings import swept_keys
 from harness.records.clock import SECOND
 from harness.records.schema import Run
 from harness.records.settings import value_text
-from harness.report.html.tables import Column, Subject, Table, whole_number
+from harness.report.tables import Column, Subject, Table, whole_number
 from harness.report.wording import counted, percent
 from harness.store.run_directory import Records
 

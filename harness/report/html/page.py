@@ -21,7 +21,7 @@ from harness.report.html.answer import answer
 from harness.report.html.chart_model import Chart
 from harness.report.html.failures import failures
 from harness.report.html.overhead import audit
-from harness.report.html.tables import Subject, Table, csv_download, subject, summary_download
+from harness.report.tables import Subject, Table, csv_download, subject, summary_download
 from harness.report.html.waterfalls import slowness
 from harness.report.wording import simulated_note
 from harness.store.run_directory import Records, read_records

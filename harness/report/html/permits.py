@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from harness.analysis.model import Cell, Figure
 from harness.report.html.chart_model import Chart, Key, Scale, Tick, extremes, ticks
-from harness.report.html.tables import Column, Subject, Table
+from harness.report.tables import Column, Subject, Table
 from harness.report.plots.permits import KNEE, PermitCurve, knee, lines_of
 from harness.report.plots.style import axis_end, runs_out
 from harness.report.wording import in_seconds, rate_unit, scaled, value_of

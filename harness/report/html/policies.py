@@ -8,7 +8,7 @@ from harness.records.clock import SECOND
 from harness.records.failures import OK
 from harness.report.html.chart_model import Bar, Chart, ChartRow, Key, RowChart, Scale, ticks
 from harness.report.html.columns import dollars
-from harness.report.html.tables import Column, Subject, Table, whole_number
+from harness.report.tables import Column, Subject, Table, whole_number
 from harness.report.plots.attempts import TrialAttempts, outages_until, seen_over_time
 from harness.report.plots.heat_map import Grid, Quantity, grid_of, quantities
 from harness.report.policy_table import seconds_a_call, side_by_side

@@ -22,7 +22,7 @@ from harness.report.html.chart_model import (
     ticks,
 )
 from harness.report.html.columns import distribution_columns
-from harness.report.html.tables import Column, Subject, Table, whole_number
+from harness.report.tables import Column, Subject, Table, whole_number
 from harness.report.plots.example_workflow import ExampleWorkflow, same_workflow_in_both
 from harness.report.plots.style import PART_STYLES
 from harness.report.plots.time_spent import drawn_segments

@@ -9,7 +9,7 @@ from harness.analysis.call_segments import PARTS
 from harness.records.failures import OK, is_failure
 from harness.records.schema import Workflow
 from harness.report.html.chart_model import Bar, Key, Scale, Tick, ticks
-from harness.report.html.tables import Column, Subject, Table
+from harness.report.tables import Column, Subject, Table
 from harness.report.path_text import (
     WORDS,
     ToSeconds,

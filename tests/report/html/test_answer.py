@@ -8,7 +8,7 @@ import pytest
 
 from harness.analysis.model import Figure, Recommendation, WorkflowCounts
 from harness.report.html.answer import AnswerSection, answer
-from harness.report.html.tables import subject
+from harness.report.tables import subject
 from tests.report.summaries import figure, make_cell, make_summary
 
 SYNC = "sync_1_none_attempt"

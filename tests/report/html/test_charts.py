@@ -22,7 +22,7 @@ from harness.report.html.chart_model import (
 )
 from harness.report.html.comparison import BINS, latency_chart, throughput_chart
 from harness.report.html.permits import Panel, permits_chart
-from harness.report.html.tables import subject
+from harness.report.tables import subject
 from harness.report.html.time_charts import phase_chart, time_spent_chart, timeline_chart
 from harness.report.plots.style import PART_STYLES
 from harness.report.wording import in_seconds

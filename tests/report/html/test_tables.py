@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.analysis.model import Figure
-from harness.report.html.tables import Column, Table, subject
+from harness.report.tables import Column, Table, subject
 from harness.report.wording import percent
 from tests.report.html.reading import csv_rows
 from tests.report.summaries import make_summary

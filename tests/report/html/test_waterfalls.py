@@ -12,7 +12,7 @@ from harness.analysis.model import Figure
 from harness.analysis.summary import summarise
 from harness.report.html.overhead import audit
 from harness.report.html.page import Sent, render_report, save_report
-from harness.report.html.tables import subject
+from harness.report.tables import subject
 from harness.report.html.waterfalls import FAILED, MEDIANS, MOST_ROWS, SLOWEST, Slowness, slowness
 from harness.report.waterfall import Waterfalls
 from harness.store.run_directory import Records
