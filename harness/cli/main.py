@@ -179,6 +179,9 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="NAME",
         help="draw only this plot, as SVG and PNG, for example heat-map",
     )
+    report.add_argument(
+        "--text", action="store_true", help="with --only: print the plot as text, and write no file"
+    )
 
 
 def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -46,6 +46,14 @@ class Column(NamedTuple):
     values: Sequence[Value]
     show: Callable[[float], str] = number
 
+    def text(self, value: Value) -> str:
+        """Write a value without its interval."""
+        if isinstance(value, Figure):
+            value = value.value
+        if value is None:
+            return NONE
+        return value if isinstance(value, str) else self.show(value)
+
     @property
     def is_text(self) -> bool:
         """Whether the column is to be read rather than compared."""
@@ -127,18 +135,15 @@ class Table(NamedTuple):
 
 def _shown_by(column: Column) -> Callable[[Value], Shown]:
     def show(value: Value) -> Shown:
-        if value is None:
-            return Shown(NONE, "", "")
-        if isinstance(value, str):
-            return Shown(value, "", value)
+        text = column.text(value)
         if not isinstance(value, Figure):
-            return Shown(column.show(value), "", repr(value))
+            rank = "" if value is None else value if isinstance(value, str) else repr(value)
+            return Shown(text, "", rank)
         if value.low is None or value.high is None:
-            return Shown(column.show(value.value), "", repr(value.value))
+            return Shown(text, "", repr(value.value))
         low, high = column.show(value.low), column.show(value.high)
         dash = " to " if high.startswith("−") else "–"  # a dash before a minus sign reads as two
-        interval = f"{low.removesuffix(PERCENT)}{dash}{high}"
-        return Shown(column.show(value.value), interval, repr(value.value))
+        return Shown(text, f"{low.removesuffix(PERCENT)}{dash}{high}", repr(value.value))
 
     return show
 

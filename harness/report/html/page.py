@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -16,13 +16,15 @@ from markupsafe import Markup
 from harness.analysis.model import Summary
 from harness.analysis.summary import summarise
 from harness.records.errors import StorageError
-from harness.report.html import columns, comparison, method, permits, policies, time_charts
+from harness.report import columns
+from harness.report.charts.catalogue import Section, charts_of
+from harness.report.charts.model import Chart
+from harness.report.html import draw, method
 from harness.report.html.answer import answer
-from harness.report.html.chart_model import Chart
 from harness.report.html.failures import failures
 from harness.report.html.overhead import audit
-from harness.report.tables import Subject, Table, csv_download, subject, summary_download
 from harness.report.html.waterfalls import slowness
+from harness.report.tables import csv_download, subject, summary_download
 from harness.report.wording import simulated_note
 from harness.store.run_directory import Records, read_records
 from harness.telemetry.delivery_log import DeliveryAccount, read_account
@@ -42,14 +44,6 @@ class Sent(NamedTuple):
 
 
 NOWHERE = Sent(None, None)
-
-
-class _Section(NamedTuple):
-    """What a section shows, in this order: figures, tables, and tables to be unfolded."""
-
-    charts: list[Chart]
-    tables: list[Table]
-    more: list[Table]
 
 
 def write_report(directory: Path) -> Path:
@@ -99,10 +93,11 @@ def render_report(summary: Summary, records: Records, sent: Sent = NOWHERE) -> s
         endpoint=method.endpoint_text(records.run),
         started=method.started(records.run),
         answer=answer(about),
-        compared=_compared(about, records),
-        phases=_phases(about),
-        spent=_spent(about, records),
-        policies=_policies(about, records),
+        charts=_charts(summary, records),
+        compared=columns.comparison_tables(about),
+        phases=[*columns.phase_tables(about), *columns.call_tables(about, columns.CALLS)],
+        waits=columns.call_tables(about, columns.WAITS),
+        policies=columns.policy_table(about),
         failures=failures(about, records),
         slowness=slowness(about, records, sent.jaeger),
         named=about.named,
@@ -122,46 +117,26 @@ def render_report(summary: Summary, records: Records, sent: Sent = NOWHERE) -> s
 
 
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    for function in (draw.panel_kind, draw.bar_paths, draw.curve_paths, draw.strength):
+        environment.globals[function.__name__] = function
+    return environment
 
 
 def _read(name: str) -> str:
     return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def _compared(about: Subject, records: Records) -> _Section:
-    charts = (
-        comparison.latency_chart(about, records),
-        comparison.throughput_chart(about),
-        permits.permits_chart(about),
-    )
-    return _Section(_drawn(charts), columns.comparison_tables(about), [])
-
-
-def _phases(about: Subject) -> _Section:
-    calls, waits = (
-        time_charts.call_tables(about, names) for names in (time_charts.CALLS, time_charts.WAITS)
-    )
-    chart = time_charts.phase_chart(about)
-    return _Section(_drawn((chart,)), [*time_charts.phase_tables(about), *calls], waits)
-
-
-def _spent(about: Subject, records: Records) -> _Section:
-    charts = (time_charts.time_spent_chart(about), time_charts.timeline_chart(about, records))
-    return _Section(_drawn(charts), [], [])
-
-
-def _policies(about: Subject, records: Records) -> _Section:
-    charts = (policies.heat_chart(about), policies.attempts_chart(about, records))
-    table = policies.policy_table(about)
-    return _Section(_drawn(charts), [] if table is None else [table], [])
-
-
-def _drawn(charts: tuple[Chart | None, ...]) -> list[Chart]:
-    return [chart for chart in charts if chart is not None]
+def _charts(summary: Summary, records: Records) -> dict[Section, list[tuple[str, Chart]]]:
+    """Return the charts that have something to show, with their names, by section."""
+    found: dict[Section, list[tuple[str, Chart]]] = {name: [] for name in get_args(Section)}
+    for named, chart in charts_of(summary, records):
+        if chart is not None:
+            found[named.section].append((named.name, chart))
+    return found

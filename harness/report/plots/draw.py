@@ -1,47 +1,62 @@
-"""Draws every plot of a run and writes each as SVG and PNG."""
+"""Draws every chart of a run with matplotlib and writes each as SVG and PNG."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import textwrap
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Patch
 
 from harness.analysis.model import Summary
 from harness.records.errors import StorageError
-from harness.report.plots.attempts import attempts_over_time
-from harness.report.plots.ecdf import latency_ecdf
-from harness.report.plots.heat_map import heat_map
-from harness.report.plots.permit_lanes import permit_lanes
-from harness.report.plots.permits import permits
-from harness.report.plots.repeats import repeats
-from harness.report.plots.style import RC, save
-from harness.report.plots.sync_async import sync_async
-from harness.report.plots.time_spent import time_spent_plot
-from harness.report.plots.timeline import timeline
+from harness.report.charts.catalogue import charts_of
+from harness.report.charts.model import LOOKS, Chart, CurvePanel, Key, RowPanel
+from harness.report.plots.panels import INK, MUTED, draw_panel, inches
+from harness.report.wording import simulated_note
 from harness.store.run_directory import Records
 
-PLOTS: tuple[tuple[str, Callable[[Summary, Records], Figure | None]], ...] = (
-    ("sync-async", sync_async),
-    ("permits", lambda summary, _: permits(summary)),
-    ("heat-map", lambda summary, _: heat_map(summary)),
-    ("latency-ecdf", latency_ecdf),
-    ("time-spent", lambda summary, _: time_spent_plot(summary)),
-    ("timeline", timeline),
-    ("permit-lanes", permit_lanes),
-    ("attempts-over-time", attempts_over_time),
-    ("repeats", repeats),
-)
-"""File name and drawing function of each plot, in the order of the report."""
+FIGURE_WIDTH = 9.0
+"""Width of every figure in inches."""
+
+AROUND = 0.62
+"""Inches above and below a row of panels for titles, ticks and the label of the axis."""
+
+RC: dict[Any, Any] = {
+    "figure.dpi": 150,
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.8,
+    "svg.fonttype": "none",  # text stays text: searchable, and readable by a screen reader
+    "svg.hashsalt": "harness",  # the same run gives the same bytes
+}
 
 
 def draw_all(
     summary: Summary, records: Records, directory: Path, only: str | None = None
 ) -> list[Path]:
-    """Write `directory`/plots/*.svg and *.png and return their paths, plot by plot.
+    """Write `directory`/plots/*.svg and *.png and return their paths, chart by chart.
 
-    `only`: the name of the one plot to draw. A plot with nothing to show (no async cell, no
+    `only`: the name of the one chart to draw. A chart with nothing to show (no async cell, no
     workflow) is left out, and a file that an earlier drawing left for it is removed. Raises
     StorageError when a file cannot be written.
     """
@@ -50,15 +65,73 @@ def draw_all(
     try:
         plots.mkdir(parents=True, exist_ok=True)
         with mpl.rc_context(RC):
-            for name, draw in PLOTS:
-                if only not in (None, name):
-                    continue
-                figure = draw(summary, records)
-                if figure is not None:
-                    written += save(figure, plots, name)
+            for named, chart in charts_of(summary, records, only):
+                svg, png = plots / f"{named.name}.svg", plots / f"{named.name}.png"
+                if chart is None:
+                    svg.unlink(missing_ok=True)
+                    png.unlink(missing_ok=True)
                 else:
-                    for left in (plots / f"{name}.svg", plots / f"{name}.png"):
-                        left.unlink(missing_ok=True)
+                    _save(draw_chart(chart, summary), chart, svg, png)
+                    written += [svg, png]
     except OSError as error:
         raise StorageError(f"{plots}: cannot be written ({error.strerror})") from error
     return written
+
+
+def _save(figure: Figure, chart: Chart, svg: Path, png: Path) -> None:
+    """Write both files (150 dpi) without anything that changes from run to run."""
+    # `savefig` draws everything twice, the first time to lay it out; here it is drawn once a file.
+    FigureCanvasAgg(figure).print_png(png)  # type: ignore[no-untyped-call]
+    figure.set_layout_engine("none")
+    said = {"Date": None, "Title": chart.title, "Description": chart.alt}
+    FigureCanvasSVG(figure).print_svg(svg, metadata=said)  # type: ignore[no-untyped-call]
+
+
+def draw_chart(chart: Chart, summary: Summary) -> Figure:
+    """Return a chart as a figure: its finding above, its panels, its notes below.
+
+    The notes begin with what makes a simulated run's seconds different.
+    """
+    said = " ".join(note for note in (simulated_note(summary), *chart.notes) if note)
+    heading = textwrap.wrap(chart.finding or chart.title, 96)
+    footing = textwrap.wrap(f"{said} Scenario: {summary.scenario}.".strip(), 148)
+    # Curves have their names at their ends.
+    keys = () if any(isinstance(panel, CurvePanel) for panel in chart.panels) else chart.legend
+    lines = _legend_lines(keys)
+    rows = [
+        chart.panels[at : at + chart.across] for at in range(0, len(chart.panels), chart.across)
+    ]
+    heights = [max(map(inches, row)) for row in rows]
+    above = 0.14 + 0.2 * len(heading) + 0.24 * lines
+    below = 0.1 + 0.15 * len(footing)
+    height = sum(heights) + AROUND * len(rows)
+    total = above + height + below
+    layout = ConstrainedLayoutEngine(
+        wspace=0.06, hspace=0.04, rect=(0, below / total, 1, height / total)
+    )
+    figure = Figure(figsize=(FIGURE_WIDTH, total), layout=layout)
+    left = 0.08 / FIGURE_WIDTH
+    figure.text(
+        left, 1 - 0.1 / total, "\n".join(heading), va="top", fontsize=11.5, fontweight="bold"
+    )
+    figure.text(left, 0.07 / total, "\n".join(footing), va="bottom", fontsize=8, color=MUTED)
+    if keys:
+        figure.legend(
+            handles=[Patch(facecolor=LOOKS[key.look].paper, label=key.text) for key in keys],
+            loc="upper left", bbox_to_anchor=(0, 1 - (0.12 + 0.2 * len(heading)) / total),
+            ncols=-(-len(keys) // lines), fontsize=9, frameon=False, borderaxespad=0.3,
+            handlelength=1.1, handleheight=1.1, columnspacing=1.5, handletextpad=0.5,
+        )  # fmt: skip
+    grid = figure.add_gridspec(len(rows), chart.across, height_ratios=heights)
+    for at, row in enumerate(rows):
+        for column, panel in enumerate(row):
+            alone = len(row) == 1 and chart.across > 1
+            axes = figure.add_subplot(grid[at, :] if alone else grid[at, column])
+            shared = column > 0 and isinstance(panel, RowPanel)
+            draw_panel(axes, panel, labelled=not shared)
+    return figure
+
+
+def _legend_lines(keys: tuple[Key, ...]) -> int:
+    """Return how many lines a legend takes."""
+    return -(-sum(len(key.text) * 7 + 42 for key in keys) // 880)

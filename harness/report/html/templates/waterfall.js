@@ -46,7 +46,7 @@
 
   for (const one of all) {
     const told = one.querySelector(".told");
-    const rows = [...one.querySelectorAll(".row[data-said]")];
+    const rows = [...one.querySelectorAll(".row[data-words]")];
     for (const row of rows) {
       const button = document.createElement("button");
       const text = row.querySelector(".label");
@@ -55,7 +55,7 @@
       text.append(button);
       const tell = () => {
         for (const other of rows) other.classList.toggle("told-of", other === row);
-        told.textContent = row.dataset.said;
+        told.textContent = row.dataset.words;
       };
       button.addEventListener("focus", tell);
       row.addEventListener("click", tell);

@@ -1,12 +1,26 @@
-"""Columns that several tables share, and the tables with every figure of every cell."""
+"""Columns that several tables share, and the tables with a row for each cell."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from harness.analysis.model import Cell, Distribution, Figure
+from harness.report.policy_table import seconds_a_call, side_by_side
 from harness.report.tables import Column, Subject, Table, whole_number
 from harness.report.wording import in_seconds, number, percent, rate_unit, scaled
+
+CALLS = {
+    "call_latency": "Call latency, ready to done",
+    "ttft": "Time to first token",
+    "time_to_first_answer": "Time to first answer",
+}
+WAITS = {
+    "inter_token": "Inter-token latency",
+    "permit_wait": "Permit wait",
+    "client_wait": "Client wait",
+    "backoff": "Backoff",
+}
+"""The distributions of a cell that are told by call or attempt, in words."""
 
 
 def distribution_columns(
@@ -125,3 +139,77 @@ def _cost(about: Subject) -> Table:
 def dollars(value: float) -> str:
     """Write an amount of money in US dollars."""
     return f"${number(value)}"
+
+
+def phase_tables(about: Subject) -> list[Table]:
+    """Return a table for each phase that any workflow came to: its latency, its failures."""
+    return [
+        _phase_table(about, name, name.replace("_", "-"))
+        for name in dict.fromkeys(name for cell in about.cells for name in cell.phases)
+        if any(name in cell.phases and cell.phases[name].latency_s.n for cell in about.cells)
+    ]
+
+
+def _phase_table(about: Subject, name: str, words: str) -> Table:
+    ran = [cell.phases.get(name) for cell in about.cells]
+    nothing = Distribution(n=0, mean=None, p50=None, p95=None, p99=None)
+    spread = [nothing if phase is None else phase.latency_s for phase in ran]
+    failed = [None if phase is None else phase.failed for phase in ran]
+    return about.of_cells(
+        f"phase-{words}",
+        f"Phase {words}: latency in seconds",
+        (
+            *distribution_columns(about, name, spread),
+            Column("failed", f"{name}_failed", failed, whole_number),
+        ),
+    )
+
+
+def call_tables(about: Subject, names: Mapping[str, str]) -> list[Table]:
+    """Return a table for each of these durations, in words by name, that anything is known of."""
+    spreads = {name: [getattr(cell, f"{name}_s") for cell in about.cells] for name in names}
+    return [
+        about.of_cells(
+            name.replace("_", "-"),
+            f"{names[name]}, in seconds",
+            distribution_columns(about, name, spread),
+        )
+        for name, spread in spreads.items()
+        if any(one.n for one in spread)
+    ]
+
+
+def policy_table(about: Subject) -> Table | None:
+    """Return what each policy cost, in every cell; None where only one policy ran."""
+    cells = side_by_side(about.cells)
+    if len({cell.retry for cell in cells}) < 2:
+        return None
+    summary, best = about.summary, about.summary.recommendation.cell
+    return Table(
+        "policies",
+        "What each retry policy cost and saved",
+        (
+            *about.cell_columns(cells),
+            Column("attempts", "attempts", [c.attempts.total for c in cells], whole_number),
+            Column("a call", "amplification", [c.attempts.amplification for c in cells]),
+            Column("calls lost", "calls_lost", [c.calls_lost for c in cells], percent),
+            Column(
+                "wasted tokens", "tokens_wasted", [c.tokens.wasted for c in cells], whole_number
+            ),
+            Column("wasted money", "wasted_usd", [c.wasted_usd for c in cells], dollars),
+            Column(
+                "makespan",
+                about.seconds("makespan"),
+                [in_seconds(c.makespan_s, summary) for c in cells],
+            ),
+            *(
+                Column(
+                    f"{part.replace('_', ' ')} a call",
+                    about.seconds(f"{part}_a_call"),
+                    [seconds_a_call(cell, part, summary) for cell in cells],
+                )
+                for part in ("permit_wait", "backoff")
+            ),
+        ),
+        frozenset(at for at, cell in enumerate(cells) if cell.id == best),
+    )

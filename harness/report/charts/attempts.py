@@ -1,0 +1,187 @@
+"""Attempts over time, by outcome: what each policy sent while the provider failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from harness.analysis.flow import Flow, flow
+from harness.analysis.model import Cell
+from harness.analysis.selection import CellRecords, Dataset
+from harness.analysis.settings import identity
+from harness.records.clock import SECOND
+from harness.records.failures import OK
+from harness.records.schema import Trial
+from harness.report.charts.model import (
+    Bar,
+    Chart,
+    ChartRow,
+    Key,
+    RowPanel,
+    axis_from_zero,
+)
+from harness.report.tables import Column, Subject, Table, whole_number
+from harness.report.wording import counted, headline, in_reading_order, number
+from harness.store.run_directory import Records
+
+TIME_BINS = 80
+MOST_POLICIES = 8
+
+FAILURE_LOOKS = ("vermillion", "orange", "pink", "sky")
+"""The most frequent failures have a colour of their own; the rest share one."""
+REST = "dark"
+
+
+class TrialAttempts(NamedTuple):
+    """One trial of one cell: its attempts over time, and what it lasted in nanoseconds."""
+
+    cell: Cell
+    repeat: int
+    flow: Flow
+    lasted: int
+
+
+def seen_over_time(about: Subject, data: Dataset) -> list[TrialAttempts]:
+    """Return the first whole trial of each policy, all other settings alike.
+
+    Those of the cell that titles speak of among those where attempts failed; empty where none did.
+    """
+    summary = about.summary
+    of_cell = data.cells
+    failing = [cell for cell in summary.cells if cell.attempts.failed]
+    if not failing:
+        return []
+    main = headline([cell for cell in failing if cell.mode != "sync"] or failing, summary)
+    beside = [
+        cell
+        for cell in in_reading_order(summary.cells)
+        if identity(cell, ("retry",)) == identity(main, ("retry",))
+    ]
+    trials = [
+        (cell, trial)
+        for cell in beside[:MOST_POLICIES]
+        if (trial := _first_trial(of_cell[cell.id])) is not None
+    ]
+    longest = max((trial.end - trial.start for _, trial in trials), default=0)
+    width = longest // TIME_BINS + 1
+    return [_seen(cell, trial, of_cell[cell.id], width) for cell, trial in trials]
+
+
+def _first_trial(records: CellRecords) -> Trial | None:
+    return next(iter(records.whole_trials() or records.trials.values()), None)
+
+
+def _seen(cell: Cell, trial: Trial, records: CellRecords, width: int) -> TrialAttempts:
+    mine = [attempt for attempt in records.attempts if attempt.repeat == trial.repeat]
+    return TrialAttempts(cell, trial.repeat, flow(mine, trial, width), trial.end - trial.start)
+
+
+def outages_until(records: Records, end: float) -> list[tuple[float, float]]:
+    """Return when a simulated provider was out, in scenario seconds since a trial began."""
+    found = []
+    for fault in (records.run.profile or {}).get("faults") or ():
+        outage = fault.get("outage")
+        start = end if outage is None else outage["start"]
+        while start < end:
+            found.append((start, min(start + outage["duration"], end)))
+            start = start + outage["every"] if outage["every"] else end
+    return found
+
+
+def attempts_over_time(about: Subject, data: Dataset) -> Chart | None:
+    """Return one row a policy on one axis of seconds; None where no attempt failed."""
+    seen = seen_over_time(about, data)
+    if not seen:
+        return None
+    looks = _looks(seen)
+    unit = SECOND * about.summary.time_scale
+    longest = max(one.lasted for one in seen) / unit
+    most = max(int(one.flow.every.max()) for one in seen)
+    out = tuple(Bar(start, end, "outage") for start, end in outages_until(data, longest))
+    rows = tuple(
+        ChartRow(
+            about.labels[one.cell.id],
+            f"{one.flow.failed} of {one.flow.total}",
+            bars=(*out, *_bars(one.flow, looks, unit, most)),
+        )
+        for one in seen
+    )
+    said = (
+        f"{row.label}: {counted(one.flow.total, 'attempt')}, {one.flow.failed} of them failed"
+        for row, one in zip(rows, seen, strict=True)
+    )
+    keys = [Key(look, name) for name, look in looks.items() if look != REST]
+    keys += [Key(REST, "other failures")] if len(keys) < len(looks) else []
+    keys += [Key("outage", "the provider is out")] if out else []
+    return Chart(
+        "Attempts over time, by outcome",
+        _most_eager(seen),
+        f"Attempts over the time of one trial. {'; '.join(said)}",
+        (
+            f"Repeat {seen[0].repeat}; each attempt stands where it was sent, coloured by how it "
+            f"ended. The tallest bar is {counted(most, 'attempt')} in "
+            f"{number(seen[0].flow.width / unit)} s. Beside: how many failed.",
+        ),
+        (
+            RowPanel(
+                "", rows, axis_from_zero("seconds since the trial began", longest), 66, "failed"
+            ),
+        ),
+        tuple(keys),
+        _flow_table(about, seen, unit),
+    )
+
+
+def _looks(seen: Sequence[TrialAttempts]) -> dict[str, str]:
+    """Return a colour for each outcome: `ok` is pale, failures are not."""
+    totals: dict[str, int] = {}
+    for one in seen:
+        for outcome, counts in one.flow.counts.items():
+            totals[outcome] = totals.get(outcome, 0) + int(counts.sum())
+    failed = sorted((name for name in totals if name != OK), key=lambda name: -totals[name])
+    known = dict(zip(failed, FAILURE_LOOKS, strict=False))
+    return {OK: "pale"} | known | dict.fromkeys(failed[len(FAILURE_LOOKS) :], REST)
+
+
+def _bars(seen: Flow, looks: dict[str, str], unit: float, most: int) -> Iterator[Bar]:
+    """Yield the outcomes of each bin, stacked, `ok` at the bottom."""
+    width = seen.width / unit
+    below = seen.every * 0
+    for outcome in sorted(seen.counts, key=list(looks).index):
+        above = below + seen.counts[outcome]
+        for at in seen.counts[outcome].nonzero()[0].tolist():
+            yield Bar(
+                at * width, (at + 1) * width, looks[outcome],
+                low=int(below[at]) / most, high=int(above[at]) / most,
+            )  # fmt: skip
+        below = above
+
+
+def _most_eager(seen: Sequence[TrialAttempts]) -> str:
+    if len(seen) == 1:
+        return ""
+    totals = [(one.flow.total, one.cell.retry) for one in seen]
+    (least, calm), (most, eager) = min(totals), max(totals)
+    return f"Attempts over time: {eager} sent {most}, {calm} {least}"
+
+
+def _flow_table(about: Subject, seen: Sequence[TrialAttempts], unit: float) -> Table:
+    rows = [(one, at) for one in seen for at, count in enumerate(one.flow.every) if count]
+    outcomes = list(dict.fromkeys(name for one in seen for name in one.flow.counts))
+
+    def count(one: TrialAttempts, at: int, outcome: str) -> int:
+        return int(one.flow.counts[outcome][at]) if outcome in one.flow.counts else 0
+
+    return Table(
+        "attempts-over-time",
+        "Attempts sent in each part of the trial, by outcome",
+        (
+            *about.cell_columns([one.cell for one, _ in rows]),
+            Column("from", about.seconds("from"), [at * o.flow.width / unit for o, at in rows]),
+            Column("to", about.seconds("to"), [(at + 1) * o.flow.width / unit for o, at in rows]),
+            *(
+                Column(name, name, [count(one, at, name) for one, at in rows], whole_number)
+                for name in outcomes
+            ),
+        ),
+    )

@@ -1,0 +1,87 @@
+"""Draws the panels of a chart as the page has them: SVG that keeps its text size at any width."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Literal, assert_never
+
+from harness.report.charts.model import (
+    Axis,
+    ChartRow,
+    CurvePanel,
+    HeatCell,
+    HeatPanel,
+    Panel,
+    Point,
+    RowPanel,
+    Series,
+)
+
+LEAST_WIDTH = 0.1
+"""Percent of the axis: a bar of no length is seen, too."""
+
+STRONGEST = 42
+"""Percent of colour in the strongest shade: text stays legible on it in both schemes."""
+
+
+def panel_kind(panel: Panel) -> Literal["rows", "curves", "heat"]:
+    """Return which drawing of the template a panel needs."""
+    match panel:
+        case RowPanel():
+            return "rows"
+        case CurvePanel():
+            return "curves"
+        case HeatPanel():
+            return "heat"
+        case _:
+            assert_never(panel)
+
+
+def bar_paths(row: ChartRow, axis: Axis) -> list[tuple[str, str]]:
+    """Return a path for each colour of a row, in a box of 100 by 100."""
+    paths: dict[str, str] = {}
+    for bar in row.bars:
+        x = axis.place(bar.start)
+        width = max(axis.place(bar.end) - x, LEAST_WIDTH)
+        tall = 100 * (bar.high - bar.low)
+        look = f"{bar.look} light" if bar.pale else bar.look
+        paths[look] = paths.get(look, "") + (
+            f"M{x:.6g} {100 * (1 - bar.high):.4g}h{width:.4g}v{tall:.4g}h-{width:.4g}z"
+        )
+    return list(paths.items())
+
+
+def curve_paths(series: Series, panel: CurvePanel) -> list[tuple[str, str]]:
+    """Return the line of a series, after the band that its steps have, in a box of 100 by 100."""
+    points = series.points
+    line = [(point.x, point.y) for point in points]
+    match series.shape:
+        case "marked" | "dashed":
+            return [(series.shape, _path(line, panel))]
+        case "steps":
+            low, high = _edge(points, "low"), _edge(points, "high")
+            band = [("band", _path([*_steps(low), *reversed(_steps(high))], panel))] if low else []
+            return [*band, (series.shape, _path(_steps(line), panel))]
+        case _:
+            assert_never(series.shape)
+
+
+def _edge(points: tuple[Point, ...], name: Literal["low", "high"]) -> list[tuple[float, float]]:
+    bounds = ((point.x, point.low if name == "low" else point.high) for point in points)
+    return [(x, bound) for x, bound in bounds if bound is not None]
+
+
+def _steps(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Put a corner between each point and the next one, level with the former."""
+    corners = [[(x, y), (after, y)] for (x, y), (after, _) in pairwise(points)]
+    return [*(corner for pair in corners for corner in pair), *points[-1:]]
+
+
+def _path(points: list[tuple[float, float]], panel: CurvePanel) -> str:
+    places = (f"{panel.x.place(x):.5g} {100 - panel.y.place(y):.5g}" for x, y in points)
+    return "M" + "L".join(places)
+
+
+def strength(cell: HeatCell) -> int:
+    """Return how many percent of its colour a cell has."""
+    return round(STRONGEST * cell.strength)
