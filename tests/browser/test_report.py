@@ -174,7 +174,7 @@ def test_the_report_reads_without_javascript(browser: Browser, report: Path) -> 
     page.goto(report.as_uri())
     assert page.get_by_role("heading", name="The answer").is_visible()
     assert page.get_by_text("times as fast as sync").first.is_visible()
-    assert page.locator("figure svg rect").first.is_visible()
+    assert page.locator("figure svg .bars path").first.is_visible()
     assert page.get_by_role("table", name="Speed; durations in seconds").is_visible()
     assert page.locator("button").count() == 1
     assert page.locator("button").is_hidden()
@@ -189,7 +189,7 @@ def test_the_marks_of_a_chart_have_the_colour_of_their_mode_in_both_schemes(
         page = browser.new_page()
         page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
         page.goto(report.as_uri())
-        bars = page.locator("#throughput rect.async, #throughput rect.sync")
+        bars = page.locator("#sync-async .bars path:is(.blue, .orange)")
         found = bars.evaluate_all("bars => bars.map(bar => getComputedStyle(bar).fill)")
         assert len(set(found)) == 2, "async and sync differ"
         assert background(page) not in found
@@ -238,7 +238,7 @@ def test_a_workflow_is_read_by_keyboard_alone(page: Page) -> None:
         page.keyboard.press("Tab")
         if said.inner_text():
             break
-    names = page.locator("details.workflow:visible .row[data-said] button").all_text_contents()
+    names = page.locator("details.workflow:visible .row[data-words] button").all_text_contents()
     labels = [name.removesuffix(", on the critical path") for name in names]
     assert said.inner_text().startswith(f"{labels[0]}: ")
     page.keyboard.press("Tab")
@@ -249,14 +249,14 @@ def test_a_workflow_is_read_by_keyboard_alone(page: Page) -> None:
 
 @pytest.mark.parametrize("context", EVERY, indirect=True)
 def test_parts_have_colours_of_their_own_and_the_path_is_marked(page: Page) -> None:
-    parts = ("permit_wait", "backoff", "failed_attempts", "to_first_token", "reasoning", "answer")
+    parts = ("pale", "orange", "vermillion", "sky", "blue", "green")
     fill = "one => getComputedStyle(one).fill"
-    colours = {page.locator(f"#workflows rect.part-{part}").first.evaluate(fill) for part in parts}
+    colours = {page.locator(f"#workflows .bars path.{part}").first.evaluate(fill) for part in parts}
     assert len(colours) == len(parts)
-    path = page.locator("details.workflow:visible rect.path")
+    path = page.locator("details.workflow:visible path.path")
     assert path.count() >= 3
     assert path.first.evaluate(fill) not in colours
-    held = page.locator("details.workflow:visible .row.held .label")
+    held = page.locator("details.workflow:visible .row.marked .label")
     assert "on the critical path" in str(held.first.text_content())
     assert held.first.evaluate("one => getComputedStyle(one).fontWeight") == "700"
 
@@ -265,7 +265,7 @@ def test_the_straggler_is_named_and_its_row_is_on_the_path(page: Page) -> None:
     whole = page.locator("details.workflow:visible")
     sentence = whole.get_by_text(re.compile(r"^Branch \d+ held the fan-out")).inner_text()
     name = sentence.split(" held")[0].lower()
-    assert whole.locator(".row.held", has_text=name).count() == 1
+    assert whole.locator(".row.marked", has_text=name).count() == 1
 
 
 def test_without_javascript_every_workflow_can_be_unfolded(browser: Browser, report: Path) -> None:

@@ -38,7 +38,7 @@ def directory(tmp_path: Path) -> Path:
 def test_everything_that_is_made_from_records_is_made_again(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = argparse.Namespace(run=str(directory), only=None)
+    options = argparse.Namespace(run=str(directory), only=None, text=False)
     assert report_run(options) == 0
     made = ["summary.json", "report.html", "plots/sync-async.svg", "plots/timeline.png"]
     before = {name: (directory / name).read_bytes() for name in made}
@@ -51,14 +51,14 @@ def test_everything_that_is_made_from_records_is_made_again(
 
 
 def test_the_report_alone_can_be_made_from_the_records(directory: Path) -> None:
-    report_run(argparse.Namespace(run=directory, only=None))
+    report_run(argparse.Namespace(run=directory, only=None, text=False))
     whole = (directory / "report.html").read_bytes()
     assert write_report(directory).read_bytes() == whole
 
 
 def test_a_directory_without_a_run_is_refused_with_a_way_out(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"holds no run\.json; give a directory"):
-        report_run(argparse.Namespace(run=tmp_path / "nowhere", only=None))
+        report_run(argparse.Namespace(run=tmp_path / "nowhere", only=None, text=False))
 
 
 def test_one_plot_alone_can_be_drawn(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from harness.analysis.model import Summary
 from harness.cli.main import main
 from harness.records import ids
-from harness.report.plots.draw import PLOTS
+from harness.report.charts.catalogue import CHARTS
 from harness.store.run_directory import Records, read_records
 
 SCENARIO = """
@@ -193,7 +193,7 @@ def test_the_plots_are_there_as_svg_and_png(directory: Path) -> None:
     names = {path.name for path in (directory / "plots").iterdir()}
     stems = {name.partition(".")[0] for name in names}
     assert stems >= {"sync-async", "permits", "time-spent", "timeline"}
-    assert stems <= {name for name, _ in PLOTS}
+    assert stems <= {chart.name for chart in CHARTS}
     assert names == {f"{stem}.{kind}" for stem in stems for kind in ("svg", "png")}
 
 

@@ -15,8 +15,8 @@ from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED, OK
 from harness.records.schema import Attempt
 from harness.report.html.failures import failures
-from harness.report.tables import subject
 from harness.report.policy_table import failure_lines
+from harness.report.tables import subject
 from harness.store.run_directory import Records
 from tests.analysis.builders import make_attempt, make_run, make_trial
 from tests.report.summaries import make_cell, make_summary

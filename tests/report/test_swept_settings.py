@@ -6,15 +6,17 @@ from pathlib import Path
 
 from harness.analysis.compare import CellChanges
 from harness.analysis.model import Cell
+from harness.analysis.selection import Dataset
 from harness.analysis.settings import policy_of
 from harness.report.cell_columns import legend, settings_columns
+from harness.report.charts.model import HeatPanel
+from harness.report.charts.permits import curves_of, heat_map
 from harness.report.console import Output
-from harness.report.tables import subject
-from harness.report.plots.heat_map import grid_of
-from harness.report.plots.permits import lines_of
 from harness.report.policy_table import side_by_side
+from harness.report.tables import subject
 from harness.report.terminal import render_summary
 from harness.report.wording import cell_labels, in_reading_order, spoken
+from tests.analysis.builders import make_run
 from tests.report.summaries import make_cell, make_summary
 
 MODELS = ("small", "large")
@@ -41,8 +43,8 @@ def test_labels_and_sentences_say_the_value_only_where_it_varies() -> None:
     assert spoken(alone[-1], alone) == "async with 8 permits"
 
 
-def test_lines_over_permits_are_of_one_value_and_have_its_sync_cell() -> None:
-    small, large = lines_of(make_summary(CELLS))
+def test_curves_over_permits_are_of_one_value_and_have_its_sync_cell() -> None:
+    small, large = curves_of(make_summary(CELLS))
     assert (small.name, large.name) == ("model small", "model large")
     assert [cell.settings[KEY] for cell in large.cells] == ["large", "large"]
     assert large.sync is not None
@@ -50,9 +52,12 @@ def test_lines_over_permits_are_of_one_value_and_have_its_sync_cell() -> None:
 
 
 def test_a_swept_key_crosses_permits_in_the_heat_map_as_policies_do() -> None:
-    grid = grid_of(make_summary(CELLS))
-    assert grid is not None
-    assert [row.name for row in grid.rows] == ["model small", "model large"]
+    data = Dataset(make_run(), [], [], [], [], None)
+    chart = heat_map(subject(make_summary(CELLS)), data)
+    assert chart is not None
+    for panel in chart.panels:
+        assert isinstance(panel, HeatPanel)
+        assert [label for label, _ in panel.rows] == ["model small", "model large"]
 
 
 def test_cells_of_one_value_are_read_together() -> None:

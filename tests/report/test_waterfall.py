@@ -8,14 +8,14 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from harness.analysis.call_segments import CallSegment
 from harness.records import ids
 from harness.records.errors import InputError
 from harness.records.schema import Tokens
+from harness.report.charts.model import LOOKS
 from harness.report.path_text import in_scenario_seconds, path_sentences
 from harness.report.paths_text import cells_said, render_paths
-from harness.report.waterfall import WaterfallRow, Waterfalls, key_of
-from harness.report.waterfall_text import MARKS, columns, render_waterfall
+from harness.report.waterfall import Waterfalls, key_of
+from harness.report.waterfall_text import render_waterfall
 from harness.store.run_directory import Records
 from tests.analysis.builders import make_attempt, make_call
 from tests.analysis.played import Shape, make_records
@@ -155,38 +155,13 @@ def test_a_topic_and_an_error_do_not_steer_the_terminal() -> None:
     assert "Error: tides\ufffd]0;owned" in text
 
 
-def test_each_column_of_a_bar_is_the_part_that_takes_most_of_it() -> None:
-    row = WaterfallRow(
-        "branch 1", 0, 100,
-        (
-            CallSegment("permit_wait", 0, 42), CallSegment("reasoning", 42, 58),
-            CallSegment("answer", 58, 100),
-        ),
-        "ok", 1, ((0, 100),),
-    )  # fmt: skip
-    assert columns(row, 100, 10) == [*["permit_wait"] * 4, *["reasoning"] * 2, *["answer"] * 4]
-    assert columns(row, 200, 10) == [
-        *["permit_wait"] * 2, "reasoning", *["answer"] * 2, *[None] * 5,
-    ]  # fmt: skip
-
-
-def test_a_failed_attempt_is_seen_however_short_and_so_is_a_call() -> None:
-    failed = WaterfallRow(
-        "branch 1", 0, 1000,
-        (CallSegment("failed_attempts", 500, 501), CallSegment("answer", 501, 1000)), "ok", 2, (),
-    )  # fmt: skip
-    assert columns(failed, 1000, 10)[5] == "failed_attempts"
-    brief = WaterfallRow("branch 1", 3, 4, (CallSegment("answer", 3, 4),), "ok", 1)
-    assert columns(brief, 1000, 10) == ["answer", *[None] * 9]
-
-
 def test_every_character_that_is_drawn_is_explained() -> None:
     records = example()
     whole = drawn(records)
-    bars = "".join(line[18:72] for line in whole.splitlines() if line[:2] in ("* ", "  "))
-    for mark, _ in MARKS.values():
-        if mark in bars:
-            assert f"{mark} " in whole
+    bars = "".join(line[16:70] for line in whole.splitlines() if line[:2] in ("* ", "  "))
+    for look in LOOKS.values():
+        if look.mark and look.mark in bars:
+            assert f"{look.mark} " in whole
 
 
 def test_many_branches_are_cut_to_the_most_telling_unless_all_are_asked_for() -> None:

@@ -322,9 +322,9 @@ def phases(about: Subject, data: Dataset) -> Chart | None:
     del data
     means = [value_of(in_seconds(c.workflow_latency_s.mean, about.summary)) for c in about.cells]
     longest = max((mean for mean in means if mean is not None), default=0.0)
-    if longest <= 0:
-        return None
     names = list(dict.fromkeys(name for cell in about.cells for name in cell.phases))
+    if longest <= 0 or not names:
+        return None
     looks = {name: PHASE_LOOKS[at % len(PHASE_LOOKS)] for at, name in enumerate(names)}
 
     def share(cell: Cell, name: str) -> float | None:

@@ -23,7 +23,7 @@ from harness.report.charts.model import (
 from harness.report.tables import Column, Subject
 from harness.report.wording import headline, number, sentence, spoken
 
-MOST_STEPS = 400
+MOST_STEPS = 150
 """More values than this are thinned to as many, evenly by rank: no eye sees the difference."""
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)

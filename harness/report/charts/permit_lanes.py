@@ -24,7 +24,7 @@ from harness.report.tables import Column, Subject, Table
 from harness.report.wording import counted, headline, number, percent, sentence, spoken
 
 MOST_LANES = 64
-MOST_HELD = 1500
+MOST_HELD = 400
 """A longer trial is shown from its beginning up to so many attempts."""
 
 

@@ -46,7 +46,7 @@ def bar_paths(row: ChartRow, axis: Axis) -> list[tuple[str, str]]:
         tall = 100 * (bar.high - bar.low)
         look = f"{bar.look} light" if bar.pale else bar.look
         paths[look] = paths.get(look, "") + (
-            f"M{x:.6g} {100 * (1 - bar.high):.4g}h{width:.4g}v{tall:.4g}h-{width:.4g}z"
+            f"M{x:.5g} {100 * (1 - bar.high):.4g}h{width:.3g}v{tall:.4g}h-{width:.3g}z"
         )
     return list(paths.items())
 
@@ -78,8 +78,14 @@ def _steps(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _path(points: list[tuple[float, float]], panel: CurvePanel) -> str:
-    places = (f"{panel.x.place(x):.5g} {100 - panel.y.place(y):.5g}" for x, y in points)
-    return "M" + "L".join(places)
+    places = [(f"{panel.x.place(x):.4g}", f"{100 - panel.y.place(y):.4g}") for x, y in points]
+    path = "M" + " ".join(places[0])
+    for (x, y), (next_x, next_y) in pairwise(places):
+        if y == next_y:
+            path += f"H{next_x}"
+        else:
+            path += f"V{next_y}" if x == next_x else f"L{next_x} {next_y}"
+    return path
 
 
 def strength(cell: HeatCell) -> int:

@@ -167,8 +167,8 @@ def test_every_figure_and_every_table_can_be_downloaded(either: Report) -> None:
     document = either.document
     figures = document.every("figure")
     assert [one.attributes["id"] for one in figures] == [
-        "workflow-latency", "throughput", "permits", "phases", "time-spent", "timeline",
-        "heat-map", "attempts-over-time",
+        "sync-async", "permits", "latency-ecdf", "repeats", "phases", "time-spent", "timeline",
+        "permit-lanes", "heat-map", "attempts-over-time",
     ]  # fmt: skip
     tables = [one for one in document.every("article") if one.every("table")]
     assert len(tables) > 10
@@ -202,14 +202,14 @@ def test_the_whole_summary_is_in_the_file(either: Report) -> None:
 def test_every_workflow_is_in_the_data_of_the_latency_figure(live: Report) -> None:
     rows = csv_rows(downloads(live.document)["synthetic-workflows.csv"])
     assert len(rows) == len(live.records.workflows)
-    assert len(live.document.one("figure", id="workflow-latency").every("circle")) + len(
-        live.document.one("figure", id="workflow-latency").every("path")
-    ) == len(rows)
+    figure = live.document.one("figure", id="sync-async")
+    crosses = [one for one in figure.every("svg") if "cross" in one.attributes.get("class", "")]
+    assert len(figure.every("circle")) + len(crosses) == len(rows)
 
 
 def test_many_workflows_are_drawn_and_saved_as_a_histogram() -> None:
     report = report_of(playable(cells=["async_8_none_attempt"], repeats=4, workflows=30))
-    figure = report.document.one("figure", id="workflow-latency")
+    figure = report.document.one("figure", id="sync-async")
     assert not figure.every("circle")
     assert "synthetic-simulated-workflows.csv" not in downloads(report.document)
     bins = csv_rows(
