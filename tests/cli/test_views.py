@@ -14,7 +14,7 @@ from harness.analysis.model import Summary
 from harness.cli.live import Counters, LiveView
 from harness.cli.main import main
 from harness.cli.views import DEBUG_VARIABLE, Views
-from harness.report.plots.draw import PLOTS
+from harness.report.charts.catalogue import CHARTS
 from harness.store.run_directory import Records
 from tests.analysis.played import Shape, make_records
 from tests.cli.answering import one_line
@@ -27,7 +27,7 @@ endpoint = { kind = "simulated", time = "virtual" }
 load = { workflows = 2 }
 sweep = { mode = ["sync", "async"], permits = 2 }
 """
-NAMES = [name for name, _ in PLOTS]
+NAMES = [chart.name for chart in CHARTS]
 RAISED = "KeyError: 'p95 of what'"
 REPORT_AGAIN = "the records are safe: `harness report out` tries again"
 TRACES_AGAIN = "the records are safe: `harness trace export out` tries again"

@@ -216,7 +216,8 @@ def test_medians_and_throughputs_are_those_of_the_summary(made: Played) -> None:
         (bar,) = rate.bars
         wanted = cell.throughput.workflows_per_s
         assert wanted
-        assert (bar.start, bar.end) == (0, pytest.approx(wanted.value * 60 * SCALE))
+        assert bar.start == 0
+        assert bar.end == pytest.approx(wanted.value * 60 * SCALE)
         assert rate.interval
         assert rate.interval.value == bar.end
     assert throughput.axis.label == "workflows a minute"
@@ -286,8 +287,9 @@ def test_a_histogram_is_as_high_as_its_bins_are_full() -> None:
         values[subject(many.summary).seconds("from")], values["outcome"], values["workflows"],
         strict=True,
     ):  # fmt: skip
-        counts[start] += count  # type: ignore[assignment]
-        lost[start] += count if outcome != "ok" else 0  # type: ignore[assignment]
+        assert isinstance(count, int)
+        counts[start] += count
+        lost[start] += count if outcome != "ok" else 0
     most = max(counts.values())
     tops: dict[float, float] = {}
     for bar in row.bars:
@@ -412,7 +414,8 @@ def test_the_bound_is_what_the_makespan_would_give_at_the_critical_path(made: Pl
     for bound in bounds:
         assert sorted({round(point.y, 6) for point in bound.points}) == [2 / 0.8, 8 / 0.8]
     (sync,) = curves(chart, "throughput").references
-    assert sync == ("sync", pytest.approx(0.2 * 60 * SCALE))
+    assert sync.name == "sync"
+    assert sync.value == pytest.approx(0.2 * 60 * SCALE)
 
 
 def test_one_permit_count_still_has_a_bound_to_see() -> None:
@@ -435,8 +438,7 @@ def test_threads_and_async_are_curves_of_their_own() -> None:
 
 def test_a_cell_that_lost_workflows_is_hollow() -> None:
     counts = WorkflowCounts(started=24, ok=23, degraded=1, failed=0)
-    cells = [IDS[0], IDS[1], make_cell(IDS[2], workflows=counts)]
-    chart = of_summary(permits, make_summary(cells))
+    chart = of_summary(permits, make_summary([*IDS[:2], make_cell(IDS[2], workflows=counts)]))
     (series,) = marked(curves(chart, "throughput"))
     assert [point.hollow for point in series.points] == [False, True]
     assert "Hollow: not every workflow ended ok" in " ".join(chart.notes)
@@ -523,9 +525,8 @@ def test_permit_lanes_hold_what_the_attempts_did_not_wait_for(played: Played) ->
         for before, after in itertools.pairwise(row.bars):
             assert before.end <= after.start + 1e-9
     (held,) = (column for column in chart.table.columns if column.head == "held")
-    assert held.values == [
-        pytest.approx(sum(bar.end - bar.start for bar in row.bars)) for row in rows(chart).rows
-    ]
+    lengths = [sum(bar.end - bar.start for bar in row.bars) for row in rows(chart).rows]
+    assert list(held.values) == pytest.approx(lengths)
     nothing = Dataset.of(played.data._replace(trials=[]))
     assert permit_lanes(subject(played.summary), nothing) is None
 
@@ -574,10 +575,9 @@ def test_the_timeline_shows_the_same_workflow_in_sync_and_in_async(made: Played)
         shown = [bar for row in panel.rows for bar in row.bars if bar.look != "path"]
         waterfall = Waterfalls(made.data).of(seen.workflow)
         pieces = [piece for row in waterfall.rows for piece in row.pieces]
-        assert [(bar.start, bar.end) for bar in shown] == [
-            (pytest.approx(piece.start / SECOND / SCALE), pytest.approx(piece.end / SECOND / SCALE))
-            for piece in pieces
-        ]
+        assert [at for bar in shown for at in (bar.start, bar.end)] == pytest.approx(
+            [at / SECOND / SCALE for piece in pieces for at in (piece.start, piece.end)]
+        )
         path = [bar for row in panel.rows for bar in row.bars if bar.look == "path"]
         assert sum(bar.end - bar.start for bar in path) == pytest.approx(
             waterfall.latency / SECOND / SCALE

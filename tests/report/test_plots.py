@@ -149,7 +149,7 @@ def test_a_bar_stands_where_its_values_are(summary: Summary, records: Records, n
             (round(box[:, 0].min(), 9), round(box[:, 0].max(), 9), round(np.ptp(box[:, 1]), 9))
             for collection in axes.collections
             if isinstance(collection, PolyCollection)
-            for box in (path.vertices for path in collection.get_paths())
+            for box in (np.asarray(path.vertices) for path in collection.get_paths())
         )
         wanted = sorted(
             (round(bar.start, 9), round(bar.end, 9), round(0.78 * (bar.high - bar.low), 9))
