@@ -79,11 +79,13 @@ def scenario(name: str, seed: int) -> Scenario:
 def advise(read: Scenario) -> Advised:
     """Play a scenario and return what is recommended."""
     records = played(read)
-    found, terms = by_cell(records), terms_of(records.run)
-    said = recommend(records.run, found, terms)
+    found = by_cell(records)
+    said = recommend(records.run, found)
     makespans = {
-        c.info.id: compared_metrics()["makespan"].by_repeat(MeasuredCell(c, terms)).values()
-        for c in found
+        cell.info.id: compared_metrics()["makespan"]
+        .by_repeat(MeasuredCell(cell, terms_of(records.run, cell.info)))
+        .values()
+        for cell in found
     }
     logs = {cell: float(np.log(list(values)).mean()) for cell, values in makespans.items()}
     return Advised(said.cell, said.evidence == "enough", logs)

@@ -97,7 +97,7 @@ def write(directory: Path, attempts: int) -> None:
         cells=swept, repeats=1, order=(), scenario=read.as_dict(), profile=profile,
         versions={}, host={}, virtual=True,
     )  # fmt: skip
-    setting = Setting(read, profile, run)
+    setting = Setting(read, run)
     played = [
         play(setting, Task(number, cell, 0), opening(setting), lambda _: None)
         for number, cell in enumerate(swept)

@@ -148,7 +148,7 @@ def played(read: Scenario) -> Records:
     """Return the records of a whole run in virtual time; nothing is written."""
     endpoint: Any = read.endpoint
     profile = load_profile(endpoint.profile, endpoint.overrides).as_dict()
-    setting = Setting(read, profile, _run(read, profile))
+    setting = Setting(read, _run(read, profile))
     records = Records(setting.run, [], [], [], [], None)
     for cell in setting.run.cells:
         for repeat in range(read.sweep.repeats):

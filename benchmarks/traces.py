@@ -30,6 +30,7 @@ from unittest.mock import patch
 import msgspec
 from scipy import stats
 
+from harness.bench.cells import expand
 from harness.bench.runner import Hooks, run
 from harness.bench.scenario import load_scenario
 from harness.bench.trial import TrialRecords
@@ -203,9 +204,10 @@ def first_tokens(folder: Path) -> tuple[list[float], float]:
         if with_recording(now["repeat"]):
             recorded.append(trial.trial.recording / len(trial.attempts) / 1e3)
 
+    profiles = {cell.id: profile.as_dict() for cell in expand(scenario)}
     hooks = Hooks(before, after, lambda _: None, lambda _: None, lambda _: None)
     with patch.object(Writer, "append", maybe):
-        run_id = run(scenario, profile.as_dict(), "none", folder, hooks).run_id
+        run_id = run(scenario, profiles, dict.fromkeys(profiles, "none"), folder, hooks).run_id
     provider = read_records(folder).provider
     assert provider is not None, "the provider is simulated"
     served = {one.span_id: one for one in provider[1]}

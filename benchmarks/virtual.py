@@ -74,7 +74,7 @@ def whole(permits: int) -> Cost:
     read = scenario(permits)
     (cell,) = cells.expand(read)
     profile = load_profile(PROFILE).as_dict()
-    setting = Setting(read, profile, _run(read, profile))
+    setting = Setting(read, _run(read, profile))
     gc.collect()
     began = time.process_time()
     played = play(setting, Task(0, cell, 0), opening(setting), lambda _: None)

@@ -24,7 +24,7 @@ from harness.records.failures import CANCELLED, OK, is_failure
 from harness.records.groups import TriedCall
 from harness.records.histogram import middle
 from harness.records.keys import CallKey, NamesWorkflow
-from harness.records.schema import PHASES, Attempt, Call, Run, Trial, Workflow
+from harness.records.schema import PHASES, Attempt, Call, CellInfo, Run, Trial, Workflow
 
 ByRepeat = dict[int, float]
 """A value of each repeat that has one."""
@@ -65,15 +65,15 @@ class CountingRules(NamedTuple):
         )
 
 
-def terms_of(run: Run) -> CountingRules:
-    """Return the counting terms of a run; scenario seconds become nanoseconds of its records."""
-    scenario = run.scenario
+def terms_of(run: Run, cell: CellInfo) -> CountingRules:
+    """Return the counting rules of a cell; scenario seconds become nanoseconds of its records."""
+    scenario = run.cell_scenario(cell)
     latency = scenario["slo"]["workflow_latency"]
     return CountingRules(
         in_flight=scenario["load"]["in_flight"],
         min_branches=scenario["success"]["min_branches"],
         latency=None if latency is None else latency * run.time_scale * SECOND,
-        price=price_in(run),
+        price=price_in(run, cell.id),
         epoch=run.anchor.unix_ns,
     )
 

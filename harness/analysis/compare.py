@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +11,8 @@ import msgspec
 from harness.analysis.cells import ByRepeat, MeasuredCell, terms_of
 from harness.analysis.metrics import ComparedMetric, ShareOf, SpreadOf, compared_metrics
 from harness.analysis.model import Figure
-from harness.analysis.selection import Dataset
+from harness.analysis.selection import CellRecords, Dataset
+from harness.analysis.settings import identity
 from harness.analysis.significance import (
     FEWEST_PAIRS,
     Difference,
@@ -25,6 +27,7 @@ from harness.analysis.statistics import over_repeats
 from harness.records.clock import SECOND
 from harness.records.errors import InputError
 from harness.records.schema import SCHEMA, CellInfo, Run
+from harness.records.settings import setting_of
 from harness.store.run_directory import Records
 
 
@@ -97,6 +100,16 @@ class _Side(NamedTuple):
         """Return values by repeat in scenario seconds."""
         return {repeat: value / self.unit(compared) for repeat, value in values.items()}
 
+    @property
+    def scenario(self) -> dict[str, Any]:
+        """The scenario of the cell."""
+        return self.run.cell_scenario(self.info)
+
+    @property
+    def info(self) -> CellInfo:
+        """The settings of the cell."""
+        return self.cell.records.info
+
 
 class _Seen(NamedTuple):
     """One quantity of one cell on both sides, before p is adjusted."""
@@ -110,13 +123,13 @@ def compare_runs(base: Records, new: Records) -> Comparison:
     """Compare two runs of the same workload. Raises InputError, naming what makes them unlike."""
     _refuse(base.run, new.run)
     paired = base.run.simulated and base.run.seed == new.run.seed
-    one, other = _sides(base), _sides(new)
+    one, other = _sides(base, new)
     both = [cell for cell in one if cell in other]
     if not both:
-        raise InputError(
-            "the two runs have no cell in common; sweep the same mode, permits, retry and "
-            "permit_scope in both"
-        )
+        _refuse_workload(base.run.scenario, new.run.scenario)
+        raise InputError("the two runs have no cell in common; sweep the same settings in both")
+    for cell in both:
+        _refuse_workload(one[cell].scenario, other[cell].scenario)
     seen = {cell: _look(one[cell], other[cell], paired=paired) for cell in both}
     adjusted = _adjust(seen)
     return Comparison(
@@ -127,7 +140,7 @@ def compare_runs(base: Records, new: Records) -> Comparison:
         simulated=new.run.simulated,
         paired=paired,
         warnings=(
-            *_warnings(base.run, new.run),
+            *_warnings(base.run, new.run, [(one[cell], other[cell]) for cell in both]),
             *_lacks(one, other, seen),
         ),
         only_in_base=tuple(cell for cell in one if cell not in other),
@@ -136,12 +149,19 @@ def compare_runs(base: Records, new: Records) -> Comparison:
     )
 
 
-def _sides(records: Records) -> dict[str, _Side]:
-    terms = terms_of(records.run)
-    return {
-        name: _Side(records.run, MeasuredCell(cell, terms))
-        for name, cell in Dataset.of(records).cells.items()
-    }
+def _sides(base: Records, new: Records) -> tuple[dict[str, _Side], dict[str, _Side]]:
+    """Return the cells of both runs by name: cells with the same settings have the same name."""
+    other = {name: _side(new.run, cell) for name, cell in Dataset.of(new).cells.items()}
+    names = {identity(side.info): name for name, side in other.items()}
+    one = {}
+    for name, cell in Dataset.of(base).cells.items():
+        own = name if name not in other else f"{name} of the first run"
+        one[names.get(identity(cell.info), own)] = _side(base.run, cell)
+    return one, other
+
+
+def _side(run: Run, cell: CellRecords) -> _Side:
+    return _Side(run, MeasuredCell(cell, terms_of(run, cell.info)))
 
 
 def _look(base: _Side, new: _Side, *, paired: bool) -> dict[str, _Seen]:
@@ -288,6 +308,9 @@ def _refuse(base: Run, new: Run) -> None:
     if base.simulated != new.simulated:
         kinds = ["simulated" if run.simulated else "live" for run in (base, new)]
         raise InputError(f"one run is {kinds[0]} and the other {kinds[1]}; compare like with like")
+
+
+def _refuse_workload(base: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     for key, one, other in _unlike(base, new, _WORKLOAD):
         raise InputError(
             f"different workload: {key} is {_short(one)} in the first and {_short(other)} in the "
@@ -295,7 +318,8 @@ def _refuse(base: Run, new: Run) -> None:
         )
 
 
-def _warnings(base: Run, new: Run) -> Iterable[str]:
+def _warnings(base: Run, new: Run, pairs: Iterable[tuple[_Side, _Side]]) -> Iterable[str]:
+    """Say in what else the runs, and the cells that are compared, differ."""
     for which, run in (("first", base), ("second", new)):
         if run.status != "complete":
             yield f"the {which} run is {run.status}, so its cells may hold less work"
@@ -304,10 +328,8 @@ def _warnings(base: Run, new: Run) -> Iterable[str]:
             f"time scales differ ({base.time_scale:g} and {new.time_scale:g}): what the client "
             "itself costs weighs more at the smaller one"
         )
-    for key, one, other in _unlike(base, new, _NOTED):
-        yield f"{key} differs: {_short(one)} and {_short(other)}"
-    if base.profile != new.profile:
-        yield "the provider's profile differs"
+    said = (text for pair in pairs for text in _noted(*pair))
+    yield from dict.fromkeys(said)
     for what, one, other in (("host", base.host, new.host), ("versions", base.versions,
                                                              new.versions)):  # fmt: skip
         for key in sorted(one.keys() | other.keys()):
@@ -315,22 +337,25 @@ def _warnings(base: Run, new: Run) -> Iterable[str]:
                 yield f"{what}.{key} differs: {_short(one.get(key))} and {_short(other.get(key))}"
 
 
-def _unlike(base: Run, new: Run, keys: Sequence[str]) -> Iterable[tuple[str, Any, Any]]:
+def _noted(base: _Side, new: _Side) -> Iterable[str]:
+    for key, one, other in _unlike(base.scenario, new.scenario, _NOTED):
+        yield f"{key} differs: {_short(one)} and {_short(other)}"
+    profiles = (side.run.cell_profile(side.info.id) for side in (base, new))
+    if len({json.dumps(profile, sort_keys=True) for profile in profiles}) > 1:
+        yield "the provider's profile differs"
+
+
+def _unlike(
+    base: Mapping[str, Any], new: Mapping[str, Any], keys: Sequence[str]
+) -> Iterable[tuple[str, Any, Any]]:
     """Yield the settings that differ, each by its own dotted key, with both values."""
     for key in keys:
-        one, other = (_setting(run.scenario, key) for run in (base, new))
+        one, other = (setting_of(scenario, key) for scenario in (base, new))
         yield from (
             found
             for found in _apart(key, one, other)
             if found[0] not in _OF_NO_MATTER and (found[0] == key or found[0] not in _NOTED)
         )
-
-
-def _setting(scenario: Mapping[str, Any], key: str) -> Any:
-    value: Any = scenario
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
 
 
 def _apart(key: str, one: Any, other: Any) -> Iterable[tuple[str, Any, Any]]:

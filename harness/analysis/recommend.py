@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from harness.analysis.cells import CountingRules, MeasuredCell, count_workflows
+from harness.analysis.cells import MeasuredCell, count_workflows, terms_of
 from harness.analysis.code_snippet import lines_to_paste
 from harness.analysis.metrics import compared_metrics
 from harness.analysis.model import Figure, Recommendation
@@ -41,7 +41,7 @@ class _Entry(NamedTuple):
         return self.cell.info.id
 
 
-def recommend(run: Run, cells: Sequence[CellRecords], terms: CountingRules) -> Recommendation:
+def recommend(run: Run, cells: Sequence[CellRecords]) -> Recommendation:
     """Return the cell with the smallest objective among those that keep the SLO, and why.
 
     A cell keeps it when the share of its workflows that succeed (within `slo.workflow_latency`,
@@ -51,11 +51,9 @@ def recommend(run: Run, cells: Sequence[CellRecords], terms: CountingRules) -> R
     """
     objective = run.scenario["objective"]["minimise"]
     said = ["This is simulated: it holds for the provider that was simulated."] * run.simulated
-    entries = [
-        entry for cell in cells if (entry := _entry(run, cell, terms, objective)) is not None
-    ]
+    entries = [entry for cell in cells if (entry := _entry(run, cell, objective)) is not None]
     if not entries:
-        return _nothing(objective, [*said, _too_few(cells, objective, terms)])
+        return _nothing(objective, [*said, _too_few(run, cells, objective)])
     asked = run.scenario["slo"]["success_rate"]
     most = max(entries, key=lambda entry: entry.good.value)
     bar = most.good.value - SLACK if asked is None else asked
@@ -74,20 +72,18 @@ def recommend(run: Run, cells: Sequence[CellRecords], terms: CountingRules) -> R
     return msgspec.structs.replace(found, code=lines_to_paste(run, best.cell.info))
 
 
-def _entry(run: Run, cell: CellRecords, terms: CountingRules, objective: str) -> _Entry | None:
-    good = share(*count_workflows(cell, terms.is_good))
-    values = {
-        repeat: value for repeat, value in _values(run, cell, terms, objective).items() if value > 0
-    }
+def _entry(run: Run, cell: CellRecords, objective: str) -> _Entry | None:
+    good = share(*count_workflows(cell, terms_of(run, cell.info).is_good))
+    values = {repeat: value for repeat, value in _values(run, cell, objective).items() if value > 0}
     typical = over_repeats(values.values())
     if good is None or typical is None:
         return None
     return _Entry(cell, good, values, typical)
 
 
-def _values(run: Run, cell: CellRecords, terms: CountingRules, objective: str) -> dict[int, float]:
+def _values(run: Run, cell: CellRecords, objective: str) -> dict[int, float]:
     """Return the objective of each repeat, in scenario seconds or USD."""
-    compared, measured = compared_metrics()[objective], MeasuredCell(cell, terms)
+    compared, measured = compared_metrics()[objective], MeasuredCell(cell, terms_of(run, cell.info))
     if not compared.is_carried_by(measured):
         return {}
     unit = run.time_scale if compared.metric.unit == "s" else 1.0
@@ -162,9 +158,9 @@ def _alone(best: _Entry, objective: str, said: list[str]) -> Recommendation:
     )
 
 
-def _too_few(cells: Sequence[CellRecords], objective: str, terms: CountingRules) -> str:
+def _too_few(run: Run, cells: Sequence[CellRecords], objective: str) -> str:
     if objective == "cost_per_successful_workflow":
-        if terms.price is None:
+        if all(run.cell_price(cell.info.id) is None for cell in cells):
             return "No price is known, so no cost can be compared."
         return "No cell has a success in every repeat and a cost above nothing."
     if objective == "workflow_p95":

@@ -133,7 +133,8 @@ def _by_cell(records: Dataset) -> dict[str, CellRecords]:
     cells = {
         info.id: CellRecords(
             info=info, trials={}, started=started[info.id], workflows=[], clusters={}, calls=[],
-            attempts=[], spent=[], groups=records.groups, open_loop=is_open_loop(records.run),
+            attempts=[], spent=[], groups=records.groups,
+            open_loop=is_open_loop(records.run, info),
         )
         for info in records.run.cells
     }  # fmt: skip
@@ -169,9 +170,9 @@ def by_repeat(records: Iterable[_T]) -> dict[int, list[_T]]:
     return parts
 
 
-def is_open_loop(run: Run) -> bool:
-    """Return whether workflows came by themselves."""
-    return run.scenario["load"].get("arrivals") is not None
+def is_open_loop(run: Run, cell: CellInfo) -> bool:
+    """Return whether the workflows of a cell start at given times, whatever else is running."""
+    return run.cell_scenario(cell)["load"].get("arrivals") is not None
 
 
 def _latest(records: Dataset) -> dict[tuple[str, int, int], int]:

@@ -60,11 +60,13 @@ def policy_of(cell: CellSettings) -> str:
 
 def varying(cells: Iterable[CellSettings]) -> list[str]:
     """Return the names of the settings in which the cells differ."""
-    values: dict[str, set[str]] = {}
-    for cell in cells:
-        for name, value in settings_of(cell).items():
-            values.setdefault(name, set()).add(json.dumps(value, sort_keys=True))
-    return [name for name, different in values.items() if len(different) > 1]
+    every = [settings_of(cell) for cell in cells]
+    names = dict.fromkeys(name for settings in every for name in settings)
+    return [
+        name
+        for name in names
+        if len({json.dumps(settings.get(name), sort_keys=True) for settings in every}) > 1
+    ]
 
 
 class SweptKey:
@@ -82,14 +84,19 @@ class SweptKey:
         }
 
     def label(self, cell: CellSettings) -> str:
-        """Return the value of a cell, or its number among the values when it is long."""
+        """Return the value of a cell, or its number among the values when it is long.
+
+        A cell without the setting, because its retry policy does not have it, has `-`.
+        """
+        if self.key not in cell.settings:
+            return "-"
         return self._labels[value_text(cell.settings[self.key])]
 
     def phrase(self, cell: CellSettings) -> str:
         """Return name and value: `sub_questions 8`, or only a value that is long: `base-url-2`."""
         label = self.label(cell)
-        is_value = label == value_text(cell.settings[self.key])
-        return f"{self.name} {label}" if is_value else label
+        is_number = label in self._labels.values() and label not in self._labels
+        return label if is_number else f"{self.name} {label}"
 
     def legend(self) -> list[str]:
         """Return `base-url-2 = https://...` for each value that is numbered."""

@@ -31,7 +31,7 @@ def write_summary(directory: Path, records: Records | None = None) -> Summary:
 def summarise(records: Records) -> Summary:
     """Return the summary of a run. The same records give the same summary."""
     run = records.run
-    cells, terms = list(Dataset.of(records).cells.values()), terms_of(run)
+    cells = list(Dataset.of(records).cells.values())
     joined = join(records)
     return Summary(
         schema=SCHEMA,
@@ -41,11 +41,12 @@ def summarise(records: Records) -> Summary:
         simulated=run.simulated,
         time_scale=run.time_scale,
         cells=tuple(
-            summarise_cell(MeasuredCell(cell, terms, _sync_of(cell, cells))) for cell in cells
+            summarise_cell(MeasuredCell(cell, terms_of(run, cell.info), _sync_of(cell, cells)))
+            for cell in cells
         ),
         verdict=VIRTUAL_VERDICT if run.virtual else judge(cells, joined),
         oracle=None if joined is None else compare_logs(joined),
-        recommendation=recommend(run, cells, terms),
+        recommendation=recommend(run, cells),
         virtual=run.virtual,
     )
 

@@ -11,27 +11,56 @@ import itertools
 from collections.abc import Collection, Sequence
 from random import Random
 
-from harness.bench.scenario import Scenario
+from harness.bench.scenario import Scenario, cell_scenario
 from harness.engine.attempt import CallTerms, CallTimeouts
 from harness.engine.effects import Program
 from harness.engine.load import Start, arrival_times, closed_loop, open_loop
+from harness.policies.resolve import names_in
 from harness.records.clock import SECOND
 from harness.records.keys import CallKey, WorkflowKey
 from harness.records.schema import CellInfo, Run
+from harness.records.settings import cell_id, split_key, value_slugs
 from harness.workflows.execution import run_workflow
 
 
 def expand(scenario: Scenario) -> tuple[CellInfo, ...]:
-    """Return every combination of the swept settings; sync has one permit and stands once."""
+    """Return every combination of the swept settings.
+
+    `sync` has one permit. A key of a retry policy is a setting only of cells that use that policy.
+    Cells that would be alike are one.
+    """
     sweep = scenario.sweep
+    slugs = {key: value_slugs(key, options) for key, options in sweep.settings.items()}
     cells: dict[str, CellInfo] = {}
-    for mode, permits, retry, scope in itertools.product(
-        sweep.mode, sweep.permits, sweep.retry, sweep.permit_scope
+    choices = list(itertools.product(*(range(len(one)) for one in sweep.settings.values())))
+    for mode, permits, retry, scope, numbers in itertools.product(
+        sweep.mode, sweep.permits, sweep.retry, sweep.permit_scope, choices
     ):
         one = 1 if mode == "sync" else permits
-        name = f"{mode}_{one}_{retry}_{scope}"
-        cells[name] = CellInfo(id=name, mode=mode, permits=one, retry=retry, permit_scope=scope)
+        used = set(names_in(scenario.retry, retry))
+        chosen = {
+            key: number
+            for key, number in zip(sweep.settings, numbers, strict=True)
+            if _applies(key, used)
+        }
+        parts = [slugs[key][number] for key, number in chosen.items()]
+        name = cell_id([mode, str(one), retry, scope, *parts])
+        settings = {key: sweep.settings[key][number] for key, number in chosen.items()}
+        cells[name] = CellInfo(
+            id=name, mode=mode, permits=one, retry=retry, permit_scope=scope, settings=settings
+        )
     return tuple(cells.values())
+
+
+def endpoint_headings(scenario: Scenario) -> str:
+    """Name each endpoint that the cells use."""
+    every = (cell_scenario(scenario, cell).endpoint for cell in expand(scenario))
+    return "; ".join(dict.fromkeys(endpoint.facts.heading for endpoint in every))
+
+
+def _applies(key: str, policies: Collection[str]) -> bool:
+    section, name, *_ = split_key(key)
+    return section != "retry" or name in policies
 
 
 def order(cells: tuple[CellInfo, ...], repeats: int, seed: int) -> tuple[tuple[CellInfo, ...], ...]:
@@ -79,8 +108,9 @@ def trial_program(
     scenario: Scenario, run: Run, cell: CellInfo, repeat: int, finished: Collection[int] = ()
 ) -> Program[None]:
     """Return the program of one trial, without the workflows that an earlier session finished."""
-    every = starts(scenario, cell, repeat, run.run_id, run.execution)
-    return load(scenario, every, repeat, finished)
+    mine = cell_scenario(scenario, cell)
+    every = starts(mine, cell, repeat, run.run_id, run.execution)
+    return load(mine, every, repeat, finished)
 
 
 def starts(

@@ -7,10 +7,11 @@ bounds; how long a call takes is an assumption that is stated with the estimate.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 from harness.bench.cells import expand
-from harness.bench.scenario import Scenario
+from harness.bench.scenario import Scenario, cell_scenario
 from harness.config.prices import worst_usd
 from harness.endpoints.section import SecondsRange
 from harness.records.schema import CellInfo
@@ -54,9 +55,65 @@ class _Workflow(NamedTuple):
     repair: _Tokens
 
 
-def estimate(scenario: Scenario, call_seconds: SecondsRange) -> Estimate:
-    """Return what a run of `scenario` will do if a call takes `call_seconds`."""
-    cells, repeats = expand(scenario), scenario.sweep.repeats
+def estimate(
+    scenario: Scenario,
+    call_seconds: SecondsRange,
+    by_cell: Mapping[str, SecondsRange] | None = None,
+) -> Estimate:
+    """Return what a run of `scenario` will do if a call takes `call_seconds`.
+
+    `by_cell`: how long one takes in cells, by their id, where that is known.
+    """
+    groups: dict[str, list[CellInfo]] = {}
+    for cell in expand(scenario):
+        groups.setdefault(repr(cell.settings), []).append(cell)
+    return _added(
+        [
+            _estimate(
+                cell_scenario(scenario, alike[0]),
+                tuple(alike),
+                (by_cell or {}).get(alike[0].id, call_seconds),
+            )
+            for alike in groups.values()
+        ]
+    )
+
+
+def _added(parts: Sequence[Estimate]) -> Estimate:
+    """Add up the estimates of parts of a run; what is unknown of one is unknown of all."""
+    if len(parts) == 1:
+        return parts[0]
+    calls = [part.call_seconds for part in parts]
+    every = [part.seconds for part in parts]
+    return Estimate(
+        cells=sum(part.cells for part in parts),
+        trials=sum(part.trials for part in parts),
+        workflows=sum(part.workflows for part in parts),
+        calls=sum(part.calls for part in parts),
+        most_attempts=sum(part.most_attempts for part in parts),
+        input_tokens=_sum_known([part.input_tokens for part in parts]),
+        output_tokens=_sum_known([part.output_tokens for part in parts]),
+        usd=_sum_known([part.usd for part in parts]),
+        most_usd=_sum_known([part.most_usd for part in parts]),
+        no_usd=next((part.no_usd for part in parts if part.no_usd), None),
+        call_seconds=SecondsRange(min(one.low for one in calls), max(one.high for one in calls)),
+        seconds=SecondsRange(sum(one.low for one in every), sum(one.high for one in every)),
+    )
+
+
+_N = TypeVar("_N", int, float)
+
+
+def _sum_known(values: Sequence[_N | None]) -> _N | None:
+    known = [value for value in values if value is not None]
+    return sum(known[1:], known[0]) if len(known) == len(values) else None
+
+
+def _estimate(
+    scenario: Scenario, cells: tuple[CellInfo, ...], call_seconds: SecondsRange
+) -> Estimate:
+    """Return what the cells of a run that share one scenario will do."""
+    repeats = scenario.sweep.repeats
     workflows = scenario.load.workflows * repeats
     layout = scenario.layout
     calls, repairs = regular_calls(layout), sum(call.repair for call in calls_of(layout))

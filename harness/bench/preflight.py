@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness.bench.scenario import Scenario
+from harness.bench.cells import expand
+from harness.bench.scenario import Scenario, cell_scenario
 from harness.records.errors import PreflightError
 from harness.store.run_lock import LOCK
 from harness.workflows.layout import widest
@@ -60,7 +61,9 @@ def open_files(scenario: Scenario) -> None:
     Raises PreflightError when the hard limit is too low for the scenario's permits.
     """
     # No more attempts are in flight than the workflows in flight have calls at once.
-    most = min(max(scenario.sweep.permits), scenario.load.at_once * widest(scenario.layout))
+    own = [cell_scenario(scenario, cell) for cell in expand(scenario)]
+    at_once = max(mine.load.at_once * widest(mine.layout) for mine in own)
+    most = min(max(scenario.sweep.permits), at_once)
     needed = most + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if _allows(soft, needed):

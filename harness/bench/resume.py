@@ -48,10 +48,10 @@ class RunProgress(NamedTuple):
         return self.ended.get((cell, repeat), frozenset())
 
 
-def require_profile(run: Run, profile: dict[str, Any] | None) -> None:
+def require_profiles(run: Run, profiles: Mapping[str, dict[str, Any]]) -> None:
     """Raise InputError when the simulated provider is not what it was in the earlier sessions."""
-    now = msgspec.json.decode(msgspec.json.encode(profile))
-    if now != run.profile:
+    now = msgspec.json.decode(msgspec.json.encode(profiles))
+    if any(now.get(cell.id) != run.cell_profile(cell.id) for cell in run.cells):
         raise InputError(
             "--resume: the simulated provider's profile has changed since the run began; put it "
             "back, or begin a new run"

@@ -6,8 +6,8 @@ import gc
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ import harness
 from harness.bench import cells
 from harness.bench.modes import MODES
 from harness.bench.resume import RunProgress
-from harness.bench.scenario import Scenario
+from harness.bench.scenario import Scenario, cell_scenario
 from harness.bench.spending import TokenMeter, explain, hopeless, is_counted, limits_of
 from harness.bench.trial import RecordCollector, Tally, TrialRecords
 from harness.bench.virtual import Played, Setting, Task
@@ -67,8 +67,8 @@ class Hooks(NamedTuple):
 
 def run(
     scenario: Scenario,
-    profile: dict[str, Any] | None,
-    api_key: str,
+    profiles: Mapping[str, dict[str, Any]],
+    api_keys: Mapping[str, str],
     directory: Path,
     hooks: Hooks,
     jobs: int = 1,
@@ -76,15 +76,15 @@ def run(
 ) -> Run:
     """Run every trial of `scenario` into `directory`, which exists and which nobody else writes to.
 
-    `profile`: what the simulated provider simulates, None for a real model. `api_key` is for a
-    live endpoint. `jobs`: how many processes play the trials of virtual time. Returns the run with
-    its final status: `partial` when it was interrupted, in which case all that had ended is saved.
-    `progress`: how far an earlier session of the same run had come.
+    `profiles`: by cell id, what the simulated provider simulates; empty for a real model.
+    `api_keys`: by cell id. `jobs`: the number of processes for trials in virtual time.
+    `progress`: how far an earlier session of the same run had come. Returns the run with its final
+    status: `partial` when it was interrupted, in which case all that had ended is saved.
     """
     anchor = take_anchor()
     swept = cells.expand(scenario)
     blocks = cells.order(swept, scenario.sweep.repeats, scenario.seed)
-    begun = progress or RunProgress(_describe(scenario, profile, anchor, swept, blocks))
+    begun = progress or RunProgress(_describe(scenario, profiles, anchor, swept, blocks))
     the_run = begun.run
     run_directory.write_whole(directory / run_directory.RUN_FILE, the_run)
     todo = [
@@ -95,13 +95,10 @@ def run(
     ]
     with run_directory.Writer(directory, scenario.transcripts, is_counted(scenario)) as writer:
         if the_run.virtual:
-            assert profile is not None, "virtual time is for the simulated provider"
-            setting = Setting(
-                scenario, profile, the_run, begun.spent, begun.elapsed, begun.answered
-            )
+            setting = Setting(scenario, the_run, begun.spent, begun.elapsed, begun.answered)
             stopped = _play_all(setting, begun, todo, writer, hooks, jobs)
         else:
-            stopped = _measure_all(scenario, begun, api_key, todo, writer, hooks)
+            stopped = _measure_all(scenario, begun, api_keys, todo, writer, hooks)
     finished = _finish(directory, the_run, stopped)
     if stopped is not None and stopped.by == "first_call":
         raise FirstAnswerError(f"{stopped.because}; recorded in {directory}")
@@ -111,18 +108,25 @@ def run(
 def _measure_all(
     scenario: Scenario,
     begun: RunProgress,
-    api_key: str,
+    api_keys: Mapping[str, str],
     todo: Sequence[tuple[CellInfo, int]],
     writer: run_directory.Writer,
     hooks: Hooks,
 ) -> Stop | None:
     """Run one trial after another in real time; return what ended them early."""
-    log = writer.directory / run_directory.provider_log(begun.run.execution)
+    own = {cell.id: cell_scenario(scenario, cell) for cell, _ in todo}
     before = time.monotonic_ns()
     try:
-        with scenario.endpoint.server(api_key, scenario.seed, log) as server:
+        with ExitStack() as running:
+            servers = _started(own, api_keys, writer.directory, begun.run.execution, running)
             starting = time.monotonic_ns() - before
-            trials = _Trials(scenario, begun, server, writer, hooks, starting)
+            targets = {
+                cell: RunningEndpoint(
+                    mine, servers[cell], target_of(mine, begun.run, servers[cell])
+                )
+                for cell, mine in own.items()
+            }
+            trials = _Trials(scenario, begun, targets, writer, hooks, starting)
             try:
                 for done, (cell, repeat) in enumerate(todo):
                     hooks.before_trial(cell, repeat, len(todo) - done)
@@ -133,7 +137,8 @@ def _measure_all(
                     if trials.stopped:
                         break
             except FirstCallError as error:
-                because = hopeless(scenario, trials.target.base_url, error.attempt)
+                at = targets[error.attempt.cell]
+                because = hopeless(at.scenario, at.target.base_url, error.attempt)
                 return Stop(by="first_call", because=because)
             return trials.stopped
     except KeyboardInterrupt:  # between two trials, or while the server started or ended
@@ -169,7 +174,9 @@ def _play_all(
 
     stopped = play_in_order(setting, tasks, jobs, keep, hooks.tally)
     if isinstance(stopped, Attempt):
-        because = hopeless(setting.scenario, "the simulated provider", stopped)
+        cell = next(cell for cell in setting.run.cells if cell.id == stopped.cell)
+        mine = cell_scenario(setting.scenario, cell)
+        because = hopeless(mine, "the simulated provider", stopped)
         return Stop(by="first_call", because=because)
     return stopped
 
@@ -204,17 +211,59 @@ def target_of(scenario: Scenario, the_run: Run, server: EndpointServer) -> Targe
     )
 
 
-class _Trials:
-    """Runs one trial after another against the same server.
+class RunningEndpoint(NamedTuple):
+    """A cell's scenario, its server, and how its attempts reach it."""
 
-    `starting`: nanoseconds that the server took to start, which no budget pays for.
+    scenario: Scenario
+    server: EndpointServer
+    target: Target
+
+    @property
+    def name(self) -> str:
+        """Text that differs between cells with different endpoints."""
+        return self.scenario.endpoint.model_dump_json()
+
+
+_OF_REQUESTS = {
+    "model", "stream", "price", "extra_body", "extra_body_by_phase", "json_mode", "cache",
+    "reuse_connections",
+}  # fmt: skip
+"""Keys of a remote endpoint that do not change which trials have to settle after one another."""
+
+
+def _started(
+    scenarios: Mapping[str, Scenario],
+    api_keys: Mapping[str, str],
+    directory: Path,
+    execution: int,
+    running: ExitStack,
+) -> dict[str, EndpointServer]:
+    """Start a server for each endpoint of these scenarios, and return the servers by cell id."""
+    started: dict[str, EndpointServer] = {}
+    servers = {}
+    for cell, mine in scenarios.items():
+        endpoint = mine.endpoint
+        other = {"price"} if endpoint.facts.own_server else _OF_REQUESTS
+        same = f"{api_keys[cell]} {endpoint.model_dump_json(exclude=other)}"
+        if same not in started:
+            log = directory / run_directory.provider_log(execution, len(started))
+            server = endpoint.server(api_keys[cell], mine.seed, log)
+            started[same] = running.enter_context(server)
+        servers[cell] = started[same]
+    return servers
+
+
+class _Trials:
+    """Runs one trial after another, each against the server of its cell.
+
+    `starting`: nanoseconds that the servers took to start, which no budget pays for.
     """
 
     def __init__(
         self,
         scenario: Scenario,
         begun: RunProgress,
-        server: EndpointServer,
+        endpoints: Mapping[str, RunningEndpoint],
         writer: run_directory.Writer,
         hooks: Hooks,
         starting: int,
@@ -223,22 +272,25 @@ class _Trials:
         self._hooks = hooks
         self._scenario = scenario
         self._begun = begun
-        self._server = server
+        self._endpoints = endpoints
         self._writer = writer
         self._now = monotonic_since(the_run.zero)
-        meter = TokenMeter(scenario, the_run.zero)
-        limits = limits_of(scenario, the_run.away + starting)
-        self._gate = Gate(
-            limits,
-            meter,
-            self._now,
-            hooks.sending,
-            ledger=Ledger(limits, begun.spent),
-            answered=begun.answered,
-            book=self._note if is_counted(scenario) else None,
-        )
-        self.target = target_of(scenario, the_run, server)
+        self._limits = limits_of(scenario, the_run.away + starting)
+        self._ledger = Ledger(self._limits, begun.spent)
+        self._answered: set[str] = set()
         self.stopped: Stop | None = None
+
+    def _gate(self, endpoint: RunningEndpoint) -> Gate:
+        """Return the gate of the next trial, which goes on from the budget spent so far."""
+        return Gate(
+            self._limits,
+            TokenMeter(endpoint.scenario, self._begun.run.zero),
+            self._now,
+            self._hooks.sending,
+            ledger=self._ledger,
+            answered=self._begun.answered or endpoint.name in self._answered,
+            book=self._note if is_counted(self._scenario) else None,
+        )
 
     def _note(self, amount: Amount) -> None:
         """Write down what the budget let go out, before it does."""
@@ -246,7 +298,9 @@ class _Trials:
 
     def run(self, cell: CellInfo, repeat: int) -> TrialRecords:
         """Run one trial; Ctrl-C or a budget ends it early, which `stopped` then tells."""
-        self._server.begin_trial(cell.id, repeat)
+        endpoint = self._endpoints[cell.id]
+        endpoint.server.begin_trial(cell.id, repeat)
+        gate = self._gate(endpoint)
         writer, tell = self._writer, self._hooks.record
 
         spent: list[int] = []  # appending to it is safe in threads, adding up is not
@@ -266,14 +320,17 @@ class _Trials:
             began, cpu = self._now(), time.process_time_ns()
             try:
                 lag = MODES[cell.mode](
-                    program, self.target, cell.permits, self._now, seen.emit, self._gate
+                    program, endpoint.target, cell.permits, self._now, seen.emit, gate
                 )
             except KeyboardInterrupt:
                 self.stopped = Stop(by="interrupt", because="interrupted")
             except BudgetExhaustedError as error:
-                because = explain(error.refusal, self._scenario, self._gate.ledger)
+                because = explain(error.refusal, self._scenario, gate.ledger)
                 self.stopped = Stop(by="budget", because=because)
             ended, cpu = self._now(), time.process_time_ns() - cpu
+        self._ledger = gate.ledger
+        if gate.answered:
+            self._answered.add(endpoint.name)
         trial = Trial(
             cell=cell.id,
             repeat=repeat,
@@ -301,11 +358,14 @@ def _quiet_collector() -> Iterator[None]:
 
 def _describe(
     scenario: Scenario,
-    profile: dict[str, Any] | None,
+    profiles: Mapping[str, dict[str, Any]],
     anchor: Anchor,
     swept: tuple[CellInfo, ...],
     blocks: tuple[tuple[CellInfo, ...], ...],
 ) -> Run:
+    first = swept[0].id
+    profile = profiles.get(first)
+    prices = {cell.id: _price(cell_scenario(scenario, cell)) for cell in swept}
     return Run(
         schema=SCHEMA,
         run_id=new_run_id(),
@@ -321,10 +381,12 @@ def _describe(
         order=tuple(tuple(cell.id for cell in block) for block in blocks),
         scenario=scenario.as_dict(),
         phases=scenario.plan.phases,
-        endpoint=scenario.endpoint.facts.heading,
+        endpoint=cells.endpoint_headings(scenario),
         profile=profile,
-        code={cell.id: scenario.policy(cell.retry).code() for cell in swept},
-        price=scenario.price.as_dict() if scenario.price else None,
+        code={cell.id: cell_scenario(scenario, cell).policy(cell.retry).code() for cell in swept},
+        price=prices[first],
+        profiles={cell: own for cell, own in profiles.items() if own != profile},
+        prices={cell: own for cell, own in prices.items() if own != prices[first]},
         versions=_versions(scenario),
         host={
             "system": platform.system(),
@@ -333,6 +395,10 @@ def _describe(
             "cpus": os.cpu_count(),
         },
     )
+
+
+def _price(scenario: Scenario) -> dict[str, Any] | None:
+    return scenario.price.as_dict() if scenario.price else None
 
 
 def _versions(scenario: Scenario) -> dict[str, str]:

@@ -7,26 +7,30 @@ with the nearest known one, so a typing mistake never silently changes what is m
 
 from __future__ import annotations
 
+import itertools
+import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from pydantic import (
     AfterValidator,
+    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from harness.config.budget import PRICE_WAY_OUT, Budget, budget_objection
 from harness.config.config_base import Count, Name, Section, Several, Text, distinct
 from harness.config.load import Load
 from harness.config.prices import Price
-from harness.config.tables import Duration
+from harness.config.tables import Duration, nearest
 from harness.config.validation_messages import complain, one_line
 from harness.endpoints.registry import Endpoint
 from harness.endpoints.section import RealModelSection
@@ -35,6 +39,8 @@ from harness.policies.registry import BUILT_IN_POLICIES, RetryPolicy
 from harness.policies.resolve import PolicyParts, check_policies, names_in, resolve
 from harness.records.clock import SECOND
 from harness.records.errors import InputError
+from harness.records.schema import CellInfo
+from harness.records.settings import setting_of, split_key, with_settings
 from harness.workflows.execution import WorkflowPlan
 from harness.workflows.layout import Layout, branches_of
 from harness.workflows.registry import WORKFLOWS, AnyWorkflow, filled, settings_of
@@ -54,14 +60,70 @@ class Timeouts(Section):
     workflow: Duration | None = None
 
 
+SWEPT_SECTIONS = ("endpoint", "load", "retry", "timeouts", "workflow")
+"""The sections whose keys may differ between the cells of a run."""
+
+_SAME_IN_ALL_CELLS = {
+    "endpoint.kind": "the kinds of endpoint have different keys; run one scenario for each",
+    "endpoint.time": "a run has one kind of time; run one scenario for each",
+    "endpoint.time_scale": "all times of a run have one scale; run one scenario for each",
+    "load.workflows": "all trials of a run have equally many; run one scenario for each",
+    "workflow.kind": "the kinds of workflow have different phases; run one scenario for each",
+    "workflow.topics_file": 'sweep "workflow.topics" with the topics themselves',
+}
+"""Keys of those sections that may not, and what to do instead."""
+
+
 class Sweep(Section):
-    """The settings to vary; they multiply. `sync` runs with one permit whatever `permits` says."""
+    """The settings to vary; they multiply. `sync` runs with one permit whatever `permits` says.
+
+    Beside its own keys it takes dotted keys of the scenario: `"endpoint.model" = ["a", "b"]`.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[Several[Any], AfterValidator(distinct)]]
 
     mode: Annotated[Several[Mode], AfterValidator(distinct)] = ("async",)
     permits: Annotated[Several[Count], AfterValidator(distinct)] = (1,)
     retry: Annotated[Several[Name], AfterValidator(distinct)] = ("none",)
     permit_scope: Annotated[Several[PermitScope], AfterValidator(distinct)] = ("attempt",)
     repeats: Count = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_are_known(cls, values: Any) -> Any:
+        for key in values if isinstance(values, Mapping) else ():
+            if key not in cls.model_fields and (problem := _sweep_objection(key)):
+                raise PydanticCustomError("within", "{problem}", {"problem": problem})
+        return values
+
+    @property
+    def settings(self) -> dict[str, tuple[Any, ...]]:
+        """The values of the dotted keys."""
+        return self.__pydantic_extra__
+
+
+def _sweep_objection(key: str) -> str | None:
+    """Say why `key` cannot be swept; None when it can."""
+    try:
+        parts = split_key(key)
+    except ValueError:
+        parts = [key]
+    name = json.dumps(key) if len(parts) > 1 else key
+    if key in _SAME_IN_ALL_CELLS:
+        return f"{name}: cannot vary within a run: {_SAME_IN_ALL_CELLS[key]}"
+    if len(parts) > 1 and parts[0] in SWEPT_SECTIONS:
+        return None
+    if parts[0] in Scenario.model_fields and key not in SWEPT_SECTIONS:
+        can = ", ".join(SWEPT_SECTIONS)
+        return f"{name}: cannot vary within a run; keys of these sections can: {can}"
+    if key in SWEPT_SECTIONS:
+        return f'{name}: write the whole dotted key in quotes: "{key}.KEY" = ["a", "b"]'
+    close = nearest(parts[0] if len(parts) > 1 else key, (*Sweep.model_fields, *SWEPT_SECTIONS))
+    return (
+        f"{name}: unknown key{close}; use one of {', '.join(Sweep.model_fields)}, or a dotted key "
+        'of the scenario in quotes, such as "endpoint.model" = ["a", "b"]'
+    )
 
 
 class Objective(Section):
@@ -273,12 +335,101 @@ def parse_scenario(
 
 
 def validated(values: dict[str, Any], where: str, overrides: Sequence[str]) -> Scenario:
-    """Return the scenario that `values` are, with `overrides` applied. Raises InputError."""
+    """Return the scenario that `values` are, with `overrides` applied. Raises InputError.
+
+    Its swept keys have their first values, and their values in `sweep` are those that pydantic
+    made of them. The scenarios of all cells are valid.
+    """
+    swept = _swept_values(values)
+    first = dict.fromkeys(swept, 0)
+    scenario = _with_choice(values, swept, first, where, overrides)
+    resolved: dict[str, list[Any]] = {}
+    for key, options in swept.items():
+        each = [
+            _with_choice(values, swept, first | {key: number}, where, overrides)
+            for number in range(len(options))
+        ]
+        resolved[key] = [setting_of(one.as_dict(), key) for one in each]
+        for number, (value, option) in enumerate(zip(resolved[key], options, strict=True)):
+            if value is None and option is not None:
+                what = f"{_option(key, number)}: has no effect; no policy of sweep.retry uses it"
+                raise _input_error(_source(where, overrides, f"sweep.{json.dumps(key)}"), what)
+    if len(swept) > 1:
+        for numbers in itertools.product(*(range(len(options)) for options in swept.values())):
+            choice = dict(zip(swept, numbers, strict=True))
+            _with_choice(values, swept, choice, where, overrides)
+    if resolved:
+        values = {**values, "sweep": {**values["sweep"], **resolved}}
+        scenario = _with_choice(values, resolved, first, where, overrides)
+    return scenario
+
+
+def _swept_values(values: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
+    """Return the options of the dotted keys of `[sweep]` that can be swept."""
+    sweep = values.get("sweep")
+    found: dict[str, Sequence[Any]] = {}
+    for key, options in sweep.items() if isinstance(sweep, Mapping) else ():
+        if key not in Sweep.model_fields and _sweep_objection(key) is None:
+            listed = options if isinstance(options, list | tuple) else [options]
+            if listed:
+                found[key] = listed
+    return found
+
+
+def _with_choice(
+    values: Mapping[str, Any],
+    swept: Mapping[str, Sequence[Any]],
+    choice: Mapping[str, int],
+    where: str,
+    overrides: Sequence[str],
+) -> Scenario:
+    """Return the scenario in which each swept key has the option with the chosen number."""
     try:
-        return Scenario.model_validate(values)
+        chosen = with_settings(values, {key: swept[key][at] for key, at in choice.items()})
+    except ValueError as error:
+        raise _input_error(where, f"sweep: {error}; check the key") from None
+    try:
+        return Scenario.model_validate(chosen)
     except ValidationError as error:
-        key, what = complain(error.errors()[0], values)
-        raise _input_error(_source(where, overrides, key), what) from None
+        key, what = complain(error.errors()[0], chosen)
+    for name, number in choice.items():
+        if f"{key}.".startswith(f"{name}."):
+            what = _option(name, number) + what.removeprefix(name)
+            key = f"sweep.{json.dumps(name)}"
+            break
+    else:
+        others = [_option(name, number) for name, number in choice.items() if number]
+        what = f"with {' and '.join(others)}: {what}" if others else what
+    raise _input_error(_source(where, overrides, key), what)
+
+
+def _option(key: str, number: int) -> str:
+    return f"sweep.{json.dumps(key)}[{number}]"
+
+
+def cell_scenario(scenario: Scenario, cell: CellInfo) -> Scenario:
+    """Return the scenario of one cell: the run's, with the cell's values of the swept keys."""
+    if not cell.settings:
+        return scenario
+    values = with_settings(scenario.model_dump(mode="json"), cell.settings)
+    return Scenario.model_validate(values)
+
+
+def distinct_endpoints(scenarios: Iterable[Scenario]) -> list[Scenario]:
+    """Return the first scenario of each different endpoint."""
+    first: dict[str, Scenario] = {}
+    for scenario in scenarios:
+        first.setdefault(scenario.endpoint.model_dump_json(), scenario)
+    return list(first.values())
+
+
+def swept_options(scenario: Scenario, cell: CellInfo, section: str) -> list[str]:
+    """Return `sweep."endpoint.model"[1] = 'b'` for each setting of a cell in one section."""
+    return [
+        f"{_option(key, scenario.sweep.settings[key].index(value))} = {value!r}"
+        for key, value in cell.settings.items()
+        if split_key(key)[0] == section
+    ]
 
 
 def _key(override: str) -> str:
@@ -294,24 +445,30 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
         value = text  # a bare word is a string: --set endpoint.profile=plain-chat
-    table = values
-    *parents, last = key.strip().split(".")
-    for parent in parents:
-        child = table.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise _input_error(f"--set {override}", f"{parent} is not a table; check the key")
-        table = child
-    table[last] = value
+    try:
+        changed = with_settings(values, {key.strip(): value})
+    except ValueError as error:
+        raise _input_error(f"--set {override}", f"{error}; check the key") from None
+    values.update(changed)
 
 
 def _source(where: str, overrides: Sequence[str], key: str) -> str:
     """Return the override that set `key`, without its value, or else the file."""
+    wrong = _parts(key)
     for override in reversed(overrides):
-        was_set = _key(override)
+        was_set = _parts(_key(override))
         # The other way round: an override can make a table that must not be there.
-        if f"{key}.".startswith(f"{was_set}.") or was_set.startswith(f"{key}."):
-            return f"--set {was_set}"
+        shorter = min(len(wrong), len(was_set))
+        if wrong[:shorter] == was_set[:shorter] and shorter:
+            return f"--set {_key(override)}"
     return where
+
+
+def _parts(key: str) -> list[str]:
+    try:
+        return split_key(key)
+    except ValueError:
+        return key.split(".") if key else []
 
 
 def _input_error(where: object, what: str) -> InputError:

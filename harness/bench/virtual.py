@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from harness.bench import cells
-from harness.bench.scenario import Scenario
+from harness.bench.estimate import estimate
+from harness.bench.scenario import Scenario, cell_scenario
 from harness.bench.spending import TokenMeter, Uncounted, explain, limits_of
 from harness.bench.trial import RecordCollector, Tally, Tallying, TrialRecords
+from harness.endpoints.section import SecondsRange
 from harness.engine.budget_gate import BudgetExhaustedError, FirstCallError, Gate
 from harness.engine.ledger import Amount, Ledger
 from harness.records.errors import InputError
@@ -36,13 +38,15 @@ from harness.records.schema import (
 from harness.simulator.virtual.clock import VirtualClock
 from harness.simulator.virtual.modes import VIRTUAL_MODES, VirtualTrial, virtual_target
 from harness.store.run_directory import no_collector
-from harness.workflows.layout import regular_calls
 
 _TELL_EVERY = 0.25
 """Seconds between two words on how far a trial has come."""
 
 _WORTH_A_PROCESS = 2000
 """Calls that take about as long as starting another process does."""
+
+_ANY_LENGTH = SecondsRange(1.0, 1.0)
+"""How long a call takes does not matter where calls are only counted."""
 
 Tell = Callable[[Tally], None]
 
@@ -55,7 +59,6 @@ class Setting(NamedTuple):
     """
 
     scenario: Scenario
-    profile: dict[str, Any]
     run: Run
     spent: Amount = Amount()
     elapsed: int = 0
@@ -139,7 +142,7 @@ def processes(scenario: Scenario, wanted: int | None) -> int:
     trials = len(cells.expand(scenario)) * scenario.sweep.repeats
     if wanted is not None:
         return min(wanted, trials)
-    calls = trials * scenario.load.workflows * regular_calls(scenario.layout)
+    calls = estimate(scenario, _ANY_LENGTH).calls
     return max(1, min(_cores(), trials, calls // _WORTH_A_PROCESS))
 
 
@@ -167,12 +170,12 @@ def play(
     `tell` hears now and then what has been counted since the last time. What a KeyboardInterrupt
     may cut short is done inside `interruptible`.
     """
-    scenario, clock = setting.scenario, VirtualClock()
+    scenario, clock = cell_scenario(setting.scenario, task.cell), VirtualClock()
     records = _Records(Tallying(scenario.price, time.time_ns()), tell)
     seen = RecordCollector(records.emit)
     gate = Gate(
         account.ledger.limits,
-        _meter(setting),
+        _meter(scenario, setting.run),
         lambda: account.elapsed + clock.now(),
         ledger=account.ledger,
         answered=task.number > 0 or setting.answered,
@@ -180,7 +183,7 @@ def play(
     stopped, hopeless = None, None
     try:
         with interruptible, no_collector():
-            _play(setting, task, clock, seen, gate)
+            _play(setting, scenario, task, clock, seen, gate)
     except KeyboardInterrupt:
         stopped = Stop(by="interrupt", because="interrupted")
     except BudgetExhaustedError as error:
@@ -209,12 +212,18 @@ def play(
 
 
 def _play(
-    setting: Setting, task: Task, clock: VirtualClock, seen: RecordCollector, gate: Gate
+    setting: Setting,
+    scenario: Scenario,
+    task: Task,
+    clock: VirtualClock,
+    seen: RecordCollector,
+    gate: Gate,
 ) -> None:
-    scenario, cell = setting.scenario, task.cell
-    endpoint = scenario.endpoint
+    cell, endpoint = task.cell, scenario.endpoint
+    profile = setting.run.cell_profile(cell.id)
+    assert profile is not None, "a simulated provider has a profile"
     target = virtual_target(
-        setting.profile,
+        profile,
         seed=scenario.seed,
         time_scale=scenario.time_scale,
         model=endpoint.model,
@@ -222,15 +231,15 @@ def _play(
         thoughts=scenario.transcripts or scenario.workflow.carry_reasoning,
         settings={info.name: info.setting for info in scenario.plan.phases},
     )
-    program = cells.trial_program(scenario, setting.run, cell, task.repeat, task.finished)
+    program = cells.trial_program(setting.scenario, setting.run, cell, task.repeat, task.finished)
     trial = VirtualTrial(target, cell.id, task.repeat, cell.permits)
     VIRTUAL_MODES[cell.mode](program, trial, clock, seen.emit, gate)
 
 
-def _meter(setting: Setting) -> TokenMeter | Uncounted:
-    """Return what measures attempts; what nothing limits need not be measured."""
-    if any(limit is not None for limit in limits_of(setting.scenario)):
-        return TokenMeter(setting.scenario, setting.run.anchor)
+def _meter(scenario: Scenario, run: Run) -> TokenMeter | Uncounted:
+    """Return what measures the attempts of a cell. Without a limit they need not be measured."""
+    if any(limit is not None for limit in limits_of(scenario)):
+        return TokenMeter(scenario, run.anchor)
     return Uncounted()
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from harness.analysis.settings import swept_keys
-from harness.bench.cells import expand
+from harness.bench.cells import endpoint_headings, expand
 from harness.bench.estimate import Estimate, estimate
-from harness.bench.scenario import Scenario
+from harness.bench.scenario import Scenario, cell_scenario
 from harness.config.prices import Price
 from harness.endpoints.section import SecondsRange
 from harness.records.errors import PreflightError
@@ -23,12 +23,11 @@ _SPREAD = 1.5
 """Mean over median of a long-tailed call, and the longest of a fan-out over its mean: roughly."""
 
 
-def estimate_run(scenario: Scenario, profile: Profile | None) -> Estimate:
-    """Return what a run will do. `profile`: what the simulated provider simulates."""
-    seconds = scenario.endpoint.facts.call_seconds
-    if profile is not None:
-        seconds = _simulated_call(scenario, profile)
-    return estimate(scenario, seconds)
+def estimate_run(scenario: Scenario, profiles: Mapping[str, Profile]) -> Estimate:
+    """Return what a run will do. `profiles`: what the simulated provider simulates, by cell id."""
+    own = {cell.id: cell_scenario(scenario, cell) for cell in expand(scenario)}
+    calls = {cell: _simulated_call(own[cell], profile) for cell, profile in profiles.items()}
+    return estimate(scenario, scenario.endpoint.facts.call_seconds, calls)
 
 
 def show_plan(scenario: Scenario, expected: Estimate, as_json: bool) -> None:
@@ -67,12 +66,12 @@ def confirm(scenario: Scenario, expected: Estimate, yes: bool, quiet: bool) -> N
 
     `yes`: it was said before. Raises PreflightError when nobody can be asked or the answer is no.
     """
-    facts = scenario.endpoint.facts
-    if not facts.may_cost:
+    paid = _paid(scenario)
+    if not paid:
         return
     if not yes and not sys.stdin.isatty():
         raise PreflightError(
-            f"{facts.heading}: this run may cost money and there is no terminal to ask at; "
+            f"{'; '.join(paid)}: this run may cost money and there is no terminal to ask at; "
             "add --yes to go on, or --dry-run to see what it would do"
         )
     if not (yes and quiet):
@@ -98,8 +97,8 @@ def estimate_lines(scenario: Scenario, expected: Estimate) -> Iterator[str]:
 
 
 def _facts(scenario: Scenario, expected: Estimate) -> Iterator[tuple[str, str]]:
-    facts, call = scenario.endpoint.facts, expected.call_seconds
-    yield "model", facts.heading
+    call = expected.call_seconds
+    yield "model", endpoint_headings(scenario)
     yield (
         "calls",
         f"{expected.calls:,}; at most {expected.most_attempts:,} attempts with every repair and "
@@ -111,7 +110,7 @@ def _facts(scenario: Scenario, expected: Estimate) -> Iterator[tuple[str, str]]:
             f"at most {expected.input_tokens:,} read (4 characters a token) and "
             f"{expected.output_tokens:,} written (max_tokens), an attempt a call",
         )
-    unit = "scenario seconds" if facts.time_scale != 1 else "seconds"
+    unit = "scenario seconds" if scenario.time_scale != 1 else "seconds"
     jumped = " of virtual time, which nobody waits for" if scenario.is_virtual else ""
     yield (
         "time",
@@ -119,16 +118,24 @@ def _facts(scenario: Scenario, expected: Estimate) -> Iterator[tuple[str, str]]:
         f"if a call takes {call.low:.3g} to {call.high:.3g} {unit}",
     )
     if expected.usd is None or expected.most_usd is None:
-        yield "cost", f"not known: {expected.no_usd}" if facts.may_cost else "none"
+        yield "cost", f"not known: {expected.no_usd}" if _paid(scenario) else "none"
     else:
         yield (
             "cost",
             f"at most {_usd(expected.usd)}, an attempt a call; {_usd(expected.most_usd)} with "
             "every repair and retry",
         )
-    if scenario.price is not None:
-        yield "price", _price(scenario.price)
+    own = (cell_scenario(scenario, cell).price for cell in expand(scenario))
+    prices = dict.fromkeys(_price(price) for price in own if price is not None)
+    if prices:
+        yield "price", "; ".join(prices)
     yield "budget", _budget(scenario, expected)
+
+
+def _paid(scenario: Scenario) -> list[str]:
+    """Return the headings of the endpoints whose requests may cost money."""
+    every = (cell_scenario(scenario, cell).endpoint.facts for cell in expand(scenario))
+    return list(dict.fromkeys(facts.heading for facts in every if facts.may_cost))
 
 
 def _price(price: Price) -> str:

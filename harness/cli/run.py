@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, ParamSpec
+from typing import Any, NamedTuple, ParamSpec
 
 from rich.console import Console
 
@@ -20,12 +20,18 @@ from harness.bench.resume import (
     RunProgress,
     changes,
     progress_of,
-    require_profile,
+    require_profiles,
     scenario_of,
     with_budget,
 )
 from harness.bench.runner import Hooks, run
-from harness.bench.scenario import Scenario, load_scenario
+from harness.bench.scenario import (
+    Scenario,
+    cell_scenario,
+    distinct_endpoints,
+    load_scenario,
+    swept_options,
+)
 from harness.bench.trial import TrialRecords
 from harness.bench.virtual import processes
 from harness.cli.live import LIVE_VIEW, Counters, LiveView
@@ -40,6 +46,7 @@ from harness.report.console import Output
 from harness.report.terminal_tables import wrapped
 from harness.simulator.profiles import Profile, load_profile
 from harness.store.run_directory import (
+    RUN_FILE,
     SUMMARY_FILE,
     no_collector,
     read_records,
@@ -66,12 +73,15 @@ _P = ParamSpec("_P")
 
 
 class _Job(NamedTuple):
-    """What is run, into which directory, and how far it had come before."""
+    """What is run, into which directory, and how far it had come before.
+
+    `profiles`: what the simulated provider simulates, by cell id. `keys`: the API keys, likewise.
+    """
 
     scenario: Scenario
-    profile: Profile | None
+    profiles: Mapping[str, Profile]
     directory: Path
-    key: str
+    keys: Mapping[str, str]
     progress: RunProgress | None = None
 
 
@@ -82,17 +92,17 @@ def run_scenario(options: argparse.Namespace) -> int:
     if options.scenario is None:
         raise InputError("run: no scenario; give one, or go on with a run: --resume RUN")
     scenario = load_scenario(shipped_scenarios.find(options.scenario), options.set)
-    profile = _profile(scenario)
-    expected = estimate_run(scenario, profile)
+    profiles = _profiles(scenario, options.scenario)
+    expected = estimate_run(scenario, profiles)
     if options.dry_run:
         if not options.quiet:
             show_plan(scenario, expected, options.json)
         return 0
-    key = _preflight(scenario, options)
+    keys = _preflight(scenario, options)
     confirm(scenario, expected, options.yes, options.quiet)
     directory = preflight.run_directory(scenario.name, options.out)
     with locked(directory):
-        return _go(_Job(scenario, profile, directory, key), options)
+        return _go(_Job(scenario, profiles, directory, keys), options)
 
 
 def _resume(options: argparse.Namespace) -> int:
@@ -106,27 +116,29 @@ def _resume(options: argparse.Namespace) -> int:
     with locked(directory):
         progress = with_budget(progress_of(directory), options.set)
         scenario = scenario_of(progress.run)
-        profile = _profile(scenario)
-        require_profile(progress.run, None if profile is None else profile.as_dict())
+        profiles = _profiles(scenario, str(directory / RUN_FILE))
+        require_profiles(progress.run, _plain(profiles))
         for line in changes(progress.run):
             _warn(line)
-        key = _preflight(scenario, options)
-        confirm(scenario, estimate_run(scenario, profile), options.yes, options.quiet)
-        return _go(_Job(scenario, profile, directory, key, progress), options)
+        keys = _preflight(scenario, options)
+        confirm(scenario, estimate_run(scenario, profiles), options.yes, options.quiet)
+        return _go(_Job(scenario, profiles, directory, keys, progress), options)
 
 
-def _preflight(scenario: Scenario, options: argparse.Namespace) -> str:
-    """Make sure that the run can begin, and return the key of its endpoint."""
+def _preflight(scenario: Scenario, options: argparse.Namespace) -> dict[str, str]:
+    """Make sure that the run can begin, and return the keys of its endpoints by cell id."""
     processes(scenario, options.jobs)
     open_target(options.otlp, os.environ)
     require_address(os.environ)
     parse_pairs(RESOURCE_VARIABLE, os.environ.get(RESOURCE_VARIABLE, ""))
-    key = preflight.api_key(scenario, _environment(scenario))
+    own = {cell.id: cell_scenario(scenario, cell) for cell in expand(scenario)}
+    keys = {cell: preflight.api_key(mine, _environment(mine)) for cell, mine in own.items()}
     if not scenario.is_virtual:
         preflight.open_files(scenario)
     if not options.no_preflight:
-        scenario.endpoint.check()
-    return key
+        for mine in distinct_endpoints(own.values()):
+            mine.endpoint.check()
+    return keys
 
 
 def _go(job: _Job, options: argparse.Namespace) -> int:
@@ -151,9 +163,9 @@ def _go(job: _Job, options: argparse.Namespace) -> int:
         LiveView(counters, _live_console(options), views) as view,
     ):
         hooks = _hooks(view, traces, counters, log, views)
-        simulated = None if job.profile is None else job.profile.as_dict()
         jobs = processes(scenario, options.jobs)
-        finished = run(scenario, simulated, job.key, directory, hooks, jobs, job.progress)
+        profiles = _plain(job.profiles)
+        finished = run(scenario, profiles, job.keys, directory, hooks, jobs, job.progress)
     account = None
     with views.making("the traces", views.traces_again):
         account = traces.finish(finished, wait=options.otlp_wait)
@@ -233,9 +245,25 @@ def _summarise(finished: Run, directory: Path, views: Views) -> Summary:
     return summary
 
 
-def _profile(scenario: Scenario) -> Profile | None:
-    simulation = scenario.endpoint.facts.simulation
-    return None if simulation is None else load_profile(simulation.profile, simulation.overrides)
+def _profiles(scenario: Scenario, where: str) -> dict[str, Profile]:
+    """Return what the simulated provider simulates in each cell; `where` names the file."""
+    profiles = {}
+    for cell in expand(scenario):
+        simulation = cell_scenario(scenario, cell).endpoint.facts.simulation
+        if simulation is None:
+            continue
+        try:
+            profiles[cell.id] = load_profile(simulation.profile, simulation.overrides)
+        except InputError as error:
+            options = " and ".join(swept_options(scenario, cell, "endpoint"))
+            if not options:
+                raise
+            raise InputError(f"{where}: with {options}: {error}") from None
+    return profiles
+
+
+def _plain(profiles: Mapping[str, Profile]) -> dict[str, dict[str, Any]]:
+    return {cell: profile.as_dict() for cell, profile in profiles.items()}
 
 
 def _environment(scenario: Scenario) -> Mapping[str, str]:
@@ -256,17 +284,19 @@ def _counters(
     scenario: Scenario, progress: RunProgress | None, earlier: Sequence[Attempt]
 ) -> Counters:
     trials = len(expand(scenario)) * scenario.sweep.repeats
-    price = scenario.price
+    prices = {cell.id: cell_scenario(scenario, cell).price for cell in expand(scenario)}
     ended = {trial: len(ended) for trial, ended in progress.ended.items()} if progress else {}
 
     def cost(attempt: Attempt) -> float:
-        assert price is not None, "asked for only where there is one"
-        return cost_usd(price, attempt.tokens, time.time_ns())
+        price = prices[attempt.cell]
+        return cost_usd(price, attempt.tokens, time.time_ns()) if price else 0.0
 
-    spent = sum(map(cost, earlier)) if price else 0.0
+    is_priced = any(prices.values())
+    spent = sum(map(cost, earlier)) if is_priced else 0.0
     return Counters(
-        trials, scenario.load.workflows, cost if price else None, scenario.is_virtual, ended, spent
-    )
+        trials, scenario.load.workflows, cost if is_priced else None, scenario.is_virtual, ended,
+        spent,
+    )  # fmt: skip
 
 
 def _show(summary: Summary, directory: Path, options: argparse.Namespace, views: Views) -> None:

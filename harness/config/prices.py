@@ -93,9 +93,10 @@ def price_of(model: str, base_url: str) -> Price | None:
     return None
 
 
-def price_in(run: Run) -> Price | None:
-    """Return the price that `run` was reckoned with; None when it was not known."""
-    return None if run.price is None else msgspec.convert(run.price, Price)
+def price_in(run: Run, cell: str) -> Price | None:
+    """Return the price that a cell of `run` was calculated with; None when it was not known."""
+    price = run.cell_price(cell)
+    return None if price is None else msgspec.convert(price, Price)
 
 
 def cost_usd(price: Price, tokens: Tokens, unix_ns: int) -> float:

@@ -22,7 +22,7 @@ class Complaint(NamedTuple):
 
 def complain(error: ErrorDetails, values: Mapping[str, Any]) -> Complaint:
     """Say what pydantic's `error` means for the file that holds `values`."""
-    key = ".".join(str(part) for part in _path_in_file(error["loc"], values))
+    key = ".".join(_key_part(str(part)) for part in _path_in_file(error["loc"], values))
     context = error.get("ctx", {})
     match error["type"]:
         case "unknown_key":
@@ -71,6 +71,10 @@ def _path_in_file(loc: Sequence[str | int], values: Mapping[str, Any]) -> Iterat
             here = here[part]
         except (KeyError, IndexError, TypeError):
             here = None
+
+
+def _key_part(part: str) -> str:
+    return f'"{part}"' if "." in part else part
 
 
 def _shown(value: object) -> str:

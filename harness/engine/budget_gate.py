@@ -103,6 +103,11 @@ class Gate:
         """The amounts that are spent and reserved."""
         return self._ledger
 
+    @property
+    def answered(self) -> bool:
+        """Whether an answer has shown that requests can succeed."""
+        return self._answered
+
     def enter(self, effect: Send) -> Amount | BudgetRefusal:
         """Reserve and return the worst case of an attempt, or return the refusal.
 

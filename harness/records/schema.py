@@ -15,6 +15,7 @@ import msgspec
 from harness.records.clock import Anchor
 from harness.records.histogram import Histogram
 from harness.records.keys import CallKey
+from harness.records.settings import with_settings
 
 SCHEMA = 1
 
@@ -372,8 +373,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     order in which they ran. `price`: of tokens (`config.prices.Price`), None if unknown.
     `stopped`: why a partial run is partial. `resumed`: its resumed sessions. `virtual`: time was
     virtual, and every trial began at 0. `phases`: declared by the workflow kind, in order. `code`:
-    code that retries like each cell, by the cell's id. `endpoint`: names the endpoint. These three
-    are empty in runs of earlier versions.
+    code that retries like each cell, by the cell's id. `endpoint`: names the endpoints. These three
+    are empty in runs of earlier versions. `profiles`, `prices`: by cell id, of the cells in which a
+    swept key changes them.
     """
 
     schema: int
@@ -398,6 +400,20 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     phases: tuple[PhaseInfo, ...] = ()
     code: dict[str, PolicyCode] = {}
     endpoint: str = ""
+    profiles: dict[str, dict[str, Any]] = {}
+    prices: dict[str, dict[str, Any] | None] = {}
+
+    def cell_scenario(self, cell: CellInfo) -> dict[str, Any]:
+        """Return the scenario of one cell: the run's, with the cell's values of the swept keys."""
+        return with_settings(self.scenario, cell.settings)
+
+    def cell_profile(self, cell: str) -> dict[str, Any] | None:
+        """Return what the simulated provider simulates in a cell."""
+        return self.profiles.get(cell, self.profile)
+
+    def cell_price(self, cell: str) -> dict[str, Any] | None:
+        """Return what tokens cost in a cell, None where that is not known."""
+        return self.prices.get(cell, self.price)
 
     @property
     def execution(self) -> int:

@@ -47,7 +47,7 @@ def setting_of(scenario: Mapping[str, Any], key: str) -> Any:
 def with_settings(scenario: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the scenario with other values of some dotted keys. Missing tables are made.
 
-    Raises ValueError, with the key that is not a table, when a key leads through another value.
+    Raises ValueError when a key is not one, or leads through a value that is not a table.
     """
     changed = dict(scenario)
     for key, value in settings.items():
@@ -56,7 +56,7 @@ def with_settings(scenario: Mapping[str, Any], settings: Mapping[str, Any]) -> d
         for place, parent in enumerate(parents, 1):
             child = table.get(parent)
             if child is not None and not isinstance(child, Mapping):
-                raise ValueError(".".join(parents[:place]))
+                raise ValueError(f"{'.'.join(parents[:place])} is not a table")
             table[parent] = dict(child or {})
             table = table[parent]
         table[last] = value
@@ -64,7 +64,9 @@ def with_settings(scenario: Mapping[str, Any], settings: Mapping[str, Any]) -> d
 
 
 def value_text(value: Any) -> str:
-    """Write a value of a setting: text as it is, all else as JSON."""
+    """Write a value of a setting: text as it is, all else as JSON; `5` also for 5.0."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
@@ -85,7 +87,7 @@ def _named(stem: str, value: Any) -> str:
     if isinstance(value, str):
         slug = "" if "://" in value else _slug(value)
     elif isinstance(value, bool | int | float):
-        slug = f"{stem}-{_slug(json.dumps(value)) or 'value'}"
+        slug = f"{stem}-{_slug(value_text(value)) or 'value'}"
     else:
         slug = ""
     return slug if len(slug) <= LONGEST_VALUE else ""

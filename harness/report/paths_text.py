@@ -36,12 +36,11 @@ class CellSaid(NamedTuple):
 
 def cells_said(records: Records) -> list[CellSaid]:
     """Add the critical paths of each cell's workflows up; cells without any are left out."""
-    in_flight = terms_of(records.run).in_flight
     return [
         CellSaid(
             cell.info,
             add_up(paths_of(cell.workflows, cell.calls, cell.attempts)),
-            one_permit_more(cell, in_flight),
+            one_permit_more(cell, terms_of(records.run, cell.info).in_flight),
         )
         for cell in Dataset.of(records).cells.values()
         if cell.workflows

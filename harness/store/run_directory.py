@@ -11,6 +11,7 @@ import gc
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, NamedTuple, TypeVar
@@ -230,8 +231,13 @@ def read_transcripts(directory: Path, offset: int = 0) -> tuple[list[Transcript]
         return list(_decode(lines, path, Transcript, line=1)), offset + sum(map(len, lines))
 
 
-def provider_log(execution: int) -> str:
-    """Return the file name of the provider's log; each session of a run has its own."""
+def provider_log(execution: int, server: int = 0) -> str:
+    """Return the name of a log of the simulated provider.
+
+    Each session of a run has its own, and so has each `server`, from 0, that the session starts.
+    """
+    if server:
+        return f"provider-{execution}.{server}.jsonl"
     return PROVIDER_FILE if execution == 0 else f"provider-{execution}.jsonl"
 
 
@@ -251,8 +257,8 @@ def _providers(directory: Path, run: Run, small: bool) -> tuple[ProviderHead, li
     kind = lean(Served, run) if small else Served
     anchors = [(0, run.anchor), *((one.execution, one.anchor) for one in run.resumed)]
     head, every, first = None, list[Served](), 0
-    for execution, anchor in anchors:
-        path = directory / provider_log(execution)
+    for (execution, anchor), server in product(anchors, range(max(1, len(run.cells)))):
+        path = directory / provider_log(execution, server)
         found = _provider(path, kind) if path.exists() else None
         if found is None:
             continue

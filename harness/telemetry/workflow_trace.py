@@ -62,7 +62,7 @@ class WorkflowTrace:
             links=(SpanLink(self.maker.run_trace, trial),),
             error=_error(record.outcome, record.error),
         )
-        if is_open_loop(self.maker.run):  # a closed loop has no queue
+        if is_open_loop(self.maker.run, self.cell):  # a closed loop has no queue
             self._add(semconv.QUEUE_SPAN, root, (record.ready, record.started), {}, ("queue",))
         phases = {phase.name: self._add_phase(root, phase) for phase in record.phases}
         branches: dict[tuple[str, int | None], list[Call]] = defaultdict(list)

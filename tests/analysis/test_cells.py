@@ -96,7 +96,7 @@ def test_a_success_is_ok_or_degraded_with_enough_branches(
 
 def test_the_latency_asked_for_is_scaled_to_the_time_of_the_records() -> None:
     run = make_run(time_scale=0.02, in_flight=3, extra_toml='[slo]\nworkflow_latency = "2m"')
-    terms = terms_of(run)
+    terms = terms_of(run, run.cells[0])
     assert terms.in_flight == 3
     assert terms.latency == pytest.approx(2.4 * SECOND)
     in_time, late = make_workflow(done=int(2.4 * SECOND)), make_workflow(done=int(2.5 * SECOND))
@@ -161,7 +161,8 @@ def test_of_two_hedged_successes_the_later_is_wasted_and_costs() -> None:
     ]
     run = make_run(price={"input": 2.0, "cached": 1.0, "output": 10.0, "source": "made up"})
     cell = summarised(
-        by_hand(run=run, workflows=[make_workflow()], attempts=attempts), terms_of(run)
+        by_hand(run=run, workflows=[make_workflow()], attempts=attempts),
+        terms_of(run, run.cells[0]),
     )
     assert cell.tokens.wasted == 1100
     assert cell.wasted_usd == pytest.approx(0.003)
@@ -173,12 +174,14 @@ def test_spending_counts_every_attempt_and_a_success_bears_what_counts() -> None
     attempts = [make_attempt(execution=number, tokens=tokens) for number in (0, 1)]
     workflows = [make_workflow(execution=1), make_workflow(workflow=1, outcome="failed")]
     run = make_run(price=price)
-    cell = summarised(by_hand(run=run, attempts=attempts, workflows=workflows), terms_of(run))
+    cell = summarised(
+        by_hand(run=run, attempts=attempts, workflows=workflows), terms_of(run, run.cells[0])
+    )
     assert cell.cost_usd == pytest.approx(2 * 0.0025)
     assert cell.cost_per_successful_workflow_usd == pytest.approx(0.0025)
     unpriced = summarised(by_hand(attempts=attempts, workflows=workflows))
     assert unpriced.cost_usd is unpriced.cost_per_successful_workflow_usd is None
-    nothing = summarised(by_hand(run=run, workflows=[workflows[1]]), terms_of(run))
+    nothing = summarised(by_hand(run=run, workflows=[workflows[1]]), terms_of(run, run.cells[0]))
     assert (nothing.cost_usd, nothing.cost_per_successful_workflow_usd) == (0.0, None)
 
 

@@ -90,7 +90,7 @@ def test_an_open_loop_is_measured_without_its_warm_up_but_every_workflow_is_coun
     assert cell.workflow_latency_s.p95.value == 3.0
     (of_records,) = by_cell(records)
     p95 = compared_metrics()["workflow_p95"].by_repeat(
-        MeasuredCell(of_records, terms_of(records.run))
+        MeasuredCell(of_records, terms_of(records.run, of_records.info))
     )
     assert p95 == {0: 3.0}
 

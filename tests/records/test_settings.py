@@ -92,5 +92,5 @@ def test_settings_are_put_into_a_copy() -> None:
 
 
 def test_a_key_that_leads_through_a_value_is_named() -> None:
-    with pytest.raises(ValueError, match=r"^endpoint\.model$"):
+    with pytest.raises(ValueError, match=r"^endpoint\.model is not a table$"):
         with_settings({"endpoint": {"model": "a"}}, {"endpoint.model.name": "b"})

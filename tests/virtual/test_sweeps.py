@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.bench import runner
+from harness.bench.cells import expand
 from harness.bench.resume import progress_of
 from harness.bench.runner import Hooks
 from harness.bench.scenario import load_scenario
@@ -74,7 +75,8 @@ def play(scenario: Path, name: str, *settings: str, jobs: int = 1) -> Path:
     read = load_scenario(scenario, settings)
     assert isinstance(read.endpoint, SimulatedEndpoint)
     profile = load_profile(read.endpoint.profile, read.endpoint.overrides).as_dict()
-    runner.run(read, profile, "none", out, Hooks(*[nothing] * len(Hooks._fields)), jobs)
+    profiles = {cell.id: profile for cell in expand(read)}
+    runner.run(read, profiles, {}, out, Hooks(*[nothing] * len(Hooks._fields)), jobs)
     return out
 
 

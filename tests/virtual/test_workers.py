@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from harness.bench.cells import expand
 from harness.bench.runner import Hooks, run
 from harness.bench.scenario import Scenario, parse_scenario
 from harness.bench.trial import Tally
@@ -41,8 +42,9 @@ def nothing(*_: object) -> None:
 def setting(tmp_path: Path) -> Setting:
     scenario: Scenario = parse_scenario(SCENARIO, "some.toml")
     profile = load_profile("deepseek-reasoner").as_dict()
-    run(scenario, profile, "none", tmp_path, Hooks(*[nothing] * len(Hooks._fields)))
-    return Setting(scenario, profile, read_run(tmp_path))
+    profiles = {cell.id: profile for cell in expand(scenario)}
+    run(scenario, profiles, {}, tmp_path, Hooks(*[nothing] * len(Hooks._fields)))
+    return Setting(scenario, read_run(tmp_path))
 
 
 def tasks(setting: Setting) -> list[Task]:
