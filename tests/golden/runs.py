@@ -117,6 +117,7 @@ GOLDEN = (
         "outage", "load.workflows=2", "sweep.permits=[8]", "sweep.repeats=1",
         'endpoint.faults=[{kind = "unavailable", outage = {start = "30s", duration = "30s"}}]',
     ),
+    _virtual("compare-providers", "sweep.repeats=2"),
     _virtual("permit-scope", "load.workflows=3", "sweep.repeats=4"),
     _virtual("rate-limited", "load.workflows=2", "sweep.repeats=1"),
     _virtual("retry-storm", "load.workflows=2", "sweep.repeats=2"),
