@@ -185,9 +185,8 @@ class Scenario(Section):
         if workflow is None:  # which is wrong itself
             return endpoint
         known = settings_of(workflow)
-        if isinstance(endpoint, SimulatedEndpoint):
-            for number, fault in enumerate(endpoint.faults or ()):
-                filled(dict.fromkeys(fault.phases or ()), known, None, "faults", number, "phases")
+        for place, names in endpoint.phase_settings():
+            filled(dict.fromkeys(names), known, None, *place)
         if not isinstance(endpoint, RealModelSection):
             return endpoint
         key = "extra_body_by_phase"

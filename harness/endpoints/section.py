@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, NamedTuple, Protocol
@@ -109,6 +109,13 @@ class EndpointSection(Section):
         `api_key`: from `key_variable`. `log`: where a simulated provider writes what it saw.
         Raises PreflightError when what it needs is not installed.
         """
+
+    def phase_settings(self) -> Iterable[tuple[tuple[str | int, ...], Iterable[str]]]:
+        """Return the settings of phases that its keys name, with the place of each key.
+
+        Those that the workflow does not have are refused. Most kinds name none.
+        """
+        return ()
 
     @abstractmethod
     def check(self) -> None:

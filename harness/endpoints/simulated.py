@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import TracebackType
@@ -88,6 +88,11 @@ class SimulatedEndpoint(EndpointSection):
             own_server=True,
             packages=(),
         )
+
+    def phase_settings(self) -> Iterator[tuple[tuple[str | int, ...], Iterable[str]]]:
+        """Yield the phases of its faults."""
+        for number, fault in enumerate(self.faults or ()):
+            yield ("faults", number, "phases"), fault.phases or ()
 
     def server(self, api_key: str, seed: int, log: Path) -> Simulator:
         """Return a provider that writes `log`; it takes no key."""
