@@ -17,6 +17,7 @@ from pydantic import ValidationError
 import harness
 from harness.bench.scenario import Scenario, apply_override, validated
 from harness.bench.spending import is_counted
+from harness.config.validation_messages import message_of, one_line
 from harness.engine.ledger import Amount
 from harness.policies.resolve import code_of
 from harness.records.clock import take_anchor
@@ -132,11 +133,12 @@ def scenario_of(run: Run) -> Scenario:
     try:
         return Scenario.model_validate(run.scenario)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        message = message_of(error.errors()[0], run.scenario)
         raise InputError(
-            f"run.json: scenario.{where}: {first['msg']}; resume with the version that made the "
-            f"run, harness {run.versions.get('harness', '')}"
+            one_line(
+                f"run.json: scenario: {message.text}; resume with the version that made the run, "
+                f"harness {run.versions.get('harness', '')}"
+            )
         ) from None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,14 +25,13 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
-from harness.config.budget import PRICE_WAY_OUT, Budget, budget_objection
+from harness.config.budget import PRICE_WAY_OUT, Budget, check_budget
 from harness.config.config_base import Count, Name, Section, Several, Text, distinct
 from harness.config.load import Load
 from harness.config.prices import Price
-from harness.config.tables import Duration, nearest
-from harness.config.validation_messages import complain, one_line
+from harness.config.tables import Duration, SettingError, nearest
+from harness.config.validation_messages import message_of, one_line
 from harness.endpoints.registry import Endpoint
 from harness.endpoints.section import RealModelSection
 from harness.endpoints.simulated import SimulatedEndpoint
@@ -45,6 +45,8 @@ from harness.workflows.execution import WorkflowPlan
 from harness.workflows.layout import Layout, branches_of
 from harness.workflows.registry import WORKFLOWS, AnyWorkflow, filled, settings_of
 from harness.workflows.text_files import read_texts
+
+_MINIMISE = ("objective", "minimise")
 
 Mode = Literal["sync", "threads", "async"]
 PermitScope = Literal["attempt", "call"]
@@ -94,7 +96,7 @@ class Sweep(Section):
     def _keys_are_known(cls, values: Any) -> Any:
         for key in values if isinstance(values, Mapping) else ():
             if key not in cls.model_fields and (problem := _sweep_objection(key)):
-                raise PydanticCustomError("within", "{problem}", {"problem": problem})
+                raise SettingError(problem, key)
         return values
 
     @property
@@ -109,19 +111,18 @@ def _sweep_objection(key: str) -> str | None:
         parts = split_key(key)
     except ValueError:
         parts = [key]
-    name = json.dumps(key) if len(parts) > 1 else key
     if key in _SAME_IN_ALL_CELLS:
-        return f"{name}: cannot vary within a run: {_SAME_IN_ALL_CELLS[key]}"
+        return f"cannot vary within a run: {_SAME_IN_ALL_CELLS[key]}"
     if len(parts) > 1 and parts[0] in SWEPT_SECTIONS:
         return None
     if parts[0] in Scenario.model_fields and key not in SWEPT_SECTIONS:
         can = ", ".join(SWEPT_SECTIONS)
-        return f"{name}: cannot vary within a run; keys of these sections can: {can}"
+        return f"cannot vary within a run; keys of these sections can: {can}"
     if key in SWEPT_SECTIONS:
-        return f'{name}: write the whole dotted key in quotes: "{key}.KEY" = ["a", "b"]'
+        return f'write the whole dotted key in quotes: "{key}.KEY" = ["a", "b"]'
     close = nearest(parts[0] if len(parts) > 1 else key, (*Sweep.model_fields, *SWEPT_SECTIONS))
     return (
-        f"{name}: unknown key{close}; use one of {', '.join(Sweep.model_fields)}, or a dotted key "
+        f"unknown key{close}; use one of {', '.join(Sweep.model_fields)}, or a dotted key "
         'of the scenario in quotes, such as "endpoint.model" = ["a", "b"]'
     )
 
@@ -202,27 +203,34 @@ class Scenario(Section):
     def _success_is_possible(self) -> Scenario:
         needed, had = self.success.min_branches, branches_of(self.layout)
         if needed is not None and needed > had:
-            raise ValueError(
-                f"success.min_branches = {needed}: a workflow has {had} branches; "
-                "no workflow could succeed"
+            raise SettingError(
+                f"no workflow could succeed; a workflow has {had} branches",
+                "success",
+                "min_branches",
+                value=needed,
             )
         return self
 
     @model_validator(mode="after")
     def _objective_depends_on_the_cell(self) -> Scenario:
         if self.load.arrivals is not None and self.objective.minimise == "makespan":
-            raise ValueError(
-                "objective.minimise = 'makespan': with load.arrivals the arrivals set the "
-                "makespan; use 'workflow_p95' or 'cost_per_successful_workflow'"
+            raise SettingError(
+                "with load.arrivals, the arrivals determine the makespan; use 'workflow_p95' or "
+                "'cost_per_successful_workflow'",
+                *_MINIMISE,
+                value="makespan",
             )
         return self
 
     @model_validator(mode="after")
     def _time_can_jump(self) -> Scenario:
         if self.is_virtual and "threads" in self.sweep.mode:
-            raise ValueError(
-                'sweep.mode names "threads", which has no virtual time: the operating system '
-                'decides which thread is next; use "sync" and "async", or endpoint.time = "real"'
+            raise SettingError(
+                "has no virtual time, as the operating system schedules threads; use 'sync' and "
+                "'async', or endpoint.time = 'real'",
+                "sweep",
+                "mode",
+                value="threads",
             )
         return self
 
@@ -230,14 +238,13 @@ class Scenario(Section):
     def _money_is_counted(self) -> Scenario:
         facts = self.endpoint.facts
         limits, simulated = self.workflow.max_tokens, facts.simulation is not None
-        problem = budget_objection(self.budget, limits, facts.bodies, facts.price, simulated)
+        check_budget(self.budget, limits, facts.bodies, facts.price, simulated)
         if self.objective.minimise == "cost_per_successful_workflow" and self.price is None:
-            problem = problem or (
-                f"objective.minimise = {self.objective.minimise!r}: the price is not known; "
-                f"{PRICE_WAY_OUT}"
+            raise SettingError(
+                f"requires a known price; {PRICE_WAY_OUT}",
+                *_MINIMISE,
+                value=self.objective.minimise,
             )
-        if problem:
-            raise ValueError(problem)
         return self
 
     @property
@@ -324,12 +331,12 @@ def parse_scenario(
     try:
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _input_error(where, f"not valid TOML: {error}; mend that") from None
+        raise _input_error(where, f"invalid TOML: {error}; correct it") from None
     for override in overrides:
         apply_override(values, override)
     trouble = read_texts(values, folder, {_key(override) for override in overrides})
     if trouble:
-        raise _input_error(_source(where, overrides, trouble.key), trouble.what)
+        raise _located(where, overrides, trouble.key, trouble.what)
     return validated(values, where, overrides)
 
 
@@ -352,7 +359,7 @@ def validated(values: dict[str, Any], where: str, overrides: Sequence[str]) -> S
         for number, (value, option) in enumerate(zip(resolved[key], options, strict=True)):
             if value is None and option is not None:
                 what = f"{_option(key, number)}: has no effect; no policy of sweep.retry uses it"
-                raise _input_error(_source(where, overrides, f"sweep.{json.dumps(key)}"), what)
+                raise _located(where, overrides, f"sweep.{json.dumps(key)}", what)
     if len(swept) > 1:
         for numbers in itertools.product(*(range(len(options)) for options in swept.values())):
             choice = dict(zip(swept, numbers, strict=True))
@@ -390,16 +397,16 @@ def _with_choice(
     try:
         return Scenario.model_validate(chosen)
     except ValidationError as error:
-        key, what = complain(error.errors()[0], chosen)
+        key, what = message_of(error.errors()[0], chosen)
     for name, number in choice.items():
-        if f"{key}.".startswith(f"{name}."):
+        if f"{_without_positions(key)}.".startswith(f"{name}."):
             what = _option(name, number) + what.removeprefix(name)
             key = f"sweep.{json.dumps(name)}"
             break
     else:
         others = [_option(name, number) for name, number in choice.items() if number]
         what = f"with {' and '.join(others)}: {what}" if others else what
-    raise _input_error(_source(where, overrides, key), what)
+    raise _located(where, overrides, key, what)
 
 
 def _option(key: str, number: int) -> str:
@@ -439,7 +446,7 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     """Put one `dotted.key=value` into the tables of a scenario. Raises InputError."""
     key, separator, text = override.partition("=")
     if not separator or not key.strip():
-        raise _input_error(f"--set {override}", "no setting; write it as dotted.key=value")
+        raise _input_error(f"--set {override}", "must have the form dotted.key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
@@ -447,20 +454,24 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     try:
         changed = with_settings(values, {key.strip(): value})
     except ValueError as error:
-        raise _input_error(f"--set {override}", f"{error}; check the key") from None
+        raise _input_error(f"--set {override}", f"{error}; correct the key") from None
     values.update(changed)
 
 
-def _source(where: str, overrides: Sequence[str], key: str) -> str:
-    """Return the override that set `key`, without its value, or else the file."""
-    wrong = _parts(key)
-    for override in reversed(overrides):
+def _located(where: str, overrides: Sequence[str], key: str, text: str) -> InputError:
+    """Return the error for a message about `key`: of the override that set it, or of the file."""
+    wrong = _parts(_without_positions(key))
+    for override in overrides:
         was_set = _parts(_key(override))
-        # The other way round: an override can make a table that must not be there.
+        # An override can also make a table that is unknown, or of the wrong kind.
         shorter = min(len(wrong), len(was_set))
         if wrong[:shorter] == was_set[:shorter] and shorter:
-            return f"--set {_key(override)}"
-    return where
+            return InputError(one_line(f"--set {text}"))
+    return _input_error(where, text)
+
+
+def _without_positions(key: str) -> str:
+    return re.sub(r"\[\d+\]", "", key)
 
 
 def _parts(key: str) -> list[str]:

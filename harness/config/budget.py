@@ -9,7 +9,7 @@ from pydantic import Field
 
 from harness.config.config_base import Count, Section
 from harness.config.prices import Price
-from harness.config.tables import Duration
+from harness.config.tables import Duration, SettingError
 
 _UNBOUND = ("max_tokens", "max_completion_tokens", "n", "best_of")
 """Keys of a request's body that would let an attempt use more than is reserved for it."""
@@ -43,37 +43,40 @@ class OwnPrice(Section):
         return Price(input=self.input, cached=cached, output=self.output, source="the scenario")
 
 
-def budget_objection(
+def check_budget(
     budget: Budget,
     max_tokens: Mapping[str, int | None],
     bodies: Iterable[Mapping[str, Any]],
     price: Price | None,
     simulated: bool,
-) -> str | None:
-    """Say in one line why `budget` could not be kept; None when it can.
+) -> None:
+    """Raise SettingError if nothing guarantees that a run stays within `budget`.
 
     `max_tokens`: of each phase. `bodies`: what is added to the bodies of requests. A simulated
-    provider without a price costs nothing, so that any budget is kept.
+    provider without a price costs nothing and stays within any budget.
     """
     for name, limit in (("usd", budget.usd), ("tokens", budget.tokens)):
         if limit is None:
             continue
-        where = f"budget.{name} = {limit:g}"
+        path = ("budget", name)
         missing = ", ".join(phase for phase, most in max_tokens.items() if most is None)
         if missing:
-            return (
-                f"{where}: cannot be kept while the length of an answer is not limited; "
-                f"give workflow.max_tokens for: {missing}"
+            raise SettingError(
+                "requires a limit for the length of an answer; "
+                f"give workflow.max_tokens for: {missing}",
+                *path,
+                value=limit,
             )
         unbound = next((key for body in bodies for key in _UNBOUND if key in body), None)
         if unbound:
-            return (
-                f"{where}: cannot be kept with {unbound} in extra_body; leave it out there "
-                "(workflow.max_tokens limits the length)"
+            raise SettingError(
+                f"cannot be guaranteed with {unbound} in extra_body; remove it there "
+                "(workflow.max_tokens limits the length)",
+                *path,
+                value=limit,
             )
         if name == "usd" and price is None and not simulated:
-            return f"{where}: cannot be kept while the price is not known; {PRICE_WAY_OUT}"
-    return None
+            raise SettingError(f"requires a known price; {PRICE_WAY_OUT}", *path, value=limit)
 
 
 PRICE_WAY_OUT = "give [endpoint.price] with input and output, USD per million tokens"

@@ -18,14 +18,14 @@ def _plain_name(value: str) -> str:
     # `_` joins the parts of a cell's id and a file is named after it.
     if not _NAME.match(value):
         raise ValueError(
-            "a name has at most 64 letters, digits, '.' and '-', the first a letter or digit"
+            "must have at most 64 letters, digits, '.' and '-', and begin with a letter or digit"
         )
     return value
 
 
 def _not_blank(value: str) -> str:
     if not value.strip():
-        raise ValueError("is blank; write something or leave it out")
+        raise ValueError("must not be blank; write text, or remove the key")
     return value
 
 
@@ -37,7 +37,7 @@ def distinct(values: tuple[_T, ...]) -> tuple[_T, ...]:
     """Return `values`; raise ValueError when two of them are alike."""
     # Files are named after cells, and some file systems do not tell letter cases apart.
     if len({str(value).casefold() for value in values}) != len(values):
-        raise ValueError("a value stands twice in the list; leave one out")
+        raise ValueError("duplicate value; remove one")
     return values
 
 

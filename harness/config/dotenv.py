@@ -1,7 +1,6 @@
 """Keys from the environment, or from a file `.env` in the current folder: KEY=VALUE, one a line.
 
-The environment goes before the file. What the file says is never shown, not even where it is
-wrong: it may be a secret.
+The environment takes precedence. No message shows the content of the file, as it may be a secret.
 """
 
 from __future__ import annotations
@@ -30,7 +29,9 @@ def with_file(environment: Mapping[str, str], path: Path, wanted: str) -> Mappin
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not UTF-8 text; save it as UTF-8") from None
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); mend or remove it") from None
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); correct or remove it"
+        ) from None
     return {**parse_env(text, str(path)), **environment}
 
 
@@ -48,10 +49,10 @@ def parse_env(text: str, where: str) -> dict[str, str]:
             continue
         match = _LINE.match(stripped)
         if match is None:
-            raise InputError(f"{where}:{number}: is not KEY=VALUE; mend that line")
+            raise InputError(f"{where}:{number}: must have the form KEY=VALUE; correct that line")
         value = _value(match[2])
         if value is None:
-            raise InputError(f"{where}:{number}: the quotes do not close; mend that line")
+            raise InputError(f"{where}:{number}: the closing quote is missing; correct that line")
         found[match[1]] = value
     return found
 

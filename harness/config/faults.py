@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.config.tables import ConfigTable, Delay, Duration, nearest
+from harness.config.tables import ConfigTable, Delay, Duration, SettingError, nearest
 
 FaultPlace = Literal["connection", "instead", "silence", "text"]
 """Where a fault strikes: no connection is made; another answer comes instead of the completion; no
@@ -123,9 +123,11 @@ class Outage(ConfigTable):
     @model_validator(mode="after")
     def _ends_before_the_next(self) -> Outage:
         if self.every is not None and self.every <= self.duration:
-            raise ValueError(
-                f"every = {self.every:g} s: not longer than duration = {self.duration:g} s, so it "
-                "would never end; make every longer"
+            raise SettingError(
+                f"must be longer than duration = {self.duration:g} seconds, or the outage never "
+                "ends",
+                "every",
+                value=self.every,
             )
         return self
 
@@ -161,22 +163,26 @@ class Fault(ConfigTable):
     def _kind_is_known(cls, kind: str) -> str:
         if kind not in KINDS:
             known = ", ".join(sorted(KINDS))
-            raise ValueError(f"no such fault{nearest(kind, KINDS)}; use one of: {known}")
+            raise ValueError(f"unknown fault{nearest(kind, KINDS)}; use one of: {known}")
         return kind
 
     @model_validator(mode="after")
     def _says_when(self) -> Fault:
         if self.burst is not None and self.outage is not None:
-            raise ValueError("burst and outage: one at a time; write two [[faults]] tables")
+            raise SettingError(
+                "cannot be combined with outage; write two [[faults]] tables", "burst"
+            )
         timed = self.burst is not None or self.outage is not None
         if not timed and self.probability is None and self.arrivals is None:
             raise ValueError(
-                "says not when; add probability = 0.1, or arrivals = 1, or a burst, or an outage"
+                "must say when; add probability = 0.1, or arrivals = 1, or a burst, or an outage"
             )
         if self.row.place == "connection":
             if not timed:
-                raise ValueError(
-                    f"{self.kind} strikes before there is a request; give a burst or an outage"
+                raise SettingError(
+                    "happens before there is a request; add a burst or an outage",
+                    "kind",
+                    value=self.kind,
                 )
             said = {
                 "probability": self.probability is not None,
@@ -184,8 +190,10 @@ class Fault(ConfigTable):
                 "phases": self.phases is not None,
             }
             for key in (key for key, is_said in said.items() if is_said):
-                raise ValueError(
-                    f"{key}: {self.kind} strikes before there is a request; leave it out"
+                raise SettingError(
+                    f"has no effect on {self.kind}, which happens before there is a request; "
+                    "remove it",
+                    key,
                 )
         return self
 
@@ -199,5 +207,7 @@ class Fault(ConfigTable):
         }
         for key, (value, fits, what) in said_of.items():
             if value and not fits:
-                raise ValueError(f"{key}: is for {what}, which {self.kind} is not; leave it out")
+                raise SettingError(
+                    f"applies only to {what}, and {self.kind} is not one; remove it", key
+                )
         return self

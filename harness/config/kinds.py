@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from importlib import metadata
 from typing import Any, Generic, Protocol, TypeVar
 
-from pydantic_core import PydanticCustomError, PydanticKnownError
+from pydantic_core import PydanticKnownError
 
 from harness.config.config_base import Section
-from harness.config.tables import nearest
+from harness.config.tables import SettingError, nearest
 
 
 class Kind(Protocol):
@@ -66,27 +66,24 @@ class KindTable(Generic[_K]):
         if not isinstance(value, Mapping):
             raise PydanticKnownError("model_type", {"class_name": "a table"})
         if "kind" not in value:
-            raise _refusal("kind: missing; add it")
+            raise SettingError("missing; add it", "kind")
         name = value["kind"]
         if name not in self.names():
             close = nearest(name, self.names()) if isinstance(name, str) else ""
             known = ", ".join(self.names())
-            raise _refusal(f"kind = {name!r}: unknown kind{close}; use one of: {known}")
+            raise SettingError(f"unknown kind{close}; use one of: {known}", "kind", value=name)
         try:
             kind = self.get(name)
             if missing := ", ".join(sorted(kind.section.__abstractmethods__)):
                 raise TypeError(f"{kind.section.__name__} does not define {missing}")
         except Exception as error:  # whatever a module of another package does when imported
             reason = f"{type(error).__name__}: {error}"
-            raise _refusal(
-                f"kind = {name!r}: its package cannot be used ({reason}); "
-                "repair or uninstall that package"
+            raise SettingError(
+                f"its package cannot be used ({reason}); repair or uninstall that package",
+                "kind",
+                value=name,
             ) from error
         return kind.section.model_validate(value)
 
     def _points(self) -> metadata.EntryPoints:
         return metadata.entry_points(group=self._group)
-
-
-def _refusal(problem: str) -> PydanticCustomError:
-    return PydanticCustomError("within", "{problem}", {"problem": problem})

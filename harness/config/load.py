@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from harness.config.config_base import Count, Section
+from harness.config.tables import SettingError
 
 
 class Arrivals(Section):
@@ -33,9 +34,11 @@ class Load(Section):
     @model_validator(mode="after")
     def _one_loop_alone(self) -> Load:
         if self.arrivals is not None and self.in_flight != 1:
-            raise ValueError(
-                f"load.in_flight = {self.in_flight}: with load.arrivals nothing limits how many "
-                "workflows are in flight; leave one of the two out"
+            raise SettingError(
+                "has no effect with load.arrivals, which limits nothing in flight; remove one of "
+                "the two",
+                "in_flight",
+                value=self.in_flight,
             )
         return self
 

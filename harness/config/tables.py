@@ -1,4 +1,7 @@
-"""Tables of a TOML file as frozen values: no unknown keys, durations in scenario seconds."""
+"""Tables of a TOML file as frozen values: no unknown keys, durations in scenario seconds.
+
+`validation_messages` turns an error of a table into one line.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +11,24 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_NO_DURATION = 'must be a duration, such as "500ms", "1.2s" or "2m"'
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ns|us|ms|s|m|h)\s*\Z")
 
 
 def parse_duration(value: object) -> object:
     """Return the seconds that `"47.6ms"`, `"1.2s"` or `"2m"` stands for, also in `us` and `ns`.
 
-    Anything but a string is handed on for pydantic to judge. Raises ValueError on other text.
+    Return any other value as it is, for pydantic to validate. Raises ValueError on other text.
     """
     if isinstance(value, bool):
-        raise ValueError('a duration is written like "500ms", "1.2s" or "2m"')
+        raise ValueError(_NO_DURATION)
     if not isinstance(value, str):
         return value
     match = _DURATION.match(value)
     if match is None:
-        raise ValueError('a duration is written like "500ms", "1.2s" or "2m"')
+        raise ValueError(_NO_DURATION)
     return float(match[1]) * _UNITS[match[2]]
 
 
@@ -39,6 +42,30 @@ def nearest(name: str, known: Iterable[str], show: Callable[[str], str] = repr) 
     return f" (did you mean {show(close[0])}?)" if close else ""
 
 
+_NOT_SHOWN = object()
+
+
+class SettingError(ValueError):
+    """A setting that a validator refuses.
+
+    `problem`: what is wrong, and the way out. `path`: the keys and positions below what the
+    validator checks, none for that itself. `value` is shown in the message if it is given; leave it
+    out where it may be a secret.
+    """
+
+    def __init__(self, problem: str, *path: str | int, value: object = _NOT_SHOWN) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.path = path
+        self.shown = () if value is _NOT_SHOWN else (value,)
+
+
+def unknown_key(key: str, known: Iterable[str]) -> SettingError:
+    """Return the error for a key that a table does not have."""
+    names = sorted(known)
+    return SettingError(f"unknown key{nearest(key, names)}; known here: {', '.join(names)}", key)
+
+
 class ConfigTable(BaseModel):
     """A table of a file: no value is taken for one of another type."""
 
@@ -49,9 +76,5 @@ class ConfigTable(BaseModel):
     def _keys_are_known(cls, values: Any) -> Any:
         for key in values if isinstance(values, Mapping) else ():
             if key not in cls.model_fields:
-                raise PydanticCustomError(
-                    "unknown_key",
-                    "{key}: unknown key",
-                    {"key": str(key), "known": tuple(cls.model_fields)},
-                )
+                raise unknown_key(str(key), cls.model_fields)
         return values

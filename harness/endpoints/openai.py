@@ -12,16 +12,16 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
-from pydantic_core import PydanticCustomError
 
 from harness.config.budget import PRICE_WAY_OUT, OwnPrice
 from harness.config.config_base import Text
 from harness.config.prices import Price, price_of
-from harness.config.tables import Delay
+from harness.config.tables import Delay, SettingError
 from harness.endpoints.section import EndpointFacts, RealModelSection, SecondsRange
 from harness.records.errors import PreflightError
 
 _CONNECT_SECONDS = 5.0
+_URL_EXPECTED = 'must be a URL such as "https://api.example.com/v1"'
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -33,24 +33,21 @@ def _base_url(value: str) -> str:
         usable = False
     if not usable or not value.isprintable() or " " in value:
         if "@" in value or "?" in value:
-            raise PydanticCustomError("secret", 'write it like "https://api.example.com/v1"')
-        raise ValueError('write it like "https://api.example.com/v1"')
+            raise SettingError(_URL_EXPECTED)
+        raise SettingError(_URL_EXPECTED, value=value)
     if "?" in value or "#" in value:
-        raise PydanticCustomError(
-            "secret",
-            "has a query or fragment in it, behind which no path can be added; end it before",
-        )
+        raise SettingError("must not have a query or fragment; remove it")
     if url.username is not None:
-        raise PydanticCustomError(
-            "secret", "has a user or password in it; name the key's variable in api_key_env instead"
+        raise SettingError(
+            "must not have a user or password; name the variable of the key in api_key_env"
         )
     return value
 
 
 def _variable(value: str) -> str:
     if not _VARIABLE.match(value):
-        raise PydanticCustomError(
-            "secret", "is no name of an environment variable; name the one that holds the API key"
+        raise SettingError(
+            "must be the name of an environment variable; name the one that holds the API key"
         )
     return value
 

@@ -11,10 +11,10 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from harness.config.budget import OwnPrice
 from harness.config.faults import Fault
+from harness.config.tables import SettingError
 from harness.endpoints.section import (
     EndpointFacts,
     EndpointSection,
@@ -48,10 +48,13 @@ class SimulatedEndpoint(EndpointSection):
     def _faults_can_strike(self) -> SimulatedEndpoint:
         for number, fault in enumerate(self.faults or ()):
             if fault.row.streams_only and not self.stream:
-                raise PydanticCustomError(
-                    "within",
-                    f"faults.{number}.kind = {fault.kind!r}: strikes streams only, and "
-                    "endpoint.stream is false; set that to true or leave the fault out",
+                raise SettingError(
+                    "affects only streams, and endpoint.stream is false; set that to true, or "
+                    "remove the fault",
+                    "faults",
+                    number,
+                    "kind",
+                    value=fault.kind,
                 )
         return self
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, assert_never
 import msgspec
 from pydantic import TypeAdapter
 
-from harness.config.tables import nearest
+from harness.config.tables import SettingError, nearest
 from harness.policies.protocol import Policy, Stateless
 from harness.policies.registry import BUILT_IN_POLICIES, RetryPolicy
 from harness.policies.section import (
@@ -20,6 +20,9 @@ from harness.policies.section import (
 )
 from harness.policies.stack import Stack
 from harness.records.schema import PolicyCode, Run
+
+SWEPT = ("sweep", "retry")
+"""The key that names the policies of the cells."""
 
 _TABLES = TypeAdapter(dict[str, RetryPolicy])
 
@@ -62,35 +65,39 @@ class PolicyParts(NamedTuple):
 def resolve(described: Mapping[str, AnyPolicy], name: str) -> PolicyParts:
     """Return what the policy `name` is made of, of those `described` and the built-in ones.
 
-    Raises ValueError, one line, where it cannot be.
+    Raises SettingError if that is not possible.
     """
     policies = {**BUILT_IN_POLICIES, **described}
     if name not in policies:
-        raise ValueError(f"sweep.retry names {name!r}, {_unknown(name, policies)}")
-    where = f"retry.{name}.layers"
+        raise SettingError(_unknown(name, policies), *SWEPT, value=name)
+    where = ("retry", name, "layers")
     wrappers: dict[str, WrapperSection] = {}
     *outer, (last, innermost) = _taken_apart(policies, name, ())
     if isinstance(innermost, WrapperSection):
         if not isinstance(policies[name], StackSection):
-            raise ValueError(
-                f"sweep.retry names {name!r}, which wraps another policy; name a stack: "
-                f'[retry.NAME] with kind = "stack", layers = ["{name}", "none"]'
+            raise SettingError(
+                "wraps another policy; name a stack instead: "
+                f'[retry.NAME] with kind = "stack", layers = ["{name}", "none"]',
+                *SWEPT,
+                value=name,
             )
-        raise ValueError(
-            f"{where}: {last!r} wraps another policy and cannot be the last; end with one that "
-            "decides, such as 'none' or 'openai-sdk'"
+        raise SettingError(
+            "wraps another policy and cannot be the last layer; end with a policy that decides, "
+            "such as 'none' or 'openai-sdk'",
+            *where,
+            value=last,
         )
     for part, policy in outer:
         if isinstance(policy, BackoffSection):
-            raise ValueError(
-                f"{where}: {part!r} decides alone and nothing can stand inside it; put it last"
+            raise SettingError(
+                "decides alone and cannot wrap another policy; put it last", *where, value=part
             )
         if part in wrappers:
-            raise ValueError(f"{where}: {part!r} occurs twice; remove one")
+            raise SettingError("occurs twice; remove one", *where, value=part)
         for other, wrapper in wrappers.items():
             if policy.once and wrapper.kind == policy.kind:
-                raise ValueError(
-                    f"{where}: {other!r} and {part!r} are both of kind {policy.kind!r}; remove one"
+                raise SettingError(
+                    f"{other!r} is of kind {policy.kind!r} too; remove one", *where, value=part
                 )
         wrappers[part] = policy
     return PolicyParts(wrappers, last, innermost)
@@ -119,7 +126,7 @@ def names_in(described: Mapping[str, AnyPolicy], name: str) -> Iterator[str]:
 def check_policies(
     described: Mapping[str, AnyPolicy], swept: Sequence[str], modes: Sequence[str], streamed: bool
 ) -> None:
-    """Raise ValueError, one line, when the policies of a scenario cannot be what they say.
+    """Raise SettingError if the policies of a scenario cannot be used.
 
     `described`: its `[retry.*]` tables; `swept`: `sweep.retry`; `modes`: `sweep.mode`;
     `streamed`: `endpoint.stream`.
@@ -130,14 +137,18 @@ def check_policies(
     for name in swept:
         hedges = resolve(described, name).hedges
         if hedges and "sync" in modes:
-            raise ValueError(
-                f"sweep.retry names {name!r}, which hedges, and sweep.mode sync, which has one "
-                "request in flight at a time; leave one of them out"
+            raise SettingError(
+                "hedges, and sweep.mode contains 'sync', which has one request in flight at a "
+                "time; remove one of them",
+                *SWEPT,
+                value=name,
             )
         if hedges and not streamed:
-            raise ValueError(
-                f"sweep.retry names {name!r}, which hedges on the first token, and endpoint.stream "
-                "= false, which shows the whole answer only; leave one of them out"
+            raise SettingError(
+                "hedges on the first token, which endpoint.stream = false does not show; remove "
+                "one of them",
+                *SWEPT,
+                value=name,
             )
 
 
@@ -155,15 +166,17 @@ def _taken_apart(
             assert_never(policy)
     if name in around:
         circle = " > ".join((*around[around.index(name) :], name))
-        raise ValueError(f"retry.{name}.layers: {name!r} contains itself ({circle}); take it out")
+        raise SettingError(
+            f"contains itself ({circle}); remove it", "retry", name, "layers", value=name
+        )
     for part in policy.layers:
         if part not in policies:
-            raise ValueError(f"retry.{name}.layers names {part!r}, {_unknown(part, policies)}")
+            raise SettingError(_unknown(part, policies), "retry", name, "layers", value=part)
         yield from _taken_apart(policies, part, (*around, name))
 
 
 def _unknown(name: str, policies: Mapping[str, Any]) -> str:
     return (
-        f"which is no policy{nearest(name, policies)}; describe it in [retry.{name}] or use "
+        f"unknown policy{nearest(name, policies)}; describe it in [retry.{name}], or use "
         f"one of: {', '.join(sorted(policies))}"
     )

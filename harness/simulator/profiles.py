@@ -14,10 +14,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
 
 from harness.config.faults import Fault
-from harness.config.tables import ConfigTable, Delay, Duration, nearest, parse_duration
+from harness.config.tables import (
+    ConfigTable,
+    Delay,
+    Duration,
+    SettingError,
+    nearest,
+    parse_duration,
+)
+from harness.config.validation_messages import message_of, one_line
 from harness.records.errors import InputError
 from harness.simulator.pace import Measured, Pace, Speed
 
@@ -74,7 +81,7 @@ def _retry_after(value: object) -> object:
         return value
     seconds = parse_duration(value)
     if not isinstance(seconds, int | float) or not 0 < seconds <= 86400:
-        raise ValueError('give a duration above 0, up to "24h", or "exact"')
+        raise ValueError('must be a duration greater than 0 and at most "24h", or "exact"')
     return float(seconds)
 
 
@@ -134,10 +141,8 @@ class Profile(ConfigTable):
         for key, value in values.items() if isinstance(values, Mapping) else ():
             old = isinstance(value, Mapping) and value.keys() <= Lengths.model_fields.keys()
             if old and value and key not in cls.model_fields:
-                raise PydanticCustomError(
-                    "moved",
-                    "{key}: lengths of a phase are read from phases.{key}; rename this table",
-                    {"key": key},
+                raise SettingError(
+                    f"lengths of a phase are read from phases.{key}; rename this table", key
                 )
         return values
 
@@ -145,16 +150,16 @@ class Profile(ConfigTable):
     @classmethod
     def _steps_ascend(cls, steps: tuple[CapStep, ...]) -> tuple[CapStep, ...]:
         if any(one.at >= other.at for one, other in itertools.pairwise(steps)):
-            raise ValueError("`at` must grow from step to step; put them in order")
+            raise ValueError("`at` must increase from step to step; sort them")
         return steps
 
     @field_validator("itl_points")
     @classmethod
     def _points_ascend(cls, points: tuple[PacePoint, ...]) -> tuple[PacePoint, ...]:
         if len(points) == 1:
-            raise ValueError("one point is no curve; give two or more")
+            raise ValueError("at least two points are required; add one")
         if any(one.requests >= other.requests for one, other in itertools.pairwise(points)):
-            raise ValueError("`requests` must grow from point to point; put them in order")
+            raise ValueError("`requests` must increase from point to point; sort them")
         return points
 
     @model_validator(mode="after")
@@ -162,9 +167,9 @@ class Profile(ConfigTable):
         formula = {"itl_a": self.itl_a, "itl_b": self.itl_b, "itl_c": self.itl_c}
         said = [key for key, value in formula.items() if value]
         if self.itl_points and said:
-            raise ValueError(f"{said[0]} and itl_points both say how fast it is; leave out one")
+            raise SettingError("cannot be combined with itl_points; remove one of the two", said[0])
         if not self.itl_points and not said:
-            raise ValueError("itl_a: says not how fast it is; give itl_a, or itl_points")
+            raise SettingError("missing; add itl_a, or itl_points", "itl_a")
         return self
 
     def pace(self, nanoseconds: float) -> Pace:
@@ -199,17 +204,18 @@ def load_profile(name_or_path: str, overrides: Mapping[str, object] = {}) -> Pro
     """Return a shipped profile by name, or one of your own by the path of its TOML file.
 
     `overrides` replaces keys, nested (`{"ttft": {"median": "1s"}}`) or dotted
-    (`{"ttft.median": "1s"}`). Raises InputError, one line: the profile, the key, the value, and
-    the way out.
+    (`{"ttft.median": "1s"}`). Raises InputError, one line: the profile, the key, the value, what
+    is wrong, and the way out.
     """
-    where = _one_line(f"profile {name_or_path}")
+    where = one_line(f"profile {name_or_path}")
     values = _read(name_or_path, where)
     for key, value in overrides.items():
         _override(values, key, value, where)
     try:
         return Profile.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"{where}: {_explain(error.errors()[0])}") from None
+        message = message_of(error.errors()[0], values)
+        raise InputError(one_line(f"{where}: {message.text}")) from None
 
 
 def _shipped_names() -> list[str]:
@@ -231,13 +237,13 @@ def _read(name_or_path: str, where: str) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
-            f"{where}: no such file; mend the path or use one of {', '.join(shipped)}"
+            f"{where}: no such file; correct the path, or use one of {', '.join(shipped)}"
         ) from None
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{where}: not valid TOML: {_one_line(str(error))}; mend that") from None
+        raise InputError(f"{where}: invalid TOML: {one_line(str(error))}; correct it") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{where}: cannot be read ({_one_line(str(error))}); give a TOML file"
+            f"{where}: cannot be read ({one_line(str(error))}); give a TOML file"
         ) from None
 
 
@@ -249,29 +255,8 @@ def _override(table: dict[str, Any], key: str, value: object, where: str) -> Non
         return
     child = table.setdefault(first, {})
     if not isinstance(child, dict):
-        raise InputError(f"{where}: {first} is a value, not a table; leave out what follows it")
+        raise InputError(f"{where}: {first} is a value, not a table; remove what follows it")
     items = {rest: value} if rest else value
     assert isinstance(items, Mapping)
     for inner, inner_value in items.items():
         _override(child, str(inner), inner_value, where)
-
-
-def _explain(error: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in error["loc"])
-    message = _one_line(error["msg"]).removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    if error["type"] == "unknown_key":
-        unknown, known = error["ctx"]["key"], error["ctx"]["known"]
-        where = f"{key}.{unknown}" if key else unknown
-        close = nearest(unknown, known)
-        return _one_line(f"{where}: unknown key{close}; known here: {', '.join(sorted(known))}")
-    if error["type"] == "missing":
-        return f"{key}: missing; add it"
-    if not key:
-        return message
-    shown = _one_line(repr(error["input"]))
-    return f"{key} = {shown if len(shown) <= 60 else shown[:57] + '...'}: {message}"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

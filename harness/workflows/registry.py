@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, SerializeAsAny, ValidationError
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, BeforeValidator, SerializeAsAny
 
 from harness.config.kinds import KindTable
+from harness.config.tables import unknown_key
 from harness.workflows.agent import AGENT
 from harness.workflows.protocol import WorkflowKind
 from harness.workflows.research.kind import RESEARCH
@@ -33,16 +33,14 @@ def filled(
 ) -> dict[str, Any]:
     """Return `values` with `default` for each other one of the `known` names.
 
-    Raises a ValidationError at `place` if a name in `values` is unknown.
+    Raises SettingError at `place` if a name in `values` is unknown.
     """
     names = tuple(known)
     for name in values:
         if name not in names:
-            unknown = PydanticCustomError(
-                "unknown_key", "{key}: unknown key", {"key": name, "known": names}
-            )
-            details = InitErrorDetails(type=unknown, loc=place, input=values)
-            raise ValidationError.from_exception_data("scenario", [details])
+            error = unknown_key(name, names)
+            error.path = (*place, name)
+            raise error
     return {name: values.get(name, default) for name in names}
 
 

@@ -245,69 +245,68 @@ A_IN_B = '[retry.a]\nkind = "stack"\nlayers = ["b"]\n[retry.b]\nkind = "stack"\n
     [
         pytest.param(
             stack("outage-braker", "none"),
-            "retry.whole.layers names 'outage-braker', which is no policy (did you mean "
-            "'outage-breaker'?); describe it in [retry.outage-braker] or use one of: aws-standard,",
+            "retry.whole.layers = 'outage-braker': unknown policy (did you mean "
+            "'outage-breaker'?); describe it in [retry.outage-brak",
             id="a layer that nobody knows",
         ),
         pytest.param(
             stack("outage-breaker", "ten-percent"),
-            "retry.whole.layers: 'ten-percent' wraps another policy and cannot be the last; "
-            "end with one that decides, such as 'none' or 'openai-sdk'",
+            "retry.whole.layers = 'ten-percent': wraps another policy and cannot be the "
+            "last layer; end with a policy that decides, such as 'none' or 'openai-sdk'",
             id="no innermost",
         ),
         pytest.param(
             stack("full-jitter", "ten-percent", "none"),
-            "retry.whole.layers: 'full-jitter' decides alone and nothing can stand inside it; "
-            "put it last",
+            "retry.whole.layers = 'full-jitter': decides alone and cannot wrap another "
+            "policy; put it last",
             id="a backoff policy around others",
         ),
         pytest.param(
             stack("ten-percent", "outage-breaker", "ten-percent", "none"),
-            "retry.whole.layers: 'ten-percent' occurs twice; remove one",
+            "retry.whole.layers = 'ten-percent': occurs twice; remove one",
             id="a layer twice",
         ),
         pytest.param(
             stack("outage-breaker", "other", "none") + '[retry.other]\nkind = "breaker"\n',
-            "retry.whole.layers: 'outage-breaker' and 'other' are both of kind 'breaker'; "
-            "remove one",
+            "retry.whole.layers = 'other': 'outage-breaker' is of kind 'breaker' too; remove one",
             id="two breakers",
         ),
         pytest.param(
             stack("hedge", "other", "none") + '[retry.other]\nkind = "hedge"\nafter = 1.0\n',
-            "retry.whole.layers: 'hedge' and 'other' are both of kind 'hedge'; remove one",
+            "retry.whole.layers = 'other': 'hedge' is of kind 'hedge' too; remove one",
             id="two hedges",
         ),
         pytest.param(
             stack("whole"),
-            "retry.whole.layers: 'whole' contains itself (whole > whole); take it out",
+            "retry.whole.layers = 'whole': contains itself (whole > whole); remove it",
             id="a stack in itself",
         ),
         pytest.param(
             HEAD + A_IN_B,
-            "retry.a.layers: 'a' contains itself (a > b > a); take it out",
+            "retry.a.layers = 'a': contains itself (a > b > a); remove it",
             id="a circle",
         ),
         pytest.param(
             stack("none").replace('["none"]', "[]"),
-            "retry.whole.layers = []: is empty; give at least one",
+            "retry.whole.layers = []: must not be empty; give at least one value",
             id="no layers",
         ),
         pytest.param(
             stack("none") + '[sweep]\nretry = "outage-breaker"\n',
-            "sweep.retry names 'outage-breaker', which wraps another policy; name a stack: "
+            "sweep.retry = 'outage-breaker': wraps another policy; name a stack instead: "
             '[retry.NAME] with kind = "stack", layers = ["outage-breaker", "none"]',
             id="a breaker alone",
         ),
         pytest.param(
             stack("hedge", "none") + SWEEP,
-            "sweep.retry names 'whole', which hedges, and sweep.mode sync, which has one request "
-            "in flight at a time; leave one of them out",
+            "sweep.retry = 'whole': hedges, and sweep.mode contains 'sync', which has one "
+            "request in flight at a time; remove one of them",
             id="a hedge in sync",
         ),
         pytest.param(
             stack("hedge", "none") + "[sweep]\nretry = 'whole'\n[endpoint]\nstream = false\n",
-            "sweep.retry names 'whole', which hedges on the first token, and endpoint.stream = "
-            "false, which shows the whole answer only; leave one of them out",
+            "sweep.retry = 'whole': hedges on the first token, which endpoint.stream = "
+            "false does not show; remove one of them",
             id="a hedge without a first token",
         ),
         pytest.param(
@@ -315,7 +314,7 @@ A_IN_B = '[retry.a]\nkind = "stack"\nlayers = ["b"]\n[retry.b]\nkind = "stack"\n
         ),
         pytest.param(
             HEAD + '[retry.x]\nkind = "breaker"\nscope = "call"\n',
-            "retry.x.scope = 'call': should be 'process' or 'phase'",
+            "retry.x.scope = 'call': must be 'process' or 'phase'",
             id="a scope that is none",
         ),
         pytest.param(

@@ -106,7 +106,10 @@ def test_no_budget_pays_for_the_start_of_the_provider(
         ({"budget": {"usd": 0.0}}, "budget.usd = 0.0"),
         ({"budget": {"attempts": 0}}, "budget.attempts = 0"),
         ({"budget": {"euros": 1}}, "budget.euros: unknown key"),
-        ({"objective": {"minimise": "cost_per_successful_workflow"}, "price": None}, "price is"),
+        (
+            {"objective": {"minimise": "cost_per_successful_workflow"}, "price": None},
+            "requires a known price; give [endpoint.price]",
+        ),
     ],
 )  # fmt: skip
 def test_a_budget_that_cannot_be_kept_is_refused_in_one_line(

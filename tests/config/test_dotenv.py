@@ -60,18 +60,18 @@ def test_any_text_is_read_or_refused_without_showing_it(text: str) -> None:
         said = re.sub(r"\d+", "N", str(error))
     assert said in {
         None,
-        "f:N: is not KEY=VALUE; mend that line",
-        "f:N: the quotes do not close; mend that line",
+        "f:N: must have the form KEY=VALUE; correct that line",
+        "f:N: the closing quote is missing; correct that line",
     }
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("sk-secret", "is not KEY=VALUE"),
-        ("1KEY=sk-secret", "is not KEY=VALUE"),
-        ("KEY='sk-secret", "do not close"),
-        ('KEY="sk-secret" more', "do not close"),
+        ("sk-secret", "must have the form KEY=VALUE"),
+        ("1KEY=sk-secret", "must have the form KEY=VALUE"),
+        ("KEY='sk-secret", "quote is missing"),
+        ('KEY="sk-secret" more', "quote is missing"),
     ],
 )
 def test_a_broken_line_is_named_by_its_number_and_never_shown(line: str, said: str) -> None:

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, SerializeAsAny, ValidationError
 
 from harness.config.config_base import Section
 from harness.config.kinds import KindTable
+from harness.config.validation_messages import message_of
 
 
 class CircleSection(Section):
@@ -35,7 +36,7 @@ def problem(value: object) -> tuple[tuple[int | str, ...], str]:
     with pytest.raises(ValidationError) as caught:
         Drawing.model_validate({"shape": value})
     (error,) = caught.value.errors()
-    return error["loc"], error["msg"]
+    return error["loc"], message_of(error, {"shape": value}).text
 
 
 @pytest.fixture
@@ -77,10 +78,10 @@ def test_a_mistake_inside_is_placed_under_the_key() -> None:
 def test_an_unknown_kind_is_named_with_the_nearest() -> None:
     assert problem({"kind": "circel"}) == (
         ("shape",),
-        "kind = 'circel': unknown kind (did you mean 'circle'?); use one of: circle",
+        "shape.kind = 'circel': unknown kind (did you mean 'circle'?); use one of: circle",
     )
-    assert problem({"kind": 3})[1] == "kind = 3: unknown kind; use one of: circle"
-    assert problem({})[1] == "kind: missing; add it"
+    assert problem({"kind": 3})[1] == "shape.kind = 3: unknown kind; use one of: circle"
+    assert problem({})[1] == "shape.kind: missing; add it"
 
 
 def test_a_value_that_is_not_a_table_is_refused() -> None:
@@ -99,6 +100,6 @@ def test_a_kind_of_another_package_is_as_complete() -> None:
 @pytest.mark.usefixtures("_square")
 def test_a_package_that_cannot_be_used_is_one_line() -> None:
     assert problem({"kind": "torn"})[1] == (
-        "kind = 'torn': its package cannot be used (AttributeError: module 'squares' has no "
-        "attribute 'NOTHING'); repair or uninstall that package"
+        "shape.kind = 'torn': its package cannot be used (AttributeError: module 'squares' has "
+        "no attribute 'NOTHING'); repair or uninstall that package"
     )

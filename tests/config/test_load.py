@@ -55,13 +55,24 @@ def test_arrivals_are_due_in_scenario_seconds() -> None:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("load.in_flight=2", "load.in_flight = 2: with load.arrivals nothing limits"),
-        ('objective.minimise="makespan"', "'makespan': with load.arrivals the arrivals set the"),
+        (
+            "load.in_flight=2",
+            "load.in_flight = 2: has no effect with load.arrivals, which limits nothing in "
+            "flight; remove one of the two",
+        ),
+        (
+            'objective.minimise="makespan"',
+            "objective.minimise = 'makespan': with load.arrivals, the arrivals determine "
+            "the makespan; use 'workflow_p95' or 'cost_per_successful_workflow'",
+        ),
         (
             "load.arrivals.per_second=0",
-            "load.arrivals.per_second = 0: should be greater than or equal to 0.000001",
+            "load.arrivals.per_second = 0: must be at least 0.000001",
         ),
-        ('load.arrivals.process="bursts"', "load.arrivals.process = 'bursts': should be"),
+        (
+            'load.arrivals.process="bursts"',
+            "load.arrivals.process = 'bursts': must be 'poisson' or 'constant'",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(override: str, said: str) -> None:

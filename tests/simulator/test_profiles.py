@@ -125,60 +125,103 @@ def test_a_table_of_lengths_at_its_old_place_is_named_with_the_new_one() -> None
     ("name", "overrides", "said"),
     [
         ("deepseek-reasonr", {}, "no such profile (did you mean 'deepseek-reasoner'?); use one of"),
-        ("elsewhere/x.toml", {}, "no such file; mend the path or use one of deepseek-flash"),
+        (
+            "elsewhere/x.toml",
+            {},
+            "no such file; correct the path, or use one of deepseek-flash, "
+            "deepseek-reasoner, plain-chat, rate-limited, retrograde, streams, "
+            "vllm-single-gpu",
+        ),
         (
             "streams",
             {"itl_aa": 1},
             "itl_aa: unknown key (did you mean 'itl_a'?); known here: answer",
         ),
         ("streams", {"ttft.medain": 1}, "ttft.medain: unknown key (did you mean 'median'?)"),
-        ("streams", {"itl_a": "fast"}, "itl_a = 'fast': a duration is written like"),
-        ("streams", {"itl_a": True}, "itl_a = True: a duration is written like"),
-        ("streams", {"itl_a": 0}, "itl_a: says not how fast it is; give itl_a, or itl_points"),
-        ("streams", {"itl_a": float("nan")}, "itl_a = nan: input should be"),
-        ("streams", {"itl_a": float("inf")}, "itl_a = inf: input should be"),
-        ("streams", {"itl_b": -1}, "itl_b = -1: input should be greater than or equal to 0"),
-        ("streams", {"ttft.sigma": 3}, "ttft.sigma = 3: input should be less than or equal to 2"),
-        ("streams", {"ttft": 1}, "ttft = 1: input should be"),
-        ("streams", {"itl_a.x": 1}, "itl_a is a value, not a table; leave out what follows it"),
+        (
+            "streams",
+            {"itl_a": "fast"},
+            'itl_a = \'fast\': must be a duration, such as "500ms", "1.2s" or "2m"',
+        ),
+        (
+            "streams",
+            {"itl_a": True},
+            'itl_a = true: must be a duration, such as "500ms", "1.2s" or "2m"',
+        ),
+        ("streams", {"itl_a": 0}, "itl_a: missing; add itl_a, or itl_points"),
+        ("streams", {"itl_a": float("nan")}, "itl_a = nan: must be at least 0"),
+        ("streams", {"itl_a": float("inf")}, "itl_a = inf: must be at most 86400"),
+        ("streams", {"itl_b": -1}, "itl_b = -1: must be at least 0"),
+        ("streams", {"ttft.sigma": 3}, "ttft.sigma = 3: must be at most 2"),
+        ("streams", {"ttft": 1}, "ttft = 1: must be a table; write [ttft] with its keys below it"),
+        ("streams", {"itl_a.x": 1}, "itl_a is a value, not a table; remove what follows it"),
         (
             "streams",
             {"concurrency_cap": True},
-            "concurrency_cap = True: input should be a valid int",
+            "concurrency_cap = true: must be a whole number",
         ),
-        ("streams", {"concurrency_cap": "4"}, "concurrency_cap = '4': input should be a valid int"),
-        ("streams", {"ttft.sigma": True}, "ttft.sigma = True: input should be a valid number"),
-        ("streams", {"concurrency_cap": 0}, "concurrency_cap = 0: input should be greater"),
-        ("streams", {"tokens_per_chunk": 1.5}, "tokens_per_chunk = 1.5: input should be"),
-        ("streams", {"answer_tokens.median": 0}, "answer_tokens.median = 0: input should be"),
-        ("streams", {"retry_after": "soon"}, "retry_after = 'soon': a duration is written like"),
-        ("streams", {"retry_after": -1}, "retry_after = -1: give a duration above 0, up to"),
+        ("streams", {"concurrency_cap": "4"}, "concurrency_cap = '4': must be a whole number"),
+        ("streams", {"ttft.sigma": True}, "ttft.sigma = true: must be a number"),
+        ("streams", {"concurrency_cap": 0}, "concurrency_cap = 0: must be at least 1"),
+        ("streams", {"tokens_per_chunk": 1.5}, "tokens_per_chunk = 1.5: must be a whole number"),
+        ("streams", {"answer_tokens.median": 0}, "answer_tokens.median = 0: must be at least 1"),
+        (
+            "streams",
+            {"retry_after": "soon"},
+            'retry_after = \'soon\': must be a duration, such as "500ms", "1.2s" or "2m"',
+        ),
+        (
+            "streams",
+            {"retry_after": -1},
+            'retry_after = -1: must be a duration greater than 0 and at most "24h", or "exact"',
+        ),
         (
             "streams",
             {"itl_points": [{"requests": 1, "itl": 1}, {"requests": 2, "itl": 1}]},
-            "itl_a and itl_points both say how fast it is; leave out one",
+            "itl_a: cannot be combined with itl_points; remove one of the two",
         ),
-        ("streams", {"itl_points": [{"requests": 1, "itl": 1}]}, "one point is no curve"),
+        (
+            "streams",
+            {"itl_points": [{"requests": 1, "itl": 1}]},
+            "itl_points = [{'requests': 1, 'itl': 1}]: at least two points are required; add one",
+        ),
         (
             "streams",
             {"itl_points": [{"requests": 2, "itl": 1}, {"requests": 1, "itl": 1}]},
-            "`requests` must grow from point to point; put them in order",
+            "itl_points = [{'requests': 2, 'itl': 1}, {'requests': 1, 'itl': 1}]: "
+            "`requests` must increase from point to point; sort them",
         ),
-        ("streams", {"itl_points": [{"request": 2}]}, "itl_points.0.request: unknown key (did you"),
+        (
+            "streams",
+            {"itl_points": [{"request": 2}]},
+            "itl_points[0].request: unknown key (did you mean 'requests'?); known here: "
+            "itl, requests",
+        ),
         (
             "streams",
             {"cap_steps": [{"at": 2, "cap": 1}, {"at": 2, "cap": 2}]},
-            "`at` must grow from step to step; put them in order",
+            "cap_steps = [{'at': 2, 'cap': 1}, {'at': 2, 'cap': 2}]: `at` must increase "
+            "from step to step; sort them",
         ),
-        ("streams", {"requests_per_minute": 0}, "requests_per_minute = 0: input should be"),
+        ("streams", {"requests_per_minute": 0}, "requests_per_minute = 0: must be at least 1"),
         (
             "streams",
             {"faults": [{"kind": "unavailble", "probability": 1}]},
-            "faults.0.kind = 'unavailble': no such fault (did you mean 'unavailable'?); use one of",
+            "faults[0].kind = 'unavailble': unknown fault (did you mean 'unavailable'?); "
+            "use one of: bad_gateway, bad_request, blank_",
         ),
-        ("streams", {"faults": [{"kind": "silent"}]}, "says not when; add probability = 0.1, or"),
-        ("streams", {"name": "a b"}, "name = 'a b': string should match pattern"),
-        ("streams", {"date": "soon"}, "date = 'soon': input should be a valid date"),
+        (
+            "streams",
+            {"faults": [{"kind": "silent"}]},
+            "faults[0] = {'kind': 'silent'}: must say when; add probability = 0.1, or "
+            "arrivals = 1, or a burst, or an outage",
+        ),
+        (
+            "streams",
+            {"name": "a b"},
+            "name = 'a b': must match the pattern ^[A-Za-z0-9][A-Za-z0-9.-]*$",
+        ),
+        ("streams", {"date": "soon"}, "date = 'soon': must be a date, such as 2026-01-31"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_line(
@@ -195,7 +238,7 @@ def test_what_cannot_be_used_is_said_in_one_line(
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"name = ", "not valid TOML"),
+        (b"name = ", "invalid TOML"),
         (b"\xff", "cannot be read"),
         (b'name = "x"', "description: missing; add it"),
     ],

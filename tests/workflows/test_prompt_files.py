@@ -84,7 +84,9 @@ def test_topics_in_two_places_are_refused(tmp_path: Path) -> None:
 def test_an_override_that_names_the_file_is_the_one_to_blame(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text('name = "own"\n[workflow]\n')
-    with pytest.raises(InputError, match=r"^--set workflow\.topics_file: .*no such file"):
+    with pytest.raises(
+        InputError, match=r"^--set workflow\.topics_file = .none\.txt.: no such file"
+    ):
         load_scenario(file, ["workflow.topics_file=none.txt"])
 
 

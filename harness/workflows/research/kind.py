@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
-from pydantic_core import PydanticCustomError
 
+from harness.config.tables import SettingError
 from harness.engine.call import Completion
 from harness.engine.effects import Program
 from harness.records.failures import OK
@@ -26,7 +26,7 @@ _ANSWERED = (OK, "empty_answer")
 
 def _a_number(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError("is neither a number of branches nor a fraction of them, such as 0.8")
+        raise ValueError("must be a number of branches, or a fraction of them such as 0.8")
     return value
 
 
@@ -48,25 +48,29 @@ class ResearchSection(WorkflowSection):
 
     @model_validator(mode="after")
     def _quorum_is_possible(self) -> ResearchSection:
-        wanted, had, key = self.quorum, self.sub_questions, "on_branch_failure"
+        wanted, had = self.quorum, self.sub_questions
         problem = None
         if wanted is None:
             if self.on_branch_failure == "quorum":
-                problem = f'{key} = "quorum": needs workflow.quorum; add it, for example 0.8'
+                raise SettingError(
+                    "requires workflow.quorum; add it, for example quorum = 0.8",
+                    "on_branch_failure",
+                    value="quorum",
+                )
         elif self.on_branch_failure != "quorum":
-            problem = f'quorum = {wanted}: has no effect; set workflow.{key} = "quorum"'
+            problem = 'has no effect; set workflow.on_branch_failure = "quorum"'
         elif isinstance(wanted, float) and not 0 < wanted <= 1:
             problem = (
-                f"quorum = {wanted}: a fraction lies above 0 and is 1.0 at most; for a number "
-                "of branches write a whole number"
+                "a fraction must be greater than 0 and at most 1.0; for a number of branches, "
+                "write a whole number"
             )
         elif isinstance(wanted, int) and not 1 <= wanted <= had:
             problem = (
-                f"quorum = {wanted}: there are {had} branches (workflow.sub_questions); "
+                f"there are {had} branches (workflow.sub_questions); "
                 f"write 1 to {had}, or a fraction such as 0.8"
             )
         if problem:
-            raise PydanticCustomError("within", "{problem}", {"problem": problem})
+            raise SettingError(problem, "quorum", value=wanted)
         return self
 
     @property
