@@ -24,7 +24,7 @@ from harness.records.failures import CANCELLED, OK, is_failure
 from harness.records.groups import TriedCall
 from harness.records.histogram import middle
 from harness.records.keys import CallKey, NamesWorkflow
-from harness.records.schema import PHASES, Attempt, Call, CellInfo, Run, Trial, Workflow
+from harness.records.schema import Attempt, Call, CellInfo, Run, Trial, Workflow
 
 ByRepeat = dict[int, float]
 """A value of each repeat that has one."""
@@ -242,7 +242,7 @@ def gaps(cell: CellRecords) -> Sample:
 
 def phase_figures(cell: CellRecords) -> dict[str, PhaseFigures]:
     """Return what is known of each phase."""
-    return {name: _phase(cell, name) for name in PHASES}
+    return {name: _phase(cell, name) for name in cell.phases}
 
 
 def _phase(cell: CellRecords, name: str) -> PhaseFigures:
@@ -250,9 +250,12 @@ def _phase(cell: CellRecords, name: str) -> PhaseFigures:
     clusters = np.array([cell.clusters[w.repeat, w.workflow] for w, _ in ran], np.int64)
     whole = sum(workflow.done - workflow.ready for workflow in cell.workflows)
     lengths = [phase.end - phase.start for _, phase in ran]
+    # A nested phase runs during the phase around it, and may run beside others.
+    top = sum(phase.end - phase.start for _, phase in ran if phase.parent is phase.branch is None)
+    is_nested = bool(ran) and not any(phase.parent is phase.branch is None for _, phase in ran)
     return PhaseFigures(
         latency_s=describe(sample(np.array(lengths, np.float64) / SECOND, clusters)),
-        share=sum(lengths) / whole if whole else None,
+        share=top / whole if whole and not is_nested else None,
         failed=sum(phase.outcome == "failed" for _, phase in ran),
     )
 

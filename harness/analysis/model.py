@@ -81,7 +81,10 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PhaseFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """One phase: its latency, its share (0 to 1) of the workflows' time, how often it failed."""
+    """One phase: its latency, its share (0 to 1) of the workflows' time, how often it failed.
+
+    `share` is None for a phase that is nested in others: its time is part of theirs.
+    """
 
     latency_s: Distribution
     share: float | None

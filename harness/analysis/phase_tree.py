@@ -13,7 +13,7 @@ are told apart where branches start at the same time after everything before has
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 
@@ -115,6 +115,22 @@ def calls_in(node: PhaseNode) -> Iterator[Call]:
                     yield item
                 else:
                     yield from calls_in(item)
+
+
+def row_namer(calls: Iterable[Call]) -> Callable[[Call], str]:
+    """Return a function that names the row of a call: its phase, or `branch 3`.
+
+    `calls` are those of the workflow. If several phases have branches, the phase is named too.
+    """
+    with_branches = {call.phase for call in calls if call.branch is not None}
+
+    def name(call: Call) -> str:
+        if call.branch is None:
+            return call.phase
+        phase = "branch " if len(with_branches) == 1 else f"{call.phase}/"
+        return f"{phase}{call.branch + 1}"
+
+    return name
 
 
 def phase_names(run: Run, workflows: Iterable[Workflow]) -> tuple[str, ...]:

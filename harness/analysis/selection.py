@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import NamedTuple, TypeVar
 
+from harness.analysis.phase_tree import phase_names
 from harness.analysis.token_estimates import with_received
 from harness.analysis.warmup import mser5
 from harness.records.groups import TriedCall, WorkflowGroups
@@ -31,7 +32,8 @@ class CellRecords(NamedTuple):
     workflow is in, from 0: those on one topic in one repeat resemble each other. `started`: how
     many workflows began, those that never ended included. `trials`: the last of each repeat.
     `spent`: every attempt of the cell. `groups`: the calls and attempts of each workflow of the
-    run. `open_loop`: workflows start at given times, whatever else is running.
+    run. `phases`: the names of the run's phases in order. `open_loop`: workflows start at given
+    times, whatever else is running.
     """
 
     info: CellInfo
@@ -43,6 +45,7 @@ class CellRecords(NamedTuple):
     attempts: list[Attempt]
     spent: list[Attempt]
     groups: WorkflowGroups
+    phases: tuple[str, ...] = ()
     open_loop: bool = False
 
     def tried(self) -> Iterator[TriedCall]:
@@ -130,10 +133,11 @@ def by_cell(records: Records) -> list[CellRecords]:
 def _by_cell(records: Dataset) -> dict[str, CellRecords]:
     latest = _latest(records)
     started = Counter(cell for cell, _, _ in latest)
+    phases = phase_names(records.run, records.workflows)
     cells = {
         info.id: CellRecords(
             info=info, trials={}, started=started[info.id], workflows=[], clusters={}, calls=[],
-            attempts=[], spent=[], groups=records.groups,
+            attempts=[], spent=[], groups=records.groups, phases=phases,
             open_loop=is_open_loop(records.run, info),
         )
         for info in records.run.cells

@@ -23,7 +23,6 @@ WorkflowOutcome = Literal["ok", "degraded", "failed", "cancelled"]
 RunStatus = Literal["running", "complete", "partial"]
 WaitSource = Literal["policy", "retry_after", "breaker"]
 """What determined a wait of a call: its retry policy, the server, or an open circuit breaker."""
-PHASES = ("decompose", "fan_out", "synthesize")
 
 
 class Tokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False, gc=False):
@@ -289,13 +288,15 @@ class PhaseInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a workflow kind declares of one phase.
 
     `setting`: the name under which a scenario has settings of the phase's calls. `max_tokens`: of
-    each call, None for no limit. `json`: the calls ask for a JSON object.
+    each call, None for no limit. `json`: the calls ask for a JSON object. `branch_span`: the name
+    of the spans of the phase's branches.
     """
 
     name: str
     setting: str
     max_tokens: int | None = None
     json: bool = False
+    branch_span: str = "branch"
 
 
 class PolicyCode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import csv
 import importlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -17,12 +19,13 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from harness.analysis.model import Summary
+from harness.analysis.phase_tree import phase_names
 from harness.analysis.selection import Dataset
 from harness.analysis.summary import summarise
 from harness.records.errors import InputError, StorageError
 from harness.records.histogram import quantile
 from harness.records.keys import workflow_key
-from harness.records.schema import PHASES, Attempt, Branches, Call, Record, Tokens, Trial, Workflow
+from harness.records.schema import Attempt, Branches, Call, Record, Tokens, Trial, Workflow
 from harness.report.csv_text import csv_safe
 from harness.store.run_directory import Records, each, read_records
 
@@ -77,6 +80,7 @@ def tables(run: Path) -> list[Flat]:
         cell.id: {key: cell.settings.get(key) for key in keys} for cell in records.run.cells
     }
     cells = [row | about | settings[row["id"]] for row in _cells(summarise(records))]
+    once = _phases_that_occur_once(records)
     del records
 
     def table(name: str, kind: type[_R], flatten: Callable[[_R], ExportRow]) -> Flat:
@@ -91,7 +95,7 @@ def tables(run: Path) -> list[Flat]:
     return [
         table("attempts", Attempt, _attempt),
         table("calls", Call, _call),
-        table("workflows", Workflow, _workflow),
+        table("workflows", Workflow, partial(_workflow, once)),
         table("trials", Trial, _trial),
         Flat("cells", tuple(cells[0]) if cells else (), iter(cells)),
     ]
@@ -182,7 +186,20 @@ def _call(call: Call) -> ExportRow:
     }
 
 
-def _workflow(workflow: Workflow) -> ExportRow:
+def _phases_that_occur_once(records: Records) -> list[str]:
+    """Return the names of phases that no workflow has twice: each has columns of its own.
+
+    Other phases have no columns in the table of workflows; their calls have their names.
+    """
+    several: set[str] = set()
+    for workflow in records.workflows:
+        seen = Counter(phase.name for phase in workflow.phases)
+        several.update(name for name, times in seen.items() if times > 1)
+    names = phase_names(records.run, records.workflows)
+    return [name for name in names if name not in several]
+
+
+def _workflow(once: Sequence[str], workflow: Workflow) -> ExportRow:
     phases = {phase.name: phase for phase in workflow.phases}
     return {
         **_plain(workflow, "phases", "branches"),
@@ -190,7 +207,7 @@ def _workflow(workflow: Workflow) -> ExportRow:
         "branches_ok": workflow.branches.ok,
         **{
             f"{name}_{field}": getattr(phases.get(name), field, None)
-            for name in PHASES
+            for name in once
             for field in ("start", "end", "outcome")
         },
     }

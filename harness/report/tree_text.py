@@ -14,7 +14,6 @@ from harness.telemetry.span import Span
 _BESIDE = {
     semconv.CELL_SPAN: (semconv.CELL,),
     semconv.TRIAL_SPAN: (semconv.REPEAT,),
-    semconv.SUB_QUESTION_SPAN: (semconv.BRANCH,),
     semconv.BACKOFF_SPAN: (semconv.BACKOFF_SOURCE,),
     semconv.ATTEMPT_SPAN: (semconv.STATUS_CODE, semconv.HEDGE),
 }
@@ -52,13 +51,21 @@ def tree_lines(spans: Sequence[Span], seconds: ToSeconds) -> list[str]:
     return lines
 
 
+def _shown(span: Span) -> tuple[str, ...] | None:
+    """Return the attributes that are shown beside a span, None for none."""
+    if semconv.BRANCH in span.attributes and semconv.CALL not in span.attributes:
+        return (semconv.BRANCH,)
+    return _BESIDE.get(span.name)
+
+
 def _beside(span: Span) -> str:
+    shown = _shown(span)
     said = [
         f"{name.rpartition('.')[2]}={span.attributes[name]}"
-        for name in _BESIDE.get(span.name, ())
+        for name in shown or ()
         if name in span.attributes
     ]
-    if span.attributes.get(semconv.OUTCOME) == CANCELLED and span.name in _BESIDE:
+    if span.attributes.get(semconv.OUTCOME) == CANCELLED and shown is not None:
         said.append(CANCELLED)
     if span.error is not None:
         said.append(f"ERROR {span.attributes.get(semconv.ERROR_TYPE, '')}".rstrip())

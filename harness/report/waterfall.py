@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 from harness.analysis.call_segments import CallSegment, of_attempt, segments_of_call
 from harness.analysis.critical_path import CriticalPath, critical_path
+from harness.analysis.phase_tree import calls_in, row_namer, tree_of
 from harness.analysis.selection import Dataset
 from harness.records import ids
 from harness.records.errors import InputError
 from harness.records.failures import OK, is_failure
-from harness.records.schema import PHASES, Attempt, Call, Decision, Workflow
+from harness.records.schema import Attempt, Call, Decision, Workflow
 from harness.store.run_directory import Records
 
 LEAST_ID = 8
@@ -121,9 +122,12 @@ class Waterfalls:
         path = critical_path(workflow, its.calls, its.attempts)
         rows: list[WaterfallRow] = []
         failures: list[FailedAttempt] = []
-        for call, tried in sorted(its.tried(), key=lambda pair: _place(pair[0])):
-            rows += _rows(call, tried, path)
-            failures += _failures(call, tried)
+        attempts_of = {call.call_key: tried for call, tried in its.tried()}
+        name = row_namer(its.calls)
+        for call in calls_in(tree_of(workflow, its.calls)):
+            label, tried = _label(call, name(call)), attempts_of[call.call_key]
+            rows += _rows(call, label, tried, path)
+            failures += _failures(call, label, tried)
         trace = ids.workflow_trace(self._run_id, workflow)
         return Waterfall(key_of(workflow), trace, path, tuple(rows), tuple(failures))
 
@@ -133,18 +137,16 @@ def key_of(workflow: Workflow) -> str:
     return f"{workflow.cell}/{workflow.repeat}/{workflow.workflow}"
 
 
-def label_of(call: Call) -> str:
-    """Name a call within its workflow: `decompose`, `decompose 2` (its repair), `branch 3`."""
-    name = call.phase if call.branch is None else f"branch {call.branch + 1}"
-    return name if call.call == 1 else f"{name} {call.call}"
+def _label(call: Call, name: str) -> str:
+    """Name a call within its row: `decompose 2` is its second, `branch 3.2` that of branch 3."""
+    if call.call == 1:
+        return name
+    return f"{name} {call.call}" if call.branch is None else f"{name}.{call.call}"
 
 
-def _place(call: Call) -> tuple[int, int, int]:
-    order = {name: at for at, name in enumerate(PHASES)}
-    return order.get(call.phase, len(order)), call.branch or 0, call.call
-
-
-def _rows(call: Call, tried: Sequence[Attempt], path: CriticalPath) -> list[WaterfallRow]:
+def _rows(
+    call: Call, name: str, tried: Sequence[Attempt], path: CriticalPath
+) -> list[WaterfallRow]:
     """Return the call's row, and one more for each attempt that ran beside it."""
     ready = path.workflow.ready
     mine = [s for s in path.segments if (s.phase, s.branch, s.call) == call.call_key[4:]]
@@ -154,7 +156,7 @@ def _rows(call: Call, tried: Sequence[Attempt], path: CriticalPath) -> list[Wate
         cut = beside if rows else segments_of_call(call, lane)
         shown = tuple(p._replace(start=p.start - ready, end=p.end - ready) for p in cut)
         numbers = {attempt.attempt for attempt in lane}
-        label = label_of(call) if not rows else "  hedge"
+        label = name if not rows else "  hedge"
         start, end = (call.ready, call.done) if not rows else (lane[0].ready, lane[-1].done)
         on_path = tuple(
             (segment.start - ready, segment.end - ready)
@@ -191,14 +193,14 @@ def _lanes(tried: Sequence[Attempt]) -> list[list[Attempt]]:
     return lanes
 
 
-def _failures(call: Call, tried: Sequence[Attempt]) -> list[FailedAttempt]:
+def _failures(call: Call, label: str, tried: Sequence[Attempt]) -> list[FailedAttempt]:
     found = []
     for attempt in tried:
         if is_failure(attempt.outcome):
             took = attempt.done - (attempt.permit_granted if attempt.sent is None else attempt.sent)
             found.append(
                 FailedAttempt(
-                    label_of(call), attempt.attempt, attempt.outcome, attempt.status, took,
+                    label, attempt.attempt, attempt.outcome, attempt.status, took,
                     attempt.decision,
                 )
             )  # fmt: skip

@@ -7,6 +7,7 @@ memory of a record.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -14,7 +15,7 @@ import msgspec
 from harness.records.failures import FAILURES, OK
 from harness.records.histogram import Packed
 from harness.records.provider_log import Served
-from harness.records.schema import PHASES, Attempt, Call, Run, Tokens
+from harness.records.schema import Attempt, Call, Run, Tokens
 
 _T = TypeVar("_T", Attempt, Call, Served)
 
@@ -25,17 +26,19 @@ _FINISHES = (
 )  # fmt: skip
 
 
-def lean(kind: type[_T], run: Run) -> type[_T]:
+def lean(kind: type[_T], run: Run, phases: Collection[str] = ()) -> type[_T]:
     """Return a subclass of `kind` that reads the same lines into less memory.
 
-    It refuses a line with an unknown word, such as an outcome of another version, with
-    msgspec.ValidationError; `kind` reads such a line.
+    `phases`: the names of the phases that occur. The subclass refuses a line with an unknown word,
+    such as an outcome of another version, with msgspec.ValidationError; `kind` reads such a line.
     """
     fields: list[Any] = [("cell", _one_of(info.id for info in run.cells))]
     if issubclass(kind, Served):
         fields[0] = ("cell", fields[0][1] | None)
     else:
-        fields += [("phase", _one_of(PHASES)), ("outcome", _one_of((OK, *FAILURES)))]
+        fields.append(("outcome", _one_of((OK, *FAILURES))))
+        if phases:
+            fields.append(("phase", _one_of(phases)))
     if issubclass(kind, Attempt):
         fields.append(("finish_reason", _one_of(_FINISHES) | None))
         fields += [_passed_over(name, str) for name in _IDS]

@@ -195,12 +195,17 @@ def read_records(directory: Path, *, small: bool = False) -> Records:
 
 
 def _records(directory: Path, run: Run, small: bool) -> Records:
-    attempt, call = (lean(Attempt, run), lean(Call, run)) if small else (Attempt, Call)
+    workflows = list(_lines(directory / WORKFLOWS_FILE, Workflow))
+    phases = {phase.name for workflow in workflows for phase in workflow.phases}
+    phases |= {info.name for info in run.phases}
+    attempt, call = (
+        (lean(Attempt, run, phases), lean(Call, run, phases)) if small else (Attempt, Call)
+    )
     return Records(
         run=run,
         attempts=list(_lines(directory / ATTEMPTS_FILE, attempt, Attempt)),
         calls=list(_lines(directory / CALLS_FILE, call, Call)),
-        workflows=list(_lines(directory / WORKFLOWS_FILE, Workflow)),
+        workflows=workflows,
         trials=list(_lines(directory / TRIALS_FILE, Trial)),
         provider=_providers(directory, run, small),
     )

@@ -18,6 +18,7 @@ from harness.records.schema import (
     Call,
     CellInfo,
     Decision,
+    PhaseInfo,
     Run,
     Tokens,
     Trial,
@@ -28,9 +29,6 @@ from harness.telemetry import semconv
 
 AttributeValue = str | bool | int | float | tuple[str, ...]
 Attributes = dict[str, AttributeValue]
-
-_IN_SCENARIO = {"decompose": "decompose", "fan_out": "research", "synthesize": "synthesize"}
-"""Phase -> the name that a scenario uses for the settings of its calls."""
 
 
 class EndpointAttributes(NamedTuple):
@@ -65,18 +63,24 @@ def endpoint_attributes(run: Run) -> EndpointAttributes:
     }
     if settings["stream"]:  # the convention sets it only if true
         shared[semconv.REQUEST_STREAM] = True
-    limits: Mapping[str, int | None] = run.scenario["workflow"]["max_tokens"]
     common: Mapping[str, Any] = settings.get("extra_body", {})
+    by_setting: Mapping[str, Any] = settings.get("extra_body_by_phase", {})
     chat = {}
-    for phase, name in _IN_SCENARIO.items():
-        own = settings.get("extra_body_by_phase", {}).get(name, {})
-        body = {"max_tokens": limits.get(name), **common, **own}
-        is_json = phase == "decompose" and settings.get("json_mode", True)
+    for phase in run.phases or _phases_in_scenario(run):
+        own = by_setting.get(phase.setting, {})
+        body = {"max_tokens": phase.max_tokens, **common, **own}
+        is_json = phase.json and settings.get("json_mode", True)
         said = {semconv.OUTPUT_TYPE: "json"} if is_json else {}
-        chat[phase] = shared | said | _asked_for(body)
+        chat[phase.name] = shared | said | _asked_for(body)
     exchange = _exchange(settings.get("base_url"))
     others = shared | _asked_for(common)
     return EndpointAttributes(server, exchange, chat, others, settings["stream"])
+
+
+def _phases_in_scenario(run: Run) -> list[PhaseInfo]:
+    """Return the phases that a run of an earlier version has settings for under their own names."""
+    limits: Mapping[str, int | None] = run.scenario["workflow"].get("max_tokens") or {}
+    return [PhaseInfo(name=name, setting=name, max_tokens=most) for name, most in limits.items()]
 
 
 _ASKED = (
@@ -142,6 +146,14 @@ def workflow_name(run: Run) -> str:
     return str(run.scenario["workflow"]["kind"])
 
 
+def branch_name(run: Run, phase: str | None) -> str:
+    """Return the name of the spans of a phase's branches."""
+    if not run.phases:
+        return semconv.OLD_BRANCH_SPAN
+    named = {info.name: info.branch_span for info in run.phases}
+    return semconv.BRANCH_SPAN if phase is None else named.get(phase, semconv.BRANCH_SPAN)
+
+
 def run_attributes(the_run: Run) -> Attributes:
     """Return the attributes of the run's own span, including those of every span of the run."""
     return {
@@ -204,9 +216,9 @@ def workflow_attributes(the_run: Run, record: Workflow) -> Attributes:
     }
 
 
-def branch_attributes(record: Call) -> Attributes:
-    """Return the phase and branch of a call."""
-    return _reached({semconv.PHASE: record.phase, semconv.BRANCH: record.branch})
+def branch_attributes(phase: str | None, branch: int) -> Attributes:
+    """Return which branch of which phase a span is; `phase` is None outside every phase."""
+    return _reached({semconv.PHASE: phase, semconv.BRANCH: branch})
 
 
 def call_key_attributes(record: Call | Attempt) -> Attributes:

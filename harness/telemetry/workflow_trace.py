@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from harness.analysis.call_segments import CallSegment, of_pauses
+from harness.analysis.phase_tree import Lane, PhaseNode, tree_of
 from harness.analysis.selection import is_open_loop
 from harness.records import ids
 from harness.records.failures import OK
@@ -64,38 +64,69 @@ class WorkflowTrace:
         )
         if is_open_loop(self.maker.run, self.cell):  # a closed loop has no queue
             self._add(semconv.QUEUE_SPAN, root, (record.ready, record.started), {}, ("queue",))
-        phases = {phase.name: self._add_phase(root, phase) for phase in record.phases}
-        branches: dict[tuple[str, int | None], list[Call]] = defaultdict(list)
-        for call in calls:
-            branches[call.phase, call.branch].append(call)
-        for (phase, branch), made in branches.items():
-            parent = phases.get(phase, root)
-            if branch is not None:
-                parent = self._add_sub_question(parent, made)
-            for call in made:
-                tried = sorted(attempts[call.call_key], key=lambda attempt: attempt.attempt)
-                self._add_call(parent, call, tried)
+        self._add_inside(root, tree_of(record, calls), attempts)
 
-    def _add_phase(self, root: Span, phase: Phase) -> Span:
+    def _add_inside(
+        self, parent: Span, node: PhaseNode, attempts: dict[CallKey, list[Attempt]]
+    ) -> None:
+        """Add what ran within a phase or the workflow."""
+        lanes = [lane for stage in node.stages for lane in stage]
+        # Calls of a phase in a branch may carry the number of that branch.
+        around = None if node.phase is None else node.phase.branch
+        phases = [
+            (item, self._add_phase(parent, item.phase, item.number))
+            for lane in lanes
+            if lane.branch in (None, around)
+            for item in lane.items
+            if isinstance(item, PhaseNode) and item.phase is not None
+        ]
+        of_branch: dict[int, list[Lane]] = {}
+        for lane in lanes:
+            if lane.branch is not None and lane.branch != around:
+                of_branch.setdefault(lane.branch, []).append(lane)
+            else:
+                self._add_calls(parent, lane, attempts)
+        for branch, mine in sorted(of_branch.items()):
+            span = self._add_branch(parent, node, branch, mine)
+            for lane in mine:
+                phases += [
+                    (item, self._add_phase(span, item.phase, item.number))
+                    for item in lane.items
+                    if isinstance(item, PhaseNode) and item.phase is not None
+                ]
+                self._add_calls(span, lane, attempts)
+        for item, span in phases:
+            self._add_inside(span, item, attempts)
+
+    def _add_calls(self, parent: Span, lane: Lane, attempts: dict[CallKey, list[Attempt]]) -> None:
+        for item in lane.items:
+            if isinstance(item, Call):
+                tried = sorted(attempts[item.call_key], key=lambda attempt: attempt.attempt)
+                self._add_call(parent, item, tried)
+
+    def _add_phase(self, parent: Span, phase: Phase, number: int) -> Span:
         return self._add(
             semconv.phase_span(phase.name),
-            root,
+            parent,
             (phase.start, phase.end),
             {semconv.PHASE: phase.name} | attributes.outcome_attributes(phase.outcome),
-            ("phase", phase.name),
+            ("phase", phase.name, *_if_repeated(number)),
             error=_error(phase.outcome),
         )
 
-    def _add_sub_question(self, parent: Span, calls: Sequence[Call]) -> Span:
-        """Add a branch: from its first call to its last, with the outcome of the last."""
-        last = max(calls, key=lambda call: call.call)
+    def _add_branch(
+        self, parent: Span, node: PhaseNode, branch: int, lanes: Sequence[Lane]
+    ) -> Span:
+        """Add a branch: from its first call or phase to its last, with the outcome of the last."""
+        outcome = lanes[-1].outcome
         return self._add(
-            semconv.SUB_QUESTION_SPAN,
+            attributes.branch_name(self.maker.run, node.name),
             parent,
-            (min(call.ready for call in calls), max(call.done for call in calls)),
-            attributes.branch_attributes(last) | attributes.outcome_attributes(last.outcome),
-            ("sub_question", last.phase, last.branch),
-            error=_error(last.outcome),
+            (min(lane.start for lane in lanes), max(lane.end for lane in lanes)),
+            attributes.branch_attributes(node.name, branch)
+            | attributes.outcome_attributes(outcome),
+            ("sub_question", node.name, branch, *_if_repeated(node.number)),
+            error=_error(outcome),
         )
 
     def _add_call(self, parent: Span, call: Call, tried: Sequence[Attempt]) -> None:
@@ -252,6 +283,11 @@ class WorkflowTrace:
         )
         self.spans.append(span)
         return span
+
+
+def _if_repeated(number: int) -> tuple[int, ...]:
+    """Return what tells the spans of a later occurrence of a phase from those of the first."""
+    return (number,) if number > 1 else ()
 
 
 def _decisive(call: Call, tried: Sequence[Attempt]) -> Attempt:

@@ -133,6 +133,7 @@ def make_run(
         "code": {info.id: scenario.policy(info.retry).code() for info in infos},
         "profile": {"name": "synthetic"} if simulated else None,
         "versions": {"harness": "0.1.0"}, "host": {"cpus": 2},
+        "phases": scenario.plan.phases,
     }  # fmt: skip
     return Run(**(plain | fields))
 

@@ -94,7 +94,7 @@ class ResearchKind:
         """Return the three phases; the fan-out has the setting `research`."""
         return (
             PhaseInfo(name="decompose", setting="decompose", json=True),
-            PhaseInfo(name="fan_out", setting="research"),
+            PhaseInfo(name="fan_out", setting="research", branch_span="sub_question"),
             PhaseInfo(name="synthesize", setting="synthesize"),
         )
 
