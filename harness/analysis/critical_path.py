@@ -10,7 +10,7 @@ nothing.
 from __future__ import annotations
 
 import statistics
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from harness.analysis.selection import CellRecords
 from harness.analysis.statistics import over_repeats
 from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED
-from harness.records.keys import WorkflowKey, workflow_key
+from harness.records.groups import WorkflowGroups, WorkflowRecords
 from harness.records.schema import Attempt, Call, Workflow
 
 Attempts = Mapping[tuple[str, int | None, int], Sequence[Attempt]]
@@ -117,31 +117,19 @@ class OneMore(NamedTuple):
     ratio: Figure
 
 
-def critical_path(
-    workflow: Workflow, calls: Iterable[Call], attempts: Iterable[Attempt]
-) -> CriticalPath:
-    """Return what held the end of `workflow`; `calls` and `attempts` are its own."""
-    attempts_of: dict[tuple[str, int | None, int], list[Attempt]] = defaultdict(list)
-    for attempt in attempts:
-        attempts_of[attempt.phase, attempt.branch, attempt.call].append(attempt)
-    walk = _PathWalk(attempts_of)
-    segments = walk.along(tree_of(workflow, calls))
+def critical_path(workflow: Workflow, its: WorkflowRecords) -> CriticalPath:
+    """Return what held the end of `workflow`; `its`: its calls and attempts."""
+    walk = _PathWalk(
+        {(call.phase, call.branch, call.call): attempts for call, attempts in its.tried()}
+    )
+    segments = walk.along(tree_of(workflow, its.calls))
     return CriticalPath(workflow, tuple(segments), tuple(walk.stragglers))
 
 
-def paths_of(
-    workflows: Iterable[Workflow], calls: Iterable[Call], attempts: Iterable[Attempt]
-) -> Iterator[CriticalPath]:
-    """Yield the path of each of `workflows`; records of others are left out."""
-    calls_of: dict[WorkflowKey, list[Call]] = defaultdict(list)
-    for call in calls:
-        calls_of[workflow_key(call)].append(call)
-    attempts_of: dict[WorkflowKey, list[Attempt]] = defaultdict(list)
-    for attempt in attempts:
-        attempts_of[workflow_key(attempt)].append(attempt)
+def paths_of(workflows: Iterable[Workflow], groups: WorkflowGroups) -> Iterator[CriticalPath]:
+    """Yield the path of each of `workflows`."""
     for workflow in workflows:
-        key = workflow_key(workflow)
-        yield critical_path(workflow, calls_of[key], attempts_of[key])
+        yield critical_path(workflow, groups.of(workflow))
 
 
 def add_up(paths: Iterable[CriticalPath]) -> CellPath:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from harness.analysis.phase_tree import PhaseNode, TreeItem, tree_of
 from harness.analysis.selection import CellRecords, by_repeat
+from harness.records.groups import WorkflowGroups
 from harness.records.schema import Attempt, Backoff, Call, Trial, Workflow
 
 SYNC = "sync"
@@ -50,25 +51,16 @@ def trials_to_replay(
 
     Arrivals are in nanoseconds since the start of the trial.
     """
-    workflows, calls = by_repeat(cell.workflows), by_repeat(cell.calls)
-    attempts = by_repeat(cell.attempts)
+    workflows = by_repeat(cell.workflows)
     for trial in cell.whole_trials():
         if trial.end > trial.start:
-            work = jobs(
-                workflows.get(trial.repeat, []),
-                calls.get(trial.repeat, []),
-                attempts.get(trial.repeat, []),
-                cell.info.permit_scope,
-            )
+            work = jobs(workflows.get(trial.repeat, []), cell.groups, cell.info.permit_scope)
             arrivals = [job.ready - trial.start for job in work] if cell.open_loop else None
             yield trial, work, arrivals
 
 
 def jobs(
-    workflows: Iterable[Workflow],
-    calls: Iterable[Call],
-    attempts: Iterable[Attempt],
-    permit_scope: str,
+    workflows: Iterable[Workflow], groups: WorkflowGroups, permit_scope: str
 ) -> list[ReplayJob]:
     """Return the workflows of one trial in their order, with their measured times.
 
@@ -78,34 +70,23 @@ def jobs(
     scope `call` a permit is held from the first attempt to the last, backoff included, so a call is
     one step.
     """
-    attempts_of: dict[CallId, list[Attempt]] = {}
-    for attempt in attempts:
-        attempts_of.setdefault(_key(attempt), []).append(attempt)
-    calls_of: dict[int, list[Call]] = {}
-    for call in calls:
-        calls_of.setdefault(call.workflow, []).append(call)
-
-    def steps(call: Call) -> list[ReplayStep]:
-        tried = attempts_of.get(_key(call), [])
-        if len(tried) > 1:
-            tried.sort(key=lambda attempt: attempt.attempt)
-        return _steps(call, tried, permit_scope)
-
-    return [
-        ReplayJob(workflow.ready, _chain(tree_of(workflow, calls_of[workflow.workflow]), steps))
-        for workflow in sorted(workflows, key=lambda workflow: workflow.workflow)
-        if workflow.workflow in calls_of
-    ]
+    found = []
+    for workflow in sorted(workflows, key=lambda workflow: workflow.workflow):
+        its = groups.of(workflow)
+        if its.calls:
+            steps = {
+                (call.phase, call.branch, call.call): _steps(call, attempts, permit_scope)
+                for call, attempts in its.tried()
+            }
+            found.append(ReplayJob(workflow.ready, _chain(tree_of(workflow, its.calls), steps)))
+    return found
 
 
-CallId: TypeAlias = tuple[int, str, int | None, int]
+_CallSteps: TypeAlias = dict[tuple[str, int | None, int], list[ReplayStep]]
+"""What the calls of a workflow do, by phase, branch and number."""
 
 
-def _key(record: Attempt | Call) -> CallId:
-    return (record.workflow, record.phase, record.branch, record.call)
-
-
-def _chain(node: PhaseNode, steps: Callable[[Call], list[ReplayStep]]) -> ReplayChain:
+def _chain(node: PhaseNode, steps: _CallSteps) -> ReplayChain:
     """Return the work of a phase or a workflow in order; branches without work are left out."""
     chain: list[ReplayStep | ReplayFork] = []
     for stage in node.stages:
@@ -117,12 +98,14 @@ def _chain(node: PhaseNode, steps: Callable[[Call], list[ReplayStep]]) -> Replay
     return tuple(chain)
 
 
-def _lane(
-    items: Sequence[TreeItem], steps: Callable[[Call], list[ReplayStep]]
-) -> list[ReplayStep | ReplayFork]:
+def _lane(items: Sequence[TreeItem], steps: _CallSteps) -> list[ReplayStep | ReplayFork]:
     chain: list[ReplayStep | ReplayFork] = []
     for item in items:
-        chain += _chain(item, steps) if isinstance(item, PhaseNode) else steps(item)
+        chain += (
+            _chain(item, steps)
+            if isinstance(item, PhaseNode)
+            else steps[item.phase, item.branch, item.call]
+        )
     return chain
 
 

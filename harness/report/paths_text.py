@@ -39,7 +39,7 @@ def cells_said(records: Records) -> list[CellSaid]:
     return [
         CellSaid(
             cell.info,
-            add_up(paths_of(cell.workflows, cell.calls, cell.attempts)),
+            add_up(paths_of(cell.workflows, cell.groups)),
             one_permit_more(cell, terms_of(records.run, cell.info).in_flight),
         )
         for cell in Dataset.of(records).cells.values()

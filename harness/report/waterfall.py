@@ -119,7 +119,7 @@ class Waterfalls:
     def of(self, workflow: Workflow) -> Waterfall:
         """Return the waterfall of one workflow."""
         its = self._records.groups.of(workflow)
-        path = critical_path(workflow, its.calls, its.attempts)
+        path = critical_path(workflow, its)
         rows: list[WaterfallRow] = []
         failures: list[FailedAttempt] = []
         attempts_of = {call.call_key: tried for call, tried in its.tried()}

@@ -20,6 +20,7 @@ from harness.analysis.critical_path import (
 from harness.analysis.oracle import join
 from harness.analysis.selection import by_cell
 from harness.records.clock import SECOND
+from harness.records.groups import WorkflowGroups, WorkflowRecords
 from harness.records.schema import Attempt, Backoff, Branches, Call, Phase, Workflow
 from harness.store.run_directory import Records
 from tests.analysis.builders import make_attempt, make_call, make_workflow
@@ -37,7 +38,7 @@ def faulty(seed: int = 0) -> Records:
 
 
 def every_path(records: Records) -> list[CriticalPath]:
-    return list(paths_of(records.workflows, records.calls, records.attempts))
+    return list(paths_of(records.workflows, WorkflowGroups(records.calls, records.attempts)))
 
 
 def path_of(calls: list[Call], attempts: list[Attempt], **fields: Any) -> CriticalPath:
@@ -45,7 +46,7 @@ def path_of(calls: list[Call], attempts: list[Attempt], **fields: Any) -> Critic
     end = max(call.done for call in calls)
     phase = Phase(name="fan_out", start=0, end=end, outcome="ok")
     plain: dict[str, Any] = {"ready": 0, "started": 0, "done": end, "phases": (phase,)}
-    return critical_path(make_workflow(**(plain | fields)), calls, attempts)
+    return critical_path(make_workflow(**(plain | fields)), WorkflowRecords(calls, attempts))
 
 
 def branch(
@@ -217,14 +218,14 @@ def test_the_time_before_the_first_phase_and_without_any_call_is_other() -> None
     nothing: Workflow = make_workflow(
         ready=3, done=9, phases=(), branches=Branches(total=0, ok=0), outcome="failed"
     )
-    path = critical_path(nothing, [], {})
+    path = critical_path(nothing, WorkflowRecords([], []))
     assert spelt(path) == [("other", 3, 9)]
     assert path.stragglers == ()
 
 
 def test_the_paths_of_a_cell_add_up() -> None:
     cell = by_cell(faulty())[2]
-    paths = list(paths_of(cell.workflows, cell.calls, cell.attempts))
+    paths = list(paths_of(cell.workflows, cell.groups))
     whole = add_up(paths)
     assert whole.workflows == len(cell.workflows)
     latency = sum(one.done - one.ready for one in cell.workflows)

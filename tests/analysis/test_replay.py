@@ -18,6 +18,7 @@ from harness.analysis.replay import (
 )
 from harness.analysis.selection import by_cell
 from harness.records.clock import SECOND
+from harness.records.groups import WorkflowGroups
 from harness.records.schema import Attempt, Backoff, Call
 from tests.analysis.builders import MS, make_attempt, make_call, make_workflow
 from tests.analysis.played import Shape, make_records
@@ -57,7 +58,7 @@ def total(work: list[ReplayJob]) -> int:
 
 def job_of(calls: list[Call], attempts: list[Attempt], scope: str) -> ReplayJob:
     """Return the job of the only workflow that there is."""
-    (made,) = jobs([make_workflow()], calls, attempts, scope)
+    (made,) = jobs([make_workflow()], WorkflowGroups(calls, attempts), scope)
     return made
 
 

@@ -24,6 +24,7 @@ from harness.analysis.critical_path import paths_of
 from harness.analysis.oracle import join
 from harness.cli.main import main
 from harness.records.clock import SECOND
+from harness.records.groups import WorkflowGroups
 from harness.records.ids import attempt_span, workflow_trace
 from harness.records.provider_log import Served
 from harness.store.run_directory import Records, read_records
@@ -220,7 +221,7 @@ def test_the_straggler_of_each_workflow_is_the_branch_that_the_provider_served_l
         if attempt.branch is not None:
             of = ends.setdefault((attempt.repeat, attempt.workflow), {})
             of[attempt.branch] = max(of.get(attempt.branch, 0), served.done)
-    paths = list(paths_of(records.workflows, records.calls, records.attempts))
+    paths = list(paths_of(records.workflows, WorkflowGroups(records.calls, records.attempts)))
     assert len(paths) == 3
     for path in paths:
         last = ends[path.workflow.repeat, path.workflow.workflow]

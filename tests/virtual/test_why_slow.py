@@ -9,6 +9,7 @@ import pytest
 from harness.analysis.critical_path import one_permit_more, paths_of
 from harness.analysis.selection import by_cell
 from harness.records.clock import SECOND
+from harness.records.groups import WorkflowGroups
 from harness.store.run_directory import Records, read_records
 from harness.telemetry.spans import TraceMaker
 from tests.virtual.test_sweeps import play
@@ -67,7 +68,7 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Records:
 
 
 def test_the_parts_of_every_path_add_up_to_the_nanosecond(faulty: Records) -> None:
-    paths = list(paths_of(faulty.workflows, faulty.calls, faulty.attempts))
+    paths = list(paths_of(faulty.workflows, WorkflowGroups(faulty.calls, faulty.attempts)))
     assert len(paths) == 24 * 8 * 4
     for path in paths:
         assert sum(path.parts().values()) == path.latency
