@@ -1,12 +1,13 @@
-"""The columns of METRICS in the tables of the terminal, in the units in which people read them."""
+"""The columns of METRICS in the tables of terminal and report, in the units that people read."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, assert_never
 
-from harness.analysis.metrics import Metric, Unit, terminal_columns
+from harness.analysis.metrics import Metric, Unit, report_columns, terminal_columns
 from harness.analysis.model import Cell, Figure, Summary
+from harness.report.tables import Column, Subject, whole_number
 from harness.report.terminal_tables import TextColumn
 from harness.report.wording import (
     NONE,
@@ -76,3 +77,48 @@ def _text(unit: Unit, value: Figure | float | None) -> str:
             raise TypeError("a structure has no column")
         case _:
             assert_never(unit)
+
+
+def metric_columns(
+    about: Subject,
+    table: Literal["speed", "work", "tokens", "policies"],
+    cells: Sequence[Cell],
+    only: Unit | None = None,
+) -> list[Column]:
+    """Return the columns of METRICS in a table of the report; `only`: those of one unit."""
+    columns = []
+    for metric, column in report_columns(table):
+        values = [scenario_value(metric, cell, about.summary, column.part) for cell in cells]
+        if only in (None, metric.unit) and (not column.optional or any(values)):
+            key = _csv_name(column.key, metric.unit, about)
+            columns.append(Column(column.head, key, values, _shown_as(metric.unit)))
+    return columns
+
+
+def _csv_name(key: str, unit: Unit, about: Subject) -> str:
+    """Return the name of a column in CSV, which says whose time it is in."""
+    if unit == "s":
+        return about.seconds(key)
+    if unit in ("workflows/s", "calls/s"):
+        what, per = unit.split("/")[0], rate_unit(about.summary)[0].split()[1]
+        return f"{key}_{what}_per_{per}"
+    return key
+
+
+def _shown_as(unit: Unit) -> Callable[[float], str]:
+    match unit:
+        case "share":
+            return percent
+        case "count" | "tokens":
+            return whole_number
+        case "USD":
+            return dollars
+        case "s" | "workflows/s" | "calls/s" | "ratio" | "nested":
+            return number
+        case _:
+            assert_never(unit)
+
+
+def dollars(value: float) -> str:
+    """Write an amount of money in US dollars."""
+    return f"${number(value)}"

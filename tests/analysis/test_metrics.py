@@ -28,6 +28,7 @@ from harness.analysis.model import Cell
 from harness.analysis.selection import Dataset
 from harness.analysis.summary import summarise, write_summary
 from harness.cli.main import main
+from harness.report.html.page import render_report
 from harness.report.terminal import render_summary
 from harness.store.run_directory import Records
 from tests.analysis.played import make_records
@@ -79,6 +80,12 @@ def test_a_new_row_is_a_column_on_the_terminal(records: Records, tmp_path: Path)
     figure = LAST_READY.of(summary.cells[0])
     assert any(abs(float(text) - figure.value / 0.5) < 0.01 * figure.value
                for text in shown if text.replace(".", "").isdigit())  # fmt: skip
+
+
+def test_a_new_row_is_a_column_of_the_report(records: Records) -> None:
+    page = render_report(summarise(records), records)
+    assert "last ready" in page
+    assert "last_ready_scenario_s" in page
 
 
 def test_a_new_row_is_compared_and_can_fail_a_comparison(
