@@ -1,1 +1,1 @@
-"""The simulated provider: an OpenAI-compatible API with a model of time behind it."""
+"""The simulated provider: an OpenAI-compatible API that simulates response times."""

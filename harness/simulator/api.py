@@ -1,4 +1,4 @@
-"""The API itself: routes, the timer that drives the simulation, and the control requests."""
+"""The HTTP API: routes, the timer that drives the simulation, and control requests."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from harness.simulator.simulation import Refused, Simulation
 
 
 class TrialStart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Body of POST /simulator/trial: the requests that follow belong to this cell and repeat."""
+    """Body of POST /simulator/trial: all later requests belong to this cell and repeat."""
 
     cell: str
     repeat: int
 
 
 class Face:
-    """Answers requests from a simulation that it drives with one timer.
+    """Answers requests with the results of a simulation that one timer drives.
 
-    Must be made inside a running event loop. `now` gives nanoseconds since the log's anchor.
-    `door`: what lets clients in, for faults that keep them out; without it they strike nobody.
+    Create it inside a running event loop. `now` returns nanoseconds since the log's anchor. `door`:
+    the listener for faults that prevent connections; without it, such faults have no effect.
     """
 
     def __init__(
@@ -73,11 +73,11 @@ class Face:
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
         return len(self._connections)
 
     def stop(self) -> None:
-        """Cut what is still being served and close all connections."""
+        """Abort all requests in service and close all connections."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -172,19 +172,19 @@ class Face:
         )
 
     def _arm(self) -> None:
-        """Have the timer ring when the next thing is due."""
+        """Set the timer to the next event."""
         change = None if self._door is None else self._attend(self._door)
         due = self._simulation.next_due()
         if change is not None:
             due = change if due is None else min(due, change)
         if self._timer is not None:
             if due is not None and self._timer_at <= due:
-                return  # rings early enough and is set again then
+                return  # the timer fires early enough, and is set again then
             self._timer.cancel()
             self._timer = None
         if due is not None:
             self._timer_at = due
-            # Loops count in milliseconds: rounded down, the timer would spin until the moment.
+            # The loop rounds to milliseconds; rounded down, the timer would fire too early.
             milliseconds = -(-max(0, due - self._now()) // 1_000_000)
             self._timer = self._loop.call_later(milliseconds / 1000, self._ring)
 
@@ -199,7 +199,7 @@ class Face:
         self._arm()
 
     def _attend(self, door: Door) -> int | None:
-        """Open or shut the door as the faults will have it; return when to look again."""
+        """Open or shut the listener according to the faults; return the time of the next change."""
         strike, change = self._simulation.connection(self._now())
         kind = None if strike is None else strike.kind
         if kind is not door.shut_by:
@@ -247,7 +247,7 @@ class Face:
 
 
 def _keeps_out(refused: Refused) -> bool:
-    """Return whether the client should not have come so far."""
+    """Return whether a fault prevents the connection that the request came over."""
     return refused.fault is not None and refused.fault.kind.place == "connection"
 
 
@@ -259,6 +259,6 @@ def _repeat(request: HttpRequest) -> int:
 
 
 def _phase(request: HttpRequest) -> str | None:
-    """Return the phase that the client names, None if it names none."""
+    """Return the phase in the request's header; None if there is none."""
     text = request.headers.get(b"x-harness-phase", b"")
     return text.decode(errors="replace") or None

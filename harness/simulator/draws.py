@@ -1,7 +1,7 @@
-"""Chance that can be repeated: every draw follows from what it is for, not from when it is made.
+"""Reproducible random numbers that do not depend on the order of requests.
 
-A stream is named by (seed, repeat, prompt, purpose) and hashed with SHA-256, so the order in which
-requests arrive changes no draw, and a change to one purpose leaves the others alone.
+The SHA-256 hash of (seed, repeat, prompt, purpose) determines each random stream. So the order of
+requests changes no number, and a change to one purpose does not affect the others.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ _STANDARD = NormalDist()
 
 
 class Draws:
-    """All random streams of one prompt in one repeat, or of one topic in all of them."""
+    """All random streams of one prompt in one repeat, or of one topic in all repeats."""
 
     def __init__(self, seed: int, repeat: int | Literal["any"], prompt: bytes) -> None:
         self._base = hashlib.sha256(f"{seed}\x1f{repeat}\x1f".encode() + prompt)
 
     def lognormal(self, purpose: str, median: float, sigma: float) -> float:
-        """Return a log-normal number: exp of a normal one around log(median)."""
+        """Return a log-normal number: exp of a normal number around log(median)."""
         if sigma == 0:
             return median
         return median * math.exp(sigma * _STANDARD.inv_cdf(self.uniform(purpose)))
 
     def uniform(self, purpose: str) -> float:
-        """Return a number between 0 and 1, never one of the two."""
-        # 52 bits and a half: at 0 and 1 the inverse of a distribution has no value
+        """Return a number between 0 and 1, both excluded."""
+        # 52 bits plus a half: an inverse distribution function has no value at 0 and 1
         return ((int.from_bytes(self._digest(purpose)[:8], "big") >> 12) + 0.5) / (1 << 52)
 
     def choices(self, purpose: str) -> Iterator[int]:
-        """Yield without end numbers from 0 to 255: quicker to begin than a generator."""
+        """Yield endless numbers from 0 to 255; faster to create than a Random object."""
         for number in count():
             yield from self._digest(f"{purpose} {number}")
 
     def generator(self, purpose: str) -> random.Random:
-        """Return a generator for many small choices."""
-        return random.Random(self._integer(purpose))  # noqa: S311 - nothing secret here
+        """Return a random generator for many small choices."""
+        return random.Random(self._integer(purpose))  # noqa: S311 - not for cryptography
 
     def name(self, *parts: object) -> str:
-        """Return 16 hexadecimal digits that stand for this prompt and `parts`."""
+        """Return 16 hexadecimal digits that identify this prompt and `parts`."""
         return self._digest("\x1f".join(["name", *map(str, parts)])).hex()[:16]
 
     def _integer(self, purpose: str) -> int:

@@ -1,4 +1,4 @@
-"""Bytes of what goes wrong: answers that come instead of a completion, and last words of one."""
+"""The bytes of faults: responses that replace a completion, and broken ends of a stream."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TYPES = {
 
 
 def refuse(reply: HttpResponse, refused: Refused, stream: bool, time_scale: float) -> None:
-    """Answer a request that is not let in."""
+    """Answer a request that is not admitted."""
     headers = retry_headers(refused.retry_after, time_scale)
     headers["x-request-id"] = wire.request_id(refused.name)
     if refused.fault is not None:
@@ -38,7 +38,7 @@ def refuse(reply: HttpResponse, refused: Refused, stream: bool, time_scale: floa
 
 
 def instead(reply: HttpResponse, kind: FaultKind, headers: dict[str, str], stream: bool) -> None:
-    """Give the whole of an answer that comes instead of a completion, or none at all."""
+    """Write the response that replaces a completion, or reset the connection."""
     json = wire.JSON_HEADERS | headers
     if kind.status is not None:
         code = _TYPES.get(kind.status)
@@ -63,12 +63,12 @@ def instead(reply: HttpResponse, kind: FaultKind, headers: dict[str, str], strea
             reply.end(wire.DONE)
         case "empty_choices":
             reply.send(200, json, b'{"choices":[]}')
-        case _:  # reset_before_head, and connections that came before they could be kept out
+        case _:  # reset_before_head, and connections made before the listener was shut
             reply.reset()
 
 
 def last_words(kind: FaultKind) -> bytes:
-    """Return what a stream gets after its text when it has no proper end."""
+    """Return the bytes that end a stream without a proper end."""
     match kind.name:
         case "malformed_stream":
             return _PLAIN
@@ -81,10 +81,10 @@ def last_words(kind: FaultKind) -> bytes:
 
 
 def retry_headers(retry_after: int | None, time_scale: float) -> dict[str, str]:
-    """Return what tells a client to come back in so many real nanoseconds.
+    """Return the headers that ask a client to retry after `retry_after` real nanoseconds.
 
-    The standard header counts scenario seconds, so it goes out in real time alone (RFC 9110,
-    section 10.2.3); the other is what the openai package looks at first.
+    The openai package reads `retry-after-ms` first. The standard header (RFC 9110, section 10.2.3)
+    is sent only for whole seconds at time scale 1, because it counts scenario seconds.
     """
     if retry_after is None:
         return {}

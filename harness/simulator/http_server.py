@@ -1,7 +1,8 @@
-"""The thin edge between sockets and the face: HTTP/1.1 over httptools (llhttp), no tasks.
+"""A minimal HTTP/1.1 server on asyncio protocols and httptools (llhttp), without tasks.
 
-A request is handed on when its body is whole; its reply writes straight to the transport, so the
-moment of a write is known and nothing stands between the model's timer and the socket.
+The handler gets a request when its body is complete. The response writes directly to the transport,
+so the time of each write is known and there is no delay between the timer of the simulation and the
+socket.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from typing import NamedTuple, cast
 import httptools
 
 MOST_BODY = 16 * 1024 * 1024
-"""Bytes of a request's body; more is answered with 413."""
+"""Maximum size of a request body in bytes; a larger one is answered with 413."""
 
 NO_LINGER = struct.pack("ii", 1, 0)
-"""For SO_LINGER: a socket that is closed resets its connection."""
+"""For SO_LINGER: closing the socket resets its connection."""
 
 _STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
@@ -28,7 +29,7 @@ _STATUS_LINES = {
 
 
 class HttpRequest(NamedTuple):
-    """One whole request; header names are in lower case, `path` is without its query."""
+    """One complete request. Header names are in lower case; `path` excludes the query."""
 
     method: str
     path: str
@@ -37,7 +38,7 @@ class HttpRequest(NamedTuple):
 
 
 class HttpResponse:
-    """One response. Either `send`, or `begin`, any number of `write` and `end`."""
+    """One response: call either `send`, or `begin`, any number of `write`, and `end`."""
 
     __slots__ = ("_chunked", "_connection", "_keep_alive", "on_close")
 
@@ -46,21 +47,21 @@ class HttpResponse:
         self._keep_alive = keep_alive and chunked
         self._chunked = chunked
         self.on_close: Callable[[], None] | None = None
-        """Called when the client goes before the response has ended."""
+        """Called if the client disconnects before the end of the response."""
 
     def send(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
-        """Write a whole response."""
+        """Write a complete response."""
         head = self._head(status, headers, f"content-length: {len(body)}\r\n")
         self._connection.write(head + body)
         self._connection.reply_ended(self._keep_alive)
 
     def begin(self, status: int, headers: Mapping[str, str], data: bytes = b"") -> None:
-        """Write the head of a response of unknown length, and its first bytes if any."""
+        """Write the head of a response of unknown length, and `data` if not empty."""
         framing = "transfer-encoding: chunked\r\n" if self._chunked else ""
         self._connection.write(self._head(status, headers, framing) + self._framed(data))
 
     def write(self, data: bytes) -> None:
-        """Write some bytes of the body; at least one."""
+        """Write at least one byte of the body."""
         self._connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def end(self, data: bytes = b"") -> None:
@@ -69,16 +70,16 @@ class HttpResponse:
         self._connection.reply_ended(self._keep_alive)
 
     def abort(self) -> None:
-        """Drop the connection in the middle of the response."""
+        """Close the connection at once, in the middle of the response."""
         self.on_close = None
         self._connection.abort()
 
     def keep(self) -> None:
-        """Let this connection outlast what breaks off those of clients: it is for control."""
+        """Mark the connection as a control connection, which faults do not abort."""
         self._connection.for_control = True
 
     def reset(self) -> None:
-        """Break the connection off with a TCP reset, once what was written is out."""
+        """End the connection with a TCP reset, after the written bytes are sent."""
         self.on_close = None
         self._connection.reset()
 
@@ -97,7 +98,7 @@ Handler = Callable[[HttpRequest, HttpResponse], None]
 
 
 class Connection(asyncio.Protocol):
-    """One client connection. Requests that are pipelined are answered one after another."""
+    """One client connection. Pipelined requests are answered one after another."""
 
     def __init__(self, handle: Handler, open_connections: set[Connection]) -> None:
         self._handle = handle
@@ -113,12 +114,12 @@ class Connection(asyncio.Protocol):
         self.for_control = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the transport (asyncio)."""
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but class
+        """Store the transport (asyncio)."""
+        self._transport = cast(asyncio.Transport, transport)  # uvloop has its own class
         self._open.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the reply under way that its client has gone (asyncio)."""
+        """Notify the current response that its client has disconnected (asyncio)."""
         self._open.discard(self)
         self._transport = None
         self._waiting.clear()
@@ -127,33 +128,33 @@ class Connection(asyncio.Protocol):
             reply.on_close()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came; what is not HTTP is answered with 400 (asyncio)."""
+        """Parse received bytes; answer invalid HTTP with 400 (asyncio)."""
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._give_up(400)
         else:
-            self._next()  # not inside the parser, which would take a handler's error for its own
+            self._next()  # outside the parser, which would report a handler's error as its own
 
     def on_message_begin(self) -> None:
         """Start a request (httptools)."""
         self._url, self._headers, self._body, self._size = b"", {}, [], 0
 
     def on_url(self, url: bytes) -> None:
-        """Take a part of the target (httptools)."""
+        """Add a part of the request target (httptools)."""
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take one header (httptools)."""
+        """Store one header (httptools)."""
         self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
-        """Let a client go on that waits for leave to send its body (httptools)."""
+        """Answer `Expect: 100-continue` (httptools)."""
         if self._headers.get(b"expect", b"").lower() == b"100-continue":
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of the body (httptools)."""
+        """Add a part of the body (httptools)."""
         self._size += len(body)
         if self._size > MOST_BODY:
             self._give_up(413)
@@ -161,7 +162,7 @@ class Connection(asyncio.Protocol):
             self._body.append(body)
 
     def on_message_complete(self) -> None:
-        """Put the request behind those before it (httptools)."""
+        """Queue the complete request (httptools)."""
         request = HttpRequest(
             method=self._parser.get_method().decode("latin-1"),
             path=self._url.partition(b"?")[0].decode("latin-1"),
@@ -174,14 +175,14 @@ class Connection(asyncio.Protocol):
         )
 
     def write(self, data: bytes) -> None:
-        """Hand bytes to the transport; nothing happens once the client has gone."""
+        """Write bytes to the transport; do nothing if the client has disconnected."""
         if self._transport is not None:
             self._transport.write(data)
 
     def reply_ended(self, keep_alive: bool) -> None:
-        """The current response is whole: go on with the next request, or close."""
+        """End the current response: continue with the next request, or close."""
         if self._reply is not None:
-            self._reply.on_close = None  # it leads back to the reply: leave no cycle to collect
+            self._reply.on_close = None  # break the reference cycle
             self._reply = None
         if keep_alive:
             self._next()
@@ -189,18 +190,18 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def close(self) -> None:
-        """Close once everything that was written is out."""
+        """Close the connection after all written bytes are sent."""
         if self._transport is not None:
             self._transport.close()
             self._transport = None
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close the connection at once."""
         if self._transport is not None:
             self._transport.abort()
 
     def reset(self) -> None:
-        """Reset the connection in the loop's next round: this round's writes go out before."""
+        """Reset the connection in the next iteration of the loop, after pending writes."""
         asyncio.get_running_loop().call_soon(self._reset)
 
     def _reset(self) -> None:

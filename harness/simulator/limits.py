@@ -1,10 +1,9 @@
-"""What a provider lets in: a cap on requests at once, requests a minute, tokens a minute.
+"""The limits of a provider: concurrent requests, requests per minute and tokens per minute.
 
-Pure: a state and a moment in, a state and an answer out. The rates are token buckets, which refill
-all the time (so Anthropic, "Rate limits", platform.claude.com), in whole numbers, so that no
-rounding ever adds or loses a request. A rate may be enforced over less than a minute, and requests
-that are refused may count (so OpenAI, "How can I solve 429", help.openai.com): a smaller bucket
-does the one, `rejected_count` the other.
+Pure functions of a state and a time. The rates are token buckets that refill continuously
+(Anthropic, "Rate limits", platform.claude.com), in integers, so that no rounding adds or loses a
+request. A provider can enforce a rate over less than a minute and count refused requests (OpenAI,
+"How can I solve 429", help.openai.com): a smaller bucket and `rejected_count` simulate this.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Literal, NamedTuple
 
 
 class Rate(NamedTuple):
-    """`amount` in each `period` of nanoseconds; `capacity` is how much may be saved up."""
+    """`amount` per `period` of nanoseconds; `capacity` is the most that can accumulate."""
 
     amount: int
     period: int
@@ -23,14 +22,14 @@ class Rate(NamedTuple):
 
 
 class LimitBucket(NamedTuple):
-    """How much there was at the moment `at`, in shares of `1 / rate.period`."""
+    """The content of a bucket at the time `at`, in units of `1 / rate.period`."""
 
     level: int
     at: int
 
 
 def full(rate: Rate, now: int) -> LimitBucket:
-    """Return a bucket from which nothing has been taken."""
+    """Return a full bucket."""
     return LimitBucket(rate.capacity * rate.period, now)
 
 
@@ -43,29 +42,29 @@ def refilled(rate: Rate, bucket: LimitBucket, now: int) -> LimitBucket:
 
 
 def wait_for(rate: Rate, bucket: LimitBucket, amount: int) -> int | None:
-    """Return the nanoseconds until `amount` is there, 0 if it is; None when it never will be."""
+    """Return the nanoseconds until `amount` is available: 0 for now, None for never."""
     if amount > rate.capacity:
         return None
     return max(0, -(-(amount * rate.period - bucket.level) // rate.amount))
 
 
 def take_from(rate: Rate, bucket: LimitBucket, amount: int) -> LimitBucket:
-    """Return the bucket without `amount`, which may leave it below empty."""
+    """Return the bucket after taking `amount`; its level can become negative."""
     return LimitBucket(bucket.level - amount * rate.period, bucket.at)
 
 
 class CapChange(NamedTuple):
-    """From `at` on, nanoseconds since a trial's first request, the cap is `cap`."""
+    """The cap is `cap` from `at` on, in nanoseconds since the first request of a trial."""
 
     at: int
     cap: int
 
 
 class ProviderLimits(NamedTuple):
-    """All limits of one provider; None where there is none. `steps` ascend in time.
+    """All limits of one provider; None for no limit. `steps` are in order of time.
 
-    `rejected_count`: a request that is refused empties the requests bucket of up to one, so a
-    client that only keeps asking is never let in.
+    `rejected_count`: a refused request also takes up to one request from the bucket, so a client
+    that retries continuously is never admitted.
     """
 
     cap: int | None = None
@@ -86,7 +85,7 @@ Reason = Literal["concurrency", "requests", "tokens"]
 
 
 class ProviderRefusal(NamedTuple):
-    """Why a request is refused, and in how many nanoseconds it would not be, if that is known."""
+    """Why a request is refused, and after how many nanoseconds it would be admitted, or None."""
 
     reason: Reason
     wait: int | None
@@ -101,7 +100,7 @@ def fresh(limits: ProviderLimits, now: int) -> Levels:
 
 
 def cap_at(limits: ProviderLimits, elapsed: int) -> int | None:
-    """Return how many requests may be served at once, None for any number."""
+    """Return the maximum number of concurrent requests; None for no limit."""
     cap = limits.cap
     for step in limits.steps:
         if step.at > elapsed:
@@ -113,10 +112,10 @@ def cap_at(limits: ProviderLimits, elapsed: int) -> int | None:
 def admit_request(
     limits: ProviderLimits, levels: Levels, now: int, elapsed: int, active: int, tokens: int
 ) -> tuple[Levels, ProviderRefusal | None]:
-    """Let a request in or refuse it; only one that is let in takes from the tokens.
+    """Admit or refuse a request. Only an admitted request takes tokens.
 
-    `active`: requests in service already. `tokens`: what the request is counted with beforehand.
-    Of several limits that it is over, the one with the longest wait is told, the cap before all.
+    `active`: requests already in service. `tokens`: charged to the request at its arrival. If the
+    request exceeds several limits, the refusal reports the cap, or the limit with the longest wait.
     """
     cap = cap_at(limits, elapsed)
     refusal = ProviderRefusal("concurrency", None) if cap is not None and active >= cap else None
@@ -140,7 +139,7 @@ def admit_request(
 
 
 def charge(limits: ProviderLimits, levels: Levels, now: int, tokens: int) -> Levels:
-    """Return the state after `tokens` were made that had not been counted beforehand."""
+    """Return the state after charging `tokens` that were not charged at the arrival."""
     level = _refilled(limits.tokens, levels.tokens, now)
     return levels._replace(tokens=_taken(limits.tokens, level, tokens))
 
@@ -163,6 +162,6 @@ def _refusal(
 
 
 def _longest(*refusals: ProviderRefusal | None) -> ProviderRefusal | None:
-    """Return the refusal with the longest wait, for ever before all; None of none."""
+    """Return the refusal with the longest wait (None is the longest); None if there is none."""
     found = [refusal for refusal in refusals if refusal is not None]
     return max(found, key=lambda one: math.inf if one.wait is None else one.wait, default=None)

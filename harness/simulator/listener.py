@@ -1,4 +1,4 @@
-"""What lets clients in: the listening socket, which an outage can shut."""
+"""The listening socket, which a fault can shut."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _TRIES = 100
 
 
 class Door:
-    """Accepts connections on a port, or refuses them, or leaves them waiting.
+    """Accepts connections on a port, refuses them, or leaves them without an answer.
 
-    Shut, its port stays bound: nobody else can get it meanwhile. A port that is bound and does not
-    listen refuses (RFC 9293, section 3.10.7.1). One that listens with a queue that is full and
-    never emptied leaves the others without an answer: so Linux does it, other systems may refuse.
+    The port stays bound while it is shut, so that no other process can take it. A bound port that
+    does not listen refuses connections (RFC 9293, section 3.10.7.1). A listening port with a full
+    queue leaves further connections without an answer on Linux; other systems may refuse them.
     """
 
     def __init__(self, listener: socket.socket) -> None:
@@ -33,12 +33,12 @@ class Door:
         self.shut_by: FaultKind | None = None
 
     async def start(self, protocol: Callable[[], asyncio.BaseProtocol]) -> None:
-        """Accept connections from now on, each with a `protocol` of its own."""
+        """Start to accept connections, each with a new `protocol`."""
         self._protocol = protocol
         await self._accept()
 
     def shut(self, kind: FaultKind) -> None:
-        """Keep new clients out; those inside are not touched."""
+        """Prevent new connections; existing ones are not affected."""
         self.shut_by = kind
         self._stop_accepting()
         self._let_go_of_filler()
@@ -48,31 +48,31 @@ class Door:
             self._listener = _bound_alone(self._listener)
 
     def open(self) -> None:
-        """Let clients in again; nothing happens when it is open."""
+        """Accept connections again; do nothing if the listener is open."""
         if self.shut_by is None:
             return
         self.shut_by = None
         self._let_go_of_filler()
         self._listener.listen(BACKLOG)
         self._opening = asyncio.get_running_loop().create_task(self._accept())
-        self._opening.add_done_callback(lambda opening: opening.result())  # tell the loop's handler
+        self._opening.add_done_callback(lambda opening: opening.result())  # raises errors
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Stop listening and close the socket."""
         self._closing = self._server
         self._stop_accepting()
         self._let_go_of_filler()
         self._listener.close()
 
     async def wait_closed(self) -> None:
-        """Wait until those inside are out."""
+        """Wait until all connections are closed."""
         if self._closing is not None:
             await self._closing.wait_closed()
 
     async def _accept(self) -> None:
         if self._is_shut():
             return  # shut again before it could open
-        # The loop closes the socket that it is given; ours shall stay bound.
+        # The loop closes the socket that it gets; this one must stay bound.
         self._server = await asyncio.get_running_loop().create_server(
             self._protocol, sock=self._listener.dup(), backlog=BACKLOG
         )
@@ -88,7 +88,7 @@ class Door:
             self._server = None
 
     def _fill_queue(self) -> None:
-        """Have a connection of our own take the only place in the queue."""
+        """Fill the only place in the queue with a connection of our own."""
         self._listener.listen(0)
         for _ in range(_TRIES):
             _turn_away(self._listener)
@@ -96,7 +96,7 @@ class Door:
             self._filler = filler = socket.socket(self._listener.family, socket.SOCK_STREAM)
             filler.setblocking(False)
             filler.connect_ex(self._listener.getsockname())
-            with contextlib.suppress(OSError):  # not connected: somebody was faster
+            with contextlib.suppress(OSError):  # not connected: a client was faster
                 filler.getpeername()
                 return
 
@@ -107,9 +107,9 @@ class Door:
 
 
 def _bound_alone(listener: socket.socket) -> socket.socket:
-    """Return a socket that has the port of `listener`, and neither listens."""
+    """Close `listener` and return a socket that is bound to its port and does not listen."""
     address = listener.getsockname()
-    with contextlib.suppress(OSError):  # not every system shuts down what only listens
+    with contextlib.suppress(OSError):  # some systems cannot shut down a listening socket
         listener.shutdown(socket.SHUT_RDWR)
     listener.close()
     bound = socket.socket(listener.family, socket.SOCK_STREAM)
@@ -126,7 +126,7 @@ def _bound_alone(listener: socket.socket) -> socket.socket:
 
 
 def _turn_away(listener: socket.socket) -> None:
-    """Break off the connections that wait to be accepted."""
+    """Reset the connections that wait to be accepted."""
     with contextlib.suppress(OSError):
         while True:
             waiting, _ = listener.accept()

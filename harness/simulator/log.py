@@ -1,4 +1,4 @@
-"""The provider's own log: what the client's records are checked against."""
+"""Writes the provider's log, with which the client's records are compared."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from harness.records.provider_log import ProviderHead, Served
 
 
 class Log:
-    """provider.jsonl. Every line is in the file as soon as `write` returns.
+    """The writer of provider.jsonl. A line is in the file when `write` returns.
 
-    `may_end_early`: where it cannot be written any more, serving goes on without it. Whoever reads
-    the log then sees requests that it does not hold.
+    `may_end_early`: if the log cannot be written any more, the provider continues without it. Then
+    the log lacks the later requests.
     """
 
     def __init__(self, path: Path | None, head: ProviderHead, may_end_early: bool = False) -> None:
@@ -37,7 +37,7 @@ class Log:
         self._put(served)
 
     def close(self) -> None:
-        """Nothing is written after this."""
+        """Close the file; later calls of `write` do nothing."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -47,7 +47,7 @@ class Log:
             return
         rest = memoryview(self._encoder.encode(value) + b"\n")
         try:
-            while rest:  # a file that is nearly full takes a part first
+            while rest:  # on a nearly full disk, only a part is written
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
             if self._may_end_early:

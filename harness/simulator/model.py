@@ -1,12 +1,12 @@
-"""The provider's time: who is served, and when each piece of text is due. No clock, no input.
+"""The time model of the provider: which requests are served, and when each text is due.
 
-Every time is given from outside, in integer nanoseconds, and never goes backwards. A request
-takes a slot if slots are limited, or queues for one, first come first served. It then waits for
-its first chunk and shares the processor: with n requests decoding, each makes a token every
-ITL(n + background) nanoseconds. So the work done for one request that decodes all the time,
-counted in tokens and called virtual work, is the same for all, and a request that entered at
-virtual work w is due its k-th further token at w + k, whatever comes and goes meanwhile. A heap on
-that makes each event O(log n) (the virtual time of generalised processor sharing: Parekh and
+The caller passes every time, in integer nanoseconds that never decrease. If slots are limited, a
+request takes a slot or queues for one, first come, first served. It then waits for its first chunk
+and shares the processor: with n requests decoding, each makes a token every ITL(n + background)
+nanoseconds. Virtual work is the number of tokens that a request would have made if it had decoded
+all the time; it is the same for all requests. A request that starts at virtual work w makes its
+k-th further token at w + k, whatever other requests start or end. With a heap ordered by this
+value, each event takes O(log n) (the virtual time of generalised processor sharing: Parekh and
 Gallager, IEEE/ACM Transactions on Networking 1(3), 1993).
 """
 
@@ -21,14 +21,14 @@ from harness.simulator.rates import Rates
 
 
 class ServedRequest:
-    """One request that was let in.
+    """One admitted request.
 
-    `wait`: nanoseconds from its slot to its first tokens, None if those never come. `writes`: the
-    virtual work, in tokens after those first ones, at which each piece of text is due; ascending.
-    `patience`: nanoseconds between keep-alives until its first write, None for none. `holds`: it
-    stays in service after its last write until it is cancelled. `first_at`: when its first tokens
-    come, None as long as that is open. `origin`: all the virtual work that had been done when its
-    first tokens came, as `Model.rates` counts it.
+    `wait`: nanoseconds from its slot to its first tokens; None if they never come. `writes`: the
+    virtual work, in tokens after the first ones, at which each text is due, in ascending order.
+    `patience`: nanoseconds between keep-alives until its first write; None for none. `holds`: it
+    stays in service after its last write until it is cancelled. `first_at`: the time of its first
+    tokens; None while unknown. `origin`: the total virtual work at its first tokens, as
+    `Model.rates` counts it.
     """
 
     __slots__ = ("decoding", "first_at", "gone", "has_slot", "holds", "next_write", "origin",
@@ -51,22 +51,22 @@ class ServedRequest:
 
 
 class Model:
-    """Slots, their queue, and processor sharing. `rates`: where to keep how fast it was when."""
+    """Slots, their queue, and processor sharing. `rates`: records the history of the speed."""
 
     def __init__(self, pace: Pace, slots: int | None = None, rates: Rates | None = None) -> None:
         self._pace = pace
         self._rates = rates
-        self._earlier = 0.0  # virtual work of the busy times before this one
+        self._earlier = 0.0  # virtual work of earlier busy periods
         self._itl = pace.itl(0)
-        self._work = 0.0  # virtual work at the moment `_since`
+        self._work = 0.0  # virtual work at the time `_since`
         self._since = 0
         self._active = 0
         self._decoding = 0
         self._free = slots
         self._queue: deque[ServedRequest] = deque()
         self._slot_given = False
-        self._count = 0  # breaks ties in the order of arrival
-        self._moments: list[tuple[int, int, ServedRequest]] = []  # ends of waiting, and keep-alives
+        self._count = 0  # breaks ties by order of arrival
+        self._moments: list[tuple[int, int, ServedRequest]] = []  # ends of waits, and keep-alives
         self._texts: list[tuple[float, int, ServedRequest]] = []  # next text of each decoding job
         self._out: dict[ServedRequest, list[int]] = {}
         self._out_at = 0
@@ -74,12 +74,12 @@ class Model:
 
     @property
     def active(self) -> int:
-        """How many requests are being served, from arrival to their last text."""
+        """The number of requests in service, from arrival to their last text."""
         return self._active
 
     @property
     def decoding(self) -> int:
-        """How many of them have begun to get text."""
+        """The number of requests that are making tokens."""
         return self._decoding
 
     def arrive(
@@ -92,7 +92,7 @@ class Model:
         holds: bool = False,
         needs_slot: bool = True,
     ) -> ServedRequest:
-        """Let a request in, whose first chunk comes `wait` after it has a slot."""
+        """Admit a request. Its first chunk is due `wait` after it gets a slot."""
         self.settle(now)
         self._active += 1
         job = ServedRequest(wait, writes, patience, holds)
@@ -108,16 +108,16 @@ class Model:
         return job
 
     def cancel(self, now: int, job: ServedRequest) -> None:
-        """Free the place of a request that was given up; nothing more is due for it."""
+        """Remove a request; nothing more is due for it."""
         self.settle(now)
         if not job.gone:
             self._leave(now, job)
         self._out.pop(job, None)
 
     def work_done(self, now: int, job: ServedRequest) -> float | None:
-        """Return the virtual work done for a request since its first tokens, None before them.
+        """Return the virtual work of a request since its first tokens; None before them.
 
-        Of a request that is through, the work of its last text.
+        For a request that has ended, return the work of its last text.
         """
         self.settle(now)
         if job.decoding and not job.gone:
@@ -125,7 +125,7 @@ class Model:
         return float(job.writes[job.next_write - 1]) if job.next_write else None
 
     def next_due(self) -> int | None:
-        """Return the moment of the next event, None when nothing will happen by itself."""
+        """Return the time of the next event; None if there is none."""
         if self._out:
             return self._out_at
         moments, texts = self._moments, self._texts
@@ -139,33 +139,33 @@ class Model:
         return min(at, moments[0][0]) if moments else at
 
     def pop_due(self, now: int) -> dict[ServedRequest, list[int]]:
-        """Return for each request the moments until `now` at which text was due.
+        """Return for each request the times until `now` at which text was due.
 
-        An empty list stands for a keep-alive. The requests are in the order of what was first due.
+        An empty list means a keep-alive. The requests are in the order of their first event.
         """
         self.settle(now)
         out, self._out = self._out, {}
         return out
 
     def left(self) -> list[tuple[int, ServedRequest]]:
-        """Return who has left since the last call, and when."""
+        """Return the requests that have ended since the last call, with their times."""
         left, self._left = self._left, []
         return left
 
     def settle(self, now: int) -> None:
-        """Let everything that is scheduled until `now` happen; `pop_due` still returns it."""
+        """Process all events until `now`; `pop_due` returns them later."""
         moments, texts = self._moments, self._texts
         if (not moments or moments[0][0] > now) and (
             not texts or self._since + round((texts[0][0] - self._work) * self._itl) > now
         ):
-            return  # most often: it has been asked at this very moment before
+            return  # the most frequent case: already called for this time
         while True:
             while moments and moments[0][2].gone:
                 heappop(moments)
             ends_here = bool(moments) and moments[0][0] <= now
             self._texts_until(moments[0][0] if ends_here else now)
             if self._slot_given:
-                self._slot_given = False  # whoever got it may have a moment before the next one
+                self._slot_given = False  # the request with the slot may have an earlier event
             elif ends_here:
                 at, _, job = heappop(moments)
                 self._at_moment(at, job)
@@ -173,7 +173,7 @@ class Model:
                 return
 
     def _texts_until(self, limit: int) -> None:
-        # The hot loop: once for each piece of text there is. Ends early when a slot is passed on.
+        # The hot loop: one iteration for each text. Ends early if a slot is passed on.
         texts = self._texts
         while texts and not self._slot_given:
             work, count, job = texts[0]
@@ -197,7 +197,7 @@ class Model:
                 self._leave(at, job)
 
     def _at_moment(self, at: int, job: ServedRequest) -> None:
-        """Its wait is over, or it gets a keep-alive if it has had no text yet."""
+        """Start decoding if the wait is over; otherwise send a keep-alive, if no text came yet."""
         if job.next_write:
             return
         if not job.decoding and job.first_at is not None and at >= job.first_at:
@@ -214,7 +214,7 @@ class Model:
             self._push_keep_alive(at, job)
 
     def _begin(self, at: int, job: ServedRequest) -> None:
-        """It has what it needs: count its wait from now."""
+        """Start the wait for the first tokens."""
         if job.wait is not None:
             job.first_at = at + job.wait
             self._push_moment(job.first_at, job)
@@ -244,11 +244,11 @@ class Model:
         self._free += 1
 
     def _share(self, at: int, decoding: int) -> None:
-        """From `at` on, `decoding` requests share the processor."""
+        """Share the processor among `decoding` requests from `at` on."""
         idle, itl = self._decoding == 0, self._itl
         if idle:
             self._earlier += self._work
-            self._work = 0.0  # nobody's work is under way: start over, where floats are finest
+            self._work = 0.0  # idle: restart at 0, where floats are most precise
         else:
             self._work += (at - self._since) / self._itl
         self._since = at

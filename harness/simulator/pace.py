@@ -1,4 +1,4 @@
-"""How long a token takes beside n requests: from a formula, or from measured points."""
+"""The time per token with n concurrent requests, from a formula or from measured points."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import NamedTuple, Protocol
 
 
 class Pace(Protocol):
-    """What says how fast tokens come."""
+    """The decoding speed as a function of the concurrent requests."""
 
     def itl(self, decoding: int) -> float:
-        """Return the nanoseconds between two tokens of one request when `decoding` are active."""
+        """Return the nanoseconds between two tokens of a request while `decoding` are active."""
 
     def slowest(self, at_once: int) -> float:
-        """Return the most that `itl` can be while no more than `at_once` are active."""
+        """Return the maximum of `itl` for at most `at_once` active requests."""
 
 
 class Speed(NamedTuple):
-    """Nanoseconds per token beside n requests: a + b n + c n^2, `background` always among n."""
+    """Nanoseconds per token with n requests: a + b n + c n^2, where n includes `background`."""
 
     a: float
     b: float
@@ -25,21 +25,21 @@ class Speed(NamedTuple):
     background: float
 
     def itl(self, decoding: int) -> float:
-        """Return the nanoseconds between two tokens of one request when `decoding` are active."""
+        """Return the nanoseconds between two tokens of a request while `decoding` are active."""
         n = decoding + self.background
         return self.a + self.b * n + self.c * n * n
 
     def slowest(self, at_once: int) -> float:
-        """Return the most that `itl` can be while no more than `at_once` are active."""
+        """Return the maximum of `itl` for at most `at_once` active requests."""
         return self.itl(at_once)
 
 
 class Measured:
-    """Nanoseconds per token from points (n, nanoseconds), n ascending, `background` among n.
+    """Nanoseconds per token from points (n, nanoseconds), in ascending order; n with `background`.
 
-    Between the points a monotone cubic (PCHIP: Fritsch and Carlson, SIAM J. Numer. Anal. 17(2),
-    1980), which has no bumps that the points do not have; before the first point its value, beyond
-    the last one the straight line through the last two, never below the last value.
+    Between the points: a monotone cubic (PCHIP: Fritsch and Carlson, SIAM J. Numer. Anal. 17(2),
+    1980), which does not overshoot. Before the first point: its value. After the last point: the
+    straight line through the last two, but at least the last value.
     """
 
     def __init__(self, points: Sequence[tuple[float, float]], background: float) -> None:
@@ -49,15 +49,15 @@ class Measured:
         self._known: dict[int, float] = {}
 
     def itl(self, decoding: int) -> float:
-        """Return the nanoseconds between two tokens of one request when `decoding` are active."""
+        """Return the nanoseconds between two tokens of a request while `decoding` are active."""
         known = self._known.get(decoding)
         if known is None:
             known = self._known[decoding] = self._at(decoding + self._background)
         return known
 
     def slowest(self, at_once: int) -> float:
-        """Return the most that `itl` can be while no more than `at_once` are active."""
-        # Between two points the curve lies between their values.
+        """Return the maximum of `itl` for at most `at_once` active requests."""
+        # Between two points, the curve stays between their values.
         return max(self.itl(at_once), *(itl for _, itl in self._points))
 
     def _at(self, n: float) -> float:
@@ -70,7 +70,7 @@ class Measured:
 
 
 def _monotone(points: Sequence[tuple[float, float]]) -> Callable[[float], float]:
-    from scipy.interpolate import PchipInterpolator  # slow to import, and few profiles have points
+    from scipy.interpolate import PchipInterpolator  # slow import, rarely needed
 
     curve = PchipInterpolator([n for n, _ in points], [itl for _, itl in points])
     return lambda n: float(curve(n))

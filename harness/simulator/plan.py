@@ -1,9 +1,8 @@
-"""When faults strike: decided from the time in the trial and from what a request is.
+"""Decides which requests a fault strikes, from the time in the trial and from the request.
 
-Whether a request is struck is drawn on (seed, repeat, prompt, n-th arrival of that prompt), so the
-order in which requests arrive changes nothing. Bursts are drawn on (seed, repeat), in time. Each
-table of the profile has random streams of its own, named after its kind and its number among
-those of the kind.
+The random number for a request depends on (seed, repeat, prompt, n-th arrival of that prompt), so
+the order of requests has no effect. The times of bursts depend on (seed, repeat). Each fault table
+of the profile has its own random streams, named after its kind and its number within the kind.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from harness.simulator.draws import Draws
 class Strike(NamedTuple):
     """A fault that strikes one request.
 
-    `retry_after` and `after` in the simulation's nanoseconds; `at` the share of the tokens that
-    come before it.
+    `retry_after` and `after`: in nanoseconds of the simulation. `at`: the share of the tokens
+    before the fault.
     """
 
     kind: FaultKind
@@ -32,28 +31,28 @@ class Strike(NamedTuple):
 
     @property
     def status(self) -> int | None:
-        """The status of the answer, None where there is none."""
+        """The status of the response; None if there is no response."""
         if self.kind.place == "connection" or self.kind.name in ("reset_before_head", "silent"):
             return None
         return self.kind.status or 200
 
 
 class Windows(NamedTuple):
-    """A timed outage: from `start` for `duration`, again `every` so many nanoseconds."""
+    """A timed outage: from `start` for `duration`, repeated after `every`, or not if None."""
 
     start: int
     duration: int
     every: int | None
 
     def holds(self, elapsed: int) -> bool:
-        """Return whether the outage is on."""
+        """Return whether the outage is active."""
         since = elapsed - self.start
         if since < 0:
             return False
         return (since if self.every is None else since % self.every) < self.duration
 
     def next_change(self, elapsed: int) -> int | None:
-        """Return the next moment at which it begins or ends, None after the last."""
+        """Return the next time at which it starts or ends; None after the last."""
         since = elapsed - self.start
         if since < 0:
             return self.start
@@ -64,7 +63,7 @@ class Windows(NamedTuple):
 
 
 class Chain:
-    """A two-state Markov chain in continuous time, as long as it is asked about."""
+    """A two-state Markov chain in continuous time, extended as needed."""
 
     def __init__(self, on: float, off: float, chance: random.Random) -> None:
         self._means = (off, on)
@@ -74,12 +73,12 @@ class Chain:
         self._until = 0
 
     def holds(self, elapsed: int) -> bool:
-        """Return whether the chain is on."""
+        """Return whether the chain is in its on state."""
         self._extend(elapsed)
         return self._state_after(bisect_right(self._changes, elapsed))
 
     def next_change(self, elapsed: int) -> int | None:
-        """Return the next moment at which it changes its state."""
+        """Return the next time at which the state changes."""
         self._extend(elapsed)
         return self._changes[bisect_right(self._changes, elapsed)]
 
@@ -100,7 +99,7 @@ class _Row(NamedTuple):
 
 
 class FaultPlan:
-    """All faults of one trial. `nanoseconds` is how many of them a scenario second lasts."""
+    """All faults of one trial. `nanoseconds`: the length of a scenario second."""
 
     def __init__(self, faults: Sequence[Fault], seed: int, nanoseconds: float) -> None:
         self._seed = seed
@@ -130,7 +129,7 @@ class FaultPlan:
         draws: Draws,
         arrival: int,
     ) -> Strike | None:
-        """Return the fault that strikes a request, None for none: the first that does.
+        """Return the first fault that strikes a request, or None.
 
         `elapsed`: nanoseconds since the trial's first request.
         """
@@ -150,7 +149,7 @@ class FaultPlan:
         return None
 
     def connection(self, elapsed: int, repeat: int) -> tuple[Strike | None, int | None]:
-        """Return what keeps connections from being made, and when that may change next."""
+        """Return the fault that prevents connections, or None, and the time of the next change."""
         if not self._connection:
             return None, None
         changes, found = [], None

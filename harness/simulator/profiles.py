@@ -1,7 +1,7 @@
-"""What a simulated provider is like: one TOML file, read once into a frozen value.
+"""The profile of a simulated provider: a TOML file, read into a frozen value.
 
 Durations are in scenario seconds, written as `"47.6ms"`, `"1.2s"`, `"2m"` or as a number of
-seconds; `us` and `ns` exist for the small coefficients of the decoding speed.
+seconds. The units `us` and `ns` are for the small coefficients of the decoding speed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PerMinute = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 class Ttft(ConfigTable):
-    """Time to the first chunk of text: log-normal, plus a part that grows with the prompt."""
+    """Time to the first chunk of text: log-normal, plus a part proportional to the prompt."""
 
     median: Duration
     sigma: Sigma = 0.0
@@ -45,9 +45,9 @@ class Ttft(ConfigTable):
 class Length(ConfigTable):
     """A number of tokens: log-normal, at least one.
 
-    `topic_sigma`: the part of the spread that all prompts about one topic share, in every repeat;
-    `sigma`: the rest, drawn for each prompt and repeat. Together they are as wide as the root of
-    the sum of their squares.
+    `topic_sigma`: the part of the spread that all prompts about one topic share, in every repeat.
+    `sigma`: the rest, drawn for each prompt and repeat. The total spread is the square root of the
+    sum of their squares.
     """
 
     median: float = Field(ge=1, le=1e6)
@@ -63,14 +63,14 @@ class Lengths(ConfigTable):
 
 
 class CapStep(ConfigTable):
-    """From `at` on, counted from a trial's first request, `cap` requests at once."""
+    """The concurrency cap is `cap` from `at` on, relative to the first request of a trial."""
 
     at: Duration
     cap: int = Field(ge=0)
 
 
 class PacePoint(ConfigTable):
-    """One measurement: `itl` between two tokens of a request beside `requests` - 1 others."""
+    """One measurement: the time `itl` between two tokens of a request, with `requests` in all."""
 
     requests: float = Field(gt=0, le=1e6)
     itl: Duration
@@ -91,20 +91,21 @@ RetryAfter = Annotated[float | Literal["exact"], PlainValidator(_retry_after)]
 class Profile(ConfigTable):
     """One simulated provider.
 
-    A request that is decoding beside n - 1 others gets a token every ITL(n + background) =
-    itl_a + itl_b n + itl_c n^2 seconds: processor sharing, in which itl_b is the cost of sharing
-    and itl_c that of thrashing; `itl_points` say it by measurements instead. `slots`: so many
-    requests are worked on at once, the others queue. `source` says where the figures come from and
-    which are assumed, `date` when they were taken down.
-    Limits: above `concurrency_cap` requests at once (changed in time by `cap_steps`), above
-    `requests_per_minute` or `tokens_per_minute` the answer is 429. `burst` is how long an unused
-    allowance is saved up. `tokens_counted`: "used" counts the prompt at arrival and what was made
-    at the end; "reserved" the prompt and max_tokens at arrival. `rejected_count`: what is refused
-    uses up requests, too. `retry_after`: told with a 429; "exact" tells when a rate has room again.
+    While n requests are decoding, each gets a token every ITL(n + background) seconds, with ITL(n)
+    = itl_a + itl_b n + itl_c n^2: processor sharing, where itl_b is the cost of sharing and itl_c
+    that of thrashing. `itl_points` gives measurements of ITL instead. `slots`: the requests that
+    are processed at once; others queue. `source`: where the figures come from and which are
+    assumed; `date`: when they were read.
+    Limits: a request above `concurrency_cap` (which `cap_steps` change over time),
+    `requests_per_minute` or `tokens_per_minute` is answered with 429. `burst`: for how long unused
+    allowance accumulates. `tokens_counted`: "used" charges the prompt at arrival and the output at
+    the end; "reserved" charges the prompt and max_tokens at arrival. `rejected_count`: refused
+    requests count too. `retry_after`: sent with a 429; "exact" is the time until the rate admits
+    the request.
     `list_tokens`: the length of a list in JSON; without it, it is as long as its text.
     `phases`: lengths for the prompts of single phases, by the phase's setting.
-    `keep_alive_every`: how often a request that has no text yet gets a comment (streamed) or a
-    blank line. `faults`: what goes wrong, and when.
+    `keep_alive_every`: interval of the comments (in a stream) or blank lines before the first text.
+    `faults`: the faults, and when they strike.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")
@@ -173,7 +174,7 @@ class Profile(ConfigTable):
         return self
 
     def pace(self, nanoseconds: float) -> Pace:
-        """Return how fast tokens come when a second lasts so many nanoseconds."""
+        """Return the decoding speed. `nanoseconds`: the length of a scenario second."""
         if self.itl_points:
             points = [(point.requests, point.itl * nanoseconds) for point in self.itl_points]
             return Measured(points, self.background)
@@ -190,18 +191,18 @@ class Profile(ConfigTable):
         return own.reasoning_tokens or self.reasoning_tokens, answer
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON; durations in seconds."""
+        """Return the profile as plain values for JSON, with durations in seconds."""
         plain: dict[str, Any] = self.model_dump(mode="json")
         return plain
 
 
 def shipped_profiles() -> list[Profile]:
-    """Return the profiles that come with the harness, by name."""
+    """Return the shipped profiles, sorted by name."""
     return [load_profile(name) for name in _shipped_names()]
 
 
 def load_profile(name_or_path: str, overrides: Mapping[str, object] = {}) -> Profile:
-    """Return a shipped profile by name, or one of your own by the path of its TOML file.
+    """Return a shipped profile by its name, or any profile by the path of its TOML file.
 
     `overrides` replaces keys, nested (`{"ttft": {"median": "1s"}}`) or dotted
     (`{"ttft.median": "1s"}`). Raises InputError, one line: the profile, the key, the value, what

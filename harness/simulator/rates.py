@@ -1,4 +1,4 @@
-"""How fast virtual work was done and when: turns an amount of work into the moment it was done."""
+"""The history of the speed of virtual work, which converts an amount of work into its time."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 _CRUMB = 1e-6
-"""Tokens that floats may be wrong by: a change at the very end of some work is none within it."""
+"""Tolerance for float errors, in tokens: a change at the end of some work is not within it."""
 
 
 class Rates:
-    """The history of one model's speed: piecewise constant, work ascending.
+    """The history of one model's speed: piecewise constant, in ascending order of work.
 
-    From the k-th of `_works` on, done at the k-th of `_ats`, each token took the k-th of `_itls`
-    nanoseconds. Arrays, because a trial looks up millions of them all over a long history, and
-    numbers that lie side by side are found sooner than objects.
+    From the work `_works[k]` on, which was done at `_ats[k]`, each token took `_itls[k]`
+    nanoseconds. A trial makes millions of lookups in a long history, and arrays of adjacent numbers
+    are faster to search than lists of objects.
     """
 
     def __init__(self) -> None:
@@ -24,18 +24,18 @@ class Rates:
         self._itls = array("d")
 
     def note(self, work: float, at: int, itl: float) -> None:
-        """From `work` on, done at `at`, each token takes `itl` nanoseconds."""
+        """Record that from `work` on, done at `at`, each token takes `itl` nanoseconds."""
         self._works.append(work)
         self._ats.append(at)
         self._itls.append(itl)
 
     def moment(self, work: float) -> int:
-        """Return when `work` was done, or will be at the newest speed; O(log n)."""
+        """Return when `work` was done, or will be done at the current speed; O(log n)."""
         place = max(bisect_left(self._works, work) - 1, 0)
         return self._ats[place] + round((work - self._works[place]) * self._itls[place])
 
     def moments(self, works: Sequence[float]) -> list[int]:
-        """Return the moments of several works, ascending."""
+        """Return the times of several amounts of work, which are in ascending order."""
         if not works:
             return []
         known, ats, itls, found = self._works, self._ats, self._itls, []
@@ -47,6 +47,6 @@ class Rates:
         return found
 
     def constant(self, first: float, last: float) -> float | None:
-        """Return the nanoseconds a token took from work `first` to `last`; None if that changed."""
+        """Return the nanoseconds per token from work `first` to `last`; None if they changed."""
         place = max(bisect_left(self._works, last - _CRUMB) - 1, 0)
         return self._itls[place] if self._works[place] <= first else None

@@ -1,4 +1,4 @@
-"""What a request body asks for, read strictly where it matters and leniently elsewhere."""
+"""Parses request bodies: strictly for the fields that it uses, leniently for all others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _WORD = re.compile(r"\w+")
 
 
 class BadRequestError(Exception):
-    """A body that an API would answer with 400; `param` is the field at fault, if it is one."""
+    """An invalid body, which is answered with 400. `param`: the invalid field, or None."""
 
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -28,10 +28,10 @@ class BadRequestError(Exception):
 class Ask(NamedTuple):
     """One request for a completion.
 
-    `prompt`: the messages in one canonical form, which draws are keyed on. `input_tokens`: a
-    quarter of the characters, and four a message. `phase`: the setting of the phase that the
-    client names, None if it names none. `subject`: what the text is about. `items`: how many
-    items a list in JSON must have, None if text is asked for; `key`: the list's key.
+    `prompt`: the messages in a canonical form, from which random numbers are derived.
+    `input_tokens`: a quarter of the characters, plus four per message. `phase`: the setting of the
+    phase that the client names, or None. `subject`: the subject of the text. `items`: the number of
+    items of the requested JSON list, None for text; `key`: the key of the list.
     """
 
     model: str
@@ -49,7 +49,7 @@ class Ask(NamedTuple):
 def read_ask(body: bytes, phase: str | None = None) -> Ask:
     """Read the body of POST /v1/chat/completions. Raises BadRequestError.
 
-    `phase`: what a header says of the phase.
+    `phase`: from the request's header.
     """
     try:
         value = msgspec.json.decode(body)
@@ -85,7 +85,7 @@ def make_ask(
     stream: bool,
     include_usage: bool,
 ) -> Ask:
-    """Return what is asked for; `messages`: role and content of each, at least one."""
+    """Return the request; `messages`: at least one pair of role and content."""
     last = messages[-1][1]
     items = _items(last, wants_json)
     named = _LIST_KEY.search(last) if items is not None else None
@@ -123,7 +123,7 @@ def _message(item: Any, position: int) -> tuple[str, str]:
 
 
 def _items(text: str, wants_json: bool) -> int | None:
-    """Return how many items of a list in JSON a prompt asks for; None if it asks for text."""
+    """Return the number of items of the JSON list that a prompt asks for; None for text."""
     folded = text.casefold()
     if not wants_json and not ("questions" in folded and "json" in folded):
         return None
@@ -139,7 +139,7 @@ def _asks_for_json(value: Any) -> bool:
 
 
 def _subject(texts: list[str]) -> str:
-    """Return the topic if a line names one, else how the last message begins."""
+    """Return the topic if a line names one; otherwise the first words of the last message."""
     last = texts[-1] if texts else ""
     topic = next((match[1] for text in texts if (match := _TOPIC.search(text))), None)
     found = _WORD.findall(topic or last)[:12]

@@ -1,4 +1,4 @@
-"""One admitted request on the wire: writes what is due and remembers what the log will say."""
+"""Writes the response of one admitted request and collects its values for the log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{
 
 
 class Caller(NamedTuple):
-    """Who sent a request, and when it had arrived whole."""
+    """The sender of a request, and when the complete request had arrived."""
 
     trace_id: str | None
     span_id: str | None
@@ -32,13 +32,13 @@ class Caller(NamedTuple):
 
 
 def trace_context(headers: Mapping[bytes, bytes]) -> tuple[str | None, str | None]:
-    """Return trace and span id of a `traceparent` header (W3C Trace Context), None without."""
+    """Return trace and span id of a `traceparent` header (W3C Trace Context), or None, None."""
     match = _TRACEPARENT.match(headers.get(b"traceparent", b""))
     return (match[1].decode(), match[2].decode()) if match else (None, None)
 
 
 class ResponseWriter:
-    """One request in flight. Times are nanoseconds since the provider's anchor."""
+    """Writes the response of one request. Times are nanoseconds since the provider's anchor."""
 
     def __init__(
         self,
@@ -81,9 +81,9 @@ class ResponseWriter:
             reply.begin(200, wire.STREAM_HEADERS | self._headers, self._events.role())
 
     def deliver(self, scheduled: Sequence[int], last: bool) -> None:
-        """Write the text that was due at the moments `scheduled`, in one go; the end if `last`.
+        """Write the text that was due at the times `scheduled` at once; end the response if `last`.
 
-        No moment at all stands for a keep-alive.
+        An empty `scheduled` means a keep-alive.
         """
         fault = self._fault
         if not scheduled:
@@ -98,13 +98,13 @@ class ResponseWriter:
             self._whole(scheduled)
 
     def abort(self) -> None:
-        """Drop the client's connection."""
+        """Close the client's connection at once."""
         self._reply.abort()
 
     def served(self, outcome: str, by: FaultKind | None = None) -> Served:
-        """Return the line for the log, now that the request has ended.
+        """Return the log line of the request, which has ended.
 
-        `by`: the fault that ended it, where that is not its own.
+        `by`: the fault that ended it, if it is not its own.
         """
         fault = by or self._fault
         caller, completion = self._caller, self.completion
@@ -203,7 +203,7 @@ class ResponseWriter:
             self._first_scheduled, self._first_written = scheduled[0], written
         for at, piece in zip(scheduled, pieces, strict=True):
             if not piece.tokens:
-                continue  # a text without a word: its end alone was due
+                continue  # an empty text: only its end was due
             late = bucket(written - at)
             self._lateness[late] = self._lateness.get(late, 0) + 1
             if self._last_written is not None:

@@ -1,6 +1,6 @@
-"""What is said in one completion: how long it is, its text, and how it is cut into writes.
+"""The content of one completion: its length, its text, and its division into writes.
 
-The text is made when it is asked for, so a driver that needs the times alone pays for no words.
+The text is made on demand, so that a caller that needs only the times does not make it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from harness.simulator.request_parser import Ask
 
 
 class TextChunk(NamedTuple):
-    """One chunk of text: `tokens` of reasoning or of the answer."""
+    """One chunk of text: `tokens` tokens of the reasoning or of the answer."""
 
     text: str
     tokens: int
@@ -26,12 +26,12 @@ class TextChunk(NamedTuple):
 
 
 class Script:
-    """Lengths and words of one completion, in tokens.
+    """The lengths, in tokens, and the text of one completion.
 
-    `ends`: how many tokens have been told after each write, ascending. `first`: how many the first
-    chunk of a stream has; they come when the wait is over, the others one by one after it. A fault
-    in the text ends it early; one that leaves no text leaves no tokens. `finish_reason`: the last
-    word of a text that has a proper end.
+    `ends`: the number of tokens after each write, in ascending order. `first`: the tokens of the
+    first chunk of a stream; they come at the end of the wait, the others one by one after it. A
+    fault in the text shortens it; with a fault that leaves no text, there are no tokens.
+    `finish_reason`: of a text with a proper end.
     """
 
     __slots__ = ("_ask", "_chunk", "_draws", "_told", "answer", "ends", "finish_reason", "first",
@@ -65,7 +65,7 @@ class Script:
         self.ends = self._cut(every_chunk)
 
     def _measure(self, profile: Profile, seed: int) -> None:
-        """Draw how much there is to say, and keep to the limits."""
+        """Draw the lengths and apply the limits."""
         ask, draws = self._ask, self._draws
         thinking, answering = profile.lengths(ask.phase, ask.items is not None)
         reasoning = _length("reasoning", thinking, draws, (seed, ask.subject)) if thinking else 0
@@ -82,7 +82,7 @@ class Script:
         self.answer = min(answer, limit - self.reasoning)
 
     def _cut_short(self, fault: Strike) -> None:
-        """End where the fault strikes: after one token at least, unless the answer is empty."""
+        """Shorten the text to the point of the fault: at least one token, except `empty_answer`."""
         self.finish_reason = fault.kind.finish_reason or self.finish_reason
         if fault.kind.name == "empty_answer":
             self.answer = 0
@@ -95,13 +95,13 @@ class Script:
 
     @property
     def writes(self) -> list[int]:
-        """The tokens to be made after the first chunk until each write is due."""
+        """The tokens between the first chunk and each write."""
         return [end - self.first for end in self.ends]
 
     def chunks(self, tokens: int | None = None) -> int:
-        """Return how many chunks of a stream hold the first `tokens`, by default all of them.
+        """Return the number of complete chunks in the first `tokens` of a stream, by default all.
 
-        Tokens that no chunk has brought yet do not count.
+        The last chunk of the reasoning and of the answer can be smaller.
         """
         total, size = self.reasoning + self.answer, self._chunk
         told = total if tokens is None else min(tokens, total)
@@ -112,31 +112,31 @@ class Script:
         return thoughts + (rest // size if told < total else -(-rest // size))
 
     def thoughts(self) -> Iterator[str]:
-        """Yield the tokens of the reasoning, and more without end."""
+        """Yield the tokens of the reasoning, and then endless further ones."""
         return text.thoughts(self._ask.subject, self._draws.choices("reasoning text"))
 
     def statements(self) -> Iterator[str]:
-        """Yield the tokens of the answer; more may follow."""
+        """Yield the tokens of the answer, and possibly further ones."""
         if self._told is not None:
             return iter(self._told.tokens())
         return text.statements(self._ask.subject, self._draws.choices("answer text"))
 
     def reasoning_text(self) -> str:
-        """Return all of the reasoning."""
+        """Return the text of the reasoning."""
         if not self.reasoning:
             return ""
         choices = self._draws.choices("reasoning text")
         return text.thoughts_at_once(self._ask.subject, choices, self.reasoning)
 
     def answer_text(self) -> str:
-        """Return all of the answer."""
+        """Return the text of the answer."""
         if self._told is not None:
             return self._told.first(self.answer)
         choices = self._draws.choices("answer text")
         return text.statements_at_once(self._ask.subject, choices, self.answer)
 
     def pieces(self) -> Iterator[TextChunk]:
-        """Yield the text of each write of a stream in turn."""
+        """Yield the text of each write of a stream, in order."""
         thoughts, statements, told = self.thoughts(), self.statements(), 0
         for end in self.ends:
             tokens, is_reasoning = end - told, told < self.reasoning
@@ -165,5 +165,5 @@ def _length(purpose: str, length: Length, draws: Draws, topic: tuple[int, str]) 
 
 @lru_cache(maxsize=1024)
 def _topic_median(seed: int, subject: str, purpose: str, median: float, sigma: float) -> float:
-    """Return the median length of texts about a subject: the same for all of them, so kept."""
+    """Return the median length of all texts about a subject; cached."""
     return Draws(seed, "any", subject.encode()).lognormal(purpose, median, sigma)

@@ -1,4 +1,4 @@
-"""The simulated provider as a process: binds, serves until it is told to stop, and ends cleanly."""
+"""Runs the simulated provider as a process, until a signal or the end of standard input."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def serve(
     ready: Callable[[str], None],
     until_stdin_closes: bool = False,
 ) -> None:
-    """Serve `profile` until SIGINT or SIGTERM, or until standard input ends if so asked.
+    """Serve `profile` until SIGINT or SIGTERM, or with `until_stdin_closes` until stdin ends.
 
-    One scenario second lasts `time_scale` real seconds. `log` is where provider.jsonl goes, None
-    for nowhere. `ready` is called with the base URL once connections are accepted. Raises
-    InputError when the port or the log cannot be had, StorageError when the log cannot be
-    written any more; the server of a run goes on without it and leaves that to the run, whose
-    records fill the same disk. Must run in the main thread for signals to reach it.
+    One scenario second lasts `time_scale` real seconds. `log`: the path of provider.jsonl, None for
+    no log. `ready` is called with the base URL when connections are accepted. Raises InputError if
+    the port or the log cannot be opened, StorageError if the log cannot be written any more. With
+    `until_stdin_closes`, the server belongs to a run and continues without its log, because the run
+    itself reports a full disk. Call it in the main thread, which receives the signals.
     """
     listener = bind(host, port)
     anchor = take_anchor()
@@ -57,13 +57,13 @@ def serve(
         stopped = _stop_conditions(asyncio.get_running_loop(), until_stdin_closes)
         ready(base_url(listener))
         gc.collect()
-        gc.freeze()  # what is there now is there to stay: later collections need not look at it
+        gc.freeze()  # later collections skip the objects that exist now
         try:
             await stopped
         finally:
             door.close()
             face.stop()
-            with contextlib.suppress(TimeoutError):  # a client that reads nothing may not hold us
+            with contextlib.suppress(TimeoutError):  # do not wait for a client that does not read
                 await asyncio.wait_for(door.wait_closed(), 1)
 
     try:
@@ -77,7 +77,7 @@ def serve(
 def bind(host: str, port: int) -> socket.socket:
     """Return a socket that listens on `host` and `port` (0: any free one). Raises InputError."""
     where = f"{host}:{port}"
-    if not 0 <= port <= 65535:  # some resolvers take the rest of a division instead
+    if not 0 <= port <= 65535:  # some resolvers reduce it modulo 65536
         raise InputError(f"{where}: a port is 0 to 65535; choose another port, or 0 for a free one")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -117,7 +117,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 def _stop_conditions(
     loop: asyncio.AbstractEventLoop, until_stdin_closes: bool
 ) -> asyncio.Future[None]:
-    """Return a future that is done when it is time to stop; it raises what went wrong."""
+    """Return a future that ends when the server has to stop; it raises unexpected errors."""
     stopped: asyncio.Future[None] = loop.create_future()
 
     def stop() -> None:
@@ -139,7 +139,7 @@ def _stop_conditions(
         def watch() -> None:
             while os.read(sys.stdin.fileno(), 4096):
                 pass
-            with contextlib.suppress(RuntimeError):  # it has stopped for another reason
+            with contextlib.suppress(RuntimeError):  # the loop has already stopped
                 loop.call_soon_threadsafe(stop)
 
         threading.Thread(target=watch, name="stdin", daemon=True).start()

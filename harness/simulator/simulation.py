@@ -1,7 +1,7 @@
-"""The whole simulated provider but for its clock and its wire: requests in, due text out.
+"""The simulated provider without clock and network: it takes requests and returns due text.
 
-Whoever drives it gives the time, in integer nanoseconds, real or virtual. Outages, bursts and
-steps of a cap count from the first request of the trial.
+The caller passes the time, in integer nanoseconds, real or virtual. Outages, bursts and steps of
+the cap are relative to the first request of the trial.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from harness.simulator.request_parser import Ask
 from harness.simulator.script import Script
 
 DRIP = 1.0
-"""Seconds between keep-alives that never become text, where the profile has no keep-alives."""
+"""Seconds between keep-alives of the fault `keep_alive_only`, if the profile has none."""
 
 
 class Refused(NamedTuple):
     """A request that is answered at once and not served.
 
-    `reason`: the limit that it is over, which is a 429, or `fault`: what strikes it, one of the
-    two. `retry_after` in the driver's nanoseconds, None when not told.
+    Either `reason` is the limit that it exceeds, which gives a 429, or `fault` is the fault that
+    strikes it. `retry_after`: in the caller's nanoseconds; None if it is not sent.
     """
 
     arrival: int
@@ -42,24 +42,23 @@ class Refused(NamedTuple):
 
     @property
     def outcome(self) -> str:
-        """The failure class that a client comes to."""
+        """The failure class of the client's attempt."""
         return "rate_limited" if self.fault is None else self.fault.kind.outcome
 
     @property
     def status(self) -> int | None:
-        """The status of the answer, None where there is none."""
+        """The status of the response; None if there is no response."""
         return 429 if self.fault is None else self.fault.status
 
 
 class ServedCompletion:
-    """A request that was let in, with what it will get.
+    """An admitted request and its response.
 
-    `name`: 16 hexadecimal digits, the same whenever the same request comes again in the same
-    trial order. `active`: how many requests were being served when it came. `script`: what is
-    said; the k-th moment at which text is due for `job` is that of `script.ends[k]` tokens.
-    `fault`: what goes wrong at the job's last moment. Where the fault holds, the job does not
-    leave after it; where it comes instead of an answer, that moment is the only one and has no
-    text; where it is silence, there is none.
+    `name`: 16 hexadecimal digits, determined by seed, cell, repeat, prompt and arrival. `active`:
+    the requests in service at its arrival. `script`: the content; the k-th time at which text is
+    due for `job` is that of `script.ends[k]` tokens. `fault`: strikes at the last of these times.
+    If the fault holds, the job stays in service after it. If the fault replaces the completion,
+    there is only one such time, without text; if it is silence, there is none.
     """
 
     __slots__ = ("active", "arrival", "ask", "fault", "finish_reason", "job", "name", "script",
@@ -92,19 +91,19 @@ class ServedCompletion:
 
     @property
     def outcome(self) -> str:
-        """How it ends if its client stays: `ok`, or the failure class of its fault."""
+        """The outcome if the client stays connected: `ok`, or the failure class of the fault."""
         return OK if self.fault is None else self.fault.kind.outcome
 
     @property
     def status(self) -> int | None:
-        """The status of the answer, None where there is none."""
+        """The status of the response; None if there is no response."""
         return 200 if self.fault is None else self.fault.status
 
 
 class Simulation:
-    """One trial at one provider. A fresh trial is a fresh Simulation.
+    """One trial at one provider. Each trial needs a new Simulation.
 
-    `rates`: where to keep how fast it decoded and when.
+    `rates`: records the history of the decoding speed.
     """
 
     def __init__(
@@ -134,15 +133,15 @@ class Simulation:
 
     @property
     def active(self) -> int:
-        """How many requests are being served."""
+        """The number of requests in service."""
         return self._model.active
 
     def slowest_chunk(self, at_once: int) -> int:
-        """Return the nanoseconds between two chunks, at most, of `at_once` requests in service."""
+        """Return the maximum nanoseconds between two chunks with `at_once` requests in service."""
         return ceil(self._profile.tokens_per_chunk * self._pace.slowest(at_once)) + 1
 
     def count(self, repeat: int, prompt: bytes) -> int:
-        """Count one more arrival of this prompt in this trial and return which one it is."""
+        """Count an arrival of this prompt in this trial and return its number, from 1."""
         key = (repeat, prompt)
         self._arrivals[key] = arrival = self._arrivals.get(key, 0) + 1
         return arrival
@@ -150,11 +149,11 @@ class Simulation:
     def arrive(
         self, now: int, ask: Ask, repeat: int, every_chunk: bool = True
     ) -> ServedCompletion | Refused:
-        """Let a request in, or refuse it.
+        """Admit or refuse a request.
 
-        Without `every_chunk` a stream has no more than three moments at which text is due: the
-        first text, the first of the answer and the last, each when it would come anyway. Nor does
-        it get keep-alives. `told` says in between how far it is.
+        Without `every_chunk`, text of a stream is due at up to three times, which are the same as
+        with it: at the first text, the first text of the answer and the last text. There are no
+        keep-alives. `told` returns the progress at any other time.
         """
         if self._zero is None:
             self._zero, self._repeat = now, repeat
@@ -184,9 +183,9 @@ class Simulation:
         return completion
 
     def connection(self, now: int) -> tuple[Strike | None, int | None]:
-        """Return what keeps connections from being made now, and when that may change next.
+        """Return the fault that prevents connections now, or None, and the time of the next change.
 
-        Before the first request nothing does, and nothing is known to change.
+        Before the first request, both are None.
         """
         if self._zero is None:
             return None, None
@@ -194,26 +193,26 @@ class Simulation:
         return strike, None if change is None else self._zero + change
 
     def told(self, now: int, completion: ServedCompletion) -> int:
-        """Return how many tokens of a request in service have been made by `now`."""
+        """Return the number of tokens that a request in service has made by `now`."""
         work, script = self._model.work_done(now, completion.job), completion.script
-        # Moments are rounded to nanoseconds: at its own moment a token may lack a hair.
+        # Times are rounded to nanoseconds, so a token can be incomplete by a tiny part.
         return 0 if work is None else min(script.first + int(work + 1e-4), script.ends[-1])
 
     def cancel(self, now: int, completion: ServedCompletion) -> None:
-        """Free the place of a request whose client has gone."""
+        """Remove a request whose client has disconnected."""
         self._settle(now)
         if self._owing.pop(completion.job, None) is not None:
             self._charge(now, self.told(now, completion))
         self._model.cancel(now, completion.job)
 
     def next_due(self) -> int | None:
-        """Return when to call `pop_due` next, None when nothing is under way."""
+        """Return when to call `pop_due` next; None if no event is scheduled."""
         return self._model.next_due()
 
     def pop_due(self, now: int) -> dict[ServedRequest, list[int]]:
-        """Return for each request the moments until `now` at which text was due.
+        """Return for each request the times until `now` at which text was due.
 
-        An empty list stands for a keep-alive.
+        An empty list means a keep-alive.
         """
         self._settle(now)
         return self._model.pop_due(now)
@@ -246,9 +245,9 @@ class Simulation:
         )
 
     def _wait(self, ask: Ask, draws: Draws, arrival: int) -> int:
-        """Return how long the first token takes: another time for each arrival of a prompt.
+        """Return the time to the first token, drawn anew for each arrival of a prompt.
 
-        A retry or a hedge finds the servers as they are then; what it is answered is the prompt's.
+        So a retry or a hedge gets a different time, but the same answer.
         """
         ttft = self._profile.ttft
         purpose = "ttft" if arrival == 1 else f"ttft {arrival}"
@@ -257,7 +256,7 @@ class Simulation:
         return round(seconds * self._nanoseconds)
 
     def _reserve(self, ask: Ask) -> int:
-        """Return with how many tokens a request is counted when it comes."""
+        """Return the number of tokens that a request is charged at its arrival."""
         reserved = self._profile.tokens_counted == "reserved"
         return ask.input_tokens + ((ask.max_tokens or 0) if reserved else 0)
 
@@ -266,7 +265,7 @@ class Simulation:
         return wait if told == "exact" else _scaled(told, self._nanoseconds)
 
     def _settle(self, now: int) -> None:
-        """Let happen what is due, and count the tokens of those that ended."""
+        """Process all events until `now`, and charge the tokens of requests that have ended."""
         self._model.settle(now)
         for at, job in self._model.left():
             completion = self._owing.pop(job, None)

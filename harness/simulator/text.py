@@ -1,6 +1,6 @@
-"""Text that reads like an answer and says nothing: deterministic prose about the prompt's words.
+"""Generates deterministic, meaningless prose about the subject of a prompt.
 
-A token is one piece of text; joined, the pieces are the answer.
+A token is one piece of text; the joined pieces are the answer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 
 _Shape: TypeAlias = tuple[tuple[str, ...] | str, ...]
-"""A sentence: for each word what it may be, or what follows the subject where that stands."""
+"""A sentence: for each word its variants; for the subject, the punctuation after it."""
 
 _THOUGHTS = (
     "So the question is really about how {noun} and {noun} meet in {subject}.",
@@ -67,15 +67,15 @@ _TIMES = (
 
 
 def thoughts(subject: str, choices: Iterable[int]) -> Iterator[str]:
-    """Yield the tokens of someone thinking about `subject`, without end if `choices` has none.
+    """Yield the tokens of reasoning about `subject`, for as long as `choices` yields numbers.
 
-    Each choice, 0 to 255, is a paragraph.
+    Each choice, from 0 to 255, selects a paragraph.
     """
     return _prose("thoughts", subject, choices)
 
 
 def statements(subject: str, choices: Iterable[int]) -> Iterator[str]:
-    """Yield the tokens of an answer about `subject`, a paragraph for each choice, 0 to 255."""
+    """Yield the tokens of an answer about `subject`: a paragraph for each choice, 0 to 255."""
     return _prose("statements", subject, choices)
 
 
@@ -104,34 +104,34 @@ def json_list(key: str, subject: str, count: int, chance: random.Random) -> str:
 
 
 class TokenizedText(NamedTuple):
-    """A text that is cut evenly into `number` tokens, of a character at least."""
+    """A text that is divided evenly into `number` tokens of at least one character."""
 
     text: str
     number: int
 
     def first(self, tokens: int) -> str:
-        """Return the text of the first so many of them."""
+        """Return the text of the first `tokens` tokens."""
         return self.text[: tokens * len(self.text) // self.number]
 
     def tokens(self) -> list[str]:
-        """Return them all."""
+        """Return all tokens."""
         size, number = len(self.text), self.number
         ends = [place * size // number for place in range(number + 1)]
         return [self.text[start:end] for start, end in itertools.pairwise(ends)]
 
 
 def cut(text: str, count: int | None) -> TokenizedText:
-    """Cut `text` into `count` tokens, or into tokens of four characters at most."""
+    """Divide `text` into `count` tokens; if None, into tokens of at most four characters."""
     if count is None:
         count = -(-len(text) // 4)
     return TokenizedText(text, max(1, min(count, len(text))))
 
 
 class _Paragraph(NamedTuple):
-    """Some sentences, whole and in tokens; a mark stands where the subject goes.
+    """Some sentences, as a text and as tokens. A mark is a placeholder for the subject.
 
-    `ends`: how long the text of the first 0, 1, 2 ... tokens is. `marks`: the tokens that begin
-    with a mark.
+    `ends`: the lengths of the text of the first 0, 1, 2 ... tokens. `marks`: the indices of the
+    tokens that start with a mark.
     """
 
     text: str
@@ -166,12 +166,12 @@ def _at_once(kind: str, subject: str, choices: Iterable[int], count: int) -> str
 
 
 def _begin(paragraph: _Paragraph, words: list[str], phrase: str, count: int) -> str:
-    """Return its first `count` tokens, at most all there are, without making each of them."""
+    """Return the text of the first `count` tokens, without making each of them."""
     more, end = len(words) - 1, ""
     for place in paragraph.marks:
         if count <= place:
             break
-        if count - place <= more:  # it ends within the subject
+        if count - place <= more:  # the text ends within the subject
             count, end = place, "".join(words[: count - place])
             break
         count -= more
@@ -180,13 +180,13 @@ def _begin(paragraph: _Paragraph, words: list[str], phrase: str, count: int) -> 
 
 @lru_cache(maxsize=1024)
 def _subject(subject: str) -> tuple[list[str], str]:
-    """Return the subject's tokens, and all of them as one text."""
+    """Return the tokens of the subject, and their joined text."""
     words = [" " + word for word in subject.split()]
     return words, "".join(words)
 
 
 def _expand(paragraph: _Paragraph, words: list[str]) -> list[str]:
-    """Return the paragraph's tokens with the subject's words in them."""
+    """Return the tokens of a paragraph with the subject inserted."""
     if not paragraph.marks:
         return list(paragraph.tokens)
     tokens: list[str] = []
@@ -201,8 +201,8 @@ def _expand(paragraph: _Paragraph, words: list[str]) -> list[str]:
 
 @lru_cache(maxsize=2 * _PARAGRAPHS)
 def _paragraph(kind: str, number: int) -> _Paragraph:
-    """Return one of the paragraphs there are; made once, because making them takes a while."""
-    chance = random.Random(number)  # noqa: S311 - nothing secret here
+    """Return a paragraph; cached, because making it is slow."""
+    chance = random.Random(number)  # noqa: S311 - not for cryptography
     shapes, tokens = _SHAPES[kind], []
     for _ in range(_SENTENCES):
         for part in chance.choice(shapes):

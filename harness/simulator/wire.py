@@ -1,4 +1,4 @@
-"""Bytes of the OpenAI-compatible API in DeepSeek's dialect (api-docs.deepseek.com)."""
+"""The messages of the OpenAI-compatible API, in DeepSeek's variant (api-docs.deepseek.com)."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ BLANK_LINE = b"\n"
 STREAM_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
 JSON_HEADERS = {"content-type": "application/json"}
 FINGERPRINT = "simulated"
-"""Stands in `system_fingerprint`, so that a stored response tells what it is."""
+"""The value of `system_fingerprint`, which marks stored responses as simulated."""
 
 encode = msgspec.json.encode
 _OPEN_END = b'},"finish_reason":null}]}\n\n'
 
 
 def completion_id(name: str) -> str:
-    """Return the id of the completion that the simulation calls `name`."""
+    """Return the id of the completion called `name`."""
     return f"chatcmpl-{name}"
 
 
 def request_id(name: str) -> str:
-    """Return the `x-request-id` of the request that the simulation calls `name`."""
+    """Return the `x-request-id` of the request called `name`."""
     return f"req-{name}"
 
 
 class Chunks:
-    """The events of one stream: what does not change is encoded once."""
+    """Encodes the events of one stream. Their constant parts are encoded once."""
 
     __slots__ = ("_answer", "_answer_end", "_bare", "_head", "_reasoning", "_reasons")
 
@@ -48,22 +48,22 @@ class Chunks:
         self._reasons = reasons
 
     def role(self) -> bytes:
-        """Return the first event, which has no text."""
+        """Return the first event, without text."""
         empty = b'"content":null,"reasoning_content":""' if self._reasons else b'"content":""'
         return self._head + b'{"role":"assistant",' + empty + _OPEN_END
 
     def text(self, piece: TextChunk) -> bytes:
-        """Return an event with a piece of the reasoning or of the answer."""
+        """Return an event with text of the reasoning or of the answer."""
         if piece.is_reasoning:
             return self._reasoning + encode(piece.text) + _OPEN_END
         return self._answer + encode(piece.text) + self._answer_end
 
     def finish(self, reason: str) -> bytes:
-        """Return the event that says why the text ends."""
+        """Return the event with the finish reason."""
         return self._answer + b'""},"finish_reason":' + encode(reason) + b"}]}\n\n"
 
     def usage(self, tokens: Tokens) -> bytes:
-        """Return the event with the token counts, which has no choices."""
+        """Return the event with the token counts, without choices."""
         return self._bare + b',"choices":[],"usage":' + encode(usage(tokens)) + b"}\n\n"
 
 
@@ -90,7 +90,7 @@ def completion_body(
 
 
 def usage(tokens: Tokens) -> dict[str, Any]:
-    """Return token counts in DeepSeek's shape."""
+    """Return token counts in DeepSeek's format."""
     given, cached, output = tokens.input or 0, tokens.cached or 0, tokens.output or 0
     return {
         "prompt_tokens": given,
@@ -109,6 +109,6 @@ def error_body(message: str, kind: str, code: str | None = None, param: str | No
 
 
 def models(name: str) -> bytes:
-    """Return the list of models: one, called after the profile."""
+    """Return the list of models: one, named after the profile."""
     model = {"id": name, "object": "model", "created": 0, "owned_by": "simulated"}
     return encode({"object": "list", "data": [model]})

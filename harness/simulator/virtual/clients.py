@@ -1,4 +1,4 @@
-"""The two ways of waiting for the provider in virtual time: in a task, and in blocking code."""
+"""The transports for virtual time, for tasks and for blocking code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 
 class AsyncVirtualClient:
-    """Sends attempts from the tasks of a VirtualLoop, whose `Events` it is."""
+    """Sends attempts from the tasks of a VirtualLoop. It is also the loop's `Events`."""
 
     def __init__(self, provider: VirtualProvider, clock: VirtualClock) -> None:
         self._provider = provider
@@ -49,25 +49,25 @@ class AsyncVirtualClient:
         return flight.reply
 
     def next_at(self) -> int | None:
-        """Return when the provider does the next thing."""
+        """Return the time of the provider's next event."""
         return self._provider.next_at()
 
     def happen(self, now: int) -> None:
-        """Let the provider do it, and wake whoever has waited for that."""
+        """Process the provider's events until `now`; wake the tasks whose attempts have ended."""
         for flight in self._provider.advance(now):
             if flight.waker is not None and not flight.waker.done():
                 flight.waker.set_result(None)
 
 
 class BlockingVirtualClient:
-    """Sends attempts from blocking code: the clock goes to the end of each at once."""
+    """Sends attempts from blocking code. The clock jumps to the end of each attempt."""
 
     def __init__(self, provider: VirtualProvider, clock: VirtualClock) -> None:
         self._provider = provider
         self._clock = clock
 
     def send(self, effect: Send, branch: Branch | None = None) -> Reply:
-        """Send one attempt and let time pass until its end."""
+        """Send one attempt and advance the clock to its end."""
         branch = branch or Branch()
         if branch.cancelled:
             return never_sent(self._clock.now())
@@ -83,14 +83,14 @@ class BlockingVirtualClient:
         return flight.reply
 
     def pass_time(self, until: int) -> None:
-        """Let time pass until `until`; what the provider does meanwhile happens."""
+        """Advance the clock to `until`, and process the provider's events until then."""
         while (at := self._provider.next_at()) is not None and at <= until:
             self._clock.go_to(at)
             self._provider.advance(self._clock.now())
         self._clock.go_to(until)
 
     def wait(self, waits: Callable[[Turn], Waits[_T]], branch: Branch, now: ReadClock) -> _T:
-        """Wait as `waits` says: the clock goes there. Nobody is there who could wake anybody."""
+        """Advance the clock to each time in `waits`. A wait without a time is a deadlock."""
         steps = waits(Turn(lambda: None))
         try:
             while True:

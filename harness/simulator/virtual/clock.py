@@ -1,10 +1,10 @@
-"""A clock that goes where it is put: integer nanoseconds, so that nothing is ever rounded away."""
+"""A clock that is set by its user, in integer nanoseconds, without rounding errors."""
 
 from __future__ import annotations
 
 
 class VirtualClock:
-    """Virtual nanoseconds since the trial began."""
+    """Virtual nanoseconds since the start of the trial."""
 
     __slots__ = ("_now",)
 
@@ -16,6 +16,6 @@ class VirtualClock:
         return self._now
 
     def go_to(self, moment: int) -> None:
-        """Make it `moment`; a moment that has passed changes nothing."""
+        """Set the clock to `moment`; do nothing if `moment` is in the past."""
         if moment > self._now:
             self._now = moment

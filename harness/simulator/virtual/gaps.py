@@ -1,10 +1,9 @@
-"""When chunks of text came, without an event for each: closed forms on the virtual work.
+"""Computes the gaps between text chunks from the virtual work, without an event for each chunk.
 
-Chunks of equal size come at equal distances as long as the speed stays the same, so the histogram
-of their gaps follows from one number. Where the speed changed in the course of one response, its
-chunks are cut into `SLICES` parts of equal number, and within each part all gaps are taken for
-equal to their mean, which is exact in every part without a change. The sum of all gaps is always
-exact to a nanosecond a part.
+At constant speed, chunks of equal size come at equal intervals, so one number determines the
+histogram of their gaps. If the speed changed during a response, its chunks are divided into
+`GAP_SLICES` parts of equal count, and all gaps of a part are approximated by their mean, which is
+exact in parts without a change. The sum of all gaps is exact to one nanosecond per part.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ GAP_SLICES = 8
 
 
 class ChunkLayout:
-    """How a text is cut into chunks: `reasoning` and then `answer` tokens, `size` in each chunk.
+    """The division of a text into chunks of `size` tokens: first `reasoning`, then `answer` tokens.
 
-    The last chunk of either part may be smaller.
+    The last chunk of either part can be smaller.
     """
 
     __slots__ = ("answer", "reasoning", "size", "thoughts")
@@ -30,13 +29,13 @@ class ChunkLayout:
         self.thoughts = -(-reasoning // size)
 
     def end(self, chunk: int) -> int:
-        """Return how many tokens have been told after so many chunks."""
+        """Return the number of tokens in the first `chunk` chunks."""
         if chunk <= self.thoughts:
             return min(chunk * self.size, self.reasoning)
         return self.reasoning + min((chunk - self.thoughts) * self.size, self.answer)
 
     def sizes(self, chunks: int) -> dict[int, int]:
-        """Return the sizes of the first `chunks` but for the very first, and how many have each."""
+        """Return the sizes of chunks 2 to `chunks`, with the number of chunks of each size."""
         counts: dict[int, int] = {}
         for first, last in ((2, self.thoughts), (max(self.thoughts + 1, 2), chunks)):
             last = min(last, chunks)
@@ -54,7 +53,7 @@ def gaps_of(
 ) -> Histogram:
     """Return the gaps between the first `chunks` chunks of one response, in nanoseconds.
 
-    The first of them came at `first`, when the work `origin` was done, the last one at `last`.
+    The first chunk came at `first`, at the virtual work `origin`, the last one at `last`.
     """
     if chunks < 2:
         return {}

@@ -1,11 +1,11 @@
-"""An asyncio loop whose time jumps: when nothing is ready, it is at once the time of what is next.
+"""An asyncio loop in virtual time: if no task is ready, the clock jumps to the next event.
 
-It never waits for anything outside itself. The selector is asked how long to wait, and instead of
-waiting it moves the clock; asked to wait for ever, it knows that nobody is left who could wake
-anybody. What `run_in_executor` is given runs at once, in the loop's own thread.
+The loop never waits. asyncio asks the selector to wait until the next timer, and the selector
+advances the clock instead. If asyncio asks it to wait without a timer, and no event is scheduled,
+there is a deadlock. `run_in_executor` runs its function at once, in the thread of the loop.
 
-asyncio keeps time in floating-point seconds. Those hold a nanosecond exactly for longer than a
-month (2^53 ns is 104 days), so each moment is turned back into the integer that it came from.
+asyncio uses floating-point seconds. They represent nanoseconds exactly for up to 104 days (2^53
+ns), so each time is converted back to its integer without error.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from harness.records.errors import HarnessError
 from harness.simulator.virtual.clock import VirtualClock
 
 _LOOK_EVERY = 256
-"""Turns of the loop between two looks at the real file descriptors: signals come that way."""
+"""Iterations between two checks of the real file descriptors, through which signals arrive."""
 
 
 class DeadlockError(HarnessError):
-    """Everything waits and nothing is left that could end a wait."""
+    """All tasks wait, and no event or timer can end a wait."""
 
 
 class Events(Protocol):
-    """What happens by itself, besides the loop's own timers."""
+    """A source of events besides the loop's own timers."""
 
     def next_at(self) -> int | None:
-        """Return the moment of the next one, None when there is none."""
+        """Return the time of the next event; None if there is none."""
         ...
 
     def happen(self, now: int) -> None:
-        """Let happen what is due until `now`."""
+        """Process the events until `now`."""
         ...
 
 
 class _Jumping(selectors.BaseSelector):
-    """A selector that lets the clock jump where another would wait."""
+    """A selector that advances the clock instead of waiting."""
 
     def __init__(self, clock: VirtualClock, events: Events) -> None:
         self._clock = clock
@@ -89,25 +89,25 @@ class _Jumping(selectors.BaseSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop on a virtual clock. Raises DeadlockError out of `run_until_complete`.
+    """An event loop on a virtual clock. `run_until_complete` can raise DeadlockError.
 
-    At one moment what happens among `events` comes before the loop's timers.
+    At equal times, `events` come before the loop's timers.
     """
 
     def __init__(self, clock: VirtualClock, events: Events) -> None:
         super().__init__(_Jumping(clock, events))
         self._clock = clock
-        # Half a nanosecond: a timer is due at its own nanosecond and not at the one before.
+        # Half a nanosecond, so that no timer is due one nanosecond early.
         self._clock_resolution = 0.5 / SECOND
 
     def time(self) -> float:
-        """Return virtual seconds."""
+        """Return the virtual time in seconds."""
         return self._clock.now() / SECOND
 
     def run_in_executor(  # type: ignore[override]
         self, executor: Executor | None, func: Callable[..., Any], *args: Any
     ) -> asyncio.Future[Any]:
-        """Call `func` at once: another thread would know nothing of this clock."""
+        """Call `func` at once, because another thread cannot use the virtual clock."""
         done = self.create_future()
         try:
             done.set_result(func(*args))

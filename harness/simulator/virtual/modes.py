@@ -1,7 +1,6 @@
-"""The modes in virtual time: the interpreters and the permits of real time on a clock that jumps.
+"""The modes in virtual time: the same interpreters and permits as in real time, on a virtual clock.
 
-`threads` has no such mode: the operating system decides which thread is next and knows no clock
-but its own.
+`threads` has no virtual mode, because the operating system schedules threads in real time.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from harness.simulator.virtual.replies import Manner
 
 
 class VirtualTarget(NamedTuple):
-    """What the attempts of a run are answered by.
+    """The simulated provider of a run.
 
-    `thoughts`: the reasoning is read, and the text of responses that broke off. `settings`: the
+    `thoughts`: whether the reasoning and the text of broken responses are needed. `settings`: the
     setting of each phase, under which the profile has lengths for it.
     """
 
@@ -55,13 +54,13 @@ def virtual_target(
     thoughts: bool,
     settings: Mapping[str, str],
 ) -> VirtualTarget:
-    """Return the target that simulates `profile`, given in plain values as `run.json` has it."""
+    """Return the target that simulates `profile`, in plain values as in `run.json`."""
     described = Profile.model_validate(profile)
     return VirtualTarget(described, seed, time_scale, model, stream, thoughts, settings)
 
 
 class VirtualTrial(NamedTuple):
-    """One trial of it."""
+    """One trial with a VirtualTarget."""
 
     target: VirtualTarget
     cell: str
@@ -72,7 +71,7 @@ class VirtualTrial(NamedTuple):
 VirtualMode = Callable[
     [Program[None], VirtualTrial, VirtualClock, Callable[[Record], None], Gate], None
 ]
-"""(program, trial, clock, emit, gate). Raises what the gate raises, and DeadlockError."""
+"""Takes program, trial, clock, emit and gate. Raises DeadlockError and the errors of the gate."""
 
 
 def virtual_sync_mode(
@@ -82,9 +81,9 @@ def virtual_sync_mode(
     emit: Callable[[Record], None],
     gate: Gate,
 ) -> None:
-    """Run `program` one call after another: the turn is the one permit."""
+    """Run `program` one call after another, with a single permit."""
     client = BlockingVirtualClient(provider_of(trial), clock)
-    stop = threading.Event()  # which nobody sets
+    stop = threading.Event()  # never set
     send = through_gate(gate, client.send, stop)
     turns = Turns(clock.now, client.wait)
     passing = gate.emitting(emit)
@@ -99,7 +98,7 @@ def virtual_async_mode(
     emit: Callable[[Record], None],
     gate: Gate,
 ) -> None:
-    """Run `program` with a task for each workflow and branch."""
+    """Run `program` with one task for each workflow and branch."""
     client = AsyncVirtualClient(provider_of(trial), clock)
     send = through_gate_async(gate, client.send)
     permits = AsyncPermits(trial.permits, clock.now)
@@ -116,7 +115,7 @@ VIRTUAL_MODES: Mapping[str, VirtualMode] = {"sync": virtual_sync_mode, "async": 
 
 
 def provider_of(trial: VirtualTrial) -> VirtualProvider:
-    """Return a provider that has served nothing yet."""
+    """Return a new provider for the trial."""
     target, rates = trial.target, Rates()
     profile = target.profile
     simulation = Simulation(profile, target.seed, target.time_scale, trial.cell, rates)

@@ -1,8 +1,8 @@
-"""The provider as a client in virtual time meets it: attempts go in, replies come out, on time.
+"""The provider in virtual time: it takes attempts and returns their replies at the right times.
 
-Nothing here waits. Whoever drives it asks when the next thing happens, puts the clock there, and
-calls `advance`. At one moment text comes before a deadline that it still keeps, and what is due
-for several attempts comes in the order in which they arrived at the model.
+Nothing in this module waits. The caller asks for the time of the next event, sets the clock to it
+and calls `advance`. At equal times, text comes before a deadline, and events of several attempts
+come in the order in which the attempts arrived at the model.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from harness.simulator.virtual.replies import (
 
 
 class ServedTrial(NamedTuple):
-    """The trial that a provider serves.
+    """The settings of the trial that a provider serves.
 
     `settings`: the setting of each phase. `slowest_chunk`: the most nanoseconds between two chunks.
-    Where that is less than a deadline between chunks, the deadline cannot pass and need not be
-    watched chunk by chunk. `has_door`: faults may keep connections from being made.
+    If that is less than the idle deadline, the deadline cannot pass and is not checked for each
+    chunk. `has_door`: whether faults can prevent connections.
     """
 
     model: str
@@ -46,11 +46,11 @@ class ServedTrial(NamedTuple):
 
 
 class Flight:
-    """One attempt under way; `reply` is there once it has ended. `waker`: who waits for it.
+    """One attempt in flight. `reply` is set when it has ended. `waker`: the future that waits.
 
-    `began`: when it began to make its connection. `coming` is None until that is made. `limit_at`:
-    when its next deadline passes; `looked_at`: when that is looked at, None for never as yet.
-    `first_text` is called when the first text has come.
+    `began`: when the connection attempt began. `coming`: None until there is a connection.
+    `limit_at`: the time of its next deadline; `looked_at`: when that is checked, None for no check
+    scheduled. `first_text` is called when the first text arrives.
     """
 
     __slots__ = ("began", "coming", "effect", "first_text", "limit_at", "looked_at", "reply",
@@ -67,17 +67,17 @@ class Flight:
         self.waker: asyncio.Future[None] | None = None
 
     def limit(self) -> Limit:
-        """Return the deadline that is next."""
+        """Return the next deadline."""
         if self.coming is None:
             return next_limit(self.effect.deadlines, self.began, None, None)
         return self.coming.limit(self.effect.deadlines)
 
 
 class VirtualProvider:
-    """Serves the attempts of one trial. Every time is nanoseconds of the virtual clock.
+    """Serves the attempts of one trial. All times are nanoseconds of the virtual clock.
 
-    To connect takes no time. While a fault lets nobody connect an attempt waits outside, and goes
-    out as soon as that is over; where connections are refused it fails at once.
+    Connecting takes no time. While a fault leaves connections without an answer, an attempt waits,
+    and it is sent when the fault ends. If a fault refuses connections, an attempt fails at once.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class VirtualProvider:
     def begin(
         self, now: int, effect: Send, first_text: Callable[[], None] = lambda: None
     ) -> Flight:
-        """Send an attempt; one that is refused has ended at once."""
+        """Send an attempt. A refused attempt has ended when this returns."""
         flight = Flight(effect, now, first_text)
         if self._place.has_door:
             self._attend(now)
@@ -112,15 +112,15 @@ class VirtualProvider:
         return flight
 
     def next_at(self) -> int | None:
-        """Return the moment of the next thing that happens by itself; None when there is none."""
+        """Return the time of the next event; None if there is none."""
         if self._ended:
-            return 0  # some time ago
+            return 0  # in the past
         limits = self._limits
         while limits:
             at, count, flight = limits[0]
             if flight.reply is not None:
                 heappop(limits)
-            elif flight.limit_at > at:  # it has moved meanwhile
+            elif flight.limit_at > at:  # the deadline has moved
                 flight.looked_at = flight.limit_at
                 heapreplace(limits, (flight.limit_at, count, flight))
             else:
@@ -133,7 +133,7 @@ class VirtualProvider:
         return due
 
     def advance(self, now: int) -> list[Flight]:
-        """Let happen what is due until `now`; return the attempts that ended, in order."""
+        """Process the events until `now`; return the attempts that have ended, in order."""
         for job, moments in self._simulation.pop_due(now).items():
             self._hear(job, moments)
         if self._place.has_door:
@@ -152,14 +152,14 @@ class VirtualProvider:
         return ended
 
     def give_up(self, now: int, flight: Flight) -> Reply:
-        """Return the reply of an attempt that is cancelled at `now`, or what it has come to."""
+        """Cancel an attempt at `now`, unless it has ended, and return its reply."""
         if flight.reply is None:
             self._leave(now, flight, CANCELLED, UNWANTED)
         assert flight.reply is not None, "it has ended"
         return flight.reply
 
     def _enter(self, now: int, flight: Flight) -> None:
-        """Send an attempt whose connection has been made."""
+        """Send an attempt that has a connection."""
         request, manner = flight.effect.request, self._manner
         phase = flight.effect.key.phase
         ask = make_ask(
@@ -181,10 +181,10 @@ class VirtualProvider:
         self._watch(flight)
 
     def _hear(self, job: ServedRequest, moments: list[int]) -> None:
-        """Take the moments at which text came; none for a keep-alive."""
+        """Process the times at which text came; an empty list means a keep-alive."""
         flight = self._open.get(job)
         if flight is None:
-            return  # given up at this very moment: a sibling's text came first
+            return  # cancelled at this time, because the text of its sibling came first
         coming = flight.coming
         assert coming is not None, "it has a connection"
         is_first = bool(moments) and not coming.moments
@@ -196,12 +196,12 @@ class VirtualProvider:
             flight.reply = coming.whole()
             self._ended.append(flight)
         elif is_first or coming.has_stalled:
-            self._watch(flight)  # the deadline may be an earlier one now
+            self._watch(flight)  # the deadline can be earlier now
         elif coming.watched:
             flight.limit_at = flight.limit().at
 
     def _attend(self, now: int) -> None:
-        """Do what the faults do to connections, those there are and those to come."""
+        """Apply the faults that affect existing and new connections."""
         strike, self._change = self._simulation.connection(now)
         kind = None if strike is None else strike.kind
         if kind is self._shut_by:
@@ -225,7 +225,7 @@ class VirtualProvider:
                 self._outside.append(flight)
 
     def _leave(self, now: int, flight: Flight, outcome: str, detail: str) -> None:
-        """Hang up: the provider's place is free, and what had come by now is kept."""
+        """End an attempt: the provider stops serving it, and its reply has the text so far."""
         coming = flight.coming
         if coming is None:
             self._outside.remove(flight)
@@ -237,7 +237,7 @@ class VirtualProvider:
         flight.reply = coming.broken_off(outcome, detail, now, told)
 
     def _watch(self, flight: Flight) -> None:
-        """Look at its deadline when that passes; one that is looked at before has moved then."""
+        """Schedule a check of the next deadline, unless an earlier check is scheduled."""
         flight.limit_at = at = flight.limit().at
         if flight.looked_at is None or at < flight.looked_at:
             flight.looked_at = at

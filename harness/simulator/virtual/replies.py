@@ -1,7 +1,7 @@
-"""What an attempt came to, from the provider's plan and the moments at which it came true.
+"""Makes the reply of an attempt from the simulated response and the times of its text.
 
-The rules are those of `harness.client`: which outcome, which stamps, which tokens. Nothing is sent
-and nothing is read, so the request goes out at the moment of its permit: the client wait is 0.
+Outcomes, time stamps and tokens follow the rules of `harness.transports`. Nothing is sent or read,
+so a request is sent at the time of its permit: the client wait is 0.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ UNWANTED = "no longer wanted"
 
 
 class Manner(NamedTuple):
-    """How responses come.
+    """How responses are sent.
 
-    `stream`: in chunks of `chunk_tokens`. `keep_alive`: nanoseconds until the first blank line of
-    a response that is not streamed, which is what brings its headers; None for none. `drip`: the
-    same for a response of which nothing else ever comes. `thoughts`: somebody wants to read the
-    reasoning, and what had come of a response that was broken off.
+    `stream`: in chunks of `chunk_tokens`. `keep_alive`: nanoseconds until the first blank line of a
+    response that is not streamed, which comes with its headers; None for none. `drip`: the same for
+    a response that has only keep-alives. `thoughts`: whether the reasoning and the text of broken
+    responses are needed.
     """
 
     stream: bool
@@ -40,7 +40,7 @@ class Manner(NamedTuple):
 
 
 class ResponseProgress(NamedTuple):
-    """How far a response has come: so many `tokens` in so many `chunks`, the newest at `last`."""
+    """The progress of a response: `tokens` in `chunks` chunks, the last of them at `last`."""
 
     tokens: int
     chunks: int
@@ -61,7 +61,7 @@ def without_text(
     retry_after: int | None = None,
     detail: str = "",
 ) -> Reply:
-    """Return a reply with no text in it; `name` is the simulation's name of the request."""
+    """Return a reply without text; `name`: the simulation's name of the request."""
     return Reply(
         outcome=outcome,
         sent=sent,
@@ -85,14 +85,14 @@ def without_text(
 
 
 def never_sent(now: int) -> Reply:
-    """Return the reply of an attempt that was cancelled before it went out."""
+    """Return the reply of an attempt that was cancelled before it was sent."""
     return without_text(CANCELLED, sent=None, done=now, detail=UNWANTED)
 
 
 def refusal(refused: Refused, now: int) -> Reply:
-    """Return the reply to a request that was refused at `now`, the moment it was sent."""
+    """Return the reply to a request that was sent and refused at `now`."""
     if refused.fault is not None and refused.fault.kind.place == "connection":
-        return without_text("connection_lost", sent=now, done=now)  # it was just inside
+        return without_text("connection_lost", sent=now, done=now)  # it had just connected
     return _instead(refused.outcome, refused.status, refused.retry_after, now, now, refused.name)
 
 
@@ -112,10 +112,10 @@ def _instead(
 
 
 class Coming:
-    """One response on its way: when its text came so far. `moments` are those of `script.ends`.
+    """A response that is being received. `moments`: the times of `script.ends` so far.
 
-    `watched`: each of its chunks has a moment of its own. Where not, no chunk can come too late
-    after another, so only the call's end limits it once it has begun, unless it stalls.
+    `watched`: whether each chunk has its own time. If not, the idle deadline cannot pass between
+    two chunks, so after the first text only the end of the call limits it, unless it stalls.
     """
 
     __slots__ = ("completion", "manner", "moments", "rates", "sent", "watched")
@@ -132,14 +132,14 @@ class Coming:
 
     @property
     def has_stalled(self) -> bool:
-        """Whether its last text has come and no end will."""
+        """Whether its last text has come but its end never will."""
         fault = self.completion.fault
         if fault is None or not fault.kind.holds or not self.moments:
             return False
         return len(self.moments) == len(self.completion.script.ends)
 
     def limit(self, deadlines: Deadlines) -> Limit:
-        """Return the deadline that is next."""
+        """Return the next deadline."""
         if not self.moments:
             return next_limit(deadlines, None, self.sent, None)
         if self.watched or self.has_stalled:
@@ -147,7 +147,7 @@ class Coming:
         return Limit(deadlines.end, deadlines.end_outcome)
 
     def whole(self) -> Reply:
-        """Return the reply of a response that has come to its end, whatever end it is."""
+        """Return the reply of a response that the provider has ended, with or without a fault."""
         completion, script, fault = self.completion, self.completion.script, self.completion.fault
         done = self.moments[-1]
         if fault is not None and fault.kind.place == "instead":
@@ -175,7 +175,7 @@ class Coming:
         )
 
     def _cut_off(self, outcome: str, detail: str, done: int) -> Reply:
-        """Return the reply of a response that the provider ended in the middle."""
+        """Return the reply of a response that the provider broke off."""
         script, progress = self.completion.script, NO_PROGRESS
         if self.manner.stream and script.ends[-1]:
             progress = ResponseProgress(script.ends[-1], script.chunks(), done)
@@ -189,13 +189,13 @@ class Coming:
         )
         if reply.headers is not None:
             return reply
-        # A body that is not streamed comes with its headers, and breaks off in the middle.
+        # A body that is not streamed comes together with its headers.
         return reply._replace(
             headers=done, status=200, request_id=wire.request_id(self.completion.name)
         )
 
     def broken_off(self, outcome: str, detail: str, done: int, told: int) -> Reply:
-        """Return the reply of a response that nobody waits for any more, after `told` tokens."""
+        """Return the reply of a response that the client aborts after `told` tokens."""
         return self._reply(
             outcome=outcome,
             detail=detail,
@@ -206,7 +206,7 @@ class Coming:
         )
 
     def _progress(self, told: int, until: int) -> ResponseProgress:
-        """Return what the chunks of the first `told` tokens, come by `until`, have brought."""
+        """Return the progress by `until`, when `told` tokens had been made."""
         if not self.moments or not self.manner.stream:
             return NO_PROGRESS
         script = self.completion.script
@@ -220,7 +220,7 @@ class Coming:
             last = self.rates.moment(job.origin + tokens - script.first)
             if last <= until:
                 return ResponseProgress(tokens, chunks, last)
-            chunks -= 1  # a token that lacked a hair was counted
+            chunks -= 1  # an incomplete token was counted
 
     def _cut(self) -> ChunkLayout:
         script = self.completion.script
@@ -273,7 +273,7 @@ class Coming:
         )
 
     def _texts(self, told: int, ended: bool) -> tuple[str, str]:
-        """Return reasoning and answer of `told` tokens, as far as somebody may want them."""
+        """Return the reasoning and answer in the first `told` tokens, if they are needed."""
         script, thoughts = self.completion.script, self.manner.thoughts
         if ended:
             return script.reasoning_text() if thoughts else "", script.answer_text()
@@ -286,14 +286,14 @@ class Coming:
         )
 
     def _headers(self, done: int, ended: bool) -> int | None:
-        """Return when status and headers came, None if they had not by `done`."""
+        """Return when status and headers came; None if they had not come by `done`."""
         fault, patience = self.completion.fault, self.manner.keep_alive
         if fault is not None and fault.kind.place == "silence":
             if fault.kind.name == "silent":
                 return None
             patience = self.manner.drip
         if fault is not None and fault.kind.place == "instead":
-            return None  # it was broken off before
+            return None  # it was aborted before
         if self.manner.stream:
             return self.sent
         if patience is not None and self.sent + patience <= done:
@@ -301,7 +301,7 @@ class Coming:
         return done if ended else None
 
     def _firsts(self, told: int) -> tuple[int | None, int | None]:
-        """Return when the first reasoning and the first answer came, of `told` tokens."""
+        """Return the times of the first reasoning and the first answer in `told` tokens."""
         script, moments = self.completion.script, self.moments
         if told == 0:
             return None, None
