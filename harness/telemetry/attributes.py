@@ -50,25 +50,27 @@ class EndpointAttributes(NamedTuple):
         return self.chat.get(phase, self.any_chat)
 
 
-def endpoint_attributes(run: Run) -> EndpointAttributes:
-    """Return the attributes of the endpoint and the requests of `run`."""
-    settings: Mapping[str, Any] = run.scenario["endpoint"]
+def endpoint_attributes(run: Run, cell: CellInfo) -> EndpointAttributes:
+    """Return the attributes of the endpoint and the requests of a cell."""
+    scenario = run.cell_scenario(cell)
+    settings: Mapping[str, Any] = scenario["endpoint"]
     server, provider = _server(settings.get("base_url"))
     if run.simulated:
         provider = semconv.SIMULATED_PROVIDER
     shared = server | {
         semconv.OPERATION_NAME: semconv.CHAT,
         semconv.PROVIDER_NAME: provider,
-        semconv.REQUEST_MODEL: model(run),
+        semconv.REQUEST_MODEL: model(run, cell),
     }
     if settings["stream"]:  # the convention sets it only if true
         shared[semconv.REQUEST_STREAM] = True
+    limits: Mapping[str, int | None] = scenario["workflow"].get("max_tokens", {})
     common: Mapping[str, Any] = settings.get("extra_body", {})
     by_setting: Mapping[str, Any] = settings.get("extra_body_by_phase", {})
     chat = {}
     for phase in run.phases or _phases_in_scenario(run):
         own = by_setting.get(phase.setting, {})
-        body = {"max_tokens": phase.max_tokens, **common, **own}
+        body = {"max_tokens": limits.get(phase.setting, phase.max_tokens), **common, **own}
         is_json = phase.json and settings.get("json_mode", True)
         said = {semconv.OUTPUT_TYPE: "json"} if is_json else {}
         chat[phase.name] = shared | said | _asked_for(body)
@@ -136,9 +138,9 @@ def _server(base_url: str | None) -> tuple[Attributes, str]:
     return address, semconv.PROVIDERS.get(host, semconv.OTHER_PROVIDER)
 
 
-def model(run: Run) -> str:
+def model(run: Run, cell: CellInfo) -> str:
     """Return the requested model."""
-    return str(run.scenario["endpoint"]["model"])
+    return str(run.cell_scenario(cell)["endpoint"]["model"])
 
 
 def workflow_name(run: Run) -> str:

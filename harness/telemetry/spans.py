@@ -39,7 +39,7 @@ class TraceMaker:
         self.content = content
         self.cells = {cell.id: cell for cell in run.cells}
         self.run_trace = ids.trace_id(run.run_id, "run")
-        self.endpoint = attributes.endpoint_attributes(run)
+        self.endpoints = {cell.id: attributes.endpoint_attributes(run, cell) for cell in run.cells}
 
     def of_run(self, trials: Iterable[Trial]) -> list[Span]:
         """Return the run trace: the run, its cells and the trials that have ended."""

@@ -25,7 +25,7 @@ class Maker(Protocol):
     content: Capture | None
     cells: dict[str, CellInfo]
     run_trace: str
-    endpoint: EndpointAttributes
+    endpoints: dict[str, EndpointAttributes]
 
     def unix(self, time: int) -> int:
         """Return a record's time in nanoseconds since the Unix epoch."""
@@ -43,6 +43,7 @@ class WorkflowTrace:
         self.run_id = maker.run.run_id
         self.workflow = workflow
         self.cell: CellInfo = maker.cells[workflow.cell]
+        self.endpoint = maker.endpoints[workflow.cell]
         self.trace_id = ids.workflow_trace(self.run_id, workflow)
         self.spans: list[Span] = []
         self.shared = attributes.workflow_key_attributes(maker.run, self.cell, workflow)
@@ -154,12 +155,12 @@ class WorkflowTrace:
         decisive = _decisive(call, tried)
         on_span, on_event = self._content(call, decisive)
         chat = self._add(
-            semconv.chat_span(attributes.model(self.maker.run)),
+            semconv.chat_span(attributes.model(self.maker.run, self.cell)),
             span,
             (begin, call.done),
             key
-            | self.maker.endpoint.chat_in(call.phase)
-            | attributes.chat_attributes(call, decisive, self.maker.endpoint.streamed)
+            | self.endpoint.chat_in(call.phase)
+            | attributes.chat_attributes(call, decisive, self.endpoint.streamed)
             | on_span,
             ("chat", *call.call_key[4:]),
             kind="client",
@@ -238,8 +239,8 @@ class WorkflowTrace:
                 start=self.maker.unix(attempt.permit_granted),
                 end=self.maker.unix(attempt.done),
                 attributes=self.shared
-                | self.maker.endpoint.server
-                | self.maker.endpoint.exchange
+                | self.endpoint.server
+                | self.endpoint.exchange
                 | attributes.call_key_attributes(attempt)
                 | attributes.attempt_attributes(attempt),
                 kind="client",

@@ -506,8 +506,8 @@ def test_the_provider_s_outages_are_shaded_where_they_were(played: Played) -> No
     profile = {"faults": [{"outage": outage}, {"outage": None}]}
     run = msgspec.structs.replace(played.data.run, profile=profile)
     known = Played(played.summary, Dataset.of(played.data._replace(run=run)))
-    assert outages_until(known.data, 12.5) == [(2.0, 3.0), (12.0, 12.5)]
-    assert outages_until(played.data, 12.5) == []
+    assert outages_until(known.data.run.profile, 12.5) == [(2.0, 3.0), (12.0, 12.5)]
+    assert outages_until(played.data.run.profile, 12.5) == []
     chart = known.chart(attempts_over_time)
     assert chart.legend[-1].text == "the provider is out"
     for row in rows(chart).rows:

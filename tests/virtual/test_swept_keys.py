@@ -147,3 +147,10 @@ def test_what_cannot_be_swept_is_one_line(
     assert main(["run", str(scenario), "--dry-run", "--set", setting]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+def test_spans_name_the_model_of_their_cell(scenario: Path) -> None:
+    out = run(scenario, 'sweep={"endpoint.model" = ["one", "two"]}')
+    for model in ("one", "two"):
+        spans = (out / "traces" / f"async_1_none_attempt_{model}.otlp.jsonl").read_text()
+        assert f"chat {model}" in spans

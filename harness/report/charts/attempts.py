@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from harness.analysis.flow import Flow, flow
 from harness.analysis.model import Cell
@@ -22,7 +22,6 @@ from harness.report.charts.model import (
 )
 from harness.report.tables import Column, Subject, Table, whole_number
 from harness.report.wording import counted, headline, in_reading_order, number
-from harness.store.run_directory import Records
 
 TIME_BINS = 80
 MOST_POLICIES = 8
@@ -76,10 +75,10 @@ def _seen(cell: Cell, trial: Trial, records: CellRecords, width: int) -> TrialAt
     return TrialAttempts(cell, trial.repeat, flow(mine, trial, width), trial.end - trial.start)
 
 
-def outages_until(records: Records, end: float) -> list[tuple[float, float]]:
+def outages_until(profile: Mapping[str, Any] | None, end: float) -> list[tuple[float, float]]:
     """Return when a simulated provider was out, in scenario seconds since a trial began."""
     found = []
-    for fault in (records.run.profile or {}).get("faults") or ():
+    for fault in (profile or {}).get("faults") or ():
         outage = fault.get("outage")
         start = end if outage is None else outage["start"]
         while start < end:
@@ -97,7 +96,10 @@ def attempts_over_time(about: Subject, data: Dataset) -> Chart | None:
     unit = SECOND * about.summary.time_scale
     longest = max(one.lasted for one in seen) / unit
     most = max(int(one.flow.every.max()) for one in seen)
-    out = tuple(Bar(start, end, "outage") for start, end in outages_until(data, longest))
+    out = tuple(
+        Bar(start, end, "outage")
+        for start, end in outages_until(data.run.cell_profile(seen[0].cell.id), longest)
+    )
     rows = tuple(
         ChartRow(
             about.labels[one.cell.id],
