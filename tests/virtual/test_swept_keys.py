@@ -128,7 +128,7 @@ def test_cells_are_compared_by_their_settings_whatever_their_ids(
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ('sweep."endpoint.model"=["a", 5]', 'sweep."endpoint.model"[1] = 5: should be'),
+        ('sweep."endpoint.model"=["a", 5]', 'sweep."endpoint.model"[1] = 5: must be text'),
         ('sweep."endpoint.modle"=["a"]', "did you mean 'model'?"),
         ('sweep."endpoint.kind"=["openai"]', "cannot vary within a run"),
         ('sweep."slo.success_rate"=[0.5, 0.9]', "keys of these sections can: endpoint, load"),
