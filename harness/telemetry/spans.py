@@ -2,10 +2,9 @@
 
 One trace for each workflow:
 
-    invoke_workflow research                      link to the trial's span in the run trace
-      phase decompose > call
-      phase fan_out > sub_question > call
-      phase synthesize > call
+    invoke_workflow {kind}                        link to the trial's span in the run trace
+      phase > call
+      phase of a fan-out > branch > call
     call > permit_wait, chat {model}
     chat {model} > attempt, backoff, permit_wait, attempt ...
 

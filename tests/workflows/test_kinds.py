@@ -109,7 +109,10 @@ def test_a_dry_run_counts_its_calls_and_tokens(capsys: pytest.CaptureFixture[str
         ("workflow.draft=3", "workflow.draft: unknown key (did you mean 'drafts'?)"),
         ("workflow.max_tokens.research=3", "workflow.max_tokens.research: unknown key"),
         ("prompts.research=x.txt", "prompts.research: unknown key"),
-        ("success.min_branches=3", "success.min_branches = 3: a workflow has 2 branches"),
+        (
+            "success.min_branches=3",
+            "success.min_branches = 3: no workflow could succeed; a workflow has 2 branches",
+        ),
     ],
 )
 def test_its_keys_are_known_and_no_others(override: str, said: str) -> None:

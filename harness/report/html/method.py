@@ -21,8 +21,8 @@ Definitions = tuple[tuple[str, str], ...]
 
 DEFINITIONS: Definitions = (
     ("attempt, call, workflow",
-     "One HTTP request; one question to the model with all its attempts; one topic, decomposed, "
-     "researched and synthesized."),
+     "One HTTP request; one question to the model with all its attempts; one topic, from "
+     "its first call to its result."),
     ("ready",
      "The moment when a thing could start if nothing were scarce. Latency is done minus ready, so "
      "no queue is hidden."),
