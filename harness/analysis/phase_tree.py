@@ -169,14 +169,16 @@ class _PhaseFinder:
 
     def __init__(self, phases: Sequence[Phase]) -> None:
         self._phases = phases
+        parents = _parents(phases)
+        self._depths = [_depth(at, parents) for at in range(len(phases))]
         self._free: dict[tuple[int, int | None], int] = {}
 
     def find(self, call: Call) -> int | None:
         """Return the index of the phase, None where the call belongs to none.
 
         Of several that were running, in branches side by side or one right after another, it is
-        the one that the call continues: its branch was free, and what was there before had ended
-        right before the call started.
+        the innermost one that the call continues: its branch was free, and what was there before
+        had ended right before the call started.
         """
         every = range(len(self._phases))
         running = [
@@ -197,12 +199,13 @@ class _PhaseFinder:
         self._free[best, call.branch] = call.done
         return best
 
-    def _fit(self, call: Call, at: int) -> tuple[bool, bool, bool, int, int]:
+    def _fit(self, call: Call, at: int) -> tuple[bool, bool, int, bool, int, int]:
         phase = self._phases[at]
         free = self._free.get((at, call.branch), phase.start)
         return (
             call.done <= phase.end,
             free <= call.ready,
+            self._depths[at],
             phase.branch == call.branch,
             free,
             -phase.end,
@@ -279,8 +282,8 @@ def _waited(lanes: Mapping[int, Sequence[_OpenLane]], placed: Sequence[_Placed],
     """Return whether the item at `at`, which starts after all `lanes` have ended, waited for them.
 
     What is in no branch did. A branch waited for what is in none. It waited for other branches if
-    it belongs to a second fan-out: several branches start side by side, among them one that ran
-    before.
+    it belongs to a second fan-out: several branches start side by side, among them one that had
+    ended earlier.
     """
     start, done, branch, _, _ = placed[at]
     if branch == _NO_BRANCH:
@@ -292,7 +295,8 @@ def _waited(lanes: Mapping[int, Sequence[_OpenLane]], placed: Sequence[_Placed],
         if next_branch == _NO_BRANCH or (next_start >= done and next_start > start):
             break
         beside.add(next_branch)
-    return len(beside) > 1 and not beside.isdisjoint(lanes)
+    has_waited = any(lanes[one][-1].end < start for one in beside if one in lanes)
+    return len(beside) > 1 and has_waited
 
 
 def _closed(lanes: dict[int, list[_OpenLane]]) -> Stage:
