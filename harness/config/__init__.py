@@ -1,1 +1,1 @@
-"""What configuration files are made of: tables, durations, faults, prices, budgets, messages."""
+"""The parts of configuration files: tables, durations, faults, prices, budgets and messages."""

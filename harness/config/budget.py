@@ -1,4 +1,4 @@
-"""The sections of a scenario that are about money: what may be spent, and what tokens cost."""
+"""The sections of a scenario for the budget and the price of tokens."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from harness.config.prices import Price
 from harness.config.tables import Duration, SettingError
 
 _UNBOUND = ("max_tokens", "max_completion_tokens", "n", "best_of")
-"""Keys of a request's body that would let an attempt use more than is reserved for it."""
+"""Keys of a request's body with which an attempt can use more tokens than its reservation."""
 
 NonNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 
 
 class Budget(Section):
-    """The most that a run may use. The worst case is reserved before each attempt is sent.
+    """The limits of a run. The worst case of each attempt is reserved before it is sent.
 
-    `tokens`: read and written together. `seconds`: no attempt is sent later than that after the
-    start of the first trial; what is in flight then may finish.
+    `tokens`: input and output together. `seconds`: since the start of the first trial; after that,
+    no attempt is sent, but attempts in flight can finish.
     """
 
     attempts: Count | None = None
@@ -31,14 +31,14 @@ class Budget(Section):
 
 
 class OwnPrice(Section):
-    """What tokens cost, USD per million; `cached` is `input` when absent."""
+    """The price in USD per million tokens. `cached` is equal to `input` if it is absent."""
 
     input: NonNegative
     output: NonNegative
     cached: NonNegative | None = None
 
     def as_price(self) -> Price:
-        """Return the price."""
+        """Return the Price of this section."""
         cached = self.input if self.cached is None else self.cached
         return Price(input=self.input, cached=cached, output=self.output, source="the scenario")
 
@@ -52,7 +52,7 @@ def check_budget(
 ) -> None:
     """Raise SettingError if nothing guarantees that a run stays within `budget`.
 
-    `max_tokens`: of each phase. `bodies`: what is added to the bodies of requests. A simulated
+    `max_tokens`: of each phase. `bodies`: the fields added to requests. A simulated
     provider without a price costs nothing and stays within any budget.
     """
     for name, limit in (("usd", budget.usd), ("tokens", budget.tokens)):

@@ -1,4 +1,4 @@
-"""What every section of a scenario file is made of."""
+"""The base class and the field types of all sections of a scenario file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}\Z")
 
 
 def _plain_name(value: str) -> str:
-    # `_` joins the parts of a cell's id and a file is named after it.
+    # `_` joins the parts of a cell's id, which is used as a file name.
     if not _NAME.match(value):
         raise ValueError(
             "must have at most 64 letters, digits, '.' and '-', and begin with a letter or digit"
@@ -34,8 +34,8 @@ def _listed(value: object) -> object:
 
 
 def distinct(values: tuple[_T, ...]) -> tuple[_T, ...]:
-    """Return `values`; raise ValueError when two of them are alike."""
-    # Files are named after cells, and some file systems do not tell letter cases apart.
+    """Return `values`; raise ValueError if two of them are equal."""
+    # Files are named after cells, and some file systems are case-insensitive.
     if len({str(value).casefold() for value in values}) != len(values):
         raise ValueError("duplicate value; remove one")
     return values
@@ -45,8 +45,8 @@ Name = Annotated[str, AfterValidator(_plain_name)]
 Text = Annotated[str, AfterValidator(_not_blank)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Several = Annotated[tuple[_T, ...], BeforeValidator(_listed), Field(min_length=1, strict=False)]
-"""A list of at least one; a bare value stands for a list of it."""
+"""A list of at least one item; a single value means a list of it."""
 
 
 class Section(ConfigTable):
-    """A table of a scenario."""
+    """The base class of the tables of a scenario."""

@@ -1,4 +1,4 @@
-"""Keys from the environment, or from a file `.env` in the current folder: KEY=VALUE, one a line.
+"""Keys from the environment, or from a file `.env` in the current folder with KEY=VALUE lines.
 
 The environment takes precedence. No message shows the content of the file, as it may be a secret.
 """
@@ -18,9 +18,9 @@ _ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 def with_file(environment: Mapping[str, str], path: Path, wanted: str) -> Mapping[str, str]:
-    """Return `environment`, completed by the file at `path` if `wanted` is not in it.
+    """Return `environment`, extended by the file at `path` if `wanted` is not in it.
 
-    A missing file is an empty one. Raises InputError on a file that cannot be read.
+    A missing file counts as empty. Raises InputError for a file that cannot be read.
     """
     if wanted in environment or not path.exists():
         return environment
@@ -36,11 +36,11 @@ def with_file(environment: Mapping[str, str], path: Path, wanted: str) -> Mappin
 
 
 def parse_env(text: str, where: str) -> dict[str, str]:
-    """Return the names and values that `text` sets; the last one counts.
+    """Return the names and values in `text`; the last value of a name is used.
 
-    `# comments` and blank lines are left out, `export` before a name is allowed. A value in single
-    quotes is taken as it is, in double quotes backslashes escape, without quotes it ends before
-    ` #`. Raises InputError, which names the line of `where` and does not show it.
+    `# comments` and blank lines are ignored, and `export` before a name is allowed. A value in
+    single quotes is literal; in double quotes, a backslash escapes a character; without quotes, the
+    value ends before ` #`. Raises InputError, which names the line of `where` but does not show it.
     """
     found: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):

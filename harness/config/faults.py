@@ -1,8 +1,8 @@
-"""What a provider can do to a request: one table of the faults, and how a file asks for them.
+"""The faults of a simulated provider: the table of all faults, and their section in a file.
 
-A fault has the name of the failure class that it causes (`harness.records.failures`) where one
-fault causes that class. Where several do, or where the class describes what the client's own clock
-saw, the name says what the provider does.
+A fault has the name of the failure class that it causes (`harness.records.failures`) if no other
+fault causes that class. If several faults cause it, or if it is a timeout of the client, the name
+describes the behaviour of the provider.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from pydantic import Field, field_validator, model_validator
 from harness.config.tables import ConfigTable, Delay, Duration, SettingError, nearest
 
 FaultPlace = Literal["connection", "instead", "silence", "text"]
-"""Where a fault strikes: no connection is made; another answer comes instead of the completion; no
-text ever comes; or the completion begins and goes wrong after some of its text."""
+"""Where a fault strikes: connections are prevented; another response replaces the completion; no
+text ever comes; or the completion fails after a part of its text."""
 
 
 class FaultKind(NamedTuple):
     """One fault.
 
-    `outcome`: the failure class that a client comes to. `does`: what the provider does. `status`:
-    of the refusal, None where it is none. `finish_reason`: what the text ends with, None where it
-    has no proper end. `streams_only`: leaves requests alone that are not streamed. `holds`: the
-    request stays in service until its client goes.
+    `outcome`: the failure class of the attempt. `does`: the behaviour of the provider. `status`: of
+    a refusal, else None. `finish_reason`: the end of the text; None if it has no proper end.
+    `streams_only`: strikes only streamed requests. `holds`: the request stays in service until its
+    client disconnects.
     """
 
     name: str
@@ -96,17 +96,17 @@ _ROWS = [
 ]  # fmt: skip
 
 KINDS: dict[str, FaultKind] = {row.name: row for row in _ROWS}
-"""Every fault by its name."""
+"""All faults by name."""
 
 
 Stay = Annotated[Duration, Field(ge=0.001)]
-"""Not so short that a trial could have more changes than anybody can play."""
+"""A duration with a minimum, which limits the number of changes in a trial."""
 
 
 class Burst(ConfigTable):
-    """A two-state Markov chain in time: on for `on` on average, then off for `off`.
+    """A two-state Markov chain in time: on for `on` on average, then off for `off` on average.
 
-    Both stays are exponential, and the chain is as old as time when a trial begins.
+    Both durations are exponentially distributed. The chain is stationary at the start of a trial.
     """
 
     on: Stay
@@ -114,7 +114,7 @@ class Burst(ConfigTable):
 
 
 class Outage(ConfigTable):
-    """From `start` for `duration`, counted from a trial's first request; again `every` so long."""
+    """From `start` after a trial's first request for `duration`; repeated after each `every`."""
 
     start: Delay
     duration: Duration
@@ -155,7 +155,7 @@ class Fault(ConfigTable):
 
     @property
     def row(self) -> FaultKind:
-        """What it does."""
+        """The fault in the table of all faults."""
         return KINDS[self.kind]
 
     @field_validator("kind")

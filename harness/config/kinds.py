@@ -1,7 +1,7 @@
-"""Tables of kinds: what the `kind` key of a section can name.
+"""Tables of kinds: the values that the `kind` key of a section can have.
 
-A kind is an object that describes itself: its name, the keys of its section, and whatever else its
-room asks for. Built-in kinds stand in a tuple; kinds of other packages are found by entry points.
+A kind is an object with a name, the keys of its section, and the further members that its package
+requires. Built-in kinds are listed in a tuple; kinds of other packages are found by entry points.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from harness.config.tables import SettingError, nearest
 
 
 class Kind(Protocol):
-    """What every kind has, whichever room it belongs to."""
+    """The members of every kind, whether policy, endpoint or workflow."""
 
     @property
     def name(self) -> str:
@@ -25,14 +25,14 @@ class Kind(Protocol):
 
     @property
     def section(self) -> type[Section]:
-        """The keys of its section; `kind` is one of them."""
+        """The class of its section, which has the key `kind`."""
 
 
 _K = TypeVar("_K", bound=Kind)
 
 
 class KindTable(Generic[_K]):
-    """The kinds of one room: `built_in` ones, then those of the entry-point group `group`."""
+    """Kinds for one section: those in `built_in`, then those of the entry-point group `group`."""
 
     def __init__(self, group: str, built_in: Iterable[_K]) -> None:
         self._group = group
@@ -40,7 +40,7 @@ class KindTable(Generic[_K]):
         self._loaded: dict[str, _K] = {}
 
     def names(self) -> tuple[str, ...]:
-        """Return the names of all kinds, sorted. Nothing is imported for it."""
+        """Return the names of all kinds, sorted, without importing any kind."""
         return tuple(sorted({*self._built_in, *(point.name for point in self._points())}))
 
     def get(self, name: str) -> _K:
@@ -52,14 +52,14 @@ class KindTable(Generic[_K]):
         return self._loaded[name]
 
     def of(self, section: Section) -> _K:
-        """Return the kind whose section this is."""
+        """Return the kind of `section`."""
         name: str = getattr(section, "kind")  # noqa: B009 - every kind's section has it
         return self.get(name)
 
     def validate(self, value: Any) -> Any:
-        """Return the section that the table `value` describes; for use as a BeforeValidator.
+        """Return the section for the table `value`; for use as a BeforeValidator.
 
-        A section is returned as it is.
+        A section is returned unchanged.
         """
         if isinstance(value, Section):
             return value
@@ -76,7 +76,7 @@ class KindTable(Generic[_K]):
             kind = self.get(name)
             if missing := ", ".join(sorted(kind.section.__abstractmethods__)):
                 raise TypeError(f"{kind.section.__name__} does not define {missing}")
-        except Exception as error:  # whatever a module of another package does when imported
+        except Exception as error:  # any error in a module of another package
             reason = f"{type(error).__name__}: {error}"
             raise SettingError(
                 f"its package cannot be used ({reason}); repair or uninstall that package",

@@ -1,4 +1,4 @@
-"""`[load]`: how many workflows a trial has, and when they come."""
+"""`[load]`: how many workflows a trial has, and when they start."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from harness.config.tables import SettingError
 
 
 class Arrivals(Section):
-    """An open loop: workflows come by themselves, `per_second` scenario seconds on average.
+    """An open loop: on average, `per_second` workflows arrive per scenario second.
 
-    `poisson`: independently of each other. `constant`: at equal distances.
+    `poisson`: independently of each other. `constant`: at equal intervals.
     """
 
     process: Literal["poisson", "constant"] = "poisson"
@@ -21,10 +21,11 @@ class Arrivals(Section):
 
 
 class Load(Section):
-    """How `workflows` a trial are begun.
+    """How the `workflows` of a trial start.
 
-    A closed loop: at most `in_flight` of them at once, the next is ready when a slot frees. With
-    `arrivals` an open one: each is ready when it is due, however many are under way.
+    Without `arrivals`, a closed loop: at most `in_flight` workflows run at once, and the next is
+    ready when one ends. With `arrivals`, an open loop: each workflow is ready at its arrival,
+    independently of the number in flight.
     """
 
     workflows: Count = 1
@@ -44,5 +45,5 @@ class Load(Section):
 
     @property
     def at_once(self) -> int:
-        """How many workflows may be in flight."""
+        """The maximum number of workflows in flight."""
         return self.workflows if self.arrivals is not None else self.in_flight

@@ -1,7 +1,7 @@
-"""What tokens cost: the shipped price list, and costs reckoned from it.
+"""Prices of tokens: the shipped price list, and the calculation of costs.
 
-Figures are USD per million tokens. A run keeps the price that it was reckoned with, so reports
-made later never depend on the list of the day.
+Prices are in USD per million tokens. A run stores its price, so later reports do not depend on the
+current list.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 
 class Peak(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """When everything costs `factor` times as much: on `days`, from one hour to another, UTC."""
+    """The times at which prices are multiplied by `factor`: on `days`, between `hours`, in UTC."""
 
     factor: Annotated[float, msgspec.Meta(ge=1, le=100)]
     days: tuple[Day, ...]
@@ -37,9 +37,9 @@ class Peak(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """USD per million tokens: `input` read afresh, `cached` from the provider's cache, `output`.
+    """USD per million tokens: `input` without cache, `cached` from the prompt cache, `output`.
 
-    `source` says where the figures come from, `date` when they were read there.
+    `source`: where the prices come from; `date`: when they were read.
     """
 
     input: Usd
@@ -51,11 +51,11 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def is_free(self) -> bool:
-        """Whether no token costs anything."""
+        """Whether all tokens are free."""
         return self.input == self.cached == self.output == 0
 
     def factor(self, unix_ns: int) -> float:
-        """Return what the price is multiplied by at a moment."""
+        """Return the factor of the price at a time."""
         if self.peak is None:
             return 1.0
         at = datetime.fromtimestamp(unix_ns // SECOND, UTC)
@@ -64,11 +64,11 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def highest_factor(self) -> float:
-        """What the price is multiplied by at worst."""
+        """The highest factor of the price."""
         return self.peak.factor if self.peak else 1.0
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the price as plain values, ready for JSON and for `Run.price`."""
+        """Return the price as plain values, for JSON and for `Run.price`."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
         return plain
 
@@ -84,7 +84,7 @@ class _List(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def price_of(model: str, base_url: str) -> Price | None:
-    """Return the list's price for `model` at the host of `base_url`; None when it has none."""
+    """Return the listed price for `model` at the host of `base_url`; None if there is none."""
     host = urlsplit(base_url).hostname
     for row in _read_list():
         if row.host == host and fnmatchcase(model, row.model):
@@ -94,16 +94,16 @@ def price_of(model: str, base_url: str) -> Price | None:
 
 
 def price_in(run: Run, cell: str) -> Price | None:
-    """Return the price that a cell of `run` was calculated with; None when it was not known."""
+    """Return the price that a cell of `run` was calculated with; None if it was not known."""
     price = run.cell_price(cell)
     return None if price is None else msgspec.convert(price, Price)
 
 
 def cost_usd(price: Price, tokens: Tokens, unix_ns: int) -> float:
-    """Return what `tokens` cost when they were asked for at `unix_ns`.
+    """Return the cost of `tokens` for a request at `unix_ns`.
 
-    Cached tokens are part of the input, reasoning of the output. What the provider did not report
-    counts as nothing.
+    Cached tokens are part of the input, reasoning tokens part of the output. Counts that the
+    provider did not report are taken as 0.
     """
     read, written = tokens.input or 0, tokens.output or 0
     cached = min(tokens.cached or 0, read)
@@ -112,7 +112,7 @@ def cost_usd(price: Price, tokens: Tokens, unix_ns: int) -> float:
 
 
 def worst_usd(price: Price, read: int, written: int) -> float:
-    """Return the most that so many tokens can cost: nothing cached, at the hour that costs most."""
+    """Return the maximum cost of these tokens: nothing cached, at the highest factor."""
     base = read * max(price.input, price.cached) + written * price.output
     return base * price.highest_factor / _MILLION
 

@@ -1,4 +1,4 @@
-"""The scenarios that come with the harness."""
+"""The shipped scenarios."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _PACKAGE = Path(harness.__file__).parent
 
 
 def folder() -> Path:
-    """Return the folder of the shipped scenarios: in the package, or beside it in a checkout."""
+    """Return the folder of the shipped scenarios: in the package, or next to it in a checkout."""
     packaged = _PACKAGE / "scenarios"
     return packaged if packaged.is_dir() else _PACKAGE.parent / "scenarios"
 
 
 def described() -> dict[str, str]:
-    """Return the description of every shipped scenario by its name, in order."""
+    """Return the description of each shipped scenario by its name, sorted by name."""
     return {
         file.stem: tomllib.loads(file.read_text(encoding="utf-8")).get("description", "")
         for file in sorted(folder().glob("*.toml"))
@@ -27,9 +27,9 @@ def described() -> dict[str, str]:
 
 
 def find(name: str) -> Path:
-    """Return the scenario file that `name` means: a path, or the name of a shipped scenario.
+    """Return the path of a scenario file. `name`: a path, or the name of a shipped scenario.
 
-    Raises InputError when there is none.
+    Raises InputError if there is none.
     """
     path = Path(name)
     try:

@@ -18,9 +18,9 @@ _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ns|us|ms|s|m|h)\s*\Z")
 
 
 def parse_duration(value: object) -> object:
-    """Return the seconds that `"47.6ms"`, `"1.2s"` or `"2m"` stands for, also in `us` and `ns`.
+    """Return the seconds of a text such as `"47.6ms"`, `"1.2s"` or `"2m"`, or with `us` or `ns`.
 
-    Return any other value as it is, for pydantic to validate. Raises ValueError on other text.
+    Return other types unchanged, for pydantic to validate. Raises ValueError for other text.
     """
     if isinstance(value, bool):
         raise ValueError(_NO_DURATION)
@@ -67,7 +67,7 @@ def unknown_key(key: str, known: Iterable[str]) -> SettingError:
 
 
 class ConfigTable(BaseModel):
-    """A table of a file: no value is taken for one of another type."""
+    """A table of a file. Values are not converted between types, and unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
