@@ -12,7 +12,7 @@ from rich.text import Text
 from harness.analysis.model import Summary
 from harness.report.charts.model import LOOKS, Axis, Bar, Chart, ChartRow, Key, RowPanel
 from harness.report.tables import Table
-from harness.report.terminal_tables import WIDTH, TextColumn, pack, wrapped
+from harness.report.terminal_tables import WIDTH, pack, wrapped
 from harness.report.wording import shortened, simulated_note
 
 MOST_LABEL = 24
@@ -41,14 +41,7 @@ def chart_lines(chart: Chart, summary: Summary, width: int = WIDTH) -> Iterator[
 
 def table_lines(table: Table, width: int = WIDTH) -> Iterator[str]:
     """Yield the lines of a table, in blocks where it is too wide; each block names the rows."""
-    columns = [
-        TextColumn(
-            ("", column.head),
-            [column.text(value) for value in column.values],
-            left=column.is_text,
-        )
-        for column in table.shown
-    ]
+    columns = [column._replace(left=column.is_text) for column in table.shown]
     head, rest = columns[0], columns[1:]
     for block in pack([[column] for column in rest], width - head.width - 1):
         for line in zip(*(column.lines() for column in (head, *block)), strict=True):

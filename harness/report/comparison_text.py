@@ -12,7 +12,8 @@ from harness.analysis.metrics import Unit, compared_metrics
 from harness.analysis.regressions import Found
 from harness.analysis.significance import is_called
 from harness.report.cell_columns import legend, settings_columns
-from harness.report.terminal_tables import WIDTH, TextColumn, pack, wrapped
+from harness.report.tables import Column
+from harness.report.terminal_tables import WIDTH, pack, wrapped
 from harness.report.wording import counted, number, percent
 
 _SHORT = {"no change shown": "not shown", "cannot tell": "unknown"}
@@ -81,12 +82,12 @@ def _table(name: str, cells: Sequence[CellChanges]) -> Iterator[str]:
     changes = [cell.changes[name] for cell in cells]
     is_share = _is_share(name)
     columns = [
-        TextColumn(("", "base"), [_value(change.base, is_share=is_share) for change in changes]),
-        TextColumn(("", "new"), [_value(change.new, is_share=is_share) for change in changes]),
-        TextColumn(("", "change"), [_signed(change.change.value, is_share) for change in changes]),
-        TextColumn(("", "95 % interval"), [_interval(change, is_share) for change in changes]),
-        TextColumn(("p", "Holm"), [_p(change) for change in changes]),
-        TextColumn(("", "verdict"), [_SHORT.get(c.verdict, c.verdict) for c in changes], left=True),
+        Column("base", "", [_value(change.base, is_share=is_share) for change in changes]),
+        Column("new", "", [_value(change.new, is_share=is_share) for change in changes]),
+        Column("change", "", [_signed(change.change.value, is_share) for change in changes]),
+        Column("95 % interval", "", [_interval(change, is_share) for change in changes]),
+        Column("p\nHolm", "", [_p(change) for change in changes]),
+        Column("verdict", "", [_SHORT.get(c.verdict, c.verdict) for c in changes], left=True),
     ]
     room = WIDTH - sum(column.width + 1 for column in settings)
     for block in pack([columns], room):

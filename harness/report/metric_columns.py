@@ -8,7 +8,6 @@ from typing import Literal, assert_never
 from harness.analysis.metrics import Metric, Unit, report_columns, terminal_columns
 from harness.analysis.model import Cell, Figure, Summary
 from harness.report.tables import Column, Subject, whole_number
-from harness.report.terminal_tables import TextColumn
 from harness.report.wording import (
     NONE,
     number,
@@ -46,7 +45,7 @@ def _factor(unit: Unit, summary: Summary) -> float | None:
 
 def terminal_table(
     table: Literal["speed", "trouble", "policies"], cells: Sequence[Cell], summary: Summary
-) -> list[TextColumn]:
+) -> list[Column]:
     """Return the columns of METRICS in a table on the terminal."""
     columns = []
     for metric, column in terminal_columns(table):
@@ -56,7 +55,7 @@ def terminal_table(
         else:
             texts = [_text(metric.unit, value) for value in values]
         if not column.optional or any(text != NONE for text in texts):
-            columns.append(TextColumn(column.head, texts))
+            columns.append(Column("\n".join(column.head), "", texts))
     return columns
 
 

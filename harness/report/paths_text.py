@@ -20,7 +20,8 @@ from harness.analysis.selection import Dataset
 from harness.records.schema import CellInfo, Run
 from harness.report.cell_columns import PART_HEADS, settings_columns
 from harness.report.path_text import held_by, one_more_words, simulated_line
-from harness.report.terminal_tables import WIDTH, TextColumn, pack, wrapped
+from harness.report.tables import Column
+from harness.report.terminal_tables import WIDTH, pack, wrapped
 from harness.report.waterfall_text import say
 from harness.report.wording import percent
 from harness.store.run_directory import Records
@@ -51,10 +52,10 @@ def render_paths(cells: Sequence[CellSaid], run: Run, console: Console) -> None:
     """Write the table of the cells' critical paths."""
     settings = settings_columns([cell.info for cell in cells])
     shares = [
-        TextColumn(head, [percent(cell.path.share(part)).removesuffix("\u00a0%") for cell in cells])
+        Column(head, "", [percent(cell.path.share(part)).removesuffix("\u00a0%") for cell in cells])
         for part, head in PART_HEADS.items()
     ]
-    bought = TextColumn(("a permit", "more"), [one_more_words(cell.more) for cell in cells])
+    bought = Column("a permit\nmore", "", [one_more_words(cell.more) for cell in cells])
     say(console, Text("What the workflows' ends waited for, in % of their latency", style="bold"))
     if run.simulated:
         say(console, simulated_line(run))
@@ -69,13 +70,13 @@ def render_paths(cells: Sequence[CellSaid], run: Run, console: Console) -> None:
             say(console, wrapped_line)
 
 
-def _notes(cells: Sequence[CellSaid], settings: Sequence[TextColumn]) -> list[str]:
+def _notes(cells: Sequence[CellSaid], settings: Sequence[Column]) -> list[str]:
     notes = [
         "a permit more: what it does to the makespan at best, by a replay of the measured service "
         "times, as if the provider answered as fast"
     ]
     for at, cell in enumerate(cells):
         if cell.path.held_by:
-            label = " ".join(column.values[at] for column in settings)
+            label = " ".join(column.text(column.values[at]) for column in settings)
             notes.append(f"{label}: what held the fan-outs: {held_by(cell.path)}")
     return notes

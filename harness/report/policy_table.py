@@ -10,7 +10,8 @@ from harness.analysis.model import Cell, Summary
 from harness.analysis.settings import BUILT_IN, identity
 from harness.records.failures import FAILURES, is_failure
 from harness.report.metric_columns import terminal_table
-from harness.report.terminal_tables import WIDTH, TextColumn
+from harness.report.tables import Column
+from harness.report.terminal_tables import WIDTH
 from harness.report.wording import (
     MODE_NAMES,
     NONE,
@@ -54,12 +55,12 @@ def seconds_a_call(cell: Cell, part: str, summary: Summary) -> float | None:
     return share * mean
 
 
-def policy_columns(cells: Sequence[Cell], summary: Summary) -> list[TextColumn]:
+def policy_columns(cells: Sequence[Cell], summary: Summary) -> list[Column]:
     """Return attempts, losses, waste, makespan, and what calls waited for, of each cell."""
 
     waits = [
-        TextColumn(
-            ("s/call", head), [number(seconds_a_call(cell, part, summary)) for cell in cells]
+        Column(
+            f"s/call\n{head}", "", [number(seconds_a_call(cell, part, summary)) for cell in cells]
         )
         for part, head in (("permit_wait", "permit"), ("backoff", "backoff"))
     ]

@@ -1,4 +1,4 @@
-"""Tables of the report: the same columns shown on the page and downloaded as CSV."""
+"""Tables: the same columns for the page, the terminal and CSV files."""
 
 from __future__ import annotations
 
@@ -37,14 +37,27 @@ def whole_number(value: float) -> str:
 class Column(NamedTuple):
     """One column. It is left out of the page without a `head`, and of the CSV without a `key`.
 
-    `show` writes a number for the page; the CSV has every digit, and the bounds of a figure in two
-    columns of their own.
+    `show` writes a number for the page and the terminal; the CSV has every digit, and the bounds of
+    a figure in two columns of their own. `left`: aligned left on the terminal, where the `head` may
+    take two lines.
     """
 
     head: str
     key: str
     values: Sequence[Value]
     show: Callable[[float], str] = number
+    left: bool = False
+
+    def lines(self) -> list[str]:
+        """Return two lines of heading and a line for each value, padded to the same width."""
+        texts = [*["", *self.head.split("\n")][-2:], *map(self.text, self.values)]
+        width = max(map(len, texts))
+        return [text.ljust(width) if self.left else text.rjust(width) for text in texts]
+
+    @property
+    def width(self) -> int:
+        """Characters that a line takes on the terminal."""
+        return len(self.lines()[0])
 
     def text(self, value: Value) -> str:
         """Write a value without its interval."""

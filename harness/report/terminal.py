@@ -17,7 +17,8 @@ from harness.report.advisories import warnings_of
 from harness.report.cell_columns import PART_HEADS, legend, settings_columns
 from harness.report.metric_columns import terminal_table
 from harness.report.policy_table import failure_lines, policy_columns, side_by_side
-from harness.report.terminal_tables import WIDTH, TextColumn, pack, wrapped
+from harness.report.tables import Column
+from harness.report.terminal_tables import WIDTH, pack, wrapped
 from harness.report.wording import (
     cell_labels,
     counted,
@@ -87,12 +88,12 @@ def _say_policies(cells: Sequence[Cell], summary: Summary, console: Console) -> 
         _say_table([*settings, *block], beside, summary, console)
 
 
-def _room(settings: Sequence[TextColumn]) -> int:
+def _room(settings: Sequence[Column]) -> int:
     return WIDTH - sum(column.width for column in settings) - (len(settings) - 1)
 
 
 def _say_table(
-    columns: Sequence[TextColumn], cells: Sequence[Cell], summary: Summary, console: Console
+    columns: Sequence[Column], cells: Sequence[Cell], summary: Summary, console: Console
 ) -> None:
     best = summary.recommendation.cell
     styles = ["bold", "bold", *("bold" if cell.id == best else "" for cell in cells)]
@@ -117,16 +118,16 @@ def _title(summary: Summary) -> Text:
     return title
 
 
-def _settings(cells: Sequence[Cell], summary: Summary) -> list[TextColumn]:
+def _settings(cells: Sequence[Cell], summary: Summary) -> list[Column]:
     """Return the columns that name a cell; `*` marks the recommended one."""
     best = summary.recommendation.cell
-    marks = TextColumn(("", ""), ["*" if cell.id == best else " " for cell in cells])
+    marks = Column("", "", ["*" if cell.id == best else " " for cell in cells])
     return [marks, *settings_columns(cells)]
 
 
-def _speed(cells: Sequence[Cell], summary: Summary) -> list[TextColumn]:
+def _speed(cells: Sequence[Cell], summary: Summary) -> list[Column]:
     ended = [f"{cell.workflows.ok}/{cell.workflows.started}" for cell in cells]
-    return [TextColumn(("ok of", "run"), ended), *terminal_table("speed", cells, summary)]
+    return [Column("ok of\nrun", "", ended), *terminal_table("speed", cells, summary)]
 
 
 def _has_p95(summary: Summary) -> bool:
@@ -137,21 +138,22 @@ def _loses(summary: Summary) -> bool:
     return any(cell.workflows.degraded or cell.workflows.failed for cell in summary.cells)
 
 
-def _trouble(cells: Sequence[Cell], summary: Summary) -> list[TextColumn]:
+def _trouble(cells: Sequence[Cell], summary: Summary) -> list[Column]:
     lost = [f"{cell.workflows.degraded}+{cell.workflows.failed}" for cell in cells]
     limited = [str(cell.attempts.by_outcome.get("rate_limited", 0)) for cell in cells]
     columns = [
-        TextColumn(("deg.+", "failed"), lost),
+        Column("deg.+\nfailed", "", lost),
         *terminal_table("trouble", cells, summary),
-        TextColumn(("", "429s"), limited),
+        Column("429s", "", limited),
     ]
     return columns if _loses(summary) else columns[1:]
 
 
-def _time_spent(cells: Sequence[Cell]) -> list[TextColumn]:
+def _time_spent(cells: Sequence[Cell]) -> list[Column]:
     return [
-        TextColumn(
+        Column(
             head,
+            "",
             [
                 percent(getattr(cell.time_spent, part)).removesuffix("\u00a0%")
                 if cell.time_spent

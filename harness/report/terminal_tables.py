@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+
+from harness.report.tables import Column
 
 WIDTH = 80
 
 
-class TextColumn(NamedTuple):
-    """One column: two lines of heading and a value for each cell."""
-
-    head: tuple[str, str]
-    values: list[str]
-    left: bool = False
-
-    @property
-    def width(self) -> int:
-        """Characters that the widest line takes."""
-        return max(map(len, (*self.head, *self.values)))
-
-    def lines(self) -> Iterator[str]:
-        """Return heading and values, padded."""
-        for line in (*self.head, *self.values):
-            yield line.ljust(self.width) if self.left else line.rjust(self.width)
-
-
-def pack(groups: Sequence[Sequence[TextColumn]], room: int) -> list[list[TextColumn]]:
+def pack(groups: Sequence[Sequence[Column]], room: int) -> list[list[Column]]:
     """Return the columns side by side if they fit into `room` characters, else block by block.
 
     A group that is too wide for one block goes on in the next; no column is left out.
@@ -35,7 +18,7 @@ def pack(groups: Sequence[Sequence[TextColumn]], room: int) -> list[list[TextCol
     together = [column for group in groups for column in group]
     if sum(column.width + 1 for column in together) <= room:
         return [together]
-    blocks: list[list[TextColumn]] = []
+    blocks: list[list[Column]] = []
     for group in groups:
         left = 0
         for column in group:

@@ -78,7 +78,7 @@ def test_the_terminal_has_a_column_and_a_legend_for_long_values() -> None:
         for number, url in enumerate(urls)
     ]
     (column,) = settings_columns(cells)[3:]
-    assert (column.head, column.values) == (("", "base_url"), ["base-url-1", "base-url-2"])
+    assert (column.head, column.values) == ("base_url", ["base-url-1", "base-url-2"])
     assert legend(cells) == [f"base-url-{number} = {url}" for number, url in enumerate(urls, 1)]
     with (console := Output()).capture() as capture:
         render_summary(make_summary(cells), Path("nowhere"), console)

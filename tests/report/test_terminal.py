@@ -23,8 +23,9 @@ from harness.analysis.model import (
 )
 from harness.analysis.summary import summarise
 from harness.report.advisories import warnings_of
+from harness.report.tables import Column
 from harness.report.terminal import render_summary
-from harness.report.terminal_tables import TextColumn, pack
+from harness.report.terminal_tables import pack
 from harness.report.wording import number
 from tests.analysis.played import Shape, make_records
 from tests.report.summaries import NOTHING, distribution, figure, make_cell, make_summary
@@ -201,7 +202,7 @@ def test_every_line_fits_80_columns_and_every_cell_keeps_its_numbers(summary: Su
 def test_columns_that_do_not_fit_go_on_in_another_block_and_none_is_lost(
     widths: list[list[int]], room: int
 ) -> None:
-    groups = [[TextColumn(("", "x" * width), []) for width in group] for group in widths]
+    groups = [[Column("x" * width, "", []) for width in group] for group in widths]
     blocks = pack(groups, room)
     together = [column for group in groups for column in group]
     assert [column for block in blocks for column in block] == together
