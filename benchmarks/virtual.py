@@ -21,7 +21,7 @@ from harness.bench.virtual import Setting, Task, opening, play
 from harness.records.clock import Anchor
 from harness.records.schema import Run
 from harness.simulator.profiles import load_profile
-from harness.simulator.request_parser import make_ask
+from harness.simulator.request_parser import make_request
 from harness.simulator.simulation import Simulation
 
 IN_FLIGHT = (10, 100, 1_000, 10_000)
@@ -87,7 +87,7 @@ def floor(at_once: int, calls: int) -> Cost:
     simulation = Simulation(load_profile(PROFILE), 1, 1.0, "cell")
     text = "Topic: ocean tides\n\nAnswer this sub-question thoroughly and concisely: {}"
     asks = [
-        make_ask(
+        make_request(
             [("user", text.format(number))], model="m", phase=None, wants_json=False,
             max_tokens=None, stream=True, include_usage=True,
         )

@@ -15,11 +15,11 @@ from harness.records.schema import Tokens
 from harness.simulator import wire
 from harness.simulator.fault_responses import refuse
 from harness.simulator.http_server import Connection, HttpRequest, HttpResponse
-from harness.simulator.listener import Door
+from harness.simulator.listener import Listener
 from harness.simulator.log import Log
 from harness.simulator.model import ServedRequest
 from harness.simulator.profiles import Profile
-from harness.simulator.request_parser import BadRequestError, read_ask
+from harness.simulator.request_parser import BadRequestError, parse_request
 from harness.simulator.response_writer import Caller, ResponseWriter, trace_context
 from harness.simulator.simulation import Refused, Simulation
 
@@ -31,11 +31,11 @@ class TrialStart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repeat: int
 
 
-class Face:
+class Api:
     """Answers requests with the results of a simulation that one timer drives.
 
-    Create it inside a running event loop. `now` returns nanoseconds since the log's anchor. `door`:
-    the listener for faults that prevent connections; without it, such faults have no effect.
+    Create it inside a running event loop. `now` returns nanoseconds since the log's anchor. Faults
+    that prevent connections shut `listener`; without it, they have no effect.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class Face:
         time_scale: float,
         log: Log,
         now: ReadClock,
-        door: Door | None = None,
+        listener: Listener | None = None,
     ) -> None:
         self._profile = profile
         self._seed = seed
         self._time_scale = time_scale
         self._log = log
         self._now = now
-        self._door = door
+        self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
@@ -104,7 +104,7 @@ class Face:
         caller = Caller(trace, span, self._cell, 0, self._now())
         try:
             caller = caller._replace(repeat=_repeat(request))
-            ask = read_ask(request.body, _phase(request))
+            ask = parse_request(request.body, _phase(request))
         except BadRequestError as error:
             arrival = self._simulation.count(caller.repeat, request.body)
             body = wire.error_body(str(error), "invalid_request_error", None, error.param)
@@ -116,24 +116,24 @@ class Face:
         if isinstance(answer, Refused):
             refuse(reply, answer, ask.stream, self._time_scale)
             fault = None if answer.fault is None else answer.fault.kind.name
-            outcome = "connection_lost" if _keeps_out(answer) else answer.outcome
+            outcome = "connection_lost" if _prevents_connection(answer) else answer.outcome
             self._log_refusal(
                 caller, answer.arrival, answer.active, ask.stream, outcome, answer.status, fault
             )
-            self._arm()
+            self._set_timer()
             return
         exchange = ResponseWriter(
             reply, answer, caller, self._now, int(time.time()), self._time_scale
         )
         reply.on_close = lambda: self._client_closed(exchange)
         self._open[answer.job] = exchange
-        self._arm()
+        self._set_timer()
 
     def _client_closed(self, exchange: ResponseWriter) -> None:
         if self._open.pop(exchange.completion.job, None) is not None:
             self._simulation.cancel(self._now(), exchange.completion)
             self._log.write(exchange.served("client_closed"))
-            self._arm()
+            self._set_timer()
 
     def _log_refusal(
         self,
@@ -171,9 +171,9 @@ class Face:
             )
         )
 
-    def _arm(self) -> None:
+    def _set_timer(self) -> None:
         """Set the timer to the next event."""
-        change = None if self._door is None else self._attend(self._door)
+        change = None if self._listener is None else self._apply_faults(self._listener)
         due = self._simulation.next_due()
         if change is not None:
             due = change if due is None else min(due, change)
@@ -186,9 +186,9 @@ class Face:
             self._timer_at = due
             # The loop rounds to milliseconds; rounded down, the timer would fire too early.
             milliseconds = -(-max(0, due - self._now()) // 1_000_000)
-            self._timer = self._loop.call_later(milliseconds / 1000, self._ring)
+            self._timer = self._loop.call_later(milliseconds / 1000, self._on_timer)
 
-    def _ring(self) -> None:
+    def _on_timer(self) -> None:
         self._timer = None
         for job, scheduled in self._simulation.pop_due(self._now()).items():
             exchange = self._open[job]
@@ -196,17 +196,17 @@ class Face:
             if job.gone:
                 del self._open[job]
                 self._log.write(exchange.served(exchange.completion.outcome))
-        self._arm()
+        self._set_timer()
 
-    def _attend(self, door: Door) -> int | None:
+    def _apply_faults(self, listener: Listener) -> int | None:
         """Open or shut the listener according to the faults; return the time of the next change."""
         strike, change = self._simulation.connection(self._now())
         kind = None if strike is None else strike.kind
-        if kind is not door.shut_by:
+        if kind is not listener.shut_by:
             if kind is None:
-                door.open()
+                listener.open()
             else:
-                door.shut(kind)
+                listener.shut(kind)
                 self._cut_all("connection_lost", kind)
                 for connection in list(self._connections):
                     if not connection.for_control:
@@ -231,11 +231,11 @@ class Face:
             return
         reply.keep()
         self._cut_all("trial_ended")
-        if self._door is not None:
-            self._door.open()
+        if self._listener is not None:
+            self._listener.open()
         self._cell = trial.cell
         self._simulation = Simulation(self._profile, self._seed, self._time_scale, trial.cell)
-        self._arm()
+        self._set_timer()
         reply.send(200, wire.JSON_HEADERS, wire.encode(trial))
 
     def _cut_all(self, outcome: str, by: FaultKind | None = None) -> None:
@@ -246,7 +246,7 @@ class Face:
             self._log.write(exchange.served(outcome, by))
 
 
-def _keeps_out(refused: Refused) -> bool:
+def _prevents_connection(refused: Refused) -> bool:
     """Return whether a fault prevents the connection that the request came over."""
     return refused.fault is not None and refused.fault.kind.place == "connection"
 

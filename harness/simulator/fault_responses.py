@@ -67,7 +67,7 @@ def instead(reply: HttpResponse, kind: FaultKind, headers: dict[str, str], strea
             reply.reset()
 
 
-def last_words(kind: FaultKind) -> bytes:
+def stream_end(kind: FaultKind) -> bytes:
     """Return the bytes that end a stream without a proper end."""
     match kind.name:
         case "malformed_stream":

@@ -15,7 +15,7 @@ BACKLOG = 4096
 _TRIES = 100
 
 
-class Door:
+class Listener:
     """Accepts connections on a port, refuses them, or leaves them without an answer.
 
     The port stays bound while it is shut, so that no other process can take it. A bound port that
@@ -41,18 +41,18 @@ class Door:
         """Prevent new connections; existing ones are not affected."""
         self.shut_by = kind
         self._stop_accepting()
-        self._let_go_of_filler()
+        self._close_filler()
         if kind.name == "connect_timeout":
             self._fill_queue()
         else:
-            self._listener = _bound_alone(self._listener)
+            self._listener = _bound_without_listening(self._listener)
 
     def open(self) -> None:
         """Accept connections again; do nothing if the listener is open."""
         if self.shut_by is None:
             return
         self.shut_by = None
-        self._let_go_of_filler()
+        self._close_filler()
         self._listener.listen(BACKLOG)
         self._opening = asyncio.get_running_loop().create_task(self._accept())
         self._opening.add_done_callback(lambda opening: opening.result())  # raises errors
@@ -61,7 +61,7 @@ class Door:
         """Stop listening and close the socket."""
         self._closing = self._server
         self._stop_accepting()
-        self._let_go_of_filler()
+        self._close_filler()
         self._listener.close()
 
     async def wait_closed(self) -> None:
@@ -91,8 +91,8 @@ class Door:
         """Fill the only place in the queue with a connection of our own."""
         self._listener.listen(0)
         for _ in range(_TRIES):
-            _turn_away(self._listener)
-            self._let_go_of_filler()
+            _reset_waiting(self._listener)
+            self._close_filler()
             self._filler = filler = socket.socket(self._listener.family, socket.SOCK_STREAM)
             filler.setblocking(False)
             filler.connect_ex(self._listener.getsockname())
@@ -100,13 +100,13 @@ class Door:
                 filler.getpeername()
                 return
 
-    def _let_go_of_filler(self) -> None:
+    def _close_filler(self) -> None:
         if self._filler is not None:
             self._filler.close()
             self._filler = None
 
 
-def _bound_alone(listener: socket.socket) -> socket.socket:
+def _bound_without_listening(listener: socket.socket) -> socket.socket:
     """Close `listener` and return a socket that is bound to its port and does not listen."""
     address = listener.getsockname()
     with contextlib.suppress(OSError):  # some systems cannot shut down a listening socket
@@ -125,7 +125,7 @@ def _bound_alone(listener: socket.socket) -> socket.socket:
     return bound
 
 
-def _turn_away(listener: socket.socket) -> None:
+def _reset_waiting(listener: socket.socket) -> None:
     """Reset the connections that wait to be accepted."""
     with contextlib.suppress(OSError):
         while True:

@@ -234,10 +234,10 @@ class Model:
 
     def _pass_on_slot(self, at: int) -> None:
         while self._queue:
-            heir = self._queue.popleft()
-            if not heir.gone:
-                heir.has_slot = True
-                self._begin(at, heir)
+            successor = self._queue.popleft()
+            if not successor.gone:
+                successor.has_slot = True
+                self._begin(at, successor)
                 self._slot_given = True
                 return
         assert self._free is not None

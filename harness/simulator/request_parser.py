@@ -25,7 +25,7 @@ class BadRequestError(Exception):
         self.param = param
 
 
-class Ask(NamedTuple):
+class ChatRequest(NamedTuple):
     """One request for a completion.
 
     `prompt`: the messages in a canonical form, from which random numbers are derived.
@@ -46,7 +46,7 @@ class Ask(NamedTuple):
     include_usage: bool
 
 
-def read_ask(body: bytes, phase: str | None = None) -> Ask:
+def parse_request(body: bytes, phase: str | None = None) -> ChatRequest:
     """Read the body of POST /v1/chat/completions. Raises BadRequestError.
 
     `phase`: from the request's header.
@@ -64,7 +64,7 @@ def read_ask(body: bytes, phase: str | None = None) -> Ask:
     if value.get("n") not in (None, 1):
         raise BadRequestError("n must be 1", "n")
     options = value.get("stream_options")
-    return make_ask(
+    return make_request(
         messages,
         model=model,
         phase=phase,
@@ -75,7 +75,7 @@ def read_ask(body: bytes, phase: str | None = None) -> Ask:
     )
 
 
-def make_ask(
+def make_request(
     messages: Sequence[tuple[str, str]],
     *,
     model: str,
@@ -84,12 +84,12 @@ def make_ask(
     max_tokens: int | None,
     stream: bool,
     include_usage: bool,
-) -> Ask:
+) -> ChatRequest:
     """Return the request; `messages`: at least one pair of role and content."""
     last = messages[-1][1]
     items = _items(last, wants_json)
     named = _LIST_KEY.search(last) if items is not None else None
-    return Ask(
+    return ChatRequest(
         model=model,
         prompt=msgspec.json.encode(messages),
         input_tokens=sum(-(-len(content) // 4) + 4 for _, content in messages),

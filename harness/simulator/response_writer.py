@@ -13,7 +13,7 @@ from harness.records.histogram import Histogram, bucket
 from harness.records.provider_log import Served
 from harness.records.schema import Tokens
 from harness.simulator import wire
-from harness.simulator.fault_responses import instead, last_words, retry_headers
+from harness.simulator.fault_responses import instead, retry_headers, stream_end
 from harness.simulator.http_server import HttpResponse
 from harness.simulator.script import TextChunk
 from harness.simulator.simulation import ServedCompletion
@@ -175,7 +175,7 @@ class ResponseWriter:
 
     def _closing(self) -> bytes:
         if self._fault is not None and self._fault.finish_reason is None:
-            return last_words(self._fault)
+            return stream_end(self._fault)
         events, completion = self._events, self.completion
         usage = events.usage(completion.tokens) if self._ask.include_usage else b""
         return events.finish(completion.finish_reason) + usage + wire.DONE

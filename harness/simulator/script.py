@@ -14,7 +14,7 @@ from harness.simulator import text
 from harness.simulator.draws import Draws
 from harness.simulator.plan import Strike
 from harness.simulator.profiles import Length, Profile
-from harness.simulator.request_parser import Ask
+from harness.simulator.request_parser import ChatRequest
 
 
 class TextChunk(NamedTuple):
@@ -40,7 +40,7 @@ class Script:
     def __init__(
         self,
         profile: Profile,
-        ask: Ask,
+        ask: ChatRequest,
         draws: Draws,
         seed: int,
         every_chunk: bool,

@@ -16,8 +16,8 @@ from pathlib import Path
 from harness.records.clock import monotonic_since, take_anchor
 from harness.records.errors import HarnessError, InputError
 from harness.records.provider_log import ProviderHead
-from harness.simulator.api import Face
-from harness.simulator.listener import BACKLOG, Door
+from harness.simulator.api import Api
+from harness.simulator.listener import BACKLOG, Listener
 from harness.simulator.log import Log
 from harness.simulator.profiles import Profile
 
@@ -41,37 +41,37 @@ def serve(
     `until_stdin_closes`, the server belongs to a run and continues without its log, because the run
     itself reports a full disk. Call it in the main thread, which receives the signals.
     """
-    listener = bind(host, port)
+    sock = bind(host, port)
     anchor = take_anchor()
     head = ProviderHead(anchor=anchor, profile=profile.as_dict(), seed=seed, time_scale=time_scale)
     try:
-        book = Log(log, head, may_end_early=until_stdin_closes)
+        log_writer = Log(log, head, may_end_early=until_stdin_closes)
     except HarnessError:
-        listener.close()
+        sock.close()
         raise
 
     async def run() -> None:
-        door = Door(listener)
-        face = Face(profile, seed, time_scale, book, monotonic_since(anchor), door)
-        await door.start(face.connection)
+        listener = Listener(sock)
+        api = Api(profile, seed, time_scale, log_writer, monotonic_since(anchor), listener)
+        await listener.start(api.connection)
         stopped = _stop_conditions(asyncio.get_running_loop(), until_stdin_closes)
-        ready(base_url(listener))
+        ready(base_url(sock))
         gc.collect()
         gc.freeze()  # later collections skip the objects that exist now
         try:
             await stopped
         finally:
-            door.close()
-            face.stop()
+            listener.close()
+            api.stop()
             with contextlib.suppress(TimeoutError):  # do not wait for a client that does not read
-                await asyncio.wait_for(door.wait_closed(), 1)
+                await asyncio.wait_for(listener.wait_closed(), 1)
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(run())
     finally:
-        book.close()
-        listener.close()
+        log_writer.close()
+        sock.close()
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -83,26 +83,26 @@ def bind(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listener = socket.socket(family, kind, protocol)
+        sock = socket.socket(family, kind, protocol)
     except (OSError, OverflowError, UnicodeError) as error:
         raise InputError(f"{where}: no such address ({error}); use 127.0.0.1") from None
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-        listener.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
     except (OSError, OverflowError) as error:
-        listener.close()
+        sock.close()
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InputError(
             f"{where}: cannot listen there ({reason}); choose another port, or 0 for any free one"
         ) from None
-    return listener
+    return sock
 
 
-def base_url(listener: socket.socket) -> str:
+def base_url(sock: socket.socket) -> str:
     """Return the base URL of the API on this socket."""
-    host, port = listener.getsockname()[:2]
+    host, port = sock.getsockname()[:2]
     return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
 
 

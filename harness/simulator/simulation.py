@@ -19,7 +19,7 @@ from harness.simulator.model import Model, ServedRequest
 from harness.simulator.plan import FaultPlan, Strike
 from harness.simulator.profiles import Profile
 from harness.simulator.rates import Rates
-from harness.simulator.request_parser import Ask
+from harness.simulator.request_parser import ChatRequest
 from harness.simulator.script import Script
 
 DRIP = 1.0
@@ -66,7 +66,7 @@ class ServedCompletion:
 
     def __init__(
         self,
-        ask: Ask,
+        ask: ChatRequest,
         job: ServedRequest,
         script: Script,
         fault: Strike | None,
@@ -147,13 +147,13 @@ class Simulation:
         return arrival
 
     def arrive(
-        self, now: int, ask: Ask, repeat: int, every_chunk: bool = True
+        self, now: int, ask: ChatRequest, repeat: int, every_chunk: bool = True
     ) -> ServedCompletion | Refused:
         """Admit or refuse a request.
 
         Without `every_chunk`, text of a stream is due at up to three times, which are the same as
         with it: at the first text, the first text of the answer and the last text. There are no
-        keep-alives. `told` returns the progress at any other time.
+        keep-alives. `tokens_made` returns the progress at any other time.
         """
         if self._zero is None:
             self._zero, self._repeat = now, repeat
@@ -192,7 +192,7 @@ class Simulation:
         strike, change = self._plan.connection(now - self._zero, self._repeat)
         return strike, None if change is None else self._zero + change
 
-    def told(self, now: int, completion: ServedCompletion) -> int:
+    def tokens_made(self, now: int, completion: ServedCompletion) -> int:
         """Return the number of tokens that a request in service has made by `now`."""
         work, script = self._model.work_done(now, completion.job), completion.script
         # Times are rounded to nanoseconds, so a token can be incomplete by a tiny part.
@@ -202,7 +202,7 @@ class Simulation:
         """Remove a request whose client has disconnected."""
         self._settle(now)
         if self._owing.pop(completion.job, None) is not None:
-            self._charge(now, self.told(now, completion))
+            self._charge(now, self.tokens_made(now, completion))
         self._model.cancel(now, completion.job)
 
     def next_due(self) -> int | None:
@@ -244,7 +244,7 @@ class Simulation:
             needs_slot=place != "instead",
         )
 
-    def _wait(self, ask: Ask, draws: Draws, arrival: int) -> int:
+    def _wait(self, ask: ChatRequest, draws: Draws, arrival: int) -> int:
         """Return the time to the first token, drawn anew for each arrival of a prompt.
 
         So a retry or a hedge gets a different time, but the same answer.
@@ -255,7 +255,7 @@ class Simulation:
         seconds += ttft.per_1k_input_tokens * ask.input_tokens / 1000
         return round(seconds * self._nanoseconds)
 
-    def _reserve(self, ask: Ask) -> int:
+    def _reserve(self, ask: ChatRequest) -> int:
         """Return the number of tokens that a request is charged at its arrival."""
         reserved = self._profile.tokens_counted == "reserved"
         return ask.input_tokens + ((ask.max_tokens or 0) if reserved else 0)

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.simulator.request_parser import MOST_ITEMS, Ask, BadRequestError, read_ask
+from harness.simulator.request_parser import MOST_ITEMS, BadRequestError, ChatRequest, parse_request
 
 
-def ask(text: str, **more: Any) -> Ask:
+def ask(text: str, **more: Any) -> ChatRequest:
     body = {"model": "m", "messages": [{"role": "user", "content": text}], **more}
-    return read_ask(json.dumps(body).encode())
+    return parse_request(json.dumps(body).encode())
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,8 @@ def test_a_request_for_a_json_object_is_answered_with_a_list(
 
 def test_the_phase_is_what_the_client_says_and_none_otherwise() -> None:
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Hello"}]}).encode()
-    assert read_ask(body).phase is None
-    assert read_ask(body, "step").phase == "step"
+    assert parse_request(body).phase is None
+    assert parse_request(body, "step").phase == "step"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_only_the_last_message_decides_what_is_asked() -> None:
         {"role": "assistant", "content": None},
         {"role": "user", "content": [{"type": "text", "text": "Now "}, {"text": "answer."}]},
     ]
-    asked = read_ask(json.dumps({"model": "m", "messages": messages}).encode())
+    asked = parse_request(json.dumps({"model": "m", "messages": messages}).encode())
     assert asked.items is None
     assert asked.subject == "ocean tides"
 
@@ -114,14 +114,14 @@ def test_the_newer_name_of_the_token_limit_counts_first() -> None:
 def test_a_wrong_field_is_refused_by_name(change: dict[str, Any], param: str) -> None:
     body = {"model": "m", "messages": [{"role": "user", "content": "x"}], **change}
     with pytest.raises(BadRequestError) as caught:
-        read_ask(json.dumps(body).encode())
+        parse_request(json.dumps(body).encode())
     assert caught.value.param == param
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"1", b'"x"', b"\xff", b'{"model":"\xff"}'])
 def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequestError, match="body"):
-        read_ask(body)
+        parse_request(body)
 
 
 JSON = st.recursive(
@@ -141,7 +141,7 @@ JSON = st.recursive(
 )
 def test_any_json_is_read_or_refused_and_never_breaks(body: dict[str, Any]) -> None:
     try:
-        read_ask(json.dumps(body).encode())
+        parse_request(json.dumps(body).encode())
     except BadRequestError as error:
         assert str(error)  # noqa: PT017 - most bodies are refused, some are not
 
@@ -149,4 +149,4 @@ def test_any_json_is_read_or_refused_and_never_breaks(body: dict[str, Any]) -> N
 @given(st.binary(max_size=60))
 def test_any_bytes_are_refused_and_never_break(body: bytes) -> None:
     with pytest.raises(BadRequestError):
-        read_ask(body)
+        parse_request(body)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.simulator.profiles import load_profile
-from harness.simulator.request_parser import Ask, read_ask
+from harness.simulator.request_parser import ChatRequest, parse_request
 from harness.simulator.simulation import Refused, ServedCompletion, Simulation
 
 MS = 1_000_000
@@ -22,9 +22,9 @@ def message(content: str) -> dict[str, str]:
     return {"role": "user", "content": content}
 
 
-def ask(text: str = "hello", **more: Any) -> Ask:
+def ask(text: str = "hello", **more: Any) -> ChatRequest:
     body = {"model": "m", "messages": [{"role": "user", "content": text}], "stream": True, **more}
-    return read_ask(json.dumps(body).encode())
+    return parse_request(json.dumps(body).encode())
 
 
 def simulate(
@@ -33,7 +33,9 @@ def simulate(
     return Simulation(load_profile(profile, overrides), seed, scale, "cell")
 
 
-def arrive(simulation: Simulation, now: int, asked: Ask, repeat: int = 0) -> ServedCompletion:
+def arrive(
+    simulation: Simulation, now: int, asked: ChatRequest, repeat: int = 0
+) -> ServedCompletion:
     completion = simulation.arrive(now, asked, repeat)
     assert isinstance(completion, ServedCompletion)
     return completion
@@ -222,10 +224,12 @@ def test_how_far_a_request_is_can_be_told_at_any_moment() -> None:
     simulation = simulate(overrides={"tokens_per_chunk": 8})
     completion = simulation.arrive(0, ask(), 0, every_chunk=False)
     assert isinstance(completion, ServedCompletion)
-    told = {at: simulation.told(at * MS, completion) for at in (199, 200, 209, 210, 1000, 1119)}
+    told = {
+        at: simulation.tokens_made(at * MS, completion) for at in (199, 200, 209, 210, 1000, 1119)
+    }
     assert told == {199: 0, 200: 8, 209: 8, 210: 9, 1000: 88, 1119: 99}
     assert [completion.script.chunks(tokens) for tokens in told.values()] == [0, 1, 1, 1, 11, 12]
-    assert simulation.told(1120 * MS, completion) == 100
+    assert simulation.tokens_made(1120 * MS, completion) == 100
     assert completion.script.chunks() == 13
 
 
@@ -326,7 +330,7 @@ def test_a_fault_strikes_where_it_is_asked_to_and_frees_its_place_unless_it_hold
         assert list(struck.script.ends) == ends
         assert len(play(simulation)[struck.job]) == len(ends)
         assert struck.job.gone == (kind != "stall")
-        assert simulation.told(10**12, struck) == ends[-1]
+        assert simulation.tokens_made(10**12, struck) == ends[-1]
         simulation.cancel(10**12, struck)
         assert simulation.active == 0
 

@@ -13,8 +13,8 @@ import msgspec
 
 from harness.records.clock import Anchor, monotonic_since, take_anchor
 from harness.records.provider_log import ProviderHead, Served
-from harness.simulator.api import Face
-from harness.simulator.listener import Door
+from harness.simulator.api import Api
+from harness.simulator.listener import Listener
 from harness.simulator.log import Log
 from harness.simulator.profiles import load_profile
 from harness.simulator.server import base_url, bind
@@ -59,18 +59,18 @@ async def serving(
     scale: float = 0.01,
 ) -> AsyncIterator[Provider]:
     loaded = load_profile(profile, overrides)
-    listener, anchor, path = bind("127.0.0.1", 0), take_anchor(), where / "provider.jsonl"
+    sock, anchor, path = bind("127.0.0.1", 0), take_anchor(), where / "provider.jsonl"
     head = ProviderHead(anchor=anchor, profile=loaded.as_dict(), seed=3, time_scale=scale)
     log = Log(path, head)
-    door = Door(listener)
-    face = Face(loaded, 3, scale, log, monotonic_since(anchor), door)
-    await door.start(face.connection)
-    url = base_url(listener)
+    listener = Listener(sock)
+    api = Api(loaded, 3, scale, log, monotonic_since(anchor), listener)
+    await listener.start(api.connection)
+    url = base_url(sock)
     try:
         async with aiohttp.ClientSession() as session:
-            yield Provider(url, path, session, anchor, lambda: face.connections)
+            yield Provider(url, path, session, anchor, lambda: api.connections)
     finally:
-        door.close()
-        face.stop()
-        await door.wait_closed()
+        listener.close()
+        api.stop()
+        await listener.wait_closed()
         log.close()

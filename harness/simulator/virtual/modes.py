@@ -25,7 +25,7 @@ from harness.simulator.virtual.clients import AsyncVirtualClient, BlockingVirtua
 from harness.simulator.virtual.clock import VirtualClock
 from harness.simulator.virtual.loop import VirtualLoop
 from harness.simulator.virtual.provider import ServedTrial, VirtualProvider
-from harness.simulator.virtual.replies import Manner
+from harness.simulator.virtual.replies import ResponseStyle
 
 
 class VirtualTarget(NamedTuple):
@@ -122,7 +122,7 @@ def provider_of(trial: VirtualTrial) -> VirtualProvider:
     nanoseconds = SECOND * target.time_scale
     keep_alive = profile.keep_alive_every
     patience = None if keep_alive is None else max(1, round(keep_alive * nanoseconds))
-    manner = Manner(
+    manner = ResponseStyle(
         stream=target.stream,
         chunk_tokens=profile.tokens_per_chunk,
         keep_alive=patience,
@@ -134,6 +134,6 @@ def provider_of(trial: VirtualTrial) -> VirtualProvider:
         settings=target.settings,
         repeat=trial.repeat,
         slowest_chunk=simulation.slowest_chunk(trial.permits),
-        has_door=any(fault.row.place == "connection" for fault in profile.faults),
+        connection_faults=any(fault.row.place == "connection" for fault in profile.faults),
     )
     return VirtualProvider(simulation, rates, place, manner)

@@ -18,13 +18,13 @@ from harness.engine.effects import Reply, Send
 from harness.records.failures import CANCELLED, FAILURES
 from harness.simulator.model import ServedRequest
 from harness.simulator.rates import Rates
-from harness.simulator.request_parser import make_ask
+from harness.simulator.request_parser import make_request
 from harness.simulator.simulation import Refused, Simulation
 from harness.simulator.virtual.replies import (
     DEADLINE,
     UNWANTED,
-    Coming,
-    Manner,
+    IncomingResponse,
+    ResponseStyle,
     refusal,
     without_text,
 )
@@ -35,14 +35,14 @@ class ServedTrial(NamedTuple):
 
     `settings`: the setting of each phase. `slowest_chunk`: the most nanoseconds between two chunks.
     If that is less than the idle deadline, the deadline cannot pass and is not checked for each
-    chunk. `has_door`: whether faults can prevent connections.
+    chunk. `connection_faults`: whether faults can prevent connections.
     """
 
     model: str
     settings: Mapping[str, str]
     repeat: int
     slowest_chunk: int
-    has_door: bool
+    connection_faults: bool
 
 
 class Flight:
@@ -62,7 +62,7 @@ class Flight:
         self.limit_at = 0
         self.looked_at: int | None = None
         self.first_text = first_text
-        self.coming: Coming | None = None
+        self.coming: IncomingResponse | None = None
         self.reply: Reply | None = None
         self.waker: asyncio.Future[None] | None = None
 
@@ -81,7 +81,7 @@ class VirtualProvider:
     """
 
     def __init__(
-        self, simulation: Simulation, rates: Rates, place: ServedTrial, manner: Manner
+        self, simulation: Simulation, rates: Rates, place: ServedTrial, manner: ResponseStyle
     ) -> None:
         self._simulation = simulation
         self._rates = rates
@@ -100,8 +100,8 @@ class VirtualProvider:
     ) -> Flight:
         """Send an attempt. A refused attempt has ended when this returns."""
         flight = Flight(effect, now, first_text)
-        if self._place.has_door:
-            self._attend(now)
+        if self._place.connection_faults:
+            self._apply_faults(now)
         if self._shut_by is None:
             self._enter(now, flight)
         elif self._shut_by.name == "connect_failed":
@@ -135,9 +135,9 @@ class VirtualProvider:
     def advance(self, now: int) -> list[Flight]:
         """Process the events until `now`; return the attempts that have ended, in order."""
         for job, moments in self._simulation.pop_due(now).items():
-            self._hear(job, moments)
-        if self._place.has_door:
-            self._attend(now)
+            self._receive(job, moments)
+        if self._place.connection_faults:
+            self._apply_faults(now)
         while self._limits and self._limits[0][0] <= now:
             _, _, flight = heappop(self._limits)
             if flight.reply is not None:
@@ -162,7 +162,7 @@ class VirtualProvider:
         """Send an attempt that has a connection."""
         request, manner = flight.effect.request, self._manner
         phase = flight.effect.key.phase
-        ask = make_ask(
+        ask = make_request(
             request.messages,
             model=self._place.model,
             phase=self._place.settings.get(phase, phase),
@@ -176,11 +176,11 @@ class VirtualProvider:
         if isinstance(answer, Refused):
             flight.reply = refusal(answer, now)
             return
-        flight.coming = Coming(answer, now, manner, self._rates, watched)
+        flight.coming = IncomingResponse(answer, now, manner, self._rates, watched)
         self._open[answer.job] = flight
         self._watch(flight)
 
-    def _hear(self, job: ServedRequest, moments: list[int]) -> None:
+    def _receive(self, job: ServedRequest, moments: list[int]) -> None:
         """Process the times at which text came; an empty list means a keep-alive."""
         flight = self._open.get(job)
         if flight is None:
@@ -200,7 +200,7 @@ class VirtualProvider:
         elif coming.watched:
             flight.limit_at = flight.limit().at
 
-    def _attend(self, now: int) -> None:
+    def _apply_faults(self, now: int) -> None:
         """Apply the faults that affect existing and new connections."""
         strike, self._change = self._simulation.connection(now)
         kind = None if strike is None else strike.kind
@@ -231,10 +231,10 @@ class VirtualProvider:
             self._outside.remove(flight)
             flight.reply = without_text(outcome, sent=None, done=now, detail=detail)
             return
-        told = self._simulation.told(now, coming.completion)
+        told = self._simulation.tokens_made(now, coming.completion)
         self._simulation.cancel(now, coming.completion)
         del self._open[coming.completion.job]
-        flight.reply = coming.broken_off(outcome, detail, now, told)
+        flight.reply = coming.aborted(outcome, detail, now, told)
 
     def _watch(self, flight: Flight) -> None:
         """Schedule a check of the next deadline, unless an earlier check is scheduled."""

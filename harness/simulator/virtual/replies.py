@@ -23,7 +23,7 @@ DEADLINE = "the deadline passed"
 UNWANTED = "no longer wanted"
 
 
-class Manner(NamedTuple):
+class ResponseStyle(NamedTuple):
     """How responses are sent.
 
     `stream`: in chunks of `chunk_tokens`. `keep_alive`: nanoseconds until the first blank line of a
@@ -111,7 +111,7 @@ def _instead(
     )
 
 
-class Coming:
+class IncomingResponse:
     """A response that is being received. `moments`: the times of `script.ends` so far.
 
     `watched`: whether each chunk has its own time. If not, the idle deadline cannot pass between
@@ -121,7 +121,12 @@ class Coming:
     __slots__ = ("completion", "manner", "moments", "rates", "sent", "watched")
 
     def __init__(
-        self, completion: ServedCompletion, sent: int, manner: Manner, rates: Rates, watched: bool
+        self,
+        completion: ServedCompletion,
+        sent: int,
+        manner: ResponseStyle,
+        rates: Rates,
+        watched: bool,
     ) -> None:
         self.completion = completion
         self.sent = sent
@@ -194,7 +199,7 @@ class Coming:
             headers=done, status=200, request_id=wire.request_id(self.completion.name)
         )
 
-    def broken_off(self, outcome: str, detail: str, done: int, told: int) -> Reply:
+    def aborted(self, outcome: str, detail: str, done: int, told: int) -> Reply:
         """Return the reply of a response that the client aborts after `told` tokens."""
         return self._reply(
             outcome=outcome,
