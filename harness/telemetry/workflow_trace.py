@@ -72,7 +72,7 @@ class WorkflowTrace:
     ) -> None:
         """Add what ran within a phase or the workflow."""
         lanes = [lane for stage in node.stages for lane in stage]
-        # Calls of a phase in a branch may carry the number of that branch.
+        # Calls of a phase in a branch can have the number of that branch.
         around = None if node.phase is None else node.phase.branch
         phases = [
             (item, self._add_phase(parent, item.phase, item.number))
@@ -287,7 +287,7 @@ class WorkflowTrace:
 
 
 def _if_repeated(number: int) -> tuple[int, ...]:
-    """Return what tells the spans of a later occurrence of a phase from those of the first."""
+    """Return a suffix of the span key, empty for the first occurrence of a phase."""
     return (number,) if number > 1 else ()
 
 

@@ -96,9 +96,7 @@ class BlockingVirtualClient:
             while True:
                 until = next(steps)
                 if until is None:
-                    raise _deadlock(
-                        now(), "the program waits to be woken, and nobody else is there"
-                    )
+                    raise _deadlock(now(), "the program waits for another task, and there is none")
                 self.pass_time(until)
         except StopIteration as end:
             value: _T = end.value
