@@ -41,7 +41,7 @@ from harness.records.schema import Attempt, Run
 from harness.simulator.profiles import load_profile
 from harness.store.run_directory import Records, Writer, read_records
 from harness.telemetry.otlp_file import append_spans
-from harness.telemetry.otlp_http import CollectorRequest
+from harness.telemetry.otlp_http import CollectorConnection
 from harness.telemetry.otlp_protobuf import batches
 from harness.telemetry.otlp_target import OtlpTarget
 from harness.telemetry.outbox import Outbox
@@ -160,10 +160,9 @@ def sent(made: Records) -> tuple[float, float]:
             outbox.close()
 
         def floor() -> None:
-            exchange = CollectorRequest(target)
+            exchange = CollectorConnection(target)
             for body in bodies:
-                assert exchange.send(body, 10) is None
-                assert exchange.answer(10) is not None
+                assert exchange.post(body, 10) is not None
             exchange.close()
 
         return len(spans) / cpu(whole), len(spans) / cpu(floor)

@@ -115,8 +115,8 @@ class Exporter:
         sent = None
         if self._outbox:
             once = not wait and (self._outbox.is_failing or not self._reachable)
-            self._outbox.send(math.inf if wait else AT_THE_END, tries=1 if once else TRIES)
-            sent = self._outbox.close()
+            sent = self._outbox.send(math.inf if wait else AT_THE_END, tries=1 if once else TRIES)
+            self._outbox.close()
         account = _account(self._made, self._left_out, self._target, sent)
         delivery_log.save_account(self._directory(), account)
         return account
@@ -173,8 +173,8 @@ def export_stored(
             outbox.put(left, resource)
     sent = None
     if outbox:
-        outbox.send(seconds)
-        sent = outbox.close()
+        sent = outbox.send(seconds)
+        outbox.close()
         sent = sent._replace(
             delivered=sent.delivered + settled - before.rejected,
             refused=sent.refused + before.rejected,

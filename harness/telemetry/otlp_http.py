@@ -1,26 +1,26 @@
-"""One request to a collector and its answer, by OTLP over HTTP.
+"""One connection to a collector, by OTLP over HTTP.
 
 https://opentelemetry.io/docs/specs/otlp/#otlphttp. The SDK's exporter is not used, because it
 reports a partial success or a redirect as a full success and does not report which spans were lost.
-Sending and reading the answer are separate steps, so that a slow collector can answer while the
-harness continues. A failing collector raises no exception, and no error shows the value of a
-header.
+A private event loop runs only within `post`: while the harness does something else, the operating
+system buffers the answer. A failing collector raises no exception, and no error shows the value of
+a header.
 """
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import gzip
-import select
+import os
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Iterator
+from contextlib import aclosing
 from email.utils import parsedate_to_datetime
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, responses
+from http.client import responses
 from typing import Literal, NamedTuple
 
+import httpx2
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
@@ -56,153 +56,131 @@ def check_collector(target: OtlpTarget) -> str | None:
     return None
 
 
-class CollectorRequest:
+class CollectorConnection:
     """One persistent connection to a collector, with at most one request in flight."""
 
     def __init__(self, target: OtlpTarget) -> None:
         self._target = target
-        self._connection = _connection(target)
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        tls = (target.tls or ssl.create_default_context()) if target.scheme == "https" else False
+        # No timeout here: `post` has one for the whole request.
+        self._client = httpx2.AsyncClient(verify=tls, trust_env=False, timeout=None)
+        self._request: asyncio.Task[CollectorReply] | None = None
         self._sent_at = 0.0
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a request has no reply yet."""
+        return self._request is not None
 
     def close(self) -> None:
         """Close the connection; a pending answer is lost."""
-        self._connection.close()
+        if not self._client.is_closed:
+            self._cancel()
+            self._runner.run(self._client.aclose())
+            self._runner.close()
 
-    def send(self, body: bytes, seconds: float) -> CollectorReply | None:
-        """Send one request within `seconds`; return None on success, else the failure."""
+    def post(self, body: bytes, seconds: float) -> CollectorReply | None:
+        """Send a request and wait up to `seconds` for its reply; None if it has not arrived.
+
+        If a request is pending, wait for its reply and ignore `body`. The target's timeout counts
+        from the sending. An answer that has arrived by then is read, even if it is read later.
+        """
+        if self._request is None:
+            loop = self._runner.get_loop()
+            loop.set_exception_handler(lambda *_: None)  # a run that fails leaves a request pending
+            self._request = loop.create_task(self._sent(body))
+            self._sent_at = time.monotonic()
+        left = self._sent_at + self._target.timeout - time.monotonic()
+        self._runner.run(_wait(self._request, min(seconds, max(left, 0.1))))
+        if self._request.done():
+            reply, self._request = self._request.result(), None
+            return reply
+        if seconds < left:
+            return None
+        self._cancel()
+        return self._later(_reason(TimeoutError(), self._target.timeout))
+
+    def _cancel(self) -> None:
+        if self._request is not None:
+            self._request.cancel()
+            self._runner.run(_wait(self._request))
+            self._request = None
+
+    def _later(self, problem: str, retry_after: float | None = None) -> CollectorReply:
+        return CollectorReply("later", 0, retry_after, f"{self._target}: {problem}")
+
+    async def _sent(self, body: bytes) -> CollectorReply:
         target = self._target
         headers = {
             **target.headers,
+            "accept-encoding": "identity",
             "content-type": "application/x-protobuf",
             "user-agent": f"harness/{__version__}",
         }
         if target.gzip:
             headers["content-encoding"] = "gzip"
             body = gzip.compress(body, compresslevel=1)
-        seconds = min(seconds, target.timeout)
+        response, answer, is_whole = None, b"", False
+        sending = self._client.stream("POST", target.url, content=body, headers=headers)
         try:
-            self._connected(seconds).settimeout(seconds)
-            self._connection.request("POST", target.path, body, headers)
-        except (OSError, HTTPException) as error:
-            return self._failed(error, seconds)
-        self._sent_at = time.monotonic()
-        return None
+            async with sending as response, aclosing(response.aiter_raw(_RESPONSE_LIMIT)) as parts:
+                answer = await anext(parts, b"")
+                is_whole = await anext(parts, None) is None
+        except httpx2.TransportError as error:
+            if response is None:
+                return self._later(_reason(error))
+        return self._read(response, answer if is_whole else None)
 
-    def answer(self, seconds: float) -> CollectorReply | None:
-        """Wait up to `seconds` for the answer; None if it has not arrived.
-
-        The target's timeout counts from the sending. An answer that has arrived by then is read.
-        """
-        target = self._target
-        left = self._sent_at + target.timeout - time.monotonic()
-        if not self._readable(max(0.0, min(seconds, left))):
-            return None if seconds < left else self._failed(TimeoutError(), target.timeout)
-        late = threading.Event()
-        allowed = max(left, 0.1)
-        try:
-            with self._cut_after(allowed, late):
-                response = self._connection.getresponse()
-                text = response.read(_RESPONSE_LIMIT)
-                whole = not response.read(1) and not response.length
-            if late.is_set():  # http.client reads a cut in the headers as their end
-                raise TimeoutError
-        except (OSError, HTTPException) as error:
-            return self._failed(TimeoutError() if late.is_set() else error, target.timeout)
-        return self._read(response, text, whole)
-
-    def _read(self, response: HTTPResponse, body: bytes, whole: bool) -> CollectorReply:
-        target, status = self._target, response.status
-        if not whole:
-            self.close()
-        if not 200 <= status < 300:
-            problem = f"{target}: answered {status} {responses.get(status, '')}".rstrip()
+    def _read(self, response: httpx2.Response, body: bytes | None) -> CollectorReply:
+        """Return what an answer means. `body`: None if it was not read to its end."""
+        target, status = self._target, response.status_code
+        if not response.is_success:
+            problem = f"answered {status} {responses.get(status, '')}".rstrip()
             if status in _RETRYABLE:
-                return CollectorReply("later", retry_after=_seconds(response), problem=problem)
+                return self._later(problem, _seconds(response.headers.get("retry-after", "")))
+            is_refused = status in _ABOUT_THE_BODY
             return CollectorReply(
-                "refused" if status in _ABOUT_THE_BODY else "hopeless", problem=problem
+                "refused" if is_refused else "hopeless", problem=f"{target}: {problem}"
             )
-        if not whole:
-            return CollectorReply("later", problem=f"{target}: its answer is cut, or far too long")
+        if body is None:
+            return self._later("its answer is incomplete or too long")
         try:
             rejected = ExportTraceServiceResponse.FromString(body).partial_success.rejected_spans
         except DecodeError:
             return CollectorReply(
                 "hopeless", problem=f"{target}: its answer is not OTLP; check the address"
             )
-        partly = f"{target}: took a part of the spans only" if rejected else None
+        partly = f"{target}: accepted only a part of the spans" if rejected else None
         return CollectorReply("taken", rejected=rejected, problem=partly)
 
-    def _connected(self, seconds: float) -> socket.socket:
-        """Return the open connection; reconnect if the collector has closed it."""
-        if self._connection.sock is not None and self._readable(0):
-            self.close()
-        if self._connection.sock is None:
-            self._connection.timeout = seconds
-            self._connection.connect()
-        sock: socket.socket = self._connection.sock
-        return sock
 
-    def _readable(self, seconds: float) -> bool:
-        sock = self._connection.sock
-        if sock is None or (isinstance(sock, ssl.SSLSocket) and sock.pending()):
-            return True
-        poll = select.poll()  # select() supports no descriptor above 1023
-        poll.register(sock, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
-
-    def _failed(self, error: Exception, seconds: float) -> CollectorReply:
-        self.close()
-        return CollectorReply("later", problem=f"{self._target}: {_reason(error, seconds)}")
-
-    @contextlib.contextmanager
-    def _cut_after(self, seconds: float, late: threading.Event) -> Iterator[None]:
-        """Return a context in which `late` is set and the connection shut down after `seconds`.
-
-        A socket's own timeout restarts with every byte, so a slow peer would never exceed it.
-        """
-        sock: socket.socket | None = self._connection.sock
-        if sock is None:
-            raise ConnectionResetError(None, "hung up")
-        sock.settimeout(seconds)
-
-        def cut() -> None:
-            late.set()
-            with contextlib.suppress(OSError):  # already closed
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-        timer = threading.Timer(seconds, cut)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
+async def _wait(request: asyncio.Task[CollectorReply], seconds: float | None = None) -> None:
+    await asyncio.wait([request], timeout=seconds)
 
 
-def _connection(target: OtlpTarget) -> HTTPConnection:
-    if target.scheme == "https":
-        return HTTPSConnection(target.host, target.port, context=target.tls)
-    return HTTPConnection(target.host, target.port)
-
-
-def _seconds(response: HTTPResponse) -> float | None:
+def _seconds(text: str) -> float | None:
     """Read Retry-After: seconds or a date (RFC 9110, section 10.2.3)."""
-    text = response.getheader("retry-after", "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text)
     try:
+        if text.isascii() and text.isdigit():
+            return float(text)
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
     except ValueError:
         return None
 
 
-def _reason(error: Exception, seconds: float) -> str:
-    if isinstance(error, TimeoutError):
-        return f"no answer within {seconds:.3g} s"
-    if isinstance(error, HTTPException):
-        return (
-            "hangs up or does not speak HTTP; OTLP over HTTP is usually on port 4318 (4317 is gRPC)"
-        )
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted ({error.verify_message})"
-    return str(error.strerror).lower() if isinstance(error, OSError) else "failed"
+def _reason(error: BaseException | None, seconds: float = 0.0) -> str:
+    """Return the system's reason for an error, which httpx2 wraps. `seconds`: the timeout."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted ({error.verify_message})"
+        if isinstance(error, OSError) and error.errno:
+            is_text_own = isinstance(error, ssl.SSLError | socket.gaierror)
+            return str(error.strerror if is_text_own else os.strerror(error.errno)).lower()
+        if isinstance(error, TimeoutError):
+            return f"no answer within {seconds:.3g} s"
+        if isinstance(error, ExceptionGroup):  # one for each address of the host
+            error = error.exceptions[0]
+        else:
+            error = error.__cause__ or error.__context__
+    return "hangs up or does not speak HTTP; OTLP over HTTP is usually on port 4318 (4317 is gRPC)"

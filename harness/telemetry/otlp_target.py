@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+import httpx2
+
 from harness.records.errors import InputError
 from harness.telemetry.resource import parse_pairs
 
@@ -21,9 +23,7 @@ TRACES_PATH = "/v1/traces"
 TIMEOUT = 10.0
 """Seconds for one request, the default of the specification."""
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110, section 5.6.2
-_FIELD_VALUE = re.compile(r"[\t\x20-\x7e]*\Z")
-_PROTOCOL = "http/protobuf"
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e]*")  # RFC 9110, section 5.6.2
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,9 +44,14 @@ class OtlpTarget:
     gzip: bool = False
     tls: ssl.SSLContext | None = None
 
-    def __str__(self) -> str:
+    @property
+    def url(self) -> str:
+        """The URL of a request; its query may be secret."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}{self.path.partition('?')[0]}"
+        return f"{self.scheme}://{host}:{self.port}{self.path}"
+
+    def __str__(self) -> str:
+        return self.url.partition("?")[0]
 
     __repr__ = __str__
 
@@ -92,10 +97,10 @@ def _target(where: str, url: str, environment: Mapping[str, str], append: bool) 
     way_out = "write http://host:port, for example http://127.0.0.1:4318"
     try:
         parts = urlsplit(url.strip())
-        port = parts.port
-        host = parts.hostname or ""
+        host, port = parts.hostname or "", parts.port
         host.encode("idna")
-    except ValueError:
+        httpx2.URL(url.strip())
+    except (ValueError, httpx2.InvalidURL):
         raise InputError(f"{where}: not a URL; {way_out}") from None
     if "@" in parts.netloc:
         raise InputError(
@@ -106,18 +111,18 @@ def _target(where: str, url: str, environment: Mapping[str, str], append: bool) 
     path = parts.path
     if append and not path.rstrip("/").endswith(TRACES_PATH):
         path = path.rstrip("/") + TRACES_PATH
-    path = path or "/"
-    if not re.fullmatch(r"[\x21-\x7e]+", path + parts.query):
+    path = (path or "/") + (f"?{parts.query}" if parts.query else "")
+    if not re.fullmatch(r"[\x21-\x7e]+", path):
         raise InputError(f"{where}: a URL with spaces or other special characters; {way_out}")
-    _protocol(environment)
+    _choice("PROTOCOL", environment, "http/protobuf")
     return OtlpTarget(
         scheme=parts.scheme,
         host=host,
         port=port or (443 if parts.scheme == "https" else 80),
-        path=f"{path}?{parts.query}" if parts.query else path,
+        path=path,
         headers=_headers(environment),
         timeout=_timeout(environment),
-        gzip=_compression(environment),
+        gzip=_choice("COMPRESSION", environment, "none", "gzip") == "gzip",
         tls=_tls(environment) if parts.scheme == "https" else None,
     )
 
@@ -125,63 +130,50 @@ def _target(where: str, url: str, environment: Mapping[str, str], append: bool) 
 def _variable(what: str, environment: Mapping[str, str]) -> tuple[str, str]:
     """Return the name and value of the variable that applies; the value is empty if none is set."""
     for name in (f"OTEL_EXPORTER_OTLP_TRACES_{what}", f"OTEL_EXPORTER_OTLP_{what}"):
-        if environment.get(name, "").strip():
-            return name, environment[name].strip()
-    return f"OTEL_EXPORTER_OTLP_{what}", ""
+        if text := environment.get(name, "").strip():
+            return name, text
+    return name, ""
+
+
+def _choice(what: str, environment: Mapping[str, str], *values: str) -> str:
+    name, text = _variable(what, environment)
+    if text.lower() not in ("", *values):
+        raise InputError(f"{name}: value is not supported; write {' or '.join(values)}")
+    return text.lower()
 
 
 def _headers(environment: Mapping[str, str]) -> dict[str, str]:
     name, text = _variable("HEADERS", environment)
     headers = parse_pairs(name, text)
-    for place, (key, value) in enumerate(headers.items(), 1):
-        if not (_TOKEN.match(key) and _FIELD_VALUE.match(value)):
+    for place, header in enumerate(headers.items(), 1):
+        if not _HEADER.fullmatch(":".join(header)):
             raise InputError(
-                f"{name}: entry {place} is no HTTP header; use plain ASCII, percent-encoded where "
-                "it is special"
+                f"{name}: entry {place} is not an HTTP header; use plain ASCII, "
+                "with special characters percent-encoded"
             )
     return {key.lower(): value for key, value in headers.items()}
 
 
 def _timeout(environment: Mapping[str, str]) -> float:
     name, text = _variable("TIMEOUT", environment)
-    if not text:
-        return TIMEOUT
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
+    if text and not re.fullmatch("0*[1-9][0-9]*", text):
         raise InputError(f"{name}: not a number of milliseconds; write 10000 for ten seconds")
-    return int(text) / 1000
-
-
-def _compression(environment: Mapping[str, str]) -> bool:
-    name, text = _variable("COMPRESSION", environment)
-    if text.lower() not in ("", "none", "gzip"):
-        raise InputError(f"{name}: unknown compression; write gzip or none")
-    return text.lower() == "gzip"
-
-
-def _protocol(environment: Mapping[str, str]) -> None:
-    name, text = _variable("PROTOCOL", environment)
-    if text not in ("", _PROTOCOL):
-        raise InputError(f"{name}: only {_PROTOCOL} is spoken; leave it out, or write that")
+    return int(text) / 1000 if text else TIMEOUT
 
 
 def _tls(environment: Mapping[str, str]) -> ssl.SSLContext | None:
-    authority, trusted = _variable("CERTIFICATE", environment)
+    name, trusted = _variable("CERTIFICATE", environment)
     own, certificate = _variable("CLIENT_CERTIFICATE", environment)
     _, key = _variable("CLIENT_KEY", environment)
     if not trusted and not certificate:
         return None
     try:
         context = ssl.create_default_context(cafile=trusted or None)
-    except OSError as error:  # includes SSLError: not a certificate
-        raise InputError(f"{authority}: cannot be read ({_why(error)}); name a PEM file") from None
-    if certificate:
-        try:
+        if certificate:
+            name = own
             context.load_cert_chain(certificate, key or None)
-        except OSError as error:
-            raise InputError(f"{own}: cannot be read ({_why(error)}); name a PEM file") from None
+    except OSError as error:
+        is_tls = isinstance(error, ssl.SSLError)
+        why = "no certificate in it" if is_tls else str(error.strerror).lower()
+        raise InputError(f"{name}: cannot be read ({why}); name a PEM file") from None
     return context
-
-
-def _why(error: OSError) -> str:
-    is_tls = isinstance(error, ssl.SSLError)
-    return "no certificate in it" if is_tls else str(error.strerror).lower()

@@ -15,7 +15,7 @@ from random import Random
 from typing import NamedTuple
 
 from harness.telemetry.attributes import Attributes
-from harness.telemetry.otlp_http import CollectorReply, CollectorRequest
+from harness.telemetry.otlp_http import CollectorConnection, CollectorReply
 from harness.telemetry.otlp_protobuf import Batch, batches
 from harness.telemetry.otlp_target import OtlpTarget
 from harness.telemetry.span import Span
@@ -62,11 +62,9 @@ class Outbox:
     def __init__(self, target: OtlpTarget, taken: Deliver, clock: DeliveryClock = REAL) -> None:
         self._taken = taken
         self._now, self._sleep = clock
-        self._exchange = CollectorRequest(target)
+        self._connection = CollectorConnection(target)
         self._waiting: deque[Iterator[Batch]] = deque()
         self._batch: Batch | None = None
-        self._is_sent = False
-        self._began: float | None = None
         self._longest = 0.0
         self._failures = 0
         self._not_before = 0.0
@@ -78,21 +76,14 @@ class Outbox:
         """Total seconds of the requests that the collector did not answer promptly."""
 
     @property
-    def account(self) -> Delivery:
-        """The state of all spans that were put in."""
-        undelivered = self._put - self._delivered - self._refused
-        return Delivery(self._delivered, self._refused, undelivered, self._problem)
-
-    @property
     def is_failing(self) -> bool:
         """Whether the last request failed."""
         return self._failures > 0 or self._hopeless
 
     def put(self, spans: Sequence[Span], resource: Attributes) -> None:
         """Add spans to the queue; they are encoded when they are sent."""
-        if spans:
-            self._put += len(spans)
-            self._waiting.append(batches(spans, resource))
+        self._put += len(spans)
+        self._waiting.append(batches(spans, resource))
 
     def send(self, seconds: float, tries: int = TRIES) -> Delivery:
         """Send for `seconds`, or until all is sent or `tries` requests in a row have failed.
@@ -102,28 +93,29 @@ class Outbox:
         """
         until = self._now() + seconds
         self._failures = 0
-        self._began = None
-        while not self._hopeless and self._failures < tries and self._next(until):
-            answer = self._ask(until)
-            if answer is None:
+        while not self._hopeless and self._failures < tries:
+            batch = self._batch = self._batch or self._next_batch()
+            is_resumed = self._connection.is_pending
+            if batch is None or not (is_resumed or self._may_begin(until)):
                 break
-            self._is_sent = False
-            self._note(answer)
-        return self.account
+            began = self._now()
+            reply = self._connection.post(batch.body, until - began)
+            took = self._now() - began
+            self.waited += took if took > PROMPT else 0.0
+            if reply is None:
+                break
+            if reply.verdict == "taken" and not is_resumed:
+                self._longest = max(self._longest, took)
+            self._note(batch, reply)
+        undelivered = self._put - self._delivered - self._refused
+        return Delivery(self._delivered, self._refused, undelivered, self._problem)
 
-    def close(self) -> Delivery:
+    def close(self) -> None:
         """Close the connection; spans without an acknowledgement stay undelivered."""
-        self._exchange.close()
-        return self.account
+        self._connection.close()
 
-    def _next(self, until: float) -> bool:
-        """Return whether a request has to be sent or awaited, and time is left for it."""
-        if self._batch is None:
-            self._batch = self._encoded()
-        if self._batch is None:
-            return False
-        if self._is_sent:
-            return True
+    def _may_begin(self, until: float) -> bool:
+        """Wait until a request is allowed; return whether time is left for it."""
         begin = max(self._now(), self._not_before)
         if begin + self._longest >= until:
             return False
@@ -131,53 +123,29 @@ class Outbox:
             self._sleep(begin - self._now())
         return True
 
-    def _encoded(self) -> Batch | None:
+    def _next_batch(self) -> Batch | None:
         while self._waiting:
-            batch = next(self._waiting[0], None)
-            if batch is not None:
+            if batch := next(self._waiting[0], None):
                 return batch
             self._waiting.popleft()
         return None
 
-    def _ask(self, until: float) -> CollectorReply | None:
-        asked = self._now()
-        try:
-            return self._exchanged(until)
-        finally:
-            took = self._now() - asked
-            self.waited += took if took > PROMPT else 0.0
-
-    def _exchanged(self, until: float) -> CollectorReply | None:
-        assert self._batch is not None, "there is one"
-        if not self._is_sent:
-            self._began = began = self._now()
-            failed = self._exchange.send(self._batch.body, max(until - began, 0.01))
-            if failed:
-                return failed
-            self._is_sent = True
-        answer = self._exchange.answer(until - self._now())
-        if answer and answer.verdict == "taken" and self._began is not None:  # sent in this call
-            self._longest = max(self._longest, self._now() - self._began)
-        return answer
-
-    def _note(self, answer: CollectorReply) -> None:
-        batch = self._batch
-        assert batch is not None, "an answer is to a request"
-        self._problem = answer.problem or self._problem
-        if answer.verdict == "later":
+    def _note(self, batch: Batch, reply: CollectorReply) -> None:
+        self._problem = reply.problem or self._problem
+        if reply.verdict == "later":
             self._failures += 1
-            wait = retry_pause(self._failures, answer.retry_after, self._random)
-            self._not_before = self._now() + wait
+            pause = retry_pause(self._failures, reply.retry_after, self._random)
+            self._not_before = self._now() + pause
             return
         self._batch, self._failures = None, 0
-        if answer.verdict == "taken":
-            rejected = min(answer.rejected, len(batch.span_ids))
+        if reply.verdict == "taken":
+            rejected = min(reply.rejected, len(batch.span_ids))
             self._delivered += len(batch.span_ids) - rejected
             self._refused += rejected
             self._taken(batch, rejected)
         else:
             self._refused += len(batch.span_ids)
-            self._hopeless = answer.verdict == "hopeless"
+            self._hopeless = reply.verdict == "hopeless"
 
 
 def retry_pause(failures: int, retry_after: float | None, random: Random) -> float:

@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from harness.telemetry.attributes import Attributes
-from harness.telemetry.otlp_http import CollectorReply, CollectorRequest, check_collector
+from harness.telemetry.otlp_http import CollectorConnection, CollectorReply, check_collector
 from harness.telemetry.otlp_protobuf import batches
 from harness.telemetry.otlp_target import OtlpTarget, open_target
 from harness.telemetry.span import Span
@@ -39,9 +39,9 @@ def many(count: int) -> list[Span]:
 def asked(target: OtlpTarget, seconds: float = 10.0) -> CollectorReply | None:
     """Send one span and return the answer."""
     (batch,) = batches(many(1), RESOURCE)
-    exchange = CollectorRequest(target)
+    exchange = CollectorConnection(target)
     try:
-        return exchange.send(batch.body, seconds) or exchange.answer(seconds)
+        return exchange.post(batch.body, seconds)
     finally:
         exchange.close()
 
@@ -87,7 +87,7 @@ def test_spans_that_a_collector_rejects_are_told_apart() -> None:
     body = partial(rejected_spans=5, error_message="s3cret")
     with receiving(Receiver(lambda _: Said(body=body))) as receiver:
         answer = asked(receiver.target())
-    problem = f"{receiver.url}/v1/traces: took a part of the spans only"
+    problem = f"{receiver.url}/v1/traces: accepted only a part of the spans"
     assert answer == CollectorReply("taken", rejected=5, problem=problem)
 
 
@@ -138,7 +138,7 @@ def test_a_page_of_html_is_no_collector() -> None:
 
 @pytest.mark.parametrize(
     ("status", "verdict", "problem"),
-    [(200, "later", "far too long"), (404, "hopeless", "answered 404")],
+    [(200, "later", "too long"), (404, "hopeless", "answered 404")],
 )
 def test_a_very_long_answer_is_not_read(status: int, verdict: str, problem: str) -> None:
     body = partial(error_message="x" * 1_000_000)
@@ -172,14 +172,42 @@ def test_an_answer_that_is_still_to_come_can_be_asked_for_again() -> None:
 
     (batch,) = batches(many(1), RESOURCE)
     with receiving(Receiver(instead=slow)) as receiver:
-        exchange = CollectorRequest(receiver.target())
-        assert exchange.send(batch.body, 5) is None
-        assert exchange.answer(0.02) is None
-        assert exchange.answer(0.02) is None
+        exchange = CollectorConnection(receiver.target())
+        assert exchange.post(batch.body, 0.02) is None
+        assert exchange.post(batch.body, 0.02) is None
+        pending = [exchange.is_pending]
         let_go.set()
-        assert exchange.answer(10) == CollectorReply("taken")
+        assert exchange.post(batch.body, 10) == CollectorReply("taken")
+        pending.append(exchange.is_pending)
         exchange.close()
+    assert pending == [True, False]
     assert len(receiver.got) == 1
+
+
+def test_an_answer_that_arrived_in_time_is_read_after_the_timeout_too() -> None:
+    written = threading.Event()
+
+    def answer(handler: BaseHTTPRequestHandler, stop: threading.Event) -> None:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        written.set()
+        stop.wait()
+
+    with receiving(Receiver(instead=answer)) as receiver:
+        exchange = CollectorConnection(receiver.target())
+        (batch,) = batches(many(1), RESOURCE)
+        while exchange.post(batch.body, 0.0) is None and not receiver.got:
+            pass
+        assert written.wait(10)
+        exchange._sent_at -= 60
+        assert exchange.is_pending is False or exchange.post(b"", 1) == CollectorReply("taken")
+        exchange.close()
+
+
+def test_no_proxy_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
+    with receiving(Receiver()) as receiver:
+        assert asked(receiver.target()) == CollectorReply("taken")
 
 
 def silent(_: BaseHTTPRequestHandler, stop: threading.Event) -> None:
@@ -222,7 +250,7 @@ def test_an_answer_that_is_cut_is_no_acknowledgement() -> None:
         answer = asked(receiver.target())
     assert answer is not None
     assert answer.verdict == "later"
-    assert "is cut" in str(answer.problem)
+    assert "incomplete" in str(answer.problem)
 
 
 def test_a_port_that_does_not_speak_http_says_where_otlp_usually_is() -> None:
@@ -249,10 +277,9 @@ def test_a_collector_that_hung_up_meanwhile_is_called_again() -> None:
 
     (batch,) = batches(many(1), RESOURCE)
     with receiving(Receiver(instead=once)) as receiver:
-        exchange = CollectorRequest(receiver.target())
+        exchange = CollectorConnection(receiver.target())
         for _ in range(3):
-            assert exchange.send(batch.body, 5) is None
-            assert exchange.answer(5) == CollectorReply("taken")
+            assert exchange.post(batch.body, 5) == CollectorReply("taken")
             receiver.hung_up.acquire()
         exchange.close()
     assert len(receiver.got) == 3
