@@ -33,13 +33,12 @@ from scipy import stats
 from harness.bench.cells import expand
 from harness.bench.runner import Hooks, run
 from harness.bench.scenario import load_scenario
-from harness.bench.trial import TrialRecords
 from harness.config import shipped_scenarios
 from harness.endpoints.simulated import SimulatedEndpoint
 from harness.records.ids import attempt_span
 from harness.records.schema import Attempt, Run
 from harness.simulator.profiles import load_profile
-from harness.store.run_directory import Records, Writer, read_records
+from harness.store.run_directory import Records, TrialRecords, Writer, read_records
 from harness.telemetry.otlp_file import append_spans
 from harness.telemetry.otlp_http import CollectorConnection
 from harness.telemetry.otlp_protobuf import batches

@@ -20,7 +20,7 @@ from harness.bench.modes import MODES
 from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario, cell_scenario
 from harness.bench.spending import TokenMeter, explain, hopeless, is_counted, limits_of
-from harness.bench.trial import RecordCollector, Tally, TrialRecords
+from harness.bench.trial import RecordCollector, Tally
 from harness.bench.virtual import Played, Setting, Task
 from harness.bench.workers import play_in_order
 from harness.endpoints.section import EndpointServer
@@ -45,6 +45,7 @@ from harness.records.schema import (
     Workflow,
 )
 from harness.store import run_directory
+from harness.store.run_directory import TrialRecords
 from harness.transports.exchange import Target
 
 

@@ -7,16 +7,7 @@ from typing import NamedTuple
 
 from harness.config.prices import Price, cost_usd
 from harness.records.failures import is_failure
-from harness.records.schema import Attempt, Call, Record, Trial, Workflow
-
-
-class TrialRecords(NamedTuple):
-    """One trial with everything that was recorded in it."""
-
-    trial: Trial
-    attempts: list[Attempt]
-    calls: list[Call]
-    workflows: list[Workflow]
+from harness.records.schema import Attempt, Call, Record, Workflow
 
 
 class RecordCollector:

@@ -19,7 +19,7 @@ from harness.bench import cells
 from harness.bench.estimate import estimate
 from harness.bench.scenario import Scenario, cell_scenario
 from harness.bench.spending import TokenMeter, Uncounted, explain, limits_of
-from harness.bench.trial import RecordCollector, Tally, Tallying, TrialRecords
+from harness.bench.trial import RecordCollector, Tally, Tallying
 from harness.endpoints.section import SecondsRange
 from harness.engine.budget_gate import BudgetExhaustedError, FirstCallError, Gate
 from harness.engine.ledger import Amount, Ledger
@@ -37,7 +37,7 @@ from harness.records.schema import (
 )
 from harness.simulator.virtual.clock import VirtualClock
 from harness.simulator.virtual.modes import VIRTUAL_MODES, VirtualTrial, virtual_target
-from harness.store.run_directory import no_collector
+from harness.store.run_directory import TrialRecords, no_collector
 
 _TELL_EVERY = 0.25
 """Seconds between two words on how far a trial has come."""

@@ -32,7 +32,6 @@ from harness.bench.scenario import (
     load_scenario,
     swept_options,
 )
-from harness.bench.trial import TrialRecords
 from harness.bench.virtual import processes
 from harness.cli.live import LIVE_VIEW, Counters, LiveView
 from harness.cli.plan import confirm, estimate_run, show_plan
@@ -48,6 +47,7 @@ from harness.simulator.profiles import Profile, load_profile
 from harness.store.run_directory import (
     RUN_FILE,
     SUMMARY_FILE,
+    TrialRecords,
     no_collector,
     read_records,
     read_run,

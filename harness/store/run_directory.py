@@ -59,6 +59,15 @@ class Records(NamedTuple):
     provider: tuple[ProviderHead, list[Served]] | None
 
 
+class TrialRecords(NamedTuple):
+    """One trial with everything that was recorded in it."""
+
+    trial: Trial
+    attempts: list[Attempt]
+    calls: list[Call]
+    workflows: list[Workflow]
+
+
 class Writer:
     """Appends records to a run directory. Use it as a context manager.
 

@@ -10,14 +10,13 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
 from harness.records.errors import StorageError
 from harness.records.keys import workflow_key
-from harness.records.schema import Attempt, Call, Run, Transcript, Trial, Workflow
-from harness.store.run_directory import Records, read_transcripts
+from harness.records.schema import Attempt, Run, Transcript, Trial, Workflow
+from harness.store.run_directory import Records, TrialRecords, read_transcripts
 from harness.telemetry import delivery_log, otlp_file
 from harness.telemetry.attributes import Attributes
 from harness.telemetry.content import Capture, capture
@@ -36,30 +35,6 @@ BETWEEN = 0.5
 """Seconds for delivery between two trials; also the limit for all slow answers together."""
 AT_THE_END = 1.5
 """Seconds for delivery at the end, without `wait`: two seconds in all since the last trial."""
-
-
-class TrialLike(Protocol):
-    """One trial with all its records."""
-
-    @property
-    def trial(self) -> Trial:
-        """The record of the trial."""
-        ...
-
-    @property
-    def workflows(self) -> Sequence[Workflow]:
-        """The workflows of the trial that have ended."""
-        ...
-
-    @property
-    def calls(self) -> Sequence[Call]:
-        """The calls of the trial that have ended."""
-        ...
-
-    @property
-    def attempts(self) -> Sequence[Attempt]:
-        """The attempts of the trial that have ended."""
-        ...
 
 
 class Exporter:
@@ -88,7 +63,7 @@ class Exporter:
         self._read = 0
         self._made = self._left_out = 0
 
-    def after_trial(self, the_run: Run, records: TrialLike) -> None:
+    def after_trial(self, the_run: Run, records: TrialRecords) -> None:
         """Append the traces of a trial to the file of its cell, and send for a short time."""
         self._trials.append(records.trial)
         said = self._transcripts()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import pytest
 
 from harness.records.errors import StorageError
-from harness.records.schema import Attempt, Call, Trial, Workflow
-from harness.store.run_directory import Records
+from harness.records.schema import Trial
+from harness.store.run_directory import Records, TrialRecords
 from harness.telemetry import delivery_log
 from harness.telemetry.delivery_log import Acknowledged, DeliveryAccount
 from harness.telemetry.export import TRACES, Exporter, export_stored
@@ -29,21 +29,12 @@ STILL = DeliveryClock(lambda: 0.0, lambda _: None)
 """Time stands still, so that a collector has as much of it as it needs."""
 
 
-class Ended(NamedTuple):
-    """A trial with its records, as the runner hands it over."""
-
-    trial: Trial
-    attempts: list[Attempt]
-    calls: list[Call]
-    workflows: list[Workflow]
-
-
-def trials_of(records: Records) -> list[Ended]:
+def trials_of(records: Records) -> list[TrialRecords]:
     def within(trial: Trial, rows: list[Any]) -> list[Any]:
         return [row for row in rows if (row.cell, row.repeat) == (trial.cell, trial.repeat)]
 
     return [
-        Ended(
+        TrialRecords(
             trial,
             within(trial, records.attempts),
             within(trial, records.calls),
