@@ -30,7 +30,7 @@ from harness.analysis.cells import (
 )
 from harness.analysis.model import Cell, Figure
 from harness.analysis.significance import Successes
-from harness.analysis.statistics import Sample, describe, order_ranks, over_repeats, sample, share
+from harness.analysis.statistics import describe, order_ranks, over_repeats, sample, share
 from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED, OK, is_failure
 from harness.records.schema import Attempt
@@ -62,12 +62,6 @@ class SpreadOf(NamedTuple):
     length: Callable[[Any], int | None]
 
 
-class SpreadOfSample(NamedTuple):
-    """A distribution of a sample in seconds."""
-
-    sample: Callable[[MeasuredCell], Sample]
-
-
 class Plain(NamedTuple):
     """A value that is computed from the whole cell; `by_repeat`: its value in each repeat."""
 
@@ -75,7 +69,7 @@ class Plain(NamedTuple):
     by_repeat: Callable[[MeasuredCell], ByRepeat] | None = None
 
 
-Computation = OverRepeats | ShareOf | SpreadOf | SpreadOfSample | Plain
+Computation = OverRepeats | ShareOf | SpreadOf | Plain
 
 
 class Compared(NamedTuple):
@@ -90,17 +84,16 @@ class Compared(NamedTuple):
     shown: int | None = None
 
 
+ReportTable = Literal["speed", "work", "tokens", "policies"]
+"""The tables of the report that have columns of METRICS."""
+
+
 class ReportColumn(NamedTuple):
-    """A column in a table of the report: `key` is its name in CSV, `part` one of a distribution.
+    """A column in a table of the report: `key` is its name in CSV, `part` one of a distribution."""
 
-    `optional`: left out when no cell has a value, or when all have 0.
-    """
-
-    table: Literal["speed", "work", "tokens", "policies"]
     head: str
     key: str
-    part: str | None = None
-    optional: bool = False
+    part: str | None
 
 
 class TerminalColumn(NamedTuple):
@@ -119,8 +112,11 @@ class TerminalColumn(NamedTuple):
 class Metric(NamedTuple):
     """One row. `name`: the field in a cell of summary.json, dotted within a structure.
 
-    `worse`: the direction of a regression. `spread_table`: the report has a table of the whole
-    distribution there. `definition`: what the report says of it.
+    `worse`: the direction of a regression. `report`: the heads of its columns in the report, by
+    table; `key`: their name in CSV, by default made from `name`; `parts`: the parts of a
+    distribution that have a column; `optional`: no column when no cell has a value, or all have 0.
+    `spread_table`: the table of the report that shows the whole distribution. `definition`: the
+    report's explanation.
     """
 
     name: str
@@ -129,7 +125,10 @@ class Metric(NamedTuple):
     unit: Unit
     worse: Literal["higher", "lower"] | None = None
     compared: tuple[Compared, ...] = ()
-    report: tuple[ReportColumn, ...] = ()
+    report: Mapping[ReportTable, str] = {}
+    key: str = ""
+    parts: tuple[str, ...] = ()
+    optional: bool = False
     terminal: tuple[TerminalColumn, ...] = ()
     spread_table: Literal["calls", "waits"] | None = None
     definition: str = ""
@@ -172,8 +171,6 @@ def measure(metric: Metric, cell: MeasuredCell) -> Any:
             values, known = _lengths(cell, kind)
             clusters = cell.population(kind.records).clusters
             return describe(sample(values[known], clusters[known]))
-        case SpreadOfSample():
-            return describe(kind.sample(cell))
         case Plain():
             return kind.value(cell)
         case _:
@@ -293,242 +290,121 @@ def _failed(outcomes: Mapping[str, int]) -> int:
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric(
-        "repeats", "repeats", Plain(lambda cell: len(cell.records.trials)), "count",
-        report=(ReportColumn("work", "repeats", "repeats"),),
-    ),
-    Metric(
-        "workflows.started", "workflows", Plain(lambda cell: cell.records.started), "count",
-        report=(ReportColumn("work", "workflows", "workflows_started"),),
-    ),
-    Metric(
-        "workflows.ok", "workflows ok", _ended("ok"), "count",
-        report=(ReportColumn("work", "ok", "workflows_ok"),),
-    ),
-    Metric(
-        "workflows.degraded", "workflows degraded", _ended("degraded"), "count",
-        report=(ReportColumn("work", "degraded", "workflows_degraded"),),
-    ),
-    Metric(
-        "workflows.failed", "workflows failed", _ended("failed"), "count",
-        report=(ReportColumn("work", "failed", "workflows_failed"),),
-    ),
-    Metric(
-        "warm_up", "workflows of the warm-up",
-        Plain(lambda cell: len(cell.records.workflows) - len(cell.steady.workflows)), "count",
-        report=(ReportColumn("work", "warm-up cut", "warm_up", optional=True),),
-    ),
-    Metric(
-        "success_rate", "success rate",
-        ShareOf(lambda cell: count_workflows(cell.records, cell.rules.is_success)), "share",
-        "lower",
-        compared=(Compared("success_rate", shown=3),),
-        report=(ReportColumn("work", "success rate", "success_rate"),),
-    ),
-    Metric(
-        "calls.started", "calls", Plain(lambda cell: cell.call_outcomes.total()), "count",
-        report=(ReportColumn("work", "calls", "calls_started"),),
-    ),
-    Metric(
-        "calls.succeeded", "calls succeeded", Plain(lambda cell: cell.call_outcomes[OK]), "count",
-    ),
-    Metric(
-        "calls.failed", "calls failed", Plain(lambda cell: _failed(cell.call_outcomes)), "count",
-        report=(ReportColumn("work", "calls failed", "calls_failed"),),
-    ),
-    Metric(
-        "calls.cancelled", "calls cancelled", Plain(lambda cell: cell.call_outcomes[CANCELLED]),
-        "count",
-    ),
-    Metric(
-        "attempts.total", "attempts", Plain(lambda cell: len(cell.records.attempts)), "count",
-        report=(
-            ReportColumn("work", "attempts", "attempts"),
-            ReportColumn("policies", "attempts", "attempts"),
-        ),
-        terminal=(TerminalColumn("policies", ("", "att."), optional=True),),
-    ),
-    Metric(
-        "attempts.failed", "attempts failed", Plain(lambda cell: _failed(cell.attempt_outcomes)),
-        "count",
-    ),
-    Metric(
-        "attempts.by_outcome", "attempts by outcome",
-        Plain(lambda cell: dict(sorted(cell.attempt_outcomes.items()))), "nested",
-    ),
-    Metric(
-        "attempts.amplification", "attempts a call", Plain(_amplification, _amplifications),
-        "ratio", "higher",
-        compared=(Compared("amplification"),),
-        report=(
-            ReportColumn("work", "attempts a call", "amplification"),
-            ReportColumn("policies", "a call", "amplification"),
-        ),
-        terminal=(
-            TerminalColumn("trouble", ("att./", "call")),
-            TerminalColumn("policies", ("att./", "call"), optional=True),
-        ),
-    ),
-    Metric(
-        "calls_lost", "share of calls lost", ShareOf(lambda cell: count_lost_calls(cell.records)),
-        "share", "higher",
-        compared=(Compared("calls_lost"),),
-        report=(ReportColumn("policies", "calls lost", "calls_lost"),),
-        terminal=(TerminalColumn("policies", ("calls", "lost"), optional=True),),
-    ),
-    Metric(
-        "tokens.input", "input tokens", _tokens("input"), "tokens",
-        report=(ReportColumn("tokens", "input", "tokens_input"),),
-    ),
-    Metric(
-        "tokens.cached", "cached input tokens", _tokens("cached"), "tokens",
-        report=(ReportColumn("tokens", "of it cached", "tokens_cached"),),
-    ),
-    Metric(
-        "tokens.output", "output tokens", _tokens("output"), "tokens",
-        report=(ReportColumn("tokens", "output", "tokens_output"),),
-    ),
-    Metric(
-        "tokens.reasoning", "reasoning tokens", _tokens("reasoning"), "tokens",
-        report=(ReportColumn("tokens", "of it reasoning", "tokens_reasoning"),),
-    ),
-    Metric(
-        "tokens.wasted", "wasted tokens", _tokens("wasted"), "tokens",
-        report=(
-            ReportColumn("tokens", "wasted", "tokens_wasted"),
-            ReportColumn("policies", "wasted tokens", "tokens_wasted"),
-        ),
-        terminal=(TerminalColumn("policies", ("wasted", "tokens"), optional=True),),
-    ),
+    Metric("repeats", "repeats", Plain(lambda cell: len(cell.records.trials)), "count",
+           report={"work": "repeats"}),
+    Metric("workflows.started", "workflows", Plain(lambda cell: cell.records.started), "count",
+           report={"work": "workflows"}),
+    Metric("workflows.ok", "workflows ok", _ended("ok"), "count", report={"work": "ok"}),
+    Metric("workflows.degraded", "workflows degraded", _ended("degraded"), "count",
+           report={"work": "degraded"}),
+    Metric("workflows.failed", "workflows failed", _ended("failed"), "count",
+           report={"work": "failed"}),
+    Metric("warm_up", "workflows of the warm-up",
+           Plain(lambda cell: len(cell.records.workflows) - len(cell.steady.workflows)), "count",
+           report={"work": "warm-up cut"}, optional=True),
+    Metric("success_rate", "success rate",
+           ShareOf(lambda cell: count_workflows(cell.records, cell.rules.is_success)), "share",
+           "lower", compared=(Compared("success_rate", shown=3),),
+           report={"work": "success rate"}),
+    Metric("calls.started", "calls", Plain(lambda cell: cell.call_outcomes.total()), "count",
+           report={"work": "calls"}),
+    Metric("calls.succeeded", "calls succeeded", Plain(lambda cell: cell.call_outcomes[OK]),
+           "count"),
+    Metric("calls.failed", "calls failed", Plain(lambda cell: _failed(cell.call_outcomes)),
+           "count", report={"work": "calls failed"}),
+    Metric("calls.cancelled", "calls cancelled",
+           Plain(lambda cell: cell.call_outcomes[CANCELLED]), "count"),
+    Metric("attempts.total", "attempts", Plain(lambda cell: len(cell.records.attempts)), "count",
+           report={"work": "attempts", "policies": "attempts"}, key="attempts",
+           terminal=(TerminalColumn("policies", ("", "att."), optional=True),)),
+    Metric("attempts.failed", "attempts failed",
+           Plain(lambda cell: _failed(cell.attempt_outcomes)), "count"),
+    Metric("attempts.by_outcome", "attempts by outcome",
+           Plain(lambda cell: dict(sorted(cell.attempt_outcomes.items()))), "nested"),
+    Metric("attempts.amplification", "attempts a call", Plain(_amplification, _amplifications),
+           "ratio", "higher", compared=(Compared("amplification"),),
+           report={"work": "attempts a call", "policies": "a call"}, key="amplification",
+           terminal=(TerminalColumn("trouble", ("att./", "call")),
+                     TerminalColumn("policies", ("att./", "call"), optional=True))),
+    Metric("calls_lost", "share of calls lost",
+           ShareOf(lambda cell: count_lost_calls(cell.records)), "share", "higher",
+           compared=(Compared("calls_lost"),), report={"policies": "calls lost"},
+           terminal=(TerminalColumn("policies", ("calls", "lost"), optional=True),)),
+    Metric("tokens.input", "input tokens", _tokens("input"), "tokens", report={"tokens": "input"}),
+    Metric("tokens.cached", "cached input tokens", _tokens("cached"), "tokens",
+           report={"tokens": "of it cached"}),
+    Metric("tokens.output", "output tokens", _tokens("output"), "tokens",
+           report={"tokens": "output"}),
+    Metric("tokens.reasoning", "reasoning tokens", _tokens("reasoning"), "tokens",
+           report={"tokens": "of it reasoning"}),
+    Metric("tokens.wasted", "wasted tokens", _tokens("wasted"), "tokens",
+           report={"tokens": "wasted", "policies": "wasted tokens"},
+           terminal=(TerminalColumn("policies", ("wasted", "tokens"), optional=True),)),
     Metric("tokens.unreported", "responses without usage", _tokens("unreported"), "count"),
-    Metric(
-        "cost_usd", "cost", Plain(lambda cell: cell.rules.cost(cell.records.spent)), "USD",
-        report=(ReportColumn("tokens", "cost", "cost_usd"),),
-    ),
-    Metric(
-        "wasted_usd", "wasted money", Plain(lambda cell: cell.rules.cost(cell.unused)), "USD",
-        report=(ReportColumn("policies", "wasted money", "wasted_usd"),),
-        terminal=(TerminalColumn("policies", ("wasted", "USD"), optional=True),),
-    ),
-    Metric(
-        "cost_per_successful_workflow_usd", "cost of a successful workflow",
-        Plain(_cost_of_success, _costs_of_success), "USD", "higher",
-        compared=(Compared("cost_per_successful_workflow", shown=4),),
-        report=(ReportColumn("tokens", "cost a success", "cost_per_successful_workflow_usd"),),
-    ),
-    Metric(
-        "makespan_s", "makespan", OverRepeats(lambda cell: cell.makespans), "s", "higher",
-        compared=(Compared("makespan", shown=1),),
-        report=(
-            ReportColumn("speed", "makespan", "makespan"),
-            ReportColumn("policies", "makespan", "makespan"),
-        ),
-        terminal=(
-            TerminalColumn("speed", ("make-", "span s")),
-            TerminalColumn("policies", ("make-", "span s"), optional=True),
-        ),
-        definition="From the first workflow ready to the last one done, in one trial.",
-    ),
-    Metric(
-        "speedup_over_sync", "speed-up over sync", Plain(_speedup), "ratio",
-        report=(ReportColumn("speed", "speed-up", "speedup_over_sync"),),
-        terminal=(TerminalColumn("speed", ("speed-up over", "sync (95 %)"), interval=True),),
-        definition=(
-            "Sync's makespan over the cell's, same repeat and same other settings; geometric mean "
-            "over repeats, interval by a paired t on the logs."
-        ),
-    ),
-    Metric(
-        "throughput.workflows_per_s", "throughput", OverRepeats(_throughput), "workflows/s",
-        "lower",
-        compared=(Compared("throughput"),),
-        report=(ReportColumn("speed", "throughput", "throughput"),),
-    ),
-    Metric(
-        "throughput.calls_per_s", "call throughput", OverRepeats(_call_throughput), "calls/s",
-    ),
-    Metric(
-        "goodput_workflows_per_s", "goodput", OverRepeats(_goodput), "workflows/s", "lower",
-        compared=(Compared("goodput"),),
-        report=(ReportColumn("speed", "goodput", "goodput"),),
-        definition=(
-            "Workflows that succeeded, within the latency asked for, per time of makespan."
-        ),
-    ),
-    Metric(
-        "workflow_latency_s", "workflow latency",
-        SpreadOf("workflows", lambda one: one.done - one.ready), "s", "higher",
-        compared=(Compared("workflow_p50", 0.5), Compared("workflow_p95", 0.95, shown=2)),
-        report=tuple(
-            ReportColumn("speed", f"latency {part}", f"latency_{part}", part)
-            for part in ("p50", "p95", "p99")
-        ),
-        terminal=(
-            TerminalColumn("speed", ("lat.", "p50 s"), "p50"),
-            TerminalColumn("speed", ("lat.", "p95 s"), "p95", optional=True),
-        ),
-    ),
-    Metric(
-        "critical_path_bound_s", "critical-path bound", Plain(_bound), "s",
-        report=(ReportColumn("speed", "bound", "critical_path_bound"),),
-        definition=(
-            "The phases one after another, of a fan-out the longest branch, with the measured "
-            "service times: no number of permits gets below it."
-        ),
-    ),
-    Metric(
-        "scheduling_efficiency", "scheduling efficiency", OverRepeats(_efficiency), "share",
-        report=(ReportColumn("speed", "efficiency", "scheduling_efficiency"),),
-        definition=(
-            "Makespan of a replay without overhead, of the measured service times under the same "
-            "permits, over the makespan."
-        ),
-    ),
-    Metric(
-        "call_latency_s", "call latency, ready to done",
-        SpreadOf("calls", lambda call: call.done - call.ready), "s", spread_table="calls",
-    ),
-    Metric(
-        "ttft_s", "time to first token", SpreadOf("attempts", lambda one: one.ttft), "s", "higher",
-        compared=(Compared("ttft_p50", 0.5),),
-        spread_table="calls",
-        definition=(
-            "From the request's bytes going out to the first chunk with text, reasoning or answer. "
-            "Keep-alive comments and empty chunks are not text."
-        ),
-    ),
-    Metric(
-        "time_to_first_answer_s", "time to first answer", SpreadOf("attempts", _to_answer), "s",
-        spread_table="calls",
-        definition="The same, to the first chunk with answer text.",
-    ),
-    Metric(
-        "inter_token_s", "inter-token latency", SpreadOfSample(lambda cell: gaps(cell.steady)),
-        "s",
-        spread_table="waits", definition="The gap between two chunks with text.",
-    ),
-    Metric(
-        "permit_wait_s", "permit wait", SpreadOf("attempts", lambda one: one.permit_wait), "s",
-        spread_table="waits",
-        definition=(
-            "From asking for a permit to having it. Permits cap the attempts in flight in the "
-            "whole process, first come first served."
-        ),
-    ),
-    Metric(
-        "client_wait_s", "client wait", SpreadOf("attempts", lambda one: one.client_wait), "s",
-        spread_table="waits",
-        definition="From having the permit to the request's bytes going out: our own doing.",
-    ),
-    Metric(
-        "backoff_s", "backoff", SpreadOf("backoffs", lambda wait: wait.end - wait.start), "s",
-        spread_table="waits",
-    ),
+    Metric("cost_usd", "cost", Plain(lambda cell: cell.rules.cost(cell.records.spent)), "USD",
+           report={"tokens": "cost"}),
+    Metric("wasted_usd", "wasted money", Plain(lambda cell: cell.rules.cost(cell.unused)), "USD",
+           report={"policies": "wasted money"},
+           terminal=(TerminalColumn("policies", ("wasted", "USD"), optional=True),)),
+    Metric("cost_per_successful_workflow_usd", "cost of a successful workflow",
+           Plain(_cost_of_success, _costs_of_success), "USD", "higher",
+           compared=(Compared("cost_per_successful_workflow", shown=4),),
+           report={"tokens": "cost a success"}),
+    Metric("makespan_s", "makespan", OverRepeats(lambda cell: cell.makespans), "s", "higher",
+           compared=(Compared("makespan", shown=1),),
+           report={"speed": "makespan", "policies": "makespan"},
+           terminal=(TerminalColumn("speed", ("make-", "span s")),
+                     TerminalColumn("policies", ("make-", "span s"), optional=True)),
+           definition="From the first workflow ready to the last one done, in one trial."),
+    Metric("speedup_over_sync", "speed-up over sync", Plain(_speedup), "ratio",
+           report={"speed": "speed-up"},
+           terminal=(TerminalColumn("speed", ("speed-up over", "sync (95 %)"), interval=True),),
+           definition="Sync's makespan over the cell's, same repeat and same other settings; "
+           "geometric mean over repeats, interval by a paired t on the logs."),
+    Metric("throughput.workflows_per_s", "throughput", OverRepeats(_throughput), "workflows/s",
+           "lower", compared=(Compared("throughput"),), report={"speed": "throughput"},
+           key="throughput"),
+    Metric("throughput.calls_per_s", "call throughput", OverRepeats(_call_throughput), "calls/s"),
+    Metric("goodput_workflows_per_s", "goodput", OverRepeats(_goodput), "workflows/s", "lower",
+           compared=(Compared("goodput"),), report={"speed": "goodput"}, key="goodput",
+           definition="Workflows that succeeded, within the latency asked for, per time of "
+           "makespan."),
+    Metric("workflow_latency_s", "workflow latency",
+           SpreadOf("workflows", lambda one: one.done - one.ready), "s", "higher",
+           compared=(Compared("workflow_p50", 0.5), Compared("workflow_p95", 0.95, shown=2)),
+           report={"speed": "latency"}, key="latency", parts=("p50", "p95", "p99"),
+           terminal=(TerminalColumn("speed", ("lat.", "p50 s"), "p50"),
+                     TerminalColumn("speed", ("lat.", "p95 s"), "p95", optional=True))),
+    Metric("critical_path_bound_s", "critical-path bound", Plain(_bound), "s",
+           report={"speed": "bound"},
+           definition="The phases one after another, of a fan-out the longest branch, with the "
+           "measured service times: no number of permits gets below it."),
+    Metric("scheduling_efficiency", "scheduling efficiency", OverRepeats(_efficiency), "share",
+           report={"speed": "efficiency"},
+           definition="Makespan of a replay without overhead, of the measured service times under "
+           "the same permits, over the makespan."),
+    Metric("call_latency_s", "call latency, ready to done",
+           SpreadOf("calls", lambda call: call.done - call.ready), "s", spread_table="calls"),
+    Metric("ttft_s", "time to first token", SpreadOf("attempts", lambda one: one.ttft), "s",
+           "higher", compared=(Compared("ttft_p50", 0.5),), spread_table="calls",
+           definition="From the request's bytes going out to the first chunk with text, reasoning "
+           "or answer. Keep-alive comments and empty chunks are not text."),
+    Metric("time_to_first_answer_s", "time to first answer", SpreadOf("attempts", _to_answer), "s",
+           spread_table="calls", definition="The same, to the first chunk with answer text."),
+    Metric("inter_token_s", "inter-token latency", Plain(lambda cell: describe(gaps(cell.steady))),
+           "s", spread_table="waits", definition="The gap between two chunks with text."),
+    Metric("permit_wait_s", "permit wait", SpreadOf("attempts", lambda one: one.permit_wait), "s",
+           spread_table="waits",
+           definition="From asking for a permit to having it. Permits cap the attempts in flight "
+           "in the whole process, first come first served."),
+    Metric("client_wait_s", "client wait", SpreadOf("attempts", lambda one: one.client_wait), "s",
+           spread_table="waits",
+           definition="From having the permit to the request's bytes going out: our own doing."),
+    Metric("backoff_s", "backoff", SpreadOf("backoffs", lambda wait: wait.end - wait.start), "s",
+           spread_table="waits"),
     Metric("phases", "phases", Plain(lambda cell: phase_figures(cell.steady)), "nested"),
-    Metric(
-        "time_spent", "what the calls' time was spent on",
-        Plain(lambda cell: time_spent(cell.steady.tried())), "nested",
-    ),
+    Metric("time_spent", "what the calls' time was spent on",
+           Plain(lambda cell: time_spent(cell.steady.tried())), "nested"),
 )  # fmt: skip
 """Every metric. The order is that of columns and comparisons; that of summary.json is `Cell`'s."""
 
@@ -564,7 +440,7 @@ class ComparedMetric(NamedTuple):
                 return quantiles(cell, kind, self.percentile)
             case Plain() if kind.by_repeat is not None:
                 return kind.by_repeat(cell)
-            case ShareOf() | SpreadOf() | SpreadOfSample() | Plain():
+            case ShareOf() | SpreadOf() | Plain():
                 raise TypeError(f"{self.metric.name} has no value for each repeat")
             case _:
                 assert_never(kind)
@@ -585,9 +461,16 @@ def compared_metrics() -> dict[str, ComparedMetric]:
     }
 
 
-def report_columns(table: str) -> Iterator[tuple[Metric, ReportColumn]]:
+def report_columns(table: ReportTable) -> Iterator[tuple[Metric, ReportColumn]]:
     """Yield the columns of a table of the report."""
-    return ((one, column) for one in METRICS for column in one.report if column.table == table)
+    for one in METRICS:
+        if table in one.report:
+            head, key = one.report[table], one.key or one.name.replace(".", "_").removesuffix("_s")
+            if one.parts:
+                for part in one.parts:
+                    yield one, ReportColumn(f"{head} {part}", f"{key}_{part}", part)
+            else:
+                yield one, ReportColumn(head, key, None)
 
 
 def terminal_columns(table: str) -> Iterator[tuple[Metric, TerminalColumn]]:

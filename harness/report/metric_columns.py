@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal, assert_never
 
-from harness.analysis.metrics import Metric, Unit, report_columns, terminal_columns
+from harness.analysis.metrics import Metric, ReportTable, Unit, report_columns, terminal_columns
 from harness.analysis.model import Cell, Figure, Summary
 from harness.report.tables import Column, Subject, whole_number
 from harness.report.wording import (
@@ -80,7 +80,7 @@ def _text(unit: Unit, value: Figure | float | None) -> str:
 
 def metric_columns(
     about: Subject,
-    table: Literal["speed", "work", "tokens", "policies"],
+    table: ReportTable,
     cells: Sequence[Cell],
     only: Unit | None = None,
 ) -> list[Column]:
@@ -88,7 +88,7 @@ def metric_columns(
     columns = []
     for metric, column in report_columns(table):
         values = [scenario_value(metric, cell, about.summary, column.part) for cell in cells]
-        if only in (None, metric.unit) and (not column.optional or any(values)):
+        if only in (None, metric.unit) and (not metric.optional or any(values)):
             key = _csv_name(column.key, metric.unit, about)
             columns.append(Column(column.head, key, values, _shown_as(metric.unit)))
     return columns

@@ -18,7 +18,6 @@ from harness.analysis.metrics import (
     Compared,
     Metric,
     OverRepeats,
-    ReportColumn,
     ShareOf,
     TerminalColumn,
     Unit,
@@ -50,7 +49,7 @@ LAST_READY = Metric(
     ),
     "s", "higher",
     compared=(Compared("last_ready", shown=5),),
-    report=(ReportColumn("speed", "last ready", "last_ready"),),
+    report={"speed": "last ready"},
     terminal=(TerminalColumn("speed", ("last", "ready s")),),
     definition="When the last workflow of a trial becomes ready.",
 )  # fmt: skip
