@@ -17,10 +17,10 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.coverage import played
-from harness.analysis.cells import MeasuredCell, terms_of
+from harness.analysis.cells import MeasuredCell
 from harness.analysis.metrics import compared_metrics
 from harness.analysis.recommend import recommend
-from harness.analysis.selection import by_cell
+from harness.analysis.selection import Dataset
 from harness.bench.scenario import Scenario, parse_scenario
 
 SCENARIO = """
@@ -79,12 +79,10 @@ def scenario(name: str, seed: int) -> Scenario:
 def advise(read: Scenario) -> Advised:
     """Play a scenario and return what is recommended."""
     records = played(read)
-    found = by_cell(records)
+    found = [MeasuredCell(cell) for cell in Dataset.of(records).cells.values()]
     said = recommend(records.run, found)
     makespans = {
-        cell.info.id: compared_metrics()["makespan"]
-        .by_repeat(MeasuredCell(cell, terms_of(records.run, cell.info)))
-        .values()
+        cell.records.info.id: compared_metrics()["makespan"].by_repeat(cell).values()
         for cell in found
     }
     logs = {cell: float(np.log(list(values)).mean()) for cell, values in makespans.items()}

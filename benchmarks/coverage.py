@@ -18,7 +18,7 @@ import numpy as np
 
 from harness.analysis.cells import makespan
 from harness.analysis.model import Figure
-from harness.analysis.selection import CellRecords, by_cell
+from harness.analysis.selection import CellRecords, Dataset
 from harness.analysis.significance import (
     LEVEL,
     Difference,
@@ -140,7 +140,7 @@ def slower(name: str) -> str:
 
 def run(read: Scenario) -> Seen:
     """Play all repeats of a scenario of one cell."""
-    (found,) = by_cell(played(read))
+    (found,) = Dataset.of(played(read)).cells.values()
     return _seen(found)
 
 

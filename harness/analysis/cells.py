@@ -66,7 +66,7 @@ class CountingRules(NamedTuple):
 
 
 def terms_of(run: Run, cell: CellInfo) -> CountingRules:
-    """Return the counting rules of a cell; scenario seconds become nanoseconds of its records."""
+    """Return the counting rules of a cell, with times in nanoseconds as in its records."""
     scenario = run.cell_scenario(cell)
     latency = scenario["slo"]["workflow_latency"]
     return CountingRules(
@@ -84,16 +84,20 @@ def makespan(trial: Trial) -> float:
 
 
 class MeasuredCell:
-    """The records of a cell, and what several metrics are made from, each computed once.
+    """The records of a cell, and the values that several metrics need, each computed once.
 
-    `sync`: the cell that the speed-up is measured against, None without one.
+    `rules`: by default those of the cell's scenario. `sync`: the cell that the speed-up is
+    measured against, None without one.
     """
 
     def __init__(
-        self, records: CellRecords, rules: CountingRules, sync: CellRecords | None = None
+        self,
+        records: CellRecords,
+        rules: CountingRules | None = None,
+        sync: CellRecords | None = None,
     ) -> None:
         self.records = records
-        self.rules = rules
+        self.rules = rules or terms_of(records.run, records.info)
         self.sync = sync
         self._populations: dict[PopulationName, Population] = {}
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from harness.analysis.cells import ByRepeat, MeasuredCell, terms_of
+from harness.analysis.cells import MeasuredCell
 from harness.analysis.metrics import ComparedMetric, ShareOf, SpreadOf, compared_metrics
 from harness.analysis.model import Figure
-from harness.analysis.selection import CellRecords, Dataset
+from harness.analysis.selection import Dataset
 from harness.analysis.settings import identity
 from harness.analysis.significance import (
     FEWEST_PAIRS,
@@ -83,34 +83,6 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     cells: tuple[CellChanges, ...]
 
 
-class _Side(NamedTuple):
-    """A cell of one run."""
-
-    run: Run
-    cell: MeasuredCell
-
-    def unit(self, compared: ComparedMetric) -> float:
-        """Return what a value in real seconds is divided by to be one in scenario seconds."""
-        unit, scale = compared.metric.unit, self.run.time_scale
-        if unit == "s":
-            return scale
-        return 1 / scale if unit in ("workflows/s", "calls/s") else 1.0
-
-    def scaled(self, compared: ComparedMetric, values: ByRepeat) -> ByRepeat:
-        """Return values by repeat in scenario seconds."""
-        return {repeat: value / self.unit(compared) for repeat, value in values.items()}
-
-    @property
-    def scenario(self) -> dict[str, Any]:
-        """The scenario of the cell."""
-        return self.run.cell_scenario(self.info)
-
-    @property
-    def info(self) -> CellInfo:
-        """The settings of the cell."""
-        return self.cell.records.info
-
-
 class _Seen(NamedTuple):
     """One quantity of one cell on both sides, before p is adjusted."""
 
@@ -129,7 +101,7 @@ def compare_runs(base: Records, new: Records) -> Comparison:
         _refuse_workload(base.run.scenario, new.run.scenario)
         raise InputError("the two runs have no cell in common; sweep the same settings in both")
     for cell in both:
-        _refuse_workload(one[cell].scenario, other[cell].scenario)
+        _refuse_workload(one[cell].records.scenario, other[cell].records.scenario)
     seen = {cell: _look(one[cell], other[cell], paired=paired) for cell in both}
     adjusted = _adjust(seen)
     return Comparison(
@@ -145,26 +117,22 @@ def compare_runs(base: Records, new: Records) -> Comparison:
         ),
         only_in_base=tuple(cell for cell in one if cell not in other),
         only_in_new=tuple(cell for cell in other if cell not in one),
-        cells=tuple(_cell(other[cell].cell.records.info, seen[cell], adjusted) for cell in both),
+        cells=tuple(_cell(other[cell].records.info, seen[cell], adjusted) for cell in both),
     )
 
 
-def _sides(base: Records, new: Records) -> tuple[dict[str, _Side], dict[str, _Side]]:
+def _sides(base: Records, new: Records) -> tuple[dict[str, MeasuredCell], dict[str, MeasuredCell]]:
     """Return the cells of both runs by name: cells with the same settings have the same name."""
-    other = {name: _side(new.run, cell) for name, cell in Dataset.of(new).cells.items()}
-    names = {identity(side.info): name for name, side in other.items()}
+    other = {name: MeasuredCell(cell) for name, cell in Dataset.of(new).cells.items()}
+    names = {identity(side.records.info): name for name, side in other.items()}
     one = {}
     for name, cell in Dataset.of(base).cells.items():
         own = name if name not in other else f"{name} of the first run"
-        one[names.get(identity(cell.info), own)] = _side(base.run, cell)
+        one[names.get(identity(cell.info), own)] = MeasuredCell(cell)
     return one, other
 
 
-def _side(run: Run, cell: CellRecords) -> _Side:
-    return _Side(run, MeasuredCell(cell, terms_of(run, cell.info)))
-
-
-def _look(base: _Side, new: _Side, *, paired: bool) -> dict[str, _Seen]:
+def _look(base: MeasuredCell, new: MeasuredCell, *, paired: bool) -> dict[str, _Seen]:
     """Return every metric that both sides have."""
     found = {
         name: _share(base, new, one.metric.kind.counts)
@@ -175,26 +143,30 @@ def _look(base: _Side, new: _Side, *, paired: bool) -> dict[str, _Seen]:
     return {name: one for name, one in found.items() if one is not None}
 
 
-def _ratio(compared: ComparedMetric, base: _Side, new: _Side, *, paired: bool) -> _Seen | None:
-    if not all(compared.is_carried_by(side.cell) for side in (base, new)):
+def _ratio(
+    compared: ComparedMetric, base: MeasuredCell, new: MeasuredCell, *, paired: bool
+) -> _Seen | None:
+    if not all(compared.is_carried_by(side) for side in (base, new)):
         return None
-    one, other = (compared.by_repeat(side.cell) for side in (base, new))
+    one, other = compared.scaled(base), compared.scaled(new)
     before, after = over_repeats(one.values()), over_repeats(other.values())
     common = len(one.keys() & other.keys()) if paired else min(len(one), len(other))
     latency, share = compared.latency, compared.percentile
     if latency is None or share is None or common >= FEWEST_PAIRS:
-        found = by_repeats(base.scaled(compared, one), new.scaled(compared, other), paired=paired)
+        found = by_repeats(one, other, paired=paired)
     else:
         found = by_workflows(
             _by_topic(base, latency), _by_topic(new, latency), share, paired=paired
         )
     if found is None or before is None or after is None:
         return None
-    return _Seen(before.value / base.unit(compared), after.value / new.unit(compared), found)
+    return _Seen(before.value, after.value, found)
 
 
 def _lacks(
-    base: Mapping[str, _Side], new: Mapping[str, _Side], seen: Mapping[str, Mapping[str, _Seen]]
+    base: Mapping[str, MeasuredCell],
+    new: Mapping[str, MeasuredCell],
+    seen: Mapping[str, Mapping[str, _Seen]],
 ) -> Iterable[str]:
     """Say what only one run has of a cell: the cost of a success, where there was none."""
     for name, compared in compared_metrics().items():
@@ -202,7 +174,7 @@ def _lacks(
             continue
         only: dict[str, list[str]] = {"second": [], "first": []}
         for cell, found in seen.items():
-            has = [name in found or _has(compared, sides[cell].cell) for sides in (base, new)]
+            has = [name in found or _has(compared, sides[cell]) for sides in (base, new)]
             if has[0] != has[1]:
                 only["second" if has[0] else "first"].append(cell)
         for which, cells in only.items():
@@ -214,19 +186,21 @@ def _has(compared: ComparedMetric, cell: MeasuredCell) -> bool:
     return compared.is_carried_by(cell) and bool(compared.by_repeat(cell))
 
 
-def _by_topic(side: _Side, latency: SpreadOf) -> dict[tuple[int, str], list[float]]:
+def _by_topic(side: MeasuredCell, latency: SpreadOf) -> dict[tuple[int, str], list[float]]:
     """Return the workflow latencies in scenario seconds, in clusters of one topic and repeat."""
     parts: dict[tuple[int, str], list[float]] = {}
-    for workflow in side.cell.population("workflows").items:
+    for workflow in side.population("workflows").items:
         length = latency.length(workflow)
         if length is not None:
-            seconds = length / SECOND / side.run.time_scale
+            seconds = length / SECOND / side.records.run.time_scale
             parts.setdefault((workflow.repeat, workflow.topic), []).append(seconds)
     return parts
 
 
-def _share(base: _Side, new: _Side, counts: Callable[[MeasuredCell], Successes]) -> _Seen | None:
-    one, other = counts(base.cell), counts(new.cell)
+def _share(
+    base: MeasuredCell, new: MeasuredCell, counts: Callable[[MeasuredCell], Successes]
+) -> _Seen | None:
+    one, other = counts(base), counts(new)
     found = of_shares(one, other)
     if found is None:
         return None
@@ -318,7 +292,9 @@ def _refuse_workload(base: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         )
 
 
-def _warnings(base: Run, new: Run, pairs: Iterable[tuple[_Side, _Side]]) -> Iterable[str]:
+def _warnings(
+    base: Run, new: Run, pairs: Iterable[tuple[MeasuredCell, MeasuredCell]]
+) -> Iterable[str]:
     """Say in what else the runs, and the cells that are compared, differ."""
     for which, run in (("first", base), ("second", new)):
         if run.status != "complete":
@@ -337,10 +313,10 @@ def _warnings(base: Run, new: Run, pairs: Iterable[tuple[_Side, _Side]]) -> Iter
                 yield f"{what}.{key} differs: {_short(one.get(key))} and {_short(other.get(key))}"
 
 
-def _noted(base: _Side, new: _Side) -> Iterable[str]:
-    for key, one, other in _unlike(base.scenario, new.scenario, _NOTED):
+def _noted(base: MeasuredCell, new: MeasuredCell) -> Iterable[str]:
+    for key, one, other in _unlike(base.records.scenario, new.records.scenario, _NOTED):
         yield f"{key} differs: {_short(one)} and {_short(other)}"
-    profiles = (side.run.cell_profile(side.info.id) for side in (base, new))
+    profiles = (side.records.run.cell_profile(side.records.info.id) for side in (base, new))
     if len({json.dumps(profile, sort_keys=True) for profile in profiles}) > 1:
         yield "the provider's profile differs"
 

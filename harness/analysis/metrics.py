@@ -445,6 +445,22 @@ class ComparedMetric(NamedTuple):
             case _:
                 assert_never(kind)
 
+    def unit_in(self, cell: MeasuredCell) -> float:
+        """Return what a value is divided by to be in scenario seconds, or per scenario second."""
+        scale = cell.records.run.time_scale
+        match self.metric.unit:
+            case "s":
+                return scale
+            case "workflows/s" | "calls/s":
+                return 1 / scale
+            case _:
+                return 1.0
+
+    def scaled(self, cell: MeasuredCell) -> ByRepeat:
+        """Return its value in each repeat, in scenario seconds or per scenario second."""
+        unit = self.unit_in(cell)
+        return {repeat: value / unit for repeat, value in self.by_repeat(cell).items()}
+
     def is_carried_by(self, cell: MeasuredCell) -> bool:
         """Return whether a cell has enough workflows for a percentile over workflows."""
         if self.latency is None or self.percentile is None:

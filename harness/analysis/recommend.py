@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from harness.analysis.cells import MeasuredCell, count_workflows, terms_of
+from harness.analysis.cells import MeasuredCell, count_workflows
 from harness.analysis.code_snippet import lines_to_paste
 from harness.analysis.metrics import compared_metrics
 from harness.analysis.model import Figure, Recommendation
@@ -31,17 +31,17 @@ class _Entry(NamedTuple):
     scenario seconds or USD, less is better; `typical`: their geometric mean.
     """
 
-    cell: CellRecords
+    cell: MeasuredCell
     good: Figure
     values: dict[int, float]
     typical: Figure
 
     @property
     def name(self) -> str:
-        return self.cell.info.id
+        return self.cell.records.info.id
 
 
-def recommend(run: Run, cells: Sequence[CellRecords]) -> Recommendation:
+def recommend(run: Run, cells: Sequence[MeasuredCell]) -> Recommendation:
     """Return the cell with the smallest objective among those that keep the SLO, and why.
 
     A cell keeps it when the share of its workflows that succeed (within `slo.workflow_latency`,
@@ -51,7 +51,7 @@ def recommend(run: Run, cells: Sequence[CellRecords]) -> Recommendation:
     """
     objective = run.scenario["objective"]["minimise"]
     said = ["This is simulated: it holds for the provider that was simulated."] * run.simulated
-    entries = [entry for cell in cells if (entry := _entry(run, cell, objective)) is not None]
+    entries = [entry for cell in cells if (entry := _entry(cell, objective)) is not None]
     if not entries:
         return _nothing(objective, [*said, _too_few(run, cells, objective)])
     asked = run.scenario["slo"]["success_rate"]
@@ -69,25 +69,19 @@ def recommend(run: Run, cells: Sequence[CellRecords]) -> Recommendation:
     if len(able) > 1 and any(len(entry.values) > ranked_over for entry in able):
         said.append(_partly(ranked_over))
     found = _ahead(best, able[1], objective, said) if able[1:] else _alone(best, objective, said)
-    return msgspec.structs.replace(found, code=lines_to_paste(run, best.cell.info))
+    return msgspec.structs.replace(found, code=lines_to_paste(run, best.cell.records.info))
 
 
-def _entry(run: Run, cell: CellRecords, objective: str) -> _Entry | None:
-    good = share(*count_workflows(cell, terms_of(run, cell.info).is_good))
-    values = {repeat: value for repeat, value in _values(run, cell, objective).items() if value > 0}
+def _entry(cell: MeasuredCell, objective: str) -> _Entry | None:
+    compared = compared_metrics()[objective]
+    if not compared.is_carried_by(cell):
+        return None
+    good = share(*count_workflows(cell.records, cell.rules.is_good))
+    values = {repeat: value for repeat, value in compared.scaled(cell).items() if value > 0}
     typical = over_repeats(values.values())
     if good is None or typical is None:
         return None
     return _Entry(cell, good, values, typical)
-
-
-def _values(run: Run, cell: CellRecords, objective: str) -> dict[int, float]:
-    """Return the objective of each repeat, in scenario seconds or USD."""
-    compared, measured = compared_metrics()[objective], MeasuredCell(cell, terms_of(run, cell.info))
-    if not compared.is_carried_by(measured):
-        return {}
-    unit = run.time_scale if compared.metric.unit == "s" else 1.0
-    return {repeat: value / unit for repeat, value in compared.by_repeat(measured).items()}
 
 
 def _ranked(able: Sequence[_Entry]) -> tuple[list[_Entry], int]:
@@ -110,7 +104,7 @@ def _ahead(best: _Entry, after: _Entry, objective: str, said: list[str]) -> Reco
     ratios = [after.values[repeat] / best.values[repeat] for repeat in common]
     lead = over_repeats(ratios)
     enough = lead is not None and lead.low is not None and lead.low > 1
-    needed = None if enough else _more_workflows(best.cell, ratios)
+    needed = None if enough else _more_workflows(best.cell.records, ratios)
     said.append(_lead(after, lead, len(ratios), objective))
     if not enough:
         said.append(_undecided(needed))
@@ -158,14 +152,14 @@ def _alone(best: _Entry, objective: str, said: list[str]) -> Recommendation:
     )
 
 
-def _too_few(run: Run, cells: Sequence[CellRecords], objective: str) -> str:
+def _too_few(run: Run, cells: Sequence[MeasuredCell], objective: str) -> str:
     if objective == "cost_per_successful_workflow":
-        if all(run.cell_price(cell.info.id) is None for cell in cells):
+        if all(run.cell_price(cell.records.info.id) is None for cell in cells):
             return "No price is known, so no cost can be compared."
         return "No cell has a success in every repeat and a cost above nothing."
     if objective == "workflow_p95":
         return "A 95th percentile needs 72 workflows in a cell; no cell has so many."
-    if any(cell.workflows for cell in cells):
+    if any(cell.records.workflows for cell in cells):
         return "No trial ran in one go and took any time, so there is no makespan to compare."
     return "No trial has ended, so there is nothing to compare."
 
@@ -181,7 +175,7 @@ def _best(best: _Entry, objective: str, simulated: bool) -> str:
 
 
 def _kept(best: _Entry, asked: float | None) -> str:
-    tried = len(best.cell.workflows)
+    tried = len(best.cell.records.workflows)
     text = f"{round(best.good.value * tried)} of its {tried} workflows kept the SLO"
     low = best.good.low or 0.0
     if asked is None:

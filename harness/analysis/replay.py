@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from harness.analysis.phase_tree import PhaseNode, TreeItem, tree_of
-from harness.analysis.selection import CellRecords, by_repeat
+from harness.analysis.selection import CellRecords
 from harness.records.groups import WorkflowGroups
 from harness.records.schema import Attempt, Backoff, Call, Trial, Workflow
 
@@ -51,7 +51,9 @@ def trials_to_replay(
 
     Arrivals are in nanoseconds since the start of the trial.
     """
-    workflows = by_repeat(cell.workflows)
+    workflows: dict[int, list[Workflow]] = {}
+    for workflow in cell.workflows:
+        workflows.setdefault(workflow.repeat, []).append(workflow)
     for trial in cell.whole_trials():
         if trial.end > trial.start:
             work = jobs(workflows.get(trial.repeat, []), cell.groups, cell.info.permit_scope)

@@ -1,11 +1,11 @@
-"""The summary: everything that is said of a run, made from its records and nothing else."""
+"""The summary of a run, made from its records alone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.analysis.cells import MeasuredCell, terms_of
+from harness.analysis.cells import MeasuredCell
 from harness.analysis.metrics import summarise_cell
 from harness.analysis.model import Summary
 from harness.analysis.oracle import compare_logs, join
@@ -19,10 +19,7 @@ from harness.store.run_directory import SUMMARY_FILE, Records, read_records, wri
 
 
 def write_summary(directory: Path, records: Records | None = None) -> Summary:
-    """Write the summary.json of a run and return it; its records are read if they are not given.
-
-    Raises StorageError.
-    """
+    """Write summary.json and return it; reads the records if not given. Raises StorageError."""
     summary = summarise(records or read_records(directory, small=True))
     write_whole(directory / SUMMARY_FILE, summary)
     return summary
@@ -32,6 +29,7 @@ def summarise(records: Records) -> Summary:
     """Return the summary of a run. The same records give the same summary."""
     run = records.run
     cells = list(Dataset.of(records).cells.values())
+    measured = [MeasuredCell(cell, sync=_sync_of(cell, cells)) for cell in cells]
     joined = join(records)
     return Summary(
         schema=SCHEMA,
@@ -40,19 +38,16 @@ def summarise(records: Records) -> Summary:
         status=run.status,
         simulated=run.simulated,
         time_scale=run.time_scale,
-        cells=tuple(
-            summarise_cell(MeasuredCell(cell, terms_of(run, cell.info), _sync_of(cell, cells)))
-            for cell in cells
-        ),
+        cells=tuple(map(summarise_cell, measured)),
         verdict=VIRTUAL_VERDICT if run.virtual else judge(cells, joined),
         oracle=None if joined is None else compare_logs(joined),
-        recommendation=recommend(run, cells),
+        recommendation=recommend(run, measured),
         virtual=run.virtual,
     )
 
 
 def _sync_of(cell: CellRecords, cells: Sequence[CellRecords]) -> CellRecords | None:
-    """Return the sync cell that differs from `cell` in mode and permits alone."""
+    """Return the sync cell that differs from `cell` only in mode and permits."""
     for other in cells:
         if other.info.mode == SYNC and policy_of(other.info) == policy_of(cell.info):
             return other

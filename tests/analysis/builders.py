@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from harness.analysis.model import Figure
+from harness.analysis.selection import CellRecords, Dataset
 from harness.bench.scenario import parse_scenario
 from harness.records.clock import SECOND, Anchor
 from harness.records.histogram import bucket
@@ -25,6 +26,7 @@ from harness.records.schema import (
     Trial,
     Workflow,
 )
+from harness.store.run_directory import Records
 
 RUN_ID = "0123456789abcdef0123456789abcdef"
 MS = SECOND // 1000
@@ -36,6 +38,11 @@ def cell_info(cell: str) -> CellInfo:
     """Return the cell that an id such as `async_8_full-jitter_attempt` stands for."""
     mode, permits, retry, scope = cell.split("_")
     return CellInfo(id=cell, mode=mode, permits=int(permits), retry=retry, permit_scope=scope)
+
+
+def by_cell(records: Records) -> list[CellRecords]:
+    """Return the records of each cell, in the order of run.json."""
+    return list(Dataset.of(records).cells.values())
 
 
 def make_attempt(**fields: Any) -> Attempt:

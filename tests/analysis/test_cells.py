@@ -14,7 +14,6 @@ from harness.analysis.call_segments import tiles
 from harness.analysis.cells import CountingRules, MeasuredCell, gaps, terms_of, time_spent
 from harness.analysis.metrics import compared_metrics, summarise_cell
 from harness.analysis.model import Cell
-from harness.analysis.selection import by_cell
 from harness.records.clock import SECOND
 from harness.records.groups import WorkflowRecords
 from harness.records.histogram import merge
@@ -22,6 +21,7 @@ from harness.records.schema import Backoff, Branches, Phase, Tokens
 from harness.store.run_directory import Records
 from tests.analysis.builders import (
     MS,
+    by_cell,
     known,
     make_attempt,
     make_call,

@@ -18,12 +18,11 @@ from harness.analysis.critical_path import (
     paths_of,
 )
 from harness.analysis.oracle import join
-from harness.analysis.selection import by_cell
 from harness.records.clock import SECOND
 from harness.records.groups import WorkflowGroups, WorkflowRecords
 from harness.records.schema import Attempt, Backoff, Branches, Call, Phase, Workflow
 from harness.store.run_directory import Records
-from tests.analysis.builders import make_attempt, make_call, make_workflow
+from tests.analysis.builders import by_cell, make_attempt, make_call, make_workflow
 from tests.analysis.played import Shape, make_records
 
 FAULTY = Shape(failure_rate=0.25)

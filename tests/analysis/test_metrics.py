@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from harness.analysis import metrics
-from harness.analysis.cells import MeasuredCell, terms_of
+from harness.analysis.cells import MeasuredCell
 from harness.analysis.metrics import (
     METRICS,
     Compared,
@@ -128,9 +128,7 @@ def test_every_name_is_unique_and_every_compared_metric_has_a_value_by_repeat() 
         assert metric.unit in get_args(Unit)
         assert not metric.compared or metric.worse is not None
     records = make_records(CELLS)
-    cell = MeasuredCell(
-        Dataset.of(records).cells[CELLS[0]], terms_of(records.run, records.run.cells[0])
-    )
+    cell = MeasuredCell(Dataset.of(records).cells[CELLS[0]])
     for one in compared_metrics().values():
         if not isinstance(one.metric.kind, ShareOf):
             one.by_repeat(cell)

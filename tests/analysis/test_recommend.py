@@ -7,14 +7,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.analysis.cells import MeasuredCell
 from harness.analysis.model import Recommendation
 from harness.analysis.recommend import recommend
-from harness.analysis.selection import by_cell
 from harness.analysis.statistics import repeats_needed
 from harness.records.clock import SECOND
 from harness.records.schema import Tokens, Trial, Workflow
 from harness.store.run_directory import Records
-from tests.analysis.builders import known, make_attempt, make_run, make_trial, make_workflow
+from tests.analysis.builders import (
+    by_cell,
+    known,
+    make_attempt,
+    make_run,
+    make_trial,
+    make_workflow,
+)
 
 FAST, SLOW = "async_8_none_attempt", "async_2_none_attempt"
 
@@ -40,7 +47,7 @@ def recommended(
     repeats = max(map(len, makespans.values()))
     the_run = make_run(makespans, repeats, **run)
     records = Records(the_run, [], [], ended, trials, None)
-    return recommend(the_run, by_cell(records))
+    return recommend(the_run, [MeasuredCell(cell) for cell in by_cell(records)])
 
 
 def test_the_shortest_makespan_wins_with_its_lead_over_the_next() -> None:
@@ -173,7 +180,7 @@ def cost_recommended(price: dict[str, Any] | None, failed_workflow: bool = False
     ]
     the_run = make_run(cells, 2, price=price, extra_toml=COST)
     records = Records(the_run, attempts, [], ended, [], None)
-    return recommend(the_run, by_cell(records))
+    return recommend(the_run, [MeasuredCell(cell) for cell in by_cell(records)])
 
 
 def test_the_cheapest_success_wins_where_cost_is_the_objective() -> None:
@@ -198,7 +205,7 @@ def test_a_repeat_without_success_has_no_cost_of_success() -> None:
 def test_a_run_in_which_no_trial_ended_recommends_nothing() -> None:
     the_run = make_run([FAST, SLOW])
     records = Records(the_run, [], [], [], [], None)
-    found = recommend(the_run, by_cell(records))
+    found = recommend(the_run, [MeasuredCell(cell) for cell in by_cell(records)])
     assert found.cell is None
     assert "nothing to compare" in found.because[-1]
 

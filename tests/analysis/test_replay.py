@@ -16,11 +16,10 @@ from harness.analysis.replay import (
     replay,
     trials_to_replay,
 )
-from harness.analysis.selection import by_cell
 from harness.records.clock import SECOND
 from harness.records.groups import WorkflowGroups
 from harness.records.schema import Attempt, Backoff, Call
-from tests.analysis.builders import MS, make_attempt, make_call, make_workflow
+from tests.analysis.builders import MS, by_cell, make_attempt, make_call, make_workflow
 from tests.analysis.played import Shape, make_records
 
 steps = st.builds(ReplayStep, service=st.integers(1, 50), backoff=st.just(0))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from harness.analysis.selection import CellRecords, by_cell
+from harness.analysis.selection import CellRecords
 from harness.records.clock import SECOND
 from harness.records.schema import Attempt, Call, Trial, Workflow
 from harness.store.run_directory import Records
 from tests.analysis.builders import (
+    by_cell,
     make_attempt,
     make_call,
     make_run,

@@ -8,11 +8,10 @@ from msgspec.structs import replace
 
 from harness.analysis.model import Verdict
 from harness.analysis.oracle import join
-from harness.analysis.selection import by_cell
 from harness.analysis.verdict import judge
 from harness.records.histogram import Histogram, bucket
 from harness.store.run_directory import Records
-from tests.analysis.builders import MS
+from tests.analysis.builders import MS, by_cell
 from tests.analysis.played import Shape, make_records
 
 CELL = "async_8_none_attempt"

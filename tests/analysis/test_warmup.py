@@ -7,15 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.analysis.cells import MeasuredCell, terms_of
+from harness.analysis.cells import MeasuredCell
 from harness.analysis.compare import compare_runs
 from harness.analysis.metrics import compared_metrics
-from harness.analysis.selection import by_cell
 from harness.analysis.summary import summarise
 from harness.analysis.warmup import mser5
 from harness.records.clock import SECOND
 from harness.store.run_directory import Records
-from tests.analysis.builders import make_call, make_run, make_trial, make_workflow
+from tests.analysis.builders import by_cell, make_call, make_run, make_trial, make_workflow
 
 OPEN = """
 [load.arrivals]
@@ -89,9 +88,7 @@ def test_an_open_loop_is_measured_without_its_warm_up_but_every_workflow_is_coun
     assert cell.workflow_latency_s.p95 is not None
     assert cell.workflow_latency_s.p95.value == 3.0
     (of_records,) = by_cell(records)
-    p95 = compared_metrics()["workflow_p95"].by_repeat(
-        MeasuredCell(of_records, terms_of(records.run, of_records.info))
-    )
+    p95 = compared_metrics()["workflow_p95"].by_repeat(MeasuredCell(of_records))
     assert p95 == {0: 3.0}
 
 

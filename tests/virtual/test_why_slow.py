@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from harness.analysis.critical_path import one_permit_more, paths_of
-from harness.analysis.selection import by_cell
 from harness.records.clock import SECOND
 from harness.records.groups import WorkflowGroups
 from harness.store.run_directory import Records, read_records
 from harness.telemetry.spans import TraceMaker
+from tests.analysis.builders import by_cell
 from tests.virtual.test_sweeps import play
 
 SCENARIO = """
