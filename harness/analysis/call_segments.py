@@ -1,7 +1,7 @@
-"""One call's time, cut into parts that no other part overlaps in meaning.
+"""One call's time, cut into parts.
 
-Added up over calls the parts are the shares of `cells.time_spent`, which counts the client's own
-wait under `other`.
+Added up over calls, the parts give the shares of `cells.time_spent`, which counts the client's own
+wait as `other`.
 """
 
 from __future__ import annotations
@@ -23,134 +23,124 @@ class CallSegment(NamedTuple):
     """One part of a call's time, from `start` to `end` in nanoseconds since the run's anchor.
 
     `attempt`: the attempt that it belongs to; a backoff belongs to the one that failed before it.
+    Segments of a critical path also name the phase, the branch and the call; outside every call
+    these are None, but for the phase that was running.
     """
 
     part: str
     start: int
     end: int
     attempt: int | None = None
+    phase: str | None = None
+    branch: int | None = None
+    call: int | None = None
 
     @property
     def length(self) -> int:
         """Nanoseconds from start to end."""
         return self.end - self.start
 
-    def within(self, start: int, end: int) -> CallSegment:
-        """Return what of it lies between two moments; its length is 0 or less without any."""
-        return CallSegment(self.part, max(self.start, start), min(self.end, end), self.attempt)
-
 
 def segments_of_call(call: Call, attempts: Sequence[Attempt]) -> list[CallSegment]:
     """Cut a call into parts, in order of time, without empty ones.
 
-    Attempts that ran at the same time (a hedge) have pieces that overlap; see `tiles`.
+    Attempts that ran at the same time (a hedge) have segments that overlap; see `tiles`.
     """
-    cut = [piece for attempt in attempts for piece in of_attempt(attempt)]
+    cut = [segment for attempt in attempts for segment in of_attempt(attempt)]
     cut += of_pauses(call, attempts)
-    return sorted((piece for piece in cut if piece.length > 0), key=lambda it: it.start)
+    return sorted((segment for segment in cut if segment.length > 0), key=lambda it: it.start)
 
 
 def add_lengths(total: dict[str, int], call: Call, attempts: Sequence[Attempt]) -> None:
     """Add how long each part of `tiles` is, in nanoseconds, to `total`, which has all `PARTS`."""
-    if is_plain(call, attempts):
-        _add_one(total, call, attempts[0])
-    else:
-        for piece in tiles(call, attempts):
-            total[piece.part] += piece.length
-
-
-def is_plain(call: Call, attempts: Sequence[Attempt]) -> bool:
-    """Return whether a call is one attempt from end to end: most are, and are cut in less time."""
-    return len(attempts) == 1 and not call.backoffs and attempts[0].outcome == call.outcome
-
-
-def _add_one(total: dict[str, int], call: Call, attempt: Attempt) -> None:
-    sent, done = attempt.sent, attempt.done
-    known = attempt.permit_granted - attempt.permit_requested
-    total["permit_wait"] += known
+    if not is_plain(call, attempts):
+        for segment in tiles(call, attempts):
+            total[segment.part] += segment.length
+        return
+    # As of_attempt, without an object for each part: a long run spends seconds here.
+    attempt = attempts[0]
+    sent, granted, done = attempt.sent, attempt.permit_granted, attempt.done
+    end = granted
+    total["permit_wait"] += granted - attempt.permit_requested
     if sent is not None:
         first, last = attempt.first_text, attempt.last_token
-        total["client_wait"] += sent - attempt.permit_granted
-        known += sent - attempt.permit_granted
+        total["client_wait"] += sent - granted
+        end = sent
         if attempt.outcome != OK:
             total["failed_attempts"] += done - sent
-            known += done - sent
+            end = done
         elif first is not None and last is not None:
             answer = last if attempt.first_answer is None else attempt.first_answer
             total["to_first_token"] += first - sent
             total["reasoning"] += answer - first
             total["answer"] += last - answer
-            known += last - sent
-    total["other"] += call.done - call.ready - known
+            end = last
+    total["other"] += call.done - end + attempt.permit_requested - call.ready
 
 
-class _Held(NamedTuple):
-    """What may have held a call up for a while: an attempt or a pause."""
+def is_plain(call: Call, attempts: Sequence[Attempt]) -> bool:
+    """Return whether a call is one attempt from start to end, as most are."""
+    return len(attempts) == 1 and not call.backoffs and attempts[0].outcome == call.outcome
+
+
+class _Holder(NamedTuple):
+    """What may have delayed the end of a call: an attempt, or a pause without an outcome."""
 
     start: int
     end: int
     outcome: str | None
-    pieces: tuple[CallSegment, ...]
+    segments: Iterable[CallSegment]
 
 
 def tiles(call: Call, attempts: Sequence[Attempt]) -> list[CallSegment]:
     """Cut a call from ready to done into parts without overlap and without a gap.
 
-    Of attempts at the same time only what held the call's end counts: the attempt that it ended
-    with, and before that attempt was ready the one that was under way. Time that nothing else
-    claims is `other`.
+    Of attempts that ran at the same time only what delayed the end of the call counts: the attempt
+    that it ended with, and before that attempt was ready the one that was running. The rest of the
+    time is `other`.
     """
+    other = CallSegment("other", 0, 0)
     if is_plain(call, attempts):
-        return _of_one(call, attempts[0])
+        return tiled(of_attempt(attempts[0]), call.ready, call.done, other)
     holders = [
-        _Held(attempt.permit_requested, attempt.done, attempt.outcome, tuple(of_attempt(attempt)))
-        for attempt in attempts
+        _Holder(one.permit_requested, one.done, one.outcome, of_attempt(one)) for one in attempts
     ]
-    holders += [_Held(wait.start, wait.end, None, (wait,)) for wait in of_pauses(call, attempts)]
-    cursor, chosen = call.done, []
+    holders += [_Holder(wait.start, wait.end, None, (wait,)) for wait in of_pauses(call, attempts)]
+    cursor = call.done
+    chosen: list[CallSegment] = []
     candidates = [held for held in holders if held.outcome in (call.outcome, None)] or holders
     while candidates:
         held = max(candidates, key=lambda it: (min(it.end, cursor), it.outcome is None, it.start))
-        chosen += [piece.within(call.ready, cursor) for piece in reversed(held.pieces)]
+        cut = [it._replace(end=min(it.end, cursor)) for it in held.segments]
+        chosen = [*cut, *chosen]
         cursor = held.start
         candidates = [held for held in holders if held.start < cursor]
-    return _filled(reversed(chosen), call.ready, call.done)
+    return tiled(chosen, call.ready, call.done, other)
 
 
-def _of_one(call: Call, attempt: Attempt) -> list[CallSegment]:
-    """Cut a plain call, in a third of the time."""
-    whole: list[CallSegment] = []
-    at = call.ready
-    for piece in of_attempt(attempt):
-        if piece.end > piece.start:
-            if piece.start > at:
-                whole.append(CallSegment("other", at, piece.start))
-            whole.append(piece)
-            at = piece.end
-    if call.done > at:
-        whole.append(CallSegment("other", at, call.done))
-    return whole
-
-
-def _filled(cut: Iterable[CallSegment], start: int, end: int) -> list[CallSegment]:
-    """Cut pieces, given in order of time, to `start` and `end`; what lies between is `other`."""
+def tiled(
+    segments: Iterable[CallSegment], start: int, end: int, between: CallSegment
+) -> list[CallSegment]:
+    """Cut segments, given in order of time, to `start` and `end`; fill gaps with `between`."""
     whole: list[CallSegment] = []
     at = start
-    for piece in cut:
-        inside = piece.within(at, end)
-        if inside.length <= 0:
+    for segment in segments:
+        first, last = max(segment.start, at), min(segment.end, end)
+        if last <= first:
             continue
-        if inside.start > at:
-            whole.append(CallSegment("other", at, inside.start))
-        whole.append(inside)
-        at = inside.end
+        if first > at:
+            whole.append(between._replace(start=at, end=first))
+        if (first, last) != (segment.start, segment.end):
+            segment = segment._replace(start=first, end=last)
+        whole.append(segment)
+        at = last
     if end > at:
-        whole.append(CallSegment("other", at, end))
+        whole.append(between._replace(start=at, end=end))
     return whole
 
 
 def of_attempt(attempt: Attempt) -> Iterator[CallSegment]:
-    """Cut one attempt, from asking for its permit to its end; pieces may be empty."""
+    """Cut one attempt, from the request for its permit to its end; segments may be empty."""
     sent, first, last = attempt.sent, attempt.first_text, attempt.last_token
     number = attempt.attempt
     yield CallSegment("permit_wait", attempt.permit_requested, attempt.permit_granted, number)
@@ -171,10 +161,10 @@ def of_attempt(attempt: Attempt) -> Iterator[CallSegment]:
 
 
 def of_pauses(call: Call, attempts: Sequence[Attempt]) -> Iterator[CallSegment]:
-    """Return a call's pauses: backoff, parking among it, and the waits for permits beside attempts.
+    """Return a call's pauses: backoff, including parking, and waits for permits between attempts.
 
-    Before it was parked by a breaker a call had waited for the permit that it then gave back; and
-    one that a deadline or a cancellation ends between two attempts was waiting for a permit.
+    Before a breaker parked it, a call waited for the permit that it then returned. A call that a
+    deadline or a cancellation ended between two attempts was waiting for a permit.
     """
     at = call.ready
     for backoff in call.backoffs:

@@ -1,10 +1,9 @@
-"""Why a workflow took as long as it did: the one chain of waits and work that held its end.
+"""The critical path of a workflow: the chain of waits and work that determined its end.
 
-The path is made from the workflow's tree. Of branches that run at the same time only the one that
-ended last holds the end (the straggler), and of a call's attempts at the same time only the one
-that it ended with. The segments of the path neither overlap nor leave a gap, so their lengths add
-up to the workflow's latency exactly. Shortening anything that is not on the path would have changed
-nothing.
+Of branches that run at the same time only the one that ended last (the straggler) is on the path,
+and of a call's attempts at the same time only the one that it ended with. The segments of the path
+have no overlap and no gap, so their lengths add up to the latency of the workflow. To shorten
+anything that is not on the path would have changed nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from harness.analysis import replay
-from harness.analysis.call_segments import PARTS, add_lengths, tiles
+from harness.analysis.call_segments import PARTS, CallSegment, add_lengths, tiled, tiles
 from harness.analysis.model import Figure
 from harness.analysis.phase_tree import Lane, PhaseNode, Stage, tree_of
 from harness.analysis.selection import CellRecords
@@ -29,32 +28,12 @@ Attempts = Mapping[tuple[str, int | None, int], Sequence[Attempt]]
 """The attempts of one workflow, by phase, branch and call."""
 
 
-class PathSegment(NamedTuple):
-    """One stretch of the path: its part, its times in nanoseconds since the run's anchor, whose.
-
-    Outside every call `call` and what follows is None; before the first phase `phase` is, too.
-    """
-
-    part: str
-    start: int
-    end: int
-    phase: str | None = None
-    branch: int | None = None
-    call: int | None = None
-    attempt: int | None = None
-
-    @property
-    def length(self) -> int:
-        """Nanoseconds from start to end."""
-        return self.end - self.start
-
-
 class Straggler(NamedTuple):
-    """The branch that held the end of a fan-out on the critical path.
+    """The branch that ended last in a fan-out on the critical path.
 
-    `phase`: the phase that fanned out, None for the workflow outside every phase. `behind`:
-    nanoseconds after the last of the other branches, 0 without one. `because`: the part of which it
-    had most more than the others (`excess` nanoseconds over their median), None when of none.
+    `phase`: the phase of the fan-out, None outside every phase. `behind`: nanoseconds after the
+    last of the other branches, 0 without one. `because`: the part that exceeds the median of the
+    other branches most, by `excess` nanoseconds; None if no part does.
     """
 
     phase: str | None
@@ -65,10 +44,10 @@ class Straggler(NamedTuple):
 
 
 class CriticalPath(NamedTuple):
-    """The path of one workflow; its segments tile the time from ready to done."""
+    """The path of one workflow; its segments cover the time from ready to done."""
 
     workflow: Workflow
-    segments: tuple[PathSegment, ...]
+    segments: tuple[CallSegment, ...]
     stragglers: tuple[Straggler, ...]
 
     @property
@@ -77,21 +56,25 @@ class CriticalPath(NamedTuple):
         return self.workflow.done - self.workflow.ready
 
     def parts(self) -> dict[str, int]:
-        """Return the nanoseconds that each part of `call_segments.PARTS` holds the end."""
-        return _sums((segment.part, segment.length) for segment in self.segments)
+        """Return the nanoseconds on the path of each part of `call_segments.PARTS`."""
+        total = Counter[str]()
+        for segment in self.segments:
+            total[segment.part] += segment.length
+        return dict(total)
 
     def phases(self) -> dict[str, int]:
-        """Return the nanoseconds of each phase without those of phases nested in it.
-
-        The time between phases is in none.
-        """
-        return _sums((s.phase, s.length) for s in self.segments if s.phase is not None)
+        """Return the nanoseconds of each phase, without the phases nested in it."""
+        total = Counter[str]()
+        for segment in self.segments:
+            if segment.phase is not None:
+                total[segment.phase] += segment.length
+        return dict(total)
 
 
 class CellPath(NamedTuple):
     """The paths of a cell added up: nanoseconds by part and by phase, over `workflows` workflows.
 
-    `held_by`: how many fan-outs were held up by which part, as `Straggler.because`.
+    `held_by`: the number of fan-outs by `Straggler.because`, or `other` for None.
     """
 
     workflows: int
@@ -105,11 +88,11 @@ class CellPath(NamedTuple):
 
 
 class OneMore(NamedTuple):
-    """What one permit more would buy: the makespan with it, and its ratio to the measured one.
+    """The estimated makespan with one more permit, and its ratio to the measured one.
 
-    The measured service times are played again under one permit more, and the measured makespan is
-    changed by as much as the replay is. That takes for granted that the provider answers as fast
-    with one more call at once, so it is what the permit buys at best.
+    The measured service times are replayed with one more permit, and the measured makespan changes
+    in proportion. The estimate is a best case: it assumes that one more concurrent call does not
+    make the provider slower.
     """
 
     permits: int
@@ -118,7 +101,7 @@ class OneMore(NamedTuple):
 
 
 def critical_path(workflow: Workflow, its: WorkflowRecords) -> CriticalPath:
-    """Return what held the end of `workflow`; `its`: its calls and attempts."""
+    """Return the critical path of `workflow`; `its`: its calls and attempts."""
     walk = _PathWalk(
         {(call.phase, call.branch, call.call): attempts for call, attempts in its.tried()}
     )
@@ -127,13 +110,13 @@ def critical_path(workflow: Workflow, its: WorkflowRecords) -> CriticalPath:
 
 
 def paths_of(workflows: Iterable[Workflow], groups: WorkflowGroups) -> Iterator[CriticalPath]:
-    """Yield the path of each of `workflows`."""
+    """Yield the critical path of each workflow."""
     for workflow in workflows:
         yield critical_path(workflow, groups.of(workflow))
 
 
 def add_up(paths: Iterable[CriticalPath]) -> CellPath:
-    """Add the paths of a cell's workflows up."""
+    """Add up the paths of a cell's workflows."""
     count = 0
     parts, phases, held = Counter[str](), Counter[str](), Counter[str]()
     for count, path in enumerate(paths, 1):  # one by one: those of a long run are large  # noqa: B007
@@ -145,7 +128,7 @@ def add_up(paths: Iterable[CriticalPath]) -> CellPath:
 
 
 def one_permit_more(cell: CellRecords, in_flight: int) -> OneMore | None:
-    """Return what one permit more would buy; None for sync and where no trial ran in one go."""
+    """Estimate the effect of one more permit; None for sync and without an uninterrupted trial."""
     info, ratios, makespans = cell.info, [], []
     if info.mode == replay.SYNC:
         return None
@@ -164,21 +147,21 @@ def one_permit_more(cell: CellRecords, in_flight: int) -> OneMore | None:
 
 
 class _PathWalk:
-    """Walks through a workflow's tree, from what ended last back to what it waited for."""
+    """Walks through a workflow's tree, from the end back to the start."""
 
     def __init__(self, attempts: Attempts) -> None:
         self._attempts = attempts
         self.stragglers: list[Straggler] = []
 
-    def along(self, node: PhaseNode) -> list[PathSegment]:
+    def along(self, node: PhaseNode) -> list[CallSegment]:
         """Return the segments of a phase, or of the workflow, from its start to its end."""
         found = [segment for stage in node.stages for segment in self._of_stage(node, stage)]
-        return _tiled(found, node.start, node.end, PathSegment("other", 0, 0, node.name))
+        return tiled(found, node.start, node.end, CallSegment("other", 0, 0, phase=node.name))
 
-    def _of_stage(self, node: PhaseNode, stage: Stage) -> list[PathSegment]:
+    def _of_stage(self, node: PhaseNode, stage: Stage) -> list[CallSegment]:
         """Return the segments of the lane that ended last, and of those that it waited for.
 
-        A lane that started only when the stage had gone on for a while followed another one.
+        A lane that started later than its stage waited for another lane of it.
         """
         last = _last(stage)
         if last.branch is not None:
@@ -197,32 +180,29 @@ class _PathWalk:
             segments = [*self._of_lane(last), *segments]
         return segments
 
-    def _of_lane(self, lane: Lane) -> list[PathSegment]:
-        found: list[PathSegment] = []
+    def _of_lane(self, lane: Lane) -> list[CallSegment]:
+        found: list[CallSegment] = []
         for item in lane.items:
             found += self._of_call(item) if isinstance(item, Call) else self.along(item)
         return found
 
-    def _of_call(self, call: Call) -> list[PathSegment]:
+    def _of_call(self, call: Call) -> list[CallSegment]:
         return [
-            PathSegment(it.part, it.start, it.end, call.phase, call.branch, call.call, it.attempt)
+            CallSegment(it.part, it.start, it.end, it.attempt, call.phase, call.branch, call.call)
             for it in tiles(call, self._tried(call))
         ]
 
     def _straggler(self, phase: str | None, last: Lane, stage: Stage) -> Straggler:
         assert last.branch is not None, "only a branch is a straggler"
         others = [lane for lane in stage if lane is not last]
-        if not others:
-            return Straggler(phase, last.branch, 0, None, 0)
-        behind = last.end - max(
-            (one.end for one in others if one.end <= last.end), default=last.end
-        )
+        ends = [one.end for one in others if one.end <= last.end]
+        behind = last.end - max(ends, default=last.end)
         mine = self._lengths(last)
         theirs = [self._lengths(lane) for lane in others]
         excess = {
             part: mine[part] - int(statistics.median(other[part] for other in theirs))
             for part in PARTS
-            if mine[part]  # a part that it does not have cannot be longer than in the others
+            if theirs and mine[part]
         }
         because = max(excess, key=lambda part: excess[part], default=None)
         if because is None or excess[because] <= 0:
@@ -245,36 +225,8 @@ class _PathWalk:
 
 
 def _last(stage: Stage) -> Lane:
-    """Return the lane that ended last; nothing waited for one that was cancelled."""
+    """Return the lane that ended last, except cancelled ones: nothing waited for them."""
     if len(stage) == 1:
         return stage[0]
     held = [lane for lane in stage if lane.outcome != CANCELLED] or stage
     return max(held, key=lambda lane: (lane.end, -(lane.branch or 0)))
-
-
-def _tiled(
-    segments: Iterable[PathSegment], start: int, end: int, between: PathSegment
-) -> list[PathSegment]:
-    """Cut segments, given in order of time, to `start` and `end`; fill gaps with `between`."""
-    whole: list[PathSegment] = []
-    at = start
-    for segment in segments:
-        first, last = max(segment.start, at), min(segment.end, end)
-        if last <= first:
-            continue
-        if first > at:
-            whole.append(between._replace(start=at, end=first))
-        if (first, last) != (segment.start, segment.end):
-            segment = segment._replace(start=first, end=last)
-        whole.append(segment)
-        at = last
-    if end > at:
-        whole.append(between._replace(start=at, end=end))
-    return whole
-
-
-def _sums(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for name, value in pairs:
-        total[name] = total.get(name, 0) + value
-    return total

@@ -1,7 +1,7 @@
-"""What a trial would have taken without any overhead: its own service times, played again.
+"""How long a trial would have taken without overhead: its service times, replayed.
 
-Two bounds. `replay` keeps everything that the settings ask for (permits, slots, backoff) and
-leaves out what the harness adds; `critical_path` also leaves out the permits and the backoff.
+Two bounds. `replay` keeps what the settings ask for (permits, slots, backoff) and leaves out what
+the harness adds; `critical_path_bound` also leaves out the permits and the backoff.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ReplayStep(NamedTuple):
 
 
 class ReplayFork(NamedTuple):
-    """Chains that run at the same time; what follows waits for all of them."""
+    """Chains that run at the same time; the next step waits for all of them."""
 
     chains: tuple[ReplayChain, ...]
 
@@ -47,7 +47,7 @@ class ReplayJob(NamedTuple):
 def trials_to_replay(
     cell: CellRecords,
 ) -> Iterator[tuple[Trial, list[ReplayJob], list[int] | None]]:
-    """Yield the trials that ran in one go, each with its jobs and, in an open loop, arrivals.
+    """Yield the uninterrupted trials, each with its jobs and, in an open loop, its arrivals.
 
     Arrivals are in nanoseconds since the start of the trial.
     """
@@ -66,11 +66,10 @@ def jobs(
 ) -> list[ReplayJob]:
     """Return the workflows of one trial in their order, with their measured times.
 
-    Workflows without a call are left out. An attempt takes its service time; one that was never
-    sent takes the time it held its permit. A backoff takes what was planned: sleeping past that is
-    overhead; being parked takes what it took. A hedge and what it hedges are one step. With permit
-    scope `call` a permit is held from the first attempt to the last, backoff included, so a call is
-    one step.
+    Workflows without a call are left out. An attempt takes its service time, or, if it was never
+    sent, the time that it held its permit. A backoff takes the planned time, as any longer sleep is
+    overhead; parking takes the measured time. A hedge and the attempt that it hedges are one step.
+    With permit scope `call` a call is one step, as it holds its permit through the backoff.
     """
     found = []
     for workflow in sorted(workflows, key=lambda workflow: workflow.workflow):
@@ -85,7 +84,7 @@ def jobs(
 
 
 _CallSteps: TypeAlias = dict[tuple[str, int | None, int], list[ReplayStep]]
-"""What the calls of a workflow do, by phase, branch and number."""
+"""The steps of a workflow's calls, by phase, branch and number."""
 
 
 def _chain(node: PhaseNode, steps: _CallSteps) -> ReplayChain:
@@ -146,7 +145,7 @@ def _steps(call: Call, attempts: Sequence[Attempt], permit_scope: str) -> list[R
 
 
 def _length(pause: Backoff) -> int:
-    """Return what a pause takes without overhead; nobody plans how long an outage lasts."""
+    """Return the nanoseconds of a pause without overhead; the time of an outage is not planned."""
     slept = pause.end - pause.start
     return slept if pause.source == "breaker" else min(pause.planned, slept)
 
@@ -154,11 +153,11 @@ def _length(pause: Backoff) -> int:
 def critical_path_bound(
     work: Sequence[ReplayJob], in_flight: int, mode: str, arrivals: Sequence[int] | None = None
 ) -> int:
-    """Return the nanoseconds that the service times alone need, with a permit always at hand.
+    """Return the nanoseconds that the service times alone need, with unlimited permits.
 
-    Each workflow takes its longest chain of calls, workflows start in their order over `in_flight`
+    Each workflow takes its longest chain of calls; workflows start in their order over `in_flight`
     slots. In sync mode calls run one after another, so it is the sum of all service times.
-    Waiting between attempts is left out. `arrivals`: when each workflow of an open loop was due.
+    Backoff is left out. `arrivals`: when each workflow of an open loop was due.
     """
     if mode == SYNC:
         return _in_line([_total(job.chain, backoff=False) for job in work], arrivals)
@@ -173,7 +172,7 @@ def critical_path_bound(
 
 
 def _longest(chain: ReplayChain) -> int:
-    """Return the nanoseconds of a chain that waits for nothing."""
+    """Return the nanoseconds of a chain that never waits."""
     return sum(
         step.service if isinstance(step, ReplayStep) else max(map(_longest, step.chains))
         for step in chain
@@ -192,7 +191,7 @@ def _total(chain: ReplayChain, *, backoff: bool) -> int:
 
 
 def _in_line(lengths: Sequence[int], arrivals: Sequence[int] | None) -> int:
-    """Return when workflows that run one after another are all done."""
+    """Return when the last of the workflows, which run one after another, ends."""
     end = 0
     for length, due in zip(lengths, arrivals or itertools.repeat(0), strict=False):
         end = max(end, due) + length
@@ -209,10 +208,10 @@ def replay(
     """Return the makespan, in nanoseconds, of the same work without overhead.
 
     First come, first served under `permits`, workflows in their order over `in_flight` slots. In
-    sync mode everything stands in line. No greedy order takes more than 2 - 1/permits times the
-    best one (Graham, Bounds on Multiprocessing Timing Anomalies, 1969); being greedy, a replay can
-    also come out a little slower than what was measured. `arrivals`: when each workflow of an open
-    loop was due, in nanoseconds; then there are no slots.
+    sync mode everything runs one after another. No greedy order takes more than 2 - 1/permits times
+    the best one (Graham, Bounds on Multiprocessing Timing Anomalies, 1969), so a replay can be a
+    little slower than the measured trial. `arrivals`: when each workflow of an open loop was due,
+    in nanoseconds; then there are no slots.
     """
     if mode == SYNC:
         return _in_line([_total(job.chain, backoff=True) for job in work], arrivals)
@@ -220,7 +219,7 @@ def replay(
 
 
 class _Strand:
-    """A chain that is being replayed: the steps that are left, last first, and who waits for it.
+    """A chain in progress: the steps that are left, last first, and the strand that waits for it.
 
     `open`: how many branches of its current fork still run.
     """
@@ -234,13 +233,17 @@ class _Strand:
 
 
 class _Replay:
-    """A trial as events on a heap."""
+    """A discrete-event simulation of a trial.
+
+    Events: time, number, the step that ended or None for an arrival or the end of a backoff, and
+    the strand.
+    """
 
     def __init__(self, work: Sequence[ReplayJob], permits: int) -> None:
         self._work = work
         self._free = permits
-        self._waiting: deque[_Strand] = deque()
-        self._events: list[tuple[int, int, bool, _Strand]] = []
+        self._waiting: deque[tuple[_Strand, ReplayStep]] = deque()
+        self._events: list[tuple[int, int, ReplayStep | None, _Strand]] = []
         self._count = 0
         self._now = 0
         self._next = 0
@@ -252,13 +255,18 @@ class _Replay:
         else:
             self._next = len(self._work)
             for job, due in zip(self._work, arrivals, strict=True):
-                self._at(due, False, _Strand(job.chain))
+                self._at(due, None, _Strand(job.chain))
         while self._events:
-            self._now, _, served, strand = heapq.heappop(self._events)
-            if served:
-                self._served(strand)
-            else:
-                self._go_on(strand)
+            self._now, _, step, strand = heapq.heappop(self._events)
+            if step is not None:
+                if self._waiting:
+                    self._serve(*self._waiting.popleft())
+                else:
+                    self._free += 1
+                if step.backoff:
+                    self._at(self._now + step.backoff, None, strand)
+                    continue
+            self._go_on(strand)
         return self._now
 
     def _start_workflow(self) -> None:
@@ -270,7 +278,7 @@ class _Replay:
                 return
 
     def _go_on(self, strand: _Strand) -> None:
-        """Start the next step of a strand, or end it and go on with the one that waits for it."""
+        """Start the next step of a strand, or end it and continue the one that waits for it."""
         while not strand.steps:
             if strand.parent is None:
                 self._start_workflow()
@@ -279,9 +287,8 @@ class _Replay:
             strand.open -= 1
             if strand.open:
                 return
-        step = strand.steps[-1]
+        step = strand.steps.pop()
         if isinstance(step, ReplayFork):
-            strand.steps.pop()
             strand.open = len(step.chains)
             for chain in step.chains:
                 self._go_on(_Strand(chain, strand))
@@ -289,28 +296,11 @@ class _Replay:
             self._free -= 1
             self._serve(strand, step)
         else:
-            self._waiting.append(strand)
+            self._waiting.append((strand, step))
 
     def _serve(self, strand: _Strand, step: ReplayStep) -> None:
-        self._at(self._now + step.service, True, strand)
+        self._at(self._now + step.service, step, strand)
 
-    def _served(self, strand: _Strand) -> None:
-        if self._waiting:
-            next_one = self._waiting.popleft()
-            self._serve(next_one, _attempt(next_one.steps[-1]))
-        else:
-            self._free += 1
-        pause = _attempt(strand.steps.pop()).backoff
-        if pause:
-            self._at(self._now + pause, False, strand)
-        else:
-            self._go_on(strand)
-
-    def _at(self, time: int, served: bool, strand: _Strand) -> None:
+    def _at(self, time: int, served: ReplayStep | None, strand: _Strand) -> None:
         self._count += 1
         heapq.heappush(self._events, (time, self._count, served, strand))
-
-
-def _attempt(step: ReplayStep | ReplayFork) -> ReplayStep:
-    assert isinstance(step, ReplayStep), "only an attempt is served or waits for a permit"
-    return step
