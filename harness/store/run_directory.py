@@ -141,14 +141,32 @@ class Writer:
 
 def write_whole(path: Path, value: object) -> None:
     """Write `value` as indented JSON, atomically: a reader sees either the old or the new file."""
-    data = msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+    replace_file(path, [msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"])
+
+
+def replace_file(path: Path, parts: Iterable[bytes]) -> None:
+    """Write a whole file atomically. Raises StorageError."""
     part = path.with_name(path.name + ".part")
-    try:
+    with writing(path):
         with part.open("wb") as file:
-            file.write(data)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
+
+
+def append_to_file(path: Path, lines: Iterable[bytes]) -> None:
+    """Append lines to a file; create it if it does not exist. Raises StorageError."""
+    with writing(path), path.open("ab", buffering=0) as file:
+        for line in lines:
+            file.write(line)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Return a context in which an OSError is raised as a StorageError that names `path`."""
+    try:
+        yield
     except OSError as error:
         raise _not_written(path, error) from error
 

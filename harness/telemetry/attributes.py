@@ -305,11 +305,6 @@ def error_attributes(name: str) -> Attributes:
     return {semconv.ERROR_TYPE: name} if is_error(name) else {}
 
 
-def is_long(value: AttributeValue) -> bool:
-    """Return whether a value is a long text, which is unlikely to occur twice."""
-    return isinstance(value, str) and len(value) > 256
-
-
 def _one(value: str | None) -> tuple[str, ...] | None:
     return None if value is None else (value,)
 

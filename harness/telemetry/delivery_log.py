@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from harness.records.errors import StorageError
-from harness.store.run_directory import write_whole
+from harness.store.run_directory import append_to_file, replace_file, write_whole
 
 DELIVERED = "delivered.jsonl"
 ACCOUNT = "account.json"
@@ -52,13 +52,7 @@ class _Line(msgspec.Struct, frozen=True):
 
 def note(directory: Path, endpoint: str, span_ids: Iterable[str], rejected: int) -> None:
     """Append an acknowledged batch to the log. Raises StorageError."""
-    path = directory / DELIVERED
-    line = msgspec.json.encode(_Line(endpoint, rejected, tuple(span_ids))) + b"\n"
-    try:
-        with path.open("ab", buffering=0) as file:
-            file.write(line)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
+    append_to_file(directory / DELIVERED, [_encoded(_Line(endpoint, rejected, tuple(span_ids)))])
 
 
 def read_acknowledged(directory: Path, endpoint: str) -> Acknowledged:
@@ -73,16 +67,13 @@ def read_acknowledged(directory: Path, endpoint: str) -> Acknowledged:
 
 def forget(directory: Path, endpoint: str) -> None:
     """Remove the lines of `endpoint` from the log. Raises StorageError."""
-    path = directory / DELIVERED
-    if not path.exists():
-        return
-    kept = [msgspec.json.encode(line) for line in _lines(directory) if line.endpoint != endpoint]
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(b"".join(line + b"\n" for line in kept))
-        part.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
+    if lines := _lines(directory):
+        kept = [_encoded(line) for line in lines if line.endpoint != endpoint]
+        replace_file(directory / DELIVERED, kept)
+
+
+def _encoded(line: _Line) -> bytes:
+    return msgspec.json.encode(line) + b"\n"
 
 
 def _lines(directory: Path) -> list[_Line]:

@@ -7,23 +7,21 @@ only the delivery, and spans that it has not acknowledged can be sent later.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
+from msgspec.structs import replace
 
-from harness.records.errors import StorageError
 from harness.records.keys import workflow_key
-from harness.records.schema import Attempt, Run, Transcript, Trial, Workflow
-from harness.store.run_directory import Records, TrialRecords, read_transcripts
+from harness.records.schema import Run, Transcript, Trial
+from harness.store.run_directory import Records, TrialRecords, read_transcripts, writing
 from harness.telemetry import delivery_log, otlp_file
 from harness.telemetry.attributes import Attributes
 from harness.telemetry.content import Capture, capture
 from harness.telemetry.delivery_log import DeliveryAccount
 from harness.telemetry.otlp_protobuf import Batch
 from harness.telemetry.otlp_target import OtlpTarget
-from harness.telemetry.outbox import REAL, TRIES, Delivery, DeliveryClock, Outbox
+from harness.telemetry.outbox import REAL, TRIES, DeliveryClock, Outbox
 from harness.telemetry.resource import make_resource
 from harness.telemetry.span import Span
 from harness.telemetry.spans import TraceMaker
@@ -54,10 +52,11 @@ class Exporter:
         earlier: Iterable[Trial] = (),
     ) -> None:
         self._run_directory = directory
+        self._traces = directory / TRACES
         self._environment = environment
         self._content = capture(environment)
         self._target = target
-        self._outbox = None if target is None else Outbox(target, self._note, clock)
+        self._outbox = _outbox(self._traces, target, clock)
         self._reachable = reachable
         self._trials = list(earlier)
         self._read = 0
@@ -66,12 +65,15 @@ class Exporter:
     def after_trial(self, the_run: Run, records: TrialRecords) -> None:
         """Append the traces of a trial to the file of its cell, and send for a short time."""
         self._trials.append(records.trial)
-        said = self._transcripts()
+        said: Sequence[Transcript] = ()
+        if self._content:
+            said, self._read = read_transcripts(self._run_directory, self._read)
         maker = TraceMaker(the_run, self._content)
         spans = maker.of_workflows(records.workflows, records.calls, records.attempts, said)
         resource = make_resource(the_run, self._environment)
-        otlp_file.append_spans(self._directory() / _file_of(records.trial.cell), spans, resource)
-        self._left_out += _left_out(records.workflows, records.attempts)
+        _make(self._traces)
+        otlp_file.append_spans(self._traces / _file_of(records.trial.cell), spans, resource)
+        self._left_out += _left_out(records)
         self._put(spans, resource)
         outbox = self._outbox
         if outbox and self._reachable and not outbox.is_failing and outbox.waited < BETWEEN:
@@ -85,33 +87,22 @@ class Exporter:
         """
         resource = make_resource(the_run, self._environment)
         spans = TraceMaker(the_run).of_run(self._trials)
-        otlp_file.replace_spans(self._directory() / RUN_TRACE_FILE, spans, resource)
+        _make(self._traces)
+        otlp_file.replace_spans(self._traces / RUN_TRACE_FILE, spans, resource)
         self._put(spans, resource)
-        sent = None
+        account = DeliveryAccount(made=self._made, left_out=self._left_out)
         if self._outbox:
             once = not wait and (self._outbox.is_failing or not self._reachable)
             sent = self._outbox.send(math.inf if wait else AT_THE_END, tries=1 if once else TRIES)
             self._outbox.close()
-        account = _account(self._made, self._left_out, self._target, sent)
-        delivery_log.save_account(self._directory(), account)
+            account = replace(account, endpoint=str(self._target), **sent._asdict())
+        delivery_log.save_account(self._traces, account)
         return account
 
     def _put(self, spans: Sequence[Span], resource: Attributes) -> None:
         self._made += len(spans)
         if self._outbox:
             self._outbox.put(spans, resource)
-
-    def _note(self, batch: Batch, rejected: int) -> None:
-        delivery_log.note(self._directory(), str(self._target), batch.span_ids, rejected)
-
-    def _transcripts(self) -> list[Transcript]:
-        if self._content is None:
-            return []
-        said, self._read = read_transcripts(self._run_directory, self._read)
-        return said
-
-    def _directory(self) -> Path:
-        return _directory(self._run_directory)
 
 
 def export_stored(
@@ -127,17 +118,13 @@ def export_stored(
     Spans that the collector has acknowledged are sent again only with `again`. Sending ends after
     `seconds`. Raises StorageError.
     """
-    traces = _directory(directory)
+    traces = directory / TRACES
+    _make(traces)
     resource = make_resource(records.run, environment)
-    endpoint = str(target)
     if again:
-        delivery_log.forget(traces, endpoint)
-    before = delivery_log.read_acknowledged(traces, endpoint)
-
-    def note(batch: Batch, rejected: int) -> None:
-        delivery_log.note(traces, endpoint, batch.span_ids, rejected)
-
-    outbox = None if target is None else Outbox(target, note)
+        delivery_log.forget(traces, str(target))
+    before = delivery_log.read_acknowledged(traces, str(target))
+    outbox = _outbox(traces, target)
     made = settled = 0
     for name, spans in _of_files(directory, records, capture(environment)):
         otlp_file.replace_spans(traces / name, spans, resource)
@@ -146,18 +133,29 @@ def export_stored(
             left = [span for span in spans if span.span_id not in before.span_ids]
             settled += len(spans) - len(left)
             outbox.put(left, resource)
-    sent = None
+    account = DeliveryAccount(made=made, left_out=_left_out(records))
     if outbox:
         sent = outbox.send(seconds)
         outbox.close()
-        sent = sent._replace(
+        account = replace(
+            account,
+            endpoint=str(target),
             delivered=sent.delivered + settled - before.rejected,
             refused=sent.refused + before.rejected,
+            undelivered=sent.undelivered,
+            problem=sent.problem,
         )
-    left_out = _left_out(records.workflows, records.attempts)
-    account = _account(made, left_out, target, sent)
     delivery_log.save_account(traces, account)
     return account
+
+
+def _outbox(traces: Path, target: OtlpTarget | None, clock: DeliveryClock = REAL) -> Outbox | None:
+    """Return an outbox that notes what the collector acknowledges."""
+
+    def note(batch: Batch, rejected: int) -> None:
+        delivery_log.note(traces, str(target), batch.span_ids, rejected)
+
+    return Outbox(target, note, clock) if target else None
 
 
 def _of_files(
@@ -167,37 +165,22 @@ def _of_files(
     maker = TraceMaker(records.run, content)
     said = read_transcripts(directory)[0] if content else []
     yield RUN_TRACE_FILE, maker.of_run(records.trials)
-    by_cell: dict[str, list[Workflow]] = defaultdict(list)
-    for workflow in records.workflows:
-        by_cell[workflow.cell].append(workflow)
     for cell in maker.cells:
+        workflows = [workflow for workflow in records.workflows if workflow.cell == cell]
         calls = [call for call in records.calls if call.cell == cell]
         attempts = [attempt for attempt in records.attempts if attempt.cell == cell]
-        yield _file_of(cell), maker.of_workflows(by_cell[cell], calls, attempts, said)
-
-
-def _account(
-    made: int, left_out: int, target: OtlpTarget | None, sent: Delivery | None
-) -> DeliveryAccount:
-    account = DeliveryAccount(made=made, left_out=left_out)
-    if sent is None:
-        return account
-    return msgspec.structs.replace(account, endpoint=str(target), **sent._asdict())
+        yield _file_of(cell), maker.of_workflows(workflows, calls, attempts, said)
 
 
 def _file_of(cell: str) -> str:
     return f"{cell}.otlp.jsonl"
 
 
-def _directory(run_directory: Path) -> Path:
-    path = run_directory / TRACES
-    try:
-        path.mkdir(exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be made ({error.strerror})") from error
-    return path
+def _make(directory: Path) -> None:
+    with writing(directory):
+        directory.mkdir(exist_ok=True)
 
 
-def _left_out(workflows: Sequence[Workflow], attempts: Sequence[Attempt]) -> int:
-    ended = {workflow_key(workflow) for workflow in workflows}
-    return sum(workflow_key(attempt) not in ended for attempt in attempts)
+def _left_out(records: Records | TrialRecords) -> int:
+    ended = {workflow_key(workflow) for workflow in records.workflows}
+    return sum(workflow_key(attempt) not in ended for attempt in records.attempts)

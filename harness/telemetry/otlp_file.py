@@ -7,7 +7,6 @@ interface can upload such a file, up to 50 MB.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -16,15 +15,16 @@ from typing import Any
 import msgspec
 
 from harness import __version__
-from harness.records.errors import StorageError
+from harness.store.run_directory import append_to_file, replace_file, writing
 from harness.telemetry import semconv
-from harness.telemetry.attributes import Attributes, AttributeValue, is_long
+from harness.telemetry.attributes import Attributes, AttributeValue
 from harness.telemetry.span import Span, SpanRole
 
 SPANS_PER_LINE = 512
 """Spans per line."""
 
 _KINDS: dict[SpanRole, int] = {"internal": 1, "client": 3}
+_VALUES = {str: "stringValue", bool: "boolValue", int: "intValue", float: "doubleValue"}
 _STATUS_ERROR = 2
 _FLAGS = 0x100
 """As in the SDK: bit 8 means that bit 9 (the parent is remote) is known; here it is 0."""
@@ -32,56 +32,31 @@ _FLAGS = 0x100
 
 def append_spans(path: Path, spans: Sequence[Span], resource: Attributes) -> None:
     """Append spans to a file; create it if it does not exist. Raises StorageError."""
-    try:
-        with path.open("ab", buffering=0) as file:
-            for line in _lines(spans, resource):
-                file.write(line)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
+    append_to_file(path, _lines(spans, resource))
 
 
 def replace_spans(path: Path, spans: Sequence[Span], resource: Attributes) -> None:
-    """Replace a file atomically. Raises StorageError.
-
-    Without spans, the file is deleted.
-    """
-    part = path.with_name(path.name + ".part")
-    try:
-        if not spans:
+    """Replace a file atomically, or delete it if there are no spans. Raises StorageError."""
+    if spans:
+        replace_file(path, _lines(spans, resource))
+    else:
+        with writing(path):
             path.unlink(missing_ok=True)
-            return
-        with part.open("wb") as file:
-            file.writelines(_lines(spans, resource))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def _lines(spans: Sequence[Span], resource: Attributes) -> Iterator[bytes]:
-    encoder = msgspec.json.Encoder()
     for start in range(0, len(spans), SPANS_PER_LINE):
-        request = _request(spans[start : start + SPANS_PER_LINE], resource)
-        yield encoder.encode(request) + b"\n"
-
-
-def _request(spans: Sequence[Span], resource: Attributes) -> dict[str, Any]:
-    return {
-        "resourceSpans": [
-            {
-                "resource": {"attributes": _attributes(resource)},
-                "scopeSpans": [
-                    {
-                        "scope": {"name": semconv.SCOPE, "version": __version__},
-                        "spans": [_span(span) for span in spans],
-                        "schemaUrl": semconv.SCHEMA_URL,
-                    }
-                ],
-                "schemaUrl": semconv.SCHEMA_URL,
-            }
-        ]
-    }
+        of_scope = {
+            "scope": {"name": semconv.SCOPE, "version": __version__},
+            "spans": [_span(span) for span in spans[start : start + SPANS_PER_LINE]],
+            "schemaUrl": semconv.SCHEMA_URL,
+        }
+        of_resource = {
+            "resource": {"attributes": _attributes(resource)},
+            "scopeSpans": [of_scope],
+            "schemaUrl": semconv.SCHEMA_URL,
+        }
+        yield msgspec.json.encode({"resourceSpans": [of_resource]}) + b"\n"
 
 
 def _span(span: Span) -> dict[str, Any]:
@@ -117,27 +92,21 @@ def _span(span: Span) -> dict[str, Any]:
 
 def _attributes(values: Attributes) -> list[msgspec.Raw]:
     return [
-        _made(key, value) if is_long(value) else _attribute(key, value)
+        # A long text is unlikely to occur twice.
+        _attribute.__wrapped__(key, value)
+        if isinstance(value, str) and len(value) > 256
+        else _attribute(key, value)
         for key, value in values.items()
     ]
 
 
 @lru_cache(maxsize=4096, typed=True)  # neighbouring spans share most attributes
 def _attribute(key: str, value: AttributeValue) -> msgspec.Raw:
-    return _made(key, value)
-
-
-def _made(key: str, value: AttributeValue) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode({"key": key, "value": _value(value)}))
 
 
 def _value(value: AttributeValue) -> dict[str, Any]:
-    if isinstance(value, str):
-        return {"stringValue": value}
-    if isinstance(value, bool):  # before int: bool is a subclass of int
-        return {"boolValue": value}
-    if isinstance(value, int):
-        return {"intValue": str(value)}
-    if isinstance(value, float):
-        return {"doubleValue": value}
-    return {"arrayValue": {"values": [{"stringValue": text} for text in value]}}
+    if isinstance(value, tuple):
+        return {"arrayValue": {"values": [_value(text) for text in value]}}
+    name = _VALUES[type(value)]
+    return {name: str(value) if name == "intValue" else value}

@@ -6,11 +6,10 @@ https://opentelemetry.io/docs/specs/otlp/#otlphttp. The SDK's encoder makes the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span as Message
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -54,26 +53,12 @@ def batches(
     while start < len(spans):
         some = spans[start : start + most_spans]
         request = encode_spans([_readable(span, made_by) for span in some])
-        count = _cut(request, most_bytes)
+        messages = request.resource_spans[0].scope_spans[0].spans
+        sizes = accumulate(message.ByteSize() for message in messages)
+        count = max(1, sum(size <= most_bytes for size in sizes))
+        del messages[count:]
         yield Batch(tuple(span.span_id for span in some[:count]), request.SerializeToString())
         start += count
-
-
-def _cut(request: ExportTraceServiceRequest, most_bytes: int) -> int:
-    """Truncate `request` to the first spans that fit into `most_bytes`; return their number."""
-    messages = request.resource_spans[0].scope_spans[0].spans
-    fits = _fitting(messages, most_bytes)
-    del messages[fits:]
-    return fits
-
-
-def _fitting(messages: Sequence[Message], most_bytes: int) -> int:
-    size = 0
-    for count, message in enumerate(messages):
-        size += message.ByteSize()
-        if size > most_bytes and count:
-            return count
-    return len(messages)
 
 
 def _readable(span: Span, resource: Resource) -> ReadableSpan:

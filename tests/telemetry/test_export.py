@@ -242,7 +242,7 @@ def test_attempts_of_a_workflow_that_never_ended_are_counted_as_left_out(tmp_pat
 def test_a_directory_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / TRACES).write_text("in the way")
     records = example()
-    with pytest.raises(StorageError, match="traces: cannot be made"):
+    with pytest.raises(StorageError, match="traces: cannot be written"):
         export_live(tmp_path, records)
 
 
