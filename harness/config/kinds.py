@@ -1,52 +1,43 @@
-"""Tables of kinds: the values that the `kind` key of a section can have.
-
-A kind is an object with a name, the keys of its section, and the further members that its package
-requires. Built-in kinds are listed in a tuple; kinds of other packages are found by entry points.
-"""
+"""Tables of kinds: the values that the `kind` key of a section can have."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic_core import PydanticKnownError
 
 from harness.config.config_base import Section
 from harness.config.tables import SettingError, nearest
 
-
-class Kind(Protocol):
-    """The members of every kind, whether policy, endpoint or workflow."""
-
-    @property
-    def name(self) -> str:
-        """The value of `kind` in the file."""
-
-    @property
-    def section(self) -> type[Section]:
-        """The class of its section, which has the key `kind`."""
-
-
-_K = TypeVar("_K", bound=Kind)
+_K = TypeVar("_K")
 
 
 class KindTable(Generic[_K]):
-    """Kinds for one section: those in `built_in`, then those of the entry-point group `group`."""
+    """The kinds of one section, by name; each is imported when it is first used.
 
-    def __init__(self, group: str, built_in: Iterable[_K]) -> None:
+    `built_in`: the place of each kind, as `module:object`. Other packages add kinds in the
+    entry-point group `group`, in the same form. `section_of`: returns the class of a kind's
+    section, which has the key `kind`.
+    """
+
+    def __init__(
+        self, group: str, built_in: Mapping[str, str], section_of: Callable[[_K], type[Section]]
+    ) -> None:
         self._group = group
-        self._built_in = {kind.name: kind for kind in built_in}
+        self._built_in = {
+            name: metadata.EntryPoint(name, place, group) for name, place in built_in.items()
+        }
+        self._section_of = section_of
         self._loaded: dict[str, _K] = {}
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all kinds, sorted, without importing any kind."""
-        return tuple(sorted({*self._built_in, *(point.name for point in self._points())}))
+        return tuple(sorted(self._points()))
 
     def get(self, name: str) -> _K:
         """Return the kind called `name`. Raises KeyError if there is none."""
-        if name in self._built_in:
-            return self._built_in[name]
         if name not in self._loaded:
             self._loaded[name] = self._points()[name].load()
         return self._loaded[name]
@@ -73,9 +64,9 @@ class KindTable(Generic[_K]):
             known = ", ".join(self.names())
             raise SettingError(f"unknown kind{close}; use one of: {known}", "kind", value=name)
         try:
-            kind = self.get(name)
-            if missing := ", ".join(sorted(kind.section.__abstractmethods__)):
-                raise TypeError(f"{kind.section.__name__} does not define {missing}")
+            section = self._section_of(self.get(name))
+            if missing := ", ".join(sorted(section.__abstractmethods__)):
+                raise TypeError(f"{section.__name__} does not define {missing}")
         except Exception as error:  # any error in a module of another package
             reason = f"{type(error).__name__}: {error}"
             raise SettingError(
@@ -83,7 +74,8 @@ class KindTable(Generic[_K]):
                 "kind",
                 value=name,
             ) from error
-        return kind.section.model_validate(value)
+        return section.model_validate(value)
 
-    def _points(self) -> metadata.EntryPoints:
-        return metadata.entry_points(group=self._group)
+    def _points(self) -> dict[str, metadata.EntryPoint]:
+        others = metadata.entry_points(group=self._group)
+        return {**{point.name: point for point in others}, **self._built_in}

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator, SerializeAsAny
 
 from harness.config.kinds import KindTable
-from harness.endpoints.local_llm import LocalLLMEndpoint
-from harness.endpoints.openai import OpenAIEndpoint
 from harness.endpoints.section import EndpointSection
-from harness.endpoints.simulated import SimulatedEndpoint
 
-
-class EndpointKind(NamedTuple):
-    """A kind of endpoint: its name, and the class that describes it."""
-
-    name: str
-    section: type[EndpointSection]
-
-
-ENDPOINTS = KindTable(
+ENDPOINTS: KindTable[type[EndpointSection]] = KindTable(
     "harness.endpoints",
-    [
-        EndpointKind("simulated", SimulatedEndpoint),
-        EndpointKind("openai", OpenAIEndpoint),
-        EndpointKind("local-llm", LocalLLMEndpoint),
-    ],
+    {
+        "simulated": "harness.endpoints.simulated:SimulatedEndpoint",
+        "openai": "harness.endpoints.openai:OpenAIEndpoint",
+        "local-llm": "harness.endpoints.local_llm:LocalLLMEndpoint",
+    },
+    lambda kind: kind,
 )
 
 

@@ -3,53 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 from pydantic import BeforeValidator, SerializeAsAny
 
 from harness.config.kinds import KindTable
-from harness.policies.aws_standard import AwsStandardSection
-from harness.policies.breaker import BreakerSection
-from harness.policies.exponential import ExponentialSection
-from harness.policies.finagle_budget import FinagleBudgetSection
-from harness.policies.fixed import FixedSection
-from harness.policies.grpc_throttling import GrpcThrottlingSection
-from harness.policies.hedge import HedgeSection
-from harness.policies.no_retry import NoRetrySection
-from harness.policies.openai_sdk import OpenAISdkSection
-from harness.policies.retry_budget import RetryBudgetSection
-from harness.policies.section import AnyPolicy, StackSection
+from harness.policies.section import AnyPolicy
 
-
-class PolicyKind(NamedTuple):
-    """A kind of policy: its name, and the class that describes it."""
-
-    name: str
-    section: type[AnyPolicy]
-
-
-POLICIES = KindTable(
+POLICIES: KindTable[type[AnyPolicy]] = KindTable(
     "harness.policies",
-    [
-        PolicyKind("none", NoRetrySection),
-        PolicyKind("fixed", FixedSection),
-        PolicyKind("exponential", ExponentialSection),
-        PolicyKind("openai-sdk", OpenAISdkSection),
-        PolicyKind("aws-standard", AwsStandardSection),
-        PolicyKind("retry-budget", RetryBudgetSection),
-        PolicyKind("grpc-throttling", GrpcThrottlingSection),
-        PolicyKind("finagle-budget", FinagleBudgetSection),
-        PolicyKind("breaker", BreakerSection),
-        PolicyKind("hedge", HedgeSection),
-        PolicyKind("stack", StackSection),
-    ],
+    {
+        "none": "harness.policies.no_retry:NoRetrySection",
+        "fixed": "harness.policies.fixed:FixedSection",
+        "exponential": "harness.policies.exponential:ExponentialSection",
+        "openai-sdk": "harness.policies.openai_sdk:OpenAISdkSection",
+        "aws-standard": "harness.policies.aws_standard:AwsStandardSection",
+        "retry-budget": "harness.policies.retry_budget:RetryBudgetSection",
+        "grpc-throttling": "harness.policies.grpc_throttling:GrpcThrottlingSection",
+        "finagle-budget": "harness.policies.finagle_budget:FinagleBudgetSection",
+        "breaker": "harness.policies.breaker:BreakerSection",
+        "hedge": "harness.policies.hedge:HedgeSection",
+        "stack": "harness.policies.section:StackSection",
+    },
+    lambda kind: kind,
 )
 
 RetryPolicy = Annotated[SerializeAsAny[AnyPolicy], BeforeValidator(POLICIES.validate)]
 
 BUILT_IN_POLICIES: Mapping[str, AnyPolicy] = {
-    "none": NoRetrySection(kind="none"),
-    "openai-sdk": OpenAISdkSection(kind="openai-sdk"),
-    "aws-standard": AwsStandardSection(kind="aws-standard"),
+    kind: POLICIES.validate({"kind": kind}) for kind in ("none", "openai-sdk", "aws-standard")
 }
 """Policies that a scenario may name without describing them."""

@@ -19,6 +19,7 @@ from harness.workflows.context import WorkflowContext
 from harness.workflows.layout import InParallel, InSequence, Layout, PlannedCall, tokens_of
 from harness.workflows.partial_failure import Partial, fail_fast
 from harness.workflows.prompts import Prompts, PromptTemplate
+from harness.workflows.protocol import WorkflowKind
 from harness.workflows.section import WorkflowSection
 
 _CONTINUE = Partial(needed=0, stops=False)
@@ -44,7 +45,6 @@ class AgentSection(WorkflowSection):
 class AgentKind:
     """The agent workflow."""
 
-    name = "agent"
     section = AgentSection
     templates: Mapping[str, PromptTemplate] = {
         "step": PromptTemplate(
@@ -101,7 +101,7 @@ class AgentKind:
         return reply.answer
 
 
-AGENT = AgentKind()
+AGENT: WorkflowKind[AgentSection] = AgentKind()
 
 
 def _first(section: AgentSection, prompts: Prompts, topic: str) -> tuple[Message, ...]:

@@ -22,10 +22,6 @@ class WorkflowKind(Protocol[S]):
     """One kind of workflow."""
 
     @property
-    def name(self) -> str:
-        """The value of `workflow.kind`."""
-
-    @property
     def section(self) -> type[S]:
         """The keys of `[workflow]`."""
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, SerializeAsAny
 
 from harness.config.kinds import KindTable
 from harness.config.tables import unknown_key
-from harness.workflows.agent import AGENT
 from harness.workflows.protocol import WorkflowKind
-from harness.workflows.research.kind import RESEARCH
 from harness.workflows.section import WorkflowSection
 
 DEFAULT_KIND = "research"
 
-WORKFLOWS: KindTable[WorkflowKind[Any]] = KindTable("harness.workflows", (RESEARCH, AGENT))
+WORKFLOWS: KindTable[WorkflowKind[Any]] = KindTable(
+    "harness.workflows",
+    {
+        "research": "harness.workflows.research.kind:RESEARCH",
+        "agent": "harness.workflows.agent:AGENT",
+    },
+    attrgetter("section"),
+)
 
 
 def _with_default_kind(value: Any) -> Any:

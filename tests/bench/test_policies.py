@@ -171,7 +171,7 @@ def test_a_hedge_is_what_its_description_says() -> None:
 def test_every_kind_of_policy_can_be_built_and_estimated(kind: str) -> None:
     more: dict[str, Any] = {"hedge": {"after": "4s"}, "stack": {"layers": ["none"]}}
     described: dict[str, Any] = {"kind": kind, **more.get(kind, {})}
-    if issubclass(POLICIES.get(kind).section, WrapperSection):
+    if issubclass(POLICIES.get(kind), WrapperSection):
         assert layer_of(described)
         return
     assert made(described)

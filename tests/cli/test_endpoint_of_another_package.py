@@ -19,7 +19,6 @@ PACKAGE = '''
 from pathlib import Path
 from typing import Literal
 
-from harness.endpoints.registry import EndpointKind
 from harness.endpoints.section import (
     EndpointFacts, EndpointSection, EndpointServer, SecondsRange, SimulationSettings,
 )
@@ -77,13 +76,11 @@ class HalfEndpoint(EndpointSection):
 
     def check(self) -> None:
         pass
-
-
-ROOM = EndpointKind("room", RoomEndpoint)
-DREAM = EndpointKind("dream", DreamEndpoint)
-HALF = EndpointKind("half", HalfEndpoint)
 '''
-POINTS = {"harness.endpoints": "room = room:ROOM\ndream = room:DREAM\nhalf = room:HALF\n"}
+POINTS = {
+    "harness.endpoints": "room = room:RoomEndpoint\n"
+    "dream = room:DreamEndpoint\nhalf = room:HalfEndpoint\n"
+}
 SCENARIO = """
 name = "next-door"
 workflow.topics = ["tides"]

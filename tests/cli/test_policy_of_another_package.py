@@ -25,7 +25,6 @@ from typing import ClassVar, Literal, NamedTuple
 from harness.config.tables import Duration
 from harness.policies.layers import Inside
 from harness.policies.protocol import GO, Admission, Asking, Ended, RetryVerdict
-from harness.policies.registry import PolicyKind
 from harness.policies.retry import Failure, refused, within
 from harness.policies.section import BackoffSection, PolicyContext, WrapperSection
 from harness.records.schema import Decision, PolicyCode, give_up
@@ -82,12 +81,10 @@ class CapLayer:
             return verdict
         self.left -= 1
         return verdict if self.left >= 0 else RetryVerdict(give_up("retry-cap"))
-
-
-STUBBORN = PolicyKind("stubborn", StubbornSection)
-CAP = PolicyKind("retry-cap", CapSection)
 '''
-POINTS = {"harness.policies": "stubborn = stranger:STUBBORN\nretry-cap = stranger:CAP\n"}
+POINTS = {
+    "harness.policies": "stubborn = stranger:StubbornSection\nretry-cap = stranger:CapSection\n"
+}
 SCENARIO = """
 name = "strange"
 seed = 5
@@ -203,7 +200,7 @@ def test_a_mistake_in_its_keys_is_one_line(package: Path) -> None:
     with pytest.raises(InputError) as caught:
         parse_scenario(SCENARIO, "file.toml", ["retry.alone.trys=2"])
     assert str(caught.value) == (
-        "--set retry.alone.trys: retry.alone.trys: unknown key (did you mean 'tries'?); known "
+        "--set retry.alone.trys: unknown key (did you mean 'tries'?); known "
         "here: kind, rest, tries"
     )
     with pytest.raises(InputError) as caught:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import pytest
 from pydantic import BeforeValidator, SerializeAsAny, ValidationError
@@ -20,12 +20,11 @@ class CircleSection(Section):
     radius: int = 1
 
 
-class ShapeKind(NamedTuple):
-    name: str
-    section: type[Section]
+def itself(kind: type[Section]) -> type[Section]:
+    return kind
 
 
-SHAPES = KindTable("harness.test-shapes", [ShapeKind("circle", CircleSection)])
+SHAPES = KindTable("harness.test-shapes", {"circle": f"{__name__}:CircleSection"}, itself)
 
 
 class Drawing(Section):
@@ -43,21 +42,17 @@ def problem(value: object) -> tuple[tuple[int | str, ...], str]:
 def _square(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Install a package with the kinds `square`, which works, and `torn`, which does not."""
     (tmp_path / "squares.py").write_text(
-        "from typing import Literal, NamedTuple\n"
+        "from typing import Literal\n"
         "from harness.config.config_base import Section\n"
         "class SquareSection(Section):\n"
         "    kind: Literal['square']\n"
         "    side: int = 2\n"
-        "class SquareKind(NamedTuple):\n"
-        "    name: str = 'square'\n"
-        "    section: type = SquareSection\n"
-        "SQUARE = SquareKind()\n"
     )
     installed = tmp_path / "squares-1.dist-info"
     installed.mkdir()
     (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: squares\nVersion: 1\n")
     (installed / "entry_points.txt").write_text(
-        "[harness.test-shapes]\nsquare = squares:SQUARE\ntorn = squares:NOTHING\n"
+        "[harness.test-shapes]\nsquare = squares:SquareSection\ntorn = squares:NOTHING\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     yield
@@ -67,7 +62,7 @@ def _square(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_a_built_in_kind_reads_its_keys() -> None:
     drawing = Drawing.model_validate({"shape": {"kind": "circle", "radius": 3}})
     assert drawing.shape == CircleSection(kind="circle", radius=3)
-    assert SHAPES.of(drawing.shape).name == "circle"
+    assert SHAPES.of(drawing.shape) is CircleSection
     assert drawing.model_dump(mode="json") == {"shape": {"kind": "circle", "radius": 3}}
 
 
@@ -92,7 +87,7 @@ def test_a_value_that_is_not_a_table_is_refused() -> None:
 def test_a_kind_of_another_package_is_as_complete() -> None:
     drawing = Drawing.model_validate({"shape": {"kind": "square", "side": 5}})
     assert drawing.model_dump() == {"shape": {"kind": "square", "side": 5}}
-    assert SHAPES.of(drawing.shape).name == "square"
+    assert SHAPES.of(drawing.shape) is type(drawing.shape)
     assert problem({"kind": "square", "side": "x"})[0] == ("shape", "side")
     assert SHAPES.names() == ("circle", "square", "torn")
 

@@ -18,8 +18,7 @@ def test_the_policy_in_the_document_can_be_built() -> None:
     [code] = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     space: dict[str, Any] = {"__name__": "my_package"}
     exec(compile(code, "docs/policies.md", "exec", dont_inherit=True), space)
-    kind = space["TWICE"]
-    described = kind.section.model_validate({"kind": kind.name, "pause": "2s"})
+    described = space["TwiceSection"].model_validate({"kind": "twice", "pause": "2s"})
     parts = resolve({"it": described}, "it")
     assert parts.build(0.5, streamed=True) == Stateless(Fixed(2, SECOND))
     assert parts.most_attempts == parts.code().attempts == 2

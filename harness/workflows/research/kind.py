@@ -16,6 +16,7 @@ from harness.workflows.context import WorkflowContext, WorkflowFailedError, fail
 from harness.workflows.layout import InParallel, InSequence, Layout, PlannedCall, tokens_of
 from harness.workflows.partial_failure import SYNTHESIZE_WITH_GAPS, Partial, fail_fast, quorum
 from harness.workflows.prompts import Prompts, PromptTemplate, notes
+from harness.workflows.protocol import WorkflowKind
 from harness.workflows.research.decomposition import DecompositionError, parse_sub_questions
 from harness.workflows.research.prompts import TEMPLATES, findings_text, repair_messages
 from harness.workflows.section import WorkflowSection
@@ -86,7 +87,6 @@ class ResearchSection(WorkflowSection):
 class ResearchKind:
     """The research workflow."""
 
-    name = "research"
     section = ResearchSection
     templates: Mapping[str, PromptTemplate] = TEMPLATES
 
@@ -151,7 +151,7 @@ class ResearchKind:
         return written.answer
 
 
-RESEARCH = ResearchKind()
+RESEARCH: WorkflowKind[ResearchSection] = ResearchKind()
 
 
 def _decompose(context: WorkflowContext[ResearchSection]) -> Program[tuple[list[str], str]]:

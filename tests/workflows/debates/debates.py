@@ -20,7 +20,6 @@ class DebateSection(WorkflowSection):
 
 
 class DebateKind:
-    name = "debate"
     section = DebateSection
     templates: Mapping[str, PromptTemplate] = {
         "draft": PromptTemplate("Write about {topic}.", needed=("topic",))
