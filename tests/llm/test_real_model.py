@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -21,8 +22,8 @@ from harness.bench.modes import MODES
 from harness.bench.scenario import load_scenario
 from harness.cli.main import main
 from harness.config.shipped_scenarios import find
-from harness.endpoints import local_llm
-from harness.endpoints.local_llm import PACKAGES, LocalLLM, LocalLLMEndpoint
+from harness.endpoints.local_llm import PACKAGES, LocalLLMEndpoint
+from harness.endpoints.section import EndpointServer
 from harness.records.schema import Transcript
 from harness.store.run_directory import TRANSCRIPTS_FILE, Records, read_records
 
@@ -38,20 +39,25 @@ class Finished(NamedTuple):
     directory: Path
     records: Records
     transcripts: list[Transcript]
-    server: LocalLLM
+    server: EndpointServer
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     directory = tmp_path_factory.mktemp("local-llm") / "run"
-    servers: list[LocalLLM] = []
+    servers: list[EndpointServer] = []
+    start = LocalLLMEndpoint.server
 
-    def remembered(endpoint: LocalLLMEndpoint) -> LocalLLM:
-        servers.append(LocalLLM(endpoint))
-        return servers[-1]
+    @contextmanager
+    def remembered(
+        endpoint: LocalLLMEndpoint, api_key: str, seed: int, log: Path
+    ) -> Iterator[EndpointServer]:
+        with start(endpoint, api_key, seed, log) as running:
+            servers.append(running)
+            yield running
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local_llm, "LocalLLM", remembered)
+        patch.setattr(LocalLLMEndpoint, "server", remembered)
         code = main(["run", "local-llm", "--out", str(directory), "--quiet"])
     lines = (directory / TRANSCRIPTS_FILE).read_bytes().splitlines()
     transcripts = [msgspec.json.decode(line, type=Transcript) for line in lines]
@@ -60,13 +66,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[LocalLLM]:
-    with LocalLLM(SMALL) as running:
+def server() -> Iterator[EndpointServer]:
+    with SMALL.server("", 0, Path()) as running:
         yield running
 
 
 @pytest.fixture
-def failing(server: LocalLLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Failing:
+def failing(server: EndpointServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Failing:
     """Return what runs a scenario in which no workflow succeeds against the model's server."""
 
     def run(api_key: str, *settings: str, code: int = 1) -> Records:
@@ -186,7 +192,7 @@ def test_a_wrong_key_is_unauthorized_and_ends_the_run(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_prompt_beyond_the_context_is_a_bad_request(
-    failing: Failing, server: LocalLLM, mode: str
+    failing: Failing, server: EndpointServer, mode: str
 ) -> None:
     topic = "tides " * SMALL.context
     records = failing(server.api_key, f"sweep.mode={mode}", f"workflow.topics={topic}")
@@ -196,7 +202,7 @@ def test_a_prompt_beyond_the_context_is_a_bad_request(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_token_limit_that_is_too_small_truncates(
-    failing: Failing, server: LocalLLM, mode: str
+    failing: Failing, server: EndpointServer, mode: str
 ) -> None:
     limit = "workflow.max_tokens.decompose=3"
     records = failing(server.api_key, f"sweep.mode={mode}", limit)
@@ -207,9 +213,10 @@ def test_a_token_limit_that_is_too_small_truncates(
 
 def test_the_server_ends_with_the_run_however_that_ends() -> None:
     script = (
-        "from harness.endpoints.local_llm import LocalLLM\n"
+        "from pathlib import Path\n"
         "from harness.endpoints.local_llm import LocalLLMEndpoint\n"
-        "with LocalLLM(LocalLLMEndpoint(kind='local-llm', context=512, parallel=1)) as server:\n"
+        "endpoint = LocalLLMEndpoint(kind='local-llm', context=512, parallel=1)\n"
+        "with endpoint.server('', 0, Path()) as server:\n"
         "    print(server.base_url, flush=True)\n"
         "    input()\n"
     )
