@@ -31,11 +31,6 @@ class AwsStandardSection(BackoffSection):
     attempts: int = Field(default=3, ge=2, le=1_000_000)
     scope: Scope = "process"
 
-    @property
-    def most_attempts(self) -> int:
-        """Return `attempts`."""
-        return self.attempts
-
     def retry(self, context: PolicyContext) -> AwsBackoff:
         """Return the backoff of one call."""
         return AwsBackoff(self.attempts, context.nanoseconds(1.0))
@@ -74,8 +69,7 @@ class AwsBackoff(NamedTuple):
 
     def decide(self, failure: Failure, random: Random) -> Decision:
         """Return the decision for a failed attempt."""
-        refusal = refused(failure, self.attempts)
-        if refusal:
+        if refusal := refused(failure, self.attempts):
             return refusal
         base = self.second if failure.outcome == THROTTLED else self.second // 20
         ceiling = min(base << min(failure.attempt - 1, 62), 20 * self.second)

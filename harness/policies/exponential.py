@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from harness.config.tables import Duration
-from harness.policies.retry import Failure, refused, within
+from harness.policies.retry import Failure, hinted, refused, within
 from harness.policies.section import BackoffSection, PolicyContext
 from harness.records.schema import Decision, PolicyCode
 
@@ -24,11 +24,6 @@ class ExponentialSection(BackoffSection):
     attempts: int = Field(default=5, ge=2, le=1_000_000)
     base: Duration = 0.5
     cap: Duration = 20.0
-
-    @property
-    def most_attempts(self) -> int:
-        """Return `attempts`."""
-        return self.attempts
 
     def retry(self, context: PolicyContext) -> Exponential:
         """Return the rule."""
@@ -65,11 +60,8 @@ class Exponential(NamedTuple):
 
     def decide(self, failure: Failure, random: Random) -> Decision:
         """Return the decision for a failed attempt."""
-        refusal = refused(failure, self.attempts)
-        if refusal:
-            return refusal
-        if failure.retry_after:
-            return within(failure, failure.retry_after, "retry_after")
+        if decision := refused(failure, self.attempts) or hinted(failure):
+            return decision
         low, high = self._range(failure)
         return within(failure, min(self.cap, low + round(random.random() * (high - low))), "policy")
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from harness.config.tables import Duration
-from harness.policies.retry import Failure, refused, within
+from harness.policies.retry import Failure, hinted, refused, within
 from harness.policies.section import BackoffSection, PolicyContext
 from harness.records.schema import Decision, PolicyCode
 
@@ -19,11 +19,6 @@ class FixedSection(BackoffSection):
     kind: Literal["fixed"]
     attempts: int = Field(default=5, ge=2, le=1_000_000)
     delay: Duration = 1.0
-
-    @property
-    def most_attempts(self) -> int:
-        """Return `attempts`."""
-        return self.attempts
 
     def retry(self, context: PolicyContext) -> Fixed:
         """Return the rule."""
@@ -45,9 +40,8 @@ class Fixed(NamedTuple):
 
     def decide(self, failure: Failure, random: Random) -> Decision:
         """Return the decision for a failed attempt."""
-        refusal = refused(failure, self.attempts)
-        if refusal:
-            return refusal
-        if failure.retry_after:
-            return within(failure, failure.retry_after, "retry_after")
-        return within(failure, self.delay, "policy")
+        return (
+            refused(failure, self.attempts)
+            or hinted(failure)
+            or within(failure, self.delay, "policy")
+        )

@@ -15,11 +15,6 @@ class NoRetrySection(BackoffSection):
 
     kind: Literal["none"]
 
-    @property
-    def most_attempts(self) -> int:
-        """Return 1."""
-        return 1
-
     def retry(self, context: PolicyContext) -> NoRetry:
         """Return the rule."""
         return NoRetry()

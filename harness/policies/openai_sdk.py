@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from harness.policies.retry import Failure, within
+from harness.policies.retry import Failure, hinted, within
 from harness.policies.section import BackoffSection, PolicyContext
 from harness.records.clock import SECOND
 from harness.records.schema import Decision, PolicyCode, give_up
@@ -18,11 +18,6 @@ class OpenAISdkSection(BackoffSection):
 
     kind: Literal["openai-sdk"]
     max_retries: int = Field(default=2, ge=0, le=1_000_000)
-
-    @property
-    def most_attempts(self) -> int:
-        """Return the first attempt and the retries."""
-        return 1 + self.max_retries
 
     def retry(self, context: PolicyContext) -> OpenAISdk:
         """Return the rule."""
@@ -53,10 +48,10 @@ class OpenAISdk(NamedTuple):
             return give_up("not_retryable")
         if failure.attempt > self.max_retries:
             return give_up("attempts")
-        if failure.retry_after:
-            if failure.retry_after > 120 * self.second:
-                return give_up("retry_after_too_long")
-            return within(failure, failure.retry_after, "retry_after")
+        if failure.retry_after and failure.retry_after > 120 * self.second:
+            return give_up("retry_after_too_long")
+        if decision := hinted(failure):
+            return decision
         ceiling = min((self.second << min(failure.attempt - 1, 16)) // 2, 8 * self.second)
         return within(failure, round(ceiling * (1 - 0.25 * random.random())), "policy")
 

@@ -1,9 +1,9 @@
-"""From the names of policies to what they are made of; a policy that cannot be is refused."""
+"""Resolves the names of policies, and refuses policies that cannot be used."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, assert_never
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 from pydantic import TypeAdapter
@@ -21,14 +21,14 @@ from harness.policies.section import (
 from harness.policies.stack import Stack
 from harness.records.schema import PolicyCode, Run
 
-SWEPT = ("sweep", "retry")
-"""The key that names the policies of the cells."""
+Path: TypeAlias = tuple[str | int, ...]
+"""A key of a scenario, with positions in lists."""
 
 _TABLES = TypeAdapter(dict[str, RetryPolicy])
 
 
 class PolicyParts(NamedTuple):
-    """A policy with its stacks taken apart: wrappers by name, outermost first, around a backoff."""
+    """The parts of a policy: wrappers by name, outermost first, around a backoff."""
 
     wrappers: Mapping[str, WrapperSection]
     name: str
@@ -36,16 +36,16 @@ class PolicyParts(NamedTuple):
 
     @property
     def hedges(self) -> bool:
-        """Whether it may send a call a second time while the first attempt runs."""
+        """Whether it may send a second attempt of a call while the first one runs."""
         return any(wrapper.hedges for wrapper in self.wrappers.values())
 
     @property
     def most_attempts(self) -> int:
-        """How often a call is sent at most, without what a breaker sends again."""
+        """The most attempts of a call, without those that a breaker makes."""
         return self.backoff.most_attempts * (2 if self.hedges else 1)
 
     def build(self, time_scale: float, streamed: bool) -> Policy:
-        """Return the policy of a trial, with nothing in its memory."""
+        """Return a new policy for a trial."""
 
         def context(name: str) -> PolicyContext:
             return PolicyContext(name, time_scale, streamed)
@@ -56,57 +56,77 @@ class PolicyParts(NamedTuple):
         return Stack(layers, retry) if layers else Stateless(retry)
 
     def code(self) -> PolicyCode:
-        """Return Python that retries like the backoff, with notes on what is around it."""
+        """Return Python that retries like the backoff, with notes on the wrappers."""
         code = self.backoff.code()
         notes = (*(wrapper.note() for wrapper in self.wrappers.values()), *code.notes)
         return msgspec.structs.replace(code, notes=notes)
 
 
-def resolve(described: Mapping[str, AnyPolicy], name: str) -> PolicyParts:
-    """Return what the policy `name` is made of, of those `described` and the built-in ones.
+def resolve(
+    described: Mapping[str, AnyPolicy], name: str, path: Path = ("sweep", "retry")
+) -> PolicyParts:
+    """Return the parts of the policy `name`, one of those `described` or built in.
 
-    Raises SettingError if that is not possible.
+    `path`: the key of the scenario that names it. Raises SettingError if the policy cannot be used.
     """
-    policies = {**BUILT_IN_POLICIES, **described}
-    if name not in policies:
-        raise SettingError(_unknown(name, policies), *SWEPT, value=name)
-    where = ("retry", name, "layers")
     wrappers: dict[str, WrapperSection] = {}
-    *outer, (last, innermost) = _taken_apart(policies, name, ())
+    *outer, (where, last, innermost) = _layers(described, name, path, ())
     if isinstance(innermost, WrapperSection):
-        if not isinstance(policies[name], StackSection):
-            raise SettingError(
-                "wraps another policy; name a stack instead: "
-                f'[retry.NAME] with kind = "stack", layers = ["{name}", "none"]',
-                *SWEPT,
-                value=name,
-            )
         raise SettingError(
             "wraps another policy and cannot be the last layer; end with a policy that decides, "
-            "such as 'none' or 'openai-sdk'",
+            "such as 'none' or 'openai-sdk'"
+            if where != path
+            else "wraps another policy; name a stack instead: "
+            f'[retry.NAME] with kind = "stack", layers = ["{name}", "none"]',
             *where,
             value=last,
         )
-    for part, policy in outer:
+    for where, part, policy in outer:
+        same = [known for known, other in wrappers.items() if other.kind == policy.kind]
+        problem = None
         if isinstance(policy, BackoffSection):
-            raise SettingError(
-                "decides alone and cannot wrap another policy; put it last", *where, value=part
-            )
-        if part in wrappers:
-            raise SettingError("occurs twice; remove one", *where, value=part)
-        for other, wrapper in wrappers.items():
-            if policy.once and wrapper.kind == policy.kind:
-                raise SettingError(
-                    f"{other!r} is of kind {policy.kind!r} too; remove one", *where, value=part
-                )
-        wrappers[part] = policy
+            problem = "decides alone and cannot wrap another policy; put it last"
+        elif part in wrappers:
+            problem = "occurs twice; remove one"
+        elif policy.once and same:
+            problem = f"{same[0]!r} is of kind {policy.kind!r} too; remove one"
+        else:
+            wrappers[part] = policy
+        if problem:
+            raise SettingError(problem, *where, value=part)
     return PolicyParts(wrappers, last, innermost)
 
 
-def code_of(run: Run) -> dict[str, PolicyCode]:
-    """Return the code of each cell of a run that has none, as an earlier version recorded it.
+def _layers(
+    described: Mapping[str, AnyPolicy], name: str, path: Path, around: tuple[str, ...]
+) -> Iterator[tuple[Path, str, BackoffSection | WrapperSection]]:
+    """Yield the policies in `name`, outermost first, each with its name and the key that names it.
 
-    Empty if this version does not know the run's policies.
+    `around`: the stacks that contain it.
+    """
+    policies = {**BUILT_IN_POLICIES, **described}
+    if name not in policies:
+        raise SettingError(
+            f"unknown policy{nearest(name, policies)}; describe it in [retry.{name}], or use "
+            f"one of: {', '.join(sorted(policies))}",
+            *path,
+            value=name,
+        )
+    if name in around:
+        circle = " > ".join((*around[around.index(name) :], name))
+        raise SettingError(f"contains itself ({circle}); remove it", *path, value=name)
+    policy = policies[name]
+    if not isinstance(policy, StackSection):
+        yield path, name, policy
+        return
+    for number, layer in enumerate(policy.layers):
+        yield from _layers(described, layer, ("retry", name, "layers", number), (*around, name))
+
+
+def code_of(run: Run) -> dict[str, PolicyCode]:
+    """Return the code of each cell, for a run of an earlier version that recorded none.
+
+    It is empty if this version does not know the policies of the run.
     """
     try:
         described = _TABLES.validate_python(run.scenario["retry"])
@@ -116,7 +136,7 @@ def code_of(run: Run) -> dict[str, PolicyCode]:
 
 
 def names_in(described: Mapping[str, AnyPolicy], name: str) -> Iterator[str]:
-    """Yield the name of a policy, and those of all that its stacks name."""
+    """Yield the name of a policy, and the names of all policies in its stacks."""
     policy = {**BUILT_IN_POLICIES, **described}[name]
     yield name
     for layer in policy.layers if isinstance(policy, StackSection) else ():
@@ -134,49 +154,16 @@ def check_policies(
     for name, policy in described.items():
         if isinstance(policy, StackSection):
             resolve(described, name)
-    for name in swept:
-        hedges = resolve(described, name).hedges
-        if hedges and "sync" in modes:
-            raise SettingError(
-                "hedges, and sweep.mode contains 'sync', which has one request in flight at a "
-                "time; remove one of them",
-                *SWEPT,
-                value=name,
+    for number, name in enumerate(swept):
+        path = ("sweep", "retry", number)
+        if not resolve(described, name, path).hedges:
+            continue
+        problem = None
+        if "sync" in modes:
+            problem = (
+                "hedges, and sweep.mode contains 'sync', which has one request in flight at a time"
             )
-        if hedges and not streamed:
-            raise SettingError(
-                "hedges on the first token, which endpoint.stream = false does not show; remove "
-                "one of them",
-                *SWEPT,
-                value=name,
-            )
-
-
-def _taken_apart(
-    policies: Mapping[str, AnyPolicy], name: str, around: tuple[str, ...]
-) -> Iterator[tuple[str, BackoffSection | WrapperSection]]:
-    policy = policies[name]
-    match policy:
-        case BackoffSection() | WrapperSection():
-            yield name, policy
-            return
-        case StackSection():
-            pass
-        case _:
-            assert_never(policy)
-    if name in around:
-        circle = " > ".join((*around[around.index(name) :], name))
-        raise SettingError(
-            f"contains itself ({circle}); remove it", "retry", name, "layers", value=name
-        )
-    for part in policy.layers:
-        if part not in policies:
-            raise SettingError(_unknown(part, policies), "retry", name, "layers", value=part)
-        yield from _taken_apart(policies, part, (*around, name))
-
-
-def _unknown(name: str, policies: Mapping[str, Any]) -> str:
-    return (
-        f"unknown policy{nearest(name, policies)}; describe it in [retry.{name}], or use "
-        f"one of: {', '.join(sorted(policies))}"
-    )
+        elif not streamed:
+            problem = "hedges on the first token, which endpoint.stream = false does not show"
+        if problem:
+            raise SettingError(f"{problem}; remove one of them", *path, value=name)

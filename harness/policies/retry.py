@@ -49,6 +49,12 @@ def refused(failure: Failure, attempts: int) -> Decision | None:
     return give_up("attempts") if failure.attempt >= attempts else None
 
 
+def hinted(failure: Failure) -> Decision | None:
+    """Retry after the server's Retry-After; None if it sent none, or 0."""
+    wait = failure.retry_after
+    return within(failure, wait, "retry_after") if wait else None
+
+
 def within(failure: Failure, wait: int, source: WaitSource) -> Decision:
     """Retry after `wait`, or give up if that is after the call's deadline."""
     if failure.now + wait > failure.deadline:

@@ -41,9 +41,10 @@ class BackoffSection(Section):
     kind: str
 
     @property
-    @abstractmethod
     def most_attempts(self) -> int:
-        """How often a call is sent at most."""
+        """The most attempts of a call: by default, those of its code."""
+        code = self.code()
+        return code.attempts * (1 + code.max_retries)
 
     @abstractmethod
     def retry(self, context: PolicyContext) -> Retry:

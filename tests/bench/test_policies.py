@@ -245,45 +245,45 @@ A_IN_B = '[retry.a]\nkind = "stack"\nlayers = ["b"]\n[retry.b]\nkind = "stack"\n
     [
         pytest.param(
             stack("outage-braker", "none"),
-            "retry.whole.layers = 'outage-braker': unknown policy (did you mean "
+            "retry.whole.layers[0] = 'outage-braker': unknown policy (did you mean "
             "'outage-breaker'?); describe it in [retry.outage-brak",
             id="a layer that nobody knows",
         ),
         pytest.param(
             stack("outage-breaker", "ten-percent"),
-            "retry.whole.layers = 'ten-percent': wraps another policy and cannot be the "
+            "retry.whole.layers[1] = 'ten-percent': wraps another policy and cannot be the "
             "last layer; end with a policy that decides, such as 'none' or 'openai-sdk'",
             id="no innermost",
         ),
         pytest.param(
             stack("full-jitter", "ten-percent", "none"),
-            "retry.whole.layers = 'full-jitter': decides alone and cannot wrap another "
+            "retry.whole.layers[0] = 'full-jitter': decides alone and cannot wrap another "
             "policy; put it last",
             id="a backoff policy around others",
         ),
         pytest.param(
             stack("ten-percent", "outage-breaker", "ten-percent", "none"),
-            "retry.whole.layers = 'ten-percent': occurs twice; remove one",
+            "retry.whole.layers[2] = 'ten-percent': occurs twice; remove one",
             id="a layer twice",
         ),
         pytest.param(
             stack("outage-breaker", "other", "none") + '[retry.other]\nkind = "breaker"\n',
-            "retry.whole.layers = 'other': 'outage-breaker' is of kind 'breaker' too; remove one",
+            "retry.whole.layers[1] = 'other': 'outage-breaker' is of kind 'breaker' too; remove ",
             id="two breakers",
         ),
         pytest.param(
             stack("hedge", "other", "none") + '[retry.other]\nkind = "hedge"\nafter = 1.0\n',
-            "retry.whole.layers = 'other': 'hedge' is of kind 'hedge' too; remove one",
+            "retry.whole.layers[1] = 'other': 'hedge' is of kind 'hedge' too; remove one",
             id="two hedges",
         ),
         pytest.param(
             stack("whole"),
-            "retry.whole.layers = 'whole': contains itself (whole > whole); remove it",
+            "retry.whole.layers[0] = 'whole': contains itself (whole > whole); remove it",
             id="a stack in itself",
         ),
         pytest.param(
             HEAD + A_IN_B,
-            "retry.a.layers = 'a': contains itself (a > b > a); remove it",
+            "retry.b.layers[0] = 'a': contains itself (a > b > a); remove it",
             id="a circle",
         ),
         pytest.param(

@@ -254,7 +254,7 @@ def complaint(text: str, *overrides: str) -> str:
         ),
         pytest.param(
             HEAD + "[sweep]\nretry = ['ful']\n" + FULL,
-            "sweep.retry = 'ful': unknown policy (did you mean 'full'?); describe it in "
+            "sweep.retry[0] = 'ful': unknown policy (did you mean 'full'?); describe it in "
             "[retry.ful], or use one of: aws-standard, full, none, openai-sdk",
             id="unknown policy",
         ),

@@ -204,7 +204,7 @@ def test_a_mistake_in_its_keys_is_one_line(package: Path) -> None:
     )
     with pytest.raises(InputError) as caught:
         parse_scenario(SCENARIO, "file.toml", ["retry.inside.layers=['cap', 'cap', 'alone']"])
-    assert "'cap' occurs twice" in str(caught.value)
+    assert "retry.inside.layers[1] = 'cap': occurs twice" in str(caught.value)
 
 
 def test_the_run_can_be_read_where_the_package_is_not_installed(
