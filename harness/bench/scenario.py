@@ -30,8 +30,8 @@ from harness.config.budget import PRICE_WAY_OUT, Budget, check_budget
 from harness.config.config_base import Count, Name, Section, Several, Text, distinct
 from harness.config.load import Load
 from harness.config.prices import Price
-from harness.config.tables import Duration, SettingError, nearest
-from harness.config.validation_messages import message_of, one_line
+from harness.config.tables import Duration, SettingError, nearest, unknown
+from harness.config.validation_messages import message_of, one_line, setting_message
 from harness.endpoints.registry import Endpoint
 from harness.endpoints.section import RealModelSection
 from harness.endpoints.simulated import SimulatedEndpoint
@@ -186,8 +186,10 @@ class Scenario(Section):
         if workflow is None:  # which is wrong itself
             return endpoint
         known = settings_of(workflow)
-        for place, names in endpoint.phase_settings():
-            filled(dict.fromkeys(names), known, None, *place)
+        for path, names in endpoint.phase_settings():
+            for number, name in enumerate(names):
+                if name not in known:
+                    raise SettingError(unknown("phase", name, known), *path, number, value=name)
         if not isinstance(endpoint, RealModelSection):
             return endpoint
         key = "extra_body_by_phase"
@@ -334,9 +336,10 @@ def parse_scenario(
         raise _input_error(where, f"invalid TOML: {error}; correct it") from None
     for override in overrides:
         apply_override(values, override)
-    trouble = read_texts(values, folder, {_key(override) for override in overrides})
-    if trouble:
-        raise _located(where, overrides, trouble.key, trouble.what)
+    try:
+        read_texts(values, folder, {_key(override) for override in overrides})
+    except SettingError as error:
+        raise _located(where, overrides, *setting_message(error, values)) from None
     return validated(values, where, overrides)
 
 

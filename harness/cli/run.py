@@ -253,12 +253,12 @@ def _profiles(scenario: Scenario, where: str) -> dict[str, Profile]:
         if simulation is None:
             continue
         try:
-            profiles[cell.id] = load_profile(simulation.profile, simulation.overrides)
+            profiles[cell.id] = load_profile(
+                simulation.profile, simulation.overrides, "endpoint.override."
+            )
         except InputError as error:
             options = " and ".join(swept_options(scenario, cell, "endpoint"))
-            if not options:
-                raise
-            raise InputError(f"{where}: with {options}: {error}") from None
+            raise InputError(f"{where}: {f'with {options}: ' * bool(options)}{error}") from None
     return profiles
 
 

@@ -24,7 +24,7 @@ def serve_profile(options: argparse.Namespace) -> int:
         return 0
     if not 0 < options.time_scale <= 1:
         raise InputError(f"--time-scale {options.time_scale}: give a number above 0, up to 1")
-    profile = load_profile(options.profile, profile_overrides(options.set))
+    profile = load_profile(options.profile, profile_overrides(options.set), "--set ")
 
     def ready(base_url: str) -> None:
         if options.json:
@@ -54,7 +54,7 @@ def profile_overrides(settings: list[str]) -> dict[str, Any]:
     for setting in settings:
         key, separator, text = setting.partition("=")
         if not separator or not key.strip():
-            raise InputError(f"--set {setting}: write it as key=value")
+            raise InputError(f"--set {setting}: must have the form key=value")
         try:
             overrides[key.strip()] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 
-from harness.config.tables import ConfigTable, Delay, Duration, SettingError, nearest
+from harness.config.tables import ConfigTable, Delay, Duration, SettingError, unknown
 
 FaultPlace = Literal["connection", "instead", "silence", "text"]
 """Where a fault strikes: connections are prevented; another response replaces the completion; no
@@ -162,8 +162,7 @@ class Fault(ConfigTable):
     @classmethod
     def _kind_is_known(cls, kind: str) -> str:
         if kind not in KINDS:
-            known = ", ".join(sorted(KINDS))
-            raise ValueError(f"unknown fault{nearest(kind, KINDS)}; use one of: {known}")
+            raise ValueError(unknown("fault", kind, KINDS))
         return kind
 
     @model_validator(mode="after")

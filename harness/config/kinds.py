@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from pydantic_core import PydanticKnownError
 
 from harness.config.config_base import Section
-from harness.config.tables import SettingError, nearest
+from harness.config.tables import SettingError, unknown
 
 _K = TypeVar("_K")
 
@@ -60,9 +60,7 @@ class KindTable(Generic[_K]):
             raise SettingError("missing; add it", "kind")
         name = value["kind"]
         if name not in self.names():
-            close = nearest(name, self.names()) if isinstance(name, str) else ""
-            known = ", ".join(self.names())
-            raise SettingError(f"unknown kind{close}; use one of: {known}", "kind", value=name)
+            raise SettingError(unknown("kind", name, self.names()), "kind", value=name)
         try:
             section = self._section_of(self.get(name))
             if missing := ", ".join(sorted(section.__abstractmethods__)):

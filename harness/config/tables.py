@@ -60,6 +60,13 @@ class SettingError(ValueError):
         self.shown = () if value is _NOT_SHOWN else (value,)
 
 
+def unknown(what: str, name: object, known: Iterable[str]) -> str:
+    """Return the problem of a `name` that is none of the `known` ones."""
+    names = sorted(known)
+    close = nearest(name, names) if isinstance(name, str) else ""
+    return f"unknown {what}{close}; use one of: {', '.join(names)}"
+
+
 def unknown_key(key: str, known: Iterable[str]) -> SettingError:
     """Return the error for a key that a table does not have."""
     names = sorted(known)

@@ -1,4 +1,4 @@
-"""Turns an error that pydantic found in a TOML table into one line for the user."""
+"""Turns the error of a validator or of pydantic about a TOML table into one line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ _PROBLEMS = {
     "less_than_equal": "must be at most {le}",
     "literal_error": "must be {expected}",
     "missing": "missing; add it",
-    "string_pattern_mismatch": "must match the pattern {pattern}",
     "string_too_short": "must not be empty",
     "string_type": "must be text in quotes",
     "too_short": "must not be empty; give at least one value",
@@ -54,14 +53,20 @@ def message_of(error: ErrorDetails, values: Mapping[str, Any]) -> SettingMessage
     The text names the key as in the file, its value unless it may be a secret, what is wrong, and
     the way out.
     """
-    context = error.get("ctx", {})
-    raised = context.get("error")
+    raised = error.get("ctx", {}).get("error")
     if isinstance(raised, SettingError):
-        key = _key_in_file((*error["loc"], *raised.path), values)
-        return SettingMessage(key, _text(key, raised.problem, *raised.shown))
+        return setting_message(raised, values, *error["loc"])
     key = _key_in_file(error["loc"], values)
     shown = () if error["type"] == "missing" or _KEY in error["loc"] else (error["input"],)
     return SettingMessage(key, _text(key, _problem(error, key), *shown))
+
+
+def setting_message(
+    error: SettingError, values: Mapping[str, Any], *loc: str | int
+) -> SettingMessage:
+    """Return the message for `error`, raised for the part `loc` of the file that holds `values`."""
+    key = _key_in_file((*loc, *error.path), values)
+    return SettingMessage(key, _text(key, error.problem, *error.shown))
 
 
 def one_line(text: str) -> str:

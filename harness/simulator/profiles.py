@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, ValidationError, field_validator, model_validator
 
+from harness.config.config_base import Name
 from harness.config.faults import Fault
 from harness.config.tables import (
     ConfigTable,
@@ -108,7 +110,7 @@ class Profile(ConfigTable):
     `faults`: the faults, and when they strike.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]*$")
+    name: Name
     description: str
     source: str = Field(min_length=1)
     date: datetime.date = Field(strict=False)
@@ -201,22 +203,28 @@ def shipped_profiles() -> list[Profile]:
     return [load_profile(name) for name in _shipped_names()]
 
 
-def load_profile(name_or_path: str, overrides: Mapping[str, object] = {}) -> Profile:
+def load_profile(
+    name_or_path: str, overrides: Mapping[str, object] = {}, prefix: str | None = None
+) -> Profile:
     """Return a shipped profile by its name, or any profile by the path of its TOML file.
 
     `overrides` replaces keys, nested (`{"ttft": {"median": "1s"}}`) or dotted
     (`{"ttft.median": "1s"}`). Raises InputError, one line: the profile, the key, the value, what
-    is wrong, and the way out.
+    is wrong, and the way out. For a key in `overrides`, `prefix` takes the place of the profile.
     """
     where = one_line(f"profile {name_or_path}")
     values = _read(name_or_path, where)
     for key, value in overrides.items():
-        _override(values, key, value, where)
+        _override(values, key, value, prefix or f"{where}: ")
     try:
         return Profile.model_validate(values)
     except ValidationError as error:
-        message = message_of(error.errors()[0], values)
-        raise InputError(one_line(f"{where}: {message.text}")) from None
+        key, text = message_of(error.errors()[0], values)
+        tables = {str(name).partition(".")[0] for name in overrides}
+        is_overridden = prefix is not None and re.split(r"[.\[]", key)[0] in tables
+        raise InputError(
+            one_line(f"{prefix}{text}" if is_overridden else f"{where}: {text}")
+        ) from None
 
 
 def _shipped_names() -> list[str]:
@@ -248,7 +256,7 @@ def _read(name_or_path: str, where: str) -> dict[str, Any]:
         ) from None
 
 
-def _override(table: dict[str, Any], key: str, value: object, where: str) -> None:
+def _override(table: dict[str, Any], key: str, value: object, prefix: str) -> None:
     """Put `value` at the dotted `key`; a table is merged into the table that is there."""
     first, _, rest = key.partition(".")
     if not rest and not isinstance(value, Mapping):
@@ -256,8 +264,8 @@ def _override(table: dict[str, Any], key: str, value: object, where: str) -> Non
         return
     child = table.setdefault(first, {})
     if not isinstance(child, dict):
-        raise InputError(f"{where}: {first} is a value, not a table; remove what follows it")
+        raise InputError(f"{prefix}{first}: is a value, not a table; remove what follows it")
     items = {rest: value} if rest else value
     assert isinstance(items, Mapping)
     for inner, inner_value in items.items():
-        _override(child, str(inner), inner_value, where)
+        _override(child, str(inner), inner_value, prefix)

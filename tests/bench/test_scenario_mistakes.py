@@ -351,8 +351,8 @@ def complaint(text: str, *overrides: str) -> str:
         ),
         pytest.param(
             HEAD + "[[endpoint.faults]]\nkind = 'stall'\nprobability = 1\nphases = ['reserch']\n",
-            "endpoint.faults[0].phases.reserch: unknown key (did you mean 'research'?); "
-            "known here: decompose, research, synthesize",
+            "endpoint.faults[0].phases[0] = 'reserch': unknown phase (did you mean 'research'?); "
+            "use one of: decompose, research, synthesize",
             id="a fault for a phase that the kind has not",
         ),
         pytest.param(

@@ -56,8 +56,8 @@ def test_files_are_looked_for_beside_the_scenario_not_in_the_current_folder(
     ("content", "said"),
     [
         (None, "no such file"),
-        (b"", "holds no topic"),
-        (b"# nothing\n\n   \n", "holds no topic"),
+        (b"", "contains no topic"),
+        (b"# nothing\n\n   \n", "contains no topic"),
         (b"\xff\xfe\x00tides", "not UTF-8"),
     ],
 )
@@ -78,7 +78,7 @@ def test_a_folder_is_no_file_of_topics(tmp_path: Path) -> None:
 def test_topics_in_two_places_are_refused(tmp_path: Path) -> None:
     (tmp_path / "topics.txt").write_text("tides")
     text = '[workflow]\ntopics_file = "topics.txt"\ntopics = ["kelp"]'
-    assert "leave one of them out" in complaint(tmp_path, text)
+    assert "remove one of the two" in complaint(tmp_path, text)
 
 
 def test_an_override_that_names_the_file_is_the_one_to_blame(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_words_of_ones_own_take_the_place_of_the_usual_ones(tmp_path: Path) -> N
         ("research", "{qestion}", "", "unknown placeholder {qestion}"),
         ("synthesize", "Write!", "", "has no {findings}"),
         ("research", "{question}", "carry_reasoning = true", "has no {notes}"),
-        ("decompose", "{count} of {topic}", "", "does not say JSON"),
+        ("decompose", "{count} of {topic}", "", "does not contain the word JSON"),
         ("research", "", "", "has no {question}"),
     ],
 )
