@@ -40,9 +40,9 @@ def _head(cell: CellInfo, code: PolicyCode) -> Iterator[str]:
 
 
 def _notes(cell: CellInfo, code: PolicyCode) -> Iterator[str]:
-    yield from (f"# around it, as measured: {note}" for note in code.notes)
+    yield from (f"# measured, not included: {note}" for note in code.notes)
     if code.max_retries and cell.mode != "sync" and cell.permit_scope == "attempt":
-        yield "# measured: permits given back during its backoff; here they are held"
+        yield "# measured: permits released during the backoff; here they are held"
 
 
 def _ask(cell: CellInfo, code: PolicyCode) -> Iterator[str]:
@@ -59,22 +59,22 @@ def _ask(cell: CellInfo, code: PolicyCode) -> Iterator[str]:
     indent = "    "
     yield from (f"{indent}{line}" for line in code.before)
     if outer:
-        yield f"{indent}{held}  # held through the backoff"
+        yield f"{indent}{held}  # held during the backoff"
         indent += "    "
     yield f"{indent}for attempt in range(1, {code.attempts + 1}):"
     indent += "    "
     yield from (f"{indent}{line}" for line in code.pause)
     inner = indent
     if permits and not outer:
-        yield f"{indent}{held}  # given back during the backoff"
+        yield f"{indent}{held}  # released during the backoff"
         inner += "    "
     yield f"{inner}try:"
     yield f"{inner}    {call}"
     yield f"{inner}except RETRY as error:"
     yield f"{inner}    if attempt == {code.attempts}:"
     yield f"{inner}        raise"
-    yield f'{inner}    told = getattr(error, "response", error)'
-    yield f'{inner}    headers = getattr(told, "headers", {{}})'
+    yield f'{inner}    response = getattr(error, "response", error)'
+    yield f'{inner}    headers = getattr(response, "headers", {{}})'
     yield f'{inner}    asked = headers.get("retry-after", "")'
     yield from (f"{inner}    {line}" for line in code.hint)
     yield f"{indent}{wait}{'asyncio' if in_async else 'time'}.sleep(pause)"

@@ -50,7 +50,7 @@ def recommend(run: Run, cells: Sequence[MeasuredCell]) -> Recommendation:
     with a paired t on the logs; it is evidence when its interval lies above 1.
     """
     objective = run.scenario["objective"]["minimise"]
-    said = ["This is simulated: it holds for the provider that was simulated."] * run.simulated
+    said = ["The run was simulated: the result applies to the simulated provider."] * run.simulated
     entries = [entry for cell in cells if (entry := _entry(cell, objective)) is not None]
     if not entries:
         return _nothing(objective, [*said, _too_few(run, cells, objective)])
@@ -145,7 +145,7 @@ def _alone(best: _Entry, objective: str, said: list[str]) -> Recommendation:
     return Recommendation(
         cell=best.name,
         objective=objective,
-        because=(*said, "No other cell was left to compare it with."),
+        because=(*said, "There is no other cell to compare it with."),
         lead_over_next=None,
         evidence="not enough",
         more_workflows_needed=None,
@@ -156,11 +156,11 @@ def _too_few(run: Run, cells: Sequence[MeasuredCell], objective: str) -> str:
     if objective == "cost_per_successful_workflow":
         if all(run.cell_price(cell.records.info.id) is None for cell in cells):
             return "No price is known, so no cost can be compared."
-        return "No cell has a success in every repeat and a cost above nothing."
+        return "No cell has a success in every repeat and a cost above 0."
     if objective == "workflow_p95":
-        return "A 95th percentile needs 72 workflows in a cell; no cell has so many."
+        return "A 95th percentile needs 72 workflows in a cell; no cell has that many."
     if any(cell.records.workflows for cell in cells):
-        return "No trial ran in one go and took any time, so there is no makespan to compare."
+        return "No trial ran without interruption and took any time; no makespan can be compared."
     return "No trial has ended, so there is nothing to compare."
 
 
@@ -176,44 +176,46 @@ def _best(best: _Entry, objective: str, simulated: bool) -> str:
 
 def _kept(best: _Entry, asked: float | None) -> str:
     tried = len(best.cell.records.workflows)
-    text = f"{round(best.good.value * tried)} of its {tried} workflows kept the SLO"
+    text = f"{round(best.good.value * tried)} of its {tried} workflows met the SLO"
     low = best.good.low or 0.0
     if asked is None:
-        return f"{text}; no success rate is asked for."
+        return f"{text}; the scenario sets no success rate."
     if low >= asked:
-        return f"{text}, which proves the {_percent(asked)} asked for."
-    return f"{text}, which proves {_percent(low)} or more, not yet the {_percent(asked)} asked for."
+        return f"{text}, which shows a rate of at least {_percent(asked)}, as required."
+    return f"{text}, which shows a rate of at least {_percent(low)}; {_percent(asked)} is required."
 
 
 def _left_out(entries: Sequence[_Entry], able: Sequence[_Entry], bar: float) -> str:
     return (
-        f"{len(entries) - len(able)} of {_count(len(entries), 'cell')} fell short of "
-        f"{_percent(max(bar, 0.0))} of workflows within the SLO and did not compete."
+        f"Excluded: {len(entries) - len(able)} of {_count(len(entries), 'cell')}, in which fewer "
+        f"than {_percent(max(bar, 0.0))} of workflows met the SLO."
     )
 
 
 def _partly(ranked_over: int) -> str:
     if not ranked_over:
-        return "The cells have no repeat in common, so they are hard to compare."
+        return "The cells have no repeat in common; each is ranked by its own repeats."
     repeats = _count(ranked_over, "repeat")
-    return f"Not every cell ran every repeat; they were ranked over the {repeats} that all have."
+    return f"Not every cell ran every repeat; the ranking uses the {repeats} that all cells have."
 
 
 def _nobody(most: _Entry, asked: float | None) -> str:
-    text = (
-        f"The most that keep the SLO are {_percent(most.good.value)} of workflows, in {most.name}"
+    if asked is None:
+        return "No workflow met the SLO."
+    return (
+        f"At most {_percent(most.good.value)} of workflows met the SLO, in {most.name}; "
+        f"{_percent(asked)} is required."
     )
-    return f"{text}." if asked is None else f"{text}; {_percent(asked)} are asked for."
 
 
 def _lead(after: _Entry, lead: Figure | None, repeats: int, objective: str) -> str:
     by = "costs {} times as much" if objective.startswith("cost") else "takes {} times as long"
     if lead is None:
-        return f"It shares no repeat with the next cell, {after.name}."
+        return f"It has no repeat in common with the next cell, {after.name}."
     if lead.low is None or lead.high is None:
         return (
             f"The next cell, {after.name}, {by.format(_number(lead.value))} "
-            f"in {_count(repeats, 'repeat')}, too few for an interval."
+            f"in {_count(repeats, 'repeat')}; this is too few for an interval."
         )
     return (
         f"The next cell, {after.name}, {by.format(_number(lead.value))} "
@@ -224,10 +226,8 @@ def _lead(after: _Entry, lead: Figure | None, repeats: int, objective: str) -> s
 
 def _undecided(needed: int | None) -> str:
     if needed is None:
-        return "The two are too close for any sensible number of workflows to tell them apart."
-    return (
-        f"That is not enough to tell the two apart; about {needed} more workflows of each may be."
-    )
+        return "The difference is too small to show with a practical number of workflows."
+    return f"This does not show a difference; about {needed} more workflows in each cell may do so."
 
 
 def _amount(figure: Figure, unit: str) -> str:

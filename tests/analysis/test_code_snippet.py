@@ -157,7 +157,7 @@ def test_the_rule_of_aws_waits_less_after_other_failures_and_trusts_a_hint_for_f
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lines = pasted("async", 8, "aws-standard")
-    assert any(line.startswith("# around it, as measured: a quota of 500") for line in lines)
+    assert any(line.startswith("# measured, not included: a quota of 500") for line in lines)
     other = World(refusals=2, error=broken)
     other.run("async", lines, monkeypatch)
     assert other.sleeps[0] <= 0.05

@@ -82,15 +82,17 @@ def test_a_cell_that_was_stopped_before_a_hard_repeat_is_not_better_for_it() -> 
     assert found.cell == FAST
     assert found.lead_over_next is not None
     assert found.lead_over_next.value == pytest.approx(1.2)
-    assert any("ranked over the 1 repeat that all have" in sentence for sentence in found.because)
+    assert any(
+        "ranking uses the 1 repeat that all cells have" in sentence for sentence in found.because
+    )
     whole = recommended({SLOW: [12, 13], FAST: [10, 11]})
-    assert not any("ranked over" in sentence for sentence in whole.because)
+    assert not any("ranking uses" in sentence for sentence in whole.because)
 
 
 def test_cells_that_do_not_differ_need_no_more_workflows() -> None:
     found = recommended({SLOW: [10, 11], FAST: [10, 11]})
     assert (found.evidence, found.more_workflows_needed) == ("not enough", None)
-    assert "too close" in found.because[-1]
+    assert "too small" in found.because[-1]
 
 
 def test_a_cell_that_misses_the_success_rate_is_not_recommended() -> None:
@@ -100,7 +102,7 @@ def test_a_cell_that_misses_the_success_rate_is_not_recommended() -> None:
     assert found.cell == SLOW
     assert found.lead_over_next is None
     assert found.evidence == "not enough"
-    assert any("1 of 2 cells fell short of 90 %" in sentence for sentence in found.because)
+    assert any("1 of 2 cells, in which fewer than 90 %" in sentence for sentence in found.because)
 
 
 def test_failing_fast_does_not_win_where_no_success_rate_is_asked_for() -> None:
@@ -112,7 +114,7 @@ def test_no_cell_is_recommended_when_none_keeps_the_slo() -> None:
     asked = "[slo]\nsuccess_rate = 0.9"
     found = recommended({SLOW: [20], FAST: [10]}, failed={SLOW: 1, FAST: 3}, extra_toml=asked)
     assert found.cell is None
-    assert f"75 % of workflows, in {SLOW}; 90 % are asked for" in found.because[-1]
+    assert f"75 % of workflows met the SLO, in {SLOW}; 90 % is required" in found.because[-1]
     nothing = recommended({FAST: [10]}, failed={FAST: 4})
     assert nothing.cell is None
 
@@ -127,18 +129,18 @@ def test_a_success_that_comes_too_late_does_not_keep_the_slo() -> None:
 def test_how_far_the_success_rate_is_proven_is_said() -> None:
     asked = "[slo]\nsuccess_rate = 0.6"
     few = recommended({SLOW: [20], FAST: [10]}, extra_toml=asked)
-    assert any("4 of its 4 workflows" in s and "not yet the 60 %" in s for s in few.because)
+    assert any("4 of its 4 workflows" in s and "60 % is required" in s for s in few.because)
     many = recommended({SLOW: [20] * 3, FAST: [10] * 3}, extra_toml=asked)
-    assert any("12 of its 12" in s and "proves the 60 %" in s for s in many.because)
+    assert any("12 of its 12" in s and "at least 60 %" in s for s in many.because)
 
 
 def test_a_simulated_result_says_so_and_gives_scenario_seconds() -> None:
     found = recommended({SLOW: [2.0], FAST: [1.0]}, time_scale=0.01)
-    assert found.because[0].startswith("This is simulated")
+    assert found.because[0].startswith("The run was simulated")
     assert any("100 scenario seconds" in sentence for sentence in found.because)
     live = recommended({SLOW: [2.0], FAST: [1.0]}, simulated=False)
     assert not any("simulated" in sentence for sentence in live.because)
-    assert not any("scenario" in sentence for sentence in live.because)
+    assert not any("scenario seconds" in sentence for sentence in live.because)
     assert any("1 seconds" in sentence for sentence in live.because)
 
 

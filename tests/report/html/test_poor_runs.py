@@ -86,7 +86,7 @@ def poor() -> dict[str, Report]:
         ("one repeat", "it cannot be told from chance"),
         ("sync alone", "Sync ended"),
         ("nulls", "No trial ran in one go, so there is no makespan and no rate to compare."),
-        ("refused at once", "No trial ran in one go and took any time"),
+        ("refused at once", "No trial ran without interruption and took any time"),
         ("no cells", "No trial has ended, so there is nothing to say yet."),
     ],
 )
