@@ -234,7 +234,7 @@ def test_an_unreachable_collector_is_a_line_and_the_way_out_at_the_end(
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ("[load]\nin_fligt = 2\n[ignored", "not valid TOML"),
+        ("[load]\nin_fligt = 2\n[ignored", "invalid TOML"),
         ("[slo]\nsuccess_rat = 1", "success_rate"),
         ("[slo]\nsuccess_rate = 'high'", "slo.success_rate"),
         ("[objective]\nminimise = 'cost'", "objective.minimise"),

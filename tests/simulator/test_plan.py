@@ -235,26 +235,32 @@ def test_connections_are_kept_out_in_time_alone_and_it_is_known_until_when() -> 
     ("table", "said"),
     [
         ({"kind": "unavailble", "probability": 1}, "did you mean 'unavailable'"),
-        ({"kind": "unavailable"}, "says not when; add probability"),
+        ({"kind": "unavailable"}, "must say when; add probability"),
         ({"kind": "unavailable", "probability": 0}, "greater than 0"),
         ({"kind": "unavailable", "probability": 1, "propability": 1}, "unknown key"),
         (
             {"kind": "silent", "burst": {"on": 1, "off": 1}, "outage": {"start": 1, "duration": 1}},
-            "one at a time",
+            "cannot be combined with outage",
         ),
         (
             {"kind": "silent", "outage": {"start": 1, "duration": 3, "every": 3}},
-            "every = 3 s: not longer than duration = 3 s",
+            "must be longer than duration = 3 seconds",
         ),
-        ({"kind": "connect_failed", "probability": 0.1}, "give a burst or an outage"),
+        ({"kind": "connect_failed", "probability": 0.1}, "add a burst or an outage"),
         (
             {"kind": "connect_failed", "burst": {"on": 1, "off": 1}, "phases": ["research"]},
-            "phases: connect_failed strikes before there is a request",
+            "has no effect on connect_failed",
         ),
-        ({"kind": "silent", "probability": 1, "retry_after": "1s"}, "retry_after: is for refusals"),
-        ({"kind": "silent", "probability": 1, "after": "1s"}, "after: is for what comes instead"),
-        ({"kind": "unavailable", "probability": 1, "at": 0.5}, "at: is for faults in the middle"),
-        ({"kind": "empty_answer", "probability": 1, "at": 0.5}, "at: is for faults in the middle"),
+        ({"kind": "silent", "probability": 1, "retry_after": "1s"}, "applies only to refusals"),
+        ({"kind": "silent", "probability": 1, "after": "1s"}, "applies only to what comes instead"),
+        (
+            {"kind": "unavailable", "probability": 1, "at": 0.5},
+            "applies only to faults in the middle",
+        ),
+        (
+            {"kind": "empty_answer", "probability": 1, "at": 0.5},
+            "applies only to faults in the middle",
+        ),
     ],
 )
 def test_a_table_that_means_nothing_is_refused(table: dict[str, Any], said: str) -> None:
