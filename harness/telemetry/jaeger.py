@@ -20,7 +20,7 @@ from harness.records.failures import OK
 from harness.records.schema import Workflow
 from harness.store.run_directory import Records
 from harness.telemetry import delivery_log
-from harness.telemetry.workflow_trace import root_span
+from harness.telemetry.spans import root_span
 
 JAEGER_URL_VARIABLE = "HARNESS_JAEGER_URL"
 PORT = 16686

@@ -14,8 +14,7 @@ from harness.telemetry import delivery_log
 from harness.telemetry.delivery_log import DeliveryAccount
 from harness.telemetry.export import TRACES, export_stored
 from harness.telemetry.jaeger import Jaeger, jaeger_of, links, require_address
-from harness.telemetry.spans import TraceMaker
-from harness.telemetry.workflow_trace import root_span
+from harness.telemetry.spans import TraceMaker, root_span
 from tests.analysis.played import Shape, make_records
 from tests.telemetry.otlp import Receiver, receiving
 from tests.telemetry.test_otlp_http import closed_port
