@@ -54,35 +54,32 @@ def endpoint_attributes(run: Run, cell: CellInfo) -> EndpointAttributes:
     """Return the attributes of the endpoint and the requests of a cell."""
     scenario = run.cell_scenario(cell)
     settings: Mapping[str, Any] = scenario["endpoint"]
-    server, provider = _server(settings.get("base_url"))
-    if run.simulated:
-        provider = semconv.SIMULATED_PROVIDER
+    server, exchange = _server(settings.get("base_url"))
+    provider = semconv.PROVIDERS.get(
+        str(server.get(semconv.SERVER_ADDRESS)), semconv.OTHER_PROVIDER
+    )
     shared = server | {
         semconv.OPERATION_NAME: semconv.CHAT,
-        semconv.PROVIDER_NAME: provider,
+        semconv.PROVIDER_NAME: semconv.SIMULATED_PROVIDER if run.simulated else provider,
         semconv.REQUEST_MODEL: model(run, cell),
     }
     if settings["stream"]:  # the convention sets it only if true
         shared[semconv.REQUEST_STREAM] = True
-    limits: Mapping[str, int | None] = scenario["workflow"].get("max_tokens", {})
+    limits: Mapping[str, int | None] = scenario["workflow"].get("max_tokens") or {}
     common: Mapping[str, Any] = settings.get("extra_body", {})
     by_setting: Mapping[str, Any] = settings.get("extra_body_by_phase", {})
+    # Runs of earlier versions have no phases; their settings have the names of their phases.
+    phases = run.phases or [PhaseInfo(name=name, setting=name) for name in limits]
     chat = {}
-    for phase in run.phases or _phases_in_scenario(run):
+    for phase in phases:
         own = by_setting.get(phase.setting, {})
         body = {"max_tokens": limits.get(phase.setting, phase.max_tokens), **common, **own}
         is_json = phase.json and settings.get("json_mode", True)
         said = {semconv.OUTPUT_TYPE: "json"} if is_json else {}
         chat[phase.name] = shared | said | _asked_for(body)
-    exchange = _exchange(settings.get("base_url"))
-    others = shared | _asked_for(common)
-    return EndpointAttributes(server, exchange, chat, others, settings["stream"])
-
-
-def _phases_in_scenario(run: Run) -> list[PhaseInfo]:
-    """Return the phases that a run of an earlier version has settings for under their own names."""
-    limits: Mapping[str, int | None] = run.scenario["workflow"].get("max_tokens") or {}
-    return [PhaseInfo(name=name, setting=name, max_tokens=most) for name, most in limits.items()]
+    return EndpointAttributes(
+        server, exchange, chat, shared | _asked_for(common), settings["stream"]
+    )
 
 
 _ASKED = (
@@ -115,27 +112,17 @@ def _asked_for(body: Mapping[str, Any]) -> Attributes:
     return found
 
 
-def _exchange(base_url: str | None) -> Attributes:
-    """Return the URL of a live endpoint's requests, without the parts that may be secret."""
+def _server(base_url: str | None) -> tuple[Attributes, Attributes]:
+    """Return the address of a live endpoint, and the URL of its requests without secret parts."""
     if base_url is None:
-        return {}
+        return {}, {}
     parts = urlsplit(base_url)
-    port = "" if parts.port is None else f":{parts.port}"
     host = parts.hostname or ""
     name = f"[{host}]" if ":" in host else host
-    path = parts.path.rstrip("/")
-    return {semconv.URL_FULL: f"{parts.scheme}://{name}{port}{path}/chat/completions"}
-
-
-def _server(base_url: str | None) -> tuple[Attributes, str]:
-    """Return the address of a live endpoint and the name of its provider."""
-    if base_url is None:
-        return {}, semconv.OTHER_PROVIDER
-    parts = urlsplit(base_url)
-    host = parts.hostname or ""
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    address: Attributes = {semconv.SERVER_ADDRESS: host, semconv.SERVER_PORT: port}
-    return address, semconv.PROVIDERS.get(host, semconv.OTHER_PROVIDER)
+    port = "" if parts.port is None else f":{parts.port}"
+    url = f"{parts.scheme}://{name}{port}{parts.path.rstrip('/')}/chat/completions"
+    number = parts.port or (443 if parts.scheme == "https" else 80)
+    return {semconv.SERVER_ADDRESS: host, semconv.SERVER_PORT: number}, {semconv.URL_FULL: url}
 
 
 def model(run: Run, cell: CellInfo) -> str:
@@ -214,7 +201,6 @@ def workflow_attributes(the_run: Run, record: Workflow) -> Attributes:
         semconv.WORKFLOW_NAME: workflow_name(the_run),
         semconv.BRANCHES_TOTAL: record.branches.total,
         semconv.BRANCHES_OK: record.branches.ok,
-        **outcome_attributes(record.outcome),
     }
 
 
@@ -239,7 +225,6 @@ def chat_attributes(call: Call, last: Attempt, streamed: bool) -> Attributes:
     used, wasted = call.tokens or Tokens(), call.wasted_tokens or Tokens()
     return _reached(
         {
-            **outcome_attributes(call.outcome),
             semconv.RESPONSE_ID: last.response_id,
             semconv.RESPONSE_MODEL: last.response_model,
             semconv.RESPONSE_FINISH_REASONS: _one(last.finish_reason),
@@ -262,7 +247,6 @@ def attempt_attributes(record: Attempt) -> Attributes:
         {
             semconv.ATTEMPT: record.attempt,
             semconv.HEDGE: record.hedge or None,  # only on a hedge
-            **outcome_attributes(record.outcome),
             semconv.REQUEST_METHOD: "POST",
             semconv.RESEND_COUNT: record.attempt - 1 or None,  # only on a resent request
             semconv.STATUS_CODE: record.status,

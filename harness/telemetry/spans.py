@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from operator import itemgetter
 
 from harness.analysis.call_segments import CallSegment, of_pauses
 from harness.analysis.phase_tree import Lane, PhaseNode, tree_of
@@ -26,7 +28,7 @@ from harness.analysis.selection import is_open_loop
 from harness.records import ids
 from harness.records.failures import OK
 from harness.records.keys import CallKey, WorkflowKey, workflow_key
-from harness.records.schema import Attempt, Call, CellInfo, Phase, Run, Transcript, Trial, Workflow
+from harness.records.schema import Attempt, Call, Run, Transcript, Trial, Workflow
 from harness.telemetry import attributes, semconv
 from harness.telemetry.attributes import Attributes
 from harness.telemetry.content import Capture, messages
@@ -84,7 +86,9 @@ class TraceMaker:
         transcripts: Iterable[Transcript] = (),
     ) -> list[Span]:
         """Return the traces of `workflows`; records of other workflows are ignored."""
-        said = {call_key_of(transcript): transcript for transcript in transcripts}
+        said = {
+            CallKey(*workflow_key(one), one.phase, one.branch, one.call): one for one in transcripts
+        }
         calls_of: dict[WorkflowKey, list[Call]] = defaultdict(list)
         for call in calls:
             calls_of[workflow_key(call)].append(call)
@@ -93,8 +97,8 @@ class TraceMaker:
             attempts_of[attempt.call_key].append(attempt)
         spans: list[Span] = []
         for workflow in workflows:
-            trace = _WorkflowTrace(self, workflow, said)
-            trace.add_workflow(calls_of[workflow_key(workflow)], attempts_of)
+            trace = _WorkflowTrace(self, workflow, attempts_of, said)
+            trace.add_workflow(calls_of[workflow_key(workflow)])
             spans += trace.spans
         return spans
 
@@ -103,164 +107,128 @@ class TraceMaker:
         return self.run.anchor.unix_ns + time
 
 
-def call_key_of(record: Transcript) -> CallKey:
-    """Return the key of a transcript's call."""
-    return CallKey(
-        record.cell, record.repeat, record.workflow, record.execution,
-        record.phase, record.branch, record.call,
-    )  # fmt: skip
-
-
 class _WorkflowTrace:
-    """Collects the spans of one workflow."""
+    """Collects the spans of one workflow. `attempts`, `said`: also those of other workflows."""
 
     def __init__(
-        self, maker: TraceMaker, workflow: Workflow, said: Mapping[CallKey, Transcript]
+        self,
+        maker: TraceMaker,
+        workflow: Workflow,
+        attempts: Mapping[CallKey, list[Attempt]],
+        said: Mapping[CallKey, Transcript],
     ) -> None:
         self.maker = maker
+        self.attempts = attempts
         self.said = said
-        self.run_id = maker.run.run_id
+        self.run = maker.run
         self.workflow = workflow
-        self.cell: CellInfo = maker.cells[workflow.cell]
+        self.cell = maker.cells[workflow.cell]
         self.endpoint = maker.endpoints[workflow.cell]
-        self.trace_id = ids.workflow_trace(self.run_id, workflow)
+        self.trace_id = ids.workflow_trace(self.run.run_id, workflow)
         self.spans: list[Span] = []
-        self.shared = attributes.workflow_key_attributes(maker.run, self.cell, workflow)
+        self.shared = attributes.workflow_key_attributes(self.run, self.cell, workflow)
 
-    def add_workflow(self, calls: Sequence[Call], attempts: dict[CallKey, list[Attempt]]) -> None:
-        """Add every span. `attempts`: by call, also those of other workflows."""
+    def add_workflow(self, calls: Sequence[Call]) -> None:
+        """Add every span."""
         record = self.workflow
         trial = ids.span_id(
-            self.run_id, semconv.TRIAL_SPAN, record.cell, record.repeat, record.execution
+            self.run.run_id, semconv.TRIAL_SPAN, record.cell, record.repeat, record.execution
         )
         root = self._add(
-            semconv.workflow_span(attributes.workflow_name(self.maker.run)),
+            semconv.workflow_span(attributes.workflow_name(self.run)),
             None,
             (record.ready, record.done),
-            attributes.workflow_attributes(self.maker.run, record),
             ("workflow",),
-            links=(SpanLink(self.maker.run_trace, trial),),
+            attributes.workflow_attributes(self.run, record),
+            outcome=record.outcome,
             error=_error(record.outcome, record.error),
+            links=(SpanLink(self.maker.run_trace, trial),),
         )
-        if is_open_loop(self.maker.run, self.cell):  # a closed loop has no queue
-            self._add(semconv.QUEUE_SPAN, root, (record.ready, record.started), {}, ("queue",))
-        self._add_inside(root, tree_of(record, calls), attempts)
+        if is_open_loop(self.run, self.cell):  # a closed loop has no queue
+            self._add(semconv.QUEUE_SPAN, root, (record.ready, record.started), ("queue",))
+        self._add_inside(root, tree_of(record, calls))
 
-    def _add_inside(
-        self, parent: Span, node: PhaseNode, attempts: dict[CallKey, list[Attempt]]
-    ) -> None:
+    def _add_inside(self, parent: Span, node: PhaseNode) -> None:
         """Add what ran within a phase or the workflow."""
-        lanes = [lane for stage in node.stages for lane in stage]
-        # Calls of a phase in a branch can have the number of that branch.
+        # Calls of a phase in a branch may carry the number of that branch.
         around = None if node.phase is None else node.phase.branch
-        phases = [
-            (item, self._add_phase(parent, item.phase, item.number))
-            for lane in lanes
-            if lane.branch in (None, around)
-            for item in lane.items
-            if isinstance(item, PhaseNode) and item.phase is not None
-        ]
+        outside: list[Lane] = []
         of_branch: dict[int, list[Lane]] = {}
-        for lane in lanes:
-            if lane.branch is not None and lane.branch != around:
-                of_branch.setdefault(lane.branch, []).append(lane)
+        for lane in chain.from_iterable(node.stages):
+            if lane.branch is None or lane.branch == around:
+                outside.append(lane)
             else:
-                self._add_calls(parent, lane, attempts)
-        for branch, mine in sorted(of_branch.items()):
-            span = self._add_branch(parent, node, branch, mine)
-            for lane in mine:
-                phases += [
-                    (item, self._add_phase(span, item.phase, item.number))
-                    for item in lane.items
-                    if isinstance(item, PhaseNode) and item.phase is not None
-                ]
-                self._add_calls(span, lane, attempts)
-        for item, span in phases:
-            self._add_inside(span, item, attempts)
+                of_branch.setdefault(lane.branch, []).append(lane)
+        self._add_lanes(parent, outside)
+        for branch, lanes in sorted(of_branch.items()):
+            span = self._add(
+                attributes.branch_name(self.run, node.name),
+                parent,
+                (min(lane.start for lane in lanes), max(lane.end for lane in lanes)),
+                ("sub_question", node.name, branch, *_if_repeated(node.number)),
+                attributes.branch_attributes(node.name, branch),
+                outcome=lanes[-1].outcome,
+            )
+            self._add_lanes(span, lanes)
 
-    def _add_calls(self, parent: Span, lane: Lane, attempts: dict[CallKey, list[Attempt]]) -> None:
-        for item in lane.items:
+    def _add_lanes(self, parent: Span, lanes: Sequence[Lane]) -> None:
+        for item in (item for lane in lanes for item in lane.items):
             if isinstance(item, Call):
-                tried = sorted(attempts[item.call_key], key=lambda attempt: attempt.attempt)
-                self._add_call(parent, item, tried)
+                self._add_call(parent, item)
+            elif item.phase is not None:
+                span = self._add(
+                    semconv.phase_span(item.phase.name),
+                    parent,
+                    (item.phase.start, item.phase.end),
+                    ("phase", item.phase.name, *_if_repeated(item.number)),
+                    {semconv.PHASE: item.phase.name},
+                    outcome=item.phase.outcome,
+                )
+                self._add_inside(span, item)
 
-    def _add_phase(self, parent: Span, phase: Phase, number: int) -> Span:
-        return self._add(
-            semconv.phase_span(phase.name),
-            parent,
-            (phase.start, phase.end),
-            {semconv.PHASE: phase.name} | attributes.outcome_attributes(phase.outcome),
-            ("phase", phase.name, *_if_repeated(number)),
-            error=_error(phase.outcome),
-        )
-
-    def _add_branch(
-        self, parent: Span, node: PhaseNode, branch: int, lanes: Sequence[Lane]
-    ) -> Span:
-        """Add a branch: from its first call or phase to its last, with the outcome of the last."""
-        outcome = lanes[-1].outcome
-        return self._add(
-            attributes.branch_name(self.maker.run, node.name),
-            parent,
-            (min(lane.start for lane in lanes), max(lane.end for lane in lanes)),
-            attributes.branch_attributes(node.name, branch)
-            | attributes.outcome_attributes(outcome),
-            ("sub_question", node.name, branch, *_if_repeated(node.number)),
-            error=_error(outcome),
-        )
-
-    def _add_call(self, parent: Span, call: Call, tried: Sequence[Attempt]) -> None:
-        key = attributes.call_key_attributes(call)
-        error = _error(call.outcome)
-        span = self._add(
-            semconv.CALL_SPAN,
-            parent,
-            (call.ready, call.done),
-            key
-            | attributes.outcome_attributes(call.outcome)
-            | {semconv.CALL_ATTEMPTS: call.attempts},
-            ("call", *call.call_key[4:]),
-            error=error,
-        )
-        pauses = list(of_pauses(call, tried))
+    def _add_call(self, parent: Span, call: Call) -> None:
+        tried = sorted(self.attempts[call.call_key], key=lambda attempt: attempt.attempt)
+        pauses = list(enumerate(of_pauses(call, tried), 1))
         begin = tried[0].permit_granted if tried else call.done
-        for number, pause in enumerate(pauses, 1):
+        span = self._add(
+            semconv.CALL_SPAN, parent, (call.ready, call.done), ("call",),
+            {semconv.CALL_ATTEMPTS: call.attempts}, call=call, outcome=call.outcome,
+        )  # fmt: skip
+        for number, pause in pauses:
             if pause.start < begin:
                 self._add_pause(span, call, number, pause)
         if not tried:
             return
-        first = tried[0]
-        self._add_permit_wait(span, call, 1, (first.permit_requested, first.permit_granted))
-        decisive = _decisive(call, tried)
+        self._add_permit_wait(span, tried[0], 1)
+        # Of a hedged pair, the attempt that decided the call is not always the last.
+        ended = [attempt for attempt in tried if attempt.outcome == call.outcome]
+        decisive = max(ended or tried, key=lambda attempt: attempt.done)
         on_span, on_event = self._content(call, decisive)
         chat = self._add(
-            semconv.chat_span(attributes.model(self.maker.run, self.cell)),
+            semconv.chat_span(attributes.model(self.run, self.cell)),
             span,
             (begin, call.done),
-            key
-            | self.endpoint.chat_in(call.phase)
+            ("chat",),
+            self.endpoint.chat_in(call.phase)
             | attributes.chat_attributes(call, decisive, self.endpoint.streamed)
             | on_span,
-            ("chat", *call.call_key[4:]),
+            call=call,
+            outcome=call.outcome,
             kind="client",
             events=on_event,
-            error=error,
         )
         steps: list[tuple[int, Attempt | tuple[int, CallSegment]]] = [
-            (attempt.permit_requested, attempt) for attempt in tried
+            *((attempt.permit_requested, attempt) for attempt in tried),
+            *((pause.start, (number, pause)) for number, pause in pauses if pause.start >= begin),
         ]
-        steps += [(pause.start, (at, pause)) for at, pause in enumerate(pauses, 1)]
-        for start, step in sorted(steps, key=lambda step: step[0]):
+        for _, step in sorted(steps, key=itemgetter(0)):
             if isinstance(step, Attempt):
-                self._add_tried(chat, call, step, is_first=step is first)
-            elif start >= begin:
+                has_wait = step.hedge or self.cell.permit_scope != "call"
+                if has_wait and step is not tried[0]:
+                    self._add_permit_wait(chat, step, step.attempt)
+                self._add_attempt(chat, step)
+            else:
                 self._add_pause(chat, call, *step)
-
-    def _add_tried(self, chat: Span, call: Call, attempt: Attempt, is_first: bool) -> None:
-        if not is_first and (attempt.hedge or self.cell.permit_scope != "call"):
-            wait = (attempt.permit_requested, attempt.permit_granted)
-            self._add_permit_wait(chat, call, attempt.attempt, wait)
-        self._add_attempt(chat, attempt)
 
     def _content(self, call: Call, last: Attempt) -> tuple[Attributes, tuple[Event, ...]]:
         """Return the prompt and answer of a call as span attributes and as an event at its end."""
@@ -271,68 +239,55 @@ class _WorkflowTrace:
         event = Event(semconv.CONTENT_EVENT, self.maker.unix(call.done), content)
         return content if wanted.on_span else NO_ATTRIBUTES, (event,) if wanted.on_event else ()
 
-    def _add_permit_wait(
-        self, parent: Span, call: Call, number: int, times: tuple[int, int]
-    ) -> None:
-        """Add the wait of attempt `number` for its permit."""
+    def _add_permit_wait(self, parent: Span, attempt: Attempt, number: int) -> None:
         self._add(
             semconv.PERMIT_WAIT_SPAN,
             parent,
-            times,
-            attributes.call_key_attributes(call) | {semconv.ATTEMPT: number},
-            ("permit_wait", *call.call_key[4:], number),
+            (attempt.permit_requested, attempt.permit_granted),
+            ("permit_wait", number),
+            {semconv.ATTEMPT: number},
+            call=attempt,
         )
 
     def _add_pause(self, parent: Span, call: Call, number: int, pause: CallSegment) -> None:
         """Add a backoff, or a wait for a permit without an attempt."""
-        carried = attributes.call_key_attributes(call)
+        times = (pause.start, pause.end)
+        carried: Attributes = {}
         if pause.attempt is not None:
-            carried |= {semconv.ATTEMPT: pause.attempt}
+            carried[semconv.ATTEMPT] = pause.attempt
         if pause.part == "backoff":
-            record = next(
-                one for one in call.backoffs if (one.start, one.end) == (pause.start, pause.end)
-            )
+            record = next(one for one in call.backoffs if (one.start, one.end) == times)
             carried |= attributes.backoff_attributes(record)
-            self._add(
-                semconv.BACKOFF_SPAN, parent, (pause.start, pause.end), carried,
-                ("backoff", *call.call_key[4:], number),
-            )  # fmt: skip
+            self._add(semconv.BACKOFF_SPAN, parent, times, ("backoff", number), carried, call=call)
             return
         gave_up = call.outcome if pause.end == call.done else OK
         self._add(
             semconv.PERMIT_WAIT_SPAN,
             parent,
-            (pause.start, pause.end),
+            times,
+            ("permit_wait", "in vain", number),
             carried | attributes.error_attributes(gave_up),
-            ("permit_wait", *call.call_key[4:], "in vain", number),
+            call=call,
             error=_error(gave_up),
         )
 
     def _add_attempt(self, chat: Span, attempt: Attempt) -> None:
-        self.spans.append(
-            Span(
-                name=semconv.ATTEMPT_SPAN,
-                trace_id=self.trace_id,
-                span_id=ids.attempt_span(self.run_id, attempt),
-                parent_id=chat.span_id,
-                start=self.maker.unix(attempt.permit_granted),
-                end=self.maker.unix(attempt.done),
-                attributes=self.shared
-                | self.endpoint.server
-                | self.endpoint.exchange
-                | attributes.call_key_attributes(attempt)
-                | attributes.attempt_attributes(attempt),
-                kind="client",
-                events=tuple(
-                    Event(name, self.maker.unix(time))
-                    for name, time in (
-                        (semconv.FIRST_REASONING_EVENT, attempt.first_reasoning),
-                        (semconv.FIRST_ANSWER_EVENT, attempt.first_answer),
-                    )
-                    if time is not None
-                ),
-                error=_error(attempt.outcome),
-            )
+        moments = (
+            (semconv.FIRST_REASONING_EVENT, attempt.first_reasoning),
+            (semconv.FIRST_ANSWER_EVENT, attempt.first_answer),
+        )
+        self._add(
+            semconv.ATTEMPT_SPAN,
+            chat,
+            (attempt.permit_granted, attempt.done),
+            ("attempt", attempt.attempt),
+            self.endpoint.server | self.endpoint.exchange | attributes.attempt_attributes(attempt),
+            call=attempt,
+            outcome=attempt.outcome,
+            kind="client",
+            events=tuple(
+                Event(name, self.maker.unix(time)) for name, time in moments if time is not None
+            ),
         )
 
     def _add(
@@ -340,22 +295,32 @@ class _WorkflowTrace:
         name: str,
         parent: Span | None,
         times: tuple[int, int],
-        carried: Attributes,
         key: tuple[object, ...],
+        carried: Attributes = NO_ATTRIBUTES,
+        *,
+        call: Call | Attempt | None = None,
+        outcome: str | None = None,
+        error: str | None = None,
         kind: SpanRole = "internal",
         events: tuple[Event, ...] = (),
         links: tuple[SpanLink, ...] = (),
-        error: str | None = None,
     ) -> Span:
-        start, end = times
+        """Add one span. `key`: its kind, and its key within the workflow or the call."""
+        own = self.shared
+        if call is not None:
+            own = own | attributes.call_key_attributes(call)
+            key = (key[0], *call.call_key[4:], *key[1:])
+        if outcome is not None:
+            own = own | attributes.outcome_attributes(outcome)
+            error = error or _error(outcome)
         span = Span(
             name=name,
             trace_id=self.trace_id,
-            span_id=ids.span_id(self.run_id, key[0], *workflow_key(self.workflow), *key[1:]),
+            span_id=ids.span_id(self.run.run_id, key[0], *workflow_key(self.workflow), *key[1:]),
             parent_id=parent.span_id if parent else None,
-            start=self.maker.unix(start),
-            end=self.maker.unix(end),
-            attributes=self.shared | carried,
+            start=self.maker.unix(times[0]),
+            end=self.maker.unix(times[1]),
+            attributes=own | carried,
             kind=kind,
             events=events,
             links=links,
@@ -366,14 +331,8 @@ class _WorkflowTrace:
 
 
 def _if_repeated(number: int) -> tuple[int, ...]:
-    """Return a suffix of the span key, empty for the first occurrence of a phase."""
+    """Return what tells the spans of a later occurrence of a phase from those of the first."""
     return (number,) if number > 1 else ()
-
-
-def _decisive(call: Call, tried: Sequence[Attempt]) -> Attempt:
-    """Return the attempt that decided a call; of a hedged pair, this is not always the last."""
-    ended = [attempt for attempt in tried if attempt.outcome == call.outcome]
-    return max(ended or tried, key=lambda attempt: attempt.done)
 
 
 def root_span(run_id: str, record: Workflow) -> str:
