@@ -146,21 +146,19 @@ def branch_name(run: Run, phase: str | None) -> str:
 def run_attributes(the_run: Run) -> Attributes:
     """Return the attributes of the run's own span, including those of every span of the run."""
     return {
-        **_of_run(the_run),
+        semconv.RUN_ID: the_run.run_id,
+        semconv.SIMULATED: the_run.simulated,
         semconv.RUN_NAME: the_run.name,
         semconv.RUN_STATUS: the_run.status,
         semconv.SEED: the_run.seed,
     }
 
 
-def _of_run(the_run: Run) -> Attributes:
-    return {semconv.RUN_ID: the_run.run_id, semconv.SIMULATED: the_run.simulated}
-
-
 def cell_attributes(the_run: Run, info: CellInfo) -> Attributes:
     """Return the attributes for the run, the cell and its settings."""
     return {
-        **_of_run(the_run),
+        semconv.RUN_ID: the_run.run_id,
+        semconv.SIMULATED: the_run.simulated,
         semconv.CELL: info.id,
         semconv.MODE: info.mode,
         semconv.PERMITS: info.permits,
@@ -212,11 +210,7 @@ def branch_attributes(phase: str | None, branch: int) -> Attributes:
 def call_key_attributes(record: Call | Attempt) -> Attributes:
     """Return the phase, branch and number of a call."""
     return _reached(
-        {
-            semconv.PHASE: record.phase,
-            semconv.BRANCH: record.branch,
-            semconv.CALL: record.call,
-        }
+        {semconv.PHASE: record.phase, semconv.BRANCH: record.branch, semconv.CALL: record.call}
     )
 
 
@@ -227,7 +221,9 @@ def chat_attributes(call: Call, last: Attempt, streamed: bool) -> Attributes:
         {
             semconv.RESPONSE_ID: last.response_id,
             semconv.RESPONSE_MODEL: last.response_model,
-            semconv.RESPONSE_FINISH_REASONS: _one(last.finish_reason),
+            semconv.RESPONSE_FINISH_REASONS: last.finish_reason
+            if last.finish_reason is None
+            else (last.finish_reason,),
             semconv.RESPONSE_TIME_TO_FIRST_CHUNK: _seconds(last.ttft if streamed else None),
             semconv.USAGE_INPUT: used.input,
             semconv.USAGE_OUTPUT: used.output,
@@ -287,10 +283,6 @@ def is_error(outcome: str) -> bool:
 def error_attributes(name: str) -> Attributes:
     """Return the error type for an outcome that is an error; no attributes for any other."""
     return {semconv.ERROR_TYPE: name} if is_error(name) else {}
-
-
-def _one(value: str | None) -> tuple[str, ...] | None:
-    return None if value is None else (value,)
 
 
 def _seconds(time: int | None) -> float | None:

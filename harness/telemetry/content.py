@@ -11,7 +11,7 @@ https://github.com/open-telemetry/semantic-conventions-genai/blob/main/docs/gen-
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -47,8 +47,7 @@ def capture(environment: Mapping[str, str]) -> Capture | None:
 
 def _limit(environment: Mapping[str, str]) -> int:
     for name in LIMITS:
-        text = environment.get(name, "").strip()
-        if text:
+        if text := environment.get(name, "").strip():
             if not text.isascii() or not text.isdigit():
                 raise InputError(f"{name}: not a number of characters; write for example 4096")
             return int(text)
@@ -71,14 +70,13 @@ def messages(transcript: Transcript, finish_reason: str | None, limit: int) -> A
     ]
     reason = (finish_reason or "stop") if transcript.outcome == OK else "error"
     answer = [{"role": "assistant", "parts": parts, "finish_reason": reason}]
-    return {semconv.INPUT_MESSAGES: _json(said), semconv.OUTPUT_MESSAGES: _json(answer)}
+    return {
+        semconv.INPUT_MESSAGES: msgspec.json.encode(said).decode(),
+        semconv.OUTPUT_MESSAGES: msgspec.json.encode(answer).decode(),
+    }
 
 
-def _part(kind: str, text: str, limit: int) -> dict[str, Any]:
+def _part(kind: str, text: str, limit: int) -> dict[str, str]:
     over = len(text) - limit
     cut = text if over <= 0 else f"{text[:limit]}… ({over} characters more)"
     return {"type": kind, "content": cut}
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()

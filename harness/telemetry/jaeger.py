@@ -55,8 +55,8 @@ def jaeger_of(traces: Path, run_id: str, environment: Mapping[str, str]) -> Jaeg
     sent to this machine, it is on the default port there and has the acknowledged spans. `traces`
     is the run's directory of traces. Raises InputError.
     """
-    if environment.get(JAEGER_URL_VARIABLE, "").strip():
-        return Jaeger(_base(environment[JAEGER_URL_VARIABLE].strip()), lambda _: True)
+    if base := require_address(environment):
+        return Jaeger(base, lambda _: True)
     account = delivery_log.read_account(traces)
     if account is None or account.endpoint is None or not account.delivered:
         return None
@@ -68,13 +68,11 @@ def jaeger_of(traces: Path, run_id: str, environment: Mapping[str, str]) -> Jaeg
     return Jaeger(f"http://{name}:{PORT}", lambda one: root_span(run_id, one) in there)
 
 
-def require_address(environment: Mapping[str, str]) -> None:
-    """Raise InputError if HARNESS_JAEGER_URL is set but not an HTTP URL."""
-    if environment.get(JAEGER_URL_VARIABLE, "").strip():
-        _base(environment[JAEGER_URL_VARIABLE].strip())
-
-
-def _base(url: str) -> str:
+def require_address(environment: Mapping[str, str]) -> str | None:
+    """Return HARNESS_JAEGER_URL, None if it is not set. Raises InputError if it is not a URL."""
+    url = environment.get(JAEGER_URL_VARIABLE, "").strip()
+    if not url:
+        return None
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
         raise InputError(
@@ -101,23 +99,15 @@ def links(records: Records, jaeger: Jaeger) -> list[JaegerLink]:
     found = []
     if every:
         slowest = max(every, key=_latency)
-        found.append(
-            JaegerLink(f"slowest workflow, in {slowest.cell}", jaeger.trace(run_id, slowest))
-        )
-    lost = [one for one in every if one.outcome != OK]
-    if lost:
+        url = jaeger.trace(run_id, slowest)
+        found.append(JaegerLink(f"slowest workflow, in {slowest.cell}", url))
+    if lost := [one for one in every if one.outcome != OK]:
         worst = max(lost, key=lambda one: (one.outcome == "failed", _latency(one)))
-        found.append(
-            JaegerLink(f"a {worst.outcome} workflow, in {worst.cell}", jaeger.trace(run_id, worst))
-        )
-    pair = _pair([cell for cell in cells if cell.workflows])
-    if pair:
-        found.append(
-            JaegerLink(
-                f"the same workflow in {pair[0].cell} and {pair[1].cell}",
-                jaeger.side_by_side(run_id, *pair),
-            )
-        )
+        url = jaeger.trace(run_id, worst)
+        found.append(JaegerLink(f"a {worst.outcome} workflow, in {worst.cell}", url))
+    if pair := _pair([cell for cell in cells if cell.workflows]):
+        url = jaeger.side_by_side(run_id, *pair)
+        found.append(JaegerLink(f"the same workflow in {pair[0].cell} and {pair[1].cell}", url))
     return found
 
 

@@ -9,8 +9,6 @@ import msgspec
 from harness.telemetry.attributes import Attributes
 
 SpanRole = Literal["internal", "client"]
-
-
 NO_ATTRIBUTES: Attributes = {}
 
 
