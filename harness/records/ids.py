@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import uuid
 
-from harness.records.keys import NamesAttempt, NamesWorkflow
+from harness.records.keys import AttemptKey, NamesWorkflow
+from harness.records.schema import Attempt
 
 
 def new_run_id() -> str:
@@ -34,7 +35,7 @@ def workflow_trace(run_id: str, record: NamesWorkflow) -> str:
     )
 
 
-def attempt_span(run_id: str, record: NamesAttempt) -> str:
+def attempt_span(run_id: str, record: AttemptKey | Attempt) -> str:
     """Return the span id of one attempt, which its `traceparent` header contains."""
     return span_id(
         run_id, "attempt", record.cell, record.repeat, record.workflow, record.execution,

@@ -2,55 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, TypeAlias
 
-
-class NamesWorkflow(Protocol):
-    """Anything with the key of a workflow execution: every record and every key."""
-
-    @property
-    def cell(self) -> str:
-        """The cell's id."""
-        ...
-
-    @property
-    def repeat(self) -> int:
-        """Which repeat of the cell."""
-        ...
-
-    @property
-    def workflow(self) -> int:
-        """Which workflow of the trial."""
-        ...
-
-    @property
-    def execution(self) -> int:
-        """Which execution of the workflow."""
-        ...
-
-
-class NamesAttempt(NamesWorkflow, Protocol):
-    """Anything with the key of an attempt."""
-
-    @property
-    def phase(self) -> str:
-        """The phase's name."""
-        ...
-
-    @property
-    def branch(self) -> int | None:
-        """Which branch of its phase; None outside a fan-out."""
-        ...
-
-    @property
-    def call(self) -> int:
-        """Which call of the branch or phase, from 1."""
-        ...
-
-    @property
-    def attempt(self) -> int:
-        """Which attempt of the call, from 1."""
-        ...
+import msgspec
 
 
 class WorkflowKey(NamedTuple):
@@ -85,6 +39,35 @@ class AttemptKey(NamedTuple):
     branch: int | None
     call: int
     attempt: int
+
+
+class WorkflowRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The base of all records: the key of a workflow execution."""
+
+    cell: str
+    repeat: int
+    workflow: int
+    execution: int
+
+
+class CallRecord(WorkflowRecord, frozen=True, kw_only=True):
+    """The base of the records of calls and attempts: the key of a call."""
+
+    phase: str
+    branch: int | None
+    call: int
+
+    @property
+    def call_key(self) -> CallKey:
+        """The key of the call."""
+        return CallKey(
+            self.cell, self.repeat, self.workflow, self.execution,
+            self.phase, self.branch, self.call,
+        )  # fmt: skip
+
+
+NamesWorkflow: TypeAlias = WorkflowKey | CallKey | AttemptKey | WorkflowRecord
+"""Anything that contains the key of a workflow execution."""
 
 
 def workflow_key(record: NamesWorkflow) -> WorkflowKey:

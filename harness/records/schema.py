@@ -14,7 +14,7 @@ import msgspec
 
 from harness.records.clock import Anchor
 from harness.records.histogram import Histogram
-from harness.records.keys import CallKey
+from harness.records.keys import CallRecord, WorkflowRecord
 from harness.records.settings import with_settings
 
 SCHEMA = 1
@@ -71,7 +71,7 @@ def give_up(reason: str) -> Decision:
     return Decision(give_up=reason)
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+class Attempt(CallRecord, frozen=True, kw_only=True):
     """One HTTP request: one line of attempts.jsonl.
 
     `ready`: when the call could have sent it (call ready, or end of backoff). `permit_requested`,
@@ -84,13 +84,6 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     None. `hedge`: it was sent while the previous attempt was waiting for its first token.
     """
 
-    cell: str
-    repeat: int
-    workflow: int
-    execution: int
-    phase: str
-    branch: int | None
-    call: int
     attempt: int
     ready: int
     permit_requested: int
@@ -113,14 +106,6 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     response_id: str | None = None
     response_model: str | None = None
     hedge: bool = False
-
-    @property
-    def call_key(self) -> CallKey:
-        """The key of the call of this attempt."""
-        return CallKey(
-            self.cell, self.repeat, self.workflow, self.execution,
-            self.phase, self.branch, self.call,
-        )  # fmt: skip
 
     @property
     def first_text(self) -> int | None:
@@ -160,19 +145,12 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     source: WaitSource
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+class Call(CallRecord, frozen=True, kw_only=True):
     """One question to the model with all its attempts: one line of calls.jsonl.
 
     `tokens`: of the successful attempt. `wasted_tokens`: of all other attempts.
     """
 
-    cell: str
-    repeat: int
-    workflow: int
-    execution: int
-    phase: str
-    branch: int | None
-    call: int
     ready: int
     done: int
     outcome: str
@@ -180,14 +158,6 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     backoffs: tuple[Backoff, ...]
     tokens: Tokens | None
     wasted_tokens: Tokens | None
-
-    @property
-    def call_key(self) -> CallKey:
-        """The key of this call."""
-        return CallKey(
-            self.cell, self.repeat, self.workflow, self.execution,
-            self.phase, self.branch, self.call,
-        )  # fmt: skip
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -213,17 +183,13 @@ class Branches(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ok: int
 
 
-class Workflow(msgspec.Struct, frozen=True, kw_only=True):
+class Workflow(WorkflowRecord, frozen=True, kw_only=True):
     """One topic from the first call to the result: one line of workflows.jsonl.
 
     `ready`: when its slot was free, or when it was due in an open loop. `started`: when its program
     began.
     """
 
-    cell: str
-    repeat: int
-    workflow: int
-    execution: int
     topic: str
     ready: int
     started: int
@@ -241,20 +207,13 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     content: str
 
 
-class Transcript(msgspec.Struct, frozen=True, kw_only=True):
+class Transcript(CallRecord, frozen=True, kw_only=True):
     """The texts of one call: one line of transcripts.jsonl, if the scenario keeps transcripts.
 
     `messages`: the prompt. `reasoning`, `answer`: the texts of the last attempt, incomplete if that
     attempt failed.
     """
 
-    cell: str
-    repeat: int
-    workflow: int
-    execution: int
-    phase: str
-    branch: int | None
-    call: int
     outcome: str
     messages: tuple[Said, ...]
     reasoning: str
