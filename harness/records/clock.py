@@ -31,16 +31,9 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
 
 def take_anchor() -> Anchor:
     """Read both clocks at nearly the same moment: the closest pair of five tries."""
-    best: tuple[int, Anchor] | None = None
-    for _ in range(5):
-        before = time.monotonic_ns()
-        unix = time.time_ns()
-        after = time.monotonic_ns()
-        anchor = Anchor(unix_ns=unix, monotonic_ns=(before + after) // 2)
-        if best is None or after - before < best[0]:
-            best = (after - before, anchor)
-    assert best is not None
-    return best[1]
+    tries = [(time.monotonic_ns(), time.time_ns(), time.monotonic_ns()) for _ in range(5)]
+    before, unix, after = min(tries, key=lambda one: one[2] - one[0])
+    return Anchor(unix_ns=unix, monotonic_ns=(before + after) // 2)
 
 
 def monotonic_since(anchor: Anchor) -> ReadClock:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import NamedTuple
 
 from harness.records.keys import CallKey, NamesWorkflow, WorkflowKey, workflow_key
 from harness.records.schema import Attempt, Call
+
+_NUMBER = attrgetter("attempt")
 
 TriedCall = tuple[Call, list[Attempt]]
 """A call with its attempts, by number."""
@@ -21,17 +25,12 @@ class WorkflowRecords(NamedTuple):
     def tried(self) -> list[TriedCall]:
         """Return each call with its attempts."""
         # The key within a workflow is shorter than the whole key, so it is made in less time.
-        found: dict[tuple[str, int | None, int], list[Attempt]] = {}
+        found: defaultdict[tuple[str, int | None, int], list[Attempt]] = defaultdict(list)
         for attempt in self.attempts:
-            key = attempt.phase, attempt.branch, attempt.call
-            if key in found:
-                found[key].append(attempt)
-            else:
-                found[key] = [attempt]
+            found[attempt.phase, attempt.branch, attempt.call].append(attempt)
         for mine in found.values():
-            if len(mine) > 1:
-                mine.sort(key=_number)
-        return [(call, found.get((call.phase, call.branch, call.call), [])) for call in self.calls]
+            mine.sort(key=_NUMBER)
+        return [(call, found[call.phase, call.branch, call.call]) for call in self.calls]
 
 
 class WorkflowGroups(dict[WorkflowKey, WorkflowRecords]):
@@ -55,10 +54,6 @@ class WorkflowGroups(dict[WorkflowKey, WorkflowRecords]):
 def attempts_by_call(attempts: Iterable[Attempt]) -> dict[CallKey, list[Attempt]]:
     """Return the attempts of each call, by number."""
     found: dict[CallKey, list[Attempt]] = {}
-    for attempt in sorted(attempts, key=_number):
+    for attempt in sorted(attempts, key=_NUMBER):
         found.setdefault(attempt.call_key, []).append(attempt)
     return found
-
-
-def _number(attempt: Attempt) -> int:
-    return attempt.attempt

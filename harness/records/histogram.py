@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 
 Histogram = dict[int, int]
 """Maps the smallest value of a bucket to the number of values in it."""
@@ -32,20 +33,11 @@ def named(number: int) -> int:
     return (number - 128 * shift) << shift
 
 
+@cache
 def bucket_number(name: int) -> int:
     """Return the index of the bucket called `name`: 0 to 8,191."""
     shift = max(name.bit_length() - 8, 0)
     return 128 * shift + (name >> shift)
-
-
-class _Numbers(dict[int, int]):
-    """A cache of bucket indices by name."""
-
-    def __missing__(self, name: int) -> int:
-        return self.setdefault(name, bucket_number(name))
-
-
-_NUMBER = _Numbers()
 
 
 def middle(name: int) -> float:
@@ -89,7 +81,7 @@ class Packed(Mapping[int, int]):
 
     def __init__(self, histogram: Mapping[int, int]) -> None:
         """Pack a histogram. Raises OverflowError for a count below 0 or above 2**32 - 1."""
-        numbers = array(NUMBERS, list(map(_NUMBER.__getitem__, histogram))).tobytes()
+        numbers = array(NUMBERS, list(map(bucket_number, histogram))).tobytes()
         counts = list(histogram.values())
         try:
             self.kind, self.data = "B", numbers + bytes(counts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeAlias, assert_never
 
 from harness.engine.effects import Message
@@ -56,33 +56,33 @@ def regular_calls(layout: Layout) -> int:
 
 
 def branches_of(layout: Layout) -> int:
-    """Return how many branches all fan-outs have together; one that forks again is not counted."""
-    match layout:
-        case PlannedCall():
-            return 0
-        case InSequence(parts):
-            return sum(map(branches_of, parts))
-        case InParallel(parts):
-            return sum(branches_of(part) or 1 for part in parts)
-        case _:
-            assert_never(layout)
+    """Return the number of branches of all fan-outs; one that forks again is not counted."""
+    return _folded(layout, 0, sum, lambda parts: sum(part or 1 for part in parts))
 
 
 def widest(layout: Layout) -> int:
-    """Return the most calls that can be in flight at once."""
+    """Return the maximum number of calls in flight."""
+    return _folded(layout, 1, lambda parts: max(parts, default=0), sum)
+
+
+_Combine: TypeAlias = Callable[[list[int]], int]
+
+
+def _folded(layout: Layout, call: int, sequence: _Combine, parallel: _Combine) -> int:
+    """Combine the values of the parts, where a call has the value `call`."""
     match layout:
         case PlannedCall():
-            return 1
+            return call
         case InSequence(parts):
-            return max(map(widest, parts), default=0)
+            return sequence([_folded(part, call, sequence, parallel) for part in parts])
         case InParallel(parts):
-            return sum(map(widest, parts))
+            return parallel([_folded(part, call, sequence, parallel) for part in parts])
         case _:
             assert_never(layout)
 
 
 def rounds(layout: Layout, permits: int) -> int:
-    """Return how many calls follow one another, if `permits` calls can be in flight at once."""
+    """Return how many calls follow one another if at most `permits` calls are in flight."""
     match layout:
         case PlannedCall():
             return 0 if layout.repair else 1
@@ -96,27 +96,22 @@ def rounds(layout: Layout, permits: int) -> int:
 
 
 def main_phase(layout: Layout) -> str:
-    """Return the phase that has the most calls; among equals, one in the widest fan-out."""
+    """Return the phase with the most calls; among equals, one in a fan-out."""
     phases = Counter(call.phase for call in calls_of(layout) if not call.repair)
-    inside = set(_in_fan_outs(layout))
+    inside = {call.phase for call in _in_fan_outs(layout)}
     return max(phases, key=lambda phase: (phases[phase], phase in inside))
 
 
-def _in_fan_outs(layout: Layout) -> Iterator[str]:
-    match layout:
-        case PlannedCall():
-            return
-        case InSequence(parts):
-            for part in parts:
-                yield from _in_fan_outs(part)
-        case InParallel():
-            yield from (call.phase for call in calls_of(layout))
-        case _:
-            assert_never(layout)
+def _in_fan_outs(layout: Layout) -> Iterator[PlannedCall]:
+    if isinstance(layout, InParallel):
+        yield from calls_of(layout)
+    elif isinstance(layout, InSequence):
+        for part in layout.parts:
+            yield from _in_fan_outs(part)
 
 
 def tokens_of(messages: Iterable[Message]) -> int:
-    """Return about how many tokens a prompt has: one for every four characters."""
+    """Return the approximate number of tokens of a prompt: one for every four characters."""
     return sum(
         -(-len(message.content) // _CHARACTERS_A_TOKEN) + _TOKENS_A_MESSAGE for message in messages
     )
