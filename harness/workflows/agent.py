@@ -1,8 +1,8 @@
 """`kind = "agent"`: a loop of steps whose context grows, with tools that run in parallel.
 
-Each step is one call that reads all that was said before. After each step but the last, `tools`
-calls answer it in parallel, and their answers join the context as user messages. No tools run
-after the last step: its answer is the result, and nothing would read what they say.
+Each step is one call whose prompt is the whole context. After each step but the last, `tools` calls
+answer it in parallel, and their answers are appended to the context as user messages. No tools run
+after the last step, whose answer is the result.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CONTINUE = Partial(needed=0, stops=False)
 class AgentSection(WorkflowSection):
     """The keys of `[workflow]`.
 
-    `on_tool_failure`: go on without the answer of a tool that failed, or fail the workflow.
+    `on_tool_failure`: continue without the answer of a tool that failed, or fail the workflow.
     """
 
     kind: Literal["agent"]
@@ -63,14 +63,14 @@ class AgentKind:
     }
 
     def phases(self, section: AgentSection) -> tuple[PhaseInfo, ...]:
-        """Return the two phases, which take turns."""
+        """Return the two phases, which alternate."""
         step = PhaseInfo(name="step", setting="step")
         return (step, PhaseInfo(name="tools", setting="tools"))
 
     def layout(
         self, section: AgentSection, prompts: Prompts, topic: str, most: Mapping[str, int]
     ) -> Layout:
-        """Return the calls of a workflow. Each step reads what all calls before it wrote."""
+        """Return the calls of a workflow. Each step reads the output of all calls before it."""
         said = _first(section, prompts, topic)
         written = 0
         parts: list[Layout] = []

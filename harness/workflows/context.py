@@ -1,9 +1,10 @@
-"""What the program of one workflow works with, and the record that is made of what it did."""
+"""The interface between the program of a workflow and its calls, phases and records."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Generic
 
 from harness.engine.attempt import CallTerms
@@ -18,60 +19,51 @@ from harness.workflows.section import S
 
 
 class WorkflowFailedError(Exception):
-    """The workflow cannot go on; the text says why, in one line."""
+    """The workflow cannot continue; the text is the reason, in one line."""
 
 
+@dataclass
 class WorkflowContext(Generic[S]):
     """One workflow while its program runs.
 
-    Phases follow one another: a phase begins at `at`, when the one before it ended. A program that
-    nests phases appends to `phases` itself.
+    Phases follow one another: a phase begins at `at`, when the previous one ended. A program that
+    nests phases appends to `phases` itself. `infos`: the declared phases by name. `end`: the
+    deadline of the workflow, None for no deadline.
     """
 
-    def __init__(
-        self,
-        terms: CallTerms,
-        phases: Sequence[PhaseInfo],
-        section: S,
-        prompts: Prompts,
-        key: WorkflowKey,
-        topic: str,
-        started: int,
-        end: int | None,
-    ) -> None:
-        self.section = section
-        self.prompts = prompts
-        self.topic = topic
-        self.at = started
-        self.phases: list[Phase] = []
-        self.branches = Branches(total=0, ok=0)
-        self._terms = terms
-        self._infos = {info.name: info for info in phases}
-        self._key = key
-        self._end = end
-        self._asked: Counter[tuple[str, int | None]] = Counter()
+    section: S
+    prompts: Prompts
+    topic: str
+    at: int
+    terms: CallTerms
+    infos: Mapping[str, PhaseInfo]
+    key: WorkflowKey
+    end: int | None
+    phases: list[Phase] = field(default_factory=list)
+    branches: Branches = field(default_factory=lambda: Branches(total=0, ok=0))
+    _asked: Counter[tuple[str, int | None]] = field(default_factory=Counter)
 
     def ask(
         self, phase: str, messages: tuple[Message, ...], ready: int, branch: int | None = None
     ) -> Program[Completion]:
-        """Make one call. Never raises: a failure is an outcome.
+        """Make one call. A failure is an outcome and raises nothing.
 
         Calls are numbered in the order in which this method is called.
         """
         self._asked[phase, branch] += 1
-        info = self._infos[phase]
+        info = self.infos[phase]
         return self._complete(
-            CallKey(*self._key, phase, branch, self._asked[phase, branch]),
+            CallKey(*self.key, phase, branch, self._asked[phase, branch]),
             Request(messages, info.max_tokens, info.json),
             ready,
         )
 
     def _complete(self, key: CallKey, request: Request, ready: int) -> Program[Completion]:
-        completion = yield from complete(self._terms, key, request, ready, self._end)
+        completion = yield from complete(self.terms, key, request, ready, self.end)
         return completion if self.section.carry_reasoning else completion._replace(reasoning="")
 
     def ended(self, phase: str, outcome: WorkflowOutcome) -> Program[None]:
-        """Note that the phase that began at `at` has ended."""
+        """Record the end of the phase that began at `at`."""
         start, self.at = self.at, (yield from now())
         self.phases.append(Phase(name=phase, start=start, end=self.at, outcome=outcome))
 
@@ -86,7 +78,7 @@ class WorkflowContext(Generic[S]):
     def fan_out(
         self, phase: str, asked: Sequence[tuple[Message, ...]], partial: Partial
     ) -> Program[list[Completion]]:
-        """Run a phase of calls in parallel, one a branch; a branch that failed leaves a gap.
+        """Run a phase of parallel calls, one for each branch.
 
         Raises WorkflowFailedError if fewer branches succeed than `partial` needs.
         """
@@ -109,14 +101,13 @@ class WorkflowContext(Generic[S]):
 
 
 def failure_text(phase: str, completion: Completion) -> str:
-    """Say which phase a failed call belongs to, and what it came to."""
-    return f"{phase}: {completion.outcome}" + (
-        f" ({completion.detail})" if completion.detail else ""
-    )
+    """Return the phase and the outcome of a failed call, in one line."""
+    detail = f" ({completion.detail})" if completion.detail else ""
+    return f"{phase}: {completion.outcome}{detail}"
 
 
 def _too_few(phase: str, partial: Partial, found: Sequence[Completion]) -> str:
-    """Say what the first branch to fail came to, and how many had to succeed."""
+    """Return the first failure of a branch, and how many branches had to succeed."""
     failed = [one for one in found if one.outcome not in (OK, CANCELLED)]
     first = failure_text(phase, min(failed, key=lambda one: one.done))
     if not partial.stops or partial.needed == len(found):

@@ -20,7 +20,7 @@ _NONCE = "0" * 16
 
 
 class WorkflowPlan(NamedTuple):
-    """What a run does in each of its workflows.
+    """The parts that all workflows of a cell share.
 
     `phases`: with the limits of the section. `timeout`: nanoseconds for a whole workflow.
     """
@@ -34,7 +34,7 @@ class WorkflowPlan(NamedTuple):
     def layout(self, topic: str) -> Layout:
         """Return the tree of the calls of a workflow about `topic`.
 
-        Calls of a phase without a limit count as if they wrote nothing.
+        Calls of a phase without a limit count as 0 tokens written.
         """
         most = {info.name: info.max_tokens or 0 for info in self.phases}
         return self.kind.layout(self.section, Prompts(self.templates, _NONCE), topic, most)
@@ -53,14 +53,14 @@ def run_workflow(
     """Run one workflow and emit its record. A failure is an outcome and raises nothing."""
     started = yield from now()
     context: WorkflowContext[Any] = WorkflowContext(
-        terms,
-        plan.phases,
-        plan.section,
-        Prompts(plan.templates, nonce),
-        key,
-        topic,
-        started,
-        None if plan.timeout is None else ready + plan.timeout,
+        section=plan.section,
+        prompts=Prompts(plan.templates, nonce),
+        topic=topic,
+        at=started,
+        terms=terms,
+        infos={info.name: info for info in plan.phases},
+        key=key,
+        end=None if plan.timeout is None else ready + plan.timeout,
     )
     error = None
     text = ""

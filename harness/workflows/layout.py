@@ -1,4 +1,4 @@
-"""How the calls of a workflow follow one another: a tree, from which runs are estimated."""
+"""The calls of a workflow as a tree of sequences and fan-outs, for estimates."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _TOKENS_A_MESSAGE = 4
 
 
 class PlannedCall(NamedTuple):
-    """One call: its phase, and the most tokens that it can read.
+    """One call: its phase, and the maximum of tokens that it reads.
 
-    `repair`: the call is only made if an answer cannot be used.
+    `repair`: the call is made only if an answer cannot be used.
     """
 
     phase: str

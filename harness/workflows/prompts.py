@@ -1,7 +1,7 @@
 """Prompts as texts with fields, which a scenario can replace.
 
-A name in braces, `{topic}`, is a field; `{{topic}}` stands for the braces themselves. Other braces
-have no meaning, so that JSON can be shown as it is.
+A name in braces, `{topic}`, is a field; `{{topic}}` means literal braces. Other braces have no
+meaning, so that prompts can contain JSON.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from harness.engine.effects import Message
 _FIELD = re.compile(r"\{\{(\w+)\}\}|\{(\w+)\}")
 _NOTES = "notes"
 SYSTEM = "You are a careful assistant."
-"""The system message of prompts that have no other."""
+"""The default system message."""
 
 
 class PromptTemplate(NamedTuple):
-    """One prompt: its text, and the fields that a text must have (`needed`) or can have.
+    """One prompt: its text, and the fields that a text must (`needed`) or can have (`optional`).
 
     The field `{notes}` is for carried reasoning: it is needed if the reasoning is carried.
-    `system`: the system message. `json`: a JSON object is asked for.
+    `system`: the system message. `json`: the answer should be a JSON object.
     """
 
     text: str
@@ -33,14 +33,14 @@ class PromptTemplate(NamedTuple):
     json: bool = False
 
     def objection(self, text: str, carry_reasoning: bool) -> str | None:
-        """Say in one line why `text` cannot replace this prompt; None if it can."""
+        """Return in one line why `text` cannot replace this prompt; None if it can."""
         found = {name for _, name in _FIELD.findall(text) if name}
         allowed = (*self.needed, *self.optional)
         for name in sorted(found - set(allowed)):
             known = ", ".join(map(_braced, allowed))
             return (
                 f"unknown placeholder {{{name}}}{nearest(name, allowed, _braced)}; "
-                f"known here: {known}; write {{{{{name}}}}} for the braces themselves"
+                f"known here: {known}; write {{{{{name}}}}} for literal braces"
             )
         carried = (_NOTES,) if carry_reasoning and _NOTES in self.optional else ()
         missing = [f"{{{name}}}" for name in self.needed + carried if name not in found]
@@ -56,9 +56,8 @@ def _braced(name: str) -> str:
 class Prompts(NamedTuple):
     """The prompts of one workflow.
 
-    `nonce` begins every prompt, before any text that prompts share. So a provider's prefix cache
-    cannot make later cells faster than earlier ones. It is empty if caching is wanted, or if
-    there is no cache.
+    `nonce` is the beginning of every prompt, so a provider's prefix cache cannot make later cells
+    faster than earlier ones. It is empty if caching is wanted, or if there is no cache.
     """
 
     templates: Mapping[str, PromptTemplate]

@@ -1,8 +1,8 @@
-"""What a kind of workflow declares of itself.
+"""The interface of a kind of workflow.
 
-A kind is one object, in one file for a simple kind: its keys in `[workflow]`, its phases, its
-prompts, how its calls follow one another (for estimates), and its program. Kinds of other packages
-are found by the entry-point group `harness.workflows`, which names such an object.
+A kind is one object: its keys in `[workflow]`, its phases, its prompts, the order of its calls (for
+estimates), and its program. `workflows.registry` names it, or an entry point of the group
+`harness.workflows` in another package.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ class WorkflowKind(Protocol[S]):
 
     @property
     def templates(self) -> Mapping[str, PromptTemplate]:
-        """The prompts that a scenario can replace, by their keys in `[prompts]`."""
+        """The prompts, which a scenario can replace, by their keys in `[prompts]`."""
 
     def phases(self, section: S) -> tuple[PhaseInfo, ...]:
-        """Return the phases in the order of the tables that show them.
+        """Return the phases in the order in which tables show them.
 
-        `max_tokens` of a phase is taken from the section afterwards, by the phase's `setting`.
+        `max_tokens` of each phase is set from the section afterwards, by the phase's `setting`.
         """
 
     def layout(self, section: S, prompts: Prompts, topic: str, most: Mapping[str, int]) -> Layout:
-        """Return all calls of a workflow about `topic`, as a tree.
+        """Return the tree of all calls of a workflow about `topic`.
 
-        `most`: the most tokens that a call of each phase can write.
+        `most`: the maximum of tokens that a call of each phase writes.
         """
 
     def program(self, context: WorkflowContext[S]) -> Program[str]:
         """Run one workflow and return its final text.
 
-        A failure that ends the workflow is raised as `WorkflowFailedError`; `context` raises it
-        where a phase fails.
+        Raises WorkflowFailedError for a failure that ends the workflow, as the methods of `context`
+        do if a phase fails.
         """

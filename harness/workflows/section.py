@@ -12,12 +12,12 @@ TokenLimit = Annotated[int, Field(gt=0, le=1_000_000_000)]
 
 
 class WorkflowSection(Section):
-    """What every kind of workflow has.
+    """The keys of every kind of workflow.
 
-    `topics` are used in turn if there are fewer topics than workflows. `topics_file`: the file
-    that the topics were read from, one a line. `carry_reasoning`: programs are given the reasoning
-    of an answer, to put it into later prompts; without it they are given an empty text.
-    `max_tokens`: the most tokens of one call, reasoning included, by the `setting` of its phase.
+    `topics` are used in turn if there are fewer topics than workflows. `topics_file`: the file that
+    contained the topics, one in each line. `carry_reasoning`: programs get the reasoning of each
+    answer, for later prompts, instead of an empty text. `max_tokens`: the maximum of tokens of one
+    call, reasoning included, by the `setting` of its phase.
     """
 
     kind: str

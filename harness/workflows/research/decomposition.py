@@ -1,8 +1,7 @@
-"""From a model's answer to sub-questions: pure text work.
+"""Parses a model's answer into sub-questions.
 
-Models asked for JSON wrap it in fences, put prose around it, repeat themselves, miscount, or send
-only spaces. What can be read safely is read; the rest is an error in words that can be shown to
-the model for one repair.
+Models that are asked for JSON put it into code fences or prose, repeat items, miscount, or send
+only spaces. Errors have a text that can be shown to the model, for one repair.
 """
 
 from __future__ import annotations
@@ -17,25 +16,25 @@ _KEYS = ("sub_questions", "subquestions", "questions")
 _ITEM_KEYS = ("question", "sub_question", "subquestion")
 _OPENING = re.compile(r"[\[{]")
 _MAX_FAILED = 200
-"""Brackets to try in vain: each costs time in which no other answer is read."""
+"""The limit of failed attempts to parse from a bracket, as each costs time."""
 
 
 class DecompositionError(Exception):
-    """The answer holds no usable list of sub-questions; the text says why, for the model."""
+    """The answer contains no usable list of sub-questions; the text explains it to the model."""
 
 
 class _Found(NamedTuple):
-    """A list of distinct questions; `named`: it stands under a key that says so."""
+    """A list of distinct questions; `named`: its key is one of `_KEYS`."""
 
     named: bool
     questions: list[str]
 
 
 def parse_sub_questions(answer: str, count: int) -> list[str]:
-    """Return exactly `count` distinct sub-questions out of a model's answer.
+    """Return the first `count` distinct sub-questions in a model's answer.
 
-    More than `count` are cut to the first `count`. Raises DecompositionError when the answer is
-    blank, holds no JSON list of questions, or too few distinct ones.
+    Raises DecompositionError if the answer is blank, contains no JSON list of questions, or too few
+    distinct ones.
     """
     if not answer.strip():
         raise DecompositionError("the answer was blank")
@@ -51,7 +50,7 @@ def parse_sub_questions(answer: str, count: int) -> list[str]:
 
 
 def _json_values(text: str) -> Iterator[Any]:
-    """Yield every JSON value that starts with a bracket, whatever stands around it."""
+    """Yield every JSON object or list in the text."""
     decoder = json.JSONDecoder(strict=False)  # line breaks inside a string are common
     position = failed = 0
     while failed < _MAX_FAILED and (match := _OPENING.search(text, position)) is not None:
@@ -59,7 +58,7 @@ def _json_values(text: str) -> Iterator[Any]:
             value, position = decoder.raw_decode(text, match.start())
         except RecursionError:
             return  # no list of questions is that deep
-        except ValueError:  # no JSON, or a number beyond what Python converts
+        except ValueError:  # not JSON, or a number too long for Python
             position = match.start() + 1
             failed += 1
         else:
@@ -69,7 +68,7 @@ def _json_values(text: str) -> Iterator[Any]:
 def _lists(value: Any) -> Iterator[_Found]:
     """Yield the lists of questions in a decoded JSON value, outer ones first.
 
-    What a list of questions holds besides is detail and not looked into.
+    Values within a list of questions are ignored.
     """
     waiting: deque[tuple[bool, Any]] = deque([(False, value)])
     while waiting:
@@ -89,7 +88,7 @@ def _lists(value: Any) -> Iterator[_Found]:
 
 
 def _question(item: Any) -> str:
-    """Return the text of a question: a string, or an object's field that looks most like it."""
+    """Return the text of a question: a string, or the most likely field of an object."""
     if isinstance(item, dict):
         texts = {key: text for key, text in item.items() if isinstance(text, str)}
         named = [texts[key] for key in _ITEM_KEYS if key in texts]
@@ -98,10 +97,10 @@ def _question(item: Any) -> str:
 
 
 def _distinct(questions: Iterable[str]) -> list[str]:
-    """Drop blanks and repetitions, letter case and closing punctuation aside; the first stays."""
+    """Remove blank and repeated questions; case and final punctuation are ignored."""
     seen: dict[str, str] = {}
     for question in questions:
-        # JSON can escape half a surrogate pair, which no later request could carry.
+        # JSON can contain half a surrogate pair, which cannot be sent in a request.
         text = " ".join(question.encode(errors="replace").decode().split())
         key = text.casefold().rstrip(" ?.!…")
         if key:

@@ -22,7 +22,7 @@ from harness.workflows.research.prompts import TEMPLATES, findings_text, repair_
 from harness.workflows.section import WorkflowSection
 
 _ANSWERED = (OK, "empty_answer")
-"""Outcomes of a call that was answered, so that another prompt may help."""
+"""Outcomes of a call after which another prompt may help."""
 
 
 def _a_number(value: object) -> object:
@@ -37,7 +37,7 @@ Quorum = Annotated[int | float, BeforeValidator(_a_number)]
 class ResearchSection(WorkflowSection):
     """The keys of `[workflow]`.
 
-    `quorum`: how many branches are enough, as a number or as a fraction of `sub_questions`.
+    `quorum`: the branches that are enough, as a number or as a fraction of `sub_questions`.
     """
 
     kind: Literal["research"] = "research"
@@ -103,7 +103,7 @@ class ResearchKind:
     ) -> Layout:
         """Return the calls of a workflow.
 
-        What the decomposition writes is read again: its questions once by all branches together
+        The output of the decomposition is read again: its questions once by all branches together
         and once by the report, its reasoning by each branch if it is carried.
         """
         count, planned = section.sub_questions, most["decompose"]
@@ -155,7 +155,7 @@ RESEARCH: WorkflowKind[ResearchSection] = ResearchKind()
 
 
 def _decompose(context: WorkflowContext[ResearchSection]) -> Program[tuple[list[str], str]]:
-    """Return the sub-questions and the reasoning; ask for one repair if an answer is no use."""
+    """Return the sub-questions and the reasoning; ask for one repair of an unusable answer."""
     count = context.section.sub_questions
     asked = context.prompts.messages("decompose", topic=context.topic, count=str(count))
     reply = yield from context.ask("decompose", asked, context.at)
@@ -173,7 +173,7 @@ def _decompose(context: WorkflowContext[ResearchSection]) -> Program[tuple[list[
 
 
 def _read(completion: Completion, count: int) -> tuple[str | None, list[str]]:
-    """Return what is wrong with an answer, or its sub-questions."""
+    """Return the error in an answer or None, and its sub-questions."""
     if completion.outcome == "empty_answer":
         return "the answer was blank", []
     if completion.outcome != OK:

@@ -38,7 +38,7 @@ TEMPLATES: Mapping[str, PromptTemplate] = {
 def repair_messages(
     asked: tuple[Message, ...], answer: str, error: str, count: int
 ) -> tuple[Message, ...]:
-    """Show the model its answer and what was wrong with it, and ask once more."""
+    """Return messages that show the model its answer and the error, and ask again."""
     text = (
         f"That cannot be used: {error}. Answer again with one JSON object that has exactly "
         f'{count} distinct sub-questions: {{"sub_questions": ["...", ...]}}'
