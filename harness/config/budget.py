@@ -58,25 +58,23 @@ def check_budget(
     for name, limit in (("usd", budget.usd), ("tokens", budget.tokens)):
         if limit is None:
             continue
-        path = ("budget", name)
         missing = ", ".join(phase for phase, most in max_tokens.items() if most is None)
-        if missing:
-            raise SettingError(
-                "requires a limit for the length of an answer; "
-                f"give workflow.max_tokens for: {missing}",
-                *path,
-                value=limit,
-            )
         unbound = next((key for body in bodies for key in _UNBOUND if key in body), None)
-        if unbound:
-            raise SettingError(
-                f"cannot be guaranteed with {unbound} in extra_body; remove it there "
-                "(workflow.max_tokens limits the length)",
-                *path,
-                value=limit,
+        if missing:
+            problem = (
+                "requires a limit for the length of an answer; "
+                f"give workflow.max_tokens for: {missing}"
             )
-        if name == "usd" and price is None and not simulated:
-            raise SettingError(f"requires a known price; {PRICE_WAY_OUT}", *path, value=limit)
+        elif unbound:
+            problem = (
+                f"cannot be guaranteed with {unbound} in extra_body; remove it there "
+                "(workflow.max_tokens limits the length)"
+            )
+        elif name == "usd" and price is None and not simulated:
+            problem = f"requires a known price; {PRICE_WAY_OUT}"
+        else:
+            continue
+        raise SettingError(problem, "budget", name, value=limit)
 
 
 PRICE_WAY_OUT = "give [endpoint.price] with input and output, USD per million tokens"

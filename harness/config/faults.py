@@ -183,17 +183,13 @@ class Fault(ConfigTable):
                     "kind",
                     value=self.kind,
                 )
-            said = {
-                "probability": self.probability is not None,
-                "arrivals": self.arrivals is not None,
-                "phases": self.phases is not None,
-            }
-            for key in (key for key, is_said in said.items() if is_said):
-                raise SettingError(
-                    f"has no effect on {self.kind}, which happens before there is a request; "
-                    "remove it",
-                    key,
-                )
+            for key in ("probability", "arrivals", "phases"):
+                if getattr(self, key) is not None:
+                    raise SettingError(
+                        f"has no effect on {self.kind}, which happens before there is a request; "
+                        "remove it",
+                        key,
+                    )
         return self
 
     @model_validator(mode="after")

@@ -2,9 +2,9 @@
 
 Start it with `python -m harness.endpoints.local_llm_server`.
 
-It listens on a free port of 127.0.0.1, says `{"base_url": …}` as one line of standard output when
-the model is loaded, and ends when standard input closes. The API key comes from the environment,
-so that no list of processes shows it. Needs xllamacpp, which only this process imports.
+It listens on a free port of 127.0.0.1, prints `{"base_url": …}` as one line when the model is
+loaded, and ends when standard input closes. The API key comes from the environment, so no list of
+processes shows it. Requires xllamacpp, which only this process imports.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ CHAT_TEMPLATE = """\
 {{- '\\n</think>\\n\\n' }}
 {%- endif %}
 {%- endif %}"""
-"""The model's own turns (ChatML), and room to think: the server finds out from the template where
-reasoning begins and ends, and sends it apart from the answer as `reasoning_content`."""
+"""The format of the model (ChatML), with reasoning. The server takes the marks of reasoning from the
+template, and sends reasoning as `reasoning_content`, separately from the answer."""
 
 
 def main() -> None:
     """Serve until standard input closes."""
     options = _parser().parse_args()
     said = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the server may print; that is no answer
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the server may print too
     server = xllamacpp.Server(_parameters(options))  # returns when the model is loaded
-    for number in (signal.SIGINT, signal.SIGTERM):  # the server has taken them for itself
+    for number in (signal.SIGINT, signal.SIGTERM):  # the server has replaced the handlers
         signal.signal(number, signal.SIG_DFL)
     line = json.dumps({"base_url": f"{server.listening_address}/v1"})
     os.write(said, line.encode() + b"\n")
     os.close(said)
     while os.read(sys.stdin.fileno(), 4096):
         pass
-    os._exit(0)  # there is nothing to save, and a request in service may not hold us
+    os._exit(0)  # do not wait for requests in service
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,7 +68,7 @@ def _parameters(options: argparse.Namespace) -> xllamacpp.CommonParams:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = options.weights
     parameters.model_alias = {options.name}
-    parameters.n_ctx = options.context * options.parallel  # the server divides it by its slots
+    parameters.n_ctx = options.context * options.parallel  # the server divides it among its slots
     parameters.n_parallel = options.parallel
     parameters.cpuparams.n_threads = options.threads
     parameters.cpuparams_batch.n_threads = options.threads
@@ -78,7 +78,7 @@ def _parameters(options: argparse.Namespace) -> xllamacpp.CommonParams:
     parameters.use_jinja = True
     parameters.chat_template = CHAT_TEMPLATE
     parameters.reasoning_format = xllamacpp.common_reasoning_format.COMMON_REASONING_FORMAT_DEEPSEEK
-    # Every trial starts afresh: no prompt is remembered, so no later cell is faster for it.
+    # Without a prompt cache, no later cell is faster than an earlier one.
     parameters.cache_prompt = False
     parameters.cache_ram_mib = 0
     parameters.fit_params = False

@@ -39,7 +39,7 @@ from harness.records.schema import retry_in
 
 
 class BreakerSection(WrapperSection):
-    """The keys of `Breaker`. Two in a stack would not know of each other's probes.
+    """The keys of `Breaker`. Two in a stack would not see each other's probes.
 
     It opens after `failures` outage-like failures in a row, or if they are a share of `rate` of the
     last `last` attempts. Pauses double from `pause` up to `cap`.
@@ -66,7 +66,7 @@ class BreakerSection(WrapperSection):
         return BreakerLayer(rule, context.name, self.scope)
 
     def note(self) -> str:
-        """Return what it is."""
+        """Return its name."""
         return "circuit breaker"
 
 

@@ -13,7 +13,7 @@ from harness.policies.token_bucket import WHOLE, Bucket, Share, put, take, thous
 
 
 class HedgeSection(WrapperSection):
-    """The keys of `HedgeLayer`. Two in a stack would not know of each other's attempts."""
+    """The keys of `HedgeLayer`. Two in a stack would not see each other's attempts."""
 
     once: ClassVar[bool] = True
     hedges: ClassVar[bool] = True

@@ -1,9 +1,9 @@
-"""What a kind of retry policy is: the keys of its `[retry.NAME]` table and what is built from them.
+"""The base classes of kinds of retry policy: the keys of a `[retry.NAME]` table, and its rule.
 
-A backoff policy decides whether a failed attempt is sent again, and when. A wrapper stands around
-one and sees the attempts of all calls: a budget, a circuit breaker. A stack names others. To add a
-kind, derive a class from `BackoffSection` or `WrapperSection` and name it in `policies.registry`,
-or in an entry point of the group `harness.policies` in another package.
+A backoff policy decides whether and when to retry a failed attempt. A wrapper, such as a budget or
+a circuit breaker, surrounds another policy and sees the attempts of all calls. A stack combines
+policies. To add a kind, derive a class from `BackoffSection` or `WrapperSection` and name it in
+`policies.registry`, or in another package in an entry point of the group `harness.policies`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from harness.records.schema import PolicyCode
 
 
 class PolicyContext(NamedTuple):
-    """What a policy is built for.
+    """The circumstances in which a policy is used.
 
-    `name`: how the scenario calls it. `time_scale`: how many real seconds a scenario second lasts.
+    `name`: in the scenario. `time_scale`: how many real seconds a scenario second lasts.
     `streamed`: whether answers are streamed.
     """
 
@@ -36,7 +36,7 @@ class PolicyContext(NamedTuple):
 
 
 class BackoffSection(Section):
-    """The keys of a policy that decides: it stands alone, or innermost in a stack."""
+    """The keys of a policy that decides about retries, alone or as the last one of a stack."""
 
     kind: str
 
@@ -51,21 +51,18 @@ class BackoffSection(Section):
         """Return the rule that decides about a failed attempt."""
 
     def layers(self, context: PolicyContext) -> Sequence[Layer]:
-        """Return the state that all calls share, as layers around the rule; most rules have none.
-
-        They are built anew for each trial.
-        """
+        """Return new layers around the rule, for state that all calls of a trial share."""
         return ()
 
     @abstractmethod
     def code(self) -> PolicyCode:
-        """Return Python that retries like this."""
+        """Return Python code with the same rule."""
 
 
 class WrapperSection(Section):
-    """The keys of a policy around others: it stands in a stack, and not as the last.
+    """The keys of a policy around others, in a stack.
 
-    `once`: a stack can have only one of the kind. `hedges`: its layer sends a call a second time.
+    `once`: a stack can contain only one of this kind. `hedges`: it sends second attempts.
     """
 
     kind: str
@@ -74,15 +71,15 @@ class WrapperSection(Section):
 
     @abstractmethod
     def layer(self, context: PolicyContext) -> Layer:
-        """Return the layer, with nothing in its memory."""
+        """Return a new layer."""
 
     @abstractmethod
     def note(self) -> str:
-        """Return a few words on what it does, for code that cannot do the same."""
+        """Return a short description, for code that does not contain it."""
 
 
 class StackSection(Section):
-    """The keys of policies around one another, outermost first; the last one decides."""
+    """The keys of a stack: names of policies, outermost first; the last one decides."""
 
     kind: Literal["stack"]
     layers: Several[Name]
