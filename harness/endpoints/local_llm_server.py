@@ -33,8 +33,8 @@ CHAT_TEMPLATE = """\
 {{- '\\n</think>\\n\\n' }}
 {%- endif %}
 {%- endif %}"""
-"""The format of the model (ChatML), with reasoning. The server takes the marks of reasoning from the
-template, and sends reasoning as `reasoning_content`, separately from the answer."""
+"""The format of the model (ChatML), with reasoning. The server finds the marks of reasoning in the
+template, and sends it as `reasoning_content`, separately from the answer."""
 
 
 def main() -> None:
