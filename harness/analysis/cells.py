@@ -1,4 +1,4 @@
-"""What the metrics of a cell are computed from: its records that count, counted by the rules."""
+"""The basis of the metrics of a cell: its records, and values that several metrics share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, assert_never
+from typing import Any, Literal, NamedTuple, TypeVar, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,18 +20,20 @@ from harness.analysis.significance import Successes
 from harness.analysis.statistics import Sample, describe, sample
 from harness.config.prices import Price, cost_usd, price_in
 from harness.records.clock import SECOND
-from harness.records.failures import CANCELLED, OK, is_failure
+from harness.records.failures import CANCELLED, OK
 from harness.records.groups import TriedCall
 from harness.records.histogram import middle
 from harness.records.keys import CallKey, NamesWorkflow
 from harness.records.schema import Attempt, Call, CellInfo, Run, Trial, Workflow
+
+_R = TypeVar("_R", Workflow, Call)
 
 ByRepeat = dict[int, float]
 """A value of each repeat that has one."""
 
 
 class CountingRules(NamedTuple):
-    """What the scenario says about counting.
+    """How the scenario defines success and cost.
 
     `min_branches`: how many branches a degraded workflow needs to count as a success, None for
     all. `latency`: nanoseconds within which a success is goodput, None for no limit. `price`: None
@@ -132,12 +134,21 @@ class MeasuredCell:
 
     @cached_property
     def bounds(self) -> list[TrialBounds]:
-        """What each trial that ran without interruption could have taken at least."""
-        return list(_bounds(self.records, self.rules))
+        """The bounds of each trial that ran without interruption."""
+        mode, in_flight = self.records.info.mode, self.rules.in_flight
+        return [
+            TrialBounds(
+                trial.repeat,
+                replay.replay(work, self.records.info.permits, in_flight, mode, arrivals),
+                replay.critical_path_bound(work, in_flight, mode, arrivals),
+                trial.end - trial.start,
+            )
+            for trial, work, arrivals in replay.trials_to_replay(self.records)
+        ]
 
     @cached_property
     def unused(self) -> list[Attempt]:
-        """The attempts whose response nobody used."""
+        """The attempts whose response was not used."""
         return wasted(self.records.spent)
 
     @cached_property
@@ -187,29 +198,23 @@ def _population(cell: CellRecords, name: PopulationName) -> Population:
     return Population(items, clusters, np.array([one.repeat for one in owners], np.int64))
 
 
-def count_workflows(cell: CellRecords, holds: Callable[[Workflow], bool]) -> Successes:
-    """Return for how many workflows `holds` is true, and of how many, by repeat."""
-    tried = Counter(workflow.repeat for workflow in cell.workflows)
-    good = Counter(workflow.repeat for workflow in cell.workflows if holds(workflow))
+def count_successes(records: Iterable[_R], holds: Callable[[_R], bool]) -> Successes:
+    """Return for how many records `holds` is true, and of how many, by repeat."""
+    tried, good = Counter[int](), Counter[int]()
+    for record in records:
+        tried[record.repeat] += 1
+        good[record.repeat] += holds(record)
     return Successes([good[repeat] for repeat in tried], list(tried.values()))
 
 
 def wanted(calls: Iterable[Call]) -> Iterator[Call]:
-    """Return the calls that were wanted to their end: those that were not cancelled."""
+    """Return the calls that were not cancelled."""
     return (call for call in calls if call.outcome != CANCELLED)
 
 
 def begun(call: Call) -> bool:
-    """Return whether a call was begun: a cancelled one may never have been."""
+    """Return whether a call began; a cancelled call may not have begun."""
     return call.attempts > 0 or call.outcome != CANCELLED
-
-
-def count_lost_calls(cell: CellRecords) -> Successes:
-    """Return how many calls failed, and of how many, by repeat."""
-    calls = list(wanted(cell.calls))
-    tried = Counter(call.repeat for call in calls)
-    lost = Counter(call.repeat for call in calls if is_failure(call.outcome))
-    return Successes([lost[repeat] for repeat in tried], list(tried.values()))
 
 
 class TrialBounds(NamedTuple):
@@ -219,17 +224,6 @@ class TrialBounds(NamedTuple):
     replay: int
     critical_path: int
     measured: int
-
-
-def _bounds(cell: CellRecords, terms: CountingRules) -> Iterator[TrialBounds]:
-    info = cell.info
-    for trial, work, arrivals in replay.trials_to_replay(cell):
-        yield TrialBounds(
-            trial.repeat,
-            replay.replay(work, info.permits, terms.in_flight, info.mode, arrivals),
-            replay.critical_path_bound(work, terms.in_flight, info.mode, arrivals),
-            trial.end - trial.start,
-        )
 
 
 def gaps(cell: CellRecords) -> Sample:
@@ -245,7 +239,7 @@ def gaps(cell: CellRecords) -> Sample:
 
 
 def phase_figures(cell: CellRecords) -> dict[str, PhaseFigures]:
-    """Return what is known of each phase."""
+    """Return the figures of each phase."""
     return {name: _phase(cell, name) for name in cell.phases}
 
 
@@ -265,7 +259,7 @@ def _phase(cell: CellRecords, name: str) -> PhaseFigures:
 
 
 def time_spent(tried: Iterable[TriedCall]) -> TimeSpent | None:
-    """Return where the calls' time went, None when they took none; cancelled ones are left out."""
+    """Return the time of the calls by part, None if they took none; without cancelled calls."""
     spent = dict.fromkeys(PARTS, 0)
     for call, attempts in tried:
         if call.outcome != CANCELLED:
@@ -273,19 +267,12 @@ def time_spent(tried: Iterable[TriedCall]) -> TimeSpent | None:
     whole = sum(spent.values())
     if not whole:
         return None
-    return TimeSpent(
-        permit_wait=spent["permit_wait"] / whole,
-        backoff=spent["backoff"] / whole,
-        failed_attempts=spent["failed_attempts"] / whole,
-        to_first_token=spent["to_first_token"] / whole,
-        reasoning=spent["reasoning"] / whole,
-        answer=spent["answer"] / whole,
-        other=(spent["other"] + spent["client_wait"]) / whole,
-    )
+    spent["other"] += spent.pop("client_wait")
+    return TimeSpent(**{part: took / whole for part, took in spent.items()})
 
 
 def wasted(spent: Sequence[Attempt]) -> list[Attempt]:
-    """Return the attempts that nobody used: the failed, and the later of two hedged successes."""
+    """Return the unused attempts: those that failed, and the later of two hedged successes."""
     raced = {attempt.call_key for attempt in spent if attempt.hedge}
     used: dict[CallKey, Attempt] = {}
     if raced:

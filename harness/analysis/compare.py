@@ -1,4 +1,4 @@
-"""Two runs side by side: what changed in the cells that both have, and whether it is chance."""
+"""Compare two runs: what changed in the cells that both have, and whether it is significant."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from harness.store.run_directory import Records
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one quantity of one cell.
+    """How one quantity of one cell changed.
 
     `base`, `new`: in scenario seconds, USD, per scenario second, or a share (0 to 1). `change`:
-    relative (0.1 for 10 % more), for shares the difference. `p`: two-sided, None where too little
-    is known; `adjusted_p`: by Holm's method over the cells. `verdict`: `worse`, `better`,
-    `no change shown` or `cannot tell`. `mann_whitney_p`: the second opinion, by the ranks of the
-    repeats; None where it has no say.
+    relative (0.1 for 10 % more), for shares the difference. `p`: two-sided, None with too few
+    data; `adjusted_p`: by Holm's method over the cells. `verdict`: `worse`, `better`,
+    `no change shown` or `cannot tell`. `mann_whitney_p`: of a second test, on the ranks of the
+    repeats; None where it does not apply.
     """
 
     base: float
@@ -52,7 +52,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def called(self) -> bool:
-        """Whether it is more than chance: both tests must say so where both have a say."""
+        """Whether the change is significant, by both tests where both apply."""
         return is_called(self.adjusted_p, self.mann_whitney_p)
 
 
@@ -92,8 +92,12 @@ class _Seen(NamedTuple):
 
 
 def compare_runs(base: Records, new: Records) -> Comparison:
-    """Compare two runs of the same workload. Raises InputError, naming what makes them unlike."""
-    _refuse(base.run, new.run)
+    """Compare two runs of the same workload. Raises InputError, which names the difference."""
+    if base.run.simulated != new.run.simulated:
+        kinds = ["simulated" if run.simulated else "live" for run in (base.run, new.run)]
+        raise InputError(
+            f"one run is {kinds[0]} and the other {kinds[1]}; compare runs of the same kind"
+        )
     paired = base.run.simulated and base.run.seed == new.run.seed
     one, other = _sides(base, new)
     both = [cell for cell in one if cell in other]
@@ -168,7 +172,7 @@ def _lacks(
     new: Mapping[str, MeasuredCell],
     seen: Mapping[str, Mapping[str, _Seen]],
 ) -> Iterable[str]:
-    """Say what only one run has of a cell: the cost of a success, where there was none."""
+    """Warn about metrics that only one run has, such as the cost of a success without any."""
     for name, compared in compared_metrics().items():
         if isinstance(compared.metric.kind, ShareOf):
             continue
@@ -224,64 +228,49 @@ def _adjust(seen: Mapping[str, Mapping[str, _Seen]]) -> dict[tuple[str, str], fl
 def _cell(
     info: CellInfo, seen: Mapping[str, _Seen], adjusted: Mapping[tuple[str, str], float]
 ) -> CellChanges:
-    return CellChanges(
-        cell=info.id,
-        mode=info.mode,
-        permits=info.permits,
-        retry=info.retry,
-        permit_scope=info.permit_scope,
-        settings=info.settings,
-        changes={
-            name: _change(compared_metrics()[name], one, adjusted.get((info.id, name)))
-            for name, one in seen.items()
-        },
-    )
+    changes = {
+        name: _change(compared_metrics()[name], one, adjusted.get((info.id, name)))
+        for name, one in seen.items()
+    }
+    settings = msgspec.structs.asdict(info)
+    return CellChanges(cell=settings.pop("id"), changes=changes, **settings)
 
 
 def _change(compared: ComparedMetric, seen: _Seen, adjusted: float | None) -> Change:
-    found, by = seen.difference.change, 0.0 if compared.metric.unit == "share" else 1.0
-    change = Change(
+    found, by = seen.difference, 0.0 if compared.metric.unit == "share" else 1.0
+    value, low, high = found.change.value, found.change.low, found.change.high
+    if adjusted is None:
+        verdict = "cannot tell"
+    elif not is_called(adjusted, found.ranks):
+        verdict = "no change shown"
+    else:
+        verdict = "worse" if (value > by) == (compared.metric.worse == "higher") else "better"
+    return Change(
         base=seen.base,
         new=seen.new,
         change=Figure(
-            value=found.value - by,
-            low=None if found.low is None else found.low - by,
-            high=None if found.high is None else found.high - by,
+            value=value - by,
+            low=None if low is None else low - by,
+            high=None if high is None else high - by,
         ),
-        p=seen.difference.p,
+        p=found.p,
         adjusted_p=adjusted,
-        method=seen.difference.method,
-        verdict="cannot tell",
-        mann_whitney_p=seen.difference.ranks,
+        method=found.method,
+        verdict=verdict,
+        mann_whitney_p=found.ranks,
     )
-    return msgspec.structs.replace(change, verdict=_verdict(compared, change))
-
-
-def _verdict(compared: ComparedMetric, change: Change) -> str:
-    if change.adjusted_p is None:
-        return "cannot tell"
-    if not change.called:
-        return "no change shown"
-    is_worse = (change.change.value > 0) == (compared.metric.worse == "higher")
-    return "worse" if is_worse else "better"
 
 
 _WORKLOAD = ("workflow", "prompts", "load")
-"""Settings that make two runs the same work, except those in `_NOTED` and `_OF_NO_MATTER`."""
+"""Settings that must be the same in both runs, except those in `_NOTED` and `_OF_NO_MATTER`."""
 
 _NOTED = (
     "endpoint", "timeouts", "retry", "workflow.on_branch_failure", "workflow.quorum", "slo",
     "success", "budget", "seed",
 )  # fmt: skip
-"""Settings that may differ, with a warning: often they are what is compared."""
+"""Settings that may differ, with a warning."""
 
 _OF_NO_MATTER = ("endpoint.time_scale", "workflow.topics_file")
-
-
-def _refuse(base: Run, new: Run) -> None:
-    if base.simulated != new.simulated:
-        kinds = ["simulated" if run.simulated else "live" for run in (base, new)]
-        raise InputError(f"one run is {kinds[0]} and the other {kinds[1]}; compare like with like")
 
 
 def _refuse_workload(base: Mapping[str, Any], new: Mapping[str, Any]) -> None:
@@ -295,7 +284,7 @@ def _refuse_workload(base: Mapping[str, Any], new: Mapping[str, Any]) -> None:
 def _warnings(
     base: Run, new: Run, pairs: Iterable[tuple[MeasuredCell, MeasuredCell]]
 ) -> Iterable[str]:
-    """Say in what else the runs, and the cells that are compared, differ."""
+    """Warn about every other difference between the runs and between the compared cells."""
     for which, run in (("first", base), ("second", new)):
         if run.status != "complete":
             yield f"the {which} run is {run.status}, so its cells may hold less work"

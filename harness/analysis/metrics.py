@@ -1,4 +1,4 @@
-"""METRICS: every number that is known of a cell. Each row says how it is computed and shown.
+"""METRICS: every metric of a cell. Each row defines how it is computed and shown.
 
 The summary, the tables of the terminal and the report, the comparison of runs, the objective of the
 recommendation and the export follow this table. A new row needs no other change: a metric that
@@ -21,8 +21,7 @@ from harness.analysis.cells import (
     MeasuredCell,
     PopulationName,
     begun,
-    count_lost_calls,
-    count_workflows,
+    count_successes,
     gaps,
     phase_figures,
     time_spent,
@@ -33,7 +32,7 @@ from harness.analysis.significance import Successes
 from harness.analysis.statistics import describe, order_ranks, over_repeats, sample, share
 from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED, OK, is_failure
-from harness.records.schema import Attempt
+from harness.records.schema import Attempt, Call
 
 Unit = Literal["s", "workflows/s", "calls/s", "USD", "share", "tokens", "count", "ratio", "nested"]
 """What a metric is counted in: it decides how the metric is shown.
@@ -285,6 +284,10 @@ def _tokens(name: str) -> Plain:
     return Plain(lambda cell: cell.tokens[name])
 
 
+def _is_lost(call: Call) -> bool:
+    return is_failure(call.outcome)
+
+
 def _failed(outcomes: Mapping[str, int]) -> int:
     return sum(count for outcome, count in outcomes.items() if is_failure(outcome))
 
@@ -303,8 +306,8 @@ METRICS: tuple[Metric, ...] = (
            Plain(lambda cell: len(cell.records.workflows) - len(cell.steady.workflows)), "count",
            report={"work": "warm-up cut"}, optional=True),
     Metric("success_rate", "success rate",
-           ShareOf(lambda cell: count_workflows(cell.records, cell.rules.is_success)), "share",
-           "lower", compared=(Compared("success_rate", shown=3),),
+           ShareOf(lambda cell: count_successes(cell.records.workflows, cell.rules.is_success)),
+           "share", "lower", compared=(Compared("success_rate", shown=3),),
            report={"work": "success rate"}),
     Metric("calls.started", "calls", Plain(lambda cell: cell.call_outcomes.total()), "count",
            report={"work": "calls"}),
@@ -327,7 +330,8 @@ METRICS: tuple[Metric, ...] = (
            terminal=(TerminalColumn("trouble", ("att./", "call")),
                      TerminalColumn("policies", ("att./", "call"), optional=True))),
     Metric("calls_lost", "share of calls lost",
-           ShareOf(lambda cell: count_lost_calls(cell.records)), "share", "higher",
+           ShareOf(lambda cell: count_successes(wanted(cell.records.calls), _is_lost)), "share",
+           "higher",
            compared=(Compared("calls_lost"),), report={"policies": "calls lost"},
            terminal=(TerminalColumn("policies", ("calls", "lost"), optional=True),)),
     Metric("tokens.input", "input tokens", _tokens("input"), "tokens", report={"tokens": "input"}),

@@ -1,4 +1,4 @@
-"""An oracle that is not the client: its records held against the simulated provider's own log."""
+"""The client's records checked against the log of the simulated provider."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED, OK
 from harness.records.histogram import quantile
 from harness.records.ids import attempt_span
-from harness.records.provider_log import ProviderHead, Served
+from harness.records.provider_log import Served
 from harness.records.schema import Attempt
 from harness.store.run_directory import Records
 
 CLIENT_CLOSED = "client_closed"
-"""What the provider calls a request whose client went away."""
+"""The provider's outcome of a request whose client closed the connection."""
 
 _WE_LEFT = frozenset({"first_token_timeout", "idle_timeout", "call_timeout", "workflow_timeout"})
 _WHOLE_BUT_UNUSABLE = frozenset(
@@ -28,7 +28,7 @@ _WHOLE_BUT_UNUSABLE = frozenset(
 
 
 class Joined(NamedTuple):
-    """Attempts with their lines of the provider's log, and how many stand on one side only.
+    """Attempts with their lines of the provider's log, and how many are on one side only.
 
     `shift`: nanoseconds to add to the provider's times to get the client's.
     """
@@ -41,9 +41,9 @@ class Joined(NamedTuple):
 def join(records: Records) -> Joined | None:
     """Join attempts to the provider's log by span id; None where there is no log.
 
-    Both anchors carry a reading of the same monotonic clock, so their difference is exact. An
-    attempt that was never sent has no line in the log and needs none, nor one that was broken off:
-    its request may not have arrived.
+    Both anchors have a reading of the same monotonic clock, so their difference is exact. An
+    attempt that was never sent needs no line in the log, nor does a cancelled one, whose request
+    may not have arrived.
     """
     if records.provider is None:
         return None
@@ -57,11 +57,8 @@ def join(records: Records) -> Joined | None:
             pairs.append((attempt, served))
         elif attempt.sent is not None and attempt.outcome != CANCELLED:
             missing += 1
-    return Joined(pairs, missing + len(waiting) + nameless, _shift(records, head))
-
-
-def _shift(records: Records, head: ProviderHead) -> int:
-    return head.anchor.monotonic_ns - records.run.anchor.monotonic_ns
+    shift = head.anchor.monotonic_ns - records.run.anchor.monotonic_ns
+    return Joined(pairs, missing + len(waiting) + nameless, shift)
 
 
 def disagreements(joined: Joined) -> dict[str, NDArray[np.float64]]:
@@ -95,10 +92,10 @@ def compare_logs(joined: Joined) -> Oracle:
 
 
 def agree(client: str, provider: str) -> bool:
-    """Return whether the client's outcome is what the provider's must look like to a client.
+    """Return whether the client's outcome is consistent with the provider's.
 
-    A client that stops waiting leaves. What was served whole may still be no answer. Whatever the
-    end was of what the client broke off itself, it may not have seen it.
+    A client that stops waiting closes the connection. A complete response may contain no usable
+    answer. A client that cancels an attempt may not see how it ended.
     """
     if client == CANCELLED:
         return True
@@ -110,15 +107,12 @@ def agree(client: str, provider: str) -> bool:
 
 
 def _same_tokens(attempt: Attempt, served: Served) -> bool:
-    """Compare what the client was told; what it never read cannot differ."""
+    """Compare the counts that the client read."""
     told, meant = attempt.tokens, served.tokens
-    pairs = (
-        (told.input, meant.input),
-        (told.cached, meant.cached),
-        (told.output, meant.output),
-        (told.reasoning, meant.reasoning),
+    return all(
+        getattr(told, name) in (None, getattr(meant, name))
+        for name in ("input", "cached", "output", "reasoning")
     )
-    return all(one is None or one == other for one, other in pairs)
 
 
 def two_percentiles(values: NDArray[np.float64]) -> Spread | None:

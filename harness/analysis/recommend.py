@@ -1,4 +1,4 @@
-"""Which measured cell to use, how far it leads, and whether that is more than chance."""
+"""Which measured cell to use, how far it leads, and whether the lead is significant."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-
-from harness.analysis.cells import MeasuredCell, count_workflows
+from harness.analysis.cells import MeasuredCell, count_successes
 from harness.analysis.code_snippet import lines_to_paste
 from harness.analysis.metrics import compared_metrics
 from harness.analysis.model import Figure, Recommendation
@@ -17,17 +15,18 @@ from harness.analysis.statistics import over_repeats, repeats_needed, share
 from harness.records.schema import Run
 
 SLACK = 0.01
-"""How far, where no success rate is asked for, a cell may stay behind the one that succeeds most:
-failing fast makes a short makespan."""
+"""How far the success rate of a cell may be below the highest one, without a required rate.
+
+A cell whose workflows fail fast has a short makespan."""
 
 FEWEST_REPEATS = 3
-"""Two repeats show a spread with one degree of freedom, which decides next to nothing."""
+"""The spread of two repeats has one degree of freedom, which is too little for a decision."""
 
 
 class _Entry(NamedTuple):
-    """A cell in the contest.
+    """A cell that can be recommended.
 
-    `good`: the share of its workflows that keep the SLO. `values`: its objective by repeat, in
+    `good`: the share of its workflows that meet the SLO. `values`: its objective by repeat, in
     scenario seconds or USD, less is better; `typical`: their geometric mean.
     """
 
@@ -42,9 +41,9 @@ class _Entry(NamedTuple):
 
 
 def recommend(run: Run, cells: Sequence[MeasuredCell]) -> Recommendation:
-    """Return the cell with the smallest objective among those that keep the SLO, and why.
+    """Return the cell with the smallest objective among those that meet the SLO, and why.
 
-    A cell keeps it when the share of its workflows that succeed (within `slo.workflow_latency`,
+    A cell meets it when the share of its workflows that succeed (within `slo.workflow_latency`,
     if set) reaches `slo.success_rate`; where that is not set, when no cell succeeds more often by
     `SLACK`. The lead is the geometric mean over repeats of (the next cell's objective / its own),
     with a paired t on the logs; it is evidence when its interval lies above 1.
@@ -53,7 +52,7 @@ def recommend(run: Run, cells: Sequence[MeasuredCell]) -> Recommendation:
     said = ["The run was simulated: the result applies to the simulated provider."] * run.simulated
     entries = [entry for cell in cells if (entry := _entry(cell, objective)) is not None]
     if not entries:
-        return _nothing(objective, [*said, _too_few(run, cells, objective)])
+        return _recommendation(objective, [*said, _too_few(run, cells, objective)])
     asked = run.scenario["slo"]["success_rate"]
     most = max(entries, key=lambda entry: entry.good.value)
     bar = most.good.value - SLACK if asked is None else asked
@@ -61,22 +60,55 @@ def recommend(run: Run, cells: Sequence[MeasuredCell]) -> Recommendation:
         [entry for entry in entries if entry.good.value >= bar and entry.good.value > 0]
     )
     if not able:
-        return _nothing(objective, [*said, _nobody(most, asked)])
+        return _recommendation(objective, [*said, _nobody(most, asked)])
     best = able[0]
     said += [_best(best, objective, run.simulated), _kept(best, asked)]
     if len(able) < len(entries):
         said.append(_left_out(entries, able, bar))
     if len(able) > 1 and any(len(entry.values) > ranked_over for entry in able):
         said.append(_partly(ranked_over))
-    found = _ahead(best, able[1], objective, said) if able[1:] else _alone(best, objective, said)
-    return msgspec.structs.replace(found, code=lines_to_paste(run, best.cell.records.info))
+    code = lines_to_paste(run, best.cell.records.info)
+    if len(able) == 1:
+        said.append("There is no other cell to compare it with.")
+        return _recommendation(objective, said, best, code=code)
+    after = able[1]
+    common = sorted(best.values.keys() & after.values.keys())
+    ratios = [after.values[repeat] / best.values[repeat] for repeat in common]
+    lead = over_repeats(ratios)
+    enough = lead is not None and lead.low is not None and lead.low > 1
+    needed = None if enough else _more_workflows(best.cell.records, ratios)
+    said.append(_lead(after, lead, len(ratios), objective))
+    if not enough:
+        said.append(_undecided(needed))
+    return _recommendation(objective, said, best, lead, needed, enough=enough, code=code)
+
+
+def _recommendation(
+    objective: str,
+    said: Sequence[str],
+    best: _Entry | None = None,
+    lead: Figure | None = None,
+    needed: int | None = None,
+    *,
+    enough: bool = False,
+    code: tuple[str, ...] = (),
+) -> Recommendation:
+    return Recommendation(
+        cell=best.name if best else None,
+        objective=objective,
+        because=tuple(said),
+        lead_over_next=lead,
+        evidence="enough" if enough else "not enough",
+        more_workflows_needed=needed,
+        code=code,
+    )
 
 
 def _entry(cell: MeasuredCell, objective: str) -> _Entry | None:
     compared = compared_metrics()[objective]
     if not compared.is_carried_by(cell):
         return None
-    good = share(*count_workflows(cell.records, cell.rules.is_good))
+    good = share(*count_successes(cell.records.workflows, cell.rules.is_good))
     values = {repeat: value for repeat, value in compared.scaled(cell).items() if value > 0}
     typical = over_repeats(values.values())
     if good is None or typical is None:
@@ -99,25 +131,6 @@ def _ranked(able: Sequence[_Entry]) -> tuple[list[_Entry], int]:
     return sorted(able, key=typical), len(common)
 
 
-def _ahead(best: _Entry, after: _Entry, objective: str, said: list[str]) -> Recommendation:
-    common = sorted(best.values.keys() & after.values.keys())
-    ratios = [after.values[repeat] / best.values[repeat] for repeat in common]
-    lead = over_repeats(ratios)
-    enough = lead is not None and lead.low is not None and lead.low > 1
-    needed = None if enough else _more_workflows(best.cell.records, ratios)
-    said.append(_lead(after, lead, len(ratios), objective))
-    if not enough:
-        said.append(_undecided(needed))
-    return Recommendation(
-        cell=best.name,
-        objective=objective,
-        because=tuple(said),
-        lead_over_next=lead,
-        evidence="enough" if enough else "not enough",
-        more_workflows_needed=needed,
-    )
-
-
 def _more_workflows(cell: CellRecords, ratios: Sequence[float]) -> int | None:
     """Return about how many more workflows each of two cells needs to show their lead."""
     per_repeat = math.ceil(len(cell.workflows) / max(len(cell.trials), 1))
@@ -128,28 +141,6 @@ def _more_workflows(cell: CellRecords, ratios: Sequence[float]) -> int | None:
         return None
     # The interval was not narrow enough with the repeats there are, so it takes one more at least.
     return max(repeats - len(ratios), 1) * per_repeat
-
-
-def _nothing(objective: str, said: list[str]) -> Recommendation:
-    return Recommendation(
-        cell=None,
-        objective=objective,
-        because=tuple(said),
-        lead_over_next=None,
-        evidence="not enough",
-        more_workflows_needed=None,
-    )
-
-
-def _alone(best: _Entry, objective: str, said: list[str]) -> Recommendation:
-    return Recommendation(
-        cell=best.name,
-        objective=objective,
-        because=(*said, "There is no other cell to compare it with."),
-        lead_over_next=None,
-        evidence="not enough",
-        more_workflows_needed=None,
-    )
 
 
 def _too_few(run: Run, cells: Sequence[MeasuredCell], objective: str) -> str:

@@ -15,7 +15,7 @@ _RULE = re.compile(r"\s*([a-z_0-9]+)\s*([<>])\s*([+-]?\d+(?:\.\d+)?)\s*%\s*\Z")
 
 
 class Rule(NamedTuple):
-    """A quantity may not change beyond `limit` (0.1 for 10 %, of a share: points), in `sign`."""
+    """The most that a quantity may change: `limit` is 0.1 for 10 % (points for a share)."""
 
     text: str
     name: str
@@ -23,27 +23,26 @@ class Rule(NamedTuple):
     limit: float
 
     def is_beyond(self, change: Change) -> bool:
-        """Return whether what was seen lies beyond the limit."""
+        """Return whether the change is beyond the limit."""
         seen = change.change.value
         return seen > self.limit if self.sign == ">" else seen < self.limit
 
 
 class Found(NamedTuple):
-    """What a rule came to in one cell.
-
-    `regression`: beyond the limit and more than chance. `unsure`: beyond the limit, but chance may
-    have done it, or too little is known.
-    """
+    """A change in one cell that is beyond the limit of a rule."""
 
     rule: Rule
     cell: str
     change: Change
-    regression: bool
-    unsure: bool
+
+    @property
+    def regression(self) -> bool:
+        """Whether it is significant; otherwise it does not fail the comparison."""
+        return self.change.called
 
 
 def parse_rule(text: str) -> Rule:
-    """Read `workflow_p95>+10%`. Raises InputError: the rule, what is wrong, the way out."""
+    """Read `workflow_p95>+10%`. Raises InputError."""
     match = _RULE.match(text)
     if match is None:
         raise InputError(
@@ -60,11 +59,11 @@ def parse_rule(text: str) -> Rule:
 
 
 def judge_rules(comparison: Comparison, rules: Sequence[Rule]) -> list[Found]:
-    """Return what lies beyond a rule's limit, cell by cell.
+    """Return the changes that are beyond a rule's limit.
 
-    Raises InputError for a rule on a quantity that no cell has: it could never fail.
+    Raises InputError for a rule on a quantity that no cell has.
     """
-    found = []
+    found: list[Found] = []
     for rule in rules:
         changes = [
             (cell.cell, cell.changes[rule.name])
@@ -76,8 +75,5 @@ def judge_rules(comparison: Comparison, rules: Sequence[Rule]) -> list[Found]:
                 f"--fail-on {rule.text}: no cell of the two runs has {rule.name}; "
                 "run more workflows, or fail on something else"
             )
-        for cell, change in changes:
-            if rule.is_beyond(change):
-                sure = change.called
-                found.append(Found(rule, cell, change, regression=sure, unsure=not sure))
+        found += [Found(rule, cell, change) for cell, change in changes if rule.is_beyond(change)]
     return found

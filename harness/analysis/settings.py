@@ -1,4 +1,4 @@
-"""In which settings cells differ, which cells agree in all others, and what a view calls them."""
+"""The settings of cells: which ones differ, and how views name them."""
 
 from __future__ import annotations
 
@@ -13,32 +13,27 @@ BUILT_IN = ("mode", "permits", "retry", "permit_scope")
 
 
 class CellSettings(Protocol):
-    """Anything that says what a cell was run with."""
+    """Anything with the settings of a cell."""
 
     @property
     def mode(self) -> str:
         """How calls were made."""
-        ...
 
     @property
     def permits(self) -> int:
         """The size of its semaphore."""
-        ...
 
     @property
     def retry(self) -> str:
         """The name of its retry policy."""
-        ...
 
     @property
     def permit_scope(self) -> str:
         """What a permit is held for."""
-        ...
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """The values of all other swept keys, by dotted key."""
-        ...
 
 
 def settings_of(cell: CellSettings) -> dict[str, Any]:
@@ -47,14 +42,14 @@ def settings_of(cell: CellSettings) -> dict[str, Any]:
 
 
 def identity(cell: CellSettings, but: Iterable[str] = ()) -> str:
-    """Return the settings of a cell, except those in `but`, as text to compare and to group by."""
+    """Return the settings of a cell, except those in `but`, as a key to compare and group by."""
     left_out = set(but)
     kept = {name: value for name, value in settings_of(cell).items() if name not in left_out}
     return json.dumps(kept, sort_keys=True)
 
 
 def policy_of(cell: CellSettings) -> str:
-    """Return what cells share that differ only in mode and permits."""
+    """Return a key that is the same for cells that differ only in mode and permits."""
     return identity(cell, ("mode", "permits"))
 
 
@@ -84,16 +79,16 @@ class SweptKey:
         }
 
     def label(self, cell: CellSettings) -> str:
-        """Return the value of a cell, or its number among the values when it is long.
+        """Return the value of a cell, or a numbered name for a long value.
 
-        A cell without the setting, because its retry policy does not have it, has `-`.
+        `-` for a cell without the setting, because its retry policy does not have it.
         """
         if self.key not in cell.settings:
             return "-"
         return self._labels[value_text(cell.settings[self.key])]
 
     def phrase(self, cell: CellSettings) -> str:
-        """Return name and value: `sub_questions 8`, or only a value that is long: `base-url-2`."""
+        """Return name and value, `sub_questions 8`, or the numbered name, `base-url-2`."""
         label = self.label(cell)
         is_number = label in self._labels.values() and label not in self._labels
         return label if is_number else f"{self.name} {label}"
@@ -114,21 +109,13 @@ def swept_keys(cells: Iterable[CellSettings]) -> list[SweptKey]:
 
 
 def _short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Return the shortest end of each dotted key that no other key has, nor a built-in setting."""
+    """Return the shortest end of each dotted key that is unique among keys and built-in names."""
     parts = {key: split_key(key) for key in keys}
     names = {}
     for key, mine in parts.items():
-        others = [
-            *(other for name, other in parts.items() if name != key),
-            *([n] for n in BUILT_IN),
-        ]
-        taken = next(
-            (
-                count
-                for count in range(1, len(mine) + 1)
-                if all(other[-count:] != mine[-count:] for other in others)
-            ),
-            len(mine),
-        )
-        names[key] = ".".join(mine[-taken:])
+        others = [other for name, other in parts.items() if name != key]
+        others += [[name] for name in BUILT_IN]
+        counts = range(1, len(mine) + 1)
+        free = (n for n in counts if all(other[-n:] != mine[-n:] for other in others))
+        names[key] = ".".join(mine[-next(free, len(mine)) :])
     return names
