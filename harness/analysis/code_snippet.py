@@ -15,9 +15,9 @@ _ERRORS = (
 def lines_to_paste(run: Run, cell: CellInfo) -> tuple[str, ...]:
     """Return Python that gives a program the cell's mode, permits, retry policy and scope.
 
-    Durations are scenario seconds, which are real ones against a real model. What the lines cannot
-    do is in a comment: layers around the policy need more than a few lines, and the package's own
-    retries hold the permit. Empty if the run does not say how the cell retries.
+    Durations are scenario seconds. Comments name what the lines do not do: layers around the policy
+    need more than a few lines, and the package's own retries hold the permit. Empty if the run does
+    not record how the cell retries.
     """
     code = run.code.get(cell.id)
     if code is None:

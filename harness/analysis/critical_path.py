@@ -57,18 +57,18 @@ class CriticalPath(NamedTuple):
 
     def parts(self) -> dict[str, int]:
         """Return the nanoseconds on the path of each part of `call_segments.PARTS`."""
-        total = Counter[str]()
-        for segment in self.segments:
-            total[segment.part] += segment.length
-        return dict(total)
+        return _sums((segment.part, segment.length) for segment in self.segments)
 
     def phases(self) -> dict[str, int]:
         """Return the nanoseconds of each phase, without the phases nested in it."""
-        total = Counter[str]()
-        for segment in self.segments:
-            if segment.phase is not None:
-                total[segment.phase] += segment.length
-        return dict(total)
+        return _sums((s.phase, s.length) for s in self.segments if s.phase is not None)
+
+
+def _sums(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
+    total = Counter[str]()
+    for name, value in pairs:
+        total[name] += value
+    return dict(total)
 
 
 class CellPath(NamedTuple):

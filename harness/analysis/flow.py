@@ -1,4 +1,4 @@
-"""What went on at each moment of a trial: attempts by outcome, and who held which permit."""
+"""A trial over time: attempts by outcome, and the permits in use."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Flow(NamedTuple):
 
 
 def flow(attempts: Iterable[Attempt], trial: Trial, width: int) -> Flow:
-    """Return the attempts of `trial` over its time; those never sent stand at their end.
+    """Return the attempts of `trial` over its time; those never sent count at their end.
 
     `width`: nanoseconds of a bin.
     """
@@ -68,10 +68,10 @@ class Held(NamedTuple):
 
 
 def lanes(calls: Sequence[Call], attempts: Iterable[Attempt], permit_scope: str) -> list[Held]:
-    """Return who held a permit when, each in the lowest lane that was free, in order of time.
+    """Return when each permit was held, in order of time, each in the lowest free lane.
 
-    With permit scope `attempt` a permit is held for one attempt, with `call` from the call's first
-    to its end; a hedge has one of its own. The lanes in use at a moment are the permits in use.
+    With permit scope `attempt` a permit is held for one attempt, with `call` from the first attempt
+    to the end of the call; a hedge has its own. The lanes in use are the permits in use.
     """
     listed = list(attempts)
     is_per_call = permit_scope == "call"

@@ -1,8 +1,7 @@
-"""What summary.json holds: the figures of a run, each with its interval.
+"""The content of summary.json: the figures of a run, each with its interval.
 
-Durations end in `_s` and are real seconds; every view divides them by `time_scale` to get scenario
-seconds, and says so. A percentile or bound that the sample cannot carry is None, never a number
-that only looks like one.
+Durations end in `_s` and are real seconds; views divide them by `time_scale` to get scenario
+seconds. A percentile or bound is None if the sample is too small for it.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from harness.records.schema import RunStatus
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """A number and its 95 % interval; bounds are None where no interval can be had.
+    """A number and its 95 % interval; the bounds are None if there is no interval.
 
     Figures over repeats are geometric means with Student's t on the logs. See `statistics`.
     """
@@ -28,8 +27,8 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 class Distribution(msgspec.Struct, frozen=True, kw_only=True):
     """How a quantity is spread over `n` observations.
 
-    A percentile is None below 6, 72 and 368 observations; its bounds, and those of the mean, are
-    None where too few workflows stand behind them. `mean` is the arithmetic one.
+    A percentile is None below 6, 72 and 368 observations. Bounds are None with too few workflows.
+    `mean` is the arithmetic mean.
     """
 
     n: int
@@ -40,7 +39,7 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkflowCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """How the workflows of a cell ended. Those that an interruption cut short did start."""
+    """How the workflows of a cell ended; `started` includes interrupted ones."""
 
     started: int
     ok: int
@@ -51,8 +50,8 @@ class WorkflowCounts(msgspec.Struct, frozen=True, kw_only=True):
 class CallCounts(msgspec.Struct, frozen=True, kw_only=True):
     """How the calls of a cell ended.
 
-    `cancelled`: no longer wanted, because their workflow had enough without them or had failed;
-    those that had not even begun are not among the `started`.
+    `cancelled`: the workflow had enough results without them or had failed. Calls that were
+    cancelled before they began are not among the `started`.
     """
 
     started: int
@@ -64,7 +63,7 @@ class CallCounts(msgspec.Struct, frozen=True, kw_only=True):
 class AttemptCounts(msgspec.Struct, frozen=True, kw_only=True):
     """How the attempts of a cell ended, `ok` included; `amplification` is attempts over calls.
 
-    `failed` leaves out those that were cancelled: no fault of the provider's.
+    `failed` excludes cancelled attempts.
     """
 
     total: int
@@ -74,7 +73,7 @@ class AttemptCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Throughput(msgspec.Struct, frozen=True, kw_only=True):
-    """Ended per second of makespan, well or not, over repeats. Goodput counts successes alone."""
+    """Ended per second of makespan, whether or not they succeeded, over repeats."""
 
     workflows_per_s: Figure | None
     calls_per_s: Figure | None
@@ -106,9 +105,9 @@ class TimeSpent(msgspec.Struct, frozen=True, kw_only=True):
 class TokenCounts(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens as reported, over all attempts of the cell, abandoned ones included.
 
-    `wasted`: input and output of failed attempts. Output that came before a response broke off is
-    reckoned from its chunks (`analysis.received`), because its usage never came. `unreported`: how
-    many whole responses came without usage; their tokens are in none of the numbers.
+    `wasted`: input and output of failed attempts. The output of an interrupted response is
+    estimated from its chunks (`analysis.token_estimates`). `unreported`: the number of complete
+    responses without usage, whose tokens are not counted.
     """
 
     input: int
@@ -120,14 +119,14 @@ class TokenCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Everything known of one combination of settings.
+    """The metrics of one combination of settings.
 
     `settings`: the values of all swept keys beyond mode, permits, retry and permit_scope.
 
     Only workflows that ended count, each in its highest execution; failed ones and their calls
-    are in every distribution. Makespan and what is made from it need trials that ran in one go.
-    `warm_up`: how many workflows of an open loop MSER-5 left out of the distributions and of
-    `time_spent`; none of a closed loop.
+    are in every distribution. Makespan and what depends on it need uninterrupted trials.
+    `warm_up`: the number of workflows of an open loop that MSER-5 excluded from the distributions
+    and from `time_spent`; 0 for a closed loop.
     `speedup_over_sync` is 1 without bounds for sync itself, None without a sync cell.
     `critical_path_bound_s` is the geometric mean over repeats. `calls_lost` is the share (0 to 1)
     of calls that failed. `cost_usd` is of every attempt, abandoned ones included, `wasted_usd` of
@@ -177,11 +176,11 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What limited the measurement itself: `client`, `simulator` or `none`, and by what.
+    """What limited the measurement: `client`, `simulator` or `none`, and why.
 
     Lag, processor share and lateness are those of the cell where they are worst.
     `clock_disagreement_s`: client's first text minus the provider's first write, by attempt.
-    None where there is nothing to compare with.
+    None without data.
     """
 
     bottleneck: str
@@ -193,9 +192,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Oracle(msgspec.Struct, frozen=True, kw_only=True):
-    """The client's records held against the simulated provider's own log.
+    """The client's records checked against the log of the simulated provider.
 
-    `attempts` were joined by span id; `unmatched` stand on one side only. The mismatch counts say
+    `attempts` were joined by span id; `unmatched` are on one side only. The mismatch counts say
     how many joined attempts differ in outcome or in a token count. `first_text_s` and
     `inter_token_s` are client minus provider: of the first text chunk, by attempt, and of the
     medians of the gaps between chunks, pooled.
@@ -213,8 +212,8 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
     """The best measured cell under the objective, or why there is none yet.
 
     `lead_over_next`: the next cell's objective over this one's, paired by repeat.
-    `more_workflows_needed`: in each of the two cells, about; None when enough, or when no sensible
-    number would do. `code`: Python lines that give a program the cell's settings; none without one.
+    `more_workflows_needed`: about how many in each of the two cells; None if there are enough or no
+    practical number suffices. `code`: Python lines that give a program the cell's settings.
     """
 
     cell: str | None
@@ -227,7 +226,7 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """summary.json. `virtual`: time jumped, and no machine's speed is in any figure."""
+    """summary.json. `virtual`: no figure depends on the speed of the machine."""
 
     schema: int
     run_id: str

@@ -1,18 +1,17 @@
-"""The tree of a workflow: which of its calls and phases ran one after another, and which at once.
+"""The tree of a workflow: which of its calls and phases ran in sequence, and which in parallel.
 
-Built from the records alone, for any workflow: phases in any number and order, names that occur
-several times, calls and fan-outs mixed within a phase, phases nested in branches, workflows that
-ended early. A phase, and the workflow around all of them, is a sequence of stages; a stage is a set
-of lanes that ran at the same time; a lane is a sequence of calls and nested phases.
+Built from the records alone, for any workflow: phases in any number and order, repeated names,
+calls and fan-outs mixed within a phase, phases nested in branches, workflows that ended early. A
+phase, and the workflow itself, is a sequence of stages; a stage is a set of lanes that ran at the
+same time; a lane is a sequence of calls and nested phases.
 
-Records say in which branch something ran, and when. The rest follows from how a workflow runs: what
-is in no branch waits for the fan-out before it. Two fan-outs in a row, without a call between them,
-are told apart where branches start at the same time after everything before has ended.
+Records have the branch and the time of each item. An item in no branch waits for the fan-out before
+it. Two fan-outs in a row, without a call between them, are separated where branches start at the
+same time after everything before has ended.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple, TypeAlias
@@ -95,10 +94,9 @@ def tree_of(workflow: Workflow, calls: Iterable[Call]) -> PhaseNode:
         parents = _parents(phases)
         # Inner phases first, so that a phase is complete when it is put into the one around it.
         order = sorted(order, key=lambda at: -_depth(at, parents))
-    counts = _numbers(phases) if has_repeats else ()
     for at in order:
         phase, parent = phases[at], parents[at] if parents else None
-        number = counts[at] if counts else 1
+        number = sum(one.name == phase.name for one in phases[: at + 1]) if has_repeats else 1
         node = PhaseNode(phase, number, phase.start, phase.end, _stages(placed[at]))
         branch = _NO_BRANCH if phase.branch is None else phase.branch
         around = top if parent is None else placed[parent]
@@ -154,16 +152,6 @@ def _is_during(call: Call, phase: Phase) -> bool:
     return phase.start <= call.ready <= phase.end
 
 
-def _numbers(phases: Sequence[Phase]) -> list[int]:
-    """Return which occurrence of its name each phase is, from 1."""
-    seen = Counter[str]()
-    numbers = []
-    for phase in phases:
-        seen[phase.name] += 1
-        numbers.append(seen[phase.name])
-    return numbers
-
-
 class _PhaseFinder:
     """Finds the occurrence of a phase that a call belongs to; give calls in order of time."""
 
@@ -180,21 +168,12 @@ class _PhaseFinder:
         the innermost one that the call continues: its branch was free, and what was there before
         had ended right before the call started.
         """
-        every = range(len(self._phases))
-        running = [
-            at
-            for at in every
-            if self._phases[at].name == call.phase and _is_during(call, self._phases[at])
-        ]
+        phases = self._phases
+        during = [at for at, phase in enumerate(phases) if _is_during(call, phase)]
+        running = [at for at in during if phases[at].name == call.phase]
         if not running:
-            around = [
-                at
-                for at in every
-                if self._phases[at].start <= call.ready and call.done <= self._phases[at].end
-            ]
-            return min(
-                around, key=lambda at: self._phases[at].end - self._phases[at].start, default=None
-            )
+            around = [at for at in during if call.done <= phases[at].end]
+            return min(around, key=lambda at: phases[at].end - phases[at].start, default=None)
         best = max(running, key=lambda at: self._fit(call, at))
         self._free[best, call.branch] = call.done
         return best

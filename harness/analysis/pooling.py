@@ -1,4 +1,4 @@
-"""Many histograms added up at once: what `histogram.merge` does, in arrays."""
+"""Sums of many histograms at once: `histogram.merge` with arrays."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _AT_ONCE = 10_000
 _MOST = 2**63 - 1
 """The largest value that a histogram can count."""
 _ROOM = 8
-"""A table may have so many places for each number that is added up in it."""
+"""The most places of a table for each number that is added to it."""
 
 
 class Pooled(NamedTuple):
@@ -51,7 +51,7 @@ def _joined(parts: Iterable[Pooled]) -> Pooled:
 
 
 def _open(portion: list[tuple[int, Mapping[int, int]]]) -> Pooled:
-    """Return what stands in histograms; their buckets by number, not yet by name."""
+    """Return the content of histograms, with numbers of buckets in place of names."""
     packed = [(whose, it if isinstance(it, Packed) else Packed(it)) for whose, it in portion]
     return _joined(
         _opened([(whose, it) for whose, it in packed if it.kind == kind], kind) for kind in COUNTS
@@ -59,7 +59,7 @@ def _open(portion: list[tuple[int, Mapping[int, int]]]) -> Pooled:
 
 
 def _opened(parts: list[tuple[int, Packed]], kind: str) -> Pooled:
-    """Return what stands in histograms whose counts are all of one type."""
+    """Return the content of histograms whose counts have one type."""
     owners = np.repeat(
         np.array([owner for owner, _ in parts], np.int64),
         np.array([len(part) for _, part in parts], np.int64),
@@ -70,7 +70,7 @@ def _opened(parts: list[tuple[int, Packed]], kind: str) -> Pooled:
 
 
 def _add_up(pooled: Pooled) -> Pooled:
-    """Add up what stands under one number of one owner, in their order."""
+    """Add up the counts of each bucket of each owner, in order."""
     if not len(pooled.counts):
         return pooled
     owners, numbers, counts = pooled

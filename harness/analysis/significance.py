@@ -1,4 +1,4 @@
-"""Is what changed between two runs more than chance? Pure functions of numbers.
+"""Tests of the changes between two runs for significance. Pure functions of numbers.
 
 Every interval is two-sided at 95 %, every p two-sided. Changes of positive quantities are ratios,
 new over base; changes of shares are differences.
@@ -21,34 +21,33 @@ _K = TypeVar("_K", bound=Hashable)
 
 RESAMPLES = 1000
 _AT_ONCE = 4_000_000
-"""Numbers that the resamples of a long run may hold in memory at once."""
+"""The most numbers of resamples in memory at a time."""
 
 _MOST_EXACT = 60
-"""Up to so many values the rank test is exact."""
+"""The most values for which the rank test is exact."""
 
 FEWEST_PAIRS = 3
 """With fewer repeats than this on both sides, percentiles are compared by their workflows."""
 
-
 LEVEL = 0.05
-"""What p must be below for a change to be called one."""
+"""A change is significant if its p is below this."""
 
 
 def is_called(p: float | None, ranks: float | None) -> bool:
-    """Return whether a change is called one: its (adjusted) p says so, and its ranks do not object.
+    """Return whether a change is significant by its (adjusted) p and, if known, by its ranks.
 
-    A t test alone errs in one case of twenty when nothing changed, and one odd repeat moves it. The
-    ranks alone could never call anything among many cells: five against five repeats have no order
-    with a p below 0.008.
+    A t test alone errs in one case of twenty if nothing changed, and one outlier can move it. The
+    ranks alone could not show a change among many cells: of five against five repeats no order has
+    a p below 0.008.
     """
     return p is not None and p < LEVEL and (ranks is None or ranks < LEVEL)
 
 
 class Difference(NamedTuple):
-    """A change with its interval, and how often chance alone would show one as large.
+    """A change with its interval, and the probability of one as large by chance alone.
 
-    `p` is None, and the figure has no bounds, where there is too little to tell. `method`: how it
-    was found, in words. `ranks`: p of the rank test on the same values, None where it has no say.
+    `p` is None, and the figure has no bounds, with too few values. `method`: the name of the
+    method. `ranks`: p of the rank test on the same values, None where it does not apply.
     """
 
     change: Figure
@@ -60,12 +59,12 @@ class Difference(NamedTuple):
 def by_repeats(
     base: Mapping[int, float], new: Mapping[int, float], *, paired: bool
 ) -> Difference | None:
-    """Return the ratio of two quantities that have one value a repeat, none below zero.
+    """Return the ratio of two quantities with one value a repeat, none of them negative.
 
     Student's t on the logs: of the paired ratios, or of two independent samples (Welch, The
-    Generalization of Student's Problem, Biometrika 34, 1947), with a rank test beside it. A zero,
-    as of goodput when nothing succeeded, has no logarithm: then the same test on the values
-    themselves, and no bounds. None without a value on each side, or with zeros alone in the base.
+    Generalization of Student's Problem, Biometrika 34, 1947), together with a rank test. A zero,
+    such as goodput without a success, has no logarithm: then the test uses the values themselves,
+    without bounds. None without a value on each side, or if the base has only zeros.
     """
     if paired:
         common = sorted(base.keys() & new.keys())
@@ -111,7 +110,7 @@ def _error(logs: NDArray[np.float64]) -> float:
 def _of_t(change: float, error: float, freedom: float, method: str) -> Difference:
     if freedom < 1:
         return Difference(Figure(value=math.exp(change)), None, "too few repeats")
-    if error < 1e-12:  # the same values again, to the last digit: nothing is left to chance
+    if error < 1e-12:  # the same values
         value = math.exp(change)
         p = 1.0 if abs(change) < 1e-12 else 0.0
         return Difference(Figure(value=value, low=value, high=value), p, method)
@@ -126,12 +125,12 @@ def _of_t(change: float, error: float, freedom: float, method: str) -> Differenc
 def by_workflows(
     base: Mapping[_K, Sequence[float]], new: Mapping[_K, Sequence[float]], p: float, *, paired: bool
 ) -> Difference | None:
-    """Return the ratio of two p-quantiles of what is given in clusters, which are drawn again.
+    """Return the ratio of two p-quantiles of clustered values, by resampling the clusters.
 
-    A cluster is the workflows on one topic in one repeat, which resemble each other. Bootstrap of
+    A cluster has the workflows on one topic in one repeat, which resemble each other. Bootstrap of
     the log ratio (Efron and Tibshirani, An Introduction to the Bootstrap, chapters 6 and 16): its
     standard error with Student's t. Paired: a cluster that both runs have is drawn for both. The
-    draws come from a seed of their own, so the same values give the same answer.
+    seed is constant, so the same values give the same result.
     """
     if paired:
         common = sorted(base.keys() & new.keys(), key=repr)
@@ -190,20 +189,19 @@ class _Clustered(NamedTuple):
 
 
 class Successes(NamedTuple):
-    """How many there were and how many went well, by repeat."""
+    """The numbers of successes and of tries, by repeat."""
 
     good: Sequence[int]
     tried: Sequence[int]
 
 
 def of_shares(base: Successes, new: Successes) -> Difference | None:
-    """Return the difference of two shares, new minus base; None when a side has none.
+    """Return the difference of two shares, new minus base; None if a side has no tries.
 
     Newcombe's hybrid of the two intervals (Interval Estimation for the Difference between
     Independent Proportions, Statistics in Medicine 17, 1998, method 10, here on Clopper and
-    Pearson's). Fisher's exact test gives p. It takes all for independent; where the repeats of a
-    side differ by more than chance, because failures come in bursts, p is no smaller than that of
-    `_with_extra_spread`.
+    Pearson's). p is that of Fisher's exact test, which assumes independence, or that of
+    `_with_extra_spread` if it is larger: failures in bursts make repeats differ.
     """
     one, other = share(base.good, base.tried), share(new.good, new.tried)
     if one is None or other is None:
@@ -223,7 +221,7 @@ def of_shares(base: Successes, new: Successes) -> Difference | None:
 
 
 def _with_extra_spread(base: Successes, new: Successes) -> float:
-    """Return the two-sided p for two shares being the same, 0 where repeats differ by chance alone.
+    """Return the two-sided p of two equal shares, 0 if the repeats differ by chance alone.
 
     The normal test of two shares with its variance multiplied by the dispersion, which is Pearson's
     chi-squared between the repeats over its degrees of freedom, and so Student's t (McCullagh and
@@ -251,9 +249,9 @@ def _between(side: Successes) -> float:
 
 
 def fisher(good: int, tried: int, others_good: int, others_tried: int) -> float:
-    """Return the two-sided p of Fisher's exact test for two shares being the same.
+    """Return the two-sided p of Fisher's exact test for two equal shares.
 
-    The sum of the hypergeometric probabilities that are no larger than that of what was seen.
+    The sum of the hypergeometric probabilities not larger than that of the observed table.
     """
     successes, whole = good + others_good, tried + others_tried
     least, most = max(0, successes - others_tried), min(successes, tried)
@@ -275,7 +273,7 @@ def _log_choose(n: int, k: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def mann_whitney(base: Sequence[float], new: Sequence[float]) -> float | None:
-    """Return the two-sided p of Mann and Whitney's rank test; None where no order would be rare.
+    """Return the two-sided p of Mann and Whitney's rank test; None if no order is significant.
 
     On a Test of Whether One of Two Random Variables is Stochastically Larger than the Other, Annals
     of Mathematical Statistics 18, 1947. Up to 60 values exact, whatever their ties; for more the
@@ -310,7 +308,7 @@ def _exact_ranks(twice: NDArray[np.int64], m: int) -> float:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Return each p adjusted for there being several, in the same order.
+    """Return the p-values adjusted for multiple tests, in the same order.
 
     Holm, A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of
     Statistics 6, 1979.

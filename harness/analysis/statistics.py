@@ -1,11 +1,11 @@
-"""Intervals that hold what they promise, or none at all. Pure functions of numbers.
+"""Point estimates and two-sided 95 % intervals. Pure functions of numbers.
 
-Every interval is two-sided at 95 %. What is observed more than once in a workflow (calls,
-attempts, gaps between chunks) comes in clusters, because the calls of one workflow depend on each
-other: a cluster counts for as many independent observations as its spread shows.
+The calls, attempts and gaps between chunks of one workflow depend on each other. They form a
+cluster, which counts for as many independent observations as its spread shows.
 
-Coverage, measured by tests/analysis/test_coverage.py on log-normal values: percentiles miss the
-truth in at most one case in twenty, means of a few skewed clusters cover 90 to 95 %.
+Coverage, measured by tests/analysis/test_coverage.py on log-normal values: intervals of percentiles
+miss the true value in at most one case in twenty; those of means of a few skewed clusters cover it
+in 90 to 95 %.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from scipy import special
 from harness.analysis.model import Distribution, Figure
 
 TAIL = 0.025
-"""What a two-sided 95 % interval leaves out on each side."""
+"""The probability outside a two-sided 95 % interval on each side."""
 
 POWER = 0.8
-"""How likely `repeats_needed` repeats are to show a lead of the size seen so far."""
+"""The probability that `repeats_needed` repeats show a lead of the size seen so far."""
 
 MOST_REPEATS = 1000
-"""`repeats_needed` looks no further: a lead that needs more is none in practice."""
+"""The most that `repeats_needed` returns."""
 
 
 class Sample(NamedTuple):
@@ -56,7 +56,7 @@ def sample(values: ArrayLike, clusters: ArrayLike, counts: ArrayLike | None = No
 
 
 def describe(observed: Sample) -> Distribution:
-    """Return mean and percentiles in the unit of the values; None where the sample is too small."""
+    """Return mean and percentiles in the unit of the values, None if the sample is too small."""
     if not len(observed.values):
         return Distribution(n=0, mean=None, p50=None, p95=None, p99=None)
     percentiles = _Percentiles(observed)
@@ -72,11 +72,10 @@ def describe(observed: Sample) -> Distribution:
 def percentile(observed: Sample, p: float) -> Figure | None:
     """Return the p-quantile (0 to 1) with its interval.
 
-    None below the number of observations from which an interval between order statistics exists:
-    6, 72 and 368 for p = .5, .95 and .99. With one observation a cluster the interval is that one,
-    exact (`scipy.stats.quantile_test`). With several, the ranks are those of a smaller sample, see
-    `_Percentiles`, and the bounds are None where that is too small: few workflows say little about
-    their kind, however many calls they make.
+    None below 6, 72 and 368 observations for p = .5, .95 and .99: then no interval between order
+    statistics exists. With one observation in each cluster the interval is exact
+    (`scipy.stats.quantile_test`). With several, the ranks are those of a smaller sample, see
+    `_Percentiles`; the bounds are None if that sample is too small.
     """
     return _Percentiles(observed).figure(p) if len(observed.values) else None
 
@@ -93,14 +92,14 @@ def order_ranks(n: int, p: float) -> tuple[int, int] | None:
 
 
 class _Percentiles:
-    """Percentiles of one sample; what they share is worked out once.
+    """Percentiles of one sample.
 
     Dependence shrinks the sample: n is divided by the design effect, the variance of the share of
     observations at or below the quantile across clusters over what it would be without clusters
     (Korn and Graubard, Confidence Intervals for Proportions with Small Expected Number of
     Positive Counts, Survey Methodology 24, 1998, which also gives the correction for few
-    clusters). The design effect of a far percentile rests on a handful of observations, so that
-    of the median is taken when it is larger.
+    clusters). The design effect of a far percentile depends on few observations, so that of the
+    median is used if it is larger.
     """
 
     def __init__(self, observed: Sample) -> None:
@@ -178,9 +177,8 @@ def mean(observed: Sample) -> Figure | None:
 def over_repeats(values: Iterable[float]) -> Figure | None:
     """Return the geometric mean of one positive value a repeat, with Student's t on the logs.
 
-    None without a value; null bounds for a single one. Where a value is zero the logarithm has no
-    say: the arithmetic mean with null bounds. Ratios of paired values go in as they are, which is
-    a paired t on the logs.
+    None without a value, no bounds for a single one. If a value is zero, it has no logarithm: the
+    result is the arithmetic mean without bounds. For ratios of paired values this is a paired t.
     """
     numbers = np.fromiter(values, dtype=np.float64)
     if not len(numbers):
@@ -191,13 +189,9 @@ def over_repeats(values: Iterable[float]) -> Figure | None:
         return Figure(value=float(numbers[0]))
     logs = np.log(numbers)
     value = float(np.exp(logs.mean()))
-    reach = _reach(logs)
-    return Figure(value=value, low=value / math.exp(reach), high=value * math.exp(reach))
-
-
-def _reach(logs: NDArray[np.float64]) -> float:
     error = float(logs.std(ddof=1)) / math.sqrt(len(logs))
-    return float(special.stdtrit(len(logs) - 1, 1 - TAIL)) * error
+    reach = math.exp(float(special.stdtrit(len(logs) - 1, 1 - TAIL)) * error)
+    return Figure(value=value, low=value / reach, high=value * reach)
 
 
 def share(successes: Sequence[int], totals: Sequence[int]) -> Figure | None:
@@ -241,7 +235,7 @@ def repeats_needed(ratios: Sequence[float]) -> int | None:
 def _binomial_quantile(share: float, n: int, p: float) -> int:
     """Return the least k with P(X <= k) >= `share` for X binomial in `n` and `p`.
 
-    From `scipy.special`, as all distributions here: `scipy.stats` takes seconds to import, and a
-    run that was interrupted must say what it has at once.
+    From `scipy.special`, as all distributions here: `scipy.stats` takes seconds to import, which
+    would delay the summary of an interrupted run.
     """
     return bisect_left(range(n), share, key=lambda k: float(special.bdtr(k, n, p)))

@@ -1,7 +1,7 @@
-"""The tokens of responses that broke off: a provider reports usage at the end, which never came.
+"""Estimates of the output tokens of interrupted responses, which never report their usage.
 
-What had come by then was made and is paid for, so it is reckoned from the number of text chunks,
-with as many tokens a chunk as the run's whole responses had on average.
+The received output was generated and is paid for. The estimate is the number of text chunks times
+the mean number of tokens in a chunk of the run's complete responses.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from harness.records.schema import Attempt
 
 
 def with_received(attempts: Sequence[Attempt]) -> Iterator[Attempt]:
-    """Yield every attempt; a failed one with text but no usage gets the output that it received.
+    """Yield every attempt, with estimated output for a failed one with text but no usage.
 
-    Nothing is reckoned in a run without one whole response whose usage was reported.
+    There is no estimate in a run without a complete response with usage.
     """
     rate = _tokens_a_chunk(attempts)
     for attempt in attempts:

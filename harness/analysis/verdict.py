@@ -1,4 +1,4 @@
-"""Did the measurement measure the endpoint, or the machine it ran on?"""
+"""Whether the client or the simulator limited the measurement."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ from harness.records.clock import SECOND
 from harness.records.histogram import Histogram, merge, quantile
 
 CPU_LIMIT = 0.9
-"""Above this share of one core a client that runs on one core has nothing left to keep time with;
-a queue's wait grows without bound as its load nears 1."""
+"""The limit of the share of one core: a queue's wait grows without bound as its load nears 1."""
 
 TYPICAL_FLOOR, TYPICAL_SHARE = 0.005, 0.05
-"""What half of all readings may be late by: 5 ms, or 5 % of the median time to first token, if that
-is more. Medians shift by as much."""
+"""The limit of the median delay: 5 ms, or 5 % of the median time to first token if that is more."""
 
 RARE_FLOOR, RARE_SHARE = 0.05, 0.25
-"""What one reading in a hundred may be late by: 50 ms, or 25 % of the median time to first token.
-Only the tails feel it, and those are several times the median (3.6 times for the longest of 8 at
+"""The limit of the 99th percentile: 50 ms, or 25 % of the median time to first token.
+
+It affects only the tails, which are several times the median (3.6 times for the longest of 8 at
 log-normal sigma 0.8)."""
 
 FEWEST_READINGS = 100
-"""With fewer readings the 99th percentile is the maximum, one hiccup of the start."""
+"""With fewer readings the 99th percentile is the maximum."""
 
 _CPU = "The client's processor time"
 _APART = "Median delay from the provider's first write to the client's first text"
@@ -46,7 +45,7 @@ VIRTUAL_VERDICT = Verdict(
 
 
 class _Reading(NamedTuple):
-    """One number against its limit. `blames`: whose doing it is when it is above."""
+    """One number and its limit. `blames`: the cause of a number above the limit."""
 
     blames: str
     what: str
@@ -70,9 +69,9 @@ class _Reading(NamedTuple):
 def judge(cells: Sequence[CellRecords], joined: Joined | None) -> Verdict:
     """Return what limited the measurement.
 
-    Lag, processor share and lateness are those of the cell in which they are worst: an average
-    would hide the one cell that is wrong. When several are above their limits, the one furthest
-    above names the bottleneck. Against a live endpoint only the client can be judged.
+    Lag, processor share and lateness are those of the cell in which they are worst, as an average
+    would hide it. Of several that exceed their limits, the one with the largest ratio names the
+    bottleneck. Against a live endpoint only the client is judged.
     """
     lags = {cell.info.id: merge(t.loop_lag for t in cell.trials.values()) for cell in cells}
     late = _lateness(joined) if joined else {}
@@ -82,7 +81,8 @@ def judge(cells: Sequence[CellRecords], joined: Joined | None) -> Verdict:
     readings: list[_Reading] = []
     for cell in cells:
         name = cell.info.id
-        limits = _limits(truth[name] if name in truth else _ttfts(cell))
+        seen = [attempt.ttft for attempt in cell.attempts if attempt.ttft is not None]
+        limits = _limits(truth.get(name, seen))
         readings.append(_Reading("client", _CPU, name, shares[name], CPU_LIMIT))
         readings += _of_histogram("client", "event-loop lag", name, lags[name], limits)
         readings += _of_histogram(
@@ -103,7 +103,7 @@ def judge(cells: Sequence[CellRecords], joined: Joined | None) -> Verdict:
 
 
 def _conclude(readings: Iterable[_Reading]) -> tuple[str, tuple[str, ...]]:
-    """Return who limits and why; for nobody, how near client and simulator came to it."""
+    """Return the bottleneck and why; if there is none, the readings nearest to their limits."""
     ranked = sorted(readings, key=lambda reading: reading.excess, reverse=True)
     worst = list({reading.what: reading for reading in reversed(ranked)}.values())[::-1]
     over = [reading for reading in worst if reading.excess > 1]
@@ -127,12 +127,8 @@ def _lateness(joined: Joined) -> dict[str, Histogram]:
     return {cell: pooled_lateness.of(owner) for cell, owner in number.items()}
 
 
-def _ttfts(cell: CellRecords) -> list[int]:
-    return [attempt.ttft for attempt in cell.attempts if attempt.ttft is not None]
-
-
 def _scheduled_ttfts(joined: Joined) -> dict[str, list[int]]:
-    """Return what the times to first token should have been: lateness has not inflated them."""
+    """Return the times to first token without the provider's lateness."""
     parts: dict[str, list[int]] = {}
     for attempt, served in joined.pairs:
         if served.first_scheduled is not None:
@@ -141,7 +137,7 @@ def _scheduled_ttfts(joined: Joined) -> dict[str, list[int]]:
 
 
 def _limits(ttfts: Sequence[int]) -> tuple[float, float]:
-    """Return what half of the readings and what one in a hundred may be late by, in seconds."""
+    """Return the limits of the median and of the 99th percentile, in seconds."""
     median = float(np.median(ttfts)) / SECOND if ttfts else 0.0
     return max(TYPICAL_FLOOR, TYPICAL_SHARE * median), max(RARE_FLOOR, RARE_SHARE * median)
 

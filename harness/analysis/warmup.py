@@ -1,4 +1,4 @@
-"""How long a steady load takes to become steady: what is cut off before it is measured."""
+"""The warm-up of an open loop, which is excluded from the measurement."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 WARM_UP_BATCH = 5
 FEWEST_BATCHES = 10
-"""With fewer batches than this the rule cuts at random; then nothing is cut."""
+"""With fewer batches than this nothing is cut, as the rule would cut at random."""
 
 
 def mser5(values: Sequence[float]) -> int:
