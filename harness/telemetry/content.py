@@ -20,6 +20,7 @@ from harness.records.failures import OK
 from harness.records.schema import Transcript
 from harness.telemetry import semconv
 from harness.telemetry.attributes import Attributes
+from harness.telemetry.resource import first_set
 
 CAPTURE_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 LIMITS = ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT")
@@ -42,16 +43,10 @@ def capture(environment: Mapping[str, str]) -> Capture | None:
     on_event = wanted in ("event_only", "span_and_event")
     if not on_span and not on_event:
         return None
-    return Capture(on_span, on_event, _limit(environment))
-
-
-def _limit(environment: Mapping[str, str]) -> int:
-    for name in LIMITS:
-        if text := environment.get(name, "").strip():
-            if not text.isascii() or not text.isdigit():
-                raise InputError(f"{name}: not a number of characters; write for example 4096")
-            return int(text)
-    return LIMIT
+    name, text = first_set(environment, *LIMITS)
+    if text and not (text.isascii() and text.isdigit()):
+        raise InputError(f"{name}: not a number of characters; write for example 4096")
+    return Capture(on_span, on_event, int(text or LIMIT))
 
 
 def messages(transcript: Transcript, finish_reason: str | None, limit: int) -> Attributes:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from harness.records.errors import InputError
-from harness.telemetry.resource import parse_pairs
+from harness.telemetry.resource import first_set, parse_pairs
 
 TRACES_PATH = "/v1/traces"
 TIMEOUT = 10.0
@@ -84,13 +84,8 @@ def open_target(
         return None
     if url is not None:
         return _target(flag, url, environment, append=True)
-    for variable, append in (
-        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", False),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", True),
-    ):
-        if environment.get(variable):
-            return _target(variable, environment[variable], environment, append)
-    return None
+    name, url = _variable("ENDPOINT", environment)
+    return _target(name, url, environment, append="TRACES" not in name) if url else None
 
 
 def _target(where: str, url: str, environment: Mapping[str, str], append: bool) -> OtlpTarget:
@@ -128,11 +123,7 @@ def _target(where: str, url: str, environment: Mapping[str, str], append: bool) 
 
 
 def _variable(what: str, environment: Mapping[str, str]) -> tuple[str, str]:
-    """Return the name and value of the variable that applies; the value is empty if none is set."""
-    for name in (f"OTEL_EXPORTER_OTLP_TRACES_{what}", f"OTEL_EXPORTER_OTLP_{what}"):
-        if text := environment.get(name, "").strip():
-            return name, text
-    return name, ""
+    return first_set(environment, f"OTEL_EXPORTER_OTLP_TRACES_{what}", f"OTEL_EXPORTER_OTLP_{what}")
 
 
 def _choice(what: str, environment: Mapping[str, str], *values: str) -> str:

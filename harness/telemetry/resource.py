@@ -54,6 +54,14 @@ def make_resource(run: Run, environment: Mapping[str, str]) -> Attributes:
     }
 
 
+def first_set(environment: Mapping[str, str], *names: str) -> tuple[str, str]:
+    """Return the first variable that is set, and its stripped value; else the last one and ""."""
+    for name in names:
+        if text := environment.get(name, "").strip():
+            break
+    return name, text
+
+
 def parse_pairs(variable: str, text: str) -> dict[str, str]:
     """Parse comma-separated, percent-encoded `key=value` pairs; strip spaces around them.
 

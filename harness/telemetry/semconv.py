@@ -29,22 +29,6 @@ BACKOFF_SPAN = "backoff"
 FIRST_REASONING_EVENT = "first_reasoning"
 FIRST_ANSWER_EVENT = "first_answer"
 
-
-def workflow_span(workflow: str) -> str:
-    """Return the name of a workflow's span."""
-    return f"{INVOKE_WORKFLOW} {workflow}"
-
-
-def phase_span(phase: str) -> str:
-    """Return the name of a phase's span."""
-    return f"phase {phase}"
-
-
-def chat_span(model: str) -> str:
-    """Return the name of the span of one call to the model."""
-    return f"{CHAT} {model}"
-
-
 # GenAI
 OPERATION_NAME = "gen_ai.operation.name"
 INVOKE_WORKFLOW = "invoke_workflow"

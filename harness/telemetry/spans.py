@@ -135,7 +135,7 @@ class _WorkflowTrace:
             self.run.run_id, semconv.TRIAL_SPAN, record.cell, record.repeat, record.execution
         )
         root = self._add(
-            semconv.workflow_span(attributes.workflow_name(self.run)),
+            f"{semconv.INVOKE_WORKFLOW} {attributes.workflow_name(self.run)}",
             None,
             (record.ready, record.done),
             ("workflow",),
@@ -177,7 +177,7 @@ class _WorkflowTrace:
                 self._add_call(parent, item)
             elif item.phase is not None:
                 span = self._add(
-                    semconv.phase_span(item.phase.name),
+                    f"phase {item.phase.name}",
                     parent,
                     (item.phase.start, item.phase.end),
                     ("phase", item.phase.name, *_if_repeated(item.number)),
@@ -205,7 +205,7 @@ class _WorkflowTrace:
         decisive = max(ended or tried, key=lambda attempt: attempt.done)
         on_span, on_event = self._content(call, decisive)
         chat = self._add(
-            semconv.chat_span(attributes.model(self.run, self.cell)),
+            f"{semconv.CHAT} {attributes.model(self.run, self.cell)}",
             span,
             (begin, call.done),
             ("chat",),
