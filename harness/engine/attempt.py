@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import reduce
+from operator import add
 from random import Random
 from typing import NamedTuple
 
-from harness.engine.effects import (
-    Deadlines,
-    Grant,
-    Program,
-    Reply,
-    Request,
-    emit,
-    ring,
-    send,
-)
+from harness.engine.effects import Deadlines, Grant, Program, Reply, Request, emit, ring, send
 from harness.policies.protocol import Earlier, Ended, Policy, RetryVerdict
 from harness.records.failures import CANCELLED
 from harness.records.keys import AttemptKey, CallKey
@@ -92,11 +85,8 @@ class CallState:
 
     def wasted(self, used: Reply | None) -> Tokens | None:
         """Return the tokens of all attempts except `used`; None if there is no other attempt."""
-        wasted: Tokens | None = None
-        for reply in self.replies:
-            if reply is not used:
-                wasted = reply.tokens if wasted is None else wasted + reply.tokens
-        return wasted
+        others = [reply.tokens for reply in self.replies if reply is not used]
+        return reduce(add, others) if others else None
 
     def is_over(self, granted: int) -> bool:
         """Return whether a permit granted at `granted` is too late to send an attempt."""
@@ -115,11 +105,10 @@ class CallState:
 
     def deadlines(self) -> Deadlines:
         """Return the deadlines of an attempt that is sent now."""
-        limits = self.terms.limits
-        assert self.end is not None, "begin() comes first"
-        return Deadlines(
-            limits.connect, limits.first_token, limits.idle, self.end, self.end_outcome()
-        )
+        limits, end = self.terms.limits, self.end
+        assert end is not None, "begin() comes first"
+        outcome = self.end_outcome()
+        return Deadlines(limits.connect, limits.first_token, limits.idle, end, outcome)
 
     def random(self) -> Random:
         """Return the random source of the call, the same one for all attempts."""

@@ -6,37 +6,18 @@ Both modes use the same interpreter. They differ in how permits are acquired and
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 from harness.engine import effects
 from harness.engine.branches import Branch, Course, Fork
-from harness.engine.effects import Cancelled, Effect, Finished, Grant, Park, Program, Reply, Send
+from harness.engine.effects import Cancelled, Effect, Finished, Program, Reply, Send
+from harness.engine.permits import ThreadPermits, Turns
 from harness.engine.waiting import BlockingWait, sleeping, wait_blocking, wait_for_event
 from harness.records.clock import ReadClock
 from harness.records.schema import Record
 
 _T = TypeVar("_T")
-
-
-class Permits(Protocol):
-    """The source of permits for blocking code."""
-
-    def acquire(self, ready: int, deadline: int | None, branch: Branch) -> Grant:
-        """Wait for a permit, until `deadline` at most."""
-        ...
-
-    def park(self, asked: Park, branch: Branch) -> Grant:
-        """Wait for a bell, and then for a permit."""
-        ...
-
-    def ring(self, bell: Hashable) -> None:
-        """Wake all that are parked at a bell."""
-        ...
-
-    def release(self) -> None:
-        """Release a permit."""
-        ...
 
 
 class Stopped(BaseException):
@@ -51,7 +32,7 @@ class BlockingWorld(NamedTuple):
     """
 
     now: ReadClock
-    permits: Permits
+    permits: ThreadPermits | Turns
     send: Callable[[Send, Branch], Reply]
     emit: Callable[[Record], None]
     branches: Callable[[Fork, BlockingWorld], None]
@@ -77,19 +58,16 @@ def run_blocking(
     result: Any = None
     try:
         while not isinstance(asked := course.advance(result), Finished):
-            _go_on(asked, world)
-            result = course.done(asked, _perform(asked, world, branch))
-            _go_on(asked, world)
+            if isinstance(asked, effects.AT_ONCE):  # also after the stop
+                result = course.done(asked, _perform(asked, world, branch))
+            else:
+                check()
+                result = course.done(asked, _perform(asked, world, branch))
+                check()
         value: _T = asked.value
         return value
     finally:
         course.end()
-
-
-def _go_on(asked: Effect, world: BlockingWorld) -> None:
-    """Raise Stopped if `world.stop` is set. Effects that need no wait still run, such as Emit."""
-    if world.stop.is_set() and not isinstance(asked, effects.AT_ONCE):
-        raise Stopped
 
 
 def _perform(asked: Effect, world: BlockingWorld, branch: Branch) -> Any:
@@ -152,7 +130,7 @@ def a_thread_each(fork: Fork, world: BlockingWorld) -> None:
     ended = [threading.Event() for _ in fork.parts]
     threads = [
         threading.Thread(target=run, args=(index,), name=f"branch-{index}", daemon=True)
-        for index in range(len(fork.parts))
+        for index in range(len(ended))
     ]
     try:
         for thread in threads:

@@ -11,24 +11,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from harness.engine.effects import (
-    Acquire,
-    Cancelled,
-    Effect,
-    FanOut,
-    Finished,
-    Park,
-    Program,
-    Release,
-    Sleep,
-    step,
-)
+from harness.engine import effects
+from harness.engine.effects import Acquire, Cancelled, Effect, FanOut, Finished, Park, Program
 
 _T = TypeVar("_T")
 
 
-def _nothing() -> None:
-    """Do nothing."""
+def do_nothing() -> None:
+    """Do nothing: the default of a hook."""
 
 
 class Branch:
@@ -37,7 +27,7 @@ class Branch:
     `first_text`: the transport calls this when an attempt receives its first text.
     """
 
-    def __init__(self, first_text: Callable[[], None] = _nothing) -> None:
+    def __init__(self, first_text: Callable[[], None] = do_nothing) -> None:
         self.first_text = first_text
         self.cancelled = False
         self._lock = threading.Lock()
@@ -105,7 +95,7 @@ class Fork:
     def ended(self, index: int, result: Any) -> None:
         """Store the result of a branch; cancel the others if the results are enough."""
         # No more text can come. Dropping the reference frees the fork without a collection.
-        self.parts[index][1].first_text = _nothing
+        self.parts[index][1].first_text = do_nothing
         with self._lock:
             self._results[index] = result
             enough = self._enough is not None and self._enough(tuple(self._results))
@@ -130,7 +120,7 @@ class Fork:
             branch.cancel()
 
 
-_RAISING = (Acquire, Sleep, Park)
+_RAISING = (Acquire, effects.Sleep, Park)
 """Effects that wait: `Cancelled` is raised there in a cancelled program."""
 
 
@@ -156,12 +146,12 @@ class Course(Generic[_T]):
 
     def advance(self, result: Any) -> Effect | Finished[_T]:
         """Send the last effect's result to the program; return its next effect or its result."""
-        asked = step(self._program, result)
+        asked = effects.step(self._program, result)
         while self._branch.cancelled and isinstance(asked, _RAISING):
             self._check()
             if isinstance(asked, Park) and _takes(asked):
                 self._give_back()
-            asked = step(self._program, Cancelled())
+            asked = effects.step(self._program, Cancelled())
         if isinstance(asked, _TAKING):
             self._held -= _takes(asked)
         return asked
@@ -170,7 +160,8 @@ class Course(Generic[_T]):
         """Account for the result of an effect; return the value to send to the program."""
         if not isinstance(asked, _RAISING):
             return result
-        granted = not isinstance(asked, Sleep) and result.granted is not None and _gives(asked)
+        kept = isinstance(asked, effects.Sleep) or (isinstance(asked, Park) and asked.keep)
+        granted = not kept and result.granted is not None
         self._held += granted
         if not self._branch.cancelled:
             return result
@@ -189,18 +180,13 @@ class Course(Generic[_T]):
         self._release()
 
 
-def _gives(asked: Acquire | Park) -> bool:
-    """Return whether a grant adds a permit to those that the program holds."""
-    return isinstance(asked, Acquire) or not asked.keep
+_TAKING = (effects.Release, Park, FanOut)
 
 
-_TAKING = (Release, Park, FanOut)
-
-
-def _takes(asked: Release | Park | FanOut) -> bool:
+def _takes(asked: effects.Release | Park | FanOut) -> bool:
     """Return whether the effect takes a permit from the program."""
     match asked:
-        case Release():
+        case effects.Release():
             return True
         case Park():
             return not asked.keep

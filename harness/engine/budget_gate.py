@@ -61,18 +61,14 @@ class Meter(Protocol):
         ...
 
 
-def _nobody(change: int) -> None:
-    """Ignore the change in the number of attempts in flight."""
-
-
 class Gate:
     """The gate of one run, for all its trials. It is safe to use from several tasks and threads.
 
     `limits.seconds` are real seconds since the origin of `now`. `sending` is called with 1 when an
-    attempt is sent and with -1 when it has ended. If each trial has its own gate, `ledger` is the
-    ledger after the earlier trials, and `answered` says whether the run had its first answer.
-    `book` is called with the sum of spent and reserved amounts, before an attempt is sent and after
-    it has ended.
+    attempt is sent and with -1 when it has ended. `ledger`: the amounts that are spent and
+    reserved. `answered`: whether an answer has shown that requests can succeed. If each trial has
+    its own gate, they start with the values after the earlier trials. `book` is called with the sum
+    of spent and reserved amounts, before an attempt is sent and after it has ended.
     """
 
     def __init__(
@@ -80,7 +76,7 @@ class Gate:
         limits: BudgetLimits,
         meter: Meter,
         now: ReadClock,
-        sending: Callable[[int], None] = _nobody,
+        sending: Callable[[int], None] = lambda change: None,
         *,
         ledger: Ledger | None = None,
         answered: bool = False,
@@ -91,22 +87,12 @@ class Gate:
         self._meter = meter
         self._now = now
         self._lock = threading.Lock()
-        self._ledger = ledger or Ledger(limits)
+        self.ledger = ledger or Ledger(limits)
         self._refusal: BudgetRefusal | None = None
         self._hopeless: Attempt | None = None
-        self._answered = answered
+        self.answered = answered
         self._in_flight = 0
         self._at_rest: list[Callable[[], None]] = []
-
-    @property
-    def ledger(self) -> Ledger:
-        """The amounts that are spent and reserved."""
-        return self._ledger
-
-    @property
-    def answered(self) -> bool:
-        """Whether an answer has shown that requests can succeed."""
-        return self._answered
 
     def enter(self, effect: Send) -> Amount | BudgetRefusal:
         """Reserve and return the worst case of an attempt, or return the refusal.
@@ -119,11 +105,11 @@ class Gate:
                 raise FirstCallError(self._hopeless)
             if self._refusal is not None:
                 return self._refusal
-            answer = reserve(self._ledger, worst, self._now() / SECOND)
+            answer = reserve(self.ledger, worst, self._now() / SECOND)
             if isinstance(answer, BudgetRefusal):
                 self._refusal = answer
                 return answer
-            self._ledger = answer
+            self.ledger = answer
             if self._book is not None:
                 self._book(committed(answer))
             self._in_flight += 1
@@ -134,15 +120,15 @@ class Gate:
         """Settle an attempt that has ended. It counts as in flight until its record is emitted."""
         used = self._meter.used(worst, reply)
         with self._lock:
-            self._ledger = settle(self._ledger, worst, used)
+            self.ledger = settle(self.ledger, worst, used)
             self._sending(-1)
             if self._book is not None:
-                self._book(committed(self._ledger))
+                self._book(committed(self.ledger))
 
     def abandon(self, worst: Amount) -> None:
         """Settle an interrupted attempt at its worst case, because its use is unknown."""
         with self._lock:
-            self._ledger = settle(self._ledger, worst, worst)
+            self.ledger = settle(self.ledger, worst, worst)
             self._sending(-1)
         self._rest()
 
@@ -175,12 +161,12 @@ class Gate:
         act()
 
     def _judge(self, attempt: Attempt) -> None:
-        if attempt.status is None or self._answered:
+        if attempt.status is None or self.answered:
             return
         if attempt.status in HOPELESS:
             self._hopeless = attempt
         elif attempt.status < 300:
-            self._answered = True
+            self.answered = True
 
     def _rest(self) -> None:
         with self._lock:

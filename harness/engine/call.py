@@ -8,9 +8,11 @@ permit during backoff and while a breaker parks it. With `call`, it holds the pe
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from harness.engine.attempt import AdmittedAttempt, CallState, CallTerms, Tried, attempt
+from harness.engine.deadlines import DEADLINE_PASSED, UNWANTED
 from harness.engine.effects import (
     Cancelled,
     Grant,
@@ -28,7 +30,7 @@ from harness.engine.hedging import hedged
 from harness.policies.protocol import Asking, Go, ParkCall
 from harness.records.failures import CANCELLED, OK
 from harness.records.keys import CallKey
-from harness.records.schema import Backoff, Call, Said, Transcript, WaitSource
+from harness.records.schema import Backoff, Call, Said, Transcript
 
 _T = TypeVar("_T")
 
@@ -80,9 +82,11 @@ def _attempts(progress: CallState) -> Program[Reply | None]:
         if held and not progress.terms.hold_permit:
             yield from release()
             held = False
-        wait = decision.retry_in
-        pause = _Pause(ready, wait, decision.source or "policy")
-        ready = yield from _paused(progress, pause, sleep(ready + wait), int, held)
+        pause = partial(
+            Backoff, start=ready, planned=decision.retry_in, source=decision.source or "policy"
+        )
+        waiting = sleep(ready + decision.retry_in)
+        ready = yield from _paused(progress, pause, waiting, lambda end: end, held)
 
 
 def _tried(progress: CallState, place: AdmittedAttempt) -> Program[tuple[Tried, bool]]:
@@ -120,22 +124,14 @@ def _parked(progress: CallState, start: int, parked: ParkCall) -> Program[Grant]
     keep = progress.terms.hold_permit
     until, end = parked.until, progress.end
     planned = 0 if until is None else max(until - start, 0)
-    pause = _Pause(start, planned, "breaker")
+    pause = partial(Backoff, start=start, planned=planned, source="breaker")
     waiting = park(parked.bell, until, end, keep=keep, rings=progress.rings)
-    return (yield from _paused(progress, pause, waiting, _requested, keep))
-
-
-class _Pause(NamedTuple):
-    """A wait between attempts that has started."""
-
-    start: int
-    planned: int
-    source: WaitSource
+    return (yield from _paused(progress, pause, waiting, lambda grant: grant.requested, keep))
 
 
 def _paused(
     progress: CallState,
-    pause: _Pause,
+    pause: partial[Backoff],
     waiting: Program[_T],
     ended: Callable[[_T], int],
     held: bool,
@@ -144,20 +140,12 @@ def _paused(
     try:
         result = yield from waiting
     except Cancelled:
-        progress.backoffs.append(_backoff(pause, (yield from now())))
+        progress.backoffs.append(pause(end=(yield from now())))
         if held:
             yield from release()
         raise
-    progress.backoffs.append(_backoff(pause, ended(result)))
+    progress.backoffs.append(pause(end=ended(result)))
     return result
-
-
-def _requested(grant: Grant) -> int:
-    return grant.requested
-
-
-def _backoff(pause: _Pause, end: int) -> Backoff:
-    return Backoff(start=pause.start, end=end, planned=pause.planned, source=pause.source)
 
 
 def _finish(progress: CallState, reply: Reply | None, outcome: str) -> Program[Completion]:
@@ -178,23 +166,19 @@ def _finish(progress: CallState, reply: Reply | None, outcome: str) -> Program[C
         )
     )
     if progress.terms.keep_transcripts:
-        yield from emit(_transcript(progress.key, progress.request, outcome, reply))
+        yield from emit(
+            Transcript(
+                **progress.key._asdict(),
+                outcome=outcome,
+                messages=tuple(Said(**message._asdict()) for message in progress.request.messages),
+                reasoning=reply.reasoning if reply else "",
+                answer=reply.answer if reply else "",
+            )
+        )
     if succeeded is not None:
         return Completion(outcome, succeeded.reasoning, succeeded.answer, "", done)
     if reply is not None:
         detail = reply.detail
-    elif outcome == CANCELLED:
-        detail = "no longer wanted"
     else:
-        detail = "the deadline passed before the next attempt"
+        detail = UNWANTED if outcome == CANCELLED else f"{DEADLINE_PASSED} before the next attempt"
     return Completion(outcome, "", "", detail, done)
-
-
-def _transcript(key: CallKey, request: Request, outcome: str, reply: Reply | None) -> Transcript:
-    return Transcript(
-        **key._asdict(),
-        outcome=outcome,
-        messages=tuple(Said(**message._asdict()) for message in request.messages),
-        reasoning=reply.reasoning if reply else "",
-        answer=reply.answer if reply else "",
-    )

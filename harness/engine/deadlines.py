@@ -6,6 +6,10 @@ from typing import NamedTuple
 
 from harness.engine.effects import Deadlines
 
+DEADLINE_PASSED = "the deadline passed"
+UNWANTED = "no longer wanted"
+"""The details of attempts that ended at a deadline, or were cancelled."""
+
 
 class Limit(NamedTuple):
     """The time at which to give up an attempt, and the outcome in that case."""

@@ -11,15 +11,7 @@ import threading
 from collections.abc import Sequence
 
 from harness.engine.attempt import AdmittedAttempt, CallState, Tried, attempt
-from harness.engine.effects import (
-    Cancelled,
-    FanOut,
-    Program,
-    Reply,
-    acquire,
-    release,
-    sleep,
-)
+from harness.engine.effects import Cancelled, FanOut, Program, Reply, acquire, release, sleep
 from harness.policies.protocol import Asking, Go, Hedge, Policy
 from harness.records.failures import CANCELLED, OK
 
@@ -44,9 +36,8 @@ class _Pair:
         """Note the end of an attempt; return whether it is the one that counts."""
         with self._lock:
             self._running -= 1
-            alone = (
-                not self._running or reply.last_token is not None
-            )  # its text cancels the other attempt
+            # Its text cancels the other attempt.
+            alone = not self._running or reply.last_token is not None
             return reply.outcome != CANCELLED and alone
 
     def count(self, tried: Tried) -> None:
@@ -74,19 +65,10 @@ def hedged(progress: CallState, place: AdmittedAttempt, hedge: Hedge) -> Program
     """
     pair = _Pair()
     hand_over = not progress.terms.hold_permit
-    first = _first(progress, place, pair, hand_over)
+    first = _sent(progress, place, pair, hedge=False, owns_permit=hand_over)
     second = _second(progress, place, pair, hedge)
     results: list[Tried | None] = yield FanOut((first, second), pair.enough, True, hand_over)
     return pair.result(results)
-
-
-def _first(
-    progress: CallState, place: AdmittedAttempt, pair: _Pair, owns_permit: bool
-) -> Program[Tried]:
-    tried = yield from _sent(progress, place, pair, hedge=False)
-    if owns_permit:
-        yield from release()
-    return tried
 
 
 def _second(
@@ -101,19 +83,17 @@ def _second(
         return None
     if grant.granted is None:
         return None
-    tried = None
     if not progress.is_over(grant.granted):
         asking = Asking(progress.key.phase, number, grant.granted)
         if pair.joined(asking, hedge, progress.terms.policy):
-            tried = yield from _sent(
-                progress, AdmittedAttempt(number, ready, grant), pair, hedge=True
-            )
+            place = AdmittedAttempt(number, ready, grant)
+            return (yield from _sent(progress, place, pair, hedge=True, owns_permit=True))
     yield from release()
-    return tried
+    return None
 
 
 def _sent(
-    progress: CallState, place: AdmittedAttempt, pair: _Pair, *, hedge: bool
+    progress: CallState, place: AdmittedAttempt, pair: _Pair, *, hedge: bool, owns_permit: bool
 ) -> Program[Tried]:
     counts = False
 
@@ -125,4 +105,6 @@ def _sent(
     tried = yield from attempt(progress, place, is_final, hedge=hedge)
     if counts:
         pair.count(tried)
+    if owns_permit:
+        yield from release()
     return tried

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from random import Random
 from typing import Any
 
@@ -22,10 +23,8 @@ def closed_loop(starts: Sequence[Start], in_flight: int) -> Program[None]:
 
 def _slot(waiting: deque[Start]) -> Program[None]:
     while True:
-        try:
-            start = (
-                waiting.popleft()
-            )  # pop first: in threads, another slot could take the item after a check
+        try:  # without a check: in threads, another slot could take the item after it
+            start = waiting.popleft()
         except IndexError:
             return
         ready = yield from now()
@@ -39,8 +38,8 @@ def open_loop(starts: Sequence[Start], arrivals: Sequence[int]) -> Program[None]
     of its latency.
     """
     began = yield from now()
-    due = [began + arrival for arrival in arrivals]
-    yield from fan_out([_when_due(start, at) for start, at in zip(starts, due, strict=True)])
+    due = zip(starts, arrivals, strict=True)
+    yield from fan_out([_when_due(start, began + arrival) for start, arrival in due])
 
 
 def _when_due(start: Start, due: int) -> Program[None]:
@@ -52,8 +51,4 @@ def arrival_times(process: str, per_second: float, count: int, random: Random) -
     """Return the arrival times of `count` workflows in seconds; `process`: constant or poisson."""
     if process == "constant":
         return [number / per_second for number in range(count)]
-    times, time = [], 0.0
-    for _ in range(count):
-        time += random.expovariate(per_second)
-        times.append(time)
-    return times
+    return list(accumulate(random.expovariate(per_second) for _ in range(count)))

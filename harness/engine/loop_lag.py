@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
 
 from harness.records.clock import SECOND, ReadClock
 from harness.records.histogram import Histogram, bucket
@@ -23,12 +22,7 @@ class LagProbe:
         self._task = asyncio.create_task(self._sample())
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         assert self._task is not None, "entered"
         self._task.cancel()
         await asyncio.wait([self._task])

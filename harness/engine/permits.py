@@ -1,8 +1,8 @@
 """Permits limit the attempts in flight in the whole process, first come first served.
 
 `PermitQueue` decides who gets the next permit; it never waits. `Turnstile` contains the steps of
-acquiring, parking and releasing as generators that yield at each wait. The classes below it wait,
-each in the way of its mode.
+acquiring, parking and releasing as generators that yield at each wait. Its subclasses wait, each in
+the way of its mode. `Turns` is for sync mode, where calls run one after another.
 """
 
 from __future__ import annotations
@@ -70,11 +70,7 @@ class PermitQueue(Generic[_Ticket]):
         They are in the order in which they were parked.
         """
         parked = self._parked.get(bell, {})
-        ended = [
-            ticket
-            for ticket, until in parked.items()
-            if now is None or (until is not None and until <= now)
-        ]
+        ended = [ticket for ticket, until in parked.items() if now is None or _too_late(now, until)]
         for ticket in ended:
             del parked[ticket]
         if not parked:
@@ -95,25 +91,25 @@ class Turnstile:
         self._now = now
         self._rings = 0
 
-    def at_once(self, deadline: int | None) -> Grant | None:
-        """Return a grant that needs no wait: a free permit, or none after `deadline`."""
-        requested = self._now()
-        if _too_late(requested, deadline):
-            return Grant(requested, None, self._rings)
-        with self._lock:
-            return Grant(requested, requested, self._rings) if self._line.take() else None
+    def at_once(self, deadline: int | None, turn: Turn | None = None) -> Grant | None:
+        """Return a grant that needs no wait: a free permit, or none after `deadline`.
 
-    def acquiring(self, turn: Turn, deadline: int | None) -> Waits[Grant]:
-        """Acquire a permit; `granted` is None if `deadline` came first."""
+        Otherwise queue `turn`, if it is given, and return None.
+        """
         requested = self._now()
         if _too_late(requested, deadline):
             return Grant(requested, None, self._rings)
         with self._lock:
             if self._line.take():
                 return Grant(requested, requested, self._rings)
-            self._line.queue(turn)
-        turn.asked = requested
-        return (yield from self._in_line(turn, deadline))
+            if turn is not None:
+                turn.asked = requested
+                self._line.queue(turn)
+        return None
+
+    def acquiring(self, turn: Turn, deadline: int | None) -> Waits[Grant]:
+        """Acquire a permit; `granted` is None if `deadline` came first."""
+        return self.at_once(deadline, turn) or (yield from self._in_line(turn, deadline))
 
     def parking(self, turn: Turn, asked: Park) -> Waits[Grant]:
         """Release or keep the permit, wait for the bell, and acquire a permit again."""
@@ -129,7 +125,7 @@ class Turnstile:
             if not turn.keep:
                 self._serve()
         yield from self._parked(turn, asked.bell, until)
-        assert turn.asked is not None, "whoever is parked no longer stands in the line"
+        assert turn.asked is not None, "its parking has ended"
         if turn.keep:
             return Grant(turn.asked, turn.asked, self._rings)
         return (yield from self._in_line(turn, deadline))
@@ -161,7 +157,7 @@ class Turnstile:
                 self._into_line([turn])
 
     def _in_line(self, turn: Turn, deadline: int | None) -> Waits[Grant]:
-        assert turn.asked is not None, "it stands in the line"
+        assert turn.asked is not None, "it is in the queue"
         try:
             yield deadline
         except GeneratorExit:
@@ -174,12 +170,11 @@ class Turnstile:
             return Grant(turn.asked, self._now(), self._rings)
 
     def _abandon(self, turn: Turn) -> None:
-        """Remove the ticket, and pass on a permit that it may have got."""
+        # It may have got a permit already.
         if not turn.keep and not self._line.leave(turn):
             self._serve()
 
     def _into_line(self, turns: list[Turn]) -> None:
-        """Queue the tickets whose parking has ended, in their order."""
         now = self._now()
         for turn in turns:
             turn.asked = now
@@ -189,25 +184,20 @@ class Turnstile:
                 self._line.queue(turn)
 
     def _serve(self) -> None:
-        """Give a permit to the next ticket in the queue."""
         turn = self._line.give_back()
         if turn is not None:
             turn.wake()
 
 
-class AsyncPermits:
+class AsyncPermits(Turnstile):
     """Permits for the tasks of one event loop."""
-
-    def __init__(self, permits: int, now: ReadClock) -> None:
-        self._stile = Turnstile(permits, now)
-        self._now = now
 
     async def acquire(self, deadline: int | None, branch: Branch | None = None) -> Grant:
         """Wait for a permit, at most until `deadline`; `granted` is None if that came first."""
-        grant = self._stile.at_once(deadline)
+        grant = self.at_once(deadline)
         if grant is None:
             grant = await wait_async(
-                lambda turn: self._stile.acquiring(turn, deadline), branch or Branch(), self._now
+                lambda turn: self.acquiring(turn, deadline), branch or Branch(), self._now
             )
         if grant.granted == grant.requested:
             await self._let_others_ask()
@@ -228,44 +218,24 @@ class AsyncPermits:
 
     async def park(self, asked: Park, branch: Branch) -> Grant:
         """Wait for a bell, and then for a permit."""
-        return await wait_async(lambda turn: self._stile.parking(turn, asked), branch, self._now)
+        return await wait_async(lambda turn: self.parking(turn, asked), branch, self._now)
 
     async def sleep(self, until: int, branch: Branch) -> None:
         """Wait until a time."""
         await wait_async(lambda turn: sleeping(turn, until), branch, self._now)
 
-    def ring(self, bell: Hashable) -> None:
-        """Queue all tickets that are parked at a bell."""
-        self._stile.ring(bell)
 
-    def release(self) -> None:
-        """Give the permit to the next ticket in the queue."""
-        self._stile.release()
-
-
-class ThreadPermits:
+class ThreadPermits(Turnstile):
     """Permits for the threads of a process."""
-
-    def __init__(self, permits: int, now: ReadClock) -> None:
-        self._stile = Turnstile(permits, now)
-        self._now = now
 
     def acquire(self, ready: int, deadline: int | None, branch: Branch | None = None) -> Grant:
         """Wait for a permit, at most until `deadline`; `granted` is None if that came first."""
         branch = branch or Branch()
-        return wait_blocking(lambda turn: self._stile.acquiring(turn, deadline), branch, self._now)
+        return wait_blocking(lambda turn: self.acquiring(turn, deadline), branch, self._now)
 
     def park(self, asked: Park, branch: Branch) -> Grant:
         """Wait for a bell, and then for a permit."""
-        return wait_blocking(lambda turn: self._stile.parking(turn, asked), branch, self._now)
-
-    def ring(self, bell: Hashable) -> None:
-        """Queue all tickets that are parked at a bell."""
-        self._stile.ring(bell)
-
-    def release(self) -> None:
-        """Give the permit to the next ticket in the queue."""
-        self._stile.release()
+        return wait_blocking(lambda turn: self.parking(turn, asked), branch, self._now)
 
 
 class Turns:
@@ -286,9 +256,7 @@ class Turns:
 
     def park(self, asked: Park, branch: Branch) -> Grant:
         """Wait until the given time: no other call runs that could ring."""
-        until, deadline = asked.until, asked.deadline
-        assert until is not None or deadline is not None, "nobody would ever ring"
-        moment = min(time for time in (until, deadline) if time is not None)
+        moment = min(time for time in (asked.until, asked.deadline) if time is not None)
         self._wait(lambda turn: sleeping(turn, moment), branch, self._now)
         now = self._now()
         return Grant(now, now)
