@@ -5,25 +5,18 @@ from __future__ import annotations
 import asyncio
 import functools
 import ssl
-from types import SimpleNamespace, TracebackType
-from typing import Any, cast
+from typing import Any
 
 import aiohttp
 import httpx2
 import openai
 
 from harness.engine.branches import Branch
+from harness.engine.deadlines import UNWANTED
 from harness.engine.effects import Reply, Send
 from harness.records.clock import SECOND, ReadClock
 from harness.records.failures import CANCELLED
-from harness.transports.exchange import (
-    COMPLETIONS_PATH,
-    KEEP_ALIVE_SECONDS,
-    Exchange,
-    Target,
-    current,
-    tls_context,
-)
+from harness.transports.exchange import KEEP_ALIVE_SECONDS, Exchange, Target, current, tls_context
 
 
 def aiohttp_transport(target: Target) -> httpx2.AsyncClient:
@@ -80,15 +73,11 @@ def _hang_up(transport: asyncio.Transport) -> None:
         transport.abort()
 
 
-async def _connecting(
-    session: aiohttp.ClientSession, context: SimpleNamespace, params: object
-) -> None:
+async def _connecting(*_: object) -> None:
     current.get().note_connecting()
 
 
-async def _chunk_sent(
-    session: aiohttp.ClientSession, context: SimpleNamespace, params: object
-) -> None:
+async def _chunk_sent(*_: object) -> None:
     current.get().note_sent()
 
 
@@ -123,7 +112,7 @@ class _Watch:
         """Start the timer for the next deadline."""
         self.disarm()
         wait = self._exchange.limit().at - self._exchange.now()
-        self._timer = self._loop.call_later(max(wait, 0) / SECOND, self._look)
+        self._timer = self._loop.call_later(max(wait, 0) / SECOND, self._check_deadline)
 
     def disarm(self) -> None:
         """Stop the timer."""
@@ -136,7 +125,7 @@ class _Watch:
             self._exchange.expired = CANCELLED
             self._deadline.reschedule(self._loop.time())
 
-    def _look(self) -> None:
+    def _check_deadline(self) -> None:
         if self._exchange.overdue():
             self._deadline.reschedule(self._loop.time())
         else:
@@ -155,21 +144,13 @@ class AsyncClient:
         http.event_hooks["request"].append(_before_request)
         http.event_hooks["response"].append(_after_headers)
         self._client = openai.AsyncOpenAI(
-            api_key=target.api_key,
-            base_url=target.base_url,
-            max_retries=0,
-            http_client=http,
+            api_key=target.api_key, base_url=target.base_url, max_retries=0, http_client=http
         )
 
     async def __aenter__(self) -> AsyncClient:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self._client.close()
 
     async def send(self, effect: Send, branch: Branch | None = None) -> Reply:
@@ -180,7 +161,7 @@ class AsyncClient:
         branch = branch or Branch()
         exchange = Exchange(self._target, effect, self._now)
         if branch.cancelled:
-            return exchange.cancelled()
+            return exchange.reply(CANCELLED, UNWANTED)
         current.set(exchange)
         deadline = asyncio.timeout(None)
         watch = _Watch(exchange, deadline)
@@ -198,15 +179,9 @@ class AsyncClient:
             exchange.release()
 
     async def _exchange(self, exchange: Exchange) -> Reply:
-        stream = await self._client.post(
-            COMPLETIONS_PATH,
-            cast_to=httpx2.Response,
-            body=exchange.body(),
-            stream=True,
-            stream_cls=openai.AsyncStream[Any],
-            options=exchange.options(httpx2.Timeout(None)),
+        response: httpx2.Response = await self._client.post(
+            stream_cls=openai.AsyncStream[Any], **exchange.request()
         )
-        response = cast(httpx2.Response, stream)  # what `cast_to` asks for
         try:
             exchange.begin_reading(response)
             async for received in response.aiter_bytes():

@@ -21,7 +21,8 @@ import httpx2
 import openai
 from openai import RequestOptions
 
-from harness.engine.deadlines import Limit, next_limit
+from harness.engine.branches import do_nothing
+from harness.engine.deadlines import DEADLINE_PASSED, UNWANTED, Limit, next_limit
 from harness.engine.effects import Reply, Request, Send
 from harness.records.clock import SECOND, Anchor, ReadClock
 from harness.records.failures import CANCELLED, OK, of_status
@@ -29,7 +30,6 @@ from harness.records.ids import attempt_span, traceparent, workflow_trace
 from harness.records.schema import Tokens
 from harness.transports.reading import Reading
 
-COMPLETIONS_PATH = "/chat/completions"
 REPEAT_HEADER = "x-harness-repeat"
 PHASE_HEADER = "x-harness-phase"
 
@@ -101,15 +101,27 @@ class Exchange:
         self.response_headers: Mapping[str, str] = {}
         self.status: int | None = None
         self.expired: str | None = None
-        self.rearm: Callable[[], None] | None = None
-        self.release: Callable[[], None] = _nothing
-        self.first_text: Callable[[], None] = _nothing
+        self.rearm: Callable[[], None] = do_nothing
+        self.release: Callable[[], None] = do_nothing
+        self.first_text: Callable[[], None] = do_nothing
 
-    def body(self) -> dict[str, Any]:
-        """Return the request's JSON body."""
+    def request(self) -> dict[str, Any]:
+        """Return the arguments for `post` of the SDK's client.
+
+        It returns the response itself, unread. Redirects are not followed, because they would be a
+        second request in one attempt.
+        """
         body = request_body(self.target, self.effect.request)
         body.update(self.target.extra_body_by_phase.get(self.effect.key.phase, {}))
-        return body
+        options: RequestOptions = {"headers": self.extra_headers(), "follow_redirects": False}
+        options["timeout"] = httpx2.Timeout(None)
+        return {
+            "path": "/chat/completions",
+            "cast_to": httpx2.Response,
+            "body": body,
+            "stream": True,
+            "options": options,
+        }
 
     def extra_headers(self) -> dict[str, str]:
         """Return the headers of this attempt: trace context, repeat and phase."""
@@ -122,13 +134,6 @@ class Exchange:
         if not self.target.reuse_connections:
             headers["connection"] = "close"
         return headers
-
-    def options(self, timeout: httpx2.Timeout) -> RequestOptions:
-        """Return the request options for the SDK.
-
-        Redirects are not followed, because they would be a second request in one attempt.
-        """
-        return {"headers": self.extra_headers(), "timeout": timeout, "follow_redirects": False}
 
     def limit(self) -> Limit:
         """Return the next deadline."""
@@ -148,20 +153,16 @@ class Exchange:
         self.expired = limit.outcome
         return True
 
-    def cancelled(self) -> Reply:
-        """Return the reply of an attempt that was cancelled before it began."""
-        return self.reply(CANCELLED, _why(CANCELLED))
-
     def note_connecting(self) -> None:
         """Stamp the start of a connection attempt."""
         self.connecting = self.now()
-        self._limit_is_earlier()
+        self.rearm()
 
     def note_sent(self) -> None:
         """Stamp the sending of the request."""
         if self.sent is None:
             self.sent = self.now()
-            self._limit_is_earlier()
+            self.rearm()
 
     def note_step(self, event: str, info: Mapping[str, Any]) -> str:
         """Handle an event of httpx2's trace extension; return its name without the layer.
@@ -182,11 +183,7 @@ class Exchange:
             self.sent = self.handed
         self.status = response.status_code
         self.response_headers = response.headers
-        self._limit_is_earlier()
-
-    def _limit_is_earlier(self) -> None:
-        if self.rearm is not None:
-            self.rearm()
+        self.rearm()
 
     def _refused(self) -> bool:
         return self.status is not None and of_status(self.status) != OK
@@ -208,7 +205,7 @@ class Exchange:
         reading.feed(data, at)
         began = reading.last_token is not None and not had_text
         if reading.ended is not None or began:
-            self._limit_is_earlier()
+            self.rearm()
         if began:
             self.first_text()
         return reading.ended is None or reading.whole
@@ -263,10 +260,6 @@ class Exchange:
             response_id=reading.response_id,
             response_model=reading.response_model,
         )
-
-
-def _nothing() -> None:
-    """Do nothing: the default of a hook."""
 
 
 _BOOLEANS = {"true": True, "false": False}
@@ -328,19 +321,14 @@ def classify(error: Exception, was_sent: bool, limit: str) -> tuple[str, str]:
     root: BaseException = error
     while (cause := root.__cause__ or root.__context__) is not None:
         root = cause
-    if (
-        isinstance(root, TimeoutError) and root.errno is not None
-    ):  # of the operating system, not ours
+    if isinstance(root, TimeoutError) and root.errno is not None:  # of the operating system
         return ("connection_lost" if was_sent else "connect_timeout"), type(root).__name__
     if isinstance(root, TimeoutError | httpx2.TimeoutException):
-        return limit, _DEADLINE
+        return limit, DEADLINE_PASSED
     if isinstance(error, openai.APIConnectionError | httpx2.TransportError | aiohttp.ClientError):
         return ("connection_lost" if was_sent else "connect_failed"), type(root).__name__
     return "client_error", type(root).__name__
 
 
-_DEADLINE = "the deadline passed"
-
-
 def _why(expired: str) -> str:
-    return "no longer wanted" if expired == CANCELLED else _DEADLINE
+    return UNWANTED if expired == CANCELLED else DEADLINE_PASSED

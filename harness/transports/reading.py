@@ -120,7 +120,7 @@ class Reading:
         if self.ended is not None:
             return
         if self._is_stream is None:
-            received = self._tell(received)
+            received = self._detect_stream(received)
         if not self._is_stream:
             self._body += received
             return
@@ -141,8 +141,8 @@ class Reading:
         elif self.ended is None:
             self._fail(at, "missing_done", "the stream just ended")
 
-    def _tell(self, received: bytes) -> bytes:
-        """Decide by the first bytes whether the body is a stream; return all bytes so far."""
+    def _detect_stream(self, received: bytes) -> bytes:
+        """Decide by the first bytes; return all bytes so far."""
         received = bytes(self._body) + received
         begin = received.lstrip()
         if begin.startswith(_STREAM_BEGINS):
@@ -168,22 +168,24 @@ class Reading:
             except _UNREADABLE:
                 self._fail(at, "malformed_stream", "a chunk that cannot be read")
             else:
-                self._chunk(message, at)
+                self._message(message, at)
 
-    def _chunk(self, message: _Message, at: int) -> None:
-        if _is_error(message):
-            self._fail(at, "error_in_stream", _error_text(message))
+    def _message(self, message: _Message, at: int) -> None:
+        if message.error or message.object == "error":
+            outcome = "error_in_stream" if self._is_stream else "error_in_body"
+            self._fail(at, outcome, _error_text(message))
             return
         if self.response_id is None:
-            self._note_names(message)
+            self.response_id, self.response_model = _name(message.id), _name(message.model)
         if message.usage is not None:
             self._note_usage(message.usage)
         for choice in (message.choices or ())[:1]:
             self._saw_choice = True
             if choice.finish_reason is not None:
                 self.finish_reason = choice.finish_reason
-            if choice.delta is not None:
-                self._note_text(choice.delta, at)
+            text = choice.delta if self._is_stream else choice.message
+            if text is not None:
+                self._note_text(text, at)
 
     def _note_text(self, text: _Text, at: int) -> None:
         reasoning = text.reasoning_content or text.reasoning or ""
@@ -225,10 +227,6 @@ class Reading:
         self._reasoning, self._answer = self._answer, []
         self.first_reasoning, self.first_answer = self.first_answer, None
 
-    def _note_names(self, message: _Message) -> None:
-        """Store the id of the response and the name of the model."""
-        self.response_id, self.response_model = _name(message.id), _name(message.model)
-
     def _note_usage(self, usage: _Usage) -> None:
         into, out = usage.prompt_tokens_details, usage.completion_tokens_details
         cached = usage.prompt_cache_hit_tokens
@@ -254,18 +252,9 @@ class Reading:
         except _UNREADABLE:
             self._fail(at, "malformed_json", "200 with JSON that cannot be read")
             return
-        if _is_error(message):
-            self._fail(at, "error_in_body", _error_text(message))
-            return
-        self._note_names(message)
-        if message.usage is not None:
-            self._note_usage(message.usage)
-        for choice in (message.choices or ())[:1]:
-            self._saw_choice = True
-            self.finish_reason = choice.finish_reason
-            if choice.message is not None:
-                self._note_text(choice.message, at)
-        self._succeed(at)
+        self._message(message, at)
+        if self.ended is None:
+            self._succeed(at)
 
     def _succeed(self, at: int) -> None:
         """Set the outcome of a complete response from its finish reason and texts."""
@@ -292,10 +281,6 @@ class Reading:
 def _name(value: Any) -> str | None:
     """Return a name of limited length; None for anything else."""
     return value if isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME else None
-
-
-def _is_error(message: _Message) -> bool:
-    return bool(message.error) or message.object == "error"
 
 
 def _error_text(message: _Message) -> str:

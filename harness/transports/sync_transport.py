@@ -14,24 +14,17 @@ import itertools
 import socket
 import threading
 from contextvars import ContextVar
-from types import TracebackType
-from typing import Any, cast
+from typing import Any
 
 import httpx2
 import openai
 
 from harness.engine.branches import Branch
+from harness.engine.deadlines import UNWANTED
 from harness.engine.effects import Reply, Send
 from harness.records.clock import SECOND, ReadClock
 from harness.records.failures import CANCELLED
-from harness.transports.exchange import (
-    COMPLETIONS_PATH,
-    KEEP_ALIVE_SECONDS,
-    Exchange,
-    Target,
-    current,
-    tls_context,
-)
+from harness.transports.exchange import KEEP_ALIVE_SECONDS, Exchange, Target, current, tls_context
 from harness.transports.sockets import report_sockets, shut_down
 
 
@@ -129,11 +122,7 @@ def default_transport(target: Target) -> httpx2.Client:
     trust_env = target.trust_env
     http = httpx2.Client(
         timeout=None,
-        limits=httpx2.Limits(
-            max_connections=None,
-            max_keepalive_connections=None,
-            keepalive_expiry=KEEP_ALIVE_SECONDS,
-        ),
+        limits=httpx2.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
         verify=tls_context(trust_env),
         trust_env=trust_env,
     )
@@ -160,21 +149,13 @@ class SyncClient:
         http.event_hooks["response"].append(self._after_headers)
         self._watchdog = Watchdog(now)
         self._client = openai.OpenAI(
-            api_key=target.api_key,
-            base_url=target.base_url,
-            max_retries=0,
-            http_client=http,
+            api_key=target.api_key, base_url=target.base_url, max_retries=0, http_client=http
         )
 
     def __enter__(self) -> SyncClient:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._watchdog.stop()
         self._client.close()
 
@@ -186,7 +167,7 @@ class SyncClient:
         branch = branch or Branch()
         exchange = Exchange(self._target, effect, self._now)
         if branch.cancelled:
-            return exchange.cancelled()
+            return exchange.reply(CANCELLED, UNWANTED)
         current.set(exchange)
         guard = Guard(exchange)
         _guard.set(guard)
@@ -202,15 +183,9 @@ class SyncClient:
             guard.close()
 
     def _exchange(self, exchange: Exchange) -> Reply:
-        stream = self._client.post(
-            COMPLETIONS_PATH,
-            cast_to=httpx2.Response,
-            body=exchange.body(),
-            stream=True,
-            stream_cls=openai.Stream[Any],
-            options=exchange.options(httpx2.Timeout(None)),
+        response: httpx2.Response = self._client.post(
+            stream_cls=openai.Stream[Any], **exchange.request()
         )
-        response = cast(httpx2.Response, stream)  # what `cast_to` asks for
         try:
             exchange.begin_reading(response)
             for received in response.iter_bytes():

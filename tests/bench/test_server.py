@@ -77,9 +77,9 @@ def test_a_live_endpoint_rests_between_trials_and_not_before_the_first(
 )
 def test_a_phases_own_body_goes_into_that_phase_alone(phase: str, section: str) -> None:
     endpoint = f'{LIVE}extra_body_by_phase.{section} = {{ grammar = "g" }}'
-    assert exchange(endpoint, phase).body()["grammar"] == "g"
+    assert exchange(endpoint, phase).request()["body"]["grammar"] == "g"
     for other in {"decompose", "fan_out", "synthesize"} - {phase}:
-        assert "grammar" not in exchange(endpoint, other).body()
+        assert "grammar" not in exchange(endpoint, other).request()["body"]
 
 
 def test_a_phases_own_body_goes_before_what_is_sent_otherwise() -> None:
@@ -87,10 +87,10 @@ def test_a_phases_own_body_goes_before_what_is_sent_otherwise() -> None:
         f"{LIVE}extra_body = {{ temperature = 1, top_k = 2 }}\n"
         "extra_body_by_phase.decompose = { temperature = 0, response_format = { type = 'text' } }"
     )
-    body = exchange(endpoint, "decompose").body()
+    body = exchange(endpoint, "decompose").request()["body"]
     assert (body["temperature"], body["top_k"]) == (0, 2)
     assert body["response_format"] == {"type": "text"}
-    assert exchange(endpoint, "fan_out").body()["temperature"] == 1
+    assert exchange(endpoint, "fan_out").request()["body"]["temperature"] == 1
 
 
 @pytest.mark.parametrize(

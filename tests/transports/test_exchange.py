@@ -156,9 +156,9 @@ def test_a_phase_has_a_body_of_its_own_where_the_endpoint_says_so() -> None:
         extra_body={"seed": 1}, extra_body_by_phase={"fan_out": {"seed": 2}, "synthesize": {}}
     )
     assert KEY.phase == "fan_out"
-    assert Exchange(target, make_send(), lambda: 0).body()["seed"] == 2
+    assert Exchange(target, make_send(), lambda: 0).request()["body"]["seed"] == 2
     elsewhere = make_send(key=KEY._replace(phase="synthesize"))
-    assert Exchange(target, elsewhere, lambda: 0).body()["seed"] == 1
+    assert Exchange(target, elsewhere, lambda: 0).request()["body"]["seed"] == 1
 
 
 def test_the_attempt_carries_its_trace_context_and_the_repeat_only_to_the_simulator() -> None:
