@@ -73,14 +73,9 @@ def _wait(
         case effects.FanOut():
             return _side_by_side(Fork(asked), world, branch)
         case effects.Sleep():
-            return _sleep(asked.until, world, branch)
+            return world.permits.sleep(asked.until, branch)
         case effects.Park():
             return world.permits.park(asked, branch)
-
-
-async def _sleep(until: int, world: AsyncWorld, branch: Branch) -> int:
-    await world.permits.sleep(until, branch)
-    return world.now()
 
 
 async def _side_by_side(fork: Fork, world: AsyncWorld, parent: Branch) -> list[Any]:

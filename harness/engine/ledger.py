@@ -54,12 +54,9 @@ def reserve(ledger: Ledger, worst: Amount, seconds: float) -> Ledger | BudgetRef
         return BudgetRefusal("seconds")
     reserved = _sum(ledger.reserved, worst)
     total = _sum(ledger.spent, reserved)
-    if limits.attempts is not None and total.attempts > limits.attempts:
-        return BudgetRefusal("attempts")
-    if limits.tokens is not None and total.tokens > limits.tokens:
-        return BudgetRefusal("tokens")
-    if limits.nano_usd is not None and total.nano_usd > limits.nano_usd:
-        return BudgetRefusal("usd")
+    for name, most, amount in zip(("attempts", "tokens", "usd"), limits[:3], total, strict=True):
+        if most is not None and amount > most:
+            return BudgetRefusal(name)
     return Ledger(limits, ledger.spent, reserved)
 
 

@@ -220,9 +220,10 @@ class AsyncPermits(Turnstile):
         """Wait for a bell, and then for a permit."""
         return await wait_async(lambda turn: self.parking(turn, asked), branch, self._now)
 
-    async def sleep(self, until: int, branch: Branch) -> None:
-        """Wait until a time."""
+    async def sleep(self, until: int, branch: Branch) -> int:
+        """Wait until a time; return the time at which the wait ended."""
         await wait_async(lambda turn: sleeping(turn, until), branch, self._now)
+        return self._now()
 
 
 class ThreadPermits(Turnstile):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -20,7 +20,7 @@ from harness.simulator.log import Log
 from harness.simulator.model import ServedRequest
 from harness.simulator.profiles import Profile
 from harness.simulator.request_parser import BadRequestError, parse_request
-from harness.simulator.response_writer import Caller, ResponseWriter, trace_context
+from harness.simulator.response_writer import Caller, ResponseWriter, Writes, trace_context
 from harness.simulator.simulation import Refused, Simulation
 
 
@@ -71,11 +71,6 @@ class Api:
         """Return the protocol of a new connection."""
         return Connection(self._handle, self._connections)
 
-    @property
-    def connections(self) -> int:
-        """The number of open connections."""
-        return len(self._connections)
-
     def stop(self) -> None:
         """Abort all requests in service and close all connections."""
         if self._timer is not None:
@@ -86,53 +81,48 @@ class Api:
             connection.close()
 
     def _handle(self, request: HttpRequest, reply: HttpResponse) -> None:
-        known = self._routes.get(request.path)
-        if known is None:
+        method, act = self._routes.get(request.path, ("", None))
+        if act is None:
             message = f"no such path: {request.path}; try {', '.join(self._routes)}"
-            body = wire.error_body(message, "invalid_request_error", "not_found")
-            reply.send(404, wire.JSON_HEADERS, body)
-            return
-        method, act = known
-        if request.method != method:
-            body = wire.error_body(f"{request.path} takes {method} only", "invalid_request_error")
-            reply.send(405, wire.JSON_HEADERS | {"allow": method}, body)
-            return
-        act(request, reply)
+            _send_error(reply, 404, message, "not_found")
+        elif request.method != method:
+            message = f"{request.path} takes {method} only"
+            _send_error(reply, 405, message, headers={"allow": method})
+        else:
+            act(request, reply)
 
     def _complete(self, request: HttpRequest, reply: HttpResponse) -> None:
         trace, span = trace_context(request.headers)
         caller = Caller(trace, span, self._cell, 0, self._now())
         try:
             caller = caller._replace(repeat=_repeat(request))
-            ask = parse_request(request.body, _phase(request))
+            phase = request.headers.get(b"x-harness-phase", b"").decode(errors="replace")
+            chat = parse_request(request.body, phase or None)
         except BadRequestError as error:
             arrival = self._simulation.count(caller.repeat, request.body)
-            body = wire.error_body(str(error), "invalid_request_error", None, error.param)
-            reply.send(400, wire.JSON_HEADERS, body)
+            _send_error(reply, 400, str(error), None, error.param)
             active = self._simulation.active
             self._log_refusal(caller, arrival, active, False, "bad_request", 400)
             return
-        answer = self._simulation.arrive(caller.arrived, ask, caller.repeat)
+        answer = self._simulation.arrive(caller.arrived, chat, caller.repeat)
         if isinstance(answer, Refused):
-            refuse(reply, answer, ask.stream, self._time_scale)
+            refuse(reply, answer, chat.stream, self._time_scale)
             fault = None if answer.fault is None else answer.fault.kind.name
-            outcome = "connection_lost" if _prevents_connection(answer) else answer.outcome
             self._log_refusal(
-                caller, answer.arrival, answer.active, ask.stream, outcome, answer.status, fault
-            )
-            self._set_timer()
-            return
-        exchange = ResponseWriter(
-            reply, answer, caller, self._now, int(time.time()), self._time_scale
-        )
-        reply.on_close = lambda: self._client_closed(exchange)
-        self._open[answer.job] = exchange
+                caller, answer.arrival, answer.active, chat.stream,
+                answer.outcome, answer.status, fault,
+            )  # fmt: skip
+        else:
+            created = int(time.time())
+            writer = ResponseWriter(reply, answer, caller, self._now, created, self._time_scale)
+            reply.on_close = lambda: self._client_closed(writer)
+            self._open[answer.job] = writer
         self._set_timer()
 
-    def _client_closed(self, exchange: ResponseWriter) -> None:
-        if self._open.pop(exchange.completion.job, None) is not None:
-            self._simulation.cancel(self._now(), exchange.completion)
-            self._log.write(exchange.served("client_closed"))
+    def _client_closed(self, writer: ResponseWriter) -> None:
+        if self._open.pop(writer.completion.job, None) is not None:
+            self._simulation.cancel(self._now(), writer.completion)
+            self._log.write(writer.served("client_closed"))
             self._set_timer()
 
     def _log_refusal(
@@ -147,32 +137,20 @@ class Api:
     ) -> None:
         self._log.write(
             Served(
-                trace_id=caller.trace_id,
-                span_id=caller.span_id,
-                cell=caller.cell,
-                repeat=caller.repeat,
+                **caller._asdict(),
+                **vars(Writes()),
                 arrival=arrival,
                 streamed=streamed,
-                arrived=caller.arrived,
-                first_scheduled=None,
-                first_written=None,
-                first_answer_written=None,
-                last_scheduled=None,
-                last_written=None,
                 done=self._now(),
                 outcome=outcome,
                 status=status,
                 active=active,
                 tokens=Tokens(),
-                chunks=0,
-                gaps={},
-                lateness={},
                 fault=fault,
             )
         )
 
     def _set_timer(self) -> None:
-        """Set the timer to the next event."""
         change = None if self._listener is None else self._apply_faults(self._listener)
         due = self._simulation.next_due()
         if change is not None:
@@ -191,11 +169,11 @@ class Api:
     def _on_timer(self) -> None:
         self._timer = None
         for job, scheduled in self._simulation.pop_due(self._now()).items():
-            exchange = self._open[job]
-            exchange.deliver(scheduled, job.gone)
+            writer = self._open[job]
+            writer.deliver(scheduled, job.gone)
             if job.gone:
                 del self._open[job]
-                self._log.write(exchange.served(exchange.completion.outcome))
+                self._log.write(writer.served(writer.completion.outcome))
         self._set_timer()
 
     def _apply_faults(self, listener: Listener) -> int | None:
@@ -224,10 +202,7 @@ class Api:
         try:
             trial = msgspec.json.decode(request.body, type=TrialStart)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            body = wire.error_body(
-                f'{error}; send {{"cell": "…", "repeat": 0}}', "invalid_request_error"
-            )
-            reply.send(400, wire.JSON_HEADERS, body)
+            _send_error(reply, 400, f'{error}; send {{"cell": "…", "repeat": 0}}')
             return
         reply.keep()
         self._cut_all("trial_ended")
@@ -240,15 +215,22 @@ class Api:
 
     def _cut_all(self, outcome: str, by: FaultKind | None = None) -> None:
         cut, self._open = list(self._open.values()), {}
-        for exchange in cut:
-            self._simulation.cancel(self._now(), exchange.completion)
-            exchange.abort()
-            self._log.write(exchange.served(outcome, by))
+        for writer in cut:
+            self._simulation.cancel(self._now(), writer.completion)
+            writer.abort()
+            self._log.write(writer.served(outcome, by))
 
 
-def _prevents_connection(refused: Refused) -> bool:
-    """Return whether a fault prevents the connection that the request came over."""
-    return refused.fault is not None and refused.fault.kind.place == "connection"
+def _send_error(
+    reply: HttpResponse,
+    status: int,
+    message: str,
+    code: str | None = None,
+    param: str | None = None,
+    headers: Mapping[str, str] = {},
+) -> None:
+    body = wire.error_body(message, "invalid_request_error", code, param)
+    reply.send(status, {**wire.JSON_HEADERS, **headers}, body)
 
 
 def _repeat(request: HttpRequest) -> int:
@@ -256,9 +238,3 @@ def _repeat(request: HttpRequest) -> int:
     if not text.isdigit() or len(text) > 9:
         raise BadRequestError("x-harness-repeat must be a whole number of at least 0")
     return int(text)
-
-
-def _phase(request: HttpRequest) -> str | None:
-    """Return the phase in the request's header; None if there is none."""
-    text = request.headers.get(b"x-harness-phase", b"")
-    return text.decode(errors="replace") or None

@@ -41,14 +41,12 @@ class Draws:
 
     def generator(self, purpose: str) -> random.Random:
         """Return a random generator for many small choices."""
-        return random.Random(self._integer(purpose))  # noqa: S311 - not for cryptography
+        seed = int.from_bytes(self._digest(purpose), "big")
+        return random.Random(seed)  # noqa: S311 - not for cryptography
 
     def name(self, *parts: object) -> str:
         """Return 16 hexadecimal digits that identify this prompt and `parts`."""
         return self._digest("\x1f".join(["name", *map(str, parts)])).hex()[:16]
-
-    def _integer(self, purpose: str) -> int:
-        return int.from_bytes(self._digest(purpose), "big")
 
     def _digest(self, purpose: str) -> bytes:
         digest = self._base.copy()

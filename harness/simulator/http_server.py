@@ -62,7 +62,7 @@ class HttpResponse:
 
     def write(self, data: bytes) -> None:
         """Write at least one byte of the body."""
-        self._connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        self._connection.write(self._framed(data))
 
     def end(self, data: bytes = b"") -> None:
         """Write the last bytes of the body."""

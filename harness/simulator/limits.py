@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 
 class Rate(NamedTuple):
@@ -22,35 +22,28 @@ class Rate(NamedTuple):
 
 
 class LimitBucket(NamedTuple):
-    """The content of a bucket at the time `at`, in units of `1 / rate.period`."""
+    """The content of the bucket of a rate at the time `at`, in units of `1 / rate.period`."""
 
+    rate: Rate
     level: int
     at: int
 
+    def refilled(self, now: int) -> LimitBucket:
+        """Return the bucket at `now`."""
+        if now <= self.at:
+            return self
+        level = self.level + (now - self.at) * self.rate.amount
+        return LimitBucket(self.rate, min(level, self.rate.capacity * self.rate.period), now)
 
-def full(rate: Rate, now: int) -> LimitBucket:
-    """Return a full bucket."""
-    return LimitBucket(rate.capacity * rate.period, now)
+    def wait_for(self, amount: int) -> int | None:
+        """Return the nanoseconds until `amount` is available: 0 for now, None for never."""
+        if amount > self.rate.capacity:
+            return None
+        return max(0, -(-(amount * self.rate.period - self.level) // self.rate.amount))
 
-
-def refilled(rate: Rate, bucket: LimitBucket, now: int) -> LimitBucket:
-    """Return the bucket at `now`."""
-    if now <= bucket.at:
-        return bucket
-    level = bucket.level + (now - bucket.at) * rate.amount
-    return LimitBucket(min(level, rate.capacity * rate.period), now)
-
-
-def wait_for(rate: Rate, bucket: LimitBucket, amount: int) -> int | None:
-    """Return the nanoseconds until `amount` is available: 0 for now, None for never."""
-    if amount > rate.capacity:
-        return None
-    return max(0, -(-(amount * rate.period - bucket.level) // rate.amount))
-
-
-def take_from(rate: Rate, bucket: LimitBucket, amount: int) -> LimitBucket:
-    """Return the bucket after taking `amount`; its level can become negative."""
-    return LimitBucket(bucket.level - amount * rate.period, bucket.at)
+    def without(self, amount: int) -> LimitBucket:
+        """Return the bucket after taking `amount`; its level can become negative."""
+        return self._replace(level=self.level - amount * self.rate.period)
 
 
 class CapChange(NamedTuple):
@@ -74,14 +67,9 @@ class ProviderLimits(NamedTuple):
     rejected_count: bool = False
 
 
-class Levels(NamedTuple):
-    """The state of the two rates."""
-
-    requests: LimitBucket | None
-    tokens: LimitBucket | None
-
-
 Reason = Literal["concurrency", "requests", "tokens"]
+Levels: TypeAlias = dict[Reason, LimitBucket]
+"""The bucket of each rate that is limited."""
 
 
 class ProviderRefusal(NamedTuple):
@@ -93,10 +81,12 @@ class ProviderRefusal(NamedTuple):
 
 def fresh(limits: ProviderLimits, now: int) -> Levels:
     """Return the state before the first request."""
-    return Levels(
-        None if limits.requests is None else full(limits.requests, now),
-        None if limits.tokens is None else full(limits.tokens, now),
-    )
+    rates: dict[Reason, Rate | None] = {"requests": limits.requests, "tokens": limits.tokens}
+    return {
+        reason: LimitBucket(rate, rate.capacity * rate.period, now)
+        for reason, rate in rates.items()
+        if rate is not None
+    }
 
 
 def cap_at(limits: ProviderLimits, elapsed: int) -> int | None:
@@ -119,49 +109,28 @@ def admit_request(
     """
     cap = cap_at(limits, elapsed)
     refusal = ProviderRefusal("concurrency", None) if cap is not None and active >= cap else None
-    if limits.requests is None and limits.tokens is None:
+    if not levels:
         return levels, refusal
-    requests = _refilled(limits.requests, levels.requests, now)
-    token_level = _refilled(limits.tokens, levels.tokens, now)
+    amounts: dict[Reason, int] = {"requests": 1, "tokens": tokens}
+    levels = {reason: bucket.refilled(now) for reason, bucket in levels.items()}
     if refusal is None:
-        refusal = _longest(
-            _refusal("requests", limits.requests, requests, 1),
-            _refusal("tokens", limits.tokens, token_level, tokens),
+        waits = [(reason, bucket.wait_for(amounts[reason])) for reason, bucket in levels.items()]
+        refusal = max(
+            (ProviderRefusal(reason, wait) for reason, wait in waits if wait != 0),
+            key=lambda one: math.inf if one.wait is None else one.wait,
+            default=None,
         )
     if refusal is None:
-        requests = _taken(limits.requests, requests, 1)
-        token_level = _taken(limits.tokens, token_level, tokens)
-    elif limits.rejected_count and requests is not None:
-        rest = _taken(limits.requests, requests, 1)
-        assert rest is not None
-        requests = rest._replace(level=max(rest.level, min(requests.level, 0)))
-    return Levels(requests, token_level), refusal
+        return {reason: each.without(amounts[reason]) for reason, each in levels.items()}, None
+    if limits.rejected_count and "requests" in levels:
+        bucket = levels["requests"]
+        rest = bucket.without(1)
+        levels["requests"] = rest._replace(level=max(rest.level, min(bucket.level, 0)))
+    return levels, refusal
 
 
-def charge(limits: ProviderLimits, levels: Levels, now: int, tokens: int) -> Levels:
+def charge(levels: Levels, now: int, tokens: int) -> Levels:
     """Return the state after charging `tokens` that were not charged at the arrival."""
-    level = _refilled(limits.tokens, levels.tokens, now)
-    return levels._replace(tokens=_taken(limits.tokens, level, tokens))
-
-
-def _refilled(rate: Rate | None, bucket: LimitBucket | None, now: int) -> LimitBucket | None:
-    return None if rate is None or bucket is None else refilled(rate, bucket, now)
-
-
-def _taken(rate: Rate | None, bucket: LimitBucket | None, amount: int) -> LimitBucket | None:
-    return None if rate is None or bucket is None else take_from(rate, bucket, amount)
-
-
-def _refusal(
-    reason: Reason, rate: Rate | None, bucket: LimitBucket | None, amount: int
-) -> ProviderRefusal | None:
-    if rate is None or bucket is None:
-        return None
-    wait = wait_for(rate, bucket, amount)
-    return None if wait == 0 else ProviderRefusal(reason, wait)
-
-
-def _longest(*refusals: ProviderRefusal | None) -> ProviderRefusal | None:
-    """Return the refusal with the longest wait (None is the longest); None if there is none."""
-    found = [refusal for refusal in refusals if refusal is not None]
-    return max(found, key=lambda one: math.inf if one.wait is None else one.wait, default=None)
+    if "tokens" not in levels:
+        return levels
+    return {**levels, "tokens": levels["tokens"].refilled(now).without(tokens)}

@@ -30,11 +30,7 @@ class Log:
                     f"{path}: cannot be written ({error.strerror}); name a file in a directory "
                     "that exists and can be written"
                 ) from None
-        self._put(head)
-
-    def write(self, served: Served) -> None:
-        """Append one request. Raises StorageError."""
-        self._put(served)
+        self.write(head)
 
     def close(self) -> None:
         """Close the file; later calls of `write` do nothing."""
@@ -42,7 +38,8 @@ class Log:
             self._file.close()
             self._file = None
 
-    def _put(self, value: ProviderHead | Served) -> None:
+    def write(self, value: ProviderHead | Served) -> None:
+        """Append one line. Raises StorageError."""
         if self._file is None:
             return
         rest = memoryview(self._encoder.encode(value) + b"\n")

@@ -51,7 +51,11 @@ class ServedRequest:
 
 
 class Model:
-    """Slots, their queue, and processor sharing. `rates`: records the history of the speed."""
+    """Slots, their queue, and processor sharing. `rates`: records the history of the speed.
+
+    `active`: the requests in service, from arrival to their last text. `decoding`: those of them
+    that are making tokens.
+    """
 
     def __init__(self, pace: Pace, slots: int | None = None, rates: Rates | None = None) -> None:
         self._pace = pace
@@ -60,8 +64,8 @@ class Model:
         self._itl = pace.itl(0)
         self._work = 0.0  # virtual work at the time `_since`
         self._since = 0
-        self._active = 0
-        self._decoding = 0
+        self.active = 0
+        self.decoding = 0
         self._free = slots
         self._queue: deque[ServedRequest] = deque()
         self._slot_given = False
@@ -71,16 +75,6 @@ class Model:
         self._out: dict[ServedRequest, list[int]] = {}
         self._out_at = 0
         self._left: list[tuple[int, ServedRequest]] = []
-
-    @property
-    def active(self) -> int:
-        """The number of requests in service, from arrival to their last text."""
-        return self._active
-
-    @property
-    def decoding(self) -> int:
-        """The number of requests that are making tokens."""
-        return self._decoding
 
     def arrive(
         self,
@@ -94,7 +88,7 @@ class Model:
     ) -> ServedRequest:
         """Admit a request. Its first chunk is due `wait` after it gets a slot."""
         self.settle(now)
-        self._active += 1
+        self.active += 1
         job = ServedRequest(wait, writes, patience, holds)
         if self._free is None or not needs_slot:
             self._begin(now, job)
@@ -201,7 +195,7 @@ class Model:
         if job.next_write:
             return
         if not job.decoding and job.first_at is not None and at >= job.first_at:
-            self._share(at, self._decoding + 1)
+            self._share(at, self.decoding + 1)
             job.decoding = True
             job.start = self._work
             job.origin = self._earlier + self._work
@@ -214,14 +208,13 @@ class Model:
             self._push_keep_alive(at, job)
 
     def _begin(self, at: int, job: ServedRequest) -> None:
-        """Start the wait for the first tokens."""
         if job.wait is not None:
             job.first_at = at + job.wait
             self._push_moment(job.first_at, job)
 
     def _leave(self, at: int, job: ServedRequest) -> None:
         job.gone = True
-        self._active -= 1
+        self.active -= 1
         self._left.append((at, job))
         if job.decoding:
             self._stop_decoding(at, job)
@@ -230,7 +223,7 @@ class Model:
 
     def _stop_decoding(self, at: int, job: ServedRequest) -> None:
         job.decoding = False
-        self._share(at, self._decoding - 1)
+        self._share(at, self.decoding - 1)
 
     def _pass_on_slot(self, at: int) -> None:
         while self._queue:
@@ -245,14 +238,14 @@ class Model:
 
     def _share(self, at: int, decoding: int) -> None:
         """Share the processor among `decoding` requests from `at` on."""
-        idle, itl = self._decoding == 0, self._itl
+        idle, itl = self.decoding == 0, self._itl
         if idle:
             self._earlier += self._work
             self._work = 0.0  # idle: restart at 0, where floats are most precise
         else:
             self._work += (at - self._since) / self._itl
         self._since = at
-        self._decoding = decoding
+        self.decoding = decoding
         self._itl = self._pace.itl(decoding)
         if self._rates is not None and (idle or self._itl != itl):
             self._rates.note(self._earlier + self._work, at, self._itl)

@@ -3,17 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
-
-
-class Pace(Protocol):
-    """The decoding speed as a function of the concurrent requests."""
-
-    def itl(self, decoding: int) -> float:
-        """Return the nanoseconds between two tokens of a request while `decoding` are active."""
-
-    def slowest(self, at_once: int) -> float:
-        """Return the maximum of `itl` for at most `at_once` active requests."""
+from typing import NamedTuple, TypeAlias
 
 
 class Speed(NamedTuple):
@@ -67,6 +57,10 @@ class Measured:
         if n >= end:
             return last + max(0.0, (last - earlier) / (end - before)) * (n - end)
         return self._between(n)
+
+
+Pace: TypeAlias = Speed | Measured
+"""The decoding speed as a function of the concurrent requests."""
 
 
 def _monotone(points: Sequence[tuple[float, float]]) -> Callable[[float], float]:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from harness.config.faults import Burst, Fault, FaultKind, Outage
+from harness.config.faults import Fault, FaultKind, Outage
 from harness.simulator.draws import Draws
 
 
@@ -143,8 +143,8 @@ class FaultPlan:
                 continue
             if not self._holds(row, elapsed, repeat):
                 continue
-            probability = 1.0 if fault.probability is None else fault.probability
-            if probability == 1 or draws.uniform(f"{row.stream} {arrival}") < probability:
+            chance = fault.probability or 1.0
+            if chance == 1 or draws.uniform(f"{row.stream} {arrival}") < chance:
                 return row.strike
         return None
 
@@ -170,16 +170,16 @@ class FaultPlan:
         when = row.fault.burst or row.fault.outage
         if when is None:
             return None
-        key = row.stream, repeat
-        timing = self._when.get(key)
-        if timing is None:
-            timing = self._when[key] = self._make(when, *key)
-        return timing
-
-    def _make(self, when: Burst | Outage, stream: str, repeat: int) -> Windows | Chain:
-        scale = self._nanoseconds
+        key, scale = (row.stream, repeat), self._nanoseconds
+        if key in self._when:
+            return self._when[key]
+        timing: Windows | Chain
         if isinstance(when, Outage):
             every = None if when.every is None else round(when.every * scale)
-            return Windows(round(when.start * scale), max(1, round(when.duration * scale)), every)
-        chance = Draws(self._seed, repeat, b"").generator(stream)
-        return Chain(when.on * scale, when.off * scale, chance)
+            duration = max(1, round(when.duration * scale))
+            timing = Windows(round(when.start * scale), duration, every)
+        else:
+            chance = Draws(self._seed, repeat, b"").generator(row.stream)
+            timing = Chain(when.on * scale, when.off * scale, chance)
+        self._when[key] = timing
+        return timing

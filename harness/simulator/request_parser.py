@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 MOST_ITEMS = 1000
-_COUNT = re.compile(r"(\d{1,9})\s+(?:\w+\s+){0,2}sub-?\s?questions", re.IGNORECASE)
-_EXACT_COUNT = re.compile(r"exactly\s+(\d{1,9})\s+(?:\w+\s+){0,2}sub-?\s?questions", re.IGNORECASE)
+_SUB_QUESTIONS = r"(\d{1,9})\s+(?:\w+\s+){0,2}sub-?\s?questions"
+_COUNT = re.compile(_SUB_QUESTIONS, re.IGNORECASE)
+_EXACT_COUNT = re.compile(rf"exactly\s+{_SUB_QUESTIONS}", re.IGNORECASE)
 _EXACTLY = re.compile(r"\bexactly\s+(\d{1,9})\b", re.IGNORECASE)
+_JSON_FORMATS = ("json_object", "json_schema")
 _LIST_KEY = re.compile(r'"(\w{1,64})"\s*:\s*\[')
 _TOPIC = re.compile(r"^\s*topic:\s*(\S.*)$", re.IGNORECASE | re.MULTILINE)
 _WORD = re.compile(r"\w+")
@@ -57,18 +59,22 @@ def parse_request(body: bytes, phase: str | None = None) -> ChatRequest:
         raise BadRequestError("the body is not valid JSON") from None
     if not isinstance(value, dict):
         raise BadRequestError("the body must be a JSON object")
-    messages = _messages(value.get("messages"))
+    messages = value.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise BadRequestError("messages must be a list with at least one message", "messages")
+    pairs = [_message(item, position) for position, item in enumerate(messages)]
     model = value.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequestError("model must be a string", "model")
     if value.get("n") not in (None, 1):
         raise BadRequestError("n must be 1", "n")
-    options = value.get("stream_options")
+    options, wanted = value.get("stream_options"), value.get("response_format")
     return make_request(
-        messages,
+        pairs,
         model=model,
         phase=phase,
-        wants_json=_asks_for_json(value.get("response_format")),
+        wants_json=isinstance(wanted, dict)
+        and wanted.get("type") in ("json_object", "json_schema"),
         max_tokens=_max_tokens(value),
         stream=_flag(value, "stream"),
         include_usage=isinstance(options, dict) and _flag(options, "include_usage"),
@@ -103,12 +109,6 @@ def make_request(
     )
 
 
-def _messages(value: Any) -> list[tuple[str, str]]:
-    if not isinstance(value, list) or not value:
-        raise BadRequestError("messages must be a list with at least one message", "messages")
-    return [_message(item, position) for position, item in enumerate(value)]
-
-
 def _message(item: Any, position: int) -> tuple[str, str]:
     where = f"messages.{position}"
     if not isinstance(item, dict) or not isinstance(item.get("role"), str):
@@ -130,12 +130,9 @@ def _items(text: str, wants_json: bool) -> int | None:
     found = _EXACT_COUNT.search(text) or _COUNT.search(text)
     if wants_json:
         found = found or _EXACTLY.search(text)
-        return min(int(found[1]), MOST_ITEMS) if found else 3
-    return min(int(found[1]), MOST_ITEMS) if found else None
-
-
-def _asks_for_json(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("type") in ("json_object", "json_schema")
+    if not found:
+        return 3 if wants_json else None
+    return min(int(found[1]), MOST_ITEMS)
 
 
 def _subject(texts: list[str]) -> str:

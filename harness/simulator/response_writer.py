@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from harness.config.faults import FaultKind
 from harness.records.clock import ReadClock
 from harness.records.histogram import Histogram, bucket
 from harness.records.provider_log import Served
-from harness.records.schema import Tokens
 from harness.simulator import wire
 from harness.simulator.fault_responses import instead, retry_headers, stream_end
 from harness.simulator.http_server import HttpResponse
@@ -37,6 +39,20 @@ def trace_context(headers: Mapping[bytes, bytes]) -> tuple[str | None, str | Non
     return (match[1].decode(), match[2].decode()) if match else (None, None)
 
 
+@dataclass
+class Writes:
+    """What the log says about the writes of a response. The fields are those of `Served`."""
+
+    first_scheduled: int | None = None
+    first_written: int | None = None
+    first_answer_written: int | None = None
+    last_scheduled: int | None = None
+    last_written: int | None = None
+    chunks: int = 0
+    gaps: Histogram = field(default_factory=dict)
+    lateness: Histogram = field(default_factory=dict)
+
+
 class ResponseWriter:
     """Writes the response of one request. Times are nanoseconds since the provider's anchor."""
 
@@ -50,7 +66,7 @@ class ResponseWriter:
         time_scale: float,
     ) -> None:
         self.completion = completion
-        self._ask = completion.ask
+        self._request = completion.request
         self._reply = reply
         self._caller = caller
         self._now = now
@@ -60,23 +76,16 @@ class ResponseWriter:
         self._headers = {"x-request-id": wire.request_id(completion.name)}
         self._pieces = completion.script.pieces()
         self._begun = False
-        self._first_scheduled: int | None = None
-        self._first_written: int | None = None
-        self._first_answer: int | None = None
-        self._last_scheduled: int | None = None
-        self._last_written: int | None = None
-        self._chunks = 0
+        self._writes = Writes()
         self._output = 0
         self._reasoning = 0
-        self._gaps: Histogram = {}
-        self._lateness: Histogram = {}
         reasons = bool(completion.tokens.reasoning)
-        self._events = wire.Chunks(completion.name, created, self._ask.model, reasons)
+        self._events = wire.Chunks(completion.name, created, self._request.model, reasons)
         mute = self._fault is not None and (
             self._fault.place == "instead" or self._fault.name == "silent"
         )
         self._status = None if mute else 200
-        if self._ask.stream and not mute:
+        if self._request.stream and not mute:
             self._begun = True
             reply.begin(200, wire.STREAM_HEADERS | self._headers, self._events.role())
 
@@ -90,7 +99,7 @@ class ResponseWriter:
             self._keep_alive()
         elif fault is not None and fault.place == "instead":
             self._instead(fault)
-        elif self._ask.stream:
+        elif self._request.stream:
             self._stream(scheduled, last)
         elif fault is not None and fault.name == "reset_in_body":
             self._half()
@@ -107,33 +116,17 @@ class ResponseWriter:
         `by`: the fault that ended it, if it is not its own.
         """
         fault = by or self._fault
-        caller, completion = self._caller, self.completion
+        completion = self.completion
         return Served(
-            trace_id=caller.trace_id,
-            span_id=caller.span_id,
-            cell=caller.cell,
-            repeat=caller.repeat,
+            **self._caller._asdict(),
+            **vars(self._writes),
             arrival=completion.arrival,
-            streamed=self._ask.stream,
-            arrived=caller.arrived,
-            first_scheduled=self._first_scheduled,
-            first_written=self._first_written,
-            first_answer_written=self._first_answer,
-            last_scheduled=self._last_scheduled,
-            last_written=self._last_written,
+            streamed=self._request.stream,
             done=self._now(),
             outcome=outcome,
             status=self._status,
             active=completion.active,
-            tokens=Tokens(
-                input=completion.tokens.input,
-                cached=completion.tokens.cached,
-                output=self._output,
-                reasoning=self._reasoning,
-            ),
-            chunks=self._chunks,
-            gaps=self._gaps,
-            lateness=self._lateness,
+            tokens=replace(completion.tokens, output=self._output, reasoning=self._reasoning),
             fault=None if fault is None else fault.name,
         )
 
@@ -156,7 +149,7 @@ class ResponseWriter:
         assert self.completion.fault is not None
         self._status = self.completion.fault.status
         headers = retry_headers(self.completion.fault.retry_after, self._time_scale)
-        instead(self._reply, fault, headers | self._headers, self._ask.stream)
+        instead(self._reply, fault, headers | self._headers, self._request.stream)
 
     def _half(self) -> None:
         if not self._begun:
@@ -165,7 +158,7 @@ class ResponseWriter:
         self._reply.reset()
 
     def _keep_alive(self) -> None:
-        if self._ask.stream:
+        if self._request.stream:
             self._reply.write(wire.KEEP_ALIVE)
         elif self._begun:
             self._reply.write(wire.BLANK_LINE)
@@ -177,7 +170,7 @@ class ResponseWriter:
         if self._fault is not None and self._fault.finish_reason is None:
             return stream_end(self._fault)
         events, completion = self._events, self.completion
-        usage = events.usage(completion.tokens) if self._ask.include_usage else b""
+        usage = events.usage(completion.tokens) if self._request.include_usage else b""
         return events.finish(completion.finish_reason) + usage + wire.DONE
 
     def _whole(self, scheduled: Sequence[int]) -> None:
@@ -185,35 +178,36 @@ class ResponseWriter:
         tokens = completion.tokens
         script = completion.script
         data = wire.completion_body(
-            completion.name, self._created, self._ask.model, script.reasoning_text(),
-            script.answer_text(), completion.finish_reason, tokens,
+            completion.name, self._created, self._request.model, script.text_at_once("reasoning"),
+            script.text_at_once("answer"), completion.finish_reason, tokens,
         )  # fmt: skip
         written = self._now()
         if self._begun:
             self._reply.end(data)
         else:
             self._reply.send(200, wire.JSON_HEADERS | self._headers, data)
-        thought = tokens.reasoning or 0
-        self._note(scheduled, [TextChunk("", (tokens.output or 0) - thought, False)], written)
-        self._reasoning += thought
-        self._output += thought
+        reasoning = tokens.reasoning or 0
+        self._note(scheduled, [TextChunk("", (tokens.output or 0) - reasoning, False)], written)
+        self._reasoning += reasoning
+        self._output += reasoning
 
     def _note(self, scheduled: Sequence[int], pieces: Sequence[TextChunk], written: int) -> None:
-        if self._first_written is None and pieces[0].tokens:
-            self._first_scheduled, self._first_written = scheduled[0], written
+        writes = self._writes
+        if writes.first_written is None and pieces[0].tokens:
+            writes.first_scheduled, writes.first_written = scheduled[0], written
         for at, piece in zip(scheduled, pieces, strict=True):
             if not piece.tokens:
                 continue  # an empty text: only its end was due
             late = bucket(written - at)
-            self._lateness[late] = self._lateness.get(late, 0) + 1
-            if self._last_written is not None:
-                gap = bucket(written - self._last_written)
-                self._gaps[gap] = self._gaps.get(gap, 0) + 1
-            self._last_written = written
+            writes.lateness[late] = writes.lateness.get(late, 0) + 1
+            if writes.last_written is not None:
+                gap = bucket(written - writes.last_written)
+                writes.gaps[gap] = writes.gaps.get(gap, 0) + 1
+            writes.last_written = written
             self._output += piece.tokens
             if piece.is_reasoning:
                 self._reasoning += piece.tokens
-            elif self._first_answer is None:
-                self._first_answer = written
-            self._last_scheduled = at
-            self._chunks += 1
+            elif writes.first_answer_written is None:
+                writes.first_answer_written = written
+            writes.last_scheduled = at
+            writes.chunks += 1

@@ -34,22 +34,22 @@ class Script:
     `finish_reason`: of a text with a proper end.
     """
 
-    __slots__ = ("_ask", "_chunk", "_draws", "_told", "answer", "ends", "finish_reason", "first",
-                 "reasoning")  # fmt: skip
+    __slots__ = ("_chunk", "_draws", "_list", "_request", "answer", "ends", "finish_reason",
+                 "first", "reasoning")  # fmt: skip
 
     def __init__(
         self,
         profile: Profile,
-        ask: ChatRequest,
+        request: ChatRequest,
         draws: Draws,
         seed: int,
         every_chunk: bool,
         fault: Strike | None,
     ) -> None:
-        self._ask = ask
+        self._request = request
         self._draws = draws
         self._chunk = profile.tokens_per_chunk
-        self._told: text.TokenizedText | None = None
+        self._list: text.TokenizedText | None = None
         self.finish_reason = "stop"
         self.reasoning = self.answer = self.first = 0
         self.ends: Sequence[int] = ()
@@ -66,17 +66,20 @@ class Script:
 
     def _measure(self, profile: Profile, seed: int) -> None:
         """Draw the lengths and apply the limits."""
-        ask, draws = self._ask, self._draws
-        thinking, answering = profile.lengths(ask.phase, ask.items is not None)
-        reasoning = _length("reasoning", thinking, draws, (seed, ask.subject)) if thinking else 0
-        answer = _length("answer", answering, draws, (seed, ask.subject)) if answering else None
-        if ask.items is not None:
+        request, draws = self._request, self._draws
+        thinking, answering = profile.lengths(request.phase, request.items is not None)
+        reasoning = (
+            _length("reasoning", thinking, draws, (seed, request.subject)) if thinking else 0
+        )
+        answer = _length("answer", answering, draws, (seed, request.subject)) if answering else None
+        if request.items is not None:
             chance = draws.generator("answer text")
-            told = text.json_list(ask.key, ask.subject, ask.items, chance)
-            self._told = text.cut(told, answer)
-            answer = self._told.number
+            self._list = text.cut(
+                text.json_list(request.key, request.subject, request.items, chance), answer
+            )
+            answer = self._list.number
         assert answer is not None
-        limit = min(profile.max_output_tokens, ask.max_tokens or profile.max_output_tokens)
+        limit = min(profile.max_output_tokens, request.max_tokens or profile.max_output_tokens)
         self.finish_reason = "stop" if reasoning + answer <= limit else "length"
         self.reasoning = min(reasoning, limit)
         self.answer = min(answer, limit - self.reasoning)
@@ -88,10 +91,10 @@ class Script:
             self.answer = 0
             return
         thinks = fault.kind.name == "stall" and self.reasoning
-        whole = self.reasoning if thinks else self.reasoning + self.answer
-        told = min(max(1, round(fault.at * whole)), whole)
-        self.answer = max(0, told - self.reasoning)
-        self.reasoning = min(self.reasoning, told)
+        total = self.reasoning if thinks else self.reasoning + self.answer
+        kept = min(max(1, round(fault.at * total)), total)
+        self.answer = max(0, kept - self.reasoning)
+        self.reasoning = min(self.reasoning, kept)
 
     @property
     def writes(self) -> list[int]:
@@ -104,49 +107,39 @@ class Script:
         The last chunk of the reasoning and of the answer can be smaller.
         """
         total, size = self.reasoning + self.answer, self._chunk
-        told = total if tokens is None else min(tokens, total)
-        if told < self.reasoning:
-            return told // size
-        thoughts = -(-self.reasoning // size)
-        rest = told - self.reasoning
-        return thoughts + (rest // size if told < total else -(-rest // size))
+        made = total if tokens is None else min(tokens, total)
+        if made < self.reasoning:
+            return made // size
+        rest = made - self.reasoning
+        return -(-self.reasoning // size) + (rest // size if made < total else -(-rest // size))
 
-    def thoughts(self) -> Iterator[str]:
-        """Yield the tokens of the reasoning, and then endless further ones."""
-        return text.thoughts(self._ask.subject, self._draws.choices("reasoning text"))
+    def text_tokens(self, kind: text.Prose) -> Iterator[str]:
+        """Yield the tokens of the reasoning or of the answer, and possibly further ones."""
+        if kind == "answer" and self._list is not None:
+            return iter(self._list.tokens())
+        return text.prose(kind, self._request.subject, self._draws.choices(f"{kind} text"))
 
-    def statements(self) -> Iterator[str]:
-        """Yield the tokens of the answer, and possibly further ones."""
-        if self._told is not None:
-            return iter(self._told.tokens())
-        return text.statements(self._ask.subject, self._draws.choices("answer text"))
-
-    def reasoning_text(self) -> str:
-        """Return the text of the reasoning."""
-        if not self.reasoning:
-            return ""
-        choices = self._draws.choices("reasoning text")
-        return text.thoughts_at_once(self._ask.subject, choices, self.reasoning)
-
-    def answer_text(self) -> str:
-        """Return the text of the answer."""
-        if self._told is not None:
-            return self._told.first(self.answer)
-        choices = self._draws.choices("answer text")
-        return text.statements_at_once(self._ask.subject, choices, self.answer)
+    def text_at_once(self, kind: text.Prose) -> str:
+        """Return the text of the reasoning or of the answer."""
+        count = self.answer if kind == "answer" else self.reasoning
+        if kind == "answer" and self._list is not None:
+            return self._list.first(count)
+        choices = self._draws.choices(f"{kind} text")
+        return text.prose_at_once(kind, self._request.subject, choices, count) if count else ""
 
     def pieces(self) -> Iterator[TextChunk]:
         """Yield the text of each write of a stream, in order."""
-        thoughts, statements, told = self.thoughts(), self.statements(), 0
+        reasoning, answer = self.text_tokens("reasoning"), self.text_tokens("answer")
+        start = 0
         for end in self.ends:
-            tokens, is_reasoning = end - told, told < self.reasoning
-            source = thoughts if is_reasoning else statements
+            tokens, is_reasoning = end - start, start < self.reasoning
+            source = reasoning if is_reasoning else answer
             yield TextChunk("".join(islice(source, tokens)), tokens, is_reasoning)
-            told = end
+            start = end
 
     def _cut(self, every_chunk: bool) -> Sequence[int]:
         reasoning, total, size = self.reasoning, self.reasoning + self.answer, self._chunk
-        if not self._ask.stream:
+        if not self._request.stream:
             return [total]
         if not total:
             return [0]

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import uvloop
+
 from harness.records.clock import monotonic_since, take_anchor
 from harness.records.errors import HarnessError, InputError
 from harness.records.provider_log import ProviderHead
@@ -67,7 +69,7 @@ def serve(
                 await asyncio.wait_for(listener.wait_closed(), 1)
 
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run())
     finally:
         log_writer.close()
@@ -104,14 +106,6 @@ def base_url(sock: socket.socket) -> str:
     """Return the base URL of the API on this socket."""
     host, port = sock.getsockname()[:2]
     return f"http://[{host}]:{port}/v1" if ":" in host else f"http://{host}:{port}/v1"
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    if sys.platform == "win32":
-        return asyncio.new_event_loop
-    import uvloop
-
-    return uvloop.new_event_loop
 
 
 def _stop_conditions(

@@ -22,7 +22,7 @@ from harness.simulator.rates import Rates
 from harness.simulator.request_parser import ChatRequest
 from harness.simulator.script import Script
 
-DRIP = 1.0
+_DRIP = 1.0
 """Seconds between keep-alives of the fault `keep_alive_only`, if the profile has none."""
 
 
@@ -43,7 +43,11 @@ class Refused(NamedTuple):
     @property
     def outcome(self) -> str:
         """The failure class of the client's attempt."""
-        return "rate_limited" if self.fault is None else self.fault.kind.outcome
+        if self.fault is None:
+            return "rate_limited"
+        # A fault that prevents connections: the request came just before it.
+        is_lost = self.fault.kind.place == "connection"
+        return "connection_lost" if is_lost else self.fault.kind.outcome
 
     @property
     def status(self) -> int | None:
@@ -61,12 +65,21 @@ class ServedCompletion:
     there is only one such time, without text; if it is silence, there is none.
     """
 
-    __slots__ = ("active", "arrival", "ask", "fault", "finish_reason", "job", "name", "script",
-                 "tokens")  # fmt: skip
+    __slots__ = (
+        "active",
+        "arrival",
+        "fault",
+        "finish_reason",
+        "job",
+        "name",
+        "request",
+        "script",
+        "tokens",
+    )  # fmt: skip
 
     def __init__(
         self,
-        ask: ChatRequest,
+        request: ChatRequest,
         job: ServedRequest,
         script: Script,
         fault: Strike | None,
@@ -74,7 +87,7 @@ class ServedCompletion:
         active: int,
         name: str,
     ) -> None:
-        self.ask = ask
+        self.request = request
         self.job = job
         self.script = script
         self.fault = fault
@@ -83,7 +96,7 @@ class ServedCompletion:
         self.name = name
         self.finish_reason = script.finish_reason
         self.tokens = Tokens(
-            input=ask.input_tokens,
+            input=request.input_tokens,
             cached=0,
             output=script.reasoning + script.answer,
             reasoning=script.reasoning,
@@ -103,7 +116,8 @@ class ServedCompletion:
 class Simulation:
     """One trial at one provider. Each trial needs a new Simulation.
 
-    `rates`: records the history of the decoding speed.
+    `rates`: records the history of the decoding speed. `keep_alive`: nanoseconds between
+    keep-alives, or None; `drip`: the same for the fault `keep_alive_only`.
     """
 
     def __init__(
@@ -122,13 +136,14 @@ class Simulation:
         self._zero: int | None = None
         self._repeat = 0
         self._arrivals: dict[tuple[int, bytes], int] = {}
-        self._patience = _scaled(profile.keep_alive_every, nanoseconds)
+        self.keep_alive = _scaled(profile.keep_alive_every, nanoseconds)
+        self.drip = self.keep_alive or max(1, round(_DRIP * nanoseconds))
         self._pace = profile.pace(nanoseconds)
         self._model = Model(self._pace, profile.slots, rates)
         self._plan = FaultPlan(profile.faults, seed, nanoseconds)
         self._limits = _limits(profile, nanoseconds)
         self._levels = limits.fresh(self._limits, 0)
-        self._owing: dict[ServedRequest, ServedCompletion] = {}
+        self._uncharged: dict[ServedRequest, ServedCompletion] = {}
         self._counts_use = profile.tokens_counted == "used" and self._limits.tokens is not None
 
     @property
@@ -147,7 +162,7 @@ class Simulation:
         return arrival
 
     def arrive(
-        self, now: int, ask: ChatRequest, repeat: int, every_chunk: bool = True
+        self, now: int, request: ChatRequest, repeat: int, every_chunk: bool = True
     ) -> ServedCompletion | Refused:
         """Admit or refuse a request.
 
@@ -159,27 +174,27 @@ class Simulation:
             self._zero, self._repeat = now, repeat
             self._levels = limits.fresh(self._limits, now)
         self._settle(now)
-        arrival, active = self.count(repeat, ask.prompt), self._model.active
-        draws = Draws(self._seed, repeat, ask.prompt)
+        arrival, active = self.count(repeat, request.prompt), self._model.active
+        draws = Draws(self._seed, repeat, request.prompt)
         name = draws.name(self._cell, arrival)
         fault, _ = self.connection(now)
         if fault is None:
             fault = self._plan.strike(
-                now - self._zero, repeat, ask.phase, ask.stream, draws, arrival
+                now - self._zero, repeat, request.phase, request.stream, draws, arrival
             )
         if fault is not None and _is_at_once(fault):
             return Refused(arrival, active, name, None, fault, fault.retry_after)
         self._levels, refusal = limits.admit_request(
-            self._limits, self._levels, now, now - self._zero, active, self._reserve(ask)
+            self._limits, self._levels, now, now - self._zero, active, self._reserve(request)
         )
         if refusal is not None:
             wait = self._retry_after(refusal.wait)
             return Refused(arrival, active, name, refusal.reason, None, wait)
-        script = Script(self._profile, ask, draws, self._seed, every_chunk, fault)
-        job = self._begin(now, self._wait(ask, draws, arrival), script, every_chunk, fault)
-        completion = ServedCompletion(ask, job, script, fault, arrival, active, name)
+        script = Script(self._profile, request, draws, self._seed, every_chunk, fault)
+        job = self._begin(now, self._wait(request, draws, arrival), script, every_chunk, fault)
+        completion = ServedCompletion(request, job, script, fault, arrival, active, name)
         if self._counts_use:
-            self._owing[job] = completion
+            self._uncharged[job] = completion
         return completion
 
     def connection(self, now: int) -> tuple[Strike | None, int | None]:
@@ -201,7 +216,7 @@ class Simulation:
     def cancel(self, now: int, completion: ServedCompletion) -> None:
         """Remove a request whose client has disconnected."""
         self._settle(now)
-        if self._owing.pop(completion.job, None) is not None:
+        if self._uncharged.pop(completion.job, None) is not None:
             self._charge(now, self.tokens_made(now, completion))
         self._model.cancel(now, completion.job)
 
@@ -225,7 +240,7 @@ class Simulation:
         every_chunk: bool,
         fault: Strike | None,
     ) -> ServedRequest:
-        patience = self._patience if every_chunk else None
+        patience = self.keep_alive if every_chunk else None
         place = None if fault is None else fault.kind.place
         if fault is not None and place == "instead":
             wait, patience = fault.after, None
@@ -234,7 +249,7 @@ class Simulation:
             if fault.kind.name == "silent":
                 patience = None
             elif every_chunk:
-                patience = patience or _scaled(DRIP, self._nanoseconds)
+                patience = self.drip
         return self._model.arrive(
             now,
             wait,
@@ -244,7 +259,7 @@ class Simulation:
             needs_slot=place != "instead",
         )
 
-    def _wait(self, ask: ChatRequest, draws: Draws, arrival: int) -> int:
+    def _wait(self, request: ChatRequest, draws: Draws, arrival: int) -> int:
         """Return the time to the first token, drawn anew for each arrival of a prompt.
 
         So a retry or a hedge gets a different time, but the same answer.
@@ -252,28 +267,28 @@ class Simulation:
         ttft = self._profile.ttft
         purpose = "ttft" if arrival == 1 else f"ttft {arrival}"
         seconds = draws.lognormal(purpose, ttft.median, ttft.sigma)
-        seconds += ttft.per_1k_input_tokens * ask.input_tokens / 1000
+        seconds += ttft.per_1k_input_tokens * request.input_tokens / 1000
         return round(seconds * self._nanoseconds)
 
-    def _reserve(self, ask: ChatRequest) -> int:
+    def _reserve(self, request: ChatRequest) -> int:
         """Return the number of tokens that a request is charged at its arrival."""
         reserved = self._profile.tokens_counted == "reserved"
-        return ask.input_tokens + ((ask.max_tokens or 0) if reserved else 0)
+        return request.input_tokens + ((request.max_tokens or 0) if reserved else 0)
 
     def _retry_after(self, wait: int | None) -> int | None:
-        told = self._profile.retry_after
-        return wait if told == "exact" else _scaled(told, self._nanoseconds)
+        setting = self._profile.retry_after
+        return wait if setting == "exact" else _scaled(setting, self._nanoseconds)
 
     def _settle(self, now: int) -> None:
         """Process all events until `now`, and charge the tokens of requests that have ended."""
         self._model.settle(now)
         for at, job in self._model.left():
-            completion = self._owing.pop(job, None)
+            completion = self._uncharged.pop(job, None)
             if completion is not None:
                 self._charge(at, completion.tokens.output or 0)
 
     def _charge(self, at: int, tokens: int) -> None:
-        self._levels = limits.charge(self._limits, self._levels, at, tokens)
+        self._levels = limits.charge(self._levels, at, tokens)
 
 
 def _is_at_once(fault: Strike) -> bool:

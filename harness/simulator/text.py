@@ -9,9 +9,12 @@ import itertools
 import random
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
+
+Prose = Literal["reasoning", "answer"]
+"""The kinds of text: each has sentences of its own."""
 
 _Shape: TypeAlias = tuple[tuple[str, ...] | str, ...]
 """A sentence: for each word its variants; for the subject, the punctuation after it."""
@@ -66,29 +69,6 @@ _TIMES = (
 )  # fmt: skip
 
 
-def thoughts(subject: str, choices: Iterable[int]) -> Iterator[str]:
-    """Yield the tokens of reasoning about `subject`, for as long as `choices` yields numbers.
-
-    Each choice, from 0 to 255, selects a paragraph.
-    """
-    return _prose("thoughts", subject, choices)
-
-
-def statements(subject: str, choices: Iterable[int]) -> Iterator[str]:
-    """Yield the tokens of an answer about `subject`: a paragraph for each choice, 0 to 255."""
-    return _prose("statements", subject, choices)
-
-
-def thoughts_at_once(subject: str, choices: Iterable[int], count: int) -> str:
-    """Return the first `count` tokens of `thoughts` as one text."""
-    return _at_once("thoughts", subject, choices, count)
-
-
-def statements_at_once(subject: str, choices: Iterable[int], count: int) -> str:
-    """Return the first `count` tokens of `statements` as one text."""
-    return _at_once("statements", subject, choices, count)
-
-
 def json_list(key: str, subject: str, count: int, chance: random.Random) -> str:
     """Return a JSON object: under `key`, `count` distinct questions about `subject`."""
     nouns, shapes = _WORDS["noun"], len(_QUESTIONS)
@@ -140,7 +120,8 @@ class _Paragraph(NamedTuple):
     marks: tuple[int, ...]
 
 
-def _prose(kind: str, subject: str, choices: Iterable[int]) -> Iterator[str]:
+def prose(kind: Prose, subject: str, choices: Iterable[int]) -> Iterator[str]:
+    """Yield the tokens of a text about `subject`: a paragraph for each choice, 0 to 255."""
     words, _ = _subject(subject)
     between = ""
     for choice in choices:
@@ -150,19 +131,20 @@ def _prose(kind: str, subject: str, choices: Iterable[int]) -> Iterator[str]:
         between = "\n\n"
 
 
-def _at_once(kind: str, subject: str, choices: Iterable[int], count: int) -> str:
+def prose_at_once(kind: Prose, subject: str, choices: Iterable[int], count: int) -> str:
+    """Return the first `count` tokens of `prose` as one text."""
     words, phrase = _subject(subject)
     more = len(words) - 1
-    told = []
+    texts = []
     for choice in choices:
         paragraph = _paragraph(kind, choice)
         length = len(paragraph.tokens) + len(paragraph.marks) * more
         if length >= count:
-            told.append(_begin(paragraph, words, phrase, count))
+            texts.append(_begin(paragraph, words, phrase, count))
             break
-        told.append(paragraph.text.replace(_MARK, phrase) if paragraph.marks else paragraph.text)
+        texts.append(paragraph.text.replace(_MARK, phrase) if paragraph.marks else paragraph.text)
         count -= length
-    return "\n\n".join(told)
+    return "\n\n".join(texts)
 
 
 def _begin(paragraph: _Paragraph, words: list[str], phrase: str, count: int) -> str:
@@ -200,7 +182,7 @@ def _expand(paragraph: _Paragraph, words: list[str]) -> list[str]:
 
 
 @lru_cache(maxsize=2 * _PARAGRAPHS)
-def _paragraph(kind: str, number: int) -> _Paragraph:
+def _paragraph(kind: Prose, number: int) -> _Paragraph:
     """Return a paragraph; cached, because making it is slow."""
     chance = random.Random(number)  # noqa: S311 - not for cryptography
     shapes, tokens = _SHAPES[kind], []
@@ -228,7 +210,7 @@ def _part(word: str) -> tuple[str, ...] | str:
     return tuple(f" {one}{closing}" for one in _WORDS.get(core.strip("{}"), (core,)))
 
 
-_SHAPES = {
-    "thoughts": tuple(map(_shape, _THOUGHTS)),
-    "statements": tuple(map(_shape, _STATEMENTS)),
+_SHAPES: dict[Prose, tuple[_Shape, ...]] = {
+    "reasoning": tuple(map(_shape, _THOUGHTS)),
+    "answer": tuple(map(_shape, _STATEMENTS)),
 }

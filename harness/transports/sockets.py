@@ -55,7 +55,7 @@ class _Backend(httpcore2.SyncBackend):
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
         """Connect to the first address of `host` that accepts."""
-        trouble: Exception = httpcore2.ConnectError(f"no address of {host}")
+        last: Exception = httpcore2.ConnectError(f"no address of {host}")
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except OSError as error:
@@ -72,15 +72,14 @@ class _Backend(httpcore2.SyncBackend):
                 sock.connect(address)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 return _Stream(SyncStream(sock), self._using)
-            except TimeoutError as error:
-                sock.close()
-                trouble = httpcore2.ConnectTimeout(error)
-                trouble.__context__ = error
             except OSError as error:
                 sock.close()
-                trouble = httpcore2.ConnectError(error)
-                trouble.__context__ = error
-        raise trouble
+                timed_out = isinstance(error, TimeoutError)
+                last = (
+                    httpcore2.ConnectTimeout(error) if timed_out else httpcore2.ConnectError(error)
+                )
+                last.__context__ = error
+        raise last
 
 
 class _Stream(httpcore2.NetworkStream):

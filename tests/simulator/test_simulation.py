@@ -91,7 +91,9 @@ def test_the_text_is_the_same_streamed_in_any_chunks_and_whole() -> None:
         assert len(moments) == writes
         assert moments == sorted(moments)
     whole = arrive(simulate("deepseek-reasoner"), 0, ask("Topic: tides", stream=False))
-    assert told == [(whole.script.reasoning_text(), whole.script.answer_text())] * 3
+    assert (
+        told == [(whole.script.text_at_once("reasoning"), whole.script.text_at_once("answer"))] * 3
+    )
     assert len(whole.job.writes) == 1
     assert all(told[0])
 
@@ -111,10 +113,10 @@ def test_the_first_chunk_comes_after_the_wait_and_the_last_when_its_tokens_are_m
 def test_a_decomposition_is_valid_json_with_the_number_of_questions_asked_for() -> None:
     asked = ask("exactly 6 sub-questions as JSON\nTopic: ocean tides")
     script = arrive(simulate("deepseek-reasoner"), 0, asked).script
-    questions = json.loads(script.answer_text())["sub_questions"]
+    questions = json.loads(script.text_at_once("answer"))["sub_questions"]
     assert len(set(questions)) == 6
     assert all("ocean tides" in question for question in questions)
-    assert script.reasoning_text()
+    assert script.text_at_once("reasoning")
 
 
 @given(st.integers(1, 40), st.booleans())
@@ -217,7 +219,7 @@ def test_a_driver_that_follows_three_moments_sees_them_when_every_chunk_would_sh
         at = dict(zip(one.script.ends, moments[one.job], strict=True))
         assert [at[end] for end in other.script.ends] == few[other.job]
         assert other.script.ends[-1] == one.tokens.output
-        assert not one.ask.stream or other.script.chunks() == len(one.script.ends)
+        assert not one.request.stream or other.script.chunks() == len(one.script.ends)
 
 
 def test_how_far_a_request_is_can_be_told_at_any_moment() -> None:
@@ -338,8 +340,8 @@ def test_a_fault_strikes_where_it_is_asked_to_and_frees_its_place_unless_it_hold
 def test_a_fault_in_the_text_leaves_its_beginning_as_it_would_have_been() -> None:
     whole = arrive(simulate("deepseek-reasoner"), 0, ask())
     cut = arrive(simulate("deepseek-reasoner", fault("missing_done", at=0.9)), 0, ask())
-    assert whole.script.answer_text().startswith(cut.script.answer_text())
-    assert whole.script.reasoning_text() == cut.script.reasoning_text()
+    assert whole.script.text_at_once("answer").startswith(cut.script.text_at_once("answer"))
+    assert whole.script.text_at_once("reasoning") == cut.script.text_at_once("reasoning")
     assert whole.job.first_at == cut.job.first_at
 
 
@@ -347,7 +349,7 @@ def test_an_empty_answer_reasons_and_stops() -> None:
     for lengths, tokens in (({"reasoning_tokens.median": 40}, 40), ({}, 0)):
         completion = arrive(simulate(overrides={**lengths, **fault("empty_answer")}), 0, ask())
         assert (completion.tokens.output, completion.finish_reason) == (tokens, "stop")
-        assert completion.script.answer_text() == ""
+        assert completion.script.text_at_once("answer") == ""
 
 
 def test_an_outage_counts_from_the_first_request_whenever_that_comes() -> None:

@@ -47,16 +47,14 @@ def choices(seed: int) -> Iterator[int]:
 
 @given(SUBJECTS, st.integers(1, 400), st.integers(0, 9))
 def test_prose_at_once_is_what_its_tokens_join_to(subject: str, count: int, seed: int) -> None:
-    for one, whole in (
-        (text.thoughts, text.thoughts_at_once), (text.statements, text.statements_at_once)
-    ):  # fmt: skip
-        tokens = islice(one(subject, choices(seed)), count)
-        assert whole(subject, choices(seed), count) == "".join(tokens)
+    for kind in ("reasoning", "answer"):
+        tokens = islice(text.prose(kind, subject, choices(seed)), count)
+        assert text.prose_at_once(kind, subject, choices(seed), count) == "".join(tokens)
 
 
 def test_prose_names_its_subject_and_the_same_chance_gives_the_same_prose() -> None:
     def prose(seed: int) -> str:
-        return "".join(islice(text.statements("ocean tides", choices(seed)), 400))
+        return "".join(islice(text.prose("answer", "ocean tides", choices(seed)), 400))
 
     assert "ocean tides" in prose(1)
     assert prose(1) == prose(1) != prose(2)
@@ -66,8 +64,8 @@ def test_prose_names_its_subject_and_the_same_chance_gives_the_same_prose() -> N
 
 
 def test_thoughts_and_statements_are_different_prose() -> None:
-    thoughts = "".join(islice(text.thoughts("tides", choices(1)), 50))
-    assert thoughts != "".join(islice(text.statements("tides", choices(1)), 50))
+    thoughts = "".join(islice(text.prose("reasoning", "tides", choices(1)), 50))
+    assert thoughts != "".join(islice(text.prose("answer", "tides", choices(1)), 50))
 
 
 def test_any_decomposition_fills_a_hundred_pieces() -> None:

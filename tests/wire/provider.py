@@ -68,7 +68,7 @@ async def serving(
     url = base_url(sock)
     try:
         async with aiohttp.ClientSession() as session:
-            yield Provider(url, path, session, anchor, lambda: api.connections)
+            yield Provider(url, path, session, anchor, lambda: len(api._connections))
     finally:
         listener.close()
         api.stop()

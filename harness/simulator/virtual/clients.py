@@ -9,7 +9,7 @@ from typing import TypeVar
 from harness.engine.branches import Branch
 from harness.engine.effects import Reply, Send
 from harness.engine.waiting import Turn, Waits
-from harness.records.clock import SECOND, ReadClock
+from harness.records.clock import ReadClock
 from harness.simulator.virtual.clock import VirtualClock
 from harness.simulator.virtual.loop import DeadlockError
 from harness.simulator.virtual.provider import VirtualProvider
@@ -75,9 +75,8 @@ class BlockingVirtualClient:
         while flight.reply is None:
             at = self._provider.next_at()
             if at is None:
-                raise _deadlock(
-                    self._clock.now(), "an attempt waits for the provider, which has nothing to do"
-                )
+                why = "an attempt waits for the provider, and no event is scheduled"
+                raise DeadlockError(self._clock.now(), why)
             self._clock.go_to(at)
             self._provider.advance(self._clock.now())
         return flight.reply
@@ -96,14 +95,11 @@ class BlockingVirtualClient:
             while True:
                 until = next(steps)
                 if until is None:
-                    raise _deadlock(now(), "the program waits for another task, and there is none")
+                    why = "the program waits for another task, and there is none"
+                    raise DeadlockError(now(), why)
                 self.pass_time(until)
         except StopIteration as end:
             value: _T = end.value
             return value
         finally:
             steps.close()
-
-
-def _deadlock(now: int, why: str) -> DeadlockError:
-    return DeadlockError(f"deadlock after {now / SECOND:g} virtual seconds: {why}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, NoReturn, Protocol
 
@@ -20,12 +20,15 @@ from harness.records.clock import SECOND
 from harness.records.errors import HarnessError
 from harness.simulator.virtual.clock import VirtualClock
 
-_LOOK_EVERY = 256
+_ITERATIONS = 256
 """Iterations between two checks of the real file descriptors, through which signals arrive."""
 
 
 class DeadlockError(HarnessError):
-    """All tasks wait, and no event or timer can end a wait."""
+    """Every task waits, and no event or timer can end a wait. `now`: the virtual time."""
+
+    def __init__(self, now: int, why: str) -> None:
+        super().__init__(f"deadlock after {now / SECOND:g} virtual seconds: {why}")
 
 
 class Events(Protocol):
@@ -40,18 +43,18 @@ class Events(Protocol):
         ...
 
 
-class _Jumping(selectors.BaseSelector):
+class _Jumping(selectors.DefaultSelector):
     """A selector that advances the clock instead of waiting."""
 
     def __init__(self, clock: VirtualClock, events: Events) -> None:
+        super().__init__()
         self._clock = clock
         self._events = events
-        self._real = selectors.DefaultSelector()
         self._turns = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         self._turns += 1
-        if self._turns % _LOOK_EVERY == 0 and (ready := self._real.select(0)):
+        if self._turns % _ITERATIONS == 0 and (ready := super().select(0)):
             return ready
         if timeout is not None and timeout <= 0:
             return []
@@ -63,29 +66,12 @@ class _Jumping(selectors.BaseSelector):
         elif timer is not None:
             self._clock.go_to(timer)
         else:
-            return self._real.select(0) or self._give_up()
+            return super().select(0) or self._give_up()
         return []
 
     def _give_up(self) -> NoReturn:
-        raise DeadlockError(
-            f"deadlock after {self._clock.now() / SECOND:g} virtual seconds: every task waits for "
-            "another and no timer is set"
-        )
-
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        return self._real.register(fileobj, events, data)
-
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        return self._real.unregister(fileobj)
-
-    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        return self._real.modify(fileobj, events, data)
-
-    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
-        return self._real.get_map()
-
-    def close(self) -> None:
-        self._real.close()
+        why = "every task waits for another and no timer is set"
+        raise DeadlockError(self._clock.now(), why)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):

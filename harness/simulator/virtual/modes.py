@@ -16,11 +16,10 @@ from harness.engine.blocking_interpreter import BlockingWorld, one_after_another
 from harness.engine.budget_gate import Gate, through_gate, through_gate_async
 from harness.engine.effects import Program
 from harness.engine.permits import AsyncPermits, Turns
-from harness.records.clock import SECOND
 from harness.records.schema import Record
 from harness.simulator.profiles import Profile
 from harness.simulator.rates import Rates
-from harness.simulator.simulation import DRIP, Simulation
+from harness.simulator.simulation import Simulation
 from harness.simulator.virtual.clients import AsyncVirtualClient, BlockingVirtualClient
 from harness.simulator.virtual.clock import VirtualClock
 from harness.simulator.virtual.loop import VirtualLoop
@@ -119,14 +118,11 @@ def provider_of(trial: VirtualTrial) -> VirtualProvider:
     target, rates = trial.target, Rates()
     profile = target.profile
     simulation = Simulation(profile, target.seed, target.time_scale, trial.cell, rates)
-    nanoseconds = SECOND * target.time_scale
-    keep_alive = profile.keep_alive_every
-    patience = None if keep_alive is None else max(1, round(keep_alive * nanoseconds))
-    manner = ResponseStyle(
+    style = ResponseStyle(
         stream=target.stream,
         chunk_tokens=profile.tokens_per_chunk,
-        keep_alive=patience,
-        drip=patience or max(1, round(DRIP * nanoseconds)),
+        keep_alive=simulation.keep_alive,
+        drip=simulation.drip,
         thoughts=target.thoughts,
     )
     place = ServedTrial(
@@ -136,4 +132,4 @@ def provider_of(trial: VirtualTrial) -> VirtualProvider:
         slowest_chunk=simulation.slowest_chunk(trial.permits),
         connection_faults=any(fault.row.place == "connection" for fault in profile.faults),
     )
-    return VirtualProvider(simulation, rates, place, manner)
+    return VirtualProvider(simulation, rates, place, style)

@@ -13,7 +13,7 @@ from heapq import heappop, heappush, heapreplace
 from typing import NamedTuple
 
 from harness.config.faults import FaultKind
-from harness.engine.deadlines import Limit, next_limit
+from harness.engine.deadlines import DEADLINE_PASSED, UNWANTED, Limit, next_limit
 from harness.engine.effects import Reply, Send
 from harness.records.failures import CANCELLED, FAILURES
 from harness.simulator.model import ServedRequest
@@ -21,11 +21,9 @@ from harness.simulator.rates import Rates
 from harness.simulator.request_parser import make_request
 from harness.simulator.simulation import Refused, Simulation
 from harness.simulator.virtual.replies import (
-    DEADLINE,
-    UNWANTED,
     IncomingResponse,
     ResponseStyle,
-    refusal,
+    not_completed,
     without_text,
 )
 
@@ -48,29 +46,29 @@ class ServedTrial(NamedTuple):
 class Flight:
     """One attempt in flight. `reply` is set when it has ended. `waker`: the future that waits.
 
-    `began`: when the connection attempt began. `coming`: None until there is a connection.
-    `limit_at`: the time of its next deadline; `looked_at`: when that is checked, None for no check
+    `began`: when the connection attempt began. `response`: None until there is a connection.
+    `limit_at`: the time of its next deadline; `checked_at`: when that is checked, None for no check
     scheduled. `first_text` is called when the first text arrives.
     """
 
-    __slots__ = ("began", "coming", "effect", "first_text", "limit_at", "looked_at", "reply",
+    __slots__ = ("began", "checked_at", "effect", "first_text", "limit_at", "reply", "response",
                  "waker")  # fmt: skip
 
     def __init__(self, effect: Send, began: int, first_text: Callable[[], None]) -> None:
         self.effect = effect
         self.began = began
         self.limit_at = 0
-        self.looked_at: int | None = None
+        self.checked_at: int | None = None
         self.first_text = first_text
-        self.coming: IncomingResponse | None = None
+        self.response: IncomingResponse | None = None
         self.reply: Reply | None = None
         self.waker: asyncio.Future[None] | None = None
 
     def limit(self) -> Limit:
         """Return the next deadline."""
-        if self.coming is None:
+        if self.response is None:
             return next_limit(self.effect.deadlines, self.began, None, None)
-        return self.coming.limit(self.effect.deadlines)
+        return self.response.limit(self.effect.deadlines)
 
 
 class VirtualProvider:
@@ -81,14 +79,14 @@ class VirtualProvider:
     """
 
     def __init__(
-        self, simulation: Simulation, rates: Rates, place: ServedTrial, manner: ResponseStyle
+        self, simulation: Simulation, rates: Rates, place: ServedTrial, style: ResponseStyle
     ) -> None:
         self._simulation = simulation
         self._rates = rates
         self._place = place
-        self._manner = manner
+        self._style = style
         self._open: dict[ServedRequest, Flight] = {}
-        self._outside: list[Flight] = []
+        self._unconnected: list[Flight] = []
         self._shut_by: FaultKind | None = None
         self._change: int | None = None
         self._ended: list[Flight] = []
@@ -107,7 +105,7 @@ class VirtualProvider:
         elif self._shut_by.name == "connect_failed":
             flight.reply = without_text("connect_failed", sent=None, done=now)
         else:
-            self._outside.append(flight)
+            self._unconnected.append(flight)
             self._watch(flight)
         return flight
 
@@ -121,7 +119,7 @@ class VirtualProvider:
             if flight.reply is not None:
                 heappop(limits)
             elif flight.limit_at > at:  # the deadline has moved
-                flight.looked_at = flight.limit_at
+                flight.checked_at = flight.limit_at
                 heapreplace(limits, (flight.limit_at, count, flight))
             else:
                 break
@@ -143,10 +141,10 @@ class VirtualProvider:
             if flight.reply is not None:
                 continue
             if flight.limit_at > now:
-                flight.looked_at = None
+                flight.checked_at = None
                 self._watch(flight)
             else:
-                self._leave(now, flight, flight.limit().outcome, DEADLINE)
+                self._leave(now, flight, flight.limit().outcome, DEADLINE_PASSED)
                 self._ended.append(flight)
         ended, self._ended = self._ended, []
         return ended
@@ -160,23 +158,23 @@ class VirtualProvider:
 
     def _enter(self, now: int, flight: Flight) -> None:
         """Send an attempt that has a connection."""
-        request, manner = flight.effect.request, self._manner
+        request, style = flight.effect.request, self._style
         phase = flight.effect.key.phase
-        ask = make_request(
+        chat = make_request(
             request.messages,
             model=self._place.model,
             phase=self._place.settings.get(phase, phase),
             wants_json=request.json_mode,
             max_tokens=request.max_tokens,
-            stream=manner.stream,
+            stream=style.stream,
             include_usage=True,
         )
-        watched = manner.stream and flight.effect.deadlines.idle <= self._place.slowest_chunk
-        answer = self._simulation.arrive(now, ask, self._place.repeat, every_chunk=watched)
+        watched = style.stream and flight.effect.deadlines.idle <= self._place.slowest_chunk
+        answer = self._simulation.arrive(now, chat, self._place.repeat, every_chunk=watched)
         if isinstance(answer, Refused):
-            flight.reply = refusal(answer, now)
+            flight.reply = not_completed(answer, answer.retry_after, now, now)
             return
-        flight.coming = IncomingResponse(answer, now, manner, self._rates, watched)
+        flight.response = IncomingResponse(answer, now, style, self._rates, watched)
         self._open[answer.job] = flight
         self._watch(flight)
 
@@ -185,19 +183,19 @@ class VirtualProvider:
         flight = self._open.get(job)
         if flight is None:
             return  # cancelled at this time, because the text of its sibling came first
-        coming = flight.coming
-        assert coming is not None, "it has a connection"
-        is_first = bool(moments) and not coming.moments
-        coming.moments += moments
-        if is_first and coming.completion.script.first:
+        response = flight.response
+        assert response is not None, "it has a connection"
+        is_first = bool(moments) and not response.moments
+        response.moments += moments
+        if is_first and response.completion.script.first:
             flight.first_text()
         if job.gone:
             del self._open[job]
-            flight.reply = coming.whole()
+            flight.reply = response.ended()
             self._ended.append(flight)
-        elif is_first or coming.has_stalled:
+        elif is_first or response.has_stalled:
             self._watch(flight)  # the deadline can be earlier now
-        elif coming.watched:
+        elif response.watched:
             flight.limit_at = flight.limit().at
 
     def _apply_faults(self, now: int) -> None:
@@ -207,9 +205,9 @@ class VirtualProvider:
         if kind is self._shut_by:
             return
         self._shut_by = kind
-        outside, self._outside = self._outside, []
+        unconnected, self._unconnected = self._unconnected, []
         if kind is None:
-            for flight in outside:
+            for flight in unconnected:
                 self._enter(now, flight)
                 if flight.reply is not None:
                     self._ended.append(flight)
@@ -217,29 +215,29 @@ class VirtualProvider:
         for flight in list(self._open.values()):
             self._leave(now, flight, "connection_lost", FAILURES["connection_lost"].seen)
             self._ended.append(flight)
-        for flight in outside:
-            if kind.name == "connect_failed":
-                flight.reply = without_text("connect_failed", sent=None, done=now)
-                self._ended.append(flight)
-            else:
-                self._outside.append(flight)
+        if kind.name != "connect_failed":
+            self._unconnected += unconnected
+            return
+        for flight in unconnected:
+            flight.reply = without_text("connect_failed", sent=None, done=now)
+        self._ended += unconnected
 
     def _leave(self, now: int, flight: Flight, outcome: str, detail: str) -> None:
         """End an attempt: the provider stops serving it, and its reply has the text so far."""
-        coming = flight.coming
-        if coming is None:
-            self._outside.remove(flight)
+        response = flight.response
+        if response is None:
+            self._unconnected.remove(flight)
             flight.reply = without_text(outcome, sent=None, done=now, detail=detail)
             return
-        told = self._simulation.tokens_made(now, coming.completion)
-        self._simulation.cancel(now, coming.completion)
-        del self._open[coming.completion.job]
-        flight.reply = coming.aborted(outcome, detail, now, told)
+        made = self._simulation.tokens_made(now, response.completion)
+        self._simulation.cancel(now, response.completion)
+        del self._open[response.completion.job]
+        flight.reply = response.aborted(outcome, detail, now, made)
 
     def _watch(self, flight: Flight) -> None:
         """Schedule a check of the next deadline, unless an earlier check is scheduled."""
         flight.limit_at = at = flight.limit().at
-        if flight.looked_at is None or at < flight.looked_at:
-            flight.looked_at = at
+        if flight.checked_at is None or at < flight.checked_at:
+            flight.checked_at = at
             self._count += 1
             heappush(self._limits, (at, self._count, flight))

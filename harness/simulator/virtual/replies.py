@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import NamedTuple
 
-from harness.engine.deadlines import Limit, next_limit
+from harness.engine.deadlines import UNWANTED, Limit, next_limit
 from harness.engine.effects import Deadlines, Reply
 from harness.records.failures import CANCELLED, FAILURES, OK
 from harness.records.schema import Tokens
@@ -19,8 +19,6 @@ from harness.simulator.simulation import Refused, ServedCompletion
 from harness.simulator.virtual.gaps import ChunkLayout, gaps_of
 
 NO_TOKENS = Tokens()
-DEADLINE = "the deadline passed"
-UNWANTED = "no longer wanted"
 
 
 class ResponseStyle(NamedTuple):
@@ -89,23 +87,18 @@ def never_sent(now: int) -> Reply:
     return without_text(CANCELLED, sent=None, done=now, detail=UNWANTED)
 
 
-def refusal(refused: Refused, now: int) -> Reply:
-    """Return the reply to a request that was sent and refused at `now`."""
-    if refused.fault is not None and refused.fault.kind.place == "connection":
-        return without_text("connection_lost", sent=now, done=now)  # it had just connected
-    return _instead(refused.outcome, refused.status, refused.retry_after, now, now, refused.name)
-
-
-def _instead(
-    outcome: str, status: int | None, retry_after: int | None, sent: int, done: int, name: str
+def not_completed(
+    answer: Refused | ServedCompletion, retry_after: int | None, sent: int, done: int
 ) -> Reply:
+    """Return the reply to a request that was refused, or got a failure instead of a completion."""
+    status = answer.status
     return without_text(
-        outcome,
+        answer.outcome,
         sent=sent,
         done=done,
         status=status,
         headers=None if status is None else done,
-        name=name,
+        name=answer.name,
         retry_after=retry_after,
         detail=f"HTTP {status}" if status is not None and status >= 300 else "",
     )
@@ -118,19 +111,19 @@ class IncomingResponse:
     two chunks, so after the first text only the end of the call limits it, unless it stalls.
     """
 
-    __slots__ = ("completion", "manner", "moments", "rates", "sent", "watched")
+    __slots__ = ("completion", "moments", "rates", "sent", "style", "watched")
 
     def __init__(
         self,
         completion: ServedCompletion,
         sent: int,
-        manner: ResponseStyle,
+        style: ResponseStyle,
         rates: Rates,
         watched: bool,
     ) -> None:
         self.completion = completion
         self.sent = sent
-        self.manner = manner
+        self.style = style
         self.rates = rates
         self.watched = watched
         self.moments: list[int] = []
@@ -151,47 +144,30 @@ class IncomingResponse:
             return next_limit(deadlines, None, self.sent, self.moments[-1])
         return Limit(deadlines.end, deadlines.end_outcome)
 
-    def whole(self) -> Reply:
+    def ended(self) -> Reply:
         """Return the reply of a response that the provider has ended, with or without a fault."""
         completion, script, fault = self.completion, self.completion.script, self.completion.fault
         done = self.moments[-1]
         if fault is not None and fault.kind.place == "instead":
-            return _instead(
-                completion.outcome, completion.status, fault.retry_after,
-                self.sent, done, completion.name,
-            )  # fmt: skip
+            return not_completed(completion, fault.retry_after, self.sent, done)
         if fault is not None and fault.kind.finish_reason is None:
-            detail = FAILURES[completion.outcome].seen
-            return self._cut_off(completion.outcome, detail, done)
+            return self._cut_off(completion.outcome, done)
         finish, outcome, detail = completion.finish_reason, completion.outcome, ""
         if finish == "length":
             outcome = "truncated"
         if outcome != OK:
             detail = f"finish_reason {finish}"
-        chunks = script.chunks() if self.manner.stream else 1
-        told = script.reasoning + script.answer
-        return self._reply(
-            outcome=outcome,
-            detail=detail,
-            done=done,
-            progress=ResponseProgress(told, chunks, done) if told else NO_PROGRESS,
-            finish_reason=finish,
-            tokens=completion.tokens,
-        )
+        chunks = script.chunks() if self.style.stream else 1
+        made = script.reasoning + script.answer
+        progress = ResponseProgress(made, chunks, done) if made else NO_PROGRESS
+        return self._reply(outcome, detail, done, progress, finish, completion.tokens)
 
-    def _cut_off(self, outcome: str, detail: str, done: int) -> Reply:
+    def _cut_off(self, outcome: str, done: int) -> Reply:
         """Return the reply of a response that the provider broke off."""
         script, progress = self.completion.script, NO_PROGRESS
-        if self.manner.stream and script.ends[-1]:
+        if self.style.stream and script.ends[-1]:
             progress = ResponseProgress(script.ends[-1], script.chunks(), done)
-        reply = self._reply(
-            outcome=outcome,
-            detail=detail,
-            done=done,
-            progress=progress,
-            finish_reason=None,
-            tokens=NO_TOKENS,
-        )
+        reply = self._reply(outcome, FAILURES[outcome].seen, done, progress)
         if reply.headers is not None:
             return reply
         # A body that is not streamed comes together with its headers.
@@ -199,25 +175,18 @@ class IncomingResponse:
             headers=done, status=200, request_id=wire.request_id(self.completion.name)
         )
 
-    def aborted(self, outcome: str, detail: str, done: int, told: int) -> Reply:
-        """Return the reply of a response that the client aborts after `told` tokens."""
-        return self._reply(
-            outcome=outcome,
-            detail=detail,
-            done=done,
-            progress=self._progress(told, done),
-            finish_reason=None,
-            tokens=NO_TOKENS,
-        )
+    def aborted(self, outcome: str, detail: str, done: int, made: int) -> Reply:
+        """Return the reply of a response that the client aborts after `made` tokens."""
+        return self._reply(outcome, detail, done, self._progress(made, done))
 
-    def _progress(self, told: int, until: int) -> ResponseProgress:
-        """Return the progress by `until`, when `told` tokens had been made."""
-        if not self.moments or not self.manner.stream:
+    def _progress(self, made: int, until: int) -> ResponseProgress:
+        """Return the progress by `until`, when `made` tokens had been made."""
+        if not self.moments or not self.style.stream:
             return NO_PROGRESS
         script = self.completion.script
         seen = script.ends[len(self.moments) - 1]
         cut, job = self._cut(), self.completion.job
-        chunks = script.chunks(max(told, seen))
+        chunks = script.chunks(max(made, seen))
         while True:
             tokens = cut.end(chunks)
             if tokens <= seen:
@@ -229,27 +198,26 @@ class IncomingResponse:
 
     def _cut(self) -> ChunkLayout:
         script = self.completion.script
-        return ChunkLayout(script.reasoning, script.answer, self.manner.chunk_tokens)
+        return ChunkLayout(script.reasoning, script.answer, self.style.chunk_tokens)
 
     def _reply(
         self,
-        *,
         outcome: str,
         detail: str,
         done: int,
         progress: ResponseProgress,
-        finish_reason: str | None,
-        tokens: Tokens,
+        finish_reason: str | None = None,
+        tokens: Tokens = NO_TOKENS,
     ) -> Reply:
-        manner = self.manner
+        style = self.style
         headers = self._headers(done, finish_reason is not None)
         first_reasoning, first_answer = self._firsts(progress.tokens)
         reasoning, answer = self._texts(progress.tokens, finish_reason is not None)
         name = None
-        if headers is not None and (manner.stream or finish_reason is not None):
+        if headers is not None and (style.stream or finish_reason is not None):
             name = wire.completion_id(self.completion.name)
         gaps = {}
-        if manner.stream and progress.last is not None:
+        if style.stream and progress.last is not None:
             gaps = gaps_of(
                 self._cut(), progress.chunks, self.completion.job.origin,
                 self.moments[0], progress.last, self.rates,
@@ -274,44 +242,41 @@ class IncomingResponse:
             answer=answer,
             detail=detail,
             response_id=name,
-            response_model=None if name is None else self.completion.ask.model,
+            response_model=None if name is None else self.completion.request.model,
         )
 
-    def _texts(self, told: int, ended: bool) -> tuple[str, str]:
-        """Return the reasoning and answer in the first `told` tokens, if they are needed."""
-        script, thoughts = self.completion.script, self.manner.thoughts
+    def _texts(self, made: int, ended: bool) -> tuple[str, str]:
+        """Return the reasoning and answer in the first `made` tokens, if they are needed."""
+        script, thoughts = self.completion.script, self.style.thoughts
         if ended:
-            return script.reasoning_text() if thoughts else "", script.answer_text()
+            reasoning = script.text_at_once("reasoning") if thoughts else ""
+            return reasoning, script.text_at_once("answer")
         if not thoughts:
             return "", ""
-        answered = max(told - script.reasoning, 0)
-        return (
-            "".join(islice(script.thoughts(), min(told, script.reasoning))),
-            "".join(islice(script.statements(), answered)),
-        )
+        answered = max(made - script.reasoning, 0)
+        reasoning = "".join(islice(script.text_tokens("reasoning"), min(made, script.reasoning)))
+        return reasoning, "".join(islice(script.text_tokens("answer"), answered))
 
     def _headers(self, done: int, ended: bool) -> int | None:
         """Return when status and headers came; None if they had not come by `done`."""
-        fault, patience = self.completion.fault, self.manner.keep_alive
+        fault, patience = self.completion.fault, self.style.keep_alive
+        if fault is not None and (fault.kind.place == "instead" or fault.kind.name == "silent"):
+            return None  # with "instead": it was aborted before
         if fault is not None and fault.kind.place == "silence":
-            if fault.kind.name == "silent":
-                return None
-            patience = self.manner.drip
-        if fault is not None and fault.kind.place == "instead":
-            return None  # it was aborted before
-        if self.manner.stream:
+            patience = self.style.drip
+        if self.style.stream:
             return self.sent
         if patience is not None and self.sent + patience <= done:
             return self.sent + patience
         return done if ended else None
 
-    def _firsts(self, told: int) -> tuple[int | None, int | None]:
-        """Return the times of the first reasoning and the first answer in `told` tokens."""
+    def _firsts(self, made: int) -> tuple[int | None, int | None]:
+        """Return the times of the first reasoning and the first answer in `made` tokens."""
         script, moments = self.completion.script, self.moments
-        if told == 0:
+        if made == 0:
             return None, None
         thought = moments[0] if script.reasoning else None
-        if told <= script.reasoning or not script.answer:
+        if made <= script.reasoning or not script.answer:
             return thought, None
         for end, moment in zip(script.ends, moments, strict=False):
             if end > script.reasoning:
