@@ -17,11 +17,12 @@ from harness.config.tables import nearest
 from harness.policies.resolve import code_of
 from harness.records.errors import HarnessError, InputError
 from harness.report.chart_text import chart_lines
-from harness.report.charts.catalogue import CHARTS, charts_of
-from harness.report.console import Output
+from harness.report.charts.catalogue import CHARTS
+from harness.report.charts.model import Chart
+from harness.report.console import Output, say
 from harness.report.html.page import REPORT, save_report
-from harness.report.plots.draw import draw_all
-from harness.report.waterfall_text import say
+from harness.report.plots.draw import save_plot
+from harness.report.tables import subject
 from harness.store.run_directory import Records, no_collector, read_records, require_run
 from harness.telemetry.jaeger import require_address
 
@@ -54,31 +55,31 @@ def _read(directory: Path) -> Records:
 
 def _show_only(name: str, directory: Path, views: Views, *, as_text: bool) -> None:
     """Draw one chart, as files whose paths are printed or as text."""
-    names = [chart.name for chart in CHARTS]
-    if name not in names:
-        raise InputError(
-            f"--only {name}: no such plot{nearest(name, names)}; there are {', '.join(names)}"
-        )
+    make = {chart.name: chart.make for chart in CHARTS}
+    if name not in make:
+        known = ", ".join(make)
+        raise InputError(f"--only {name}: no such plot{nearest(name, list(make))}; known: {known}")
     records = _read(directory)
     summary = summarise(records)
     lines: list[str | Text] = []
     with views.making(f"plots/{name}", views.report_again):
-        if as_text:
-            charts = (chart for _, chart in charts_of(summary, records, name) if chart)
-            lines = [line for chart in charts for line in chart_lines(chart, summary)]
-        else:
-            lines = [str(path) for path in draw_all(summary, records, directory, name)]
+        chart = make[name](subject(summary, records))
+        if not as_text:
+            lines += map(str, save_plot(chart, name, summary, directory))
+        elif chart is not None:
+            lines += chart_lines(chart, summary)
     if not lines and not views.failed:
-        raise InputError(f"--only {name}: {directory} holds nothing that this plot shows")
-    console = Output()
-    for line in lines:
-        say(console, line)
+        raise InputError(f"--only {name}: nothing to show in {directory}")
+    say(Output(), *lines)
 
 
 def draw(summary: Summary, records: Records, directory: Path, views: Views) -> None:
     """Make the plots and the report of a run from its summary and records."""
-    for chart in CHARTS:
-        with views.making(f"plots/{chart.name}", views.report_again):
-            draw_all(summary, records, directory, chart.name)
+    about = subject(summary, records)
+    charts: dict[str, Chart | None] = {}
+    for name, _, make in CHARTS:
+        with views.making(f"plots/{name}", views.report_again):
+            charts[name] = make(about)
+            save_plot(charts[name], name, summary, directory)
     with views.making(REPORT, views.report_again):
-        save_report(summary, records, directory, os.environ)
+        save_report(about, charts, directory, os.environ)

@@ -41,8 +41,7 @@ from harness.config.dotenv import with_file
 from harness.config.prices import cost_usd
 from harness.records.errors import HarnessError, InputError
 from harness.records.schema import Attempt, Record, Run
-from harness.report.console import Output
-from harness.report.terminal_tables import wrapped
+from harness.report.console import Output, wrapped
 from harness.simulator.profiles import Profile, load_profile
 from harness.store.run_directory import (
     RUN_FILE,

@@ -14,11 +14,16 @@ from harness.records.clock import SECOND
 from harness.records.errors import InputError, PreflightError
 from harness.records.schema import Workflow
 from harness.report.console import Output
-from harness.report.path_text import in_scenario_seconds, simulated_line
-from harness.report.paths_text import CellSaid, cells_said, render_paths
+from harness.report.path_text import (
+    PathSummary,
+    in_scenario_seconds,
+    path_summaries,
+    render_paths,
+)
 from harness.report.tree_text import tree_lines
 from harness.report.waterfall import Waterfall, Waterfalls
 from harness.report.waterfall_text import render_waterfall
+from harness.report.wording import simulated_line
 from harness.store.run_directory import Records, read_records, require_run
 from harness.telemetry.delivery_log import DeliveryAccount, without_span
 from harness.telemetry.export import TRACES, export_stored
@@ -49,7 +54,7 @@ def show_run(options: argparse.Namespace) -> int:
     waterfalls = Waterfalls(records)
     chosen = _chosen(waterfalls, options)
     is_plain = options.key is None and options.slowest is None and not options.failed
-    cells = cells_said(records) if is_plain or options.json else []
+    cells = path_summaries(records) if is_plain or options.json else []
     drawn = [waterfalls.of(workflow) for workflow in chosen]
     if options.json:
         sys.stdout.write(_as_json(cells, drawn, records))
@@ -95,7 +100,7 @@ def _chosen(waterfalls: Waterfalls, options: argparse.Namespace) -> list[Workflo
     return waterfalls.counted()[: options.slowest or 1]
 
 
-def _as_json(cells: list[CellSaid], drawn: list[Waterfall], records: Records) -> str:
+def _as_json(cells: list[PathSummary], drawn: list[Waterfall], records: Records) -> str:
     """Write paths for programs: real seconds, shares of the latency."""
     said = {
         "run_id": records.run.run_id,

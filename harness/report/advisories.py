@@ -1,71 +1,66 @@
-"""What a reader should know before trusting a run's figures."""
+"""Warnings about the figures of a run."""
 
 from __future__ import annotations
 
 from harness.analysis.model import Cell, Summary
 from harness.records.failures import FAILURES, is_failure
+from harness.report.failures import attempts_by_outcome
 from harness.report.wording import cell_labels, counted, percent
 
 NO_LONGER = 0.9
-"""MSER-5 cuts at most half; where it cuts this share of that, the load never became steady."""
+"""MSER-5 cuts at most half. When it cuts this share of that, there was no steady state."""
 
 CACHE_GAP = 0.05
-"""Cells whose cached shares of the input differ by more than this are not on a par."""
+"""Cells whose cached shares of the input differ by more than this are not comparable."""
 
 
 def warnings_of(summary: Summary) -> list[str]:
-    """Return what a reader should know before trusting the figures, each with advice."""
-    return [
-        warning
-        for warning in (
-            _unfinished(summary),
-            _limited(summary),
-            _lost_workflows(summary),
-            _disagreement(summary),
-            _unreported(summary),
-            _never_steady(summary),
-            _once(summary),
-            _no_sync(summary),
-            _unequal_caches(summary),
-        )
-        if warning
-    ]
+    """Return warnings about the figures, each with advice."""
+    found = (
+        _unfinished(summary),
+        _limited(summary),
+        _lost_workflows(summary),
+        _disagreement(summary),
+        _unreported(summary),
+        _never_steady(summary),
+        _once(summary),
+        _no_sync(summary),
+        _unequal_caches(summary),
+    )
+    return [warning for warning in found if warning]
 
 
 def _unfinished(summary: Summary) -> str:
     if summary.status == "complete":
         return ""
-    return f"the run is {summary.status}, so the cells may hold unequal work; run it to its end."
+    return f"the run is {summary.status}, so the work of the cells may differ; complete the run."
 
 
 def _limited(summary: Summary) -> str:
     advice = {
-        "client": "use fewer permits, a larger endpoint.time_scale or a machine with less to do",
+        "client": "use fewer permits, a larger endpoint.time_scale or a less busy machine",
         "simulator": "use fewer permits or a larger endpoint.time_scale",
     }
     limited = summary.verdict.bottleneck
     if limited == "none":
         return ""
-    return f"the {limited} limited what was measured, not the provider; {advice[limited]}."
+    return f"the {limited} limited the results, not the provider; {advice[limited]}."
 
 
 def _lost_workflows(summary: Summary) -> str:
-    # What an interruption cut short is not lost: it did start, and neither failed nor degraded.
+    # Workflows that an interruption cut short started, but neither failed nor degraded.
     losing = [cell for cell in summary.cells if _lost(cell)]
     if not losing:
         return ""
     worst = max(losing, key=lambda cell: _lost(cell) / (_lost(cell) + cell.workflows.ok))
-    failures: dict[str, int] = {}
-    for cell in losing:
-        for outcome, count in cell.attempts.by_outcome.items():
-            if is_failure(outcome):
-                failures[outcome] = failures.get(outcome, 0) + count
-    most = max(failures, key=lambda outcome: failures[outcome], default=None)
-    advice = "" if most is None else f" The most frequent failure: {most}; {FAILURES[most].advice}."
+    failed = [name for name, _ in attempts_by_outcome(losing).most_common() if is_failure(name)]
+    most = (
+        f" The most frequent failure: {failed[0]}; {FAILURES[failed[0]].advice}." if failed else ""
+    )
     return (
         f"{len(losing)} of {counted(len(summary.cells), 'cell')} lost workflows, "
         f"{cell_labels(summary.cells)[worst.id]} most ({worst.workflows.ok} of "
-        f"{worst.workflows.started} ok); dropped work makes a cell look fast.{advice}"
+        f"{worst.workflows.started} ok); lost work makes a cell look fast.{most}"
     )
 
 
@@ -79,8 +74,8 @@ def _disagreement(summary: Summary) -> str:
     if not wrong:
         return ""
     return (
-        f"client and provider disagree on {counted(wrong, 'attempt')}; compare attempts.jsonl "
-        "with provider.jsonl before you trust the counts."
+        f"client and provider disagree on {counted(wrong, 'attempt')}, so counts may be wrong; "
+        "compare attempts.jsonl with provider.jsonl."
     )
 
 
@@ -89,8 +84,8 @@ def _unreported(summary: Summary) -> str:
     if not count:
         return ""
     return (
-        f"{counted(count, 'whole response')} came without usage; their tokens and cost count as "
-        "nothing, so do not compare cells by cost, and do not add them up."
+        f"{counted(count, 'whole response')} had no usage, so tokens and cost are too low; do not "
+        "compare cells by cost."
     )
 
 
@@ -102,7 +97,7 @@ def _never_steady(summary: Summary) -> str:
     if not cut:
         return ""
     return (
-        f"no steady state in {', '.join(cut)}: workflows come faster than they are done, so "
+        f"no steady state in {', '.join(cut)}: workflows arrive faster than they end, so "
         "latencies grow with the length of the run; use more permits or a lower "
         "load.arrivals.per_second."
     )
@@ -111,7 +106,7 @@ def _never_steady(summary: Summary) -> str:
 def _once(summary: Summary) -> str:
     if not summary.cells or any(cell.repeats != 1 for cell in summary.cells):
         return ""
-    return "every cell ran once, so nothing has an interval; set sweep.repeats to 3 or more."
+    return "every cell ran once, so there are no intervals; set sweep.repeats to 3 or more."
 
 
 def _no_sync(summary: Summary) -> str:
@@ -132,6 +127,6 @@ def _unequal_caches(summary: Summary) -> str:
     least, most = (find(shares, key=lambda cell: shares[cell]) for find in (min, max))
     return (
         f"the prompt cache served {percent(shares[least])} of the input in {labels[least]} but "
-        f"{percent(shares[most])} in {labels[most]}, so they are not on a par; "
+        f"{percent(shares[most])} in {labels[most]}, so they are not comparable; "
         'set endpoint.cache = "avoid".'
     )

@@ -1,7 +1,4 @@
-"""Draws charts on a terminal.
-
-Each colour has a character of its own, so that nothing is lost without colours.
-"""
+"""Draws charts on a terminal. Each colour has its own character, so colours are not needed."""
 
 from __future__ import annotations
 
@@ -11,19 +8,18 @@ from rich.text import Text
 
 from harness.analysis.model import Summary
 from harness.report.charts.model import LOOKS, Axis, Bar, Chart, ChartRow, Key, RowPanel
-from harness.report.tables import Table
-from harness.report.terminal_tables import WIDTH, pack, wrapped
+from harness.report.console import WIDTH, table_blocks, wrapped
 from harness.report.wording import shortened, simulated_note
 
 MOST_LABEL = 24
-"""A row's label is cut to this length."""
+"""Labels of rows are cut to this length."""
 
 DOTS = {"filled": "o", "hollow": "°", "cross": "x"}
 FAILED = "vermillion"
 
 
 def chart_lines(chart: Chart, summary: Summary, width: int = WIDTH) -> Iterator[Text]:
-    """Yield the lines of a chart: rows as bars, other panels by the table of their numbers."""
+    """Yield the lines of a chart: rows as bars, other panels as the table of their numbers."""
     yield Text(chart.title, style="bold")
     if chart.finding:
         yield from map(Text, wrapped(f"{chart.finding}."))
@@ -33,23 +29,16 @@ def chart_lines(chart: Chart, summary: Summary, width: int = WIDTH) -> Iterator[
         yield from panel_lines(panel, chart.legend, width)
     if len(rows) < len(chart.panels):
         yield Text()
-        yield from map(Text, table_lines(chart.table, width))
+        columns = [column._replace(left=column.is_text) for column in chart.table.shown]
+        for block in table_blocks(columns[:1], [[column] for column in columns[1:]], width):
+            yield from map(Text, block)
     yield Text()
     for note in filter(None, (simulated_note(summary), *chart.notes)):
         yield from map(Text, wrapped(note))
 
 
-def table_lines(table: Table, width: int = WIDTH) -> Iterator[str]:
-    """Yield the lines of a table, in blocks where it is too wide; each block names the rows."""
-    columns = [column._replace(left=column.is_text) for column in table.shown]
-    head, rest = columns[0], columns[1:]
-    for block in pack([[column] for column in rest], width - head.width - 1):
-        for line in zip(*(column.lines() for column in (head, *block)), strict=True):
-            yield " ".join(line).rstrip()
-
-
 def panel_lines(panel: RowPanel, legend: Sequence[Key], width: int = WIDTH) -> Iterator[Text]:
-    """Yield the axis, a line for each row, and a legend. `*` stands before a row with a mark."""
+    """Yield the axis, a line for each row, and a legend. `*` is before a row with a mark."""
     if panel.title:
         yield Text(panel.title, style="bold")
     labels = shortened((row.label for row in panel.rows), MOST_LABEL)
@@ -97,9 +86,9 @@ def _cells(row: ChartRow, axis: Axis, width: int) -> list[tuple[str, str]]:
 
 
 def bar_columns(bars: Sequence[Bar], axis: Axis, width: int) -> list[str | None]:
-    """Return the colour of each column: that of the bar that takes most of it.
+    """Return the colour of each column: that of the bar with the largest share of it.
 
-    A failure has a column in any case, and so has a row whose bars are all shorter than one.
+    A failure always has at least one column, and so does a row with only shorter bars.
     """
     most = [0.0] * width
     shown: list[str | None] = [None] * width
@@ -124,7 +113,7 @@ def bar_columns(bars: Sequence[Bar], axis: Axis, width: int) -> list[str | None]
 
 
 def _axis(axis: Axis, margin: str, room: int, width: int) -> Text:
-    """Return the ticks, each above its value, as far as they do not touch."""
+    """Return the texts of the ticks above their values; texts that would touch are left out."""
     line = margin
     for tick in axis.ticks:
         middle = len(margin) + int(axis.place(tick.value) * room / 100)

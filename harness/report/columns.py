@@ -1,33 +1,212 @@
-"""Columns that several tables share, and the tables with a row for each cell."""
+"""The columns that tables of the terminal and of the report share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, assert_never
 
-from harness.analysis.metrics import METRICS
-from harness.analysis.model import Distribution
-from harness.report.metric_columns import metric_columns
-from harness.report.policy_table import seconds_a_call, side_by_side
-from harness.report.tables import Column, Subject, Table, whole_number
-from harness.report.wording import in_seconds, rate_unit, sentence
+from harness.analysis.metrics import (
+    METRICS,
+    Metric,
+    ReportTable,
+    Unit,
+    report_columns,
+    terminal_columns,
+)
+from harness.analysis.model import Cell, Distribution, Figure, Summary
+from harness.analysis.settings import CellSettings, swept_keys, varying
+from harness.report.console import wrapped
+from harness.report.tables import Column, Subject, Table
+from harness.report.wording import (
+    in_seconds,
+    narrow_percent,
+    number,
+    percent,
+    rate_unit,
+    scaled,
+    sentence,
+    short_count,
+    shortened,
+    side_by_side,
+    whole_number,
+    with_interval,
+)
+
+LONGEST_VALUE_SHOWN = 12
+"""Tables on the terminal cut names of retry policies and of other settings to this length."""
+
+PART_HEADS: Mapping[str, str] = {
+    "permit_wait": "permit\nwait",
+    "client_wait": "client\nwait",
+    "backoff": "back-\noff",
+    "failed_attempts": "failed\natt.",
+    "to_first_token": "first\ntoken",
+    "reasoning": "reason-\ning",
+    "answer": "answer",
+    "other": "other",
+}
+"""The head of the column of each part of a call's time, in the order of `call_segments.PARTS`."""
+
+
+def settings_columns(cells: Sequence[CellSettings]) -> list[Column]:
+    """Return the columns that identify a cell on the terminal.
+
+    Mode, permits and retry are always shown, other settings only where they vary.
+    """
+    different = varying(cells)
+    columns = [
+        Column("mode", "", [cell.mode for cell in cells], left=True),
+        Column("per-\nmits", "", [cell.permits for cell in cells], whole_number),
+        _short_column("retry", [cell.retry for cell in cells]),
+    ]
+    if "permit_scope" in different:
+        columns.append(_short_column("scope", [cell.permit_scope for cell in cells]))
+    for key in swept_keys(cells):
+        if key.key in different:
+            columns.append(_short_column(_head(key.name), list(map(key.label, cells))))
+    return columns
+
+
+def _short_column(head: str, texts: Sequence[str]) -> Column:
+    short = shortened(texts, LONGEST_VALUE_SHOWN)
+    return Column(head, "", [short[text] for text in texts], left=True)
+
+
+def _head(name: str) -> str:
+    """Break a long name into two lines, at the last place where it can be broken."""
+    at = max(name.rfind("_"), name.rfind("."), name.rfind("-")) + 1
+    return f"{name[:at]}\n{name[at:]}" if len(name) > LONGEST_VALUE_SHOWN else name
+
+
+def legend(cells: Sequence[CellSettings]) -> list[str]:
+    """Return lines that explain the numbers of values that are too long for a column."""
+    said = [one for key in swept_keys(cells) if len(key.values) > 1 for one in key.legend()]
+    return [line for one in said for line in wrapped(one)]
+
+
+def _value(metric: Metric, cell: Cell, summary: Summary, part: str | None) -> Figure | float | None:
+    """Return a metric of a cell in scenario seconds, or per scenario minute or hour."""
+    value: Figure | float | None = metric.of(cell, part)
+    match metric.unit:
+        case "s":
+            factor = 1 / summary.time_scale
+        case "workflows/s" | "calls/s":
+            factor = rate_unit(summary)[1]
+        case "USD" | "share" | "tokens" | "count" | "ratio" | "nested":
+            return value
+        case _:
+            assert_never(metric.unit)
+    return scaled(value, factor) if isinstance(value, Figure) else value and value * factor
+
+
+def terminal_table(
+    table: Literal["speed", "trouble", "policies"], cells: Sequence[Cell], summary: Summary
+) -> list[Column]:
+    """Return the columns of METRICS in a table on the terminal."""
+    columns = []
+    for metric, column in terminal_columns(table):
+        values = [_value(metric, cell, summary, column.part) for cell in cells]
+        if column.optional and all(value is None for value in values):
+            continue
+        texts = [
+            with_interval(value) if column.interval and isinstance(value, Figure) else value
+            for value in values
+        ]
+        columns.append(Column("\n".join(column.head), "", texts, _writer(metric.unit, narrow=True)))
+    return columns
+
+
+def metric_columns(
+    about: Subject,
+    table: ReportTable,
+    cells: Sequence[Cell],
+    only: Unit | None = None,
+) -> list[Column]:
+    """Return the columns of METRICS in a table of the report; `only`: those of one unit."""
+    columns = []
+    for metric, column in report_columns(table):
+        values = [_value(metric, cell, about.summary, column.part) for cell in cells]
+        if only in (None, metric.unit) and (not metric.optional or any(values)):
+            key = _csv_name(column.key, metric.unit, about)
+            columns.append(Column(column.head, key, values, _writer(metric.unit)))
+    return columns
+
+
+def _csv_name(key: str, unit: Unit, about: Subject) -> str:
+    """Return the name of a column in CSV, with its unit of time."""
+    if unit == "s":
+        return about.seconds(key)
+    if unit in ("workflows/s", "calls/s"):
+        return f"{key}_{unit.split('/')[0]}_per_{about.rate_unit.split()[1]}"
+    return key
+
+
+def _writer(unit: Unit, narrow: bool = False) -> Callable[[float], str]:
+    """Return what writes a number of that unit; `narrow`: in few characters."""
+    match unit:
+        case "share":
+            return narrow_percent if narrow else percent
+        case "tokens":
+            return short_count if narrow else whole_number
+        case "count":
+            return whole_number
+        case "USD":
+            return number if narrow else _dollars
+        case "s" | "workflows/s" | "calls/s" | "ratio" | "nested":
+            return number
+        case _:
+            assert_never(unit)
+
+
+def _dollars(value: float) -> str:
+    return f"${number(value)}"
+
+
+def seconds_a_call(cell: Cell, part: str, summary: Summary) -> float | None:
+    """Return the mean scenario seconds of a call that `part` of its time takes."""
+    mean = in_seconds(cell.call_latency_s.mean, summary)
+    if cell.time_spent is None or mean is None:
+        return None
+    share: float = getattr(cell.time_spent, part)
+    return share * mean.value
+
+
+def policy_columns(cells: Sequence[Cell], summary: Summary) -> list[Column]:
+    """Return the columns of the terminal that compare retry policies."""
+    waits = (
+        Column(f"s/call\n{head}", "", [seconds_a_call(cell, part, summary) for cell in cells])
+        for part, head in (("permit_wait", "permit"), ("backoff", "backoff"))
+    )
+    known = (column for column in waits if any(value is not None for value in column.values))
+    return [*terminal_table("policies", cells, summary), *known]
+
+
+def policy_table(about: Subject) -> Table | None:
+    """Return the table that compares retry policies; None with fewer than two policies."""
+    cells = side_by_side(about.cells)
+    if len({cell.retry for cell in cells}) < 2:
+        return None
+    waits = (
+        Column(
+            f"{part.replace('_', ' ')} a call",
+            about.seconds(f"{part}_a_call"),
+            [seconds_a_call(cell, part, about.summary) for cell in cells],
+        )
+        for part in ("permit_wait", "backoff")
+    )
+    columns = [*metric_columns(about, "policies", cells), *waits]
+    return about.of_cells("policies", "Cost of each retry policy", columns, cells)
 
 
 def distribution_columns(
-    about: Subject, key: str, spread: Sequence[Distribution]
-) -> tuple[Column, ...]:
-    """Return how a duration is spread in each cell, in scenario seconds."""
-    return (
-        Column("n", f"{key}_n", [one.n for one in spread], whole_number),
-        *(
-            Column(
-                name,
-                about.seconds(f"{key}_{name}"),
-                [in_seconds(getattr(one, name), about.summary) for one in spread],
-            )
-            for name in ("mean", "p50", "p95", "p99")
-        ),
-    )
+    about: Subject, key: str, spread: Sequence[Distribution | None]
+) -> list[Column]:
+    """Return the columns of a distribution of durations in each cell, in scenario seconds."""
+    columns = [Column("n", f"{key}_n", [one.n if one else 0 for one in spread], whole_number)]
+    for name in ("mean", "p50", "p95", "p99"):
+        values = [about.duration(getattr(one, name, None)) for one in spread]
+        columns.append(Column(name, about.seconds(f"{key}_{name}"), values))
+    return columns
 
 
 def rate_columns(about: Subject) -> list[Column]:
@@ -37,8 +216,7 @@ def rate_columns(about: Subject) -> list[Column]:
 
 def comparison_tables(about: Subject) -> list[Table]:
     """Return every figure of every cell: speed, reliability, tokens and cost."""
-    unit, _ = rate_unit(about.summary)
-    speed = f"Speed; durations in seconds, rates in workflows {unit}"
+    speed = f"Speed; durations in seconds, rates in workflows {about.rate_unit}"
     return [
         about.of_cells("speed", speed, metric_columns(about, "speed", about.cells)),
         about.of_cells("work", "Work done", metric_columns(about, "work", about.cells)),
@@ -47,31 +225,26 @@ def comparison_tables(about: Subject) -> list[Table]:
 
 
 def phase_tables(about: Subject) -> list[Table]:
-    """Return a table for each phase that any workflow came to: its latency, its failures."""
-    return [
-        _phase_table(about, name, name.replace("_", "-"))
-        for name in dict.fromkeys(name for cell in about.cells for name in cell.phases)
-        if any(name in cell.phases and cell.phases[name].latency_s.n for cell in about.cells)
-    ]
-
-
-def _phase_table(about: Subject, name: str, words: str) -> Table:
-    ran = [cell.phases.get(name) for cell in about.cells]
-    nothing = Distribution(n=0, mean=None, p50=None, p95=None, p99=None)
-    spread = [nothing if phase is None else phase.latency_s for phase in ran]
-    failed = [None if phase is None else phase.failed for phase in ran]
-    return about.of_cells(
-        f"phase-{words}",
-        f"Phase {words}: latency in seconds",
-        (
-            *distribution_columns(about, name, spread),
-            Column("failed", f"{name}_failed", failed, whole_number),
-        ),
-    )
+    """Return a table for each phase that occurred: its latency and its failures."""
+    tables = []
+    for name in dict.fromkeys(name for cell in about.cells for name in cell.phases):
+        found = [cell.phases.get(name) for cell in about.cells]
+        if any(phase and phase.latency_s.n for phase in found):
+            words = name.replace("_", "-")
+            failed = [phase.failed if phase else None for phase in found]
+            columns = [
+                *distribution_columns(
+                    about, name, [one.latency_s if one else None for one in found]
+                ),
+                Column("failed", f"{name}_failed", failed, whole_number),
+            ]
+            caption = f"Phase {words}: latency in seconds"
+            tables.append(about.of_cells(f"phase-{words}", caption, columns))
+    return tables
 
 
 def spread_tables(about: Subject, where: Literal["calls", "waits"]) -> list[Table]:
-    """Return a table for each distribution of METRICS there, unless nothing is known of it."""
+    """Return a table for each distribution of METRICS in that part of the report."""
     tables = []
     for metric in METRICS:
         if metric.spread_table == where:
@@ -82,28 +255,3 @@ def spread_tables(about: Subject, where: Literal["calls", "waits"]) -> list[Tabl
                 columns = distribution_columns(about, key, spread)
                 tables.append(about.of_cells(key.replace("_", "-"), caption, columns))
     return tables
-
-
-def policy_table(about: Subject) -> Table | None:
-    """Return what each policy cost, in every cell; None where only one policy ran."""
-    cells = side_by_side(about.cells)
-    if len({cell.retry for cell in cells}) < 2:
-        return None
-    summary, best = about.summary, about.summary.recommendation.cell
-    return Table(
-        "policies",
-        "What each retry policy cost and saved",
-        (
-            *about.cell_columns(cells),
-            *metric_columns(about, "policies", cells),
-            *(
-                Column(
-                    f"{part.replace('_', ' ')} a call",
-                    about.seconds(f"{part}_a_call"),
-                    [seconds_a_call(cell, part, summary) for cell in cells],
-                )
-                for part in ("permit_wait", "backoff")
-            ),
-        ),
-        frozenset(at for at, cell in enumerate(cells) if cell.id == best),
-    )

@@ -1,17 +1,66 @@
-"""Standard output, as tables and sentences are written to it."""
+"""Lines, paragraphs and tables on standard output, at most 80 columns wide."""
 
 from __future__ import annotations
 
 import errno
 import os
+import textwrap
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from rich.console import Console
+from rich.text import Text
+
+from harness.report.tables import Column
+
+WIDTH = 80
 
 
 class Output(Console):
-    """Standard output; BrokenPipeError tells of a reader that hung up, as print does."""
+    """Standard output; raises BrokenPipeError when the pipe is closed, as print does."""
 
     def on_broken_pipe(self) -> NoReturn:
-        """Say so: rich itself would end the process with the exit code of a regression."""
+        """Raise the error: rich would end the process with the exit code of a regression."""
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def say(console: Console, *lines: str | Text) -> None:
+    """Write lines without markup, highlighting or line breaks."""
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def wrapped(paragraph: str) -> list[str]:
+    """Break a paragraph into lines of `WIDTH`, but not at a no-break space."""
+    lines = textwrap.wrap(paragraph, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    return [line.replace("\u00a0", " ") for line in lines]
+
+
+def pack(groups: Sequence[Sequence[Column]], room: int) -> list[list[Column]]:
+    """Return the columns side by side if they fit into `room` characters, else block by block.
+
+    A group that is too wide for one block continues in the next; no column is left out.
+    """
+    together = [column for group in groups for column in group]
+    if sum(column.width + 1 for column in together) <= room:
+        return [together]
+    blocks: list[list[Column]] = []
+    for group in groups:
+        left = 0
+        for column in group:
+            if column.width + 1 > left:
+                blocks.append([])
+                left = room
+            blocks[-1].append(column)
+            left -= column.width + 1
+    return blocks
+
+
+def table_blocks(
+    names: Sequence[Column], groups: Sequence[Sequence[Column]], width: int = WIDTH
+) -> Iterator[list[str]]:
+    """Yield the lines of each block of a table; each block begins with the columns in `names`."""
+    room = width + 1 - sum(column.width + 1 for column in names)
+    for block in pack(groups, room):
+        rows = zip(*(column.lines() for column in (*names, *block)), strict=True)
+        yield [" ".join(row).rstrip() for row in rows]

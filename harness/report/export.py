@@ -1,8 +1,8 @@
-"""The records and the metrics of a run as flat tables, for other tools: CSV or Parquet.
+"""The records and the metrics of a run as flat tables for other tools: CSV or Parquet.
 
-Times and durations of records are nanoseconds, those of cells real seconds; in a simulated run
-divide them by `time_scale` to get scenario time. Every row says whether its run was simulated, and
-that of a record whether the record counts: what a resumed run left behind does not.
+Times and durations of records are in nanoseconds, those of cells in real seconds. In a simulated
+run, divide them by `time_scale` to get scenario time. Every row says whether its run was simulated.
+A row of a record also says whether the record counts: records that a resumed run replaced do not.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import csv
 import importlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -25,8 +24,17 @@ from harness.analysis.summary import summarise
 from harness.records.errors import InputError, StorageError
 from harness.records.histogram import quantile
 from harness.records.keys import workflow_key
-from harness.records.schema import Attempt, Branches, Call, Record, Tokens, Trial, Workflow
-from harness.report.csv_text import csv_safe
+from harness.records.schema import (
+    Attempt,
+    Branches,
+    Call,
+    Phase,
+    Record,
+    Tokens,
+    Trial,
+    Workflow,
+)
+from harness.report.tables import csv_safe
 from harness.store.run_directory import Records, each, read_records
 
 _R = TypeVar("_R", Attempt, Call, Workflow, Trial)
@@ -34,7 +42,7 @@ ExportRow = dict[str, Any]
 Saver = Callable[[Path, Sequence[str], Iterator[ExportRow]], None]
 
 _AT_ONCE = 50_000
-"""Rows that lie in memory as Python values."""
+"""The most rows in memory as Python values."""
 
 _MISSING = (
     "--format parquet: pyarrow is not installed; install it (pip install 'harness[parquet]'), or "
@@ -43,7 +51,7 @@ _MISSING = (
 
 
 class Flat(NamedTuple):
-    """One table: its name, its columns in order, its rows, which are made as they are taken."""
+    """A table: its name, its columns in order, and its rows, which are made when they are read."""
 
     name: str
     columns: tuple[str, ...]
@@ -53,8 +61,8 @@ class Flat(NamedTuple):
 def export(run: Path, directory: Path, kind: str) -> list[Path]:
     """Write the tables of the run in `run` into `directory` and return their paths.
 
-    `kind`: `csv` or `parquet`. Raises InputError where what Parquet needs is not installed, and
-    StorageError when a file cannot be read or written.
+    `kind`: `csv` or `parquet`. Raises InputError when pyarrow is not installed, and StorageError
+    when a file cannot be read or written.
     """
     save = _saver(kind)
     written = []
@@ -72,7 +80,7 @@ def export(run: Path, directory: Path, kind: str) -> list[Path]:
 
 
 def tables(run: Path) -> list[Flat]:
-    """Return attempts, calls, workflows, trials and cells, with columns for what is nested."""
+    """Return all tables, with columns for nested values."""
     records = Dataset.of(read_records(run, small=True))
     about, counts = _counting(records)
     keys = list(dict.fromkeys(key for cell in records.run.cells for key in cell.settings))
@@ -83,26 +91,28 @@ def tables(run: Path) -> list[Flat]:
     once = _phases_that_occur_once(records)
     del records
 
-    def table(name: str, kind: type[_R], flatten: Callable[[_R], ExportRow]) -> Flat:
-        columns = (*flatten(_blank(kind)), "counts", *about, *keys)
-        # Read once more, one by one: the rows of a long run would not fit into memory.
+    def table(name: str, kind: type[_R], flatten: Callable[[_R], list[ExportRow]]) -> Flat:
+        columns = (*flatten(_blank(kind))[0], "counts", *about, *keys)
+        # Read again, one by one: the rows of a long run would not fit into memory.
         rows = (
-            flatten(one) | {"counts": counts(one)} | about | settings[one.cell]
+            row | {"counts": counts(one)} | about | settings[one.cell]
             for one in each(run, kind)
+            for row in flatten(one)
         )
         return Flat(name, columns, rows)
 
     return [
-        table("attempts", Attempt, _attempt),
-        table("calls", Call, _call),
-        table("workflows", Workflow, partial(_workflow, once)),
-        table("trials", Trial, _trial),
+        table("attempts", Attempt, lambda one: [_attempt(one)]),
+        table("calls", Call, lambda one: [_call(one)]),
+        table("workflows", Workflow, lambda one: [_workflow(once, one)]),
+        table("phases", Workflow, _phases),
+        table("trials", Trial, lambda one: [_trial(one)]),
         Flat("cells", tuple(cells[0]) if cells else (), iter(cells)),
     ]
 
 
 def _cells(summary: Summary) -> list[ExportRow]:
-    """Return every metric of every cell, a row for each cell; durations are seconds."""
+    """Return every metric of every cell, one row for each cell; durations are in seconds."""
     rows = [
         _flattened({k: v for k, v in msgspec.to_builtins(cell).items() if k != "settings"})
         for cell in summary.cells
@@ -112,7 +122,7 @@ def _cells(summary: Summary) -> list[ExportRow]:
 
 
 def _flattened(values: Mapping[str, Any], path: str = "") -> ExportRow:
-    """Return nested values, each by the names on the way to it; of a figure, `value` has none."""
+    """Return nested values by their joined names; `value` of a figure has the figure's name."""
     row: ExportRow = {}
     for name, value in values.items():
         below = path if name == "value" else f"{path}_{name}".lstrip("_")
@@ -123,14 +133,11 @@ def _flattened(values: Mapping[str, Any], path: str = "") -> ExportRow:
 def _counting(
     records: Records,
 ) -> tuple[ExportRow, Callable[[Attempt | Call | Workflow | Trial], bool]]:
-    """Return what every row says of the run, and what tells whether a record counts."""
+    """Return the columns about the run, and a function that returns whether a record counts."""
     cells = Dataset.of(records).cells.values()
     counting = {workflow_key(one) for cell in cells for one in cell.workflows}
-    last = {
-        (trial.cell, trial.repeat, trial.execution)
-        for cell in cells
-        for trial in cell.trials.values()
-    }
+    trials = [trial for cell in cells for trial in cell.trials.values()]
+    last = {(trial.cell, trial.repeat, trial.execution) for trial in trials}
 
     def counts(one: Attempt | Call | Workflow | Trial) -> bool:
         if isinstance(one, Trial):
@@ -142,18 +149,20 @@ def _counting(
 
 
 def _blank(kind: type[_R]) -> _R:
-    """Return a record in which nothing is said, for the columns: a table may have no rows."""
+    """Return an empty record, to get the columns of a table without rows."""
     nothing: ExportRow = {
-        "tokens": Tokens(), "gaps": {}, "loop_lag": {}, "backoffs": (), "phases": (),
+        "tokens": Tokens(), "gaps": {}, "loop_lag": {}, "backoffs": (),
+        "phases": (Phase(name="", start=0, end=0, outcome="ok"),),
         "branches": Branches(total=0, ok=0),
     }  # fmt: skip
     fields: dict[str, Any] = {name: nothing.get(name) for name in kind.__struct_fields__}
     return kind(**fields)
 
 
-def _plain(record: Record | Trial, *left_out: str) -> ExportRow:
-    row: ExportRow = {name: getattr(record, name) for name in record.__struct_fields__}
-    return {name: value for name, value in row.items() if name not in left_out}
+def _plain(record: Record | Trial | Phase, *left_out: str) -> ExportRow:
+    return {
+        name: getattr(record, name) for name in record.__struct_fields__ if name not in left_out
+    }
 
 
 def _tokens(tokens: Tokens | None, prefix: str) -> ExportRow:
@@ -187,9 +196,9 @@ def _call(call: Call) -> ExportRow:
 
 
 def _phases_that_occur_once(records: Records) -> list[str]:
-    """Return the names of phases that no workflow has twice: each has columns of its own.
+    """Return the names of the phases that have columns in the table of workflows.
 
-    Other phases have no columns in the table of workflows; their calls have their names.
+    A phase that any workflow has twice is only in the table of phases.
     """
     several: set[str] = set()
     for workflow in records.workflows:
@@ -211,6 +220,12 @@ def _workflow(once: Sequence[str], workflow: Workflow) -> ExportRow:
             for field in ("start", "end", "outcome")
         },
     }
+
+
+def _phases(workflow: Workflow) -> list[ExportRow]:
+    """Return a row for each occurrence of a phase; `parent` is the `number` of another row."""
+    key = {name: getattr(workflow, name) for name in ("cell", "repeat", "workflow", "execution")}
+    return [{**key, "number": at, **_plain(phase)} for at, phase in enumerate(workflow.phases)]
 
 
 def _trial(trial: Trial) -> ExportRow:
@@ -245,7 +260,7 @@ def _saver(kind: str) -> Saver:
 
 
 def _flat(value: Any) -> Any:
-    """Return what has no column type of its own as JSON."""
+    """Return a value of any other type as JSON."""
     if value is None or isinstance(value, str | int | float):
         return value
     return msgspec.json.encode(value).decode()
@@ -260,7 +275,7 @@ def _save_csv(path: Path, columns: Sequence[str], rows: Iterable[ExportRow]) -> 
 
 
 def _written(value: Any) -> Any:
-    """Return a value as CSV has it."""
+    """Return a value for CSV."""
     value = _flat(value)
     if isinstance(value, bool):
         return str(value).lower()

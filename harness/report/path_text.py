@@ -1,50 +1,100 @@
-"""What a critical path says, in sentences: the same in the terminal and in the report."""
+"""Critical paths in sentences, for the terminal and the report, and as a table on the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.text import Text
 
 from harness.analysis.call_segments import PARTS
-from harness.analysis.critical_path import CellPath, CriticalPath, OneMore
-from harness.records.schema import Decision, Run
-from harness.report.waterfall import FailedAttempt
-from harness.report.wording import number, percent, sentence
-
-WORDS = {
-    "permit_wait": "permit wait",
-    "client_wait": "client wait",
-    "backoff": "backoff",
-    "failed_attempts": "failed attempts",
-    "to_first_token": "first token",
-    "reasoning": "reasoning",
-    "answer": "answer",
-    "other": "other",
-}
-"""Each part of `pieces.PARTS` in words."""
+from harness.analysis.cells import terms_of
+from harness.analysis.critical_path import (
+    CellPath,
+    CriticalPath,
+    OneMore,
+    add_up,
+    one_permit_more,
+    paths_of,
+)
+from harness.analysis.selection import Dataset
+from harness.records.schema import Attempt, CellInfo, Decision, Run
+from harness.report.columns import PART_HEADS, settings_columns
+from harness.report.console import say, table_blocks, wrapped
+from harness.report.tables import Column
+from harness.report.wording import (
+    PART_WORDS,
+    change_in_percent,
+    number,
+    percent,
+    sentence,
+    simulated_line,
+    whole_percent,
+)
+from harness.store.run_directory import Records
 
 ToSeconds = Callable[[int], float]
 """From nanoseconds of the records to scenario seconds."""
 
 
+class PathSummary(NamedTuple):
+    """The critical paths of a cell's workflows, and the estimated effect of one more permit."""
+
+    info: CellInfo
+    path: CellPath
+    more: OneMore | None
+
+
+def path_summaries(records: Records) -> list[PathSummary]:
+    """Return the sum of the critical paths of each cell that has workflows."""
+    return [
+        PathSummary(
+            cell.info,
+            add_up(paths_of(cell.workflows, cell.groups)),
+            one_permit_more(cell, terms_of(records.run, cell.info).in_flight),
+        )
+        for cell in Dataset.of(records).cells.values()
+        if cell.workflows
+    ]
+
+
+def render_paths(cells: Sequence[PathSummary], run: Run, console: Console) -> None:
+    """Write the table of the cells' critical paths."""
+    settings = settings_columns([cell.info for cell in cells])
+    shares = [
+        Column(head, "", [cell.path.share(part) for cell in cells], whole_percent)
+        for part, head in PART_HEADS.items()
+    ]
+    ratios = [cell.more.ratio if cell.more else None for cell in cells]
+    one_more = Column("one more\npermit", "", ratios, change_in_percent)
+    say(console, Text("Critical paths of the workflows, in % of their latency", style="bold"))
+    if run.simulated:
+        say(console, simulated_line(run))
+    for block in table_blocks(settings, [shares, [one_more]]):
+        say(console, "", *block)
+    notes = [
+        "one more permit: its effect on the makespan at best, from a replay of the measured "
+        "service times; it assumes that the provider answers as fast"
+    ]
+    for at, cell in enumerate(cells):
+        if cell.path.held_by:
+            label = " ".join(column.text(column.values[at]) for column in settings)
+            notes.append(f"{label}: the last branches had more {held_by(cell.path)}")
+    say(console, "", *(line for note in notes for line in wrapped(note)))
+
+
 def in_scenario_seconds(time_scale: float) -> ToSeconds:
-    """Return what makes scenario seconds of a run's nanoseconds."""
+    """Return a function from nanoseconds of a run to scenario seconds."""
     return lambda length: length / 1e9 / time_scale
 
 
-def simulated_line(run: Run) -> str:
-    """Say that a run was simulated and whose seconds are shown; empty for a live endpoint."""
-    if not run.simulated:
-        return ""
-    how = "in virtual time" if run.virtual else f"at time scale {run.time_scale:g}"
-    return f"SIMULATED {how}: durations are in scenario seconds"
-
-
 def path_sentences(path: CriticalPath, seconds: ToSeconds) -> list[str]:
-    """Say what the workflow's end waited for, which phase most, and which branch held it."""
+    """Return sentences about the parts of a path, its longest phase, and the last branches."""
     if not path.latency:
         return []
     shares = sorted(path.parts().items(), key=lambda item: -item[1])
-    parts = ", ".join(f"{WORDS[part]} {percent(time / path.latency)}" for part, time in shares)
+    parts = ", ".join(f"{PART_WORDS[part]} {percent(time / path.latency)}" for part, time in shares)
     said = [f"Critical path of {number(seconds(path.latency))} s: {parts}."]
     phases = path.phases()
     if phases:
@@ -52,54 +102,43 @@ def path_sentences(path: CriticalPath, seconds: ToSeconds) -> list[str]:
         share = percent(phases[longest] / path.latency)
         said.append(f"{sentence(longest.replace('_', '-'))} took most of it ({share}).")
     for one in path.stragglers:
-        behind = f", {number(seconds(one.behind))} s after the one before it" if one.behind else ""
-        why = (
-            f": {number(seconds(one.excess))} s more {WORDS[one.because]} than the median of the "
-            "others"
-            if one.because
-            else ""
-        )
         phase = (one.phase or "workflow").replace("_", "-")
-        said.append(f"Branch {one.branch + 1} held the {phase}{behind}{why}.")
+        behind = f", {number(seconds(one.behind))} s after the one before it" if one.behind else ""
+        why = ""
+        if one.because:
+            excess = f"{number(seconds(one.excess))} s more {PART_WORDS[one.because]}"
+            why = f": it had {excess} than the median of the others"
+        said.append(f"Branch {one.branch + 1} ended the {phase}{behind}{why}.")
     return said
 
 
-def failure_line(failure: FailedAttempt, seconds: ToSeconds) -> str:
-    """Say what one failed attempt was and what the policy made of it."""
-    status = "" if failure.status is None else f" ({failure.status})"
-    what = failure.outcome.replace("_", " ")
+def failure_line(label: str, attempt: Attempt, seconds: ToSeconds) -> str:
+    """Return a line about a failed attempt of the call `label` and the decision of the policy."""
+    status = "" if attempt.status is None else f" ({attempt.status})"
+    start = attempt.permit_granted if attempt.sent is None else attempt.sent
     return (
-        f"{failure.label}, attempt {failure.attempt}: {what}{status} after "
-        f"{number(seconds(failure.took))} s{_then(failure.decision, seconds)}"
+        f"{label}, attempt {attempt.attempt}: {attempt.outcome.replace('_', ' ')}{status} after "
+        f"{number(seconds(attempt.done - start))} s{_decision_text(attempt.decision, seconds)}"
     )
 
 
-def _then(decision: Decision | None, seconds: ToSeconds) -> str:
+def _decision_text(decision: Decision | None, seconds: ToSeconds) -> str:
     if decision is None:
         return ""
     if decision.give_up is not None:
-        return f"; given up: {decision.give_up.replace('_', ' ')}"
+        return f"; no retry: {decision.give_up.replace('_', ' ')}"
     if decision.source == "breaker":
-        return "; parked by the breaker"
+        return "; delayed by the circuit breaker"
     if decision.retry_in is None:
         return ""
-    by = "the server" if decision.source == "retry_after" else "the policy"
-    return f"; again after {number(seconds(decision.retry_in))} s, as {by} said"
+    by = "server's Retry-After" if decision.source == "retry_after" else "policy's backoff"
+    return f"; retry after {number(seconds(decision.retry_in))} s, the {by}"
 
 
 def held_by(path: CellPath) -> str:
-    """Say what the last branches of a cell's fan-outs had more of than others, most first."""
+    """Return what the last branches of a cell's fan-outs had more of than others, by frequency."""
     held = sorted(path.held_by.items(), key=lambda item: (-item[1], PARTS.index(item[0])))
-    return ", ".join(f"{WORDS[part]} {times} times" for part, times in held).replace(
-        " 1 times", " once"
+    counts = (f"{times} times" if times > 1 else "once" for _, times in held)
+    return ", ".join(
+        f"{PART_WORDS[part]} {count}" for (part, _), count in zip(held, counts, strict=True)
     )
-
-
-def one_more_words(more: OneMore | None) -> str:
-    """Say what one permit more would buy at best: the change of the makespan."""
-    if more is None:
-        return "—"
-    change = more.ratio.value - 1
-    if abs(change) < 0.005:
-        return "nothing"
-    return f"{'−' if change < 0 else '+'}{percent(abs(change))}"

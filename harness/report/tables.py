@@ -1,4 +1,4 @@
-"""Tables: the same columns for the page, the terminal and CSV files."""
+"""Tables for the page, the terminal and CSV files."""
 
 from __future__ import annotations
 
@@ -7,39 +7,52 @@ import io
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
 from harness.analysis.model import Cell, Figure, Summary
+from harness.analysis.selection import Dataset
 from harness.analysis.settings import settings_of
 from harness.records.settings import value_text
-from harness.report.csv_text import csv_safe
-from harness.report.wording import NONE, cell_labels, in_reading_order, number
+from harness.report.wording import (
+    NONE,
+    cell_labels,
+    in_reading_order,
+    in_seconds,
+    number,
+    rate_unit,
+    scaled,
+    sentence,
+    spoken,
+)
+from harness.store.run_directory import Records
 
 Value = Figure | float | int | str | None
-
-PERCENT = "\u00a0%"
+_Value = TypeVar("_Value")
 
 HALF = 80
-"""Characters that fit side by side into half the width of a large screen."""
+"""The number of characters that fit into half the width of a large screen."""
 
 LONG = 28
-"""Characters of a text that is broken into lines where there is little room."""
+"""Texts longer than this are broken into lines on a narrow screen."""
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet reads text that begins with one of these as a formula."""
 
 
-def whole_number(value: float) -> str:
-    """Write a count, every digit of it."""
-    return f"{value:.0f}"
+def csv_safe(value: _Value) -> _Value | str:
+    """Return `value`, with a quote before text that a spreadsheet would run as a formula."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 class Column(NamedTuple):
-    """One column. It is left out of the page without a `head`, and of the CSV without a `key`.
+    """One column. The page leaves it out without a `head`, and CSV files without a `key`.
 
-    `show` writes a number for the page and the terminal; the CSV has every digit, and the bounds of
-    a figure in two columns of their own. `left`: aligned left on the terminal, where the `head` may
-    take two lines.
+    `show` writes a number for the page and the terminal. CSV files have all digits, and two more
+    columns for the bounds of a figure. `left`: aligned left on the terminal, where the `head` can
+    have two lines.
     """
 
     head: str
@@ -56,7 +69,7 @@ class Column(NamedTuple):
 
     @property
     def width(self) -> int:
-        """Characters that a line takes on the terminal."""
+        """The number of characters in a line on the terminal."""
         return len(self.lines()[0])
 
     def text(self, value: Value) -> str:
@@ -67,19 +80,41 @@ class Column(NamedTuple):
             return NONE
         return value if isinstance(value, str) else self.show(value)
 
+    def shown(self, value: Value) -> Shown:
+        """Return what the page shows of a value."""
+        text = self.text(value)
+        if not isinstance(value, Figure):
+            rank = "" if value is None else value if isinstance(value, str) else repr(value)
+            return Shown(text, "", rank)
+        if value.low is None or value.high is None:
+            return Shown(text, "", repr(value.value))
+        low, high = self.show(value.low), self.show(value.high)
+        dash = " to " if high.startswith("−") else "–"  # a dash before a minus sign reads as two
+        interval = low.removesuffix("\u00a0%") + dash + high
+        return Shown(text, interval, repr(value.value))
+
+    def csv(self) -> Iterable[tuple[str, list[Any]]]:
+        """Yield the columns of a CSV file: a header and values."""
+        if not any(isinstance(value, Figure) for value in self.values):
+            yield self.key, [csv_safe(value) for value in self.values]
+            return
+        for field in Figure.__struct_fields__:
+            name = self.key if field == "value" else f"{self.key}_{field}"
+            yield name, [getattr(value, field, None) for value in self.values]
+
     @property
     def is_text(self) -> bool:
-        """Whether the column is to be read rather than compared."""
+        """Whether the column holds text."""
         return any(isinstance(value, str) for value in self.values)
 
     @property
     def is_long(self) -> bool:
-        """Whether its texts are better broken into lines."""
+        """Whether the column holds texts that are better broken into lines."""
         return any(isinstance(value, str) and len(value) > LONG for value in self.values)
 
 
 class Shown(NamedTuple):
-    """One value on the page: its text, its interval in words, and what it is sorted by."""
+    """A value on the page: its text, its interval as text, and the key to sort by."""
 
     text: str
     interval: str
@@ -87,7 +122,7 @@ class Shown(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One row on the page: what it is about, and its values."""
+    """A row on the page: its heading, its values, and whether it is highlighted."""
 
     head: Shown
     values: tuple[Shown, ...]
@@ -95,7 +130,7 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table. Its first shown column heads the rows; `marked` holds the rows that stand out."""
+    """A table. Its first shown column heads the rows; the rows in `marked` are highlighted."""
 
     name: str
     caption: str
@@ -104,7 +139,7 @@ class Table(NamedTuple):
 
     @property
     def shown(self) -> list[Column]:
-        """The columns on the page: not those in which no row has a value."""
+        """The columns on the page; columns without any value are left out."""
         return [
             column
             for column in self.columns
@@ -114,9 +149,7 @@ class Table(NamedTuple):
     @property
     def rows(self) -> list[Row]:
         """The rows on the page."""
-        written = zip(
-            *(map(_shown_by(column), column.values) for column in self.shown), strict=True
-        )
+        written = zip(*(map(column.shown, column.values) for column in self.shown), strict=True)
         return [
             Row(head, tuple(values), at in self.marked)
             for at, (head, *values) in enumerate(written)
@@ -125,18 +158,19 @@ class Table(NamedTuple):
     @property
     def is_wide(self) -> bool:
         """Whether it needs the whole width of a large screen."""
-        widths = (
-            max(len(column.head) + 2, *(len(_longest(_shown_by(column)(v))) for v in column.values))
-            for column in self.shown
-        )
-        return sum(width + 3 for width in widths) > HALF
+        width = 0
+        for column in self.shown:
+            shown = map(column.shown, column.values)
+            longest = max(max(len(one.text), len(one.interval)) for one in shown)
+            width += max(len(column.head) + 2, longest) + 3
+        return width > HALF
 
     def csv(self, *, simulated: bool) -> str:
-        """Return the data as CSV (RFC 4180, but for its line ends), a header line first.
+        """Return the data as CSV (RFC 4180, with LF line ends), a header line first.
 
-        Where a run is simulated, every line says so.
+        In a simulated run a last column says so in every line.
         """
-        parts = [part for column in self.columns if column.key for part in _csv_columns(column)]
+        parts = [part for column in self.columns if column.key for part in column.csv()]
         if simulated:
             parts.append(("simulated", ["true"] * len(self.columns[0].values)))
         file = io.StringIO()
@@ -146,47 +180,41 @@ class Table(NamedTuple):
         return file.getvalue()
 
 
-def _shown_by(column: Column) -> Callable[[Value], Shown]:
-    def show(value: Value) -> Shown:
-        text = column.text(value)
-        if not isinstance(value, Figure):
-            rank = "" if value is None else value if isinstance(value, str) else repr(value)
-            return Shown(text, "", rank)
-        if value.low is None or value.high is None:
-            return Shown(text, "", repr(value.value))
-        low, high = column.show(value.low), column.show(value.high)
-        dash = " to " if high.startswith("−") else "–"  # a dash before a minus sign reads as two
-        return Shown(text, f"{low.removesuffix(PERCENT)}{dash}{high}", repr(value.value))
-
-    return show
-
-
-def _longest(shown: Shown) -> str:
-    return max(shown.text, shown.interval, key=len)
-
-
-def _csv_columns(column: Column) -> Iterable[tuple[str, list[Any]]]:
-    if not any(isinstance(value, Figure) for value in column.values):
-        yield column.key, [csv_safe(value) for value in column.values]
-        return
-    for field in Figure.__struct_fields__:
-        name = column.key if field == "value" else f"{column.key}_{field}"
-        yield name, [getattr(value, field, None) for value in column.values]
-
-
 class Subject(NamedTuple):
-    """What a report is about: the summary, its cells as they are read, and their names."""
+    """What a report is about: the summary, the records, the cells in order, and their names."""
 
     summary: Summary
+    data: Dataset
     cells: list[Cell]
     labels: dict[str, str]
 
     def seconds(self, name: str) -> str:
-        """Return the CSV name of a duration, which says whose seconds they are."""
+        """Return the CSV name of a duration: it says when the seconds are scenario seconds."""
         return f"{name}_scenario_s" if self.summary.simulated else f"{name}_s"
 
+    def duration(self, figure: Figure | None) -> Figure | None:
+        """Return a duration in scenario seconds."""
+        return in_seconds(figure, self.summary)
+
+    def rate(self, figure: Figure | None) -> Figure | None:
+        """Return a rate in the unit of `rate_unit`."""
+        return scaled(figure, rate_unit(self.summary)[1])
+
+    @property
+    def rate_unit(self) -> str:
+        """The unit of rates: `a minute` or `an hour`."""
+        return rate_unit(self.summary)[0]
+
+    def name(self, cell: Cell) -> str:
+        """Return the name of a cell at the start of a sentence."""
+        return sentence(spoken(cell, self.summary.cells))
+
+    def is_recommended(self, cell: Cell) -> bool:
+        """Return whether a cell is the recommended one."""
+        return cell.id == self.summary.recommendation.cell
+
     def cell_columns(self, cells: Sequence[Cell] | None = None) -> tuple[Column, ...]:
-        """Return what tells one cell from another: a name on the page, settings in the CSV."""
+        """Return what identifies a cell: a name on the page, settings in the CSV."""
         rows = self.cells if cells is None else cells
         settings = [settings_of(cell) for cell in rows]
         names = dict.fromkeys(name for found in settings for name in found)
@@ -196,14 +224,20 @@ class Subject(NamedTuple):
             *(Column("", name, [_plain(found.get(name)) for found in settings]) for name in names),
         )
 
-    def of_cells(self, name: str, caption: str, columns: Iterable[Column]) -> Table:
-        """Return a table with a row for each cell; the recommended one is marked."""
-        best = self.summary.recommendation.cell
-        marked = frozenset(at for at, cell in enumerate(self.cells) if cell.id == best)
-        return Table(name, caption, (*self.cell_columns(), *columns), marked)
+    def of_cells(
+        self,
+        name: str,
+        caption: str,
+        columns: Iterable[Column],
+        cells: Sequence[Cell] | None = None,
+    ) -> Table:
+        """Return a table with a row for each cell; the recommended one is highlighted."""
+        rows = self.cells if cells is None else cells
+        marked = frozenset(at for at, cell in enumerate(rows) if self.is_recommended(cell))
+        return Table(name, caption, (*self.cell_columns(rows), *columns), marked)
 
     def named(self, text: str) -> str:
-        """Put the names that the report uses in place of cells' ids."""
+        """Replace the ids of cells by their names."""
         ids = sorted(map(re.escape, self.labels), key=len, reverse=True)
         if not ids:
             return text
@@ -212,18 +246,18 @@ class Subject(NamedTuple):
 
 
 def _plain(value: Any) -> Value:
-    """Return a setting as it stands in a CSV file."""
+    """Return a setting as CSV files have it."""
     return value if isinstance(value, int | float | str) else value_text(value)
 
 
-def subject(summary: Summary) -> Subject:
+def subject(summary: Summary, records: Records) -> Subject:
     """Return what a report of `summary` is about."""
     cells = in_reading_order(summary.cells)
-    return Subject(summary, cells, cell_labels(summary.cells))
+    return Subject(summary, Dataset.of(records), cells, cell_labels(summary.cells))
 
 
 class Download(NamedTuple):
-    """A file that is part of the page: its name and a `data:` URL with all of it (RFC 2397)."""
+    """A file within the page: its name and a `data:` URL with its content (RFC 2397)."""
 
     file: str
     url: str
@@ -238,7 +272,7 @@ def csv_download(table: Table, summary: Summary) -> Download:
 
 
 def summary_download(summary: Summary) -> Download:
-    """Return summary.json, whole."""
+    """Return the whole summary.json."""
     coded = b64encode(msgspec.json.encode(summary)).decode()
     return Download(f"{_stem(summary)}-summary.json", "data:application/json;base64," + coded)
 

@@ -1,12 +1,13 @@
-"""The end of a run on the terminal: how many calls at once, which policy, is async worth it.
+"""The results of a run on the terminal, within 80 columns.
 
-Everything fits into 80 columns and is told by words and position; the little bold and red there
-is can be switched off (https://no-color.org) and nothing is lost.
+Words and position carry all information: without bold and red (https://no-color.org) nothing is
+lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -14,92 +15,78 @@ from rich.text import Text
 
 from harness.analysis.model import Cell, Summary
 from harness.report.advisories import warnings_of
-from harness.report.cell_columns import PART_HEADS, legend, settings_columns
-from harness.report.metric_columns import terminal_table
-from harness.report.policy_table import failure_lines, policy_columns, side_by_side
+from harness.report.columns import (
+    PART_HEADS,
+    legend,
+    policy_columns,
+    settings_columns,
+    terminal_table,
+)
+from harness.report.console import say, table_blocks, wrapped
+from harness.report.failures import failure_lines
 from harness.report.tables import Column
-from harness.report.terminal_tables import WIDTH, pack, wrapped
 from harness.report.wording import (
+    bottleneck_text,
     cell_labels,
     counted,
     in_reading_order,
     number,
-    percent,
+    side_by_side,
+    simulated_line,
     spoken,
+    whole_number,
+    whole_percent,
 )
 
 _FILES = ("summary.json", "report.html", "plots", "traces")
 
 
 def render_summary(summary: Summary, directory: Path, console: Console) -> None:
-    """Write what was run, the table of cells, where the time went, and what follows from it."""
-
-    def say(line: str | Text = "") -> None:
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
-
-    say(_title(summary))
+    """Write the title, the table of cells, where the time went, and the conclusions."""
+    write = partial(say, console)
     cells = in_reading_order(summary.cells)
-    settings = _settings(cells, summary)
-    for block in pack([_speed(cells, summary), _trouble(cells, summary)], _room(settings)):
-        say()
-        _say_table([*settings, *block], cells, summary, console)
-    for line in (*wrapped(_key(summary)), *legend(cells)):
-        say(line)
-    for line in wrapped(_warm_up(cells)):
-        say(line)
+    write(_title(summary), "")
+    write(*_table([_speed(cells, summary), _trouble(cells, summary)], cells, summary, between=True))
+    write(*wrapped(_key(summary)), *legend(cells), *wrapped(_warm_up(cells)))
     if any(cell.time_spent for cell in cells):
-        say()
-        say(Text("Where the calls' time went, in %", style="bold"))
-        for block in pack([_time_spent(cells)], _room(settings)):
-            _say_table([*settings, *block], cells, summary, console)
-    _say_policies(cells, summary, console)
-    for line in failure_lines(summary):
-        say(line)
-    say()
+        write("", Text("Where the calls' time went, in %", style="bold"))
+        write(*_table([_time_spent(cells)], cells, summary))
+    if len({cell.retry for cell in cells}) > 1:
+        beside = side_by_side(cells)
+        write("", Text("Cost of each retry policy", style="bold"))
+        write(*_table([policy_columns(beside, summary)], beside, summary))
+    write(*failure_lines(summary), "")
     for paragraph in (_oracle(summary), _verdict(summary), _recommendation(summary)):
-        for line in wrapped(paragraph):
-            say(line)
+        write(*wrapped(paragraph))
     for warning in warnings_of(summary):
         first, *rest = wrapped(f"Warning: {warning}")
-        say(Text.assemble(("Warning:", "bold red"), first.removeprefix("Warning:")))
-        for line in rest:
-            say(line)
+        write(Text.assemble(("Warning:", "bold red"), first.removeprefix("Warning:")), *rest)
     if summary.recommendation.code:
-        say()
-        say(Text("To paste: the recommended cell", style="bold"))
-        for line in summary.recommendation.code:
-            say(f"    {line}".rstrip())
-    say()
-    say(f"Files: {directory}")
-    there = [name for name in _FILES if (directory / name).exists()]
-    if there:
-        say(f"       {', '.join(there)}")
+        write("", Text("Code for the recommended cell", style="bold"))
+        write(*(f"    {line}".rstrip() for line in summary.recommendation.code))
+    write("", f"Files: {directory}")
+    files = [name for name in _FILES if (directory / name).exists()]
+    if files:
+        write(f"       {', '.join(files)}")
 
 
-def _say_policies(cells: Sequence[Cell], summary: Summary, console: Console) -> None:
-    """Write what each retry policy cost, policies under one another, where there are several."""
-    if len({cell.retry for cell in cells}) < 2:
-        return
-    console.print()
-    console.print(Text("What each retry policy cost", style="bold"))
-    beside = side_by_side(cells)
-    settings = _settings(beside, summary)
-    for block in pack([policy_columns(beside, summary)], _room(settings)):
-        _say_table([*settings, *block], beside, summary, console)
+def _table(
+    groups: Sequence[Sequence[Column]],
+    cells: Sequence[Cell],
+    summary: Summary,
+    between: bool = False,
+) -> Iterator[Text]:
+    """Yield the lines of a table of cells, the recommended one marked by `*`.
 
-
-def _room(settings: Sequence[Column]) -> int:
-    return WIDTH - sum(column.width for column in settings) - (len(settings) - 1)
-
-
-def _say_table(
-    columns: Sequence[Column], cells: Sequence[Cell], summary: Summary, console: Console
-) -> None:
+    `between`: with an empty line between its blocks.
+    """
     best = summary.recommendation.cell
+    marks = Column("", "", ["*" if cell.id == best else " " for cell in cells])
     styles = ["bold", "bold", *("bold" if cell.id == best else "" for cell in cells)]
-    lines = zip(*(column.lines() for column in columns), strict=True)
-    for style, line in zip(styles, lines, strict=True):
-        console.print(Text(" ".join(line).rstrip(), style=style), soft_wrap=True)
+    for at, block in enumerate(table_blocks([marks, *settings_columns(cells)], groups)):
+        if at and between:
+            yield Text()
+        yield from map(Text, block, styles)
 
 
 def _title(summary: Summary) -> Text:
@@ -112,26 +99,14 @@ def _title(summary: Summary) -> Text:
     )
     title = Text.assemble((summary.scenario, "bold"), said)
     if summary.simulated:
-        title.append("\nSIMULATED", style="bold")
-        how = "in virtual time" if summary.virtual else f"at time scale {summary.time_scale:g}"
-        title.append(f" {how}: durations are in scenario seconds")
+        simulated, rest = simulated_line(summary).split(" ", 1)
+        title.append(f"\n{simulated}", style="bold").append(f" {rest}")
     return title
-
-
-def _settings(cells: Sequence[Cell], summary: Summary) -> list[Column]:
-    """Return the columns that name a cell; `*` marks the recommended one."""
-    best = summary.recommendation.cell
-    marks = Column("", "", ["*" if cell.id == best else " " for cell in cells])
-    return [marks, *settings_columns(cells)]
 
 
 def _speed(cells: Sequence[Cell], summary: Summary) -> list[Column]:
     ended = [f"{cell.workflows.ok}/{cell.workflows.started}" for cell in cells]
     return [Column("ok of\nrun", "", ended), *terminal_table("speed", cells, summary)]
-
-
-def _has_p95(summary: Summary) -> bool:
-    return any(cell.workflow_latency_s.p95 for cell in summary.cells)
 
 
 def _loses(summary: Summary) -> bool:
@@ -140,29 +115,19 @@ def _loses(summary: Summary) -> bool:
 
 def _trouble(cells: Sequence[Cell], summary: Summary) -> list[Column]:
     lost = [f"{cell.workflows.degraded}+{cell.workflows.failed}" for cell in cells]
-    limited = [str(cell.attempts.by_outcome.get("rate_limited", 0)) for cell in cells]
-    columns = [
-        Column("deg.+\nfailed", "", lost),
+    limited = [cell.attempts.by_outcome.get("rate_limited", 0) for cell in cells]
+    return [
+        *([Column("deg.+\nfailed", "", lost)] if _loses(summary) else []),
         *terminal_table("trouble", cells, summary),
-        Column("429s", "", limited),
+        Column("429s", "", limited, whole_number),
     ]
-    return columns if _loses(summary) else columns[1:]
 
 
 def _time_spent(cells: Sequence[Cell]) -> list[Column]:
     return [
-        Column(
-            head,
-            "",
-            [
-                percent(getattr(cell.time_spent, part)).removesuffix("\u00a0%")
-                if cell.time_spent
-                else number(None)
-                for cell in cells
-            ],
-        )
+        Column(head, "", [getattr(cell.time_spent, part, None) for cell in cells], whole_percent)
         for part, head in PART_HEADS.items()
-        if part != "client_wait"  # it is in `other` there
+        if part != "client_wait"  # part of `other` here
     ]
 
 
@@ -172,21 +137,20 @@ def _key(summary: Summary) -> str:
         said.insert(0, "* recommended")
     if _loses(summary):
         said.append("deg. = degraded")
-    if not _has_p95(summary):
+    if not any(cell.workflow_latency_s.p95 for cell in summary.cells):
         said.append("no p95: too few workflows a cell")
     return "; ".join(part.replace(" ", "\u00a0") for part in said)
 
 
 def _warm_up(cells: Sequence[Cell]) -> str:
-    """Say what was cut off an open loop before its latencies were looked at."""
-    cut = [(cell.warm_up, cell) for cell in cells if cell.warm_up]
-    if not cut:
-        return ""
+    """Return a sentence about the warm-up of open loops; empty without one."""
     labels = cell_labels(cells)
-    told = ", ".join(
-        f"{labels[cell.id]} {count} of {cell.workflows.started}" for count, cell in cut
+    cut = ", ".join(
+        f"{labels[cell.id]} {cell.warm_up} of {cell.workflows.started}"
+        for cell in cells
+        if cell.warm_up
     )
-    return f"Warm-up left out of latencies and shares (MSER-5): {told} workflows."
+    return f"Warm-up excluded from latencies and shares (MSER-5): {cut} workflows." if cut else ""
 
 
 def _oracle(summary: Summary) -> str:
@@ -208,7 +172,7 @@ def _oracle(summary: Summary) -> str:
         if count
     ]
     return (
-        f"Client against provider: {counted(oracle.attempts, 'attempt')} joined{seen}; "
+        f"Client and provider: {counted(oracle.attempts, 'attempt')} matched{seen}; "
         f"{', '.join(wrong) or 'no mismatch'}."
     )
 
@@ -218,16 +182,9 @@ def _real_ms(seconds: float) -> str:
 
 
 def _verdict(summary: Summary) -> str:
-    limited = summary.verdict.bottleneck
-    if summary.virtual:
-        return " ".join(["Measurement:", *summary.verdict.because])
-    if limited != "none":
-        said = f"the {limited} was the bottleneck."
-    elif summary.simulated:
-        said = "neither the client nor the simulator was the bottleneck."
-    else:
-        said = "the client was not the bottleneck."
-    return " ".join([f"Measurement: {said}", *summary.verdict.because])
+    text = bottleneck_text(summary)
+    said = [] if summary.virtual else [text[0].lower() + text[1:]]
+    return " ".join(["Measurement:", *said, *summary.verdict.because])
 
 
 def _recommendation(summary: Summary) -> str:

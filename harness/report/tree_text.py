@@ -1,12 +1,12 @@
-"""Spans as an indented tree, as they stand in Jaeger's timeline."""
+"""Spans as an indented tree, as in the timeline of Jaeger."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from harness.records.failures import CANCELLED
+from harness.report.console import WIDTH
 from harness.report.path_text import ToSeconds
-from harness.report.terminal_tables import WIDTH
 from harness.report.wording import number
 from harness.telemetry import semconv
 from harness.telemetry.span import Span
@@ -17,15 +17,14 @@ _BESIDE = {
     semconv.BACKOFF_SPAN: (semconv.BACKOFF_SOURCE,),
     semconv.ATTEMPT_SPAN: (semconv.STATUS_CODE, semconv.HEDGE),
 }
-"""Name of a span -> attributes that are shown beside it."""
+"""Name of a span -> the attributes shown beside it."""
 _TIMES = 20
 
 
 def tree_lines(spans: Sequence[Span], seconds: ToSeconds) -> list[str]:
-    """Return a line a span: its name under its parent's, CLIENT spans marked, errors named.
+    """Return a line for each span and event, indented below the parent, in order of time.
 
-    At the right stand its start and its length in scenario seconds since the first span began.
-    Children are in order of time.
+    On the right are the start, in scenario seconds since the first span began, and the length.
     """
     children: dict[str | None, list[Span]] = {}
     known = {span.span_id for span in spans}
@@ -52,7 +51,7 @@ def tree_lines(spans: Sequence[Span], seconds: ToSeconds) -> list[str]:
 
 
 def _shown(span: Span) -> tuple[str, ...] | None:
-    """Return the attributes that are shown beside a span, None for none."""
+    """Return the attributes shown beside a span; None for no attributes."""
     if semconv.BRANCH in span.attributes and semconv.CALL not in span.attributes:
         return (semconv.BRANCH,)
     return _BESIDE.get(span.name)

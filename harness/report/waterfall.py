@@ -1,12 +1,12 @@
-"""One workflow as a waterfall: a row a call, in parts, with the critical path marked.
+"""One workflow as a waterfall: a row for each call, divided into parts, with the critical path.
 
-What the terminal and the report draw is decided here, from records alone. Times are nanoseconds
-since the workflow was ready.
+Made from records alone, for the terminal and the report. Times are nanoseconds since the workflow
+was ready.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from harness.analysis.call_segments import CallSegment, of_attempt, segments_of_call
@@ -16,31 +16,17 @@ from harness.analysis.selection import Dataset
 from harness.records import ids
 from harness.records.errors import InputError
 from harness.records.failures import OK, is_failure
-from harness.records.schema import Attempt, Call, Decision, Workflow
+from harness.records.schema import Attempt, Call, Workflow
 from harness.store.run_directory import Records
 
 LEAST_ID = 8
-"""Characters of a trace id that are enough to name a workflow."""
-
-
-class FailedAttempt(NamedTuple):
-    """One attempt that failed: where, what, nanoseconds since it was sent, what the policy said.
-
-    `label` names its call as the rows do.
-    """
-
-    label: str
-    attempt: int
-    outcome: str
-    status: int | None
-    took: int
-    decision: Decision | None
+"""The fewest characters of a trace id that identify a workflow."""
 
 
 class WaterfallRow(NamedTuple):
-    """One call, or an attempt of it that ran beside another one.
+    """A call, or an attempt of it that ran beside another one.
 
-    `attempts`: of the whole call. `path`: from when to when it is on the critical path.
+    `attempts`: of the whole call. `path`: the start and end of its parts of the critical path.
     """
 
     label: str
@@ -51,20 +37,18 @@ class WaterfallRow(NamedTuple):
     attempts: int
     path: tuple[tuple[int, int], ...] = ()
 
-    @property
-    def held(self) -> bool:
-        """Whether it is on the critical path."""
-        return bool(self.path)
-
 
 class Waterfall(NamedTuple):
-    """A workflow, ready to be drawn. `key` names it on the command line."""
+    """A workflow to draw. `key`: its name on the command line.
+
+    `failures`: its failed attempts, with the labels of their calls.
+    """
 
     key: str
     trace_id: str
     path: CriticalPath
     rows: tuple[WaterfallRow, ...]
-    failures: tuple[FailedAttempt, ...]
+    failures: tuple[tuple[str, Attempt], ...]
 
     @property
     def workflow(self) -> Workflow:
@@ -78,28 +62,26 @@ class Waterfall(NamedTuple):
 
 
 class Waterfalls:
-    """Makes waterfalls of a run's workflows, those that count and, by key, any other."""
+    """Makes waterfalls of the workflows of a run."""
 
     def __init__(self, records: Records) -> None:
         self._run_id = records.run.run_id
         self._records = Dataset.of(records)
 
     def counted(self) -> list[Workflow]:
-        """Return every workflow that counts, slowest first."""
+        """Return all workflows that count, slowest first."""
         found = [one for cell in self._records.cells.values() for one in cell.workflows]
         return sorted(found, key=lambda one: one.ready - one.done)
 
     def failed(self) -> list[Workflow]:
-        """Return those that count and have no or a poorer report: failed first, slowest first."""
-        return sorted(
-            (one for one in self.counted() if one.outcome != OK),
-            key=lambda one: one.outcome != "failed",
-        )
+        """Return the failed workflows that count, then the degraded ones, each slowest first."""
+        lost = (one for one in self.counted() if one.outcome != OK)
+        return sorted(lost, key=lambda one: one.outcome != "failed")
 
     def named(self, key: str) -> Workflow:
-        """Return the workflow that `key` names: cell/repeat/workflow, or a trace id's beginning.
+        """Return the workflow `key`: cell/repeat/workflow, or the beginning of a trace id.
 
-        Of several executions the last. Raises InputError.
+        Of several executions it returns the last. Raises InputError.
         """
         is_id = len(key) >= LEAST_ID and set(key) <= set("0123456789abcdef")
         found = [
@@ -121,24 +103,24 @@ class Waterfalls:
         its = self._records.groups.of(workflow)
         path = critical_path(workflow, its)
         rows: list[WaterfallRow] = []
-        failures: list[FailedAttempt] = []
+        failures: list[tuple[str, Attempt]] = []
         attempts_of = {call.call_key: tried for call, tried in its.tried()}
         name = row_namer(its.calls)
         for call in calls_in(tree_of(workflow, its.calls)):
             label, tried = _label(call, name(call)), attempts_of[call.call_key]
             rows += _rows(call, label, tried, path)
-            failures += _failures(call, label, tried)
+            failures += [(label, attempt) for attempt in tried if is_failure(attempt.outcome)]
         trace = ids.workflow_trace(self._run_id, workflow)
         return Waterfall(key_of(workflow), trace, path, tuple(rows), tuple(failures))
 
 
 def key_of(workflow: Workflow) -> str:
-    """Return what names a workflow on the command line."""
+    """Return the name of a workflow on the command line."""
     return f"{workflow.cell}/{workflow.repeat}/{workflow.workflow}"
 
 
 def _label(call: Call, name: str) -> str:
-    """Name a call within its row: `decompose 2` is its second, `branch 3.2` that of branch 3."""
+    """Return the label of a call: `plan 2` for the second of a phase, `branch 3.2` of a branch."""
     if call.call == 1:
         return name
     return f"{name} {call.call}" if call.branch is None else f"{name}.{call.call}"
@@ -146,27 +128,32 @@ def _label(call: Call, name: str) -> str:
 
 def _rows(
     call: Call, name: str, tried: Sequence[Attempt], path: CriticalPath
-) -> list[WaterfallRow]:
-    """Return the call's row, and one more for each attempt that ran beside it."""
+) -> Iterator[WaterfallRow]:
+    """Yield the row of a call, and one more for each attempt that ran beside it."""
     ready = path.workflow.ready
     mine = [s for s in path.segments if (s.phase, s.branch, s.call) == call.call_key[4:]]
-    rows: list[WaterfallRow] = []
-    for lane in _lanes(tried):
-        beside = [piece for one in lane for piece in of_attempt(one) if piece.length > 0]
-        cut = beside if rows else segments_of_call(call, lane)
-        shown = tuple(p._replace(start=p.start - ready, end=p.end - ready) for p in cut)
+    for at, lane in enumerate(_lanes(tried)):
+        is_hedge = at > 0
+        if is_hedge:
+            cut = [piece for one in lane for piece in of_attempt(one) if piece.length > 0]
+            label, start, end = "  hedge", lane[0].ready, lane[-1].done
+        else:
+            cut, label, start, end = segments_of_call(call, lane), name, call.ready, call.done
         numbers = {attempt.attempt for attempt in lane}
-        label = name if not rows else "  hedge"
-        start, end = (call.ready, call.done) if not rows else (lane[0].ready, lane[-1].done)
-        on_path = tuple(
+        on_path = [
             (segment.start - ready, segment.end - ready)
             for segment in mine
-            if segment.attempt in numbers or (segment.attempt is None and not rows)
+            if segment.attempt in numbers or (segment.attempt is None and not is_hedge)
+        ]
+        yield WaterfallRow(
+            label,
+            start - ready,
+            end - ready,
+            tuple(p._replace(start=p.start - ready, end=p.end - ready) for p in cut),
+            lane[-1].outcome if is_hedge else call.outcome,
+            call.attempts,
+            _joined(on_path),
         )
-        outcome = call.outcome if not rows else lane[-1].outcome
-        times = (start - ready, end - ready)
-        rows.append(WaterfallRow(label, *times, shown, outcome, call.attempts, _joined(on_path)))
-    return rows
 
 
 def _joined(stretches: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
@@ -181,7 +168,7 @@ def _joined(stretches: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]
 
 
 def _lanes(tried: Sequence[Attempt]) -> list[list[Attempt]]:
-    """Put attempts that follow one another side by side; at least one lane."""
+    """Group attempts into lanes of attempts that follow one another; at least one lane."""
     lanes: list[list[Attempt]] = [[]]
     for attempt in tried:
         for lane in lanes:
@@ -191,17 +178,3 @@ def _lanes(tried: Sequence[Attempt]) -> list[list[Attempt]]:
         else:
             lanes.append([attempt])
     return lanes
-
-
-def _failures(call: Call, label: str, tried: Sequence[Attempt]) -> list[FailedAttempt]:
-    found = []
-    for attempt in tried:
-        if is_failure(attempt.outcome):
-            took = attempt.done - (attempt.permit_granted if attempt.sent is None else attempt.sent)
-            found.append(
-                FailedAttempt(
-                    label, attempt.attempt, attempt.outcome, attempt.status, took,
-                    attempt.decision,
-                )
-            )  # fmt: skip
-    return found

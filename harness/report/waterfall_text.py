@@ -1,4 +1,4 @@
-"""One workflow on a terminal: what it was, call by call, what held its end, and what failed."""
+"""One workflow on a terminal: its calls, its critical path and its failures."""
 
 from __future__ import annotations
 
@@ -14,62 +14,45 @@ from harness.report.charts.timeline import (
     waterfall_notes,
     waterfall_panel,
 )
-from harness.report.path_text import (
-    ToSeconds,
-    failure_line,
-    in_scenario_seconds,
-    path_sentences,
-    simulated_line,
-)
-from harness.report.terminal_tables import wrapped
+from harness.report.console import say, wrapped
+from harness.report.path_text import ToSeconds, failure_line, in_scenario_seconds, path_sentences
 from harness.report.waterfall import Waterfall
-from harness.report.wording import number
+from harness.report.wording import counted, number, simulated_line
 
 LISTED_FAILURES = 12
-"""Failed attempts that are listed, unless all are asked for."""
+"""The most failed attempts that are listed by default."""
 
 
 def render_waterfall(
     drawn: Waterfall, run: Run, console: Console, link: str | None, whole: bool = False
 ) -> None:
-    """Write one workflow: what it was, a bar a call, what held its end, what failed.
+    """Write one workflow: a title, a bar for each call, its critical path, its failed attempts.
 
-    `link`: where it is in Jaeger. `whole`: every row and every failure, however many.
+    `link`: its URL in Jaeger. `whole`: all rows and all failures.
     """
     seconds = in_scenario_seconds(run.time_scale)
     workflow = drawn.workflow
     say(console, _title(drawn, run, seconds))
-    for line in wrapped(f"Topic: {_printable(workflow.topic)[:200]}"):
-        say(console, line)
-    say(console, f"Trace {drawn.trace_id}")
-    if link:
-        say(console, link)
+    say(console, *wrapped(f"Topic: {_printable(workflow.topic)[:200]}"))
+    say(console, f"Trace {drawn.trace_id}", *([link] if link else []))
     if workflow.error:
-        for line in wrapped(f"Error: {_printable(workflow.error)}"):
-            say(console, line)
-    say(console)
+        say(console, *wrapped(f"Error: {_printable(workflow.error)}"))
     rows = drawn.rows if whole else most_telling(drawn.rows)
     panel = waterfall_panel(drawn, rows, seconds, drawn.latency, "")
-    for row in panel_lines(panel, waterfall_legend([panel])):
-        say(console, row)
-    for note in waterfall_notes([panel]):
-        say(console, note)
-    if len(rows) < len(drawn.rows):
-        say(console, f"  … {len(drawn.rows) - len(rows)} calls more: harness trace RUN {drawn.key}")
-    say(console)
-    for sentence in path_sentences(drawn.path, seconds):
-        for line in wrapped(sentence):
-            say(console, line)
-    most = len(drawn.failures) if whole else LISTED_FAILURES
-    for failure in drawn.failures[:most]:
-        for line in wrapped(failure_line(failure, seconds)):
-            say(console, line)
-    if len(drawn.failures) > most:
-        say(console, f"… {len(drawn.failures) - most} failed attempts more")
+    say(console, "", *panel_lines(panel, waterfall_legend([panel])), *waterfall_notes([panel]))
+    more = len(drawn.rows) - len(rows)
+    if more:
+        say(console, f"  … {counted(more, 'more call')}: harness trace RUN {drawn.key}")
+    shown = drawn.failures if whole else drawn.failures[:LISTED_FAILURES]
+    texts = path_sentences(drawn.path, seconds)
+    texts += [failure_line(label, attempt, seconds) for label, attempt in shown]
+    say(console, "", *(line for text in texts for line in wrapped(text)))
+    if len(drawn.failures) > len(shown):
+        say(console, f"… {counted(len(drawn.failures) - len(shown), 'more failed attempt')}")
 
 
 def _printable(text: str) -> str:
-    """Return one line with a mark for each character that would steer the terminal."""
+    """Return one line with a replacement for each character that would control the terminal."""
     line = " ".join(text.split())
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
 
@@ -78,16 +61,10 @@ def _title(drawn: Waterfall, run: Run, seconds: ToSeconds) -> Text:
     workflow = drawn.workflow
     good, total = workflow.branches.ok, workflow.branches.total
     title = Text(drawn.key, style="bold", overflow="fold")
-    style = "" if workflow.outcome == OK else "bold red"
-    title.append("\n").append(workflow.outcome, style)
+    title.append("\n").append(workflow.outcome, "" if workflow.outcome == OK else "bold red")
     title.append(f" after {number(seconds(drawn.latency))} s")
     if total:
         title.append(f", {good} of {total} branches ok")
     if run.simulated:
         title.append(f"\n{simulated_line(run)}", style="bold")
     return title
-
-
-def say(console: Console, line: str | Text = "") -> None:
-    """Write one line as it is."""
-    console.print(line, soft_wrap=True, markup=False, highlight=False)

@@ -1,4 +1,4 @@
-"""How numbers and settings are written wherever people read them."""
+"""How numbers, cells and settings are written for people."""
 
 from __future__ import annotations
 
@@ -7,17 +7,31 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from harness.analysis.model import Cell, Figure, Summary
-from harness.analysis.settings import CellSettings, policy_of, swept_keys, varying
+from harness.analysis.settings import CellSettings, identity, policy_of, swept_keys, varying
+from harness.records.schema import Run
 
 MODE_NAMES = ("sync", "threads", "async")
 """The modes in the order in which they are shown."""
 
 NONE = "—"
-"""Stands where there is no number."""
+"""Written in place of a missing number."""
+
+PART_WORDS = {
+    "permit_wait": "permit wait",
+    "client_wait": "client wait",
+    "backoff": "backoff",
+    "failed_attempts": "failed attempts",
+    "to_first_token": "first token",
+    "reasoning": "reasoning",
+    "answer": "answer",
+    "other": "other",
+}
+"""The name of each part of a call's time, in the order of `call_segments.PARTS`."""
 
 
-def number(value: float | None) -> str:
+def number(value: Figure | float | None) -> str:
     """Write three significant digits, at most nine decimals and no exponent; `NONE` for None."""
+    value = value.value if isinstance(value, Figure) else value
     if value is None:
         return NONE
     rounded = float(f"{value:.3g}")
@@ -27,12 +41,16 @@ def number(value: float | None) -> str:
     return f"{rounded:.{min(decimals, 9)}f}" if decimals > 0 else f"{value:.0f}"
 
 
-def short_count(count: int) -> str:
+def short_count(count: float) -> str:
     """Write a count in at most five characters: `950`, `12.3k`, `4.56M`."""
-    for size, letter in ((1_000_000, "M"), (10_000, "k")):
-        if count >= size:
-            return f"{number(count / (1_000_000 if letter == 'M' else 1000))}{letter}"
-    return str(count)
+    if count >= 1_000_000:
+        return f"{number(count / 1_000_000)}M"
+    return f"{number(count / 1000)}k" if count >= 10_000 else f"{count:.0f}"
+
+
+def whole_number(value: float) -> str:
+    """Write all digits of a count."""
+    return f"{value:.0f}"
 
 
 def counted(n: int, noun: str) -> str:
@@ -46,17 +64,31 @@ def value_of(figure: Figure | None) -> float | None:
 
 
 def percent(share: float) -> str:
-    """Write a share (0 to 1) in whole percent; what is more than nothing is never written as 0."""
+    """Write a share (0 to 1) in whole percent; a positive share is never written as 0."""
     return "<1\u00a0%" if 0 < share < 0.005 else f"{share * 100:.0f}\u00a0%"
 
 
+def whole_percent(share: float) -> str:
+    """Write a share as `percent` does, without the sign."""
+    return percent(share).removesuffix("\u00a0%")
+
+
+def narrow_percent(share: float) -> str:
+    """Write a share as `percent` does, without the space."""
+    return percent(share).replace("\u00a0", "")
+
+
+def change_in_percent(ratio: float) -> str:
+    """Write a ratio as a change: 0.9 as `−10 %`."""
+    change = round(100 * (ratio - 1))
+    return f"{'+' if change > 0 else '−' if change < 0 else ''}{abs(change)}\u00a0%"
+
+
 def with_interval(figure: Figure | None) -> str:
-    """Write `value (low–high)`, or the value alone when its interval cannot be had."""
-    if figure is None:
-        return NONE
-    if figure.low is None or figure.high is None:
-        return number(figure.value)
-    return f"{number(figure.value)} ({number(figure.low)}–{number(figure.high)})"
+    """Write `value (low–high)`, or only the value when it has no interval."""
+    if figure is None or figure.low is None or figure.high is None:
+        return number(figure)
+    return f"{number(figure)} ({number(figure.low)}–{number(figure.high)})"
 
 
 def scaled(figure: Figure | None, by: float) -> Figure | None:
@@ -76,10 +108,9 @@ def in_seconds(figure: Figure | None, summary: Summary) -> Figure | None:
 
 
 def rate_unit(summary: Summary) -> tuple[str, float]:
-    """Return `a minute` or `an hour`, whichever gives the fastest cell a number above 1.
+    """Return `a minute`, or `an hour` when the fastest cell has a rate below 1 a minute.
 
-    With it comes the factor from workflows per real second to workflows per scenario minute or
-    hour.
+    The second value is the factor from workflows per real second to that unit of scenario time.
     """
     rates = [cell.throughput.workflows_per_s for cell in summary.cells]
     fastest = max((rate.value for rate in rates if rate is not None), default=0.0)
@@ -87,19 +118,24 @@ def rate_unit(summary: Summary) -> tuple[str, float]:
     return ("a minute", minute) if fastest * minute >= 1 else ("an hour", 60 * minute)
 
 
-def simulated_note(summary: Summary) -> str:
-    """Say that a run was simulated and what its seconds are; empty for a live endpoint."""
-    if not summary.simulated:
+def simulated_line(about: Summary | Run) -> str:
+    """Return a line that says that a run was simulated; empty for a live endpoint."""
+    if not about.simulated:
         return ""
-    how = "virtual time" if summary.virtual else f"time scale {summary.time_scale:g}"
-    return f"Simulated, {how}; seconds are scenario seconds."
+    how = "in virtual time" if about.virtual else f"at time scale {about.time_scale:g}"
+    return f"SIMULATED {how}: durations are in scenario seconds"
+
+
+def simulated_note(summary: Summary) -> str:
+    """Return the same as a sentence."""
+    line = simulated_line(summary)
+    return f"{line.capitalize()}." if line else ""
 
 
 def shortened(names: Iterable[str], limit: int) -> dict[str, str]:
-    """Give each name at most `limit` (at least 4) characters, and no two names the same ones.
+    """Shorten each name to at most `limit` (at least 4) characters and keep the names distinct.
 
-    The end is left out first, then the middle, then the beginning; names that still look alike
-    are numbered.
+    It cuts the end, or else the middle, or else the beginning; otherwise it numbers the names.
     """
     distinct = list(dict.fromkeys(names))
     keep = limit - 1
@@ -117,9 +153,9 @@ def shortened(names: Iterable[str], limit: int) -> dict[str, str]:
 
 
 def cell_labels(cells: Sequence[Cell], limit: int = 24) -> dict[str, str]:
-    """Name each cell by what tells it from the others: `sync`, `async 8 · full-jitter`.
+    """Return a short name for each cell by its id: `sync`, `async 8 · full-jitter`.
 
-    Other settings are named only where they vary; `limit` is the longest name of a value.
+    Other settings are included only where they vary; `limit` is the longest name of a value.
     """
     differences = other_differences(cells, limit)
     labels = {}
@@ -130,7 +166,7 @@ def cell_labels(cells: Sequence[Cell], limit: int = 24) -> dict[str, str]:
 
 
 def other_differences(cells: Sequence[Cell], limit: int) -> dict[str, list[str]]:
-    """Name, by cell, the settings beyond mode and permits in which the cells differ.
+    """Return, by cell, the settings other than mode and permits in which the cells differ.
 
     `limit` is the longest name of a value.
     """
@@ -149,9 +185,9 @@ def other_differences(cells: Sequence[Cell], limit: int) -> dict[str, list[str]]
 
 
 def spoken(cell: Cell, cells: Sequence[Cell]) -> str:
-    """Name a cell in a sentence: `async with 8 permits and retry full-jitter`.
+    """Return the name of a cell in a sentence: `async with 8 permits and retry full-jitter`.
 
-    Settings beyond mode and permits are named only where `cells` vary in them.
+    Settings other than mode and permits are included only where they vary among `cells`.
     """
     different = varying(cells)
     several = [] if cell.mode == "sync" else [f"{cell.permits} permit{'s'[: cell.permits > 1]}"]
@@ -165,15 +201,16 @@ def spoken(cell: Cell, cells: Sequence[Cell]) -> str:
 
 
 def losses(cell: Cell) -> str:
-    """Return ` (19 of 24 workflows ok)`, or nothing when all are: no cell is praised without."""
+    """Return ` (19 of 24 workflows ok)`, or an empty string when all workflows are ok."""
     ok, started = cell.workflows.ok, cell.workflows.started
     return f" ({ok} of {started} workflows ok)" if ok < started else ""
 
 
 def headline(cells: Iterable[Cell], summary: Summary) -> Cell:
-    """Return the cell that a title speaks of: the recommended one if it is among `cells`.
+    """Return the cell to show in a title: the recommended one if it is among `cells`.
 
-    Else what succeeded comes before speed: a cell that drops its work is fast.
+    Otherwise the cell with most successful workflows, then the fastest: a cell that drops work is
+    fast.
     """
 
     def worth(cell: Cell) -> tuple[bool, int, float]:
@@ -184,7 +221,7 @@ def headline(cells: Iterable[Cell], summary: Summary) -> Cell:
 
 
 def sentence(text: str) -> str:
-    """Begin with a capital letter."""
+    """Return the text with a capital first letter."""
     return text[:1].upper() + text[1:]
 
 
@@ -192,17 +229,42 @@ _C = TypeVar("_C", bound=CellSettings)
 
 
 def in_reading_order(cells: Iterable[_C]) -> list[_C]:
-    """Put cells that differ only in mode and permits side by side: sync first, then upwards.
+    """Return cells that differ only in mode and permits one after the other, sync first.
 
     The other settings keep the order in which they first appear.
     """
     listed = list(cells)
     policies = list(dict.fromkeys(map(policy_of, listed)))
-    return sorted(
-        listed,
-        key=lambda cell: (
-            policies.index(policy_of(cell)),
-            MODE_NAMES.index(cell.mode),
-            cell.permits,
-        ),
-    )
+
+    def place(cell: _C) -> tuple[int, int, int]:
+        return policies.index(policy_of(cell)), MODE_NAMES.index(cell.mode), cell.permits
+
+    return sorted(listed, key=place)
+
+
+def side_by_side(cells: Sequence[Cell]) -> list[Cell]:
+    """Return cells that differ only in the retry policy one after the other."""
+    retries = list(dict.fromkeys(cell.retry for cell in cells))
+    others = list(dict.fromkeys(map(_but_retry, cells)))
+
+    def place(cell: Cell) -> tuple[int, int, int, int]:
+        other, retry = others.index(_but_retry(cell)), retries.index(cell.retry)
+        return MODE_NAMES.index(cell.mode), cell.permits, other, retry
+
+    return sorted(cells, key=place)
+
+
+def _but_retry(cell: Cell) -> str:
+    return identity(cell, ("mode", "permits", "retry"))
+
+
+def bottleneck_text(summary: Summary) -> str:
+    """Return a sentence about what limited the measurement."""
+    limited = summary.verdict.bottleneck
+    if limited != "none":
+        return f"The {limited} was the bottleneck: some figures describe it, not the endpoint."
+    if summary.virtual:
+        return "Time was virtual, so neither the client nor the simulator could be too slow."
+    if summary.simulated:
+        return "Neither the client nor the simulator was the bottleneck."
+    return "The client was not the bottleneck."

@@ -27,11 +27,11 @@ from harness.analysis.model import Cell
 from harness.analysis.selection import Dataset
 from harness.analysis.summary import summarise, write_summary
 from harness.cli.main import main
-from harness.report.html.page import render_report
 from harness.report.terminal import render_summary
 from harness.store.run_directory import Records
 from tests.analysis.played import make_records
 from tests.cli.test_report import save
+from tests.report.subjects import render_report
 
 CELLS = ("sync_1_none_attempt", "async_2_none_attempt")
 

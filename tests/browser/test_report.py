@@ -13,8 +13,8 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from harness.analysis.summary import summarise
-from harness.report.html.page import save_report
 from tests.analysis.played import Shape, make_records
+from tests.report.subjects import save_report
 
 LONG = "full-jitter-with-a-rather-long-name"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

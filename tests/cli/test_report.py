@@ -7,12 +7,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from harness.analysis.summary import summarise
 from harness.cli.main import main
 from harness.cli.report import report_run
 from harness.records.errors import InputError
-from harness.report.html.page import write_report
-from harness.store.run_directory import PROVIDER_FILE, RUN_FILE, Records, Writer, write_whole
+from harness.store.run_directory import (
+    PROVIDER_FILE,
+    RUN_FILE,
+    Records,
+    Writer,
+    read_records,
+    write_whole,
+)
 from tests.analysis.played import Shape, make_records
+from tests.report.subjects import save_report
 
 
 def save(records: Records, directory: Path) -> None:
@@ -53,7 +61,8 @@ def test_everything_that_is_made_from_records_is_made_again(
 def test_the_report_alone_can_be_made_from_the_records(directory: Path) -> None:
     report_run(argparse.Namespace(run=directory, only=None, text=False))
     whole = (directory / "report.html").read_bytes()
-    assert write_report(directory).read_bytes() == whole
+    records = read_records(directory)
+    assert save_report(summarise(records), records, directory).read_bytes() == whole
 
 
 def test_a_directory_without_a_run_is_refused_with_a_way_out(tmp_path: Path) -> None:
@@ -71,7 +80,7 @@ def test_one_plot_alone_can_be_drawn(directory: Path, capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("repeat", "--only repeat: no such plot (did you mean 'repeats'?); there are sync-async"),
+    [("repeat", "--only repeat: no such plot (did you mean 'repeats'?); known: sync-async"),
      ("heat-map", "--only heat-map: ")],
 )  # fmt: skip
 def test_a_plot_that_cannot_be_drawn_is_one_line(

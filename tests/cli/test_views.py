@@ -15,7 +15,7 @@ from harness.cli.live import Counters, LiveView
 from harness.cli.main import main
 from harness.cli.views import DEBUG_VARIABLE, Views
 from harness.report.charts.catalogue import CHARTS
-from harness.store.run_directory import Records
+from harness.report.charts.model import Chart
 from tests.analysis.played import Shape, make_records
 from tests.cli.answering import one_line
 from tests.cli.test_report import save
@@ -48,7 +48,7 @@ def interrupted(*_: object, **__: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def draw_quickly(_: Summary, __: Records, directory: Path, name: str) -> Sequence[Path]:
+def draw_quickly(_: Chart | None, name: str, __: Summary, directory: Path) -> Sequence[Path]:
     """Draw a plot that is an empty file."""
     file = directory / "plots" / f"{name}.svg"
     file.parent.mkdir(exist_ok=True)
@@ -59,8 +59,8 @@ def draw_quickly(_: Summary, __: Records, directory: Path, name: str) -> Sequenc
 def draw_all_but(wrong: str) -> object:
     """Return a function that draws every plot but `wrong`."""
 
-    def draw(summary: Summary, records: Records, directory: Path, name: str) -> Sequence[Path]:
-        return (broken if name == wrong else draw_quickly)(summary, records, directory, name)
+    def draw(chart: Chart | None, name: str, summary: Summary, directory: Path) -> Sequence[Path]:
+        return (broken if name == wrong else draw_quickly)(chart, name, summary, directory)
 
     return draw
 
@@ -70,7 +70,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Run in a folder that holds a tiny scenario; plots are empty files."""
     for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", DEBUG_VARIABLE):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("harness.cli.report.draw_all", draw_quickly)
+    monkeypatch.setattr("harness.cli.report.save_plot", draw_quickly)
     monkeypatch.chdir(tmp_path)
     Path("tiny.toml").write_text(SCENARIO)
     return tmp_path
@@ -142,11 +142,27 @@ def test_a_plot_that_raises_leaves_the_others(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("harness.cli.report.draw_all", draw_all_but(name))
+    monkeypatch.setattr("harness.cli.report.save_plot", draw_all_but(name))
     assert run("--quiet") == 0
     line = one_line(capsys.readouterr().err)
     assert line == f"harness: plots/{name} could not be made ({RAISED}); {REPORT_AGAIN}"
     assert files_of("out") >= FILES - {f"plots/{name}.svg"}
+
+
+def test_a_chart_that_raises_is_missing_from_the_page_and_the_others_are_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(make_records(["sync_1_none_attempt"], 1, shape=Shape()), folder)
+    assert main(["report", "."]) == 0
+    figures = Path("report.html").read_text().count("<figure ")
+    listed = [one._replace(make=broken) if one.name == "timeline" else one for one in CHARTS]
+    monkeypatch.setattr("harness.cli.report.CHARTS", listed)
+    assert main(["report", "."]) == 4
+    line = one_line(capsys.readouterr().err)
+    assert line.startswith("harness: plots/timeline could not be made (KeyError")
+    page = Path("report.html").read_text()
+    assert page.count("<figure ") == figures - 1
+    assert 'id="timeline"' not in page
 
 
 def test_a_run_without_a_summary_says_so_and_exits_with_4(
@@ -159,7 +175,7 @@ def test_a_run_without_a_summary_says_so_and_exits_with_4(
     assert files_of("out") >= {*RECORD_FILES, *TRACE_FILES}
     monkeypatch.undo()
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("harness.cli.report.draw_all", draw_quickly)
+    monkeypatch.setattr("harness.cli.report.save_plot", draw_quickly)
     assert main(["report", "out"]) == 0
     assert files_of("out") >= FILES
 
@@ -184,7 +200,7 @@ def test_a_report_with_a_failed_view_exits_with_4_and_makes_the_others(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save(make_records(["sync_1_none_attempt"], 1, shape=Shape()), folder)
-    monkeypatch.setattr("harness.cli.report.draw_all", draw_all_but("timeline"))
+    monkeypatch.setattr("harness.cli.report.save_plot", draw_all_but("timeline"))
     assert main(["report", "."]) == 4
     printed = capsys.readouterr()
     assert printed.out == "report.html\n"

@@ -10,7 +10,6 @@ from harness.analysis.model import Figure, Summary
 from harness.analysis.selection import Dataset
 from harness.cli.main import main
 from harness.report.chart_text import bar_columns, chart_lines, panel_lines
-from harness.report.charts.catalogue import charts_of
 from harness.report.charts.model import (
     Bar,
     ChartRow,
@@ -21,6 +20,7 @@ from harness.report.charts.model import (
 )
 from tests.analysis.played import Shape, make_records
 from tests.cli.test_report import save
+from tests.report.subjects import charts_of
 from tests.report.summaries import make_summary
 
 IDS = tuple(
@@ -75,18 +75,18 @@ def test_a_row_has_its_label_its_marks_and_what_is_beside() -> None:
 
 
 def test_no_line_of_any_chart_is_wider_than_the_terminal(summary: Summary, data: Dataset) -> None:
-    for named, chart in charts_of(summary, data):
+    for name, chart in charts_of(summary, data).items():
         if chart is None:
             continue
         lines = [line.plain for line in chart_lines(chart, summary)]
         assert lines[0] == chart.title
-        assert max(map(len, lines)) <= 80, named.name
+        assert max(map(len, lines)) <= 80, name
         assert all(line == line.rstrip() for line in lines)
-        assert "Simulated, time scale 0.05; seconds are scenario seconds." in lines
+        assert "Simulated at time scale 0.05: durations are in scenario seconds." in lines
 
 
 def test_curves_are_shown_by_their_numbers(summary: Summary, data: Dataset) -> None:
-    ((_, chart),) = charts_of(summary, data, "permits")
+    chart = charts_of(summary, data)["permits"]
     assert chart is not None
     said = "\n".join(line.plain for line in chart_lines(chart, summary))
     assert "throughput" in said
@@ -102,7 +102,7 @@ def test_one_plot_is_printed_as_text_and_no_file_is_written(
     before = sorted(tmp_path.rglob("*"))
     assert main(["report", str(tmp_path), "--only", "time-spent", "--text"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("What the calls' time was spent on\n")
+    assert said.startswith("Where the calls' time went\n")
     assert "% of the calls' time" in said
     assert sorted(tmp_path.rglob("*")) == before
 

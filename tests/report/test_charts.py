@@ -26,7 +26,6 @@ from harness.analysis.selection import Dataset
 from harness.analysis.summary import summarise
 from harness.records.clock import SECOND
 from harness.report.charts.attempts import attempts_over_time, outages_until, seen_over_time
-from harness.report.charts.catalogue import charts_of
 from harness.report.charts.cells import LATENCY_BINS, phases, repeats, sync_async, time_spent
 from harness.report.charts.ecdf import band, latency_ecdf
 from harness.report.charts.model import (
@@ -41,21 +40,21 @@ from harness.report.charts.model import (
     Series,
     axis_end,
     axis_from_zero,
+    cut_off_note,
     extremes,
     legible,
     log_axis,
     round_ticks,
-    runs_out,
 )
 from harness.report.charts.permit_lanes import permit_lanes
 from harness.report.charts.permits import curves_of, heat_map, knee, permits
 from harness.report.charts.timeline import MOST_ROWS, same_workflow_in_both, timeline
-from harness.report.tables import subject
 from harness.report.waterfall import Waterfalls
 from harness.report.wording import in_seconds
 from harness.store.run_directory import Records
 from tests.analysis.builders import make_run, make_trial
 from tests.analysis.played import Shape, make_records
+from tests.report.subjects import about, charts_of
 from tests.report.summaries import NOTHING, distribution, figure, make_cell, make_summary
 
 IDS = (
@@ -64,7 +63,6 @@ IDS = (
 )  # fmt: skip
 PERMITS = ("sync_1_none_attempt", *(f"async_{count}_none_attempt" for count in (2, 4, 16)))
 SCALE = 0.05
-EMPTY = Dataset(make_run(), [], [], [], [], None)
 
 
 class Played(NamedTuple):
@@ -72,7 +70,7 @@ class Played(NamedTuple):
     data: Dataset
 
     def chart(self, make: Any) -> Chart:
-        return drawn(make(subject(self.summary), self.data))
+        return drawn(make(about(self.summary, self.data)))
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +98,7 @@ def drawn(chart: Chart | None) -> Chart:
 
 def of_summary(make: Any, summary: Summary) -> Chart:
     """Return a chart that needs no record."""
-    return drawn(make(subject(summary), EMPTY))
+    return drawn(make(about(summary)))
 
 
 def rows(chart: Chart, at: int = 0) -> RowPanel:
@@ -168,10 +166,10 @@ def test_ticks_that_would_touch_are_left_out_but_never_the_last() -> None:
 def test_an_interval_far_beyond_its_value_does_not_flatten_the_rest() -> None:
     wide = [Figure(value=10, low=1, high=100), Figure(value=5, low=4, high=6)]
     assert axis_end(wide) == 18
-    assert runs_out(wide)
+    assert cut_off_note(wide)
     tame = [figure(10.0), figure(5.0)]
     assert axis_end(tame) == pytest.approx(11)
-    assert not runs_out(tame)
+    assert not cut_off_note(tame)
 
 
 def test_words_name_the_cells_of_the_smallest_and_the_largest_value() -> None:
@@ -186,7 +184,7 @@ def test_words_name_the_cells_of_the_smallest_and_the_largest_value() -> None:
 def test_each_dot_is_one_workflow_in_scenario_seconds(played: Played) -> None:
     panel = rows(played.chart(sync_async))
     shapes = {"ok": "filled", "degraded": "hollow", "failed": "cross"}
-    cells = subject(played.summary).cells
+    cells = about(played.summary).cells
     for row, cell in zip(panel.rows, cells, strict=True):
         wanted = sorted(
             ((one.done - one.ready) / SECOND / SCALE, shapes[one.outcome])
@@ -226,7 +224,7 @@ def test_medians_and_throughputs_are_those_of_the_summary(made: Played) -> None:
 
 def test_the_solid_part_of_a_throughput_bar_is_goodput(played: Played) -> None:
     cells = [make_cell(IDS[0]), make_cell(IDS[1], goodput_workflows_per_s=figure(0.1))]
-    chart = drawn(sync_async(subject(make_summary(cells)), played.data))
+    chart = drawn(sync_async(about(make_summary(cells), played.data)))
     good, rest = rows(chart, 1).rows[1].bars
     assert (good.pale, rest.pale) == (False, True)
     assert good.end == rest.start
@@ -237,14 +235,14 @@ def test_a_median_without_the_warm_up_is_said_to_be_one(played: Played) -> None:
     """The dots are all workflows."""
     for warm_up in (0, 5):
         summary = make_summary([make_cell(cell, warm_up=warm_up) for cell in IDS])
-        said = drawn(sync_async(subject(summary), played.data)).notes
-        assert ("The median leaves the warm-up out." in said) == bool(warm_up)
+        said = drawn(sync_async(about(summary, played.data))).notes
+        assert ("The median excludes the warm-up." in said) == bool(warm_up)
 
 
 def test_the_finding_names_the_recommended_cell_and_what_it_lost(played: Played) -> None:
     counts = WorkflowCounts(started=24, ok=19, degraded=3, failed=2)
     cells = [make_cell(IDS[0]), make_cell(IDS[1]), make_cell(IDS[2], workflows=counts)]
-    said = drawn(sync_async(subject(make_summary(cells)), played.data)).finding
+    said = drawn(sync_async(about(make_summary(cells), played.data))).finding
     assert said == (
         "Async with 8 permits ran the workflows 8.00 times as fast as sync (19 of 24 workflows ok)"
     )
@@ -255,8 +253,8 @@ def test_without_a_recommendation_the_finding_prefers_success_to_speed(played: P
     cells = [make_cell(IDS[0]), make_cell(IDS[1]), make_cell(IDS[2], workflows=counts)]
     summary = make_summary(cells)
     nothing = replace(summary.recommendation, cell=None)
-    about = subject(replace(summary, recommendation=nothing))
-    said = drawn(sync_async(about, played.data)).finding
+    undecided = about(replace(summary, recommendation=nothing), played.data)
+    said = drawn(sync_async(undecided)).finding
     assert said.startswith("Async with 2 permits ran the workflows 2.00 times")
 
 
@@ -284,7 +282,7 @@ def test_a_histogram_is_as_high_as_its_bins_are_full() -> None:
     counts: Counter[Any] = Counter()
     lost: Counter[Any] = Counter()
     for start, outcome, count in zip(
-        values[subject(many.summary).seconds("from")], values["outcome"], values["workflows"],
+        values[about(many.summary).seconds("from")], values["outcome"], values["workflows"],
         strict=True,
     ):  # fmt: skip
         assert isinstance(count, int)
@@ -322,12 +320,12 @@ def test_every_whole_trial_is_a_dot(played: Played) -> None:
     shown = [dot for row in rows(played.chart(repeats)).rows for dot in row.dots]
     assert len(shown) == len(played.data.trials)
     nothing = Dataset.of(played.data._replace(trials=[]))
-    assert repeats(subject(played.summary), nothing) is None
+    assert repeats(about(played.summary, nothing)) is None
 
 
 def test_a_phase_bar_is_as_long_as_the_mean_workflow(played: Played) -> None:
     panel = rows(played.chart(phases))
-    cells = subject(played.summary).cells
+    cells = about(played.summary).cells
     for row, cell in zip(panel.rows, cells, strict=True):
         mean = in_seconds(cell.workflow_latency_s.mean, played.summary)
         assert mean is not None
@@ -363,7 +361,7 @@ def test_a_cell_without_calls_has_no_bar() -> None:
     empty = make_cell(IDS[1], time_spent=None, call_latency_s=NOTHING)
     chart = of_summary(time_spent, make_summary([make_cell(IDS[0]), empty]))
     assert [row.label for row in rows(chart).rows] == ["sync"]
-    assert time_spent(subject(make_summary([empty])), EMPTY) is None
+    assert time_spent(about(make_summary([empty]))) is None
 
 
 def test_time_that_a_hedge_took_over_is_not_called_lost_to_failures() -> None:
@@ -377,7 +375,7 @@ def test_time_that_a_hedge_took_over_is_not_called_lost_to_failures() -> None:
     cell = make_cell(IDS[1], attempts=counts, time_spent=spent)
     chart = of_summary(time_spent, make_summary([cell]))
     assert "Hardly any of the calls' time was lost" in chart.finding
-    assert "also those broken off because a hedge was faster" in " ".join(chart.notes)
+    assert "cancelled because a hedge was faster" in " ".join(chart.notes)
 
 
 # Permits
@@ -441,12 +439,12 @@ def test_a_cell_that_lost_workflows_is_hollow() -> None:
     chart = of_summary(permits, make_summary([*IDS[:2], make_cell(IDS[2], workflows=counts)]))
     (series,) = marked(curves(chart, "throughput"))
     assert [point.hollow for point in series.points] == [False, True]
-    assert "Hollow: not every workflow ended ok" in " ".join(chart.notes)
+    assert "Hollow: some workflows did not end ok" in " ".join(chart.notes)
 
 
 def test_the_bars_of_latencies_are_not_said_to_go_over_repeats(made: Played) -> None:
     said = " ".join(made.chart(permits).notes)
-    assert "of latencies over workflows, else over repeats" in said
+    assert "of latencies over workflows, otherwise over repeats" in said
 
 
 def test_the_knee_is_the_fewest_permits_with_almost_all_of_the_throughput() -> None:
@@ -482,15 +480,14 @@ def test_the_heat_map_has_every_pair_of_permits_and_policy(played: Played) -> No
 
 
 def test_nothing_crossed_gives_no_heat_map() -> None:
-    assert heat_map(subject(make_summary(IDS[:3])), EMPTY) is None
+    assert heat_map(about(make_summary(IDS[:3]))) is None
 
 
 # Over time
 
 
 def test_attempts_over_time_show_every_policy_at_the_same_permits(played: Played) -> None:
-    about = subject(played.summary)
-    seen = seen_over_time(about, played.data)
+    seen = seen_over_time(about(played.summary, played.data))
     assert [one.cell.id for one in seen] == ["async_8_none_attempt", "async_8_full-jitter_attempt"]
     panel = rows(played.chart(attempts_over_time))
     most = max(int(one.flow.every.max()) for one in seen)
@@ -509,14 +506,14 @@ def test_the_provider_s_outages_are_shaded_where_they_were(played: Played) -> No
     assert outages_until(known.data.run.profile, 12.5) == [(2.0, 3.0), (12.0, 12.5)]
     assert outages_until(played.data.run.profile, 12.5) == []
     chart = known.chart(attempts_over_time)
-    assert chart.legend[-1].text == "the provider is out"
+    assert chart.legend[-1].text == "provider outage"
     for row in rows(chart).rows:
         assert row.bars[0] == Bar(2.0, 3.0, "outage"), "it lies behind the attempts"
 
 
 def test_where_nothing_failed_there_is_nothing_over_time_to_show() -> None:
     whole = play(make_records(IDS[:2], 1))
-    assert attempts_over_time(subject(whole.summary), whole.data) is None
+    assert attempts_over_time(about(whole.summary, whole.data)) is None
 
 
 def test_permit_lanes_hold_what_the_attempts_did_not_wait_for(played: Played) -> None:
@@ -528,7 +525,7 @@ def test_permit_lanes_hold_what_the_attempts_did_not_wait_for(played: Played) ->
     lengths = [sum(bar.end - bar.start for bar in row.bars) for row in rows(chart).rows]
     assert list(held.values) == pytest.approx(lengths)
     nothing = Dataset.of(played.data._replace(trials=[]))
-    assert permit_lanes(subject(played.summary), nothing) is None
+    assert permit_lanes(about(played.summary, nothing)) is None
 
 
 # Latency
@@ -613,7 +610,7 @@ def test_a_fan_out_of_many_branches_shows_the_telling_rows_and_counts_the_rest()
     labels = [row.label for row in rows(chart, 1).rows]
     assert len(labels) == MOST_ROWS
     assert labels[-1] == "synthesize"
-    assert f"{62 - MOST_ROWS} calls more: harness trace RUN" in " ".join(chart.notes)
+    assert f"{62 - MOST_ROWS} more calls: harness trace RUN" in " ".join(chart.notes)
 
 
 # What can go wrong
@@ -621,7 +618,7 @@ def test_a_fan_out_of_many_branches_shows_the_telling_rows_and_counts_the_rest()
 
 def test_a_run_in_which_everything_failed_praises_nothing() -> None:
     hopeless = play(make_records(IDS[:3], 2, shape=Shape(failure_rate=1.0)))
-    found = {named.name: chart for named, chart in charts_of(*hopeless)}
+    found = charts_of(*hopeless)
     assert [name for name, chart in found.items() if chart is None] == ["heat-map"]
     for name in ("sync-async", "permits"):
         assert "no workflow ended ok" in drawn(found[name]).finding
@@ -637,7 +634,7 @@ def test_a_run_that_was_stopped_at_once_has_no_chart() -> None:
         for cell in IDS
     ]  # fmt: skip
     stopped = Dataset(make_run(IDS), [], [], [], [], None)
-    assert [chart for _, chart in charts_of(make_summary(cells), stopped) if chart] == []
+    assert not any(charts_of(make_summary(cells), stopped).values())
 
 
 @settings(deadline=None, max_examples=25)
@@ -658,5 +655,5 @@ def test_any_mix_of_missing_figures_makes_a_chart(data: st.DataObject) -> None:
 
     summary = make_summary([any_cell(cell) for cell in IDS[:3]])
     records = make_records(IDS[:3], 1, workflows=1, branches=1)
-    for _, chart in charts_of(summary, records):
+    for chart in charts_of(summary, records).values():
         assert chart is None or chart.panels

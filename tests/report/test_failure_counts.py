@@ -14,11 +14,10 @@ from harness.cli.live import Counters
 from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED, OK
 from harness.records.schema import Attempt
-from harness.report.html.failures import failures
-from harness.report.policy_table import failure_lines
-from harness.report.tables import subject
+from harness.report.failures import failure_lines, failure_tables
 from harness.store.run_directory import Records
 from tests.analysis.builders import make_attempt, make_run, make_trial
+from tests.report.subjects import about
 from tests.report.summaries import make_cell, make_summary
 
 
@@ -54,9 +53,9 @@ def count_in_the_terminal(attempts: list[Attempt]) -> int:
 
 def count_in_the_report(attempts: list[Attempt]) -> int:
     records = Records(make_run(), [], [], [], [], None)
-    tables = failures(subject(counts_by_outcome(attempts)), records)
-    assert tables.classes is not None
-    counted = next(column for column in tables.classes.columns if column.key == "attempts")
+    table = failure_tables(about(counts_by_outcome(attempts), records))[0]
+    assert table.name == "failures"
+    counted = next(column for column in table.columns if column.key == "attempts")
     return sum(value for value in counted.values if isinstance(value, int))
 
 

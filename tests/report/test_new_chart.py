@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis.selection import Dataset
 from harness.cli.main import main
 from harness.report.charts import catalogue
 from harness.report.charts.catalogue import NamedChart
@@ -20,9 +19,9 @@ from tests.report.html.reading import read, rows_of
 CELLS = ("sync_1_none_attempt", "async_2_none_attempt")
 
 
-def attempts(about: Subject, data: Dataset) -> Chart | None:
+def attempts(about: Subject) -> Chart | None:
     """Return how many attempts each cell made."""
-    counts = [len(data.cells[cell.id].attempts) for cell in about.cells]
+    counts = [len(about.data.cells[cell.id].attempts) for cell in about.cells]
     rows = tuple(
         ChartRow(about.labels[cell.id], f"{count}", bars=(Bar(0, count, "blue"),))
         for cell, count in zip(about.cells, counts, strict=True)

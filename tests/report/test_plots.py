@@ -19,12 +19,13 @@ from matplotlib.figure import Figure
 from harness.analysis.model import Summary
 from harness.analysis.selection import Dataset
 from harness.records.errors import StorageError
-from harness.report.charts.catalogue import CHARTS, charts_of
+from harness.report.charts.catalogue import CHARTS
 from harness.report.charts.model import LOOKS, Chart, CurvePanel, RowPanel
-from harness.report.plots.draw import RC, draw_all, draw_chart
+from harness.report.plots.draw import RC, draw_chart
 from harness.report.plots.panels import spread_apart
 from harness.store.run_directory import Records
 from tests.analysis.played import Shape, make_records
+from tests.report.subjects import charts_of, draw_all
 from tests.report.summaries import make_summary
 
 IDS = (
@@ -32,7 +33,7 @@ IDS = (
     "sync_1_full-jitter_attempt", "async_2_full-jitter_attempt", "async_8_full-jitter_attempt",
 )  # fmt: skip
 SCALE = 0.05
-NOTE = f"Simulated, time scale {SCALE:g}; seconds are scenario seconds."
+NOTE = f"Simulated at time scale {SCALE:g}: durations are in scenario seconds."
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def style() -> Iterator[None]:
 
 
 def chart(summary: Summary, records: Records, name: str) -> Chart:
-    ((_, found),) = charts_of(summary, records, name)
+    found = charts_of(summary, records)[name]
     assert found is not None
     return found
 
@@ -90,7 +91,7 @@ def test_every_chart_is_written_as_svg_and_png(written: list[Path]) -> None:
 def test_every_svg_keeps_its_text_and_says_that_it_was_simulated(
     summary: Summary, records: Records, written: list[Path]
 ) -> None:
-    described = {named.name: chart.alt for named, chart in charts_of(summary, records) if chart}
+    described = {name: one.alt for name, one in charts_of(summary, records).items() if one}
     for path in written:
         if path.suffix == ".svg":
             said = " ".join("".join(ET.parse(path).getroot().itertext()).split())
@@ -101,7 +102,7 @@ def test_every_svg_keeps_its_text_and_says_that_it_was_simulated(
 
 def test_a_live_run_is_not_called_simulated(records: Records) -> None:
     live = make_summary(IDS, simulated=False, time_scale=1.0)
-    for _, found in charts_of(live, records):
+    for found in charts_of(live, records).values():
         if found is not None:
             assert "imulated" not in text_of(draw_chart(found, live))
 

@@ -1,4 +1,4 @@
-"""What each retry policy cost, on the terminal."""
+"""Cost of each retry policy, on the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from rich.console import Console
 from harness.analysis.model import AttemptCounts, Figure, Summary, TokenCounts
 from harness.analysis.summary import summarise
 from harness.records.failures import FAILURES
-from harness.report.policy_table import failure_lines, seconds_a_call
+from harness.report.columns import seconds_a_call
+from harness.report.failures import failure_lines
 from harness.report.terminal import render_summary
 from harness.report.wording import short_count
 from harness.store.run_directory import Records
@@ -52,7 +53,7 @@ def test_policies_stand_under_one_another_with_what_each_cost() -> None:
                   tokens=TokenCounts(input=1, output=1, reasoning=0, cached=0, wasted=12_345))
         for retry, lost in (("none", 0.19), ("full-jitter", 0.0))
     ]  # fmt: skip
-    rows = block(shown(make_summary(cells, time_scale=1.0)), "What each retry policy cost")
+    rows = block(shown(make_summary(cells, time_scale=1.0)), "Cost of each retry policy")
     plain, patient = (row.removeprefix("*").split() for row in rows[-2:])
     assert plain[:4] == ["async", "8", "none", "150"]
     # amplification, lost, tokens, USD, makespan, permit wait and backoff a call (mean 1.05 s)
@@ -61,7 +62,7 @@ def test_policies_stand_under_one_another_with_what_each_cost() -> None:
 
 
 def test_one_policy_alone_is_compared_with_nothing() -> None:
-    assert "What each retry policy cost" not in shown(make_summary(IDS[:3]))
+    assert "Cost of each retry policy" not in shown(make_summary(IDS[:3]))
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0"), (9999, "9999"), (12_345, "12.3k"),

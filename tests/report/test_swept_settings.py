@@ -6,17 +6,14 @@ from pathlib import Path
 
 from harness.analysis.compare import CellChanges
 from harness.analysis.model import Cell
-from harness.analysis.selection import Dataset
 from harness.analysis.settings import policy_of
-from harness.report.cell_columns import legend, settings_columns
 from harness.report.charts.model import HeatPanel
 from harness.report.charts.permits import curves_of, heat_map
+from harness.report.columns import legend, settings_columns
 from harness.report.console import Output
-from harness.report.policy_table import side_by_side
-from harness.report.tables import subject
 from harness.report.terminal import render_summary
-from harness.report.wording import cell_labels, in_reading_order, spoken
-from tests.analysis.builders import make_run
+from harness.report.wording import cell_labels, in_reading_order, side_by_side, spoken
+from tests.report.subjects import about
 from tests.report.summaries import make_cell, make_summary
 
 MODELS = ("small", "large")
@@ -52,8 +49,7 @@ def test_curves_over_permits_are_of_one_value_and_have_its_sync_cell() -> None:
 
 
 def test_a_swept_key_crosses_permits_in_the_heat_map_as_policies_do() -> None:
-    data = Dataset(make_run(), [], [], [], [], None)
-    chart = heat_map(subject(make_summary(CELLS)), data)
+    chart = heat_map(about(make_summary(CELLS)))
     assert chart is not None
     for panel in chart.panels:
         assert isinstance(panel, HeatPanel)
@@ -86,7 +82,7 @@ def test_the_terminal_has_a_column_and_a_legend_for_long_values() -> None:
 
 
 def test_the_report_has_a_column_of_the_key_in_its_tables() -> None:
-    columns = {column.key: column.values for column in subject(make_summary(CELLS)).cell_columns()}
+    columns = {column.key: column.values for column in about(make_summary(CELLS)).cell_columns()}
     assert columns[KEY] == ["small"] * 3 + ["large"] * 3
     assert columns["mode"] == ["sync", "async", "async"] * 2
 

@@ -23,9 +23,9 @@ from harness.analysis.model import (
 )
 from harness.analysis.summary import summarise
 from harness.report.advisories import warnings_of
+from harness.report.console import pack
 from harness.report.tables import Column
 from harness.report.terminal import render_summary
-from harness.report.terminal_tables import pack
 from harness.report.wording import number
 from tests.analysis.played import Shape, make_records
 from tests.report.summaries import NOTHING, distribution, figure, make_cell, make_summary
@@ -107,10 +107,10 @@ def test_the_scope_is_shown_only_where_it_varies() -> None:
 def test_client_and_provider_are_compared_in_real_milliseconds() -> None:
     said = " ".join(shown(make_summary(IDS)).split())
     assert (
-        "Client against provider: 450 attempts joined; first text seen 0.123 ms (p50), "
+        "Client and provider: 450 attempts matched; first text seen 0.123 ms (p50), "
         "4.56 ms (p99) after it was written, in real time; no mismatch." in said
     )
-    assert "Client against provider" not in shown(make_summary(IDS, oracle=None))
+    assert "Client and provider:" not in shown(make_summary(IDS, oracle=None))
 
 
 def test_the_verdict_stands_with_its_reason() -> None:
@@ -232,9 +232,11 @@ def test_a_bottleneck_of_our_own_is_a_warning_with_a_way_out(limited: str) -> No
     )  # fmt: skip
     summary = make_summary(IDS, verdict=changed)
     (only,) = warnings_of(summary)
-    assert only.startswith(f"the {limited} limited what was measured")
+    assert only.startswith(f"the {limited} limited the results")
     assert "time_scale" in only
-    assert f"Measurement: the {limited} was the bottleneck. It was late." in shown(summary)
+    said = " ".join(shown(summary).split())
+    assert f"Measurement: the {limited} was the bottleneck: some figures describe it" in said
+    assert "It was late." in said
 
 
 def test_lost_workflows_name_the_worst_cell_the_failure_and_what_to_do() -> None:
@@ -246,7 +248,7 @@ def test_lost_workflows_name_the_worst_cell_the_failure_and_what_to_do() -> None
     worst = make_cell(IDS[2], workflows=counts, attempts=attempts)
     (only,) = warnings_of(make_summary([IDS[0], IDS[1], worst]))
     assert only == (
-        "1 of 3 cells lost workflows, async 8 most (6 of 24 ok); dropped work makes a cell look "
+        "1 of 3 cells lost workflows, async 8 most (6 of 24 ok); lost work makes a cell look "
         "fast. The most frequent failure: rate_limited; use fewer permits, or retry with backoff."
     )
 
@@ -289,7 +291,7 @@ def test_cells_that_met_other_caches_are_not_on_a_par() -> None:
 def test_responses_without_usage_are_warned_of() -> None:
     counts = TokenCounts(input=0, output=0, reasoning=0, cached=0, wasted=0, unreported=3)
     (only,) = warnings_of(make_summary([make_cell(IDS[0]), make_cell(IDS[1], tokens=counts)]))
-    assert only.startswith("3 whole responses came without usage; their tokens and cost count as")
+    assert only.startswith("3 whole responses had no usage, so tokens and cost are too low")
 
 
 def test_no_recommendation_is_said_to_be_none() -> None:
@@ -323,5 +325,7 @@ def test_what_was_cut_off_an_open_loop_is_said_and_a_load_that_never_was_steady_
         for permits, cut in ((8, 5), (2, 12))
     )
     said = " ".join(shown(make_summary([grows, steady])).split())
-    assert "Warm-up left out of latencies and shares (MSER-5): async 2 12 of 24, async 8 5" in said
-    assert "no steady state in async 2: workflows come faster than they are done" in said
+    assert (
+        "Warm-up excluded from latencies and shares (MSER-5): async 2 12 of 24, async 8 5" in said
+    )
+    assert "no steady state in async 2: workflows arrive faster than they end" in said

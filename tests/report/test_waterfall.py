@@ -12,8 +12,13 @@ from harness.records import ids
 from harness.records.errors import InputError
 from harness.records.schema import Tokens
 from harness.report.charts.model import LOOKS
-from harness.report.path_text import in_scenario_seconds, path_sentences
-from harness.report.paths_text import cells_said, render_paths
+from harness.report.path_text import (
+    failure_line,
+    in_scenario_seconds,
+    path_sentences,
+    path_summaries,
+    render_paths,
+)
 from harness.report.waterfall import Waterfalls, key_of
 from harness.report.waterfall_text import render_waterfall
 from harness.store.run_directory import Records
@@ -75,7 +80,7 @@ def test_a_name_that_nothing_has_is_refused_with_an_example(records: Records, na
 def test_a_row_a_call_in_the_order_of_the_phases_with_the_path_marked() -> None:
     records = example()
     shown = Waterfalls(records).of(records.workflows[0])
-    assert [(row.label, row.held, row.attempts) for row in shown.rows] == [
+    assert [(row.label, bool(row.path), row.attempts) for row in shown.rows] == [
         ("decompose", True, 1), ("branch 1", False, 1), ("branch 2", True, 2),
         ("synthesize", True, 1),
     ]  # fmt: skip
@@ -85,13 +90,9 @@ def test_a_row_a_call_in_the_order_of_the_phases_with_the_path_marked() -> None:
         ("to_first_token", 160, 169), ("reasoning", 169, 179), ("answer", 179, 188),
         ("other", 188, 189),
     ]  # fmt: skip
-    (failure,) = shown.failures
-    assert (failure.label, failure.attempt, failure.status, failure.took) == (
-        "branch 2",
-        1,
-        429,
-        13,
-    )
+    ((label, failure),) = shown.failures
+    assert (label, failure.attempt, failure.status) == ("branch 2", 1, 429)
+    assert "(429) after 13.0 s" in failure_line(label, failure, in_scenario_seconds(1e-9))
 
 
 def test_an_attempt_that_ran_beside_another_has_a_row_of_its_own() -> None:
@@ -125,7 +126,7 @@ def test_no_line_is_wider_than_the_terminal_and_none_ends_in_spaces(records: Rec
             assert len(line) <= 80, line
             assert line == line.rstrip()
     said = io.StringIO()
-    render_paths(cells_said(records), records.run, Console(file=said, width=80))
+    render_paths(path_summaries(records), records.run, Console(file=said, width=80))
     assert all(len(line) <= 80 for line in said.getvalue().splitlines())
     assert waterfalls
 
@@ -133,7 +134,7 @@ def test_no_line_is_wider_than_the_terminal_and_none_ends_in_spaces(records: Rec
 def test_a_simulated_run_says_so_in_every_picture(records: Records) -> None:
     assert "SIMULATED at time scale 0.01: durations are in scenario seconds" in drawn(records)
     said = io.StringIO()
-    render_paths(cells_said(records), records.run, Console(file=said, width=80))
+    render_paths(path_summaries(records), records.run, Console(file=said, width=80))
     assert "SIMULATED at time scale 0.01: durations are in scenario seconds" in said.getvalue()
     live = make_records(["async_2_none_attempt"], 1, simulated=False)
     assert "SIMULATED" not in drawn(live)
@@ -168,7 +169,7 @@ def test_many_branches_are_cut_to_the_most_telling_unless_all_are_asked_for() ->
     records = make_records(["async_8_none_attempt"], 1, workflows=1, branches=80)
     short, whole = drawn(records), drawn(records, whole=True)
     assert whole.count("  branch ") + whole.count("* branch ") == 80
-    assert "… 42 calls more: harness trace RUN async_8_none_attempt/0/0" in short
+    assert "… 42 more calls: harness trace RUN async_8_none_attempt/0/0" in short
     path = Waterfalls(records).of(records.workflows[0]).path
     assert f"* branch {path.stragglers[0].branch + 1} " in short
 
@@ -183,14 +184,14 @@ def test_the_sentences_name_the_parts_the_phase_and_the_straggler() -> None:
     )
     assert longest == "Synthesize took most of it (37\u00a0%)."
     assert held == (
-        "Branch 2 held the fan-out, 40.0 s after the one before it: 30.0 s more backoff than the "
-        "median of the others."
+        "Branch 2 ended the fan-out, 40.0 s after the one before it: it had 30.0 s more backoff "
+        "than the median of the others."
     )
 
 
 def test_a_failed_attempt_is_told_with_what_came_of_it() -> None:
     assert "branch 2, attempt 1: rate limited (429) after" in drawn(example())
-    assert ", as the server said" in " ".join(drawn(example()).split())
+    assert "the server's Retry-After" in " ".join(drawn(example()).split())
 
 
 def test_a_key_without_any_failure_says_what_cell_it_is(records: Records) -> None:

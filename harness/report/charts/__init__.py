@@ -1,4 +1,4 @@
-"""Charts of a run, as frozen values: what each shows, and none of how it is drawn.
+"""Charts of a run as frozen values, without how they are drawn.
 
 `model` has the types, `catalogue` the list. The page, matplotlib and the terminal each draw any
 chart.

@@ -1,4 +1,4 @@
-"""Attempts over time, by outcome: what each policy sent while the provider failed."""
+"""Attempts over time, by outcome: what each retry policy sent while the provider failed."""
 
 from __future__ import annotations
 
@@ -7,32 +7,23 @@ from typing import Any, NamedTuple
 
 from harness.analysis.flow import Flow, flow
 from harness.analysis.model import Cell
-from harness.analysis.selection import CellRecords, Dataset
 from harness.analysis.settings import identity
 from harness.records.clock import SECOND
 from harness.records.failures import OK
-from harness.records.schema import Trial
-from harness.report.charts.model import (
-    Bar,
-    Chart,
-    ChartRow,
-    Key,
-    RowPanel,
-    axis_from_zero,
-)
-from harness.report.tables import Column, Subject, Table, whole_number
-from harness.report.wording import counted, headline, in_reading_order, number
+from harness.report.charts.model import Bar, Chart, ChartRow, Key, RowPanel, axis_from_zero
+from harness.report.tables import Column, Subject, Table
+from harness.report.wording import counted, headline, number, whole_number
 
 TIME_BINS = 80
 MOST_POLICIES = 8
 
 FAILURE_LOOKS = ("vermillion", "orange", "pink", "sky")
-"""The most frequent failures have a colour of their own; the rest share one."""
+"""The colours of the most frequent failures; all others share one."""
 REST = "dark"
 
 
 class TrialAttempts(NamedTuple):
-    """One trial of one cell: its attempts over time, and what it lasted in nanoseconds."""
+    """A trial of a cell: its attempts over time, and its length in nanoseconds."""
 
     cell: Cell
     repeat: int
@@ -40,43 +31,33 @@ class TrialAttempts(NamedTuple):
     lasted: int
 
 
-def seen_over_time(about: Subject, data: Dataset) -> list[TrialAttempts]:
-    """Return the first whole trial of each policy, all other settings alike.
+def seen_over_time(about: Subject) -> list[TrialAttempts]:
+    """Return the first whole trial of each policy; all other settings are equal.
 
-    Those of the cell that titles speak of among those where attempts failed; empty where none did.
+    The other settings are those of the cell for titles, among the cells with failed attempts. The
+    list is empty when no attempt failed.
     """
-    summary = about.summary
-    of_cell = data.cells
-    failing = [cell for cell in summary.cells if cell.attempts.failed]
+    failing = [cell for cell in about.summary.cells if cell.attempts.failed]
     if not failing:
         return []
-    main = headline([cell for cell in failing if cell.mode != "sync"] or failing, summary)
-    beside = [
-        cell
-        for cell in in_reading_order(summary.cells)
-        if identity(cell, ("retry",)) == identity(main, ("retry",))
-    ]
-    trials = [
-        (cell, trial)
-        for cell in beside[:MOST_POLICIES]
-        if (trial := _first_trial(of_cell[cell.id])) is not None
-    ]
-    longest = max((trial.end - trial.start for _, trial in trials), default=0)
-    width = longest // TIME_BINS + 1
-    return [_seen(cell, trial, of_cell[cell.id], width) for cell, trial in trials]
-
-
-def _first_trial(records: CellRecords) -> Trial | None:
-    return next(iter(records.whole_trials() or records.trials.values()), None)
-
-
-def _seen(cell: Cell, trial: Trial, records: CellRecords, width: int) -> TrialAttempts:
-    mine = [attempt for attempt in records.attempts if attempt.repeat == trial.repeat]
-    return TrialAttempts(cell, trial.repeat, flow(mine, trial, width), trial.end - trial.start)
+    main = headline([cell for cell in failing if cell.mode != "sync"] or failing, about.summary)
+    alike = [c for c in about.cells if identity(c, ("retry",)) == identity(main, ("retry",))]
+    found = []
+    for cell in alike[:MOST_POLICIES]:
+        records = about.data.cells[cell.id]
+        found += [(cell, trial) for trial in records.whole_trials() or records.trials.values()][:1]
+    longest = max((trial.end - trial.start for _, trial in found), default=0)
+    seen = []
+    for cell, trial in found:
+        attempts = about.data.cells[cell.id].attempts
+        mine = [attempt for attempt in attempts if attempt.repeat == trial.repeat]
+        over_time = flow(mine, trial, longest // TIME_BINS + 1)
+        seen.append(TrialAttempts(cell, trial.repeat, over_time, trial.end - trial.start))
+    return seen
 
 
 def outages_until(profile: Mapping[str, Any] | None, end: float) -> list[tuple[float, float]]:
-    """Return when a simulated provider was out, in scenario seconds since a trial began."""
+    """Return the outages of a simulated provider, in scenario seconds since a trial began."""
     found = []
     for fault in (profile or {}).get("faults") or ():
         outage = fault.get("outage")
@@ -87,19 +68,17 @@ def outages_until(profile: Mapping[str, Any] | None, end: float) -> list[tuple[f
     return found
 
 
-def attempts_over_time(about: Subject, data: Dataset) -> Chart | None:
-    """Return one row a policy on one axis of seconds; None where no attempt failed."""
-    seen = seen_over_time(about, data)
+def attempts_over_time(about: Subject) -> Chart | None:
+    """Return one row for each policy on one axis of seconds; None if no attempt failed."""
+    seen = seen_over_time(about)
     if not seen:
         return None
     looks = _looks(seen)
     unit = SECOND * about.summary.time_scale
     longest = max(one.lasted for one in seen) / unit
     most = max(int(one.flow.every.max()) for one in seen)
-    out = tuple(
-        Bar(start, end, "outage")
-        for start, end in outages_until(data.run.cell_profile(seen[0].cell.id), longest)
-    )
+    profile = about.data.run.cell_profile(seen[0].cell.id)
+    out = tuple(Bar(start, end, "outage") for start, end in outages_until(profile, longest))
     rows = tuple(
         ChartRow(
             about.labels[one.cell.id],
@@ -114,28 +93,25 @@ def attempts_over_time(about: Subject, data: Dataset) -> Chart | None:
     )
     keys = [Key(look, name) for name, look in looks.items() if look != REST]
     keys += [Key(REST, "other failures")] if len(keys) < len(looks) else []
-    keys += [Key("outage", "the provider is out")] if out else []
+    keys += [Key("outage", "provider outage")] if out else []
+    axis = axis_from_zero("seconds since the trial began", longest)
     return Chart(
         "Attempts over time, by outcome",
-        _most_eager(seen),
+        _extreme_policies(seen),
         f"Attempts over the time of one trial. {'; '.join(said)}",
         (
-            f"Repeat {seen[0].repeat}; each attempt stands where it was sent, coloured by how it "
-            f"ended. The tallest bar is {counted(most, 'attempt')} in "
-            f"{number(seen[0].flow.width / unit)} s. Beside: how many failed.",
+            f"Repeat {seen[0].repeat}; each attempt is shown at the time it was sent, coloured by "
+            f"its outcome. The tallest bar is {counted(most, 'attempt')} in "
+            f"{number(seen[0].flow.width / unit)} s. Beside: the number of failed attempts.",
         ),
-        (
-            RowPanel(
-                "", rows, axis_from_zero("seconds since the trial began", longest), 66, "failed"
-            ),
-        ),
+        (RowPanel("", rows, axis, 66, "failed"),),
         tuple(keys),
         _flow_table(about, seen, unit),
     )
 
 
 def _looks(seen: Sequence[TrialAttempts]) -> dict[str, str]:
-    """Return a colour for each outcome: `ok` is pale, failures are not."""
+    """Return a colour for each outcome: pale for `ok`, others for failures."""
     totals: dict[str, int] = {}
     for one in seen:
         for outcome, counts in one.flow.counts.items():
@@ -159,12 +135,12 @@ def _bars(seen: Flow, looks: dict[str, str], unit: float, most: int) -> Iterator
         below = above
 
 
-def _most_eager(seen: Sequence[TrialAttempts]) -> str:
+def _extreme_policies(seen: Sequence[TrialAttempts]) -> str:
     if len(seen) == 1:
         return ""
     totals = [(one.flow.total, one.cell.retry) for one in seen]
-    (least, calm), (most, eager) = min(totals), max(totals)
-    return f"Attempts over time: {eager} sent {most}, {calm} {least}"
+    (least, fewest), (most, largest) = min(totals), max(totals)
+    return f"Attempts over time: {largest} sent {most}, {fewest} {least}"
 
 
 def _flow_table(about: Subject, seen: Sequence[TrialAttempts], unit: float) -> Table:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
-from harness.analysis.model import Summary
-from harness.analysis.selection import Dataset
 from harness.report.charts.attempts import attempts_over_time
 from harness.report.charts.cells import phases, repeats, sync_async, time_spent
 from harness.report.charts.ecdf import latency_ecdf
@@ -14,22 +12,21 @@ from harness.report.charts.model import Chart
 from harness.report.charts.permit_lanes import permit_lanes
 from harness.report.charts.permits import heat_map, permits
 from harness.report.charts.timeline import timeline
-from harness.report.tables import Subject, subject
-from harness.store.run_directory import Records
+from harness.report.tables import Subject
 
 Section = Literal["compared", "by-phase", "spent", "policies"]
-"""The section of the page that shows a chart."""
+"""A section of the page with charts."""
 
 
 class NamedChart(NamedTuple):
-    """One chart of the list: the name of its files, its section, and what makes it of a run.
+    """An entry of the list: the name of its files, its section on the page, and its function.
 
     `make` returns None when there is nothing to show.
     """
 
     name: str
     section: Section
-    make: Callable[[Subject, Dataset], Chart | None]
+    make: Callable[[Subject], Chart | None]
 
 
 CHARTS: tuple[NamedChart, ...] = (
@@ -46,12 +43,5 @@ CHARTS: tuple[NamedChart, ...] = (
 )
 """Every chart, in the order of the page."""
 
-
-def charts_of(
-    summary: Summary, records: Records, only: str | None = None
-) -> Iterator[tuple[NamedChart, Chart | None]]:
-    """Yield the charts of a run, None for one with nothing to show. `only`: the name of one."""
-    about, data = subject(summary), Dataset.of(records)
-    for named in CHARTS:
-        if only in (None, named.name):
-            yield named, named.make(about, data)
+Charts = Mapping[str, Chart | None]
+"""Charts of a run by name; None for one with nothing to show. One that failed is missing."""

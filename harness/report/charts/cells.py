@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness.analysis.cells import makespan
-from harness.analysis.model import Cell, Figure, Summary
-from harness.analysis.selection import Dataset
+from harness.analysis.model import Cell, Figure
 from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED
 from harness.records.schema import Workflow
@@ -25,29 +24,19 @@ from harness.report.charts.model import (
     Tick,
     axis_end,
     axis_from_zero,
+    cut_off_note,
     extremes,
     log_axis,
-    runs_out,
+    part_keys,
     scattered,
     stacked,
 )
 from harness.report.columns import distribution_columns, rate_columns
 from harness.report.tables import Column, Subject, Table
-from harness.report.wording import (
-    headline,
-    in_seconds,
-    losses,
-    number,
-    percent,
-    rate_unit,
-    scaled,
-    sentence,
-    spoken,
-    value_of,
-)
+from harness.report.wording import headline, losses, number, percent, value_of
 
 MOST_DOTS = 60
-"""With more workflows in a cell than this, histograms are drawn: dots would hide each other."""
+"""Cells with more workflows than this are drawn as histograms: dots would hide each other."""
 
 LATENCY_BINS = 48
 
@@ -56,89 +45,74 @@ LEAST_WITH_TEXT = 0.06
 
 PHASE_LOOKS = ("pink", "sky", "orange", "green", "blue", "dark")
 
-RECOMMENDED = "recommended"
-
 
 class _Took(NamedTuple):
-    """One workflow and its latency in scenario seconds."""
+    """A workflow and its latency in scenario seconds."""
 
     workflow: Workflow
     seconds: float
 
 
-def sync_async(about: Subject, data: Dataset) -> Chart | None:
+def _row(about: Subject, cell: Cell, beside: str, **marks: Any) -> ChartRow:
+    mark = "recommended" if about.is_recommended(cell) else ""
+    return ChartRow(about.labels[cell.id], beside, mark=mark, **marks)
+
+
+def sync_async(about: Subject) -> Chart | None:
     """Return workflow latency beside throughput, by cell; None without a workflow."""
-    took = _latencies(about, data)
+    unit = SECOND * about.summary.time_scale
+    took = {
+        name: [_Took(one, (one.done - one.ready) / unit) for one in cell.workflows]
+        for name, cell in about.data.cells.items()
+    }
     longest = max((one.seconds for ones in took.values() for one in ones), default=0.0)
     if longest <= 0:
         return None
     many = any(len(ones) > MOST_DOTS for ones in took.values())
     marks = (
-        "Height: how many workflows; red: degraded or failed"
+        "Height: number of workflows; red: degraded or failed"
         if many
-        else "Dots: workflows; hollow: degraded, cross: failed"
+        else "Dots: workflows; hollow: degraded; cross: failed"
     )
     latency = _latency_panel(about, took, longest * 1.02, many=many)
     throughput, known = _throughput_panel(about)
-    medians = [value_of(in_seconds(c.workflow_latency_s.p50, about.summary)) for c in about.cells]
+    medians = [value_of(about.duration(cell.workflow_latency_s.p50)) for cell in about.cells]
     words = extremes((row.label for row in latency.rows), medians, "s")
-    warm_up = any(cell.warm_up for cell in about.cells)
+    notes = [f"{marks}. Vertical stroke: the median, with its 95\u00a0% interval where known."]
+    if any(cell.warm_up for cell in about.cells):
+        notes.append("The median excludes the warm-up.")
+    if known:
+        notes.append(
+            "Throughput counts every workflow that ended; the solid part is goodput, the "
+            "workflows that succeeded. Strokes: 95\u00a0% interval over repeats."
+        )
+    latencies = [cell.workflow_latency_s for cell in about.cells]
     return Chart(
         "Workflow latency and throughput",
-        _fastest(about.summary),
-        f"Workflow latency by cell, medians. {words} Beside it throughput.",
-        (
-            f"{marks}. Tall stroke: the median, with its 95\u00a0% interval where it has one.",
-            *["The median leaves the warm-up out."] * warm_up,
-            *[
-                "Throughput counts every workflow that ended; solid: goodput, those that "
-                "succeeded. Strokes: its 95\u00a0% interval over repeats."
-            ] * bool(known),
-            *runs_out(known),
-        ),
+        _fastest(about),
+        f"Median workflow latency by cell. {words} Beside it throughput.",
+        (*notes, *cut_off_note(known)),
         (latency, throughput) if known else (latency,),
         (),
         about.of_cells(
-            "workflow-latency", "Workflow latency, ready to done, in seconds",
-            [
-                *distribution_columns(
-                    about, "workflow_latency", [cell.workflow_latency_s for cell in about.cells]
-                ),
-                *rate_columns(about),
-            ],
+            "workflow-latency",
+            "Workflow latency, ready to done, in seconds",
+            [*distribution_columns(about, "workflow_latency", latencies), *rate_columns(about)],
         ),
         across=2,
         more=(_bins_table(about, took, latency.axis) if many else _workflow_table(about, took),),
-    )  # fmt: skip
-
-
-def _fastest(summary: Summary) -> str:
-    compared = [
-        cell
-        for cell in summary.cells
-        if cell.mode != "sync" and cell.speedup_over_sync and cell.workflows.ok
-    ]
-    if not compared:
-        if not any(cell.workflows.ok for cell in summary.cells):
-            return "Workflow latency and throughput by cell (no workflow ended ok)"
-        return "Workflow latency and throughput by cell (sync beside async was not run)"
-    best = headline(compared, summary)
-    return (
-        f"{sentence(spoken(best, summary.cells))} ran the workflows "
-        f"{number(value_of(best.speedup_over_sync))} times as fast as sync{losses(best)}"
     )
 
 
-def _latencies(about: Subject, data: Dataset) -> dict[str, list[_Took]]:
-    scale = SECOND * about.summary.time_scale
-    return {
-        name: [_Took(one, (one.done - one.ready) / scale) for one in cell.workflows]
-        for name, cell in data.cells.items()
-    }
-
-
-def _mark(about: Subject, cell: Cell) -> str:
-    return RECOMMENDED if cell.id == about.summary.recommendation.cell else ""
+def _fastest(about: Subject) -> str:
+    ok = [cell for cell in about.summary.cells if cell.workflows.ok]
+    compared = [cell for cell in ok if cell.mode != "sync" and cell.speedup_over_sync]
+    if not compared:
+        reason = "no comparison of sync with another mode" if ok else "no workflow ended ok"
+        return f"Workflow latency and throughput by cell ({reason})"
+    best = headline(compared, about.summary)
+    times = number(best.speedup_over_sync)
+    return f"{about.name(best)} ran the workflows {times} times as fast as sync{losses(best)}"
 
 
 def _latency_panel(
@@ -147,18 +121,11 @@ def _latency_panel(
     axis = axis_from_zero("seconds from ready to done", end)
     rows = []
     for cell in about.cells:
-        median = in_seconds(cell.workflow_latency_s.p50, about.summary)
-        dots = tuple(_dot(at, one, cell.mode) for at, one in enumerate(took[cell.id]))
-        rows.append(
-            ChartRow(
-                about.labels[cell.id],
-                number(value_of(median)) if took[cell.id] else "no workflow",
-                bars=_histogram(took[cell.id], cell.mode, axis) if many else (),
-                dots=() if many else dots,
-                interval=median,
-                mark=_mark(about, cell),
-            )
-        )
+        mine, median = took[cell.id], about.duration(cell.workflow_latency_s.p50)
+        bars = _histogram(mine, cell.mode, axis) if many else ()
+        dots = () if many else tuple(_dot(at, one, cell.mode) for at, one in enumerate(mine))
+        beside = number(median) if mine else "no workflow"
+        rows.append(_row(about, cell, beside, bars=bars, dots=dots, interval=median))
     return RowPanel("workflow latency", tuple(rows), axis, 48 if many else 30, "median")
 
 
@@ -182,14 +149,10 @@ def _histogram(took: Sequence[_Took], mode: str, axis: Axis) -> tuple[Bar, ...]:
     most, width = max(every.values(), default=1), axis.end / LATENCY_BINS
     bars = []
     for at, count in sorted(every.items()):
-        failed = lossy[at] / most
-        for look, low, high in (
-            ("vermillion", 0.0, failed),
-            (MODE_LOOKS[mode], failed, count / most),
-        ):
-            if high > low:
-                bars.append(Bar(at * width, (at + 1) * width, look, low=low, high=high))
-    return tuple(bars)
+        start, end, failed, top = at * width, (at + 1) * width, lossy[at] / most, count / most
+        bars.append(Bar(start, end, "vermillion", low=0.0, high=failed))
+        bars.append(Bar(start, end, MODE_LOOKS[mode], low=failed, high=top))
+    return tuple(bar for bar in bars if bar.high > bar.low)
 
 
 def _workflow_table(about: Subject, took: dict[str, list[_Took]]) -> Table:
@@ -199,10 +162,10 @@ def _workflow_table(about: Subject, took: dict[str, list[_Took]]) -> Table:
         "Every workflow",
         (
             *about.cell_columns([cell for cell, _, _ in rows]),
-            Column("repeat", "repeat", [workflow.repeat for _, workflow, _ in rows]),
-            Column("workflow", "workflow", [workflow.workflow for _, workflow, _ in rows]),
-            Column("topic", "topic", [workflow.topic for _, workflow, _ in rows]),
-            Column("outcome", "outcome", [workflow.outcome for _, workflow, _ in rows]),
+            *(
+                Column(name, name, [getattr(workflow, name) for _, workflow, _ in rows])
+                for name in ("repeat", "workflow", "topic", "outcome")
+            ),
             Column("latency", about.seconds("latency"), [seconds for _, _, seconds in rows]),
         ),
     )
@@ -231,69 +194,60 @@ def _bins_table(about: Subject, took: dict[str, list[_Took]], axis: Axis) -> Tab
 
 def _throughput_panel(about: Subject) -> tuple[RowPanel, list[Figure]]:
     """Return the panel, and the rates that are known."""
-    unit, factor = rate_unit(about.summary)
-    rates = [scaled(cell.throughput.workflows_per_s, factor) for cell in about.cells]
+    rates = [about.rate(cell.throughput.workflows_per_s) for cell in about.cells]
     rows = []
     for cell, rate in zip(about.cells, rates, strict=True):
-        good = (value_of(cell.goodput_workflows_per_s) or 0.0) * factor
         look, every = MODE_LOOKS[cell.mode], value_of(rate) or 0.0
-        bars = (Bar(0, min(good, every), look), Bar(min(good, every), every, look, pale=True))
-        rows.append(
-            ChartRow(
-                about.labels[cell.id],
-                number(value_of(rate)),
-                bars=tuple(bar for bar in bars if bar.end > bar.start),
-                interval=rate,
-                mark=_mark(about, cell),
-            )
-        )
+        good = min(value_of(about.rate(cell.goodput_workflows_per_s)) or 0.0, every)
+        bars = (Bar(0, good, look), Bar(good, every, look, pale=True))
+        visible = tuple(bar for bar in bars if bar.end > bar.start)
+        rows.append(_row(about, cell, number(rate), bars=visible, interval=rate))
     known = [rate for rate in rates if rate is not None]
-    axis = axis_from_zero(f"workflows {unit}", axis_end(known) * 1.02)
+    axis = axis_from_zero(f"workflows {about.rate_unit}", axis_end(known) * 1.02)
     return RowPanel("throughput", tuple(rows), axis, 30, "mean"), known
 
 
-def repeats(about: Subject, data: Dataset) -> Chart | None:
-    """Return every whole trial's makespan by cell; None when no cell has two."""
-    summary = about.summary
+def repeats(about: Subject) -> Chart | None:
+    """Return the makespan of every whole trial by cell; None when no cell has two."""
     taken = {
         name: {
             trial.repeat: seconds
             for trial in cell.whole_trials()
-            if (seconds := makespan(trial) / summary.time_scale) > 0
+            if (seconds := makespan(trial) / about.summary.time_scale) > 0
         }
-        for name, cell in data.cells.items()
+        for name, cell in about.data.cells.items()
     }
-    if not any(len(taken[cell.id]) > 1 for cell in about.cells):
+    trials = [(cell, *one) for cell in about.cells for one in taken[cell.id].items()]
+    spreads = [
+        (max(own.values()) / min(own.values()), about.labels[cell.id])
+        for cell in about.cells
+        if len(own := taken[cell.id]) > 1
+    ]
+    if not spreads:
         return None
-    means = [in_seconds(cell.makespan_s, summary) for cell in about.cells]
-    rows = tuple(
-        ChartRow(
-            about.labels[cell.id],
-            number(value_of(mean)),
-            dots=tuple(
-                Dot(seconds, MODE_LOOKS[cell.mode], "filled", scattered(repeat))
-                for repeat, seconds in taken[cell.id].items()
-            ),
-            interval=mean,
-            mark=_mark(about, cell),
+    means = [about.duration(cell.makespan_s) for cell in about.cells]
+    rows = []
+    for cell, mean in zip(about.cells, means, strict=True):
+        dots = tuple(
+            Dot(seconds, MODE_LOOKS[cell.mode], "filled", scattered(repeat))
+            for repeat, seconds in taken[cell.id].items()
         )
-        for cell, mean in zip(about.cells, means, strict=True)
-    )
-    shown = [seconds for cell in about.cells for seconds in taken[cell.id].values()]
+        rows.append(_row(about, cell, number(mean), dots=dots, interval=mean))
     words = extremes((row.label for row in rows), map(value_of, means), "s")
     bounds = [bound for mean in means if mean for bound in (mean.low, mean.high) if bound]
-    low, high = min([*shown, *bounds]), max([*shown, *bounds])
-    trials = [(cell, *one) for cell in about.cells for one in taken[cell.id].items()]
+    ends = [*(seconds for *_, seconds in trials), *bounds]
+    axis = log_axis("makespan in seconds, logarithmic", min(ends), max(ends))
+    widest, name = max(spreads, key=lambda spread: spread[0])
     return Chart(
-        "How much repeats differ",
-        _widest(about, taken),
+        "Differences between repeats",
+        f"Repeats of one cell differ by a factor of {number(widest)} at most ({name})",
         f"Makespan of every repeat by cell, means. {words}",
         (
-            "Dots: the repeats, each on the same topics in every cell. Tall stroke: the geometric "
-            "mean and its 95\u00a0% interval, Student's t on the logs. The same distance is the "
-            "same ratio.",
+            "Dots: repeats; repeat n has the same topics in every cell. Vertical stroke: the "
+            "geometric mean with its 95\u00a0% interval (Student's t on the logarithms). Equal "
+            "distances are equal ratios.",
         ),
-        (RowPanel("", rows, log_axis("makespan in seconds, logarithmic", low, high), 30, "mean"),),
+        (RowPanel("", tuple(rows), axis, 30, "mean"),),
         (),
         Table(
             "repeats",
@@ -307,65 +261,45 @@ def repeats(about: Subject, data: Dataset) -> Chart | None:
     )
 
 
-def _widest(about: Subject, taken: dict[str, dict[int, float]]) -> str:
-    spreads = [
-        (max(taken[cell.id].values()) / min(taken[cell.id].values()), about.labels[cell.id])
-        for cell in about.cells
-        if len(taken[cell.id]) > 1
-    ]
-    widest, name = max(spreads, key=lambda spread: spread[0])
-    return f"Repeats of one cell differ by a factor of {number(widest)} at most ({name})"
-
-
-def phases(about: Subject, data: Dataset) -> Chart | None:
-    """Return a workflow's mean latency by cell, cut into its phases; None when none is known."""
-    del data
-    means = [value_of(in_seconds(c.workflow_latency_s.mean, about.summary)) for c in about.cells]
+def phases(about: Subject) -> Chart | None:
+    """Return the mean latency of a workflow by cell, divided into phases; None if unknown."""
+    means = [value_of(about.duration(cell.workflow_latency_s.mean)) for cell in about.cells]
     longest = max((mean for mean in means if mean is not None), default=0.0)
     names = list(dict.fromkeys(name for cell in about.cells for name in cell.phases))
     if longest <= 0 or not names:
         return None
     looks = {name: PHASE_LOOKS[at % len(PHASE_LOOKS)] for at, name in enumerate(names)}
+    words = {name: name.replace("_", "-") for name in names}
 
     def share(cell: Cell, name: str) -> float | None:
         return cell.phases[name].share if name in cell.phases else None
 
-    rows = tuple(
-        ChartRow(
-            about.labels[cell.id],
-            f"{number(mean)} s" if mean else number(mean),
-            bars=stacked(
-                (looks[name], (share(cell, name) or 0) * (mean or 0), "") for name in names
-            ),
-            mark=_mark(about, cell),
-        )
-        for cell, mean in zip(about.cells, means, strict=True)
-    )
-    words = {name: name.replace("_", "-") for name in names}
+    rows = []
+    for cell, mean in zip(about.cells, means, strict=True):
+        parts = ((looks[name], (share(cell, name) or 0) * (mean or 0), "") for name in names)
+        rows.append(_row(about, cell, _in_s(mean), bars=stacked(parts)))
+    columns = [
+        Column(words[name], f"{name}_share", [share(cell, name) for cell in about.cells], percent)
+        for name in names
+    ]
     return Chart(
         "Workflow latency by phase",
         "",
-        "Mean workflow latency by cell, cut into phases. "
+        "Mean workflow latency by cell, divided into phases. "
         + extremes((row.label for row in rows), means, "s"),
-        ("Each bar is the mean latency of a workflow, divided as the workflows' time was.",),
-        (RowPanel("", rows, axis_from_zero("seconds", longest * 1.02), 24, "mean"),),
+        ("Each bar is the mean latency of a workflow, divided by the phases' shares of the time.",),
+        (RowPanel("", tuple(rows), axis_from_zero("seconds", longest * 1.02), 24, "mean"),),
         tuple(Key(look, words[name]) for name, look in looks.items()),
-        about.of_cells(
-            "phases", "Share of the workflows' time by phase",
-            [
-                Column(
-                    words[name], f"{name}_share", [share(cell, name) for cell in about.cells],
-                    percent,
-                )
-                for name in names
-            ],
-        ),
-    )  # fmt: skip
+        about.of_cells("phases", "Share of the workflows' time by phase", columns),
+    )
 
 
-def time_spent(about: Subject, data: Dataset) -> Chart | None:
+def _in_s(mean: float | None) -> str:
+    return f"{number(mean)} s" if mean else number(mean)
+
+
+def time_spent(about: Subject) -> Chart | None:
     """Return the shares of the summed call latency by cell; None when no cell has any."""
-    del data
     cells = [cell for cell in about.cells if cell.time_spent is not None]
     if not cells:
         return None
@@ -375,60 +309,48 @@ def time_spent(about: Subject, data: Dataset) -> Chart | None:
 
     rows = []
     for cell in cells:
-        mean = value_of(in_seconds(cell.call_latency_s.mean, about.summary))
         parts = [(look, share(cell, part)) for part, (_, look) in PART_LOOKS.items()]
-        rows.append(
-            ChartRow(
-                about.labels[cell.id],
-                f"{number(mean)} s" if mean else number(mean),
-                bars=stacked(
-                    (look, 100 * value, f"{value * 100:.0f}" if value >= LEAST_WITH_TEXT else "")
-                    for look, value in parts
-                ),
-                mark=_mark(about, cell),
-            )
+        bars = stacked(
+            (look, 100 * value, f"{value * 100:.0f}" if value >= LEAST_WITH_TEXT else "")
+            for look, value in parts
         )
-    notes = ["Shares of the summed call latency, failed calls included."]
+        mean = value_of(about.duration(cell.call_latency_s.mean))
+        rows.append(_row(about, cell, _in_s(mean), bars=bars))
+    notes = ["Shares of the summed latency of all calls, failed calls included."]
     if any(CANCELLED in cell.attempts.by_outcome for cell in cells):
-        notes.append("Failed attempts: also those broken off because a hedge was faster.")
-    waits = extremes(
-        (row.label for row in rows), (100 * share(c, "permit_wait") for c in cells), "%"
-    )
+        notes.append(
+            "Failed attempts include those that were cancelled because a hedge was faster."
+        )
+    waits = [100 * share(cell, "permit_wait") for cell in cells]
+    words = extremes((row.label for row in rows), waits, "%")
     ticks = tuple(Tick(value, str(value)) for value in (0, 25, 50, 75, 100))
     axis = Axis("% of the calls' time", 0, 100, ticks)
+    columns = [
+        Column(name, part, [share(c, part) if c.time_spent else None for c in about.cells], percent)
+        for part, (name, _) in PART_LOOKS.items()
+    ]
     return Chart(
-        "What the calls' time was spent on",
-        _most_lost(about.summary),
-        f"Shares of the calls' time by cell. Permit wait: {waits}",
+        "Where the calls' time went",
+        _most_lost(about),
+        f"Shares of the calls' time by cell. Permit wait: {words}",
         tuple(notes),
         (RowPanel("", tuple(rows), axis, 26, "mean call"),),
-        tuple(Key(look, words) for words, look in PART_LOOKS.values()),
-        about.of_cells(
-            "time-spent", "Share of the calls' time",
-            [
-                Column(
-                    words, part, [share(cell, part) if cell.time_spent else None
-                                  for cell in about.cells],
-                    percent,
-                )
-                for part, (words, _) in PART_LOOKS.items()
-            ],
-        ),
-    )  # fmt: skip
+        part_keys(look for _, look in PART_LOOKS.values()),
+        about.of_cells("time-spent", "Share of the calls' time", columns),
+    )
 
 
-def _most_lost(summary: Summary) -> str:
-    """Say which waiting or failing costs most where."""
+def _most_lost(about: Subject) -> str:
+    """Return the largest share of time that a cell lost to waits or failures."""
     lost = [
         (getattr(cell.time_spent, part), PART_LOOKS[part][0], cell.id)
-        for cell in summary.cells
+        for cell in about.cells
         if cell.time_spent is not None
         for part in ("permit_wait", "backoff", "failed_attempts")
         if cell.attempts.failed or part != "failed_attempts"
     ]
     share, part, worst = max(lost)
     if share < 0.01:
-        return "Hardly any of the calls' time was lost to permit wait, backoff or failed attempts"
-    cell = next(cell for cell in summary.cells if cell.id == worst)
-    lost_share = f"{percent(share)} of its calls' time to {part}"
-    return f"{sentence(spoken(cell, summary.cells))} lost {lost_share}, the most of all cells"
+        return "Less than 1 % of the calls' time was permit wait, backoff or failed attempts"
+    cell = next(cell for cell in about.cells if cell.id == worst)
+    return f"{about.name(cell)} lost {percent(share)} of its calls' time to {part}, the most of all"

@@ -1,7 +1,7 @@
-"""What a chart is made of. All values are in the units of the data.
+"""The parts of a chart. All values are in the units of the data.
 
-A chart has panels of three kinds: rows over one axis, curves over two, and a grid of shaded cells.
-A `look` is the name of a colour in `LOOKS`.
+A chart has panels of three kinds: rows over one axis, curves over two axes, and a grid of shaded
+cells. A `look` is the name of a colour in `LOOKS`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from harness.report.wording import number
 
 
 class Look(NamedTuple):
-    """One colour: on white paper, and as a character and a colour of the terminal.
+    """A colour on white paper, and the character and the colour in its place on the terminal.
 
-    What has no character is not drawn there.
+    A look without a character is not drawn there.
     """
 
     paper: str
@@ -38,11 +38,11 @@ LOOKS = {
     "outage": Look("#F8F3B4", "", ""),
     "path": Look("#222222", "", ""),
 }
-"""Colours of Okabe and Ito, Color Universal Design (https://jfly.uni-koeln.de/color/), which people
-with any common colour vision tell apart; the page has its own shades of them in each scheme."""
+"""Colours of Okabe and Ito, Color Universal Design (https://jfly.uni-koeln.de/color/), which can be
+told apart with any common colour vision. The style sheet of the page has shades of its own."""
 
 SERIES = ("blue", "orange", "green", "pink", "vermillion", "sky")
-"""The colours of series without a colour of their own; each has a shape of marker, too."""
+"""The default colours of series; each also has its own shape of marker."""
 
 MODE_LOOKS = {"sync": "orange", "threads": "green", "async": "blue"}
 
@@ -55,18 +55,18 @@ PART_LOOKS = {
     "answer": ("answer", "green"),
     "other": ("other, client wait", "dark"),
 }
-"""The parts of a call's time, in the order in which they are stacked: name in words, colour."""
+"""Name and colour of each part of a call's time, in the order in which the parts are stacked."""
 
 
 class Tick(NamedTuple):
-    """A marked value of an axis and what is written there."""
+    """A value on an axis and its text."""
 
     value: float
     text: str
 
 
 class Axis(NamedTuple):
-    """An axis; `end` equals `start` where everything was over in no time."""
+    """An axis; `end` equals `start` when nothing took any time."""
 
     label: str
     start: float
@@ -75,7 +75,7 @@ class Axis(NamedTuple):
     log: bool = False
 
     def place(self, value: float) -> float:
-        """Return where `value` stands, in percent, kept within the axis."""
+        """Return the position of `value` in percent, limited to the axis."""
         start, end = self.start, self.end
         if self.log:
             start, end, value = math.log(start), math.log(end), math.log(value)
@@ -85,7 +85,7 @@ class Axis(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """A rectangle from `start` to `end`; `text` stands inside.
+    """A rectangle from `start` to `end` with `text` inside.
 
     `low`, `high`: shares (0 to 1) of the row's height. `pale`: drawn lighter.
     """
@@ -100,7 +100,7 @@ class Bar(NamedTuple):
 
 
 class Dot(NamedTuple):
-    """A dot. `aside`: how far from the middle of the row, as a share of its height."""
+    """A dot. `aside`: its distance from the middle of the row, as a share of the height."""
 
     value: float
     look: str
@@ -109,9 +109,9 @@ class Dot(NamedTuple):
 
 
 class ChartRow(NamedTuple):
-    """One row: a label, marks over the axis, and what is written beside.
+    """One row: a label, marks over the axis, and a text beside them.
 
-    `mark`: why the row stands out, in words. `words`: all of the row in words.
+    `mark`: the reason why the row is highlighted. `words`: the whole row in words.
     """
 
     label: str
@@ -124,7 +124,7 @@ class ChartRow(NamedTuple):
 
 
 class RowPanel(NamedTuple):
-    """Rows over one axis. `height` is a row's, in pixels; `beside` heads the texts beside."""
+    """Rows over one axis. `height`: of a row, in pixels; `beside`: the head of the texts beside."""
 
     title: str
     rows: tuple[ChartRow, ...]
@@ -134,7 +134,7 @@ class RowPanel(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A point of a series and its interval, where it has one."""
+    """A point of a series, with an interval if it has one."""
 
     x: float
     y: float
@@ -145,9 +145,9 @@ class Point(NamedTuple):
 
 
 class Series(NamedTuple):
-    """Points joined by a line: with markers, as steps (an interval is a band), or dashed.
+    """Points joined by a line: with markers, as steps with a band, or dashed.
 
-    `name` is written at its end.
+    `name` is written at the end of the line.
     """
 
     name: str
@@ -157,7 +157,7 @@ class Series(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """A value of the y axis that the curves are compared with."""
+    """A value of the y axis to compare the curves with."""
 
     name: str
     value: float
@@ -174,7 +174,7 @@ class CurvePanel(NamedTuple):
 
 
 class HeatCell(NamedTuple):
-    """One cell of a grid: its text, how strongly it is shaded (0 to 1), whether it is framed."""
+    """One cell of a grid: its text, the strength of its shade (0 to 1), whether it is framed."""
 
     text: str
     strength: float = 0.0
@@ -182,7 +182,7 @@ class HeatCell(NamedTuple):
 
 
 class HeatPanel(NamedTuple):
-    """A grid of cells: `rows` are labels with a cell for each of `columns`."""
+    """A grid: `rows` are labels with a cell for each of `columns`."""
 
     title: str
     look: str
@@ -195,7 +195,7 @@ Panel = RowPanel | CurvePanel | HeatPanel
 
 
 class Key(NamedTuple):
-    """One entry of a legend. `marker`: the colour is that of a series with markers."""
+    """An entry of a legend. `marker`: it stands for a series with markers."""
 
     look: str
     text: str
@@ -203,10 +203,10 @@ class Key(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """A chart. `finding` says what it shows, `alt` describes it, `table` has its numbers.
+    """A chart. `finding`: the result in a sentence; `alt`: a description; `table`: the numbers.
 
-    `across`: how many panels stand side by side where there is room. `more`: data that are drawn
-    but too long to be shown as a table.
+    `across`: the number of panels side by side where there is room. `more`: data that are too long
+    to be shown as a table.
     """
 
     title: str
@@ -226,7 +226,7 @@ def axis_from_zero(label: str, end: float) -> Axis:
 
 
 def log_axis(label: str, low: float, high: float) -> Axis:
-    """Return a logarithmic axis that holds two positive values, and two ticks at least."""
+    """Return a logarithmic axis around two positive values, with at least two ticks."""
     start, end = low / (high / low * 1.2) ** 0.06, high * (high / low * 1.2) ** 0.06
     powers = range(math.floor(math.log10(start)), math.ceil(math.log10(end)) + 1)
     factors = (1, 2, 5) if len(powers) < 4 else (1,)
@@ -236,7 +236,7 @@ def log_axis(label: str, low: float, high: float) -> Axis:
 
 
 def round_ticks(start: float, end: float, most: int = 5) -> tuple[Tick, ...]:
-    """Return round values (1, 2 or 5 times a power of ten), `most` steps of them at most."""
+    """Return ticks at round values (1, 2 or 5 times a power of ten), at most `most` steps."""
     if end <= start:
         return (Tick(start, f"{start:g}"),)
     rough = (end - start) / most * 0.999999
@@ -250,7 +250,7 @@ def round_ticks(start: float, end: float, most: int = 5) -> tuple[Tick, ...]:
 
 
 def legible(ticks: Sequence[Tick], axis: Axis, gap: float = 6.0) -> tuple[Tick, ...]:
-    """Leave out, from the right, ticks that stand closer together than their texts are wide."""
+    """Leave out, from the right, ticks whose texts would overlap."""
     kept: list[Tick] = []
     for tick in reversed(ticks):
         if not kept or axis.place(kept[-1].value) - axis.place(tick.value) >= gap:
@@ -259,33 +259,39 @@ def legible(ticks: Sequence[Tick], axis: Axis, gap: float = 6.0) -> tuple[Tick, 
 
 
 def axis_end(figures: Sequence[Figure]) -> float:
-    """Return how far an axis from 0 must reach: to every interval, but not for one that is huge.
+    """Return the end of an axis from 0: the highest bound, limited to 1.8 times the largest value.
 
-    Two or three repeats can give an interval many times the value; drawn whole, it would flatten
-    all the rest. Such a bar runs out of the axes instead.
+    Two or three repeats can give an interval many times as large as the value. An axis with room
+    for it would flatten everything else, so such an interval is cut off.
     """
     largest = max((figure.value for figure in figures), default=0.0)
     ends = [figure.high or figure.value for figure in figures]
     return min(max(ends, default=0.0), 1.8 * largest) or 1.0
 
 
-def runs_out(figures: Sequence[Figure]) -> list[str]:
+def cut_off_note(figures: Sequence[Figure]) -> list[str]:
     """Return a note when an interval is longer than its axis."""
     end = axis_end(figures)
     cut = any(figure.high is not None and figure.high > end for figure in figures)
-    return ["A bar that meets the edge goes on beyond it."] if cut else []
+    return ["An interval that reaches the edge continues beyond it."] if cut else []
+
+
+def part_keys(looks: Iterable[str]) -> tuple[Key, ...]:
+    """Return the legend of the parts of a call's time that have these colours."""
+    shown = set(looks)
+    return tuple(Key(look, words) for words, look in PART_LOOKS.values() if look in shown)
 
 
 def scattered(at: int) -> float:
-    """Return how far aside dot number `at` stands, so that it does not hide its neighbours.
+    """Return the distance of dot number `at` from the middle, so that dots do not overlap.
 
-    Steps of the golden ratio keep neighbours apart and are the same every time.
+    Steps of the golden ratio keep neighbours apart and are reproducible.
     """
     return (at * 0.618034 % 1 - 0.5) * 0.55
 
 
 def stacked(parts: Iterable[tuple[str, float, str]]) -> tuple[Bar, ...]:
-    """Return bars of these looks, lengths and texts, one after the other from 0."""
+    """Return bars with these looks, lengths and texts, one after the other from 0."""
     bars, start = [], 0.0
     for look, length, text in parts:
         if length > 0:
@@ -295,10 +301,9 @@ def stacked(parts: Iterable[tuple[str, float, str]]) -> tuple[Bar, ...]:
 
 
 def extremes(labels: Iterable[str], values: Iterable[float | None], unit: str) -> str:
-    """Say between which numbers a chart's values lie, and whose they are."""
-    known = [
-        (value, label) for label, value in zip(labels, values, strict=True) if value is not None
-    ]
+    """Return a sentence with the smallest and the largest value and their labels."""
+    pairs = zip(values, labels, strict=True)
+    known = [(value, label) for value, label in pairs if value is not None]
     if not known:
         return "No value is known."
     (low, least), (high, most) = min(known), max(known)

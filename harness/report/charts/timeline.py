@@ -1,4 +1,4 @@
-"""Workflows call by call: one in sync above the same one in async, or any other one."""
+"""Workflows call by call: the same one in sync and in async, or any other one."""
 
 from __future__ import annotations
 
@@ -20,32 +20,33 @@ from harness.report.charts.model import (
     Key,
     RowPanel,
     axis_from_zero,
+    part_keys,
 )
-from harness.report.path_text import WORDS, ToSeconds, in_scenario_seconds
+from harness.report.path_text import ToSeconds, in_scenario_seconds
 from harness.report.tables import Column, Subject, Table
 from harness.report.waterfall import Waterfall, WaterfallRow, Waterfalls
-from harness.report.wording import MODE_NAMES, counted, number, spoken
+from harness.report.wording import MODE_NAMES, PART_WORDS, counted, number, spoken
 
 MOST_ROWS = 40
-"""Rows of a workflow that are drawn, unless all are asked for."""
+"""The most rows of a workflow that are drawn by default."""
 
 LONGEST_TOPIC = 80
 ON_PATH = "on the critical path"
 
 
 class ExampleWorkflow(NamedTuple):
-    """One workflow of one cell."""
+    """A workflow of a cell."""
 
     cell: Cell
     workflow: Workflow
 
 
 def same_workflow_in_both(summary: Summary, data: Dataset) -> list[ExampleWorkflow]:
-    """Return the median workflow of the async cell with most permits, after its sync twin.
+    """Return the median workflow of the async cell with most permits, after the same one in sync.
 
-    Of several such cells the recommended one is taken, else the first. The twin has the same
-    retry policy, scope, repeat and workflow, so the same topic; it is absent without a sync cell.
-    Successful workflows are preferred; the list is empty when there are no workflows.
+    Of several such cells it takes the recommended one, otherwise the first. The workflow in sync
+    has the same settings, repeat and topic; it is missing without such a sync cell. Successful
+    workflows are preferred. The list is empty when there are no workflows.
     """
     workflows_of = {name: cell.workflows for name, cell in data.cells.items()}
     ran = [cell for cell in summary.cells if workflows_of[cell.id]]
@@ -55,41 +56,31 @@ def same_workflow_in_both(summary: Summary, data: Dataset) -> list[ExampleWorkfl
         ran,
         key=lambda c: (MODE_NAMES.index(c.mode), c.permits, c.id == summary.recommendation.cell),
     )
-    twin_cell = next((cell for cell in ran if _is_twin(cell, main)), None)
-    twins = {
-        (workflow.repeat, workflow.workflow): workflow
-        for workflow in (workflows_of[twin_cell.id] if twin_cell else [])
-    }
+    alike = (c for c in ran if c.mode == "sync" and policy_of(c) == policy_of(main))
+    sync_cell = next((cell for cell in alike if cell.id != main.id), None)
+    in_sync = {(w.repeat, w.workflow): w for w in (workflows_of[sync_cell.id] if sync_cell else ())}
     found = workflows_of[main.id]
-    paired = [workflow for workflow in found if (workflow.repeat, workflow.workflow) in twins]
-    both_ok = [
-        workflow
-        for workflow in paired
-        if workflow.outcome == twins[workflow.repeat, workflow.workflow].outcome == OK
-    ]
+    paired = [w for w in found if (w.repeat, w.workflow) in in_sync]
+    both_ok = [w for w in paired if w.outcome == in_sync[w.repeat, w.workflow].outcome == OK]
     chosen = median_workflow(both_ok or paired or [w for w in found if w.outcome == OK] or found)
-    twin = twins.get((chosen.repeat, chosen.workflow))
-    seen = [ExampleWorkflow(main, chosen)]
-    return seen if twin is None or twin_cell is None else [ExampleWorkflow(twin_cell, twin), *seen]
-
-
-def _is_twin(cell: Cell, main: Cell) -> bool:
-    return cell.mode == "sync" and policy_of(cell) == policy_of(main) and cell.id != main.id
+    twin = in_sync.get((chosen.repeat, chosen.workflow))
+    first = [ExampleWorkflow(sync_cell, twin)] if sync_cell and twin else []
+    return [*first, ExampleWorkflow(main, chosen)]
 
 
 def median_workflow(workflows: Sequence[Workflow]) -> Workflow:
-    """Return the workflow with the median latency, the lower one of two."""
+    """Return the workflow with the median latency, the lower of two."""
     middle = statistics.median_low(workflow.done - workflow.ready for workflow in workflows)
     return next(w for w in workflows if w.done - w.ready == middle)
 
 
-def timeline(about: Subject, data: Dataset) -> Chart | None:
+def timeline(about: Subject) -> Chart | None:
     """Return one workflow call by call, sync above async; None without a workflow."""
     summary = about.summary
-    seen = same_workflow_in_both(summary, data)
+    seen = same_workflow_in_both(summary, about.data)
     if not seen:
         return None
-    waterfalls = Waterfalls(data)
+    waterfalls = Waterfalls(about.data)
     drawn = [waterfalls.of(one.workflow) for one in seen]
     seconds = in_scenario_seconds(summary.time_scale)
     took = [number(seconds(one.latency)) for one in drawn]
@@ -101,34 +92,33 @@ def timeline(about: Subject, data: Dataset) -> Chart | None:
         )
         for (cell, workflow), one, time in zip(seen, drawn, took, strict=True)
     )  # fmt: skip
-    workflow = seen[-1].workflow
-    each = (f"{time} s in {spoken(one.cell, summary.cells)}"
-            for time, one in zip(took, seen, strict=True))  # fmt: skip
+    names = [spoken(one.cell, summary.cells) for one in seen]
+    each = (f"{time} s in {name}" for time, name in zip(took, names, strict=True))
+    cell, workflow = seen[-1]
     all_ok = all(one.workflow.outcome == OK for one in seen)
     more = len(drawn[-1].rows) - len(panels[-1].rows)
+    if len(seen) == 1:
+        title, finding = "One workflow", f"One workflow, call by call: {took[0]} s ({names[0]})"
+    else:
+        title = "The same workflow"
+        finding = (
+            f"The same workflow takes {took[0]} s one call after another and {took[1]} s with "
+            f"{counted(cell.permits, 'permit')}"
+        )
     return Chart(
-        "One workflow, call by call" if len(seen) < 2 else "The same workflow, call by call",
-        _comparison(seen, took, summary),
+        f"{title}, call by call",
+        finding,
         f"What each call of one workflow waited for. It took {' and '.join(each)}.",
         (
-            f"Workflow {workflow.workflow} of repeat {workflow.repeat}, the median of its "
-            f"{seen[-1].cell.mode} cell's workflows{' that are ok' if all_ok else ''}; topic: "
+            f"Workflow {workflow.workflow} of repeat {workflow.repeat}, the median of the "
+            f"{'successful ' if all_ok else ''}workflows of the {cell.mode} cell; topic: "
             f"{_topic(workflow)}.",
-            *[f"{counted(more, 'call')} more: harness trace RUN {drawn[-1].key}"] * (more > 0),
+            *[f"{counted(more, 'more call')}: harness trace RUN {drawn[-1].key}"] * (more > 0),
             *waterfall_notes(panels),
         ),
         panels,
         waterfall_legend(panels),
         _cuts_table(about, seen, drawn, seconds),
-    )
-
-
-def _comparison(seen: Sequence[ExampleWorkflow], took: Sequence[str], summary: Summary) -> str:
-    if len(seen) == 1:
-        return f"One workflow, call by call: {took[0]} s ({spoken(seen[0].cell, summary.cells)})"
-    return (
-        f"The same workflow takes {took[0]} s one call after another and {took[1]} s with "
-        f"{counted(seen[1].cell.permits, 'permit')}"
     )
 
 
@@ -148,11 +138,11 @@ def _cuts_table(
     ]
     return Table(
         "timeline",
-        "Every piece, in seconds since the workflow was ready",
+        "The parts of all calls, in seconds since the workflow was ready",
         (
             *about.cell_columns([cell for cell, _, _ in cuts]),
             Column("call", "call", [row.label.strip() for _, row, _ in cuts]),
-            Column("part", "part", [WORDS[piece.part] for _, _, piece in cuts]),
+            Column("part", "part", [PART_WORDS[piece.part] for _, _, piece in cuts]),
             Column("from", about.seconds("from"), [seconds(piece.start) for _, _, piece in cuts]),
             Column("to", about.seconds("to"), [seconds(piece.end) for _, _, piece in cuts]),
             Column("outcome of the call", "call_outcome", [row.outcome for _, row, _ in cuts]),
@@ -161,23 +151,23 @@ def _cuts_table(
 
 
 def most_telling(rows: Sequence[WaterfallRow]) -> list[WaterfallRow]:
-    """Return at most `MOST_ROWS` rows: the path's, failed ones, then those that ended last."""
-    ranked = sorted(rows, key=lambda row: (not row.held, not is_failure(row.outcome), -row.end))
+    """Return at most `MOST_ROWS` rows: on the critical path, then failed, then the last to end."""
+    ranked = sorted(rows, key=lambda row: (not row.path, not is_failure(row.outcome), -row.end))
     kept = set(map(id, ranked[:MOST_ROWS]))
     return [row for row in rows if id(row) in kept]
 
 
 def look_of(part: str) -> str:
-    """Return the colour of a part of a call's time: the client's own wait is one of the others."""
+    """Return the colour of a part of a call's time; client wait has that of `other`."""
     return PART_LOOKS["other" if part == "client_wait" else part][1]
 
 
 def waterfall_panel(
     drawn: Waterfall, rows: Iterable[WaterfallRow], seconds: ToSeconds, longest: int, title: str
 ) -> RowPanel:
-    """Return these rows of a workflow, the critical path below its calls.
+    """Return the panel of these rows, each with its part of the critical path below.
 
-    `longest`: nanoseconds that the axis reaches to.
+    `longest`: the end of the axis in nanoseconds.
     """
     axis = axis_from_zero("seconds since the workflow was ready", seconds(longest))
     return RowPanel(title, tuple(_row(row, seconds) for row in rows), axis, 20)
@@ -185,38 +175,36 @@ def waterfall_panel(
 
 def _row(row: WaterfallRow, seconds: ToSeconds) -> ChartRow:
     took = f"{number(seconds(row.end - row.start))} s"
-    lengths = {
-        part: sum(piece.length for piece in row.pieces if piece.part == part) for part in PARTS
-    }
+    lengths = {part: sum(p.length for p in row.pieces if p.part == part) for part in PARTS}
     parts = ", ".join(
-        f"{WORDS[part]} {number(seconds(length))} s" for part, length in lengths.items() if length
+        f"{PART_WORDS[part]} {number(seconds(length))} s"
+        for part, length in lengths.items()
+        if length
     )
     ended = "" if row.outcome == OK else f", {row.outcome.replace('_', ' ')}"
-    path = f"; {ON_PATH}" if row.held else ""
+    path = f"; {ON_PATH}" if row.path else ""
+    bars = [
+        *(Bar(seconds(p.start), seconds(p.end), look_of(p.part), low=0.24) for p in row.pieces),
+        *(Bar(seconds(start), seconds(end), "path", high=0.16) for start, end in row.path),
+    ]
     return ChartRow(
         f"{row.label} ×" if is_failure(row.outcome) else row.label,
         took,
-        bars=(
-            *(
-                Bar(seconds(piece.start), seconds(piece.end), look_of(piece.part), low=0.24)
-                for piece in row.pieces
-            ),
-            *(Bar(seconds(start), seconds(end), "path", high=0.16) for start, end in row.path),
-        ),
-        mark=ON_PATH if row.held else "",
+        bars=tuple(bars),
+        mark=ON_PATH if row.path else "",
         words=f"{row.label.strip()}: {took}, {counted(row.attempts, 'attempt')}{ended}: "
         f"{parts}{path}.",
     )
 
 
 def waterfall_legend(panels: Iterable[RowPanel]) -> tuple[Key, ...]:
-    """Return the keys of what these panels show."""
+    """Return the legend of these panels."""
     shown = {bar.look for panel in panels for row in panel.rows for bar in row.bars}
-    keys = [Key(look, words) for words, look in PART_LOOKS.values() if look in shown]
-    return (*keys, Key("path", "critical path")) if "path" in shown else tuple(keys)
+    path = (Key("path", "critical path"),) if "path" in shown else ()
+    return (*part_keys(shown), *path)
 
 
 def waterfall_notes(panels: Iterable[RowPanel]) -> list[str]:
-    """Return what the signs in these panels mean."""
+    """Return notes that explain the signs in these panels."""
     failed = any(row.label.endswith("×") for panel in panels for row in panel.rows)
     return ["×: the call failed."] if failed else []

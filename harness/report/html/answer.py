@@ -1,22 +1,19 @@
-"""What a reader wants to know first: what async and threads bought, at which permits, how sure."""
+"""The first section of the report: the speed-up of each mode, its best cell, its certainty."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from harness.analysis.model import Cell, Figure, Summary
+from harness.analysis.model import Cell, Figure
 from harness.analysis.settings import policy_of
 from harness.report.advisories import warnings_of
 from harness.report.tables import Subject
 from harness.report.wording import (
     MODE_NAMES,
     headline,
-    in_seconds,
     losses,
     number,
-    rate_unit,
-    scaled,
     sentence,
     spoken,
     value_of,
@@ -24,49 +21,38 @@ from harness.report.wording import (
 )
 
 
-class SpeedUpStep(NamedTuple):
-    """One permit count of a mode: its speed-up with its interval, or its throughput."""
+class PermitStep(NamedTuple):
+    """One permit count of a mode: its speed-up or its throughput as text."""
 
     permits: int
     text: str
     best: bool
 
 
-class Bought(NamedTuple):
-    """What one mode bought at its best cell: a speed-up, or a rate where there was no sync."""
+class ModeCard(NamedTuple):
+    """The best cell of a mode: its speed-up, or its rate where there is no sync cell."""
 
     mode: str
     setting: str
     figure: str
     unit: str
-    interval: str
-    sure: str
-    steps: tuple[SpeedUpStep, ...]
-    facts: tuple[tuple[str, str], ...]
-
-
-class Advice(NamedTuple):
-    """The recommendation in words."""
-
-    objective: str
-    setting: str
-    enough: bool
-    wanted: str
-    because: tuple[str, ...]
-    code: str
+    interval: str = ""
+    sure: str = ""
+    steps: tuple[PermitStep, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
 
 
 class AnswerSection(NamedTuple):
-    """The first thing in the report."""
+    """The first section of the report; `setting`: the name of the recommended cell."""
 
     lead: tuple[str, ...]
-    modes: tuple[Bought, ...]
-    advice: Advice
+    modes: tuple[ModeCard, ...]
+    setting: str
     warnings: tuple[str, ...]
 
 
 def answer(about: Subject) -> AnswerSection:
-    """Return what the run says, in sentences and in one card a mode."""
+    """Return the result of the run in sentences, and a card for each mode."""
     summary = about.summary
     ran = [cell for cell in about.cells if cell.throughput.workflows_per_s is not None]
     by_mode = {
@@ -76,26 +62,24 @@ def answer(about: Subject) -> AnswerSection:
     }
     shown = {mode: cells for mode, cells in by_mode.items() if mode != "sync"} or by_mode
     best = {mode: headline(cells, summary) for mode, cells in shown.items()}
+    recommended = next(filter(about.is_recommended, about.cells), None)
     return AnswerSection(
-        tuple(_lead(best, summary)),
-        tuple(_bought(about, best[mode], cells) for mode, cells in shown.items()),
-        _advice(about),
+        tuple(_lead(about, list(best.values()))),
+        tuple(_card(about, best[mode], cells) for mode, cells in shown.items()),
+        spoken(recommended, summary.cells) if recommended else "",
         tuple(sentence(about.named(warning)) for warning in warnings_of(summary)),
     )
 
 
-def _lead(best: dict[str, Cell], summary: Summary) -> list[str]:
-    if not any(_ended(cell) for cell in summary.cells):
-        return ["No trial has ended, so there is nothing to say yet."]
-    if not any(_has_success(cell) for cell in summary.cells):
+def _lead(about: Subject, best: Sequence[Cell]) -> list[str]:
+    counts = [cell.workflows for cell in about.cells]
+    if not any(one.ok + one.degraded + one.failed for one in counts):
+        return ["No trial has ended, so there are no results yet."]
+    if not any(map(_has_success, about.cells)):
         return ["No workflow ended ok, so no setting can be recommended."]
     if not best:
-        return ["No trial ran in one go, so there is no makespan and no rate to compare."]
-    return [_sentence(cell, summary) for cell in best.values()]
-
-
-def _ended(cell: Cell) -> int:
-    return cell.workflows.ok + cell.workflows.degraded + cell.workflows.failed
+        return ["No trial ran without interruption, so there is no makespan and no rate."]
+    return [_sentence(about, cell) for cell in best]
 
 
 def _has_success(cell: Cell) -> bool:
@@ -103,96 +87,70 @@ def _has_success(cell: Cell) -> bool:
     return cell.workflows.ok > 0 or (value_of(cell.success_rate) or 0.0) > 0
 
 
-def _sentence(cell: Cell, summary: Summary) -> str:
-    name = sentence(spoken(cell, summary.cells))
+def _sentence(about: Subject, cell: Cell) -> str:
+    name, speedup = about.name(cell), cell.speedup_over_sync
     if not _has_success(cell):
         return f"{name}: no workflow ended ok."
-    speedup = cell.speedup_over_sync
     if cell.mode == "sync" or speedup is None:
-        unit, factor = rate_unit(summary)
-        rate = with_interval(scaled(cell.throughput.workflows_per_s, factor))
-        return f"{name} ended {rate} workflows {unit}{losses(cell)}."
+        rate = with_interval(about.rate(cell.throughput.workflows_per_s))
+        return f"{name} ended {rate} workflows {about.rate_unit}{losses(cell)}."
+    interval = _interval(speedup)
     return (
-        f"{name} ran the workflows {number(speedup.value)} times as fast as sync"
-        f"{_in_words(speedup)}{losses(cell)}."
+        f"{name} ran the workflows {number(speedup)} times as fast as sync"
+        f"{', ' if interval else ''}{interval}{losses(cell)}."
     )
 
 
-def _in_words(figure: Figure) -> str:
-    if figure.low is None or figure.high is None:
+def _interval(figure: Figure | None) -> str:
+    if figure is None or figure.low is None or figure.high is None:
         return ""
-    return f", 95\u00a0% interval {number(figure.low)} to {number(figure.high)}"
+    return f"95\u00a0% interval {number(figure.low)} to {number(figure.high)}"
 
 
-def _bought(about: Subject, cell: Cell, cells: Sequence[Cell]) -> Bought:
-    summary = about.summary
+def _card(about: Subject, cell: Cell, cells: Sequence[Cell]) -> ModeCard:
+    setting = spoken(cell, about.summary.cells)
     if not _has_success(cell):
-        setting = spoken(cell, summary.cells)
-        return Bought(cell.mode, setting, "Nothing", "no workflow ended ok", "", "", (), ())
-    unit, factor = rate_unit(summary)
-    rate = scaled(cell.throughput.workflows_per_s, factor)
-    speedup = cell.speedup_over_sync if cell.mode != "sync" else None
-    shown = rate if speedup is None else speedup
-    counts = cell.workflows
-    facts = (
-        ("throughput", f"{with_interval(rate)} workflows {unit}"),
-        ("workflow latency, median",
-         f"{with_interval(in_seconds(cell.workflow_latency_s.p50, summary))} s"),
-        ("workflows ok", f"{counts.ok} of {counts.started}"),
-    )  # fmt: skip
-    return Bought(
+        return ModeCard(cell.mode, setting, "None", "no workflow ended ok")
+    unit, rate = f"workflows {about.rate_unit}", about.rate(cell.throughput.workflows_per_s)
+    speedup = None if cell.mode == "sync" else cell.speedup_over_sync
+    median = with_interval(about.duration(cell.workflow_latency_s.p50))
+    return ModeCard(
         cell.mode,
-        spoken(cell, summary.cells),
-        number(value_of(shown)) + ("" if speedup is None else "×"),
-        f"workflows {unit}" if speedup is None else "the speed of sync",
-        "" if shown is None or shown.low is None else _in_words(shown).removeprefix(", "),
-        _sure(speedup, cell.repeats) if cell.mode != "sync" else "",
-        tuple(_steps(cell, cells, factor)),
-        facts,
+        setting,
+        number(rate) if speedup is None else f"{number(speedup)}×",
+        unit if speedup is None else "the speed of sync",
+        _interval(speedup or rate),
+        "" if cell.mode == "sync" else _certainty(speedup, cell.repeats),
+        _steps(about, cell, cells),
+        (
+            ("throughput", f"{with_interval(rate)} {unit}"),
+            ("workflow latency, median", f"{median} s"),
+            ("workflows ok", f"{cell.workflows.ok} of {cell.workflows.started}"),
+        ),
     )
 
 
-def _sure(speedup: Figure | None, repeats: int) -> str:
+def _certainty(speedup: Figure | None, repeats: int) -> str:
     if speedup is None:
-        return "There is no sync cell with the same settings to compare it with."
+        return "There is no sync cell with the same settings to compare with."
     if speedup.low is None or speedup.high is None:
-        return "Fewer than two repeats show no spread: it cannot be told from chance."
+        return "Fewer than two repeats give no interval: the difference can be due to chance."
     where = f"paired over {repeats} repeats"
     if speedup.low > 1:
-        return f"The interval lies above 1 ({where}): faster than sync."
+        return f"The interval is above 1 ({where}): faster than sync."
     if speedup.high < 1:
-        return f"The interval lies below 1 ({where}): slower than sync."
-    return f"The interval holds 1 ({where}): it cannot be told from sync."
+        return f"The interval is below 1 ({where}): slower than sync."
+    return f"The interval contains 1 ({where}): no significant difference from sync."
 
 
-def _steps(best: Cell, cells: Sequence[Cell], factor: float) -> list[SpeedUpStep]:
-    """Return the cells that differ from `best` in permits alone, when there are several."""
-    alike = sorted(
-        (cell for cell in cells if policy_of(cell) == policy_of(best)),
-        key=lambda cell: cell.permits,
-    )
+def _steps(about: Subject, best: Cell, cells: Sequence[Cell]) -> tuple[PermitStep, ...]:
+    """Return the cells that differ from `best` only in permits, when there are several."""
+    alike = [cell for cell in cells if policy_of(cell) == policy_of(best)]
     if len(alike) < 2:
-        return []
-    return [SpeedUpStep(cell.permits, _step(cell, factor), cell.id == best.id) for cell in alike]
-
-
-def _step(cell: Cell, factor: float) -> str:
-    speedup = cell.speedup_over_sync
-    if speedup is not None:
-        return f"{number(speedup.value)}×{losses(cell)}"
-    return number(value_of(scaled(cell.throughput.workflows_per_s, factor))) + losses(cell)
-
-
-def _advice(about: Subject) -> Advice:
-    summary = about.summary
-    advice = summary.recommendation
-    cell = next((cell for cell in summary.cells if cell.id == advice.cell), None)
-    more = advice.more_workflows_needed
-    return Advice(
-        advice.objective.replace("_", " "),
-        "" if cell is None else spoken(cell, summary.cells),
-        advice.evidence == "enough",
-        "" if more is None else str(more),
-        tuple(about.named(because) for because in advice.because),
-        "\n".join(advice.code),
-    )
+        return ()
+    steps = []
+    for cell in sorted(alike, key=lambda cell: cell.permits):
+        speedup, rate = cell.speedup_over_sync, about.rate(cell.throughput.workflows_per_s)
+        shown = number(rate) if speedup is None else f"{number(speedup)}×"
+        steps.append(PermitStep(cell.permits, shown + losses(cell), cell.id == best.id))
+    return tuple(steps)

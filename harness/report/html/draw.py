@@ -1,4 +1,4 @@
-"""Draws the panels of a chart as the page has them: SVG that keeps its text size at any width."""
+"""Draws the panels of a chart as SVG whose text keeps its size at any width."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from harness.report.charts.model import (
 )
 
 LEAST_WIDTH = 0.1
-"""Percent of the axis: a bar of no length is seen, too."""
+"""Percent of the axis, so that a bar without a length is visible."""
 
 STRONGEST = 42
-"""Percent of colour in the strongest shade: text stays legible on it in both schemes."""
+"""Percent of colour in the strongest shade: text remains legible in both colour schemes."""
 
 
 def panel_kind(panel: Panel) -> Literal["rows", "curves", "heat"]:
-    """Return which drawing of the template a panel needs."""
+    """Return the kind of a panel, for the template."""
     match panel:
         case RowPanel():
             return "rows"
@@ -52,7 +52,7 @@ def bar_paths(row: ChartRow, axis: Axis) -> list[tuple[str, str]]:
 
 
 def curve_paths(series: Series, panel: CurvePanel) -> list[tuple[str, str]]:
-    """Return the line of a series, after the band that its steps have, in a box of 100 by 100."""
+    """Return the paths of a series, the band of steps first, in a box of 100 by 100."""
     points = series.points
     line = [(point.x, point.y) for point in points]
     match series.shape:
@@ -72,7 +72,7 @@ def _edge(points: tuple[Point, ...], name: Literal["low", "high"]) -> list[tuple
 
 
 def _steps(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Put a corner between each point and the next one, level with the former."""
+    """Insert a corner between each point and the next one, level with the first."""
     corners = [[(x, y), (after, y)] for (x, y), (after, _) in pairwise(points)]
     return [*(corner for pair in corners for corner in pair), *points[-1:]]
 
@@ -89,5 +89,5 @@ def _path(points: list[tuple[float, float]], panel: CurvePanel) -> str:
 
 
 def strength(cell: HeatCell) -> int:
-    """Return how many percent of its colour a cell has."""
+    """Return the percentage of colour of a cell."""
     return round(STRONGEST * cell.strength)

@@ -1,8 +1,9 @@
-"""How it was measured, on what, and whether the client itself was fit for it."""
+"""The method of a run, its environment, and whether client and recording disturbed it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -12,30 +13,31 @@ from harness.analysis.settings import swept_keys
 from harness.records.clock import SECOND
 from harness.records.schema import Run
 from harness.records.settings import value_text
-from harness.report.tables import Column, Subject, Table, whole_number
-from harness.report.wording import counted, percent
+from harness.report.tables import Column, Subject, Table
+from harness.report.wording import bottleneck_text, counted, number, percent, whole_number
 from harness.store.run_directory import Records
+from harness.telemetry.delivery_log import DeliveryAccount
 
 Definitions = tuple[tuple[str, str], ...]
-"""Terms, each with what is said of it."""
+"""Terms with their explanations."""
 
 DEFINITIONS: Definitions = (
     ("attempt, call, workflow",
-     "One HTTP request; one question to the model with all its attempts; one topic, from "
-     "its first call to its result."),
+     "An attempt is one HTTP request. A call is one question to the model, with all its attempts. "
+     "A workflow is all calls for one topic, from the first call to the result."),
     ("ready",
-     "The moment when a thing could start if nothing were scarce. Latency is done minus ready, so "
-     "no queue is hidden."),
+     "The time at which something could start if no resource were scarce. Latency is done minus "
+     "ready, so it includes all queues."),
     *((metric.words, metric.definition) for metric in METRICS if metric.definition),
     ("intervals",
-     "95\u00a0%, two-sided: Student's t on the logs over repeats, order statistics for "
-     "percentiles, calls of one workflow counted as the cluster that they are. What the sample "
-     "cannot carry is left out: a p95 needs 72 observations, a p99 368."),
+     "95\u00a0%, two-sided: Student's t on the logarithms over repeats; order statistics for "
+     "percentiles, with the calls of one workflow as a cluster. A percentile is left out when the "
+     "sample is too small: a p95 needs 72 observations, a p99 368."),
 )  # fmt: skip
 
 
 def description(run: Run) -> str:
-    """Return what the scenario says of itself."""
+    """Return the description in the scenario."""
     return str(run.scenario.get("description") or "")
 
 
@@ -52,79 +54,71 @@ def endpoint_text(run: Run) -> str:
 
 
 def started(run: Run) -> str:
-    """Return when the run began, to the minute, in UTC."""
+    """Return the start of the run, to the minute, in UTC."""
     at = datetime.fromtimestamp(run.anchor.unix_ns / SECOND, UTC)
     return f"{at:%Y-%m-%d %H:%M} UTC"
 
 
 def _load(load: dict[str, Any]) -> str:
     arrivals = load.get("arrivals")
+    workflows = counted(load["workflows"], "workflow")
     if arrivals is None:
         return (
-            f"A closed loop: {counted(load['workflows'], 'workflow')} a trial, at most "
-            f"{load['in_flight']} in flight; the next is ready when a slot frees."
+            f"A closed loop: {workflows} a trial, at most {load['in_flight']} in flight; the next "
+            "one is ready when one ends."
         )
     return (
-        f"An open loop: {counted(load['workflows'], 'workflow')} a trial, coming by themselves, "
-        f"{arrivals['per_second']:g} a scenario second ({arrivals['process']}); each is ready when "
-        "it is due. What MSER-5 takes for the warm-up is left out of every distribution."
+        f"An open loop: {workflows} a trial, {arrivals['per_second']:g} a scenario second "
+        f"({arrivals['process']}), whether or not others have ended; each is ready at its time of "
+        "arrival. The warm-up (MSER-5) is excluded from every distribution."
     )
 
 
 def design(run: Run) -> Definitions:
-    """Return how this run was laid out."""
+    """Return the load, the design, and what counts as success."""
     load: dict[str, Any] = run.scenario["load"]
     needed = run.scenario["success"]["min_branches"]
-    degraded = (
-        "degraded counts as failed"
-        if needed is None
-        else f"degraded counts when {needed} or more of its branches did"
-    )
+    degraded = "failed" if needed is None else f"success with {needed} or more successful branches"
     told = [
         ("load", _load(load)),
         ("design", f"Randomised complete blocks: {counted(run.repeats, 'repeat')} of "
-                   f"{counted(len(run.cells), 'cell')}, each cell once a repeat, in an order drawn "
-                   "from the seed, on the same topics."),
-        ("success", f"A workflow that is ok; {degraded}."),
-        ("counting", "Failed workflows and calls are in every distribution: a cell that drops "
-                     "its work must not look fast for it."),
+                   f"{counted(len(run.cells), 'cell')}. In each repeat every cell runs once, in "
+                   "random order (from the seed), on the same topics."),
+        ("success", f"A workflow that is ok. A degraded one counts as {degraded}."),
+        ("counting", "Distributions include failed workflows and calls: otherwise a cell that "
+                     "drops work would look fast."),
     ]  # fmt: skip
     if run.virtual:
         told.append(("seconds", (
-            "Everything here is simulated, in virtual time: the workflow, the retry policies and "
-            "the permits ran straight against the provider's model of time, on a clock that jumped "
-            "to whatever was next. No network, no client library and no machine's speed is in any "
-            "figure; durations are scenario seconds."
+            "Everything is simulated, in virtual time: workflow, retry policies and permits ran "
+            "against a model of the provider, with a clock that jumps to the next event. No "
+            "network, client library or speed of a machine affects the figures. Durations are "
+            "scenario seconds."
         )))  # fmt: skip
     elif run.simulated:
         told.append(("seconds", (
-            "Everything here is simulated. One scenario second lasted "
-            f"{run.time_scale:g} real seconds; durations are scenario seconds, unless they are "
-            "said to be real."
+            f"Everything is simulated. One scenario second took {run.time_scale:g} real seconds. "
+            "Durations are scenario seconds, unless the text says that they are real."
         )))  # fmt: skip
     elif run.scenario["endpoint"].get("cache") == "avoid":
-        told.append(("caching", "Each workflow's prompts begin with a nonce, so that no cell "
-                                "finds the provider's prompt cache warm."))  # fmt: skip
+        told.append(("caching", "The prompts of each workflow begin with a nonce, so that the "
+                                "prompt cache of the provider favours no cell."))  # fmt: skip
     return tuple(told)
 
 
 def environment(run: Run) -> Definitions:
-    """Return what it takes to do the same again."""
-    host = ", ".join(f"{name} {value}" for name, value in run.host.items())
-    versions = ", ".join(f"{name} {value}" for name, value in run.versions.items())
+    """Return what is needed to repeat the run."""
     told = [
         ("run", run.run_id),
         ("started", started(run)),
         ("status", run.status if run.stopped is None else f"{run.status}: {run.stopped.because}"),
         ("seed", str(run.seed)),
         ("endpoint", endpoint_text(run)),
-        ("versions", versions),
-        ("host", host),
+        ("versions", ", ".join(f"{name} {value}" for name, value in run.versions.items())),
+        ("host", ", ".join(f"{name} {value}" for name, value in run.host.items())),
     ]
-    told += [
-        (key.key, "; ".join([*map(value_text, key.values)] if not key.legend() else key.legend()))
-        for key in swept_keys(run.cells)
-    ]
+    for key in swept_keys(run.cells):
+        told.append((key.key, "; ".join(key.legend() or map(value_text, key.values))))
     if run.price is not None:
         told.append(("price", _price(run.price)))
     return tuple(told)
@@ -137,14 +131,14 @@ def _price(price: dict[str, Any]) -> str:
 
 
 def as_json(value: Any) -> str:
-    """Write settings for people to read."""
+    """Return settings as indented JSON."""
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 class Fitness(NamedTuple):
-    """Whether the measurement measured the endpoint: in a sentence, why, and in numbers.
+    """Whether client or simulator limited the measurement: a verdict, its reasons, numbers.
 
-    `without_log`: only the client could be judged; in virtual time there was neither to judge.
+    `without_log`: there is no log of the provider, so only the client could be checked.
     """
 
     verdict: str
@@ -155,73 +149,106 @@ class Fitness(NamedTuple):
     tables: list[Table]
 
 
-def fitness(about: Subject, records: Records) -> Fitness:
-    """Return client against provider. All times in it are real ones, in milliseconds."""
+def fitness(about: Subject) -> Fitness:
+    """Return the check of client and provider. Its times are real milliseconds."""
     summary = about.summary
     limited, share = summary.verdict.bottleneck, summary.verdict.client_cpu_share
-    if limited != "none":
-        verdict = f"The {limited} was the bottleneck: part of what was measured is its own doing."
-    elif summary.virtual:
-        verdict = "Time was virtual, so neither the client nor the simulator could be too slow."
-    elif summary.simulated:
-        verdict = "Neither the client nor the simulator was the bottleneck."
-    else:
-        verdict = "The client was not the bottleneck."
     return Fitness(
-        verdict,
+        bottleneck_text(summary),
         limited == "none",
         tuple(about.named(text) for text in summary.verdict.because),
-        () if share is None else (("the client's processor time", f"{percent(share)} of a core"),),
-        records.provider is None and not summary.virtual,
-        [table for table in (_delays(summary), _counts(summary)) if table is not None],
+        () if share is None else (("client's processor time", f"{percent(share)} of a core"),),
+        about.data.provider is None and not summary.virtual,
+        [*_delays(summary), *_counts(summary)],
     )
 
 
-def _delays(summary: Summary) -> Table | None:
+def _delays(summary: Summary) -> Iterator[Table]:
     verdict, oracle = summary.verdict, summary.oracle
-    gap = None if oracle is None else oracle.inter_token_p50_s
-    found: list[tuple[str, Spread | None]] = [
+    spreads: list[tuple[str, Spread | None]] = [
         ("event-loop lag, worst cell", verdict.event_loop_lag_s),
         ("provider lateness, worst cell", verdict.provider_lateness_s),
         ("client's first text after the provider's first write", verdict.clock_disagreement_s),
     ]
-    rows: list[tuple[str, float, float | None]] = [
-        (what, spread.p50, spread.p99) for what, spread in found if spread is not None
+    found: list[tuple[str, float, float | None]] = [
+        (what, one.p50, one.p99) for what, one in spreads if one is not None
     ]
-    if gap is not None:
-        rows.append(("gap between chunks, client minus provider", gap, None))
-    if not rows:
-        return None
-    return Table(
-        "delays",
-        "Delays of the measurement itself, in real milliseconds",
-        (
-            Column("what", "what", [what for what, _, _ in rows]),
-            Column("p50", "p50_real_ms", [1000 * typical for _, typical, _ in rows]),
-            Column("p99", "p99_real_ms", [_milli(rare) for _, _, rare in rows]),
-        ),
-    )
+    if oracle is not None and oracle.inter_token_p50_s is not None:
+        found.append(("gap between chunks, client minus provider", oracle.inter_token_p50_s, None))
+    if found:
+        yield Table(
+            "delays",
+            "Delays of the measurement itself, in real milliseconds",
+            (
+                Column("delay", "what", [what for what, _, _ in found]),
+                Column("p50", "p50_real_ms", [1000 * p50 for _, p50, _ in found]),
+                Column("p99", "p99_real_ms", [p99 and 1000 * p99 for _, _, p99 in found]),
+            ),
+        )
 
 
-def _milli(seconds: float | None) -> float | None:
-    return None if seconds is None else 1000 * seconds
-
-
-def _counts(summary: Summary) -> Table | None:
+def _counts(summary: Summary) -> Iterator[Table]:
     oracle = summary.oracle
-    if oracle is None:
-        return None
-    rows = {
-        "joined by their span ids": oracle.attempts,
-        "on one side only": oracle.unmatched,
-        "with another outcome": oracle.outcome_mismatches,
-        "with other token counts": oracle.token_mismatches,
-    }
-    return Table(
-        "provider-log",
-        "Attempts held against the provider's own log",
-        (
-            Column("attempts", "what", list(rows)),
-            Column("number", "attempts", list(rows.values()), whole_number),
-        ),
+    if oracle is not None:
+        rows = {
+            "matched by their span ids": oracle.attempts,
+            "only in one of the logs": oracle.unmatched,
+            "with different outcomes": oracle.outcome_mismatches,
+            "with different token counts": oracle.token_mismatches,
+        }
+        yield Table(
+            "provider-log",
+            "Attempts compared with the log of the provider",
+            (
+                Column("attempts", "what", list(rows)),
+                Column("number", "attempts", list(rows.values()), whole_number),
+            ),
+        )
+
+
+def overhead(summary: Summary, records: Records, account: DeliveryAccount | None) -> Definitions:
+    """Return the cost of recording in real time, and the delivery of the spans."""
+    return (*_cost(summary, records), *_spans(account))
+
+
+def _cost(summary: Summary, records: Records) -> Iterator[tuple[str, str]]:
+    if summary.virtual:
+        yield "recording", "Time was virtual: recording had no effect on the results."
+        return
+    lag, calls = summary.verdict.event_loop_lag_s, len(records.calls)
+    cpu = sum(trial.cpu for trial in records.trials)
+    recording = sum(trial.recording for trial in records.trials)
+    if calls and cpu:
+        yield "processor time a call", f"{_ms(cpu / calls)} of the client"
+    if calls and recording:
+        yield (
+            "of that for recording",
+            f"{_ms(recording / calls)} a call, {percent(recording / cpu)}. Each record is written "
+            "when it ends; spans, statistics and plots are made after the trials.",
+        )
+    if lag is not None:
+        p50, p99 = _ms(lag.p50 * SECOND), _ms(lag.p99 * SECOND)
+        yield "event-loop lag", f"{p50} (p50), {p99} (p99) in the worst cell, including recording"
+
+
+def _spans(account: DeliveryAccount | None) -> Iterator[tuple[str, str]]:
+    if account is None:
+        yield "spans", "No record of their delivery."
+        return
+    yield "spans made", f"{account.made}"
+    if account.left_out:
+        yield "without a span", f"{counted(account.left_out, 'attempt')} of unfinished workflows"
+    if account.endpoint is None:
+        yield "spans sent", "none; “harness trace export” sends them at any time"
+        return
+    yield (
+        "spans sent",
+        f"{account.delivered} delivered to {account.endpoint}, {account.refused} refused, "
+        f"{account.undelivered} undelivered",
     )
+    if account.problem and (account.refused or account.undelivered):
+        yield "reason", account.problem
+
+
+def _ms(nanoseconds: float) -> str:
+    return f"{number(nanoseconds / 1e6)} ms"

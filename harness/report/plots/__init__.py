@@ -1,1 +1,1 @@
-"""Plots of a run, made from its summary and records. `draw` writes them all."""
+"""Plots of a run, drawn with matplotlib."""

@@ -1,4 +1,4 @@
-"""Draws every chart of a run with matplotlib and writes each as SVG and PNG."""
+"""Draws a chart with matplotlib and writes it as SVG and PNG."""
 
 from __future__ import annotations
 
@@ -15,17 +15,15 @@ from matplotlib.patches import Patch
 
 from harness.analysis.model import Summary
 from harness.records.errors import StorageError
-from harness.report.charts.catalogue import charts_of
 from harness.report.charts.model import LOOKS, Chart, CurvePanel, Key, RowPanel
 from harness.report.plots.panels import INK, MUTED, draw_panel, inches
 from harness.report.wording import simulated_note
-from harness.store.run_directory import Records
 
 FIGURE_WIDTH = 9.0
 """Width of every figure in inches."""
 
 AROUND = 0.62
-"""Inches above and below a row of panels for titles, ticks and the label of the axis."""
+"""Inches around a row of panels for titles, ticks and the label of the axis."""
 
 RC: dict[Any, Any] = {
     "figure.dpi": 150,
@@ -46,56 +44,44 @@ RC: dict[Any, Any] = {
     "axes.axisbelow": True,
     "grid.color": "#E4E4E4",
     "grid.linewidth": 0.8,
-    "svg.fonttype": "none",  # text stays text: searchable, and readable by a screen reader
-    "svg.hashsalt": "harness",  # the same run gives the same bytes
+    "svg.fonttype": "none",  # text remains text, for search and for screen readers
+    "svg.hashsalt": "harness",  # equal runs give equal files
 }
 
 
-def draw_all(
-    summary: Summary, records: Records, directory: Path, only: str | None = None
-) -> list[Path]:
-    """Write `directory`/plots/*.svg and *.png and return their paths, chart by chart.
+def save_plot(chart: Chart | None, name: str, summary: Summary, directory: Path) -> list[Path]:
+    """Write `directory`/plots/`name`.svg and .png (150 dpi) and return their paths.
 
-    `only`: the name of the one chart to draw. A chart with nothing to show (no async cell, no
-    workflow) is left out, and a file that an earlier drawing left for it is removed. Raises
-    StorageError when a file cannot be written.
+    Without a chart it removes the files of an earlier drawing. Raises StorageError when a file
+    cannot be written.
     """
     plots = directory / "plots"
-    written: list[Path] = []
+    svg, png = plots / f"{name}.svg", plots / f"{name}.png"
     try:
         plots.mkdir(parents=True, exist_ok=True)
+        if chart is None:
+            svg.unlink(missing_ok=True)
+            png.unlink(missing_ok=True)
+            return []
+        # Without a date in the metadata, equal runs give equal files.
+        said = {"Date": None, "Title": chart.title, "Description": chart.alt}
         with mpl.rc_context(RC):
-            for named, chart in charts_of(summary, records, only):
-                svg, png = plots / f"{named.name}.svg", plots / f"{named.name}.png"
-                if chart is None:
-                    svg.unlink(missing_ok=True)
-                    png.unlink(missing_ok=True)
-                else:
-                    _save(draw_chart(chart, summary), chart, svg, png)
-                    written += [svg, png]
+            figure = draw_chart(chart, summary)
+            # `savefig` would draw everything twice, the first time for the layout.
+            FigureCanvasAgg(figure).print_png(png)  # type: ignore[no-untyped-call]
+            figure.set_layout_engine("none")
+            FigureCanvasSVG(figure).print_svg(svg, metadata=said)  # type: ignore[no-untyped-call]
     except OSError as error:
         raise StorageError(f"{plots}: cannot be written ({error.strerror})") from error
-    return written
-
-
-def _save(figure: Figure, chart: Chart, svg: Path, png: Path) -> None:
-    """Write both files (150 dpi) without anything that changes from run to run."""
-    # `savefig` draws everything twice, the first time to lay it out; here it is drawn once a file.
-    FigureCanvasAgg(figure).print_png(png)  # type: ignore[no-untyped-call]
-    figure.set_layout_engine("none")
-    said = {"Date": None, "Title": chart.title, "Description": chart.alt}
-    FigureCanvasSVG(figure).print_svg(svg, metadata=said)  # type: ignore[no-untyped-call]
+    return [svg, png]
 
 
 def draw_chart(chart: Chart, summary: Summary) -> Figure:
-    """Return a chart as a figure: its finding above, its panels, its notes below.
-
-    The notes begin with what makes a simulated run's seconds different.
-    """
+    """Return a chart as a figure: its finding above, its panels, its notes below."""
     said = " ".join(note for note in (simulated_note(summary), *chart.notes) if note)
     heading = textwrap.wrap(chart.finding or chart.title, 96)
     footing = textwrap.wrap(f"{said} Scenario: {summary.scenario}.".strip(), 148)
-    # Curves have their names at their ends.
+    # Curves have their names at their ends, so they need no legend.
     keys = () if any(isinstance(panel, CurvePanel) for panel in chart.panels) else chart.legend
     lines = _legend_lines(keys)
     rows = [
@@ -133,5 +119,5 @@ def draw_chart(chart: Chart, summary: Summary) -> Figure:
 
 
 def _legend_lines(keys: tuple[Key, ...]) -> int:
-    """Return how many lines a legend takes."""
+    """Return the number of lines of a legend."""
     return -(-sum(len(key.text) * 7 + 42 for key in keys) // 880)

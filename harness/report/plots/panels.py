@@ -30,20 +30,20 @@ INK, MUTED = "#222222", "#666666"
 MARKERS = dict(zip(SERIES, ("o", "s", "^", "D", "v", "P"), strict=True))
 
 PIXELS = 80
-"""Of a row's height, to an inch."""
+"""Pixels of a row's height per inch."""
 
 CURVES, HEAT_ROW, MOST_INCHES, LEAST_ROW = 2.7, 0.34, 5.2, 0.16
-"""Inches: the height of curves and of a row of a heat map; the most that rows take together, unless
-each would have less than the least."""
+"""Inches: the height of curves and of a row of a heat map; the largest height of all rows together,
+unless each would have less than the least."""
 
 MOST_EDGED = 400
-"""With more bars than this no white edge is drawn between them, as it would hide them."""
+"""With more bars than this they have no white edges, which would hide them."""
 
 _DARK = {"blue", "green", "vermillion", "dark"}
 
 
 def inches(panel: Panel) -> float:
-    """Return how high a panel is drawn."""
+    """Return the height of a panel."""
     match panel:
         case RowPanel():
             count = max(len(panel.rows), 1)
@@ -57,7 +57,7 @@ def inches(panel: Panel) -> float:
 
 
 def draw_panel(axes: Axes, panel: Panel, *, labelled: bool = True) -> None:
-    """Draw a panel; `labelled`: with the labels of its rows, which its neighbour may have too."""
+    """Draw a panel; `labelled`: with the labels of its rows, unless its neighbour has them."""
     axes.set_title(panel.title)
     match panel:
         case RowPanel():
@@ -72,7 +72,7 @@ def draw_panel(axes: Axes, panel: Panel, *, labelled: bool = True) -> None:
 
 
 def _set_axis(axes: Axes, axis: Axis, which: str) -> None:
-    """Give the x or y axis its range, its ticks and its label."""
+    """Set the range, the ticks and the label of the x or y axis."""
     if axis.log:
         getattr(axes, f"set_{which}scale")("log")
     getattr(axes, f"set_{which}lim")(
@@ -162,7 +162,7 @@ def _draw_row(axes: Axes, at: int, row: ChartRow) -> None:
 
 
 def _lengths(figure: Figure | Point) -> list[list[float]] | None:
-    """Return what matplotlib wants for one interval, or None where there is none."""
+    """Return an interval as matplotlib expects it; None without an interval."""
     value = figure.y if isinstance(figure, Point) else figure.value
     if figure.low is None or figure.high is None:
         return None
@@ -244,7 +244,7 @@ def _draw_heat(axes: Axes, panel: HeatPanel) -> None:
 
 
 def _label_line_ends(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
-    """Write (y, text, colour) beside the right edge of `axes`, none on another."""
+    """Write (y, text, colour) beside the right edge of `axes` without overlaps."""
     low, high = axes.get_ylim()
     wished = [(y - low) / (high - low) for y, _, _ in labels]
     for (_, text, colour), y in zip(labels, spread_apart(wished, 0.17 / CURVES), strict=True):
@@ -255,9 +255,9 @@ def _label_line_ends(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> No
 
 
 def spread_apart(positions: Sequence[float], gap: float) -> list[float]:
-    """Move positions as little as needed so that neighbours are `gap` apart; order is kept."""
+    """Move positions as little as needed so that neighbours are `gap` apart; keep the order."""
     order = sorted(range(len(positions)), key=lambda at: positions[at])
-    blocks: list[list[float]] = []  # [sum of wished starts, number of members]
+    blocks: list[list[float]] = []  # [sum of wanted positions, number of members]
     for at in order:
         blocks.append([positions[at], 1])
         while len(blocks) > 1 and _top(blocks[-2], gap) + gap > _bottom(blocks[-1], gap):

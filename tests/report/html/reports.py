@@ -7,11 +7,11 @@ from typing import Any
 
 from harness.analysis.model import Summary
 from harness.analysis.summary import summarise
-from harness.report.html.page import render_report
 from harness.report.wording import cell_labels
 from harness.store.run_directory import Records
 from tests.analysis.played import Shape, make_records
 from tests.report.html.reading import Element, read
+from tests.report.subjects import render_report
 
 IDS = tuple(
     f"{mode}_{retry}_attempt"

@@ -8,14 +8,15 @@ import pytest
 
 from harness.analysis.model import Figure, Recommendation, WorkflowCounts
 from harness.report.html.answer import AnswerSection, answer
-from harness.report.tables import subject
+from tests.report.html.reading import read
+from tests.report.subjects import EMPTY, about, render_report
 from tests.report.summaries import figure, make_cell, make_summary
 
 SYNC = "sync_1_none_attempt"
 
 
 def answered(*cells: Any, **fields: Any) -> AnswerSection:
-    return answer(subject(make_summary(cells, **fields)))
+    return answer(about(make_summary(cells, **fields)))
 
 
 def test_each_mode_but_sync_has_its_best_cell_with_the_interval_async_first() -> None:
@@ -48,7 +49,7 @@ def test_a_mode_in_which_nothing_ended_ok_bought_nothing_however_fast_it_was() -
     dead = make_cell("async_8_none_attempt", workflows=lost, success_rate=Figure(value=0.0))
     said = answered(SYNC, "threads_2_none_attempt", dead)
     assert said.lead[0] == "Async with 8 permits: no workflow ended ok."
-    assert (said.modes[0].figure, said.modes[0].unit) == ("Nothing", "no workflow ended ok")
+    assert (said.modes[0].figure, said.modes[0].unit) == ("None", "no workflow ended ok")
 
 
 def test_every_permit_count_of_the_same_policy_is_a_step() -> None:
@@ -64,8 +65,8 @@ def test_every_permit_count_of_the_same_policy_is_a_step() -> None:
     [
         (Figure(value=2.0, low=1.5, high=2.5), "above 1 (paired over 3 repeats): faster"),
         (Figure(value=0.5, low=0.2, high=0.9), "below 1 (paired over 3 repeats): slower"),
-        (Figure(value=1.1, low=0.9, high=1.4), "it cannot be told from sync"),
-        (Figure(value=2.0), "it cannot be told from chance"),
+        (Figure(value=1.1, low=0.9, high=1.4), "no significant difference from sync"),
+        (Figure(value=2.0), "can be due to chance"),
         (None, "There is no sync cell"),
     ],
 )
@@ -91,9 +92,14 @@ def test_evidence_that_is_not_enough_says_what_is_missing_and_names_cells_as_the
         because=("async_2_none_attempt has the smallest p95.",), evidence="not enough",
         more_workflows_needed=32,
     )  # fmt: skip
-    said = answered(SYNC, "async_2_none_attempt", recommendation=advice).advice
-    assert said[:4] == ("workflow p95", "async with 2 permits", False, "32")
-    assert said.because == ("async 2 has the smallest p95.",)
+    summary = make_summary([SYNC, "async_2_none_attempt"], recommendation=advice)
+    (card,) = read(render_report(summary, EMPTY)).every("article", class_="card advice")
+    for said in (
+        "Recommended for the least workflow p95", "async with 2 permits",
+        "Evidence: not sufficient. About 32 more workflows of each may be needed.",
+        "async 2 has the smallest p95.",
+    ):  # fmt: skip
+        assert said in card.text
 
 
 def test_warnings_stand_in_the_answer_as_sentences() -> None:

@@ -80,14 +80,14 @@ def poor() -> dict[str, Report]:
     [
         ("hopeless", "No workflow ended ok, so no setting can be recommended."),
         ("refused at once", "No workflow ended ok, so no setting can be recommended."),
-        ("empty", "No trial has ended, so there is nothing to say yet."),
-        ("interrupted", "No trial has ended, so there is nothing to say yet."),
-        ("one cell", "There is no sync cell with the same settings to compare it with."),
-        ("one repeat", "it cannot be told from chance"),
+        ("empty", "No trial has ended, so there are no results yet."),
+        ("interrupted", "No trial has ended, so there are no results yet."),
+        ("one cell", "There is no sync cell with the same settings to compare with."),
+        ("one repeat", "can be due to chance"),
         ("sync alone", "Sync ended"),
-        ("nulls", "No trial ran in one go, so there is no makespan and no rate to compare."),
+        ("nulls", "No trial ran without interruption, so there is no makespan and no rate."),
         ("refused at once", "No trial ran without interruption and took any time"),
-        ("no cells", "No trial has ended, so there is nothing to say yet."),
+        ("no cells", "No trial has ended, so there are no results yet."),
     ],
 )
 def test_a_run_that_has_little_to_tell_says_why(

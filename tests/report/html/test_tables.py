@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.analysis.model import Figure
-from harness.report.tables import Column, Table, subject
+from harness.report.tables import Column, Table
 from harness.report.wording import percent
 from tests.report.html.reading import csv_rows
+from tests.report.subjects import about
 from tests.report.summaries import make_summary
 
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20)
@@ -46,16 +47,17 @@ def test_a_column_without_any_value_is_left_out_of_the_page_but_not_of_the_data(
 
 
 def test_ids_in_sentences_become_names_and_one_id_inside_another_does_no_harm() -> None:
-    about = subject(make_summary(["sync_1_none_attempt", "async_1_none_attempt"]))
-    assert about.named("sync_1_none_attempt, async_1_none_attempt.") == "sync, async 1."
+    whole = about(make_summary(["sync_1_none_attempt", "async_1_none_attempt"]))
+    assert whole.named("sync_1_none_attempt, async_1_none_attempt.") == "sync, async 1."
     for other in ("my-sync_1_none_attempt", "async_1_none_attempts"):
-        assert about.named(other) == other
-    assert subject(make_summary([])).named("left alone") == "left alone"
+        assert whole.named(other) == other
+    assert about(make_summary([])).named("left alone") == "left alone"
 
 
 def test_the_recommended_cell_stands_out() -> None:
-    about = subject(make_summary(["sync_1_none_attempt", "async_2_none_attempt"]))
-    table = about.of_cells("t", "", ())
+    table = about(make_summary(["sync_1_none_attempt", "async_2_none_attempt"])).of_cells(
+        "t", "", ()
+    )
     assert [(row.head.text, row.marked) for row in table.rows] == [
         ("sync", False),
         ("async 2", True),

@@ -11,16 +11,16 @@ import pytest
 from harness.analysis.model import Figure
 from harness.analysis.summary import summarise
 from harness.report.charts.timeline import MOST_ROWS
-from harness.report.html.overhead import audit
-from harness.report.html.page import Sent, render_report, save_report
+from harness.report.html.method import overhead
+from harness.report.html.page import Sent
 from harness.report.html.waterfalls import FAILED, MEDIANS, SLOWEST, Slowness, slowness
-from harness.report.tables import subject
 from harness.report.waterfall import Waterfalls
 from harness.store.run_directory import Records
 from harness.telemetry import delivery_log
 from harness.telemetry.delivery_log import DeliveryAccount
 from harness.telemetry.jaeger import Jaeger
 from tests.analysis.played import Shape, make_records
+from tests.report.subjects import about, render_report, save_report
 
 CELLS = ("sync_1_full-jitter_attempt", "async_2_full-jitter_attempt", "async_8_none_attempt")
 BASE = Jaeger("http://127.0.0.1:16686", lambda _: True)
@@ -39,7 +39,7 @@ def records() -> Records:
 
 
 def shown(records: Records, jaeger: Jaeger | None = None) -> Slowness:
-    return slowness(subject(summarise(records)), records, jaeger)
+    return slowness(about(summarise(records), records), jaeger)
 
 
 def test_a_small_run_is_there_whole_and_a_big_one_by_what_is_telling() -> None:
@@ -90,7 +90,9 @@ def test_many_branches_are_cut_and_it_is_said() -> None:
     section = shown(played(workflows=1, branches=60, repeats=1))
     for picture in section.pictures:
         assert len(picture.panel.rows) <= MOST_ROWS
-    assert any("calls more: harness trace RUN" in picture.left_out for picture in section.pictures)
+    assert any(
+        "more calls: harness trace RUN" in " ".join(picture.notes) for picture in section.pictures
+    )
 
 
 def test_links_are_there_where_a_jaeger_is_known_and_nowhere_else(records: Records) -> None:
@@ -120,13 +122,15 @@ def test_the_report_of_a_directory_knows_what_became_of_its_spans(
 
 
 def test_the_account_says_what_recording_cost(records: Records) -> None:
-    told = dict(audit(summarise(records), records, DeliveryAccount(made=7)))
-    assert "ms of the client's" in told["processor time a call"]
+    told = dict(overhead(summarise(records), records, DeliveryAccount(made=7)))
+    assert "ms of the client" in told["processor time a call"]
     assert told["spans made"] == "7"
-    assert told["spans sent"].startswith("nowhere")
+    assert told["spans sent"].startswith("none")
     assert "(p99) in the worst cell" in told["event-loop lag"]
     assert "of that for recording" not in told, "it was not measured"
-    assert dict(audit(summarise(records), records, None))["spans"] == "There is no account of them."
+    assert (
+        dict(overhead(summarise(records), records, None))["spans"] == "No record of their delivery."
+    )
 
 
 def test_recording_is_told_by_the_call(records: Records) -> None:
@@ -134,7 +138,7 @@ def test_recording_is_told_by_the_call(records: Records) -> None:
         msgspec.structs.replace(one, cpu=4_000_000, recording=1_000_000) for one in records.trials
     ]
     measured = records._replace(trials=trials)
-    told = dict(audit(summarise(measured), measured, None))
+    told = dict(overhead(summarise(measured), measured, None))
     calls = len(records.calls)
     assert told["of that for recording"].startswith(f"{6 / calls:.3g}"[:4])
     assert "25\u00a0%" in told["of that for recording"]

@@ -1,0 +1,154 @@
+"""Tables of failed attempts, failed workflows and the decisions of retry policies."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from harness.analysis.model import Cell, Summary
+from harness.records.failures import CANCELLED, FAILURES, OK, is_failure
+from harness.records.schema import Attempt, Workflow
+from harness.report.console import WIDTH
+from harness.report.tables import Column, Subject, Table
+from harness.report.wording import narrow_percent, number, percent, short_count, whole_number
+
+MOST_CLASSES = 8
+"""The most failure classes that the terminal lists, by frequency."""
+
+MOST_ERRORS = 12
+"""The most reasons of failed workflows that the report lists, by frequency."""
+
+LONGEST_ERROR = 300
+
+_SOURCES = {
+    "policy": "own backoff",
+    "retry_after": "as Retry-After asked",
+    "breaker": "when the circuit closes",
+}
+
+
+def attempts_by_outcome(cells: Sequence[Cell]) -> Counter[str]:
+    """Return the number of attempts of each outcome over all cells."""
+    total: Counter[str] = Counter()
+    for cell in cells:
+        total.update(cell.attempts.by_outcome)
+    return total
+
+
+def _by_frequency(total: Counter[str]) -> list[str]:
+    return [name for name, count in total.most_common() if count and is_failure(name)]
+
+
+def failure_lines(summary: Summary) -> Iterator[str]:
+    """Yield the lines of a table of failures with advice; none when no attempt failed."""
+    total = attempts_by_outcome(summary.cells)
+    seen = _by_frequency(total)
+    if not seen:
+        return
+    shown, rest = seen[:MOST_CLASSES], seen[MOST_CLASSES:]
+    longest = max(len("failed as"), *map(len, shown))
+    yield ""
+    yield f"{'failed as':<{longest}}  times of all retry? advice"
+    for name in shown:
+        known, share = FAILURES[name], narrow_percent(total[name] / total.total())
+        retry = "yes" if known.retryable else "no"
+        head = f"{name:<{longest}} {short_count(total[name]):>6} {share:>6} {retry:<6} "
+        yield from textwrap.wrap(
+            head + known.advice, WIDTH, subsequent_indent=" " * len(head), break_on_hyphens=False
+        )
+    if rest:
+        count = sum(total[name] for name in rest)
+        yield f"and {count} attempts of {len(rest)} rarer classes, see report.html"
+
+
+def failure_tables(about: Subject) -> list[Table]:
+    """Return the tables that have something to show."""
+    total = attempts_by_outcome(about.cells)
+    failed = _by_frequency(total)
+    seen = [*failed, CANCELLED] if total[CANCELLED] else failed
+    return [
+        *([_classes(about, failed, total)] if failed else []),
+        *([_by_cell(about, seen)] if seen else []),
+        *_decisions(about, about.data.attempts),
+        *_errors(about.data.workflows),
+    ]
+
+
+def _classes(about: Subject, seen: list[str], total: Counter[str]) -> Table:
+    def worst(outcome: str) -> str:
+        cell = max(about.cells, key=lambda cell: cell.attempts.by_outcome.get(outcome, 0))
+        return about.labels[cell.id]
+
+    known = [FAILURES.get(outcome) for outcome in seen]
+    retry = [("yes" if row.retryable else "no") if row else None for row in known]
+    shares = [total[outcome] / total.total() for outcome in seen]
+    return Table(
+        "failures",
+        "Failed attempts of all cells",
+        (
+            Column("failure", "failure", seen),
+            Column("attempts", "attempts", [total[outcome] for outcome in seen], whole_number),
+            Column("of all", "share", shares, percent),
+            Column("most in", "most_in", list(map(worst, seen))),
+            Column("what it looks like", "seen", [row.seen if row else None for row in known]),
+            Column("retry helps", "retryable", retry),
+            Column("advice", "advice", [row.advice if row else None for row in known]),
+        ),
+    )
+
+
+def _by_cell(about: Subject, seen: Sequence[str]) -> Table:
+    counts = [cell.attempts for cell in about.cells]
+    columns = [
+        Column("attempts", "attempts", [one.total for one in counts], whole_number),
+        Column("a call", "amplification", [one.amplification for one in counts]),
+    ]
+    for outcome in (OK, *seen):
+        values = [one.by_outcome.get(outcome, 0) for one in counts]
+        columns.append(Column(outcome, outcome, values, whole_number))
+    return about.of_cells("attempts-by-outcome", "Attempts by outcome", columns)
+
+
+def _decisions(about: Subject, attempts: Sequence[Attempt]) -> Iterator[Table]:
+    retry_of = {cell.id: cell.retry for cell in about.data.run.cells}
+    said: Counter[tuple[str, str]] = Counter()
+    for attempt in attempts:
+        decision = attempt.decision
+        if decision is not None:
+            source = _SOURCES.get(decision.source or "policy", decision.source)
+            retries = decision.retry_in is not None
+            text = f"try again, {source}" if retries else f"give up: {decision.give_up}"
+            said[retry_of[attempt.cell], text] += 1
+    if said:
+        rows = sorted(said.items(), key=lambda item: (item[0][0], -item[1], item[0][1]))
+        yield Table(
+            "decisions",
+            "Decisions of the retry policies",
+            (
+                Column("policy", "retry", [retry for (retry, _), _ in rows]),
+                Column("decision", "decision", [decision for (_, decision), _ in rows]),
+                Column("times", "times", [count for _, count in rows], whole_number),
+            ),
+        )
+
+
+def _errors(workflows: Sequence[Workflow]) -> Iterator[Table]:
+    said = Counter(
+        (workflow.outcome, workflow.error[:LONGEST_ERROR])
+        for workflow in workflows
+        if workflow.error is not None
+    )
+    if said:
+        rows = said.most_common(MOST_ERRORS)
+        rest = len(said) - len(rows)
+        more = f" ({number(rest)} rarer ones are left out)" if rest else ""
+        yield Table(
+            "workflow-errors",
+            f"Reasons why workflows failed or were degraded{more}",
+            (
+                Column("reason", "reason", [error for (_, error), _ in rows]),
+                Column("outcome", "outcome", [outcome for (outcome, _), _ in rows]),
+                Column("workflows", "workflows", [count for _, count in rows], whole_number),
+            ),
+        )
