@@ -159,7 +159,8 @@ def test_a_topic_and_an_error_do_not_steer_the_terminal() -> None:
 def test_every_character_that_is_drawn_is_explained() -> None:
     records = example()
     whole = drawn(records)
-    bars = "".join(line[16:70] for line in whole.splitlines() if line[:2] in ("* ", "  "))
+    rows = whole.split("\n\n")[1].splitlines()
+    bars = "".join(line[16:70] for line in rows if line[:2] in ("* ", "  "))
     for look in LOOKS.values():
         if look.mark and look.mark in bars:
             assert f"{look.mark} " in whole

@@ -11,6 +11,7 @@ from harness.report.advisories import warnings_of
 from harness.report.tables import Subject
 from harness.report.wording import (
     MODE_NAMES,
+    NONE,
     headline,
     losses,
     number,
@@ -110,7 +111,7 @@ def _interval(figure: Figure | None) -> str:
 def _card(about: Subject, cell: Cell, cells: Sequence[Cell]) -> ModeCard:
     setting = spoken(cell, about.summary.cells)
     if not _has_success(cell):
-        return ModeCard(cell.mode, setting, "None", "no workflow ended ok")
+        return ModeCard(cell.mode, setting, NONE, "no workflow ended ok")
     unit, rate = f"workflows {about.rate_unit}", about.rate(cell.throughput.workflows_per_s)
     speedup = None if cell.mode == "sync" else cell.speedup_over_sync
     median = with_interval(about.duration(cell.workflow_latency_s.p50))

@@ -8,8 +8,9 @@ import pytest
 
 from harness.analysis.model import Figure, Recommendation, WorkflowCounts
 from harness.report.html.answer import AnswerSection, answer
+from tests.analysis.played import make_records
 from tests.report.html.reading import read
-from tests.report.subjects import EMPTY, about, render_report
+from tests.report.subjects import about, render_report
 from tests.report.summaries import figure, make_cell, make_summary
 
 SYNC = "sync_1_none_attempt"
@@ -49,7 +50,7 @@ def test_a_mode_in_which_nothing_ended_ok_bought_nothing_however_fast_it_was() -
     dead = make_cell("async_8_none_attempt", workflows=lost, success_rate=Figure(value=0.0))
     said = answered(SYNC, "threads_2_none_attempt", dead)
     assert said.lead[0] == "Async with 8 permits: no workflow ended ok."
-    assert (said.modes[0].figure, said.modes[0].unit) == ("None", "no workflow ended ok")
+    assert (said.modes[0].figure, said.modes[0].unit) == ("—", "no workflow ended ok")
 
 
 def test_every_permit_count_of_the_same_policy_is_a_step() -> None:
@@ -93,7 +94,8 @@ def test_evidence_that_is_not_enough_says_what_is_missing_and_names_cells_as_the
         more_workflows_needed=32,
     )  # fmt: skip
     summary = make_summary([SYNC, "async_2_none_attempt"], recommendation=advice)
-    (card,) = read(render_report(summary, EMPTY)).every("article", class_="card advice")
+    records = make_records([SYNC, "async_2_none_attempt"], 1)
+    (card,) = read(render_report(summary, records)).every("article", class_="card advice")
     for said in (
         "Recommended for the least workflow p95", "async with 2 permits",
         "Evidence: not sufficient. About 32 more workflows of each may be needed.",
