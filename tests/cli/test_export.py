@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from harness.cli.main import main
+from harness.records.schema import Phase
 from harness.store.run_directory import Records
 from tests.analysis.builders import make_attempt, make_run, make_trial, make_workflow
 from tests.analysis.played import Shape, make_records
 from tests.cli.test_report import save
 
 CELLS = ["sync_1_none_attempt", "async_2_full-jitter_attempt"]
-NAMES = ("attempts", "calls", "workflows", "trials", "cells")
+NAMES = ("attempts", "calls", "workflows", "phases", "trials", "cells")
 
 
 @pytest.fixture
@@ -57,6 +58,27 @@ def test_every_record_is_a_row_with_its_own_values(
     assert len(rows(folder / "trials.csv")) == 4
 
 
+def test_every_occurrence_of_a_phase_is_a_row(tmp_path: Path) -> None:
+    phases = (
+        Phase(name="step", start=0, end=5, outcome="ok"),
+        Phase(name="tools", start=5, end=9, outcome="degraded"),
+        Phase(name="search", start=6, end=8, outcome="ok", parent=1, branch=2),
+        Phase(name="step", start=9, end=12, outcome="ok"),
+    )
+    workflow = make_workflow(phases=phases)
+    save(Records(make_run(), [], [], [workflow], [make_trial()], None), tmp_path)
+    assert main(["export", str(tmp_path)]) == 0
+    (row,) = rows(tmp_path / "export" / "workflows.csv")
+    assert row["tools_outcome"] == "degraded"
+    assert "step_outcome" not in row, "it occurs twice"
+    found = rows(tmp_path / "export" / "phases.csv")
+    assert [one["name"] for one in found] == [phase.name for phase in phases]
+    assert [(one["start"], one["end"]) for one in found[1:3]] == [("5", "9"), ("6", "8")]
+    assert [(one["parent"], one["branch"]) for one in found[1:3]] == [("", ""), ("1", "2")]
+    assert [one["number"] for one in found] == ["0", "1", "2", "3"]
+    assert {one["workflow"] for one in found} == {str(workflow.workflow)}
+
+
 def test_what_a_resumed_run_left_behind_does_not_count(tmp_path: Path) -> None:
     attempts = [make_attempt(execution=0), make_attempt(execution=1)]
     records = Records(
@@ -74,7 +96,7 @@ def test_a_table_without_rows_has_its_columns_all_the_same(
     empty.mkdir()
     save(records._replace(attempts=[], calls=[], workflows=[], trials=[]), empty)
     assert main(["export", str(directory)]) == main(["export", str(empty)]) == 0
-    for name in ("attempts", "calls", "workflows", "trials"):
+    for name in ("attempts", "calls", "workflows", "phases", "trials"):
         with (directory / "export" / f"{name}.csv").open() as file:
             head = file.readline()
         assert (empty / "export" / f"{name}.csv").read_text() == head
