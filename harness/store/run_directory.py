@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, NamedTuple, TypeVar
 
 import msgspec
@@ -47,6 +47,11 @@ PROVIDER_FILE = "provider.jsonl"
 SPENDING_FILE = "spending.jsonl"
 SUMMARY_FILE = "summary.json"
 
+_FILES: dict[type, str] = {
+    Attempt: ATTEMPTS_FILE, Call: CALLS_FILE, Workflow: WORKFLOWS_FILE, Trial: TRIALS_FILE,
+    Transcript: TRANSCRIPTS_FILE, Spent: SPENDING_FILE,
+}  # fmt: skip
+
 
 class Records(NamedTuple):
     """All records of a run directory, in the order in which they were written."""
@@ -78,20 +83,15 @@ class Writer:
 
     def __init__(self, directory: Path, transcripts: bool = False, budget: bool = False) -> None:
         self.directory = directory
-        self._names: dict[type, str] = {
-            Attempt: ATTEMPTS_FILE, Call: CALLS_FILE, Workflow: WORKFLOWS_FILE, Trial: TRIALS_FILE,
-        }  # fmt: skip
-        if transcripts:
-            self._names[Transcript] = TRANSCRIPTS_FILE
-        if budget:
-            self._names[Spent] = SPENDING_FILE
+        unwanted: dict[type, bool] = {Transcript: not transcripts, Spent: not budget}
+        self._kinds = [kind for kind in _FILES if not unwanted.get(kind)]
         self._encoder = msgspec.json.Encoder()
         self._files: dict[type, BinaryIO] = {}
         self._failed: StorageError | None = None
 
     def __enter__(self) -> Writer:
-        for kind, name in self._names.items():
-            path = self.directory / name
+        for kind in self._kinds:
+            path = self.directory / _FILES[kind]
             try:
                 cut_torn_line(path)
                 self._files[kind] = path.open("ab", buffering=0)
@@ -100,12 +100,7 @@ class Writer:
                 raise _not_written(path, error) from error
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._close()
 
     def _close(self) -> None:
@@ -182,7 +177,7 @@ def require_run(name: str, option: str = "") -> Path:
     """
     directory = Path(name)
     try:
-        problem = None if (directory / RUN_FILE).exists() else f"holds no {RUN_FILE}"
+        problem = None if (directory / RUN_FILE).exists() else f"contains no {RUN_FILE}"
     except OSError as error:
         problem = f"cannot be read ({error.strerror})"
     if problem is not None:
@@ -218,35 +213,32 @@ def read_records(directory: Path, *, small: bool = False) -> Records:
     """
     run = read_run(directory)
     with no_collector():
-        return _records(directory, run, small)
+        workflows = list(each(directory, Workflow))
+        phases = {phase.name for workflow in workflows for phase in workflow.phases}
+        phases |= {info.name for info in run.phases}
+        attempt, call = (
+            (lean(Attempt, run, phases), lean(Call, run, phases)) if small else (Attempt, Call)
+        )
+        return Records(
+            run=run,
+            attempts=list(each(directory, Attempt, attempt)),
+            calls=list(each(directory, Call, call)),
+            workflows=workflows,
+            trials=list(each(directory, Trial)),
+            provider=_providers(directory, run, small),
+        )
 
 
-def _records(directory: Path, run: Run, small: bool) -> Records:
-    workflows = list(_lines(directory / WORKFLOWS_FILE, Workflow))
-    phases = {phase.name for workflow in workflows for phase in workflow.phases}
-    phases |= {info.name for info in run.phases}
-    attempt, call = (
-        (lean(Attempt, run, phases), lean(Call, run, phases)) if small else (Attempt, Call)
-    )
-    return Records(
-        run=run,
-        attempts=list(_lines(directory / ATTEMPTS_FILE, attempt, Attempt)),
-        calls=list(_lines(directory / CALLS_FILE, call, Call)),
-        workflows=workflows,
-        trials=list(_lines(directory / TRIALS_FILE, Trial)),
-        provider=_providers(directory, run, small),
-    )
+def each(directory: Path, kind: type[_T], compact: type[_T] | None = None) -> Iterator[_T]:
+    """Iterate over the records of one kind in the order written; no file counts as empty.
 
-
-def each(directory: Path, kind: type[_T]) -> Iterator[_T]:
-    """Iterate over the attempts, calls, workflows or trials of a run in the order written.
-
-    Raises StorageError as `read_run` does.
+    `compact`: the class to read, if it can represent the record. Raises StorageError as `read_run`
+    does.
     """
-    names: dict[type, str] = {
-        Attempt: ATTEMPTS_FILE, Call: CALLS_FILE, Workflow: WORKFLOWS_FILE, Trial: TRIALS_FILE,
-    }  # fmt: skip
-    return _lines(directory / names[kind], kind)
+    path = directory / _FILES[kind]
+    if path.exists():
+        with _opened(path) as file:
+            yield from _decode(file, path, compact or kind, line=1, otherwise=kind)
 
 
 def read_transcripts(directory: Path, offset: int = 0) -> tuple[list[Transcript], int]:
@@ -275,10 +267,8 @@ def provider_log(execution: int, server: int = 0) -> str:
 
 def read_spent(directory: Path) -> Spent | None:
     """Return the amounts that the budget had allowed at the end; None without a budget."""
-    spent = None
-    for line in _lines(directory / SPENDING_FILE, Spent):
-        spent = line
-    return spent
+    last = deque(each(directory, Spent), maxlen=1)
+    return last[0] if last else None
 
 
 def _providers(directory: Path, run: Run, small: bool) -> tuple[ProviderHead, list[Served]] | None:
@@ -324,12 +314,6 @@ def _provider(path: Path, kind: type[Served]) -> tuple[ProviderHead, list[Served
     with _opened(path) as file:
         head = next(_decode([file.readline()], path, ProviderHead, line=1), None)
         return None if head is None else (head, list(_decode(file, path, kind, 2, Served)))
-
-
-def _lines(path: Path, kind: type[_T], otherwise: type[_T] | None = None) -> Iterator[_T]:
-    if path.exists():
-        with _opened(path) as file:
-            yield from _decode(file, path, kind, line=1, otherwise=otherwise)
 
 
 @contextmanager

@@ -258,4 +258,4 @@ def test_a_directory_without_a_run_is_one_line(
 ) -> None:
     assert main(["compare", str(tmp_path), str(tmp_path)]) == 2
     (line,) = said(capsys)[1].splitlines()
-    assert "holds no run.json" in line
+    assert "contains no run.json" in line

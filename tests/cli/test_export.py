@@ -149,4 +149,4 @@ def test_a_directory_without_a_run_is_one_line(
 ) -> None:
     assert main(["export", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "holds no run.json" in line
+    assert "contains no run.json" in line

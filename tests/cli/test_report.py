@@ -66,7 +66,7 @@ def test_the_report_alone_can_be_made_from_the_records(directory: Path) -> None:
 
 
 def test_a_directory_without_a_run_is_refused_with_a_way_out(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds no run\.json; give a directory"):
+    with pytest.raises(InputError, match=r"contains no run\.json; give a directory"):
         report_run(argparse.Namespace(run=tmp_path / "nowhere", only=None, text=False))
 
 

@@ -105,7 +105,7 @@ def test_a_directory_without_a_run_is_refused_with_a_way_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["trace", "export", str(tmp_path / "nowhere")]) == 2
-    assert "holds no run.json; give a directory" in capsys.readouterr().err
+    assert "contains no run.json; give a directory" in capsys.readouterr().err
 
 
 # Drawing
