@@ -303,7 +303,7 @@ def test_what_a_killed_run_had_let_out_counts_against_the_budget_when_it_goes_on
     [
         (["--resume", "OUT", "--set", "load.workflows=2"], "only budget.* may change"),
         (["quickstart", "--resume", "OUT"], "scenario cannot be given with it"),
-        (["--resume", "NOWHERE"], "holds no run.json"),
+        (["--resume", "NOWHERE"], "contains no run.json"),
         (
             ["--resume", "OUT", "--set", "budget.usd=-1"],
             "--set budget.usd = -1: must",
