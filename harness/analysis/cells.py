@@ -53,7 +53,7 @@ class CountingRules(NamedTuple):
         return workflow.outcome == "ok"
 
     def is_good(self, workflow: Workflow) -> bool:
-        """Return whether a workflow is a success within the latency asked for."""
+        """Return whether a workflow is a success within the latency limit."""
         late = self.latency is not None and workflow.done - workflow.ready > self.latency
         return self.is_success(workflow) and not late
 

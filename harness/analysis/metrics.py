@@ -371,8 +371,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("throughput.calls_per_s", "call throughput", OverRepeats(_call_throughput), "calls/s"),
     Metric("goodput_workflows_per_s", "goodput", OverRepeats(_goodput), "workflows/s", "lower",
            compared=(Compared("goodput"),), report={"speed": "goodput"}, key="goodput",
-           definition="Workflows that succeeded, within the latency asked for, per time of "
-           "makespan."),
+           definition="Workflows that succeeded, within the latency limit if one is set, per time "
+           "of makespan."),
     Metric("workflow_latency_s", "workflow latency",
            SpreadOf("workflows", lambda one: one.done - one.ready), "s", "higher",
            compared=(Compared("workflow_p50", 0.5), Compared("workflow_p95", 0.95, shown=2)),
@@ -403,7 +403,7 @@ METRICS: tuple[Metric, ...] = (
            "in the whole process, first come first served."),
     Metric("client_wait_s", "client wait", SpreadOf("attempts", lambda one: one.client_wait), "s",
            spread_table="waits",
-           definition="From having the permit to the request's bytes going out: our own doing."),
+           definition="From having the permit to the request's bytes going out: client overhead."),
     Metric("backoff_s", "backoff", SpreadOf("backoffs", lambda wait: wait.end - wait.start), "s",
            spread_table="waits"),
     Metric("phases", "phases", Plain(lambda cell: phase_figures(cell.steady)), "nested"),

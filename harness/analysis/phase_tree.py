@@ -217,7 +217,7 @@ def _stages(placed: list[_Placed]) -> tuple[Stage, ...]:
     if len(placed) == 1:
         start, end, branch, _, item = placed[0]
         return ((Lane(None if branch == _NO_BRANCH else branch, start, end, (item,)),),)
-    placed.sort(key=_order)
+    placed.sort(key=itemgetter(0, 1, 2, 3))
     stages: list[Stage] = []
     lanes: dict[int, list[_OpenLane]] = {}
     end = 0
@@ -241,9 +241,6 @@ def _stages(placed: list[_Placed]) -> tuple[Stage, ...]:
     if lanes:
         stages.append(_closed(lanes))
     return tuple(stages)
-
-
-_order = itemgetter(0, 1, 2, 3)
 
 
 class _OpenLane:
