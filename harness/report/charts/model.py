@@ -195,7 +195,7 @@ Panel = RowPanel | CurvePanel | HeatPanel
 
 
 class Key(NamedTuple):
-    """An entry of a legend. `marker`: it stands for a series with markers."""
+    """An entry of a legend. `marker`: of a series with markers."""
 
     look: str
     text: str

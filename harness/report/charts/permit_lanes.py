@@ -62,7 +62,7 @@ def permit_lanes(about: Subject) -> Chart | None:
     return Chart(
         "Permits in use",
         f"{about.name(cell)}: the permits were in use for {used} of the time",
-        f"What held each permit over time. In use: {used} of the time.",
+        f"What each permit was used for over time. In use: {used} of the time.",
         tuple(notes),
         (RowPanel("", rows, axis, 18),),
         part_keys(bar.look for some in bars for bar in some),
