@@ -28,8 +28,9 @@ import numpy as np
 from harness.analysis.selection import Dataset
 from harness.analysis.summary import write_summary
 from harness.bench import cells
+from harness.bench.resume import RunProgress
 from harness.bench.scenario import parse_scenario
-from harness.bench.virtual import Setting, Task, opening, play
+from harness.bench.virtual import Task, opening, play
 from harness.cli.report import draw
 from harness.cli.views import Views
 from harness.endpoints.simulated import SimulatedEndpoint
@@ -97,16 +98,18 @@ def write(directory: Path, attempts: int) -> None:
         cells=swept, repeats=1, order=(), scenario=read.as_dict(), profile=profile,
         versions={}, host={}, virtual=True,
     )  # fmt: skip
-    setting = Setting(read, run)
+    setting = RunProgress(read, run)
     played = [
         play(setting, Task(number, cell, 0), opening(setting), lambda _: None)
         for number, cell in enumerate(swept)
     ]
-    repeats = -(-attempts // sum(one.lines.attempts.count(b"\n") for one in played))
+    repeats = -(-attempts // sum(one.lines[Attempt].count(b"\n") for one in played))
     run_directory.write_whole(
         directory / run_directory.RUN_FILE, msgspec.structs.replace(run, repeats=repeats)
     )
-    written = [(_uneven(one.lines.attempts), *one.lines[1:3]) for one in played]
+    written = [
+        (_uneven(one.lines[Attempt]), one.lines[Call], one.lines[Workflow]) for one in played
+    ]
     with run_directory.Writer(directory) as writer:
         for repeat in range(repeats):
             for one, kinds in zip(played, written, strict=True):

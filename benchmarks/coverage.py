@@ -30,8 +30,9 @@ from harness.analysis.significance import (
 )
 from harness.analysis.statistics import describe, over_repeats, sample
 from harness.bench import cells
+from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario, parse_scenario
-from harness.bench.virtual import Setting, Task, opening, play
+from harness.bench.virtual import Task, opening, play
 from harness.records.clock import SECOND, Anchor
 from harness.records.failures import OK
 from harness.records.schema import Run
@@ -148,7 +149,7 @@ def played(read: Scenario) -> Records:
     """Return the records of a whole run in virtual time; nothing is written."""
     endpoint: Any = read.endpoint
     profile = load_profile(endpoint.profile, endpoint.overrides).as_dict()
-    setting = Setting(read, _run(read, profile))
+    setting = RunProgress(read, _run(read, profile))
     records = Records(setting.run, [], [], [], [], None)
     for cell in setting.run.cells:
         for repeat in range(read.sweep.repeats):

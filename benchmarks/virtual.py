@@ -16,10 +16,11 @@ import time
 from typing import NamedTuple
 
 from harness.bench import cells
+from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario, parse_scenario
-from harness.bench.virtual import Setting, Task, opening, play
+from harness.bench.virtual import Task, opening, play
 from harness.records.clock import Anchor
-from harness.records.schema import Run
+from harness.records.schema import Call, Run
 from harness.simulator.profiles import load_profile
 from harness.simulator.request_parser import make_request
 from harness.simulator.simulation import Simulation
@@ -74,12 +75,12 @@ def whole(permits: int) -> Cost:
     read = scenario(permits)
     (cell,) = cells.expand(read)
     profile = load_profile(PROFILE).as_dict()
-    setting = Setting(read, _run(read, profile))
+    setting = RunProgress(read, _run(read, profile))
     gc.collect()
     began = time.process_time()
     played = play(setting, Task(0, cell, 0), opening(setting), lambda _: None)
     seconds = time.process_time() - began
-    return Cost(played.lines.calls.count(b"\n"), seconds)
+    return Cost(played.lines[Call].count(b"\n"), seconds)
 
 
 def floor(at_once: int, calls: int) -> Cost:

@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Collection, Sequence
 from random import Random
 
+from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario, cell_scenario
 from harness.engine.attempt import CallTerms, CallTimeouts
 from harness.engine.effects import Program
@@ -18,7 +19,7 @@ from harness.engine.load import Start, arrival_times, closed_loop, open_loop
 from harness.policies.resolve import names_in
 from harness.records.clock import SECOND
 from harness.records.keys import CallKey, WorkflowKey
-from harness.records.schema import CellInfo, Run
+from harness.records.schema import CellInfo
 from harness.records.settings import cell_id, split_key, value_slugs
 from harness.workflows.execution import run_workflow
 
@@ -52,10 +53,29 @@ def expand(scenario: Scenario) -> tuple[CellInfo, ...]:
     return tuple(cells.values())
 
 
+def scenarios_by_cell(scenario: Scenario) -> dict[str, Scenario]:
+    """Return the scenario of each cell by the cell's id."""
+    return {cell.id: cell_scenario(scenario, cell) for cell in expand(scenario)}
+
+
 def endpoint_headings(scenario: Scenario) -> str:
-    """Name each endpoint that the cells use."""
-    every = (cell_scenario(scenario, cell).endpoint for cell in expand(scenario))
-    return "; ".join(dict.fromkeys(endpoint.facts.heading for endpoint in every))
+    """Return the headings of the endpoints that the cells use."""
+    own = scenarios_by_cell(scenario).values()
+    return "; ".join(dict.fromkeys(mine.endpoint.facts.heading for mine in own))
+
+
+_OF_REQUESTS = {
+    "model", "stream", "price", "extra_body", "extra_body_by_phase", "json_mode", "cache",
+    "reuse_connections",
+}  # fmt: skip
+"""Keys of a remote endpoint that only change its requests."""
+
+
+def server_key(scenario: Scenario) -> str:
+    """Return a text that is equal for cells whose trials share one server."""
+    endpoint = scenario.endpoint
+    other = {"price"} if endpoint.facts.own_server else _OF_REQUESTS
+    return endpoint.model_dump_json(exclude=other)
 
 
 def _applies(key: str, policies: Collection[str]) -> bool:
@@ -104,13 +124,11 @@ def _jitter(seed: int, key: CallKey) -> Random:
     return source(seed, "jitter", *key)
 
 
-def trial_program(
-    scenario: Scenario, run: Run, cell: CellInfo, repeat: int, finished: Collection[int] = ()
-) -> Program[None]:
-    """Return the program of one trial, without the workflows that an earlier session finished."""
-    mine = cell_scenario(scenario, cell)
+def trial_program(begun: RunProgress, cell: CellInfo, repeat: int) -> Program[None]:
+    """Return the program of one trial, without the workflows that earlier sessions finished."""
+    run, mine = begun.run, cell_scenario(begun.scenario, cell)
     every = starts(mine, cell, repeat, run.run_id, run.execution)
-    return load(mine, every, repeat, finished)
+    return load(mine, every, repeat, begun.ended.get((cell.id, repeat), frozenset()))
 
 
 def starts(

@@ -1,32 +1,35 @@
-"""What a run will do before it does it: how many calls, how many tokens, how long, what it costs.
+"""Estimates a run from its scenario: calls, tokens, time and cost.
 
-Everything is reckoned from the scenario alone. Prompts are taken as a token for every four
-characters, and every answer as long as `max_tokens` lets it be, so tokens and costs are upper
-bounds; how long a call takes is an assumption that is stated with the estimate.
+A token is assumed for every four characters of a prompt, and every answer is assumed to be as long
+as `max_tokens` allows. So tokens and costs are upper bounds. The length of a call is an assumption,
+which the estimate states.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
-from harness.bench.cells import expand
-from harness.bench.scenario import Scenario, cell_scenario
+from harness.bench.cells import expand, scenarios_by_cell, server_key
+from harness.bench.scenario import Scenario
 from harness.config.prices import worst_usd
 from harness.endpoints.section import SecondsRange
 from harness.records.schema import CellInfo
 from harness.workflows.layout import calls_of, regular_calls, rounds
 
+_N = TypeVar("_N", int, float)
+
 
 class Estimate(NamedTuple):
     """What a run will do.
 
-    `calls`: if no answer needs a repair. `most_attempts`: if every answer that can need one does,
-    and every call makes all the attempts that its policy allows; attempts that a breaker adds are
-    not counted. `input_tokens`, `output_tokens`, `usd`: at most, with one attempt a call and no
-    repair; `most_usd`: with the most attempts. None where a phase has no `max_tokens`, and for
-    money where the price is not known; `no_usd` then says why.
-    `seconds`: real ones, if a call takes `call_seconds` scenario seconds.
+    `calls`: if no answer needs a repair. `most_attempts`: with every repair, and with all attempts
+    that the policy of each call allows; attempts that a breaker adds are not counted.
+    `input_tokens`, `output_tokens`, `usd`: upper bounds with one attempt per call and no repair;
+    `most_usd`: with the most attempts. None if a phase has no `max_tokens`, and for money if the
+    price is not known; `no_usd`: the reason. `seconds`: real seconds, if a call takes
+    `call_seconds` scenario seconds.
     """
 
     cells: int
@@ -43,18 +46,6 @@ class Estimate(NamedTuple):
     seconds: SecondsRange
 
 
-class _Tokens(NamedTuple):
-    read: int
-    written: int
-
-
-class _Workflow(NamedTuple):
-    """The most tokens of one workflow, an attempt a call, and those of its repairs."""
-
-    whole: _Tokens
-    repair: _Tokens
-
-
 def estimate(
     scenario: Scenario,
     call_seconds: SecondsRange,
@@ -62,87 +53,77 @@ def estimate(
 ) -> Estimate:
     """Return what a run of `scenario` will do if a call takes `call_seconds`.
 
-    `by_cell`: how long one takes in cells, by their id, where that is known.
+    `by_cell`: the length of a call in some cells, by the cell's id.
     """
-    groups: dict[str, list[CellInfo]] = {}
-    for cell in expand(scenario):
-        groups.setdefault(repr(cell.settings), []).append(cell)
-    return _added(
-        [
-            _estimate(
-                cell_scenario(scenario, alike[0]),
-                tuple(alike),
-                (by_cell or {}).get(alike[0].id, call_seconds),
-            )
-            for alike in groups.values()
-        ]
-    )
-
-
-def _added(parts: Sequence[Estimate]) -> Estimate:
-    """Add up the estimates of parts of a run; what is unknown of one is unknown of all."""
-    if len(parts) == 1:
-        return parts[0]
+    own, known = scenarios_by_cell(scenario), by_cell or {}
+    parts = [
+        _of_cell(own[cell.id], cell, known.get(cell.id, call_seconds)) for cell in expand(scenario)
+    ]
     calls = [part.call_seconds for part in parts]
-    every = [part.seconds for part in parts]
+    settling = _settling(own.values())
     return Estimate(
-        cells=sum(part.cells for part in parts),
+        cells=len(parts),
         trials=sum(part.trials for part in parts),
         workflows=sum(part.workflows for part in parts),
         calls=sum(part.calls for part in parts),
         most_attempts=sum(part.most_attempts for part in parts),
-        input_tokens=_sum_known([part.input_tokens for part in parts]),
-        output_tokens=_sum_known([part.output_tokens for part in parts]),
-        usd=_sum_known([part.usd for part in parts]),
-        most_usd=_sum_known([part.most_usd for part in parts]),
+        input_tokens=_sum_known(part.input_tokens for part in parts),
+        output_tokens=_sum_known(part.output_tokens for part in parts),
+        usd=_sum_known(part.usd for part in parts),
+        most_usd=_sum_known(part.most_usd for part in parts),
         no_usd=next((part.no_usd for part in parts if part.no_usd), None),
         call_seconds=SecondsRange(min(one.low for one in calls), max(one.high for one in calls)),
-        seconds=SecondsRange(sum(one.low for one in every), sum(one.high for one in every)),
+        seconds=SecondsRange(
+            sum(part.seconds.low for part in parts) + settling,
+            sum(part.seconds.high for part in parts) + settling,
+        ),
     )
 
 
-_N = TypeVar("_N", int, float)
+def _sum_known(values: Iterable[_N | None]) -> _N | None:
+    """Return the sum; None if a value is not known."""
+    every = list(values)
+    known = [value for value in every if value is not None]
+    return sum(known[1:], known[0]) if len(known) == len(every) else None
 
 
-def _sum_known(values: Sequence[_N | None]) -> _N | None:
-    known = [value for value in values if value is not None]
-    return sum(known[1:], known[0]) if len(known) == len(values) else None
+def _settling(cells: Iterable[Scenario]) -> float:
+    """Return the real seconds between trials: on each server, all trials but the first wait."""
+    every = list(cells)
+    servers = Counter(map(server_key, every))
+    waits = {server_key(mine): mine.endpoint.facts.settle * mine.time_scale for mine in every}
+    repeats = every[0].sweep.repeats
+    return sum(waits[server] * (count * repeats - 1) for server, count in servers.items())
 
 
-def _estimate(
-    scenario: Scenario, cells: tuple[CellInfo, ...], call_seconds: SecondsRange
-) -> Estimate:
-    """Return what the cells of a run that share one scenario will do."""
-    repeats = scenario.sweep.repeats
+def _of_cell(scenario: Scenario, cell: CellInfo, call_seconds: SecondsRange) -> Estimate:
+    """Return what one cell will do, apart from the time between trials."""
+    repeats, layout = scenario.sweep.repeats, scenario.layout
     workflows = scenario.load.workflows * repeats
-    layout = scenario.layout
-    calls, repairs = regular_calls(layout), sum(call.repair for call in calls_of(layout))
-    attempts = sum(scenario.policy(cell.retry).most_attempts for cell in cells) * workflows
-    most = _most_tokens(scenario)
-    trips = workflows * len(cells)
-    price, no_usd = scenario.price, _no_usd(scenario)
-    usd = most_usd = None
-    if price is not None and most is not None:
-        usd = trips * worst_usd(price, *most.whole)
-        most_usd = attempts * (worst_usd(price, *most.whole) + worst_usd(price, *most.repair))
+    attempts = scenario.policy(cell.retry).most_attempts * workflows
+    whole, repair = _most_tokens(scenario, repair=False), _most_tokens(scenario, repair=True)
+    price, usd, most_usd = scenario.price, None, None
+    if price is not None and whole is not None and repair is not None:
+        usd = workflows * worst_usd(price, *whole)
+        most_usd = attempts * (worst_usd(price, *whole) + worst_usd(price, *repair))
     return Estimate(
-        cells=len(cells),
-        trials=len(cells) * repeats,
-        workflows=trips,
-        calls=trips * calls,
-        most_attempts=attempts * (calls + repairs),
-        input_tokens=None if most is None else trips * most.whole.read,
-        output_tokens=None if most is None else trips * most.whole.written,
+        cells=1,
+        trials=repeats,
+        workflows=workflows,
+        calls=workflows * regular_calls(layout),
+        most_attempts=attempts * len(list(calls_of(layout))),
+        input_tokens=None if whole is None else workflows * whole[0],
+        output_tokens=None if whole is None else workflows * whole[1],
         usd=usd,
         most_usd=most_usd,
-        no_usd=no_usd,
+        no_usd=_no_usd(scenario),
         call_seconds=call_seconds,
-        seconds=_seconds(scenario, cells, call_seconds),
+        seconds=SecondsRange(*(_seconds(scenario, cell, length) for length in call_seconds)),
     )
 
 
 def _no_usd(scenario: Scenario) -> str | None:
-    """Say why there is no cost; None when there is one."""
+    """Return why there is no cost; None if there is one."""
     if scenario.price is None:
         return scenario.endpoint.facts.no_price
     limits = scenario.workflow.max_tokens
@@ -152,38 +133,28 @@ def _no_usd(scenario: Scenario) -> str | None:
     return None
 
 
-def _most_tokens(scenario: Scenario) -> _Workflow | None:
-    """Return the most tokens of one workflow; None when an answer may be of any length."""
+def _most_tokens(scenario: Scenario, *, repair: bool) -> tuple[int, int] | None:
+    """Return the most tokens that the repairs of one workflow, or its other calls, read and write.
+
+    None if an answer can have any length.
+    """
     if None in scenario.workflow.max_tokens.values():
         return None
     written = {info.name: info.max_tokens or 0 for info in scenario.plan.phases}
-    calls = list(calls_of(scenario.layout))
-    whole, repair = (
-        _Tokens(sum(call.read for call in some), sum(written[call.phase] for call in some))
-        for some in (
-            [call for call in calls if not call.repair],
-            [call for call in calls if call.repair],
-        )
-    )
-    return _Workflow(whole, repair)
+    calls = [call for call in calls_of(scenario.layout) if call.repair == repair]
+    return sum(call.read for call in calls), sum(written[call.phase] for call in calls)
 
 
-def _seconds(scenario: Scenario, cells: tuple[CellInfo, ...], call: SecondsRange) -> SecondsRange:
-    """Return how long all trials take together, if all calls were alike and none failed.
+def _seconds(scenario: Scenario, cell: CellInfo, call: float) -> float:
+    """Return the real seconds of all trials of a cell, if all calls are alike and none fails.
 
     A trial takes as many rounds of calls as its permits need for all of them, or as its workflows
     need one after another, whichever is more.
     """
-    layout, load, repeats = scenario.layout, scenario.load, scenario.sweep.repeats
-    all_rounds = 0.0
-    for cell in cells:
-        trips = -(-load.workflows // min(load.at_once, load.workflows))
-        longest = trips * rounds(layout, cell.permits)
-        shared = load.workflows * regular_calls(layout) / cell.permits
-        all_rounds += max(longest, shared) * repeats
-    trials = len(cells) * repeats
-    settle = scenario.endpoint.facts.settle * (trials - 1)
-    arrivals = load.arrivals
-    due = 0.0 if arrivals is None else trials * load.workflows / arrivals.per_second
-    ends = (max(min(length, scenario.timeouts.call) * all_rounds, due) + settle for length in call)
-    return SecondsRange(*(end * scenario.time_scale for end in ends))
+    layout, load = scenario.layout, scenario.load
+    trips = -(-load.workflows // min(load.at_once, load.workflows))
+    longest = trips * rounds(layout, cell.permits)
+    shared = load.workflows * regular_calls(layout) / cell.permits
+    arriving = load.workflows / load.arrivals.per_second if load.arrivals else 0.0
+    trial = max(min(call, scenario.timeouts.call) * max(longest, shared), arriving)
+    return trial * scenario.sweep.repeats * scenario.time_scale

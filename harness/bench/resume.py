@@ -1,13 +1,14 @@
-"""How far a run has come that was killed, interrupted or out of disk, so that it can go on.
+"""Reads the progress of a run that was killed, interrupted or out of disk, and resumes it.
 
-A workflow that ended stays as it is. One that did not is run again from its beginning, as its next
-execution: what it had done until then stays in the records and counts as spent, and no statistic
-looks at it.
+A workflow that ended stays as it is. A workflow that did not end runs again from its beginning, as
+its next execution. The records of the earlier execution are kept and charged to the budget, but
+they are excluded from statistics.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from harness.engine.ledger import Amount
 from harness.policies.resolve import code_of
 from harness.records.clock import take_anchor
 from harness.records.errors import InputError, StorageError
-from harness.records.schema import Attempt, Call, Run, Session, Spent, Trial, Workflow
+from harness.records.schema import Attempt, Call, Run, Session, Trial, Workflow
 from harness.store import run_directory
 
 TrialKey = tuple[str, int]
@@ -30,13 +31,14 @@ TrialKey = tuple[str, int]
 
 
 class RunProgress(NamedTuple):
-    """What there is of a run already: of a new one, nothing.
+    """The progress of a run at the start of a session; a new run has none.
 
-    `ended`: the workflows that ended, by trial. `whole`: trials with nothing left to do. `spent`:
-    what the budget let go out. `elapsed`: nanoseconds that the trials' own clocks have run, in
-    virtual time, where each begins at 0. `answered`: whether the endpoint ever had a good answer.
+    `ended`: the workflows that ended, by trial. `whole`: the trials with nothing left to do.
+    `spent`: the amounts that the budget allowed. `elapsed`: nanoseconds that the clocks of trials
+    have run, in virtual time. `answered`: whether the endpoint has ever had a good answer.
     """
 
+    scenario: Scenario
     run: Run
     ended: Mapping[TrialKey, frozenset[int]] = {}
     whole: frozenset[TrialKey] = frozenset()
@@ -44,58 +46,54 @@ class RunProgress(NamedTuple):
     elapsed: int = 0
     answered: bool = False
 
-    def finished(self, cell: str, repeat: int) -> frozenset[int]:
-        """Return the numbers of the workflows of a trial that are not to be run again."""
-        return self.ended.get((cell, repeat), frozenset())
-
 
 def require_profiles(run: Run, profiles: Mapping[str, dict[str, Any]]) -> None:
-    """Raise InputError when the simulated provider is not what it was in the earlier sessions."""
+    """Raise InputError if the simulated provider is not that of the earlier sessions."""
     now = msgspec.json.decode(msgspec.json.encode(profiles))
     if any(now.get(cell.id) != run.cell_profile(cell.id) for cell in run.cells):
         raise InputError(
-            "--resume: the simulated provider's profile has changed since the run began; put it "
-            "back, or begin a new run"
+            "--resume: the profile of the simulated provider has changed since the run began; "
+            "restore it, or begin a new run"
         )
 
 
 def changes(run: Run) -> Iterable[str]:
-    """Yield what is not as it was when the run began, and may show in what is measured."""
+    """Yield the changes since the run began that can affect its measurements."""
     was, now = run.versions.get("harness"), harness.__version__
     if was != now:
-        yield f"the run was begun with harness {was} and goes on with {now}"
+        yield f"the run was started with harness {was} and continues with {now}"
 
 
 def with_budget(progress: RunProgress, overrides: Sequence[str]) -> RunProgress:
-    """Return the same progress under another budget, from `--set budget.usd=2`.
+    """Return the same progress with another budget, from `--set budget.usd=2`.
 
-    Raises InputError for any other setting: all sessions of a run are of one scenario. Nor may what
-    is used be limited where no session has written it down.
+    Raises InputError for any other setting, because all sessions of a run have one scenario, and
+    for a limit of an amount that the earlier sessions did not record.
     """
     if not overrides:
         return progress
-    scenario = dict(progress.run.scenario)
-    scenario["budget"] = dict(scenario["budget"])
+    values = dict(progress.run.scenario)
+    values["budget"] = dict(values["budget"])
     for override in overrides:
         if not override.startswith("budget."):
             raise InputError(
-                f"--set {override}: a run goes on with the settings it began with; only budget.* "
-                "may change"
+                f"--set {override}: a resumed run keeps its settings; only budget.* can change"
             )
-        apply_override(scenario, override)
-    now, before = validated(scenario, run_directory.RUN_FILE, overrides), scenario_of(progress.run)
-    if is_counted(now) and not is_counted(before):
+        apply_override(values, override)
+    scenario = validated(values, run_directory.RUN_FILE, overrides)
+    if is_counted(scenario) and not is_counted(progress.scenario):
         raise InputError(
-            f"--set {overrides[-1]}: the run began without such a budget, so nobody knows what it "
-            "has used; leave it out, or begin a new run"
+            f"--set {overrides[-1]}: the run began without such a budget, so it is not known what "
+            "it has used; leave it out, or begin a new run"
         )
-    return progress._replace(run=msgspec.structs.replace(progress.run, scenario=scenario))
+    run = msgspec.structs.replace(progress.run, scenario=values)
+    return progress._replace(run=run, scenario=scenario)
 
 
 def progress_of(directory: Path) -> RunProgress:
-    """Read how far the run in `directory` has come, and begin its next session.
+    """Read the progress of the run in `directory` and begin its next session.
 
-    Raises InputError when it is none that this version can read.
+    Raises InputError if this version cannot read the run.
     """
     try:
         records = run_directory.read_records(directory, small=True)
@@ -103,24 +101,26 @@ def progress_of(directory: Path) -> RunProgress:
     except StorageError as error:
         raise InputError(f"--resume {directory}: {error}") from None
     run = records.run
-    session = _session(1 + max(_executions(records), default=0), run, records)
     ended: dict[TrialKey, set[int]] = {}
     for workflow in records.workflows:
         if workflow.outcome != "cancelled":
             ended.setdefault((workflow.cell, workflow.repeat), set()).add(workflow.workflow)
     closed = {(trial.cell, trial.repeat) for trial in records.trials if not trial.interrupted}
     every = run.scenario["load"]["workflows"]
+    # Nothing was recorded if no budget limits an amount, or if nothing was sent.
+    amount = Amount(spent.attempts, spent.tokens, spent.nano_usd) if spent else None
     return RunProgress(
+        scenario=_scenario_of(run),
         run=msgspec.structs.replace(
             run,
             status="running",
             stopped=None,
-            resumed=(*run.resumed, session),
+            resumed=(*run.resumed, _next_session(records)),
             code=run.code or code_of(run),
         ),
         ended={trial: frozenset(numbers) for trial, numbers in ended.items()},
         whole=frozenset(trial for trial in closed if len(ended.get(trial, ())) == every),
-        spent=_spent(records, spent),
+        spent=amount or Amount(attempts=len(records.attempts)),
         elapsed=sum(trial.end for trial in records.trials) if run.virtual else 0,
         answered=any(
             attempt.status is not None and attempt.status < 300 for attempt in records.attempts
@@ -128,8 +128,7 @@ def progress_of(directory: Path) -> RunProgress:
     )
 
 
-def scenario_of(run: Run) -> Scenario:
-    """Return the scenario that a run was made from. Raises InputError when it is no longer one."""
+def _scenario_of(run: Run) -> Scenario:
     try:
         return Scenario.model_validate(run.scenario)
     except ValidationError as error:
@@ -142,29 +141,20 @@ def scenario_of(run: Run) -> Scenario:
         ) from None
 
 
-def _executions(records: run_directory.Records) -> Iterable[int]:
-    kinds: tuple[Iterable[Attempt | Call | Workflow | Trial], ...] = (
-        records.attempts, records.calls, records.workflows, records.trials,
-    )  # fmt: skip
-    for kind in kinds:
-        yield from (record.execution for record in kind)
-    yield from (session.execution for session in records.run.resumed)
+def _next_session(records: run_directory.Records) -> Session:
+    """Return the session that begins now. Its times continue after those of the records.
 
-
-def _session(execution: int, run: Run, records: run_directory.Records) -> Session:
-    """Return the session that begins now: its times go on after those there are.
-
-    The calendar says how long nothing ran; a clock that was set back does not turn time back.
+    The difference is the real time since then, or 0 if the system clock was set back.
     """
-    now = take_anchor()
-    last = max((attempt.done for attempt in records.attempts), default=0)
-    last = max(last, max((workflow.done for workflow in records.workflows), default=0))
+    run, now = records.run, take_anchor()
+    every: Iterable[Attempt | Call | Workflow | Trial | Session]
+    every = chain(records.attempts, records.calls, records.workflows, records.trials, run.resumed)
+    execution = 1 + max((record.execution for record in every), default=0)
+    ends = chain(
+        (attempt.done for attempt in records.attempts),
+        (workflow.done for workflow in records.workflows),
+    )
+    last = max(ends, default=0)
     since = max(now.unix_ns - run.anchor.unix_ns, last)
     anchor = msgspec.structs.replace(run.anchor, monotonic_ns=now.monotonic_ns - since)
     return Session(execution=execution, anchor=anchor, away=since - last)
-
-
-def _spent(records: run_directory.Records, spent: Spent | None) -> Amount:
-    if spent is None:  # no budget has to be kept, or nothing has gone out
-        return Amount(attempts=len(records.attempts))
-    return Amount(spent.attempts, spent.tokens, spent.nano_usd)

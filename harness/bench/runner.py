@@ -1,4 +1,4 @@
-"""Runs the trials of a scenario and writes down what happens."""
+"""Runs the trials of a scenario and writes their records."""
 
 from __future__ import annotations
 
@@ -18,48 +18,35 @@ import harness
 from harness.bench import cells
 from harness.bench.modes import MODES
 from harness.bench.resume import RunProgress
-from harness.bench.scenario import Scenario, cell_scenario
-from harness.bench.spending import TokenMeter, explain, hopeless, is_counted, limits_of
-from harness.bench.trial import RecordCollector, Tally
-from harness.bench.virtual import Played, Setting, Task
+from harness.bench.scenario import Scenario
+from harness.bench.spending import TokenMeter, is_counted, limits_of, until_stopped
+from harness.bench.trial import INTERRUPTED, RecordCollector, Tally
+from harness.bench.virtual import Played, Task
 from harness.bench.workers import play_in_order
 from harness.endpoints.section import EndpointServer
-from harness.engine.budget_gate import BudgetExhaustedError, FirstCallError, Gate
+from harness.engine.budget_gate import Gate
 from harness.engine.ledger import Amount, Ledger
 from harness.records.clock import Anchor, monotonic_since, take_anchor
 from harness.records.errors import FirstAnswerError
 from harness.records.histogram import Histogram
 from harness.records.ids import new_run_id
-from harness.records.schema import (
-    SCHEMA,
-    Attempt,
-    Call,
-    CellInfo,
-    Record,
-    Run,
-    RunStatus,
-    Spent,
-    Stop,
-    Transcript,
-    Trial,
-    Workflow,
-)
+from harness.records.schema import SCHEMA, CellInfo, Record, Run, Spent, Stop
 from harness.store import run_directory
 from harness.store.run_directory import TrialRecords
 from harness.transports.exchange import Target
 
 
 class Hooks(NamedTuple):
-    """What the caller wants to be told.
+    """Functions that are called during a run.
 
-    `record`, `sending` and `tally` are called while a trial is measured and must do no more than
-    count: each record as it ends, each attempt that goes out (1) or comes back (-1), and in virtual
-    time, instead of these, how many records there were since the last time. The others are called
-    between trials.
+    `record`, `sending` and `tally` are called while a trial is measured, so they must only count.
+    In real time, `record` is called with each record when it ends, and `sending` with 1 when an
+    attempt is sent and -1 when it has ended. In virtual time, `tally` is called instead, with what
+    has been counted since its last call. The others are called between trials.
     """
 
     before_trial: Callable[[CellInfo, int, int], None]
-    """The cell, its repeat, and how many trials are still to come, this one included."""
+    """Called with the cell, the repeat, and the number of trials left, including this one."""
     after_trial: Callable[[Run, TrialRecords], None]
     record: Callable[[Record], None]
     sending: Callable[[int], None]
@@ -75,19 +62,19 @@ def run(
     jobs: int = 1,
     progress: RunProgress | None = None,
 ) -> Run:
-    """Run every trial of `scenario` into `directory`, which exists and which nobody else writes to.
+    """Run every trial of `scenario` into `directory`, which exists and has no other writer.
 
-    `profiles`: by cell id, what the simulated provider simulates; empty for a real model.
-    `api_keys`: by cell id. `jobs`: the number of processes for trials in virtual time.
-    `progress`: how far an earlier session of the same run had come. Returns the run with its final
-    status: `partial` when it was interrupted, in which case all that had ended is saved.
+    `profiles`: by cell id, the profile of the simulated provider; empty for a real model.
+    `api_keys`: by cell id. `jobs`: the number of processes for trials in virtual time. `progress`:
+    of the earlier sessions of the run. Returns the run with its final status. If it is interrupted,
+    the status is `partial`, and all records that had ended are saved.
     """
-    anchor = take_anchor()
     swept = cells.expand(scenario)
     blocks = cells.order(swept, scenario.sweep.repeats, scenario.seed)
-    begun = progress or RunProgress(_describe(scenario, profiles, anchor, swept, blocks))
-    the_run = begun.run
-    run_directory.write_whole(directory / run_directory.RUN_FILE, the_run)
+    begun = progress or RunProgress(
+        scenario, _describe(scenario, profiles, take_anchor(), swept, blocks)
+    )
+    run_directory.write_whole(directory / run_directory.RUN_FILE, begun.run)
     todo = [
         (cell, repeat)
         for repeat, block in enumerate(blocks)
@@ -95,105 +82,84 @@ def run(
         if (cell.id, repeat) not in begun.whole
     ]
     with run_directory.Writer(directory, scenario.transcripts, is_counted(scenario)) as writer:
-        if the_run.virtual:
-            setting = Setting(scenario, the_run, begun.spent, begun.elapsed, begun.answered)
-            stopped = _play_all(setting, begun, todo, writer, hooks, jobs)
+        if begun.run.virtual:
+            stopped = _play_all(begun, todo, writer, hooks, jobs)
         else:
-            stopped = _measure_all(scenario, begun, api_keys, todo, writer, hooks)
-    finished = _finish(directory, the_run, stopped)
+            stopped = _measure_all(begun, api_keys, todo, writer, hooks)
+    finished = msgspec.structs.replace(
+        begun.run, status="partial" if stopped else "complete", stopped=stopped
+    )
+    run_directory.write_whole(directory / run_directory.RUN_FILE, finished)
     if stopped is not None and stopped.by == "first_call":
         raise FirstAnswerError(f"{stopped.because}; recorded in {directory}")
     return finished
 
 
 def _measure_all(
-    scenario: Scenario,
     begun: RunProgress,
     api_keys: Mapping[str, str],
     todo: Sequence[tuple[CellInfo, int]],
     writer: run_directory.Writer,
     hooks: Hooks,
 ) -> Stop | None:
-    """Run one trial after another in real time; return what ended them early."""
-    own = {cell.id: cell_scenario(scenario, cell) for cell, _ in todo}
+    """Run one trial after another in real time; return why they ended early."""
     before = time.monotonic_ns()
     try:
         with ExitStack() as running:
-            servers = _started(own, api_keys, writer.directory, begun.run.execution, running)
-            starting = time.monotonic_ns() - before
-            targets = {
-                cell: RunningEndpoint(
-                    mine, servers[cell], target_of(mine, begun.run, servers[cell])
-                )
-                for cell, mine in own.items()
-            }
-            trials = _Trials(scenario, begun, targets, writer, hooks, starting)
-            try:
-                for done, (cell, repeat) in enumerate(todo):
-                    hooks.before_trial(cell, repeat, len(todo) - done)
-                    ended = trials.run(cell, repeat)
-                    writer.append(ended.trial)
-                    with run_directory.no_collector():
-                        hooks.after_trial(begun.run, ended)
-                    if trials.stopped:
-                        break
-            except FirstCallError as error:
-                at = targets[error.attempt.cell]
-                because = hopeless(at.scenario, at.target.base_url, error.attempt)
-                return Stop(by="first_call", because=because)
-            return trials.stopped
-    except KeyboardInterrupt:  # between two trials, or while the server started or ended
-        return Stop(by="interrupt", because="interrupted")
+            endpoints = _started(begun, api_keys, todo, writer.directory, running)
+            trials = _Trials(begun, endpoints, writer, hooks, time.monotonic_ns() - before)
+            for done, (cell, repeat) in enumerate(todo):
+                hooks.before_trial(cell, repeat, len(todo) - done)
+                ended, stopped = trials.run(cell, repeat)
+                _keep(ended, stopped, begun, writer, hooks)
+                if stopped is not None:
+                    return stopped
+    except KeyboardInterrupt:  # between two trials, or while a server started or ended
+        return INTERRUPTED
+    return None
 
 
 def _play_all(
-    setting: Setting,
     begun: RunProgress,
     todo: Sequence[tuple[CellInfo, int]],
     writer: run_directory.Writer,
     hooks: Hooks,
     jobs: int,
 ) -> Stop | None:
-    """Play the trials in virtual time; return what ended them early."""
-    tasks = [
-        Task(number, cell, repeat, begun.finished(cell.id, repeat))
-        for number, (cell, repeat) in enumerate(todo)
-    ]
-    counted = is_counted(setting.scenario)
+    """Play the trials in virtual time; return why they ended early."""
+    counted = is_counted(begun.scenario)
 
     def keep(played: Played) -> None:
         task = played.task
         hooks.before_trial(task.cell, task.repeat, len(todo) - task.number)
-        if counted:  # before the records: whoever is killed in between has spent them
+        if counted:  # before the records, so that a killed run has not spent less than they say
             writer.append(Spent(**played.account.ledger.spent._asdict()))
-        for kind, lines in zip((Attempt, Call, Workflow, Transcript), played.lines, strict=True):
+        for kind, lines in played.lines.items():
             writer.extend(kind, lines)
-        if played.hopeless is None:
-            writer.append(played.trial)
-            with run_directory.no_collector():
-                hooks.after_trial(setting.run, played.records())
+        _keep(played.records(), played.stopped, begun, writer, hooks)
 
-    stopped = play_in_order(setting, tasks, jobs, keep, hooks.tally)
-    if isinstance(stopped, Attempt):
-        cell = next(cell for cell in setting.run.cells if cell.id == stopped.cell)
-        mine = cell_scenario(setting.scenario, cell)
-        because = hopeless(mine, "the simulated provider", stopped)
-        return Stop(by="first_call", because=because)
-    return stopped
+    tasks = [Task(number, cell, repeat) for number, (cell, repeat) in enumerate(todo)]
+    return play_in_order(begun, tasks, jobs, keep, hooks.tally)
 
 
-def _finish(directory: Path, the_run: Run, stopped: Stop | None) -> Run:
-    """Write and return the run as it ended."""
-    status: RunStatus = "partial" if stopped else "complete"
-    finished = msgspec.structs.replace(the_run, status=status, stopped=stopped)
-    run_directory.write_whole(directory / run_directory.RUN_FILE, finished)
-    return finished
+def _keep(
+    ended: TrialRecords,
+    stopped: Stop | None,
+    begun: RunProgress,
+    writer: run_directory.Writer,
+    hooks: Hooks,
+) -> None:
+    """Write a trial that has ended, unless its first answer made it pointless."""
+    if stopped is None or stopped.by != "first_call":
+        writer.append(ended.trial)
+        with run_directory.no_collector():
+            hooks.after_trial(begun.run, ended)
 
 
 def target_of(scenario: Scenario, the_run: Run, server: EndpointServer) -> Target:
-    """Return where the attempts of a run go: `server`, which has been started."""
+    """Return the target of the attempts of a run: `server`, which has been started."""
     endpoint, facts = scenario.endpoint, scenario.endpoint.facts
-    by_phase = facts.extra_body_by_phase
+    by_phase, phases = facts.extra_body_by_phase, scenario.plan.phases
     return Target(
         base_url=server.base_url,
         api_key=server.api_key,
@@ -203,152 +169,119 @@ def target_of(scenario: Scenario, the_run: Run, server: EndpointServer) -> Targe
         run_id=the_run.run_id,
         anchor=the_run.zero,
         simulated=facts.simulation is not None,
-        extra_body_by_phase={
-            info.name: by_phase.get(info.setting, {}) for info in scenario.plan.phases
-        },
-        settings={info.name: info.setting for info in scenario.plan.phases},
+        extra_body_by_phase={info.name: by_phase.get(info.setting, {}) for info in phases},
+        settings={info.name: info.setting for info in phases},
         reuse_connections=facts.reuse_connections,
         own_server=facts.own_server,
     )
 
 
 class RunningEndpoint(NamedTuple):
-    """A cell's scenario, its server, and how its attempts reach it."""
+    """The scenario of a cell, its server, and the target of its attempts."""
 
     scenario: Scenario
     server: EndpointServer
     target: Target
 
-    @property
-    def name(self) -> str:
-        """Text that differs between cells with different endpoints."""
-        return self.scenario.endpoint.model_dump_json()
-
-
-_OF_REQUESTS = {
-    "model", "stream", "price", "extra_body", "extra_body_by_phase", "json_mode", "cache",
-    "reuse_connections",
-}  # fmt: skip
-"""Keys of a remote endpoint that do not change which trials have to settle after one another."""
-
 
 def _started(
-    scenarios: Mapping[str, Scenario],
+    begun: RunProgress,
     api_keys: Mapping[str, str],
+    todo: Sequence[tuple[CellInfo, int]],
     directory: Path,
-    execution: int,
     running: ExitStack,
-) -> dict[str, EndpointServer]:
-    """Start a server for each endpoint of these scenarios, and return the servers by cell id."""
-    started: dict[str, EndpointServer] = {}
-    servers = {}
-    for cell, mine in scenarios.items():
-        endpoint = mine.endpoint
-        other = {"price"} if endpoint.facts.own_server else _OF_REQUESTS
-        same = f"{api_keys[cell]} {endpoint.model_dump_json(exclude=other)}"
-        if same not in started:
-            log = directory / run_directory.provider_log(execution, len(started))
-            server = endpoint.server(api_keys[cell], mine.seed, log)
-            started[same] = running.enter_context(server)
-        servers[cell] = started[same]
-    return servers
+) -> dict[str, RunningEndpoint]:
+    """Start the servers of the cells that have trials to run. Returns the endpoints by cell id."""
+    servers: dict[tuple[str, str], EndpointServer] = {}
+    endpoints = {}
+    left = {cell.id for cell, _ in todo}
+    for cell, mine in cells.scenarios_by_cell(begun.scenario).items():
+        if cell not in left:
+            continue
+        key = (api_keys[cell], cells.server_key(mine))
+        if key not in servers:
+            log = directory / run_directory.provider_log(begun.run.execution, len(servers))
+            server = mine.endpoint.server(api_keys[cell], mine.seed, log)
+            servers[key] = running.enter_context(server)
+        target = target_of(mine, begun.run, servers[key])
+        endpoints[cell] = RunningEndpoint(mine, servers[key], target)
+    return endpoints
 
 
 class _Trials:
-    """Runs one trial after another, each against the server of its cell.
+    """Runs one trial after another, each against the endpoint of its cell.
 
-    `starting`: nanoseconds that the servers took to start, which no budget pays for.
+    `starting`: nanoseconds in which the servers started, which are not charged to the budget.
     """
 
     def __init__(
         self,
-        scenario: Scenario,
         begun: RunProgress,
         endpoints: Mapping[str, RunningEndpoint],
         writer: run_directory.Writer,
         hooks: Hooks,
         starting: int,
     ) -> None:
-        the_run = begun.run
-        self._hooks = hooks
-        self._scenario = scenario
         self._begun = begun
         self._endpoints = endpoints
         self._writer = writer
-        self._now = monotonic_since(the_run.zero)
-        self._limits = limits_of(scenario, the_run.away + starting)
-        self._ledger = Ledger(self._limits, begun.spent)
+        self._hooks = hooks
+        self._now = monotonic_since(begun.run.zero)
+        self._ledger = Ledger(limits_of(begun.scenario, begun.run.away + starting), begun.spent)
         self._answered: set[str] = set()
-        self.stopped: Stop | None = None
 
-    def _gate(self, endpoint: RunningEndpoint) -> Gate:
-        """Return the gate of the next trial, which goes on from the budget spent so far."""
-        return Gate(
-            self._limits,
-            TokenMeter(endpoint.scenario, self._begun.run.zero),
+    def _note(self, amount: Amount) -> None:
+        """Record the amount that the budget has allowed, before the attempt is sent."""
+        self._writer.append(Spent(**amount._asdict()))
+
+    def run(self, cell: CellInfo, repeat: int) -> tuple[TrialRecords, Stop | None]:
+        """Run one trial. Returns its records and why it ended early."""
+        begun, (scenario, server, target) = self._begun, self._endpoints[cell.id]
+        server.begin_trial(cell.id, repeat)
+        name = scenario.endpoint.model_dump_json()  # differs between different endpoints
+        gate = Gate(
+            self._ledger.limits,
+            TokenMeter(scenario, begun.run.zero),
             self._now,
             self._hooks.sending,
             ledger=self._ledger,
-            answered=self._begun.answered or endpoint.name in self._answered,
-            book=self._note if is_counted(self._scenario) else None,
+            answered=begun.answered or name in self._answered,
+            book=self._note if is_counted(scenario) else None,
         )
-
-    def _note(self, amount: Amount) -> None:
-        """Write down what the budget let go out, before it does."""
-        self._writer.append(Spent(**amount._asdict()))
-
-    def run(self, cell: CellInfo, repeat: int) -> TrialRecords:
-        """Run one trial; Ctrl-C or a budget ends it early, which `stopped` then tells."""
-        endpoint = self._endpoints[cell.id]
-        endpoint.server.begin_trial(cell.id, repeat)
-        gate = self._gate(endpoint)
-        writer, tell = self._writer, self._hooks.record
-
-        spent: list[int] = []  # appending to it is safe in threads, adding up is not
+        writer, hook = self._writer, self._hooks.record
+        recording: list[int] = []  # appending is safe in threads, adding is not
 
         def keep(record: Record) -> None:
             began = time.thread_time_ns()
             writer.append(record)
-            tell(record)
-            spent.append(time.thread_time_ns() - began)
+            hook(record)
+            recording.append(time.thread_time_ns() - began)
 
         seen = RecordCollector(keep)
         lag: Histogram = {}
-        begun = self._begun
-        finished = begun.finished(cell.id, repeat)
-        program = cells.trial_program(self._scenario, begun.run, cell, repeat, finished)
+
+        def run_program() -> None:
+            nonlocal lag
+            lag = MODES[cell.mode](program, target, cell.permits, self._now, seen.emit, gate)
+
+        program = cells.trial_program(begun, cell, repeat)
         with _quiet_collector():
             began, cpu = self._now(), time.process_time_ns()
-            try:
-                lag = MODES[cell.mode](
-                    program, endpoint.target, cell.permits, self._now, seen.emit, gate
-                )
-            except KeyboardInterrupt:
-                self.stopped = Stop(by="interrupt", because="interrupted")
-            except BudgetExhaustedError as error:
-                because = explain(error.refusal, self._scenario, gate.ledger)
-                self.stopped = Stop(by="budget", because=because)
+            stopped = until_stopped(run_program, scenario, gate, target.base_url)
             ended, cpu = self._now(), time.process_time_ns() - cpu
         self._ledger = gate.ledger
         if gate.answered:
-            self._answered.add(endpoint.name)
-        trial = Trial(
-            cell=cell.id,
-            repeat=repeat,
-            execution=begun.run.execution,
-            start=min((workflow.ready for workflow in seen.workflows), default=began),
-            end=max((workflow.done for workflow in seen.workflows), default=ended),
-            cpu=cpu,
-            loop_lag=lag,
-            interrupted=self.stopped is not None,
-            recording=sum(spent),
-        )
-        return TrialRecords(trial, seen.attempts, seen.calls, seen.workflows)
+            self._answered.add(name)
+        trial = seen.trial(
+            cell, repeat, begun.run.execution, (began, ended), stopped is not None,
+            cpu, lag, sum(recording),
+        )  # fmt: skip
+        return TrialRecords(trial, seen.attempts, seen.calls, seen.workflows), stopped
 
 
 @contextmanager
 def _quiet_collector() -> Iterator[None]:
-    """Keep the garbage collector off all that is there already: its pauses would be measured."""
+    """Exclude all existing objects from garbage collection, whose pauses would be measured."""
     gc.collect()
     gc.freeze()
     try:
@@ -364,9 +297,9 @@ def _describe(
     swept: tuple[CellInfo, ...],
     blocks: tuple[tuple[CellInfo, ...], ...],
 ) -> Run:
-    first = swept[0].id
-    profile = profiles.get(first)
-    prices = {cell.id: _price(cell_scenario(scenario, cell)) for cell in swept}
+    own = cells.scenarios_by_cell(scenario)
+    prices = {cell: mine.price.as_dict() if mine.price else None for cell, mine in own.items()}
+    profile, price = profiles.get(swept[0].id), prices[swept[0].id]
     return Run(
         schema=SCHEMA,
         run_id=new_run_id(),
@@ -384,10 +317,10 @@ def _describe(
         phases=scenario.plan.phases,
         endpoint=cells.endpoint_headings(scenario),
         profile=profile,
-        code={cell.id: cell_scenario(scenario, cell).policy(cell.retry).code() for cell in swept},
-        price=prices[first],
-        profiles={cell: own for cell, own in profiles.items() if own != profile},
-        prices={cell: own for cell, own in prices.items() if own != prices[first]},
+        code={cell.id: own[cell.id].policy(cell.retry).code() for cell in swept},
+        price=price,
+        profiles={cell: other for cell, other in profiles.items() if other != profile},
+        prices={cell: other for cell, other in prices.items() if other != price},
         versions=_versions(scenario),
         host={
             "system": platform.system(),
@@ -396,10 +329,6 @@ def _describe(
             "cpus": os.cpu_count(),
         },
     )
-
-
-def _price(scenario: Scenario) -> dict[str, Any] | None:
-    return scenario.price.as_dict() if scenario.price else None
 
 
 def _versions(scenario: Scenario) -> dict[str, str]:

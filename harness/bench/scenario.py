@@ -11,7 +11,7 @@ import itertools
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -422,14 +422,6 @@ def cell_scenario(scenario: Scenario, cell: CellInfo) -> Scenario:
         return scenario
     values = with_settings(scenario.model_dump(mode="json"), cell.settings)
     return Scenario.model_validate(values)
-
-
-def distinct_endpoints(scenarios: Iterable[Scenario]) -> list[Scenario]:
-    """Return the first scenario of each different endpoint."""
-    first: dict[str, Scenario] = {}
-    for scenario in scenarios:
-        first.setdefault(scenario.endpoint.model_dump_json(), scenario)
-    return list(first.values())
 
 
 def swept_options(scenario: Scenario, cell: CellInfo, section: str) -> list[str]:

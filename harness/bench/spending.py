@@ -1,46 +1,61 @@
-"""What attempts of a run cost, at worst before they go out and in fact afterwards."""
+"""What the attempts of a run use: the worst case before they are sent, the real use afterwards."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 
 from harness.bench.scenario import Scenario
+from harness.bench.trial import INTERRUPTED
 from harness.config.prices import cost_usd, worst_usd
+from harness.engine.budget_gate import BudgetExhaustedError, FirstCallError, Gate
 from harness.engine.effects import Reply, Request, Send
 from harness.engine.ledger import NANO, Amount, BudgetLimits, BudgetRefusal, Ledger
 from harness.records.clock import SECOND, Anchor
 from harness.records.failures import FAILURES
-from harness.records.schema import Attempt
+from harness.records.schema import Attempt, Stop
 
-_TOKENS_A_MESSAGE = 16
-_TOKENS_A_REQUEST = 64
+_TOKENS_PER_MESSAGE = 16
+_TOKENS_PER_REQUEST = 64
 
 
 def is_counted(scenario: Scenario) -> bool:
-    """Return whether the budget limits what is used, so that what is used is written down."""
-    limits = limits_of(scenario)
-    return (limits.attempts, limits.tokens, limits.nano_usd) != (None, None, None)
+    """Return whether the budget limits amounts, so that the spent amounts are recorded."""
+    return limits_of(scenario)._replace(seconds=None) != BudgetLimits()
 
 
 def limits_of(scenario: Scenario, away: int = 0) -> BudgetLimits:
-    """Return the budget in real seconds and billionths of a dollar.
+    """Return the budget in real seconds and nano-dollars.
 
-    `away`: nanoseconds since the run's anchor in which it did not run, or not yet.
+    `away`: nanoseconds since the run's anchor in which the run was not running.
     """
-    budget = scenario.budget
+    budget, scale = scenario.budget, scenario.time_scale
     return BudgetLimits(
         attempts=budget.attempts,
         tokens=budget.tokens,
         nano_usd=None if budget.usd is None else math.floor(budget.usd * NANO),
-        seconds=None
-        if budget.seconds is None
-        else budget.seconds * scenario.time_scale + away / SECOND,
+        seconds=None if budget.seconds is None else budget.seconds * scale + away / SECOND,
     )
 
 
+def until_stopped(
+    trial: Callable[[], None], scenario: Scenario, gate: Gate, base_url: str
+) -> Stop | None:
+    """Run a trial and return why it ended early; None if it did not."""
+    try:
+        trial()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BudgetExhaustedError as error:
+        return Stop(by="budget", because=explain(error.refusal, scenario, gate.ledger))
+    except FirstCallError as error:
+        return Stop(by="first_call", because=_hopeless(scenario, base_url, error.attempt))
+    return None
+
+
 def explain(refusal: BudgetRefusal, scenario: Scenario, ledger: Ledger) -> str:
-    """Say in one line which budget ended the run and how much was spent."""
+    """Return one line: which budget ended the run, and how much was spent."""
     spent = ledger.spent
     used = [f"{spent.attempts} attempts"]
     if ledger.limits.tokens is not None or ledger.limits.nano_usd is not None:
@@ -48,12 +63,12 @@ def explain(refusal: BudgetRefusal, scenario: Scenario, ledger: Ledger) -> str:
     if ledger.limits.nano_usd is not None:
         used.append(f"{spent.nano_usd / NANO:.4f} USD")
     limit = getattr(scenario.budget, refusal.limit)
-    why = "are over" if refusal.limit == "seconds" else "leaves no room for another attempt"
+    why = "is used up" if refusal.limit == "seconds" else "leaves no room for another attempt"
     return f"budget.{refusal.limit} = {limit:g} {why}; spent: {', '.join(used)}"
 
 
-def hopeless(scenario: Scenario, base_url: str, attempt: Attempt) -> str:
-    """Say in one line why a first answer means that every call would fail, and the way out."""
+def _hopeless(scenario: Scenario, base_url: str, attempt: Attempt) -> str:
+    """Return one line: why every call would fail after this first answer, and the way out."""
     endpoint = scenario.endpoint
     key = endpoint.facts.key_advice if attempt.outcome == "unauthorized" else ""
     advice = FAILURES[attempt.outcome].advice + (f" ({key})" if key else "")
@@ -64,7 +79,7 @@ def hopeless(scenario: Scenario, base_url: str, attempt: Attempt) -> str:
 
 
 class TokenMeter:
-    """Measures attempts in tokens and money. `price` is None where it is not known."""
+    """Measures attempts in tokens and money; money is 0 if the price is not known."""
 
     def __init__(self, scenario: Scenario, anchor: Anchor) -> None:
         self._price = scenario.price
@@ -81,8 +96,8 @@ class TokenMeter:
     def used(self, worst: Amount, reply: Reply) -> Amount:
         """Return what an attempt used.
 
-        One that never went out or that was refused by its status used nothing; one whose usage
-        was not reported counts as its worst case.
+        An attempt that was not sent, or that was refused by its status, used nothing. If no usage
+        was reported, this is the worst case.
         """
         if reply.sent is None or (reply.status is not None and reply.status >= 300):
             return Amount(1)
@@ -91,7 +106,8 @@ class TokenMeter:
             return worst
         nano_usd = 0
         if self._price is not None:
-            # Nobody says whether the hour of the request or of the answer counts: take the dearer.
+            # Providers do not say whether the time of the request or of the answer counts: take the
+            # higher price.
             moments = [self._anchor.unix_ns + at for at in (reply.sent, reply.done)]
             dearer = max(cost_usd(self._price, tokens, moment) for moment in moments)
             nano_usd = math.ceil(dearer * NANO)
@@ -99,7 +115,7 @@ class TokenMeter:
 
 
 class Uncounted:
-    """Measures attempts where nothing limits them: each is one."""
+    """Counts attempts only, for runs without limits."""
 
     def worst(self, effect: Send) -> Amount:
         """Return one attempt."""
@@ -114,10 +130,11 @@ _ONE = Amount(1)
 
 
 def most_input_tokens(request: Request) -> int:
-    """Return a number of tokens that the request's messages do not exceed.
+    """Return an upper bound of the number of tokens of the request's messages.
 
-    A tokenizer that works on bytes makes at most one token of each. What a server puts around
-    messages is allowed 16 tokens a message and 64 a request.
+    A tokenizer that works on bytes makes at most one token of each byte. What a server adds is
+    assumed to be at most 16 tokens per message and 64 per request.
     """
-    told = (len(message.content.encode(errors="replace")) for message in request.messages)
-    return sum(told) + _TOKENS_A_MESSAGE * len(request.messages) + _TOKENS_A_REQUEST
+    messages = request.messages
+    size = sum(len(message.content.encode(errors="replace")) for message in messages)
+    return size + _TOKENS_PER_MESSAGE * len(messages) + _TOKENS_PER_REQUEST

@@ -1,17 +1,19 @@
-"""What one trial leaves behind, whatever the time it ran in."""
+"""What is collected and counted while a trial runs, in real time or in virtual time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
-from harness.config.prices import Price, cost_usd
 from harness.records.failures import is_failure
-from harness.records.schema import Attempt, Call, Record, Workflow
+from harness.records.histogram import Histogram
+from harness.records.schema import Attempt, Call, CellInfo, Record, Stop, Trial, Workflow
+
+INTERRUPTED = Stop(by="interrupt", because="interrupted")
 
 
 class RecordCollector:
-    """Takes the records of one trial as they end: to `keep` at once, and kept itself."""
+    """Passes each record of a trial to `keep` when it ends, and collects it."""
 
     def __init__(self, keep: Callable[[Record], None]) -> None:
         self._keep = keep
@@ -29,9 +31,35 @@ class RecordCollector:
         elif isinstance(record, Workflow):
             self.workflows.append(record)
 
+    def trial(
+        self,
+        cell: CellInfo,
+        repeat: int,
+        execution: int,
+        limits: tuple[int, int],
+        interrupted: bool,
+        cpu: int = 0,
+        loop_lag: Histogram | None = None,
+        recording: int = 0,
+    ) -> Trial:
+        """Return the record of the trial. `limits`: its start and end if no workflow has ended."""
+        began, ended = limits
+        return Trial(
+            cell=cell.id,
+            repeat=repeat,
+            execution=execution,
+            start=min((workflow.ready for workflow in self.workflows), default=began),
+            end=max((workflow.done for workflow in self.workflows), default=ended),
+            cpu=cpu,
+            loop_lag=loop_lag or {},
+            interrupted=interrupted,
+            recording=recording,
+        )
 
-class Tally(NamedTuple):
-    """How many records of each kind there were, and what the attempts cost in dollars."""
+
+@dataclass(slots=True)
+class Tally:
+    """Numbers of records that have ended, and the cost of the attempts in dollars."""
 
     attempts: int = 0
     failed: int = 0
@@ -39,33 +67,21 @@ class Tally(NamedTuple):
     workflows: int = 0
     cost: float = 0.0
 
-
-class Tallying:
-    """Counts records. `price` is None where nothing is known of it; `unix_ns`: when it was."""
-
-    def __init__(self, price: Price | None, unix_ns: int) -> None:
-        self._price = price
-        self._unix_ns = unix_ns
-        self._attempts = 0
-        self._failed = 0
-        self._rate_limited = 0
-        self._workflows = 0
-        self._cost = 0.0
-
-    def note(self, record: Record) -> None:
-        """Count one record."""
+    def note(self, record: Record, cost: Callable[[Attempt], float] | None) -> None:
+        """Count one record. `cost`: of an attempt; None if no price is known."""
         if isinstance(record, Attempt):
-            self._attempts += 1
-            self._failed += is_failure(record.outcome)
-            self._rate_limited += record.status == 429
-            if self._price is not None:
-                self._cost += cost_usd(self._price, record.tokens, self._unix_ns)
+            self.attempts += 1
+            self.failed += is_failure(record.outcome)
+            self.rate_limited += record.status == 429
+            if cost is not None:
+                self.cost += cost(record)
         elif isinstance(record, Workflow):
-            self._workflows += 1
+            self.workflows += 1
 
-    def take(self) -> Tally:
-        """Return what has been counted since the last time."""
-        tally = Tally(self._attempts, self._failed, self._rate_limited, self._workflows, self._cost)
-        self._attempts = self._failed = self._rate_limited = self._workflows = 0
-        self._cost = 0.0
-        return tally
+    def add(self, other: Tally) -> None:
+        """Add the numbers of another tally."""
+        self.attempts += other.attempts
+        self.failed += other.failed
+        self.rate_limited += other.rate_limited
+        self.workflows += other.workflows
+        self.cost += other.cost

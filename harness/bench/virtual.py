@@ -1,284 +1,232 @@
-"""The trials of a run in virtual time.
+"""Plays the trials of a run in virtual time.
 
-Each begins at 0 on a clock of its own and depends on no other, so they can be played in any order
-and in any number of processes, and what they leave behind is the same bytes. Where a budget spans
-them all, they are played one after another in one process.
+Each trial begins at 0 on its own clock and depends on no other trial. So trials can be played in
+any order and in any number of processes, and their records are the same bytes. If a budget limits
+all trials together, they are played one after another in one process.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from harness.bench import cells
 from harness.bench.estimate import estimate
+from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario, cell_scenario
-from harness.bench.spending import TokenMeter, Uncounted, explain, limits_of
-from harness.bench.trial import RecordCollector, Tally, Tallying
+from harness.bench.spending import TokenMeter, Uncounted, limits_of, until_stopped
+from harness.bench.trial import RecordCollector, Tally
+from harness.config.prices import cost_usd
 from harness.endpoints.section import SecondsRange
-from harness.engine.budget_gate import BudgetExhaustedError, FirstCallError, Gate
-from harness.engine.ledger import Amount, Ledger
+from harness.engine.budget_gate import Gate
+from harness.engine.ledger import Ledger
 from harness.records.errors import InputError
 from harness.records.schema import (
     Attempt,
     Call,
     CellInfo,
     Record,
-    Run,
     Stop,
     Transcript,
     Trial,
     Workflow,
 )
+from harness.simulator.profiles import Profile
 from harness.simulator.virtual.clock import VirtualClock
-from harness.simulator.virtual.modes import VIRTUAL_MODES, VirtualTrial, virtual_target
+from harness.simulator.virtual.modes import VIRTUAL_MODES, VirtualTarget, VirtualTrial
 from harness.store.run_directory import TrialRecords, no_collector
 
-_TELL_EVERY = 0.25
-"""Seconds between two words on how far a trial has come."""
+_T = TypeVar("_T")
 
-_WORTH_A_PROCESS = 2000
-"""Calls that take about as long as starting another process does."""
+_REPORT_EVERY = 0.25
+"""Seconds between two reports on the progress of a trial."""
+
+_CALLS_PER_PROCESS = 2000
+"""Calls that take about as long as starting a process."""
 
 _ANY_LENGTH = SecondsRange(1.0, 1.0)
-"""How long a call takes does not matter where calls are only counted."""
+"""The length of a call does not matter where calls are only counted."""
 
-Tell = Callable[[Tally], None]
-
-
-class Setting(NamedTuple):
-    """All that a process needs to play trials of a run.
-
-    `spent`, the `elapsed` nanoseconds of the trials' own time, and whether the provider ever
-    `answered`, are of the sessions before.
-    """
-
-    scenario: Scenario
-    run: Run
-    spent: Amount = Amount()
-    elapsed: int = 0
-    answered: bool = False
+Report = Callable[[Tally], None]
 
 
 class Task(NamedTuple):
-    """One trial to play: the `number`-th from here on, from 0, without `finished` workflows."""
+    """One trial to play: the trial with this `number` in the session, from 0."""
 
     number: int
     cell: CellInfo
     repeat: int
-    finished: frozenset[int] = frozenset()
-
-
-class Lines(NamedTuple):
-    """The records of one trial as JSON lines, in the order in which they ended."""
-
-    attempts: bytes
-    calls: bytes
-    workflows: bytes
-    transcripts: bytes
 
 
 class VirtualSpending(NamedTuple):
-    """What the trials of a run have spent so far; `elapsed`: nanoseconds of their own time."""
+    """The amounts that trials have spent so far; `elapsed`: nanoseconds of their own clocks."""
 
     ledger: Ledger
     elapsed: int
 
 
 class Played(NamedTuple):
-    """What became of a trial.
+    """A trial that has been played.
 
-    `hopeless`: the first answer of the run, if no later one could be better. `account`: what has
-    been spent.
+    `lines`: its records of each kind as JSON lines, in the order of their ends. `stopped`: why it
+    ended early. `account`: the amounts spent by its end.
     """
 
     task: Task
     trial: Trial
-    lines: Lines
+    lines: Mapping[type, bytes]
     stopped: Stop | None
-    hopeless: Attempt | None
     account: VirtualSpending
 
     def records(self) -> TrialRecords:
         """Return the records, read back from their lines."""
-        return TrialRecords(
-            self.trial,
-            _ATTEMPTS.decode_lines(self.lines.attempts),
-            _CALLS.decode_lines(self.lines.calls),
-            _WORKFLOWS.decode_lines(self.lines.workflows),
-        )
 
+        def read(kind: type[_T]) -> list[_T]:
+            return msgspec.json.Decoder(kind).decode_lines(self.lines[kind])
 
-_ATTEMPTS = msgspec.json.Decoder(Attempt)
-_CALLS = msgspec.json.Decoder(Call)
-_WORKFLOWS = msgspec.json.Decoder(Workflow)
+        return TrialRecords(self.trial, read(Attempt), read(Call), read(Workflow))
 
 
 def processes(scenario: Scenario, wanted: int | None) -> int:
-    """Return how many processes play the trials; `wanted`: how many were asked for.
+    """Return how many processes play the trials; `wanted`: the value of `--jobs`.
 
-    Raises InputError where the scenario does not allow as many.
+    Raises InputError if the scenario does not allow as many.
     """
     if wanted is not None and wanted < 1:
-        raise InputError(f"--jobs {wanted}: give a number of at least 1")
-    if wanted is not None and wanted > 1 and not scenario.is_virtual:
+        raise InputError(f"--jobs {wanted}: must be at least 1")
+    several = wanted is not None and wanted > 1
+    if several and not scenario.is_virtual:
         raise InputError(
-            f"--jobs {wanted}: trials in real time would disturb each other and run one after "
+            f"--jobs {wanted}: trials in real time would disturb each other, so they run one after "
             'another; leave it out, or set endpoint.time = "virtual"'
         )
     limited = [name for name, value in scenario.budget.model_dump().items() if value is not None]
+    if several and limited:
+        raise InputError(
+            f"--jobs {wanted}: budget.{limited[0]} limits all trials together, so they are played "
+            "one after another; leave out one of the two"
+        )
     if limited:
-        if wanted is not None and wanted > 1:
-            raise InputError(
-                f"--jobs {wanted}: budget.{limited[0]} is one account for all trials, which are "
-                "played one after another then; leave out one of the two"
-            )
         return 1
     trials = len(cells.expand(scenario)) * scenario.sweep.repeats
     if wanted is not None:
         return min(wanted, trials)
     calls = estimate(scenario, _ANY_LENGTH).calls
-    return max(1, min(_cores(), trials, calls // _WORTH_A_PROCESS))
+    return max(1, min(_cores(), trials, calls // _CALLS_PER_PROCESS))
 
 
 def _cores() -> int:
-    """Return how many cores this process may use, or the machine has where nobody tells that."""
+    """Return the number of cores of this process, or of the machine where that is not known."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1  # macOS
 
 
-def opening(setting: Setting) -> VirtualSpending:
-    """Return the account that a session begins with."""
-    return VirtualSpending(Ledger(limits_of(setting.scenario), setting.spent), setting.elapsed)
+def opening(begun: RunProgress) -> VirtualSpending:
+    """Return the account at the start of a session."""
+    return VirtualSpending(Ledger(limits_of(begun.scenario), begun.spent), begun.elapsed)
 
 
 def play(
-    setting: Setting,
+    begun: RunProgress,
     task: Task,
     account: VirtualSpending,
-    tell: Tell,
+    report: Report,
     interruptible: AbstractContextManager[None] = nullcontext(),  # noqa: B008 - has no state
 ) -> Played:
-    """Play one trial. Ctrl-C or a budget ends it early, which `stopped` then says.
+    """Play one trial of a session; Ctrl-C or a budget can end it early.
 
-    `tell` hears now and then what has been counted since the last time. What a KeyboardInterrupt
-    may cut short is done inside `interruptible`.
+    `report` is called now and then with what has been counted since its last call. Only what is
+    done inside `interruptible` can be ended by a KeyboardInterrupt.
     """
-    scenario, clock = cell_scenario(setting.scenario, task.cell), VirtualClock()
-    records = _Records(Tallying(scenario.price, time.time_ns()), tell)
-    seen = RecordCollector(records.emit)
+    scenario, run, clock = cell_scenario(begun.scenario, task.cell), begun.run, VirtualClock()
+    counting = _Counting(scenario, report)
+    seen = RecordCollector(counting.emit)
+    is_limited = any(limit is not None for limit in limits_of(scenario))
     gate = Gate(
         account.ledger.limits,
-        _meter(scenario, setting.run),
+        TokenMeter(scenario, run.anchor) if is_limited else Uncounted(),
         lambda: account.elapsed + clock.now(),
         ledger=account.ledger,
-        answered=task.number > 0 or setting.answered,
+        answered=task.number > 0 or begun.answered,
     )
-    stopped, hopeless = None, None
-    try:
+    target = VirtualTarget(
+        profile=Profile.model_validate(run.cell_profile(task.cell.id)),
+        seed=scenario.seed,
+        time_scale=scenario.time_scale,
+        model=scenario.endpoint.model,
+        stream=scenario.endpoint.stream,
+        thoughts=scenario.transcripts or scenario.workflow.carry_reasoning,
+        settings={info.name: info.setting for info in scenario.plan.phases},
+    )
+
+    def run_program() -> None:
         with interruptible, no_collector():
-            _play(setting, scenario, task, clock, seen, gate)
-    except KeyboardInterrupt:
-        stopped = Stop(by="interrupt", because="interrupted")
-    except BudgetExhaustedError as error:
-        stopped = Stop(by="budget", because=explain(error.refusal, scenario, gate.ledger))
-    except FirstCallError as error:
-        hopeless = error.attempt
-    records.tell()
-    trial = Trial(
-        cell=task.cell.id,
-        repeat=task.repeat,
-        execution=setting.run.execution,
-        start=min((workflow.ready for workflow in seen.workflows), default=0),
-        end=max((workflow.done for workflow in seen.workflows), default=clock.now()),
-        cpu=0,  # of no meaning here, and no run would have it again
-        loop_lag={},
-        interrupted=stopped is not None,
-    )
+            program = cells.trial_program(begun, task.cell, task.repeat)
+            trial = VirtualTrial(target, task.cell.id, task.repeat, task.cell.permits)
+            VIRTUAL_MODES[task.cell.mode](program, trial, clock, seen.emit, gate)
+
+    stopped = until_stopped(run_program, scenario, gate, "the simulated provider")
+    counting.report()
     return Played(
         task=task,
-        trial=trial,
-        lines=_lines(seen, records.transcripts),
+        # No run has the same processor time again, and in virtual time it has no meaning.
+        trial=seen.trial(
+            task.cell, task.repeat, run.execution, (0, clock.now()), stopped is not None
+        ),
+        lines=_lines(seen, counting.transcripts),
         stopped=stopped,
-        hopeless=hopeless,
         account=VirtualSpending(gate.ledger, account.elapsed + clock.now()),
     )
 
 
-def _play(
-    setting: Setting,
-    scenario: Scenario,
-    task: Task,
-    clock: VirtualClock,
-    seen: RecordCollector,
-    gate: Gate,
-) -> None:
-    cell, endpoint = task.cell, scenario.endpoint
-    profile = setting.run.cell_profile(cell.id)
-    assert profile is not None, "a simulated provider has a profile"
-    target = virtual_target(
-        profile,
-        seed=scenario.seed,
-        time_scale=scenario.time_scale,
-        model=endpoint.model,
-        stream=endpoint.stream,
-        thoughts=scenario.transcripts or scenario.workflow.carry_reasoning,
-        settings={info.name: info.setting for info in scenario.plan.phases},
-    )
-    program = cells.trial_program(setting.scenario, setting.run, cell, task.repeat, task.finished)
-    trial = VirtualTrial(target, cell.id, task.repeat, cell.permits)
-    VIRTUAL_MODES[cell.mode](program, trial, clock, seen.emit, gate)
+class _Counting:
+    """Counts the records of a trial, reports the counts now and then, and keeps transcripts."""
 
-
-def _meter(scenario: Scenario, run: Run) -> TokenMeter | Uncounted:
-    """Return what measures the attempts of a cell. Without a limit they need not be measured."""
-    if any(limit is not None for limit in limits_of(scenario)):
-        return TokenMeter(scenario, run.anchor)
-    return Uncounted()
-
-
-class _Records:
-    """Counts the records of a trial, says so now and then, and keeps the transcripts."""
-
-    def __init__(self, tallying: Tallying, tell: Tell) -> None:
-        self._tallying = tallying
-        self._tell = tell
-        self._told = time.monotonic()
+    def __init__(self, scenario: Scenario, report: Report) -> None:
+        self._price = scenario.price
+        self._unix_ns = time.time_ns()
+        self._report = report
+        self._reported = time.monotonic()
         self._count = 0
+        self._tally = Tally()
         self.transcripts: list[Transcript] = []
 
     def emit(self, record: Record) -> None:
-        self._tallying.note(record)
+        self._tally.note(record, self._cost)
         if isinstance(record, Transcript):
             self.transcripts.append(record)
         self._count += 1
-        if self._count % 256 == 0 and time.monotonic() > self._told + _TELL_EVERY:
-            self.tell()
+        if self._count % 256 == 0 and time.monotonic() > self._reported + _REPORT_EVERY:
+            self.report()
 
-    def tell(self) -> None:
-        self._told = time.monotonic()
-        self._tell(self._tallying.take())
+    def _cost(self, attempt: Attempt) -> float:
+        return cost_usd(self._price, attempt.tokens, self._unix_ns) if self._price else 0.0
+
+    def report(self) -> None:
+        self._reported = time.monotonic()
+        self._report(self._tally)
+        self._tally = Tally()
 
 
-def _when_it_ended(record: Attempt | Call | Transcript) -> tuple[Any, ...]:
-    """Order records by their end; at one moment by their key, which no two share."""
+def _end_of(record: Attempt | Call | Transcript) -> tuple[Any, ...]:
+    """Order records by their end; those with the same end by their key, which is unique."""
     attempt = record.attempt if isinstance(record, Attempt) else 0
     done = 0 if isinstance(record, Transcript) else record.done
     branch = -1 if record.branch is None else record.branch
     return (done, record.workflow, record.execution, record.phase, branch, record.call, attempt)
 
 
-def _lines(seen: RecordCollector, transcripts: list[Transcript]) -> Lines:
+def _lines(seen: RecordCollector, transcripts: list[Transcript]) -> Mapping[type, bytes]:
     encode = msgspec.json.Encoder().encode_lines
-    return Lines(
-        attempts=encode(sorted(seen.attempts, key=_when_it_ended)),
-        calls=encode(sorted(seen.calls, key=_when_it_ended)),
-        workflows=encode(sorted(seen.workflows, key=lambda one: (one.done, one.workflow))),
-        transcripts=encode(sorted(transcripts, key=_when_it_ended)),
-    )
+    return {
+        Attempt: encode(sorted(seen.attempts, key=_end_of)),
+        Call: encode(sorted(seen.calls, key=_end_of)),
+        Workflow: encode(sorted(seen.workflows, key=lambda one: (one.done, one.workflow))),
+        Transcript: encode(sorted(transcripts, key=_end_of)),
+    }

@@ -1,8 +1,8 @@
 """Plays the trials of a virtual run in several processes.
 
-The processes share nothing: each gets the numbers of trials and sends back what became of them.
-They are started anew rather than forked, because threads may run here, and they play a trial to
-its end even when this process is interrupted: it then tells them.
+The processes share nothing: each receives the numbers of trials and sends back what was played.
+They are spawned and not forked, because this process may have threads. When this process is
+interrupted, it interrupts them.
 """
 
 from __future__ import annotations
@@ -16,127 +16,110 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import NamedTuple
 
-from harness.bench.trial import Tally
-from harness.bench.virtual import Played, Setting, Task, opening, play
+from harness.bench.resume import RunProgress
+from harness.bench.trial import INTERRUPTED
+from harness.bench.virtual import Played, Report, Task, opening, play
 from harness.records.errors import HarnessError
-from harness.records.schema import Attempt, Stop
+from harness.records.schema import Stop
 
 _GRACE = 1.0
-"""Seconds for all processes together to end by themselves."""
-
-
-class Worker(NamedTuple):
-    """One process and the line to it."""
-
-    process: BaseProcess
-    line: Connection
+"""Seconds in which all processes together can end by themselves."""
 
 
 class Workers:
-    """So many processes. Use it as a context manager: none is left when it is over."""
+    """Worker processes. Use it as a context manager, which leaves no process behind."""
 
-    def __init__(self, count: int, setting: Setting) -> None:
+    def __init__(self, count: int, begun: RunProgress) -> None:
         self._count = count
-        self._setting = setting
-        self._workers: list[Worker] = []
-        self._busy: dict[Connection, Worker] = {}
+        self._begun = begun
+        self._processes: dict[Connection, BaseProcess] = {}
+        self._busy: set[Connection] = set()
+        self._left: list[Task] = []
 
     def __enter__(self) -> Workers:
         context = multiprocessing.get_context("spawn")
-        resource_tracker.ensure_running()  # it would be started with the first, and unblock SIGINT
+        resource_tracker.ensure_running()  # started with the first process, it would unblock SIGINT
         try:
-            with _deaf():
+            with _interrupts_blocked():
                 for _ in range(self._count):
                     ours, theirs = context.Pipe()
-                    arguments = (theirs, self._setting)
+                    arguments = (theirs, self._begun)
                     process = context.Process(target=_work, args=arguments, daemon=True)
                     process.start()
                     theirs.close()
-                    self._workers.append(Worker(process, ours))
+                    self._processes[ours] = process
         except BaseException:
             self.__exit__()
             raise
         return self
 
     def __exit__(self, *error: object) -> None:
-        for worker in self._workers:
-            worker.line.close()
+        for line in self._processes:
+            line.close()
         until = time.monotonic() + _GRACE
-        for worker in self._workers:
-            worker.process.join(max(0.0, until - time.monotonic()))
-            if worker.process.is_alive():
-                worker.process.terminate()
-                worker.process.join()
+        for process in self._processes.values():
+            process.join(max(0.0, until - time.monotonic()))
+            if process.is_alive():
+                process.terminate()
+                process.join()
 
-    def play(self, tasks: Sequence[Task], tell: Callable[[Tally], None]) -> Iterator[Played]:
-        """Yield what became of each trial, in whatever order they end.
+    def play(self, tasks: Sequence[Task], report: Report) -> Iterator[Played]:
+        """Yield each trial when it has been played, in any order.
 
-        After a KeyboardInterrupt from here, `stop` still gives those that were under way.
+        After a KeyboardInterrupt in this iterator, `stop` yields the trials in progress.
         """
-        left = list(reversed(tasks))
-        for worker in self._workers:
-            self._next(worker, left)
-        while self._busy:
-            for worker, said in self._heard():
-                if isinstance(said, Tally):
-                    tell(said)
-                    continue
-                del self._busy[worker.line]
-                self._next(worker, left)
-                yield said
+        self._left = list(reversed(tasks))
+        for line in self._processes:
+            self._send_next(line)
+        yield from self._played(report)
 
-    def stop(self, tell: Callable[[Tally], None]) -> Iterator[Played]:
-        """Interrupt the trials under way and yield what became of them."""
-        for worker in self._busy.values():
-            pid = worker.process.pid
-            if pid is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGINT)
+    def stop(self, report: Report) -> Iterator[Played]:
+        """Interrupt the trials in progress and yield what was played of them."""
+        self._left = []
+        for line in self._busy:
+            pid = self._processes[line].pid
+            assert pid is not None, "it was started"
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGINT)
+        yield from self._played(report)
+
+    def _played(self, report: Report) -> Iterator[Played]:
         while self._busy:
-            for worker, said in self._heard():
-                if isinstance(said, Tally):
-                    tell(said)
+            for line in wait(list(self._busy)):
+                assert isinstance(line, Connection), "these are the connections to the processes"
+                try:
+                    message = line.recv()
+                except (EOFError, OSError):  # OSError if half of a message was sent
+                    raise self._died(line) from None
+                if isinstance(message, HarnessError):
+                    raise message
+                if isinstance(message, Played):
+                    self._busy.remove(line)
+                    self._send_next(line)
+                    yield message
                 else:
-                    del self._busy[worker.line]
-                    yield said
+                    report(message)
 
-    def _next(self, worker: Worker, left: list[Task]) -> None:
-        if left:
-            task = left.pop()
+    def _send_next(self, line: Connection) -> None:
+        if self._left:
             try:
-                worker.line.send(task)
+                line.send(self._left.pop())
             except OSError:
-                raise _died(worker) from None
-            self._busy[worker.line] = worker
+                raise self._died(line) from None
+            self._busy.add(line)
 
-    def _heard(self) -> Iterator[tuple[Worker, Tally | Played]]:
-        for line in wait(list(self._busy)):
-            assert isinstance(line, Connection), "these are the lines to the workers"
-            worker = self._busy[line]
-            try:
-                said = line.recv()
-            except (EOFError, OSError):  # the second with half of a message, or a task, on the line
-                raise _died(worker) from None
-            if isinstance(said, HarnessError):
-                raise said
-            yield worker, said
-
-
-def _died(worker: Worker) -> HarnessError:
-    worker.process.join()
-    return HarnessError(
-        f"a process that played trials died (exit code {worker.process.exitcode}); "
-        "what had ended by then is saved"
-    )
+    def _died(self, line: Connection) -> HarnessError:
+        process = self._processes[line]
+        process.join()
+        return HarnessError(
+            f"a process that played trials died (exit code {process.exitcode}); "
+            "the trials that had ended are saved"
+        )
 
 
 class _Interruptible:
-    """Lets SIGINT interrupt what is done inside it, as a context manager, and nothing else.
-
-    One that came before it, while SIGINT was blocked, interrupts it at once.
-    """
+    """Unblocks SIGINT inside this context manager. A SIGINT that came before interrupts at once."""
 
     def __enter__(self) -> None:
         try:
@@ -150,8 +133,8 @@ class _Interruptible:
 
 
 @contextlib.contextmanager
-def _deaf() -> Iterator[None]:
-    """Start processes that hear no SIGINT until they say so; this one hears it afterwards."""
+def _interrupts_blocked() -> Iterator[None]:
+    """Block SIGINT, so that processes that are started here begin with it blocked."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -159,81 +142,71 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _work(line: Connection, setting: Setting) -> None:
-    """Play trials until the line is closed: what a process of its own does."""
-    os.setpgrp()  # Ctrl-C at a terminal is for the run, which tells us
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # blocked since before we began
-    account = opening(setting)
+def _work(line: Connection, begun: RunProgress) -> None:
+    """Play trials until the connection is closed: the main function of a worker process."""
+    os.setpgrp()  # Ctrl-C at a terminal is for the main process, which interrupts this one
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # blocked since before the start
+    account = opening(begun)
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             task = line.recv()
             try:
-                line.send(play(setting, task, account, line.send, _Interruptible()))
+                line.send(play(begun, task, account, line.send, _Interruptible()))
             except HarnessError as error:
                 line.send(error)
 
 
 def play_in_order(
-    setting: Setting,
+    begun: RunProgress,
     tasks: Sequence[Task],
     jobs: int,
     keep: Callable[[Played], None],
-    tell: Callable[[Tally], None],
-) -> Stop | Attempt | None:
-    """Play the trials in `jobs` processes and hand them to `keep` in the order of `tasks`.
+    report: Report,
+) -> Stop | None:
+    """Play the trials in `jobs` processes and pass them to `keep` in the order of `tasks`.
 
-    After Ctrl-C what had ended by then is kept, too. Returns what ended the run early: a Stop, or
-    the hopeless first answer; None when nothing did.
+    After Ctrl-C the trials that have ended are kept, too. Returns why the run ended early.
     """
-    if jobs == 1:
-        return _one_after_another(setting, tasks, keep, tell)
     try:
-        with Workers(jobs, setting) as workers:
-            return _as_they_end(workers, tasks, keep, tell)
-    except KeyboardInterrupt:  # before they had begun, or again while they were being stopped
-        return Stop(by="interrupt", because="interrupted")
+        if jobs == 1:
+            return _one_after_another(begun, tasks, keep, report)
+        with Workers(jobs, begun) as workers:
+            return _in_parallel(workers, tasks, keep, report)
+    except KeyboardInterrupt:  # between two trials, or while processes were started or stopped
+        return INTERRUPTED
 
 
-def _as_they_end(
-    workers: Workers,
-    tasks: Sequence[Task],
-    keep: Callable[[Played], None],
-    tell: Callable[[Tally], None],
-) -> Stop | Attempt | None:
+def _one_after_another(
+    begun: RunProgress, tasks: Sequence[Task], keep: Callable[[Played], None], report: Report
+) -> Stop | None:
+    account = opening(begun)
+    for task in tasks:
+        played = play(begun, task, account, report)
+        account = played.account
+        keep(played)
+        if played.stopped is not None:
+            return played.stopped
+    return None
+
+
+def _in_parallel(
+    workers: Workers, tasks: Sequence[Task], keep: Callable[[Played], None], report: Report
+) -> Stop | None:
     waiting: dict[int, Played] = {}
     number = 0
     try:
-        for played in workers.play(tasks, tell):
+        for played in workers.play(tasks, report):
             waiting[played.task.number] = played
             while number in waiting:
                 kept = waiting.pop(number)
                 keep(kept)
-                if kept.hopeless is not None:
-                    return kept.hopeless
+                if kept.stopped is not None:
+                    return kept.stopped
                 number += 1
     except KeyboardInterrupt:
-        for played in workers.stop(tell):
+        for played in workers.stop(report):
             waiting[played.task.number] = played
         for _, ended in sorted(waiting.items()):
             keep(ended)
-        return Stop(by="interrupt", because="interrupted")
-    return None
-
-
-def _one_after_another(
-    setting: Setting,
-    tasks: Sequence[Task],
-    keep: Callable[[Played], None],
-    tell: Callable[[Tally], None],
-) -> Stop | Attempt | None:
-    account = opening(setting)
-    try:
-        for task in tasks:
-            played = play(setting, task, account, tell)
-            account = played.account
-            keep(played)
-            if played.hopeless is not None or played.stopped is not None:
-                return played.hopeless or played.stopped
-    except KeyboardInterrupt:  # between two trials
-        return Stop(by="interrupt", because="interrupted")
+        return INTERRUPTED
     return None

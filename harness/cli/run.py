@@ -9,26 +9,24 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec
+from typing import Any, ParamSpec
 
 from rich.console import Console
 
 from harness.analysis.model import Summary
 from harness.bench import preflight
-from harness.bench.cells import expand
+from harness.bench.cells import endpoint_headings, expand, scenarios_by_cell
 from harness.bench.resume import (
     RunProgress,
     changes,
     progress_of,
     require_profiles,
-    scenario_of,
     with_budget,
 )
 from harness.bench.runner import Hooks, run
 from harness.bench.scenario import (
     Scenario,
     cell_scenario,
-    distinct_endpoints,
     load_scenario,
     swept_options,
 )
@@ -67,29 +65,15 @@ EXIT_INTERRUPTED = 130
 EXIT_BUDGET = 3
 EXIT_NO_SUCCESS = 1
 
-Say = Callable[[str], None]
 _P = ParamSpec("_P")
 
 
-class _Job(NamedTuple):
-    """What is run, into which directory, and how far it had come before.
-
-    `profiles`: what the simulated provider simulates, by cell id. `keys`: the API keys, likewise.
-    """
-
-    scenario: Scenario
-    profiles: Mapping[str, Profile]
-    directory: Path
-    keys: Mapping[str, str]
-    progress: RunProgress | None = None
-
-
 def run_scenario(options: argparse.Namespace) -> int:
-    """Run the scenario that the options name, or go on with a run, and show what came of it."""
+    """Run the scenario that the options name, or resume a run, and show the results."""
     if options.resume:
         return _resume(options)
     if options.scenario is None:
-        raise InputError("run: no scenario; give one, or go on with a run: --resume RUN")
+        raise InputError("run: no scenario; give one, or resume a run with --resume RUN")
     scenario = load_scenario(shipped_scenarios.find(options.scenario), options.set)
     profiles = _profiles(scenario, options.scenario)
     expected = estimate_run(scenario, profiles)
@@ -101,11 +85,11 @@ def run_scenario(options: argparse.Namespace) -> int:
     confirm(scenario, expected, options.yes, options.quiet)
     directory = preflight.run_directory(scenario.name, options.out)
     with locked(directory):
-        return _go(_Job(scenario, profiles, directory, keys), options)
+        return _run(scenario, profiles, keys, directory, options)
 
 
 def _resume(options: argparse.Namespace) -> int:
-    """Go on with the run that `--resume` names."""
+    """Resume the run that `--resume` names."""
     for name in ("scenario", "out", "dry_run"):
         if getattr(options, name):
             raise InputError(
@@ -114,57 +98,70 @@ def _resume(options: argparse.Namespace) -> int:
     directory = require_run(options.resume, "--resume ")
     with locked(directory):
         progress = with_budget(progress_of(directory), options.set)
-        scenario = scenario_of(progress.run)
+        scenario = progress.scenario
         profiles = _profiles(scenario, str(directory / RUN_FILE))
         require_profiles(progress.run, _plain(profiles))
         for line in changes(progress.run):
             _warn(line)
         keys = _preflight(scenario, options)
         confirm(scenario, estimate_run(scenario, profiles), options.yes, options.quiet)
-        return _go(_Job(scenario, profiles, directory, keys, progress), options)
+        return _run(scenario, profiles, keys, directory, options, progress)
 
 
 def _preflight(scenario: Scenario, options: argparse.Namespace) -> dict[str, str]:
-    """Make sure that the run can begin, and return the keys of its endpoints by cell id."""
+    """Check that the run can begin, and return the API keys of its endpoints by cell id."""
     processes(scenario, options.jobs)
     open_target(options.otlp, os.environ)
     require_address(os.environ)
     parse_pairs(RESOURCE_VARIABLE, os.environ.get(RESOURCE_VARIABLE, ""))
-    own = {cell.id: cell_scenario(scenario, cell) for cell in expand(scenario)}
-    keys = {cell: preflight.api_key(mine, _environment(mine)) for cell, mine in own.items()}
+    own = scenarios_by_cell(scenario)
+    keys = {}
+    for cell, mine in own.items():
+        variable = mine.endpoint.facts.key_variable
+        environment = with_file(os.environ, Path(".env"), variable) if variable else os.environ
+        keys[cell] = preflight.api_key(mine, environment)
     if not scenario.is_virtual:
         preflight.open_files(scenario)
     if not options.no_preflight:
-        for mine in distinct_endpoints(own.values()):
-            mine.endpoint.check()
+        endpoints = {mine.endpoint.model_dump_json(): mine.endpoint for mine in own.values()}
+        for endpoint in endpoints.values():
+            endpoint.check()
     return keys
 
 
-def _go(job: _Job, options: argparse.Namespace) -> int:
-    """Run the trials that are left and show what came of all."""
-    say = _nothing if options.quiet or options.json else _say
-    scenario, directory = job.scenario, job.directory
+def _run(
+    scenario: Scenario,
+    profiles: Mapping[str, Profile],
+    keys: Mapping[str, str],
+    directory: Path,
+    options: argparse.Namespace,
+    progress: RunProgress | None = None,
+) -> int:
+    """Run the trials that are left and show the results of the whole run."""
     target = open_target(options.otlp, os.environ)
-    say(f"{scenario.name} into {directory}\n{scenario.endpoint.facts.heading}")
+    silent = options.quiet or options.json
+    if not silent:
+        _say(f"{scenario.name} into {directory}\n{endpoint_headings(scenario)}")
     if options.otlp and (off := switched_off(os.environ)):
         _warn(f"{off} is set: no span is sent to {options.otlp}")
     if capture(os.environ) and not scenario.transcripts:
         _warn(f"{CONTENT} is set, but without transcripts = true there is no content to send")
-    earlier = read_records(directory, small=True) if job.progress else None
+    earlier = read_records(directory, small=True) if progress else None
     trials = earlier.trials if earlier else ()
     traces = Exporter(directory, target, os.environ, _is_reachable(target), earlier=trials)
     views = Views(directory)
-    counters = _counters(scenario, job.progress, earlier.attempts if earlier else ())
+    counters = _counters(scenario, progress, earlier.attempts if earlier else ())
     del earlier  # it may be large
     log = RunLog(lambda: read_run(directory)) if options.log_level else None
+    # Among log lines the live view is plain lines, also on a terminal.
+    console = Console(stderr=True, quiet=silent, force_terminal=False if log else None)
     with (
         logging_to(sys.stderr, options.log_level, options.log_format),
-        LiveView(counters, _live_console(options), views) as view,
+        LiveView(counters, console, views) as view,
     ):
         hooks = _hooks(view, traces, counters, log, views)
         jobs = processes(scenario, options.jobs)
-        profiles = _plain(job.profiles)
-        finished = run(scenario, profiles, job.keys, directory, hooks, jobs, job.progress)
+        finished = run(scenario, _plain(profiles), keys, directory, hooks, jobs, progress)
     account = None
     with views.making("the traces", views.traces_again):
         account = traces.finish(finished, wait=options.otlp_wait)
@@ -176,8 +173,12 @@ def _go(job: _Job, options: argparse.Namespace) -> int:
     summary = None
     with views.making("summary.json", views.report_again):
         summary = _summarise(finished, directory, views)
-    if summary is not None:
-        _show(summary, directory, options, views)
+    if summary is not None and options.json:
+        sys.stdout.write((directory / SUMMARY_FILE).read_text())
+    elif summary is not None and not options.quiet:
+        # Written outside of the view: an error of standard output is not a failed view.
+        for text in (_table(summary, directory, views), _links(directory, views)):
+            sys.stdout.write(text)
     if account is not None:
         _warn_of_delivery(account, directory)
     if finished.stopped is not None and finished.stopped.by == "budget":
@@ -188,7 +189,7 @@ def _go(job: _Job, options: argparse.Namespace) -> int:
 def _hooks(
     view: LiveView, traces: Exporter, counters: Counters, log: RunLog | None, views: Views
 ) -> Hooks:
-    """Build the event hooks: while a trial is measured, only counters and the log are called."""
+    """Build the hooks of the run. While a trial is measured, they call only counters and log."""
 
     def live(function: Callable[_P, None]) -> Callable[_P, None]:
         return views.safe(LIVE_VIEW, function, RUN_CONTINUES)
@@ -202,7 +203,7 @@ def _hooks(
     log_trial = views.safe("the log", log.after_trial, RUN_CONTINUES)
 
     def after_trial(the_run: Run, records: TrialRecords) -> None:
-        if the_run.virtual:  # the trial ran elsewhere, and none of its records has been logged
+        if the_run.virtual:  # its records have not been passed to `record`
             ended: list[Record] = [*records.attempts, *records.calls]
             for one in ended:
                 log_record(one)
@@ -214,12 +215,6 @@ def _hooks(
         log_record(record)
 
     return Hooks(before_trial, after_trial, record, sending, add)
-
-
-def _live_console(options: argparse.Namespace) -> Console:
-    """Return where the live view goes; among log lines it is plain lines too."""
-    quiet = options.quiet or options.json
-    return Console(stderr=True, quiet=quiet, force_terminal=False if options.log_level else None)
 
 
 def _summarise(finished: Run, directory: Path, views: Views) -> Summary:
@@ -234,7 +229,7 @@ def _summarise(finished: Run, directory: Path, views: Views) -> Summary:
         if finished.stopped is not None and finished.stopped.by == "interrupt":
             _warn(
                 f"interrupted; `harness report {directory}` draws the plots and the report, "
-                f"`harness run --resume {directory}` goes on"
+                f"`harness run --resume {directory}` continues the run"
             )
         else:
             with views.making("the plots and the report", views.report_again):
@@ -245,7 +240,7 @@ def _summarise(finished: Run, directory: Path, views: Views) -> Summary:
 
 
 def _profiles(scenario: Scenario, where: str) -> dict[str, Profile]:
-    """Return what the simulated provider simulates in each cell; `where` names the file."""
+    """Return the profile of the simulated provider by cell id; `where`: the file, for errors."""
     profiles = {}
     for cell in expand(scenario):
         simulation = cell_scenario(scenario, cell).endpoint.facts.simulation
@@ -265,25 +260,19 @@ def _plain(profiles: Mapping[str, Profile]) -> dict[str, dict[str, Any]]:
     return {cell: profile.as_dict() for cell, profile in profiles.items()}
 
 
-def _environment(scenario: Scenario) -> Mapping[str, str]:
-    """Return the environment, completed by .env if the endpoint's key is not in it."""
-    variable = scenario.endpoint.facts.key_variable
-    return os.environ if variable is None else with_file(os.environ, Path(".env"), variable)
-
-
 def _is_reachable(target: OtlpTarget | None) -> bool:
-    """Return whether the collector answers, and say so if there is one that does not."""
+    """Return whether the collector accepts connections; print a warning if it does not."""
     problem = check_collector(target) if target else None
     if problem:
-        _warn(f"{problem}; the run goes on, and the collector is tried once more at its end")
+        _warn(f"{problem}; the run continues, and the collector is tried again at its end")
     return problem is None
 
 
 def _counters(
     scenario: Scenario, progress: RunProgress | None, earlier: Sequence[Attempt]
 ) -> Counters:
-    trials = len(expand(scenario)) * scenario.sweep.repeats
-    prices = {cell.id: cell_scenario(scenario, cell).price for cell in expand(scenario)}
+    prices = {cell: mine.price for cell, mine in scenarios_by_cell(scenario).items()}
+    trials = len(prices) * scenario.sweep.repeats
     ended = {trial: len(ended) for trial, ended in progress.ended.items()} if progress else {}
 
     def cost(attempt: Attempt) -> float:
@@ -292,20 +281,8 @@ def _counters(
 
     is_priced = any(prices.values())
     spent = sum(map(cost, earlier)) if is_priced else 0.0
-    return Counters(
-        trials, scenario.load.workflows, cost if is_priced else None, scenario.is_virtual, ended,
-        spent,
-    )  # fmt: skip
-
-
-def _show(summary: Summary, directory: Path, options: argparse.Namespace, views: Views) -> None:
-    """Print the results: the summary as JSON, or the table and the links into Jaeger."""
-    if options.json:
-        sys.stdout.write((directory / SUMMARY_FILE).read_text())
-    elif not options.quiet:
-        # Written outside of the view: an error of standard output is not a failed view.
-        for text in (_table(summary, directory, views), _links(directory, views)):
-            sys.stdout.write(text)
+    workflows, cost_of = scenario.load.workflows, cost if is_priced else None
+    return Counters(trials, workflows, cost_of, scenario.is_virtual, ended, spent)
 
 
 def _warn_of_delivery(account: DeliveryAccount, directory: Path) -> None:
@@ -320,7 +297,7 @@ def _warn_of_delivery(account: DeliveryAccount, directory: Path) -> None:
 
 
 def _table(summary: Summary, directory: Path, views: Views) -> str:
-    """Return the table of the results as text, as far as it could be made."""
+    """Return the table of the results as text; after an error, the part that was made."""
     from harness.report.terminal import render_summary
 
     output = Output()
@@ -330,7 +307,7 @@ def _table(summary: Summary, directory: Path, views: Views) -> str:
 
 
 def _links(directory: Path, views: Views) -> str:
-    """Return links to delivered traces in Jaeger as text; empty when there are none."""
+    """Return the links to delivered traces in Jaeger as text; empty if there are none."""
     lines: list[str] = []
     with views.making("the links to Jaeger", views.traces_again):
         jaeger = jaeger_of(directory / TRACES, read_run(directory).run_id, os.environ)
@@ -355,7 +332,3 @@ def _say(line: str) -> None:
 
 def _warn(line: str) -> None:
     print(f"harness: {line}", file=sys.stderr, flush=True)
-
-
-def _nothing(line: str) -> None:
-    """Say nothing: --quiet."""

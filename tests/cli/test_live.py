@@ -39,7 +39,7 @@ def test_attempts_failures_429_spend_and_what_is_in_flight_are_counted() -> None
 def test_no_line_is_wider_than_the_terminal(width: int, attempts: int, seconds: float) -> None:
     counters = Counters(trials=10**6, workflows=10**6, cost=None)
     counters.begin(CELL, repeat=10**5, left=10)
-    counters.attempts = attempts
+    counters.total.attempts = attempts
     assert all(len(line) <= width for line in lines(counters, seconds, width))
 
 
@@ -47,7 +47,7 @@ def test_time_left_follows_from_what_has_ended_and_is_not_guessed_before() -> No
     counters = Counters(trials=2, workflows=2, cost=None)
     counters.begin(CELL, repeat=0, left=2)
     assert "left" not in lines(counters, 30.0, 80)[0]
-    counters.workflows_done = 1
+    counters.total.workflows = 1
     assert "1:30 left" in lines(counters, 30.0, 80)[0]
 
 
@@ -91,6 +91,6 @@ def test_what_was_counted_elsewhere_is_added_and_a_trial_in_virtual_time_has_bee
     counters.add(Tally(attempts=7, failed=2, rate_limited=1, workflows=2, cost=0.5))
     shown = "\n".join(lines(counters, 10.0, 80))
     assert "7 attempts (0.7/s)  2 failed, 1 of them 429  $0.5000 spent" in shown
-    assert "repeat 1: played" in shown
+    assert "repeat 1: ended" in shown
     assert "0:10 left" in shown
     assert "in flight" not in shown

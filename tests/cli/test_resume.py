@@ -199,7 +199,7 @@ def test_an_interrupted_run_goes_on_and_a_complete_one_has_nothing_left_to_do(
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert f"`harness run --resume {out}` goes on" in said
+    assert f"`harness run --resume {out}` continues the run" in said
     assert main(["run", "--resume", str(out), "--quiet"]) == 0
     ended_once(out, workflows=12, repeats=2)
     before = (out / run_directory.ATTEMPTS_FILE).read_bytes()
@@ -235,7 +235,7 @@ def test_an_interrupt_while_the_provider_starts_leaves_a_run_that_can_be_gone_on
         assert main(["run", str(written(tmp_path, workflows=1)), "--out", str(out)]) == 130
     assert [process.returncode is None for process in started] == [False], "it has ended"
     assert read_run(out).status == "partial"
-    assert f"`harness run --resume {out}` goes on" in capfd.readouterr().err
+    assert f"`harness run --resume {out}` continues the run" in capfd.readouterr().err
     assert main(["run", "--resume", str(out), "--quiet"]) == 0
     ended_once(out, workflows=1, repeats=2)
 

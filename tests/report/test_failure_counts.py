@@ -9,7 +9,7 @@ import pytest
 
 from harness.analysis.flow import flow
 from harness.analysis.model import AttemptCounts, Summary
-from harness.bench.trial import Tallying
+from harness.bench.trial import Tally
 from harness.cli.live import Counters
 from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED, OK
@@ -25,14 +25,14 @@ def count_in_the_live_view(attempts: list[Attempt]) -> int:
     counters = Counters(trials=1, workflows=1, cost=None)
     for attempt in attempts:
         counters.note(attempt)
-    return counters.failed
+    return counters.total.failed
 
 
 def count_in_virtual_time(attempts: list[Attempt]) -> int:
-    tallying = Tallying(None, 0)
+    tally = Tally()
     for attempt in attempts:
-        tallying.note(attempt)
-    return tallying.take().failed
+        tally.note(attempt, None)
+    return tally.failed
 
 
 def count_over_time(attempts: list[Attempt]) -> int:

@@ -196,7 +196,7 @@ def test_a_budget_ends_a_run_and_is_kept_over_all_trials(scenario: Path) -> None
 def test_a_budget_of_seconds_counts_virtual_ones(scenario: Path) -> None:
     records = read_records(play(scenario, "out", 'budget.seconds="1h"'))
     assert records.run.stopped is not None
-    assert "budget.seconds = 3600 are over" in records.run.stopped.because
+    assert "budget.seconds = 3600 is used up" in records.run.stopped.because
     spent = sum(trial.end for trial in records.trials) / 1e9
     assert 0.9 * 3600 <= spent < 2 * 3600  # to the end of the last workflow that ended
 

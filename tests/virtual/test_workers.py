@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 
 from harness.bench.cells import expand
+from harness.bench.resume import RunProgress
 from harness.bench.runner import Hooks, run
 from harness.bench.scenario import Scenario, parse_scenario
 from harness.bench.trial import Tally
-from harness.bench.virtual import Played, Setting, Task
+from harness.bench.virtual import Played, Task
 from harness.bench.workers import Workers, play_in_order
 from harness.records.errors import HarnessError
+from harness.records.schema import Workflow
 from harness.simulator.profiles import load_profile
 from harness.store.run_directory import read_run
 
@@ -39,15 +41,15 @@ def nothing(*_: object) -> None:
 
 
 @pytest.fixture
-def setting(tmp_path: Path) -> Setting:
+def setting(tmp_path: Path) -> RunProgress:
     scenario: Scenario = parse_scenario(SCENARIO, "some.toml")
     profile = load_profile("deepseek-reasoner").as_dict()
     profiles = {cell.id: profile for cell in expand(scenario)}
     run(scenario, profiles, {}, tmp_path, Hooks(*[nothing] * len(Hooks._fields)))
-    return Setting(scenario, read_run(tmp_path))
+    return RunProgress(scenario, read_run(tmp_path))
 
 
-def tasks(setting: Setting) -> list[Task]:
+def tasks(setting: RunProgress) -> list[Task]:
     return [Task(number, cell, 0) for number, cell in enumerate(setting.run.cells)]
 
 
@@ -75,18 +77,20 @@ def kill_one() -> None:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_process_that_was_killed_before_it_read_its_task_is_said_in_one_line(
-    setting: Setting, sending: dict[str, Any], when: str
+    setting: RunProgress, sending: dict[str, Any], when: str
 ) -> None:
     sending[when] = kill_one
     with (
-        pytest.raises(HarnessError, match=r"a process .* died \(exit code -9\); what had ended"),
+        pytest.raises(
+            HarnessError, match=r"a process .* died \(exit code -9\); the trials that had ended"
+        ),
         Workers(1, setting) as workers,
     ):
         list(workers.play(tasks(setting), nothing))
 
 
 def test_an_interrupt_before_a_process_has_begun_ends_its_trial_as_soon_as_it_begins(
-    setting: Setting, sending: dict[str, Any]
+    setting: RunProgress, sending: dict[str, Any]
 ) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
@@ -98,18 +102,18 @@ def test_an_interrupt_before_a_process_has_begun_ends_its_trial_as_soon_as_it_be
     assert getattr(stopped, "by", None) == "interrupt"
     for played in kept:
         assert played.trial.interrupted
-        assert played.lines.workflows == b""
+        assert played.lines[Workflow] == b""
 
 
 def test_an_interrupt_while_the_processes_are_started_leaves_none_of_them(
-    setting: Setting, monkeypatch: pytest.MonkeyPatch
+    setting: RunProgress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextlib.contextmanager
     def interrupted() -> Iterator[None]:
         yield
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.bench.workers._deaf", interrupted)
+    monkeypatch.setattr("harness.bench.workers._interrupts_blocked", interrupted)
     stopped = play_in_order(setting, tasks(setting), 2, nothing, nothing)
     assert getattr(stopped, "by", None) == "interrupt"
     assert multiprocessing.active_children() == []
