@@ -1,4 +1,4 @@
-"""The modes by name: each runs a whole program against a target, its own way."""
+"""The modes in real time: each runs a whole program against a target."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.engine.blocking_interpreter import (
     run_blocking,
 )
 from harness.engine.budget_gate import Gate, through_gate, through_gate_async
-from harness.engine.effects import Program
+from harness.engine.effects import EmitRecord, Program
 from harness.engine.loop_lag import LagProbe
 from harness.engine.permits import AsyncPermits, ThreadPermits, Turns
 from harness.records.clock import ReadClock
@@ -26,12 +26,10 @@ from harness.transports.async_transport import AsyncClient
 from harness.transports.exchange import Target
 from harness.transports.sync_transport import SyncClient
 
-RunMode = Callable[
-    [Program[None], Target, int, ReadClock, Callable[[Record], None], Gate], Histogram
-]
-"""(program, target, permits, now, emit, gate) -> histogram of the loop's lag, in nanoseconds.
+RunMode = Callable[[Program[None], Target, int, ReadClock, EmitRecord, Gate], Histogram]
+"""Takes program, target, permits, now, emit and gate. Raises the errors of the gate.
 
-Raises what the gate raises.
+Returns the histogram of the nanoseconds by which the event loop ran timers late.
 """
 
 
@@ -40,16 +38,16 @@ def sync_mode(
     target: Target,
     permits: int,
     now: ReadClock,
-    emit: Callable[[Record], None],
+    emit: EmitRecord,
     gate: Gate,
 ) -> Histogram:
-    """Run `program` with openai.OpenAI, one call after another: the turn is the one permit."""
+    """Run `program` with openai.OpenAI, one call after another, with a single permit."""
     assert permits == 1, "a sync cell has one permit"
     with SyncClient(target, now) as client:
         stop = threading.Event()
         send = through_gate(gate, client.send, stop)
-        passing = gate.emitting(emit)
-        world = BlockingWorld(now, Turns(now), send, passing, one_after_another, stop)
+        emitting = gate.emitting(emit)
+        world = BlockingWorld(now, Turns(now), send, emitting, one_after_another, stop)
         run_blocking(program, world)
     return {}
 
@@ -59,14 +57,11 @@ def threads_mode(
     target: Target,
     permits: int,
     now: ReadClock,
-    emit: Callable[[Record], None],
+    emit: EmitRecord,
     gate: Gate,
 ) -> Histogram:
     """Run `program` with openai.OpenAI, a thread for each workflow in flight and each branch."""
-    stop = threading.Event()
-    line = ThreadPermits(permits, now)
-    writing = threading.Lock()
-
+    stop, writing = threading.Event(), threading.Lock()
     passing = gate.emitting(emit)
 
     def emit_one(record: Record) -> None:
@@ -75,7 +70,8 @@ def threads_mode(
 
     with SyncClient(target, now) as client:
         send = through_gate(gate, client.send, stop)
-        world = BlockingWorld(now, line, send, emit_one, a_thread_each, stop)
+        permitted = ThreadPermits(permits, now)
+        world = BlockingWorld(now, permitted, send, emit_one, a_thread_each, stop)
         try:
             run_blocking(program, world)
         except BaseException:
@@ -86,10 +82,9 @@ def threads_mode(
 
 
 def _join_branches() -> None:
-    """Wait until every branch has noticed that it was stopped.
+    """Wait until every branch has noticed that it is stopped.
 
-    One that is only about to begin, when the interruption came in the midst of starting them, has
-    nothing to lose and ends at its first step.
+    A branch whose thread has not started yet has no records and ends at its first step.
     """
     for thread in threading.enumerate():
         if thread.name.startswith("branch-") and thread.is_alive():
@@ -101,7 +96,7 @@ def async_mode(
     target: Target,
     permits: int,
     now: ReadClock,
-    emit: Callable[[Record], None],
+    emit: EmitRecord,
     gate: Gate,
 ) -> Histogram:
     """Run `program` with openai.AsyncOpenAI on uvloop, a task for each workflow and branch."""

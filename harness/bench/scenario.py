@@ -30,7 +30,7 @@ from harness.config.budget import PRICE_WAY_OUT, Budget, check_budget
 from harness.config.config_base import Count, Name, Section, Several, Text, distinct
 from harness.config.load import Load
 from harness.config.prices import Price
-from harness.config.tables import Duration, SettingError, nearest, unknown
+from harness.config.tables import Duration, SettingError, nearest, parse_override, unknown
 from harness.config.validation_messages import message_of, one_line, setting_message
 from harness.endpoints.registry import Endpoint
 from harness.endpoints.section import RealModelSection
@@ -344,33 +344,33 @@ def parse_scenario(
 
 
 def validated(values: dict[str, Any], where: str, overrides: Sequence[str]) -> Scenario:
-    """Return the scenario that `values` are, with `overrides` applied. Raises InputError.
+    """Validate the scenarios of all cells and return that of the first. Raises InputError.
 
-    Its swept keys have their first values, and their values in `sweep` are those that pydantic
-    made of them. The scenarios of all cells are valid.
+    The values in its `sweep` are as pydantic converted them. `overrides` have been applied to
+    `values`; errors name them.
     """
     swept = _swept_values(values)
-    first = dict.fromkeys(swept, 0)
-    scenario = _with_choice(values, swept, first, where, overrides)
+    choices = itertools.product(*(range(len(options)) for options in swept.values()))
+    scenarios = {
+        numbers: _with_choice(
+            values, swept, dict(zip(swept, numbers, strict=True)), where, overrides
+        )
+        for numbers in choices
+    }
     resolved: dict[str, list[Any]] = {}
-    for key, options in swept.items():
-        each = [
-            _with_choice(values, swept, first | {key: number}, where, overrides)
-            for number in range(len(options))
-        ]
-        resolved[key] = [setting_of(one.as_dict(), key) for one in each]
-        for number, (value, option) in enumerate(zip(resolved[key], options, strict=True)):
+    for place, (key, options) in enumerate(swept.items()):
+        resolved[key] = []
+        for number, option in enumerate(options):
+            numbers = tuple(number if other == place else 0 for other in range(len(swept)))
+            value = setting_of(scenarios[numbers].as_dict(), key)
             if value is None and option is not None:
                 what = f"{_option(key, number)}: has no effect; no policy of sweep.retry uses it"
                 raise _located(where, overrides, f"sweep.{json.dumps(key)}", what)
-    if len(swept) > 1:
-        for numbers in itertools.product(*(range(len(options)) for options in swept.values())):
-            choice = dict(zip(swept, numbers, strict=True))
-            _with_choice(values, swept, choice, where, overrides)
+            resolved[key].append(value)
+    first = dict.fromkeys(swept, 0)
     if resolved:
         values = {**values, "sweep": {**values["sweep"], **resolved}}
-        scenario = _with_choice(values, resolved, first, where, overrides)
-    return scenario
+    return _with_choice(values, resolved, first, where, overrides)
 
 
 def _swept_values(values: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
@@ -438,19 +438,12 @@ def _key(override: str) -> str:
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
-    """Put one `dotted.key=value` into the tables of a scenario. Raises InputError."""
-    key, separator, text = override.partition("=")
-    if not separator or not key.strip():
-        raise _input_error(f"--set {override}", "must have the form dotted.key=value")
+    """Set one `dotted.key=value` in the tables of a scenario. Raises InputError."""
+    key, value = parse_override(override)
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):
-        value = text  # a bare word is a string: --set endpoint.profile=plain-chat
-    try:
-        changed = with_settings(values, {key.strip(): value})
+        values.update(with_settings(values, {key: value}))
     except ValueError as error:
         raise _input_error(f"--set {override}", f"{error}; correct the key") from None
-    values.update(changed)
 
 
 def _located(where: str, overrides: Sequence[str], key: str, text: str) -> InputError:

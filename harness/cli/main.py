@@ -1,6 +1,6 @@
-"""The command line: the parser, one function for each command, and the exit codes.
+"""The command line: the parser, which names the function of each command, and the exit codes.
 
-Commands import their parts when they run, so that `harness --help` starts fast.
+The module of a command is imported when it runs, so that `harness --help` starts fast.
 """
 
 from __future__ import annotations
@@ -9,13 +9,18 @@ import argparse
 import contextlib
 import errno
 import os
+import pkgutil
 import sys
+import traceback
 from collections.abc import Sequence
 
 from harness import __version__
 from harness.records.errors import HarnessError
 
-INTERRUPTED = 130
+DEBUG_VARIABLE = "HARNESS_DEBUG"
+"""Environment variable; when it is set, the traceback of an internal error is printed too."""
+
+EXIT_INTERRUPTED = 130
 HUNG_UP = 141
 """The exit code that a shell reports for a program that SIGPIPE ended."""
 _NOT_WRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -25,22 +30,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        code: int = options.command(options)
+        code: int = pkgutil.resolve_name(options.command)(options)
         print(end="", flush=True)
     except HarnessError as error:
         print(f"harness: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("harness: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except OSError as error:
-        if error.errno not in _NOT_WRITTEN:
-            raise
-        return _gave_up(error)
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NOT_WRITTEN:
+            return _output_failed(error)
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        print(
+            f"harness: internal error ({text}); {DEBUG_VARIABLE}=1 prints the traceback",
+            file=sys.stderr,
+        )
+        if os.environ.get(DEBUG_VARIABLE):
+            traceback.print_exception(error)
+        return HarnessError.exit_code
     return code
 
 
-def _gave_up(error: OSError) -> int:
+def _output_failed(error: OSError) -> int:
     """Print one line that names what could not be written, and return the exit code.
 
     A closed output (`| head`) is not reported. Errors of files have their own messages elsewhere,
@@ -84,7 +96,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         description="Runs every cell of a scenario. Writes records, spans, a summary, plots and a "
         "report into a new directory.",
     )
-    run.set_defaults(command=_run)
+    run.set_defaults(command="harness.cli.run:run_scenario")
     run.add_argument(
         "scenario",
         nargs="?",
@@ -163,7 +175,7 @@ def _add_scenarios(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         help="list the scenarios that come with the harness",
         description="Lists the scenarios that `harness run` accepts by name.",
     )
-    scenarios.set_defaults(command=_scenarios)
+    scenarios.set_defaults(command="harness.cli.scenarios:list_scenarios")
 
 
 def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -172,7 +184,7 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="make the summary, the plots and the report of a run again",
         description="Makes the summary, the plots and report.html again from the records of a run.",
     )
-    report.set_defaults(command=_report)
+    report.set_defaults(command="harness.cli.report:report_run")
     report.add_argument("run", metavar="RUN", help="the run directory")
     report.add_argument(
         "--only",
@@ -193,7 +205,7 @@ def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog="Exit codes: 0 no rule was broken; 1 a significant change broke a --fail-on rule; "
         "2 the runs cannot be compared.",
     )
-    compare.set_defaults(command=_compare)
+    compare.set_defaults(command="harness.cli.compare:compare_command")
     compare.add_argument("base", metavar="BASE", help="directory of the run to compare with")
     compare.add_argument("new", metavar="NEW", help="directory of the run to judge")
     compare.add_argument(
@@ -218,7 +230,7 @@ def _add_trace(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "of a stored run again, with the same ids, and sends the spans that the collector has not "
         "acknowledged.",
     )
-    trace.set_defaults(command=_trace)
+    trace.set_defaults(command="harness.cli.trace:trace")
     trace.add_argument("run", metavar="RUN", help="the run directory")
     trace.add_argument(
         "key", metavar="KEY", nargs="?", help="one workflow: cell/repeat/workflow, or a trace id"
@@ -247,7 +259,7 @@ def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         description="Writes attempts, calls, workflows and trials as flat tables. Times are in "
         "nanoseconds, as in the records.",
     )
-    export.set_defaults(command=_export)
+    export.set_defaults(command="harness.cli.export:export_tables")
     export.add_argument("run", metavar="RUN", help="the run directory")
     export.add_argument(
         "--format",
@@ -265,7 +277,7 @@ def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Serves an OpenAI-compatible API with simulated answers, times, limits and "
         "faults on 127.0.0.1, until interrupted.",
     )
-    serve.set_defaults(command=_serve)
+    serve.set_defaults(command="harness.cli.serve:serve_profile")
     serve.add_argument(
         "profile",
         nargs="?",
@@ -304,45 +316,3 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError("must be a whole number, at least 1")
     return int(text)
-
-
-def _run(options: argparse.Namespace) -> int:
-    from harness.cli.run import run_scenario
-
-    return run_scenario(options)
-
-
-def _scenarios(options: argparse.Namespace) -> int:
-    from harness.cli.scenarios import list_scenarios
-
-    return list_scenarios()
-
-
-def _report(options: argparse.Namespace) -> int:
-    from harness.cli.report import report_run
-
-    return report_run(options)
-
-
-def _compare(options: argparse.Namespace) -> int:
-    from harness.cli.compare import compare_command
-
-    return compare_command(options)
-
-
-def _trace(options: argparse.Namespace) -> int:
-    from harness.cli.trace import trace
-
-    return trace(options)
-
-
-def _export(options: argparse.Namespace) -> int:
-    from harness.cli.export import export_tables
-
-    return export_tables(options)
-
-
-def _serve(options: argparse.Namespace) -> int:
-    from harness.cli.serve import serve_profile
-
-    return serve_profile(options)

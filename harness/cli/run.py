@@ -32,6 +32,7 @@ from harness.bench.scenario import (
 )
 from harness.bench.virtual import processes
 from harness.cli.live import LIVE_VIEW, Counters, LiveView
+from harness.cli.main import EXIT_INTERRUPTED
 from harness.cli.plan import confirm, estimate_run, show_plan
 from harness.cli.views import RUN_CONTINUES, Views
 from harness.config import shipped_scenarios
@@ -61,7 +62,6 @@ from harness.telemetry.otlp_http import check_collector
 from harness.telemetry.otlp_target import OtlpTarget, open_target, switched_off
 from harness.telemetry.resource import RESOURCE_VARIABLE, parse_pairs
 
-EXIT_INTERRUPTED = 130
 EXIT_BUDGET = 3
 EXIT_NO_SUCCESS = 1
 

@@ -1,4 +1,4 @@
-"""`harness serve`: the simulated provider on its own."""
+"""`harness serve`: runs the simulated provider alone."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import argparse
 import json
 import sys
 import textwrap
-import tomllib
 from pathlib import Path
 from typing import Any
 
+from harness.config.tables import parse_override
 from harness.records.errors import InputError
 from harness.simulator.profiles import load_profile, shipped_profiles
 from harness.simulator.server import serve
@@ -27,13 +27,8 @@ def serve_profile(options: argparse.Namespace) -> int:
     profile = load_profile(options.profile, profile_overrides(options.set), "--set ")
 
     def ready(base_url: str) -> None:
-        if options.json:
-            print(json.dumps({"base_url": base_url}), flush=True)
-        else:
-            print(
-                f"simulated provider {profile.name}: {base_url} (no key needed; Ctrl-C ends it)",
-                flush=True,
-            )
+        text = f"simulated provider {profile.name}: {base_url} (no key needed; Ctrl-C stops it)"
+        print(json.dumps({"base_url": base_url}) if options.json else text, flush=True)
 
     serve(
         profile,
@@ -49,14 +44,5 @@ def serve_profile(options: argparse.Namespace) -> int:
 
 
 def profile_overrides(settings: list[str]) -> dict[str, Any]:
-    """Return the keys and values of `KEY=VALUE` settings; a bare word is a string."""
-    overrides: dict[str, Any] = {}
-    for setting in settings:
-        key, separator, text = setting.partition("=")
-        if not separator or not key.strip():
-            raise InputError(f"--set {setting}: must have the form key=value")
-        try:
-            overrides[key.strip()] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            overrides[key.strip()] = text
-    return overrides
+    """Return the keys and values of `KEY=VALUE` settings. Raises InputError."""
+    return dict(map(parse_override, settings))

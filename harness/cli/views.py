@@ -1,4 +1,4 @@
-"""Makes the views of a run so that one that fails is reported and the run goes on.
+"""Makes the views of a run so that a view that fails is reported and the run continues.
 
 The records are written before any view, so a failed view loses nothing.
 """
@@ -14,11 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ParamSpec
 
+from harness.cli.main import DEBUG_VARIABLE
 from harness.config.validation_messages import one_line
 from harness.records.errors import HarnessError
-
-DEBUG_VARIABLE = "HARNESS_DEBUG"
-"""Environment variable; when it is set, the traceback of a failed view is printed too."""
 
 RUN_CONTINUES = "the run continues"
 
@@ -28,7 +26,7 @@ _P = ParamSpec("_P")
 class Views:
     """Reports each view of the run in `directory` that fails, once.
 
-    `way_out`, in every method: what the user can do, or what happens next.
+    `way_out`, in every method: the text that says what the user can do or what happens next.
     """
 
     def __init__(self, directory: Path) -> None:

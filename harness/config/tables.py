@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import difflib
 import re
+import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from harness.records.errors import InputError
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _NO_DURATION = 'must be a duration, such as "500ms", "1.2s" or "2m"'
@@ -40,6 +43,20 @@ def nearest(name: str, known: Iterable[str], show: Callable[[str], str] = repr) 
     """Return ` (did you mean 'x'?)` if one of `known` resembles `name`, else an empty string."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {show(close[0])}?)" if close else ""
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Return the key and the value of `KEY=VALUE`; a value that is not TOML is a string.
+
+    Raises InputError if there is no key or no `=`.
+    """
+    key, separator, value = text.partition("=")
+    if not separator or not key.strip():
+        raise InputError(" ".join(f"--set {text}: must have the form KEY=VALUE".split()))
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except (ValueError, RecursionError):
+        return key.strip(), value  # --set endpoint.profile=plain-chat
 
 
 _NOT_SHOWN = object()

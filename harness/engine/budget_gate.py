@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from harness.engine.branches import Branch
-from harness.engine.effects import Reply, Send
+from harness.engine.effects import EmitRecord, Reply, Send
 from harness.engine.ledger import (
     Amount,
     BudgetLimits,
@@ -132,7 +132,7 @@ class Gate:
             self._sending(-1)
         self._rest()
 
-    def emitting(self, emit: Callable[[Record], None]) -> Callable[[Record], None]:
+    def emitting(self, emit: EmitRecord) -> EmitRecord:
         """Return an `emit` function whose records pass the gate.
 
         It raises FirstCallError after the record of a first answer that shows that no request can

@@ -148,6 +148,10 @@ class Ring(NamedTuple):
     bell: Hashable
 
 
+EmitRecord = Callable[[Record], None]
+"""Takes the records of a program when they end."""
+
+
 class Emit(NamedTuple):
     """Emit a record. Result: None."""
 

@@ -451,8 +451,8 @@ def test_broken_toml_says_where_it_is_broken() -> None:
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("load.workflows", "--set load.workflows: must have the form dotted.key=value"),
-        ("=3", "--set =3: must have the form dotted.key=value"),
+        ("load.workflows", "--set load.workflows: must have the form KEY=VALUE"),
+        ("=3", "--set =3: must have the form KEY=VALUE"),
         ("name.first=3", "--set name.first=3: name is not a table; correct the key"),
         ("load.workflows=many", "--set load.workflows = 'many': must be a whole number"),
         (
@@ -489,7 +489,7 @@ def test_broken_toml_says_where_it_is_broken() -> None:
             "'[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[...: must be a whole "
             "number",
         ),
-        ("a\nb", "--set a b: must have the form dotted.key=value"),
+        ("a\nb", "--set a b: must have the form KEY=VALUE"),
     ],
 )
 def test_a_mistake_in_an_override_is_blamed_on_it(override: str, line: str) -> None:

@@ -110,7 +110,7 @@ def test_anything_but_a_yes_at_the_terminal_sends_nothing(
     with refusing(500) as refuser:
         assert main(["run", str(scenario(elsewhere, refuser.base_url))]) == 2
     told = capsys.readouterr().err
-    assert "Go on?" in told
+    assert "Continue?" in told
     assert "not confirmed" in told
     assert "at most" in told
     assert max(map(len, told.splitlines())) <= 80
@@ -137,7 +137,7 @@ def test_a_yes_beforehand_shows_the_estimate_and_asks_nothing(
         assert main(["run", str(scenario(elsewhere, base_url)), "--out", "out", "--yes"]) == 0
     told = capsys.readouterr().err
     assert "at most" in told
-    assert "Go on?" not in told
+    assert "Continue?" not in told
 
 
 def test_on_this_machine_nobody_is_asked(
@@ -145,7 +145,7 @@ def test_on_this_machine_nobody_is_asked(
 ) -> None:
     with working(elsewhere) as base_url:
         assert main(["run", str(scenario(elsewhere, base_url)), "--out", "out"]) == 0
-    assert "Go on?" not in capsys.readouterr().err
+    assert "Continue?" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

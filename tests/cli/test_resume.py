@@ -301,7 +301,7 @@ def test_what_a_killed_run_had_let_out_counts_against_the_budget_when_it_goes_on
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--resume", "OUT", "--set", "load.workflows=2"], "only budget.* may change"),
+        (["--resume", "OUT", "--set", "load.workflows=2"], "only budget.* can change"),
         (["quickstart", "--resume", "OUT"], "scenario cannot be given with it"),
         (["--resume", "NOWHERE"], "contains no run.json"),
         (

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from harness.analysis.model import Summary
 from harness.cli.live import Counters, LiveView
-from harness.cli.main import main
-from harness.cli.views import DEBUG_VARIABLE, Views
+from harness.cli.main import DEBUG_VARIABLE, main
+from harness.cli.views import Views
 from harness.report.charts.catalogue import CHARTS
 from harness.report.charts.model import Chart
 from tests.analysis.played import Shape, make_records
@@ -251,3 +251,29 @@ def test_a_drawing_thread_that_raises_leaves_the_terminal_as_it_was(
         pass
     line = f"harness: the live view could not be made ({RAISED}); {RUN_CONTINUES}"
     assert terminal.getvalue().count(line) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "command"),
+    [
+        ("harness.cli.trace.Waterfalls", ["trace", "."]),
+        ("harness.cli.compare.compare_runs", ["compare", ".", "."]),
+        ("harness.cli.export.export", ["export", "."]),
+        ("harness.cli.trace.export_stored", ["trace", "export", "."]),
+    ],
+)
+def test_another_view_that_raises_is_one_line_and_exits_with_4(
+    target: str,
+    command: list[str],
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save(make_records(["sync_1_none_attempt"], 1, shape=Shape()), folder)
+    monkeypatch.setattr(target, broken)
+    assert main(command) == 4
+    line = one_line(capsys.readouterr().err)
+    assert line == f"harness: internal error ({RAISED}); HARNESS_DEBUG=1 prints the traceback"
+    monkeypatch.setenv(DEBUG_VARIABLE, "1")
+    assert main(command) == 4
+    assert capsys.readouterr().err.splitlines()[-1] == RAISED

@@ -9,14 +9,13 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from harness.engine.async_interpreter import AsyncWorld, run_async
 from harness.engine.blocking_interpreter import BlockingWorld, one_after_another, run_blocking
 from harness.engine.budget_gate import Gate, through_gate, through_gate_async
-from harness.engine.effects import Program
+from harness.engine.effects import EmitRecord, Program
 from harness.engine.permits import AsyncPermits, Turns
-from harness.records.schema import Record
 from harness.simulator.profiles import Profile
 from harness.simulator.rates import Rates
 from harness.simulator.simulation import Simulation
@@ -43,21 +42,6 @@ class VirtualTarget(NamedTuple):
     settings: Mapping[str, str] = MappingProxyType({})
 
 
-def virtual_target(
-    profile: Mapping[str, Any],
-    *,
-    seed: int,
-    time_scale: float,
-    model: str,
-    stream: bool,
-    thoughts: bool,
-    settings: Mapping[str, str],
-) -> VirtualTarget:
-    """Return the target that simulates `profile`, in plain values as in `run.json`."""
-    described = Profile.model_validate(profile)
-    return VirtualTarget(described, seed, time_scale, model, stream, thoughts, settings)
-
-
 class VirtualTrial(NamedTuple):
     """One trial with a VirtualTarget."""
 
@@ -67,35 +51,24 @@ class VirtualTrial(NamedTuple):
     permits: int
 
 
-VirtualMode = Callable[
-    [Program[None], VirtualTrial, VirtualClock, Callable[[Record], None], Gate], None
-]
+VirtualMode = Callable[[Program[None], VirtualTrial, VirtualClock, EmitRecord, Gate], None]
 """Takes program, trial, clock, emit and gate. Raises DeadlockError and the errors of the gate."""
 
 
 def virtual_sync_mode(
-    program: Program[None],
-    trial: VirtualTrial,
-    clock: VirtualClock,
-    emit: Callable[[Record], None],
-    gate: Gate,
+    program: Program[None], trial: VirtualTrial, clock: VirtualClock, emit: EmitRecord, gate: Gate
 ) -> None:
     """Run `program` one call after another, with a single permit."""
     client = BlockingVirtualClient(provider_of(trial), clock)
     stop = threading.Event()  # never set
     send = through_gate(gate, client.send, stop)
-    turns = Turns(clock.now, client.wait)
-    passing = gate.emitting(emit)
+    turns, passing = Turns(clock.now, client.wait), gate.emitting(emit)
     world = BlockingWorld(clock.now, turns, send, passing, one_after_another, stop, client.wait)
     run_blocking(program, world)
 
 
 def virtual_async_mode(
-    program: Program[None],
-    trial: VirtualTrial,
-    clock: VirtualClock,
-    emit: Callable[[Record], None],
-    gate: Gate,
+    program: Program[None], trial: VirtualTrial, clock: VirtualClock, emit: EmitRecord, gate: Gate
 ) -> None:
     """Run `program` with one task for each workflow and branch."""
     client = AsyncVirtualClient(provider_of(trial), clock)
@@ -103,11 +76,8 @@ def virtual_async_mode(
     permits = AsyncPermits(trial.permits, clock.now)
     world = AsyncWorld(clock.now, permits, send, gate.emitting(emit))
 
-    async def whole() -> None:
-        await run_async(program, world)
-
     with asyncio.Runner(loop_factory=lambda: VirtualLoop(clock, client)) as runner:
-        runner.run(whole())
+        runner.run(run_async(program, world))
 
 
 VIRTUAL_MODES: Mapping[str, VirtualMode] = {"sync": virtual_sync_mode, "async": virtual_async_mode}
