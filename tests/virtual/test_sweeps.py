@@ -207,7 +207,7 @@ def test_a_dry_run_says_that_nobody_waits(
     assert main(["run", str(scenario), "--dry-run"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "SIMULATED provider deepseek-reasoner, virtual time" in said
-    assert "of virtual time, which nobody waits for" in said
+    assert "of virtual time, which passes at once" in said
 
 
 @pytest.mark.parametrize("kind", [Attempt, Call, Workflow, Trial])
