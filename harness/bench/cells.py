@@ -1,7 +1,7 @@
-"""From a scenario to cells, and from a cell to the terms its calls are made on.
+"""Expands a scenario into cells, and makes the programs of their trials.
 
-This is the edge where scenario seconds become nanoseconds of the records' clock: every duration
-is multiplied by `time_scale` here and nowhere else.
+Scenario seconds are converted to nanoseconds of the records' clock here: durations of calls and
+arrivals are multiplied by `time_scale`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ from harness.engine.effects import Program
 from harness.engine.load import Start, arrival_times, closed_loop, open_loop
 from harness.policies.resolve import names_in
 from harness.records.clock import SECOND
-from harness.records.keys import CallKey, WorkflowKey
+from harness.records.keys import WorkflowKey
 from harness.records.schema import CellInfo
 from harness.records.settings import cell_id, split_key, value_slugs
 from harness.workflows.execution import run_workflow
 
 
 def expand(scenario: Scenario) -> tuple[CellInfo, ...]:
-    """Return every combination of the swept settings.
+    """Return all different combinations of the swept settings.
 
-    `sync` has one permit. A key of a retry policy is a setting only of cells that use that policy.
-    Cells that would be alike are one.
+    `sync` has one permit. Keys of a retry policy are settings only of cells that use the policy.
     """
     sweep = scenario.sweep
     slugs = {key: value_slugs(key, options) for key, options in sweep.settings.items()}
@@ -38,11 +37,11 @@ def expand(scenario: Scenario) -> tuple[CellInfo, ...]:
         sweep.mode, sweep.permits, sweep.retry, sweep.permit_scope, choices
     ):
         one = 1 if mode == "sync" else permits
-        used = set(names_in(scenario.retry, retry))
+        used = names_in(scenario.retry, retry)
         chosen = {
             key: number
             for key, number in zip(sweep.settings, numbers, strict=True)
-            if _applies(key, used)
+            if split_key(key)[0] != "retry" or split_key(key)[1] in used
         }
         parts = [slugs[key][number] for key, number in chosen.items()]
         name = cell_id([mode, str(one), retry, scope, *parts])
@@ -78,26 +77,21 @@ def server_key(scenario: Scenario) -> str:
     return endpoint.model_dump_json(exclude=other)
 
 
-def _applies(key: str, policies: Collection[str]) -> bool:
-    section, name, *_ = split_key(key)
-    return section != "retry" or name in policies
-
-
 def order(cells: tuple[CellInfo, ...], repeats: int, seed: int) -> tuple[tuple[CellInfo, ...], ...]:
-    """Return the cells of each repeat in random order: randomised complete blocks."""
+    """Return the cells of each repeat in random order (randomised complete blocks)."""
     return tuple(
         tuple(source(seed, "order", repeat).sample(cells, len(cells))) for repeat in range(repeats)
     )
 
 
 def source(seed: int, *key: object) -> Random:
-    """Return a random source that depends on nothing but `seed` and `key`."""
+    """Return a random source that depends only on `seed` and `key`."""
     digest = hashlib.sha256(repr((seed, *key)).encode()).digest()
-    return Random(int.from_bytes(digest[:16]))  # noqa: S311 - repeatable on purpose
+    return Random(int.from_bytes(digest[:16]))  # noqa: S311 - must be repeatable
 
 
 def terms(scenario: Scenario, cell: CellInfo) -> CallTerms:
-    """Return how the calls of `cell` are made."""
+    """Return the policy, timeouts and permit scope of the calls of `cell`."""
     timeouts = scenario.timeouts
     scale = scenario.time_scale
 
@@ -115,13 +109,9 @@ def terms(scenario: Scenario, cell: CellInfo) -> CallTerms:
             call=call,
         ),
         hold_permit=cell.permit_scope == "call",
-        random_for=lambda key: _jitter(scenario.seed, key),
+        random_for=lambda key: source(scenario.seed, "jitter", *key),
         keep_transcripts=scenario.transcripts,
     )
-
-
-def _jitter(seed: int, key: CallKey) -> Random:
-    return source(seed, "jitter", *key)
 
 
 def trial_program(begun: RunProgress, cell: CellInfo, repeat: int) -> Program[None]:
@@ -137,12 +127,13 @@ def starts(
     """Return the workflows of one trial, ready to start."""
     plan = scenario.plan
     shared = terms(scenario, cell)
-    topics = scenario.workflow.topics
+    topics, has_nonce = scenario.workflow.topics, scenario.endpoint.facts.nonce
 
     def start(number: int) -> Start:
         key = WorkflowKey(cell.id, repeat, number, execution)
         topic = topics[number % len(topics)]
-        nonce = _nonce(scenario, run_id, key)
+        digest = hashlib.sha256(repr((run_id, *key)).encode()).hexdigest()
+        nonce = digest[:16] if has_nonce else ""  # makes the endpoint's prompt cache miss
         return lambda ready: run_workflow(shared, plan, key, topic, ready, nonce)
 
     return [start(number) for number in range(scenario.load.workflows)]
@@ -151,9 +142,9 @@ def starts(
 def load(
     scenario: Scenario, starts: Sequence[Start], repeat: int, finished: Collection[int] = ()
 ) -> Program[None]:
-    """Return the load of one trial; every cell of a repeat meets the same arrivals.
+    """Return the load of one trial; all cells of a repeat have the same arrivals.
 
-    Workflows whose numbers are `finished` are left out; the first of the others is due at once.
+    Workflows whose numbers are in `finished` are left out; the first of the others starts at once.
     """
     arrivals = scenario.load.arrivals
     left = [number for number in range(len(starts)) if number not in finished]
@@ -167,10 +158,3 @@ def load(
         [starts[number] for number in left],
         [round((due[number] - zero) * scale) for number in left],
     )
-
-
-def _nonce(scenario: Scenario, run_id: str, key: WorkflowKey) -> str:
-    """Return what makes the endpoint's prompt cache miss; empty where prompts have no nonce."""
-    if not scenario.endpoint.facts.nonce:
-        return ""
-    return hashlib.sha256(repr((run_id, *key)).encode()).hexdigest()[:16]

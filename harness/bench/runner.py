@@ -26,7 +26,7 @@ from harness.bench.workers import play_in_order
 from harness.endpoints.section import EndpointServer
 from harness.engine.budget_gate import Gate
 from harness.engine.ledger import Amount, Ledger
-from harness.records.clock import Anchor, monotonic_since, take_anchor
+from harness.records.clock import ReadClock, monotonic_since, take_anchor
 from harness.records.errors import FirstAnswerError
 from harness.records.histogram import Histogram
 from harness.records.ids import new_run_id
@@ -71,9 +71,7 @@ def run(
     """
     swept = cells.expand(scenario)
     blocks = cells.order(swept, scenario.sweep.repeats, scenario.seed)
-    begun = progress or RunProgress(
-        scenario, _describe(scenario, profiles, take_anchor(), swept, blocks)
-    )
+    begun = progress or RunProgress(scenario, _describe(scenario, profiles, swept, blocks))
     run_directory.write_whole(directory / run_directory.RUN_FILE, begun.run)
     todo = [
         (cell, repeat)
@@ -104,19 +102,78 @@ def _measure_all(
 ) -> Stop | None:
     """Run one trial after another in real time; return why they ended early."""
     before = time.monotonic_ns()
+    now, is_limited = monotonic_since(begun.run.zero), is_counted(begun.scenario)
+
+    def book(amount: Amount) -> None:
+        writer.append(Spent(**amount._asdict()))
+
     try:
         with ExitStack() as running:
             endpoints = _started(begun, api_keys, todo, writer.directory, running)
-            trials = _Trials(begun, endpoints, writer, hooks, time.monotonic_ns() - before)
+            starting = time.monotonic_ns() - before  # is not charged to the budget
+            limits = limits_of(begun.scenario, begun.run.away + starting)
+            ledger, answered = Ledger(limits, begun.spent), set[str]()
             for done, (cell, repeat) in enumerate(todo):
+                endpoint = endpoints[cell.id]
+                name = endpoint.scenario.endpoint.model_dump_json()  # identifies the endpoint
                 hooks.before_trial(cell, repeat, len(todo) - done)
-                ended, stopped = trials.run(cell, repeat)
+                endpoint.server.begin_trial(cell.id, repeat)
+                gate = Gate(
+                    limits,
+                    TokenMeter(endpoint.scenario, begun.run.zero),
+                    now,
+                    hooks.sending,
+                    ledger=ledger,
+                    answered=begun.answered or name in answered,
+                    book=book if is_limited else None,
+                )
+                ended, stopped = _measure(begun, cell, repeat, endpoint, gate, now, writer, hooks)
+                ledger = gate.ledger
+                if gate.answered:
+                    answered.add(name)
                 _keep(ended, stopped, begun, writer, hooks)
                 if stopped is not None:
                     return stopped
     except KeyboardInterrupt:  # between two trials, or while a server started or ended
         return INTERRUPTED
     return None
+
+
+def _measure(
+    begun: RunProgress,
+    cell: CellInfo,
+    repeat: int,
+    endpoint: RunningEndpoint,
+    gate: Gate,
+    now: ReadClock,
+    writer: run_directory.Writer,
+    hooks: Hooks,
+) -> tuple[TrialRecords, Stop | None]:
+    """Run one trial in real time. Returns its records and why it ended early."""
+    recording: list[int] = []  # appending is safe in threads, adding is not
+    lag: Histogram = {}
+
+    def keep(record: Record) -> None:
+        before = time.thread_time_ns()
+        writer.append(record)
+        hooks.record(record)
+        recording.append(time.thread_time_ns() - before)
+
+    def run_program() -> None:
+        nonlocal lag
+        lag = MODES[cell.mode](program, endpoint.target, cell.permits, now, seen.emit, gate)
+
+    seen = RecordCollector(keep)
+    program = cells.trial_program(begun, cell, repeat)
+    with _quiet_collector():
+        began, cpu = now(), time.process_time_ns()
+        stopped = until_stopped(run_program, endpoint.scenario, gate, endpoint.target.base_url)
+        ended, cpu = now(), time.process_time_ns() - cpu
+    trial = seen.trial(
+        cell, repeat, begun.run.execution, (began, ended), stopped is not None,
+        cpu, lag, sum(recording),
+    )  # fmt: skip
+    return TrialRecords(trial, seen.attempts, seen.calls, seen.workflows), stopped
 
 
 def _play_all(
@@ -208,77 +265,6 @@ def _started(
     return endpoints
 
 
-class _Trials:
-    """Runs one trial after another, each against the endpoint of its cell.
-
-    `starting`: nanoseconds in which the servers started, which are not charged to the budget.
-    """
-
-    def __init__(
-        self,
-        begun: RunProgress,
-        endpoints: Mapping[str, RunningEndpoint],
-        writer: run_directory.Writer,
-        hooks: Hooks,
-        starting: int,
-    ) -> None:
-        self._begun = begun
-        self._endpoints = endpoints
-        self._writer = writer
-        self._hooks = hooks
-        self._now = monotonic_since(begun.run.zero)
-        self._ledger = Ledger(limits_of(begun.scenario, begun.run.away + starting), begun.spent)
-        self._answered: set[str] = set()
-
-    def _note(self, amount: Amount) -> None:
-        """Record the amount that the budget has allowed, before the attempt is sent."""
-        self._writer.append(Spent(**amount._asdict()))
-
-    def run(self, cell: CellInfo, repeat: int) -> tuple[TrialRecords, Stop | None]:
-        """Run one trial. Returns its records and why it ended early."""
-        begun, (scenario, server, target) = self._begun, self._endpoints[cell.id]
-        server.begin_trial(cell.id, repeat)
-        name = scenario.endpoint.model_dump_json()  # differs between different endpoints
-        gate = Gate(
-            self._ledger.limits,
-            TokenMeter(scenario, begun.run.zero),
-            self._now,
-            self._hooks.sending,
-            ledger=self._ledger,
-            answered=begun.answered or name in self._answered,
-            book=self._note if is_counted(scenario) else None,
-        )
-        writer, hook = self._writer, self._hooks.record
-        recording: list[int] = []  # appending is safe in threads, adding is not
-
-        def keep(record: Record) -> None:
-            began = time.thread_time_ns()
-            writer.append(record)
-            hook(record)
-            recording.append(time.thread_time_ns() - began)
-
-        seen = RecordCollector(keep)
-        lag: Histogram = {}
-
-        def run_program() -> None:
-            nonlocal lag
-            lag = MODES[cell.mode](program, target, cell.permits, self._now, seen.emit, gate)
-
-        program = cells.trial_program(begun, cell, repeat)
-        with _quiet_collector():
-            began, cpu = self._now(), time.process_time_ns()
-            stopped = until_stopped(run_program, scenario, gate, target.base_url)
-            ended, cpu = self._now(), time.process_time_ns() - cpu
-        self._ledger = gate.ledger
-        if gate.answered:
-            self._answered.add(name)
-        trial = seen.trial(
-            cell, repeat, begun.run.execution, (began, ended), stopped is not None,
-            cpu, lag, sum(recording),
-        )  # fmt: skip
-        return TrialRecords(trial, seen.attempts, seen.calls, seen.workflows), stopped
-
-
 @contextmanager
 def _quiet_collector() -> Iterator[None]:
     """Exclude all existing objects from garbage collection, whose pauses would be measured."""
@@ -293,19 +279,19 @@ def _quiet_collector() -> Iterator[None]:
 def _describe(
     scenario: Scenario,
     profiles: Mapping[str, dict[str, Any]],
-    anchor: Anchor,
     swept: tuple[CellInfo, ...],
     blocks: tuple[tuple[CellInfo, ...], ...],
 ) -> Run:
     own = cells.scenarios_by_cell(scenario)
     prices = {cell: mine.price.as_dict() if mine.price else None for cell, mine in own.items()}
     profile, price = profiles.get(swept[0].id), prices[swept[0].id]
+    packages = ("openai", "aiohttp", "httpx2", "uvloop", *scenario.endpoint.facts.packages)
     return Run(
         schema=SCHEMA,
         run_id=new_run_id(),
         name=scenario.name,
         status="running",
-        anchor=anchor,
+        anchor=take_anchor(),
         seed=scenario.seed,
         simulated=profile is not None,
         virtual=scenario.is_virtual,
@@ -321,7 +307,11 @@ def _describe(
         price=price,
         profiles={cell: other for cell, other in profiles.items() if other != profile},
         prices={cell: other for cell, other in prices.items() if other != price},
-        versions=_versions(scenario),
+        versions={
+            "harness": harness.__version__,
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in packages},
+        },
         host={
             "system": platform.system(),
             "release": platform.release(),
@@ -329,12 +319,3 @@ def _describe(
             "cpus": os.cpu_count(),
         },
     )
-
-
-def _versions(scenario: Scenario) -> dict[str, str]:
-    names = ("openai", "aiohttp", "httpx2", "uvloop", *scenario.endpoint.facts.packages)
-    return {
-        "harness": harness.__version__,
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in names},
-    }

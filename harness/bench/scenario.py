@@ -1,8 +1,8 @@
-"""The scenario file: TOML read once into frozen values.
+"""Reads the scenario file (TOML) into frozen values.
 
 Durations are in scenario seconds, written as `"500ms"`, `"30s"`, `"2m"`, `"1h"` or as a number
-of seconds. One scenario second lasts `endpoint.time_scale` real seconds. Unknown keys are refused
-with the nearest known one, so a typing mistake never silently changes what is measured.
+of seconds. One scenario second lasts `endpoint.time_scale` real seconds. Unknown keys are errors,
+so that a typing mistake never changes what is measured.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ PermitScope = Literal["attempt", "call"]
 
 
 class Timeouts(Section):
-    """When to give up waiting. `first_token` is `call` when absent; `idle` is for streams."""
+    """The limits of waiting. `first_token` is `call` if absent; `idle` applies to streams."""
 
     connect: Duration = 5.0
     first_token: Duration | None = None
@@ -63,7 +63,7 @@ class Timeouts(Section):
 
 
 SWEPT_SECTIONS = ("endpoint", "load", "retry", "timeouts", "workflow")
-"""The sections whose keys may differ between the cells of a run."""
+"""The sections whose keys can differ between the cells of a run."""
 
 _SAME_IN_ALL_CELLS = {
     "endpoint.kind": "the kinds of endpoint have different keys; run one scenario for each",
@@ -73,13 +73,13 @@ _SAME_IN_ALL_CELLS = {
     "workflow.kind": "the kinds of workflow have different phases; run one scenario for each",
     "workflow.topics_file": 'sweep "workflow.topics" with the topics themselves',
 }
-"""Keys of those sections that may not, and what to do instead."""
+"""Keys of these sections that cannot differ, and what to do instead."""
 
 
 class Sweep(Section):
-    """The settings to vary; they multiply. `sync` runs with one permit whatever `permits` says.
+    """The settings to vary, in all combinations. `sync` has one permit for any `permits`.
 
-    Beside its own keys it takes dotted keys of the scenario: `"endpoint.model" = ["a", "b"]`.
+    It also takes dotted keys of the scenario: `"endpoint.model" = ["a", "b"]`.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -106,7 +106,7 @@ class Sweep(Section):
 
 
 def _sweep_objection(key: str) -> str | None:
-    """Say why `key` cannot be swept; None when it can."""
+    """Return why `key` cannot be swept; None if it can."""
     try:
         parts = split_key(key)
     except ValueError:
@@ -134,23 +134,23 @@ class Objective(Section):
 
 
 class Slo(Section):
-    """What a cell must keep to count; `workflow_latency` bounds goodput."""
+    """The requirements for a recommended cell; `workflow_latency` also limits goodput."""
 
     success_rate: float | None = Field(default=None, ge=0, le=1)
     workflow_latency: Duration | None = None
 
 
 class Success(Section):
-    """How many branches a degraded workflow needs to count as a success; all when absent."""
+    """The branches that a degraded workflow needs to count as a success; all if absent."""
 
     min_branches: int | None = Field(default=None, ge=1)
 
 
 class Scenario(Section):
-    """A whole scenario file, resolved: every default filled in, every named policy described.
+    """A scenario file with all defaults.
 
-    `transcripts`: keep what was asked and answered, in transcripts.jsonl. `prompts`: the texts that
-    replace the workflow's own.
+    `transcripts`: write prompts and answers to transcripts.jsonl. `prompts`: texts that replace
+    those of the workflow.
     """
 
     name: Name
@@ -175,7 +175,7 @@ class Scenario(Section):
         cls, texts: dict[str, str | None], info: ValidationInfo
     ) -> dict[str, str | None]:
         workflow = info.data.get("workflow")
-        if workflow is None:  # which is wrong itself
+        if workflow is None:  # it is invalid itself
             return texts
         return filled(texts, WORKFLOWS.of(workflow).templates, None)
 
@@ -183,7 +183,7 @@ class Scenario(Section):
     @classmethod
     def _phases_are_known(cls, endpoint: Endpoint, info: ValidationInfo) -> Endpoint:
         workflow = info.data.get("workflow")
-        if workflow is None:  # which is wrong itself
+        if workflow is None:  # it is invalid itself
             return endpoint
         known = settings_of(workflow)
         for path, names in endpoint.phase_settings():
@@ -197,35 +197,20 @@ class Scenario(Section):
         return endpoint.model_copy(update={key: bodies})
 
     @model_validator(mode="after")
-    def _policies_are_known(self) -> Scenario:
+    def _sections_agree(self) -> Scenario:
         check_policies(self.retry, self.sweep.retry, self.sweep.mode, self.endpoint.stream)
-        return self
-
-    @model_validator(mode="after")
-    def _success_is_possible(self) -> Scenario:
         needed, had = self.success.min_branches, branches_of(self.layout)
         if needed is not None and needed > had:
-            raise SettingError(
-                f"no workflow could succeed; a workflow has {had} branches",
-                "success",
-                "min_branches",
-                value=needed,
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _objective_depends_on_the_cell(self) -> Scenario:
-        if self.load.arrivals is not None and self.objective.minimise == "makespan":
+            problem = f"no workflow could succeed; a workflow has {had} branches"
+            raise SettingError(problem, "success", "min_branches", value=needed)
+        minimise = self.objective.minimise
+        if self.load.arrivals is not None and minimise == "makespan":
             raise SettingError(
                 "with load.arrivals, the arrivals determine the makespan; use 'workflow_p95' or "
                 "'cost_per_successful_workflow'",
                 *_MINIMISE,
-                value="makespan",
+                value=minimise,
             )
-        return self
-
-    @model_validator(mode="after")
-    def _time_can_jump(self) -> Scenario:
         if self.is_virtual and "threads" in self.sweep.mode:
             raise SettingError(
                 "has no virtual time, as the operating system schedules threads; use 'sync' and "
@@ -234,24 +219,17 @@ class Scenario(Section):
                 "mode",
                 value="threads",
             )
-        return self
-
-    @model_validator(mode="after")
-    def _money_is_counted(self) -> Scenario:
         facts = self.endpoint.facts
         limits, simulated = self.workflow.max_tokens, facts.simulation is not None
         check_budget(self.budget, limits, facts.bodies, facts.price, simulated)
-        if self.objective.minimise == "cost_per_successful_workflow" and self.price is None:
-            raise SettingError(
-                f"requires a known price; {PRICE_WAY_OUT}",
-                *_MINIMISE,
-                value=self.objective.minimise,
-            )
+        if minimise == "cost_per_successful_workflow" and self.price is None:
+            problem = f"requires a known price; {PRICE_WAY_OUT}"
+            raise SettingError(problem, *_MINIMISE, value=minimise)
         return self
 
     @property
     def plan(self) -> WorkflowPlan:
-        """What a run does in each of its workflows."""
+        """The program of each workflow of a run, with its settings."""
         kind, section = WORKFLOWS.of(self.workflow), self.workflow
         json_mode, timeout = self.endpoint.facts.json_mode, self.timeouts.workflow
         return WorkflowPlan(
@@ -274,17 +252,17 @@ class Scenario(Section):
 
     @property
     def layout(self) -> Layout:
-        """The tree of the calls of a workflow, about the longest topic."""
+        """The tree of the calls of a workflow with the longest topic."""
         return self.plan.layout(max(self.workflow.topics, key=len))
 
     @property
     def price(self) -> Price | None:
-        """What tokens cost; None where neither the scenario nor the price list says it."""
+        """The price of tokens; None if neither the scenario nor the price list has it."""
         return self.endpoint.facts.price
 
     @property
     def time_scale(self) -> float:
-        """How many real seconds a scenario second lasts."""
+        """The real seconds in one scenario second."""
         return self.endpoint.facts.time_scale
 
     @property
@@ -294,7 +272,7 @@ class Scenario(Section):
         return simulation is not None and simulation.virtual
 
     def policy(self, name: str) -> PolicyParts:
-        """Return what the policy that the scenario calls `name` is made of."""
+        """Return the parts of the policy with this name in the scenario."""
         return resolve(self.retry, name)
 
     def as_dict(self) -> dict[str, Any]:
@@ -326,9 +304,9 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
 def parse_scenario(
     text: str, where: str, overrides: Sequence[str] = (), folder: Path = Path()
 ) -> Scenario:
-    """Turn the text of a scenario into its frozen value.
+    """Parse the text of a scenario. Raises InputError.
 
-    `where` names it in errors; `folder` is where the files it names are looked for.
+    `where`: its name in errors. `folder`: the folder of the files that it names.
     """
     try:
         values = tomllib.loads(text)
@@ -447,11 +425,11 @@ def apply_override(values: dict[str, Any], override: str) -> None:
 
 
 def _located(where: str, overrides: Sequence[str], key: str, text: str) -> InputError:
-    """Return the error for a message about `key`: of the override that set it, or of the file."""
+    """Return an error about `key` that names the override that set it, or else the file."""
     wrong = _parts(_without_positions(key))
     for override in overrides:
         was_set = _parts(_key(override))
-        # An override can also make a table that is unknown, or of the wrong kind.
+        # An override can also make a table that is unknown or has the wrong type.
         shorter = min(len(wrong), len(was_set))
         if wrong[:shorter] == was_set[:shorter] and shorter:
             return InputError(one_line(f"--set {text}"))
