@@ -37,7 +37,7 @@ def expand(scenario: Scenario) -> tuple[CellInfo, ...]:
         sweep.mode, sweep.permits, sweep.retry, sweep.permit_scope, choices
     ):
         one = 1 if mode == "sync" else permits
-        used = names_in(scenario.retry, retry)
+        used = set(names_in(scenario.retry, retry))
         chosen = {
             key: number
             for key, number in zip(sweep.settings, numbers, strict=True)
