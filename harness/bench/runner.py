@@ -284,6 +284,13 @@ def _describe(
 ) -> Run:
     own = cells.scenarios_by_cell(scenario)
     prices = {cell: mine.price.as_dict() if mine.price else None for cell, mine in own.items()}
+    limits = [mine.workflow.max_tokens for mine in own.values()]
+    phases = tuple(
+        msgspec.structs.replace(info, max_tokens=None)
+        if any(limit[info.setting] != info.max_tokens for limit in limits)
+        else info
+        for info in scenario.plan.phases
+    )
     profile, price = profiles.get(swept[0].id), prices[swept[0].id]
     packages = ("openai", "aiohttp", "httpx2", "uvloop", *scenario.endpoint.facts.packages)
     return Run(
@@ -300,7 +307,7 @@ def _describe(
         repeats=scenario.sweep.repeats,
         order=tuple(tuple(cell.id for cell in block) for block in blocks),
         scenario=scenario.as_dict(),
-        phases=scenario.plan.phases,
+        phases=phases,
         endpoint=cells.endpoint_headings(scenario),
         profile=profile,
         code={cell.id: own[cell.id].policy(cell.retry).code() for cell in swept},

@@ -1,11 +1,10 @@
-"""`harness trace`: what a stored run's traces show, and sending them to a collector."""
+"""`harness trace`: shows the traces of a stored run, or sends them to a collector."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from pathlib import Path
 
 import msgspec
 
@@ -25,7 +24,7 @@ from harness.report.waterfall import Waterfall, Waterfalls
 from harness.report.waterfall_text import render_waterfall
 from harness.report.wording import simulated_line
 from harness.store.run_directory import Records, read_records, require_run
-from harness.telemetry.delivery_log import DeliveryAccount, without_span
+from harness.telemetry.delivery_log import without_span
 from harness.telemetry.export import TRACES, export_stored
 from harness.telemetry.jaeger import jaeger_of
 from harness.telemetry.otlp_http import check_collector
@@ -37,10 +36,10 @@ EXPORT = "export"
 
 
 def trace(options: argparse.Namespace) -> int:
-    """Do what `harness trace` was asked: show workflows of a run, or export it."""
+    """Show workflows of a run, or export its traces."""
     if options.run == EXPORT:
         if options.key is None:
-            raise InputError("trace export: which run? write harness trace export RUN")
+            raise InputError("trace export: no run; write harness trace export RUN")
         return export_traces(options)
     if options.endpoint or options.again:
         raise InputError("--endpoint, --again: only for harness trace export RUN")
@@ -48,9 +47,9 @@ def trace(options: argparse.Namespace) -> int:
 
 
 def show_run(options: argparse.Namespace) -> int:
-    """Draw the workflows that the options choose; without a choice also what held each cell up."""
-    directory, read = _read(options.run, small=not options.spans)
-    records = Dataset.of(read)
+    """Draw the selected workflows; without a selection also the critical path of each cell."""
+    directory = require_run(options.run)
+    records = Dataset.of(read_records(directory, small=not options.spans))
     waterfalls = Waterfalls(records)
     chosen = _chosen(waterfalls, options)
     is_plain = options.key is None and options.slowest is None and not options.failed
@@ -62,17 +61,16 @@ def show_run(options: argparse.Namespace) -> int:
     if options.spans:
         _print_spans(chosen, records, with_run=is_plain)
         return 0
-    console = Output()
+    console, run_id = Output(), records.run.run_id
     if cells:
         render_paths(cells, records.run, console)
         print()
-    run_id = records.run.run_id
     jaeger = jaeger_of(directory / TRACES, run_id, os.environ)
     for number, one in enumerate(drawn):
         if number:
             print()
-        has = jaeger is not None and jaeger.has(one.workflow)
-        link = jaeger.trace(run_id, one.workflow) if jaeger and has else None
+        has_trace = jaeger is not None and jaeger.has(one.workflow)
+        link = jaeger.trace(run_id, one.workflow) if jaeger and has_trace else None
         render_waterfall(one, records.run, console, link, whole=options.key is not None)
     if not drawn:
         print("No workflow of this run failed." if options.failed else "No workflow has ended.")
@@ -101,7 +99,7 @@ def _chosen(waterfalls: Waterfalls, options: argparse.Namespace) -> list[Workflo
 
 
 def _as_json(cells: list[PathSummary], drawn: list[Waterfall], records: Records) -> str:
-    """Write paths for programs: real seconds, shares of the latency."""
+    """Return the critical paths as JSON, in real seconds and shares of the latency."""
     said = {
         "run_id": records.run.run_id,
         "simulated": records.run.simulated,
@@ -142,8 +140,9 @@ def _as_json(cells: list[PathSummary], drawn: list[Waterfall], records: Records)
 
 
 def export_traces(options: argparse.Namespace) -> int:
-    """Send the spans of the stored run `options.key` and say what became of each."""
-    directory, records = _read(options.key, small=False)
+    """Send the spans of the stored run `options.key` and print the result."""
+    directory = require_run(options.key)
+    records = read_records(directory)
     off = switched_off(os.environ)
     if options.endpoint and off:
         raise InputError(f"{off}: forbids sending; unset it to send to {options.endpoint}")
@@ -152,28 +151,16 @@ def export_traces(options: argparse.Namespace) -> int:
     if problem:
         raise PreflightError(f"{problem}; start a collector there, or name another --endpoint")
     account = export_stored(directory, records, target, os.environ, options.again)
-    for line in told(account, directory):
-        print(line)
-    return EXIT_UNDELIVERED if account.undelivered or account.refused else 0
-
-
-def told(account: DeliveryAccount, directory: Path) -> list[str]:
-    """Return what became of a run's spans, in lines for a person."""
-    lines = [f"{account.made} spans in {directory / TRACES}"]
+    print(f"{account.made} spans in {directory / TRACES}")
     if account.endpoint is None:
-        lines.append("Sent nowhere: name an --endpoint, or set OTEL_EXPORTER_OTLP_ENDPOINT.")
+        print("Not sent: name an --endpoint, or set OTEL_EXPORTER_OTLP_ENDPOINT.")
     else:
-        lines.append(
+        print(
             f"{account.endpoint}: {account.delivered} delivered, {account.refused} refused, "
             f"{account.undelivered} undelivered"
         )
     if account.problem and (account.undelivered or account.refused):
-        lines.append(f"Last problem: {account.problem}")
+        print(f"Last problem: {account.problem}")
     if account.left_out:
-        lines.append(f"{without_span(account)}.")
-    return lines
-
-
-def _read(run: str, *, small: bool) -> tuple[Path, Records]:
-    directory = require_run(run)
-    return directory, read_records(directory, small=small)
+        print(f"{without_span(account)}.")
+    return EXIT_UNDELIVERED if account.undelivered or account.refused else 0

@@ -247,8 +247,9 @@ class PhaseInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a workflow kind declares of one phase.
 
     `setting`: the name under which a scenario has settings of the phase's calls. `max_tokens`: of
-    each call, None for no limit. `json`: the calls ask for a JSON object. `branch_span`: the name
-    of the spans of the phase's branches.
+    each call, None for no limit; in `Run.phases`, None also if it differs between cells, whose
+    scenarios have it then. `json`: the calls ask for a JSON object. `branch_span`: the name of the
+    spans of the phase's branches.
     """
 
     name: str

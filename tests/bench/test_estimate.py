@@ -198,3 +198,13 @@ def test_no_estimate_contradicts_itself(
     assert 0 < known.usd < known.most_usd
     assert 0 < known.seconds.low < known.seconds.high
     assert known.seconds.low <= known.calls
+
+
+def test_every_server_settles_between_its_own_trials() -> None:
+    live = {"base_url": "http://127.0.0.1:1", "kind": "openai", "model": "m", "settle": "7s"}
+    load = {"workflows": 1}
+    once = of(sweep={"mode": ["sync"]}, load=load, endpoint=live).seconds.low
+    models = {"mode": ["sync"], "endpoint.model": ["m", "n"]}
+    assert of(sweep=models, load=load, endpoint=live).seconds.low == 2 * once + 7
+    servers = {"mode": ["sync"], "endpoint.base_url": ["http://127.0.0.1:1", "http://127.0.0.1:2"]}
+    assert of(sweep=servers, load=load, endpoint=live).seconds.low == 2 * once

@@ -68,7 +68,7 @@ def test_without_an_endpoint_the_files_are_made_and_the_way_out_is_said(
 ) -> None:
     assert main(["trace", "export", str(directory)]) == 0
     assert spans_made(directory)
-    assert "Sent nowhere: name an --endpoint" in capsys.readouterr().out
+    assert "Not sent: name an --endpoint" in capsys.readouterr().out
 
 
 def test_a_collector_that_is_down_is_one_line_before_anything_is_made(
@@ -178,7 +178,7 @@ def test_export_wants_a_run_and_a_number_is_a_number(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["trace", "export"]) == 2
-    assert "which run? write harness trace export RUN" in capsys.readouterr().err
+    assert "no run; write harness trace export RUN" in capsys.readouterr().err
     for number in ("0", "-1", "many"):
         with pytest.raises(SystemExit):
             main(["trace", str(directory), "--slowest", number])

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from harness.analysis.compare import CellChanges
 from harness.analysis.model import Cell
 from harness.analysis.settings import policy_of
+from harness.records.schema import CellInfo
 from harness.report.charts.model import HeatPanel
 from harness.report.charts.permits import curves_of, heat_map
 from harness.report.columns import legend, settings_columns
 from harness.report.console import Output
+from harness.report.html.method import environment, profile_text
 from harness.report.terminal import render_summary
 from harness.report.wording import cell_labels, in_reading_order, side_by_side, spoken
 from tests.report.subjects import about
@@ -97,3 +103,31 @@ def test_a_comparison_has_the_same_columns() -> None:
     ]  # fmt: skip
     assert settings_columns(changes)[-1].values == ["small"] * 3 + ["large"] * 3
     assert {policy_of(one) for one in changes} == {policy_of(one) for one in CELLS}
+
+
+def test_the_page_names_the_endpoint_of_each_price_and_profile() -> None:
+    prices: dict[str, dict[str, Any] | None] = {
+        model: {"input": cost, "cached": cost, "output": cost, "source": "list"}
+        for model, cost in zip(MODELS, (1.0, 2.0), strict=True)
+    }
+    infos = [
+        CellInfo(
+            id=f"{permits}_{model}", mode="async", permits=permits, retry="none",
+            permit_scope="attempt", settings={KEY: model},
+        )
+        for model in MODELS for permits in (1, 2)
+    ]  # fmt: skip
+    run = msgspec.structs.replace(
+        make_run(), cells=tuple(infos), price=prices["small"],
+        prices={info.id: prices["large"] for info in infos if info.settings[KEY] == "large"},
+        profile={"slots": 1}, profiles={"1_large": {"slots": 2}, "2_large": {"slots": 2}},
+    )  # fmt: skip
+    said = dict(environment(run))
+    assert said["price, model small"].startswith("USD per million tokens: input 1.0,")
+    assert said["price, model large"].startswith("USD per million tokens: input 2.0,")
+    assert json.loads(profile_text(run) or "") == {
+        "model small": {"slots": 1}, "model large": {"slots": 2},
+    }  # fmt: skip
+    alike = msgspec.structs.replace(run, prices={}, profiles={})
+    assert "price" in dict(environment(alike))
+    assert json.loads(profile_text(alike) or "") == {"slots": 1}

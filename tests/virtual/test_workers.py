@@ -117,3 +117,17 @@ def test_an_interrupt_while_the_processes_are_started_leaves_none_of_them(
     stopped = play_in_order(setting, tasks(setting), 2, nothing, nothing)
     assert getattr(stopped, "by", None) == "interrupt"
     assert multiprocessing.active_children() == []
+
+
+def test_a_limit_of_tokens_that_differs_between_cells_is_not_recorded_as_that_of_the_phase(
+    tmp_path: Path,
+) -> None:
+    swept = SCENARIO + '"workflow.max_tokens.research" = [50, 60]\n'
+    scenario = parse_scenario(
+        swept.replace("[load]", "[workflow.max_tokens]\ndecompose = 9\n[load]"), "f"
+    )
+    profile = load_profile("deepseek-reasoner").as_dict()
+    profiles = {cell.id: profile for cell in expand(scenario)}
+    run(scenario, profiles, {}, tmp_path, Hooks(*[nothing] * len(Hooks._fields)))
+    limits = {phase.setting: phase.max_tokens for phase in read_run(tmp_path).phases}
+    assert limits == {"decompose": 9, "research": None, "synthesize": None}

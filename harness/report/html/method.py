@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from harness.analysis.metrics import METRICS
 from harness.analysis.model import Spread, Summary
 from harness.analysis.settings import swept_keys
 from harness.records.clock import SECOND
 from harness.records.schema import Run
-from harness.records.settings import value_text
+from harness.records.settings import split_key, value_text
 from harness.report.tables import Column, Subject, Table
 from harness.report.wording import bottleneck_text, counted, number, percent, whole_number
 from harness.store.run_directory import Records
 from harness.telemetry.delivery_log import DeliveryAccount
+
+_T = TypeVar("_T")
 
 Definitions = tuple[tuple[str, str], ...]
 """Terms with their explanations."""
@@ -119,9 +121,29 @@ def environment(run: Run) -> Definitions:
     ]
     for key in swept_keys(run.cells):
         told.append((key.key, "; ".join(key.legend() or map(value_text, key.values))))
-    if run.price is not None:
-        told.append(("price", _price(run.price)))
+    for name, price in by_endpoint(run, run.cell_price).items():
+        if price is not None:
+            told.append((f"price, {name}" if name else "price", _price(price)))
     return tuple(told)
+
+
+def by_endpoint(run: Run, value_of: Callable[[str], _T]) -> dict[str, _T]:
+    """Return a value of each cell by the swept settings of its endpoint.
+
+    If all cells have the same value, its name is empty.
+    """
+    keys = [key for key in swept_keys(run.cells) if split_key(key.key)[0] == "endpoint"]
+    values = {", ".join(key.phrase(cell) for key in keys): value_of(cell.id) for cell in run.cells}
+    first = next(iter(values.values()))
+    return values if any(value != first for value in values.values()) else {"": first}
+
+
+def profile_text(run: Run) -> str | None:
+    """Return the profile of the simulated provider, or those of all endpoint settings, as JSON."""
+    if run.profile is None:
+        return None
+    profiles = by_endpoint(run, run.cell_profile)
+    return as_json(profiles.get("", profiles))
 
 
 def _price(price: dict[str, Any]) -> str:

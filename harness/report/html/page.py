@@ -92,7 +92,7 @@ def render_report(about: Subject, charts: Charts, sent: Sent = UNSENT) -> str:
         definitions=method.DEFINITIONS,
         environment=method.environment(run),
         scenario=method.as_json(run.scenario),
-        profile=None if run.profile is None else method.as_json(run.profile),
+        profile=method.profile_text(run),
         whole=summary_download(summary),
         csv_of=partial(csv_download, summary=summary),
         style=style,
