@@ -24,7 +24,7 @@ def test_the_list_names_every_profile_within_80_columns(
         ("slots=0", "--set slots = 0: must be at least 1"),
         ("slots.x=1", "--set slots: is a value, not a table; remove what follows it"),
         ("slot=1", "--set slot: unknown key (did you mean 'slots'?); known here: "),
-        ("slots", "--set slots: must have the form key=value"),
+        ("slots", "--set slots: must have the form KEY=VALUE"),
     ],
 )
 def test_a_mistake_in_a_setting_names_the_option(
