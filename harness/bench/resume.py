@@ -52,8 +52,8 @@ def require_profiles(run: Run, profiles: Mapping[str, dict[str, Any]]) -> None:
     now = msgspec.json.decode(msgspec.json.encode(profiles))
     if any(now.get(cell.id) != run.cell_profile(cell.id) for cell in run.cells):
         raise InputError(
-            "--resume: the profile of the simulated provider has changed since the run began; "
-            "restore it, or begin a new run"
+            "--resume: the simulated provider's profile has changed since the run began; restore "
+            "it, or begin a new run"
         )
 
 
