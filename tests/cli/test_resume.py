@@ -309,7 +309,10 @@ def test_what_a_killed_run_had_let_out_counts_against_the_budget_when_it_goes_on
             "--set budget.usd = -1: must",
         ),
         (["--resume", "OUT", "--set", "budget.euros=1"], "--set budget.euros: unk"),
-        (["--resume", "OUT", "--set", "budget.tokens=9"], "it is not known what it has used; leave"),
+        (
+            ["--resume", "OUT", "--set", "budget.tokens=9"],
+            "it is not known what it has used; leave",
+        ),
         ([], "no scenario; give one"),
     ],
 )

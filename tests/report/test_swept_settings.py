@@ -19,6 +19,7 @@ from harness.report.console import Output
 from harness.report.html.method import environment, profile_text
 from harness.report.terminal import render_summary
 from harness.report.wording import cell_labels, in_reading_order, side_by_side, spoken
+from tests.analysis.builders import make_run
 from tests.report.subjects import about
 from tests.report.summaries import make_cell, make_summary
 
