@@ -37,45 +37,45 @@ async def run_async(
     course = Course(program, branch, world.permits.release, held)
     result: Any = None
     try:
-        while not isinstance(asked := course.advance(result), Finished):
-            if isinstance(asked, effects.AT_ONCE):
-                result = course.done(asked, _act(asked, world))
+        while not isinstance(effect := course.advance(result), Finished):
+            if isinstance(effect, effects.AT_ONCE):
+                result = course.done(effect, _act(effect, world))
             else:
-                result = course.done(asked, await _wait(asked, world, branch))
-        value: _T = asked.value
+                result = course.done(effect, await _wait(effect, world, branch))
+        value: _T = effect.value
         return value
     finally:
         course.end()
 
 
-def _act(asked: effects.AtOnce, world: AsyncWorld) -> Any:
-    match asked:
+def _act(effect: effects.AtOnce, world: AsyncWorld) -> Any:
+    match effect:
         case effects.Emit():  # the most frequent first
-            return world.emit(asked.record)
+            return world.emit(effect.record)
         case effects.Release():
             return world.permits.release()
         case effects.Now():
             return world.now()
         case effects.Ring():
-            return world.permits.ring(asked.bell)
+            return world.permits.ring(effect.bell)
 
 
 def _wait(
-    asked: effects.Send | effects.Acquire | effects.FanOut | effects.Sleep | effects.Park,
+    effect: effects.Send | effects.Acquire | effects.FanOut | effects.Sleep | effects.Park,
     world: AsyncWorld,
     branch: Branch,
 ) -> Awaitable[Any]:
-    match asked:
+    match effect:
         case effects.Send():
-            return world.send(asked, branch)
+            return world.send(effect, branch)
         case effects.Acquire():
-            return world.permits.acquire(asked.deadline, branch)
+            return world.permits.acquire(effect.deadline, branch)
         case effects.FanOut():
-            return _side_by_side(Fork(asked), world, branch)
+            return _side_by_side(Fork(effect), world, branch)
         case effects.Sleep():
-            return world.permits.sleep(asked.until, branch)
+            return world.permits.sleep(effect.until, branch)
         case effects.Park():
-            return world.permits.park(asked, branch)
+            return world.permits.park(effect, branch)
 
 
 async def _side_by_side(fork: Fork, world: AsyncWorld, parent: Branch) -> list[Any]:

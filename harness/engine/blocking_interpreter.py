@@ -57,40 +57,40 @@ def run_blocking(
     course = Course(program, branch, world.permits.release, held, check)
     result: Any = None
     try:
-        while not isinstance(asked := course.advance(result), Finished):
-            if isinstance(asked, effects.AT_ONCE):  # also after the stop
-                result = course.done(asked, _perform(asked, world, branch))
+        while not isinstance(effect := course.advance(result), Finished):
+            if isinstance(effect, effects.AT_ONCE):  # also after the stop
+                result = course.done(effect, _perform(effect, world, branch))
             else:
                 check()
-                result = course.done(asked, _perform(asked, world, branch))
+                result = course.done(effect, _perform(effect, world, branch))
                 check()
-        value: _T = asked.value
+        value: _T = effect.value
         return value
     finally:
         course.end()
 
 
-def _perform(asked: Effect, world: BlockingWorld, branch: Branch) -> Any:
-    match asked:
+def _perform(effect: Effect, world: BlockingWorld, branch: Branch) -> Any:
+    match effect:
         case effects.Now():
             return world.now()
         case effects.Acquire():
-            return world.permits.acquire(asked.ready, asked.deadline, branch)
+            return world.permits.acquire(effect.ready, effect.deadline, branch)
         case effects.Release():
             return world.permits.release()
         case effects.Send():
-            return world.send(asked, branch)
+            return world.send(effect, branch)
         case effects.Sleep():
-            world.wait(lambda turn: sleeping(turn, asked.until), branch, world.now)
+            world.wait(lambda turn: sleeping(turn, effect.until), branch, world.now)
             return world.now()
         case effects.Park():
-            return world.permits.park(asked, branch)
+            return world.permits.park(effect, branch)
         case effects.Ring():
-            return world.permits.ring(asked.bell)
+            return world.permits.ring(effect.bell)
         case effects.Emit():
-            return world.emit(asked.record)
+            return world.emit(effect.record)
         case effects.FanOut():
-            fork = Fork(asked)
+            fork = Fork(effect)
             with branch.waking(fork.cancel):
                 world.branches(fork, world)
             return fork.results

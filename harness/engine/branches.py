@@ -146,21 +146,21 @@ class Course(Generic[_T]):
 
     def advance(self, result: Any) -> Effect | Finished[_T]:
         """Send the last effect's result to the program; return its next effect or its result."""
-        asked = effects.step(self._program, result)
-        while self._branch.cancelled and isinstance(asked, _RAISING):
+        effect = effects.step(self._program, result)
+        while self._branch.cancelled and isinstance(effect, _RAISING):
             self._check()
-            if isinstance(asked, Park) and _takes(asked):
+            if isinstance(effect, Park) and _takes(effect):
                 self._give_back()
-            asked = effects.step(self._program, Cancelled())
-        if isinstance(asked, _TAKING):
-            self._held -= _takes(asked)
-        return asked
+            effect = effects.step(self._program, Cancelled())
+        if isinstance(effect, _TAKING):
+            self._held -= _takes(effect)
+        return effect
 
-    def done(self, asked: Effect, result: Any) -> Any:
+    def done(self, effect: Effect, result: Any) -> Any:
         """Account for the result of an effect; return the value to send to the program."""
-        if not isinstance(asked, _RAISING):
+        if not isinstance(effect, _RAISING):
             return result
-        kept = isinstance(asked, effects.Sleep) or (isinstance(asked, Park) and asked.keep)
+        kept = isinstance(effect, effects.Sleep) or (isinstance(effect, Park) and effect.keep)
         granted = not kept and result.granted is not None
         self._held += granted
         if not self._branch.cancelled:
@@ -183,12 +183,12 @@ class Course(Generic[_T]):
 _TAKING = (effects.Release, Park, FanOut)
 
 
-def _takes(asked: effects.Release | Park | FanOut) -> bool:
+def _takes(effect: effects.Release | Park | FanOut) -> bool:
     """Return whether the effect takes a permit from the program."""
-    match asked:
+    match effect:
         case effects.Release():
             return True
         case Park():
-            return not asked.keep
+            return not effect.keep
         case FanOut():
-            return asked.hand_over
+            return effect.hand_over

@@ -30,7 +30,7 @@ from harness.records.schema import Attempt, Record
 HOPELESS = frozenset({401, 402, 403, 404})
 """Outcomes after which no request of the run can succeed, if none has succeeded before."""
 
-_LOOK_SECONDS = 0.1
+_CHECK_SECONDS = 0.1
 
 
 class BudgetExhaustedError(Exception):
@@ -188,7 +188,7 @@ def through_gate(
         if isinstance(worst, BudgetRefusal):
             rested = threading.Event()
             gate.when_at_rest(rested.set)
-            while not rested.wait(_LOOK_SECONDS) and not stop.is_set():
+            while not rested.wait(_CHECK_SECONDS) and not stop.is_set():
                 pass
             raise BudgetExhaustedError(worst)
         try:

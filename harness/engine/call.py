@@ -120,7 +120,6 @@ def _admitted(progress: CallState, ready: int, held: bool) -> Program[AdmittedAt
 
 
 def _parked(progress: CallState, start: int, parked: ParkCall) -> Program[Grant]:
-    """Wait for the breaker's bell, and then for a permit."""
     keep = progress.terms.hold_permit
     until, end = parked.until, progress.end
     planned = 0 if until is None else max(until - start, 0)

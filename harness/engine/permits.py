@@ -103,7 +103,7 @@ class Turnstile:
             if self._line.take():
                 return Grant(requested, requested, self._rings)
             if turn is not None:
-                turn.asked = requested
+                turn.requested = requested
                 self._line.queue(turn)
         return None
 
@@ -111,23 +111,23 @@ class Turnstile:
         """Acquire a permit; `granted` is None if `deadline` came first."""
         return self.at_once(deadline, turn) or (yield from self._in_line(turn, deadline))
 
-    def parking(self, turn: Turn, asked: Park) -> Waits[Grant]:
+    def parking(self, turn: Turn, effect: Park) -> Waits[Grant]:
         """Release or keep the permit, wait for the bell, and acquire a permit again."""
-        turn.keep = asked.keep
-        until, deadline = asked.until, asked.deadline
+        turn.keep = effect.keep
+        until, deadline = effect.until, effect.deadline
         if deadline is not None:
             until = deadline if until is None else min(until, deadline)
         with self._lock:
-            if asked.rings != self._rings:  # a ring since then may have been of this bell
+            if effect.rings != self._rings:  # a ring since then may have been of this bell
                 now = self._now()
                 return Grant(now, now, self._rings)
-            self._line.park(turn, asked.bell, until)
+            self._line.park(turn, effect.bell, until)
             if not turn.keep:
                 self._serve()
-        yield from self._parked(turn, asked.bell, until)
-        assert turn.asked is not None, "its parking has ended"
+        yield from self._parked(turn, effect.bell, until)
+        assert turn.requested is not None, "its parking has ended"
         if turn.keep:
-            return Grant(turn.asked, turn.asked, self._rings)
+            return Grant(turn.requested, turn.requested, self._rings)
         return (yield from self._in_line(turn, deadline))
 
     def ring(self, bell: Hashable) -> None:
@@ -150,14 +150,14 @@ class Turnstile:
                     self._abandon(turn)
             raise
         with self._lock:
-            if turn.asked is None:  # no ring: `until` was reached, or the branch was cancelled
+            if turn.requested is None:  # no ring: `until` was reached, or the branch was cancelled
                 self._into_line(self._line.due(bell, self._now()))
-            if turn.asked is None:
+            if turn.requested is None:
                 self._line.unpark(turn, bell)
                 self._into_line([turn])
 
     def _in_line(self, turn: Turn, deadline: int | None) -> Waits[Grant]:
-        assert turn.asked is not None, "it is in the queue"
+        assert turn.requested is not None, "it is in the queue"
         try:
             yield deadline
         except GeneratorExit:
@@ -166,8 +166,8 @@ class Turnstile:
             raise
         with self._lock:
             if self._line.leave(turn):
-                return Grant(turn.asked, None, self._rings)
-            return Grant(turn.asked, self._now(), self._rings)
+                return Grant(turn.requested, None, self._rings)
+            return Grant(turn.requested, self._now(), self._rings)
 
     def _abandon(self, turn: Turn) -> None:
         # It may have got a permit already.
@@ -177,7 +177,7 @@ class Turnstile:
     def _into_line(self, turns: list[Turn]) -> None:
         now = self._now()
         for turn in turns:
-            turn.asked = now
+            turn.requested = now
             if turn.keep or self._line.take():
                 turn.wake()
             else:
@@ -216,9 +216,9 @@ class AsyncPermits(Turnstile):
             self.release()
             raise
 
-    async def park(self, asked: Park, branch: Branch) -> Grant:
+    async def park(self, effect: Park, branch: Branch) -> Grant:
         """Wait for a bell, and then for a permit."""
-        return await wait_async(lambda turn: self.parking(turn, asked), branch, self._now)
+        return await wait_async(lambda turn: self.parking(turn, effect), branch, self._now)
 
     async def sleep(self, until: int, branch: Branch) -> int:
         """Wait until a time; return the time at which the wait ended."""
@@ -234,9 +234,9 @@ class ThreadPermits(Turnstile):
         branch = branch or Branch()
         return wait_blocking(lambda turn: self.acquiring(turn, deadline), branch, self._now)
 
-    def park(self, asked: Park, branch: Branch) -> Grant:
+    def park(self, effect: Park, branch: Branch) -> Grant:
         """Wait for a bell, and then for a permit."""
-        return wait_blocking(lambda turn: self.parking(turn, asked), branch, self._now)
+        return wait_blocking(lambda turn: self.parking(turn, effect), branch, self._now)
 
 
 class Turns:
@@ -255,9 +255,9 @@ class Turns:
         now = self._now()
         return Grant(ready, None if _too_late(now, deadline) else now)
 
-    def park(self, asked: Park, branch: Branch) -> Grant:
+    def park(self, effect: Park, branch: Branch) -> Grant:
         """Wait until the given time: no other call runs that could ring."""
-        moment = min(time for time in (asked.until, asked.deadline) if time is not None)
+        moment = min(time for time in (effect.until, effect.deadline) if time is not None)
         self._wait(lambda turn: sleeping(turn, moment), branch, self._now)
         now = self._now()
         return Grant(now, now)

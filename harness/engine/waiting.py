@@ -24,7 +24,7 @@ class Turn:
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self.wake = wake
-        self.asked: int | None = None
+        self.requested: int | None = None
         self.keep = False
 
 
@@ -83,7 +83,7 @@ async def wait_async(waits: Callable[[Turn], Waits[_T]], branch: Branch, now: Re
         steps.close()
 
 
-_LOOK = 0.25
+_LONGEST_WAIT = 0.25
 """The longest wait of the main thread, in seconds, before it handles signals."""
 
 
@@ -95,7 +95,7 @@ def wait_for_event(event: threading.Event, seconds: float | None = None) -> None
     end it.
     """
     if threading.current_thread() is threading.main_thread():
-        seconds = _LOOK if seconds is None else min(_LOOK, seconds)
+        seconds = _LONGEST_WAIT if seconds is None else min(_LONGEST_WAIT, seconds)
     event.wait(seconds)
 
 

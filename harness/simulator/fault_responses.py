@@ -11,9 +11,18 @@ from harness.simulator.http_server import HttpResponse
 from harness.simulator.limits import Reason
 from harness.simulator.simulation import Refused
 
-_HTML = b"<!doctype html>\n<title>Web server is returning an unknown error</title>\n"
 _PLAIN = b"upstream connect error or disconnect/reset before headers\n\n"
 _CUT = b'{"id": "chatcmpl-0", "object": "chat.compl'
+_BUSY = wire.error_body("the simulated provider is overloaded", "server_error", "overloaded")
+_BODIES = {
+    "blank_body": b"",
+    "not_json": b"<!doctype html>\n<title>Web server is returning an unknown error</title>\n",
+    "error_in_body": _BUSY,
+    "malformed_json": _CUT,
+    "empty_choices": b'{"choices":[]}',
+}
+_STREAMS = {"blank_body": (b"", b""), "empty_choices": (b'data: {"choices":[]}\n\n', wire.DONE)}
+"""The first and the last bytes, where a stream differs from a body."""
 _OVER: Mapping[Reason, str] = {
     "concurrency": "too many requests at once: the simulated provider's concurrency cap is reached",
     "requests": "too many requests a minute for the simulated provider",
@@ -39,32 +48,20 @@ def refuse(reply: HttpResponse, refused: Refused, stream: bool, time_scale: floa
 
 def instead(reply: HttpResponse, kind: FaultKind, headers: dict[str, str], stream: bool) -> None:
     """Write the response that replaces a completion, or reset the connection."""
-    json = wire.JSON_HEADERS | headers
     if kind.status is not None:
-        code = _TYPES.get(kind.status)
-        kind_of_error = code or ("invalid_request_error" if kind.status < 500 else "server_error")
-        said = f"{kind.status}, as the fault {kind.name} has it (simulated)"
-        reply.send(kind.status, json, wire.error_body(said, kind_of_error, kind.name))
-        return
-    match kind.name:
-        case "blank_body" if stream:
-            reply.begin(200, wire.STREAM_HEADERS | headers)
-            reply.end()
-        case "blank_body":
-            reply.send(200, json, b"")
-        case "not_json":
-            reply.send(200, {"content-type": "text/html"} | headers, _HTML)
-        case "error_in_body":
-            reply.send(200, json, _busy())
-        case "malformed_json":
-            reply.send(200, json, _CUT)
-        case "empty_choices" if stream:
-            reply.begin(200, wire.STREAM_HEADERS | headers, b'data: {"choices":[]}\n\n')
-            reply.end(wire.DONE)
-        case "empty_choices":
-            reply.send(200, json, b'{"choices":[]}')
-        case _:  # reset_before_head, and connections made before the listener was shut
-            reply.reset()
+        general = "invalid_request_error" if kind.status < 500 else "server_error"
+        message = f"{kind.status}, caused by the fault {kind.name} (simulated)"
+        body = wire.error_body(message, _TYPES.get(kind.status, general), kind.name)
+        reply.send(kind.status, wire.JSON_HEADERS | headers, body)
+    elif stream and kind.name in _STREAMS:
+        first, last = _STREAMS[kind.name]
+        reply.begin(200, wire.STREAM_HEADERS | headers, first)
+        reply.end(last)
+    elif kind.name in _BODIES:
+        content_type = {"content-type": "text/html"} if kind.name == "not_json" else {}
+        reply.send(200, wire.JSON_HEADERS | content_type | headers, _BODIES[kind.name])
+    else:  # reset_before_head, and connections made before the listener was shut
+        reply.reset()
 
 
 def stream_end(kind: FaultKind) -> bytes:
@@ -75,7 +72,7 @@ def stream_end(kind: FaultKind) -> bytes:
         case "malformed_chunk":
             return b"data: " + _CUT + b"\n\n"
         case "error_in_stream":
-            return b"data: " + _busy() + b"\n\n" + wire.DONE
+            return b"data: " + _BUSY + b"\n\n" + wire.DONE
         case _:  # missing_done and reset_in_body
             return b""
 
@@ -93,7 +90,3 @@ def retry_headers(retry_after: int | None, time_scale: float) -> dict[str, str]:
     if time_scale == 1 and retry_after % SECOND == 0:
         headers["retry-after"] = str(retry_after // SECOND)
     return headers
-
-
-def _busy() -> bytes:
-    return wire.error_body("the simulated provider is overloaded", "server_error", "overloaded")

@@ -20,7 +20,6 @@ class Log:
     def __init__(self, path: Path | None, head: ProviderHead, may_end_early: bool = False) -> None:
         self._path = path
         self._may_end_early = may_end_early
-        self._encoder = msgspec.json.Encoder()
         self._file = None
         if path is not None:
             try:
@@ -42,7 +41,7 @@ class Log:
         """Append one line. Raises StorageError."""
         if self._file is None:
             return
-        rest = memoryview(self._encoder.encode(value) + b"\n")
+        rest = memoryview(msgspec.json.encode(value) + b"\n")
         try:
             while rest:  # on a nearly full disk, only a part is written
                 rest = rest[self._file.write(rest) :]

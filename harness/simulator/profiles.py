@@ -166,12 +166,14 @@ class Profile(ConfigTable):
         return points
 
     @model_validator(mode="after")
-    def _speed_is_said_once(self) -> Profile:
+    def _has_one_speed(self) -> Profile:
         formula = {"itl_a": self.itl_a, "itl_b": self.itl_b, "itl_c": self.itl_c}
-        said = [key for key, value in formula.items() if value]
-        if self.itl_points and said:
-            raise SettingError("cannot be combined with itl_points; remove one of the two", said[0])
-        if not self.itl_points and not said:
+        given = [key for key, value in formula.items() if value]
+        if self.itl_points and given:
+            raise SettingError(
+                "cannot be combined with itl_points; remove one of the two", given[0]
+            )
+        if not self.itl_points and not given:
             raise SettingError("missing; add itl_a, or itl_points", "itl_a")
         return self
 

@@ -98,13 +98,13 @@ class ResponseWriter:
         if not scheduled:
             self._keep_alive()
         elif fault is not None and fault.place == "instead":
-            self._instead(fault)
+            self._replace(fault)
         elif self._request.stream:
             self._stream(scheduled, last)
         elif fault is not None and fault.name == "reset_in_body":
-            self._half()
+            self._partial()
         else:
-            self._whole(scheduled)
+            self._complete(scheduled)
 
     def abort(self) -> None:
         """Close the client's connection at once."""
@@ -145,13 +145,13 @@ class ResponseWriter:
             self._reply.end(data)
         self._note(scheduled, pieces, written)
 
-    def _instead(self, fault: FaultKind) -> None:
+    def _replace(self, fault: FaultKind) -> None:
         assert self.completion.fault is not None
         self._status = self.completion.fault.status
         headers = retry_headers(self.completion.fault.retry_after, self._time_scale)
         instead(self._reply, fault, headers | self._headers, self._request.stream)
 
-    def _half(self) -> None:
+    def _partial(self) -> None:
         if not self._begun:
             self._reply.begin(200, wire.JSON_HEADERS | self._headers)
         self._reply.write(b'{"id":"' + wire.completion_id(self.completion.name).encode())
@@ -173,7 +173,7 @@ class ResponseWriter:
         usage = events.usage(completion.tokens) if self._request.include_usage else b""
         return events.finish(completion.finish_reason) + usage + wire.DONE
 
-    def _whole(self, scheduled: Sequence[int]) -> None:
+    def _complete(self, scheduled: Sequence[int]) -> None:
         completion = self.completion
         tokens = completion.tokens
         script = completion.script

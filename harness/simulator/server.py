@@ -11,12 +11,13 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import uvloop
 
 from harness.records.clock import monotonic_since, take_anchor
-from harness.records.errors import HarnessError, InputError
+from harness.records.errors import InputError
 from harness.records.provider_log import ProviderHead
 from harness.simulator.api import Api
 from harness.simulator.listener import BACKLOG, Listener
@@ -43,16 +44,10 @@ def serve(
     `until_stdin_closes`, the server belongs to a run and continues without its log, because the run
     itself reports a full disk. Call it in the main thread, which receives the signals.
     """
-    sock = bind(host, port)
     anchor = take_anchor()
     head = ProviderHead(anchor=anchor, profile=profile.as_dict(), seed=seed, time_scale=time_scale)
-    try:
-        log_writer = Log(log, head, may_end_early=until_stdin_closes)
-    except HarnessError:
-        sock.close()
-        raise
 
-    async def run() -> None:
+    async def run(sock: socket.socket, log_writer: Log) -> None:
         listener = Listener(sock)
         api = Api(profile, seed, time_scale, log_writer, monotonic_since(anchor), listener)
         await listener.start(api.connection)
@@ -68,12 +63,12 @@ def serve(
             with contextlib.suppress(TimeoutError):  # do not wait for a client that does not read
                 await asyncio.wait_for(listener.wait_closed(), 1)
 
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run())
-    finally:
-        log_writer.close()
-        sock.close()
+    with (
+        closing(bind(host, port)) as sock,
+        closing(Log(log, head, may_end_early=until_stdin_closes)) as log_writer,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(run(sock, log_writer))
 
 
 def bind(host: str, port: int) -> socket.socket:

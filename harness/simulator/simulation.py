@@ -185,7 +185,7 @@ class Simulation:
         if fault is not None and _is_at_once(fault):
             return Refused(arrival, active, name, None, fault, fault.retry_after)
         self._levels, refusal = limits.admit_request(
-            self._limits, self._levels, now, now - self._zero, active, self._reserve(request)
+            self._limits, self._levels, now, now - self._zero, active, self._initial_charge(request)
         )
         if refusal is not None:
             wait = self._retry_after(refusal.wait)
@@ -270,8 +270,7 @@ class Simulation:
         seconds += ttft.per_1k_input_tokens * request.input_tokens / 1000
         return round(seconds * self._nanoseconds)
 
-    def _reserve(self, request: ChatRequest) -> int:
-        """Return the number of tokens that a request is charged at its arrival."""
+    def _initial_charge(self, request: ChatRequest) -> int:
         reserved = self._profile.tokens_counted == "reserved"
         return request.input_tokens + ((request.max_tokens or 0) if reserved else 0)
 

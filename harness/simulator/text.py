@@ -168,7 +168,6 @@ def _subject(subject: str) -> tuple[list[str], str]:
 
 
 def _expand(paragraph: _Paragraph, words: list[str]) -> list[str]:
-    """Return the tokens of a paragraph with the subject inserted."""
     if not paragraph.marks:
         return list(paragraph.tokens)
     tokens: list[str] = []

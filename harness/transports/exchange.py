@@ -208,7 +208,7 @@ class Exchange:
             self.rearm()
         if began:
             self.first_text()
-        return reading.ended is None or reading.whole
+        return reading.ended is None or reading.complete
 
     def finish(self) -> Reply:
         """Return the reply for a body that is complete or is not read further."""

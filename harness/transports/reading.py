@@ -73,7 +73,7 @@ _STREAM_BEGINS = (b"data:", b":", b"event:", b"id:", b"retry:", b"\xef\xbb\xbf")
 class Reading:
     """A response body that is being read. `ended`: when its outcome was known.
 
-    `whole`: the response is complete, though it may be a failure. `stream`: whether a stream was
+    `complete`: the response is complete, though it may be a failure. `stream`: whether a stream was
     requested; the content type and the bytes decide what the body is.
     """
 
@@ -90,7 +90,7 @@ class Reading:
         self.outcome: str | None = None
         self.detail = ""
         self.ended: int | None = None
-        self.whole = False
+        self.complete = False
         self._reasoning: list[str] = []
         self._answer: list[str] = []
         self._saw_choice = False
@@ -132,7 +132,7 @@ class Reading:
         if self.ended is not None:
             return
         if not self._is_stream:
-            self._whole_body(at)
+            self._complete_body(at)
             return
         for event in self._events.end():
             self._event(event, at)
@@ -239,7 +239,7 @@ class Reading:
             reasoning=out.reasoning_tokens if out is not None else None,
         )
 
-    def _whole_body(self, at: int) -> None:
+    def _complete_body(self, at: int) -> None:
         body = bytes(self._body).strip()
         if not body:
             self._fail(at, "blank_body", _BLANK)
@@ -258,7 +258,7 @@ class Reading:
 
     def _succeed(self, at: int) -> None:
         """Set the outcome of a complete response from its finish reason and texts."""
-        self.whole = True
+        self.complete = True
         if self.last_token is not None:
             self._end_splitting(self.last_token)
         outcome = _BY_FINISH_REASON.get(self.finish_reason or "")

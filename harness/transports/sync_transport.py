@@ -126,16 +126,12 @@ def default_transport(target: Target) -> httpx2.Client:
         verify=tls_context(trust_env),
         trust_env=trust_env,
     )
-    report_sockets(http, _use)
+    report_sockets(http, lambda sock: _guard.get().use(sock))
     return http
 
 
 _guard: ContextVar[Guard] = ContextVar("guard")
 """The guard of the attempt in this thread."""
-
-
-def _use(sock: socket.socket) -> None:
-    _guard.get().use(sock)
 
 
 class SyncClient:

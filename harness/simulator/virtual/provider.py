@@ -157,7 +157,6 @@ class VirtualProvider:
         return flight.reply
 
     def _enter(self, now: int, flight: Flight) -> None:
-        """Send an attempt that has a connection."""
         request, style = flight.effect.request, self._style
         phase = flight.effect.key.phase
         chat = make_request(
