@@ -40,7 +40,7 @@ from harness.policies.resolve import PolicyParts, check_policies, names_in, reso
 from harness.records.clock import SECOND
 from harness.records.errors import InputError
 from harness.records.schema import CellInfo
-from harness.records.settings import setting_of, split_key, with_settings
+from harness.records.settings import join_key, setting_of, split_key, with_settings
 from harness.workflows.execution import WorkflowPlan
 from harness.workflows.layout import Layout, branches_of
 from harness.workflows.registry import WORKFLOWS, AnyWorkflow, filled, settings_of
@@ -76,6 +76,13 @@ _SAME_IN_ALL_CELLS = {
 """Keys of these sections that cannot differ, and what to do instead."""
 
 
+def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return `values`; raise ValueError if two of them are equal."""
+    if len({json.dumps(value, sort_keys=True, default=str) for value in values}) != len(values):
+        raise ValueError("duplicate value; remove one")
+    return values
+
+
 class Sweep(Section):
     """The settings to vary, in all combinations. `sync` has one permit for any `permits`.
 
@@ -83,7 +90,7 @@ class Sweep(Section):
     """
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Annotated[Several[Any], AfterValidator(distinct)]]
+    __pydantic_extra__: dict[str, Annotated[Several[Any], AfterValidator(_different)]]
 
     mode: Annotated[Several[Mode], AfterValidator(distinct)] = ("async",)
     permits: Annotated[Several[Count], AfterValidator(distinct)] = (1,)
@@ -94,15 +101,30 @@ class Sweep(Section):
     @model_validator(mode="before")
     @classmethod
     def _keys_are_known(cls, values: Any) -> Any:
-        for key in values if isinstance(values, Mapping) else ():
-            if key not in cls.model_fields and (problem := _sweep_objection(key)):
+        swept = (
+            [key for key in values if key not in cls.model_fields]
+            if isinstance(values, Mapping)
+            else []
+        )
+        for key in swept:
+            if problem := _sweep_objection(key):
                 raise SettingError(problem, key)
+            options = values[key]
+            for option in options if isinstance(options, list | tuple) else [options]:
+                if key.startswith("retry.") and isinstance(option, Mapping) and "layers" in option:
+                    raise SettingError(f"cannot contain a stack: {_NO_LAYERS}", key)
+        for key, other in itertools.permutations(swept, 2):
+            if split_key(other)[: len(split_key(key))] == split_key(key):
+                raise SettingError(f"contains the swept key {other!r}; sweep one of them", key)
         return values
 
     @property
     def settings(self) -> dict[str, tuple[Any, ...]]:
         """The values of the dotted keys."""
         return self.__pydantic_extra__
+
+
+_NO_LAYERS = "describe one stack for each list of layers, and name them in sweep.retry"
 
 
 def _sweep_objection(key: str) -> str | None:
@@ -113,6 +135,10 @@ def _sweep_objection(key: str) -> str | None:
         parts = [key]
     if key in _SAME_IN_ALL_CELLS:
         return f"cannot vary within a run: {_SAME_IN_ALL_CELLS[key]}"
+    if len(parts) > 1 and key != join_key(parts):
+        return f"write it as {json.dumps(join_key(parts))}"
+    if parts[0] == "retry" and parts[-1] == "layers":
+        return f"cannot vary within a run: {_NO_LAYERS}"
     if len(parts) > 1 and parts[0] in SWEPT_SECTIONS:
         return None
     if parts[0] in Scenario.model_fields and key not in SWEPT_SECTIONS:

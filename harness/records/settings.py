@@ -14,6 +14,7 @@ LONGEST_ID = 100
 LONGEST_VALUE = 24
 """A longer value is numbered where it stands in a name."""
 
+_BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
 _UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
 
 
@@ -34,6 +35,11 @@ def split_key(key: str) -> list[str]:
         ((part, value),) = value.items()
         parts.append(part)
     return parts
+
+
+def join_key(parts: Sequence[str]) -> str:
+    """Return the dotted key of TOML with these parts, the inverse of `split_key`."""
+    return ".".join(part if _BARE.match(part) else json.dumps(part) for part in parts)
 
 
 def setting_of(scenario: Mapping[str, Any], key: str) -> Any:
@@ -64,10 +70,15 @@ def with_settings(scenario: Mapping[str, Any], settings: Mapping[str, Any]) -> d
 
 
 def value_text(value: Any) -> str:
-    """Write a value of a setting: text as it is, all else as JSON; `5` also for 5.0."""
+    """Return a value of a setting as text: text as it is, other values as JSON; `5` for 5.0.
+
+    Control characters are escaped, so that no value controls the terminal.
+    """
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    if not isinstance(value, str):
+        return json.dumps(value, sort_keys=True)
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in value)
 
 
 def value_slugs(key: str, values: Sequence[Any]) -> list[str]:

@@ -68,6 +68,7 @@ def run_workflow(
         text = yield from plan.kind.program(context)
     except WorkflowFailedError as failed:
         error = str(failed)
+    done = yield from now()
     degraded = any(phase.outcome == "degraded" for phase in context.phases)
     outcome: WorkflowOutcome = "failed" if error else "degraded" if degraded else "ok"
     yield from emit(
@@ -76,7 +77,7 @@ def run_workflow(
             topic=topic,
             ready=ready,
             started=started,
-            done=max((phase.end for phase in context.phases), default=started),
+            done=done,
             outcome=outcome,
             phases=tuple(context.phases),
             branches=context.branches,
