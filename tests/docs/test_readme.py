@@ -42,7 +42,7 @@ def test_every_command_is_one_that_the_command_line_takes(command: str) -> None:
 def test_the_scenario_is_one_that_the_harness_reads() -> None:
     whole = next(block for block in BLOCKS if block.startswith("name"))
     scenario = parse_scenario(whole, "README.md")
-    assert set(scenario.sweep.mode) == {"sync", "threads", "async"}
+    assert set(scenario.sweep.mode) == {"sync", "async"}
 
 
 def test_every_endpoint_is_one_that_the_harness_reads() -> None:
