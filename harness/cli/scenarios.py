@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import textwrap
 
 from harness.config.shipped_scenarios import described
@@ -9,7 +10,7 @@ from harness.config.shipped_scenarios import described
 _WIDTH = 80
 
 
-def list_scenarios() -> int:
+def list_scenarios(_: argparse.Namespace) -> int:
     """Print the name and the description of every shipped scenario."""
     found = described()
     width = max(map(len, found), default=0)
