@@ -354,6 +354,10 @@ def validated(values: dict[str, Any], where: str, overrides: Sequence[str]) -> S
     `values`; errors name them.
     """
     swept = _swept_values(values)
+    for override, key in itertools.product(overrides, swept):
+        if _parts(_key(override))[: len(split_key(key))] == split_key(key):
+            instead = f"the sweep has that key; set sweep.{json.dumps(key)} instead"
+            raise _input_error(f"--set {override}", instead)
     choices = itertools.product(*(range(len(options)) for options in swept.values()))
     scenarios = {
         numbers: _with_choice(

@@ -498,5 +498,26 @@ def test_a_mistake_in_an_override_is_blamed_on_it(override: str, line: str) -> N
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("swept", "override"),
+    [
+        ("workflow.sub_questions", "workflow.sub_questions=3"),
+        ("endpoint.override", "endpoint.override.concurrency_cap=4"),
+    ],
+)
+def test_an_override_of_a_swept_key_is_refused(swept: str, override: str) -> None:
+    option = "{ concurrency_cap = 2 }" if swept == "endpoint.override" else "2"
+    text = HEAD + f'[sweep]\n"{swept}" = [{option}]\n'
+    assert complaint(text, override) == (
+        f'--set {override}: the sweep has that key; set sweep."{swept}" instead'
+    )
+
+
+def test_an_override_can_change_the_values_of_a_swept_key() -> None:
+    text = HEAD + '[sweep]\n"workflow.sub_questions" = [2, 3]\n'
+    scenario = parse_scenario(text, "file.toml", ['sweep."workflow.sub_questions"=[4, 5]'])
+    assert scenario.sweep.settings == {"workflow.sub_questions": (4, 5)}
+
+
 def test_an_override_never_shows_a_key_that_was_given_in_the_wrong_place() -> None:
     assert "sk-0123" not in complaint(LIVE, "endpoint.api_key_env=sk-0123")
