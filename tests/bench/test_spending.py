@@ -130,7 +130,7 @@ def test_the_line_names_the_budget_and_what_was_spent() -> None:
         "spent: 42 attempts, 90000 tokens, 0.4873 USD"
     )
     assert explain(BudgetRefusal("seconds"), scenario, ledger).startswith(
-        "budget.seconds = 60 are over;"
+        "budget.seconds = 60 is used up;"
     )
     counted = made(budget={"attempts": 42})
     ledger = Ledger(limits_of(counted), spent=Amount(42, 90_000, 0))
