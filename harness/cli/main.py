@@ -8,11 +8,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import functools
 import os
 import pkgutil
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 from harness import __version__
 from harness.records.errors import HarnessError
@@ -23,6 +25,8 @@ DEBUG_VARIABLE = "HARNESS_DEBUG"
 EXIT_INTERRUPTED = 130
 HUNG_UP = 141
 """The exit code that a shell reports for a program that SIGPIPE ended."""
+_Add: TypeAlias = Callable[..., None]
+_Command: TypeAlias = Callable[..., _Add]
 _NOT_WRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -79,149 +83,125 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"harness {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_run(commands)
-    _add_scenarios(commands)
-    _add_report(commands)
-    _add_compare(commands)
-    _add_export(commands)
-    _add_trace(commands)
-    _add_serve(commands)
+
+    def command(name: str, function: str, **texts: Any) -> _Add:
+        """Add a command, and return the function that adds its arguments."""
+        added = commands.add_parser(name, **texts)
+        added.set_defaults(command=f"harness.cli.{function}")
+        return functools.partial(_add, added)
+
+    _add_run(command)
+    command(
+        "scenarios",
+        "scenarios:list_scenarios",
+        help="list the scenarios that come with the harness",
+        description="Lists the scenarios that `harness run` accepts by name.",
+    )
+    _add_report(command)
+    _add_compare(command)
+    _add_export(command)
+    _add_trace(command)
+    _add_serve(command)
     return parser
 
 
-def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    run = commands.add_parser(
+def _add(parser: argparse.ArgumentParser, usage: str, text: str, **more: Any) -> None:
+    """Add an argument, written as in its help: `--out DIR`, or `--json` for a flag.
+
+    `--format {csv,parquet}` takes one of these words. A name of its own is that of the option:
+    `run RUN`.
+    """
+    name, _, metavar = usage.partition(" ")
+    if metavar.startswith("{"):
+        more["choices"] = metavar[1:-1].split(",")
+    elif metavar:
+        more["metavar"] = metavar
+    elif name.startswith("--"):
+        more["action"] = "store_true"
+    parser.add_argument(name, help=text, **more)
+
+
+def _add_run(command: _Command) -> None:
+    add = command(
         "run",
+        "run:run_scenario",
         help="run a scenario and show its results",
         description="Runs every cell of a scenario. Writes records, spans, a summary, plots and a "
         "report into a new directory.",
     )
-    run.set_defaults(command="harness.cli.run:run_scenario")
-    run.add_argument(
-        "scenario",
-        nargs="?",
-        help="path of a scenario file (TOML), or a name that `harness scenarios` lists",
-    )
-    run.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="replace a key of the scenario, for example --set load.workflows=20 (repeatable)",
-    )
-    run.add_argument(
-        "--out", metavar="DIR", help="run directory (default: results/<UTC time>-<name>)"
-    )
-    run.add_argument(
-        "--resume",
-        metavar="RUN",
-        help="continue a run that was killed, interrupted or stopped by a full disk; finished "
+    scenario = "path of a scenario file (TOML), or a name that `harness scenarios` lists"
+    add("scenario", scenario, nargs="?")
+    replace = "replace a key of the scenario, for example --set load.workflows=20 (repeatable)"
+    add("--set KEY=VALUE", replace, action="append", default=[])
+    add("--out DIR", "run directory (default: results/<UTC time>-<name>)")
+    add(
+        "--resume RUN",
+        "continue a run that was killed, interrupted or stopped by a full disk; finished "
         "workflows are kept; only --set budget.* is allowed",
     )
-    run.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="show the cells and the expected calls, tokens, time and cost; run nothing",
-    )
-    run.add_argument(
-        "--yes",
-        action="store_true",
-        help="do not ask for confirmation before a run that may cost money",
-    )
-    run.add_argument(
-        "--jobs",
-        type=int,
-        metavar="N",
-        help="number of processes for trials in virtual time (default: the number of cores)",
-    )
-    run.add_argument("--quiet", action="store_true", help="show only errors")
-    run.add_argument("--json", action="store_true", help="print summary.json instead of the table")
-    run.add_argument(
-        "--no-preflight", action="store_true", help="do not connect to the endpoint before the run"
-    )
-    _add_telemetry(run)
-
-
-def _add_telemetry(run: argparse.ArgumentParser) -> None:
-    run.add_argument(
-        "--otlp",
-        metavar="URL",
-        help="send the spans over OTLP/HTTP, for example http://127.0.0.1:4318 "
+    add("--dry-run", "show the cells and the expected calls, tokens, time and cost; run nothing")
+    add("--yes", "do not ask for confirmation before a run that may cost money")
+    jobs = "number of processes for trials in virtual time (default: the number of cores)"
+    add("--jobs N", jobs, type=int)
+    add("--quiet", "show only errors")
+    add("--json", "print summary.json instead of the table")
+    add("--no-preflight", "do not connect to the endpoint before the run")
+    add(
+        "--otlp URL",
+        "send the spans over OTLP/HTTP, for example http://127.0.0.1:4318 "
         "(default: the standard OTEL_* variables)",
     )
-    run.add_argument(
+    add(
         "--otlp-wait",
-        action="store_true",
-        help="wait at the end until every span is delivered (default: at most two seconds; "
+        "wait at the end until every span is delivered (default: at most two seconds; "
         "`harness trace export` can send the rest)",
     )
-    run.add_argument(
-        "--log-level",
-        choices=["debug", "info", "warning", "error"],
-        help="log to standard error: failed attempts when they happen, phases and workflows after "
+    add(
+        "--log-level {debug,info,warning,error}",
+        "log to standard error: failed attempts when they happen, phases and workflows after "
         "their trial; debug adds every attempt and call (default: no log)",
     )
-    run.add_argument(
-        "--log-format",
-        choices=["text", "json"],
-        default="text",
-        help="format of log lines (default: %(default)s)",
-    )
+    add("--log-format {text,json}", "format of log lines (default: %(default)s)", default="text")
 
 
-def _add_scenarios(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    scenarios = commands.add_parser(
-        "scenarios",
-        help="list the scenarios that come with the harness",
-        description="Lists the scenarios that `harness run` accepts by name.",
-    )
-    scenarios.set_defaults(command="harness.cli.scenarios:list_scenarios")
-
-
-def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    report = commands.add_parser(
+def _add_report(command: _Command) -> None:
+    add = command(
         "report",
+        "report:report_run",
         help="make the summary, the plots and the report of a run again",
         description="Makes the summary, the plots and report.html again from the records of a run.",
     )
-    report.set_defaults(command="harness.cli.report:report_run")
-    report.add_argument("run", metavar="RUN", help="the run directory")
-    report.add_argument(
-        "--only",
-        metavar="NAME",
-        help="draw only this plot, as SVG and PNG, for example heat-map",
-    )
-    report.add_argument(
-        "--text", action="store_true", help="with --only: print the plot as text, and write no file"
-    )
+    add("run RUN", "the run directory")
+    add("--only NAME", "draw only this plot, as SVG and PNG, for example heat-map")
+    add("--text", "with --only: print the plot as text, and write no file")
 
 
-def _add_compare(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    compare = commands.add_parser(
+def _add_compare(command: _Command) -> None:
+    add = command(
         "compare",
+        "compare:compare_command",
         help="compare two runs, and fail on a regression",
         description="Compares the cells that two runs of the same workload have in common, and "
         "shows each change with its interval.",
         epilog="Exit codes: 0 no rule was broken; 1 a significant change broke a --fail-on rule; "
         "2 the runs cannot be compared.",
     )
-    compare.set_defaults(command="harness.cli.compare:compare_command")
-    compare.add_argument("base", metavar="BASE", help="directory of the run to compare with")
-    compare.add_argument("new", metavar="NEW", help="directory of the run to judge")
-    compare.add_argument(
-        "--fail-on",
+    add("base BASE", "directory of the run to compare with")
+    add("new NEW", "directory of the run to judge")
+    add(
+        "--fail-on RULE",
+        "exit with 1 if this metric changed by more and the change is significant, for "
+        "example 'workflow_p95>+10%%' or 'success_rate<-1%%' (repeatable)",
         action="append",
         default=[],
-        metavar="RULE",
-        help="exit with 1 if this metric changed by more and the change is significant, for "
-        "example 'workflow_p95>+10%%' or 'success_rate<-1%%' (repeatable)",
     )
-    compare.add_argument("--json", action="store_true", help="print all metrics as JSON")
+    add("--json", "print all metrics as JSON")
 
 
-def _add_trace(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    trace = commands.add_parser(
+def _add_trace(command: _Command) -> None:
+    add = command(
         "trace",
+        "trace:trace",
         help="show why workflows were slow, or send a run's traces to a collector",
         usage="harness trace RUN [KEY | [--failed] [--slowest N]] [--spans | --json]\n"
         "       harness trace export RUN [--endpoint URL] [--again]",
@@ -230,85 +210,53 @@ def _add_trace(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "of a stored run again, with the same ids, and sends the spans that the collector has not "
         "acknowledged.",
     )
-    trace.set_defaults(command="harness.cli.trace:trace")
-    trace.add_argument("run", metavar="RUN", help="the run directory")
-    trace.add_argument(
-        "key", metavar="KEY", nargs="?", help="one workflow: cell/repeat/workflow, or a trace id"
-    )
-    trace.add_argument("--slowest", metavar="N", type=_count, help="the N slowest workflows")
-    trace.add_argument("--failed", action="store_true", help="the failed and degraded workflows")
-    trace.add_argument("--spans", action="store_true", help="print the spans as trees")
-    trace.add_argument("--json", action="store_true", help="print the critical paths as JSON")
-    trace.add_argument(
-        "--endpoint",
-        metavar="URL",
-        help="where to send the spans over OTLP/HTTP, for example http://127.0.0.1:4318 "
+    add("run RUN", "the run directory")
+    add("key KEY", "one workflow: cell/repeat/workflow, or a trace id", nargs="?")
+    add("--slowest N", "the N slowest workflows", type=_count)
+    add("--failed", "the failed and degraded workflows")
+    add("--spans", "print the spans as trees")
+    add("--json", "print the critical paths as JSON")
+    add(
+        "--endpoint URL",
+        "where to send the spans over OTLP/HTTP, for example http://127.0.0.1:4318 "
         "(default: the standard OTEL_* variables)",
     )
-    trace.add_argument(
-        "--again",
-        action="store_true",
-        help="send all spans, also acknowledged ones, for a collector that lost them",
-    )
+    add("--again", "send all spans, also acknowledged ones, for a collector that lost them")
 
 
-def _add_export(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    export = commands.add_parser(
+def _add_export(command: _Command) -> None:
+    add = command(
         "export",
+        "export:export_tables",
         help="write the records of a run as CSV or Parquet",
         description="Writes attempts, calls, workflows and trials as flat tables. Times are in "
         "nanoseconds, as in the records.",
     )
-    export.set_defaults(command="harness.cli.export:export_tables")
-    export.add_argument("run", metavar="RUN", help="the run directory")
-    export.add_argument(
-        "--format",
-        choices=["csv", "parquet"],
-        default="csv",
-        help="file format (default: %(default)s)",
-    )
-    export.add_argument("--out", metavar="DIR", help="output directory (default: RUN/export)")
+    add("run RUN", "the run directory")
+    add("--format {csv,parquet}", "file format (default: %(default)s)", default="csv")
+    add("--out DIR", "output directory (default: RUN/export)")
 
 
-def _add_serve(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    serve = commands.add_parser(
+def _add_serve(command: _Command) -> None:
+    add = command(
         "serve",
+        "serve:serve_profile",
         help="serve the simulated provider",
         description="Serves an OpenAI-compatible API with simulated answers, times, limits and "
         "faults on 127.0.0.1, until interrupted.",
     )
-    serve.set_defaults(command="harness.cli.serve:serve_profile")
-    serve.add_argument(
-        "profile",
-        nargs="?",
-        default="deepseek-reasoner",
-        help="a shipped profile, or the path of a TOML file (default: %(default)s)",
-    )
-    serve.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="replace a key of the profile, for example --set concurrency_cap=4",
-    )
-    serve.add_argument(
-        "--port", type=int, default=8000, help="0 chooses a free port (default: %(default)s)"
-    )
-    serve.add_argument(
-        "--seed", type=int, default=0, help="seed of lengths and times (default: %(default)s)"
-    )
-    serve.add_argument(
-        "--time-scale",
-        type=float,
-        default=1.0,
-        help="real seconds in one simulated second (default: %(default)s)",
-    )
-    serve.add_argument("--log", metavar="FILE", help="write the log of the provider (JSON lines)")
-    serve.add_argument("--list", action="store_true", help="list the shipped profiles and exit")
-    serve.add_argument("--json", action="store_true", help="print the address as JSON")
-    serve.add_argument(
-        "--until-stdin-closes", action="store_true", help="stop when standard input closes"
-    )
+    profile = "a shipped profile, or the path of a TOML file (default: %(default)s)"
+    add("profile", profile, nargs="?", default="deepseek-reasoner")
+    replace = "replace a key of the profile, for example --set concurrency_cap=4"
+    add("--set KEY=VALUE", replace, action="append", default=[])
+    add("--port PORT", "0 chooses a free port (default: %(default)s)", type=int, default=8000)
+    add("--seed SEED", "seed of lengths and times (default: %(default)s)", type=int, default=0)
+    scale = "real seconds in one simulated second (default: %(default)s)"
+    add("--time-scale TIME_SCALE", scale, type=float, default=1.0)
+    add("--log FILE", "write the log of the provider (JSON lines)")
+    add("--list", "list the shipped profiles and exit")
+    add("--json", "print the address as JSON")
+    add("--until-stdin-closes", "stop when standard input closes")
 
 
 def _count(text: str) -> int:
