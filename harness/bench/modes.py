@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import Callable, Mapping
 
@@ -33,34 +34,22 @@ Returns the histogram of the nanoseconds by which the event loop ran timers late
 """
 
 
-def sync_mode(
+def _blocking_mode(
     program: Program[None],
     target: Target,
     permits: int,
     now: ReadClock,
     emit: EmitRecord,
     gate: Gate,
+    *,
+    threads: bool,
 ) -> Histogram:
-    """Run `program` with openai.OpenAI, one call after another, with a single permit."""
-    assert permits == 1, "a sync cell has one permit"
-    with SyncClient(target, now) as client:
-        stop = threading.Event()
-        send = through_gate(gate, client.send, stop)
-        emitting = gate.emitting(emit)
-        world = BlockingWorld(now, Turns(now), send, emitting, one_after_another, stop)
-        run_blocking(program, world)
-    return {}
+    """Run `program` with openai.OpenAI.
 
-
-def threads_mode(
-    program: Program[None],
-    target: Target,
-    permits: int,
-    now: ReadClock,
-    emit: EmitRecord,
-    gate: Gate,
-) -> Histogram:
-    """Run `program` with openai.OpenAI, a thread for each workflow in flight and each branch."""
+    `threads`: with a thread for each workflow in flight and each branch. Otherwise with a single
+    permit, one call after another.
+    """
+    assert threads or permits == 1, "a sync cell has one permit"
     stop, writing = threading.Event(), threading.Lock()
     passing = gate.emitting(emit)
 
@@ -70,8 +59,11 @@ def threads_mode(
 
     with SyncClient(target, now) as client:
         send = through_gate(gate, client.send, stop)
-        permitted = ThreadPermits(permits, now)
-        world = BlockingWorld(now, permitted, send, emit_one, a_thread_each, stop)
+        if threads:
+            permitted = ThreadPermits(permits, now)
+            world = BlockingWorld(now, permitted, send, emit_one, a_thread_each, stop)
+        else:
+            world = BlockingWorld(now, Turns(now), send, passing, one_after_another, stop)
         try:
             run_blocking(program, world)
         except BaseException:
@@ -91,7 +83,7 @@ def _join_branches() -> None:
             thread.join(1.0)
 
 
-def async_mode(
+def _async_mode(
     program: Program[None],
     target: Target,
     permits: int,
@@ -112,4 +104,8 @@ def async_mode(
         return runner.run(whole())
 
 
-MODES: Mapping[str, RunMode] = {"sync": sync_mode, "threads": threads_mode, "async": async_mode}
+MODES: Mapping[str, RunMode] = {
+    "sync": functools.partial(_blocking_mode, threads=False),
+    "threads": functools.partial(_blocking_mode, threads=True),
+    "async": _async_mode,
+}
