@@ -40,14 +40,13 @@ Layout: TypeAlias = PlannedCall | InSequence | InParallel
 
 def calls_of(layout: Layout) -> Iterator[PlannedCall]:
     """Yield every call, repairs included."""
-    match layout:
-        case PlannedCall():
-            yield layout
-        case InSequence(parts) | InParallel(parts):
-            for part in parts:
-                yield from calls_of(part)
-        case _:
-            assert_never(layout)
+    return (node for node in _nodes(layout) if isinstance(node, PlannedCall))
+
+
+def _nodes(layout: Layout) -> Iterator[Layout]:
+    yield layout
+    for part in () if isinstance(layout, PlannedCall) else layout.parts:
+        yield from _nodes(part)
 
 
 def regular_calls(layout: Layout) -> int:
@@ -98,16 +97,9 @@ def rounds(layout: Layout, permits: int) -> int:
 def main_phase(layout: Layout) -> str:
     """Return the phase with the most calls; among equals, one in a fan-out."""
     phases = Counter(call.phase for call in calls_of(layout) if not call.repair)
-    inside = {call.phase for call in _in_fan_outs(layout)}
+    fan_outs = (node for node in _nodes(layout) if isinstance(node, InParallel))
+    inside = {call.phase for fan_out in fan_outs for call in calls_of(fan_out)}
     return max(phases, key=lambda phase: (phases[phase], phase in inside))
-
-
-def _in_fan_outs(layout: Layout) -> Iterator[PlannedCall]:
-    if isinstance(layout, InParallel):
-        yield from calls_of(layout)
-    elif isinstance(layout, InSequence):
-        for part in layout.parts:
-            yield from _in_fan_outs(part)
 
 
 def tokens_of(messages: Iterable[Message]) -> int:
