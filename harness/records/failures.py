@@ -29,112 +29,100 @@ class FailureClass(NamedTuple):
     outage: bool = False
 
 
+def _lasting(name: str, seen: str, advice: str) -> FailureClass:
+    return FailureClass(name, seen, False, advice)
+
+
+def _passing(name: str, seen: str, advice: str) -> FailureClass:
+    return FailureClass(name, seen, True, advice)
+
+
+def _outage(name: str, seen: str, advice: str) -> FailureClass:
+    return FailureClass(name, seen, True, advice, outage=True)
+
+
 _ROWS = [
-    FailureClass("bad_request", "400", False, "the request itself is refused; read the message"),
-    FailureClass("unauthorized", "401", False, "check the API key"),
-    FailureClass("insufficient_balance", "402", False, "top up the account"),
-    FailureClass("forbidden", "403", False, "the key may not use this model or region"),
-    FailureClass("not_found", "404", False, "check base_url and model"),
-    FailureClass("request_timeout", "408", True, "the server gave up waiting; retry"),
-    FailureClass("conflict", "409", True, "retry"),
-    FailureClass("unprocessable", "422", False, "a parameter has a value the server refuses"),
-    FailureClass(
+    _lasting("bad_request", "400", "the request itself is refused; read the message"),
+    _lasting("unauthorized", "401", "check the API key"),
+    _lasting("insufficient_balance", "402", "top up the account"),
+    _lasting("forbidden", "403", "the key may not use this model or region"),
+    _lasting("not_found", "404", "check base_url and model"),
+    _passing("request_timeout", "408", "the server gave up waiting; retry"),
+    _passing("conflict", "409", "retry"),
+    _lasting("unprocessable", "422", "a parameter has a value the server refuses"),
+    _passing(
         "rate_limited",
         "429, with or without Retry-After",
-        True,
         "use fewer permits, or retry with backoff",
     ),
-    FailureClass("server_error", "500, or another 5xx", True, "retry with backoff", outage=True),
-    FailureClass("bad_gateway", "502", True, "retry with backoff", outage=True),
-    FailureClass("unavailable", "503", True, "the server is busy; retry with backoff", outage=True),
-    FailureClass("gateway_timeout", "504", True, "retry; a shorter answer may help", outage=True),
-    FailureClass("http_error", "any other status of 300 or above", False, "check base_url"),
-    FailureClass(
+    _outage("server_error", "500, or another 5xx", "retry with backoff"),
+    _outage("bad_gateway", "502", "retry with backoff"),
+    _outage("unavailable", "503", "the server is busy; retry with backoff"),
+    _outage("gateway_timeout", "504", "retry; a shorter answer may help"),
+    _lasting("http_error", "any other status of 300 or above", "check base_url"),
+    _outage(
         "connect_failed",
         "connection refused, or the name is unknown",
-        True,
         "check base_url and that the server runs",
-        outage=True,
     ),
-    FailureClass(
+    _outage(
         "connect_timeout",
         "no connection within timeouts.connect",
-        True,
         "check the network; raise timeouts.connect",
-        outage=True,
     ),
-    FailureClass(
+    _outage(
         "connection_lost",
         "reset or closed before the answer, or in the middle of it",
-        True,
         "retry; a proxy may cut long responses",
-        outage=True,
     ),
-    FailureClass(
+    _outage(
         "first_token_timeout",
         "no text within timeouts.first_token; keep-alives are no text",
-        True,
         "the server queues: use fewer permits or wait longer",
-        outage=True,
     ),
-    FailureClass(
+    _passing(
         "idle_timeout",
         "no text for timeouts.idle in the middle of a stream, reasoning or answer",
-        True,
         "retry; keep-alive comments do not count as text",
     ),
-    FailureClass(
+    _lasting(
         "call_timeout",
         "the call's deadline, timeouts.call",
-        False,
         "raise timeouts.call or lower max_tokens",
     ),
-    FailureClass(
-        "workflow_timeout",
-        "the workflow's deadline, timeouts.workflow",
-        False,
-        "raise timeouts.workflow",
+    _lasting(
+        "workflow_timeout", "the workflow's deadline, timeouts.workflow", "raise timeouts.workflow"
     ),
-    FailureClass(
+    _passing(
         "missing_done",
         "the stream ends cleanly without [DONE]",
-        True,
         "the answer is cut: a proxy or the server closed early; retry",
     ),
-    FailureClass(
+    _passing(
         "malformed_stream",
         "a line or chunk in the stream that is not the protocol",
-        True,
         "retry; look at what stands between you and the server",
     ),
-    FailureClass(
-        "error_in_stream", "an error object inside the stream", True, "retry with backoff"
-    ),
-    FailureClass("error_in_body", "200 with an error object", True, "retry with backoff"),
-    FailureClass("blank_body", "200 with nothing in it", True, "retry"),
-    FailureClass(
-        "not_json", "200 with HTML or other text", True, "check base_url; a proxy may be answering"
-    ),
-    FailureClass("malformed_json", "200 with JSON that cannot be read", True, "retry"),
-    FailureClass("empty_choices", "a response without a choice", True, "retry"),
-    FailureClass(
+    _passing("error_in_stream", "an error object inside the stream", "retry with backoff"),
+    _passing("error_in_body", "200 with an error object", "retry with backoff"),
+    _passing("blank_body", "200 with nothing in it", "retry"),
+    _passing("not_json", "200 with HTML or other text", "check base_url; a proxy may be answering"),
+    _passing("malformed_json", "200 with JSON that cannot be read", "retry"),
+    _passing("empty_choices", "a response without a choice", "retry"),
+    _passing(
         "empty_answer",
         "finish_reason stop and no answer text",
-        True,
         "retry; the model may have reasoned only",
     ),
-    FailureClass("truncated", "finish_reason length", False, "raise max_tokens"),
-    FailureClass("insufficient_system_resource", "that finish_reason", True, "retry with backoff"),
-    FailureClass("content_filter", "that finish_reason", False, "change the prompt"),
-    FailureClass(
+    _lasting("truncated", "finish_reason length", "raise max_tokens"),
+    _passing("insufficient_system_resource", "that finish_reason", "retry with backoff"),
+    _lasting("content_filter", "that finish_reason", "change the prompt"),
+    _lasting(
         CANCELLED,
         "broken off by us: a sibling failed, enough others succeeded, or a hedge was faster",
-        False,
         "nothing to do",
     ),
-    FailureClass(
-        "client_error", "the client itself failed", False, "please report it, with the record"
-    ),
+    _lasting("client_error", "the client itself failed", "please report it, with the record"),
 ]
 
 FAILURES: dict[str, FailureClass] = {row.name: row for row in _ROWS}
