@@ -116,7 +116,7 @@ def test_without_a_choice_the_cells_and_the_slowest_workflow_are_drawn(
 ) -> None:
     assert main(["trace", str(directory)]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("What the workflows' ends waited for, in % of their latency\nSIMULATED")
+    assert said.startswith("Critical paths of the workflows, in % of their latency\nSIMULATED")
     assert said.count("Critical path of ") == 1
     assert re.search(r"^\w+_none_attempt/\d/\d$", said, re.MULTILINE)
 
