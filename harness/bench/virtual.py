@@ -38,7 +38,8 @@ from harness.records.schema import (
 )
 from harness.simulator.profiles import Profile
 from harness.simulator.virtual.clock import VirtualClock
-from harness.simulator.virtual.modes import VIRTUAL_MODES, VirtualTarget, VirtualTrial
+from harness.simulator.virtual.modes import VIRTUAL_MODES
+from harness.simulator.virtual.provider import VirtualTarget, VirtualTrial
 from harness.store.run_directory import TrialRecords, no_collector
 
 _T = TypeVar("_T")

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from heapq import heappop, heappush, heapreplace
 
 from harness.simulator.pace import Pace
 from harness.simulator.rates import Rates
 
 
+@dataclass(slots=True, eq=False)
 class ServedRequest:
     """One admitted request.
 
@@ -31,23 +33,17 @@ class ServedRequest:
     `Model.rates` counts it.
     """
 
-    __slots__ = ("decoding", "first_at", "gone", "has_slot", "holds", "next_write", "origin",
-                 "patience", "start", "wait", "writes")  # fmt: skip
-
-    def __init__(
-        self, wait: int | None, writes: Sequence[int], patience: int | None, holds: bool
-    ) -> None:
-        self.wait = wait
-        self.writes = writes
-        self.patience = patience
-        self.holds = holds
-        self.first_at: int | None = None
-        self.start = 0.0
-        self.origin = 0.0
-        self.next_write = 0
-        self.decoding = False
-        self.has_slot = False
-        self.gone = False
+    wait: int | None
+    writes: Sequence[int]
+    patience: int | None
+    holds: bool
+    first_at: int | None = None
+    start: float = 0.0
+    origin: float = 0.0
+    next_write: int = 0
+    decoding: bool = False
+    has_slot: bool = False
+    gone: bool = False
 
 
 class Model:

@@ -171,7 +171,7 @@ class ResponseWriter:
             return stream_end(self._fault)
         events, completion = self._events, self.completion
         usage = events.usage(completion.tokens) if self._request.include_usage else b""
-        return events.finish(completion.finish_reason) + usage + wire.DONE
+        return events.finish(completion.script.finish_reason) + usage + wire.DONE
 
     def _complete(self, scheduled: Sequence[int]) -> None:
         completion = self.completion
@@ -179,7 +179,7 @@ class ResponseWriter:
         script = completion.script
         data = wire.completion_body(
             completion.name, self._created, self._request.model, script.text_at_once("reasoning"),
-            script.text_at_once("answer"), completion.finish_reason, tokens,
+            script.text_at_once("answer"), script.finish_reason, tokens,
         )  # fmt: skip
         written = self._now()
         if self._begun:

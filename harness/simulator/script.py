@@ -25,6 +25,49 @@ class TextChunk(NamedTuple):
     is_reasoning: bool
 
 
+class ChunkLayout(NamedTuple):
+    """The division of a text into chunks of `size` tokens: first `reasoning`, then `answer` tokens.
+
+    The last chunk of either part can be smaller.
+    """
+
+    reasoning: int
+    answer: int
+    size: int
+
+    @property
+    def thoughts(self) -> int:
+        """The number of chunks of the reasoning."""
+        return -(-self.reasoning // self.size)
+
+    def end(self, chunk: int) -> int:
+        """Return the number of tokens in the first `chunk` chunks."""
+        if chunk <= self.thoughts:
+            return min(chunk * self.size, self.reasoning)
+        return self.reasoning + min((chunk - self.thoughts) * self.size, self.answer)
+
+    def chunks(self, tokens: int | None = None) -> int:
+        """Return the number of complete chunks in the first `tokens`, by default in all."""
+        if tokens is None or tokens >= self.reasoning + self.answer:
+            return self.thoughts - (-self.answer // self.size)
+        if tokens < self.reasoning:
+            return tokens // self.size
+        return self.thoughts + (tokens - self.reasoning) // self.size
+
+    def sizes(self, chunks: int) -> dict[int, int]:
+        """Return the sizes of chunks 2 to `chunks`, with the number of chunks of each size."""
+        counts: dict[int, int] = {}
+        for first, last in ((2, self.thoughts), (max(self.thoughts + 1, 2), chunks)):
+            last = min(last, chunks)
+            if last < first:
+                continue
+            small = self.end(last) - self.end(last - 1)
+            counts[small] = counts.get(small, 0) + 1
+            if last > first:
+                counts[self.size] = counts.get(self.size, 0) + last - first
+        return counts
+
+
 class Script:
     """The lengths, in tokens, and the text of one completion.
 
@@ -96,22 +139,9 @@ class Script:
         self.answer = max(0, kept - self.reasoning)
         self.reasoning = min(self.reasoning, kept)
 
-    @property
-    def writes(self) -> list[int]:
-        """The tokens between the first chunk and each write."""
-        return [end - self.first for end in self.ends]
-
-    def chunks(self, tokens: int | None = None) -> int:
-        """Return the number of complete chunks in the first `tokens` of a stream, by default all.
-
-        The last chunk of the reasoning and of the answer can be smaller.
-        """
-        total, size = self.reasoning + self.answer, self._chunk
-        made = total if tokens is None else min(tokens, total)
-        if made < self.reasoning:
-            return made // size
-        rest = made - self.reasoning
-        return -(-self.reasoning // size) + (rest // size if made < total else -(-rest // size))
+    def layout(self) -> ChunkLayout:
+        """Return the division of a stream into chunks."""
+        return ChunkLayout(self.reasoning, self.answer, self._chunk)
 
     def text_tokens(self, kind: text.Prose) -> Iterator[str]:
         """Yield the tokens of the reasoning or of the answer, and possibly further ones."""

@@ -6,6 +6,7 @@ the cap are relative to the first request of the trial.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from math import ceil
 from typing import NamedTuple
 
@@ -55,6 +56,7 @@ class Refused(NamedTuple):
         return 429 if self.fault is None else self.fault.status
 
 
+@dataclass(slots=True, eq=False)
 class ServedCompletion:
     """An admitted request and its response.
 
@@ -65,41 +67,22 @@ class ServedCompletion:
     there is only one such time, without text; if it is silence, there is none.
     """
 
-    __slots__ = (
-        "active",
-        "arrival",
-        "fault",
-        "finish_reason",
-        "job",
-        "name",
-        "request",
-        "script",
-        "tokens",
-    )  # fmt: skip
+    request: ChatRequest
+    job: ServedRequest
+    script: Script
+    fault: Strike | None
+    arrival: int
+    active: int
+    name: str
+    tokens: Tokens = field(init=False)
 
-    def __init__(
-        self,
-        request: ChatRequest,
-        job: ServedRequest,
-        script: Script,
-        fault: Strike | None,
-        arrival: int,
-        active: int,
-        name: str,
-    ) -> None:
-        self.request = request
-        self.job = job
-        self.script = script
-        self.fault = fault
-        self.arrival = arrival
-        self.active = active
-        self.name = name
-        self.finish_reason = script.finish_reason
+    def __post_init__(self) -> None:
+        reasoning, answer = self.script.reasoning, self.script.answer
         self.tokens = Tokens(
-            input=request.input_tokens,
+            input=self.request.input_tokens,
             cached=0,
-            output=script.reasoning + script.answer,
-            reasoning=script.reasoning,
+            output=reasoning + answer,
+            reasoning=reasoning,
         )
 
     @property
@@ -253,7 +236,7 @@ class Simulation:
         return self._model.arrive(
             now,
             wait,
-            script.writes,
+            [end - script.first for end in script.ends],
             patience,
             holds=fault is not None and fault.kind.holds,
             needs_slot=place != "instead",

@@ -127,13 +127,13 @@ def test_the_token_limit_includes_the_reasoning_and_cuts_with_length(
     completion = arrive(simulate(overrides=overrides), 0, ask(max_tokens=limit, stream=stream))
     assert completion.tokens.output == min(limit, 30)
     assert completion.tokens.reasoning == min(limit, 20)
-    assert completion.finish_reason == ("stop" if limit >= 30 else "length")
+    assert completion.script.finish_reason == ("stop" if limit >= 30 else "length")
     assert len(completion.job.writes) == (min(limit, 30) if stream else 1)
 
 
 def test_a_provider_has_a_limit_of_its_own() -> None:
     completion = arrive(simulate(overrides={"max_output_tokens": 60}), 0, ask())
-    assert (completion.tokens.output, completion.finish_reason) == (60, "length")
+    assert (completion.tokens.output, completion.script.finish_reason) == (60, "length")
 
 
 def facts(completion: ServedCompletion) -> tuple[object, ...]:
@@ -219,7 +219,7 @@ def test_a_driver_that_follows_three_moments_sees_them_when_every_chunk_would_sh
         at = dict(zip(one.script.ends, moments[one.job], strict=True))
         assert [at[end] for end in other.script.ends] == few[other.job]
         assert other.script.ends[-1] == one.tokens.output
-        assert not one.request.stream or other.script.chunks() == len(one.script.ends)
+        assert not one.request.stream or other.script.layout().chunks() == len(one.script.ends)
 
 
 def test_how_far_a_request_is_can_be_told_at_any_moment() -> None:
@@ -230,9 +230,10 @@ def test_how_far_a_request_is_can_be_told_at_any_moment() -> None:
         at: simulation.tokens_made(at * MS, completion) for at in (199, 200, 209, 210, 1000, 1119)
     }
     assert told == {199: 0, 200: 8, 209: 8, 210: 9, 1000: 88, 1119: 99}
-    assert [completion.script.chunks(tokens) for tokens in told.values()] == [0, 1, 1, 1, 11, 12]
+    layout = completion.script.layout()
+    assert [layout.chunks(tokens) for tokens in told.values()] == [0, 1, 1, 1, 11, 12]
     assert simulation.tokens_made(1120 * MS, completion) == 100
-    assert completion.script.chunks() == 13
+    assert layout.chunks() == 13
 
 
 @given(st.integers(0, 40), st.integers(1, 40), st.integers(1, 9))
@@ -242,7 +243,7 @@ def test_chunks_are_counted_as_they_are_cut(reasoning: int, answer: int, size: i
         overrides["reasoning_tokens.median"] = reasoning
     script = arrive(simulate(overrides=overrides), 0, ask()).script
     for tokens in range(reasoning + answer + 1):
-        assert script.chunks(tokens) == sum(end <= tokens for end in script.ends)
+        assert script.layout().chunks(tokens) == sum(end <= tokens for end in script.ends)
 
 
 def outcomes(simulation: Simulation, moments: Sequence[int], **asked: Any) -> list[int | None]:
@@ -348,7 +349,7 @@ def test_a_fault_in_the_text_leaves_its_beginning_as_it_would_have_been() -> Non
 def test_an_empty_answer_reasons_and_stops() -> None:
     for lengths, tokens in (({"reasoning_tokens.median": 40}, 40), ({}, 0)):
         completion = arrive(simulate(overrides={**lengths, **fault("empty_answer")}), 0, ask())
-        assert (completion.tokens.output, completion.finish_reason) == (tokens, "stop")
+        assert (completion.tokens.output, completion.script.finish_reason) == (tokens, "stop")
         assert completion.script.text_at_once("answer") == ""
 
 

@@ -13,7 +13,7 @@ from harness.simulator.profiles import load_profile
 from harness.simulator.virtual.clients import AsyncVirtualClient, BlockingVirtualClient
 from harness.simulator.virtual.clock import VirtualClock
 from harness.simulator.virtual.loop import VirtualLoop
-from harness.simulator.virtual.modes import VirtualTarget, VirtualTrial, provider_of
+from harness.simulator.virtual.provider import VirtualProvider, VirtualTarget, VirtualTrial
 
 LONG = 10_000 * SECOND
 
@@ -47,11 +47,11 @@ def attempt(
 
 def blocking(of: VirtualTrial, send: Send) -> Reply:
     clock = VirtualClock()
-    return BlockingVirtualClient(provider_of(of), clock).send(send)
+    return BlockingVirtualClient(VirtualProvider(of), clock).send(send)
 
 
 def tasks(of: VirtualTrial, send: Send) -> Reply:
     clock = VirtualClock()
-    client = AsyncVirtualClient(provider_of(of), clock)
+    client = AsyncVirtualClient(VirtualProvider(of), clock)
     with asyncio.Runner(loop_factory=lambda: VirtualLoop(clock, client)) as runner:
         return runner.run(client.send(send))

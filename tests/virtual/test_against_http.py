@@ -16,7 +16,7 @@ from harness.records.keys import AttemptKey
 from harness.simulator.profiles import load_profile
 from harness.simulator.virtual.clients import BlockingVirtualClient
 from harness.simulator.virtual.clock import VirtualClock
-from harness.simulator.virtual.modes import VirtualTarget, VirtualTrial, provider_of
+from harness.simulator.virtual.provider import VirtualProvider, VirtualTarget, VirtualTrial
 from harness.transports.async_transport import AsyncClient
 from tests.transports.attempts import make_target
 from tests.wire.clients import now
@@ -49,7 +49,7 @@ def in_virtual_time(overrides: Mapping[str, object], stream: bool) -> list[Reply
     profile = load_profile("streams", overrides)
     target = VirtualTarget(profile, SEED, SCALE, "m", stream, thoughts=True)
     clock = VirtualClock()
-    client = BlockingVirtualClient(provider_of(VirtualTrial(target, "None", 0, 1)), clock)
+    client = BlockingVirtualClient(VirtualProvider(VirtualTrial(target, "None", 0, 1)), clock)
     return [client.send(send) for send in attempts(0)]
 
 

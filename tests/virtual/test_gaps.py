@@ -9,7 +9,8 @@ from harness.records.histogram import bucket, middle
 from harness.simulator.model import Model, ServedRequest
 from harness.simulator.pace import Speed
 from harness.simulator.rates import Rates
-from harness.simulator.virtual.gaps import GAP_SLICES, ChunkLayout, gaps_of
+from harness.simulator.script import ChunkLayout
+from harness.simulator.virtual.gaps import GAP_SLICES, gaps_of
 
 ARRIVALS = st.lists(
     st.tuples(

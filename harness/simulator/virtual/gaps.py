@@ -10,46 +10,13 @@ from __future__ import annotations
 
 from harness.records.histogram import Histogram, bucket
 from harness.simulator.rates import Rates
+from harness.simulator.script import ChunkLayout
 
 GAP_SLICES = 8
 
 
-class ChunkLayout:
-    """The division of a text into chunks of `size` tokens: first `reasoning`, then `answer` tokens.
-
-    The last chunk of either part can be smaller.
-    """
-
-    __slots__ = ("answer", "reasoning", "size", "thoughts")
-
-    def __init__(self, reasoning: int, answer: int, size: int) -> None:
-        self.reasoning = reasoning
-        self.answer = answer
-        self.size = size
-        self.thoughts = -(-reasoning // size)
-
-    def end(self, chunk: int) -> int:
-        """Return the number of tokens in the first `chunk` chunks."""
-        if chunk <= self.thoughts:
-            return min(chunk * self.size, self.reasoning)
-        return self.reasoning + min((chunk - self.thoughts) * self.size, self.answer)
-
-    def sizes(self, chunks: int) -> dict[int, int]:
-        """Return the sizes of chunks 2 to `chunks`, with the number of chunks of each size."""
-        counts: dict[int, int] = {}
-        for first, last in ((2, self.thoughts), (max(self.thoughts + 1, 2), chunks)):
-            last = min(last, chunks)
-            if last < first:
-                continue
-            small = self.end(last) - self.end(last - 1)
-            counts[small] = counts.get(small, 0) + 1
-            if last > first:
-                counts[self.size] = counts.get(self.size, 0) + last - first
-        return counts
-
-
 def gaps_of(
-    cut: ChunkLayout, chunks: int, origin: float, first: int, last: int, rates: Rates
+    layout: ChunkLayout, chunks: int, origin: float, first: int, last: int, rates: Rates
 ) -> Histogram:
     """Return the gaps between the first `chunks` chunks of one response, in nanoseconds.
 
@@ -57,17 +24,17 @@ def gaps_of(
     """
     if chunks < 2:
         return {}
-    begin = origin - cut.end(1)
-    itl = rates.constant(origin, begin + cut.end(chunks))
+    begin = origin - layout.end(1)
+    itl = rates.constant(origin, begin + layout.end(chunks))
     gaps: Histogram = {}
     if itl is not None:
-        for size, count in cut.sizes(chunks).items():
+        for size, count in layout.sizes(chunks).items():
             name = bucket(round(size * itl))
             gaps[name] = gaps.get(name, 0) + count
         return gaps
     parts = min(GAP_SLICES, chunks - 1)
     bounds = [1 + part * (chunks - 1) // parts for part in range(1, parts + 1)]
-    moments = rates.moments([begin + cut.end(bound) for bound in bounds[:-1]])
+    moments = rates.moments([begin + layout.end(bound) for bound in bounds[:-1]])
     before, at = 1, first
     for bound, moment in zip(bounds, (*moments, last), strict=True):
         name = bucket((moment - at) // (bound - before))

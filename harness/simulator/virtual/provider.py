@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from heapq import heappop, heappush, heapreplace
+from types import MappingProxyType
 from typing import NamedTuple
 
 from harness.config.faults import FaultKind
@@ -17,32 +19,43 @@ from harness.engine.deadlines import DEADLINE_PASSED, UNWANTED, Limit, next_limi
 from harness.engine.effects import Reply, Send
 from harness.records.failures import CANCELLED, FAILURES
 from harness.simulator.model import ServedRequest
+from harness.simulator.profiles import Profile
 from harness.simulator.rates import Rates
 from harness.simulator.request_parser import make_request
 from harness.simulator.simulation import Refused, Simulation
 from harness.simulator.virtual.replies import (
     IncomingResponse,
-    ResponseStyle,
     not_completed,
     without_text,
 )
 
 
-class ServedTrial(NamedTuple):
-    """The settings of the trial that a provider serves.
+class VirtualTarget(NamedTuple):
+    """The simulated provider of a run.
 
-    `settings`: the setting of each phase. `slowest_chunk`: the most nanoseconds between two chunks.
-    If that is less than the idle deadline, the deadline cannot pass and is not checked for each
-    chunk. `connection_faults`: whether faults can prevent connections.
+    `thoughts`: whether the reasoning and the text of broken responses are needed. `settings`: the
+    setting of each phase, under which the profile has lengths for it.
     """
 
+    profile: Profile
+    seed: int
+    time_scale: float
     model: str
-    settings: Mapping[str, str]
+    stream: bool
+    thoughts: bool
+    settings: Mapping[str, str] = MappingProxyType({})
+
+
+class VirtualTrial(NamedTuple):
+    """One trial with a VirtualTarget."""
+
+    target: VirtualTarget
+    cell: str
     repeat: int
-    slowest_chunk: int
-    connection_faults: bool
+    permits: int
 
 
+@dataclass(slots=True, eq=False)
 class Flight:
     """One attempt in flight. `reply` is set when it has ended. `waker`: the future that waits.
 
@@ -51,18 +64,14 @@ class Flight:
     scheduled. `first_text` is called when the first text arrives.
     """
 
-    __slots__ = ("began", "checked_at", "effect", "first_text", "limit_at", "reply", "response",
-                 "waker")  # fmt: skip
-
-    def __init__(self, effect: Send, began: int, first_text: Callable[[], None]) -> None:
-        self.effect = effect
-        self.began = began
-        self.limit_at = 0
-        self.checked_at: int | None = None
-        self.first_text = first_text
-        self.response: IncomingResponse | None = None
-        self.reply: Reply | None = None
-        self.waker: asyncio.Future[None] | None = None
+    effect: Send
+    began: int
+    first_text: Callable[[], None]
+    limit_at: int = 0
+    checked_at: int | None = None
+    response: IncomingResponse | None = None
+    reply: Reply | None = None
+    waker: asyncio.Future[None] | None = None
 
     def limit(self) -> Limit:
         """Return the next deadline."""
@@ -78,13 +87,16 @@ class VirtualProvider:
     and it is sent when the fault ends. If a fault refuses connections, an attempt fails at once.
     """
 
-    def __init__(
-        self, simulation: Simulation, rates: Rates, place: ServedTrial, style: ResponseStyle
-    ) -> None:
-        self._simulation = simulation
-        self._rates = rates
-        self._place = place
-        self._style = style
+    def __init__(self, trial: VirtualTrial) -> None:
+        target, profile = trial.target, trial.target.profile
+        self._trial = trial
+        self._rates = Rates()
+        self._simulation = Simulation(
+            profile, target.seed, target.time_scale, trial.cell, self._rates
+        )
+        # An idle deadline that is longer cannot pass, and is not checked for each chunk.
+        self._slowest_chunk = self._simulation.slowest_chunk(trial.permits)
+        self._connection_faults = any(fault.row.place == "connection" for fault in profile.faults)
         self._open: dict[ServedRequest, Flight] = {}
         self._unconnected: list[Flight] = []
         self._shut_by: FaultKind | None = None
@@ -98,7 +110,7 @@ class VirtualProvider:
     ) -> Flight:
         """Send an attempt. A refused attempt has ended when this returns."""
         flight = Flight(effect, now, first_text)
-        if self._place.connection_faults:
+        if self._connection_faults:
             self._apply_faults(now)
         if self._shut_by is None:
             self._enter(now, flight)
@@ -134,7 +146,7 @@ class VirtualProvider:
         """Process the events until `now`; return the attempts that have ended, in order."""
         for job, moments in self._simulation.pop_due(now).items():
             self._receive(job, moments)
-        if self._place.connection_faults:
+        if self._connection_faults:
             self._apply_faults(now)
         while self._limits and self._limits[0][0] <= now:
             _, _, flight = heappop(self._limits)
@@ -157,23 +169,25 @@ class VirtualProvider:
         return flight.reply
 
     def _enter(self, now: int, flight: Flight) -> None:
-        request, style = flight.effect.request, self._style
+        request, target = flight.effect.request, self._trial.target
         phase = flight.effect.key.phase
         chat = make_request(
             request.messages,
-            model=self._place.model,
-            phase=self._place.settings.get(phase, phase),
+            model=target.model,
+            phase=target.settings.get(phase, phase),
             wants_json=request.json_mode,
             max_tokens=request.max_tokens,
-            stream=style.stream,
+            stream=target.stream,
             include_usage=True,
         )
-        watched = style.stream and flight.effect.deadlines.idle <= self._place.slowest_chunk
-        answer = self._simulation.arrive(now, chat, self._place.repeat, every_chunk=watched)
+        watched = target.stream and flight.effect.deadlines.idle <= self._slowest_chunk
+        answer = self._simulation.arrive(now, chat, self._trial.repeat, every_chunk=watched)
         if isinstance(answer, Refused):
             flight.reply = not_completed(answer, answer.retry_after, now, now)
             return
-        flight.response = IncomingResponse(answer, now, style, self._rates, watched)
+        flight.response = IncomingResponse(
+            answer, now, self._simulation, self._rates, target.thoughts, watched
+        )
         self._open[answer.job] = flight
         self._watch(flight)
 

@@ -6,6 +6,7 @@ so a request is sent at the time of its permit: the client wait is 0.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
@@ -15,26 +16,10 @@ from harness.records.failures import CANCELLED, FAILURES, OK
 from harness.records.schema import Tokens
 from harness.simulator import wire
 from harness.simulator.rates import Rates
-from harness.simulator.simulation import Refused, ServedCompletion
-from harness.simulator.virtual.gaps import ChunkLayout, gaps_of
+from harness.simulator.simulation import Refused, ServedCompletion, Simulation
+from harness.simulator.virtual.gaps import gaps_of
 
 NO_TOKENS = Tokens()
-
-
-class ResponseStyle(NamedTuple):
-    """How responses are sent.
-
-    `stream`: in chunks of `chunk_tokens`. `keep_alive`: nanoseconds until the first blank line of a
-    response that is not streamed, which comes with its headers; None for none. `drip`: the same for
-    a response that has only keep-alives. `thoughts`: whether the reasoning and the text of broken
-    responses are needed.
-    """
-
-    stream: bool
-    chunk_tokens: int
-    keep_alive: int | None
-    drip: int
-    thoughts: bool
 
 
 class ResponseProgress(NamedTuple):
@@ -104,29 +89,22 @@ def not_completed(
     )
 
 
+@dataclass(slots=True, eq=False)
 class IncomingResponse:
     """A response that is being received. `moments`: the times of `script.ends` so far.
 
     `watched`: whether each chunk has its own time. If not, the idle deadline cannot pass between
     two chunks, so after the first text only the end of the call limits it, unless it stalls.
+    `thoughts`: whether the reasoning and the text of broken responses are needed.
     """
 
-    __slots__ = ("completion", "moments", "rates", "sent", "style", "watched")
-
-    def __init__(
-        self,
-        completion: ServedCompletion,
-        sent: int,
-        style: ResponseStyle,
-        rates: Rates,
-        watched: bool,
-    ) -> None:
-        self.completion = completion
-        self.sent = sent
-        self.style = style
-        self.rates = rates
-        self.watched = watched
-        self.moments: list[int] = []
+    completion: ServedCompletion
+    sent: int
+    simulation: Simulation
+    rates: Rates
+    thoughts: bool
+    watched: bool
+    moments: list[int] = field(default_factory=list)
 
     @property
     def has_stalled(self) -> bool:
@@ -152,12 +130,12 @@ class IncomingResponse:
             return not_completed(completion, fault.retry_after, self.sent, done)
         if fault is not None and fault.kind.finish_reason is None:
             return self._cut_off(completion.outcome, done)
-        finish, outcome, detail = completion.finish_reason, completion.outcome, ""
+        finish, outcome, detail = script.finish_reason, completion.outcome, ""
         if finish == "length":
             outcome = "truncated"
         if outcome != OK:
             detail = f"finish_reason {finish}"
-        chunks = script.chunks() if self.style.stream else 1
+        chunks = script.layout().chunks() if completion.request.stream else 1
         made = script.reasoning + script.answer
         progress = ResponseProgress(made, chunks, done) if made else NO_PROGRESS
         return self._reply(outcome, detail, done, progress, finish, completion.tokens)
@@ -165,8 +143,8 @@ class IncomingResponse:
     def _cut_off(self, outcome: str, done: int) -> Reply:
         """Return the reply of a response that the provider broke off."""
         script, progress = self.completion.script, NO_PROGRESS
-        if self.style.stream and script.ends[-1]:
-            progress = ResponseProgress(script.ends[-1], script.chunks(), done)
+        if self.completion.request.stream and script.ends[-1]:
+            progress = ResponseProgress(script.ends[-1], script.layout().chunks(), done)
         reply = self._reply(outcome, FAILURES[outcome].seen, done, progress)
         if reply.headers is not None:
             return reply
@@ -181,24 +159,20 @@ class IncomingResponse:
 
     def _progress(self, made: int, until: int) -> ResponseProgress:
         """Return the progress by `until`, when `made` tokens had been made."""
-        if not self.moments or not self.style.stream:
+        if not self.moments or not self.completion.request.stream:
             return NO_PROGRESS
         script = self.completion.script
         seen = script.ends[len(self.moments) - 1]
-        cut, job = self._cut(), self.completion.job
-        chunks = script.chunks(max(made, seen))
+        layout, job = script.layout(), self.completion.job
+        chunks = layout.chunks(max(made, seen))
         while True:
-            tokens = cut.end(chunks)
+            tokens = layout.end(chunks)
             if tokens <= seen:
-                return ResponseProgress(seen, script.chunks(seen), self.moments[-1])
+                return ResponseProgress(seen, layout.chunks(seen), self.moments[-1])
             last = self.rates.moment(job.origin + tokens - script.first)
             if last <= until:
                 return ResponseProgress(tokens, chunks, last)
             chunks -= 1  # an incomplete token was counted
-
-    def _cut(self) -> ChunkLayout:
-        script = self.completion.script
-        return ChunkLayout(script.reasoning, script.answer, self.style.chunk_tokens)
 
     def _reply(
         self,
@@ -209,17 +183,17 @@ class IncomingResponse:
         finish_reason: str | None = None,
         tokens: Tokens = NO_TOKENS,
     ) -> Reply:
-        style = self.style
+        stream = self.completion.request.stream
         headers = self._headers(done, finish_reason is not None)
         first_reasoning, first_answer = self._firsts(progress.tokens)
         reasoning, answer = self._texts(progress.tokens, finish_reason is not None)
         name = None
-        if headers is not None and (style.stream or finish_reason is not None):
+        if headers is not None and (stream or finish_reason is not None):
             name = wire.completion_id(self.completion.name)
         gaps = {}
-        if style.stream and progress.last is not None:
+        if stream and progress.last is not None:
             gaps = gaps_of(
-                self._cut(), progress.chunks, self.completion.job.origin,
+                self.completion.script.layout(), progress.chunks, self.completion.job.origin,
                 self.moments[0], progress.last, self.rates,
             )  # fmt: skip
         return Reply(
@@ -247,7 +221,7 @@ class IncomingResponse:
 
     def _texts(self, made: int, ended: bool) -> tuple[str, str]:
         """Return the reasoning and answer in the first `made` tokens, if they are needed."""
-        script, thoughts = self.completion.script, self.style.thoughts
+        script, thoughts = self.completion.script, self.thoughts
         if ended:
             reasoning = script.text_at_once("reasoning") if thoughts else ""
             return reasoning, script.text_at_once("answer")
@@ -259,12 +233,12 @@ class IncomingResponse:
 
     def _headers(self, done: int, ended: bool) -> int | None:
         """Return when status and headers came; None if they had not come by `done`."""
-        fault, patience = self.completion.fault, self.style.keep_alive
+        fault, patience = self.completion.fault, self.simulation.keep_alive
         if fault is not None and (fault.kind.place == "instead" or fault.kind.name == "silent"):
             return None  # with "instead": it was aborted before
         if fault is not None and fault.kind.place == "silence":
-            patience = self.style.drip
-        if self.style.stream:
+            patience = self.simulation.drip
+        if self.completion.request.stream:
             return self.sent
         if patience is not None and self.sent + patience <= done:
             return self.sent + patience
