@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -124,36 +125,29 @@ _RAISING = (Acquire, effects.Sleep, Park)
 """Effects that wait: `Cancelled` is raised there in a cancelled program."""
 
 
+@dataclass(eq=False)
 class Course(Generic[_T]):
     """A running program, the permits that it holds, and the handling of its cancellation.
 
     `check` is called before Cancelled is raised in the program; it may raise something else.
     """
 
-    def __init__(
-        self,
-        program: Program[_T],
-        branch: Branch,
-        release: Callable[[], None],
-        held: int,
-        check: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._program = program
-        self._branch = branch
-        self._release = release
-        self._held = held
-        self._check = check
+    program: Program[_T]
+    branch: Branch
+    release: Callable[[], None]
+    held: int
+    check: Callable[[], None] = do_nothing
 
     def advance(self, result: Any) -> Effect | Finished[_T]:
         """Send the last effect's result to the program; return its next effect or its result."""
-        effect = effects.step(self._program, result)
-        while self._branch.cancelled and isinstance(effect, _RAISING):
-            self._check()
+        effect = effects.step(self.program, result)
+        while self.branch.cancelled and isinstance(effect, _RAISING):
+            self.check()
             if isinstance(effect, Park) and _takes(effect):
                 self._give_back()
-            effect = effects.step(self._program, Cancelled())
+            effect = effects.step(self.program, Cancelled())
         if isinstance(effect, _TAKING):
-            self._held -= _takes(effect)
+            self.held -= _takes(effect)
         return effect
 
     def done(self, effect: Effect, result: Any) -> Any:
@@ -162,8 +156,8 @@ class Course(Generic[_T]):
             return result
         kept = isinstance(effect, effects.Sleep) or (isinstance(effect, Park) and effect.keep)
         granted = not kept and result.granted is not None
-        self._held += granted
-        if not self._branch.cancelled:
+        self.held += granted
+        if not self.branch.cancelled:
             return result
         if granted:
             self._give_back()
@@ -171,13 +165,13 @@ class Course(Generic[_T]):
 
     def end(self) -> None:
         """Close the program and release the permits that it still holds."""
-        self._program.close()
-        while self._held > 0:
+        self.program.close()
+        while self.held > 0:
             self._give_back()
 
     def _give_back(self) -> None:
-        self._held -= 1
-        self._release()
+        self.held -= 1
+        self.release()
 
 
 _TAKING = (effects.Release, Park, FanOut)

@@ -43,11 +43,7 @@ class PermitQueue(Generic[_Ticket]):
 
     def leave(self, ticket: _Ticket) -> bool:
         """Remove a ticket from the queue; False if it was not there because it had its turn."""
-        try:
-            del self._waiting[ticket]
-        except KeyError:
-            return False
-        return True
+        return self._waiting.pop(ticket, ticket) is not ticket
 
     def give_back(self) -> _Ticket | None:
         """Return a permit; the result is the ticket that gets it, None if no ticket waits."""

@@ -126,7 +126,6 @@ def _bound_without_listening(listener: socket.socket) -> socket.socket:
 
 
 def _reset_waiting(listener: socket.socket) -> None:
-    """Reset the connections that wait to be accepted."""
     with contextlib.suppress(OSError):
         while True:
             waiting, _ = listener.accept()

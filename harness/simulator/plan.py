@@ -135,16 +135,14 @@ class FaultPlan:
         """
         for row in self._rows:
             fault = row.fault
-            if fault.phases is not None and phase not in fault.phases:
-                continue
-            if fault.row.streams_only and not stream:
-                continue
-            if fault.arrivals is not None and arrival > fault.arrivals:
-                continue
-            if not self._holds(row, elapsed, repeat):
-                continue
             chance = fault.probability or 1.0
-            if chance == 1 or draws.uniform(f"{row.stream} {arrival}") < chance:
+            if (
+                (fault.phases is None or phase in fault.phases)
+                and (stream or not fault.row.streams_only)
+                and (fault.arrivals is None or arrival <= fault.arrivals)
+                and self._holds(row, elapsed, repeat)
+                and (chance == 1 or draws.uniform(f"{row.stream} {arrival}") < chance)
+            ):
                 return row.strike
         return None
 

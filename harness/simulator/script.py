@@ -188,5 +188,4 @@ def _length(purpose: str, length: Length, draws: Draws, topic: tuple[int, str]) 
 
 @lru_cache(maxsize=1024)
 def _topic_median(seed: int, subject: str, purpose: str, median: float, sigma: float) -> float:
-    """Return the median length of all texts about a subject; cached."""
     return Draws(seed, "any", subject.encode()).lognormal(purpose, median, sigma)

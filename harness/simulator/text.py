@@ -182,7 +182,6 @@ def _expand(paragraph: _Paragraph, words: list[str]) -> list[str]:
 
 @lru_cache(maxsize=2 * _PARAGRAPHS)
 def _paragraph(kind: Prose, number: int) -> _Paragraph:
-    """Return a paragraph; cached, because making it is slow."""
     chance = random.Random(number)  # noqa: S311 - not for cryptography
     shapes, tokens = _SHAPES[kind], []
     for _ in range(_SENTENCES):

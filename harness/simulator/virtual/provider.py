@@ -212,7 +212,6 @@ class VirtualProvider:
             flight.limit_at = flight.limit().at
 
     def _apply_faults(self, now: int) -> None:
-        """Apply the faults that affect existing and new connections."""
         strike, self._change = self._simulation.connection(now)
         kind = None if strike is None else strike.kind
         if kind is self._shut_by:

@@ -141,7 +141,6 @@ class IncomingResponse:
         return self._reply(outcome, detail, done, progress, finish, completion.tokens)
 
     def _cut_off(self, outcome: str, done: int) -> Reply:
-        """Return the reply of a response that the provider broke off."""
         script, progress = self.completion.script, NO_PROGRESS
         if self.completion.request.stream and script.ends[-1]:
             progress = ResponseProgress(script.ends[-1], script.layout().chunks(), done)
