@@ -69,8 +69,8 @@ def show_run(options: argparse.Namespace) -> int:
     for number, one in enumerate(drawn):
         if number:
             print()
-        has_trace = jaeger is not None and jaeger.has(one.workflow)
-        link = jaeger.trace(run_id, one.workflow) if jaeger and has_trace else None
+        has_trace = jaeger is not None and jaeger.has(one.path.workflow)
+        link = jaeger.trace(run_id, one.path.workflow) if jaeger and has_trace else None
         render_waterfall(one, records.run, console, link, whole=options.key is not None)
     if not drawn:
         print("No workflow of this run failed." if options.failed else "No workflow has ended.")
@@ -118,8 +118,8 @@ def _as_json(cells: list[PathSummary], drawn: list[Waterfall], records: Records)
             {
                 "key": one.key,
                 "trace_id": one.trace_id,
-                "outcome": one.workflow.outcome,
-                "latency_s": one.latency / SECOND,
+                "outcome": one.path.workflow.outcome,
+                "latency_s": one.path.latency / SECOND,
                 "critical_path_s": {k: v / SECOND for k, v in one.path.parts().items()},
                 "phases_s": {k: v / SECOND for k, v in one.path.phases().items()},
                 "stragglers": [

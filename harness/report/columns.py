@@ -117,10 +117,7 @@ def terminal_table(
 
 
 def metric_columns(
-    about: Subject,
-    table: ReportTable,
-    cells: Sequence[Cell],
-    only: Unit | None = None,
+    about: Subject, table: ReportTable, cells: Sequence[Cell], only: Unit | None = None
 ) -> list[Column]:
     """Return the columns of METRICS in a table of the report; `only`: those of one unit."""
     columns = []
@@ -151,15 +148,11 @@ def _writer(unit: Unit, narrow: bool = False) -> Callable[[float], str]:
         case "count":
             return whole_number
         case "USD":
-            return number if narrow else _dollars
+            return number if narrow else lambda value: f"${number(value)}"
         case "s" | "workflows/s" | "calls/s" | "ratio" | "nested":
             return number
         case _:
             assert_never(unit)
-
-
-def _dollars(value: float) -> str:
-    return f"${number(value)}"
 
 
 def seconds_a_call(cell: Cell, part: str, summary: Summary) -> float | None:
@@ -207,11 +200,6 @@ def distribution_columns(
         values = [about.duration(getattr(one, name, None)) for one in spread]
         columns.append(Column(name, about.seconds(f"{key}_{name}"), values))
     return columns
-
-
-def rate_columns(about: Subject) -> list[Column]:
-    """Return throughput and goodput of each cell, in workflows a scenario minute or hour."""
-    return metric_columns(about, "speed", about.cells, only="workflows/s")
 
 
 def comparison_tables(about: Subject) -> list[Table]:

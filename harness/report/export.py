@@ -24,16 +24,7 @@ from harness.analysis.summary import summarise
 from harness.records.errors import InputError, StorageError
 from harness.records.histogram import quantile
 from harness.records.keys import workflow_key
-from harness.records.schema import (
-    Attempt,
-    Branches,
-    Call,
-    Phase,
-    Record,
-    Tokens,
-    Trial,
-    Workflow,
-)
+from harness.records.schema import Attempt, Branches, Call, Phase, Record, Tokens, Trial, Workflow
 from harness.report.tables import csv_safe
 from harness.store.run_directory import Records, each, read_records
 
@@ -43,11 +34,6 @@ Saver = Callable[[Path, Sequence[str], Iterator[ExportRow]], None]
 
 _AT_ONCE = 50_000
 """The most rows in memory as Python values."""
-
-_MISSING = (
-    "--format parquet: pyarrow is not installed; install it (pip install 'harness[parquet]'), or "
-    "use --format csv"
-)
 
 
 class Flat(NamedTuple):
@@ -243,7 +229,10 @@ def _saver(kind: str) -> Saver:
         arrow: Any = importlib.import_module("pyarrow")
         parquet: Any = importlib.import_module("pyarrow.parquet")
     except ModuleNotFoundError:
-        raise InputError(_MISSING) from None
+        raise InputError(
+            "--format parquet: pyarrow is not installed; install it (pip install "
+            "'harness[parquet]'), or use --format csv"
+        ) from None
 
     def save(path: Path, columns: Sequence[str], rows: Iterator[ExportRow]) -> None:
         parts = []
@@ -261,9 +250,8 @@ def _saver(kind: str) -> Saver:
 
 def _flat(value: Any) -> Any:
     """Return a value of any other type as JSON."""
-    if value is None or isinstance(value, str | int | float):
-        return value
-    return msgspec.json.encode(value).decode()
+    plain = value is None or isinstance(value, str | int | float)
+    return value if plain else msgspec.json.encode(value).decode()
 
 
 def _save_csv(path: Path, columns: Sequence[str], rows: Iterable[ExportRow]) -> None:
@@ -271,12 +259,7 @@ def _save_csv(path: Path, columns: Sequence[str], rows: Iterable[ExportRow]) -> 
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         for row in rows:
-            writer.writerow([_written(row[name]) for name in columns])
-
-
-def _written(value: Any) -> Any:
-    """Return a value for CSV."""
-    value = _flat(value)
-    if isinstance(value, bool):
-        return str(value).lower()
-    return csv_safe(value)
+            values = (_flat(row[name]) for name in columns)
+            writer.writerow(
+                [str(v).lower() if isinstance(v, bool) else csv_safe(v) for v in values]
+            )

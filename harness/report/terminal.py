@@ -46,17 +46,27 @@ def render_summary(summary: Summary, directory: Path, console: Console) -> None:
     write = partial(say, console)
     cells = in_reading_order(summary.cells)
     write(_title(summary), "")
-    write(*_table([_speed(cells, summary), _trouble(cells, summary)], cells, summary, between=True))
+    ended = [f"{cell.workflows.ok}/{cell.workflows.started}" for cell in cells]
+    speed = [Column("ok of\nrun", "", ended), *terminal_table("speed", cells, summary)]
+    write(*_table([speed, _trouble(cells, summary)], cells, summary, between=True))
     write(*wrapped(_key(summary)), *legend(cells), *wrapped(_warm_up(cells)))
     if any(cell.time_spent for cell in cells):
         write("", Text("Where the calls' time went, in %", style="bold"))
-        write(*_table([_time_spent(cells)], cells, summary))
+        parts = [
+            Column(head, "", [getattr(c.time_spent, part, None) for c in cells], whole_percent)
+            for part, head in PART_HEADS.items()
+            if part != "client_wait"  # part of `other` here
+        ]
+        write(*_table([parts], cells, summary))
     if len({cell.retry for cell in cells}) > 1:
         beside = side_by_side(cells)
         write("", Text("Cost of each retry policy", style="bold"))
         write(*_table([policy_columns(beside, summary)], beside, summary))
     write(*failure_lines(summary), "")
-    for paragraph in (_oracle(summary), _verdict(summary), _recommendation(summary)):
+    limited = bottleneck_text(summary)
+    said = [] if summary.virtual else [limited[0].lower() + limited[1:]]
+    measurement = " ".join(["Measurement:", *said, *summary.verdict.because])
+    for paragraph in (_oracle(summary), measurement, _recommendation(summary)):
         write(*wrapped(paragraph))
     for warning in warnings_of(summary):
         first, *rest = wrapped(f"Warning: {warning}")
@@ -104,11 +114,6 @@ def _title(summary: Summary) -> Text:
     return title
 
 
-def _speed(cells: Sequence[Cell], summary: Summary) -> list[Column]:
-    ended = [f"{cell.workflows.ok}/{cell.workflows.started}" for cell in cells]
-    return [Column("ok of\nrun", "", ended), *terminal_table("speed", cells, summary)]
-
-
 def _loses(summary: Summary) -> bool:
     return any(cell.workflows.degraded or cell.workflows.failed for cell in summary.cells)
 
@@ -120,14 +125,6 @@ def _trouble(cells: Sequence[Cell], summary: Summary) -> list[Column]:
         *([Column("deg.+\nfailed", "", lost)] if _loses(summary) else []),
         *terminal_table("trouble", cells, summary),
         Column("429s", "", limited, whole_number),
-    ]
-
-
-def _time_spent(cells: Sequence[Cell]) -> list[Column]:
-    return [
-        Column(head, "", [getattr(cell.time_spent, part, None) for cell in cells], whole_percent)
-        for part, head in PART_HEADS.items()
-        if part != "client_wait"  # part of `other` here
     ]
 
 
@@ -157,11 +154,12 @@ def _oracle(summary: Summary) -> str:
     oracle = summary.oracle
     if oracle is None:
         return ""
-    lag = oracle.first_text_s
-    seen = "" if lag is None else (
-        f"; first text seen {_real_ms(lag.p50)} (p50), {_real_ms(lag.p99)} (p99) after it was "
-        "written, in real time"
-    )  # fmt: skip
+    seen = ""
+    if lag := oracle.first_text_s:
+        p50, p99 = number(lag.p50 * 1000), number(lag.p99 * 1000)
+        seen = (
+            f"; first text seen {p50} ms (p50), {p99} ms (p99) after it was written, in real time"
+        )
     wrong = [
         f"{count} {what}"
         for count, what in (
@@ -175,16 +173,6 @@ def _oracle(summary: Summary) -> str:
         f"Client and provider: {counted(oracle.attempts, 'attempt')} matched{seen}; "
         f"{', '.join(wrong) or 'no mismatch'}."
     )
-
-
-def _real_ms(seconds: float) -> str:
-    return f"{number(seconds * 1000)} ms"
-
-
-def _verdict(summary: Summary) -> str:
-    text = bottleneck_text(summary)
-    said = [] if summary.virtual else [text[0].lower() + text[1:]]
-    return " ".join(["Measurement:", *said, *summary.verdict.because])
 
 
 def _recommendation(summary: Summary) -> str:

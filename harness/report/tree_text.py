@@ -50,15 +50,9 @@ def tree_lines(spans: Sequence[Span], seconds: ToSeconds) -> list[str]:
     return lines
 
 
-def _shown(span: Span) -> tuple[str, ...] | None:
-    """Return the attributes shown beside a span; None for no attributes."""
-    if semconv.BRANCH in span.attributes and semconv.CALL not in span.attributes:
-        return (semconv.BRANCH,)
-    return _BESIDE.get(span.name)
-
-
 def _beside(span: Span) -> str:
-    shown = _shown(span)
+    is_branch = semconv.BRANCH in span.attributes and semconv.CALL not in span.attributes
+    shown = (semconv.BRANCH,) if is_branch else _BESIDE.get(span.name)
     said = [
         f"{name.rpartition('.')[2]}={span.attributes[name]}"
         for name in shown or ()

@@ -50,16 +50,6 @@ class Waterfall(NamedTuple):
     rows: tuple[WaterfallRow, ...]
     failures: tuple[tuple[str, Attempt], ...]
 
-    @property
-    def workflow(self) -> Workflow:
-        """The record."""
-        return self.path.workflow
-
-    @property
-    def latency(self) -> int:
-        """Nanoseconds from ready to done."""
-        return self.path.latency
-
 
 class Waterfalls:
     """Makes waterfalls of the workflows of a run."""

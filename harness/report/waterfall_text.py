@@ -31,14 +31,14 @@ def render_waterfall(
     `link`: its URL in Jaeger. `whole`: all rows and all failures.
     """
     seconds = in_scenario_seconds(run.time_scale)
-    workflow = drawn.workflow
+    workflow = drawn.path.workflow
     say(console, _title(drawn, run, seconds))
     say(console, *wrapped(f"Topic: {_printable(workflow.topic)[:200]}"))
     say(console, f"Trace {drawn.trace_id}", *([link] if link else []))
     if workflow.error:
         say(console, *wrapped(f"Error: {_printable(workflow.error)}"))
     rows = drawn.rows if whole else most_telling(drawn.rows)
-    panel = waterfall_panel(drawn, rows, seconds, drawn.latency, "")
+    panel = waterfall_panel(drawn, rows, seconds, drawn.path.latency, "")
     say(console, "", *panel_lines(panel, waterfall_legend([panel])), *waterfall_notes([panel]))
     more = len(drawn.rows) - len(rows)
     if more:
@@ -58,11 +58,11 @@ def _printable(text: str) -> str:
 
 
 def _title(drawn: Waterfall, run: Run, seconds: ToSeconds) -> Text:
-    workflow = drawn.workflow
+    workflow = drawn.path.workflow
     good, total = workflow.branches.ok, workflow.branches.total
     title = Text(drawn.key, style="bold", overflow="fold")
     title.append("\n").append(workflow.outcome, "" if workflow.outcome == OK else "bold red")
-    title.append(f" after {number(seconds(drawn.latency))} s")
+    title.append(f" after {number(seconds(drawn.path.latency))} s")
     if total:
         title.append(f", {good} of {total} branches ok")
     if run.simulated:

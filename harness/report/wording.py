@@ -245,17 +245,14 @@ def in_reading_order(cells: Iterable[_C]) -> list[_C]:
 def side_by_side(cells: Sequence[Cell]) -> list[Cell]:
     """Return cells that differ only in the retry policy one after the other."""
     retries = list(dict.fromkeys(cell.retry for cell in cells))
-    others = list(dict.fromkeys(map(_but_retry, cells)))
+    alike = {cell.id: identity(cell, ("mode", "permits", "retry")) for cell in cells}
+    others = list(dict.fromkeys(alike.values()))
 
     def place(cell: Cell) -> tuple[int, int, int, int]:
-        other, retry = others.index(_but_retry(cell)), retries.index(cell.retry)
+        other, retry = others.index(alike[cell.id]), retries.index(cell.retry)
         return MODE_NAMES.index(cell.mode), cell.permits, other, retry
 
     return sorted(cells, key=place)
-
-
-def _but_retry(cell: Cell) -> str:
-    return identity(cell, ("mode", "permits", "retry"))
 
 
 def bottleneck_text(summary: Summary) -> str:

@@ -577,7 +577,7 @@ def test_the_timeline_shows_the_same_workflow_in_sync_and_in_async(made: Played)
         )
         path = [bar for row in panel.rows for bar in row.bars if bar.look == "path"]
         assert sum(bar.end - bar.start for bar in path) == pytest.approx(
-            waterfall.latency / SECOND / SCALE
+            waterfall.path.latency / SECOND / SCALE
         )
         assert len({row.label for row in panel.rows}) == len(panel.rows)
     assert rows(chart, 0).axis == rows(chart, 1).axis

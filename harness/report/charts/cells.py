@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from harness.analysis.cells import makespan
 from harness.analysis.model import Cell, Figure
@@ -31,7 +31,7 @@ from harness.report.charts.model import (
     scattered,
     stacked,
 )
-from harness.report.columns import distribution_columns, rate_columns
+from harness.report.columns import distribution_columns, metric_columns
 from harness.report.tables import Column, Subject, Table
 from harness.report.wording import headline, losses, number, percent, value_of
 
@@ -97,7 +97,10 @@ def sync_async(about: Subject) -> Chart | None:
         about.of_cells(
             "workflow-latency",
             "Workflow latency, ready to done, in seconds",
-            [*distribution_columns(about, "workflow_latency", latencies), *rate_columns(about)],
+            [
+                *distribution_columns(about, "workflow_latency", latencies),
+                *metric_columns(about, "speed", about.cells, only="workflows/s"),
+            ],
         ),
         across=2,
         more=(_bins_table(about, took, latency.axis) if many else _workflow_table(about, took),),
@@ -130,13 +133,11 @@ def _latency_panel(
 
 
 def _dot(at: int, took: _Took, mode: str) -> Dot:
-    match took.workflow.outcome:
-        case "ok":
-            return Dot(took.seconds, MODE_LOOKS[mode], "filled", scattered(at))
-        case "degraded":
-            return Dot(took.seconds, MODE_LOOKS[mode], "hollow", scattered(at))
-        case _:
-            return Dot(took.seconds, "vermillion", "cross", scattered(at))
+    outcome = took.workflow.outcome
+    if outcome == "failed":
+        return Dot(took.seconds, "vermillion", "cross", scattered(at))
+    shape: Literal["filled", "hollow"] = "filled" if outcome == "ok" else "hollow"
+    return Dot(took.seconds, MODE_LOOKS[mode], shape, scattered(at))
 
 
 def _bin(seconds: float, axis: Axis) -> int:
@@ -341,7 +342,6 @@ def time_spent(about: Subject) -> Chart | None:
 
 
 def _most_lost(about: Subject) -> str:
-    """Return the largest share of time that a cell lost to waits or failures."""
     lost = [
         (getattr(cell.time_spent, part), PART_LOOKS[part][0], cell.id)
         for cell in about.cells

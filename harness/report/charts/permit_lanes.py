@@ -5,14 +5,7 @@ from __future__ import annotations
 from harness.analysis.call_segments import CallSegment, of_attempt
 from harness.analysis.flow import Held, lanes
 from harness.records.clock import SECOND
-from harness.report.charts.model import (
-    Bar,
-    Chart,
-    ChartRow,
-    RowPanel,
-    axis_from_zero,
-    part_keys,
-)
+from harness.report.charts.model import Bar, Chart, ChartRow, RowPanel, axis_from_zero, part_keys
 from harness.report.charts.timeline import look_of
 from harness.report.tables import Column, Subject, Table
 from harness.report.wording import counted, headline, percent, whole_number

@@ -100,20 +100,25 @@ class _Quantity(NamedTuple):
 
 
 def _quantities(about: Subject) -> tuple[_Quantity, ...]:
-    def throughput(cell: Cell) -> Figure | None:
-        return about.rate(cell.throughput.workflows_per_s)
-
-    def median(cell: Cell) -> Figure | None:
-        return about.duration(cell.workflow_latency_s.p50)
-
-    def tail(cell: Cell) -> Figure | None:
-        return about.duration(cell.workflow_latency_s.p95)
-
     return (
-        _Quantity("throughput", f"workflows {about.rate_unit}", throughput),
+        _Quantity(
+            "throughput",
+            f"workflows {about.rate_unit}",
+            lambda cell: about.rate(cell.throughput.workflows_per_s),
+        ),
         _Quantity("speed-up over sync", "times as fast as sync", attrgetter("speedup_over_sync")),
-        _Quantity("workflow latency, median", "seconds", median, bounded=False),
-        _Quantity("workflow latency, 95th percentile", "seconds", tail, bounded=False),
+        _Quantity(
+            "workflow latency, median",
+            "seconds",
+            lambda cell: about.duration(cell.workflow_latency_s.p50),
+            bounded=False,
+        ),
+        _Quantity(
+            "workflow latency, 95th percentile",
+            "seconds",
+            lambda cell: about.duration(cell.workflow_latency_s.p95),
+            bounded=False,
+        ),
     )
 
 
@@ -142,7 +147,7 @@ def permits(about: Subject) -> Chart | None:
             f"Ringed: the knee, the fewest permits with {share} of a line's highest throughput: "
             f"{knees}."
         )
-    if any(map(_loses, cells)):
+    if any(map(losses, cells)):
         notes.append("Hollow: some workflows did not end ok; throughput counts them too.")
     return Chart(
         "Effect of the number of permits",
@@ -157,10 +162,6 @@ def permits(about: Subject) -> Chart | None:
         _curve_table(about, every[0]),
         across=2,
     )
-
-
-def _loses(cell: Cell) -> bool:
-    return cell.workflows.ok < cell.workflows.started
 
 
 def _best(about: Subject, cells: Sequence[Cell]) -> str:
@@ -200,7 +201,7 @@ def _curve_panel(quantity: _Quantity, curves: Sequence[PermitCurve]) -> CurvePan
         top = knee(curve)
         points = tuple(
             Point(
-                cell.permits * aside, figure.value, figure.low, figure.high, _loses(cell),
+                cell.permits * aside, figure.value, figure.low, figure.high, bool(losses(cell)),
                 ringed=cell is top,
             )
             for cell in curve.cells
@@ -268,10 +269,7 @@ def heat_map(about: Subject) -> Chart | None:
             "Goodput: workflows that succeeded within the SLO, per unit of makespan.",
             *["Framed: the recommended cell."] * any(map(about.is_recommended, cells)),
         ),
-        (
-            panel(good, "blue", goodput, number),
-            panel(lost, "vermillion", lost_share, percent),
-        ),
+        (panel(good, "blue", goodput, number), panel(lost, "vermillion", lost_share, percent)),
         (),
         Table(
             "heat-map",

@@ -83,8 +83,8 @@ def timeline(about: Subject) -> Chart | None:
     waterfalls = Waterfalls(about.data)
     drawn = [waterfalls.of(one.workflow) for one in seen]
     seconds = in_scenario_seconds(summary.time_scale)
-    took = [number(seconds(one.latency)) for one in drawn]
-    longest = max(one.latency for one in drawn)
+    took = [number(seconds(one.path.latency)) for one in drawn]
+    longest = max(one.path.latency for one in drawn)
     panels = tuple(
         waterfall_panel(
             one, most_telling(one.rows), seconds, longest,

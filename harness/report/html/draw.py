@@ -12,7 +12,6 @@ from harness.report.charts.model import (
     HeatCell,
     HeatPanel,
     Panel,
-    Point,
     RowPanel,
     Series,
 )
@@ -59,16 +58,12 @@ def curve_paths(series: Series, panel: CurvePanel) -> list[tuple[str, str]]:
         case "marked" | "dashed":
             return [(series.shape, _path(line, panel))]
         case "steps":
-            low, high = _edge(points, "low"), _edge(points, "high")
-            band = [("band", _path([*_steps(low), *reversed(_steps(high))], panel))] if low else []
+            low = _steps([(p.x, p.low) for p in points if p.low is not None])
+            high = _steps([(p.x, p.high) for p in points if p.high is not None])
+            band = [("band", _path([*low, *reversed(high)], panel))] if low else []
             return [*band, (series.shape, _path(_steps(line), panel))]
         case _:
             assert_never(series.shape)
-
-
-def _edge(points: tuple[Point, ...], name: Literal["low", "high"]) -> list[tuple[float, float]]:
-    bounds = ((point.x, point.low if name == "low" else point.high) for point in points)
-    return [(x, bound) for x, bound in bounds if bound is not None]
 
 
 def _steps(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

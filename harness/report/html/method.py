@@ -38,11 +38,6 @@ DEFINITIONS: Definitions = (
 )  # fmt: skip
 
 
-def description(run: Run) -> str:
-    """Return the description in the scenario."""
-    return str(run.scenario.get("description") or "")
-
-
 def endpoint_text(run: Run) -> str:
     """Return the name of the endpoint."""
     if run.endpoint:

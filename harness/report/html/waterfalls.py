@@ -97,7 +97,7 @@ def _chosen(about: Subject, waterfalls: Waterfalls) -> list[tuple[str, Workflow]
 
 
 def _picture(about: Subject, kind: str, drawn: Waterfall, jaeger: Jaeger | None) -> Picture:
-    run, workflow = about.data.run, drawn.workflow
+    run, workflow = about.data.run, drawn.path.workflow
     seconds = in_scenario_seconds(run.time_scale)
     rows = most_telling(drawn.rows)
     more = len(drawn.rows) - len(rows)
@@ -107,9 +107,9 @@ def _picture(about: Subject, kind: str, drawn: Waterfall, jaeger: Jaeger | None)
         failures[LISTED_FAILURES:] = [f"… {len(failures) - LISTED_FAILURES} more"]
     title = (
         f"{about.labels[workflow.cell]}, repeat {workflow.repeat}, workflow "
-        f"{workflow.workflow}: {workflow.outcome} after {number(seconds(drawn.latency))} s"
+        f"{workflow.workflow}: {workflow.outcome} after {number(seconds(drawn.path.latency))} s"
     )
-    panel = waterfall_panel(drawn, rows, seconds, drawn.latency, title)
+    panel = waterfall_panel(drawn, rows, seconds, drawn.path.latency, title)
     left_out = [f"{counted(more, 'more call')}: harness trace RUN {drawn.key}"] if more else []
     return Picture(
         name=drawn.key.replace("/", "-"),
@@ -123,7 +123,6 @@ def _picture(about: Subject, kind: str, drawn: Waterfall, jaeger: Jaeger | None)
 
 
 def _table(about: Subject) -> Table | None:
-    """Return the critical paths by cell."""
     by_id = {cell.info.id: cell for cell in path_summaries(about.data)}
     if not by_id:
         return None

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 
 from harness.analysis.model import Summary
 from harness.records.errors import StorageError
-from harness.report.charts.model import LOOKS, Chart, CurvePanel, Key, RowPanel
+from harness.report.charts.model import LOOKS, Chart, CurvePanel, RowPanel
 from harness.report.plots.panels import INK, MUTED, draw_panel, inches
 from harness.report.wording import simulated_note
 
@@ -83,7 +83,7 @@ def draw_chart(chart: Chart, summary: Summary) -> Figure:
     footing = textwrap.wrap(f"{said} Scenario: {summary.scenario}.".strip(), 148)
     # Curves have their names at their ends, so they need no legend.
     keys = () if any(isinstance(panel, CurvePanel) for panel in chart.panels) else chart.legend
-    lines = _legend_lines(keys)
+    lines = -(-sum(len(key.text) * 7 + 42 for key in keys) // 880)  # of the legend
     rows = [
         chart.panels[at : at + chart.across] for at in range(0, len(chart.panels), chart.across)
     ]
@@ -116,8 +116,3 @@ def draw_chart(chart: Chart, summary: Summary) -> Figure:
             shared = column > 0 and isinstance(panel, RowPanel)
             draw_panel(axes, panel, labelled=not shared)
     return figure
-
-
-def _legend_lines(keys: tuple[Key, ...]) -> int:
-    """Return the number of lines of a legend."""
-    return -(-sum(len(key.text) * 7 + 42 for key in keys) // 880)

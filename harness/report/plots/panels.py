@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any, assert_never
 
 from matplotlib.axes import Axes
@@ -72,7 +73,6 @@ def draw_panel(axes: Axes, panel: Panel, *, labelled: bool = True) -> None:
 
 
 def _set_axis(axes: Axes, axis: Axis, which: str) -> None:
-    """Set the range, the ticks and the label of the x or y axis."""
     if axis.log:
         getattr(axes, f"set_{which}scale")("log")
     getattr(axes, f"set_{which}lim")(
@@ -257,24 +257,12 @@ def _label_line_ends(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> No
 def spread_apart(positions: Sequence[float], gap: float) -> list[float]:
     """Move positions as little as needed so that neighbours are `gap` apart; keep the order."""
     order = sorted(range(len(positions)), key=lambda at: positions[at])
-    blocks: list[list[float]] = []  # [sum of wanted positions, number of members]
-    for at in order:
-        blocks.append([positions[at], 1])
-        while len(blocks) > 1 and _top(blocks[-2], gap) + gap > _bottom(blocks[-1], gap):
-            total, count = blocks.pop()
-            blocks[-1][0] += total
-            blocks[-1][1] += count
-    moved = [0.0] * len(positions)
-    ranks = iter(order)
-    for block in blocks:
-        for step in range(int(block[1])):
-            moved[next(ranks)] = _bottom(block, gap) + step * gap
-    return moved
-
-
-def _bottom(block: Sequence[float], gap: float) -> float:
-    return block[0] / block[1] - gap * (block[1] - 1) / 2
-
-
-def _top(block: Sequence[float], gap: float) -> float:
-    return block[0] / block[1] + gap * (block[1] - 1) / 2
+    blocks: list[list[float]] = []  # positions less the gaps below; overlaps share their mean
+    for rank, at in enumerate(order):
+        blocks.append([positions[at] - rank * gap])
+        while len(blocks) > 1 and fmean(blocks[-2]) > fmean(blocks[-1]):
+            last = blocks.pop()
+            blocks[-1] += last
+    levels = [fmean(block) for block in blocks for _ in block]
+    moved = {at: levels[rank] + rank * gap for rank, at in enumerate(order)}
+    return [moved[at] for at in range(len(positions))]
