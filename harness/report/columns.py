@@ -166,12 +166,12 @@ def seconds_a_call(cell: Cell, part: str, summary: Summary) -> float | None:
 
 def policy_columns(cells: Sequence[Cell], summary: Summary) -> list[Column]:
     """Return the columns of the terminal that compare retry policies."""
-    waits = (
-        Column(f"s/call\n{head}", "", [seconds_a_call(cell, part, summary) for cell in cells])
-        for part, head in (("permit_wait", "permit"), ("backoff", "backoff"))
-    )
-    known = (column for column in waits if any(value is not None for value in column.values))
-    return [*terminal_table("policies", cells, summary), *known]
+    columns = terminal_table("policies", cells, summary)
+    for part, head in (("permit_wait", "permit"), ("backoff", "backoff")):
+        values = [seconds_a_call(cell, part, summary) for cell in cells]
+        if any(value is not None for value in values):
+            columns.append(Column(f"s/call\n{head}", "", values))
+    return columns
 
 
 def policy_table(about: Subject) -> Table | None:
@@ -179,15 +179,11 @@ def policy_table(about: Subject) -> Table | None:
     cells = side_by_side(about.cells)
     if len({cell.retry for cell in cells}) < 2:
         return None
-    waits = (
-        Column(
-            f"{part.replace('_', ' ')} a call",
-            about.seconds(f"{part}_a_call"),
-            [seconds_a_call(cell, part, about.summary) for cell in cells],
-        )
-        for part in ("permit_wait", "backoff")
-    )
-    columns = [*metric_columns(about, "policies", cells), *waits]
+    columns = metric_columns(about, "policies", cells)
+    for part in ("permit_wait", "backoff"):
+        values = [seconds_a_call(cell, part, about.summary) for cell in cells]
+        key = f"{part}_a_call"
+        columns.append(Column(key.replace("_", " "), about.seconds(key), values))
     return about.of_cells("policies", "Cost of each retry policy", columns, cells)
 
 
@@ -220,12 +216,9 @@ def phase_tables(about: Subject) -> list[Table]:
         if any(phase and phase.latency_s.n for phase in found):
             words = name.replace("_", "-")
             failed = [phase.failed if phase else None for phase in found]
-            columns = [
-                *distribution_columns(
-                    about, name, [one.latency_s if one else None for one in found]
-                ),
-                Column("failed", f"{name}_failed", failed, whole_number),
-            ]
+            latencies = [phase.latency_s if phase else None for phase in found]
+            columns = distribution_columns(about, name, latencies)
+            columns.append(Column("failed", f"{name}_failed", failed, whole_number))
             caption = f"Phase {words}: latency in seconds"
             tables.append(about.of_cells(f"phase-{words}", caption, columns))
     return tables

@@ -67,8 +67,7 @@ def _is_share(name: str) -> bool:
 
 
 def _table(name: str, cells: Sequence[CellChanges]) -> Iterator[str]:
-    changes = [cell.changes[name] for cell in cells]
-    is_share = _is_share(name)
+    changes, is_share = [cell.changes[name] for cell in cells], _is_share(name)
     show = narrow_percent if is_share else number
     columns = [
         Column("base", "", [change.base for change in changes], show),
@@ -103,8 +102,7 @@ def _p(change: Change) -> str:
 
 def _key(comparison: Comparison, shown: Sequence[str]) -> str:
     how = "paired: both runs had the same draws" if comparison.paired else "not paired"
-    changes = [cell.changes[name] for cell in comparison.cells for name in shown
-               if name in cell.changes]  # fmt: skip
+    changes = [c.changes[name] for c in comparison.cells for name in shown if name in c.changes]
     by_ranks = any(is_called(one.adjusted_p, None) and not one.called for one in changes)
     ranks = ", or the ranks of the repeats do not confirm a small p" if by_ranks else ""
     return (

@@ -30,10 +30,7 @@ _SOURCES = {
 
 def attempts_by_outcome(cells: Sequence[Cell]) -> Counter[str]:
     """Return the number of attempts of each outcome over all cells."""
-    total: Counter[str] = Counter()
-    for cell in cells:
-        total.update(cell.attempts.by_outcome)
-    return total
+    return sum((Counter(cell.attempts.by_outcome) for cell in cells), Counter())
 
 
 def _by_frequency(total: Counter[str]) -> list[str]:

@@ -138,7 +138,6 @@ def _decision_text(decision: Decision | None, seconds: ToSeconds) -> str:
 def held_by(path: CellPath) -> str:
     """Return what the last branches of a cell's fan-outs had more of than others, by frequency."""
     held = sorted(path.held_by.items(), key=lambda item: (-item[1], PARTS.index(item[0])))
-    counts = (f"{times} times" if times > 1 else "once" for _, times in held)
     return ", ".join(
-        f"{PART_WORDS[part]} {count}" for (part, _), count in zip(held, counts, strict=True)
+        f"{PART_WORDS[part]} {f'{times} times' if times > 1 else 'once'}" for part, times in held
     )

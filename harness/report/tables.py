@@ -86,11 +86,11 @@ class Column(NamedTuple):
         if not isinstance(value, Figure):
             rank = "" if value is None else value if isinstance(value, str) else repr(value)
             return Shown(text, "", rank)
-        if value.low is None or value.high is None:
-            return Shown(text, "", repr(value.value))
-        low, high = self.show(value.low), self.show(value.high)
-        dash = " to " if high.startswith("−") else "–"  # a dash before a minus sign reads as two
-        interval = low.removesuffix("\u00a0%") + dash + high
+        interval = ""
+        if value.low is not None and value.high is not None:
+            low, high = self.show(value.low), self.show(value.high)
+            dash = " to " if high.startswith("−") else "–"  # a dash before a minus reads as two
+            interval = low.removesuffix("\u00a0%") + dash + high
         return Shown(text, interval, repr(value.value))
 
     def csv(self) -> Iterable[tuple[str, list[Any]]]:

@@ -178,7 +178,7 @@ def _oracle(summary: Summary) -> str:
 def _recommendation(summary: Summary) -> str:
     advice = summary.recommendation
     cell = next((cell for cell in summary.cells if cell.id == advice.cell), None)
-    what = "none" if cell is None else spoken(cell, summary.cells)
+    what = spoken(cell, summary.cells) if cell else "none"
     objective = advice.objective.replace("_", " ")
     said = f"Recommended for the least {objective}: {what}. Evidence: {advice.evidence}."
     return " ".join([said, *advice.because])

@@ -150,10 +150,8 @@ def _joined(stretches: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]
     """Join stretches that touch."""
     joined: list[tuple[int, int]] = []
     for start, end in stretches:
-        if joined and joined[-1][1] == start:
-            joined[-1] = (joined[-1][0], end)
-        else:
-            joined.append((start, end))
+        touches = joined and joined[-1][1] == start
+        joined.append((joined.pop()[0] if touches else start, end))
     return tuple(joined)
 
 

@@ -79,14 +79,10 @@ def attempts_over_time(about: Subject) -> Chart | None:
     most = max(int(one.flow.every.max()) for one in seen)
     profile = about.data.run.cell_profile(seen[0].cell.id)
     out = tuple(Bar(start, end, "outage") for start, end in outages_until(profile, longest))
-    rows = tuple(
-        ChartRow(
-            about.labels[one.cell.id],
-            f"{one.flow.failed} of {one.flow.total}",
-            bars=(*out, *_bars(one.flow, looks, unit, most)),
-        )
-        for one in seen
-    )
+    rows = []
+    for one in seen:
+        beside, bars = f"{one.flow.failed} of {one.flow.total}", _bars(one.flow, looks, unit, most)
+        rows.append(ChartRow(about.labels[one.cell.id], beside, bars=(*out, *bars)))
     said = (
         f"{row.label}: {counted(one.flow.total, 'attempt')}, {one.flow.failed} of them failed"
         for row, one in zip(rows, seen, strict=True)
@@ -104,7 +100,7 @@ def attempts_over_time(about: Subject) -> Chart | None:
             f"its outcome. The tallest bar is {counted(most, 'attempt')} in "
             f"{number(seen[0].flow.width / unit)} s. Beside: the number of failed attempts.",
         ),
-        (RowPanel("", rows, axis, 66, "failed"),),
+        (RowPanel("", tuple(rows), axis, 66, "failed"),),
         tuple(keys),
         _flow_table(about, seen, unit),
     )
@@ -147,9 +143,10 @@ def _flow_table(about: Subject, seen: Sequence[TrialAttempts], unit: float) -> T
     rows = [(one, at) for one in seen for at, count in enumerate(one.flow.every) if count]
     outcomes = list(dict.fromkeys(name for one in seen for name in one.flow.counts))
 
-    def count(one: TrialAttempts, at: int, outcome: str) -> int:
-        return int(one.flow.counts[outcome][at]) if outcome in one.flow.counts else 0
-
+    counts = {
+        name: [int(o.flow.counts[name][at]) if name in o.flow.counts else 0 for o, at in rows]
+        for name in outcomes
+    }
     return Table(
         "attempts-over-time",
         "Attempts sent in each part of the trial, by outcome",
@@ -157,9 +154,6 @@ def _flow_table(about: Subject, seen: Sequence[TrialAttempts], unit: float) -> T
             *about.cell_columns([one.cell for one, _ in rows]),
             Column("from", about.seconds("from"), [at * o.flow.width / unit for o, at in rows]),
             Column("to", about.seconds("to"), [(at + 1) * o.flow.width / unit for o, at in rows]),
-            *(
-                Column(name, name, [count(one, at, name) for one, at in rows], whole_number)
-                for name in outcomes
-            ),
+            *(Column(name, name, found, whole_number) for name, found in counts.items()),
         ),
     )

@@ -319,9 +319,7 @@ def time_spent(about: Subject) -> Chart | None:
         rows.append(_row(about, cell, _in_s(mean), bars=bars))
     notes = ["Shares of the summed latency of all calls, failed calls included."]
     if any(CANCELLED in cell.attempts.by_outcome for cell in cells):
-        notes.append(
-            "Failed attempts include those that were cancelled because a hedge was faster."
-        )
+        notes += ["Failed attempts include those that were cancelled because a hedge was faster."]
     waits = [100 * share(cell, "permit_wait") for cell in cells]
     words = extremes((row.label for row in rows), waits, "%")
     ticks = tuple(Tick(value, str(value)) for value in (0, 25, 50, 75, 100))

@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from harness.analysis.call_segments import PARTS
 from harness.analysis.model import Cell, Summary
 from harness.analysis.selection import Dataset
 from harness.analysis.settings import policy_of
@@ -97,12 +96,11 @@ def timeline(about: Subject) -> Chart | None:
     cell, workflow = seen[-1]
     all_ok = all(one.workflow.outcome == OK for one in seen)
     more = len(drawn[-1].rows) - len(panels[-1].rows)
-    if len(seen) == 1:
-        title, finding = "One workflow", f"One workflow, call by call: {took[0]} s ({names[0]})"
-    else:
+    title, finding = "One workflow", f"One workflow, call by call: {took[0]} s ({names[0]})"
+    if len(seen) > 1:
         title = "The same workflow"
         finding = (
-            f"The same workflow takes {took[0]} s one call after another and {took[1]} s with "
+            f"{title} takes {took[0]} s one call after another and {took[1]} s with "
             f"{counted(cell.permits, 'permit')}"
         )
     return Chart(
@@ -175,11 +173,10 @@ def waterfall_panel(
 
 def _row(row: WaterfallRow, seconds: ToSeconds) -> ChartRow:
     took = f"{number(seconds(row.end - row.start))} s"
-    lengths = {part: sum(p.length for p in row.pieces if p.part == part) for part in PARTS}
     parts = ", ".join(
-        f"{PART_WORDS[part]} {number(seconds(length))} s"
-        for part, length in lengths.items()
-        if length
+        f"{words} {number(seconds(length))} s"
+        for part, words in PART_WORDS.items()
+        if (length := sum(piece.length for piece in row.pieces if piece.part == part))
     )
     ended = "" if row.outcome == OK else f", {row.outcome.replace('_', ' ')}"
     path = f"; {ON_PATH}" if row.path else ""

@@ -73,8 +73,7 @@ def answer(about: Subject) -> AnswerSection:
 
 
 def _lead(about: Subject, best: Sequence[Cell]) -> list[str]:
-    counts = [cell.workflows for cell in about.cells]
-    if not any(one.ok + one.degraded + one.failed for one in counts):
+    if not any(c.workflows.ok + c.workflows.degraded + c.workflows.failed for c in about.cells):
         return ["No trial has ended, so there are no results yet."]
     if not any(map(_has_success, about.cells)):
         return ["No workflow ended ok, so no setting can be recommended."]

@@ -99,9 +99,7 @@ def _chosen(about: Subject, waterfalls: Waterfalls) -> list[tuple[str, Workflow]
 def _picture(about: Subject, kind: str, drawn: Waterfall, jaeger: Jaeger | None) -> Picture:
     run, workflow = about.data.run, drawn.path.workflow
     seconds = in_scenario_seconds(run.time_scale)
-    rows = most_telling(drawn.rows)
-    more = len(drawn.rows) - len(rows)
-    has = jaeger is not None and jaeger.has(workflow)
+    has_link = jaeger is not None and jaeger.has(workflow)
     failures = [failure_line(label, attempt, seconds) for label, attempt in drawn.failures]
     if len(failures) > LISTED_FAILURES:
         failures[LISTED_FAILURES:] = [f"… {len(failures) - LISTED_FAILURES} more"]
@@ -109,7 +107,8 @@ def _picture(about: Subject, kind: str, drawn: Waterfall, jaeger: Jaeger | None)
         f"{about.labels[workflow.cell]}, repeat {workflow.repeat}, workflow "
         f"{workflow.workflow}: {workflow.outcome} after {number(seconds(drawn.path.latency))} s"
     )
-    panel = waterfall_panel(drawn, rows, seconds, drawn.path.latency, title)
+    panel = waterfall_panel(drawn, most_telling(drawn.rows), seconds, drawn.path.latency, title)
+    more = len(drawn.rows) - len(panel.rows)
     left_out = [f"{counted(more, 'more call')}: harness trace RUN {drawn.key}"] if more else []
     return Picture(
         name=drawn.key.replace("/", "-"),
@@ -118,7 +117,7 @@ def _picture(about: Subject, kind: str, drawn: Waterfall, jaeger: Jaeger | None)
         said=tuple(path_sentences(drawn.path, seconds)),
         notes=(*left_out, *waterfall_notes([panel])),
         failures=tuple(failures),
-        link=jaeger.trace(run.run_id, workflow) if jaeger and has else None,
+        link=jaeger.trace(run.run_id, workflow) if jaeger and has_link else None,
     )
 
 

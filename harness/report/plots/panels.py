@@ -75,9 +75,8 @@ def draw_panel(axes: Axes, panel: Panel, *, labelled: bool = True) -> None:
 def _set_axis(axes: Axes, axis: Axis, which: str) -> None:
     if axis.log:
         getattr(axes, f"set_{which}scale")("log")
-    getattr(axes, f"set_{which}lim")(
-        axis.start, axis.end if axis.end > axis.start else axis.start + 1
-    )
+    end = axis.end if axis.end > axis.start else axis.start + 1
+    getattr(axes, f"set_{which}lim")(axis.start, end)
     side = getattr(axes, f"{which}axis")
     side.set_major_locator(FixedLocator([tick.value for tick in axis.ticks]))
     side.set_minor_locator(NullLocator())
@@ -179,10 +178,8 @@ def _draw_curves(axes: Axes, panel: CurvePanel) -> None:
     faint = len(panel.series) > 6
     for series in panel.series:
         _draw_series(axes, series, faint=faint)
-        dashed = series.shape == "dashed"
-        names[series.name] = (
-            series.points[-1].y, MUTED if dashed else LOOKS[series.look].paper
-        )  # fmt: skip
+        colour = MUTED if series.shape == "dashed" else LOOKS[series.look].paper
+        names[series.name] = (series.points[-1].y, colour)
     _label_line_ends(axes, [(y, name, colour) for name, (y, colour) in names.items()])
 
 
