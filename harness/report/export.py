@@ -230,8 +230,8 @@ def _saver(kind: str) -> Saver:
         parquet: Any = importlib.import_module("pyarrow.parquet")
     except ModuleNotFoundError:
         raise InputError(
-            "--format parquet: pyarrow is not installed; install it (pip install "
-            "'harness[parquet]'), or use --format csv"
+            "--format parquet: pyarrow is not installed; install it "
+            "(.venv/bin/uv pip install pyarrow), or use --format csv"
         ) from None
 
     def save(path: Path, columns: Sequence[str], rows: Iterator[ExportRow]) -> None:

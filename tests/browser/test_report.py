@@ -172,7 +172,7 @@ def test_the_report_reads_without_javascript(browser: Browser, report: Path) -> 
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(report.as_uri())
-    assert page.get_by_role("heading", name="The answer").is_visible()
+    assert page.get_by_role("heading", name="Result").is_visible()
     assert page.get_by_text("times as fast as sync").first.is_visible()
     assert page.locator("figure svg .bars path").first.is_visible()
     assert page.get_by_role("table", name="Speed; durations in seconds").is_visible()
@@ -263,8 +263,8 @@ def test_parts_have_colours_of_their_own_and_the_path_is_marked(page: Page) -> N
 
 def test_the_straggler_is_named_and_its_row_is_on_the_path(page: Page) -> None:
     whole = page.locator("details.workflow:visible")
-    sentence = whole.get_by_text(re.compile(r"^Branch \d+ held the fan-out")).inner_text()
-    name = sentence.split(" held")[0].lower()
+    sentence = whole.get_by_text(re.compile(r"^Branch \d+ ended the fan-out")).inner_text()
+    name = sentence.split(" ended")[0].lower()
     assert whole.locator(".row.marked", has_text=name).count() == 1
 
 
