@@ -14,9 +14,6 @@ PACKAGE = Path(harness.__file__).parent
 ALLOWED = {"main"}
 """Every module that is a program has one."""
 
-STILL_TWICE: set[str] = {"LISTED_FAILURES", "Section", "settings_of", "time_spent"}
-"""Names that are to be given to one thing each. This list only gets shorter."""
-
 
 def public_names(module: Path) -> Iterator[str]:
     """Yield the public names that the top level of a module defines."""
@@ -47,9 +44,5 @@ def defined_twice() -> dict[str, list[str]]:
 
 def test_a_public_name_is_defined_once() -> None:
     twice = defined_twice()
-    unexpected = {name: twice[name] for name in twice.keys() - STILL_TWICE - ALLOWED}
+    unexpected = {name: twice[name] for name in twice.keys() - ALLOWED}
     assert unexpected == {}, "give each of these its own name, or make it private"
-
-
-def test_the_list_of_names_that_are_still_defined_twice_gets_shorter() -> None:
-    assert STILL_TWICE - defined_twice().keys() == set(), "remove these from STILL_TWICE"

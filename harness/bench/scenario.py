@@ -43,7 +43,7 @@ from harness.records.schema import CellInfo
 from harness.records.settings import join_key, setting_of, split_key, with_settings
 from harness.workflows.execution import WorkflowPlan
 from harness.workflows.layout import Layout, branches_of
-from harness.workflows.registry import WORKFLOWS, AnyWorkflow, filled, settings_of
+from harness.workflows.registry import WORKFLOWS, AnyWorkflow, filled, phase_settings
 from harness.workflows.text_files import read_texts
 
 _MINIMISE = ("objective", "minimise")
@@ -211,7 +211,7 @@ class Scenario(Section):
         workflow = info.data.get("workflow")
         if workflow is None:  # it is invalid itself
             return endpoint
-        known = settings_of(workflow)
+        known = phase_settings(workflow)
         for path, names in endpoint.phase_settings():
             for number, name in enumerate(names):
                 if name not in known:

@@ -29,7 +29,7 @@ def _with_default_kind(value: Any) -> Any:
     return {"kind": DEFAULT_KIND, **value} if isinstance(value, Mapping) else value
 
 
-def settings_of(section: WorkflowSection) -> tuple[str, ...]:
+def phase_settings(section: WorkflowSection) -> tuple[str, ...]:
     """Return the names under which the phases of a workflow have settings, in order."""
     return tuple(dict.fromkeys(info.setting for info in WORKFLOWS.of(section).phases(section)))
 
@@ -51,7 +51,7 @@ def filled(
 
 
 def _limits_are_known(section: WorkflowSection) -> WorkflowSection:
-    limits = filled(section.max_tokens, settings_of(section), None, "max_tokens")
+    limits = filled(section.max_tokens, phase_settings(section), None, "max_tokens")
     return section.model_copy(update={"max_tokens": limits})
 
 

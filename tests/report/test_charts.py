@@ -26,7 +26,7 @@ from harness.analysis.selection import Dataset
 from harness.analysis.summary import summarise
 from harness.records.clock import SECOND
 from harness.report.charts.attempts import attempts_over_time, outages_until, seen_over_time
-from harness.report.charts.cells import LATENCY_BINS, phases, repeats, sync_async, time_spent
+from harness.report.charts.cells import LATENCY_BINS, phases, repeats, sync_async, time_chart
 from harness.report.charts.ecdf import band, latency_ecdf
 from harness.report.charts.model import (
     MODE_LOOKS,
@@ -344,7 +344,7 @@ def test_phases_of_any_name_are_shown_in_their_order(played: Played) -> None:
 
 
 def test_the_parts_of_a_calls_time_fill_the_bar_from_end_to_end(made: Played) -> None:
-    for row in rows(made.chart(time_spent)).rows:
+    for row in rows(made.chart(time_chart)).rows:
         assert [bar.look for bar in row.bars] == [look for _, look in PART_LOOKS.values()]
         _touch(row.bars)
         assert row.bars[-1].end == pytest.approx(100)
@@ -359,9 +359,9 @@ def _touch(bars: tuple[Bar, ...]) -> None:
 
 def test_a_cell_without_calls_has_no_bar() -> None:
     empty = make_cell(IDS[1], time_spent=None, call_latency_s=NOTHING)
-    chart = of_summary(time_spent, make_summary([make_cell(IDS[0]), empty]))
+    chart = of_summary(time_chart, make_summary([make_cell(IDS[0]), empty]))
     assert [row.label for row in rows(chart).rows] == ["sync"]
-    assert time_spent(about(make_summary([empty]))) is None
+    assert time_chart(about(make_summary([empty]))) is None
 
 
 def test_time_that_a_hedge_took_over_is_not_called_lost_to_failures() -> None:
@@ -373,7 +373,7 @@ def test_time_that_a_hedge_took_over_is_not_called_lost_to_failures() -> None:
         answer=0.3, other=0.0,
     )  # fmt: skip
     cell = make_cell(IDS[1], attempts=counts, time_spent=spent)
-    chart = of_summary(time_spent, make_summary([cell]))
+    chart = of_summary(time_chart, make_summary([cell]))
     assert "Less than 1 % of the calls' time" in chart.finding
     assert "cancelled because a hedge was faster" in " ".join(chart.notes)
 

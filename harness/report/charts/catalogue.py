@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 from harness.report.charts.attempts import attempts_over_time
-from harness.report.charts.cells import phases, repeats, sync_async, time_spent
+from harness.report.charts.cells import phases, repeats, sync_async, time_chart
 from harness.report.charts.ecdf import latency_ecdf
 from harness.report.charts.model import Chart
 from harness.report.charts.permit_lanes import permit_lanes
@@ -14,7 +14,7 @@ from harness.report.charts.permits import heat_map, permits
 from harness.report.charts.timeline import timeline
 from harness.report.tables import Subject
 
-Section = Literal["compared", "by-phase", "spent", "policies"]
+PageSection = Literal["compared", "by-phase", "spent", "policies"]
 """A section of the page with charts."""
 
 
@@ -25,7 +25,7 @@ class NamedChart(NamedTuple):
     """
 
     name: str
-    section: Section
+    section: PageSection
     make: Callable[[Subject], Chart | None]
 
 
@@ -35,7 +35,7 @@ CHARTS: tuple[NamedChart, ...] = (
     NamedChart("latency-ecdf", "compared", latency_ecdf),
     NamedChart("repeats", "compared", repeats),
     NamedChart("phases", "by-phase", phases),
-    NamedChart("time-spent", "spent", time_spent),
+    NamedChart("time-spent", "spent", time_chart),
     NamedChart("timeline", "spent", timeline),
     NamedChart("permit-lanes", "spent", permit_lanes),
     NamedChart("heat-map", "policies", heat_map),

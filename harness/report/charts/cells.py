@@ -299,7 +299,7 @@ def _in_s(mean: float | None) -> str:
     return f"{number(mean)} s" if mean else number(mean)
 
 
-def time_spent(about: Subject) -> Chart | None:
+def time_chart(about: Subject) -> Chart | None:
     """Return the shares of the summed call latency by cell; None when no cell has any."""
     cells = [cell for cell in about.cells if cell.time_spent is not None]
     if not cells:

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from harness.records.errors import StorageError
 from harness.report import columns
 from harness.report.charts import catalogue
-from harness.report.charts.catalogue import Charts, Section
+from harness.report.charts.catalogue import Charts, PageSection
 from harness.report.charts.model import Chart
 from harness.report.failures import failure_tables
 from harness.report.html import draw, method
@@ -118,9 +118,9 @@ def _read(name: str) -> str:
     return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def _by_section(charts: Charts) -> dict[Section, list[tuple[str, Chart]]]:
+def _by_section(charts: Charts) -> dict[PageSection, list[tuple[str, Chart]]]:
     """Return the charts that have something to show, with their names, by section."""
-    found: dict[Section, list[tuple[str, Chart]]] = {name: [] for name in get_args(Section)}
+    found: dict[PageSection, list[tuple[str, Chart]]] = {name: [] for name in get_args(PageSection)}
     for named in catalogue.CHARTS:
         if chart := charts.get(named.name):
             found[named.section].append((named.name, chart))

@@ -29,7 +29,7 @@ from harness.telemetry.jaeger import Jaeger, JaegerLink, links
 SLOWEST, FAILED, MEDIANS = 8, 8, 8
 """The most workflows of each kind that are drawn."""
 
-LISTED_FAILURES = 20
+MOST_PAGE_FAILURES = 20
 """The most failed attempts of a workflow that are listed."""
 
 
@@ -101,8 +101,8 @@ def _picture(about: Subject, kind: str, drawn: Waterfall, jaeger: Jaeger | None)
     seconds = in_scenario_seconds(run.time_scale)
     has_link = jaeger is not None and jaeger.has(workflow)
     failures = [failure_line(label, attempt, seconds) for label, attempt in drawn.failures]
-    if len(failures) > LISTED_FAILURES:
-        failures[LISTED_FAILURES:] = [f"… {len(failures) - LISTED_FAILURES} more"]
+    if len(failures) > MOST_PAGE_FAILURES:
+        failures[MOST_PAGE_FAILURES:] = [f"… {len(failures) - MOST_PAGE_FAILURES} more"]
     title = (
         f"{about.labels[workflow.cell]}, repeat {workflow.repeat}, workflow "
         f"{workflow.workflow}: {workflow.outcome} after {number(seconds(drawn.path.latency))} s"
