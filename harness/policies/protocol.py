@@ -10,8 +10,7 @@ from collections.abc import Callable, Hashable
 from random import Random
 from typing import NamedTuple, Protocol
 
-from harness.policies.retry import Failure, Retry
-from harness.records.failures import OK
+from harness.policies.retry import Failure
 from harness.records.schema import Decision
 
 
@@ -91,9 +90,6 @@ class RetryVerdict(NamedTuple):
     ring: Hashable | None = None
 
 
-_NOTHING = RetryVerdict(None)
-
-
 class Hedge(NamedTuple):
     """Send the same request again if there is no first token after `after` nanoseconds.
 
@@ -120,28 +116,6 @@ class Policy(Protocol):
     def ended(self, ended: Ended, random: RandomOf) -> RetryVerdict:
         """Record the end of an attempt, and return what happens next in its call."""
         ...
-
-
-class Stateless(NamedTuple):
-    """A policy without shared state: every attempt is admitted, and `retry` decides on failures."""
-
-    retry: Retry
-    hedge: Hedge | None = None
-
-    def admit(self, asking: Asking) -> Admission:
-        """Admit every attempt."""
-        return GO
-
-    def ended(self, ended: Ended, random: RandomOf) -> RetryVerdict:
-        """Return what the retry policy decides."""
-        return decided(self.retry, ended, random)
-
-
-def decided(retry: Retry, ended: Ended, random: RandomOf) -> RetryVerdict:
-    """Return what `retry` decides; nothing after a success or an attempt that is not final."""
-    if ended.outcome == OK or not ended.final:
-        return _NOTHING
-    return RetryVerdict(retry.decide(failure_of(ended), random()))
 
 
 def failure_of(ended: Ended) -> Failure:

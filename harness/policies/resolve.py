@@ -9,7 +9,7 @@ import msgspec
 from pydantic import TypeAdapter
 
 from harness.config.tables import SettingError, nearest
-from harness.policies.protocol import Policy, Stateless
+from harness.policies.protocol import Policy
 from harness.policies.registry import BUILT_IN_POLICIES, RetryPolicy
 from harness.policies.section import (
     AnyPolicy,
@@ -53,7 +53,7 @@ class PolicyParts(NamedTuple):
         layers = [wrapper.layer(context(name)) for name, wrapper in self.wrappers.items()]
         layers += self.backoff.layers(context(self.name))
         retry = self.backoff.retry(context(self.name))
-        return Stack(layers, retry) if layers else Stateless(retry)
+        return Stack(layers, retry)
 
     def code(self) -> PolicyCode:
         """Return Python that retries like the backoff, with notes on the wrappers."""

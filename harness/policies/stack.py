@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from harness.policies.layers import Layer
 from harness.policies.protocol import (
@@ -25,19 +26,23 @@ from harness.policies.protocol import (
     ParkCall,
     RandomOf,
     RetryVerdict,
-    decided,
+    failure_of,
 )
 from harness.policies.retry import Retry
+from harness.records.failures import OK
 
 
+@dataclass
 class Stack:
     """The policy of a trial: `layers`, outermost first, around `retry`. Safe for threads."""
 
-    def __init__(self, layers: Sequence[Layer], retry: Retry) -> None:
-        self.layers = tuple(layers)
-        self.retry = retry
+    layers: Sequence[Layer]
+    retry: Retry
+    hedge: Hedge | None = field(init=False)
+
+    def __post_init__(self) -> None:
         self._lock = threading.Lock()
-        hedges = [layer.hedge for layer in layers if layer.hedge is not None]
+        hedges = [layer.hedge for layer in self.layers if layer.hedge is not None]
         self.hedge = Hedge(hedges[0].after, self._locked(hedges[0].may)) if hedges else None
 
     def admit(self, asking: Asking) -> Admission:
@@ -57,7 +62,9 @@ class Stack:
     def _ask(self, depth: int, ended: Ended, random: RandomOf) -> RetryVerdict:
         if depth < len(self.layers):
             return self.layers[depth].ended(ended, lambda: self._ask(depth + 1, ended, random))
-        return decided(self.retry, ended, random)
+        if ended.outcome == OK or not ended.final:
+            return RetryVerdict(None)
+        return RetryVerdict(self.retry.decide(failure_of(ended), random()))
 
     def _locked(self, may: Callable[[Asking], bool]) -> Callable[[Asking], bool]:
         def locked(asking: Asking) -> bool:

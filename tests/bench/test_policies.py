@@ -23,7 +23,7 @@ from harness.policies.hedge import HedgeLayer
 from harness.policies.layers import Layer
 from harness.policies.no_retry import NoRetry
 from harness.policies.openai_sdk import OpenAISdk
-from harness.policies.protocol import Asking, Stateless
+from harness.policies.protocol import Asking
 from harness.policies.registry import POLICIES
 from harness.policies.retry import Retry
 from harness.policies.retry_budget import RetryBudget
@@ -96,7 +96,7 @@ def layer_of(described: dict[str, Any]) -> Layer:
 def test_a_policy_of_one_call_is_what_its_description_says(
     described: dict[str, Any], stream: bool, policy: Retry
 ) -> None:
-    assert made(described, **{"endpoint.stream": stream}) == Stateless(policy)
+    assert made(described, **{"endpoint.stream": stream}) == Stack([], policy)
 
 
 @given(
@@ -106,13 +106,14 @@ def test_a_policy_of_one_call_is_what_its_description_says(
 )
 def test_backoff_becomes_nanoseconds_scaled_once(scale: float, base: float, cap: float) -> None:
     described = {"kind": "exponential", "base": base, "cap": cap}
-    assert made(described, **{"endpoint.time_scale": scale}) == Stateless(
+    assert made(described, **{"endpoint.time_scale": scale}) == Stack(
+        [],
         Exponential(
             attempts=5,
             base=round(base * scale * SECOND),
             cap=round(cap * scale * SECOND),
             jitter="full",
-        )
+        ),
     )
 
 

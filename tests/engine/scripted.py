@@ -14,8 +14,8 @@ from harness.engine import effects
 from harness.engine.attempt import CallTerms, CallTimeouts
 from harness.engine.effects import Effect, Finished, Grant, Program, Reply, Send, step
 from harness.policies.exponential import Exponential
-from harness.policies.protocol import Stateless
 from harness.policies.retry import Retry
+from harness.policies.stack import Stack
 from harness.records.failures import OK
 from harness.records.keys import CallKey, WorkflowKey
 from harness.records.schema import Attempt, Call, Record, Tokens, Transcript, Workflow
@@ -37,7 +37,7 @@ class Half(Random):
 
 def terms(policy: Retry = EVERY_TEN, *, hold: bool = False, transcripts: bool = False) -> CallTerms:
     """Return terms under which a backoff of `EVERY_TEN` lasts 7 (the middle of 5 to 10)."""
-    return CallTerms(Stateless(policy), LIMITS, hold, lambda key: Half(), transcripts)
+    return CallTerms(Stack([], policy), LIMITS, hold, lambda key: Half(), transcripts)
 
 
 class Says(NamedTuple):

@@ -44,9 +44,9 @@ from harness.policies.protocol import (
     ParkCall,
     RandomOf,
     RetryVerdict,
-    decided,
 )
 from harness.policies.retry import Retry
+from harness.policies.stack import Stack
 from harness.records.failures import CANCELLED, OK
 from harness.records.keys import CallKey
 from harness.records.schema import Attempt, Call, Record
@@ -253,7 +253,7 @@ class Moody:
         self.out -= 1
         self.gone += 1
         assert self.out >= 0
-        return decided(self.retry, ended, random)._replace(ring="bell")
+        return Stack([], self.retry).ended(ended, random)._replace(ring="bell")
 
 
 SCRIPTS = st.lists(

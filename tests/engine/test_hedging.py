@@ -26,7 +26,8 @@ from harness.engine.effects import (
     Sleep,
     step,
 )
-from harness.policies.protocol import Asking, Hedge, Stateless
+from harness.policies.protocol import Asking, Hedge
+from harness.policies.stack import Stack
 from harness.records.failures import CANCELLED, OK
 from harness.records.schema import Attempt, Call, Decision
 from tests.engine.scripted import CALL, EVERY_TEN, RATE_LIMITED, Says, reply, terms
@@ -44,7 +45,8 @@ def hedging(tokens: int = 9, *, hold: bool = False) -> tuple[CallTerms, list[Ask
         asked.append(asking)
         return len(asked) <= tokens
 
-    policy = Stateless(EVERY_TEN, Hedge(AFTER, may))
+    policy = Stack([], EVERY_TEN)
+    policy.hedge = Hedge(AFTER, may)
     return terms(hold=hold)._replace(policy=policy), asked
 
 

@@ -13,9 +13,9 @@ from harness.policies.protocol import (
     Ended,
     Go,
     RetryVerdict,
-    Stateless,
     failure_of,
 )
+from harness.policies.stack import Stack
 from harness.records.failures import OK
 from harness.records.schema import give_up, retry_in
 
@@ -32,18 +32,18 @@ def no_random() -> Random:
 
 
 def test_a_policy_of_one_call_lets_every_attempt_out_and_never_hedges() -> None:
-    policy = Stateless(THREE)
+    policy = Stack([], THREE)
     assert policy.admit(Asking("fan_out", 1, 0)) == Go()
     assert policy.hedge is None
 
 
 def test_nothing_follows_a_success_and_nothing_is_drawn_for_it() -> None:
-    assert Stateless(THREE).ended(ENDED._replace(outcome=OK), no_random) == RetryVerdict(None)
+    assert Stack([], THREE).ended(ENDED._replace(outcome=OK), no_random) == RetryVerdict(None)
 
 
 def test_a_failure_gets_the_decision_of_the_retry_policy() -> None:
     last = ENDED._replace(attempt=3, earlier=(OWN, OWN))
-    assert Stateless(THREE).ended(last, lambda: Random(0)) == RetryVerdict(give_up("attempts"))
+    assert Stack([], THREE).ended(last, lambda: Random(0)) == RetryVerdict(give_up("attempts"))
 
 
 def test_attempts_that_a_breaker_took_upon_itself_do_not_count_as_the_calls_own() -> None:

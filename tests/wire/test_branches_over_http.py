@@ -13,7 +13,8 @@ from harness.engine.attempt import CallTerms
 from harness.engine.call import complete
 from harness.engine.effects import Message, Program, Request, fan_out
 from harness.policies.no_retry import NoRetry
-from harness.policies.protocol import Hedge, Stateless
+from harness.policies.protocol import Hedge
+from harness.policies.stack import Stack
 from harness.records.failures import CANCELLED, OK
 from harness.records.keys import CallKey
 from harness.records.schema import Attempt, Branches, Call, Record, Workflow
@@ -115,7 +116,8 @@ def test_fail_fast_hangs_up_on_the_siblings(mode: str, permits: int) -> None:
 
 def hedging(allowed: int = 99) -> CallTerms:
     left = iter(range(allowed))
-    policy = Stateless(NoRetry(), Hedge(1, lambda asking: next(left, None) is not None))
+    policy = Stack([], NoRetry())
+    policy.hedge = Hedge(1, lambda asking: next(left, None) is not None)
     return PATIENT._replace(policy=policy)
 
 
