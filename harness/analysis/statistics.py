@@ -59,7 +59,7 @@ def describe(observed: Sample) -> Distribution:
     """Return mean and percentiles in the unit of the values, None if the sample is too small."""
     if not len(observed.values):
         return Distribution(n=0, mean=None, p50=None, p95=None, p99=None)
-    percentiles = _Percentiles(observed)
+    percentiles = Percentiles(observed)
     return Distribution(
         n=percentiles.n,
         mean=mean(observed),
@@ -67,17 +67,6 @@ def describe(observed: Sample) -> Distribution:
         p95=percentiles.figure(0.95),
         p99=percentiles.figure(0.99),
     )
-
-
-def percentile(observed: Sample, p: float) -> Figure | None:
-    """Return the p-quantile (0 to 1) with its interval.
-
-    None below 6, 72 and 368 observations for p = .5, .95 and .99: then no interval between order
-    statistics exists. With one observation in each cluster the interval is exact
-    (`scipy.stats.quantile_test`). With several, the ranks are those of a smaller sample, see
-    `_Percentiles`; the bounds are None if that sample is too small.
-    """
-    return _Percentiles(observed).figure(p) if len(observed.values) else None
 
 
 def order_ranks(n: int, p: float) -> tuple[int, int] | None:
@@ -91,9 +80,10 @@ def order_ranks(n: int, p: float) -> tuple[int, int] | None:
     return (low, high) if low >= 1 and high <= n else None
 
 
-class _Percentiles:
-    """Percentiles of one sample.
+class Percentiles:
+    """Percentiles of one sample, which must not be empty.
 
+    With one observation in each cluster the intervals are exact (`scipy.stats.quantile_test`).
     Dependence shrinks the sample: n is divided by the design effect, the variance of the share of
     observations at or below the quantile across clusters over what it would be without clusters
     (Korn and Graubard, Confidence Intervals for Proportions with Small Expected Number of
@@ -112,6 +102,7 @@ class _Percentiles:
         self._by_cluster = bool(self.n > len(self._sizes))
 
     def figure(self, p: float) -> Figure | None:
+        """Return the p-quantile (0 to 1), None if the sample is too small (see `Distribution`)."""
         if order_ranks(self.n, p) is None:
             return None
         value = self._at(math.ceil(p * self.n))

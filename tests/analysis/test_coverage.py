@@ -11,7 +11,7 @@ from scipy import stats
 
 from harness.analysis.model import Figure
 from harness.analysis.significance import Successes, by_repeats, by_workflows, is_called, of_shares
-from harness.analysis.statistics import mean, over_repeats, percentile, sample
+from harness.analysis.statistics import Percentiles, mean, over_repeats, sample
 
 SIGMA = 0.8
 TRIES = 400
@@ -51,7 +51,7 @@ def test_a_percentile_of_dependent_calls_is_wrong_in_one_case_of_twenty_at_most(
     truth = math.exp(SIGMA * stats.norm.ppf(p))
     clusters = np.repeat(np.arange(workflows), calls)
     told = [
-        holds(percentile(sample(values, clusters), p), truth)
+        holds(Percentiles(sample(values, clusters)).figure(p), truth)
         for values in clustered(workflows, calls, alike, seed=workflows)
     ]
     assert told.count(False) / TRIES <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / TRIES)
@@ -59,7 +59,7 @@ def test_a_percentile_of_dependent_calls_is_wrong_in_one_case_of_twenty_at_most(
 
 def test_intervals_that_ignore_the_workflows_would_be_wrong_far_more_often() -> None:
     values = clustered(24, 20, alike=0.7, seed=24)
-    told = [holds(percentile(sample(row, range(len(row))), 0.5), 1.0) for row in values]
+    told = [holds(Percentiles(sample(row, range(len(row)))).figure(0.5), 1.0) for row in values]
     assert told.count(False) / TRIES > 0.3
 
 
@@ -68,7 +68,8 @@ def test_a_median_of_independent_values_is_covered_as_often_as_order_statistics_
     n: int, least: float, most: float
 ) -> None:
     told = [
-        holds(percentile(sample(row, range(n)), 0.5), 1.0) for row in clustered(n, 1, 0.0, seed=n)
+        holds(Percentiles(sample(row, range(n))).figure(0.5), 1.0)
+        for row in clustered(n, 1, 0.0, seed=n)
     ]
     assert None not in told
     assert least <= told.count(True) / TRIES <= most

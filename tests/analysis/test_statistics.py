@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from harness.analysis.statistics import (
+    Percentiles,
     describe,
     mean,
     order_ranks,
     over_repeats,
-    percentile,
     repeats_needed,
     sample,
     share,
@@ -43,7 +43,7 @@ def test_order_statistics_agree_with_scipy(n: int, p: float) -> None:
 
 def test_with_one_value_a_workflow_the_interval_is_the_exact_one() -> None:
     values = [float(value) for value in range(100, 0, -1)]
-    assert known(percentile(sample(values, range(100)), 0.5)) == (40.0, 50.0, 61.0)
+    assert known(Percentiles(sample(values, range(100))).figure(0.5)) == (40.0, 50.0, 61.0)
 
 
 def test_counts_stand_for_repeated_values() -> None:
@@ -57,7 +57,9 @@ def test_calls_that_resemble_their_workflow_widen_the_interval() -> None:
     clusters = np.repeat(np.arange(30), 20)
     alike = np.exp(np.repeat(random.normal(size=30), 20) + 0.1 * random.normal(size=600))
     apart = random.permutation(alike)
-    wide, narrow = (known(percentile(sample(values, clusters), 0.5)) for values in (alike, apart))
+    wide, narrow = (
+        known(Percentiles(sample(values, clusters)).figure(0.5)) for values in (alike, apart)
+    )
     assert wide[1] == narrow[1]
     assert wide[2] - wide[0] > 2 * (narrow[2] - narrow[0])
 
