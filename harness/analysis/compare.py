@@ -176,13 +176,12 @@ def _lacks(
     for name, compared in compared_metrics().items():
         if isinstance(compared.metric.kind, ShareOf):
             continue
-        only: dict[str, list[str]] = {"second": [], "first": []}
-        for cell, found in seen.items():
-            has = [name in found or _has(compared, sides[cell]) for sides in (base, new)]
-            if has[0] != has[1]:
-                only["second" if has[0] else "first"].append(cell)
-        for which, cells in only.items():
-            if cells:
+        absent = [cell for cell, found in seen.items() if name not in found]
+        has_base, has_new = (
+            {cell for cell in absent if _has(compared, sides[cell])} for sides in (base, new)
+        )
+        for which, only in (("second", has_base - has_new), ("first", has_new - has_base)):
+            if cells := [cell for cell in absent if cell in only]:
                 yield f"no {name} in the {which} run, so it is not compared: {', '.join(cells)}"
 
 

@@ -486,10 +486,9 @@ def report_columns(table: ReportTable) -> Iterator[tuple[Metric, ReportColumn]]:
     for one in METRICS:
         if table in one.report:
             head, key = one.report[table], one.key or one.name.replace(".", "_").removesuffix("_s")
-            if one.parts:
-                for part in one.parts:
-                    yield one, ReportColumn(f"{head} {part}", f"{key}_{part}", part)
-            else:
+            for part in one.parts:
+                yield one, ReportColumn(f"{head} {part}", f"{key}_{part}", part)
+            if not one.parts:
                 yield one, ReportColumn(head, key, None)
 
 

@@ -216,12 +216,12 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
     practical number suffices. `code`: Python lines that give a program the cell's settings.
     """
 
-    cell: str | None
+    cell: str | None = None
     objective: str
     because: tuple[str, ...]
-    lead_over_next: Figure | None
-    evidence: str
-    more_workflows_needed: int | None
+    lead_over_next: Figure | None = None
+    evidence: str = "not enough"
+    more_workflows_needed: int | None = None
     code: tuple[str, ...] = ()
 
 

@@ -13,6 +13,7 @@ same time after everything before has ended.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 
@@ -243,15 +244,13 @@ def _stages(placed: list[_Placed]) -> tuple[Stage, ...]:
     return tuple(stages)
 
 
+@dataclass(slots=True)
 class _OpenLane:
     """A lane that may still get items."""
 
-    __slots__ = ("end", "items", "start")
-
-    def __init__(self, start: int, end: int, items: list[TreeItem]) -> None:
-        self.start = start
-        self.end = end
-        self.items = items
+    start: int
+    end: int
+    items: list[TreeItem]
 
 
 def _waited(lanes: Mapping[int, Sequence[_OpenLane]], placed: Sequence[_Placed], at: int) -> bool:

@@ -52,7 +52,8 @@ def recommend(run: Run, cells: Sequence[MeasuredCell]) -> Recommendation:
     said = ["The run was simulated: the result applies to the simulated provider."] * run.simulated
     entries = [entry for cell in cells if (entry := _entry(cell, objective)) is not None]
     if not entries:
-        return _recommendation(objective, [*said, _too_few(run, cells, objective)])
+        because = (*said, _too_few(run, cells, objective))
+        return Recommendation(objective=objective, because=because)
     asked = run.scenario["slo"]["success_rate"]
     most = max(entries, key=lambda entry: entry.good.value)
     bar = most.good.value - SLACK if asked is None else asked
@@ -60,7 +61,7 @@ def recommend(run: Run, cells: Sequence[MeasuredCell]) -> Recommendation:
         [entry for entry in entries if entry.good.value >= bar and entry.good.value > 0]
     )
     if not able:
-        return _recommendation(objective, [*said, _nobody(most, asked)])
+        return Recommendation(objective=objective, because=(*said, _nobody(most, asked)))
     best = able[0]
     said += [_best(best, objective, run.simulated), _kept(best, asked)]
     if len(able) < len(entries):
@@ -70,7 +71,7 @@ def recommend(run: Run, cells: Sequence[MeasuredCell]) -> Recommendation:
     code = lines_to_paste(run, best.cell.records.info)
     if len(able) == 1:
         said.append("There is no other cell to compare it with.")
-        return _recommendation(objective, said, best, code=code)
+        return Recommendation(cell=best.name, objective=objective, because=tuple(said), code=code)
     after = able[1]
     common = sorted(best.values.keys() & after.values.keys())
     ratios = [after.values[repeat] / best.values[repeat] for repeat in common]
@@ -80,21 +81,8 @@ def recommend(run: Run, cells: Sequence[MeasuredCell]) -> Recommendation:
     said.append(_lead(after, lead, len(ratios), objective))
     if not enough:
         said.append(_undecided(needed))
-    return _recommendation(objective, said, best, lead, needed, enough=enough, code=code)
-
-
-def _recommendation(
-    objective: str,
-    said: Sequence[str],
-    best: _Entry | None = None,
-    lead: Figure | None = None,
-    needed: int | None = None,
-    *,
-    enough: bool = False,
-    code: tuple[str, ...] = (),
-) -> Recommendation:
     return Recommendation(
-        cell=best.name if best else None,
+        cell=best.name,
         objective=objective,
         because=tuple(said),
         lead_over_next=lead,

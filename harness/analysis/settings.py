@@ -3,37 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from harness.analysis.model import Cell
+from harness.records.schema import CellInfo
 from harness.records.settings import LONGEST_VALUE, split_key, value_slugs, value_text
+
+if TYPE_CHECKING:
+    from harness.analysis.compare import CellChanges
 
 BUILT_IN = ("mode", "permits", "retry", "permit_scope")
 """The settings that every cell has, in the order in which they are shown."""
 
 
-class CellSettings(Protocol):
-    """Anything with the settings of a cell."""
-
-    @property
-    def mode(self) -> str:
-        """How calls were made."""
-
-    @property
-    def permits(self) -> int:
-        """The size of its semaphore."""
-
-    @property
-    def retry(self) -> str:
-        """The name of its retry policy."""
-
-    @property
-    def permit_scope(self) -> str:
-        """What a permit is held for."""
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """The values of all other swept keys, by dotted key."""
+CellSettings: TypeAlias = "CellInfo | Cell | CellChanges"
+"""A cell of the records, the summary or a comparison: each has the settings of a cell."""
 
 
 def settings_of(cell: CellSettings) -> dict[str, Any]:

@@ -48,7 +48,6 @@ def summarise(records: Records) -> Summary:
 
 def _sync_of(cell: CellRecords, cells: Sequence[CellRecords]) -> CellRecords | None:
     """Return the sync cell that differs from `cell` only in mode and permits."""
-    for other in cells:
-        if other.info.mode == SYNC and policy_of(other.info) == policy_of(cell.info):
-            return other
-    return None
+    policy = policy_of(cell.info)
+    syncs = (other for other in cells if other.info.mode == SYNC)
+    return next((other for other in syncs if policy_of(other.info) == policy), None)
