@@ -179,7 +179,6 @@ def _while_closed(
 
 
 def _until(end: Ended, pause: int) -> int:
-    """Return the end of the pause that follows `end`."""
     asked = end.retry_after or 0
     return end.now + max(pause, asked if end.now + asked <= end.deadline else 0)
 

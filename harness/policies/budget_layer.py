@@ -19,14 +19,12 @@ class BudgetRule(Protocol):
 
     def fresh(self) -> Any:
         """Return the initial state."""
-        ...
 
     def ended(self, state: Any, ended: Ended, again: bool) -> tuple[Any, bool]:
         """Return the state after an attempt, and whether a retry is allowed.
 
         `again`: it failed and a retry is wanted; otherwise the second value has no meaning.
         """
-        ...
 
 
 class BudgetLayer:

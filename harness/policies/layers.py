@@ -17,15 +17,12 @@ class Layer(Protocol):
     @property
     def hedge(self) -> Hedge | None:
         """When a second attempt of a call may be sent while the first one runs; None for never."""
-        ...
 
     def admit(self, asking: Asking) -> Admission:
         """Return whether an attempt may be sent now."""
-        ...
 
     def ended(self, ended: Ended, inside: Inside) -> RetryVerdict:
         """Return what happens after an attempt; `inside` asks the inner layers, at most once."""
-        ...
 
 
 class States:

@@ -107,15 +107,12 @@ class Policy(Protocol):
     @property
     def hedge(self) -> Hedge | None:
         """When a second attempt of a call may be sent while the first one runs; None for never."""
-        ...
 
     def admit(self, asking: Asking) -> Admission:
         """Return whether an attempt may be sent now."""
-        ...
 
     def ended(self, ended: Ended, random: RandomOf) -> RetryVerdict:
         """Record the end of an attempt, and return what happens next in its call."""
-        ...
 
 
 def failure_of(ended: Ended) -> Failure:

@@ -39,7 +39,6 @@ class Retry(Protocol):
 
     def decide(self, failure: Failure, random: Random) -> Decision:
         """Return when to try again, or why not to."""
-        ...
 
 
 def refused(failure: Failure, attempts: int) -> Decision | None:
