@@ -178,35 +178,25 @@ def measure(metric: Metric, cell: MeasuredCell) -> Any:
 
 def summarise_cell(cell: MeasuredCell) -> Cell:
     """Return everything known of one cell."""
-    values = msgspec.structs.asdict(cell.records.info)
+    groups: dict[str, dict[str, Any]] = {"": msgspec.structs.asdict(cell.records.info)}
     for metric in METRICS:
-        *groups, name = metric.name.split(".")
-        place = values
-        for group in groups:
-            place = place.setdefault(group, _Group())
-        place[name] = measure(metric, cell)
+        group, _, name = metric.name.rpartition(".")
+        groups.setdefault(group, {})[name] = measure(metric, cell)
+    values = groups.pop("")
+    types = {field.name: field.type for field in msgspec.structs.fields(Cell)}
+    for name, group_values in groups.items():
+        values[name] = _struct(types.get(name, msgspec.Struct), group_values)
     made: Cell = _struct(Cell, values)
     return made
 
 
-class _Group(dict[str, Any]):
-    """The values of a structure of the summary, by name."""
-
-
 def _struct(kind: Any, values: Mapping[str, Any]) -> Any:
     """Return a struct of `kind` with these values; fields that it does not declare are added."""
-    declared = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    declared = kind.__struct_fields__
     extra: list[tuple[str, Any]] = [(name, Any) for name in values if name not in declared]
     if extra:
         kind = msgspec.defstruct(kind.__name__, extra, bases=(kind,), frozen=True, kw_only=True)
-    return kind(
-        **{
-            name: _struct(declared.get(name, msgspec.Struct), value)
-            if isinstance(value, _Group)
-            else value
-            for name, value in values.items()
-        }
-    )
+    return kind(**values)
 
 
 def _throughput(cell: MeasuredCell) -> ByRepeat:
@@ -229,10 +219,6 @@ def _speedup(cell: MeasuredCell) -> Figure | None:
         return Figure(value=1.0)
     base, mine = MeasuredCell(cell.sync, cell.rules).makespans, cell.makespans
     return over_repeats(base[at] / mine[at] for at in sorted(base.keys() & mine.keys()))
-
-
-def _efficiency(cell: MeasuredCell) -> ByRepeat:
-    return {one.repeat: one.replay / one.measured for one in cell.bounds}
 
 
 def _bound(cell: MeasuredCell) -> float | None:
@@ -383,7 +369,9 @@ METRICS: tuple[Metric, ...] = (
            report={"speed": "bound"},
            definition="The phases one after another, of a fan-out the longest branch, with the "
            "measured service times: no number of permits gets below it."),
-    Metric("scheduling_efficiency", "scheduling efficiency", OverRepeats(_efficiency), "share",
+    Metric("scheduling_efficiency", "scheduling efficiency",
+           OverRepeats(lambda cell: {one.repeat: one.replay / one.measured for one in cell.bounds}),
+           "share",
            report={"speed": "efficiency"},
            definition="Makespan of a replay without overhead, of the measured service times under "
            "the same permits, over the makespan."),
@@ -449,20 +437,11 @@ class ComparedMetric(NamedTuple):
             case _:
                 assert_never(kind)
 
-    def unit_in(self, cell: MeasuredCell) -> float:
-        """Return what a value is divided by to be in scenario seconds, or per scenario second."""
-        scale = cell.records.run.time_scale
-        match self.metric.unit:
-            case "s":
-                return scale
-            case "workflows/s" | "calls/s":
-                return 1 / scale
-            case _:
-                return 1.0
-
     def scaled(self, cell: MeasuredCell) -> ByRepeat:
         """Return its value in each repeat, in scenario seconds or per scenario second."""
-        unit = self.unit_in(cell)
+        scale = cell.records.run.time_scale
+        units = {"s": scale, "workflows/s": 1 / scale, "calls/s": 1 / scale}
+        unit = units.get(self.metric.unit, 1.0)
         return {repeat: value / unit for repeat, value in self.by_repeat(cell).items()}
 
     def is_carried_by(self, cell: MeasuredCell) -> bool:

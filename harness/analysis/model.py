@@ -185,10 +185,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     bottleneck: str
     because: tuple[str, ...]
-    event_loop_lag_s: Spread | None
-    client_cpu_share: float | None
-    provider_lateness_s: Spread | None
-    clock_disagreement_s: Spread | None
+    event_loop_lag_s: Spread | None = None
+    client_cpu_share: float | None = None
+    provider_lateness_s: Spread | None = None
+    clock_disagreement_s: Spread | None = None
 
 
 class Oracle(msgspec.Struct, frozen=True, kw_only=True):

@@ -107,7 +107,6 @@ def agree(client: str, provider: str) -> bool:
 
 
 def _same_tokens(attempt: Attempt, served: Served) -> bool:
-    """Compare the counts that the client read."""
     told, meant = attempt.tokens, served.tokens
     return all(
         getattr(told, name) in (None, getattr(meant, name))

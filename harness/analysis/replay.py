@@ -10,6 +10,7 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from harness.analysis.phase_tree import PhaseNode, TreeItem, tree_of
@@ -218,18 +219,16 @@ def replay(
     return _Replay(work, permits).run(in_flight, arrivals)
 
 
+@dataclass(slots=True, eq=False)
 class _Strand:
     """A chain in progress: the steps that are left, last first, and the strand that waits for it.
 
     `open`: how many branches of its current fork still run.
     """
 
-    __slots__ = ("open", "parent", "steps")
-
-    def __init__(self, chain: ReplayChain, parent: _Strand | None = None) -> None:
-        self.steps = list(reversed(chain))
-        self.parent = parent
-        self.open = 0
+    steps: list[ReplayStep | ReplayFork]
+    parent: _Strand | None = None
+    open: int = 0
 
 
 class _Replay:
@@ -255,7 +254,7 @@ class _Replay:
         else:
             self._next = len(self._work)
             for job, due in zip(self._work, arrivals, strict=True):
-                self._at(due, None, _Strand(job.chain))
+                self._at(due, None, _Strand([*reversed(job.chain)]))
         while self._events:
             self._now, _, step, strand = heapq.heappop(self._events)
             if step is not None:
@@ -274,7 +273,7 @@ class _Replay:
             chain = self._work[self._next].chain
             self._next += 1
             if chain:
-                self._go_on(_Strand(chain))
+                self._go_on(_Strand([*reversed(chain)]))
                 return
 
     def _go_on(self, strand: _Strand) -> None:
@@ -291,7 +290,7 @@ class _Replay:
         if isinstance(step, ReplayFork):
             strand.open = len(step.chains)
             for chain in step.chains:
-                self._go_on(_Strand(chain, strand))
+                self._go_on(_Strand([*reversed(chain)], strand))
         elif self._free:
             self._free -= 1
             self._serve(strand, step)

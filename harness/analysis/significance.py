@@ -166,7 +166,6 @@ class _Clustered(NamedTuple):
 
     @classmethod
     def of(cls, parts: Iterable[Sequence[float]]) -> _Clustered:
-        """Return clusters of values in order."""
         listed = list(parts)
         values = np.concatenate([np.asarray(part, np.float64) for part in listed])
         owners = np.repeat(np.arange(len(listed)), [len(part) for part in listed])

@@ -36,10 +36,6 @@ _APART = "Median delay from the provider's first write to the client's first tex
 VIRTUAL_VERDICT = Verdict(
     bottleneck="none",
     because=("Time was virtual: no figure depends on the speed of the machine.",),
-    event_loop_lag_s=None,
-    client_cpu_share=None,
-    provider_lateness_s=None,
-    clock_disagreement_s=None,
 )
 """The verdict on a run in virtual time."""
 
