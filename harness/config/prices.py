@@ -49,11 +49,6 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     date: date | None = None
     peak: Peak | None = None
 
-    @property
-    def is_free(self) -> bool:
-        """Whether all tokens are free."""
-        return self.input == self.cached == self.output == 0
-
     def factor(self, unix_ns: int) -> float:
         """Return the factor of the price at a time."""
         if self.peak is None:
@@ -61,11 +56,6 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         at = datetime.fromtimestamp(unix_ns // SECOND, UTC)
         within = any(start <= at.hour < end for start, end in self.peak.hours)
         return self.peak.factor if within and _DAYS[at.weekday()] in self.peak.days else 1.0
-
-    @property
-    def highest_factor(self) -> float:
-        """The highest factor of the price."""
-        return self.peak.factor if self.peak else 1.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the price as plain values, for JSON and for `Run.price`."""
@@ -88,8 +78,7 @@ def price_of(model: str, base_url: str) -> Price | None:
     host = urlsplit(base_url).hostname
     for row in _read_list():
         if row.host == host and fnmatchcase(model, row.model):
-            plain = row.as_dict()
-            return msgspec.convert({name: plain[name] for name in Price.__struct_fields__}, Price)
+            return Price(**{name: getattr(row, name) for name in Price.__struct_fields__})
     return None
 
 
@@ -114,7 +103,7 @@ def cost_usd(price: Price, tokens: Tokens, unix_ns: int) -> float:
 def worst_usd(price: Price, read: int, written: int) -> float:
     """Return the maximum cost of these tokens: nothing cached, at the highest factor."""
     base = read * max(price.input, price.cached) + written * price.output
-    return base * price.highest_factor / _MILLION
+    return base * (price.peak.factor if price.peak else 1.0) / _MILLION
 
 
 @cache

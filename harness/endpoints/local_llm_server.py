@@ -55,12 +55,10 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m harness.endpoints.local_llm_server")
-    parser.add_argument("--key-variable", required=True)
-    parser.add_argument("--weights", required=True)
-    parser.add_argument("--name", required=True)
-    parser.add_argument("--context", type=int, required=True)
-    parser.add_argument("--parallel", type=int, required=True)
-    parser.add_argument("--threads", type=int, required=True)
+    for name in ("--key-variable", "--weights", "--name"):
+        parser.add_argument(name, required=True)
+    for name in ("--context", "--parallel", "--threads"):
+        parser.add_argument(name, type=int, required=True)
     return parser
 
 

@@ -113,7 +113,7 @@ class OpenAIEndpoint(RealModelSection):
 
 def _may_cost(base_url: str, price: Price | None) -> bool:
     """Return whether requests may cost money: not on this machine, nor if the price is 0."""
-    if price is not None and price.is_free:
+    if price is not None and price.input == price.cached == price.output == 0:
         return False
     host = urlsplit(base_url).hostname or ""
     if host == "localhost" or host.endswith(".localhost"):

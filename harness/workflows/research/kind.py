@@ -112,22 +112,14 @@ class ResearchKind:
         branch = tokens_of(prompts.messages("research", topic=topic, question="", notes=""))
         findings = findings_text([("", "")] * count)
         report = prompts.messages("synthesize", topic=topic, findings=findings, notes="")
-        return InSequence(
-            (
-                PlannedCall("decompose", tokens_of(asked)),
-                PlannedCall("decompose", repair, repair=True),
-                InParallel(
-                    tuple(
-                        PlannedCall(
-                            "fan_out",
-                            branch + (planned if section.carry_reasoning or not number else 0),
-                        )
-                        for number in range(count)
-                    )
-                ),
-                PlannedCall("synthesize", tokens_of(report) + planned + count * most["fan_out"]),
-            )
+        read = [branch + planned] + [branch + planned * section.carry_reasoning] * (count - 1)
+        parts = (
+            PlannedCall("decompose", tokens_of(asked)),
+            PlannedCall("decompose", repair, repair=True),
+            InParallel(tuple(PlannedCall("fan_out", tokens) for tokens in read)),
+            PlannedCall("synthesize", tokens_of(report) + planned + count * most["fan_out"]),
         )
+        return InSequence(parts)
 
     def program(self, context: WorkflowContext[ResearchSection]) -> Program[str]:
         """Run one workflow and return its report."""

@@ -48,15 +48,11 @@ def repair_messages(
 
 def findings_text(findings: Sequence[tuple[str, str | None]]) -> str:
     """Return the value of the field `{findings}`; a finding of None is named as missing."""
-    parts = []
-    missing = []
-    for question, finding in findings:
-        if finding is None:
-            missing.append(question)
-        else:
-            parts.append(f"Sub-question: {question}\nFinding: {finding}")
-    gaps = ""
+    parts = [
+        f"Sub-question: {question}\nFinding: {one}" for question, one in findings if one is not None
+    ]
+    missing = [f"- {question}" for question, one in findings if one is None]
     if missing:
-        listed = "\n".join(f"- {question}" for question in missing)
-        gaps = f"\n\nNo finding could be had for these; say so in the report:\n{listed}"
-    return "\n\n".join(parts) + gaps
+        heading = "No finding could be had for these; say so in the report:"
+        parts.append("\n".join([heading, *missing]))
+    return "\n\n".join(parts)
