@@ -256,25 +256,20 @@ class Scenario(Section):
     @property
     def plan(self) -> WorkflowPlan:
         """The program of each workflow of a run, with its settings."""
-        kind, section = WORKFLOWS.of(self.workflow), self.workflow
-        json_mode, timeout = self.endpoint.facts.json_mode, self.timeouts.workflow
-        return WorkflowPlan(
-            kind,
-            section,
-            {
-                key: template._replace(text=self.prompts.get(key) or template.text)
-                for key, template in kind.templates.items()
-            },
-            tuple(
-                msgspec.structs.replace(
-                    info,
-                    max_tokens=section.max_tokens[info.setting],
-                    json=info.json and json_mode,
-                )
-                for info in kind.phases(section)
-            ),
-            None if timeout is None else round(timeout * self.time_scale * SECOND),
+        kind, section, timeout = WORKFLOWS.of(self.workflow), self.workflow, self.timeouts.workflow
+        templates = {
+            key: template._replace(text=self.prompts.get(key) or template.text)
+            for key, template in kind.templates.items()
+        }
+        limits, json_mode = section.max_tokens, self.endpoint.facts.json_mode
+        phases = tuple(
+            msgspec.structs.replace(
+                info, max_tokens=limits[info.setting], json=info.json and json_mode
+            )
+            for info in kind.phases(section)
         )
+        limit = None if timeout is None else round(timeout * self.time_scale * SECOND)
+        return WorkflowPlan(kind, section, templates, phases, limit)
 
     @property
     def layout(self) -> Layout:
@@ -358,12 +353,9 @@ def validated(values: dict[str, Any], where: str, overrides: Sequence[str]) -> S
         if _parts(_key(override))[: len(split_key(key))] == split_key(key):
             instead = f"the sweep has that key; set sweep.{json.dumps(key)} instead"
             raise _input_error(f"--set {override}", instead)
-    choices = itertools.product(*(range(len(options)) for options in swept.values()))
     scenarios = {
-        numbers: _with_choice(
-            values, swept, dict(zip(swept, numbers, strict=True)), where, overrides
-        )
-        for numbers in choices
+        numbers: _with_choice(values, swept, numbers, where, overrides)
+        for numbers in itertools.product(*(range(len(options)) for options in swept.values()))
     }
     resolved: dict[str, list[Any]] = {}
     for place, (key, options) in enumerate(swept.items()):
@@ -375,10 +367,9 @@ def validated(values: dict[str, Any], where: str, overrides: Sequence[str]) -> S
                 what = f"{_option(key, number)}: has no effect; no policy of sweep.retry uses it"
                 raise _located(where, overrides, f"sweep.{json.dumps(key)}", what)
             resolved[key].append(value)
-    first = dict.fromkeys(swept, 0)
     if resolved:
         values = {**values, "sweep": {**values["sweep"], **resolved}}
-    return _with_choice(values, resolved, first, where, overrides)
+    return _with_choice(values, resolved, [0] * len(swept), where, overrides)
 
 
 def _swept_values(values: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
@@ -396,11 +387,12 @@ def _swept_values(values: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
 def _with_choice(
     values: Mapping[str, Any],
     swept: Mapping[str, Sequence[Any]],
-    choice: Mapping[str, int],
+    numbers: Sequence[int],
     where: str,
     overrides: Sequence[str],
 ) -> Scenario:
-    """Return the scenario in which each swept key has the option with the chosen number."""
+    """Return the scenario in which each swept key has the option with its one of `numbers`."""
+    choice = dict(zip(swept, numbers, strict=True))
     try:
         chosen = with_settings(values, {key: swept[key][at] for key, at in choice.items()})
     except ValueError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.live import Live
@@ -27,6 +27,7 @@ _REFRESH_SECONDS = 0.5
 _BAR = 24
 
 
+@dataclass
 class Counters:
     """What has been counted so far, in the run and in the current trial.
 
@@ -34,26 +35,20 @@ class Counters:
     `spent` are of the earlier sessions: workflows by (cell, repeat), and dollars.
     """
 
-    def __init__(
-        self,
-        trials: int,
-        workflows: int,
-        cost: Callable[[Attempt], float] | None,
-        virtual: bool = False,
-        ended: Mapping[tuple[str, int], int] = MappingProxyType({}),
-        spent: float = 0.0,
-    ) -> None:
-        self.trials = trials
-        self.workflows = workflows
-        self.cost = cost
-        self.virtual = virtual
-        self.total = Tally(workflows=sum(ended.values()), cost=spent)
-        self.workflows_before = self.total.workflows
-        self.trials_done = 0
-        self.trial = ""
-        self.trial_workflows = 0
-        self.in_flight = 0
-        self._ended = ended
+    trials: int
+    workflows: int
+    cost: Callable[[Attempt], float] | None
+    virtual: bool = False
+    ended: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    spent: float = 0.0
+    trials_done: int = 0
+    trial: str = ""
+    trial_workflows: int = 0
+    in_flight: int = 0
+
+    def __post_init__(self) -> None:
+        self.workflows_before = sum(self.ended.values())
+        self.total = Tally(workflows=self.workflows_before, cost=self.spent)
 
     def begin(self, cell: CellInfo, repeat: int, left: int) -> None:
         """Begin a trial; `left`: the number of trials left, including this one."""
@@ -61,7 +56,7 @@ class Counters:
         others = (value_text(value) for value in cell.settings.values())
         named = [cell.mode, counted(cell.permits, "permit"), cell.retry, *others]
         self.trial = f"{', '.join(named)}, repeat {repeat + 1}"
-        self.trial_workflows = self._ended.get((cell.id, repeat), 0)
+        self.trial_workflows = self.ended.get((cell.id, repeat), 0)
 
     def sending(self, change: int) -> None:
         """Add to the number of attempts in flight."""

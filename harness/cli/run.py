@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
 from rich.console import Console
 
 from harness.analysis.model import Summary
 from harness.bench import preflight
 from harness.bench.cells import endpoint_headings, expand, scenarios_by_cell
-from harness.bench.resume import (
-    RunProgress,
-    changes,
-    progress_of,
-    require_profiles,
-    with_budget,
-)
+from harness.bench.resume import RunProgress, changes, progress_of, require_profiles, with_budget
 from harness.bench.runner import Hooks, run
-from harness.bench.scenario import (
-    Scenario,
-    cell_scenario,
-    load_scenario,
-    swept_options,
-)
+from harness.bench.scenario import Scenario, cell_scenario, load_scenario, swept_options
 from harness.bench.virtual import processes
 from harness.cli.live import LIVE_VIEW, Counters, LiveView
 from harness.cli.main import EXIT_INTERRUPTED
@@ -65,8 +55,6 @@ from harness.telemetry.resource import RESOURCE_VARIABLE, parse_pairs
 EXIT_BUDGET = 3
 EXIT_NO_SUCCESS = 1
 
-_P = ParamSpec("_P")
-
 
 def run_scenario(options: argparse.Namespace) -> int:
     """Run the scenario that the options name, or resume a run, and show the results."""
@@ -89,7 +77,6 @@ def run_scenario(options: argparse.Namespace) -> int:
 
 
 def _resume(options: argparse.Namespace) -> int:
-    """Resume the run that `--resume` names."""
     for name in ("scenario", "out", "dry_run"):
         if getattr(options, name):
             raise InputError(
@@ -137,11 +124,10 @@ def _run(
     options: argparse.Namespace,
     progress: RunProgress | None = None,
 ) -> int:
-    """Run the trials that are left and show the results of the whole run."""
     target = open_target(options.otlp, os.environ)
     silent = options.quiet or options.json
     if not silent:
-        _say(f"{scenario.name} into {directory}\n{endpoint_headings(scenario)}")
+        print(f"{scenario.name} into {directory}\n{endpoint_headings(scenario)}", file=sys.stderr)
     if options.otlp and (off := switched_off(os.environ)):
         _warn(f"{off} is set: no span is sent to {options.otlp}")
     if capture(os.environ) and not scenario.transcripts:
@@ -190,10 +176,7 @@ def _hooks(
     view: LiveView, traces: Exporter, counters: Counters, log: RunLog | None, views: Views
 ) -> Hooks:
     """Build the hooks of the run. While a trial is measured, they call only counters and log."""
-
-    def live(function: Callable[_P, None]) -> Callable[_P, None]:
-        return views.safe(LIVE_VIEW, function, RUN_CONTINUES)
-
+    live = functools.partial(views.safe, LIVE_VIEW, way_out=RUN_CONTINUES)
     export = views.safe("the traces", traces.after_trial, views.traces_again)
     before_trial, note = live(view.before_trial), live(counters.note)
     sending, add = live(counters.sending), live(counters.add)
@@ -324,10 +307,6 @@ def _exit_code(finished: Run, summary: Summary | None) -> int:
         return HarnessError.exit_code
     rates = [cell.success_rate.value for cell in summary.cells if cell.success_rate]
     return 0 if any(rates) else EXIT_NO_SUCCESS
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _warn(line: str) -> None:

@@ -7,7 +7,6 @@ import json
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
 
 from harness.config.tables import parse_override
 from harness.records.errors import InputError
@@ -24,7 +23,7 @@ def serve_profile(options: argparse.Namespace) -> int:
         return 0
     if not 0 < options.time_scale <= 1:
         raise InputError(f"--time-scale {options.time_scale}: give a number above 0, up to 1")
-    profile = load_profile(options.profile, profile_overrides(options.set), "--set ")
+    profile = load_profile(options.profile, dict(map(parse_override, options.set)), "--set ")
 
     def ready(base_url: str) -> None:
         text = f"simulated provider {profile.name}: {base_url} (no key needed; Ctrl-C stops it)"
@@ -41,8 +40,3 @@ def serve_profile(options: argparse.Namespace) -> int:
     )
     sys.stdout.flush()
     return 0
-
-
-def profile_overrides(settings: list[str]) -> dict[str, Any]:
-    """Return the keys and values of `KEY=VALUE` settings. Raises InputError."""
-    return dict(map(parse_override, settings))

@@ -13,12 +13,7 @@ from harness.records.clock import SECOND
 from harness.records.errors import InputError, PreflightError
 from harness.records.schema import Workflow
 from harness.report.console import Output
-from harness.report.path_text import (
-    PathSummary,
-    in_scenario_seconds,
-    path_summaries,
-    render_paths,
-)
+from harness.report.path_text import PathSummary, in_scenario_seconds, path_summaries, render_paths
 from harness.report.tree_text import tree_lines
 from harness.report.waterfall import Waterfall, Waterfalls
 from harness.report.waterfall_text import render_waterfall

@@ -1,7 +1,7 @@
 """What the run tells its provider."""
 
 from harness.bench.scenario import parse_scenario
-from harness.cli.serve import profile_overrides
+from harness.config.tables import parse_override
 from harness.endpoints.simulated import SimulatedEndpoint, settings
 from harness.simulator.profiles import load_profile
 from tests.bench.examples import HEAD
@@ -9,7 +9,7 @@ from tests.bench.examples import HEAD
 
 def test_nested_overrides_reach_the_provider_as_they_stand_in_the_scenario() -> None:
     override = {"ttft": {"median": "3s", "sigma": 0.1}, "concurrency_cap": 5, "itl_a": "20ms"}
-    passed = profile_overrides(settings(override))
+    passed = dict(map(parse_override, settings(override)))
     there = load_profile("deepseek-reasoner", passed)
     assert there == load_profile("deepseek-reasoner", override)
     assert there.as_dict()["ttft"]["median"] == 3.0
@@ -24,7 +24,7 @@ def test_tables_within_lists_reach_it_too() -> None:
     )
     endpoint = parse_scenario(HEAD + faults, "file.toml").endpoint
     assert isinstance(endpoint, SimulatedEndpoint)
-    there = load_profile("streams", profile_overrides(settings(endpoint.overrides)))
+    there = load_profile("streams", dict(map(parse_override, settings(endpoint.overrides))))
     assert there.faults == endpoint.faults
     assert [fault.kind for fault in there.faults] == ["unavailable", "stall"]
 
