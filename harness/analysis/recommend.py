@@ -191,16 +191,12 @@ def _lead(after: _Entry, lead: Figure | None, repeats: int, objective: str) -> s
     by = "costs {} times as much" if objective.startswith("cost") else "takes {} times as long"
     if lead is None:
         return f"It has no repeat in common with the next cell, {after.name}."
+    text = f"The next cell, {after.name}, {by.format(_number(lead.value))}"
+    over = _count(repeats, "repeat")
     if lead.low is None or lead.high is None:
-        return (
-            f"The next cell, {after.name}, {by.format(_number(lead.value))} "
-            f"in {_count(repeats, 'repeat')}; this is too few for an interval."
-        )
-    return (
-        f"The next cell, {after.name}, {by.format(_number(lead.value))} "
-        f"(95 % interval {_number(lead.low)} to {_number(lead.high)}, "
-        f"paired over {_count(repeats, 'repeat')})."
-    )
+        return f"{text} in {over}; this is too few for an interval."
+    interval = f"95 % interval {_number(lead.low)} to {_number(lead.high)}"
+    return f"{text} ({interval}, paired over {over})."
 
 
 def _undecided(needed: int | None) -> str:

@@ -182,13 +182,12 @@ def _longest(chain: ReplayChain) -> int:
 
 def _total(chain: ReplayChain, *, backoff: bool) -> int:
     """Return the nanoseconds of a chain whose branches run one after another."""
-    whole = 0
-    for step in chain:
-        if isinstance(step, ReplayFork):
-            whole += sum(_total(branch, backoff=backoff) for branch in step.chains)
-        else:
-            whole += step.service + backoff * step.backoff
-    return whole
+    return sum(
+        step.service + backoff * step.backoff
+        if isinstance(step, ReplayStep)
+        else sum(_total(branch, backoff=backoff) for branch in step.chains)
+        for step in chain
+    )
 
 
 def _in_line(lengths: Sequence[int], arrivals: Sequence[int] | None) -> int:
@@ -234,8 +233,7 @@ class _Strand:
 class _Replay:
     """A discrete-event simulation of a trial.
 
-    Events: time, number, the step that ended or None for an arrival or the end of a backoff, and
-    the strand.
+    Events: time, number, the step that ended (None: an arrival or a backoff's end), the strand.
     """
 
     def __init__(self, work: Sequence[ReplayJob], permits: int) -> None:

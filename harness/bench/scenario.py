@@ -101,11 +101,9 @@ class Sweep(Section):
     @model_validator(mode="before")
     @classmethod
     def _keys_are_known(cls, values: Any) -> Any:
-        swept = (
-            [key for key in values if key not in cls.model_fields]
-            if isinstance(values, Mapping)
-            else []
-        )
+        if not isinstance(values, Mapping):
+            return values
+        swept = [key for key in values if key not in cls.model_fields]
         for key in swept:
             if problem := _sweep_objection(key):
                 raise SettingError(problem, key)
@@ -175,8 +173,7 @@ class Success(Section):
 class Scenario(Section):
     """A scenario file with all defaults.
 
-    `transcripts`: write prompts and answers to transcripts.jsonl. `prompts`: texts that replace
-    those of the workflow.
+    `transcripts`: write transcripts.jsonl. `prompts`: texts that replace those of the workflow.
     """
 
     name: Name

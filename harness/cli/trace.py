@@ -77,8 +77,7 @@ def _print_spans(chosen: list[Workflow], records: Records, *, with_run: bool) ->
     maker, data = TraceMaker(records.run), Dataset.of(records)
     seconds = in_scenario_seconds(records.run.time_scale)
     trees = [maker.of_run(records.trials)] if with_run else []
-    for workflow in chosen:
-        trees.append(maker.of_workflows([workflow], *data.groups.of(workflow)))
+    trees += [maker.of_workflows([workflow], *data.groups.of(workflow)) for workflow in chosen]
     if records.run.simulated:
         print(simulated_line(records.run))
     for spans in trees:
