@@ -1,7 +1,6 @@
 """One call's time, cut into parts.
 
-Added up over calls, the parts give the shares of `cells.time_spent`, which counts the client's own
-wait as `other`.
+Added up over calls, the parts give the shares of `cells.time_spent`, with client wait as `other`.
 """
 
 from __future__ import annotations
@@ -96,8 +95,7 @@ def tiles(call: Call, attempts: Sequence[Attempt]) -> list[CallSegment]:
     """Cut a call from ready to done into parts without overlap and without a gap.
 
     Of attempts that ran at the same time only what delayed the end of the call counts: the attempt
-    that it ended with, and before that attempt was ready the one that was running. The rest of the
-    time is `other`.
+    that it ended with, and before that was ready the one that was running. The rest is `other`.
     """
     other = CallSegment("other", 0, 0)
     if is_plain(call, attempts):

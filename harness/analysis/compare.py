@@ -37,8 +37,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     `base`, `new`: in scenario seconds, USD, per scenario second, or a share (0 to 1). `change`:
     relative (0.1 for 10 % more), for shares the difference. `p`: two-sided, None with too few
     data; `adjusted_p`: by Holm's method over the cells. `verdict`: `worse`, `better`,
-    `no change shown` or `cannot tell`. `mann_whitney_p`: of a second test, on the ranks of the
-    repeats; None where it does not apply.
+    `no change shown` or `cannot tell`. `mann_whitney_p`: of the rank test, None without one.
     """
 
     base: float

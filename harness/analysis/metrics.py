@@ -114,8 +114,7 @@ class Metric(NamedTuple):
     `worse`: the direction of a regression. `report`: the heads of its columns in the report, by
     table; `key`: their name in CSV, by default made from `name`; `parts`: the parts of a
     distribution that have a column; `optional`: no column when no cell has a value, or all have 0.
-    `spread_table`: the table of the report that shows the whole distribution. `definition`: the
-    report's explanation.
+    `spread_table`: the table with the whole distribution. `definition`: shown in the report.
     """
 
     name: str

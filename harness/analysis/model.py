@@ -122,7 +122,6 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The metrics of one combination of settings.
 
     `settings`: the values of all swept keys beyond mode, permits, retry and permit_scope.
-
     Only workflows that ended count, each in its highest execution; failed ones and their calls
     are in every distribution. Makespan and what depends on it need uninterrupted trials.
     `warm_up`: the number of workflows of an open loop that MSER-5 excluded from the distributions

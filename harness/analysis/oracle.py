@@ -41,9 +41,8 @@ class Joined(NamedTuple):
 def join(records: Records) -> Joined | None:
     """Join attempts to the provider's log by span id; None where there is no log.
 
-    Both anchors have a reading of the same monotonic clock, so their difference is exact. An
-    attempt that was never sent needs no line in the log, nor does a cancelled one, whose request
-    may not have arrived.
+    Both anchors have a reading of the same monotonic clock, so their difference is exact. Attempts
+    that were not sent, and cancelled ones, whose request may be lost, need no line in the log.
     """
     if records.provider is None:
         return None

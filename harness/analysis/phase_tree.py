@@ -26,8 +26,7 @@ _NO_BRANCH = -1
 class PhaseNode(NamedTuple):
     """One occurrence of a phase, or the workflow itself: then `phase` is None.
 
-    `number`: which occurrence of its name it is, from 1. Times are nanoseconds since the run's
-    anchor.
+    `number`: which occurrence of its name, from 1. Times: nanoseconds since the run's anchor.
     """
 
     phase: Phase | None
@@ -214,7 +213,6 @@ def _depth(at: int, parents: Sequence[int | None]) -> int:
 
 
 def _stages(placed: list[_Placed]) -> tuple[Stage, ...]:
-    """Divide what ran within one phase into stages."""
     if len(placed) == 1:
         start, end, branch, _, item = placed[0]
         return ((Lane(None if branch == _NO_BRANCH else branch, start, end, (item,)),),)
@@ -257,8 +255,7 @@ def _waited(lanes: Mapping[int, Sequence[_OpenLane]], placed: Sequence[_Placed],
     """Return whether the item at `at`, which starts after all `lanes` have ended, waited for them.
 
     What is in no branch did. A branch waited for what is in none. It waited for other branches if
-    it belongs to a second fan-out: several branches start side by side, among them one that had
-    ended earlier.
+    it is in a second fan-out: several branches start together, one of which had ended earlier.
     """
     start, done, branch, _, _ = placed[at]
     if branch == _NO_BRANCH:

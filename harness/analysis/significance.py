@@ -36,9 +36,8 @@ LEVEL = 0.05
 def is_called(p: float | None, ranks: float | None) -> bool:
     """Return whether a change is significant by its (adjusted) p and, if known, by its ranks.
 
-    A t test alone errs in one case of twenty if nothing changed, and one outlier can move it. The
-    ranks alone could not show a change among many cells: of five against five repeats no order has
-    a p below 0.008.
+    A t test alone errs in one case of twenty if nothing changed, and one outlier can move it. Ranks
+    alone show no change among many cells: p of five against five repeats is at least 0.008.
     """
     return p is not None and p < LEVEL and (ranks is None or ranks < LEVEL)
 

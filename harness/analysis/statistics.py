@@ -210,8 +210,7 @@ def repeats_needed(ratios: Sequence[float]) -> int | None:
     """Return how many repeats in all would show the lead seen in `ratios`, one for each repeat.
 
     The smallest number with which a paired t on the logs finds a lead of that size and spread with
-    probability `POWER`. None when there are fewer than two ratios, or it would take more than
-    `MOST_REPEATS`.
+    probability `POWER`. None with fewer than two ratios, or if it is more than `MOST_REPEATS`.
     """
     logs = np.log(np.asarray(ratios, dtype=np.float64))
     if len(logs) < 2:

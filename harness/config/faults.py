@@ -23,8 +23,7 @@ class FaultKind(NamedTuple):
 
     `outcome`: the failure class of the attempt. `does`: the behaviour of the provider. `status`: of
     a refusal, else None. `finish_reason`: the end of the text; None if it has no proper end.
-    `streams_only`: strikes only streamed requests. `holds`: the request stays in service until its
-    client disconnects.
+    `streams_only`: strikes only streams. `holds`: stays in service until the client disconnects.
     """
 
     name: str

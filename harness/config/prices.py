@@ -1,7 +1,6 @@
 """Prices of tokens: the shipped price list, and the calculation of costs.
 
-Prices are in USD per million tokens. A run stores its price, so later reports do not depend on the
-current list.
+Prices are in USD per million tokens. A run stores its price, so reports do not need the list.
 """
 
 from __future__ import annotations

@@ -50,8 +50,7 @@ class SettingMessage(NamedTuple):
 def message_of(error: ErrorDetails, values: Mapping[str, Any]) -> SettingMessage:
     """Return the message for `error`, found in the file that holds `values`.
 
-    The text names the key as in the file, its value unless it may be a secret, what is wrong, and
-    the way out.
+    The text has the key, its value unless it may be a secret, the problem and the way out.
     """
     raised = error.get("ctx", {}).get("error")
     if isinstance(raised, SettingError):

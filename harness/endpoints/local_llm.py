@@ -57,8 +57,7 @@ class LocalLLMEndpoint(RealModelSection):
     def server(self, api_key: str, seed: int, log: Path) -> Iterator[EndpointServer]:
         """Run llama.cpp's server on a free port of 127.0.0.1.
 
-        Its API key is random and appears in no file and no command line. It caches no prompt, so
-        no trial affects another.
+        Its random API key is in no file and no command line. It caches no prompt.
         """
         own_key = secrets.token_urlsafe(24)
         arguments = [

@@ -59,9 +59,8 @@ class AwsStandardSection(BackoffSection):
 class AwsBackoff(NamedTuple):
     """U(0, 1) * min(b * 2^retry, 20 s), b = 1 s after a 429 and 50 ms otherwise.
 
-    With a drawn wait t and a Retry-After h the wait is max(t, min(h, t + 5 s)): at most five
-    seconds longer, so that a retry may be earlier than the server asked. `second`: nanoseconds of a
-    scenario second.
+    With a drawn wait t and a Retry-After h the wait is max(t, min(h, t + 5 s)), so a retry may be
+    earlier than the server asked. `second`: nanoseconds of a scenario second.
     """
 
     attempts: int = 3

@@ -49,8 +49,7 @@ class Exponential(NamedTuple):
 
     With c = min(cap, base * 2^(attempt - 1)), full jitter draws from U(0, c) and equal jitter from
     c/2 + U(0, c/2). Decorrelated jitter draws min(cap, U(base, 3 * last)), where `last` is the
-    previous draw, `base` at first. A Retry-After header replaces the draw, unless it is 0, such as
-    a date in the past.
+    previous draw, `base` at first. A Retry-After above 0 replaces the draw (a past date is 0).
     """
 
     attempts: int

@@ -20,8 +20,7 @@ class Failure(NamedTuple):
 
     `attempt`: its number, from 1. `deadline`: of the call. `retry_after`: nanoseconds that the
     server asked for, None if it did not. `should_retry`: the header `x-should-retry`, None without
-    it. `waited`: the last backoff in nanoseconds that the policy itself drew for this call, None
-    without one.
+    it. `waited`: nanoseconds of the last backoff that the policy drew for this call, or None.
     """
 
     attempt: int

@@ -44,6 +44,5 @@ class WorkflowKind(Protocol[S]):
     def program(self, context: WorkflowContext[S]) -> Program[str]:
         """Run one workflow and return its final text.
 
-        Raises WorkflowFailedError for a failure that ends the workflow, as the methods of `context`
-        do if a phase fails.
+        Raises WorkflowFailedError, as the methods of `context` do, if the workflow fails.
         """

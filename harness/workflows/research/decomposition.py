@@ -33,8 +33,7 @@ class _Found(NamedTuple):
 def parse_sub_questions(answer: str, count: int) -> list[str]:
     """Return the first `count` distinct sub-questions in a model's answer.
 
-    Raises DecompositionError if the answer is blank, contains no JSON list of questions, or too few
-    distinct ones.
+    Raises DecompositionError if it is blank, or has no JSON list of enough distinct questions.
     """
     if not answer.strip():
         raise DecompositionError("the answer was blank")
