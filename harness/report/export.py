@@ -68,7 +68,13 @@ def export(run: Path, directory: Path, kind: str) -> list[Path]:
 def tables(run: Path) -> list[Flat]:
     """Return all tables, with columns for nested values."""
     records = Dataset.of(read_records(run, small=True))
-    about, counts = _counting(records)
+    counting = {workflow_key(one) for cell in records.cells.values() for one in cell.workflows}
+    last = {
+        (trial.cell, trial.repeat, trial.execution)
+        for cell in records.cells.values()
+        for trial in cell.trials.values()
+    }
+    about = {"simulated": records.run.simulated, "time_scale": records.run.time_scale}
     keys = list(dict.fromkeys(key for cell in records.run.cells for key in cell.settings))
     settings = {
         cell.id: {key: cell.settings.get(key) for key in keys} for cell in records.run.cells
@@ -76,6 +82,11 @@ def tables(run: Path) -> list[Flat]:
     cells = [row | about | settings[row["id"]] for row in _cells(summarise(records))]
     once = _phases_that_occur_once(records)
     del records
+
+    def counts(one: Attempt | Call | Workflow | Trial) -> bool:
+        if isinstance(one, Trial):
+            return (one.cell, one.repeat, one.execution) in last
+        return workflow_key(one) in counting
 
     def table(name: str, kind: type[_R], flatten: Callable[[_R], list[ExportRow]]) -> Flat:
         columns = (*flatten(_blank(kind))[0], "counts", *about, *keys)
@@ -114,24 +125,6 @@ def _flattened(values: Mapping[str, Any], path: str = "") -> ExportRow:
         below = path if name == "value" else f"{path}_{name}".lstrip("_")
         row |= _flattened(value, below) if isinstance(value, Mapping) else {below: value}
     return row
-
-
-def _counting(
-    records: Records,
-) -> tuple[ExportRow, Callable[[Attempt | Call | Workflow | Trial], bool]]:
-    """Return the columns about the run, and a function that returns whether a record counts."""
-    cells = Dataset.of(records).cells.values()
-    counting = {workflow_key(one) for cell in cells for one in cell.workflows}
-    trials = [trial for cell in cells for trial in cell.trials.values()]
-    last = {(trial.cell, trial.repeat, trial.execution) for trial in trials}
-
-    def counts(one: Attempt | Call | Workflow | Trial) -> bool:
-        if isinstance(one, Trial):
-            return (one.cell, one.repeat, one.execution) in last
-        return workflow_key(one) in counting
-
-    about = {"simulated": records.run.simulated, "time_scale": records.run.time_scale}
-    return about, counts
 
 
 def _blank(kind: type[_R]) -> _R:

@@ -38,7 +38,7 @@ def render_waterfall(
     if workflow.error:
         say(console, *wrapped(f"Error: {_printable(workflow.error)}"))
     rows = drawn.rows if whole else most_telling(drawn.rows)
-    panel = waterfall_panel(drawn, rows, seconds, drawn.path.latency, "")
+    panel = waterfall_panel(rows, seconds, drawn.path.latency, "")
     say(console, "", *panel_lines(panel, waterfall_legend([panel])), *waterfall_notes([panel]))
     more = len(drawn.rows) - len(rows)
     if more:

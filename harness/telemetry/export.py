@@ -137,21 +137,16 @@ def export_stored(
     if outbox:
         sent = outbox.send(seconds)
         outbox.close()
-        account = replace(
-            account,
-            endpoint=str(target),
+        sent = sent._replace(
             delivered=sent.delivered + settled - before.rejected,
             refused=sent.refused + before.rejected,
-            undelivered=sent.undelivered,
-            problem=sent.problem,
         )
+        account = replace(account, endpoint=str(target), **sent._asdict())
     delivery_log.save_account(traces, account)
     return account
 
 
 def _outbox(traces: Path, target: OtlpTarget | None, clock: DeliveryClock = REAL) -> Outbox | None:
-    """Return an outbox that notes what the collector acknowledges."""
-
     def note(batch: Batch, rejected: int) -> None:
         delivery_log.note(traces, str(target), batch.span_ids, rejected)
 
@@ -161,7 +156,6 @@ def _outbox(traces: Path, target: OtlpTarget | None, clock: DeliveryClock = REAL
 def _of_files(
     directory: Path, records: Records, content: Capture | None
 ) -> Iterator[tuple[str, list[Span]]]:
-    """Yield the name and spans of each file: the run trace, then one file for each cell."""
     maker = TraceMaker(records.run, content)
     said = read_transcripts(directory)[0] if content else []
     yield RUN_TRACE_FILE, maker.of_run(records.trials)

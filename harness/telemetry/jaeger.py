@@ -7,7 +7,7 @@ side by side.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
@@ -88,27 +88,24 @@ def _is_this_machine(host: str) -> bool:
         return False
 
 
-def links(records: Records, jaeger: Jaeger) -> list[JaegerLink]:
-    """Return links to the slowest workflow, a failed one, and a comparison of two cells."""
+def links(records: Records, jaeger: Jaeger) -> Iterator[JaegerLink]:
+    """Yield links to the slowest workflow, a failed one, and a comparison of two cells."""
     cells = [
         cell._replace(workflows=[one for one in cell.workflows if jaeger.has(one)])
         for cell in Dataset.of(records).cells.values()
     ]
     every = [one for cell in cells for one in cell.workflows]
     run_id = records.run.run_id
-    found = []
     if every:
         slowest = max(every, key=_latency)
-        url = jaeger.trace(run_id, slowest)
-        found.append(JaegerLink(f"slowest workflow, in {slowest.cell}", url))
+        yield JaegerLink(f"slowest workflow, in {slowest.cell}", jaeger.trace(run_id, slowest))
     if lost := [one for one in every if one.outcome != OK]:
         worst = max(lost, key=lambda one: (one.outcome == "failed", _latency(one)))
-        url = jaeger.trace(run_id, worst)
-        found.append(JaegerLink(f"a {worst.outcome} workflow, in {worst.cell}", url))
+        what = f"a {worst.outcome} workflow, in {worst.cell}"
+        yield JaegerLink(what, jaeger.trace(run_id, worst))
     if pair := _pair([cell for cell in cells if cell.workflows]):
-        url = jaeger.side_by_side(run_id, *pair)
-        found.append(JaegerLink(f"the same workflow in {pair[0].cell} and {pair[1].cell}", url))
-    return found
+        what = f"the same workflow in {pair[0].cell} and {pair[1].cell}"
+        yield JaegerLink(what, jaeger.side_by_side(run_id, *pair))
 
 
 def _latency(workflow: Workflow) -> int:

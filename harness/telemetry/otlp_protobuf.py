@@ -18,14 +18,13 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from harness import __version__
 from harness.telemetry import semconv
 from harness.telemetry.attributes import Attributes
-from harness.telemetry.span import Span, SpanRole
+from harness.telemetry.span import Span
 
 MOST_SPANS = 512
 """Spans per request."""
 MOST_BYTES = 1_000_000
 """Bytes per request: a quarter of the strictest limit of receivers (4 MiB over gRPC)."""
 
-_KINDS: dict[SpanRole, SpanKind] = {"internal": SpanKind.INTERNAL, "client": SpanKind.CLIENT}
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _SCOPE = InstrumentationScope(semconv.SCOPE, __version__, semconv.SCHEMA_URL)
 
@@ -63,7 +62,6 @@ def batches(
 
 def _readable(span: Span, resource: Resource) -> ReadableSpan:
     context = _context(span.trace_id, span.span_id)
-    error = span.error
     return ReadableSpan(
         name=span.name,
         context=context,
@@ -72,8 +70,8 @@ def _readable(span: Span, resource: Resource) -> ReadableSpan:
         attributes=span.attributes,
         events=[Event(event.name, event.attributes, event.time) for event in span.events],
         links=[Link(_context(link.trace_id, link.span_id)) for link in span.links],
-        kind=_KINDS[span.kind],
-        status=Status(StatusCode.UNSET) if error is None else Status(StatusCode.ERROR, error),
+        kind=SpanKind[span.kind.upper()],
+        status=Status() if span.error is None else Status(StatusCode.ERROR, span.error),
         start_time=span.start,
         end_time=span.exported_end,
         instrumentation_scope=_SCOPE,

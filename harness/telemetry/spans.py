@@ -27,7 +27,8 @@ from harness.analysis.phase_tree import Lane, PhaseNode, tree_of
 from harness.analysis.selection import is_open_loop
 from harness.records import ids
 from harness.records.failures import OK
-from harness.records.keys import CallKey, WorkflowKey, workflow_key
+from harness.records.groups import WorkflowGroups, WorkflowRecords
+from harness.records.keys import CallKey, workflow_key
 from harness.records.schema import Attempt, Call, Run, Transcript, Trial, Workflow
 from harness.telemetry import attributes, semconv
 from harness.telemetry.attributes import Attributes
@@ -89,16 +90,11 @@ class TraceMaker:
         said = {
             CallKey(*workflow_key(one), one.phase, one.branch, one.call): one for one in transcripts
         }
-        calls_of: dict[WorkflowKey, list[Call]] = defaultdict(list)
-        for call in calls:
-            calls_of[workflow_key(call)].append(call)
-        attempts_of: dict[CallKey, list[Attempt]] = defaultdict(list)
-        for attempt in attempts:
-            attempts_of[attempt.call_key].append(attempt)
+        groups = WorkflowGroups(calls, attempts)
         spans: list[Span] = []
         for workflow in workflows:
-            trace = _WorkflowTrace(self, workflow, attempts_of, said)
-            trace.add_workflow(calls_of[workflow_key(workflow)])
+            trace = _WorkflowTrace(self, workflow, groups.of(workflow), said)
+            trace.add_workflow()
             spans += trace.spans
         return spans
 
@@ -108,17 +104,18 @@ class TraceMaker:
 
 
 class _WorkflowTrace:
-    """Collects the spans of one workflow. `attempts`, `said`: also those of other workflows."""
+    """Collects the spans of one workflow. `said`: also the transcripts of other workflows."""
 
     def __init__(
         self,
         maker: TraceMaker,
         workflow: Workflow,
-        attempts: Mapping[CallKey, list[Attempt]],
+        its: WorkflowRecords,
         said: Mapping[CallKey, Transcript],
     ) -> None:
         self.maker = maker
-        self.attempts = attempts
+        self.calls = its.calls
+        self.tried = {call.call_key: attempts for call, attempts in its.tried()}
         self.said = said
         self.run = maker.run
         self.workflow = workflow
@@ -128,8 +125,7 @@ class _WorkflowTrace:
         self.spans: list[Span] = []
         self.shared = attributes.workflow_key_attributes(self.run, self.cell, workflow)
 
-    def add_workflow(self, calls: Sequence[Call]) -> None:
-        """Add every span."""
+    def add_workflow(self) -> None:
         record = self.workflow
         trial = ids.span_id(
             self.run.run_id, semconv.TRIAL_SPAN, record.cell, record.repeat, record.execution
@@ -146,10 +142,9 @@ class _WorkflowTrace:
         )
         if is_open_loop(self.run, self.cell):  # a closed loop has no queue
             self._add(semconv.QUEUE_SPAN, root, (record.ready, record.started), ("queue",))
-        self._add_inside(root, tree_of(record, calls))
+        self._add_inside(root, tree_of(record, self.calls))
 
     def _add_inside(self, parent: Span, node: PhaseNode) -> None:
-        """Add what ran within a phase or the workflow."""
         # Calls of a phase in a branch may carry the number of that branch.
         around = None if node.phase is None else node.phase.branch
         outside: list[Lane] = []
@@ -187,7 +182,7 @@ class _WorkflowTrace:
                 self._add_inside(span, item)
 
     def _add_call(self, parent: Span, call: Call) -> None:
-        tried = sorted(self.attempts[call.call_key], key=lambda attempt: attempt.attempt)
+        tried = self.tried[call.call_key]
         pauses = list(enumerate(of_pauses(call, tried), 1))
         begin = tried[0].permit_granted if tried else call.done
         span = self._add(

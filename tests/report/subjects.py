@@ -9,10 +9,10 @@ from harness.analysis.selection import Dataset
 from harness.report.charts import catalogue
 from harness.report.charts.model import Chart
 from harness.report.html import page
-from harness.report.html.page import Sent
 from harness.report.plots.draw import save_plot
 from harness.report.tables import Subject, subject
 from harness.store.run_directory import Records
+from harness.telemetry.jaeger import Jaeger
 from tests.analysis.builders import make_run
 
 EMPTY = Dataset(make_run(), [], [], [], [], None)
@@ -28,8 +28,8 @@ def charts_of(summary: Summary, records: Records) -> dict[str, Chart | None]:
     return {named.name: named.make(whole) for named in catalogue.CHARTS}
 
 
-def render_report(summary: Summary, records: Records, sent: Sent = page.UNSENT) -> str:
-    return page.render_report(about(summary, records), charts_of(summary, records), sent)
+def render_report(summary: Summary, records: Records, jaeger: Jaeger | None = None) -> str:
+    return page.render_report(about(summary, records), charts_of(summary, records), None, jaeger)
 
 
 def save_report(summary: Summary, records: Records, directory: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -45,11 +46,11 @@ def seen_over_time(about: Subject) -> list[TrialAttempts]:
     found = []
     for cell in alike[:MOST_POLICIES]:
         records = about.data.cells[cell.id]
-        found += [(cell, trial) for trial in records.whole_trials() or records.trials.values()][:1]
-    longest = max((trial.end - trial.start for _, trial in found), default=0)
+        trials = records.whole_trials() or records.trials.values()
+        found += [(cell, records.attempts, trial) for trial in trials][:1]
+    longest = max((trial.end - trial.start for _, _, trial in found), default=0)
     seen = []
-    for cell, trial in found:
-        attempts = about.data.cells[cell.id].attempts
+    for cell, attempts, trial in found:
         mine = [attempt for attempt in attempts if attempt.repeat == trial.repeat]
         over_time = flow(mine, trial, longest // TIME_BINS + 1)
         seen.append(TrialAttempts(cell, trial.repeat, over_time, trial.end - trial.start))
@@ -108,11 +109,10 @@ def attempts_over_time(about: Subject) -> Chart | None:
 
 def _looks(seen: Sequence[TrialAttempts]) -> dict[str, str]:
     """Return a colour for each outcome: pale for `ok`, others for failures."""
-    totals: dict[str, int] = {}
+    totals: Counter[str] = Counter()
     for one in seen:
-        for outcome, counts in one.flow.counts.items():
-            totals[outcome] = totals.get(outcome, 0) + int(counts.sum())
-    failed = sorted((name for name in totals if name != OK), key=lambda name: -totals[name])
+        totals.update({outcome: int(found.sum()) for outcome, found in one.flow.counts.items()})
+    failed = [name for name, _ in totals.most_common() if name != OK]
     known = dict(zip(failed, FAILURE_LOOKS, strict=False))
     return {OK: "pale"} | known | dict.fromkeys(failed[len(FAILURE_LOOKS) :], REST)
 
@@ -141,11 +141,10 @@ def _extreme_policies(seen: Sequence[TrialAttempts]) -> str:
 
 def _flow_table(about: Subject, seen: Sequence[TrialAttempts], unit: float) -> Table:
     rows = [(one, at) for one in seen for at, count in enumerate(one.flow.every) if count]
-    outcomes = list(dict.fromkeys(name for one in seen for name in one.flow.counts))
-
     counts = {
         name: [int(o.flow.counts[name][at]) if name in o.flow.counts else 0 for o, at in rows]
-        for name in outcomes
+        for one in seen
+        for name in one.flow.counts
     }
     return Table(
         "attempts-over-time",

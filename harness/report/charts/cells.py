@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from harness.analysis.cells import makespan
 from harness.analysis.model import Cell, Figure
@@ -46,11 +46,8 @@ LEAST_WITH_TEXT = 0.06
 PHASE_LOOKS = ("pink", "sky", "orange", "green", "blue", "dark")
 
 
-class _Took(NamedTuple):
-    """A workflow and its latency in scenario seconds."""
-
-    workflow: Workflow
-    seconds: float
+_Took = tuple[Workflow, float]
+"""A workflow and its latency in scenario seconds."""
 
 
 def _row(about: Subject, cell: Cell, beside: str, **marks: Any) -> ChartRow:
@@ -62,10 +59,10 @@ def sync_async(about: Subject) -> Chart | None:
     """Return workflow latency beside throughput, by cell; None without a workflow."""
     unit = SECOND * about.summary.time_scale
     took = {
-        name: [_Took(one, (one.done - one.ready) / unit) for one in cell.workflows]
+        name: [(one, (one.done - one.ready) / unit) for one in cell.workflows]
         for name, cell in about.data.cells.items()
     }
-    longest = max((one.seconds for ones in took.values() for one in ones), default=0.0)
+    longest = max((seconds for ones in took.values() for _, seconds in ones), default=0.0)
     if longest <= 0:
         return None
     many = any(len(ones) > MOST_DOTS for ones in took.values())
@@ -126,18 +123,17 @@ def _latency_panel(
     for cell in about.cells:
         mine, median = took[cell.id], about.duration(cell.workflow_latency_s.p50)
         bars = _histogram(mine, cell.mode, axis) if many else ()
-        dots = () if many else tuple(_dot(at, one, cell.mode) for at, one in enumerate(mine))
+        dots = () if many else tuple(_dot(at, *one, cell.mode) for at, one in enumerate(mine))
         beside = number(median) if mine else "no workflow"
         rows.append(_row(about, cell, beside, bars=bars, dots=dots, interval=median))
     return RowPanel("workflow latency", tuple(rows), axis, 48 if many else 30, "median")
 
 
-def _dot(at: int, took: _Took, mode: str) -> Dot:
-    outcome = took.workflow.outcome
-    if outcome == "failed":
-        return Dot(took.seconds, "vermillion", "cross", scattered(at))
-    shape: Literal["filled", "hollow"] = "filled" if outcome == "ok" else "hollow"
-    return Dot(took.seconds, MODE_LOOKS[mode], shape, scattered(at))
+def _dot(at: int, workflow: Workflow, seconds: float, mode: str) -> Dot:
+    if workflow.outcome == "failed":
+        return Dot(seconds, "vermillion", "cross", scattered(at))
+    shape: Literal["filled", "hollow"] = "filled" if workflow.outcome == "ok" else "hollow"
+    return Dot(seconds, MODE_LOOKS[mode], shape, scattered(at))
 
 
 def _bin(seconds: float, axis: Axis) -> int:
@@ -145,8 +141,8 @@ def _bin(seconds: float, axis: Axis) -> int:
 
 
 def _histogram(took: Sequence[_Took], mode: str, axis: Axis) -> tuple[Bar, ...]:
-    every = Counter(_bin(one.seconds, axis) for one in took)
-    lossy = Counter(_bin(one.seconds, axis) for one in took if one.workflow.outcome != "ok")
+    every = Counter(_bin(seconds, axis) for _, seconds in took)
+    lossy = Counter(_bin(seconds, axis) for one, seconds in took if one.outcome != "ok")
     most, width = max(every.values(), default=1), axis.end / LATENCY_BINS
     bars = []
     for at, count in sorted(every.items()):
@@ -174,9 +170,9 @@ def _workflow_table(about: Subject, took: dict[str, list[_Took]]) -> Table:
 
 def _bins_table(about: Subject, took: dict[str, list[_Took]], axis: Axis) -> Table:
     counts = Counter(
-        (place, _bin(one.seconds, axis), one.workflow.outcome)
+        (place, _bin(seconds, axis), workflow.outcome)
         for place, cell in enumerate(about.cells)
-        for one in took[cell.id]
+        for workflow, seconds in took[cell.id]
     )
     rows = sorted(counts.items())
     width = axis.end / LATENCY_BINS
@@ -341,14 +337,13 @@ def time_chart(about: Subject) -> Chart | None:
 
 def _most_lost(about: Subject) -> str:
     lost = [
-        (getattr(cell.time_spent, part), PART_LOOKS[part][0], cell.id)
+        (getattr(cell.time_spent, part), PART_LOOKS[part][0], cell)
         for cell in about.cells
         if cell.time_spent is not None
         for part in ("permit_wait", "backoff", "failed_attempts")
         if cell.attempts.failed or part != "failed_attempts"
     ]
-    share, part, worst = max(lost)
+    share, part, cell = max(lost, key=lambda one: (*one[:2], one[2].id))
     if share < 0.01:
         return "Less than 1 % of the calls' time was permit wait, backoff or failed attempts"
-    cell = next(cell for cell in about.cells if cell.id == worst)
     return f"{about.name(cell)} lost {percent(share)} of its calls' time to {part}, the most of all"

@@ -66,8 +66,7 @@ def curves_of(summary: Summary) -> list[PermitCurve]:
     curves = []
     for cells in groups.values():
         first = cells[0]
-        names = [first.mode] if several_modes else []
-        names += differences[first.id]
+        names = [*([first.mode] if several_modes else []), *differences[first.id]]
         name = " · ".join(names) or first.retry
         curves.append(PermitCurve(name, tuple(cells), syncs.get(policy_of(first))))
     return curves
@@ -75,12 +74,11 @@ def curves_of(summary: Summary) -> list[PermitCurve]:
 
 def knee(curve: PermitCurve) -> Cell | None:
     """Return the cell beyond which more permits add almost nothing; None for a single cell."""
-    rates = [(cell, value_of(cell.throughput.workflows_per_s)) for cell in curve.cells]
-    known = [(cell, rate) for cell, rate in rates if rate]
-    if len(known) < 2:
+    rates = [value_of(cell.throughput.workflows_per_s) or 0.0 for cell in curve.cells]
+    if sum(rate > 0 for rate in rates) < 2:
         return None
-    most = max(rate for _, rate in known)
-    return next(cell for cell, rate in known if rate >= KNEE * most)
+    pairs = zip(curve.cells, rates, strict=True)
+    return next(cell for cell, rate in pairs if rate >= KNEE * max(rates))
 
 
 class _Quantity(NamedTuple):
@@ -100,25 +98,17 @@ class _Quantity(NamedTuple):
 
 
 def _quantities(about: Subject) -> tuple[_Quantity, ...]:
+    def rate(cell: Cell) -> Figure | None:
+        return about.rate(cell.throughput.workflows_per_s)
+
+    def latency(percentile: str) -> Callable[[Cell], Figure | None]:
+        return lambda cell: about.duration(getattr(cell.workflow_latency_s, percentile))
+
     return (
-        _Quantity(
-            "throughput",
-            f"workflows {about.rate_unit}",
-            lambda cell: about.rate(cell.throughput.workflows_per_s),
-        ),
+        _Quantity("throughput", f"workflows {about.rate_unit}", rate),
         _Quantity("speed-up over sync", "times as fast as sync", attrgetter("speedup_over_sync")),
-        _Quantity(
-            "workflow latency, median",
-            "seconds",
-            lambda cell: about.duration(cell.workflow_latency_s.p50),
-            bounded=False,
-        ),
-        _Quantity(
-            "workflow latency, 95th percentile",
-            "seconds",
-            lambda cell: about.duration(cell.workflow_latency_s.p95),
-            bounded=False,
-        ),
+        _Quantity("workflow latency, median", "seconds", latency("p50"), bounded=False),
+        _Quantity("workflow latency, 95th percentile", "seconds", latency("p95"), bounded=False),
     )
 
 

@@ -84,13 +84,14 @@ def timeline(about: Subject) -> Chart | None:
     seconds = in_scenario_seconds(summary.time_scale)
     took = [number(seconds(one.path.latency)) for one in drawn]
     longest = max(one.path.latency for one in drawn)
+    titles = [
+        f"{about.labels[cell.id]}: {time} s, {workflow.outcome}"
+        for (cell, workflow), time in zip(seen, took, strict=True)
+    ]
     panels = tuple(
-        waterfall_panel(
-            one, most_telling(one.rows), seconds, longest,
-            f"{about.labels[cell.id]}: {time} s, {workflow.outcome}",
-        )
-        for (cell, workflow), one, time in zip(seen, drawn, took, strict=True)
-    )  # fmt: skip
+        waterfall_panel(most_telling(one.rows), seconds, longest, title)
+        for one, title in zip(drawn, titles, strict=True)
+    )
     names = [spoken(one.cell, summary.cells) for one in seen]
     each = (f"{time} s in {name}" for time, name in zip(took, names, strict=True))
     cell, workflow = seen[-1]
@@ -161,7 +162,7 @@ def look_of(part: str) -> str:
 
 
 def waterfall_panel(
-    drawn: Waterfall, rows: Iterable[WaterfallRow], seconds: ToSeconds, longest: int, title: str
+    rows: Iterable[WaterfallRow], seconds: ToSeconds, longest: int, title: str
 ) -> RowPanel:
     """Return the panel of these rows, each with its part of the critical path below.
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple, get_args
+from typing import get_args
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -33,16 +33,6 @@ REPORT = "report.html"
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
-class Sent(NamedTuple):
-    """The delivery of a run's spans, and a Jaeger server that has them; None if not known."""
-
-    account: DeliveryAccount | None = None
-    jaeger: Jaeger | None = None
-
-
-UNSENT = Sent()
-
-
 def save_report(
     about: Subject,
     charts: Charts,
@@ -54,19 +44,25 @@ def save_report(
     `environment` can contain the address of Jaeger; see `jaeger_of`, whose InputError it raises.
     """
     traces = directory / TRACES
-    sent = Sent(read_account(traces), jaeger_of(traces, about.summary.run_id, environment))
+    jaeger = jaeger_of(traces, about.summary.run_id, environment)
+    text = render_report(about, charts, read_account(traces), jaeger)
     path = directory / REPORT
     part = path.with_name(REPORT + ".part")
     try:
-        part.write_text(render_report(about, charts, sent), encoding="utf-8")
+        part.write_text(text, encoding="utf-8")
         part.replace(path)
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
     return path
 
 
-def render_report(about: Subject, charts: Charts, sent: Sent = UNSENT) -> str:
-    """Return the report as one HTML document. Equal records give equal text."""
+def render_report(
+    about: Subject, charts: Charts, account: DeliveryAccount | None, jaeger: Jaeger | None
+) -> str:
+    """Return the report as one HTML document. Equal records give equal text.
+
+    `account`: the delivery of the spans; `jaeger`: a server that has them; None if not known.
+    """
     summary, run = about.summary, about.data.run
     style = Markup(_read("style.css"))  # noqa: S704
     script = Markup(_read("script.js") + _read("waterfall.js"))  # noqa: S704
@@ -84,10 +80,10 @@ def render_report(about: Subject, charts: Charts, sent: Sent = UNSENT) -> str:
         waits=columns.spread_tables(about, "waits"),
         policies=columns.policy_table(about),
         failures=failure_tables(about),
-        slowness=slowness(about, sent.jaeger),
+        slowness=slowness(about, jaeger),
         named=about.named,
         fitness=method.fitness(about),
-        overhead=method.overhead(summary, about.data, sent.account),
+        overhead=method.overhead(summary, about.data, account),
         design=method.design(run),
         definitions=method.DEFINITIONS,
         environment=method.environment(run),
@@ -119,7 +115,6 @@ def _read(name: str) -> str:
 
 
 def _by_section(charts: Charts) -> dict[PageSection, list[tuple[str, Chart]]]:
-    """Return the charts that have something to show, with their names, by section."""
     found: dict[PageSection, list[tuple[str, Chart]]] = {name: [] for name in get_args(PageSection)}
     for named in catalogue.CHARTS:
         if chart := charts.get(named.name):

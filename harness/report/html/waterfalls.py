@@ -58,10 +58,8 @@ class Slowness(NamedTuple):
 def slowness(about: Subject, jaeger: Jaeger | None) -> Slowness:
     """Return the critical paths of the cells, and a selection of workflows."""
     waterfalls = Waterfalls(about.data)
-    pictures = tuple(
-        _picture(about, kind, waterfalls.of(one), jaeger)
-        for kind, one in _chosen(about, waterfalls)
-    )
+    chosen = _chosen(about, waterfalls)
+    pictures = tuple(_picture(about, kind, waterfalls.of(one), jaeger) for kind, one in chosen)
     count = len(waterfalls.counted())
     note = (
         f"{len(pictures)} of {counted(count, 'workflow')}: the slowest, the failed and degraded "
@@ -99,7 +97,6 @@ def _chosen(about: Subject, waterfalls: Waterfalls) -> list[tuple[str, Workflow]
 def _picture(about: Subject, kind: str, drawn: Waterfall, jaeger: Jaeger | None) -> Picture:
     run, workflow = about.data.run, drawn.path.workflow
     seconds = in_scenario_seconds(run.time_scale)
-    has_link = jaeger is not None and jaeger.has(workflow)
     failures = [failure_line(label, attempt, seconds) for label, attempt in drawn.failures]
     if len(failures) > MOST_PAGE_FAILURES:
         failures[MOST_PAGE_FAILURES:] = [f"… {len(failures) - MOST_PAGE_FAILURES} more"]
@@ -107,7 +104,7 @@ def _picture(about: Subject, kind: str, drawn: Waterfall, jaeger: Jaeger | None)
         f"{about.labels[workflow.cell]}, repeat {workflow.repeat}, workflow "
         f"{workflow.workflow}: {workflow.outcome} after {number(seconds(drawn.path.latency))} s"
     )
-    panel = waterfall_panel(drawn, most_telling(drawn.rows), seconds, drawn.path.latency, title)
+    panel = waterfall_panel(most_telling(drawn.rows), seconds, drawn.path.latency, title)
     more = len(drawn.rows) - len(panel.rows)
     left_out = [f"{counted(more, 'more call')}: harness trace RUN {drawn.key}"] if more else []
     return Picture(
@@ -117,7 +114,7 @@ def _picture(about: Subject, kind: str, drawn: Waterfall, jaeger: Jaeger | None)
         said=tuple(path_sentences(drawn.path, seconds)),
         notes=(*left_out, *waterfall_notes([panel])),
         failures=tuple(failures),
-        link=jaeger.trace(run.run_id, workflow) if jaeger and has_link else None,
+        link=jaeger.trace(run.run_id, workflow) if jaeger and jaeger.has(workflow) else None,
     )
 
 

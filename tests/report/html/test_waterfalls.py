@@ -12,7 +12,6 @@ from harness.analysis.model import Figure
 from harness.analysis.summary import summarise
 from harness.report.charts.timeline import MOST_ROWS
 from harness.report.html.method import overhead
-from harness.report.html.page import Sent
 from harness.report.html.waterfalls import FAILED, MEDIANS, SLOWEST, Slowness, slowness
 from harness.report.waterfall import Waterfalls
 from harness.store.run_directory import Records
@@ -97,7 +96,7 @@ def test_many_branches_are_cut_and_it_is_said() -> None:
 
 def test_links_are_there_where_a_jaeger_is_known_and_nowhere_else(records: Records) -> None:
     summary = summarise(records)
-    text = render_report(summary, records, Sent(None, BASE))
+    text = render_report(summary, records, BASE)
     linked = re.findall(r'href="(http://127\.0\.0\.1:16686/trace/[^"]+)"', text)
     assert len(linked) == len(shown(records).pictures) + 3
     assert sum("..." in link for link in linked) == 1
