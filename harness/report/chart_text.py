@@ -86,10 +86,7 @@ def _cells(row: ChartRow, axis: Axis, width: int) -> list[tuple[str, str]]:
 
 
 def bar_columns(bars: Sequence[Bar], axis: Axis, width: int) -> list[str | None]:
-    """Return the colour of each column: that of the bar with the largest share of it.
-
-    A failure always has at least one column, and so does a row with only shorter bars.
-    """
+    """Return the colour of each column: the bar with most of it; a failure has at least one."""
     most = [0.0] * width
     shown: list[str | None] = [None] * width
     drawn = [

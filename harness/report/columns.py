@@ -49,10 +49,7 @@ PART_HEADS: Mapping[str, str] = {
 
 
 def settings_columns(cells: Sequence[CellSettings]) -> list[Column]:
-    """Return the columns that identify a cell on the terminal.
-
-    Mode, permits and retry are always shown, other settings only where they vary.
-    """
+    """Return the columns of mode, permits and retry, and of other settings where they vary."""
     different = varying(cells)
     columns = [
         Column("mode", "", [cell.mode for cell in cells], left=True),
@@ -130,7 +127,6 @@ def metric_columns(
 
 
 def _csv_name(key: str, unit: Unit, about: Subject) -> str:
-    """Return the name of a column in CSV, with its unit of time."""
     if unit == "s":
         return about.seconds(key)
     if unit in ("workflows/s", "calls/s"):

@@ -37,10 +37,7 @@ def wrapped(paragraph: str) -> list[str]:
 
 
 def pack(groups: Sequence[Sequence[Column]], room: int) -> list[list[Column]]:
-    """Return the columns side by side if they fit into `room` characters, else block by block.
-
-    A group that is too wide for one block continues in the next; no column is left out.
-    """
+    """Return all columns in one block of `room` characters, else each group in its own blocks."""
     together = [column for group in groups for column in group]
     if sum(column.width + 1 for column in together) <= room:
         return [together]

@@ -45,10 +45,9 @@ class Flat(NamedTuple):
 
 
 def export(run: Path, directory: Path, kind: str) -> list[Path]:
-    """Write the tables of the run in `run` into `directory` and return their paths.
+    """Write the tables of `run` into `directory` as `csv` or `parquet`; return their paths.
 
-    `kind`: `csv` or `parquet`. Raises InputError when pyarrow is not installed, and StorageError
-    when a file cannot be read or written.
+    Raises InputError when pyarrow is not installed; StorageError when reading or writing fails.
     """
     save = _saver(kind)
     written = []
@@ -175,10 +174,7 @@ def _call(call: Call) -> ExportRow:
 
 
 def _phases_that_occur_once(records: Records) -> list[str]:
-    """Return the names of the phases that have columns in the table of workflows.
-
-    A phase that any workflow has twice is only in the table of phases.
-    """
+    """Return the phases with columns in the table of workflows: those that none has twice."""
     several: set[str] = set()
     for workflow in records.workflows:
         seen = Counter(phase.name for phase in workflow.phases)

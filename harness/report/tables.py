@@ -50,9 +50,8 @@ def csv_safe(value: _Value) -> _Value | str:
 class Column(NamedTuple):
     """One column. The page leaves it out without a `head`, and CSV files without a `key`.
 
-    `show` writes a number for the page and the terminal. CSV files have all digits, and two more
-    columns for the bounds of a figure. `left`: aligned left on the terminal, where the `head` can
-    have two lines.
+    `show` writes a number; CSV files have all digits, and two more columns for the bounds of a
+    figure. `left`: aligned left on the terminal, where the `head` can have two lines.
     """
 
     head: str
@@ -166,10 +165,7 @@ class Table(NamedTuple):
         return width > HALF
 
     def csv(self, *, simulated: bool) -> str:
-        """Return the data as CSV (RFC 4180, with LF line ends), a header line first.
-
-        In a simulated run a last column says so in every line.
-        """
+        """Return CSV (RFC 4180, LF line ends) with a header and a last column if `simulated`."""
         parts = [part for column in self.columns if column.key for part in column.csv()]
         if simulated:
             parts.append(("simulated", ["true"] * len(self.columns[0].values)))
@@ -246,7 +242,6 @@ class Subject(NamedTuple):
 
 
 def _plain(value: Any) -> Value:
-    """Return a setting as CSV files have it."""
     return value if isinstance(value, int | float | str) else value_text(value)
 
 

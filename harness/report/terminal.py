@@ -1,8 +1,4 @@
-"""The results of a run on the terminal, within 80 columns.
-
-Words and position carry all information: without bold and red (https://no-color.org) nothing is
-lost.
-"""
+"""The results on the terminal, within 80 columns, readable without bold and red (NO_COLOR)."""
 
 from __future__ import annotations
 
@@ -86,10 +82,7 @@ def _table(
     summary: Summary,
     between: bool = False,
 ) -> Iterator[Text]:
-    """Yield the lines of a table of cells, the recommended one marked by `*`.
-
-    `between`: with an empty line between its blocks.
-    """
+    """Yield the lines of a table of cells. `between`: with an empty line between its blocks."""
     best = summary.recommendation.cell
     marks = Column("", "", ["*" if cell.id == best else " " for cell in cells])
     styles = ["bold", "bold", *("bold" if cell.id == best else "" for cell in cells)]
@@ -140,7 +133,6 @@ def _key(summary: Summary) -> str:
 
 
 def _warm_up(cells: Sequence[Cell]) -> str:
-    """Return a sentence about the warm-up of open loops; empty without one."""
     labels = cell_labels(cells)
     cut = ", ".join(
         f"{labels[cell.id]} {cell.warm_up} of {cell.workflows.started}"

@@ -22,10 +22,7 @@ _TIMES = 20
 
 
 def tree_lines(spans: Sequence[Span], seconds: ToSeconds) -> list[str]:
-    """Return a line for each span and event, indented below the parent, in order of time.
-
-    On the right are the start, in scenario seconds since the first span began, and the length.
-    """
+    """Return a line for each span and event: its start since the first span, and its length."""
     children: dict[str | None, list[Span]] = {}
     known = {span.span_id for span in spans}
     for span in spans:

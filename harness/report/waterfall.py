@@ -1,8 +1,4 @@
-"""One workflow as a waterfall: a row for each call, divided into parts, with the critical path.
-
-Made from records alone, for the terminal and the report. Times are nanoseconds since the workflow
-was ready.
-"""
+"""One workflow as a waterfall of its calls, in nanoseconds since the workflow was ready."""
 
 from __future__ import annotations
 
@@ -24,10 +20,7 @@ LEAST_ID = 8
 
 
 class WaterfallRow(NamedTuple):
-    """A call, or an attempt of it that ran beside another one.
-
-    `attempts`: of the whole call. `path`: the start and end of its parts of the critical path.
-    """
+    """A call or a hedge. `attempts`: of the whole call. `path`: times on the critical path."""
 
     label: str
     start: int
@@ -39,10 +32,7 @@ class WaterfallRow(NamedTuple):
 
 
 class Waterfall(NamedTuple):
-    """A workflow to draw. `key`: its name on the command line.
-
-    `failures`: its failed attempts, with the labels of their calls.
-    """
+    """A workflow to draw. `failures`: its failed attempts, with the labels of their calls."""
 
     key: str
     trace_id: str
@@ -69,10 +59,7 @@ class Waterfalls:
         return sorted(lost, key=lambda one: one.outcome != "failed")
 
     def named(self, key: str) -> Workflow:
-        """Return the workflow `key`: cell/repeat/workflow, or the beginning of a trace id.
-
-        Of several executions it returns the last. Raises InputError.
-        """
+        """Find by cell/repeat/workflow (last execution) or trace id prefix. Raises InputError."""
         is_id = len(key) >= LEAST_ID and set(key) <= set("0123456789abcdef")
         found = [
             one

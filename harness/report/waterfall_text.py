@@ -26,10 +26,7 @@ LISTED_FAILURES = 12
 def render_waterfall(
     drawn: Waterfall, run: Run, console: Console, link: str | None, whole: bool = False
 ) -> None:
-    """Write one workflow: a title, a bar for each call, its critical path, its failed attempts.
-
-    `link`: its URL in Jaeger. `whole`: all rows and all failures.
-    """
+    """Write one workflow. `link`: its URL in Jaeger. `whole`: all rows and all failures."""
     seconds = in_scenario_seconds(run.time_scale)
     workflow = drawn.path.workflow
     say(console, _title(drawn, run, seconds))

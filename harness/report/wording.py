@@ -108,10 +108,7 @@ def in_seconds(figure: Figure | None, summary: Summary) -> Figure | None:
 
 
 def rate_unit(summary: Summary) -> tuple[str, float]:
-    """Return `a minute`, or `an hour` when the fastest cell has a rate below 1 a minute.
-
-    The second value is the factor from workflows per real second to that unit of scenario time.
-    """
+    """Return `a minute` or `an hour`, and the factor to it from workflows per real second."""
     rates = [cell.throughput.workflows_per_s for cell in summary.cells]
     fastest = max((rate.value for rate in rates if rate is not None), default=0.0)
     minute = 60 * summary.time_scale
@@ -133,10 +130,7 @@ def simulated_note(summary: Summary) -> str:
 
 
 def shortened(names: Iterable[str], limit: int) -> dict[str, str]:
-    """Shorten each name to at most `limit` (at least 4) characters and keep the names distinct.
-
-    It cuts the end, or else the middle, or else the beginning; otherwise it numbers the names.
-    """
+    """Shorten each name to at most `limit` (at least 4) characters; distinct names stay so."""
     distinct = list(dict.fromkeys(names))
     keep = limit - 1
     half = keep // 2
@@ -153,10 +147,7 @@ def shortened(names: Iterable[str], limit: int) -> dict[str, str]:
 
 
 def cell_labels(cells: Sequence[Cell], limit: int = 24) -> dict[str, str]:
-    """Return a short name for each cell by its id: `sync`, `async 8 · full-jitter`.
-
-    Other settings are included only where they vary; `limit` is the longest name of a value.
-    """
+    """Return a short name for each cell by its id: `sync`, `async 8 · full-jitter`."""
     differences = other_differences(cells, limit)
     labels = {}
     for cell in cells:
@@ -166,10 +157,7 @@ def cell_labels(cells: Sequence[Cell], limit: int = 24) -> dict[str, str]:
 
 
 def other_differences(cells: Sequence[Cell], limit: int) -> dict[str, list[str]]:
-    """Return, by cell, the settings other than mode and permits in which the cells differ.
-
-    `limit` is the longest name of a value.
-    """
+    """Return how cells differ except in mode and permits; `limit`: the longest name of a value."""
     different = varying(cells)
     keys = [key for key in swept_keys(cells) if key.key in different]
     retries = shortened((cell.retry for cell in cells), limit)
@@ -185,10 +173,7 @@ def other_differences(cells: Sequence[Cell], limit: int) -> dict[str, list[str]]
 
 
 def spoken(cell: Cell, cells: Sequence[Cell]) -> str:
-    """Return the name of a cell in a sentence: `async with 8 permits and retry full-jitter`.
-
-    Settings other than mode and permits are included only where they vary among `cells`.
-    """
+    """Return the name of a cell in a sentence: `async with 8 permits and retry full-jitter`."""
     different = varying(cells)
     several = [] if cell.mode == "sync" else [f"{cell.permits} permit{'s'[: cell.permits > 1]}"]
     if "retry" in different:
@@ -209,8 +194,7 @@ def losses(cell: Cell) -> str:
 def headline(cells: Iterable[Cell], summary: Summary) -> Cell:
     """Return the cell to show in a title: the recommended one if it is among `cells`.
 
-    Otherwise the cell with most successful workflows, then the fastest: a cell that drops work is
-    fast.
+    Otherwise the cell with most successful workflows, then the fastest: lost work looks fast.
     """
 
     def worth(cell: Cell) -> tuple[bool, int, float]:
@@ -229,10 +213,7 @@ _C = TypeVar("_C", bound=CellSettings)
 
 
 def in_reading_order(cells: Iterable[_C]) -> list[_C]:
-    """Return cells that differ only in mode and permits one after the other, sync first.
-
-    The other settings keep the order in which they first appear.
-    """
+    """Return cells that differ only in mode and permits one after the other, sync first."""
     listed = list(cells)
     policies = list(dict.fromkeys(map(policy_of, listed)))
 

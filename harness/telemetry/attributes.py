@@ -32,11 +32,9 @@ Attributes = dict[str, AttributeValue]
 
 
 class EndpointAttributes(NamedTuple):
-    """Attributes of the endpoint.
+    """`server`: the endpoint's address. `exchange`: further attributes of an HTTP request.
 
-    `server`: its address. `exchange`: the further attributes of an HTTP request. `chat`: the
-    request parameters of each phase that the scenario has settings for. `any_chat`: those of every
-    other phase.
+    `chat`: request parameters of phases with settings. `any_chat`: those of all other phases.
     """
 
     server: Attributes

@@ -50,10 +50,7 @@ def capture(environment: Mapping[str, str]) -> Capture | None:
 
 
 def messages(transcript: Transcript, finish_reason: str | None, limit: int) -> Attributes:
-    """Return the prompt and the answer of a call as the convention's attributes.
-
-    The answer of a failed call has the finish reason `error`.
-    """
+    """Return prompt and answer as attributes; a failed call has the finish reason `error`."""
     said = [
         {"role": one.role, "parts": [_part("text", one.content, limit)]}
         for one in transcript.messages

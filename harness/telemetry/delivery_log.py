@@ -56,10 +56,7 @@ def note(directory: Path, endpoint: str, span_ids: Iterable[str], rejected: int)
 
 
 def read_acknowledged(directory: Path, endpoint: str) -> Acknowledged:
-    """Return what `endpoint` has acknowledged. An incomplete last line is ignored.
-
-    Raises StorageError.
-    """
+    """Return what `endpoint` has acknowledged, by all complete lines. Raises StorageError."""
     mine = [line for line in _lines(directory) if line.endpoint == endpoint]
     ids = frozenset(one for line in mine for one in line.spans)
     return Acknowledged(ids, sum(line.rejected for line in mine))

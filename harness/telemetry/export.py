@@ -1,7 +1,6 @@
-"""Writes the traces of a run into its directory and sends them to a collector, if there is one.
+"""Writes the traces of a run and sends them to a collector, outside the measured time.
 
-This happens outside the measured time. The files are always written. A failing collector affects
-only the delivery, and spans that it has not acknowledged can be sent later.
+The files are always written. Spans that a collector has not acknowledged can be sent later.
 """
 
 from __future__ import annotations
@@ -113,10 +112,9 @@ def export_stored(
     again: bool = False,
     seconds: float = math.inf,
 ) -> DeliveryAccount:
-    """Make all traces of a stored run again, with the same files and ids, and send them.
+    """Make all traces of a run again, with the same files and ids, and send them for `seconds`.
 
-    Spans that the collector has acknowledged are sent again only with `again`. Sending ends after
-    `seconds`. Raises StorageError.
+    `again`: send also the spans that the collector has acknowledged. Raises StorageError.
     """
     traces = directory / TRACES
     _make(traces)

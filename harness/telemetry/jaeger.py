@@ -1,8 +1,4 @@
-"""Links into Jaeger's user interface, to the traces that are most useful to read first.
-
-https://www.jaegertracing.io/docs/latest/: `/trace/<id>` shows one trace, `/trace/<id>...<id>` two
-side by side.
-"""
+"""Links into Jaeger: `/trace/<id>` shows one trace, `/trace/<id>...<id>` two side by side."""
 
 from __future__ import annotations
 

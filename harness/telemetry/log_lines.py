@@ -1,8 +1,7 @@
 """Log lines of a run, made from its records with standard logging; disabled by default.
 
-While a trial is measured, only failed attempts are logged above the debug level, and a separate
-thread writes the lines. Phases and workflows are logged after their trial, with their own times. A
-line contains numbers, names and ids, never a topic, a prompt, an answer, a key or text of a server.
+While a trial is measured, only failed attempts are logged above the debug level; phases and
+workflows follow with their own times. Lines have no topic, prompt, answer, key or server text.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Spans as OTLP JSON lines: one ExportTraceServiceRequest per line.
 
-The JSON mapping of OTLP (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding): ids
-in hexadecimal, enumerations as integers, 64-bit integers as decimal strings. Jaeger's user
-interface can upload such a file, up to 50 MB.
+https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding: ids in hexadecimal, enumerations
+as integers, 64-bit integers as decimal strings. Jaeger can upload such a file, up to 50 MB.
 """
 
 from __future__ import annotations
@@ -21,8 +20,6 @@ from harness.telemetry.attributes import Attributes, AttributeValue
 from harness.telemetry.span import Span, SpanRole
 
 SPANS_PER_LINE = 512
-"""Spans per line."""
-
 _KINDS: dict[SpanRole, int] = {"internal": 1, "client": 3}
 _VALUES = {str: "stringValue", bool: "boolValue", int: "intValue", float: "doubleValue"}
 _STATUS_ERROR = 2

@@ -83,8 +83,8 @@ class CollectorConnection:
     def post(self, body: bytes, seconds: float) -> CollectorReply | None:
         """Send a request and wait up to `seconds` for its reply; None if it has not arrived.
 
-        If a request is pending, wait for its reply and ignore `body`. The target's timeout counts
-        from the sending. An answer that has arrived by then is read, even if it is read later.
+        If a request is pending, `body` is ignored. The target's timeout counts from the sending. An
+        answer that has arrived by then is read, even if it is read later.
         """
         if self._request is None:
             loop = self._runner.get_loop()

@@ -1,7 +1,4 @@
-"""Spans as OTLP in protobuf, in requests below the size limits of collectors.
-
-https://opentelemetry.io/docs/specs/otlp/#otlphttp. The SDK's encoder makes the messages.
-"""
+"""Spans as OTLP in protobuf, in requests below the size limits of collectors."""
 
 from __future__ import annotations
 
@@ -44,8 +41,7 @@ def batches(
 ) -> Iterator[Batch]:
     """Yield requests in order; each is encoded when it is requested.
 
-    A request has at most `most_spans` spans and `most_bytes` bytes of them. A single span that is
-    longer gets its own request.
+    A request has at most `most_spans` spans and `most_bytes` bytes, unless it is a single span.
     """
     made_by = Resource(resource, semconv.SCHEMA_URL)
     start = 0

@@ -57,10 +57,7 @@ class OtlpTarget:
 
 
 def switched_off(environment: Mapping[str, str]) -> str | None:
-    """Return the setting that disables sending, such as `OTEL_SDK_DISABLED=true`, or None.
-
-    OTEL_TRACES_EXPORTER is a comma-separated list; nothing is sent if it does not contain `otlp`.
-    """
+    """Return the setting that disables sending, such as `OTEL_SDK_DISABLED=true`, or None."""
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return "OTEL_SDK_DISABLED=true"
     exporters = environment.get("OTEL_TRACES_EXPORTER", "").strip().lower()

@@ -1,9 +1,7 @@
 """The queue of spans for a collector, with an exact account of their delivery.
 
-Sending has a time limit, between two trials and again at the end of a run, also if the collector is
-down or slow. Spans that are not acknowledged by then are counted as undelivered and can be sent
-later, with the same ids. All of this happens outside the measured time. While a trial runs, at most
-one answer is pending, and the operating system buffers it until it is read.
+Sending has a time limit between two trials and at the end of a run. Spans that are not acknowledged
+by then are undelivered and can be sent later. While a trial runs, at most one answer is pending.
 """
 
 from __future__ import annotations
@@ -54,10 +52,7 @@ class Delivery(NamedTuple):
 
 
 class Outbox:
-    """Sends the spans in order, one request at a time.
-
-    `taken` is called for each acknowledged batch.
-    """
+    """Sends spans in order, one request at a time; calls `taken` for each acknowledged batch."""
 
     def __init__(self, target: OtlpTarget, taken: Deliver, clock: DeliveryClock = REAL) -> None:
         self._taken = taken
@@ -151,8 +146,7 @@ class Outbox:
 def retry_pause(failures: int, retry_after: float | None, random: Random) -> float:
     """Return the seconds to wait after `failures` failures in a row.
 
-    Exponential from 0.25 s to 8 s, with jitter between half and the whole of that, and at least
-    `retry_after`.
+    Exponential from 0.25 s to 8 s, with 50 to 100 % of that, and at least `retry_after`.
     """
     longest = min(8.0, 0.25 * 2.0 ** (failures - 1))
     return max(retry_after or 0.0, longest * random.uniform(0.5, 1.0))

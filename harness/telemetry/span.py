@@ -47,8 +47,5 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def exported_end(self) -> int:
-        """The end in exports, always after the start: Jaeger warns of a duration of 0.
-
-        The wait for a permit that is granted at once has that duration.
-        """
+        """The end in exports, always after the start: Jaeger warns of a duration of 0."""
         return max(self.end, self.start + 1)

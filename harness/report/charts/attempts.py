@@ -33,10 +33,9 @@ class TrialAttempts(NamedTuple):
 
 
 def seen_over_time(about: Subject) -> list[TrialAttempts]:
-    """Return the first whole trial of each policy; all other settings are equal.
+    """Return the first whole trial of each policy; an empty list when no attempt failed.
 
-    The other settings are those of the cell for titles, among the cells with failed attempts. The
-    list is empty when no attempt failed.
+    All other settings are those of the `headline` of the cells with failed attempts.
     """
     failing = [cell for cell in about.summary.cells if cell.attempts.failed]
     if not failing:

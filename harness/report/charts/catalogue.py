@@ -19,10 +19,7 @@ PageSection = Literal["compared", "by-phase", "spent", "policies"]
 
 
 class NamedChart(NamedTuple):
-    """An entry of the list: the name of its files, its section on the page, and its function.
-
-    `make` returns None when there is nothing to show.
-    """
+    """A chart: the name of its files, its section, its function (None for nothing to show)."""
 
     name: str
     section: PageSection

@@ -1,8 +1,4 @@
-"""The parts of a chart. All values are in the units of the data.
-
-A chart has panels of three kinds: rows over one axis, curves over two axes, and a grid of shaded
-cells. A `look` is the name of a colour in `LOOKS`.
-"""
+"""The parts of a chart, in the units of the data. A `look` is the name of a colour in `LOOKS`."""
 
 from __future__ import annotations
 
@@ -16,10 +12,7 @@ from harness.report.wording import number
 
 
 class Look(NamedTuple):
-    """A colour on white paper, and the character and the colour in its place on the terminal.
-
-    A look without a character is not drawn there.
-    """
+    """A colour on paper; a character and a colour on the terminal (not drawn without one)."""
 
     paper: str
     mark: str
@@ -85,10 +78,7 @@ class Axis(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """A rectangle from `start` to `end` with `text` inside.
-
-    `low`, `high`: shares (0 to 1) of the row's height. `pale`: drawn lighter.
-    """
+    """A rectangle. `low`, `high`: shares (0 to 1) of the row's height. `pale`: drawn lighter."""
 
     start: float
     end: float
@@ -109,10 +99,7 @@ class Dot(NamedTuple):
 
 
 class ChartRow(NamedTuple):
-    """One row: a label, marks over the axis, and a text beside them.
-
-    `mark`: the reason why the row is highlighted. `words`: the whole row in words.
-    """
+    """A row. `mark`: the reason why it is highlighted. `words`: the whole row in words."""
 
     label: str
     beside: str = ""
@@ -145,10 +132,7 @@ class Point(NamedTuple):
 
 
 class Series(NamedTuple):
-    """Points joined by a line: with markers, as steps with a band, or dashed.
-
-    `name` is written at the end of the line.
-    """
+    """Points joined by a line, with `name` at its end; steps can have a band."""
 
     name: str
     look: str
@@ -205,8 +189,7 @@ class Key(NamedTuple):
 class Chart(NamedTuple):
     """A chart. `finding`: the result in a sentence; `alt`: a description; `table`: the numbers.
 
-    `across`: the number of panels side by side where there is room. `more`: data that are too long
-    to be shown as a table.
+    `across`: the number of panels side by side. `more`: data that are too long for the page.
     """
 
     title: str
@@ -261,8 +244,7 @@ def legible(ticks: Sequence[Tick], axis: Axis, gap: float = 6.0) -> tuple[Tick, 
 def axis_end(figures: Sequence[Figure]) -> float:
     """Return the end of an axis from 0: the highest bound, limited to 1.8 times the largest value.
 
-    Two or three repeats can give an interval many times as large as the value. An axis with room
-    for it would flatten everything else, so such an interval is cut off.
+    An axis with room for the interval of two or three repeats could flatten everything else.
     """
     largest = max((figure.value for figure in figures), default=0.0)
     ends = [figure.high or figure.value for figure in figures]
@@ -283,10 +265,7 @@ def part_keys(looks: Iterable[str]) -> tuple[Key, ...]:
 
 
 def scattered(at: int) -> float:
-    """Return the distance of dot number `at` from the middle, so that dots do not overlap.
-
-    Steps of the golden ratio keep neighbours apart and are reproducible.
-    """
+    """Return how far dot number `at` is from the middle: golden-ratio steps avoid overlaps."""
     return (at * 0.618034 % 1 - 0.5) * 0.55
 
 

@@ -43,9 +43,8 @@ class ExampleWorkflow(NamedTuple):
 def same_workflow_in_both(summary: Summary, data: Dataset) -> list[ExampleWorkflow]:
     """Return the median workflow of the async cell with most permits, after the same one in sync.
 
-    Of several such cells it takes the recommended one, otherwise the first. The workflow in sync
-    has the same settings, repeat and topic; it is missing without such a sync cell. Successful
-    workflows are preferred. The list is empty when there are no workflows.
+    Of several such cells it takes the recommended one, otherwise the first. The workflow in sync,
+    if there is one, has the same settings, repeat and topic. Successful workflows are preferred.
     """
     workflows_of = {name: cell.workflows for name, cell in data.cells.items()}
     ran = [cell for cell in summary.cells if workflows_of[cell.id]]
@@ -164,10 +163,7 @@ def look_of(part: str) -> str:
 def waterfall_panel(
     rows: Iterable[WaterfallRow], seconds: ToSeconds, longest: int, title: str
 ) -> RowPanel:
-    """Return the panel of these rows, each with its part of the critical path below.
-
-    `longest`: the end of the axis in nanoseconds.
-    """
+    """Return the panel of these rows. `longest`: the end of the axis in nanoseconds."""
     axis = axis_from_zero("seconds since the workflow was ready", seconds(longest))
     return RowPanel(title, tuple(_row(row, seconds) for row in rows), axis, 20)
 

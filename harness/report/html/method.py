@@ -123,10 +123,7 @@ def environment(run: Run) -> Definitions:
 
 
 def by_endpoint(run: Run, value_of: Callable[[str], _T]) -> dict[str, _T]:
-    """Return a value of each cell by the swept settings of its endpoint.
-
-    If all cells have the same value, its name is empty.
-    """
+    """Return each value by its swept endpoint settings; a value of all cells by an empty name."""
     keys = [key for key in swept_keys(run.cells) if split_key(key.key)[0] == "endpoint"]
     values = {", ".join(key.phrase(cell) for key in keys): value_of(cell.id) for cell in run.cells}
     first = next(iter(values.values()))
@@ -153,10 +150,7 @@ def as_json(value: Any) -> str:
 
 
 class Fitness(NamedTuple):
-    """Whether client or simulator limited the measurement: a verdict, its reasons, numbers.
-
-    `without_log`: there is no log of the provider, so only the client could be checked.
-    """
+    """Whether client or simulator (unless `without_log` of it) limited the measurement."""
 
     verdict: str
     sound: bool

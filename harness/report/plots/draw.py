@@ -52,8 +52,7 @@ RC: dict[Any, Any] = {
 def save_plot(chart: Chart | None, name: str, summary: Summary, directory: Path) -> list[Path]:
     """Write `directory`/plots/`name`.svg and .png (150 dpi) and return their paths.
 
-    Without a chart it removes the files of an earlier drawing. Raises StorageError when a file
-    cannot be written.
+    Without a chart it removes earlier files. Raises StorageError.
     """
     plots = directory / "plots"
     svg, png = plots / f"{name}.svg", plots / f"{name}.png"
