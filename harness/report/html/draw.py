@@ -9,7 +9,6 @@ from harness.report.charts.model import (
     Axis,
     ChartRow,
     CurvePanel,
-    HeatCell,
     HeatPanel,
     Panel,
     RowPanel,
@@ -18,9 +17,6 @@ from harness.report.charts.model import (
 
 LEAST_WIDTH = 0.1
 """Percent of the axis, so that a bar without a length is visible."""
-
-STRONGEST = 42
-"""Percent of colour in the strongest shade: text remains legible in both colour schemes."""
 
 
 def panel_kind(panel: Panel) -> Literal["rows", "curves", "heat"]:
@@ -81,8 +77,3 @@ def _path(points: list[tuple[float, float]], panel: CurvePanel) -> str:
         else:
             path += f"V{next_y}" if x == next_x else f"L{next_x} {next_y}"
     return path
-
-
-def strength(cell: HeatCell) -> int:
-    """Return the percentage of colour of a cell."""
-    return round(STRONGEST * cell.strength)

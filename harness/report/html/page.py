@@ -105,7 +105,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (draw.panel_kind, draw.bar_paths, draw.curve_paths, draw.strength):
+    for function in (draw.panel_kind, draw.bar_paths, draw.curve_paths):
         environment.globals[function.__name__] = function
     return environment
 
