@@ -44,9 +44,9 @@ class Draws:
         seed = int.from_bytes(self._digest(purpose), "big")
         return random.Random(seed)  # noqa: S311 - not for cryptography
 
-    def name(self, *parts: object) -> str:
-        """Return 16 hexadecimal digits that identify this prompt and `parts`."""
-        return self._digest("\x1f".join(["name", *map(str, parts)])).hex()[:16]
+    def name(self, cell: str | None, arrival: int) -> str:
+        """Return 16 hexadecimal digits that identify this arrival of the prompt."""
+        return self._digest(f"name\x1f{cell}\x1f{arrival}")[:8].hex()
 
     def _digest(self, purpose: str) -> bytes:
         digest = self._base.copy()

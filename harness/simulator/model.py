@@ -15,10 +15,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from heapq import heappop, heappush, heapreplace
 
 from harness.simulator.pace import Pace
 from harness.simulator.rates import Rates
+
+_NEVER = 1 << 63
+"""Later than any time: 292 years."""
 
 
 @dataclass(slots=True, eq=False)
@@ -50,11 +54,12 @@ class Model:
     """Slots, their queue, and processor sharing. `rates`: records the history of the speed.
 
     `active`: the requests in service, from arrival to their last text. `decoding`: those of them
-    that are making tokens.
+    that are making tokens. `ended`: the requests that have ended, with their times, until the
+    caller clears the list.
     """
 
     def __init__(self, pace: Pace, slots: int | None = None, rates: Rates | None = None) -> None:
-        self._pace = pace
+        self._itl_of = cache(pace.itl)
         self._rates = rates
         self._earlier = 0.0  # virtual work of earlier busy periods
         self._itl = pace.itl(0)
@@ -64,13 +69,13 @@ class Model:
         self.decoding = 0
         self._free = slots
         self._queue: deque[ServedRequest] = deque()
-        self._slot_given = False
         self._count = 0  # breaks ties by order of arrival
         self._moments: list[tuple[int, int, ServedRequest]] = []  # ends of waits, and keep-alives
         self._texts: list[tuple[float, int, ServedRequest]] = []  # next text of each decoding job
         self._out: dict[ServedRequest, list[int]] = {}
         self._out_at = 0
-        self._left: list[tuple[int, ServedRequest]] = []
+        self._next, self._next_is_text = _NEVER, False  # kept, because it is asked for often
+        self.ended: list[tuple[int, ServedRequest]] = []
 
     def arrive(
         self,
@@ -102,6 +107,7 @@ class Model:
         self.settle(now)
         if not job.gone:
             self._leave(now, job)
+            self._find_next()
         self._out.pop(job, None)
 
     def work_done(self, now: int, job: ServedRequest) -> float | None:
@@ -118,15 +124,7 @@ class Model:
         """Return the time of the next event; None if there is none."""
         if self._out:
             return self._out_at
-        moments, texts = self._moments, self._texts
-        while moments and moments[0][2].gone:
-            heappop(moments)
-        while texts and texts[0][2].gone:
-            heappop(texts)
-        if not texts:
-            return moments[0][0] if moments else None
-        at = self._since + max(0, round((texts[0][0] - self._work) * self._itl))
-        return min(at, moments[0][0]) if moments else at
+        return None if self._next == _NEVER else max(self._next, self._since)
 
     def pop_due(self, now: int) -> dict[ServedRequest, list[int]]:
         """Return for each request the times until `now` at which text was due.
@@ -137,54 +135,44 @@ class Model:
         out, self._out = self._out, {}
         return out
 
-    def left(self) -> list[tuple[int, ServedRequest]]:
-        """Return the requests that have ended since the last call, with their times."""
-        left, self._left = self._left, []
-        return left
-
     def settle(self, now: int) -> None:
         """Process all events until `now`; `pop_due` returns them later."""
-        moments, texts = self._moments, self._texts
-        if (not moments or moments[0][0] > now) and (
-            not texts or self._since + round((texts[0][0] - self._work) * self._itl) > now
-        ):
-            return  # the most frequent case: already called for this time
-        while True:
-            while moments and moments[0][2].gone:
-                heappop(moments)
-            ends_here = bool(moments) and moments[0][0] <= now
-            self._texts_until(moments[0][0] if ends_here else now)
-            if self._slot_given:
-                self._slot_given = False  # the request with the slot may have an earlier event
-            elif ends_here:
-                at, _, job = heappop(moments)
+        while self._next <= now:
+            if self._next_is_text:
+                self._at_text(self._next)
+            else:
+                at, _, job = heappop(self._moments)
                 self._at_moment(at, job)
-            else:
-                return
+            self._find_next()
 
-    def _texts_until(self, limit: int) -> None:
-        # The hot loop: one iteration for each text. Ends early if a slot is passed on.
-        texts = self._texts
-        while texts and not self._slot_given:
-            work, count, job = texts[0]
-            if job.gone:
-                heappop(texts)
-                continue
-            at = self._since + round((work - self._work) * self._itl)
-            if at > limit:
-                return
-            if not self._out:
-                self._out_at = at
-            self._out.setdefault(job, []).append(at)
-            job.next_write = write = job.next_write + 1
-            if write < len(job.writes):
-                heapreplace(texts, (job.start + job.writes[write], count, job))
-                continue
+    def _find_next(self) -> None:
+        """Find the next event. At equal times, texts come first."""
+        moments, texts = self._moments, self._texts
+        while moments and moments[0][2].gone:
+            heappop(moments)
+        while texts and texts[0][2].gone:
             heappop(texts)
-            if job.holds:
-                self._stop_decoding(at, job)
-            else:
-                self._leave(at, job)
+        self._next, self._next_is_text = (moments[0][0] if moments else _NEVER), False
+        if texts:
+            at = self._since + round((texts[0][0] - self._work) * self._itl)
+            if at <= self._next:
+                self._next, self._next_is_text = at, True
+
+    def _at_text(self, at: int) -> None:
+        """Note the next text. After its last text, a request leaves, unless it holds."""
+        _, count, job = self._texts[0]
+        if not self._out:
+            self._out_at = at
+        self._out.setdefault(job, []).append(at)
+        job.next_write = write = job.next_write + 1
+        if write < len(job.writes):
+            heapreplace(self._texts, (job.start + job.writes[write], count, job))
+            return
+        heappop(self._texts)
+        if job.holds:
+            self._stop_decoding(at, job)
+        else:
+            self._leave(at, job)
 
     def _at_moment(self, at: int, job: ServedRequest) -> None:
         """Start decoding if the wait is over; otherwise send a keep-alive, if no text came yet."""
@@ -211,7 +199,7 @@ class Model:
     def _leave(self, at: int, job: ServedRequest) -> None:
         job.gone = True
         self.active -= 1
-        self._left.append((at, job))
+        self.ended.append((at, job))
         if job.decoding:
             self._stop_decoding(at, job)
         if job.has_slot:
@@ -227,7 +215,6 @@ class Model:
             if not successor.gone:
                 successor.has_slot = True
                 self._begin(at, successor)
-                self._slot_given = True
                 return
         assert self._free is not None
         self._free += 1
@@ -242,13 +229,15 @@ class Model:
             self._work += (at - self._since) / self._itl
         self._since = at
         self.decoding = decoding
-        self._itl = self._pace.itl(decoding)
+        self._itl = self._itl_of(decoding)
         if self._rates is not None and (idle or self._itl != itl):
             self._rates.note(self._earlier + self._work, at, self._itl)
 
     def _push_moment(self, at: int, job: ServedRequest) -> None:
         self._count += 1
         heappush(self._moments, (at, self._count, job))
+        if at < self._next:
+            self._next, self._next_is_text = at, False
 
     def _push_keep_alive(self, now: int, job: ServedRequest) -> None:
         if job.patience is not None:

@@ -36,14 +36,10 @@ class Measured:
         self._points = points
         self._background = background
         self._between = _monotone(points)
-        self._known: dict[int, float] = {}
 
     def itl(self, decoding: int) -> float:
         """Return the nanoseconds between two tokens of a request while `decoding` are active."""
-        known = self._known.get(decoding)
-        if known is None:
-            known = self._known[decoding] = self._at(decoding + self._background)
-        return known
+        return self._at(decoding + self._background)
 
     def slowest(self, at_once: int) -> float:
         """Return the maximum of `itl` for at most `at_once` active requests."""

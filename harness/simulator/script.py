@@ -10,6 +10,7 @@ from functools import lru_cache
 from itertools import chain, islice
 from typing import NamedTuple
 
+from harness.records.schema import Tokens
 from harness.simulator import text
 from harness.simulator.draws import Draws
 from harness.simulator.plan import Strike
@@ -72,13 +73,13 @@ class Script:
     """The lengths, in tokens, and the text of one completion.
 
     `ends`: the number of tokens after each write, in ascending order. `first`: the tokens of the
-    first chunk of a stream; they come at the end of the wait, the others one by one after it. A
-    fault in the text shortens it; with a fault that leaves no text, there are no tokens.
+    first chunk of a stream; they come at the end of the wait, the others one by one after it.
+    `writes`: the same as `ends`, but without the tokens of the first chunk. A fault in the text shortens it; with a fault that leaves no text, there are no tokens.
     `finish_reason`: of a text with a proper end.
     """
 
-    __slots__ = ("_chunk", "_draws", "_list", "_request", "answer", "ends", "finish_reason",
-                 "first", "reasoning")  # fmt: skip
+    __slots__ = ("_chunk", "_draws", "_list", "_request", "_texts", "answer", "ends",
+                 "finish_reason", "first", "reasoning", "tokens", "writes")  # fmt: skip
 
     def __init__(
         self,
@@ -93,19 +94,23 @@ class Script:
         self._draws = draws
         self._chunk = profile.tokens_per_chunk
         self._list: text.TokenizedText | None = None
+        self._texts: dict[text.Prose, str] = {}
         self.finish_reason = "stop"
         self.reasoning = self.answer = self.first = 0
         self.ends: Sequence[int] = ()
-        if fault is not None and fault.kind.place == "silence":
-            return
         if fault is not None and fault.kind.place == "instead":
             self.ends = (0,)
-            return
-        self._measure(profile, seed)
-        if fault is not None:
-            self._cut_short(fault)
-        self.first = min(self._chunk, self.reasoning or self.answer)
-        self.ends = self._cut(every_chunk)
+        elif fault is None or fault.kind.place != "silence":
+            self._measure(profile, seed)
+            if fault is not None:
+                self._cut_short(fault)
+            self.first = min(self._chunk, self.reasoning or self.answer)
+            self.ends = self._cut(every_chunk)
+        self.writes = [end - self.first for end in self.ends]
+        output = self.reasoning + self.answer
+        self.tokens = Tokens(
+            input=request.input_tokens, cached=0, output=output, reasoning=self.reasoning
+        )
 
     def _measure(self, profile: Profile, seed: int) -> None:
         """Draw the lengths and apply the limits."""
@@ -151,6 +156,11 @@ class Script:
 
     def text_at_once(self, kind: text.Prose) -> str:
         """Return the text of the reasoning or of the answer."""
+        if kind not in self._texts:
+            self._texts[kind] = self._whole_text(kind)
+        return self._texts[kind]
+
+    def _whole_text(self, kind: text.Prose) -> str:
         count = self.answer if kind == "answer" else self.reasoning
         if kind == "answer" and self._list is not None:
             return self._list.first(count)

@@ -6,7 +6,7 @@ the cap are relative to the first request of the trial.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from harness.records.schema import Tokens
 from harness.simulator import limits
 from harness.simulator.draws import Draws
 from harness.simulator.limits import CapChange, ProviderLimits, Rate, Reason
+from harness.simulator.memo import Memo
 from harness.simulator.model import Model, ServedRequest
 from harness.simulator.plan import FaultPlan, Strike
 from harness.simulator.profiles import Profile
@@ -74,16 +75,11 @@ class ServedCompletion:
     arrival: int
     active: int
     name: str
-    tokens: Tokens = field(init=False)
 
-    def __post_init__(self) -> None:
-        reasoning, answer = self.script.reasoning, self.script.answer
-        self.tokens = Tokens(
-            input=self.request.input_tokens,
-            cached=0,
-            output=reasoning + answer,
-            reasoning=reasoning,
-        )
+    @property
+    def tokens(self) -> Tokens:
+        """The token counts of the whole response."""
+        return self.script.tokens
 
     @property
     def outcome(self) -> str:
@@ -126,6 +122,7 @@ class Simulation:
         self._plan = FaultPlan(profile.faults, seed, nanoseconds)
         self._limits = _limits(profile, nanoseconds)
         self._levels = limits.fresh(self._limits, 0)
+        self._known: Memo[tuple[ChatRequest, int], tuple[Draws, Script]] = Memo()
         self._uncharged: dict[ServedRequest, ServedCompletion] = {}
         self._counts_use = profile.tokens_counted == "used" and self._limits.tokens is not None
 
@@ -158,7 +155,10 @@ class Simulation:
             self._levels = limits.fresh(self._limits, now)
         self._settle(now)
         arrival, active = self.count(repeat, request.prompt), self._model.active
-        draws = Draws(self._seed, repeat, request.prompt)
+        if every_chunk:
+            draws, script = Draws(self._seed, repeat, request.prompt), None
+        else:
+            draws, script = self._known.get((request, repeat)) or self._learn(request, repeat)
         name = draws.name(self._cell, arrival)
         fault, _ = self.connection(now)
         if fault is None:
@@ -173,7 +173,8 @@ class Simulation:
         if refusal is not None:
             wait = self._retry_after(refusal.wait)
             return Refused(arrival, active, name, refusal.reason, None, wait)
-        script = Script(self._profile, request, draws, self._seed, every_chunk, fault)
+        if script is None or fault is not None:
+            script = Script(self._profile, request, draws, self._seed, every_chunk, fault)
         job = self._begin(now, self._wait(request, draws, arrival), script, every_chunk, fault)
         completion = ServedCompletion(request, job, script, fault, arrival, active, name)
         if self._counts_use:
@@ -236,11 +237,18 @@ class Simulation:
         return self._model.arrive(
             now,
             wait,
-            [end - script.first for end in script.ends],
+            script.writes,
             patience,
             holds=fault is not None and fault.kind.holds,
             needs_slot=place != "instead",
         )
+
+    def _learn(self, request: ChatRequest, repeat: int) -> tuple[Draws, Script]:
+        """Make and keep what depends on the request alone, the same at each arrival of it."""
+        draws = Draws(self._seed, repeat, request.prompt)
+        script = Script(self._profile, request, draws, self._seed, False, None)
+        weight = request.input_tokens + script.reasoning + script.answer
+        return self._known.keep((request, repeat), (draws, script), weight)
 
     def _wait(self, request: ChatRequest, draws: Draws, arrival: int) -> int:
         """Return the time to the first token, drawn anew for each arrival of a prompt.
@@ -264,10 +272,12 @@ class Simulation:
     def _settle(self, now: int) -> None:
         """Process all events until `now`, and charge the tokens of requests that have ended."""
         self._model.settle(now)
-        for at, job in self._model.left():
-            completion = self._uncharged.pop(job, None)
-            if completion is not None:
-                self._charge(at, completion.tokens.output or 0)
+        if self._model.ended:
+            for at, job in self._model.ended:
+                completion = self._uncharged.pop(job, None)
+                if completion is not None:
+                    self._charge(at, completion.tokens.output or 0)
+            self._model.ended.clear()
 
     def _charge(self, at: int, tokens: int) -> None:
         self._levels = limits.charge(self._levels, at, tokens)

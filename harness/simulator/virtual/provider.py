@@ -16,12 +16,13 @@ from typing import NamedTuple
 
 from harness.config.faults import FaultKind
 from harness.engine.deadlines import DEADLINE_PASSED, UNWANTED, Limit, next_limit
-from harness.engine.effects import Reply, Send
+from harness.engine.effects import Reply, Request, Send
 from harness.records.failures import CANCELLED, FAILURES
+from harness.simulator.memo import Memo
 from harness.simulator.model import ServedRequest
 from harness.simulator.profiles import Profile
 from harness.simulator.rates import Rates
-from harness.simulator.request_parser import make_request
+from harness.simulator.request_parser import ChatRequest, make_request
 from harness.simulator.simulation import Refused, Simulation
 from harness.simulator.virtual.replies import (
     IncomingResponse,
@@ -97,6 +98,7 @@ class VirtualProvider:
         # An idle deadline that is longer cannot pass, and is not checked for each chunk.
         self._slowest_chunk = self._simulation.slowest_chunk(trial.permits)
         self._connection_faults = any(fault.row.place == "connection" for fault in profile.faults)
+        self._requests: Memo[tuple[Request, str], ChatRequest] = Memo()
         self._open: dict[ServedRequest, Flight] = {}
         self._unconnected: list[Flight] = []
         self._shut_by: FaultKind | None = None
@@ -169,17 +171,9 @@ class VirtualProvider:
         return flight.reply
 
     def _enter(self, now: int, flight: Flight) -> None:
-        request, target = flight.effect.request, self._trial.target
-        phase = flight.effect.key.phase
-        chat = make_request(
-            request.messages,
-            model=target.model,
-            phase=target.settings.get(phase, phase),
-            wants_json=request.json_mode,
-            max_tokens=request.max_tokens,
-            stream=target.stream,
-            include_usage=True,
-        )
+        target = self._trial.target
+        asked = (flight.effect.request, flight.effect.key.phase)
+        chat = self._requests.get(asked) or self._parse(*asked)
         watched = target.stream and flight.effect.deadlines.idle <= self._slowest_chunk
         answer = self._simulation.arrive(now, chat, self._trial.repeat, every_chunk=watched)
         if isinstance(answer, Refused):
@@ -190,6 +184,19 @@ class VirtualProvider:
         )
         self._open[answer.job] = flight
         self._watch(flight)
+
+    def _parse(self, request: Request, phase: str) -> ChatRequest:
+        target = self._trial.target
+        chat = make_request(
+            request.messages,
+            model=target.model,
+            phase=target.settings.get(phase, phase),
+            wants_json=request.json_mode,
+            max_tokens=request.max_tokens,
+            stream=target.stream,
+            include_usage=True,
+        )
+        return self._requests.keep((request, phase), chat, chat.input_tokens)
 
     def _receive(self, job: ServedRequest, moments: list[int]) -> None:
         """Process the times at which text came; an empty list means a keep-alive."""

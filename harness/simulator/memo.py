@@ -1,0 +1,34 @@
+"""A cache of limited size for what depends on a prompt alone."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+_MOST = 1 << 22
+"""Tokens, about 20 MB of text."""
+
+_ENTRY = 500
+"""The weight of an entry without its text, in tokens: about 2 kB."""
+
+
+class Memo(dict[_K, _V]):
+    """Values by key. When their weights exceed the limit, all are dropped.
+
+    A trial asks for the prompts of its topics in turn. A cache that drops the least recently used
+    value would drop each value just before its next use.
+    """
+
+    _weight = 0
+
+    def keep(self, key: _K, value: _V, tokens: int) -> _V:
+        """Add and return a value with the weight of `tokens`."""
+        weight = tokens + _ENTRY
+        self._weight += weight
+        if self._weight > _MOST:
+            self.clear()
+            self._weight = weight
+        self[key] = value
+        return value
