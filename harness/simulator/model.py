@@ -34,7 +34,7 @@ class ServedRequest:
     `patience`: nanoseconds between keep-alives until its first write; None for none. `holds`: it
     stays in service after its last write until it is cancelled. `first_at`: the time of its first
     tokens; None while unknown. `origin`: the total virtual work at its first tokens, as
-    `Model.rates` counts it.
+    `Model.rates` counts it; `place`: the length of this history then.
     """
 
     wait: int | None
@@ -44,6 +44,7 @@ class ServedRequest:
     first_at: int | None = None
     start: float = 0.0
     origin: float = 0.0
+    place: int = 0
     next_write: int = 0
     decoding: bool = False
     has_slot: bool = False
@@ -180,6 +181,8 @@ class Model:
             return
         if not job.decoding and job.first_at is not None and at >= job.first_at:
             self._share(at, self.decoding + 1)
+            if self._rates is not None:
+                job.place = len(self._rates)
             job.decoding = True
             job.start = self._work
             job.origin = self._earlier + self._work

@@ -64,6 +64,9 @@ class Lengths(ConfigTable):
     answer_tokens: Length | None = None
 
 
+_NO_LENGTHS = Lengths()
+
+
 class CapStep(ConfigTable):
     """The concurrency cap is `cap` from `at` on, relative to the first request of a trial."""
 
@@ -190,7 +193,7 @@ class Profile(ConfigTable):
 
         No reasoning: None. No answer length (only for a list in JSON): the text decides.
         """
-        own = self.phases.get(phase or "", Lengths())
+        own = self.phases.get(phase or "", _NO_LENGTHS)
         answer = own.answer_tokens or (self.list_tokens if as_list else self.answer_tokens)
         return own.reasoning_tokens or self.reasoning_tokens, answer
 

@@ -74,11 +74,12 @@ class Script:
 
     `ends`: the number of tokens after each write, in ascending order. `first`: the tokens of the
     first chunk of a stream; they come at the end of the wait, the others one by one after it.
-    `writes`: the same as `ends`, but without the tokens of the first chunk. A fault in the text shortens it; with a fault that leaves no text, there are no tokens.
-    `finish_reason`: of a text with a proper end.
+    `writes`: the `ends` without the tokens of the first chunk. A fault in the text shortens it;
+    with a fault that leaves no text, there are no tokens. `finish_reason`: of a text with a proper
+    end.
     """
 
-    __slots__ = ("_chunk", "_draws", "_list", "_request", "_texts", "answer", "ends",
+    __slots__ = ("_chunk", "_draws", "_layout", "_list", "_request", "_texts", "answer", "ends",
                  "finish_reason", "first", "reasoning", "tokens", "writes")  # fmt: skip
 
     def __init__(
@@ -106,6 +107,7 @@ class Script:
                 self._cut_short(fault)
             self.first = min(self._chunk, self.reasoning or self.answer)
             self.ends = self._cut(every_chunk)
+        self._layout = ChunkLayout(self.reasoning, self.answer, self._chunk)
         self.writes = [end - self.first for end in self.ends]
         output = self.reasoning + self.answer
         self.tokens = Tokens(
@@ -146,7 +148,7 @@ class Script:
 
     def layout(self) -> ChunkLayout:
         """Return the division of a stream into chunks."""
-        return ChunkLayout(self.reasoning, self.answer, self._chunk)
+        return self._layout
 
     def text_tokens(self, kind: text.Prose) -> Iterator[str]:
         """Yield the tokens of the reasoning or of the answer, and possibly further ones."""

@@ -122,6 +122,8 @@ class Simulation:
         self._plan = FaultPlan(profile.faults, seed, nanoseconds)
         self._limits = _limits(profile, nanoseconds)
         self._levels = limits.fresh(self._limits, 0)
+        has_cap = self._limits.cap is not None or bool(self._limits.steps)
+        self._is_limited = has_cap or bool(self._levels)
         self._known: Memo[tuple[ChatRequest, int], tuple[Draws, Script]] = Memo()
         self._uncharged: dict[ServedRequest, ServedCompletion] = {}
         self._counts_use = profile.tokens_counted == "used" and self._limits.tokens is not None
@@ -160,19 +162,22 @@ class Simulation:
         else:
             draws, script = self._known.get((request, repeat)) or self._learn(request, repeat)
         name = draws.name(self._cell, arrival)
-        fault, _ = self.connection(now)
-        if fault is None:
-            fault = self._plan.strike(
-                now - self._zero, repeat, request.phase, request.stream, draws, arrival
+        elapsed, fault = now - self._zero, None
+        if self._profile.faults:
+            fault, _ = self.connection(now)
+            if fault is None:
+                fault = self._plan.strike(
+                    elapsed, repeat, request.phase, request.stream, draws, arrival
+                )
+            if fault is not None and _is_at_once(fault):
+                return Refused(arrival, active, name, None, fault, fault.retry_after)
+        if self._is_limited:
+            self._levels, refusal = limits.admit_request(
+                self._limits, self._levels, now, elapsed, active, self._initial_charge(request)
             )
-        if fault is not None and _is_at_once(fault):
-            return Refused(arrival, active, name, None, fault, fault.retry_after)
-        self._levels, refusal = limits.admit_request(
-            self._limits, self._levels, now, now - self._zero, active, self._initial_charge(request)
-        )
-        if refusal is not None:
-            wait = self._retry_after(refusal.wait)
-            return Refused(arrival, active, name, refusal.reason, None, wait)
+            if refusal is not None:
+                wait = self._retry_after(refusal.wait)
+                return Refused(arrival, active, name, refusal.reason, None, wait)
         if script is None or fault is not None:
             script = Script(self._profile, request, draws, self._seed, every_chunk, fault)
         job = self._begin(now, self._wait(request, draws, arrival), script, every_chunk, fault)
@@ -213,8 +218,9 @@ class Simulation:
 
         An empty list means a keep-alive.
         """
-        self._settle(now)
-        return self._model.pop_due(now)
+        due = self._model.pop_due(now)
+        self._charge_ended()
+        return due
 
     def _begin(
         self,
@@ -272,12 +278,16 @@ class Simulation:
     def _settle(self, now: int) -> None:
         """Process all events until `now`, and charge the tokens of requests that have ended."""
         self._model.settle(now)
-        if self._model.ended:
-            for at, job in self._model.ended:
+        self._charge_ended()
+
+    def _charge_ended(self) -> None:
+        ended = self._model.ended
+        if ended:
+            for at, job in ended if self._uncharged else ():
                 completion = self._uncharged.pop(job, None)
                 if completion is not None:
                     self._charge(at, completion.tokens.output or 0)
-            self._model.ended.clear()
+            ended.clear()
 
     def _charge(self, at: int, tokens: int) -> None:
         self._levels = limits.charge(self._levels, at, tokens)

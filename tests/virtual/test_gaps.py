@@ -53,6 +53,8 @@ def test_gaps_are_those_of_every_chunk(
         true = [later - at for at, later in pairwise(moments)]
         gaps = gaps_of(cuts[job], len(moments), job.origin, moments[0], moments[-1], rates)
         assert sum(gaps.values()) == len(true)
+        layout, last = cuts[job], moments[-1]
+        assert gaps == gaps_of(layout, len(moments), job.origin, moments[0], last, rates, job.place)
         total = sum(middle(gap) * count for gap, count in gaps.items())
         assert abs(total - sum(true)) <= 0.008 * sum(true) + len(true)
         if slowing == 0 or len(true) <= GAP_SLICES:

@@ -8,6 +8,9 @@ exact in parts without a change. The sum of all gaps is exact to one nanosecond 
 
 from __future__ import annotations
 
+from functools import lru_cache
+from itertools import pairwise
+
 from harness.records.histogram import Histogram, bucket
 from harness.simulator.rates import Rates
 from harness.simulator.script import ChunkLayout
@@ -16,28 +19,43 @@ GAP_SLICES = 8
 
 
 def gaps_of(
-    layout: ChunkLayout, chunks: int, origin: float, first: int, last: int, rates: Rates
+    layout: ChunkLayout,
+    chunks: int,
+    origin: float,
+    first: int,
+    last: int,
+    rates: Rates,
+    place: int = 0,
 ) -> Histogram:
     """Return the gaps between the first `chunks` chunks of one response, in nanoseconds.
 
-    The first chunk came at `first`, at the virtual work `origin`, the last one at `last`.
+    The first chunk came at `first`, at the virtual work `origin`, the last one at `last`. `rates`
+    had recorded `place` changes by the first chunk.
     """
     if chunks < 2:
         return {}
     begin = origin - layout.end(1)
-    itl = rates.constant(origin, begin + layout.end(chunks))
+    ends, counts = _parts(layout, chunks)
+    itl = rates.constant(origin, begin + ends[-1], place)
     gaps: Histogram = {}
     if itl is not None:
         for size, count in layout.sizes(chunks).items():
             name = bucket(round(size * itl))
             gaps[name] = gaps.get(name, 0) + count
         return gaps
-    parts = min(GAP_SLICES, chunks - 1)
-    bounds = [1 + part * (chunks - 1) // parts for part in range(1, parts + 1)]
-    moments = rates.moments([begin + layout.end(bound) for bound in bounds[:-1]])
-    before, at = 1, first
-    for bound, moment in zip(bounds, (*moments, last), strict=True):
-        name = bucket((moment - at) // (bound - before))
-        gaps[name] = gaps.get(name, 0) + bound - before
-        before, at = bound, moment
+    moments = rates.moments([begin + end for end in ends[:-1]], place)
+    moments.append(last)
+    at = first
+    for moment, count in zip(moments, counts, strict=True):
+        name = bucket((moment - at) // count)
+        gaps[name] = gaps.get(name, 0) + count
+        at = moment
     return gaps
+
+
+@lru_cache(maxsize=1024)
+def _parts(layout: ChunkLayout, chunks: int) -> tuple[list[int], list[int]]:
+    """Return for each part the tokens by its end, and its number of gaps."""
+    parts = min(GAP_SLICES, chunks - 1)
+    bounds = [1 + part * (chunks - 1) // parts for part in range(parts + 1)]
+    return [layout.end(bound) for bound in bounds[1:]], [b - a for a, b in pairwise(bounds)]

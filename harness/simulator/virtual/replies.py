@@ -182,41 +182,29 @@ class IncomingResponse:
         finish_reason: str | None = None,
         tokens: Tokens = NO_TOKENS,
     ) -> Reply:
-        stream = self.completion.request.stream
-        headers = self._headers(done, finish_reason is not None)
+        completion = self.completion
+        stream, ended = completion.request.stream, finish_reason is not None
+        headers = self._headers(done, ended)
         first_reasoning, first_answer = self._firsts(progress.tokens)
-        reasoning, answer = self._texts(progress.tokens, finish_reason is not None)
-        name = None
-        if headers is not None and (stream or finish_reason is not None):
-            name = wire.completion_id(self.completion.name)
+        reasoning, answer = self._texts(progress.tokens, ended)
+        status = request_id = name = model = None
+        if headers is not None:
+            status, request_id = 200, wire.request_id(completion.name)
+            if stream or ended:
+                name, model = wire.completion_id(completion.name), completion.request.model
         gaps = {}
         if stream and progress.last is not None:
+            job = completion.job
             gaps = gaps_of(
-                self.completion.script.layout(), progress.chunks, self.completion.job.origin,
-                self.moments[0], progress.last, self.rates,
+                completion.script.layout(), progress.chunks, job.origin,
+                self.moments[0], progress.last, self.rates, job.place,
             )  # fmt: skip
+        # By position: 20 keywords take 1.4 us more.
         return Reply(
-            outcome=outcome,
-            sent=self.sent,
-            headers=headers,
-            first_reasoning=first_reasoning,
-            first_answer=first_answer,
-            last_token=progress.last,
-            done=done,
-            status=None if headers is None else 200,
-            retry_after=None,
-            should_retry=None,
-            request_id=None if headers is None else wire.request_id(self.completion.name),
-            finish_reason=finish_reason,
-            tokens=tokens,
-            chunks=progress.chunks,
-            gaps=gaps,
-            reasoning=reasoning,
-            answer=answer,
-            detail=detail,
-            response_id=name,
-            response_model=None if name is None else self.completion.request.model,
-        )
+            outcome, self.sent, headers, first_reasoning, first_answer, progress.last, done,
+            status, None, None, request_id, finish_reason, tokens, progress.chunks, gaps,
+            reasoning, answer, detail, name, model,
+        )  # fmt: skip
 
     def _texts(self, made: int, ended: bool) -> tuple[str, str]:
         """Return the reasoning and answer in the first `made` tokens, if they are needed."""
@@ -233,6 +221,8 @@ class IncomingResponse:
     def _headers(self, done: int, ended: bool) -> int | None:
         """Return when status and headers came; None if they had not come by `done`."""
         fault, patience = self.completion.fault, self.simulation.keep_alive
+        if fault is None and self.completion.request.stream:
+            return self.sent
         if fault is not None and (fault.kind.place == "instead" or fault.kind.name == "silent"):
             return None  # with "instead": it was aborted before
         if fault is not None and fault.kind.place == "silence":
