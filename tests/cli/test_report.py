@@ -22,6 +22,8 @@ from harness.store.run_directory import (
 from tests.analysis.played import Shape, make_records
 from tests.report.subjects import save_report
 
+pytestmark = pytest.mark.plots
+
 
 def save(records: Records, directory: Path) -> None:
     write_whole(directory / RUN_FILE, records.run)

@@ -12,6 +12,8 @@ from harness.records import ids
 from harness.report.charts.catalogue import CHARTS
 from harness.store.run_directory import Records, read_records
 
+pytestmark = pytest.mark.plots
+
 SCENARIO = """
 name = "small"
 seed = 5

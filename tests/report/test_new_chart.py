@@ -16,6 +16,8 @@ from tests.analysis.played import make_records
 from tests.cli.test_report import save
 from tests.report.html.reading import read, rows_of
 
+pytestmark = pytest.mark.plots
+
 CELLS = ("sync_1_none_attempt", "async_2_none_attempt")
 
 

@@ -28,6 +28,8 @@ from tests.analysis.played import Shape, make_records
 from tests.report.subjects import charts_of, draw_all
 from tests.report.summaries import make_summary
 
+pytestmark = pytest.mark.plots
+
 IDS = (
     "sync_1_none_attempt", "async_2_none_attempt", "async_8_none_attempt",
     "sync_1_full-jitter_attempt", "async_2_full-jitter_attempt", "async_8_full-jitter_attempt",
