@@ -87,10 +87,10 @@ def test_every_span_lies_within_its_parent(faulty: Records) -> None:
 
 @pytest.mark.parametrize("faults", ["", FAULTS], ids=["without faults", "with faults"])
 def test_what_one_permit_more_would_buy_is_what_the_cell_that_has_it_needed(
-    tmp_path: Path, faults: str
+    tmp_path: Path, faults: str, request: pytest.FixtureRequest
 ) -> None:
     """The estimate is for a provider as fast with one more call at once, as this one is."""
-    records = played(tmp_path, faults)
+    records = request.getfixturevalue("faulty") if faults else played(tmp_path, faults)
     cells = {(cell.info.permit_scope, cell.info.permits): cell for cell in by_cell(records)}
     for scope in ("attempt", "call"):
         for permits in (3, 7):
