@@ -23,6 +23,7 @@ from harness.simulator.server import serve
 
 SCRIPT = """
 import resource, sys
+sys.dont_write_bytecode = True  # Python would save code that is cut off at the limit
 from pathlib import Path
 from harness.records.errors import StorageError
 from harness.simulator.profiles import load_profile
