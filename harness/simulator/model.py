@@ -100,7 +100,8 @@ class Model:
             self._begin(now, job)
         else:
             self._queue.append(job)
-        self._push_keep_alive(now, job)
+        if patience is not None:
+            self._push_moment(now + patience, job)
         return job
 
     def cancel(self, now: int, job: ServedRequest) -> None:
@@ -162,9 +163,12 @@ class Model:
     def _at_text(self, at: int) -> None:
         """Note the next text. After its last text, a request leaves, unless it holds."""
         _, count, job = self._texts[0]
-        if not self._out:
-            self._out_at = at
-        self._out.setdefault(job, []).append(at)
+        out = self._out
+        if job in out:
+            out[job].append(at)
+        else:
+            self._out_at = self._out_at if out else at
+            out[job] = [at]
         job.next_write = write = job.next_write + 1
         if write < len(job.writes):
             heapreplace(self._texts, (job.start + job.writes[write], count, job))
@@ -192,7 +196,8 @@ class Model:
             if not self._out:
                 self._out_at = at
             self._out.setdefault(job, [])
-            self._push_keep_alive(at, job)
+            assert job.patience is not None, "a keep-alive is due"
+            self._push_moment(at + job.patience, job)
 
     def _begin(self, at: int, job: ServedRequest) -> None:
         if job.wait is not None:
@@ -224,24 +229,20 @@ class Model:
 
     def _share(self, at: int, decoding: int) -> None:
         """Share the processor among `decoding` requests from `at` on."""
-        idle, itl = self.decoding == 0, self._itl
+        idle, before = self.decoding == 0, self._itl
         if idle:
             self._earlier += self._work
             self._work = 0.0  # idle: restart at 0, where floats are most precise
         else:
-            self._work += (at - self._since) / self._itl
+            self._work += (at - self._since) / before
         self._since = at
         self.decoding = decoding
-        self._itl = self._itl_of(decoding)
-        if self._rates is not None and (idle or self._itl != itl):
-            self._rates.note(self._earlier + self._work, at, self._itl)
+        self._itl = itl = self._itl_of(decoding)
+        if self._rates is not None and (idle or itl != before):
+            self._rates.note(self._earlier + self._work, at, itl)
 
     def _push_moment(self, at: int, job: ServedRequest) -> None:
         self._count += 1
         heappush(self._moments, (at, self._count, job))
         if at < self._next:
             self._next, self._next_is_text = at, False
-
-    def _push_keep_alive(self, now: int, job: ServedRequest) -> None:
-        if job.patience is not None:
-            self._push_moment(now + job.patience, job)

@@ -231,10 +231,12 @@ class Simulation:
         fault: Strike | None,
     ) -> ServedRequest:
         patience = self.keep_alive if every_chunk else None
-        place = None if fault is None else fault.kind.place
-        if fault is not None and place == "instead":
+        if fault is None:
+            return self._model.arrive(now, wait, script.writes, patience)
+        place = fault.kind.place
+        if place == "instead":
             wait, patience = fault.after, None
-        elif fault is not None and place == "silence":
+        elif place == "silence":
             wait = None
             if fault.kind.name == "silent":
                 patience = None
@@ -245,7 +247,7 @@ class Simulation:
             wait,
             script.writes,
             patience,
-            holds=fault is not None and fault.kind.holds,
+            holds=fault.kind.holds,
             needs_slot=place != "instead",
         )
 

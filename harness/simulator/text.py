@@ -111,13 +111,14 @@ class _Paragraph(NamedTuple):
     """Some sentences, as a text and as tokens. A mark is a placeholder for the subject.
 
     `ends`: the lengths of the text of the first 0, 1, 2 ... tokens. `marks`: the indices of the
-    tokens that start with a mark.
+    tokens that start with a mark. `sizes`: the numbers of tokens and of marks.
     """
 
     text: str
     tokens: tuple[str, ...]
     ends: tuple[int, ...]
     marks: tuple[int, ...]
+    sizes: tuple[int, int]
 
 
 def prose(kind: Prose, subject: str, choices: Iterable[int]) -> Iterator[str]:
@@ -135,20 +136,25 @@ def prose_at_once(kind: Prose, subject: str, choices: Iterable[int], count: int)
     """Return the first `count` tokens of `prose` as one text."""
     words, phrase = _subject(subject)
     more = len(words) - 1
-    texts = []
+    texts, begin, end = [], "", ""
     for choice in choices:
         paragraph = _paragraph(kind, choice)
-        length = len(paragraph.tokens) + len(paragraph.marks) * more
+        tokens, marks = paragraph.sizes
+        length = tokens + marks * more
         if length >= count:
-            texts.append(_begin(paragraph, words, phrase, count))
+            begin, end = _begin(paragraph, words, count)
             break
-        texts.append(paragraph.text.replace(_MARK, phrase) if paragraph.marks else paragraph.text)
+        texts.append(paragraph.text)
         count -= length
-    return "\n\n".join(texts)
+    texts.append(begin)
+    return "\n\n".join(texts).replace(_MARK, phrase) + end
 
 
-def _begin(paragraph: _Paragraph, words: list[str], phrase: str, count: int) -> str:
-    """Return the text of the first `count` tokens, without making each of them."""
+def _begin(paragraph: _Paragraph, words: list[str], count: int) -> tuple[str, str]:
+    """Return the text of the first `count` tokens, without making each of them.
+
+    It is in two parts: one in which a mark is a placeholder, and the begun subject at its end.
+    """
     more, end = len(words) - 1, ""
     for place in paragraph.marks:
         if count <= place:
@@ -157,7 +163,7 @@ def _begin(paragraph: _Paragraph, words: list[str], phrase: str, count: int) -> 
             count, end = place, "".join(words[: count - place])
             break
         count -= more
-    return paragraph.text[: paragraph.ends[count]].replace(_MARK, phrase) + end
+    return paragraph.text[: paragraph.ends[count]], end
 
 
 @lru_cache(maxsize=1024)
@@ -188,11 +194,13 @@ def _paragraph(kind: Prose, number: int) -> _Paragraph:
         for part in chance.choice(shapes):
             tokens.append(_MARK + part if isinstance(part, str) else chance.choice(part))
     tokens[0] = tokens[0].lstrip()
+    marks = tuple(place for place, token in enumerate(tokens) if token[0] == _MARK)
     return _Paragraph(
         "".join(tokens),
         tuple(tokens),
         tuple(itertools.accumulate(map(len, tokens), initial=0)),
-        tuple(place for place, token in enumerate(tokens) if token[0] == _MARK),
+        marks,
+        (len(tokens), len(marks)),
     )
 
 

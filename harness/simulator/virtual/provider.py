@@ -213,10 +213,10 @@ class VirtualProvider:
             del self._open[job]
             flight.reply = response.ended()
             self._ended.append(flight)
-        elif is_first or response.has_stalled:
+        elif response.watched or response.completion.fault is not None:
             self._watch(flight)  # the deadline can be earlier now
-        elif response.watched:
-            flight.limit_at = flight.limit().at
+        else:
+            flight.limit_at = flight.effect.deadlines.end  # the only deadline from now on
 
     def _apply_faults(self, now: int) -> None:
         strike, self._change = self._simulation.connection(now)
