@@ -55,8 +55,8 @@ class Model:
     """Slots, their queue, and processor sharing. `rates`: records the history of the speed.
 
     `active`: the requests in service, from arrival to their last text. `decoding`: those of them
-    that are making tokens. `ended`: the requests that have ended, with their times, until the
-    caller clears the list.
+    that are making tokens. `ended`: if the caller sets a list, each request is added to it when it
+    ends, with the time.
     """
 
     def __init__(self, pace: Pace, slots: int | None = None, rates: Rates | None = None) -> None:
@@ -76,7 +76,7 @@ class Model:
         self._out: dict[ServedRequest, list[int]] = {}
         self._out_at = 0
         self._next, self._next_is_text = _NEVER, False  # kept, because it is asked for often
-        self.ended: list[tuple[int, ServedRequest]] = []
+        self.ended: list[tuple[int, ServedRequest]] | None = None
 
     def arrive(
         self,
@@ -192,6 +192,8 @@ class Model:
             job.origin = self._earlier + self._work
             self._count += 1
             heappush(self._texts, (job.start + job.writes[0], self._count, job))
+            if not job.writes[0]:
+                self._at_text(at)  # all texts before this one have come
         else:
             if not self._out:
                 self._out_at = at
@@ -207,7 +209,8 @@ class Model:
     def _leave(self, at: int, job: ServedRequest) -> None:
         job.gone = True
         self.active -= 1
-        self.ended.append((at, job))
+        if self.ended is not None:
+            self.ended.append((at, job))
         if job.decoding:
             self._stop_decoding(at, job)
         if job.has_slot:

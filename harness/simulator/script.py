@@ -5,6 +5,7 @@ The text is made on demand, so that a caller that needs only the times does not 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, islice
@@ -74,13 +75,15 @@ class Script:
 
     `ends`: the number of tokens after each write, in ascending order. `first`: the tokens of the
     first chunk of a stream; they come at the end of the wait, the others one by one after it.
-    `writes`: the `ends` without the tokens of the first chunk. A fault in the text shortens it;
-    with a fault that leaves no text, there are no tokens. `finish_reason`: of a text with a proper
-    end.
+    `writes`: the `ends` without the tokens of the first chunk. `first_answer`: the first write with
+    text of the answer, from 0. `chunks`: of a stream. A fault in the text shortens it; with a fault
+    that leaves no text, there are no tokens. `finish_reason`: of a text with a proper end.
     """
 
-    __slots__ = ("_chunk", "_draws", "_layout", "_list", "_request", "_texts", "answer", "ends",
-                 "finish_reason", "first", "reasoning", "tokens", "writes")  # fmt: skip
+    __slots__ = (
+        "_chunk", "_draws", "_layout", "_list", "_request", "_texts", "answer", "chunks", "ends",
+        "finish_reason", "first", "first_answer", "reasoning", "tokens", "writes",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -108,6 +111,8 @@ class Script:
             self.first = min(self._chunk, self.reasoning or self.answer)
             self.ends = self._cut(every_chunk)
         self._layout = ChunkLayout(self.reasoning, self.answer, self._chunk)
+        self.chunks = self._layout.chunks()
+        self.first_answer = bisect_right(self.ends, self.reasoning)
         self.writes = [end - self.first for end in self.ends]
         output = self.reasoning + self.answer
         self.tokens = Tokens(

@@ -127,6 +127,9 @@ class Simulation:
         self._known: Memo[tuple[ChatRequest, int], tuple[Draws, Script]] = Memo()
         self._uncharged: dict[ServedRequest, ServedCompletion] = {}
         self._counts_use = profile.tokens_counted == "used" and self._limits.tokens is not None
+        self._ended: list[tuple[int, ServedRequest]] = []
+        if self._counts_use:
+            self._model.ended = self._ended
 
     @property
     def active(self) -> int:
@@ -219,7 +222,8 @@ class Simulation:
         An empty list means a keep-alive.
         """
         due = self._model.pop_due(now)
-        self._charge_ended()
+        if self._ended:
+            self._charge_ended()
         return due
 
     def _begin(
@@ -280,16 +284,15 @@ class Simulation:
     def _settle(self, now: int) -> None:
         """Process all events until `now`, and charge the tokens of requests that have ended."""
         self._model.settle(now)
-        self._charge_ended()
+        if self._ended:
+            self._charge_ended()
 
     def _charge_ended(self) -> None:
-        ended = self._model.ended
-        if ended:
-            for at, job in ended if self._uncharged else ():
-                completion = self._uncharged.pop(job, None)
-                if completion is not None:
-                    self._charge(at, completion.tokens.output or 0)
-            ended.clear()
+        for at, job in self._ended:
+            completion = self._uncharged.pop(job, None)
+            if completion is not None:
+                self._charge(at, completion.tokens.output or 0)
+        self._ended.clear()
 
     def _charge(self, at: int, tokens: int) -> None:
         self._levels = limits.charge(self._levels, at, tokens)

@@ -8,6 +8,7 @@ exact in parts without a change. The sum of all gaps is exact to one nanosecond 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from functools import lru_cache
 from itertools import pairwise
 
@@ -43,10 +44,15 @@ def gaps_of(
             name = bucket(round(size * itl))
             gaps[name] = gaps.get(name, 0) + count
         return gaps
-    moments = rates.moments([begin + end for end in ends[:-1]], place)
-    moments.append(last)
-    at = first
-    for moment, count in zip(moments, counts, strict=True):
+    works, ats, itls = rates.works, rates.ats, rates.itls
+    at, final = first, ends[-1]
+    for end, count in zip(ends, counts, strict=True):
+        moment = last
+        if end != final:  # `rates.moment`, without a call for each part
+            work = begin + end
+            place = bisect_left(works, work, place)
+            since = place - 1 if place else 0
+            moment = ats[since] + round((work - works[since]) * itls[since])
         name = bucket((moment - at) // count)
         gaps[name] = gaps.get(name, 0) + count
         at = moment

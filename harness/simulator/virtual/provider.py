@@ -120,7 +120,7 @@ class VirtualProvider:
             flight.reply = without_text("connect_failed", sent=None, done=now)
         else:
             self._unconnected.append(flight)
-            self._watch(flight)
+            self._watch(flight, flight.limit().at)
         return flight
 
     def next_at(self) -> int | None:
@@ -156,7 +156,7 @@ class VirtualProvider:
                 continue
             if flight.limit_at > now:
                 flight.checked_at = None
-                self._watch(flight)
+                self._watch(flight, flight.limit().at)
             else:
                 self._leave(now, flight, flight.limit().outcome, DEADLINE_PASSED)
                 self._ended.append(flight)
@@ -183,7 +183,7 @@ class VirtualProvider:
             answer, now, self._simulation, self._rates, target.thoughts, watched
         )
         self._open[answer.job] = flight
-        self._watch(flight)
+        self._watch(flight, next_limit(flight.effect.deadlines, None, now, None).at)
 
     def _parse(self, request: Request, phase: str) -> ChatRequest:
         target = self._trial.target
@@ -214,7 +214,7 @@ class VirtualProvider:
             flight.reply = response.ended()
             self._ended.append(flight)
         elif response.watched or response.completion.fault is not None:
-            self._watch(flight)  # the deadline can be earlier now
+            self._watch(flight, flight.limit().at)  # the deadline can be earlier now
         else:
             flight.limit_at = flight.effect.deadlines.end  # the only deadline from now on
 
@@ -253,9 +253,9 @@ class VirtualProvider:
         del self._open[response.completion.job]
         flight.reply = response.aborted(outcome, detail, now, made)
 
-    def _watch(self, flight: Flight) -> None:
-        """Schedule a check of the next deadline, unless an earlier check is scheduled."""
-        flight.limit_at = at = flight.limit().at
+    def _watch(self, flight: Flight, at: int) -> None:
+        """Schedule a check of the deadline `at`, unless an earlier check is scheduled."""
+        flight.limit_at = at
         if flight.checked_at is None or at < flight.checked_at:
             flight.checked_at = at
             self._count += 1

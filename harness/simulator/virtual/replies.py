@@ -135,15 +135,15 @@ class IncomingResponse:
             outcome = "truncated"
         if outcome != OK:
             detail = f"finish_reason {finish}"
-        chunks = script.layout().chunks() if completion.request.stream else 1
-        made = script.reasoning + script.answer
+        chunks = script.chunks if completion.request.stream else 1
+        made = script.ends[-1]
         progress = ResponseProgress(made, chunks, done) if made else NO_PROGRESS
         return self._reply(outcome, detail, done, progress, finish, completion.tokens)
 
     def _cut_off(self, outcome: str, done: int) -> Reply:
         script, progress = self.completion.script, NO_PROGRESS
         if self.completion.request.stream and script.ends[-1]:
-            progress = ResponseProgress(script.ends[-1], script.layout().chunks(), done)
+            progress = ResponseProgress(script.ends[-1], script.chunks, done)
         reply = self._reply(outcome, FAILURES[outcome].seen, done, progress)
         if reply.headers is not None:
             return reply
@@ -241,7 +241,5 @@ class IncomingResponse:
         thought = moments[0] if script.reasoning else None
         if made <= script.reasoning or not script.answer:
             return thought, None
-        for end, moment in zip(script.ends, moments, strict=False):
-            if end > script.reasoning:
-                return thought, moment
-        return thought, None
+        came = script.first_answer < len(moments)
+        return thought, moments[script.first_answer] if came else None
