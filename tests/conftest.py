@@ -6,6 +6,7 @@ makes up need not be made or checked fast: a busy machine is no bug.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from matplotlib.text import Text
 httpx2.alias_httpx()
 settings.register_profile("harness", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("harness")
+
+# A shell starts a background job with SIGINT ignored, and then Python does not handle it. Tests
+# that interrupt themselves, or processes that they start, would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module", autouse=True)
