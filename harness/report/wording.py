@@ -147,7 +147,10 @@ def shortened(names: Iterable[str], limit: int) -> dict[str, str]:
 
 
 def cell_labels(cells: Sequence[Cell], limit: int = 24) -> dict[str, str]:
-    """Return a short name for each cell by its id: `sync`, `async 8 · full-jitter`."""
+    """Return a short name for each cell by its id: `sync`, `async 8 · full-jitter`.
+
+    Other settings are included only where they vary.
+    """
     differences = other_differences(cells, limit)
     labels = {}
     for cell in cells:

@@ -32,7 +32,8 @@ SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 def band(n: int) -> float:
     """Return the half width of a 95 % band around the distribution of n values.
 
-    Dvoretzky, Kiefer and Wolfowitz with Massart's constant (Annals of Probability 18, 1990).
+    Valid for every distribution: Dvoretzky, Kiefer and Wolfowitz with Massart's constant (Annals
+    of Probability 18, 1990).
     """
     return math.sqrt(math.log(2 / 0.05) / (2 * n))
 
