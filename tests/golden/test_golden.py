@@ -27,7 +27,16 @@ MOST_BYTES = 2_000_000
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden.name)
 def test_a_scenario_runs_as_it_did(golden: Golden, tmp_path: Path) -> None:
-    old, new = load(golden.name), run(golden, tmp_path / "run")
+    found: list[Difference] = []
+    # Where timing decides, a busy machine can differ more than is allowed, but not every time.
+    for tries in range(3 if golden.may_differ else 1):
+        if not (found := _differences(golden, tmp_path / f"run-{tries}")):
+            break
+    assert not found, report(found)
+
+
+def _differences(golden: Golden, directory: Path) -> list[Difference]:
+    old, new = load(golden.name), run(golden, directory)
     found: list[Difference] = []
     for table in TABLES:
         differences = compare_table(table, old.tables[table], new.tables[table])
@@ -40,8 +49,7 @@ def test_a_scenario_runs_as_it_did(golden: Golden, tmp_path: Path) -> None:
         for difference in compare_rows("summary", old.summary, new.summary)
         if not _is_within(slack, difference)
     ]
-    found += compare_rows("texts", old.texts, new.texts)
-    assert not found, report(found)
+    return found + compare_rows("texts", old.texts, new.texts)
 
 
 COUNT_SLACK = 4
