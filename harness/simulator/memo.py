@@ -18,7 +18,8 @@ class Memo(dict[_K, _V]):
     """Values by key. When their weights exceed the limit, all are dropped.
 
     A trial asks for the prompts of its topics in turn. A cache that drops the least recently used
-    value would drop each value just before its next use.
+    value would drop each value just before its next use. In `benchmarks.virtual`, where each prompt
+    comes 100 times, this halves the cost of an attempt.
     """
 
     _weight = 0

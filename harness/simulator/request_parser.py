@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import msgspec
@@ -139,8 +140,8 @@ def _subject(texts: list[str]) -> str:
     """Return the topic if a line names one; otherwise the first words of the last message."""
     last = texts[-1] if texts else ""
     topic = next((match[1] for text in texts if (match := _TOPIC.search(text))), None)
-    found = _WORD.findall(topic or last)[:12]
-    return " ".join(found) or "the subject"
+    found = islice(_WORD.finditer(topic or last), 12)
+    return " ".join(match[0] for match in found) or "the subject"
 
 
 def _max_tokens(value: dict[str, Any]) -> int | None:
