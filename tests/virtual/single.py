@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.engine.effects import Deadlines, Message, Reply, Request, Send
+from harness.bench.spending import Uncounted
+from harness.engine.budget_gate import Gate
+from harness.engine.effects import Deadlines, Message, Reply, Request, Send, fan_out, send
+from harness.engine.ledger import BudgetLimits
+from harness.engine.permits import Turnstile
 from harness.records.clock import SECOND
 from harness.records.keys import AttemptKey
 from harness.simulator.profiles import load_profile
-from harness.simulator.virtual.clients import AsyncVirtualClient, BlockingVirtualClient
+from harness.simulator.virtual.clients import BlockingVirtualClient
 from harness.simulator.virtual.clock import VirtualClock
-from harness.simulator.virtual.loop import VirtualLoop
 from harness.simulator.virtual.provider import VirtualProvider, VirtualTarget, VirtualTrial
+from harness.simulator.virtual.scheduler import Scheduler
 
 LONG = 10_000 * SECOND
 
@@ -45,13 +48,15 @@ def attempt(
     )
 
 
-def blocking(of: VirtualTrial, send: Send) -> Reply:
+def blocking(of: VirtualTrial, to_send: Send) -> Reply:
     clock = VirtualClock()
-    return BlockingVirtualClient(VirtualProvider(of), clock).send(send)
+    return BlockingVirtualClient(VirtualProvider(of), clock).send(to_send)
 
 
-def tasks(of: VirtualTrial, send: Send) -> Reply:
+def tasks(of: VirtualTrial, to_send: Send) -> Reply:
     clock = VirtualClock()
-    client = AsyncVirtualClient(VirtualProvider(of), clock)
-    with asyncio.Runner(loop_factory=lambda: VirtualLoop(clock, client)) as runner:
-        return runner.run(client.send(send))
+    gate = Gate(BudgetLimits(), Uncounted(), clock.now)
+    permits = Turnstile(of.permits, clock.now)
+    scheduler = Scheduler(clock, VirtualProvider(of), permits, gate, lambda _: None)
+    # A task of its own branch, as a call has.
+    return scheduler.run(fan_out([send(*to_send)]))[0]

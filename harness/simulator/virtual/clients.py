@@ -1,8 +1,7 @@
-"""The transports for virtual time, for tasks and for blocking code."""
+"""The transport for virtual time in blocking code."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -10,53 +9,11 @@ from harness.engine.branches import Branch
 from harness.engine.effects import Reply, Send
 from harness.engine.waiting import Turn, Waits
 from harness.records.clock import ReadClock
-from harness.simulator.virtual.clock import VirtualClock
-from harness.simulator.virtual.loop import DeadlockError
+from harness.simulator.virtual.clock import DeadlockError, VirtualClock
 from harness.simulator.virtual.provider import VirtualProvider
 from harness.simulator.virtual.replies import never_sent
 
 _T = TypeVar("_T")
-
-
-class AsyncVirtualClient:
-    """Sends attempts from the tasks of a VirtualLoop. It is also the loop's `Events`."""
-
-    def __init__(self, provider: VirtualProvider, clock: VirtualClock) -> None:
-        self._provider = provider
-        self._clock = clock
-
-    async def send(self, effect: Send, branch: Branch | None = None) -> Reply:
-        """Send one attempt and wait for its end, or until `branch` is cancelled."""
-        branch = branch or Branch()
-        if branch.cancelled:
-            return never_sent(self._clock.now())
-        flight = self._provider.begin(self._clock.now(), effect, branch.first_text)
-        if flight.reply is None:
-            ended = flight.waker = asyncio.get_running_loop().create_future()
-
-            def give_up() -> None:
-                self._provider.give_up(self._clock.now(), flight)
-                if not ended.done():
-                    ended.set_result(None)
-
-            try:
-                with branch.waking(give_up):
-                    await ended
-            except asyncio.CancelledError:
-                self._provider.give_up(self._clock.now(), flight)
-                raise
-        assert flight.reply is not None, "it has ended"
-        return flight.reply
-
-    def next_at(self) -> int | None:
-        """Return the time of the provider's next event."""
-        return self._provider.next_at()
-
-    def happen(self, now: int) -> None:
-        """Process the provider's events until `now`; wake the tasks whose attempts have ended."""
-        for flight in self._provider.advance(now):
-            if flight.waker is not None and not flight.waker.done():
-                flight.waker.set_result(None)
 
 
 class BlockingVirtualClient:

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from harness.records.clock import SECOND
+from harness.records.errors import HarnessError
+
+
+class DeadlockError(HarnessError):
+    """Every task waits, and no event can end a wait. `now`: the virtual time."""
+
+    def __init__(self, now: int, why: str) -> None:
+        super().__init__(f"deadlock after {now / SECOND:g} virtual seconds: {why}")
+
 
 class VirtualClock:
     """Virtual nanoseconds since the start of the trial."""

@@ -7,12 +7,11 @@ come in the order in which the attempts arrived at the model.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush, heapreplace
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness.config.faults import FaultKind
 from harness.engine.deadlines import DEADLINE_PASSED, UNWANTED, Limit, next_limit
@@ -58,7 +57,7 @@ class VirtualTrial(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """One attempt in flight. `reply` is set when it has ended. `waker`: the future that waits.
+    """One attempt in flight. `reply` is set when it has ended. `owner`: who waits for it.
 
     `began`: when the connection attempt began. `response`: None until there is a connection.
     `limit_at`: the time of its next deadline; `checked_at`: when that is checked, None for no check
@@ -72,7 +71,7 @@ class Flight:
     checked_at: int | None = None
     response: IncomingResponse | None = None
     reply: Reply | None = None
-    waker: asyncio.Future[None] | None = None
+    owner: Any = None
 
     def limit(self) -> Limit:
         """Return the next deadline."""

@@ -1,0 +1,352 @@
+"""The interpreter for virtual time: it runs programs side by side, and jumps instead of waiting.
+
+A task is a running program. Tasks that can continue stand in a queue, in the order in which they
+were woken. When the queue is empty, the clock jumps to the next event: the provider's, or the end
+of a task's wait, which stand in a heap. At equal times, the provider's events come first. Nothing
+waits in real time, so an effect that has its result at once costs about as much as a function call.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from heapq import heapify, heappop, heappush
+from typing import Any, TypeVar, assert_never
+
+from harness.engine.branches import Branch, Course, Fork
+from harness.engine.budget_gate import BudgetExhaustedError, Gate
+from harness.engine.effects import (
+    Acquire,
+    Cancelled,
+    Emit,
+    EmitRecord,
+    FanOut,
+    Finished,
+    Grant,
+    Now,
+    Park,
+    Program,
+    Release,
+    Ring,
+    Send,
+    Sleep,
+)
+from harness.engine.ledger import Amount, BudgetRefusal
+from harness.engine.permits import Turnstile
+from harness.engine.waiting import Turn, Waits, sleeping
+from harness.simulator.virtual.clock import DeadlockError, VirtualClock
+from harness.simulator.virtual.provider import Flight, VirtualProvider
+from harness.simulator.virtual.replies import never_sent
+
+_T = TypeVar("_T")
+
+_STALE = 64
+"""The number of outdated times above which the heap is cleaned, if they are most of it."""
+
+_WAITS: Any = object()
+"""Stands for the result of an effect that has none yet."""
+
+
+class _Task:
+    """A running program and what it waits for.
+
+    `effect`: the effect that it waits for. `flight`, `worst`: its attempt in flight, and what that
+    reserved. `steps`: the steps of its wait, and `woken` whether it was woken. `timer`: the number
+    of its current time in the heap, 0 for none. `asleep`: it waits, and nothing has ended the wait.
+    `children`: the tasks of its fan-out, of which `running` have not ended.
+    """
+
+    __slots__ = (
+        "asleep", "children", "course", "effect", "flight", "fork", "index", "parent", "running",
+        "steps", "timer", "woken", "worst",
+    )  # fmt: skip
+
+    def __init__(
+        self, course: Course[Any], parent: _Task | None, fork: Fork | None, index: int
+    ) -> None:
+        self.course = course
+        self.parent = parent
+        self.fork = fork
+        self.index = index
+        self.effect: Acquire | Sleep | Park | None = None
+        self.flight: Flight | None = None
+        self.worst: Amount | None = None
+        self.steps: Waits[Any] | None = None
+        self.woken = False
+        self.asleep = False
+        self.timer = 0
+        self.children: list[_Task] = []
+        self.running = 0
+
+
+class Scheduler:
+    """Runs one program, with all its branches, against a simulated provider.
+
+    An exception of a program or of the gate ends all tasks, and so does a KeyboardInterrupt. The
+    attempts in flight are then settled at their worst case and have no record.
+    """
+
+    def __init__(
+        self,
+        clock: VirtualClock,
+        provider: VirtualProvider,
+        permits: Turnstile,
+        gate: Gate,
+        emit: EmitRecord,
+    ) -> None:
+        self._clock = clock
+        self._provider = provider
+        self._permits = permits
+        self._gate = gate
+        self._emit = gate.emitting(emit)
+        self._ready: deque[tuple[Callable[[_Task, Any], None], _Task, Any]] = deque()
+        self._times: list[tuple[int, int, _Task]] = []
+        self._count = 0  # numbers the times, and so breaks ties by order of arrival
+        self._outdated = 0
+        self._result: Finished[Any] | None = None
+
+    def run(self, program: Program[_T]) -> _T:
+        """Run `program` to its end and return its result.
+
+        Raises DeadlockError if every task waits and no event is scheduled.
+        """
+        main = _Task(Course(program, Branch(), self._permits.release, 0), None, None, 0)
+        ready = self._ready
+        try:
+            self._resume(main, None)
+            while self._result is None:
+                while ready:
+                    act, task, argument = ready.popleft()
+                    act(task, argument)
+                if self._result is None:
+                    self._jump()
+        except BaseException:
+            self._end_all(main)
+            raise
+        value: _T = self._result.value
+        return value
+
+    def _resume(self, task: _Task, result: Any) -> None:
+        """Run a task until it waits or ends. `result`: of its last effect."""
+        advance = task.course.advance
+        try:
+            while result is not _WAITS:
+                effect = advance(result)
+                if isinstance(effect, Emit):  # the most frequent first
+                    result = self._emit(effect.record)
+                elif isinstance(effect, Send):
+                    result = self._send(task, effect)
+                elif isinstance(effect, Release):
+                    self._permits.release()
+                    result = None
+                elif isinstance(effect, Acquire):
+                    result = self._acquire(task, effect)
+                elif isinstance(effect, Now):
+                    result = self._clock.now()
+                elif isinstance(effect, Finished):
+                    self._ended(task, effect.value)
+                    return
+                elif isinstance(effect, FanOut):
+                    result = self._fan_out(task, effect)
+                elif isinstance(effect, Sleep):
+                    result = self._wait(task, effect, partial(self._sleeping, until=effect.until))
+                elif isinstance(effect, Park):
+                    result = self._wait(task, effect, partial(self._permits.parking, effect=effect))
+                elif isinstance(effect, Ring):
+                    self._permits.ring(effect.bell)
+                    result = None
+                else:
+                    assert_never(effect)
+        except Cancelled:
+            self._ended(task, None)
+
+    def _ended(self, task: _Task, value: Any) -> None:
+        task.course.end()
+        if task.parent is None or task.fork is None:
+            self._result = Finished(value)
+            return
+        task.fork.ended(task.index, value)
+        self._ready.append((self._child_ended, task.parent, task.fork))
+
+    # Fan-outs
+
+    def _fan_out(self, task: _Task, effect: FanOut) -> Any:
+        fork = Fork(effect)
+        if not fork.parts:
+            return fork.results
+        task.course.branch.wake_with(fork.cancel)
+        task.children = [
+            _Task(
+                Course(program, branch, self._permits.release, fork.held(index)), task, fork, index
+            )
+            for index, (program, branch) in enumerate(fork.parts)
+        ]
+        task.running = len(task.children)
+        self._ready.extend((self._resume, child, None) for child in task.children)
+        return _WAITS
+
+    def _child_ended(self, task: _Task, fork: Fork) -> None:
+        task.running -= 1
+        if not task.running:
+            self._ready.append((self._joined, task, fork))
+
+    def _joined(self, task: _Task, fork: Fork) -> None:
+        task.course.branch.wake_with(None)
+        task.children = []
+        self._resume(task, fork.results)
+
+    def _end_all(self, task: _Task) -> None:
+        """End a task and all tasks of its fan-outs, innermost first."""
+        for child in task.children:
+            self._end_all(child)
+        task.children = []
+        if task.worst is not None:
+            self._gate.abandon(task.worst)
+        if task.steps is not None:
+            task.steps.close()
+        task.course.end()
+
+    # Attempts
+
+    def _send(self, task: _Task, effect: Send) -> Any:
+        worst, branch = self._gate.enter(effect), task.course.branch
+        if isinstance(worst, BudgetRefusal):
+            self._gate.when_at_rest(lambda: self._ready.append((self._refuse, task, worst)))
+            return _WAITS
+        if branch.cancelled:
+            reply = never_sent(self._clock.now())
+        else:
+            flight = self._provider.begin(self._clock.now(), effect, branch.first_text)
+            if flight.reply is None:
+                task.flight, task.worst, flight.owner = flight, worst, task
+                branch.wake_with(partial(self._give_up, task, flight))
+                return _WAITS
+            reply = flight.reply
+        self._gate.leave(worst, reply)
+        return reply
+
+    def _refuse(self, task: _Task, refusal: BudgetRefusal) -> None:
+        raise BudgetExhaustedError(refusal)
+
+    def _give_up(self, task: _Task, flight: Flight) -> None:
+        if flight.reply is None:
+            self._provider.give_up(self._clock.now(), flight)
+            self._ready.append((self._landed, task, flight))
+
+    def _landed(self, task: _Task, flight: Flight) -> None:
+        assert task.worst is not None, "it was sent"
+        assert flight.reply is not None, "it has ended"
+        task.course.branch.wake_with(None)
+        self._gate.leave(task.worst, flight.reply)
+        task.flight = task.worst = None
+        self._resume(task, flight.reply)
+
+    # Waits
+
+    def _acquire(self, task: _Task, effect: Acquire) -> Any:
+        grant = self._permits.at_once(effect.deadline)
+        if grant is not None:
+            return self._acquired(task, effect, grant)
+        return self._wait(task, effect, partial(self._permits.acquiring, deadline=effect.deadline))
+
+    def _acquired(self, task: _Task, effect: Acquire, grant: Grant) -> Any:
+        """Let the other tasks request their permits before one with a free permit continues."""
+        if grant.granted != grant.requested:
+            return task.course.done(effect, grant)
+        task.effect = effect
+        self._ready.append((self._go_on, task, grant))
+        return _WAITS
+
+    def _go_on(self, task: _Task, grant: Grant) -> None:
+        assert task.effect is not None, "it has waited"
+        self._resume(task, task.course.done(task.effect, grant))
+
+    def _wait(
+        self, task: _Task, effect: Acquire | Sleep | Park, waits: Callable[[Turn], Waits[Any]]
+    ) -> Any:
+        """Begin a wait; return its result if it ends at once."""
+        wake = partial(self._wake, task, effect)
+        task.effect, task.woken, task.steps = effect, False, waits(Turn(wake))
+        task.course.branch.wake_with(wake)
+        return self._step(task, effect)
+
+    def _step(self, task: _Task, effect: Acquire | Sleep | Park) -> Any:
+        """Continue a wait until it has to wait again or ends; return its result."""
+        assert task.steps is not None, "it waits"
+        try:
+            while True:
+                until = next(task.steps)
+                if not task.woken and (until is None or until > self._clock.now()):
+                    if until is not None:
+                        self._set_timer(task, until)
+                    task.asleep = True
+                    return _WAITS
+        except StopIteration as end:
+            task.steps = None
+            task.course.branch.wake_with(None)
+            if isinstance(effect, Acquire):
+                return self._acquired(task, effect, end.value)
+            return task.course.done(effect, end.value)
+
+    def _wake(self, task: _Task, effect: Acquire | Sleep | Park) -> None:
+        """End the current wait of a task, and the later ones of the same effect."""
+        if task.effect is effect:
+            task.woken = True
+            self._queue(task)
+
+    def _queue(self, task: _Task) -> None:
+        if task.asleep:
+            task.asleep = False
+            self._ready.append((self._continue, task, None))
+
+    def _continue(self, task: _Task, _: None) -> None:
+        assert task.effect is not None, "it waits"
+        if task.timer:
+            task.timer = 0
+            self._outdated += 1
+        self._resume(task, self._step(task, task.effect))
+
+    def _sleeping(self, turn: Turn, until: int) -> Waits[int]:
+        yield from sleeping(turn, until)
+        return self._clock.now()
+
+    # Time
+
+    def _set_timer(self, task: _Task, until: int) -> None:
+        self._count += 1
+        task.timer = self._count
+        heappush(self._times, (until, self._count, task))
+        if self._outdated > _STALE and 2 * self._outdated > len(self._times):
+            self._times = [entry for entry in self._times if entry[2].timer == entry[1]]
+            heapify(self._times)
+            self._outdated = 0
+
+    def _jump(self) -> None:
+        """Set the clock to the next event, and queue the tasks that it wakes."""
+        times, clock = self._times, self._clock
+        while times and times[0][2].timer != times[0][1]:
+            heappop(times)
+            self._outdated -= 1
+        due = self._provider.next_at()
+        if due is not None and (not times or due <= times[0][0]):
+            clock.go_to(due)
+            for flight in self._provider.advance(clock.now()):
+                self._ready.append((self._landed, flight.owner, flight))
+        elif times:
+            clock.go_to(times[0][0])
+        else:
+            why = "every task waits for another, and no event is scheduled"
+            raise DeadlockError(clock.now(), why)
+        now = clock.now()
+        while times and times[0][0] <= now:
+            _, number, task = heappop(times)
+            if task.timer == number:
+                self._ready.append((self._time_is_up, task, number))
+            else:
+                self._outdated -= 1
+
+    def _time_is_up(self, task: _Task, number: int) -> None:
+        if task.timer == number:
+            self._outdated -= 1  # it has left the heap
+            self._queue(task)
