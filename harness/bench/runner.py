@@ -157,13 +157,14 @@ def _measure(
         before = time.thread_time_ns()
         writer.append(record)
         hooks.record(record)
+        seen.emit(record)
         recording.append(time.thread_time_ns() - before)
 
     def run_program() -> None:
         nonlocal lag
-        lag = MODES[cell.mode](program, endpoint.target, cell.permits, now, seen.emit, gate)
+        lag = MODES[cell.mode](program, endpoint.target, cell.permits, now, keep, gate)
 
-    seen = RecordCollector(keep)
+    seen = RecordCollector()
     program = cells.trial_program(begun, cell, repeat)
     with _quiet_collector():
         began, cpu = now(), time.process_time_ns()

@@ -114,21 +114,6 @@ class TokenMeter:
         return Amount(1, tokens.input + tokens.output, nano_usd)
 
 
-class Uncounted:
-    """Counts attempts only, for runs without limits."""
-
-    def worst(self, effect: Send) -> Amount:
-        """Return one attempt."""
-        return _ONE
-
-    def used(self, worst: Amount, reply: Reply) -> Amount:
-        """Return one attempt."""
-        return _ONE
-
-
-_ONE = Amount(1)
-
-
 def most_input_tokens(request: Request) -> int:
     """Return an upper bound of the number of tokens of the request's messages.
 

@@ -7,29 +7,39 @@ from dataclasses import dataclass
 
 from harness.records.failures import is_failure
 from harness.records.histogram import Histogram
-from harness.records.schema import Attempt, Call, CellInfo, Record, Stop, Trial, Workflow
+from harness.records.schema import (
+    Attempt,
+    Call,
+    CellInfo,
+    Record,
+    Stop,
+    Transcript,
+    Trial,
+    Workflow,
+)
 
 INTERRUPTED = Stop(by="interrupt", because="interrupted")
 
 
 class RecordCollector:
-    """Passes each record of a trial to `keep` when it ends, and collects it."""
+    """Collects the records of a trial, without transcripts, which can be large."""
 
-    def __init__(self, keep: Callable[[Record], None]) -> None:
-        self._keep = keep
+    def __init__(self) -> None:
         self.attempts: list[Attempt] = []
         self.calls: list[Call] = []
         self.workflows: list[Workflow] = []
 
     def emit(self, record: Record) -> None:
         """Take one record."""
-        self._keep(record)
-        if isinstance(record, Attempt):
-            self.attempts.append(record)
-        elif isinstance(record, Call):
-            self.calls.append(record)
-        elif isinstance(record, Workflow):
-            self.workflows.append(record)
+        match record:
+            case Attempt():
+                self.attempts.append(record)
+            case Call():
+                self.calls.append(record)
+            case Workflow():
+                self.workflows.append(record)
+            case Transcript():
+                pass
 
     def trial(
         self,

@@ -7,10 +7,12 @@ all trials together, they are played one after another in one process.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -19,7 +21,7 @@ from harness.bench import cells
 from harness.bench.estimate import estimate
 from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario, cell_scenario
-from harness.bench.spending import TokenMeter, Uncounted, limits_of, until_stopped
+from harness.bench.spending import TokenMeter, limits_of, until_stopped
 from harness.bench.trial import RecordCollector, Tally
 from harness.config.prices import cost_usd
 from harness.endpoints.section import SecondsRange
@@ -43,6 +45,7 @@ from harness.simulator.virtual.provider import VirtualTarget, VirtualTrial
 from harness.store.run_directory import TrialRecords, no_collector
 
 _T = TypeVar("_T")
+_R = TypeVar("_R", Attempt, Call, Workflow)
 
 _REPORT_EVERY = 0.25
 """Seconds between two reports on the progress of a trial."""
@@ -146,12 +149,11 @@ def play(
     done inside `interruptible` can be ended by a KeyboardInterrupt.
     """
     scenario, run, clock = cell_scenario(begun.scenario, task.cell), begun.run, VirtualClock()
-    counting = _Counting(scenario, report)
-    seen = RecordCollector(counting.emit)
+    seen = _Collector(scenario, report)
     is_limited = any(limit is not None for limit in limits_of(scenario))
     gate = Gate(
         account.ledger.limits,
-        TokenMeter(scenario, run.anchor) if is_limited else Uncounted(),
+        TokenMeter(scenario, run.anchor) if is_limited else None,
         lambda: account.elapsed + clock.now(),
         ledger=account.ledger,
         answered=task.number > 0 or begun.answered,
@@ -173,61 +175,78 @@ def play(
             VIRTUAL_MODES[task.cell.mode](program, trial, clock, seen.emit, gate)
 
     stopped = until_stopped(run_program, scenario, gate, "the simulated provider")
-    counting.report()
+    seen.report()
     return Played(
         task=task,
         # No run has the same processor time again, and in virtual time it has no meaning.
         trial=seen.trial(
             task.cell, task.repeat, run.execution, (0, clock.now()), stopped is not None
         ),
-        lines=_lines(seen, counting.transcripts),
+        lines=_lines(seen),
         stopped=stopped,
         account=VirtualSpending(gate.ledger, account.elapsed + clock.now()),
     )
 
 
-class _Counting:
-    """Counts the records of a trial, reports the counts now and then, and keeps transcripts."""
+class _Collector(RecordCollector):
+    """Collects the records of a trial, and reports now and then how many there are."""
 
     def __init__(self, scenario: Scenario, report: Report) -> None:
+        super().__init__()
         self._price = scenario.price
         self._unix_ns = time.time_ns()
         self._report = report
         self._reported = time.monotonic()
-        self._count = 0
-        self._tally = Tally()
+        self._counted = (0, 0)
         self.transcripts: list[Transcript] = []
 
     def emit(self, record: Record) -> None:
-        self._tally.note(record, self._cost)
+        """Take one record."""
+        super().emit(record)
         if isinstance(record, Transcript):
             self.transcripts.append(record)
-        self._count += 1
-        if self._count % 256 == 0 and time.monotonic() > self._reported + _REPORT_EVERY:
+        if len(self.attempts) % 256 == 0 and time.monotonic() > self._reported + _REPORT_EVERY:
             self.report()
 
-    def _cost(self, attempt: Attempt) -> float:
-        return cost_usd(self._price, attempt.tokens, self._unix_ns) if self._price else 0.0
-
     def report(self) -> None:
+        """Report the records since the last report."""
+        tally, (attempts, workflows) = Tally(), self._counted
+        for attempt in self.attempts[attempts:]:
+            tally.note(attempt, self._cost if self._price else None)
+        for workflow in self.workflows[workflows:]:
+            tally.note(workflow, None)
+        self._counted = (len(self.attempts), len(self.workflows))
         self._reported = time.monotonic()
-        self._report(self._tally)
-        self._tally = Tally()
+        self._report(tally)
+
+    def _cost(self, attempt: Attempt) -> float:
+        assert self._price is not None, "it is asked only with a price"
+        return cost_usd(self._price, attempt.tokens, self._unix_ns)
 
 
-def _end_of(record: Attempt | Call | Transcript) -> tuple[Any, ...]:
+def _ordered(records: Sequence[_R], end: Callable[[_R], int]) -> list[_R]:
     """Order records by their end; those with the same end by their key, which is unique."""
+    found: list[_R] = []
+    # Few have the same end, so the long key is made for these alone.
+    for _, same in itertools.groupby(sorted(records, key=end), end):
+        few = list(same)
+        found += few if len(few) == 1 else sorted(few, key=_key_of)
+    return found
+
+
+def _key_of(record: Record) -> tuple[Any, ...]:
+    if isinstance(record, Workflow):
+        return (record.workflow, record.execution)
     attempt = record.attempt if isinstance(record, Attempt) else 0
-    done = 0 if isinstance(record, Transcript) else record.done
     branch = -1 if record.branch is None else record.branch
-    return (done, record.workflow, record.execution, record.phase, branch, record.call, attempt)
+    return (record.workflow, record.execution, record.phase, branch, record.call, attempt)
 
 
-def _lines(seen: RecordCollector, transcripts: list[Transcript]) -> Mapping[type, bytes]:
-    encode = msgspec.json.Encoder().encode_lines
+def _lines(seen: _Collector) -> Mapping[type, bytes]:
+    encode, done = msgspec.json.Encoder().encode_lines, attrgetter("done")
     return {
-        Attempt: encode(sorted(seen.attempts, key=_end_of)),
-        Call: encode(sorted(seen.calls, key=_end_of)),
-        Workflow: encode(sorted(seen.workflows, key=lambda one: (one.done, one.workflow))),
-        Transcript: encode(sorted(transcripts, key=_end_of)),
+        Attempt: encode(_ordered(seen.attempts, done)),
+        Call: encode(_ordered(seen.calls, done)),
+        Workflow: encode(_ordered(seen.workflows, done)),
+        Transcript: encode(sorted(seen.transcripts, key=_key_of)),
     }

@@ -9,7 +9,7 @@ from operator import add
 from random import Random
 from typing import NamedTuple
 
-from harness.engine.effects import Deadlines, Grant, Program, Reply, Request, emit, ring, send
+from harness.engine.effects import Deadlines, Emit, Grant, Program, Reply, Request, Send, ring
 from harness.policies.protocol import Earlier, Ended, Policy, RetryVerdict
 from harness.records.failures import CANCELLED
 from harness.records.keys import AttemptKey, CallKey
@@ -85,6 +85,8 @@ class CallState:
 
     def wasted(self, used: Reply | None) -> Tokens | None:
         """Return the tokens of all attempts except `used`; None if there is no other attempt."""
+        if len(self.replies) == 1 and used is not None:
+            return None
         others = [reply.tokens for reply in self.replies if reply is not used]
         return reduce(add, others) if others else None
 
@@ -140,10 +142,12 @@ class CallState:
                 final=final,
             )
             verdict = self.terms.policy.ended(ended, self.random)
+            decision = verdict.decision
+            if decision is None:
+                return verdict
             if not final or reply.outcome == CANCELLED:
                 return verdict._replace(decision=None)
-            decision = verdict.decision
-            if decision is not None and decision.retry_in is not None:
+            if decision.retry_in is not None:
                 self._earlier += (Earlier(reply.outcome, decision),)
             return verdict
 
@@ -160,9 +164,9 @@ def attempt(
     `is_final`: returns whether the given reply ends the call's wait for attempts.
     """
     key = AttemptKey(*progress.key, place.attempt)
-    reply = yield from send(key, progress.request, progress.deadlines())
+    reply: Reply = yield Send(key, progress.request, progress.deadlines())
     verdict = progress.judge(place, reply, is_final(reply))
-    yield from emit(_record(key, place, reply, verdict.decision, hedge))
+    yield Emit(_record(key, place, reply, verdict.decision, hedge))
     if verdict.ring is not None:
         yield from ring(verdict.ring)
     return Tried(reply, verdict.decision)
@@ -171,8 +175,16 @@ def attempt(
 def _record(
     key: AttemptKey, place: AdmittedAttempt, reply: Reply, decision: Decision | None, hedge: bool
 ) -> Attempt:
+    cell, repeat, workflow, execution, phase, branch, call, number = key
     return Attempt(
-        **key._asdict(),
+        cell=cell,
+        repeat=repeat,
+        workflow=workflow,
+        execution=execution,
+        phase=phase,
+        branch=branch,
+        call=call,
+        attempt=number,
         ready=place.ready,
         permit_requested=place.grant.requested,
         permit_granted=place.granted,

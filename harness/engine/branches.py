@@ -99,6 +99,7 @@ class Fork:
         self.parts[index][1].first_text = do_nothing
         with self._lock:
             self._results[index] = result
+            # Without a condition, no copy: it would make a fan-out's cost grow with its square.
             enough = self._enough is not None and self._enough(tuple(self._results))
         if enough:
             self.cancel()
@@ -125,7 +126,7 @@ _RAISING = (Acquire, effects.Sleep, Park)
 """Effects that wait: `Cancelled` is raised there in a cancelled program."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Course(Generic[_T]):
     """A running program, the permits that it holds, and the handling of its cancellation.
 
@@ -141,11 +142,12 @@ class Course(Generic[_T]):
     def advance(self, result: Any) -> Effect | Finished[_T]:
         """Send the last effect's result to the program; return its next effect or its result."""
         effect = effects.step(self.program, result)
-        while self.branch.cancelled and isinstance(effect, _RAISING):
-            self.check()
-            if isinstance(effect, Park) and _takes(effect):
-                self._give_back()
-            effect = effects.step(self.program, Cancelled())
+        if self.branch.cancelled:
+            while isinstance(effect, _RAISING):
+                self.check()
+                if isinstance(effect, Park) and _takes(effect):
+                    self._give_back()
+                effect = effects.step(self.program, Cancelled())
         if isinstance(effect, _TAKING):
             self.held -= _takes(effect)
         return effect

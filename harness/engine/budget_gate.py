@@ -31,6 +31,7 @@ HOPELESS = frozenset({401, 402, 403, 404})
 """Outcomes after which no request of the run can succeed, if none has succeeded before."""
 
 _CHECK_SECONDS = 0.1
+_NOTHING = Amount()
 
 
 class BudgetExhaustedError(Exception):
@@ -64,6 +65,7 @@ class Meter(Protocol):
 class Gate:
     """The gate of one run, for all its trials. It is safe to use from several tasks and threads.
 
+    `meter`: None without limits; then nothing is reserved or counted, and every attempt passes.
     `limits.seconds` are real seconds since the origin of `now`. `sending` is called with 1 when an
     attempt is sent and with -1 when it has ended. `ledger`: the amounts that are spent and
     reserved. `answered`: whether an answer has shown that requests can succeed. If each trial has
@@ -74,7 +76,7 @@ class Gate:
     def __init__(
         self,
         limits: BudgetLimits,
-        meter: Meter,
+        meter: Meter | None,
         now: ReadClock,
         sending: Callable[[int], None] = lambda change: None,
         *,
@@ -99,6 +101,11 @@ class Gate:
 
         Raises FirstCallError if the first answer showed that no request can succeed.
         """
+        if self._meter is None:
+            if self._hopeless is not None:
+                raise FirstCallError(self._hopeless)
+            self._sending(1)
+            return _NOTHING
         worst = self._meter.worst(effect)
         with self._lock:
             if self._hopeless is not None:
@@ -118,6 +125,9 @@ class Gate:
 
     def leave(self, worst: Amount, reply: Reply) -> None:
         """Settle an attempt that has ended. It counts as in flight until its record is emitted."""
+        if self._meter is None:
+            self._sending(-1)
+            return
         used = self._meter.used(worst, reply)
         with self._lock:
             self.ledger = settle(self.ledger, worst, used)
@@ -127,6 +137,9 @@ class Gate:
 
     def abandon(self, worst: Amount) -> None:
         """Settle an interrupted attempt at its worst case, because its use is unknown."""
+        if self._meter is None:
+            self._sending(-1)
+            return
         with self._lock:
             self.ledger = settle(self.ledger, worst, worst)
             self._sending(-1)
@@ -142,12 +155,15 @@ class Gate:
         def passing(record: Record) -> None:
             if self._hopeless is not None:
                 raise FirstCallError(self._hopeless)
-            if isinstance(record, Attempt):
+            if not isinstance(record, Attempt):
+                emit(record)
+                return
+            if not self.answered:
                 self._judge(record)
             emit(record)
             if self._hopeless is not None:
                 raise FirstCallError(self._hopeless)
-            if isinstance(record, Attempt):
+            if self._meter is not None:
                 self._rest()
 
         return passing
@@ -161,7 +177,7 @@ class Gate:
         act()
 
     def _judge(self, attempt: Attempt) -> None:
-        if attempt.status is None or self.answered:
+        if attempt.status is None:
             return
         if attempt.status in HOPELESS:
             self._hopeless = attempt

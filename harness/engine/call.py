@@ -15,12 +15,12 @@ from harness.engine.attempt import AdmittedAttempt, CallState, CallTerms, Tried,
 from harness.engine.deadlines import DEADLINE_PASSED, UNWANTED
 from harness.engine.effects import (
     Cancelled,
+    Emit,
     Grant,
     Program,
     Reply,
     Request,
     acquire,
-    emit,
     now,
     park,
     release,
@@ -150,11 +150,21 @@ def _paused(
 def _finish(progress: CallState, reply: Reply | None, outcome: str) -> Program[Completion]:
     """Emit the record of the call. `reply`: the reply that ended it, None if no attempt did."""
     # The losing attempt of a hedge may end after the winning one.
-    done = max(one.done for one in progress.replies) if reply else (yield from now())
+    if reply is None:
+        done = yield from now()
+    else:
+        done = max([one.done for one in progress.replies])
     succeeded = reply if outcome == OK else None
-    yield from emit(
+    cell, repeat, workflow, execution, phase, branch, call = progress.key
+    yield Emit(
         Call(
-            **progress.key._asdict(),
+            cell=cell,
+            repeat=repeat,
+            workflow=workflow,
+            execution=execution,
+            phase=phase,
+            branch=branch,
+            call=call,
             ready=progress.ready,
             done=done,
             outcome=outcome,
@@ -165,7 +175,7 @@ def _finish(progress: CallState, reply: Reply | None, outcome: str) -> Program[C
         )
     )
     if progress.terms.keep_transcripts:
-        yield from emit(
+        yield Emit(
             Transcript(
                 **progress.key._asdict(),
                 outcome=outcome,

@@ -31,6 +31,8 @@ from harness.policies.protocol import (
 from harness.policies.retry import Retry
 from harness.records.failures import OK
 
+_NOTHING = RetryVerdict(None)
+
 
 @dataclass
 class Stack:
@@ -47,6 +49,8 @@ class Stack:
 
     def admit(self, asking: Asking) -> Admission:
         """Admit the attempt if no layer parks it."""
+        if not self.layers:
+            return GO
         with self._lock:
             for layer in self.layers:
                 answer = layer.admit(asking)
@@ -56,6 +60,8 @@ class Stack:
 
     def ended(self, ended: Ended, random: RandomOf) -> RetryVerdict:
         """Return the verdict of the outermost layer, which asks the layers inside it."""
+        if not self.layers:
+            return self._ask(0, ended, random)
         with self._lock:
             return self._ask(0, ended, random)
 
@@ -63,7 +69,7 @@ class Stack:
         if depth < len(self.layers):
             return self.layers[depth].ended(ended, lambda: self._ask(depth + 1, ended, random))
         if ended.outcome == OK or not ended.final:
-            return RetryVerdict(None)
+            return _NOTHING
         return RetryVerdict(self.retry.decide(failure_of(ended), random()))
 
     def _locked(self, may: Callable[[Asking], bool]) -> Callable[[Asking], bool]:

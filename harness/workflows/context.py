@@ -60,7 +60,9 @@ class WorkflowContext(Generic[S]):
 
     def _complete(self, key: CallKey, request: Request, ready: int) -> Program[Completion]:
         completion = yield from complete(self.terms, key, request, ready, self.end)
-        return completion if self.section.carry_reasoning else completion._replace(reasoning="")
+        if self.section.carry_reasoning or not completion.reasoning:
+            return completion
+        return completion._replace(reasoning="")
 
     def ended(self, phase: str, outcome: WorkflowOutcome) -> Program[None]:
         """Record the end of the phase that began at `at`."""
@@ -89,7 +91,7 @@ class WorkflowContext(Generic[S]):
         def enough(found: Sequence[Completion | None]) -> bool:
             return partial.is_enough([one and one.outcome == OK for one in found])
 
-        found = yield from fan_out(calls, enough)
+        found = yield from fan_out(calls, enough if partial.stops else None)
         good = sum(one.outcome == OK for one in found)
         self.branches = Branches(total=self.branches.total + len(found), ok=self.branches.ok + good)
         suffices = partial.suffices(good)

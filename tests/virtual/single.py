@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from harness.bench.spending import Uncounted
 from harness.engine.budget_gate import Gate
 from harness.engine.effects import Deadlines, Message, Reply, Request, Send, fan_out, send
 from harness.engine.ledger import BudgetLimits
@@ -55,7 +54,7 @@ def blocking(of: VirtualTrial, to_send: Send) -> Reply:
 
 def tasks(of: VirtualTrial, to_send: Send) -> Reply:
     clock = VirtualClock()
-    gate = Gate(BudgetLimits(), Uncounted(), clock.now)
+    gate = Gate(BudgetLimits(), None, clock.now)
     permits = Turnstile(of.permits, clock.now)
     scheduler = Scheduler(clock, VirtualProvider(of), permits, gate, lambda _: None)
     # A task of its own branch, as a call has.

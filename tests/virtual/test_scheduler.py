@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.bench.spending import Uncounted
 from harness.engine.budget_gate import Gate
 from harness.engine.effects import (
     Acquire,
     Cancelled,
     FanOut,
     Program,
+    Reply,
+    Send,
     acquire,
     fan_out,
     now,
@@ -25,7 +26,7 @@ from harness.engine.effects import (
     send,
     sleep,
 )
-from harness.engine.ledger import BudgetLimits
+from harness.engine.ledger import Amount, BudgetLimits
 from harness.engine.permits import Turnstile
 from harness.records.clock import SECOND
 from harness.records.schema import Record
@@ -37,6 +38,16 @@ from tests.virtual.single import attempt, trial
 T = TypeVar("T")
 
 
+class Counting:
+    """Counts attempts."""
+
+    def worst(self, effect: Send) -> Amount:
+        return Amount(1)
+
+    def used(self, worst: Amount, reply: Reply) -> Amount:
+        return Amount(1)
+
+
 class World:
     """A scheduler with what it uses."""
 
@@ -44,7 +55,7 @@ class World:
         self.clock = VirtualClock()
         self.records: list[Record] = []
         self.permits = Turnstile(permits, self.clock.now)
-        self.gate = Gate(BudgetLimits(), Uncounted(), self.clock.now)
+        self.gate = Gate(BudgetLimits(), Counting(), self.clock.now)
         self.scheduler = Scheduler(
             self.clock, VirtualProvider(trial()), self.permits, self.gate, self.records.append
         )
