@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import assert_never
 
 from harness.records.failures import is_failure
 from harness.records.histogram import Histogram
@@ -31,15 +32,15 @@ class RecordCollector:
 
     def emit(self, record: Record) -> None:
         """Take one record."""
-        match record:
-            case Attempt():
-                self.attempts.append(record)
-            case Call():
-                self.calls.append(record)
-            case Workflow():
-                self.workflows.append(record)
-            case Transcript():
-                pass
+        # The most frequent first.
+        if isinstance(record, Attempt):
+            self.attempts.append(record)
+        elif isinstance(record, Call):
+            self.calls.append(record)
+        elif isinstance(record, Workflow):
+            self.workflows.append(record)
+        elif not isinstance(record, Transcript):
+            assert_never(record)
 
     def trial(
         self,

@@ -7,11 +7,11 @@ all trials together, they are played one after another in one process.
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar
 
@@ -49,6 +49,9 @@ _R = TypeVar("_R", Attempt, Call, Workflow)
 
 _REPORT_EVERY = 0.25
 """Seconds between two reports on the progress of a trial."""
+
+_LOOK_EVERY = 256
+"""Records between two looks at the clock."""
 
 _CALLS_PER_PROCESS = 2000
 """Calls that take about as long as starting a process."""
@@ -198,15 +201,20 @@ class _Collector(RecordCollector):
         self._report = report
         self._reported = time.monotonic()
         self._counted = (0, 0)
+        self._left = _LOOK_EVERY
         self.transcripts: list[Transcript] = []
 
     def emit(self, record: Record) -> None:
         """Take one record."""
-        super().emit(record)
         if isinstance(record, Transcript):
             self.transcripts.append(record)
-        if len(self.attempts) % 256 == 0 and time.monotonic() > self._reported + _REPORT_EVERY:
-            self.report()
+            return
+        super().emit(record)
+        self._left -= 1
+        if self._left == 0:
+            self._left = _LOOK_EVERY
+            if time.monotonic() > self._reported + _REPORT_EVERY:
+                self.report()
 
     def report(self) -> None:
         """Report the records since the last report."""
@@ -226,11 +234,13 @@ class _Collector(RecordCollector):
 
 def _ordered(records: Sequence[_R], end: Callable[[_R], int]) -> list[_R]:
     """Order records by their end; those with the same end by their key, which is unique."""
-    found: list[_R] = []
-    # Few have the same end, so the long key is made for these alone.
-    for _, same in itertools.groupby(sorted(records, key=end), end):
-        few = list(same)
-        found += few if len(few) == 1 else sorted(few, key=_key_of)
+    found = sorted(records, key=end)
+    first = 0
+    for after, (one, other) in enumerate(pairwise([*map(end, found), -1]), 1):
+        if one != other:
+            if after - first > 1:  # few have the same end; the long key is made for these alone
+                found[first:after] = sorted(found[first:after], key=_key_of)
+            first = after
     return found
 
 

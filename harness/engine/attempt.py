@@ -67,6 +67,11 @@ class CallState:
     the number of bell rings when the call was last admitted or parked.
     """
 
+    __slots__ = (
+        "_earlier", "_lock", "_random", "_workflow_end", "backoffs", "end", "key", "ready",
+        "replies", "request", "rings", "terms",
+    )  # fmt: skip
+
     def __init__(
         self, terms: CallTerms, key: CallKey, request: Request, ready: int, workflow_end: int | None
     ) -> None:

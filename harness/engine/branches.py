@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from harness.engine import effects
-from harness.engine.effects import Acquire, Cancelled, Effect, FanOut, Finished, Park, Program
+from harness.engine.effects import Acquire, Cancelled, Effect, FanOut, Finished, Park, Program, step
 
 _T = TypeVar("_T")
 
@@ -141,13 +141,13 @@ class Course(Generic[_T]):
 
     def advance(self, result: Any) -> Effect | Finished[_T]:
         """Send the last effect's result to the program; return its next effect or its result."""
-        effect = effects.step(self.program, result)
+        effect = step(self.program, result)
         if self.branch.cancelled:
             while isinstance(effect, _RAISING):
                 self.check()
                 if isinstance(effect, Park) and _takes(effect):
                     self._give_back()
-                effect = effects.step(self.program, Cancelled())
+                effect = step(self.program, Cancelled())
         if isinstance(effect, _TAKING):
             self.held -= _takes(effect)
         return effect

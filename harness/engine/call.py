@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from harness.engine.attempt import AdmittedAttempt, CallState, CallTerms, Tried, attempt
+from harness.engine.attempt import AdmittedAttempt, CallState, CallTerms, attempt
 from harness.engine.deadlines import DEADLINE_PASSED, UNWANTED
 from harness.engine.effects import (
     Cancelled,
@@ -70,7 +70,12 @@ def _attempts(progress: CallState) -> Program[Reply | None]:
         place = yield from _admitted(progress, ready, held)
         if place is None:
             return None
-        tried, held = yield from _tried(progress, place)
+        hedge = progress.terms.policy.hedge if not progress.replies else None
+        progress.begin(place.granted)
+        if hedge is None:
+            tried, held = (yield from attempt(progress, place)), True
+        else:
+            tried, held = (yield from hedged(progress, place, hedge)), progress.terms.hold_permit
         decision = tried.decision
         if decision is None or decision.retry_in is None:
             if held:
@@ -87,16 +92,6 @@ def _attempts(progress: CallState) -> Program[Reply | None]:
         )
         waiting = sleep(ready + decision.retry_in)
         ready = yield from _paused(progress, pause, waiting, lambda end: end, held)
-
-
-def _tried(progress: CallState, place: AdmittedAttempt) -> Program[tuple[Tried, bool]]:
-    """Make an attempt, with a hedge if it is the first; return it and whether a permit is held."""
-    hedge = progress.terms.policy.hedge
-    first = not progress.replies
-    progress.begin(place.granted)
-    if hedge is None or not first:
-        return (yield from attempt(progress, place)), True
-    return (yield from hedged(progress, place, hedge)), progress.terms.hold_permit
 
 
 def _admitted(progress: CallState, ready: int, held: bool) -> Program[AdmittedAttempt | None]:

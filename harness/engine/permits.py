@@ -153,20 +153,27 @@ class Turnstile:
                 self._into_line([turn])
 
     def _in_line(self, turn: Turn, deadline: int | None) -> Waits[Grant]:
-        assert turn.requested is not None, "it is in the queue"
         try:
             yield deadline
         except GeneratorExit:
-            with self._lock:
-                self._abandon(turn)
+            self.abandon(turn)
             raise
+        return self.leave(turn)
+
+    def leave(self, turn: Turn) -> Grant:
+        """End the wait of a turn that `at_once` has queued."""
+        assert turn.requested is not None, "it has been in the queue"
         with self._lock:
             if self._line.leave(turn):
                 return Grant(turn.requested, None, self._rings)
             return Grant(turn.requested, self._now(), self._rings)
 
+    def abandon(self, turn: Turn) -> None:
+        """End the wait of a turn that is not wanted any more; it may have got a permit already."""
+        with self._lock:
+            self._abandon(turn)
+
     def _abandon(self, turn: Turn) -> None:
-        # It may have got a permit already.
         if not turn.keep and not self._line.leave(turn):
             self._serve()
 

@@ -22,6 +22,8 @@ Waits: TypeAlias = Generator[int | None, None, _T]
 class Turn:
     """A waiting ticket: how to wake it, since when it queues, and whether it keeps a permit."""
 
+    __slots__ = ("keep", "requested", "wake")
+
     def __init__(self, wake: Callable[[], None]) -> None:
         self.wake = wake
         self.requested: int | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic
@@ -41,7 +40,7 @@ class WorkflowContext(Generic[S]):
     end: int | None
     phases: list[Phase] = field(default_factory=list)
     branches: Branches = field(default_factory=lambda: Branches(total=0, ok=0))
-    _asked: Counter[tuple[str, int | None]] = field(default_factory=Counter)
+    _asked: dict[tuple[str, int | None], int] = field(default_factory=dict)
 
     def ask(
         self, phase: str, messages: tuple[Message, ...], ready: int, branch: int | None = None
@@ -50,10 +49,10 @@ class WorkflowContext(Generic[S]):
 
         Calls are numbered in the order in which this method is called.
         """
-        self._asked[phase, branch] += 1
+        number = self._asked[phase, branch] = self._asked.get((phase, branch), 0) + 1
         info = self.infos[phase]
         return self._complete(
-            CallKey(*self.key, phase, branch, self._asked[phase, branch]),
+            CallKey(*self.key, phase, branch, number),
             Request(messages, info.max_tokens, info.json),
             ready,
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import NamedTuple
 
 from harness.config.tables import nearest
@@ -49,6 +50,17 @@ class PromptTemplate(NamedTuple):
         return f"has no {' and no '.join(missing)}; add the missing fields"
 
 
+@cache
+def _parts(text: str) -> tuple[tuple[bool, str], ...]:
+    """Return the parts of a prompt in order: literal text (False) and names of fields (True)."""
+    parts, position = list[tuple[bool, str]](), 0
+    for found in _FIELD.finditer(text):
+        literal = text[position : found.start()] + (f"{{{found[1]}}}" if found[1] else "")
+        parts += [(False, literal), *([(True, found[2])] if found[2] else [])]
+        position = found.end()
+    return (*parts, (False, text[position:]))
+
+
 def _braced(name: str) -> str:
     return f"{{{name}}}"
 
@@ -66,8 +78,8 @@ class Prompts(NamedTuple):
     def messages(self, key: str, **values: str) -> tuple[Message, ...]:
         """Return the messages of the template `key`; fields inside values have no meaning."""
         template = self.templates[key]
-        text = _FIELD.sub(
-            lambda found: f"{{{found[1]}}}" if found[1] else values[found[2]], template.text
+        text = "".join(
+            values[part] if is_field else part for is_field, part in _parts(template.text)
         )
         return self.chat(text, template.system)
 
