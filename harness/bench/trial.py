@@ -49,9 +49,9 @@ class RecordCollector:
         execution: int,
         limits: tuple[int, int],
         interrupted: bool,
-        cpu: int = 0,
-        loop_lag: Histogram | None = None,
-        recording: int = 0,
+        cpu: int,
+        loop_lag: Histogram,
+        recording: int,
     ) -> Trial:
         """Return the record of the trial. `limits`: its start and end if no workflow has ended."""
         began, ended = limits
@@ -62,7 +62,7 @@ class RecordCollector:
             start=min((workflow.ready for workflow in self.workflows), default=began),
             end=max((workflow.done for workflow in self.workflows), default=ended),
             cpu=cpu,
-            loop_lag=loop_lag or {},
+            loop_lag=loop_lag,
             interrupted=interrupted,
             recording=recording,
         )

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, assert_never
 
 import msgspec
 
@@ -22,7 +22,7 @@ from harness.bench.estimate import estimate
 from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario, cell_scenario
 from harness.bench.spending import TokenMeter, limits_of, until_stopped
-from harness.bench.trial import RecordCollector, Tally
+from harness.bench.trial import Tally
 from harness.config.prices import cost_usd
 from harness.endpoints.section import SecondsRange
 from harness.engine.budget_gate import Gate
@@ -45,13 +45,13 @@ from harness.simulator.virtual.provider import VirtualTarget, VirtualTrial
 from harness.store.run_directory import TrialRecords, no_collector
 
 _T = TypeVar("_T")
-_R = TypeVar("_R", Attempt, Call, Workflow)
+_R = TypeVar("_R", Attempt, Call, Workflow, Transcript)
 
 _REPORT_EVERY = 0.25
 """Seconds between two reports on the progress of a trial."""
 
-_LOOK_EVERY = 256
-"""Records between two looks at the clock."""
+_BATCH = 1024
+"""Records that are encoded and counted together."""
 
 _CALLS_PER_PROCESS = 2000
 """Calls that take about as long as starting a process."""
@@ -178,70 +178,143 @@ def play(
             VIRTUAL_MODES[task.cell.mode](program, trial, clock, seen.emit, gate)
 
     stopped = until_stopped(run_program, scenario, gate, "the simulated provider")
-    seen.report()
+    lines = seen.lines()
+    start, end = seen.span or (0, clock.now())
     return Played(
         task=task,
         # No run has the same processor time again, and in virtual time it has no meaning.
-        trial=seen.trial(
-            task.cell, task.repeat, run.execution, (0, clock.now()), stopped is not None
+        trial=Trial(
+            cell=task.cell.id,
+            repeat=task.repeat,
+            execution=run.execution,
+            start=start,
+            end=end,
+            cpu=0,
+            loop_lag={},
+            interrupted=stopped is not None,
         ),
-        lines=_lines(seen),
+        lines=lines,
         stopped=stopped,
         account=VirtualSpending(gate.ledger, account.elapsed + clock.now()),
     )
 
 
-class _Collector(RecordCollector):
-    """Collects the records of a trial, and reports now and then how many there are."""
+class _Encoder(Generic[_R]):
+    """Encodes the records of one kind in batches, in the order of their ends.
+
+    Virtual time never goes back, so records come in the order of their ends, and those before the
+    end of the latest one are complete. Records with the same end are in the order of their keys.
+    """
+
+    def __init__(self, end: Callable[[_R], int]) -> None:
+        self._end = end
+        self._encode = msgspec.json.Encoder().encode_lines
+        self._lines: list[bytes] = []
+        self.pending: list[_R] = []
+
+    def flush(self, *, whole: bool = False) -> list[_R]:
+        """Encode the complete records, or with `whole` all of them, and return them."""
+        records = self.pending
+        if not records:
+            return []
+        end, latest = self._end, self._end(records[-1])
+        count = len(records)
+        while not whole and count and end(records[count - 1]) == latest:
+            count -= 1
+        self.pending = records[count:]
+        ended = _by_key(records[:count], end)
+        self._lines.append(self._encode(ended))
+        return ended
+
+    def lines(self) -> bytes:
+        """Return the lines of all records."""
+        return b"".join(self._lines)
+
+
+class _Collector:
+    """Encodes the records of a trial, and reports now and then how many there are.
+
+    `span`: the earliest ready and the latest done of its workflows, None without any.
+    """
 
     def __init__(self, scenario: Scenario, report: Report) -> None:
-        super().__init__()
         self._price = scenario.price
         self._unix_ns = time.time_ns()
         self._report = report
         self._reported = time.monotonic()
-        self._counted = (0, 0)
-        self._left = _LOOK_EVERY
-        self.transcripts: list[Transcript] = []
+        self._tally = Tally()
+        self._left = _BATCH
+        done: Callable[[Attempt | Call | Workflow], int] = attrgetter("done")
+        self._attempts = _Encoder[Attempt](done)
+        self._calls = _Encoder[Call](done)
+        self._workflows = _Encoder[Workflow](done)
+        self._transcripts = _Encoder[Transcript](lambda _: 0)
+        self.span: tuple[int, int] | None = None
 
     def emit(self, record: Record) -> None:
         """Take one record."""
-        if isinstance(record, Transcript):
-            self.transcripts.append(record)
-            return
-        super().emit(record)
+        # The most frequent first.
+        if isinstance(record, Attempt):
+            self._attempts.pending.append(record)
+        elif isinstance(record, Call):
+            self._calls.pending.append(record)
+        elif isinstance(record, Workflow):
+            self._workflows.pending.append(record)
+        elif isinstance(record, Transcript):
+            self._transcripts.pending.append(record)
+        else:
+            assert_never(record)
         self._left -= 1
         if self._left == 0:
-            self._left = _LOOK_EVERY
+            self._left = _BATCH
+            self._flush(whole=False)
             if time.monotonic() > self._reported + _REPORT_EVERY:
                 self.report()
 
+    def _flush(self, *, whole: bool) -> None:
+        for attempt in self._attempts.flush(whole=whole):
+            self._tally.note(attempt, self._cost if self._price else None)
+        self._calls.flush(whole=whole)
+        ended = self._workflows.flush(whole=whole)
+        for workflow in ended:
+            self._tally.note(workflow, None)
+        if ended:
+            start, end = min(one.ready for one in ended), max(one.done for one in ended)
+            before = self.span or (start, end)
+            self.span = (min(before[0], start), max(before[1], end))
+
     def report(self) -> None:
-        """Report the records since the last report."""
-        tally, (attempts, workflows) = Tally(), self._counted
-        for attempt in self.attempts[attempts:]:
-            tally.note(attempt, self._cost if self._price else None)
-        for workflow in self.workflows[workflows:]:
-            tally.note(workflow, None)
-        self._counted = (len(self.attempts), len(self.workflows))
+        """Report what has been counted since the last report."""
+        tally, self._tally = self._tally, Tally()
         self._reported = time.monotonic()
         self._report(tally)
+
+    def lines(self) -> Mapping[type, bytes]:
+        """Return the records of each kind as JSON lines, in the order of their ends."""
+        self._flush(whole=True)
+        self._transcripts.flush(whole=True)
+        self.report()
+        return {
+            Attempt: self._attempts.lines(),
+            Call: self._calls.lines(),
+            Workflow: self._workflows.lines(),
+            Transcript: self._transcripts.lines(),
+        }
 
     def _cost(self, attempt: Attempt) -> float:
         assert self._price is not None, "it is asked only with a price"
         return cost_usd(self._price, attempt.tokens, self._unix_ns)
 
 
-def _ordered(records: Sequence[_R], end: Callable[[_R], int]) -> list[_R]:
-    """Order records by their end; those with the same end by their key, which is unique."""
-    found = sorted(records, key=end)
+def _by_key(records: list[_R], end: Callable[[_R], int]) -> list[_R]:
+    """Order records, which are ordered by their end, also by their key, which is unique."""
     first = 0
-    for after, (one, other) in enumerate(pairwise([*map(end, found), -1]), 1):
+    for after, (one, other) in enumerate(pairwise([*map(end, records), -1]), 1):
         if one != other:
             if after - first > 1:  # few have the same end; the long key is made for these alone
-                found[first:after] = sorted(found[first:after], key=_key_of)
+                records[first:after] = sorted(records[first:after], key=_key_of)
             first = after
-    return found
+    return records
 
 
 def _key_of(record: Record) -> tuple[Any, ...]:
@@ -250,13 +323,3 @@ def _key_of(record: Record) -> tuple[Any, ...]:
     attempt = record.attempt if isinstance(record, Attempt) else 0
     branch = -1 if record.branch is None else record.branch
     return (record.workflow, record.execution, record.phase, branch, record.call, attempt)
-
-
-def _lines(seen: _Collector) -> Mapping[type, bytes]:
-    encode, done = msgspec.json.Encoder().encode_lines, attrgetter("done")
-    return {
-        Attempt: encode(_ordered(seen.attempts, done)),
-        Call: encode(_ordered(seen.calls, done)),
-        Workflow: encode(_ordered(seen.workflows, done)),
-        Transcript: encode(sorted(seen.transcripts, key=_key_of)),
-    }
