@@ -45,7 +45,7 @@ from harness.simulator.virtual.provider import VirtualTarget, VirtualTrial
 from harness.store.run_directory import TrialRecords, no_collector
 
 _T = TypeVar("_T")
-_R = TypeVar("_R", Attempt, Call, Workflow, Transcript)
+_R = TypeVar("_R", bound=Record)
 
 _REPORT_EVERY = 0.25
 """Seconds between two reports on the progress of a trial."""
