@@ -26,7 +26,7 @@ from harness.simulator.request_parser import make_request
 from harness.simulator.simulation import Simulation
 
 IN_FLIGHT = (10, 100, 1_000, 10_000)
-LEAST_CALLS = 4_000
+LEAST_CALLS = 16_000
 BRANCHES = 8
 SCENARIO = """
 name = "speed"

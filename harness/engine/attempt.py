@@ -29,7 +29,8 @@ class CallTerms(NamedTuple):
     """The settings shared by all calls of a cell.
 
     `policy`: the policy object of the trial. `random_for`: returns the random source of a call's
-    jitter. `keep_transcripts`: whether prompts and answers are recorded.
+    jitter. `keep_transcripts`: whether prompts and answers are recorded. `carry_reasoning`: whether
+    the result of a call contains its reasoning.
     """
 
     policy: Policy
@@ -37,6 +38,7 @@ class CallTerms(NamedTuple):
     hold_permit: bool
     random_for: Callable[[CallKey], Random]
     keep_transcripts: bool = False
+    carry_reasoning: bool = True
 
 
 class AdmittedAttempt(NamedTuple):

@@ -36,7 +36,10 @@ _T = TypeVar("_T")
 
 
 class Completion(NamedTuple):
-    """The result of a call: outcome, both texts (empty on failure), failure detail, end time."""
+    """The result of a call: outcome, both texts (empty on failure), failure detail, end time.
+
+    `reasoning` is empty unless the workflow carries it.
+    """
 
     outcome: str
     reasoning: str
@@ -180,7 +183,8 @@ def _finish(progress: CallState, reply: Reply | None, outcome: str) -> Program[C
             )
         )
     if succeeded is not None:
-        return Completion(outcome, succeeded.reasoning, succeeded.answer, "", done)
+        reasoning = succeeded.reasoning if progress.terms.carry_reasoning else ""
+        return Completion(outcome, reasoning, succeeded.answer, "", done)
     if reply is not None:
         detail = reply.detail
     else:

@@ -51,17 +51,9 @@ class WorkflowContext(Generic[S]):
         """
         number = self._asked[phase, branch] = self._asked.get((phase, branch), 0) + 1
         info = self.infos[phase]
-        return self._complete(
-            CallKey(*self.key, phase, branch, number),
-            Request(messages, info.max_tokens, info.json),
-            ready,
-        )
-
-    def _complete(self, key: CallKey, request: Request, ready: int) -> Program[Completion]:
-        completion = yield from complete(self.terms, key, request, ready, self.end)
-        if self.section.carry_reasoning or not completion.reasoning:
-            return completion
-        return completion._replace(reasoning="")
+        key = CallKey(*self.key, phase, branch, number)
+        request = Request(messages, info.max_tokens, info.json)
+        return complete(self.terms, key, request, ready, self.end)
 
     def ended(self, phase: str, outcome: WorkflowOutcome) -> Program[None]:
         """Record the end of the phase that began at `at`."""

@@ -54,13 +54,13 @@ class _Task:
     `effect`: the effect that it waits for. `flight`, `worst`: its attempt in flight, and what that
     reserved. `turn`: its place in the queue for permits. `steps`: the steps of any other wait, and
     `woken` whether it was woken. `timer`: the number of its current time in the heap, 0 for none.
-    `asleep`: it waits, and nothing has ended the wait. `children`: the tasks of its fan-out, of
-    which `running` have not ended.
+    `asleep`: it waits, and nothing has ended the wait. `inner`: its running fan-out, with the tasks
+    `children`, of which `running` have not ended. `fork`, `index`: its place in its parent's.
     """
 
     __slots__ = (
-        "asleep", "children", "course", "effect", "flight", "fork", "index", "parent", "running",
-        "steps", "timer", "turn", "woken", "worst",
+        "asleep", "children", "course", "effect", "flight", "fork", "index", "inner", "parent",
+        "running", "steps", "timer", "turn", "woken", "worst",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +78,7 @@ class _Task:
         self.woken = False
         self.asleep = False
         self.timer = 0
+        self.inner: Fork | None = None
         self.children: list[_Task] = []
         self.running = 0
 
@@ -168,6 +169,7 @@ class Scheduler:
         if task.parent is None or task.fork is None:
             self._result = Finished(value)
             return
+        task.course.branch.wake_with(None)
         task.fork.ended(task.index, value)
         self._ready.append((self._child_ended, task.parent, task.fork))
 
@@ -177,7 +179,7 @@ class Scheduler:
         fork = Fork(effect)
         if not fork.parts:
             return fork.results
-        task.course.branch.wake_with(fork.cancel)
+        task.inner = fork
         task.children = [
             _Task(
                 Course(program, branch, self._permits.release, fork.held(index)), task, fork, index
@@ -185,6 +187,8 @@ class Scheduler:
             for index, (program, branch) in enumerate(fork.parts)
         ]
         task.running = len(task.children)
+        for child in task.children:
+            child.course.branch.wake_with(partial(self._cancel, child))
         self._ready.extend((self._resume, child, None) for child in task.children)
         return _WAITS
 
@@ -194,9 +198,19 @@ class Scheduler:
             self._ready.append((self._joined, task, fork))
 
     def _joined(self, task: _Task, fork: Fork) -> None:
-        task.course.branch.wake_with(None)
-        task.children = []
+        task.inner, task.children = None, []
         self._resume(task, fork.results)
+
+    def _cancel(self, task: _Task) -> None:
+        """End what a task waits for, because its branch was cancelled."""
+        if task.inner is not None:
+            task.inner.cancel()
+        elif task.flight is None:
+            task.woken = True
+            self._queue(task)
+        elif task.flight.reply is None:
+            self._provider.give_up(self._clock.now(), task.flight)
+            self._ready.append((self._landed, task, task.flight))
 
     def _end_all(self, task: _Task) -> None:
         """End a task and all tasks of its fan-outs, innermost first."""
@@ -224,7 +238,6 @@ class Scheduler:
             flight = self._provider.begin(self._clock.now(), effect, branch.first_text)
             if flight.reply is None:
                 task.flight, task.worst, flight.owner = flight, worst, task
-                branch.wake_with(partial(self._give_up, task, flight))
                 return _WAITS
             reply = flight.reply
         self._gate.leave(worst, reply)
@@ -233,15 +246,9 @@ class Scheduler:
     def _refuse(self, task: _Task, refusal: BudgetRefusal) -> None:
         raise BudgetExhaustedError(refusal)
 
-    def _give_up(self, task: _Task, flight: Flight) -> None:
-        if flight.reply is None:
-            self._provider.give_up(self._clock.now(), flight)
-            self._ready.append((self._landed, task, flight))
-
     def _landed(self, task: _Task, flight: Flight) -> None:
         assert task.worst is not None, "it was sent"
         assert flight.reply is not None, "it has ended"
-        task.course.branch.wake_with(None)
         self._gate.leave(task.worst, flight.reply)
         task.flight = task.worst = None
         self._resume(task, flight.reply)
@@ -249,14 +256,12 @@ class Scheduler:
     # Waits
 
     def _acquire(self, task: _Task, effect: Acquire) -> Any:
-        wake = partial(self._wake, task, effect)
-        turn = Turn(wake)
+        turn = Turn(partial(self._wake, task, effect))
         grant = self._permits.at_once(effect.deadline, turn)
         if grant is not None:
             return self._acquired(task, effect, grant)
         # The most frequent wait. As a generator like the others, it would cost twice as much.
         task.effect, task.turn, task.asleep = effect, turn, True
-        task.course.branch.wake_with(wake)
         if effect.deadline is not None:
             self._set_timer(task, effect.deadline)
         return _WAITS
@@ -275,9 +280,8 @@ class Scheduler:
 
     def _wait(self, task: _Task, effect: Sleep | Park, waits: Callable[[Turn], Waits[Any]]) -> Any:
         """Begin a wait; return its result if it ends at once."""
-        wake = partial(self._wake, task, effect)
-        task.effect, task.woken, task.steps = effect, False, waits(Turn(wake))
-        task.course.branch.wake_with(wake)
+        turn = Turn(partial(self._wake, task, effect))
+        task.effect, task.woken, task.steps = effect, False, waits(turn)
         return self._step(task, effect)
 
     def _step(self, task: _Task, effect: Acquire | Sleep | Park) -> Any:
@@ -293,7 +297,6 @@ class Scheduler:
                     return _WAITS
         except StopIteration as end:
             task.steps = None
-            task.course.branch.wake_with(None)
             return task.course.done(effect, end.value)
 
     def _wake(self, task: _Task, effect: Acquire | Sleep | Park) -> None:
@@ -317,7 +320,6 @@ class Scheduler:
             self._resume(task, self._step(task, effect))
             return
         task.turn = None
-        task.course.branch.wake_with(None)
         self._resume(task, self._acquired(task, effect, self._permits.leave(turn)))
 
     def _sleeping(self, turn: Turn, until: int) -> Waits[int]:
