@@ -10,7 +10,7 @@ import msgspec
 
 from harness.analysis.cells import MeasuredCell
 from harness.analysis.metrics import ComparedMetric, ShareOf, SpreadOf, compared_metrics
-from harness.analysis.model import Figure
+from harness.analysis.model import SUMMARY_SCHEMA, Figure
 from harness.analysis.selection import Dataset
 from harness.analysis.settings import identity
 from harness.analysis.significance import (
@@ -26,7 +26,7 @@ from harness.analysis.significance import (
 from harness.analysis.statistics import over_repeats
 from harness.records.clock import SECOND
 from harness.records.errors import InputError
-from harness.records.schema import SCHEMA, CellInfo, Run
+from harness.records.schema import CellInfo, Run
 from harness.records.settings import setting_of
 from harness.store.run_directory import Records
 
@@ -108,7 +108,7 @@ def compare_runs(base: Records, new: Records) -> Comparison:
     seen = {cell: _look(one[cell], other[cell], paired=paired) for cell in both}
     adjusted = _adjust(seen)
     return Comparison(
-        schema=SCHEMA,
+        schema=SUMMARY_SCHEMA,
         base=base.run.run_id,
         new=new.run.run_id,
         scenario=new.run.name,

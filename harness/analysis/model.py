@@ -12,6 +12,9 @@ import msgspec
 
 from harness.records.schema import RunStatus
 
+SUMMARY_SCHEMA = 1
+"""The schema of summary.json and of the JSON of `harness compare`; records have their own."""
+
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
     """A number and its 95 % interval; the bounds are None if there is no interval.

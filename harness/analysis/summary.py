@@ -7,14 +7,13 @@ from pathlib import Path
 
 from harness.analysis.cells import MeasuredCell
 from harness.analysis.metrics import summarise_cell
-from harness.analysis.model import Summary
+from harness.analysis.model import SUMMARY_SCHEMA, Summary
 from harness.analysis.oracle import compare_logs, join
 from harness.analysis.recommend import recommend
 from harness.analysis.replay import SYNC
 from harness.analysis.selection import CellRecords, Dataset
 from harness.analysis.settings import policy_of
 from harness.analysis.verdict import VIRTUAL_VERDICT, judge
-from harness.records.schema import SCHEMA
 from harness.store.run_directory import SUMMARY_FILE, Records, read_records, write_whole
 
 
@@ -32,7 +31,7 @@ def summarise(records: Records) -> Summary:
     measured = [MeasuredCell(cell, sync=_sync_of(cell, cells)) for cell in cells]
     joined = join(records)
     return Summary(
-        schema=SCHEMA,
+        schema=SUMMARY_SCHEMA,
         run_id=run.run_id,
         scenario=run.name,
         status=run.status,

@@ -23,7 +23,7 @@ from harness.engine.ledger import Amount
 from harness.policies.resolve import code_of
 from harness.records.clock import take_anchor
 from harness.records.errors import InputError, StorageError
-from harness.records.schema import Attempt, Call, Run, Session, Trial, Workflow
+from harness.records.schema import SCHEMA, Attempt, Call, Run, Session, Trial, Workflow
 from harness.store import run_directory
 
 TrialKey = tuple[str, int]
@@ -113,6 +113,7 @@ def progress_of(directory: Path) -> RunProgress:
         scenario=_scenario_of(run),
         run=msgspec.structs.replace(
             run,
+            schema=SCHEMA,  # of the lines that this session appends
             status="running",
             stopped=None,
             resumed=(*run.resumed, _next_session(records)),

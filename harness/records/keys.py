@@ -54,7 +54,7 @@ class CallRecord(WorkflowRecord, frozen=True, kw_only=True):
     """The base of the records of calls and attempts: the key of a call."""
 
     phase: str
-    branch: int | None
+    branch: int | None = None
     call: int
 
     @property

@@ -2,7 +2,8 @@
 
 Times are integers: nanoseconds since the run's anchor, None if the moment was not reached. An
 attempt is one HTTP request. A call is one question to the model, with all its attempts. A workflow
-is one topic from the first call to the result. Each record is one JSON line.
+is one topic from the first call to the result. Each record is one JSON line, without the fields
+that have their default (`omit_defaults`). Lines of schema 1 have all fields.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from harness.records.histogram import Histogram
 from harness.records.keys import CallRecord, WorkflowRecord
 from harness.records.settings import with_settings
 
-SCHEMA = 1
+SCHEMA = 2
+"""The schema of the record files that this version writes, and the highest that it reads."""
 
 WorkflowOutcome = Literal["ok", "degraded", "failed", "cancelled"]
 RunStatus = Literal["running", "complete", "partial"]
@@ -25,7 +27,7 @@ WaitSource = Literal["policy", "retry_after", "breaker"]
 """What determined a wait of a call: its retry policy, the server, or an open circuit breaker."""
 
 
-class Tokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False, gc=False):
+class Tokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Token counts as the provider reported them; None if it did not.
 
     `cached` is the part of `input` read from a prompt cache, `reasoning` the part of `output`.
@@ -43,6 +45,10 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False, gc=
             output=_add(self.output, other.output),
             reasoning=_add(self.reasoning, other.reasoning),
         )
+
+
+NO_TOKENS = Tokens()
+"""No token count was reported. As a default it is left out of a line only if it is this object."""
 
 
 def _add(one: int | None, other: int | None) -> int | None:
@@ -71,7 +77,7 @@ def give_up(reason: str) -> Decision:
     return Decision(give_up=reason)
 
 
-class Attempt(CallRecord, frozen=True, kw_only=True):
+class Attempt(CallRecord, frozen=True, kw_only=True, omit_defaults=True):
     """One HTTP request: one line of attempts.jsonl.
 
     `ready`: when the call could have sent it (call ready, or end of backoff). `permit_requested`,
@@ -88,21 +94,21 @@ class Attempt(CallRecord, frozen=True, kw_only=True):
     ready: int
     permit_requested: int
     permit_granted: int
-    sent: int | None
-    headers: int | None
-    first_reasoning: int | None
-    first_answer: int | None
-    last_token: int | None
+    sent: int | None = None
+    headers: int | None = None
+    first_reasoning: int | None = None
+    first_answer: int | None = None
+    last_token: int | None = None
     done: int
     outcome: str
-    status: int | None
-    retry_after: int | None
-    request_id: str | None
-    finish_reason: str | None
-    tokens: Tokens
-    chunks: int
-    gaps: Mapping[int, int]
-    decision: Decision | None
+    status: int | None = None
+    retry_after: int | None = None
+    request_id: str | None = None
+    finish_reason: str | None = None
+    tokens: Tokens = NO_TOKENS
+    chunks: int = 0
+    gaps: Mapping[int, int] = {}
+    decision: Decision | None = None
     response_id: str | None = None
     response_model: str | None = None
     hedge: bool = False
@@ -145,7 +151,7 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     source: WaitSource
 
 
-class Call(CallRecord, frozen=True, kw_only=True):
+class Call(CallRecord, frozen=True, kw_only=True, omit_defaults=True):
     """One question to the model with all its attempts: one line of calls.jsonl.
 
     `tokens`: of the successful attempt. `wasted_tokens`: of all other attempts.
@@ -155,9 +161,9 @@ class Call(CallRecord, frozen=True, kw_only=True):
     done: int
     outcome: str
     attempts: int
-    backoffs: tuple[Backoff, ...]
-    tokens: Tokens | None
-    wasted_tokens: Tokens | None
+    backoffs: tuple[Backoff, ...] = ()
+    tokens: Tokens | None = None
+    wasted_tokens: Tokens | None = None
 
 
 class Phase(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -183,7 +189,7 @@ class Branches(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ok: int
 
 
-class Workflow(WorkflowRecord, frozen=True, kw_only=True):
+class Workflow(WorkflowRecord, frozen=True, kw_only=True, omit_defaults=True):
     """One topic from the first call to the result: one line of workflows.jsonl.
 
     `ready`: when its slot was free, or when it was due in an open loop. `started`: when its program
@@ -195,9 +201,9 @@ class Workflow(WorkflowRecord, frozen=True, kw_only=True):
     started: int
     done: int
     outcome: WorkflowOutcome
-    phases: tuple[Phase, ...]
+    phases: tuple[Phase, ...] = ()
     branches: Branches
-    error: str | None
+    error: str | None = None
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,7 +213,7 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     content: str
 
 
-class Transcript(CallRecord, frozen=True, kw_only=True):
+class Transcript(CallRecord, frozen=True, kw_only=True, omit_defaults=True):
     """The texts of one call: one line of transcripts.jsonl, if the scenario keeps transcripts.
 
     `messages`: the prompt. `reasoning`, `answer`: the texts of the last attempt, incomplete if that
@@ -223,7 +229,7 @@ class Transcript(CallRecord, frozen=True, kw_only=True):
 Record = Attempt | Call | Workflow | Transcript
 
 
-class Trial(msgspec.Struct, frozen=True, kw_only=True):
+class Trial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One (cell, repeat): one line of trials.jsonl, written at the end of the trial.
 
     `start`, `end`: first workflow ready, last workflow done. `cpu`: nanoseconds of processor time
@@ -237,8 +243,8 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     execution: int
     start: int
     end: int
-    cpu: int
-    loop_lag: Histogram
+    cpu: int = 0
+    loop_lag: Histogram = {}
     interrupted: bool = False
     recording: int = 0
 

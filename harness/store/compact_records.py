@@ -40,7 +40,7 @@ def lean(kind: type[_T], run: Run, phases: Collection[str] = ()) -> type[_T]:
         if phases:
             fields.append(("phase", _one_of(phases)))
     if issubclass(kind, Attempt):
-        fields.append(("finish_reason", _one_of(_FINISHES) | None))
+        fields.append(("finish_reason", _one_of(_FINISHES) | None, None))
         fields += [_passed_over(name, str) for name in _IDS]
     elif issubclass(kind, Call):  # the attempts of the call have them too
         fields += [_passed_over(name, Tokens) for name in ("tokens", "wasted_tokens")]

@@ -192,13 +192,13 @@ class _Head(msgspec.Struct):
 
 
 def read_run(directory: Path) -> Run:
-    """Read run.json. Raises StorageError if it is missing, broken or of another schema."""
+    """Read run.json. Raises StorageError if it is missing, broken or of a newer schema."""
     path = directory / RUN_FILE
     try:
         data = path.read_bytes()
         schema = msgspec.json.decode(data, type=_Head).schema
-        if schema != SCHEMA:
-            raise StorageError(f"{path}: schema {schema}, but this version reads {SCHEMA}")
+        if not 1 <= schema <= SCHEMA:
+            raise StorageError(f"{path}: schema {schema}, but this version reads 1 to {SCHEMA}")
         return msgspec.json.decode(data, type=Run)
     except FileNotFoundError:
         raise StorageError(f"{directory}: not a run directory, {RUN_FILE} is missing") from None

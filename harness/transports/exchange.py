@@ -27,7 +27,7 @@ from harness.engine.effects import Reply, Request, Send
 from harness.records.clock import SECOND, Anchor, ReadClock
 from harness.records.failures import CANCELLED, OK, of_status
 from harness.records.ids import attempt_span, traceparent, workflow_trace
-from harness.records.schema import Tokens
+from harness.records.schema import NO_TOKENS
 from harness.transports.reading import Reading
 
 REPEAT_HEADER = "x-harness-repeat"
@@ -251,7 +251,7 @@ class Exchange:
             should_retry=_BOOLEANS.get(self.response_headers.get("x-should-retry", "")),
             request_id=self.response_headers.get("x-request-id"),
             finish_reason=reading.finish_reason,
-            tokens=reading.tokens if self.reading else Tokens(),
+            tokens=reading.tokens if self.reading else NO_TOKENS,
             chunks=reading.chunks,
             gaps=reading.gaps,
             reasoning=reading.reasoning,

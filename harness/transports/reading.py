@@ -14,7 +14,7 @@ import msgspec
 
 from harness.records.failures import OK
 from harness.records.histogram import Histogram, bucket
-from harness.records.schema import Tokens
+from harness.records.schema import NO_TOKENS, Tokens
 from harness.transports.sse import Data, EventDecoder, Stray
 from harness.transports.think_tags import ThinkSplitter
 
@@ -83,7 +83,7 @@ class Reading:
         self.last_token: int | None = None
         self.chunks = 0
         self.gaps: Histogram = {}
-        self.tokens = Tokens()
+        self.tokens = NO_TOKENS
         self.finish_reason: str | None = None
         self.response_id: str | None = None
         self.response_model: str | None = None

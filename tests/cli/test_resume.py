@@ -25,6 +25,7 @@ from harness.store import run_directory
 from harness.store.run_directory import read_records, read_run, write_whole
 from harness.store.run_lock import locked
 from tests.cli.answering import scenario, working
+from tests.store.schema_1 import write_in_schema_1
 
 SCENARIO = """
 name = "survives"
@@ -271,6 +272,26 @@ def test_virtual_time_goes_on_too_from_the_last_trial_that_was_written(tmp_path:
     # The trial that was pieced together has no makespan; the others have theirs.
     cells = [json.loads((run / "summary.json").read_text())["cells"][0] for run in (whole, out)]
     assert cells[0]["workflow_latency_s"]["n"] == cells[1]["workflow_latency_s"]["n"] == 12
+
+
+def test_a_run_of_schema_1_goes_on_in_schema_2(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    path = str(written(tmp_path, workflows=2, repeats=2))
+    virtual = ["--set", 'endpoint.time="virtual"', "--set", "endpoint.time_scale=1.0", "--quiet"]
+    assert main(["run", path, "--out", str(out), *virtual]) == 0
+    trials = out / run_directory.TRIALS_FILE
+    trials.write_bytes(trials.read_bytes().splitlines(keepends=True)[0])
+    workflows = out / run_directory.WORKFLOWS_FILE
+    workflows.write_bytes(b"".join(workflows.read_bytes().splitlines(keepends=True)[:3]))
+    write_in_schema_1(out)
+    old = (out / run_directory.ATTEMPTS_FILE).read_bytes()
+    assert main(["run", "--resume", str(out), "--quiet"]) == 0
+    ended_once(out, workflows=2, repeats=2)
+    assert json.loads((out / run_directory.RUN_FILE).read_bytes())["schema"] == 2
+    new = (out / run_directory.ATTEMPTS_FILE).read_bytes()
+    assert new.startswith(old)
+    assert b"null" in old
+    assert b"null" not in new[len(old) :]
 
 
 def test_two_runs_cannot_write_into_one_directory(

@@ -16,5 +16,21 @@ RENAMES: Mapping[str, str] = {}
 VALUES: Mapping[str, Mapping[str, str]] = {}
 """Old path -> old value -> new value. No two old values may become the same new one."""
 
+DEFAULTS: Mapping[str, Mapping[str, object]] = {
+    "attempts": {
+        "branch": None, "sent": None, "headers": None, "first_reasoning": None,
+        "first_answer": None, "last_token": None, "status": None, "retry_after": None,
+        "request_id": None, "finish_reason": None, "tokens": {}, "chunks": 0, "gaps": {},
+        "decision": None, "response_id": None, "response_model": None, "hedge": False,
+    },
+    "calls": {"branch": None, "backoffs": [], "tokens": None, "wasted_tokens": None},
+    "workflows": {"phases": [], "error": None},
+    "trials": {"cpu": 0, "loop_lag": {}, "interrupted": False, "recording": 0},
+    "tokens": {"input": None, "cached": None, "output": None, "reasoning": None},
+}  # fmt: skip
+"""What a line of schema 2 means without a field, by table and field; `tokens`: in both tables.
+
+The golden files have all fields, as schema 1 wrote them."""
+
 ADDED: frozenset[str] = frozenset()
 """New paths that the golden runs lack; what lies below a path belongs to it."""

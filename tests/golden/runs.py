@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from harness.cli.main import main
 from tests.golden.comparison import PRESENT, Row, flatten, in_old_names, in_order, is_below
+from tests.golden.renames import DEFAULTS
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(__file__).parent / "data"
@@ -207,8 +208,16 @@ def call(command: list[str]) -> int:
 
 def _rows(directory: Path, table: str, golden: Golden) -> list[Row]:
     lines = (directory / f"{table}.jsonl").read_text().splitlines()
-    rows = [in_old_names(flatten(json.loads(line), table)) for line in lines]
+    rows = [in_old_names(flatten(_whole(json.loads(line), table), table)) for line in lines]
     return in_order((_normal(row, is_virtual=golden.is_virtual) for row in rows), table)
+
+
+def _whole(record: Row, table: str) -> Row:
+    """Return a record with the fields that its line leaves out because they have their default."""
+    record = {**DEFAULTS[table], **record}
+    counts = {name: record[name] for name in ("tokens", "wasted_tokens") if record.get(name)
+              is not None}  # fmt: skip
+    return record | {name: {**DEFAULTS["tokens"], **count} for name, count in counts.items()}
 
 
 def _normal(row: Row, *, is_virtual: bool) -> Row:

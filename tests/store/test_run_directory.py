@@ -20,6 +20,7 @@ from harness.records.errors import PreflightError, StorageError
 from harness.records.histogram import Packed
 from harness.records.provider_log import ProviderHead, Served
 from harness.records.schema import (
+    NO_TOKENS,
     SCHEMA,
     Attempt,
     Call,
@@ -40,6 +41,7 @@ from tests.analysis.builders import (
     make_trial,
     make_workflow,
 )
+from tests.store.schema_1 import write_in_schema_1
 
 NANOSECONDS = st.integers(-(2**63), 2**63 - 1)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
@@ -109,6 +111,79 @@ def test_every_record_is_read_back_as_it_was_written(
         if provider is not None:
             write_provider(directory, *provider)
         assert read_records(directory) == Records(run, *records, provider)
+
+
+DEFAULTS: dict[type, dict[str, Any]] = {
+    Attempt: {
+        "branch": None, "sent": None, "headers": None, "first_reasoning": None,
+        "first_answer": None, "last_token": None, "status": None, "retry_after": None,
+        "request_id": None, "finish_reason": None, "tokens": {}, "chunks": 0, "gaps": {},
+        "decision": None, "response_id": None, "response_model": None, "hedge": False,
+    },
+    Call: {"branch": None, "backoffs": [], "tokens": None, "wasted_tokens": None},
+    Workflow: {"phases": [], "error": None},
+    Trial: {"cpu": 0, "loop_lag": {}, "interrupted": False, "recording": 0},
+    Transcript: {"branch": None},
+}  # fmt: skip
+ALWAYS: dict[type, dict[str, Any]] = {
+    Attempt: {
+        "phase": "fan_out", "call": 1, "attempt": 1, "ready": 0, "permit_requested": 0,
+        "permit_granted": 0, "done": 0, "outcome": "connect_failed",
+    },
+    Call: {"phase": "fan_out", "call": 1, "ready": 0, "done": 0, "outcome": "ok", "attempts": 0},
+    Workflow: {
+        "topic": "", "ready": 0, "started": 0, "done": 0, "outcome": "ok",
+        "branches": {"total": 0, "ok": 0},
+    },
+    Trial: {"start": 0, "end": 0},
+    Transcript: {
+        "phase": "fan_out", "call": 1, "outcome": "ok", "messages": [], "reasoning": "",
+        "answer": "",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DEFAULTS, ids=lambda kind: kind.__name__)
+def test_a_field_with_its_default_is_left_out_of_the_line(tmp_path: Path, kind: type) -> None:
+    key = {"cell": "c", "repeat": 0, "execution": 0}
+    always = key | ({} if kind is Trial else {"workflow": 0}) | ALWAYS[kind]
+    record: Any = msgspec.convert(always | DEFAULTS[kind], kind)
+    with Writer(tmp_path, transcripts=True) as writer:
+        writer.append(msgspec.convert(always, kind))
+    (path,) = [path for path in tmp_path.iterdir() if path.stat().st_size]
+    (line,) = path.read_bytes().splitlines()
+    assert msgspec.json.decode(line) == always
+    assert msgspec.json.decode(line, type=kind) == record
+    assert always.keys() | DEFAULTS[kind].keys() == set(kind.__struct_fields__)  # type: ignore[attr-defined]
+
+
+def test_no_reported_token_is_no_text_in_the_line() -> None:
+    attempt = make_attempt(tokens=NO_TOKENS)
+    assert b"tokens" not in msgspec.json.encode(attempt)
+    some = msgspec.json.encode(make_attempt(tokens=Tokens(input=5, reasoning=0)))
+    assert msgspec.json.decode(some)["tokens"] == {"input": 5, "reasoning": 0}
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_lines_of_schema_1_are_read(tmp_path: Path, small: bool) -> None:
+    records: list[Any] = [
+        make_attempt(), make_attempt(attempt=2, **DEFAULTS[Attempt] | {"tokens": NO_TOKENS}),
+        make_call(), make_call(call=2, tokens=None), make_workflow(), make_trial(loop_lag={}),
+    ]  # fmt: skip
+    write_whole(tmp_path / run_directory.RUN_FILE, make_run())
+    write(tmp_path, *records)
+    new = read_records(tmp_path, small=small)
+    write_in_schema_1(tmp_path)
+    assert b'"finish_reason":null' in (tmp_path / run_directory.ATTEMPTS_FILE).read_bytes()
+    old = read_records(tmp_path, small=small)
+    assert (old.run.schema, new.run.schema) == (1, SCHEMA)
+    for name, many in (("attempts", 2), ("calls", 2), ("workflows", 1), ("trials", 1)):
+        before, after = (
+            [msgspec.structs.asdict(one) for one in getattr(records, name)]
+            for records in (old, new)
+        )
+        assert before == after
+        assert len(before) == many
 
 
 @given(of(Transcript))
@@ -241,13 +316,14 @@ def test_a_run_that_cannot_be_understood_is_named(tmp_path: Path, text: str) -> 
     assert refusal(lambda: read_run(tmp_path)).startswith(f"{path}: cannot be read (")
 
 
-def test_a_run_of_another_schema_is_refused_by_its_number_whatever_else_it_holds(
+def test_a_run_of_a_newer_schema_is_refused_by_its_number_whatever_else_it_holds(
     tmp_path: Path,
 ) -> None:
     write_whole(tmp_path / run_directory.RUN_FILE, {"schema": SCHEMA + 1, "cells": "all of them"})
     said = refusal(lambda: read_run(tmp_path))
     assert said == (
-        f"{tmp_path / run_directory.RUN_FILE}: schema {SCHEMA + 1}, but this version reads {SCHEMA}"
+        f"{tmp_path / run_directory.RUN_FILE}: schema {SCHEMA + 1}, "
+        f"but this version reads 1 to {SCHEMA}"
     )
 
 

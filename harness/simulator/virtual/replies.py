@@ -13,13 +13,11 @@ from typing import NamedTuple
 from harness.engine.deadlines import UNWANTED, Limit, next_limit
 from harness.engine.effects import Deadlines, Reply
 from harness.records.failures import CANCELLED, FAILURES, OK
-from harness.records.schema import Tokens
+from harness.records.schema import NO_TOKENS, Tokens
 from harness.simulator import wire
 from harness.simulator.rates import Rates
 from harness.simulator.simulation import Refused, ServedCompletion, Simulation
 from harness.simulator.virtual.gaps import gaps_of
-
-NO_TOKENS = Tokens()
 
 
 class ResponseProgress(NamedTuple):
