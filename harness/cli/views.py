@@ -45,7 +45,7 @@ class Views:
             self.failed.add(view)
             kind = "" if isinstance(error, HarnessError) else f"{type(error).__name__}: "
             line = one_line(f"{view} could not be made ({kind}{error}); {way_out}")
-            print(f"harness: {line}", file=sys.stderr, flush=True)
+            warn(line)
             if os.environ.get(DEBUG_VARIABLE):
                 traceback.print_exception(error)
 
@@ -58,3 +58,8 @@ class Views:
                 function(*args, **kwargs)
 
         return safe_function
+
+
+def warn(line: str) -> None:
+    """Print a line about the run on standard error."""
+    print(f"harness: {line}", file=sys.stderr, flush=True)

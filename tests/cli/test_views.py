@@ -98,7 +98,7 @@ def test_a_run_whose_views_work_makes_every_file(
     [
         ("harness.cli.report.save_report", "report.html", REPORT_AGAIN, {"report.html"}),
         ("harness.report.terminal.render_summary", "the table", REPORT_AGAIN, set()),
-        ("harness.cli.run.jaeger_of", "the links to Jaeger", TRACES_AGAIN, set()),
+        ("harness.cli.execute.jaeger_of", "the links to Jaeger", TRACES_AGAIN, set()),
         (
             "harness.telemetry.spans.TraceMaker.of_workflows",
             "the traces",
@@ -188,7 +188,9 @@ def test_a_run_that_failed_keeps_its_exit_code_when_a_view_fails_too(
     assert run("--quiet", "--set", never) == 1
 
 
-@pytest.mark.parametrize("target", ["harness.cli.report.save_report", "harness.cli.run.jaeger_of"])
+@pytest.mark.parametrize(
+    "target", ["harness.cli.report.save_report", "harness.cli.execute.jaeger_of"]
+)
 def test_an_interrupt_is_no_failed_view(
     target: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

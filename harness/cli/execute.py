@@ -1,0 +1,223 @@
+"""Executes a run that has been checked: the measurement, then its traces, summary and report."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import math
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from harness.analysis.model import Summary
+from harness.bench.cells import endpoint_headings, scenarios_by_cell
+from harness.bench.resume import RunProgress
+from harness.bench.runner import Hooks, run
+from harness.bench.scenario import Scenario
+from harness.bench.virtual import processes
+from harness.cli.live import LIVE_VIEW, Counters, LiveView
+from harness.cli.main import EXIT_INTERRUPTED
+from harness.cli.views import RUN_CONTINUES, Views, warn
+from harness.config.prices import cost_usd
+from harness.records.errors import HarnessError
+from harness.records.schema import Attempt, Record, Run
+from harness.report.console import Output, wrapped
+from harness.store.run_directory import (
+    SUMMARY_FILE,
+    TrialRecords,
+    no_collector,
+    read_records,
+    read_run,
+)
+from harness.telemetry.content import CAPTURE_VARIABLE as CONTENT
+from harness.telemetry.content import capture
+from harness.telemetry.delivery_log import DeliveryAccount, without_span
+from harness.telemetry.export import AT_THE_END, TRACES, Exporter, export_stored
+from harness.telemetry.jaeger import jaeger_of, links
+from harness.telemetry.log_lines import RunLog, logging_to
+from harness.telemetry.otlp_http import check_collector
+from harness.telemetry.otlp_target import OtlpTarget, open_target, switched_off
+
+EXIT_BUDGET = 3
+EXIT_NO_SUCCESS = 1
+
+
+def execute(
+    scenario: Scenario,
+    profiles: Mapping[str, dict[str, Any]],
+    keys: Mapping[str, str],
+    directory: Path,
+    options: argparse.Namespace,
+    progress: RunProgress | None,
+) -> int:
+    """Run the trials into `directory`, write and show what follows, and return the exit code.
+
+    `profiles` and `keys`: by cell id. `progress`: of the run to resume, None for a new run.
+    """
+    target = open_target(options.otlp, os.environ)
+    silent = options.quiet or options.json
+    if not silent:
+        print(f"{scenario.name} into {directory}\n{endpoint_headings(scenario)}", file=sys.stderr)
+    if options.otlp and (off := switched_off(os.environ)):
+        warn(f"{off} is set: no span is sent to {options.otlp}")
+    if capture(os.environ) and not scenario.transcripts:
+        warn(f"{CONTENT} is set, but without transcripts = true there is no content to send")
+    earlier = read_records(directory, small=True) if progress else None
+    trials = earlier.trials if earlier else ()
+    traces = Exporter(directory, target, os.environ, _is_reachable(target), earlier=trials)
+    views = Views(directory)
+    counters = _counters(scenario, progress, earlier.attempts if earlier else ())
+    del earlier  # it may be large
+    log = RunLog(lambda: read_run(directory)) if options.log_level else None
+    # Among log lines the live view is plain lines, also on a terminal.
+    console = Console(stderr=True, quiet=silent, force_terminal=False if log else None)
+    with (
+        logging_to(sys.stderr, options.log_level, options.log_format),
+        LiveView(counters, console, views) as view,
+    ):
+        hooks = _hooks(view, traces, counters, log, views)
+        jobs = processes(scenario, options.jobs)
+        finished = run(scenario, profiles, keys, directory, hooks, jobs, progress)
+    account = None
+    with views.making("the traces", views.traces_again):
+        account = traces.finish(finished, wait=options.otlp_wait)
+        if finished.resumed:
+            # An earlier session that was killed left incomplete traces, or none.
+            seconds = math.inf if options.otlp_wait else AT_THE_END
+            records = read_records(directory)
+            account = export_stored(directory, records, target, os.environ, seconds=seconds)
+    summary = None
+    with views.making("summary.json", views.report_again):
+        summary = _summarise(finished, directory, views)
+    if summary is not None and options.json:
+        sys.stdout.write((directory / SUMMARY_FILE).read_text())
+    elif summary is not None and not options.quiet:
+        # Written outside of the view: an error of standard output is not a failed view.
+        for text in (_table(summary, directory, views), _links(directory, views)):
+            sys.stdout.write(text)
+    if account is not None:
+        _warn_of_delivery(account, directory)
+    if finished.stopped is not None and finished.stopped.by == "budget":
+        warn(f"stopped: {finished.stopped.because}")
+    return _exit_code(finished, summary)
+
+
+def _hooks(
+    view: LiveView, traces: Exporter, counters: Counters, log: RunLog | None, views: Views
+) -> Hooks:
+    """Build the hooks of the run. While a trial is measured, they call only counters and log."""
+    live = functools.partial(views.safe, LIVE_VIEW, way_out=RUN_CONTINUES)
+    export = views.safe("the traces", traces.after_trial, views.traces_again)
+    before_trial, note = live(view.before_trial), live(counters.note)
+    sending, add = live(counters.sending), live(counters.add)
+    if log is None:
+        return Hooks(before_trial, export, note, sending, add)
+    log_record = views.safe("the log", log.record, RUN_CONTINUES)
+    log_trial = views.safe("the log", log.after_trial, RUN_CONTINUES)
+
+    def after_trial(the_run: Run, records: TrialRecords) -> None:
+        if the_run.virtual:  # its records have not been passed to `record`
+            ended: list[Record] = [*records.attempts, *records.calls]
+            for one in ended:
+                log_record(one)
+        log_trial(records.workflows)
+        export(the_run, records)
+
+    def record(record: Record) -> None:
+        note(record)
+        log_record(record)
+
+    return Hooks(before_trial, after_trial, record, sending, add)
+
+
+def _summarise(finished: Run, directory: Path, views: Views) -> Summary:
+    """Write the summary, the plots and the report; after Ctrl-C only the summary, which is fast."""
+    # Imported late: importing the analysis and the plots takes longer than starting a run.
+    from harness.analysis.selection import Dataset
+    from harness.analysis.summary import write_summary
+
+    with no_collector():
+        records = Dataset.of(read_records(directory, small=True))
+        summary = write_summary(directory, records)
+        if finished.stopped is not None and finished.stopped.by == "interrupt":
+            warn(
+                f"interrupted; `harness report {directory}` draws the plots and the report, "
+                f"`harness run --resume {directory}` continues the run"
+            )
+        else:
+            with views.making("the plots and the report", views.report_again):
+                from harness.cli.report import draw
+
+                draw(summary, records, directory, views)
+    return summary
+
+
+def _is_reachable(target: OtlpTarget | None) -> bool:
+    """Return whether the collector accepts connections; print a warning if it does not."""
+    problem = check_collector(target) if target else None
+    if problem:
+        warn(f"{problem}; the run continues, and the collector is tried again at its end")
+    return problem is None
+
+
+def _counters(
+    scenario: Scenario, progress: RunProgress | None, earlier: Sequence[Attempt]
+) -> Counters:
+    prices = {cell: mine.price for cell, mine in scenarios_by_cell(scenario).items()}
+    trials = len(prices) * scenario.sweep.repeats
+    ended = {trial: len(ended) for trial, ended in progress.ended.items()} if progress else {}
+
+    def cost(attempt: Attempt) -> float:
+        price = prices[attempt.cell]
+        return cost_usd(price, attempt.tokens, time.time_ns()) if price else 0.0
+
+    is_priced = any(prices.values())
+    spent = sum(map(cost, earlier)) if is_priced else 0.0
+    workflows, cost_of = scenario.load.workflows, cost if is_priced else None
+    return Counters(trials, workflows, cost_of, scenario.is_virtual, ended, spent)
+
+
+def _warn_of_delivery(account: DeliveryAccount, directory: Path) -> None:
+    if account.undelivered or account.refused:
+        warn(
+            f"{account.undelivered} of {account.made} spans not delivered, {account.refused} "
+            f"refused: {account.problem or 'no time was left'}; they can still be sent: "
+            f"harness trace export {directory} --endpoint {account.endpoint}"
+        )
+    if account.left_out:
+        warn(without_span(account))
+
+
+def _table(summary: Summary, directory: Path, views: Views) -> str:
+    """Return the table of the results as text; after an error, the part that was made."""
+    from harness.report.terminal import render_summary
+
+    output = Output()
+    with output.capture() as capture, views.making("the table", views.report_again):
+        render_summary(summary, directory, output)
+    return capture.get()
+
+
+def _links(directory: Path, views: Views) -> str:
+    """Return the links to delivered traces in Jaeger as text; empty if there are none."""
+    lines: list[str] = []
+    with views.making("the links to Jaeger", views.traces_again):
+        jaeger = jaeger_of(directory / TRACES, read_run(directory).run_id, os.environ)
+        found = links(read_records(directory, small=True), jaeger) if jaeger else []
+        for link in found:
+            lines += [*wrapped(f"Jaeger, {link.what}:"), f"  {link.url}"]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _exit_code(finished: Run, summary: Summary | None) -> int:
+    if finished.stopped is not None:
+        return EXIT_BUDGET if finished.stopped.by == "budget" else EXIT_INTERRUPTED
+    if summary is None:
+        return HarnessError.exit_code
+    rates = [cell.success_rate.value for cell in summary.cells if cell.success_rate]
+    return 0 if any(rates) else EXIT_NO_SUCCESS
