@@ -24,8 +24,8 @@ from harness.records.clock import ReadClock
 from harness.records.histogram import Histogram
 from harness.records.schema import Record
 from harness.transports.async_transport import AsyncClient
-from harness.transports.exchange import Target
 from harness.transports.sync_transport import SyncClient
+from harness.transports.target import Target
 
 RunMode = Callable[[Program[None], Target, int, ReadClock, EmitRecord, Gate], Histogram]
 """Takes program, target, permits, now, emit and gate. Raises the errors of the gate.

@@ -33,7 +33,7 @@ from harness.records.ids import new_run_id
 from harness.records.schema import SCHEMA, CellInfo, Record, Run, Spent, Stop
 from harness.store import run_directory
 from harness.store.run_directory import TrialRecords
-from harness.transports.exchange import Target
+from harness.transports.target import Target
 
 
 class Hooks(NamedTuple):

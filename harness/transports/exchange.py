@@ -13,8 +13,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import aiohttp
 import httpx2
@@ -24,11 +23,12 @@ from openai import RequestOptions
 from harness.engine.branches import do_nothing
 from harness.engine.deadlines import DEADLINE_PASSED, UNWANTED, Limit, next_limit
 from harness.engine.effects import Reply, Request, Send
-from harness.records.clock import SECOND, Anchor, ReadClock
+from harness.records.clock import SECOND, ReadClock
 from harness.records.failures import CANCELLED, OK, of_status
 from harness.records.ids import attempt_span, traceparent, workflow_trace
 from harness.records.schema import NO_TOKENS
 from harness.transports.reading import Reading
+from harness.transports.target import Target
 
 REPEAT_HEADER = "x-harness-repeat"
 PHASE_HEADER = "x-harness-phase"
@@ -50,35 +50,6 @@ def tls_context(trust_env: bool) -> ssl.SSLContext:
     `trust_env`: use SSL_CERT_FILE and SSL_CERT_DIR of the environment.
     """
     return httpx2.create_ssl_context(trust_env=trust_env)
-
-
-class Target(NamedTuple):
-    """Where attempts are sent, and what every request contains.
-
-    `extra_body` is added to the body of each request, then the entry of `extra_body_by_phase` for
-    its phase. `simulated`: headers tell the simulator the repeat, so that its draws differ between
-    repeats and are equal between cells, and the phase, by its name in `settings`: the name under
-    which the scenario has settings for it. `reuse_connections`: False for servers that close a
-    connection after a response without announcing it. `own_server`: the run started the server.
-    """
-
-    base_url: str
-    api_key: str
-    model: str
-    stream: bool
-    extra_body: Mapping[str, Any]
-    run_id: str
-    anchor: Anchor
-    simulated: bool
-    extra_body_by_phase: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
-    settings: Mapping[str, str] = MappingProxyType({})
-    reuse_connections: bool = True
-    own_server: bool = False
-
-    @property
-    def trust_env(self) -> bool:
-        """Whether to use the proxies and certificates of the environment; not for own servers."""
-        return not (self.simulated or self.own_server)
 
 
 class Exchange:

@@ -24,8 +24,9 @@ from harness.engine.deadlines import UNWANTED
 from harness.engine.effects import Reply, Send
 from harness.records.clock import SECOND, ReadClock
 from harness.records.failures import CANCELLED
-from harness.transports.exchange import KEEP_ALIVE_SECONDS, Exchange, Target, current, tls_context
+from harness.transports.exchange import KEEP_ALIVE_SECONDS, Exchange, current, tls_context
 from harness.transports.sockets import report_sockets, shut_down
+from harness.transports.target import Target
 
 
 class Guard:

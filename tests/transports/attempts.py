@@ -7,7 +7,7 @@ from typing import Any
 from harness.engine.effects import Deadlines, Message, Request, Send
 from harness.records.clock import SECOND, take_anchor
 from harness.records.keys import AttemptKey
-from harness.transports.exchange import Target
+from harness.transports.target import Target
 
 KEY = AttemptKey("async_2_none_attempt", 1, 3, 0, "fan_out", 2, 1, 1)
 ANCHOR = take_anchor()

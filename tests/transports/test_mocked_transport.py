@@ -14,8 +14,9 @@ import respx
 from harness.engine.effects import Reply, Send
 from harness.records.clock import monotonic_since
 from harness.transports.async_transport import AsyncClient
-from harness.transports.exchange import Target, tls_context
+from harness.transports.exchange import tls_context
 from harness.transports.sync_transport import SyncClient
+from harness.transports.target import Target
 from tests.transports.attempts import ANCHOR, make_send, make_target
 from tests.wire.faults import FAULTS, Fault, check
 

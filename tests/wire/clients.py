@@ -16,8 +16,9 @@ import uvloop
 from harness.engine.effects import Reply, Send
 from harness.records.clock import monotonic_since
 from harness.transports.async_transport import AsyncClient
-from harness.transports.exchange import Target, tls_context
+from harness.transports.exchange import tls_context
 from harness.transports.sync_transport import SyncClient
+from harness.transports.target import Target
 from tests.transports.attempts import ANCHOR
 from tests.wire.fault_server import PATIENCE
 

@@ -14,8 +14,9 @@ from harness.engine.effects import Message, Reply, Request, Send
 from harness.records.failures import CANCELLED, OK
 from harness.records.ids import attempt_span, traceparent, workflow_trace
 from harness.transports.async_transport import AsyncClient
-from harness.transports.exchange import Exchange, Target, tls_context
+from harness.transports.exchange import Exchange, tls_context
 from harness.transports.sync_transport import SyncClient
+from harness.transports.target import Target
 from tests.transports.attempts import KEY, make_send, make_target
 from tests.transports.bodies import EVENT_STREAM, chunk
 from tests.wire.clients import now, with_client

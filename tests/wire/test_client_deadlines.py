@@ -13,7 +13,8 @@ import pytest
 from harness.engine.effects import Deadlines, Message, Reply, Request
 from harness.records.clock import SECOND
 from harness.records.failures import OK
-from harness.transports.exchange import LINGER, Target, tls_context
+from harness.transports.exchange import LINGER, tls_context
+from harness.transports.target import Target
 from tests.transports.attempts import make_deadlines, make_send, make_target
 from tests.transports.bodies import DONE, EVENT_STREAM, JSON, KEEP_ALIVE, chunk
 from tests.wire.clients import BOTH, Sending, now, send_sync, trusted
