@@ -26,7 +26,8 @@ from harness.cli.views import RUN_CONTINUES, Views, warn
 from harness.config.prices import cost_usd
 from harness.records.errors import HarnessError
 from harness.records.schema import Attempt, Record, Run
-from harness.report.console import Output, wrapped
+from harness.report.console import Output
+from harness.report.line_wrap import wrapped
 from harness.store.run_directory import (
     SUMMARY_FILE,
     TrialRecords,

@@ -14,7 +14,7 @@ from harness.bench.scenario import Scenario
 from harness.config.prices import Price
 from harness.endpoints.section import SecondsRange
 from harness.records.errors import PreflightError
-from harness.report.columns import legend
+from harness.report.line_wrap import legend
 from harness.simulator.profiles import Profile
 from harness.workflows.layout import main_phase, widest
 

@@ -8,7 +8,8 @@ from rich.text import Text
 
 from harness.analysis.model import Summary
 from harness.report.charts.model import LOOKS, Axis, Bar, Chart, ChartRow, Key, RowPanel
-from harness.report.console import WIDTH, table_blocks, wrapped
+from harness.report.console import table_blocks
+from harness.report.line_wrap import WIDTH, wrapped
 from harness.report.wording import shortened, simulated_note
 
 MOST_LABEL = 24

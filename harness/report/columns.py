@@ -15,7 +15,6 @@ from harness.analysis.metrics import (
 )
 from harness.analysis.model import Cell, Distribution, Figure, Summary
 from harness.analysis.settings import CellSettings, swept_keys, varying
-from harness.report.console import wrapped
 from harness.report.tables import Column, Subject, Table
 from harness.report.wording import (
     in_seconds,
@@ -73,12 +72,6 @@ def _head(name: str) -> str:
     """Break a long name into two lines, at the last place where it can be broken."""
     at = max(name.rfind("_"), name.rfind("."), name.rfind("-")) + 1
     return f"{name[:at]}\n{name[at:]}" if len(name) > LONGEST_VALUE_SHOWN else name
-
-
-def legend(cells: Sequence[CellSettings]) -> list[str]:
-    """Return lines that explain the numbers of values that are too long for a column."""
-    said = [one for key in swept_keys(cells) if len(key.values) > 1 for one in key.legend()]
-    return [line for one in said for line in wrapped(one)]
 
 
 def _value(metric: Metric, cell: Cell, summary: Summary, part: str | None) -> Figure | float | None:

@@ -12,8 +12,9 @@ from harness.analysis.compare import CellChanges, Change, Comparison
 from harness.analysis.metrics import Unit, compared_metrics
 from harness.analysis.regressions import Found
 from harness.analysis.significance import is_called
-from harness.report.columns import legend, settings_columns
-from harness.report.console import say, table_blocks, wrapped
+from harness.report.columns import settings_columns
+from harness.report.console import say, table_blocks
+from harness.report.line_wrap import legend, wrapped
 from harness.report.tables import Column
 from harness.report.wording import counted, narrow_percent, number
 

@@ -1,19 +1,17 @@
-"""Lines, paragraphs and tables on standard output, at most 80 columns wide."""
+"""Lines and tables on standard output, at most 80 columns wide."""
 
 from __future__ import annotations
 
 import errno
 import os
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from rich.console import Console
 from rich.text import Text
 
+from harness.report.line_wrap import WIDTH
 from harness.report.tables import Column
-
-WIDTH = 80
 
 
 class Output(Console):
@@ -28,12 +26,6 @@ def say(console: Console, *lines: str | Text) -> None:
     """Write lines without markup, highlighting or line breaks."""
     for line in lines:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
-
-
-def wrapped(paragraph: str) -> list[str]:
-    """Break a paragraph into lines of `WIDTH`, but not at a no-break space."""
-    lines = textwrap.wrap(paragraph, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
-    return [line.replace("\u00a0", " ") for line in lines]
 
 
 def pack(groups: Sequence[Sequence[Column]], room: int) -> list[list[Column]]:

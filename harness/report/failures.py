@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from harness.analysis.model import Cell, Summary
 from harness.records.failures import CANCELLED, FAILURES, OK, is_failure
 from harness.records.schema import Attempt, Workflow
-from harness.report.console import WIDTH
+from harness.report.line_wrap import WIDTH
 from harness.report.tables import Column, Subject, Table
 from harness.report.wording import narrow_percent, number, percent, short_count, whole_number
 

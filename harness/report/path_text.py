@@ -21,7 +21,8 @@ from harness.analysis.critical_path import (
 from harness.analysis.selection import Dataset
 from harness.records.schema import Attempt, CellInfo, Decision, Run
 from harness.report.columns import PART_HEADS, settings_columns
-from harness.report.console import say, table_blocks, wrapped
+from harness.report.console import say, table_blocks
+from harness.report.line_wrap import wrapped
 from harness.report.tables import Column
 from harness.report.wording import (
     PART_WORDS,

@@ -13,13 +13,13 @@ from harness.analysis.model import Cell, Summary
 from harness.report.advisories import warnings_of
 from harness.report.columns import (
     PART_HEADS,
-    legend,
     policy_columns,
     settings_columns,
     terminal_table,
 )
-from harness.report.console import say, table_blocks, wrapped
+from harness.report.console import say, table_blocks
 from harness.report.failures import failure_lines
+from harness.report.line_wrap import legend, wrapped
 from harness.report.tables import Column
 from harness.report.wording import (
     bottleneck_text,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.records.failures import CANCELLED
-from harness.report.console import WIDTH
+from harness.report.line_wrap import WIDTH
 from harness.report.path_text import ToSeconds
 from harness.report.wording import number
 from harness.telemetry import semconv

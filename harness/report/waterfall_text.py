@@ -14,7 +14,8 @@ from harness.report.charts.timeline import (
     waterfall_notes,
     waterfall_panel,
 )
-from harness.report.console import say, wrapped
+from harness.report.console import say
+from harness.report.line_wrap import wrapped
 from harness.report.path_text import ToSeconds, failure_line, in_scenario_seconds, path_sentences
 from harness.report.waterfall import Waterfall
 from harness.report.wording import counted, number, simulated_line

@@ -14,9 +14,10 @@ from harness.analysis.settings import policy_of
 from harness.records.schema import CellInfo
 from harness.report.charts.model import HeatPanel
 from harness.report.charts.permits import curves_of, heat_map
-from harness.report.columns import legend, settings_columns
+from harness.report.columns import settings_columns
 from harness.report.console import Output
 from harness.report.html.method import environment, profile_text
+from harness.report.line_wrap import legend
 from harness.report.terminal import render_summary
 from harness.report.wording import cell_labels, in_reading_order, side_by_side, spoken
 from tests.analysis.builders import make_run

@@ -1,0 +1,22 @@
+"""Paragraphs for the terminal, at most 80 columns wide."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from harness.analysis.settings import CellSettings, swept_keys
+
+WIDTH = 80
+
+
+def wrapped(paragraph: str) -> list[str]:
+    """Break a paragraph into lines of `WIDTH`, but not at a no-break space."""
+    lines = textwrap.wrap(paragraph, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+    return [line.replace("\u00a0", " ") for line in lines]
+
+
+def legend(cells: Sequence[CellSettings]) -> list[str]:
+    """Return lines that explain the numbers of values that are too long for a column."""
+    said = [one for key in swept_keys(cells) if len(key.values) > 1 for one in key.legend()]
+    return [line for one in said for line in wrapped(one)]
