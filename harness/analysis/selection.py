@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from harness.analysis.phase_tree import phase_names
 from harness.analysis.token_estimates import with_received
-from harness.analysis.warmup import mser5
 from harness.records.groups import TriedCall, WorkflowGroups
 from harness.records.keys import WorkflowKey, workflow_key
 from harness.records.schema import Attempt, Call, CellInfo, Run, Trial, Workflow
@@ -67,6 +66,8 @@ class CellRecords(NamedTuple):
         """
         if not self.open_loop:
             return self
+        from harness.analysis.warmup import mser5  # imports NumPy
+
         cut: set[Cluster] = set()
         for repeat in self.trials:
             mine = sorted((w for w in self.workflows if w.repeat == repeat), key=lambda w: w.ready)

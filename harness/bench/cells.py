@@ -10,8 +10,8 @@ import hashlib
 import itertools
 from collections.abc import Collection, Sequence
 from random import Random
+from typing import TYPE_CHECKING
 
-from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario, cell_scenario
 from harness.engine.attempt import CallTerms, CallTimeouts
 from harness.engine.effects import Program
@@ -22,6 +22,9 @@ from harness.records.keys import WorkflowKey
 from harness.records.schema import CellInfo
 from harness.records.settings import cell_id, split_key, value_slugs
 from harness.workflows.execution import run_workflow
+
+if TYPE_CHECKING:
+    from harness.bench.resume import RunProgress
 
 
 def expand(scenario: Scenario) -> tuple[CellInfo, ...]:

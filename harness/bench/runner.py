@@ -8,21 +8,20 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple
 
 import msgspec
 
 import harness
 from harness.bench import cells
-from harness.bench.modes import MODES
 from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario
 from harness.bench.spending import TokenMeter, is_counted, limits_of, until_stopped
 from harness.bench.trial import INTERRUPTED, RecordCollector, Tally
 from harness.bench.virtual import Played, Task
-from harness.bench.workers import play_in_order
 from harness.endpoints.section import EndpointServer
 from harness.engine.budget_gate import Gate
 from harness.engine.ledger import Amount, Ledger
@@ -160,6 +159,8 @@ def _measure(
         seen.emit(record)
         recording.append(time.thread_time_ns() - before)
 
+    from harness.bench.modes import MODES
+
     def run_program() -> None:
         nonlocal lag
         lag = MODES[cell.mode](program, endpoint.target, cell.permits, now, keep, gate)
@@ -195,6 +196,8 @@ def _play_all(
         for kind, lines in played.lines.items():
             writer.extend(kind, lines)
         _keep(played.records(), played.stopped, begun, writer, hooks)
+
+    from harness.bench.workers import play_in_order
 
     tasks = [Task(number, cell, repeat) for number, (cell, repeat) in enumerate(todo)]
     return play_in_order(begun, tasks, jobs, keep, hooks.tally)
@@ -249,7 +252,13 @@ def _started(
     directory: Path,
     running: ExitStack,
 ) -> dict[str, RunningEndpoint]:
-    """Start the servers of the cells that have trials to run. Returns the endpoints by cell id."""
+    """Start the servers of the cells that have trials to run. Returns the endpoints by cell id.
+
+    The transports, whose import is slow, are imported meanwhile.
+    """
+    importing = Thread(target=import_module, args=("harness.bench.modes",))
+    importing.start()
+    running.callback(importing.join)
     servers: dict[tuple[str, str], EndpointServer] = {}
     endpoints = {}
     left = {cell.id for cell, _ in todo}
@@ -263,6 +272,7 @@ def _started(
             servers[key] = running.enter_context(server)
         target = target_of(mine, begun.run, servers[key])
         endpoints[cell] = RunningEndpoint(mine, servers[key], target)
+    importing.join()
     return endpoints
 
 

@@ -1,4 +1,4 @@
-"""Executes a run that has been checked: the measurement, then its traces, summary and report."""
+"""Runs a scenario: the checks before it, the trials, then the traces, summary and report."""
 
 from __future__ import annotations
 
@@ -15,40 +15,107 @@ from typing import Any
 from rich.console import Console
 
 from harness.analysis.model import Summary
+from harness.bench import preflight
 from harness.bench.cells import endpoint_headings, scenarios_by_cell
-from harness.bench.resume import RunProgress
+from harness.bench.estimate import Estimate
+from harness.bench.resume import RunProgress, changes, progress_of, require_profiles, with_budget
 from harness.bench.runner import Hooks, run
 from harness.bench.scenario import Scenario
 from harness.bench.virtual import processes
 from harness.cli.live import LIVE_VIEW, Counters, LiveView
 from harness.cli.main import EXIT_INTERRUPTED
+from harness.cli.plan import confirm, estimate_run, profiles_of
 from harness.cli.views import RUN_CONTINUES, Views, warn
+from harness.config.dotenv import with_file
 from harness.config.prices import cost_usd
-from harness.records.errors import HarnessError
+from harness.records.errors import HarnessError, InputError
 from harness.records.schema import Attempt, Record, Run
 from harness.report.console import Output
 from harness.report.line_wrap import wrapped
+from harness.simulator.profiles import Profile
 from harness.store.run_directory import (
+    RUN_FILE,
     SUMMARY_FILE,
     TrialRecords,
     no_collector,
     read_records,
     read_run,
+    require_run,
 )
+from harness.store.run_lock import locked
 from harness.telemetry.content import CAPTURE_VARIABLE as CONTENT
 from harness.telemetry.content import capture
 from harness.telemetry.delivery_log import DeliveryAccount, without_span
 from harness.telemetry.export import AT_THE_END, TRACES, Exporter, export_stored
-from harness.telemetry.jaeger import jaeger_of, links
+from harness.telemetry.jaeger import jaeger_of, links, require_address
 from harness.telemetry.log_lines import RunLog, logging_to
-from harness.telemetry.otlp_http import check_collector
 from harness.telemetry.otlp_target import OtlpTarget, open_target, switched_off
+from harness.telemetry.resource import RESOURCE_VARIABLE, parse_pairs
 
 EXIT_BUDGET = 3
 EXIT_NO_SUCCESS = 1
 
 
-def execute(
+def start_run(
+    scenario: Scenario,
+    profiles: Mapping[str, Profile],
+    expected: Estimate,
+    options: argparse.Namespace,
+) -> int:
+    """Check that the run can begin, ask for confirmation, run it, and return the exit code."""
+    keys = _preflight(scenario, options)
+    confirm(scenario, expected, options.yes, options.quiet)
+    directory = preflight.run_directory(scenario.name, options.out)
+    with locked(directory):
+        return _execute(scenario, _plain(profiles), keys, directory, options, None)
+
+
+def resume_run(options: argparse.Namespace) -> int:
+    """Continue the run that the options name, and return the exit code."""
+    for name in ("scenario", "out", "dry_run"):
+        if getattr(options, name):
+            raise InputError(
+                f"--resume {options.resume}: {name} cannot be given with it; the run has its own"
+            )
+    directory = require_run(options.resume, "--resume ")
+    with locked(directory):
+        progress = with_budget(progress_of(directory), options.set)
+        scenario = progress.scenario
+        profiles = profiles_of(scenario, str(directory / RUN_FILE))
+        require_profiles(progress.run, _plain(profiles))
+        for line in changes(progress.run):
+            warn(line)
+        keys = _preflight(scenario, options)
+        confirm(scenario, estimate_run(scenario, profiles), options.yes, options.quiet)
+        return _execute(scenario, _plain(profiles), keys, directory, options, progress)
+
+
+def _preflight(scenario: Scenario, options: argparse.Namespace) -> dict[str, str]:
+    """Check that the run can begin, and return the API keys of its endpoints by cell id."""
+    processes(scenario, options.jobs)
+    open_target(options.otlp, os.environ)
+    require_address(os.environ)
+    parse_pairs(RESOURCE_VARIABLE, os.environ.get(RESOURCE_VARIABLE, ""))
+    own = scenarios_by_cell(scenario)
+    keys = {}
+    for cell, mine in own.items():
+        variable = mine.endpoint.facts.key_variable
+        environment = with_file(os.environ, Path(".env"), variable) if variable else os.environ
+        keys[cell] = preflight.api_key(mine, environment)
+    if not scenario.is_virtual:
+        preflight.open_files(scenario)
+    if not options.no_preflight:
+        endpoints = {mine.endpoint.model_dump_json(): mine.endpoint for mine in own.values()}
+        for endpoint in endpoints.values():
+            endpoint.check()
+    return keys
+
+
+def _plain(profiles: Mapping[str, Profile]) -> dict[str, dict[str, Any]]:
+    return {cell: profile.as_dict() for cell, profile in profiles.items()}
+
+
+def _execute(
     scenario: Scenario,
     profiles: Mapping[str, dict[str, Any]],
     keys: Mapping[str, str],
@@ -160,7 +227,11 @@ def _summarise(finished: Run, directory: Path, views: Views) -> Summary:
 
 def _is_reachable(target: OtlpTarget | None) -> bool:
     """Return whether the collector accepts connections; print a warning if it does not."""
-    problem = check_collector(target) if target else None
+    if target is None:
+        return True
+    from harness.telemetry.otlp_http import check_collector
+
+    problem = check_collector(target)
     if problem:
         warn(f"{problem}; the run continues, and the collector is tried again at its end")
     return problem is None

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from harness.analysis.settings import swept_keys
 from harness.bench.cells import endpoint_headings, expand, scenarios_by_cell
 from harness.bench.estimate import Estimate, estimate
-from harness.bench.scenario import Scenario
+from harness.bench.scenario import Scenario, cell_scenario, swept_options
 from harness.config.prices import Price
 from harness.endpoints.section import SecondsRange
-from harness.records.errors import PreflightError
+from harness.records.errors import InputError, PreflightError
 from harness.report.line_wrap import legend
-from harness.simulator.profiles import Profile
+from harness.simulator.profiles import Profile, load_profile
 from harness.workflows.layout import main_phase, widest
 
 _WIDTH = 80
@@ -28,6 +28,23 @@ def estimate_run(scenario: Scenario, profiles: Mapping[str, Profile]) -> Estimat
     own = scenarios_by_cell(scenario)
     calls = {cell: _simulated_call(own[cell], profile) for cell, profile in profiles.items()}
     return estimate(scenario, scenario.endpoint.facts.call_seconds, calls)
+
+
+def profiles_of(scenario: Scenario, where: str) -> dict[str, Profile]:
+    """Return the profile of the simulated provider by cell id; `where`: the file, for errors."""
+    profiles = {}
+    for cell in expand(scenario):
+        simulation = cell_scenario(scenario, cell).endpoint.facts.simulation
+        if simulation is None:
+            continue
+        try:
+            profiles[cell.id] = load_profile(
+                simulation.profile, simulation.overrides, "endpoint.override."
+            )
+        except InputError as error:
+            options = " and ".join(swept_options(scenario, cell, "endpoint"))
+            raise InputError(f"{where}: {f'with {options}: ' * bool(options)}{error}") from None
+    return profiles
 
 
 def show_plan(scenario: Scenario, expected: Estimate, as_json: bool) -> None:

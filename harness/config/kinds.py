@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable, Mapping
-from importlib import metadata
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pydantic_core import PydanticKnownError
 
 from harness.config.config_base import Section
 from harness.config.tables import SettingError, unknown
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 _K = TypeVar("_K")
 
@@ -26,20 +29,21 @@ class KindTable(Generic[_K]):
         self, group: str, built_in: Mapping[str, str], section_of: Callable[[_K], type[Section]]
     ) -> None:
         self._group = group
-        self._built_in = {
-            name: metadata.EntryPoint(name, place, group) for name, place in built_in.items()
-        }
+        self._built_in = built_in
         self._section_of = section_of
         self._loaded: dict[str, _K] = {}
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all kinds, sorted, without importing any kind."""
-        return tuple(sorted(self._points()))
+        return tuple(sorted({*self._built_in, *self._others()}))
 
     def get(self, name: str) -> _K:
         """Return the kind called `name`. Raises KeyError if there is none."""
         if name not in self._loaded:
-            self._loaded[name] = self._points()[name].load()
+            place = self._built_in.get(name)
+            self._loaded[name] = (
+                pkgutil.resolve_name(place) if place else self._others()[name].load()
+            )
         return self._loaded[name]
 
     def of(self, section: Section) -> _K:
@@ -59,7 +63,8 @@ class KindTable(Generic[_K]):
         if "kind" not in value:
             raise SettingError("missing; add it", "kind")
         name = value["kind"]
-        if name not in self.names():
+        is_built_in = isinstance(name, str) and name in self._built_in
+        if not is_built_in and name not in self.names():
             raise SettingError(unknown("kind", name, self.names()), "kind", value=name)
         try:
             section = self._section_of(self.get(name))
@@ -74,6 +79,8 @@ class KindTable(Generic[_K]):
             ) from error
         return section.model_validate(value)
 
-    def _points(self) -> dict[str, metadata.EntryPoint]:
-        others = metadata.entry_points(group=self._group)
-        return {**{point.name: point for point in others}, **self._built_in}
+    def _others(self) -> dict[str, EntryPoint]:
+        """Return the kinds of other packages. Searching all installed packages is slow."""
+        from importlib import metadata
+
+        return {point.name: point for point in metadata.entry_points(group=self._group)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -18,12 +19,14 @@ from harness.telemetry import delivery_log, otlp_file
 from harness.telemetry.attributes import Attributes
 from harness.telemetry.content import Capture, capture
 from harness.telemetry.delivery_log import DeliveryAccount
-from harness.telemetry.otlp_protobuf import Batch
 from harness.telemetry.otlp_target import OtlpTarget
 from harness.telemetry.outbox import REAL, TRIES, DeliveryClock, Outbox
 from harness.telemetry.resource import make_resource
 from harness.telemetry.span import Span
 from harness.telemetry.spans import TraceMaker
+
+if TYPE_CHECKING:
+    from harness.telemetry.otlp_protobuf import Batch
 
 TRACES = "traces"
 RUN_TRACE_FILE = "run.otlp.jsonl"

@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-import httpx2
-
 from harness.records.errors import InputError
 from harness.telemetry.resource import first_set, parse_pairs
 
@@ -86,6 +84,8 @@ def open_target(
 
 
 def _target(where: str, url: str, environment: Mapping[str, str], append: bool) -> OtlpTarget:
+    import httpx2  # slow, and only needed with a collector
+
     way_out = "write http://host:port, for example http://127.0.0.1:4318"
     try:
         parts = urlsplit(url.strip())

@@ -10,13 +10,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from harness.telemetry.attributes import Attributes
-from harness.telemetry.otlp_http import CollectorConnection, CollectorReply
-from harness.telemetry.otlp_protobuf import Batch, batches
 from harness.telemetry.otlp_target import OtlpTarget
 from harness.telemetry.span import Span
+
+if TYPE_CHECKING:
+    from harness.telemetry.otlp_http import CollectorReply
+    from harness.telemetry.otlp_protobuf import Batch
 
 TRIES = 6
 """Failures in a row after which sending stops; with the pauses between them, about 30 seconds."""
@@ -34,7 +36,7 @@ class DeliveryClock(NamedTuple):
 
 REAL = DeliveryClock(time.monotonic, time.sleep)
 
-Deliver = Callable[[Batch, int], None]
+Deliver: TypeAlias = "Callable[[Batch, int], None]"
 """Called with each acknowledged batch and the number of its rejected spans."""
 
 
@@ -55,6 +57,8 @@ class Outbox:
     """Sends spans in order, one request at a time; calls `taken` for each acknowledged batch."""
 
     def __init__(self, target: OtlpTarget, taken: Deliver, clock: DeliveryClock = REAL) -> None:
+        from harness.telemetry.otlp_http import CollectorConnection
+
         self._taken = taken
         self._now, self._sleep = clock
         self._connection = CollectorConnection(target)
@@ -77,6 +81,8 @@ class Outbox:
 
     def put(self, spans: Sequence[Span], resource: Attributes) -> None:
         """Add spans to the queue; they are encoded when they are sent."""
+        from harness.telemetry.otlp_protobuf import batches
+
         self._put += len(spans)
         self._waiting.append(batches(spans, resource))
 
