@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -22,7 +21,6 @@ from harness.endpoints.section import (
     SecondsRange,
     SimulationSettings,
 )
-from harness.endpoints.subprocess_server import serving
 from harness.records.errors import HarnessError
 
 _WHAT = "the simulated provider"
@@ -105,6 +103,10 @@ def start_simulator(
     profile: str, overrides: Mapping[str, Any], seed: int, time_scale: float, log: Path
 ) -> Iterator[EndpointServer]:
     """Run `harness serve` on a free port of 127.0.0.1; each trial resets it."""
+    from http.client import HTTPConnection, HTTPException
+
+    from harness.endpoints.subprocess_server import serving
+
     arguments = [
         "serve", profile,
         "--port", "0", "--seed", str(seed), "--time-scale", repr(time_scale),
