@@ -9,6 +9,8 @@ from operator import add
 from random import Random
 from typing import NamedTuple
 
+import msgspec
+
 from harness.engine.effects import Deadlines, Emit, Grant, Program, Reply, Request, Send, ring
 from harness.policies.protocol import Earlier, Ended, Policy, RetryVerdict
 from harness.records.failures import CANCELLED
@@ -41,7 +43,7 @@ class CallTerms(NamedTuple):
     carry_reasoning: bool = True
 
 
-class AdmittedAttempt(NamedTuple):
+class AdmittedAttempt(msgspec.Struct, frozen=True, gc=False):
     """An attempt that the policy admitted: its number, when it was ready, and its permit."""
 
     attempt: int
@@ -55,7 +57,7 @@ class AdmittedAttempt(NamedTuple):
         return self.grant.granted
 
 
-class Tried(NamedTuple):
+class Tried(msgspec.Struct, frozen=True, gc=False):
     """The reply of an attempt, and the policy's decision if it failed."""
 
     reply: Reply

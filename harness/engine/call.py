@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
+
+import msgspec
 
 from harness.engine.attempt import AdmittedAttempt, CallState, CallTerms, attempt
 from harness.engine.deadlines import DEADLINE_PASSED, UNWANTED
@@ -35,7 +37,7 @@ from harness.records.schema import Backoff, Call, Said, Transcript
 _T = TypeVar("_T")
 
 
-class Completion(NamedTuple):
+class Completion(msgspec.Struct, frozen=True, gc=False):
     """The result of a call: outcome, both texts (empty on failure), failure detail, end time.
 
     `reasoning` is empty unless the workflow carries it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 from harness.engine.effects import Deadlines
 
@@ -11,7 +11,7 @@ UNWANTED = "no longer wanted"
 """The details of attempts that ended at a deadline, or were cancelled."""
 
 
-class Limit(NamedTuple):
+class Limit(msgspec.Struct, frozen=True, gc=False):
     """The time at which to give up an attempt, and the outcome in that case."""
 
     at: int

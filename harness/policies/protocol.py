@@ -10,11 +10,13 @@ from collections.abc import Callable, Hashable
 from random import Random
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from harness.policies.retry import Failure
 from harness.records.schema import Decision
 
 
-class Asking(NamedTuple):
+class Asking(msgspec.Struct, frozen=True, gc=False):
     """An attempt that has its permit and is ready to be sent at `now`; `attempt` counts from 1."""
 
     phase: str
@@ -54,7 +56,7 @@ class Earlier(NamedTuple):
     decision: Decision
 
 
-class Ended(NamedTuple):
+class Ended(msgspec.Struct, frozen=True, gc=False):
     """An attempt that has ended, successfully or not.
 
     `attempt`: its number, from 1. `outcome`: `ok` or a failure class. `retry_after`: nanoseconds

@@ -80,7 +80,7 @@ class WorkflowContext(Generic[S]):
         ]
 
         def enough(found: Sequence[Completion | None]) -> bool:
-            return partial.is_enough([one and one.outcome == OK for one in found])
+            return partial.is_enough([None if one is None else one.outcome == OK for one in found])
 
         found = yield from fan_out(calls, enough if partial.stops else None)
         good = sum(one.outcome == OK for one in found)

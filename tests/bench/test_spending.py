@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from harness.bench.scenario import Scenario, parse_scenario
 from harness.bench.spending import TokenMeter, explain, limits_of, most_input_tokens
@@ -98,7 +99,7 @@ def test_an_attempt_that_was_refused_used_nothing(status: int) -> None:
 def test_an_attempt_that_never_went_out_used_nothing() -> None:
     meter = TokenMeter(made(), ANCHOR)
     worst = meter.worst(asked("why?"))
-    unsent = reply(Says("connect_failed", status=None, tokens=Tokens()), 0)._replace(sent=None)
+    unsent = replace(reply(Says("connect_failed", status=None, tokens=Tokens()), 0), sent=None)
     assert meter.used(worst, unsent) == Amount(1)
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from harness.engine.async_interpreter import AsyncWorld, run_async
 from harness.engine.blocking_interpreter import (
@@ -205,7 +206,7 @@ def test_a_call_that_backs_off_is_not_waited_for_and_its_attempt_is_recorded() -
 
 def test_nothing_goes_out_once_one_attempt_was_refused_even_if_it_would_fit() -> None:
     gate = Gate(BudgetLimits(tokens=WORST + 50), CountingMeter(), ticks())
-    small = attempt_of(2)._replace(request=ASKED._replace(max_tokens=10))
+    small = replace(attempt_of(2), request=replace(ASKED, max_tokens=10))
     assert isinstance(gate.enter(attempt_of(0)), Amount)
     assert not isinstance(gate.enter(attempt_of(1)), Amount)
     assert not isinstance(gate.enter(small), Amount)

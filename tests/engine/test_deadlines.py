@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from harness.engine.deadlines import Limit, next_limit
 from harness.engine.effects import Deadlines
@@ -35,7 +36,7 @@ def test_each_step_has_its_deadline_and_the_end_bounds_them_all(
 
 
 def test_the_end_is_called_what_it_is() -> None:
-    deadlines = DEADLINES._replace(end_outcome="workflow_timeout")
+    deadlines = replace(DEADLINES, end_outcome="workflow_timeout")
     assert next_limit(deadlines, None, None, None).outcome == "workflow_timeout"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from harness.engine.attempt import CallTerms
 from harness.engine.branches import Fork
@@ -210,7 +211,7 @@ def test_an_attempt_that_fails_after_its_text_is_decided_about_though_the_other_
     how, _ = hedging()
     pair = Pair(how)
     sent(pair)
-    cut = reply(Says("connection_lost"), 60)._replace(first_answer=61, last_token=61)
+    cut = replace(reply(Says("connection_lost"), 60), first_answer=61, last_token=61)
     lost = ends(pair, pair.second, cut)  # its sibling has not noticed yet
     other = ends(pair, pair.first, cancelled(170))
     asked, _ = pair.end([other, lost])

@@ -96,7 +96,7 @@ class Tasks(RuleBasedStateMachine):
     ) -> None:
         grant = await waiting(branch)
         if not branch.cancelled:
-            assert grant[:2] == (0, 0)
+            assert (grant.requested, grant.granted) == (0, 0)
             self.held.append(grant.rings)
         elif grant.granted is not None:
             self.line.release()

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec.structs import replace
 
 from harness.policies.breaker import (
     Breaker,
@@ -281,7 +282,7 @@ def test_each_ring_has_a_bell_of_its_own_so_that_none_is_waited_for_in_vain() ->
 
 def test_a_failure_that_comes_after_its_calls_deadline_is_not_taken_over() -> None:
     policy = opened("process")
-    late = end("unavailable", at=50, sent=2)._replace(deadline=49)
+    late = replace(end("unavailable", at=50, sent=2), deadline=49)
     decision = policy.ended(late, any_random).decision
     assert decision is not None
     assert decision.give_up == "policy"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from harness.policies.aws_standard import AwsQuota
 from harness.policies.budget_layer import BudgetRule
@@ -70,7 +71,7 @@ def test_a_success_gives_the_quota_of_aws_back_what_its_retry_cost_or_one(
 def test_what_a_breaker_sent_again_was_not_paid_for_and_gives_back_no_more_than_a_first() -> None:
     empty, _ = spend(AwsQuota(), *[FAILED] * 35)
     parked = (Earlier("unavailable", retry_in(0, "breaker")),)
-    state, _ = spend(AwsQuota(), GOOD._replace(attempt=2, earlier=parked), state=empty)
+    state, _ = spend(AwsQuota(), replace(GOOD, attempt=2, earlier=parked), state=empty)
     assert state.tokens == empty.tokens + 1
 
 

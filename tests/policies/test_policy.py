@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
 from harness.policies.exponential import Exponential
 from harness.policies.protocol import (
@@ -38,21 +39,21 @@ def test_a_policy_of_one_call_lets_every_attempt_out_and_never_hedges() -> None:
 
 
 def test_nothing_follows_a_success_and_nothing_is_drawn_for_it() -> None:
-    assert Stack([], THREE).ended(ENDED._replace(outcome=OK), no_random) == RetryVerdict(None)
+    assert Stack([], THREE).ended(replace(ENDED, outcome=OK), no_random) == RetryVerdict(None)
 
 
 def test_a_failure_gets_the_decision_of_the_retry_policy() -> None:
-    last = ENDED._replace(attempt=3, earlier=(OWN, OWN))
+    last = replace(ENDED, attempt=3, earlier=(OWN, OWN))
     assert Stack([], THREE).ended(last, lambda: Random(0)) == RetryVerdict(give_up("attempts"))
 
 
 def test_attempts_that_a_breaker_took_upon_itself_do_not_count_as_the_calls_own() -> None:
-    ended = ENDED._replace(attempt=5, earlier=(OWN, PARKED, OWN, PARKED))
+    ended = replace(ENDED, attempt=5, earlier=(OWN, PARKED, OWN, PARKED))
     assert failure_of(ended).attempt == 3
-    assert failure_of(ENDED._replace(attempt=3, earlier=(PARKED, PARKED))).attempt == 1
+    assert failure_of(replace(ENDED, attempt=3, earlier=(PARKED, PARKED))).attempt == 1
 
 
 def test_the_wait_before_an_attempt_is_the_last_that_the_policy_planned() -> None:
     assert failure_of(ENDED).waited is None
-    ended = ENDED._replace(attempt=3, earlier=(OWN, PARKED))
+    ended = replace(ENDED, attempt=3, earlier=(OWN, PARKED))
     assert failure_of(ended).waited == 7

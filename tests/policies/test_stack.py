@@ -10,6 +10,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from harness.policies.aws_standard import AwsBackoff, AwsQuota
 from harness.policies.breaker import Breaker, BreakerLayer, Closed
@@ -41,7 +42,7 @@ def budget(burst: int = 1, scope: str = "process") -> BudgetLayer:
 
 def fail(policy: Stack, outcome: str = "unavailable", phase: str = "fan_out") -> RetryVerdict:
     failed = end_of(outcome, admitted=0, sent=1, now=2, attempt=2)
-    return policy.ended(failed._replace(phase=phase), any_random)
+    return policy.ended(replace(failed, phase=phase), any_random)
 
 
 def test_without_layers_it_is_its_retry_policy() -> None:
@@ -84,7 +85,7 @@ def test_a_budget_around_a_breaker_pays_for_it() -> None:
 
 def test_a_failure_beside_a_hedged_attempt_is_noted_and_decides_nothing() -> None:
     breaker, throttling = BreakerLayer(RULE, "b"), BudgetLayer(GrpcThrottling(2, 1))
-    beside = end_of("connection_lost", admitted=0, sent=1, now=2)._replace(final=False)
+    beside = replace(end_of("connection_lost", admitted=0, sent=1, now=2), final=False)
     assert Stack([budget(), throttling], TEN).ended(beside, any_random) == RetryVerdict(None)
     assert throttling.states.get("fan_out").tokens == 1000
     policy = Stack([budget(), breaker], TEN)
@@ -98,7 +99,7 @@ def test_a_ring_is_heard_through_every_layer() -> None:
     fail(policy)
     parked = policy.admit(ASKING)
     assert isinstance(parked, ParkCall)
-    assert policy.admit(ASKING._replace(now=200)) == Go()
+    assert policy.admit(replace(ASKING, now=200)) == Go()
     good = end_of(OK, admitted=200, sent=201, now=300)
     assert policy.ended(good, any_random) == RetryVerdict(None, ring=parked.bell)
 

@@ -58,4 +58,4 @@ def tasks(of: VirtualTrial, to_send: Send) -> Reply:
     permits = Turnstile(of.permits, clock.now)
     scheduler = Scheduler(clock, VirtualProvider(of), permits, gate, lambda _: None)
     # A task of its own branch, as a call has.
-    return scheduler.run(fan_out([send(*to_send)]))[0]
+    return scheduler.run(fan_out([send(to_send.key, to_send.request, to_send.deadlines)]))[0]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import asdict
 
 from harness.config.faults import KINDS, FaultKind
 from harness.engine.effects import Deadlines, Message, Reply, Request, Send
@@ -55,7 +56,7 @@ def in_virtual_time(overrides: Mapping[str, object], stream: bool) -> list[Reply
 
 def shape(reply: Reply) -> dict[str, Any]:
     """Leave out the moments but for which there are, and the words of an error."""
-    seen = reply._asdict()
+    seen = asdict(reply)
     left_out = {"done", "gaps", "detail", *MOMENTS}
     there = {name: seen[name] is not None for name in MOMENTS}
     gaps = sum(reply.gaps.values())

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from harness.engine.effects import Message, Reply, Request, Send
 from harness.records.clock import SECOND
@@ -32,7 +33,7 @@ LOADS = st.lists(
 
 def asking(prompt: str, idle: int) -> Send:
     request = Request((Message("user", prompt),), json_mode="JSON" in prompt)
-    return attempt(idle=idle)._replace(request=request)
+    return replace(attempt(idle=idle), request=request)
 
 
 def replies(load: list[tuple[int, str, bool]], stream: bool) -> list[Reply | None]:

@@ -23,7 +23,6 @@ from harness.engine.effects import (
     park,
     release,
     ring,
-    send,
     sleep,
 )
 from harness.engine.ledger import Amount, BudgetLimits
@@ -192,7 +191,7 @@ def test_an_error_of_one_task_ends_all_and_gives_back_their_permits() -> None:
     def sends() -> Program[None]:
         yield from acquire(0, None)
         try:
-            yield from send(*attempt())
+            yield attempt()
         finally:
             closed.append("sends")
 

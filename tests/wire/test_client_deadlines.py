@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from typing import NamedTuple, TypeAlias
 
 import pytest
+from msgspec.structs import replace
 
 from harness.engine.effects import Deadlines, Message, Reply, Request
 from harness.records.clock import SECOND
@@ -121,7 +122,7 @@ def on_time(lateness: Callable[[], int]) -> None:
 
 def end_on_time(sending: Sending, target: Target, case: Case) -> None:
     def lateness() -> int:
-        deadlines = case.limits._replace(end=now() + case.limits.end)
+        deadlines = replace(case.limits, end=now() + case.limits.end)
         [reply] = sending(target, make_send(deadlines))
         back = now()
         assert reply.outcome == case.outcome, reply
@@ -275,7 +276,7 @@ def test_a_connection_that_is_not_made_is_given_up_on_time(
 
         def lateness() -> int:
             began = now()
-            deadlines = limits._replace(end=began + limits.end)
+            deadlines = replace(limits, end=began + limits.end)
             target = make_target(f"{scheme}://{host}:{port}/v1")
             [reply] = sending(target, make_send(deadlines))
             assert (reply.outcome, reply.sent) == (outcome, None)

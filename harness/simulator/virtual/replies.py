@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
+import msgspec
+
 from harness.engine.deadlines import UNWANTED, Limit, next_limit
 from harness.engine.effects import Deadlines, Reply
 from harness.records.failures import CANCELLED, FAILURES, OK
@@ -146,8 +148,8 @@ class IncomingResponse:
         if reply.headers is not None:
             return reply
         # A body that is not streamed comes together with its headers.
-        return reply._replace(
-            headers=done, status=200, request_id=wire.request_id(self.completion.name)
+        return msgspec.structs.replace(
+            reply, headers=done, status=200, request_id=wire.request_id(self.completion.name)
         )
 
     def aborted(self, outcome: str, detail: str, done: int, made: int) -> Reply:
