@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from harness.engine.effects import Deadlines, Emit, Grant, Program, Reply, Request, Send, ring
+from harness.engine.effects import Deadlines, Emit, Program, Reply, Request, Send, ring
 from harness.policies.protocol import Earlier, Ended, Policy, RetryVerdict
 from harness.records.failures import CANCELLED
 from harness.records.keys import AttemptKey, CallKey
@@ -44,17 +44,12 @@ class CallTerms(NamedTuple):
 
 
 class AdmittedAttempt(msgspec.Struct, frozen=True, gc=False):
-    """An attempt that the policy admitted: its number, when it was ready, and its permit."""
+    """An attempt that the policy admitted. `requested`, `granted`: the times of its permit."""
 
     attempt: int
     ready: int
-    grant: Grant
-
-    @property
-    def granted(self) -> int:
-        """The time at which the permit was granted."""
-        assert self.grant.granted is not None, "an attempt is sent under a permit"
-        return self.grant.granted
+    requested: int
+    granted: int
 
 
 class Tried(msgspec.Struct, frozen=True, gc=False):
@@ -195,7 +190,7 @@ def _record(
         call=call,
         attempt=number,
         ready=place.ready,
-        permit_requested=place.grant.requested,
+        permit_requested=place.requested,
         permit_granted=place.granted,
         sent=reply.sent,
         headers=reply.headers,

@@ -141,7 +141,14 @@ class Course(Generic[_T]):
 
     def advance(self, result: Any) -> Effect | Finished[_T]:
         """Send the last effect's result to the program; return its next effect or its result."""
-        effect = step(self.program, result)
+        effect: Effect | Finished[_T]
+        if isinstance(result, Cancelled):
+            effect = step(self.program, result)
+        else:  # the same as in `step`, without its call
+            try:
+                effect = self.program.send(result)
+            except StopIteration as end:
+                return Finished(end.value)
         if self.branch.cancelled:
             while isinstance(effect, _RAISING):
                 self.check()

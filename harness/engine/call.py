@@ -16,13 +16,14 @@ import msgspec
 from harness.engine.attempt import AdmittedAttempt, CallState, CallTerms, attempt
 from harness.engine.deadlines import DEADLINE_PASSED, UNWANTED
 from harness.engine.effects import (
+    RELEASE,
+    Acquire,
     Cancelled,
     Emit,
     Grant,
     Program,
     Reply,
     Request,
-    acquire,
     now,
     park,
     release,
@@ -84,7 +85,7 @@ def _attempts(progress: CallState) -> Program[Reply | None]:
         decision = tried.decision
         if decision is None or decision.retry_in is None:
             if held:
-                yield from release()
+                yield RELEASE
             return tried.reply
         ready = tried.reply.done
         if decision.source == "breaker":
@@ -104,7 +105,7 @@ def _admitted(progress: CallState, ready: int, held: bool) -> Program[AdmittedAt
     if held:
         grant = Grant(ready, ready, progress.rings)
     else:
-        grant = yield from acquire(ready, progress.end)
+        grant = yield Acquire(ready, progress.end)
     number = len(progress.replies) + 1
     while grant.granted is not None:
         if progress.is_over(grant.granted):
@@ -113,7 +114,7 @@ def _admitted(progress: CallState, ready: int, held: bool) -> Program[AdmittedAt
         progress.rings = grant.rings
         admission = progress.terms.policy.admit(Asking(progress.key.phase, number, grant.granted))
         if isinstance(admission, Go):
-            return AdmittedAttempt(number, ready, grant)
+            return AdmittedAttempt(number, ready, grant.requested, grant.granted)
         grant = yield from _parked(progress, grant.granted, admission)
         ready = grant.requested
     return None

@@ -86,7 +86,7 @@ def _second(
     if not progress.is_over(grant.granted):
         asking = Asking(progress.key.phase, number, grant.granted)
         if pair.joined(asking, hedge, progress.terms.policy):
-            place = AdmittedAttempt(number, ready, grant)
+            place = AdmittedAttempt(number, ready, grant.requested, grant.granted)
             return (yield from _sent(progress, place, pair, hedge=True, owns_permit=True))
     yield from release()
     return None

@@ -14,18 +14,18 @@ class DeadlockError(HarnessError):
 
 
 class VirtualClock:
-    """Virtual nanoseconds since the start of the trial."""
+    """Virtual nanoseconds since the start of the trial. `time`: the current time."""
 
-    __slots__ = ("_now",)
+    __slots__ = ("time",)
 
     def __init__(self) -> None:
-        self._now = 0
+        self.time = 0
 
     def now(self) -> int:
         """Return the time."""
-        return self._now
+        return self.time
 
     def go_to(self, moment: int) -> None:
         """Set the clock to `moment`; do nothing if `moment` is in the past."""
-        if moment > self._now:
-            self._now = moment
+        if moment > self.time:
+            self.time = moment

@@ -146,7 +146,7 @@ class Scheduler:
                 elif isinstance(effect, Acquire):
                     result = self._acquire(task, effect)
                 elif isinstance(effect, Now):
-                    result = self._clock.now()
+                    result = self._clock.time
                 elif isinstance(effect, Finished):
                     self._ended(task, effect.value)
                     return
@@ -209,7 +209,7 @@ class Scheduler:
             task.woken = True
             self._queue(task)
         elif task.flight.reply is None:
-            self._provider.give_up(self._clock.now(), task.flight)
+            self._provider.give_up(self._clock.time, task.flight)
             self._ready.append((self._landed, task, task.flight))
 
     def _end_all(self, task: _Task) -> None:
@@ -233,9 +233,9 @@ class Scheduler:
             self._gate.when_at_rest(lambda: self._ready.append((self._refuse, task, worst)))
             return _WAITS
         if branch.cancelled:
-            reply = never_sent(self._clock.now())
+            reply = never_sent(self._clock.time)
         else:
-            flight = self._provider.begin(self._clock.now(), effect, branch.first_text)
+            flight = self._provider.begin(self._clock.time, effect, branch.first_text)
             if flight.reply is None:
                 task.flight, task.worst, flight.owner = flight, worst, task
                 return _WAITS
@@ -290,7 +290,7 @@ class Scheduler:
         try:
             while True:
                 until = next(task.steps)
-                if not task.woken and (until is None or until > self._clock.now()):
+                if not task.woken and (until is None or until > self._clock.time):
                     if until is not None:
                         self._set_timer(task, until)
                     task.asleep = True
@@ -324,7 +324,7 @@ class Scheduler:
 
     def _sleeping(self, turn: Turn, until: int) -> Waits[int]:
         yield from sleeping(turn, until)
-        return self._clock.now()
+        return self._clock.time
 
     # Time
 
@@ -346,14 +346,14 @@ class Scheduler:
         due = self._provider.next_at()
         if due is not None and (not times or due <= times[0][0]):
             clock.go_to(due)
-            for flight in self._provider.advance(clock.now()):
+            for flight in self._provider.advance(clock.time):
                 self._ready.append((self._landed, flight.owner, flight))
         elif times:
             clock.go_to(times[0][0])
         else:
             why = "every task waits for another, and no event is scheduled"
-            raise DeadlockError(clock.now(), why)
-        now = clock.now()
+            raise DeadlockError(clock.time, why)
+        now = clock.time
         while times and times[0][0] <= now:
             _, number, task = heappop(times)
             if task.timer == number:
