@@ -1,0 +1,93 @@
+"""Parses HTTP/1.1 responses from bytes that arrive in arbitrary pieces."""
+
+from __future__ import annotations
+
+import httptools
+import httpx2
+
+_LONGEST_HEAD = 100 * 1024
+"""Maximum number of bytes that are read for a response head; the limit of httpx2."""
+
+
+class ResponseParser:
+    """Parses the responses on one connection, one after another.
+
+    `status`: 0 until the headers are complete. `complete`: the whole response has arrived.
+    `reusable`: the connection can be used for another request after this response.
+    """
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self.restart()
+
+    def restart(self) -> None:
+        """Prepare for the next response."""
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.complete = False
+        self.reusable = False
+        self._body: list[bytes] = []
+        self._head_bytes = 0
+
+    def feed(self, received: bytes) -> None:
+        """Parse received bytes; no bytes mean the end of the connection.
+
+        Raises RemoteProtocolError if they are not valid HTTP or the response is incomplete.
+        """
+        problem = ""
+        if received:
+            try:
+                self._parser.feed_data(received)
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+                self.reusable = False
+                problem = "" if self.complete else f"invalid HTTP: {error}"
+        else:
+            problem = self._end()
+        if not self.status:
+            self._head_bytes += len(received)
+            if self._head_bytes > _LONGEST_HEAD:
+                problem = "the headers are too long"
+        if problem:  # not in the handler above, where the cause would be the parser's exception
+            raise httpx2.RemoteProtocolError(problem)
+
+    def take_body(self) -> bytes:
+        """Return the bytes of the body that have arrived since the last call."""
+        body = b"".join(self._body)
+        self._body.clear()
+        return body
+
+    def _end(self) -> str:
+        names = {name.lower() for name, _ in self.headers}
+        if not self.status:
+            return "the server disconnected without a response"
+        if names & {b"content-length", b"transfer-encoding"}:
+            return "the server disconnected within the body"
+        self.complete = True
+        return ""
+
+    def on_message_begin(self) -> None:
+        """Note bytes after the end of the response (httptools)."""
+        if self.status:
+            self.reusable = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Store one header, but not those after the body (httptools)."""
+        if not self.status:
+            self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Store the status; skip an informational response (httptools)."""
+        status = self._parser.get_status_code()
+        if status < 200:
+            self.headers.clear()
+        elif not self.status:
+            self.status, self.reusable = status, self._parser.should_keep_alive()
+
+    def on_body(self, part: bytes) -> None:
+        """Add a part of the body (httptools)."""
+        if not self.complete:
+            self._body.append(part)
+
+    def on_message_complete(self) -> None:
+        """Note the end of the response (httptools)."""
+        self.complete = self.status != 0
