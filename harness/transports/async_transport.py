@@ -82,14 +82,9 @@ async def _chunk_sent(*_: object) -> None:
     current.get().note_sent()
 
 
-async def _trace(event: str, info: dict[str, Any]) -> None:
-    current.get().note_step(event, info)
-
-
-async def _before_request(request: httpx2.Request) -> None:
+async def _before_request(_: httpx2.Request) -> None:
     exchange = current.get()
     exchange.handed = exchange.now()
-    request.extensions["trace"] = _trace
 
 
 async def _after_headers(response: httpx2.Response) -> None:

@@ -124,6 +124,10 @@ class Exchange:
         self.expired = limit.outcome
         return True
 
+    def seconds_left(self) -> float:
+        """Return the seconds to the next deadline, for the timeout of a socket: never 0."""
+        return max((self.limit().at - self.now()) / SECOND, 0.001)
+
     def note_connecting(self) -> None:
         """Stamp the start of a connection attempt."""
         self.connecting = self.now()
@@ -134,18 +138,6 @@ class Exchange:
         if self.sent is None:
             self.sent = self.now()
             self.rearm()
-
-    def note_step(self, event: str, info: Mapping[str, Any]) -> str:
-        """Handle an event of httpx2's trace extension; return its name without the layer.
-
-        The request for a tunnel through a proxy is part of connecting.
-        """
-        step = event.partition(".")[2]
-        if step == "connect_tcp.started":
-            self.note_connecting()
-        elif step == "send_request_body.started" and info["request"].method != b"CONNECT":
-            self.note_sent()
-        return step
 
     def note_response(self, response: httpx2.Response) -> None:
         """Stamp the end of the response headers."""

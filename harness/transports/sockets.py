@@ -1,26 +1,34 @@
-"""Connections of blocking code that another thread can shut down at any time.
+"""An HTTP client for blocking code on sockets that another thread can shut down at any time.
 
-httpx2 reports a connection only when it is established, and not which one a request reuses. Here
-the sender of an attempt learns which socket it is about to wait for. So exactly this socket can be
+The sender of an attempt learns which socket it is about to wait for. So exactly this socket can be
 shut down while it connects, performs the TLS handshake, sends, or waits for the headers or the
-body.
+body. The transport of httpx2 does not report which connection a request reuses. It also takes
+several times the processor time, measured by `python -m benchmarks.http_calls`: its parser is
+written in Python, and it sets the timeout of the socket before each read.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
+import select
 import socket
 import ssl
-from collections.abc import Callable, Iterable
-from typing import Any
+import time
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
 
-import httpcore2
 import httpx2
-from httpcore2._backends.sync import SyncStream
+
+from harness.transports.exchange import KEEP_ALIVE_SECONDS, current
+from harness.transports.response_parser import ResponseParser
 
 Using = Callable[[socket.socket], None]
 """Called in the thread that is about to wait for this socket; can raise OSError to prevent it."""
+
+_READ_BYTES = 64 * 1024
+_PORTS = {"http": 80, "https": 443}
 
 
 def shut_down(sock: socket.socket) -> None:
@@ -30,90 +38,224 @@ def shut_down(sock: socket.socket) -> None:
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-def report_sockets(http: httpx2.Client, using: Using) -> None:
-    """Make the new client `http` report the sockets that its requests wait for.
+class _Connection:
+    """A connection to the server, possibly through a proxy."""
 
-    The public API of its transports accepts no network backend.
-    """
-    backend = _Backend(using)
-    transports: list[Any] = [http._transport, *http._mounts.values()]
-    for transport in transports:
-        if transport is not None:
-            transport._pool._network_backend = backend
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.parser = ResponseParser()
+        self.idle_since = 0.0
+        self._closing = False
 
-
-class _Backend(httpcore2.SyncBackend):
-    def __init__(self, using: Using) -> None:
-        self._using = using
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
-    ) -> httpcore2.NetworkStream:
-        """Connect to the first address of `host` that accepts."""
-        last: Exception = httpcore2.ConnectError(f"no address of {host}")
+    def write(self, request: bytes, close: bool) -> None:
+        """Send a request. `close`: it asks the server to close the connection afterwards."""
+        self._closing = close
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            self.sock.sendall(request)
+        except OSError:  # the server may have responded before it read the whole request
+            self._closing = True
+
+    def read(self) -> None:
+        """Wait for bytes and parse them."""
+        try:
+            received = self.sock.recv(_READ_BYTES)
         except OSError as error:
-            raise httpcore2.ConnectError(error) from error
-        for family, kind, protocol, _, address in found:
+            raise httpx2.ReadError(str(error)) from error
+        self.parser.feed(received)
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another request can follow the current response."""
+        return self.parser.complete and self.parser.reusable and not self._closing
+
+    def still_open(self) -> bool:
+        """Return whether the idle connection is still open, and not idle for too long."""
+        if time.monotonic() > self.idle_since + KEEP_ALIVE_SECONDS:
+            return False
+        closed = select.poll()  # an idle connection is readable only when the server closes it
+        closed.register(self.sock, select.POLLIN)
+        return not closed.poll(0)
+
+
+class _Body(httpx2.SyncByteStream):
+    def __init__(self, connection: _Connection, release: Callable[[_Connection], None]) -> None:
+        self._connection: _Connection | None = connection
+        self._release = release
+
+    def __iter__(self) -> Iterator[bytes]:
+        connection = self._connection
+        assert connection is not None, "only an open response is read"
+        parser = connection.parser
+        while True:
+            if body := parser.take_body():
+                yield body
+            if parser.complete:
+                return
+            connection.read()
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._release(connection)
+
+
+class SocketTransport(httpx2.BaseTransport):
+    """Sends requests to one server, over HTTP/1.1; a request reuses an idle connection.
+
+    It takes the time stamps of the current exchange, and calls `using` before it waits for a
+    socket. Only connecting has a timeout here. `trust_env`: use the proxies of the environment.
+    """
+
+    def __init__(
+        self, base_url: str, *, tls: ssl.SSLContext, trust_env: bool, using: Using
+    ) -> None:
+        self._url = httpx2.URL(base_url)
+        self._tls = tls
+        self._using = using
+        self._proxy = _environment_proxy(self._url) if trust_env else None
+        self._idle: list[_Connection] = []
+        tls.set_alpn_protocols(["http/1.1"])
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request; return the response when its headers have arrived."""
+        data = self._head(request) + request.read()
+        connection = self._reuse() or self._connect()
+        parser = connection.parser
+        try:
+            self._using(connection.sock)
+            current.get().note_sent()
+            connection.write(data, request.headers.get("connection", "").lower() == "close")
+            while not parser.status:
+                connection.read()
+        except BaseException:
+            self._release(connection)
+            raise
+        body = _Body(connection, self._release)
+        return httpx2.Response(parser.status, headers=parser.headers, stream=body)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        while self._idle:
+            self._idle.pop().sock.close()
+
+    def _head(self, request: httpx2.Request) -> bytes:
+        method, headers = request.method.encode("ascii"), request.headers.raw
+        if self._proxy is None or self._url.scheme == "https":
+            return _head(method, request.url.raw_path, headers)
+        target = str(request.url).encode("ascii")
+        return _head(method, target, [*headers, *_proxy_headers(self._proxy)])
+
+    def _reuse(self) -> _Connection | None:
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:  # another thread was faster
+                return None
+            if connection.still_open():
+                connection.parser.restart()
+                return connection
+            connection.sock.close()
+        return None
+
+    def _release(self, connection: _Connection) -> None:
+        current.get().release()
+        if connection.reusable:
+            connection.idle_since = time.monotonic()
+            self._idle.append(connection)
+        else:
+            connection.sock.close()
+
+    def _connect(self) -> _Connection:
+        current.get().note_connecting()
+        try:
+            return _Connection(self._connected())
+        except TimeoutError as error:
+            raise httpx2.ConnectTimeout(str(error)) from error
+        except OSError as error:
+            raise httpx2.ConnectError(str(error)) from error
+
+    def _connected(self) -> socket.socket:
+        proxy, secure = self._proxy, self._url.scheme == "https"
+        peer = self._url if proxy is None else proxy.url
+        if proxy is not None and peer.scheme not in (("http",) if secure else ("http", "https")):
+            raise httpx2.UnsupportedProtocol(f"{self._url.scheme} over a proxy of {peer.scheme}")
+        sock = self._connect_tcp(peer)
+        try:
+            if proxy is not None and secure:
+                self._open_tunnel(sock, proxy)
+            if secure or peer.scheme == "https":
+                sock = self._secure(sock, self._url if secure else peer)
+                self._using(sock)
+            sock.settimeout(None)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _connect_tcp(self, url: httpx2.URL) -> socket.socket:
+        """Connect to the first address that accepts."""
+        host, port = _address(url)
+        last = OSError(f"no address of {host}")
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        ):
             sock = socket.socket(family, kind, protocol)
             try:
-                for option in socket_options or ():
-                    sock.setsockopt(*option)
-                if local_address is not None:
-                    sock.bind((local_address, 0))
-                sock.settimeout(timeout)
+                sock.settimeout(current.get().seconds_left())
                 self._using(sock)
                 sock.connect(address)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                return _Stream(SyncStream(sock), self._using)
             except OSError as error:
                 sock.close()
-                timed_out = isinstance(error, TimeoutError)
-                last = (
-                    httpcore2.ConnectTimeout(error) if timed_out else httpcore2.ConnectError(error)
-                )
-                last.__context__ = error
+                last = error
+            else:
+                return sock
         raise last
 
-
-class _Stream(httpcore2.NetworkStream):
-    """A connection that reports each wait for its socket."""
-
-    def __init__(self, stream: httpcore2.NetworkStream, using: Using) -> None:
-        self._stream = stream
-        self._using = using
-        self._socket: socket.socket = stream.get_extra_info("socket")
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        self._using(self._socket)
-        return self._stream.read(max_bytes, timeout)
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._using(self._socket)
-        self._stream.write(buffer, timeout)
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
-    ) -> httpcore2.NetworkStream:
+    def _secure(self, sock: socket.socket, url: httpx2.URL) -> ssl.SSLSocket:
         # TLS takes the socket over, so a duplicate handle is what can be shut down meanwhile.
-        with socket.socket(fileno=os.dup(self._socket.fileno())) as handle:
+        with socket.socket(fileno=os.dup(sock.fileno())) as handle:
             self._using(handle)
-            stream = self._stream.start_tls(ssl_context, server_hostname, timeout)
-            secured = _Stream(stream, self._using)
-            self._using(secured._socket)
-        return secured
+            sock.settimeout(current.get().seconds_left())
+            return self._tls.wrap_socket(sock, server_hostname=_address(url)[0])
 
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+    def _open_tunnel(self, sock: socket.socket, proxy: httpx2.Proxy) -> None:
+        """Ask the proxy for a connection to the server."""
+        host, port = _address(self._url)
+        target = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode("ascii")
+        headers = [(b"Host", target), (b"Accept", b"*/*"), *_proxy_headers(proxy)]
+        parser = ResponseParser()
+        sock.settimeout(current.get().seconds_left())
+        sock.sendall(_head(b"CONNECT", target, headers))
+        while not parser.status:
+            parser.feed(sock.recv(_READ_BYTES))
+        if parser.status >= 300:
+            raise httpx2.ProxyError(f"the proxy refuses: HTTP {parser.status}")
+
+
+def _environment_proxy(url: httpx2.URL) -> httpx2.Proxy | None:
+    """Return the proxy that the environment names for `url`, None for none."""
+    known = urllib.request.getproxies()
+    address = known.get(url.scheme) or known.get("all")
+    if not address or urllib.request.proxy_bypass(url.host):
+        return None
+    return httpx2.Proxy(address if "://" in address else f"http://{address}")
+
+
+def _proxy_headers(proxy: httpx2.Proxy) -> list[tuple[bytes, bytes]]:
+    headers = proxy.headers.raw
+    if proxy.raw_auth is not None:
+        credentials = base64.b64encode(b":".join(proxy.raw_auth))
+        headers.append((b"Proxy-Authorization", b"Basic " + credentials))
+    return headers
+
+
+def _address(url: httpx2.URL) -> tuple[str, int]:
+    return url.raw_host.decode("ascii"), url.port or _PORTS[url.scheme]
+
+
+def _head(method: bytes, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    lines = [b"%b %b HTTP/1.1" % (method, target), *(b"%b: %b" % header for header in headers)]
+    if any(b"\r" in line or b"\n" in line for line in lines):
+        raise httpx2.LocalProtocolError("a header with a line break")
+    return b"\r\n".join([*lines, b"", b""])

@@ -1,14 +1,13 @@
 """One attempt over openai.OpenAI in the calling thread.
 
-Up to the headers, the timeouts of the socket are set to the remaining time before each step. They
-alone do not enforce a deadline: each received byte and each tried address restarts them, so slow
-headers or keep-alives would never time out. Therefore a watchdog thread shuts the socket down at
-the deadline, which ends the blocking wait at once. A cancelled attempt is aborted in the same way.
+Timeouts of a socket do not enforce a deadline: each received byte and each tried address restarts
+them, so slow headers or keep-alives would never time out. Therefore a watchdog thread shuts the
+socket down at the deadline, which ends the blocking wait at once. A cancelled attempt is aborted in
+the same way.
 """
 
 from __future__ import annotations
 
-import functools
 import heapq
 import itertools
 import socket
@@ -24,8 +23,8 @@ from harness.engine.deadlines import UNWANTED
 from harness.engine.effects import Reply, Send
 from harness.records.clock import SECOND, ReadClock
 from harness.records.failures import CANCELLED
-from harness.transports.exchange import KEEP_ALIVE_SECONDS, Exchange, current, tls_context
-from harness.transports.sockets import report_sockets, shut_down
+from harness.transports.exchange import Exchange, current, tls_context
+from harness.transports.sockets import SocketTransport, shut_down
 from harness.transports.target import Target
 
 
@@ -120,15 +119,13 @@ class Watchdog:
 
 def default_transport(target: Target) -> httpx2.Client:
     """Return an HTTP client without limits; its user enforces the deadlines."""
-    trust_env = target.trust_env
-    http = httpx2.Client(
-        timeout=None,
-        limits=httpx2.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS),
-        verify=tls_context(trust_env),
-        trust_env=trust_env,
+    transport = SocketTransport(
+        target.base_url,
+        tls=tls_context(target.trust_env),
+        trust_env=target.trust_env,
+        using=lambda sock: _guard.get().use(sock),
     )
-    report_sockets(http, lambda sock: _guard.get().use(sock))
-    return http
+    return httpx2.Client(transport=transport, timeout=None)
 
 
 _guard: ContextVar[Guard] = ContextVar("guard")
@@ -142,8 +139,8 @@ class SyncClient:
         self._target = target
         self._now = now
         http = http or default_transport(target)
-        http.event_hooks["request"].append(self._before_request)
-        http.event_hooks["response"].append(self._after_headers)
+        http.event_hooks["request"].append(_before_request)
+        http.event_hooks["response"].append(_after_headers)
         self._watchdog = Watchdog(now)
         self._client = openai.OpenAI(
             api_key=target.api_key, base_url=target.base_url, max_retries=0, http_client=http
@@ -192,34 +189,11 @@ class SyncClient:
         finally:
             response.close()
 
-    def _after_headers(self, response: httpx2.Response) -> None:
-        exchange = current.get()
-        exchange.note_response(response)
-        # No timeout for reads of the body: from here on the watchdog enforces the deadlines.
-        response.request.extensions["timeout"]["read"] = None
-        stream = response.extensions.get("network_stream")
-        if stream is not None:  # a foreign transport does not report its socket
-            _guard.get().use(stream.get_extra_info("socket"))
 
-    def _before_request(self, request: httpx2.Request) -> None:
-        exchange = current.get()
-        exchange.handed = exchange.now()
-        timeouts = request.extensions["timeout"]
-        request.extensions["trace"] = functools.partial(self._trace, exchange, timeouts)
-
-    def _trace(
-        self, exchange: Exchange, timeouts: dict[str, float], event: str, info: dict[str, Any]
-    ) -> None:
-        match exchange.note_step(event, info):
-            case "connect_tcp.started" | "start_tls.started":
-                info["timeout"] = _seconds_left(exchange)
-            case "send_request_headers.started" | "send_request_body.started":
-                timeouts["write"] = _seconds_left(exchange)
-            case "receive_response_headers.started":
-                timeouts["read"] = _seconds_left(exchange)
-            case "response_closed.started":
-                exchange.release()
+def _before_request(_: httpx2.Request) -> None:
+    exchange = current.get()
+    exchange.handed = exchange.now()
 
 
-def _seconds_left(exchange: Exchange) -> float:
-    return max((exchange.limit().at - exchange.now()) / SECOND, 0.001)
+def _after_headers(response: httpx2.Response) -> None:
+    current.get().note_response(response)

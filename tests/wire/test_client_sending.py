@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import functools
 import socket
 import time
@@ -18,11 +19,13 @@ from harness.engine.effects import Reply
 from harness.records.failures import OK
 from harness.records.ids import attempt_span, traceparent, workflow_trace
 from harness.transports.async_transport import AsyncClient, aiohttp_transport
+from harness.transports.sync_transport import SyncClient
 from tests.transports.attempts import ANCHOR, KEY, make_deadlines, make_send, make_target
 from tests.transports.bodies import EVENT_STREAM
 from tests.wire.clients import BOTH, Sending, now, send_sync, trusted, with_client
 from tests.wire.fault_server import (
     END,
+    Cut,
     FaultServer,
     Hold,
     Pause,
@@ -138,6 +141,50 @@ def test_a_proxy_that_opens_no_tunnel_is_given_up_on_time(
         target = make_target("https://elsewhere.invalid/v1", simulated=False)
         [reply] = sending(target, make_send(make_deadlines(connect=100_000_000)))
         assert (reply.outcome, reply.sent) == ("connect_timeout", None)
+
+
+def test_a_proxy_gets_the_credentials_of_its_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the sync client, whether it forwards a request or opens a tunnel."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    refused = [Write(b"HTTP/1.1 407 Who\r\ncontent-length: 0\r\n\r\n")]
+    expected = "Basic " + base64.b64encode(b"me:se cret").decode()
+    with FaultServer(lambda _: refused) as proxy:
+        for scheme, status in (("http", 407), ("https", None)):
+            url = proxy.base_url.removesuffix("/v1").replace("://", "://me:se%20cret@")
+            monkeypatch.setenv(f"{scheme}_proxy", url)
+            target = make_target(f"{scheme}://elsewhere.invalid/v1", simulated=False)
+            [reply] = send_sync(target, make_send())
+            assert reply.status == status
+            assert (reply.sent is None) == (scheme == "https")
+        assert [seen.header("proxy-authorization") for seen in proxy.seen] == [expected] * 2
+
+
+def test_blocking_code_reaches_no_server_over_tls_within_tls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A request to a server without TLS may go to a proxy over TLS."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with trusted(monkeypatch) as tls, FaultServer(lambda _: ANSWER, tls) as proxy:
+        for scheme, outcome in (("http", OK), ("https", "connect_failed")):
+            monkeypatch.setenv(f"{scheme}_proxy", proxy.base_url.removesuffix("/v1"))
+            target = make_target(f"{scheme}://elsewhere.invalid/v1", simulated=False)
+            [reply] = send_sync(target, make_send())
+            assert reply.outcome == outcome
+        assert len(proxy.seen) == 1
+
+
+def test_a_connection_that_the_server_has_closed_meanwhile_is_not_used_again() -> None:
+    """In the sync client; aiohttp is told of it by the loop."""
+    with (
+        FaultServer(lambda _: [*ANSWER, Cut()]) as server,
+        SyncClient(make_target(server.base_url), now) as client,
+    ):
+        for number in (1, 2):
+            assert client.send(make_send()).outcome == OK
+            assert server.settled(lambda: server.open == 0)
+            assert server.connections == number
 
 
 @BOTH
