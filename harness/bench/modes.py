@@ -24,6 +24,7 @@ from harness.records.clock import ReadClock
 from harness.records.histogram import Histogram
 from harness.records.schema import Record
 from harness.transports.async_transport import AsyncClient
+from harness.transports.exchange import tls_context
 from harness.transports.sync_transport import SyncClient
 from harness.transports.target import Target
 
@@ -32,6 +33,11 @@ RunMode = Callable[[Program[None], Target, int, ReadClock, EmitRecord, Gate], Hi
 
 Returns the histogram of the nanoseconds by which the event loop ran timers late.
 """
+
+
+def prepare_client(target: Target) -> None:
+    """Load what clients of `target` share, so that it is not part of the first trial's time."""
+    tls_context(target.trust_env)
 
 
 def _blocking_mode(

@@ -7,10 +7,10 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from importlib import import_module, metadata
 from pathlib import Path
-from threading import Thread
 from typing import Any, NamedTuple
 
 import msgspec
@@ -256,23 +256,26 @@ def _started(
 
     The transports, whose import is slow, are imported meanwhile.
     """
-    importing = Thread(target=import_module, args=("harness.bench.modes",))
-    importing.start()
-    running.callback(importing.join)
     servers: dict[tuple[str, str], EndpointServer] = {}
     endpoints = {}
     left = {cell.id for cell, _ in todo}
-    for cell, mine in cells.scenarios_by_cell(begun.scenario).items():
-        if cell not in left:
-            continue
-        key = (api_keys[cell], cells.server_key(mine))
-        if key not in servers:
-            log = directory / run_directory.provider_log(begun.run.execution, len(servers))
-            server = mine.endpoint.server(api_keys[cell], mine.seed, log)
-            servers[key] = running.enter_context(server)
-        target = target_of(mine, begun.run, servers[key])
-        endpoints[cell] = RunningEndpoint(mine, servers[key], target)
-    importing.join()
+    with ThreadPoolExecutor(1) as importing:
+        importing.submit(import_module, "harness.bench.modes")  # an error is raised again below
+        for cell, mine in cells.scenarios_by_cell(begun.scenario).items():
+            if cell not in left:
+                continue
+            key = (api_keys[cell], cells.server_key(mine))
+            if key not in servers:
+                log = directory / run_directory.provider_log(begun.run.execution, len(servers))
+                server = mine.endpoint.server(api_keys[cell], mine.seed, log)
+                servers[key] = running.enter_context(server)
+            target = target_of(mine, begun.run, servers[key])
+            endpoints[cell] = RunningEndpoint(mine, servers[key], target)
+
+    from harness.bench.modes import prepare_client
+
+    for endpoint in endpoints.values():
+        prepare_client(endpoint.target)
     return endpoints
 
 

@@ -105,3 +105,37 @@ def test_no_view_is_imported_before_the_end_of_a_run(
     assert found.isdisjoint({"google", "jinja2", "matplotlib", "numpy", "opentelemetry", "scipy"})
     if not needed:
         assert found <= CONFIGURATION | TERMINAL
+
+
+MEASURED = """
+import sys
+from harness.bench import runner
+from harness.cli.main import main
+
+measure = runner.until_stopped
+
+def noting(*arguments):
+    before = set(sys.modules)
+    try:
+        return measure(*arguments)
+    finally:
+        print("imported:", *sorted(set(sys.modules) - before))
+
+runner.until_stopped = noting
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("mode", ["sync", "threads", "async"])
+def test_nothing_is_imported_while_a_trial_is_measured(tmp_path: Path, mode: str) -> None:
+    (tmp_path / "first.toml").write_text(SCENARIO)
+    arguments = ["run", "first.toml", "--out", "run", "--quiet", "--set", f"sweep.mode={mode}"]
+    process = subprocess.run(
+        [sys.executable, "-c", MEASURED, *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=120,
+    )
+    assert process.stdout.split() == ["imported:"]
