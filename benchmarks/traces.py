@@ -31,14 +31,14 @@ import msgspec
 from scipy import stats
 
 from harness.bench.cells import expand
-from harness.bench.runner import Hooks, run
+from harness.bench.runner import Hooks, ReadTrial, run
 from harness.bench.scenario import load_scenario
 from harness.config import shipped_scenarios
 from harness.endpoints.simulated import SimulatedEndpoint
 from harness.records.ids import attempt_span
 from harness.records.schema import Attempt, Run
 from harness.simulator.profiles import load_profile
-from harness.store.run_directory import Records, TrialRecords, Writer, read_records
+from harness.store.run_directory import Records, Writer, read_records
 from harness.telemetry.otlp_file import append_spans
 from harness.telemetry.otlp_http import CollectorConnection
 from harness.telemetry.otlp_protobuf import batches
@@ -197,7 +197,8 @@ def first_tokens(folder: Path) -> tuple[list[float], float]:
     def before(_: object, repeat: int, left: int) -> None:
         now["repeat"] = repeat
 
-    def after(_: Run, trial: TrialRecords) -> None:
+    def after(_: Run, read: ReadTrial) -> None:
+        trial = read()
         trials[now["repeat"]] = trial.attempts
         if with_recording(now["repeat"]):
             recorded.append(trial.trial.recording / len(trial.attempts) / 1e3)

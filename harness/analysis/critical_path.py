@@ -22,7 +22,7 @@ from harness.analysis.statistics import over_repeats
 from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED
 from harness.records.groups import WorkflowGroups, WorkflowRecords
-from harness.records.schema import Attempt, Call, Workflow
+from harness.records.schema import Attempt, Call, CellInfo, Workflow
 
 Attempts = Mapping[tuple[str, int | None, int], Sequence[Attempt]]
 """The attempts of one workflow, by phase, branch and call."""
@@ -100,6 +100,13 @@ class OneMore(NamedTuple):
     ratio: Figure
 
 
+class TrialWithOneMore(NamedTuple):
+    """The makespan of one trial with one more permit, and its ratio to the measured one."""
+
+    ratio: float
+    makespan_s: float
+
+
 def critical_path(workflow: Workflow, its: WorkflowRecords) -> CriticalPath:
     """Return the critical path of `workflow`; `its`: its calls and attempts."""
     walk = _PathWalk(
@@ -117,30 +124,51 @@ def paths_of(workflows: Iterable[Workflow], groups: WorkflowGroups) -> Iterator[
 
 def add_up(paths: Iterable[CriticalPath]) -> CellPath:
     """Add up the paths of a cell's workflows."""
+    return join_sums(map(_sum_of_one, paths))  # one by one: those of a long run are large
+
+
+def _sum_of_one(path: CriticalPath) -> CellPath:
+    held = Counter(one.because or "other" for one in path.stragglers)
+    return CellPath(1, path.parts(), path.phases(), held)
+
+
+def join_sums(sums: Iterable[CellPath]) -> CellPath:
+    """Return the sum of sums that have different workflows of a cell."""
     count = 0
     parts, phases, held = Counter[str](), Counter[str](), Counter[str]()
-    for count, path in enumerate(paths, 1):  # one by one: those of a long run are large  # noqa: B007
-        parts.update(path.parts())
-        phases.update(path.phases())
-        held.update(one.because or "other" for one in path.stragglers)
+    for one in sums:
+        count += one.workflows
+        parts.update(one.parts)
+        phases.update(one.phases)
+        held.update(one.held_by)
     in_order = {part: parts[part] for part in PARTS if part in parts}
     return CellPath(count, in_order, dict(phases), dict(held))
 
 
 def one_permit_more(cell: CellRecords, in_flight: int) -> OneMore | None:
     """Estimate the effect of one more permit; None for sync and without an uninterrupted trial."""
-    info, ratios, makespans = cell.info, [], []
+    return estimate_one_more(cell.info, with_one_more(cell, in_flight))
+
+
+def with_one_more(cell: CellRecords, in_flight: int) -> Iterator[TrialWithOneMore]:
+    """Yield the replay of each uninterrupted trial with one more permit; none for sync."""
+    info = cell.info
     if info.mode == replay.SYNC:
-        return None
+        return
     for trial, work, arrivals in replay.trials_to_replay(cell):
         now, more = (
             replay.replay(work, permits, in_flight, info.mode, arrivals)
             for permits in (info.permits, info.permits + 1)
         )
         if now:
-            ratios.append(more / now)
-            makespans.append(more / now * (trial.end - trial.start) / SECOND)
-    ratio, makespan = over_repeats(ratios), over_repeats(makespans)
+            yield TrialWithOneMore(more / now, more / now * (trial.end - trial.start) / SECOND)
+
+
+def estimate_one_more(info: CellInfo, trials: Iterable[TrialWithOneMore]) -> OneMore | None:
+    """Return the estimate from the replays of a cell's trials; None without any."""
+    replayed = list(trials)
+    ratio = over_repeats([one.ratio for one in replayed])
+    makespan = over_repeats([one.makespan_s for one in replayed])
     if ratio is None or makespan is None:
         return None
     return OneMore(info.permits + 1, makespan, ratio)

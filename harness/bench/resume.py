@@ -8,7 +8,7 @@ they are excluded from statistics.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,11 +23,9 @@ from harness.engine.ledger import Amount
 from harness.policies.resolve import code_of
 from harness.records.clock import take_anchor
 from harness.records.errors import InputError, StorageError
+from harness.records.keys import TrialKey
 from harness.records.schema import SCHEMA, Attempt, Call, Run, Session, Trial, Workflow
 from harness.store import run_directory
-
-TrialKey = tuple[str, int]
-"""A trial: (cell, repeat)."""
 
 
 class RunProgress(NamedTuple):
@@ -93,19 +91,15 @@ def with_budget(progress: RunProgress, overrides: Sequence[str]) -> RunProgress:
 def progress_of(directory: Path) -> RunProgress:
     """Read the progress of the run in `directory` and begin its next session.
 
-    Raises InputError if this version cannot read the run.
+    The records are read one by one and not kept. Raises InputError if this version cannot read the
+    run.
     """
     try:
-        records = run_directory.read_records(directory, small=True)
+        run = run_directory.read_run(directory)
         spent = run_directory.read_spent(directory)
+        seen = _seen_in(directory)
     except StorageError as error:
         raise InputError(f"--resume {directory}: {error}") from None
-    run = records.run
-    ended: dict[TrialKey, set[int]] = {}
-    for workflow in records.workflows:
-        if workflow.outcome != "cancelled":
-            ended.setdefault((workflow.cell, workflow.repeat), set()).add(workflow.workflow)
-    closed = {(trial.cell, trial.repeat) for trial in records.trials if not trial.interrupted}
     every = run.scenario["load"]["workflows"]
     # Nothing was recorded if no budget limits an amount, or if nothing was sent.
     amount = Amount(spent.attempts, spent.tokens, spent.nano_usd) if spent else None
@@ -116,17 +110,57 @@ def progress_of(directory: Path) -> RunProgress:
             schema=SCHEMA,  # of the lines that this session appends
             status="running",
             stopped=None,
-            resumed=(*run.resumed, _next_session(records)),
+            resumed=(*run.resumed, _next_session(run, seen)),
             code=run.code or code_of(run),
         ),
-        ended={trial: frozenset(numbers) for trial, numbers in ended.items()},
-        whole=frozenset(trial for trial in closed if len(ended.get(trial, ())) == every),
-        spent=amount or Amount(attempts=len(records.attempts)),
-        elapsed=sum(trial.end for trial in records.trials) if run.virtual else 0,
-        answered=any(
-            attempt.status is not None and attempt.status < 300 for attempt in records.attempts
-        ),
+        ended={trial: frozenset(numbers) for trial, numbers in seen.ended.items()},
+        whole=frozenset(trial for trial in seen.closed if len(seen.ended.get(trial, ())) == every),
+        spent=amount or Amount(attempts=seen.attempts),
+        elapsed=seen.elapsed if run.virtual else 0,
+        answered=seen.answered,
     )
+
+
+@dataclass
+class _Seen:
+    """What the records of the earlier sessions say.
+
+    `ended`: the workflows that ended, by trial. `closed`: the trials that were not interrupted.
+    `execution`: the highest. `last`: the last end of an attempt or workflow. `elapsed`,
+    `answered`: as in `RunProgress`.
+    """
+
+    ended: dict[TrialKey, set[int]] = field(default_factory=dict)
+    closed: set[TrialKey] = field(default_factory=set)
+    attempts: int = 0
+    execution: int = 0
+    last: int = 0
+    elapsed: int = 0
+    answered: bool = False
+
+
+def _seen_in(directory: Path) -> _Seen:
+    """Read each file of records once."""
+    seen = _Seen()
+    for attempt in run_directory.each(directory, Attempt):
+        seen.attempts += 1
+        seen.execution = max(seen.execution, attempt.execution)
+        seen.last = max(seen.last, attempt.done)
+        seen.answered = seen.answered or (attempt.status is not None and attempt.status < 300)
+    for call in run_directory.each(directory, Call):
+        seen.execution = max(seen.execution, call.execution)
+    for workflow in run_directory.each(directory, Workflow):
+        seen.execution = max(seen.execution, workflow.execution)
+        seen.last = max(seen.last, workflow.done)
+        if workflow.outcome != "cancelled":
+            trial = (workflow.cell, workflow.repeat)
+            seen.ended.setdefault(trial, set()).add(workflow.workflow)
+    for record in run_directory.each(directory, Trial):
+        seen.execution = max(seen.execution, record.execution)
+        seen.elapsed += record.end
+        if not record.interrupted:
+            seen.closed.add((record.cell, record.repeat))
+    return seen
 
 
 def _scenario_of(run: Run) -> Scenario:
@@ -142,20 +176,13 @@ def _scenario_of(run: Run) -> Scenario:
         ) from None
 
 
-def _next_session(records: run_directory.Records) -> Session:
+def _next_session(run: Run, seen: _Seen) -> Session:
     """Return the session that begins now. Its times continue after those of the records.
 
     The difference is the real time since then, or 0 if the system clock was set back.
     """
-    run, now = records.run, take_anchor()
-    every: Iterable[Attempt | Call | Workflow | Trial | Session]
-    every = chain(records.attempts, records.calls, records.workflows, records.trials, run.resumed)
-    execution = 1 + max((record.execution for record in every), default=0)
-    ends = chain(
-        (attempt.done for attempt in records.attempts),
-        (workflow.done for workflow in records.workflows),
-    )
-    last = max(ends, default=0)
-    since = max(now.unix_ns - run.anchor.unix_ns, last)
+    now = take_anchor()
+    execution = 1 + max(seen.execution, *(session.execution for session in run.resumed), 0)
+    since = max(now.unix_ns - run.anchor.unix_ns, seen.last)
     anchor = msgspec.structs.replace(run.anchor, monotonic_ns=now.monotonic_ns - since)
-    return Session(execution=execution, anchor=anchor, away=since - last)
+    return Session(execution=execution, anchor=anchor, away=since - seen.last)

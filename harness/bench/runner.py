@@ -29,10 +29,12 @@ from harness.records.clock import ReadClock, monotonic_since, take_anchor
 from harness.records.errors import FirstAnswerError
 from harness.records.histogram import Histogram
 from harness.records.ids import new_run_id
-from harness.records.schema import SCHEMA, CellInfo, Record, Run, Spent, Stop
+from harness.records.schema import SCHEMA, CellInfo, Record, Run, Spent, Stop, Trial
 from harness.store import run_directory
 from harness.store.run_directory import TrialRecords
 from harness.transports.target import Target
+
+ReadTrial = Callable[[], TrialRecords]
 
 
 class Hooks(NamedTuple):
@@ -46,7 +48,8 @@ class Hooks(NamedTuple):
 
     before_trial: Callable[[CellInfo, int, int], None]
     """Called with the cell, the repeat, and the number of trials left, including this one."""
-    after_trial: Callable[[Run, TrialRecords], None]
+    after_trial: Callable[[Run, ReadTrial], None]
+    """Called with a function that returns the records of the trial, decoded only if called."""
     record: Callable[[Record], None]
     sending: Callable[[int], None]
     tally: Callable[[Tally], None]
@@ -130,7 +133,7 @@ def _measure_all(
                 ledger = gate.ledger
                 if gate.answered:
                     answered.add(name)
-                _keep(ended, stopped, begun, writer, hooks)
+                _keep(ended.trial, _returning(ended), stopped, begun, writer, hooks)
                 if stopped is not None:
                     return stopped
     except KeyboardInterrupt:  # between two trials, or while a server started or ended
@@ -195,7 +198,7 @@ def _play_all(
             writer.append(Spent(**played.account.ledger.spent._asdict()))
         for kind, lines in played.lines.items():
             writer.extend(kind, lines)
-        _keep(played.records(), played.stopped, begun, writer, hooks)
+        _keep(played.trial, played.records, played.stopped, begun, writer, hooks)
 
     from harness.bench.workers import play_in_order
 
@@ -203,8 +206,13 @@ def _play_all(
     return play_in_order(begun, tasks, jobs, keep, hooks.tally)
 
 
+def _returning(ended: TrialRecords) -> ReadTrial:
+    return lambda: ended
+
+
 def _keep(
-    ended: TrialRecords,
+    trial: Trial,
+    read: ReadTrial,
     stopped: Stop | None,
     begun: RunProgress,
     writer: run_directory.Writer,
@@ -212,9 +220,9 @@ def _keep(
 ) -> None:
     """Write a trial that has ended, unless its first answer made it pointless."""
     if stopped is None or stopped.by != "first_call":
-        writer.append(ended.trial)
+        writer.append(trial)
         with run_directory.no_collector():
-            hooks.after_trial(begun.run, ended)
+            hooks.after_trial(begun.run, read)
 
 
 def target_of(scenario: Scenario, the_run: Run, server: EndpointServer) -> Target:

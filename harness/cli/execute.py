@@ -8,7 +8,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from harness.bench import preflight
 from harness.bench.cells import endpoint_headings, scenarios_by_cell
 from harness.bench.estimate import Estimate
 from harness.bench.resume import RunProgress, changes, progress_of, require_profiles, with_budget
-from harness.bench.runner import Hooks, run
+from harness.bench.runner import Hooks, ReadTrial, run
 from harness.bench.scenario import Scenario
 from harness.bench.virtual import processes
 from harness.cli.live import LIVE_VIEW, Counters, LiveView
@@ -29,24 +29,26 @@ from harness.cli.views import RUN_CONTINUES, Views, warn
 from harness.config.dotenv import with_file
 from harness.config.prices import cost_usd
 from harness.records.errors import HarnessError, InputError
-from harness.records.schema import Attempt, Record, Run
+from harness.records.schema import Attempt, Record, Run, Trial
 from harness.report.console import Output
 from harness.report.line_wrap import wrapped
 from harness.simulator.profiles import Profile
 from harness.store.run_directory import (
     RUN_FILE,
     SUMMARY_FILE,
-    TrialRecords,
+    each,
     no_collector,
     read_records,
     read_run,
+    read_workflows,
     require_run,
 )
 from harness.store.run_lock import locked
+from harness.store.trial_reader import TrialReader
 from harness.telemetry.content import CAPTURE_VARIABLE as CONTENT
 from harness.telemetry.content import capture
 from harness.telemetry.delivery_log import DeliveryAccount, without_span
-from harness.telemetry.export import AT_THE_END, TRACES, Exporter, export_stored
+from harness.telemetry.export import AT_THE_END, MOST_TRACED_CALLS, TRACES, Exporter, export_stored
 from harness.telemetry.jaeger import jaeger_of, links, require_address
 from harness.telemetry.log_lines import RunLog, logging_to
 from harness.telemetry.otlp_target import OtlpTarget, open_target, switched_off
@@ -67,7 +69,7 @@ def start_run(
     confirm(scenario, expected, options.yes, options.quiet)
     directory = preflight.run_directory(scenario.name, options.out)
     with locked(directory):
-        return _execute(scenario, _plain(profiles), keys, directory, options, None)
+        return _execute(scenario, _plain(profiles), keys, directory, expected, options, None)
 
 
 def resume_run(options: argparse.Namespace) -> int:
@@ -86,8 +88,9 @@ def resume_run(options: argparse.Namespace) -> int:
         for line in changes(progress.run):
             warn(line)
         keys = _preflight(scenario, options)
-        confirm(scenario, estimate_run(scenario, profiles), options.yes, options.quiet)
-        return _execute(scenario, _plain(profiles), keys, directory, options, progress)
+        expected = estimate_run(scenario, profiles)
+        confirm(scenario, expected, options.yes, options.quiet)
+        return _execute(scenario, _plain(profiles), keys, directory, expected, options, progress)
 
 
 def _preflight(scenario: Scenario, options: argparse.Namespace) -> dict[str, str]:
@@ -120,6 +123,7 @@ def _execute(
     profiles: Mapping[str, dict[str, Any]],
     keys: Mapping[str, str],
     directory: Path,
+    expected: Estimate,
     options: argparse.Namespace,
     progress: RunProgress | None,
 ) -> int:
@@ -135,12 +139,13 @@ def _execute(
         warn(f"{off} is set: no span is sent to {options.otlp}")
     if capture(os.environ) and not scenario.transcripts:
         warn(f"{CONTENT} is set, but without transcripts = true there is no content to send")
-    earlier = read_records(directory, small=True) if progress else None
-    trials = earlier.trials if earlier else ()
-    traces = Exporter(directory, target, os.environ, _is_reachable(target), earlier=trials)
+    traces = None
+    # Decided by the scenario alone, so that the same run always writes the same files.
+    if not scenario.is_virtual or expected.calls <= MOST_TRACED_CALLS:
+        earlier = each(directory, Trial)
+        traces = Exporter(directory, target, os.environ, _is_reachable(target), earlier=earlier)
     views = Views(directory)
-    counters = _counters(scenario, progress, earlier.attempts if earlier else ())
-    del earlier  # it may be large
+    counters = _counters(scenario, progress, each(directory, Attempt))
     log = RunLog(lambda: read_run(directory)) if options.log_level else None
     # Among log lines the live view is plain lines, also on a terminal.
     console = Console(stderr=True, quiet=silent, force_terminal=False if log else None)
@@ -153,12 +158,14 @@ def _execute(
         finished = run(scenario, profiles, keys, directory, hooks, jobs, progress)
     account = None
     with views.making("the traces", views.traces_again):
-        account = traces.finish(finished, wait=options.otlp_wait)
-        if finished.resumed:
-            # An earlier session that was killed left incomplete traces, or none.
+        if traces is not None:
+            account = traces.finish(finished, wait=options.otlp_wait)
+        is_wanted = target is not None and options.otlp_wait
+        # An earlier session that was killed left incomplete traces, or none.
+        if is_wanted if traces is None else finished.resumed:
             seconds = math.inf if options.otlp_wait else AT_THE_END
-            records = read_records(directory)
-            account = export_stored(directory, records, target, os.environ, seconds=seconds)
+            stored = TrialReader(directory)
+            account = export_stored(directory, stored, target, os.environ, seconds=seconds)
     summary = None
     with views.making("summary.json", views.report_again):
         summary = _summarise(finished, directory, views)
@@ -170,31 +177,45 @@ def _execute(
             sys.stdout.write(text)
     if account is not None:
         _warn_of_delivery(account, directory)
+    elif traces is None and not options.quiet:
+        warn(
+            f"no traces: {expected.calls} planned calls are more than {MOST_TRACED_CALLS}; "
+            f"`harness trace export {directory}` writes them, and sends them with --endpoint URL"
+        )
     if finished.stopped is not None and finished.stopped.by == "budget":
         warn(f"stopped: {finished.stopped.because}")
     return _exit_code(finished, summary)
 
 
 def _hooks(
-    view: LiveView, traces: Exporter, counters: Counters, log: RunLog | None, views: Views
+    view: LiveView, traces: Exporter | None, counters: Counters, log: RunLog | None, views: Views
 ) -> Hooks:
     """Build the hooks of the run. While a trial is measured, they call only counters and log."""
     live = functools.partial(views.safe, LIVE_VIEW, way_out=RUN_CONTINUES)
-    export = views.safe("the traces", traces.after_trial, views.traces_again)
+    export = None
+    if traces is not None:
+        export = views.safe("the traces", traces.after_trial, views.traces_again)
     before_trial, note = live(view.before_trial), live(counters.note)
     sending, add = live(counters.sending), live(counters.add)
     if log is None:
-        return Hooks(before_trial, export, note, sending, add)
+
+        def export_trial(the_run: Run, read: ReadTrial) -> None:
+            if export is not None:  # otherwise the records are not decoded
+                export(the_run, read())
+
+        return Hooks(before_trial, export_trial, note, sending, add)
     log_record = views.safe("the log", log.record, RUN_CONTINUES)
     log_trial = views.safe("the log", log.after_trial, RUN_CONTINUES)
 
-    def after_trial(the_run: Run, records: TrialRecords) -> None:
+    def after_trial(the_run: Run, read: ReadTrial) -> None:
+        records = read()
         if the_run.virtual:  # its records have not been passed to `record`
             ended: list[Record] = [*records.attempts, *records.calls]
             for one in ended:
                 log_record(one)
         log_trial(records.workflows)
-        export(the_run, records)
+        if export is not None:
+            export(the_run, records)
 
     def record(record: Record) -> None:
         note(record)
@@ -238,7 +259,7 @@ def _is_reachable(target: OtlpTarget | None) -> bool:
 
 
 def _counters(
-    scenario: Scenario, progress: RunProgress | None, earlier: Sequence[Attempt]
+    scenario: Scenario, progress: RunProgress | None, earlier: Iterable[Attempt]
 ) -> Counters:
     prices = {cell: mine.price for cell, mine in scenarios_by_cell(scenario).items()}
     trials = len(prices) * scenario.sweep.repeats
@@ -280,7 +301,7 @@ def _links(directory: Path, views: Views) -> str:
     lines: list[str] = []
     with views.making("the links to Jaeger", views.traces_again):
         jaeger = jaeger_of(directory / TRACES, read_run(directory).run_id, os.environ)
-        found = links(read_records(directory, small=True), jaeger) if jaeger else []
+        found = links(read_workflows(directory), jaeger) if jaeger else []
         for link in found:
             lines += [*wrapped(f"Jaeger, {link.what}:"), f"  {link.url}"]
     return "".join(f"{line}\n" for line in lines)

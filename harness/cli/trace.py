@@ -5,26 +5,32 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 
 from harness.analysis.selection import Dataset
 from harness.records.clock import SECOND
 from harness.records.errors import InputError, PreflightError
-from harness.records.schema import Workflow
+from harness.records.keys import TrialKey
+from harness.records.schema import Run, Workflow
 from harness.report.console import Output
 from harness.report.path_text import PathSummary, in_scenario_seconds, path_summaries, render_paths
 from harness.report.tree_text import tree_lines
-from harness.report.waterfall import Waterfall, Waterfalls
+from harness.report.waterfall import Waterfall, Waterfalls, find_workflow, slowest
 from harness.report.waterfall_text import render_waterfall
 from harness.report.wording import simulated_line
-from harness.store.run_directory import Records, read_records, require_run
+from harness.store.run_directory import require_run
+from harness.store.trial_reader import TrialReader
 from harness.telemetry.delivery_log import without_span
 from harness.telemetry.export import TRACES, export_stored
 from harness.telemetry.jaeger import jaeger_of
 from harness.telemetry.otlp_http import check_collector
 from harness.telemetry.otlp_target import open_target, switched_off
 from harness.telemetry.spans import TraceMaker
+
+_T = TypeVar("_T")
 
 EXIT_UNDELIVERED = 4
 EXPORT = "export"
@@ -44,60 +50,76 @@ def trace(options: argparse.Namespace) -> int:
 def show_run(options: argparse.Namespace) -> int:
     """Draw the selected workflows; without a selection also the critical path of each cell."""
     directory = require_run(options.run)
-    records = Dataset.of(read_records(directory, small=not options.spans))
-    waterfalls = Waterfalls(records)
-    chosen = _chosen(waterfalls, options)
+    stored = TrialReader(directory)
+    run = stored.run
+    chosen = _chosen(stored, options)
     is_plain = options.key is None and options.slowest is None and not options.failed
-    cells = path_summaries(records) if is_plain or options.json else []
-    drawn = [waterfalls.of(workflow) for workflow in chosen]
-    if options.json:
-        sys.stdout.write(_as_json(cells, drawn, records))
-        return 0
     if options.spans:
-        _print_spans(chosen, records, with_run=is_plain)
+        _print_spans(chosen, stored, with_run=is_plain)
         return 0
-    console, run_id = Output(), records.run.run_id
+    cells = path_summaries(stored.by_trial()) if is_plain or options.json else []
+    drawn = _of_each(chosen, stored, lambda records, one: Waterfalls(records).of(one))
+    if options.json:
+        sys.stdout.write(_as_json(cells, drawn, run))
+        return 0
+    console = Output()
     if cells:
-        render_paths(cells, records.run, console)
+        render_paths(cells, run, console)
         print()
-    jaeger = jaeger_of(directory / TRACES, run_id, os.environ)
+    jaeger = jaeger_of(directory / TRACES, run.run_id, os.environ)
     for number, one in enumerate(drawn):
         if number:
             print()
         has_trace = jaeger is not None and jaeger.has(one.path.workflow)
-        link = jaeger.trace(run_id, one.path.workflow) if jaeger and has_trace else None
-        render_waterfall(one, records.run, console, link, whole=options.key is not None)
+        link = jaeger.trace(run.run_id, one.path.workflow) if jaeger and has_trace else None
+        render_waterfall(one, run, console, link, whole=options.key is not None)
     if not drawn:
         print("No workflow of this run failed." if options.failed else "No workflow has ended.")
     return 0
 
 
-def _print_spans(chosen: list[Workflow], records: Records, *, with_run: bool) -> None:
+def _of_each(
+    chosen: Sequence[Workflow], stored: TrialReader, make: Callable[[Dataset, Workflow], _T]
+) -> list[_T]:
+    """Make something of each workflow with the records of its trial; each trial is read once."""
+    made: dict[int, _T] = {}
+    by_trial: dict[TrialKey, list[int]] = {}
+    for number, one in enumerate(chosen):
+        by_trial.setdefault((one.cell, one.repeat), []).append(number)
+    for trial, numbers in by_trial.items():
+        records = Dataset.of(stored.records(trial))
+        made |= {number: make(records, chosen[number]) for number in numbers}
+        del records  # before the next ones are read
+    return [made[number] for number in range(len(chosen))]
+
+
+def _print_spans(chosen: Sequence[Workflow], stored: TrialReader, *, with_run: bool) -> None:
     """Print the spans of the chosen workflows as trees; `with_run`: the run trace before them."""
-    maker, data = TraceMaker(records.run), Dataset.of(records)
-    seconds = in_scenario_seconds(records.run.time_scale)
-    trees = [maker.of_run(records.trials)] if with_run else []
-    trees += [maker.of_workflows([workflow], *data.groups.of(workflow)) for workflow in chosen]
-    if records.run.simulated:
-        print(simulated_line(records.run))
+    maker = TraceMaker(stored.run)
+    seconds = in_scenario_seconds(stored.run.time_scale)
+    trees = [maker.of_run(stored.trials)] if with_run else []
+    trees += _of_each(
+        chosen, stored, lambda records, one: maker.of_workflows([one], *records.groups.of(one))
+    )
+    if stored.run.simulated:
+        print(simulated_line(stored.run))
     for spans in trees:
         print("\n".join(["", *tree_lines(spans, seconds)]))
 
 
-def _chosen(waterfalls: Waterfalls, options: argparse.Namespace) -> list[Workflow]:
+def _chosen(stored: TrialReader, options: argparse.Namespace) -> list[Workflow]:
     if options.key is not None:
-        return [waterfalls.named(options.key)]
-    if options.failed:
-        return waterfalls.failed()[: options.slowest]
-    return waterfalls.counted()[: options.slowest or 1]
+        return [find_workflow(stored.workflows_by_trial, stored.run.run_id, options.key)]
+    most = options.slowest or (None if options.failed else 1)
+    return slowest(stored.workflows_by_trial(), most, failed=options.failed)
 
 
-def _as_json(cells: list[PathSummary], drawn: list[Waterfall], records: Records) -> str:
+def _as_json(cells: list[PathSummary], drawn: list[Waterfall], run: Run) -> str:
     """Return the critical paths as JSON, in real seconds and shares of the latency."""
     said = {
-        "run_id": records.run.run_id,
-        "simulated": records.run.simulated,
-        "time_scale": records.run.time_scale,
+        "run_id": run.run_id,
+        "simulated": run.simulated,
+        "time_scale": run.time_scale,
         "cells": [
             {
                 "id": cell.info.id,
@@ -136,7 +158,6 @@ def _as_json(cells: list[PathSummary], drawn: list[Waterfall], records: Records)
 def export_traces(options: argparse.Namespace) -> int:
     """Send the spans of the stored run `options.key` and print the result."""
     directory = require_run(options.key)
-    records = read_records(directory)
     off = switched_off(os.environ)
     if options.endpoint and off:
         raise InputError(f"{off}: forbids sending; unset it to send to {options.endpoint}")
@@ -144,7 +165,7 @@ def export_traces(options: argparse.Namespace) -> int:
     problem = check_collector(target) if target else None
     if problem:
         raise PreflightError(f"{problem}; start a collector there, or name another --endpoint")
-    account = export_stored(directory, records, target, os.environ, options.again)
+    account = export_stored(directory, TrialReader(directory), target, os.environ, options.again)
     print(f"{account.made} spans in {directory / TRACES}")
     if account.endpoint is None:
         print("Not sent: name an --endpoint, or set OTEL_EXPORTER_OTLP_ENDPOINT.")

@@ -6,6 +6,9 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
+TrialKey: TypeAlias = tuple[str, int]
+"""A trial: (cell, repeat). A resumed run can have several executions of it."""
+
 
 class WorkflowKey(NamedTuple):
     """The key of one execution of one workflow. `execution` grows when a run is resumed."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 import csv
 import importlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,25 +24,38 @@ from harness.analysis.selection import Dataset
 from harness.analysis.summary import summarise
 from harness.records.errors import InputError, StorageError
 from harness.records.histogram import quantile
-from harness.records.keys import workflow_key
-from harness.records.schema import Attempt, Branches, Call, Phase, Record, Tokens, Trial, Workflow
+from harness.records.keys import WorkflowKey, workflow_key
+from harness.records.schema import (
+    Attempt,
+    Branches,
+    Call,
+    Phase,
+    Record,
+    Run,
+    Tokens,
+    Trial,
+    Workflow,
+)
 from harness.report.tables import csv_safe
-from harness.store.run_directory import Records, each, read_records
+from harness.store.run_directory import SUMMARY_FILE, Records, each, read_records
+from harness.store.trial_reader import TrialReader
 
 _R = TypeVar("_R", Attempt, Call, Workflow, Trial)
 ExportRow = dict[str, Any]
-Saver = Callable[[Path, Sequence[str], Iterator[ExportRow]], None]
+MakeRows = Callable[[], Iterator[ExportRow]]
+"""Makes the rows of a table, which are not kept, from the start."""
+Saver = Callable[[Path, Sequence[str], MakeRows], None]
 
 _AT_ONCE = 50_000
 """The most rows in memory as Python values."""
 
 
 class Flat(NamedTuple):
-    """A table: its name, its columns in order, and its rows, which are made when they are read."""
+    """A table: its name, its columns in order, and its rows."""
 
     name: str
     columns: tuple[str, ...]
-    rows: Iterator[ExportRow]
+    rows: MakeRows
 
 
 def export(run: Path, directory: Path, kind: str) -> list[Path]:
@@ -66,35 +80,28 @@ def export(run: Path, directory: Path, kind: str) -> list[Path]:
 
 def tables(run: Path) -> list[Flat]:
     """Return all tables, with columns for nested values."""
-    records = Dataset.of(read_records(run, small=True))
-    counting = {workflow_key(one) for cell in records.cells.values() for one in cell.workflows}
-    last = {
-        (trial.cell, trial.repeat, trial.execution)
-        for cell in records.cells.values()
-        for trial in cell.trials.values()
-    }
-    about = {"simulated": records.run.simulated, "time_scale": records.run.time_scale}
-    keys = list(dict.fromkeys(key for cell in records.run.cells for key in cell.settings))
-    settings = {
-        cell.id: {key: cell.settings.get(key) for key in keys} for cell in records.run.cells
-    }
-    cells = [row | about | settings[row["id"]] for row in _cells(summarise(records))]
-    once = _phases_that_occur_once(records)
-    del records
+    stored = TrialReader(run)
+    counting = frozenset(chain.from_iterable(map(_counting, stored.workflows_by_trial())))
+    last = {(one.cell, one.repeat): one.execution for one in sorted(stored.trials, key=_execution)}
+    about = {"simulated": stored.run.simulated, "time_scale": stored.run.time_scale}
+    keys = list(dict.fromkeys(key for cell in stored.run.cells for key in cell.settings))
+    settings = {cell.id: {key: cell.settings.get(key) for key in keys} for cell in stored.run.cells}
+    cells = [row | about | settings[row["id"]] for row in _cells(_summary(run, stored.run))]
+    once = _phases_that_occur_once(stored.run, run)
 
     def counts(one: Attempt | Call | Workflow | Trial) -> bool:
         if isinstance(one, Trial):
-            return (one.cell, one.repeat, one.execution) in last
+            return last[one.cell, one.repeat] == one.execution
         return workflow_key(one) in counting
 
     def table(name: str, kind: type[_R], flatten: Callable[[_R], list[ExportRow]]) -> Flat:
         columns = (*flatten(_blank(kind))[0], "counts", *about, *keys)
-        # Read again, one by one: the rows of a long run would not fit into memory.
-        rows = (
-            row | {"counts": counts(one)} | about | settings[one.cell]
-            for one in each(run, kind)
-            for row in flatten(one)
-        )
+
+        def rows() -> Iterator[ExportRow]:
+            for one in each(run, kind):
+                for row in flatten(one):
+                    yield row | {"counts": counts(one)} | about | settings[one.cell]
+
         return Flat(name, columns, rows)
 
     return [
@@ -103,8 +110,29 @@ def tables(run: Path) -> list[Flat]:
         table("workflows", Workflow, lambda one: [_workflow(once, one)]),
         table("phases", Workflow, _phases),
         table("trials", Trial, lambda one: [_trial(one)]),
-        Flat("cells", tuple(cells[0]) if cells else (), iter(cells)),
+        Flat("cells", tuple(cells[0]) if cells else (), lambda: iter(cells)),
     ]
+
+
+def _counting(records: Records) -> list[WorkflowKey]:
+    cells = Dataset.of(records).cells.values()
+    return [workflow_key(one) for cell in cells for one in cell.workflows]
+
+
+def _execution(trial: Trial) -> int:
+    return trial.execution
+
+
+def _summary(directory: Path, run: Run) -> Summary:
+    """Return summary.json if it is of the whole run; otherwise make the summary from the records.
+
+    A run whose last session was killed has another status than its summary.
+    """
+    with suppress(OSError, msgspec.DecodeError):
+        summary = msgspec.json.decode((directory / SUMMARY_FILE).read_bytes(), type=Summary)
+        if (summary.run_id, summary.status) == (run.run_id, run.status):
+            return summary
+    return summarise(read_records(directory, small=True))
 
 
 def _cells(summary: Summary) -> list[ExportRow]:
@@ -173,13 +201,17 @@ def _call(call: Call) -> ExportRow:
     }
 
 
-def _phases_that_occur_once(records: Records) -> list[str]:
+def _phases_that_occur_once(run: Run, directory: Path) -> list[str]:
     """Return the phases with columns in the table of workflows: those that none has twice."""
     several: set[str] = set()
-    for workflow in records.workflows:
-        seen = Counter(phase.name for phase in workflow.phases)
-        several.update(name for name, times in seen.items() if times > 1)
-    names = phase_names(records.run, records.workflows)
+
+    def noting() -> Iterator[Workflow]:
+        for workflow in each(directory, Workflow):
+            seen = Counter(phase.name for phase in workflow.phases)
+            several.update(name for name, times in seen.items() if times > 1)
+            yield workflow
+
+    names = phase_names(run, noting())
     return [name for name in names if name not in several]
 
 
@@ -223,16 +255,22 @@ def _saver(kind: str) -> Saver:
             "(.venv/bin/uv pip install pyarrow), or use --format csv"
         ) from None
 
-    def save(path: Path, columns: Sequence[str], rows: Iterator[ExportRow]) -> None:
-        parts = []
-        while True:
-            part = list(islice(rows, _AT_ONCE))
-            data = {name: [_flat(row[name]) for row in part] for name in columns}
-            parts.append(arrow.table(data))
-            if len(part) < _AT_ONCE:
-                break
-        # A column may be all nulls in one part and have a type in another.
-        parquet.write_table(arrow.concat_tables(parts, promote_options="default"), path)
+    def save(path: Path, columns: Sequence[str], rows: MakeRows) -> None:
+        def parts() -> Iterator[Any]:
+            left = rows()
+            while True:
+                part = list(islice(left, _AT_ONCE))
+                yield arrow.table({name: [_flat(row[name]) for row in part] for name in columns})
+                if len(part) < _AT_ONCE:
+                    return
+
+        # The rows are made twice: a column may be all nulls in one part and have a type in another.
+        schema = arrow.schema([])
+        for part in parts():
+            schema = arrow.unify_schemas([schema, part.schema], promote_options="default")
+        with parquet.ParquetWriter(path, schema) as writer:
+            for part in parts():
+                writer.write_table(part.cast(schema))
 
     return save
 
@@ -243,11 +281,11 @@ def _flat(value: Any) -> Any:
     return value if plain else msgspec.json.encode(value).decode()
 
 
-def _save_csv(path: Path, columns: Sequence[str], rows: Iterable[ExportRow]) -> None:
+def _save_csv(path: Path, columns: Sequence[str], rows: MakeRows) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
-        for row in rows:
+        for row in rows():
             values = (_flat(row[name]) for name in columns)
             writer.writerow(
                 [str(v).lower() if isinstance(v, bool) else csv_safe(v) for v in values]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from rich.console import Console
@@ -14,9 +15,12 @@ from harness.analysis.critical_path import (
     CellPath,
     CriticalPath,
     OneMore,
+    TrialWithOneMore,
     add_up,
-    one_permit_more,
+    estimate_one_more,
+    join_sums,
     paths_of,
+    with_one_more,
 )
 from harness.analysis.selection import Dataset
 from harness.records.schema import Attempt, CellInfo, Decision, Run
@@ -47,13 +51,39 @@ class PathSummary(NamedTuple):
     more: OneMore | None
 
 
-def path_summaries(records: Records) -> list[PathSummary]:
-    """Return the sum of the critical paths of each cell that has workflows."""
+class _Portion(NamedTuple):
+    """What a portion of the records adds to the `PathSummary` of a cell."""
+
+    info: CellInfo
+    path: CellPath
+    more: list[TrialWithOneMore]
+
+
+def path_summaries(portions: Iterable[Records]) -> list[PathSummary]:
+    """Return the sum of the critical paths of each cell that has workflows.
+
+    `portions`: the records of the run, at once or trial by trial; none is kept.
+    """
+    by_cell: dict[str, list[_Portion]] = {}
+    for found in map(_portions, portions):
+        for one in found:
+            by_cell.setdefault(one.info.id, []).append(one)
     return [
         PathSummary(
+            mine[0].info,
+            join_sums(one.path for one in mine),
+            estimate_one_more(mine[0].info, chain.from_iterable(one.more for one in mine)),
+        )
+        for mine in by_cell.values()
+    ]
+
+
+def _portions(records: Records) -> list[_Portion]:
+    return [
+        _Portion(
             cell.info,
             add_up(paths_of(cell.workflows, cell.groups)),
-            one_permit_more(cell, terms_of(records.run, cell.info).in_flight),
+            list(with_one_more(cell, terms_of(records.run, cell.info).in_flight)),
         )
         for cell in Dataset.of(records).cells.values()
         if cell.workflows

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from heapq import nsmallest
+from itertools import chain
 from typing import NamedTuple
 
 from harness.analysis.call_segments import CallSegment, of_attempt, segments_of_call
@@ -50,30 +52,11 @@ class Waterfalls:
 
     def counted(self) -> list[Workflow]:
         """Return all workflows that count, slowest first."""
-        found = [one for cell in self._records.cells.values() for one in cell.workflows]
-        return sorted(found, key=lambda one: one.ready - one.done)
+        return slowest([self._records])
 
     def failed(self) -> list[Workflow]:
         """Return the failed workflows that count, then the degraded ones, each slowest first."""
-        lost = (one for one in self.counted() if one.outcome != OK)
-        return sorted(lost, key=lambda one: one.outcome != "failed")
-
-    def named(self, key: str) -> Workflow:
-        """Find by cell/repeat/workflow (last execution) or trace id prefix. Raises InputError."""
-        is_id = len(key) >= LEAST_ID and set(key) <= set("0123456789abcdef")
-        found = [
-            one
-            for one in self._records.workflows
-            if key in (key_of(one), f"{key_of(one)}/{one.execution}")
-            or (is_id and ids.workflow_trace(self._run_id, one).startswith(key))
-        ]
-        if not found:
-            known = self.counted()
-            example = f", for example {key_of(known[0])}" if known else ""
-            raise InputError(
-                f"{key}: no workflow of this run; write cell/repeat/workflow or a trace id{example}"
-            )
-        return max(found, key=lambda one: one.execution)
+        return slowest([self._records], failed=True)
 
     def of(self, workflow: Workflow) -> Waterfall:
         """Return the waterfall of one workflow."""
@@ -89,6 +72,49 @@ class Waterfalls:
             failures += [(label, attempt) for attempt in tried if is_failure(attempt.outcome)]
         trace = ids.workflow_trace(self._run_id, workflow)
         return Waterfall(key_of(workflow), trace, path, tuple(rows), tuple(failures))
+
+
+def slowest(
+    portions: Iterable[Records], most: int | None = None, *, failed: bool = False
+) -> list[Workflow]:
+    """Return the workflows that count, slowest first, at most `most`; others are not kept.
+
+    `portions`: the records of the run, at once or trial by trial; calls and attempts are not
+    needed. `failed`: only the failed workflows, then the degraded ones.
+    """
+
+    def order(one: Workflow) -> tuple[bool, int]:
+        return failed and one.outcome != "failed", one.ready - one.done
+
+    counted = chain.from_iterable(map(_counted, portions))
+    wanted = (one for one in counted if one.outcome != OK) if failed else counted
+    return sorted(wanted, key=order) if most is None else nsmallest(most, wanted, key=order)
+
+
+def _counted(records: Records) -> list[Workflow]:
+    return [one for cell in Dataset.of(records).cells.values() for one in cell.workflows]
+
+
+def find_workflow(portions: Callable[[], Iterable[Records]], run_id: str, key: str) -> Workflow:
+    """Return a workflow by cell/repeat/workflow (the last execution) or the start of its trace id.
+
+    `portions`: as in `slowest`. Raises InputError, with an example, if there is none.
+    """
+    is_id = len(key) >= LEAST_ID and set(key) <= set("0123456789abcdef")
+    found = (
+        one
+        for records in portions()
+        for one in records.workflows
+        if key in (key_of(one), f"{key_of(one)}/{one.execution}")
+        or (is_id and ids.workflow_trace(run_id, one).startswith(key))
+    )
+    if chosen := max(found, key=lambda one: one.execution, default=None):
+        return chosen
+    known = slowest(portions(), 1)
+    example = f", for example {key_of(known[0])}" if known else ""
+    raise InputError(
+        f"{key}: no workflow of this run; write cell/repeat/workflow or a trace id{example}"
+    )
 
 
 def key_of(workflow: Workflow) -> str:

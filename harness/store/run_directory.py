@@ -47,10 +47,11 @@ PROVIDER_FILE = "provider.jsonl"
 SPENDING_FILE = "spending.jsonl"
 SUMMARY_FILE = "summary.json"
 
-_FILES: dict[type, str] = {
+FILES: dict[type, str] = {
     Attempt: ATTEMPTS_FILE, Call: CALLS_FILE, Workflow: WORKFLOWS_FILE, Trial: TRIALS_FILE,
     Transcript: TRANSCRIPTS_FILE, Spent: SPENDING_FILE,
 }  # fmt: skip
+"""The file of each kind of record."""
 
 
 class Records(NamedTuple):
@@ -84,14 +85,14 @@ class Writer:
     def __init__(self, directory: Path, transcripts: bool = False, budget: bool = False) -> None:
         self.directory = directory
         unwanted: dict[type, bool] = {Transcript: not transcripts, Spent: not budget}
-        self._kinds = [kind for kind in _FILES if not unwanted.get(kind)]
+        self._kinds = [kind for kind in FILES if not unwanted.get(kind)]
         self._encoder = msgspec.json.Encoder()
         self._files: dict[type, BinaryIO] = {}
         self._failed: StorageError | None = None
 
     def __enter__(self) -> Writer:
         for kind in self._kinds:
-            path = self.directory / _FILES[kind]
+            path = self.directory / FILES[kind]
             try:
                 cut_torn_line(path)
                 self._files[kind] = path.open("ab", buffering=0)
@@ -229,16 +230,22 @@ def read_records(directory: Path, *, small: bool = False) -> Records:
         )
 
 
+def read_workflows(directory: Path) -> Records:
+    """Read a run without attempts, calls and the provider's log. Raises as `read_run` does."""
+    workflows, trials = list(each(directory, Workflow)), list(each(directory, Trial))
+    return Records(read_run(directory), [], [], workflows, trials, None)
+
+
 def each(directory: Path, kind: type[_T], compact: type[_T] | None = None) -> Iterator[_T]:
     """Iterate over the records of one kind in the order written; no file counts as empty.
 
     `compact`: the class to read, if it can represent the record. Raises StorageError as `read_run`
     does.
     """
-    path = directory / _FILES[kind]
+    path = directory / FILES[kind]
     if path.exists():
-        with _opened(path) as file:
-            yield from _decode(file, path, compact or kind, line=1, otherwise=kind)
+        with opened(path) as file:
+            yield from decode_lines(file, path, compact or kind, otherwise=kind)
 
 
 def read_transcripts(directory: Path, offset: int = 0) -> tuple[list[Transcript], int]:
@@ -249,10 +256,10 @@ def read_transcripts(directory: Path, offset: int = 0) -> tuple[list[Transcript]
     path = directory / TRANSCRIPTS_FILE
     if not path.exists():
         return [], offset
-    with _opened(path) as file:
+    with opened(path) as file:
         file.seek(offset)
         lines = [line for line in file if line.endswith(b"\n")]
-        return list(_decode(lines, path, Transcript, line=1)), offset + sum(map(len, lines))
+        return list(decode_lines(lines, path, Transcript)), offset + sum(map(len, lines))
 
 
 def provider_log(execution: int, server: int = 0) -> str:
@@ -311,9 +318,9 @@ def _moved(served: Served, by: int) -> Served:
 
 def _provider(path: Path, kind: type[Served]) -> tuple[ProviderHead, list[Served]] | None:
     """Read the provider's log; None if the provider ended before it had written its first line."""
-    with _opened(path) as file:
-        head = next(_decode([file.readline()], path, ProviderHead, line=1), None)
-        return None if head is None else (head, list(_decode(file, path, kind, 2, Served)))
+    with opened(path) as file:
+        head = next(decode_lines([file.readline()], path, ProviderHead), None)
+        return None if head is None else (head, list(decode_lines(file, path, kind, 2, Served)))
 
 
 @contextmanager
@@ -332,7 +339,8 @@ def no_collector() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading. Raises StorageError for an OSError in the context."""
     try:
         with path.open("rb") as file:
             yield file
@@ -340,10 +348,17 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise StorageError(f"{path}: cannot be read ({error.strerror})") from error
 
 
-def _decode(
-    lines: Iterable[bytes], path: Path, kind: type[_T], line: int, otherwise: type[_T] | None = None
+def decode_lines(
+    lines: Iterable[bytes],
+    path: Path,
+    kind: type[_T],
+    line: int = 1,
+    otherwise: type[_T] | None = None,
 ) -> Iterator[_T]:
-    """Decode each line as `kind`, or else as `otherwise`."""
+    """Decode each line as `kind`, or else as `otherwise`. Raises StorageError.
+
+    `path`, and `line`, the number of the first line, are for the message.
+    """
     decoder = msgspec.json.Decoder(kind)
     other = decoder if otherwise is None else msgspec.json.Decoder(otherwise)
     for number, text in enumerate(lines, line):

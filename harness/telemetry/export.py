@@ -1,26 +1,30 @@
 """Writes the traces of a run and sends them to a collector, outside the measured time.
 
-The files are always written. Spans that a collector has not acknowledged can be sent later.
+Spans that a collector has not acknowledged can be sent later. A run of more than
+`MOST_TRACED_CALLS` in virtual time makes no traces; `export_stored` makes them from its records.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from harness.records.keys import workflow_key
-from harness.records.schema import Run, Transcript, Trial
+from harness.records.keys import TrialKey, workflow_key
+from harness.records.schema import Attempt, Call, Run, Transcript, Trial, Workflow
 from harness.store.run_directory import Records, TrialRecords, read_transcripts, writing
+from harness.store.trial_reader import TrialReader
 from harness.telemetry import delivery_log, otlp_file
 from harness.telemetry.attributes import Attributes
 from harness.telemetry.content import Capture, capture
-from harness.telemetry.delivery_log import DeliveryAccount
+from harness.telemetry.delivery_log import Acknowledged, DeliveryAccount
 from harness.telemetry.otlp_target import OtlpTarget
-from harness.telemetry.outbox import REAL, TRIES, DeliveryClock, Outbox
+from harness.telemetry.outbox import REAL, TRIES, Delivery, DeliveryClock, Outbox
 from harness.telemetry.resource import make_resource
 from harness.telemetry.span import Span
 from harness.telemetry.spans import TraceMaker
@@ -30,6 +34,10 @@ if TYPE_CHECKING:
 
 TRACES = "traces"
 RUN_TRACE_FILE = "run.otlp.jsonl"
+
+MOST_TRACED_CALLS = 100_000
+"""The most planned calls of a run in virtual time that makes traces. Each attempt has about eight
+spans, which take six times as much space as its record."""
 
 BETWEEN = 0.5
 """Seconds for delivery between two trials; also the limit for all slow answers together."""
@@ -90,7 +98,7 @@ class Exporter:
         resource = make_resource(the_run, self._environment)
         spans = TraceMaker(the_run).of_run(self._trials)
         _make(self._traces)
-        otlp_file.replace_spans(self._traces / RUN_TRACE_FILE, spans, resource)
+        otlp_file.replace_spans(self._traces / RUN_TRACE_FILE, [spans], resource)
         self._put(spans, resource)
         account = DeliveryAccount(made=self._made, left_out=self._left_out)
         if self._outbox:
@@ -109,7 +117,7 @@ class Exporter:
 
 def export_stored(
     directory: Path,
-    records: Records,
+    stored: TrialReader,
     target: OtlpTarget | None,
     environment: Mapping[str, str],
     again: bool = False,
@@ -117,34 +125,91 @@ def export_stored(
 ) -> DeliveryAccount:
     """Make all traces of a run again, with the same files and ids, and send them for `seconds`.
 
-    `again`: send also the spans that the collector has acknowledged. Raises StorageError.
+    Only one trial is in memory at a time. `again`: send also the spans that the collector has
+    acknowledged. Raises StorageError.
     """
     traces = directory / TRACES
     _make(traces)
-    resource = make_resource(records.run, environment)
+    resource = make_resource(stored.run, environment)
     if again:
         delivery_log.forget(traces, str(target))
     before = delivery_log.read_acknowledged(traces, str(target))
     outbox = _outbox(traces, target)
-    made = settled = 0
-    for name, spans in _of_files(directory, records, capture(environment)):
-        otlp_file.replace_spans(traces / name, spans, resource)
-        made += len(spans)
-        if outbox:
-            left = [span for span in spans if span.span_id not in before.span_ids]
-            settled += len(spans) - len(left)
-            outbox.put(left, resource)
-    account = DeliveryAccount(made=made, left_out=_left_out(records))
+    sending = _StoredDelivery(outbox, before, resource, seconds)
+    exporting = _StoredTraces(stored, capture(environment))
+    for name, parts in exporting.files():
+        otlp_file.replace_spans(traces / name, map(sending.send, parts), resource)
+    account = DeliveryAccount(made=sending.made, left_out=exporting.left_out)
     if outbox:
-        sent = outbox.send(seconds)
         outbox.close()
-        sent = sent._replace(
-            delivered=sent.delivered + settled - before.rejected,
-            refused=sent.refused + before.rejected,
-        )
-        account = replace(account, endpoint=str(target), **sent._asdict())
+        account = replace(account, endpoint=str(target), **sending.account()._asdict())
     delivery_log.save_account(traces, account)
     return account
+
+
+class _StoredTraces:
+    """Makes the spans of a stored run. `left_out`: the attempts without a span, so far."""
+
+    def __init__(self, stored: TrialReader, content: Capture | None) -> None:
+        self._stored = stored
+        self._content = content
+        self._maker = TraceMaker(stored.run, content)
+        self.left_out = 0
+
+    def files(self) -> Iterator[tuple[str, Iterator[list[Span]]]]:
+        """Yield the name of each file with its spans in parts, made when they are wanted."""
+        yield RUN_TRACE_FILE, iter([self._maker.of_run(self._stored.trials)])
+        every = self._stored.keys(Attempt, Call, Workflow)
+        for cell in self._maker.cells:
+            trials = [trial for trial in every if trial[0] == cell]
+            yield _file_of(cell), chain.from_iterable(map(self._of_trial, trials))
+
+    def _of_trial(self, trial: TrialKey) -> Iterator[list[Span]]:
+        records = self._stored.records(trial)
+        self.left_out += _left_out(records)
+        said = self._stored.each(Transcript, trial) if self._content else ()
+        traces = self._maker.traces(records.workflows, records.calls, records.attempts, said)
+        spans = chain.from_iterable(traces)
+        while part := list(islice(spans, otlp_file.SPANS_PER_LINE)):
+            yield part
+
+
+class _StoredDelivery:
+    """Sends spans as they are made, and counts them; stops when the time is over or sending fails.
+
+    `made`: all spans so far.
+    """
+
+    def __init__(
+        self, outbox: Outbox | None, before: Acknowledged, resource: Attributes, seconds: float
+    ) -> None:
+        self._outbox = outbox
+        self._before = before
+        self._resource = resource
+        self._left = seconds
+        self._sent = Delivery(0, 0, 0, None)
+        self._settled = 0
+        self.made = 0
+
+    def send(self, spans: list[Span]) -> list[Span]:
+        """Send the spans that were not acknowledged before; return all of them."""
+        self.made += len(spans)
+        if self._outbox:
+            left = [span for span in spans if span.span_id not in self._before.span_ids]
+            self._settled += len(spans) - len(left)
+            if left and not self._sent.undelivered:
+                self._outbox.put(left, self._resource)
+                began = time.monotonic()
+                self._sent = self._outbox.send(self._left)
+                self._left -= time.monotonic() - began
+        return spans
+
+    def account(self) -> Delivery:
+        """Return the state of all spans that were made."""
+        delivered = self._sent.delivered + self._settled - self._before.rejected
+        refused = self._sent.refused + self._before.rejected
+        undelivered = self.made - delivered - refused
+        return Delivery(delivered, refused, undelivered, self._sent.problem)
 
 
 def _outbox(traces: Path, target: OtlpTarget | None, clock: DeliveryClock = REAL) -> Outbox | None:
@@ -152,19 +217,6 @@ def _outbox(traces: Path, target: OtlpTarget | None, clock: DeliveryClock = REAL
         delivery_log.note(traces, str(target), batch.span_ids, rejected)
 
     return Outbox(target, note, clock) if target else None
-
-
-def _of_files(
-    directory: Path, records: Records, content: Capture | None
-) -> Iterator[tuple[str, list[Span]]]:
-    maker = TraceMaker(records.run, content)
-    said = read_transcripts(directory)[0] if content else []
-    yield RUN_TRACE_FILE, maker.of_run(records.trials)
-    for cell in maker.cells:
-        workflows = [workflow for workflow in records.workflows if workflow.cell == cell]
-        calls = [call for call in records.calls if call.cell == cell]
-        attempts = [attempt for attempt in records.attempts if attempt.cell == cell]
-        yield _file_of(cell), maker.of_workflows(workflows, calls, attempts, said)
 
 
 def _file_of(cell: str) -> str:

@@ -6,8 +6,9 @@ as integers, 64-bit integers as decimal strings. Jaeger can upload such a file, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,15 @@ def append_spans(path: Path, spans: Sequence[Span], resource: Attributes) -> Non
     append_to_file(path, _lines(spans, resource))
 
 
-def replace_spans(path: Path, spans: Sequence[Span], resource: Attributes) -> None:
-    """Replace a file atomically, or delete it if there are no spans. Raises StorageError."""
-    if spans:
-        replace_file(path, _lines(spans, resource))
+def replace_spans(path: Path, parts: Iterable[Sequence[Span]], resource: Attributes) -> None:
+    """Replace a file atomically, or delete it if there are no spans. Raises StorageError.
+
+    `parts`: spans that are encoded and released one part after another.
+    """
+    lines = chain.from_iterable(_lines(spans, resource) for spans in parts)
+    first = next(lines, None)
+    if first is not None:
+        replace_file(path, chain([first], lines))
     else:
         with writing(path):
             path.unlink(missing_ok=True)

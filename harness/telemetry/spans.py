@@ -18,7 +18,7 @@ breaker has a backoff span for it, before `chat` if nothing has been sent yet.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import itemgetter
 
@@ -87,16 +87,24 @@ class TraceMaker:
         transcripts: Iterable[Transcript] = (),
     ) -> list[Span]:
         """Return the traces of `workflows`; records of other workflows are ignored."""
+        return list(chain.from_iterable(self.traces(workflows, calls, attempts, transcripts)))
+
+    def traces(
+        self,
+        workflows: Iterable[Workflow],
+        calls: Iterable[Call],
+        attempts: Iterable[Attempt],
+        transcripts: Iterable[Transcript] = (),
+    ) -> Iterator[list[Span]]:
+        """Yield the trace of each of `workflows`, made when it is wanted."""
         said = {
             CallKey(*workflow_key(one), one.phase, one.branch, one.call): one for one in transcripts
         }
         groups = WorkflowGroups(calls, attempts)
-        spans: list[Span] = []
         for workflow in workflows:
             trace = _WorkflowTrace(self, workflow, groups.of(workflow), said)
             trace.add_workflow()
-            spans += trace.spans
-        return spans
+            yield trace.spans
 
     def unix(self, time: int) -> int:
         """Return a record's time in nanoseconds since the Unix epoch."""

@@ -19,7 +19,7 @@ from harness.report.path_text import (
     path_summaries,
     render_paths,
 )
-from harness.report.waterfall import Waterfalls, key_of
+from harness.report.waterfall import Waterfalls, find_workflow, key_of
 from harness.report.waterfall_text import render_waterfall
 from harness.store.run_directory import Records
 from tests.analysis.builders import make_attempt, make_call
@@ -39,7 +39,11 @@ def records() -> Records:
 def drawn(records: Records, key: str | None = None, whole: bool = False) -> str:
     """Return the picture of one workflow: the slowest, or the one that is named."""
     waterfalls = Waterfalls(records)
-    workflow = waterfalls.named(key) if key else waterfalls.counted()[0]
+    workflow = (
+        find_workflow(lambda: [records], records.run.run_id, key)
+        if key
+        else waterfalls.counted()[0]
+    )
     said = io.StringIO()
     console = Console(file=said, width=80)
     render_waterfall(waterfalls.of(workflow), records.run, console, None, whole)
@@ -64,14 +68,14 @@ def test_a_workflow_is_named_by_its_key_or_by_its_trace(records: Records) -> Non
     for workflow in records.workflows:
         trace = ids.workflow_trace(records.run.run_id, workflow)
         for name in (key_of(workflow), f"{key_of(workflow)}/0", trace, trace[:12]):
-            assert waterfalls.named(name) == workflow
+            assert find_workflow(lambda: [records], records.run.run_id, name) == workflow
         assert waterfalls.of(workflow).trace_id == trace
 
 
 @pytest.mark.parametrize("name", ["", "x/0/0", "async_8_none_attempt", "abcdef", "0" * 32])
 def test_a_name_that_nothing_has_is_refused_with_an_example(records: Records, name: str) -> None:
     with pytest.raises(InputError, match=r"no workflow of this run; .* for example \w+"):
-        Waterfalls(records).named(name)
+        find_workflow(lambda: [records], records.run.run_id, name)
 
 
 # Which rows
@@ -126,7 +130,7 @@ def test_no_line_is_wider_than_the_terminal_and_none_ends_in_spaces(records: Rec
             assert len(line) <= 80, line
             assert line == line.rstrip()
     said = io.StringIO()
-    render_paths(path_summaries(records), records.run, Console(file=said, width=80))
+    render_paths(path_summaries([records]), records.run, Console(file=said, width=80))
     assert all(len(line) <= 80 for line in said.getvalue().splitlines())
     assert waterfalls
 
@@ -134,7 +138,7 @@ def test_no_line_is_wider_than_the_terminal_and_none_ends_in_spaces(records: Rec
 def test_a_simulated_run_says_so_in_every_picture(records: Records) -> None:
     assert "SIMULATED at time scale 0.01: durations are in scenario seconds" in drawn(records)
     said = io.StringIO()
-    render_paths(path_summaries(records), records.run, Console(file=said, width=80))
+    render_paths(path_summaries([records]), records.run, Console(file=said, width=80))
     assert "SIMULATED at time scale 0.01: durations are in scenario seconds" in said.getvalue()
     live = make_records(["async_2_none_attempt"], 1, simulated=False)
     assert "SIMULATED" not in drawn(live)

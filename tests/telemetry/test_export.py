@@ -12,13 +12,15 @@ import pytest
 
 from harness.records.errors import StorageError
 from harness.records.schema import Trial
-from harness.store.run_directory import Records, TrialRecords
+from harness.store.run_directory import RUN_FILE, Records, TrialRecords
+from harness.store.trial_reader import TrialReader
 from harness.telemetry import delivery_log
 from harness.telemetry.delivery_log import Acknowledged, DeliveryAccount
 from harness.telemetry.export import TRACES, Exporter, export_stored
 from harness.telemetry.otlp_target import OtlpTarget
 from harness.telemetry.outbox import DeliveryClock
 from tests.analysis.played import make_records
+from tests.cli.test_report import save
 from tests.telemetry.example import CELL, example
 from tests.telemetry.otlp import Answer, Receiver, parse_line, receiving, spans_in
 from tests.telemetry.test_otlp_http import closed_port, partial
@@ -42,6 +44,13 @@ def trials_of(records: Records) -> list[TrialRecords]:
         )
         for trial in records.trials
     ]
+
+
+def stored(records: Records, directory: Path) -> TrialReader:
+    """Write the records of a run, once, and return their reader."""
+    if not (directory / RUN_FILE).exists():
+        save(records, directory)
+    return TrialReader(directory)
 
 
 def read(directory: Path) -> dict[str, list[dict[str, Any]]]:
@@ -107,7 +116,7 @@ def test_making_the_traces_again_gives_the_same_spans_and_none_twice(tmp_path: P
     records = make_records(CELLS, repeats=2, workflows=2)
     export_live(tmp_path, records)
     before = read(tmp_path)
-    account = export_stored(tmp_path, records, None, {})
+    account = export_stored(tmp_path, stored(records, tmp_path), None, {})
     assert read(tmp_path) == before
     assert account.made == sum(map(len, before.values()))
     assert set(spans_made(tmp_path).values()) == {1}
@@ -154,7 +163,7 @@ def test_spans_that_a_slow_collector_had_no_time_for_come_later_none_lost_none_t
         assert 0 < first.delivered < first.made
         assert first.delivered + first.undelivered == first.made
         assert spans_got(receiver).total() == first.delivered
-        later = export_stored(tmp_path, records, receiver.target(), {})
+        later = export_stored(tmp_path, stored(records, tmp_path), receiver.target(), {})
     assert later == msgspec.structs.replace(first, delivered=first.made, undelivered=0)
     assert spans_got(receiver) == spans_made(tmp_path), "each once"
     assert set(spans_got(receiver).values()) == {1}
@@ -185,10 +194,10 @@ def test_what_a_collector_that_was_down_has_missed_can_be_sent_when_it_is_up(
     records = make_records(CELLS, repeats=1, workflows=2)
     export_live(tmp_path, records, down())
     with receiving(Receiver()) as receiver:
-        account = export_stored(tmp_path, records, receiver.target(), {})
+        account = export_stored(tmp_path, stored(records, tmp_path), receiver.target(), {})
         assert account.delivered == account.made
         assert spans_got(receiver) == spans_made(tmp_path)
-        again = export_stored(tmp_path, records, receiver.target(), {})
+        again = export_stored(tmp_path, stored(records, tmp_path), receiver.target(), {})
         assert again == account
         assert spans_got(receiver) == spans_made(tmp_path), "all was there already"
 
@@ -197,9 +206,11 @@ def test_a_collector_that_has_forgotten_everything_gets_it_again(tmp_path: Path)
     records = make_records(CELLS, repeats=1, workflows=1)
     with receiving(Receiver()) as receiver, receiving(Receiver()) as other:
         for one in (receiver, other):
-            export_stored(tmp_path, records, one.target(), {})
-        account = export_stored(tmp_path, records, receiver.target(), {}, again=True)
-        export_stored(tmp_path, records, other.target(), {})
+            export_stored(tmp_path, stored(records, tmp_path), one.target(), {})
+        account = export_stored(
+            tmp_path, stored(records, tmp_path), receiver.target(), {}, again=True
+        )
+        export_stored(tmp_path, stored(records, tmp_path), other.target(), {})
     assert account.delivered == account.made
     assert set(spans_got(receiver).values()) == {2}
     assert set(spans_got(other).values()) == {1}, "what another one has is not forgotten"
@@ -212,7 +223,7 @@ def test_spans_that_were_rejected_are_refused_for_good(tmp_path: Path) -> None:
         account = export_live(tmp_path, records, receiver.target())
         assert (account.delivered, account.refused) == (account.made - 3, 3)
         assert account.undelivered == 0
-        again = export_stored(tmp_path, records, receiver.target(), {})
+        again = export_stored(tmp_path, stored(records, tmp_path), receiver.target(), {})
         assert (again.delivered, again.refused) == (account.made - 3, 3)
         assert set(spans_got(receiver).values()) == {1}
 
@@ -232,7 +243,7 @@ def test_attempts_of_a_workflow_that_never_ended_are_counted_as_left_out(tmp_pat
     records = example()._replace(workflows=[])
     account = export_live(tmp_path, records)
     assert account == DeliveryAccount(made=3, left_out=5), "the run trace alone"
-    assert export_stored(tmp_path, records, None, {}).left_out == 5
+    assert export_stored(tmp_path, stored(records, tmp_path), None, {}).left_out == 5
     said = "attempts of workflows that did not end have no span"
     assert delivery_log.without_span(account) == f"5 {said}"
     one = delivery_log.without_span(DeliveryAccount(left_out=1))
@@ -274,7 +285,9 @@ def test_a_run_that_goes_on_has_its_earlier_trials_in_the_run_trace(tmp_path: Pa
             exporter = Exporter(tmp_path, receiver.target(), {}, clock=STILL, earlier=earlier)
             exporter.after_trial(records.run, ended)
             exporter.finish(records.run)
-        account = export_stored(tmp_path, records, receiver.target(), {}, seconds=5)
+        account = export_stored(
+            tmp_path, stored(records, tmp_path), receiver.target(), {}, seconds=5
+        )
     names = [span["name"] for span in read(tmp_path)["run.otlp.jsonl"]]
     assert sorted(names) == ["harness.cell", "harness.run", "harness.trial", "harness.trial"]
     assert account.delivered == account.made

@@ -17,6 +17,7 @@ from harness.telemetry.jaeger import Jaeger, jaeger_of, links, require_address
 from harness.telemetry.spans import TraceMaker, root_span
 from tests.analysis.played import Shape, make_records
 from tests.telemetry.otlp import Receiver, receiving
+from tests.telemetry.test_export import stored
 from tests.telemetry.test_otlp_http import closed_port
 
 CELLS = ["sync_1_none_attempt", "async_2_none_attempt", "async_8_none_attempt"]
@@ -88,7 +89,7 @@ def test_only_what_was_acknowledged_is_linked_to(tmp_path: Path, records: Record
 
 def test_a_whole_run_that_was_delivered_has_every_link(tmp_path: Path, records: Records) -> None:
     with receiving(Receiver()) as receiver:
-        export_stored(tmp_path, records, receiver.target(), {})
+        export_stored(tmp_path, stored(records, tmp_path), receiver.target(), {})
     jaeger = jaeger_of(tmp_path / TRACES, records.run.run_id, {})
     assert jaeger is not None
     assert all(map(jaeger.has, records.workflows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -106,15 +107,19 @@ def test_a_line_holds_at_most_a_batch_and_appending_adds_lines(tmp_path: Path) -
 def test_replacing_leaves_nothing_of_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "x"
     append_spans(path, [span(1)], RESOURCE)
-    replace_spans(path, [span(2)], RESOURCE)
+    replace_spans(path, [[span(2)]], RESOURCE)
     assert [one["ids"][1] for one in spans_in(parse_line(path.read_bytes()))] == [f"{2:016x}"]
     replace_spans(path, [], RESOURCE)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("write", [append_spans, replace_spans])
+def replace_part(path: Path, spans: Sequence[Span], resource: Attributes) -> None:
+    replace_spans(path, [spans], resource)
+
+
+@pytest.mark.parametrize("write", [append_spans, replace_part])
 def test_a_file_that_cannot_be_written_is_a_storage_error_that_names_it(
-    tmp_path: Path, write: type
+    tmp_path: Path, write: Callable[[Path, Sequence[Span], Attributes], None]
 ) -> None:
     path = tmp_path / "missing" / "x.otlp.jsonl"
     with pytest.raises(StorageError, match=r"missing/x\.otlp\.jsonl: cannot be written"):

@@ -244,7 +244,7 @@ def _cost(summary: Summary, records: Records) -> Iterator[tuple[str, str]]:
 
 def _spans(account: DeliveryAccount | None) -> Iterator[tuple[str, str]]:
     if account is None:
-        yield "spans", "No record of their delivery."
+        yield "spans", "not made; “harness trace export” writes and sends them at any time"
         return
     yield "spans made", f"{account.made}"
     if account.left_out:

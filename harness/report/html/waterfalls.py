@@ -119,7 +119,7 @@ def _picture(about: Subject, kind: str, drawn: Waterfall, jaeger: Jaeger | None)
 
 
 def _table(about: Subject) -> Table | None:
-    by_id = {cell.info.id: cell for cell in path_summaries(about.data)}
+    by_id = {cell.info.id: cell for cell in path_summaries([about.data])}
     if not by_id:
         return None
     found = [by_id.get(cell.id) for cell in about.cells]
