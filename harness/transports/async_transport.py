@@ -16,7 +16,13 @@ from harness.engine.deadlines import UNWANTED
 from harness.engine.effects import Reply, Send
 from harness.records.clock import SECOND, ReadClock
 from harness.records.failures import CANCELLED
-from harness.transports.exchange import KEEP_ALIVE_SECONDS, Exchange, current, tls_context
+from harness.transports.exchange import (
+    KEEP_ALIVE_SECONDS,
+    Exchange,
+    current,
+    is_encoded,
+    tls_context,
+)
 from harness.transports.target import Target
 
 
@@ -180,7 +186,9 @@ class AsyncClient:
         )
         try:
             exchange.begin_reading(response)
-            async for received in response.aiter_bytes():
+            assert isinstance(response.stream, httpx2.AsyncByteStream)
+            body = response.aiter_bytes() if is_encoded(response) else response.stream
+            async for received in body:
                 if not exchange.received(received, self._now()):
                     break
             return exchange.finish()

@@ -225,6 +225,11 @@ class Exchange:
         )
 
 
+def is_encoded(response: httpx2.Response) -> bool:
+    """Return whether a body has to be decoded; otherwise its stream is read, which is faster."""
+    return "content-encoding" in response.headers
+
+
 _BOOLEANS = {"true": True, "false": False}
 
 

@@ -23,7 +23,7 @@ from harness.engine.deadlines import UNWANTED
 from harness.engine.effects import Reply, Send
 from harness.records.clock import SECOND, ReadClock
 from harness.records.failures import CANCELLED
-from harness.transports.exchange import Exchange, current, tls_context
+from harness.transports.exchange import Exchange, current, is_encoded, tls_context
 from harness.transports.sockets import SocketTransport, shut_down
 from harness.transports.target import Target
 
@@ -182,7 +182,9 @@ class SyncClient:
         )
         try:
             exchange.begin_reading(response)
-            for received in response.iter_bytes():
+            assert isinstance(response.stream, httpx2.SyncByteStream)
+            body = response.iter_bytes() if is_encoded(response) else response.stream
+            for received in body:
                 if not exchange.received(received, self._now()):
                     break
             return exchange.finish()

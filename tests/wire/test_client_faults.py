@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
 
 import pytest
@@ -67,6 +68,15 @@ def test_a_header_may_be_long(sending: Sending) -> None:
     with FaultServer(lambda _: said) as server:
         [reply] = sending(make_target(server.base_url), make_send())
     assert reply.outcome == OK
+
+
+@BOTH
+def test_a_compressed_stream_is_read(sending: Sending) -> None:
+    encoded = head(200, ("content-type", EVENT_STREAM), ("content-encoding", "gzip"))
+    said = [Write(encoded), Write(framed(gzip.compress(b"".join(GOOD)))), Write(END)]
+    with FaultServer(lambda _: said) as server:
+        [reply] = sending(make_target(server.base_url), make_send())
+    assert (reply.outcome, reply.answer) == (OK, "hi")
 
 
 @BOTH
