@@ -5,7 +5,8 @@
 Runs `harness run` in client processes against one simulated provider in a process of its own, and
 reads the processor time of each trial from its records. With `--against`, the client processes of
 this checkout and of the other one take turns. The chunks come 1 ms apart, so that most of them are
-read one by one. The floor is a client of aiohttp alone that reads the same bytes, 8 calls at once.
+read one by one. The floors read the same bytes with less code: aiohttp alone, 8 calls at once, and
+one blocking socket, which has to wait for each chunk alone.
 """
 
 from __future__ import annotations
@@ -14,25 +15,29 @@ import argparse
 import asyncio
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import uvloop
 
 from harness.endpoints.simulated import settings
 from harness.endpoints.subprocess_server import serving
+from harness.transports.response_parser import ResponseParser
 
 HERE = Path(__file__).parents[1]
 MODES = ("async", "threads", "sync")
-FLOOR = "aiohttp alone"
+AIOHTTP, SOCKET = "aiohttp alone", "socket alone"
+FLOORS = {"async": AIOHTTP, "threads": AIOHTTP, "sync": SOCKET}
 KINDS = {"plain": False, "100 chunks": True}
 """Kinds of calls, and whether they are streams."""
 
@@ -95,40 +100,62 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def floor(base_url: str, stream: bool) -> list[float]:
-    """Read as many responses with aiohttp alone; return milliseconds a call, twice."""
-    return [uvloop.run(_read(base_url, stream)) for _ in range(3)][1:]
-
-
-async def _read(base_url: str, stream: bool) -> float:
+def floors(base_url: str, stream: bool) -> Iterator[tuple[str, float]]:
+    """Read as many responses with less code; yield milliseconds a call, by floor."""
     body = {
         "model": "simulated",
         "stream": stream,
         "messages": [{"role": "user", "content": "Topic: ocean tides"}],
     }
-    before = time.process_time()
+    for number in range(3):
+        before = time.process_time()
+        uvloop.run(_with_aiohttp(base_url, body))
+        between = time.process_time()
+        _with_socket(base_url, json.dumps(body).encode())
+        if number > 0:
+            yield AIOHTTP, (between - before) / CALLS * 1e3
+            yield SOCKET, (time.process_time() - between) / CALLS * 1e3
+
+
+async def _with_aiohttp(base_url: str, body: Mapping[str, Any]) -> None:
+    waiting = iter(range(CALLS))
 
     async def calls(session: aiohttp.ClientSession) -> None:
-        for _ in range(CALLS // AT_ONCE):
+        for _ in waiting:
             async with session.post(f"{base_url}/chat/completions", json=body) as response:
-                async for _data, _end in response.content.iter_chunks():
+                async for _part in response.content.iter_any():
                     pass
 
     async with aiohttp.ClientSession() as session:
         await asyncio.gather(*(calls(session) for _ in range(AT_ONCE)))
-    return (time.process_time() - before) / CALLS * 1e3
+
+
+def _with_socket(base_url: str, body: bytes) -> None:
+    url = urlsplit(base_url)
+    head = (
+        f"POST {url.path}/chat/completions HTTP/1.1\r\nhost: {url.netloc}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    parser = ResponseParser()
+    with socket.create_connection((url.hostname, url.port)) as sock:
+        for _ in range(CALLS):
+            sock.sendall(head.encode() + body)
+            while not parser.complete:
+                parser.feed(sock.recv(65536))
+                parser.take_body()
+            parser.restart()
 
 
 def show(kind: str, names: Sequence[str], took: Mapping[tuple[str, str], Sequence[float]]) -> None:
     """Print a table of one kind of calls: a row a mode, a column a checkout."""
-    lowest = statistics.median(took[FLOOR, ""])
     print(f"\n{kind}: milliseconds of processor time a call, median [quartiles]")
-    print(f"{FLOOR:<14} {_spread(took[FLOOR, '']):>22}")
+    for name in (AIOHTTP, SOCKET):
+        print(f"{name:<14} {_spread(took[name, '']):>22}")
     for mode in MODES:
-        line = f"{mode:<14}"
+        line, floor = f"{mode:<14}", statistics.median(took[FLOORS[mode], ""])
         for name in names:
             median = statistics.median(took[mode, name])
-            line += f" {_spread(took[mode, name]):>22}, {median / lowest:4.1f} floors"
+            line += f" {_spread(took[mode, name]):>22}, {median / floor:4.1f} floors"
         if len(names) > 1:
             ratios = [a / b for a, b in zip(*(took[mode, name] for name in names), strict=True)]
             line += f"   this / other {_spread(ratios)}"
@@ -163,7 +190,8 @@ def main() -> int:
     with serving("the simulated provider", "harness", provider) as base_url:
         for _ in range(options.rounds):
             for kind, stream in KINDS.items():
-                took[kind][FLOOR, ""] += floor(base_url, stream)
+                for name, value in floors(base_url, stream):
+                    took[kind][name, ""].append(value)
                 for name, checkout in checkouts.items():
                     for mode, values in trials(checkout, base_url, stream).items():
                         took[kind][mode, name] += values
