@@ -38,6 +38,7 @@ from harness.records.schema import (
     Trial,
     Workflow,
 )
+from harness.simulator.memo import PromptMemory
 from harness.simulator.profiles import Profile
 from harness.simulator.virtual.clock import VirtualClock
 from harness.simulator.virtual.modes import VIRTUAL_MODES
@@ -144,11 +145,13 @@ def play(
     task: Task,
     account: VirtualSpending,
     report: Report,
+    memory: PromptMemory | None = None,
     interruptible: AbstractContextManager[None] = nullcontext(),  # noqa: B008 - has no state
 ) -> Played:
     """Play one trial of a session; Ctrl-C or a budget can end it early.
 
-    `report` is called now and then with what has been counted since its last call. Only what is
+    `memory`: of the trials of this process. `report` is called now and then with what has been
+    counted since its last call. Only what is
     done inside `interruptible` can be ended by a KeyboardInterrupt.
     """
     scenario, run, clock = cell_scenario(begun.scenario, task.cell), begun.run, VirtualClock()
@@ -174,7 +177,7 @@ def play(
     def run_program() -> None:
         with interruptible, no_collector():
             program = cells.trial_program(begun, task.cell, task.repeat)
-            trial = VirtualTrial(target, task.cell.id, task.repeat, task.cell.permits)
+            trial = VirtualTrial(target, task.cell.id, task.repeat, task.cell.permits, memory)
             VIRTUAL_MODES[task.cell.mode](program, trial, clock, seen.emit, gate)
 
     stopped = until_stopped(run_program, scenario, gate, "the simulated provider")

@@ -22,6 +22,7 @@ from harness.bench.trial import INTERRUPTED
 from harness.bench.virtual import Played, Report, Task, opening, play
 from harness.records.errors import HarnessError
 from harness.records.schema import Stop
+from harness.simulator.memo import PromptMemory
 
 _GRACE = 1.0
 """Seconds in which all processes together can end by themselves."""
@@ -146,12 +147,12 @@ def _work(line: Connection, begun: RunProgress) -> None:
     """Play trials until the connection is closed: the main function of a worker process."""
     os.setpgrp()  # Ctrl-C at a terminal is for the main process, which interrupts this one
     signal.signal(signal.SIGINT, signal.default_int_handler)  # blocked since before the start
-    account = opening(begun)
+    account, memory = opening(begun), PromptMemory()
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             task = line.recv()
             try:
-                line.send(play(begun, task, account, line.send, _Interruptible()))
+                line.send(play(begun, task, account, line.send, memory, _Interruptible()))
             except HarnessError as error:
                 line.send(error)
 
@@ -179,9 +180,9 @@ def play_in_order(
 def _one_after_another(
     begun: RunProgress, tasks: Sequence[Task], keep: Callable[[Played], None], report: Report
 ) -> Stop | None:
-    account = opening(begun)
+    account, memory = opening(begun), PromptMemory()
     for task in tasks:
-        played = play(begun, task, account, report)
+        played = play(begun, task, account, report, memory)
         account = played.account
         keep(played)
         if played.stopped is not None:

@@ -1,8 +1,8 @@
-"""A cache of limited size for what depends on a prompt alone."""
+"""Caches of limited size for what depends on a prompt alone."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -33,3 +33,27 @@ class Memo(dict[_K, _V]):
             self._weight = weight
         self[key] = value
         return value
+
+
+class PromptMemory:
+    """What the simulation of a provider has computed for prompts.
+
+    The trials of a process share it: in each repeat, all cells ask the same prompts. `requests`:
+    the parsed request by messages and phase. `scripts`: the content of the response by request and
+    repeat.
+    """
+
+    def __init__(self) -> None:
+        self._provider: object = None
+        self.requests: Memo[Any, Any] = Memo()
+        self.scripts: Memo[Any, Any] = Memo()
+
+    def of(self, provider: object) -> PromptMemory:
+        """Return this memory; empty it before if it is that of another provider.
+
+        `provider`: all that determines the content of its responses.
+        """
+        if provider != self._provider:
+            self._provider = provider
+            self.requests, self.scripts = Memo(), Memo()
+        return self

@@ -95,7 +95,8 @@ class ServedCompletion:
 class Simulation:
     """One trial at one provider. Each trial needs a new Simulation.
 
-    `rates`: records the history of the decoding speed. `keep_alive`: nanoseconds between
+    `rates`: records the history of the decoding speed. `known`: what earlier trials of the same
+    provider have computed for requests, by request and repeat. `keep_alive`: nanoseconds between
     keep-alives, or None; `drip`: the same for the fault `keep_alive_only`.
     """
 
@@ -106,6 +107,7 @@ class Simulation:
         time_scale: float,
         cell: str | None,
         rates: Rates | None = None,
+        known: Memo[tuple[ChatRequest, int], tuple[Draws, Script]] | None = None,
     ) -> None:
         nanoseconds = SECOND * time_scale
         self._profile = profile
@@ -124,7 +126,7 @@ class Simulation:
         self._levels = limits.fresh(self._limits, 0)
         has_cap = self._limits.cap is not None or bool(self._limits.steps)
         self._is_limited = has_cap or bool(self._levels)
-        self._known: Memo[tuple[ChatRequest, int], tuple[Draws, Script]] = Memo()
+        self._known = Memo() if known is None else known
         self._uncharged: dict[ServedRequest, ServedCompletion] = {}
         self._counts_use = profile.tokens_counted == "used" and self._limits.tokens is not None
         self._ended: list[tuple[int, ServedRequest]] = []

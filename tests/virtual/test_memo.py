@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from harness.engine.effects import Message, Reply, Request, Send
 from harness.records.clock import SECOND
 from harness.simulator import memo
-from harness.simulator.memo import Memo
+from harness.simulator.memo import Memo, PromptMemory
 from harness.simulator.virtual.provider import Flight, VirtualProvider
 from tests.virtual.single import attempt, trial
 
@@ -36,8 +36,15 @@ def asking(prompt: str, idle: int) -> Send:
     return replace(attempt(idle=idle), request=request)
 
 
-def replies(load: list[tuple[int, str, bool]], stream: bool) -> list[Reply | None]:
-    provider = VirtualProvider(trial(stream=stream, permits=9, **SPREAD))
+def replies(
+    load: list[tuple[int, str, bool]],
+    stream: bool,
+    memory: PromptMemory | None = None,
+    cell: str = "cell",
+    **overrides: Any,
+) -> list[Reply | None]:
+    of = trial(stream=stream, permits=9, **{**SPREAD, **overrides})
+    provider = VirtualProvider(of._replace(memory=memory, cell=cell))
     flights: list[Flight] = []
     now = 0
 
@@ -65,6 +72,28 @@ def test_what_is_kept_of_a_prompt_changes_no_reply(
         patch.setattr(Memo, "get", lambda *_: None)
         assert replies(load, stream) == kept
     assert None not in kept
+
+
+@given(LOADS, st.booleans())
+def test_a_memory_that_trials_share_changes_no_reply(
+    load: list[tuple[int, str, bool]], stream: bool
+) -> None:
+    memory = PromptMemory()
+    replies(load, stream, memory, "one")
+    assert replies(load, stream, memory, "two") == replies(load, stream, None, "two")
+    longer: Any = {"answer_tokens.median": 50}
+    assert replies(load, stream, memory, **longer) == replies(load, stream, **longer)
+
+
+def test_a_memory_is_shared_by_the_trials_of_one_provider_alone() -> None:
+    memory = PromptMemory()
+    load = [(0, PROMPTS[0], False)]
+    replies(load, True, memory, "one")
+    known = dict(memory.requests)
+    replies(load, True, memory, "two")
+    assert dict(memory.requests) == known != {}
+    replies([], True, memory, itl_b="20ms")
+    assert not memory.requests
 
 
 def test_a_memo_drops_its_values_when_they_weigh_too_much(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from harness.config.faults import FaultKind
 from harness.engine.deadlines import DEADLINE_PASSED, UNWANTED, Limit, next_limit
 from harness.engine.effects import Reply, Request, Send
 from harness.records.failures import CANCELLED, FAILURES
-from harness.simulator.memo import Memo
+from harness.simulator.memo import Memo, PromptMemory
 from harness.simulator.model import ServedRequest
 from harness.simulator.profiles import Profile
 from harness.simulator.rates import Rates
@@ -47,12 +47,13 @@ class VirtualTarget(NamedTuple):
 
 
 class VirtualTrial(NamedTuple):
-    """One trial with a VirtualTarget."""
+    """One trial with a VirtualTarget. `memory`: shared with other trials, or None."""
 
     target: VirtualTarget
     cell: str
     repeat: int
     permits: int
+    memory: PromptMemory | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -91,13 +92,16 @@ class VirtualProvider:
         target, profile = trial.target, trial.target.profile
         self._trial = trial
         self._rates = Rates()
+        memory = (trial.memory or PromptMemory()).of(
+            (profile, target.seed, target.model, target.stream)
+        )
         self._simulation = Simulation(
-            profile, target.seed, target.time_scale, trial.cell, self._rates
+            profile, target.seed, target.time_scale, trial.cell, self._rates, memory.scripts
         )
         # An idle deadline that is longer cannot pass, and is not checked for each chunk.
         self._slowest_chunk = self._simulation.slowest_chunk(trial.permits)
         self._connection_faults = any(fault.row.place == "connection" for fault in profile.faults)
-        self._requests: Memo[tuple[Request, str], ChatRequest] = Memo()
+        self._requests: Memo[tuple[Request, str], ChatRequest] = memory.requests
         self._open: dict[ServedRequest, Flight] = {}
         self._unconnected: list[Flight] = []
         self._shut_by: FaultKind | None = None
