@@ -46,7 +46,7 @@ MakeRows = Callable[[], Iterator[ExportRow]]
 """Makes the rows of a table, which are not kept, from the start."""
 Saver = Callable[[Path, Sequence[str], MakeRows], None]
 
-_AT_ONCE = 50_000
+_AT_ONCE = 10_000
 """The most rows in memory as Python values."""
 
 
@@ -124,7 +124,7 @@ def _execution(trial: Trial) -> int:
 
 
 def _summary(directory: Path, run: Run) -> Summary:
-    """Return summary.json if it is of the whole run; otherwise make the summary from the records.
+    """Read summary.json, or make the summary if it is missing, unreadable or of an earlier session.
 
     A run whose last session was killed has another status than its summary.
     """

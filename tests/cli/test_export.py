@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from harness.analysis.summary import write_summary
 from harness.cli.main import main
 from harness.records.schema import Phase
-from harness.store.run_directory import Records
+from harness.store.run_directory import RUN_FILE, SUMMARY_FILE, Records, write_whole
 from tests.analysis.builders import make_attempt, make_run, make_trial, make_workflow
 from tests.analysis.played import Shape, make_records
 from tests.cli.test_report import save
@@ -56,6 +59,28 @@ def test_every_record_is_a_row_with_its_own_values(
     )
     assert rows(folder / "workflows.csv")[0]["decompose_outcome"] == "ok"
     assert len(rows(folder / "trials.csv")) == 4
+
+
+def test_the_figures_of_cells_are_those_of_a_summary_that_is_not_older_than_the_run(
+    directory: Path, records: Records
+) -> None:
+    assert main(["export", str(directory)]) == 0
+    made = (directory / "export" / "cells.csv").read_bytes()
+    write_summary(directory)
+    path = directory / SUMMARY_FILE
+    path.write_text(re.sub(r'"ok": \d+', '"ok": 1000', path.read_text()))
+    assert main(["export", str(directory)]) == 0
+    first = rows(directory / "export" / "cells.csv")[0]
+    assert first["workflows_ok"] == "1000", "read, not made again"
+    resumed = msgspec.structs.replace(records.run, status="running")
+    for changed in (resumed, msgspec.structs.replace(records.run, run_id="another")):
+        write_whole(directory / RUN_FILE, changed)
+        assert main(["export", str(directory)]) == 0
+        assert (directory / "export" / "cells.csv").read_bytes() == made
+    write_whole(directory / RUN_FILE, records.run)
+    path.write_text('{"schema": 1}')
+    assert main(["export", str(directory)]) == 0
+    assert (directory / "export" / "cells.csv").read_bytes() == made
 
 
 def test_every_occurrence_of_a_phase_is_a_row(tmp_path: Path) -> None:
