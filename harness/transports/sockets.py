@@ -103,7 +103,8 @@ class SocketTransport(httpx2.BaseTransport):
     """Sends requests to one server, over HTTP/1.1; a request reuses an idle connection.
 
     It takes the time stamps of the current exchange, and calls `using` before it waits for a
-    socket. Only connecting has a timeout here. `trust_env`: use the proxies of the environment.
+    socket. Sockets have a timeout only until they are connected: the sender shuts them down at its
+    deadlines. `trust_env`: use the proxies of the environment.
     """
 
     def __init__(
@@ -216,7 +217,6 @@ class SocketTransport(httpx2.BaseTransport):
         # TLS takes the socket over, so a duplicate handle is what can be shut down meanwhile.
         with socket.socket(fileno=os.dup(sock.fileno())) as handle:
             self._using(handle)
-            sock.settimeout(current.get().seconds_left())
             return self._tls.wrap_socket(sock, server_hostname=_address(url)[0])
 
     def _open_tunnel(self, sock: socket.socket, proxy: httpx2.Proxy) -> None:
@@ -225,7 +225,6 @@ class SocketTransport(httpx2.BaseTransport):
         target = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode("ascii")
         headers = [(b"Host", target), (b"Accept", b"*/*"), *_proxy_headers(proxy)]
         parser = ResponseParser()
-        sock.settimeout(current.get().seconds_left())
         sock.sendall(_head(b"CONNECT", target, headers))
         while not parser.status:
             parser.feed(sock.recv(_READ_BYTES))
