@@ -103,3 +103,13 @@ def test_a_memo_drops_its_values_when_they_weigh_too_much(monkeypatch: pytest.Mo
     assert list(values) == ["c"]
     values.keep("d", 1, 900)
     assert list(values) == ["c", "d"]
+
+
+def test_an_attempt_that_has_ended_does_not_stay_until_its_deadline() -> None:
+    """With a deadline of 24 hours it would stay in memory for the whole trial."""
+    provider = VirtualProvider(trial(permits=1))
+    for number in range(5000):
+        now = number * 10 * SECOND
+        provider.advance(now)
+        provider.begin(now, attempt(first_token=10**17, end=10**17))
+    assert len(provider._limits) < 2000

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from heapq import heappop, heappush, heapreplace
+from heapq import heapify, heappop, heappush, heapreplace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -28,6 +28,9 @@ from harness.simulator.virtual.replies import (
     not_completed,
     without_text,
 )
+
+_ENDED = 1000
+"""The number of ended attempts that may stay in memory, besides as many as are in flight."""
 
 
 class VirtualTarget(NamedTuple):
@@ -263,3 +266,7 @@ class VirtualProvider:
             flight.checked_at = at
             self._count += 1
             heappush(self._limits, (at, self._count, flight))
+            if len(self._limits) > 2 * (len(self._open) + len(self._unconnected)) + _ENDED:
+                # Without this, an attempt with its texts stays in memory until its deadline.
+                self._limits = [entry for entry in self._limits if entry[2].reply is None]
+                heapify(self._limits)
