@@ -140,7 +140,7 @@ def measure(directory: Path) -> None:
     """Print what the records in `directory` cost: run in a process of its own."""
     gc.disable()  # as `harness report` does
     moments = [time.process_time()]
-    records = Dataset.of(run_directory.read_records(directory, small=True))
+    records = Dataset.read(directory)
     moments.append(time.process_time())
     summary = write_summary(directory, records)
     moments.append(time.process_time())

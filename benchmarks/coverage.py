@@ -35,7 +35,7 @@ from harness.bench.scenario import Scenario, parse_scenario
 from harness.bench.virtual import Task, opening, play
 from harness.records.clock import SECOND, Anchor
 from harness.records.failures import OK
-from harness.records.schema import Run
+from harness.records.schema import Attempt, Call, Run
 from harness.simulator.profiles import load_profile
 from harness.store.run_directory import Records
 
@@ -150,14 +150,15 @@ def played(read: Scenario) -> Records:
     endpoint: Any = read.endpoint
     profile = load_profile(endpoint.profile, endpoint.overrides).as_dict()
     setting = RunProgress(read, _run(read, profile))
-    records = Records(setting.run, [], [], [], [], None)
+    attempts, calls = list[Attempt](), list[Call]()
+    records = Records(setting.run, attempts, calls, [], [], None)
     for cell in setting.run.cells:
         for repeat in range(read.sweep.repeats):
             one = play(setting, Task(repeat, cell, repeat), opening(setting), lambda _: None)
             mine = one.records()
             records.trials.append(mine.trial)
-            records.attempts.extend(mine.attempts)
-            records.calls.extend(mine.calls)
+            attempts += mine.attempts
+            calls += mine.calls
             records.workflows.extend(mine.workflows)
     return records
 

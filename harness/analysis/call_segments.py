@@ -6,7 +6,7 @@ Added up over calls, the parts give the shares of `cells.time_spent`, with clien
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, Self, TypeVar
 
 from harness.records.failures import OK
 from harness.records.schema import Attempt, Call
@@ -116,11 +116,26 @@ def tiles(call: Call, attempts: Sequence[Attempt]) -> list[CallSegment]:
     return tiled(chosen, call.ready, call.done, other)
 
 
-def tiled(
-    segments: Iterable[CallSegment], start: int, end: int, between: CallSegment
-) -> list[CallSegment]:
+class Timespan(Protocol):
+    """Anything with a start and an end; a named tuple."""
+
+    @property
+    def start(self) -> int:
+        """Nanoseconds."""
+
+    @property
+    def end(self) -> int:
+        """Nanoseconds."""
+
+    def _replace(self, *, start: int = ..., end: int = ...) -> Self: ...
+
+
+_S = TypeVar("_S", bound=Timespan)
+
+
+def tiled(segments: Iterable[_S], start: int, end: int, between: _S) -> list[_S]:
     """Cut segments, given in order of time, to `start` and `end`; fill gaps with `between`."""
-    whole: list[CallSegment] = []
+    whole: list[_S] = []
     at = start
     for segment in segments:
         first, last = max(segment.start, at), min(segment.end, end)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, TypeVar, assert_never
+from typing import Any, Literal, NamedTuple, Protocol, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +14,20 @@ from numpy.typing import NDArray
 from harness.analysis import replay
 from harness.analysis.call_segments import PARTS, add_lengths
 from harness.analysis.model import PhaseFigures, TimeSpent
-from harness.analysis.pooling import pool
+from harness.analysis.pooling import pool_packed
 from harness.analysis.selection import CellRecords
 from harness.analysis.significance import Successes
 from harness.analysis.statistics import Sample, describe, sample
-from harness.config.prices import Price, cost_usd, price_in
+from harness.config.prices import Price, cost_of_counts, price_in
 from harness.records.clock import SECOND
-from harness.records.failures import CANCELLED, OK
+from harness.records.failures import CANCELLED, OK, is_failure
 from harness.records.groups import TriedCall
 from harness.records.histogram import middle
-from harness.records.keys import CallKey, NamesWorkflow
-from harness.records.schema import Attempt, Call, CellInfo, Run, Trial, Workflow
+from harness.records.schema import CellInfo, Run, Trial, Workflow
+from harness.store.columns import AttemptTable, CallTable, ranges
+from harness.store.compact_records import ABSENT
 
-_R = TypeVar("_R", Workflow, Call)
+_AT_ONCE = 1000
 
 ByRepeat = dict[int, float]
 """A value of each repeat that has one."""
@@ -57,14 +58,32 @@ class CountingRules(NamedTuple):
         late = self.latency is not None and workflow.done - workflow.ready > self.latency
         return self.is_success(workflow) and not late
 
-    def cost(self, attempts: Iterable[Attempt]) -> float | None:
-        """Return what the tokens of these attempts cost in USD; None where no price is known."""
-        if self.price is None:
+    def costs(self, attempts: AttemptTable) -> NDArray[np.float64] | None:
+        """Return what the tokens of each attempt cost in USD; None where no price is known."""
+        price = self.price
+        if price is None:
             return None
-        return math.fsum(
-            cost_usd(self.price, attempt.tokens, self.epoch + (attempt.sent or attempt.ready))
-            for attempt in attempts
+        sent = attempts.column("sent")
+        at = np.where((sent == ABSENT) | (sent == 0), attempts.column("ready"), sent)
+        read = reported(attempts, "input")
+        cached = np.minimum(reported(attempts, "cached"), read)
+        factors: Any = 1.0
+        if price.peak is not None:
+            factors = np.array([price.factor(self.epoch + moment) for moment in at.tolist()])
+        costs: NDArray[np.float64] = cost_of_counts(
+            price, read, cached, reported(attempts, "output"), factors
         )
+        return costs
+
+    def cost(self, attempts: AttemptTable) -> float | None:
+        """Return what the tokens of these attempts cost in USD; None where no price is known."""
+        costs = self.costs(attempts)
+        return None if costs is None else math.fsum(costs.tolist())
+
+
+def reported(attempts: AttemptTable, name: str) -> NDArray[np.int64]:
+    """Return a token count of each attempt, 0 where it was not reported."""
+    return np.maximum(attempts.column(name).astype(np.int64), 0)
 
 
 def terms_of(run: Run, cell: CellInfo) -> CountingRules:
@@ -116,12 +135,13 @@ class MeasuredCell:
     @cached_property
     def call_outcomes(self) -> Counter[str]:
         """How many calls that began ended in which way."""
-        return Counter(call.outcome for call in filter(begun, self.records.calls))
+        calls = self.records.calls
+        return count_words(calls.take(has_begun(calls)), "outcome")
 
     @cached_property
     def attempt_outcomes(self) -> Counter[str]:
         """How many attempts ended in which way."""
-        return Counter(attempt.outcome for attempt in self.records.attempts)
+        return count_words(self.records.attempts, "outcome")
 
     @cached_property
     def makespans(self) -> ByRepeat:
@@ -147,9 +167,9 @@ class MeasuredCell:
         ]
 
     @cached_property
-    def unused(self) -> list[Attempt]:
+    def unused(self) -> AttemptTable:
         """The attempts whose response was not used."""
-        return wasted(self.records.spent)
+        return wasted(self.records)
 
     @cached_property
     def tokens(self) -> Counter[str]:
@@ -170,51 +190,104 @@ class MeasuredCell:
 PopulationName = Literal["workflows", "calls", "attempts", "backoffs"]
 
 
+class HasColumns(Protocol):
+    """Records with a column for each time."""
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Return the values of a field, `ABSENT` for None."""
+
+
+class _Columns(dict[str, NDArray[Any]]):
+    def column(self, name: str) -> NDArray[Any]:
+        return self[name]
+
+
 class Population(NamedTuple):
     """Records of one kind, each with its cluster (see `CellRecords`) and its repeat."""
 
-    items: list[Any]
+    items: HasColumns
     clusters: NDArray[np.int64]
     repeats: NDArray[np.int64]
 
 
 def _population(cell: CellRecords, name: PopulationName) -> Population:
-    items: list[Any]
-    owners: Sequence[NamesWorkflow]
     match name:
         case "workflows":
-            items = owners = cell.workflows
+            names = ("ready", "done", "repeat")
+            times = _Columns(
+                (name, np.array([getattr(one, name) for one in cell.workflows], np.int64))
+                for name in names
+            )
+            number = cell.clusters
+            clusters = [number[one.repeat, one.workflow] for one in cell.workflows]
+            return Population(times, np.array(clusters, np.int64), times["repeat"])
         case "calls":
-            items = owners = list(wanted(cell.calls))
+            return _of_table(cell, wanted(cell.calls))
         case "attempts":
-            items = owners = cell.attempts
+            return _of_table(cell, cell.attempts)
         case "backoffs":
-            items = [wait for call in cell.calls for wait in call.backoffs]
-            owners = [call for call in cell.calls for _ in call.backoffs]
+            calls = cell.calls
+            packed, places = calls.backoffs, calls.places()
+            counts = packed.starts[places + 1] - packed.starts[places]
+            rows = ranges(packed.starts[places], counts)
+            waits = _Columns((name, column[rows]) for name, column in packed.columns.items())
+            whole = _of_table(cell, calls)
+            return Population(
+                waits, np.repeat(whole.clusters, counts), np.repeat(whole.repeats, counts)
+            )
         case _:
             assert_never(name)
-    number = cell.clusters
-    clusters = np.array([number[one.repeat, one.workflow] for one in owners], np.int64)
-    return Population(items, clusters, np.array([one.repeat for one in owners], np.int64))
 
 
-def count_successes(records: Iterable[_R], holds: Callable[[_R], bool]) -> Successes:
-    """Return for how many records `holds` is true, and of how many, by repeat."""
+def _of_table(cell: CellRecords, table: CallTable | AttemptTable) -> Population:
+    return Population(table, cell.clusters_of(table), table.column("repeat").astype(np.int64))
+
+
+def count_words(table: CallTable | AttemptTable, name: str) -> Counter[str]:
+    """Return how often each word occurs in a column."""
+    counts = np.bincount(table.column(name)).tolist()
+    return Counter({table.words.names[at]: count for at, count in enumerate(counts) if count})
+
+
+def count_rows(repeats: NDArray[Any]) -> dict[int, int]:
+    """Return how many rows each repeat has, in the order in which repeats occur."""
+    known, first, counts = np.unique(repeats, return_index=True, return_counts=True)
+    order = np.argsort(first)
+    return dict(zip(known[order].tolist(), counts[order].tolist(), strict=True))
+
+
+def rows_by(repeats: NDArray[Any]) -> dict[int, NDArray[np.int64]]:
+    """Return the rows of each repeat, in their order."""
+    order = np.argsort(repeats, kind="stable")
+    known, first = np.unique(repeats[order], return_index=True)
+    return dict(zip(known.tolist(), np.split(order, first[1:]), strict=True)) if len(known) else {}
+
+
+def count_successes(workflows: Iterable[Workflow], holds: Callable[[Workflow], bool]) -> Successes:
+    """Return for how many workflows `holds` is true, and of how many, by repeat."""
     tried, good = Counter[int](), Counter[int]()
-    for record in records:
-        tried[record.repeat] += 1
-        good[record.repeat] += holds(record)
+    for workflow in workflows:
+        tried[workflow.repeat] += 1
+        good[workflow.repeat] += holds(workflow)
     return Successes([good[repeat] for repeat in tried], list(tried.values()))
 
 
-def wanted(calls: Iterable[Call]) -> Iterator[Call]:
+def count_lost(calls: CallTable) -> Successes:
+    """Return how many calls failed, and of how many that were not cancelled, by repeat."""
+    calls = wanted(calls)
+    tried = count_rows(calls.column("repeat"))
+    lost = count_rows(calls.column("repeat")[calls.where("outcome", is_failure)])
+    return Successes([lost.get(repeat, 0) for repeat in tried], list(tried.values()))
+
+
+def wanted(calls: CallTable) -> CallTable:
     """Return the calls that were not cancelled."""
-    return (call for call in calls if call.outcome != CANCELLED)
+    return calls.take(~calls.where("outcome", CANCELLED.__eq__))
 
 
-def begun(call: Call) -> bool:
-    """Return whether a call began; a cancelled call may not have begun."""
-    return call.attempts > 0 or call.outcome != CANCELLED
+def has_begun(calls: CallTable) -> NDArray[np.bool_]:
+    """Return which calls began; a cancelled call may not have begun."""
+    return (calls.column("attempts") > 0) | ~calls.where("outcome", CANCELLED.__eq__)
 
 
 class TrialBounds(NamedTuple):
@@ -231,8 +304,10 @@ def gaps(cell: CellRecords) -> Sample:
 
     Values are known to the width of a histogram's bucket, under 0.8 %.
     """
-    number = cell.clusters
-    owners, names, counts = pool((number[a.repeat, a.workflow], a.gaps) for a in cell.attempts)
+    attempts = cell.attempts
+    owners, names, counts = pool_packed(
+        cell.clusters_of(attempts), attempts.gaps, attempts.places()
+    )
     known, place = np.unique(names, return_inverse=True)
     middles = np.array([middle(int(name)) for name in known]) / SECOND
     return sample(middles[place], owners, counts)
@@ -264,6 +339,24 @@ def time_spent(tried: Iterable[TriedCall]) -> TimeSpent | None:
     for call, attempts in tried:
         if call.outcome != CANCELLED:
             add_lengths(spent, call, attempts)
+    return _shares(spent)
+
+
+def time_spent_in(cell: CellRecords) -> TimeSpent | None:
+    """Return the same of the calls of a cell."""
+    calls, index = wanted(cell.calls), cell.groups
+    lengths = index.lengths[calls.places()]
+    is_known = lengths[:, 0] != ABSENT
+    spent = dict(zip(PARTS, lengths[is_known].sum(axis=0).tolist(), strict=True))
+    others = calls.take(~is_known)
+    for start in range(0, len(others), _AT_ONCE):
+        some = others.take(np.arange(start, min(start + _AT_ONCE, len(others))))
+        for call, attempts in zip(some, index.attempts_of(some.places()), strict=True):
+            add_lengths(spent, call, attempts)
+    return _shares(spent)
+
+
+def _shares(spent: dict[str, int]) -> TimeSpent | None:
     whole = sum(spent.values())
     if not whole:
         return None
@@ -271,30 +364,25 @@ def time_spent(tried: Iterable[TriedCall]) -> TimeSpent | None:
     return TimeSpent(**{part: took / whole for part, took in spent.items()})
 
 
-def wasted(spent: Sequence[Attempt]) -> list[Attempt]:
+def wasted(cell: CellRecords) -> AttemptTable:
     """Return the unused attempts: those that failed, and the later of two hedged successes."""
-    raced = {attempt.call_key for attempt in spent if attempt.hedge}
-    used: dict[CallKey, Attempt] = {}
-    if raced:
-        for attempt in sorted(spent, key=lambda attempt: attempt.done):
-            if attempt.outcome == OK and attempt.call_key in raced:
-                used.setdefault(attempt.call_key, attempt)
-    return [
-        attempt
-        for attempt in spent
-        if attempt.outcome != OK or (raced and used.get(attempt.call_key, attempt) is not attempt)
-    ]
+    spent = cell.spent
+    is_unused = ~spent.where("outcome", OK.__eq__)
+    hedges = spent.column("hedge") > 0
+    if hedges.any():
+        numbers = cell.groups.call_numbers(spent)
+        raced = np.flatnonzero(np.isin(numbers, numbers[hedges]) & ~is_unused)
+        by_end = raced[np.argsort(spent.column("done")[raced], kind="stable")]
+        _, first = np.unique(numbers[by_end], return_index=True)
+        is_unused[raced] = True
+        is_unused[by_end[first]] = False
+    return spent.take(is_unused)
 
 
-def _tokens(spent: Iterable[Attempt], unused: Iterable[Attempt]) -> Counter[str]:
-    total: Counter[str] = Counter()
-    for attempt in spent:
-        tokens = attempt.tokens
-        total["input"] += tokens.input or 0
-        total["output"] += tokens.output or 0
-        total["reasoning"] += tokens.reasoning or 0
-        total["cached"] += tokens.cached or 0
-        total["unreported"] += attempt.outcome == OK and tokens.output is None
-    for attempt in unused:
-        total["wasted"] += (attempt.tokens.input or 0) + (attempt.tokens.output or 0)
+def _tokens(spent: AttemptTable, unused: AttemptTable) -> Counter[str]:
+    names = ("input", "output", "reasoning", "cached")
+    total = Counter({name: int(reported(spent, name).sum()) for name in names})
+    is_ok = spent.where("outcome", OK.__eq__)
+    total["unreported"] = int((is_ok & (spent.column("output") == ABSENT)).sum())
+    total["wasted"] = sum(int(reported(unused, name).sum()) for name in ("input", "output"))
     return total

@@ -9,7 +9,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from harness.analysis.cells import MeasuredCell
-from harness.analysis.metrics import ComparedMetric, ShareOf, SpreadOf, compared_metrics
+from harness.analysis.metrics import (
+    ComparedMetric,
+    ShareOf,
+    SpreadOf,
+    compared_metrics,
+    latencies,
+)
 from harness.analysis.model import SUMMARY_SCHEMA, Figure
 from harness.analysis.selection import Dataset
 from harness.analysis.settings import identity
@@ -24,7 +30,6 @@ from harness.analysis.significance import (
     of_shares,
 )
 from harness.analysis.statistics import over_repeats
-from harness.records.clock import SECOND
 from harness.records.errors import InputError
 from harness.records.schema import CellInfo, Run
 from harness.records.settings import setting_of
@@ -191,11 +196,9 @@ def _has(compared: ComparedMetric, cell: MeasuredCell) -> bool:
 def _by_topic(side: MeasuredCell, latency: SpreadOf) -> dict[tuple[int, str], list[float]]:
     """Return the workflow latencies in scenario seconds, in clusters of one topic and repeat."""
     parts: dict[tuple[int, str], list[float]] = {}
-    for workflow in side.population("workflows").items:
-        length = latency.length(workflow)
-        if length is not None:
-            seconds = length / SECOND / side.records.run.time_scale
-            parts.setdefault((workflow.repeat, workflow.topic), []).append(seconds)
+    for workflow, seconds in latencies(side, latency):
+        scaled = seconds / side.records.run.time_scale
+        parts.setdefault((workflow.repeat, workflow.topic), []).append(scaled)
     return parts
 
 

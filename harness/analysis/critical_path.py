@@ -14,18 +14,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from harness.analysis import replay
-from harness.analysis.call_segments import PARTS, CallSegment, add_lengths, tiled, tiles
+from harness.analysis.call_segments import PARTS, CallSegment, tiled
+from harness.analysis.call_times import Groups, TimedCalls, of_records, timed_calls
 from harness.analysis.model import Figure
 from harness.analysis.phase_tree import Lane, PhaseNode, Stage, tree_of
 from harness.analysis.selection import CellRecords
 from harness.analysis.statistics import over_repeats
 from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED
-from harness.records.groups import WorkflowGroups, WorkflowRecords
-from harness.records.schema import Attempt, Call, CellInfo, Workflow
-
-Attempts = Mapping[tuple[str, int | None, int], Sequence[Attempt]]
-"""The attempts of one workflow, by phase, branch and call."""
+from harness.records.groups import WorkflowRecords
+from harness.records.schema import Call, CellInfo, Workflow
+from harness.store.compact_records import ABSENT
 
 
 class Straggler(NamedTuple):
@@ -41,6 +40,18 @@ class Straggler(NamedTuple):
     behind: int
     because: str | None
     excess: int
+
+
+class _PathSpan(NamedTuple):
+    """A part of a critical path: time within a call, or `other` time in a phase without one.
+
+    `at`: the index of the call among those of the workflow, None without one.
+    """
+
+    start: int
+    end: int
+    at: int | None
+    phase: str | None
 
 
 class CriticalPath(NamedTuple):
@@ -62,6 +73,54 @@ class CriticalPath(NamedTuple):
     def phases(self) -> dict[str, int]:
         """Return the nanoseconds of each phase, without the phases nested in it."""
         return _sums((s.phase, s.length) for s in self.segments if s.phase is not None)
+
+
+class _WalkedPath(NamedTuple):
+    """A path before its calls are cut into segments; to add it up needs only some of these."""
+
+    workflow: Workflow
+    spans: Sequence[_PathSpan]
+    stragglers: tuple[Straggler, ...]
+    its: TimedCalls
+
+    def path(self) -> CriticalPath:
+        """Return the path."""
+        segments = (segment for span in self.spans for segment in _cut(span, self.its))
+        return CriticalPath(self.workflow, tuple(segments), self.stragglers)
+
+    def parts(self) -> dict[str, int]:
+        """Return the same as `CriticalPath.parts`, in another order and with zeros."""
+        total = dict.fromkeys(PARTS, 0)
+        for span in self.spans:
+            for part, length in _parts(span, self.its):
+                total[part] += length
+        return total
+
+    def phases(self) -> dict[str, int]:
+        """Return the same as `CriticalPath.phases`."""
+        return _sums((s.phase, s.end - s.start) for s in self.spans if s.phase is not None)
+
+
+def _cut(span: _PathSpan, its: TimedCalls) -> Iterator[CallSegment]:
+    """Yield the segments of a span."""
+    if span.at is None:
+        yield CallSegment("other", span.start, span.end, phase=span.phase)
+        return
+    call = its.calls[span.at]
+    for it in its.tiles_of(span.at):
+        start, end = max(it.start, span.start), min(it.end, span.end)
+        if start < end:
+            yield CallSegment(it.part, start, end, it.attempt, call.phase, call.branch, call.call)
+
+
+def _parts(span: _PathSpan, its: TimedCalls) -> Iterable[tuple[str, int]]:
+    """Return how long each part of a span is."""
+    if span.at is None:
+        return (("other", span.end - span.start),)
+    call, lengths = its.calls[span.at], its.lengths[span.at]
+    if lengths[0] != ABSENT and (span.start, span.end) == (call.ready, call.done):
+        return zip(PARTS, lengths, strict=True)
+    return ((segment.part, segment.length) for segment in _cut(span, its))
 
 
 def _sums(pairs: Iterable[tuple[str, int]]) -> dict[str, int]:
@@ -109,25 +168,32 @@ class TrialWithOneMore(NamedTuple):
 
 def critical_path(workflow: Workflow, its: WorkflowRecords) -> CriticalPath:
     """Return the critical path of `workflow`; `its`: its calls and attempts."""
-    walk = _PathWalk(
-        {(call.phase, call.branch, call.call): attempts for call, attempts in its.tried()}
-    )
-    segments = walk.along(tree_of(workflow, its.calls))
-    return CriticalPath(workflow, tuple(segments), tuple(walk.stragglers))
+    return _walk(workflow, of_records(its)).path()
 
 
-def paths_of(workflows: Iterable[Workflow], groups: WorkflowGroups) -> Iterator[CriticalPath]:
+def paths_of(workflows: Iterable[Workflow], groups: Groups) -> Iterator[CriticalPath]:
     """Yield the critical path of each workflow."""
-    for workflow in workflows:
-        yield critical_path(workflow, groups.of(workflow))
+    return (walked.path() for walked in walked_paths(workflows, groups))
 
 
-def add_up(paths: Iterable[CriticalPath]) -> CellPath:
+def walked_paths(workflows: Iterable[Workflow], groups: Groups) -> Iterator[_WalkedPath]:
+    """Yield what `add_up` needs of the critical path of each workflow."""
+    every = list(workflows)
+    return map(_walk, every, timed_calls(every, groups))
+
+
+def _walk(workflow: Workflow, its: TimedCalls) -> _WalkedPath:
+    walk = _PathWalk(its)
+    spans = walk.along(tree_of(workflow, its.calls))
+    return _WalkedPath(workflow, spans, tuple(walk.stragglers), its)
+
+
+def add_up(paths: Iterable[CriticalPath | _WalkedPath]) -> CellPath:
     """Add up the paths of a cell's workflows."""
     return join_sums(map(_sum_of_one, paths))  # one by one: those of a long run are large
 
 
-def _sum_of_one(path: CriticalPath) -> CellPath:
+def _sum_of_one(path: CriticalPath | _WalkedPath) -> CellPath:
     held = Counter(one.because or "other" for one in path.stragglers)
     return CellPath(1, path.parts(), path.phases(), held)
 
@@ -141,8 +207,11 @@ def join_sums(sums: Iterable[CellPath]) -> CellPath:
         parts.update(one.parts)
         phases.update(one.phases)
         held.update(one.held_by)
-    in_order = {part: parts[part] for part in PARTS if part in parts}
-    return CellPath(count, in_order, dict(phases), dict(held))
+    return CellPath(count, _in_order(parts), dict(phases), dict(held))
+
+
+def _in_order(parts: Mapping[str, int]) -> dict[str, int]:
+    return {part: length for part in PARTS if (length := parts.get(part, 0))}
 
 
 def one_permit_more(cell: CellRecords, in_flight: int) -> OneMore | None:
@@ -177,26 +246,27 @@ def estimate_one_more(info: CellInfo, trials: Iterable[TrialWithOneMore]) -> One
 class _PathWalk:
     """Walks through a workflow's tree, from the end back to the start."""
 
-    def __init__(self, attempts: Attempts) -> None:
-        self._attempts = attempts
+    def __init__(self, its: TimedCalls) -> None:
+        self._its = its
+        self._places = {id(call): at for at, call in enumerate(its.calls)}
         self.stragglers: list[Straggler] = []
 
-    def along(self, node: PhaseNode) -> list[CallSegment]:
-        """Return the segments of a phase, or of the workflow, from its start to its end."""
-        found = [segment for stage in node.stages for segment in self._of_stage(node, stage)]
-        return tiled(found, node.start, node.end, CallSegment("other", 0, 0, phase=node.name))
+    def along(self, node: PhaseNode) -> list[_PathSpan]:
+        """Return the spans of a phase, or of the workflow, from its start to its end."""
+        found = [span for stage in node.stages for span in self._of_stage(node, stage)]
+        return tiled(found, node.start, node.end, _PathSpan(0, 0, None, node.name))
 
-    def _of_stage(self, node: PhaseNode, stage: Stage) -> list[CallSegment]:
-        """Return the segments of the lane that ended last, and of those that it waited for.
+    def _of_stage(self, node: PhaseNode, stage: Stage) -> list[_PathSpan]:
+        """Return the spans of the lane that ended last, and of those that it waited for.
 
         A lane that started later than its stage waited for another lane of it.
         """
         last = _last(stage)
         if last.branch is not None:
             self.stragglers.append(self._straggler(node.name, last, stage))
-        segments = self._of_lane(last)
+        spans = self._of_lane(last)
         if len(stage) == 1:
-            return segments
+            return spans
         start = min(lane.start for lane in stage)
         left = [lane for lane in stage if lane is not last]
         while last.start > start:
@@ -205,20 +275,17 @@ class _PathWalk:
                 break
             last = max(before, key=lambda lane: lane.end)
             left.remove(last)
-            segments = [*self._of_lane(last), *segments]
-        return segments
+            spans = [*self._of_lane(last), *spans]
+        return spans
 
-    def _of_lane(self, lane: Lane) -> list[CallSegment]:
-        found: list[CallSegment] = []
+    def _of_lane(self, lane: Lane) -> list[_PathSpan]:
+        found: list[_PathSpan] = []
         for item in lane.items:
-            found += self._of_call(item) if isinstance(item, Call) else self.along(item)
+            if isinstance(item, Call):
+                found.append(_PathSpan(item.ready, item.done, self._at(item), item.phase))
+            else:
+                found += self.along(item)
         return found
-
-    def _of_call(self, call: Call) -> list[CallSegment]:
-        return [
-            CallSegment(it.part, it.start, it.end, it.attempt, call.phase, call.branch, call.call)
-            for it in tiles(call, self._tried(call))
-        ]
 
     def _straggler(self, phase: str | None, last: Lane, stage: Stage) -> Straggler:
         assert last.branch is not None, "only a branch is a straggler"
@@ -228,28 +295,34 @@ class _PathWalk:
         mine = self._lengths(last)
         theirs = [self._lengths(lane) for lane in others]
         excess = {
-            part: mine[part] - int(statistics.median(other[part] for other in theirs))
-            for part in PARTS
-            if theirs and mine[part]
+            part: length - int(statistics.median([other[at] for other in theirs]))
+            for at, (part, length) in enumerate(zip(PARTS, mine, strict=True))
+            if theirs and length
         }
         because = max(excess, key=lambda part: excess[part], default=None)
         if because is None or excess[because] <= 0:
             return Straggler(phase, last.branch, behind, None, 0)
         return Straggler(phase, last.branch, behind, because, excess[because])
 
-    def _lengths(self, lane: Lane) -> dict[str, int]:
+    def _lengths(self, lane: Lane) -> Sequence[int]:
         """Return the nanoseconds of each part; of a nested phase, along its critical path."""
-        lengths = dict.fromkeys(PARTS, 0)
+        if len(lane.items) == 1 and isinstance(lane.items[0], Call):
+            return self._its.lengths_of(self._at(lane.items[0]))
+        total = dict.fromkeys(PARTS, 0)
         for item in lane.items:
             if isinstance(item, Call):
-                add_lengths(lengths, item, self._tried(item))
+                parts: Iterable[tuple[str, int]] = zip(
+                    PARTS, self._its.lengths_of(self._at(item)), strict=True
+                )
             else:
-                for segment in _PathWalk(self._attempts).along(item):
-                    lengths[segment.part] += segment.length
-        return lengths
+                spans = _PathWalk(self._its).along(item)
+                parts = (found for span in spans for found in _parts(span, self._its))
+            for part, length in parts:
+                total[part] += length
+        return [*total.values()]
 
-    def _tried(self, call: Call) -> Sequence[Attempt]:
-        return self._attempts.get((call.phase, call.branch, call.call), ())
+    def _at(self, call: Call) -> int:
+        return self._places[id(call)]
 
 
 def _last(stage: Stage) -> Lane:

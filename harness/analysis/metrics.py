@@ -7,6 +7,7 @@ recommendation and the export follow this table. A new row needs no other change
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter
@@ -20,11 +21,14 @@ from harness.analysis.cells import (
     ByRepeat,
     MeasuredCell,
     PopulationName,
-    begun,
+    count_lost,
+    count_rows,
     count_successes,
     gaps,
+    has_begun,
     phase_figures,
-    time_spent,
+    rows_by,
+    time_spent_in,
     wanted,
 )
 from harness.analysis.model import Cell, Figure
@@ -32,7 +36,8 @@ from harness.analysis.significance import Successes
 from harness.analysis.statistics import describe, order_ranks, over_repeats, sample, share
 from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED, OK, is_failure
-from harness.records.schema import Attempt, Call
+from harness.records.schema import Workflow
+from harness.store.compact_records import ABSENT
 
 Unit = Literal["s", "workflows/s", "calls/s", "USD", "share", "tokens", "count", "ratio", "nested"]
 """What a metric is counted in: it decides how the metric is shown.
@@ -55,10 +60,14 @@ class ShareOf(NamedTuple):
 
 
 class SpreadOf(NamedTuple):
-    """A distribution of the lengths of records, in nanoseconds; None was not observed."""
+    """A distribution of the lengths of records: the nanoseconds between two of their moments.
+
+    Records that did not reach one of them are left out.
+    """
 
     records: PopulationName
-    length: Callable[[Any], int | None]
+    start: str
+    end: str
 
 
 class Plain(NamedTuple):
@@ -137,23 +146,28 @@ class Metric(NamedTuple):
         return attrgetter(path)(cell)
 
 
-def _lengths(cell: MeasuredCell, kind: SpreadOf) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def lengths(cell: MeasuredCell, kind: SpreadOf) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the seconds of each record, and which records have any."""
     items = cell.population(kind.records).items
-    values = np.array([kind.length(item) for item in items], np.float64)
-    return values / SECOND, ~np.isnan(values)
+    start, end = items.column(kind.start), items.column(kind.end)
+    return (end - start).astype(np.float64) / SECOND, (start != ABSENT) & (end != ABSENT)
+
+
+def latencies(cell: MeasuredCell, kind: SpreadOf) -> list[tuple[Workflow, float]]:
+    """Return the workflows that have a length, with its seconds."""
+    values, known = lengths(cell, kind)
+    pairs = zip(cell.steady.workflows, values.tolist(), known.tolist(), strict=True)
+    return [(workflow, seconds) for workflow, seconds, is_known in pairs if is_known]
 
 
 def quantiles(cell: MeasuredCell, kind: SpreadOf, percentile: float) -> ByRepeat:
     """Return a percentile of each repeat's lengths, in seconds."""
-    values, known = _lengths(cell, kind)
+    values, known = lengths(cell, kind)
     repeats = cell.population(kind.records).repeats[known]
     values = values[known]
     return {
-        int(repeat): float(
-            np.quantile(values[repeats == repeat], percentile, method="inverted_cdf")
-        )
-        for repeat in np.unique(repeats)
+        repeat: float(np.quantile(values[rows], percentile, method="inverted_cdf"))
+        for repeat, rows in sorted(rows_by(repeats).items())
     }
 
 
@@ -166,7 +180,7 @@ def measure(metric: Metric, cell: MeasuredCell) -> Any:
         case ShareOf():
             return share(*kind.counts(cell))
         case SpreadOf():
-            values, known = _lengths(cell, kind)
+            values, known = lengths(cell, kind)
             clusters = cell.population(kind.records).clusters
             return describe(sample(values[known], clusters[known]))
         case Plain():
@@ -203,7 +217,7 @@ def _throughput(cell: MeasuredCell) -> ByRepeat:
 
 
 def _call_throughput(cell: MeasuredCell) -> ByRepeat:
-    return cell.rate(Counter(call.repeat for call in wanted(cell.records.calls)))
+    return cell.rate(count_rows(wanted(cell.records.calls).column("repeat")))
 
 
 def _goodput(cell: MeasuredCell) -> ByRepeat:
@@ -225,21 +239,15 @@ def _bound(cell: MeasuredCell) -> float | None:
     return None if figure is None else figure.value
 
 
-def _to_answer(attempt: Attempt) -> int | None:
-    if attempt.sent is None or attempt.first_answer is None:
-        return None
-    return attempt.first_answer - attempt.sent
-
-
 def _amplification(cell: MeasuredCell) -> float | None:
     calls = cell.call_outcomes.total()
     return len(cell.records.attempts) / calls if calls else None
 
 
 def _amplifications(cell: MeasuredCell) -> ByRepeat:
-    calls = Counter(call.repeat for call in cell.records.calls if begun(call))
-    attempts = Counter(attempt.repeat for attempt in cell.records.attempts)
-    return {repeat: attempts[repeat] / count for repeat, count in sorted(calls.items())}
+    calls, attempts = cell.records.calls, count_rows(cell.records.attempts.column("repeat"))
+    begun = count_rows(calls.column("repeat")[has_begun(calls)])
+    return {repeat: attempts.get(repeat, 0) / count for repeat, count in sorted(begun.items())}
 
 
 def _cost_of_success(cell: MeasuredCell) -> float | None:
@@ -252,13 +260,14 @@ def _costs_of_success(cell: MeasuredCell) -> ByRepeat:
     """Return the USD a success in each repeat; nothing when any repeat had no success."""
     workflows, rules = cell.records.workflows, cell.rules
     successes = Counter(one.repeat for one in workflows if rules.is_success(one))
-    attempts: dict[int, list[Attempt]] = {workflow.repeat: [] for workflow in workflows}
-    for attempt in cell.records.attempts:
-        attempts[attempt.repeat].append(attempt)
-    if attempts.keys() != successes.keys():
+    costs = rules.costs(cell.records.attempts)
+    if costs is None or {workflow.repeat for workflow in workflows} != successes.keys():
         return {}
-    costs = {repeat: rules.cost(mine) for repeat, mine in attempts.items()}
-    return {repeat: cost / successes[repeat] for repeat, cost in costs.items() if cost is not None}
+    rows = rows_by(cell.records.attempts.column("repeat"))
+    return {
+        repeat: math.fsum(costs[rows.get(repeat, [])].tolist()) / successes[repeat]
+        for repeat in dict.fromkeys(workflow.repeat for workflow in workflows)
+    }
 
 
 def _ended(outcome: str) -> Plain:
@@ -267,10 +276,6 @@ def _ended(outcome: str) -> Plain:
 
 def _tokens(name: str) -> Plain:
     return Plain(lambda cell: cell.tokens[name])
-
-
-def _is_lost(call: Call) -> bool:
-    return is_failure(call.outcome)
 
 
 def _failed(outcomes: Mapping[str, int]) -> int:
@@ -315,7 +320,7 @@ METRICS: tuple[Metric, ...] = (
            terminal=(TerminalColumn("trouble", ("att./", "call")),
                      TerminalColumn("policies", ("att./", "call"), optional=True))),
     Metric("calls_lost", "share of calls lost",
-           ShareOf(lambda cell: count_successes(wanted(cell.records.calls), _is_lost)), "share",
+           ShareOf(lambda cell: count_lost(cell.records.calls)), "share",
            "higher",
            compared=(Compared("calls_lost"),), report={"policies": "calls lost"},
            terminal=(TerminalColumn("policies", ("calls", "lost"), optional=True),)),
@@ -359,7 +364,7 @@ METRICS: tuple[Metric, ...] = (
            definition="Workflows that succeeded, within the latency limit if one is set, per time "
            "of makespan."),
     Metric("workflow_latency_s", "workflow latency",
-           SpreadOf("workflows", lambda one: one.done - one.ready), "s", "higher",
+           SpreadOf("workflows", "ready", "done"), "s", "higher",
            compared=(Compared("workflow_p50", 0.5), Compared("workflow_p95", 0.95, shown=2)),
            report={"speed": "latency"}, key="latency", parts=("p50", "p95", "p99"),
            terminal=(TerminalColumn("speed", ("lat.", "p50 s"), "p50"),
@@ -375,27 +380,28 @@ METRICS: tuple[Metric, ...] = (
            definition="Makespan of a replay without overhead, of the measured service times under "
            "the same permits, over the makespan."),
     Metric("call_latency_s", "call latency, ready to done",
-           SpreadOf("calls", lambda call: call.done - call.ready), "s", spread_table="calls"),
-    Metric("ttft_s", "time to first token", SpreadOf("attempts", lambda one: one.ttft), "s",
+           SpreadOf("calls", "ready", "done"), "s", spread_table="calls"),
+    Metric("ttft_s", "time to first token", SpreadOf("attempts", "sent", "first_text"), "s",
            "higher", compared=(Compared("ttft_p50", 0.5),), spread_table="calls",
            definition="From the request's bytes going out to the first chunk with text, reasoning "
            "or answer. Keep-alive comments and empty chunks are not text."),
-    Metric("time_to_first_answer_s", "time to first answer", SpreadOf("attempts", _to_answer), "s",
-           spread_table="calls", definition="The same, to the first chunk with answer text."),
+    Metric("time_to_first_answer_s", "time to first answer",
+           SpreadOf("attempts", "sent", "first_answer"), "s", spread_table="calls",
+           definition="The same, to the first chunk with answer text."),
     Metric("inter_token_s", "inter-token latency", Plain(lambda cell: describe(gaps(cell.steady))),
            "s", spread_table="waits", definition="The gap between two chunks with text."),
-    Metric("permit_wait_s", "permit wait", SpreadOf("attempts", lambda one: one.permit_wait), "s",
-           spread_table="waits",
+    Metric("permit_wait_s", "permit wait",
+           SpreadOf("attempts", "permit_requested", "permit_granted"), "s", spread_table="waits",
            definition="From asking for a permit to having it. Permits cap the attempts in flight "
            "in the whole process, first come first served."),
-    Metric("client_wait_s", "client wait", SpreadOf("attempts", lambda one: one.client_wait), "s",
-           spread_table="waits",
+    Metric("client_wait_s", "client wait",
+           SpreadOf("attempts", "permit_granted", "sent"), "s", spread_table="waits",
            definition="From having the permit to the request's bytes going out: client overhead."),
-    Metric("backoff_s", "backoff", SpreadOf("backoffs", lambda wait: wait.end - wait.start), "s",
+    Metric("backoff_s", "backoff", SpreadOf("backoffs", "start", "end"), "s",
            spread_table="waits"),
     Metric("phases", "phases", Plain(lambda cell: phase_figures(cell.steady)), "nested"),
     Metric("time_spent", "what the calls' time was spent on",
-           Plain(lambda cell: time_spent(cell.steady.tried())), "nested"),
+           Plain(lambda cell: time_spent_in(cell.steady)), "nested"),
 )  # fmt: skip
 """Every metric. The order is that of columns and comparisons; that of summary.json is `Cell`'s."""
 

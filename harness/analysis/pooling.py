@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.records.histogram import COUNTS, NUMBERS, Histogram, Packed, bucket_number, named
+from harness.store.columns import PackedHistograms, ranges
 
 _AT_ONCE = 10_000
 _MOST = 2**63 - 1
@@ -37,11 +38,37 @@ class Pooled(NamedTuple):
 def pool(parts: Iterable[tuple[int, Mapping[int, int]]]) -> Pooled:
     """Add up all histograms that have the same owner (a number from 0)."""
     rest = iter(parts)
-    sums = [Pooled(*(np.empty(0, np.int64) for _ in range(3)))]
     # In portions, so that the histograms of a whole run never lie open at once.
-    while portion := list(islice(rest, _AT_ONCE)):
-        sums.append(_add_up(_open(portion)))
-    owners, numbers, counts = _add_up(_joined(sums))
+    portions = iter(lambda: list(islice(rest, _AT_ONCE)), [])
+    return _named(_add_up(_open(portion)) for portion in portions)
+
+
+def pool_packed(
+    owners: NDArray[np.int64], histograms: PackedHistograms, rows: NDArray[np.int64]
+) -> Pooled:
+    """Add up the histograms of these rows that have the same owner; `owners`: of each row."""
+
+    def portions() -> Iterator[Pooled]:
+        for start in range(0, len(rows), _AT_ONCE):
+            mine = rows[start : start + _AT_ONCE]
+            counts = histograms.starts[mine + 1] - histograms.starts[mine]
+            places = ranges(histograms.starts[mine], counts)
+            whose = np.repeat(owners[start : start + _AT_ONCE], counts)
+            yield _add_up(
+                Pooled(
+                    whose,
+                    histograms.numbers[places].astype(np.int64),
+                    histograms.counts[places].astype(np.int64),
+                )
+            )
+
+    return _named(portions())
+
+
+def _named(portions: Iterable[Pooled]) -> Pooled:
+    """Return the sum of portions, with names of buckets in place of their numbers."""
+    nothing = Pooled(*(np.empty(0, np.int64) for _ in range(3)))
+    owners, numbers, counts = _add_up(_joined([nothing, *portions]))
     every = np.array([named(at) for at in range(bucket_number(_MOST) + 1)], np.int64)
     return Pooled(owners, every[numbers], counts)
 

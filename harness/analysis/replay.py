@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+from harness.analysis.call_times import CallPlace, Groups, began, place_of, timed_calls
 from harness.analysis.phase_tree import PhaseNode, TreeItem, tree_of
 from harness.analysis.selection import CellRecords
-from harness.records.groups import WorkflowGroups
 from harness.records.schema import Attempt, Backoff, Call, Trial, Workflow
+from harness.store.compact_records import ABSENT
 
 SYNC = "sync"
 """The mode that makes one call at a time."""
@@ -62,9 +63,7 @@ def trials_to_replay(
             yield trial, work, arrivals
 
 
-def jobs(
-    workflows: Iterable[Workflow], groups: WorkflowGroups, permit_scope: str
-) -> list[ReplayJob]:
+def jobs(workflows: Iterable[Workflow], groups: Groups, permit_scope: str) -> list[ReplayJob]:
     """Return the workflows of one trial in their order, with their measured times.
 
     Workflows without a call are left out. An attempt takes its service time, or, if it was never
@@ -73,18 +72,20 @@ def jobs(
     With permit scope `call` a call is one step, as it holds its permit through the backoff.
     """
     found = []
-    for workflow in sorted(workflows, key=lambda workflow: workflow.workflow):
-        its = groups.of(workflow)
+    in_order = sorted(workflows, key=lambda workflow: workflow.workflow)
+    for workflow, its in zip(in_order, timed_calls(in_order, groups), strict=True):
         if its.calls:
             steps = {
-                (call.phase, call.branch, call.call): _steps(call, attempts, permit_scope)
-                for call, attempts in its.tried()
+                place_of(call): [ReplayStep(service, 0)]
+                if service != ABSENT
+                else _steps(call, its.attempts[at], permit_scope)
+                for at, (call, service) in enumerate(zip(its.calls, its.services, strict=True))
             }
             found.append(ReplayJob(workflow.ready, _chain(tree_of(workflow, its.calls), steps)))
     return found
 
 
-_CallSteps: TypeAlias = dict[tuple[str, int | None, int], list[ReplayStep]]
+_CallSteps: TypeAlias = dict[CallPlace, list[ReplayStep]]
 """The steps of a workflow's calls, by phase, branch and number."""
 
 
@@ -103,30 +104,20 @@ def _chain(node: PhaseNode, steps: _CallSteps) -> ReplayChain:
 def _lane(items: Sequence[TreeItem], steps: _CallSteps) -> list[ReplayStep | ReplayFork]:
     chain: list[ReplayStep | ReplayFork] = []
     for item in items:
-        chain += (
-            _chain(item, steps)
-            if isinstance(item, PhaseNode)
-            else steps[item.phase, item.branch, item.call]
-        )
+        chain += _chain(item, steps) if isinstance(item, PhaseNode) else steps[place_of(item)]
     return chain
-
-
-def _began(attempt: Attempt) -> int:
-    return attempt.permit_granted if attempt.sent is None else attempt.sent
 
 
 def _steps(call: Call, attempts: Sequence[Attempt], permit_scope: str) -> list[ReplayStep]:
     if not attempts:
         return []  # it was given up before its permit
-    if len(attempts) == 1 and not call.backoffs:  # most are so
-        return [ReplayStep(attempts[0].done - _began(attempts[0]), 0)]
     served: list[tuple[int, int]] = []
     for attempt in attempts:
         if attempt.hedge and served:  # beside the one before it
             start, end = served.pop()
             served.append((start, max(end, attempt.done)))
         else:
-            served.append((_began(attempt), attempt.done))
+            served.append((began(attempt), attempt.done))
     steps: list[ReplayStep] = []
     pauses = deque((pause.start, _length(pause)) for pause in call.backoffs)
     for start, end in served:

@@ -7,16 +7,24 @@ was cut short says nothing about the cell. Spending counts every attempt.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from harness.analysis.phase_tree import phase_names
-from harness.analysis.token_estimates import with_received
-from harness.records.groups import TriedCall, WorkflowGroups
-from harness.records.keys import WorkflowKey, workflow_key
-from harness.records.schema import Attempt, Call, CellInfo, Run, Trial, Workflow
+from harness.analysis.token_estimates import received_output
+from harness.analysis.warmup import mser5
+from harness.analysis.workflow_index import RowsByNumber, WorkflowIndex
+from harness.records.groups import TriedCall
+from harness.records.schema import CellInfo, Run, Trial, Workflow
+from harness.store.columns import AttemptTable, CallTable, Words, read_columns
 from harness.store.run_directory import Records
+
+_T = TypeVar("_T", AttemptTable, CallTable)
 
 Cluster = tuple[int, int]
 """A workflow within its cell: (repeat, workflow number)."""
@@ -35,14 +43,14 @@ class CellRecords(NamedTuple):
     run: Run
     info: CellInfo
     started: int
-    groups: WorkflowGroups
+    groups: WorkflowIndex
     phases: tuple[str, ...]
     trials: dict[int, Trial]
     clusters: dict[Cluster, int]
     workflows: list[Workflow]
-    calls: list[Call]
-    attempts: list[Attempt]
-    spent: list[Attempt]
+    calls: CallTable
+    attempts: AttemptTable
+    spent: AttemptTable
 
     @property
     def scenario(self) -> dict[str, Any]:
@@ -52,12 +60,20 @@ class CellRecords(NamedTuple):
     @property
     def open_loop(self) -> bool:
         """Whether workflows start at given times, whatever else is running."""
-        return is_open_loop(self.run, self.info)
+        return self.run.is_open_loop(self.info)
 
     def tried(self) -> Iterator[TriedCall]:
         """Yield the calls of the workflows that count, each with its attempts."""
         for workflow in self.workflows:
             yield from self.groups.of(workflow).tried()
+
+    def clusters_of(self, table: CallTable | AttemptTable) -> NDArray[np.int64]:
+        """Return the cluster of each row of `calls` or `attempts`."""
+        of_workflow = np.zeros(len(self.groups), np.int64)
+        numbers = [self.clusters[workflow.repeat, workflow.workflow] for workflow in self.workflows]
+        of_workflow[self.groups.numbers_of(self.workflows)] = numbers
+        found: NDArray[np.int64] = of_workflow[table.column("number")]
+        return found
 
     def steady(self) -> CellRecords:
         """Return the cell without the warm-up of an open loop, which MSER-5 finds.
@@ -66,17 +82,17 @@ class CellRecords(NamedTuple):
         """
         if not self.open_loop:
             return self
-        from harness.analysis.warmup import mser5  # imports NumPy
-
-        cut: set[Cluster] = set()
+        cut: list[Workflow] = []
         for repeat in self.trials:
             mine = sorted((w for w in self.workflows if w.repeat == repeat), key=lambda w: w.ready)
-            count = mser5([w.done - w.ready for w in mine])
-            cut |= {(repeat, workflow.workflow) for workflow in mine[:count]}
+            cut += mine[: mser5([w.done - w.ready for w in mine])]
+        is_cut = np.zeros(len(self.groups), np.bool_)
+        is_cut[self.groups.numbers_of(cut)] = True
+        warm_up = {(workflow.repeat, workflow.workflow) for workflow in cut}
         return self._replace(
-            workflows=[w for w in self.workflows if (w.repeat, w.workflow) not in cut],
-            calls=[call for call in self.calls if (call.repeat, call.workflow) not in cut],
-            attempts=[a for a in self.attempts if (a.repeat, a.workflow) not in cut],
+            workflows=[w for w in self.workflows if (w.repeat, w.workflow) not in warm_up],
+            calls=self.calls.take(~is_cut[self.calls.column("number")]),
+            attempts=self.attempts.take(~is_cut[self.attempts.column("number")]),
         )
 
     def whole_trials(self) -> list[Trial]:
@@ -111,48 +127,65 @@ class Dataset(Records):
         """Return the records as a dataset: the same object if they are one already."""
         return records if isinstance(records, Dataset) else cls(*records)
 
+    @classmethod
+    def read(cls, directory: Path) -> Dataset:
+        """Read a run directory. Raises StorageError."""
+        return cls(*read_columns(directory))
+
     @cached_property
-    def groups(self) -> WorkflowGroups:
+    def groups(self) -> WorkflowIndex:
         """The calls and attempts of each execution of each workflow, whether it counts or not."""
-        return WorkflowGroups(self.calls, self.attempts)
+        attempts, calls = self.attempts, self.calls
+        if not isinstance(attempts, AttemptTable) or not isinstance(calls, CallTable):
+            words = Words()
+            attempts, calls = AttemptTable.of(attempts, words), CallTable.of(calls, words)
+        return WorkflowIndex(calls, attempts, self.workflows)
 
     @cached_property
     def cells(self) -> dict[str, CellRecords]:
         """The records of each cell by its id, in the order of run.json."""
-        every = self.groups.keys() | set(map(workflow_key, self.workflows))
-        latest = {key[:3]: key.execution for key in sorted(every)}
-        started = Counter(cell for cell, _, _ in latest)
+        groups = self.groups
         phases = phase_names(self.run, self.workflows)
-        cells = {
+        attempts = received_output(groups.attempts)
+        trials: dict[str, dict[int, Trial]] = {info.id: {} for info in self.run.cells}
+        for trial in sorted(self.trials, key=lambda trial: trial.execution):
+            trials[trial.cell][trial.repeat] = trial
+        counting = np.zeros(len(groups), np.bool_)
+        workflows: dict[str, list[Workflow]] = {info.id: [] for info in self.run.cells}
+        numbers = groups.numbers_of(self.workflows)
+        for workflow, is_latest in zip(
+            self.workflows, groups.latest[numbers].tolist(), strict=True
+        ):
+            if workflow.outcome != "cancelled" and is_latest:
+                workflows[workflow.cell].append(workflow)
+        for mine in workflows.values():
+            counting[groups.numbers_of(mine)] = True
+        started = Counter(groups.cells_of(np.flatnonzero(groups.latest)))
+        words = attempts.words
+        calls_of, attempts_of = (
+            RowsByNumber(table.column("cell"), len(words)) for table in (groups.calls, attempts)
+        )
+
+        def counted(table: _T, rows: NDArray[np.int64]) -> _T:
+            mine = table.take(rows)
+            return mine.take(counting[mine.column("number")])
+
+        return {
             info.id: CellRecords(
-                self.run, info, started[info.id], self.groups, phases, {}, {}, [], [], [], []
+                self.run, info, started[info.id], groups, phases, trials[info.id],
+                _clusters(workflows[info.id]), workflows[info.id],
+                counted(groups.calls, calls_of.of(words.get(info.id, 0))),
+                counted(attempts, attempts_of.of(words.get(info.id, 0))),
+                attempts.take(attempts_of.of(words.get(info.id, 0))),
             )
             for info in self.run.cells
-        }
-        for trial in sorted(self.trials, key=lambda trial: trial.execution):
-            cells[trial.cell].trials[trial.repeat] = trial
-        topics: dict[str, dict[tuple[int, str], int]] = {}
-        counting: set[WorkflowKey] = set()
-        for workflow in self.workflows:
-            key = workflow_key(workflow)
-            if workflow.outcome != "cancelled" and latest[key[:3]] == key.execution:
-                counting.add(key)
-                alike = topics.setdefault(workflow.cell, {})
-                number = alike.setdefault((workflow.repeat, workflow.topic), len(alike))
-                mine = cells[workflow.cell]
-                mine.clusters[workflow.repeat, workflow.workflow] = number
-                mine.workflows.append(workflow)
-        for call in self.calls:
-            if (call.cell, call.repeat, call.workflow, call.execution) in counting:
-                cells[call.cell].calls.append(call)
-        for attempt in with_received(self.attempts):
-            mine = cells[attempt.cell]
-            mine.spent.append(attempt)
-            if (attempt.cell, attempt.repeat, attempt.workflow, attempt.execution) in counting:
-                mine.attempts.append(attempt)
-        return cells
+        }  # fmt: skip
 
 
-def is_open_loop(run: Run, cell: CellInfo) -> bool:
-    """Return whether the workflows of a cell start at given times, whatever else is running."""
-    return run.cell_scenario(cell)["load"].get("arrivals") is not None
+def _clusters(workflows: Iterable[Workflow]) -> dict[Cluster, int]:
+    """Number the pairs of a repeat and a topic as they occur."""
+    alike: dict[tuple[int, str], int] = {}
+    return {
+        (one.repeat, one.workflow): alike.setdefault((one.repeat, one.topic), len(alike))
+        for one in workflows
+    }

@@ -14,20 +14,20 @@ from harness.analysis.replay import SYNC
 from harness.analysis.selection import CellRecords, Dataset
 from harness.analysis.settings import policy_of
 from harness.analysis.verdict import VIRTUAL_VERDICT, judge
-from harness.store.run_directory import SUMMARY_FILE, Records, read_records, write_whole
+from harness.store.run_directory import SUMMARY_FILE, Records, write_whole
 
 
 def write_summary(directory: Path, records: Records | None = None) -> Summary:
     """Write summary.json and return it; reads the records if not given. Raises StorageError."""
-    summary = summarise(records or read_records(directory, small=True))
+    summary = summarise(Dataset.read(directory) if records is None else records)
     write_whole(directory / SUMMARY_FILE, summary)
     return summary
 
 
 def summarise(records: Records) -> Summary:
     """Return the summary of a run. The same records give the same summary."""
-    run = records.run
-    cells = list(Dataset.of(records).cells.values())
+    records = Dataset.of(records)
+    run, cells = records.run, list(records.cells.values())
     measured = [MeasuredCell(cell, sync=_sync_of(cell, cells)) for cell in cells]
     joined = join(records)
     return Summary(

@@ -6,34 +6,25 @@ the mean number of tokens in a chunk of the run's complete responses.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-
-import msgspec
+import numpy as np
 
 from harness.records.failures import OK
-from harness.records.schema import Attempt
+from harness.store.columns import AttemptTable
+from harness.store.compact_records import ABSENT
 
 
-def with_received(attempts: Sequence[Attempt]) -> Iterator[Attempt]:
-    """Yield every attempt, with estimated output for a failed one with text but no usage.
+def received_output(attempts: AttemptTable) -> AttemptTable:
+    """Return the attempts with an estimated `output` of failed ones with text but no usage.
 
     There is no estimate in a run without a complete response with usage.
     """
-    rate = _tokens_a_chunk(attempts)
-    for attempt in attempts:
-        known = attempt.outcome == OK or attempt.tokens.output is not None
-        if rate is None or known or not attempt.chunks:
-            yield attempt
-        else:
-            output = round(attempt.chunks * rate)
-            tokens = msgspec.structs.replace(attempt.tokens, output=output)
-            yield msgspec.structs.replace(attempt, tokens=tokens)
-
-
-def _tokens_a_chunk(attempts: Iterable[Attempt]) -> float | None:
-    tokens = chunks = 0
-    for attempt in attempts:
-        if attempt.outcome == OK and attempt.chunks and attempt.tokens.output is not None:
-            tokens += attempt.tokens.output
-            chunks += attempt.chunks
-    return tokens / chunks if chunks else None
+    is_ok = attempts.where("outcome", OK.__eq__)
+    output, chunks = attempts.column("output"), attempts.column("chunks")
+    whole = is_ok & (chunks > 0) & (output != ABSENT)
+    cut = ~is_ok & (output == ABSENT) & (chunks > 0)
+    if not whole.any() or not cut.any():
+        return attempts
+    rate = int(output[whole].sum(dtype=np.int64)) / int(chunks[whole].sum(dtype=np.int64))
+    estimated = output.astype(np.int64)
+    estimated[cut] = np.rint(chunks[cut] * rate)
+    return attempts.with_columns(output=estimated)

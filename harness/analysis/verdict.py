@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.analysis.model import Spread, Verdict
 from harness.analysis.oracle import Joined, disagreements, pooled, two_percentiles
@@ -13,6 +14,8 @@ from harness.analysis.pooling import pool
 from harness.analysis.selection import CellRecords
 from harness.records.clock import SECOND
 from harness.records.histogram import Histogram, merge, quantile
+from harness.store.columns import AttemptTable
+from harness.store.compact_records import ABSENT
 
 CPU_LIMIT = 0.9
 """The limit of the share of one core: a queue's wait grows without bound as its load nears 1."""
@@ -77,8 +80,7 @@ def judge(cells: Sequence[CellRecords], joined: Joined | None) -> Verdict:
     readings: list[_Reading] = []
     for cell in cells:
         name = cell.info.id
-        seen = [attempt.ttft for attempt in cell.attempts if attempt.ttft is not None]
-        limits = _limits(truth.get(name, seen))
+        limits = _limits(truth[name] if name in truth else _ttfts(cell.attempts))
         readings.append(_Reading("client", _CPU, name, shares[name], CPU_LIMIT))
         readings += _of_histogram("client", "event-loop lag", name, lags[name], limits)
         readings += _of_histogram(
@@ -132,9 +134,15 @@ def _scheduled_ttfts(joined: Joined) -> dict[str, list[int]]:
     return parts
 
 
-def _limits(ttfts: Sequence[int]) -> tuple[float, float]:
+def _ttfts(attempts: AttemptTable) -> NDArray[np.int64]:
+    sent, first = attempts.column("sent"), attempts.column("first_text")
+    found: NDArray[np.int64] = (first - sent)[(sent != ABSENT) & (first != ABSENT)]
+    return found
+
+
+def _limits(ttfts: Sequence[int] | NDArray[np.int64]) -> tuple[float, float]:
     """Return the limits of the median and of the 99th percentile, in seconds."""
-    median = float(np.median(ttfts)) / SECOND if ttfts else 0.0
+    median = float(np.median(ttfts)) / SECOND if len(ttfts) else 0.0
     return max(TYPICAL_FLOOR, TYPICAL_SHARE * median), max(RARE_FLOOR, RARE_SHARE * median)
 
 

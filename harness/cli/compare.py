@@ -9,11 +9,12 @@ import msgspec
 
 from harness.analysis.compare import compare_runs
 from harness.analysis.regressions import judge_rules, parse_rule
+from harness.analysis.selection import Dataset
 from harness.records.errors import InputError, StorageError
 from harness.report.comparison_text import render_comparison
 from harness.report.console import Output
 from harness.report.wording import in_reading_order
-from harness.store.run_directory import read_records, require_run
+from harness.store.run_directory import require_run
 
 EXIT_REGRESSION = 1
 
@@ -23,7 +24,7 @@ def compare_command(options: argparse.Namespace) -> int:
     rules = [parse_rule(text) for text in options.fail_on]
     directories = [require_run(run) for run in (options.base, options.new)]
     try:
-        base, new = (read_records(directory, small=True) for directory in directories)
+        base, new = (Dataset.read(directory) for directory in directories)
     except StorageError as error:
         raise InputError(str(error)) from None
     comparison = compare_runs(base, new)

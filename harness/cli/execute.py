@@ -38,7 +38,6 @@ from harness.store.run_directory import (
     SUMMARY_FILE,
     each,
     no_collector,
-    read_records,
     read_run,
     read_workflows,
     require_run,
@@ -231,7 +230,7 @@ def _summarise(finished: Run, directory: Path, views: Views) -> Summary:
     from harness.analysis.summary import write_summary
 
     with no_collector():
-        records = Dataset.of(read_records(directory, small=True))
+        records = Dataset.read(directory)
         summary = write_summary(directory, records)
         if finished.stopped is not None and finished.stopped.by == "interrupt":
             warn(

@@ -23,7 +23,8 @@ from harness.report.console import Output, say
 from harness.report.html.page import REPORT, save_report
 from harness.report.plots.draw import save_plot
 from harness.report.tables import subject
-from harness.store.run_directory import Records, no_collector, read_records, require_run
+from harness.store.columns import read_columns
+from harness.store.run_directory import Records, no_collector, require_run
 from harness.telemetry.jaeger import require_address
 
 
@@ -46,9 +47,9 @@ def report_run(options: argparse.Namespace) -> int:
     return HarnessError.exit_code if views.failed else 0
 
 
-def _read(directory: Path) -> Records:
+def _read(directory: Path) -> Dataset:
     """Read a run; one that an earlier version recorded gets the code to paste."""
-    records = read_records(directory, small=True)
+    records = read_columns(directory)
     code = records.run.code or code_of(records.run)
     return Dataset.of(records._replace(run=msgspec.structs.replace(records.run, code=code)))
 

@@ -95,8 +95,17 @@ def cost_usd(price: Price, tokens: Tokens, unix_ns: int) -> float:
     """
     read, written = tokens.input or 0, tokens.output or 0
     cached = min(tokens.cached or 0, read)
+    cost: float = cost_of_counts(price, read, cached, written, price.factor(unix_ns))
+    return cost
+
+
+def cost_of_counts(price: Price, read: Any, cached: Any, written: Any, factor: Any) -> Any:
+    """Return the cost of token counts at a factor of the price: of numbers, or of arrays.
+
+    `cached` is part of `read`.
+    """
     base = (read - cached) * price.input + cached * price.cached + written * price.output
-    return base * price.factor(unix_ns) / _MILLION
+    return base * factor / _MILLION
 
 
 def worst_usd(price: Price, read: int, written: int) -> float:

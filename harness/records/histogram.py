@@ -89,6 +89,13 @@ class Packed(Mapping[int, int]):
             self.kind = "H" if max(counts) <= 0xFFFF else "I"
             self.data = numbers + array(self.kind, counts).tobytes()
 
+    @classmethod
+    def of(cls, numbers: bytes, counts: bytes, kind: str) -> Packed:
+        """Return the histogram with this content: see `numbers` and `counts`."""
+        made = cls.__new__(cls)
+        made.kind, made.data = kind, numbers + counts
+        return made
+
     @property
     def numbers(self) -> bytes:
         """The bucket indices, as an array of type `NUMBERS`."""

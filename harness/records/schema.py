@@ -374,6 +374,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         """Return the scenario of one cell: the run's, with the cell's values of the swept keys."""
         return with_settings(self.scenario, cell.settings)
 
+    def is_open_loop(self, cell: CellInfo) -> bool:
+        """Return whether the workflows of a cell start at given times, whatever else is running."""
+        return self.cell_scenario(cell)["load"].get("arrivals") is not None
+
     def cell_profile(self, cell: str) -> dict[str, Any] | None:
         """Return what the simulated provider simulates in a cell."""
         return self.profiles.get(cell, self.profile)

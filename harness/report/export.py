@@ -37,7 +37,8 @@ from harness.records.schema import (
     Workflow,
 )
 from harness.report.tables import csv_safe
-from harness.store.run_directory import SUMMARY_FILE, Records, each, read_records
+from harness.store.columns import read_columns
+from harness.store.run_directory import SUMMARY_FILE, Records, each
 from harness.store.trial_reader import TrialReader
 
 _R = TypeVar("_R", Attempt, Call, Workflow, Trial)
@@ -132,7 +133,7 @@ def _summary(directory: Path, run: Run) -> Summary:
         summary = msgspec.json.decode((directory / SUMMARY_FILE).read_bytes(), type=Summary)
         if (summary.run_id, summary.status) == (run.run_id, run.status):
             return summary
-    return summarise(read_records(directory, small=True))
+    return summarise(read_columns(directory))
 
 
 def _cells(summary: Summary) -> list[ExportRow]:

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 
 from harness.analysis.model import Cell, Summary
 from harness.records.failures import CANCELLED, FAILURES, OK, is_failure
-from harness.records.schema import Attempt, Workflow
+from harness.records.schema import Workflow
 from harness.report.line_wrap import WIDTH
 from harness.report.tables import Column, Subject, Table
 from harness.report.wording import narrow_percent, number, percent, short_count, whole_number
+from harness.store.columns import AttemptTable
 
 MOST_CLASSES = 8
 """The most failure classes that the terminal lists, by frequency."""
@@ -67,7 +68,7 @@ def failure_tables(about: Subject) -> list[Table]:
     return [
         *([_classes(about, failed, total)] if failed else []),
         *([_by_cell(about, seen)] if seen else []),
-        *_decisions(about, about.data.attempts),
+        *_decisions(about, about.data.groups.attempts),
         *_errors(about.data.workflows),
     ]
 
@@ -107,16 +108,14 @@ def _by_cell(about: Subject, seen: Sequence[str]) -> Table:
     return about.of_cells("attempts-by-outcome", "Attempts by outcome", columns)
 
 
-def _decisions(about: Subject, attempts: Sequence[Attempt]) -> Iterator[Table]:
+def _decisions(about: Subject, attempts: AttemptTable) -> Iterator[Table]:
     retry_of = {cell.id: cell.retry for cell in about.data.run.cells}
     said: Counter[tuple[str, str]] = Counter()
-    for attempt in attempts:
-        decision = attempt.decision
-        if decision is not None:
-            source = _SOURCES.get(decision.source or "policy", decision.source)
-            retries = decision.retry_in is not None
-            text = f"try again, {source}" if retries else f"give up: {decision.give_up}"
-            said[retry_of[attempt.cell], text] += 1
+    names = attempts.words.names
+    for (cell, is_retry, by, reason), count in attempts.decisions():
+        source = _SOURCES.get(names[by] or "policy", names[by])
+        text = f"try again, {source}" if is_retry else f"give up: {names[reason]}"
+        said[retry_of[names[cell]], text] += count
     if said:
         rows = sorted(said.items(), key=lambda item: (item[0][0], -item[1], item[0][1]))
         yield Table(

@@ -19,7 +19,7 @@ from harness.analysis.critical_path import (
     add_up,
     estimate_one_more,
     join_sums,
-    paths_of,
+    walked_paths,
     with_one_more,
 )
 from harness.analysis.selection import Dataset
@@ -82,7 +82,7 @@ def _portions(records: Records) -> list[_Portion]:
     return [
         _Portion(
             cell.info,
-            add_up(paths_of(cell.workflows, cell.groups)),
+            add_up(walked_paths(cell.workflows, cell.groups)),
             list(with_one_more(cell, terms_of(records.run, cell.info).in_flight)),
         )
         for cell in Dataset.of(records).cells.values()

@@ -7,13 +7,12 @@ import io
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
 from harness.analysis.model import Cell, Figure, Summary
-from harness.analysis.selection import Dataset
 from harness.analysis.settings import settings_of
 from harness.records.settings import value_text
 from harness.report.wording import (
@@ -28,6 +27,9 @@ from harness.report.wording import (
     spoken,
 )
 from harness.store.run_directory import Records
+
+if TYPE_CHECKING:
+    from harness.analysis.selection import Dataset
 
 Value = Figure | float | int | str | None
 _Value = TypeVar("_Value")
@@ -247,6 +249,8 @@ def _plain(value: Any) -> Value:
 
 def subject(summary: Summary, records: Records) -> Subject:
     """Return what a report of `summary` is about."""
+    from harness.analysis.selection import Dataset  # imports NumPy
+
     cells = in_reading_order(summary.cells)
     return Subject(summary, Dataset.of(records), cells, cell_labels(summary.cells))
 

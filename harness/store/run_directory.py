@@ -10,7 +10,7 @@ import contextlib
 import gc
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
@@ -31,7 +31,7 @@ from harness.records.schema import (
     Trial,
     Workflow,
 )
-from harness.store.compact_records import lean
+from harness.store.compact_records import served_type
 from harness.store.run_lock import cut_torn_line
 
 _T = TypeVar("_T")
@@ -58,8 +58,8 @@ class Records(NamedTuple):
     """All records of a run directory, in the order in which they were written."""
 
     run: Run
-    attempts: list[Attempt]
-    calls: list[Call]
+    attempts: Sequence[Attempt]
+    calls: Sequence[Call]
     workflows: list[Workflow]
     trials: list[Trial]
     provider: tuple[ProviderHead, list[Served]] | None
@@ -207,26 +207,20 @@ def read_run(directory: Path) -> Run:
         raise StorageError(f"{path}: cannot be read ({error})") from None
 
 
-def read_records(directory: Path, *, small: bool = False) -> Records:
+def read_records(directory: Path) -> Records:
     """Read a whole run directory. Raises StorageError as `read_run` does.
 
-    `small`: read compact records; see `compact_records`.
+    See `columns.read_columns` for long runs.
     """
     run = read_run(directory)
     with no_collector():
-        workflows = list(each(directory, Workflow))
-        phases = {phase.name for workflow in workflows for phase in workflow.phases}
-        phases |= {info.name for info in run.phases}
-        attempt, call = (
-            (lean(Attempt, run, phases), lean(Call, run, phases)) if small else (Attempt, Call)
-        )
         return Records(
             run=run,
-            attempts=list(each(directory, Attempt, attempt)),
-            calls=list(each(directory, Call, call)),
-            workflows=workflows,
+            attempts=list(each(directory, Attempt)),
+            calls=list(each(directory, Call)),
+            workflows=list(each(directory, Workflow)),
             trials=list(each(directory, Trial)),
-            provider=_providers(directory, run, small),
+            provider=read_provider(directory, run),
         )
 
 
@@ -236,16 +230,15 @@ def read_workflows(directory: Path) -> Records:
     return Records(read_run(directory), [], [], workflows, trials, None)
 
 
-def each(directory: Path, kind: type[_T], compact: type[_T] | None = None) -> Iterator[_T]:
+def each(directory: Path, kind: type[_T]) -> Iterator[_T]:
     """Iterate over the records of one kind in the order written; no file counts as empty.
 
-    `compact`: the class to read, if it can represent the record. Raises StorageError as `read_run`
-    does.
+    Raises StorageError as `read_run` does.
     """
     path = directory / FILES[kind]
     if path.exists():
         with opened(path) as file:
-            yield from decode_lines(file, path, compact or kind, otherwise=kind)
+            yield from decode_lines(file, path, kind)
 
 
 def read_transcripts(directory: Path, offset: int = 0) -> tuple[list[Transcript], int]:
@@ -278,12 +271,15 @@ def read_spent(directory: Path) -> Spent | None:
     return last[0] if last else None
 
 
-def _providers(directory: Path, run: Run, small: bool) -> tuple[ProviderHead, list[Served]] | None:
+def read_provider(
+    directory: Path, run: Run, *, small: bool = False
+) -> tuple[ProviderHead, list[Served]] | None:
     """Read the provider's logs of all sessions, with all times relative to the first anchor.
 
+    `small`: with packed histograms.
     Each log has its own anchor, and each session has another zero on the monotonic clock.
     """
-    kind = lean(Served, run) if small else Served
+    kind = served_type(run) if small else Served
     anchors = [(0, run.anchor), *((one.execution, one.anchor) for one in run.resumed)]
     head, every, first = None, list[Served](), 0
     for (execution, anchor), server in product(anchors, range(max(1, len(run.cells)))):

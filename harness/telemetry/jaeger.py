@@ -6,10 +6,9 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
-from harness.analysis.selection import CellRecords, Dataset
 from harness.records import ids
 from harness.records.errors import InputError
 from harness.records.failures import OK
@@ -17,6 +16,9 @@ from harness.records.schema import Workflow
 from harness.store.run_directory import Records
 from harness.telemetry import delivery_log
 from harness.telemetry.spans import root_span
+
+if TYPE_CHECKING:
+    from harness.analysis.selection import CellRecords
 
 JAEGER_URL_VARIABLE = "HARNESS_JAEGER_URL"
 PORT = 16686
@@ -86,6 +88,8 @@ def _is_this_machine(host: str) -> bool:
 
 def links(records: Records, jaeger: Jaeger) -> Iterator[JaegerLink]:
     """Yield links to the slowest workflow, a failed one, and a comparison of two cells."""
+    from harness.analysis.selection import Dataset  # imports NumPy
+
     cells = [
         cell._replace(workflows=[one for one in cell.workflows if jaeger.has(one)])
         for cell in Dataset.of(records).cells.values()

@@ -24,7 +24,6 @@ from operator import itemgetter
 
 from harness.analysis.call_segments import CallSegment, of_pauses
 from harness.analysis.phase_tree import Lane, PhaseNode, tree_of
-from harness.analysis.selection import is_open_loop
 from harness.records import ids
 from harness.records.failures import OK
 from harness.records.groups import WorkflowGroups, WorkflowRecords
@@ -148,7 +147,7 @@ class _WorkflowTrace:
             error=_error(record.outcome, record.error),
             links=(SpanLink(self.maker.run_trace, trial),),
         )
-        if is_open_loop(self.run, self.cell):  # a closed loop has no queue
+        if self.run.is_open_loop(self.cell):  # a closed loop has no queue
             self._add(semconv.QUEUE_SPAN, root, (record.ready, record.started), ("queue",))
         self._add_inside(root, tree_of(record, self.calls))
 

@@ -253,6 +253,7 @@ class _Trial:
             **key, ready=ready, done=self.now, outcome=attempt.outcome, attempts=count,
             backoffs=tuple(backoffs), tokens=used, wasted_tokens=None if used else Tokens(),
         )  # fmt: skip
+        assert isinstance(self.records.calls, list)
         self.records.calls.append(record)
         return attempt.outcome == "ok"
 
@@ -284,6 +285,7 @@ class _Trial:
             tokens=Tokens(input=20, cached=4, output=2 * chunks, reasoning=chunks)
             if outcome == "ok" else Tokens(),
         )  # fmt: skip
+        assert isinstance(self.records.attempts, list)
         self.records.attempts.append(attempt)
         if self.records.provider:
             self.records.provider[1].append(served_as(self.records.run, attempt, shape))

@@ -62,6 +62,7 @@ def test_what_stands_on_one_side_only_is_counted() -> None:
 def test_an_attempt_that_was_never_sent_needs_no_line() -> None:
     records = played()
     log_of(records).pop(0)
+    assert isinstance(records.attempts, list)
     records.attempts[0] = replace(records.attempts[0], sent=None, outcome="connect_failed")
     assert joined(records).unmatched == 0
 
@@ -71,6 +72,7 @@ def test_differences_in_outcome_and_tokens_are_counted() -> None:
     log = log_of(records)
     log[0] = replace(log[0], outcome="unavailable")
     log[1] = replace(log[1], tokens=Tokens(input=20, cached=4, output=41, reasoning=20))
+    assert isinstance(records.attempts, list)
     records.attempts[2] = replace(records.attempts[2], tokens=Tokens())  # it read none
     oracle = compare_logs(joined(records))
     assert (oracle.outcome_mismatches, oracle.token_mismatches) == (1, 1)

@@ -53,7 +53,7 @@ def test_an_attempt_of_a_later_execution_takes_the_earlier_one_out() -> None:
     attempt, call, workflow = execution(0)
     again = make_attempt(execution=1)
     cell = selected([attempt, again], [call], [workflow], [])
-    assert (cell.started, cell.workflows, cell.attempts) == (1, [], [])
+    assert (cell.started, cell.workflows, list(cell.attempts)) == (1, [], [])
 
 
 def test_workflows_on_one_topic_in_one_repeat_are_a_cluster() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,9 @@ IN_SECONDS = in_scenario_seconds(1e-9)
 """The records below count in nanoseconds; a picture of them counts in seconds."""
 
 
-def drawn(attempts: list[Attempt], calls: list[Call], workflows: list[Workflow]) -> list[str]:
+def drawn(
+    attempts: Sequence[Attempt], calls: Sequence[Call], workflows: list[Workflow]
+) -> list[str]:
     spans = TraceMaker(make_run([CELL], repeats=2)).of_workflows(workflows, calls, attempts)
     return tree_lines(spans, IN_SECONDS)
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -232,7 +232,7 @@ def test_the_server_ends_with_the_run_however_that_ends() -> None:
         assert time.monotonic() < patience, "the server outlives the run"
 
 
-def _of(mode: str, records: list[Any]) -> list[Any]:
+def _of(mode: str, records: Sequence[Any]) -> list[Any]:
     return [record for record in records if record.cell.startswith(f"{mode}_")]
 
 

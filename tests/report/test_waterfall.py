@@ -112,8 +112,9 @@ def test_an_attempt_that_ran_beside_another_has_a_row_of_its_own() -> None:
         first_reasoning=150, first_answer=160, last_token=188, done=190,
     )  # fmt: skip
     call = make_call(**key, ready=100, done=190, attempts=2)
-    records.calls.append(call)
-    records.attempts.extend([slow, hedge])
+    records = records._replace(
+        calls=[*records.calls, call], attempts=[*records.attempts, slow, hedge]
+    )
     rows = Waterfalls(records).of(records.workflows[0]).rows
     assert [(row.label, row.start, row.end) for row in rows[3:5]] == [
         ("branch 3", 99, 189), ("  hedge", 139, 189),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ STILL = DeliveryClock(lambda: 0.0, lambda _: None)
 
 
 def trials_of(records: Records) -> list[TrialRecords]:
-    def within(trial: Trial, rows: list[Any]) -> list[Any]:
+    def within(trial: Trial, rows: Sequence[Any]) -> list[Any]:
         return [row for row in rows if (row.cell, row.repeat) == (trial.cell, trial.repeat)]
 
     return [

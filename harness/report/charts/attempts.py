@@ -50,7 +50,7 @@ def seen_over_time(about: Subject) -> list[TrialAttempts]:
     longest = max((trial.end - trial.start for _, _, trial in found), default=0)
     seen = []
     for cell, attempts, trial in found:
-        mine = [attempt for attempt in attempts if attempt.repeat == trial.repeat]
+        mine = attempts.take(attempts.column("repeat") == trial.repeat)
         over_time = flow(mine, trial, longest // TIME_BINS + 1)
         seen.append(TrialAttempts(cell, trial.repeat, over_time, trial.end - trial.start))
     return seen

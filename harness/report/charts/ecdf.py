@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from harness.analysis.cells import wanted
+from harness.analysis.cells import MeasuredCell, PopulationName
+from harness.analysis.selection import CellRecords
 from harness.records.clock import SECOND
-from harness.records.schema import Call, Workflow
 from harness.report.charts.model import (
     MODE_LOOKS,
     Chart,
@@ -50,11 +51,13 @@ def latency_ecdf(about: Subject) -> Chart | None:
         if any(cell.mode == mode for cell in ran)
     ]
 
-    def seconds(ended: Sequence[Workflow] | Sequence[Call]) -> list[float]:
-        return sorted((one.done - one.ready) / unit for one in ended)
+    def seconds(cell: CellRecords, name: PopulationName) -> NDArray[np.float64]:
+        ended = MeasuredCell(cell).population(name).items
+        taken: NDArray[np.float64] = np.sort((ended.column("done") - ended.column("ready")) / unit)
+        return taken
 
-    def panel(title: str, found: Sequence[list[float]], *, banded: bool) -> CurvePanel:
-        longest = max((one[-1] for one in found if one), default=1.0)
+    def panel(title: str, found: Sequence[NDArray[np.float64]], *, banded: bool) -> CurvePanel:
+        longest = max((float(one[-1]) for one in found if len(one)), default=1.0)
         return CurvePanel(
             f"{title}, from ready to done",
             axis_from_zero("seconds", longest * 1.02),
@@ -62,23 +65,23 @@ def latency_ecdf(about: Subject) -> Chart | None:
             tuple(
                 Series(about.labels[cell.id], MODE_LOOKS[cell.mode], _steps(one, banded), "steps")
                 for cell, one in zip(best, found, strict=True)
-                if one
+                if len(one)
             ),
         )
 
-    def columns(name: str, key: str, found: Sequence[list[float]]) -> Iterator[Column]:
+    def columns(name: str, key: str, found: Sequence[NDArray[np.float64]]) -> Iterator[Column]:
         of_best = {cell.id: one for cell, one in zip(best, found, strict=True)}
         for share in SHARES:
             shown = f"{share * 100:.0f}"
-            values = [_within(of_best.get(cell.id, []), share) for cell in about.cells]
+            values = [_within(of_best.get(cell.id), share) for cell in about.cells]
             yield Column(f"{name}, {shown}\u00a0%", about.seconds(f"{key}_p{shown}"), values)
 
     steady = [of_cell[cell.id].steady() for cell in best]
-    workflows = [seconds(cell.workflows) for cell in steady]
-    calls = [seconds(list(wanted(cell.calls))) for cell in steady]
+    workflows = [seconds(cell, "workflows") for cell in steady]
+    calls = [seconds(cell, "calls") for cell in steady]
     main = headline(best, about.summary)
     taken = workflows[best.index(main)]
-    half, longest = number(_within(taken, 0.5)), number(taken[-1] if taken else None)
+    half, longest = number(_within(taken, 0.5)), number(float(taken[-1]) if len(taken) else None)
     return Chart(
         "Distribution of latency",
         f"{about.name(main)}: half of the workflows took {half} s or less, the longest {longest} s",
@@ -105,12 +108,14 @@ def latency_ecdf(about: Subject) -> Chart | None:
     )
 
 
-def _within(taken: Sequence[float], share: float) -> float | None:
+def _within(taken: NDArray[np.float64] | None, share: float) -> float | None:
     """Return the least time within which that share was done."""
-    return float(np.quantile(taken, share, method="inverted_cdf")) if taken else None
+    if taken is None or not len(taken):
+        return None
+    return float(np.quantile(taken, share, method="inverted_cdf"))
 
 
-def _steps(taken: Sequence[float], banded: bool) -> tuple[Point, ...]:
+def _steps(taken: NDArray[np.float64], banded: bool) -> tuple[Point, ...]:
     n = len(taken)
     reach = band(n) if banded else None
     ranks = np.unique(np.linspace(0, n, min(n, MOST_STEPS) + 1).round().astype(int)).tolist()
@@ -119,5 +124,5 @@ def _steps(taken: Sequence[float], banded: bool) -> tuple[Point, ...]:
         share, band_here = rank / n, reach if rank else None
         low = None if band_here is None else max(share - band_here, 0.0)
         high = None if band_here is None else min(share + band_here, 1.0)
-        points.append(Point(taken[rank - 1] if rank else 0.0, share, low, high))
+        points.append(Point(float(taken[rank - 1]) if rank else 0.0, share, low, high))
     return tuple(points)

@@ -24,8 +24,8 @@ def permit_lanes(about: Subject) -> Chart | None:
     cell = headline([cell for cell in whole if cell.mode != "sync"] or whole, about.summary)
     mine = of_cell[cell.id]
     trial = mine.whole_trials()[0]
-    attempts = [attempt for attempt in mine.attempts if attempt.repeat == trial.repeat]
-    calls = [call for call in mine.calls if call.repeat == trial.repeat]
+    attempts = mine.attempts.take(mine.attempts.column("repeat") == trial.repeat)
+    calls = mine.calls.take(mine.calls.column("repeat") == trial.repeat)
     held = lanes(calls, attempts, cell.permit_scope)
     shown = [one for one in held[:MOST_HELD] if one.lane < MOST_LANES]
     if not shown:

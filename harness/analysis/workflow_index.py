@@ -1,0 +1,213 @@
+"""Which calls and attempts belong to each workflow, and which attempts to each call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.analysis.call_segments import PARTS
+from harness.records.failures import OK
+from harness.records.groups import WorkflowRecords
+from harness.records.keys import NamesWorkflow
+from harness.records.schema import Attempt, Workflow
+from harness.store.columns import AttemptTable, CallTable, ranges
+from harness.store.compact_records import ABSENT
+
+_KEY = ("cell", "repeat", "workflow", "execution")
+_CALL_KEY = ("number", "phase", "branch", "call")
+
+
+class WorkflowIndex:
+    """The calls and attempts of each execution of each workflow.
+
+    Executions are numbered from 0, ordered by cell, repeat, workflow and execution. `calls`,
+    `attempts`: the tables with one more column, the `number` of the execution. `latest`: which
+    executions are the highest of their workflow.
+    """
+
+    def __init__(
+        self, calls: CallTable, attempts: AttemptTable, workflows: Sequence[Workflow]
+    ) -> None:
+        self._words = calls.words
+        tables = (calls, attempts)
+        parts = [
+            np.stack([table.column(name).astype(np.int64) for name in _KEY]) for table in tables
+        ]
+        parts.append(self._columns(workflows))
+        columns = np.concatenate(parts, axis=1)
+        self._radix = columns.max(axis=1, initial=0) + 1
+        self._keys, numbers = np.unique(self._packed(columns), return_inverse=True)
+        self.calls = calls.with_columns(number=numbers[: len(calls)].astype(np.int32))
+        after = numbers[len(calls) : len(calls) + len(attempts)]
+        self.attempts = attempts.with_columns(number=after.astype(np.int32))
+        of_workflow = self._keys // self._radix[3]
+        self.latest = np.append(of_workflow[1:] != of_workflow[:-1], True)[: len(self._keys)]
+
+    def __len__(self) -> int:
+        """Return the number of executions."""
+        return len(self._keys)
+
+    def numbers_of(self, records: Sequence[NamesWorkflow]) -> NDArray[np.int64]:
+        """Return the number of the execution of each record, which must be known."""
+        return np.searchsorted(self._keys, self._packed(self._columns(records)))
+
+    def cells_of(self, numbers: NDArray[np.int64]) -> list[str]:
+        """Return the cell of each execution."""
+        codes = self._keys[numbers] // self._radix[1:].prod()
+        return [self._words.names[code] for code in codes.tolist()]
+
+    def of(self, record: NamesWorkflow) -> WorkflowRecords:
+        """Return the calls and attempts of the workflow that `record` belongs to."""
+        number = int(self.numbers_of([record])[0])
+        if number == len(self) or self._keys[number] != self._packed(self._columns([record]))[0]:
+            return WorkflowRecords([], [])
+        return WorkflowRecords(
+            self.calls.records(self.call_rows.of(number)),
+            self.attempts.records(self._attempt_rows.of(number)),
+        )
+
+    @cached_property
+    def call_rows(self) -> RowsByNumber:
+        """The rows of the calls of each execution."""
+        return RowsByNumber(self.calls.column("number"), len(self))
+
+    @cached_property
+    def attempts_by_call(self) -> RowsByNumber:
+        """The rows of the attempts of each call (by `call_numbers`), in order of their number."""
+        _, of_attempts, count = self._call_numbers
+        order = np.argsort(self.attempts.column("attempt"), kind="stable")
+        return RowsByNumber(of_attempts, count, order)
+
+    def call_numbers(self, table: CallTable | AttemptTable) -> NDArray[np.int64]:
+        """Return the number of the call of each row: rows with the same call have the same."""
+        of_calls, of_attempts, _ = self._call_numbers
+        return (of_calls if isinstance(table, CallTable) else of_attempts)[table.places()]
+
+    @cached_property
+    def _call_numbers(self) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+        parts = [
+            np.stack([table.column(name).astype(np.int64) for name in _CALL_KEY])
+            for table in (self.calls, self.attempts)
+        ]
+        columns = np.concatenate(parts, axis=1)
+        columns[2] = np.maximum(columns[2], -1) + 1  # 0 for no branch
+        packed = columns[0]
+        for column in columns[1:]:
+            packed = packed * (column.max(initial=0) + 1) + column
+        found, numbers = np.unique(packed, return_inverse=True)
+        return numbers[: len(self.calls)], numbers[len(self.calls) :], len(found)
+
+    @cached_property
+    def services(self) -> NDArray[np.int64]:
+        """Nanoseconds that each call with one attempt and no backoff held its permit, or `ABSENT`.
+
+        From when the request was sent, if it was.
+        """
+        singles, rows = self._single
+        tried = self.attempts.take(rows)
+        sent = tried.column("sent")
+        began = np.where(sent == ABSENT, tried.column("permit_granted"), sent)
+        services = np.full(len(self.calls), ABSENT, np.int64)
+        services[singles] = tried.column("done") - began
+        return services
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Nanoseconds of each of `PARTS` of each call: those of `call_segments.tiles`.
+
+        `ABSENT` for a call that is more than one attempt from start to end, or whose times are
+        not in order.
+        """
+        singles, rows = self._single
+        tried, calls = self.attempts.take(rows), self.calls.take(singles)
+        requested, granted = tried.column("permit_requested"), tried.column("permit_granted")
+        sent, first, last = (
+            tried.column("sent"),
+            tried.column("first_text"),
+            tried.column("last_token"),
+        )
+        answer = tried.column("first_answer")
+        answer = np.where(answer == ABSENT, last, answer)
+        is_sent, is_ok = sent != ABSENT, tried.where("outcome", OK.__eq__)
+        is_failed = is_sent & ~is_ok
+        has_text = is_sent & is_ok & (first != ABSENT) & (last != ABSENT)
+        done = tried.column("done")
+        end = np.select([is_failed, has_text, is_sent], [done, last, sent], granted)
+        parts = {
+            "permit_wait": granted - requested,
+            "client_wait": np.where(is_sent, sent - granted, 0),
+            "backoff": np.zeros(len(calls), np.int64),
+            "failed_attempts": np.where(is_failed, done - sent, 0),
+            "to_first_token": np.where(has_text, first - sent, 0),
+            "reasoning": np.where(has_text, answer - first, 0),
+            "answer": np.where(has_text, last - answer, 0),
+        }
+        after, before = calls.column("done") - end, requested - calls.column("ready")
+        is_plain = tried.column("outcome") == calls.column("outcome")
+        is_plain &= (after >= 0) & (before >= 0)
+        for length in parts.values():
+            is_plain &= length >= 0
+        parts["other"] = after + before
+        lengths = np.full((len(self.calls), len(PARTS)), ABSENT, np.int64)
+        for at, part in enumerate(PARTS):
+            lengths[singles[is_plain], at] = parts[part][is_plain]
+        return lengths
+
+    def attempts_of(self, rows: NDArray[np.int64]) -> list[list[Attempt]]:
+        """Return the attempts of calls; none of a call with known `services` and `lengths`."""
+        tried = self.attempts_by_call
+        numbers = self._call_numbers[0][rows]
+        starts = tried.starts[numbers]
+        is_known = (self.services[rows] != ABSENT) & (self.lengths[rows, 0] != ABSENT)
+        counts = np.where(is_known, 0, tried.starts[numbers + 1] - starts)
+        found = iter(self.attempts.records(tried.order[ranges(starts, counts)]))
+        return [list(islice(found, count)) for count in counts.tolist()]
+
+    @cached_property
+    def _single(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The rows of the calls with one attempt and no backoff, and of their attempts."""
+        numbers, tried = self.call_numbers(self.calls), self.attempts_by_call
+        has_waited = np.diff(self.calls.backoffs.starts) > 0
+        is_single = (np.diff(tried.starts)[numbers] == 1) & ~has_waited
+        return np.flatnonzero(is_single), tried.order[tried.starts[numbers[is_single]]]
+
+    @cached_property
+    def _attempt_rows(self) -> RowsByNumber:
+        return RowsByNumber(self.attempts.column("number"), len(self))
+
+    def _columns(self, records: Iterable[NamesWorkflow]) -> NDArray[np.int64]:
+        values = (
+            (self._words[one.cell], one.repeat, one.workflow, one.execution) for one in records
+        )
+        return np.fromiter(chain.from_iterable(values), np.int64).reshape(-1, 4).T
+
+    def _packed(self, columns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return one number for each key; their order is that of the keys."""
+        packed = columns[0]
+        for column, radix in zip(columns[1:], self._radix[1:].tolist(), strict=True):
+            packed = packed * radix + column
+        keys: NDArray[np.int64] = packed
+        return keys
+
+
+class RowsByNumber:
+    """The rows of each number from 0 to `count` - 1, in the order written or in that of `order`."""
+
+    def __init__(
+        self, numbers: NDArray[Any], count: int, order: NDArray[np.int64] | None = None
+    ) -> None:
+        if order is None:
+            order = np.argsort(numbers, kind="stable")
+        else:
+            order = order[np.argsort(numbers[order], kind="stable")]
+        self.order = order
+        self.starts = np.searchsorted(numbers[order], np.arange(count + 1))
+
+    def of(self, number: int) -> NDArray[np.int64]:
+        """Return the rows of one number."""
+        return self.order[self.starts[number] : self.starts[number + 1]]
