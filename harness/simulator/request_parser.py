@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -99,7 +100,7 @@ def make_request(
     return ChatRequest(
         model=model,
         prompt=msgspec.json.encode(messages),
-        input_tokens=sum(-(-len(content) // 4) + 4 for _, content in messages),
+        input_tokens=sum([-(-len(content) // 4) + 4 for _, content in messages]),
         phase=phase,
         subject=_subject([content for role, content in messages if role == "user"]),
         items=items,
@@ -139,9 +140,19 @@ def _items(text: str, wants_json: bool) -> int | None:
 def _subject(texts: list[str]) -> str:
     """Return the topic if a line names one; otherwise the first words of the last message."""
     last = texts[-1] if texts else ""
-    topic = next((match[1] for text in texts if (match := _TOPIC.search(text))), None)
-    found = islice(_WORD.finditer(topic or last), 12)
-    return " ".join(match[0] for match in found) or "the subject"
+    for text in texts:
+        if (match := _TOPIC.search(text)) is not None:
+            return _of_topic(match[1])
+    return _first_words(last)
+
+
+@lru_cache(maxsize=1024)  # all prompts of a workflow name the same topic
+def _of_topic(topic: str) -> str:
+    return _first_words(topic)
+
+
+def _first_words(text: str) -> str:
+    return " ".join([match[0] for match in islice(_WORD.finditer(text), 12)]) or "the subject"
 
 
 def _max_tokens(value: dict[str, Any]) -> int | None:
