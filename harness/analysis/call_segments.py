@@ -77,6 +77,13 @@ def add_lengths(total: dict[str, int], call: Call, attempts: Sequence[Attempt]) 
     total["other"] += call.done - end + attempt.permit_requested - call.ready
 
 
+def lengths_of_call(call: Call, attempts: Sequence[Attempt]) -> list[int]:
+    """Return how long each of `PARTS` is, in nanoseconds: see `add_lengths`."""
+    total = dict.fromkeys(PARTS, 0)
+    add_lengths(total, call, attempts)
+    return [*total.values()]
+
+
 def is_plain(call: Call, attempts: Sequence[Attempt]) -> bool:
     """Return whether a call is one attempt from start to end, as most are."""
     return len(attempts) == 1 and not call.backoffs and attempts[0].outcome == call.outcome

@@ -7,13 +7,14 @@ read one by one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from itertools import islice
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis.call_segments import PARTS, CallSegment, add_lengths, tiles
+from harness.analysis.call_segments import PARTS, CallSegment, lengths_of_call, tiles
 from harness.analysis.workflow_index import WorkflowIndex
 from harness.records.groups import WorkflowGroups, WorkflowRecords
 from harness.records.schema import Attempt, Call, Workflow
@@ -37,27 +38,24 @@ class TimedCalls(NamedTuple):
 
     `services`: nanoseconds under a permit of each call that is one attempt without backoff,
     `ABSENT` for the others. `lengths`: nanoseconds of each of `PARTS` of each call, `ABSENT` where
-    `lengths_of` has to compute them. `attempts`: of each call whose times are not
-    known; `read` returns those of a call whose times are.
+    `lengths_of` has to compute them. `attempts`: returns the attempts of the call at an index.
     """
 
     calls: list[Call]
     services: Sequence[int]
     lengths: Sequence[Sequence[int]]
-    attempts: Sequence[list[Attempt]]
-    read: Callable[[int], list[Attempt]]
+    attempts: Callable[[int], list[Attempt]]
 
     def lengths_of(self, at: int) -> Sequence[int]:
         """Return the nanoseconds of each of `PARTS` of the call at an index."""
-        if self.lengths[at][0] != ABSENT:
-            return self.lengths[at]
-        total = dict.fromkeys(PARTS, 0)
-        add_lengths(total, self.calls[at], self.attempts[at])
-        return [*total.values()]
+        known = self.lengths[at]
+        if known[0] != ABSENT:
+            return known
+        return lengths_of_call(self.calls[at], self.attempts(at))
 
     def tiles_of(self, at: int) -> list[CallSegment]:
         """Return the parts of the call at an index, in order of time."""
-        return tiles(self.calls[at], self.attempts[at] or self.read(at))
+        return tiles(self.calls[at], self.attempts(at))
 
 
 def timed_calls(workflows: Iterable[Workflow], groups: Groups) -> Iterator[TimedCalls]:
@@ -73,22 +71,34 @@ def timed_calls(workflows: Iterable[Workflow], groups: Groups) -> Iterator[Timed
         calls = groups.calls.records(every)
         services = groups.services[every].tolist()
         lengths = groups.lengths[every].tolist()
-        tried = groups.attempts_of(every)
+        attempts = _AttemptReader(groups, every)
         start = 0
         for mine in rows:
             these = slice(start, start + len(mine))
-            start = these.stop
             yield TimedCalls(
-                calls[these], services[these], lengths[these], tried[these], _reader(groups, mine)
+                calls[these], services[these], lengths[these], partial(attempts.of, start)
             )
+            start = these.stop
 
 
-def _reader(index: WorkflowIndex, rows: NDArray[np.int64]) -> Callable[[int], list[Attempt]]:
-    def read(at: int) -> list[Attempt]:
-        number = index.call_numbers(index.calls.take(rows[[at]]))[0]
-        return index.attempts.records(index.attempts_by_call.of(number))
+class _AttemptReader:
+    """Reads the attempts of calls: when the first is wanted, of all that more likely are."""
 
-    return read
+    def __init__(self, index: WorkflowIndex, rows: NDArray[np.int64]) -> None:
+        self._index = index
+        self._rows = rows
+
+    def of(self, start: int, at: int) -> list[Attempt]:
+        """Return the attempts of a call; `start`: the place of the first call of its workflow."""
+        known = self._of_several.get(start + at)
+        return known or self._index.attempts_of(self._rows[[start + at]])[0]
+
+    @cached_property
+    def _of_several(self) -> dict[int, list[Attempt]]:
+        """The attempts of all calls with several of them, or with a backoff."""
+        places = np.flatnonzero(self._index.services[self._rows] == ABSENT)
+        found = self._index.attempts_of(self._rows[places])
+        return dict(zip(places.tolist(), found, strict=True))
 
 
 def of_records(its: WorkflowRecords) -> TimedCalls:
@@ -98,8 +108,7 @@ def of_records(its: WorkflowRecords) -> TimedCalls:
         _service(attempts[0]) if len(attempts) == 1 and not call.backoffs else ABSENT
         for call, attempts in tried
     ]
-    attempts = [mine for _, mine in tried]
-    return TimedCalls(its.calls, services, [_UNKNOWN] * len(tried), attempts, lambda _: [])
+    return TimedCalls(its.calls, services, [_UNKNOWN] * len(tried), lambda at: tried[at][1])
 
 
 def _service(attempt: Attempt) -> int:

@@ -11,10 +11,11 @@ from typing import Any, Literal, NamedTuple, Protocol, assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis import replay
 from harness.analysis.call_segments import PARTS, add_lengths
+from harness.analysis.critical_path import walk_cell
 from harness.analysis.model import PhaseFigures, TimeSpent
 from harness.analysis.pooling import pool_packed
+from harness.analysis.replay import TrialBounds
 from harness.analysis.selection import CellRecords
 from harness.analysis.significance import Successes
 from harness.analysis.statistics import Sample, describe, sample
@@ -26,8 +27,6 @@ from harness.records.histogram import middle
 from harness.records.schema import CellInfo, Run, Trial, Workflow
 from harness.store.columns import AttemptTable, CallTable, ranges
 from harness.store.compact_records import ABSENT
-
-_AT_ONCE = 1000
 
 ByRepeat = dict[int, float]
 """A value of each repeat that has one."""
@@ -152,19 +151,10 @@ class MeasuredCell:
             if trial.end > trial.start
         }
 
-    @cached_property
-    def bounds(self) -> list[TrialBounds]:
+    @property
+    def bounds(self) -> tuple[TrialBounds, ...]:
         """The bounds of each trial that ran without interruption."""
-        mode, in_flight = self.records.info.mode, self.rules.in_flight
-        return [
-            TrialBounds(
-                trial.repeat,
-                replay.replay(work, self.records.info.permits, in_flight, mode, arrivals),
-                replay.critical_path_bound(work, in_flight, mode, arrivals),
-                trial.end - trial.start,
-            )
-            for trial, work, arrivals in replay.trials_to_replay(self.records)
-        ]
+        return walk_cell(self.records, self.rules.in_flight).bounds
 
     @cached_property
     def unused(self) -> AttemptTable:
@@ -290,15 +280,6 @@ def has_begun(calls: CallTable) -> NDArray[np.bool_]:
     return (calls.column("attempts") > 0) | ~calls.where("outcome", CANCELLED.__eq__)
 
 
-class TrialBounds(NamedTuple):
-    """Nanoseconds of one trial: of its replay, of its critical path, and as measured."""
-
-    repeat: int
-    replay: int
-    critical_path: int
-    measured: int
-
-
 def gaps(cell: CellRecords) -> Sample:
     """Return the gaps between text chunks, in seconds; workflows are the clusters.
 
@@ -349,10 +330,8 @@ def time_spent_in(cell: CellRecords) -> TimeSpent | None:
     is_known = lengths[:, 0] != ABSENT
     spent = dict(zip(PARTS, lengths[is_known].sum(axis=0).tolist(), strict=True))
     others = calls.take(~is_known)
-    for start in range(0, len(others), _AT_ONCE):
-        some = others.take(np.arange(start, min(start + _AT_ONCE, len(others))))
-        for call, attempts in zip(some, index.attempts_of(some.places()), strict=True):
-            add_lengths(spent, call, attempts)
+    for call, attempts in zip(others, index.attempts_of(others.places()), strict=True):
+        add_lengths(spent, call, attempts)
     return _shares(spent)
 
 

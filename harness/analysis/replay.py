@@ -7,13 +7,13 @@ the harness adds; `critical_path_bound` also leaves out the permits and the back
 from __future__ import annotations
 
 import heapq
-import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice, repeat
 from typing import NamedTuple, TypeAlias
 
-from harness.analysis.call_times import CallPlace, Groups, began, place_of, timed_calls
+from harness.analysis.call_times import CallPlace, Groups, TimedCalls, began, place_of, timed_calls
 from harness.analysis.phase_tree import PhaseNode, TreeItem, tree_of
 from harness.analysis.selection import CellRecords
 from harness.records.schema import Attempt, Backoff, Call, Trial, Workflow
@@ -46,8 +46,38 @@ class ReplayJob(NamedTuple):
     chain: ReplayChain
 
 
+class TrialBounds(NamedTuple):
+    """Nanoseconds of one trial: of its replay, of its critical path, and as measured.
+
+    `with_one_more`: of its replay with one more permit; in sync mode the same.
+    """
+
+    repeat: int
+    replay: int
+    with_one_more: int
+    critical_path: int
+    measured: int
+
+
+Visit: TypeAlias = Callable[[Workflow, TimedCalls, PhaseNode], None]
+"""Called with each workflow of a trial, its calls and its tree."""
+
+
+def trial_bounds(cell: CellRecords, in_flight: int, visit: Visit) -> Iterator[TrialBounds]:
+    """Yield the bounds of each uninterrupted trial."""
+    mode, permits = cell.info.mode, cell.info.permits
+    for trial, work, arrivals in trials_to_replay(cell, visit):
+        yield TrialBounds(
+            trial.repeat,
+            replay(work, permits, in_flight, mode, arrivals),
+            replay(work, permits + 1, in_flight, mode, arrivals),
+            critical_path_bound(work, in_flight, mode, arrivals),
+            trial.end - trial.start,
+        )
+
+
 def trials_to_replay(
-    cell: CellRecords,
+    cell: CellRecords, visit: Visit | None = None
 ) -> Iterator[tuple[Trial, list[ReplayJob], list[int] | None]]:
     """Yield the uninterrupted trials, each with its jobs and, in an open loop, its arrivals.
 
@@ -58,12 +88,18 @@ def trials_to_replay(
         workflows.setdefault(workflow.repeat, []).append(workflow)
     for trial in cell.whole_trials():
         if trial.end > trial.start:
-            work = jobs(workflows.get(trial.repeat, []), cell.groups, cell.info.permit_scope)
+            mine = workflows.get(trial.repeat, [])
+            work = jobs(mine, cell.groups, cell.info.permit_scope, visit)
             arrivals = [job.ready - trial.start for job in work] if cell.open_loop else None
             yield trial, work, arrivals
 
 
-def jobs(workflows: Iterable[Workflow], groups: Groups, permit_scope: str) -> list[ReplayJob]:
+def jobs(
+    workflows: Iterable[Workflow],
+    groups: Groups,
+    permit_scope: str,
+    visit: Visit | None = None,
+) -> list[ReplayJob]:
     """Return the workflows of one trial in their order, with their measured times.
 
     Workflows without a call are left out. An attempt takes its service time, or, if it was never
@@ -74,14 +110,17 @@ def jobs(workflows: Iterable[Workflow], groups: Groups, permit_scope: str) -> li
     found = []
     in_order = sorted(workflows, key=lambda workflow: workflow.workflow)
     for workflow, its in zip(in_order, timed_calls(in_order, groups), strict=True):
+        tree = tree_of(workflow, its.calls)
+        if visit is not None:
+            visit(workflow, its, tree)
         if its.calls:
             steps = {
                 place_of(call): [ReplayStep(service, 0)]
                 if service != ABSENT
-                else _steps(call, its.attempts[at], permit_scope)
+                else _steps(call, its.attempts(at), permit_scope)
                 for at, (call, service) in enumerate(zip(its.calls, its.services, strict=True))
             }
-            found.append(ReplayJob(workflow.ready, _chain(tree_of(workflow, its.calls), steps)))
+            found.append(ReplayJob(workflow.ready, _chain(tree, steps)))
     return found
 
 
@@ -184,7 +223,7 @@ def _total(chain: ReplayChain, *, backoff: bool) -> int:
 def _in_line(lengths: Sequence[int], arrivals: Sequence[int] | None) -> int:
     """Return when the last of the workflows, which run one after another, ends."""
     end = 0
-    for length, due in zip(lengths, arrivals or itertools.repeat(0), strict=False):
+    for length, due in zip(lengths, arrivals or repeat(0), strict=False):
         end = max(end, due) + length
     return end
 
@@ -206,7 +245,7 @@ def replay(
     """
     if mode == SYNC:
         return _in_line([_total(job.chain, backoff=True) for job in work], arrivals)
-    return _Replay(work, permits).run(in_flight, arrivals)
+    return _replayed(work, permits, in_flight, arrivals)
 
 
 @dataclass(slots=True, eq=False)
@@ -221,74 +260,59 @@ class _Strand:
     open: int = 0
 
 
-class _Replay:
-    """A discrete-event simulation of a trial.
+def _replayed(
+    work: Sequence[ReplayJob], permits: int, in_flight: int, arrivals: Sequence[int] | None
+) -> int:
+    """Simulate a trial, event by event, and return when the last event happens.
 
     Events: time, number, the step that ended (None: an arrival or a backoff's end), the strand.
+    One loop with local variables: a long run has millions of events.
     """
-
-    def __init__(self, work: Sequence[ReplayJob], permits: int) -> None:
-        self._work = work
-        self._free = permits
-        self._waiting: deque[tuple[_Strand, ReplayStep]] = deque()
-        self._events: list[tuple[int, int, ReplayStep | None, _Strand]] = []
-        self._count = 0
-        self._now = 0
-        self._next = 0
-
-    def run(self, in_flight: int, arrivals: Sequence[int] | None) -> int:
-        if arrivals is None:
-            for _ in range(min(in_flight, len(self._work))):
-                self._start_workflow()
-        else:
-            self._next = len(self._work)
-            for job, due in zip(self._work, arrivals, strict=True):
-                self._at(due, None, _Strand([*reversed(job.chain)]))
-        while self._events:
-            self._now, _, step, strand = heapq.heappop(self._events)
-            if step is not None:
-                if self._waiting:
-                    self._serve(*self._waiting.popleft())
-                else:
-                    self._free += 1
-                if step.backoff:
-                    self._at(self._now + step.backoff, None, strand)
+    free, now, count = permits, 0, 0
+    events: list[tuple[int, int, ReplayStep | None, _Strand]] = []
+    waiting: deque[tuple[_Strand, ReplayStep]] = deque()
+    chains = iter([job.chain for job in work if job.chain] if arrivals is None else [])
+    ready = [_Strand([*reversed(chain)]) for chain in islice(chains, in_flight)]
+    for job, due in zip(work, arrivals or (), strict=arrivals is not None):
+        count += 1
+        heapq.heappush(events, (due, count, None, _Strand([*reversed(job.chain)])))
+    ready.reverse()  # the last one is continued first
+    while True:
+        while ready:
+            strand = ready.pop()
+            while not strand.steps and strand.parent is not None:
+                strand = strand.parent
+                strand.open -= 1
+                if strand.open:
+                    break
+            else:
+                if not strand.steps:
+                    ready += [_Strand([*reversed(chain)]) for chain in islice(chains, 1)]
                     continue
-            self._go_on(strand)
-        return self._now
-
-    def _start_workflow(self) -> None:
-        while self._next < len(self._work):
-            chain = self._work[self._next].chain
-            self._next += 1
-            if chain:
-                self._go_on(_Strand([*reversed(chain)]))
-                return
-
-    def _go_on(self, strand: _Strand) -> None:
-        """Start the next step of a strand, or end it and continue the one that waits for it."""
-        while not strand.steps:
-            if strand.parent is None:
-                self._start_workflow()
-                return
-            strand = strand.parent
-            strand.open -= 1
-            if strand.open:
-                return
-        step = strand.steps.pop()
-        if isinstance(step, ReplayFork):
-            strand.open = len(step.chains)
-            for chain in step.chains:
-                self._go_on(_Strand([*reversed(chain)], strand))
-        elif self._free:
-            self._free -= 1
-            self._serve(strand, step)
-        else:
-            self._waiting.append((strand, step))
-
-    def _serve(self, strand: _Strand, step: ReplayStep) -> None:
-        self._at(self._now + step.service, step, strand)
-
-    def _at(self, time: int, served: ReplayStep | None, strand: _Strand) -> None:
-        self._count += 1
-        heapq.heappush(self._events, (time, self._count, served, strand))
+                step = strand.steps.pop()
+                if isinstance(step, ReplayFork):
+                    strand.open = len(step.chains)
+                    ready += [
+                        _Strand([*reversed(chain)], strand) for chain in reversed(step.chains)
+                    ]
+                elif free:
+                    free -= 1
+                    count += 1
+                    heapq.heappush(events, (now + step.service, count, step, strand))
+                else:
+                    waiting.append((strand, step))
+        if not events:
+            return now
+        now, _, ended, strand = heapq.heappop(events)
+        if ended is not None:
+            if waiting:
+                next_strand, step = waiting.popleft()
+                count += 1
+                heapq.heappush(events, (now + step.service, count, step, next_strand))
+            else:
+                free += 1
+            if ended.backoff:
+                count += 1
+                heapq.heappush(events, (now + ended.backoff, count, None, strand))
+                continue
+        ready.append(strand)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,21 +24,17 @@ from harness.records.schema import CellInfo, Run, Trial, Workflow
 from harness.store.columns import AttemptTable, CallTable, Words, read_columns
 from harness.store.run_directory import Records
 
+if TYPE_CHECKING:
+    from harness.analysis.critical_path import CellWalk
+
 _T = TypeVar("_T", AttemptTable, CallTable)
 
 Cluster = tuple[int, int]
 """A workflow within its cell: (repeat, workflow number)."""
 
 
-class CellRecords(NamedTuple):
-    """The records of one cell that count, and what was spent.
-
-    `workflows`, `calls`, `attempts`: of workflows that count. `clusters`: the cluster of each such
-    workflow, from 0: one for each topic and repeat, as such workflows resemble each other.
-    `started`: how many workflows began, including those that never ended. `trials`: the last one
-    of each repeat. `spent`: every attempt of the cell. `groups`: the calls and attempts of each
-    workflow of the run. `phases`: the names of the run's phases in order.
-    """
+class _CellFields(NamedTuple):
+    """The fields of `CellRecords`."""
 
     run: Run
     info: CellInfo
@@ -51,6 +47,22 @@ class CellRecords(NamedTuple):
     calls: CallTable
     attempts: AttemptTable
     spent: AttemptTable
+
+
+class CellRecords(_CellFields):
+    """The records of one cell that count, and what was spent.
+
+    `workflows`, `calls`, `attempts`: of workflows that count. `clusters`: the cluster of each such
+    workflow, from 0: one for each topic and repeat, as such workflows resemble each other.
+    `started`: how many workflows began, including those that never ended. `trials`: the last one
+    of each repeat. `spent`: every attempt of the cell. `groups`: the calls and attempts of each
+    workflow of the run. `phases`: the names of the run's phases in order.
+    """
+
+    @cached_property
+    def walks(self) -> dict[int, CellWalk]:
+        """What `critical_path.walk_cell` has computed, by the number of workflows in flight."""
+        return {}
 
     @property
     def scenario(self) -> dict[str, Any]:

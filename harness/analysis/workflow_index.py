@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis.call_segments import PARTS
+from harness.analysis.call_segments import PARTS, lengths_of_call
 from harness.records.failures import OK
 from harness.records.groups import WorkflowRecords
 from harness.records.keys import NamesWorkflow
@@ -18,6 +18,7 @@ from harness.records.schema import Attempt, Workflow
 from harness.store.columns import AttemptTable, CallTable, ranges
 from harness.store.compact_records import ABSENT
 
+_AT_ONCE = 1000
 _KEY = ("cell", "repeat", "workflow", "execution")
 _CALL_KEY = ("number", "phase", "branch", "call")
 
@@ -120,8 +121,7 @@ class WorkflowIndex:
     def lengths(self) -> NDArray[np.int64]:
         """Nanoseconds of each of `PARTS` of each call: those of `call_segments.tiles`.
 
-        `ABSENT` for a call that is more than one attempt from start to end, or whose times are
-        not in order.
+        `ABSENT` for a call of one attempt whose times are not in order.
         """
         singles, rows = self._single
         tried, calls = self.attempts.take(rows), self.calls.take(singles)
@@ -148,23 +148,29 @@ class WorkflowIndex:
             "answer": np.where(has_text, last - answer, 0),
         }
         after, before = calls.column("done") - end, requested - calls.column("ready")
-        is_plain = tried.column("outcome") == calls.column("outcome")
-        is_plain &= (after >= 0) & (before >= 0)
+        is_one = tried.column("outcome") == calls.column("outcome")
+        is_plain = is_one & (after >= 0) & (before >= 0)
         for length in parts.values():
             is_plain &= length >= 0
         parts["other"] = after + before
         lengths = np.full((len(self.calls), len(PARTS)), ABSENT, np.int64)
         for at, part in enumerate(PARTS):
             lengths[singles[is_plain], at] = parts[part][is_plain]
+        is_cut = np.ones(len(self.calls), np.bool_)
+        is_cut[singles[is_one]] = False
+        others = np.flatnonzero(is_cut)
+        for start in range(0, len(others), _AT_ONCE):
+            some = others[start : start + _AT_ONCE]
+            cut = zip(self.calls.records(some), self.attempts_of(some), strict=True)
+            lengths[some] = [lengths_of_call(call, mine) for call, mine in cut]
         return lengths
 
     def attempts_of(self, rows: NDArray[np.int64]) -> list[list[Attempt]]:
-        """Return the attempts of calls; none of a call with known `services` and `lengths`."""
+        """Return the attempts of each of these calls, in order of their number."""
         tried = self.attempts_by_call
         numbers = self._call_numbers[0][rows]
         starts = tried.starts[numbers]
-        is_known = (self.services[rows] != ABSENT) & (self.lengths[rows, 0] != ABSENT)
-        counts = np.where(is_known, 0, tried.starts[numbers + 1] - starts)
+        counts = tried.starts[numbers + 1] - starts
         found = iter(self.attempts.records(tried.order[ranges(starts, counts)]))
         return [list(islice(found, count)) for count in counts.tolist()]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -16,10 +16,9 @@ from harness.analysis.critical_path import (
     CriticalPath,
     OneMore,
     TrialWithOneMore,
-    add_up,
     estimate_one_more,
     join_sums,
-    walked_paths,
+    walk_cell,
     with_one_more,
 )
 from harness.analysis.selection import Dataset
@@ -78,16 +77,12 @@ def path_summaries(portions: Iterable[Records]) -> list[PathSummary]:
     ]
 
 
-def _portions(records: Records) -> list[_Portion]:
-    return [
-        _Portion(
-            cell.info,
-            add_up(walked_paths(cell.workflows, cell.groups)),
-            list(with_one_more(cell, terms_of(records.run, cell.info).in_flight)),
-        )
-        for cell in Dataset.of(records).cells.values()
-        if cell.workflows
-    ]
+def _portions(records: Records) -> Iterator[_Portion]:
+    for cell in Dataset.of(records).cells.values():
+        if cell.workflows:
+            in_flight = terms_of(records.run, cell.info).in_flight
+            path = walk_cell(cell, in_flight).path
+            yield _Portion(cell.info, path, list(with_one_more(cell, in_flight)))
 
 
 def render_paths(cells: Sequence[PathSummary], run: Run, console: Console) -> None:
