@@ -35,11 +35,16 @@ def parse(*pieces: bytes) -> tuple[ResponseParser, bytes]:
             + b"abcde",
             True,
         ),
+        (SIZED.replace(b"OK", b"OK\r\nfolded: 1\r\n 2") + b"abcde", True),
+        (SIZED.replace(b"OK", b"OK\r\ncontrol: \x01") + b"abcde", True),
+        (SIZED.replace(b"\r\n", b"\n") + b"abcde", True),
+        (CHUNKED + b"5 \r\nabcde\r\n0\r\n\r\n", True),
         (SIZED.replace(b"OK", b"OK\r\nconnection: close") + b"abcde", False),
         (SIZED.replace(b"1.1", b"1.0") + b"abcde", False),
     ],
-    ids=["chunked", "sized", "informational", "closing", "old"],
-)
+    ids=["chunked", "sized", "informational", "folded", "control", "line feeds", "space", "closing",
+         "old"],
+)  # fmt: skip
 @given(cuts=st.data())
 def test_any_cutting_of_the_bytes_gives_the_same_response(
     sent: bytes, reusable: bool, cuts: st.DataObject
