@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
 import select
 import socket
 import ssl
 import time
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 
 import httpx2
+from httpx2._utils import URLPattern, get_environment_proxies
 
 from harness.transports.exchange import KEEP_ALIVE_SECONDS, current
 from harness.transports.response_parser import ResponseParser
@@ -28,6 +27,9 @@ Using = Callable[[socket.socket], None]
 """Called in the thread that is about to wait for this socket; can raise OSError to prevent it."""
 
 _READ_BYTES = 64 * 1024
+_WRITE_BYTES = 16 * 1024
+"""Few enough that a writable socket accepts them all at once; one record of TLS."""
+
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -51,9 +53,30 @@ class _Connection:
         """Send a request. `close`: it asks the server to close the connection afterwards."""
         self._closing = close
         try:
-            self.sock.sendall(request)
+            for at in range(0, len(request), _WRITE_BYTES):
+                if at and self._responded_early():
+                    self._closing = True
+                    return
+                self.sock.sendall(request[at : at + _WRITE_BYTES])
         except OSError:  # the server may have responded before it read the whole request
             self._closing = True
+
+    def _responded_early(self) -> bool:
+        """Wait until more of the request can be sent, unless the response makes it unnecessary."""
+        ready = select.poll()
+        ready.register(self.sock, select.POLLIN | select.POLLOUT)
+        while not ready.poll()[0][1] & select.POLLOUT:
+            self.sock.settimeout(0)  # with TLS, a readable socket may have no data
+            try:
+                received = self.sock.recv(_READ_BYTES)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                continue
+            finally:
+                self.sock.settimeout(None)
+            self.parser.feed(received)
+            if self.parser.status >= 300 or self.parser.complete:
+                return True
+        return False
 
     def read(self) -> None:
         """Wait for bytes and parse them."""
@@ -185,8 +208,12 @@ class SocketTransport(httpx2.BaseTransport):
             if proxy is not None and secure:
                 self._open_tunnel(sock, proxy)
             if secure or peer.scheme == "https":
-                sock = self._secure(sock, self._url if secure else peer)
-                self._using(sock)
+                host, _ = _address(self._url if secure else peer)
+                sock = secured = self._tls.wrap_socket(
+                    sock, server_hostname=host, do_handshake_on_connect=False
+                )
+                self._using(secured)  # the socket before it has given its handle away
+                secured.do_handshake()
             sock.settimeout(None)
         except BaseException:
             sock.close()
@@ -194,30 +221,25 @@ class SocketTransport(httpx2.BaseTransport):
         return sock
 
     def _connect_tcp(self, url: httpx2.URL) -> socket.socket:
-        """Connect to the first address that accepts."""
+        """Connect to the first address that accepts; each has an equal share of the time left."""
         host, port = _address(url)
-        last = OSError(f"no address of {host}")
-        for family, kind, protocol, _, address in socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM
-        ):
+        last: BaseException = OSError(f"no address of {host}")
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        for tried, (family, kind, protocol, _, address) in enumerate(addresses):
             sock = socket.socket(family, kind, protocol)
             try:
-                sock.settimeout(current.get().seconds_left())
+                sock.settimeout(current.get().seconds_left() / (len(addresses) - tried))
                 self._using(sock)
                 sock.connect(address)
+                sock.settimeout(current.get().seconds_left())
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            except OSError as error:
-                sock.close()
-                last = error
-            else:
                 return sock
+            except BaseException as error:  # an interruption too leaves no socket open
+                sock.close()
+                if not isinstance(error, OSError):
+                    raise
+                last = error
         raise last
-
-    def _secure(self, sock: socket.socket, url: httpx2.URL) -> ssl.SSLSocket:
-        # TLS takes the socket over, so a duplicate handle is what can be shut down meanwhile.
-        with socket.socket(fileno=os.dup(sock.fileno())) as handle:
-            self._using(handle)
-            return self._tls.wrap_socket(sock, server_hostname=_address(url)[0])
 
     def _open_tunnel(self, sock: socket.socket, proxy: httpx2.Proxy) -> None:
         """Ask the proxy for a connection to the server."""
@@ -234,11 +256,12 @@ class SocketTransport(httpx2.BaseTransport):
 
 def _environment_proxy(url: httpx2.URL) -> httpx2.Proxy | None:
     """Return the proxy that the environment names for `url`, None for none."""
-    known = urllib.request.getproxies()
-    address = known.get(url.scheme) or known.get("all")
-    if not address or urllib.request.proxy_bypass(url.host):
-        return None
-    return httpx2.Proxy(address if "://" in address else f"http://{address}")
+    proxies = {URLPattern(key): proxy for key, proxy in get_environment_proxies().items()}
+    for pattern in sorted(proxies):  # as httpx2 does for the async client
+        if pattern.matches(url):
+            proxy = proxies[pattern]
+            return None if proxy is None else httpx2.Proxy(proxy)
+    return None
 
 
 def _proxy_headers(proxy: httpx2.Proxy) -> list[tuple[bytes, bytes]]:

@@ -6,6 +6,8 @@ import asyncio
 import base64
 import functools
 import socket
+import ssl
+import threading
 import time
 from collections.abc import Sequence
 from statistics import median
@@ -15,7 +17,8 @@ import aiohttp
 import httpx2
 import pytest
 
-from harness.engine.effects import Reply
+from harness.engine.effects import Message, Reply, Request
+from harness.records.clock import SECOND
 from harness.records.failures import OK
 from harness.records.ids import attempt_span, traceparent, workflow_trace
 from harness.transports.async_transport import AsyncClient, aiohttp_transport
@@ -25,6 +28,7 @@ from tests.transports.bodies import EVENT_STREAM
 from tests.wire.clients import BOTH, Sending, now, send_sync, trusted, with_client
 from tests.wire.fault_server import (
     END,
+    PATIENCE,
     Cut,
     FaultServer,
     Hold,
@@ -37,6 +41,7 @@ from tests.wire.fault_server import (
     head,
 )
 from tests.wire.faults import GOOD
+from tests.wire.test_client_deadlines import full
 
 HEAD = Write(head(200, ("content-type", EVENT_STREAM)))
 ANSWER: Sequence[Step] = [HEAD, Write(framed(b"".join(GOOD))), Write(END)]
@@ -259,3 +264,96 @@ def test_sixty_attempts_cancelled_at_once_leave_no_connection_open() -> None:
 
     with FaultServer(lambda _: [HEAD, Hold()]) as server:
         with_client(make_target(server.base_url), cancelled)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("exceptions", "proxied"),
+    [
+        ("127.0.0.1", False),
+        ("127.0.0.1:{port}", False),
+        ("127.0.0.1:1", True),
+        ("127.0.0.0/8", False),
+        ("other.invalid, http://127.0.0.1", False),
+        ("other.invalid", True),
+        ("*", False),
+    ],
+)
+def test_the_environment_excepts_servers_from_the_proxy(
+    exceptions: str, proxied: bool, sending: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with FaultServer(lambda _: ANSWER) as server, FaultServer(lambda _: ANSWER) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.base_url.removesuffix("/v1"))
+        monkeypatch.setenv("no_proxy", exceptions.format(port=server.port))
+        [reply] = sending(make_target(server.base_url, simulated=False), make_send())
+        assert reply.outcome == OK
+        assert (len(proxy.seen), len(server.seen)) == (proxied, not proxied)
+
+
+def test_an_address_that_does_not_respond_leaves_time_for_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the sync client; aiohttp tries the next address after 250 ms."""
+    with FaultServer(lambda _: ANSWER) as server, full() as silent:
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)
+            for address in (silent, ("127.0.0.1", server.port))
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        deadlines = make_deadlines(connect=1_000_000_000)
+        [reply] = send_sync(make_target("http://two.invalid/v1"), make_send(deadlines))
+    assert reply.outcome == OK
+
+
+@BOTH
+@pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+def test_a_refusal_ends_the_sending_of_a_long_request(
+    secured: bool, sending: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server reads no more of it, and keeps the connection open."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "*")
+    done = threading.Event()
+
+    def refuse(listener: socket.socket, tls: ssl.SSLContext) -> None:
+        sock, _ = listener.accept()
+        with tls.wrap_socket(sock, server_side=True) if secured else sock as connection:
+            connection.recv(1000)
+            connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            connection.sendall(b"HTTP/1.1 413 Too long\r\ncontent-length: 0\r\n\r\n")
+            assert done.wait(PATIENCE)
+
+    with trusted(monkeypatch) as tls, socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=refuse, args=(listener, tls))
+        server.start()
+        scheme = "https" if secured else "http"
+        url = f"{scheme}://localhost:{listener.getsockname()[1]}/v1"
+        book = Request((Message("user", "word " * 4_000_000),))
+        limits = make_deadlines(end=now() + int(PATIENCE * SECOND))
+        [reply] = sending(make_target(url, simulated=False), make_send(limits, request=book))
+        done.set()
+        server.join()
+    assert reply.status == 413
+    assert reply.done < limits.end
+
+
+@BOTH
+@pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+def test_a_long_request_arrives_whole(
+    secured: bool, sending: Sending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "*")
+    book = Request((Message("user", "word " * 2_000_000),))
+    with (
+        trusted(monkeypatch) as tls,
+        FaultServer(lambda _: ANSWER, tls if secured else None) as server,
+    ):
+        target = make_target(server.base_url, simulated=False)
+        replies = sending(target, make_send(request=book), make_send(request=book))
+        assert [reply.outcome for reply in replies] == [OK, OK]
+        assert server.connections == 1
+        assert [seen.body.count(b"word ") for seen in server.seen] == [2_000_000] * 2
