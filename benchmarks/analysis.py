@@ -3,8 +3,9 @@
     python -m benchmarks.analysis [ATTEMPTS ...]
 
 One trial is played in virtual time and written down again and again as further repeats, with gaps
-between chunks as uneven as on a connection: some 30 buckets an attempt. The floor is reading the
-records alone. Ends with 1 when a million attempts take a minute of processor time or 2 GB, or when
+between chunks as uneven as on a connection: some 30 buckets an attempt. The floor is a loop of
+plain Python, before and after: `QUIET_FLOOR` seconds on a machine that does nothing else. Ends with
+1 when a million attempts take 45 s of processor time, in proportion to the floor, or 1 GB, or when
 an attempt among the most costs twice what it costs among the fewest.
 """
 
@@ -41,8 +42,9 @@ from harness.simulator.profiles import load_profile
 from harness.store import run_directory
 
 SIZES = (10_000, 100_000, 1_000_000)
-MOST_SECONDS = 60.0
-MOST_BYTES = 2_000_000_000
+MOST_SECONDS = 45.0
+MOST_BYTES = 1_000_000_000
+QUIET_FLOOR = 0.2
 JITTER = 0.04
 """The spread of gaps around their middle, as a share of it."""
 SCENARIO = """
@@ -77,11 +79,17 @@ class Cost(NamedTuple):
     summary: float
     report: float
     memory: int
+    floor: float
 
     @property
     def seconds(self) -> float:
         """All of `harness report`."""
         return self.read + self.summary + self.report
+
+    @property
+    def quiet_seconds(self) -> float:
+        """The same in proportion to the floor."""
+        return self.seconds * QUIET_FLOOR / self.floor
 
 
 def write(directory: Path, attempts: int) -> None:
@@ -139,6 +147,7 @@ def _uneven(lines: bytes) -> bytes:
 def measure(directory: Path) -> None:
     """Print what the records in `directory` cost: run in a process of its own."""
     gc.disable()  # as `harness report` does
+    before = floor()
     moments = [time.process_time()]
     records = Dataset.read(directory)
     moments.append(time.process_time())
@@ -146,9 +155,18 @@ def measure(directory: Path) -> None:
     moments.append(time.process_time())
     draw(summary, records, directory, Views(directory))
     moments.append(time.process_time())
-    seconds = [after - before for before, after in pairwise(moments)]
+    seconds = [end - start for start, end in pairwise(moments)]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(msgspec.json.encode([len(records.attempts), *seconds, memory]).decode())
+    values = [len(records.attempts), *seconds, memory, (before + floor()) / 2]
+    print(msgspec.json.encode(values).decode())
+
+
+def floor() -> float:
+    """Return the processor time of a loop that does always the same."""
+    start, total = time.process_time(), 0
+    for number in range(3_000_000):
+        total += number * number % 7
+    return time.process_time() - start
 
 
 def costs(sizes: Sequence[int]) -> Iterator[Cost]:
@@ -169,18 +187,23 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     sizes = [int(argument) for argument in arguments] or SIZES
     print("simulated; processor time in seconds, memory in MB")
-    print(f"{'attempts':>10} {'read':>6} {'summary':>8} {'report':>7} {'memory':>7} {'us each':>8}")
+    print(
+        f"{'attempts':>10} {'read':>6} {'summary':>8} {'report':>7} {'memory':>7} {'us each':>8} "
+        f"{'floor':>6}"
+    )
     found = []
     for cost in costs(sizes):
         found.append(cost)
         print(
             f"{cost.attempts:>10,} {cost.read:6.1f} {cost.summary:8.1f} {cost.report:7.1f} "
-            f"{cost.memory / 1e6:7.0f} {1e6 * cost.seconds / cost.attempts:8.1f}",
+            f"{cost.memory / 1e6:7.0f} {1e6 * cost.seconds / cost.attempts:8.1f} "
+            f"{cost.floor:6.2f}",
             flush=True,
         )
     most = found[-1]
-    grown = (most.seconds / most.attempts) / (found[0].seconds / found[0].attempts)
-    too_much = most.seconds > MOST_SECONDS or most.memory > MOST_BYTES
+    fewest = found[0]
+    grown = (most.quiet_seconds / most.attempts) / (fewest.quiet_seconds / fewest.attempts)
+    too_much = most.quiet_seconds > MOST_SECONDS or most.memory > MOST_BYTES
     return int(too_much or grown > 2)
 
 

@@ -24,13 +24,6 @@ _AT_ONCE = 200
 _UNKNOWN = (ABSENT,) * len(PARTS)
 
 Groups: TypeAlias = WorkflowGroups | WorkflowIndex
-CallPlace: TypeAlias = tuple[str, int | None, int]
-"""A call within its workflow: phase, branch and number."""
-
-
-def place_of(call: Call) -> CallPlace:
-    """Return the place of a call within its workflow."""
-    return call.phase, call.branch, call.call
 
 
 class TimedCalls(NamedTuple):

@@ -78,11 +78,12 @@ def tree_of(workflow: Workflow, calls: Iterable[Call]) -> PhaseNode:
     top: list[_Placed] = []
     doubtful: list[Call] = []
     for call in calls:
-        at = only.get(call.phase)
-        if at is None or has_repeats or not _is_during(call, phases[at]):
+        at, ready = only.get(call.phase), call.ready
+        if at is None or has_repeats or not phases[at].start <= ready <= phases[at].end:
             doubtful.append(call)
-        else:
-            placed[at].append(_place(call))
+        else:  # as _place: a long run has millions of calls
+            branch = _NO_BRANCH if call.branch is None else call.branch
+            placed[at].append((ready, call.done, branch, call.call, call))
     if doubtful:
         finder = _PhaseFinder(phases)
         for call in sorted(doubtful, key=lambda call: (call.ready, call.done, call.call)):

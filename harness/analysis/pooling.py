@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,9 @@ class Pooled(NamedTuple):
     Three arrays of one length: whose it is, the bucket's name, how many values fell into it.
     """
 
-    owners: NDArray[np.int64]
-    names: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    owners: NDArray[np.integer[Any]]
+    names: NDArray[np.integer[Any]]
+    counts: NDArray[np.integer[Any]]
 
     def of(self, owner: int) -> Histogram:
         """Return the histogram of one owner."""
@@ -39,38 +39,49 @@ def pool(parts: Iterable[tuple[int, Mapping[int, int]]]) -> Pooled:
     """Add up all histograms that have the same owner (a number from 0)."""
     rest = iter(parts)
     # In portions, so that the histograms of a whole run never lie open at once.
+    nothing = Pooled(*(np.empty(0, np.int64) for _ in range(3)))
     portions = iter(lambda: list(islice(rest, _AT_ONCE)), [])
-    return _named(_add_up(_open(portion)) for portion in portions)
+    owners, numbers, counts = _add_up(
+        _joined([nothing, *(_add_up(_open(portion)) for portion in portions)])
+    )
+    every = np.array([named(at) for at in range(bucket_number(_MOST) + 1)], np.int64)
+    return Pooled(owners, every[numbers], counts)
 
 
 def pool_packed(
     owners: NDArray[np.int64], histograms: PackedHistograms, rows: NDArray[np.int64]
 ) -> Pooled:
-    """Add up the histograms of these rows that have the same owner; `owners`: of each row."""
+    """Add up the histograms of these rows that have the same owner; `owners`: of each row.
 
-    def portions() -> Iterator[Pooled]:
-        for start in range(0, len(rows), _AT_ONCE):
-            mine = rows[start : start + _AT_ONCE]
-            counts = histograms.starts[mine + 1] - histograms.starts[mine]
-            places = ranges(histograms.starts[mine], counts)
-            whose = np.repeat(owners[start : start + _AT_ONCE], counts)
-            yield _add_up(
-                Pooled(
-                    whose,
-                    histograms.numbers[places].astype(np.int64),
-                    histograms.counts[places].astype(np.int64),
-                )
+    The result has numbers of buckets in place of names, and small types.
+    """
+    order = np.argsort(owners, kind="stable")
+    owners, rows = owners[order], rows[order]
+    # Each portion has all rows of its owners, so the sums of one portion are final.
+    starts = np.flatnonzero(np.diff(owners, prepend=-1))
+    cuts = starts[np.searchsorted(starts, np.arange(0, len(rows), _AT_ONCE))[1:] - 1]
+    sums = [Pooled(np.empty(0, np.int32), np.empty(0, np.uint16), np.empty(0, np.int32))]
+    for whose, mine in zip(
+        np.split(owners, np.unique(cuts)), np.split(rows, np.unique(cuts)), strict=True
+    ):
+        counts = histograms.starts[mine + 1] - histograms.starts[mine]
+        places = ranges(histograms.starts[mine], counts)
+        found = _add_up(
+            Pooled(
+                np.repeat(whose, counts),
+                histograms.numbers[places].astype(np.int64),
+                histograms.counts[places].astype(np.int64),
             )
-
-    return _named(portions())
-
-
-def _named(portions: Iterable[Pooled]) -> Pooled:
-    """Return the sum of portions, with names of buckets in place of their numbers."""
-    nothing = Pooled(*(np.empty(0, np.int64) for _ in range(3)))
-    owners, numbers, counts = _add_up(_joined([nothing, *portions]))
-    every = np.array([named(at) for at in range(bucket_number(_MOST) + 1)], np.int64)
-    return Pooled(owners, every[numbers], counts)
+        )
+        widest = np.min_scalar_type(found.counts.max(initial=0))
+        sums.append(
+            Pooled(
+                found.owners.astype(np.int32),
+                found.names.astype(np.uint16),
+                found.counts.astype(widest),
+            )
+        )
+    return _joined(sums)
 
 
 def _joined(parts: Iterable[Pooled]) -> Pooled:

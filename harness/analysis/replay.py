@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice, repeat
 from typing import NamedTuple, TypeAlias
 
-from harness.analysis.call_times import CallPlace, Groups, TimedCalls, began, place_of, timed_calls
+from harness.analysis.call_times import Groups, TimedCalls, began, timed_calls
 from harness.analysis.phase_tree import PhaseNode, TreeItem, tree_of
 from harness.analysis.selection import CellRecords
 from harness.records.schema import Attempt, Backoff, Call, Trial, Workflow
@@ -115,7 +115,7 @@ def jobs(
             visit(workflow, its, tree)
         if its.calls:
             steps = {
-                place_of(call): [ReplayStep(service, 0)]
+                id(call): [ReplayStep(service, 0)]
                 if service != ABSENT
                 else _steps(call, its.attempts(at), permit_scope)
                 for at, (call, service) in enumerate(zip(its.calls, its.services, strict=True))
@@ -124,8 +124,8 @@ def jobs(
     return found
 
 
-_CallSteps: TypeAlias = dict[CallPlace, list[ReplayStep]]
-"""The steps of a workflow's calls, by phase, branch and number."""
+_CallSteps: TypeAlias = dict[int, list[ReplayStep]]
+"""The steps of a workflow's calls, by the id of the object."""
 
 
 def _chain(node: PhaseNode, steps: _CallSteps) -> ReplayChain:
@@ -143,7 +143,7 @@ def _chain(node: PhaseNode, steps: _CallSteps) -> ReplayChain:
 def _lane(items: Sequence[TreeItem], steps: _CallSteps) -> list[ReplayStep | ReplayFork]:
     chain: list[ReplayStep | ReplayFork] = []
     for item in items:
-        chain += _chain(item, steps) if isinstance(item, PhaseNode) else steps[place_of(item)]
+        chain += _chain(item, steps) if isinstance(item, PhaseNode) else steps[id(item)]
     return chain
 
 

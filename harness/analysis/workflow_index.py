@@ -18,7 +18,7 @@ from harness.records.schema import Attempt, Workflow
 from harness.store.columns import AttemptTable, CallTable, ranges
 from harness.store.compact_records import ABSENT
 
-_AT_ONCE = 1000
+_AT_ONCE, _FEW = 50_000, 1000
 _KEY = ("cell", "repeat", "workflow", "execution")
 _CALL_KEY = ("number", "phase", "branch", "call")
 
@@ -35,17 +35,16 @@ class WorkflowIndex:
         self, calls: CallTable, attempts: AttemptTable, workflows: Sequence[Workflow]
     ) -> None:
         self._words = calls.words
-        tables = (calls, attempts)
-        parts = [
-            np.stack([table.column(name).astype(np.int64) for name in _KEY]) for table in tables
-        ]
-        parts.append(self._columns(workflows))
-        columns = np.concatenate(parts, axis=1)
-        self._radix = columns.max(axis=1, initial=0) + 1
-        self._keys, numbers = np.unique(self._packed(columns), return_inverse=True)
-        self.calls = calls.with_columns(number=numbers[: len(calls)].astype(np.int32))
+        keys = [[table.column(name) for name in _KEY] for table in (calls, attempts)]
+        keys.append([*self._columns(workflows)])
+        ends = [[column.max(initial=0) for column in columns] for columns in keys]
+        self._radix = np.array(ends, np.int64).max(axis=0) + 1
+        packed = np.concatenate([self._packed(columns) for columns in keys])
+        self._keys, numbers = np.unique(packed, return_inverse=True)
+        numbers = numbers.astype(np.int32)
+        self.calls = calls.with_columns(number=numbers[: len(calls)])
         after = numbers[len(calls) : len(calls) + len(attempts)]
-        self.attempts = attempts.with_columns(number=after.astype(np.int32))
+        self.attempts = attempts.with_columns(number=after)
         of_workflow = self._keys // self._radix[3]
         self.latest = np.append(of_workflow[1:] != of_workflow[:-1], True)[: len(self._keys)]
 
@@ -84,23 +83,26 @@ class WorkflowIndex:
         order = np.argsort(self.attempts.column("attempt"), kind="stable")
         return RowsByNumber(of_attempts, count, order)
 
-    def call_numbers(self, table: CallTable | AttemptTable) -> NDArray[np.int64]:
+    def call_numbers(self, table: CallTable | AttemptTable) -> NDArray[np.int32]:
         """Return the number of the call of each row: rows with the same call have the same."""
         of_calls, of_attempts, _ = self._call_numbers
         return (of_calls if isinstance(table, CallTable) else of_attempts)[table.places()]
 
     @cached_property
-    def _call_numbers(self) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-        parts = [
-            np.stack([table.column(name).astype(np.int64) for name in _CALL_KEY])
-            for table in (self.calls, self.attempts)
-        ]
-        columns = np.concatenate(parts, axis=1)
-        columns[2] = np.maximum(columns[2], -1) + 1  # 0 for no branch
-        packed = columns[0]
-        for column in columns[1:]:
-            packed = packed * (column.max(initial=0) + 1) + column
-        found, numbers = np.unique(packed, return_inverse=True)
+    def _call_numbers(self) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
+        tables = (self.calls, self.attempts)
+        packed: NDArray[np.int64] | None = None
+        for name in _CALL_KEY:
+            column = np.concatenate([table.column(name) for table in tables])
+            if name == "branch":
+                column = np.maximum(column, -1) + 1  # 0 for no branch
+            if packed is None:
+                packed = column.astype(np.int64)
+            else:
+                packed = packed * (int(column.max(initial=0)) + 1) + column
+        assert packed is not None, "a key has columns"
+        found, places = np.unique(packed, return_inverse=True)
+        numbers: NDArray[np.int32] = places.astype(np.int32)
         return numbers[: len(self.calls)], numbers[len(self.calls) :], len(found)
 
     @cached_property
@@ -123,46 +125,21 @@ class WorkflowIndex:
 
         `ABSENT` for a call of one attempt whose times are not in order.
         """
-        singles, rows = self._single
-        tried, calls = self.attempts.take(rows), self.calls.take(singles)
-        requested, granted = tried.column("permit_requested"), tried.column("permit_granted")
-        sent, first, last = (
-            tried.column("sent"),
-            tried.column("first_text"),
-            tried.column("last_token"),
-        )
-        answer = tried.column("first_answer")
-        answer = np.where(answer == ABSENT, last, answer)
-        is_sent, is_ok = sent != ABSENT, tried.where("outcome", OK.__eq__)
-        is_failed = is_sent & ~is_ok
-        has_text = is_sent & is_ok & (first != ABSENT) & (last != ABSENT)
-        done = tried.column("done")
-        end = np.select([is_failed, has_text, is_sent], [done, last, sent], granted)
-        parts = {
-            "permit_wait": granted - requested,
-            "client_wait": np.where(is_sent, sent - granted, 0),
-            "backoff": np.zeros(len(calls), np.int64),
-            "failed_attempts": np.where(is_failed, done - sent, 0),
-            "to_first_token": np.where(has_text, first - sent, 0),
-            "reasoning": np.where(has_text, answer - first, 0),
-            "answer": np.where(has_text, last - answer, 0),
-        }
-        after, before = calls.column("done") - end, requested - calls.column("ready")
-        is_one = tried.column("outcome") == calls.column("outcome")
-        is_plain = is_one & (after >= 0) & (before >= 0)
-        for length in parts.values():
-            is_plain &= length >= 0
-        parts["other"] = after + before
         lengths = np.full((len(self.calls), len(PARTS)), ABSENT, np.int64)
-        for at, part in enumerate(PARTS):
-            lengths[singles[is_plain], at] = parts[part][is_plain]
         is_cut = np.ones(len(self.calls), np.bool_)
-        is_cut[singles[is_one]] = False
+        singles, rows = self._single
+        for start in range(0, len(singles), _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            found, is_one = _lengths_of_one(
+                self.calls.take(singles[some]), self.attempts.take(rows[some])
+            )
+            lengths[singles[some]] = found
+            is_cut[singles[some]] = ~is_one
         others = np.flatnonzero(is_cut)
-        for start in range(0, len(others), _AT_ONCE):
-            some = others[start : start + _AT_ONCE]
-            cut = zip(self.calls.records(some), self.attempts_of(some), strict=True)
-            lengths[some] = [lengths_of_call(call, mine) for call, mine in cut]
+        for start in range(0, len(others), _FEW):
+            few = others[start : start + _FEW]
+            cut = zip(self.calls.records(few), self.attempts_of(few), strict=True)
+            lengths[few] = [lengths_of_call(call, mine) for call, mine in cut]
         return lengths
 
     def attempts_of(self, rows: NDArray[np.int64]) -> list[list[Attempt]]:
@@ -192,13 +169,44 @@ class WorkflowIndex:
         )
         return np.fromiter(chain.from_iterable(values), np.int64).reshape(-1, 4).T
 
-    def _packed(self, columns: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _packed(self, columns: Sequence[NDArray[Any]] | NDArray[np.int64]) -> NDArray[np.int64]:
         """Return one number for each key; their order is that of the keys."""
-        packed = columns[0]
+        packed = columns[0].astype(np.int64)
         for column, radix in zip(columns[1:], self._radix[1:].tolist(), strict=True):
             packed = packed * radix + column
         keys: NDArray[np.int64] = packed
         return keys
+
+
+def _lengths_of_one(
+    calls: CallTable, tried: AttemptTable
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return `lengths` of calls with one attempt each, and which are that attempt and no more."""
+    requested, granted = tried.column("permit_requested"), tried.column("permit_granted")
+    sent, first, last = tried.column("sent"), tried.column("first_text"), tried.column("last_token")
+    answer = tried.column("first_answer")
+    answer = np.where(answer == ABSENT, last, answer)
+    is_sent, is_ok = sent != ABSENT, tried.where("outcome", OK.__eq__)
+    is_failed = is_sent & ~is_ok
+    has_text = is_sent & is_ok & (first != ABSENT) & (last != ABSENT)
+    done = tried.column("done")
+    end = np.select([is_failed, has_text, is_sent], [done, last, sent], granted)
+    after, before = calls.column("done") - end, requested - calls.column("ready")
+    parts = {
+        "permit_wait": granted - requested,
+        "client_wait": np.where(is_sent, sent - granted, 0),
+        "backoff": np.zeros(len(calls), np.int64),
+        "failed_attempts": np.where(is_failed, done - sent, 0),
+        "to_first_token": np.where(has_text, first - sent, 0),
+        "reasoning": np.where(has_text, answer - first, 0),
+        "answer": np.where(has_text, last - answer, 0),
+        "other": after + before,
+    }
+    lengths = np.stack([parts[part] for part in PARTS], axis=1)
+    is_one = tried.column("outcome") == calls.column("outcome")
+    in_order = (lengths >= 0).all(axis=1) & (after >= 0) & (before >= 0)
+    lengths[~(is_one & in_order)] = ABSENT
+    return lengths, is_one
 
 
 class RowsByNumber:
@@ -211,7 +219,7 @@ class RowsByNumber:
             order = np.argsort(numbers, kind="stable")
         else:
             order = order[np.argsort(numbers[order], kind="stable")]
-        self.order = order
+        self.order: NDArray[Any] = order.astype(np.int32)
         self.starts = np.searchsorted(numbers[order], np.arange(count + 1))
 
     def of(self, number: int) -> NDArray[np.int64]:

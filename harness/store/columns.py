@@ -8,6 +8,7 @@ tokens of calls, which their attempts have too. Importing this module imports Nu
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
@@ -41,6 +42,8 @@ _Columns = dict[str, NDArray[Any]]
 _LARGEST = 2**63 - 1
 _BATCH_BYTES = 1_000_000
 _AT_ONCE = 1000
+_ROOM = 1.02
+"""How much longer than expected a column is made at first."""
 
 
 class Words(dict[str | None, int]):
@@ -85,6 +88,71 @@ class _PackedBackoffs(NamedTuple):
     columns: _Columns
 
 
+class _Batch(NamedTuple):
+    """The columns of some records; `counts`: how many rows of `packed` belong to each."""
+
+    columns: _Columns
+    counts: NDArray[np.int64]
+    packed: _Columns
+
+
+class _GrowingColumn:
+    """A column that grows at its end, in one block: many small ones would fragment the memory."""
+
+    def __init__(self) -> None:
+        self._data: NDArray[Any] | None = None
+        self._length = 0
+
+    def add(self, values: NDArray[Any], expected: float) -> None:
+        """Add values; `expected`: how many times as long the whole column will be as now."""
+        if self._data is None:
+            self._data = np.empty(0, values.dtype)
+        kind = np.promote_types(self._data.dtype, values.dtype)
+        if kind != self._data.dtype:
+            self._data = self._data.astype(kind)
+        end = self._length + len(values)
+        if end > len(self._data):
+            self._data.resize(int(end * expected) + 1, refcheck=False)
+        self._data[self._length : end] = values
+        self._length = end
+
+    def whole(self) -> NDArray[Any]:
+        """Return the column."""
+        assert self._data is not None, "at least an empty batch was added"
+        self._data.resize(self._length, refcheck=False)
+        return self._data
+
+
+class _GrowingTable(Generic[_R]):
+    """A table to which records are added."""
+
+    def __init__(self, kind: type[ColumnTable[_R]], words: Words) -> None:
+        self._kind: type[ColumnTable[_R]] = kind
+        self._words = words
+        self._columns = defaultdict[str, _GrowingColumn](_GrowingColumn)
+        self._packed = defaultdict[str, _GrowingColumn](_GrowingColumn)
+        self._counts = _GrowingColumn()
+
+    def add(self, records: Sequence[_R], expected: float = 1.0) -> None:
+        """Add records; `expected`: how many times as many there will be in the end."""
+        batch = self._kind._batch(records, self._words)
+        for name, values in batch.columns.items():
+            is_time = name in self._kind.TIMES
+            self._columns[name].add(values if is_time else _narrow(values), expected)
+        for name, values in batch.packed.items():
+            self._packed[name].add(values, expected)
+        self._counts.add(batch.counts, expected)
+
+    def table(self, source: Sequence[_R] | None = None) -> Any:
+        """Return the table."""
+        columns = {name: column.whole() for name, column in self._columns.items()}
+        packed = {name: column.whole() for name, column in self._packed.items()}
+        counts = self._counts.whole()
+        starts = np.zeros(len(counts) + 1, np.int64)
+        np.cumsum(counts, out=starts[1:])
+        return self._kind(self._words, columns, self._kind._pack(starts, packed), None, source)
+
+
 class ColumnTable(Sequence[_R], Generic[_R]):
     """Records of one kind in columns; see `column`.
 
@@ -94,6 +162,7 @@ class ColumnTable(Sequence[_R], Generic[_R]):
     WORDS: tuple[str, ...]
     SMALL: tuple[str, ...]
     TIMES: tuple[str, ...]
+    ALWAYS: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -117,28 +186,24 @@ class ColumnTable(Sequence[_R], Generic[_R]):
     def of(cls, records: Iterable[_R], words: Words) -> Self:
         """Return a table of records."""
         source = list(records)
-        columns, packed = cls._join([cls._batch(source, words)])
-        return cls(words, columns, packed, None, source)
+        growing = _GrowingTable(cls, words)
+        growing.add(source)
+        table: Self = growing.table(source)
+        return table
 
     @classmethod
     @abstractmethod
-    def _batch(cls, records: Sequence[_R], words: Words) -> tuple[_Columns, Any]:
-        """Return the columns of some records, and what is packed."""
+    def _batch(cls, records: Sequence[_R], words: Words) -> _Batch:
+        """Return the columns of some records."""
 
     @classmethod
     @abstractmethod
-    def _join_packed(cls, parts: list[Any]) -> Any: ...
+    def _pack(cls, starts: NDArray[np.int64], columns: _Columns) -> Any:
+        """Return what `packed` is."""
 
     @abstractmethod
     def _records(self, rows: NDArray[np.int64]) -> list[_R]:
         """Make records of rows of the whole table."""
-
-    @classmethod
-    def _join(cls, parts: list[tuple[_Columns, Any]]) -> tuple[_Columns, Any]:
-        columns: _Columns = {}
-        for name in [*parts[0][0]]:  # one after another, so that few are in memory twice
-            columns[name] = _narrow(name, [part.pop(name) for part, _ in parts], cls.TIMES)
-        return columns, cls._join_packed([packed for _, packed in parts])
 
     def column(self, name: str) -> NDArray[Any]:
         """Return a column: integers with `ABSENT`, or the numbers of words. `ABSENT` is below 0."""
@@ -180,7 +245,11 @@ class ColumnTable(Sequence[_R], Generic[_R]):
         """Return the values of a field as in a record."""
         values = self.columns[name][rows].tolist()
         if name in self.WORDS:
-            return [self.words.names[value] for value in values]
+            names = self.words.names
+            return [names[value] for value in values]
+        if name in self.ALWAYS:
+            plain: list[Any] = values
+            return plain
         return [None if value == ABSENT else value for value in values]
 
     def __len__(self) -> int:
@@ -251,7 +320,7 @@ class AttemptTable(ColumnTable[Attempt]):
         return list(zip(map(tuple, found.T.tolist()), counts.tolist(), strict=True))
 
     @classmethod
-    def _batch(cls, records: Sequence[Attempt], words: Words) -> tuple[_Columns, PackedHistograms]:
+    def _batch(cls, records: Sequence[Attempt], words: Words) -> _Batch:
         numbers = (*_KEY_NUMBERS, "attempt", "status", "chunks", "hedge", *cls.TIMES, "retry_after")
         of_words = (*_KEY_WORDS, "finish_reason")
         values = _transposed(records, (*numbers, *of_words, "tokens", "decision"))
@@ -267,16 +336,11 @@ class AttemptTable(ColumnTable[Attempt]):
             columns[name][rows] = _numbers([getattr(one, name) for one in made.values()], words)
         columns["retry_in"] = np.full(len(records), ABSENT, np.int64)
         columns["retry_in"][rows] = _ints([one.retry_in for one in made.values()])
-        return columns, _packed_histograms([record.gaps for record in records])
+        return _Batch(columns, *_packed_histograms([record.gaps for record in records]))
 
     @classmethod
-    def _join_packed(cls, parts: list[PackedHistograms]) -> PackedHistograms:
-        counts = [part.counts for part in parts]
-        return PackedHistograms(
-            _joined_starts([part.starts for part in parts]),
-            np.concatenate([part.numbers for part in parts]),
-            np.concatenate(counts),
-        )
+    def _pack(cls, starts: NDArray[np.int64], columns: _Columns) -> PackedHistograms:
+        return PackedHistograms(starts, columns["numbers"], columns["counts"])
 
     def _records(self, rows: NDArray[np.int64]) -> list[Attempt]:
         plain = (*_KEY_NUMBERS, "attempt", "status", "chunks", *self.TIMES, "retry_after",
@@ -307,6 +371,7 @@ class CallTable(ColumnTable[Call]):
     WORDS = _KEY_WORDS
     SMALL = (*_KEY_NUMBERS, "attempts")
     TIMES = ("ready", "done")
+    ALWAYS = frozenset({*SMALL, *TIMES} - {"branch"})
 
     @property
     def backoffs(self) -> _PackedBackoffs:
@@ -315,7 +380,7 @@ class CallTable(ColumnTable[Call]):
         return backoffs
 
     @classmethod
-    def _batch(cls, records: Sequence[Call], words: Words) -> tuple[_Columns, _PackedBackoffs]:
+    def _batch(cls, records: Sequence[Call], words: Words) -> _Batch:
         values = _transposed(records, (*cls.SMALL, *cls.TIMES, *cls.WORDS))
         columns: _Columns = {name: _numbers(values[name], words) for name in cls.WORDS}
         columns |= {name: _ints(values[name]) for name in (*cls.SMALL, *cls.TIMES)}
@@ -325,15 +390,11 @@ class CallTable(ColumnTable[Call]):
             name: _ints([getattr(wait, name) for wait in waits]) for name in _WAIT_TIMES
         }
         packed["source"] = _numbers([wait.source for wait in waits], words)
-        return columns, _PackedBackoffs(_starts(counts), packed)
+        return _Batch(columns, np.array(counts, np.int64), packed)
 
     @classmethod
-    def _join_packed(cls, parts: list[_PackedBackoffs]) -> _PackedBackoffs:
-        columns = {
-            name: np.concatenate([part.columns[name] for part in parts])
-            for name in parts[0].columns
-        }
-        return _PackedBackoffs(_joined_starts([part.starts for part in parts]), columns)
+    def _pack(cls, starts: NDArray[np.int64], columns: _Columns) -> _PackedBackoffs:
+        return _PackedBackoffs(starts, columns)
 
     def _records(self, rows: NDArray[np.int64]) -> list[Call]:
         plain = (*self.SMALL, *self.TIMES, *self.WORDS)
@@ -395,19 +456,23 @@ _T = TypeVar("_T", AttemptTable, CallTable)
 
 def _read(directory: Path, table: type[_T], kind: Any, line: Any, words: Words) -> _T:
     """Read the records of one kind, a megabyte at a time."""
-    path, parts, number = directory / FILES[kind], [table._batch([], words)], 1
+    path, number = directory / FILES[kind], 1
+    growing: _GrowingTable[Any] = _GrowingTable(table, words)
+    growing.add([])
     if path.exists():
         decode = msgspec.json.Decoder(line).decode
         with opened(path) as file:
+            size = path.stat().st_size
             while lines := file.readlines(_BATCH_BYTES):
+                expected = max(size / file.tell(), 1.0) * _ROOM
                 try:
-                    parts.append(table._batch(list(map(decode, lines)), words))
+                    growing.add(list(map(decode, lines)), expected)
                 except (msgspec.DecodeError, UnicodeDecodeError, _UnusualTextError):
                     # Unknown words, an incomplete last line, or an error that names its line.
-                    records = list(decode_lines(lines, path, kind, number))
-                    parts.append(table._batch(records, words))
+                    growing.add(list(decode_lines(lines, path, kind, number)), expected)
                 number += len(lines)
-    return table(words, *table._join(parts))
+    found: _T = growing.table()
+    return found
 
 
 def _transposed(records: Sequence[Any], names: tuple[str, ...]) -> dict[str, Sequence[Any]]:
@@ -429,23 +494,15 @@ def _numbers(values: Sequence[str | None], words: Words) -> NDArray[np.int16]:
     return np.fromiter(map(words.__getitem__, values), np.int16, len(values))
 
 
-def _narrow(name: str, parts: list[NDArray[Any]], times: tuple[str, ...]) -> NDArray[Any]:
-    """Join the parts of a column, with the smallest type that holds what is not a time."""
-    if parts[0].dtype != np.int64 or name in times:
-        return np.concatenate(parts)
-    ends = [(part.min(), part.max()) for part in parts if len(part)]
-    small = all(low >= ABSENT and high < 2**31 for low, high in ends)
-    return np.concatenate([part.astype(np.int32) for part in parts] if small else parts)
-
-
-def _starts(counts: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-    starts = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=starts[1:])
-    return starts
-
-
-def _joined_starts(parts: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    return _starts(np.concatenate([np.diff(part) for part in parts]))
+def _narrow(values: NDArray[Any]) -> NDArray[Any]:
+    """Return integers in the smallest type of at least 16 bits that holds them and one more."""
+    if values.dtype != np.int64:
+        return values
+    low, high = values.min(initial=0), values.max(initial=0)
+    for kind in (np.int16, np.int32):
+        if low >= np.iinfo(kind).min and high < np.iinfo(kind).max:
+            return values.astype(kind)
+    return values
 
 
 def ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -468,8 +525,8 @@ _ZEROS, _HIGH_HALVES = np.uint64(0x3030303030303030), np.uint64(0xF0F0F0F0F0F0F0
 
 def _packed_histograms(
     histograms: Sequence[msgspec.Raw | Mapping[int, int]],
-) -> PackedHistograms:
-    """Pack histograms, given as JSON or as mappings.
+) -> tuple[NDArray[np.int64], _Columns]:
+    """Pack histograms, given as JSON or as mappings: return the size of each, and all buckets.
 
     To parse the JSON of thousands at once with arrays takes a third of the time that it takes to
     decode each into a dictionary: histograms are most of the bytes of a run.
@@ -494,7 +551,7 @@ def _packed_histograms(
     names = _parsed(text, closed_at, closed_at - opened_at - 1)
     counts = _parsed(text, after, after - closed_at - 2)
     widest = np.min_scalar_type(int(counts.max(initial=0)))
-    return PackedHistograms(starts, bucket_numbers(names), counts.astype(widest))
+    return np.diff(starts), {"numbers": bucket_numbers(names), "counts": counts.astype(widest)}
 
 
 def _parsed(text: bytes, ends: NDArray[np.int64], widths: NDArray[np.int64]) -> NDArray[np.int64]:
