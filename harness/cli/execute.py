@@ -138,11 +138,7 @@ def _execute(
         warn(f"{off} is set: no span is sent to {options.otlp}")
     if capture(os.environ) and not scenario.transcripts:
         warn(f"{CONTENT} is set, but without transcripts = true there is no content to send")
-    traces = None
-    # Decided by the scenario alone, so that the same run always writes the same files.
-    if not scenario.is_virtual or expected.calls <= MOST_TRACED_CALLS:
-        earlier = each(directory, Trial)
-        traces = Exporter(directory, target, os.environ, _is_reachable(target), earlier=earlier)
+    traces = _exporter(scenario, expected, directory, target)
     views = Views(directory)
     counters = _counters(scenario, progress, each(directory, Attempt))
     log = RunLog(lambda: read_run(directory)) if options.log_level else None
@@ -157,14 +153,7 @@ def _execute(
         finished = run(scenario, profiles, keys, directory, hooks, jobs, progress)
     account = None
     with views.making("the traces", views.traces_again):
-        if traces is not None:
-            account = traces.finish(finished, wait=options.otlp_wait)
-        is_wanted = target is not None and options.otlp_wait
-        # An earlier session that was killed left incomplete traces, or none.
-        if is_wanted if traces is None else finished.resumed:
-            seconds = math.inf if options.otlp_wait else AT_THE_END
-            stored = TrialReader(directory)
-            account = export_stored(directory, stored, target, os.environ, seconds=seconds)
+        account = _finish_traces(finished, traces, directory, target, wait=options.otlp_wait)
     summary = None
     with views.making("summary.json", views.report_again):
         summary = _summarise(finished, directory, views)
@@ -184,6 +173,36 @@ def _execute(
     if finished.stopped is not None and finished.stopped.by == "budget":
         warn(f"stopped: {finished.stopped.because}")
     return _exit_code(finished, summary)
+
+
+def _exporter(
+    scenario: Scenario, expected: Estimate, directory: Path, target: OtlpTarget | None
+) -> Exporter | None:
+    """Return what makes the traces while the run goes on; None for a long run in virtual time."""
+    # Decided by the scenario alone, so that the same run always writes the same files.
+    if scenario.is_virtual and expected.calls > MOST_TRACED_CALLS:
+        return None
+    earlier = each(directory, Trial)
+    return Exporter(directory, target, os.environ, _is_reachable(target), earlier=earlier)
+
+
+def _finish_traces(
+    finished: Run,
+    traces: Exporter | None,
+    directory: Path,
+    target: OtlpTarget | None,
+    *,
+    wait: bool,
+) -> DeliveryAccount | None:
+    """Complete the traces of a run; None if none were made."""
+    account = None if traces is None else traces.finish(finished, wait=wait)
+    is_wanted = target is not None and wait
+    # An earlier session that was killed left incomplete traces, or none.
+    if is_wanted if traces is None else finished.resumed:
+        seconds = math.inf if wait else AT_THE_END
+        stored = TrialReader(directory)
+        return export_stored(directory, stored, target, os.environ, seconds=seconds)
+    return account
 
 
 def _hooks(

@@ -229,12 +229,6 @@ def release() -> Program[None]:
     yield RELEASE
 
 
-def send(key: AttemptKey, request: Request, deadlines: Deadlines) -> Program[Reply]:
-    """Return the reply of the attempt."""
-    reply: Reply = yield Send(key, request, deadlines)
-    return reply
-
-
 def sleep(until: int) -> Program[int]:
     """Return the time at which the sleep ended."""
     end: int = yield Sleep(until)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from harness.engine.budget_gate import Gate
-from harness.engine.effects import Deadlines, Message, Reply, Request, Send, fan_out, send
+from harness.engine.effects import Deadlines, Message, Program, Reply, Request, Send, fan_out
 from harness.engine.ledger import BudgetLimits
 from harness.engine.permits import Turnstile
 from harness.records.clock import SECOND
@@ -57,5 +57,10 @@ def tasks(of: VirtualTrial, to_send: Send) -> Reply:
     gate = Gate(BudgetLimits(), None, clock.now)
     permits = Turnstile(of.permits, clock.now)
     scheduler = Scheduler(clock, VirtualProvider(of), permits, gate, lambda _: None)
+
+    def sends() -> Program[Reply]:
+        reply: Reply = yield to_send
+        return reply
+
     # A task of its own branch, as a call has.
-    return scheduler.run(fan_out([send(to_send.key, to_send.request, to_send.deadlines)]))[0]
+    return scheduler.run(fan_out([sends()]))[0]
