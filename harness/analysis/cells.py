@@ -25,7 +25,8 @@ from harness.records.failures import CANCELLED, OK, is_failure
 from harness.records.groups import TriedCall
 from harness.records.histogram import middle, named
 from harness.records.schema import CellInfo, Run, Trial, Workflow
-from harness.store.columns import AttemptTable, CallTable, ranges
+from harness.store.column_values import ranges
+from harness.store.columns import AttemptTable, CallTable
 from harness.store.compact_records import ABSENT
 
 ByRepeat = dict[int, float]

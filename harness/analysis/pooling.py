@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.records.histogram import COUNTS, NUMBERS, Histogram, Packed, bucket_number, named
-from harness.store.columns import PackedHistograms, ranges
+from harness.store.column_values import ranges
+from harness.store.packed_histograms import PackedHistograms
 
 _AT_ONCE = 10_000
 _MOST = 2**63 - 1

@@ -21,7 +21,9 @@ from harness.analysis.warmup import mser5
 from harness.analysis.workflow_index import RowsByNumber, WorkflowIndex
 from harness.records.groups import TriedCall
 from harness.records.schema import CellInfo, Run, Trial, Workflow
-from harness.store.columns import AttemptTable, CallTable, Words, read_columns
+from harness.store.column_reader import read_columns
+from harness.store.column_values import Words
+from harness.store.columns import AttemptTable, CallTable
 from harness.store.run_directory import Records
 
 if TYPE_CHECKING:

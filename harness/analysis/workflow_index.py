@@ -15,7 +15,8 @@ from harness.records.failures import OK
 from harness.records.groups import WorkflowRecords
 from harness.records.keys import NamesWorkflow
 from harness.records.schema import Attempt, Workflow
-from harness.store.columns import AttemptTable, CallTable, ranges
+from harness.store.column_values import ranges
+from harness.store.columns import AttemptTable, CallTable
 from harness.store.compact_records import ABSENT
 
 _AT_ONCE, _FEW = 50_000, 1000

@@ -23,7 +23,7 @@ from harness.report.console import Output, say
 from harness.report.html.page import REPORT, save_report
 from harness.report.plots.draw import save_plot
 from harness.report.tables import subject
-from harness.store.columns import read_columns
+from harness.store.column_reader import read_columns
 from harness.store.run_directory import Records, no_collector, require_run
 from harness.telemetry.jaeger import require_address
 

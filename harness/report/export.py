@@ -37,7 +37,7 @@ from harness.records.schema import (
     Workflow,
 )
 from harness.report.tables import csv_safe
-from harness.store.columns import read_columns
+from harness.store.column_reader import read_columns
 from harness.store.run_directory import SUMMARY_FILE, Records, each
 from harness.store.trial_reader import TrialReader
 

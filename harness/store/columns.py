@@ -9,76 +9,30 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from operator import attrgetter
-from pathlib import Path
 from typing import Any, Generic, NamedTuple, Self, TypeVar, overload
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.records.errors import StorageError
-from harness.records.histogram import Packed
-from harness.records.schema import Attempt, Backoff, Call, Decision, Tokens, Trial, Workflow
-from harness.store.compact_records import ABSENT, line_type
-from harness.store.run_directory import (
-    FILES,
-    Records,
-    decode_lines,
-    each,
-    no_collector,
-    opened,
-    read_provider,
-    read_run,
+from harness.records.schema import Attempt, Backoff, Call, Decision, Tokens
+from harness.store.column_values import (
+    Bools,
+    GrowingColumn,
+    Words,
+    integers,
+    narrow,
+    transposed,
+    word_numbers,
 )
+from harness.store.compact_records import ABSENT
+from harness.store.packed_histograms import PackedHistograms, pack_histograms
 
 _R = TypeVar("_R", Attempt, Call)
-Ints = NDArray[np.signedinteger[Any]]
-Bools = NDArray[np.bool_]
 _Columns = dict[str, NDArray[Any]]
 
-_LARGEST = 2**63 - 1
-_BATCH_BYTES = 1_000_000
 _AT_ONCE = 1000
-_ROOM = 1.02
-"""How much longer than expected a column is made at first."""
-
-
-class Words(dict[str | None, int]):
-    """Numbers words as they occur, so that a column can hold them; None has 0."""
-
-    def __init__(self) -> None:
-        super().__init__({None: 0})
-        self.names: list[Any] = [None]
-
-    def __missing__(self, word: str | None) -> int:
-        self[word] = number = len(self.names)
-        self.names.append(word)
-        return number
-
-    def holds(self, condition: Callable[[str], bool]) -> Bools:
-        """Return for each number whether its word meets a condition; None does not."""
-        return np.array([False, *map(condition, self.names[1:])])
-
-
-class PackedHistograms(NamedTuple):
-    """The histograms of many rows.
-
-    The buckets of row `i` are those from `starts[i]` to `starts[i + 1]`. `numbers`: the indices of
-    the buckets (see `histogram.bucket_number`); `counts`: how many values fell into each.
-    """
-
-    starts: NDArray[np.int64]
-    numbers: NDArray[np.uint16]
-    counts: NDArray[np.unsignedinteger[Any]]
-
-    def of(self, row: int) -> Packed:
-        """Return the histogram of one row."""
-        mine = slice(self.starts[row], self.starts[row + 1])
-        counts = self.counts[mine]
-        return Packed.of(self.numbers[mine].tobytes(), counts.tobytes(), counts.dtype.char)
 
 
 class _PackedBackoffs(NamedTuple):
@@ -96,49 +50,22 @@ class _Batch(NamedTuple):
     packed: _Columns
 
 
-class _GrowingColumn:
-    """A column that grows at its end, in one block: many small ones would fragment the memory."""
-
-    def __init__(self) -> None:
-        self._data: NDArray[Any] | None = None
-        self._length = 0
-
-    def add(self, values: NDArray[Any], expected: float) -> None:
-        """Add values; `expected`: how many times as long the whole column will be as now."""
-        if self._data is None:
-            self._data = np.empty(0, values.dtype)
-        kind = np.promote_types(self._data.dtype, values.dtype)
-        if kind != self._data.dtype:
-            self._data = self._data.astype(kind)
-        end = self._length + len(values)
-        if end > len(self._data):
-            self._data.resize(int(end * expected) + 1, refcheck=False)
-        self._data[self._length : end] = values
-        self._length = end
-
-    def whole(self) -> NDArray[Any]:
-        """Return the column."""
-        assert self._data is not None, "at least an empty batch was added"
-        self._data.resize(self._length, refcheck=False)
-        return self._data
-
-
-class _GrowingTable(Generic[_R]):
+class GrowingTable(Generic[_R]):
     """A table to which records are added."""
 
     def __init__(self, kind: type[ColumnTable[_R]], words: Words) -> None:
         self._kind: type[ColumnTable[_R]] = kind
         self._words = words
-        self._columns = defaultdict[str, _GrowingColumn](_GrowingColumn)
-        self._packed = defaultdict[str, _GrowingColumn](_GrowingColumn)
-        self._counts = _GrowingColumn()
+        self._columns = defaultdict[str, GrowingColumn](GrowingColumn)
+        self._packed = defaultdict[str, GrowingColumn](GrowingColumn)
+        self._counts = GrowingColumn()
 
     def add(self, records: Sequence[_R], expected: float = 1.0) -> None:
         """Add records; `expected`: how many times as many there will be in the end."""
         batch = self._kind._batch(records, self._words)
         for name, values in batch.columns.items():
             is_time = name in self._kind.TIMES
-            self._columns[name].add(values if is_time else _narrow(values), expected)
+            self._columns[name].add(values if is_time else narrow(values), expected)
         for name, values in batch.packed.items():
             self._packed[name].add(values, expected)
         self._counts.add(batch.counts, expected)
@@ -186,7 +113,7 @@ class ColumnTable(Sequence[_R], Generic[_R]):
     def of(cls, records: Iterable[_R], words: Words) -> Self:
         """Return a table of records."""
         source = list(records)
-        growing = _GrowingTable(cls, words)
+        growing = GrowingTable(cls, words)
         growing.add(source)
         table: Self = growing.table(source)
         return table
@@ -323,20 +250,20 @@ class AttemptTable(ColumnTable[Attempt]):
     def _batch(cls, records: Sequence[Attempt], words: Words) -> _Batch:
         numbers = (*_KEY_NUMBERS, "attempt", "status", "chunks", "hedge", *cls.TIMES, "retry_after")
         of_words = (*_KEY_WORDS, "finish_reason")
-        values = _transposed(records, (*numbers, *of_words, "tokens", "decision"))
-        columns: _Columns = {name: _ints(values[name]) for name in numbers}
-        columns |= {name: _numbers(values[name], words) for name in of_words}
-        counts = _transposed(values["tokens"], _TOKENS)
-        columns |= {name: _ints(counts[name]) for name in _TOKENS}
+        values = transposed(records, (*numbers, *of_words, "tokens", "decision"))
+        columns: _Columns = {name: integers(values[name]) for name in numbers}
+        columns |= {name: word_numbers(values[name], words) for name in of_words}
+        counts = transposed(values["tokens"], _TOKENS)
+        columns |= {name: integers(counts[name]) for name in _TOKENS}
         decisions = values["decision"]
         made = {at: one for at, one in enumerate(decisions) if one is not None}
         rows = np.fromiter(made, np.int64, len(made))
         for name in ("source", "give_up"):
             columns[name] = np.zeros(len(records), np.int16)
-            columns[name][rows] = _numbers([getattr(one, name) for one in made.values()], words)
+            columns[name][rows] = word_numbers([getattr(one, name) for one in made.values()], words)
         columns["retry_in"] = np.full(len(records), ABSENT, np.int64)
-        columns["retry_in"][rows] = _ints([one.retry_in for one in made.values()])
-        return _Batch(columns, *_packed_histograms([record.gaps for record in records]))
+        columns["retry_in"][rows] = integers([one.retry_in for one in made.values()])
+        return _Batch(columns, *pack_histograms([record.gaps for record in records]))
 
     @classmethod
     def _pack(cls, starts: NDArray[np.int64], columns: _Columns) -> PackedHistograms:
@@ -381,15 +308,15 @@ class CallTable(ColumnTable[Call]):
 
     @classmethod
     def _batch(cls, records: Sequence[Call], words: Words) -> _Batch:
-        values = _transposed(records, (*cls.SMALL, *cls.TIMES, *cls.WORDS))
-        columns: _Columns = {name: _numbers(values[name], words) for name in cls.WORDS}
-        columns |= {name: _ints(values[name]) for name in (*cls.SMALL, *cls.TIMES)}
+        values = transposed(records, (*cls.SMALL, *cls.TIMES, *cls.WORDS))
+        columns: _Columns = {name: word_numbers(values[name], words) for name in cls.WORDS}
+        columns |= {name: integers(values[name]) for name in (*cls.SMALL, *cls.TIMES)}
         counts = [len(record.backoffs) for record in records]
         waits = list(chain.from_iterable(record.backoffs for record in records))
         packed: _Columns = {
-            name: _ints([getattr(wait, name) for wait in waits]) for name in _WAIT_TIMES
+            name: integers([getattr(wait, name) for wait in waits]) for name in _WAIT_TIMES
         }
-        packed["source"] = _numbers([wait.source for wait in waits], words)
+        packed["source"] = word_numbers([wait.source for wait in waits], words)
         return _Batch(columns, np.array(counts, np.int64), packed)
 
     @classmethod
@@ -431,155 +358,3 @@ def _decision(wait: int | None, source: Any, reason: str | None) -> Decision:
 
 
 _WAIT_TIMES = ("start", "end", "planned")
-
-
-def read_columns(directory: Path) -> Records:
-    """Read a whole run directory, attempts and calls as tables. Raises StorageError."""
-    run = read_run(directory)
-    words = Words()
-    with no_collector():
-        workflows = list(each(directory, Workflow))
-        phases = {phase.name for workflow in workflows for phase in workflow.phases}
-        phases |= {info.name for info in run.phases}
-        return Records(
-            run,
-            _read(directory, AttemptTable, Attempt, line_type(Attempt, run, phases), words),
-            _read(directory, CallTable, Call, line_type(Call, run, phases), words),
-            workflows,
-            list(each(directory, Trial)),
-            read_provider(directory, run, small=True),
-        )
-
-
-_T = TypeVar("_T", AttemptTable, CallTable)
-
-
-def _read(directory: Path, table: type[_T], kind: Any, line: Any, words: Words) -> _T:
-    """Read the records of one kind, a megabyte at a time."""
-    path, number = directory / FILES[kind], 1
-    growing: _GrowingTable[Any] = _GrowingTable(table, words)
-    growing.add([])
-    if path.exists():
-        decode = msgspec.json.Decoder(line).decode
-        with opened(path) as file:
-            size = path.stat().st_size
-            while lines := file.readlines(_BATCH_BYTES):
-                expected = max(size / file.tell(), 1.0) * _ROOM
-                try:
-                    growing.add(list(map(decode, lines)), expected)
-                except (msgspec.DecodeError, UnicodeDecodeError, _UnusualTextError):
-                    # Unknown words, an incomplete last line, or an error that names its line.
-                    growing.add(list(decode_lines(lines, path, kind, number)), expected)
-                number += len(lines)
-    found: _T = growing.table()
-    return found
-
-
-def _transposed(records: Sequence[Any], names: tuple[str, ...]) -> dict[str, Sequence[Any]]:
-    """Return the values of each of these fields."""
-    values: Iterable[Sequence[Any]] = zip(*map(attrgetter(*names), records), strict=True)
-    return dict(zip(names, values if records else [()] * len(names), strict=True))
-
-
-def _ints(values: Sequence[int | None]) -> NDArray[np.int64]:
-    try:
-        return np.array(values, np.int64)
-    except (TypeError, OverflowError):
-        return np.array(
-            [ABSENT if value is None else min(value, _LARGEST) for value in values], np.int64
-        )
-
-
-def _numbers(values: Sequence[str | None], words: Words) -> NDArray[np.int16]:
-    return np.fromiter(map(words.__getitem__, values), np.int16, len(values))
-
-
-def _narrow(values: NDArray[Any]) -> NDArray[Any]:
-    """Return integers in the smallest type of at least 16 bits that holds them and one more."""
-    if values.dtype != np.int64:
-        return values
-    low, high = values.min(initial=0), values.max(initial=0)
-    for kind in (np.int16, np.int32):
-        if low >= np.iinfo(kind).min and high < np.iinfo(kind).max:
-            return values.astype(kind)
-    return values
-
-
-def ranges(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the numbers from each start on, as many as its count, one after another."""
-    before = np.cumsum(counts) - counts
-    numbers: NDArray[np.int64] = np.arange(int(counts.sum())) + np.repeat(starts - before, counts)
-    return numbers
-
-
-class _UnusualTextError(StorageError):
-    """The text of a histogram is not as this version writes it."""
-
-
-_UNUSUAL = "the gaps of an attempt are not counts of nanoseconds"
-
-
-_PADDING = b"0" * 24
-_ZEROS, _HIGH_HALVES = np.uint64(0x3030303030303030), np.uint64(0xF0F0F0F0F0F0F0F0)
-
-
-def _packed_histograms(
-    histograms: Sequence[msgspec.Raw | Mapping[int, int]],
-) -> tuple[NDArray[np.int64], _Columns]:
-    """Pack histograms, given as JSON or as mappings: return the size of each, and all buckets.
-
-    To parse the JSON of thousands at once with arrays takes a third of the time that it takes to
-    decode each into a dictionary: histograms are most of the bytes of a run.
-    """
-    parts: list[msgspec.Raw | bytes] = [
-        one if isinstance(one, msgspec.Raw) else msgspec.json.encode(dict(one))
-        for one in histograms
-    ]
-    text = b"".join([_PADDING, *parts])
-    ends = len(_PADDING) + np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)))
-    letters = np.frombuffer(text, np.uint8)
-    quotes = np.flatnonzero(letters == ord('"'))
-    opened_at, closed_at = quotes[::2], quotes[1::2]
-    if len(opened_at) != len(closed_at) or (letters[ends - 1] != ord("}")).any():
-        raise _UnusualTextError(_UNUSUAL)
-    starts = np.concatenate([[0], np.searchsorted(opened_at, ends)])
-    # A count ends before the comma before the next name, the last one before the brace.
-    after = np.empty(len(opened_at), np.int64)
-    after[:-1] = opened_at[1:] - 1
-    is_full = np.diff(starts) > 0
-    after[starts[1:][is_full] - 1] = ends[is_full] - 1
-    names = _parsed(text, closed_at, closed_at - opened_at - 1)
-    counts = _parsed(text, after, after - closed_at - 2)
-    widest = np.min_scalar_type(int(counts.max(initial=0)))
-    return np.diff(starts), {"numbers": bucket_numbers(names), "counts": counts.astype(widest)}
-
-
-def _parsed(text: bytes, ends: NDArray[np.int64], widths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the numbers of `widths` digits that end before `ends`: eight digits at a time."""
-    windows = np.ndarray((len(text) - 7,), "<u8", text, strides=(1,))
-    total = np.zeros(len(ends), np.int64)
-    if not len(ends):
-        return total
-    if widths.min() < 1 or widths.max() > 19:
-        raise _UnusualTextError(_UNUSUAL)
-    for place in range(0, int(widths.max()), 8):
-        here = np.clip(widths - place, 0, 8)
-        unused = (8 * (8 - np.maximum(here, 1))).astype(np.uint64)
-        digits = windows[ends - place - 8] >> unused << unused
-        is_other = (digits ^ (_ZEROS >> unused << unused)) & _HIGH_HALVES != 0
-        if (is_other & (here > 0)).any():
-            raise _UnusualTextError(_UNUSUAL)
-        digits = digits & ~_HIGH_HALVES
-        # Join neighbours: digits to pairs, to fours, to all eight.
-        digits = (digits * np.uint64(10) + (digits >> np.uint64(8))) & np.uint64(0x00FF00FF00FF00FF)
-        digits = (digits * np.uint64(100) + (digits >> np.uint64(16))) & np.uint64(0xFFFF0000FFFF)
-        digits = (digits * np.uint64(10_000) + (digits >> np.uint64(32))) & np.uint64(0xFFFFFFFF)
-        total += np.where(here > 0, digits.astype(np.int64), 0) * 10**place
-    return total
-
-
-def bucket_numbers(names: NDArray[np.int64]) -> NDArray[np.uint16]:
-    """Return `histogram.bucket_number` of each name."""
-    shifts = np.maximum(np.frexp(names.astype(np.float64))[1] - 8, 0)
-    numbers: NDArray[np.uint16] = (128 * shifts + (names >> shifts)).astype(np.uint16)
-    return numbers

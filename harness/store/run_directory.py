@@ -210,7 +210,7 @@ def read_run(directory: Path) -> Run:
 def read_records(directory: Path) -> Records:
     """Read a whole run directory. Raises StorageError as `read_run` does.
 
-    See `columns.read_columns` for long runs.
+    See `column_reader.read_columns` for long runs.
     """
     run = read_run(directory)
     with no_collector():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from harness.analysis.token_estimates import received_output
 from harness.records.schema import Attempt, Tokens
-from harness.store.columns import AttemptTable, Words
+from harness.store.column_values import Words
+from harness.store.columns import AttemptTable
 from tests.analysis.builders import make_attempt
 
 WHOLE = make_attempt(chunks=10, tokens=Tokens(input=7, output=40, reasoning=5))

@@ -15,14 +15,10 @@ from harness.records.errors import StorageError
 from harness.records.histogram import bucket, bucket_number
 from harness.records.schema import NO_TOKENS, Backoff, Decision
 from harness.store import run_directory
-from harness.store.columns import (
-    AttemptTable,
-    CallTable,
-    Words,
-    bucket_numbers,
-    ranges,
-    read_columns,
-)
+from harness.store.column_reader import read_columns
+from harness.store.column_values import Words, ranges
+from harness.store.columns import AttemptTable, CallTable
+from harness.store.packed_histograms import bucket_numbers
 from harness.store.run_directory import Writer, write_whole
 from tests.analysis.builders import make_attempt, make_call, make_run
 
@@ -71,7 +67,7 @@ def test_every_record_comes_back_as_it_was(written: list[Any], more: list[Any]) 
 def test_a_run_is_read_in_batches_as_if_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.store.columns._BATCH_BYTES", 1)
+    monkeypatch.setattr("harness.store.column_reader._BATCH_BYTES", 1)
     write_whole(tmp_path / run_directory.RUN_FILE, make_run())
     written: list[Any] = [
         make_attempt(attempt=1, gaps={300: 2}), make_attempt(attempt=2, gaps={}, tokens=NO_TOKENS),

@@ -32,7 +32,7 @@ from harness.records.schema import (
     Workflow,
 )
 from harness.store import run_directory
-from harness.store.columns import read_columns
+from harness.store.column_reader import read_columns
 from harness.store.run_directory import Records, Writer, read_records, read_run, write_whole
 from harness.store.run_lock import locked
 from tests.analysis.builders import (
