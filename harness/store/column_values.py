@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from operator import attrgetter
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -61,15 +62,20 @@ class GrowingColumn:
         return self._data
 
 
-def transposed(records: Sequence[Any], names: tuple[str, ...]) -> dict[str, Sequence[Any]]:
-    """Return the values of each of these fields."""
-    values: Iterable[Sequence[Any]] = zip(*map(attrgetter(*names), records), strict=True)
-    return dict(zip(names, values if records else [()] * len(names), strict=True))
+def transposed(records: Sequence[msgspec.Struct]) -> dict[str, Sequence[Any]]:
+    """Return the values of each field of records of one type."""
+    if not records:
+        return defaultdict(tuple)
+    names = records[0].__struct_fields__
+    return dict(zip(names, zip(*map(msgspec.structs.astuple, records), strict=True), strict=True))
 
 
 def integers(values: Sequence[int | None]) -> NDArray[np.int64]:
     """Return integers as a column; None is `ABSENT`, and a larger number is the largest."""
     try:
+        if _are_equal(values):
+            same = values[0]
+            return np.full(len(values), ABSENT if same is None else same, np.int64)
         return np.array(values, np.int64)
     except (TypeError, OverflowError):
         return np.array(
@@ -79,7 +85,16 @@ def integers(values: Sequence[int | None]) -> NDArray[np.int64]:
 
 def word_numbers(values: Sequence[str | None], words: Words) -> NDArray[np.int16]:
     """Return the numbers of words as a column."""
+    if _are_equal(values):
+        return np.full(len(values), words[values[0]], np.int16)
     return np.fromiter(map(words.__getitem__, values), np.int16, len(values))
+
+
+def _are_equal(values: Sequence[Any]) -> bool:
+    """Return whether all values are equal, which is faster to see than to convert them."""
+    if not values or values[0] != values[-1]:
+        return False
+    return values.count(values[0]) == len(values)
 
 
 def narrow(values: NDArray[Any]) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Generic, NamedTuple, Self, TypeVar, overload
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,7 +28,7 @@ from harness.store.column_values import (
     word_numbers,
 )
 from harness.store.compact_records import ABSENT
-from harness.store.packed_histograms import PackedHistograms, pack_histograms
+from harness.store.packed_histograms import PackedHistograms, pack_mappings, pack_texts
 
 _R = TypeVar("_R", Attempt, Call)
 _Columns = dict[str, NDArray[Any]]
@@ -250,10 +251,10 @@ class AttemptTable(ColumnTable[Attempt]):
     def _batch(cls, records: Sequence[Attempt], words: Words) -> _Batch:
         numbers = (*_KEY_NUMBERS, "attempt", "status", "chunks", "hedge", *cls.TIMES, "retry_after")
         of_words = (*_KEY_WORDS, "finish_reason")
-        values = transposed(records, (*numbers, *of_words, "tokens", "decision"))
+        values = transposed(records)
         columns: _Columns = {name: integers(values[name]) for name in numbers}
         columns |= {name: word_numbers(values[name], words) for name in of_words}
-        counts = transposed(values["tokens"], _TOKENS)
+        counts = transposed(values["tokens"])
         columns |= {name: integers(counts[name]) for name in _TOKENS}
         decisions = values["decision"]
         made = {at: one for at, one in enumerate(decisions) if one is not None}
@@ -263,7 +264,9 @@ class AttemptTable(ColumnTable[Attempt]):
             columns[name][rows] = word_numbers([getattr(one, name) for one in made.values()], words)
         columns["retry_in"] = np.full(len(records), ABSENT, np.int64)
         columns["retry_in"][rows] = integers([one.retry_in for one in made.values()])
-        return _Batch(columns, *pack_histograms([record.gaps for record in records]))
+        gaps: Any = values["gaps"]
+        is_text = bool(gaps) and isinstance(gaps[0], msgspec.Raw)
+        return _Batch(columns, *(pack_texts(gaps) if is_text else pack_mappings(gaps)))
 
     @classmethod
     def _pack(cls, starts: NDArray[np.int64], columns: _Columns) -> PackedHistograms:
@@ -308,11 +311,11 @@ class CallTable(ColumnTable[Call]):
 
     @classmethod
     def _batch(cls, records: Sequence[Call], words: Words) -> _Batch:
-        values = transposed(records, (*cls.SMALL, *cls.TIMES, *cls.WORDS))
+        values = transposed(records)
         columns: _Columns = {name: word_numbers(values[name], words) for name in cls.WORDS}
         columns |= {name: integers(values[name]) for name in (*cls.SMALL, *cls.TIMES)}
-        counts = [len(record.backoffs) for record in records]
-        waits = list(chain.from_iterable(record.backoffs for record in records))
+        counts = list(map(len, values["backoffs"]))
+        waits = list(chain.from_iterable(values["backoffs"]))
         packed: _Columns = {
             name: integers([getattr(wait, name) for wait in waits]) for name in _WAIT_TIMES
         }

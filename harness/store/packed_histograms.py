@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
+from operator import methodcaller
 from typing import Any, NamedTuple
 
 import msgspec
@@ -44,18 +46,27 @@ _PADDING = b"0" * 24
 _ZEROS, _HIGH_HALVES = np.uint64(0x3030303030303030), np.uint64(0xF0F0F0F0F0F0F0F0)
 
 
-def pack_histograms(
-    histograms: Sequence[msgspec.Raw | Mapping[int, int]],
-) -> tuple[NDArray[np.int64], _Columns]:
-    """Pack histograms, given as JSON or as mappings: return the size of each, and all buckets.
+def pack_mappings(histograms: Sequence[Mapping[int, int]]) -> tuple[NDArray[np.int64], _Columns]:
+    """Pack histograms: return the number of buckets of each, and all buckets.
 
-    To parse the JSON of thousands at once with arrays takes a third of the time that it takes to
-    decode each into a dictionary: histograms are most of the bytes of a run.
+    Raises StorageError for a number below 0.
     """
-    parts: list[msgspec.Raw | bytes] = [
-        one if isinstance(one, msgspec.Raw) else msgspec.json.encode(dict(one))
-        for one in histograms
-    ]
+    sizes = np.fromiter(map(len, histograms), np.int64, len(histograms))
+    total = int(sizes.sum())
+    names = np.fromiter(chain.from_iterable(histograms), np.int64, total)
+    each = map(methodcaller("values"), histograms)
+    counts = np.fromiter(chain.from_iterable(each), np.int64, total)
+    if names.min(initial=0) < 0 or counts.min(initial=0) < 0:
+        raise StorageError(_UNUSUAL)
+    return sizes, _buckets(names, counts)
+
+
+def pack_texts(parts: Sequence[msgspec.Raw]) -> tuple[NDArray[np.int64], _Columns]:
+    """Pack histograms that are given as JSON, as `pack_mappings` does.
+
+    To parse thousands at once with arrays takes a third of the time that it takes to decode each
+    into a dictionary: histograms are most of the bytes of a run.
+    """
     text = b"".join([_PADDING, *parts])
     ends = len(_PADDING) + np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)))
     letters = np.frombuffer(text, np.uint8)
@@ -71,8 +82,12 @@ def pack_histograms(
     after[starts[1:][is_full] - 1] = ends[is_full] - 1
     names = _parsed(text, closed_at, closed_at - opened_at - 1)
     counts = _parsed(text, after, after - closed_at - 2)
+    return np.diff(starts), _buckets(names, counts)
+
+
+def _buckets(names: NDArray[np.int64], counts: NDArray[np.int64]) -> _Columns:
     widest = np.min_scalar_type(int(counts.max(initial=0)))
-    return np.diff(starts), {"numbers": bucket_numbers(names), "counts": counts.astype(widest)}
+    return {"numbers": bucket_numbers(names), "counts": counts.astype(widest)}
 
 
 def _parsed(text: bytes, ends: NDArray[np.int64], widths: NDArray[np.int64]) -> NDArray[np.int64]:
