@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from harness.engine.attempt import AdmittedAttempt, CallState, Tried, attempt
 from harness.engine.effects import Cancelled, FanOut, Program, Reply, acquire, release, sleep
-from harness.policies.protocol import Asking, Go, Hedge, Policy
+from harness.policies.protocol import Asking, Go, HedgeRule, Policy
 from harness.records.failures import CANCELLED, OK
 
 
@@ -24,7 +24,7 @@ class _Pair:
         self._running = 1
         self._final: Tried | None = None
 
-    def joined(self, asking: Asking, hedge: Hedge, policy: Policy) -> bool:
+    def joined(self, asking: Asking, hedge: HedgeRule, policy: Policy) -> bool:
         """Return whether to send the hedge. If True, it must be sent: it counts as running."""
         with self._lock:
             if self._running and hedge.may(asking) and isinstance(policy.admit(asking), Go):
@@ -58,7 +58,7 @@ class _Pair:
             return self._final is not None or not self._running
 
 
-def hedged(progress: CallState, place: AdmittedAttempt, hedge: Hedge) -> Program[Tried]:
+def hedged(progress: CallState, place: AdmittedAttempt, hedge: HedgeRule) -> Program[Tried]:
     """Send the first attempt of a call, and a second one if the first token is late.
 
     Each attempt releases its permit, except the first one if the call holds its permit to its end.
@@ -72,7 +72,7 @@ def hedged(progress: CallState, place: AdmittedAttempt, hedge: Hedge) -> Program
 
 
 def _second(
-    progress: CallState, first: AdmittedAttempt, pair: _Pair, hedge: Hedge
+    progress: CallState, first: AdmittedAttempt, pair: _Pair, hedge: HedgeRule
 ) -> Program[Tried | None]:
     """Wait, get a permit and send the hedge if the policy admits it; None if it was not sent."""
     number = first.attempt + 1

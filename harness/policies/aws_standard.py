@@ -24,7 +24,7 @@ from harness.records.schema import Decision, PolicyCode
 THROTTLED = "rate_limited"
 
 
-class AwsStandardSection(BackoffSection):
+class AwsStandard(BackoffSection):
     """The keys of `AwsBackoff` and `AwsQuota`. `scope`: of the quota."""
 
     kind: Literal["aws-standard"]

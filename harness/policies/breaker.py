@@ -38,8 +38,8 @@ from harness.records.failures import CANCELLED, OK, is_outage
 from harness.records.schema import retry_in
 
 
-class BreakerSection(WrapperSection):
-    """The keys of `Breaker`. Two in a stack would not see each other's probes.
+class Breaker(WrapperSection):
+    """The keys of `BreakerRule`. Two in a stack would not see each other's probes.
 
     It opens after `failures` outage-like failures in a row, or if they are a share of `rate` of the
     last `last` attempts. Pauses double from `pause` up to `cap`.
@@ -56,7 +56,7 @@ class BreakerSection(WrapperSection):
 
     def layer(self, context: PolicyContext) -> BreakerLayer:
         """Return the breaker, closed."""
-        rule = Breaker(
+        rule = BreakerRule(
             failures=self.failures,
             many=math.ceil(self.rate * self.last),
             last=self.last,
@@ -70,7 +70,7 @@ class BreakerSection(WrapperSection):
         return "circuit breaker"
 
 
-class Breaker(NamedTuple):
+class BreakerRule(NamedTuple):
     """When it opens and how long it pauses, in nanoseconds.
 
     It opens after `failures` outage-like failures in a row, or `many` among the last `last`
@@ -146,7 +146,7 @@ def admit_attempt(state: State, now: int) -> tuple[State, Wait | None]:
             return state, Wait(None)
 
 
-def state_after(rule: Breaker, state: State, end: Ended) -> tuple[State, BreakerUpdate]:
+def state_after(rule: BreakerRule, state: State, end: Ended) -> tuple[State, BreakerUpdate]:
     """Return the state after an attempt, and what happens next."""
     failed = is_outage(end.outcome)
     if isinstance(state, Closed):
@@ -164,7 +164,7 @@ def state_after(rule: Breaker, state: State, end: Ended) -> tuple[State, Breaker
 
 
 def _while_closed(
-    rule: Breaker, state: Closed, end: Ended, failed: bool
+    rule: BreakerRule, state: Closed, end: Ended, failed: bool
 ) -> tuple[State, BreakerUpdate]:
     if state.since is not None and end.admitted < state.since:
         return state, BreakerUpdate(over=failed, ring=False)  # of the outage that is over
@@ -195,7 +195,7 @@ class BreakerLayer:
 
     hedge = None
 
-    def __init__(self, rule: Breaker, name: str, scope: Scope = "process") -> None:
+    def __init__(self, rule: BreakerRule, name: str, scope: Scope = "process") -> None:
         self.rule = rule
         self._name = name
         self.states = States(_Breaking, scope)

@@ -16,8 +16,8 @@ from harness.policies.section import BackoffSection, PolicyContext
 from harness.records.schema import Decision, PolicyCode
 
 
-class ExponentialSection(BackoffSection):
-    """The keys of `Exponential`."""
+class Exponential(BackoffSection):
+    """The keys of `ExponentialRule`."""
 
     kind: Literal["exponential"]
     jitter: Literal["full", "equal", "decorrelated"] = "full"
@@ -25,10 +25,10 @@ class ExponentialSection(BackoffSection):
     base: Duration = 0.5
     cap: Duration = 20.0
 
-    def retry(self, context: PolicyContext) -> Exponential:
+    def retry(self, context: PolicyContext) -> ExponentialRule:
         """Return the rule."""
         base, cap = context.nanoseconds(self.base), context.nanoseconds(self.cap)
-        return Exponential(self.attempts, base, cap, self.jitter)
+        return ExponentialRule(self.attempts, base, cap, self.jitter)
 
     def code(self) -> PolicyCode:
         """Return code with the formula of the jitter."""
@@ -44,7 +44,7 @@ class ExponentialSection(BackoffSection):
         return PolicyCode(attempts=self.attempts, modules=("random",), before=before, pause=pause)
 
 
-class Exponential(NamedTuple):
+class ExponentialRule(NamedTuple):
     """Backoff that grows up to a cap, with jitter; at most `attempts` attempts.
 
     With c = min(cap, base * 2^(attempt - 1)), full jitter draws from U(0, c) and equal jitter from

@@ -17,8 +17,8 @@ WINDOW_SLICES = 10
 """The number of slices of a sliding window."""
 
 
-class FinagleBudgetSection(WrapperSection):
-    """The keys of `FinagleBudget`."""
+class FinagleBudget(WrapperSection):
+    """The keys of `FinagleBudgetRule`."""
 
     kind: Literal["finagle-budget"]
     ratio: Share = 0.2
@@ -28,7 +28,7 @@ class FinagleBudgetSection(WrapperSection):
 
     def layer(self, context: PolicyContext) -> BudgetLayer:
         """Return the budget with an empty window."""
-        rule = FinagleBudget(
+        rule = FinagleBudgetRule(
             ratio=thousandths(self.ratio),
             reserve=round(self.per_second * self.window),
             window=context.nanoseconds(self.window),
@@ -47,7 +47,7 @@ class Window(NamedTuple):
     sums: tuple[int, ...]
 
 
-class FinagleBudget(NamedTuple):
+class FinagleBudgetRule(NamedTuple):
     """The retry budget of Finagle: com.twitter.finagle.service.RetryBudget.
 
     In a sliding window of `window` nanoseconds there are at most `reserve` retries, plus `ratio`

@@ -13,23 +13,23 @@ from harness.policies.section import BackoffSection, PolicyContext
 from harness.records.schema import Decision, PolicyCode
 
 
-class FixedSection(BackoffSection):
-    """The keys of `Fixed`."""
+class Fixed(BackoffSection):
+    """The keys of `FixedRule`."""
 
     kind: Literal["fixed"]
     attempts: int = Field(default=5, ge=2, le=1_000_000)
     delay: Duration = 1.0
 
-    def retry(self, context: PolicyContext) -> Fixed:
+    def retry(self, context: PolicyContext) -> FixedRule:
         """Return the rule."""
-        return Fixed(self.attempts, context.nanoseconds(self.delay))
+        return FixedRule(self.attempts, context.nanoseconds(self.delay))
 
     def code(self) -> PolicyCode:
         """Return code with the same pause each time."""
         return PolicyCode(attempts=self.attempts, pause=(f"pause = {self.delay:g}",))
 
 
-class Fixed(NamedTuple):
+class FixedRule(NamedTuple):
     """The same `delay` before every retry, without jitter; at most `attempts` attempts.
 
     Calls that fail together are therefore retried together. Retry-After replaces the delay.

@@ -14,8 +14,8 @@ from harness.policies.token_bucket import WHOLE, Bucket, Share, put, thousandths
 from harness.records.failures import OK, is_retryable
 
 
-class GrpcThrottlingSection(WrapperSection):
-    """The keys of `GrpcThrottling`."""
+class GrpcThrottling(WrapperSection):
+    """The keys of `GrpcThrottlingRule`."""
 
     kind: Literal["grpc-throttling"]
     tokens: int = Field(default=10, ge=1, le=1000)
@@ -24,14 +24,14 @@ class GrpcThrottlingSection(WrapperSection):
 
     def layer(self, context: PolicyContext) -> BudgetLayer:
         """Return the layer with a full bucket."""
-        return BudgetLayer(GrpcThrottling(self.tokens, thousandths(self.ratio)), self.scope)
+        return BudgetLayer(GrpcThrottlingRule(self.tokens, thousandths(self.ratio)), self.scope)
 
     def note(self) -> str:
         """Return the tokens and what a success puts back."""
         return f"gRPC's throttling: {self.tokens} tokens, {self.ratio:g} back for a success"
 
 
-class GrpcThrottling(NamedTuple):
+class GrpcThrottlingRule(NamedTuple):
     """Retry throttling of gRPC: proposal A6, "Throttling Retry Attempts and Hedged RPCs".
 
     A bucket of `tokens` tokens is full at first. Every retryable failure takes one token, every

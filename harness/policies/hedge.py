@@ -7,12 +7,12 @@ from typing import ClassVar, Literal
 from harness.config.config_base import Count
 from harness.config.tables import Duration
 from harness.policies.layers import Inside, Scope, States
-from harness.policies.protocol import GO, Admission, Asking, Ended, Hedge, RetryVerdict
+from harness.policies.protocol import GO, Admission, Asking, Ended, HedgeRule, RetryVerdict
 from harness.policies.section import PolicyContext, WrapperSection
 from harness.policies.token_bucket import WHOLE, Bucket, Share, put, take, thousandths
 
 
-class HedgeSection(WrapperSection):
+class Hedge(WrapperSection):
     """The keys of `HedgeLayer`. Two in a stack would not see each other's attempts."""
 
     once: ClassVar[bool] = True
@@ -42,7 +42,7 @@ class HedgeLayer:
     """
 
     def __init__(self, after: int, ratio: int, burst: int, scope: Scope = "process") -> None:
-        self.hedge = Hedge(after, self.may)
+        self.hedge = HedgeRule(after, self.may)
         self._ratio = ratio
         full = Bucket(burst * WHOLE, burst * WHOLE)
         self.states = States(lambda: full, scope)

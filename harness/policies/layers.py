@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
-from harness.policies.protocol import Admission, Asking, Ended, Hedge, RetryVerdict
+from harness.policies.protocol import Admission, Asking, Ended, HedgeRule, RetryVerdict
 
 Scope = Literal["process", "phase"]
 Inside = Callable[[], RetryVerdict]
@@ -15,7 +15,7 @@ class Layer(Protocol):
     """One layer of a stack, with its state."""
 
     @property
-    def hedge(self) -> Hedge | None:
+    def hedge(self) -> HedgeRule | None:
         """When a second attempt of a call may be sent while the first one runs; None for never."""
 
     def admit(self, asking: Asking) -> Admission:

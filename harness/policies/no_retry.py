@@ -10,21 +10,21 @@ from harness.policies.section import BackoffSection, PolicyContext
 from harness.records.schema import Decision, PolicyCode, give_up
 
 
-class NoRetrySection(BackoffSection):
+class NoRetry(BackoffSection):
     """The keys of `none`."""
 
     kind: Literal["none"]
 
-    def retry(self, context: PolicyContext) -> NoRetry:
+    def retry(self, context: PolicyContext) -> NoRetryRule:
         """Return the rule."""
-        return NoRetry()
+        return NoRetryRule()
 
     def code(self) -> PolicyCode:
         """Return code that sends a call once."""
         return PolicyCode()
 
 
-class NoRetry(NamedTuple):
+class NoRetryRule(NamedTuple):
     """Every failure is final."""
 
     def decide(self, failure: Failure, random: Random) -> Decision:

@@ -13,22 +13,22 @@ from harness.records.clock import SECOND
 from harness.records.schema import Decision, PolicyCode, give_up
 
 
-class OpenAISdkSection(BackoffSection):
-    """The keys of `OpenAISdk`."""
+class OpenAISdk(BackoffSection):
+    """The keys of `OpenAISdkRule`."""
 
     kind: Literal["openai-sdk"]
     max_retries: int = Field(default=2, ge=0, le=1_000_000)
 
-    def retry(self, context: PolicyContext) -> OpenAISdk:
+    def retry(self, context: PolicyContext) -> OpenAISdkRule:
         """Return the rule."""
-        return OpenAISdk(self.max_retries, context.streamed, context.nanoseconds(1.0))
+        return OpenAISdkRule(self.max_retries, context.streamed, context.nanoseconds(1.0))
 
     def code(self) -> PolicyCode:
         """Return code that sets the package's own retries."""
         return PolicyCode(max_retries=self.max_retries)
 
 
-class OpenAISdk(NamedTuple):
+class OpenAISdkRule(NamedTuple):
     """The published rule of the openai package, version 3.
 
     408, 409, 429, every 5xx, connection failures and timeouts are retried, up to `max_retries`

@@ -92,7 +92,7 @@ class RetryVerdict(NamedTuple):
     ring: Hashable | None = None
 
 
-class Hedge(NamedTuple):
+class HedgeRule(NamedTuple):
     """Send the same request again if there is no first token after `after` nanoseconds.
 
     `may` is called at that moment, with the second attempt. It takes from the budget of hedges, and
@@ -107,7 +107,7 @@ class Policy(Protocol):
     """The policy of a trial."""
 
     @property
-    def hedge(self) -> Hedge | None:
+    def hedge(self) -> HedgeRule | None:
         """When a second attempt of a call may be sent while the first one runs; None for never."""
 
     def admit(self, asking: Asking) -> Admission:

@@ -12,8 +12,8 @@ from harness.policies.section import PolicyContext, WrapperSection
 from harness.policies.token_bucket import WHOLE, Bucket, Share, put, take, thousandths
 
 
-class RetryBudgetSection(WrapperSection):
-    """The keys of `RetryBudget`."""
+class RetryBudget(WrapperSection):
+    """The keys of `RetryBudgetRule`."""
 
     kind: Literal["retry-budget"]
     ratio: Share = 0.1
@@ -22,14 +22,14 @@ class RetryBudgetSection(WrapperSection):
 
     def layer(self, context: PolicyContext) -> BudgetLayer:
         """Return the layer with a full budget."""
-        return BudgetLayer(RetryBudget(thousandths(self.ratio), self.burst), self.scope)
+        return BudgetLayer(RetryBudgetRule(thousandths(self.ratio), self.burst), self.scope)
 
     def note(self) -> str:
         """Return the share and the burst."""
         return f"retries for {self.ratio:.0%} of the calls, {self.burst} at once"
 
 
-class RetryBudget(NamedTuple):
+class RetryBudgetRule(NamedTuple):
     """Retries are at most a share of the calls: B. Beyer et al., Site Reliability Engineering, 21.
 
     Each call adds `ratio` thousandths of a token to a bucket that holds `burst` tokens and is full

@@ -22,7 +22,7 @@ from harness.policies.protocol import (
     Admission,
     Asking,
     Ended,
-    Hedge,
+    HedgeRule,
     ParkCall,
     RandomOf,
     RetryVerdict,
@@ -40,12 +40,12 @@ class Stack:
 
     layers: Sequence[Layer]
     retry: Retry
-    hedge: Hedge | None = field(init=False)
+    hedge: HedgeRule | None = field(init=False)
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
         hedges = [layer.hedge for layer in self.layers if layer.hedge is not None]
-        self.hedge = Hedge(hedges[0].after, self._locked(hedges[0].may)) if hedges else None
+        self.hedge = HedgeRule(hedges[0].after, self._locked(hedges[0].may)) if hedges else None
 
     def admit(self, asking: Asking) -> Admission:
         """Admit the attempt if no layer parks it."""

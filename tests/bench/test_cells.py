@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.bench import cells
 from harness.bench.scenario import Scenario, parse_scenario
-from harness.policies.no_retry import NoRetry
+from harness.policies.no_retry import NoRetryRule
 from harness.policies.stack import Stack
 from harness.records.clock import SECOND
 from harness.records.keys import CallKey
@@ -178,7 +178,7 @@ def test_the_terms_follow_the_cell_and_the_scenario() -> None:
     assert held.keep_transcripts
     released = cells.terms(scenario(), cell(permit_scope="attempt"))
     assert not released.hold_permit
-    assert released.policy == Stack([], NoRetry())
+    assert released.policy == Stack([], NoRetryRule())
     assert not released.keep_transcripts
 
 

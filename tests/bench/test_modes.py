@@ -18,7 +18,7 @@ from harness.engine.budget_gate import Gate
 from harness.engine.call import Completion, complete
 from harness.engine.effects import Program, Reply, Send, emit, fan_out
 from harness.engine.ledger import Amount, BudgetLimits
-from harness.policies.no_retry import NoRetry
+from harness.policies.no_retry import NoRetryRule
 from harness.policies.protocol import Admission, Asking, Ended, ParkCall, RandomOf, RetryVerdict
 from harness.records.clock import SECOND
 from harness.records.failures import OK
@@ -35,7 +35,7 @@ from tests.wire.faults import GOOD
 BRANCHES = 6
 NOBODY = "http://127.0.0.1:9/v1"
 AGES = 10**11
-PATIENT = terms(NoRetry())._replace(limits=CallLimits(AGES, AGES, AGES, AGES))
+PATIENT = terms(NoRetryRule())._replace(limits=CallLimits(AGES, AGES, AGES, AGES))
 ANSWER: Sequence[Step] = [
     Write(head(200, ("content-type", EVENT_STREAM)) + framed(b"".join(GOOD)) + END)
 ]

@@ -13,20 +13,20 @@ from harness.bench.estimate import estimate
 from harness.bench.scenario import Scenario, parse_scenario
 from harness.endpoints.section import SecondsRange
 from harness.policies.aws_standard import AwsBackoff, AwsQuota
-from harness.policies.breaker import Breaker, BreakerLayer
+from harness.policies.breaker import BreakerLayer, BreakerRule
 from harness.policies.budget_layer import BudgetLayer
-from harness.policies.exponential import Exponential
-from harness.policies.finagle_budget import FinagleBudget
-from harness.policies.fixed import Fixed
-from harness.policies.grpc_throttling import GrpcThrottling
+from harness.policies.exponential import ExponentialRule
+from harness.policies.finagle_budget import FinagleBudgetRule
+from harness.policies.fixed import FixedRule
+from harness.policies.grpc_throttling import GrpcThrottlingRule
 from harness.policies.hedge import HedgeLayer
 from harness.policies.layers import Layer
-from harness.policies.no_retry import NoRetry
-from harness.policies.openai_sdk import OpenAISdk
+from harness.policies.no_retry import NoRetryRule
+from harness.policies.openai_sdk import OpenAISdkRule
 from harness.policies.protocol import Asking
 from harness.policies.registry import POLICIES
 from harness.policies.retry import Retry
-from harness.policies.retry_budget import RetryBudget
+from harness.policies.retry_budget import RetryBudgetRule
 from harness.policies.section import WrapperSection
 from harness.policies.stack import Stack
 from harness.records.clock import SECOND
@@ -76,20 +76,20 @@ def layer_of(described: dict[str, Any]) -> Layer:
 @pytest.mark.parametrize(
     ("described", "stream", "policy"),
     [
-        ({"kind": "none"}, True, NoRetry()),
-        ({"kind": "fixed"}, True, Fixed(5, QUARTER)),
-        ({"kind": "fixed", "attempts": 2, "delay": "8s"}, True, Fixed(2, 2 * SECOND)),
-        ({"kind": "openai-sdk", "max_retries": 4}, True, OpenAISdk(4, True, QUARTER)),
-        ({"kind": "openai-sdk"}, False, OpenAISdk(2, False, QUARTER)),
+        ({"kind": "none"}, True, NoRetryRule()),
+        ({"kind": "fixed"}, True, FixedRule(5, QUARTER)),
+        ({"kind": "fixed", "attempts": 2, "delay": "8s"}, True, FixedRule(2, 2 * SECOND)),
+        ({"kind": "openai-sdk", "max_retries": 4}, True, OpenAISdkRule(4, True, QUARTER)),
+        ({"kind": "openai-sdk"}, False, OpenAISdkRule(2, False, QUARTER)),
         (
             {"kind": "exponential", "attempts": 3, "jitter": "equal"},
             True,
-            Exponential(3, SECOND // 8, 5 * SECOND, "equal"),
+            ExponentialRule(3, SECOND // 8, 5 * SECOND, "equal"),
         ),
         (
             {"kind": "exponential", "jitter": "decorrelated"},
             True,
-            Exponential(5, SECOND // 8, 5 * SECOND, "decorrelated"),
+            ExponentialRule(5, SECOND // 8, 5 * SECOND, "decorrelated"),
         ),
     ],
 )
@@ -108,7 +108,7 @@ def test_backoff_becomes_nanoseconds_scaled_once(scale: float, base: float, cap:
     described = {"kind": "exponential", "base": base, "cap": cap}
     assert made(described, **{"endpoint.time_scale": scale}) == Stack(
         [],
-        Exponential(
+        ExponentialRule(
             attempts=5,
             base=round(base * scale * SECOND),
             cap=round(cap * scale * SECOND),
@@ -129,14 +129,14 @@ def test_the_standard_mode_of_aws_is_a_backoff_within_a_quota() -> None:
 @pytest.mark.parametrize(
     ("described", "budget"),
     [
-        ({"kind": "retry-budget"}, RetryBudget(100, 10)),
-        ({"kind": "retry-budget", "ratio": 0.25, "burst": 3}, RetryBudget(250, 3)),
-        ({"kind": "grpc-throttling"}, GrpcThrottling(10, 100)),
-        ({"kind": "grpc-throttling", "tokens": 4, "ratio": 1}, GrpcThrottling(4, 1000)),
-        ({"kind": "finagle-budget"}, FinagleBudget(200, 100, 10 * QUARTER)),
+        ({"kind": "retry-budget"}, RetryBudgetRule(100, 10)),
+        ({"kind": "retry-budget", "ratio": 0.25, "burst": 3}, RetryBudgetRule(250, 3)),
+        ({"kind": "grpc-throttling"}, GrpcThrottlingRule(10, 100)),
+        ({"kind": "grpc-throttling", "tokens": 4, "ratio": 1}, GrpcThrottlingRule(4, 1000)),
+        ({"kind": "finagle-budget"}, FinagleBudgetRule(200, 100, 10 * QUARTER)),
         (
             {"kind": "finagle-budget", "per_second": 0.5, "window": "1m"},
-            FinagleBudget(200, 30, 60 * QUARTER),
+            FinagleBudgetRule(200, 30, 60 * QUARTER),
         ),
     ],
 )
@@ -151,13 +151,13 @@ def test_a_budget_is_what_its_description_says(described: dict[str, Any], budget
 def test_a_breaker_is_what_its_description_says() -> None:
     layer = layer_of({"kind": "breaker"})
     assert isinstance(layer, BreakerLayer)
-    assert layer.rule == Breaker(5, 10, 20, QUARTER, 15 * QUARTER)
+    assert layer.rule == BreakerRule(5, 10, 20, QUARTER, 15 * QUARTER)
     assert layer.states.scope == "process"
     layer = layer_of(
         {"kind": "breaker", "failures": 2, "rate": 0.34, "last": 3, "pause": "9s", "cap": "8s"}
     )
     assert isinstance(layer, BreakerLayer)
-    assert layer.rule == Breaker(2, 2, 3, 8 * QUARTER, 8 * QUARTER)
+    assert layer.rule == BreakerRule(2, 2, 3, 8 * QUARTER, 8 * QUARTER)
 
 
 def test_a_hedge_is_what_its_description_says() -> None:
@@ -188,7 +188,7 @@ def test_layers_stand_in_the_order_of_the_scenario_and_a_stack_may_end_with_a_st
     policy = built(scenario(text, **{"sweep.retry": "outer"}), "outer")
     assert isinstance(policy, Stack)
     assert [type(layer) for layer in policy.layers] == [BreakerLayer, BudgetLayer]
-    assert policy.retry == Exponential(5, SECOND // 8, 5 * SECOND, "full")
+    assert policy.retry == ExponentialRule(5, SECOND // 8, 5 * SECOND, "full")
 
 
 def test_each_trial_begins_with_a_policy_that_remembers_nothing() -> None:

@@ -20,7 +20,7 @@ from harness.config.faults import KINDS
 from harness.config.tables import parse_duration
 from harness.endpoints.openai import OpenAIEndpoint
 from harness.endpoints.simulated import SimulatedEndpoint
-from harness.policies.exponential import ExponentialSection
+from harness.policies.exponential import Exponential
 from harness.records.errors import InputError
 from tests.bench import toml
 from tests.bench.examples import EXAMPLE, HEAD, LIVE
@@ -35,7 +35,7 @@ def test_the_example_reads_as_it_stands_there() -> None:
     assert scenario.sweep.mode == ("sync", "async")
     assert scenario.sweep.permits == (2, 8)
     policy = scenario.policy("full-jitter").backoff
-    assert isinstance(policy, ExponentialSection)
+    assert isinstance(policy, Exponential)
     assert (policy.attempts, policy.base, policy.cap) == (5, 0.5, 20.0)
 
 

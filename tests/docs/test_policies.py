@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from harness.policies.fixed import Fixed
+from harness.policies.fixed import FixedRule
 from harness.policies.resolve import resolve
 from harness.policies.stack import Stack
 from harness.records.clock import SECOND
@@ -20,5 +20,5 @@ def test_the_policy_in_the_document_can_be_built() -> None:
     exec(compile(code, "docs/policies.md", "exec", dont_inherit=True), space)
     described = space["TwiceSection"].model_validate({"kind": "twice", "pause": "2s"})
     parts = resolve({"it": described}, "it")
-    assert parts.build(0.5, streamed=True) == Stack([], Fixed(2, SECOND))
+    assert parts.build(0.5, streamed=True) == Stack([], FixedRule(2, SECOND))
     assert parts.most_attempts == parts.code().attempts == 2

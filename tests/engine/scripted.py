@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from harness.engine import effects
 from harness.engine.attempt import CallTerms, CallTimeouts
 from harness.engine.effects import Effect, Finished, Grant, Program, Reply, Send, step
-from harness.policies.exponential import Exponential
+from harness.policies.exponential import ExponentialRule
 from harness.policies.retry import Retry
 from harness.policies.stack import Stack
 from harness.records.failures import OK
@@ -25,7 +25,7 @@ T = TypeVar("T")
 WORKFLOW = WorkflowKey("async_2_full-jitter_attempt", 0, 3, 0)
 CALL = CallKey(*WORKFLOW, "fan_out", 1, 1)
 LIMITS = CallTimeouts(connect=5, first_token=500, idle=50, call=1000)
-EVERY_TEN = Exponential(attempts=4, base=10, cap=10, jitter="equal")
+EVERY_TEN = ExponentialRule(attempts=4, base=10, cap=10, jitter="equal")
 
 
 class Half(Random):

@@ -32,7 +32,7 @@ from harness.engine.call import Completion, complete
 from harness.engine.effects import Deadlines, Message, Program, Reply, Request, Send, fan_out
 from harness.engine.ledger import Amount, BudgetLimits, BudgetRefusal
 from harness.engine.permits import AsyncPermits, ThreadPermits
-from harness.policies.no_retry import NoRetry
+from harness.policies.no_retry import NoRetryRule
 from harness.records.failures import CANCELLED, OK
 from harness.records.keys import AttemptKey, CallKey
 from harness.records.schema import Attempt, Call, Record, Tokens
@@ -64,7 +64,7 @@ def attempt_of(number: int) -> Send:
 
 
 def calls(count: int) -> list[Program[Completion]]:
-    never = terms(NoRetry())
+    never = terms(NoRetryRule())
     return [complete(never, CallKey(*WORKFLOW, "fan_out", n, 1), ASKED, 0) for n in range(count)]
 
 

@@ -23,9 +23,9 @@ from harness.engine.effects import (
     Sleep,
     step,
 )
-from harness.policies.exponential import Exponential
-from harness.policies.no_retry import NoRetry
-from harness.policies.openai_sdk import OpenAISdk
+from harness.policies.exponential import ExponentialRule
+from harness.policies.no_retry import NoRetryRule
+from harness.policies.openai_sdk import OpenAISdkRule
 from harness.policies.retry import Retry
 from harness.records.failures import CANCELLED, FAILURES, OK
 from harness.records.keys import AttemptKey, CallKey
@@ -284,15 +284,15 @@ said = st.builds(
     tokens=st.builds(Tokens, input=st.none() | st.integers(0, 9)),
 )
 policies: st.SearchStrategy[Retry] = st.one_of(
-    st.just(NoRetry()),
+    st.just(NoRetryRule()),
     st.builds(
-        Exponential,
+        ExponentialRule,
         attempts=st.integers(1, 8),
         base=st.integers(0, 300),
         cap=st.integers(0, 300),
         jitter=st.sampled_from(["full", "equal"]),
     ),
-    st.builds(OpenAISdk, max_retries=st.integers(0, 8), second=st.integers(1, 100)),
+    st.builds(OpenAISdkRule, max_retries=st.integers(0, 8), second=st.integers(1, 100)),
 )
 
 

@@ -33,14 +33,14 @@ from harness.engine.effects import (
     sleep,
 )
 from harness.engine.permits import AsyncPermits
-from harness.policies.exponential import Exponential
-from harness.policies.no_retry import NoRetry
+from harness.policies.exponential import ExponentialRule
+from harness.policies.no_retry import NoRetryRule
 from harness.policies.protocol import (
     Admission,
     Asking,
     Ended,
     Go,
-    Hedge,
+    HedgeRule,
     ParkCall,
     RandomOf,
     RetryVerdict,
@@ -62,8 +62,8 @@ def patient(policy: Retry, *, hold: bool = False) -> CallTerms:
     return terms(policy, hold=hold)._replace(limits=CallTimeouts(AGES, AGES, AGES, AGES))
 
 
-NEVER = patient(NoRetry())
-SLEEPY = Exponential(attempts=4, base=AGES // 100, cap=AGES // 100, jitter="equal")
+NEVER = patient(NoRetryRule())
+SLEEPY = ExponentialRule(attempts=4, base=AGES // 100, cap=AGES // 100, jitter="equal")
 
 
 def call(branch: int, how: CallTerms = NEVER) -> Program[Completion]:
@@ -237,7 +237,7 @@ class Moody:
     def __init__(self, retry: Retry, moods: Sequence[int], hedges: bool) -> None:
         self.retry = retry
         self.moods = itertools.cycle(moods)
-        self.hedge = Hedge(9, lambda asking: next(self.moods) != 0) if hedges else None
+        self.hedge = HedgeRule(9, lambda asking: next(self.moods) != 0) if hedges else None
         self.out = self.gone = 0
 
     def admit(self, asking: Asking) -> Admission:
@@ -281,9 +281,9 @@ def test_whatever_is_cancelled_when_every_permit_and_every_record_is_there(
     after: int | None,
 ) -> None:
     """One branch waits a while, and then none of the others is wanted; or all run to their end."""
-    retry = Exponential(attempts=4, base=8, cap=8, jitter="equal")
+    retry = ExponentialRule(attempts=4, base=8, cap=8, jitter="equal")
     policy = Moody(retry, moods, hedges)
-    how = patient(NoRetry(), hold=hold)._replace(policy=policy)
+    how = patient(NoRetryRule(), hold=hold)._replace(policy=policy)
     log, sent = run_cancelled(scripts, how, permits, after)
     attempts = [record for record in log if isinstance(record, Attempt)]
     assert sorted((one.branch, one.attempt) for one in attempts) == sorted(

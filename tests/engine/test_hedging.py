@@ -27,7 +27,7 @@ from harness.engine.effects import (
     Sleep,
     step,
 )
-from harness.policies.protocol import Asking, Hedge
+from harness.policies.protocol import Asking, HedgeRule
 from harness.policies.stack import Stack
 from harness.records.failures import CANCELLED, OK
 from harness.records.schema import Attempt, Call, Decision
@@ -47,7 +47,7 @@ def hedging(tokens: int = 9, *, hold: bool = False) -> tuple[CallTerms, list[Ask
         return len(asked) <= tokens
 
     policy = Stack([], EVERY_TEN)
-    policy.hedge = Hedge(AFTER, may)
+    policy.hedge = HedgeRule(AFTER, may)
     return terms(hold=hold)._replace(policy=policy), asked
 
 

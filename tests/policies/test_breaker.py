@@ -9,8 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from msgspec.structs import replace
 
 from harness.policies.breaker import (
-    Breaker,
     BreakerLayer,
+    BreakerRule,
     BreakerUpdate,
     Closed,
     HalfOpen,
@@ -20,13 +20,13 @@ from harness.policies.breaker import (
     admit_attempt,
     state_after,
 )
-from harness.policies.no_retry import NoRetry
+from harness.policies.no_retry import NoRetryRule
 from harness.policies.protocol import Asking, Ended, ParkCall
 from harness.policies.stack import Stack
 from harness.records.failures import FAILURES, OK, is_outage
 from tests.policies.calls import CallModel, any_random, end_of
 
-RULE = Breaker(failures=3, many=4, last=6, pause=100, cap=350)
+RULE = BreakerRule(failures=3, many=4, last=6, pause=100, cap=350)
 OPEN = Open(since=1000, until=1100, pause=100)
 HALF = HalfOpen(since=1000, probe=1100, pause=100)
 LET_IN = BreakerUpdate(over=False, ring=False)
@@ -178,7 +178,7 @@ class Traffic(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.layer = BreakerLayer(RULE, "breaker")
-        self.calls = CallModel(Stack([self.layer], NoRetry()))
+        self.calls = CallModel(Stack([self.layer], NoRetryRule()))
 
     @property
     def state(self) -> State:
@@ -251,7 +251,7 @@ TestTraffic.settings = settings(max_examples=150, stateful_step_count=40, deadli
 
 
 def opened(scope: str) -> Stack:
-    policy = Stack([BreakerLayer(RULE, "breaker", scope)], NoRetry())  # type: ignore[arg-type]
+    policy = Stack([BreakerLayer(RULE, "breaker", scope)], NoRetryRule())  # type: ignore[arg-type]
     for at in range(3):
         policy.admit(Asking("fan_out", 1, at))
         policy.ended(end("unavailable", at=at + 10, sent=at), any_random)

@@ -11,10 +11,10 @@ from msgspec.structs import replace
 
 from harness.policies.aws_standard import AwsQuota
 from harness.policies.budget_layer import BudgetRule
-from harness.policies.finagle_budget import WINDOW_SLICES, FinagleBudget
-from harness.policies.grpc_throttling import GrpcThrottling
+from harness.policies.finagle_budget import WINDOW_SLICES, FinagleBudgetRule
+from harness.policies.grpc_throttling import GrpcThrottlingRule
 from harness.policies.protocol import Earlier, Ended
-from harness.policies.retry_budget import RetryBudget
+from harness.policies.retry_budget import RetryBudgetRule
 from harness.policies.token_bucket import WHOLE
 from harness.records.clock import SECOND
 from harness.records.failures import OK
@@ -76,40 +76,40 @@ def test_what_a_breaker_sent_again_was_not_paid_for_and_gives_back_no_more_than_
 
 
 def test_a_bucket_holds_no_more_than_its_size() -> None:
-    for budget in (AwsQuota(), RetryBudget(100, 10), GrpcThrottling(10, 100)):
+    for budget in (AwsQuota(), RetryBudgetRule(100, 10), GrpcThrottlingRule(10, 100)):
         state, _ = spend(budget, *[GOOD] * 50)
         assert state == budget.fresh()
 
 
 def test_a_retry_budget_allows_its_burst_and_then_one_in_ten() -> None:
-    _, answers = spend(RetryBudget(ratio=100, burst=3), *[AGAIN] * 5)
+    _, answers = spend(RetryBudgetRule(ratio=100, burst=3), *[AGAIN] * 5)
     assert answers == [True, True, True, False, False]
-    budget = RetryBudget(ratio=100, burst=3)
+    budget = RetryBudgetRule(ratio=100, burst=3)
     _, answers = spend(budget, *[AGAIN] * 3, *[GOOD] * 9, AGAIN, GOOD, AGAIN, AGAIN)
     assert [may for may in answers if not may] == [False, False]
     assert answers[-4:] == [False, True, True, False]
 
 
 def test_grpc_blocks_retries_while_half_of_the_tokens_or_more_are_gone() -> None:
-    _, answers = spend(GrpcThrottling(tokens=10, ratio=100), *[AGAIN] * 7)
+    _, answers = spend(GrpcThrottlingRule(tokens=10, ratio=100), *[AGAIN] * 7)
     assert answers == [True] * 4 + [False] * 3
-    state, _ = spend(GrpcThrottling(10, 100), *[AGAIN] * 5)
-    state, _ = spend(GrpcThrottling(10, 100), *[GOOD] * 10, state=state)
+    state, _ = spend(GrpcThrottlingRule(10, 100), *[AGAIN] * 5)
+    state, _ = spend(GrpcThrottlingRule(10, 100), *[GOOD] * 10, state=state)
     assert state.tokens == 6 * WHOLE
-    _, answers = spend(GrpcThrottling(10, 100), AGAIN, state=state)
+    _, answers = spend(GrpcThrottlingRule(10, 100), AGAIN, state=state)
     assert answers == [False]
-    _, answers = spend(GrpcThrottling(10, 100), GOOD, AGAIN, state=state)
+    _, answers = spend(GrpcThrottlingRule(10, 100), GOOD, AGAIN, state=state)
     assert answers == [True, True]
 
 
 def test_grpc_counts_no_failure_that_a_retry_could_not_mend() -> None:
-    budget = GrpcThrottling(10, 100)
+    budget = GrpcThrottlingRule(10, 100)
     state, _ = budget.ended(budget.fresh(), attempt_of("unauthorized"), False)
     assert state == budget.fresh()
 
 
 def test_finagle_allows_its_reserve_and_a_share_of_the_calls_within_its_window() -> None:
-    budget = FinagleBudget(ratio=200, reserve=2, window=WINDOW)
+    budget = FinagleBudgetRule(ratio=200, reserve=2, window=WINDOW)
     calls = [attempt_of(OK, now=at * SECOND) for at in range(5)]
     retries = [attempt_of("unavailable", number=2, now=5 * SECOND)] * 4
     _, answers = spend(budget, *calls, *retries)
@@ -117,7 +117,7 @@ def test_finagle_allows_its_reserve_and_a_share_of_the_calls_within_its_window()
 
 
 def test_what_finagles_window_has_left_behind_counts_no_more() -> None:
-    budget = FinagleBudget(ratio=200, reserve=1, window=WINDOW)
+    budget = FinagleBudgetRule(ratio=200, reserve=1, window=WINDOW)
     state, answers = spend(budget, *[AGAIN] * 2)
     assert answers == [True, False]
     late = attempt_of("unavailable", number=2, now=WINDOW - 1)
@@ -139,7 +139,7 @@ ends = st.builds(
 def test_a_retry_budget_never_allows_more_than_its_burst_and_its_share(
     schedule: list[Ended], ratio: int, burst: int
 ) -> None:
-    state, answers = spend(RetryBudget(ratio, burst), *schedule)
+    state, answers = spend(RetryBudgetRule(ratio, burst), *schedule)
     allowed = sum(may for may, end in zip(answers, schedule, strict=True) if end.outcome != OK)
     calls = sum(end.attempt == 1 for end in schedule)
     assert allowed * WHOLE <= burst * WHOLE + ratio * calls
@@ -151,7 +151,7 @@ def test_finagle_never_allows_more_than_reserve_and_share_of_the_window_before_a
     schedule: list[Ended], ratio: int, reserve: int
 ) -> None:
     schedule = sorted(schedule, key=lambda end: end.now)
-    _, answers = spend(FinagleBudget(ratio, reserve, WINDOW), *schedule)
+    _, answers = spend(FinagleBudgetRule(ratio, reserve, WINDOW), *schedule)
     allowed = [may and end.outcome != OK for end, may in zip(schedule, answers, strict=True)]
     slices = [end.now * WINDOW_SLICES // WINDOW for end in schedule]
     for place, last in enumerate(slices):
@@ -180,7 +180,7 @@ def test_the_quota_of_aws_is_never_overdrawn(schedule: list[Ended], size: int) -
 def test_grpc_never_allows_a_retry_at_or_below_half(
     schedule: list[Ended], tokens: int, ratio: int
 ) -> None:
-    budget = GrpcThrottling(tokens, ratio)
+    budget = GrpcThrottlingRule(tokens, ratio)
     state = budget.fresh()
     for end in schedule:
         state, may = budget.ended(state, end, end.outcome != OK)

@@ -12,17 +12,17 @@ import pytest
 from scipy import stats
 
 from harness.policies.aws_standard import AwsBackoff
-from harness.policies.exponential import Exponential
-from harness.policies.openai_sdk import OpenAISdk
+from harness.policies.exponential import ExponentialRule
+from harness.policies.openai_sdk import OpenAISdkRule
 from harness.policies.retry import Failure, Retry
 from harness.records.clock import SECOND
 
 DRAWS = 20_000
 P = 0.001
-FULL = Exponential(attempts=20, base=SECOND // 2, cap=20 * SECOND, jitter="full")
+FULL = ExponentialRule(attempts=20, base=SECOND // 2, cap=20 * SECOND, jitter="full")
 EQUAL = FULL._replace(jitter="equal")
 APART = FULL._replace(jitter="decorrelated")
-SDK = OpenAISdk(max_retries=20)
+SDK = OpenAISdkRule(max_retries=20)
 AWS = AwsBackoff(attempts=20)
 
 

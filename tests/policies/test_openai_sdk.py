@@ -16,7 +16,7 @@ import openai._base_client
 import pytest
 from openai._models import FinalRequestOptions
 
-from harness.policies.openai_sdk import OpenAISdk
+from harness.policies.openai_sdk import OpenAISdkRule
 from harness.policies.retry import Failure
 from harness.records.clock import SECOND
 from harness.records.failures import of_status
@@ -87,7 +87,7 @@ def ours(status: int, headers: dict[str, str], attempt: int, draw: float) -> int
         now=0,
         deadline=10**15,
     )
-    return OpenAISdk(MAX_RETRIES).decide(failure, Draws(draw)).retry_in
+    return OpenAISdkRule(MAX_RETRIES).decide(failure, Draws(draw)).retry_in
 
 
 def test_the_policy_waits_as_long_as_the_package_after_every_status(
@@ -164,7 +164,7 @@ def test_the_policy_tries_again_what_the_package_tries_again(
     handler: Handler, outcome: str, status: int | None, streamed: bool
 ) -> None:
     failure = Failure(1, outcome, status, None, None, now=0, deadline=10**15)
-    decision = OpenAISdk(1, streamed).decide(failure, Draws(0.5))
+    decision = OpenAISdkRule(1, streamed).decide(failure, Draws(0.5))
     assert (decision.retry_in is not None) == (sent_by_the_package(handler, streamed) == 2)
 
 

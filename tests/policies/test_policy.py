@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from msgspec.structs import replace
 
-from harness.policies.exponential import Exponential
+from harness.policies.exponential import ExponentialRule
 from harness.policies.protocol import (
     Asking,
     Earlier,
@@ -20,7 +20,7 @@ from harness.policies.stack import Stack
 from harness.records.failures import OK
 from harness.records.schema import give_up, retry_in
 
-THREE = Exponential(attempts=3, base=10, cap=10, jitter="full")
+THREE = ExponentialRule(attempts=3, base=10, cap=10, jitter="full")
 ENDED = Ended(
     "fan_out", 1, "unavailable", 503, None, None, admitted=5, sent=6, now=9, deadline=10**9
 )

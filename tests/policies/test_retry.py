@@ -10,20 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.policies.aws_standard import AwsBackoff
-from harness.policies.exponential import Exponential
-from harness.policies.fixed import Fixed
-from harness.policies.no_retry import NoRetry
-from harness.policies.openai_sdk import OpenAISdk
+from harness.policies.exponential import ExponentialRule
+from harness.policies.fixed import FixedRule
+from harness.policies.no_retry import NoRetryRule
+from harness.policies.openai_sdk import OpenAISdkRule
 from harness.policies.retry import Failure, Retry
 from harness.records.clock import SECOND
 from harness.records.failures import FAILURES, is_retryable
 from harness.records.schema import Decision, give_up, retry_in
 
-FULL = Exponential(attempts=10, base=SECOND // 2, cap=20 * SECOND, jitter="full")
+FULL = ExponentialRule(attempts=10, base=SECOND // 2, cap=20 * SECOND, jitter="full")
 EQUAL = FULL._replace(jitter="equal")
 APART = FULL._replace(jitter="decorrelated")
-SDK = OpenAISdk(max_retries=10)
-FIXED = Fixed(attempts=10, delay=2 * SECOND)
+SDK = OpenAISdkRule(max_retries=10)
+FIXED = FixedRule(attempts=10, delay=2 * SECOND)
 AWS = AwsBackoff(attempts=10)
 FOREVER = 10**15
 
@@ -101,7 +101,7 @@ jitters = st.sampled_from(["full", "equal", "decorrelated"])
 def test_backoff_stays_below_its_cap_and_equal_jitter_above_half(
     attempt: int, base: int, cap: int, jitter: Literal["full", "equal", "decorrelated"], draw: float
 ) -> None:
-    policy = Exponential(attempts=attempt + 1, base=base, cap=cap, jitter=jitter)
+    policy = ExponentialRule(attempts=attempt + 1, base=base, cap=cap, jitter=jitter)
     wait = policy.decide(failure(attempt=attempt), Draws(draw)).retry_in
     assert wait is not None
     ceiling = min(cap, base * (3 if jitter == "decorrelated" else 2 ** min(attempt - 1, 62)))
@@ -118,7 +118,7 @@ def test_backoff_stays_below_its_cap_and_equal_jitter_above_half(
 def test_the_sdks_backoff_scales_with_the_length_of_a_second(
     attempt: int, second: int, draw: float
 ) -> None:
-    policy = OpenAISdk(max_retries=attempt, second=second)
+    policy = OpenAISdkRule(max_retries=attempt, second=second)
     wait = policy.decide(failure(attempt=attempt), Draws(draw)).retry_in
     assert wait is not None
     ceiling = min(0.5 * 2.0 ** min(attempt - 1, 50), 8) * second
@@ -138,7 +138,7 @@ failures = st.builds(
 )
 
 
-HONOURING = [NoRetry(), FIXED, FULL, EQUAL, APART, SDK]
+HONOURING = [NoRetryRule(), FIXED, FULL, EQUAL, APART, SDK]
 
 
 @given(failure=failures, policy=st.sampled_from([*HONOURING, AWS]), seed=st.integers())
@@ -190,7 +190,7 @@ def test_backoff_tries_again_exactly_what_the_table_of_failures_calls_retryable(
 @pytest.mark.parametrize(
     ("policy", "changes", "decision"),
     [
-        (NoRetry(), {}, give_up("policy")),
+        (NoRetryRule(), {}, give_up("policy")),
         (FULL, {"outcome": "unauthorized", "status": 401}, give_up("not_retryable")),
         (FULL, {"attempt": 9}, retry_in(0, "policy")),
         (FULL, {"attempt": 10}, give_up("attempts")),

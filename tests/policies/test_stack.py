@@ -13,31 +13,31 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from harness.policies.aws_standard import AwsBackoff, AwsQuota
-from harness.policies.breaker import Breaker, BreakerLayer, Closed
+from harness.policies.breaker import BreakerLayer, BreakerRule, Closed
 from harness.policies.budget_layer import BudgetLayer
-from harness.policies.exponential import Exponential
-from harness.policies.finagle_budget import FinagleBudget
-from harness.policies.fixed import Fixed
-from harness.policies.grpc_throttling import GrpcThrottling
+from harness.policies.exponential import ExponentialRule
+from harness.policies.finagle_budget import FinagleBudgetRule
+from harness.policies.fixed import FixedRule
+from harness.policies.grpc_throttling import GrpcThrottlingRule
 from harness.policies.hedge import HedgeLayer
 from harness.policies.layers import Inside, Layer
-from harness.policies.no_retry import NoRetry
-from harness.policies.openai_sdk import OpenAISdk
+from harness.policies.no_retry import NoRetryRule
+from harness.policies.openai_sdk import OpenAISdkRule
 from harness.policies.protocol import Admission, Asking, Earlier, Ended, Go, ParkCall, RetryVerdict
 from harness.policies.retry import Retry
-from harness.policies.retry_budget import RetryBudget
+from harness.policies.retry_budget import RetryBudgetRule
 from harness.policies.stack import Stack
 from harness.records.failures import OK
 from harness.records.schema import give_up, retry_in
 from tests.policies.calls import any_random, end_of
 
-RULE = Breaker(failures=1, many=1, last=1, pause=100, cap=100)
-TEN = Fixed(attempts=5, delay=10)
+RULE = BreakerRule(failures=1, many=1, last=1, pause=100, cap=100)
+TEN = FixedRule(attempts=5, delay=10)
 ASKING = Asking("fan_out", 1, 0)
 
 
 def budget(burst: int = 1, scope: str = "process") -> BudgetLayer:
-    return BudgetLayer(RetryBudget(ratio=1, burst=burst), scope)  # type: ignore[arg-type]
+    return BudgetLayer(RetryBudgetRule(ratio=1, burst=burst), scope)  # type: ignore[arg-type]
 
 
 def fail(policy: Stack, outcome: str = "unavailable", phase: str = "fan_out") -> RetryVerdict:
@@ -84,7 +84,7 @@ def test_a_budget_around_a_breaker_pays_for_it() -> None:
 
 
 def test_a_failure_beside_a_hedged_attempt_is_noted_and_decides_nothing() -> None:
-    breaker, throttling = BreakerLayer(RULE, "b"), BudgetLayer(GrpcThrottling(2, 1))
+    breaker, throttling = BreakerLayer(RULE, "b"), BudgetLayer(GrpcThrottlingRule(2, 1))
     beside = replace(end_of("connection_lost", admitted=0, sent=1, now=2), final=False)
     assert Stack([budget(), throttling], TEN).ended(beside, any_random) == RetryVerdict(None)
     assert throttling.states.get("fan_out").tokens == 1000
@@ -105,7 +105,7 @@ def test_a_ring_is_heard_through_every_layer() -> None:
 
 
 def test_an_inner_layer_that_parks_is_heard_of() -> None:
-    policy = Stack([budget(), BreakerLayer(RULE, "b")], NoRetry())
+    policy = Stack([budget(), BreakerLayer(RULE, "b")], NoRetryRule())
     fail(policy)
     assert isinstance(policy.admit(ASKING), ParkCall)
 
@@ -125,7 +125,7 @@ def test_a_budget_for_each_phase_is_spent_apart() -> None:
 
 
 def test_hedges_are_paid_for_by_calls_after_the_first_few() -> None:
-    policy = Stack([HedgeLayer(after=7, ratio=500, burst=2)], NoRetry())
+    policy = Stack([HedgeLayer(after=7, ratio=500, burst=2)], NoRetryRule())
     assert policy.hedge is not None
     assert policy.hedge.after == 7
     asking = Asking("fan_out", 2, 9)
@@ -136,7 +136,7 @@ def test_hedges_are_paid_for_by_calls_after_the_first_few() -> None:
 
 
 def test_hedges_of_a_phase_leave_those_of_another_alone() -> None:
-    policy = Stack([HedgeLayer(after=7, ratio=1, burst=1, scope="phase")], NoRetry())
+    policy = Stack([HedgeLayer(after=7, ratio=1, burst=1, scope="phase")], NoRetryRule())
     assert policy.hedge is not None
     assert policy.hedge.may(Asking("decompose", 2, 0))
     assert policy.hedge.may(Asking("fan_out", 2, 0))
@@ -192,19 +192,19 @@ def test_threads_go_through_a_stack_one_at_a_time() -> None:
 
 outcomes = st.sampled_from([OK, "unavailable", "rate_limited", "connection_lost", "bad_request"])
 innermost: list[Retry] = [
-    NoRetry(), TEN, AwsBackoff(3), OpenAISdk(2), Exponential(4, 10, 500, "full"),
-    Exponential(4, 10, 500, "equal"), Exponential(4, 10, 500, "decorrelated"),
+    NoRetryRule(), TEN, AwsBackoff(3), OpenAISdkRule(2), ExponentialRule(4, 10, 500, "full"),
+    ExponentialRule(4, 10, 500, "equal"), ExponentialRule(4, 10, 500, "decorrelated"),
 ]  # fmt: skip
 MOST = [1, 5, 3, 3, 4, 4, 4]
 
 
 def all_layers() -> list[Layer]:
     return [
-        BreakerLayer(Breaker(2, 3, 4, 50, 200), "b"),
-        BudgetLayer(RetryBudget(500, 3)),
+        BreakerLayer(BreakerRule(2, 3, 4, 50, 200), "b"),
+        BudgetLayer(RetryBudgetRule(500, 3)),
         BudgetLayer(AwsQuota(60)),
-        BudgetLayer(GrpcThrottling(8, 500)),
-        BudgetLayer(FinagleBudget(500, 3, 1000)),
+        BudgetLayer(GrpcThrottlingRule(8, 500)),
+        BudgetLayer(FinagleBudgetRule(500, 3, 1000)),
         HedgeLayer(5, 100, 2),
     ]
 
@@ -250,6 +250,6 @@ def test_no_stack_sleeps_past_a_deadline_or_sends_more_than_its_innermost_allows
 
 @pytest.mark.parametrize("outcome", ["unavailable", OK])
 def test_a_stack_with_a_closed_breaker_does_what_it_would_do_without(outcome: str) -> None:
-    layer = BreakerLayer(Breaker(9, 9, 9, 1, 1), "b")
+    layer = BreakerLayer(BreakerRule(9, 9, 9, 1, 1), "b")
     assert fail(Stack([layer], TEN), outcome) == fail(Stack([], TEN), outcome)
     assert isinstance(layer.states.get("fan_out").state, Closed)

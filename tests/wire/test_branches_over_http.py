@@ -12,8 +12,8 @@ from harness.bench.modes import MODES
 from harness.engine.attempt import CallTerms
 from harness.engine.call import complete
 from harness.engine.effects import Message, Program, Request, fan_out
-from harness.policies.no_retry import NoRetry
-from harness.policies.protocol import Hedge
+from harness.policies.no_retry import NoRetryRule
+from harness.policies.protocol import HedgeRule
 from harness.policies.stack import Stack
 from harness.records.failures import CANCELLED, OK
 from harness.records.keys import CallKey
@@ -116,8 +116,8 @@ def test_fail_fast_hangs_up_on_the_siblings(mode: str, permits: int) -> None:
 
 def hedging(allowed: int = 99) -> CallTerms:
     left = iter(range(allowed))
-    policy = Stack([], NoRetry())
-    policy.hedge = Hedge(1, lambda asking: next(left, None) is not None)
+    policy = Stack([], NoRetryRule())
+    policy.hedge = HedgeRule(1, lambda asking: next(left, None) is not None)
     return PATIENT._replace(policy=policy)
 
 

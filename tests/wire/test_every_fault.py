@@ -18,8 +18,8 @@ from harness.config.faults import KINDS, FaultKind
 from harness.engine.attempt import CallTimeouts
 from harness.engine.call import Completion, complete
 from harness.engine.effects import Message, Program, Request, fan_out
-from harness.policies.exponential import Exponential
-from harness.policies.no_retry import NoRetry
+from harness.policies.exponential import ExponentialRule
+from harness.policies.no_retry import NoRetryRule
 from harness.policies.retry import Retry
 from harness.records.clock import SECOND
 from harness.records.failures import FAILURES, OK
@@ -37,7 +37,7 @@ SOON = CallTimeouts(connect=300 * MS, first_token=300 * MS, idle=300 * MS, call=
 """Where nothing goes wrong a call takes 12 ms."""
 UNHURRIED = SOON._replace(connect=10 * SECOND, first_token=10 * SECOND, idle=10 * SECOND)
 """For faults that no clock of the client's has to notice: a slow machine is none of them."""
-PATIENT = Exponential(attempts=40, base=10 * MS, cap=50 * MS, jitter="equal")
+PATIENT = ExponentialRule(attempts=40, base=10 * MS, cap=50 * MS, jitter="equal")
 PROFILE = {"reasoning_tokens": {"median": 40}, "answer_tokens.median": 40}
 
 
@@ -164,7 +164,7 @@ def test_a_fault_that_lasts_fails_its_calls_cleanly_and_on_time(
 ) -> None:
     kind = KINDS[name]
     with provider(tmp_path, faulty(kind, lasting=True)) as serving:
-        attempts, calls = run(mode, serving, kind, NoRetry())
+        attempts, calls = run(mode, serving, kind, NoRetryRule())
         assert nothing_is_left(serving)
     seen = {kind.outcome}
     if kind.place == "connection":

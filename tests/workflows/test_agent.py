@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.bench.scenario import Scenario
-from harness.policies.no_retry import NoRetry
+from harness.policies.no_retry import NoRetryRule
 from harness.records.schema import Branches, Workflow
 from harness.workflows.execution import WorkflowPlan, WorkflowResult, run_workflow
 from harness.workflows.layout import calls_of, regular_calls, rounds, widest
@@ -36,7 +36,9 @@ def says(failing: tuple[Call, ...] = ()) -> Script:
 
 def run(failing: tuple[Call, ...] = (), **settings: Any) -> tuple[World, WorkflowResult, Workflow]:
     world = World(says(failing))
-    result = world.run(run_workflow(terms(NoRetry()), plan(**settings), WORKFLOW, "tides", ready=0))
+    result = world.run(
+        run_workflow(terms(NoRetryRule()), plan(**settings), WORKFLOW, "tides", ready=0)
+    )
     [record] = world.workflows
     return world, result, record
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.engine.effects import Acquire, FanOut, Grant, Now, Release, Send, step
-from harness.policies.no_retry import NoRetry
+from harness.policies.no_retry import NoRetryRule
 from harness.records.failures import FAILURES, OK
 from harness.records.schema import Branches, Phase, Workflow
 from harness.workflows.execution import WorkflowPlan, WorkflowResult, run_workflow
@@ -49,7 +49,7 @@ def run(
     answers: Answers, plan: WorkflowPlan = PLAN, *, ready: int = 0, now: int = 0, nonce: str = ""
 ) -> tuple[World, WorkflowResult, Workflow]:
     world = World(by_call(answers), now=now)
-    how = terms(NoRetry())
+    how = terms(NoRetryRule())
     report = world.run(run_workflow(how, plan, WORKFLOW, "letters", ready, nonce))
     [record] = world.workflows
     assert world.records[-1] is record, "the workflow's record comes last"
