@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import ssl
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -21,24 +22,26 @@ from harness.transports.exchange import (
     Exchange,
     current,
     is_encoded,
+    post_arguments,
     tls_context,
 )
 from harness.transports.target import Target
 
 
-def aiohttp_transport(target: Target) -> httpx2.AsyncClient:
+def aiohttp_transport(trust_env: bool, *, reuse_connections: bool = True) -> httpx2.AsyncClient:
     """Return an HTTP client on aiohttp without limits that stamps when a request is sent.
+
+    `trust_env`: use the proxies and certificates of the environment.
 
     The public API of the openai package accepts no aiohttp session. Its transport calls `client` to
     make one, so ours is passed there.
     """
-    trust_env = target.trust_env
     tls = tls_context(trust_env)
     http = openai.DefaultAioHttpClient(timeout=None, verify=tls, trust_env=trust_env)
     transports: list[Any] = [http._transport, *http._mounts.values()]
     for transport in transports:
         if transport is not None:
-            transport.client = functools.partial(_session, tls, target.reuse_connections)
+            transport.client = functools.partial(_session, tls, reuse_connections)
     return http
 
 
@@ -134,6 +137,32 @@ class _Watch:
             self.arm()
 
 
+async def exchange_async(
+    exchange: Exchange, branch: Branch, steps: Callable[[], Awaitable[Reply]]
+) -> Reply:
+    """Run the steps of an attempt within its deadlines. A failure is a reply too.
+
+    If `branch` is cancelled, the attempt is aborted with the outcome `cancelled`.
+    """
+    if branch.cancelled:
+        return exchange.reply(CANCELLED, UNWANTED)
+    current.set(exchange)
+    deadline = asyncio.timeout(None)
+    watch = _Watch(exchange, deadline)
+    exchange.rearm = watch.arm
+    exchange.first_text = branch.first_text
+    try:
+        async with deadline:
+            watch.arm()
+            with branch.waking(watch.cancel):
+                return await steps()
+    except Exception as error:
+        return exchange.fail(error)
+    finally:
+        watch.disarm()
+        exchange.release()
+
+
 class AsyncClient:
     """Sends attempts to one target. Use it as an async context manager."""
 
@@ -142,7 +171,9 @@ class AsyncClient:
     ) -> None:
         self._target = target
         self._now = now
-        http = http or aiohttp_transport(target)
+        http = http or aiohttp_transport(
+            target.trust_env, reuse_connections=target.reuse_connections
+        )
         http.event_hooks["request"].append(_before_request)
         http.event_hooks["response"].append(_after_headers)
         self._client = openai.AsyncOpenAI(
@@ -160,29 +191,15 @@ class AsyncClient:
 
         If `branch` is cancelled, the attempt is aborted with the outcome `cancelled`.
         """
-        branch = branch or Branch()
-        exchange = Exchange(self._target, effect, self._now)
-        if branch.cancelled:
-            return exchange.reply(CANCELLED, UNWANTED)
-        current.set(exchange)
-        deadline = asyncio.timeout(None)
-        watch = _Watch(exchange, deadline)
-        exchange.rearm = watch.arm
-        exchange.first_text = branch.first_text
-        try:
-            async with deadline:
-                watch.arm()
-                with branch.waking(watch.cancel):
-                    return await self._exchange(exchange)
-        except Exception as error:
-            return exchange.fail(error)
-        finally:
-            watch.disarm()
-            exchange.release()
+        target = self._target
+        exchange = Exchange(target.stream, effect.deadlines, self._now, target.anchor)
+        return await exchange_async(
+            exchange, branch or Branch(), lambda: self._exchange(exchange, effect)
+        )
 
-    async def _exchange(self, exchange: Exchange) -> Reply:
+    async def _exchange(self, exchange: Exchange, effect: Send) -> Reply:
         response: httpx2.Response = await self._client.post(
-            stream_cls=openai.AsyncStream[Any], **exchange.request()
+            stream_cls=openai.AsyncStream[Any], **post_arguments(self._target, effect)
         )
         try:
             exchange.begin_reading(response)

@@ -1,7 +1,7 @@
 """The state of one attempt in flight, shared by both transports.
 
-It builds the request's body and headers, takes the time stamps, classifies exceptions and makes the
-Reply.
+It takes the time stamps, classifies exceptions and makes the Reply. Functions build the body and
+the headers of a run's request.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from openai import RequestOptions
 
 from harness.engine.branches import do_nothing
 from harness.engine.deadlines import DEADLINE_PASSED, UNWANTED, Limit, next_limit
-from harness.engine.effects import Reply, Request, Send
-from harness.records.clock import SECOND, ReadClock
+from harness.engine.effects import Deadlines, Reply, Request, Send
+from harness.records.clock import SECOND, Anchor, ReadClock
 from harness.records.failures import CANCELLED, OK, of_status
 from harness.records.ids import attempt_span, traceparent, workflow_trace
 from harness.records.schema import NO_TOKENS
@@ -55,15 +55,17 @@ def tls_context(trust_env: bool) -> ssl.SSLContext:
 class Exchange:
     """The state of one attempt in flight.
 
-    `rearm` is called when the next deadline has become earlier; a later one is noticed when the old
-    one passes. `release` is called when the attempt no longer needs its connection, `first_text`
-    when the first text has arrived.
+    `stream`: whether it asks for a stream. `anchor`: the zero of `now`. `rearm` is called when the
+    next deadline has become earlier; a later one is noticed when the old one passes. `release` is
+    called when the attempt no longer needs its connection, `first_text` when the first text has
+    arrived.
     """
 
-    def __init__(self, target: Target, effect: Send, now: ReadClock) -> None:
-        self.target = target
-        self.effect = effect
+    def __init__(self, stream: bool, deadlines: Deadlines, now: ReadClock, anchor: Anchor) -> None:
+        self.stream = stream
+        self.deadlines = deadlines
         self.now = now
+        self.anchor = anchor
         self.handed: int | None = None
         self.connecting: int | None = None
         self.sent: int | None = None
@@ -76,36 +78,6 @@ class Exchange:
         self.release: Callable[[], None] = do_nothing
         self.first_text: Callable[[], None] = do_nothing
 
-    def request(self) -> dict[str, Any]:
-        """Return the arguments for `post` of the SDK's client.
-
-        It returns the response itself, unread. Redirects are not followed, because they would be a
-        second request in one attempt.
-        """
-        body = request_body(self.target, self.effect.request)
-        body.update(self.target.extra_body_by_phase.get(self.effect.key.phase, {}))
-        options: RequestOptions = {"headers": self.extra_headers(), "follow_redirects": False}
-        options["timeout"] = httpx2.Timeout(None)
-        return {
-            "path": "/chat/completions",
-            "cast_to": httpx2.Response,
-            "body": body,
-            "stream": True,
-            "options": options,
-        }
-
-    def extra_headers(self) -> dict[str, str]:
-        """Return the headers of this attempt: trace context, repeat and phase."""
-        key, run_id = self.effect.key, self.target.run_id
-        ids = workflow_trace(run_id, key), attempt_span(run_id, key)
-        headers = {"traceparent": traceparent(*ids)}
-        if self.target.simulated:
-            headers[REPEAT_HEADER] = str(key.repeat)
-            headers[PHASE_HEADER] = self.target.settings.get(key.phase, key.phase)
-        if not self.target.reuse_connections:
-            headers["connection"] = "close"
-        return headers
-
     def limit(self) -> Limit:
         """Return the next deadline."""
         reading = self.reading
@@ -114,7 +86,7 @@ class Exchange:
         if self.headers is not None and self._refused():
             return Limit(self.headers + LINGER, "")
         last_text = None if reading is None else reading.last_token
-        return next_limit(self.effect.deadlines, self.connecting, self.sent, last_text)
+        return next_limit(self.deadlines, self.connecting, self.sent, last_text)
 
     def overdue(self) -> bool:
         """Return whether a deadline has passed, and remember which one."""
@@ -154,7 +126,7 @@ class Exchange:
     def begin_reading(self, response: httpx2.Response) -> None:
         """Prepare to read the body of a successful response."""
         content_type = response.headers.get("content-type", "").lower()
-        self.reading = Reading(self.target.stream, content_type)
+        self.reading = Reading(self.stream, content_type)
 
     def received(self, data: bytes, at: int) -> bool:
         """Process bytes of the body that arrived at `at`; return whether to continue reading.
@@ -192,13 +164,13 @@ class Exchange:
         if self.expired is not None:
             return self.reply(self.expired, _why(self.expired))
         if isinstance(error, httpx2.DecodingError):
-            outcome = "malformed_stream" if self.target.stream else "malformed_json"
+            outcome = "malformed_stream" if self.stream else "malformed_json"
             return self.reply(outcome, "a content encoding that cannot be undone")
         return self.reply(*classify(error, self.sent is not None, self.limit().outcome))
 
     def reply(self, outcome: str, detail: str = "", done: int | None = None) -> Reply:
         """Return the reply of the attempt; it ends at `done`, or now if `done` is None."""
-        reading = self.reading or Reading(self.target.stream, "")
+        reading = self.reading or Reading(self.stream, "")
         return Reply(
             outcome=outcome,
             sent=self.sent,
@@ -209,7 +181,7 @@ class Exchange:
             done=self.now() if done is None else done,
             status=self.status,
             retry_after=retry_after(
-                self.response_headers, (self.target.anchor.unix_ns + self.now()) / SECOND
+                self.response_headers, (self.anchor.unix_ns + self.now()) / SECOND
             ),
             should_retry=_BOOLEANS.get(self.response_headers.get("x-should-retry", "")),
             request_id=self.response_headers.get("x-request-id"),
@@ -231,6 +203,39 @@ def is_encoded(response: httpx2.Response) -> bool:
 
 
 _BOOLEANS = {"true": True, "false": False}
+
+
+def post_arguments(target: Target, effect: Send) -> dict[str, Any]:
+    """Return the arguments for `post` of the SDK's client.
+
+    It returns the response itself, unread. Redirects are not followed, because they would be a
+    second request in one attempt.
+    """
+    body = request_body(target, effect.request)
+    body.update(target.extra_body_by_phase.get(effect.key.phase, {}))
+    headers = attempt_headers(target, effect)
+    options: RequestOptions = {"headers": headers, "follow_redirects": False}
+    options["timeout"] = httpx2.Timeout(None)
+    return {
+        "path": "/chat/completions",
+        "cast_to": httpx2.Response,
+        "body": body,
+        "stream": True,
+        "options": options,
+    }
+
+
+def attempt_headers(target: Target, effect: Send) -> dict[str, str]:
+    """Return the headers of an attempt: trace context, repeat and phase."""
+    key, run_id = effect.key, target.run_id
+    ids = workflow_trace(run_id, key), attempt_span(run_id, key)
+    headers = {"traceparent": traceparent(*ids)}
+    if target.simulated:
+        headers[REPEAT_HEADER] = str(key.repeat)
+        headers[PHASE_HEADER] = target.settings.get(key.phase, key.phase)
+    if not target.reuse_connections:
+        headers["connection"] = "close"
+    return headers
 
 
 def request_body(target: Target, request: Request) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import heapq
 import itertools
 import socket
 import threading
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -23,7 +24,7 @@ from harness.engine.deadlines import UNWANTED
 from harness.engine.effects import Reply, Send
 from harness.records.clock import SECOND, ReadClock
 from harness.records.failures import CANCELLED
-from harness.transports.exchange import Exchange, current, is_encoded, tls_context
+from harness.transports.exchange import Exchange, current, is_encoded, post_arguments, tls_context
 from harness.transports.sockets import SocketTransport, shut_down
 from harness.transports.target import Target
 
@@ -117,19 +118,45 @@ class Watchdog:
                 self._changed.wait(None if wait is None else max(wait, 0))
 
 
-def default_transport(target: Target) -> httpx2.Client:
-    """Return an HTTP client without limits; its user enforces the deadlines."""
-    transport = SocketTransport(
-        target.base_url,
-        tls=tls_context(target.trust_env),
-        trust_env=target.trust_env,
+def guarded_transport(base_url: str, trust_env: bool) -> SocketTransport:
+    """Return a transport without limits for attempts within `exchange_blocking`.
+
+    `trust_env`: use the proxies and certificates of the environment.
+    """
+    return SocketTransport(
+        base_url,
+        tls=tls_context(trust_env),
+        trust_env=trust_env,
         using=lambda sock: _guard.get().use(sock),
     )
-    return httpx2.Client(transport=transport, timeout=None)
 
 
 _guard: ContextVar[Guard] = ContextVar("guard")
 """The guard of the attempt in this thread."""
+
+
+def exchange_blocking(
+    exchange: Exchange, branch: Branch, watchdog: Watchdog, steps: Callable[[], Reply]
+) -> Reply:
+    """Run the steps of an attempt within its deadlines. A failure is a reply too.
+
+    If `branch` is cancelled, the attempt is aborted with the outcome `cancelled`.
+    """
+    if branch.cancelled:
+        return exchange.reply(CANCELLED, UNWANTED)
+    current.set(exchange)
+    guard = Guard(exchange)
+    _guard.set(guard)
+    exchange.rearm = lambda: watchdog.watch(guard, exchange.limit().at)
+    exchange.release = guard.close
+    exchange.first_text = branch.first_text
+    try:
+        with branch.waking(guard.cancel):
+            return steps()
+    except Exception as error:
+        return exchange.fail(error)
+    finally:
+        guard.close()
 
 
 class SyncClient:
@@ -138,7 +165,9 @@ class SyncClient:
     def __init__(self, target: Target, now: ReadClock, http: httpx2.Client | None = None) -> None:
         self._target = target
         self._now = now
-        http = http or default_transport(target)
+        http = http or httpx2.Client(
+            transport=guarded_transport(target.base_url, target.trust_env), timeout=None
+        )
         http.event_hooks["request"].append(_before_request)
         http.event_hooks["response"].append(_after_headers)
         self._watchdog = Watchdog(now)
@@ -158,27 +187,15 @@ class SyncClient:
 
         If `branch` is cancelled, the attempt is aborted with the outcome `cancelled`.
         """
-        branch = branch or Branch()
-        exchange = Exchange(self._target, effect, self._now)
-        if branch.cancelled:
-            return exchange.reply(CANCELLED, UNWANTED)
-        current.set(exchange)
-        guard = Guard(exchange)
-        _guard.set(guard)
-        exchange.rearm = lambda: self._watchdog.watch(guard, exchange.limit().at)
-        exchange.release = guard.close
-        exchange.first_text = branch.first_text
-        try:
-            with branch.waking(guard.cancel):
-                return self._exchange(exchange)
-        except Exception as error:
-            return exchange.fail(error)
-        finally:
-            guard.close()
+        target = self._target
+        exchange = Exchange(target.stream, effect.deadlines, self._now, target.anchor)
+        return exchange_blocking(
+            exchange, branch or Branch(), self._watchdog, lambda: self._exchange(exchange, effect)
+        )
 
-    def _exchange(self, exchange: Exchange) -> Reply:
+    def _exchange(self, exchange: Exchange, effect: Send) -> Reply:
         response: httpx2.Response = self._client.post(
-            stream_cls=openai.Stream[Any], **exchange.request()
+            stream_cls=openai.Stream[Any], **post_arguments(self._target, effect)
         )
         try:
             exchange.begin_reading(response)

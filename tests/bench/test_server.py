@@ -16,7 +16,8 @@ from harness.engine.effects import Deadlines, Message, Request, Send
 from harness.records.clock import SECOND, Anchor
 from harness.records.keys import AttemptKey
 from harness.records.schema import SCHEMA, Run
-from harness.transports.exchange import Exchange
+from harness.transports.exchange import attempt_headers, post_arguments
+from harness.transports.target import Target
 
 LIVE = 'kind = "openai"\nbase_url = "http://127.0.0.1:1/v1"\nmodel = "m"\n'
 
@@ -26,7 +27,7 @@ def scenario(endpoint: str) -> Scenario:
     return parse_scenario(text, "test")
 
 
-def exchange(endpoint: str, phase: str) -> Exchange:
+def attempt(endpoint: str, phase: str) -> tuple[Target, Send]:
     """Return one attempt of `phase` in a run against `endpoint`."""
     read = scenario(endpoint)
     the_run = Run(
@@ -37,7 +38,7 @@ def exchange(endpoint: str, phase: str) -> Exchange:
     target = target_of(read, the_run, EndpointServer("http://127.0.0.1:1/v1", "key"))
     key = AttemptKey("cell", 0, 0, 0, phase, None, 1, 1)
     request = Request((Message("user", "why?"),), None, phase == "decompose")
-    return Exchange(target, Send(key, request, Deadlines(1, 1, 1, SECOND, "")), lambda: 0)
+    return target, Send(key, request, Deadlines(1, 1, 1, SECOND, ""))
 
 
 def test_a_live_endpoint_gets_the_callers_key(tmp_path: Path) -> None:
@@ -77,9 +78,9 @@ def test_a_live_endpoint_rests_between_trials_and_not_before_the_first(
 )
 def test_a_phases_own_body_goes_into_that_phase_alone(phase: str, section: str) -> None:
     endpoint = f'{LIVE}extra_body_by_phase.{section} = {{ grammar = "g" }}'
-    assert exchange(endpoint, phase).request()["body"]["grammar"] == "g"
+    assert post_arguments(*attempt(endpoint, phase))["body"]["grammar"] == "g"
     for other in {"decompose", "fan_out", "synthesize"} - {phase}:
-        assert "grammar" not in exchange(endpoint, other).request()["body"]
+        assert "grammar" not in post_arguments(*attempt(endpoint, other))["body"]
 
 
 def test_a_phases_own_body_goes_before_what_is_sent_otherwise() -> None:
@@ -87,17 +88,17 @@ def test_a_phases_own_body_goes_before_what_is_sent_otherwise() -> None:
         f"{LIVE}extra_body = {{ temperature = 1, top_k = 2 }}\n"
         "extra_body_by_phase.decompose = { temperature = 0, response_format = { type = 'text' } }"
     )
-    body = exchange(endpoint, "decompose").request()["body"]
+    body = post_arguments(*attempt(endpoint, "decompose"))["body"]
     assert (body["temperature"], body["top_k"]) == (0, 2)
     assert body["response_format"] == {"type": "text"}
-    assert exchange(endpoint, "fan_out").request()["body"]["temperature"] == 1
+    assert post_arguments(*attempt(endpoint, "fan_out"))["body"]["temperature"] == 1
 
 
 @pytest.mark.parametrize(
     ("endpoint", "obeyed"), [(LIVE, True), ('kind = "local-llm"', False), ("", False)]
 )
 def test_proxies_of_the_environment_are_for_servers_elsewhere(endpoint: str, obeyed: bool) -> None:
-    assert exchange(endpoint, "fan_out").target.trust_env is obeyed
+    assert attempt(endpoint, "fan_out")[0].trust_env is obeyed
 
 
 @pytest.mark.parametrize(
@@ -112,4 +113,4 @@ def test_proxies_of_the_environment_are_for_servers_elsewhere(endpoint: str, obe
 def test_a_connection_is_closed_after_each_request_where_the_scenario_says_so(
     endpoint: str, header: str | None
 ) -> None:
-    assert exchange(endpoint, "fan_out").extra_headers().get("connection") == header
+    assert attempt_headers(*attempt(endpoint, "fan_out")).get("connection") == header

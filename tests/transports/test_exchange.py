@@ -17,8 +17,16 @@ from harness.engine.effects import Message, Request, Send
 from harness.records.clock import SECOND
 from harness.records.failures import FAILURES, OK
 from harness.records.ids import attempt_span, traceparent, workflow_trace
-from harness.transports.exchange import LINGER, Exchange, classify, request_body, retry_after
-from tests.transports.attempts import KEY, make_deadlines, make_send, make_target
+from harness.transports.exchange import (
+    LINGER,
+    Exchange,
+    attempt_headers,
+    classify,
+    post_arguments,
+    request_body,
+    retry_after,
+)
+from tests.transports.attempts import ANCHOR, KEY, make_deadlines, make_send, make_target
 from tests.transports.bodies import DONE, EVENT_STREAM, chunk
 
 NOW = 1_800_000_000.0
@@ -156,23 +164,23 @@ def test_a_phase_has_a_body_of_its_own_where_the_endpoint_says_so() -> None:
         extra_body={"seed": 1}, extra_body_by_phase={"fan_out": {"seed": 2}, "synthesize": {}}
     )
     assert KEY.phase == "fan_out"
-    assert Exchange(target, make_send(), lambda: 0).request()["body"]["seed"] == 2
+    assert post_arguments(target, make_send())["body"]["seed"] == 2
     elsewhere = make_send(key=KEY._replace(phase="synthesize"))
-    assert Exchange(target, elsewhere, lambda: 0).request()["body"]["seed"] == 1
+    assert post_arguments(target, elsewhere)["body"]["seed"] == 1
 
 
 def test_the_attempt_carries_its_trace_context_and_the_repeat_only_to_the_simulator() -> None:
     context = traceparent(workflow_trace("run", KEY), attempt_span("run", KEY))
-    simulated = Exchange(make_target(), make_send(), lambda: 0)
-    live = Exchange(make_target(simulated=False), make_send(), lambda: 0)
-    assert simulated.extra_headers() == {
+    simulated = attempt_headers(make_target(), make_send())
+    live = attempt_headers(make_target(simulated=False), make_send())
+    assert simulated == {
         "traceparent": context,
         "x-harness-repeat": "1",
         "x-harness-phase": "fan_out",
     }
-    named = Exchange(make_target(settings={"fan_out": "research"}), make_send(), lambda: 0)
-    assert named.extra_headers()["x-harness-phase"] == "research"
-    assert live.extra_headers() == {"traceparent": context}
+    named = attempt_headers(make_target(settings={"fan_out": "research"}), make_send())
+    assert named["x-harness-phase"] == "research"
+    assert live == {"traceparent": context}
 
 
 class Clock:
@@ -188,7 +196,7 @@ class Clock:
 def begun(send: Send, status: int = 200) -> tuple[Exchange, Clock, list[int]]:
     """An exchange sent at 10 with its head read at 20, its clock, and when it was rearmed."""
     clock = Clock()
-    exchange = Exchange(make_target(), send, clock)
+    exchange = Exchange(True, send.deadlines, clock, ANCHOR)
     rearmed: list[int] = []
     exchange.rearm = lambda: rearmed.append(clock.time)
     clock.time = 10

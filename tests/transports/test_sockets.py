@@ -13,7 +13,7 @@ from harness.records.clock import monotonic_since
 from harness.transports.exchange import Exchange, current, tls_context
 from harness.transports.sockets import SocketTransport
 from harness.transports.sync_transport import SyncClient
-from tests.transports.attempts import ANCHOR, make_send, make_target
+from tests.transports.attempts import ANCHOR, make_deadlines, make_send, make_target
 
 now = monotonic_since(ANCHOR)
 
@@ -72,7 +72,7 @@ def test_a_connection_that_another_request_can_use_is_not_watched_any_more(
         send()
 
     released: list[int] = []
-    exchange = Exchange(make_target(), make_send(), now)
+    exchange = Exchange(True, make_deadlines(), now, ANCHOR)
     exchange.release = while_watched
     current.set(exchange)
     send()
@@ -102,7 +102,7 @@ def test_an_interrupted_connection_is_closed(scheme: str, monkeypatch: pytest.Mo
             using=made.append,
         ) as transport,
     ):
-        current.set(Exchange(make_target(), make_send(), now))
+        current.set(Exchange(True, make_deadlines(), now, ANCHOR))
         with pytest.raises(KeyboardInterrupt):
             transport.handle_request(httpx2.Request("POST", "http://test"))
     assert {sock.fileno() for sock in made} == {-1}

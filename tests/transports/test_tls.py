@@ -8,7 +8,7 @@ import pytest
 
 from harness.transports.async_transport import aiohttp_transport
 from harness.transports.exchange import tls_context
-from harness.transports.sync_transport import default_transport
+from harness.transports.sync_transport import guarded_transport
 from tests.transports.attempts import make_target
 
 
@@ -20,5 +20,5 @@ async def test_once_read_the_certificates_are_not_read_again(
     monkeypatch.setattr(
         ssl.SSLContext, "load_verify_locations", lambda *_, **__: pytest.fail("read again")
     )
-    default_transport(live).close()
-    await aiohttp_transport(live).aclose()
+    guarded_transport(live.base_url, live.trust_env).close()
+    await aiohttp_transport(live.trust_env).aclose()

@@ -59,7 +59,7 @@ async def test_the_openai_package_still_makes_its_session_where_ours_goes_in(
         monkeypatch.delenv(name.upper(), raising=False)
     if proxy is not None:
         monkeypatch.setenv("http_proxy", proxy)
-    http = aiohttp_transport(make_target(simulated=False))
+    http = aiohttp_transport(trust_env=True)
     used: Any = http._transport_for_url(httpx2.URL("http://elsewhere.invalid"))
     assert (used.proxy is None) == (proxy is None)
     assert isinstance(used.client, functools.partial)
