@@ -95,22 +95,10 @@ def source(seed: int, *key: object) -> Random:
 
 def terms(scenario: Scenario, cell: CellInfo) -> CallTerms:
     """Return the policy, timeouts and permit scope of the calls of `cell`."""
-    timeouts = scenario.timeouts
-    scale = scenario.time_scale
-
-    def ns(seconds: float) -> int:
-        return round(seconds * scale * SECOND)
-
-    call = ns(timeouts.call)
-    floor = round(scenario.endpoint.facts.connect_floor * SECOND)
+    scale, endpoint = scenario.time_scale, scenario.endpoint
     return CallTerms(
-        policy=scenario.policy(cell.retry).build(scale, scenario.endpoint.stream),
-        limits=CallTimeouts(
-            connect=max(ns(timeouts.connect), floor),
-            first_token=call if timeouts.first_token is None else ns(timeouts.first_token),
-            idle=ns(timeouts.idle),
-            call=call,
-        ),
+        policy=scenario.policy(cell.retry).build(scale, endpoint.stream),
+        limits=CallTimeouts.of(scenario.timeouts, scale, endpoint.facts.connect_floor),
         hold_permit=cell.permit_scope == "call",
         random_for=lambda key: source(scenario.seed, "jitter", *key),
         keep_transcripts=scenario.transcripts,

@@ -31,6 +31,7 @@ from harness.config.config_base import Count, Name, Section, Several, Text, dist
 from harness.config.load import Load
 from harness.config.prices import Price
 from harness.config.tables import Duration, SettingError, nearest, parse_override, unknown
+from harness.config.timeouts import Timeouts
 from harness.config.validation_messages import message_of, one_line, setting_message
 from harness.endpoints.registry import Endpoint
 from harness.endpoints.section import RealModelSection
@@ -52,13 +53,9 @@ Mode = Literal["sync", "threads", "async"]
 PermitScope = Literal["attempt", "call"]
 
 
-class Timeouts(Section):
-    """The limits of waiting. `first_token` is `call` if absent; `idle` applies to streams."""
+class ScenarioTimeouts(Timeouts):
+    """The timeouts of a scenario. `workflow`: of a whole workflow; None for no limit."""
 
-    connect: Duration = 5.0
-    first_token: Duration | None = None
-    idle: Duration = 60.0
-    call: Duration = 600.0
     workflow: Duration | None = None
 
 
@@ -184,7 +181,7 @@ class Scenario(Section):
     prompts: dict[str, Text | None] = Field(default_factory=dict, validate_default=True)
     endpoint: Endpoint = SimulatedEndpoint()
     load: Load = Load()
-    timeouts: Timeouts = Timeouts()
+    timeouts: ScenarioTimeouts = ScenarioTimeouts()
     sweep: Sweep = Sweep()
     retry: dict[Name, RetryPolicy] = Field(default_factory=dict)
     objective: Objective = Objective()

@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 import msgspec
 
+from harness.config.timeouts import Timeouts
 from harness.engine.effects import Deadlines, Emit, Program, Reply, Request, Send, ring
 from harness.policies.protocol import Earlier, Ended, Policy, RetryVerdict
+from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED
 from harness.records.keys import AttemptKey, CallKey
 from harness.records.schema import Attempt, Backoff, Decision, Tokens
@@ -25,6 +27,20 @@ class CallTimeouts(NamedTuple):
     first_token: int
     idle: int
     call: int
+
+    @classmethod
+    def of(cls, timeouts: Timeouts, time_scale: float, connect_floor: float = 0.0) -> CallTimeouts:
+        """Return timeouts of `time_scale` real seconds a second.
+
+        `connect_floor`: the minimum of real seconds for connecting.
+        """
+
+        def ns(seconds: float) -> int:
+            return round(seconds * time_scale * SECOND)
+
+        first_token = timeouts.call if timeouts.first_token is None else timeouts.first_token
+        connect = max(ns(timeouts.connect), round(connect_floor * SECOND))
+        return cls(connect, ns(first_token), ns(timeouts.idle), ns(timeouts.call))
 
 
 class CallTerms(NamedTuple):

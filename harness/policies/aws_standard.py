@@ -25,9 +25,12 @@ THROTTLED = "rate_limited"
 
 
 class AwsStandard(BackoffSection):
-    """The keys of `AwsBackoff` and `AwsQuota`. `scope`: of the quota."""
+    """Retries as the AWS SDKs do; see `AwsBackoff` and `AwsQuota`.
 
-    kind: Literal["aws-standard"]
+    `attempts`: the most attempts of a call. `scope`: whether all phases share the quota.
+    """
+
+    kind: Literal["aws-standard"] = "aws-standard"
     attempts: int = Field(default=3, ge=2, le=1_000_000)
     scope: Scope = "process"
 

@@ -39,14 +39,15 @@ from harness.records.schema import retry_in
 
 
 class Breaker(WrapperSection):
-    """The keys of `BreakerRule`. Two in a stack would not see each other's probes.
+    """Parks all calls during an outage and sends one probe at a time; see `BreakerRule`.
 
     It opens after `failures` outage-like failures in a row, or if they are a share of `rate` of the
-    last `last` attempts. Pauses double from `pause` up to `cap`.
+    last `last` attempts. Pauses double from `pause` up to `cap` seconds. `scope`: whether all
+    phases share the breaker. Two breakers in a stack would not see each other's probes.
     """
 
     once: ClassVar[bool] = True
-    kind: Literal["breaker"]
+    kind: Literal["breaker"] = "breaker"
     failures: int = Field(default=5, ge=1, le=1000)
     rate: Share = 0.5
     last: int = Field(default=20, ge=1, le=1000)

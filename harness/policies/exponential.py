@@ -17,9 +17,12 @@ from harness.records.schema import Decision, PolicyCode
 
 
 class Exponential(BackoffSection):
-    """The keys of `ExponentialRule`."""
+    """Retries after a pause that doubles up to a cap, with jitter; see `ExponentialRule`.
 
-    kind: Literal["exponential"]
+    `attempts`: the most attempts of a call. `base`, `cap`: seconds.
+    """
+
+    kind: Literal["exponential"] = "exponential"
     jitter: Literal["full", "equal", "decorrelated"] = "full"
     attempts: int = Field(default=5, ge=2, le=1_000_000)
     base: Duration = 0.5

@@ -18,9 +18,13 @@ WINDOW_SLICES = 10
 
 
 class FinagleBudget(WrapperSection):
-    """The keys of `FinagleBudgetRule`."""
+    """Limits retries in a sliding window; see `FinagleBudgetRule`.
 
-    kind: Literal["finagle-budget"]
+    `ratio`: retries for each call. `per_second`: further retries for each second of the window.
+    `window`: seconds. `scope`: whether all phases share the budget.
+    """
+
+    kind: Literal["finagle-budget"] = "finagle-budget"
     ratio: Share = 0.2
     per_second: float = Field(default=10.0, ge=0, le=1_000_000)
     window: Duration = 10.0

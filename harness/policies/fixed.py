@@ -14,9 +14,12 @@ from harness.records.schema import Decision, PolicyCode
 
 
 class Fixed(BackoffSection):
-    """The keys of `FixedRule`."""
+    """Retries after the same pause each time; see `FixedRule`.
 
-    kind: Literal["fixed"]
+    `attempts`: the most attempts of a call. `delay`: seconds.
+    """
+
+    kind: Literal["fixed"] = "fixed"
     attempts: int = Field(default=5, ge=2, le=1_000_000)
     delay: Duration = 1.0
 

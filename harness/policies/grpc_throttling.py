@@ -15,9 +15,13 @@ from harness.records.failures import OK, is_retryable
 
 
 class GrpcThrottling(WrapperSection):
-    """The keys of `GrpcThrottlingRule`."""
+    """Stops retries while many attempts fail; see `GrpcThrottlingRule`.
 
-    kind: Literal["grpc-throttling"]
+    `tokens`: the size of the bucket. `ratio`: tokens for each success. `scope`: whether all phases
+    share the bucket.
+    """
+
+    kind: Literal["grpc-throttling"] = "grpc-throttling"
     tokens: int = Field(default=10, ge=1, le=1000)
     ratio: Share = 0.1
     scope: Scope = "process"

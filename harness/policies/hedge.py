@@ -13,11 +13,16 @@ from harness.policies.token_bucket import WHOLE, Bucket, Share, put, take, thous
 
 
 class Hedge(WrapperSection):
-    """The keys of `HedgeLayer`. Two in a stack would not see each other's attempts."""
+    """Sends a second request when the first text is late; see `HedgeLayer`.
+
+    `after`: seconds without text. `ratio`: hedges for each call. `burst`: the most hedges at once.
+    `scope`: whether all phases share this budget. Two hedges in a stack would not see each other's
+    attempts.
+    """
 
     once: ClassVar[bool] = True
     hedges: ClassVar[bool] = True
-    kind: Literal["hedge"]
+    kind: Literal["hedge"] = "hedge"
     after: Duration
     ratio: Share = 0.05
     burst: Count = 5

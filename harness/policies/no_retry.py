@@ -11,9 +11,9 @@ from harness.records.schema import Decision, PolicyCode, give_up
 
 
 class NoRetry(BackoffSection):
-    """The keys of `none`."""
+    """Makes no retry."""
 
-    kind: Literal["none"]
+    kind: Literal["none"] = "none"
 
     def retry(self, context: PolicyContext) -> NoRetryRule:
         """Return the rule."""

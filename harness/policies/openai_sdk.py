@@ -14,9 +14,9 @@ from harness.records.schema import Decision, PolicyCode, give_up
 
 
 class OpenAISdk(BackoffSection):
-    """The keys of `OpenAISdkRule`."""
+    """Retries as the openai package does; see `OpenAISdkRule`."""
 
-    kind: Literal["openai-sdk"]
+    kind: Literal["openai-sdk"] = "openai-sdk"
     max_retries: int = Field(default=2, ge=0, le=1_000_000)
 
     def retry(self, context: PolicyContext) -> OpenAISdkRule:

@@ -13,9 +13,13 @@ from harness.policies.token_bucket import WHOLE, Bucket, Share, put, take, thous
 
 
 class RetryBudget(WrapperSection):
-    """The keys of `RetryBudgetRule`."""
+    """Limits retries to a share of the calls; see `RetryBudgetRule`.
 
-    kind: Literal["retry-budget"]
+    `ratio`: retries for each call. `burst`: the most retries at once. `scope`: whether all phases
+    share the budget.
+    """
+
+    kind: Literal["retry-budget"] = "retry-budget"
     ratio: Share = 0.1
     burst: Count = 10
     scope: Scope = "process"

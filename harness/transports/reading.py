@@ -3,7 +3,8 @@
 This module does no input or output. The transports feed it bytes with their arrival times. It
 distinguishes all failures of a response with status 200. The format is that of the OpenAI chat
 completions API. Servers send reasoning in `reasoning_content`, in `reasoning`, or in `<think>`
-inside the content; all three are supported.
+inside the content; all three are supported. Tool calls, refusals and audio count as an answer, so
+that they end the wait for the first text.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ class _Text(msgspec.Struct):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    tool_calls: Any = None
+    function_call: Any = None
+    refusal: Any = None
+    audio: Any = None
 
 
 class _Choice(msgspec.Struct):
@@ -96,6 +101,7 @@ class Reading:
         self._saw_choice = False
         self._saw_event = False
         self._separate = False
+        self._answered_otherwise = False
         self._splitter = ThinkSplitter()
         self._events = EventDecoder()
         self._body = bytearray()
@@ -190,7 +196,8 @@ class Reading:
     def _note_text(self, text: _Text, at: int) -> None:
         reasoning = text.reasoning_content or text.reasoning or ""
         answer = text.content or ""
-        if not reasoning and not answer:
+        other = text.tool_calls or text.function_call or text.refusal or text.audio
+        if not reasoning and not answer and not other:
             return
         if self.last_token is not None:
             gap = bucket(at - self.last_token)
@@ -205,6 +212,8 @@ class Reading:
             if parts.earlier_was_reasoning:
                 self._reclassify()
             reasoning, answer = parts.reasoning, parts.answer
+        if other:
+            self._answered_otherwise = True
         self._keep(reasoning, answer, at)
 
     def _keep(self, reasoning: str, answer: str, at: int) -> None:
@@ -268,7 +277,7 @@ class Reading:
             self._fail(at, outcome, f"finish_reason {self.finish_reason}")
         elif not self._saw_choice:
             self._fail(at, "empty_choices", "a response without a choice")
-        elif not self.answer.strip():
+        elif not self.answer.strip() and not self._answered_otherwise:
             only = "reasoning only" if self._reasoning else "no text at all"
             self._fail(at, "empty_answer", only)
         else:

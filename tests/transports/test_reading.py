@@ -266,3 +266,25 @@ def test_the_detail_of_an_error_names_its_code_and_never_its_text(error: Any, de
     assert read([event({"error": error})], EVENT_STREAM).detail == detail
     body = json.dumps({"error": error}).encode()
     assert read([body], JSON, stream=False).detail == detail
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "{}"}}]},
+        {"function_call": {"name": "f", "arguments": "{}"}},
+        {"refusal": "no"},
+        {"audio": {"id": "a"}},
+    ],
+    ids=lambda field: next(iter(field)),
+)
+def test_an_answer_without_text_is_an_answer(field: dict[str, Any]) -> None:
+    reading = Reading(True, EVENT_STREAM)
+    reading.feed(chunk(role="assistant", **field), 1)
+    assert reading.last_token == 1
+    reading.feed(chunk("tool_calls") + DONE, 2)
+    assert (reading.outcome, reading.answer) == ("ok", "")
+    whole_body = Reading(False, JSON)
+    whole_body.feed(whole("tool_calls", content=None, **field), 1)
+    whole_body.close(2)
+    assert whole_body.outcome == "ok"
