@@ -38,5 +38,8 @@ class Rates:
 
     def constant(self, first: float, last: float, place: int = 0) -> float | None:
         """Return the nanoseconds per token from work `first` to `last`; None if they changed."""
-        place = max(bisect_left(self.works, last - _CRUMB, place) - 1, 0)
-        return self.itls[place] if self.works[place] <= first else None
+        works, end = self.works, last - _CRUMB
+        if place < len(works) and first < works[place] < end:
+            return None  # the usual case of a busy provider, without a search
+        place = max(bisect_left(works, end, place) - 1, 0)
+        return self.itls[place] if works[place] <= first else None

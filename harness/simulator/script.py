@@ -44,9 +44,11 @@ class ChunkLayout(NamedTuple):
 
     def end(self, chunk: int) -> int:
         """Return the number of tokens in the first `chunk` chunks."""
-        if chunk <= self.thoughts:
-            return min(chunk * self.size, self.reasoning)
-        return self.reasoning + min((chunk - self.thoughts) * self.size, self.answer)
+        reasoning, answer, size = self
+        thoughts = -(-reasoning // size)
+        if chunk <= thoughts:
+            return min(chunk * size, reasoning)
+        return reasoning + min((chunk - thoughts) * size, answer)
 
     def chunks(self, tokens: int | None = None) -> int:
         """Return the number of complete chunks in the first `tokens`, by default in all."""

@@ -35,33 +35,44 @@ def gaps_of(
     """
     if chunks < 2:
         return {}
-    begin = origin - layout.end(1)
-    ends, counts = _parts(layout, chunks)
-    itl = rates.constant(origin, begin + ends[-1], place)
+    reasoning, answer, size = layout
+    begin = origin - min(size, reasoning or answer)
     gaps: Histogram = {}
+    itl = rates.constant(origin, begin + layout.end(chunks), place)
     if itl is not None:
         for size, count in layout.sizes(chunks).items():
             name = bucket(round(size * itl))
             gaps[name] = gaps.get(name, 0) + count
         return gaps
+    # This is called for each attempt. With calls of `layout.end`, `rates.moment` and `bucket` for
+    # each part it would take twice as long.
     works, ats, itls = rates.works, rates.ats, rates.itls
-    at, final = first, ends[-1]
-    for end, count in zip(ends, counts, strict=True):
-        moment = last
-        if end != final:  # `rates.moment`, without a call for each part
-            work = begin + end
+    thoughts = -(-reasoning // size)
+    missing = thoughts * size - reasoning  # in the last chunk of the reasoning
+    at = first
+    for bound, count in _parts(chunks):
+        if bound == chunks:
+            moment = last
+        else:
+            end = bound * size
+            work = begin + (end if bound < thoughts else end - missing)
             place = bisect_left(works, work, place)
             since = place - 1 if place else 0
             moment = ats[since] + round((work - works[since]) * itls[since])
-        name = bucket((moment - at) // count)
-        gaps[name] = gaps.get(name, 0) + count
+        gap = (moment - at) // count
+        if gap > 255:
+            shift = gap.bit_length() - 8
+            gap = gap >> shift << shift
+        elif gap < 0:
+            gap = 0
+        gaps[gap] = gaps[gap] + count if gap in gaps else count
         at = moment
     return gaps
 
 
-@lru_cache(maxsize=1024)
-def _parts(layout: ChunkLayout, chunks: int) -> tuple[list[int], list[int]]:
-    """Return for each part the tokens by its end, and its number of gaps."""
+@lru_cache(maxsize=4096)
+def _parts(chunks: int) -> tuple[tuple[int, int], ...]:
+    """Return for each part the number of chunks by its end, and its number of gaps."""
     parts = min(GAP_SLICES, chunks - 1)
     bounds = [1 + part * (chunks - 1) // parts for part in range(parts + 1)]
-    return [layout.end(bound) for bound in bounds[1:]], [b - a for a, b in pairwise(bounds)]
+    return tuple((end, end - start) for start, end in pairwise(bounds))
