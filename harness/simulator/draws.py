@@ -10,18 +10,22 @@ import hashlib
 import math
 import random
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import count
 from statistics import NormalDist
+from struct import Struct
 from typing import Literal
 
 _STANDARD = NormalDist()
+_FIRST_64_BITS = Struct(">Q").unpack_from
 
 
 class Draws:
     """All random streams of one prompt in one repeat, or of one topic in all repeats."""
 
     def __init__(self, seed: int, repeat: int | Literal["any"], prompt: bytes) -> None:
-        self._base = hashlib.sha256(f"{seed}\x1f{repeat}\x1f".encode() + prompt)
+        self._base = _keyed(seed, repeat).copy()
+        self._base.update(prompt)
 
     def lognormal(self, purpose: str, median: float, sigma: float) -> float:
         """Return a log-normal number: exp of a normal number around log(median)."""
@@ -32,7 +36,8 @@ class Draws:
     def uniform(self, purpose: str) -> float:
         """Return a number between 0 and 1, both excluded."""
         # 52 bits plus a half: an inverse distribution function has no value at 0 and 1
-        return ((int.from_bytes(self._digest(purpose)[:8], "big") >> 12) + 0.5) / (1 << 52)
+        first: int = _FIRST_64_BITS(self._digest(purpose))[0]
+        return ((first >> 12) + 0.5) / (1 << 52)
 
     def choices(self, purpose: str) -> Iterator[int]:
         """Yield endless numbers from 0 to 255; faster to create than a Random object."""
@@ -52,3 +57,9 @@ class Draws:
         digest = self._base.copy()
         digest.update(b"\x1f" + purpose.encode())
         return digest.digest()
+
+
+@lru_cache(maxsize=64)
+def _keyed(seed: int, repeat: int | Literal["any"]) -> hashlib._Hash:
+    """Return the hash of the seed and the repeat; a copy costs half as much as a new one."""
+    return hashlib.sha256(f"{seed}\x1f{repeat}\x1f".encode())

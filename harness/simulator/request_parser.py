@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -19,6 +19,7 @@ _JSON_FORMATS = ("json_object", "json_schema")
 _LIST_KEY = re.compile(r'"(\w{1,64})"\s*:\s*\[')
 _TOPIC = re.compile(r"^\s*topic:\s*(\S.*)$", re.IGNORECASE | re.MULTILINE)
 _WORD = re.compile(r"\w+")
+_encode = msgspec.json.Encoder().encode
 
 
 class BadRequestError(Exception):
@@ -29,7 +30,7 @@ class BadRequestError(Exception):
         self.param = param
 
 
-class ChatRequest(NamedTuple):
+class ChatRequest(msgspec.Struct, frozen=True, gc=False):
     """One request for a completion.
 
     `prompt`: the messages in a canonical form, from which random numbers are derived.
@@ -99,7 +100,7 @@ def make_request(
     named = _LIST_KEY.search(last) if items is not None else None
     return ChatRequest(
         model=model,
-        prompt=msgspec.json.encode(messages),
+        prompt=_encode(messages),
         input_tokens=sum([-(-len(content) // 4) + 4 for _, content in messages]),
         phase=phase,
         subject=_subject([content for role, content in messages if role == "user"]),
@@ -126,9 +127,10 @@ def _message(item: Any, position: int) -> tuple[str, str]:
 
 def _items(text: str, wants_json: bool) -> int | None:
     """Return the number of items of the JSON list that a prompt asks for; None for text."""
-    folded = text.casefold()
-    if not wants_json and not ("questions" in folded and "json" in folded):
-        return None
+    if not wants_json:
+        folded = text.casefold()
+        if not ("questions" in folded and "json" in folded):
+            return None
     found = _EXACT_COUNT.search(text) or _COUNT.search(text)
     if wants_json:
         found = found or _EXACTLY.search(text)

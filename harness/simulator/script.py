@@ -52,11 +52,12 @@ class ChunkLayout(NamedTuple):
 
     def chunks(self, tokens: int | None = None) -> int:
         """Return the number of complete chunks in the first `tokens`, by default in all."""
-        if tokens is None or tokens >= self.reasoning + self.answer:
-            return self.thoughts - (-self.answer // self.size)
-        if tokens < self.reasoning:
-            return tokens // self.size
-        return self.thoughts + (tokens - self.reasoning) // self.size
+        reasoning, answer, size = self
+        if tokens is None or tokens >= reasoning + answer:
+            return -(-reasoning // size) - (-answer // size)
+        if tokens < reasoning:
+            return tokens // size
+        return self.thoughts + (tokens - reasoning) // size
 
     def sizes(self, chunks: int) -> dict[int, int]:
         """Return the sizes of chunks 2 to `chunks`, with the number of chunks of each size."""
@@ -193,6 +194,8 @@ class Script:
         if not total:
             return [0]
         if not every_chunk:
+            if not reasoning:
+                return [self.first, total] if self.first < total else [total]
             answered = min(reasoning + size, total) if self.answer else total
             return sorted({self.first, answered, total})
         thoughts = chain(range(size, reasoning, size), [reasoning] if reasoning else [])
@@ -201,7 +204,9 @@ class Script:
 
 
 def _length(purpose: str, length: Length, draws: Draws, topic: tuple[int, str]) -> int:
-    median = _topic_median(*topic, purpose, length.median, length.topic_sigma)
+    median = length.median
+    if length.topic_sigma:
+        median = _topic_median(*topic, purpose, median, length.topic_sigma)
     return max(1, round(draws.lognormal(purpose, median, length.sigma)))
 
 

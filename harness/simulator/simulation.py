@@ -6,9 +6,10 @@ the cap are relative to the first request of the trial.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
+
+import msgspec
 
 from harness.records.clock import SECOND
 from harness.records.failures import OK
@@ -57,8 +58,7 @@ class Refused(NamedTuple):
         return 429 if self.fault is None else self.fault.status
 
 
-@dataclass(slots=True, eq=False)
-class ServedCompletion:
+class ServedCompletion(msgspec.Struct, eq=False):
     """An admitted request and its response.
 
     `name`: 16 hexadecimal digits, determined by seed, cell, repeat, prompt and arrival. `active`:

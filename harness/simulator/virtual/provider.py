@@ -8,10 +8,11 @@ come in the order in which the attempts arrived at the model.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, heapreplace
 from types import MappingProxyType
 from typing import Any, NamedTuple
+
+import msgspec
 
 from harness.config.faults import FaultKind
 from harness.engine.deadlines import DEADLINE_PASSED, UNWANTED, Limit, next_limit
@@ -59,8 +60,7 @@ class VirtualTrial(NamedTuple):
     memory: PromptMemory | None = None
 
 
-@dataclass(slots=True, eq=False)
-class Flight:
+class Flight(msgspec.Struct, eq=False):
     """One attempt in flight. `reply` is set when it has ended. `owner`: who waits for it.
 
     `began`: when the connection attempt began. `response`: None until there is a connection.

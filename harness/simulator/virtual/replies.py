@@ -6,7 +6,6 @@ so a request is sent at the time of its permit: the client wait is 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
@@ -89,8 +88,7 @@ def not_completed(
     )
 
 
-@dataclass(slots=True, eq=False)
-class IncomingResponse:
+class IncomingResponse(msgspec.Struct, eq=False):
     """A response that is being received. `moments`: the times of `script.ends` so far.
 
     `watched`: whether each chunk has its own time. If not, the idle deadline cannot pass between
@@ -104,7 +102,7 @@ class IncomingResponse:
     rates: Rates
     thoughts: bool
     watched: bool
-    moments: list[int] = field(default_factory=list)
+    moments: list[int] = msgspec.field(default_factory=list)
 
     @property
     def has_stalled(self) -> bool:
