@@ -257,13 +257,13 @@ class _Collector:
     def emit(self, record: Record) -> None:
         """Take one record."""
         # The most frequent first.
-        if isinstance(record, Attempt):
+        if type(record) is Attempt:
             self._attempts.pending.append(record)
-        elif isinstance(record, Call):
+        elif type(record) is Call:
             self._calls.pending.append(record)
-        elif isinstance(record, Workflow):
+        elif type(record) is Workflow:
             self._workflows.pending.append(record)
-        elif isinstance(record, Transcript):
+        elif type(record) is Transcript:
             self._transcripts.pending.append(record)
         else:
             assert_never(record)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import reduce
 from operator import add
@@ -76,14 +75,18 @@ class Tried(msgspec.Struct, frozen=True, gc=False):
 
 
 class CallState:
-    """The state of a call. Two attempts of a call can end at the same time.
+    """The state of a call.
 
-    `end`: the deadline; until the first attempt is sent, the deadline of the workflow. `rings`:
-    the number of bell rings when the call was last admitted or parked.
+    `end`: the deadline; until the first attempt is sent, the deadline of the workflow.
+    `deadlines`: of each attempt; None until the first one is sent. `rings`: the number of bell
+    rings when the call was last admitted or parked.
+
+    Two attempts of a call can end at the same time, in two threads. That needs no lock, because
+    only the final one changes more than the list `replies`.
     """
 
     __slots__ = (
-        "_earlier", "_lock", "_random", "_workflow_end", "backoffs", "end", "key", "ready",
+        "_earlier", "_random", "_workflow_end", "backoffs", "deadlines", "end", "key", "ready",
         "replies", "request", "rings", "terms",
     )  # fmt: skip
 
@@ -95,13 +98,13 @@ class CallState:
         self.request = request
         self.ready = ready
         self.end = workflow_end
+        self.deadlines: Deadlines | None = None
         self.backoffs: list[Backoff] = []
         self.replies: list[Reply] = []
         self.rings = 0
         self._workflow_end = workflow_end
         self._earlier: tuple[Earlier, ...] = ()
         self._random: Random | None = None
-        self._lock = threading.Lock()
 
     def wasted(self, used: Reply | None) -> Tokens | None:
         """Return the tokens of all attempts except `used`; None if there is no other attempt."""
@@ -116,21 +119,25 @@ class CallState:
 
     def begin(self, granted: int) -> None:
         """Start the call's deadline, when the first attempt gets its permit."""
-        if not self.replies:
-            own = granted + self.terms.limits.call
-            self.end = own if self._workflow_end is None else min(own, self._workflow_end)
+        if self.deadlines is None:
+            limits, end = self.terms.limits, self._workflow_end
+            own = granted + limits.call
+            self.end = end = own if end is None else min(own, end)
+            self.deadlines = Deadlines(
+                limits.connect, limits.first_token, limits.idle, end, self.end_outcome()
+            )
 
     def end_outcome(self) -> str:
         """Return the outcome of a call that reaches its deadline."""
         ends_with_workflow = self.end is not None and self.end == self._workflow_end
         return "workflow_timeout" if ends_with_workflow else "call_timeout"
 
-    def deadlines(self) -> Deadlines:
-        """Return the deadlines of an attempt that is sent now."""
-        limits, end = self.terms.limits, self.end
-        assert end is not None, "begin() comes first"
-        outcome = self.end_outcome()
-        return Deadlines(limits.connect, limits.first_token, limits.idle, end, outcome)
+    def last_end(self) -> int | None:
+        """Return when the last attempt ended; the loser of a hedge can end after the winner."""
+        replies = self.replies
+        if len(replies) == 1:
+            return replies[0].done
+        return max((reply.done for reply in replies), default=None)
 
     def random(self) -> Random:
         """Return the random source of the call, the same one for all attempts."""
@@ -145,47 +152,48 @@ class CallState:
         flight (not `final`).
         """
         assert self.end is not None, "begin() comes first"
-        with self._lock:
-            self.replies.append(reply)
-            ended = Ended(
-                phase=self.key.phase,
-                attempt=place.attempt,
-                outcome=reply.outcome,
-                status=reply.status,
-                retry_after=reply.retry_after,
-                should_retry=reply.should_retry,
-                admitted=place.granted,
-                sent=reply.sent,
-                now=reply.done,
-                deadline=self.end,
-                earlier=self._earlier,
-                final=final,
-            )
-            verdict = self.terms.policy.ended(ended, self.random)
-            decision = verdict.decision
-            if decision is None:
-                return verdict
-            if not final or reply.outcome == CANCELLED:
-                return verdict._replace(decision=None)
-            if decision.retry_in is not None:
-                self._earlier += (Earlier(reply.outcome, decision),)
+        self.replies.append(reply)
+        ended = Ended(
+            phase=self.key.phase,
+            attempt=place.attempt,
+            outcome=reply.outcome,
+            status=reply.status,
+            retry_after=reply.retry_after,
+            should_retry=reply.should_retry,
+            admitted=place.granted,
+            sent=reply.sent,
+            now=reply.done,
+            deadline=self.end,
+            earlier=self._earlier,
+            final=final,
+        )
+        verdict = self.terms.policy.ended(ended, self.random)
+        decision = verdict.decision
+        if decision is None:
             return verdict
+        if not final or reply.outcome == CANCELLED:
+            return verdict._replace(decision=None)
+        if decision.retry_in is not None:
+            self._earlier += (Earlier(reply.outcome, decision),)
+        return verdict
 
 
 def attempt(
     progress: CallState,
     place: AdmittedAttempt,
-    is_final: Callable[[Reply], bool] = lambda reply: True,
+    is_final: Callable[[Reply], bool] | None = None,
     *,
     hedge: bool = False,
 ) -> Program[Tried]:
     """Send one attempt and emit its record. The caller keeps the permit.
 
-    `is_final`: returns whether the given reply ends the call's wait for attempts.
+    `is_final`: returns whether the given reply ends the call's wait for attempts; None if every
+    reply does.
     """
+    assert progress.deadlines is not None, "begin() comes first"
     key = AttemptKey(*progress.key, place.attempt)
-    reply: Reply = yield Send(key, progress.request, progress.deadlines())
-    verdict = progress.judge(place, reply, is_final(reply))
+    reply: Reply = yield Send(key, progress.request, progress.deadlines)
+    verdict = progress.judge(place, reply, is_final is None or is_final(reply))
     yield Emit(_record(key, place, reply, verdict.decision, hedge))
     if verdict.ring is not None:
         yield from ring(verdict.ring)

@@ -155,7 +155,7 @@ class Gate:
         def passing(record: Record) -> None:
             if self._hopeless is not None:
                 raise FirstCallError(self._hopeless)
-            if not isinstance(record, Attempt):
+            if type(record) is not Attempt:
                 emit(record)
                 return
             if not self.answered:

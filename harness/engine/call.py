@@ -16,6 +16,7 @@ import msgspec
 from harness.engine.attempt import AdmittedAttempt, CallState, CallTerms, attempt
 from harness.engine.deadlines import DEADLINE_PASSED, UNWANTED
 from harness.engine.effects import (
+    NOW,
     RELEASE,
     Acquire,
     Cancelled,
@@ -59,11 +60,19 @@ def complete(
     If the branch is cancelled, the call is too; its earlier attempts are recorded.
     """
     progress = CallState(terms, key, request, ready, workflow_end)
+    reply: Reply | None = None  # the one that ends the call
     try:
         reply = yield from _attempts(progress)
+        outcome = reply.outcome if reply else progress.end_outcome()
     except Cancelled:
-        return (yield from _finish(progress, None, CANCELLED))
-    return (yield from _finish(progress, reply, reply.outcome if reply else progress.end_outcome()))
+        outcome = CANCELLED
+    done = progress.last_end() if reply else None
+    if done is None:
+        done = yield NOW
+    yield Emit(_record(progress, reply, outcome, done))
+    if terms.keep_transcripts:
+        yield Emit(_transcript(progress, reply, outcome))
+    return _completion(terms, reply, outcome, done)
 
 
 def _attempts(progress: CallState) -> Program[Reply | None]:
@@ -71,17 +80,28 @@ def _attempts(progress: CallState) -> Program[Reply | None]:
 
     The permit is released at the end, and when Cancelled is raised.
     """
-    ready, held = progress.ready, False
+    terms, ready, held = progress.terms, progress.ready, False
     while True:
-        place = yield from _admitted(progress, ready, held)
+        if held:
+            grant = Grant(ready, ready, progress.rings)
+        else:
+            grant = yield Acquire(ready, progress.end)
+        place = _admission(progress, ready, grant)
+        while isinstance(place, ParkCall):
+            assert grant.granted is not None, "the policy was asked"
+            grant = yield from _parked(progress, grant.granted, place)
+            ready = grant.requested
+            place = _admission(progress, ready, grant)
         if place is None:
+            if grant.granted is not None:
+                yield RELEASE
             return None
-        hedge = progress.terms.policy.hedge if not progress.replies else None
+        hedge = terms.policy.hedge if not progress.replies else None
         progress.begin(place.granted)
         if hedge is None:
             tried, held = (yield from attempt(progress, place)), True
         else:
-            tried, held = (yield from hedged(progress, place, hedge)), progress.terms.hold_permit
+            tried, held = (yield from hedged(progress, place, hedge)), terms.hold_permit
         decision = tried.decision
         if decision is None or decision.retry_in is None:
             if held:
@@ -90,8 +110,8 @@ def _attempts(progress: CallState) -> Program[Reply | None]:
         ready = tried.reply.done
         if decision.source == "breaker":
             continue  # with its permit, so that it is parked before later calls
-        if held and not progress.terms.hold_permit:
-            yield from release()
+        if held and not terms.hold_permit:
+            yield RELEASE
             held = False
         pause = partial(
             Backoff, start=ready, planned=decision.retry_in, source=decision.source or "policy"
@@ -100,24 +120,20 @@ def _attempts(progress: CallState) -> Program[Reply | None]:
         ready = yield from _paused(progress, pause, waiting, lambda end: end, held)
 
 
-def _admitted(progress: CallState, ready: int, held: bool) -> Program[AdmittedAttempt | None]:
-    """Get a permit, if none is held, and the admission; None if the deadline comes first."""
-    if held:
-        grant = Grant(ready, ready, progress.rings)
-    else:
-        grant = yield Acquire(ready, progress.end)
+def _admission(progress: CallState, ready: int, grant: Grant) -> AdmittedAttempt | ParkCall | None:
+    """Ask the policy to admit the next attempt; None if the deadline came first.
+
+    In that case the caller releases the permit, if it was granted.
+    """
+    granted = grant.granted
+    if granted is None or progress.is_over(granted):
+        return None
+    progress.rings = grant.rings
     number = len(progress.replies) + 1
-    while grant.granted is not None:
-        if progress.is_over(grant.granted):
-            yield from release()
-            return None
-        progress.rings = grant.rings
-        admission = progress.terms.policy.admit(Asking(progress.key.phase, number, grant.granted))
-        if isinstance(admission, Go):
-            return AdmittedAttempt(number, ready, grant.requested, grant.granted)
-        grant = yield from _parked(progress, grant.granted, admission)
-        ready = grant.requested
-    return None
+    admission = progress.terms.policy.admit(Asking(progress.key.phase, number, granted))
+    if isinstance(admission, Go):
+        return AdmittedAttempt(number, ready, grant.requested, granted)
+    return admission
 
 
 def _parked(progress: CallState, start: int, parked: ParkCall) -> Program[Grant]:
@@ -148,46 +164,43 @@ def _paused(
     return result
 
 
-def _finish(progress: CallState, reply: Reply | None, outcome: str) -> Program[Completion]:
-    """Emit the record of the call. `reply`: the reply that ended it, None if no attempt did."""
-    # The losing attempt of a hedge may end after the winning one.
-    if reply is None:
-        done = yield from now()
-    else:
-        done = max([one.done for one in progress.replies])
+def _record(progress: CallState, reply: Reply | None, outcome: str, done: int) -> Call:
+    """Return the record of the call. `reply`: the reply that ended it, None if no attempt did."""
     succeeded = reply if outcome == OK else None
     cell, repeat, workflow, execution, phase, branch, call = progress.key
-    yield Emit(
-        Call(
-            cell=cell,
-            repeat=repeat,
-            workflow=workflow,
-            execution=execution,
-            phase=phase,
-            branch=branch,
-            call=call,
-            ready=progress.ready,
-            done=done,
-            outcome=outcome,
-            attempts=len(progress.replies),
-            backoffs=tuple(progress.backoffs),
-            tokens=succeeded.tokens if succeeded else None,
-            wasted_tokens=progress.wasted(succeeded),
-        )
+    return Call(
+        cell=cell,
+        repeat=repeat,
+        workflow=workflow,
+        execution=execution,
+        phase=phase,
+        branch=branch,
+        call=call,
+        ready=progress.ready,
+        done=done,
+        outcome=outcome,
+        attempts=len(progress.replies),
+        backoffs=tuple(progress.backoffs),
+        tokens=succeeded.tokens if succeeded else None,
+        wasted_tokens=progress.wasted(succeeded),
     )
-    if progress.terms.keep_transcripts:
-        yield Emit(
-            Transcript(
-                **progress.key._asdict(),
-                outcome=outcome,
-                messages=tuple(Said(**message._asdict()) for message in progress.request.messages),
-                reasoning=reply.reasoning if reply else "",
-                answer=reply.answer if reply else "",
-            )
+
+
+def _transcript(progress: CallState, reply: Reply | None, outcome: str) -> Transcript:
+    return Transcript(
+        **progress.key._asdict(),
+        outcome=outcome,
+        messages=tuple(Said(**message._asdict()) for message in progress.request.messages),
+        reasoning=reply.reasoning if reply else "",
+        answer=reply.answer if reply else "",
+    )
+
+
+def _completion(terms: CallTerms, reply: Reply | None, outcome: str, done: int) -> Completion:
+    if reply is not None and outcome == OK:
+        return Completion(
+            outcome, reply.reasoning if terms.carry_reasoning else "", reply.answer, "", done
         )
-    if succeeded is not None:
-        reasoning = succeeded.reasoning if progress.terms.carry_reasoning else ""
-        return Completion(outcome, reasoning, succeeded.answer, "", done)
     if reply is not None:
         detail = reply.detail
     else:

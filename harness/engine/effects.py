@@ -5,6 +5,8 @@ own result. A program never waits, reads a clock or uses a socket itself. So one
 every mode, and a test can run it step by step. Times are nanoseconds since the run's anchor.
 
 Effects and their results are structs, because a NamedTuple takes five times as long to make.
+Effects are final, so that `type(effect) is Emit` can replace `isinstance`, which takes 0.1 us for
+each struct that it does not match: 4 us a call.
 
 Use the functions at the end of this module with `yield from`: they preserve the types of results.
 Where every call passes, an effect is yielded itself, which costs less.
@@ -13,7 +15,7 @@ Where every call passes, an effect is yielded itself, which costs less.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Sequence
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, final
 
 import msgspec
 
@@ -98,10 +100,12 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     response_model: str | None = None
 
 
+@final
 class Now(msgspec.Struct, frozen=True, gc=False):
     """Read the clock. Result: the time."""
 
 
+@final
 class Acquire(msgspec.Struct, frozen=True, gc=False):
     """Wait for a permit, at most until `deadline` (None: without limit). Result: a Grant.
 
@@ -112,10 +116,12 @@ class Acquire(msgspec.Struct, frozen=True, gc=False):
     deadline: int | None
 
 
+@final
 class Release(msgspec.Struct, frozen=True, gc=False):
     """Release the permit. Result: None."""
 
 
+@final
 class Send(msgspec.Struct, frozen=True, gc=False):
     """Send one attempt and read the whole response. Result: a Reply, also on failure."""
 
@@ -124,12 +130,14 @@ class Send(msgspec.Struct, frozen=True, gc=False):
     deadlines: Deadlines
 
 
+@final
 class Sleep(msgspec.Struct, frozen=True, gc=False):
     """Wait until a time. Result: the time at which the wait ended."""
 
     until: int
 
 
+@final
 class Park(msgspec.Struct, frozen=True, gc=False):
     """Wait for a bell or until a time, and then for a permit. Result: a Grant.
 
@@ -147,6 +155,7 @@ class Park(msgspec.Struct, frozen=True, gc=False):
     rings: int
 
 
+@final
 class Ring(msgspec.Struct, frozen=True, gc=False):
     """Wake all programs that are parked at a bell. Result: None."""
 
@@ -157,12 +166,14 @@ EmitRecord = Callable[[Record], None]
 """Takes the records of a program when they end."""
 
 
+@final
 class Emit(msgspec.Struct, frozen=True):
     """Emit a record. Result: None."""
 
     record: Record
 
 
+@final
 class FanOut(msgspec.Struct, frozen=True):
     """Run programs concurrently and wait for all. Result: their results in the same order.
 
@@ -187,6 +198,7 @@ AT_ONCE = (Now, Emit, Release, Ring)
 Program: TypeAlias = Generator[Effect, Any, _T]
 
 
+@final
 class Cancelled(BaseException):
     """The branch was cancelled. Raised in its program at Acquire, Sleep and Park.
 
@@ -195,6 +207,7 @@ class Cancelled(BaseException):
     """
 
 
+@final
 class Finished(msgspec.Struct, Generic[_T], frozen=True):
     """A program has returned `value`."""
 
@@ -207,7 +220,7 @@ def step(program: Program[_T], result: Any) -> Effect | Finished[_T]:
     If `result` is Cancelled, it is raised in the program.
     """
     try:
-        return program.throw(result) if isinstance(result, Cancelled) else program.send(result)
+        return program.throw(result) if type(result) is Cancelled else program.send(result)
     except StopIteration as end:
         return Finished(end.value)
 

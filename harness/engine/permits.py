@@ -93,7 +93,7 @@ class Turnstile:
         Otherwise queue `turn`, if it is given, and return None.
         """
         requested = self._now()
-        if _too_late(requested, deadline):
+        if deadline is not None and requested >= deadline:
             return Grant(requested, None, self._rings)
         with self._lock:
             if self._line.take():

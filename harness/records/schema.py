@@ -9,7 +9,7 @@ that have their default (`omit_defaults`). Lines of schema 1 have all fields.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import msgspec
 
@@ -77,6 +77,7 @@ def give_up(reason: str) -> Decision:
     return Decision(give_up=reason)
 
 
+@final
 class Attempt(CallRecord, frozen=True, kw_only=True, omit_defaults=True):
     """One HTTP request: one line of attempts.jsonl.
 
@@ -151,6 +152,7 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     source: WaitSource
 
 
+@final
 class Call(CallRecord, frozen=True, kw_only=True, omit_defaults=True):
     """One question to the model with all its attempts: one line of calls.jsonl.
 
@@ -189,6 +191,7 @@ class Branches(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ok: int
 
 
+@final
 class Workflow(WorkflowRecord, frozen=True, kw_only=True, omit_defaults=True):
     """One topic from the first call to the result: one line of workflows.jsonl.
 
@@ -213,6 +216,7 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     content: str
 
 
+@final
 class Transcript(CallRecord, frozen=True, kw_only=True, omit_defaults=True):
     """The texts of one call: one line of transcripts.jsonl, if the scenario keeps transcripts.
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from harness.config.faults import FaultKind
+from harness.engine.branches import do_nothing
 from harness.engine.deadlines import DEADLINE_PASSED, UNWANTED, Limit, next_limit
 from harness.engine.effects import Reply, Request, Send
 from harness.records.failures import CANCELLED, FAILURES
@@ -29,6 +30,9 @@ from harness.simulator.virtual.replies import (
     not_completed,
     without_text,
 )
+
+_NEVER = 1 << 63
+"""Later than any time."""
 
 _ENDED = 1000
 """The number of ended attempts that may stay in memory, besides as many as are in flight."""
@@ -110,12 +114,14 @@ class VirtualProvider:
         self._shut_by: FaultKind | None = None
         self._change: int | None = None
         self._ended: list[Flight] = []
+        # Few deadlines pass. New ones are put into the heap only when one of them may be next, and
+        # most attempts have ended by then: 2 us a call among 512.
         self._limits: list[tuple[int, int, Flight]] = []
+        self._new_limits: list[tuple[int, int, Flight]] = []
+        self._limits_from = _NEVER  # no deadline is earlier
         self._count = 0
 
-    def begin(
-        self, now: int, effect: Send, first_text: Callable[[], None] = lambda: None
-    ) -> Flight:
+    def begin(self, now: int, effect: Send, first_text: Callable[[], None] = do_nothing) -> Flight:
         """Send an attempt. A refused attempt has ended when this returns."""
         flight = Flight(effect, now, first_text)
         if self._connection_faults:
@@ -133,21 +139,13 @@ class VirtualProvider:
         """Return the time of the next event; None if there is none."""
         if self._ended:
             return 0  # in the past
-        limits = self._limits
-        while limits:
-            at, count, flight = limits[0]
-            if flight.reply is not None:
-                heappop(limits)
-            elif flight.limit_at > at:  # the deadline has moved
-                flight.checked_at = flight.limit_at
-                heapreplace(limits, (flight.limit_at, count, flight))
-            else:
-                break
         due = self._simulation.next_due()
-        if limits and (due is None or limits[0][0] < due):
-            due = limits[0][0]
-        if self._change is not None and limits and due is not None and self._change < due:
-            return self._change
+        if due is None or self._limits_from <= due:
+            limit = self._next_limit()
+            if due is None or limit < due:
+                due = None if limit == _NEVER else limit
+        if self._change is not None and due is not None and self._change < due:
+            return self._change if self._open or self._unconnected else due
         return due
 
     def advance(self, now: int) -> list[Flight]:
@@ -156,17 +154,11 @@ class VirtualProvider:
             self._receive(job, moments)
         if self._connection_faults:
             self._apply_faults(now)
-        while self._limits and self._limits[0][0] <= now:
-            _, _, flight = heappop(self._limits)
-            if flight.reply is not None:
-                continue
-            if flight.limit_at > now:
-                flight.checked_at = None
-                self._watch(flight, flight.limit().at)
-            else:
-                self._leave(now, flight, flight.limit().outcome, DEADLINE_PASSED)
-                self._ended.append(flight)
-        ended, self._ended = self._ended, []
+        if self._limits_from <= now:
+            self._check_limits(now)
+        ended = self._ended
+        if ended:
+            self._ended = []
         return ended
 
     def give_up(self, now: int, flight: Flight) -> Reply:
@@ -259,14 +251,57 @@ class VirtualProvider:
         del self._open[response.completion.job]
         flight.reply = response.aborted(outcome, detail, now, made)
 
+    def _check_limits(self, now: int) -> None:
+        """End the attempts whose deadline has passed."""
+        self._sort_limits()
+        limits = self._limits
+        while limits and limits[0][0] <= now:
+            _, _, flight = heappop(limits)
+            if flight.reply is not None:
+                continue
+            if flight.limit_at > now:
+                flight.checked_at = None
+                self._watch(flight, flight.limit().at)
+                self._sort_limits()
+            else:
+                self._leave(now, flight, flight.limit().outcome, DEADLINE_PASSED)
+                self._ended.append(flight)
+        self._limits_from = limits[0][0] if limits else _NEVER
+
+    def _next_limit(self) -> int:
+        """Return the next deadline of an attempt in flight; `_NEVER` without one."""
+        self._sort_limits()
+        limits = self._limits
+        while limits:
+            at, count, flight = limits[0]
+            if flight.reply is not None:
+                heappop(limits)
+            elif flight.limit_at > at:  # the deadline has moved
+                flight.checked_at = flight.limit_at
+                heapreplace(limits, (flight.limit_at, count, flight))
+            else:
+                break
+        self._limits_from = limits[0][0] if limits else _NEVER
+        return self._limits_from
+
+    def _sort_limits(self) -> None:
+        """Put the new deadlines of attempts in flight into the heap."""
+        for entry in self._new_limits:
+            if entry[2].reply is None:
+                heappush(self._limits, entry)
+        self._new_limits.clear()
+
     def _watch(self, flight: Flight, at: int) -> None:
         """Schedule a check of the deadline `at`, unless an earlier check is scheduled."""
         flight.limit_at = at
         if flight.checked_at is None or at < flight.checked_at:
             flight.checked_at = at
             self._count += 1
-            heappush(self._limits, (at, self._count, flight))
-            if len(self._limits) > 2 * (len(self._open) + len(self._unconnected)) + _ENDED:
+            self._new_limits.append((at, self._count, flight))
+            self._limits_from = min(self._limits_from, at)
+            scheduled = len(self._limits) + len(self._new_limits)
+            if scheduled > 2 * (len(self._open) + len(self._unconnected)) + _ENDED:
                 # Without this, an attempt with its texts stays in memory until its deadline.
-                self._limits = [entry for entry in self._limits if entry[2].reply is None]
+                self._sort_limits()
+                self._limits[:] = [entry for entry in self._limits if entry[2].reply is None]
                 heapify(self._limits)

@@ -136,27 +136,27 @@ class Scheduler:
         try:
             while result is not _WAITS:
                 effect = advance(result)
-                if isinstance(effect, Emit):  # the most frequent first
+                if type(effect) is Emit:  # the most frequent first
                     result = self._emit(effect.record)
-                elif isinstance(effect, Send):
+                elif type(effect) is Send:
                     result = self._send(task, effect)
-                elif isinstance(effect, Release):
+                elif type(effect) is Release:
                     self._permits.release()
                     result = None
-                elif isinstance(effect, Acquire):
+                elif type(effect) is Acquire:
                     result = self._acquire(task, effect)
-                elif isinstance(effect, Now):
+                elif type(effect) is Now:
                     result = self._clock.time
-                elif isinstance(effect, Finished):
+                elif type(effect) is Finished:
                     self._ended(task, effect.value)
                     return
-                elif isinstance(effect, FanOut):
+                elif type(effect) is FanOut:
                     result = self._fan_out(task, effect)
-                elif isinstance(effect, Sleep):
+                elif type(effect) is Sleep:
                     result = self._wait(task, effect, partial(self._sleeping, until=effect.until))
-                elif isinstance(effect, Park):
+                elif type(effect) is Park:
                     result = self._wait(task, effect, partial(self._permits.parking, effect=effect))
-                elif isinstance(effect, Ring):
+                elif type(effect) is Ring:
                     self._permits.ring(effect.bell)
                     result = None
                 else:
@@ -171,7 +171,9 @@ class Scheduler:
             return
         task.course.branch.wake_with(None)
         task.fork.ended(task.index, value)
-        self._ready.append((self._child_ended, task.parent, task.fork))
+        task.parent.running -= 1
+        if not task.parent.running:
+            self._ready.append((self._children_ended, task.parent, task.fork))
 
     # Fan-outs
 
@@ -192,10 +194,9 @@ class Scheduler:
         self._ready.extend((self._resume, child, None) for child in task.children)
         return _WAITS
 
-    def _child_ended(self, task: _Task, fork: Fork) -> None:
-        task.running -= 1
-        if not task.running:
-            self._ready.append((self._joined, task, fork))
+    def _children_ended(self, task: _Task, fork: Fork) -> None:
+        """Let the tasks that were woken before the last child ended continue first."""
+        self._ready.append((self._joined, task, fork))
 
     def _joined(self, task: _Task, fork: Fork) -> None:
         task.inner, task.children = None, []
@@ -256,7 +257,7 @@ class Scheduler:
     # Waits
 
     def _acquire(self, task: _Task, effect: Acquire) -> Any:
-        turn = Turn(partial(self._wake, task, effect))
+        turn = Turn(partial(self._queue, task))
         grant = self._permits.at_once(effect.deadline, turn)
         if grant is not None:
             return self._acquired(task, effect, grant)
@@ -299,7 +300,7 @@ class Scheduler:
             task.steps = None
             return task.course.done(effect, end.value)
 
-    def _wake(self, task: _Task, effect: Acquire | Sleep | Park) -> None:
+    def _wake(self, task: _Task, effect: Sleep | Park) -> None:
         """End the current wait of a task, and the later ones of the same effect."""
         if task.effect is effect:
             task.woken = True
@@ -316,7 +317,7 @@ class Scheduler:
         if task.timer:
             task.timer = 0
             self._outdated += 1
-        if turn is None or not isinstance(effect, Acquire):
+        if turn is None or type(effect) is not Acquire:
             self._resume(task, self._step(task, effect))
             return
         task.turn = None
@@ -338,26 +339,30 @@ class Scheduler:
             self._outdated = 0
 
     def _jump(self) -> None:
-        """Set the clock to the next event, and queue the tasks that it wakes."""
+        """Set the clock to the next event that wakes tasks, and queue these tasks."""
         times, clock = self._times, self._clock
         while times and times[0][2].timer != times[0][1]:
             heappop(times)
             self._outdated -= 1
-        due = self._provider.next_at()
-        if due is not None and (not times or due <= times[0][0]):
+        provider, ready = self._provider, self._ready
+        due = provider.next_at()
+        while due is not None and (not times or due <= times[0][0]):
             clock.go_to(due)
-            for flight in self._provider.advance(clock.time):
-                self._ready.append((self._landed, flight.owner, flight))
-        elif times:
-            clock.go_to(times[0][0])
+            for flight in provider.advance(clock.time):
+                ready.append((self._landed, flight.owner, flight))
+            if ready:
+                break
+            due = provider.next_at()
         else:
-            why = "every task waits for another, and no event is scheduled"
-            raise DeadlockError(clock.time, why)
+            if not times:
+                why = "every task waits for another, and no event is scheduled"
+                raise DeadlockError(clock.time, why)
+            clock.go_to(times[0][0])
         now = clock.time
         while times and times[0][0] <= now:
             _, number, task = heappop(times)
             if task.timer == number:
-                self._ready.append((self._time_is_up, task, number))
+                ready.append((self._time_is_up, task, number))
             else:
                 self._outdated -= 1
 
