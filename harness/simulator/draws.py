@@ -11,7 +11,7 @@ import math
 import random
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import count
+from itertools import chain, count
 from statistics import NormalDist
 from struct import Struct
 from typing import Literal
@@ -40,9 +40,9 @@ class Draws:
         return ((first >> 12) + 0.5) / (1 << 52)
 
     def choices(self, purpose: str) -> Iterator[int]:
-        """Yield endless numbers from 0 to 255; faster to create than a Random object."""
-        for number in count():
-            yield from self._digest(f"{purpose} {number}")
+        """Return endless numbers from 0 to 255; faster to create than a Random object."""
+        digests = (self._digest(f"{purpose} {number}") for number in count())
+        return chain.from_iterable(digests)
 
     def generator(self, purpose: str) -> random.Random:
         """Return a random generator for many small choices."""

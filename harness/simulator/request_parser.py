@@ -128,6 +128,8 @@ def _message(item: Any, position: int) -> tuple[str, str]:
 def _items(text: str, wants_json: bool) -> int | None:
     """Return the number of items of the JSON list that a prompt asks for; None for text."""
     if not wants_json:
+        if "j" not in text and "J" not in text:
+            return None  # "json" is not in it; faster than a folded copy of a long report
         folded = text.casefold()
         if not ("questions" in folded and "json" in folded):
             return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -71,16 +71,19 @@ _TIMES = (
 
 def json_list(key: str, subject: str, count: int, chance: random.Random) -> str:
     """Return a JSON object: under `key`, `count` distinct questions about `subject`."""
-    nouns, shapes = _WORDS["noun"], len(_QUESTIONS)
-    total = shapes * len(nouns) * len(_TIMES)
-    questions = []
-    for number in chance.sample(range(total), count):
-        rest, shape = divmod(number, shapes)
-        time, noun = divmod(rest, len(nouns))
-        questions.append(
-            _QUESTIONS[shape].format(noun=nouns[noun], subject=subject, time=_TIMES[time])
-        )
+    total = len(_QUESTIONS) * len(_WORDS["noun"]) * len(_TIMES)
+    numbers = chance.sample(range(total), count)
+    questions = [_question(number).replace(_MARK, subject) for number in numbers]
     return msgspec.json.encode({key: questions}).decode()
+
+
+@cache  # to format 8 questions would take as long as to draw them
+def _question(number: int) -> str:
+    """Return a question; a mark is a placeholder for the subject."""
+    nouns = _WORDS["noun"]
+    rest, shape = divmod(number, len(_QUESTIONS))
+    time, noun = divmod(rest, len(nouns))
+    return _QUESTIONS[shape].format(noun=nouns[noun], subject=_MARK, time=_TIMES[time])
 
 
 class TokenizedText(NamedTuple):
@@ -135,16 +138,14 @@ def prose(kind: Prose, subject: str, choices: Iterable[int]) -> Iterator[str]:
 def prose_at_once(kind: Prose, subject: str, choices: Iterable[int], count: int) -> str:
     """Return the first `count` tokens of `prose` as one text."""
     words, phrase = _subject(subject)
-    more = len(words) - 1
+    lengths, whole = _lengths(kind, len(words)), _texts(kind)
     texts, begin, end = [], "", ""
     for choice in choices:
-        paragraph = _paragraph(kind, choice)
-        tokens, marks = paragraph.sizes
-        length = tokens + marks * more
+        length = lengths[choice]
         if length >= count:
-            begin, end = _begin(paragraph, words, count)
+            begin, end = _begin(_paragraph(kind, choice), words, count)
             break
-        texts.append(paragraph.text)
+        texts.append(whole[choice])
         count -= length
     texts.append(begin)
     return "\n\n".join(texts).replace(_MARK, phrase) + end
@@ -202,6 +203,19 @@ def _paragraph(kind: Prose, number: int) -> _Paragraph:
         marks,
         (len(tokens), len(marks)),
     )
+
+
+@cache
+def _texts(kind: Prose) -> tuple[str, ...]:
+    """Return the texts of all paragraphs."""
+    return tuple(_paragraph(kind, number).text for number in range(_PARAGRAPHS))
+
+
+@lru_cache(maxsize=64)
+def _lengths(kind: Prose, words: int) -> tuple[int, ...]:
+    """Return the numbers of tokens of all paragraphs about a subject of `words` words."""
+    sizes = (_paragraph(kind, number).sizes for number in range(_PARAGRAPHS))
+    return tuple(tokens + marks * (words - 1) for tokens, marks in sizes)
 
 
 def _shape(sentence: str) -> _Shape:
