@@ -6,13 +6,13 @@ seconds. A percentile or bound is None if the sample is too small for it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from harness.records.schema import RunStatus
 
-SUMMARY_SCHEMA = 1
+SUMMARY_SCHEMA = 2
 """The schema of summary.json and of the JSON of `harness compare`; records have their own."""
 
 
@@ -133,6 +133,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `critical_path_bound_s` is the geometric mean over repeats. `calls_lost` is the share (0 to 1)
     of calls that failed. `cost_usd` is of every attempt, abandoned ones included, `wasted_usd` of
     the failed ones among them, the cost of a success of those that count; None without a price.
+    `slo`: whether the success rate is proven to meet the SLO, or not to (see `proofs`).
     """
 
     id: str
@@ -168,6 +169,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     wasted_usd: float | None
     cost_per_successful_workflow_usd: float | None
     settings: dict[str, Any] = msgspec.field(default_factory=dict)
+    slo: Literal["proven", "open", "broken"] = "open"
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,20 +212,37 @@ class Oracle(msgspec.Struct, frozen=True, kw_only=True):
     inter_token_p50_s: float | None
 
 
-class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
-    """The best measured cell under the objective, or why there is none yet.
+class SettlesWith(msgspec.Struct, frozen=True, kw_only=True):
+    """What it takes to prove what is missing, if the cells go on as they did.
 
-    `lead_over_next`: the next cell's objective over this one's, paired by repeat.
-    `more_workflows_needed`: about how many in each of the two cells; None if there are enough or no
-    practical number suffices. `code`: Python lines that give a program the cell's settings.
+    `missing`: the proof of the success rate (`slo`), of the lead, or both. `repeats`, `workflows`:
+    about how many more, of each cell; None if no practical number suffices.
     """
 
+    missing: Literal["slo", "lead", "both"]
+    repeats: int | None
+    workflows: int | None
+
+
+class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
+    """Which cell to use, and what is proven.
+
+    `state`: `proven` if `cell` is proven to meet the SLO and no other cell that may meet it is
+    better by more than the margin; `leading` if one of these proofs is missing for the `candidate`;
+    `open` if both are, or if there is no candidate. `lead_over_next`: the objective of the closest
+    other cell over the candidate's, paired by repeat. `retry_exercised`: whether an attempt failed
+    with the candidate's settings under any retry policy. `code`: Python lines that give a program
+    the candidate's settings.
+    """
+
+    state: Literal["proven", "leading", "open"]
     cell: str | None = None
+    candidate: str | None = None
     objective: str
     because: tuple[str, ...]
     lead_over_next: Figure | None = None
-    evidence: str = "not enough"
-    more_workflows_needed: int | None = None
+    settles_with: SettlesWith | None = None
+    retry_exercised: bool = False
     code: tuple[str, ...] = ()
 
 

@@ -1,215 +1,336 @@
-"""Which measured cell to use, how far it leads, and whether the lead is significant."""
+"""Which measured cell to use, and what is proven about it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Literal, assert_never
 
-from harness.analysis.cells import MeasuredCell, count_successes
+import numpy as np
+
+from harness.analysis.cells import MeasuredCell, count_rows
 from harness.analysis.code_snippet import lines_to_paste
-from harness.analysis.metrics import compared_metrics
-from harness.analysis.model import Figure, Recommendation
-from harness.analysis.selection import CellRecords
-from harness.analysis.statistics import over_repeats, repeats_needed, share
+from harness.analysis.decision import (
+    Contender,
+    Judgement,
+    Rules,
+    decide,
+    design_effects,
+)
+from harness.analysis.metrics import compared_metrics, measure
+from harness.analysis.model import Distribution, Figure, Recommendation, SettlesWith
+from harness.analysis.proofs import (
+    FEWEST_REPEATS,
+    Proof,
+    growing_looks,
+    one_look,
+    repeats_to_lead,
+    workflows_to_prove,
+)
+from harness.analysis.settings import identity
+from harness.analysis.statistics import over_repeats
+from harness.records.failures import is_failure
 from harness.records.schema import Run
 
-SLACK = 0.01
-"""How far the success rate of a cell may be below the highest one, without a required rate.
 
-A cell whose workflows fail fast has a short makespan."""
+class Advice:
+    """What a run says about its cells: `recommendation`, and `proofs` of the SLO by cell."""
 
-FEWEST_REPEATS = 3
-"""The spread of two repeats has one degree of freedom, which is too little for a decision."""
-
-
-class _Entry(NamedTuple):
-    """A cell that can be recommended.
-
-    `good`: the share of its workflows that meet the SLO. `values`: its objective by repeat, in
-    scenario seconds or USD, less is better; `typical`: their geometric mean.
-    """
-
-    cell: MeasuredCell
-    good: Figure
-    values: dict[int, float]
-    typical: Figure
+    def __init__(self, run: Run, cells: Sequence[MeasuredCell]) -> None:
+        self._run = run
+        self._objective: str = run.scenario["objective"]["minimise"]
+        self._cells = {cell.records.info.id: cell for cell in cells}
+        self._contenders = {
+            cell.records.info.id: contender(cell, self._objective) for cell in cells
+        }
+        self._rules = rules_of(run)
+        repeats = 1 + max((at for cell in cells for at in cell.records.trials), default=-1)
+        self._decision = decide(list(self._contenders.values()), self._rules, repeats)
+        self._repeats = repeats
 
     @property
-    def name(self) -> str:
-        return self.cell.records.info.id
+    def decision(self) -> Judgement:
+        """What was decided."""
+        return self._decision
+
+    @property
+    def proofs(self) -> Mapping[str, Proof]:
+        """Whether each cell is proven to meet the SLO, or not to."""
+        return self._decision.proofs
+
+    def recommendation(self) -> Recommendation:
+        """Return the recommendation in words."""
+        found, run = self._decision, self._run
+        said = ["The run was simulated: the result applies to the simulated provider."]
+        because = said * run.simulated
+        if found.candidate is None:
+            return Recommendation(
+                state="open", objective=self._objective, because=(*because, self._nothing())
+            )
+        because += [self._best(found.candidate), self._success(found.candidate)]
+        because += [*self._lead(found), *self._equal(found), *self._excluded(found)]
+        if not found.exercised:
+            because.append(
+                "Retry policy: not exercised. No attempt failed with these settings, so nothing is "
+                "known about retries; the code contains the safest policy that was tried."
+            )
+        settles = None if found.state == "proven" else self._settles(found)
+        if settles is not None:
+            because.append(_settled_by(settles))
+        info = self._cells[found.candidate].records.info
+        return Recommendation(
+            state=found.state,
+            cell=found.cell,
+            candidate=found.candidate,
+            objective=self._objective,
+            because=tuple(because),
+            lead_over_next=self._lead_figure(found),
+            settles_with=settles,
+            retry_exercised=found.exercised,
+            code=lines_to_paste(run, info),
+        )
+
+    def _best(self, name: str) -> str:
+        compared, cell = compared_metrics()[self._objective], self._cells[name]
+        value = measure(compared.metric, cell)
+        if isinstance(value, Distribution):
+            value = value.p95
+        if isinstance(value, float | int):
+            value = Figure(value=value)
+        verb = "is recommended" if self._decision.cell else "is the leading candidate"
+        if value is None:
+            return f"{name} {verb}."
+        unit, scale = "USD", 1.0
+        if compared.metric.unit == "s":
+            unit = "scenario seconds" if self._run.simulated else "seconds"
+            scale = self._run.time_scale
+        return f"{name} {verb}: its {compared.words} is {_amount(value, scale, unit)}."
+
+    def _success(self, name: str) -> str:
+        one = self._contenders[name]
+        good, tried = sum(one.good.values()), sum(one.tried.values())
+        text, asked = f"{good} of its {tried} workflows met the SLO", self._rules.asked
+        proof = self.proofs[name]
+        if asked is None:
+            within = _percent(self._rules.success_margin).replace(" %", " points")
+            match proof:
+                case "proven":
+                    return (
+                        f"{text}; that is proven to be at most {within} below the best cell's rate."
+                    )
+                case "open" | "broken":
+                    return f"{text}; that does not prove a rate within {within} of the best cell's."
+                case _:
+                    assert_never(proof)
+        match proof:
+            case "proven":
+                return f"{text}, which proves a rate of at least {_percent(asked)}, as required."
+            case "open" | "broken":
+                return f"{text}, which does not prove the required rate of {_percent(asked)}."
+            case _:
+                assert_never(proof)
+
+    def _lead(self, found: Judgement) -> list[str]:
+        if found.candidate is None:
+            return []
+        if found.rival is None:
+            return ["There is no other cell to compare it with."]
+        by = (
+            "costs {} times as much" if self._objective.startswith("cost") else "takes {} times as "
+            "long"
+        )  # fmt: skip
+        figure = self._lead_figure(found)
+        margin = _percent(self._rules.margin)
+        start = (
+            f"No cell that may meet the SLO is better by more than {margin}"
+            if found.settled
+            else f"It is not proven that no other cell is better by more than {margin}"
+        )
+        if figure is None:
+            return [f"{start}; it has no repeat in common with {found.rival}."]
+        text = f"{start}: the closest one, {found.rival}, {by.format(_number(figure.value))}"
+        if figure.low is None or figure.high is None:
+            return [f"{text} ({_count(self._common(found), 'repeat')}, too few for an interval)."]
+        interval = f"95 % interval {_number(figure.low)} to {_number(figure.high)}"
+        return [f"{text} ({interval}, paired over {_count(self._common(found), 'repeat')})."]
+
+    def _equal(self, found: Judgement) -> list[str]:
+        others = [name for name in found.equal if name != found.cell]
+        if not others:
+            return []
+        chosen = (
+            "the one with fewer attempts, fewer 429s, fewer permits and the simpler policy, in "
+            "this order, is recommended"
+        )
+        return [f"Equal within {_percent(self._rules.margin)}: {', '.join(others)}; {chosen}."]
+
+    def _excluded(self, found: Judgement) -> list[str]:
+        broken = sum(proof == "broken" for proof in found.proofs.values())
+        if not broken:
+            return []
+        cells = f"{broken} of {_count(len(found.proofs), 'cell')}"
+        return [f"Excluded: {cells}, which are proven not to meet the SLO."]
+
+    def _nothing(self) -> str:
+        objective, asked = self._objective, self._rules.asked
+        every = list(self._contenders.values())
+        if any(one.objective for one in every):
+            most = max(every, key=lambda one: one.share)
+            if asked is None or most.share == 0:
+                return "No workflow met the SLO."
+            return (
+                f"Every cell is proven not to meet the SLO: at most {_percent(most.share)} of "
+                f"workflows met it, in {most.name}; {_percent(asked)} is required."
+            )
+        if objective == "cost_per_successful_workflow":
+            if all(self._run.cell_price(name) is None for name in self._contenders):
+                return "No price is known, so no cost can be compared."
+            return "No cell has a success in every repeat and a cost above 0."
+        if objective == "workflow_p95":
+            return "A 95th percentile needs 72 workflows in a cell; no cell has that many."
+        if any(one.tried for one in every):
+            return (
+                "No trial ran without interruption and took any time; no makespan can be compared."
+            )
+        return "No trial has ended, so there is nothing to compare."
+
+    def _lead_figure(self, found: Judgement) -> Figure | None:
+        if found.candidate is None or found.rival is None:
+            return None
+        return over_repeats(self._ratios(found.candidate, found.rival))
+
+    def _ratios(self, mine: str, other: str) -> list[float]:
+        one, two = self._contenders[mine].objective, self._contenders[other].objective
+        return [two[at] / one[at] for at in sorted(one.keys() & two.keys())]
+
+    def _common(self, found: Judgement) -> int:
+        assert found.candidate is not None, "it leads"
+        assert found.rival is not None, "it leads somebody"
+        return len(self._ratios(found.candidate, found.rival))
+
+    def _settles(self, found: Judgement) -> SettlesWith | None:
+        """Return what would prove what is missing, if the cells go on as they did."""
+        assert found.candidate is not None, "there is a candidate"
+        mine = self._contenders[found.candidate]
+        tried = sum(mine.tried.values())
+        each = max(1, round(tried / max(1, len(mine.tried))))
+        has_slo = found.proofs[mine.name] == "proven"
+        success: int | None = 0
+        if not has_slo:
+            effect = design_effects(list(self._contenders.values()))[mine.name]
+            asked = self._rules.asked
+            if asked is None:
+                best = max(one.share for one in self._contenders.values())
+                asked = best - self._rules.success_margin
+            whole = workflows_to_prove(mine.share, asked, effect, self._last_level)
+            success = None if whole is None else max(1, -(-(whole - tried) // each))
+        lead: int | None = 0
+        if not found.settled:
+            lead = self._repeats_to_lead(mine, found)
+        missing: Literal["slo", "lead", "both"] = "lead" if has_slo else "slo"
+        if not has_slo and not found.settled:
+            missing = "both"
+        repeats = None if success is None or lead is None else max(success, lead, 1)
+        return SettlesWith(
+            missing=missing,
+            repeats=repeats,
+            workflows=None if repeats is None else repeats * each,
+        )
+
+    @property
+    def _last_level(self) -> float:
+        return self._rules.looks.level(self._rules.looks.repeats[-1])
+
+    def _repeats_to_lead(self, mine: Contender, found: Judgement) -> int | None:
+        rivals = [
+            name
+            for name in self._contenders
+            if name != mine.name and name not in found.dropped and found.proofs[name] != "broken"
+        ]
+        needed = 1
+        for name in rivals:
+            ratios = self._ratios(mine.name, name)
+            if len(ratios) < FEWEST_REPEATS:
+                needed = max(needed, FEWEST_REPEATS - len(ratios))
+                continue
+            whole = repeats_to_lead(
+                -np.log(ratios), self._rules.margin, self._last_level / len(rivals)
+            )
+            if whole is None:
+                return None
+            needed = max(needed, whole - len(ratios))
+        return needed
 
 
-def recommend(run: Run, cells: Sequence[MeasuredCell]) -> Recommendation:
-    """Return the cell with the smallest objective among those that meet the SLO, and why.
-
-    A cell meets it when the share of its workflows that succeed (within `slo.workflow_latency`,
-    if set) reaches `slo.success_rate`; where that is not set, when no cell succeeds more often by
-    `SLACK`. The lead is the geometric mean over repeats of (the next cell's objective / its own),
-    with a paired t on the logs; it is evidence when its interval lies above 1.
-    """
-    objective = run.scenario["objective"]["minimise"]
-    said = ["The run was simulated: the result applies to the simulated provider."] * run.simulated
-    entries = [entry for cell in cells if (entry := _entry(cell, objective)) is not None]
-    if not entries:
-        because = (*said, _too_few(run, cells, objective))
-        return Recommendation(objective=objective, because=because)
-    asked = run.scenario["slo"]["success_rate"]
-    most = max(entries, key=lambda entry: entry.good.value)
-    bar = most.good.value - SLACK if asked is None else asked
-    able, ranked_over = _ranked(
-        [entry for entry in entries if entry.good.value >= bar and entry.good.value > 0]
+def rules_of(run: Run) -> Rules:
+    """Return the requirements of a run's scenario."""
+    scenario, objective = run.scenario, run.scenario["objective"]
+    is_auto = scenario["sweep"]["repeats"] == "auto"
+    return Rules(
+        asked=scenario["slo"]["success_rate"],
+        margin=objective.get("margin", MARGIN),
+        success_margin=objective.get("success_margin", SUCCESS_MARGIN),
+        looks=growing_looks(run.repeats) if is_auto else one_look(run.repeats),
     )
-    if not able:
-        return Recommendation(objective=objective, because=(*said, _nobody(most, asked)))
-    best = able[0]
-    said += [_best(best, objective, run.simulated), _kept(best, asked)]
-    if len(able) < len(entries):
-        said.append(_left_out(entries, able, bar))
-    if len(able) > 1 and any(len(entry.values) > ranked_over for entry in able):
-        said.append(_partly(ranked_over))
-    code = lines_to_paste(run, best.cell.records.info)
-    if len(able) == 1:
-        said.append("There is no other cell to compare it with.")
-        return Recommendation(cell=best.name, objective=objective, because=tuple(said), code=code)
-    after = able[1]
-    common = sorted(best.values.keys() & after.values.keys())
-    ratios = [after.values[repeat] / best.values[repeat] for repeat in common]
-    lead = over_repeats(ratios)
-    enough = lead is not None and lead.low is not None and lead.low > 1
-    needed = None if enough else _more_workflows(best.cell.records, ratios)
-    said.append(_lead(after, lead, len(ratios), objective))
-    if not enough:
-        said.append(_undecided(needed))
-    return Recommendation(
-        cell=best.name,
-        objective=objective,
-        because=tuple(said),
-        lead_over_next=lead,
-        evidence="enough" if enough else "not enough",
-        more_workflows_needed=needed,
-        code=code,
+
+
+MARGIN, SUCCESS_MARGIN = 0.02, 0.05
+"""The margins of runs that were made before a scenario had them."""
+
+
+def contender(cell: MeasuredCell, objective: str) -> Contender:
+    """Return what a decision needs to know of a cell."""
+    compared, records = compared_metrics()[objective], cell.records
+    values = compared.scaled(cell) if compared.is_carried_by(cell) else {}
+    good, tried = Counter[int](), Counter[int]()
+    for workflow in records.workflows:
+        tried[workflow.repeat] += 1
+        good[workflow.repeat] += cell.rules.is_good(workflow)
+    attempts = records.attempts
+    is_refused = attempts.where("outcome", "rate_limited".__eq__)
+    refused = count_rows(attempts.column("repeat")[is_refused])
+    code = records.run.code.get(records.info.id)
+    return Contender(
+        name=records.info.id,
+        objective={repeat: value for repeat, value in values.items() if value > 0},
+        good=good,
+        tried=tried,
+        attempts=compared_metrics()["amplification"].by_repeat(cell),
+        refusals={repeat: refused.get(repeat, 0) for repeat in tried},
+        failures=int(attempts.where("outcome", is_failure).sum()),
+        policy=records.info.retry,
+        setting=identity(records.info, ("retry",)),
+        permits=records.info.permits,
+        safety=code.safety if code else (),
+        simplicity=code.simplicity if code else (),
     )
 
 
-def _entry(cell: MeasuredCell, objective: str) -> _Entry | None:
-    compared = compared_metrics()[objective]
-    if not compared.is_carried_by(cell):
-        return None
-    good = share(*count_successes(cell.records.workflows, cell.rules.is_good))
-    values = {repeat: value for repeat, value in compared.scaled(cell).items() if value > 0}
-    typical = over_repeats(values.values())
-    if good is None or typical is None:
-        return None
-    return _Entry(cell, good, values, typical)
-
-
-def _ranked(able: Sequence[_Entry]) -> tuple[list[_Entry], int]:
-    """Return the cells, the best first, and over how many repeats they were ranked.
-
-    Over those that all of them have: one repeat may be harder than another. Where they have none in
-    common (0), each over its own.
-    """
-    common = set.intersection(*(set(entry.values) for entry in able)) if able else set()
-
-    def typical(entry: _Entry) -> float:
-        shared = over_repeats(entry.values[repeat] for repeat in sorted(common))
-        return (shared or entry.typical).value
-
-    return sorted(able, key=typical), len(common)
-
-
-def _more_workflows(cell: CellRecords, ratios: Sequence[float]) -> int | None:
-    """Return about how many more workflows each of two cells needs to show their lead."""
-    per_repeat = math.ceil(len(cell.workflows) / max(len(cell.trials), 1))
-    if len(ratios) < 2:
-        return (FEWEST_REPEATS - len(ratios)) * per_repeat
-    repeats = repeats_needed(ratios)
-    if repeats is None:
-        return None
-    # The interval was not narrow enough with the repeats there are, so it takes one more at least.
-    return max(repeats - len(ratios), 1) * per_repeat
-
-
-def _too_few(run: Run, cells: Sequence[MeasuredCell], objective: str) -> str:
-    if objective == "cost_per_successful_workflow":
-        if all(run.cell_price(cell.records.info.id) is None for cell in cells):
-            return "No price is known, so no cost can be compared."
-        return "No cell has a success in every repeat and a cost above 0."
-    if objective == "workflow_p95":
-        return "A 95th percentile needs 72 workflows in a cell; no cell has that many."
-    if any(cell.records.workflows for cell in cells):
-        return "No trial ran without interruption and took any time; no makespan can be compared."
-    return "No trial has ended, so there is nothing to compare."
-
-
-def _best(best: _Entry, objective: str, simulated: bool) -> str:
-    seconds = "scenario seconds" if simulated else "seconds"
-    unit = "USD" if objective == "cost_per_successful_workflow" else seconds
-    words = compared_metrics()[objective].words
+def _settled_by(settles: SettlesWith) -> str:
+    match settles.missing:
+        case "slo":
+            what = "the success rate"
+        case "lead":
+            what = "the lead"
+        case "both":
+            what = "the success rate and the lead"
+        case _:
+            assert_never(settles.missing)
+    if settles.repeats is None or settles.workflows is None:
+        return f"Not proven: {what}; no practical number of repeats would prove it."
     return (
-        f"{best.name} has the smallest {words}: {_amount(best.typical, unit)} "
-        f"(geometric mean over {_count(len(best.values), 'repeat')})."
+        f"Not proven: {what}; about {_count(settles.repeats, 'more repeat')} "
+        f"({_count(settles.workflows, 'more workflow')} in each cell) would prove it if the cells "
+        "go on as they did."
     )
 
 
-def _kept(best: _Entry, asked: float | None) -> str:
-    tried = len(best.cell.records.workflows)
-    text = f"{round(best.good.value * tried)} of its {tried} workflows met the SLO"
-    low = best.good.low or 0.0
-    if asked is None:
-        return f"{text}; the scenario sets no success rate."
-    if low >= asked:
-        return f"{text}, which shows a rate of at least {_percent(asked)}, as required."
-    return f"{text}, which shows a rate of at least {_percent(low)}; {_percent(asked)} is required."
-
-
-def _left_out(entries: Sequence[_Entry], able: Sequence[_Entry], bar: float) -> str:
-    return (
-        f"Excluded: {len(entries) - len(able)} of {_count(len(entries), 'cell')}, in which fewer "
-        f"than {_percent(max(bar, 0.0))} of workflows met the SLO."
-    )
-
-
-def _partly(ranked_over: int) -> str:
-    if not ranked_over:
-        return "The cells have no repeat in common; each is ranked by its own repeats."
-    repeats = _count(ranked_over, "repeat")
-    return f"Not every cell ran every repeat; the ranking uses the {repeats} that all cells have."
-
-
-def _nobody(most: _Entry, asked: float | None) -> str:
-    if asked is None:
-        return "No workflow met the SLO."
-    return (
-        f"At most {_percent(most.good.value)} of workflows met the SLO, in {most.name}; "
-        f"{_percent(asked)} is required."
-    )
-
-
-def _lead(after: _Entry, lead: Figure | None, repeats: int, objective: str) -> str:
-    by = "costs {} times as much" if objective.startswith("cost") else "takes {} times as long"
-    if lead is None:
-        return f"It has no repeat in common with the next cell, {after.name}."
-    text = f"The next cell, {after.name}, {by.format(_number(lead.value))}"
-    over = _count(repeats, "repeat")
-    if lead.low is None or lead.high is None:
-        return f"{text} in {over}; this is too few for an interval."
-    interval = f"95 % interval {_number(lead.low)} to {_number(lead.high)}"
-    return f"{text} ({interval}, paired over {over})."
-
-
-def _undecided(needed: int | None) -> str:
-    if needed is None:
-        return "The difference is too small to show with a practical number of workflows."
-    return f"This does not show a difference; about {needed} more workflows in each cell may do so."
-
-
-def _amount(figure: Figure, unit: str) -> str:
-    text = f"{_number(figure.value)} {unit}"
+def _amount(figure: Figure, scale: float, unit: str) -> str:
+    text = f"{_number(figure.value / scale)} {unit}"
     if figure.low is None or figure.high is None:
         return text
-    return f"{text}, 95 % interval {_number(figure.low)} to {_number(figure.high)}"
+    low, high = _number(figure.low / scale), _number(figure.high / scale)
+    return f"{text} (95 % interval {low} to {high})"
 
 
 def _number(value: float) -> str:

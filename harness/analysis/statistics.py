@@ -24,12 +24,6 @@ from harness.analysis.model import Distribution, Figure
 TAIL = 0.025
 """The probability outside a two-sided 95 % interval on each side."""
 
-POWER = 0.8
-"""The probability that `repeats_needed` repeats show a lead of the size seen so far."""
-
-MOST_REPEATS = 1000
-"""The most that `repeats_needed` returns."""
-
 
 class Sample(NamedTuple):
     """Observations in ascending order, in clusters.
@@ -204,22 +198,6 @@ def share(successes: Sequence[int], totals: Sequence[int]) -> Figure | None:
     low = 0.0 if yes == 0 else float(special.betaincinv(yes, no + 1, TAIL))
     high = 1.0 if no == 0 else float(special.betaincinv(yes + 1, no, 1 - TAIL))
     return Figure(value=value, low=low, high=high)
-
-
-def repeats_needed(ratios: Sequence[float]) -> int | None:
-    """Return how many repeats in all would show the lead seen in `ratios`, one for each repeat.
-
-    The smallest number with which a paired t on the logs finds a lead of that size and spread with
-    probability `POWER`. None with fewer than two ratios, or if it is more than `MOST_REPEATS`.
-    """
-    logs = np.log(np.asarray(ratios, dtype=np.float64))
-    if len(logs) < 2:
-        return None
-    lead, spread = abs(float(logs.mean())), float(logs.std(ddof=1))
-    counts = np.arange(2, MOST_REPEATS + 1)
-    needed = special.stdtrit(counts - 1, 1 - TAIL) + special.stdtrit(counts - 1, POWER)
-    enough = np.flatnonzero(lead >= needed * spread / np.sqrt(counts))
-    return int(counts[enough[0]]) if len(enough) and lead > 0 else None
 
 
 def _binomial_quantile(share: float, n: int, p: float) -> int:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from harness.analysis.cells import MeasuredCell
 from harness.analysis.metrics import summarise_cell
 from harness.analysis.model import SUMMARY_SCHEMA, Summary
 from harness.analysis.oracle import compare_logs, join
-from harness.analysis.recommend import recommend
+from harness.analysis.recommend import Advice
 from harness.analysis.replay import SYNC
 from harness.analysis.selection import CellRecords, Dataset
 from harness.analysis.settings import policy_of
@@ -30,6 +32,11 @@ def summarise(records: Records) -> Summary:
     run, cells = records.run, list(records.cells.values())
     measured = [MeasuredCell(cell, sync=_sync_of(cell, cells)) for cell in cells]
     joined = join(records)
+    advice = Advice(run, measured)
+    summaries = [
+        msgspec.structs.replace(summarise_cell(cell), slo=advice.proofs[cell.records.info.id])
+        for cell in measured
+    ]
     return Summary(
         schema=SUMMARY_SCHEMA,
         run_id=run.run_id,
@@ -37,10 +44,10 @@ def summarise(records: Records) -> Summary:
         status=run.status,
         simulated=run.simulated,
         time_scale=run.time_scale,
-        cells=tuple(map(summarise_cell, measured)),
+        cells=tuple(summaries),
         verdict=VIRTUAL_VERDICT if run.virtual else judge(cells, joined),
         oracle=None if joined is None else compare_logs(joined),
-        recommendation=recommend(run, measured),
+        recommendation=advice.recommendation(),
         virtual=run.virtual,
     )
 

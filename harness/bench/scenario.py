@@ -149,9 +149,15 @@ def _sweep_objection(key: str) -> str | None:
 
 
 class Objective(Section):
-    """What the recommendation minimises."""
+    """What the recommendation minimises.
+
+    `margin`: by how much a better value does not matter, as a share. `success_margin`: how far a
+    success rate may be below the best cell's where `slo.success_rate` is absent.
+    """
 
     minimise: Literal["makespan", "workflow_p95", "cost_per_successful_workflow"] = "makespan"
+    margin: float = Field(default=0.02, gt=0, le=1)
+    success_margin: float = Field(default=0.05, gt=0, lt=1)
 
 
 class Slo(Section):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ class Fixed(BackoffSection):
     `attempts`: the most attempts of a call. `delay`: seconds.
     """
 
+    jitters: ClassVar[bool] = False
     kind: Literal["fixed"] = "fixed"
     attempts: int = Field(default=5, ge=2, le=1_000_000)
     delay: Duration = 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from harness.policies.retry import Failure
 from harness.policies.section import BackoffSection, PolicyContext
@@ -13,6 +13,7 @@ from harness.records.schema import Decision, PolicyCode, give_up
 class NoRetry(BackoffSection):
     """Makes no retry."""
 
+    jitters: ClassVar[bool] = False
     kind: Literal["none"] = "none"
 
     def retry(self, context: PolicyContext) -> NoRetryRule:

@@ -59,7 +59,20 @@ class PolicyParts(NamedTuple):
         """Return Python that retries like the backoff, with notes on the wrappers."""
         code = self.backoff.code()
         notes = (*(wrapper.note() for wrapper in self.wrappers.values()), *code.notes)
-        return msgspec.structs.replace(code, notes=notes)
+        return msgspec.structs.replace(
+            code, notes=notes, safety=self.safety, simplicity=self.simplicity
+        )
+
+    @property
+    def safety(self) -> tuple[int, int]:
+        """Its rank among policies by safety: most attempts first, with jitter before without."""
+        return (-self.most_attempts, 0 if self.backoff.jitters else 1)
+
+    @property
+    def simplicity(self) -> tuple[int, int]:
+        """Its rank among policies by simplicity: fewest layers first, then fewest keys."""
+        parts = (*self.wrappers.values(), self.backoff)
+        return (len(parts), sum(len(type(part).model_fields) - 1 for part in parts))
 
 
 def resolve(

@@ -36,9 +36,14 @@ class PolicyContext(NamedTuple):
 
 
 class BackoffSection(Section):
-    """The keys of a policy that decides about retries, alone or as the last one of a stack."""
+    """The keys of a policy that decides about retries, alone or as the last one of a stack.
+
+    `jitters`: its waits are drawn at random, so that calls that failed together do not retry
+    together.
+    """
 
     kind: str
+    jitters: ClassVar[bool] = True
 
     @property
     def most_attempts(self) -> int:

@@ -276,7 +276,8 @@ class PolicyCode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     first attempt. `pause`: lines that set `pause`, the seconds before the next attempt, before
     attempt number `attempt`; none where the program does not retry by itself. `hint`: lines that
     change it after the failure `error`, whose Retry-After header is `asked`. `max_retries`: of the
-    openai package's client. `notes`: what the policy does and the lines do not.
+    openai package's client. `notes`: what the policy does and the lines do not. `safety` and
+    `simplicity`: the ranks of the policy among others, less is better.
     """
 
     attempts: int = 1
@@ -286,6 +287,8 @@ class PolicyCode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     hint: tuple[str, ...] = ("pause = float(asked if asked.isdigit() else 0) or pause",)
     max_retries: int = 0
     notes: tuple[str, ...] = ()
+    safety: tuple[int, ...] = ()
+    simplicity: tuple[int, ...] = ()
 
 
 class CellInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

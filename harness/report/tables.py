@@ -209,7 +209,7 @@ class Subject(NamedTuple):
 
     def is_recommended(self, cell: Cell) -> bool:
         """Return whether a cell is the recommended one."""
-        return cell.id == self.summary.recommendation.cell
+        return cell.id == self.summary.recommendation.candidate
 
     def cell_columns(self, cells: Sequence[Cell] | None = None) -> tuple[Column, ...]:
         """Return what identifies a cell: a name on the page, settings in the CSV."""

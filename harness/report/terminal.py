@@ -24,9 +24,12 @@ from harness.report.tables import Column
 from harness.report.wording import (
     bottleneck_text,
     cell_labels,
+    code_heading,
     counted,
     in_reading_order,
     number,
+    proof_text,
+    recommendation_heading,
     side_by_side,
     simulated_line,
     spoken,
@@ -67,9 +70,10 @@ def render_summary(summary: Summary, directory: Path, console: Console) -> None:
     for warning in warnings_of(summary):
         first, *rest = wrapped(f"Warning: {warning}")
         write(Text.assemble(("Warning:", "bold red"), first.removeprefix("Warning:")), *rest)
-    if summary.recommendation.code:
-        write("", Text("Code for the recommended cell", style="bold"))
-        write(*(f"    {line}".rstrip() for line in summary.recommendation.code))
+    advice = summary.recommendation
+    if advice.code:
+        write("", Text(code_heading(advice), style="bold"))
+        write(*(f"    {line}".rstrip() for line in advice.code))
     write("", f"Files: {directory}")
     files = [name for name in _FILES if (directory / name).exists()]
     if files:
@@ -83,7 +87,7 @@ def _table(
     between: bool = False,
 ) -> Iterator[Text]:
     """Yield the lines of a table of cells. `between`: with an empty line between its blocks."""
-    best = summary.recommendation.cell
+    best = summary.recommendation.candidate
     marks = Column("", "", ["*" if cell.id == best else " " for cell in cells])
     styles = ["bold", "bold", *("bold" if cell.id == best else "" for cell in cells)]
     for at, block in enumerate(table_blocks([marks, *settings_columns(cells)], groups)):
@@ -123,8 +127,8 @@ def _trouble(cells: Sequence[Cell], summary: Summary) -> list[Column]:
 
 def _key(summary: Summary) -> str:
     said = ["lat. = workflow latency from ready to done", "att. = attempts"]
-    if summary.recommendation.cell:
-        said.insert(0, "* recommended")
+    if summary.recommendation.candidate:
+        said.insert(0, "* recommended" if summary.recommendation.cell else "* leading candidate")
     if _loses(summary):
         said.append("deg. = degraded")
     if not any(cell.workflow_latency_s.p95 for cell in summary.cells):
@@ -169,8 +173,7 @@ def _oracle(summary: Summary) -> str:
 
 def _recommendation(summary: Summary) -> str:
     advice = summary.recommendation
-    cell = next((cell for cell in summary.cells if cell.id == advice.cell), None)
+    cell = next((cell for cell in summary.cells if cell.id == advice.candidate), None)
     what = spoken(cell, summary.cells) if cell else "none"
-    objective = advice.objective.replace("_", " ")
-    said = f"Recommended for the least {objective}: {what}. Evidence: {advice.evidence}."
+    said = f"{recommendation_heading(summary)}: {what}. {proof_text(advice)}"
     return " ".join([said, *advice.because])

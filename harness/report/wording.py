@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
-from harness.analysis.model import Cell, Figure, Summary
+from harness.analysis.model import Cell, Figure, Recommendation, Summary
 from harness.analysis.settings import CellSettings, identity, policy_of, swept_keys, varying
 from harness.records.schema import Run
 
@@ -195,16 +195,49 @@ def losses(cell: Cell) -> str:
 
 
 def headline(cells: Iterable[Cell], summary: Summary) -> Cell:
-    """Return the cell to show in a title: the recommended one if it is among `cells`.
+    """Return the cell to show in a title: the recommended or leading one if it is among `cells`.
 
     Otherwise the cell with most successful workflows, then the fastest: lost work looks fast.
     """
 
     def worth(cell: Cell) -> tuple[bool, int, float]:
         fast = value_of(cell.throughput.workflows_per_s) or 0.0
-        return cell.id == summary.recommendation.cell, cell.workflows.ok, fast
+        return cell.id == summary.recommendation.candidate, cell.workflows.ok, fast
 
     return max(cells, key=worth)
+
+
+def recommendation_heading(summary: Summary) -> str:
+    """Return what the recommendation is called."""
+    objective = summary.recommendation.objective.replace("_", " ")
+    state = summary.recommendation.state
+    match state:
+        case "proven":
+            return f"Recommended for the least {objective}"
+        case "leading" | "open":
+            return f"Leading candidate for the least {objective}"
+        case _:
+            assert_never(state)
+
+
+def proof_text(advice: Recommendation) -> str:
+    """Return a sentence about what is proven of the recommendation."""
+    match advice.state:
+        case "proven":
+            return "Its success rate and its lead are proven."
+        case "leading":
+            is_lead = advice.settles_with is not None and advice.settles_with.missing == "lead"
+            return f"Not proven yet: its {'lead' if is_lead else 'success rate'}."
+        case "open":
+            return "Nothing is proven yet." if advice.candidate else "No cell can be recommended."
+        case _:
+            assert_never(advice.state)
+
+
+def code_heading(advice: Recommendation) -> str:
+    """Return the heading of the code to paste."""
+    which = "recommended cell" if advice.cell else "leading candidate"
+    return f"Code for the {which}"
 
 
 def sentence(text: str) -> str:

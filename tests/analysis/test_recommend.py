@@ -9,8 +9,7 @@ import pytest
 
 from harness.analysis.cells import MeasuredCell
 from harness.analysis.model import Recommendation
-from harness.analysis.recommend import recommend
-from harness.analysis.statistics import repeats_needed
+from harness.analysis.recommend import Advice
 from harness.records.clock import SECOND
 from harness.records.schema import Tokens, Trial, Workflow
 from harness.store.run_directory import Records
@@ -47,89 +46,103 @@ def recommended(
     repeats = max(map(len, makespans.values()))
     the_run = make_run(makespans, repeats, **run)
     records = Records(the_run, [], [], ended, trials, None)
-    return recommend(the_run, [MeasuredCell(cell) for cell in by_cell(records)])
+    return Advice(the_run, [MeasuredCell(cell) for cell in by_cell(records)]).recommendation()
 
 
-def test_the_shortest_makespan_wins_with_its_lead_over_the_next() -> None:
-    found = recommended({SLOW: [20, 22, 21], FAST: [10, 10.5, 10.2]})
-    assert found.cell == FAST
+def test_a_cell_with_both_proofs_is_recommended_with_its_lead_over_the_next() -> None:
+    found = recommended({SLOW: [20, 22, 21], FAST: [10, 10.5, 10.2]}, workflows=30)
+    assert (found.state, found.cell, found.candidate) == ("proven", FAST, FAST)
     assert known(found.lead_over_next)[1] == pytest.approx(2.05, abs=0.02)
-    assert (found.evidence, found.more_workflows_needed) == ("enough", None)
+    assert found.settles_with is None
     assert any("10.2 scenario seconds" in sentence for sentence in found.because)
     assert any("3 repeats" in sentence for sentence in found.because)
 
 
-def test_a_lead_that_chance_could_make_is_not_enough_and_says_how_many_more() -> None:
-    found = recommended({SLOW: [12, 10, 14], FAST: [10, 11, 12]})
-    assert found.cell == FAST
+def test_a_lead_that_chance_could_make_is_no_proof_and_says_how_many_more() -> None:
+    found = recommended({SLOW: [12, 10, 14], FAST: [10, 11, 12]}, workflows=30)
+    assert (found.state, found.cell, found.candidate) == ("leading", None, FAST)
     assert known(found.lead_over_next)[0] < 1
-    assert found.evidence == "not enough"
-    repeats = repeats_needed([12 / 10, 10 / 11, 14 / 12])
-    assert repeats is not None
-    assert found.more_workflows_needed == 4 * (repeats - 3)
-    assert any(str(found.more_workflows_needed) in sentence for sentence in found.because)
+    assert found.settles_with is not None
+    assert (found.settles_with.missing, found.settles_with.repeats) == ("lead", 6)
+    assert found.settles_with.workflows == 180
+    assert any("180 more workflows" in sentence for sentence in found.because)
+
+
+def test_too_few_workflows_do_not_prove_a_success_rate_however_clear_the_lead() -> None:
+    found = recommended({SLOW: [20, 22, 21], FAST: [10, 10.5, 10.2]})
+    assert (found.state, found.cell, found.candidate) == ("leading", None, FAST)
+    assert found.settles_with is not None
+    # 72 workflows without a failure show at least 95 %; there are 12.
+    assert (found.settles_with.missing, found.settles_with.workflows) == ("slo", 60)
 
 
 def test_one_repeat_has_a_lead_without_interval_and_asks_for_two_more() -> None:
-    found = recommended({SLOW: [20], FAST: [10]})
+    found = recommended({SLOW: [20], FAST: [10]}, workflows=80)
     assert found.lead_over_next is not None
     assert (found.lead_over_next.value, found.lead_over_next.low) == (2.0, None)
-    assert (found.evidence, found.more_workflows_needed) == ("not enough", 8)
+    assert found.state == "leading"
+    assert found.settles_with is not None
+    assert (found.settles_with.missing, found.settles_with.repeats) == ("lead", 2)
 
 
 def test_a_cell_that_was_stopped_before_a_hard_repeat_is_not_better_for_it() -> None:
     found = recommended({SLOW: [12], FAST: [10, 30, 31]})
-    assert found.cell == FAST
+    assert found.candidate == FAST
     assert found.lead_over_next is not None
     assert found.lead_over_next.value == pytest.approx(1.2)
-    assert any(
-        "ranking uses the 1 repeat that all cells have" in sentence for sentence in found.because
-    )
-    whole = recommended({SLOW: [12, 13], FAST: [10, 11]})
-    assert not any("ranking uses" in sentence for sentence in whole.because)
 
 
-def test_cells_that_do_not_differ_need_no_more_workflows() -> None:
-    found = recommended({SLOW: [10, 11], FAST: [10, 11]})
-    assert (found.evidence, found.more_workflows_needed) == ("not enough", None)
-    assert "too small" in found.because[-1]
+def test_equal_cells_are_both_right_and_the_one_with_fewer_permits_is_recommended() -> None:
+    found = recommended({SLOW: [10, 11, 12], FAST: [10, 11, 12]}, workflows=30)
+    assert (found.state, found.cell) == ("proven", SLOW)
+    assert any(f"Equal within 2 %: {FAST}" in sentence for sentence in found.because)
 
 
-def test_a_cell_that_misses_the_success_rate_is_not_recommended() -> None:
+def test_a_policy_that_met_no_failure_is_not_recommended_for_what_it_did() -> None:
+    safest = "async_2_openai-sdk_attempt"
+    found = recommended({SLOW: [10, 11, 12], safest: [10, 11, 12]}, workflows=30)
+    assert (found.state, found.cell, found.retry_exercised) == ("proven", safest, False)
+    assert any("Retry policy: not exercised" in sentence for sentence in found.because)
+
+
+def test_a_cell_that_is_proven_to_miss_the_success_rate_is_excluded() -> None:
     found = recommended(
-        {SLOW: [20, 21], FAST: [10, 11]}, failed={FAST: 1}, extra_toml="[slo]\nsuccess_rate = 0.9"
+        {SLOW: [20, 21, 22], FAST: [10, 11, 12]},
+        failed={FAST: 10},
+        workflows=30,
+        extra_toml="[slo]\nsuccess_rate = 0.9",
     )
-    assert found.cell == SLOW
+    assert (found.state, found.cell) == ("proven", SLOW)
     assert found.lead_over_next is None
-    assert found.evidence == "not enough"
-    assert any("1 of 2 cells, in which fewer than 90 %" in sentence for sentence in found.because)
+    assert any("Excluded: 1 of 2 cells" in sentence for sentence in found.because)
 
 
 def test_failing_fast_does_not_win_where_no_success_rate_is_asked_for() -> None:
     found = recommended({SLOW: [20, 21], FAST: [1, 1]}, failed={FAST: 1})
-    assert found.cell == SLOW
+    assert found.candidate == SLOW
 
 
 def test_no_cell_is_recommended_when_none_keeps_the_slo() -> None:
     asked = "[slo]\nsuccess_rate = 0.9"
-    found = recommended({SLOW: [20], FAST: [10]}, failed={SLOW: 1, FAST: 3}, extra_toml=asked)
-    assert found.cell is None
-    assert f"75 % of workflows met the SLO, in {SLOW}; 90 % is required" in found.because[-1]
+    failed = {SLOW: 20, FAST: 60}
+    found = recommended({SLOW: [20], FAST: [10]}, failed=failed, workflows=80, extra_toml=asked)
+    assert (found.state, found.cell, found.candidate) == ("open", None, None)
+    assert f"75 % of workflows met it, in {SLOW}; 90 % is required" in found.because[-1]
     nothing = recommended({FAST: [10]}, failed={FAST: 4})
-    assert nothing.cell is None
+    assert nothing.candidate is None
 
 
 def test_a_success_that_comes_too_late_does_not_keep_the_slo() -> None:
     asked = '[slo]\nsuccess_rate = 0.9\nworkflow_latency = "15s"'
-    assert recommended({SLOW: [20], FAST: [10]}, extra_toml=asked).cell == FAST
+    assert recommended({SLOW: [20], FAST: [10]}, extra_toml=asked).candidate == FAST
     found = recommended({SLOW: [20], FAST: [16]}, extra_toml=asked)
-    assert found.cell is None
+    assert found.candidate is None
 
 
 def test_how_far_the_success_rate_is_proven_is_said() -> None:
     asked = "[slo]\nsuccess_rate = 0.6"
     few = recommended({SLOW: [20], FAST: [10]}, extra_toml=asked)
-    assert any("4 of its 4 workflows" in s and "60 % is required" in s for s in few.because)
+    assert any("4 of its 4 workflows" in s and "does not prove" in s for s in few.because)
     many = recommended({SLOW: [20] * 3, FAST: [10] * 3}, extra_toml=asked)
     assert any("12 of its 12" in s and "at least 60 %" in s for s in many.because)
 
@@ -144,18 +157,18 @@ def test_a_simulated_result_says_so_and_gives_scenario_seconds() -> None:
     assert any("1 seconds" in sentence for sentence in live.because)
 
 
-def test_a_cell_alone_is_the_best_there_is_without_evidence() -> None:
-    found = recommended({FAST: [10, 11, 12]})
-    assert (found.cell, found.evidence, found.lead_over_next) == (FAST, "not enough", None)
+def test_a_cell_alone_leads_nobody() -> None:
+    found = recommended({FAST: [10, 11, 12]}, workflows=30)
+    assert (found.state, found.cell, found.lead_over_next) == ("proven", FAST, None)
 
 
 def test_a_95th_percentile_is_compared_only_where_there_is_one() -> None:
     asked = '[objective]\nminimise = "workflow_p95"'
     found = recommended({SLOW: [20, 22], FAST: [10, 10]}, workflows=36, extra_toml=asked)
-    assert found.cell == FAST
+    assert found.candidate == FAST
     assert found.objective == "workflow_p95"
     few = recommended({SLOW: [20, 22], FAST: [10, 10]}, workflows=35, extra_toml=asked)
-    assert few.cell is None
+    assert few.candidate is None
     assert "72 workflows" in few.because[-1]
 
 
@@ -182,12 +195,12 @@ def cost_recommended(price: dict[str, Any] | None, failed_workflow: bool = False
     ]
     the_run = make_run(cells, 2, price=price, extra_toml=COST)
     records = Records(the_run, attempts, [], ended, [], None)
-    return recommend(the_run, [MeasuredCell(cell) for cell in by_cell(records)])
+    return Advice(the_run, [MeasuredCell(cell) for cell in by_cell(records)]).recommendation()
 
 
 def test_the_cheapest_success_wins_where_cost_is_the_objective() -> None:
     found = cost_recommended(PRICE)
-    assert found.cell == SLOW
+    assert found.candidate == SLOW
     assert any("0.001 USD" in sentence for sentence in found.because)
     assert any("costs 2 times as much" in sentence for sentence in found.because)
 
@@ -207,7 +220,7 @@ def test_a_repeat_without_success_has_no_cost_of_success() -> None:
 def test_a_run_in_which_no_trial_ended_recommends_nothing() -> None:
     the_run = make_run([FAST, SLOW])
     records = Records(the_run, [], [], [], [], None)
-    found = recommend(the_run, [MeasuredCell(cell) for cell in by_cell(records)])
+    found = Advice(the_run, [MeasuredCell(cell) for cell in by_cell(records)]).recommendation()
     assert found.cell is None
     assert "nothing to compare" in found.because[-1]
 
@@ -220,20 +233,17 @@ def drawn(best: float, other: float, seed: int, repeats: int = 5) -> Recommendat
         (typical * shared * np.exp(0.03 * random.normal(size=repeats))).tolist()
         for typical in (best, other)
     )
-    return recommended({FAST: fast, SLOW: slow})
+    return recommended({FAST: fast, SLOW: slow}, workflows=16)
 
 
-def test_evidence_is_claimed_for_a_lead_of_ten_percent_and_is_right() -> None:
+def test_a_lead_of_ten_percent_is_proven_and_right() -> None:
     found = [drawn(10.0, 11.0, seed) for seed in range(100)]
-    sure = [one for one in found if one.evidence == "enough"]
+    sure = [one for one in found if one.state == "proven"]
     assert len(sure) >= 80
     assert sum(one.cell == FAST for one in sure) >= 0.95 * len(sure)
 
 
-def test_evidence_for_a_lead_that_is_not_there_is_hardly_ever_claimed() -> None:
-    found = [drawn(10.0, 10.0, seed) for seed in range(400)]
-    # The better of two is looked at, so one tail of each side's 95 % interval: 5 % in all.
-    assert (
-        sum(one.evidence == "enough" for one in found)
-        <= 0.05 * 400 + 3 * (0.05 * 0.95 * 400) ** 0.5
-    )
+def test_a_cell_that_is_worse_by_more_than_the_margin_is_hardly_ever_recommended() -> None:
+    found = [drawn(10.0, 10.25, seed) for seed in range(400)]
+    wrong = sum(one.cell == SLOW for one in found)
+    assert wrong <= 0.05 * 400 + 3 * (0.05 * 0.95 * 400) ** 0.5

@@ -17,7 +17,6 @@ from harness.analysis.statistics import (
     mean,
     order_ranks,
     over_repeats,
-    repeats_needed,
     sample,
     share,
 )
@@ -140,27 +139,3 @@ def test_repeats_that_differ_widen_a_share() -> None:
     even, uneven = known(share([4, 4, 4, 4], [8] * 4)), known(share([8, 8, 0, 0], [8] * 4))
     assert even[1] == uneven[1]
     assert uneven[0] < even[0]
-
-
-def test_a_small_lead_needs_more_repeats_than_a_large_one() -> None:
-    few = repeats_needed([1.5, 1.6, 1.4])
-    many = repeats_needed([1.05, 1.15, 0.95])
-    assert few is not None
-    assert many is not None
-    assert 2 <= few < many
-
-
-def test_the_repeats_said_to_be_needed_do_show_the_lead_in_about_four_of_five_tries() -> None:
-    logs = np.array([-0.1, 0.3, 0.1])
-    needed = repeats_needed(np.exp(logs).tolist())
-    assert needed is not None
-    random = np.random.default_rng(3)
-    tries = random.normal(logs.mean(), logs.std(ddof=1), size=(2000, needed))
-    low = tries.mean(1) - stats.t.ppf(0.975, needed - 1) * tries.std(1, ddof=1) / needed**0.5
-    assert 0.7 < (low > 0).mean() < 0.95
-
-
-def test_no_number_of_repeats_shows_a_lead_that_is_not_there() -> None:
-    assert repeats_needed([1.0, 1.0]) is None
-    assert repeats_needed([2.0, 0.5]) is None
-    assert repeats_needed([2.0]) is None

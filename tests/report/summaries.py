@@ -87,9 +87,10 @@ def make_summary(cells: Sequence[Cell | str], **fields: Any) -> Summary:
             first_text_s=Spread(p50=0.000123, p99=0.00456), inter_token_p50_s=None,
         ),
         "recommendation": Recommendation(
-            cell=made[-1].id if made else None, objective="makespan",
+            state="proven", cell=made[-1].id if made else None,
+            candidate=made[-1].id if made else None, objective="makespan",
             because=("Its makespan is the shortest.",), lead_over_next=figure(1.31),
-            evidence="enough", more_workflows_needed=None,
+            retry_exercised=True,
         ),
     }  # fmt: skip
     return Summary(**(plain | fields))

@@ -94,7 +94,7 @@ def test_the_recommended_cell_alone_is_starred_and_sync_comes_first() -> None:
     table = [line for line in text.splitlines() if "/24" in line]
     assert [line.split()[0] for line in table] == ["sync", "*", "async"]
     assert table[1].split()[:3] == ["*", "async", "2"]
-    assert "Recommended for the least makespan: async with 2 permits. Evidence: enough." in text
+    assert "Recommended for the least makespan: async with 2 permits. Its success" in text
 
 
 def test_the_scope_is_shown_only_where_it_varies() -> None:
@@ -296,11 +296,12 @@ def test_responses_without_usage_are_warned_of() -> None:
 
 def test_no_recommendation_is_said_to_be_none() -> None:
     nothing = Recommendation(
-        cell=None, objective="workflow_p95", because=("No cell has so many.",),
-        lead_over_next=None, evidence="not enough", more_workflows_needed=None,
+        state="open", objective="workflow_p95", because=("No cell has so many.",),
     )  # fmt: skip
     text = shown(make_summary(IDS, recommendation=nothing))
-    assert "the least workflow p95: none. Evidence: not enough. No cell" in " ".join(text.split())
+    assert "the least workflow p95: none. No cell can be recommended. No cell" in " ".join(
+        text.split()
+    )
     assert "* recommended" not in text
 
 

@@ -52,7 +52,11 @@ def same_workflow_in_both(summary: Summary, data: Dataset) -> list[ExampleWorkfl
         return []
     main = max(
         ran,
-        key=lambda c: (MODE_NAMES.index(c.mode), c.permits, c.id == summary.recommendation.cell),
+        key=lambda c: (
+            MODE_NAMES.index(c.mode),
+            c.permits,
+            c.id == summary.recommendation.candidate,
+        ),
     )
     alike = (c for c in ran if c.mode == "sync" and policy_of(c) == policy_of(main))
     sync_cell = next((cell for cell in alike if cell.id != main.id), None)

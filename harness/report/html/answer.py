@@ -12,9 +12,12 @@ from harness.report.tables import Subject
 from harness.report.wording import (
     MODE_NAMES,
     NONE,
+    code_heading,
     headline,
     losses,
     number,
+    proof_text,
+    recommendation_heading,
     sentence,
     spoken,
     value_of,
@@ -44,11 +47,14 @@ class ModeCard(NamedTuple):
 
 
 class AnswerSection(NamedTuple):
-    """The first section of the report; `setting`: the name of the recommended cell."""
+    """The first section of the report; `setting`: the name of the recommended or leading cell."""
 
     lead: tuple[str, ...]
     modes: tuple[ModeCard, ...]
+    heading: str
     setting: str
+    proof: str
+    code_heading: str
     warnings: tuple[str, ...]
 
 
@@ -67,7 +73,10 @@ def answer(about: Subject) -> AnswerSection:
     return AnswerSection(
         tuple(_lead(about, list(best.values()))),
         tuple(_card(about, best[mode], cells) for mode, cells in shown.items()),
+        recommendation_heading(summary),
         spoken(recommended, summary.cells) if recommended else "",
+        proof_text(summary.recommendation),
+        code_heading(summary.recommendation),
         tuple(sentence(about.named(warning)) for warning in warnings_of(summary)),
     )
 

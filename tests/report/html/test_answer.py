@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.analysis.model import Figure, Recommendation, WorkflowCounts
+from harness.analysis.model import Figure, Recommendation, SettlesWith, WorkflowCounts
 from harness.report.html.answer import AnswerSection, answer
 from tests.analysis.played import make_records
 from tests.report.html.reading import read
@@ -36,8 +36,7 @@ def test_a_cell_that_drops_work_is_not_praised_before_one_that_does_not() -> Non
     lossy = WorkflowCounts(started=24, ok=3, degraded=0, failed=21)
     fast = make_cell("async_8_none_attempt", workflows=lossy)
     none = Recommendation(
-        cell=None, objective="makespan", because=(), lead_over_next=None, evidence="not enough",
-        more_workflows_needed=None,
+        state="open", objective="makespan", because=(),
     )  # fmt: skip
     said = answered(SYNC, "async_2_none_attempt", fast, recommendation=none)
     assert said.modes[0].setting == "async with 2 permits"
@@ -85,20 +84,18 @@ def test_without_sync_the_answer_is_a_rate() -> None:
     assert (said.modes[0].figure, said.modes[0].unit) == ("1.20", "workflows a minute")
 
 
-def test_evidence_that_is_not_enough_says_what_is_missing_and_names_cells_as_the_report_does() -> (
-    None
-):
+def test_a_missing_proof_is_named_and_cells_are_named_as_the_report_does() -> None:
     advice = Recommendation(
-        cell="async_2_none_attempt", objective="workflow_p95", lead_over_next=figure(1.01),
-        because=("async_2_none_attempt has the smallest p95.",), evidence="not enough",
-        more_workflows_needed=32,
+        state="leading", candidate="async_2_none_attempt", objective="workflow_p95",
+        lead_over_next=figure(1.01), because=("async_2_none_attempt has the smallest p95.",),
+        settles_with=SettlesWith(missing="lead", repeats=2, workflows=32),
     )  # fmt: skip
     summary = make_summary([SYNC, "async_2_none_attempt"], recommendation=advice)
     records = make_records([SYNC, "async_2_none_attempt"], 1)
     (card,) = read(render_report(summary, records)).every("article", class_="card advice")
     for said in (
-        "Recommended for the least workflow p95", "async with 2 permits",
-        "Evidence: not sufficient. About 32 more workflows of each may be needed.",
+        "Leading candidate for the least workflow p95", "async with 2 permits",
+        "Not proven yet: its lead.",
         "async 2 has the smallest p95.",
     ):  # fmt: skip
         assert said in card.text

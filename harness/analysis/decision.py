@@ -1,0 +1,345 @@
+"""Decides which of the measured cells to use, from one value of each cell in each repeat.
+
+A cell is recommended if it has two proofs: its success rate meets the requirement, and no other
+cell that may meet it is better by more than a margin. Both are judged at looks (see `proofs`), so
+the same rule serves a run with a fixed number of repeats and one that goes on until it is settled.
+Pure functions of numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from functools import reduce
+from typing import Literal, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.analysis.proofs import (
+    Looks,
+    Proof,
+    ShareBounds,
+    design_effect,
+    share_bounds,
+    share_proof,
+    shortfall_proof,
+    significant_mean,
+    upper_bounds,
+)
+
+_N = TypeVar("_N", int, float)
+
+AdviceState = Literal["proven", "leading", "open"]
+"""`proven`: a cell has both proofs. `leading`: the candidate has one of them. `open`: it has none,
+or there is no candidate."""
+
+
+class Contender(NamedTuple):
+    """What a decision needs to know of a cell.
+
+    By repeat: `objective`, less is better, only values above 0; `good` of `tried` workflows;
+    `attempts` per call; `refusals`, the attempts that were answered with 429. `failures`: the
+    number of failed attempts. `setting`: what the cell's retry policy shares with those that it
+    competes with. `safety` and `simplicity`: the ranks of its policy, less is better.
+    """
+
+    name: str
+    objective: Mapping[int, float]
+    good: Mapping[int, int]
+    tried: Mapping[int, int]
+    attempts: Mapping[int, float]
+    refusals: Mapping[int, float]
+    failures: int
+    policy: str
+    setting: Hashable
+    permits: int
+    safety: tuple[int, ...]
+    simplicity: tuple[int, ...]
+
+    @property
+    def share(self) -> float:
+        """The share of its workflows that are good."""
+        return sum(self.good.values()) / max(1, sum(self.tried.values()))
+
+    def until(self, repeats: int) -> Contender:
+        """Return the same with the first repeats only."""
+
+        def kept(values: Mapping[int, _N]) -> dict[int, _N]:
+            return {at: value for at, value in values.items() if at < repeats}
+
+        return self._replace(
+            objective=kept(self.objective),
+            good=kept(self.good),
+            tried=kept(self.tried),
+            attempts=kept(self.attempts),
+            refusals=kept(self.refusals),
+        )
+
+
+class Rules(NamedTuple):
+    """The requirements of a decision.
+
+    `asked`: the success rate, None to compare with the cell that succeeds most, within
+    `success_margin`. `margin`: by how much a better objective does not matter. `looks`: when the
+    data are looked at.
+    """
+
+    asked: float | None
+    margin: float
+    success_margin: float
+    looks: Looks
+
+
+class Judgement(NamedTuple):
+    """What is known after a look.
+
+    `cell`: the one with both proofs, or None; `candidate`: that one, or the one that is ahead.
+    `proofs`: of the success rate, by cell. `settled`: whether the candidate's lead is proven.
+    `equal`: the cells with both proofs, the best first. `rival`: the cell that the candidate leads
+    by least. `exercised`: whether the policies that compete with the candidate's met a failure.
+    `dropped`: the cells that cannot be recommended any more.
+    """
+
+    state: AdviceState
+    cell: str | None
+    candidate: str | None
+    proofs: Mapping[str, Proof]
+    settled: bool
+    equal: tuple[str, ...]
+    rival: str | None
+    exercised: bool
+    dropped: frozenset[str]
+
+    @property
+    def is_final(self) -> bool:
+        """Whether more repeats cannot change the answer."""
+        return self.state == "proven" or self.candidate is None
+
+
+def decide(contenders: Sequence[Contender], rules: Rules, repeats: int) -> Judgement:
+    """Return the decision after so many repeats, from the looks until then.
+
+    A cell that a look drops is not measured any further, so each look needs those before it.
+    """
+    due = [count for count in rules.looks.repeats if count < repeats]
+    dropped: frozenset[str] = frozenset()
+    for count in due:
+        before = [one.until(count) for one in contenders]
+        dropped = look(before, rules, count, dropped).dropped
+    return look(contenders, rules, repeats, dropped)
+
+
+def look(
+    contenders: Sequence[Contender], rules: Rules, repeats: int, dropped: frozenset[str]
+) -> Judgement:
+    """Return the decision at one look. `dropped`: the cells that earlier looks have dropped."""
+    level = rules.looks.level(repeats)
+    proofs = success_proofs(contenders, rules, level)
+    able = [
+        one
+        for one in contenders
+        if proofs[one.name] != "broken" and one.name not in dropped and one.objective and one.share
+    ]
+    advantages = Advantages(able, level)
+    limit = float(np.log1p(rules.margin))
+    settled = [one for one in able if advantages.most(one) <= limit]
+    proven = [one for one in able if proofs[one.name] == "proven"]
+    equal = advantages.ranked([one for one in settled if one in proven])
+    lost = {one.name for one in contenders} - {one.name for one in able}
+    lost |= {one.name for one in able for best in proven if advantages.is_behind(one, best)}
+    chosen: Contender | None
+    if equal:
+        chosen = best_of(equal, contenders)
+        state: AdviceState = "proven"
+    else:
+        chosen = _ahead(able, advantages, proofs, rules, contenders)
+        has_one = chosen is not None and (chosen in settled or chosen in proven)
+        state = "leading" if has_one else "open"
+    rival = None if chosen is None else advantages.closest(chosen)
+    return Judgement(
+        state=state,
+        cell=chosen.name if chosen is not None and equal else None,
+        candidate=None if chosen is None else chosen.name,
+        proofs=proofs,
+        settled=chosen in settled,
+        equal=tuple(one.name for one in equal),
+        rival=None if rival is None else rival.name,
+        exercised=chosen is not None and _met_failures(chosen, contenders),
+        dropped=dropped | lost,
+    )
+
+
+class Advantages:
+    """By how much each of some cells is better than each other, as logarithms of ratios.
+
+    Cells are compared in the repeats that both have. Each bound is wrong with a probability that
+    pays for all cells and for the look. Cells with the same values count once: where nothing
+    failed, all policies have the same.
+    """
+
+    def __init__(self, able: Sequence[Contender], level: float) -> None:
+        self._able = list(able)
+        self._number = {one.name: at for at, one in enumerate(self._able)}
+        repeats = sorted({at for one in self._able for at in one.objective})
+        self._logs = np.array(
+            [[np.log(one.objective.get(at, np.nan)) for at in repeats] for one in self._able]
+        ).reshape(len(self._able), len(repeats))
+        kinds = len({row.tobytes() for row in self._logs})
+        self._level = level / max(1, kinds - 1)
+        self._bounds = [self._bounds_over(at) for at in range(len(self._able))]
+
+    def most(self, mine: Contender) -> float:
+        """Return the upper bound of the largest advantage that another cell has over one."""
+        bounds = np.delete(self._bounds[self._number[mine.name]], self._number[mine.name])
+        return float(bounds.max(initial=-np.inf))
+
+    def is_behind(self, mine: Contender, other: Contender) -> bool:
+        """Return whether one cell is proven to be worse than another."""
+        bounds = self._bounds[self._number[other.name]]
+        return mine is not other and bool(bounds[self._number[mine.name]] < 0)
+
+    def closest(self, mine: Contender) -> Contender | None:
+        """Return the other cell whose advantage over one has the highest upper bound."""
+        at = self._number[mine.name]
+        others = [other for other in range(len(self._able)) if other != at]
+        if not others:
+            return None
+        means = self._means(at)
+        return self._able[max(others, key=lambda other: (self._bounds[at][other], means[other]))]
+
+    def ranked(self, cells: Iterable[Contender]) -> list[Contender]:
+        """Return cells in the order of their objective in the repeats that all of them have."""
+        chosen = list(cells)
+        rows = self._logs[[self._number[one.name] for one in chosen]]
+        shared = np.isfinite(rows).all(axis=0)
+        means = [
+            float(row[shared].mean()) if shared.any() else float(np.nanmean(row)) for row in rows
+        ]
+        order = sorted(range(len(chosen)), key=lambda at: means[at])
+        return [chosen[at] for at in order]
+
+    def _ratios(self, at: int) -> NDArray[np.float64]:
+        ratios: NDArray[np.float64] = self._logs[at] - self._logs
+        return ratios
+
+    def _means(self, at: int) -> NDArray[np.float64]:
+        ratios = self._ratios(at)
+        known = np.isfinite(ratios)
+        means: NDArray[np.float64] = np.where(known, ratios, 0).sum(1) / np.maximum(known.sum(1), 1)
+        return means
+
+    def _bounds_over(self, at: int) -> NDArray[np.float64]:
+        ratios = self._ratios(at)
+        bounds = upper_bounds(ratios, self._level)
+        same = np.isfinite(ratios).any(axis=1) & (np.nan_to_num(ratios) == 0).all(axis=1)
+        return np.where(same, 0.0, bounds)
+
+
+def success_proofs(contenders: Sequence[Contender], rules: Rules, level: float) -> dict[str, Proof]:
+    """Return for each cell whether its success rate is proven to meet the requirement, or not to.
+
+    Repeats are the clusters. Failures that come in bursts are seen in few repeats, so a cell has at
+    least the design effect of all cells with its policy.
+    """
+    effects = design_effects(contenders)
+    bounds = {
+        one.name: share_bounds(
+            sum(one.good.values()), sum(one.tried.values()), effects[one.name], level
+        )
+        for one in contenders
+    }
+    if rules.asked is not None:
+        return {name: share_proof(found, rules.asked) for name, found in bounds.items()}
+    best = max(contenders, key=lambda one: (one.share, sum(one.tried.values())), default=None)
+    if best is None:
+        return {}
+    return {
+        one.name: shortfall_proof(
+            one.share, bounds[one.name], best.share, _capped(bounds[best.name], best),
+            rules.success_margin,
+        )
+        for one in contenders
+    }  # fmt: skip
+
+
+def _capped(bounds: ShareBounds, best: Contender) -> ShareBounds:
+    return bounds._replace(high=max(bounds.high, best.share))
+
+
+def design_effects(contenders: Sequence[Contender]) -> dict[str, float]:
+    """Return the design effect of each cell: its own, or that of the cells with its policy."""
+    own = {one.name: _effect_of([one]) for one in contenders}
+    pooled = {
+        policy: _effect_of([one for one in contenders if one.policy == policy])
+        for policy in {one.policy for one in contenders}
+    }
+    return {one.name: max(own[one.name], pooled[one.policy]) for one in contenders}
+
+
+def _effect_of(cells: Sequence[Contender]) -> float:
+    """Return the mean design effect of cells, weighted by their variance without clusters."""
+    weights, effects = [], []
+    for one in cells:
+        share, count = one.share, sum(one.tried.values())
+        if 0 < share < 1:
+            weights.append(count * share * (1 - share))
+            effects.append(
+                design_effect([one.good[at] for at in one.tried], list(one.tried.values()))
+            )
+    return float(np.average(effects, weights=weights)) if weights else 1.0
+
+
+def best_of(equal: Sequence[Contender], contenders: Sequence[Contender]) -> Contender:
+    """Return which of equal cells to recommend: the simplest, with the safest policy if unused."""
+    return _safest(reduce(simpler, equal), equal, contenders)
+
+
+def _safest(
+    chosen: Contender, able: Sequence[Contender], contenders: Sequence[Contender]
+) -> Contender:
+    """Return the cell with the safest policy, if no policy met a failure with these settings.
+
+    Then all policies are the same measurement.
+    """
+    if _met_failures(chosen, contenders):
+        return chosen
+    rivals = [one for one in able if one.setting == chosen.setting]
+    return min(rivals, key=lambda one: one.safety)
+
+
+def simpler(one: Contender, other: Contender) -> Contender:
+    """Return the simpler of two equal cells.
+
+    It has fewer attempts, or else fewer 429s, where the difference is significant; or else fewer
+    permits; or else the simpler policy.
+    """
+    for mine, theirs in ((one.attempts, other.attempts), (one.refusals, other.refusals)):
+        common = mine.keys() & theirs.keys()
+        more = significant_mean([mine[at] - theirs[at] for at in common])
+        if more:
+            return one if more < 0 else other
+    return min(one, other, key=lambda cell: (cell.permits, cell.simplicity))
+
+
+def _ahead(
+    able: Sequence[Contender],
+    advantages: Advantages,
+    proofs: Mapping[str, Proof],
+    rules: Rules,
+    contenders: Sequence[Contender],
+) -> Contender | None:
+    """Return the cell with the best objective of those that seem to meet the requirement.
+
+    If none seems to, the one that succeeds most.
+    """
+    most = max((one.share for one in able), default=0.0)
+    asked = most - rules.success_margin if rules.asked is None else rules.asked
+    meets = [one for one in able if one.share >= asked or proofs[one.name] == "proven"]
+    if meets:
+        return _safest(advantages.ranked(meets)[0], meets, contenders)
+    return max(able, key=lambda one: one.share, default=None)
+
+
+def _met_failures(chosen: Contender, contenders: Sequence[Contender]) -> bool:
+    """Return whether a policy met a failure with the settings of a cell."""
+    return any(one.failures > 0 for one in contenders if one.setting == chosen.setting)

@@ -1,0 +1,193 @@
+"""Proofs at looks: bounds that hold although the data are looked at several times.
+
+A run with a fixed number of repeats is looked at once. A run that adds repeats until it is settled
+is looked at after certain numbers of repeats, and each look spends a part of the probability of
+error, in proportion to the square of its number of repeats. So early looks need strong evidence,
+and half of the probability is left for the last look. The parts add up to the whole, so the bounds
+hold at all looks together (Bonferroni; alpha spending: Lan and DeMets, Discrete sequential
+boundaries for clinical trials, Biometrika 70, 1983).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate, takewhile
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from harness.analysis.statistics import TAIL
+
+Proof = Literal["proven", "open", "broken"]
+"""Whether a requirement is met: `open` if the interval contains the limit."""
+
+FEWEST_REPEATS = 3
+"""The spread of two repeats has one degree of freedom, which is too little for a decision."""
+
+BEHIND = 0.05
+"""The probability that a cell that is better by more than the margin is overlooked: as the claim is
+one-sided, a test of equivalence has this level on each side."""
+
+_FIRST_LOOK = 4
+_GROWTH = 1.7
+
+
+class Looks(NamedTuple):
+    """The numbers of repeats after which a run is looked at, in ascending order."""
+
+    repeats: tuple[int, ...]
+
+    def level(self, repeats: int) -> float:
+        """Return the part of the probability of error that a look at so many repeats may spend.
+
+        A look at another number, after an early end, takes the part of the next planned look.
+        """
+        planned = [count for count in self.repeats if count >= repeats] or self.repeats[-1:]
+        return planned[0] ** 2 / sum(count**2 for count in self.repeats)
+
+    def is_due(self, repeats: int) -> bool:
+        """Return whether to look after so many repeats."""
+        return repeats in self.repeats
+
+
+def one_look(repeats: int) -> Looks:
+    """Return the look of a run with a fixed number of repeats."""
+    return Looks((repeats,))
+
+
+def growing_looks(most: int) -> Looks:
+    """Return the looks of a run of at most `most` repeats, each about half as many again."""
+    counts = accumulate(range(64), lambda count, _: math.ceil(count * _GROWTH), initial=_FIRST_LOOK)
+    return Looks((*takewhile(lambda count: count < most, counts), most))
+
+
+class ShareBounds(NamedTuple):
+    """The bounds of a share of successes, each one-sided."""
+
+    low: float
+    high: float
+
+
+def share_bounds(good: float, tried: float, effect: float, level: float) -> ShareBounds:
+    """Return bounds that are each wrong with the probability TAIL * `level`.
+
+    Clopper and Pearson's bounds, with both counts divided by the design effect.
+    """
+    if tried <= 0:
+        return ShareBounds(0.0, 1.0)
+    yes, no, tail = good / effect, (tried - good) / effect, TAIL * level
+    low = 0.0 if yes <= 0 else float(special.betaincinv(yes, no + 1, tail))
+    high = 1.0 if no <= 0 else float(special.betaincinv(yes + 1, no, 1 - tail))
+    return ShareBounds(low, high)
+
+
+def share_proof(bounds: ShareBounds, asked: float) -> Proof:
+    """Return whether a share is proven to reach `asked`, or not to."""
+    if bounds.low >= asked:
+        return "proven"
+    return "broken" if bounds.high < asked else "open"
+
+
+def shortfall_proof(
+    mine: float, bounds: ShareBounds, best: float, other: ShareBounds, margin: float
+) -> Proof:
+    """Return whether a share is proven to be at most `margin` below another, or not to be.
+
+    Newcombe's bounds of a difference (Interval Estimation for the Difference Between Independent
+    Proportions, Statistics in Medicine 17, 1998, method 10).
+    """
+    apart = best - mine
+    high = apart + math.hypot(other.high - best, mine - bounds.low)
+    low = apart - math.hypot(best - other.low, bounds.high - mine)
+    if high <= margin:
+        return "proven"
+    return "broken" if low > margin else "open"
+
+
+def failure_free(asked: float, level: float = 1.0) -> int:
+    """Return how many workflows without a failure prove a success rate of `asked`."""
+    return math.ceil(math.log(TAIL * level) / math.log(asked)) if 0 < asked < 1 else 1
+
+
+def upper_bounds(logs: NDArray[np.float64], level: float) -> NDArray[np.float64]:
+    """Return upper bounds of the means of rows, each wrong with the probability BEHIND * `level`.
+
+    Student's t over the values that are not NaN; infinite with fewer than `FEWEST_REPEATS`.
+    """
+    known = np.isfinite(logs)
+    counts = known.sum(axis=1)
+    values = np.where(known, logs, 0.0)
+    means = values.sum(axis=1) / np.maximum(counts, 1)
+    spread = np.where(known, values - means[:, None], 0.0)
+    freedom = np.maximum(counts - 1, 1)
+    errors = np.sqrt((spread**2).sum(axis=1) / freedom / np.maximum(counts, 1))
+    reach = special.stdtrit(freedom, 1 - BEHIND * level)
+    bounds: NDArray[np.float64] = np.where(counts >= FEWEST_REPEATS, means + reach * errors, np.inf)
+    return bounds
+
+
+def significant_mean(values: Sequence[float]) -> float:
+    """Return the mean of values if it differs from 0 by Student's t at 5 %, else 0."""
+    if len(values) < FEWEST_REPEATS:
+        return 0.0
+    mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    reach = float(special.stdtrit(len(values) - 1, 1 - TAIL)) * error
+    return mean if abs(mean) > reach else 0.0
+
+
+def design_effect(good: Sequence[float], tried: Sequence[float]) -> float:
+    """Return the variance of the successes across repeats over that of independent workflows.
+
+    At least 1; 1 if all or none succeeded, as nothing is known then.
+    """
+    x, n = np.asarray(good, np.float64), np.asarray(tried, np.float64)
+    whole = float(n.sum())
+    share = float(x.sum()) / whole if whole else 0.0
+    if len(n) < 2 or not 0 < share < 1:
+        return 1.0
+    spread = float(((x - share * n) ** 2).sum())
+    return max(1.0, len(n) / (len(n) - 1) * spread / (whole * share * (1 - share)))
+
+
+MOST_NEEDED = 1_000_000
+"""The most workflows that `workflows_to_prove` returns."""
+
+MOST_REPEATS = 1000
+"""The most that `repeats_to_lead` returns."""
+
+
+def workflows_to_prove(share: float, asked: float, effect: float, level: float) -> int | None:
+    """Return how many workflows with this share of successes prove that it reaches `asked`.
+
+    None if it does not reach it, or if it takes more than `MOST_NEEDED`.
+    """
+    if share <= asked:
+        return None
+    low, high = 1, 2
+    while share_bounds(share * high, high, effect, level).low < asked:
+        low, high = high, 2 * high
+        if high > MOST_NEEDED:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        if share_bounds(share * middle, middle, effect, level).low < asked:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def repeats_to_lead(logs: NDArray[np.float64], margin: float, level: float) -> int | None:
+    """Return how many repeats prove that another cell is not better by more than a margin.
+
+    `logs`: the logarithm of its advantage in each repeat, at least two of them. None if it is more
+    than `MOST_REPEATS`.
+    """
+    mean, spread = float(logs.mean()), float(logs.std(ddof=1))
+    counts = np.arange(FEWEST_REPEATS, MOST_REPEATS + 1)
+    reach = special.stdtrit(counts - 1, 1 - BEHIND * level) * spread / np.sqrt(counts)
+    enough = np.flatnonzero(mean + reach <= math.log1p(margin))
+    return int(counts[enough[0]]) if len(enough) else None

@@ -1,0 +1,136 @@
+"""Which cell is recommended, from one value of each cell in each repeat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.analysis.decision import Contender, Judgement, Rules, decide
+from harness.analysis.proofs import growing_looks, one_look
+
+
+def contender(name: str, values: Any, **known: Any) -> Contender:
+    """Return a cell with these objectives, 20 good workflows in each repeat and no failure."""
+    repeats = range(len(values))
+    plain: dict[str, Any] = {
+        "objective": dict(enumerate(map(float, values))),
+        "good": dict.fromkeys(repeats, 20),
+        "tried": dict.fromkeys(repeats, 20),
+        "attempts": dict.fromkeys(repeats, 1.0),
+        "refusals": dict.fromkeys(repeats, 0),
+        "failures": 0,
+        "policy": "none",
+        "setting": name,
+        "permits": 8,
+        "safety": (-1, 1),
+        "simplicity": (1, 0),
+    }
+    return Contender(name=name, **(plain | known))
+
+
+def judged(*cells: Contender, asked: float | None = 0.9, **rules: Any) -> Judgement:
+    """Decide after all repeats."""
+    repeats = max(len(cell.tried) for cell in cells)
+    plain: dict[str, Any] = {"margin": 0.02, "success_margin": 0.05, "looks": one_look(repeats)}
+    return decide(cells, Rules(asked=asked, **(plain | rules)), repeats)
+
+
+BASE = np.array([10, 11, 12, 10.5, 11.5])
+
+
+def test_the_fastest_cell_with_both_proofs_is_recommended() -> None:
+    found = judged(contender("slow", 2 * BASE), contender("fast", BASE))
+    assert (found.state, found.cell, found.rival) == ("proven", "fast", "slow")
+    assert found.dropped == {"slow"}
+
+
+def test_a_faster_cell_that_may_meet_the_slo_keeps_the_proven_one_from_being_recommended() -> None:
+    unsure = contender("unsure", BASE, good=dict.fromkeys(range(5), 18))
+    found = judged(unsure, contender("sure", 2 * BASE))
+    assert (found.state, found.cell, found.candidate) == ("leading", None, "unsure")
+    assert found.proofs == {"unsure": "open", "sure": "proven"}
+    assert found.settled
+    broken = contender("broken", BASE, good=dict.fromkeys(range(5), 2))
+    assert judged(broken, contender("sure", 2 * BASE)).cell == "sure"
+
+
+def test_of_equal_cells_the_one_with_fewer_attempts_wins_then_429s_then_permits() -> None:
+    more = dict(enumerate([1.5, 1.6, 1.4, 1.5, 1.55]))
+    many = contender("many", BASE, attempts=more, permits=2, failures=9)
+    few = contender("few", BASE * 1.001, permits=24, failures=9)
+    assert judged(many, few).cell == "few"
+    refused = contender("refused", BASE, refusals=dict(enumerate([9, 8, 9, 7, 8])), permits=2)
+    assert judged(refused, few).cell == "few"
+    assert judged(contender("two", BASE, permits=2), few).cell == "two"
+    assert (
+        judged(contender("layers", BASE, simplicity=(2, 0)), contender("one", BASE)).cell == "one"
+    )
+
+
+def test_attempts_that_differ_by_chance_do_not_decide() -> None:
+    noisy = dict(enumerate([1.5, 1.2, 1.4, 1.0, 1.1]))
+    other = dict(enumerate([1.2, 1.5, 1.0, 1.4, 1.05]))
+    found = judged(
+        contender("eight", BASE, attempts=noisy, permits=8),
+        contender("four", BASE, attempts=other, permits=4),
+    )
+    assert found.cell == "four"
+
+
+def test_where_nothing_failed_the_safest_policy_is_recommended_and_it_is_said() -> None:
+    safe = contender("safe", BASE, setting="s", policy="p", safety=(-8, 0), simplicity=(1, 4))
+    none = contender("none", BASE, setting="s")
+    found = judged(none, safe)
+    assert (found.cell, found.exercised) == ("safe", False)
+    met = judged(none._replace(failures=1), safe)
+    assert (met.cell, met.exercised) == ("none", True)
+
+
+def test_without_an_slo_success_is_compared_with_the_best_cell() -> None:
+    lossy = contender("lossy", BASE / 2, good=dict.fromkeys(range(5), 14))
+    found = judged(contender("whole", BASE), lossy, asked=None)
+    assert (found.state, found.cell) == ("proven", "whole")
+    assert found.proofs["lossy"] == "broken"
+    few = judged(contender("a", BASE[:3]), contender("b", 2 * BASE[:3]), asked=None)
+    assert (few.state, few.candidate, few.proofs["a"]) == ("leading", "a", "open")
+
+
+def test_failures_in_bursts_of_one_cell_count_for_all_cells_with_its_policy() -> None:
+    bursts = dict(enumerate([20] * 9 + [2]))
+    values = np.linspace(10, 11, 10)
+    seen = contender("seen", values * 2, good=bursts, policy="patient")
+    lucky = contender("lucky", values, policy="patient")
+    assert judged(seen, lucky).proofs["lucky"] == "open"
+    assert judged(seen, lucky._replace(policy="other")).proofs["lucky"] == "proven"
+
+
+def test_cells_that_cannot_win_are_dropped_and_the_rest_settle_it() -> None:
+    random = np.random.default_rng(3)
+    values = np.exp(random.normal(2, 0.1, 30))
+    cells = [
+        contender("best", values),
+        contender("near", values * np.exp(random.normal(0.08, 0.05, 30))),
+        contender("far", 2 * values[:4]),
+    ]
+    found = judged(*cells, looks=growing_looks(30))
+    assert found.cell == "best"
+    assert "far" in found.dropped
+
+
+def test_nobody_is_recommended_when_all_are_proven_to_miss_the_slo() -> None:
+    found = judged(contender("bad", BASE, good=dict.fromkeys(range(5), 2)))
+    assert (found.state, found.candidate, found.is_final) == ("open", None, True)
+    unknown = contender("unknown", [], good={}, tried={})
+    assert judged(unknown, looks=one_look(5)).candidate is None
+
+
+@pytest.mark.parametrize("permits", [[24, 8, 2], [2, 8, 24]])
+def test_equal_makespans_with_many_429s_do_not_win(permits: list[int]) -> None:
+    cells = [
+        contender(f"p{count}", BASE, permits=count, refusals=dict.fromkeys(range(5), 100 * count))
+        for count in permits
+    ]
+    # The counts are constant, so each difference is significant.
+    assert judged(*cells).cell == "p2"

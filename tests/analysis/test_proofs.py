@@ -1,0 +1,133 @@
+"""Proofs at looks: how much they need, and how often they are wrong."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from harness.analysis.proofs import (
+    BEHIND,
+    ShareBounds,
+    design_effect,
+    failure_free,
+    growing_looks,
+    one_look,
+    repeats_to_lead,
+    share_bounds,
+    share_proof,
+    shortfall_proof,
+    significant_mean,
+    upper_bounds,
+    workflows_to_prove,
+)
+from harness.analysis.statistics import TAIL
+
+
+def test_the_looks_of_a_run_spend_the_whole_probability_of_error_and_no_more() -> None:
+    for most in (3, 5, 20, 60, 200):
+        looks = growing_looks(most)
+        assert looks.repeats[-1] == most
+        assert sum(map(looks.level, looks.repeats)) == pytest.approx(1.0)
+    assert one_look(5).level(5) == 1.0
+    assert one_look(5).level(2) == 1.0  # an early end has the only look
+
+
+def test_an_early_end_spends_the_part_of_the_next_planned_look() -> None:
+    looks = growing_looks(60)
+    later = next(count for count in looks.repeats if count > 20)
+    assert looks.level(20) == looks.level(later)
+
+
+@pytest.mark.parametrize(("asked", "needed"), [(0.9, 36), (0.95, 72), (0.99, 368)])
+def test_so_many_workflows_without_a_failure_prove_a_success_rate(
+    asked: float, needed: int
+) -> None:
+    assert failure_free(asked) == needed
+    assert share_proof(share_bounds(needed, needed, 1.0, 1.0), asked) == "proven"
+    assert share_proof(share_bounds(needed - 1, needed - 1, 1.0, 1.0), asked) == "open"
+    assert workflows_to_prove(1.0, asked, 1.0, 1.0) == needed
+
+
+def test_bounds_of_a_share_are_those_of_clopper_and_pearson() -> None:
+    expected = stats.binomtest(17, 20).proportion_ci(0.95, method="exact")
+    assert share_bounds(17, 20, 1.0, 1.0) == pytest.approx((expected.low, expected.high))
+    assert share_bounds(0, 0, 1.0, 1.0) == (0.0, 1.0)
+
+
+def test_a_success_rate_that_only_clusters_show_needs_more_workflows() -> None:
+    assert share_proof(share_bounds(392, 400, 1.0, 1.0), 0.95) == "proven"
+    assert share_proof(share_bounds(392, 400, 6.0, 1.0), 0.95) == "open"
+    assert share_proof(share_bounds(20, 40, 1.0, 1.0), 0.9) == "broken"
+
+
+def test_a_share_is_close_enough_to_the_best_or_proven_not_to_be() -> None:
+    best = share_bounds(72, 72, 1.0, 1.0)
+    assert shortfall_proof(1.0, best, 1.0, best, 0.05) == "proven"
+    fewer = share_bounds(60, 60, 1.0, 1.0)
+    assert shortfall_proof(1.0, fewer, 1.0, best, 0.05) == "open"
+    bad = share_bounds(40, 72, 1.0, 1.0)
+    assert shortfall_proof(40 / 72, bad, 1.0, best, 0.05) == "broken"
+    assert shortfall_proof(0.5, ShareBounds(0.4, 0.6), 0.5, ShareBounds(0.4, 0.6), 0.05) == "open"
+
+
+def test_a_true_rate_below_the_slo_is_hardly_ever_proven_at_any_look() -> None:
+    random, looks = np.random.default_rng(5), growing_looks(60)
+    good = np.cumsum(random.binomial(20, 0.99, size=(2000, 60)), axis=1)
+    wrong = np.zeros(2000, bool)
+    for count in looks.repeats:
+        level = looks.level(count)
+        proven = {
+            number: share_bounds(number, 20 * count, 1.0, level).low >= 0.99
+            for number in set(good[:, count - 1].tolist())
+        }
+        wrong |= np.array([proven[number] for number in good[:, count - 1].tolist()])
+    assert wrong.mean() <= TAIL + 3 * math.sqrt(TAIL / 2000)
+
+
+def test_upper_bounds_are_those_of_student_and_need_three_repeats() -> None:
+    logs = np.array([[0.1, 0.2, 0.4, np.nan], [0.1, 0.2, np.nan, np.nan]])
+    bound, unknown = upper_bounds(logs, 1.0)
+    known = logs[0, :3]
+    expected = known.mean() + stats.t.ppf(1 - BEHIND, 2) * stats.sem(known)
+    assert bound == pytest.approx(expected)
+    assert unknown == math.inf
+
+
+def test_a_better_cell_is_hardly_ever_overlooked_at_any_look() -> None:
+    random, looks = np.random.default_rng(7), growing_looks(60)
+    logs = random.normal(0.0, 0.1, size=(2000, 60))
+    overlooked = np.zeros(2000, bool)
+    for count in looks.repeats:
+        overlooked |= upper_bounds(logs[:, :count], looks.level(count)) < 0
+    assert overlooked.mean() <= BEHIND + 3 * math.sqrt(BEHIND / 2000)
+
+
+def test_the_design_effect_is_one_for_independent_workflows_and_grows_with_bursts() -> None:
+    random = np.random.default_rng(9)
+    alike = np.mean([design_effect(random.binomial(20, 0.9, 60).tolist(), [20] * 60) for _ in range(200)])
+    assert 1.0 <= alike < 1.2
+    assert design_effect([20] * 8 + [0] * 2, [20] * 10) > 15
+    assert design_effect([20, 20], [20, 20]) == 1.0
+
+
+def test_a_mean_is_significant_only_with_three_values_that_agree() -> None:
+    assert significant_mean([1.0, 1.1]) == 0.0
+    assert significant_mean([1.0, 1.1, 0.9]) == pytest.approx(1.0)
+    assert significant_mean([1.0, -1.1, 0.4]) == 0.0
+
+
+def test_a_rate_that_is_below_the_slo_cannot_be_proven() -> None:
+    assert workflows_to_prove(0.9, 0.95, 1.0, 1.0) is None
+    assert workflows_to_prove(0.9500001, 0.95, 1.0, 1.0) is None  # too many
+
+
+def test_a_small_lead_needs_more_repeats_than_a_large_one() -> None:
+    few = repeats_to_lead(-np.log([1.5, 1.6, 1.4]), 0.02, 1.0)
+    many = repeats_to_lead(-np.log([1.05, 1.15, 0.95]), 0.02, 1.0)
+    assert few is not None
+    assert many is not None
+    assert 3 <= few < many
+    assert repeats_to_lead(-np.log([1.0, 0.5]), 0.02, 1.0) is None
