@@ -107,7 +107,9 @@ def test_a_better_cell_is_hardly_ever_overlooked_at_any_look() -> None:
 
 def test_the_design_effect_is_one_for_independent_workflows_and_grows_with_bursts() -> None:
     random = np.random.default_rng(9)
-    alike = np.mean([design_effect(random.binomial(20, 0.9, 60).tolist(), [20] * 60) for _ in range(200)])
+    alike = np.mean(
+        [design_effect(random.binomial(20, 0.9, 60).tolist(), [20] * 60) for _ in range(200)]
+    )
     assert 1.0 <= alike < 1.2
     assert design_effect([20] * 8 + [0] * 2, [20] * 10) > 15
     assert design_effect([20, 20], [20, 20]) == 1.0

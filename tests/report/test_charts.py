@@ -252,7 +252,7 @@ def test_without_a_recommendation_the_finding_prefers_success_to_speed(played: P
     counts = WorkflowCounts(started=24, ok=3, degraded=0, failed=21)
     cells = [make_cell(IDS[0]), make_cell(IDS[1]), make_cell(IDS[2], workflows=counts)]
     summary = make_summary(cells)
-    nothing = replace(summary.recommendation, cell=None)
+    nothing = replace(summary.recommendation, cell=None, candidate=None)
     undecided = about(replace(summary, recommendation=nothing), played.data)
     said = drawn(sync_async(undecided)).finding
     assert said.startswith("Async with 2 permits ran the workflows 2.00 times")

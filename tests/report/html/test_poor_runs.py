@@ -108,7 +108,7 @@ def test_a_run_whose_degraded_workflows_succeed_does_not_say_that_nothing_did() 
     run = make_run(["async_2_none_attempt"], 3, workflows=3, time_scale=SCALE, extra_toml=toml)
     report = report_of(played._replace(run=run, workflows=halves))
     said = report.document.one("section", id="answer").text
-    assert report.summary.recommendation.cell == "async_2_none_attempt"
+    assert report.summary.recommendation.candidate == "async_2_none_attempt"
     assert "no workflow ended ok" not in said.lower()
     assert "(0 of 9 workflows ok)" in said
 
