@@ -51,8 +51,9 @@ _R = TypeVar("_R", bound=Record)
 _REPORT_EVERY = 0.25
 """Seconds between two reports on the progress of a trial."""
 
-_BATCH = 1024
-"""Records that are encoded and counted together."""
+_BATCH = 128
+"""Records that are encoded and counted together. With 1024 they leave the processor's cache before
+they are encoded, which takes 4 us a call more."""
 
 _CALLS_PER_PROCESS = 2000
 """Calls that take about as long as starting a process."""

@@ -194,16 +194,16 @@ def attempt(
     key = AttemptKey(*progress.key, place.attempt)
     reply: Reply = yield Send(key, progress.request, progress.deadlines)
     verdict = progress.judge(place, reply, is_final is None or is_final(reply))
-    yield Emit(_record(key, place, reply, verdict.decision, hedge))
+    yield Emit(_record(progress.key, place, reply, verdict.decision, hedge))
     if verdict.ring is not None:
         yield from ring(verdict.ring)
     return Tried(reply, verdict.decision)
 
 
 def _record(
-    key: AttemptKey, place: AdmittedAttempt, reply: Reply, decision: Decision | None, hedge: bool
+    key: CallKey, place: AdmittedAttempt, reply: Reply, decision: Decision | None, hedge: bool
 ) -> Attempt:
-    cell, repeat, workflow, execution, phase, branch, call, number = key
+    cell, repeat, workflow, execution, phase, branch, call = key
     return Attempt(
         cell=cell,
         repeat=repeat,
@@ -212,7 +212,7 @@ def _record(
         phase=phase,
         branch=branch,
         call=call,
-        attempt=number,
+        attempt=place.attempt,
         ready=place.ready,
         permit_requested=place.requested,
         permit_granted=place.granted,

@@ -167,7 +167,7 @@ EmitRecord = Callable[[Record], None]
 
 
 @final
-class Emit(msgspec.Struct, frozen=True):
+class Emit(msgspec.Struct, frozen=True, gc=False):
     """Emit a record. Result: None."""
 
     record: Record

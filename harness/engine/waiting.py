@@ -20,14 +20,18 @@ Waits: TypeAlias = Generator[int | None, None, _T]
 
 
 class Turn:
-    """A waiting ticket: how to wake it, since when it queues, and whether it keeps a permit."""
+    """A waiting ticket: how to wake it, since when it queues, and whether it keeps a permit.
 
-    __slots__ = ("keep", "requested", "wake")
+    `served`: it got its permit from the queue.
+    """
+
+    __slots__ = ("keep", "requested", "served", "wake")
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self.wake = wake
         self.requested: int | None = None
         self.keep = False
+        self.served = False
 
 
 def sleeping(turn: Turn, until: int) -> Waits[None]:

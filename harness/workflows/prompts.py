@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from harness.config.tables import nearest
@@ -65,6 +65,11 @@ def _braced(name: str) -> str:
     return f"{{{name}}}"
 
 
+@lru_cache(maxsize=64)
+def _system_message(text: str) -> Message:
+    return Message("system", text)
+
+
 class Prompts(NamedTuple):
     """The prompts of one workflow.
 
@@ -86,7 +91,7 @@ class Prompts(NamedTuple):
     def chat(self, text: str, system: str = SYSTEM) -> tuple[Message, ...]:
         """Return a system message and a user message."""
         begin = f"[{self.nonce}] " if self.nonce else ""
-        return (Message("system", begin + system), Message("user", text))
+        return (_system_message(begin + system), Message("user", text))
 
 
 def notes(reasoning: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -164,6 +165,12 @@ def _decompose(context: WorkflowContext[ResearchSection]) -> Program[tuple[list[
     return questions, reply.reasoning
 
 
+@lru_cache(maxsize=256)
+def _questions(answer: str, count: int) -> tuple[str, ...]:
+    # In virtual time the same answers come in each cell: the cache saves 3 us a call.
+    return tuple(parse_sub_questions(answer, count))
+
+
 def _read(completion: Completion, count: int) -> tuple[str | None, list[str]]:
     """Return the error in an answer or None, and its sub-questions."""
     if completion.outcome == "empty_answer":
@@ -171,6 +178,6 @@ def _read(completion: Completion, count: int) -> tuple[str | None, list[str]]:
     if completion.outcome != OK:
         return failure_text("decompose", completion), []
     try:
-        return None, parse_sub_questions(completion.answer, count)
+        return None, list(_questions(completion.answer, count))
     except DecompositionError as error:
         return str(error), []
