@@ -1,13 +1,12 @@
 """How long the parts of the calls of a workflow took.
 
-Most calls are one attempt; the times of these come from columns. The attempts of the others are
-read one by one.
+The times of most calls come from arrays. The attempts of the others are read one by one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property, partial
+from functools import partial
 from itertools import islice
 from typing import NamedTuple, TypeAlias
 
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis.call_segments import PARTS, CallSegment, lengths_of_call, tiles
+from harness.analysis.replay_steps import ReplayStep, steps_of_call
 from harness.analysis.workflow_index import WorkflowIndex
 from harness.records.groups import WorkflowGroups, WorkflowRecords
 from harness.records.schema import Attempt, Call, Workflow
@@ -29,13 +29,13 @@ Groups: TypeAlias = WorkflowGroups | WorkflowIndex
 class TimedCalls(NamedTuple):
     """The calls of a workflow.
 
-    `services`: nanoseconds under a permit of each call that is one attempt without backoff,
-    `ABSENT` for the others. `lengths`: nanoseconds of each of `PARTS` of each call, `ABSENT` where
-    `lengths_of` has to compute them. `attempts`: returns the attempts of the call at an index.
+    `steps`: those of each call. `lengths`: nanoseconds of each of `PARTS` of each call, `ABSENT`
+    where `lengths_of` has to compute them. `attempts`: returns the attempts of the call at an
+    index.
     """
 
     calls: list[Call]
-    services: Sequence[int]
+    steps: Sequence[Sequence[ReplayStep]]
     lengths: Sequence[Sequence[int]]
     attempts: Callable[[int], list[Attempt]]
 
@@ -59,55 +59,28 @@ def timed_calls(workflows: Iterable[Workflow], groups: Groups) -> Iterator[Timed
         return
     rest = iter(workflows)
     while some := list(islice(rest, _AT_ONCE)):
-        rows = [groups.call_rows.of(number) for number in groups.numbers_of(some).tolist()]
-        every = np.concatenate(rows)
-        calls = groups.calls.records(every)
-        services = groups.services[every].tolist()
-        lengths = groups.lengths[every].tolist()
-        attempts = _AttemptReader(groups, every)
+        mine = groups.call_rows.of_each(groups.numbers_of(some))
+        calls = groups.calls.records(mine.rows)
+        picked = groups.steps.of(mine.rows)
+        every = iter(picked.steps())
+        steps = [list(islice(every, count)) for count in picked.counts().tolist()]
+        lengths = groups.lengths[mine.rows].tolist()
         start = 0
-        for mine in rows:
-            these = slice(start, start + len(mine))
+        for count in mine.counts.tolist():
+            these = slice(start, start + count)
             yield TimedCalls(
-                calls[these], services[these], lengths[these], partial(attempts.of, start)
-            )
+                calls[these], steps[these], lengths[these],
+                partial(_attempts_at, groups, mine.rows[these]),
+            )  # fmt: skip
             start = these.stop
 
 
-class _AttemptReader:
-    """Reads the attempts of calls: when the first is wanted, of all that more likely are."""
-
-    def __init__(self, index: WorkflowIndex, rows: NDArray[np.int64]) -> None:
-        self._index = index
-        self._rows = rows
-
-    def of(self, start: int, at: int) -> list[Attempt]:
-        """Return the attempts of a call; `start`: the place of the first call of its workflow."""
-        known = self._of_several.get(start + at)
-        return known or self._index.attempts_of(self._rows[[start + at]])[0]
-
-    @cached_property
-    def _of_several(self) -> dict[int, list[Attempt]]:
-        """The attempts of all calls with several of them, or with a backoff."""
-        places = np.flatnonzero(self._index.services[self._rows] == ABSENT)
-        found = self._index.attempts_of(self._rows[places])
-        return dict(zip(places.tolist(), found, strict=True))
+def _attempts_at(index: WorkflowIndex, rows: NDArray[np.int64], at: int) -> list[Attempt]:
+    return index.attempts_of(rows[[at]])[0]
 
 
 def of_records(its: WorkflowRecords) -> TimedCalls:
     """Return the calls of a workflow whose records are known."""
     tried = its.tried()
-    services = [
-        _service(attempts[0]) if len(attempts) == 1 and not call.backoffs else ABSENT
-        for call, attempts in tried
-    ]
-    return TimedCalls(its.calls, services, [_UNKNOWN] * len(tried), lambda at: tried[at][1])
-
-
-def _service(attempt: Attempt) -> int:
-    return attempt.done - began(attempt)
-
-
-def began(attempt: Attempt) -> int:
-    """Return when an attempt was sent, or had its permit if it was never sent."""
-    return attempt.permit_granted if attempt.sent is None else attempt.sent
+    steps = [steps_of_call(call, attempts) for call, attempts in tried]
+    return TimedCalls(its.calls, steps, [_UNKNOWN] * len(tried), lambda at: tried[at][1])

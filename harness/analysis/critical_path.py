@@ -17,6 +17,7 @@ from harness.analysis.call_segments import PARTS, CallSegment, tiled
 from harness.analysis.call_times import Groups, TimedCalls, of_records, timed_calls
 from harness.analysis.model import Figure
 from harness.analysis.phase_tree import Lane, PhaseNode, Stage, tree_of
+from harness.analysis.plain_workflows import PlainWorkflows
 from harness.analysis.selection import CellRecords
 from harness.analysis.statistics import over_repeats
 from harness.records.clock import SECOND
@@ -192,25 +193,33 @@ class _PathSums:
 
     def __init__(self) -> None:
         self._count = 0
-        self._parts = dict.fromkeys(PARTS, 0)
-        self._phases = defaultdict[str, int](int)
-        self._held = defaultdict[str, int](int)
+        self._parts, self._phases, self._held = Counter[str](), Counter[str](), Counter[str]()
 
     def add(self, path: CriticalPath | _WalkedPath) -> None:
         """Add a path."""
-        self._count += 1
-        for part, length in path.parts().items():
-            self._parts[part] += length
-        for phase, length in path.phases().items():
-            self._phases[phase] += length
-        for one in path.stragglers:
-            self._held[one.because or "other"] += 1
+        held = Counter(one.because or "other" for one in path.stragglers)
+        self.add_sums(CellPath(1, path.parts(), path.phases(), held))
+
+    def add_tree(self, workflow: Workflow, its: TimedCalls, tree: PhaseNode) -> None:
+        """Add the path of a workflow."""
+        self.add(_walk(workflow, its, tree))
+
+    def add_plain(self, plain: PlainWorkflows) -> None:
+        """Add the paths of all plain workflows."""
+        count = int(plain.is_plain.sum())
+        self.add_sums(CellPath(count, plain.parts(), plain.phases(), plain.held_by()))
+
+    def add_sums(self, sums: CellPath) -> None:
+        """Add the sums of other workflows."""
+        self._count += sums.workflows
+        self._parts.update(sums.parts)
+        self._phases.update(sums.phases)
+        self._held.update(sums.held_by)
 
     def total(self) -> CellPath:
         """Return the sums."""
-        return CellPath(
-            self._count, _in_order(self._parts), dict(self._phases), _in_order(self._held)
-        )
+        parts, held = _in_order(self._parts), _in_order(self._held)
+        return CellPath(self._count, parts, dict(self._phases), held)
 
 
 def add_up(paths: Iterable[CriticalPath | _WalkedPath]) -> CellPath:
@@ -231,32 +240,21 @@ class CellWalk(NamedTuple):
 def walk_cell(cell: CellRecords, in_flight: int) -> CellWalk:
     """Return the bounds of the uninterrupted trials, and the sum of the paths of all workflows.
 
-    Both are computed at once, as the trees of a long run take long to build; and only once.
+    Both are computed at once, as the work of a long run takes long to arrange; and only once.
     """
     if in_flight not in cell.walks:
         sums = _PathSums()
-        bounds = replay.trial_bounds(
-            cell, in_flight, lambda workflow, its, tree: sums.add(_walk(workflow, its, tree))
-        )
-        found = tuple(bounds)
-        walked = {one.repeat for one in found}
-        rest = [workflow for workflow in cell.workflows if workflow.repeat not in walked]
-        for path in walked_paths(rest, cell.groups):
-            sums.add(path)
-        cell.walks[in_flight] = CellWalk(found, sums.total())
+        bounds = tuple(replay.trial_bounds(cell, in_flight, sums))
+        cell.walks[in_flight] = CellWalk(bounds, sums.total())
     return cell.walks[in_flight]
 
 
 def join_sums(sums: Iterable[CellPath]) -> CellPath:
     """Return the sum of sums that have different workflows of a cell."""
-    count = 0
-    parts, phases, held = Counter[str](), Counter[str](), Counter[str]()
+    whole = _PathSums()
     for one in sums:
-        count += one.workflows
-        parts.update(one.parts)
-        phases.update(one.phases)
-        held.update(one.held_by)
-    return CellPath(count, _in_order(parts), dict(phases), _in_order(held))
+        whole.add_sums(one)
+    return whole.total()
 
 
 def _in_order(parts: Mapping[str, int]) -> dict[str, int]:

@@ -7,36 +7,25 @@ the harness adds; `critical_path_bound` also leaves out the permits and the back
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, repeat
-from typing import NamedTuple, TypeAlias
+from itertools import islice
+from operator import attrgetter
+from typing import NamedTuple, Protocol, TypeAlias
 
-from harness.analysis.call_times import Groups, TimedCalls, began, timed_calls
+from harness.analysis.call_times import Groups, TimedCalls, timed_calls
 from harness.analysis.phase_tree import PhaseNode, TreeItem, tree_of
+from harness.analysis.plain_workflows import PlainWorkflows
+from harness.analysis.replay_steps import ReplayChain, ReplayFork, ReplayStep
 from harness.analysis.selection import CellRecords
-from harness.records.schema import Attempt, Backoff, Call, Trial, Workflow
-from harness.store.compact_records import ABSENT
+from harness.records.schema import Trial, Workflow
+
+_AT_ONCE = 4000
 
 SYNC = "sync"
 """The mode that makes one call at a time."""
-
-
-class ReplayStep(NamedTuple):
-    """One attempt: nanoseconds under a permit, then nanoseconds of backoff without one."""
-
-    service: int
-    backoff: int
-
-
-class ReplayFork(NamedTuple):
-    """Chains that run at the same time; the next step waits for all of them."""
-
-    chains: tuple[ReplayChain, ...]
-
-
-ReplayChain: TypeAlias = tuple[ReplayStep | ReplayFork, ...]
 
 
 class ReplayJob(NamedTuple):
@@ -59,14 +48,20 @@ class TrialBounds(NamedTuple):
     measured: int
 
 
-Visit: TypeAlias = Callable[[Workflow, TimedCalls, PhaseNode], None]
-"""Called with each workflow of a trial, its calls and its tree."""
+class Visitor(Protocol):
+    """Gets every workflow of a cell once."""
+
+    def add_plain(self, plain: PlainWorkflows) -> None:
+        """Take the plain ones of some workflows."""
+
+    def add_tree(self, workflow: Workflow, its: TimedCalls, tree: PhaseNode) -> None:
+        """Take a workflow that is not plain."""
 
 
-def trial_bounds(cell: CellRecords, in_flight: int, visit: Visit) -> Iterator[TrialBounds]:
+def trial_bounds(cell: CellRecords, in_flight: int, visitor: Visitor) -> Iterator[TrialBounds]:
     """Yield the bounds of each uninterrupted trial."""
     mode, permits = cell.info.mode, cell.info.permits
-    for trial, work, arrivals in trials_to_replay(cell, visit):
+    for trial, work, arrivals in trials_to_replay(cell, visitor):
         yield TrialBounds(
             trial.repeat,
             replay(work, permits, in_flight, mode, arrivals),
@@ -77,54 +72,81 @@ def trial_bounds(cell: CellRecords, in_flight: int, visit: Visit) -> Iterator[Tr
 
 
 def trials_to_replay(
-    cell: CellRecords, visit: Visit | None = None
+    cell: CellRecords, visitor: Visitor | None = None
 ) -> Iterator[tuple[Trial, list[ReplayJob], list[int] | None]]:
     """Yield the uninterrupted trials, each with its jobs and, in an open loop, its arrivals.
 
     Arrivals are in nanoseconds since the start of the trial.
     """
-    workflows: dict[int, list[Workflow]] = {}
+    trials = {trial.repeat: trial for trial in cell.whole_trials() if trial.end > trial.start}
+    by_repeat: dict[int, list[Workflow]] = {repeat: [] for repeat in trials}
     for workflow in cell.workflows:
-        workflows.setdefault(workflow.repeat, []).append(workflow)
-    for trial in cell.whole_trials():
-        if trial.end > trial.start:
-            mine = workflows.get(trial.repeat, [])
-            work = jobs(mine, cell.groups, cell.info.permit_scope, visit)
-            arrivals = [job.ready - trial.start for job in work] if cell.open_loop else None
-            yield trial, work, arrivals
+        by_repeat.setdefault(workflow.repeat, []).append(workflow)
+    for some in _joined(sorted(by_repeat.items())):
+        found = _jobs_of_cell(cell, [one for _, mine in some for one in mine], visitor)
+        for repeat, mine in some:
+            work = [job for job in islice(found, len(mine)) if job is not None]
+            if trial := trials.get(repeat):
+                arrivals = [job.ready - trial.start for job in work] if cell.open_loop else None
+                yield trial, work, arrivals
 
 
-def jobs(
-    workflows: Iterable[Workflow],
-    groups: Groups,
-    permit_scope: str,
-    visit: Visit | None = None,
-) -> list[ReplayJob]:
+_Repeat: TypeAlias = tuple[int, list[Workflow]]
+
+
+def _joined(repeats: Iterable[_Repeat]) -> Iterator[list[_Repeat]]:
+    """Yield repeats with their workflows in order, several together: arrays need many."""
+    some: list[_Repeat] = []
+    count = 0
+    for repeat, mine in repeats:
+        some.append((repeat, sorted(mine, key=attrgetter("workflow"))))
+        count += len(mine)
+        if count >= _AT_ONCE:
+            yield some
+            some, count = [], 0
+    if some:
+        yield some
+
+
+def _jobs_of_cell(
+    cell: CellRecords, workflows: Sequence[Workflow], visitor: Visitor | None
+) -> Iterator[ReplayJob | None]:
+    """Yield the job of each workflow; None without a call."""
+    plain = PlainWorkflows(cell.groups, workflows)
+    if visitor is not None:
+        visitor.add_plain(plain)
+    is_plain, scope = plain.is_plain.tolist(), cell.info.permit_scope
+    rest = [one for one, known in zip(workflows, is_plain, strict=True) if not known]
+    others = _jobs(rest, cell.groups, scope, visitor)
+    for workflow, chain in zip(workflows, plain.chains(scope), strict=True):
+        yield next(others) if chain is None else ReplayJob(workflow.ready, chain)
+
+
+def jobs(workflows: Iterable[Workflow], groups: Groups, permit_scope: str) -> list[ReplayJob]:
     """Return the workflows of one trial in their order, with their measured times.
 
-    Workflows without a call are left out. An attempt takes its service time, or, if it was never
-    sent, the time that it held its permit. A backoff takes the planned time, as any longer sleep is
-    overhead; parking takes the measured time. A hedge and the attempt that it hedges are one step.
-    With permit scope `call` a call is one step, as it holds its permit through the backoff.
+    Workflows without a call are left out. With permit scope `call` a call is one step, as it holds
+    its permit through the backoff.
     """
-    found = []
-    in_order = sorted(workflows, key=lambda workflow: workflow.workflow)
-    for workflow, its in zip(in_order, timed_calls(in_order, groups), strict=True):
+    in_order = sorted(workflows, key=attrgetter("workflow"))
+    return [job for job in _jobs(in_order, groups, permit_scope) if job is not None]
+
+
+def _jobs(
+    workflows: Sequence[Workflow], groups: Groups, permit_scope: str, visitor: Visitor | None = None
+) -> Iterator[ReplayJob | None]:
+    for workflow, its in zip(workflows, timed_calls(workflows, groups), strict=True):
         tree = tree_of(workflow, its.calls)
-        if visit is not None:
-            visit(workflow, its, tree)
-        if its.calls:
-            steps = {
-                id(call): [ReplayStep(service, 0)]
-                if service != ABSENT
-                else _steps(call, its.attempts(at), permit_scope)
-                for at, (call, service) in enumerate(zip(its.calls, its.services, strict=True))
-            }
-            found.append(ReplayJob(workflow.ready, _chain(tree, steps)))
-    return found
+        if visitor is not None:
+            visitor.add_tree(workflow, its, tree)
+        steps = its.steps
+        if permit_scope == "call":
+            steps = [[ReplayStep(sum(map(sum, each)), 0)] if each else [] for each in steps]
+        by_call = {id(call): mine for call, mine in zip(its.calls, steps, strict=True)}
+        yield ReplayJob(workflow.ready, _chain(tree, by_call)) if its.calls else None
 
 
-_CallSteps: TypeAlias = dict[int, list[ReplayStep]]
+_CallSteps: TypeAlias = Mapping[int, Sequence[ReplayStep]]
 """The steps of a workflow's calls, by the id of the object."""
 
 
@@ -145,40 +167,6 @@ def _lane(items: Sequence[TreeItem], steps: _CallSteps) -> list[ReplayStep | Rep
     for item in items:
         chain += _chain(item, steps) if isinstance(item, PhaseNode) else steps[id(item)]
     return chain
-
-
-def _steps(call: Call, attempts: Sequence[Attempt], permit_scope: str) -> list[ReplayStep]:
-    if not attempts:
-        return []  # it was given up before its permit
-    served: list[tuple[int, int]] = []
-    for attempt in attempts:
-        if attempt.hedge and served:  # beside the one before it
-            start, end = served.pop()
-            served.append((start, max(end, attempt.done)))
-        else:
-            served.append((began(attempt), attempt.done))
-    steps: list[ReplayStep] = []
-    pauses = deque((pause.start, _length(pause)) for pause in call.backoffs)
-    for start, end in served:
-        before = 0
-        while pauses and pauses[0][0] < start:
-            before += pauses.popleft()[1]
-        if steps:
-            steps[-1] = ReplayStep(steps[-1].service, before)
-        elif before:
-            steps.append(ReplayStep(0, before))
-        steps.append(ReplayStep(end - start, 0))
-    if pauses:  # slept before a permit that came too late, or in vain
-        steps[-1] = ReplayStep(steps[-1].service, sum(length for _, length in pauses))
-    if permit_scope == "call":
-        return [ReplayStep(sum(map(sum, steps)), 0)]
-    return steps
-
-
-def _length(pause: Backoff) -> int:
-    """Return the nanoseconds of a pause without overhead; the time of an outage is not planned."""
-    slept = pause.end - pause.start
-    return slept if pause.source == "breaker" else min(pause.planned, slept)
 
 
 def critical_path_bound(
@@ -223,7 +211,7 @@ def _total(chain: ReplayChain, *, backoff: bool) -> int:
 def _in_line(lengths: Sequence[int], arrivals: Sequence[int] | None) -> int:
     """Return when the last of the workflows, which run one after another, ends."""
     end = 0
-    for length, due in zip(lengths, arrivals or repeat(0), strict=False):
+    for length, due in zip(lengths, arrivals or itertools.repeat(0), strict=False):
         end = max(end, due) + length
     return end
 

@@ -10,16 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis.call_segments import PARTS, lengths_of_call
-from harness.records.failures import OK
+from harness.analysis.call_arrays import CallTimes, RowGroups, times_of_calls
+from harness.analysis.replay_steps import PackedSteps
 from harness.records.groups import WorkflowRecords
 from harness.records.keys import NamesWorkflow
 from harness.records.schema import Attempt, Workflow
-from harness.store.column_values import ranges
+from harness.store.column_values import Ints, ranges
 from harness.store.columns import AttemptTable, CallTable
-from harness.store.compact_records import ABSENT
 
-_AT_ONCE, _FEW = 50_000, 1000
 _KEY = ("cell", "repeat", "workflow", "execution")
 _CALL_KEY = ("number", "phase", "branch", "call")
 
@@ -106,59 +104,31 @@ class WorkflowIndex:
         numbers: NDArray[np.int32] = places.astype(np.int32)
         return numbers[: len(self.calls)], numbers[len(self.calls) :], len(found)
 
-    @cached_property
-    def services(self) -> NDArray[np.int64]:
-        """Nanoseconds that each call with one attempt and no backoff held its permit, or `ABSENT`.
-
-        From when the request was sent, if it was.
-        """
-        singles, rows = self._single
-        tried = self.attempts.take(rows)
-        sent = tried.column("sent")
-        began = np.where(sent == ABSENT, tried.column("permit_granted"), sent)
-        services = np.full(len(self.calls), ABSENT, np.int64)
-        services[singles] = tried.column("done") - began
-        return services
-
-    @cached_property
+    @property
     def lengths(self) -> NDArray[np.int64]:
         """Nanoseconds of each of `PARTS` of each call: those of `call_segments.tiles`.
 
         `ABSENT` for a call of one attempt whose times are not in order.
         """
-        lengths = np.full((len(self.calls), len(PARTS)), ABSENT, np.int64)
-        is_cut = np.ones(len(self.calls), np.bool_)
-        singles, rows = self._single
-        for start in range(0, len(singles), _AT_ONCE):
-            some = slice(start, start + _AT_ONCE)
-            found, is_one = _lengths_of_one(
-                self.calls.take(singles[some]), self.attempts.take(rows[some])
-            )
-            lengths[singles[some]] = found
-            is_cut[singles[some]] = ~is_one
-        others = np.flatnonzero(is_cut)
-        for start in range(0, len(others), _FEW):
-            few = others[start : start + _FEW]
-            cut = zip(self.calls.records(few), self.attempts_of(few), strict=True)
-            lengths[few] = [lengths_of_call(call, mine) for call, mine in cut]
-        return lengths
+        return self._times.lengths
+
+    @property
+    def steps(self) -> PackedSteps:
+        """The steps of each call: those of `replay_steps.steps_of_call`."""
+        return self._times.steps
+
+    @cached_property
+    def _times(self) -> CallTimes:
+        numbers, tried = self.call_numbers(self.calls), self.attempts_by_call
+        return times_of_calls(self.calls, self.attempts, tried.of_each(numbers), self.attempts_of)
 
     def attempts_of(self, rows: NDArray[np.int64]) -> list[list[Attempt]]:
         """Return the attempts of each of these calls, in order of their number."""
         tried = self.attempts_by_call
         numbers = self._call_numbers[0][rows]
-        starts = tried.starts[numbers]
-        counts = tried.starts[numbers + 1] - starts
-        found = iter(self.attempts.records(tried.order[ranges(starts, counts)]))
-        return [list(islice(found, count)) for count in counts.tolist()]
-
-    @cached_property
-    def _single(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The rows of the calls with one attempt and no backoff, and of their attempts."""
-        numbers, tried = self.call_numbers(self.calls), self.attempts_by_call
-        has_waited = np.diff(self.calls.backoffs.starts) > 0
-        is_single = (np.diff(tried.starts)[numbers] == 1) & ~has_waited
-        return np.flatnonzero(is_single), tried.order[tried.starts[numbers[is_single]]]
+        mine = tried.of_each(numbers)
+        found = iter(self.attempts.records(mine.rows))
+        return [list(islice(found, count)) for count in mine.counts.tolist()]
 
     @cached_property
     def _attempt_rows(self) -> RowsByNumber:
@@ -179,37 +149,6 @@ class WorkflowIndex:
         return keys
 
 
-def _lengths_of_one(
-    calls: CallTable, tried: AttemptTable
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return `lengths` of calls with one attempt each, and which are that attempt and no more."""
-    requested, granted = tried.column("permit_requested"), tried.column("permit_granted")
-    sent, first, last = tried.column("sent"), tried.column("first_text"), tried.column("last_token")
-    answer = tried.column("first_answer")
-    answer = np.where(answer == ABSENT, last, answer)
-    is_sent, is_ok = sent != ABSENT, tried.where("outcome", OK.__eq__)
-    is_failed = is_sent & ~is_ok
-    has_text = is_sent & is_ok & (first != ABSENT) & (last != ABSENT)
-    done = tried.column("done")
-    end = np.select([is_failed, has_text, is_sent], [done, last, sent], granted)
-    after, before = calls.column("done") - end, requested - calls.column("ready")
-    parts = {
-        "permit_wait": granted - requested,
-        "client_wait": np.where(is_sent, sent - granted, 0),
-        "backoff": np.zeros(len(calls), np.int64),
-        "failed_attempts": np.where(is_failed, done - sent, 0),
-        "to_first_token": np.where(has_text, first - sent, 0),
-        "reasoning": np.where(has_text, answer - first, 0),
-        "answer": np.where(has_text, last - answer, 0),
-        "other": after + before,
-    }
-    lengths = np.stack([parts[part] for part in PARTS], axis=1)
-    is_one = tried.column("outcome") == calls.column("outcome")
-    in_order = (lengths >= 0).all(axis=1) & (after >= 0) & (before >= 0)
-    lengths[~(is_one & in_order)] = ABSENT
-    return lengths, is_one
-
-
 class RowsByNumber:
     """The rows of each number from 0 to `count` - 1, in the order written or in that of `order`."""
 
@@ -226,3 +165,9 @@ class RowsByNumber:
     def of(self, number: int) -> NDArray[np.int64]:
         """Return the rows of one number."""
         return self.order[self.starts[number] : self.starts[number + 1]]
+
+    def of_each(self, numbers: Ints) -> RowGroups:
+        """Return the rows of each of several numbers."""
+        starts = self.starts[numbers]
+        counts = self.starts[numbers + 1] - starts
+        return RowGroups(self.order[ranges(starts, counts)], counts)

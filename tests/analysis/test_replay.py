@@ -7,15 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.analysis.replay import (
-    ReplayChain,
-    ReplayFork,
     ReplayJob,
-    ReplayStep,
     critical_path_bound,
     jobs,
     replay,
     trials_to_replay,
 )
+from harness.analysis.replay_steps import ReplayChain, ReplayFork, ReplayStep
 from harness.records.clock import SECOND
 from harness.records.groups import WorkflowGroups
 from harness.records.schema import Attempt, Backoff, Call
