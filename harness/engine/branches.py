@@ -114,15 +114,21 @@ class Fork:
         self._cancel([branch for _, branch in self.parts])
 
     def _claim(self, index: int) -> None:
+        others = [branch for _, branch in self.parts[:index] + self.parts[index + 1 :]]
         with self._lock:
             first, self._claimed = not self._claimed, True
+            if first:  # a branch whose claim comes later sees that it is cancelled
+                self._mark(others)
         if first:
-            self._cancel([branch for _, branch in self.parts[:index] + self.parts[index + 1 :]])
+            self._cancel(others)
 
     @staticmethod
-    def _cancel(branches: list[Branch]) -> None:
-        for branch in branches:  # mark all of them before the first one releases its permit
+    def _mark(branches: list[Branch]) -> None:
+        for branch in branches:
             branch.cancelled = True
+
+    def _cancel(self, branches: list[Branch]) -> None:
+        self._mark(branches)  # all of them before the first one releases its permit
         for branch in branches:
             branch.cancel()
 

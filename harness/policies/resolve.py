@@ -9,8 +9,8 @@ import msgspec
 from pydantic import TypeAdapter
 
 from harness.config.tables import SettingError, nearest
-from harness.policies.protocol import Policy
 from harness.policies.registry import BUILT_IN_POLICIES, RetryPolicy
+from harness.policies.retry import Retry
 from harness.policies.section import (
     AnyPolicy,
     BackoffSection,
@@ -44,7 +44,7 @@ class PolicyParts(NamedTuple):
         """The most attempts of a call, without those that a breaker makes."""
         return self.backoff.most_attempts * (2 if self.hedges else 1)
 
-    def build(self, time_scale: float, streamed: bool) -> Policy:
+    def build(self, time_scale: float, streamed: bool) -> Stack:
         """Return a new policy for a trial."""
 
         def context(name: str) -> PolicyContext:
@@ -52,8 +52,11 @@ class PolicyParts(NamedTuple):
 
         layers = [wrapper.layer(context(name)) for name, wrapper in self.wrappers.items()]
         layers += self.backoff.layers(context(self.name))
-        retry = self.backoff.retry(context(self.name))
-        return Stack(layers, retry)
+        return Stack(layers, self.retry(time_scale, streamed))
+
+    def retry(self, time_scale: float, streamed: bool) -> Retry:
+        """Return the rule inside the layers."""
+        return self.backoff.retry(PolicyContext(self.name, time_scale, streamed))
 
     def code(self) -> PolicyCode:
         """Return Python that retries like the backoff, with notes on the wrappers."""

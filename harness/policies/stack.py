@@ -41,9 +41,9 @@ class Stack:
     layers: Sequence[Layer]
     retry: Retry
     hedge: HedgeRule | None = field(init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._lock = threading.Lock()
         hedges = [layer.hedge for layer in self.layers if layer.hedge is not None]
         self.hedge = HedgeRule(hedges[0].after, self._locked(hedges[0].may)) if hedges else None
 

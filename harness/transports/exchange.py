@@ -291,16 +291,28 @@ def classify(error: Exception, was_sent: bool, limit: str) -> tuple[str, str]:
     change the type: over aiohttp, a reset arrives as a connect timeout. Invalid HTTP arrives as an
     error of aiohttp.
     """
-    root: BaseException = error
-    while (cause := root.__cause__ or root.__context__) is not None:
-        root = cause
+    root = _root(error)
     if isinstance(root, TimeoutError) and root.errno is not None:  # of the operating system
         return ("connection_lost" if was_sent else "connect_timeout"), type(root).__name__
-    if isinstance(root, TimeoutError | httpx2.TimeoutException):
+    if is_timeout(error):
         return limit, DEADLINE_PASSED
     if isinstance(error, openai.APIConnectionError | httpx2.TransportError | aiohttp.ClientError):
         return ("connection_lost" if was_sent else "connect_failed"), type(root).__name__
     return "client_error", type(root).__name__
+
+
+def is_timeout(error: Exception) -> bool:
+    """Return whether an exception stands for a timeout of a client, and not of the system."""
+    root = _root(error)
+    if isinstance(root, TimeoutError):
+        return root.errno is None
+    return isinstance(root, httpx2.TimeoutException)
+
+
+def _root(error: BaseException) -> BaseException:
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error
 
 
 def _why(expired: str) -> str:

@@ -139,3 +139,20 @@ def test_nothing_is_imported_while_a_trial_is_measured(tmp_path: Path, mode: str
         timeout=120,
     )
     assert process.stdout.split() == ["imported:"]
+
+
+def test_the_package_itself_imports_nothing_before_it_is_used() -> None:
+    code = (
+        "import sys, harness\n"
+        "harness.policies; print(*sorted(m for m in sys.modules if m.startswith('harness')))\n"
+        "print(sorted({'openai', 'pydantic', 'httpx2', 'asyncio'} & set(sys.modules)))\n"
+        "harness.AsyncOpenAI, harness.OpenAI, harness.Timeouts, harness.FailedResponseError\n"
+        "try:\n    harness.AsyncOpenAi\nexcept AttributeError as error:\n    print(error)\n"
+    )
+    process = [sys.executable, "-c", code]
+    said = subprocess.run(process, check=True, capture_output=True, text=True, timeout=120).stdout
+    assert said.splitlines() == [
+        "harness harness.policies",
+        "[]",
+        "module 'harness' has no attribute 'AsyncOpenAi'",
+    ]

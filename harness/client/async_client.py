@@ -1,0 +1,257 @@
+"""openai.AsyncOpenAI with permits and a retry policy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import openai
+
+from harness.client.calls import CallMaker, ClientCall, PassedResponse, ReceivedResponse
+from harness.client.settings import (
+    DEFAULT_RETRY,
+    DEFAULT_TIMEOUTS,
+    ClientSettings,
+    HoldPermit,
+    Layers,
+    http_options,
+)
+from harness.config.timeouts import Timeouts
+from harness.engine.async_interpreter import AsyncWorld, run_async
+from harness.engine.branches import Branch
+from harness.engine.effects import EmitRecord, Reply, Send
+from harness.engine.permits import AsyncPermits
+from harness.transports.async_transport import aiohttp_transport, exchange_async
+from harness.transports.exchange import is_encoded
+
+
+class _Body(httpx2.AsyncByteStream):
+    """The body of a response that is still arriving."""
+
+    def __init__(self, passed: PassedResponse, queue: asyncio.Queue[bytes | Exception | None]):
+        self._passed = passed
+        self._queue = queue
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while (item := await self._queue.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+        self._queue.put_nowait(None)  # for another reader
+
+    async def aclose(self) -> None:
+        self._passed.close()
+
+    def __del__(self) -> None:
+        self._passed.abandoned = True
+
+
+class _Answer:
+    """The response that a caller waits for, or an error.
+
+    Nothing refers to the response after it has been taken, so that dropping it is noticed.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.ready: asyncio.Future[None] = loop.create_future()
+        self._given: list[httpx2.Response | Exception] = []
+
+    def give(self, result: httpx2.Response | Exception) -> None:
+        """Wake the caller; has no effect if it is gone or has been given something."""
+        if not self.ready.done():
+            self._given.append(result)
+            self.ready.set_result(None)
+
+    async def taken(self) -> httpx2.Response:
+        """Wait for the response and return it, or raise the error."""
+        await self.ready
+        result = self._given.pop()
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+
+async def _closing(http: httpx2.AsyncClient) -> AsyncGenerator[None, None]:
+    """Close `http` when the event loop ends, or when the client is dropped in a running loop.
+
+    asyncio finishes asynchronous generators then. A program need not close its client.
+    """
+    try:
+        yield
+    finally:
+        await http.aclose()
+
+
+class AsyncPolicyTransport(httpx2.AsyncBaseTransport):
+    """Sends each request as a call with attempts, permits and a policy.
+
+    `http`: the client that sends the attempts; None for one on aiohttp, as measurements use it.
+    """
+
+    def __init__(self, settings: ClientSettings, http: httpx2.AsyncClient | None) -> None:
+        self._calls = CallMaker(settings)
+        self._permits = AsyncPermits(settings.permits, self._calls.now)
+        self._stamps_sending = http is None
+        self._http = http or aiohttp_transport(trust_env=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing: AsyncGenerator[None, None] | None = None
+        self._running: dict[asyncio.Task[None], Branch] = {}
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Return the response of the attempt that ended the call, or raise its error.
+
+        If the caller is cancelled, the attempts are too.
+        """
+        loop = self._use_loop()
+        if self._closing is None and self._stamps_sending:
+            self._closing = _closing(self._http)
+            await anext(self._closing)
+        call, branch = self._calls.call(request), Branch()
+        answer = _Answer(loop)
+        call.hand_over = partial(self._hand_over, answer)
+        task = loop.create_task(self._run(call, branch, answer))
+        self._running[task] = branch
+        task.add_done_callback(self._running.pop)
+        try:
+            return await answer.taken()
+        except asyncio.CancelledError:
+            branch.cancel()
+            raise
+
+    async def aclose(self) -> None:
+        """Cancel all calls and close the connections."""
+        self._use_loop()
+        for branch in self._running.values():
+            branch.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
+        await self._http.aclose()
+
+    def _use_loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        self._loop = self._loop or loop
+        if loop is not self._loop:
+            raise RuntimeError(
+                "harness.AsyncOpenAI: used in a second event loop; create one client in each loop"
+            )
+        return loop
+
+    async def _run(self, call: ClientCall, branch: Branch, answer: _Answer) -> None:
+        calls = self._calls
+        world = AsyncWorld(calls.now, self._permits, partial(self._send, call), calls.emit)
+        try:
+            completion = await run_async(call.program(calls.now()), world, branch)
+            if call.passed is None:
+                answer.give(call.result(completion))
+        except Exception as error:
+            answer.give(error)
+        finally:
+            answer.ready.cancel()  # only if nothing was given: the loop is closing
+
+    @staticmethod
+    def _hand_over(answer: _Answer, received: ReceivedResponse) -> PassedResponse:
+        queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
+        passed = PassedResponse(queue, received)
+        answer.give(received.response(_Body(passed, queue)))
+        return passed
+
+    async def _send(self, call: ClientCall, effect: Send, branch: Branch) -> Reply:
+        received = self._calls.begin(call, effect, branch)
+        steps = partial(self._exchange, call, received)
+        reply = await exchange_async(received.exchange, branch, steps)
+        received.end(reply)
+        return reply
+
+    async def _exchange(self, call: ClientCall, received: ReceivedResponse) -> Reply:
+        if not self._stamps_sending:
+            received.exchange.note_sent()
+        try:
+            response = await self._http.send(
+                call.request_to_send(), stream=True, follow_redirects=False
+            )
+            try:
+                received.begin(response)
+                assert isinstance(response.stream, httpx2.AsyncByteStream)
+                body = response.aiter_bytes() if is_encoded(response) else response.stream
+                async for data in body:
+                    if not received.take(data):
+                        break
+                return received.finish()
+            finally:
+                await response.aclose()
+        except Exception as error:
+            received.fail(error)
+            raise
+
+
+class _AsyncHttp(httpx2.AsyncClient):
+    """The HTTP client of the package: it builds requests, and its transport sends them."""
+
+    def __init__(self, settings: ClientSettings, http: httpx2.AsyncClient | None) -> None:
+        super().__init__(
+            transport=AsyncPolicyTransport(settings, http),
+            **http_options(http),
+        )
+
+
+class AsyncOpenAI(openai.AsyncOpenAI):
+    """openai.AsyncOpenAI with permits and a retry policy, for one event loop.
+
+    `permits`: the most requests in flight; others wait, first come, first served. `retry`: a policy
+    of `harness.policies`, or a list of layers, outermost first, that ends with a policy.
+    `permit_scope`: "attempt" releases the permit during a backoff, "call" holds it. `timeouts`: see
+    `harness.Timeouts`; without `timeout`, they are the only ones. `whole_responses`: a stream is
+    passed on when it is complete, so that a stream that breaks is retried too; the program then
+    waits for the last text instead of the first one. Otherwise nothing is retried after the first
+    text. `on_record`: called with the record of each attempt and call when it ends (see
+    `harness.records.schema`); times are nanoseconds since the client was created. `http_client`: an
+    httpx2.AsyncClient that sends the attempts.
+
+    A streamed response is read as fast as it arrives, however slowly the program reads it, and its
+    permit is released when it has arrived. A response with status 200 that is a failure raises
+    FailedResponseError when the policy gives up. Other paths than chat completions have the same
+    permits and policy; their bodies are not classified, and they are never hedged.
+    """
+
+    def __init__(
+        self,
+        *,
+        permits: int = 8,
+        retry: Layers = DEFAULT_RETRY,
+        permit_scope: HoldPermit = "attempt",
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        whole_responses: bool = False,
+        on_record: EmitRecord | None = None,
+        http_client: httpx2.AsyncClient | None = None,
+        max_retries: int = 0,
+        **options: Any,
+    ) -> None:
+        settings = ClientSettings(
+            permits, retry, permit_scope, timeouts, whole_responses, on_record
+        )
+        settings.check(max_retries)
+        if http_client is None:
+            options.setdefault("timeout", httpx2.Timeout(timeouts.call, connect=timeouts.connect))
+        elif not isinstance(http_client, httpx2.AsyncClient):
+            raise ValueError(f"http_client={http_client!r}: give an httpx2.AsyncClient")
+        self._settings = settings
+        if not isinstance(http_client, _AsyncHttp):
+            http_client = _AsyncHttp(settings, http_client)
+        super().__init__(http_client=http_client, max_retries=0, **options)
+
+    if not TYPE_CHECKING:  # with the parameters of the package
+
+        def copy(self, *, _extra_kwargs: Any = MappingProxyType({}), **options: Any) -> AsyncOpenAI:
+            """Return a client with other options that shares the permits and the policy.
+
+            With another `http_client`, it has its own.
+            """
+            return super().copy(
+                _extra_kwargs={**self._settings._asdict(), **_extra_kwargs}, **options
+            )
+
+        with_options = copy

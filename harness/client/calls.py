@@ -1,0 +1,379 @@
+"""The calls of a client: what is sent, what has been received, and what the program gets.
+
+Both clients use this module. Nothing in it waits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import random
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import Any, Protocol
+
+import httpx2
+import msgspec
+import openai
+
+from harness.client.settings import ClientSettings
+from harness.engine.attempt import CallTerms, CallTimeouts
+from harness.engine.branches import Branch
+from harness.engine.call import Completion, complete
+from harness.engine.deadlines import UNWANTED
+from harness.engine.effects import Program, Reply, Request, Send
+from harness.policies.protocol import Admission, Asking, Ended, Go, Policy, RandomOf, RetryVerdict
+from harness.records.clock import monotonic_since, take_anchor
+from harness.records.failures import CANCELLED, OK, is_retryable, of_status
+from harness.records.keys import CallKey
+from harness.records.schema import Record
+from harness.transports.exchange import Exchange, is_timeout
+
+POLICY_PHASE_HEADER = "x-harness-policy-phase"
+"""Names the phase of a request, for layers with the scope `phase`. It is not sent."""
+
+CLOSED = "the client is closed"
+
+_CHANGED_HEADERS = {"content-encoding", "content-length", "transfer-encoding"}
+"""Headers that no longer describe a body that has been decoded."""
+
+
+class FailedResponseError(openai.APIError):
+    """A response with status 200 that is a failure, after the policy has given up.
+
+    `outcome`: its failure class, such as `error_in_stream` or `missing_done`.
+    """
+
+    def __init__(self, outcome: str, detail: str, request: httpx2.Request) -> None:
+        super().__init__(f"{outcome}: {detail}", request, body=None)
+        self.outcome = outcome
+
+
+class _ChatBody(msgspec.Struct):
+    stream: Any = None
+
+
+class CallMaker:
+    """Makes the calls of one client, which share its policy."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self.anchor = take_anchor()
+        self.now = monotonic_since(self.anchor)
+        self._settings = settings
+        self._numbers = itertools.count()
+        self._random = random.Random()  # noqa: S311 - jitter
+        parts, limits = settings.policy(), CallTimeouts.of(settings.timeouts, 1.0)
+        streamed = parts.build(1.0, streamed=True)
+        whole = dataclasses.replace(streamed, retry=parts.retry(1.0, streamed=False))
+        self._terms = CallTerms(
+            streamed, limits, settings.permit_scope == "call", lambda _: self._random
+        )
+        self._policies: Mapping[bool, Policy] = {True: streamed, False: whole}
+
+    def emit(self, record: Record) -> None:
+        """Pass on a record to the program, if it wants them."""
+        if self._settings.on_record is not None:
+            self._settings.on_record(record)
+
+    def call(self, request: httpx2.Request) -> ClientCall:
+        """Return the call for a request of the program."""
+        chat = request.method == "POST" and request.url.path.endswith("/chat/completions")
+        try:
+            content = request.content
+        except httpx2.RequestNotRead:
+            content = None
+        streams = chat and content is not None and _asks_for_stream(content)
+        passes_on = not chat or (streams and not self._settings.whole_responses)
+        phase = request.headers.get(POLICY_PHASE_HEADER, "call")
+        key = CallKey("", 0, next(self._numbers), 0, phase, None, 1)
+        terms = self._terms._replace(policy=self._policies[streams])
+        if not chat:
+            limits = terms.limits
+            terms = terms._replace(limits=limits._replace(first_token=limits.call))
+        return ClientCall(
+            request, content, key, terms, chat=chat, streams=streams, passes_on=passes_on
+        )
+
+    def begin(self, call: ClientCall, effect: Send, branch: Branch) -> ReceivedResponse:
+        """Return the state of an attempt that is about to be sent."""
+        exchange = Exchange(call.streams, effect.deadlines, self.now, self.anchor)
+        exchange.handed = self.now()
+        return ReceivedResponse(call, exchange, branch)
+
+
+def _asks_for_stream(content: bytes) -> bool:
+    try:
+        return msgspec.json.decode(content, type=_ChatBody).stream is True
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+class Outlet(Protocol):
+    """A queue of what a program reads: bytes, an exception, and None at the end."""
+
+    def put_nowait(self, item: bytes | Exception | None, /) -> None:
+        """Add an item."""
+
+
+class PassedResponse:
+    """A response that the program reads while it arrives.
+
+    `abandoned`: the program has dropped it without closing it. A finalizer can run while any lock
+    is held, so it sets only this flag; the attempt ends with the next bytes.
+    """
+
+    def __init__(self, queue: Outlet, received: ReceivedResponse) -> None:
+        self.queue = queue
+        self.abandoned = False
+        self._received = received
+
+    def close(self) -> None:
+        """Cancel the attempt, unless its response is complete."""
+        reading = self._received.exchange.reading
+        if reading is None or reading.ended is None:
+            self._received.branch.cancel()
+
+
+class ClientCall:
+    """One request of the program and its attempts.
+
+    `content`: its body; None if it can be sent only once. `chat`: it asks for a chat completion,
+    whose body is classified. `streams`: it asks for a stream. `passes_on`: the program gets the
+    response when it begins, not when it is complete. `hand_over` then takes the response and
+    returns the queue for its bytes.
+    """
+
+    hand_over: Callable[[ReceivedResponse], PassedResponse]
+
+    def __init__(
+        self,
+        request: httpx2.Request,
+        content: bytes | None,
+        key: CallKey,
+        terms: CallTerms,
+        *,
+        chat: bool,
+        streams: bool,
+        passes_on: bool,
+    ) -> None:
+        self.request = request
+        self.chat = chat
+        self.streams = streams
+        self.passes_on = passes_on
+        self.passed: PassedResponse | None = None
+        self.ended: list[ReceivedResponse] = []
+        self._content = content
+        self._key = key
+        self.policy = CallPolicy(terms.policy, self)
+        self._terms = terms._replace(policy=self.policy)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no further attempt can be sent."""
+        return self.passed is not None or self._content is None
+
+    def program(self, ready: int) -> Program[Completion]:
+        """Return the program of the call."""
+        return complete(self._terms, self._key, Request(()), ready)
+
+    def request_to_send(self) -> httpx2.Request:
+        """Return the request of one attempt."""
+        if self._content is None:
+            self.request.headers.pop(POLICY_PHASE_HEADER, None)
+            return self.request
+        headers = self.request.headers.copy()
+        headers.pop(POLICY_PHASE_HEADER, None)
+        return httpx2.Request(
+            self.request.method,
+            self.request.url,
+            headers=headers,
+            content=self._content,
+            extensions=dict(self.request.extensions),
+        )
+
+    def result(self, completion: Completion) -> httpx2.Response:
+        """Return the response of the attempt that ended the call, or raise its error."""
+        for received in reversed(self.ended):
+            if received.reply.outcome == completion.outcome:
+                if error := received.error():
+                    raise error from received.cause
+                return received.response()
+        if completion.outcome == CANCELLED:
+            raise openai.APIConnectionError(message=CLOSED, request=self.request)
+        last = self.ended[-1].error() if self.ended else None
+        raise openai.APITimeoutError(request=self.request) from last
+
+
+class ReceivedResponse:
+    """The response of one attempt, as far as it has arrived. `cause`: what ended it early."""
+
+    reply: Reply
+    cause: Exception | None = None
+
+    def __init__(self, call: ClientCall, exchange: Exchange, branch: Branch) -> None:
+        self.exchange = exchange
+        self.branch = branch
+        self._call = call
+        self._head: httpx2.Response | None = None
+        self._pieces: list[bytes] = []
+        self._passed: PassedResponse | None = None
+
+    def begin(self, response: httpx2.Response) -> None:
+        """Note status and headers."""
+        self._head = response
+        self.exchange.note_response(response)
+        if self._call.chat and of_status(response.status_code) == OK:
+            self.exchange.begin_reading(response)
+
+    def take(self, data: bytes) -> bool:
+        """Process bytes of the body; return whether to continue reading."""
+        goes_on = self.exchange.reading is None or self.exchange.received(data, self.exchange.now())
+        if self._passed is not None:
+            self._passed.queue.put_nowait(data)
+            if self._passed.abandoned and self._is_open():
+                self.exchange.expired = CANCELLED
+                return False
+            return goes_on
+        self._pieces.append(data)
+        if self._call.passes_on and self._can_be_passed_on():
+            self._call.passed = self._passed = self._call.hand_over(self)
+            for piece in self._pieces:
+                self._passed.queue.put_nowait(piece)
+            self._pieces.clear()
+        return goes_on
+
+    def _is_open(self) -> bool:
+        return self.exchange.reading is None or self.exchange.reading.ended is None
+
+    def _can_be_passed_on(self) -> bool:
+        """Return whether a successful response has begun, and no other attempt was faster."""
+        status, reading = self.exchange.status, self.exchange.reading
+        begun = reading is None or (reading.last_token is not None and reading.ended is None)
+        return (
+            begun and status is not None and of_status(status) == OK and not self.branch.cancelled
+        )
+
+    def finish(self) -> Reply:
+        """Return the reply for a body that is complete or is not read further."""
+        if self.exchange.expired == CANCELLED and self._is_open():
+            return self.exchange.reply(CANCELLED, UNWANTED)
+        if self.exchange.reading is not None:
+            return self.exchange.finish()
+        status = self.exchange.status
+        assert status is not None, "begin() comes first"
+        return self.exchange.reply(of_status(status), f"HTTP {status}")
+
+    def fail(self, error: Exception) -> None:
+        """Note an exception. A timeout of the HTTP client itself counts as one of ours."""
+        self.cause = error
+        exchange = self.exchange
+        if exchange.expired is None and not exchange.overdue() and is_timeout(error):
+            if exchange.sent is None:
+                exchange.expired = "connect_timeout"
+            elif exchange.reading is None or exchange.reading.last_token is None:
+                exchange.expired = "first_token_timeout"
+            else:
+                exchange.expired = "idle_timeout"
+
+    def end(self, reply: Reply) -> None:
+        """Note the end of the attempt; end the response that the program reads."""
+        self.reply = reply
+        self._call.ended.append(self)
+        if self._passed is not None:
+            error = self.error()
+            if error is not None:
+                error.__cause__ = self.cause
+            self._passed.queue.put_nowait(error)
+            self._passed.queue.put_nowait(None)
+
+    def error(self) -> Exception | None:
+        """Return what the program gets instead of the response; None for the response itself.
+
+        It gets responses with another status, which the package raises as errors, and complete
+        responses that no retry would change, such as one that ends at `max_tokens`.
+        """
+        reply, request = self.reply, self._call.request
+        outcome, detail = reply.outcome, reply.detail
+        refused = reply.status is not None and of_status(reply.status) != OK
+        if outcome == OK or refused:
+            return None
+        if outcome in _NETWORK:
+            return _NETWORK[outcome](detail, request=request)
+        if outcome == "client_error" and self.cause is not None:
+            return self.cause
+        if outcome == CANCELLED:
+            return openai.APIConnectionError(message=CLOSED, request=request)
+        return FailedResponseError(outcome, detail, request) if is_retryable(outcome) else None
+
+    def response(
+        self, arriving: httpx2.SyncByteStream | httpx2.AsyncByteStream | None = None
+    ) -> httpx2.Response:
+        """Return the response with the body that has arrived, or with one that is arriving."""
+        head = self._head
+        assert head is not None, "a reply with a status has a head"
+        headers = [
+            (name, value)
+            for name, value in head.headers.multi_items()
+            if name.lower() not in _CHANGED_HEADERS
+        ]
+        if arriving is None:
+            body = b"".join(self._pieces)
+            headers.append(("content-length", str(len(body))))
+            arriving = httpx2.ByteStream(body)
+        kept = ("http_version", "reason_phrase")
+        extensions = {name: head.extensions[name] for name in kept if name in head.extensions}
+        return httpx2.Response(
+            head.status_code, headers=headers, stream=arriving, extensions=extensions
+        )
+
+
+_NETWORK: Mapping[str, type[httpx2.RequestError]] = {
+    "connect_failed": httpx2.ConnectError,
+    "connect_timeout": httpx2.ConnectTimeout,
+    "connection_lost": httpx2.ReadError,
+    "first_token_timeout": httpx2.ReadTimeout,
+    "idle_timeout": httpx2.ReadTimeout,
+    "call_timeout": httpx2.ReadTimeout,
+}
+"""The exception of each failure without a complete response; the package wraps it in its own."""
+
+
+class CallPolicy:
+    """The policy of one call: that of the client, without retries of a response passed on.
+
+    A second attempt as a hedge is sent for chat completions only.
+    """
+
+    def __init__(self, policy: Policy, call: ClientCall) -> None:
+        self.hedge = policy.hedge if call.chat and not call.is_settled else None
+        self._policy = policy
+        self._call = call
+        self._open: dict[int, Asking] = {}
+
+    def admit(self, asking: Asking) -> Admission:
+        """Return whether an attempt may be sent now."""
+        admission = self._policy.admit(asking)
+        if isinstance(admission, Go):
+            self._open[asking.attempt] = asking
+        return admission
+
+    def ended(self, ended: Ended, random: RandomOf) -> RetryVerdict:
+        """Record the end of an attempt, and return what happens next in its call."""
+        self._open.pop(ended.attempt, None)
+        if self._call.is_settled:
+            ended = msgspec.structs.replace(ended, final=False)
+        return self._policy.ended(ended, random)
+
+    def abandon(self, now: int) -> Iterator[Hashable]:
+        """Report attempts that an exception has ended as cancelled; yield the bells to ring."""
+        for asking in self._open.values():
+            verdict = self._policy.ended(
+                Ended(
+                    phase=asking.phase, attempt=asking.attempt, outcome=CANCELLED, status=None,
+                    retry_after=None, should_retry=None, admitted=asking.now, sent=None, now=now,
+                    deadline=now, final=False,
+                ),
+                random.Random,
+            )  # fmt: skip
+            if verdict.ring is not None:
+                yield verdict.ring
+        self._open.clear()

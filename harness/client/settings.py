@@ -1,0 +1,74 @@
+"""The settings of a client, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import httpx2
+
+from harness.config.tables import SettingError
+from harness.config.timeouts import Timeouts
+from harness.engine.effects import EmitRecord
+from harness.policies.exponential import Exponential
+from harness.policies.resolve import PolicyParts, resolve
+from harness.policies.section import BackoffSection, StackSection, WrapperSection
+
+Layers = BackoffSection | WrapperSection | Sequence[BackoffSection | WrapperSection]
+"""A policy that decides, or layers, outermost first, that end with one."""
+
+HoldPermit = Literal["attempt", "call"]
+
+DEFAULT_RETRY = Exponential()
+DEFAULT_TIMEOUTS = Timeouts()
+
+
+class ClientSettings(NamedTuple):
+    """The keywords of a client; see `harness.client.async_client.AsyncOpenAI`."""
+
+    permits: int
+    retry: Layers
+    permit_scope: HoldPermit
+    timeouts: Timeouts
+    whole_responses: bool
+    on_record: EmitRecord | None
+
+    def check(self, max_retries: int) -> None:
+        """Raise ValueError, one line, if a keyword is invalid."""
+        if not isinstance(self.permits, int) or self.permits < 1:
+            raise ValueError(f"permits={self.permits!r}: give a whole number of at least 1")
+        if self.permit_scope not in ("attempt", "call"):
+            raise ValueError(f"permit_scope={self.permit_scope!r}: use 'attempt' or 'call'")
+        if not isinstance(self.timeouts, Timeouts):
+            raise ValueError(f"timeouts={self.timeouts!r}: use harness.Timeouts(first_token=30)")
+        if max_retries:
+            raise ValueError(
+                f"max_retries={max_retries!r}: the policy retries; use "
+                f"retry=harness.policies.OpenAISdk(max_retries={max_retries!r})"
+            )
+        self.policy()
+
+    def policy(self) -> PolicyParts:
+        """Return the parts of the policy. Raises ValueError if they do not fit."""
+        layers = list(self.retry) if isinstance(self.retry, Sequence) else [self.retry]
+        kinds = (BackoffSection, WrapperSection)
+        if not layers or not all(isinstance(layer, kinds) for layer in layers):
+            raise ValueError(
+                f"retry={self.retry!r}: give a policy, such as harness.policies.Exponential(), or "
+                "a list that ends with one"
+            )
+        named = {f"{layer.kind}.{number}": layer for number, layer in enumerate(layers)}
+        stack = StackSection(kind="stack", layers=tuple(named))
+        try:
+            return resolve({**named, "stack": stack}, "stack")
+        except SettingError as error:
+            shown = "".join(f"{value}: " for value in error.shown)
+            raise ValueError(f"retry: {shown}{error.problem}") from None
+
+
+def http_options(http: httpx2.Client | httpx2.AsyncClient | None) -> dict[str, Any]:
+    """Return the options of an HTTP client that builds requests as `http` does."""
+    if http is None:
+        return {"follow_redirects": True, "timeout": None, "trust_env": False}
+    same = ("headers", "cookies", "params", "follow_redirects", "timeout")
+    return {**{name: getattr(http, name) for name in same}, "trust_env": False}
