@@ -150,7 +150,7 @@ def _subject(texts: list[str]) -> str:
     return _first_words(last)
 
 
-@lru_cache(maxsize=1024)  # all prompts of a workflow name the same topic
+@lru_cache(maxsize=1 << 14)  # all prompts of a workflow name the same topic
 def _of_topic(topic: str) -> str:
     return _first_words(topic)
 

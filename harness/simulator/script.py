@@ -210,6 +210,6 @@ def _length(purpose: str, length: Length, draws: Draws, topic: tuple[int, str]) 
     return max(1, round(draws.lognormal(purpose, median, length.sigma)))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=1 << 14)
 def _topic_median(seed: int, subject: str, purpose: str, median: float, sigma: float) -> float:
     return Draws(seed, "any", subject.encode()).lognormal(purpose, median, sigma)

@@ -167,7 +167,7 @@ def _begin(paragraph: _Paragraph, words: list[str], count: int) -> tuple[str, st
     return paragraph.text[: paragraph.ends[count]], end
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=1 << 14)
 def _subject(subject: str) -> tuple[list[str], str]:
     """Return the tokens of the subject, and their joined text."""
     words = [" " + word for word in subject.split()]
