@@ -20,7 +20,7 @@ from harness.bench import cells
 from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario
 from harness.bench.spending import TokenMeter, is_counted, limits_of, until_stopped
-from harness.bench.trial import INTERRUPTED, RecordCollector, Tally
+from harness.bench.trial import INTERRUPTED, RecordCollector, Tally, is_recorded
 from harness.bench.virtual import Played, Task
 from harness.endpoints.section import EndpointServer
 from harness.engine.budget_gate import Gate
@@ -81,7 +81,8 @@ def run(
         for cell in block
         if (cell.id, repeat) not in begun.whole
     ]
-    with run_directory.Writer(directory, scenario.transcripts, is_counted(scenario)) as writer:
+    counted = is_counted(scenario)
+    with run_directory.Writer(directory, scenario.transcripts, counted, scenario.records) as writer:
         if begun.run.virtual:
             stopped = _play_all(begun, todo, writer, hooks, jobs)
         else:
@@ -198,6 +199,10 @@ def _play_all(
             writer.append(Spent(**played.account.ledger.spent._asdict()))
         for kind, lines in played.lines.items():
             writer.extend(kind, lines)
+        if played.file is not None:
+            from harness.store.trial_files import trial_path  # imports NumPy
+
+            writer.add_file(trial_path(writer.directory, played.trial), played.file)
         _keep(played.trial, played.records, played.stopped, begun, writer, hooks)
 
     from harness.bench.workers import play_in_order
@@ -218,9 +223,10 @@ def _keep(
     writer: run_directory.Writer,
     hooks: Hooks,
 ) -> None:
-    """Write a trial that has ended, unless its first answer made it pointless."""
-    if stopped is None or stopped.by != "first_call":
-        writer.append(trial)
+    """Write the record of a trial, unless its file has it."""
+    if is_recorded(stopped):
+        if begun.scenario.records == "full":
+            writer.append(trial)
         with run_directory.no_collector():
             hooks.after_trial(begun.run, read)
 

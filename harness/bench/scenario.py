@@ -40,7 +40,7 @@ from harness.policies.registry import BUILT_IN_POLICIES, RetryPolicy
 from harness.policies.resolve import PolicyParts, check_policies, names_in, resolve
 from harness.records.clock import SECOND
 from harness.records.errors import InputError
-from harness.records.schema import CellInfo
+from harness.records.schema import CellInfo, RecordsKept
 from harness.records.settings import join_key, setting_of, split_key, with_settings
 from harness.workflows.execution import WorkflowPlan
 from harness.workflows.layout import Layout, branches_of
@@ -176,13 +176,15 @@ class Success(Section):
 class Scenario(Section):
     """A scenario file with all defaults.
 
-    `transcripts`: write transcripts.jsonl. `prompts`: texts that replace those of the workflow.
+    `transcripts`: write transcripts.jsonl. `records`: keep all records, or only what the statistics
+    need. `prompts`: texts that replace those of the workflow.
     """
 
     name: Name
     description: str = ""
     seed: int = Field(default=0, ge=0)
     transcripts: bool = False
+    records: RecordsKept = "full"
     workflow: AnyWorkflow
     prompts: dict[str, Text | None] = Field(default_factory=dict, validate_default=True)
     endpoint: Endpoint = SimulatedEndpoint()
@@ -245,6 +247,8 @@ class Scenario(Section):
                 "mode",
                 value="threads",
             )
+        if self.records == "summary":
+            self._check_summary()
         facts = self.endpoint.facts
         limits, simulated = self.workflow.max_tokens, facts.simulation is not None
         check_budget(self.budget, limits, facts.bodies, facts.price, simulated)
@@ -252,6 +256,18 @@ class Scenario(Section):
             problem = f"requires a known price; {PRICE_WAY_OUT}"
             raise SettingError(problem, *_MINIMISE, value=minimise)
         return self
+
+    def _check_summary(self) -> None:
+        problem = None
+        if not self.is_virtual:
+            problem = (
+                "the records of real time cannot be made again; use 'full', or "
+                "endpoint.time = 'virtual'"
+            )
+        elif self.transcripts:
+            problem = "keeps no transcripts; use 'full', or transcripts = false"
+        if problem is not None:
+            raise SettingError(problem, "records", value=self.records)
 
     @property
     def plan(self) -> WorkflowPlan:

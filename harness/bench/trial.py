@@ -22,6 +22,11 @@ from harness.records.schema import (
 INTERRUPTED = Stop(by="interrupt", because="interrupted")
 
 
+def is_recorded(stopped: Stop | None) -> bool:
+    """Return whether a trial is recorded: not if its first answer made it pointless."""
+    return stopped is None or stopped.by != "first_call"
+
+
 class RecordCollector:
     """Collects the records of a trial, without transcripts, which can be large."""
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from operator import attrgetter
-from typing import Any, Generic, NamedTuple, TypeVar, assert_never
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, assert_never
 
 import msgspec
 
@@ -22,7 +22,7 @@ from harness.bench.estimate import estimate
 from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario, cell_scenario
 from harness.bench.spending import TokenMeter, limits_of, until_stopped
-from harness.bench.trial import Tally
+from harness.bench.trial import Tally, is_recorded
 from harness.config.prices import cost_usd
 from harness.endpoints.section import SecondsRange
 from harness.engine.budget_gate import Gate
@@ -44,6 +44,9 @@ from harness.simulator.virtual.clock import VirtualClock
 from harness.simulator.virtual.modes import VIRTUAL_MODES
 from harness.simulator.virtual.provider import VirtualTarget, VirtualTrial
 from harness.store.run_directory import TrialRecords, no_collector
+
+if TYPE_CHECKING:
+    from harness.store.trial_files import TrialColumns
 
 _T = TypeVar("_T")
 _R = TypeVar("_R", bound=Record)
@@ -82,18 +85,25 @@ class VirtualSpending(NamedTuple):
 class Played(NamedTuple):
     """A trial that has been played.
 
-    `lines`: its records of each kind as JSON lines, in the order of their ends. `stopped`: why it
-    ended early. `account`: the amounts spent by its end.
+    `lines`: its records of each kind as JSON lines, in the order of their ends. `file`: the content
+    of its file if the run keeps only what its statistics need; then there are no lines. `stopped`:
+    why it ended early. `account`: the amounts spent by its end.
     """
 
     task: Task
     trial: Trial
     lines: Mapping[type, bytes]
+    file: bytes | None
     stopped: Stop | None
     account: VirtualSpending
 
     def records(self) -> TrialRecords:
-        """Return the records, read back from their lines."""
+        """Return the records, read back from their lines or from the file."""
+        if self.file is not None:
+            from harness.store.trial_files import StoredTrial  # imports NumPy
+
+            stored = StoredTrial(self.file)
+            return TrialRecords(self.trial, *stored.attempts_and_calls(), stored.workflows())
 
         def read(kind: type[_T]) -> list[_T]:
             return msgspec.json.Decoder(kind).decode_lines(self.lines[kind])
@@ -182,42 +192,59 @@ def play(
             VIRTUAL_MODES[task.cell.mode](program, trial, clock, seen.emit, gate)
 
     stopped = until_stopped(run_program, scenario, gate, "the simulated provider")
-    lines = seen.lines()
+    seen.finish()
     start, end = seen.span or (0, clock.now())
+    # No run has the same processor time again, and in virtual time it has no meaning.
+    trial = Trial(
+        cell=task.cell.id,
+        repeat=task.repeat,
+        execution=run.execution,
+        start=start,
+        end=end,
+        cpu=0,
+        loop_lag={},
+        interrupted=stopped is not None,
+    )
     return Played(
         task=task,
-        # No run has the same processor time again, and in virtual time it has no meaning.
-        trial=Trial(
-            cell=task.cell.id,
-            repeat=task.repeat,
-            execution=run.execution,
-            start=start,
-            end=end,
-            cpu=0,
-            loop_lag={},
-            interrupted=stopped is not None,
-        ),
-        lines=lines,
+        trial=trial,
+        lines=seen.lines(),
+        file=seen.file(trial if is_recorded(stopped) else None),
         stopped=stopped,
         account=VirtualSpending(gate.ledger, account.elapsed + clock.now()),
     )
 
 
-class _Encoder(Generic[_R]):
-    """Encodes the records of one kind in batches, in the order of their ends.
+class _JsonLines:
+    """Encodes records as JSON lines."""
+
+    def __init__(self) -> None:
+        self._encode = msgspec.json.Encoder().encode_lines
+        self._lines: list[bytes] = []
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Encode records."""
+        self._lines.append(self._encode(records))
+
+    def whole(self) -> bytes:
+        """Return the lines of all records."""
+        return b"".join(self._lines)
+
+
+class _Ordered(Generic[_R]):
+    """Passes on the records of one kind in batches, in the order of their ends.
 
     Virtual time never goes back, so records come in the order of their ends, and those before the
     end of the latest one are complete. Records with the same end are in the order of their keys.
     """
 
-    def __init__(self, end: Callable[[_R], int]) -> None:
+    def __init__(self, end: Callable[[_R], int], keep: Callable[[Sequence[_R]], None]) -> None:
         self._end = end
-        self._encode = msgspec.json.Encoder().encode_lines
-        self._lines: list[bytes] = []
+        self._keep = keep
         self.pending: list[_R] = []
 
     def flush(self, *, whole: bool = False) -> list[_R]:
-        """Encode the complete records, or with `whole` all of them, and return them."""
+        """Pass on the complete records, or with `whole` all of them, and return them."""
         records = self.pending
         if not records:
             return []
@@ -227,12 +254,8 @@ class _Encoder(Generic[_R]):
             count -= 1
         self.pending = records[count:]
         ended = _by_key(records[:count], end)
-        self._lines.append(self._encode(ended))
+        self._keep(ended)
         return ended
-
-    def lines(self) -> bytes:
-        """Return the lines of all records."""
-        return b"".join(self._lines)
 
 
 class _Collector:
@@ -248,11 +271,20 @@ class _Collector:
         self._reported = time.monotonic()
         self._tally = Tally()
         self._left = _BATCH
+        self._columns: TrialColumns | None = None
+        self._lines = {kind: _JsonLines() for kind in (Attempt, Call, Workflow, Transcript)}
+        keep_attempts: Callable[[Sequence[Attempt]], None] = self._lines[Attempt].add
+        keep_calls: Callable[[Sequence[Call]], None] = self._lines[Call].add
+        if scenario.records == "summary":
+            from harness.store.trial_files import TrialColumns  # imports NumPy
+
+            self._columns = TrialColumns()
+            keep_attempts, keep_calls = self._columns.add_attempts, self._columns.add_calls
         done: Callable[[Attempt | Call | Workflow], int] = attrgetter("done")
-        self._attempts = _Encoder[Attempt](done)
-        self._calls = _Encoder[Call](done)
-        self._workflows = _Encoder[Workflow](done)
-        self._transcripts = _Encoder[Transcript](lambda _: 0)
+        self._attempts = _Ordered[Attempt](done, keep_attempts)
+        self._calls = _Ordered[Call](done, keep_calls)
+        self._workflows = _Ordered[Workflow](done, self._lines[Workflow].add)
+        self._transcripts = _Ordered[Transcript](lambda _: 0, self._lines[Transcript].add)
         self.span: tuple[int, int] | None = None
 
     def emit(self, record: Record) -> None:
@@ -293,17 +325,23 @@ class _Collector:
         self._reported = time.monotonic()
         self._report(tally)
 
-    def lines(self) -> Mapping[type, bytes]:
-        """Return the records of each kind as JSON lines, in the order of their ends."""
+    def finish(self) -> None:
+        """Take the last records, and report."""
         self._flush(whole=True)
         self._transcripts.flush(whole=True)
         self.report()
-        return {
-            Attempt: self._attempts.lines(),
-            Call: self._calls.lines(),
-            Workflow: self._workflows.lines(),
-            Transcript: self._transcripts.lines(),
-        }
+
+    def lines(self) -> Mapping[type, bytes]:
+        """Return the records of each kind as JSON lines, in the order of their ends."""
+        if self._columns is not None:
+            return {}
+        return {kind: lines.whole() for kind, lines in self._lines.items()}
+
+    def file(self, trial: Trial | None) -> bytes | None:
+        """Return the content of the trial's file; None if the records are lines."""
+        if self._columns is None:
+            return None
+        return self._columns.encode(trial, self._lines[Workflow].whole())
 
     def _cost(self, attempt: Attempt) -> float:
         assert self._price is not None, "it is asked only with a price"

@@ -23,6 +23,8 @@ SCHEMA = 2
 
 WorkflowOutcome = Literal["ok", "degraded", "failed", "cancelled"]
 RunStatus = Literal["running", "complete", "partial"]
+RecordsKept = Literal["full", "summary"]
+"""What a run keeps of its records: all, or only what its statistics need."""
 WaitSource = Literal["policy", "retry_after", "breaker"]
 """What determined a wait of a call: its retry policy, the server, or an open circuit breaker."""
 
@@ -392,6 +394,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     def cell_price(self, cell: str) -> dict[str, Any] | None:
         """Return what tokens cost in a cell, None where that is not known."""
         return self.prices.get(cell, self.price)
+
+    @property
+    def records_kept(self) -> RecordsKept:
+        """What the run keeps of its records."""
+        kept: RecordsKept = self.scenario.get("records", "full")
+        return kept
 
     @property
     def execution(self) -> int:

@@ -14,6 +14,7 @@ from harness.store.compact_records import line_type
 from harness.store.packed_histograms import UnusualTextError
 from harness.store.run_directory import (
     FILES,
+    TRIALS_FOLDER,
     Records,
     decode_lines,
     each,
@@ -22,6 +23,7 @@ from harness.store.run_directory import (
     read_provider,
     read_run,
 )
+from harness.store.trial_files import read_tables, trial_files
 
 _BATCH_BYTES = 1_000_000
 _ROOM = 1.02
@@ -36,10 +38,17 @@ def read_columns(directory: Path) -> Records:
         workflows = list(each(directory, Workflow))
         phases = {phase.name for workflow in workflows for phase in workflow.phases}
         phases |= {info.name for info in run.phases}
+        if (directory / TRIALS_FOLDER).exists():
+            attempts, calls = read_tables(trial_files(directory, run), words)
+        else:
+            attempts = _read(
+                directory, AttemptTable, Attempt, line_type(Attempt, run, phases), words
+            )
+            calls = _read(directory, CallTable, Call, line_type(Call, run, phases), words)
         return Records(
             run,
-            _read(directory, AttemptTable, Attempt, line_type(Attempt, run, phases), words),
-            _read(directory, CallTable, Call, line_type(Call, run, phases), words),
+            attempts,
+            calls,
             workflows,
             list(each(directory, Trial)),
             read_provider(directory, run, small=True),

@@ -43,11 +43,11 @@ class _PackedBackoffs(NamedTuple):
     columns: _Columns
 
 
-class _Batch(NamedTuple):
+class ColumnBatch(NamedTuple):
     """The columns of some records; `counts`: how many rows of `packed` belong to each."""
 
     columns: _Columns
-    counts: NDArray[np.int64]
+    counts: NDArray[np.signedinteger[Any]]
     packed: _Columns
 
 
@@ -63,19 +63,39 @@ class GrowingTable(Generic[_R]):
 
     def add(self, records: Sequence[_R], expected: float = 1.0) -> None:
         """Add records; `expected`: how many times as many there will be in the end."""
-        batch = self._kind._batch(records, self._words)
+        self._extend(self._kind._batch(records, self._words), expected)
+
+    def add_batch(self, batch: ColumnBatch, words: Words, expected: float = 1.0) -> None:
+        """Add records that are in columns, with these words; `expected`: as in `add`."""
+        number = np.array([self._words[word] for word in words.names], np.int16)
+        columns, packed = (
+            {name: number[values] if name in mine else values for name, values in part.items()}
+            for part, mine in (
+                (batch.columns, self._kind.WORDS),
+                (batch.packed, self._kind.PACKED_WORDS),
+            )
+        )
+        self._extend(ColumnBatch(columns, batch.counts, packed), expected)
+
+    def _extend(self, batch: ColumnBatch, expected: float) -> None:
         for name, values in batch.columns.items():
             is_time = name in self._kind.TIMES
             self._columns[name].add(values if is_time else narrow(values), expected)
         for name, values in batch.packed.items():
             self._packed[name].add(values, expected)
-        self._counts.add(batch.counts, expected)
+        self._counts.add(narrow(batch.counts), expected)
+
+    def batch(self) -> ColumnBatch:
+        """Return all that was added as one batch."""
+        columns, packed = (
+            {name: column.whole() for name, column in part.items()}
+            for part in (self._columns, self._packed)
+        )
+        return ColumnBatch(columns, self._counts.whole(), packed)
 
     def table(self, source: Sequence[_R] | None = None) -> Any:
         """Return the table."""
-        columns = {name: column.whole() for name, column in self._columns.items()}
-        packed = {name: column.whole() for name, column in self._packed.items()}
-        counts = self._counts.whole()
+        columns, counts, packed = self.batch()
         starts = np.zeros(len(counts) + 1, np.int64)
         np.cumsum(counts, out=starts[1:])
         return self._kind(self._words, columns, self._kind._pack(starts, packed), None, source)
@@ -88,6 +108,7 @@ class ColumnTable(Sequence[_R], Generic[_R]):
     """
 
     WORDS: tuple[str, ...]
+    PACKED_WORDS: tuple[str, ...] = ()
     SMALL: tuple[str, ...]
     TIMES: tuple[str, ...]
     ALWAYS: frozenset[str] = frozenset()
@@ -121,7 +142,7 @@ class ColumnTable(Sequence[_R], Generic[_R]):
 
     @classmethod
     @abstractmethod
-    def _batch(cls, records: Sequence[_R], words: Words) -> _Batch:
+    def _batch(cls, records: Sequence[_R], words: Words) -> ColumnBatch:
         """Return the columns of some records."""
 
     @classmethod
@@ -248,7 +269,7 @@ class AttemptTable(ColumnTable[Attempt]):
         return list(zip(map(tuple, found.T.tolist()), counts.tolist(), strict=True))
 
     @classmethod
-    def _batch(cls, records: Sequence[Attempt], words: Words) -> _Batch:
+    def _batch(cls, records: Sequence[Attempt], words: Words) -> ColumnBatch:
         numbers = (*_KEY_NUMBERS, "attempt", "status", "chunks", "hedge", *cls.TIMES, "retry_after")
         of_words = (*_KEY_WORDS, "finish_reason")
         values = transposed(records)
@@ -266,7 +287,7 @@ class AttemptTable(ColumnTable[Attempt]):
         columns["retry_in"][rows] = integers([one.retry_in for one in made.values()])
         gaps: Any = values["gaps"]
         is_text = bool(gaps) and isinstance(gaps[0], msgspec.Raw)
-        return _Batch(columns, *(pack_texts(gaps) if is_text else pack_mappings(gaps)))
+        return ColumnBatch(columns, *(pack_texts(gaps) if is_text else pack_mappings(gaps)))
 
     @classmethod
     def _pack(cls, starts: NDArray[np.int64], columns: _Columns) -> PackedHistograms:
@@ -299,6 +320,7 @@ class CallTable(ColumnTable[Call]):
     """Calls in columns."""
 
     WORDS = _KEY_WORDS
+    PACKED_WORDS = ("source",)
     SMALL = (*_KEY_NUMBERS, "attempts")
     TIMES = ("ready", "done")
     ALWAYS = frozenset({*SMALL, *TIMES} - {"branch"})
@@ -310,7 +332,7 @@ class CallTable(ColumnTable[Call]):
         return backoffs
 
     @classmethod
-    def _batch(cls, records: Sequence[Call], words: Words) -> _Batch:
+    def _batch(cls, records: Sequence[Call], words: Words) -> ColumnBatch:
         values = transposed(records)
         columns: _Columns = {name: word_numbers(values[name], words) for name in cls.WORDS}
         columns |= {name: integers(values[name]) for name in (*cls.SMALL, *cls.TIMES)}
@@ -320,7 +342,7 @@ class CallTable(ColumnTable[Call]):
             name: integers([getattr(wait, name) for wait in waits]) for name in _WAIT_TIMES
         }
         packed["source"] = word_numbers([wait.source for wait in waits], words)
-        return _Batch(columns, np.array(counts, np.int64), packed)
+        return ColumnBatch(columns, np.array(counts, np.int64), packed)
 
     @classmethod
     def _pack(cls, starts: NDArray[np.int64], columns: _Columns) -> _PackedBackoffs:

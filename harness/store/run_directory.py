@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
@@ -25,6 +25,7 @@ from harness.records.schema import (
     Attempt,
     Call,
     Record,
+    RecordsKept,
     Run,
     Spent,
     Transcript,
@@ -46,12 +47,16 @@ TRANSCRIPTS_FILE = "transcripts.jsonl"
 PROVIDER_FILE = "provider.jsonl"
 SPENDING_FILE = "spending.jsonl"
 SUMMARY_FILE = "summary.json"
+TRIALS_FOLDER = "trials"
+"""The folder of a run that keeps only what its statistics need; see `trial_files`."""
 
 FILES: dict[type, str] = {
     Attempt: ATTEMPTS_FILE, Call: CALLS_FILE, Workflow: WORKFLOWS_FILE, Trial: TRIALS_FILE,
     Transcript: TRANSCRIPTS_FILE, Spent: SPENDING_FILE,
 }  # fmt: skip
 """The file of each kind of record."""
+_IN_TRIALS = (Attempt, Call, Workflow, Trial)
+"""The kinds that are in `TRIALS_FOLDER` instead if the run keeps only what its statistics need."""
 
 
 class Records(NamedTuple):
@@ -77,14 +82,23 @@ class TrialRecords(NamedTuple):
 class Writer:
     """Appends records to a run directory. Use it as a context manager.
 
-    `transcripts`: also write transcripts. `budget`: also write the spent amounts. Incomplete last
-    lines of an earlier session are removed. A line that cannot be written completely is removed,
-    and nothing is written after it. So a full disk leaves a directory that can be read and resumed.
+    `transcripts`: also write transcripts. `budget`: also write the spent amounts. `records`: with
+    "summary", trials are written with `add_file`. Incomplete last lines of an earlier session are
+    removed. A line that cannot be written completely is removed, and nothing is written after it.
+    So a full disk leaves a directory that can be read and resumed.
     """
 
-    def __init__(self, directory: Path, transcripts: bool = False, budget: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        transcripts: bool = False,
+        budget: bool = False,
+        records: RecordsKept = "full",
+    ) -> None:
         self.directory = directory
+        is_summary = records == "summary"
         unwanted: dict[type, bool] = {Transcript: not transcripts, Spent: not budget}
+        unwanted |= dict.fromkeys(_IN_TRIALS, is_summary)
         self._kinds = [kind for kind in FILES if not unwanted.get(kind)]
         self._encoder = msgspec.json.Encoder()
         self._files: dict[type, BinaryIO] = {}
@@ -128,9 +142,22 @@ class Writer:
             reason = str(error.strerror)
         with contextlib.suppress(OSError):
             file.truncate(before)
+        self._fail(f"{file.name}: cannot be written ({reason})")
+
+    def add_file(self, path: Path, data: bytes) -> None:
+        """Write a whole file of the run. Raises StorageError as `append` does."""
+        if self._failed is not None:
+            raise self._failed
+        try:
+            with writing(path.parent):
+                path.parent.mkdir(exist_ok=True)
+            replace_file(path, [data])
+        except StorageError as error:
+            self._fail(str(error))
+
+    def _fail(self, problem: str) -> NoReturn:
         self._failed = StorageError(
-            f"{file.name}: cannot be written ({reason}); make room and go on with "
-            f"`harness run --resume {self.directory}`"
+            f"{problem}; make room and go on with `harness run --resume {self.directory}`"
         )
         raise self._failed
 
@@ -239,6 +266,11 @@ def each(directory: Path, kind: type[_T]) -> Iterator[_T]:
     if path.exists():
         with opened(path) as file:
             yield from decode_lines(file, path, kind)
+    elif kind in _IN_TRIALS and (directory / TRIALS_FOLDER).exists():
+        from harness.store.trial_files import trial_files  # imports NumPy
+
+        for trial in trial_files(directory, read_run(directory)):
+            yield from trial.read().each(kind)
 
 
 def read_transcripts(directory: Path, offset: int = 0) -> tuple[list[Transcript], int]:

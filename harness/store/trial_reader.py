@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from harness.records.keys import TrialKey
 from harness.records.schema import Attempt, Call, Transcript, Trial, Workflow
-from harness.store.run_directory import FILES, Records, decode_lines, each, opened, read_run
+from harness.store.run_directory import (
+    FILES,
+    TRIALS_FOLDER,
+    Records,
+    decode_lines,
+    each,
+    opened,
+    read_run,
+)
+
+if TYPE_CHECKING:
+    from harness.store.trial_files import TrialFile
 
 _T = TypeVar("_T", Attempt, Call, Workflow, Transcript)
 
@@ -50,10 +61,20 @@ class TrialReader:
         self.trials = list(each(directory, Trial))
         self._directory = directory
         self._found: dict[type, _Sections] = {}
+        self._files: dict[TrialKey, list[TrialFile]] | None = None
+        if (directory / TRIALS_FOLDER).exists():
+            from harness.store.trial_files import trial_files  # imports NumPy
+
+            self._files = {}
+            for file in trial_files(directory, self.run):
+                self._files.setdefault(file.key, []).append(file)
 
     def keys(self, *kinds: type) -> list[TrialKey]:
         """Return the trials that have records of `kinds`, cell by cell in the order of run.json."""
-        every = {trial for kind in kinds for trial in self._sections(kind)}
+        if self._files is not None:
+            every = set(self._files)
+        else:
+            every = {trial for kind in kinds for trial in self._sections(kind)}
         order = {cell.id: at for at, cell in enumerate(self.run.cells)}
         known = [trial for trial in every if trial[0] in order]
         return sorted(known, key=lambda trial: (order[trial[0]], trial[1]))
@@ -73,6 +94,10 @@ class TrialReader:
 
     def each(self, kind: type[_T], trial: TrialKey) -> Iterator[_T]:
         """Iterate over the records of one kind of one trial, in the order written."""
+        if self._files is not None:
+            for stored in self._files.get(trial, ()):
+                yield from stored.read().each(kind)
+            return
         sections = self._sections(kind).get(trial)
         if not sections:
             return
