@@ -166,8 +166,13 @@ def _execute(
     if account is not None:
         _warn_of_delivery(account, directory)
     elif traces is None and not options.quiet:
+        because = (
+            "the run keeps a summary only"
+            if scenario.records == "summary"
+            else f"{expected.calls} planned calls are more than {MOST_TRACED_CALLS}"
+        )
         warn(
-            f"no traces: {expected.calls} planned calls are more than {MOST_TRACED_CALLS}; "
+            f"no traces: {because}; "
             f"`harness trace export {directory}` writes them, and sends them with --endpoint URL"
         )
     if finished.stopped is not None and finished.stopped.by == "budget":
@@ -178,9 +183,13 @@ def _execute(
 def _exporter(
     scenario: Scenario, expected: Estimate, directory: Path, target: OtlpTarget | None
 ) -> Exporter | None:
-    """Return what makes the traces while the run goes on; None for a long run in virtual time."""
+    """Return what makes the traces while the run goes on.
+
+    None for a run in virtual time that is long or keeps a summary only.
+    """
     # Decided by the scenario alone, so that the same run always writes the same files.
-    if scenario.is_virtual and expected.calls > MOST_TRACED_CALLS:
+    is_long = scenario.is_virtual and expected.calls > MOST_TRACED_CALLS
+    if is_long or scenario.records == "summary":
         return None
     earlier = each(directory, Trial)
     return Exporter(directory, target, os.environ, _is_reachable(target), earlier=earlier)

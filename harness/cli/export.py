@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from harness.cli.views import warn_of_missing_ids
 from harness.report.export import export
 from harness.store.run_directory import require_run
 
@@ -17,4 +18,5 @@ def export_tables(options: argparse.Namespace) -> int:
     out = Path(options.out) if options.out else directory / FOLDER
     for path in export(directory, out, options.format):
         print(path)
+    warn_of_missing_ids(directory)
     return 0

@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from harness.analysis.selection import Dataset
+from harness.cli.views import warn_of_missing_ids
 from harness.records.clock import SECOND
 from harness.records.errors import InputError, PreflightError
 from harness.records.keys import TrialKey
@@ -55,6 +56,7 @@ def show_run(options: argparse.Namespace) -> int:
     chosen = _chosen(stored, options)
     is_plain = options.key is None and options.slowest is None and not options.failed
     if options.spans:
+        warn_of_missing_ids(directory)
         _print_spans(chosen, stored, with_run=is_plain)
         return 0
     cells = path_summaries(stored.by_trial()) if is_plain or options.json else []
@@ -167,6 +169,7 @@ def export_traces(options: argparse.Namespace) -> int:
         raise PreflightError(f"{problem}; start a collector there, or name another --endpoint")
     account = export_stored(directory, TrialReader(directory), target, os.environ, options.again)
     print(f"{account.made} spans in {directory / TRACES}")
+    warn_of_missing_ids(directory)
     if account.endpoint is None:
         print("Not sent: name an --endpoint, or set OTEL_EXPORTER_OTLP_ENDPOINT.")
     else:

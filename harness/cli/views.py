@@ -17,6 +17,7 @@ from typing import ParamSpec
 from harness.cli.main import DEBUG_VARIABLE
 from harness.config.validation_messages import one_line
 from harness.records.errors import HarnessError
+from harness.store.run_directory import read_run
 
 RUN_CONTINUES = "the run continues"
 
@@ -58,6 +59,15 @@ class Views:
                 function(*args, **kwargs)
 
         return safe_function
+
+
+def warn_of_missing_ids(directory: Path) -> None:
+    """Print a line if the run did not keep the ids that the provider gave."""
+    if read_run(directory).records_kept == "summary":
+        warn(
+            f"{directory} keeps only what the statistics need: request_id, response_id and "
+            "response_model are left out; run its scenario with --set records=full to record them"
+        )
 
 
 def warn(line: str) -> None:

@@ -36,6 +36,7 @@ from harness.report.wording import (
     whole_number,
     whole_percent,
 )
+from harness.store.run_directory import TRIALS_FOLDER
 
 _FILES = ("summary.json", "report.html", "plots", "traces")
 
@@ -78,6 +79,13 @@ def render_summary(summary: Summary, directory: Path, console: Console) -> None:
     files = [name for name in _FILES if (directory / name).exists()]
     if files:
         write(f"       {', '.join(files)}")
+    if (directory / TRIALS_FOLDER).exists():
+        write(
+            *wrapped(
+                "Records: only what the statistics need, in trials. The same scenario with "
+                "`--set records=full` makes the same run with all records."
+            )
+        )
 
 
 def _table(

@@ -42,12 +42,14 @@ def of_session(leader: int) -> Iterator[str]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads processes from /proc")
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_what_had_ended_by_then_is_saved_and_summarised(jobs: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("jobs", "kept"), [("1", "full"), ("2", "full"), ("2", "summary")])
+def test_what_had_ended_by_then_is_saved_and_summarised(
+    jobs: str, kept: str, tmp_path: Path
+) -> None:
     scenario = tmp_path / "long.toml"
     scenario.write_text(SCENARIO)
     out = tmp_path / "out"
-    command = ["run", str(scenario), "--out", str(out), "--jobs", jobs]
+    command = ["run", str(scenario), "--out", str(out), "--jobs", jobs, "--set", f"records={kept}"]
     run = subprocess.Popen(
         [sys.executable, "-m", "harness", *command],
         stdout=subprocess.PIPE,
@@ -58,7 +60,9 @@ def test_what_had_ended_by_then_is_saved_and_summarised(jobs: str, tmp_path: Pat
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     trials = out / "trials.jsonl"
-    while run.poll() is None and not (trials.exists() and trials.read_bytes()):
+    while run.poll() is None and not (
+        any(out.glob("trials/*.trial")) or (trials.exists() and trials.read_bytes())
+    ):
         time.sleep(0.02)  # polls for the first trial's record
     os.killpg(run.pid, signal.SIGINT)  # a terminal tells all of its processes
     said, _ = run.communicate(timeout=60)
