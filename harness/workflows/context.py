@@ -8,7 +8,7 @@ from typing import Generic
 
 from harness.engine.attempt import CallTerms
 from harness.engine.call import Completion, complete
-from harness.engine.effects import Message, Program, Request, fan_out, now
+from harness.engine.effects import NOW, Message, Program, Request, fan_out
 from harness.records.failures import CANCELLED, OK
 from harness.records.keys import CallKey, WorkflowKey
 from harness.records.schema import Branches, Phase, PhaseInfo, WorkflowOutcome
@@ -57,7 +57,8 @@ class WorkflowContext(Generic[S]):
 
     def ended(self, phase: str, outcome: WorkflowOutcome) -> Program[None]:
         """Record the end of the phase that began at `at`."""
-        start, self.at = self.at, (yield from now())
+        start = self.at
+        self.at = yield NOW
         self.phases.append(Phase(name=phase, start=start, end=self.at, outcome=outcome))
 
     def call(self, phase: str, messages: tuple[Message, ...]) -> Program[Completion]:

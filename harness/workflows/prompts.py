@@ -83,9 +83,8 @@ class Prompts(NamedTuple):
     def messages(self, key: str, **values: str) -> tuple[Message, ...]:
         """Return the messages of the template `key`; fields inside values have no meaning."""
         template = self.templates[key]
-        text = "".join(
-            values[part] if is_field else part for is_field, part in _parts(template.text)
-        )
+        parts = [values[part] if is_field else part for is_field, part in _parts(template.text)]
+        text = "".join(parts)
         return self.chat(text, template.system)
 
     def chat(self, text: str, system: str = SYSTEM) -> tuple[Message, ...]:
