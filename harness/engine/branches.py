@@ -77,11 +77,10 @@ class Fork:
     """The running branches of one fan-out. `parts`: each program with its Branch."""
 
     def __init__(self, effect: FanOut) -> None:
-        branches = (
-            Branch(partial(self._claim, index)) if effect.claims else Branch()
-            for index in range(len(effect.branches))
-        )
-        self.parts = tuple(zip(effect.branches, branches, strict=True))
+        self.parts = [(program, Branch()) for program in effect.branches]
+        if effect.claims:
+            for index, (_, branch) in enumerate(self.parts):
+                branch.first_text = partial(self._claim, index)
         self._hand_over = effect.hand_over
         self._enough = effect.enough
         self._lock = threading.Lock()
