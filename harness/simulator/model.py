@@ -20,6 +20,7 @@ from heapq import heappop, heappush, heapreplace
 
 from harness.simulator.pace import Pace
 from harness.simulator.rates import Rates
+from harness.simulator.wander import Wander
 
 _NEVER = 1 << 63
 """Later than any time: 292 years."""
@@ -62,6 +63,8 @@ class Model:
     def __init__(self, pace: Pace, slots: int | None = None, rates: Rates | None = None) -> None:
         self._itl_of = cache(pace.itl)
         self._rates = rates
+        self._wander: Wander | None = None
+        self._zero = 0  # the start of its path
         self._earlier = 0.0  # virtual work of earlier busy periods
         self._itl = pace.itl(0)
         self._work = 0.0  # virtual work at the time `_since`
@@ -76,7 +79,12 @@ class Model:
         self._out: dict[ServedRequest, list[int]] = {}
         self._out_at = 0
         self._next, self._next_is_text = _NEVER, False  # kept, because it is asked for often
+        self._turn = _NEVER  # the next change of a speed that wanders
         self.ended: list[tuple[int, ServedRequest]] | None = None
+
+    def let_wander(self, now: int, wander: Wander) -> None:
+        """Multiply the time per token by a factor that changes, from the first arrival on."""
+        self._zero, self._wander = now, wander
 
     def arrive(
         self,
@@ -142,6 +150,8 @@ class Model:
         while self._next <= now:
             if self._next_is_text:
                 self._at_text(self._next)
+            elif self._next == self._turn:
+                self._share(self._turn, self.decoding)
             else:
                 at, _, job = heappop(self._moments)
                 self._at_moment(at, job)
@@ -159,6 +169,16 @@ class Model:
             at = self._since + round((texts[0][0] - self._work) * self._itl)
             if at <= self._next:
                 self._next, self._next_is_text = at, True
+        if self._wander is not None:
+            self._turn = self._next_turn(self._wander)
+            if self._turn < self._next:
+                self._next, self._next_is_text = self._turn, False
+
+    def _next_turn(self, wander: Wander) -> int:
+        """Return when the speed changes next; it is not wanted while nothing is decoding."""
+        if not self.decoding:
+            return _NEVER
+        return self._zero + wander.next_change(self._since - self._zero)
 
     def _at_text(self, at: int) -> None:
         """Note the next text. After its last text, a request leaves, unless it holds."""
@@ -240,7 +260,10 @@ class Model:
             self._work += (at - self._since) / before
         self._since = at
         self.decoding = decoding
-        self._itl = itl = self._itl_of(decoding)
+        itl = self._itl_of(decoding)
+        if self._wander is not None:
+            itl *= self._wander.factor(at - self._zero)
+        self._itl = itl
         if self._rates is not None and (idle or itl != before):
             self._rates.note(self._earlier + self._work, at, itl)
 

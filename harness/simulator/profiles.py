@@ -29,6 +29,7 @@ from harness.config.tables import (
 from harness.config.validation_messages import message_of, one_line
 from harness.records.errors import InputError
 from harness.simulator.pace import Measured, Pace, Speed
+from harness.simulator.wander import slowest_factor
 
 _SHIPPED = Path(__file__).with_name("profiles")
 
@@ -55,6 +56,21 @@ class Length(ConfigTable):
     median: float = Field(ge=1, le=1e6)
     sigma: Sigma = 0.0
     topic_sigma: Sigma = 0.0
+
+
+class WanderingSpeed(ConfigTable):
+    """A factor of the time per token that changes in time; see `wander.Wander`.
+
+    `sigma`: the standard deviation of its logarithm. `over`: the time over which it forgets itself.
+    """
+
+    sigma: Sigma
+    over: Duration
+
+    @property
+    def slowest(self) -> float:
+        """The largest factor."""
+        return slowest_factor(self.sigma)
 
 
 class Lengths(ConfigTable):
@@ -99,8 +115,9 @@ class Profile(ConfigTable):
     While n requests are decoding, each gets a token every ITL(n + background) seconds, with ITL(n)
     = itl_a + itl_b n + itl_c n^2: processor sharing, where itl_b is the cost of sharing and itl_c
     that of thrashing. `itl_points` gives measurements of ITL instead. `slots`: the requests that
-    are processed at once; others queue. `source`: where the figures come from and which are
-    assumed; `date`: when they were read.
+    are processed at once; others queue. `wander`: the speed changes in time, in each trial on a
+    path of its own. `source`: where the figures come from and which are assumed; `date`: when they
+    were read.
     Limits: a request above `concurrency_cap` (which `cap_steps` change over time),
     `requests_per_minute` or `tokens_per_minute` is answered with 429. `burst`: for how long unused
     allowance accumulates. `tokens_counted`: "used" charges the prompt at arrival and the output at
@@ -123,6 +140,7 @@ class Profile(ConfigTable):
     itl_c: Delay = 0.0
     itl_points: tuple[PacePoint, ...] = Field(default=(), strict=False)
     background: float = Field(default=0.0, ge=0, le=1e6)
+    wander: WanderingSpeed | None = None
     slots: int | None = Field(default=None, ge=1)
     reasoning_tokens: Length | None = None
     answer_tokens: Length
@@ -198,8 +216,12 @@ class Profile(ConfigTable):
         return own.reasoning_tokens or self.reasoning_tokens, answer
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the profile as plain values for JSON, with durations in seconds."""
-        plain: dict[str, Any] = self.model_dump(mode="json")
+        """Return the profile as plain values for JSON, with durations in seconds.
+
+        A speed that does not wander is left out, so that earlier runs have the same profile.
+        """
+        unused = {"wander"} if self.wander is None else set()
+        plain: dict[str, Any] = self.model_dump(mode="json", exclude=unused)
         return plain
 
 

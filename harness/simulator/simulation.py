@@ -24,6 +24,7 @@ from harness.simulator.profiles import Profile
 from harness.simulator.rates import Rates
 from harness.simulator.request_parser import ChatRequest
 from harness.simulator.script import Script
+from harness.simulator.wander import Wander
 
 _DRIP = 1.0
 """Seconds between keep-alives of the fault `keep_alive_only`, if the profile has none."""
@@ -121,6 +122,7 @@ class Simulation:
         self.drip = self.keep_alive or max(1, round(_DRIP * nanoseconds))
         self._pace = profile.pace(nanoseconds)
         self._model = Model(self._pace, profile.slots, rates)
+        self._wander = profile.wander
         self._plan = FaultPlan(profile.faults, seed, nanoseconds)
         self._limits = _limits(profile, nanoseconds)
         self._levels = limits.fresh(self._limits, 0)
@@ -140,7 +142,10 @@ class Simulation:
 
     def slowest_chunk(self, at_once: int) -> int:
         """Return the maximum nanoseconds between two chunks with `at_once` requests in service."""
-        return ceil(self._profile.tokens_per_chunk * self._pace.slowest(at_once)) + 1
+        slowest = self._pace.slowest(at_once)
+        if self._wander is not None:
+            slowest *= self._wander.slowest
+        return ceil(self._profile.tokens_per_chunk * slowest) + 1
 
     def count(self, repeat: int, prompt: bytes) -> int:
         """Count an arrival of this prompt in this trial and return its number, from 1."""
@@ -160,6 +165,11 @@ class Simulation:
         if self._zero is None:
             self._zero, self._repeat = now, repeat
             self._levels = limits.fresh(self._limits, now)
+            if self._wander is not None:
+                draws = Draws(self._seed, repeat, f"cell {self._cell}".encode())
+                over = max(1, round(self._wander.over * self._nanoseconds))
+                path = Wander(self._wander.sigma, over, draws.generator("wander"))
+                self._model.let_wander(now, path)
         self._settle(now)
         arrival, active = self.count(repeat, request.prompt), self._model.active
         if every_chunk:
