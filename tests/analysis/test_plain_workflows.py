@@ -24,6 +24,7 @@ from tests.analysis.builders import make_run, make_trial
 from tests.analysis.played import Shape, make_records
 from tests.analysis.tree_player import (
     CELL,
+    Ask,
     Body,
     Enter,
     Played,
@@ -167,6 +168,55 @@ def test_sequences_of_phases_with_calls_or_branches_are_plain(
 ) -> None:
     cell = cell_of(Player(work, permits, in_flight=2).run(), "attempt")
     assert PlainWorkflows(cell.groups, cell.workflows).is_plain.all()
+    assert_same_as_trees(cell, in_flight=2)
+
+
+few = st.builds(Ask, st.lists(st.integers(1, 3), min_size=1, max_size=2).map(tuple), st.just(1))
+short = st.lists(
+    st.builds(
+        Enter,
+        names,
+        st.lists(st.tuples(few), min_size=1, max_size=3).map(lambda found: (Split(tuple(found)),))
+        | st.lists(few, min_size=1, max_size=2).map(tuple),
+    ),
+    min_size=1,
+    max_size=2,
+).map(tuple)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    work=st.lists(short, min_size=1, max_size=2),
+    kind=st.sampled_from(["outcomes", "call", "branch", "phase"]),
+    seed=st.integers(0, 10**6),
+)
+def test_one_change_of_a_plain_workflow_gives_the_same_as_its_tree(
+    work: list[Body], kind: str, seed: int
+) -> None:
+    played, chance = Player(work, 2, in_flight=2).run(), random.Random(seed)
+    at = chance.randrange(len(played.calls))
+    call, workflow = played.calls[at], played.workflows[0]
+    length = chance.randint(0, 3)
+    if kind == "outcomes":
+        played.calls[:] = [
+            msgspec.structs.replace(one, outcome=chance.choice(["ok", "cancelled"]))
+            for one in played.calls
+        ]
+    elif kind == "call":
+        start = max(call.ready + chance.randint(-2, 2), 0)
+        played.calls[at] = msgspec.structs.replace(call, ready=start, done=start + length)
+    elif kind == "branch":
+        branch = chance.choice([None, 0, 1])
+        number = 1 + sum(one.branch == branch for one in played.calls)
+        played.calls[at] = msgspec.structs.replace(call, branch=branch, call=number)
+    else:
+        which = chance.randrange(len(workflow.phases))
+        first = max(workflow.phases[which].start + chance.randint(-2, 2), 0)
+        moved = msgspec.structs.replace(workflow.phases[which], start=first, end=first + length)
+        phases = (*workflow.phases[:which], moved, *workflow.phases[which + 1 :])
+        played.workflows[0] = msgspec.structs.replace(workflow, phases=phases)
+    cell = cell_of(played, "attempt")
+    assert_known_times(cell)
     assert_same_as_trees(cell, in_flight=2)
 
 
