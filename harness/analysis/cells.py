@@ -295,8 +295,8 @@ def gaps(cell: CellRecords) -> Sample:
     middles = np.array([middle(named(at)) for at in range(int(numbers.max(initial=0)) + 1)])
     return Sample(
         (middles / SECOND)[numbers[order]],
-        counts[order].astype(np.int64),
-        owners[order].astype(np.int64),
+        counts[order].astype(np.int32),  # small types: a long run has millions of buckets
+        owners[order].astype(np.int32),
     )
 
 

@@ -33,8 +33,8 @@ class Sample(NamedTuple):
     """
 
     values: NDArray[np.float64]
-    counts: NDArray[np.int64]
-    clusters: NDArray[np.int64]
+    counts: NDArray[np.signedinteger]
+    clusters: NDArray[np.signedinteger]
 
 
 def sample(values: ArrayLike, clusters: ArrayLike, counts: ArrayLike | None = None) -> Sample:
@@ -88,9 +88,9 @@ class Percentiles:
 
     def __init__(self, observed: Sample) -> None:
         self._values, self._counts, self._clusters = observed
+        sizes = np.bincount(self._clusters, weights=self._counts)
         self._seen = np.cumsum(self._counts)
         self.n = int(self._seen[-1])
-        sizes = np.bincount(self._clusters, weights=self._counts)
         self._sizes = sizes[sizes > 0]
         self._present = sizes > 0
         self._by_cluster = bool(self.n > len(self._sizes))

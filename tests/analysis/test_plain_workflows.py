@@ -211,8 +211,10 @@ def test_one_change_of_a_plain_workflow_gives_the_same_as_its_tree(
         played.calls[at] = msgspec.structs.replace(call, branch=branch, call=number)
     else:
         which = chance.randrange(len(workflow.phases))
-        first = max(workflow.phases[which].start + chance.randint(-2, 2), 0)
-        moved = msgspec.structs.replace(workflow.phases[which], start=first, end=first + length)
+        phase = workflow.phases[which]
+        first = max(phase.start + chance.randint(-2, 1), 0)
+        last = max(phase.end + chance.randint(-1, 2), first)
+        moved = msgspec.structs.replace(phase, start=first, end=last)
         phases = (*workflow.phases[:which], moved, *workflow.phases[which + 1 :])
         played.workflows[0] = msgspec.structs.replace(workflow, phases=phases)
     cell = cell_of(played, "attempt")
