@@ -5,9 +5,9 @@
 The whole is the real program, policy, permits and scheduler, with records made and encoded. The
 floor is the provider's model alone: it serves a request as soon as another has ended. A provider's
 simulation keeps what it has computed for a prompt, and most scenarios ask the same prompts again
-and again, so the whole is measured with four topics and with a topic for each workflow. Ends with 1
-if a call with four topics costs more than 5.9 times the floor, or if a call among 10,000 costs more
-than 1.5 times a call among 64.
+and again, so the whole is measured with four topics and with a topic for each workflow, and with
+four topics also with `records = "summary"`. Ends with 1 if a call with four topics costs more than
+5.9 times the floor, or if a call among 10,000 costs more than 1.5 times a call among 64.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from harness.bench import cells
 from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario, parse_scenario
 from harness.bench.virtual import Task, opening, play
 from harness.records.clock import Anchor
-from harness.records.schema import SCHEMA, Call, Run
+from harness.records.schema import SCHEMA, RecordsKept, Run
 from harness.simulator.profiles import load_profile
 from harness.simulator.request_parser import make_request
 from harness.simulator.simulation import Simulation
@@ -79,9 +79,9 @@ def scenario(permits: int, distinct: bool) -> Scenario:
     )
 
 
-def whole(permits: int, distinct: bool = False) -> Cost:
+def whole(permits: int, distinct: bool = False, records: RecordsKept = "full") -> Cost:
     """Play one trial as a run does."""
-    read = scenario(permits, distinct)
+    read = scenario(permits, distinct).model_copy(update={"records": records})
     (cell,) = cells.expand(read)
     profile = load_profile(PROFILE).as_dict()
     setting = RunProgress(read, _run(read, profile))
@@ -89,7 +89,7 @@ def whole(permits: int, distinct: bool = False) -> Cost:
     began = time.process_time()
     played = play(setting, Task(0, cell, 0), opening(setting), lambda _: None)
     seconds = time.process_time() - began
-    return Cost(played.lines[Call].count(b"\n"), seconds)
+    return Cost(len(played.records().calls), seconds)
 
 
 def floor(at_once: int, calls: int) -> Cost:
@@ -127,18 +127,20 @@ def _run(read: Scenario, profile: dict[str, object]) -> Run:
 
 def main() -> int:
     """Print what a call costs and return the exit code."""
-    whole(8)  # what is made once is made
+    for kept in get_args(RecordsKept):
+        whole(8, records=kept)  # what is made once is made
     print("simulated, in virtual time; microseconds of processor time a call")
-    print("in flight  4 topics  own topics  floor  ratio  calls/s")
+    print("in flight  4 topics  summary  own topics  floor  ratio  calls/s")
     costs, ratios = {}, []
     for permits in IN_FLIGHT:
         cost, own = whole(permits), whole(permits, distinct=True)
+        small = whole(permits, records="summary")
         bare = floor(permits, cost.calls)
         costs[permits] = cost.each
         ratios.append(cost.each / bare.each)
         print(
-            f"{permits:>9,} {cost.each:9.0f} {own.each:11.0f} {bare.each:6.0f} {ratios[-1]:6.1f} "
-            f"{1e6 / cost.each:8,.0f}"
+            f"{permits:>9,} {cost.each:9.0f} {small.each:8.0f} {own.each:11.0f} "
+            f"{bare.each:6.0f} {ratios[-1]:6.1f} {1e6 / cost.each:8,.0f}"
         )
     growth = costs[10_000] / costs[64]
     print(f"a call among 10,000 costs {growth:.2f} times one among 64")

@@ -25,9 +25,11 @@ def test_every_record_comes_back(
     written: list[list[Any]], more: list[Any], trial: Trial | None
 ) -> None:
     columns = TrialColumns()
-    for batch in written:
-        columns.add_attempts(batch)
-    columns.add_calls(more)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.store.trial_files._BATCH", 2)
+        for batch in written:
+            columns.add_attempts(batch)
+        columns.add_calls(more)
     workflows = [make_workflow(), make_workflow(workflow=1)]
     lines = b"".join(msgspec.json.encode(one) + b"\n" for one in workflows)
     stored = StoredTrial(columns.encode(trial, lines))
