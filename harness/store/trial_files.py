@@ -164,10 +164,14 @@ class StoredTrial:
 
     def attempts_and_calls(self) -> tuple[list[Attempt], list[Call]]:
         """Return the attempts, without the ids that the provider gave, and the calls."""
-        growing = _new_tables(Words())
-        self.add_to(*growing)
-        attempts = list(growing[0].table())
-        return attempts, list(_with_tokens(growing[1].table(), attempts))
+        attempts, calls = self._tables()
+        tried = list(attempts)
+        return tried, list(_with_tokens(calls, tried))
+
+    def _tables(self) -> tuple[AttemptTable, CallTable]:
+        attempts, calls = _new_tables(Words())
+        self.add_to(attempts, calls)
+        return attempts.table(), calls.table()
 
     def each(self, kind: type[_T]) -> Sequence[_T]:
         """Return the records of one kind."""
@@ -176,9 +180,10 @@ class StoredTrial:
             found = [] if self.trial is None else [self.trial]
         elif issubclass(kind, Workflow):
             found = self.workflows()
-        elif issubclass(kind, Attempt | Call):
-            attempts, calls = self.attempts_and_calls()
-            found = attempts if issubclass(kind, Attempt) else calls
+        elif issubclass(kind, Attempt):
+            found = list(self._tables()[0])
+        elif issubclass(kind, Call):
+            found = self.attempts_and_calls()[1]
         return found  # type: ignore[no-any-return]
 
     def add_to(self, attempts: GrowingTable[Attempt], calls: GrowingTable[Call]) -> None:
