@@ -245,6 +245,12 @@ class AttemptTable(ColumnTable[Attempt]):
         gaps: PackedHistograms = self.packed
         return gaps
 
+    def without_gaps(self) -> AttemptTable:
+        """Return the whole table with empty histograms: gaps are almost half of its memory."""
+        nothing = np.empty(0, np.uint16)
+        packed = PackedHistograms(np.zeros(len(self) + 1, np.int64), nothing, nothing)
+        return AttemptTable(self.words, self.columns, packed)
+
     def column(self, name: str) -> NDArray[Any]:
         """Return a column as the table does, also `first_text`."""
         if name != "first_text":

@@ -100,6 +100,13 @@ def test_a_torn_last_line_is_left_out_and_a_broken_one_is_named(tmp_path: Path) 
         stored(tmp_path, line + b"{}\n" + line)
 
 
+@given(written=st.lists(attempts, max_size=3))
+def test_a_table_without_gaps_has_the_same_attempts_but_for_them(written: list[Any]) -> None:
+    table = AttemptTable.of(written, Words()).without_gaps()
+    assert list(table) == [msgspec.structs.replace(one, gaps={}) for one in written]
+    assert table.gaps.of(0) == {} if written else not len(table)
+
+
 @given(st.lists(st.integers(0, 2**53), min_size=1))
 def test_the_number_of_a_bucket_is_that_of_the_histogram(values: list[int]) -> None:
     names = [bucket(value) for value in values]
