@@ -233,3 +233,15 @@ def test_a_run_of_several_repeats_is_plain_and_has_the_paths_of_its_trees(
         assert PlainWorkflows(cell.groups, cell.workflows).is_plain.all()
         assert_known_times(cell)
         assert_same_as_trees(cell, in_flight=2)
+
+
+def test_a_workflow_whose_phases_overlap_is_not_plain() -> None:
+    body = (Enter("step", (Ask((5,), 1),)), Enter("check", (Ask((5,), 1),)))
+    played = Player([body], 1, in_flight=1).run()
+    (workflow,) = played.workflows
+    first, second = workflow.phases
+    phases = (first, msgspec.structs.replace(second, start=second.start - 1))
+    played.workflows[0] = msgspec.structs.replace(workflow, phases=phases)
+    cell = cell_of(played, "attempt")
+    assert not PlainWorkflows(cell.groups, cell.workflows).is_plain.any()
+    assert_same_as_trees(cell, in_flight=1)
