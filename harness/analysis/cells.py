@@ -18,7 +18,7 @@ from harness.analysis.pooling import pool_packed
 from harness.analysis.replay import TrialBounds
 from harness.analysis.selection import CellRecords
 from harness.analysis.significance import Successes
-from harness.analysis.statistics import Sample, describe, sample
+from harness.analysis.statistics import Sample, Samples, describe, sample
 from harness.config.prices import Price, cost_of_counts, price_in
 from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED, OK, is_failure
@@ -31,6 +31,13 @@ from harness.store.compact_records import ABSENT
 
 ByRepeat = dict[int, float]
 """A value of each repeat that has one."""
+
+
+FEWEST_BURSTS = 10
+"""With fewer bursts of failures than this, the repeats do not show how often bursts come."""
+
+_CHANCE = 0.01
+"""The expected number of runs of failures as long as a burst when failures are independent."""
 
 
 class CountingRules(NamedTuple):
@@ -152,6 +159,25 @@ class MeasuredCell:
             if trial.end > trial.start
         }
 
+    @cached_property
+    def bursts(self) -> int | None:
+        """How many bursts of failures the cell met; None where there can be none.
+
+        A simulated provider has bursts where its faults say so. An outage at a given time is the
+        same in each repeat, so it is none.
+        """
+        profile = self.records.run.cell_profile(self.records.info.id)
+        if profile is not None and not any(one.get("burst") for one in profile.get("faults") or ()):
+            return None
+        return count_bursts(self.records.attempts)
+
+    @property
+    def has_few_bursts(self) -> bool:
+        """Whether the cell met too few bursts for an interval of anything."""
+        if self.bursts is None or (self.bursts == 0 and not self.records.run.simulated):
+            return False
+        return self.bursts < FEWEST_BURSTS
+
     @property
     def bounds(self) -> tuple[TrialBounds, ...]:
         """The bounds of each trial that ran without interruption."""
@@ -271,6 +297,27 @@ def count_lost(calls: CallTable) -> Successes:
     return Successes([lost.get(repeat, 0) for repeat in tried], list(tried.values()))
 
 
+def count_bursts(attempts: AttemptTable) -> int:
+    """Return the number of bursts of failures: attempts that all fail, sent one after another.
+
+    A burst is longer than chance alone makes any run of failures of this cell.
+    """
+    was_sent = attempts.column("sent") != ABSENT
+    failed = attempts.where("outcome", is_failure)[was_sent]
+    share = float(failed.mean()) if len(failed) else 0.0
+    if not 0 < share < 1:
+        return 0
+    repeats = attempts.column("repeat")[was_sent]
+    order = np.lexsort((attempts.column("sent")[was_sent], repeats))
+    failed, repeats = failed[order], repeats[order]
+    longest = max(3, math.ceil(math.log(_CHANCE / len(failed)) / math.log(share)))
+    is_start = np.flatnonzero(
+        (np.diff(failed, prepend=~failed[0]) != 0) | (np.diff(repeats, prepend=-1) != 0)
+    )
+    lengths = np.diff(is_start, append=len(failed))
+    return int((failed[is_start] & (lengths >= longest)).sum())
+
+
 def wanted(calls: CallTable) -> CallTable:
     """Return the calls that were not cancelled."""
     return calls.take(~calls.where("outcome", CANCELLED.__eq__))
@@ -281,8 +328,17 @@ def has_begun(calls: CallTable) -> NDArray[np.bool_]:
     return (calls.column("attempts") > 0) | ~calls.where("outcome", CANCELLED.__eq__)
 
 
-def gaps(cell: CellRecords) -> Sample:
-    """Return the gaps between text chunks, in seconds; workflows are the clusters.
+def by_repeat(
+    values: NDArray[np.float64], clusters: NDArray[np.int64], repeats: NDArray[np.int64]
+) -> Samples:
+    """Return observations as a sample for each repeat; the clusters matter for a single repeat."""
+    return {
+        repeat: sample(values[rows], clusters[rows]) for repeat, rows in rows_by(repeats).items()
+    }
+
+
+def gaps(cell: CellRecords) -> Samples:
+    """Return the gaps between text chunks, in seconds.
 
     Values are known to the width of a histogram's bucket, under 0.8 %.
     """
@@ -290,14 +346,33 @@ def gaps(cell: CellRecords) -> Sample:
     owners, numbers, counts = pool_packed(
         cell.clusters_of(attempts), attempts.gaps, attempts.places()
     )
-    # In order of the buckets, which is that of their middles: small numbers are sorted faster.
-    order = np.argsort(numbers, kind="stable")
-    middles = np.array([middle(named(at)) for at in range(int(numbers.max(initial=0)) + 1)])
-    return Sample(
-        (middles / SECOND)[numbers[order]],
-        counts[order].astype(np.int32),  # small types: a long run has millions of buckets
-        owners[order].astype(np.int32),
-    )
+    if not len(numbers):
+        return {}
+    middles = np.array([middle(named(at)) for at in range(int(numbers.max()) + 1)]) / SECOND
+    repeat_of = np.zeros(max(cell.clusters.values()) + 1, np.int64)
+    for (repeat, _), cluster in cell.clusters.items():
+        repeat_of[cluster] = repeat
+    repeats = np.unique(repeat_of[owners]).tolist()
+    if len(repeats) == 1:
+        # In order of the buckets, which is that of their middles: small numbers are sorted faster.
+        order = np.argsort(numbers, kind="stable")
+        # Small types: a long run has millions of buckets.
+        counted, owned = counts[order].astype(np.int32), owners[order].astype(np.int32)
+        return {repeats[0]: Sample(middles[numbers[order]], counted, owned)}
+    return {
+        repeat: _of_buckets(middles, numbers[mine], counts[mine])
+        for repeat in repeats
+        if len(mine := np.flatnonzero(repeat_of[owners] == repeat))
+    }
+
+
+def _of_buckets(
+    middles: NDArray[np.float64], numbers: NDArray[Any], counts: NDArray[Any]
+) -> Sample:
+    """Return the values of one repeat, each bucket once; the clusters of repeats are not needed."""
+    totals = np.bincount(numbers, weights=counts).astype(np.int64)
+    seen = np.flatnonzero(totals)
+    return Sample(middles[seen], totals[seen], np.zeros(len(seen), np.int64))
 
 
 def phase_figures(cell: CellRecords) -> dict[str, PhaseFigures]:
@@ -308,13 +383,14 @@ def phase_figures(cell: CellRecords) -> dict[str, PhaseFigures]:
 def _phase(cell: CellRecords, name: str) -> PhaseFigures:
     ran = [(w, phase) for w in cell.workflows for phase in w.phases if phase.name == name]
     clusters = np.array([cell.clusters[w.repeat, w.workflow] for w, _ in ran], np.int64)
+    repeats = np.array([w.repeat for w, _ in ran], np.int64)
     whole = sum(workflow.done - workflow.ready for workflow in cell.workflows)
-    lengths = [phase.end - phase.start for _, phase in ran]
+    lengths = np.array([phase.end - phase.start for _, phase in ran], np.float64) / SECOND
     # A nested phase runs during the phase around it, and may run beside others.
     top = sum(phase.end - phase.start for _, phase in ran if phase.parent is phase.branch is None)
     is_nested = bool(ran) and not any(phase.parent is phase.branch is None for _, phase in ran)
     return PhaseFigures(
-        latency_s=describe(sample(np.array(lengths, np.float64) / SECOND, clusters)),
+        latency_s=describe(by_repeat(lengths, clusters, repeats), skewed=cell.open_loop),
         share=top / whole if whole and not is_nested else None,
         failed=sum(phase.outcome == "failed" for _, phase in ran),
     )

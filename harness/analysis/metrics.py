@@ -21,6 +21,7 @@ from harness.analysis.cells import (
     ByRepeat,
     MeasuredCell,
     PopulationName,
+    by_repeat,
     count_lost,
     count_rows,
     count_successes,
@@ -31,11 +32,18 @@ from harness.analysis.cells import (
     time_spent_in,
     wanted,
 )
-from harness.analysis.model import Cell, Figure
+from harness.analysis.model import Cell, Distribution, Figure, PhaseFigures
 from harness.analysis.significance import Successes
-from harness.analysis.statistics import describe, order_ranks, over_repeats, sample, share
+from harness.analysis.statistics import (
+    Samples,
+    describe,
+    over_repeats,
+    percentile_by_repeat,
+    share,
+)
 from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED, OK, is_failure
+from harness.records.histogram import HALF_BUCKET
 from harness.records.schema import Workflow
 from harness.store.compact_records import ABSENT
 
@@ -48,9 +56,13 @@ compared by its difference. `nested`: a structure, not one number.
 
 
 class OverRepeats(NamedTuple):
-    """A figure: the geometric mean over repeats of one value a repeat."""
+    """A figure: the geometric mean over repeats of one value a repeat.
+
+    `resolution`: how exact each value is, as a share of it.
+    """
 
     by_repeat: Callable[[MeasuredCell], ByRepeat]
+    resolution: float = 0.0
 
 
 class ShareOf(NamedTuple):
@@ -160,29 +172,41 @@ def latencies(cell: MeasuredCell, kind: SpreadOf) -> list[tuple[Workflow, float]
     return [(workflow, seconds) for workflow, seconds, is_known in pairs if is_known]
 
 
-def quantiles(cell: MeasuredCell, kind: SpreadOf, percentile: float) -> ByRepeat:
-    """Return a percentile of each repeat's lengths, in seconds."""
+def observed(cell: MeasuredCell, kind: SpreadOf) -> Samples:
+    """Return the lengths of each repeat, in seconds."""
     values, known = lengths(cell, kind)
-    repeats = cell.population(kind.records).repeats[known]
-    values = values[known]
-    return {
-        repeat: float(np.quantile(values[rows], percentile, method="inverted_cdf"))
-        for repeat, rows in sorted(rows_by(repeats).items())
-    }
+    population = cell.population(kind.records)
+    return by_repeat(values[known], population.clusters[known], population.repeats[known])
 
 
 def measure(metric: Metric, cell: MeasuredCell) -> Any:
     """Return the value of a metric in a cell, as it is in the summary."""
-    kind = metric.kind
+    value = _measured(metric.kind, cell)
+    return _without_bounds(value) if cell.has_few_bursts else value
+
+
+def _without_bounds(value: Any) -> Any:
+    """Return a value of the summary without the bounds of any figure in it."""
+    match value:
+        case Figure():
+            return Figure(value=value.value)
+        case Distribution() | PhaseFigures():
+            parts = msgspec.structs.asdict(value).items()
+            return type(value)(**{name: _without_bounds(part) for name, part in parts})
+        case dict():
+            return {name: _without_bounds(part) for name, part in value.items()}
+        case _:
+            return value
+
+
+def _measured(kind: Computation, cell: MeasuredCell) -> Any:
     match kind:
         case OverRepeats():
-            return over_repeats(kind.by_repeat(cell).values())
+            return over_repeats(kind.by_repeat(cell).values(), resolution=kind.resolution)
         case ShareOf():
             return share(*kind.counts(cell))
         case SpreadOf():
-            values, known = lengths(cell, kind)
-            clusters = cell.population(kind.records).clusters
-            return describe(sample(values[known], clusters[known]))
+            return describe(observed(cell, kind), skewed=cell.records.open_loop)
         case Plain():
             return kind.value(cell)
         case _:
@@ -237,6 +261,14 @@ def _speedup(cell: MeasuredCell) -> Figure | None:
 def _bound(cell: MeasuredCell) -> float | None:
     figure = over_repeats(one.critical_path / SECOND for one in cell.bounds)
     return None if figure is None else figure.value
+
+
+def _gaps(cell: MeasuredCell) -> Distribution:
+    return describe(gaps(cell.steady), skewed=cell.records.open_loop, resolution=HALF_BUCKET)
+
+
+def _efficiencies(cell: MeasuredCell) -> ByRepeat:
+    return {one.repeat: one.replay / one.measured for one in cell.bounds}
 
 
 def _amplification(cell: MeasuredCell) -> float | None:
@@ -324,6 +356,11 @@ METRICS: tuple[Metric, ...] = (
            "higher",
            compared=(Compared("calls_lost"),), report={"policies": "calls lost"},
            terminal=(TerminalColumn("policies", ("calls", "lost"), optional=True),)),
+    Metric("bursts", "bursts of failures", Plain(lambda cell: cell.bursts), "count",
+           report={"work": "bursts"}, optional=True,
+           definition="Runs of failed attempts, sent one after another, that are longer than "
+           "chance makes them. A cell that met fewer than 10 shows no intervals: so few do not "
+           "show how often bursts come."),
     Metric("tokens.input", "input tokens", _tokens("input"), "tokens", report={"tokens": "input"}),
     Metric("tokens.cached", "cached input tokens", _tokens("cached"), "tokens",
            report={"tokens": "of it cached"}),
@@ -374,7 +411,7 @@ METRICS: tuple[Metric, ...] = (
            definition="The phases one after another, of a fan-out the longest branch, with the "
            "measured service times: no number of permits gets below it."),
     Metric("scheduling_efficiency", "scheduling efficiency",
-           OverRepeats(lambda cell: {one.repeat: one.replay / one.measured for one in cell.bounds}),
+           OverRepeats(_efficiencies, resolution=0.005),
            "share",
            report={"speed": "efficiency"},
            definition="Makespan of a replay without overhead, of the measured service times under "
@@ -388,7 +425,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("time_to_first_answer_s", "time to first answer",
            SpreadOf("attempts", "sent", "first_answer"), "s", spread_table="calls",
            definition="The same, to the first chunk with answer text."),
-    Metric("inter_token_s", "inter-token latency", Plain(lambda cell: describe(gaps(cell.steady))),
+    Metric("inter_token_s", "inter-token latency", Plain(_gaps),
            "s", spread_table="waits", definition="The gap between two chunks with text."),
     Metric("permit_wait_s", "permit wait",
            SpreadOf("attempts", "permit_requested", "permit_granted"), "s", spread_table="waits",
@@ -434,7 +471,7 @@ class ComparedMetric(NamedTuple):
             case OverRepeats():
                 return kind.by_repeat(cell)
             case SpreadOf() if self.percentile is not None:
-                return quantiles(cell, kind, self.percentile)
+                return percentile_by_repeat(observed(cell, kind), self.percentile)
             case Plain() if kind.by_repeat is not None:
                 return kind.by_repeat(cell)
             case ShareOf() | SpreadOf() | Plain():
@@ -444,16 +481,33 @@ class ComparedMetric(NamedTuple):
 
     def scaled(self, cell: MeasuredCell) -> ByRepeat:
         """Return its value in each repeat, in scenario seconds or per scenario second."""
-        scale = cell.records.run.time_scale
-        units = {"s": scale, "workflows/s": 1 / scale, "calls/s": 1 / scale}
-        unit = units.get(self.metric.unit, 1.0)
+        unit = self._unit(cell)
         return {repeat: value / unit for repeat, value in self.by_repeat(cell).items()}
+
+    def figure(self, cell: MeasuredCell) -> Figure | None:
+        """Return its estimate with its interval as in the summary, in scenario seconds.
+
+        None if the cell has too few values. Every view shows this figure, never one of its own.
+        """
+        found = measure(self.metric, cell)
+        if self.percentile is not None:
+            found = getattr(found, f"p{100 * self.percentile:.0f}")
+        if found is None:
+            return None
+        unit = self._unit(cell)
+        if not isinstance(found, Figure):
+            return Figure(value=found / unit)
+        low, high = (None if at is None else at / unit for at in (found.low, found.high))
+        return Figure(value=found.value / unit, low=low, high=high)
 
     def is_carried_by(self, cell: MeasuredCell) -> bool:
         """Return whether a cell has enough workflows for a percentile over workflows."""
-        if self.latency is None or self.percentile is None:
-            return True
-        return order_ranks(len(cell.steady.workflows), self.percentile) is not None
+        return self.latency is None or bool(self.by_repeat(cell))
+
+    def _unit(self, cell: MeasuredCell) -> float:
+        scale = cell.records.run.time_scale
+        units = {"s": scale, "workflows/s": 1 / scale, "calls/s": 1 / scale}
+        return units.get(self.metric.unit, 1.0)
 
 
 def compared_metrics() -> dict[str, ComparedMetric]:

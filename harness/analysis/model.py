@@ -19,7 +19,8 @@ SUMMARY_SCHEMA = 2
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
     """A number and its 95 % interval; the bounds are None if there is no interval.
 
-    Figures over repeats are geometric means with Student's t on the logs. See `statistics`.
+    Except for shares and means of a distribution, the geometric mean of the values of the repeats.
+    See `statistics`.
     """
 
     value: float
@@ -30,8 +31,8 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 class Distribution(msgspec.Struct, frozen=True, kw_only=True):
     """How a quantity is spread over `n` observations.
 
-    A percentile is None below 6, 72 and 368 observations. Bounds are None with too few workflows.
-    `mean` is the arithmetic mean.
+    `mean` is the arithmetic mean of all. The percentiles are those of the repeats, averaged. A
+    percentile is None below 6, 72 and 368 observations in all, or 1, 13 and 67 in each repeat.
     """
 
     n: int
@@ -131,8 +132,9 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     and from `time_spent`; 0 for a closed loop.
     `speedup_over_sync` is 1 without bounds for sync itself, None without a sync cell.
     `critical_path_bound_s` is the geometric mean over repeats. `calls_lost` is the share (0 to 1)
-    of calls that failed. `cost_usd` is of every attempt, abandoned ones included, `wasted_usd` of
-    the failed ones among them, the cost of a success of those that count; None without a price.
+    of calls that failed. `bursts`: of failures, None where there can be none; below 10 no figure
+    has bounds. `cost_usd` is of every attempt, abandoned ones included, `wasted_usd` of the failed
+    ones among them, the cost of a success of those that count; None without a price.
     `slo`: whether the success rate is proven to meet the SLO, or not to (see `proofs`).
     """
 
@@ -147,6 +149,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     calls: CallCounts
     calls_lost: Figure | None
     attempts: AttemptCounts
+    bursts: int | None = None
     makespan_s: Figure | None
     throughput: Throughput
     goodput_workflows_per_s: Figure | None

@@ -1,18 +1,21 @@
 """Point estimates and two-sided 95 % intervals. Pure functions of numbers.
 
-The calls, attempts and gaps between chunks of one workflow depend on each other. They form a
-cluster, which counts for as many independent observations as its spread shows.
+The repeats of a cell are independent; values within a repeat are not: workflows share a queue, a
+burst of failures and their topics. So a figure is computed in each repeat, and its estimate and
+interval come from these values (independent replications; Law, Simulation Modeling and Analysis,
+5th edition, section 9.5). With a single repeat, the values of one topic form a cluster, which
+counts for as many independent observations as its spread shows.
 
-Coverage, measured by tests/analysis/test_coverage.py on log-normal values: intervals of percentiles
-miss the true value in at most one case in twenty; those of means of a few skewed clusters cover it
-in 90 to 95 %.
+Coverage is measured by benchmarks/coverage.py on whole runs, and by tests/analysis/test_coverage.py
+on synthetic values.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -25,8 +28,17 @@ TAIL = 0.025
 """The probability outside a two-sided 95 % interval on each side."""
 
 
+UPPER_ARM = 1.75
+"""How much longer the upper arm of an interval is where values wait for each other (`skewed`).
+
+Repeats with a long queue are rare and far from the others, so a few repeats often have none: all
+misses of a symmetric interval are on this side. Their skewness cannot be estimated from a few
+repeats. Measured by benchmarks/coverage.py.
+"""
+
+
 class Sample(NamedTuple):
-    """Observations in ascending order, in clusters.
+    """Observations of one repeat in ascending order, in clusters.
 
     Three arrays of one length: `values`; `counts`, how often each was seen (whole numbers, at
     least 1); `clusters`, which cluster each belongs to (from 0).
@@ -35,6 +47,10 @@ class Sample(NamedTuple):
     values: NDArray[np.float64]
     counts: NDArray[np.signedinteger]
     clusters: NDArray[np.signedinteger]
+
+
+Samples = Mapping[int, Sample]
+"""The observations of each repeat that has any."""
 
 
 def sample(values: ArrayLike, clusters: ArrayLike, counts: ArrayLike | None = None) -> Sample:
@@ -49,18 +65,71 @@ def sample(values: ArrayLike, clusters: ArrayLike, counts: ArrayLike | None = No
     )
 
 
-def describe(observed: Sample) -> Distribution:
-    """Return mean and percentiles in the unit of the values, None if the sample is too small."""
-    if not len(observed.values):
-        return Distribution(n=0, mean=None, p50=None, p95=None, p99=None)
-    percentiles = Percentiles(observed)
+def describe(repeats: Samples, *, skewed: bool = False, resolution: float = 0.0) -> Distribution:
+    """Return mean and percentiles in the unit of the values, None if the sample is too small.
+
+    A percentile of several repeats is `over_repeats` of that of each. The mean is that of all
+    values, so that means of parts add up; its interval comes from the means of the repeats.
+    `skewed`: the values wait for each other in a queue, as in an open loop; then a single repeat
+    gives no bounds. `resolution`: how exact the values are.
+    """
+    one = next(iter(repeats.values())) if len(repeats) == 1 else None
+    if one is not None and not skewed:
+        mean, percentile = cluster_mean(one), Percentiles(one).figure
+    else:
+        totals = [float(np.dot(seen.values, seen.counts)) for seen in repeats.values()]
+        sizes = [int(seen.counts.sum()) for seen in repeats.values()]
+        over = partial(over_repeats, skewed=skewed, resolution=resolution)
+        means = over(total / size for total, size in zip(totals, sizes, strict=True))
+        mean = means and _moved(means, sum(totals) / sum(sizes))
+
+        def percentile(p: float) -> Figure | None:
+            return over(percentile_by_repeat(repeats, p).values())
+
     return Distribution(
-        n=percentiles.n,
-        mean=mean(observed),
-        p50=percentiles.figure(0.5),
-        p95=percentiles.figure(0.95),
-        p99=percentiles.figure(0.99),
+        n=sum(int(seen.counts.sum()) for seen in repeats.values()),
+        mean=mean,
+        p50=percentile(0.5),
+        p95=percentile(0.95),
+        p99=percentile(0.99),
     )
+
+
+def _moved(figure: Figure, value: float) -> Figure:
+    """Return the same relative interval around another estimate of the quantity."""
+    if figure.low is None or figure.high is None:
+        return Figure(value=value)
+    factor = value / figure.value
+    return Figure(value=value, low=figure.low * factor, high=figure.high * factor)
+
+
+def percentile_by_repeat(repeats: Samples, p: float) -> dict[int, float]:
+    """Return the p-quantile (0 to 1) of each repeat that has enough values for it.
+
+    That is 1, 13 and 67 for p50, p95 and p99. Nothing if there are too few values in all (see
+    `Distribution`).
+    """
+    seen = {repeat: np.cumsum(one.counts) for repeat, one in repeats.items() if len(one.counts)}
+    if order_ranks(sum(int(counts[-1]) for counts in seen.values()), p) is None:
+        return {}
+    return {
+        repeat: _quantile(repeats[repeat].values, counts, p)
+        for repeat, counts in seen.items()
+        if (counts[-1] + 1 / 3) * p + 1 / 3 <= counts[-1]
+    }
+
+
+def _quantile(values: NDArray[np.float64], seen: NDArray[np.int64], p: float) -> float:
+    """Return the p-quantile of values in ascending order; `seen`: the cumulative counts.
+
+    Approximately median-unbiased for any distribution (Hyndman and Fan, Sample Quantiles in
+    Statistical Packages, American Statistician 50, 1996, definition 8).
+    """
+    place = (seen[-1] + 1 / 3) * p + 1 / 3
+    rank = math.floor(place)
+    at = np.searchsorted(seen, np.clip([rank, rank + 1], 1, seen[-1]))
+    low, high = values[at].tolist()
+    return float(low + (place - rank) * (high - low))
 
 
 def order_ranks(n: int, p: float) -> tuple[int, int] | None:
@@ -75,7 +144,7 @@ def order_ranks(n: int, p: float) -> tuple[int, int] | None:
 
 
 class Percentiles:
-    """Percentiles of one sample, which must not be empty.
+    """Percentiles of a single repeat, whose sample must not be empty.
 
     With one observation in each cluster the intervals are exact (`scipy.stats.quantile_test`).
     Dependence shrinks the sample: n is divided by the design effect, the variance of the share of
@@ -99,7 +168,7 @@ class Percentiles:
         """Return the p-quantile (0 to 1), None if the sample is too small (see `Distribution`)."""
         if order_ranks(self.n, p) is None:
             return None
-        value = self._at(math.ceil(p * self.n))
+        value = _quantile(self._values, self._seen, p)
         independent = self._independent(p) if self._by_cluster else self.n
         ranks = order_ranks(independent, p)
         if ranks is None:
@@ -108,8 +177,8 @@ class Percentiles:
         low, high = ((rank - 0.5) / independent * self.n + 0.5 for rank in ranks)
         return Figure(
             value=value,
-            low=self._at(max(math.floor(low), 1)),
-            high=self._at(min(math.ceil(high), self.n)),
+            low=min(value, self._at(max(math.floor(low), 1))),
+            high=max(value, self._at(min(math.ceil(high), self.n))),
         )
 
     def _at(self, rank: int) -> float:
@@ -136,8 +205,8 @@ class Percentiles:
         return clusters / (clusters - 1) * spread / float(self.n * share * (1 - share))
 
 
-def mean(observed: Sample) -> Figure | None:
-    """Return the mean of all observations with its interval; None when there are none.
+def cluster_mean(observed: Sample) -> Figure | None:
+    """Return the mean of a single repeat with its interval; None without observations.
 
     Student's t on the logarithm of the mean, with the linearised standard error of a ratio of
     cluster totals (Cochran, Sampling Techniques, 3rd edition, section 6.3). Bounds are None for
@@ -159,11 +228,15 @@ def mean(observed: Sample) -> Figure | None:
     return Figure(value=value, low=value / reach, high=value * reach)
 
 
-def over_repeats(values: Iterable[float]) -> Figure | None:
-    """Return the geometric mean of one positive value a repeat, with Student's t on the logs.
+def over_repeats(
+    values: Iterable[float], *, skewed: bool = False, resolution: float = 0.0
+) -> Figure | None:
+    """Return the geometric mean of one value a repeat, with Student's t on the logs.
 
     None without a value, no bounds for a single one. If a value is zero, it has no logarithm: the
     result is the arithmetic mean without bounds. For ratios of paired values this is a paired t.
+    `skewed`: see `UPPER_ARM`. `resolution`: how exact each value is, as a share of it; both arms
+    are longer by it.
     """
     numbers = np.fromiter(values, dtype=np.float64)
     if not len(numbers):
@@ -175,8 +248,13 @@ def over_repeats(values: Iterable[float]) -> Figure | None:
     logs = np.log(numbers)
     value = float(np.exp(logs.mean()))
     error = float(logs.std(ddof=1)) / math.sqrt(len(logs))
-    reach = math.exp(float(special.stdtrit(len(logs) - 1, 1 - TAIL)) * error)
-    return Figure(value=value, low=value / reach, high=value * reach)
+    reach = float(special.stdtrit(len(logs) - 1, 1 - TAIL)) * error
+    arm = UPPER_ARM * reach if skewed else reach
+    return Figure(
+        value=value,
+        low=value / math.exp(reach + resolution),
+        high=value * math.exp(arm + resolution),
+    )
 
 
 def share(successes: Sequence[int], totals: Sequence[int]) -> Figure | None:

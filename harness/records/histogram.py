@@ -15,6 +15,9 @@ from functools import cache
 Histogram = dict[int, int]
 """Maps the smallest value of a bucket to the number of values in it."""
 
+HALF_BUCKET = 1 / 256
+"""How far a value of 256 or more can be from the middle of its bucket, as a share of it."""
+
 NUMBERS, COUNTS = "H", "BHI"
 """Type codes of the arrays in `Packed`, as in the standard library's `array`."""
 

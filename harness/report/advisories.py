@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from operator import itemgetter
 
+from harness.analysis.cells import FEWEST_BURSTS
 from harness.analysis.model import Cell, Summary
 from harness.records.failures import FAILURES, is_failure
 from harness.report.failures import attempts_by_outcome
@@ -19,7 +20,12 @@ CACHE_GAP = 0.05
 
 def warnings_of(summary: Summary) -> list[str]:
     """Return warnings about the figures, each with advice."""
-    return [*_of_run(summary), *_of_workflows(summary), *_of_cells(summary)]
+    return [
+        *_of_run(summary),
+        *_of_workflows(summary),
+        *_of_bursts(summary),
+        *_of_cells(summary),
+    ]
 
 
 def _of_run(summary: Summary) -> Iterator[str]:
@@ -68,6 +74,22 @@ def _of_workflows(summary: Summary) -> Iterator[str]:
             f"no steady state in {', '.join(cut)}: workflows arrive faster than they end, so "
             "latencies grow with the length of the run; use more permits or a lower "
             "load.arrivals.per_second."
+        )
+
+
+def _of_bursts(summary: Summary) -> Iterator[str]:
+    labels = cell_labels(summary.cells)
+    few = [
+        f"{labels[cell.id]} ({cell.bursts})"
+        for cell in summary.cells
+        if cell.bursts is not None
+        and cell.bursts < FEWEST_BURSTS
+        and (cell.bursts or summary.simulated)
+    ]
+    if few:
+        yield (
+            f"few bursts of failures in {', '.join(few)}: fewer than {FEWEST_BURSTS} do not show "
+            "how often they come, so these cells have no intervals; use longer or more repeats."
         )
 
 

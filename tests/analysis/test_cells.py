@@ -293,12 +293,20 @@ def test_shares_of_time_are_never_negative_and_add_up_to_one(
     assert sum(asdict(spent).values()) == pytest.approx(1)
 
 
-def test_gaps_are_all_gaps_of_the_cell_with_the_cluster_they_belong_to() -> None:
+def test_gaps_are_all_gaps_of_each_repeat() -> None:
     records = make_records(["async_4_none_attempt"], 2)
     (cell,) = by_cell(records)
     observed = gaps(cell)
-    merged = merge(attempt.gaps for attempt in records.attempts)
-    assert observed.counts.sum() == sum(merged.values())
+    assert [*observed] == [0, 1]
+    for repeat, found in observed.items():
+        mine = merge(each.gaps for each in records.attempts if each.repeat == repeat)
+        assert found.counts.sum() == sum(mine.values())
+
+
+def test_gaps_of_a_single_repeat_have_the_cluster_they_belong_to() -> None:
+    records = make_records(["async_4_none_attempt"], 1)
+    (cell,) = by_cell(records)
+    (observed,) = gaps(cell).values()
     assert set(observed.clusters) == set(cell.clusters.values())
     for number in set(cell.clusters.values()):
         mine = merge(

@@ -11,7 +11,7 @@ from scipy import stats
 
 from harness.analysis.model import Figure
 from harness.analysis.significance import Successes, by_repeats, by_workflows, is_called, of_shares
-from harness.analysis.statistics import Percentiles, mean, over_repeats, sample
+from harness.analysis.statistics import Percentiles, cluster_mean, over_repeats, sample
 
 SIGMA = 0.8
 TRIES = 400
@@ -84,7 +84,7 @@ def test_a_mean_of_skewed_values_is_covered_in_nine_cases_of_ten_or_more(
     truth = math.exp(SIGMA**2 / 2)
     clusters = np.repeat(np.arange(workflows), calls)
     told = [
-        holds(mean(sample(values, clusters)), truth)
+        holds(cluster_mean(sample(values, clusters)), truth)
         for values in clustered(workflows, calls, alike, seed=workflows)
     ]
     assert 0.9 - 2 * math.sqrt(0.9 * 0.1 / TRIES) <= told.count(True) / TRIES <= 0.98
@@ -182,7 +182,7 @@ def test_a_mean_over_sixty_workflows_is_covered_in_92_to_98_percent(sigma: float
     random = np.random.default_rng(13)
     truth = math.exp(sigma**2 / 2)
     told = [
-        holds(mean(sample(row, range(60))), truth)
+        holds(cluster_mean(sample(row, range(60))), truth)
         for row in np.exp(sigma * random.normal(size=(1000, 60)))
     ]
     assert 0.92 <= told.count(True) / 1000 <= 0.98

@@ -11,12 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from harness.analysis.model import Figure
 from harness.analysis.statistics import (
     Percentiles,
+    cluster_mean,
     describe,
-    mean,
     order_ranks,
     over_repeats,
+    percentile_by_repeat,
     sample,
     share,
 )
@@ -42,13 +44,13 @@ def test_order_statistics_agree_with_scipy(n: int, p: float) -> None:
 
 def test_with_one_value_a_workflow_the_interval_is_the_exact_one() -> None:
     values = [float(value) for value in range(100, 0, -1)]
-    assert known(Percentiles(sample(values, range(100))).figure(0.5)) == (40.0, 50.0, 61.0)
+    assert known(Percentiles(sample(values, range(100))).figure(0.5)) == (40.0, 50.5, 61.0)
 
 
 def test_counts_stand_for_repeated_values() -> None:
     spelled_out = sample([1.0, 1.0, 1.0, 2.0, 2.0, 5.0] * 4, [0, 1, 2, 3, 4, 5] * 4)
     counted = sample([5.0, 1.0, 1.0, 1.0, 2.0, 2.0], [5, 0, 1, 2, 3, 4], counts=[4, 4, 4, 4, 4, 4])
-    assert describe(spelled_out) == describe(counted)
+    assert describe({0: spelled_out}) == describe({0: counted})
 
 
 def test_calls_that_resemble_their_workflow_widen_the_interval() -> None:
@@ -64,23 +66,23 @@ def test_calls_that_resemble_their_workflow_widen_the_interval() -> None:
 
 
 def test_many_calls_of_one_workflow_give_a_percentile_without_bounds() -> None:
-    described = describe(sample(np.arange(1.0, 101.0), np.zeros(100)))
+    described = describe({0: sample(np.arange(1.0, 101.0), np.zeros(100))})
     assert described.p50 is not None
-    assert (described.p50.value, described.p50.low, described.p50.high) == (50.0, None, None)
+    assert (described.p50.value, described.p50.low, described.p50.high) == (50.5, None, None)
     assert described.p99 is None
     assert described.mean is not None
     assert (described.mean.value, described.mean.low) == (50.5, None)
 
 
 def test_nothing_observed_is_described_as_nothing() -> None:
-    described = describe(sample([], []))
+    described = describe({})
     assert (described.n, described.mean, described.p50) == (0, None, None)
 
 
 @given(values=st.lists(st.integers(1, 10**6), min_size=1, max_size=60), data=st.data())
 def test_a_description_encloses_its_own_values(values: list[int], data: st.DataObject) -> None:
     clusters = [data.draw(st.integers(0, 5)) for _ in values]
-    described = describe(sample(values, clusters))
+    described = describe({0: sample(values, clusters)})
     assert described.n == len(values)
     for figure in (described.mean, described.p50, described.p95, described.p99):
         if figure is not None:
@@ -89,14 +91,43 @@ def test_a_description_encloses_its_own_values(values: list[int], data: st.DataO
                 assert figure.low <= figure.value <= figure.high
 
 
+def test_figures_of_several_repeats_come_from_one_value_of_each() -> None:
+    repeats = {at: sample(factor * np.arange(1.0, 101.0), range(100)) for at, factor in
+               enumerate([1.0, 2.0, 4.0])}  # fmt: skip
+    described = describe(repeats)
+    assert described.n == 300
+    assert described.p50 == over_repeats([50.5, 101.0, 202.0])
+    assert described.mean is not None
+    typical = known(over_repeats([50.5, 101.0, 202.0]))
+    assert described.mean.value == pytest.approx((50.5 + 101.0 + 202.0) / 3)
+    assert known(described.mean)[2] / described.mean.value == pytest.approx(typical[2] / typical[1])
+    assert described.p99 is None, "300 values are too few"
+
+
+def test_a_repeat_with_too_few_values_for_a_percentile_is_left_out() -> None:
+    repeats = {0: sample(range(1, 101), range(100)), 1: sample(range(1, 13), range(12))}
+    assert percentile_by_repeat(repeats, 0.95) == {0: pytest.approx(95.65)}
+    assert [*percentile_by_repeat(repeats, 0.5)] == [0, 1]
+
+
+def test_values_that_wait_for_each_other_have_no_bounds_in_one_repeat_and_longer_arms() -> None:
+    one = sample(range(1, 101), range(100))
+    alone = describe({0: one}, skewed=True)
+    assert alone.p50 == Figure(value=50.5)
+    assert alone.mean == Figure(value=50.5)
+    plain, skewed = (known(over_repeats([1.0, 2.0, 4.0], skewed=it)) for it in (False, True))
+    assert skewed[:2] == plain[:2]
+    assert math.log(skewed[2] / 2) == pytest.approx(1.75 * math.log(plain[2] / 2))
+
+
 def test_a_mean_weighs_every_observation_alike_and_not_every_workflow() -> None:
-    figure = mean(sample([1.0, 1.0, 1.0, 9.0], [0, 0, 0, 1]))
+    figure = cluster_mean(sample([1.0, 1.0, 1.0, 9.0], [0, 0, 0, 1]))
     assert figure is not None
     assert figure.value == 3.0
 
 
 def test_a_mean_of_zeros_has_no_bounds() -> None:
-    figure = mean(sample(np.zeros(50), range(50)))
+    figure = cluster_mean(sample(np.zeros(50), range(50)))
     assert figure is not None
     assert (figure.value, figure.low, figure.high) == (0.0, None, None)
 

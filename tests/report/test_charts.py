@@ -442,9 +442,9 @@ def test_a_cell_that_lost_workflows_is_hollow() -> None:
     assert "Hollow: some workflows did not end ok" in " ".join(chart.notes)
 
 
-def test_the_bars_of_latencies_are_not_said_to_go_over_repeats(made: Played) -> None:
+def test_the_bars_of_all_quantities_are_said_to_go_over_repeats(made: Played) -> None:
     said = " ".join(made.chart(permits).notes)
-    assert "of latencies over workflows, otherwise over repeats" in said
+    assert "Bars: 95\u00a0% intervals over repeats." in said
 
 
 def test_the_knee_is_the_fewest_permits_with_almost_all_of_the_throughput() -> None:

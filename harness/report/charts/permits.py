@@ -127,7 +127,7 @@ def permits(about: Subject) -> Chart | None:
         first.axis,
     )
     notes = [
-        "Bars: 95\u00a0% intervals, of latencies over workflows, otherwise over repeats. Dotted: "
+        "Bars: 95\u00a0% intervals over repeats. Dotted: "
         "sync. Dashed: the bound that the measured critical paths set, with no permit wait."
     ]
     knees = ", ".join(f"{one.name} {top.permits}" for one in curves if (top := knee(one)))

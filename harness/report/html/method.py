@@ -32,9 +32,10 @@ DEFINITIONS: Definitions = (
      "ready, so it includes all queues."),
     *((metric.words, metric.definition) for metric in METRICS if metric.definition),
     ("intervals",
-     "95\u00a0%, two-sided: Student's t on the logarithms over repeats; order statistics for "
-     "percentiles, with the calls of one workflow as a cluster. A percentile is left out when the "
-     "sample is too small: a p95 needs 72 observations, a p99 368."),
+     "95\u00a0%, two-sided, from the values of the repeats: Student's t on their logarithms. "
+     "Figures are geometric means of these values, except shares and means of a distribution. A "
+     "percentile is left out when the sample is too small: a p95 needs 72 observations in all and "
+     "13 in a repeat, a p99 368 and 67."),
 )  # fmt: skip
 
 
