@@ -29,7 +29,6 @@ from harness.analysis.significance import (
     is_called,
     of_shares,
 )
-from harness.analysis.statistics import over_repeats
 from harness.records.errors import InputError
 from harness.records.schema import CellInfo, Run
 from harness.records.settings import setting_of
@@ -41,8 +40,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     `base`, `new`: in scenario seconds, USD, per scenario second, or a share (0 to 1). `change`:
     relative (0.1 for 10 % more), for shares the difference. `p`: two-sided, None with too few
-    data; `adjusted_p`: by Holm's method over the cells. `verdict`: `worse`, `better`,
-    `no change shown` or `cannot tell`. `mann_whitney_p`: of the rank test, None without one.
+    data; `adjusted_p`: by Holm's method over all cells and quantities. `verdict`: `worse`,
+    `better`, `no change shown` or `cannot tell`. `mann_whitney_p`: of the rank test, None without
+    one.
     """
 
     base: float
@@ -157,7 +157,7 @@ def _ratio(
     if not all(compared.is_carried_by(side) for side in (base, new)):
         return None
     one, other = compared.scaled(base), compared.scaled(new)
-    before, after = over_repeats(one.values()), over_repeats(other.values())
+    before, after = compared.figure(base), compared.figure(new)
     common = len(one.keys() & other.keys()) if paired else min(len(one), len(other))
     latency, share = compared.latency, compared.percentile
     if latency is None or share is None or common >= FEWEST_PAIRS:
@@ -168,6 +168,15 @@ def _ratio(
         )
     if found is None or before is None or after is None:
         return None
+    if one.keys() == other.keys() and before.value > 0 and found.change.value > 0:
+        # The change of the values that are shown, which may be totals: cost over successes.
+        factor = after.value / before.value / found.change.value
+        bounds = (
+            None if at is None else at * factor for at in (found.change.low, found.change.high)
+        )
+        low, high = bounds
+        change = Figure(value=after.value / before.value, low=low, high=high)
+        found = found._replace(change=change)
     return _Seen(before.value, after.value, found)
 
 
@@ -213,17 +222,14 @@ def _share(
 
 
 def _adjust(seen: Mapping[str, Mapping[str, _Seen]]) -> dict[tuple[str, str], float]:
-    """Return Holm's adjusted p by (cell, quantity): the cells of one quantity are a family."""
-    adjusted: dict[tuple[str, str], float] = {}
-    for name in compared_metrics():
-        known = [
-            (cell, one[name].difference.p)
-            for cell, one in seen.items()
-            if name in one and one[name].difference.p is not None
-        ]
-        ps = holm([p for _, p in known if p is not None])
-        adjusted |= {(cell, name): p for (cell, _), p in zip(known, ps, strict=True)}
-    return adjusted
+    """Return Holm's adjusted p by (cell, quantity): all of them are one family."""
+    known = {
+        (cell, name): one.difference.p
+        for cell, found in seen.items()
+        for name, one in found.items()
+        if one.difference.p is not None
+    }
+    return dict(zip(known, holm([*known.values()]), strict=True))
 
 
 def _cell(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from harness.analysis.compare import Change, Comparison
 from harness.analysis.metrics import compared_metrics
+from harness.analysis.significance import holm, is_called
 from harness.config.tables import nearest
 from harness.records.errors import InputError
 
@@ -29,16 +30,16 @@ class Rule(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A change in one cell that is beyond the limit of a rule."""
+    """A change in one cell that is beyond the limit of a rule.
+
+    `regression`: whether it is significant among the quantities that the rules name, in all cells;
+    otherwise it does not fail the comparison.
+    """
 
     rule: Rule
     cell: str
     change: Change
-
-    @property
-    def regression(self) -> bool:
-        """Whether it is significant; otherwise it does not fail the comparison."""
-        return self.change.called
+    regression: bool
 
 
 def parse_rule(text: str) -> Rule:
@@ -63,17 +64,24 @@ def judge_rules(comparison: Comparison, rules: Sequence[Rule]) -> list[Found]:
 
     Raises InputError for a rule on a quantity that no cell has.
     """
+    changes = {
+        (rule.name, cell.cell): cell.changes[rule.name]
+        for rule in rules
+        for cell in comparison.cells
+        if rule.name in cell.changes
+    }
+    known = {key: one.p for key, one in changes.items() if one.p is not None}
+    adjusted = dict(zip(known, holm([*known.values()]), strict=True))
     found: list[Found] = []
     for rule in rules:
-        changes = [
-            (cell.cell, cell.changes[rule.name])
-            for cell in comparison.cells
-            if rule.name in cell.changes
-        ]
-        if not changes:
+        mine = {cell: one for (name, cell), one in changes.items() if name == rule.name}
+        if not mine:
             raise InputError(
                 f"--fail-on {rule.text}: no cell of the two runs has {rule.name}; "
                 "run more workflows, or fail on something else"
             )
-        found += [Found(rule, cell, change) for cell, change in changes if rule.is_beyond(change)]
+        for cell, change in mine.items():
+            is_significant = is_called(adjusted.get((rule.name, cell)), change.mann_whitney_p)
+            if rule.is_beyond(change):
+                found.append(Found(rule, cell, change, is_significant))
     return found

@@ -104,10 +104,13 @@ def _p(change: Change) -> str:
 def _key(comparison: Comparison, shown: Sequence[str]) -> str:
     how = "paired: both runs had the same draws" if comparison.paired else "not paired"
     changes = [c.changes[name] for c in comparison.cells for name in shown if name in c.changes]
-    by_ranks = any(is_called(one.adjusted_p, None) and not one.called for one in changes)
+    by_ranks = any(
+        is_called(one.p, None) and not is_called(one.p, one.mann_whitney_p) for one in changes
+    )
     ranks = ", or the ranks of the repeats do not confirm a small p" if by_ranks else ""
     return (
-        "change = new over base (pt: percentage points); p: Holm's method over the cells; "
+        "change = new over base (pt: percentage points); p: Holm's method over all cells "
+        "and quantities; "
         f"not shown = can be due to chance{ranks}; unknown = too few data; {how}"
     )
 

@@ -162,7 +162,7 @@ def test_a_change_that_the_ranks_do_not_bear_out_fails_nothing_and_the_key_says_
     assert main(["compare", base, new, "--fail-on", "makespan>+5%"]) == 0
     told = said(capsys)[0]
     assert "Welch's t and ranks over 5 and 5 repeats" in told
-    assert ".020 not shown" in told
+    assert " not shown" in told
     assert "or the ranks of the repeats do not confirm a small p" in " ".join(told.split())
     assert "but can be due to chance: makespan" in " ".join(told.split())
     assert main(["compare", base, new, "--json"]) == 0
