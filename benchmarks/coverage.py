@@ -1,154 +1,190 @@
-"""How often the statistics are right, over many simulated runs of named scenarios. Virtual time.
+"""How often intervals cover the truth and comparisons err, over many whole runs in virtual time.
 
-    python -m benchmarks.coverage [RUNS [SCENARIO ...]]
+    python -m benchmarks.coverage [LOAD ...] [--runs N] [--jobs N]
 
-Every run is a whole one: closed loop, permits, retries, five repeats of sync, of async and of async
-against a provider that is 20 % slower. The truth is what all runs together say. Ends with 1 when an
-interval covers, or a comparison is wrong, less often or more often than docs/statistics.md says.
+Every run has five repeats and is analysed as `harness run` does it. Every figure of a cell that has
+an interval is counted. The truth of a figure is what independent runs of the same length and
+warm-up rule say on average: the mean of the estimates of all runs, geometric where they are.
+Each run is compared with the run of the next seed (A/A), and with itself played again.
+
+A figure fails if the 99.9 % upper bound of its coverage is below 93 %; a load fails if the 99.9 %
+lower bound of the share of comparisons that call anything changed is above 5 %. Loads in `SHOWN`
+must show each interval in 90 % of the runs that have the figure. Ends with 1 if anything fails.
 """
 
 from __future__ import annotations
 
-import math
+import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
+from scipy import special
 
-from harness.analysis.cells import makespan
+from harness.analysis.cells import MeasuredCell
+from harness.analysis.compare import compare_runs
+from harness.analysis.metrics import summarise_cell
 from harness.analysis.model import Figure
-from harness.analysis.selection import CellRecords, Dataset
-from harness.analysis.significance import (
-    LEVEL,
-    Difference,
-    Successes,
-    by_repeats,
-    by_workflows,
-    is_called,
-    of_shares,
-)
-from harness.analysis.statistics import describe, over_repeats, sample
+from harness.analysis.selection import Dataset
 from harness.bench import cells
 from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario, parse_scenario
 from harness.bench.virtual import Task, opening, play
-from harness.records.clock import SECOND, Anchor
-from harness.records.failures import OK
+from harness.records.clock import Anchor
 from harness.records.schema import Attempt, Call, Run
 from harness.simulator.profiles import load_profile
 from harness.store.run_directory import Records
 
-REPEATS = 5
-TOPICS = {"calm": 16, "few topics": 4, "faulty": 16}
-"""So many different ones for 16 workflows."""
-FEW = 3
+LEAST_COVERAGE, LEAST_SHOWN, MOST_CALLED = 0.93, 0.90, 0.05
+CHUNK = 25
+"""The number of runs that a process plays at a time."""
+
 SCENARIO = """
-name = "NAME"
+name = "coverage"
 seed = SEED
 [workflow]
 topics = TOPICS
-sub_questions = 3
+sub_questions = 1
 [endpoint]
-profile = "PROFILE"
+profile = "deepseek-reasoner"
 time = "virtual"
-OVERRIDE
+[endpoint.override]
+tokens_per_chunk = 20
+itl_b = "PER_REQUEST"
+reasoning_tokens = { median = 60, sigma = 0.6 }
+answer_tokens = { median = 60, sigma = 0.4 }
+phases.decompose.reasoning_tokens = { median = 60, sigma = 0.6 }
+phases.synthesize.reasoning_tokens = { median = 60, sigma = 0.6 }
+phases.synthesize.answer_tokens = { median = 100, sigma = 0.4 }
+[[endpoint.faults]]
+kind = "unavailable"
+FAULT
 [load]
-workflows = 16
-in_flight = 4
+workflows = WORKFLOWS
+LOAD
 [sweep]
-mode = ["MODE"]
+mode = MODES
 permits = [8]
 retry = ["patient"]
 repeats = 5
+[objective]
+minimise = "OBJECTIVE"
 [retry.patient]
 kind = "exponential"
-attempts = 6
+attempts = ATTEMPTS
 base = "1s"
 cap = "20s"
-MORE
 """
-FAULTS = """
-[[endpoint.faults]]
-kind = "unavailable"
-probability = 0.1
-"""
-NAMED = {
-    "calm": ("deepseek-reasoner", ""),
-    "few topics": ("deepseek-reasoner", ""),
-    "faulty": ("deepseek-reasoner", FAULTS),
-}
-"""Profile and what else the scenario says, by name.
-
-A profile in which topics differ (`topic_sigma`) draws other topics for each seed: its runs are not
-equal, and what they say together is the truth of none of them.
-"""
+PER_SECOND = 8 / 21.2
+"""Workflows a second that keep eight permits busy: each holds one for 21.2 s on average."""
 
 
-class Seen(NamedTuple):
-    """What one run of one cell says.
+class Load(NamedTuple):
+    """What the runs of a load have in common. `arrivals`: as a share of `PER_SECOND`.
 
-    `latencies`: of workflows, with repeat and cluster; `calls`: their latencies with the cluster.
+    `per_request`: how much longer a token takes for each other request.
     """
 
-    makespans: dict[int, float]
-    latencies: list[tuple[int, int, float]]
-    calls: list[tuple[int, float]]
-    good: int
-    tried: int
+    workflows: int
+    arrivals: float | None = None
+    fault: str = "probability = 0.1"
+    attempts: int = 2
+    per_request: str = "0ms"
 
 
-class Judged(NamedTuple):
-    """One claim: how often it held, in how many cases, and between which shares it must."""
-
-    claim: str
-    share: float
-    cases: int
-    least: float
-    most: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether the share is where it should be; chance may take it three errors outside."""
-        if not self.cases:
-            return True  # nothing was claimed
-        slack = 3 * math.sqrt(max(self.share * (1 - self.share), 1e-4) / max(self.cases, 1))
-        return self.least - slack <= self.share <= self.most + slack
+LOADS = {
+    "closed": Load(24, per_request="1ms"),
+    "open 50 %": Load(100, 0.5),
+    "open 85 %": Load(100, 0.85),
+    "open 95 %": Load(100, 0.95),
+    "bursts": Load(150, fault='burst = { on = "10s", off = "50s" }', attempts=4),
+}
+SHOWN = ("closed", "open 50 %", "open 85 %")
+ZERO = ("permit_wait_s", "client_wait_s")
+"""Waits that are 0 in many repeats, where most attempts do not wait, and then have no bounds."""
+ARITHMETIC = (".mean", "success_rate", "calls_lost")
+"""The figures that are not geometric means."""
 
 
-def scenario(name: str, mode: str, seed: int, override: str = "") -> Scenario:
-    """Return a named scenario."""
-    profile, more = NAMED[name]
-    text = (
-        SCENARIO.replace("NAME", name.replace(" ", "-"))
-        .replace("SEED", str(seed))
-        .replace("MODE", mode)
-    )
-    text = text.replace("PROFILE", profile).replace("OVERRIDE", override)
-    text = text.replace("TOPICS", str([f"topic {number}" for number in range(TOPICS[name])]))
-    return parse_scenario(text.replace("MORE", more), "coverage")
+class Bounds(NamedTuple):
+    """A figure of one run; None where it has no interval."""
+
+    value: float
+    low: float | None
+    high: float | None
 
 
-def slower(name: str) -> str:
-    """Return the override that makes the provider of a scenario a fifth slower."""
-    profile = load_profile(NAMED[name][0])
-    times = {
-        "itl_a": profile.itl_a, "itl_b": profile.itl_b, "itl_c": profile.itl_c,
-        '"ttft.median"': profile.ttft.median,
+class Observed(NamedTuple):
+    """What one run says: its figures by name, and what each comparison called changed."""
+
+    figures: dict[str, Bounds]
+    other_seed: tuple[str, ...]
+    same_seed: tuple[str, ...]
+
+
+class Coverage(NamedTuple):
+    """How often the interval of a figure covers `truth`; `width`: relative to the estimate."""
+
+    name: str
+    truth: float
+    runs: int
+    shown: int
+    covered: int
+    width: float
+
+    def fails(self, load: str) -> str:
+        """Return why the figure fails, nothing if it holds."""
+        if self.shown and upper_bound(self.covered, self.shown) < LEAST_COVERAGE:
+            return "covers too seldom"
+        must = load in SHOWN and not self.name.startswith(ZERO)
+        if must and self.shown < LEAST_SHOWN * self.runs:
+            return "shown too seldom"
+        return ""
+
+
+def upper_bound(good: int, tried: int) -> float:
+    """Return the one-sided 99.9 % upper bound of a share (Clopper and Pearson)."""
+    return 1.0 if good == tried else float(special.betaincinv(good + 1, tried - good, 0.999))
+
+
+def lower_bound(good: int, tried: int) -> float:
+    """Return the one-sided 99.9 % lower bound of a share."""
+    return 1 - upper_bound(tried - good, tried)
+
+
+def scenario(name: str, seed: int) -> Scenario:
+    """Return the scenario of a load."""
+    load = LOADS[name]
+    rate = f"per_second = {(load.arrivals or 0) * PER_SECOND:.4f}"
+    values = {
+        "SEED": seed,
+        "TOPICS": [f"topic {number}" for number in range(load.workflows)],
+        "WORKFLOWS": load.workflows,
+        "FAULT": load.fault,
+        "PER_REQUEST": load.per_request,
+        "ATTEMPTS": load.attempts,
+        "LOAD": f'arrivals = {{ process = "poisson", {rate} }}'
+        if load.arrivals
+        else "in_flight = 12",
+        "MODES": '["async"]' if load.arrivals else '["sync", "async"]',
+        "OBJECTIVE": "workflow_p95" if load.arrivals else "makespan",
     }  # fmt: skip
-    return f"override = {{ {', '.join(f'{key} = {1.2 * at!r}' for key, at in times.items())} }}"
-
-
-def run(read: Scenario) -> Seen:
-    """Play all repeats of a scenario of one cell."""
-    (found,) = Dataset.of(played(read)).cells.values()
-    return _seen(found)
+    text = SCENARIO
+    for key, value in values.items():
+        text = text.replace(f"= {key}\n", f"= {value}\n").replace(f'"{key}"', f'"{value}"')
+        text = text.replace(f"\n{key}\n", f"\n{value}\n")
+    return parse_scenario(text, "coverage")
 
 
 def played(read: Scenario) -> Records:
     """Return the records of a whole run in virtual time; nothing is written."""
     endpoint: Any = read.endpoint
     profile = load_profile(endpoint.profile, endpoint.overrides).as_dict()
+    profile["faults"] = read.as_dict()["endpoint"]["faults"]
     setting = RunProgress(read, _run(read, profile))
     attempts, calls = list[Attempt](), list[Call]()
     records = Records(setting.run, attempts, calls, [], [], None)
@@ -163,171 +199,110 @@ def played(read: Scenario) -> Records:
     return records
 
 
-def _seen(cell: CellRecords) -> Seen:
-    clusters = cell.clusters
-    return Seen(
-        {trial.repeat: makespan(trial) for trial in cell.whole_trials()},
-        [
-            (w.repeat, clusters[w.repeat, w.workflow], (w.done - w.ready) / SECOND)
-            for w in cell.workflows
-        ],
-        [(clusters[c.repeat, c.workflow], (c.done - c.ready) / SECOND) for c in cell.calls],
-        sum(workflow.outcome == OK for workflow in cell.workflows),
-        len(cell.workflows),
-    )
-
-
 def _run(read: Scenario, profile: dict[str, Any]) -> Run:
     return Run(
-        schema=1, run_id="0" * 32, name=read.name, status="running",
+        schema=1, run_id="0" * 32, name=read.name, status="complete",
         anchor=Anchor(unix_ns=0, monotonic_ns=0), seed=read.seed, simulated=True, time_scale=1.0,
         cells=cells.expand(read), repeats=read.sweep.repeats, order=(), scenario=read.as_dict(),
         profile=profile, versions={}, host={}, virtual=True,
     )  # fmt: skip
 
 
-def _covered(
-    claim: str, figures: Sequence[Figure | None], truth: float, least: float, most: float
-) -> Judged:
-    told = [
-        figure.low <= truth <= figure.high
-        for figure in figures
-        if figure is not None and figure.low is not None and figure.high is not None
-    ]
-    return Judged(claim, sum(told) / max(len(told), 1), len(told), least, most)
+def figures(value: Any, name: str) -> Iterator[tuple[str, Bounds]]:
+    """Yield every figure below a value of the summary, by its dotted name."""
+    if isinstance(value, Figure):
+        yield name, Bounds(value.value, value.low, value.high)
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from figures(inner, f"{name}.{key}")
+    elif isinstance(value, msgspec.Struct):
+        for key in value.__struct_fields__:
+            yield from figures(getattr(value, key), f"{name}.{key}" if name else key)
 
 
-def intervals(base: Sequence[Seen]) -> Iterator[Judged]:
-    """Yield how often the intervals of latencies hold what all runs together say."""
-    kinds: dict[str, Callable[[Seen], tuple[list[int], list[float]]]] = {
-        "workflow latency": lambda s: (
-            [c for _, c, _ in s.latencies],
-            [v for *_, v in s.latencies],
-        ),
-        "call latency": lambda s: ([c for c, _ in s.calls], [value for _, value in s.calls]),
-    }
-    for what, of in kinds.items():
-        every = np.concatenate([of(seen)[1] for seen in base])
-        described = [describe(sample(values, clusters)) for clusters, values in map(of, base)]
-        for name, p in (("p50", 0.5), ("p95", 0.95)):
-            truth = float(np.quantile(every, p))
-            figures = [getattr(one, name) for one in described]
-            yield _covered(f"{what}, {name}", figures, truth, 0.94, 1.0)
-        means = [one.mean for one in described]
-        yield _covered(f"{what}, mean", means, float(every.mean()), 0.92, 0.98)
+def called(base: Records, new: Records) -> tuple[str, ...]:
+    """Return the quantities that a comparison calls changed."""
+    found = compare_runs(base, new).cells
+    return tuple(name for cell in found for name, one in cell.changes.items() if one.called)
 
 
-def speedups(sync: Sequence[Seen], base: Sequence[Seen]) -> Iterator[Judged]:
-    """Yield how often the interval of the speed-up holds the true one."""
-    ratios = [
-        [one.makespans[r] / other.makespans[r] for r in range(REPEATS)]
-        for one, other in zip(sync, base, strict=True)
-    ]
-    truth = math.exp(float(np.log(np.array(ratios)).mean()))
-    for repeats in (FEW, REPEATS):
-        figures = [over_repeats(row[:repeats]) for row in ratios]
-        yield _covered(f"speed-up over {repeats} repeats", figures, truth, 0.92, 0.98)
+def observe(task: tuple[str, int]) -> list[Observed]:
+    """Return what some runs of a load say, from this seed on."""
+    load, first = task
+    runs = [Dataset.of(played(scenario(load, first + at))) for at in range(CHUNK + 1)]
+    again = called(runs[0], Dataset.of(played(scenario(load, first))))
+    seen = []
+    for one, other in pairwise(runs):
+        *sync, cell = one.cells.values()
+        summary = summarise_cell(MeasuredCell(cell, sync=sync[0] if sync else None))
+        seen.append(Observed(dict(figures(summary, "")), called(one, other), again))
+    return seen
 
 
-def _first(values: Mapping[int, float], repeats: int) -> dict[int, float]:
-    return {repeat: value for repeat, value in values.items() if repeat < repeats}
-
-
-def _p50s(seen: Seen, repeats: int) -> dict[int, float]:
-    parts: dict[int, list[float]] = {repeat: [] for repeat in range(repeats)}
-    for repeat, _, value in seen.latencies:
-        if repeat < repeats:
-            parts[repeat].append(value)
-    return {
-        repeat: float(np.quantile(mine, 0.5, method="inverted_cdf"))
-        for repeat, mine in parts.items()
-    }
-
-
-def _compared(
-    one: Seen, other: Seen, repeats: int, *, paired: bool
-) -> dict[str, Difference | None]:
-    return {
-        "makespan": by_repeats(
-            _first(one.makespans, repeats), _first(other.makespans, repeats), paired=paired
-        ),
-        "workflow_p50": by_repeats(_p50s(one, repeats), _p50s(other, repeats), paired=paired),
-    }
-
-
-def comparisons(
-    title: str,
-    base: Sequence[Seen],
-    new: Sequence[Seen],
-    least: float,
-    most: float,
-    *,
-    paired: bool,
-) -> Iterator[Judged]:
-    """Yield how often a change is called between runs of `base` and of `new`."""
-    for repeats in (FEW, REPEATS):
-        told: dict[str, list[bool]] = {}
-        for one, other in zip(base, new, strict=True):
-            for name, found in _compared(one, other, repeats, paired=paired).items():
-                if found is not None and found.p is not None:
-                    told.setdefault(name, []).append(is_called(found.p, found.ranks))
-        for name, calls in told.items():
-            claim = f"{title}, {name} over {repeats} repeats"
-            yield Judged(claim, sum(calls) / len(calls), len(calls), least, most)
-
-
-def pooled(title: str, base: Sequence[Seen], new: Sequence[Seen], most: float) -> Iterator[Judged]:
-    """Yield how often a change is called by single repeats, workflows drawn again, and shares."""
-    told: dict[str, list[bool]] = {"workflow_p50, one repeat": [], "success_rate": []}
-    for one, other in zip(base, new, strict=True):
-        mine, theirs = _of_one_repeat(one), _of_one_repeat(other)
-        found = by_workflows(mine, theirs, 0.5, paired=False)
-        if found is not None and found.p is not None:
-            told["workflow_p50, one repeat"].append(is_called(found.p, None))
-        shares = of_shares(
-            Successes([one.good], [one.tried]), Successes([other.good], [other.tried])
+def coverage(seen: Sequence[Observed]) -> Iterator[Coverage]:
+    """Yield the coverage of each figure that any run has."""
+    for name in dict.fromkeys(name for one in seen for name in one.figures):
+        found = [one.figures[name] for one in seen if name in one.figures]
+        values = np.array([one.value for one in found])
+        is_geometric = values.min() > 0 and not name.endswith(ARITHMETIC)
+        truth = float(np.exp(np.log(values).mean()) if is_geometric else values.mean())
+        shown = [(low, high) for _, low, high in found if low is not None and high is not None]
+        # What all runs say differs in the last digits from equal values.
+        covered = sum(
+            low <= truth * (1 + 1e-9) and truth * (1 - 1e-9) <= high for low, high in shown
         )
-        if shares is not None and shares.p is not None:
-            told["success_rate"].append(is_called(shares.p, None))
-    for name, calls in told.items():
-        yield Judged(f"{title}, {name}", sum(calls) / len(calls), len(calls), 0.0, most)
+        widths = [high - low for low, high in shown]
+        width = float(np.median(widths)) / truth if widths and truth else 0.0
+        yield Coverage(name, truth, len(found), len(shown), covered, width)
 
 
-def _of_one_repeat(seen: Seen) -> dict[int, list[float]]:
-    parts: dict[int, list[float]] = {}
-    for repeat, cluster, value in seen.latencies:
-        if repeat == 0:
-            parts.setdefault(cluster, []).append(value)
-    return parts
+def judge(load: str, seen: Sequence[Observed]) -> bool:
+    """Print what the runs of a load say and return whether all of it holds."""
+    print(f"{load}: {len(seen)} runs, all in percent")
+    print(f"  {'figure':<42}{'covers':>8}{'bound':>8}{'shown':>8}{'width':>8}")
+    holds = True
+    for one in coverage(seen):
+        why = one.fails(load)
+        holds &= not why
+        share = f"{100 * one.covered / one.shown:8.1f}" if one.shown else f"{'-':>8}"
+        bound = f"{100 * upper_bound(one.covered, one.shown):8.1f}" if one.shown else f"{'-':>8}"
+        shown = f"{100 * one.shown / one.runs:8.1f}"
+        print(f"  {one.name:<42}{share}{bound}{shown}{100 * one.width:8.1f}  {why}".rstrip())
+    for what, lists in (
+        ("another seed", [one.other_seed for one in seen]),
+        ("the same seed", [one.same_seed for one in seen[::CHUNK]]),
+    ):
+        any_called = sum(map(bool, lists))
+        wrong = lower_bound(any_called, len(lists)) > MOST_CALLED
+        holds &= not wrong
+        count = len(lists)
+        names = dict.fromkeys(name for found in lists for name in found)
+        each = ", ".join(f"{n} {100 * sum(n in x for x in lists) / count:.1f}" for n in names)
+        print(
+            f"  A/A, {what}: {100 * any_called / count:.1f} % of {count} comparisons call a change"
+            f" ({each or 'none'}){'  called too often' if wrong else ''}",
+            flush=True,
+        )
+    return holds
 
 
-def judge(name: str, runs: int) -> Iterator[Judged]:
-    """Yield every claim about a scenario."""
-    base = [run(scenario(name, "async", seed)) for seed in range(runs)]
-    sync = [run(scenario(name, "sync", seed)) for seed in range(runs)]
-    slow = [run(scenario(name, "async", seed, slower(name))) for seed in range(runs)]
-    again = base[1:] + base[:1]
-    yield from intervals(base)
-    yield from speedups(sync, base)
-    yield from comparisons("A/A", base, again, 0.0, LEVEL, paired=False)
-    yield from pooled("A/A", base, again, LEVEL)
-    yield from comparisons("20 % slower, paired", base, slow, 0.0, 1.0, paired=True)
-    yield from comparisons("20 % slower, not paired", again, slow, 0.0, 1.0, paired=False)
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Print what was found and return the exit code."""
-    runs = int(arguments[0]) if arguments else 1000
-    code = 0
-    for name in arguments[1:] or NAMED:
-        print(f"{name}: {runs} runs, simulated, in virtual time", flush=True)
-        for judged in judge(name, runs):
-            code |= not judged.holds
-            mark = "" if judged.holds else "  <- not as promised"
-            share = f"{100 * judged.share:5.1f} %" if judged.cases else "no interval"
-            print(f"  {judged.claim:<52} {share}{mark}", flush=True)
-    return code
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the coverage under each load and return the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("loads", nargs="*", metavar="LOAD", help=f"of {', '.join(LOADS)}")
+    parser.add_argument("--runs", type=int, default=2000, help="of each load (default 2000)")
+    parser.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
+    asked = parser.parse_args(arguments)
+    if unknown := set(asked.loads) - set(LOADS):
+        parser.error(f"unknown load: {', '.join(unknown)}; known: {', '.join(LOADS)}")
+    holds = True
+    with ProcessPoolExecutor(asked.jobs) as pool:
+        for load in asked.loads or LOADS:
+            tasks = [(load, first) for first in range(0, asked.runs, CHUNK)]
+            seen = [one for chunk in pool.map(observe, tasks) for one in chunk]
+            holds &= judge(load, seen)
+    return 0 if holds else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
