@@ -41,7 +41,7 @@ def main() -> int:
         summary = measure(streams)
         cell, oracle, verdict = summary.cells[0], summary.oracle, summary.verdict
         assert oracle is not None, "the provider is simulated"
-        ttft, gap, late = cell.ttft_s.p50, cell.inter_token_s.p50, oracle.first_text_s
+        ttft, gap, late = cell.ttft_s.p50, cell.chunk_gap_s.p50, oracle.first_text_s
         between = oracle.inter_token_p50_s
         print(f"{streams} streams (simulated), medians in ms:")
         if ttft and gap and late and between is not None:

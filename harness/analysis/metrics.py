@@ -33,6 +33,7 @@ from harness.analysis.cells import (
     wanted,
 )
 from harness.analysis.model import Cell, Distribution, Figure, PhaseFigures
+from harness.analysis.output_rates import rate_while_full, seconds_a_token
 from harness.analysis.significance import Successes
 from harness.analysis.statistics import (
     Samples,
@@ -47,7 +48,9 @@ from harness.records.histogram import HALF_BUCKET
 from harness.records.schema import Workflow
 from harness.store.compact_records import ABSENT
 
-Unit = Literal["s", "workflows/s", "calls/s", "USD", "share", "tokens", "count", "ratio", "nested"]
+Unit = Literal[
+    "s", "workflows/s", "calls/s", "tokens/s", "USD", "share", "tokens", "count", "ratio", "nested"
+]
 """What a metric is counted in: it decides how the metric is shown.
 
 `s`: real seconds, shown in scenario seconds; rates likewise. `share`: 0 to 1, shown in percent and
@@ -267,6 +270,53 @@ def _gaps(cell: MeasuredCell) -> Distribution:
     return describe(gaps(cell.steady), skewed=cell.records.open_loop, resolution=HALF_BUCKET)
 
 
+def _token_latency(cell: MeasuredCell) -> Distribution:
+    population = cell.population("attempts")
+    values, known = seconds_a_token(cell.steady.attempts)
+    return describe(
+        by_repeat(values[known], population.clusters[known], population.repeats[known]),
+        skewed=cell.records.open_loop,
+    )
+
+
+def _output_tokens(cell: MeasuredCell) -> ByRepeat:
+    """Return the output tokens of responses that succeeded, by repeat."""
+    attempts = cell.records.attempts
+    is_ok = attempts.where("outcome", OK.__eq__)
+    tokens = np.where(is_ok, np.maximum(attempts.column("output"), 0), 0)
+    counts = np.bincount(attempts.column("repeat"), weights=tokens)
+    return {repeat: count for repeat, count in enumerate(counts.tolist()) if count}
+
+
+def _output_rate(cell: MeasuredCell) -> ByRepeat:
+    tokens = _output_tokens(cell)
+    return {at: tokens[at] / took for at, took in cell.makespans.items() if at in tokens}
+
+
+def _full_rate(cell: MeasuredCell) -> ByRepeat:
+    attempts = cell.records.attempts
+    rows = rows_by(attempts.column("repeat"))
+    rates = {
+        at: rate_while_full(attempts.take(rows[at]), cell.records.info.permits)
+        for at in cell.makespans
+        if at in rows
+    }
+    return {at: rate for at, rate in rates.items() if rate}
+
+
+def _seconds_a_token(cell: MeasuredCell) -> ByRepeat:
+    return {at: 1 / rate for at, rate in _output_rate(cell).items()}
+
+
+def _speedup_a_token(cell: MeasuredCell) -> Figure | None:
+    if cell.sync is None:
+        return None
+    if cell.sync is cell.records:
+        return Figure(value=1.0)
+    base, mine = _seconds_a_token(MeasuredCell(cell.sync, cell.rules)), _seconds_a_token(cell)
+    return over_repeats(base[at] / mine[at] for at in sorted(base.keys() & mine.keys()))
+
+
 def _efficiencies(cell: MeasuredCell) -> ByRepeat:
     return {one.repeat: one.replay / one.measured for one in cell.bounds}
 
@@ -425,8 +475,29 @@ METRICS: tuple[Metric, ...] = (
     Metric("time_to_first_answer_s", "time to first answer",
            SpreadOf("attempts", "sent", "first_answer"), "s", spread_table="calls",
            definition="The same, to the first chunk with answer text."),
-    Metric("inter_token_s", "inter-token latency", Plain(_gaps),
+    Metric("inter_token_s", "inter-token latency", Plain(_token_latency),
+           "s", spread_table="waits",
+           definition="The time from the first to the last chunk of a response, for each output "
+           "token after the first chunk. Some servers send several tokens in a chunk."),
+    Metric("chunk_gap_s", "gap between chunks", Plain(_gaps),
            "s", spread_table="waits", definition="The gap between two chunks with text."),
+    Metric("output_tokens_per_s.all", "output tokens a second", OverRepeats(_output_rate),
+           "tokens/s", report={"tokens": "output a second"}, key="output_rate",
+           definition="Output tokens of responses that succeeded, per time of makespan."),
+    Metric("output_tokens_per_s.while_full", "output tokens a second with all permits in use",
+           OverRepeats(_full_rate), "tokens/s", report={"tokens": "with all permits in use"},
+           key="output_rate_while_full",
+           definition="The same while all permits were in use, without start and end of a trial. "
+           "The tokens of a response count evenly between its first and its last chunk."),
+    Metric("makespan_per_token_s", "makespan for each output token",
+           OverRepeats(_seconds_a_token), "s", "higher",
+           compared=(Compared("makespan_per_token"),), report={"tokens": "makespan a token"},
+           definition="Makespan over the output tokens of responses that succeeded. Where the "
+           "lengths of responses are not the same draws (live runs, other seeds), it compares "
+           "runs that did different amounts of work."),
+    Metric("speedup_per_token", "speed-up for each output token", Plain(_speedup_a_token), "ratio",
+           report={"tokens": "speed-up a token"},
+           definition="The speed-up over sync in makespan for each output token."),
     Metric("permit_wait_s", "permit wait",
            SpreadOf("attempts", "permit_requested", "permit_granted"), "s", spread_table="waits",
            definition="From asking for a permit to having it. Permits cap the attempts in flight "
@@ -506,7 +577,8 @@ class ComparedMetric(NamedTuple):
 
     def _unit(self, cell: MeasuredCell) -> float:
         scale = cell.records.run.time_scale
-        units = {"s": scale, "workflows/s": 1 / scale, "calls/s": 1 / scale}
+        rates = dict.fromkeys(("workflows/s", "calls/s", "tokens/s"), 1 / scale)
+        units = {"s": scale, **rates}
         return units.get(self.metric.unit, 1.0)
 
 

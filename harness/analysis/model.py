@@ -83,6 +83,13 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
     calls_per_s: Figure | None
 
 
+class OutputRates(msgspec.Struct, frozen=True, kw_only=True):
+    """Output tokens per second: of makespan, and of the time with all permits in use."""
+
+    all: Figure | None
+    while_full: Figure | None
+
+
 class PhaseFigures(msgspec.Struct, frozen=True, kw_only=True):
     """One phase: its latency, its share (0 to 1) of the workflows' time, how often it failed.
 
@@ -157,11 +164,15 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     speedup_over_sync: Figure | None
     scheduling_efficiency: Figure | None
     critical_path_bound_s: float | None
+    output_tokens_per_s: OutputRates
+    makespan_per_token_s: Figure | None
+    speedup_per_token: Figure | None
     workflow_latency_s: Distribution
     call_latency_s: Distribution
     ttft_s: Distribution
     time_to_first_answer_s: Distribution
     inter_token_s: Distribution
+    chunk_gap_s: Distribution
     permit_wait_s: Distribution
     client_wait_s: Distribution
     backoff_s: Distribution

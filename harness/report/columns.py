@@ -82,6 +82,8 @@ def _value(metric: Metric, cell: Cell, summary: Summary, part: str | None) -> Fi
             factor = 1 / summary.time_scale
         case "workflows/s" | "calls/s":
             factor = rate_unit(summary)[1]
+        case "tokens/s":
+            factor = summary.time_scale
         case "USD" | "share" | "tokens" | "count" | "ratio" | "nested":
             return value
         case _:
@@ -138,7 +140,7 @@ def _writer(unit: Unit, narrow: bool = False) -> Callable[[float], str]:
             return whole_number
         case "USD":
             return number if narrow else lambda value: f"${number(value)}"
-        case "s" | "workflows/s" | "calls/s" | "ratio" | "nested":
+        case "s" | "workflows/s" | "calls/s" | "tokens/s" | "ratio" | "nested":
             return number
         case _:
             assert_never(unit)
