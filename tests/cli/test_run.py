@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.analysis.model import Summary
+from harness.analysis.model import SUMMARY_SCHEMA, Summary
 from harness.cli.main import main
 from harness.records import ids
 from harness.report.charts.catalogue import CHARTS
@@ -188,7 +188,7 @@ def test_the_summary_has_every_cell_and_the_comparison_with_the_provider(
     assert read.oracle.unmatched == 0
     assert read.oracle.outcome_mismatches == 0
     assert read.oracle.token_mismatches == 0
-    assert summary["schema"] == 1
+    assert summary["schema"] == SUMMARY_SCHEMA
 
 
 def test_the_plots_are_there_as_svg_and_png(directory: Path) -> None:
