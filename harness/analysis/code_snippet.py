@@ -1,28 +1,141 @@
-"""A recommended cell as lines to paste into code that uses the openai package."""
+"""A recommended cell as lines to paste into a program that uses the openai package.
+
+They do what was measured. Plain code with the package says that for few cells; for the others, the
+lines create `harness.AsyncOpenAI` or `harness.OpenAI`.
+"""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from harness.records.failures import CANCELLED, OK, of_status
 from harness.records.schema import CellInfo, PolicyCode, Run
+from harness.store.columns import AttemptTable
+from harness.store.compact_records import ABSENT
+
+_WIDTH = 76
+"""With four blanks before it, a line fits a terminal."""
 
 _ERRORS = (
     "RETRY = (openai.APIConnectionError, openai.RateLimitError,",
     "         openai.InternalServerError)",
 )
 
+_OF_STATUS = frozenset(of_status(status) for status in range(300, 600))
+_SEEN_BY_PACKAGE = _OF_STATUS | {"connect_failed", "connection_lost"}
+_AS_IN_PACKAGE = _SEEN_BY_PACKAGE | {OK, CANCELLED, "truncated", "content_filter"}
+"""Outcomes that mean the same to plain code: an error of the package, or a response."""
+_NOT_IN_RETRY = frozenset({"request_timeout", "conflict"})
+"""Failures that policies retry and the plain loop does not."""
 
-def lines_to_paste(run: Run, cell: CellInfo) -> tuple[str, ...]:
+
+class FailuresMet(NamedTuple):
+    """What the attempts of a cell met.
+
+    `outcomes`: of the attempts. `retry_after`: a server asked for a wait. `deadline`: a policy gave
+    up because of the deadline of a call.
+    """
+
+    outcomes: frozenset[str]
+    retry_after: bool
+    deadline: bool
+
+
+def failures_met(attempts: AttemptTable) -> FailuresMet:
+    """Return what some attempts met."""
+    names = attempts.words.names
+    deadline = attempts.words.get("deadline", -1)
+    return FailuresMet(
+        outcomes=frozenset(names[at] for at in np.unique(attempts.column("outcome"))),
+        retry_after=bool(np.any(attempts.column("retry_after") != ABSENT)),
+        deadline=bool(np.any(attempts.column("give_up") == deadline)),
+    )
+
+
+def lines_to_paste(run: Run, cell: CellInfo, met: FailuresMet | None = None) -> tuple[str, ...]:
     """Return Python that gives a program the cell's mode, permits, retry policy and scope.
 
-    Durations are scenario seconds. Comments name what the lines do not do: layers around the policy
-    need more than a few lines, and the package's own retries hold the permit. Empty if the run does
-    not record how the cell retries.
+    `met`: what the cell's attempts met; None if that is not known. Durations are scenario seconds.
+    Empty if the run does not record how the cell retries.
     """
     code = run.code.get(cell.id)
-    if code is None:
+    if code is None or not code.policy:
         return ()
-    return (*_head(cell, code), *_notes(cell, code), *_ask(cell, code))
+    scenario = run.cell_scenario(cell)
+    streamed = scenario["endpoint"]["stream"]
+    if met is not None and _is_plain_exact(cell, code, streamed, met):
+        return (*_head(cell, code), *_ask(cell, code))
+    return tuple(_with_client(cell, code, scenario["timeouts"], streamed))
+
+
+def _is_plain_exact(cell: CellInfo, code: PolicyCode, streamed: bool, met: FailuresMet) -> bool:
+    """Return whether plain code would have done what was measured.
+
+    It releases the permit of a stream at the headers, and retries nothing after them. The package
+    holds the permit during its own backoff. The plain loop reads Retry-After in whole seconds only.
+    """
+    if not code.plain or met.deadline or not met.outcomes <= _AS_IN_PACKAGE:
+        return False
+    if streamed and (cell.mode != "sync" or code.pause):
+        return False
+    failed = met.outcomes & _SEEN_BY_PACKAGE
+    if code.pause:
+        return not met.retry_after and not failed & _NOT_IN_RETRY
+    held = cell.mode == "sync" or cell.permit_scope == "call"
+    return held or not code.max_retries or not failed
+
+
+def _with_client(
+    cell: CellInfo, code: PolicyCode, timeouts: dict[str, Any], streamed: bool
+) -> Iterator[str]:
+    in_async = cell.mode == "async"
+    prefix, wait = ("async ", "await ") if in_async else ("", "")
+    yield from (f"import {name}" for name in sorted({"harness", *code.imports}))
+    yield ""
+    yield f"client = harness.{'Async' if in_async else ''}OpenAI("
+    yield f"    permits={cell.permits},"
+    yield f'    permit_scope="{cell.permit_scope}",'
+    if len(code.policy) == 1:
+        yield from _call(f"retry={code.policy[0]}", 4)
+    else:
+        yield "    retry=["
+        for layer in code.policy:
+            yield from _call(layer, 8)
+        yield "    ],"
+    named = ("connect", "first_token", "idle", "call")
+    values = [(name, timeouts[name] or timeouts["call"]) for name in named]
+    arguments = ", ".join(f"{name}={value:g}" for name, value in values)
+    yield from _call(f"timeouts=harness.Timeouts({arguments})", 4)
+    if streamed:
+        yield "    # Measured so: a stream is passed on when it is complete, and one that"
+        yield "    # breaks is retried. It costs the wait for the last text. Without it,"
+        yield "    # nothing is retried after the first text."
+        yield "    whole_responses=True,"
+    yield ")"
+    yield ""
+    yield f"{prefix}def ask(**request):"
+    if streamed:
+        yield "    # measured with stream=True"
+    if any('scope="phase"' in layer for layer in code.policy):
+        yield '    # extra_headers={"x-harness-policy-phase": ...} names the phase'
+    yield f"    return {wait}client.chat.completions.create(**request)"
+
+
+def _call(expression: str, indent: int) -> Iterator[str]:
+    """Yield a call as an argument, in several lines if it is too long for one."""
+    blanks = " " * indent
+    if indent + len(expression) < _WIDTH:
+        yield f"{blanks}{expression},"
+        return
+    name, _, arguments = expression.removesuffix(")").partition("(")
+    yield f"{blanks}{name}("
+    inner = blanks + "    "
+    yield from textwrap.wrap(f"{arguments},", _WIDTH, initial_indent=inner, subsequent_indent=inner)
+    yield f"{blanks}),"
 
 
 def _head(cell: CellInfo, code: PolicyCode) -> Iterator[str]:
@@ -37,12 +150,6 @@ def _head(cell: CellInfo, code: PolicyCode) -> Iterator[str]:
         yield f"permits = {permits}.Semaphore({cell.permits})"
     if code.pause:
         yield from _ERRORS
-
-
-def _notes(cell: CellInfo, code: PolicyCode) -> Iterator[str]:
-    yield from (f"# measured, not included: {note}" for note in code.notes)
-    if code.max_retries and cell.mode != "sync" and cell.permit_scope == "attempt":
-        yield "# measured: permits released during the backoff; here they are held"
 
 
 def _ask(cell: CellInfo, code: PolicyCode) -> Iterator[str]:
@@ -76,5 +183,5 @@ def _ask(cell: CellInfo, code: PolicyCode) -> Iterator[str]:
     yield f'{inner}    response = getattr(error, "response", error)'
     yield f'{inner}    headers = getattr(response, "headers", {{}})'
     yield f'{inner}    asked = headers.get("retry-after", "")'
-    yield from (f"{inner}    {line}" for line in code.hint)
+    yield f"{inner}    pause = float(asked if asked.isdigit() else 0) or pause"
     yield f"{indent}{wait}{'asyncio' if in_async else 'time'}.sleep(pause)"

@@ -9,7 +9,7 @@ from typing import Literal, assert_never
 import numpy as np
 
 from harness.analysis.cells import MeasuredCell, count_rows
-from harness.analysis.code_snippet import lines_to_paste
+from harness.analysis.code_snippet import failures_met, lines_to_paste
 from harness.analysis.decision import (
     Contender,
     Judgement,
@@ -77,7 +77,7 @@ class Advice:
         settles = None if found.state == "proven" else self._settles(found)
         if settles is not None:
             because.append(_settled_by(settles))
-        info = self._cells[found.candidate].records.info
+        records = self._cells[found.candidate].records
         return Recommendation(
             state=found.state,
             cell=found.cell,
@@ -87,7 +87,7 @@ class Advice:
             lead_over_next=self._lead_figure(found),
             settles_with=settles,
             retry_exercised=found.exercised,
-            code=lines_to_paste(run, info),
+            code=lines_to_paste(run, records.info, failures_met(records.attempts)),
         )
 
     def _best(self, name: str) -> str:

@@ -111,7 +111,7 @@ def progress_of(directory: Path) -> RunProgress:
             status="running",
             stopped=None,
             resumed=(*run.resumed, _next_session(run, seen)),
-            code=run.code or code_of(run),
+            code=code_of(run) or run.code,
         ),
         ended={trial: frozenset(numbers) for trial, numbers in seen.ended.items()},
         whole=frozenset(trial for trial in seen.closed if len(seen.ended.get(trial, ())) == every),

@@ -48,9 +48,9 @@ def report_run(options: argparse.Namespace) -> int:
 
 
 def _read(directory: Path) -> Dataset:
-    """Read a run; one that an earlier version recorded gets the code to paste."""
+    """Read a run; it gets the code to paste of this version, if that knows its policies."""
     records = read_columns(directory)
-    code = records.run.code or code_of(records.run)
+    code = code_of(records.run) or records.run.code
     return Dataset.of(records._replace(run=msgspec.structs.replace(records.run, code=code)))
 
 

@@ -43,20 +43,8 @@ class AwsStandard(BackoffSection):
         return (BudgetLayer(AwsQuota(), self.scope),)
 
     def code(self) -> PolicyCode:
-        """Return code with the backoff, and a note on the quota."""
-        return PolicyCode(
-            attempts=self.attempts,
-            modules=("random",),
-            pause=("pause = random.random()",),
-            hint=(
-                "limited = isinstance(error, openai.RateLimitError)",
-                "base = 1 if limited else 0.05",
-                "pause *= min(20, base * 2 ** (attempt - 1))",
-                "hint = float(asked) if asked.isdigit() else 0",
-                "pause = max(pause, min(hint, pause + 5))",
-            ),
-            notes=("a quota of 500; a retry costs 14, after a 429 5",),
-        )
+        """Return the most attempts; a few lines cannot contain the quota."""
+        return PolicyCode(attempts=self.attempts)
 
 
 class AwsBackoff(NamedTuple):

@@ -66,10 +66,6 @@ class Breaker(WrapperSection):
         )
         return BreakerLayer(rule, context.name, self.scope)
 
-    def note(self) -> str:
-        """Return its name."""
-        return "circuit breaker"
-
 
 class BreakerRule(NamedTuple):
     """When it opens and how long it pauses, in nanoseconds.

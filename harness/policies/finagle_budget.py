@@ -39,10 +39,6 @@ class FinagleBudget(WrapperSection):
         )
         return BudgetLayer(rule, self.scope)
 
-    def note(self) -> str:
-        """Return the share and the reserve."""
-        return f"Finagle's budget: {self.ratio:.0%} of the calls and {self.per_second:g} a second"
-
 
 class Window(NamedTuple):
     """Tokens added minus tokens taken, by slice of time; `last` is the newest slice."""

@@ -30,10 +30,6 @@ class GrpcThrottling(WrapperSection):
         """Return the layer with a full bucket."""
         return BudgetLayer(GrpcThrottlingRule(self.tokens, thousandths(self.ratio)), self.scope)
 
-    def note(self) -> str:
-        """Return the tokens and what a success puts back."""
-        return f"gRPC's throttling: {self.tokens} tokens, {self.ratio:g} back for a success"
-
 
 class GrpcThrottlingRule(NamedTuple):
     """Retry throttling of gRPC: proposal A6, "Throttling Retry Attempts and Hedged RPCs".

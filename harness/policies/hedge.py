@@ -33,10 +33,6 @@ class Hedge(WrapperSection):
         after = context.nanoseconds(self.after)
         return HedgeLayer(after, thousandths(self.ratio), self.burst, self.scope)
 
-    def note(self) -> str:
-        """Return its name."""
-        return "hedging"
-
 
 class HedgeLayer:
     """Allows second attempts as long as their budget lasts.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -59,11 +60,17 @@ class PolicyParts(NamedTuple):
         return self.backoff.retry(PolicyContext(self.name, time_scale, streamed))
 
     def code(self) -> PolicyCode:
-        """Return Python that retries like the backoff, with notes on the wrappers."""
-        code = self.backoff.code()
-        notes = (*(wrapper.note() for wrapper in self.wrappers.values()), *code.notes)
+        """Return Python that retries like the policy."""
+        sections: list[BackoffSection | WrapperSection] = [*self.wrappers.values(), self.backoff]
+        modules = {type(section).__module__.partition(".")[0] for section in sections}
+        alone = self.backoff.layers(PolicyContext(self.name, 1.0, streamed=True))
         return msgspec.structs.replace(
-            code, notes=notes, safety=self.safety, simplicity=self.simplicity
+            self.backoff.code(),
+            policy=tuple(_expression(section) for section in sections),
+            imports=tuple(sorted(modules - {"harness"})),
+            plain=not self.wrappers and not alone,
+            safety=self.safety,
+            simplicity=self.simplicity,
         )
 
     @property
@@ -76,6 +83,19 @@ class PolicyParts(NamedTuple):
         """Its rank among policies by simplicity: fewest layers first, then fewest keys."""
         parts = (*self.wrappers.values(), self.backoff)
         return (len(parts), sum(len(type(part).model_fields) - 1 for part in parts))
+
+
+def _expression(section: BackoffSection | WrapperSection) -> str:
+    """Return Python that makes the section, with all its values."""
+    cls = type(section)
+    ours = cls.__module__.startswith("harness.policies.")
+    arguments = [
+        f"{name}={json.dumps(value) if isinstance(value, str) else repr(value)}"
+        for name, value in section
+        if name != "kind" or cls.model_fields[name].is_required()
+    ]
+    module = "harness.policies" if ours else cls.__module__
+    return f"{module}.{cls.__name__}({', '.join(arguments)})"
 
 
 def resolve(
@@ -140,13 +160,16 @@ def _layers(
 
 
 def code_of(run: Run) -> dict[str, PolicyCode]:
-    """Return the code of each cell, for a run of an earlier version that recorded none.
+    """Return the code of each cell, whatever the version that recorded the run.
 
     It is empty if this version does not know the policies of the run.
     """
     try:
-        described = _TABLES.validate_python(run.scenario["retry"])
-        return {cell.id: resolve(described, cell.retry).code() for cell in run.cells}
+        return {
+            cell.id: resolve(_TABLES.validate_python(own["retry"]), cell.retry).code()
+            for cell in run.cells
+            for own in [run.cell_scenario(cell)]
+        }
     except ValueError:
         return {}
 

@@ -28,10 +28,6 @@ class RetryBudget(WrapperSection):
         """Return the layer with a full budget."""
         return BudgetLayer(RetryBudgetRule(thousandths(self.ratio), self.burst), self.scope)
 
-    def note(self) -> str:
-        """Return the share and the burst."""
-        return f"retries for {self.ratio:.0%} of the calls, {self.burst} at once"
-
 
 class RetryBudgetRule(NamedTuple):
     """Retries are at most a share of the calls: B. Beyer et al., Site Reliability Engineering, 21.

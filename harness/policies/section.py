@@ -78,10 +78,6 @@ class WrapperSection(Section):
     def layer(self, context: PolicyContext) -> Layer:
         """Return a new layer."""
 
-    @abstractmethod
-    def note(self) -> str:
-        """Return a short description, for code that does not contain it."""
-
 
 class StackSection(Section):
     """The keys of a stack: names of policies, outermost first; the last one decides."""

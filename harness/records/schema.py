@@ -272,23 +272,25 @@ class PhaseInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PolicyCode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Lines of Python with which a program retries as a policy does.
+    """Python with which a program retries as a policy does.
 
-    `attempts`: of a call at most. `modules`: what the lines import. `before`: lines before the
-    first attempt. `pause`: lines that set `pause`, the seconds before the next attempt, before
-    attempt number `attempt`; none where the program does not retry by itself. `hint`: lines that
-    change it after the failure `error`, whose Retry-After header is `asked`. `max_retries`: of the
-    openai package's client. `notes`: what the policy does and the lines do not. `safety` and
-    `simplicity`: the ranks of the policy among others, less is better.
+    `policy`: its layers, outermost first, each as an expression; `imports`: further modules that
+    they need. `plain`: code without the harness can do the same, as far as the package shows the
+    failures; the next fields say how. `attempts`: of a call at most. `modules`: what the lines
+    import. `before`: lines before the first attempt. `pause`: lines that set `pause`, the seconds
+    before the next attempt, before attempt number `attempt`; none where the program does not retry
+    by itself. `max_retries`: of the openai package's client. `safety` and `simplicity`: the ranks
+    of the policy among others, less is better.
     """
 
+    policy: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
+    plain: bool = False
     attempts: int = 1
     modules: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
     pause: tuple[str, ...] = ()
-    hint: tuple[str, ...] = ("pause = float(asked if asked.isdigit() else 0) or pause",)
     max_retries: int = 0
-    notes: tuple[str, ...] = ()
     safety: tuple[int, ...] = ()
     simplicity: tuple[int, ...] = ()
 

@@ -7,14 +7,16 @@ import itertools
 import threading
 import time
 import types
-from collections.abc import Callable
 from typing import Any
 
 import httpx2
+import msgspec
 import openai
 import pytest
 
-from harness.analysis.code_snippet import lines_to_paste
+import harness
+from harness.analysis.code_snippet import FailuresMet, lines_to_paste
+from harness.records.schema import Run
 from tests.analysis.builders import cell_info, make_run
 
 POLICIES = """
@@ -32,6 +34,19 @@ attempts = 4
 kind = "fixed"
 delay = "2s"
 attempts = 3
+[retry.breaker]
+kind = "breaker"
+scope = "phase"
+[retry.finagle]
+kind = "finagle-budget"
+[retry.grpc]
+kind = "grpc-throttling"
+[retry.late]
+kind = "hedge"
+after = "3s"
+[retry.deep]
+kind = "stack"
+layers = ["breaker", "finagle", "grpc", "late", "equal"]
 [retry.budget]
 kind = "retry-budget"
 ratio = 0.2
@@ -39,15 +54,36 @@ ratio = 0.2
 kind = "stack"
 layers = ["budget", "fixed"]
 """
-ATTEMPTS = {
-    "none": 1, "openai-sdk": 1, "full-jitter": 5, "equal": 3, "decorrelated": 4, "fixed": 3,
-    "aws-standard": 3, "wrapped": 3,
-}  # fmt: skip
+ATTEMPTS = {"none": 1, "full-jitter": 5, "equal": 3, "decorrelated": 4, "fixed": 3}
 
 
-def pasted(mode: str, permits: int, retry: str, scope: str = "attempt") -> list[str]:
+SOME_REFUSED = FailuresMet(frozenset({"ok", "rate_limited"}), retry_after=False, deadline=False)
+
+
+def with_stream_off(run: Run) -> Run:
+    endpoint = {**run.scenario["endpoint"], "stream": False}
+    return msgspec.structs.replace(run, scenario={**run.scenario, "endpoint": endpoint})
+
+
+def pasted(
+    mode: str,
+    permits: int,
+    retry: str,
+    scope: str = "attempt",
+    *,
+    stream: bool = True,
+    met: FailuresMet | None = None,
+) -> list[str]:
     cell = f"{mode}_{permits}_{retry}_{scope}"
-    return list(lines_to_paste(make_run([cell], extra_toml=POLICIES), cell_info(cell)))
+    run = make_run([cell], extra_toml=POLICIES)
+    return list(lines_to_paste(run if stream else with_stream_off(run), cell_info(cell), met))
+
+
+def plain(mode: str, permits: int, retry: str, scope: str = "attempt") -> list[str]:
+    """The lines of a cell without streams in which some calls were refused."""
+    lines = pasted(mode, permits, retry, scope, stream=False, met=SOME_REFUSED)
+    assert "import openai" in lines
+    return lines
 
 
 def limited(after: str | None) -> openai.RateLimitError:
@@ -56,23 +92,12 @@ def limited(after: str | None) -> openai.RateLimitError:
     return openai.RateLimitError("no", response=response, body=None)
 
 
-def broken(after: str | None) -> openai.InternalServerError:
-    response = httpx2.Response(503, request=httpx2.Request("POST", "http://x"))
-    return openai.InternalServerError("no", response=response, body=None)
-
-
 class World:
     """Refuses so often, then answers; sees the sleeps, and how many ask at once."""
 
-    def __init__(
-        self,
-        refusals: int,
-        after: str | None = None,
-        error: Callable[[str | None], Exception] = limited,
-    ) -> None:
+    def __init__(self, refusals: int, after: str | None = None) -> None:
         self.refusals = refusals
         self.after = after
-        self.error = error
         self.asked = 0
         self.sleeps: list[float] = []
         self.inside = 0
@@ -81,7 +106,7 @@ class World:
     def answer(self) -> str:
         self.asked += 1
         if self.asked <= self.refusals:
-            raise self.error(self.after)
+            raise limited(self.after)
         return "answer"
 
     async def create(self, **request: Any) -> str:
@@ -122,7 +147,7 @@ def test_so_many_attempts_are_made_and_not_one_more(
 ) -> None:
     most = ATTEMPTS[retry]
     for scope in ("attempt", "call"):
-        lines = pasted(mode, 1 if mode == "sync" else 8, retry, scope)
+        lines = plain(mode, 1 if mode == "sync" else 8, retry, scope)
         assert max(map(len, lines)) <= 76, "with four blanks before it, it fits a terminal"
         world = World(refusals=most - 1)
         assert world.run(mode, lines, monkeypatch) == "answer"
@@ -135,7 +160,7 @@ def test_so_many_attempts_are_made_and_not_one_more(
 
 def test_the_pauses_are_those_of_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(refusals=2)
-    world.run("async", pasted("async", 8, "equal"), monkeypatch)
+    world.run("async", plain("async", 8, "equal"), monkeypatch)
     first, second = world.sleeps
     assert 0.125 <= first <= 0.25
     assert 0.25 <= second <= 0.5
@@ -143,46 +168,106 @@ def test_the_pauses_are_those_of_the_policy(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_retry_after_takes_the_place_of_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(refusals=1, after="7")
-    world.run("async", pasted("async", 8, "full-jitter"), monkeypatch)
+    world.run("async", plain("async", 8, "full-jitter"), monkeypatch)
     assert world.sleeps == [7.0]
     dated = World(refusals=1, after="Wed, 21 Oct 2026 07:28:00 GMT")
-    dated.run("async", pasted("async", 8, "full-jitter"), monkeypatch)
+    dated.run("async", plain("async", 8, "full-jitter"), monkeypatch)
     assert 0 <= dated.sleeps[0] <= 20, "a date is left to the policy"
     passed = World(refusals=1, after="0")
-    passed.run("async", pasted("async", 8, "equal"), monkeypatch)
+    passed.run("async", plain("async", 8, "equal"), monkeypatch)
     assert 0.125 <= passed.sleeps[0] <= 0.25, "nor does a moment that is over say anything"
-
-
-def test_the_rule_of_aws_waits_less_after_other_failures_and_trusts_a_hint_for_five_seconds(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    lines = pasted("async", 8, "aws-standard")
-    assert any(line.startswith("# measured, not included: a quota of 500") for line in lines)
-    other = World(refusals=2, error=broken)
-    other.run("async", lines, monkeypatch)
-    assert other.sleeps[0] <= 0.05
-    assert other.sleeps[1] <= 0.1
-    hinted = World(refusals=1, after="60")
-    hinted.run("async", lines, monkeypatch)
-    assert 5 <= hinted.sleeps[0] <= 6
 
 
 def test_there_are_as_many_permits_as_the_cell_had(monkeypatch: pytest.MonkeyPatch) -> None:
     space: dict[str, Any] = {}
     monkeypatch.setenv("OPENAI_API_KEY", "none")
-    exec("\n".join(pasted("async", 8, "none")), space)
+    exec("\n".join(plain("async", 8, "none")), space)
     assert space["permits"]._value == 8
-    exec("\n".join(pasted("threads", 3, "none")), space)
+    exec("\n".join(plain("threads", 3, "none")), space)
     assert isinstance(space["permits"], threading.Semaphore)
 
 
-def test_the_package_s_own_retries_are_its_own_setting_and_others_are_described() -> None:
-    assert "client = openai.AsyncOpenAI(max_retries=2)" in pasted("async", 8, "openai-sdk")
-    held = [line for line in pasted("async", 8, "openai-sdk") if "here they are held" in line]
-    assert len(held) == 1
-    assert max(map(len, pasted("async", 8, "openai-sdk"))) <= 76
-    for lines in (pasted("async", 8, "openai-sdk", "call"), pasted("sync", 1, "openai-sdk")):
-        assert not any(line.startswith("#") for line in lines)
-    assert "client = openai.OpenAI(max_retries=0)" in pasted("threads", 8, "none")
-    (note,) = [line for line in pasted("async", 8, "wrapped") if line.startswith("#")]
-    assert note.endswith("retries for 20% of the calls, 10 at once")
+def test_the_package_s_own_retries_are_its_own_setting_where_the_permit_is_held() -> None:
+    client = "client = openai.AsyncOpenAI(max_retries=2)"
+    assert client in plain("async", 8, "openai-sdk", "call")
+    assert "client = openai.OpenAI(max_retries=2)" in plain("sync", 1, "openai-sdk")
+    released = pasted("async", 8, "openai-sdk", stream=False, met=SOME_REFUSED)
+    assert "    retry=harness.policies.OpenAISdk(max_retries=2)," in released
+    none_failed = SOME_REFUSED._replace(outcomes=frozenset({"ok"}))
+    assert client in pasted("async", 8, "openai-sdk", stream=False, met=none_failed)
+
+
+@pytest.mark.parametrize(
+    ("retry", "changed"),
+    [
+        ("equal", {"outcomes": frozenset({"ok", "blank_body"})}),
+        ("none", {"outcomes": frozenset({"ok", "error_in_body"})}),
+        ("equal", {"outcomes": frozenset({"ok", "first_token_timeout"})}),
+        ("equal", {"outcomes": frozenset({"ok", "request_timeout"})}),
+        ("equal", {"retry_after": True}),
+        ("equal", {"deadline": True}),
+        ("aws-standard", {}),
+        ("wrapped", {}),
+    ],
+)
+def test_plain_code_that_would_not_do_what_was_measured_is_not_pasted(
+    retry: str, changed: dict[str, Any]
+) -> None:
+    met = SOME_REFUSED._replace(**changed)
+    assert "import harness" in pasted("async", 8, retry, stream=False, met=met)
+
+
+def test_plain_code_does_not_hold_the_permit_of_a_stream() -> None:
+    fine = FailuresMet(frozenset({"ok"}), retry_after=False, deadline=False)
+    assert "import harness" in pasted("async", 8, "none", met=fine)
+    assert "import openai" in pasted("sync", 1, "none", met=fine)
+    assert "import harness" in pasted("sync", 1, "equal", met=fine), "the stream may break"
+
+
+EVERY_KIND = {
+    "none": harness.policies.NoRetry(),
+    "openai-sdk": harness.policies.OpenAISdk(),
+    "aws-standard": harness.policies.AwsStandard(),
+    "full-jitter": harness.policies.Exponential(),
+    "fixed": harness.policies.Fixed(attempts=3, delay=2),
+    "wrapped": [
+        harness.policies.RetryBudget(ratio=0.2),
+        harness.policies.Fixed(attempts=3, delay=2),
+    ],
+    "deep": [
+        harness.policies.Breaker(scope="phase"),
+        harness.policies.FinagleBudget(),
+        harness.policies.GrpcThrottling(),
+        harness.policies.Hedge(after=3),
+        harness.policies.Exponential(jitter="equal", attempts=3, base=0.25, cap=3),
+    ],
+}
+
+
+@pytest.mark.parametrize(("mode", "cls"), [("async", "AsyncOpenAI"), ("threads", "OpenAI")])
+@pytest.mark.parametrize("retry", EVERY_KIND)
+def test_the_client_is_made_with_what_the_cell_had(
+    retry: str, mode: str, cls: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = pasted(mode, 8, retry, "call")
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 76, "with four blanks before it, it fits a terminal"
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    space: dict[str, Any] = {}
+    exec("\n".join(lines), space)
+    client = space["client"]
+    assert type(client) is getattr(harness, cls)
+    settings = client._settings
+    assert settings.retry == EVERY_KIND[retry]
+    assert (settings.permits, settings.permit_scope) == (8, "call")
+    assert settings.timeouts == harness.Timeouts(connect=5, first_token=600, idle=60, call=600)
+    assert settings.whole_responses
+    named = any("x-harness-policy-phase" in line for line in lines)
+    assert named == (retry == "deep"), "phases are named where layers have a state for each"
+    if mode == "threads":
+        client.close()
+
+
+def test_without_streams_the_client_has_nothing_to_say_about_them() -> None:
+    lines = "\n".join(pasted("async", 8, "aws-standard", stream=False))
+    assert "stream" not in lines

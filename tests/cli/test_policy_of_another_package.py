@@ -62,9 +62,6 @@ class CapSection(WrapperSection):
     def layer(self, context: PolicyContext) -> "CapLayer":
         return CapLayer(self.most)
 
-    def note(self) -> str:
-        return f"at most {self.most} retries of all calls"
-
 
 class CapLayer:
     hedge = None
