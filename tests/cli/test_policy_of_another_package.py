@@ -174,7 +174,8 @@ def test_every_view_is_complete(directory: Path, capsys: pytest.CaptureFixture[s
     summary: dict[str, Any] = json.loads((directory / "summary.json").read_text())
     assert {cell["retry"] for cell in summary["cells"]} == {"alone", "inside", "capped"}
     code = summary["recommendation"]["code"]
-    assert any("pause = 3  # stubborn" in line for line in code)
+    assert "import stranger" in code
+    assert any("stranger.StubbornSection(" in line for line in code)
     compile("\n".join(code), "pasted", "exec")
     spans = "".join(path.read_text() for path in (directory / "traces").glob("*.jsonl"))
     assert '"name":"backoff"' in spans.replace(" ", "")
@@ -214,5 +215,5 @@ def test_the_run_can_be_read_where_the_package_is_not_installed(
     assert main(["report", str(copy)]) == 0
     written = (copy / "summary.json").read_text()
     assert written == (directory / "summary.json").read_text()
-    assert "# stubborn" in written
+    assert "stranger.StubbornSection(" in written
     assert main(["trace", "export", str(copy)]) == 0
