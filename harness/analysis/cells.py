@@ -40,6 +40,10 @@ _CHANCE = 0.01
 """The expected number of runs of failures as long as a burst when failures are independent."""
 
 
+_AT_ONCE = 4_000_000
+"""The buckets that are added up at a time."""
+
+
 class CountingRules(NamedTuple):
     """How the scenario defines success and cost.
 
@@ -352,27 +356,27 @@ def gaps(cell: CellRecords) -> Samples:
     repeat_of = np.zeros(max(cell.clusters.values()) + 1, np.int64)
     for (repeat, _), cluster in cell.clusters.items():
         repeat_of[cluster] = repeat
-    repeats = np.unique(repeat_of[owners]).tolist()
+    repeats = np.unique(repeat_of)
     if len(repeats) == 1:
         # In order of the buckets, which is that of their middles: small numbers are sorted faster.
         order = np.argsort(numbers, kind="stable")
         # Small types: a long run has millions of buckets.
         counted, owned = counts[order].astype(np.int32), owners[order].astype(np.int32)
-        return {repeats[0]: Sample(middles[numbers[order]], counted, owned)}
-    return {
-        repeat: _of_buckets(middles, numbers[mine], counts[mine])
-        for repeat in repeats
-        if len(mine := np.flatnonzero(repeat_of[owners] == repeat))
-    }
-
-
-def _of_buckets(
-    middles: NDArray[np.float64], numbers: NDArray[Any], counts: NDArray[Any]
-) -> Sample:
-    """Return the values of one repeat, each bucket once; the clusters of repeats are not needed."""
-    totals = np.bincount(numbers, weights=counts).astype(np.int64)
-    seen = np.flatnonzero(totals)
-    return Sample(middles[seen], totals[seen], np.zeros(len(seen), np.int64))
+        return {int(repeats[0]): Sample(middles[numbers[order]], counted, owned)}
+    # The clusters of several repeats are not needed, so each repeat has each bucket once.
+    rows = np.searchsorted(repeats, repeat_of)
+    totals = np.zeros(len(repeats) * len(middles))
+    for start in range(0, len(numbers), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        places = rows[owners[some]] * len(middles) + numbers[some]
+        totals += np.bincount(places, weights=counts[some], minlength=len(totals))
+    found = {}
+    for repeat, row in zip(repeats.tolist(), totals.reshape(len(repeats), -1), strict=True):
+        seen = np.flatnonzero(row)
+        if len(seen):
+            one = np.zeros(len(seen), np.int64)
+            found[repeat] = Sample(middles[seen], row[seen].astype(np.int64), one)
+    return found
 
 
 def phase_figures(cell: CellRecords) -> dict[str, PhaseFigures]:
