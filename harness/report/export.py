@@ -184,8 +184,8 @@ def _attempt(attempt: Attempt) -> ExportRow:
     return {
         **_plain(attempt, "tokens", "gaps", "decision"),
         **_tokens(attempt.tokens, "tokens"),
-        "inter_token_p50": quantile(attempt.gaps, 0.5),
-        "inter_token_p99": quantile(attempt.gaps, 0.99),
+        "chunk_gap_p50": quantile(attempt.gaps, 0.5),
+        "chunk_gap_p99": quantile(attempt.gaps, 0.99),
         "retry_in": decision.retry_in if decision else None,
         "retry_source": decision.source if decision else None,
         "give_up": decision.give_up if decision else None,
