@@ -21,7 +21,7 @@ from harness.analysis.significance import Successes
 from harness.analysis.statistics import Sample, Samples, describe, sample
 from harness.config.prices import Price, cost_of_counts, price_in
 from harness.records.clock import SECOND
-from harness.records.failures import CANCELLED, OK, is_failure
+from harness.records.failures import CANCELLED, FAILURES, OK, is_failure
 from harness.records.groups import TriedCall
 from harness.records.histogram import middle, named
 from harness.records.schema import CellInfo, Run, Trial, Workflow
@@ -168,12 +168,14 @@ class MeasuredCell:
         """How many bursts of failures the cell met; None where there can be none.
 
         A simulated provider has bursts where its faults say so. An outage at a given time is the
-        same in each repeat, so it is none.
+        same in each repeat, so it is none. Of a live provider, only failures count that mean that
+        it is unavailable: load alone brings refusals, in each repeat alike.
         """
         profile = self.records.run.cell_profile(self.records.info.id)
         if profile is not None and not any(one.get("burst") for one in profile.get("faults") or ()):
             return None
-        return count_bursts(self.records.attempts)
+        fails = is_unavailable if profile is None else is_failure
+        return count_bursts(self.records.attempts, fails)
 
     @property
     def has_few_bursts(self) -> bool:
@@ -301,13 +303,19 @@ def count_lost(calls: CallTable) -> Successes:
     return Successes([lost.get(repeat, 0) for repeat in tried], list(tried.values()))
 
 
-def count_bursts(attempts: AttemptTable) -> int:
+def is_unavailable(word: str) -> bool:
+    """Return whether a word is an outcome that means that the whole server is unavailable."""
+    return word in FAILURES and FAILURES[word].outage
+
+
+def count_bursts(attempts: AttemptTable, fails: Callable[[str], bool]) -> int:
     """Return the number of bursts of failures: attempts that all fail, sent one after another.
 
-    A burst is longer than chance alone makes any run of failures of this cell.
+    `fails`: whether an outcome is such a failure. A burst is longer than chance alone makes any run
+    of failures of this cell.
     """
     was_sent = attempts.column("sent") != ABSENT
-    failed = attempts.where("outcome", is_failure)[was_sent]
+    failed = attempts.where("outcome", fails)[was_sent]
     share = float(failed.mean()) if len(failed) else 0.0
     if not 0 < share < 1:
         return 0

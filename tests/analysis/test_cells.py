@@ -11,13 +11,25 @@ from hypothesis import strategies as st
 from msgspec.structs import asdict
 
 from harness.analysis.call_segments import tiles
-from harness.analysis.cells import CountingRules, MeasuredCell, gaps, terms_of, time_spent
+from harness.analysis.cells import (
+    CountingRules,
+    MeasuredCell,
+    count_bursts,
+    gaps,
+    is_unavailable,
+    terms_of,
+    time_spent,
+)
 from harness.analysis.metrics import compared_metrics, summarise_cell
 from harness.analysis.model import Cell
+from harness.analysis.statistics import over_repeats
 from harness.records.clock import SECOND
+from harness.records.failures import is_failure
 from harness.records.groups import WorkflowRecords
 from harness.records.histogram import merge
 from harness.records.schema import Backoff, Branches, Phase, Tokens
+from harness.store.column_values import Words
+from harness.store.columns import AttemptTable
 from harness.store.run_directory import Records
 from tests.analysis.builders import (
     MS,
@@ -363,3 +375,38 @@ def test_the_parts_of_a_call_of_one_attempt_are_those_of_its_tiles() -> None:
         for part in ("permit_wait", "failed_attempts", "to_first_token", "reasoning", "answer"):
             assert getattr(shares, part) == pytest.approx(parts[part] / whole)
         assert shares.other == pytest.approx((parts["other"] + parts["client_wait"]) / whole)
+
+
+def burst_table(outcomes: str) -> AttemptTable:
+    """Return attempts sent one after another; `x` failed, `r` was refused."""
+    names = {".": "ok", "x": "unavailable", "r": "rate_limited"}
+    return AttemptTable.of(
+        [
+            make_attempt(workflow=number, sent=number * SECOND, outcome=names[letter])
+            for number, letter in enumerate(outcomes)
+        ],
+        Words(),
+    )
+
+
+def test_a_burst_is_a_run_of_failures_longer_than_chance() -> None:
+    calm, burst = "." * 200, "x" * 12
+    assert count_bursts(burst_table(calm), is_failure) == 0
+    assert count_bursts(burst_table(calm + burst + calm + burst + calm), is_failure) == 2
+    assert count_bursts(burst_table((calm[:9] + "x") * 50), is_failure) == 0
+    assert count_bursts(burst_table("x" * 50), is_failure) == 0, "nothing else happened"
+    refused = burst_table(calm + burst.replace("x", "r") + calm)
+    assert count_bursts(refused, is_unavailable) == 0
+
+
+def test_a_cell_that_met_few_bursts_has_no_intervals() -> None:
+    records = make_records(["async_4_none_attempt"], 3)
+    (cell,) = by_cell(records)
+    measured = MeasuredCell(cell)
+    assert summarise_cell(measured).makespan_s == over_repeats(measured.makespans.values())
+    measured.bursts = 3
+    summary = summarise_cell(measured)
+    assert summary.bursts == 3
+    figures = [summary.makespan_s, summary.success_rate, summary.workflow_latency_s.mean]
+    figures += [phase.latency_s.mean for phase in summary.phases.values()]
+    assert all(one is not None and one.low is one.high is None for one in figures)
