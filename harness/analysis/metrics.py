@@ -41,6 +41,7 @@ from harness.analysis.statistics import (
     over_repeats,
     percentile_by_repeat,
     share,
+    stretched,
 )
 from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED, OK, is_failure
@@ -185,19 +186,24 @@ def observed(cell: MeasuredCell, kind: SpreadOf) -> Samples:
 def measure(metric: Metric, cell: MeasuredCell) -> Any:
     """Return the value of a metric in a cell, as it is in the summary."""
     value = _measured(metric.kind, cell)
-    return _without_bounds(value) if cell.has_few_bursts else value
+    if cell.has_few_bursts:
+        return _changed(value, lambda figure: Figure(value=figure.value))
+    if not cell.bursts:
+        return value
+    most = 1.0 if isinstance(metric.kind, ShareOf) else math.inf
+    return _changed(value, lambda figure: stretched(figure, most))
 
 
-def _without_bounds(value: Any) -> Any:
-    """Return a value of the summary without the bounds of any figure in it."""
+def _changed(value: Any, change: Callable[[Figure], Figure]) -> Any:
+    """Return a value of the summary with every figure in it changed."""
     match value:
         case Figure():
-            return Figure(value=value.value)
+            return change(value)
         case Distribution() | PhaseFigures():
             parts = msgspec.structs.asdict(value).items()
-            return type(value)(**{name: _without_bounds(part) for name, part in parts})
+            return type(value)(**{name: _changed(part, change) for name, part in parts})
         case dict():
-            return {name: _without_bounds(part) for name, part in value.items()}
+            return {name: _changed(part, change) for name, part in value.items()}
         case _:
             return value
 

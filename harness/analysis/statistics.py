@@ -28,9 +28,10 @@ TAIL = 0.025
 """The probability outside a two-sided 95 % interval on each side."""
 
 
-UPPER_ARM = 1.75
-"""How much longer the upper arm of an interval is where values wait for each other (`skewed`).
+LONG_ARM = 1.75
+"""How much longer an arm of an interval is where few repeats do not show the tail of their values.
 
+The upper arm where values wait for each other (`skewed`); both arms where failures come in bursts.
 Repeats with a long queue are rare and far from the others, so a few repeats often have none: all
 misses of a symmetric interval are on this side. Their skewness cannot be estimated from a few
 repeats. Measured by benchmarks/coverage.py.
@@ -101,6 +102,18 @@ def _moved(figure: Figure, value: float) -> Figure:
         return Figure(value=value)
     factor = value / figure.value
     return Figure(value=value, low=figure.low * factor, high=figure.high * factor)
+
+
+def stretched(figure: Figure, most: float = math.inf) -> Figure:
+    """Return a figure with both arms longer by `LONG_ARM`; `most`: the largest possible value."""
+    value, low, high = figure.value, figure.low, figure.high
+    if low is None or high is None:
+        return figure
+    if low <= 0:
+        upper = value + LONG_ARM * (high - value)
+    else:
+        low, upper = (value * (at / value) ** LONG_ARM for at in (low, high))
+    return Figure(value=value, low=low, high=min(upper, most))
 
 
 def percentile_by_repeat(repeats: Samples, p: float) -> dict[int, float]:
@@ -235,7 +248,7 @@ def over_repeats(
 
     None without a value, no bounds for a single one. If a value is zero, it has no logarithm: the
     result is the arithmetic mean without bounds. For ratios of paired values this is a paired t.
-    `skewed`: see `UPPER_ARM`. `resolution`: how exact each value is, as a share of it; both arms
+    `skewed`: see `LONG_ARM`. `resolution`: how exact each value is, as a share of it; both arms
     are longer by it.
     """
     numbers = np.fromiter(values, dtype=np.float64)
@@ -249,7 +262,7 @@ def over_repeats(
     value = float(np.exp(logs.mean()))
     error = float(logs.std(ddof=1)) / math.sqrt(len(logs))
     reach = float(special.stdtrit(len(logs) - 1, 1 - TAIL)) * error
-    arm = UPPER_ARM * reach if skewed else reach
+    arm = LONG_ARM * reach if skewed else reach
     return Figure(
         value=value,
         low=value / math.exp(reach + resolution),

@@ -21,6 +21,7 @@ from harness.analysis.statistics import (
     percentile_by_repeat,
     sample,
     share,
+    stretched,
 )
 from tests.analysis.builders import known
 
@@ -118,6 +119,15 @@ def test_values_that_wait_for_each_other_have_no_bounds_in_one_repeat_and_longer
     plain, skewed = (known(over_repeats([1.0, 2.0, 4.0], skewed=it)) for it in (False, True))
     assert skewed[:2] == plain[:2]
     assert math.log(skewed[2] / 2) == pytest.approx(1.75 * math.log(plain[2] / 2))
+
+
+def test_a_stretched_interval_stays_below_the_largest_value() -> None:
+    assert known(stretched(Figure(value=1.0, low=0.5, high=2.0))) == pytest.approx(
+        (0.5**1.75, 1.0, 2**1.75)
+    )
+    assert known(stretched(Figure(value=0.0, low=0.0, high=0.1))) == pytest.approx((0, 0, 0.175))
+    assert known(stretched(Figure(value=0.9, low=0.8, high=0.99), 1.0))[2] == 1.0
+    assert stretched(Figure(value=1.0)) == Figure(value=1.0)
 
 
 def test_a_mean_weighs_every_observation_alike_and_not_every_workflow() -> None:
