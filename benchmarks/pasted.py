@@ -146,7 +146,7 @@ MIXES: Mapping[str, Mix] = {
     "503": Mix(['kind = "unavailable", probability = 0.3']),
     "429 with Retry-After": Mix(['kind = "rate_limited", probability = 0.3, retry_after = "3s"']),
     "500 and 502": Mix(
-        ['kind = "server_error", probability = 0.2', 'kind = "bad_gateway", probability = 0.2']
+        ['kind = "server_error", probability = 0.3', 'kind = "bad_gateway", probability = 0.3']
     ),
     "error in stream": Mix(['kind = "error_in_stream", probability = 0.3']),
     "no [DONE]": Mix(['kind = "missing_done", probability = 0.3']),
@@ -163,7 +163,7 @@ MIXES: Mapping[str, Mix] = {
     "lasting": Mix(
         ['kind = "bad_request", probability = 0.1', 'kind = "length", probability = 0.1']
     ),
-    "outage": Mix(['kind = "unavailable", outage = { start = "300ms", duration = "1s" }']),
+    "outage": Mix(['kind = "unavailable", outage = { start = "300ms", duration = "2s" }']),
     "503 without stream": Mix(['kind = "unavailable", probability = 0.3'], stream=False),
     "error in body": Mix(['kind = "error_in_body", probability = 0.3'], stream=False),
 }
@@ -439,7 +439,7 @@ def _deaf(client: Any) -> None:
 
 MUTANTS = (
     Mutant("Retry-After", "429 with Retry-After", "fixed", prelude=_deaf),
-    Mutant("jitter", "503", "full", prelude=_without_jitter),
+    Mutant("jitter", "500 and 502", "full", prelude=_without_jitter),
     Mutant("retries of broken streams", "error in stream", "fixed", "whole_responses=True,", ""),
     Mutant("retries of hidden failures", "blank and HTML", "fixed",
            "client = harness.AsyncOpenAI(", "import openai\nopenai_client = (lambda **_: "
