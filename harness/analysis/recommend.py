@@ -17,8 +17,8 @@ from harness.analysis.decision import (
     decide,
     design_effects,
 )
-from harness.analysis.metrics import compared_metrics, measure
-from harness.analysis.model import Distribution, Figure, Recommendation, SettlesWith
+from harness.analysis.metrics import compared_metrics
+from harness.analysis.model import Figure, Recommendation, SettlesWith
 from harness.analysis.proofs import (
     FEWEST_REPEATS,
     Proof,
@@ -91,20 +91,14 @@ class Advice:
         )
 
     def _best(self, name: str) -> str:
-        compared, cell = compared_metrics()[self._objective], self._cells[name]
-        value = measure(compared.metric, cell)
-        if isinstance(value, Distribution):
-            value = value.p95
-        if isinstance(value, float | int):
-            value = Figure(value=value)
+        compared = compared_metrics()[self._objective]
+        value = compared.figure(self._cells[name])
         verb = "is recommended" if self._decision.cell else "is the leading candidate"
         if value is None:
             return f"{name} {verb}."
-        unit, scale = "USD", 1.0
-        if compared.metric.unit == "s":
-            unit = "scenario seconds" if self._run.simulated else "seconds"
-            scale = self._run.time_scale
-        return f"{name} {verb}: its {compared.words} is {_amount(value, scale, unit)}."
+        seconds = "scenario seconds" if self._run.simulated else "seconds"
+        unit = seconds if compared.metric.unit == "s" else "USD"
+        return f"{name} {verb}: its {compared.words} is {_amount(value, unit)}."
 
     def _success(self, name: str) -> str:
         one = self._contenders[name]
@@ -325,12 +319,11 @@ def _settled_by(settles: SettlesWith) -> str:
     )
 
 
-def _amount(figure: Figure, scale: float, unit: str) -> str:
-    text = f"{_number(figure.value / scale)} {unit}"
+def _amount(figure: Figure, unit: str) -> str:
+    text = f"{_number(figure.value)} {unit}"
     if figure.low is None or figure.high is None:
         return text
-    low, high = _number(figure.low / scale), _number(figure.high / scale)
-    return f"{text} (95 % interval {low} to {high})"
+    return f"{text} (95 % interval {_number(figure.low)} to {_number(figure.high)})"
 
 
 def _number(value: float) -> str:
