@@ -15,8 +15,8 @@ from typing import Literal, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.analysis.looks import Looks
 from harness.analysis.proofs import (
-    Looks,
     Proof,
     ShareBounds,
     design_effect,

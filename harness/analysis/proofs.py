@@ -1,67 +1,23 @@
-"""Proofs at looks: bounds that hold although the data are looked at several times.
-
-A run with a fixed number of repeats is looked at once. A run that adds repeats until it is settled
-is looked at after certain numbers of repeats, and each look spends a part of the probability of
-error, in proportion to the square of its number of repeats. So early looks need strong evidence,
-and half of the probability is left for the last look. The parts add up to the whole, so the bounds
-hold at all looks together (Bonferroni; alpha spending: Lan and DeMets, Discrete sequential
-boundaries for clinical trials, Biometrika 70, 1983).
-"""
+"""Proofs at looks (see `looks`): bounds that hold although the data are looked at several times."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import accumulate, takewhile
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from harness.analysis.statistics import TAIL
+from harness.analysis.looks import FEWEST_REPEATS, TAIL
 
 Proof = Literal["proven", "open", "broken"]
 """Whether a requirement is met: `open` if the interval contains the limit."""
 
-FEWEST_REPEATS = 3
-"""The spread of two repeats has one degree of freedom, which is too little for a decision."""
-
 BEHIND = 0.05
 """The probability that a cell that is better by more than the margin is overlooked: as the claim is
 one-sided, a test of equivalence has this level on each side."""
-
-_FIRST_LOOK = 4
-_GROWTH = 1.7
-
-
-class Looks(NamedTuple):
-    """The numbers of repeats after which a run is looked at, in ascending order."""
-
-    repeats: tuple[int, ...]
-
-    def level(self, repeats: int) -> float:
-        """Return the part of the probability of error that a look at so many repeats may spend.
-
-        A look at another number, after an early end, takes the part of the next planned look.
-        """
-        planned = [count for count in self.repeats if count >= repeats] or self.repeats[-1:]
-        return planned[0] ** 2 / sum(count**2 for count in self.repeats)
-
-    def is_due(self, repeats: int) -> bool:
-        """Return whether to look after so many repeats."""
-        return repeats in self.repeats
-
-
-def one_look(repeats: int) -> Looks:
-    """Return the look of a run with a fixed number of repeats."""
-    return Looks((repeats,))
-
-
-def growing_looks(most: int) -> Looks:
-    """Return the looks of a run of at most `most` repeats, each about half as many again."""
-    counts = accumulate(range(64), lambda count, _: math.ceil(count * _GROWTH), initial=_FIRST_LOOK)
-    return Looks((*takewhile(lambda count: count < most, counts), most))
 
 
 class ShareBounds(NamedTuple):
@@ -105,11 +61,6 @@ def shortfall_proof(
     if high <= margin:
         return "proven"
     return "broken" if low > margin else "open"
-
-
-def failure_free(asked: float, level: float = 1.0) -> int:
-    """Return how many workflows without a failure prove a success rate of `asked`."""
-    return math.ceil(math.log(TAIL * level) / math.log(asked)) if 0 < asked < 1 else 1
 
 
 def upper_bounds(logs: NDArray[np.float64], level: float) -> NDArray[np.float64]:

@@ -17,13 +17,11 @@ from harness.analysis.decision import (
     decide,
     design_effects,
 )
+from harness.analysis.looks import FEWEST_REPEATS, growing_looks, one_look
 from harness.analysis.metrics import compared_metrics
 from harness.analysis.model import Figure, Recommendation, SettlesWith
 from harness.analysis.proofs import (
-    FEWEST_REPEATS,
     Proof,
-    growing_looks,
-    one_look,
     repeats_to_lead,
     workflows_to_prove,
 )

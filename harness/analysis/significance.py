@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from harness.analysis.looks import TAIL
 from harness.analysis.model import Figure
-from harness.analysis.statistics import TAIL, share
+from harness.analysis.statistics import share
 
 _K = TypeVar("_K", bound=Hashable)
 

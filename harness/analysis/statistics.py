@@ -22,10 +22,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from harness.analysis.looks import TAIL
 from harness.analysis.model import Distribution, Figure
-
-TAIL = 0.025
-"""The probability outside a two-sided 95 % interval on each side."""
 
 
 LONG_ARM = 1.75

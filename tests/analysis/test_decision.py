@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.analysis.decision import Contender, Judgement, Rules, decide
-from harness.analysis.proofs import growing_looks, one_look
+from harness.analysis.looks import growing_looks, one_look
 
 
 def contender(name: str, values: Any, **known: Any) -> Contender:

@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from harness.analysis.looks import TAIL, failure_free, growing_looks, one_look
 from harness.analysis.proofs import (
     BEHIND,
     ShareBounds,
     design_effect,
-    failure_free,
-    growing_looks,
-    one_look,
     repeats_to_lead,
     share_bounds,
     share_proof,
@@ -23,7 +21,6 @@ from harness.analysis.proofs import (
     upper_bounds,
     workflows_to_prove,
 )
-from harness.analysis.statistics import TAIL
 
 
 def test_the_looks_of_a_run_spend_the_whole_probability_of_error_and_no_more() -> None:
