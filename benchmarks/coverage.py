@@ -189,7 +189,7 @@ def played(read: Scenario) -> Records:
     attempts, calls = list[Attempt](), list[Call]()
     records = Records(setting.run, attempts, calls, [], [], None)
     for cell in setting.run.cells:
-        for repeat in range(read.sweep.repeats):
+        for repeat in range(read.sweep.most_repeats):
             one = play(setting, Task(repeat, cell, repeat), opening(setting), lambda _: None)
             mine = one.records()
             records.trials.append(mine.trial)
@@ -203,7 +203,8 @@ def _run(read: Scenario, profile: dict[str, Any]) -> Run:
     return Run(
         schema=1, run_id="0" * 32, name=read.name, status="complete",
         anchor=Anchor(unix_ns=0, monotonic_ns=0), seed=read.seed, simulated=True, time_scale=1.0,
-        cells=cells.expand(read), repeats=read.sweep.repeats, order=(), scenario=read.as_dict(),
+        cells=cells.expand(read), repeats=read.sweep.most_repeats, order=(),
+        scenario=read.as_dict(),
         profile=profile, versions={}, host={}, virtual=True,
     )  # fmt: skip
 

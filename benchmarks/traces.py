@@ -194,7 +194,7 @@ def first_tokens(folder: Path) -> tuple[list[float], float]:
         if not isinstance(record, Attempt) or with_recording(now["repeat"]):
             append(writer, record)
 
-    def before(_: object, repeat: int, left: int) -> None:
+    def before(_: object, repeat: int, left: object) -> None:
         now["repeat"] = repeat
 
     def after(_: Run, read: ReadTrial) -> None:

@@ -8,9 +8,9 @@ Pure functions of numbers.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import reduce
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,6 @@ from harness.analysis.proofs import (
     upper_bounds,
 )
 
-_N = TypeVar("_N", int, float)
-
 AdviceState = Literal["proven", "leading", "open"]
 """`proven`: a cell has both proofs. `leading`: the candidate has one of them. `open`: it has none,
 or there is no candidate."""
@@ -40,7 +38,8 @@ class Contender(NamedTuple):
     By repeat: `objective`, less is better, only values above 0; `good` of `tried` workflows;
     `attempts` per call; `refusals`, the attempts that were answered with 429. `failures`: the
     number of failed attempts. `setting`: what the cell's retry policy shares with those that it
-    competes with. `safety` and `simplicity`: the ranks of its policy, less is better.
+    competes with. `safety` and `simplicity`: the ranks of its policy, less is better. `excluded`:
+    more repeats cannot give it an objective.
     """
 
     name: str
@@ -55,25 +54,12 @@ class Contender(NamedTuple):
     permits: int
     safety: tuple[int, ...]
     simplicity: tuple[int, ...]
+    excluded: bool = False
 
     @property
     def share(self) -> float:
         """The share of its workflows that are good."""
         return sum(self.good.values()) / max(1, sum(self.tried.values()))
-
-    def until(self, repeats: int) -> Contender:
-        """Return the same with the first repeats only."""
-
-        def kept(values: Mapping[int, _N]) -> dict[int, _N]:
-            return {at: value for at, value in values.items() if at < repeats}
-
-        return self._replace(
-            objective=kept(self.objective),
-            good=kept(self.good),
-            tried=kept(self.tried),
-            attempts=kept(self.attempts),
-            refusals=kept(self.refusals),
-        )
 
 
 class Rules(NamedTuple):
@@ -97,7 +83,8 @@ class Judgement(NamedTuple):
     `proofs`: of the success rate, by cell. `settled`: whether the candidate's lead is proven.
     `equal`: the cells with both proofs, the best first. `rival`: the cell that the candidate leads
     by least. `exercised`: whether the policies that compete with the candidate's met a failure.
-    `dropped`: the cells that cannot be recommended any more.
+    `dropped`: the cells that cannot be recommended any more, each with the repeats of the look that
+    dropped it. `is_final`: more repeats cannot change the answer.
     """
 
     state: AdviceState
@@ -108,31 +95,27 @@ class Judgement(NamedTuple):
     equal: tuple[str, ...]
     rival: str | None
     exercised: bool
-    dropped: frozenset[str]
-
-    @property
-    def is_final(self) -> bool:
-        """Whether more repeats cannot change the answer."""
-        return self.state == "proven" or self.candidate is None
+    dropped: Mapping[str, int]
+    is_final: bool
 
 
-def decide(contenders: Sequence[Contender], rules: Rules, repeats: int) -> Judgement:
+def decide(after: Callable[[int], Sequence[Contender]], rules: Rules, repeats: int) -> Judgement:
     """Return the decision after so many repeats, from the looks until then.
 
-    A cell that a look drops is not measured any further, so each look needs those before it.
+    `after`: returns what the first repeats say about the cells. A cell that a look drops is not
+    measured any further, so each look needs those before it.
     """
-    due = [count for count in rules.looks.repeats if count < repeats]
-    dropped: frozenset[str] = frozenset()
-    for count in due:
-        before = [one.until(count) for one in contenders]
-        dropped = look(before, rules, count, dropped).dropped
-    return look(contenders, rules, repeats, dropped)
+    dropped: Mapping[str, int] = {}
+    for count in rules.looks.repeats:
+        if count < repeats:
+            dropped = look(after(count), rules, count, dropped).dropped
+    return look(after(repeats), rules, repeats, dropped)
 
 
 def look(
-    contenders: Sequence[Contender], rules: Rules, repeats: int, dropped: frozenset[str]
+    contenders: Sequence[Contender], rules: Rules, repeats: int, dropped: Mapping[str, int]
 ) -> Judgement:
-    """Return the decision at one look. `dropped`: the cells that earlier looks have dropped."""
+    """Return the decision at one look. `dropped`: by earlier looks, as in `Judgement`."""
     level = rules.looks.level(repeats)
     proofs = success_proofs(contenders, rules, level)
     able = [
@@ -145,8 +128,16 @@ def look(
     settled = [one for one in able if advantages.most(one) <= limit]
     proven = [one for one in able if proofs[one.name] == "proven"]
     equal = advantages.ranked([one for one in settled if one in proven])
-    lost = {one.name for one in contenders} - {one.name for one in able}
-    lost |= {one.name for one in able for best in proven if advantages.is_behind(one, best)}
+    lost = [
+        one.name
+        for one in contenders
+        if one.excluded
+        or proofs[one.name] == "broken"
+        or one.name in dropped
+        or (one in able and any(advantages.is_behind(one, best) for best in proven))
+    ]
+    if rules.asked is None and not any(one.share for one in contenders):
+        lost = [one.name for one in contenders]  # there is no better cell to prove it with
     chosen: Contender | None
     if equal:
         chosen = best_of(equal, contenders)
@@ -165,7 +156,8 @@ def look(
         equal=tuple(one.name for one in equal),
         rival=None if rival is None else rival.name,
         exercised=chosen is not None and _met_failures(chosen, contenders),
-        dropped=dropped | lost,
+        dropped={name: dropped.get(name, repeats) for name in lost},
+        is_final=bool(equal) or len(lost) == len(contenders),
     )
 
 

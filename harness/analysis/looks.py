@@ -49,6 +49,23 @@ def growing_looks(most: int) -> Looks:
     return Looks((*takewhile(lambda count: count < most, counts), most))
 
 
-def failure_free(asked: float, level: float = 1.0) -> int:
-    """Return how many workflows without a failure prove a success rate of `asked`."""
-    return math.ceil(math.log(TAIL * level) / math.log(asked)) if 0 < asked < 1 else 1
+def failure_free(asked: float, level: float = 1.0) -> int | None:
+    """Return how many workflows without a failure prove a success rate of `asked`.
+
+    None if no number does.
+    """
+    if asked <= 0:
+        return 0
+    return math.ceil(math.log(TAIL * level) / math.log(asked)) if asked < 1 else None
+
+
+def first_proof(looks: Looks, asked: float, workflows: int) -> int | None:
+    """Return the repeats of the first look that can prove a success rate; None if no look can.
+
+    `workflows`: of a cell in each repeat.
+    """
+    for count in looks.repeats:
+        needed = failure_free(asked, looks.level(count))
+        if needed is not None and needed <= workflows * count:
+            return count
+    return None

@@ -143,6 +143,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     has bounds. `cost_usd` is of every attempt, abandoned ones included, `wasted_usd` of the failed
     ones among them, the cost of a success of those that count; None without a price.
     `slo`: whether the success rate is proven to meet the SLO, or not to (see `proofs`).
+    `dropped_after`: the repeats after which a look dropped the cell, so that it ran no further.
     """
 
     id: str
@@ -184,6 +185,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_per_successful_workflow_usd: float | None
     settings: dict[str, Any] = msgspec.field(default_factory=dict)
     slo: Literal["proven", "open", "broken"] = "open"
+    dropped_after: int | None = None
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, assert_never
 
 import numpy as np
@@ -16,6 +16,7 @@ from harness.analysis.decision import (
     Rules,
     decide,
     design_effects,
+    look,
 )
 from harness.analysis.looks import FEWEST_REPEATS, growing_looks, one_look
 from harness.analysis.metrics import compared_metrics
@@ -25,6 +26,7 @@ from harness.analysis.proofs import (
     repeats_to_lead,
     workflows_to_prove,
 )
+from harness.analysis.selection import CellRecords, Dataset
 from harness.analysis.settings import identity
 from harness.analysis.statistics import over_repeats
 from harness.records.failures import is_failure
@@ -42,9 +44,15 @@ class Advice:
             cell.records.info.id: contender(cell, self._objective) for cell in cells
         }
         self._rules = rules_of(run)
-        repeats = 1 + max((at for cell in cells for at in cell.records.trials), default=-1)
-        self._decision = decide(list(self._contenders.values()), self._rules, repeats)
-        self._repeats = repeats
+        self._repeats = 1 + max((at for cell in cells for at in cell.records.trials), default=-1)
+        self._decision = decide(self._after, self._rules, self._repeats)
+
+    def _after(self, repeats: int) -> list[Contender]:
+        if repeats >= self._repeats:
+            return list(self._contenders.values())
+        return contenders_after(
+            repeats, [cell.records for cell in self._cells.values()], self._objective
+        )
 
     @property
     def decision(self) -> Judgement:
@@ -56,11 +64,17 @@ class Advice:
         """Whether each cell is proven to meet the SLO, or not to."""
         return self._decision.proofs
 
+    @property
+    def dropped_before_the_end(self) -> Mapping[str, int]:
+        """The cells that ran no further after a look, each with the repeats of that look."""
+        found = self._decision.dropped
+        return {name: count for name, count in found.items() if count < self._repeats}
+
     def recommendation(self) -> Recommendation:
         """Return the recommendation in words."""
         found, run = self._decision, self._run
         said = ["The run was simulated: the result applies to the simulated provider."]
-        because = said * run.simulated
+        because = said * run.simulated + self._end(found)
         if found.candidate is None:
             return Recommendation(
                 state="open", objective=self._objective, because=(*because, self._nothing())
@@ -87,6 +101,28 @@ class Advice:
             retry_exercised=found.exercised,
             code=lines_to_paste(run, records.info, failures_met(records.attempts)),
         )
+
+    def _end(self, found: Judgement) -> list[str]:
+        """Return why a run ended that adds repeats until the recommendation is settled."""
+        run, looks = self._run, self._rules.looks.repeats
+        if run.scenario["sweep"]["repeats"] != "auto":
+            return []
+        number = {count: f"look {at} of {len(looks)}" for at, count in enumerate(looks, 1)}
+        repeats = _count(self._repeats, "repeat")
+        if found.is_final and self._repeats in number and run.stopped is None:
+            said = [f"Settled after {repeats} ({number[self._repeats]})."]
+        elif self._repeats == run.repeats and run.stopped is None:
+            said = [f"Not settled after {repeats}, the most that sweep.max_repeats allows."]
+        else:
+            said = [
+                f"Not settled: the run ended early, in repeat {self._repeats} of {run.repeats}."
+            ]
+        for count in looks:
+            names = [name for name, at in self.dropped_before_the_end.items() if at == count]
+            if names:
+                after = f"{_count(count, 'repeat')} ({number[count]})"
+                said.append(f"Dropped after {after}: {', '.join(names)}.")
+        return said
 
     def _best(self, name: str) -> str:
         compared = compared_metrics()[self._objective]
@@ -237,7 +273,10 @@ class Advice:
         rivals = [
             name
             for name in self._contenders
-            if name != mine.name and name not in found.dropped and found.proofs[name] != "broken"
+            if name != mine.name
+            and name not in found.dropped
+            and self._contenders[name].objective
+            and self._contenders[name].share
         ]
         needed = 1
         for name in rivals:
@@ -270,10 +309,23 @@ MARGIN, SUCCESS_MARGIN = 0.02, 0.05
 """The margins of runs that were made before a scenario had them."""
 
 
+def contenders_after(repeats: int, cells: Iterable[CellRecords], objective: str) -> list[Contender]:
+    """Return what the first repeats say about each cell."""
+    return [contender(MeasuredCell(cell.until(repeats)), objective) for cell in cells]
+
+
+def judge_look(records: Dataset, repeats: int, dropped: Mapping[str, int]) -> Judgement:
+    """Return the decision at a look during a run. `dropped`: by earlier looks."""
+    objective = records.run.scenario["objective"]["minimise"]
+    contenders = contenders_after(repeats, records.cells.values(), objective)
+    return look(contenders, rules_of(records.run), repeats, dropped)
+
+
 def contender(cell: MeasuredCell, objective: str) -> Contender:
     """Return what a decision needs to know of a cell."""
     compared, records = compared_metrics()[objective], cell.records
-    values = compared.scaled(cell) if compared.is_carried_by(cell) else {}
+    is_carried = compared.is_carried_by(cell)
+    values = compared.scaled(cell) if is_carried else {}
     good, tried = Counter[int](), Counter[int]()
     for workflow in records.workflows:
         tried[workflow.repeat] += 1
@@ -295,6 +347,7 @@ def contender(cell: MeasuredCell, objective: str) -> Contender:
         permits=records.info.permits,
         safety=code.safety if code else (),
         simplicity=code.simplicity if code else (),
+        excluded=is_carried and not values and bool(tried),
     )
 
 

@@ -109,6 +109,20 @@ class CellRecords(_CellFields):
             attempts=self.attempts.take(~is_cut[self.attempts.column("number")]),
         )
 
+    def until(self, repeats: int) -> CellRecords:
+        """Return the records of the first repeats."""
+
+        def kept(table: _T) -> _T:
+            return table.take(table.column("repeat") < repeats)
+
+        return self._replace(
+            trials={at: trial for at, trial in self.trials.items() if at < repeats},
+            workflows=[workflow for workflow in self.workflows if workflow.repeat < repeats],
+            calls=kept(self.calls),
+            attempts=kept(self.attempts),
+            spent=kept(self.spent),
+        )
+
     def whole_trials(self) -> list[Trial]:
         """Return, in order of repeat, the trials that ran without interruption.
 

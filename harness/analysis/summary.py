@@ -34,7 +34,11 @@ def summarise(records: Records) -> Summary:
     joined = join(records)
     advice = Advice(run, measured)
     summaries = [
-        msgspec.structs.replace(summarise_cell(cell), slo=advice.proofs[cell.records.info.id])
+        msgspec.structs.replace(
+            summarise_cell(cell),
+            slo=advice.proofs[cell.records.info.id],
+            dropped_after=advice.dropped_before_the_end.get(cell.records.info.id),
+        )
         for cell in measured
     ]
     return Summary(

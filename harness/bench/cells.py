@@ -81,10 +81,27 @@ def server_key(scenario: Scenario) -> str:
 
 
 def order(cells: tuple[CellInfo, ...], repeats: int, seed: int) -> tuple[tuple[CellInfo, ...], ...]:
-    """Return the cells of each repeat in random order (randomised complete blocks)."""
-    return tuple(
-        tuple(source(seed, "order", repeat).sample(cells, len(cells))) for repeat in range(repeats)
-    )
+    """Return the cells of each repeat in their order (randomised complete blocks).
+
+    The orders are the rows of Williams squares, with random cells and in random order: in a square,
+    each cell has each place, and follows each other cell, equally often. So a drift of the endpoint
+    affects all cells alike (E. J. Williams, Experimental Designs Balanced for the Estimation of
+    Residual Effects of Treatments, Australian Journal of Scientific Research 2, 1949).
+    """
+    blocks: list[tuple[CellInfo, ...]] = []
+    while len(blocks) < repeats:
+        random = source(seed, "order", len(blocks))
+        named, rows = random.sample(cells, len(cells)), _williams_square(len(cells))
+        random.shuffle(rows)
+        blocks += [tuple(named[at] for at in row) for row in rows]
+    return tuple(blocks[:repeats])
+
+
+def _williams_square(count: int) -> list[list[int]]:
+    """Return orders of so many cells: as many, or twice as many for an odd number."""
+    zigzag = [at // 2 if at % 2 == 0 else count - (at + 1) // 2 for at in range(count)]
+    rows = [[(at + shift) % count for at in zigzag] for shift in range(count)]
+    return rows if count % 2 == 0 else rows + [row[::-1] for row in rows]
 
 
 def source(seed: int, *key: object) -> Random:

@@ -22,7 +22,7 @@ _N = TypeVar("_N", int, float)
 
 
 class Estimate(NamedTuple):
-    """What a run will do.
+    """What a run will do, at most if repeats are added until the recommendation is settled.
 
     `calls`: if no answer needs a repair. `most_attempts`: with every repair, and with all attempts
     that the policy of each call allows; attempts that a breaker adds are not counted.
@@ -92,13 +92,13 @@ def _settling(cells: Iterable[Scenario]) -> float:
     every = list(cells)
     servers = Counter(map(server_key, every))
     waits = {server_key(mine): mine.endpoint.facts.settle * mine.time_scale for mine in every}
-    repeats = every[0].sweep.repeats
+    repeats = every[0].sweep.most_repeats
     return sum(waits[server] * (count * repeats - 1) for server, count in servers.items())
 
 
 def _of_cell(scenario: Scenario, cell: CellInfo, call_seconds: SecondsRange) -> Estimate:
     """Return what one cell will do, apart from the time between trials."""
-    repeats, layout = scenario.sweep.repeats, scenario.layout
+    repeats, layout = scenario.sweep.most_repeats, scenario.layout
     workflows = scenario.load.workflows * repeats
     attempts = scenario.policy(cell.retry).most_attempts * workflows
     whole, repair = _most_tokens(scenario, repair=False), _most_tokens(scenario, repair=True)
@@ -157,4 +157,4 @@ def _seconds(scenario: Scenario, cell: CellInfo, call: float) -> float:
     shared = load.workflows * regular_calls(layout) / cell.permits
     arriving = load.workflows / load.arrivals.per_second if load.arrivals else 0.0
     trial = max(min(call, scenario.timeouts.call) * max(longest, shared), arriving)
-    return trial * scenario.sweep.repeats * scenario.time_scale
+    return trial * scenario.sweep.most_repeats * scenario.time_scale

@@ -6,10 +6,11 @@ import gc
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from importlib import import_module, metadata
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import msgspec
 
 import harness
 from harness.bench import cells
+from harness.bench.race import TrialBatch, judge_records, trial_batches
 from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario
 from harness.bench.spending import TokenMeter, is_counted, limits_of, until_stopped
@@ -37,6 +39,13 @@ from harness.transports.target import Target
 ReadTrial = Callable[[], TrialRecords]
 
 
+class TrialsLeft(NamedTuple):
+    """The number of trials left, at most, and the number of cells that are still in the race."""
+
+    trials: int
+    cells: int
+
+
 class Hooks(NamedTuple):
     """Functions that are called during a run.
 
@@ -46,8 +55,8 @@ class Hooks(NamedTuple):
     has been counted since its last call. The others are called between trials.
     """
 
-    before_trial: Callable[[CellInfo, int, int], None]
-    """Called with the cell, the repeat, and the number of trials left, including this one."""
+    before_trial: Callable[[CellInfo, int, TrialsLeft], None]
+    """Called with the cell, the repeat, and what is left, including this trial."""
     after_trial: Callable[[Run, ReadTrial], None]
     """Called with a function that returns the records of the trial, decoded only if called."""
     record: Callable[[Record], None]
@@ -72,15 +81,10 @@ def run(
     the status is `partial`, and all records that had ended are saved.
     """
     swept = cells.expand(scenario)
-    blocks = cells.order(swept, scenario.sweep.repeats, scenario.seed)
+    blocks = cells.order(swept, scenario.sweep.most_repeats, scenario.seed)
     begun = progress or RunProgress(scenario, _describe(scenario, profiles, swept, blocks))
     run_directory.write_whole(directory / run_directory.RUN_FILE, begun.run)
-    todo = [
-        (cell, repeat)
-        for repeat, block in enumerate(blocks)
-        for cell in block
-        if (cell.id, repeat) not in begun.whole
-    ]
+    todo = trial_batches(blocks, scenario.sweep.looks, begun.whole, judge_records(directory))
     counted = is_counted(scenario)
     with run_directory.Writer(directory, scenario.transcripts, counted, scenario.records) as writer:
         if begun.run.virtual:
@@ -99,7 +103,7 @@ def run(
 def _measure_all(
     begun: RunProgress,
     api_keys: Mapping[str, str],
-    todo: Sequence[tuple[CellInfo, int]],
+    todo: Iterator[TrialBatch],
     writer: run_directory.Writer,
     hooks: Hooks,
 ) -> Stop | None:
@@ -112,14 +116,17 @@ def _measure_all(
 
     try:
         with ExitStack() as running:
-            endpoints = _started(begun, api_keys, todo, writer.directory, running)
+            first = next(todo, None)
+            if first is None:
+                return None
+            endpoints = _started(begun, api_keys, first, writer.directory, running)
             starting = time.monotonic_ns() - before  # is not charged to the budget
             limits = limits_of(begun.scenario, begun.run.away + starting)
             ledger, answered = Ledger(limits, begun.spent), set[str]()
-            for done, (cell, repeat) in enumerate(todo):
+            for cell, repeat, left in _each_trial(chain([first], todo)):
                 endpoint = endpoints[cell.id]
                 name = endpoint.scenario.endpoint.model_dump_json()  # identifies the endpoint
-                hooks.before_trial(cell, repeat, len(todo) - done)
+                hooks.before_trial(cell, repeat, left)
                 endpoint.server.begin_trial(cell.id, repeat)
                 gate = Gate(
                     limits,
@@ -140,6 +147,14 @@ def _measure_all(
     except KeyboardInterrupt:  # between two trials, or while a server started or ended
         return INTERRUPTED
     return None
+
+
+def _each_trial(todo: Iterable[TrialBatch]) -> Iterator[tuple[CellInfo, int, TrialsLeft]]:
+    """Yield each trial of the batches with what is left, including it."""
+    for batch in todo:
+        most = len(batch.trials) + batch.later
+        for done, (cell, repeat) in enumerate(batch.trials):
+            yield cell, repeat, TrialsLeft(most - done, len(batch.cells))
 
 
 def _measure(
@@ -184,7 +199,7 @@ def _measure(
 
 def _play_all(
     begun: RunProgress,
-    todo: Sequence[tuple[CellInfo, int]],
+    todo: Iterator[TrialBatch],
     writer: run_directory.Writer,
     hooks: Hooks,
     jobs: int,
@@ -194,7 +209,7 @@ def _play_all(
 
     def keep(played: Played) -> None:
         task = played.task
-        hooks.before_trial(task.cell, task.repeat, len(todo) - task.number)
+        hooks.before_trial(task.cell, task.repeat, left[task.number])
         if counted:  # before the records, so that a killed run has not spent less than they say
             writer.append(Spent(**played.account.ledger.spent._asdict()))
         for kind, lines in played.lines.items():
@@ -207,8 +222,17 @@ def _play_all(
 
     from harness.bench.workers import play_in_order
 
-    tasks = [Task(number, cell, repeat) for number, (cell, repeat) in enumerate(todo)]
-    return play_in_order(begun, tasks, jobs, keep, hooks.tally)
+    left: list[TrialsLeft] = []
+
+    def each_batch() -> Iterator[Sequence[Task]]:
+        for batch in todo:
+            tasks = []
+            for cell, repeat, rest in _each_trial([batch]):
+                tasks.append(Task(len(left), cell, repeat))
+                left.append(rest)
+            yield tasks
+
+    return play_in_order(begun, each_batch(), jobs, keep, hooks.tally)
 
 
 def _returning(ended: TrialRecords) -> ReadTrial:
@@ -262,21 +286,22 @@ class RunningEndpoint(NamedTuple):
 def _started(
     begun: RunProgress,
     api_keys: Mapping[str, str],
-    todo: Sequence[tuple[CellInfo, int]],
+    first: TrialBatch,
     directory: Path,
     running: ExitStack,
 ) -> dict[str, RunningEndpoint]:
-    """Start the servers of the cells that have trials to run. Returns the endpoints by cell id.
+    """Start the servers of the cells in the first batch. Returns the endpoints by cell id.
+
+    Later batches have no other cells.
 
     The transports, whose import is slow, are imported meanwhile.
     """
     servers: dict[tuple[str, str], EndpointServer] = {}
     endpoints = {}
-    left = {cell.id for cell, _ in todo}
     with ThreadPoolExecutor(1) as importing:
         importing.submit(import_module, "harness.bench.modes")  # an error is raised again below
         for cell, mine in cells.scenarios_by_cell(begun.scenario).items():
-            if cell not in left:
+            if cell not in first.cells:
                 continue
             key = (api_keys[cell], cells.server_key(mine))
             if key not in servers:
@@ -332,7 +357,7 @@ def _describe(
         virtual=scenario.is_virtual,
         time_scale=scenario.time_scale,
         cells=swept,
-        repeats=scenario.sweep.repeats,
+        repeats=scenario.sweep.most_repeats,
         order=tuple(tuple(cell.id for cell in block) for block in blocks),
         scenario=scenario.as_dict(),
         phases=phases,

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -26,6 +27,7 @@ from pydantic import (
     model_validator,
 )
 
+from harness.analysis.looks import Looks, growing_looks, one_look
 from harness.config.budget import PRICE_WAY_OUT, Budget, check_budget
 from harness.config.config_base import Count, Name, Section, Several, Text, distinct
 from harness.config.load import Load
@@ -80,10 +82,22 @@ def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+def _repeats(value: object) -> object:
+    if value != "auto" and (type(value) is not int or not 1 <= value <= 1_000_000):
+        raise ValueError("must be a whole number of at least 1, or 'auto'")
+    return value
+
+
+DEFAULT_MAX_REPEATS = 60
+"""How often a cell runs at most with `sweep.repeats = "auto"`, unless the scenario says it."""
+
+
 class Sweep(Section):
     """The settings to vary, in all combinations. `sync` has one permit for any `permits`.
 
-    It also takes dotted keys of the scenario: `"endpoint.model" = ["a", "b"]`.
+    It also takes dotted keys of the scenario: `"endpoint.model" = ["a", "b"]`. `repeats`: how often
+    each cell runs, or `auto`: until the recommendation is settled, at most `max_repeats` times
+    (60 if absent).
     """
 
     model_config = ConfigDict(extra="allow")
@@ -93,13 +107,16 @@ class Sweep(Section):
     permits: Annotated[Several[Count], AfterValidator(distinct)] = (1,)
     retry: Annotated[Several[Name], AfterValidator(distinct)] = ("none",)
     permit_scope: Annotated[Several[PermitScope], AfterValidator(distinct)] = ("attempt",)
-    repeats: Count = 1
+    repeats: Annotated[int | Literal["auto"], BeforeValidator(_repeats)] = 1
+    max_repeats: Count | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _keys_are_known(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
+        if values.get("repeats") == "auto":
+            values = {"max_repeats": DEFAULT_MAX_REPEATS, **values}
         swept = [key for key in values if key not in cls.model_fields]
         for key in swept:
             if problem := _sweep_objection(key):
@@ -112,6 +129,28 @@ class Sweep(Section):
             if split_key(other)[: len(split_key(key))] == split_key(key):
                 raise SettingError(f"contains the swept key {other!r}; sweep one of them", key)
         return values
+
+    @model_validator(mode="after")
+    def _limit_has_an_effect(self) -> Sweep:
+        if self.max_repeats is not None and self.repeats != "auto":
+            raise SettingError(
+                f"has no effect with repeats = {self.repeats}; set repeats = 'auto', or remove it",
+                "max_repeats",
+                value=self.max_repeats,
+            )
+        return self
+
+    @property
+    def most_repeats(self) -> int:
+        """How many repeats a run has at most."""
+        return self.looks.repeats[-1]
+
+    @property
+    def looks(self) -> Looks:
+        """After how many repeats the results are looked at."""
+        if self.repeats == "auto":
+            return growing_looks(self.max_repeats or DEFAULT_MAX_REPEATS)
+        return one_look(self.repeats)
 
     @property
     def settings(self) -> dict[str, tuple[Any, ...]]:

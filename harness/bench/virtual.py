@@ -132,7 +132,7 @@ def processes(scenario: Scenario, wanted: int | None) -> int:
         )
     if limited:
         return 1
-    trials = len(cells.expand(scenario)) * scenario.sweep.repeats
+    trials = len(cells.expand(scenario)) * scenario.sweep.most_repeats
     if wanted is not None:
         return min(wanted, trials)
     calls = estimate(scenario, _ANY_LENGTH).calls

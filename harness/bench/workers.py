@@ -12,7 +12,8 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -159,29 +160,34 @@ def _work(line: Connection, begun: RunProgress) -> None:
 
 def play_in_order(
     begun: RunProgress,
-    tasks: Sequence[Task],
+    batches: Iterable[Sequence[Task]],
     jobs: int,
     keep: Callable[[Played], None],
     report: Report,
 ) -> Stop | None:
-    """Play the trials in `jobs` processes and pass them to `keep` in the order of `tasks`.
+    """Play the trials in `jobs` processes and pass them to `keep` in their order.
+
+    The trials are numbered from 0. The next batch is fetched when all trials of one are kept.
 
     After Ctrl-C the trials that have ended are kept, too. Returns why the run ended early.
     """
     try:
         if jobs == 1:
-            return _one_after_another(begun, tasks, keep, report)
+            return _one_after_another(begun, batches, keep, report)
         with Workers(jobs, begun) as workers:
-            return _in_parallel(workers, tasks, keep, report)
+            return _in_parallel(workers, batches, keep, report)
     except KeyboardInterrupt:  # between two trials, or while processes were started or stopped
         return INTERRUPTED
 
 
 def _one_after_another(
-    begun: RunProgress, tasks: Sequence[Task], keep: Callable[[Played], None], report: Report
+    begun: RunProgress,
+    batches: Iterable[Sequence[Task]],
+    keep: Callable[[Played], None],
+    report: Report,
 ) -> Stop | None:
     account, memory = opening(begun), PromptMemory()
-    for task in tasks:
+    for task in chain.from_iterable(batches):
         played = play(begun, task, account, report, memory)
         account = played.account
         keep(played)
@@ -191,12 +197,15 @@ def _one_after_another(
 
 
 def _in_parallel(
-    workers: Workers, tasks: Sequence[Task], keep: Callable[[Played], None], report: Report
+    workers: Workers,
+    batches: Iterable[Sequence[Task]],
+    keep: Callable[[Played], None],
+    report: Report,
 ) -> Stop | None:
     waiting: dict[int, Played] = {}
     number = 0
     try:
-        for played in workers.play(tasks, report):
+        for played in chain.from_iterable(workers.play(tasks, report) for tasks in batches):
             waiting[played.task.number] = played
             while number in waiting:
                 kept = waiting.pop(number)

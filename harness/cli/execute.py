@@ -22,7 +22,7 @@ from harness.bench.resume import RunProgress, changes, progress_of, require_prof
 from harness.bench.runner import Hooks, ReadTrial, run
 from harness.bench.scenario import Scenario
 from harness.bench.virtual import processes
-from harness.cli.live import LIVE_VIEW, Counters, LiveView
+from harness.cli.live import LIVE_VIEW, Counters, LiveView, Race
 from harness.cli.main import EXIT_INTERRUPTED
 from harness.cli.plan import confirm, estimate_run, profiles_of
 from harness.cli.views import RUN_CONTINUES, Views, warn
@@ -289,7 +289,7 @@ def _counters(
     scenario: Scenario, progress: RunProgress | None, earlier: Iterable[Attempt]
 ) -> Counters:
     prices = {cell: mine.price for cell, mine in scenarios_by_cell(scenario).items()}
-    trials = len(prices) * scenario.sweep.repeats
+    trials = len(prices) * scenario.sweep.most_repeats
     ended = {trial: len(ended) for trial, ended in progress.ended.items()} if progress else {}
 
     def cost(attempt: Attempt) -> float:
@@ -299,7 +299,9 @@ def _counters(
     is_priced = any(prices.values())
     spent = sum(map(cost, earlier)) if is_priced else 0.0
     workflows, cost_of = scenario.load.workflows, cost if is_priced else None
-    return Counters(trials, workflows, cost_of, scenario.is_virtual, ended, spent)
+    sweep = scenario.sweep
+    race = Race(len(prices), sweep.most_repeats) if sweep.repeats == "auto" else None
+    return Counters(trials, workflows, cost_of, scenario.is_virtual, ended, spent, race)
 
 
 def _warn_of_delivery(account: DeliveryAccount, directory: Path) -> None:

@@ -10,11 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from harness.bench.runner import TrialsLeft
 from harness.bench.trial import Tally
 from harness.cli.views import RUN_CONTINUES, Views
 from harness.records.schema import Attempt, CellInfo, Record, Workflow
@@ -27,12 +29,20 @@ _REFRESH_SECONDS = 0.5
 _BAR = 24
 
 
+class Race(NamedTuple):
+    """The number of cells of a run, and of its repeats at most."""
+
+    cells: int
+    repeats: int
+
+
 @dataclass
 class Counters:
     """What has been counted so far, in the run and in the current trial.
 
     `cost`: of an attempt, in dollars; None if no price is known. For a resumed run, `ended` and
-    `spent` are of the earlier sessions: workflows by (cell, repeat), and dollars.
+    `spent` are of the earlier sessions: workflows by (cell, repeat), and dollars. `race`: where
+    repeats are added until the recommendation is settled; `trials` are the most there can be then.
     """
 
     trials: int
@@ -41,7 +51,9 @@ class Counters:
     virtual: bool = False
     ended: Mapping[tuple[str, int], int] = field(default_factory=dict)
     spent: float = 0.0
+    race: Race | None = None
     trials_done: int = 0
+    place: str = ""
     trial: str = ""
     trial_workflows: int = 0
     in_flight: int = 0
@@ -49,10 +61,20 @@ class Counters:
     def __post_init__(self) -> None:
         self.workflows_before = sum(self.ended.values())
         self.total = Tally(workflows=self.workflows_before, cost=self.spent)
+        self.place = f"trial 1/{self.trials}"
 
-    def begin(self, cell: CellInfo, repeat: int, left: int) -> None:
-        """Begin a trial; `left`: the number of trials left, including this one."""
-        self.trials_done = self.trials - left
+    def begin(self, cell: CellInfo, repeat: int, left: TrialsLeft) -> None:
+        """Begin a trial; `left`: with it."""
+        if self.race is None:
+            self.trials_done = self.trials - left.trials
+            self.place = f"trial {self.trials_done + 1}/{self.trials}"
+        else:
+            self.trials = self.trials_done + left.trials  # fewer than before if cells were dropped
+            self.trials_done += 1
+            self.place = (
+                f"block {repeat + 1} of at most {self.race.repeats}, {left.cells} of "
+                f"{self.race.cells} cells left"
+            )
         others = (value_text(value) for value in cell.settings.values())
         named = [cell.mode, counted(cell.permits, "permit"), cell.retry, *others]
         self.trial = f"{', '.join(named)}, repeat {repeat + 1}"
@@ -77,12 +99,13 @@ def lines(counters: Counters, seconds: float, width: int) -> list[str]:
     """Return the lines of the view after `seconds` real seconds, each within `width` columns."""
     total = counters.total
     every = max(counters.trials * counters.workflows, 1)
-    filled = round(_BAR * total.workflows / every)
+    filled = min(_BAR, round(_BAR * total.workflows / every))
     bar = "━" * filled + "─" * (_BAR - filled)
     done, left = total.workflows - counters.workflows_before, ""
     if done > 0:
-        left = f"  {_clock(seconds * (every - total.workflows) / done)} left"
-    shown = [f"{bar} trial {counters.trials_done + 1}/{counters.trials}  {_clock(seconds)}{left}"]
+        most = "" if counters.race is None else "at most "
+        left = f"  {most}{_clock(seconds * max(0, every - total.workflows) / done)} left"
+    shown = [f"{bar} {counters.place}  {_clock(seconds)}{left}"]
     if counters.trial:
         # In virtual time several trials can run at once; this is the last one that has ended.
         state = (
@@ -132,12 +155,12 @@ class LiveView:
         with self._views.making(LIVE_VIEW, RUN_CONTINUES):
             self._live.stop()
 
-    def before_trial(self, cell: CellInfo, repeat: int, left: int) -> None:
+    def before_trial(self, cell: CellInfo, repeat: int, left: TrialsLeft) -> None:
         """Show that a trial begins."""
         counters = self._counters
         counters.begin(cell, repeat, left)
         if not self._console.is_terminal:
-            line = f"trial {counters.trials_done + 1}/{counters.trials}: {counters.trial}"
+            line = f"{counters.place}: {counters.trial}"
             self._console.print(line, highlight=False, soft_wrap=True)
 
     def _draw(self) -> None:

@@ -7,10 +7,11 @@ import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 
+from harness.analysis.looks import failure_free, first_proof, growing_looks
 from harness.analysis.settings import swept_keys
 from harness.bench.cells import endpoint_headings, expand, scenarios_by_cell
 from harness.bench.estimate import Estimate, estimate
-from harness.bench.scenario import Scenario, cell_scenario, swept_options
+from harness.bench.scenario import DEFAULT_MAX_REPEATS, Scenario, cell_scenario, swept_options
 from harness.config.prices import Price
 from harness.endpoints.section import SecondsRange
 from harness.records.errors import InputError, PreflightError
@@ -55,6 +56,8 @@ def show_plan(scenario: Scenario, expected: Estimate, as_json: bool) -> None:
             "scenario": scenario.name,
             "simulated": scenario.endpoint.facts.simulation is not None,
             "cells": [cell.id for cell in cells],
+            "repeats": {"most": scenario.sweep.most_repeats, "first_proof": _first_proof(scenario)},
+            "proof": proof_line(scenario),
             "estimate": expected._asdict(),
         }
         print(json.dumps(plan, indent=2))
@@ -100,8 +103,7 @@ def confirm(scenario: Scenario, expected: Estimate, yes: bool, quiet: bool) -> N
 def estimate_lines(scenario: Scenario, expected: Estimate) -> Iterator[str]:
     """Yield the lines of the estimate, each at most 80 characters."""
     yield from _wrap(
-        f"{scenario.name}: {_count(expected.cells, 'cell')} x "
-        f"{_count(scenario.sweep.repeats, 'repeat')}, "
+        f"{scenario.name}: {_count(expected.cells, 'cell')} x {_repeats(scenario)}, "
         f"{_count(scenario.load.workflows, 'workflow')} each",
         "  ",
     )
@@ -110,12 +112,13 @@ def estimate_lines(scenario: Scenario, expected: Estimate) -> Iterator[str]:
 
 
 def _facts(scenario: Scenario, expected: Estimate) -> Iterator[tuple[str, str]]:
-    call = expected.call_seconds
+    call, least = expected.call_seconds, _least_share(scenario)
     yield "model", endpoint_headings(scenario)
+    fewest = "" if least == 1 else f"{round(expected.calls * least):,} to "
     yield (
         "calls",
-        f"{expected.calls:,}; at most {expected.most_attempts:,} attempts with all repairs and "
-        "retries",
+        f"{fewest}{expected.calls:,}; at most {expected.most_attempts:,} attempts with all "
+        "repairs and retries",
     )
     if expected.input_tokens is not None and expected.output_tokens is not None:
         yield (
@@ -127,7 +130,7 @@ def _facts(scenario: Scenario, expected: Estimate) -> Iterator[tuple[str, str]]:
     virtual = " of virtual time, which passes at once" if scenario.is_virtual else ""
     yield (
         "time",
-        f"about {_time(expected.seconds.low)} to {_time(expected.seconds.high)}{virtual}, "
+        f"about {_time(expected.seconds.low * least)} to {_time(expected.seconds.high)}{virtual}, "
         f"if a call takes {call.low:.3g} to {call.high:.3g} {unit}",
     )
     if expected.usd is None or expected.most_usd is None:
@@ -143,6 +146,59 @@ def _facts(scenario: Scenario, expected: Estimate) -> Iterator[tuple[str, str]]:
     if prices:
         yield "price", "; ".join(prices)
     yield "budget", _budget(scenario, expected)
+    yield "proof", proof_line(scenario)
+
+
+def _repeats(scenario: Scenario) -> str:
+    sweep = scenario.sweep
+    if sweep.repeats != "auto":
+        return _count(sweep.most_repeats, "repeat")
+    first = _first_proof(scenario)
+    least = f"{first} to" if first and first < sweep.most_repeats else "at most"
+    return f"{least} {_count(sweep.most_repeats, 'repeat')}, until the recommendation is settled"
+
+
+def _least_share(scenario: Scenario) -> float:
+    """Return the share of the repeats after which the recommendation can be settled at first."""
+    return (_first_proof(scenario) or scenario.sweep.most_repeats) / scenario.sweep.most_repeats
+
+
+def _asked(scenario: Scenario) -> float:
+    """Return the success rate that a cell has to prove if no workflow of any cell fails."""
+    asked = scenario.slo.success_rate
+    return 1 - scenario.objective.success_margin if asked is None else asked
+
+
+def _first_proof(scenario: Scenario) -> int | None:
+    return first_proof(scenario.sweep.looks, _asked(scenario), scenario.load.workflows)
+
+
+def proof_line(scenario: Scenario) -> str:
+    """Return how many workflows the proof of a success rate needs, and whether the run has them."""
+    asked, looks, workflows = _asked(scenario), scenario.sweep.looks, scenario.load.workflows
+    rate = (
+        f"an SLO of {100 * asked:.4g} %"
+        if scenario.slo.success_rate is not None
+        else f"a success rate within {100 * (1 - asked):.3g} points of the best cell's"
+    )
+    once, most, is_auto = failure_free(asked), looks.repeats[-1], len(looks.repeats) > 1
+    if once is None:
+        return f"{rate} cannot be proven by any number of workflows; ask for less"
+    several = looks if is_auto else growing_looks(DEFAULT_MAX_REPEATS)
+    last = failure_free(asked, several.level(several.repeats[-1]))
+    text = (
+        f"{rate} needs {_count(once, 'workflow')} without a failure in a cell at one look, "
+        f"{last:,} at the last of several looks (auto); this run has "
+        f"{'at most ' * is_auto}{workflows * most:,}"
+    )
+    first = _first_proof(scenario)
+    if first is None:
+        return f"{text}, so it cannot prove it; raise load.workflows or {_more_repeats(scenario)}"
+    return text if first == most else f"{text}, and can prove it after {first} repeats"
+
+
+def _more_repeats(scenario: Scenario) -> str:
+    return "sweep.max_repeats" if scenario.sweep.repeats == "auto" else "sweep.repeats"
 
 
 def _paid(scenario: Scenario) -> list[str]:

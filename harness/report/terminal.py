@@ -96,7 +96,12 @@ def _table(
 ) -> Iterator[Text]:
     """Yield the lines of a table of cells. `between`: with an empty line between its blocks."""
     best = summary.recommendation.candidate
-    marks = Column("", "", ["*" if cell.id == best else " " for cell in cells])
+    dropped = {cell.id for cell in cells if cell.dropped_after is not None}
+    marks = Column(
+        "",
+        "",
+        ["*" if cell.id == best else "-" if cell.id in dropped else " " for cell in cells],
+    )
     styles = ["bold", "bold", *("bold" if cell.id == best else "" for cell in cells)]
     for at, block in enumerate(table_blocks([marks, *settings_columns(cells)], groups)):
         if at and between:
@@ -137,6 +142,8 @@ def _key(summary: Summary) -> str:
     said = ["lat. = workflow latency from ready to done", "att. = attempts"]
     if summary.recommendation.candidate:
         said.insert(0, "* recommended" if summary.recommendation.cell else "* leading candidate")
+    if any(cell.dropped_after is not None for cell in summary.cells):
+        said.insert(1, "- dropped before the end")
     if _loses(summary):
         said.append("deg. = degraded")
     if not any(cell.workflow_latency_s.p95 for cell in summary.cells):

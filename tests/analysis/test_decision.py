@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 
 from harness.analysis.decision import Contender, Judgement, Rules, decide
 from harness.analysis.looks import growing_looks, one_look
+
+_N = TypeVar("_N", int, float)
 
 
 def contender(name: str, values: Any, **known: Any) -> Contender:
@@ -34,7 +37,25 @@ def judged(*cells: Contender, asked: float | None = 0.9, **rules: Any) -> Judgem
     """Decide after all repeats."""
     repeats = max(len(cell.tried) for cell in cells)
     plain: dict[str, Any] = {"margin": 0.02, "success_margin": 0.05, "looks": one_look(repeats)}
-    return decide(cells, Rules(asked=asked, **(plain | rules)), repeats)
+    return decide(lambda count: until(cells, count), Rules(asked=asked, **(plain | rules)), repeats)
+
+
+def until(cells: Sequence[Contender], count: int) -> list[Contender]:
+    """Return cells with their first repeats only."""
+
+    def kept(values: Mapping[int, _N]) -> dict[int, _N]:
+        return {at: value for at, value in values.items() if at < count}
+
+    return [
+        cell._replace(
+            objective=kept(cell.objective),
+            good=kept(cell.good),
+            tried=kept(cell.tried),
+            attempts=kept(cell.attempts),
+            refusals=kept(cell.refusals),
+        )
+        for cell in cells
+    ]
 
 
 BASE = np.array([10, 11, 12, 10.5, 11.5])
@@ -43,7 +64,7 @@ BASE = np.array([10, 11, 12, 10.5, 11.5])
 def test_the_fastest_cell_with_both_proofs_is_recommended() -> None:
     found = judged(contender("slow", 2 * BASE), contender("fast", BASE))
     assert (found.state, found.cell, found.rival) == ("proven", "fast", "slow")
-    assert found.dropped == {"slow"}
+    assert found.dropped == {"slow": 5}
 
 
 def test_a_faster_cell_that_may_meet_the_slo_keeps_the_proven_one_from_being_recommended() -> None:

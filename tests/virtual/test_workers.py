@@ -98,7 +98,7 @@ def test_an_interrupt_before_a_process_has_begun_ends_its_trial_as_soon_as_it_be
     sending["after"] = interrupt
     kept: list[Played] = []
     told: list[Tally] = []
-    stopped = play_in_order(setting, tasks(setting), 2, kept.append, told.append)
+    stopped = play_in_order(setting, [tasks(setting)], 2, kept.append, told.append)
     assert getattr(stopped, "by", None) == "interrupt"
     for played in kept:
         assert played.trial.interrupted
@@ -114,7 +114,7 @@ def test_an_interrupt_while_the_processes_are_started_leaves_none_of_them(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("harness.bench.workers._interrupts_blocked", interrupted)
-    stopped = play_in_order(setting, tasks(setting), 2, nothing, nothing)
+    stopped = play_in_order(setting, [tasks(setting)], 2, nothing, nothing)
     assert getattr(stopped, "by", None) == "interrupt"
     assert multiprocessing.active_children() == []
 

@@ -72,16 +72,27 @@ def _load(load: dict[str, Any]) -> str:
     )
 
 
-def design(run: Run) -> Definitions:
-    """Return the load, the design, and what counts as success."""
+def _until_settled(run: Run) -> str:
+    if run.scenario["sweep"]["repeats"] != "auto":
+        return ""
+    return (
+        f" Repeats are added until the recommendation is settled, at most {run.repeats}. It is "
+        "judged at several looks, which share the probability of error; a cell that cannot be "
+        "recommended any more runs no further."
+    )
+
+
+def design(run: Run, repeats: int) -> Definitions:
+    """Return the load, the design, and what counts as success. `repeats`: that were run."""
     load: dict[str, Any] = run.scenario["load"]
     needed = run.scenario["success"]["min_branches"]
     degraded = "failed" if needed is None else f"success with {needed} or more successful branches"
     told = [
         ("load", _load(load)),
-        ("design", f"Randomised complete blocks: {counted(run.repeats, 'repeat')} of "
-                   f"{counted(len(run.cells), 'cell')}. In each repeat every cell runs once, in "
-                   "random order (from the seed), on the same topics."),
+        ("design", f"Randomised complete blocks: {counted(repeats, 'repeat')} of "
+                   f"{counted(len(run.cells), 'cell')}. In each repeat every cell runs once, on "
+                   "the same topics. The order is random (from the seed) and balanced: each cell "
+                   f"is at each place equally often, as far as possible.{_until_settled(run)}"),
         ("success", f"A workflow that is ok. A degraded one counts as {degraded}."),
         ("counting", "Distributions include failed workflows and calls: otherwise a cell that "
                      "drops work would look fast."),

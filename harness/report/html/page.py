@@ -64,6 +64,7 @@ def render_report(
     `account`: the delivery of the spans; `jaeger`: a server that has them; None if not known.
     """
     summary, run = about.summary, about.data.run
+    repeats = max((cell.repeats for cell in summary.cells), default=0)
     style = Markup(_read("style.css"))  # noqa: S704
     script = Markup(_read("script.js") + _read("waterfall.js"))  # noqa: S704
     return _environment().get_template("report.html").render(
@@ -84,7 +85,8 @@ def render_report(
         named=about.named,
         fitness=method.fitness(about),
         overhead=method.overhead(summary, about.data, account),
-        design=method.design(run),
+        repeats=repeats,
+        design=method.design(run, repeats),
         definitions=method.DEFINITIONS,
         environment=method.environment(run),
         scenario=method.as_json(run.scenario),
