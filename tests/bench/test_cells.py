@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given
@@ -104,6 +106,21 @@ def test_each_repeat_is_a_permutation_of_all_cells_that_depends_on_the_seed_alon
         assert sorted(info.id for info in block) == [info.id for info in swept]
     assert cells.order(swept, repeats, seed) == blocks
     assert cells.order(swept, repeats + 1, seed)[:repeats] == blocks
+
+
+@given(st.integers(1, 9), st.integers(0, 2**64))
+def test_each_cell_has_each_place_and_follows_each_other_cell_equally_often(
+    count: int, seed: int
+) -> None:
+    swept = tuple(cell(id=str(number)) for number in range(count))
+    times = 1 if count % 2 == 0 else 2
+    blocks = cells.order(swept, count * times, seed)
+    places = Counter((at, info.id) for block in blocks for at, info in enumerate(block))
+    assert set(places.values()) == {times}
+    assert len(places) == count**2
+    pairs = Counter((one.id, next_one.id) for block in blocks for one, next_one in pairwise(block))
+    assert set(pairs.values()) <= {times}
+    assert len(pairs) == count * (count - 1)
 
 
 def test_seeds_and_repeats_give_different_orders() -> None:

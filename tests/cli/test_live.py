@@ -9,7 +9,7 @@ from rich.console import Console
 
 from harness.bench.runner import TrialsLeft
 from harness.bench.trial import Tally
-from harness.cli.live import Counters, LiveView, lines
+from harness.cli.live import Counters, LiveView, Race, lines
 from harness.cli.views import Views
 from harness.records.schema import CellInfo
 from tests.analysis.builders import make_attempt, make_workflow
@@ -18,6 +18,17 @@ CELL = CellInfo(
     id="async_8_full-jitter_attempt", mode="async", permits=8, retry="full-jitter",
     permit_scope="attempt",
 )  # fmt: skip
+
+
+def test_a_run_that_adds_repeats_shows_its_block_and_the_cells_that_are_left() -> None:
+    counters = Counters(trials=120, workflows=2, cost=None, race=Race(cells=12, repeats=10))
+    counters.begin(CELL, repeat=0, left=TrialsLeft(120, 12))
+    assert "block 1 of at most 10, 12 of 12 cells left" in lines(counters, 1.0, 80)[0]
+    counters.add(Tally(workflows=2))
+    counters.begin(CELL, repeat=6, left=TrialsLeft(12, 3))
+    first = lines(counters, 1.0, 80)[0]
+    assert "block 7 of at most 10, 3 of 12 cells left" in first
+    assert "at most 0:12 left" in first  # 24 workflows, each half a second
 
 
 def test_attempts_failures_429_spend_and_what_is_in_flight_are_counted() -> None:
