@@ -19,7 +19,7 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from harness.analysis.decision import Contender, Judgement, Rules, look
-from harness.analysis.proofs import Looks, growing_looks, one_look
+from harness.analysis.looks import Looks, growing_looks, one_look
 from harness.bench import cells
 from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario, parse_scenario
@@ -226,15 +226,13 @@ def decided(bank: Bank, asked: float, looks: Looks, seed: int) -> Decided:
     blocks = np.random.default_rng(seed).choice(len(bank), most, replace=False).tolist()
     rules = Rules(asked, MARGIN, 0.05, looks)
     names = [cell.info.id for cell in swept_cells()]
-    until: dict[str, int] = {}
-    dropped: frozenset[str] = frozenset()
+    dropped: Mapping[str, int] = {}
     for count in looks.repeats:
-        have = [until.get(name, count) for name in names]
+        have = [dropped.get(name, count) for name in names]
         found = look(contenders(bank, blocks, have), rules, count, dropped)
         if found.is_final or count == most:
             return Decided(found, count, sum(have))
         dropped = found.dropped
-        until |= {name: count for name in dropped if name not in until}
     raise AssertionError("the last look returns")
 
 

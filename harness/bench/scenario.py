@@ -88,6 +88,9 @@ def _repeats(value: object) -> object:
     return value
 
 
+FEWEST_FOR_P95 = 13
+"""The fewest workflows of a repeat that have a 95th percentile (`percentile_by_repeat`)."""
+
 DEFAULT_MAX_REPEATS = 60
 """How often a cell runs at most with `sweep.repeats = "auto"`, unless the scenario says it."""
 
@@ -277,6 +280,18 @@ class Scenario(Section):
                 "'cost_per_successful_workflow'",
                 *_MINIMISE,
                 value=minimise,
+            )
+        if (
+            self.sweep.repeats == "auto"
+            and minimise == "workflow_p95"
+            and (self.load.workflows < FEWEST_FOR_P95)
+        ):
+            raise SettingError(
+                f"with 'auto', the 95th percentile needs at least {FEWEST_FOR_P95} workflows in a "
+                "repeat; raise load.workflows, or give a number of repeats",
+                "sweep",
+                "repeats",
+                value="auto",
             )
         if self.is_virtual and "threads" in self.sweep.mode:
             raise SettingError(

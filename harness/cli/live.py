@@ -99,12 +99,13 @@ def lines(counters: Counters, seconds: float, width: int) -> list[str]:
     """Return the lines of the view after `seconds` real seconds, each within `width` columns."""
     total = counters.total
     every = max(counters.trials * counters.workflows, 1)
-    filled = min(_BAR, round(_BAR * total.workflows / every))
-    bar = "━" * filled + "─" * (_BAR - filled)
+    width_of_bar = _BAR if counters.race is None else _BAR // 2
+    filled = min(width_of_bar, round(width_of_bar * total.workflows / every))
+    bar = "━" * filled + "─" * (width_of_bar - filled)
     done, left = total.workflows - counters.workflows_before, ""
     if done > 0:
-        most = "" if counters.race is None else "at most "
-        left = f"  {most}{_clock(seconds * max(0, every - total.workflows) / done)} left"
+        rest = _clock(seconds * max(0, every - total.workflows) / done)
+        left = f"  {rest} left" if counters.race is None else f"  at most {rest}"
     shown = [f"{bar} {counters.place}  {_clock(seconds)}{left}"]
     if counters.trial:
         # In virtual time several trials can run at once; this is the last one that has ended.

@@ -200,6 +200,28 @@ def complaint(text: str, *overrides: str) -> str:
             id="negative permits",
         ),
         pytest.param(
+            HEAD + "[sweep]\nrepeats = 0\n",
+            "sweep.repeats = 0: must be a whole number of at least 1, or 'auto'",
+            id="no repeats",
+        ),
+        pytest.param(
+            HEAD + "[sweep]\nrepeats = 'atuo'\n",
+            "sweep.repeats = 'atuo': must be a whole number of at least 1, or 'auto'",
+            id="repeats in other words",
+        ),
+        pytest.param(
+            HEAD + "[sweep]\nrepeats = 3\nmax_repeats = 9\n",
+            "sweep.max_repeats = 9: has no effect with repeats = 3; set repeats = 'auto', or "
+            "remove it",
+            id="a limit of a fixed number of repeats",
+        ),
+        pytest.param(
+            HEAD + "[sweep]\nrepeats = 'auto'\n[objective]\nminimise = 'workflow_p95'\n",
+            "sweep.repeats = 'auto': with 'auto', the 95th percentile needs at least 13 workflows "
+            "in a repeat; raise load.workflows, or give a number of repeats",
+            id="too few workflows for a percentile in any repeat",
+        ),
+        pytest.param(
             HEAD + "[sweep]\npermits = 0\n",
             "sweep.permits = 0: must be at least 1",
             id="no permits, without a list",

@@ -28,7 +28,7 @@ def test_a_run_that_adds_repeats_shows_its_block_and_the_cells_that_are_left() -
     counters.begin(CELL, repeat=6, left=TrialsLeft(12, 3))
     first = lines(counters, 1.0, 80)[0]
     assert "block 7 of at most 10, 3 of 12 cells left" in first
-    assert "at most 0:12 left" in first  # 24 workflows, each half a second
+    assert first.endswith("at most 0:12")  # 24 workflows, each half a second
 
 
 def test_attempts_failures_429_spend_and_what_is_in_flight_are_counted() -> None:

@@ -159,10 +159,10 @@ def test_equal_cells_are_settled_and_the_one_with_fewer_permits_is_recommended(
 
 
 def test_a_cell_without_a_percentile_yet_is_not_dropped(tmp_path: Path) -> None:
-    text = SCENARIO.replace("workflows = 20", "workflows = 10").replace("[1, 4, 8]", "[1, 8]")
+    text = SCENARIO.replace("workflows = 20", "workflows = 15").replace("[1, 4, 8]", "[1, 8]")
     text += '[objective]\nminimise = "workflow_p95"\n'
     _, summary, trials = ran(tmp_path / "out", text)
-    assert min(trials.values()) > 7  # 72 workflows are needed
+    assert min(trials.values()) > 4  # 72 workflows are needed
     assert summary.recommendation.cell == "async_8_none_attempt"
 
 
