@@ -25,7 +25,6 @@ from scipy import special
 from harness.analysis.looks import TAIL
 from harness.analysis.model import Distribution, Figure
 
-
 LONG_ARM = 1.75
 """How much longer an arm of an interval is where few repeats do not show the tail of their values.
 
