@@ -15,7 +15,7 @@ from harness.engine.effects import Deadlines, Emit, Program, Reply, Request, Sen
 from harness.policies.protocol import Earlier, Ended, Policy, RetryVerdict
 from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED
-from harness.records.keys import AttemptKey, CallKey
+from harness.records.keys import CallKey
 from harness.records.schema import Attempt, Backoff, Decision, Tokens
 
 
@@ -153,20 +153,12 @@ class CallState:
         """
         assert self.end is not None, "begin() comes first"
         self.replies.append(reply)
+        # By position: keywords take 0.5 us more.
         ended = Ended(
-            phase=self.key.phase,
-            attempt=place.attempt,
-            outcome=reply.outcome,
-            status=reply.status,
-            retry_after=reply.retry_after,
-            should_retry=reply.should_retry,
-            admitted=place.granted,
-            sent=reply.sent,
-            now=reply.done,
-            deadline=self.end,
-            earlier=self._earlier,
-            final=final,
-        )
+            self.key.phase, place.attempt, reply.outcome, reply.status, reply.retry_after,
+            reply.should_retry, place.granted, reply.sent, reply.done, self.end, self._earlier,
+            final,
+        )  # fmt: skip
         verdict = self.terms.policy.ended(ended, self.random)
         decision = verdict.decision
         if decision is None:
@@ -191,8 +183,7 @@ def attempt(
     reply does.
     """
     assert progress.deadlines is not None, "begin() comes first"
-    key = AttemptKey(*progress.key, place.attempt)
-    reply: Reply = yield Send(key, progress.request, progress.deadlines)
+    reply: Reply = yield Send(progress.key, place.attempt, progress.request, progress.deadlines)
     verdict = progress.judge(place, reply, is_final is None or is_final(reply))
     yield Emit(_record(progress.key, place, reply, verdict.decision, hedge))
     if verdict.ring is not None:
@@ -204,34 +195,11 @@ def _record(
     key: CallKey, place: AdmittedAttempt, reply: Reply, decision: Decision | None, hedge: bool
 ) -> Attempt:
     cell, repeat, workflow, execution, phase, branch, call = key
+    # By position: 28 keywords take 1.4 us more.
     return Attempt(
-        cell=cell,
-        repeat=repeat,
-        workflow=workflow,
-        execution=execution,
-        phase=phase,
-        branch=branch,
-        call=call,
-        attempt=place.attempt,
-        ready=place.ready,
-        permit_requested=place.requested,
-        permit_granted=place.granted,
-        sent=reply.sent,
-        headers=reply.headers,
-        first_reasoning=reply.first_reasoning,
-        first_answer=reply.first_answer,
-        last_token=reply.last_token,
-        done=reply.done,
-        outcome=reply.outcome,
-        status=reply.status,
-        retry_after=reply.retry_after,
-        request_id=reply.request_id,
-        finish_reason=reply.finish_reason,
-        tokens=reply.tokens,
-        chunks=reply.chunks,
-        gaps=reply.gaps,
-        decision=decision,
-        response_id=reply.response_id,
-        response_model=reply.response_model,
-        hedge=hedge,
-    )
+        cell, repeat, workflow, execution, phase, call, place.attempt, place.ready,
+        place.requested, place.granted, reply.done, reply.outcome, reply.sent, reply.headers,
+        reply.first_reasoning, reply.first_answer, reply.last_token, reply.status,
+        reply.retry_after, reply.request_id, reply.finish_reason, reply.tokens, reply.chunks,
+        reply.gaps, decision, reply.response_id, reply.response_model, hedge, branch=branch,
+    )  # fmt: skip

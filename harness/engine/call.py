@@ -168,22 +168,12 @@ def _record(progress: CallState, reply: Reply | None, outcome: str, done: int) -
     """Return the record of the call. `reply`: the reply that ended it, None if no attempt did."""
     succeeded = reply if outcome == OK else None
     cell, repeat, workflow, execution, phase, branch, call = progress.key
+    # By position: keywords take 0.5 us more.
     return Call(
-        cell=cell,
-        repeat=repeat,
-        workflow=workflow,
-        execution=execution,
-        phase=phase,
-        branch=branch,
-        call=call,
-        ready=progress.ready,
-        done=done,
-        outcome=outcome,
-        attempts=len(progress.replies),
-        backoffs=tuple(progress.backoffs),
-        tokens=succeeded.tokens if succeeded else None,
-        wasted_tokens=progress.wasted(succeeded),
-    )
+        cell, repeat, workflow, execution, phase, call, progress.ready, done, outcome,
+        len(progress.replies), tuple(progress.backoffs), succeeded.tokens if succeeded else None,
+        progress.wasted(succeeded), branch=branch,
+    )  # fmt: skip
 
 
 def _transcript(progress: CallState, reply: Reply | None, outcome: str) -> Transcript:

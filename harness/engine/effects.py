@@ -20,7 +20,7 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, final
 import msgspec
 
 from harness.records.histogram import Histogram
-from harness.records.keys import AttemptKey
+from harness.records.keys import CallKey
 from harness.records.schema import Record, Tokens
 
 _T = TypeVar("_T")
@@ -123,9 +123,13 @@ class Release(msgspec.Struct, frozen=True, gc=False):
 
 @final
 class Send(msgspec.Struct, frozen=True, gc=False):
-    """Send one attempt and read the whole response. Result: a Reply, also on failure."""
+    """Send one attempt and read the whole response. Result: a Reply, also on failure.
 
-    key: AttemptKey
+    `key`: of the call; `attempt`: the number of the attempt, from 1.
+    """
+
+    key: CallKey
+    attempt: int
     request: Request
     deadlines: Deadlines
 

@@ -44,7 +44,7 @@ class AttemptKey(NamedTuple):
     attempt: int
 
 
-class WorkflowRecord(msgspec.Struct, frozen=True, kw_only=True):
+class WorkflowRecord(msgspec.Struct, frozen=True):
     """The base of all records: the key of a workflow execution."""
 
     cell: str
@@ -53,11 +53,18 @@ class WorkflowRecord(msgspec.Struct, frozen=True, kw_only=True):
     execution: int
 
 
-class CallRecord(WorkflowRecord, frozen=True, kw_only=True):
-    """The base of the records of calls and attempts: the key of a call."""
+class _BranchRecord(WorkflowRecord, frozen=True, kw_only=True):
+    branch: int | None = None
+
+
+class CallRecord(_BranchRecord, frozen=True):
+    """The base of the records of calls and attempts: the key of a call.
+
+    The fields of a record can be given by position, `branch` by keyword alone, because it has a
+    default and required fields follow it.
+    """
 
     phase: str
-    branch: int | None = None
     call: int
 
     @property

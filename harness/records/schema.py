@@ -80,7 +80,7 @@ def give_up(reason: str) -> Decision:
 
 
 @final
-class Attempt(CallRecord, frozen=True, kw_only=True, omit_defaults=True):
+class Attempt(CallRecord, frozen=True, omit_defaults=True):
     """One HTTP request: one line of attempts.jsonl.
 
     `ready`: when the call could have sent it (call ready, or end of backoff). `permit_requested`,
@@ -97,13 +97,13 @@ class Attempt(CallRecord, frozen=True, kw_only=True, omit_defaults=True):
     ready: int
     permit_requested: int
     permit_granted: int
+    done: int
+    outcome: str
     sent: int | None = None
     headers: int | None = None
     first_reasoning: int | None = None
     first_answer: int | None = None
     last_token: int | None = None
-    done: int
-    outcome: str
     status: int | None = None
     retry_after: int | None = None
     request_id: str | None = None
@@ -155,7 +155,7 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 @final
-class Call(CallRecord, frozen=True, kw_only=True, omit_defaults=True):
+class Call(CallRecord, frozen=True, omit_defaults=True):
     """One question to the model with all its attempts: one line of calls.jsonl.
 
     `tokens`: of the successful attempt. `wasted_tokens`: of all other attempts.

@@ -24,7 +24,7 @@ from harness.analysis.selection import Dataset
 from harness.analysis.summary import summarise
 from harness.records.errors import InputError, StorageError
 from harness.records.histogram import quantile
-from harness.records.keys import WorkflowKey, workflow_key
+from harness.records.keys import AttemptKey, CallKey, WorkflowKey, workflow_key
 from harness.records.schema import (
     Attempt,
     Branches,
@@ -46,6 +46,13 @@ ExportRow = dict[str, Any]
 MakeRows = Callable[[], Iterator[ExportRow]]
 """Makes the rows of a table, which are not kept, from the start."""
 Saver = Callable[[Path, Sequence[str], MakeRows], None]
+
+_CALL_COLUMNS = CallKey._fields
+_ATTEMPT_COLUMNS = (
+    *AttemptKey._fields, "ready", "permit_requested", "permit_granted", "sent", "headers",
+    "first_reasoning", "first_answer", "last_token",
+)  # fmt: skip
+"""The first columns, in their order. The others follow in the order of the fields."""
 
 _AT_ONCE = 10_000
 """The most rows in memory as Python values."""
@@ -166,10 +173,9 @@ def _blank(kind: type[_R]) -> _R:
     return kind(**fields)
 
 
-def _plain(record: Record | Trial | Phase, *left_out: str) -> ExportRow:
-    return {
-        name: getattr(record, name) for name in record.__struct_fields__ if name not in left_out
-    }
+def _plain(record: Record | Trial | Phase, *left_out: str, first: Sequence[str] = ()) -> ExportRow:
+    names = dict.fromkeys((*first, *record.__struct_fields__))
+    return {name: getattr(record, name) for name in names if name not in left_out}
 
 
 def _tokens(tokens: Tokens | None, prefix: str) -> ExportRow:
@@ -182,7 +188,7 @@ def _tokens(tokens: Tokens | None, prefix: str) -> ExportRow:
 def _attempt(attempt: Attempt) -> ExportRow:
     decision = attempt.decision
     return {
-        **_plain(attempt, "tokens", "gaps", "decision"),
+        **_plain(attempt, "tokens", "gaps", "decision", first=_ATTEMPT_COLUMNS),
         **_tokens(attempt.tokens, "tokens"),
         "chunk_gap_p50": quantile(attempt.gaps, 0.5),
         "chunk_gap_p99": quantile(attempt.gaps, 0.99),
@@ -194,7 +200,7 @@ def _attempt(attempt: Attempt) -> ExportRow:
 
 def _call(call: Call) -> ExportRow:
     return {
-        **_plain(call, "backoffs", "tokens", "wasted_tokens"),
+        **_plain(call, "backoffs", "tokens", "wasted_tokens", first=_CALL_COLUMNS),
         "backoffs": len(call.backoffs),
         "backoff": sum(pause.end - pause.start for pause in call.backoffs),
         **_tokens(call.tokens, "tokens"),

@@ -26,6 +26,7 @@ from harness.engine.effects import Deadlines, Reply, Request, Send
 from harness.records.clock import SECOND, Anchor, ReadClock
 from harness.records.failures import CANCELLED, OK, of_status
 from harness.records.ids import attempt_span, traceparent, workflow_trace
+from harness.records.keys import AttemptKey
 from harness.records.schema import NO_TOKENS
 from harness.transports.reading import Reading
 from harness.transports.target import Target
@@ -228,7 +229,8 @@ def post_arguments(target: Target, effect: Send) -> dict[str, Any]:
 def attempt_headers(target: Target, effect: Send) -> dict[str, str]:
     """Return the headers of an attempt: trace context, repeat and phase."""
     key, run_id = effect.key, target.run_id
-    ids = workflow_trace(run_id, key), attempt_span(run_id, key)
+    attempt = AttemptKey(*key, effect.attempt)
+    ids = workflow_trace(run_id, key), attempt_span(run_id, attempt)
     headers = {"traceparent": traceparent(*ids)}
     if target.simulated:
         headers[REPEAT_HEADER] = str(key.repeat)

@@ -14,7 +14,7 @@ from harness.endpoints import simulated
 from harness.endpoints.section import EndpointServer
 from harness.engine.effects import Deadlines, Message, Request, Send
 from harness.records.clock import SECOND, Anchor
-from harness.records.keys import AttemptKey
+from harness.records.keys import CallKey
 from harness.records.schema import SCHEMA, Run
 from harness.transports.exchange import attempt_headers, post_arguments
 from harness.transports.target import Target
@@ -36,9 +36,9 @@ def attempt(endpoint: str, phase: str) -> tuple[Target, Send]:
         repeats=1, order=(), scenario={}, profile=None, versions={}, host={},
     )  # fmt: skip
     target = target_of(read, the_run, EndpointServer("http://127.0.0.1:1/v1", "key"))
-    key = AttemptKey("cell", 0, 0, 0, phase, None, 1, 1)
+    key = CallKey("cell", 0, 0, 0, phase, None, 1)
     request = Request((Message("user", "why?"),), None, phase == "decompose")
-    return target, Send(key, request, Deadlines(1, 1, 1, SECOND, ""))
+    return target, Send(key, 1, request, Deadlines(1, 1, 1, SECOND, ""))
 
 
 def test_a_live_endpoint_gets_the_callers_key(tmp_path: Path) -> None:

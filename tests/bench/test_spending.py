@@ -12,7 +12,7 @@ from harness.bench.spending import TokenMeter, explain, limits_of, most_input_to
 from harness.engine.effects import Deadlines, Message, Request, Send
 from harness.engine.ledger import NANO, Amount, BudgetLimits, BudgetRefusal, Ledger
 from harness.records.clock import SECOND, Anchor
-from harness.records.keys import AttemptKey
+from harness.records.keys import CallKey
 from harness.records.schema import Tokens
 from tests.bench.toml import dumps
 from tests.engine.scripted import WORKFLOW, Says, reply
@@ -31,8 +31,8 @@ def made(**sections: object) -> Scenario:
 
 def asked(*contents: str, most: int | None = 1000) -> Send:
     request = Request(tuple(Message("user", content) for content in contents), max_tokens=most)
-    key = AttemptKey(*WORKFLOW, "fan_out", 0, 1, 1)
-    return Send(key, request, Deadlines(1, 1, 1, 1, "call_timeout"))
+    key = CallKey(*WORKFLOW, "fan_out", 0, 1)
+    return Send(key, 1, request, Deadlines(1, 1, 1, 1, "call_timeout"))
 
 
 def test_limits_are_in_real_seconds_and_whole_billionths() -> None:

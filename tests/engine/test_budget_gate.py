@@ -34,7 +34,7 @@ from harness.engine.ledger import Amount, BudgetLimits, BudgetRefusal
 from harness.engine.permits import AsyncPermits, ThreadPermits
 from harness.policies.no_retry import NoRetryRule
 from harness.records.failures import CANCELLED, OK
-from harness.records.keys import AttemptKey, CallKey
+from harness.records.keys import CallKey
 from harness.records.schema import Attempt, Call, Record, Tokens
 from tests.engine.scripted import EVERY_TEN, UNAUTHORIZED, WORKFLOW, Says, reply, terms
 
@@ -59,8 +59,8 @@ def ticks() -> Callable[[], int]:
 
 
 def attempt_of(number: int) -> Send:
-    key = AttemptKey(*WORKFLOW, "fan_out", number, 1, 1)
-    return Send(key, ASKED, Deadlines(1, 1, 1, 1000, "call_timeout"))
+    key = CallKey(*WORKFLOW, "fan_out", number, 1)
+    return Send(key, 1, ASKED, Deadlines(1, 1, 1, 1000, "call_timeout"))
 
 
 def calls(count: int) -> list[Program[Completion]]:
@@ -324,7 +324,7 @@ def test_no_schedule_of_concurrent_attempts_overspends(
 
 def attempt_record(number: int) -> Attempt:
     return Attempt(
-        **attempt_of(number).key._asdict(),
+        **attempt_of(number).key._asdict(), attempt=1,
         ready=0, permit_requested=0, permit_granted=0, sent=0, headers=0, first_reasoning=None,
         first_answer=None, last_token=None, done=1, outcome=OK, status=200, retry_after=None,
         request_id=None, finish_reason=None, tokens=Tokens(), chunks=0, gaps={}, decision=None,

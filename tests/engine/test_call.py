@@ -28,7 +28,7 @@ from harness.policies.no_retry import NoRetryRule
 from harness.policies.openai_sdk import OpenAISdkRule
 from harness.policies.retry import Retry
 from harness.records.failures import CANCELLED, FAILURES, OK
-from harness.records.keys import AttemptKey, CallKey
+from harness.records.keys import CallKey
 from harness.records.schema import Attempt, Backoff, Call, Decision, Tokens
 from tests.engine.scripted import (
     CALL,
@@ -59,7 +59,7 @@ def test_a_call_that_succeeds_asks_for_a_permit_sends_and_gives_it_back() -> Non
     program = complete(terms(), CALL, REQUEST, ready=5)
     assert step(program, None) == Acquire(ready=5, deadline=None)
     assert step(program, Grant(requested=6, granted=20)) == Send(
-        AttemptKey(*CALL, 1), REQUEST, Deadlines(5, 500, 50, end=1020, end_outcome="call_timeout")
+        CALL, 1, REQUEST, Deadlines(5, 500, 50, end=1020, end_outcome="call_timeout")
     )
     said = reply(Says(), 20)
     emitted = step(program, said)
@@ -103,7 +103,7 @@ def test_scope_call_keeps_the_permit_while_it_sleeps_and_sends_at_once_after() -
     assert step(program, None) == Sleep(until=1 + 7)
     sent = step(program, 9)
     assert isinstance(sent, Send)
-    assert sent.key.attempt == 2
+    assert sent.attempt == 2
     emitted = step(program, reply(Says(), 9))
     assert isinstance(emitted, Emit)
     assert isinstance(emitted.record, Attempt)

@@ -287,7 +287,7 @@ def test_whatever_is_cancelled_when_every_permit_and_every_record_is_there(
     log, sent = run_cancelled(scripts, how, permits, after)
     attempts = [record for record in log if isinstance(record, Attempt)]
     assert sorted((one.branch, one.attempt) for one in attempts) == sorted(
-        (one.key.branch, one.key.attempt) for one in sent
+        (one.key.branch, one.attempt) for one in sent
     )
     assert (policy.out, policy.gone) == (0, len(sent))
     calls = [record for record in log if isinstance(record, Call)]
@@ -312,7 +312,7 @@ def run_cancelled(
     async def send(effect: Send, branch: Branch) -> Reply:
         sent.append(effect)
         script = scripts[effect.key.branch or 0]
-        outcome, turns = script[(effect.key.attempt - 1) % len(script)]
+        outcome, turns = script[(effect.attempt - 1) % len(script)]
         for _ in range(turns):
             if branch.cancelled:
                 return reply(Says(CANCELLED, takes=0), tick())

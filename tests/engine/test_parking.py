@@ -121,7 +121,7 @@ def test_a_failure_that_the_breaker_takes_over_asks_again_at_once_with_its_permi
     assert step(program, None) == Park("bell", 900, 1000, keep=hold, rings=0)
     sent = step(program, Grant(400, 410))
     assert isinstance(sent, Send)
-    assert sent.key.attempt == 2
+    assert sent.attempt == 2
     record = attempt_in(step(program, reply(Says(), 410)))
     assert (record.ready, record.permit_granted) == (400, 410)
     _, call = end_of(program, step(program, None))

@@ -68,7 +68,7 @@ def named(name: str) -> Program[str]:
 def everything() -> Program[Stamps]:
     ready = yield from now()
     grant = yield from acquire(ready, None)
-    said = yield Send(KEY, make_send().request, make_deadlines())
+    said = yield Send(KEY, 1, make_send().request, make_deadlines())
     yield from release()
     slept = yield from sleep(said.done + 5 * MS)
     yield from emit(RECORD)
@@ -108,7 +108,7 @@ def test_a_sleep_that_is_over_already_ends_at_once(run: Way) -> None:
 @SIDE_BY_SIDE
 def test_results_are_in_the_order_of_the_branches_however_they_end(run: Way) -> None:
     def branch(index: int) -> Program[int]:
-        yield Send(KEY._replace(branch=index), make_send().request, make_deadlines())
+        yield Send(KEY._replace(branch=index), 1, make_send().request, make_deadlines())
         return index
 
     def last_first(effect: Send) -> bool:
@@ -122,7 +122,7 @@ def test_results_are_in_the_order_of_the_branches_however_they_end(run: Way) -> 
 def attempt() -> Program[None]:
     ready = yield from now()
     yield from acquire(ready, None)
-    yield Send(KEY, make_send().request, make_deadlines())
+    yield Send(KEY, 1, make_send().request, make_deadlines())
     yield from release()
 
 
@@ -257,7 +257,7 @@ def test_once_stopped_nothing_is_sent_or_waited_for_but_what_has_ended_is_record
         yield from now()
         yield from emit(RECORD)
         yield from release()
-        yield Send(KEY, make_send().request, make_deadlines())
+        yield Send(KEY, 1, make_send().request, make_deadlines())
 
     line = ThreadPermits(1, clock)
     blocking = BlockingWorld(clock, line, world.send, world.records.append, branches, stop)

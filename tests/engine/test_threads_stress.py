@@ -103,7 +103,7 @@ class Provider:
 
     def send(self, effect: Send, branch: Branch) -> Reply:
         with self.lock:
-            self.sent[effect.key] += 1
+            self.sent[effect.key, effect.attempt] += 1
             self.out += 1
             self.most_out = max(self.most_out, self.out)
         said = self._answer(effect, branch)
@@ -113,16 +113,16 @@ class Provider:
 
     def _answer(self, effect: Send, branch: Branch) -> str:
         key = effect.key
-        if key.branch == 1 or (key.branch == 0 and key.attempt == 1):
+        if key.branch == 1 or (key.branch == 0 and effect.attempt == 1):
             woken = threading.Event()
             with branch.waking(woken.set):
                 assert woken.wait(PATIENCE), "nothing has ended the attempt"
             assert branch.cancelled
             return CANCELLED
-        for _ in range(Random(str(key)).randrange(30)):
+        for _ in range(Random(str((key, effect.attempt))).randrange(30)):
             if branch.cancelled:
                 return CANCELLED
-        if (key.branch or 0) >= BRANCHES - 2 and key.attempt == 1:
+        if (key.branch or 0) >= BRANCHES - 2 and effect.attempt == 1:
             return "rate_limited"
         branch.first_text()
         return CANCELLED if branch.cancelled else OK
@@ -167,7 +167,7 @@ def test_no_wake_up_permit_or_record_is_lost_or_doubled(needed: int, hold: bool)
     attempts = [one for one in records if isinstance(one, Attempt)]
     calls = [one for one in records if isinstance(one, Call)]
     assert sorted((one.workflow, one.branch, one.attempt) for one in attempts) == sorted(
-        (one.workflow, one.branch, one.attempt) for one in provider.sent
+        (key.workflow, key.branch, attempt) for key, attempt in provider.sent
     )
     assert sorted((one.workflow, one.branch) for one in calls) == [
         (number, branch) for number in range(SLOTS * WORKFLOWS) for branch in range(BRANCHES)

@@ -6,10 +6,10 @@ from typing import Any
 
 from harness.engine.effects import Deadlines, Message, Request, Send
 from harness.records.clock import SECOND, take_anchor
-from harness.records.keys import AttemptKey
+from harness.records.keys import CallKey
 from harness.transports.target import Target
 
-KEY = AttemptKey("async_2_none_attempt", 1, 3, 0, "fan_out", 2, 1, 1)
+KEY = CallKey("async_2_none_attempt", 1, 3, 0, "fan_out", 2, 1)
 ANCHOR = take_anchor()
 FOREVER = 3600 * SECOND
 
@@ -42,8 +42,11 @@ def make_deadlines(
 
 
 def make_send(
-    deadlines: Deadlines | None = None, key: AttemptKey = KEY, request: Request | None = None
+    deadlines: Deadlines | None = None,
+    key: CallKey = KEY,
+    request: Request | None = None,
+    attempt: int = 1,
 ) -> Send:
     """An attempt."""
     request = request or Request((Message("system", "Be brief."), Message("user", "Why tides?")))
-    return Send(key, request, deadlines or make_deadlines())
+    return Send(key, attempt, request, deadlines or make_deadlines())

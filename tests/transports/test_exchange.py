@@ -17,6 +17,7 @@ from harness.engine.effects import Message, Request, Send
 from harness.records.clock import SECOND
 from harness.records.failures import FAILURES, OK
 from harness.records.ids import attempt_span, traceparent, workflow_trace
+from harness.records.keys import AttemptKey
 from harness.transports.exchange import (
     LINGER,
     Exchange,
@@ -170,7 +171,7 @@ def test_a_phase_has_a_body_of_its_own_where_the_endpoint_says_so() -> None:
 
 
 def test_the_attempt_carries_its_trace_context_and_the_repeat_only_to_the_simulator() -> None:
-    context = traceparent(workflow_trace("run", KEY), attempt_span("run", KEY))
+    context = traceparent(workflow_trace("run", KEY), attempt_span("run", AttemptKey(*KEY, 1)))
     simulated = attempt_headers(make_target(), make_send())
     live = attempt_headers(make_target(simulated=False), make_send())
     assert simulated == {

@@ -10,7 +10,7 @@ from harness.engine.effects import Deadlines, Message, Program, Reply, Request, 
 from harness.engine.ledger import BudgetLimits
 from harness.engine.permits import Turnstile
 from harness.records.clock import SECOND
-from harness.records.keys import AttemptKey
+from harness.records.keys import CallKey
 from harness.simulator.profiles import load_profile
 from harness.simulator.virtual.clients import BlockingVirtualClient
 from harness.simulator.virtual.clock import VirtualClock
@@ -41,7 +41,8 @@ def attempt(
     *, first_token: int = LONG, idle: int = LONG, end: int = LONG, name: str = "call_timeout"
 ) -> Send:
     return Send(
-        AttemptKey("cell", 0, 0, 0, "fan_out", 0, 1, 1),
+        CallKey("cell", 0, 0, 0, "fan_out", 0, 1),
+        1,
         Request((Message("user", "What makes the tides?"),)),
         Deadlines(SECOND, first_token, idle, end, name),
     )

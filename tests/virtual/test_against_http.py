@@ -13,7 +13,7 @@ from msgspec.structs import asdict
 from harness.config.faults import KINDS, FaultKind
 from harness.engine.effects import Deadlines, Message, Reply, Request, Send
 from harness.records.clock import SECOND
-from harness.records.keys import AttemptKey
+from harness.records.keys import CallKey
 from harness.simulator.profiles import load_profile
 from harness.simulator.virtual.clients import BlockingVirtualClient
 from harness.simulator.virtual.clock import VirtualClock
@@ -34,7 +34,7 @@ def attempts(since: int) -> list[Send]:
     deadlines = Deadlines(100 * MS, 200 * MS, 100 * MS, since + 30 * SECOND, "call_timeout")
     request = Request((Message("user", "Topic: tides\nWhy?"),), max_tokens=60)
     return [
-        Send(AttemptKey("cell", 0, 0, 0, "fan_out", 0, 1, number), request, deadlines)
+        Send(CallKey("cell", 0, 0, 0, "fan_out", 0, 1), number, request, deadlines)
         for number in (1, 2)
     ]
 

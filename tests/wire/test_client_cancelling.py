@@ -13,6 +13,7 @@ from harness.engine.branches import Branch
 from harness.engine.effects import Message, Reply, Request, Send
 from harness.records.failures import CANCELLED, OK
 from harness.records.ids import attempt_span, traceparent, workflow_trace
+from harness.records.keys import AttemptKey
 from harness.transports.async_transport import AsyncClient
 from harness.transports.exchange import Exchange, tls_context
 from harness.transports.sync_transport import SyncClient
@@ -63,7 +64,7 @@ def cancel_sync(
         first = client.send(effect, branch)
         watcher.join()
         if then:
-            assert client.send(make_send(key=KEY._replace(attempt=2))).outcome == OK
+            assert client.send(make_send(attempt=2)).outcome == OK
     return first
 
 
@@ -83,7 +84,7 @@ def cancel_async(
                 await watcher
             first = await client.send(effect, branch)
         if then:
-            assert (await client.send(make_send(key=KEY._replace(attempt=2)))).outcome == OK
+            assert (await client.send(make_send(attempt=2))).outcome == OK
         async with asyncio.timeout(PATIENCE):
             while asyncio.all_tasks() != {asyncio.current_task()}:  # noqa: ASYNC110 - no event
                 await asyncio.sleep(0)
@@ -117,7 +118,7 @@ def at(step: str, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 def first_only(steps: Sequence[Step]) -> Callable[[Seen], Sequence[Step]]:
     """Answer the attempt that is to be cancelled so, and the next one well."""
-    first = traceparent(workflow_trace("run", KEY), attempt_span("run", KEY))
+    first = traceparent(workflow_trace("run", KEY), attempt_span("run", AttemptKey(*KEY, 1)))
     return lambda seen: steps if seen.header("traceparent") == first else ANSWER
 
 
@@ -207,7 +208,7 @@ def test_a_connection_that_went_back_is_left_alone_by_a_late_cancellation() -> N
         with SyncClient(make_target(server.base_url), now) as client:
             assert client.send(make_send(), branch).outcome == OK
             branch.cancel()
-            assert client.send(make_send(key=KEY._replace(attempt=2))).outcome == OK
+            assert client.send(make_send(attempt=2)).outcome == OK
         assert server.connections == 1
 
 

@@ -21,6 +21,7 @@ from harness.engine.effects import Message, Reply, Request
 from harness.records.clock import SECOND
 from harness.records.failures import OK
 from harness.records.ids import attempt_span, traceparent, workflow_trace
+from harness.records.keys import AttemptKey
 from harness.transports.async_transport import AsyncClient, aiohttp_transport
 from harness.transports.sync_transport import SyncClient
 from tests.transports.attempts import ANCHOR, KEY, make_deadlines, make_send, make_target
@@ -235,7 +236,7 @@ def test_in_a_burst_each_request_is_stamped_when_its_own_bytes_go_out() -> None:
     on_the_way, in_the_client = [], []
     for number, reply in enumerate(replies):
         key = KEY._replace(workflow=number)
-        context = traceparent(workflow_trace("run", key), attempt_span("run", key))
+        context = traceparent(workflow_trace("run", key), attempt_span("run", AttemptKey(*key, 1)))
         assert reply.sent is not None
         assert reply.sent <= arrived[context]
         on_the_way.append(arrived[context] - reply.sent)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from harness.engine.effects import Acquire, FanOut, Grant, Now, Release, Send, step
 from harness.policies.no_retry import NoRetryRule
 from harness.records.failures import FAILURES, OK
+from harness.records.keys import CallKey
 from harness.records.schema import Branches, Phase, Workflow
 from harness.workflows.execution import WorkflowPlan, WorkflowResult, run_workflow
 from tests.engine.scripted import (
@@ -72,7 +73,8 @@ def test_a_workflow_asks_for_parts_then_researches_them_side_by_side() -> None:
     assert step(program, 4) == Acquire(ready=4, deadline=None)
     sent = step(program, Grant(4, 4))
     assert isinstance(sent, Send)
-    assert sent.key == (*WORKFLOW, "decompose", None, 1, 1)
+    assert sent.key == CallKey(*WORKFLOW, "decompose", None, 1)
+    assert sent.attempt == 1
     assert sent.request.json_mode
     step(program, reply(PLANNED, 4))  # the attempt's record
     assert step(program, None) == Release()
