@@ -184,7 +184,6 @@ def played(read: Scenario) -> Records:
     """Return the records of a whole run in virtual time; nothing is written."""
     endpoint: Any = read.endpoint
     profile = load_profile(endpoint.profile, endpoint.overrides).as_dict()
-    profile["faults"] = read.as_dict()["endpoint"]["faults"]
     setting = RunProgress(read, _run(read, profile))
     attempts, calls = list[Attempt](), list[Call]()
     records = Records(setting.run, attempts, calls, [], [], None)
