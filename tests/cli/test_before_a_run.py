@@ -78,6 +78,31 @@ def test_every_shipped_scenario_can_be_asked_what_it_would_do(
     assert max(map(len, told.splitlines())) <= 80
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            ["slo.success_rate=0.99"],
+            "an SLO of 99 % needs 368 workflows without a failure in a cell at one look, 411 at "
+            "the last of several looks (auto); this run has 12, so it cannot prove it; raise "
+            "load.workflows or sweep.repeats",
+        ),
+        (
+            ["slo.success_rate=0.99", "load.workflows=20", "sweep.repeats=auto"],
+            "this run has at most 1,200, and can prove it after 36 repeats",
+        ),
+        (["load.workflows=24", "slo.success_rate=0.9"], "this run has 72"),
+        (["slo.success_rate=1"], "an SLO of 100 % cannot be proven by any number of workflows"),
+    ],
+)
+def test_a_dry_run_says_what_the_proof_of_the_slo_takes(
+    capsys: pytest.CaptureFixture[str], settings: list[str], said: str
+) -> None:
+    options = [word for setting in settings for word in ("--set", setting)]
+    assert main(["run", "quickstart", "--dry-run", *options]) == 0
+    assert said in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_dry_run_of_a_simulated_scenario_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "quickstart", "--dry-run"]) == 0
     assert "SIMULATED" in capsys.readouterr().out

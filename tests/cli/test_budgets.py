@@ -60,6 +60,23 @@ def test_a_budget_stops_the_run_with_what_there_is_saved_and_shown(
     assert records.run.price["output"] == 2.0
 
 
+def test_repeats_are_added_in_real_time_until_a_budget_ends_the_run(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = {"mode": ["async"], "permits": [2, 4], "repeats": "auto", "max_repeats": 9}
+    with working(elsewhere) as base_url:
+        file = scenario(elsewhere, base_url, sweep=sweep, budget={"attempts": 9 * 20})
+        assert main(["run", str(file), "--out", "out"]) == 3
+        told = capsys.readouterr()
+        assert "block 1 of at most 9, 2 of 2 cells left: async" in told.err
+        assert "ended early, in repeat 5 of 9." in " ".join(told.out.split())
+        assert main(["run", "--resume", "out", "--set", "budget.attempts=1000", "--quiet"]) == 0
+    records = read_records(elsewhere / "out")
+    assert records.run.status == "complete"
+    whole = [trial for trial in records.trials if not trial.interrupted]
+    assert len({(trial.cell, trial.repeat) for trial in whole}) == len(whole) >= 10
+
+
 def test_a_budget_that_is_enough_stops_nothing(elsewhere: Path) -> None:
     with working(elsewhere) as base_url:
         file = scenario(elsewhere, base_url, budget={"attempts": 20})

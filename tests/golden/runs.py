@@ -126,6 +126,10 @@ GOLDEN = (
     _virtual(
         "semaphore-sweep", "load.workflows=4", "sweep.permits=[1, 4, 16]", "sweep.repeats=3"
     ),
+    _virtual(
+        "until-settled", "load.workflows=8", "sweep.permits=[2, 16]", 'sweep.retry=["none"]',
+        "sweep.max_repeats=5", "slo.success_rate=0.9",
+    ),
     _virtual("streaming", "workflow.sub_questions=32", "sweep.repeats=3"),
     # What no shipped scenario uses: the other policies, and the other ways to lose a branch.
     _virtual(

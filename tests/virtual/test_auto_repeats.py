@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.analysis.model import Summary
+from harness.analysis.selection import Dataset
 from harness.analysis.summary import summarise
 from harness.bench.resume import progress_of
 from harness.bench.runner import Hooks, TrialsLeft, run
@@ -55,7 +56,7 @@ def ran(
     progress = progress_of(folder) if (folder / "run.json").exists() else None
     hooks = Hooks(before, *[nothing] * (len(Hooks._fields) - 1))
     ended = run(scenario, profiles, {}, folder, hooks, jobs, progress)
-    records = read_records(folder)
+    records = Dataset.read(folder)
     trials = Counter(trial.cell for trial in records.trials if not trial.interrupted)
     return ended, summarise(records), trials
 
@@ -91,6 +92,13 @@ def test_the_records_are_the_same_for_any_number_of_processes(
 ) -> None:
     ran(tmp_path / "two", jobs=2)
     assert files(tmp_path / "two") == files(settled)
+
+
+def test_a_run_that_keeps_only_what_the_statistics_need_decides_the_same(
+    settled: Path, tmp_path: Path
+) -> None:
+    _, summary, _ = ran(tmp_path / "small", SCENARIO.replace("seed", 'records = "summary"\nseed'))
+    assert summary.recommendation == summarise(read_records(settled)).recommendation
 
 
 def test_a_run_that_is_interrupted_anywhere_goes_on_as_if_it_had_not_been(
