@@ -348,8 +348,9 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
     `scenario`: the resolved scenario. `profile`: of the simulated provider, None for a real
     endpoint. Durations in both are in scenario seconds. `order`: the cells of each repeat in the
-    order in which they ran. With `sweep.repeats = "auto"`, `repeats` and `order` hold the most there
-    can be; the trials say what was run. `price`: of tokens (`config.prices.Price`), None if unknown.
+    order in which they ran. With `sweep.repeats = "auto"`, `repeats` and `order` hold the most that
+    there can be; the trials say what was run. `price`: of tokens (`config.prices.Price`), None if
+    unknown.
     `stopped`: why a partial run is partial. `resumed`: its resumed sessions. `virtual`: time was
     virtual, and every trial began at 0. `phases`: declared by the workflow kind, in order. `code`:
     code that retries like each cell, by the cell's id. `endpoint`: names the endpoints. These three
