@@ -9,7 +9,8 @@ import pytest
 
 from harness.analysis.cells import MeasuredCell
 from harness.analysis.model import Recommendation
-from harness.analysis.recommend import Advice
+from harness.analysis.recommend import Advice, judge_look
+from harness.analysis.selection import Dataset
 from harness.records.clock import SECOND
 from harness.records.schema import Tokens, Trial, Workflow
 from harness.store.run_directory import Records
@@ -247,3 +248,25 @@ def test_a_cell_that_is_worse_by_more_than_the_margin_is_hardly_ever_recommended
     found = [drawn(10.0, 10.25, seed) for seed in range(400)]
     wrong = sum(one.cell == SLOW for one in found)
     assert wrong <= 0.05 * 400 + 3 * (0.05 * 0.95 * 400) ** 0.5
+
+
+def test_each_look_sees_only_the_repeats_before_it() -> None:
+    trials: list[Trial] = []
+    ended: list[Workflow] = []
+    for cell in (FAST, SLOW):
+        for repeat in range(7):
+            seconds = 20 if cell == SLOW and repeat < 4 else 10
+            trials.append(make_trial(cell=cell, repeat=repeat, end=seconds * SECOND))
+            for number in range(20):
+                key = {"cell": cell, "repeat": repeat, "workflow": number}
+                ended.append(make_workflow(**key, done=seconds * SECOND))
+    run = make_run([FAST, SLOW], 20, extra_toml="[slo]\nsuccess_rate = 0.9")
+    run.scenario["sweep"] = {**run.scenario["sweep"], "repeats": "auto", "max_repeats": 20}
+    records = Records(run, [], [], ended, trials, None)
+    advice = Advice(run, [MeasuredCell(cell) for cell in by_cell(records)])
+    assert advice.decision.dropped == {SLOW: 4}
+    assert advice.dropped_before_the_end == {SLOW: 4}
+    data = Dataset.of(records)
+    assert judge_look(data, 4, {}).dropped == {SLOW: 4}
+    assert judge_look(data, 7, {}).dropped == {}
+    assert judge_look(data, 7, {SLOW: 4}).dropped == {SLOW: 4}
