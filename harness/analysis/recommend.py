@@ -79,8 +79,8 @@ class Advice:
             return Recommendation(
                 state="open", objective=self._objective, because=(*because, self._nothing())
             )
-        because += [self._best(found.candidate), self._success(found.candidate)]
-        because += [*self._lead(found), *self._equal(found), *self._excluded(found)]
+        because += [*self._objective_of(found.candidate), self._success(found.candidate)]
+        because += [*self._excluded(found), self._lead(found), *self._equal(found)]
         if not found.exercised:
             because.append(
                 "Retry policy: not exercised. No attempt failed with these settings, so nothing is "
@@ -124,15 +124,14 @@ class Advice:
                 said.append(f"Dropped after {after}: {', '.join(names)}.")
         return said
 
-    def _best(self, name: str) -> str:
+    def _objective_of(self, name: str) -> list[str]:
         compared = compared_metrics()[self._objective]
         value = compared.figure(self._cells[name])
-        verb = "is recommended" if self._decision.cell else "is the leading candidate"
         if value is None:
-            return f"{name} {verb}."
+            return []
         seconds = "scenario seconds" if self._run.simulated else "seconds"
         unit = seconds if compared.metric.unit == "s" else "USD"
-        return f"{name} {verb}: its {compared.words} is {_amount(value, unit)}."
+        return [f"Its {compared.words} is {_amount(value, unit)}."]
 
     def _success(self, name: str) -> str:
         one = self._contenders[name]
@@ -152,52 +151,65 @@ class Advice:
                     assert_never(proof)
         match proof:
             case "proven":
-                return f"{text}, which proves a rate of at least {_percent(asked)}, as required."
+                return f"{text}, which proves the required rate of {_percent(asked)}."
             case "open" | "broken":
-                return f"{text}, which does not prove the required rate of {_percent(asked)}."
+                if one.share < asked:
+                    return f"{text}; {_percent(asked)} is required."
+                return f"{text}, too few to prove the required rate of {_percent(asked)}."
             case _:
                 assert_never(proof)
 
-    def _lead(self, found: Judgement) -> list[str]:
-        if found.candidate is None:
-            return []
+    def _lead(self, found: Judgement) -> str:
         if found.rival is None:
-            return ["There is no other cell to compare it with."]
-        by = (
-            "costs {} times as much" if self._objective.startswith("cost") else "takes {} times as "
-            "long"
-        )  # fmt: skip
-        figure = self._lead_figure(found)
-        margin = _percent(self._rules.margin)
-        start = (
-            f"No cell that may meet the SLO is better by more than {margin}"
-            if found.settled
-            else f"It is not proven that no other cell is better by more than {margin}"
-        )
+            return "No other cell can be compared with it."
+        figure, repeats = self._lead_figure(found), _count(self._common(found), "repeat")
         if figure is None:
-            return [f"{start}; it has no repeat in common with {found.rival}."]
-        text = f"{start}: the closest one, {found.rival}, {by.format(_number(figure.value))}"
+            return f"It has no repeat in common with {found.rival}."
+        verb = "costs" if self._objective.startswith("cost") else "takes"
+        much = "much" if self._objective.startswith("cost") else "long"
+        takes = f"{verb} {_number(figure.value)} times as {much}"
+        others = "remaining" if "broken" in found.proofs.values() else "other"
         if figure.low is None or figure.high is None:
-            return [f"{text} ({_count(self._common(found), 'repeat')}, too few for an interval)."]
-        interval = f"95 % interval {_number(figure.low)} to {_number(figure.high)}"
-        return [f"{text} ({interval}, paired over {_count(self._common(found), 'repeat')})."]
+            takes += f" ({repeats}, too few for an interval)"
+        else:
+            interval = f"95 % interval {_number(figure.low)} to {_number(figure.high)}"
+            takes += f" ({interval}, paired over {repeats})"
+        if self._common(found) < FEWEST_REPEATS:
+            return (
+                f"The closest of the {others} cells, {found.rival}, {takes}; at least "
+                f"{FEWEST_REPEATS} repeats are needed to prove a lead."
+            )
+        margin = _percent(self._rules.margin)
+        if not found.settled:
+            return (
+                f"One of the {others} cells may be better by more than {margin}: {found.rival} "
+                f"{takes}."
+            )
+        if figure.low is not None and figure.low > 1:
+            return f"The closest of the {others} cells, {found.rival}, {takes}."
+        return (
+            f"None of the {others} cells is better by more than {margin}: the closest, "
+            f"{found.rival}, {takes}."
+        )
 
     def _equal(self, found: Judgement) -> list[str]:
         others = [name for name in found.equal if name != found.cell]
         if not others:
             return []
-        chosen = (
-            "the one with fewer attempts, fewer 429s, fewer permits and the simpler policy, in "
-            "this order, is recommended"
-        )
-        return [f"Equal within {_percent(self._rules.margin)}: {', '.join(others)}; {chosen}."]
+        return [
+            f"Equal within {_percent(self._rules.margin)}: {', '.join(others)}. The recommended "
+            "one has fewer attempts or, if these are equal, fewer 429s, fewer permits or the "
+            "simpler policy, in this order."
+        ]
 
     def _excluded(self, found: Judgement) -> list[str]:
         broken = sum(proof == "broken" for proof in found.proofs.values())
         if not broken:
             return []
-        cells = f"{broken} of {_count(len(found.proofs), 'cell')}"
-        return [f"Excluded: {cells}, which are proven not to meet the SLO."]
+        why = "is excluded: it is" if broken == 1 else "are excluded: they are"
+        return [
+            f"{broken} of {_count(len(found.proofs), 'cell')} {why} proven not to meet the SLO."
+        ]
 
     def _nothing(self) -> str:
         objective, asked = self._objective, self._rules.asked
@@ -362,11 +374,11 @@ def _settled_by(settles: SettlesWith) -> str:
         case _:
             assert_never(settles.missing)
     if settles.repeats is None or settles.workflows is None:
-        return f"Not proven: {what}; no practical number of repeats would prove it."
+        return f"No practical number of repeats would prove {what}."
     return (
-        f"Not proven: {what}; about {_count(settles.repeats, 'more repeat')} "
-        f"({_count(settles.workflows, 'more workflow')} in each cell) would prove it if the cells "
-        "go on as they did."
+        f"About {_count(settles.repeats, 'more repeat')} "
+        f"({_count(settles.workflows, 'more workflow')} in each cell) would prove {what}, if the "
+        "cells go on as they did."
     )
 
 

@@ -10,9 +10,18 @@ from harness.analysis.settings import CellSettings, swept_keys
 WIDTH = 80
 
 
-def wrapped(paragraph: str) -> list[str]:
-    """Break a paragraph into lines of `WIDTH`, but not at a no-break space."""
-    lines = textwrap.wrap(paragraph, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+def wrapped(paragraph: str, bullet: str = "") -> list[str]:
+    """Break a paragraph into lines of `WIDTH`, but not at a no-break space.
+
+    `bullet`: the start of an item of a list.
+    """
+    lines = textwrap.wrap(
+        paragraph,
+        WIDTH,
+        initial_indent=bullet,
+        subsequent_indent=" " * len(bullet) or "  ",
+        break_on_hyphens=False,
+    )
     return [line.replace("\u00a0", " ") for line in lines]
 
 

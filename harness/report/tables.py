@@ -25,6 +25,7 @@ from harness.report.wording import (
     scaled,
     sentence,
     spoken,
+    with_labels,
 )
 from harness.store.run_directory import Records
 
@@ -236,11 +237,7 @@ class Subject(NamedTuple):
 
     def named(self, text: str) -> str:
         """Replace the ids of cells by their names."""
-        ids = sorted(map(re.escape, self.labels), key=len, reverse=True)
-        if not ids:
-            return text
-        whole = rf"(?<![\w-])(?:{'|'.join(ids)})(?![\w-])"
-        return re.sub(whole, lambda found: self.labels[found.group()], text)
+        return with_labels(text, self.labels)
 
 
 def _plain(value: Any) -> Value:

@@ -35,6 +35,7 @@ from harness.report.wording import (
     spoken,
     whole_number,
     whole_percent,
+    with_labels,
 )
 from harness.store.run_directory import TRIALS_FOLDER
 
@@ -66,8 +67,7 @@ def render_summary(summary: Summary, directory: Path, console: Console) -> None:
     limited = bottleneck_text(summary)
     said = [] if summary.virtual else [limited[0].lower() + limited[1:]]
     measurement = " ".join(["Measurement:", *said, *summary.verdict.because])
-    for paragraph in (_oracle(summary), measurement, _recommendation(summary)):
-        write(*wrapped(paragraph))
+    write(*wrapped(_oracle(summary)), *wrapped(measurement), *_recommendation(summary))
     for warning in warnings_of(summary):
         first, *rest = wrapped(f"Warning: {warning}")
         write(Text.assemble(("Warning:", "bold red"), first.removeprefix("Warning:")), *rest)
@@ -186,9 +186,13 @@ def _oracle(summary: Summary) -> str:
     )
 
 
-def _recommendation(summary: Summary) -> str:
+def _recommendation(summary: Summary) -> Iterator[str]:
     advice = summary.recommendation
+    labels = {
+        name: label.replace(" ", "\u00a0") for name, label in cell_labels(summary.cells).items()
+    }
     cell = next((cell for cell in summary.cells if cell.id == advice.candidate), None)
     what = spoken(cell, summary.cells) if cell else "none"
-    said = f"{recommendation_heading(summary)}: {what}. {proof_text(advice)}"
-    return " ".join([said, *advice.because])
+    yield from wrapped(f"{recommendation_heading(summary)}: {what}. {proof_text(advice)}")
+    for because in advice.because:
+        yield from wrapped(with_labels(because, labels), "  - ")

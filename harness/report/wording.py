@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar, assert_never
 
 from harness.analysis.model import Cell, Figure, Recommendation, Summary
@@ -173,6 +174,13 @@ def other_differences(cells: Sequence[Cell], limit: int) -> dict[str, list[str]]
         ]
         for cell in cells
     }
+
+
+def with_labels(text: str, labels: Mapping[str, str]) -> str:
+    """Return a text with the ids of cells replaced by their labels."""
+    ids = sorted(map(re.escape, labels), key=len, reverse=True)
+    whole = rf"(?<![\w-])(?:{'|'.join(ids)})(?![\w-])"
+    return re.sub(whole, lambda found: labels[found.group()], text) if ids else text
 
 
 def spoken(cell: Cell, cells: Sequence[Cell]) -> str:

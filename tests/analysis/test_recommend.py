@@ -115,7 +115,7 @@ def test_a_cell_that_is_proven_to_miss_the_success_rate_is_excluded() -> None:
     )
     assert (found.state, found.cell) == ("proven", SLOW)
     assert found.lead_over_next is None
-    assert any("Excluded: 1 of 2 cells" in sentence for sentence in found.because)
+    assert any("1 of 2 cells is excluded: it is" in sentence for sentence in found.because)
 
 
 def test_failing_fast_does_not_win_where_no_success_rate_is_asked_for() -> None:
@@ -143,9 +143,31 @@ def test_a_success_that_comes_too_late_does_not_keep_the_slo() -> None:
 def test_how_far_the_success_rate_is_proven_is_said() -> None:
     asked = "[slo]\nsuccess_rate = 0.6"
     few = recommended({SLOW: [20], FAST: [10]}, extra_toml=asked)
-    assert any("4 of its 4 workflows" in s and "does not prove" in s for s in few.because)
+    assert any("4 of its 4 workflows" in s and "too few to prove" in s for s in few.because)
     many = recommended({SLOW: [20] * 3, FAST: [10] * 3}, extra_toml=asked)
-    assert any("12 of its 12" in s and "at least 60 %" in s for s in many.because)
+    assert any("12 of its 12" in s and "proves the required" in s for s in many.because)
+    low = recommended({SLOW: [20], FAST: [10]}, failed={SLOW: 2, FAST: 2}, extra_toml=asked)
+    assert any(
+        s.endswith("2 of its 4 workflows met the SLO; 60 % is required.") for s in low.because
+    )
+
+
+@pytest.mark.parametrize(
+    ("slow", "said"),
+    [
+        ([20, 22, 24], "The closest of the other cells, {}, takes 2 times"),
+        ([10.1, 10.9, 12.1], "None of the other cells is better by more than 2 %: the closest, {}"),
+        ([11, 10, 13], "One of the other cells may be better by more than 2 %: {} takes"),
+        (
+            [20, 22],
+            "takes 2 times as long (95 % interval 2 to 2, paired over 2 repeats); at least 3",
+        ),
+    ],
+)
+def test_what_is_known_of_the_lead_is_said(slow: list[float], said: str) -> None:
+    fast: list[float] = [10, 11, 12]
+    found = recommended({SLOW: slow, FAST: fast[: len(slow)]}, workflows=30)
+    assert any(said.format(SLOW) in sentence for sentence in found.because), found.because
 
 
 def test_a_simulated_result_says_so_and_gives_scenario_seconds() -> None:

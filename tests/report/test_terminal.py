@@ -299,10 +299,20 @@ def test_no_recommendation_is_said_to_be_none() -> None:
         state="open", objective="workflow_p95", because=("No cell has so many.",),
     )  # fmt: skip
     text = shown(make_summary(IDS, recommendation=nothing))
-    assert "the least workflow p95: none. No cell can be recommended. No cell" in " ".join(
+    assert "the least workflow p95: none. No cell can be recommended. - No cell" in " ".join(
         text.split()
     )
     assert "* recommended" not in text
+
+
+def test_the_reasons_of_a_recommendation_are_a_list_that_names_cells_as_the_table_does() -> None:
+    because = (f"The closest of the other cells, {IDS[1]}, takes 2.32 times as long as it.",) * 2
+    advice = Recommendation(
+        state="proven", cell=IDS[2], candidate=IDS[2], objective="makespan", because=because
+    )
+    lines = shown(make_summary(IDS, recommendation=advice)).splitlines()
+    item = "  - The closest of the other cells, async 2, takes 2.32 times as long as it."
+    assert lines.count(item) == 2
 
 
 def test_a_whole_run_is_told_from_its_records() -> None:
