@@ -47,15 +47,12 @@ def gaps_of(
     # This is called for each attempt. With calls of `layout.end`, `rates.moment` and `bucket` for
     # each part it would take twice as long.
     works, ats, itls = rates.works, rates.ats, rates.itls
-    thoughts = -(-reasoning // size)
-    missing = thoughts * size - reasoning  # in the last chunk of the reasoning
     at = first
-    for bound, count in _parts(chunks):
-        if bound == chunks:
+    for tokens, count in _parts(layout, chunks):
+        if tokens is None:
             moment = last
         else:
-            end = bound * size
-            work = begin + (end if bound < thoughts else end - missing)
+            work = begin + tokens
             place = bisect_left(works, work, place)
             since = place - 1 if place else 0
             moment = ats[since] + round((work - works[since]) * itls[since])
@@ -71,8 +68,10 @@ def gaps_of(
 
 
 @lru_cache(maxsize=4096)
-def _parts(chunks: int) -> tuple[tuple[int, int], ...]:
-    """Return for each part the number of chunks by its end, and its number of gaps."""
+def _parts(layout: ChunkLayout, chunks: int) -> tuple[tuple[int | None, int], ...]:
+    """Return for each part the tokens by its end, None for the last one, and its number of gaps."""
     parts = min(GAP_SLICES, chunks - 1)
     bounds = [1 + part * (chunks - 1) // parts for part in range(parts + 1)]
-    return tuple((end, end - start) for start, end in pairwise(bounds))
+    return tuple(
+        (None if end == chunks else layout.end(end), end - start) for start, end in pairwise(bounds)
+    )
