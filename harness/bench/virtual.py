@@ -183,6 +183,7 @@ def play(
         stream=scenario.endpoint.stream,
         thoughts=scenario.transcripts or scenario.workflow.carry_reasoning,
         settings={info.name: info.setting for info in scenario.plan.phases},
+        ids=scenario.records == "full",
     )
 
     def run_program() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from harness.records.clock import SECOND
@@ -95,3 +96,15 @@ def test_a_whole_body_is_waited_for_as_a_first_token(waiting: Waiting) -> None:
     assert (late.headers, late.status, late.request_id) == (None, None, None)
     later = waiting(trial(stream=False), attempt(first_token=2 * SECOND))
     assert (later.outcome, later.headers, later.status) == ("first_token_timeout", SECOND, 200)
+
+
+@both
+def test_without_ids_a_response_is_the_same_but_for_its_ids(waiting: Waiting) -> None:
+    whole, bare = trial(), trial()
+    bare = bare._replace(target=bare.target._replace(ids=False))
+    reply, without = waiting(whole, attempt()), waiting(bare, attempt())
+    assert reply.request_id != without.request_id == "req-"
+    assert (
+        msgspec.structs.replace(without, request_id=reply.request_id, response_id=reply.response_id)
+        == reply
+    )

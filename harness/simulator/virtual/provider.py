@@ -42,7 +42,8 @@ class VirtualTarget(NamedTuple):
     """The simulated provider of a run.
 
     `thoughts`: whether the reasoning and the text of broken responses are needed. `settings`: the
-    setting of each phase, under which the profile has lengths for it.
+    setting of each phase, under which the profile has lengths for it. `ids`: whether the records
+    keep the ids that the provider gives to responses.
     """
 
     profile: Profile
@@ -52,6 +53,7 @@ class VirtualTarget(NamedTuple):
     stream: bool
     thoughts: bool
     settings: Mapping[str, str] = MappingProxyType({})
+    ids: bool = True
 
 
 class VirtualTrial(NamedTuple):
@@ -104,8 +106,9 @@ class VirtualProvider:
             (profile, target.seed, target.model, target.stream)
         )
         self._simulation = Simulation(
-            profile, target.seed, target.time_scale, trial.cell, self._rates, memory.scripts
-        )
+            profile, target.seed, target.time_scale, trial.cell, self._rates, memory.scripts,
+            has_names=target.ids,
+        )  # fmt: skip
         # An idle deadline that is longer cannot pass, and is not checked for each chunk.
         self._slowest_chunk = self._simulation.slowest_chunk(trial.permits)
         self._connection_faults = any(fault.row.place == "connection" for fault in profile.faults)
