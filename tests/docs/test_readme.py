@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.bench.scenario import parse_scenario
+from benchmarks.quickstart import answer
+from harness.bench.scenario import load_scenario, parse_scenario
 from harness.cli.main import _parser
 from harness.config import shipped_scenarios
 from harness.endpoints.simulated import SimulatedEndpoint
@@ -37,6 +38,18 @@ def test_every_command_is_one_that_the_command_line_takes(command: str) -> None:
     options = _parser().parse_args(shlex.split(command))
     if getattr(options, "scenario", None) not in (None, "mine.toml", "PATH"):
         assert shipped_scenarios.find(options.scenario).exists()
+
+
+def test_the_demo_of_the_readme_recommends_the_cell_that_the_quickstart_proves() -> None:
+    scenario = load_scenario(shipped_scenarios.find("quickstart"))
+    played = answer(scenario.seed)
+    workflows = sum(done.tried for done in played.cells.values())
+    assert f"quickstart: {len(played.cells)} cells, 3 repeats, {workflows} workflows" in README
+    assert played.proven == "async_8_full-jitter_attempt"
+    heading = "Recommended for the least makespan: async with 8 permits and retry full-jitter."
+    assert f"{heading}\n  Its success rate and its lead are proven." in README
+    retry = scenario.as_dict()["retry"]["full-jitter"]
+    assert f'jitter="full", attempts={retry["attempts"]},' in README
 
 
 def test_the_scenario_is_one_that_the_harness_reads() -> None:
