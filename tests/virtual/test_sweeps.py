@@ -186,10 +186,10 @@ def test_what_cannot_be_is_refused_in_one_line(
 
 def test_a_budget_ends_a_run_and_is_kept_over_all_trials(scenario: Path) -> None:
     out = scenario.parent / "out"
-    options = ["--out", str(out), "--quiet", "--set", "budget.attempts=100"]
+    options = ["--out", str(out), "--quiet", "--set", "budget.attempts=250"]
     assert main(["run", str(scenario), *options]) == 3
     records = read_records(out)
-    assert len(records.attempts) == 100
+    assert len(records.attempts) == 250
     assert len({(attempt.cell, attempt.repeat) for attempt in records.attempts}) > 1
 
 
