@@ -133,20 +133,24 @@ class Advice:
         unit = seconds if compared.metric.unit == "s" else "USD"
         return [f"Its {compared.words} is {_amount(value, unit)}."]
 
+    @property
+    def _succeeded(self) -> str:
+        is_limited = any(cell.rules.latency is not None for cell in self._cells.values())
+        return "succeeded in time" if is_limited else "succeeded"
+
     def _success(self, name: str) -> str:
         one = self._contenders[name]
         good, tried = sum(one.good.values()), sum(one.tried.values())
-        text, asked = f"{good} of its {tried} workflows met the SLO", self._rules.asked
+        text, asked = f"{good} of its {tried} workflows {self._succeeded}", self._rules.asked
         proof = self.proofs[name]
         if asked is None:
-            within = _percent(self._rules.success_margin).replace(" %", " points")
+            points = _percent(self._rules.success_margin).replace(" %", " points")
+            rate = f"a success rate at most {points} below that of the best cell"
             match proof:
                 case "proven":
-                    return (
-                        f"{text}; that is proven to be at most {within} below the best cell's rate."
-                    )
+                    return f"{text}, which proves {rate}."
                 case "open" | "broken":
-                    return f"{text}; that does not prove a rate within {within} of the best cell's."
+                    return f"{text}, too few to prove {rate}."
                 case _:
                     assert_never(proof)
         match proof:
@@ -217,7 +221,7 @@ class Advice:
         if any(one.objective for one in every):
             most = max(every, key=lambda one: one.share)
             if asked is None or most.share == 0:
-                return "No workflow met the SLO."
+                return f"No workflow {self._succeeded}."
             return (
                 f"Every cell is proven not to meet the SLO: at most {_percent(most.share)} of "
                 f"workflows met it, in {most.name}; {_percent(asked)} is required."

@@ -135,9 +135,12 @@ def test_no_cell_is_recommended_when_none_keeps_the_slo() -> None:
 
 def test_a_success_that_comes_too_late_does_not_keep_the_slo() -> None:
     asked = '[slo]\nsuccess_rate = 0.9\nworkflow_latency = "15s"'
-    assert recommended({SLOW: [20], FAST: [10]}, extra_toml=asked).candidate == FAST
+    found = recommended({SLOW: [20], FAST: [10]}, extra_toml=asked)
+    assert found.candidate == FAST
+    assert any("4 of its 4 workflows succeeded in time" in s for s in found.because)
     found = recommended({SLOW: [20], FAST: [16]}, extra_toml=asked)
     assert found.candidate is None
+    assert found.because[-1] == "No workflow succeeded in time."
 
 
 def test_how_far_the_success_rate_is_proven_is_said() -> None:
@@ -147,9 +150,7 @@ def test_how_far_the_success_rate_is_proven_is_said() -> None:
     many = recommended({SLOW: [20] * 3, FAST: [10] * 3}, extra_toml=asked)
     assert any("12 of its 12" in s and "proves the required" in s for s in many.because)
     low = recommended({SLOW: [20], FAST: [10]}, failed={SLOW: 2, FAST: 2}, extra_toml=asked)
-    assert any(
-        s.endswith("2 of its 4 workflows met the SLO; 60 % is required.") for s in low.because
-    )
+    assert any(s.endswith("2 of its 4 workflows succeeded; 60 % is required.") for s in low.because)
 
 
 @pytest.mark.parametrize(
