@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 from pydantic import ValidationError
@@ -26,6 +26,9 @@ from harness.records.errors import InputError, StorageError
 from harness.records.keys import TrialKey
 from harness.records.schema import SCHEMA, Attempt, Call, Run, Session, Trial, Workflow
 from harness.store import run_directory
+
+if TYPE_CHECKING:
+    from harness.store.columns import AttemptTable, CallTable
 
 
 class RunProgress(NamedTuple):
@@ -91,13 +94,13 @@ def with_budget(progress: RunProgress, overrides: Sequence[str]) -> RunProgress:
 def progress_of(directory: Path) -> RunProgress:
     """Read the progress of the run in `directory` and begin its next session.
 
-    The records are read one by one and not kept. Raises InputError if this version cannot read the
-    run.
+    Records are read one by one and not kept, or as columns. Raises InputError if this version
+    cannot read the run.
     """
     try:
         run = run_directory.read_run(directory)
         spent = run_directory.read_spent(directory)
-        seen = _seen_in(directory)
+        seen = _seen_in(directory, run)
     except StorageError as error:
         raise InputError(f"--resume {directory}: {error}") from None
     every = run.scenario["load"]["workflows"]
@@ -138,17 +141,33 @@ class _Seen:
     elapsed: int = 0
     answered: bool = False
 
+    def note_columns(self, attempts: AttemptTable, calls: CallTable) -> None:
+        """Take all attempts and calls of the earlier sessions."""
+        status = attempts.column("status")
+        self.attempts = len(attempts)
+        self.execution = max(
+            int(table.column("execution").max(initial=0)) for table in (attempts, calls)
+        )
+        self.last = int(attempts.column("done").max(initial=0))
+        self.answered = bool(((status >= 0) & (status < 300)).any())
 
-def _seen_in(directory: Path) -> _Seen:
+
+def _seen_in(directory: Path, run: Run) -> _Seen:
     """Read each file of records once."""
     seen = _Seen()
-    for attempt in run_directory.each(directory, Attempt):
-        seen.attempts += 1
-        seen.execution = max(seen.execution, attempt.execution)
-        seen.last = max(seen.last, attempt.done)
-        seen.answered = seen.answered or (attempt.status is not None and attempt.status < 300)
-    for call in run_directory.each(directory, Call):
-        seen.execution = max(seen.execution, call.execution)
+    if (directory / run_directory.TRIALS_FOLDER).exists():
+        from harness.store.column_values import Words
+        from harness.store.trial_files import read_tables, trial_files  # imports NumPy
+
+        seen.note_columns(*read_tables(trial_files(directory, run), Words()))
+    else:
+        for attempt in run_directory.each(directory, Attempt):
+            seen.attempts += 1
+            seen.execution = max(seen.execution, attempt.execution)
+            seen.last = max(seen.last, attempt.done)
+            seen.answered = seen.answered or (attempt.status is not None and attempt.status < 300)
+        for call in run_directory.each(directory, Call):
+            seen.execution = max(seen.execution, call.execution)
     for workflow in run_directory.each(directory, Workflow):
         seen.execution = max(seen.execution, workflow.execution)
         seen.last = max(seen.last, workflow.done)

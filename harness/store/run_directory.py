@@ -49,6 +49,8 @@ SPENDING_FILE = "spending.jsonl"
 SUMMARY_FILE = "summary.json"
 TRIALS_FOLDER = "trials"
 """The folder of a run that keeps only what its statistics need; see `trial_files`."""
+_PART = ".part"
+"""The end of the name of a file that is being written."""
 
 FILES: dict[type, str] = {
     Attempt: ATTEMPTS_FILE, Call: CALLS_FILE, Workflow: WORKFLOWS_FILE, Trial: TRIALS_FILE,
@@ -83,9 +85,9 @@ class Writer:
     """Appends records to a run directory. Use it as a context manager.
 
     `transcripts`: also write transcripts. `budget`: also write the spent amounts. `records`: with
-    "summary", trials are written with `add_file`. Incomplete last lines of an earlier session are
-    removed. A line that cannot be written completely is removed, and nothing is written after it.
-    So a full disk leaves a directory that can be read and resumed.
+    "summary", trials are written with `add_file`. Incomplete last lines and files of an earlier
+    session are removed. What cannot be written completely is removed, and nothing is written after
+    it. So a full disk leaves a directory that can be read and resumed.
     """
 
     def __init__(
@@ -105,6 +107,9 @@ class Writer:
         self._failed: StorageError | None = None
 
     def __enter__(self) -> Writer:
+        for path in (self.directory / TRIALS_FOLDER).glob(f"*{_PART}"):
+            with writing(path):
+                path.unlink()
         for kind in self._kinds:
             path = self.directory / FILES[kind]
             try:
@@ -169,13 +174,18 @@ def write_whole(path: Path, value: object) -> None:
 
 def replace_file(path: Path, parts: Iterable[bytes]) -> None:
     """Write a whole file atomically. Raises StorageError."""
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(path.name + _PART)
     with writing(path):
-        with part.open("wb") as file:
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        try:
+            with part.open("wb") as file:
+                file.writelines(parts)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                part.unlink()
+            raise
 
 
 def append_to_file(path: Path, lines: Iterable[bytes]) -> None:

@@ -2,15 +2,15 @@
 
 With `records = "summary"`, a trial has one file for each session. It is written whole when the
 trial has ended. It contains a head, which is a line of JSON, then the lines of the workflows, then
-the attempts and calls as arrays (see `columns`). The format is our own, because a NumPy archive
-takes ten times as long for a trial of a hundred calls.
+the attempts and calls as arrays (see `columns`), then a checksum. The format is our own, because a
+NumPy archive takes ten times as long for a trial of a hundred calls.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -32,6 +32,7 @@ _BATCH = 1024
 """Attempts or calls that become columns together: with 128, that takes 8 us a call more."""
 _ROOM = 1.5
 """How much longer than necessary a column is made while records are added to it."""
+_CHECKSUM_BYTES = 4
 
 
 class _StoredArray(msgspec.Struct, array_like=True):
@@ -93,7 +94,11 @@ class TrialColumns:
         attempts, attempt_bytes = _encoded(self._tables[0].batch())
         calls, call_bytes = _encoded(self._tables[1].batch())
         head = _TrialHead(trial, len(workflows), self._words.names[1:], attempts, calls)
-        return b"".join([msgspec.json.encode(head), b"\n", workflows, *attempt_bytes, *call_bytes])
+        parts = [msgspec.json.encode(head), b"\n", workflows, *attempt_bytes, *call_bytes]
+        checksum = 0
+        for part in parts:
+            checksum = zlib.crc32(part, checksum)
+        return b"".join([*parts, checksum.to_bytes(_CHECKSUM_BYTES, "little")])
 
 
 class TrialFile(NamedTuple):
@@ -142,14 +147,22 @@ def read_tables(files: Iterable[TrialFile], words: Words) -> tuple[AttemptTable,
 
 
 class StoredTrial:
-    """The content of the file of a trial. `path`: for messages. Raises StorageError."""
+    """The content of the file of a trial. `path`: for messages.
+
+    Raises StorageError for a damaged file.
+    """
 
     def __init__(self, data: bytes, path: Path = Path(TRIALS_FOLDER)) -> None:
+        checksum = zlib.crc32(memoryview(data)[:-_CHECKSUM_BYTES])
+        if data[-_CHECKSUM_BYTES:] != checksum.to_bytes(_CHECKSUM_BYTES, "little"):
+            raise StorageError(
+                f"{path}: damaged (its checksum is wrong); remove the file, and `harness run "
+                f"--resume {path.parent.parent}` runs the trial again"
+            )
         self._data = data
         self._path = path
         self._workflows = data.find(b"\n") + 1
-        with self._checked():
-            self._head = msgspec.json.decode(data[: self._workflows], type=_TrialHead)
+        self._head = msgspec.json.decode(data[: self._workflows], type=_TrialHead)
         self._columns = self._workflows + self._head.workflows
 
     @property
@@ -191,11 +204,10 @@ class StoredTrial:
         words, place = Words(), self._columns
         for word in self._head.words:
             words[word]  # numbers it
-        with self._checked():
-            batch, place = self._batch(self._head.attempts, place)
-            attempts.add_batch(batch, words, _ROOM)
-            batch, place = self._batch(self._head.calls, place)
-            calls.add_batch(batch, words, _ROOM)
+        batch, place = self._batch(self._head.attempts, place)
+        attempts.add_batch(batch, words, _ROOM)
+        batch, place = self._batch(self._head.calls, place)
+        calls.add_batch(batch, words, _ROOM)
 
     def _batch(self, arrays: Sequence[_StoredArray], place: int) -> tuple[ColumnBatch, int]:
         """Return the arrays from byte `place` on, and the place after them."""
@@ -206,14 +218,6 @@ class StoredTrial:
             values = np.broadcast_to(stored, one.length) if one.is_equal else stored
             parts[one.part][one.name] = values
         return ColumnBatch(parts["columns"], parts[""]["counts"], parts["packed"]), place
-
-    @contextmanager
-    def _checked(self) -> Iterator[None]:
-        """Raise a StorageError for what reading damaged bytes raises."""
-        try:
-            yield
-        except (msgspec.DecodeError, ValueError, TypeError, LookupError) as error:
-            raise StorageError(f"{self._path}: not the file of a trial ({error})") from None
 
 
 def _new_tables(words: Words) -> _Tables:

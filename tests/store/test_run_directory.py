@@ -394,6 +394,7 @@ def test_a_file_that_is_written_whole_is_the_old_one_until_it_is_the_new_one(
     with largest_file(100):
         said = refusal(lambda: write_whole(path, make_run(seed=2)))
     assert said.startswith(f"{path}: cannot be written (")
+    assert list(tmp_path.iterdir()) == [path], "a full disk needs the room"
     assert read_run(tmp_path) == make_run(seed=1)
     write_whole(path, make_run(seed=2))
     assert read_run(tmp_path) == make_run(seed=2)

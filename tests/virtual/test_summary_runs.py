@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from harness.bench.resume import progress_of
 from harness.cli.main import main
 from harness.records.errors import StorageError
 from harness.records.schema import Attempt
@@ -206,6 +208,16 @@ def test_the_reader_of_trials_finds_the_same_ones(both: tuple[Path, Path]) -> No
     assert list(summary.each(Attempt, ("no such cell", 0))) == []
 
 
+def test_it_is_resumed_from_the_same_progress(both: tuple[Path, Path]) -> None:
+    full, summary = map(progress_of, both)
+    same = ("ended", "whole", "spent", "elapsed", "answered")
+    assert [getattr(summary, name) for name in same] == [getattr(full, name) for name in same]
+    assert full.spent.attempts > 100
+    assert full.answered
+    sessions = (full.run.resumed[-1], summary.run.resumed[-1])
+    assert sessions[0].execution == sessions[1].execution
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -244,10 +256,36 @@ def test_the_end_of_a_run_says_what_was_kept(
     assert err.splitlines()[-1].startswith("harness: no traces: the run keeps a summary only; ")
 
 
-@pytest.mark.parametrize("part", [slice(40), slice(-1), slice(10, None)])
-def test_a_damaged_file_is_named(part: slice, tmp_path: Path) -> None:
+def damaged(data: bytes) -> Iterator[bytes]:
+    """Yield the content of a file with all kinds of damage."""
+    yield from (b"", data[:40], data[:-1], data[10:], data + b"x", bytes(len(data)))
+    step = max(1, len(data) // 200)
+    for at in range(0, len(data), step):
+        yield data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def test_every_damage_of_a_file_is_found_and_one_can_run_its_trial_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = made(tmp_path, AGENT, "summary")
+    trials, attempts = sorted((out / "trials").iterdir()), len(read_records(out).attempts)
+    for content in damaged(trials[0].read_bytes()):
+        trials[0].write_bytes(content)
+        with pytest.raises(StorageError, match=r"\.trial: damaged") as caught:
+            read_records(out)
+    capsys.readouterr()
+    assert main(["run", "--resume", str(out)]) == 2
+    assert capsys.readouterr().err == f"harness: --resume {out}: {caught.value}\n"
+    trials[0].unlink()
+    assert main(["run", "--resume", str(out)]) == 0
+    assert len(read_records(out).attempts) == attempts
+    assert len(list((out / "trials").iterdir())) == len(trials)
+
+
+def test_a_file_that_was_being_written_is_removed_and_never_read(tmp_path: Path) -> None:
     out = made(tmp_path, AGENT, "summary")
     path = min((out / "trials").iterdir())
-    path.write_bytes(path.read_bytes()[part])
-    with pytest.raises(StorageError, match=r"\.trial: not the file of a trial"):
-        read_records(out)
+    part = path.rename(path.with_name(f"{path.name}.part"))
+    assert len(read_records(out).trials) == len(list((out / "trials").iterdir())) - 1
+    assert main(["run", "--resume", str(out)]) == 0
+    assert not part.exists()
