@@ -198,7 +198,8 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What limited the measurement: `client`, `simulator` or `none`, and why.
 
-    Lag, processor share and lateness are those of the cell where they are worst.
+    Lag (of timers, corrected for those that a blocked client did not set), processor share and
+    lateness are those of the cell where they are worst.
     `clock_disagreement_s`: client's first text minus the provider's first write, by attempt.
     None without data.
     """

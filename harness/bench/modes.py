@@ -6,6 +6,7 @@ import asyncio
 import functools
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 import uvloop
 
@@ -18,20 +19,20 @@ from harness.engine.blocking_interpreter import (
 )
 from harness.engine.budget_gate import Gate, through_gate, through_gate_async
 from harness.engine.effects import EmitRecord, Program
-from harness.engine.loop_lag import LagProbe
+from harness.engine.loop_lag import LoopProbe, ThreadProbe
 from harness.engine.permits import AsyncPermits, ThreadPermits, Turns
 from harness.records.clock import ReadClock
-from harness.records.histogram import Histogram
 from harness.records.schema import Record
+from harness.records.timer_lag import NO_LAG, TimerLag
 from harness.transports.async_transport import AsyncClient
 from harness.transports.exchange import tls_context
 from harness.transports.sync_transport import SyncClient
 from harness.transports.target import Target
 
-RunMode = Callable[[Program[None], Target, int, ReadClock, EmitRecord, Gate], Histogram]
+RunMode = Callable[[Program[None], Target, int, ReadClock, EmitRecord, Gate], TimerLag]
 """Takes program, target, permits, now, emit and gate. Raises the errors of the gate.
 
-Returns the histogram of the nanoseconds by which the event loop ran timers late.
+Returns how late the client ran timers.
 """
 
 
@@ -49,11 +50,11 @@ def _blocking_mode(
     gate: Gate,
     *,
     threads: bool,
-) -> Histogram:
+) -> TimerLag:
     """Run `program` with openai.OpenAI.
 
     `threads`: with a thread for each workflow in flight and each branch. Otherwise with a single
-    permit, one call after another.
+    permit, one call after another; its only thread mostly waits, so no lag is measured.
     """
     assert threads or permits == 1, "a sync cell has one permit"
     stop, writing = threading.Event(), threading.Lock()
@@ -63,9 +64,11 @@ def _blocking_mode(
         with writing:
             passing(record)
 
-    with SyncClient(target, now) as client:
+    with SyncClient(target, now) as client, ExitStack() as ending:
         send = through_gate(gate, client.send, stop)
+        probe = None
         if threads:
+            probe = ending.enter_context(ThreadProbe(now))
             permitted = ThreadPermits(permits, now)
             world = BlockingWorld(now, permitted, send, emit_one, a_thread_each, stop)
         else:
@@ -76,7 +79,7 @@ def _blocking_mode(
             stop.set()
             _join_branches()
             raise
-    return {}
+        return NO_LAG if probe is None else probe.lag()
 
 
 def _join_branches() -> None:
@@ -96,15 +99,16 @@ def _async_mode(
     now: ReadClock,
     emit: EmitRecord,
     gate: Gate,
-) -> Histogram:
+) -> TimerLag:
     """Run `program` with openai.AsyncOpenAI on uvloop, a task for each workflow and branch."""
 
-    async def whole() -> Histogram:
-        async with AsyncClient(target, now) as client, LagProbe(now) as probe:
+    async def whole() -> TimerLag:
+        async with AsyncClient(target, now) as client:
             send = through_gate_async(gate, client.send)
             world = AsyncWorld(now, AsyncPermits(permits, now), send, gate.emitting(emit))
-            await run_async(program, world)
-            return probe.lag
+            with LoopProbe(now) as probe:
+                await run_async(program, world)
+                return probe.lag()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(whole())

@@ -29,9 +29,9 @@ from harness.engine.budget_gate import Gate
 from harness.engine.ledger import Amount, Ledger
 from harness.records.clock import ReadClock, monotonic_since, take_anchor
 from harness.records.errors import FirstAnswerError
-from harness.records.histogram import Histogram
 from harness.records.ids import new_run_id
 from harness.records.schema import SCHEMA, CellInfo, Record, Run, Spent, Stop, Trial
+from harness.records.timer_lag import NO_LAG
 from harness.store import run_directory
 from harness.store.run_directory import TrialRecords
 from harness.transports.target import Target
@@ -169,7 +169,7 @@ def _measure(
 ) -> tuple[TrialRecords, Stop | None]:
     """Run one trial in real time. Returns its records and why it ended early."""
     recording: list[int] = []  # appending is safe in threads, adding is not
-    lag: Histogram = {}
+    lag = NO_LAG
 
     def keep(record: Record) -> None:
         before = time.thread_time_ns()

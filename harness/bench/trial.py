@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from harness.records.failures import is_failure
-from harness.records.histogram import Histogram
 from harness.records.schema import (
     Attempt,
     Call,
@@ -18,6 +17,7 @@ from harness.records.schema import (
     Trial,
     Workflow,
 )
+from harness.records.timer_lag import TimerLag
 
 INTERRUPTED = Stop(by="interrupt", because="interrupted")
 
@@ -55,7 +55,7 @@ class RecordCollector:
         limits: tuple[int, int],
         interrupted: bool,
         cpu: int,
-        loop_lag: Histogram,
+        lag: TimerLag,
         recording: int,
     ) -> Trial:
         """Return the record of the trial. `limits`: its start and end if no workflow has ended."""
@@ -67,7 +67,8 @@ class RecordCollector:
             start=min((workflow.ready for workflow in self.workflows), default=began),
             end=max((workflow.done for workflow in self.workflows), default=ended),
             cpu=cpu,
-            loop_lag=loop_lag,
+            loop_lag=lag.loop_lag,
+            late_timers=lag.late_timers,
             interrupted=interrupted,
             recording=recording,
         )

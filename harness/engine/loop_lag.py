@@ -1,35 +1,100 @@
-"""The lag of the event loop: how late it runs timers."""
+"""Measures how late a running client runs timers: those of its event loop or of a thread."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 
 from harness.records.clock import SECOND, ReadClock
 from harness.records.histogram import Histogram, bucket
+from harness.records.timer_lag import LATE, PROBE_INTERVAL, LateTimer, TimerLag
 
-_EVERY = SECOND // 50
 
-
-class LagProbe:
-    """Samples the lag of the running loop 50 times a second. Use it as an async context manager."""
+class LagReadings:
+    """The readings of a probe. `due`: when its next timer is due."""
 
     def __init__(self, now: ReadClock) -> None:
         self._now = now
-        self._task: asyncio.Task[None] | None = None
-        self.lag: Histogram = {}
+        self._lag: Histogram = {}
+        self._late: list[LateTimer] = []
+        self.due = now() + PROBE_INTERVAL
 
-    async def __aenter__(self) -> LagProbe:
-        self._task = asyncio.create_task(self._sample())
+    def note(self) -> None:
+        """Take the reading of the timer that runs now; the next one is due an interval later."""
+        ran = self._now()
+        late = ran - self.due
+        if late >= LATE:
+            self._late.append(LateTimer(self.due, late))
+        name = bucket(max(late, 0))
+        self._lag[name] = self._lag.get(name, 0) + 1
+        self.due = ran + PROBE_INTERVAL
+
+    def end(self) -> TimerLag:
+        """Return all readings. A timer that is due and did not run is late until now."""
+        if self._now() > self.due:
+            self.note()
+        return TimerLag(self._lag, tuple(self._late))
+
+
+class LoopProbe:
+    """Measures the lag of the running event loop. Use it as a context manager.
+
+    A timer callback passes through the queue of ready callbacks before it reads the clock, as the
+    task does for which data has arrived.
+    """
+
+    def __init__(self, now: ReadClock) -> None:
+        self._readings = LagReadings(now)
+
+    def __enter__(self) -> LoopProbe:
+        self._loop = asyncio.get_running_loop()
+        self._set_timer()
         return self
 
-    async def __aexit__(self, *error: object) -> None:
-        assert self._task is not None, "entered"
-        self._task.cancel()
-        await asyncio.wait([self._task])
+    def __exit__(self, *error: object) -> None:
+        self._handle.cancel()
 
-    async def _sample(self) -> None:
-        while True:
-            due = self._now() + _EVERY
-            await asyncio.sleep(_EVERY / SECOND)
-            late = bucket(max(self._now() - due, 0))
-            self.lag[late] = self.lag.get(late, 0) + 1
+    def lag(self) -> TimerLag:
+        """Return the readings so far."""
+        return self._readings.end()
+
+    def _set_timer(self) -> None:
+        self._handle: asyncio.Handle = self._loop.call_later(
+            PROBE_INTERVAL / SECOND, self._timer_expired
+        )
+
+    def _timer_expired(self) -> None:
+        self._handle = self._loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        self._readings.note()
+        self._set_timer()
+
+
+class ThreadProbe:
+    """Measures the lag of a thread of its own, which waits for a processor and for the interpreter.
+
+    Use it as a context manager.
+    """
+
+    def __init__(self, now: ReadClock) -> None:
+        self._readings = LagReadings(now)
+        self._ended = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="lag-probe", daemon=True)
+
+    def __enter__(self) -> ThreadProbe:
+        self._ended.acquire()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.release()
+        self._thread.join()
+
+    def lag(self) -> TimerLag:
+        """Return the readings so far."""
+        return self._readings.end()
+
+    def _run(self) -> None:
+        while not self._ended.acquire(timeout=PROBE_INTERVAL / SECOND):
+            self._readings.note()

@@ -17,6 +17,7 @@ from harness.records.clock import Anchor
 from harness.records.histogram import Histogram
 from harness.records.keys import CallRecord, WorkflowRecord
 from harness.records.settings import with_settings
+from harness.records.timer_lag import LateTimer
 
 SCHEMA = 2
 """The schema of the record files that this version writes, and the highest that it reads."""
@@ -239,9 +240,10 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One (cell, repeat): one line of trials.jsonl, written at the end of the trial.
 
     `start`, `end`: first workflow ready, last workflow done. `cpu`: nanoseconds of processor time
-    of this process. `loop_lag`: histogram of the nanoseconds by which the event loop ran timers
-    late, empty without a loop. `recording`: the part of `cpu` for writing records, 0 if not
-    measured.
+    of this process. `loop_lag`: histogram of the nanoseconds by which timers ran late, of the event
+    loop or of a thread, as read; see `records.timer_lag`. `late_timers`: those that were late by
+    1 ms or more; None in runs of earlier versions. `recording`:
+    the part of `cpu` for writing records, 0 if not measured.
     """
 
     cell: str
@@ -251,6 +253,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     end: int
     cpu: int = 0
     loop_lag: Histogram = {}
+    late_timers: tuple[LateTimer, ...] | None = None
     interrupted: bool = False
     recording: int = 0
 

@@ -31,13 +31,15 @@ def warnings_of(summary: Summary) -> list[str]:
 def _of_run(summary: Summary) -> Iterator[str]:
     if summary.status != "complete":
         yield f"the run is {summary.status}, so the work of the cells may differ; complete the run."
-    advice = {
-        "client": "use fewer permits, a larger endpoint.time_scale or a less busy machine",
-        "simulator": "use fewer permits or a larger endpoint.time_scale",
-    }
     limited = summary.verdict.bottleneck
     if limited != "none":
-        yield f"the {limited} limited the results, not the provider; {advice[limited]}."
+        ways_out = ["fewer streams in one process (permits)", "a less busy machine"]
+        if summary.simulated:
+            ways_out += ["a larger endpoint.time_scale", 'endpoint.time = "virtual"']
+        yield (
+            f"the {limited} limited some of the results, not the provider; "
+            f"use {', '.join(ways_out[:-1])}, or {ways_out[-1]}."
+        )
 
 
 def _of_workflows(summary: Summary) -> Iterator[str]:

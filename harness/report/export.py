@@ -36,6 +36,7 @@ from harness.records.schema import (
     Trial,
     Workflow,
 )
+from harness.records.timer_lag import corrected
 from harness.report.tables import csv_safe
 from harness.store.column_reader import read_columns
 from harness.store.run_directory import SUMMARY_FILE, Records, each
@@ -243,10 +244,11 @@ def _phases(workflow: Workflow) -> list[ExportRow]:
 
 
 def _trial(trial: Trial) -> ExportRow:
+    lag = corrected(trial.loop_lag)
     return {
-        **_plain(trial, "loop_lag"),
-        "loop_lag_p50": quantile(trial.loop_lag, 0.5),
-        "loop_lag_p99": quantile(trial.loop_lag, 0.99),
+        **_plain(trial, "loop_lag", "late_timers"),
+        "loop_lag_p50": quantile(lag, 0.5),
+        "loop_lag_p99": quantile(lag, 0.99),
     }
 
 

@@ -29,7 +29,7 @@ NO_SUCCESS = 1
 RANDOM = frozenset({"attempts.request_id", "attempts.response_id"})
 """Made from the run's random id: only whether there is one is kept."""
 OF_THE_MACHINE = frozenset(
-    {"trials.cpu", "trials.loop_lag", "trials.recording", "summary.run_id"}
+    {"trials.cpu", "trials.loop_lag", "trials.late_timers", "trials.recording", "summary.run_id"}
 )  # fmt: skip
 """Left out of every golden run."""
 TEXTS = frozenset(

@@ -232,7 +232,7 @@ def test_a_bottleneck_of_our_own_is_a_warning_with_a_way_out(limited: str) -> No
     )  # fmt: skip
     summary = make_summary(IDS, verdict=changed)
     (only,) = warnings_of(summary)
-    assert only.startswith(f"the {limited} limited the results")
+    assert only.startswith(f"the {limited} limited some of the results")
     assert "time_scale" in only
     said = " ".join(shown(summary).split())
     assert f"Measurement: the {limited} was the bottleneck: some figures describe it" in said

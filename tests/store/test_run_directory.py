@@ -123,7 +123,9 @@ DEFAULTS: dict[type, dict[str, Any]] = {
     },
     Call: {"branch": None, "backoffs": [], "tokens": None, "wasted_tokens": None},
     Workflow: {"phases": [], "error": None},
-    Trial: {"cpu": 0, "loop_lag": {}, "interrupted": False, "recording": 0},
+    Trial: {
+        "cpu": 0, "loop_lag": {}, "late_timers": None, "interrupted": False, "recording": 0,
+    },
     Transcript: {"branch": None},
 }  # fmt: skip
 ALWAYS: dict[type, dict[str, Any]] = {

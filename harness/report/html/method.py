@@ -189,7 +189,7 @@ def fitness(about: Subject) -> Fitness:
 def _delays(summary: Summary) -> Iterator[Table]:
     verdict, oracle = summary.verdict, summary.oracle
     spreads: list[tuple[str, Spread | None]] = [
-        ("event-loop lag, worst cell", verdict.event_loop_lag_s),
+        ("timer lag, worst cell", verdict.event_loop_lag_s),
         ("provider lateness, worst cell", verdict.provider_lateness_s),
         ("client's first text after the provider's first write", verdict.clock_disagreement_s),
     ]
@@ -251,7 +251,7 @@ def _cost(summary: Summary, records: Records) -> Iterator[tuple[str, str]]:
         )
     if lag is not None:
         p50, p99 = _ms(lag.p50 * SECOND), _ms(lag.p99 * SECOND)
-        yield "event-loop lag", f"{p50} (p50), {p99} (p99) in the worst cell, including recording"
+        yield "timer lag", f"{p50} (p50), {p99} (p99) in the worst cell, including recording"
 
 
 def _spans(account: DeliveryAccount | None) -> Iterator[tuple[str, str]]:

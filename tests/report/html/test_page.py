@@ -117,7 +117,7 @@ def test_the_readings_of_the_measurement_itself_are_in_real_milliseconds(
 ) -> None:
     lag = simulated.summary.verdict.event_loop_lag_s
     assert lag is not None
-    row = table_of(simulated, "delays")["event-loop lag, worst cell"]
+    row = table_of(simulated, "delays")["timer lag, worst cell"]
     assert row == {"p50": number(1000 * lag.p50), "p99": number(1000 * lag.p99)}
 
 

@@ -125,7 +125,7 @@ def test_the_account_says_what_recording_cost(records: Records) -> None:
     assert "ms of the client" in told["processor time a call"]
     assert told["spans made"] == "7"
     assert told["spans sent"].startswith("none")
-    assert "(p99) in the worst cell" in told["event-loop lag"]
+    assert "(p99) in the worst cell" in told["timer lag"]
     assert "of that for recording" not in told, "it was not measured"
     told = dict(overhead(summarise(records), records, None))
     assert told["spans"] == "not made; “harness trace export” writes and sends them at any time"
