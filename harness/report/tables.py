@@ -236,8 +236,9 @@ class Subject(NamedTuple):
         return Table(name, caption, (*self.cell_columns(rows), *columns), marked)
 
     def named(self, text: str) -> str:
-        """Replace the ids of cells by their names."""
-        return with_labels(text, self.labels)
+        """Replace the ids of cells by their names, and keep `95 %` on one line."""
+        whole = with_labels(text, self.labels)
+        return whole.replace(" %", "\u00a0%").replace(" ·", "\u00a0·")
 
 
 def _plain(value: Any) -> Value:
