@@ -362,7 +362,7 @@ async def test_options_of_a_copy_keep_the_settings_with_another_http_client() ->
         ({"timeouts": 30}, "timeouts=30: use harness.Timeouts"),
         ({"http_client": object()}, "give an httpx2"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 @pytest.mark.parametrize("cls", [harness.AsyncOpenAI, harness.OpenAI])
 def test_a_wrong_keyword_is_one_line(cls: Any, keywords: Any, message: str) -> None:
