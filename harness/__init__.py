@@ -24,6 +24,9 @@ else:  # type checkers would accept any name
             return getattr(importlib.import_module(_PLACES[name]), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_PLACES, "policies"})
+
 
 __version__ = "0.1.0"
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextvars
+import os
 import queue
 import threading
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from types import MappingProxyType
@@ -35,6 +37,7 @@ _T = TypeVar("_T")
 
 _LONGEST_WAIT = 0.25
 """The longest wait in seconds before the main thread handles signals."""
+_BEGINNING = threading.Lock()
 
 
 def _next_item(items: queue.SimpleQueue[_T]) -> _T:
@@ -88,6 +91,12 @@ class _Origins(httpx2.BaseTransport):
             transport.close()
 
 
+def _end(watchdog: Watchdog, origins: _Origins) -> None:
+    """Release what a client that was dropped without being closed has left."""
+    watchdog.end()
+    origins.close()
+
+
 class PolicyTransport(httpx2.BaseTransport):
     """Sends each request as a call with attempts, permits and a policy; safe for threads.
 
@@ -96,18 +105,38 @@ class PolicyTransport(httpx2.BaseTransport):
 
     def __init__(self, settings: ClientSettings, http: httpx2.Client | None) -> None:
         self._calls = CallMaker(settings)
-        self._permits = ThreadPermits(settings.permits, self._calls.now)
+        self._most = settings.permits
+        self._given = http
         self._stamps_sending = http is None
-        self._http = http or httpx2.Client(transport=_Origins(), timeout=None, trust_env=False)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Create what belongs to one process: permits, connections and the watchdog's thread."""
+        self._permits = ThreadPermits(self._most, self._calls.now)
+        origins = _Origins()
+        self._http = self._given or httpx2.Client(transport=origins, timeout=None, trust_env=False)
         self._watchdog = Watchdog(self._calls.now)
+        self._dropped = weakref.finalize(self, _end, self._watchdog, origins)
+        self._dropped.atexit = False
         self._running: dict[Branch, threading.Thread | None] = {}
         self._lock = threading.Lock()
+        self._process = os.getpid()
+
+    def _begin_after_fork(self) -> None:
+        with _BEGINNING:
+            if self._process != os.getpid():
+                self._dropped.detach()
+                if self._given is None:
+                    self._http.close()  # closes no connection of the parent
+                self._begin()
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Return the response of the attempt that ended the call, or raise its error.
 
         A response that is passed on while it arrives is received in a thread.
         """
+        if self._process != os.getpid():
+            self._begin_after_fork()
         call, branch = self._calls.call(request), Branch()
         if not call.passes_on:
             return self._run(call, branch, None)

@@ -29,3 +29,8 @@ else:  # type checkers would accept any name
             if place.endswith(f":{name}"):
                 return pkgutil.resolve_name(place)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        from harness.policies.registry import BUILT_IN_KINDS
+
+        return sorted({*globals(), *(place.partition(":")[2] for place in BUILT_IN_KINDS.values())})

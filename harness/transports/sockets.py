@@ -273,6 +273,8 @@ def _proxy_headers(proxy: httpx2.Proxy) -> list[tuple[bytes, bytes]]:
 
 
 def _address(url: httpx2.URL) -> tuple[str, int]:
+    if url.scheme not in _PORTS:
+        raise httpx2.UnsupportedProtocol("the base URL must begin with http:// or https://")
     return url.raw_host.decode("ascii"), url.port or _PORTS[url.scheme]
 
 

@@ -98,11 +98,15 @@ class Watchdog:
             if self._heap[0] is entry:
                 self._changed.notify()
 
-    def stop(self) -> None:
-        """Stop the thread."""
+    def end(self) -> None:
+        """Tell the thread to end."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
+
+    def stop(self) -> None:
+        """Stop the thread, and wait for its end."""
+        self.end()
         self._thread.join()
 
     def _run(self) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import select
+import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -16,7 +19,7 @@ import pytest
 import harness
 from harness.transports.sync_transport import exchange_blocking
 from tests.client.talking import MESSAGES, SOON, body_of, calls, good, in_turn, outcomes, refused
-from tests.transports.bodies import EVENT_STREAM, chunk
+from tests.transports.bodies import EVENT_STREAM, chunk, whole
 from tests.wire.fault_server import (
     FaultServer,
     Hold,
@@ -282,6 +285,62 @@ def test_closing_a_sync_client_ends_its_streams() -> None:
     ]
 
 
+def test_a_client_that_is_dropped_without_being_closed_leaves_no_thread() -> None:
+    before = set(threading.enumerate())
+    with FaultServer(good) as server:
+        client = harness.OpenAI(api_key="k", base_url=server.base_url)
+        client.chat.completions.create(model="m", messages=MESSAGES)
+        (thread,) = (one for one in set(threading.enumerate()) - before if one.name == "deadlines")
+        del client
+        gc.collect()
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+def in_fork(work: Callable[[], str]) -> str:
+    """Do something in a forked process and return its result."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, work().encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    if not select.select([reading], [], [], PATIENCE)[0]:
+        os.kill(child, signal.SIGKILL)
+    result = os.read(reading, 100).decode()
+    os.close(reading)
+    os.waitpid(child, 0)
+    return result
+
+
+def test_a_forked_process_has_connections_permits_and_deadlines_of_its_own() -> None:
+    def ask() -> str:
+        return client.chat.completions.create(model="m", messages=MESSAGES).choices[0].finish_reason
+
+    def work() -> str:
+        with pytest.raises(openai.APITimeoutError):
+            ask()
+        return ask()
+
+    answers = in_turn(body_of(whole(content="Because")), STALLED)
+    timeouts, never = harness.Timeouts(call=0.5), harness.policies.NoRetry()
+    with (
+        FaultServer(answers) as server,
+        sync_client_of(server, permits=1, timeouts=timeouts, retry=never) as client,
+    ):
+        assert ask() == "stop"
+        permits = client._client._transport._permits  # type: ignore[attr-defined]
+        permits.acquire(0, None)  # as a call in another thread of the parent does
+        assert in_fork(work) == "stop"
+        permits.release()
+        assert ask() == "stop"
+        first, *of_child, last = [seen.connection for seen in server.seen]
+        assert first == last
+        assert first not in of_child
+
+
 @pytest.mark.parametrize("aiohttp", [True, False])
 async def test_a_client_of_the_program_sends_the_attempts(aiohttp: bool) -> None:
     sent: list[str | None] = []
@@ -347,6 +406,21 @@ async def test_options_of_a_copy_keep_the_settings_with_another_http_client() ->
             assert other._client is not client._client
             assert other._settings == client._settings
             await other.close()
+
+
+@pytest.mark.parametrize("scheme", ["", "ftp://"])
+def test_a_base_url_that_is_no_http_is_a_connection_error(scheme: str) -> None:
+    never = harness.policies.NoRetry()
+    with (
+        harness.OpenAI(base_url=f"{scheme}127.0.0.1:9/v1", api_key="k", retry=never) as client,
+        pytest.raises(openai.APIConnectionError),
+    ):
+        client.chat.completions.create(model="m", messages=MESSAGES)
+
+
+def test_the_public_names_can_be_listed() -> None:
+    assert {"AsyncOpenAI", "OpenAI", "Timeouts", "policies"} <= set(dir(harness))
+    assert {"Breaker", "Exponential", "NoRetry"} <= set(dir(harness.policies))
 
 
 @pytest.mark.parametrize(
