@@ -82,7 +82,7 @@ def test_every_shipped_scenario_can_be_asked_what_it_would_do(
     ("settings", "said"),
     [
         (
-            ["slo.success_rate=0.99"],
+            ["slo.success_rate=0.99", "load.workflows=4", "sweep.repeats=3"],
             "an SLO of 99 % needs 368 workflows without a failure in a cell at one look, 411 at "
             "the last of several looks (auto); this run has 12, so it cannot prove it; raise "
             "load.workflows or sweep.repeats",
@@ -91,7 +91,7 @@ def test_every_shipped_scenario_can_be_asked_what_it_would_do(
             ["slo.success_rate=0.99", "load.workflows=20", "sweep.repeats=auto"],
             "this run has at most 1,200, and can prove it after 36 repeats",
         ),
-        (["load.workflows=24", "slo.success_rate=0.9"], "this run has 72"),
+        (["load.workflows=24", "sweep.repeats=3", "slo.success_rate=0.9"], "this run has 72"),
         (["slo.success_rate=1"], "an SLO of 100 % cannot be proven by any number of workflows"),
     ],
 )
