@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.quickstart import answer
 from harness.bench.scenario import load_scenario, parse_scenario
-from harness.cli.main import _parser
+from harness.cli.main import _parser, main
 from harness.config import shipped_scenarios
 from harness.endpoints.simulated import SimulatedEndpoint
 
@@ -44,12 +44,22 @@ def test_the_demo_of_the_readme_recommends_the_cell_that_the_quickstart_proves()
     scenario = load_scenario(shipped_scenarios.find("quickstart"))
     played = answer(scenario.seed)
     workflows = sum(done.tried for done in played.cells.values())
-    assert f"quickstart: {len(played.cells)} cells, 3 repeats, {workflows} workflows" in README
+    size = f"{len(played.cells)} cells, {scenario.sweep.repeats} repeats, {workflows} workflows"
+    assert f"quickstart: {size}" in README
     assert played.proven == "async_8_full-jitter_attempt"
     heading = "Recommended for the least makespan: async with 8 permits and retry full-jitter."
     assert f"{heading}\n  Its success rate and its lead are proven." in README
     retry = scenario.as_dict()["retry"]["full-jitter"]
     assert f'jitter="full", attempts={retry["attempts"]},' in README
+
+
+def test_the_demo_prints_what_the_readme_shows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample = re.search(r"```text\n(quickstart: .*?)\n```", README, re.DOTALL)
+    assert sample is not None
+    assert main(["run", "quickstart", "--jobs", "1", "--out", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out.partition("\nFiles: ")[0].strip() == sample[1]
 
 
 def test_the_scenario_is_one_that_the_harness_reads() -> None:

@@ -109,7 +109,9 @@ def _without_bursts() -> str:
 
 
 GOLDEN = (
-    _virtual("quickstart", "load.workflows=4", "sweep.repeats=2"),
+    _virtual(
+        "quickstart", "load.workflows=4", "sweep.repeats=2", "endpoint.time_scale=0.0018"
+    ),
     _virtual("agent", 'sweep.mode=["sync", "async"]', "sweep.permits=[6]"),
     _virtual("hedge", "load.workflows=8", "sweep.repeats=2"),
     _virtual("faults", "load.workflows=3", "sweep.repeats=2", 'sweep.mode=["sync", "async"]'),
