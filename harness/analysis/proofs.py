@@ -16,8 +16,9 @@ Proof = Literal["proven", "open", "broken"]
 """Whether a requirement is met: `open` if the interval contains the limit."""
 
 BEHIND = 0.05
-"""The probability that a cell that is better by more than the margin is overlooked: as the claim is
-one-sided, a test of equivalence has this level on each side."""
+"""The probability that a cell that is better by more than the margin is overlooked, because its
+objective is judged to be worse, or its success rate to be below the limit. The claims are
+one-sided: a test of equivalence has this level on each side."""
 
 
 class ShareBounds(NamedTuple):
@@ -28,15 +29,16 @@ class ShareBounds(NamedTuple):
 
 
 def share_bounds(good: float, tried: float, effect: float, level: float) -> ShareBounds:
-    """Return bounds that are each wrong with the probability TAIL * `level`.
+    """Return bounds: the low one is wrong with the probability TAIL * `level`.
 
-    Clopper and Pearson's bounds, with both counts divided by the design effect.
+    The high one, which excludes a cell, is wrong with the probability BEHIND * `level`. Clopper and
+    Pearson's bounds, with both counts divided by the design effect.
     """
     if tried <= 0:
         return ShareBounds(0.0, 1.0)
     yes, no, tail = good / effect, (tried - good) / effect, TAIL * level
     low = 0.0 if yes <= 0 else float(special.betaincinv(yes, no + 1, tail))
-    high = 1.0 if no <= 0 else float(special.betaincinv(yes + 1, no, 1 - tail))
+    high = 1.0 if no <= 0 else float(special.betaincinv(yes + 1, no, 1 - BEHIND * level))
     return ShareBounds(low, high)
 
 

@@ -49,8 +49,9 @@ def test_so_many_workflows_without_a_failure_prove_a_success_rate(
 
 
 def test_bounds_of_a_share_are_those_of_clopper_and_pearson() -> None:
-    expected = stats.binomtest(17, 20).proportion_ci(0.95, method="exact")
-    assert share_bounds(17, 20, 1.0, 1.0) == pytest.approx((expected.low, expected.high))
+    low = stats.binomtest(17, 20).proportion_ci(1 - 2 * TAIL, method="exact").low
+    high = stats.binomtest(17, 20).proportion_ci(1 - 2 * BEHIND, method="exact").high
+    assert share_bounds(17, 20, 1.0, 1.0) == pytest.approx((low, high))
     assert share_bounds(0, 0, 1.0, 1.0) == (0.0, 1.0)
 
 
