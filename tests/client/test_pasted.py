@@ -34,5 +34,5 @@ RULES = ("retries of hidden failures", "retries of broken streams")
     "mutant", [one for one in MUTANTS if one.rule in RULES], ids=lambda mutant: mutant.rule
 )
 def test_lines_without_one_rule_are_noticed(mutant: Mutant, tmp_path: Path) -> None:
-    tests = try_mutant(mutant, 60, tmp_path)
+    tests = try_mutant(mutant, 120, tmp_path)
     assert rejected([one for one in tests if one.figure in EXACT])
