@@ -231,7 +231,10 @@ class Advice:
                 return "No price is known, so no cost can be compared."
             return "No cell has a success in every repeat and a cost above 0."
         if objective == "workflow_p95":
-            return "A 95th percentile needs 72 workflows in a cell; no cell has that many."
+            return (
+                "A 95th percentile needs 72 workflows in a cell, 13 in each repeat; no cell has "
+                "so many."
+            )
         if any(one.tried for one in every):
             return (
                 "No trial ran without interruption and took any time; no makespan can be compared."

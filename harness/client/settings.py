@@ -35,16 +35,19 @@ class ClientSettings(NamedTuple):
 
     def check(self, max_retries: int) -> None:
         """Raise ValueError, one line, if a keyword is invalid."""
-        if not isinstance(self.permits, int) or self.permits < 1:
+        is_count = isinstance(self.permits, int) and not isinstance(self.permits, bool)
+        if not is_count or self.permits < 1:
             raise ValueError(f"permits={self.permits!r}: give a whole number of at least 1")
         if self.permit_scope not in ("attempt", "call"):
             raise ValueError(f"permit_scope={self.permit_scope!r}: use 'attempt' or 'call'")
         if not isinstance(self.timeouts, Timeouts):
             raise ValueError(f"timeouts={self.timeouts!r}: use harness.Timeouts(first_token=30)")
-        if max_retries:
+        if max_retries != 0:
+            is_valid = isinstance(max_retries, int) and max_retries > 0
+            instead = f"OpenAISdk(max_retries={max_retries})" if is_valid else "NoRetry()"
             raise ValueError(
                 f"max_retries={max_retries!r}: the policy retries; use "
-                f"retry=harness.policies.OpenAISdk(max_retries={max_retries!r})"
+                f"retry=harness.policies.{instead}"
             )
         self.policy()
 

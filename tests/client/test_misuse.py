@@ -427,6 +427,11 @@ def test_the_public_names_can_be_listed() -> None:
     ("keywords", "message"),
     [
         ({"permits": 0}, "permits=0: give a whole number"),
+        ({"permits": True}, "permits=True: give a whole number"),
+        (
+            {"max_retries": -1},
+            r"max_retries=-1: the policy retries; use retry=harness.policies.NoRetry",
+        ),
         ({"permit_scope": "phase"}, "permit_scope='phase': use 'attempt' or 'call'"),
         ({"max_retries": 3}, r"use retry=harness.policies.OpenAISdk\(max_retries=3\)"),
         ({"retry": "full-jitter"}, "give a policy, such as"),
