@@ -75,7 +75,7 @@ def judge_records(directory: Path) -> Judge:
 
     def judge(repeats: int, dropped: Mapping[str, int]) -> Judgement:
         # Imported late: most runs have no look before their end.
-        from harness.analysis.recommend import judge_look
+        from harness.analysis.contenders import judge_look
         from harness.analysis.selection import Dataset
 
         with no_collector():

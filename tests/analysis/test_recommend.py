@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from harness.analysis.cells import MeasuredCell
+from harness.analysis.contenders import judge_look
 from harness.analysis.model import Recommendation
-from harness.analysis.recommend import Advice, judge_look
+from harness.analysis.recommend import Advice
 from harness.analysis.selection import Dataset
 from harness.records.clock import SECOND
 from harness.records.schema import Tokens, Trial, Workflow
