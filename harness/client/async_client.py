@@ -233,11 +233,9 @@ class AsyncOpenAI(openai.AsyncOpenAI):
         settings = ClientSettings(
             permits, retry, permit_scope, timeouts, whole_responses, on_record
         )
-        settings.check(max_retries)
+        settings.check(max_retries, http_client, httpx2.AsyncClient)
         if http_client is None:
             options.setdefault("timeout", httpx2.Timeout(timeouts.call, connect=timeouts.connect))
-        elif not isinstance(http_client, httpx2.AsyncClient):
-            raise ValueError(f"http_client={http_client!r}: give an httpx2.AsyncClient")
         self._settings = settings
         if not isinstance(http_client, _AsyncHttp):
             http_client = _AsyncHttp(settings, http_client)

@@ -33,8 +33,13 @@ class ClientSettings(NamedTuple):
     whole_responses: bool
     on_record: EmitRecord | None
 
-    def check(self, max_retries: int) -> None:
-        """Raise ValueError, one line, if a keyword is invalid."""
+    def check(self, max_retries: int, http_client: object, http_class: type) -> None:
+        """Raise ValueError, one line, if a keyword is invalid.
+
+        `http_class`: of an `http_client` that is not None.
+        """
+        if http_client is not None and not isinstance(http_client, http_class):
+            raise ValueError(f"http_client={http_client!r}: give an httpx2.{http_class.__name__}")
         is_count = isinstance(self.permits, int) and not isinstance(self.permits, bool)
         if not is_count or self.permits < 1:
             raise ValueError(f"permits={self.permits!r}: give a whole number of at least 1")

@@ -273,11 +273,9 @@ class OpenAI(openai.OpenAI):
         settings = ClientSettings(
             permits, retry, permit_scope, timeouts, whole_responses, on_record
         )
-        settings.check(max_retries)
+        settings.check(max_retries, http_client, httpx2.Client)
         if http_client is None:
             options.setdefault("timeout", httpx2.Timeout(timeouts.call, connect=timeouts.connect))
-        elif not isinstance(http_client, httpx2.Client):
-            raise ValueError(f"http_client={http_client!r}: give an httpx2.Client")
         self._settings = settings
         if not isinstance(http_client, _Http):
             http_client = _Http(settings, http_client)
