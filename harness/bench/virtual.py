@@ -175,16 +175,8 @@ def play(
         ledger=account.ledger,
         answered=task.number > 0 or begun.answered,
     )
-    target = VirtualTarget(
-        profile=Profile.model_validate(run.cell_profile(task.cell.id)),
-        seed=scenario.seed,
-        time_scale=scenario.time_scale,
-        model=scenario.endpoint.model,
-        stream=scenario.endpoint.stream,
-        thoughts=scenario.transcripts or scenario.workflow.carry_reasoning,
-        settings={info.name: info.setting for info in scenario.plan.phases},
-        ids=scenario.records == "full",
-    )
+    profile = Profile.model_validate(run.cell_profile(task.cell.id))
+    target = _target_of(scenario, profile)
 
     def run_program() -> None:
         with interruptible, no_collector():
@@ -213,6 +205,19 @@ def play(
         file=seen.file(trial if is_recorded(stopped) else None),
         stopped=stopped,
         account=VirtualSpending(gate.ledger, account.elapsed + clock.now()),
+    )
+
+
+def _target_of(scenario: Scenario, profile: Profile) -> VirtualTarget:
+    return VirtualTarget(
+        profile=profile,
+        seed=scenario.seed,
+        time_scale=scenario.time_scale,
+        model=scenario.endpoint.model,
+        stream=scenario.endpoint.stream,
+        thoughts=scenario.transcripts or scenario.workflow.carry_reasoning,
+        settings={info.name: info.setting for info in scenario.plan.phases},
+        ids=scenario.records == "full",
     )
 
 
