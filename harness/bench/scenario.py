@@ -27,7 +27,7 @@ from pydantic import (
     model_validator,
 )
 
-from harness.analysis.looks import Looks, growing_looks, one_look
+from harness.analysis.looks import FEWEST_REPEATS, Looks, growing_looks, one_look
 from harness.config.budget import PRICE_WAY_OUT, Budget, check_budget
 from harness.config.config_base import Count, Name, Section, Several, Text, distinct
 from harness.config.load import Load
@@ -111,7 +111,7 @@ class Sweep(Section):
     retry: Annotated[Several[Name], AfterValidator(distinct)] = ("none",)
     permit_scope: Annotated[Several[PermitScope], AfterValidator(distinct)] = ("attempt",)
     repeats: Annotated[int | Literal["auto"], BeforeValidator(_repeats)] = 1
-    max_repeats: Count | None = None
+    max_repeats: Annotated[Count, Field(ge=FEWEST_REPEATS)] | None = None
 
     @model_validator(mode="before")
     @classmethod
