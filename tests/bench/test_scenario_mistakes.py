@@ -210,6 +210,11 @@ def complaint(text: str, *overrides: str) -> str:
             id="repeats in other words",
         ),
         pytest.param(
+            HEAD + "[sweep]\nrepeats = 'auto'\nmax_repeats = 2\n",
+            "sweep.max_repeats = 2: must be at least 3",
+            id="a limit below the repeats of a lead",
+        ),
+        pytest.param(
             HEAD + "[sweep]\nrepeats = 3\nmax_repeats = 9\n",
             "sweep.max_repeats = 9: has no effect with repeats = 3; set repeats = 'auto', or "
             "remove it",
