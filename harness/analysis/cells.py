@@ -180,7 +180,7 @@ class MeasuredCell:
     @property
     def has_few_bursts(self) -> bool:
         """Whether the cell met too few bursts for an interval of anything."""
-        if self.bursts is None or (self.bursts == 0 and not self.records.run.simulated):
+        if self.bursts is None or (self.bursts == 0 and not self.records.run.has_simulator):
             return False
         return self.bursts < FEWEST_BURSTS
 

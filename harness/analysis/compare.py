@@ -30,7 +30,7 @@ from harness.analysis.significance import (
     of_shares,
 )
 from harness.records.errors import InputError
-from harness.records.schema import CellInfo, Run
+from harness.records.schema import CellInfo, MarkedAnswers, Run
 from harness.records.settings import setting_of
 from harness.store.run_directory import Records
 
@@ -73,7 +73,10 @@ class CellChanges(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """What `harness compare` prints as JSON. `paired`: both runs had the same draws."""
+    """What `harness compare` prints as JSON. `paired`: both runs had the same draws.
+
+    `marked_answers`: of the new run, as in `Run`.
+    """
 
     schema: int
     base: str
@@ -85,6 +88,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     only_in_base: tuple[str, ...]
     only_in_new: tuple[str, ...]
     cells: tuple[CellChanges, ...]
+    marked_answers: MarkedAnswers = "none"
 
 
 class _Seen(NamedTuple):
@@ -102,7 +106,7 @@ def compare_runs(base: Records, new: Records) -> Comparison:
         raise InputError(
             f"one run is {kinds[0]} and the other {kinds[1]}; compare runs of the same kind"
         )
-    paired = base.run.simulated and base.run.seed == new.run.seed
+    paired = base.run.has_simulator and base.run.seed == new.run.seed
     one, other = _sides(base, new)
     both = [cell for cell in one if cell in other]
     if not both:
@@ -118,6 +122,7 @@ def compare_runs(base: Records, new: Records) -> Comparison:
         new=new.run.run_id,
         scenario=new.run.name,
         simulated=new.run.simulated,
+        marked_answers=new.run.marked_answers,
         paired=paired,
         warnings=(
             *_warnings(base.run, new.run, [(one[cell], other[cell]) for cell in both]),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from harness.records.schema import RunStatus
+from harness.records.schema import MarkedAnswers, RunStatus
 
 SUMMARY_SCHEMA = 2
 """The schema of summary.json and of the JSON of `harness compare`; records have their own."""
@@ -264,7 +264,10 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """summary.json. `virtual`: no figure depends on the speed of the machine."""
+    """summary.json. `virtual`: no figure depends on the speed of the machine.
+
+    `marked_answers`: as in `Run`.
+    """
 
     schema: int
     run_id: str
@@ -277,3 +280,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     oracle: Oracle | None
     recommendation: Recommendation
     virtual: bool = False
+    marked_answers: MarkedAnswers = "none"
+
+    @property
+    def has_simulator(self) -> bool:
+        """Whether the run has a simulated provider of its own, whose settings are known."""
+        return self.simulated and self.marked_answers == "none"

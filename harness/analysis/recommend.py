@@ -63,8 +63,7 @@ class Advice:
     def recommendation(self) -> Recommendation:
         """Return the recommendation in words."""
         found, run = self._decision, self._run
-        said = ["The run was simulated: the result applies to the simulated provider."]
-        because = said * run.simulated + self._end(found)
+        because = [*_simulated(run), *self._end(found)]
         if found.candidate is None:
             return Recommendation(
                 state="open", objective=self._objective, because=(*because, self._nothing())
@@ -119,7 +118,7 @@ class Advice:
         value = compared.figure(self._cells[name])
         if value is None:
             return []
-        seconds = "scenario seconds" if self._run.simulated else "seconds"
+        seconds = "scenario seconds" if self._run.has_simulator else "seconds"
         unit = seconds if compared.metric.unit == "s" else "USD"
         return [f"Its {compared.words} is {_amount(value, unit)}."]
 
@@ -319,6 +318,14 @@ def _settled_by(settles: SettlesWith) -> str:
         f"({_count(settles.workflows, 'more workflow')} in each cell) would prove {what}, if the "
         "cells go on as they did."
     )
+
+
+def _simulated(run: Run) -> list[str]:
+    if not run.simulated:
+        return []
+    if run.marked_answers == "some":
+        return ["Some answers were simulated: the result applies to no real model."]
+    return ["The run was simulated: the result applies to the simulated provider."]
 
 
 def _amount(figure: Figure, unit: str) -> str:

@@ -53,6 +53,7 @@ def summarise(records: Records) -> Summary:
         oracle=None if joined is None else compare_logs(joined),
         recommendation=advice.recommendation(),
         virtual=run.virtual,
+        marked_answers=run.marked_answers,
     )
 
 

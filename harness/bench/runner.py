@@ -18,6 +18,7 @@ import msgspec
 
 import harness
 from harness.bench import cells
+from harness.bench.marked_answers import AnswerMarks
 from harness.bench.race import TrialBatch, judge_records, trial_batches
 from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario
@@ -86,13 +87,14 @@ def run(
     run_directory.write_whole(directory / run_directory.RUN_FILE, begun.run)
     todo = trial_batches(blocks, scenario.sweep.looks, begun.whole, judge_records(directory))
     counted = is_counted(scenario)
+    marks = AnswerMarks(begun)
     with run_directory.Writer(directory, scenario.transcripts, counted, scenario.records) as writer:
         if begun.run.virtual:
             stopped = _play_all(begun, todo, writer, hooks, jobs)
         else:
-            stopped = _measure_all(begun, api_keys, todo, writer, hooks)
+            stopped = _measure_all(begun, api_keys, todo, writer, hooks, marks)
     finished = msgspec.structs.replace(
-        begun.run, status="partial" if stopped else "complete", stopped=stopped
+        marks.marking(begun.run), status="partial" if stopped else "complete", stopped=stopped
     )
     run_directory.write_whole(directory / run_directory.RUN_FILE, finished)
     if stopped is not None and stopped.by == "first_call":
@@ -106,6 +108,7 @@ def _measure_all(
     todo: Iterator[TrialBatch],
     writer: run_directory.Writer,
     hooks: Hooks,
+    marks: AnswerMarks,
 ) -> Stop | None:
     """Run one trial after another in real time; return why they ended early."""
     before = time.monotonic_ns()
@@ -138,6 +141,9 @@ def _measure_all(
                     book=book if is_limited else None,
                 )
                 ended, stopped = _measure(begun, cell, repeat, endpoint, gate, now, writer, hooks)
+                if marks.note(ended.attempts):
+                    begun = begun._replace(run=marks.marking(begun.run))
+                    run_directory.write_whole(writer.directory / run_directory.RUN_FILE, begun.run)
                 ledger = gate.ledger
                 if gate.answered:
                     answered.add(name)

@@ -201,5 +201,6 @@ def _record(
         place.requested, place.granted, reply.done, reply.outcome, reply.sent, reply.headers,
         reply.first_reasoning, reply.first_answer, reply.last_token, reply.status,
         reply.retry_after, reply.request_id, reply.finish_reason, reply.tokens, reply.chunks,
-        reply.gaps, decision, reply.response_id, reply.response_model, hedge, branch=branch,
+        reply.gaps, decision, reply.response_id, reply.response_model, hedge,
+        reply.marked_simulated, branch=branch,
     )  # fmt: skip

@@ -10,6 +10,9 @@ import msgspec
 from harness.records.clock import Anchor
 from harness.records.schema import Tokens
 
+SIMULATED_HEADER = "x-harness-simulated"
+"""The header with which the simulated provider marks its responses; its value is `true`."""
+
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
     """One request as the simulated provider saw it: one line of provider.jsonl.

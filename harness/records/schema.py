@@ -26,6 +26,8 @@ WorkflowOutcome = Literal["ok", "degraded", "failed", "cancelled"]
 RunStatus = Literal["running", "complete", "partial"]
 RecordsKept = Literal["full", "summary"]
 """What a run keeps of its records: all, or only what its statistics need."""
+MarkedAnswers = Literal["none", "some", "all"]
+"""How many answers of an endpoint that was taken for a real one have the mark of the simulator."""
 WaitSource = Literal["policy", "retry_after", "breaker"]
 """What determined a wait of a call: its retry policy, the server, or an open circuit breaker."""
 
@@ -92,6 +94,8 @@ class Attempt(CallRecord, frozen=True, omit_defaults=True):
     nanoseconds, as received. `gaps`: histogram of the nanoseconds between arrivals of text chunks.
     `decision`: of the policy, after a failure. `response_id`, `response_model`: as in the body, or
     None. `hedge`: it was sent while the previous attempt was waiting for its first token.
+    `marked_simulated`: the response has the header with which the simulated provider marks its
+    responses (`SIMULATED_HEADER`); always false in virtual time, which has no responses.
     """
 
     attempt: int
@@ -116,6 +120,7 @@ class Attempt(CallRecord, frozen=True, omit_defaults=True):
     response_id: str | None = None
     response_model: str | None = None
     hedge: bool = False
+    marked_simulated: bool = False
 
     @property
     def first_text(self) -> int | None:
@@ -358,7 +363,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     virtual, and every trial began at 0. `phases`: declared by the workflow kind, in order. `code`:
     code that retries like each cell, by the cell's id. `endpoint`: names the endpoints. These three
     are empty in runs of earlier versions. `profiles`, `prices`: by cell id, of the cells in which a
-    swept key changes them.
+    swept key changes them. `marked_answers`: of an endpoint that the harness does not simulate; if
+    any answer is marked, `simulated` is true from then on.
     """
 
     schema: int
@@ -385,10 +391,16 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str = ""
     profiles: dict[str, dict[str, Any]] = {}
     prices: dict[str, dict[str, Any] | None] = {}
+    marked_answers: MarkedAnswers = "none"
 
     def cell_scenario(self, cell: CellInfo) -> dict[str, Any]:
         """Return the scenario of one cell: the run's, with the cell's values of the swept keys."""
         return with_settings(self.scenario, cell.settings)
+
+    @property
+    def has_simulator(self) -> bool:
+        """Whether the run has a simulated provider of its own, whose settings are known."""
+        return self.simulated and self.marked_answers == "none"
 
     def is_open_loop(self, cell: CellInfo) -> bool:
         """Return whether the workflows of a cell start at given times, whatever else is running."""

@@ -34,7 +34,7 @@ def _of_run(summary: Summary) -> Iterator[str]:
     limited = summary.verdict.bottleneck
     if limited != "none":
         ways_out = ["fewer streams in one process (permits)", "a less busy machine"]
-        if summary.simulated:
+        if summary.has_simulator:
             ways_out += ["a larger endpoint.time_scale", 'endpoint.time = "virtual"']
         yield (
             f"the {limited} limited some of the results, not the provider; "
@@ -86,7 +86,7 @@ def _of_bursts(summary: Summary) -> Iterator[str]:
         for cell in summary.cells
         if cell.bursts is not None
         and cell.bursts < FEWEST_BURSTS
-        and (cell.bursts or summary.simulated)
+        and (cell.bursts or summary.has_simulator)
     ]
     if few:
         yield (

@@ -35,7 +35,8 @@ def render_comparison(
     write(Text.assemble((comparison.scenario, "bold"), f": {matched} in both runs"))
     write(f"base {base}", f"new  {new}")
     if comparison.simulated:
-        write(Text.assemble(("SIMULATED", "bold"), ": durations are in scenario seconds"))
+        scale = ": durations are in scenario seconds" * (comparison.marked_answers == "none")
+        write(Text.assemble(("SIMULATED", "bold"), scale))
     places = {name: one.shown for name, one in compared_metrics().items() if one.shown is not None}
     shown = list(dict.fromkeys([*sorted(places, key=lambda name: places[name]), *names]))
     for name in shown:

@@ -189,7 +189,7 @@ class Subject(NamedTuple):
 
     def seconds(self, name: str) -> str:
         """Return the CSV name of a duration: it says when the seconds are scenario seconds."""
-        return f"{name}_scenario_s" if self.summary.simulated else f"{name}_s"
+        return f"{name}_scenario_s" if self.summary.has_simulator else f"{name}_s"
 
     def duration(self, figure: Figure | None) -> Figure | None:
         """Return a duration in scenario seconds."""

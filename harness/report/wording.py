@@ -120,8 +120,16 @@ def simulated_line(about: Summary | Run) -> str:
     """Return a line that says that a run was simulated; empty for a live endpoint."""
     if not about.simulated:
         return ""
-    how = "in virtual time" if about.virtual else f"at time scale {about.time_scale:g}"
-    return f"SIMULATED {how}: durations are in scenario seconds"
+    match about.marked_answers:
+        case "none":
+            how = "in virtual time" if about.virtual else f"at time scale {about.time_scale:g}"
+            return f"SIMULATED {how}: durations are in scenario seconds"
+        case "some":
+            return "SIMULATED in part: some answers have the mark of the simulated provider"
+        case "all":
+            return "SIMULATED by the endpoint: its answers have the mark of the simulated provider"
+        case _:
+            assert_never(about.marked_answers)
 
 
 def simulated_note(summary: Summary) -> str:
@@ -287,6 +295,6 @@ def bottleneck_text(summary: Summary) -> str:
         return f"The {limited} was the bottleneck: some figures describe it, not the endpoint."
     if summary.virtual:
         return "Time was virtual, so neither the client nor the simulator could be too slow."
-    if summary.simulated:
+    if summary.has_simulator:
         return "Neither the client nor the simulator was the bottleneck."
     return "The client was not the bottleneck."

@@ -6,14 +6,18 @@ from typing import Any
 
 import msgspec
 
+from harness.records.provider_log import SIMULATED_HEADER
 from harness.records.schema import Tokens
 from harness.simulator.script import TextChunk
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
 BLANK_LINE = b"\n"
-STREAM_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
-JSON_HEADERS = {"content-type": "application/json"}
+_MARK = {SIMULATED_HEADER: "true"}
+STREAM_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", **_MARK,
+}  # fmt: skip
+JSON_HEADERS = {"content-type": "application/json", **_MARK}
 FINGERPRINT = "simulated"
 """The value of `system_fingerprint`, which marks stored responses as simulated."""
 

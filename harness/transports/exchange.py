@@ -27,6 +27,7 @@ from harness.records.clock import SECOND, Anchor, ReadClock
 from harness.records.failures import CANCELLED, OK, of_status
 from harness.records.ids import attempt_span, traceparent, workflow_trace
 from harness.records.keys import AttemptKey
+from harness.records.provider_log import SIMULATED_HEADER
 from harness.records.schema import NO_TOKENS
 from harness.transports.reading import Reading
 from harness.transports.target import Target
@@ -195,6 +196,7 @@ class Exchange:
             detail=detail,
             response_id=reading.response_id,
             response_model=reading.response_model,
+            marked_simulated=self.response_headers.get(SIMULATED_HEADER) == "true",
         )
 
 

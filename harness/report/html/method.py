@@ -44,7 +44,7 @@ def endpoint_text(run: Run) -> str:
     if run.endpoint:
         return run.endpoint
     settings: dict[str, Any] = run.scenario["endpoint"]
-    if run.simulated:
+    if run.has_simulator:
         time = "virtual time" if run.virtual else f"time scale {run.time_scale:g}"
         return f"simulated provider, profile {settings.get('profile')}, {time}"
     where = f" at {settings['base_url']}" if "base_url" in settings else " on this machine"
@@ -104,7 +104,7 @@ def design(run: Run, repeats: int) -> Definitions:
             "network, client library or speed of a machine affects the figures. Durations are "
             "scenario seconds."
         )))  # fmt: skip
-    elif run.simulated:
+    elif run.has_simulator:
         told.append(("seconds", (
             f"Everything is simulated. One scenario second took {run.time_scale:g} real seconds. "
             "Durations are scenario seconds, unless the text says that they are real."
