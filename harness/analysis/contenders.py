@@ -70,4 +70,5 @@ def contender(cell: MeasuredCell, objective: str) -> Contender:
         safety=code.safety if code else (),
         simplicity=code.simplicity if code else (),
         excluded=is_carried and not values and bool(tried),
+        has_few_bursts=cell.has_few_bursts,
     )

@@ -39,7 +39,8 @@ class Contender(NamedTuple):
     `attempts` per call; `refusals`, the attempts that were answered with 429. `failures`: the
     number of failed attempts. `setting`: what the cell's retry policy shares with those that it
     competes with. `safety` and `simplicity`: the ranks of its policy, less is better. `excluded`:
-    more repeats cannot give it an objective.
+    more repeats cannot give it an objective. `has_few_bursts`: its failures can come in bursts, and
+    it met too few bursts to know how many workflows they fail.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Contender(NamedTuple):
     safety: tuple[int, ...]
     simplicity: tuple[int, ...]
     excluded: bool = False
+    has_few_bursts: bool = False
 
     @property
     def share(self) -> float:
@@ -230,8 +232,7 @@ class Advantages:
 def success_proofs(contenders: Sequence[Contender], rules: Rules, level: float) -> dict[str, Proof]:
     """Return for each cell whether its success rate is proven to meet the requirement, or not to.
 
-    Repeats are the clusters. Failures that come in bursts are seen in few repeats, so a cell has at
-    least the design effect of all cells with its policy.
+    Repeats are the clusters (see `design_effects`).
     """
     effects = design_effects(contenders)
     bounds = {
@@ -259,13 +260,26 @@ def _capped(bounds: ShareBounds, best: Contender) -> ShareBounds:
 
 
 def design_effects(contenders: Sequence[Contender]) -> dict[str, float]:
-    """Return the design effect of each cell: its own, or that of the cells with its policy."""
+    """Return the design effect of each cell.
+
+    Failures that come in bursts are seen in few repeats, so it is at least that of all cells with
+    the same policy. With few bursts, all workflows of a repeat count as one: a few repeats without
+    a burst do not show that there are none.
+    """
     own = {one.name: _effect_of([one]) for one in contenders}
     pooled = {
         policy: _effect_of([one for one in contenders if one.policy == policy])
         for policy in {one.policy for one in contenders}
     }
-    return {one.name: max(own[one.name], pooled[one.policy]) for one in contenders}
+    return {
+        one.name: max(own[one.name], pooled[one.policy], _workflows_at_once(one))
+        for one in contenders
+    }
+
+
+def _workflows_at_once(one: Contender) -> float:
+    """Return how many workflows count as one if nothing is known of bursts."""
+    return max(one.tried.values(), default=1) if one.has_few_bursts else 1.0
 
 
 def _effect_of(cells: Sequence[Contender]) -> float:

@@ -32,13 +32,19 @@ def share_bounds(good: float, tried: float, effect: float, level: float) -> Shar
     """Return bounds: the low one is wrong with the probability TAIL * `level`.
 
     The high one, which excludes a cell, is wrong with the probability BEHIND * `level`. Clopper and
-    Pearson's bounds, with both counts divided by the design effect.
+    Pearson's bounds, with both counts divided by the design effect. A divided count is not a whole
+    number, so the high bound counts half of the probability of the observed count (mid-p; Brown,
+    Cai and DasGupta, Interval Estimation for a Binomial Proportion, Statistical Science 16, 2001).
+    The low one counts all of it, because clusters of failures that did not occur are not known.
     """
     if tried <= 0:
         return ShareBounds(0.0, 1.0)
     yes, no, tail = good / effect, (tried - good) / effect, TAIL * level
+    more = 0.5 if effect > 1 else 1.0
     low = 0.0 if yes <= 0 else float(special.betaincinv(yes, no + 1, tail))
-    high = 1.0 if no <= 0 else float(special.betaincinv(yes + 1, no, 1 - BEHIND * level))
+    high = 1.0
+    if no > 0:
+        high = float(special.betaincinv(yes + more, no + 1 - more, 1 - BEHIND * level))
     return ShareBounds(low, high)
 
 

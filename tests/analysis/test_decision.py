@@ -77,6 +77,14 @@ def test_a_faster_cell_that_may_meet_the_slo_keeps_the_proven_one_from_being_rec
     assert judged(broken, contender("sure", 2 * BASE)).cell == "sure"
 
 
+def test_repeats_without_a_burst_do_not_prove_that_there_are_none() -> None:
+    plain = contender("one", np.ones(12))
+    assert judged(plain, asked=0.9).proofs == {"one": "proven"}
+    assert judged(plain._replace(has_few_bursts=True), asked=0.9).proofs == {"one": "open"}
+    long = contender("one", np.ones(36), has_few_bursts=True)  # as 36 workflows
+    assert judged(long, asked=0.9).proofs == {"one": "proven"}
+
+
 def test_of_equal_cells_the_one_with_fewer_attempts_wins_then_429s_then_permits() -> None:
     more = dict(enumerate([1.5, 1.6, 1.4, 1.5, 1.55]))
     many = contender("many", BASE, attempts=more, permits=2, failures=9)
