@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -17,10 +17,13 @@ from harness.analysis.metrics import (
     latencies,
 )
 from harness.analysis.model import SUMMARY_SCHEMA, Figure
+from harness.analysis.power import detectable, power_of
+from harness.analysis.regressions import Rule
 from harness.analysis.selection import Dataset
 from harness.analysis.settings import identity
 from harness.analysis.significance import (
     FEWEST_PAIRS,
+    LEVEL,
     Difference,
     Successes,
     by_repeats,
@@ -42,7 +45,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     relative (0.1 for 10 % more), for shares the difference. `p`: two-sided, None with too few
     data; `adjusted_p`: by Holm's method over all cells and quantities. `verdict`: `worse`,
     `better`, `no change shown` or `cannot tell`. `mann_whitney_p`: of the rank test, None without
-    one.
+    one. `detectable`: the least change for the worse that would have been found with a probability
+    of 80 % if it had been the only one, written as `change`; None if there is none.
     """
 
     base: float
@@ -53,6 +57,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     method: str
     verdict: str
     mann_whitney_p: float | None = None
+    detectable: float | None = None
 
     @property
     def called(self) -> bool:
@@ -72,6 +77,28 @@ class CellChanges(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     settings: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
+class RuleCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """What one rule of `--fail-on` says of one cell.
+
+    `result`: `broken` if the change is beyond the limit and significant among the metrics that the
+    rules name, in all cells; `can be due to chance` if it is only beyond the limit; else `kept`.
+    `power`: the probability that a change of exactly the limit would have been significant; None
+    with too few data. `can_occur`: false if the share of the base is too close to 0 or 1 to change
+    by the limit. `detectable`: as in `Change`, in the direction of the rule.
+    """
+
+    rule: str
+    metric: str
+    limit: float
+    cell: str
+    change: Figure
+    adjusted_p: float | None
+    result: Literal["broken", "can be due to chance", "kept"]
+    power: float | None
+    can_occur: bool
+    detectable: float | None
+
+
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """What `harness compare` prints as JSON. `paired`: both runs had the same draws.
 
@@ -89,6 +116,18 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     only_in_new: tuple[str, ...]
     cells: tuple[CellChanges, ...]
     marked_answers: MarkedAnswers = "none"
+    rules: tuple[RuleCheck, ...] = ()
+
+    @property
+    def regressions(self) -> tuple[RuleCheck, ...]:
+        """The rules that are broken."""
+        return tuple(one for one in self.rules if one.result == "broken")
+
+    def lacking(self, power: float) -> tuple[RuleCheck, ...]:
+        """Return the rules whose change would have been found with less than this probability."""
+        return tuple(
+            one for one in self.rules if one.can_occur and (one.power is None or one.power < power)
+        )
 
 
 class _Seen(NamedTuple):
@@ -99,8 +138,11 @@ class _Seen(NamedTuple):
     difference: Difference
 
 
-def compare_runs(base: Records, new: Records) -> Comparison:
-    """Compare two runs of the same workload. Raises InputError, which names the difference."""
+def compare_runs(base: Records, new: Records, rules: Sequence[Rule] = ()) -> Comparison:
+    """Compare two runs of the same workload, and apply rules to what changed.
+
+    Raises InputError, which names what cannot be compared.
+    """
     if base.run.simulated != new.run.simulated:
         kinds = ["simulated" if run.simulated else "live" for run in (base.run, new.run)]
         raise InputError(
@@ -131,6 +173,7 @@ def compare_runs(base: Records, new: Records) -> Comparison:
         only_in_base=tuple(cell for cell in one if cell not in other),
         only_in_new=tuple(cell for cell in other if cell not in one),
         cells=tuple(_cell(other[cell].records.info, seen[cell], adjusted) for cell in both),
+        rules=tuple(_check_rules(rules, seen)),
     )
 
 
@@ -237,39 +280,94 @@ def _adjust(seen: Mapping[str, Mapping[str, _Seen]]) -> dict[tuple[str, str], fl
     return dict(zip(known, holm([*known.values()]), strict=True))
 
 
+def _check_rules(
+    rules: Sequence[Rule], seen: Mapping[str, Mapping[str, _Seen]]
+) -> Iterator[RuleCheck]:
+    """Apply the rules. Raises InputError for a rule on a metric that no cell has."""
+    named = {rule.name for rule in rules}
+    mine = {
+        cell: {name: one for name, one in found.items() if name in named}
+        for cell, found in seen.items()
+    }
+    adjusted = _adjust(mine)
+    for rule in rules:
+        cells = {cell: found[rule.name] for cell, found in mine.items() if rule.name in found}
+        if not cells:
+            raise InputError(
+                f"--fail-on {rule.text}: no cell of the two runs has {rule.name}; "
+                "run more workflows, or fail on something else"
+            )
+        for cell, one in cells.items():
+            yield _check(rule, cell, one, adjusted)
+
+
+def _check(
+    rule: Rule, cell: str, seen: _Seen, adjusted: Mapping[tuple[str, str], float]
+) -> RuleCheck:
+    compared, found = compared_metrics()[rule.name], seen.difference
+    is_share = compared.metric.unit == "share"
+    change, p = _change_of(compared, found), adjusted.get((cell, rule.name))
+    result: Literal["broken", "can be due to chance", "kept"] = "kept"
+    if rule.is_beyond(change.value):
+        result = "broken" if is_called(p, found.ranks) else "can be due to chance"
+    level, test = LEVEL / max(len(adjusted), 1), found.test
+    sign = 1 if rule.sign == ">" else -1
+    return RuleCheck(
+        rule=rule.text,
+        metric=rule.name,
+        limit=rule.limit,
+        cell=cell,
+        change=change,
+        adjusted_p=p,
+        result=result,
+        power=None if test is None else power_of(test, rule.limit, level),
+        can_occur=not is_share or 0 <= seen.base + rule.limit <= 1,
+        detectable=None if test is None else detectable(test, sign, level),
+    )
+
+
+def _change_of(compared: ComparedMetric, found: Difference) -> Figure:
+    """Return a change as it is shown: relative, of a share the difference."""
+    by = 0.0 if compared.metric.unit == "share" else 1.0
+    value, low, high = found.change.value, found.change.low, found.change.high
+    return Figure(
+        value=value - by,
+        low=None if low is None else low - by,
+        high=None if high is None else high - by,
+    )
+
+
 def _cell(
     info: CellInfo, seen: Mapping[str, _Seen], adjusted: Mapping[tuple[str, str], float]
 ) -> CellChanges:
+    level = LEVEL / max(len(adjusted), 1)
     changes = {
-        name: _change(compared_metrics()[name], one, adjusted.get((info.id, name)))
+        name: _change(compared_metrics()[name], one, adjusted.get((info.id, name)), level)
         for name, one in seen.items()
     }
     settings = msgspec.structs.asdict(info)
     return CellChanges(cell=settings.pop("id"), changes=changes, **settings)
 
 
-def _change(compared: ComparedMetric, seen: _Seen, adjusted: float | None) -> Change:
-    found, by = seen.difference, 0.0 if compared.metric.unit == "share" else 1.0
-    value, low, high = found.change.value, found.change.low, found.change.high
+def _change(compared: ComparedMetric, seen: _Seen, adjusted: float | None, level: float) -> Change:
+    found, sign = seen.difference, 1 if compared.metric.worse == "higher" else -1
+    change = _change_of(compared, found)
     if adjusted is None:
         verdict = "cannot tell"
     elif not is_called(adjusted, found.ranks):
         verdict = "no change shown"
     else:
-        verdict = "worse" if (value > by) == (compared.metric.worse == "higher") else "better"
+        verdict = "worse" if change.value * sign > 0 else "better"
     return Change(
         base=seen.base,
         new=seen.new,
-        change=Figure(
-            value=value - by,
-            low=None if low is None else low - by,
-            high=None if high is None else high - by,
-        ),
+        change=change,
         p=found.p,
         adjusted_p=adjusted,
         method=found.method,
         verdict=verdict,
         mann_whitney_p=found.ranks,
+        detectable=None if found.test is None else detectable(found.test, sign, level),
     )
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import NamedTuple
 
-from harness.analysis.compare import Change, Comparison
 from harness.analysis.metrics import compared_metrics
-from harness.analysis.significance import holm, is_called
 from harness.config.tables import nearest
 from harness.records.errors import InputError
 
@@ -23,23 +20,9 @@ class Rule(NamedTuple):
     sign: str
     limit: float
 
-    def is_beyond(self, change: Change) -> bool:
+    def is_beyond(self, change: float) -> bool:
         """Return whether the change is beyond the limit."""
-        seen = change.change.value
-        return seen > self.limit if self.sign == ">" else seen < self.limit
-
-
-class Found(NamedTuple):
-    """A change in one cell that is beyond the limit of a rule.
-
-    `regression`: whether it is significant among the quantities that the rules name, in all cells;
-    otherwise it does not fail the comparison.
-    """
-
-    rule: Rule
-    cell: str
-    change: Change
-    regression: bool
+        return change > self.limit if self.sign == ">" else change < self.limit
 
 
 def parse_rule(text: str) -> Rule:
@@ -57,31 +40,3 @@ def parse_rule(text: str) -> Rule:
             f"{', '.join(names)}"
         )
     return Rule(text, name, sign, float(limit) / 100)
-
-
-def judge_rules(comparison: Comparison, rules: Sequence[Rule]) -> list[Found]:
-    """Return the changes that are beyond a rule's limit.
-
-    Raises InputError for a rule on a quantity that no cell has.
-    """
-    changes = {
-        (rule.name, cell.cell): cell.changes[rule.name]
-        for rule in rules
-        for cell in comparison.cells
-        if rule.name in cell.changes
-    }
-    known = {key: one.p for key, one in changes.items() if one.p is not None}
-    adjusted = dict(zip(known, holm([*known.values()]), strict=True))
-    found: list[Found] = []
-    for rule in rules:
-        mine = {cell: one for (name, cell), one in changes.items() if name == rule.name}
-        if not mine:
-            raise InputError(
-                f"--fail-on {rule.text}: no cell of the two runs has {rule.name}; "
-                "run more workflows, or fail on something else"
-            )
-        for cell, change in mine.items():
-            is_significant = is_called(adjusted.get((rule.name, cell)), change.mann_whitney_p)
-            if rule.is_beyond(change):
-                found.append(Found(rule, cell, change, is_significant))
-    return found

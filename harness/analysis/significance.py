@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,17 +43,50 @@ def is_called(p: float | None, ranks: float | None) -> bool:
     return p is not None and p < LEVEL and (ranks is None or ranks < LEVEL)
 
 
+class TTest(NamedTuple):
+    """A t test of a change with this standard error; `of_logs`: of a change of the logarithm."""
+
+    error: float
+    freedom: float
+    of_logs: bool
+
+
+class WelchTest(NamedTuple):
+    """Welch's t test, and the rank test where it applies: deviation and size of each sample."""
+
+    spreads: tuple[float, float]
+    sizes: tuple[int, int]
+    of_logs: bool
+
+
+class ShareTest(NamedTuple):
+    """Fisher's exact test of a share that was `base`, and a t test if repeats vary by more.
+
+    `tries`: on each side. `dispersion`: of the repeats, at most 1 if they vary by chance alone.
+    """
+
+    base: float
+    tries: tuple[int, int]
+    dispersion: float
+    freedom: float
+
+
+SignificanceTest: TypeAlias = TTest | WelchTest | ShareTest
+
+
 class Difference(NamedTuple):
     """A change with its interval, and the probability of one as large by chance alone.
 
     `p` is None, and the figure has no bounds, with too few values. `method`: the name of the
-    method. `ranks`: p of the rank test on the same values, None where it does not apply.
+    method. `ranks`: p of the rank test on the same values, None where it does not apply. `test`:
+    what the power of the method depends on.
     """
 
     change: Figure
     p: float | None
     method: str
     ranks: float | None = None
+    test: SignificanceTest | None = None
 
 
 def by_repeats(
@@ -77,19 +110,20 @@ def by_repeats(
     typical = float(one.mean())
     if typical <= 0:
         return None
-    found = _of_samples(one / typical, other / typical, paired=paired)
+    found = _of_samples(one / typical, other / typical, paired=paired, of_logs=False)
     change = Figure(value=float(other.mean()) / typical)
     return found._replace(change=change, method=f"{found.method}, zeros among them")
 
 
 def _of_samples(
-    one: NDArray[np.float64], other: NDArray[np.float64], *, paired: bool
+    one: NDArray[np.float64], other: NDArray[np.float64], *, paired: bool, of_logs: bool = True
 ) -> Difference:
     """Return how the means of two samples of logarithms differ."""
     if paired:
         apart = other - one
         method = f"paired t over {len(apart)} repeats"
-        return _of_t(float(apart.mean()), _error(apart), len(apart) - 1, method)
+        paired_t = TTest(_error(apart), len(apart) - 1, of_logs)
+        return _of_t(float(apart.mean()), paired_t, method)
     change = float(other.mean() - one.mean())
     if min(len(one), len(other)) < 2:
         return Difference(Figure(value=math.exp(change)), None, "too few repeats")
@@ -100,26 +134,30 @@ def _of_samples(
     ranks = mann_whitney(one.tolist(), other.tolist())
     how = "Welch's t" if ranks is None else "Welch's t and ranks"
     method = f"{how} over {len(one)} and {len(other)} repeats"
-    return _of_t(change, math.sqrt(whole), freedom, method)._replace(ranks=ranks)
+    spreads = float(one.std(ddof=1)), float(other.std(ddof=1))
+    test = WelchTest(spreads, (len(one), len(other)), of_logs)
+    by_t = _of_t(change, TTest(math.sqrt(whole), freedom, of_logs), method)
+    return by_t._replace(ranks=ranks, test=test)
 
 
 def _error(logs: NDArray[np.float64]) -> float:
     return float(logs.std(ddof=1)) / math.sqrt(len(logs)) if len(logs) > 1 else math.inf
 
 
-def _of_t(change: float, error: float, freedom: float, method: str) -> Difference:
+def _of_t(change: float, test: TTest, method: str) -> Difference:
+    error, freedom = test.error, test.freedom
     if freedom < 1:
         return Difference(Figure(value=math.exp(change)), None, "too few repeats")
     if error < 1e-12:  # the same values
         value = math.exp(change)
         p = 1.0 if abs(change) < 1e-12 else 0.0
-        return Difference(Figure(value=value, low=value, high=value), p, method)
+        return Difference(Figure(value=value, low=value, high=value), p, method, test=test)
     reach = float(special.stdtrit(freedom, 1 - TAIL)) * error
     p = 2 * float(special.stdtr(freedom, -abs(change) / error))
     figure = Figure(
         value=math.exp(change), low=math.exp(change - reach), high=math.exp(change + reach)
     )
-    return Difference(figure, p, method)
+    return Difference(figure, p, method, test=test)
 
 
 def by_workflows(
@@ -149,7 +187,7 @@ def by_workflows(
     again = drawn if paired else _draw(random, other.size)
     ratios = np.log(other.quantiles(again, p) / one.quantiles(drawn, p))
     how = f"{'paired ' if paired else ''}bootstrap over {fewest} topics and repeats"
-    return _of_t(change, float(ratios.std(ddof=1)), fewest - 1, how)
+    return _of_t(change, TTest(float(ratios.std(ddof=1)), fewest - 1, of_logs=True), how)
 
 
 def _draw(random: np.random.Generator, count: int) -> NDArray[np.int64]:
@@ -210,24 +248,25 @@ def of_shares(base: Successes, new: Successes) -> Difference | None:
     below = math.hypot(other.value - (other.low or 0.0), (one.high or 0.0) - one.value)
     above = math.hypot((other.high or 0.0) - other.value, one.value - (one.low or 0.0))
     p = fisher(sum(base.good), sum(base.tried), sum(new.good), sum(new.tried))
-    spread = _with_extra_spread(base, new)
+    freedom = len(base.tried) + len(new.tried) - 2
+    dispersion = (_between(base) + _between(new)) / max(freedom, 1)
+    spread = _with_extra_spread(base, new, dispersion, freedom)
     how = "Fisher's exact test" if p >= spread else "t of shares that vary by repeat"
     return Difference(
         Figure(value=change, low=change - below, high=change + above),
         max(p, spread),
         f"{how} over {sum(base.tried)} and {sum(new.tried)}",
+        test=ShareTest(one.value, (sum(base.tried), sum(new.tried)), dispersion, freedom),
     )
 
 
-def _with_extra_spread(base: Successes, new: Successes) -> float:
+def _with_extra_spread(base: Successes, new: Successes, dispersion: float, freedom: int) -> float:
     """Return the two-sided p of two equal shares, 0 if the repeats differ by chance alone.
 
     The normal test of two shares with its variance multiplied by the dispersion, which is Pearson's
     chi-squared between the repeats over its degrees of freedom, and so Student's t (McCullagh and
     Nelder, Generalized Linear Models, 2nd edition, section 4.5.2).
     """
-    freedom = len(base.tried) + len(new.tried) - 2
-    dispersion = (_between(base) + _between(new)) / max(freedom, 1)
     if dispersion <= 1:
         return 0.0
     n, m = sum(base.tried), sum(new.tried)

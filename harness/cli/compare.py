@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from harness.analysis.compare import compare_runs
-from harness.analysis.regressions import judge_rules, parse_rule
+from harness.analysis.regressions import Rule, parse_rule
 from harness.analysis.selection import Dataset
 from harness.records.errors import InputError, StorageError
 from harness.report.comparison_text import render_comparison
@@ -23,24 +24,37 @@ EXIT_REGRESSION = 1
 
 
 def compare_command(options: argparse.Namespace) -> int:
-    """Compare two runs and return 1 when a change breaks a rule of `--fail-on`."""
+    """Compare two runs and return the exit code: 1 if a rule is broken or has too little power."""
     rules = [parse_rule(text) for text in options.fail_on]
+    required: float | None = options.require_power
+    if required is not None:
+        _require_changes(rules)
     directories = [require_run(run) for run in (options.base, options.new)]
     try:
         base, new = map(_read, directories)
     except StorageError as error:
         raise InputError(str(error)) from None
-    comparison = compare_runs(base, new)
+    comparison = compare_runs(base, new, rules)
     cells = tuple(in_reading_order(comparison.cells))
     comparison = msgspec.structs.replace(comparison, cells=cells)
-    found = judge_rules(comparison, rules)
     if options.json:
         text = msgspec.json.format(msgspec.json.encode(comparison), indent=2)
         sys.stdout.write(text.decode() + "\n")
     else:
-        names = [rule.name for rule in rules]
-        render_comparison(comparison, names, found, Output(), options.base, options.new)
-    return EXIT_REGRESSION if any(one.regression for one in found) else 0
+        render_comparison(comparison, Output(), options.base, options.new, required)
+    lacking = comparison.lacking(required) if required is not None else ()
+    return EXIT_REGRESSION if comparison.regressions or lacking else 0
+
+
+def _require_changes(rules: Sequence[Rule]) -> None:
+    """Raise InputError unless each rule names a change, whose power can be required."""
+    if not rules:
+        raise InputError("--require-power: no --fail-on RULE names the change to be found")
+    for rule in rules:
+        if rule.limit == 0:
+            raise InputError(
+                f"--require-power: --fail-on {rule.text} names no change; give a limit other than 0"
+            )
 
 
 def _read(directory: Path) -> Dataset:

@@ -183,8 +183,8 @@ def _add_compare(command: _Command) -> None:
         help="compare two runs, and fail on a regression",
         description="Compares the cells that two runs of the same workload have in common, and "
         "shows each change with its interval.",
-        epilog="Exit codes: 0 no rule was broken; 1 a significant change broke a --fail-on rule; "
-        "2 the runs cannot be compared.",
+        epilog="Exit codes: 0 no rule was broken; 1 a significant change broke a --fail-on rule, "
+        "or a rule has less power than --require-power; 2 the runs cannot be compared.",
     )
     add("base BASE", "directory of the run to compare with")
     add("new NEW", "directory of the run to judge")
@@ -194,6 +194,12 @@ def _add_compare(command: _Command) -> None:
         "example 'workflow_p95>+10%%' or 'success_rate<-1%%' (repeatable)",
         action="append",
         default=[],
+    )
+    add(
+        "--require-power P",
+        "exit with 1 if a change of exactly the limit of a --fail-on rule would have been found "
+        "with a probability below P, for example 0.8",
+        type=_probability,
     )
     add("--json", "print all metrics as JSON")
 
@@ -264,3 +270,14 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) == 0:
         raise argparse.ArgumentTypeError("must be a whole number, at least 1")
     return int(text)
+
+
+def _probability(text: str) -> float:
+    """Return the number between 0 and 1 that `text` holds; for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError("must be a number between 0 and 1, for example 0.8")
+    return number

@@ -1,44 +1,47 @@
-"""A comparison on the terminal: one table for each quantity, within 80 columns."""
+"""A comparison on the terminal, within 80 columns: the verdict, then a table for each metric."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import assert_never
 
 from rich.console import Console
 from rich.text import Text
 
-from harness.analysis.compare import CellChanges, Change, Comparison
+from harness.analysis.compare import CellChanges, Change, Comparison, RuleCheck
 from harness.analysis.metrics import Unit, compared_metrics
-from harness.analysis.regressions import Found
+from harness.analysis.power import USUAL_POWER
 from harness.analysis.significance import is_called
 from harness.report.columns import settings_columns
 from harness.report.console import say, table_blocks
 from harness.report.line_wrap import legend, wrapped
 from harness.report.tables import Column
-from harness.report.wording import counted, narrow_percent, number
+from harness.report.wording import counted, narrow_percent, number, percent, sentence
 
 _SHORT = {"no change shown": "not shown", "cannot tell": "unknown"}
 
 
 def render_comparison(
-    comparison: Comparison,
-    names: Sequence[str],
-    found: Sequence[Found],
-    console: Console,
-    base: str,
-    new: str,
+    comparison: Comparison, console: Console, base: str, new: str, required: float | None
 ) -> None:
-    """Write the changes of `names`, what cannot be compared, and the broken rules."""
+    """Write the verdict, what could have been found, and the changes.
+
+    `required`: the power that each rule must have, None for any.
+    """
     write = partial(say, console)
     matched = counted(len(comparison.cells), "cell")
     write(Text.assemble((comparison.scenario, "bold"), f": {matched} in both runs"))
-    write(f"base {base}", f"new  {new}")
+    shown = _shown(comparison)
+    for line, style in _verdict(comparison, shown, required):
+        write(*(Text(part, style=style) for part in wrapped(line)))
+    for line in _sensitivity(comparison, shown):
+        write(*wrapped(line))
+    write("", f"base {base}", f"new  {new}")
     if comparison.simulated:
         scale = ": durations are in scenario seconds" * (comparison.marked_answers == "none")
         write(Text.assemble(("SIMULATED", "bold"), scale))
-    places = {name: one.shown for name, one in compared_metrics().items() if one.shown is not None}
-    shown = list(dict.fromkeys([*sorted(places, key=lambda name: places[name]), *names]))
     for name in shown:
         cells = [cell for cell in comparison.cells if name in cell.changes]
         if cells:
@@ -47,9 +50,113 @@ def render_comparison(
     write("", *wrapped(_key(comparison, shown)), *legend(comparison.cells))
     for warning in _warnings(comparison):
         write(*wrapped(f"Warning: {warning}."))
-    for one in found:
-        style = "bold red" if one.regression else ""
-        write(*(Text(line, style=style) for line in wrapped(_verdict(one))))
+
+
+def _shown(comparison: Comparison) -> list[str]:
+    """Return the metrics to show: those of the rules first."""
+    places = {name: one.shown for name, one in compared_metrics().items() if one.shown is not None}
+    usual = sorted(places, key=lambda name: places[name])
+    return list(dict.fromkeys([*(rule.metric for rule in comparison.rules), *usual]))
+
+
+def _verdict(
+    comparison: Comparison, shown: Sequence[str], required: float | None
+) -> Iterator[tuple[str, str]]:
+    """Yield the lines of the verdict, each with its style."""
+    if not comparison.rules:
+        yield _changed(comparison, shown), "bold"
+        return
+    for one in comparison.rules:
+        what = f"{one.metric} {_signed(one.change.value, _is_share(one.metric))} in {one.cell}"
+        match one.result:
+            case "broken":
+                yield f"Regression: {what}, against --fail-on '{one.rule}'.", "bold red"
+            case "can be due to chance":
+                yield (
+                    f"Beyond '{one.rule}' but can be due to chance: {what}; run more repeats.",
+                    "",
+                )
+            case "kept":
+                pass
+            case _:
+                assert_never(one.result)
+    if not comparison.regressions:
+        yield "No regression: no --fail-on rule is broken by a significant change.", "bold"
+    lacking = comparison.lacking(required) if required is not None else ()
+    for rule, checks in _by_rule(lacking).items():
+        least = min(checks, key=_power)
+        yield (
+            f"Too little power: '{rule}' has {percent(_power(least))} in {least.cell}, and "
+            f"{percent(required or 0)} is required; run more repeats, or name fewer metrics.",
+            "bold red",
+        )
+
+
+def _changed(comparison: Comparison, shown: Sequence[str]) -> str:
+    """Return a sentence on the significant changes of the metrics that are shown."""
+    said = []
+    for verdict in ("worse", "better"):
+        found = [
+            (name, cell.changes[name].change.value, cell.cell)
+            for name in shown
+            for cell in comparison.cells
+            if name in cell.changes and cell.changes[name].verdict == verdict
+        ]
+        for name in dict.fromkeys(name for name, _, _ in found):
+            mine = [(change, cell) for other, change, cell in found if other == name]
+            change, cell = max(mine, key=lambda one: abs(one[0]))
+            more = f" and {counted(len(mine) - 1, 'other cell')}" if len(mine) > 1 else ""
+            said.append(f"{verdict}: {name} {_signed(change, _is_share(name))} in {cell}{more}")
+    return f"{sentence('; '.join(said) or 'no significant change')}."
+
+
+def _sensitivity(comparison: Comparison, shown: Sequence[str]) -> Iterator[str]:
+    """Yield sentences on the changes that would have been found."""
+    usual = percent(USUAL_POWER)
+    if not comparison.rules:
+        ranges = {
+            name: [one.changes[name].detectable for one in comparison.cells if name in one.changes]
+            for name in shown
+        }
+        said = [f"{name} {_range(found, name)}" for name, found in ranges.items() if found]
+        yield (
+            f"Would have been found with a probability of {usual}, by cell: {'; '.join(said)}. "
+            "Smaller changes are found of a metric that --fail-on names."
+        )
+    for rule, checks in _by_rule(comparison.rules).items():
+        least, metric = min(checks, key=_power), checks[0].metric
+        change = _signed(least.limit, _is_share(metric))
+        if not least.can_occur:
+            yield f"'{rule}': no cell can change by {change}."
+            continue
+        yield (
+            f"'{rule}': a change of {change} would have been found with a probability of "
+            f"{percent(_power(least))} (the least, in {least.cell}); with {usual}: "
+            f"{_range([one.detectable for one in checks], metric)}."
+        )
+
+
+def _power(check: RuleCheck) -> float:
+    """Return the power of a rule in a cell, for the least; more than 1 if it is not needed."""
+    if not check.can_occur:
+        return math.inf
+    return 0.0 if check.power is None else check.power
+
+
+def _by_rule(checks: Iterable[RuleCheck]) -> dict[str, list[RuleCheck]]:
+    found: dict[str, list[RuleCheck]] = {}
+    for one in checks:
+        found.setdefault(one.rule, []).append(one)
+    return found
+
+
+def _range(changes: Sequence[float | None], name: str) -> str:
+    """Write the least and the largest of detectable changes."""
+    known = sorted((one for one in changes if one is not None), key=abs)
+    texts = [_signed(one, _is_share(name)) if abs(one) > 5e-4 else "any" for one in known]
+    if len(known) < len(changes):
+        texts.append("none")
+    return " to ".join(dict.fromkeys([texts[0], texts[-1]]))
 
 
 def _heading(name: str, cells: Sequence[CellChanges]) -> str:
@@ -121,11 +228,3 @@ def _warnings(comparison: Comparison) -> Iterator[str]:
         if cells:
             yield f"{counted(len(cells), 'cell')} only in {where}: {', '.join(cells)}"
     yield from comparison.warnings
-
-
-def _verdict(found: Found) -> str:
-    seen = _signed(found.change.change.value, _is_share(found.rule.name))
-    what = f"{found.rule.name} {seen} in {found.cell}"
-    if found.regression:
-        return f"Regression: {what}, against --fail-on '{found.rule.text}'."
-    return f"Beyond '{found.rule.text}' but can be due to chance: {what}; run more repeats."

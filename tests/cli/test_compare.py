@@ -259,3 +259,102 @@ def test_a_directory_without_a_run_is_one_line(
     assert main(["compare", str(tmp_path), str(tmp_path)]) == 2
     (line,) = said(capsys)[1].splitlines()
     assert "contains no run.json" in line
+
+
+def test_the_verdict_comes_first_and_then_what_could_have_been_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, new = run_of(tmp_path, "base", BASE), run_of(tmp_path, "new", SLOWER)
+    assert main(["compare", base, new]) == 0
+    lines = said(capsys)[0].splitlines()
+    assert lines[0] == "synthetic: 2 cells in both runs"
+    head = " ".join(" ".join(lines[1:]).split("base ")[0].split())
+    assert head.startswith("Worse: makespan +21.3% in async_8_none_attempt. Would have been")
+    assert "with a probability of 80 %, by cell: makespan +2.7% to +6.7%; " in head
+    assert main(["compare", base, new, "--fail-on", "makespan>+10%"]) == 1
+    lines = said(capsys)[0].splitlines()
+    assert lines[1].startswith("Regression: makespan +21.3% in async_8_none_attempt")
+    flat = " ".join(" ".join(lines).split())
+    assert "'makespan>+10%': a change of +10.0% would have been found with" in flat
+
+
+def test_a_significant_change_is_the_verdict_of_a_comparison_without_rules(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steady = [10.0, 10.2, 9.9, 10.1, 10.0, 9.8]
+    base = run_of(tmp_path, "base", {FAST: steady, SLOW: steady})
+    new = run_of(
+        tmp_path, "new",
+        {FAST: [2 * one + 0.001 * at for at, one in enumerate(steady)], SLOW: steady},
+    )  # fmt: skip
+    assert main(["compare", base, new]) == 0
+    head = " ".join(" ".join(said(capsys)[0].splitlines()[1:3]).split())
+    assert head.startswith("Worse: makespan +100.0% in async_8_none_attempt. ")
+
+
+NOISY = {FAST: [10.0, 14.0, 8.0, 12.0], SLOW: [20.0, 26.0, 17.0, 23.0]}
+
+
+@pytest.mark.parametrize(
+    ("rule", "power", "code"),
+    [
+        ("makespan>+10%", "0.8", 1),
+        ("makespan>+900%", "0.8", 0),
+        ("makespan>+10%", "0.01", 0),
+        ("success_rate<-5%", "0.8", 1),
+    ],
+)
+def test_a_rule_whose_change_would_hardly_have_been_found_fails_if_power_is_required(
+    rule: str, power: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, new = (run_of(tmp_path, name, NOISY, seed=seed) for name, seed in (("a", 7), ("b", 8)))
+    assert main(["compare", base, new, "--fail-on", rule]) == 0
+    said(capsys)
+    assert main(["compare", base, new, "--fail-on", rule, "--require-power", power]) == code
+    out = said(capsys)[0]
+    assert (f"Too little power: '{rule}' has" in out) == bool(code)
+    assert main(["compare", base, new, "--fail-on", rule, "--json"]) == 0
+    rules = json.loads(capsys.readouterr().out)["rules"]
+    assert [one["result"] for one in rules] == ["kept", "kept"]
+    assert all((one["power"] < float(power)) == bool(code) for one in rules)
+
+
+def test_the_same_run_has_power_for_every_change_of_its_times(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, new = run_of(tmp_path, "base", NOISY), run_of(tmp_path, "new", NOISY)
+    rule = ["--fail-on", "makespan>+1%", "--require-power", "0.99"]
+    assert main(["compare", base, new, *rule]) == 0
+    assert "with 80 %: any." in " ".join(said(capsys)[0].split())
+
+
+def test_a_share_that_cannot_change_so_much_needs_no_power(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, new = (run_of(tmp_path, name, BASE, failed=4) for name in ("a", "b"))
+    rule = ["--fail-on", "success_rate<-5%", "--require-power", "0.8"]
+    assert main(["compare", base, new, *rule]) == 0
+    assert "no cell can change by -5.0 pt" in said(capsys)[0]
+
+
+@pytest.mark.parametrize(
+    ("rules", "why"),
+    [
+        ([], "no --fail-on RULE names the change to be found"),
+        (["--fail-on", "makespan>0%"], "makespan>0% names no change; give a limit other than 0"),
+    ],
+)
+def test_a_power_of_no_change_cannot_be_required(
+    rules: list[str], why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, new = run_of(tmp_path, "base", BASE), run_of(tmp_path, "new", BASE)
+    assert main(["compare", base, new, *rules, "--require-power", "0.8"]) == 2
+    (line,) = said(capsys)[1].splitlines()
+    assert why in line
+
+
+@pytest.mark.parametrize("power", ["80", "0", "1", "much"])
+def test_a_power_is_between_0_and_1(power: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["compare", "a", "b", "--require-power", power])
+    assert "must be a number between 0 and 1, for example 0.8" in capsys.readouterr().err
