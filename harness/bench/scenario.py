@@ -11,7 +11,7 @@ import itertools
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -378,10 +378,15 @@ class Scenario(Section):
         return resolved
 
 
-def load_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
+def load_scenario(
+    path: Path,
+    overrides: Sequence[str] = (),
+    change: Callable[[dict[str, Any]], object] | None = None,
+) -> Scenario:
     """Read a scenario file and apply `dotted.key=value` overrides.
 
-    Raises InputError, one line: the file, the key, the value and the way out.
+    `change`: changes the values of the file before the overrides are applied. Raises InputError,
+    one line: the file, the key, the value and the way out.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -389,27 +394,52 @@ def load_scenario(path: Path, overrides: Sequence[str] = ()) -> Scenario:
         raise _input_error(path, "no such file; give the path of a scenario (TOML)") from None
     except (OSError, ValueError) as error:
         raise _input_error(path, f"cannot be read ({error}); give a TOML file") from None
-    return parse_scenario(text, str(path), overrides, path.parent)
+    return parse_scenario(text, str(path), overrides, path.parent, change)
 
 
 def parse_scenario(
-    text: str, where: str, overrides: Sequence[str] = (), folder: Path = Path()
+    text: str,
+    where: str,
+    overrides: Sequence[str] = (),
+    folder: Path = Path(),
+    change: Callable[[dict[str, Any]], object] | None = None,
 ) -> Scenario:
     """Parse the text of a scenario. Raises InputError.
 
-    `where`: its name in errors. `folder`: the folder of the files that it names.
+    `where`: its name in errors. `folder`: the folder of the files that it names. `change`: as in
+    `load_scenario`. The value of an override is text where the key takes text, even if it looks
+    like a number.
     """
     try:
         values = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise _input_error(where, f"invalid TOML: {error}; correct it") from None
+    if change is not None:
+        change(values)
     for override in overrides:
         apply_override(values, override)
     try:
         read_texts(values, folder, {_key(override) for override in overrides})
     except SettingError as error:
         raise _located(where, overrides, *setting_message(error, values)) from None
-    return validated(values, where, overrides)
+    as_text: set[str] = set()
+    while True:
+        try:
+            return validated(values, where, overrides)
+        except _TextExpectedError as error:
+            if error.override in as_text:
+                raise
+            as_text.add(error.override)
+            key, _, value = error.override.partition("=")
+            values = with_settings(values, {key.strip(): value.strip()})
+
+
+class _TextExpectedError(InputError):
+    """The value of `override` was read as TOML of another type, and the key takes text."""
+
+    def __init__(self, message: str, override: str) -> None:
+        super().__init__(message)
+        self.override = override
 
 
 def validated(values: dict[str, Any], where: str, overrides: Sequence[str]) -> Scenario:
@@ -470,7 +500,9 @@ def _with_choice(
     try:
         return Scenario.model_validate(chosen)
     except ValidationError as error:
-        key, what = message_of(error.errors()[0], chosen)
+        first = error.errors()[0]
+        key, what = message_of(first, chosen)
+        wants_text = first["type"] == "string_type"
     for name, number in choice.items():
         if f"{_without_positions(key)}.".startswith(f"{name}."):
             what = _option(name, number) + what.removeprefix(name)
@@ -479,6 +511,9 @@ def _with_choice(
     else:
         others = [_option(name, number) for name, number in choice.items() if number]
         what = f"with {' and '.join(others)}: {what}" if others else what
+        for override in overrides if wants_text else ():
+            if _parts(_key(override)) == _parts(key):
+                raise _TextExpectedError(one_line(f"--set {what}"), override)
     raise _located(where, overrides, key, what)
 
 

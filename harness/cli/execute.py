@@ -73,7 +73,7 @@ def start_run(
 
 def resume_run(options: argparse.Namespace) -> int:
     """Continue the run that the options name, and return the exit code."""
-    for name in ("scenario", "out", "dry_run"):
+    for name in ("scenario", "out", "dry_run", "endpoint", "model", "api_key_env"):
         if getattr(options, name):
             raise InputError(
                 f"--resume {options.resume}: {name} cannot be given with it; the run has its own"

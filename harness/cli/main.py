@@ -91,12 +91,8 @@ def _parser() -> argparse.ArgumentParser:
         return functools.partial(_add, added)
 
     _add_run(command)
-    command(
-        "scenarios",
-        "scenarios:list_scenarios",
-        help="list the scenarios that come with the harness",
-        description="Lists the scenarios that `harness run` accepts by name.",
-    )
+    _add_init(command)
+    _add_scenarios(command)
     _add_report(command)
     _add_compare(command)
     _add_export(command)
@@ -133,6 +129,10 @@ def _add_run(command: _Command) -> None:
     add("scenario", scenario, nargs="?")
     replace = "replace a key of the scenario, for example --set load.workflows=20 (repeatable)"
     add("--set KEY=VALUE", replace, action="append", default=[])
+    own = "run against this OpenAI-compatible API instead of the scenario's endpoint; with --model"
+    add("--endpoint URL", own)
+    add("--model M", "the model to request, with --endpoint")
+    add("--api-key-env V", "environment variable of its API key (default: no key is sent)")
     add("--out DIR", "run directory (default: results/<UTC time>-<name>)")
     add(
         "--resume RUN",
@@ -162,6 +162,31 @@ def _add_run(command: _Command) -> None:
         "their trial; debug adds every attempt and call (default: no log)",
     )
     add("--log-format {text,json}", "format of log lines (default: %(default)s)", default="text")
+
+
+def _add_init(command: _Command) -> None:
+    add = command(
+        "init",
+        "init:write_scenario",
+        help="write a scenario with comments, to begin with",
+        description="Writes a scenario that runs as it is: against your own endpoint, or with the "
+        "simulated provider in virtual time.",
+    )
+    add("--endpoint URL", "base URL of an OpenAI-compatible API (default: simulated)")
+    add("--model M", "the model to request, with --endpoint")
+    add("--api-key-env V", "environment variable of the API key (default: no key is sent)")
+    add("-o FILE", "the new file (default: %(default)s)", default="mine.toml", dest="file")
+
+
+def _add_scenarios(command: _Command) -> None:
+    add = command(
+        "scenarios",
+        "scenarios:list_scenarios",
+        help="list the scenarios that come with the harness, or print one",
+        description="Lists the scenarios that `harness run` accepts by name, or prints the file of "
+        "one of them.",
+    )
+    add("name NAME", "the scenario to print (default: list all)", nargs="?")
 
 
 def _add_report(command: _Command) -> None:

@@ -6,10 +6,29 @@ What a step needs is imported before that step, so that a rejected scenario is r
 from __future__ import annotations
 
 import argparse
+import sys
+import textwrap
+from typing import Any
 
+from harness.bench.own_endpoint import OwnEndpoint, drop_former_endpoint
 from harness.bench.scenario import load_scenario
 from harness.config import shipped_scenarios
 from harness.records.errors import InputError
+
+
+def own_endpoint(options: argparse.Namespace) -> OwnEndpoint | None:
+    """Return the endpoint that the options name; None without one."""
+    if options.endpoint is not None and options.model is not None:
+        return OwnEndpoint(options.endpoint, options.model, options.api_key_env)
+    if options.endpoint is not None:
+        raise InputError(
+            f"--endpoint {options.endpoint}: add --model with the server's name of the model, as "
+            "GET URL/models lists it"
+        )
+    for option, value in (("--model", options.model), ("--api-key-env", options.api_key_env)):
+        if value is not None:
+            raise InputError(f"{option} {value}: add --endpoint with the base URL of the API")
+    return None
 
 
 def run_scenario(options: argparse.Namespace) -> int:
@@ -20,12 +39,26 @@ def run_scenario(options: argparse.Namespace) -> int:
         return resume_run(options)
     if options.scenario is None:
         raise InputError("run: no scenario; give one, or resume a run with --resume RUN")
-    scenario = load_scenario(shipped_scenarios.find(options.scenario), options.set)
+    file = shipped_scenarios.find(options.scenario)
+    own = own_endpoint(options)
+    dropped: list[str] = []
+
+    def change(values: dict[str, Any]) -> None:
+        if own is not None:
+            dropped.extend(drop_former_endpoint(values, own, options.set))
+
+    settings = own.settings() if own is not None else []
+    scenario = load_scenario(file, [*settings, *options.set], change)
 
     from harness.cli.plan import estimate_run, profiles_of, show_plan
 
     profiles = profiles_of(scenario, options.scenario)
     expected = estimate_run(scenario, profiles)
+    if own is not None and not options.quiet:
+        key = f"with the key in {own.key_variable}" if own.key_variable else "without an API key"
+        gone = f"; without {', '.join(dropped)} of the scenario" if dropped else ""
+        said = f"{expected.calls:,} calls in real time to {own.base_url}, {key}{gone}"
+        print(textwrap.fill(said, 80, break_on_hyphens=False), file=sys.stderr)
     if options.dry_run:
         if not options.quiet:
             show_plan(scenario, expected, options.json)

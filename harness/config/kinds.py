@@ -22,15 +22,21 @@ class KindTable(Generic[_K]):
 
     `built_in`: the place of each kind, as `module:object`. Other packages add kinds in the
     entry-point group `group`, in the same form. `section_of`: returns the class of a kind's
-    section, which has the key `kind`.
+    section, which has the key `kind`. `way_out`: what a message says about a key that only other
+    built-in kinds have.
     """
 
     def __init__(
-        self, group: str, built_in: Mapping[str, str], section_of: Callable[[_K], type[Section]]
+        self,
+        group: str,
+        built_in: Mapping[str, str],
+        section_of: Callable[[_K], type[Section]],
+        way_out: str | None = None,
     ) -> None:
         self._group = group
         self._built_in = built_in
         self._section_of = section_of
+        self._way_out = way_out
         self._loaded: dict[str, _K] = {}
 
     def names(self) -> tuple[str, ...]:
@@ -77,7 +83,25 @@ class KindTable(Generic[_K]):
                 "kind",
                 value=name,
             ) from error
+        self._check_keys(section, name, value)
         return section.model_validate(value)
+
+    def _check_keys(self, section: type[Section], name: str, value: Mapping[str, Any]) -> None:
+        """Raise SettingError for a key that only other built-in kinds have."""
+        if self._way_out is None:
+            return
+        for key in value:
+            if key not in section.model_fields and (others := self._kinds_with(key)):
+                problem = f"is no key of kind {name!r}, but of {others}; {self._way_out}"
+                raise SettingError(problem, key)
+
+    def _kinds_with(self, key: str) -> str:
+        kinds = [
+            repr(kind)
+            for kind in self._built_in
+            if key in self._section_of(self.get(kind)).model_fields
+        ]
+        return " and ".join(kinds)
 
     def _others(self) -> dict[str, EntryPoint]:
         """Return the kinds of other packages. Searching all installed packages is slow."""

@@ -18,6 +18,8 @@ ENDPOINTS: KindTable[type[EndpointSection]] = KindTable(
         "local-llm": "harness.endpoints.local_llm:LocalLLMEndpoint",
     },
     lambda kind: kind,
+    way_out="remove it, or change the kind; "
+    "`harness run --endpoint URL --model M` replaces the whole section",
 )
 
 

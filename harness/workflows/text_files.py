@@ -1,4 +1,7 @@
-"""Reads the texts that a scenario keeps in separate files: topics and prompts."""
+"""Reads the texts that a scenario keeps in separate files, and checks its prompts.
+
+A prompt is the text of `prompts.NAME`, or the file that `prompts.NAME_file` names.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,9 @@ _TOPICS, _TOPICS_FILE = "workflow.topics", "workflow.topics_file"
 def read_texts(values: dict[str, Any], folder: Path, typed: Collection[str]) -> None:
     """Replace the names of files in `values` by the texts in these files.
 
-    `values`: a scenario as TOML has it; `workflow.topics_file` becomes `workflow.topics`. Files are
-    relative to `folder`, those of keys in `typed` to the current folder: they were set on the
-    command line. Raises SettingError.
+    `values`: a scenario as TOML has it; `workflow.topics_file` becomes `workflow.topics`, and
+    `prompts.NAME_file` becomes `prompts.NAME`. Files are relative to `folder`, those of keys in
+    `typed` to the current folder: they were set on the command line. Raises SettingError.
     """
     workflow, prompts = values.get("workflow"), values.get("prompts")
     if not isinstance(workflow, dict):
@@ -31,9 +34,8 @@ def read_texts(values: dict[str, Any], folder: Path, typed: Collection[str]) -> 
     if isinstance(name, str):
         workflow["topics"] = _read_topics(name, _folder(_TOPICS_FILE, folder, typed), workflow)
     for key, template in _templates(workflow).items():
-        if isinstance(prompts, dict) and isinstance(prompts.get(key), str):
-            at = _folder(f"prompts.{key}", folder, typed)
-            prompts[key] = _read_prompt(prompts[key], at, key, template, values)
+        if isinstance(prompts, dict):
+            _read_prompt(prompts, key, template, values, folder, typed)
 
 
 def _templates(workflow: Mapping[str, Any]) -> Mapping[str, PromptTemplate]:
@@ -61,17 +63,41 @@ def _read_topics(name: str, folder: Path, workflow: Mapping[str, Any]) -> list[s
 
 
 def _read_prompt(
-    name: str, folder: Path, key: str, template: PromptTemplate, values: Mapping[str, Any]
-) -> str:
-    text = _read(name, folder, "prompts", key)
+    prompts: dict[str, Any],
+    key: str,
+    template: PromptTemplate,
+    values: Mapping[str, Any],
+    folder: Path,
+    typed: Collection[str],
+) -> None:
+    """Put the text of the prompt `key` into `prompts`, and check it."""
+    at = file_key = f"{key}_file"
+    if f"prompts.{file_key}" in typed and f"prompts.{key}" not in typed:
+        prompts.pop(key, None)
+    if f"prompts.{key}" in typed and f"prompts.{file_key}" not in typed:
+        prompts.pop(file_key, None)
+    if file_key in prompts and key in prompts:
+        problem = f"cannot be combined with prompts.{key}; remove one of the two"
+        raise SettingError(problem, "prompts", file_key)
+    name = prompts.pop(file_key, None)
+    if isinstance(name, str):
+        text = _read(name, _folder(f"prompts.{file_key}", folder, typed), "prompts", file_key)
+    elif name is not None:
+        raise SettingError("must be text in quotes", "prompts", file_key, value=name)
+    elif isinstance(prompts.get(key), str):
+        at, name, text = key, prompts[key], prompts[key]
+    else:
+        return
     problem = template.objection(text, _is(values, "workflow", "carry_reasoning"))
     wants_json = template.json and _is(values, "endpoint", "json_mode", default=True)
     if not problem and wants_json and "json" not in text.casefold():
         # Providers answer 400 to a request for JSON whose prompt does not contain that word.
         problem = "does not contain the word JSON, which endpoint.json_mode requires; add it"
     if problem:
-        raise SettingError(problem, "prompts", key, value=name)
-    return text.strip()
+        if at == key and len(text.split()) == 1:
+            problem += f"; if it is a file, write {file_key} = {name!r}"
+        raise SettingError(problem, "prompts", at, value=name)
+    prompts[key] = text.strip()
 
 
 def _read(name: str, folder: Path, *path: str) -> str:

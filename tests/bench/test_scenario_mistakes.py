@@ -63,7 +63,8 @@ def complaint(text: str, *overrides: str) -> str:
         ),
         pytest.param(
             LIVE + "time_scale = 0.1\n",
-            "endpoint.time_scale: unknown key; known here: api_key_env, base_url, ",
+            "endpoint.time_scale: is no key of kind 'openai', but of 'simulated'; remove it, or "
+            "change the kind; `harness run --endpoint URL --model M` replaces the whole section",
             id="key of another kind of endpoint",
         ),
         pytest.param(

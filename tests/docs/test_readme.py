@@ -10,7 +10,7 @@ from benchmarks.quickstart import answer
 from harness.bench.scenario import load_scenario, parse_scenario
 from harness.cli.main import _parser, main
 from harness.config import shipped_scenarios
-from harness.endpoints.simulated import SimulatedEndpoint
+from harness.endpoints.simulated import SimulatedEndpoint, start_simulator
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -76,6 +76,26 @@ def test_every_endpoint_is_one_that_the_harness_reads() -> None:
         endpoint = parse_scenario(text, "README.md").endpoint
         if isinstance(endpoint, SimulatedEndpoint):
             assert endpoint.time == "virtual"
+
+
+def test_the_commands_for_an_endpoint_of_ones_own_run_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    section = README.partition("## Your own endpoint\n")[2].partition("\n## ")[0]
+    block = re.search(r"```sh\n(.*?)```", section, re.DOTALL)
+    served = re.search(r"`harness serve (\S+) --port (\d+) --time-scale (\S+)`", section)
+    assert block is not None
+    assert served is not None
+    profile, port, scale = served.groups()
+    monkeypatch.chdir(tmp_path)
+    with start_simulator(profile, {}, 0, float(scale), tmp_path / "log.jsonl") as provider:
+        for command in re.findall(r"^harness (.+?)(?:\s{2,}#.*)?$", block[1], re.MULTILINE):
+            own = command.replace(f"http://127.0.0.1:{port}/v1", provider.base_url)
+            assert own != command or "--endpoint" not in command
+            assert main(shlex.split(own)) == 0
+    said = capsys.readouterr().out
+    assert "mine: 3 cells, 2 repeats, 24 workflows, 144 attempts" in said
+    assert "SIMULATED by the endpoint" in said
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)

@@ -90,7 +90,7 @@ def test_an_override_that_names_the_file_is_the_one_to_blame(tmp_path: Path) -> 
         load_scenario(file, ["workflow.topics_file=none.txt"])
 
 
-PROMPTED = '[workflow]\ntopics = ["tides"]\n{more}\n[prompts]\n{phase} = "words.txt"\n'
+PROMPTED = '[workflow]\ntopics = ["tides"]\n{more}\n[prompts]\n{phase}_file = "words.txt"\n'
 
 
 def prompted(phase: str, more: str = "") -> str:
@@ -120,7 +120,7 @@ def test_words_that_cannot_be_used_are_one_line(
     (tmp_path / "words.txt").write_text(words)
     told = complaint(tmp_path, prompted(phase, more))
     assert said in told
-    assert f"prompts.{phase} = 'words.txt'" in told
+    assert f"prompts.{phase}_file = 'words.txt'" in told
 
 
 def test_words_need_not_say_json_where_json_is_not_asked_for(tmp_path: Path) -> None:
@@ -135,6 +135,51 @@ def test_words_need_not_say_json_where_json_is_not_asked_for(tmp_path: Path) -> 
 def test_a_missing_file_of_words_and_an_unknown_phase_are_one_line(tmp_path: Path) -> None:
     assert "no such file" in complaint(tmp_path, prompted("research"))
     assert "unknown key" in complaint(tmp_path, prompted("resarch"))
+
+
+INLINE = '[workflow]\ntopics = ["tides"]\n[prompts]\n'
+
+
+def test_a_prompt_can_stand_in_the_scenario_itself(tmp_path: Path) -> None:
+    read = scenario(tmp_path, INLINE + 'research = """\nTell me: {question}\n"""')
+    assert read.plan.templates["research"].text == "Tell me: {question}"
+
+
+@pytest.mark.parametrize(
+    ("prompts", "said"),
+    [
+        ('research = "Tell me: {qestion}"', "unknown placeholder {qestion}"),
+        (
+            'research = "words/research.txt"',
+            "prompts.research = 'words/research.txt': has no {question}; add the missing fields; "
+            "if it is a file, write research_file = 'words/research.txt'",
+        ),
+        (
+            'research_file = "none.txt"\nresearch = "{question}"',
+            "prompts.research_file: cannot be combined with prompts.research; remove one of the "
+            "two",
+        ),
+        ("research_file = 3", "prompts.research_file = 3: must be text in quotes"),
+        ("research = 3", "prompts.research = 3: must be text in quotes"),
+        ('resarch_file = "a"', "prompts.resarch_file: unknown key"),
+    ],
+)
+def test_a_prompt_that_cannot_be_used_is_one_line(tmp_path: Path, prompts: str, said: str) -> None:
+    assert said in complaint(tmp_path, INLINE + prompts)
+
+
+def test_a_prompt_set_on_the_command_line_takes_the_place_of_the_scenarios_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words.txt").write_text("From a file: {question}")
+    file = tmp_path / "own.toml"
+    file.write_text(f'name = "own"\n{INLINE}research = "Inline: {{question}}"')
+    typed = load_scenario(file, ["prompts.research_file=words.txt"])
+    assert typed.prompts["research"] == "From a file: {question}"
+    file.write_text(f'name = "own"\n{INLINE}research_file = "words.txt"')
+    typed = load_scenario(file, ["prompts.research=Now: {question}"])
+    assert typed.prompts["research"] == "Now: {question}"
 
 
 def test_topics_typed_on_the_command_line_take_the_place_of_the_scenarios_own(

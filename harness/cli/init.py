@@ -1,0 +1,127 @@
+"""`harness init`: writes a scenario with comments, which runs as it is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+from harness.bench.own_endpoint import OwnEndpoint
+from harness.bench.scenario import parse_scenario
+from harness.cli.run import own_endpoint
+from harness.records.errors import InputError, StorageError
+
+_HEAD = """\
+# How many calls at once, and which retry policy? {file} can be run as it is:
+#
+#   harness run {file} --dry-run     # shows the cells, the calls and the time
+#   harness run {file}
+#
+# `harness scenarios` lists examples for other questions.
+name = {name}
+description = ""
+seed = 7                         # of all random draws
+
+[workflow]
+kind = "research"                # split a topic, research the parts at once, write a report
+topics = ["ocean tides", "battery recycling", "river deltas", "night trains"]
+sub_questions = 4                # calls of a workflow that can run at once
+"""
+
+_OWN = """\
+# The most tokens of an answer, reasoning included: what the budget can count on.
+max_tokens = {{ decompose = 3000, research = 3000, synthesize = 4000 }}
+
+[endpoint]
+kind = "openai"                  # any OpenAI-compatible API
+base_url = {base_url}
+model = {model}
+{key}
+# price = {{ input = 0.30, output = 1.20 }}   # USD per million tokens: shows and limits the cost
+# extra_body = {{ thinking = {{ type = "enabled" }} }}   # more keys of each request
+
+[load]
+workflows = 4                    # in each trial
+in_flight = 2                    # at once, so up to 8 calls are ready at the same time
+
+[timeouts]
+first_token = "5m"
+call = "10m"
+
+[sweep]                          # every combination is one cell
+mode = ["async"]                 # also "sync", one call at a time, and "threads"
+permits = [2, 4, 8]              # requests at once
+retry = ["openai-sdk"]           # also "patient", which is described below
+repeats = 2                      # more repeats prove more; "auto": as many as the answer needs
+
+[retry.patient]
+kind = "exponential"
+jitter = "full"
+attempts = 8
+base = "1s"
+cap = "20s"
+
+[budget]                         # the run stops before it exceeds this
+attempts = 300
+"""
+
+_SIMULATED = """\
+
+[endpoint]
+kind = "simulated"
+profile = "deepseek-reasoner"    # `harness serve --list` shows the profiles
+override = {{ concurrency_cap = 5 }}   # more requests at once get 429
+time = "virtual"                 # no waiting; "real" sends HTTP requests on this machine
+
+[load]
+workflows = 20                   # in each trial
+in_flight = 2                    # at once, so up to 8 calls are ready at the same time
+
+[sweep]                          # every combination is one cell
+mode = ["sync", "async"]         # also "threads", in real time
+permits = [2, 4, 8]              # requests at once; sync has one
+retry = ["openai-sdk", "patient"]
+repeats = 5                      # more repeats prove more; "auto": as many as the answer needs
+
+[retry.patient]
+kind = "exponential"
+jitter = "full"
+attempts = 8
+base = "1s"
+cap = "20s"
+
+[slo]
+success_rate = 0.9               # a cell that loses more workflows is not recommended
+"""
+
+
+def write_scenario(options: argparse.Namespace) -> int:
+    """Write a new scenario file, and print the command that runs it."""
+    path = Path(options.file)
+    text = scenario_text(path, own_endpoint(options))
+    parse_scenario(text, options.file, folder=path.parent)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise InputError(f"{path}: exists already; name a new file with -o FILE") from None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error.strerror})") from None
+    print(f"{path}\nNext: harness run {path}")
+    return 0
+
+
+def scenario_text(path: Path, own: OwnEndpoint | None) -> str:
+    """Return the text of a new scenario, which is named after its file."""
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", path.stem).strip("-.")[:64] or "mine"
+    head = _HEAD.format(file=path.name, name=json.dumps(name))
+    if own is None:
+        return head + _SIMULATED.format()
+    key = (
+        '# api_key_env = "MY_API_KEY"    # the environment variable, or name in .env, of the key'
+        if own.key_variable is None
+        else f"api_key_env = {json.dumps(own.key_variable)}"
+    )
+    base_url, model = json.dumps(own.base_url), json.dumps(own.model)
+    return head + _OWN.format(base_url=base_url, model=model, key=key)

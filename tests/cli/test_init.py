@@ -1,0 +1,114 @@
+"""`harness init` writes a scenario that runs as it is."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.bench.scenario import load_scenario
+from harness.cli.main import main
+from harness.config import shipped_scenarios
+from harness.store.run_directory import read_records
+from tests.cli.answering import one_line, working
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def provider(tmp_path: Path) -> Iterator[str]:
+    with working(tmp_path) as base_url:
+        yield base_url
+
+
+def harness(command: str) -> int:
+    return main(shlex.split(command))
+
+
+def test_a_simulated_scenario_is_written_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert harness("init") == 0
+    assert capsys.readouterr().out == "mine.toml\nNext: harness run mine.toml\n"
+    assert harness("run mine.toml --dry-run") == 0
+    assert "SIMULATED provider deepseek-reasoner" in capsys.readouterr().out
+
+
+def test_a_file_is_never_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.toml").write_text("precious")
+    assert harness("init") == 2
+    said = one_line(capsys.readouterr().err)
+    assert said == "harness: mine.toml: exists already; name a new file with -o FILE"
+    assert Path("mine.toml").read_text() == "precious"
+
+
+def test_a_scenario_for_an_endpoint_of_ones_own_runs_as_it_is(
+    provider: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert harness(f"init --endpoint {provider} --model 429 -o 'my server.toml'") == 0
+    assert harness("run 'my server.toml' --dry-run") == 0
+    assert f"429 at {provider}" in capsys.readouterr().out
+    assert harness("run 'my server.toml' --out out --quiet") == 0
+    records = read_records(Path("out"))
+    assert records.run.name == "my-server"
+    assert records.run.marked_answers == "all"
+    assert len(records.workflows) == 3 * 2 * 4
+
+
+def test_the_variable_of_a_key_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert harness("init --endpoint https://api.test/v1 --model m --api-key-env MY_KEY") == 0
+    endpoint = load_scenario(Path("mine.toml")).endpoint
+    assert endpoint.facts.key_variable == "MY_KEY"
+
+
+@pytest.mark.parametrize("command", ["init", "run quickstart"])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            "--endpoint http://a/v1",
+            "--endpoint http://a/v1: add --model with the server's name of the model, as GET "
+            "URL/models lists it",
+        ),
+        ("--model m", "--model m: add --endpoint with the base URL of the API"),
+        ("--api-key-env K", "--api-key-env K: add --endpoint with the base URL of the API"),
+    ],
+)
+def test_half_an_endpoint_is_refused(
+    command: str, options: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert harness(f"{command} {options}") == 2
+    assert one_line(capsys.readouterr().err) == f"harness: {said}"
+    assert not Path("mine.toml").exists()
+
+
+def test_a_wrong_url_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert harness("init --endpoint ftp://a --model m") == 2
+    assert "must be a URL" in one_line(capsys.readouterr().err)
+    assert not Path("mine.toml").exists()
+
+
+def test_a_shipped_scenario_runs_against_an_endpoint_of_ones_own(
+    provider: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = f"--endpoint {provider} --model m"
+    smaller = "--set load.workflows=1 --set sweep.repeats=1 --set sweep.permits=8"
+    assert harness(f"run quickstart {own} {smaller} --out out --json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["marked_answers"] == "all"
+    note = " ".join(said.err.split())
+    assert f"24 calls in real time to {provider}, without an API key; without " in note
+    assert "endpoint.profile, endpoint.time, endpoint.override of the scenario" in note
+    assert read_records(Path("out")).run.scenario["endpoint"]["api_key_env"] is None
+
+
+def test_a_scenario_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert harness("scenarios quickstart") == 0
+    assert capsys.readouterr().out == shipped_scenarios.find("quickstart").read_text()
+    assert harness("scenarios quickstrat") == 2
+    assert "did you mean 'quickstart'?" in one_line(capsys.readouterr().err)
