@@ -79,7 +79,7 @@ def _read_prompt(
     if file_key in prompts and key in prompts:
         problem = f"cannot be combined with prompts.{key}; remove one of the two"
         raise SettingError(problem, "prompts", file_key)
-    name = prompts.pop(file_key, None)
+    name: Any = prompts.pop(file_key, None)
     if isinstance(name, str):
         text = _read(name, _folder(f"prompts.{file_key}", folder, typed), "prompts", file_key)
     elif name is not None:
