@@ -77,8 +77,8 @@ def _read_prompt(
     if f"prompts.{key}" in typed and f"prompts.{file_key}" not in typed:
         prompts.pop(file_key, None)
     if file_key in prompts and key in prompts:
-        problem = f"cannot be combined with prompts.{key}; remove one of the two"
-        raise SettingError(problem, "prompts", file_key)
+        other = f"cannot be combined with prompts.{key}; remove one of the two"
+        raise SettingError(other, "prompts", file_key)
     name: Any = prompts.pop(file_key, None)
     if isinstance(name, str):
         text = _read(name, _folder(f"prompts.{file_key}", folder, typed), "prompts", file_key)
