@@ -49,6 +49,14 @@ from harness.records.histogram import HALF_BUCKET
 from harness.records.schema import Workflow
 from harness.store.compact_records import ABSENT
 
+SPLIT = 0.4
+"""How far a percentile of workflow latency has to be from the share of the faster workflows.
+
+Failed and successful workflows take different times. If about p of the workflows are the faster
+ones, the p-quantile of a repeat is among these or the others by chance, and repeats that agree do
+not show it. Bursts move the share by much: within this distance, a few repeats cannot exclude it.
+"""
+
 Unit = Literal[
     "s", "workflows/s", "calls/s", "tokens/s", "USD", "share", "tokens", "count", "ratio", "nested"
 ]
@@ -191,7 +199,37 @@ def measure(metric: Metric, cell: MeasuredCell) -> Any:
     if not cell.bursts:
         return value
     most = 1.0 if isinstance(metric.kind, ShareOf) else math.inf
-    return _changed(value, lambda figure: stretched(figure, most))
+    value = _changed(value, lambda figure: stretched(figure, most))
+    if isinstance(metric.kind, SpreadOf) and metric.kind.records == "workflows":
+        return _without_split_percentiles(value, cell)
+    return value
+
+
+def _without_split_percentiles(found: Distribution, cell: MeasuredCell) -> Distribution:
+    """Return latencies of workflows without the bounds of percentiles near `faster_share`."""
+    share = faster_share(cell)
+    if share is None:
+        return found
+    near = {
+        name: Figure(value=figure.value)
+        for name, p in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99))
+        if abs(p - share) < SPLIT and (figure := getattr(found, name)) is not None
+    }
+    return msgspec.structs.replace(found, **near)
+
+
+def faster_share(cell: MeasuredCell) -> float | None:
+    """Return the share of failed workflows, or of the others if these are the faster ones.
+
+    None if all or none failed.
+    """
+    workflows = cell.steady.workflows
+    took = np.array([one.done - one.ready for one in workflows])
+    failed = np.array([not cell.rules.is_success(one) for one in workflows], bool)
+    if failed.all() or not failed.any():
+        return None
+    is_first = np.median(took[failed]) < np.median(took[~failed])
+    return float(np.mean(failed if is_first else ~failed))
 
 
 def _changed(value: Any, change: Callable[[Figure], Figure]) -> Any:

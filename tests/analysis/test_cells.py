@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from harness.analysis.call_segments import tiles
 from harness.analysis.cells import (
@@ -410,3 +410,27 @@ def test_a_cell_that_met_few_bursts_has_no_intervals() -> None:
     figures = [summary.makespan_s, summary.success_rate, summary.workflow_latency_s.mean]
     figures += [phase.latency_s.mean for phase in summary.phases.values()]
     assert all(one is not None and one.low is one.high is None for one in figures)
+
+
+@pytest.mark.parametrize(("failed", "shown"), [(0, True), (1, True), (5, False), (19, True)])
+def test_a_median_that_bursts_move_between_outcomes_has_no_interval(
+    failed: int, shown: bool
+) -> None:
+    records = make_records(["async_4_none_attempt"], 3, workflows=20)
+    for repeat in range(3):
+        mine = [one for one in records.workflows if one.repeat == repeat]
+        for at, one in enumerate(mine):
+            is_failed = at < failed
+            changed = replace(
+                one,
+                outcome="failed" if is_failed else "ok",
+                done=one.ready + (SECOND if is_failed else (9 + at) * SECOND),
+            )
+            records.workflows[records.workflows.index(one)] = changed
+    (cell,) = by_cell(records)
+    measured = MeasuredCell(cell)
+    assert known(summarise_cell(measured).workflow_latency_s.p50)
+    measured.bursts = 20
+    median = summarise_cell(measured).workflow_latency_s.p50
+    assert median is not None
+    assert (median.low is not None) == shown

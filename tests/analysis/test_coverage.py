@@ -97,6 +97,16 @@ def test_a_ratio_over_three_repeats_is_covered_nineteen_times_of_twenty() -> Non
     assert told.count(True) / len(told) == pytest.approx(0.95, abs=0.015)
 
 
+@pytest.mark.parametrize(("repeats", "share"), [(3, 0.94), (5, 0.95), (10, 0.97)])
+def test_a_long_arm_makes_up_for_an_exponential_tail(repeats: int, share: float) -> None:
+    random = np.random.default_rng(8)
+    rows = np.exp(random.exponential(0.3, size=(4000, repeats)))
+    told = [holds(over_repeats(row, skewed=True), math.exp(0.3)) for row in rows]
+    assert told.count(True) / len(told) == pytest.approx(share, abs=0.012)
+    plain = [holds(over_repeats(row), math.exp(0.3)) for row in rows]
+    assert plain.count(True) / len(plain) < 0.92
+
+
 # Comparisons: nothing is called where nothing changed, and what changed is found.
 
 Pairs = list[tuple[dict[int, float], dict[int, float]]]
