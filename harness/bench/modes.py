@@ -19,20 +19,21 @@ from harness.engine.blocking_interpreter import (
 )
 from harness.engine.budget_gate import Gate, through_gate, through_gate_async
 from harness.engine.effects import EmitRecord, Program
-from harness.engine.loop_lag import LoopProbe, ThreadProbe
+from harness.engine.loop_lag import LoopProbe, ReadProbe, ThreadProbe
 from harness.engine.permits import AsyncPermits, ThreadPermits, Turns
 from harness.records.clock import ReadClock
 from harness.records.schema import Record
-from harness.records.timer_lag import NO_LAG, TimerLag
+from harness.records.timer_lag import TimerLag
 from harness.transports.async_transport import AsyncClient
 from harness.transports.exchange import tls_context
+from harness.transports.sockets import receive_bytes
 from harness.transports.sync_transport import SyncClient
 from harness.transports.target import Target
 
 RunMode = Callable[[Program[None], Target, int, ReadClock, EmitRecord, Gate], TimerLag]
 """Takes program, target, permits, now, emit and gate. Raises the errors of the gate.
 
-Returns how late the client ran timers.
+Returns how late the client ran timers, or in sync read the first texts.
 """
 
 
@@ -54,32 +55,38 @@ def _blocking_mode(
     """Run `program` with openai.OpenAI.
 
     `threads`: with a thread for each workflow in flight and each branch. Otherwise with a single
-    permit, one call after another; its only thread mostly waits, so no lag is measured.
+    permit, one call after another.
     """
     assert threads or permits == 1, "a sync cell has one permit"
     stop, writing = threading.Event(), threading.Lock()
     passing = gate.emitting(emit)
 
-    def emit_one(record: Record) -> None:
+    def emit_locked(record: Record) -> None:
         with writing:
             passing(record)
 
-    with SyncClient(target, now) as client, ExitStack() as ending:
+    def emit_noted(record: Record) -> None:
+        reads.note(record)
+        passing(record)
+
+    with ReadProbe(now) as reads, ExitStack() as ending:
+        receive = receive_bytes if threads else reads.receive
+        client = ending.enter_context(SyncClient(target, now, receive=receive))
         send = through_gate(gate, client.send, stop)
-        probe = None
+        probe: ThreadProbe | ReadProbe = reads
         if threads:
             probe = ending.enter_context(ThreadProbe(now))
             permitted = ThreadPermits(permits, now)
-            world = BlockingWorld(now, permitted, send, emit_one, a_thread_each, stop)
+            world = BlockingWorld(now, permitted, send, emit_locked, a_thread_each, stop)
         else:
-            world = BlockingWorld(now, Turns(now), send, passing, one_after_another, stop)
+            world = BlockingWorld(now, Turns(now), send, emit_noted, one_after_another, stop)
         try:
             run_blocking(program, world)
         except BaseException:
             stop.set()
             _join_branches()
             raise
-        return NO_LAG if probe is None else probe.lag()
+        return probe.lag()
 
 
 def _join_branches() -> None:

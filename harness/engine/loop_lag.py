@@ -1,12 +1,17 @@
-"""Measures how late a running client runs timers: those of its event loop or of a thread."""
+"""Measures how late a running client is: with timers, or when it reads what it waits for."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import threading
+from bisect import bisect_right
+from contextlib import suppress
 
 from harness.records.clock import SECOND, ReadClock
 from harness.records.histogram import Histogram, bucket
+from harness.records.schema import Attempt, Record
 from harness.records.timer_lag import LATE, PROBE_INTERVAL, LateTimer, TimerLag
 
 
@@ -98,3 +103,56 @@ class ThreadProbe:
     def _run(self) -> None:
         while not self._ended.acquire(timeout=PROBE_INTERVAL / SECOND):
             self._readings.note()
+
+
+class ReadProbe:
+    """Measures how late a thread reads the first text of each attempt, where Linux tells it.
+
+    The scheduler counts how long a thread was ready to run and had no processor. Within a read that
+    is the time since the data arrived. Use it as a context manager, in the thread that reads.
+    """
+
+    def __init__(self, now: ReadClock) -> None:
+        self._now = now
+        self._file: int | None = None
+        self._reads: list[tuple[int, int]] = []
+        self._late: list[LateTimer] = []
+
+    def __enter__(self) -> ReadProbe:
+        with suppress(OSError):
+            self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is not None:
+            os.close(self._file)
+
+    def receive(self, sock: socket.socket, most: int) -> bytes:
+        """Wait for at most `most` bytes and return them."""
+        if self._file is None:
+            return sock.recv(most)
+        before = _run_delay(self._file)
+        received = sock.recv(most)
+        late = _run_delay(self._file) - before
+        self._reads.append((self._now(), late))
+        return received
+
+    def note(self, record: Record) -> None:
+        """Note how late the first text of an attempt was read; `record`: of what ended last."""
+        if not isinstance(record, Attempt):
+            return
+        first = record.first_text
+        read = 0 if first is None else bisect_right(self._reads, first, key=lambda one: one[0])
+        if first is not None and read:
+            late = self._reads[read - 1][1]
+            self._late.append(LateTimer(first - late, late))
+        self._reads.clear()
+
+    def lag(self) -> TimerLag:
+        """Return the readings so far. No timer was set, so there is no histogram."""
+        return TimerLag({}, tuple(self._late))
+
+
+def _run_delay(file: int) -> int:
+    """Return how many nanoseconds the thread of a `schedstat` file has waited for a processor."""
+    return int(os.pread(file, 64, 0).split()[1])

@@ -247,8 +247,8 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `start`, `end`: first workflow ready, last workflow done. `cpu`: nanoseconds of processor time
     of this process. `loop_lag`: histogram of the nanoseconds by which timers ran late, of the event
     loop or of a thread, as read; see `records.timer_lag`. `late_timers`: those that were late by
-    1 ms or more; None in runs of earlier versions. `recording`:
-    the part of `cpu` for writing records, 0 if not measured.
+    1 ms or more; in sync, each first text, due when it arrived; None in runs of earlier versions.
+    `recording`: the part of `cpu` for writing records, 0 if not measured.
     """
 
     cell: str

@@ -26,6 +26,9 @@ from harness.transports.response_parser import ResponseParser
 Using = Callable[[socket.socket], None]
 """Called in the thread that is about to wait for this socket; can raise OSError to prevent it."""
 
+Receive = Callable[[socket.socket, int], bytes]
+"""Waits for at most so many bytes from a socket and returns them."""
+
 _READ_BYTES = 64 * 1024
 _WRITE_BYTES = 16 * 1024
 """Few enough that a writable socket accepts them all at once; one record of TLS."""
@@ -40,11 +43,17 @@ def shut_down(sock: socket.socket) -> None:
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
+def receive_bytes(sock: socket.socket, most: int) -> bytes:
+    """Wait for at most `most` bytes and return them."""
+    return sock.recv(most)
+
+
 class _Connection:
     """A connection to the server, possibly through a proxy."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, receive: Receive) -> None:
         self.sock = sock
+        self._receive = receive
         self.parser = ResponseParser()
         self.idle_since = 0.0
         self._closing = False
@@ -81,7 +90,7 @@ class _Connection:
     def read(self) -> None:
         """Wait for bytes and parse them."""
         try:
-            received = self.sock.recv(_READ_BYTES)
+            received = self._receive(self.sock, _READ_BYTES)
         except OSError as error:
             raise httpx2.ReadError(str(error)) from error
         self.parser.feed(received)
@@ -127,15 +136,22 @@ class SocketTransport(httpx2.BaseTransport):
 
     It takes the time stamps of the current exchange, and calls `using` before it waits for a
     socket. Sockets have a timeout only until they are connected: the sender shuts them down at its
-    deadlines. `trust_env`: use the proxies of the environment.
+    deadlines. `trust_env`: use the proxies of the environment. `receive`: waits for a response.
     """
 
     def __init__(
-        self, base_url: str, *, tls: ssl.SSLContext, trust_env: bool, using: Using
+        self,
+        base_url: str,
+        *,
+        tls: ssl.SSLContext,
+        trust_env: bool,
+        using: Using,
+        receive: Receive = receive_bytes,
     ) -> None:
         self._url = httpx2.URL(base_url)
         self._tls = tls
         self._using = using
+        self._receive = receive
         self._proxy = _environment_proxy(self._url) if trust_env else None
         self._idle: list[_Connection] = []
         tls.set_alpn_protocols(["http/1.1"])
@@ -192,7 +208,7 @@ class SocketTransport(httpx2.BaseTransport):
     def _connect(self) -> _Connection:
         current.get().note_connecting()
         try:
-            return _Connection(self._connected())
+            return _Connection(self._connected(), self._receive)
         except TimeoutError as error:
             raise httpx2.ConnectTimeout(str(error)) from error
         except OSError as error:

@@ -25,7 +25,7 @@ from harness.engine.effects import Reply, Send
 from harness.records.clock import SECOND, ReadClock
 from harness.records.failures import CANCELLED
 from harness.transports.exchange import Exchange, current, is_encoded, post_arguments, tls_context
-from harness.transports.sockets import SocketTransport, shut_down
+from harness.transports.sockets import Receive, SocketTransport, receive_bytes, shut_down
 from harness.transports.target import Target
 
 
@@ -122,16 +122,20 @@ class Watchdog:
                 self._changed.wait(None if wait is None else max(wait, 0))
 
 
-def guarded_transport(base_url: str, trust_env: bool) -> SocketTransport:
+def guarded_transport(
+    base_url: str, trust_env: bool, receive: Receive = receive_bytes
+) -> SocketTransport:
     """Return a transport without limits for attempts within `exchange_blocking`.
 
-    `trust_env`: use the proxies and certificates of the environment.
+    `trust_env`: use the proxies and certificates of the environment. `receive`: waits for a
+    response.
     """
     return SocketTransport(
         base_url,
         tls=tls_context(trust_env),
         trust_env=trust_env,
         using=lambda sock: _guard.get().use(sock),
+        receive=receive,
     )
 
 
@@ -164,13 +168,22 @@ def exchange_blocking(
 
 
 class SyncClient:
-    """Sends attempts to one target, one at a time for each thread. Use it as a context manager."""
+    """Sends attempts to one target, one at a time for each thread. Use it as a context manager.
 
-    def __init__(self, target: Target, now: ReadClock, http: httpx2.Client | None = None) -> None:
+    `receive`: waits for a response, if there is no `http`.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        now: ReadClock,
+        http: httpx2.Client | None = None,
+        receive: Receive = receive_bytes,
+    ) -> None:
         self._target = target
         self._now = now
         http = http or httpx2.Client(
-            transport=guarded_transport(target.base_url, target.trust_env), timeout=None
+            transport=guarded_transport(target.base_url, target.trust_env, receive), timeout=None
         )
         http.event_hooks["request"].append(_before_request)
         http.event_hooks["response"].append(_after_headers)

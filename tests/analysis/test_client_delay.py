@@ -65,6 +65,15 @@ def test_a_moment_before_all_timers_or_after_them_has_no_lag() -> None:
     assert lag_at(moments, []).tolist() == [0, 0, 0, 0]
 
 
+@given(st.lists(st.tuples(st.integers(1, 30 * MS), st.integers(0, 30 * MS)), max_size=20))
+def test_a_moment_with_a_reading_of_its_own_has_that_lag(gaps: list[tuple[int, int]]) -> None:
+    """As in sync: each first text has one, however near the others are."""
+    moments = list(accumulate(gap + late for gap, late in gaps))
+    lags = [late for _, late in gaps]
+    readings = [LateTimer(at - late, late) for at, late in zip(moments, lags, strict=True)]
+    assert lag_at(np.array(moments, np.int64), readings).tolist() == lags
+
+
 @given(st.lists(st.integers(0, SECOND), max_size=30), lists_of_lags)
 def test_without_times_the_largest_lag_goes_with_the_largest_ttft(
     ttfts: list[int], lags: list[int]

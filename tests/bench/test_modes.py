@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -80,6 +81,10 @@ def test_a_mode_makes_every_call_and_no_more_at_once_than_it_may(mode: str, perm
     assert {attempt.branch for attempt in attempts} == set(range(BRANCHES))
     assert (len(server.seen), server.most_in_service) == (BRANCHES, permits)
     assert bool(lag.loop_lag) == (mode != "sync")
+    if mode == "sync" and Path("/proc/thread-self/schedstat").exists():
+        assert [one.due + one.late for one in lag.late_timers] == [
+            attempt.first_text for attempt in attempts
+        ]
 
 
 def ours() -> list[threading.Thread]:

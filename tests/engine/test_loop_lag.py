@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.engine.loop_lag import LagReadings, LoopProbe, ThreadProbe
+from harness.engine import loop_lag
+from harness.engine.loop_lag import LagReadings, LoopProbe, ReadProbe, ThreadProbe
 from harness.records.clock import SECOND, monotonic_since, take_anchor
 from harness.records.timer_lag import LATE, PROBE_INTERVAL, LateTimer, TimerLag
+from tests.analysis.builders import make_attempt
 
 now = monotonic_since(take_anchor())
 
@@ -78,3 +83,49 @@ def test_late_timers_have_their_times_and_the_last_one_is_late_until_the_end(
     found = readings.end()
     assert count(found) == len(expected)
     assert list(found.late_timers) == [LateTimer(due, lag) for due, lag in expected if lag >= LATE]
+
+
+@pytest.fixture
+def sending() -> Iterator[socket.socket]:
+    """Return a socket that has received bytes."""
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(b"data" * 3)
+        yield here
+
+
+@pytest.mark.parametrize(("first_answer", "late"), [(25, 7), (30, 0), (39, 0), (40, 9)])
+def test_a_first_text_is_as_late_as_the_read_that_returned_it(
+    monkeypatch: pytest.MonkeyPatch, sending: socket.socket, first_answer: int, late: int
+) -> None:
+    delays = iter([100, 107, 200, 200, 300, 309])
+    monkeypatch.setattr(loop_lag, "_run_delay", lambda _: next(delays))
+    times = iter([20, 30, 40])
+    with ReadProbe(lambda: next(times)) as probe:
+        probe._file = probe._file or 0
+        for _ in range(3):
+            assert probe.receive(sending, 4) == b"data"
+        probe.note(make_attempt(first_reasoning=None, first_answer=first_answer))
+        probe.note(make_attempt(first_answer=SECOND))  # without a read of its own
+        lag = probe.lag()
+    assert lag == TimerLag({}, (LateTimer(first_answer - late, late),))
+
+
+def test_an_attempt_without_text_is_not_late(sending: socket.socket) -> None:
+    with ReadProbe(now) as probe:
+        probe.receive(sending, 4)
+        probe.note(make_attempt(first_reasoning=None, first_answer=None))
+        assert probe.lag().late_timers == ()
+
+
+def test_without_a_count_of_the_scheduler_nothing_is_late(
+    monkeypatch: pytest.MonkeyPatch, sending: socket.socket
+) -> None:
+    def missing(*_: object) -> int:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("harness.engine.loop_lag.os.open", missing)
+    with ReadProbe(now) as probe:
+        assert probe.receive(sending, 4) == b"data"
+        probe.note(make_attempt())
+        assert probe.lag() == TimerLag({}, ())
