@@ -162,6 +162,12 @@ class Sweep(Section):
 
 
 _NO_LAYERS = "describe one stack for each list of layers, and name them in sweep.retry"
+_SAME_IN_ALL_POLICIES = {
+    "kind": "the kinds of policy have different keys; describe one policy for each kind, and name "
+    "them in sweep.retry",
+    "layers": _NO_LAYERS,
+}
+"""Keys of a policy that cannot differ, and what to do instead."""
 
 
 def _sweep_objection(key: str) -> str | None:
@@ -174,8 +180,8 @@ def _sweep_objection(key: str) -> str | None:
         return f"cannot vary within a run: {_SAME_IN_ALL_CELLS[key]}"
     if len(parts) > 1 and key != join_key(parts):
         return f"write it as {json.dumps(join_key(parts))}"
-    if parts[0] == "retry" and parts[-1] == "layers":
-        return f"cannot vary within a run: {_NO_LAYERS}"
+    if parts[0] == "retry" and len(parts) == 3 and parts[-1] in _SAME_IN_ALL_POLICIES:
+        return f"cannot vary within a run: {_SAME_IN_ALL_POLICIES[parts[-1]]}"
     if len(parts) > 1 and parts[0] in SWEPT_SECTIONS:
         return None
     if parts[0] in Scenario.model_fields and key not in SWEPT_SECTIONS:
@@ -449,6 +455,12 @@ def validated(values: dict[str, Any], where: str, overrides: Sequence[str]) -> S
     `values`; errors name them.
     """
     swept = _swept_values(values)
+    described = values.get("retry")
+    for key in swept:
+        section, name, *below = (*split_key(key), "")
+        if section == "retry" and below[:-1] and name not in (described or {}):
+            what = f"sweep.{json.dumps(key)}: no policy {name!r} is described; write [retry.{name}]"
+            raise _located(where, overrides, f"sweep.{json.dumps(key)}", f"{what} with its kind")
     for override, key in itertools.product(overrides, swept):
         if _parts(_key(override))[: len(split_key(key))] == split_key(key):
             instead = f"the sweep has that key; set sweep.{json.dumps(key)} instead"

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from multiprocessing import resource_tracker
@@ -21,6 +22,7 @@ from multiprocessing.process import BaseProcess
 from harness.bench.resume import RunProgress
 from harness.bench.trial import INTERRUPTED
 from harness.bench.virtual import Played, Report, Task, opening, play
+from harness.config.unexpected_errors import what_failed
 from harness.records.errors import HarnessError
 from harness.records.schema import Stop
 from harness.simulator.memo import PromptMemory
@@ -156,6 +158,10 @@ def _work(line: Connection, begun: RunProgress) -> None:
                 line.send(play(begun, task, account, line.send, memory, _Interruptible()))
             except HarnessError as error:
                 line.send(error)
+            except Exception as error:
+                failed = HarnessError(what_failed(error))
+                failed.add_note(traceback.format_exc())
+                line.send(failed)
 
 
 def play_in_order(

@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(end="", flush=True)
     except HarnessError as error:
         print(f"harness: {error}", file=sys.stderr)
+        if os.environ.get(DEBUG_VARIABLE):
+            print(*getattr(error, "__notes__", ()), sep="\n", end="", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("harness: interrupted", file=sys.stderr)
@@ -45,9 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _NOT_WRITTEN:
             return _output_failed(error)
-        text = " ".join(f"{type(error).__name__}: {error}".split())
+        from harness.config.unexpected_errors import what_failed
+
         print(
-            f"harness: internal error ({text}); {DEBUG_VARIABLE}=1 prints the traceback",
+            f"harness: {what_failed(error)}; {DEBUG_VARIABLE}=1 prints the traceback",
             file=sys.stderr,
         )
         if os.environ.get(DEBUG_VARIABLE):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import httpx2
 import openai
@@ -15,6 +15,7 @@ from harness.client.calls import CallMaker, ClientCall, PassedResponse, Received
 from harness.client.settings import (
     DEFAULT_RETRY,
     DEFAULT_TIMEOUTS,
+    ClientOptions,
     ClientSettings,
     HoldPermit,
     Layers,
@@ -228,7 +229,8 @@ class AsyncOpenAI(openai.AsyncOpenAI):
         on_record: EmitRecord | None = None,
         http_client: httpx2.AsyncClient | None = None,
         max_retries: int = 0,
-        **options: Any,
+        api_key: str | Callable[[], Awaitable[str]] | None = None,
+        **options: Unpack[ClientOptions],
     ) -> None:
         settings = ClientSettings(
             permits, retry, permit_scope, timeouts, whole_responses, on_record
@@ -239,7 +241,7 @@ class AsyncOpenAI(openai.AsyncOpenAI):
         self._settings = settings
         if not isinstance(http_client, _AsyncHttp):
             http_client = _AsyncHttp(settings, http_client)
-        super().__init__(http_client=http_client, max_retries=0, **options)
+        super().__init__(api_key=api_key, http_client=http_client, max_retries=0, **options)
 
     if not TYPE_CHECKING:  # with the parameters of the package
 

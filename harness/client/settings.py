@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import httpx2
 
@@ -21,6 +21,25 @@ HoldPermit = Literal["attempt", "call"]
 
 DEFAULT_RETRY = Exponential()
 DEFAULT_TIMEOUTS = Timeouts()
+
+
+class ClientOptions(TypedDict, total=False):
+    """The keywords of the package's clients that a client passes on to them."""
+
+    admin_api_key: str | None
+    workload_identity: Any
+    organization: str | None
+    project: str | None
+    webhook_secret: str | None
+    provider: Any
+    base_url: str | httpx2.URL | None
+    data_residency: Any
+    websocket_base_url: str | httpx2.URL | None
+    timeout: float | httpx2.Timeout | None
+    default_headers: Mapping[str, str] | None
+    default_query: Mapping[str, object] | None
+    _strict_response_validation: bool
+    _enforce_credentials: bool
 
 
 class ClientSettings(NamedTuple):
@@ -45,6 +64,10 @@ class ClientSettings(NamedTuple):
             raise ValueError(f"permits={self.permits!r}: give a whole number of at least 1")
         if self.permit_scope not in ("attempt", "call"):
             raise ValueError(f"permit_scope={self.permit_scope!r}: use 'attempt' or 'call'")
+        if not isinstance(self.whole_responses, bool):
+            raise ValueError(f"whole_responses={self.whole_responses!r}: use True or False")
+        if self.on_record is not None and not callable(self.on_record):
+            raise ValueError(f"on_record={self.on_record!r}: give a function of one record")
         if not isinstance(self.timeouts, Timeouts):
             raise ValueError(f"timeouts={self.timeouts!r}: use harness.Timeouts(first_token=30)")
         if max_retries != 0:

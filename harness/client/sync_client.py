@@ -7,10 +7,10 @@ import os
 import queue
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import httpx2
 import openai
@@ -19,6 +19,7 @@ from harness.client.calls import CallMaker, ClientCall, PassedResponse, Received
 from harness.client.settings import (
     DEFAULT_RETRY,
     DEFAULT_TIMEOUTS,
+    ClientOptions,
     ClientSettings,
     HoldPermit,
     Layers,
@@ -268,7 +269,8 @@ class OpenAI(openai.OpenAI):
         on_record: EmitRecord | None = None,
         http_client: httpx2.Client | None = None,
         max_retries: int = 0,
-        **options: Any,
+        api_key: str | Callable[[], str] | None = None,
+        **options: Unpack[ClientOptions],
     ) -> None:
         settings = ClientSettings(
             permits, retry, permit_scope, timeouts, whole_responses, on_record
@@ -279,7 +281,7 @@ class OpenAI(openai.OpenAI):
         self._settings = settings
         if not isinstance(http_client, _Http):
             http_client = _Http(settings, http_client)
-        super().__init__(http_client=http_client, max_retries=0, **options)
+        super().__init__(api_key=api_key, http_client=http_client, max_retries=0, **options)
 
     if not TYPE_CHECKING:  # with the parameters of the package
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
 from harness.config.tables import ConfigTable
+from harness.config.validation_messages import message_of, one_line
 
 _T = TypeVar("_T")
 
@@ -49,4 +50,16 @@ Several = Annotated[tuple[_T, ...], BeforeValidator(_listed), Field(min_length=1
 
 
 class Section(ConfigTable):
-    """The base class of the tables of a scenario."""
+    """The base class of the tables of a scenario. Made in code, it raises ValueError, one line."""
+
+    if not TYPE_CHECKING:  # type checkers know the keys
+
+        def __init__(self, /, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                text = message_of(error.errors()[0], values).text
+                raise ValueError(one_line(f"{type(self).__name__}: {text}")) from None
+
+        # As pydantic marks its own: tables of a file are validated without calling it.
+        __init__.__pydantic_base_init__ = BaseModel.__init__.__pydantic_base_init__

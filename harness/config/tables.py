@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -84,10 +84,11 @@ def unknown(what: str, name: object, known: Iterable[str]) -> str:
     return f"unknown {what}{close}; use one of: {', '.join(names)}"
 
 
-def unknown_key(key: str, known: Iterable[str]) -> SettingError:
-    """Return the error for a key that a table does not have."""
+def unknown_key(key: str, known: Iterable[str], elsewhere: Sequence[str] = ()) -> SettingError:
+    """Return the error for a key that a table does not have; `elsewhere`: where it is known."""
     names = sorted(known)
-    return SettingError(f"unknown key{nearest(key, names)}; known here: {', '.join(names)}", key)
+    close = f" (did you mean {' or '.join(elsewhere)}?)" if elsewhere else nearest(key, names)
+    return SettingError(f"unknown key{close}; known here: {', '.join(names)}", key)
 
 
 class ConfigTable(BaseModel):
@@ -100,5 +101,16 @@ class ConfigTable(BaseModel):
     def _keys_are_known(cls, values: Any) -> Any:
         for key in values if isinstance(values, Mapping) else ():
             if key not in cls.model_fields:
-                raise unknown_key(str(key), cls.model_fields)
+                raise unknown_key(str(key), cls.model_fields, cls._tables_with(key))
         return values
+
+    @classmethod
+    def _tables_with(cls, key: object) -> list[str]:
+        """Return `key` with the tables inside this one that have it: `sweep.repeats`."""
+        return [
+            f"{name}.{key}"
+            for name, field in cls.model_fields.items()
+            for inner in [field.annotation]
+            if isinstance(inner, type) and issubclass(inner, ConfigTable)
+            if key in inner.model_fields
+        ]

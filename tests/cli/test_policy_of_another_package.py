@@ -217,3 +217,61 @@ def test_the_run_can_be_read_where_the_package_is_not_installed(
     assert written == (directory / "summary.json").read_text()
     assert "stranger.StubbornSection(" in written
     assert main(["trace", "export", str(copy)]) == 0
+
+
+FAULTY = """
+from typing import Literal
+
+from harness.policies.section import BackoffSection
+from harness.records.schema import PolicyCode
+
+
+class FaultySection(BackoffSection):
+    kind: Literal["faulty"]
+
+    def retry(self, context):
+        return self
+
+    def decide(self, failure, random):
+        raise RuntimeError("out of order")
+
+    def code(self):
+        return PolicyCode(attempts=2)
+"""
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Install a package whose rule raises; return a scenario that uses it."""
+    folder = tmp_path_factory.mktemp("faulty")
+    scenario = Path(scenario_in(folder))
+    text = scenario.read_text().replace('["alone", "inside", "capped"]', '"bad"')
+    scenario.write_text(f'{text}[retry.bad]\nkind = "faulty"\n')
+    points = {"harness.policies": "faulty = faulty:FaultySection\n"}
+    with installed(folder, "faulty", FAULTY, points):
+        yield scenario
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [*VIRTUAL, "--jobs", "1"],
+        [*VIRTUAL, "--jobs", "2"],
+        *(["--set", f"sweep.mode={mode}"] for mode in ("sync", "threads", "async")),
+    ],
+    ids=["virtual", "virtual, 2 jobs", "sync", "threads", "async"],
+)
+def test_a_rule_that_raises_names_its_package(
+    package: Path, faulty: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, settings: list[str],
+) -> None:  # fmt: skip
+    command = ["run", str(faulty), "--quiet", *settings, "--out"]
+    assert main([*command, str(tmp_path / "out")]) == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "harness: error in the package 'faulty' (RuntimeError: out of order); repair or uninstall "
+        "that package"
+    )
+    monkeypatch.setenv("HARNESS_DEBUG", "1")
+    assert main([*command, str(tmp_path / "again")]) == 4
+    assert "in decide" in capsys.readouterr().err

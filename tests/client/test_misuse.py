@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import os
+import re
 import select
 import signal
 import threading
@@ -17,6 +19,7 @@ import openai
 import pytest
 
 import harness
+from harness.client.settings import ClientOptions
 from harness.transports.sync_transport import exchange_blocking
 from tests.client.talking import MESSAGES, SOON, body_of, calls, good, in_turn, outcomes, refused
 from tests.transports.bodies import EVENT_STREAM, chunk, whole
@@ -440,6 +443,8 @@ def test_the_public_names_can_be_listed() -> None:
         ({"retry": [SOON, SOON]}, "cannot wrap another policy"),
         ({"timeouts": 30}, "timeouts=30: use harness.Timeouts"),
         ({"http_client": object()}, "give an httpx2"),
+        ({"whole_responses": "no"}, "whole_responses='no': use True or False"),
+        ({"on_record": 3}, "on_record=3: give a function of one record"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -447,6 +452,40 @@ def test_the_public_names_can_be_listed() -> None:
 def test_a_wrong_keyword_is_one_line(cls: Any, keywords: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message) as raised:
         cls(api_key="k", **keywords)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_unknown_keyword_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="permit"):
+        harness.AsyncOpenAI(api_key="k", permit=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="permit"):
+        harness.OpenAI(api_key="k", permit=3)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("cls", [openai.AsyncOpenAI, openai.OpenAI])
+def test_all_keywords_of_the_package_are_accepted(cls: type) -> None:
+    ours = {"self", "api_key", "max_retries", "http_client"}
+    assert set(inspect.signature(cls).parameters) - ours == set(ClientOptions.__annotations__)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: harness.Timeouts(call=-1), "Timeouts: call = -1: must be greater than 0"),
+        (
+            lambda: harness.policies.Exponential(attempts=0),
+            "Exponential: attempts = 0: must be at least 2",
+        ),
+        (
+            lambda: harness.policies.Fixed(dely=1),  # type: ignore[call-arg]
+            "Fixed: dely: unknown key (did you mean 'delay'?); known here: ",
+        ),
+        (lambda: harness.policies.Hedge(), "Hedge: after: missing; add it"),  # type: ignore[call-arg]
+    ],
+)
+def test_a_wrong_value_of_a_policy_is_one_line(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as raised:
+        make()
     assert "\n" not in str(raised.value)
 
 

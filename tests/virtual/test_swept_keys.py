@@ -136,7 +136,12 @@ def test_cells_are_compared_by_their_settings_whatever_their_ids(
         ('sweep."slo.success_rate"=[0.5, 0.9]', "keys of these sections can: endpoint, load"),
         ("sweep.seed=[1, 2]", "sweep.seed: cannot vary within a run"),
         ("sweep.endpoint.model=[1]", "write the whole dotted key in quotes"),
-        ('sweep."retry.fast.attempts"=[1]', "retry.fast.kind: missing"),
+        (
+            'sweep."retry.fast.attempts"=[1]',
+            "sweep.\"retry.fast.attempts\": no policy 'fast' is described; write [retry.fast]",
+        ),
+        ('sweep."retry.fast.kind"=["fixed"]', "describe one policy for each kind"),
+        ("repeats=1", "repeats: unknown key (did you mean sweep.repeats?)"),
         ("success.min_branches=3", 'with sweep."workflow.sub_questions"[0]'),
         ('sweep."endpoint.override.ttft.median"=["1s", "x"]', "[1] = 'x'"),
     ],
