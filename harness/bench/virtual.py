@@ -41,6 +41,7 @@ from harness.records.schema import (
 from harness.simulator.memo import PromptMemory
 from harness.simulator.profiles import Profile
 from harness.simulator.virtual.clock import VirtualClock
+from harness.simulator.virtual.gaps import SlicedGaps, compute
 from harness.simulator.virtual.modes import VIRTUAL_MODES
 from harness.simulator.virtual.provider import VirtualTarget, VirtualTrial
 from harness.store.run_directory import TrialRecords, no_collector
@@ -63,6 +64,9 @@ _CALLS_PER_PROCESS = 2000
 
 _ANY_LENGTH = SecondsRange(1.0, 1.0)
 """The length of a call does not matter where calls are only counted."""
+
+_HISTOGRAM = attrgetter("histogram")
+"""Converts the gaps that are not a dictionary for JSON, which has every other value of a record."""
 
 Report = Callable[[Tally], None]
 
@@ -225,12 +229,17 @@ class _JsonLines:
     """Encodes records as JSON lines."""
 
     def __init__(self) -> None:
-        self._encode = msgspec.json.Encoder().encode_lines
+        self._encode = msgspec.json.Encoder(enc_hook=_HISTOGRAM).encode_lines
         self._lines: list[bytes] = []
 
     def add(self, records: Sequence[Record]) -> None:
         """Encode records."""
         self._lines.append(self._encode(records))
+
+    def add_attempts(self, attempts: Sequence[Attempt]) -> None:
+        """Encode attempts."""
+        compute([one.gaps for one in attempts if isinstance(one.gaps, SlicedGaps)])
+        self.add(attempts)
 
     def whole(self) -> bytes:
         """Return the lines of all records."""
@@ -279,7 +288,7 @@ class _Collector:
         self._left = _BATCH
         self._columns: TrialColumns | None = None
         self._lines = {kind: _JsonLines() for kind in (Attempt, Call, Workflow, Transcript)}
-        keep_attempts: Callable[[Sequence[Attempt]], None] = self._lines[Attempt].add
+        keep_attempts: Callable[[Sequence[Attempt]], None] = self._lines[Attempt].add_attempts
         keep_calls: Callable[[Sequence[Call]], None] = self._lines[Call].add
         if scenario.records == "summary":
             from harness.store.trial_files import TrialColumns  # imports NumPy

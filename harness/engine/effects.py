@@ -14,12 +14,11 @@ Where every call passes, an effect is yielded itself, which costs less.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, final
 
 import msgspec
 
-from harness.records.histogram import Histogram
 from harness.records.keys import CallKey
 from harness.records.schema import Record, Tokens
 
@@ -92,7 +91,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     finish_reason: str | None
     tokens: Tokens
     chunks: int
-    gaps: Histogram
+    gaps: Mapping[int, int]
     reasoning: str
     answer: str
     detail: str

@@ -8,9 +8,15 @@ the error of a value is below 0.8 %: two significant digits in the sense of HdrH
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Histogram = dict[int, int]
 """Maps the smallest value of a bucket to the number of values in it."""
@@ -71,6 +77,23 @@ def quantile(histogram: Mapping[int, int], q: float) -> float | None:
         if seen > rank:
             return middle(name)
     return middle(max(histogram))
+
+
+class BatchedHistogram(Mapping[int, int]):
+    """A read-only histogram that is computed at its first use.
+
+    To compute many together takes a tenth of the time.
+    """
+
+    __slots__ = ()
+
+    @staticmethod
+    @abstractmethod
+    def arrays(batch: Sequence[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return names and counts, a row for each of `batch`, which are all of this class.
+
+        A name can occur several times in a row, and a count can be 0.
+        """
 
 
 class Packed(Mapping[int, int]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 
 _CRUMB = 1e-6
@@ -17,9 +18,9 @@ class Rates:
     """
 
     def __init__(self) -> None:
-        self.works: list[float] = []
-        self.ats: list[int] = []
-        self.itls: list[float] = []
+        self.works = array("d")
+        self.ats = array("q")
+        self.itls = array("d")
 
     def __len__(self) -> int:
         """Return the number of changes so far."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.records.errors import StorageError
-from harness.records.histogram import Packed
+from harness.records.histogram import BatchedHistogram, Packed
 
 _Columns = dict[str, NDArray[Any]]
 
@@ -51,6 +51,9 @@ def pack_mappings(histograms: Sequence[Mapping[int, int]]) -> tuple[NDArray[np.i
 
     Raises StorageError for a number below 0.
     """
+    for kind in set(map(type, histograms)):
+        if issubclass(kind, BatchedHistogram):
+            return _pack_batched(histograms, kind)
     sizes = np.fromiter(map(len, histograms), np.int64, len(histograms))
     total = int(sizes.sum())
     names = np.fromiter(chain.from_iterable(histograms), np.int64, total)
@@ -58,7 +61,29 @@ def pack_mappings(histograms: Sequence[Mapping[int, int]]) -> tuple[NDArray[np.i
     counts = np.fromiter(chain.from_iterable(each), np.int64, total)
     if names.min(initial=0) < 0 or counts.min(initial=0) < 0:
         raise StorageError(_UNUSUAL)
-    return sizes, _buckets(names, counts)
+    return sizes, _buckets(bucket_numbers(names), counts)
+
+
+def _pack_batched(
+    histograms: Sequence[Mapping[int, int]], kind: type[BatchedHistogram]
+) -> tuple[NDArray[np.int64], _Columns]:
+    """Pack histograms, of which those of one kind are computed together."""
+    is_batched = np.array([type(one) is kind for one in histograms])
+    names, counts = kind.arrays([one for one in histograms if type(one) is kind])
+    names = np.where(counts > 0, names, names[:, :1])
+    # Sorted by bucket, so that the counts of one bucket can be added.
+    pairs = np.sort(bucket_numbers(names).astype(np.int64) << 32 | counts)
+    numbers = pairs >> 32
+    is_first = np.diff(numbers, prepend=-1) > 0
+    sums = np.add.reduceat((pairs & 0xFFFFFFFF).ravel(), np.flatnonzero(is_first))
+    sizes = np.empty(len(histograms), np.int64)
+    sizes[is_batched] = is_first.sum(axis=1)
+    sizes[~is_batched], others = pack_mappings([one for one in histograms if type(one) is not kind])
+    of_kind = np.repeat(is_batched, sizes)
+    all_numbers, all_counts = np.empty((2, len(of_kind)), np.int64)
+    all_numbers[of_kind], all_numbers[~of_kind] = numbers[is_first], others["numbers"]
+    all_counts[of_kind], all_counts[~of_kind] = sums, others["counts"]
+    return sizes, _buckets(all_numbers, all_counts)
 
 
 def pack_texts(parts: Sequence[msgspec.Raw]) -> tuple[NDArray[np.int64], _Columns]:
@@ -82,12 +107,12 @@ def pack_texts(parts: Sequence[msgspec.Raw]) -> tuple[NDArray[np.int64], _Column
     after[starts[1:][is_full] - 1] = ends[is_full] - 1
     names = _parsed(text, closed_at, closed_at - opened_at - 1)
     counts = _parsed(text, after, after - closed_at - 2)
-    return np.diff(starts), _buckets(names, counts)
+    return np.diff(starts), _buckets(bucket_numbers(names), counts)
 
 
-def _buckets(names: NDArray[np.int64], counts: NDArray[np.int64]) -> _Columns:
+def _buckets(numbers: NDArray[Any], counts: NDArray[np.int64]) -> _Columns:
     widest = np.min_scalar_type(int(counts.max(initial=0)))
-    return {"numbers": bucket_numbers(names), "counts": counts.astype(widest)}
+    return {"numbers": numbers.astype(np.uint16, copy=False), "counts": counts.astype(widest)}
 
 
 def _parsed(text: bytes, ends: NDArray[np.int64], widths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -8,13 +8,16 @@ exact in parts without a change. The sum of all gaps is exact to one nanosecond 
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from functools import lru_cache
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from harness.records.histogram import Histogram, bucket
+from harness.records.histogram import BatchedHistogram, Histogram, bucket
 from harness.simulator.rates import Rates
 from harness.simulator.script import ChunkLayout
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 GAP_SLICES = 8
 
@@ -27,7 +30,7 @@ def gaps_of(
     last: int,
     rates: Rates,
     place: int = 0,
-) -> Histogram:
+) -> Mapping[int, int]:
     """Return the gaps between the first `chunks` chunks of one response, in nanoseconds.
 
     The first chunk came at `first`, at the virtual work `origin`, the last one at `last`. `rates`
@@ -37,41 +40,88 @@ def gaps_of(
         return {}
     reasoning, answer, size = layout
     begin = origin - min(size, reasoning or answer)
-    gaps: Histogram = {}
     itl = rates.constant(origin, begin + layout.end(chunks), place)
-    if itl is not None:
-        for size, count in layout.sizes(chunks).items():
-            name = bucket(round(size * itl))
-            gaps[name] = gaps.get(name, 0) + count
-        return gaps
-    # This is called for each attempt. With calls of `layout.end`, `rates.moment` and `bucket` for
-    # each part it would take twice as long.
-    works, ats, itls = rates.works, rates.ats, rates.itls
-    at = first
-    for tokens, count in _parts(layout, chunks):
-        if tokens is None:
-            moment = last
-        else:
-            work = begin + tokens
-            place = bisect_left(works, work, place)
-            since = place - 1 if place else 0
-            moment = ats[since] + round((work - works[since]) * itls[since])
-        gap = (moment - at) // count
-        if gap > 255:
-            shift = gap.bit_length() - 8
-            gap = gap >> shift << shift
-        elif gap < 0:
-            gap = 0
-        gaps[gap] = gaps[gap] + count if gap in gaps else count
-        at = moment
+    if itl is None:
+        return SlicedGaps(rates, (reasoning, answer, size, chunks, begin, first, last, place))
+    gaps: Histogram = {}
+    for size, count in layout.sizes(chunks).items():
+        name = bucket(round(size * itl))
+        gaps[name] = gaps.get(name, 0) + count
     return gaps
 
 
-@lru_cache(maxsize=4096)
-def _parts(layout: ChunkLayout, chunks: int) -> tuple[tuple[int | None, int], ...]:
-    """Return for each part the tokens by its end, None for the last one, and its number of gaps."""
-    parts = min(GAP_SLICES, chunks - 1)
-    bounds = [1 + part * (chunks - 1) // parts for part in range(parts + 1)]
-    return tuple(
-        (None if end == chunks else layout.end(end), end - start) for start, end in pairwise(bounds)
-    )
+class SlicedGaps(BatchedHistogram):
+    """The gaps of a response during which the speed changed.
+
+    They are computed when somebody needs them. One at a time would take 100 us each, as many
+    together as are encoded at once 3 us, and 1,000 together 1 us.
+    """
+
+    __slots__ = ("_histogram", "_rates", "_response")
+
+    def __init__(
+        self, rates: Rates, response: tuple[int, int, int, int, float, int, int, int]
+    ) -> None:
+        """`response`: its layout, chunks, start in virtual work, first, last and place."""
+        self._rates = rates
+        self._response = response
+        self._histogram: Histogram | None = None
+
+    @staticmethod
+    def arrays(batch: Sequence[SlicedGaps]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return names and counts of gaps at one provider; see `BatchedHistogram`."""
+        import numpy as np  # a short run needs none
+
+        rates, responses = batch[0]._rates, [one._response for one in batch]
+        reasoning, answer, size, chunks, begin, first, last, place = (
+            np.array(values)[:, np.newaxis] for values in zip(*responses, strict=True)
+        )
+        parts = np.minimum(GAP_SLICES, chunks - 1)
+        ends = 1 + np.minimum(np.arange(GAP_SLICES + 1), parts) * (chunks - 1) // parts
+        counts = np.diff(ends)
+        # The tokens by the end of each part but the last, as by `ChunkLayout.end`.
+        inner, thoughts = ends[:, 1:-1], -(-reasoning // size)
+        thinking = np.minimum(inner * size, reasoning)
+        answering = np.clip((inner - thoughts) * size, 0, answer)
+        work = begin + (thinking + answering)
+        # The times of these tokens, as by `Rates.moment`.
+        start = max(int(place.min()) - 1, 0)
+        works = np.frombuffer(rates.works)[start:]
+        since = np.maximum(np.searchsorted(works, work) - 1, 0)
+        itls, ats = np.frombuffer(rates.itls)[start:], np.frombuffer(rates.ats, np.int64)[start:]
+        later = np.rint((work - works[since]) * itls[since]).astype(np.int64)
+        moments = np.where(inner < chunks, ats[since] + later, last)
+        gaps = np.diff(moments, prepend=first, append=last)
+        gaps = np.maximum(gaps // np.maximum(counts, 1), 0)
+        shift = np.maximum(np.frexp(gaps.astype(np.float64))[1] - 8, 0)
+        return gaps >> shift << shift, counts
+
+    @property
+    def histogram(self) -> Histogram:
+        """The histogram as a dictionary."""
+        if self._histogram is None:
+            compute([self])
+        assert self._histogram is not None, "it has been computed"
+        return self._histogram
+
+    def __getitem__(self, name: int) -> int:
+        return self.histogram[name]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.histogram)
+
+    def __len__(self) -> int:
+        return len(self.histogram)
+
+
+def compute(batch: Sequence[SlicedGaps]) -> None:
+    """Compute the histograms of gaps at one provider together."""
+    if not batch:
+        return
+    names, counts = SlicedGaps.arrays(batch)
+    for one, mine, each in zip(batch, names.tolist(), counts.tolist(), strict=True):
+        gaps: Histogram = {}
+        one._histogram = gaps
+        for name, count in zip(mine, each, strict=True):
+            if count:
+                gaps[name] = gaps[name] + count if name in gaps else count

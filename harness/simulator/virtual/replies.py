@@ -6,6 +6,7 @@ so a request is sent at the time of its permit: the client wait is 0.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
 from typing import NamedTuple
 
@@ -190,7 +191,7 @@ class IncomingResponse(msgspec.Struct, eq=False):
             status, request_id = 200, wire.request_id(completion.name)
             if stream or ended:
                 name, model = wire.completion_id(completion.name), completion.request.model
-        gaps = {}
+        gaps: Mapping[int, int] = {}
         if stream and progress.last is not None:
             job = completion.job
             gaps = gaps_of(
