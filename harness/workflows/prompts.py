@@ -82,15 +82,22 @@ class Prompts(NamedTuple):
 
     def messages(self, key: str, **values: str) -> tuple[Message, ...]:
         """Return the messages of the template `key`; fields inside values have no meaning."""
-        template = self.templates[key]
-        parts = [values[part] if is_field else part for is_field, part in _parts(template.text)]
-        text = "".join(parts)
-        return self.chat(text, template.system)
+        return _filled(self.templates[key], self.nonce, tuple(values.items()))
 
     def chat(self, text: str, system: str = SYSTEM) -> tuple[Message, ...]:
         """Return a system message and a user message."""
         begin = f"[{self.nonce}] " if self.nonce else ""
         return (_system_message(begin + system), Message("user", text))
+
+
+@lru_cache(maxsize=512)
+def _filled(
+    template: PromptTemplate, nonce: str, fields: tuple[tuple[str, str], ...]
+) -> tuple[Message, ...]:
+    # In virtual time the same prompts come in each cell: the cache saves 2 us a call.
+    values = dict(fields)
+    parts = [values[part] if is_field else part for is_field, part in _parts(template.text)]
+    return Prompts({}, nonce).chat("".join(parts), template.system)
 
 
 def notes(reasoning: str) -> str:

@@ -45,7 +45,7 @@ def test_what_a_value_says_is_never_taken_for_a_placeholder(
 
 
 def test_findings_name_the_questions_that_have_none() -> None:
-    text = findings_text([("a?", "yes"), ("b?", None)])
+    text = findings_text((("a?", "yes"), ("b?", None)))
     assert "Sub-question: a?\nFinding: yes" in text
     assert text.endswith("- b?")
 

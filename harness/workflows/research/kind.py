@@ -111,7 +111,7 @@ class ResearchKind:
         asked = prompts.messages("decompose", topic=topic, count=str(count))
         repair = tokens_of(repair_messages(asked, "", "", count)) + planned
         branch = tokens_of(prompts.messages("research", topic=topic, question="", notes=""))
-        findings = findings_text([("", "")] * count)
+        findings = findings_text((("", ""),) * count)
         report = prompts.messages("synthesize", topic=topic, findings=findings, notes="")
         read = [branch + planned] + [branch + planned * section.carry_reasoning] * (count - 1)
         parts = (
@@ -136,7 +136,7 @@ class ResearchKind:
             section.partial,
         )
         answers = [one.answer if one.outcome == OK else None for one in found]
-        findings = findings_text(list(zip(questions, answers, strict=True)))
+        findings = findings_text(tuple(zip(questions, answers, strict=True)))
         written = yield from context.call(
             "synthesize",
             prompts.messages("synthesize", topic=topic, findings=findings, notes=carried),
