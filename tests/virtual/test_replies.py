@@ -103,7 +103,8 @@ def test_without_ids_a_response_is_the_same_but_for_its_ids(waiting: Waiting) ->
     whole, bare = trial(), trial()
     bare = bare._replace(target=bare.target._replace(ids=False))
     reply, without = waiting(whole, attempt()), waiting(bare, attempt())
-    assert reply.request_id != without.request_id == "req-"
+    assert None not in (reply.request_id, reply.response_id)
+    assert (without.request_id, without.response_id) == (None, None)
     assert (
         msgspec.structs.replace(without, request_id=reply.request_id, response_id=reply.response_id)
         == reply

@@ -56,7 +56,7 @@ def without_text(
         status=status,
         retry_after=retry_after,
         should_retry=None,
-        request_id=None if headers is None else wire.request_id(name),
+        request_id=None if headers is None else _request_id(name),
         finish_reason=None,
         tokens=NO_TOKENS,
         chunks=0,
@@ -65,6 +65,11 @@ def without_text(
         answer="",
         detail=detail or FAILURES[outcome].seen,
     )
+
+
+def _request_id(name: str) -> str | None:
+    """Return the id of a request; None if the records do not keep ids."""
+    return wire.request_id(name) if name else None
 
 
 def never_sent(now: int) -> Reply:
@@ -148,7 +153,7 @@ class IncomingResponse(msgspec.Struct, eq=False):
             return reply
         # A body that is not streamed comes together with its headers.
         return msgspec.structs.replace(
-            reply, headers=done, status=200, request_id=wire.request_id(self.completion.name)
+            reply, headers=done, status=200, request_id=_request_id(self.completion.name)
         )
 
     def aborted(self, outcome: str, detail: str, done: int, made: int) -> Reply:
@@ -188,9 +193,10 @@ class IncomingResponse(msgspec.Struct, eq=False):
         reasoning, answer = self._texts(progress.tokens, ended)
         status = request_id = name = model = None
         if headers is not None:
-            status, request_id = 200, wire.request_id(completion.name)
+            status, request_id = 200, _request_id(completion.name)
             if stream or ended:
-                name, model = wire.completion_id(completion.name), completion.request.model
+                name = wire.completion_id(completion.name) if completion.name else None
+                model = completion.request.model
         gaps: Mapping[int, int] = {}
         if stream and progress.last is not None:
             job = completion.job
