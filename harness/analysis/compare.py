@@ -376,9 +376,12 @@ _WORKLOAD = ("workflow", "prompts", "load")
 
 _NOTED = (
     "endpoint", "timeouts", "retry", "workflow.on_branch_failure", "workflow.quorum", "slo",
-    "success", "budget", "seed",
+    "success", "budget", "seed", "load.warmup_calls",
 )  # fmt: skip
 """Settings that may differ, with a warning."""
+
+_BEFORE = {"load.warmup_calls": 0}
+"""Settings that runs of earlier versions do not have, and the value that they had."""
 
 _OF_NO_MATTER = ("endpoint.time_scale", "workflow.topics_file")
 
@@ -437,7 +440,9 @@ def _apart(key: str, one: Any, other: Any) -> Iterable[tuple[str, Any, Any]]:
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         for name in dict.fromkeys([*one, *other]):
             yield from _apart(f"{key}.{name}", one.get(name), other.get(name))
-    elif one != other:
+        return
+    one, other = (_BEFORE.get(key) if value is None else value for value in (one, other))
+    if one != other:
         yield key, one, other
 
 

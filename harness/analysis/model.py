@@ -263,6 +263,22 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
     code: tuple[str, ...] = ()
 
 
+class ColdStart(msgspec.Struct, frozen=True, kw_only=True):
+    """The calls before the trials, and the first calls of the trials.
+
+    `warmup_calls`: how many were made before trials; `failed`: how many of them failed, by outcome.
+    `ratio`: time to first token of the first call of a trial over the median of the later calls of
+    its phase; the median over `trials`. `p`: one-sided, that first calls take no longer. None with
+    too few trials, and in virtual time.
+    """
+
+    warmup_calls: int
+    failed: dict[str, int]
+    trials: int
+    ratio: float | None
+    p: float | None
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """summary.json. `virtual`: no figure depends on the speed of the machine.
 
@@ -281,6 +297,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     recommendation: Recommendation
     virtual: bool = False
     marked_answers: MarkedAnswers = "none"
+    cold_start: ColdStart | None = None
 
     @property
     def has_simulator(self) -> bool:

@@ -20,6 +20,7 @@ from harness.analysis.token_estimates import received_output
 from harness.analysis.warmup import mser5
 from harness.analysis.workflow_index import RowsByNumber, WorkflowIndex
 from harness.records.groups import TriedCall
+from harness.records.keys import WARM_UP
 from harness.records.schema import CellInfo, Run, Trial, Workflow
 from harness.store.column_reader import read_columns
 from harness.store.column_values import Words
@@ -188,7 +189,10 @@ class Dataset(Records):
                 workflows[workflow.cell].append(workflow)
         for mine in workflows.values():
             counting[groups.numbers_of(mine)] = True
-        started = Counter(groups.cells_of(np.flatnonzero(groups.latest)))
+        begun = groups.latest.copy()
+        for table in (groups.calls, attempts):
+            begun[table.column("number")[table.where("phase", WARM_UP.__eq__)]] = False
+        started = Counter(groups.cells_of(np.flatnonzero(begun)))
         words = attempts.words
         calls_of, attempts_of = (
             RowsByNumber(table.column("cell"), len(words)) for table in (groups.calls, attempts)

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from harness.analysis.cells import MeasuredCell
+from harness.analysis.cold_start import cold_start
 from harness.analysis.metrics import summarise_cell
 from harness.analysis.model import SUMMARY_SCHEMA, Summary
 from harness.analysis.oracle import compare_logs, join
@@ -54,6 +55,7 @@ def summarise(records: Records) -> Summary:
         recommendation=advice.recommendation(),
         virtual=run.virtual,
         marked_answers=run.marked_answers,
+        cold_start=cold_start(cells),
     )
 
 

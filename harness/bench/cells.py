@@ -14,17 +14,22 @@ from typing import TYPE_CHECKING
 
 from harness.bench.scenario import Scenario, cell_scenario
 from harness.engine.attempt import CallTerms, CallTimeouts
-from harness.engine.effects import Program
-from harness.engine.load import Start, arrival_times, closed_loop, open_loop
+from harness.engine.call import complete
+from harness.engine.effects import Message, Program, Request
+from harness.engine.load import Start, after_calls, arrival_times, closed_loop, open_loop
 from harness.policies.resolve import names_in
 from harness.records.clock import SECOND
-from harness.records.keys import WorkflowKey
+from harness.records.keys import WARM_UP, CallKey, WorkflowKey
 from harness.records.schema import CellInfo
 from harness.records.settings import cell_id, split_key, value_slugs
 from harness.workflows.execution import run_workflow
 
 if TYPE_CHECKING:
     from harness.bench.resume import RunProgress
+
+
+WARM_UP_MESSAGES = (Message("user", "Reply with the word: ready."),)
+"""The prompt of the calls before a trial."""
 
 
 def expand(scenario: Scenario) -> tuple[CellInfo, ...]:
@@ -126,7 +131,30 @@ def trial_program(begun: RunProgress, cell: CellInfo, repeat: int) -> Program[No
     """Return the program of one trial, without the workflows that earlier sessions finished."""
     run, mine = begun.run, cell_scenario(begun.scenario, cell)
     every = starts(mine, cell, repeat, run.run_id, run.execution)
-    return load(mine, every, repeat, begun.ended.get((cell.id, repeat), frozenset()))
+    finished = begun.ended.get((cell.id, repeat), frozenset())
+    program = load(mine, every, repeat, finished)
+    if not mine.load.warmup_calls or len(finished) == len(every):
+        return program
+    return after_calls(warm_up(mine, cell, repeat, run.execution), program)
+
+
+def warm_up(scenario: Scenario, cell: CellInfo, repeat: int, execution: int = 0) -> list[Start]:
+    """Return the calls before a trial: short questions without a retry.
+
+    They have a policy of their own, so that they do not change the state of the cell's policy.
+    """
+    info, scale = scenario.plan.phases[0], scenario.time_scale
+    once = scenario.policy("none").build(scale, scenario.endpoint.stream)
+    shared = terms(scenario, cell)._replace(policy=once, hold_permit=False)
+    request = Request(WARM_UP_MESSAGES, info.max_tokens)
+
+    def start(number: int) -> Start:
+        key = CallKey(
+            cell.id, repeat, scenario.load.workflows, execution, WARM_UP, None, number + 1
+        )
+        return lambda ready: complete(shared, key, request, ready)
+
+    return [start(number) for number in range(scenario.load.warmup_calls or 0)]
 
 
 def starts(

@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
-from harness.bench.cells import expand, scenarios_by_cell, server_key
+from harness.bench.cells import WARM_UP_MESSAGES, expand, scenarios_by_cell, server_key
 from harness.bench.scenario import Scenario
 from harness.config.prices import worst_usd
 from harness.endpoints.section import SecondsRange
 from harness.records.schema import CellInfo
-from harness.workflows.layout import calls_of, regular_calls, rounds
+from harness.workflows.layout import calls_of, regular_calls, rounds, tokens_of
 
 _N = TypeVar("_N", int, float)
 
@@ -24,8 +24,9 @@ _N = TypeVar("_N", int, float)
 class Estimate(NamedTuple):
     """What a run will do, at most if repeats are added until the recommendation is settled.
 
-    `calls`: if no answer needs a repair. `most_attempts`: with every repair, and with all attempts
-    that the policy of each call allows; attempts that a breaker adds are not counted.
+    `calls`: if no answer needs a repair, without `warmup_calls`. `most_attempts`: with these, with
+    every repair, and with all attempts that the policy of each call allows; attempts that a breaker
+    adds are not counted.
     `input_tokens`, `output_tokens`, `usd`: upper bounds with one attempt per call and no repair;
     `most_usd`: with the most attempts. None if a phase has no `max_tokens`, and for money if the
     price is not known; `no_usd`: the reason. `seconds`: real seconds, if a call takes
@@ -36,6 +37,7 @@ class Estimate(NamedTuple):
     trials: int
     workflows: int
     calls: int
+    warmup_calls: int
     most_attempts: int
     input_tokens: int | None
     output_tokens: int | None
@@ -66,6 +68,7 @@ def estimate(
         trials=sum(part.trials for part in parts),
         workflows=sum(part.workflows for part in parts),
         calls=sum(part.calls for part in parts),
+        warmup_calls=sum(part.warmup_calls for part in parts),
         most_attempts=sum(part.most_attempts for part in parts),
         input_tokens=_sum_known(part.input_tokens for part in parts),
         output_tokens=_sum_known(part.output_tokens for part in parts),
@@ -101,25 +104,34 @@ def _of_cell(scenario: Scenario, cell: CellInfo, call_seconds: SecondsRange) -> 
     repeats, layout = scenario.sweep.most_repeats, scenario.layout
     workflows = scenario.load.workflows * repeats
     attempts = scenario.policy(cell.retry).most_attempts * workflows
+    warm_ups = (scenario.load.warmup_calls or 0) * repeats
+    warm_up = _most_of_warm_up(scenario)
     whole, repair = _most_tokens(scenario, repair=False), _most_tokens(scenario, repair=True)
     price, usd, most_usd = scenario.price, None, None
     if price is not None and whole is not None and repair is not None:
-        usd = workflows * worst_usd(price, *whole)
-        most_usd = attempts * (worst_usd(price, *whole) + worst_usd(price, *repair))
+        warming = warm_ups * worst_usd(price, *warm_up)
+        usd = workflows * worst_usd(price, *whole) + warming
+        most_usd = attempts * (worst_usd(price, *whole) + worst_usd(price, *repair)) + warming
     return Estimate(
         cells=1,
         trials=repeats,
         workflows=workflows,
         calls=workflows * regular_calls(layout),
-        most_attempts=attempts * len(list(calls_of(layout))),
-        input_tokens=None if whole is None else workflows * whole[0],
-        output_tokens=None if whole is None else workflows * whole[1],
+        warmup_calls=warm_ups,
+        most_attempts=attempts * len(list(calls_of(layout))) + warm_ups,
+        input_tokens=None if whole is None else workflows * whole[0] + warm_ups * warm_up[0],
+        output_tokens=None if whole is None else workflows * whole[1] + warm_ups * warm_up[1],
         usd=usd,
         most_usd=most_usd,
         no_usd=_no_usd(scenario),
         call_seconds=call_seconds,
         seconds=SecondsRange(*(_seconds(scenario, cell, length) for length in call_seconds)),
     )
+
+
+def _most_of_warm_up(scenario: Scenario) -> tuple[int, int]:
+    """Return the most tokens that a warm-up call reads and writes."""
+    return tokens_of(WARM_UP_MESSAGES), scenario.plan.phases[0].max_tokens or 0
 
 
 def _no_usd(scenario: Scenario) -> str | None:
@@ -151,10 +163,11 @@ def _seconds(scenario: Scenario, cell: CellInfo, call: float) -> float:
     A trial takes as many rounds of calls as its permits need for all of them, or as its workflows
     need one after another, whichever is more.
     """
-    layout, load = scenario.layout, scenario.load
+    layout, load, call = scenario.layout, scenario.load, min(call, scenario.timeouts.call)
     trips = -(-load.workflows // min(load.at_once, load.workflows))
     longest = trips * rounds(layout, cell.permits)
     shared = load.workflows * regular_calls(layout) / cell.permits
+    warm_up = -(-(load.warmup_calls or 0) // cell.permits) * call
     arriving = load.workflows / load.arrivals.per_second if load.arrivals else 0.0
-    trial = max(min(call, scenario.timeouts.call) * max(longest, shared), arriving)
+    trial = max(call * max(longest, shared), arriving) + warm_up
     return trial * scenario.sweep.most_repeats * scenario.time_scale

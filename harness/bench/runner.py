@@ -264,7 +264,7 @@ def _keep(
 def target_of(scenario: Scenario, the_run: Run, server: EndpointServer) -> Target:
     """Return the target of the attempts of a run: `server`, which has been started."""
     endpoint, facts = scenario.endpoint, scenario.endpoint.facts
-    by_phase, phases = facts.extra_body_by_phase, scenario.plan.phases
+    by_phase, settings = facts.extra_body_by_phase, scenario.plan.settings
     return Target(
         base_url=server.base_url,
         api_key=server.api_key,
@@ -274,8 +274,8 @@ def target_of(scenario: Scenario, the_run: Run, server: EndpointServer) -> Targe
         run_id=the_run.run_id,
         anchor=the_run.zero,
         simulated=facts.simulation is not None,
-        extra_body_by_phase={info.name: by_phase.get(info.setting, {}) for info in phases},
-        settings={info.name: info.setting for info in phases},
+        extra_body_by_phase={name: by_phase.get(setting, {}) for name, setting in settings.items()},
+        settings=settings,
         reuse_connections=facts.reuse_connections,
         own_server=facts.own_server,
     )

@@ -30,7 +30,7 @@ from pydantic import (
 from harness.analysis.looks import FEWEST_REPEATS, Looks, growing_looks, one_look
 from harness.config.budget import PRICE_WAY_OUT, Budget, check_budget
 from harness.config.config_base import Count, Name, Section, Several, Text, distinct
-from harness.config.load import Load
+from harness.config.load import LIVE_WARMUP_CALLS, Load
 from harness.config.prices import Price
 from harness.config.tables import Duration, SettingError, nearest, parse_override, unknown
 from harness.config.timeouts import Timeouts
@@ -236,7 +236,7 @@ class Scenario(Section):
     workflow: AnyWorkflow
     prompts: dict[str, Text | None] = Field(default_factory=dict, validate_default=True)
     endpoint: Endpoint = SimulatedEndpoint()
-    load: Load = Load()
+    load: Load = Field(default=Load(), validate_default=True)
     timeouts: ScenarioTimeouts = ScenarioTimeouts()
     sweep: Sweep = Sweep()
     retry: dict[Name, RetryPolicy] = Field(default_factory=dict)
@@ -271,6 +271,15 @@ class Scenario(Section):
         key = "extra_body_by_phase"
         bodies = filled(endpoint.extra_body_by_phase, known, {}, key)
         return endpoint.model_copy(update={key: bodies})
+
+    @field_validator("load")
+    @classmethod
+    def _warm_up_is_known(cls, load: Load, info: ValidationInfo) -> Load:
+        endpoint: Endpoint | None = info.data.get("endpoint")
+        if endpoint is None or load.warmup_calls is not None:  # it is invalid itself
+            return load
+        live = endpoint.facts.simulation is None
+        return load.model_copy(update={"warmup_calls": LIVE_WARMUP_CALLS if live else 0})
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Scenario:

@@ -220,7 +220,7 @@ def _target_of(scenario: Scenario, profile: Profile) -> VirtualTarget:
         model=scenario.endpoint.model,
         stream=scenario.endpoint.stream,
         thoughts=scenario.transcripts or scenario.workflow.carry_reasoning,
-        settings={info.name: info.setting for info in scenario.plan.phases},
+        settings=scenario.plan.settings,
         ids=scenario.records == "full",
     )
 

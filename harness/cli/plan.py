@@ -115,10 +115,11 @@ def _facts(scenario: Scenario, expected: Estimate) -> Iterator[tuple[str, str]]:
     call, least = expected.call_seconds, _least_share(scenario)
     yield "model", endpoint_headings(scenario)
     fewest = "" if least == 1 else f"{round(expected.calls * least):,} to "
+    warm_up = f" and {expected.warmup_calls:,} to warm up" if expected.warmup_calls else ""
     yield (
         "calls",
-        f"{fewest}{expected.calls:,}; at most {expected.most_attempts:,} attempts with all "
-        "repairs and retries",
+        f"{fewest}{expected.calls:,}{warm_up}; at most {expected.most_attempts:,} attempts with "
+        "all repairs and retries",
     )
     if expected.input_tokens is not None and expected.output_tokens is not None:
         yield (

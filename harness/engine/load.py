@@ -47,6 +47,13 @@ def _when_due(start: Start, due: int) -> Program[None]:
     yield from start(due)
 
 
+def after_calls(calls: Sequence[Start], load: Program[None]) -> Program[None]:
+    """Make the calls, all at once, and then run the load."""
+    ready = yield from now()
+    yield from fan_out([call(ready) for call in calls])
+    yield from load
+
+
 def arrival_times(process: str, per_second: float, count: int, random: Random) -> list[float]:
     """Return the arrival times of `count` workflows in seconds; `process`: constant or poisson."""
     if process == "constant":

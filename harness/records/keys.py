@@ -6,6 +6,11 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
+WARM_UP = "warm-up"
+"""The phase of the calls before a trial (`load.warmup_calls`).
+
+They have the number after the last workflow of the trial, and no record of a workflow."""
+
 TrialKey: TypeAlias = tuple[str, int]
 """A trial: (cell, repeat). A resumed run can have several executions of it."""
 

@@ -11,6 +11,12 @@ from harness.records.failures import FAILURES, is_failure
 from harness.report.failures import attempts_by_outcome
 from harness.report.wording import cell_labels, counted, percent
 
+SURE = 0.01
+"""First calls stand out if chance alone makes them so slow with a lower probability than this."""
+
+SLOW = 1.2
+"""First calls that take less than this many times as long as later ones are not warned of."""
+
 NO_LONGER = 0.9
 """MSER-5 cuts at most half. When it cuts this share of that, there was no steady state."""
 
@@ -22,6 +28,7 @@ def warnings_of(summary: Summary) -> list[str]:
     """Return warnings about the figures, each with advice."""
     return [
         *_of_run(summary),
+        *_of_cold_start(summary),
         *_of_workflows(summary),
         *_of_bursts(summary),
         *_of_cells(summary),
@@ -39,6 +46,25 @@ def _of_run(summary: Summary) -> Iterator[str]:
         yield (
             f"the {limited} limited some of the results, not the provider; "
             f"use {', '.join(ways_out[:-1])}, or {ways_out[-1]}."
+        )
+
+
+def _of_cold_start(summary: Summary) -> Iterator[str]:
+    seen = summary.cold_start
+    if seen is None:
+        return
+    if seen.failed:
+        failed = sum(seen.failed.values())
+        most = max(seen.failed, key=lambda name: seen.failed[name])
+        yield (
+            f"{failed} of {counted(seen.warmup_calls, 'warm-up call')} failed, most often by "
+            f"{most}, so trials may have begun cold; {FAILURES[most].advice}."
+        )
+    if seen.ratio is not None and seen.p is not None and seen.p < SURE and seen.ratio > SLOW:
+        yield (
+            f"the first calls of the trials took {seen.ratio:.1f} times as long to the first token "
+            f"as later ones (median of {counted(seen.trials, 'trial')}), so trials began cold; "
+            "raise load.warmup_calls."
         )
 
 

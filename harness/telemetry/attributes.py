@@ -190,11 +190,11 @@ def workflow_key_attributes(the_run: Run, info: CellInfo, record: Workflow) -> A
     }
 
 
-def workflow_attributes(the_run: Run, record: Workflow) -> Attributes:
-    """Return the further attributes of a workflow's own span."""
+def workflow_attributes(record: Workflow, name: str) -> Attributes:
+    """Return the further attributes of a workflow's own span; `name`: of its kind."""
     return {
         semconv.OPERATION_NAME: semconv.INVOKE_WORKFLOW,
-        semconv.WORKFLOW_NAME: workflow_name(the_run),
+        semconv.WORKFLOW_NAME: name,
         semconv.BRANCHES_TOTAL: record.branches.total,
         semconv.BRANCHES_OK: record.branches.ok,
     }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from harness.records.keys import TrialKey, workflow_key
+from harness.records.keys import WARM_UP, TrialKey, workflow_key
 from harness.records.schema import Attempt, Call, Run, Transcript, Trial, Workflow
 from harness.store.run_directory import Records, TrialRecords, read_transcripts, writing
 from harness.store.trial_reader import TrialReader
@@ -230,4 +230,7 @@ def _make(directory: Path) -> None:
 
 def _left_out(records: Records | TrialRecords) -> int:
     ended = {workflow_key(workflow) for workflow in records.workflows}
-    return sum(workflow_key(attempt) not in ended for attempt in records.attempts)
+    return sum(
+        workflow_key(attempt) not in ended and attempt.phase != WARM_UP
+        for attempt in records.attempts
+    )

@@ -27,8 +27,18 @@ from harness.analysis.phase_tree import Lane, PhaseNode, tree_of
 from harness.records import ids
 from harness.records.failures import OK
 from harness.records.groups import WorkflowGroups, WorkflowRecords
-from harness.records.keys import CallKey, workflow_key
-from harness.records.schema import Attempt, Call, Run, Transcript, Trial, Workflow
+from harness.records.keys import WARM_UP, CallKey, workflow_key
+from harness.records.schema import (
+    Attempt,
+    Branches,
+    Call,
+    Phase,
+    Run,
+    Transcript,
+    Trial,
+    Workflow,
+    WorkflowOutcome,
+)
 from harness.telemetry import attributes, semconv
 from harness.telemetry.attributes import Attributes
 from harness.telemetry.content import Capture, messages
@@ -85,7 +95,7 @@ class TraceMaker:
         attempts: Iterable[Attempt],
         transcripts: Iterable[Transcript] = (),
     ) -> list[Span]:
-        """Return the traces of `workflows`; records of other workflows are ignored."""
+        """Return the traces of `workflows` and of warm-ups; other records are ignored."""
         return list(chain.from_iterable(self.traces(workflows, calls, attempts, transcripts)))
 
     def traces(
@@ -95,12 +105,12 @@ class TraceMaker:
         attempts: Iterable[Attempt],
         transcripts: Iterable[Transcript] = (),
     ) -> Iterator[list[Span]]:
-        """Yield the trace of each of `workflows`, made when it is wanted."""
+        """Yield the trace of each of `workflows` and of each warm-up, made when it is wanted."""
         said = {
             CallKey(*workflow_key(one), one.phase, one.branch, one.call): one for one in transcripts
         }
         groups = WorkflowGroups(calls, attempts)
-        for workflow in workflows:
+        for workflow in chain(workflows, _warm_ups(groups)):
             trace = _WorkflowTrace(self, workflow, groups.of(workflow), said)
             trace.add_workflow()
             yield trace.spans
@@ -108,6 +118,22 @@ class TraceMaker:
     def unix(self, time: int) -> int:
         """Return a record's time in nanoseconds since the Unix epoch."""
         return self.run.anchor.unix_ns + time
+
+
+def _warm_ups(groups: WorkflowGroups) -> Iterator[Workflow]:
+    """Yield a workflow for the calls before each trial, which have no record of one."""
+    for key, its in list(groups.items()):
+        calls = [call for call in its.calls if call.phase == WARM_UP]
+        if not calls:
+            continue
+        ready, done = min(call.ready for call in calls), max(call.done for call in calls)
+        good = sum(call.outcome == OK for call in calls)
+        outcome: WorkflowOutcome = "ok" if good == len(calls) else "degraded" if good else "failed"
+        yield Workflow(
+            **key._asdict(), topic="", ready=ready, started=ready, done=done, outcome=outcome,
+            phases=(Phase(name=WARM_UP, start=ready, end=done, outcome=outcome),),
+            branches=Branches(total=0, ok=0),
+        )  # fmt: skip
 
 
 class _WorkflowTrace:
@@ -137,12 +163,14 @@ class _WorkflowTrace:
         trial = ids.span_id(
             self.run.run_id, semconv.TRIAL_SPAN, record.cell, record.repeat, record.execution
         )
+        is_warm_up = any(phase.name == WARM_UP for phase in record.phases)
+        name = WARM_UP if is_warm_up else attributes.workflow_name(self.run)
         root = self._add(
-            f"{semconv.INVOKE_WORKFLOW} {attributes.workflow_name(self.run)}",
+            f"{semconv.INVOKE_WORKFLOW} {name}",
             None,
             (record.ready, record.done),
             ("workflow",),
-            attributes.workflow_attributes(self.run, record),
+            attributes.workflow_attributes(record, name),
             outcome=record.outcome,
             error=_error(record.outcome, record.error),
             links=(SpanLink(self.maker.run_trace, trial),),

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from harness.engine.attempt import CallTerms
 from harness.engine.effects import Program, emit, now
-from harness.records.keys import WorkflowKey
+from harness.records.keys import WARM_UP, WorkflowKey
 from harness.records.schema import PhaseInfo, Workflow, WorkflowOutcome
 from harness.workflows.context import WorkflowContext, WorkflowFailedError
 from harness.workflows.layout import Layout
@@ -30,6 +30,12 @@ class WorkflowPlan(NamedTuple):
     templates: Mapping[str, PromptTemplate]
     phases: tuple[PhaseInfo, ...]
     timeout: int | None = None
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The name under which a scenario has settings of each phase; a warm-up has the first's."""
+        names = {info.name: info.setting for info in self.phases}
+        return {WARM_UP: self.phases[0].setting, **names}
 
     def layout(self, topic: str) -> Layout:
         """Return the tree of the calls of a workflow about `topic`.

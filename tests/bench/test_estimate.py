@@ -166,7 +166,9 @@ def test_time_is_scaled_capped_by_the_calls_deadline_and_settles_between_trials(
     assert capped.seconds == SecondsRange(100, 200)
     live = {"base_url": "http://127.0.0.1:1", "kind": "openai", "model": "m", "settle": "7s"}
     settled = of(SecondsRange(10, 30), sweep=sweep, load=load, endpoint=live)
-    assert settled.seconds == SecondsRange(107, 307)
+    assert settled.seconds == SecondsRange(147, 427)  # with two warm-up calls before each trial
+    cold = of(SecondsRange(10, 30), sweep=sweep, load={**load, "warmup_calls": 0}, endpoint=live)
+    assert cold.seconds == SecondsRange(107, 307)
 
 
 def test_a_real_models_time_is_an_assumption_that_differs_for_the_small_one() -> None:

@@ -96,8 +96,10 @@ def scenario(folder: Path, base_url: str, **sections: object) -> Path:
         "load": {"workflows": 4, "in_flight": 4},
         "sweep": {"mode": ["async"], "permits": [4]},
     }
+    whole: dict[str, Any] = {**base, **sections}
+    whole["load"] = {"warmup_calls": 0, **whole["load"]}  # attempts are counted
     file = folder / "own.toml"
-    file.write_text(dumps({**base, **sections}))
+    file.write_text(dumps(whole))
     return file
 
 

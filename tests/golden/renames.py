@@ -32,5 +32,7 @@ DEFAULTS: Mapping[str, Mapping[str, object]] = {
 
 The golden files have all fields, as schema 1 wrote them."""
 
-ADDED: frozenset[str] = frozenset({"attempts.marked_simulated", "summary.marked_answers"})
+ADDED: frozenset[str] = frozenset(
+    {"attempts.marked_simulated", "summary.marked_answers", "summary.cold_start"}
+)
 """New paths that the golden runs lack; what lies below a path belongs to it."""
