@@ -53,8 +53,8 @@ def gaps_of(
 class SlicedGaps(BatchedHistogram):
     """The gaps of a response during which the speed changed.
 
-    They are computed when somebody needs them. One at a time would take 100 us each, as many
-    together as are encoded at once 3 us, and 1,000 together 1 us.
+    They are computed when somebody needs them. Alone that takes 60 us, together with sixty others
+    4 us each.
     """
 
     __slots__ = ("_histogram", "_rates", "_response")
