@@ -17,42 +17,53 @@ Proof = Literal["proven", "open", "broken"]
 
 BEHIND = 0.05
 """The probability that a cell that is better by more than the margin is overlooked, because its
-objective is judged to be worse, or its success rate to be below the limit. The claims are
-one-sided: a test of equivalence has this level on each side."""
+objective is judged to be worse. One-sided: a test of equivalence has this level on each side."""
+
+EXCLUDED = 0.10
+"""The probability that a cell whose success rate is exactly at the limit is excluded. Such a cell
+cannot be proven to meet the limit, so little is lost: a cell that is one standard error above the
+limit is excluded with a probability of about 0.01."""
 
 
 class ShareBounds(NamedTuple):
-    """The bounds of a share of successes, each one-sided."""
+    """The bounds of a share of successes, each one-sided.
+
+    They are wrong with the probabilities TAIL (`low`), BEHIND (`high`) and EXCLUDED (`most`), each
+    times the level of the look. `most` is an upper bound too; it excludes a cell.
+    """
 
     low: float
     high: float
+    most: float
 
 
 def share_bounds(good: float, tried: float, effect: float, level: float) -> ShareBounds:
-    """Return bounds: the low one is wrong with the probability TAIL * `level`.
+    """Return the bounds of a share at a look.
 
-    The high one, which excludes a cell, is wrong with the probability BEHIND * `level`. Clopper and
-    Pearson's bounds, with both counts divided by the design effect. A divided count is not a whole
-    number, so the high bound counts half of the probability of the observed count (mid-p; Brown,
-    Cai and DasGupta, Interval Estimation for a Binomial Proportion, Statistical Science 16, 2001).
-    The low one counts all of it, because clusters of failures that did not occur are not known.
+    Clopper and Pearson's bounds, with both counts divided by the design effect. A divided count is
+    not a whole number, so the upper bounds count half of the probability of the observed count
+    (mid-p; Brown, Cai and DasGupta, Interval Estimation for a Binomial Proportion, Statistical
+    Science 16, 2001). The lower one counts all of it, because clusters of failures that did not
+    occur are not known.
     """
     if tried <= 0:
-        return ShareBounds(0.0, 1.0)
-    yes, no, tail = good / effect, (tried - good) / effect, TAIL * level
+        return ShareBounds(0.0, 1.0, 1.0)
+    yes, no = good / effect, (tried - good) / effect
     more = 0.5 if effect > 1 else 1.0
-    low = 0.0 if yes <= 0 else float(special.betaincinv(yes, no + 1, tail))
-    high = 1.0
-    if no > 0:
-        high = float(special.betaincinv(yes + more, no + 1 - more, 1 - BEHIND * level))
-    return ShareBounds(low, high)
+    low = 0.0 if yes <= 0 else float(special.betaincinv(yes, no + 1, TAIL * level))
+    if no <= 0:
+        return ShareBounds(low, 1.0, 1.0)
+    high, most = special.betaincinv(
+        yes + more, no + 1 - more, 1 - np.array([BEHIND, EXCLUDED]) * level
+    )
+    return ShareBounds(low, float(high), float(most))
 
 
 def share_proof(bounds: ShareBounds, asked: float) -> Proof:
     """Return whether a share is proven to reach `asked`, or not to."""
     if bounds.low >= asked:
         return "proven"
-    return "broken" if bounds.high < asked else "open"
+    return "broken" if bounds.most < asked else "open"
 
 
 def shortfall_proof(
@@ -65,7 +76,7 @@ def shortfall_proof(
     """
     apart = best - mine
     high = apart + math.hypot(other.high - best, mine - bounds.low)
-    low = apart - math.hypot(best - other.low, bounds.high - mine)
+    low = apart - math.hypot(best - other.low, bounds.most - mine)
     if high <= margin:
         return "proven"
     return "broken" if low > margin else "open"

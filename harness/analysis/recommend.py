@@ -199,10 +199,8 @@ class Advice:
         broken = sum(proof == "broken" for proof in found.proofs.values())
         if not broken:
             return []
-        why = "is excluded: it is" if broken == 1 else "are excluded: they are"
-        return [
-            f"{broken} of {_count(len(found.proofs), 'cell')} {why} proven not to meet the SLO."
-        ]
+        why = "is excluded: it does" if broken == 1 else "are excluded: they do"
+        return [f"{broken} of {_count(len(found.proofs), 'cell')} {why} not meet the SLO."]
 
     def _nothing(self) -> str:
         objective, asked = self._objective, self._rules.asked
@@ -212,7 +210,7 @@ class Advice:
             if asked is None or most.share == 0:
                 return f"No workflow {self._succeeded}."
             return (
-                f"Every cell is proven not to meet the SLO: at most {_percent(most.share)} of "
+                f"No cell meets the SLO: at most {_percent(most.share)} of "
                 f"workflows met it, in {most.name}; {_percent(asked)} is required."
             )
         if objective == "cost_per_successful_workflow":

@@ -116,7 +116,10 @@ def test_a_cell_that_is_proven_to_miss_the_success_rate_is_excluded() -> None:
     )
     assert (found.state, found.cell) == ("proven", SLOW)
     assert found.lead_over_next is None
-    assert any("1 of 2 cells is excluded: it is" in sentence for sentence in found.because)
+    assert any(
+        "1 of 2 cells is excluded: it does not meet the SLO" in sentence
+        for sentence in found.because
+    )
 
 
 def test_failing_fast_does_not_win_where_no_success_rate_is_asked_for() -> None:
