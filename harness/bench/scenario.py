@@ -56,9 +56,17 @@ PermitScope = Literal["attempt", "call"]
 
 
 class ScenarioTimeouts(Timeouts):
-    """The timeouts of a scenario. `workflow`: of a whole workflow; None for no limit."""
+    """The timeouts of a scenario.
+
+    Example::
+
+        [timeouts]
+        first_token = "5m"
+        call = "10m"
+    """
 
     workflow: Duration | None = None
+    """From ready to the end of a workflow. If it is absent, there is no limit."""
 
 
 SWEPT_SECTIONS = ("endpoint", "load", "retry", "timeouts", "workflow")
@@ -96,22 +104,38 @@ DEFAULT_MAX_REPEATS = 60
 
 
 class Sweep(Section):
-    """The settings to vary, in all combinations. `sync` has one permit for any `permits`.
+    """The settings to vary, in all combinations; every combination is a cell.
 
-    It also takes dotted keys of the scenario: `"endpoint.model" = ["a", "b"]`. `repeats`: how often
-    each cell runs, or `auto`: until the recommendation is settled, at most `max_repeats` times
-    (60 if absent).
+    It also takes dotted keys of the scenario, in quotes: any key of `[workflow]`, `[endpoint]`,
+    `[load]`, `[timeouts]` and `[retry.NAME]` that can differ between the cells of a run.
+
+    Example::
+
+        [sweep]
+        mode = ["sync", "async"]
+        permits = [2, 8]
+        retry = ["none", "openai-sdk"]
+        repeats = 5
+        "workflow.sub_questions" = [2, 4]
     """
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Annotated[Several[Any], AfterValidator(_different)]]
 
     mode: Annotated[Several[Mode], AfterValidator(distinct)] = ("async",)
+    """`sync` makes one call after another, `threads` has a thread for each call, `async` an event
+    loop.
+    """
     permits: Annotated[Several[Count], AfterValidator(distinct)] = (1,)
+    """The most attempts in flight in the whole process; `sync` has one, whatever is given."""
     retry: Annotated[Several[Name], AfterValidator(distinct)] = ("none",)
+    """Names of retry policies: `none`, `openai-sdk`, `aws-standard`, or those of `[retry.NAME]`."""
     permit_scope: Annotated[Several[PermitScope], AfterValidator(distinct)] = ("attempt",)
+    """`attempt` returns the permit during backoff; `call` holds it until the call ends."""
     repeats: Annotated[int | Literal["auto"], BeforeValidator(_repeats)] = 1
+    """How often each cell runs; `"auto"`: until the recommendation is settled."""
     max_repeats: Annotated[Count, Field(ge=FEWEST_REPEATS)] | None = None
+    """How often each cell runs at most with `repeats = "auto"`; 60 if absent."""
 
     @model_validator(mode="before")
     @classmethod
@@ -199,51 +223,98 @@ def _sweep_objection(key: str) -> str | None:
 class Objective(Section):
     """What the recommendation minimises.
 
-    `margin`: by how much a better value does not matter, as a share. `success_margin`: how far a
-    success rate may be below the best cell's where `slo.success_rate` is absent.
+    Example::
+
+        [objective]
+        minimise = "workflow_p95"
     """
 
     minimise: Literal["makespan", "workflow_p95", "cost_per_successful_workflow"] = "makespan"
+    """`makespan`: the time of a trial. `workflow_p95`: the 95th percentile of workflow latency.
+    `cost_per_successful_workflow` needs a price. An open loop has no makespan to minimise.
+    """
     margin: float = Field(default=0.02, gt=0, le=1)
+    """By how much a better value does not matter, as a share."""
     success_margin: float = Field(default=0.05, gt=0, lt=1)
+    """How far a success rate may be below the best cell's if `slo.success_rate` is absent."""
 
 
 class Slo(Section):
-    """The requirements for a recommended cell; `workflow_latency` also limits goodput."""
+    """The requirements for a recommended cell.
+
+    Example::
+
+        [slo]
+        success_rate = 0.95
+        workflow_latency = "4m"
+    """
 
     success_rate: float | None = Field(default=None, ge=0, le=1)
+    """The share of workflows that must succeed."""
     workflow_latency: Duration | None = None
+    """A workflow that takes longer does not count as goodput. If it is absent, there is no limit.
+    """
 
 
 class Success(Section):
-    """The branches that a degraded workflow needs to count as a success; all if absent."""
+    """When a workflow with failed branches counts as a success.
+
+    Example::
+
+        [success]
+        min_branches = 3
+    """
 
     min_branches: int | None = Field(default=None, ge=1)
+    """The branches that a degraded workflow needs to count as a success; all if absent."""
 
 
 class Scenario(Section):
     """A scenario file with all defaults.
 
-    `transcripts`: write transcripts.jsonl. `records`: keep all records, or only what the statistics
-    need. `prompts`: texts that replace those of the workflow.
+    Example::
+
+        name = "example"
+        seed = 7
+
+        [workflow]
+        topics = ["ocean tides", "river deltas"]
     """
 
     name: Name
+    """Names the run and its directory: letters, digits, `.` and `-`."""
     description: str = ""
+    """Shown by `harness scenarios`."""
     seed: int = Field(default=0, ge=0)
+    """Of all random draws: order of trials, jitter, simulated lengths, times and faults."""
     transcripts: bool = False
+    """Keep prompts, reasoning and answers in transcripts.jsonl."""
     records: RecordsKept = "full"
+    """`full` keeps all records; `summary`, in virtual time, only what the statistics need."""
     workflow: AnyWorkflow
+    """What one workflow does."""
     prompts: dict[str, Text | None] = Field(default_factory=dict, validate_default=True)
+    """Texts that replace the prompts of the workflow. `NAME` is the text itself, `NAME_file` the
+    path of a file that contains it; the workflow kind says which names there are.
+    """
     endpoint: Endpoint = SimulatedEndpoint()
+    """What answers the calls."""
     load: Load = Field(default=Load(), validate_default=True)
+    """How many workflows a trial has, and when they start."""
     timeouts: ScenarioTimeouts = ScenarioTimeouts()
+    """The limits of waiting."""
     sweep: Sweep = Sweep()
+    """The settings to vary."""
     retry: dict[Name, RetryPolicy] = Field(default_factory=dict)
+    """Retry policies by name, for `sweep.retry`."""
     objective: Objective = Objective()
+    """What the recommendation minimises."""
     slo: Slo = Slo()
+    """The requirements for a recommended cell."""
     success: Success = Success()
+    """When a degraded workflow counts as a success."""
     budget: Budget = Budget()
+    """The limits of a run."""
 
     @field_validator("prompts")
     @classmethod

@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_run(command)
     _add_init(command)
     _add_scenarios(command)
+    _add_schema(command)
     _add_report(command)
     _add_compare(command)
     _add_export(command)
@@ -190,6 +191,16 @@ def _add_scenarios(command: _Command) -> None:
         "one of them.",
     )
     add("name NAME", "the scenario to print (default: list all)", nargs="?")
+
+
+def _add_schema(command: _Command) -> None:
+    command(
+        "schema",
+        "schema:print_schema",
+        help="print the JSON Schema of a scenario file",
+        description="Prints the JSON Schema of a scenario file, with which an editor completes and "
+        "checks it. It includes the kinds of installed packages.",
+    )
 
 
 def _add_report(command: _Command) -> None:

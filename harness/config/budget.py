@@ -20,22 +20,40 @@ NonNegative = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 class Budget(Section):
     """The limits of a run. The worst case of each attempt is reserved before it is sent.
 
-    `tokens`: input and output together. `seconds`: since the start of the first trial; after that,
-    no attempt is sent, but attempts in flight can finish.
+    Example::
+
+        [budget]
+        attempts = 500
     """
 
     attempts: Count | None = None
+    """HTTP requests."""
     usd: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """Cost in USD; requires `workflow.max_tokens` for every phase, and a known price."""
     tokens: Annotated[int, Field(gt=0, le=10**15)] | None = None
+    """Input and output together; requires `workflow.max_tokens` for every phase."""
     seconds: Duration | None = None
+    """Since the start of the first trial; after that, no attempt is sent, but attempts in flight
+    can finish.
+    """
 
 
 class OwnPrice(Section):
-    """The price in USD per million tokens. `cached` is equal to `input` if it is absent."""
+    """The price of tokens.
+
+    Example::
+
+        [endpoint.price]
+        input = 0.3
+        output = 1.2
+    """
 
     input: NonNegative
+    """USD per million input tokens."""
     output: NonNegative
+    """USD per million output tokens, reasoning included."""
     cached: NonNegative | None = None
+    """USD per million input tokens from the prompt cache; as `input` if absent."""
 
     def as_price(self) -> Price:
         """Return the Price of this section."""

@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from harness.config.tables import ConfigTable
 from harness.config.validation_messages import message_of, one_line
@@ -45,7 +54,24 @@ def distinct(values: tuple[_T, ...]) -> tuple[_T, ...]:
 Name = Annotated[str, AfterValidator(_plain_name)]
 Text = Annotated[str, AfterValidator(_not_blank)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Several = Annotated[tuple[_T, ...], BeforeValidator(_listed), Field(min_length=1, strict=False)]
+
+
+class _OneOrSeveral:
+    """The JSON Schema of `Several`."""
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        items = handler(core_schema)["items"]
+        return {"anyOf": [items, {"type": "array", "items": items, "minItems": 1}]}
+
+
+Several = Annotated[
+    tuple[_T, ...],
+    BeforeValidator(_listed),
+    Field(min_length=1, strict=False),
+    _OneOrSeveral(),
+]
 """A list of at least one item; a single value means a list of it."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, WithJsonSchema, field_validator, model_validator
 
 from harness.config.tables import ConfigTable, Delay, Duration, SettingError, unknown
 
@@ -103,21 +103,39 @@ Stay = Annotated[Duration, Field(ge=0.001)]
 
 
 class Burst(ConfigTable):
-    """A two-state Markov chain in time: on for `on` on average, then off for `off` on average.
+    """A two-state Markov chain in time.
 
     Both durations are exponentially distributed. The chain is stationary at the start of a trial.
+
+    Example::
+
+        [[endpoint.faults]]
+        kind = "unavailable"
+        burst = { on = "5s", off = "1m" }
     """
 
     on: Stay
+    """How long the fault lasts, on average."""
     off: Stay
+    """How long it is away, on average."""
 
 
 class Outage(ConfigTable):
-    """From `start` after a trial's first request for `duration`; repeated after each `every`."""
+    """A time in which the fault strikes.
+
+    Example::
+
+        [[endpoint.faults]]
+        kind = "unavailable"
+        outage = { start = "5m", duration = "1m" }
+    """
 
     start: Delay
+    """When it begins, from a trial's first request on."""
     duration: Duration
+    """How long it lasts."""
     every: Duration | None = None
+    """After which time it comes again; once if absent."""
 
     @model_validator(mode="after")
     def _ends_before_the_next(self) -> Outage:
@@ -134,23 +152,38 @@ class Outage(ConfigTable):
 class Fault(ConfigTable):
     """One fault, and when it strikes.
 
-    `probability`: of each request, within `burst` or `outage` if there is one; 1 if these or
-    `arrivals` are given alone. `arrivals`: only the first requests with each prompt. `phases`: the
-    settings of the phases whose requests it can strike, all requests if absent; a request without
-    a phase is struck only then. `retry_after`: the header of a refusal. `after`: the delay of a
-    response that replaces a completion. `at`: the share of the tokens after which a text fails,
-    0.5 if absent; for `stall` of the reasoning, if there is any.
+    Example::
+
+        [[endpoint.faults]]
+        kind = "rate_limited"
+        probability = 0.1
+        retry_after = "2s"
     """
 
-    kind: str
+    kind: Annotated[str, WithJsonSchema({"type": "string", "enum": list(KINDS)})]
+    """What goes wrong; docs/provider.md lists the kinds."""
     probability: float | None = Field(default=None, gt=0, le=1)
+    """Of each request, within `burst` or `outage` if there is one; 1 if these or `arrivals` are
+    given alone.
+    """
     burst: Burst | None = None
+    """The fault comes and goes at random."""
     outage: Outage | None = None
+    """The fault strikes at a given time."""
     arrivals: int | None = Field(default=None, ge=1)
+    """Only the first requests with each prompt: how many."""
     phases: tuple[str, ...] | None = Field(default=None, min_length=1, strict=False)
+    """The phases whose requests it can strike, by their settings; all requests if absent. A request
+    without a phase is struck only then.
+    """
     retry_after: Duration | None = None
+    """The header of a refusal."""
     after: Delay = 0.0
+    """The delay of a response that replaces a completion."""
     at: float | None = Field(default=None, gt=0, le=1)
+    """The share of the tokens after which a text fails, 0.5 if absent; for `stall`, of the
+    reasoning if there is any.
+    """
 
     @property
     def row(self) -> FaultKind:

@@ -86,6 +86,16 @@ class KindTable(Generic[_K]):
         self._check_keys(section, name, value)
         return section.model_validate(value)
 
+    def sections(self) -> dict[str, type[Section]]:
+        """Return the section of each kind whose package can be used, by the name of the kind."""
+        found = {}
+        for name in self.names():
+            try:
+                found[name] = self._section_of(self.get(name))
+            except Exception:  # noqa: S112 - any error in a module of another package
+                continue
+        return found
+
     def _check_keys(self, section: type[Section], name: str, value: Mapping[str, Any]) -> None:
         """Raise SettingError for a key that only other built-in kinds have."""
         if self._way_out is None:

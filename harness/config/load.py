@@ -14,31 +14,47 @@ LIVE_WARMUP_CALLS = 2
 
 
 class Arrivals(Section):
-    """An open loop: on average, `per_second` workflows arrive per scenario second.
+    """An open loop: workflows arrive at a given rate.
 
-    `poisson`: independently of each other. `constant`: at equal intervals.
+    Example::
+
+        [load]
+        workflows = 60
+        arrivals = { process = "poisson", per_second = 0.5 }
+
+        [objective]
+        minimise = "workflow_p95"
     """
 
     process: Literal["poisson", "constant"] = "poisson"
+    """`poisson`: workflows arrive independently of each other. `constant`: at equal intervals."""
     per_second: float = Field(ge=1e-6, le=1_000_000)
+    """Workflows that arrive in a scenario second, on average."""
 
 
 class Load(Section):
-    """How the `workflows` of a trial start.
+    """How the workflows of a trial start.
 
-    Without `arrivals`, a closed loop: at most `in_flight` workflows run at once, and the next is
-    ready when one ends. With `arrivals`, an open loop: each workflow is ready at its arrival,
-    independently of the number in flight.
+    Without `arrivals`, a closed loop: the next workflow is ready when one ends. With `arrivals`, an
+    open loop: each workflow is ready at its arrival, independently of the number in flight.
 
-    `warmup_calls`: calls before each trial, at the same time (in sync mode one after another). They
-    open connections and wake the server. They are charged to the budget and excluded from
-    statistics. None for the default: 0 for the simulated provider, 2 for any other endpoint.
+    Example::
+
+        [load]
+        workflows = 20
+        in_flight = 4
     """
 
     workflows: Count = 1
+    """Workflows in each trial."""
     in_flight: Count = 1
+    """The most workflows at once in a closed loop."""
     arrivals: Arrivals | None = None
+    """The arrivals of an open loop; a closed loop if absent."""
     warmup_calls: int | None = Field(default=None, ge=0, le=10_000)
+    """Calls before the clock of each trial starts; they open connections and wake the server.
+    2 if absent; 0 with the simulated provider.
+    """
 
     @model_validator(mode="after")
     def _one_loop_alone(self) -> Load:

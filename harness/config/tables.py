@@ -11,7 +11,17 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from harness.records.errors import InputError
 
@@ -35,8 +45,24 @@ def parse_duration(value: object) -> object:
     return float(match[1]) * _UNITS[match[2]]
 
 
-Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0, le=86400.0)]
-Delay = Annotated[float, BeforeValidator(parse_duration), Field(ge=0, le=86400.0)]
+_DURATION_TEXT = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(ns|us|ms|s|m|h)\s*$"}
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    Field(gt=0, le=86400.0),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 86400}, _DURATION_TEXT]}
+    ),
+]
+"""Seconds, more than 0; a file can also have a text such as `"500ms"`."""
+Delay = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    Field(ge=0, le=86400.0),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "maximum": 86400}, _DURATION_TEXT]}),
+]
+"""Seconds, at least 0; a file can also have a text such as `"500ms"`."""
 
 
 def nearest(name: str, known: Iterable[str], show: Callable[[str], str] = repr) -> str:
@@ -95,6 +121,21 @@ class ConfigTable(BaseModel):
     """A table of a file. Values are not converted between types, and unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Return the JSON Schema, with the docstrings of the keys as their descriptions."""
+        from harness.config.attribute_docs import attribute_docs, class_doc
+
+        schema = handler(core_schema)
+        table = handler.resolve_ref_schema(schema)
+        table["description"] = class_doc(cls).text
+        for key, text in attribute_docs(cls).items():
+            if key in table.get("properties", {}):
+                table["properties"][key]["description"] = text
+        return schema
 
     @model_validator(mode="before")
     @classmethod

@@ -24,16 +24,27 @@ _KEY_VARIABLE = "HARNESS_LOCAL_LLM_KEY"
 class LocalLLMEndpoint(RealModelSection):
     """A real model of 135 million weights that the run starts and stops on this machine.
 
-    `context`: tokens of one request, prompt and answer together. `parallel`: requests in service at
-    the same time; others queue in the server. `threads`: processor threads of the model.
+    Example::
+
+        [endpoint]
+        kind = "local-llm"
+        parallel = 4
     """
 
     kind: Literal["local-llm"]
+    """The kind of endpoint."""
     reuse_connections: bool = False
+    """Its server closes a connection after a stream without notice, so each request makes a new
+    one.
+    """
     model: Literal["SmolLM2-135M-Instruct"] = "SmolLM2-135M-Instruct"
+    """The only model that it has."""
     context: int = Field(default=2048, ge=256, le=8192)
+    """Tokens of one request, prompt and answer together."""
     parallel: int = Field(default=4, ge=1, le=64)
+    """Requests in service at the same time; others queue in the server."""
     threads: int = Field(default=1, ge=1, le=256)
+    """Processor threads of the model."""
 
     @property
     def facts(self) -> EndpointFacts:

@@ -57,16 +57,33 @@ def _variable(value: str) -> str:
 class OpenAIEndpoint(RealModelSection):
     """Any OpenAI-compatible API. The key is read from the environment, never from the file.
 
-    `price`: of tokens, for models that are not in the shipped price list.
+    Example::
+
+        [endpoint]
+        kind = "openai"
+        base_url = "https://api.deepseek.com"
+        model = "deepseek-flash"
+        api_key_env = "DEEPSEEK_API_KEY"
     """
 
     kind: Literal["openai"]
+    """The kind of endpoint."""
     base_url: Annotated[str, AfterValidator(_base_url)]
+    """The URL of the API, without `/chat/completions`."""
     model: Text
+    """The model to request."""
     api_key_env: Annotated[str, AfterValidator(_variable)] | None = None
+    """The environment variable, or name in a file `.env` of the current folder, that holds the API
+    key; no key is sent if absent.
+    """
     cache: Literal["avoid", "keep"] = "avoid"
+    """`avoid`: prompts begin with a random text, so that no prompt cache makes later cells faster.
+    `keep` leaves it out.
+    """
     settle: Delay = 0.0
+    """The pause between two trials."""
     price: OwnPrice | None = None
+    """The price of tokens; that of the shipped price list if absent."""
 
     @property
     def facts(self) -> EndpointFacts:

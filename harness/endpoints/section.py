@@ -109,8 +109,11 @@ class EndpointSection(Section):
     """The keys that `[endpoint]` has for every kind."""
 
     kind: str
+    """The kind of endpoint."""
     model: str
+    """The name of the model in the requests."""
     stream: bool = True
+    """Stream the responses."""
 
     @property
     @abstractmethod
@@ -138,15 +141,18 @@ class EndpointSection(Section):
 
 
 class RealModelSection(EndpointSection):
-    """The keys of every real model.
-
-    `extra_body` goes into the body of every request, `extra_body_by_phase` into those of phases
-    that have this setting; its fields replace those of `extra_body`. `reuse_connections`: if false,
-    each request makes a new connection. This is for servers that close a connection after a
-    response without notice, as llama.cpp does after a stream: the next request would be lost.
-    """
+    """The keys of every real model."""
 
     extra_body: Body = Field(default_factory=dict)
+    """Keys that are added to the body of every request."""
     extra_body_by_phase: dict[str, Body] = Field(default_factory=dict)
+    """Keys that are added to the requests of one phase only, by its setting; they replace those of
+    `extra_body`.
+    """
     json_mode: bool = True
+    """Send `response_format` in calls that ask for JSON."""
     reuse_connections: bool = True
+    """`false` makes a new connection for each request. This is for servers that close a connection
+    after a response without notice, as llama.cpp does after a stream: the next request would be
+    lost.
+    """

@@ -29,21 +29,35 @@ _NO_KEY = "none"
 
 
 class SimulatedEndpoint(EndpointSection):
-    """The simulated provider. `override` replaces keys of the profile.
+    """The simulated provider, which the run starts.
 
-    `faults` replace those of the profile. `time`: `real` is HTTP on this machine, `virtual` calls
-    the provider's model directly, with a clock that jumps to the next event. `price`: of its
-    tokens, which are free without it.
+    Example::
+
+        [endpoint]
+        kind = "simulated"
+        profile = "deepseek-reasoner"
+        override = { concurrency_cap = 6 }
+        time = "virtual"
     """
 
     kind: Literal["simulated"] = "simulated"
+    """The kind of endpoint."""
     profile: str = "deepseek-reasoner"
+    """A shipped profile (`harness serve --list`), or the path of a TOML file."""
     override: dict[str, Any] = Field(default_factory=dict)
+    """Keys of the profile to replace; docs/provider.md lists them."""
     faults: tuple[Fault, ...] | None = Field(default=None, strict=False)
+    """What goes wrong, and when; the faults of the profile if absent."""
     time: Literal["real", "virtual"] = "real"
+    """`real`: HTTP on this machine. `virtual`: the provider's model is called directly, with a
+    clock that jumps to the next event.
+    """
     time_scale: float = Field(default=1.0, ge=1e-6, le=1)
+    """Real seconds in one scenario second, with `time = "real"`."""
     model: str = "simulated-reasoner"
+    """The name of the model in the requests."""
     price: OwnPrice | None = None
+    """The price of its tokens, which are free if absent."""
 
     @model_validator(mode="after")
     def _faults_can_strike(self) -> SimulatedEndpoint:

@@ -27,12 +27,19 @@ THROTTLED = "rate_limited"
 class AwsStandard(BackoffSection):
     """Retries as the AWS SDKs do; see `AwsBackoff` and `AwsQuota`.
 
-    `attempts`: the most attempts of a call. `scope`: whether all phases share the quota.
+    Example::
+
+        [retry.example]
+        kind = "aws-standard"
+        attempts = 3
     """
 
     kind: Literal["aws-standard"] = "aws-standard"
+    """The kind of policy."""
     attempts: int = Field(default=3, ge=2, le=1_000_000)
+    """The most attempts of a call."""
     scope: Scope = "process"
+    """The retry quota. `process`: all phases share it. `phase`: each phase has its own."""
 
     def retry(self, context: PolicyContext) -> AwsBackoff:
         """Return the backoff of one call."""

@@ -41,19 +41,31 @@ from harness.records.schema import retry_in
 class Breaker(WrapperSection):
     """Parks all calls during an outage and sends one probe at a time; see `BreakerRule`.
 
-    It opens after `failures` outage-like failures in a row, or if they are a share of `rate` of the
-    last `last` attempts. Pauses double from `pause` up to `cap` seconds. `scope`: whether all
-    phases share the breaker. Two breakers in a stack would not see each other's probes.
+    Two breakers in a stack would not see each other's probes.
+
+    Example::
+
+        [retry.example]
+        kind = "breaker"
+        failures = 5
+        pause = "1s"
     """
 
     once: ClassVar[bool] = True
     kind: Literal["breaker"] = "breaker"
+    """The kind of policy."""
     failures: int = Field(default=5, ge=1, le=1000)
+    """It opens after this many outage-like failures in a row."""
     rate: Share = 0.5
+    """It opens if outage-like failures are this share of the last attempts."""
     last: int = Field(default=20, ge=1, le=1000)
+    """How many attempts `rate` is about."""
     pause: Duration = 1.0
+    """The first pause before a probe; each further one is twice as long."""
     cap: Duration = 15.0
+    """The longest pause."""
     scope: Scope = "process"
+    """The breaker. `process`: all phases share it. `phase`: each phase has its own."""
 
     def layer(self, context: PolicyContext) -> BreakerLayer:
         """Return the breaker, closed."""

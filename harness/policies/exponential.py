@@ -19,14 +19,28 @@ from harness.records.schema import Decision, PolicyCode
 class Exponential(BackoffSection):
     """Retries after a pause that doubles up to a cap, with jitter; see `ExponentialRule`.
 
-    `attempts`: the most attempts of a call. `base`, `cap`: seconds.
+    Example::
+
+        [retry.example]
+        kind = "exponential"
+        jitter = "full"
+        attempts = 8
+        base = "1s"
+        cap = "20s"
     """
 
     kind: Literal["exponential"] = "exponential"
+    """The kind of policy."""
     jitter: Literal["full", "equal", "decorrelated"] = "full"
+    """How the pause is drawn: `full`, from 0 to the doubled pause; `equal`, from half of it;
+    `decorrelated`, from `base` to three times the last pause.
+    """
     attempts: int = Field(default=5, ge=2, le=1_000_000)
+    """The most attempts of a call."""
     base: Duration = 0.5
+    """The first pause."""
     cap: Duration = 20.0
+    """The longest pause."""
 
     def retry(self, context: PolicyContext) -> ExponentialRule:
         """Return the rule."""

@@ -20,15 +20,23 @@ WINDOW_SLICES = 10
 class FinagleBudget(WrapperSection):
     """Limits retries in a sliding window; see `FinagleBudgetRule`.
 
-    `ratio`: retries for each call. `per_second`: further retries for each second of the window.
-    `window`: seconds. `scope`: whether all phases share the budget.
+    Example::
+
+        [retry.example]
+        kind = "finagle-budget"
+        ratio = 0.2
     """
 
     kind: Literal["finagle-budget"] = "finagle-budget"
+    """The kind of policy."""
     ratio: Share = 0.2
+    """Retries for each call."""
     per_second: float = Field(default=10.0, ge=0, le=1_000_000)
+    """Further retries for each second of the window."""
     window: Duration = 10.0
+    """The length of the window."""
     scope: Scope = "process"
+    """The budget. `process`: all phases share it. `phase`: each phase has its own."""
 
     def layer(self, context: PolicyContext) -> BudgetLayer:
         """Return the budget with an empty window."""

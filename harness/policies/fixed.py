@@ -16,13 +16,21 @@ from harness.records.schema import Decision, PolicyCode
 class Fixed(BackoffSection):
     """Retries after the same pause each time; see `FixedRule`.
 
-    `attempts`: the most attempts of a call. `delay`: seconds.
+    Example::
+
+        [retry.example]
+        kind = "fixed"
+        attempts = 5
+        delay = "2s"
     """
 
     jitters: ClassVar[bool] = False
     kind: Literal["fixed"] = "fixed"
+    """The kind of policy."""
     attempts: int = Field(default=5, ge=2, le=1_000_000)
+    """The most attempts of a call."""
     delay: Duration = 1.0
+    """The pause."""
 
     def retry(self, context: PolicyContext) -> FixedRule:
         """Return the rule."""

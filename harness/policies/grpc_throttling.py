@@ -17,14 +17,21 @@ from harness.records.failures import OK, is_retryable
 class GrpcThrottling(WrapperSection):
     """Stops retries while many attempts fail; see `GrpcThrottlingRule`.
 
-    `tokens`: the size of the bucket. `ratio`: tokens for each success. `scope`: whether all phases
-    share the bucket.
+    Example::
+
+        [retry.example]
+        kind = "grpc-throttling"
+        tokens = 10
     """
 
     kind: Literal["grpc-throttling"] = "grpc-throttling"
+    """The kind of policy."""
     tokens: int = Field(default=10, ge=1, le=1000)
+    """The size of the bucket; each failure takes one token."""
     ratio: Share = 0.1
+    """Tokens for each success."""
     scope: Scope = "process"
+    """The bucket. `process`: all phases share it. `phase`: each phase has its own."""
 
     def layer(self, context: PolicyContext) -> BudgetLayer:
         """Return the layer with a full bucket."""

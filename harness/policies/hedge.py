@@ -15,18 +15,27 @@ from harness.policies.token_bucket import WHOLE, Bucket, Share, put, take, thous
 class Hedge(WrapperSection):
     """Sends a second request when the first text is late; see `HedgeLayer`.
 
-    `after`: seconds without text. `ratio`: hedges for each call. `burst`: the most hedges at once.
-    `scope`: whether all phases share this budget. Two hedges in a stack would not see each other's
-    attempts.
+    Two hedges in a stack would not see each other's attempts.
+
+    Example::
+
+        [retry.example]
+        kind = "hedge"
+        after = "4s"
     """
 
     once: ClassVar[bool] = True
     hedges: ClassVar[bool] = True
     kind: Literal["hedge"] = "hedge"
+    """The kind of policy."""
     after: Duration
+    """The time without text after which the second request is sent."""
     ratio: Share = 0.05
+    """Hedges for each call."""
     burst: Count = 5
+    """The most hedges at once."""
     scope: Scope = "process"
+    """The budget of hedges. `process`: all phases share it. `phase`: each phase has its own."""
 
     def layer(self, context: PolicyContext) -> HedgeLayer:
         """Return the layer with a full budget."""

@@ -11,10 +11,17 @@ from harness.records.schema import Decision, PolicyCode, give_up
 
 
 class NoRetry(BackoffSection):
-    """Makes no retry."""
+    """Makes no retry.
+
+    Example::
+
+        [retry.example]
+        kind = "none"
+    """
 
     jitters: ClassVar[bool] = False
     kind: Literal["none"] = "none"
+    """The kind of policy."""
 
     def retry(self, context: PolicyContext) -> NoRetryRule:
         """Return the rule."""

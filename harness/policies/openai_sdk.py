@@ -14,10 +14,19 @@ from harness.records.schema import Decision, PolicyCode, give_up
 
 
 class OpenAISdk(BackoffSection):
-    """Retries as the openai package does; see `OpenAISdkRule`."""
+    """Retries as the openai package does; see `OpenAISdkRule`.
+
+    Example::
+
+        [retry.example]
+        kind = "openai-sdk"
+        max_retries = 5
+    """
 
     kind: Literal["openai-sdk"] = "openai-sdk"
+    """The kind of policy."""
     max_retries: int = Field(default=2, ge=0, le=1_000_000)
+    """The most retries of a call; the package's own default is 2."""
 
     def retry(self, context: PolicyContext) -> OpenAISdkRule:
         """Return the rule."""

@@ -15,14 +15,21 @@ from harness.policies.token_bucket import WHOLE, Bucket, Share, put, take, thous
 class RetryBudget(WrapperSection):
     """Limits retries to a share of the calls; see `RetryBudgetRule`.
 
-    `ratio`: retries for each call. `burst`: the most retries at once. `scope`: whether all phases
-    share the budget.
+    Example::
+
+        [retry.example]
+        kind = "retry-budget"
+        ratio = 0.1
     """
 
     kind: Literal["retry-budget"] = "retry-budget"
+    """The kind of policy."""
     ratio: Share = 0.1
+    """Retries for each call."""
     burst: Count = 10
+    """The most retries at once."""
     scope: Scope = "process"
+    """The budget. `process`: all phases share it. `phase`: each phase has its own."""
 
     def layer(self, context: PolicyContext) -> BudgetLayer:
         """Return the layer with a full budget."""

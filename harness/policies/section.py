@@ -80,10 +80,22 @@ class WrapperSection(Section):
 
 
 class StackSection(Section):
-    """The keys of a stack: names of policies, outermost first; the last one decides."""
+    """A stack: the last policy decides, the others wrap it.
+
+    Example::
+
+        [retry.ten-percent]
+        kind = "retry-budget"
+
+        [retry.thrifty]
+        kind = "stack"
+        layers = ["ten-percent", "openai-sdk"]
+    """
 
     kind: Literal["stack"]
+    """The kind of policy."""
     layers: Several[Name]
+    """Names of policies, outermost first."""
 
 
 AnyPolicy = BackoffSection | WrapperSection | StackSection

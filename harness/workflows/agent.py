@@ -26,15 +26,27 @@ _CONTINUE = Partial(needed=0, stops=False)
 
 
 class AgentSection(WorkflowSection):
-    """The keys of `[workflow]`.
+    """An agent: steps one after another, with tools in parallel.
 
-    `on_tool_failure`: continue without the answer of a tool that failed, or fail the workflow.
+    Example::
+
+        [workflow]
+        kind = "agent"
+        topics = ["ocean tides"]
+        steps = 4
+        tools = 2
     """
 
     kind: Literal["agent"]
+    """The kind of workflow."""
     steps: int = Field(default=4, ge=1, le=1000)
+    """Calls that follow one another."""
     tools: int = Field(default=2, ge=0, le=1000)
+    """Calls in parallel after each step but the last; 0 for none."""
     on_tool_failure: Literal["continue-with-gaps", "fail-fast"] = "continue-with-gaps"
+    """`continue-with-gaps`: the next step is told which tools failed, and the workflow is degraded.
+    `fail-fast`: the workflow fails.
+    """
 
     @property
     def partial(self) -> Partial:

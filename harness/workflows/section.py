@@ -12,19 +12,22 @@ TokenLimit = Annotated[int, Field(gt=0, le=1_000_000_000)]
 
 
 class WorkflowSection(Section):
-    """The keys of every kind of workflow.
-
-    `topics` are used in turn if there are fewer topics than workflows. `topics_file`: the file that
-    contained the topics, one in each line. `carry_reasoning`: programs get the reasoning of each
-    answer, for later prompts, instead of an empty text. `max_tokens`: the maximum of tokens of one
-    call, reasoning included, by the `setting` of its phase.
-    """
+    """The keys of every kind of workflow."""
 
     kind: str
+    """The kind of workflow."""
     topics: Several[Text]
+    """The inputs of workflows, used in turn; `topics_file` can stand for them."""
     topics_file: Text | None = None
+    """A file with one topic in each line, instead of `topics`; lines that begin with `#` are
+    skipped.
+    """
     carry_reasoning: bool = False
+    """Later prompts contain the reasoning of earlier answers."""
     max_tokens: dict[str, TokenLimit | None] = Field(default_factory=dict)
+    """The most tokens that a call of a phase may write, reasoning included, by the setting of its
+    phase; no limit if absent.
+    """
 
 
 S = TypeVar("S", bound=WorkflowSection)

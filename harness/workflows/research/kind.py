@@ -36,17 +36,31 @@ Quorum = Annotated[int | float, BeforeValidator(_a_number)]
 
 
 class ResearchSection(WorkflowSection):
-    """The keys of `[workflow]`.
+    """Decompose a topic, research its parts in parallel, and write a report.
 
-    `quorum`: the branches that are enough, as a number or as a fraction of `sub_questions`.
+    Example::
+
+        [workflow]
+        kind = "research"
+        topics = ["ocean tides", "river deltas"]
+        sub_questions = 4
+        max_tokens = { decompose = 3000, research = 3000, synthesize = 4000 }
     """
 
     kind: Literal["research"] = "research"
+    """The kind of workflow."""
     sub_questions: int = Field(default=4, ge=1, le=1000)
+    """The branches of each workflow: calls that can run in parallel."""
     on_branch_failure: Literal["synthesize-with-gaps", "fail-fast", "quorum"] = (
         "synthesize-with-gaps"
     )
+    """`synthesize-with-gaps`: the report has gaps, and the workflow is degraded. `fail-fast`: the
+    workflow fails. `quorum`: it ends as soon as enough branches are done.
+    """
     quorum: Quorum | None = None
+    """With `on_branch_failure = "quorum"`: the branches that are enough, as a number or as a
+    fraction of `sub_questions`.
+    """
 
     @model_validator(mode="after")
     def _quorum_is_possible(self) -> ResearchSection:

@@ -1,0 +1,158 @@
+"""Makes the reference documents from the code: `python -m tests.docs.reference`.
+
+`docs/scenario.md` has every key of a scenario, from its JSON Schema and the docstrings of the
+sections. `docs/records.md` has every field of the records and of the summary.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.bench.scenario import Scenario
+from harness.bench.scenario_schema import KIND_TABLES, scenario_schema
+from harness.config.attribute_docs import class_doc
+from harness.config.budget import OwnPrice
+from harness.config.faults import Burst, Fault, Outage
+from harness.config.load import Arrivals
+from harness.workflows.prompts import PromptTemplate
+from harness.workflows.registry import WORKFLOWS
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+SCENARIO = """\
+# Every key of a scenario
+
+This page is made from the code: `python -m tests.docs.reference`. [scenarios.md](scenarios.md)
+explains what the sections are for. `harness schema` prints the same as a JSON Schema: an editor
+that reads schemas for TOML (Even Better TOML, Taplo) completes and checks a scenario whose first
+line is
+`#:schema ./scenario.schema.json`, next to that file: `harness schema > scenario.schema.json`.
+
+A duration is a text such as `"500ms"`, `"30s"`, `"2m"` or `"1h"`, or a number of seconds. Durations
+are scenario seconds: with a simulated endpoint, one lasts `endpoint.time_scale` real seconds. A
+path is relative to the folder of the scenario, or to the current folder if it is given with
+`--set`.
+
+In `[prompts]`, `NAME = "..."` is the prompt itself, and `NAME_file = "..."` the path of a file that
+contains it. The workflow kinds below say which names there are. A name in braces is a field;
+`{{name}}` stands for the braces themselves.
+"""
+
+_NESTED: dict[str, tuple[tuple[str, type], ...]] = {
+    "load": (("`load.arrivals`", Arrivals),),
+    "endpoint": (
+        ("`endpoint.price`", OwnPrice),
+        ("`[[endpoint.faults]]`", Fault),
+        ("`burst` of a fault", Burst),
+        ("`outage` of a fault", Outage),
+    ),
+}
+"""The tables within a section, with their titles."""
+
+
+def scenario_page() -> str:
+    """Return the text of docs/scenario.md."""
+    schema = scenario_schema()
+    parts = [SCENARIO, *_section("Top level", Scenario, _top_level(schema))]
+    for key, field in Scenario.model_fields.items():
+        if key in KIND_TABLES:
+            title = "[retry.NAME]" if key == "retry" else f"[{key}]"
+            for kind, section in KIND_TABLES[key].sections().items():
+                table = schema["$defs"][section.__name__]
+                parts += _section(f'`{title}` with `kind = "{kind}"`', section, table)
+                if key == "workflow":
+                    parts += ["", *_prompts(WORKFLOWS.get(kind).templates)]
+        elif isinstance(plain := field.annotation, type) and plain.__name__ in schema["$defs"]:
+            parts += _section(f"`[{key}]`", plain, schema["$defs"][plain.__name__])
+        for title, nested in _NESTED.get(key, ()):
+            parts += _section(title, nested, schema["$defs"][nested.__name__])
+    return "\n".join(parts)
+
+
+def _top_level(schema: dict[str, Any]) -> dict[str, Any]:
+    plain = {key: value for key, value in schema["properties"].items() if "$ref" not in value}
+    return {**schema, "properties": {k: v for k, v in plain.items() if k not in KIND_TABLES}}
+
+
+def _section(title: str, section: type, table: dict[str, Any]) -> Iterator[str]:
+    doc = class_doc(section)
+    yield from ("", f"## {title}", "", doc.text, "", "```toml", doc.example, "```", "")
+    yield from ("| key | type | default | meaning |", "|---|---|---|---|")
+    for key, value in table["properties"].items():
+        is_required = key in table.get("required", ()) or key == "topics"
+        default = "required" if is_required else _default(value)
+        meaning = value["description"].replace("|", "\\|")
+        yield f"| `{key}` | {_type(value)} | {default} | {meaning} |"
+
+
+def _prompts(templates: Mapping[str, PromptTemplate]) -> Iterator[str]:
+    yield from ("| key of `[prompts]` | required fields | optional fields |", "|---|---|---|")
+    for name, template in templates.items():
+        needed, optional = (
+            ", ".join(f"`{{{field}}}`" for field in fields)
+            for fields in (template.needed, template.optional)
+        )
+        yield f"| `{name}`, `{name}_file` | {needed} | {optional} |"
+
+
+def _default(value: dict[str, Any]) -> str:
+    if "default" not in value:
+        return ""
+    default = value["default"]
+    if isinstance(default, float):
+        return f"`{default:g}`"
+    return f"`{json.dumps(default, ensure_ascii=False)}`"
+
+
+def _type(value: dict[str, Any]) -> str:
+    if "const" in value:
+        return f"`{json.dumps(value['const'])}`"
+    if "enum" in value:
+        many = len(value["enum"]) > 8
+        return "text" if many else ", ".join(f"`{json.dumps(one)}`" for one in value["enum"])
+    if "$ref" in value:
+        return "table"
+    if "anyOf" in value:
+        return _alternatives(value["anyOf"])
+    kind = {"string": "text", "boolean": "`true` or `false`", "object": "table"}.get(value["type"])
+    if kind is not None:
+        return kind
+    if value["type"] == "array":
+        return f"list of {_type(value['items'])}"
+    name = "whole number" if value["type"] == "integer" else "number"
+    low, high = value.get("minimum"), value.get("maximum")
+    above = value.get("exclusiveMinimum")
+    bounds = [
+        f"at least {low:,g}" if low is not None else "",
+        f"above {above:,g}" if above is not None else "",
+        f"at most {_short(high)}" if high is not None else "",
+    ]
+    return ", ".join([name, *filter(None, bounds)])
+
+
+def _short(number: float) -> str:
+    return f"{number:,}" if number < 1e7 else f"{number:g}"
+
+
+def _alternatives(options: list[dict[str, Any]]) -> str:
+    if any("pattern" in option for option in options):
+        return "duration" if "exclusiveMinimum" in options[0] else "duration, 0 too"
+    if options[-1].get("items") == options[0]:
+        return f"one or a list of: {_type(options[0])}"
+    return " or ".join(map(_type, options))
+
+
+PAGES = {"scenario.md": scenario_page}
+
+
+def main() -> None:
+    """Write the documents."""
+    for name, make in PAGES.items():
+        (DOCS / name).write_text(make(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
