@@ -1,6 +1,7 @@
 """Measures how an LLM workflow should call its model: permits, retries, sync or async.
 
-A program uses a measured setting with `harness.AsyncOpenAI` or `harness.OpenAI`.
+`run` runs a scenario, `read_run` opens a run, `compare` compares two. A program uses a measured
+setting with `AsyncOpenAI` or `OpenAI`. Each name is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -10,29 +11,72 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness import policies as policies
+    from harness import workflows as workflows
+    from harness.analysis.compare import Comparison as Comparison
+    from harness.analysis.model import Summary as Summary
+    from harness.bench.scenario import Scenario as Scenario
     from harness.client.async_client import AsyncOpenAI as AsyncOpenAI
     from harness.client.calls import FailedResponseError as FailedResponseError
     from harness.client.sync_client import OpenAI as OpenAI
     from harness.config.timeouts import Timeouts as Timeouts
+    from harness.library import Result as Result
+    from harness.library import compare_results as compare
+    from harness.library import find_scenario as load_scenario
+    from harness.library import open_run as read_run
+    from harness.library import run_to_result as run
+    from harness.records.errors import HarnessError as HarnessError
+    from harness.store.run_directory import Records as Records
 else:  # type checkers would accept any name
 
     def __getattr__(name: str) -> Any:
         """Return a name of the public face; each is imported when it is first used."""
-        if name == "policies":
-            return importlib.import_module("harness.policies")
+        if name in _PACKAGES:
+            return importlib.import_module(f"harness.{name}")
         if name in _PLACES:
-            return getattr(importlib.import_module(_PLACES[name]), name)
+            module, _, attribute = _PLACES[name].partition(":")
+            return getattr(importlib.import_module(module), attribute or name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *_PLACES, "policies"})
+        return sorted({*globals(), *__all__})
 
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "AsyncOpenAI",
+    "Comparison",
+    "FailedResponseError",
+    "HarnessError",
+    "OpenAI",
+    "Records",
+    "Result",
+    "Scenario",
+    "Summary",
+    "Timeouts",
+    "compare",
+    "load_scenario",
+    "policies",
+    "read_run",
+    "run",
+    "workflows",
+]
+
+_PACKAGES = ("policies", "workflows")
+
 _PLACES = {
     "AsyncOpenAI": "harness.client.async_client",
+    "Comparison": "harness.analysis.compare",
     "FailedResponseError": "harness.client.calls",
+    "HarnessError": "harness.records.errors",
     "OpenAI": "harness.client.sync_client",
+    "Records": "harness.store.run_directory",
+    "Result": "harness.library",
+    "Scenario": "harness.bench.scenario",
+    "Summary": "harness.analysis.model",
     "Timeouts": "harness.config.timeouts",
+    "compare": "harness.library:compare_results",
+    "load_scenario": "harness.library:find_scenario",
+    "read_run": "harness.library:open_run",
+    "run": "harness.library:run_to_result",
 }

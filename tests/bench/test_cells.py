@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from harness.bench import cells
 from harness.bench.scenario import Scenario, parse_scenario
+from harness.config.toml_text import toml_value
 from harness.policies.no_retry import NoRetryRule
 from harness.policies.stack import Stack
 from harness.records.clock import SECOND
 from harness.records.keys import CallKey
 from harness.records.schema import CellInfo
-from tests.bench import toml
 from tests.bench.examples import EXAMPLE, HEAD, LIVE
 from tests.engine.scripted import Says, Script, World
 
@@ -27,7 +27,7 @@ MS = SECOND // 1000
 
 def scenario(text: str = EXAMPLE, **sections: dict[str, Any]) -> Scenario:
     overrides = [
-        f"{section}.{key}={toml.dump(value)}"
+        f"{section}.{key}={toml_value(value)}"
         for section, keys in sections.items()
         for key, value in keys.items()
     ]

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from harness.bench.estimate import Estimate, estimate
 from harness.bench.scenario import Scenario, parse_scenario
+from harness.config.toml_text import toml_document
 from harness.endpoints.section import SecondsRange
-from tests.bench.toml import dumps
 
 SECOND = SecondsRange(1, 1)
 
@@ -26,7 +26,7 @@ def made(**sections: object) -> Scenario:
         "load": {"workflows": 5, "in_flight": 2},
         "sweep": {"mode": ["sync", "async"], "permits": [2, 4], "repeats": 3},
     }
-    return parse_scenario(dumps({**base, **sections}), "made.toml")
+    return parse_scenario(toml_document({**base, **sections}), "made.toml")
 
 
 def of(call: SecondsRange = SECOND, **sections: object) -> Estimate:

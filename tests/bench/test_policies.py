@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from harness.bench import cells
 from harness.bench.estimate import estimate
 from harness.bench.scenario import Scenario, parse_scenario
+from harness.config.toml_text import toml_value
 from harness.endpoints.section import SecondsRange
 from harness.policies.aws_standard import AwsBackoff, AwsQuota
 from harness.policies.breaker import BreakerLayer, BreakerRule
@@ -31,7 +32,6 @@ from harness.policies.section import WrapperSection
 from harness.policies.stack import Stack
 from harness.records.clock import SECOND
 from harness.records.errors import InputError
-from tests.bench import toml
 from tests.bench.examples import HEAD
 
 QUARTER = SECOND // 4
@@ -50,7 +50,7 @@ after = "4s"
 
 def scenario(text: str = HEAD, /, **overrides: Any) -> Scenario:
     values = {"endpoint.time_scale": 0.25, **overrides}
-    settings = [f"{key}={toml.dump(value)}" for key, value in values.items()]
+    settings = [f"{key}={toml_value(value)}" for key, value in values.items()]
     return parse_scenario(text, "file.toml", settings)
 
 
@@ -63,7 +63,7 @@ def built(read: Scenario, name: str) -> Any:
 
 
 def stack(*layers: str) -> str:
-    return f'{HEAD}{PARTS}[retry.whole]\nkind = "stack"\nlayers = {toml.dump(layers)}\n'
+    return f'{HEAD}{PARTS}[retry.whole]\nkind = "stack"\nlayers = {toml_value(layers)}\n'
 
 
 def layer_of(described: dict[str, Any]) -> Layer:

@@ -18,11 +18,11 @@ from harness.bench.scenario import Scenario, load_scenario, parse_scenario
 from harness.config import shipped_scenarios
 from harness.config.faults import KINDS
 from harness.config.tables import parse_duration
+from harness.config.toml_text import toml_document
 from harness.endpoints.openai import OpenAIEndpoint
 from harness.endpoints.simulated import SimulatedEndpoint
 from harness.policies.exponential import Exponential
 from harness.records.errors import InputError
-from tests.bench import toml
 from tests.bench.examples import EXAMPLE, HEAD, LIVE
 
 
@@ -203,12 +203,12 @@ def test_a_changed_scenario_reads_or_is_refused_in_one_line(
                 table[key] = {}
             table = table[key]
         table[path[-1]] = value
-    check(parse_or_say(toml.dumps(changed)))
+    check(parse_or_say(toml_document(changed)))
 
 
 @given(st.dictionaries(keys, values, max_size=5))
 def test_any_table_reads_or_is_refused_in_one_line(table: dict[str, Any]) -> None:
-    check(parse_or_say(toml.dumps(table)))
+    check(parse_or_say(toml_document(table)))
 
 
 @given(st.text(max_size=40))

@@ -9,12 +9,12 @@ from msgspec.structs import replace
 
 from harness.bench.scenario import Scenario, parse_scenario
 from harness.bench.spending import TokenMeter, explain, limits_of, most_input_tokens
+from harness.config.toml_text import toml_document
 from harness.engine.effects import Deadlines, Message, Request, Send
 from harness.engine.ledger import NANO, Amount, BudgetLimits, BudgetRefusal, Ledger
 from harness.records.clock import SECOND, Anchor
 from harness.records.keys import CallKey
 from harness.records.schema import Tokens
-from tests.bench.toml import dumps
 from tests.engine.scripted import WORKFLOW, Says, reply
 
 PEAK = 1_795_485_600 * SECOND  # Tuesday, 2026-11-24, 02:00 UTC
@@ -26,7 +26,7 @@ LIMITED = {"topics": ["t"], "max_tokens": {"decompose": 9, "research": 9, "synth
 
 def made(**sections: object) -> Scenario:
     base: dict[str, object] = {"name": "made", "workflow": LIMITED, "endpoint": DEEPSEEK}
-    return parse_scenario(dumps({**base, **sections}), "made.toml")
+    return parse_scenario(toml_document({**base, **sections}), "made.toml")
 
 
 def asked(*contents: str, most: int | None = 1000) -> Send:

@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from harness.config.toml_text import toml_document
 from harness.endpoints.simulated import start_simulator
-from tests.bench.toml import dumps
 
 KEY = "sk-plantedkeyplantedkey"
 FAST = {"ttft.median": "10ms", "ttft.sigma": 0.0, "itl_a": "1us", "tokens_per_chunk": 100}
@@ -99,7 +99,7 @@ def scenario(folder: Path, base_url: str, **sections: object) -> Path:
     whole: dict[str, Any] = {**base, **sections}
     whole["load"] = {"warmup_calls": 0, **whole["load"]}  # attempts are counted
     file = folder / "own.toml"
-    file.write_text(dumps(whole))
+    file.write_text(toml_document(whole))
     return file
 
 

@@ -11,9 +11,9 @@ import pytest
 from harness.bench.scenario import load_scenario, parse_scenario
 from harness.cli.main import main
 from harness.config.shipped_scenarios import described, find
+from harness.config.toml_text import toml_document
 from harness.endpoints import openai
 from harness.store.run_directory import read_records
-from tests.bench.toml import dumps
 from tests.cli.answering import KEY, one_line, refusing, scenario, working
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -191,7 +191,7 @@ def test_on_this_machine_nobody_is_asked(
 def test_what_may_cost_money(base_url: str, price: dict[str, float] | None, costs: bool) -> None:
     endpoint = {"kind": "openai", "base_url": base_url, "model": "m"}
     read = parse_scenario(
-        dumps(
+        toml_document(
             {
                 "name": "n",
                 "workflow": {"topics": ["t"]},

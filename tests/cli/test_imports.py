@@ -144,15 +144,17 @@ def test_nothing_is_imported_while_a_trial_is_measured(tmp_path: Path, mode: str
 def test_the_package_itself_imports_nothing_before_it_is_used() -> None:
     code = (
         "import sys, harness\n"
-        "harness.policies; print(*sorted(m for m in sys.modules if m.startswith('harness')))\n"
+        "harness.policies, harness.workflows\n"
+        "print(*sorted(m for m in sys.modules if m.startswith('harness')))\n"
         "print(sorted({'openai', 'pydantic', 'httpx2', 'asyncio'} & set(sys.modules)))\n"
-        "harness.AsyncOpenAI, harness.OpenAI, harness.Timeouts, harness.FailedResponseError\n"
+        "for name in harness.__all__:\n    getattr(harness, name)\n"
+        "for name in dir(harness.workflows):\n    getattr(harness.workflows, name)\n"
         "try:\n    harness.AsyncOpenAi\nexcept AttributeError as error:\n    print(error)\n"
     )
     process = [sys.executable, "-c", code]
     said = subprocess.run(process, check=True, capture_output=True, text=True, timeout=120).stdout
     assert said.splitlines() == [
-        "harness harness.policies",
+        "harness harness.policies harness.workflows",
         "[]",
         "module 'harness' has no attribute 'AsyncOpenAi'",
     ]

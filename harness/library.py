@@ -1,0 +1,186 @@
+"""The harness as a library: what `import harness` offers for runs.
+
+A run is a process of its own, the command `harness run`. So a running event loop, a notebook and
+its threads neither prevent the run nor disturb what it measures, and the command and the library
+cannot differ.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import harness
+from harness.bench.preflight import run_directory
+from harness.bench.scenario import Scenario, load_scenario, parse_scenario, validated
+from harness.config import shipped_scenarios
+from harness.config.toml_text import toml_document, toml_value
+from harness.records.errors import HarnessError, InputError, PreflightError, StorageError
+from harness.store.run_directory import RUN_FILE, Records, read_records, read_run, require_run
+
+if TYPE_CHECKING:
+    from harness.analysis.compare import Comparison
+    from harness.analysis.model import Summary
+
+_REPORT = "report.html"
+_REFUSED = 2
+_INTERNAL = HarnessError.exit_code
+
+
+class Result:
+    """A run in a directory. Its parts are read when they are first used."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def __repr__(self) -> str:
+        return f"<Result {str(self.directory)!r}>"
+
+    @cached_property
+    def records(self) -> Records:
+        """The run and its attempts, calls, workflows and trials. Raises StorageError."""
+        return read_records(self.directory)
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario of the run. Raises InputError if this version does not accept it."""
+        values = dict(read_run(self.directory).scenario)
+        return validated(values, str(self.directory / RUN_FILE), [])
+
+    @cached_property
+    def summary(self) -> Summary:
+        """Every figure with its interval, and the recommendation. Raises StorageError."""
+        from harness.analysis.selection import Dataset
+        from harness.analysis.summary import summarise
+
+        return summarise(Dataset.read(self.directory))
+
+    def report(self) -> Path:
+        """Return the path of the report, one HTML file; it is made if it does not exist."""
+        path = self.directory / _REPORT
+        if not path.exists():
+            _command(["report", str(self.directory)])
+        return path
+
+
+def find_scenario(source: str | Path, settings: Mapping[str, Any] | None = None) -> Scenario:
+    """Read a scenario: a file, or one that comes with the harness, by its name.
+
+    `settings`: values of dotted keys that replace those of the file. Raises InputError.
+    """
+    return load_scenario(shipped_scenarios.find(str(source)), _overrides(settings))
+
+
+def run_to_result(
+    scenario: Scenario | str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    *,
+    out: str | Path | None = None,
+    jobs: int | None = None,
+    yes: bool = False,
+    **sections: Any,
+) -> Result:
+    """Run a scenario and return its result; waits until the run has ended.
+
+    `scenario`: as `harness.load_scenario` returns or takes it. Without it, `sections` are the
+    scenario: `run(workflow={"topics": ["tides"]}, sweep={"permits": [2, 8]})`. `settings`: values
+    of dotted keys, `{"load.workflows": 20}`. `out`: the run directory, new or empty. `jobs`: the
+    number of processes in virtual time. `yes`: run even if it can cost money. Raises InputError or
+    PreflightError if the run cannot begin. A run that a budget or an interruption ended is
+    returned, or the interruption raised, with what had been recorded.
+    """
+    if (scenario is None) == (not sections):
+        raise InputError(
+            "harness.run: give either a scenario, or its sections as keywords, such as "
+            "workflow={...} and sweep={...}"
+        )
+    if scenario is None:
+        text = toml_document({"name": "run", **sections})
+        scenario = parse_scenario(text, "harness.run", _overrides(settings))
+    elif isinstance(scenario, Scenario):
+        if settings:
+            text = toml_document(_plain(scenario))
+            scenario = parse_scenario(text, "harness.run", _overrides(settings))
+    else:
+        scenario = find_scenario(scenario, settings)
+    directory = run_directory(scenario.name, None if out is None else str(out))
+    with tempfile.TemporaryDirectory(prefix="harness-") as folder:
+        file = Path(folder) / f"{scenario.name}.toml"
+        file.write_text(toml_document(_plain(scenario)), encoding="utf-8")
+        options = ["--yes"] if yes else []
+        if jobs is not None:
+            options += ["--jobs", str(jobs)]
+        _command(["run", str(file), "--out", str(directory), "--quiet", *options])
+    return Result(directory)
+
+
+def open_run(directory: str | Path) -> Result:
+    """Return a run that exists. Raises InputError if the directory contains none."""
+    return Result(require_run(str(directory)))
+
+
+def compare_results(
+    base: Result | str | Path, new: Result | str | Path, fail_on: Sequence[str] = ()
+) -> Comparison:
+    """Compare two runs of the same workload; `fail_on`: rules as `harness compare` takes them.
+
+    `Comparison.regressions` holds the rules that are broken. Raises InputError.
+    """
+    from harness.analysis.compare import compare_runs
+    from harness.analysis.regressions import parse_rule
+    from harness.analysis.selection import Dataset
+
+    rules = [parse_rule(text) for text in fail_on]
+    sides = [one if isinstance(one, Result) else open_run(one) for one in (base, new)]
+    return compare_runs(*(Dataset.read(side.directory) for side in sides), rules)
+
+
+def _overrides(settings: Mapping[str, Any] | None) -> list[str]:
+    return [f"{key}={toml_value(value)}" for key, value in (settings or {}).items()]
+
+
+def _plain(scenario: Scenario) -> dict[str, Any]:
+    """Return a scenario as a file would hold it; texts of files are in it already."""
+    values = scenario.as_dict()
+    values["workflow"].pop("topics_file", None)
+    return values
+
+
+def _command(arguments: Sequence[str]) -> None:
+    """Run a command of the harness in a process of its own.
+
+    Its session is its own, too: Ctrl-C reaches it once, from here, so that it can save its records.
+    Raises the error that the command reported.
+    """
+    package = str(Path(harness.__file__).parents[1])
+    places = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    process = subprocess.Popen(  # noqa: S603 - this package with paths and numbers
+        [sys.executable, "-m", "harness", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
+        start_new_session=True,
+    )
+    try:
+        _, said = process.communicate()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+        raise
+    lines = [line.removeprefix("harness: ") for line in said.splitlines() if line]
+    if process.returncode in (_REFUSED, _INTERNAL):
+        error = PreflightError if process.returncode == _REFUSED else StorageError
+        raise error(lines[-1] if lines else f"exit code {process.returncode}")
+    if process.returncode < 0:
+        raise HarnessError(f"the run was ended by signal {-process.returncode}")
+    for line in lines:
+        print(f"harness: {line}", file=sys.stderr)  # noqa: T201 - a warning of the command
