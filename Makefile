@@ -10,7 +10,7 @@ UV := $(BIN)/uv
 # Python and pytest save what they compile. Otherwise each process would compile all it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-more llm test-llm check lock clean
+.PHONY: help demo test test-more wheel llm test-llm check lock clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: $(VENV)/.dev check  ## Set up and run every check and all tests but the lo
 
 test-more: $(VENV)/.dev  ## Set up and run the long tests
 	$(BIN)/pytest $(PARALLEL) -m more
+
+wheel: $(VENV)/.setup  ## Build a wheel, which contains the scenarios, into dist
+	$(BIN)/hatchling build --target wheel
 
 llm: $(VENV)/.llm  ## Set up the real small model of scenarios/local-llm.toml
 

@@ -138,8 +138,11 @@ def compare_results(
     from harness.analysis.selection import Dataset
 
     rules = [parse_rule(text) for text in fail_on]
-    sides = [one if isinstance(one, Result) else open_run(one) for one in (base, new)]
-    return compare_runs(*(Dataset.read(side.directory) for side in sides), rules)
+    first, second = (
+        Dataset.read((one if isinstance(one, Result) else open_run(one)).directory)
+        for one in (base, new)
+    )
+    return compare_runs(first, second, rules)
 
 
 def _overrides(settings: Mapping[str, Any] | None) -> list[str]:

