@@ -382,6 +382,16 @@ def _cost_of_success(cell: MeasuredCell) -> float | None:
     return cost / successes if cost is not None and successes else None
 
 
+def _success_median(cell: MeasuredCell) -> float | None:
+    """Return the median latency of the workflows that succeeded, averaged over repeats."""
+    lasted: dict[int, list[int]] = {}
+    for one in filter(cell.rules.is_success, cell.steady.workflows):
+        lasted.setdefault(one.repeat, []).append(one.done - one.ready)
+    if not lasted:
+        return None
+    return float(np.mean([np.median(times) for times in lasted.values()])) / SECOND
+
+
 def _costs_of_success(cell: MeasuredCell) -> ByRepeat:
     """Return the USD a success in each repeat; nothing when any repeat had no success."""
     workflows, rules = cell.records.workflows, cell.rules
@@ -500,6 +510,9 @@ METRICS: tuple[Metric, ...] = (
            report={"speed": "latency"}, key="latency", parts=("p50", "p95", "p99"),
            terminal=(TerminalColumn("speed", ("lat.", "p50 s"), "p50"),
                      TerminalColumn("speed", ("lat.", "p95 s"), "p95", optional=True))),
+    Metric("success_latency_p50_s", "median latency of the workflows that succeeded",
+           Plain(_success_median), "s",
+           definition="The median in each repeat, averaged over the repeats that have one."),
     Metric("critical_path_bound_s", "critical-path bound", Plain(_bound), "s",
            report={"speed": "bound"},
            definition="The phases one after another, of a fan-out the longest branch, with the "

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from harness.records.schema import MarkedAnswers, RunStatus
+from harness.analysis.question import Question
+from harness.records.schema import MarkedAnswers, RunStatus, Stop
 
 SUMMARY_SCHEMA = 2
 """The schema of summary.json and of the JSON of `harness compare`; records have their own."""
@@ -135,6 +136,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `settings`: the values of all swept keys beyond mode, permits, retry and permit_scope.
     Only workflows that ended count, each in its highest execution; failed ones and their calls
     are in every distribution. Makespan and what depends on it need uninterrupted trials.
+    `success_latency_p50_s` is the median of the workflows that succeeded, averaged over the repeats
+    that have one.
     `warm_up`: the number of workflows of an open loop that MSER-5 excluded from the distributions
     and from `time_spent`; 0 for a closed loop.
     `speedup_over_sync` is 1 without bounds for sync itself, None without a sync cell.
@@ -169,6 +172,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     makespan_per_token_s: Figure | None
     speedup_per_token: Figure | None
     workflow_latency_s: Distribution
+    success_latency_p50_s: float | None = None
     call_latency_s: Distribution
     ttft_s: Distribution
     time_to_first_answer_s: Distribution
@@ -201,7 +205,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     Lag (of timers, corrected for those that a blocked client did not set), processor share and
     lateness are those of the cell where they are worst.
     `clock_disagreement_s`: client's first text minus the provider's first write, by attempt.
-    None without data.
+    None without data. `limited_cells`: those in which something exceeded its limit.
     """
 
     bottleneck: str
@@ -210,6 +214,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     client_cpu_share: float | None = None
     provider_lateness_s: Spread | None = None
     clock_disagreement_s: Spread | None = None
+    limited_cells: tuple[str, ...] = ()
 
 
 class Oracle(msgspec.Struct, frozen=True, kw_only=True):
@@ -279,9 +284,27 @@ class ColdStart(msgspec.Struct, frozen=True, kw_only=True):
     p: float | None
 
 
+class WorkflowFailure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why workflows failed in `phase` although no attempt of a failed call failed.
+
+    `outcome`: of the call that failed; None if every call succeeded, so that the workflow could not
+    use an answer. `error`: the most frequent text among the `workflows`.
+    """
+
+    phase: str
+    outcome: str | None
+    error: str
+    workflows: int
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """summary.json. `virtual`: no figure depends on the speed of the machine.
 
+    `question`: what the run answers. `hedged`: the retry policies that send second requests.
+    `planned_workflows`: of the whole run; None where repeats are added until the recommendation is
+    settled. `workflow_failures`: what failed attempts do not explain, by frequency.
+    `endpoint_keys`: the keys that `[endpoint]` has, so that advice names no others. `stopped`: why
+    the run is partial. `margin`: by how much a better objective does not matter, as a share.
     `marked_answers`: as in `Run`.
     """
 
@@ -298,6 +321,13 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     virtual: bool = False
     marked_answers: MarkedAnswers = "none"
     cold_start: ColdStart | None = None
+    question: Question = "permits"
+    hedged: tuple[str, ...] = ()
+    planned_workflows: int | None = None
+    workflow_failures: tuple[WorkflowFailure, ...] = ()
+    endpoint_keys: tuple[str, ...] = ()
+    stopped: Stop | None = None
+    margin: float = 0.02
 
     @property
     def has_simulator(self) -> bool:

@@ -78,6 +78,11 @@ class SweptKey:
         is_number = label in self._labels.values() and label not in self._labels
         return label if is_number else f"{self.name} {label}"
 
+    def brief(self, cell: CellSettings) -> str:
+        """Return the value alone if it is text, else the phrase."""
+        is_text = isinstance(cell.settings.get(self.key), str)
+        return self.label(cell) if is_text else self.phrase(cell)
+
     def legend(self) -> list[str]:
         """Return `base-url-2 = https://...` for each value that is numbered."""
         return [f"{label} = {text}" for text, label in self._labels.items() if label != text]

@@ -9,14 +9,18 @@ import msgspec
 
 from harness.analysis.cells import MeasuredCell
 from harness.analysis.cold_start import cold_start
+from harness.analysis.contenders import rules_of
 from harness.analysis.metrics import summarise_cell
 from harness.analysis.model import SUMMARY_SCHEMA, Summary
 from harness.analysis.oracle import compare_logs, join
+from harness.analysis.question import hedged_policies, question_of
 from harness.analysis.recommend import Advice
 from harness.analysis.replay import SYNC
 from harness.analysis.selection import CellRecords, Dataset
 from harness.analysis.settings import policy_of
 from harness.analysis.verdict import VIRTUAL_VERDICT, judge
+from harness.analysis.workflow_failures import workflow_failures
+from harness.records.schema import Run
 from harness.store.run_directory import SUMMARY_FILE, Records, write_whole
 
 
@@ -56,7 +60,21 @@ def summarise(records: Records) -> Summary:
         virtual=run.virtual,
         marked_answers=run.marked_answers,
         cold_start=cold_start(cells),
+        question=question_of(run),
+        hedged=hedged_policies(run),
+        planned_workflows=_planned(run),
+        workflow_failures=workflow_failures(cells),
+        endpoint_keys=tuple(run.scenario["endpoint"]),
+        stopped=run.stopped,
+        margin=rules_of(run).margin,
     )
+
+
+def _planned(run: Run) -> int | None:
+    if run.scenario["sweep"]["repeats"] == "auto":
+        return None
+    workflows: int = run.scenario["load"]["workflows"]
+    return len(run.cells) * run.repeats * workflows
 
 
 def _sync_of(cell: CellRecords, cells: Sequence[CellRecords]) -> CellRecords | None:

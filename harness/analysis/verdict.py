@@ -116,6 +116,7 @@ def judge(cells: Sequence[CellRecords], joined: Joined | None) -> Verdict:
         client_cpu_share=max(shares.values(), default=None),
         provider_lateness_s=_worst(late.values()),
         clock_disagreement_s=two_percentiles(pooled(apart)),
+        limited_cells=tuple(dict.fromkeys(one.cell for one in readings if one.excess > 1)),
     )
 
 

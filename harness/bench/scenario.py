@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from harness.analysis.looks import FEWEST_REPEATS, Looks, growing_looks, one_look
+from harness.analysis.question import Question
 from harness.config.budget import PRICE_WAY_OUT, Budget, check_budget
 from harness.config.config_base import Count, Name, Section, Several, Text, distinct
 from harness.config.load import LIVE_WARMUP_CALLS, Load
@@ -285,6 +286,11 @@ class Scenario(Section):
     """Names the run and its directory: letters, digits, `.` and `-`."""
     description: str = ""
     """Shown by `harness scenarios`."""
+    question: Question | None = None
+    """What the result begins with: how many calls to run at once (`permits`), what each retry
+    policy loses (`policy`), what a second request saves (`hedge`), or how exactly this machine
+    measures (`accuracy`). Absent: what the swept settings ask.
+    """
     seed: int = Field(default=0, ge=0)
     """Of all random draws: order of trials, jitter, simulated lengths, times and faults."""
     transcripts: bool = False

@@ -25,13 +25,13 @@ from harness.bench.virtual import processes
 from harness.cli.live import LIVE_VIEW, Counters, LiveView, Race
 from harness.cli.main import EXIT_INTERRUPTED
 from harness.cli.plan import confirm, estimate_run, profiles_of
+from harness.cli.results import show_results
 from harness.cli.views import RUN_CONTINUES, Views, warn
 from harness.config.dotenv import with_file
 from harness.config.prices import cost_usd
 from harness.records.errors import HarnessError, InputError
 from harness.records.schema import Attempt, Record, Run, Trial
-from harness.report.console import Output
-from harness.report.line_wrap import wrapped
+from harness.report.next_steps import Rerun
 from harness.simulator.profiles import Profile
 from harness.store.run_directory import (
     RUN_FILE,
@@ -39,7 +39,6 @@ from harness.store.run_directory import (
     each,
     no_collector,
     read_run,
-    read_workflows,
     require_run,
 )
 from harness.store.run_lock import locked
@@ -47,8 +46,8 @@ from harness.store.trial_reader import TrialReader
 from harness.telemetry.content import CAPTURE_VARIABLE as CONTENT
 from harness.telemetry.content import capture
 from harness.telemetry.delivery_log import DeliveryAccount, without_span
-from harness.telemetry.export import AT_THE_END, MOST_TRACED_CALLS, TRACES, Exporter, export_stored
-from harness.telemetry.jaeger import jaeger_of, links, require_address
+from harness.telemetry.export import AT_THE_END, MOST_TRACED_CALLS, Exporter, export_stored
+from harness.telemetry.jaeger import require_address
 from harness.telemetry.log_lines import RunLog, logging_to
 from harness.telemetry.otlp_target import OtlpTarget, open_target, switched_off
 from harness.telemetry.resource import RESOURCE_VARIABLE, parse_pairs
@@ -157,15 +156,9 @@ def _execute(
     summary = None
     with views.making("summary.json", views.report_again):
         summary = _summarise(finished, directory, views)
-    if summary is not None and options.json:
-        sys.stdout.write((directory / SUMMARY_FILE).read_text())
-    elif summary is not None and not options.quiet:
-        # Written outside of the view: an error of standard output is not a failed view.
-        for text in (_table(summary, directory, views), _links(directory, views)):
-            sys.stdout.write(text)
     if account is not None:
         _warn_of_delivery(account, directory)
-    elif traces is None and not options.quiet:
+    elif traces is None and (options.verbose or options.otlp):
         because = (
             "the run keeps a summary only"
             if scenario.records == "summary"
@@ -177,6 +170,20 @@ def _execute(
         )
     if finished.stopped is not None and finished.stopped.by == "budget":
         warn(f"stopped: {finished.stopped.because}")
+    interrupted = finished.stopped is not None and finished.stopped.by == "interrupt"
+    if interrupted and (silent or summary is None):
+        warn(f"interrupted; `harness run --resume {directory}` continues the run")
+    if summary is not None and options.json:
+        sys.stdout.write((directory / SUMMARY_FILE).read_text())
+    elif summary is not None and not options.quiet:
+        show_results(
+            summary,
+            directory,
+            views,
+            verbose=options.verbose,
+            interrupted=interrupted,
+            rerun=_rerun(options),
+        )
     return _exit_code(finished, summary)
 
 
@@ -260,12 +267,7 @@ def _summarise(finished: Run, directory: Path, views: Views) -> Summary:
     with no_collector():
         records = Dataset.read(directory)
         summary = write_summary(directory, records)
-        if finished.stopped is not None and finished.stopped.by == "interrupt":
-            warn(
-                f"interrupted; `harness report {directory}` draws the plots and the report, "
-                f"`harness run --resume {directory}` continues the run"
-            )
-        else:
+        if finished.stopped is None or finished.stopped.by != "interrupt":
             with views.making("the plots and the report", views.report_again):
                 from harness.cli.report import draw
 
@@ -315,25 +317,14 @@ def _warn_of_delivery(account: DeliveryAccount, directory: Path) -> None:
         warn(without_span(account))
 
 
-def _table(summary: Summary, directory: Path, views: Views) -> str:
-    """Return the table of the results as text; after an error, the part that was made."""
-    from harness.report.terminal import render_summary
-
-    output = Output()
-    with output.capture() as capture, views.making("the table", views.report_again):
-        render_summary(summary, directory, output)
-    return capture.get()
-
-
-def _links(directory: Path, views: Views) -> str:
-    """Return the links to delivered traces in Jaeger as text; empty if there are none."""
-    lines: list[str] = []
-    with views.making("the links to Jaeger", views.traces_again):
-        jaeger = jaeger_of(directory / TRACES, read_run(directory).run_id, os.environ)
-        found = links(read_workflows(directory), jaeger) if jaeger else []
-        for link in found:
-            lines += [*wrapped(f"Jaeger, {link.what}:"), f"  {link.url}"]
-    return "".join(f"{line}\n" for line in lines)
+def _rerun(options: argparse.Namespace) -> Rerun | None:
+    """Return how to run the scenario again; None for a resumed run."""
+    if options.scenario is None:
+        return None
+    own = {"--endpoint": options.endpoint, "--model": options.model}
+    own["--api-key-env"] = options.api_key_env
+    words = [word for name, value in own.items() if value is not None for word in (name, value)]
+    return Rerun(options.scenario, tuple(options.set), tuple(words))
 
 
 def _exit_code(finished: Run, summary: Summary | None) -> int:

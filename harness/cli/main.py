@@ -147,8 +147,9 @@ def _add_run(command: _Command) -> None:
     add("--yes", "do not ask for confirmation before a run that may cost money")
     jobs = "number of processes for trials in virtual time (default: the number of cores)"
     add("--jobs N", jobs, type=int)
+    add("--verbose", "print all tables, the code to paste and all advice after the answer")
     add("--quiet", "show only errors")
-    add("--json", "print summary.json instead of the table")
+    add("--json", "print summary.json instead of the answer")
     add("--no-preflight", "do not connect to the endpoint before the run")
     add(
         "--otlp URL",
@@ -208,9 +209,11 @@ def _add_report(command: _Command) -> None:
         "report",
         "report:report_run",
         help="make the summary, the plots and the report of a run again",
-        description="Makes the summary, the plots and report.html again from the records of a run.",
+        description="Makes the summary, the plots and report.html again from the records of a run, "
+        "and shows its results.",
     )
     add("run RUN", "the run directory")
+    add("--verbose", "print all tables, the code to paste and all advice after the answer")
     add("--only NAME", "draw only this plot, as SVG and PNG, for example heat-map")
     add("--text", "with --only: print the plot as text, and write no file")
 

@@ -12,6 +12,7 @@ from rich.text import Text
 from harness.analysis.model import Summary
 from harness.analysis.selection import Dataset
 from harness.analysis.summary import summarise, write_summary
+from harness.cli.results import show_results
 from harness.cli.views import Views
 from harness.config.tables import nearest
 from harness.policies.resolve import code_of
@@ -29,7 +30,7 @@ from harness.telemetry.jaeger import require_address
 
 
 def report_run(options: argparse.Namespace) -> int:
-    """Make the views of the run `options.run` again, and print the path of the report."""
+    """Make the views of the run `options.run` again, and show its results."""
     directory = require_run(options.run)
     require_address(os.environ)
     views = Views(directory)
@@ -38,12 +39,14 @@ def report_run(options: argparse.Namespace) -> int:
         return HarnessError.exit_code if views.failed else 0
     if options.text:
         raise InputError("--text: only together with --only NAME")
+    summary = None
     with no_collector():
         records = _read(directory)
         with views.making("summary.json", views.report_again):
-            draw(write_summary(directory, records), records, directory, views)
-    if not views.failed & {"summary.json", REPORT}:
-        print(directory / REPORT)
+            summary = write_summary(directory, records)
+            draw(summary, records, directory, views)
+    if summary is not None:
+        show_results(summary, directory, views, verbose=options.verbose)
     return HarnessError.exit_code if views.failed else 0
 
 

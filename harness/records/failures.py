@@ -7,6 +7,7 @@ published error codes and RFC 9110, section 15.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 OK = "ok"
@@ -20,6 +21,7 @@ class FailureClass(NamedTuple):
     `name`: the outcome in the records. `seen`: what it looks like on the wire. `retryable`:
     whether the same request may succeed later. `advice`: what a person can do about it.
     `outage`: it means that the whole server is unavailable, so that other requests would fail too.
+    `key`: the key of `[endpoint]` that the advice is about; None for advice for every endpoint.
     """
 
     name: str
@@ -27,26 +29,27 @@ class FailureClass(NamedTuple):
     retryable: bool
     advice: str
     outage: bool = False
+    key: str | None = None
 
 
-def _lasting(name: str, seen: str, advice: str) -> FailureClass:
-    return FailureClass(name, seen, False, advice)
+def _lasting(name: str, seen: str, advice: str, key: str | None = None) -> FailureClass:
+    return FailureClass(name, seen, False, advice, key=key)
 
 
-def _passing(name: str, seen: str, advice: str) -> FailureClass:
-    return FailureClass(name, seen, True, advice)
+def _passing(name: str, seen: str, advice: str, key: str | None = None) -> FailureClass:
+    return FailureClass(name, seen, True, advice, key=key)
 
 
-def _outage(name: str, seen: str, advice: str) -> FailureClass:
-    return FailureClass(name, seen, True, advice, outage=True)
+def _outage(name: str, seen: str, advice: str, key: str | None = None) -> FailureClass:
+    return FailureClass(name, seen, True, advice, outage=True, key=key)
 
 
 _ROWS = [
     _lasting("bad_request", "400", "the request itself is refused; read the message"),
-    _lasting("unauthorized", "401", "check the API key"),
-    _lasting("insufficient_balance", "402", "top up the account"),
-    _lasting("forbidden", "403", "the key may not use this model or region"),
-    _lasting("not_found", "404", "check base_url and model"),
+    _lasting("unauthorized", "401", "check the API key", "api_key_env"),
+    _lasting("insufficient_balance", "402", "top up the account", "api_key_env"),
+    _lasting("forbidden", "403", "the key may not use this model or region", "api_key_env"),
+    _lasting("not_found", "404", "check base_url and model", "base_url"),
     _passing("request_timeout", "408", "the server gave up waiting; retry"),
     _passing("conflict", "409", "retry"),
     _lasting("unprocessable", "422", "a parameter has a value the server refuses"),
@@ -59,11 +62,12 @@ _ROWS = [
     _outage("bad_gateway", "502", "retry with backoff"),
     _outage("unavailable", "503", "the server is busy; retry with backoff"),
     _outage("gateway_timeout", "504", "retry; a shorter answer may help"),
-    _lasting("http_error", "any other status of 300 or above", "check base_url"),
+    _lasting("http_error", "any other status of 300 or above", "check base_url", "base_url"),
     _outage(
         "connect_failed",
         "connection refused, or the name is unknown",
         "check base_url and that the server runs",
+        "base_url",
     ),
     _outage(
         "connect_timeout",
@@ -106,7 +110,12 @@ _ROWS = [
     _passing("error_in_stream", "an error object inside the stream", "retry with backoff"),
     _passing("error_in_body", "200 with an error object", "retry with backoff"),
     _passing("blank_body", "200 with nothing in it", "retry"),
-    _passing("not_json", "200 with HTML or other text", "check base_url; a proxy may be answering"),
+    _passing(
+        "not_json",
+        "200 with HTML or other text",
+        "check base_url; a proxy may be answering",
+        "base_url",
+    ),
     _passing("malformed_json", "200 with JSON that cannot be read", "retry"),
     _passing("empty_choices", "a response without a choice", "retry"),
     _passing(
@@ -133,6 +142,14 @@ _BY_STATUS = {
     404: "not_found", 408: "request_timeout", 409: "conflict", 422: "unprocessable",
     429: "rate_limited", 502: "bad_gateway", 503: "unavailable", 504: "gateway_timeout",
 }  # fmt: skip
+
+
+def advice_for(name: str, endpoint_keys: Collection[str]) -> str:
+    """Return what a person can do about a failure, with an endpoint that has these keys."""
+    row = FAILURES[name]
+    if row.key is None or row.key in endpoint_keys:
+        return row.advice
+    return f"with your own endpoint: {row.advice}"
 
 
 def of_status(status: int) -> str:

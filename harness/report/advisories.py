@@ -7,9 +7,9 @@ from operator import itemgetter
 
 from harness.analysis.cells import FEWEST_BURSTS
 from harness.analysis.model import Cell, Summary
-from harness.records.failures import FAILURES, is_failure
-from harness.report.failures import attempts_by_outcome
-from harness.report.wording import cell_labels, counted, percent
+from harness.records.failures import advice_for
+from harness.report.failures import most_frequent_failure
+from harness.report.wording import cell_labels, counted, ended, never_ended, percent
 
 SURE = 0.01
 """First calls stand out if chance alone makes them so slow with a lower probability than this."""
@@ -37,16 +37,26 @@ def warnings_of(summary: Summary) -> list[str]:
 
 def _of_run(summary: Summary) -> Iterator[str]:
     if summary.status != "complete":
-        yield f"the run is {summary.status}, so the work of the cells may differ; complete the run."
+        never = f": {counted(never_ended(summary), 'workflow')} never ended"
+        yield f"the run is {summary.status}{never}, so the work of the settings may differ."
     limited = summary.verdict.bottleneck
-    if limited != "none":
-        ways_out = ["fewer streams in one process (permits)", "a less busy machine"]
-        if summary.has_simulator:
-            ways_out += ["a larger endpoint.time_scale", 'endpoint.time = "virtual"']
+    if limited != "none" and summary.question != "accuracy":  # there, it is the answer
+        ways_out = ["use fewer permits", "a less busy machine"]
+        if "time_scale" in summary.endpoint_keys and summary.time_scale < 1:
+            ways_out.insert(0, "set a larger endpoint.time_scale")
+        if can_be_virtual(summary):
+            ways_out.insert(0, 'set endpoint.time = "virtual"')
         yield (
             f"the {limited} limited some of the results, not the provider; "
-            f"use {', '.join(ways_out[:-1])}, or {ways_out[-1]}."
+            f"{', '.join(ways_out[:-1])}, or {ways_out[-1]}."
         )
+
+
+def can_be_virtual(summary: Summary) -> bool:
+    """Return whether virtual time answers the question; it has no threads and measures nothing."""
+    has_time = "time" in summary.endpoint_keys and not summary.virtual
+    has_threads = any(cell.mode == "threads" for cell in summary.cells)
+    return has_time and not has_threads and summary.question != "accuracy"
 
 
 def _of_cold_start(summary: Summary) -> Iterator[str]:
@@ -58,7 +68,8 @@ def _of_cold_start(summary: Summary) -> Iterator[str]:
         most = max(seen.failed, key=lambda name: seen.failed[name])
         yield (
             f"{failed} of {counted(seen.warmup_calls, 'warm-up call')} failed, most often by "
-            f"{most}, so trials may have begun cold; {FAILURES[most].advice}."
+            f"{most}, so trials may have begun cold; "
+            f"{advice_for(most, summary.endpoint_keys)}."
         )
     if seen.ratio is not None and seen.p is not None and seen.p < SURE and seen.ratio > SLOW:
         yield (
@@ -73,17 +84,11 @@ def _of_workflows(summary: Summary) -> Iterator[str]:
     # Workflows that an interruption cut short started, but neither failed nor degraded.
     if losing := [cell for cell in summary.cells if _lost(cell)]:
         worst = max(losing, key=lambda cell: _lost(cell) / (_lost(cell) + cell.workflows.ok))
-        failed = [name for name, _ in attempts_by_outcome(losing).most_common() if is_failure(name)]
-        most = (
-            f" The most frequent failure: {failed[0]}; {FAILURES[failed[0]].advice}."
-            if failed
-            else ""
-        )
         yield (
-            f"{len(losing)} of {counted(len(summary.cells), 'cell')} lost workflows, "
-            f"{labels[worst.id]} most ({worst.workflows.ok} of "
-            f"{worst.workflows.started} ok); lost work makes a cell look fast.{most}"
-        )
+            f"{len(losing)} of {counted(len(summary.cells), 'setting')} lost workflows, "
+            f"{labels[worst.id]} most ({_lost(worst)} of {ended(worst)}). "
+            f"{most_frequent_failure(summary)}"
+        ).rstrip()
     oracle = summary.oracle
     if wrong := oracle.outcome_mismatches + oracle.token_mismatches if oracle else 0:
         yield (
@@ -128,17 +133,17 @@ def _lost(cell: Cell) -> int:
 def _of_cells(summary: Summary) -> Iterator[str]:
     cells = summary.cells
     if cells and all(cell.repeats == 1 for cell in cells):
-        yield "every cell ran once, so there are no intervals; set sweep.repeats to 3 or more."
-    if cells and all(cell.mode != "sync" for cell in cells):
-        yield 'there is no sync cell, so there is no speed-up; add "sync" to sweep.mode.'
+        yield "every setting ran once, so there are no intervals; set sweep.repeats to 3 or more."
     labels = cell_labels(cells)
     shares = [(c.tokens.cached / c.tokens.input, labels[c.id]) for c in cells if c.tokens.input]
     (low, least), (high, most) = (
         find(shares, key=itemgetter(0), default=(0.0, "")) for find in (min, max)
     )
     if high - low > CACHE_GAP:
+        has_key = "cache" in summary.endpoint_keys
+        way_out = 'set endpoint.cache = "avoid"' if has_key else "give each cell other prompts"
         yield (
             f"the prompt cache served {percent(low)} of the input in {least} but "
             f"{percent(high)} in {most}, so they are not comparable; "
-            'set endpoint.cache = "avoid".'
+            f"{way_out}."
         )

@@ -32,7 +32,7 @@ from harness.report.wording import (
 )
 
 LONGEST_VALUE_SHOWN = 12
-"""Tables on the terminal cut names of retry policies and of other settings to this length."""
+"""Tables on a narrow terminal cut names of retry policies and of other settings to this length."""
 
 PART_HEADS: Mapping[str, str] = {
     "permit_wait": "permit\nwait",
@@ -47,24 +47,29 @@ PART_HEADS: Mapping[str, str] = {
 """The head of the column of each part of a call's time, in the order of `call_segments.PARTS`."""
 
 
-def settings_columns(cells: Sequence[CellSettings]) -> list[Column]:
-    """Return the columns of mode, permits and retry, and of other settings where they vary."""
+def settings_columns(
+    cells: Sequence[CellSettings], longest: int = LONGEST_VALUE_SHOWN
+) -> list[Column]:
+    """Return the columns of mode, permits and retry, and of other settings where they vary.
+
+    `longest`: the length to which values are cut.
+    """
     different = varying(cells)
     columns = [
         Column("mode", "", [cell.mode for cell in cells], left=True),
         Column("per-\nmits", "", [cell.permits for cell in cells], whole_number),
-        _short_column("retry", [cell.retry for cell in cells]),
+        _short_column("retry", [cell.retry for cell in cells], longest),
     ]
     if "permit_scope" in different:
-        columns.append(_short_column("scope", [cell.permit_scope for cell in cells]))
+        columns.append(_short_column("scope", [cell.permit_scope for cell in cells], longest))
     for key in swept_keys(cells):
         if key.key in different:
-            columns.append(_short_column(_head(key.name), list(map(key.label, cells))))
+            columns.append(_short_column(_head(key.name), list(map(key.label, cells)), longest))
     return columns
 
 
-def _short_column(head: str, texts: Sequence[str]) -> Column:
-    short = shortened(texts, LONGEST_VALUE_SHOWN)
+def _short_column(head: str, texts: Sequence[str], longest: int) -> Column:
+    short = shortened(texts, longest)
     return Column(head, "", [short[text] for text in texts], left=True)
 
 

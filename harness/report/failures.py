@@ -5,13 +5,21 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from harness.analysis.model import Cell, Summary
-from harness.records.failures import CANCELLED, FAILURES, OK, is_failure
+from harness.analysis.model import Cell, Summary, WorkflowFailure
+from harness.records.failures import CANCELLED, FAILURES, OK, advice_for, is_failure
 from harness.records.schema import Workflow
 from harness.report.line_wrap import WIDTH
 from harness.report.tables import Column, Subject, Table
-from harness.report.wording import narrow_percent, number, percent, short_count, whole_number
+from harness.report.wording import (
+    counted,
+    narrow_percent,
+    number,
+    percent,
+    short_count,
+    whole_number,
+)
 from harness.store.columns import AttemptTable
 
 MOST_CLASSES = 8
@@ -38,25 +46,96 @@ def _by_frequency(total: Counter[str]) -> list[str]:
     return [name for name, count in total.most_common() if count and is_failure(name)]
 
 
-def failure_lines(summary: Summary) -> Iterator[str]:
-    """Yield the lines of a table of failures with advice; none when no attempt failed."""
+class FailureRow(NamedTuple):
+    """One row of the table of failures.
+
+    `times`: failed attempts, or workflows where no attempt failed; `share`: of all attempts, None
+    for workflows. `retryable`: None where a retry was not tried.
+    """
+
+    name: str
+    times: int
+    share: float | None
+    retryable: bool | None
+    advice: str
+
+
+def failure_rows(summary: Summary) -> list[FailureRow]:
+    """Return what failed and what to do: attempts by class, then workflows without one."""
     total = attempts_by_outcome(summary.cells)
-    seen = _by_frequency(total)
-    if not seen:
+    return [
+        *(
+            FailureRow(
+                name,
+                total[name],
+                total[name] / total.total(),
+                FAILURES[name].retryable,
+                advice_for(name, summary.endpoint_keys),
+            )
+            for name in _by_frequency(total)
+        ),
+        *(_workflow_row(failure, summary) for failure in summary.workflow_failures),
+    ]
+
+
+def _workflow_row(failure: WorkflowFailure, summary: Summary) -> FailureRow:
+    if failure.outcome is not None:
+        advice = advice_for(failure.outcome, summary.endpoint_keys)
+        name = f"{failure.phase} {failure.outcome}".strip()
+    else:
+        name = f"{failure.phase} unreadable".strip()
+        advice = (
+            "every call was answered, but not as the prompt asks; use a stronger model, or raise "
+            "max_tokens; transcripts = true keeps the answers"
+        )
+    return FailureRow(name, failure.workflows, None, None, advice)
+
+
+def most_frequent_failure(summary: Summary) -> str:
+    """Return a sentence about the most frequent failure and what to do; empty without one."""
+    rows = failure_rows(summary)
+    if not rows:
+        return ""
+    lost = sum(cell.workflows.degraded + cell.workflows.failed for cell in summary.cells)
+    apart = max((row for row in rows if row.share is None), key=_times, default=None)
+    row = max(rows, key=_times)
+    if apart is not None and 2 * apart.times >= lost:
+        row = apart
+    name = f"{row.name.replace('_', ' ')}{_status_of(row.name)}"
+    what = "workflow" if row.share is None else "request"
+    return f"The most frequent failure: {name}, {counted(row.times, what)}; {row.advice}."
+
+
+def _times(row: FailureRow) -> int:
+    return row.times
+
+
+def _status_of(name: str) -> str:
+    """Return ` (429)` for a failure that is a status of HTTP."""
+    status = FAILURES[name].seen[:3] if name in FAILURES else ""
+    return f" ({status})" if status.isdigit() and status >= "300" else ""
+
+
+def failure_lines(summary: Summary, width: int = WIDTH) -> Iterator[str]:
+    """Yield the lines of a table of failures with advice; none when nothing failed."""
+    rows = failure_rows(summary)
+    if not rows:
         return
-    shown, rest = seen[:MOST_CLASSES], seen[MOST_CLASSES:]
-    longest = max(len("failed as"), *map(len, shown))
+    attempts = [row for row in rows if row.share is not None]
+    shown = [*attempts[:MOST_CLASSES], *rows[len(attempts) :]]
+    rest = attempts[MOST_CLASSES:]
+    longest = max(len("failed as"), *(len(row.name) for row in shown))
     yield ""
     yield f"{'failed as':<{longest}}  times of all retry? advice"
-    for name in shown:
-        known, share = FAILURES[name], narrow_percent(total[name] / total.total())
-        retry = "yes" if known.retryable else "no"
-        head = f"{name:<{longest}} {short_count(total[name]):>6} {share:>6} {retry:<6} "
+    for row in shown:
+        share = "" if row.share is None else narrow_percent(row.share)
+        retry = "" if row.retryable is None else "yes" if row.retryable else "no"
+        head = f"{row.name:<{longest}} {short_count(row.times):>6} {share:>6} {retry:<6} "
         yield from textwrap.wrap(
-            head + known.advice, WIDTH, subsequent_indent=" " * len(head), break_on_hyphens=False
+            head + row.advice, width, subsequent_indent=" " * len(head), break_on_hyphens=False
         )
     if rest:
-        count = sum(total[name] for name in rest)
+        count = sum(row.times for row in rest)
         yield f"and {count} attempts of {len(rest)} rarer classes, see report.html"
 
 
@@ -78,7 +157,7 @@ def _classes(about: Subject, seen: list[str], total: Counter[str]) -> Table:
         cell = max(about.cells, key=lambda cell: cell.attempts.by_outcome.get(outcome, 0))
         return about.labels[cell.id]
 
-    known = [FAILURES.get(outcome) for outcome in seen]
+    known, keys = [FAILURES.get(outcome) for outcome in seen], about.summary.endpoint_keys
     retry = [("yes" if row.retryable else "no") if row else None for row in known]
     shares = [total[outcome] / total.total() for outcome in seen]
     return Table(
@@ -91,7 +170,7 @@ def _classes(about: Subject, seen: list[str], total: Counter[str]) -> Table:
             Column("most in", "most_in", list(map(worst, seen))),
             Column("what it looks like", "seen", [row.seen if row else None for row in known]),
             Column("retry helps", "retryable", retry),
-            Column("advice", "advice", [row.advice if row else None for row in known]),
+            Column("advice", "advice", [advice_for(name, keys) for name in seen]),
         ),
     )
 

@@ -1,4 +1,4 @@
-"""The results on the terminal, within 80 columns, readable without bold and red (NO_COLOR)."""
+"""All results on the terminal, readable without bold and red (NO_COLOR)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.text import Text
 from harness.analysis.model import Cell, Summary
 from harness.report.advisories import warnings_of
 from harness.report.columns import (
+    LONGEST_VALUE_SHOWN,
     PART_HEADS,
     policy_columns,
     settings_columns,
@@ -19,7 +20,9 @@ from harness.report.columns import (
 )
 from harness.report.console import say, table_blocks
 from harness.report.failures import failure_lines
-from harness.report.line_wrap import legend, wrapped
+from harness.report.first_screen import screen_width
+from harness.report.line_wrap import legend
+from harness.report.line_wrap import wrapped as wrap_paragraph
 from harness.report.tables import Column
 from harness.report.wording import (
     bottleneck_text,
@@ -42,15 +45,20 @@ from harness.store.run_directory import TRIALS_FOLDER
 _FILES = ("summary.json", "report.html", "plots", "traces")
 
 
+WIDE, LONGEST_WIDE_VALUE = 100, 30
+"""From this width on, values of settings are cut to a greater length."""
+
+
 def render_summary(summary: Summary, directory: Path, console: Console) -> None:
     """Write the title, the table of cells, where the time went, and the conclusions."""
-    write = partial(say, console)
+    write, width = partial(say, console), screen_width(console.width)
+    wrapped = partial(wrap_paragraph, width=width)
     cells = in_reading_order(summary.cells)
     write(_title(summary), "")
     ended = [f"{cell.workflows.ok}/{cell.workflows.started}" for cell in cells]
     speed = [Column("ok of\nrun", "", ended), *terminal_table("speed", cells, summary)]
-    write(*_table([speed, _trouble(cells, summary)], cells, summary, between=True))
-    write(*wrapped(_key(summary)), *legend(cells), *wrapped(_warm_up(cells)))
+    write(*_table([speed, _trouble(cells, summary)], cells, summary, width, between=True))
+    write(*wrapped(_key(summary)), *legend(cells, width), *wrapped(_warm_up(cells)))
     if any(cell.time_spent for cell in cells):
         write("", Text("Where the calls' time went, in %", style="bold"))
         parts = [
@@ -58,16 +66,16 @@ def render_summary(summary: Summary, directory: Path, console: Console) -> None:
             for part, head in PART_HEADS.items()
             if part != "client_wait"  # part of `other` here
         ]
-        write(*_table([parts], cells, summary))
+        write(*_table([parts], cells, summary, width))
     if len({cell.retry for cell in cells}) > 1:
         beside = side_by_side(cells)
         write("", Text("Cost of each retry policy", style="bold"))
-        write(*_table([policy_columns(beside, summary)], beside, summary))
-    write(*failure_lines(summary), "")
+        write(*_table([policy_columns(beside, summary)], beside, summary, width))
+    write(*failure_lines(summary, width), "")
     limited = bottleneck_text(summary)
     said = [] if summary.virtual else [limited[0].lower() + limited[1:]]
     measurement = " ".join(["Measurement:", *said, *summary.verdict.because])
-    write(*wrapped(_oracle(summary)), *wrapped(measurement), *_recommendation(summary))
+    write(*wrapped(_oracle(summary)), *wrapped(measurement), *_recommendation(summary, width))
     for warning in warnings_of(summary):
         first, *rest = wrapped(f"Warning: {warning}")
         write(Text.assemble(("Warning:", "bold red"), first.removeprefix("Warning:")), *rest)
@@ -92,6 +100,7 @@ def _table(
     groups: Sequence[Sequence[Column]],
     cells: Sequence[Cell],
     summary: Summary,
+    width: int,
     between: bool = False,
 ) -> Iterator[Text]:
     """Yield the lines of a table of cells. `between`: with an empty line between its blocks."""
@@ -103,7 +112,9 @@ def _table(
         ["*" if cell.id == best else "-" if cell.id in dropped else " " for cell in cells],
     )
     styles = ["bold", "bold", *("bold" if cell.id == best else "" for cell in cells)]
-    for at, block in enumerate(table_blocks([marks, *settings_columns(cells)], groups)):
+    longest = LONGEST_VALUE_SHOWN if width < WIDE else LONGEST_WIDE_VALUE
+    names = [marks, *settings_columns(cells, longest)]
+    for at, block in enumerate(table_blocks(names, groups, width)):
         if at and between:
             yield Text()
         yield from map(Text, block, styles)
@@ -186,7 +197,8 @@ def _oracle(summary: Summary) -> str:
     )
 
 
-def _recommendation(summary: Summary) -> Iterator[str]:
+def _recommendation(summary: Summary, width: int) -> Iterator[str]:
+    wrapped = partial(wrap_paragraph, width=width)
     advice = summary.recommendation
     labels = {
         name: label.replace(" ", "\u00a0") for name, label in cell_labels(summary.cells).items()

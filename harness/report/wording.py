@@ -144,8 +144,8 @@ def shortened(names: Iterable[str], limit: int) -> dict[str, str]:
     keep = limit - 1
     half = keep // 2
     cuts: list[Callable[[str], str]] = [
-        lambda name: name[:keep] + "…",
         lambda name: name[: keep - half] + "…" + name[len(name) - half :],
+        lambda name: name[:keep] + "…",
         lambda name: "…" + name[len(name) - keep :],
     ]
     for cut in cuts:
@@ -155,12 +155,12 @@ def shortened(names: Iterable[str], limit: int) -> dict[str, str]:
     return {name: f"{name[: limit - len(str(at)) - 1]}…{at}" for at, name in enumerate(distinct, 1)}
 
 
-def cell_labels(cells: Sequence[Cell], limit: int = 24) -> dict[str, str]:
+def cell_labels(cells: Sequence[Cell], limit: int = 24, *, brief: bool = False) -> dict[str, str]:
     """Return a short name for each cell by its id: `sync`, `async 8 · full-jitter`.
 
-    Other settings are included only where they vary.
+    Other settings are included only where they vary. `brief`: of a text only the value.
     """
-    differences = other_differences(cells, limit)
+    differences = other_differences(cells, limit, brief=brief)
     labels = {}
     for cell in cells:
         first = "sync" if cell.mode == "sync" else f"{cell.mode} {cell.permits}"
@@ -168,17 +168,20 @@ def cell_labels(cells: Sequence[Cell], limit: int = 24) -> dict[str, str]:
     return labels
 
 
-def other_differences(cells: Sequence[Cell], limit: int) -> dict[str, list[str]]:
+def other_differences(
+    cells: Sequence[Cell], limit: int, *, brief: bool = False
+) -> dict[str, list[str]]:
     """Return how cells differ except in mode and permits; `limit`: the longest name of a value."""
     different = varying(cells)
     keys = [key for key in swept_keys(cells) if key.key in different]
     retries = shortened((cell.retry for cell in cells), limit)
-    phrases = [shortened(map(key.phrase, cells), limit) for key in keys]
+    said = [key.brief if brief else key.phrase for key in keys]
+    phrases = [shortened(map(phrase, cells), limit) for phrase in said]
     return {
         cell.id: [
             *([retries[cell.retry]] if "retry" in different else []),
             *([f"per {cell.permit_scope}"] if "permit_scope" in different else []),
-            *(short[key.phrase(cell)] for key, short in zip(keys, phrases, strict=True)),
+            *(short[phrase(cell)] for phrase, short in zip(said, phrases, strict=True)),
         ]
         for cell in cells
     }
@@ -202,6 +205,28 @@ def spoken(cell: Cell, cells: Sequence[Cell]) -> str:
     several += [key.phrase(cell) for key in swept_keys(cells) if key.key in different]
     joined = ", ".join(several[:-1]) + (" and " if several[1:] else "") + "".join(several[-1:])
     return f"{cell.mode} with {joined}" if joined else cell.mode
+
+
+def ended(cell: Cell) -> int:
+    """Return how many workflows of a cell ended, whether or not they succeeded."""
+    return cell.workflows.ok + cell.workflows.degraded + cell.workflows.failed
+
+
+def kept(cell: Cell) -> int:
+    """Return how many workflows of a cell succeeded; a degraded one can."""
+    return 0 if cell.success_rate is None else round(cell.success_rate.value * ended(cell))
+
+
+def lost(cell: Cell) -> int:
+    """Return how many workflows of a cell ended without success."""
+    return ended(cell) - kept(cell)
+
+
+def never_ended(summary: Summary) -> int:
+    """Return how many workflows never ended, of those that were planned, or else begun."""
+    planned = summary.planned_workflows
+    begun = sum(cell.workflows.started for cell in summary.cells)
+    return (begun if planned is None else planned) - sum(map(ended, summary.cells))
 
 
 def losses(cell: Cell) -> str:

@@ -48,11 +48,11 @@ def directory(tmp_path: Path) -> Path:
 def test_everything_that_is_made_from_records_is_made_again(
     directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = argparse.Namespace(run=str(directory), only=None, text=False)
+    options = argparse.Namespace(run=str(directory), only=None, text=False, verbose=False)
     assert report_run(options) == 0
     made = ["summary.json", "report.html", "plots/sync-async.svg", "plots/timeline.png"]
     before = {name: (directory / name).read_bytes() for name in made}
-    assert capsys.readouterr().out == f"{directory / 'report.html'}\n"
+    assert f"\nReport: {directory / 'report.html'}\n" in capsys.readouterr().out
     (directory / "summary.json").unlink()
     (directory / "report.html").unlink()
     shutil.rmtree(directory / "plots")
@@ -61,7 +61,7 @@ def test_everything_that_is_made_from_records_is_made_again(
 
 
 def test_the_report_alone_can_be_made_from_the_records(directory: Path) -> None:
-    report_run(argparse.Namespace(run=directory, only=None, text=False))
+    report_run(argparse.Namespace(run=directory, only=None, text=False, verbose=False))
     whole = (directory / "report.html").read_bytes()
     records = read_records(directory)
     assert save_report(summarise(records), records, directory).read_bytes() == whole
@@ -69,7 +69,9 @@ def test_the_report_alone_can_be_made_from_the_records(directory: Path) -> None:
 
 def test_a_directory_without_a_run_is_refused_with_a_way_out(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"contains no run\.json; give a directory"):
-        report_run(argparse.Namespace(run=tmp_path / "nowhere", only=None, text=False))
+        report_run(
+            argparse.Namespace(run=tmp_path / "nowhere", only=None, text=False, verbose=False)
+        )
 
 
 def test_one_plot_alone_can_be_drawn(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:

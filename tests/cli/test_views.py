@@ -97,8 +97,9 @@ def test_a_run_whose_views_work_makes_every_file(
     ("target", "view", "way_out", "missing"),
     [
         ("harness.cli.report.save_report", "report.html", REPORT_AGAIN, {"report.html"}),
-        ("harness.report.terminal.render_summary", "the table", REPORT_AGAIN, set()),
-        ("harness.cli.execute.jaeger_of", "the links to Jaeger", TRACES_AGAIN, set()),
+        ("harness.report.first_screen.first_screen", "the results", REPORT_AGAIN, set()),
+        ("harness.report.terminal.render_summary", "the results", REPORT_AGAIN, set()),
+        ("harness.cli.results.jaeger_of", "the links to Jaeger", TRACES_AGAIN, set()),
         (
             "harness.telemetry.spans.TraceMaker.of_workflows",
             "the traces",
@@ -128,7 +129,7 @@ def test_a_view_that_raises_is_one_line_and_the_run_keeps_its_exit_code(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(target, broken)
-    assert run("--log-level", "error") == 0
+    assert run("--log-level", "error", "--verbose") == 0
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("harness: ")]
     assert said == [f"harness: {view} could not be made ({RAISED}); {way_out}"]
     assert files_of("out") >= FILES - missing
@@ -189,7 +190,7 @@ def test_a_run_that_failed_keeps_its_exit_code_when_a_view_fails_too(
 
 
 @pytest.mark.parametrize(
-    "target", ["harness.cli.report.save_report", "harness.cli.execute.jaeger_of"]
+    "target", ["harness.cli.report.save_report", "harness.cli.results.jaeger_of"]
 )
 def test_an_interrupt_is_no_failed_view(
     target: str, folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -205,7 +206,7 @@ def test_a_report_with_a_failed_view_exits_with_4_and_makes_the_others(
     monkeypatch.setattr("harness.cli.report.save_plot", draw_all_but("timeline"))
     assert main(["report", "."]) == 4
     printed = capsys.readouterr()
-    assert printed.out == "report.html\n"
+    assert "\nReport: report.html\n" in printed.out
     assert one_line(printed.err).startswith("harness: plots/timeline could not be made (KeyError")
     assert files_of(".") >= {"report.html", "summary.json", *PLOT_FILES} - {"plots/timeline.svg"}
     assert main(["report", ".", "--only", "timeline"]) == 4
@@ -217,8 +218,11 @@ def test_a_report_that_failed_is_not_named_as_made(
 ) -> None:
     save(make_records(["sync_1_none_attempt"], 1, shape=Shape()), folder)
     monkeypatch.setattr("harness.cli.report.save_report", broken)
+    Path("report.html").write_text("of an earlier session")
     assert main(["report", "."]) == 4
-    assert capsys.readouterr().out == ""
+    said = capsys.readouterr().out
+    assert "\nRecords: .\n" in said
+    assert "report.html" not in said
 
 
 def test_the_variable_for_debugging_adds_the_traceback(

@@ -11,6 +11,7 @@ from harness.bench.scenario import load_scenario, parse_scenario
 from harness.cli.main import _parser, main
 from harness.config import shipped_scenarios
 from harness.endpoints.simulated import SimulatedEndpoint, start_simulator
+from tests.report.screens.recorded import stored
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -44,11 +45,11 @@ def test_the_demo_of_the_readme_recommends_the_cell_that_the_quickstart_proves()
     scenario = load_scenario(shipped_scenarios.find("quickstart"))
     played = answer(scenario.seed)
     workflows = sum(done.tried for done in played.cells.values())
-    size = f"{len(played.cells)} cells, {scenario.sweep.repeats} repeats, {workflows} workflows"
+    size = f"{len(played.cells)} settings, {scenario.sweep.repeats} repeats, {workflows} workflows"
     assert f"quickstart: {size}" in README
     assert played.proven == "async_8_full-jitter_attempt"
-    heading = "Recommended for the least makespan: async with 8 permits and retry full-jitter."
-    assert f"{heading}\n  Its success rate and its lead are proven." in README
+    assert "Use 8 async calls at once with retry policy full-jitter: " in README
+    assert "and proven the fastest setting that keeps enough workflows." in README
     retry = scenario.as_dict()["retry"]["full-jitter"]
     assert f'jitter="full", attempts={retry["attempts"]},' in README
 
@@ -56,10 +57,12 @@ def test_the_demo_of_the_readme_recommends_the_cell_that_the_quickstart_proves()
 def test_the_demo_prints_what_the_readme_shows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sample = re.search(r"```text\n(quickstart: .*?)\n```", README, re.DOTALL)
+    sample = re.search(r"```text\n(Use .*?\n)```", README, re.DOTALL)
     assert sample is not None
-    assert main(["run", "quickstart", "--jobs", "1", "--out", str(tmp_path / "run")]) == 0
-    assert capsys.readouterr().out.partition("\nFiles: ")[0].strip() == sample[1]
+    run = tmp_path / "20260101T000000Z-quickstart"
+    assert main(["run", "quickstart", "--jobs", "1", "--out", str(run)]) == 0
+    assert capsys.readouterr().out.replace(str(tmp_path), "results") == sample[1]
+    assert stored("quickstart", 80).read_text() == sample[1]
 
 
 def test_the_scenario_is_one_that_the_harness_reads() -> None:

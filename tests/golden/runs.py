@@ -112,21 +112,29 @@ GOLDEN = (
     _virtual(
         "quickstart", "load.workflows=4", "sweep.repeats=2", "endpoint.time_scale=0.0018"
     ),
-    _virtual("agent", 'sweep.mode=["sync", "async"]', "sweep.permits=[6]"),
+    _virtual(
+        "agent", 'sweep.mode=["sync", "async"]', "sweep.permits=[6]", "load.workflows=4",
+        "sweep.repeats=2", "slo.success_rate=0.99", "endpoint.time_scale=0.002",
+    ),
     _virtual("hedge", "load.workflows=8", "sweep.repeats=2"),
     _virtual("faults", "load.workflows=3", "sweep.repeats=2", 'sweep.mode=["sync", "async"]'),
     _virtual("objectives", "load.workflows=12", "sweep.repeats=1"),
-    _virtual("open-loop", "load.workflows=12", "sweep.repeats=2"),
+    _virtual(
+        "open-loop", "load.workflows=12", "sweep.repeats=2", "endpoint.time_scale=0.002"
+    ),
     _virtual(
         "outage", "load.workflows=2", "sweep.permits=[8]", "sweep.repeats=1",
         'endpoint.faults=[{kind = "unavailable", outage = {start = "30s", duration = "30s"}}]',
     ),
-    _virtual("compare-providers", "sweep.repeats=2"),
+    _virtual(
+        "compare-providers", "load.workflows=3", "sweep.repeats=2", "endpoint.time_scale=0.01"
+    ),
     _virtual("permit-scope", "load.workflows=3", "sweep.repeats=4"),
     _virtual("rate-limited", "load.workflows=2", "sweep.repeats=1"),
     _virtual("retry-storm", "load.workflows=2", "sweep.repeats=2"),
     _virtual(
-        "semaphore-sweep", "load.workflows=4", "sweep.permits=[1, 4, 16]", "sweep.repeats=3"
+        "semaphore-sweep", "load.workflows=4", "sweep.permits=[1, 4, 16]", "sweep.repeats=3",
+        "endpoint.time_scale=0.1",
     ),
     _virtual(
         "until-settled", "load.workflows=8", "sweep.permits=[2, 16]", 'sweep.retry=["none"]',

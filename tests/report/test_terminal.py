@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -233,7 +234,12 @@ def test_a_bottleneck_of_our_own_is_a_warning_with_a_way_out(limited: str) -> No
     summary = make_summary(IDS, verdict=changed)
     (only,) = warnings_of(summary)
     assert only.startswith(f"the {limited} limited some of the results")
-    assert "time_scale" in only
+    assert only.endswith("use fewer permits, or a less busy machine."), "no key of another endpoint"
+    known = msgspec.structs.replace(summary, endpoint_keys=("kind", "time", "time_scale"))
+    (only,) = warnings_of(known)
+    assert 'provider; set endpoint.time = "virtual", set a larger endpoint.time_scale' in only
+    threads = msgspec.structs.replace(known, cells=(make_cell("threads_2_none_attempt"),))
+    assert '"virtual"' not in warnings_of(threads)[0], "virtual time has no threads"
     said = " ".join(shown(summary).split())
     assert f"Measurement: the {limited} was the bottleneck: some figures describe it" in said
     assert "It was late." in said
@@ -248,8 +254,8 @@ def test_lost_workflows_name_the_worst_cell_the_failure_and_what_to_do() -> None
     worst = make_cell(IDS[2], workflows=counts, attempts=attempts)
     (only,) = warnings_of(make_summary([IDS[0], IDS[1], worst]))
     assert only == (
-        "1 of 3 cells lost workflows, async 8 most (6 of 24 ok); lost work makes a cell look "
-        "fast. The most frequent failure: rate_limited; use fewer permits, or retry with backoff."
+        "1 of 3 settings lost workflows, async 8 most (18 of 24). The most frequent failure: rate "
+        "limited (429), 42 requests; use fewer permits, or retry with backoff."
     )
 
 
@@ -271,10 +277,9 @@ def test_a_mismatch_with_the_provider_is_a_warning_and_stands_in_its_line() -> N
     assert "4 unmatched, 2 with another outcome, 1 with other token counts." in said
 
 
-def test_one_repeat_and_no_sync_are_warnings() -> None:
-    once, no_sync = warnings_of(make_summary([make_cell(IDS[1], repeats=1)]))
+def test_one_repeat_is_a_warning_and_no_sync_is_none() -> None:
+    (once,) = warnings_of(make_summary([make_cell(IDS[1], repeats=1)]))
     assert once.endswith("set sweep.repeats to 3 or more.")
-    assert no_sync.endswith('add "sync" to sweep.mode.')
 
 
 def test_cells_that_met_other_caches_are_not_on_a_par() -> None:

@@ -84,8 +84,11 @@ def test_short_names_are_short_and_differ(names: list[str], limit: int) -> None:
         assert short == {name: name for name in names}
 
 
-def test_the_end_of_a_long_name_goes_first_unless_it_makes_the_difference() -> None:
-    assert shortened(["full-jitter-with-cap"], 10) == {"full-jitter-with-cap": "full-jitt…"}
+def test_a_long_name_is_cut_in_the_middle_unless_that_makes_the_difference() -> None:
+    assert shortened(["full-jitter-with-cap"], 10) == {"full-jitter-with-cap": "full-…-cap"}
+    assert shortened(["full-jitter-10-cap", "full-other-10-cap"], 10) == {
+        "full-jitter-10-cap": "full-jitt…", "full-other-10-cap": "full-othe…",
+    }  # fmt: skip
     assert shortened(["full-jitter-short", "full-jitter-long"], 10) == {
         "full-jitter-short": "full-…hort", "full-jitter-long": "full-…long",
     }  # fmt: skip

@@ -250,7 +250,7 @@ def test_the_end_of_a_run_says_what_was_kept(
 ) -> None:
     path = tmp_path / "kept.toml"
     path.write_text(f'records = "summary"\n{AGENT}')
-    assert main(["run", str(path), "--out", str(tmp_path / "out")]) == 0
+    assert main(["run", str(path), "--verbose", "--out", str(tmp_path / "out")]) == 0
     out, err = capsys.readouterr()
     assert "with `--set records=full` makes the same run with all records" in " ".join(out.split())
     assert err.splitlines()[-1].startswith("harness: no traces: the run keeps a summary only; ")

@@ -66,7 +66,8 @@ def test_a_run_of_more_calls_makes_none_and_decodes_no_record_for_them(
     set_limit(CALLS - 1, monkeypatch)
     monkeypatch.setattr(Played, "records", refuse)
     out = tmp_path / "out"
-    assert main(["run", str(scenario), "--out", str(out), "--jobs", jobs]) == 0
+    command = ["run", str(scenario), "--out", str(out), "--jobs", jobs, "--verbose"]
+    assert main(command) == 0
     assert not (out / "traces").exists()
     said = capsys.readouterr().err
     assert "could not be made" not in said

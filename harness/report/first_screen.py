@@ -1,0 +1,179 @@
+"""What a run shows when it ends: the answer, one line a setting, advice, and what to do next.
+
+At most `LINES` lines, so that all of it is on one screen. `terminal` has the rest.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.text import Text
+
+from harness.analysis.model import Summary
+from harness.report.advisories import warnings_of
+from harness.report.answer_text import run_answer
+from harness.report.line_wrap import legend, wrapped
+from harness.report.next_steps import Rerun, Step, next_steps
+from harness.report.screen_table import ranked, table_lines
+from harness.report.wording import counted, ended, kept, never_ended, simulated_line
+
+LINES = 24
+"""The most lines: what the smallest terminal shows."""
+
+NARROWEST, WIDEST = 80, 120
+"""The widths between which the screen adapts to the terminal."""
+
+REPORT_FILE = "report.html"
+
+MOST_NOTES = 2
+MOST_LEGENDS = 2
+FEWEST_ROWS = 4
+"""A second note is left out where fewer rows than this would fit."""
+
+Line = str | Text
+
+
+def interrupted_screen(summary: Summary, directory: Path, width: int) -> list[Line]:
+    """Return five lines: what is saved, what is known so far, and how to go on."""
+    run = shlex.quote(str(directory))
+    done = sum(map(ended, summary.cells))
+    planned = "" if summary.planned_workflows is None else f" of {summary.planned_workflows}"
+    saved = f"{done}{planned} workflows ended and are saved, {never_ended(summary)} never ended"
+    (sentence,) = wrapped(run_answer(summary).sentence, width=10**6)
+    if len(sentence) > width:
+        sentence = f"{sentence[: width - 1]}…"
+    return [
+        Text(f"Interrupted: {saved}.", style="bold"),
+        sentence,
+        f"Go on:       harness run --resume {run}",
+        f"Results:     harness report {run}",
+        f"Why so slow: harness trace {run}",
+    ]
+
+
+def screen_width(width: int) -> int:
+    """Return the width to use on a terminal of this width."""
+    return min(max(width, NARROWEST), WIDEST)
+
+
+def first_screen(
+    summary: Summary,
+    directory: Path,
+    width: int,
+    *,
+    has_report: bool = True,
+    rerun: Rerun | None = None,
+) -> list[Line]:
+    """Return the lines of the screen.
+
+    `has_report`: whether report.html was made. `rerun`: how to run the scenario again, if known.
+    """
+    found = run_answer(summary)
+    head: list[Line] = [
+        Text(line, style="bold") for line in wrapped(found.sentence, width=width, indent="")
+    ]
+    head += wrapped(found.reason, width=width, indent="")
+    any_kept = any(map(kept, summary.cells))
+    notes = (
+        [wrapped(f"Note: {one}", width=width) for one in warnings_of(summary)] if any_kept else []
+    )
+    where = directory / REPORT_FILE if has_report else directory
+    end = [f"{'Report' if has_report else 'Records'}: {where}"]
+    end += _next(next_steps(summary, directory, rerun), width)
+    middle: list[Line] = []
+    for most_notes in (MOST_NOTES, 1, 0):
+        shown = notes[:most_notes]
+        count = len(head) + len(end) + 1 + sum(map(len, shown))
+        room = LINES - count
+        middle = _middle(summary, width, room) if any(map(ended, summary.cells)) else []
+        if room >= len(middle) and (room >= _fewest(summary, width) or not shown):
+            break
+    said = [_note(line) for note in shown for line in note]
+    return [*head, *middle, *([""] if said or middle else []), *said, *end]
+
+
+def _fewest(summary: Summary, width: int) -> int:
+    """Return how many lines a caption, a key and the fewest rows of a table need."""
+    fixed = _around(summary, width)
+    return len(fixed.above) + len(fixed.below) + 2 + min(len(summary.cells), FEWEST_ROWS)
+
+
+def _note(line: str) -> Line:
+    if not line.startswith("Note:"):
+        return line
+    return Text.assemble(("Note:", "bold red"), line.removeprefix("Note:"))
+
+
+class _Around(NamedTuple):
+    above: list[Line]
+    below: list[Line]
+
+
+def _around(summary: Summary, width: int) -> _Around:
+    """Return the caption above the table and the key below it."""
+    repeats = max((cell.repeats for cell in summary.cells), default=0)
+    workflows = sum(cell.workflows.started for cell in summary.cells)
+    said = (
+        f"{summary.scenario}: {counted(len(summary.cells), 'setting')}, "
+        f"{counted(repeats, 'repeat')}, {counted(workflows, 'workflow')}"
+    )
+    if summary.has_simulator:
+        how = "virtual time" if summary.virtual else f"time scale {summary.time_scale:g}"
+        said += f". SIMULATED ({how})"
+    elif summary.simulated:
+        said += f". {simulated_line(summary).partition(':')[0]}"
+    lines = wrapped(said, width=width, indent="")
+    above: list[Line] = ["", *(Text(line, style="bold") for line in lines)]
+    return _Around(
+        above, [*wrapped(_table_key(summary), width=width, indent=""), *_legend(summary, width)]
+    )
+
+
+def _legend(summary: Summary, width: int) -> list[Line]:
+    return list(legend(summary.cells, width)[:MOST_LEGENDS])
+
+
+def _table_key(summary: Summary) -> str:
+    said = []
+    if summary.recommendation.candidate and summary.question != "accuracy":
+        is_proven = summary.recommendation.cell is not None
+        said.append("* recommended" if is_proven else "* ahead so far")
+    if any(cell.slo == "broken" for cell in summary.cells):
+        said.append("x keeps too few")
+    if any(cell.dropped_after is not None and cell.slo != "broken" for cell in summary.cells):
+        said.append("- ended early")
+    said.append("goodput, latency: of workflows kept")
+    if summary.time_scale != 1 and not summary.virtual:
+        said.append("s: scenario seconds")
+    return "; ".join(one.replace(" ", "\u00a0") for one in said)
+
+
+def _middle(summary: Summary, width: int, room: int) -> list[Line]:
+    """Return the caption, the table of settings and its key in at most `room` lines."""
+    above, below = _around(summary, width)
+    cells = ranked(summary)
+    most = room - len(above) - len(below) - 2
+    shown = cells if len(cells) <= most else cells[: max(1, most - 1)]
+    more = []
+    if len(shown) < len(cells):
+        more = [f"  and {len(cells) - len(shown)} more, see --verbose"]
+    best = summary.recommendation.candidate
+    is_bold = [False, False, *(cell.id == best for cell in shown)]
+    rows = [
+        Text(line, style="bold" if bold else "")
+        for line, bold in zip(table_lines(summary, shown, width), is_bold, strict=True)
+    ]
+    return [*above, *rows, *more, *below]
+
+
+def _next(steps: Sequence[Step], width: int) -> list[str]:
+    """Return the lines of the first three commands, each with its purpose if that fits."""
+    lines = []
+    for at, (command, purpose) in enumerate(steps[:3]):
+        line = f"{'      ' if at else 'Next: '}{command}"
+        full = f"{line}  # {purpose}"
+        lines.append(full if len(full) <= width else line)
+    return lines

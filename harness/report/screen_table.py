@@ -1,0 +1,133 @@
+"""The table of settings on the first screen: one line a cell, as wide as the terminal allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.analysis.model import Cell, Distribution, Figure, Summary
+from harness.report.tables import Column
+from harness.report.wording import (
+    cell_labels,
+    ended,
+    in_seconds,
+    kept,
+    rate_unit,
+    scaled,
+    short_count,
+    shortened,
+    value_of,
+)
+
+_SHORTEST_VALUE, _LONGEST_VALUE = 6, 60
+"""Between these lengths, values of settings are cut to fit."""
+
+
+def ranked(summary: Summary) -> list[Cell]:
+    """Return the cells in the order of the objective; those that keep too few come last."""
+    return sorted(summary.cells, key=lambda cell: _place(cell, summary))
+
+
+def _place(cell: Cell, summary: Summary) -> tuple[bool, bool, float, int]:
+    """Return the place of a cell: the best one first, those that keep too few last."""
+    is_best = cell.id == summary.recommendation.candidate
+    is_ranked = summary.question != "accuracy"
+    match summary.recommendation.objective:
+        case "workflow_p95":
+            worth = value_of(cell.workflow_latency_s.p95)
+        case "cost_per_successful_workflow":
+            worth = cell.cost_per_successful_workflow_usd
+        case _:
+            rate = value_of(cell.goodput_workflows_per_s)
+            worth = None if rate is None else -rate
+    rank = float("inf") if worth is None else worth
+    return not (is_best and is_ranked), cell.slo == "broken", rank, -kept(cell)
+
+
+def table_lines(summary: Summary, cells: Sequence[Cell], width: int) -> list[str]:
+    """Return two lines of heading and a line for each of `cells`, none wider than `width`.
+
+    Columns that are not always shown follow as far as they fit.
+    """
+    needed, more = _columns(summary, cells)
+    fixed = sum(column.width + 2 for column in needed) + 2
+    names = _names(summary, cells, width - fixed)
+    taken = fixed + max(map(len, names))
+    for column in more:
+        if taken + column.width + 2 <= width:
+            needed.append(column)
+            taken += column.width + 2
+    marks = Column("", "", [_mark(cell, summary) for cell in cells])
+    label = Column("", "", names, left=True)
+    lines = zip(*(column.lines() for column in (label, *needed)), strict=True)
+    return [
+        f"{mark} {'  '.join(parts)}".rstrip()
+        for mark, parts in zip(marks.lines(), lines, strict=True)
+    ]
+
+
+def _names(summary: Summary, cells: Sequence[Cell], room: int) -> list[str]:
+    """Return the names of cells, with values cut in the middle where there is no room for them."""
+    for limit in range(_LONGEST_VALUE, _SHORTEST_VALUE - 1, -1):
+        labels = cell_labels(summary.cells, limit, brief=True)
+        if max(len(labels[cell.id]) for cell in cells) <= room:
+            break
+    else:
+        short = shortened(labels.values(), room)
+        labels = {name: short[label] for name, label in labels.items()}
+    return [labels[cell.id] for cell in cells]
+
+
+def _mark(cell: Cell, summary: Summary) -> str:
+    if cell.id == summary.recommendation.candidate and summary.question != "accuracy":
+        return "*"
+    if cell.slo == "broken":
+        return "x"
+    return " " if cell.dropped_after is None else "-"
+
+
+def _columns(summary: Summary, cells: Sequence[Cell]) -> tuple[list[Column], list[Column]]:
+    """Return the columns that are always shown, and more for wide terminals."""
+    unit, per = rate_unit(summary)
+    scale = summary.time_scale
+    rates = [scaled(cell.goodput_workflows_per_s, per) for cell in cells]
+    medians = [
+        None if cell.success_latency_p50_s is None else cell.success_latency_p50_s / scale
+        for cell in cells
+    ]
+    limited = [cell.attempts.by_outcome.get("rate_limited", 0) for cell in cells]
+    needed = [
+        Column(f"goodput\n{unit}", "", rates),
+        Column("workflows\nkept", "", [f"{kept(cell)}/{ended(cell)}" for cell in cells]),
+        Column("median\nlatency s", "", medians),
+        Column("attempts\na call", "", [cell.attempts.amplification for cell in cells]),
+        Column("429s", "", limited, short_count),
+    ]
+    tails = [in_seconds(cell.workflow_latency_s.p95, summary) for cell in cells]
+    costs = [cell.cost_per_successful_workflow_usd for cell in cells]
+    tail = Column("95 %\nwithin s", "", tails)
+    cost = Column("USD a\nsuccess", "", costs)
+    more = []
+    match summary.recommendation.objective:
+        case "workflow_p95":
+            needed.insert(3, tail)
+        case "cost_per_successful_workflow":
+            needed.insert(3, cost)
+        case _:
+            more += [tail] if any(tails) else []
+            more += [cost] if any(costs) else []
+    if summary.question == "accuracy":
+        parts = [(cell.ttft_s, cell.chunk_gap_s) for cell in cells]
+        needed[3:4] = [
+            Column("first\ntext ms", "", [_in_ms(first, summary) for first, _ in parts]),
+            Column("between\nchunks ms", "", [_in_ms(gap, summary) for _, gap in parts]),
+        ]
+    if any(cell.mode == "sync" for cell in cells) and len(cells) > 1:
+        more.append(Column("speed-up\non sync", "", [cell.speedup_over_sync for cell in cells]))
+    more.append(Column("makespan\nseconds", "", [in_seconds(c.makespan_s, summary) for c in cells]))
+    wasted = [cell.tokens.wasted for cell in cells]
+    more += [Column("wasted\ntokens", "", wasted, short_count)] if any(wasted) else []
+    return needed, more
+
+
+def _in_ms(spread: Distribution, summary: Summary) -> Figure | None:
+    return scaled(in_seconds(spread.p50, summary), 1000)

@@ -1,0 +1,250 @@
+"""What a run shows when it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.analysis.model import (
+    AttemptCounts,
+    Cell,
+    Figure,
+    Oracle,
+    Recommendation,
+    SettlesWith,
+    Spread,
+    Summary,
+    Verdict,
+    WorkflowCounts,
+    WorkflowFailure,
+)
+from harness.analysis.question import Question
+from harness.records.schema import Stop
+from harness.report.answer_text import run_answer
+from harness.report.first_screen import LINES, first_screen, interrupted_screen
+from harness.report.next_steps import Rerun, next_steps
+from tests.report.summaries import distribution, figure, make_cell, make_summary
+from tests.report.test_terminal import IDS, any_summary
+
+HERE = Path("results/20260101T000000Z-synthetic")
+
+
+def shown(summary: Summary, width: int = 80, **options: Any) -> list[str]:
+    return [str(line) for line in first_screen(summary, HERE, width, **options)]
+
+
+def advice(state: str, candidate: str | None, **fields: Any) -> Recommendation:
+    plain: dict[str, Any] = {
+        "state": state, "candidate": candidate, "objective": "makespan", "because": (),
+        "cell": candidate if state == "proven" else None,
+        "lead_over_next": Figure(value=1.5, low=1.3, high=1.8),
+    }  # fmt: skip
+    return Recommendation(**(plain | fields))
+
+
+def losing(cell: str, ok: int, degraded: int = 0, **fields: Any) -> Cell:
+    counts = WorkflowCounts(started=24, ok=ok, degraded=degraded, failed=24 - ok - degraded)
+    rate = Figure(value=ok / 24)
+    return make_cell(cell, **({"workflows": counts, "success_rate": rate} | fields))
+
+
+@given(
+    any_summary(),
+    st.sampled_from(get_args(Question)),
+    st.sampled_from(["proven", "leading", "open"]),
+    st.sampled_from(["makespan", "workflow_p95", "cost_per_successful_workflow"]),
+    st.integers(80, 120),
+)
+def test_no_run_needs_more_than_a_screen(
+    summary: Summary, question: Question, state: str, objective: str, width: int
+) -> None:
+    best = summary.cells[0].id if summary.cells else None
+    said = advice(state, best, objective=objective)
+    summary = msgspec.structs.replace(summary, question=question, recommendation=said)
+    lines = shown(summary, width)
+    assert len(lines) <= LINES
+    table = [line for line in lines if not line.startswith(("Report:", "Next:", "      harness"))]
+    assert max(map(len, table)) <= width
+
+
+def test_cells_that_do_not_fit_are_counted() -> None:
+    cells = [make_cell(f"async_{permits}_none_attempt") for permits in range(1, 41)]
+    lines = shown(make_summary(cells))
+    assert len(lines) == LINES
+    rows = [line for line in lines if "24/24" in line]
+    assert f"  and {40 - len(rows)} more, see --verbose" in lines
+
+
+@pytest.mark.parametrize(
+    ("state", "candidate", "beginning"),
+    [
+        ("proven", IDS[2], "Use 8 async calls at once: 8.00 times as fast as one call at a time, "
+         "and proven the fastest of 3 settings."),
+        ("leading", IDS[2], "Best so far, but not proven: 8 async calls at once, 8.00 times"),
+        ("open", IDS[2], "Ahead, but nothing is proven yet: 8 async calls at once, 8.00 times"),
+        ("open", None, "No setting can be recommended yet."),
+    ],
+)  # fmt: skip
+def test_each_state_says_what_is_proven(state: str, candidate: str | None, beginning: str) -> None:
+    summary = make_summary(IDS, recommendation=advice(state, candidate))
+    assert run_answer(summary).sentence.startswith(beginning)
+
+
+def test_a_lead_that_is_none_is_not_called_one() -> None:
+    tie = Figure(value=1.001, low=0.99, high=1.01)
+    summary = make_summary(IDS, recommendation=advice("proven", IDS[1], lead_over_next=tie))
+    answer = run_answer(summary)
+    assert answer.sentence.endswith("proven as fast as any of 3 settings, within 2\u00a0%.")
+    assert "the next best setting was as good" in answer.reason
+
+
+def test_the_reason_says_what_would_settle_it() -> None:
+    settles = SettlesWith(missing="both", repeats=7, workflows=56)
+    said = advice("open", IDS[2], settles_with=settles)
+    summary = make_summary(IDS, recommendation=said, planned_workflows=72)
+    assert run_answer(summary).reason.endswith(
+        "about 7 more repeats would prove that it keeps enough workflows and is the fastest."
+    )
+    rerun = Rerun("mine.toml", ("seed=3", "sweep.repeats=3"))
+    (first, *_) = next_steps(summary, HERE, rerun)
+    assert first.command == "harness run mine.toml --set seed=3 --set sweep.repeats=10"
+    assert next_steps(summary, HERE, None)[0].command == f"harness report {HERE} --verbose"
+    adding = msgspec.structs.replace(summary, planned_workflows=None)
+    (first, *_) = next_steps(adding, HERE, Rerun("mine.toml"))
+    assert first.command == "harness run mine.toml --set sweep.max_repeats=10"
+
+
+def test_sync_is_mentioned_only_where_it_ran() -> None:
+    summary = make_summary(IDS[1:])
+    text = " ".join(shown(summary, 120))
+    assert "sync" not in text.replace("async", "")
+
+
+def test_a_policy_says_what_it_loses() -> None:
+    cells = [
+        losing("async_8_none_attempt", 6),
+        losing("async_8_patient_attempt", 23, degraded=1),
+        losing("async_8_parking_attempt", 24),
+    ]
+    summary = make_summary(cells, question="policy", recommendation=advice("proven", cells[1].id))
+    answer = run_answer(summary)
+    assert answer.sentence == (
+        "Use retry policy patient (proven): it lost 1 of 24 workflows, policy none lost 18."
+    )
+    assert "policy parking lost none of 24 workflows and took 1.00 times as long" in answer.reason
+
+
+def hedging(before: Figure, after: Figure) -> str:
+    cells = [
+        make_cell("async_8_none_attempt", workflow_latency_s=distribution(1.0)),
+        make_cell("async_8_hedged_attempt", workflow_latency_s=distribution(1.0)),
+    ]
+    tails = [
+        msgspec.structs.replace(
+            cell, workflow_latency_s=msgspec.structs.replace(cell.workflow_latency_s, p95=tail)
+        )
+        for cell, tail in zip(cells, (before, after), strict=True)
+    ]
+    summary = make_summary(tails, question="hedge", hedged=("hedged",), time_scale=1.0)
+    return run_answer(summary).sentence
+
+
+def test_a_hedge_says_what_it_saves_of_the_slowest_workflows() -> None:
+    assert hedging(figure(80.0), figure(20.0)) == (
+        "Second requests cut the time of the slowest workflows by 75\u00a0%: 95\u00a0% of "
+        "workflows end within 20.0 s instead of 80.0 s."
+    )
+    assert hedging(figure(20.0), figure(80.0)).startswith("Second requests make the slowest")
+    assert hedging(figure(20.0), figure(20.5)).startswith("Nothing is proven yet about second")
+
+
+def measured(limited: tuple[str, ...], **fields: Any) -> Summary:
+    oracle = Oracle(
+        attempts=9, unmatched=0, outcome_mismatches=0, token_mismatches=0,
+        first_text_s=Spread(p50=0.001, p99=0.004), inter_token_p50_s=None,
+    )  # fmt: skip
+    verdict = Verdict(
+        bottleneck="client" if limited else "none", because=("It was late.",), limited_cells=limited
+    )
+    plain: dict[str, Any] = {"oracle": oracle, "verdict": verdict, "question": "accuracy"}
+    return make_summary(IDS[1:], **(plain | fields))
+
+
+def test_the_accuracy_of_a_machine_names_what_it_measures_exactly() -> None:
+    seen = "half of the first texts are seen within 1.00 ms, 99\u00a0% within 4.00 ms."
+    assert run_answer(measured(())).sentence == (
+        f"This machine measures these streams exactly: {seen}"
+    )
+    assert run_answer(measured((IDS[2],))).sentence == (
+        f"This machine measures 2 calls at once exactly, but not 8 calls at once: {seen}"
+    )
+    assert run_answer(measured(IDS[1:])).sentence.startswith("This machine is too slow to")
+    assert run_answer(measured((), virtual=True)).sentence.startswith("Time was virtual")
+    assert not [line for line in shown(measured(())) if line.startswith("*")], "nothing to choose"
+
+
+def failing(**fields: Any) -> Summary:
+    attempts = AttemptCounts(
+        total=24, failed=24, by_outcome={"unauthorized": 24}, amplification=1.0
+    )
+    cells = [losing(cell, 0, attempts=attempts) for cell in IDS]
+    return make_summary(cells, recommendation=advice("open", None), **fields)
+
+
+def test_a_run_without_a_success_says_why_and_what_to_do() -> None:
+    lines = shown(failing(endpoint_keys=("api_key_env",)))
+    assert lines[:2] == [
+        "No workflow succeeded: all 72 failed.",
+        "The most frequent failure: unauthorized (401), 72 requests; check the API key.",
+    ]
+    assert not [line for line in lines if line.startswith("Note:")]
+    assert lines[-3] == f"Next: harness trace {HERE} --failed"
+    simulated = run_answer(failing(endpoint_keys=("profile",)))
+    assert "with your own endpoint: check the API key" in simulated.reason
+
+
+def test_answers_that_cannot_be_used_are_the_reason() -> None:
+    failure = WorkflowFailure(
+        phase="decompose", outcome=None, error="decompose: the answer was blank", workflows=72
+    )
+    answer = run_answer(failing(workflow_failures=(failure,)))
+    assert answer.reason.startswith(
+        "The most frequent failure: decompose unreadable, 72 workflows; every call was answered"
+    )
+
+
+def test_ctrl_c_shows_five_lines() -> None:
+    stop = Stop(by="interrupt", because="interrupted")
+    summary = make_summary(IDS, status="partial", stopped=stop, planned_workflows=100)
+    lines = [str(line) for line in interrupted_screen(summary, HERE, 80)]
+    assert len(lines) == 5
+    assert lines[0] == "Interrupted: 72 of 100 workflows ended and are saved, 28 never ended."
+    assert lines[2].endswith(f"harness run --resume {HERE}")
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_budget_that_stopped_a_run_is_raised_to_go_on() -> None:
+    stop = Stop(by="budget", because="budget.attempts = 40 leaves no room for another attempt")
+    summary = make_summary(IDS, status="partial", stopped=stop, planned_workflows=100)
+    lines = shown(summary)
+    assert f"Next: harness run --resume {HERE} --set budget.attempts=MORE" in lines[-3]
+    assert [line for line in lines if line.startswith("Note: the run is partial: 28 workflows")]
+
+
+def test_virtual_time_is_proposed_where_the_machine_was_too_slow() -> None:
+    verdict = Verdict(bottleneck="simulator", because=("It was late.",))
+    keys = ("profile", "time", "time_scale")
+    summary = make_summary(IDS, verdict=verdict, endpoint_keys=keys)
+    (first, *_) = next_steps(summary, HERE, Rerun("quickstart"))
+    assert first.command == "harness run quickstart --set endpoint.time=virtual"
+    live = make_summary(IDS, verdict=verdict, endpoint_keys=("base_url",))
+    assert "virtual" not in next_steps(live, HERE, Rerun("quickstart"))[0].command
+
+
+def test_a_run_without_a_report_names_its_records() -> None:
+    assert f"Records: {HERE}" in shown(make_summary(IDS), has_report=False)
