@@ -98,7 +98,7 @@ def test_the_commands_for_an_endpoint_of_ones_own_run_as_they_are(
             assert own != command or "--endpoint" not in command
             assert main(shlex.split(own)) == 0
     said = capsys.readouterr().out
-    assert "mine: 3 cells, 2 repeats, 24 workflows, 144 attempts" in said
+    assert "mine: 3 settings, 2 repeats, 24 workflows" in said
     assert "SIMULATED by the endpoint" in said
 
 
