@@ -102,7 +102,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(command)
     _add_trace(command)
     _add_serve(command)
+    _add_completion(command)
     return parser
+
+
+def command_parsers() -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each command by its name, without `complete`."""
+    (commands,) = (
+        action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)
+    )
+    return {name: parser for name, parser in commands.choices.items() if name != "complete"}
 
 
 def _add(parser: argparse.ArgumentParser, usage: str, text: str, **more: Any) -> None:
@@ -305,6 +314,19 @@ def _add_serve(command: _Command) -> None:
     add("--list", "list the shipped profiles and exit")
     add("--json", "print the address as JSON")
     add("--until-stdin-closes", "stop when standard input closes")
+
+
+def _add_completion(command: _Command) -> None:
+    add = command(
+        "completion",
+        "completion:print_script",
+        help="print a script that completes commands in a shell",
+        description="Prints a script that completes commands, options, scenarios and run "
+        'directories. For bash, add this line to ~/.bashrc: eval "$(harness completion bash)"',
+    )
+    add("shell SHELL", "bash, zsh or fish", choices=("bash", "zsh", "fish"))
+    add = command("complete", "completion:print_candidates")  # for the scripts: not in the help
+    add("words WORD", "the words after `harness`", nargs=argparse.REMAINDER)
 
 
 def _count(text: str) -> int:
