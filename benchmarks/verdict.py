@@ -50,6 +50,7 @@ model = "known"
 [load]
 workflows = {workflows}
 in_flight = {streams}
+warmup_calls = 0
 [timeouts]
 connect = "10m"
 [sweep]

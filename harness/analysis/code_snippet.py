@@ -77,8 +77,15 @@ def _is_plain_exact(cell: CellInfo, code: PolicyCode, streamed: bool, met: Failu
 
     It releases the permit of a stream at the headers, and retries nothing after them. The package
     holds the permit during its own backoff. The plain loop reads Retry-After in whole seconds only.
+    Threads do not get a `threading.Semaphore` in the order in which they wait, so that some wait
+    several times as long.
     """
-    if not code.plain or met.deadline or not met.outcomes <= _AS_IN_PACKAGE:
+    if (
+        cell.mode == "threads"
+        or not code.plain
+        or met.deadline
+        or not met.outcomes <= _AS_IN_PACKAGE
+    ):
         return False
     if streamed and (cell.mode != "sync" or code.pause):
         return False
@@ -141,28 +148,27 @@ def _call(expression: str, indent: int) -> Iterator[str]:
 def _head(cell: CellInfo, code: PolicyCode) -> Iterator[str]:
     in_async = cell.mode == "async"
     own = {*code.modules, *(() if in_async else ("time",))} if code.pause else set()
-    permits = {"async": "asyncio", "threads": "threading"}.get(cell.mode)
-    yield from (f"import {name}" for name in sorted({*own, *([permits] if permits else [])}))
+    yield from (f"import {name}" for name in sorted({*own, *(["asyncio"] if in_async else [])}))
     yield "import openai"
     yield ""
     yield f"client = openai.{'Async' if in_async else ''}OpenAI(max_retries={code.max_retries})"
-    if permits:
-        yield f"permits = {permits}.Semaphore({cell.permits})"
+    if in_async:
+        yield f"permits = asyncio.Semaphore({cell.permits})"
     if code.pause:
         yield from _ERRORS
 
 
 def _ask(cell: CellInfo, code: PolicyCode) -> Iterator[str]:
-    in_async, permits = cell.mode == "async", cell.mode != "sync"
+    in_async = cell.mode == "async"
     prefix, wait = ("async ", "await ") if in_async else ("", "")
     call = f"return {wait}client.chat.completions.create(**request)"
     held = f"{prefix}with permits:"
     yield ""
     yield f"{prefix}def ask(**request):"
     if not code.pause:
-        yield from ([f"    {held}", f"        {call}"] if permits else [f"    {call}"])
+        yield from ([f"    {held}", f"        {call}"] if in_async else [f"    {call}"])
         return
-    outer = permits and cell.permit_scope == "call"
+    outer = in_async and cell.permit_scope == "call"
     indent = "    "
     yield from (f"{indent}{line}" for line in code.before)
     if outer:
@@ -172,7 +178,7 @@ def _ask(cell: CellInfo, code: PolicyCode) -> Iterator[str]:
     indent += "    "
     yield from (f"{indent}{line}" for line in code.pause)
     inner = indent
-    if permits and not outer:
+    if in_async and not outer:
         yield f"{indent}{held}  # released during the backoff"
         inner += "    "
     yield f"{inner}try:"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import threading
 import time
 import types
 from typing import Any
@@ -139,9 +138,7 @@ class World:
         return space["ask"](model="m")
 
 
-@pytest.mark.parametrize(
-    ("mode", "retry"), list(itertools.product(("sync", "threads", "async"), ATTEMPTS))
-)
+@pytest.mark.parametrize(("mode", "retry"), list(itertools.product(("sync", "async"), ATTEMPTS)))
 def test_so_many_attempts_are_made_and_not_one_more(
     mode: str, retry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,8 +180,6 @@ def test_there_are_as_many_permits_as_the_cell_had(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     exec("\n".join(plain("async", 8, "none")), space)
     assert space["permits"]._value == 8
-    exec("\n".join(plain("threads", 3, "none")), space)
-    assert isinstance(space["permits"], threading.Semaphore)
 
 
 def test_the_package_s_own_retries_are_its_own_setting_where_the_permit_is_held() -> None:
@@ -215,6 +210,13 @@ def test_plain_code_that_would_not_do_what_was_measured_is_not_pasted(
 ) -> None:
     met = SOME_REFUSED._replace(**changed)
     assert "import harness" in pasted("async", 8, retry, stream=False, met=met)
+
+
+@pytest.mark.parametrize("retry", ["none", "equal"])
+def test_threads_have_permits_that_are_given_in_order(retry: str) -> None:
+    lines = pasted("threads", 3, retry, "call", stream=False, met=SOME_REFUSED)
+    assert "import harness" in lines, "a threading.Semaphore lets some threads wait far longer"
+    assert "    permits=3," in lines
 
 
 def test_plain_code_does_not_hold_the_permit_of_a_stream() -> None:
