@@ -6,17 +6,44 @@ sections. `docs/records.md` has every field of the records and of the summary.
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from harness.analysis import model
 from harness.bench.scenario import Scenario
 from harness.bench.scenario_schema import KIND_TABLES, scenario_schema
 from harness.config.attribute_docs import class_doc
 from harness.config.budget import OwnPrice
 from harness.config.faults import Burst, Fault, Outage
 from harness.config.load import Arrivals
+from harness.records.clock import Anchor
+from harness.records.provider_log import ProviderHead, Served
+from harness.records.schema import (
+    Attempt,
+    Backoff,
+    Branches,
+    Call,
+    CellInfo,
+    Decision,
+    Phase,
+    PhaseInfo,
+    PolicyCode,
+    Run,
+    Said,
+    Session,
+    Spent,
+    Stop,
+    Tokens,
+    Transcript,
+    Trial,
+    Workflow,
+)
+from harness.records.timer_lag import LateTimer
 from harness.workflows.prompts import PromptTemplate
 from harness.workflows.registry import WORKFLOWS
 
@@ -145,7 +172,90 @@ def _alternatives(options: list[dict[str, Any]]) -> str:
     return " or ".join(map(_type, options))
 
 
-PAGES = {"scenario.md": scenario_page}
+RECORDS = """\
+# Every field of the records and of the summary
+
+This page is made from the code: `python -m tests.docs.reference`.
+[run-directory.md](run-directory.md) explains the files. A field without a unit is a name, a number
+of things, or a table of this page. Times of records are integers: nanoseconds since the anchor of
+the run (`run.json`), `null` if the moment was not reached. Durations of the summary are real
+seconds; divide them by `time_scale` to get scenario seconds. Text in backquotes is a field.
+"""
+
+_FILES: dict[str, tuple[type[msgspec.Struct], ...]] = {
+    "attempts.jsonl": (Attempt, Tokens, Decision),
+    "calls.jsonl": (Call, Backoff),
+    "workflows.jsonl": (Workflow, Phase, Branches),
+    "trials.jsonl": (Trial, LateTimer),
+    "transcripts.jsonl": (Transcript, Said),
+    "spending.jsonl": (Spent,),
+    "provider.jsonl": (ProviderHead, Served),
+    "run.json": (Run, Anchor, CellInfo, PhaseInfo, PolicyCode, Stop, Session),
+    "summary.json": tuple(
+        kind
+        for kind in vars(model).values()
+        if isinstance(kind, type)
+        and issubclass(kind, msgspec.Struct)
+        and kind.__module__ == model.__name__
+    ),
+}
+
+NANOSECONDS = frozenset({
+    "ready", "permit_requested", "permit_granted", "done", "sent", "headers", "first_reasoning",
+    "first_answer", "last_token", "retry_after", "retry_in", "start", "end", "planned", "started",
+    "cpu", "recording", "due", "late", "unix_ns", "monotonic_ns", "away", "arrived",
+    "first_scheduled", "first_written", "first_answer_written", "last_scheduled", "last_written",
+})  # fmt: skip
+"""The times and durations of records, whose names have no unit."""
+
+_OF_HISTOGRAMS = ("gaps", "lateness", "loop_lag")
+_SUFFIXES = {
+    "tokens_per_s": "tokens per real second",
+    "_per_s": "per real second",
+    "_s": "real seconds",
+    "nano_usd": "10^-9 USD",
+    "_usd": "USD",
+    "time_scale": "real seconds in a scenario second",
+}
+"""The units that the ends of names stand for, the longer one first."""
+
+
+def records_page() -> str:
+    """Return the text of docs/records.md."""
+    parts = [RECORDS]
+    for file, kinds in _FILES.items():
+        parts += ["", f"## {file}"]
+        for kind in kinds:
+            fields = msgspec.structs.fields(kind)
+            parts += ["", f"### {kind.__name__}", "", class_doc(kind).text, ""]
+            parts += ["| field | type | unit |", "|---|---|---|"]
+            parts += [
+                f"| `{field.name}` | {_words(kind, field.name)} | {unit_of(kind, field.name)} |"
+                for field in fields
+            ]
+    return "\n".join([*parts, ""])
+
+
+def _words(kind: type, name: str) -> str:
+    annotations = (inspect.get_annotations(base) for base in kind.__mro__)
+    written = next(found[name] for found in annotations if name in found)
+    text = written if isinstance(written, str) else getattr(written, "__name__", str(written))
+    return f"`{text}`".replace("|", "\\|")
+
+
+def unit_of(kind: type, name: str) -> str:
+    """Return the unit of a field; empty for what has none."""
+    for suffix, unit in _SUFFIXES.items():
+        if name.endswith(suffix):
+            return unit
+    if kind.__module__ == model.__name__:
+        return ""
+    if name in _OF_HISTOGRAMS:
+        return "ns, by bucket"
+    return "ns" if name in NANOSECONDS and kind is not Spent else ""
+
+
+PAGES = {"scenario.md": scenario_page, "records.md": records_page}
 
 
 def main() -> None:

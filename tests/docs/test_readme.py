@@ -22,7 +22,8 @@ def commands_in(document: Path) -> list[str]:
     """Return the arguments of each `harness` command that a document shows."""
     text = document.read_text()
     shown = re.findall(r"^(?:\.venv/bin/)?harness (.+?)(?:\s{2,}#.*)?$", text, re.MULTILINE)
-    return [*shown, *re.findall(r"`harness ([^`]+)`", text.replace("\n", " "))]
+    found = [*shown, *re.findall(r"`harness ([^`]+)`", text.replace("\n", " "))]
+    return [command.partition(" > ")[0] for command in found]
 
 
 COMMANDS = {command: document.name for document in DOCUMENTS for command in commands_in(document)}
