@@ -144,7 +144,15 @@ def _permits(summary: Summary) -> RunAnswer:
         case _:
             assert_never(summary.recommendation.state)
     said = [f"It kept {_of(kept(cell), cell)}", _next_best(summary), *_worst_loser(summary, cell)]
-    return RunAnswer(sentence, _and_then([*said, _missing(summary)]))
+    said += [_untested(summary), _missing(summary)]
+    return RunAnswer(sentence, _and_then(said))
+
+
+def _untested(summary: Summary) -> str:
+    """Return that the retry policies did not differ, if they had nothing to do."""
+    if summary.recommendation.retry_exercised or "retry" not in varying(summary.cells):
+        return ""
+    return "no request failed with it, so retry policies were not tested"
 
 
 def _over_sync(cell: Cell, summary: Summary) -> list[str]:
@@ -257,6 +265,11 @@ def _policy(summary: Summary) -> RunAnswer:
     cell = _candidate(summary)
     if cell is None:
         return _undecided(summary)
+    if _untested(summary):
+        return RunAnswer(
+            "No request failed, so the retry policies were not tested.",
+            _and_then([f"Policy {cell.retry} is the safest of them", _missing(summary)]),
+        )
     others = [one for one in summary.cells if one is not cell]
     alike = [one for one in others if varying([one, cell]) == ["retry"]]
     worst = max(alike if any(map(lost, alike)) else others, key=_share_lost, default=None)

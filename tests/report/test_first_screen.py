@@ -41,7 +41,7 @@ def shown(summary: Summary, width: int = 80, **options: Any) -> list[str]:
 def advice(state: str, candidate: str | None, **fields: Any) -> Recommendation:
     plain: dict[str, Any] = {
         "state": state, "candidate": candidate, "objective": "makespan", "because": (),
-        "cell": candidate if state == "proven" else None,
+        "cell": candidate if state == "proven" else None, "retry_exercised": True,
         "lead_over_next": Figure(value=1.5, low=1.3, high=1.8),
     }  # fmt: skip
     return Recommendation(**(plain | fields))
@@ -137,6 +137,18 @@ def test_a_policy_says_what_it_loses() -> None:
         "Use retry policy patient (proven): it lost 1 of 24 workflows, policy none lost 18."
     )
     assert "policy parking lost none of 24 workflows and took 1.00 times as long" in answer.reason
+
+
+def test_policies_that_met_no_failure_were_not_tested() -> None:
+    cells = [make_cell(f"async_8_{retry}_attempt") for retry in ("none", "patient")]
+    for question, expected in (
+        ("policy", "No request failed, so the retry policies were not tested."),
+        ("permits", "Use retry policy patient: proven the faster of the two settings."),
+    ):
+        said = advice("proven", cells[1].id, retry_exercised=False)
+        answer = run_answer(make_summary(cells, question=question, recommendation=said))
+        assert answer.sentence == expected
+        assert ("retry policies were not tested" in answer.reason) is (question == "permits")
 
 
 def hedging(before: Figure, after: Figure) -> str:
