@@ -26,12 +26,7 @@ def commands_in(document: Path) -> list[str]:
     return [command.partition(" > ")[0] for command in found]
 
 
-COMMANDS = {
-    command: document.name
-    for document in DOCUMENTS
-    for command in commands_in(document)
-    if document.name != "records.md"  # docstrings, in which a command can be named in short
-}
+COMMANDS = {command: document.name for document in DOCUMENTS for command in commands_in(document)}
 BLOCKS = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
 
 
