@@ -58,7 +58,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalLLMEndpoint, "server", remembered)
-        code = main(["run", "local-llm", "--out", str(directory), "--quiet"])
+        cold = "load.warmup_calls=0"  # the tests expect the attempts of workflows alone
+        code = main(["run", "local-llm", "--out", str(directory), "--quiet", "--set", cold])
     lines = (directory / TRANSCRIPTS_FILE).read_bytes().splitlines()
     transcripts = [msgspec.json.decode(line, type=Transcript) for line in lines]
     [server] = servers
@@ -78,7 +79,8 @@ def failing(server: EndpointServer, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def run(api_key: str, *settings: str, code: int = 1) -> Records:
         scenario, directory = tmp_path / "failing.toml", tmp_path / "run"
         scenario.write_text(
-            'name = "failing"\nworkflow.topics = "tides"\n[endpoint]\nkind = "openai"\n'
+            'name = "failing"\nworkflow.topics = "tides"\nload.warmup_calls = 0\n'
+            '[endpoint]\nkind = "openai"\n'
             f'base_url = "{server.base_url}"\nmodel = "any"\napi_key_env = "THE_KEY"\n'
         )
         monkeypatch.setenv("THE_KEY", api_key)
