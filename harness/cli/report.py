@@ -81,7 +81,7 @@ def draw(summary: Summary, records: Records, directory: Path, views: Views) -> N
     """Make the plots and the report of a run from its summary and records."""
     about = subject(summary, records)
     charts: dict[str, Chart | None] = {}
-    for name, _, make in CHARTS:
+    for name, _, make, _ in CHARTS:
         with views.making(f"plots/{name}", views.report_again):
             charts[name] = make(about)
             save_plot(charts[name], name, summary, directory)

@@ -48,7 +48,7 @@ def table_lines(summary: Summary, cells: Sequence[Cell], width: int) -> list[str
 
     Columns that are not always shown follow as far as they fit.
     """
-    needed, more = _columns(summary, cells)
+    needed, more = screen_columns(summary, cells)
     fixed = sum(column.width + 2 for column in needed) + 2
     names = _names(summary, cells, width - fixed)
     taken = fixed + max(map(len, names))
@@ -85,7 +85,7 @@ def _mark(cell: Cell, summary: Summary) -> str:
     return " " if cell.dropped_after is None else "-"
 
 
-def _columns(summary: Summary, cells: Sequence[Cell]) -> tuple[list[Column], list[Column]]:
+def screen_columns(summary: Summary, cells: Sequence[Cell]) -> tuple[list[Column], list[Column]]:
     """Return the columns that are always shown, and more for wide terminals."""
     unit, per = rate_unit(summary)
     scale = summary.time_scale

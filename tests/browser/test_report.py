@@ -101,6 +101,26 @@ def test_axe_finds_nothing_serious_with_everything_unfolded(page: Page) -> None:
     ] == []
 
 
+@pytest.mark.parametrize(("width", "most"), [(1400, 6000), (400, 10_000)])
+def test_the_page_is_short_until_its_details_are_unfolded(
+    browser: Browser, report: Path, width: int, most: int
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(report.as_uri())
+    folded = page.evaluate("document.documentElement.scrollHeight")
+    page.evaluate(OPEN_ALL)
+    unfolded = page.evaluate("document.documentElement.scrollHeight")
+    page.close()
+    assert folded < most
+    assert folded < unfolded / 2
+
+
+def test_the_answer_is_read_without_scrolling(page: Page) -> None:
+    box = page.get_by_role("table", name="All settings, the best first").bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] < 900
+
+
 @pytest.mark.parametrize("context", EVERY, indirect=True)
 def test_the_page_never_scrolls_sideways(page: Page, context: BrowserContext) -> None:
     page.evaluate(OPEN_ALL)
@@ -114,6 +134,7 @@ def test_the_page_never_scrolls_sideways(page: Page, context: BrowserContext) ->
 def test_a_table_that_is_too_wide_scrolls_by_itself_and_can_be_reached_by_keyboard(
     page: Page,
 ) -> None:
+    page.evaluate(OPEN_ALL)
     box = page.locator("article .table").first
     wide, shown = box.evaluate("box => [box.scrollWidth, box.clientWidth]")
     assert wide > shown
@@ -141,6 +162,7 @@ def test_the_button_switches_the_scheme_and_back(page: Page) -> None:
 
 
 def test_a_click_on_a_heading_sorts_by_number_and_another_click_turns_it_round(page: Page) -> None:
+    page.evaluate(OPEN_ALL)
     table = page.get_by_role("table", name="Speed; durations in seconds")
     head = table.get_by_role("columnheader", name="makespan")
 
@@ -160,6 +182,7 @@ def test_a_click_on_a_heading_sorts_by_number_and_another_click_turns_it_round(p
 @pytest.mark.parametrize("name", ["permits.csv", "speed.csv", "timeline.csv", "summary.json"])
 def test_a_figures_data_are_downloaded_under_their_name(page: Page, name: str) -> None:
     whole = f"synthetic-simulated-{name}"
+    page.evaluate(OPEN_ALL)
     with page.expect_download() as waiting:
         page.get_by_role("link", name=whole).click()
     assert waiting.value.suggested_filename == whole
@@ -172,9 +195,11 @@ def test_the_report_reads_without_javascript(browser: Browser, report: Path) -> 
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(report.as_uri())
-    assert page.get_by_role("heading", name="Result").is_visible()
-    assert page.get_by_text("times as fast as sync").first.is_visible()
-    assert page.locator("figure svg .bars path").first.is_visible()
+    assert page.get_by_role("heading", name="Answer").is_visible()
+    assert page.locator("p.lead").is_visible()
+    assert page.locator("#time-spent svg .bars path").first.is_visible()
+    assert page.get_by_role("table", name="All settings, the best first").is_visible()
+    page.get_by_text("Tables: speed, work, tokens").click()
     assert page.get_by_role("table", name="Speed; durations in seconds").is_visible()
     assert page.locator("button").count() == 1
     assert page.locator("button").is_hidden()

@@ -14,29 +14,49 @@ from harness.report.charts.permits import heat_map, permits
 from harness.report.charts.timeline import timeline
 from harness.report.tables import Subject
 
-PageSection = Literal["compared", "by-phase", "spent", "policies"]
+PageSection = Literal["compared", "spent", "policies"]
 """A section of the page with charts."""
 
 
+def _always(_: Subject) -> bool:
+    return True
+
+
+def _never(_: Subject) -> bool:
+    return False
+
+
+def _has_curves(about: Subject) -> bool:
+    return len({cell.permits for cell in about.cells if cell.mode != "sync"}) > 1
+
+
+def _has_no_curves(about: Subject) -> bool:
+    return not _has_curves(about)
+
+
 class NamedChart(NamedTuple):
-    """A chart: the name of its files, its section, its function (None for nothing to show)."""
+    """A chart: the name of its files, its section, its function (None for nothing to show).
+
+    `folded`: whether the page shows only its title and its finding until a reader unfolds it.
+    """
 
     name: str
     section: PageSection
     make: Callable[[Subject], Chart | None]
+    folded: Callable[[Subject], bool] = _always
 
 
 CHARTS: tuple[NamedChart, ...] = (
-    NamedChart("sync-async", "compared", sync_async),
-    NamedChart("permits", "compared", permits),
-    NamedChart("latency-ecdf", "compared", latency_ecdf),
+    NamedChart("sync-async", "compared", sync_async, _has_curves),
+    NamedChart("permits", "compared", permits, _has_no_curves),
+    NamedChart("latency-ecdf", "compared", latency_ecdf, _never),
     NamedChart("repeats", "compared", repeats),
-    NamedChart("phases", "by-phase", phases),
-    NamedChart("time-spent", "spent", time_chart),
+    NamedChart("time-spent", "spent", time_chart, _never),
+    NamedChart("phases", "spent", phases),
     NamedChart("timeline", "spent", timeline),
     NamedChart("permit-lanes", "spent", permit_lanes),
     NamedChart("heat-map", "policies", heat_map),
-    NamedChart("attempts-over-time", "policies", attempts_over_time),
+    NamedChart("attempts-over-time", "policies", attempts_over_time, _never),
 )
 """Every chart, in the order of the page."""
 

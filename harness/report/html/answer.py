@@ -1,165 +1,100 @@
-"""The first section of the report: the speed-up of each mode, its best cell, its certainty."""
+"""The first section of the report: the answer of the run, and every setting in one table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
-from harness.analysis.model import Cell, Figure
-from harness.analysis.settings import policy_of
+from harness.analysis.model import Cell
 from harness.report.advisories import warnings_of
-from harness.report.tables import Subject
+from harness.report.answer_text import run_answer
+from harness.report.screen_table import ranked, screen_columns
+from harness.report.tables import Column, Subject, Table
 from harness.report.wording import (
-    MODE_NAMES,
-    NONE,
     code_heading,
-    headline,
-    losses,
+    counted,
+    ended,
     number,
     proof_text,
     recommendation_heading,
     sentence,
     spoken,
-    value_of,
-    with_interval,
 )
 
-
-class PermitStep(NamedTuple):
-    """One permit count of a mode: its speed-up or its throughput as text."""
-
-    permits: int
-    text: str
-    best: bool
-
-
-class ModeCard(NamedTuple):
-    """The best cell of a mode: its speed-up, or its rate where there is no sync cell."""
-
-    mode: str
-    setting: str
-    figure: str
-    unit: str
-    interval: str = ""
-    sure: str = ""
-    steps: tuple[PermitStep, ...] = ()
-    facts: tuple[tuple[str, str], ...] = ()
+MOST_WARNINGS = 2
+"""The most warnings that are shown without unfolding."""
 
 
 class AnswerSection(NamedTuple):
-    """The first section of the report; `setting`: the name of the recommended or leading cell."""
+    """The first section of the report.
 
-    lead: tuple[str, ...]
-    modes: tuple[ModeCard, ...]
+    `sentence` and `reason`: as on the terminal. `units`: what the columns of `settings` mean.
+    `heading`, `proof` and `because`: the recommendation in full. `more_warnings`: folded ones.
+    """
+
+    sentence: str
+    reason: str
+    settings: Table | None
+    units: tuple[str, ...]
     heading: str
-    setting: str
     proof: str
+    because: tuple[str, ...]
     code_heading: str
     warnings: tuple[str, ...]
+    more_warnings: tuple[str, ...]
 
 
 def answer(about: Subject) -> AnswerSection:
-    """Return the result of the run in sentences, and a card for each mode."""
+    """Return the answer of the run, the table of its settings, and what to be careful about."""
     summary = about.summary
-    ran = [cell for cell in about.cells if cell.throughput.workflows_per_s is not None]
-    by_mode = {
-        mode: [cell for cell in ran if cell.mode == mode]
-        for mode in reversed(MODE_NAMES)
-        if any(cell.mode == mode for cell in ran)
-    }
-    shown = {mode: cells for mode, cells in by_mode.items() if mode != "sync"} or by_mode
-    best = {mode: headline(cells, summary) for mode, cells in shown.items()}
+    found = run_answer(summary)
     recommended = next(filter(about.is_recommended, about.cells), None)
+    setting = spoken(recommended, summary.cells) if recommended else "none"
+    warnings = [sentence(about.named(warning)) for warning in warnings_of(summary)]
     return AnswerSection(
-        tuple(_lead(about, list(best.values()))),
-        tuple(_card(about, best[mode], cells) for mode, cells in shown.items()),
-        recommendation_heading(summary),
-        spoken(recommended, summary.cells) if recommended else "",
+        found.sentence,
+        found.reason,
+        _settings(about) if any(map(ended, summary.cells)) else None,
+        tuple(_units(about)),
+        f"{recommendation_heading(summary)}: {setting}",
         proof_text(summary.recommendation),
+        tuple(about.named(because) for because in summary.recommendation.because),
         code_heading(summary.recommendation),
-        tuple(sentence(about.named(warning)) for warning in warnings_of(summary)),
+        tuple(warnings[:MOST_WARNINGS]),
+        tuple(warnings[MOST_WARNINGS:]),
     )
 
 
-def _lead(about: Subject, best: Sequence[Cell]) -> list[str]:
-    if not any(c.workflows.ok + c.workflows.degraded + c.workflows.failed for c in about.cells):
-        return ["No trial has ended, so there are no results yet."]
-    if not any(map(_has_success, about.cells)):
-        return ["No workflow ended ok, so no setting can be recommended."]
-    if not best:
-        return ["No trial ran without interruption, so there is no makespan and no rate."]
-    return [_sentence(about, cell) for cell in best]
+def _settings(about: Subject) -> Table:
+    cells = ranked(about.summary)
+    needed, more = screen_columns(about.summary, cells)
+    states = [_state(about, cell) for cell in cells]
+    remarks = [Column("remark", "", states)] if any(states) else []
+    columns = [*remarks, *needed, *more]
+    return about.of_cells("settings", "All settings, the best first", columns, cells)
 
 
-def _has_success(cell: Cell) -> bool:
-    """Return whether any workflow succeeded; a degraded one can, by `success.min_branches`."""
-    return cell.workflows.ok > 0 or (value_of(cell.success_rate) or 0.0) > 0
+def _state(about: Subject, cell: Cell) -> str:
+    if about.is_recommended(cell):
+        return "recommended" if about.summary.recommendation.cell else "ahead so far"
+    said = ["keeps too few workflows"] if cell.slo == "broken" else []
+    if cell.dropped_after is not None:
+        said.append(f"dropped after {counted(cell.dropped_after, 'repeat')}")
+    return ", ".join(said)
 
 
-def _sentence(about: Subject, cell: Cell) -> str:
-    name, speedup = about.name(cell), cell.speedup_over_sync
-    if not _has_success(cell):
-        return f"{name}: no workflow ended ok."
-    if cell.mode == "sync" or speedup is None:
-        rate = with_interval(about.rate(cell.throughput.workflows_per_s))
-        return f"{name} ended {rate} workflows {about.rate_unit}{losses(cell)}."
-    interval = _interval(speedup)
-    return (
-        f"{name} ran the workflows {number(speedup)} times as fast as sync"
-        f"{', ' if interval else ''}{interval}{losses(cell)}."
-    )
-
-
-def _interval(figure: Figure | None) -> str:
-    if figure is None or figure.low is None or figure.high is None:
-        return ""
-    return f"95\u00a0% interval {number(figure.low)} to {number(figure.high)}"
-
-
-def _card(about: Subject, cell: Cell, cells: Sequence[Cell]) -> ModeCard:
-    setting = spoken(cell, about.summary.cells)
-    if not _has_success(cell):
-        return ModeCard(cell.mode, setting, NONE, "no workflow ended ok")
-    unit, rate = f"workflows {about.rate_unit}", about.rate(cell.throughput.workflows_per_s)
-    speedup = None if cell.mode == "sync" else cell.speedup_over_sync
-    median = with_interval(about.duration(cell.workflow_latency_s.p50))
-    return ModeCard(
-        cell.mode,
-        setting,
-        number(rate) if speedup is None else f"{number(speedup)}×",
-        unit if speedup is None else "the speed of sync",
-        _interval(speedup or rate),
-        "" if cell.mode == "sync" else _certainty(speedup, cell.repeats),
-        _steps(about, cell, cells),
-        (
-            ("throughput", f"{with_interval(rate)} {unit}"),
-            ("workflow latency, median", f"{median} s"),
-            ("workflows ok", f"{cell.workflows.ok} of {cell.workflows.started}"),
-        ),
-    )
-
-
-def _certainty(speedup: Figure | None, repeats: int) -> str:
-    if speedup is None:
-        return "There is no sync cell with the same settings to compare with."
-    if speedup.low is None or speedup.high is None:
-        return "Fewer than two repeats give no interval: the difference can be due to chance."
-    where = f"paired over {repeats} repeats"
-    if speedup.low > 1:
-        return f"The interval is above 1 ({where}): faster than sync."
-    if speedup.high < 1:
-        return f"The interval is below 1 ({where}): slower than sync."
-    return f"The interval contains 1 ({where}): no significant difference from sync."
-
-
-def _steps(about: Subject, best: Cell, cells: Sequence[Cell]) -> tuple[PermitStep, ...]:
-    """Return the cells that differ from `best` only in permits, when there are several."""
-    alike = [cell for cell in cells if policy_of(cell) == policy_of(best)]
-    if len(alike) < 2:
-        return ()
-    steps = []
-    for cell in sorted(alike, key=lambda cell: cell.permits):
-        speedup, rate = cell.speedup_over_sync, about.rate(cell.throughput.workflows_per_s)
-        shown = number(rate) if speedup is None else f"{number(speedup)}×"
-        steps.append(PermitStep(cell.permits, shown + losses(cell), cell.id == best.id))
-    return tuple(steps)
+def _units(about: Subject) -> list[str]:
+    """Return what the columns and units of the page mean."""
+    summary = about.summary
+    limit = about.data.run.scenario["slo"]["workflow_latency"]
+    late = "" if limit is None else f" within {number(limit)} s"
+    second = "a second" if summary.time_scale == 1 else "a scenario second"
+    if summary.has_simulator:
+        second = "a scenario second, the time of the simulated provider"
+    return [
+        f"goodput: workflows that succeeded{late}, {about.rate_unit}",
+        "kept: workflows that succeeded, of those that ended",
+        "median latency: of workflows that succeeded, from ready to done",
+        "429s: attempts that the provider refused because of its rate limit",
+        f"s: {second}",
+        "smaller figures: 95\u00a0% intervals over repeats",
+    ]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -75,7 +75,7 @@ def render_report(
         endpoint=method.endpoint_text(run),
         started=method.started(run),
         answer=answer(about),
-        charts=_by_section(charts),
+        charts=_by_section(about, charts),
         compared=columns.comparison_tables(about),
         phases=[*columns.phase_tables(about), *columns.spread_tables(about, "calls")],
         waits=columns.spread_tables(about, "waits"),
@@ -116,9 +116,15 @@ def _read(name: str) -> str:
     return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def _by_section(charts: Charts) -> dict[PageSection, list[tuple[str, Chart]]]:
-    found: dict[PageSection, list[tuple[str, Chart]]] = {name: [] for name in get_args(PageSection)}
+class _PageChart(NamedTuple):
+    name: str
+    chart: Chart
+    folded: bool
+
+
+def _by_section(about: Subject, charts: Charts) -> dict[PageSection, list[_PageChart]]:
+    found: dict[PageSection, list[_PageChart]] = {name: [] for name in get_args(PageSection)}
     for named in catalogue.CHARTS:
         if chart := charts.get(named.name):
-            found[named.section].append((named.name, chart))
+            found[named.section].append(_PageChart(named.name, chart, named.folded(about)))
     return found

@@ -4,84 +4,74 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from harness.analysis.model import Figure, Recommendation, SettlesWith, WorkflowCounts
-from harness.report.html.answer import AnswerSection, answer
+from harness.report.answer_text import run_answer
+from harness.report.html.answer import MOST_WARNINGS, AnswerSection, answer
+from harness.report.html.page import render_report as render_page
 from tests.analysis.played import make_records
-from tests.report.html.reading import read
+from tests.report.html.reading import Element, read
 from tests.report.subjects import about, render_report
 from tests.report.summaries import figure, make_cell, make_summary
 
-SYNC = "sync_1_none_attempt"
+SYNC, TWO, EIGHT = "sync_1_none_attempt", "async_2_none_attempt", "async_8_none_attempt"
+LOST = WorkflowCounts(started=24, ok=0, degraded=0, failed=24)
 
 
 def answered(*cells: Any, **fields: Any) -> AnswerSection:
     return answer(about(make_summary(cells, **fields)))
 
 
-def test_each_mode_but_sync_has_its_best_cell_with_the_interval_async_first() -> None:
-    said = answered(SYNC, "threads_4_none_attempt", "async_8_none_attempt", "async_2_none_attempt")
-    assert [mode.mode for mode in said.modes] == ["async", "threads"]
-    assert said.lead == (
-        "Async with 2 permits ran the workflows 2.00 times as fast as sync, 95\u00a0% interval "
-        "1.82 to 2.20.",
-        "Threads with 4 permits ran the workflows 4.00 times as fast as sync, 95\u00a0% interval "
-        "3.64 to 4.40.",
-    )
-    assert said.modes[1].figure == "4.00×"
+def section_of(*cells: Any, **fields: Any) -> Element:
+    summary = make_summary(cells, **fields)
+    page = render_page(about(summary, make_records([SYNC, TWO], 1)), {}, None, None)
+    return read(page).one("section", id="answer")
 
 
-def test_a_cell_that_drops_work_is_not_praised_before_one_that_does_not() -> None:
-    lossy = WorkflowCounts(started=24, ok=3, degraded=0, failed=21)
-    fast = make_cell("async_8_none_attempt", workflows=lossy)
-    none = Recommendation(
-        state="open", objective="makespan", because=(),
+def test_the_page_begins_with_the_sentences_of_the_terminal() -> None:
+    summary = make_summary([SYNC, TWO, EIGHT])
+    found, said = run_answer(summary), answer(about(summary))
+    assert (said.sentence, said.reason) == (found.sentence, found.reason)
+    first, *_ = section_of(SYNC, TWO, EIGHT).every("p", class_="lead")
+    assert first.text == found.sentence
+
+
+def test_every_setting_has_a_row_the_recommended_one_first_and_losers_last() -> None:
+    dead = make_cell(
+        EIGHT, workflows=LOST, success_rate=Figure(value=0.0), slo="broken",
+        goodput_workflows_per_s=Figure(value=0.0),
     )  # fmt: skip
-    said = answered(SYNC, "async_2_none_attempt", fast, recommendation=none)
-    assert said.modes[0].setting == "async with 2 permits"
-    (alone,) = answered(SYNC, fast, recommendation=none).lead
-    assert alone.endswith("(3 of 24 workflows ok).")
-
-
-def test_a_mode_in_which_nothing_ended_ok_bought_nothing_however_fast_it_was() -> None:
-    lost = WorkflowCounts(started=24, ok=0, degraded=0, failed=24)
-    dead = make_cell("async_8_none_attempt", workflows=lost, success_rate=Figure(value=0.0))
-    said = answered(SYNC, "threads_2_none_attempt", dead)
-    assert said.lead[0] == "Async with 8 permits: no workflow ended ok."
-    assert (said.modes[0].figure, said.modes[0].unit) == ("—", "no workflow ended ok")
-
-
-def test_every_permit_count_of_the_same_policy_is_a_step() -> None:
-    said = answered(
-        SYNC, "async_2_none_attempt", "async_8_full-jitter_attempt", "async_16_none_attempt"
+    advice = Recommendation(
+        state="proven", cell=TWO, candidate=TWO, objective="makespan", because=()
     )
-    steps = [(step.permits, step.text, step.best) for step in said.modes[0].steps]
-    assert steps == [(2, "2.00×", False), (16, "16.0×", True)]
+    table = answered(SYNC, dead, TWO, recommendation=advice).settings
+    assert table is not None
+    assert [row.head.text for row in table.rows] == ["async 2", "sync", "async 8"]
+    assert [row.marked for row in table.rows] == [True, False, False]
+    assert [row.values[0].text for row in table.rows] == [
+        "recommended", "", "keeps too few workflows"
+    ]  # fmt: skip
+    heads = [" ".join(column.head.split()) for column in table.shown]
+    assert heads[:4] == ["cell", "remark", "goodput a minute", "workflows kept"]
 
 
-@pytest.mark.parametrize(
-    ("speedup", "said"),
-    [
-        (Figure(value=2.0, low=1.5, high=2.5), "above 1 (paired over 3 repeats): faster"),
-        (Figure(value=0.5, low=0.2, high=0.9), "below 1 (paired over 3 repeats): slower"),
-        (Figure(value=1.1, low=0.9, high=1.4), "no significant difference from sync"),
-        (Figure(value=2.0), "can be due to chance"),
-        (None, "There is no sync cell"),
-    ],
-)
-def test_how_sure_a_speed_up_is_follows_from_its_interval(
-    speedup: Figure | None, said: str
-) -> None:
-    cell = make_cell("async_2_none_attempt", speedup_over_sync=speedup)
-    assert said in answered(SYNC, cell).modes[0].sure
+def test_a_setting_that_was_dropped_is_marked_with_its_repeats() -> None:
+    table = answered(SYNC, make_cell(EIGHT, dropped_after=3), TWO).settings
+    assert table is not None
+    remarks = {row.head.text: row.values[0].text for row in table.rows}
+    assert remarks["async 8"] == "dropped after 3 repeats"
 
 
-def test_without_sync_the_answer_is_a_rate() -> None:
-    cell = make_cell("async_2_none_attempt", speedup_over_sync=None)
-    said = answered(cell)
-    assert said.lead == ("Async with 2 permits ended 1.20 (1.09–1.32) workflows a minute.",)
-    assert (said.modes[0].figure, said.modes[0].unit) == ("1.20", "workflows a minute")
+def test_without_sync_no_column_speaks_of_sync() -> None:
+    cells = [make_cell(name, speedup_over_sync=None) for name in (TWO, EIGHT)]
+    table = answered(*cells).settings
+    assert table is not None
+    assert not [column.head for column in table.columns if "sync" in column.head]
+
+
+def test_units_are_documented_below_the_table() -> None:
+    said = section_of(SYNC, TWO).one("p", class_="note").text
+    for unit in ("goodput: workflows that succeeded", "s: a scenario second", "intervals"):
+        assert unit in said
 
 
 def test_a_missing_proof_is_named_and_cells_are_named_as_the_report_does() -> None:
@@ -92,15 +82,19 @@ def test_a_missing_proof_is_named_and_cells_are_named_as_the_report_does() -> No
     )  # fmt: skip
     summary = make_summary([SYNC, "async_2_none_attempt"], recommendation=advice)
     records = make_records([SYNC, "async_2_none_attempt"], 1)
-    (card,) = read(render_report(summary, records)).every("article", class_="card advice")
+    section = read(render_report(summary, records)).one("section", id="answer")
     for said in (
-        "Leading candidate for the least workflow p95", "async with 2 permits",
+        "Leading candidate for the least workflow p95: async with 2 permits",
         "Not proven yet: its lead.",
         "async 2 has the smallest p95.",
-    ):  # fmt: skip
-        assert said in card.text
+    ):
+        assert said in section.text
 
 
-def test_warnings_stand_in_the_answer_as_sentences() -> None:
-    (warning,) = answered(SYNC, "async_2_none_attempt", status="partial").warnings
-    assert warning.startswith("The run is partial")
+def test_warnings_stand_in_the_answer_as_sentences_and_only_two_are_unfolded() -> None:
+    once = [make_cell(name, repeats=1) for name in (SYNC, TWO)]
+    lossy = make_cell(EIGHT, repeats=1, workflows=LOST, success_rate=Figure(value=0.0))
+    said = answered(*once, lossy, status="partial")
+    assert said.warnings[0].startswith("The run is partial")
+    assert len(said.warnings) == MOST_WARNINGS
+    assert said.more_warnings

@@ -122,7 +122,7 @@ def test_the_readings_of_the_measurement_itself_are_in_real_milliseconds(
 
 
 def test_scenario_seed_versions_host_and_run_id_are_told(either: Report) -> None:
-    section = either.document.one("section", id="environment")
+    section = either.document.one("details", id="environment")
     terms = dict(
         zip(
             (one.text for one in section.every("dt")),
@@ -156,7 +156,7 @@ def test_the_price_that_the_run_was_reckoned_with_is_told() -> None:
     records = playable(simulated=False, time_scale=1.0)
     price = {"input": 0.5, "cached": 0.1, "output": 2.0, "source": "a list", "date": "2026-11-01"}
     records = records._replace(run=msgspec.structs.replace(records.run, price=price))
-    said = report_of(records).document.one("section", id="environment").text
+    said = report_of(records).document.one("details", id="environment").text
     assert "input 0.5, cached 0.1, output 2.0 (a list, 2026-11-01)" in said
 
 
@@ -167,8 +167,8 @@ def test_every_figure_and_every_table_can_be_downloaded(either: Report) -> None:
     document = either.document
     figures = document.every("figure")
     assert [one.attributes["id"] for one in figures] == [
-        "sync-async", "permits", "latency-ecdf", "repeats", "phases", "time-spent", "timeline",
-        "permit-lanes", "heat-map", "attempts-over-time",
+        "permits", "latency-ecdf", "sync-async", "repeats", "time-spent", "phases", "timeline",
+        "permit-lanes", "attempts-over-time", "heat-map",
     ]  # fmt: skip
     tables = [one for one in document.every("article") if one.every("table")]
     assert len(tables) > 10
@@ -229,16 +229,14 @@ def test_a_run_ten_times_as_long_makes_no_larger_report() -> None:
 # Simulated or not
 
 
-def test_a_simulated_run_says_so_beside_every_figure_and_in_every_file(simulated: Report) -> None:
+def test_a_simulated_run_says_so_once_at_the_top_and_in_every_file(simulated: Report) -> None:
     document = simulated.document
-    boxes = [*document.every("figure"), *document.every("article")]
-    assert len(boxes) > 15
-    for box in boxes:
-        heading = box.every("h3")[0]
-        assert heading.text.endswith(" simulated"), heading.text
-    assert "simulated" in document.one("title").text
-    assert document.one("header").text.count("Simulated")
-    assert "Simulated at time scale 0.05" in document.one("footer").text
+    assert "(simulated)" in document.one("title").text
+    assert document.one("header").text.lower().count("simulated") == 1
+    for heading in (one for level in ("h2", "h3", "summary") for one in document.every(level)):
+        assert "simulated" not in heading.text.replace("the simulated provider", "").lower()
+    for figure in document.every("figure"):
+        assert "simulated" not in figure.one("figcaption").text.lower()
     for name, text in downloads(document).items():
         assert name.startswith("synthetic-simulated-")
         if name.endswith(".csv"):
@@ -253,7 +251,7 @@ def test_a_live_run_says_simulated_nowhere(live: Report) -> None:
 
 
 def test_a_live_run_without_a_log_judges_the_client_alone(live: Report) -> None:
-    said = live.document.one("section", id="provider").text
+    said = live.document.one("details", id="provider").text
     assert "no log of the provider to" in said
     assert "The client was" in said
     assert not live.document.every("table", aria_labelledby="provider-log-table")
@@ -263,10 +261,10 @@ def test_in_virtual_time_nobody_is_judged_and_one_of_each_is_not_several() -> No
     played = playable(cells=["async_2_none_attempt"], repeats=1, workflows=1)
     run = msgspec.structs.replace(played.run, virtual=True)
     document = report_of(played._replace(run=run, provider=None)).document
-    said = document.one("section", id="provider").text
+    said = document.one("details", id="provider").text
     assert "Time was virtual" in said
     assert "only the client was checked" not in said
-    method = document.one("section", id="method").text
+    method = document.one("details", id="design").text
     assert "1 repeat of 1 cell." in method
     assert "1 workflow a trial" in method
 
