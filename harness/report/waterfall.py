@@ -13,7 +13,7 @@ from harness.analysis.phase_tree import calls_in, row_namer, tree_of
 from harness.analysis.selection import Dataset
 from harness.records import ids
 from harness.records.errors import InputError
-from harness.records.failures import OK, is_failure
+from harness.records.failures import CANCELLED, OK, is_failure
 from harness.records.schema import Attempt, Call, Workflow
 from harness.store.run_directory import Records
 
@@ -134,11 +134,12 @@ def _rows(
 ) -> Iterator[WaterfallRow]:
     """Yield the row of a call, and one more for each attempt that ran beside it."""
     ready = path.workflow.ready
+    cancelled = {one.attempt for one in tried if one.outcome == CANCELLED}
     mine = [s for s in path.segments if (s.phase, s.branch, s.call) == call.call_key[4:]]
     for at, lane in enumerate(_lanes(tried)):
         is_hedge = at > 0
         if is_hedge:
-            cut = [piece for one in lane for piece in of_attempt(one) if piece.length > 0]
+            cut = [piece for one in lane for piece in parts_of(one) if piece.length > 0]
             label, start, end = "  hedge", lane[0].ready, lane[-1].done
         else:
             cut, label, start, end = segments_of_call(call, lane), name, call.ready, call.done
@@ -152,11 +153,27 @@ def _rows(
             label,
             start - ready,
             end - ready,
-            tuple(p._replace(start=p.start - ready, end=p.end - ready) for p in cut),
+            tuple(
+                p._replace(part=part, start=p.start - ready, end=p.end - ready)
+                for p in cut
+                for part in [CANCELLED if _is_of(p, cancelled) else p.part]
+            ),
             lane[-1].outcome if is_hedge else call.outcome,
             call.attempts,
             _joined(on_path),
         )
+
+
+def _is_of(piece: CallSegment, cancelled: set[int]) -> bool:
+    return piece.part == "failed_attempts" and piece.attempt in cancelled
+
+
+def parts_of(attempt: Attempt) -> list[CallSegment]:
+    """Return the parts of an attempt; the time of a cancelled one is not that of a failure."""
+    cut = list(of_attempt(attempt))
+    if attempt.outcome != CANCELLED:
+        return cut
+    return [p._replace(part=CANCELLED) if p.part == "failed_attempts" else p for p in cut]
 
 
 def _joined(stretches: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

@@ -217,6 +217,26 @@ def kept(cell: Cell) -> int:
     return 0 if cell.success_rate is None else round(cell.success_rate.value * ended(cell))
 
 
+def keeps_enough(cell: Cell) -> bool:
+    """Return whether a cell kept any workflow and is not proven to keep too few."""
+    return kept(cell) > 0 and cell.slo != "broken"
+
+
+def left_out_note(cells: Iterable[Cell], labels: Mapping[str, str]) -> list[str]:
+    """Return a note that names the cells whose latencies are not shown; empty without one."""
+    names = ", ".join(labels[cell.id] for cell in cells if ended(cell) and not keeps_enough(cell))
+    return [f"No latency is shown of cells that lost too many workflows: {names}."] if names else []
+
+
+def dropped_note(cells: Iterable[Cell], labels: Mapping[str, str]) -> list[str]:
+    """Return a note that names the cells that were dropped before the end; empty without one."""
+    dropped = [cell for cell in cells if cell.dropped_after is not None]
+    names = ", ".join(
+        f"{labels[cell.id]} after {counted(cell.dropped_after or 0, 'repeat')}" for cell in dropped
+    )
+    return [f"Dropped before the end, so with wider intervals: {names}."] if names else []
+
+
 def lost(cell: Cell) -> int:
     """Return how many workflows of a cell ended without success."""
     return ended(cell) - kept(cell)

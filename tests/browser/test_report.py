@@ -223,6 +223,22 @@ def test_the_marks_of_a_chart_have_the_colour_of_their_mode_in_both_schemes(
     assert len(colours) == 4
 
 
+def test_one_crosshair_moves_over_all_charts_that_share_an_axis(page: Page) -> None:
+    tracks = page.locator("#permits .plot .track:not(.axis)")
+    lines = page.locator("#permits .crosshair:visible")
+    assert lines.count() == 0
+    box = tracks.first.bounding_box()
+    assert box is not None
+    tracks.first.hover(position={"x": box["width"] / 2, "y": box["height"] / 2})
+    assert lines.count() == tracks.count() > 1
+    values = lines.evaluate_all("lines => lines.map(line => line.dataset.value)")
+    assert len(set(values)) == 1
+    assert 2 < float(values[0]) < 8
+    assert page.locator("#latency-ecdf .crosshair:visible").count() == 0
+    page.mouse.move(0, 0)
+    assert lines.count() == 0
+
+
 # Why was this workflow slow?
 
 

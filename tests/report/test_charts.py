@@ -29,6 +29,7 @@ from harness.report.charts.attempts import attempts_over_time, outages_until, se
 from harness.report.charts.cells import LATENCY_BINS, phases, repeats, sync_async, time_chart
 from harness.report.charts.ecdf import band, latency_ecdf
 from harness.report.charts.model import (
+    CANCELLED_LOOK,
     MODE_LOOKS,
     PART_LOOKS,
     Axis,
@@ -36,6 +37,7 @@ from harness.report.charts.model import (
     Chart,
     CurvePanel,
     HeatPanel,
+    Key,
     RowPanel,
     Series,
     axis_end,
@@ -376,6 +378,10 @@ def test_time_that_a_hedge_took_over_is_not_called_lost_to_failures() -> None:
     chart = of_summary(time_chart, make_summary([cell]))
     assert "Less than 1 % of the calls' time" in chart.finding
     assert "cancelled because a hedge was faster" in " ".join(chart.notes)
+    looks = {bar.look for row in rows(chart).rows for bar in row.bars}
+    assert "vermillion" not in looks
+    assert CANCELLED_LOOK in looks
+    assert Key(CANCELLED_LOOK, "cancelled attempts") in chart.legend
 
 
 # Permits
@@ -425,7 +431,9 @@ def test_one_permit_count_still_has_a_bound_to_see() -> None:
 def test_without_sync_there_is_no_speed_up_panel() -> None:
     cells = [make_cell(IDS[1], speedup_over_sync=None), make_cell(IDS[2], speedup_over_sync=None)]
     chart = of_summary(permits, make_summary(cells))
-    assert [panel.title for panel in chart.panels] == ["throughput", "workflow latency, median"]
+    assert [panel.title for panel in chart.panels] == [
+        "throughput of workflows that succeeded (goodput)", "workflow latency, median"
+    ]  # fmt: skip
 
 
 def test_threads_and_async_are_curves_of_their_own() -> None:
@@ -442,6 +450,42 @@ def test_a_cell_that_lost_workflows_is_hollow() -> None:
     assert "Hollow: some workflows did not end ok" in " ".join(chart.notes)
 
 
+def losing(cell: str, **fields: Any) -> Cell:
+    """Return a fast cell that loses most of its workflows."""
+    counts = WorkflowCounts(started=24, ok=3, degraded=0, failed=21)
+    return make_cell(
+        cell, workflows=counts, success_rate=Figure(value=0.125), slo="broken",
+        goodput_workflows_per_s=figure(0.05), **fields,
+    )  # fmt: skip
+
+
+def test_the_line_is_goodput_and_lost_work_is_a_lighter_bar_above_it() -> None:
+    summary = make_summary([IDS[0], IDS[1], losing(IDS[2])], time_scale=SCALE)
+    panel = curves(of_summary(permits, summary), "throughput")
+    (series,) = marked(panel)
+    kept, lossy = series.points
+    assert kept.lost is None
+    assert lossy.y == pytest.approx(0.05 * 60 * SCALE)
+    assert lossy.lost == pytest.approx(1.6 * 60 * SCALE), "all that ended"
+    assert panel.y.end >= 1.8 * kept.y
+
+
+def test_latencies_of_cells_that_lost_too_much_are_left_out_and_named() -> None:
+    chart = of_summary(permits, make_summary([IDS[0], IDS[1], losing(IDS[2])]))
+    for title in ("workflow latency", "speed-up"):
+        (series,) = marked(curves(chart, title))
+        assert len(series.points) == 1
+    assert "cells that lost too many workflows: async 8." in " ".join(chart.notes)
+
+
+def test_cells_that_were_dropped_are_marked(played: Played) -> None:
+    summary = make_summary([IDS[0], make_cell(IDS[1], dropped_after=3), IDS[2]])
+    said = " ".join(of_summary(permits, summary).notes)
+    assert "Dropped before the end, so with wider intervals: async 2 after 3 repeats." in said
+    labels = [row.label for row in rows(drawn(sync_async(about(summary, played.data)))).rows]
+    assert labels == ["sync", "async 2 (dropped after 3)", "async 8"]
+
+
 def test_the_bars_of_all_quantities_are_said_to_go_over_repeats(made: Played) -> None:
     said = " ".join(made.chart(permits).notes)
     assert "Bars: 95\u00a0% intervals over repeats." in said
@@ -452,7 +496,8 @@ def test_the_knee_is_the_fewest_permits_with_almost_all_of_the_throughput() -> N
     cells = [
         make_cell(
             f"async_{count}_none_attempt",
-            throughput=Throughput(workflows_per_s=figure(rate), calls_per_s=None),
+            goodput_workflows_per_s=figure(rate),
+            throughput=Throughput(workflows_per_s=figure(3 * count), calls_per_s=None),
         )
         for count, rate in rates.items()
     ]
@@ -554,6 +599,21 @@ def test_the_calls_are_those_of_the_summary_s_call_latency() -> None:
     ]
 
 
+def test_the_ecdf_has_every_policy_that_kept_enough_where_policies_are_compared(
+    made: Played,
+) -> None:
+    policies = ["none", "full-jitter"]
+    panel = curves(made.chart(latency_ecdf), "workflow latency")
+    assert {one.name.split(" · ")[1] for one in panel.series} == set(policies)
+    assert len({one.look for one in panel.series}) == 2
+    cells = [make_cell(name) if "none" in name else losing(name) for name in IDS]
+    chart = drawn(latency_ecdf(about(make_summary(cells), made.data)))
+    names = [one.name for one in curves(chart, "workflow latency").series]
+    assert names
+    assert all("none" in name for name in names)
+    assert "async 8 · full-jitter" in " ".join(chart.notes)
+
+
 # The timeline
 
 
@@ -619,7 +679,9 @@ def test_a_fan_out_of_many_branches_shows_the_telling_rows_and_counts_the_rest()
 def test_a_run_in_which_everything_failed_praises_nothing() -> None:
     hopeless = play(make_records(IDS[:3], 2, shape=Shape(failure_rate=1.0)))
     found = charts_of(*hopeless)
-    assert [name for name, chart in found.items() if chart is None] == ["heat-map"]
+    assert [name for name, chart in found.items() if chart is None] == [
+        "latency-ecdf", "heat-map"
+    ]  # fmt: skip
     for name in ("sync-async", "permits"):
         assert "no workflow ended ok" in drawn(found[name]).finding
 

@@ -10,15 +10,23 @@ from harness.analysis.flow import Flow, flow
 from harness.analysis.model import Cell
 from harness.analysis.settings import identity
 from harness.records.clock import SECOND
-from harness.records.failures import OK
-from harness.report.charts.model import Bar, Chart, ChartRow, Key, RowPanel, axis_from_zero
+from harness.records.failures import CANCELLED, OK, is_failure
+from harness.report.charts.model import (
+    CANCELLED_LOOK,
+    Bar,
+    Chart,
+    ChartRow,
+    Key,
+    RowPanel,
+    axis_from_zero,
+)
 from harness.report.tables import Column, Subject, Table
 from harness.report.wording import counted, headline, number, whole_number
 
 TIME_BINS = 80
 MOST_POLICIES = 8
 
-FAILURE_LOOKS = ("vermillion", "orange", "pink", "sky")
+FAILURE_LOOKS = ("vermillion", "orange", "green", "sky")
 """The colours of the most frequent failures; all others share one."""
 REST = "dark"
 
@@ -96,8 +104,8 @@ def attempts_over_time(about: Subject) -> Chart | None:
         _extreme_policies(seen),
         f"Attempts over the time of one trial. {'; '.join(said)}",
         (
-            f"Repeat {seen[0].repeat}; each attempt is shown at the time it was sent, coloured by "
-            f"its outcome. The tallest bar is {counted(most, 'attempt')} in "
+            f"Repeat {seen[0].repeat + 1}; each attempt is shown at the time it was sent, coloured "
+            f"by its outcome. The tallest bar is {counted(most, 'attempt')} in "
             f"{number(seen[0].flow.width / unit)} s. Beside: the number of failed attempts.",
         ),
         (RowPanel("", tuple(rows), axis, 66, "failed"),),
@@ -111,9 +119,10 @@ def _looks(seen: Sequence[TrialAttempts]) -> dict[str, str]:
     totals: Counter[str] = Counter()
     for one in seen:
         totals.update({outcome: int(found.sum()) for outcome, found in one.flow.counts.items()})
-    failed = [name for name, _ in totals.most_common() if name != OK]
+    failed = [name for name, _ in totals.most_common() if is_failure(name)]
     known = dict(zip(failed, FAILURE_LOOKS, strict=False))
-    return {OK: "pale"} | known | dict.fromkeys(failed[len(FAILURE_LOOKS) :], REST)
+    cancelled = {CANCELLED: CANCELLED_LOOK} if totals[CANCELLED] else {}
+    return {OK: "pale"} | cancelled | known | dict.fromkeys(failed[len(FAILURE_LOOKS) :], REST)
 
 
 def _bars(seen: Flow, looks: dict[str, str], unit: float, most: int) -> Iterator[Bar]:

@@ -12,6 +12,7 @@ from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED
 from harness.records.schema import Workflow
 from harness.report.charts.model import (
+    CANCELLED_LOOK,
     MODE_LOOKS,
     PART_LOOKS,
     Axis,
@@ -33,7 +34,16 @@ from harness.report.charts.model import (
 )
 from harness.report.columns import distribution_columns, metric_columns
 from harness.report.tables import Column, Subject, Table
-from harness.report.wording import headline, losses, number, percent, value_of
+from harness.report.wording import (
+    headline,
+    keeps_enough,
+    left_out_note,
+    losses,
+    number,
+    percent,
+    value_of,
+    whole_number,
+)
 
 MOST_DOTS = 60
 """Cells with more workflows than this are drawn as histograms: dots would hide each other."""
@@ -52,7 +62,8 @@ _Took = tuple[Workflow, float]
 
 def _row(about: Subject, cell: Cell, beside: str, **marks: Any) -> ChartRow:
     mark = "recommended" if about.is_recommended(cell) else ""
-    return ChartRow(about.labels[cell.id], beside, mark=mark, **marks)
+    dropped = "" if cell.dropped_after is None else f" (dropped after {cell.dropped_after})"
+    return ChartRow(about.labels[cell.id] + dropped, beside, mark=mark, **marks)
 
 
 def sync_async(about: Subject) -> Chart | None:
@@ -76,12 +87,13 @@ def sync_async(about: Subject) -> Chart | None:
     medians = [value_of(about.duration(cell.workflow_latency_s.p50)) for cell in about.cells]
     words = extremes((row.label for row in latency.rows), medians, "s")
     notes = [f"{marks}. Vertical stroke: the median, with its 95\u00a0% interval where known."]
+    notes += left_out_note(about.cells, about.labels)
     if any(cell.warm_up for cell in about.cells):
         notes.append("The median excludes the warm-up.")
     if known:
         notes.append(
-            "Throughput counts every workflow that ended; the solid part is goodput, the "
-            "workflows that succeeded. Strokes: 95\u00a0% interval over repeats."
+            "The solid part of throughput is goodput, the workflows that succeeded; the lighter "
+            "part is lost work. Strokes: 95\u00a0% interval over repeats."
         )
     latencies = [cell.workflow_latency_s for cell in about.cells]
     return Chart(
@@ -121,7 +133,8 @@ def _latency_panel(
     axis = axis_from_zero("seconds from ready to done", end)
     rows = []
     for cell in about.cells:
-        mine, median = took[cell.id], about.duration(cell.workflow_latency_s.p50)
+        mine = took[cell.id]
+        median = about.duration(cell.workflow_latency_s.p50) if keeps_enough(cell) else None
         bars = _histogram(mine, cell.mode, axis) if many else ()
         dots = () if many else tuple(_dot(at, *one, cell.mode) for at, one in enumerate(mine))
         beside = number(median) if mine else "no workflow"
@@ -251,7 +264,8 @@ def repeats(about: Subject) -> Chart | None:
             "Makespan of every repeat, in seconds",
             (
                 *about.cell_columns([cell for cell, _, _ in trials]),
-                Column("repeat", "repeat", [repeat for _, repeat, _ in trials]),
+                Column("repeat", "", [repeat + 1 for _, repeat, _ in trials], whole_number),
+                Column("", "repeat", [repeat for _, repeat, _ in trials]),
                 Column("makespan", about.seconds("makespan"), [value for *_, value in trials]),
             ),
         ),
@@ -306,7 +320,11 @@ def time_chart(about: Subject) -> Chart | None:
 
     rows = []
     for cell in cells:
-        parts = [(look, share(cell, part)) for part, (_, look) in PART_LOOKS.items()]
+        only_hedges = not cell.attempts.failed and CANCELLED in cell.attempts.by_outcome
+        looks = {"failed_attempts": CANCELLED_LOOK} if only_hedges else {}
+        parts = [
+            (looks.get(part, look), share(cell, part)) for part, (_, look) in PART_LOOKS.items()
+        ]
         bars = stacked(
             (look, 100 * value, f"{value * 100:.0f}" if value >= LEAST_WITH_TEXT else "")
             for look, value in parts
@@ -330,7 +348,7 @@ def time_chart(about: Subject) -> Chart | None:
         f"Shares of the calls' time by cell. Permit wait: {words}",
         tuple(notes),
         (RowPanel("", tuple(rows), axis, 26, "mean call"),),
-        part_keys(look for _, look in PART_LOOKS.values()),
+        part_keys(bar.look for row in rows for bar in row.bars),
         about.of_cells("time-spent", "Share of the calls' time", columns),
     )
 

@@ -1,4 +1,4 @@
-"""The distribution of latency in each mode: the share of workflows done within a time."""
+"""The distribution of latency in each policy or mode: the share of workflows done within a time."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis.cells import MeasuredCell, PopulationName
+from harness.analysis.model import Cell
 from harness.analysis.selection import CellRecords
+from harness.analysis.settings import policy_of
 from harness.records.clock import SECOND
 from harness.report.charts.model import (
     MODE_LOOKS,
+    SERIES,
     Chart,
     CurvePanel,
     Key,
@@ -21,7 +24,7 @@ from harness.report.charts.model import (
     axis_from_zero,
 )
 from harness.report.tables import Column, Subject
-from harness.report.wording import headline, number
+from harness.report.wording import headline, keeps_enough, left_out_note, number
 
 MOST_STEPS = 150
 """The most points of a curve; of more values, this many are drawn, evenly by rank."""
@@ -40,16 +43,30 @@ def band(n: int) -> float:
 
 
 def latency_ecdf(about: Subject) -> Chart | None:
-    """Return workflow latency with its band, and call latency, of the best cell of each mode."""
+    """Return workflow latency with its band, and call latency, of the best cells.
+
+    Of each policy where policies are compared, otherwise of each mode. Cells that lost too many
+    workflows are left out; None if no other cell is left.
+    """
     unit, of_cell = SECOND * about.summary.time_scale, about.data.cells
     ran = [cell for cell in about.summary.cells if of_cell[cell.id].workflows]
-    if not ran:
+    shown = [cell for cell in ran if keeps_enough(cell)]
+    if not shown:
         return None
-    best = [
-        headline([cell for cell in ran if cell.mode == mode], about.summary)
-        for mode in MODE_LOOKS
-        if any(cell.mode == mode for cell in ran)
-    ]
+    by_policy = len(set(map(policy_of, (cell for cell in ran if cell.mode != "sync")))) > 1
+    groups: dict[object, list[Cell]] = {}
+    for cell in shown:
+        groups.setdefault(policy_of(cell) if by_policy else cell.mode, []).append(cell)
+    best = [headline(cells, about.summary) for cells in groups.values()]
+    best = sorted(best, key=lambda cell: not about.is_recommended(cell))[: len(SERIES)]
+    best = [cell for cell in about.cells if cell in best]
+    looks = (
+        dict(zip((cell.id for cell in best), SERIES, strict=False))
+        if by_policy
+        else {cell.id: MODE_LOOKS[cell.mode] for cell in best}
+    )
+    each = "policy" if by_policy else "mode"
+    more = len(groups) - len(best)
 
     def seconds(cell: CellRecords, name: PopulationName) -> NDArray[np.float64]:
         ended = MeasuredCell(cell).population(name).items
@@ -63,7 +80,7 @@ def latency_ecdf(about: Subject) -> Chart | None:
             axis_from_zero("seconds", longest * 1.02),
             axis_from_zero("share done within", 1.02),
             tuple(
-                Series(about.labels[cell.id], MODE_LOOKS[cell.mode], _steps(one, banded), "steps")
+                Series(about.labels[cell.id], looks[cell.id], _steps(one, banded), "steps")
                 for cell, one in zip(best, found, strict=True)
                 if len(one)
             ),
@@ -85,17 +102,19 @@ def latency_ecdf(about: Subject) -> Chart | None:
     return Chart(
         "Distribution of latency",
         f"{about.name(main)}: half of the workflows took {half} s or less, the longest {longest} s",
-        "The share of workflows, and of calls, done within a time, in the best cell of each mode.",
+        f"The share of workflows, and of calls, done within a time, by {each}.",
         (
-            "The best cell of each mode. All workflows and calls that ended count, also failed "
+            f"The best cell of each {each}. All workflows and calls that ended count, also failed "
             "ones, but no cancelled calls. Shaded: the 95\u00a0% band of Dvoretzky, Kiefer and "
             "Wolfowitz; calls have none, as those of one workflow depend on each other.",
+            *left_out_note(ran, about.labels),
+            *([f"Not shown: the best cells of {more} more."] if more else []),
         ),
         (
             panel("workflow latency", workflows, banded=True),
             panel("call latency", calls, banded=False),
         ),
-        tuple(Key(MODE_LOOKS[cell.mode], about.labels[cell.id]) for cell in best),
+        tuple(Key(looks[cell.id], about.labels[cell.id]) for cell in best),
         about.of_cells(
             "latency-ecdf",
             "Seconds within which a share of the workflows and calls was done",

@@ -121,7 +121,10 @@ class RowPanel(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A point of a series, with an interval if it has one."""
+    """A point of a series, with an interval if it has one.
+
+    `lost`: the end of a lighter bar above the point, for work that does not count.
+    """
 
     x: float
     y: float
@@ -129,6 +132,7 @@ class Point(NamedTuple):
     high: float | None = None
     hollow: bool = False
     ringed: bool = False
+    lost: float | None = None
 
 
 class Series(NamedTuple):
@@ -258,10 +262,15 @@ def cut_off_note(figures: Sequence[Figure]) -> list[str]:
     return ["An interval that reaches the edge continues beyond it."] if cut else []
 
 
+CANCELLED_LOOK = "pink"
+"""The colour of a cancelled attempt, which did not fail: another one was faster."""
+
+
 def part_keys(looks: Iterable[str]) -> tuple[Key, ...]:
     """Return the legend of the parts of a call's time that have these colours."""
     shown = set(looks)
-    return tuple(Key(look, words) for words, look in PART_LOOKS.values() if look in shown)
+    keys = [Key(look, words) for words, look in PART_LOOKS.values() if look in shown]
+    return (*keys, *([Key(CANCELLED_LOOK, "cancelled attempts")] * (CANCELLED_LOOK in shown)))
 
 
 def scattered(at: int) -> float:

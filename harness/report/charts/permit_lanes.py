@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from harness.analysis.call_segments import CallSegment, of_attempt
+from harness.analysis.call_segments import CallSegment
 from harness.analysis.flow import Held, lanes
 from harness.records.clock import SECOND
 from harness.report.charts.model import Bar, Chart, ChartRow, RowPanel, axis_from_zero, part_keys
 from harness.report.charts.timeline import look_of
 from harness.report.tables import Column, Subject, Table
+from harness.report.waterfall import parts_of
 from harness.report.wording import counted, headline, percent, whole_number
 
 MOST_LANES = 64
@@ -43,7 +44,7 @@ def permit_lanes(about: Subject) -> Chart | None:
     length = cell.permits * (trial.end - trial.start)
     used = percent(sum(one.end - one.start for one in held) / length if length else 0.0)
     most_used = max(one.lane for one in held) + 1
-    notes = [f"Repeat {trial.repeat}; empty: the permit was idle."]
+    notes = [f"Repeat {trial.repeat + 1}; empty: the permit was idle."]
     if most_used < cell.permits:
         notes.append(f"At most {most_used} of {cell.permits} permits were in use at once.")
     if len(shown) < len(held):
@@ -77,6 +78,6 @@ def _pieces(held: Held) -> list[CallSegment]:
     last = held.start
     for attempt in held.attempts:
         cut.append(CallSegment("backoff", last, attempt.permit_granted))
-        cut += [piece for piece in of_attempt(attempt) if piece.part != "permit_wait"]
+        cut += [piece for piece in parts_of(attempt) if piece.part != "permit_wait"]
         last = attempt.done
     return [piece for piece in cut if piece.length > 0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import attrgetter
 from typing import NamedTuple
 
 from harness.analysis.model import Cell, Figure, Summary
@@ -29,8 +28,11 @@ from harness.report.charts.model import (
 from harness.report.tables import Column, Subject, Table
 from harness.report.wording import (
     NONE,
+    dropped_note,
     headline,
     in_reading_order,
+    keeps_enough,
+    left_out_note,
     losses,
     number,
     other_differences,
@@ -40,10 +42,14 @@ from harness.report.wording import (
 )
 
 KNEE = 0.95
-"""The knee of a line: the fewest permits with this share of the line's highest throughput."""
+"""The knee of a line: the fewest permits with this share of the line's highest goodput."""
 
 ASIDE = 0.07
 """The distance between lines at one permit count, in powers of two, so that bars do not overlap."""
+
+
+MOST_LOST = 1.8
+"""An axis has room for lost work up to this many times the highest goodput."""
 
 
 class PermitCurve(NamedTuple):
@@ -74,7 +80,7 @@ def curves_of(summary: Summary) -> list[PermitCurve]:
 
 def knee(curve: PermitCurve) -> Cell | None:
     """Return the cell beyond which more permits add almost nothing; None for a single cell."""
-    rates = [value_of(cell.throughput.workflows_per_s) or 0.0 for cell in curve.cells]
+    rates = [value_of(cell.goodput_workflows_per_s) or 0.0 for cell in curve.cells]
     if sum(rate > 0 for rate in rates) < 2:
         return None
     pairs = zip(curve.cells, rates, strict=True)
@@ -82,12 +88,16 @@ def knee(curve: PermitCurve) -> Cell | None:
 
 
 class _Quantity(NamedTuple):
-    """A quantity over permits. `bounded`: the critical path sets a bound to it."""
+    """A quantity over permits. `bounded`: the critical path sets a bound to it.
+
+    `ended`: the same quantity with lost work, which is drawn lighter above it.
+    """
 
     title: str
     axis: str
     of: Callable[[Cell], Figure | None]
     bounded: bool = True
+    ended: Callable[[Cell], Figure | None] | None = None
 
     def bound(self, cell: Cell) -> float | None:
         """Return the value with the critical-path bound as makespan."""
@@ -98,15 +108,26 @@ class _Quantity(NamedTuple):
 
 
 def _quantities(about: Subject) -> tuple[_Quantity, ...]:
-    def rate(cell: Cell) -> Figure | None:
+    def good(cell: Cell) -> Figure | None:
+        return about.rate(cell.goodput_workflows_per_s)
+
+    def every(cell: Cell) -> Figure | None:
         return about.rate(cell.throughput.workflows_per_s)
 
-    def latency(percentile: str) -> Callable[[Cell], Figure | None]:
-        return lambda cell: about.duration(getattr(cell.workflow_latency_s, percentile))
+    def speedup(cell: Cell) -> Figure | None:
+        return cell.speedup_over_sync if keeps_enough(cell) else None
 
+    def latency(percentile: str) -> Callable[[Cell], Figure | None]:
+        def of(cell: Cell) -> Figure | None:
+            spread = cell.workflow_latency_s
+            return about.duration(getattr(spread, percentile)) if keeps_enough(cell) else None
+
+        return of
+
+    rate = f"workflows {about.rate_unit}"
     return (
-        _Quantity("throughput", f"workflows {about.rate_unit}", rate),
-        _Quantity("speed-up over sync", "times as fast as sync", attrgetter("speedup_over_sync")),
+        _Quantity("throughput of workflows that succeeded (goodput)", rate, good, ended=every),
+        _Quantity("speed-up over sync", "times as fast as sync", speedup),
         _Quantity("workflow latency, median", "seconds", latency("p50"), bounded=False),
         _Quantity("workflow latency, 95th percentile", "seconds", latency("p95"), bounded=False),
     )
@@ -134,11 +155,15 @@ def permits(about: Subject) -> Chart | None:
     if knees:
         share = f"{KNEE * 100:.0f}\u00a0%"
         notes.append(
-            f"Ringed: the knee, the fewest permits with {share} of a line's highest throughput: "
+            f"Ringed: the knee, the fewest permits with {share} of a line's highest goodput: "
             f"{knees}."
         )
     if any(map(losses, cells)):
-        notes.append("Hollow: some workflows did not end ok; throughput counts them too.")
+        notes.append(
+            "Hollow: some workflows did not end ok. Light bar: lost work, from goodput to all "
+            "workflows that ended; one that reaches the edge continues beyond it."
+        )
+    notes += [*left_out_note(cells, about.labels), *dropped_note(cells, about.labels)]
     return Chart(
         "Effect of the number of permits",
         _best(about, cells),
@@ -158,7 +183,7 @@ def _best(about: Subject, cells: Sequence[Cell]) -> str:
     cell = headline([c for c in cells if c.throughput.workflows_per_s], about.summary)
     if cell.workflows.ok == 0:
         return "Throughput and speed-up over permits: no workflow ended ok"
-    rate, speedup = about.rate(cell.throughput.workflows_per_s), cell.speedup_over_sync
+    rate, speedup = about.rate(cell.goodput_workflows_per_s), cell.speedup_over_sync
     times = "" if speedup is None else f", {number(speedup)} times as fast as sync"
     return f"{about.name(cell)}: {number(rate)} workflows {about.rate_unit}{times}{losses(cell)}"
 
@@ -168,12 +193,17 @@ def _curve_table(about: Subject, rate: _Quantity) -> Table:
     bounds = [rate.bound(cell) for cell in cells]
     return about.of_cells(
         "permits",
-        f"Throughput in workflows {about.rate_unit}, and speed-up over sync",
+        f"Goodput and throughput in workflows {about.rate_unit}",
         (
             Column("permits", "", [cell.permits for cell in cells], whole_number),
-            Column("throughput", f"throughput_workflows_per_{per}", [rate.of(c) for c in cells]),
+            Column("goodput", f"goodput_workflows_per_{per}", [rate.of(c) for c in cells]),
+            Column(
+                "with lost work",
+                f"throughput_workflows_per_{per}",
+                [about.rate(c.throughput.workflows_per_s) for c in cells],
+            ),
             Column("speed-up", "speedup_over_sync", [c.speedup_over_sync for c in cells]),
-            Column("throughput at the bound", f"bound_workflows_per_{per}", bounds),
+            Column("goodput at the bound", f"bound_workflows_per_{per}", bounds),
         ),
     )
 
@@ -192,7 +222,7 @@ def _curve_panel(quantity: _Quantity, curves: Sequence[PermitCurve]) -> CurvePan
         points = tuple(
             Point(
                 cell.permits * aside, figure.value, figure.low, figure.high, bool(losses(cell)),
-                ringed=cell is top,
+                ringed=cell is top, lost=_lost(quantity, cell),
             )
             for cell in curve.cells
             if (figure := quantity.of(cell)) is not None
@@ -203,16 +233,25 @@ def _curve_panel(quantity: _Quantity, curves: Sequence[PermitCurve]) -> CurvePan
     known = [figure for cell in cells if (figure := quantity.of(cell)) is not None]
     bounds = [point.y for one in series if one.shape == "dashed" for point in one.points]
     counts = sorted({cell.permits for cell in cells})
+    lost = [point.lost for one in series for point in one.points if point.lost is not None]
+    highest = max((figure.value for figure in known), default=0.0)
+    lost = [min(value, MOST_LOST * highest) if highest else value for value in lost]
     beyond = 1.3 if len(counts) > 1 else 2
     x = Axis("permits: calls at once", counts[0] / beyond, counts[-1] * beyond, (), log=True)
     ticks = legible([Tick(count, str(count)) for count in counts], x)
     return CurvePanel(
         quantity.title,
         x._replace(ticks=ticks),
-        axis_from_zero(quantity.axis, max([axis_end(known), *bounds, *syncs]) * 1.06),
+        axis_from_zero(quantity.axis, max([axis_end(known), *bounds, *syncs, *lost]) * 1.06),
         tuple(series),
         tuple(Reference("sync", value) for value in dict.fromkeys(syncs)),
     )
+
+
+def _lost(quantity: _Quantity, cell: Cell) -> float | None:
+    """Return the quantity with lost work; None where nothing was lost."""
+    value, every = value_of(quantity.of(cell)), quantity.ended and value_of(quantity.ended(cell))
+    return every if value is not None and every and every > value * 1.001 else None
 
 
 def heat_map(about: Subject) -> Chart | None:

@@ -9,9 +9,10 @@ from typing import NamedTuple
 from harness.analysis.model import Cell, Summary
 from harness.analysis.selection import Dataset
 from harness.analysis.settings import policy_of
-from harness.records.failures import OK, is_failure
+from harness.records.failures import CANCELLED, OK, is_failure
 from harness.records.schema import Workflow
 from harness.report.charts.model import (
+    CANCELLED_LOOK,
     PART_LOOKS,
     Bar,
     Chart,
@@ -30,6 +31,9 @@ MOST_ROWS = 40
 """The most rows of a workflow that are drawn by default."""
 
 LONGEST_TOPIC = 80
+DRAWN_PARTS = {**PART_WORDS, CANCELLED: "cancelled attempts"}
+"""The name of each part of a call that is drawn."""
+
 ON_PATH = "on the critical path"
 
 
@@ -112,7 +116,7 @@ def timeline(about: Subject) -> Chart | None:
         finding,
         f"What each call of one workflow waited for. It took {' and '.join(each)}.",
         (
-            f"Workflow {workflow.workflow} of repeat {workflow.repeat}, the median of the "
+            f"Workflow {workflow.workflow + 1} of repeat {workflow.repeat + 1}, the median of the "
             f"{'successful ' if all_ok else ''}workflows of the {cell.mode} cell; topic: "
             f"{_topic(workflow)}.",
             *[f"{counted(more, 'more call')}: harness trace RUN {drawn[-1].key}"] * (more > 0),
@@ -144,7 +148,7 @@ def _cuts_table(
         (
             *about.cell_columns([cell for cell, _, _ in cuts]),
             Column("call", "call", [row.label.strip() for _, row, _ in cuts]),
-            Column("part", "part", [PART_WORDS[piece.part] for _, _, piece in cuts]),
+            Column("part", "part", [DRAWN_PARTS[piece.part] for _, _, piece in cuts]),
             Column("from", about.seconds("from"), [seconds(piece.start) for _, _, piece in cuts]),
             Column("to", about.seconds("to"), [seconds(piece.end) for _, _, piece in cuts]),
             Column("outcome of the call", "call_outcome", [row.outcome for _, row, _ in cuts]),
@@ -161,6 +165,8 @@ def most_telling(rows: Sequence[WaterfallRow]) -> list[WaterfallRow]:
 
 def look_of(part: str) -> str:
     """Return the colour of a part of a call's time; client wait has that of `other`."""
+    if part == CANCELLED:
+        return CANCELLED_LOOK
     return PART_LOOKS["other" if part == "client_wait" else part][1]
 
 
@@ -176,7 +182,7 @@ def _row(row: WaterfallRow, seconds: ToSeconds) -> ChartRow:
     took = f"{number(seconds(row.end - row.start))} s"
     parts = ", ".join(
         f"{words} {number(seconds(length))} s"
-        for part, words in PART_WORDS.items()
+        for part, words in DRAWN_PARTS.items()
         if (length := sum(piece.length for piece in row.pieces if piece.part == part))
     )
     ended = "" if row.outcome == OK else f", {row.outcome.replace('_', ' ')}"

@@ -66,7 +66,7 @@ def render_report(
     summary, run = about.summary, about.data.run
     repeats = max((cell.repeats for cell in summary.cells), default=0)
     style = Markup(_read("style.css"))  # noqa: S704
-    script = Markup(_read("script.js") + _read("waterfall.js"))  # noqa: S704
+    script = Markup(_read("script.js") + _read("crosshair.js") + _read("waterfall.js"))  # noqa: S704
     return _environment().get_template("report.html").render(
         summary=summary,
         run=run,

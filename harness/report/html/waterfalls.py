@@ -101,8 +101,8 @@ def _picture(about: Subject, kind: str, drawn: Waterfall, jaeger: Jaeger | None)
     if len(failures) > MOST_PAGE_FAILURES:
         failures[MOST_PAGE_FAILURES:] = [f"… {len(failures) - MOST_PAGE_FAILURES} more"]
     title = (
-        f"{about.labels[workflow.cell]}, repeat {workflow.repeat}, workflow "
-        f"{workflow.workflow}: {workflow.outcome} after {number(seconds(drawn.path.latency))} s"
+        f"{about.labels[workflow.cell]}, repeat {workflow.repeat + 1}, workflow "
+        f"{workflow.workflow + 1}: {workflow.outcome} after {number(seconds(drawn.path.latency))} s"
     )
     panel = waterfall_panel(most_telling(drawn.rows), seconds, drawn.path.latency, title)
     more = len(drawn.rows) - len(panel.rows)

@@ -200,6 +200,11 @@ def _draw_series(axes: Axes, series: Series, *, faint: bool) -> None:
         case "marked":
             axes.plot(xs, ys, **style)
             for point in series.points:
+                if point.lost is not None:
+                    axes.vlines(
+                        point.x, point.y, point.lost, color=colour, linewidth=5, alpha=0.3,
+                        label="lost",
+                    )  # fmt: skip
                 axes.errorbar(
                     point.x, point.y, yerr=_lengths(point), color=colour, capsize=3,
                     marker=MARKERS[series.look], markersize=6,
