@@ -120,8 +120,11 @@ def _fastest(about: Subject) -> str:
     ok = [cell for cell in about.summary.cells if cell.workflows.ok]
     compared = [cell for cell in ok if cell.mode != "sync" and cell.speedup_over_sync]
     if not compared:
-        reason = "no comparison of sync with another mode" if ok else "no workflow ended ok"
-        return f"Workflow latency and throughput by cell ({reason})"
+        if not ok:
+            return "Workflow latency and throughput by cell (no workflow ended ok)"
+        best = headline(ok, about.summary)
+        rate = number(about.rate(best.goodput_workflows_per_s))
+        return f"{about.name(best)}: {rate} workflows {about.rate_unit}{losses(best)}"
     best = headline(compared, about.summary)
     times = number(best.speedup_over_sync)
     return f"{about.name(best)} ran the workflows {times} times as fast as sync{losses(best)}"
@@ -208,13 +211,14 @@ def _throughput_panel(about: Subject) -> tuple[RowPanel, list[Figure]]:
     rows = []
     for cell, rate in zip(about.cells, rates, strict=True):
         look, every = MODE_LOOKS[cell.mode], value_of(rate) or 0.0
-        good = min(value_of(about.rate(cell.goodput_workflows_per_s)) or 0.0, every)
+        goodput = about.rate(cell.goodput_workflows_per_s)
+        good = min(value_of(goodput) or 0.0, every)
         bars = (Bar(0, good, look), Bar(good, every, look, pale=True))
         visible = tuple(bar for bar in bars if bar.end > bar.start)
-        rows.append(_row(about, cell, number(rate), bars=visible, interval=rate))
+        rows.append(_row(about, cell, number(goodput), bars=visible, interval=goodput))
     known = [rate for rate in rates if rate is not None]
     axis = axis_from_zero(f"workflows {about.rate_unit}", axis_end(known) * 1.02)
-    return RowPanel("throughput", tuple(rows), axis, 30, "mean"), known
+    return RowPanel("throughput", tuple(rows), axis, 30, "goodput"), known
 
 
 def repeats(about: Subject) -> Chart | None:

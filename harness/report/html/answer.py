@@ -69,14 +69,14 @@ def _settings(about: Subject) -> Table:
     needed, more = screen_columns(about.summary, cells)
     states = [_state(about, cell) for cell in cells]
     remarks = [Column("remark", "", states)] if any(states) else []
-    columns = [*remarks, *needed, *more]
+    columns = [*needed, *more, *remarks]
     return about.of_cells("settings", "All settings, the best first", columns, cells)
 
 
 def _state(about: Subject, cell: Cell) -> str:
     if about.is_recommended(cell):
         return "recommended" if about.summary.recommendation.cell else "ahead so far"
-    said = ["keeps too few workflows"] if cell.slo == "broken" else []
+    said = ["keeps too few"] if cell.slo == "broken" else []
     if cell.dropped_after is not None:
         said.append(f"dropped after {counted(cell.dropped_after, 'repeat')}")
     return ", ".join(said)
