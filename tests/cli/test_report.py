@@ -50,7 +50,8 @@ def test_everything_that_is_made_from_records_is_made_again(
 ) -> None:
     options = argparse.Namespace(run=str(directory), only=None, text=False, verbose=False)
     assert report_run(options) == 0
-    made = ["summary.json", "report.html", "plots/sync-async.svg", "plots/timeline.png"]
+    plots = ["plots/sync-async-simulated.svg", "plots/timeline-simulated.png"]
+    made = ["summary.json", "report.html", *plots]
     before = {name: (directory / name).read_bytes() for name in made}
     assert f"\nReport: {directory / 'report.html'}\n" in capsys.readouterr().out
     (directory / "summary.json").unlink()
@@ -77,7 +78,7 @@ def test_a_directory_without_a_run_is_refused_with_a_way_out(tmp_path: Path) -> 
 def test_one_plot_alone_can_be_drawn(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(directory), "--only", "repeats"]) == 0
     plots = directory / "plots"
-    files = [plots / "repeats.svg", plots / "repeats.png"]
+    files = [plots / f"repeats-simulated.{kind}" for kind in ("svg", "png")]
     assert capsys.readouterr().out.split() == list(map(str, files))
     assert sorted(plots.iterdir()) == sorted(files)
 

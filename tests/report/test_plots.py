@@ -77,7 +77,7 @@ def written(
 
 def test_every_chart_is_written_as_svg_and_png(written: list[Path]) -> None:
     assert [path.name for path in written] == [
-        f"{chart.name}.{kind}"
+        f"{chart.name}-simulated.{kind}"
         for chart in CHARTS
         for kind in ("svg", "png")
         if chart.name != "phases"
@@ -99,7 +99,9 @@ def test_every_svg_keeps_its_text_and_says_that_it_was_simulated(
             said = " ".join("".join(ET.parse(path).getroot().itertext()).split())
             assert NOTE in said, path.name
             assert "synthetic" in said
-            assert " ".join(described[path.stem].split()) in said, "for those who do not see it"
+            assert " ".join(described[path.stem.removesuffix("-simulated")].split()) in said, (
+                "for those who do not see it"
+            )
 
 
 def test_a_live_run_is_not_called_simulated(records: Records) -> None:
@@ -122,10 +124,10 @@ def test_a_chart_that_has_nothing_to_show_any_more_is_removed(
     records: Records, tmp_path: Path
 ) -> None:
     (tmp_path / "plots").mkdir()
-    (tmp_path / "plots" / "permits.svg").write_text("from an earlier drawing")
+    (tmp_path / "plots" / "permits-simulated.svg").write_text("from an earlier drawing")
     only_sync = make_summary([cell for cell in IDS if cell.startswith("sync")], time_scale=SCALE)
     names = {path.stem for path in draw_all(only_sync, records, tmp_path)}
-    assert names == {
+    assert {name.removesuffix("-simulated") for name in names} == {
         "sync-async", "latency-ecdf", "time-spent", "timeline", "permit-lanes",
         "attempts-over-time", "repeats",
     }  # fmt: skip

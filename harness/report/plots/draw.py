@@ -52,10 +52,12 @@ RC: dict[Any, Any] = {
 def save_plot(chart: Chart | None, name: str, summary: Summary, directory: Path) -> list[Path]:
     """Write `directory`/plots/`name`.svg and .png (150 dpi) and return their paths.
 
-    Without a chart it removes earlier files. Raises StorageError.
+    The names of a simulated run end in `-simulated`. Without a chart it removes earlier files.
+    Raises StorageError.
     """
     plots = directory / "plots"
-    svg, png = plots / f"{name}.svg", plots / f"{name}.png"
+    stem = f"{name}-simulated" if summary.simulated else name
+    svg, png = plots / f"{stem}.svg", plots / f"{stem}.png"
     try:
         plots.mkdir(parents=True, exist_ok=True)
         if chart is None:
