@@ -102,7 +102,13 @@ class _Quantity(NamedTuple):
     def bound(self, cell: Cell) -> float | None:
         """Return the value with the critical-path bound as makespan."""
         value, makespan = self.of(cell), cell.makespan_s
-        if not self.bounded or value is None or makespan is None or not cell.critical_path_bound_s:
+        if (
+            not self.bounded
+            or not keeps_enough(cell)
+            or value is None
+            or makespan is None
+            or not cell.critical_path_bound_s
+        ):
             return None
         return value.value * makespan.value / cell.critical_path_bound_s
 
