@@ -244,7 +244,7 @@ def test_one_crosshair_moves_over_all_charts_that_share_an_axis(page: Page) -> N
 
 def shown_workflows(page: Page) -> list[str]:
     """Return the titles of the workflows that are to be seen."""
-    return page.locator("details.workflow:visible summary").all_inner_texts()
+    return page.locator("details.workflow:visible > summary").all_inner_texts()
 
 
 def test_a_workflow_is_chosen_from_a_list_by_its_neighbours_or_by_the_address(
@@ -316,7 +316,7 @@ def test_without_javascript_every_workflow_can_be_unfolded(browser: Browser, rep
     first, second = (page.locator("details.workflow").nth(at) for at in (0, 1))
     assert first.locator(".row").first.is_visible()
     assert not second.locator(".row").first.is_visible()
-    second.locator("summary").click()
+    second.locator("summary").first.click()
     assert second.locator(".row").first.is_visible()
     assert page.locator("#chooser").is_hidden()
     context.close()
