@@ -26,6 +26,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
@@ -95,6 +96,11 @@ itl_points = [
   { requests = 32, itl = "34ms" }, { requests = 64, itl = "70ms" },
 ]
 """
+_WANDERING = _KNEE + 'wander = { sigma = 0.15, over = "3m" }'
+OWN_PATHS = "wandering, own paths"
+"""The provider whose speed takes another path in each trial, as in `harness run`. In all other
+blocks everything that is drawn is the same in all cells."""
+
 PROVIDERS = {
     "knee": _KNEE,
     "429 cap": _FLAT + "concurrency_cap = 20",
@@ -114,12 +120,10 @@ itl_points = [
   { requests = 64, itl = "80ms" },
 ]
 """,
-    "wandering speed": _KNEE + 'wander = { sigma = 0.15, over = "3m" }',
+    "wandering speed": _WANDERING,
+    OWN_PATHS: _WANDERING,
 }
 """Keys of the profile by the provider's name."""
-
-OWN_PATHS = ("wandering speed",)
-"""Providers that draw something for each trial, whatever the seed of the block."""
 
 WITH_BURSTS = ("outages",)
 """Providers whose failures come in bursts. A repeat with a failure counts as one burst."""
@@ -161,10 +165,11 @@ def block(provider: str, seed: int) -> list[list[float]]:
     begun, rows = RunProgress(read, run), []
     untroubled: dict[int, list[float]] = {}
     for number, cell in enumerate(swept):
-        if cell.permits in untroubled and provider not in OWN_PATHS:
+        if cell.permits in untroubled and provider != OWN_PATHS:
             rows.append(untroubled[cell.permits])
             continue
-        played = play(begun, Task(number, cell, 0), opening(begun), lambda _: None, memory)
+        drawn = cell if provider == OWN_PATHS else msgspec.structs.replace(cell, id="any")
+        played = play(begun, Task(number, drawn, 0), opening(begun), lambda _: None, memory)
         ended, trial = played.records(), played.trial
         outcomes = [attempt.outcome for attempt in ended.attempts]
         rows.append([

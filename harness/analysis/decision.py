@@ -119,6 +119,7 @@ def look(
 ) -> Judgement:
     """Return the decision at one look. `dropped`: by earlier looks, as in `Judgement`."""
     level = rules.looks.level(repeats)
+    contenders = with_unused_policies_as_one(contenders)
     proofs = success_proofs(contenders, rules, level)
     able = [
         one
@@ -161,6 +162,41 @@ def look(
         dropped={name: dropped.get(name, repeats) for name in lost},
         is_final=bool(equal) or len(lost) == len(contenders),
     )
+
+
+def with_unused_policies_as_one(contenders: Sequence[Contender]) -> list[Contender]:
+    """Return the cells; those whose policies had nothing to do have the same objective.
+
+    Where no attempt failed and none was repeated, cells that differ in their policy alone are the
+    same measurement, made several times. In each repeat they get the geometric mean of their
+    values. Their success rates stay apart: simulated cells with the same draws are copies, and do
+    not count several times.
+    """
+    groups: dict[Hashable, list[Contender]] = {}
+    for one in contenders:
+        groups.setdefault(one.setting, []).append(one)
+    shared = {
+        setting: _mean_objective(cells)
+        for setting, cells in groups.items()
+        if len(cells) > 1 and all(_policy_was_unused(one) for one in cells)
+    }
+    return [
+        one._replace(objective=shared[one.setting]) if one.setting in shared else one
+        for one in contenders
+    ]
+
+
+def _policy_was_unused(cell: Contender) -> bool:
+    return not cell.failures and max(cell.attempts.values(), default=0.0) <= 1
+
+
+def _mean_objective(cells: Sequence[Contender]) -> dict[int, float]:
+    means = {}
+    for repeat in sorted({at for one in cells for at in one.objective}):
+        values = [one.objective[repeat] for one in cells if repeat in one.objective]
+        is_copy = len(set(values)) == 1
+        means[repeat] = values[0] if is_copy else float(np.exp(np.log(values).mean()))
+    return means
 
 
 class Advantages:

@@ -10,7 +10,13 @@ import numpy as np
 from harness.analysis.cells import MeasuredCell
 from harness.analysis.code_snippet import failures_met, lines_to_paste
 from harness.analysis.contenders import contender, contenders_after, rules_of
-from harness.analysis.decision import Contender, Judgement, decide, design_effects
+from harness.analysis.decision import (
+    Contender,
+    Judgement,
+    decide,
+    design_effects,
+    with_unused_policies_as_one,
+)
 from harness.analysis.looks import FEWEST_REPEATS
 from harness.analysis.metrics import compared_metrics
 from harness.analysis.model import Figure, Recommendation, SettlesWith
@@ -30,9 +36,8 @@ class Advice:
         self._run = run
         self._objective: str = run.scenario["objective"]["minimise"]
         self._cells = {cell.records.info.id: cell for cell in cells}
-        self._contenders = {
-            cell.records.info.id: contender(cell, self._objective) for cell in cells
-        }
+        every = [contender(cell, self._objective) for cell in cells]
+        self._contenders = {one.name: one for one in with_unused_policies_as_one(every)}
         self._rules = rules_of(run)
         self._repeats = 1 + max((at for cell in cells for at in cell.records.trials), default=-1)
         self._decision = decide(self._after, self._rules, self._repeats)

@@ -163,3 +163,19 @@ def test_equal_makespans_with_many_429s_do_not_win(permits: list[int]) -> None:
     ]
     # The counts are constant, so each difference is significant.
     assert judged(*cells).cell == "p2"
+
+
+def test_policies_that_had_nothing_to_do_are_one_measurement() -> None:
+    random = np.random.default_rng(3)
+    noisy = [np.exp(random.normal(np.log(10), 0.06, 30)) for _ in range(3)]
+    same = [
+        contender(name, values, setting="fast", policy=name)
+        for name, values in zip(("none", "short", "patient"), noisy, strict=True)
+    ]
+    slow = contender("slow", 12 * np.exp(random.normal(0, 0.06, 30)))
+    found = judged(*same, slow)
+    assert (found.state, set(found.equal)) == ("proven", {"none", "short", "patient"})
+    apart = [one._replace(failures=1) for one in same]
+    assert judged(*apart, slow).state == "leading"
+    repeated = [one._replace(attempts=dict.fromkeys(range(30), 1.1)) for one in same]
+    assert judged(*repeated, slow).state == "leading"
