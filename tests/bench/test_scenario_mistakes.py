@@ -486,7 +486,7 @@ def test_broken_toml_says_where_it_is_broken() -> None:
         (
             "load.workflow=3",
             "--set load.workflow: unknown key (did you mean 'workflows'?); known here: "
-            "arrivals, in_flight, workflows",
+            "arrivals, in_flight, warmup_calls, workflows",
         ),
         (
             "loud.workflows=3",

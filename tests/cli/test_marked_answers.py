@@ -32,7 +32,7 @@ def test_every_view_says_so(
     assert (summary["simulated"], summary["marked_answers"]) == (True, "all")
     line = "its answers have the mark of the simulated provider"
     assert line in Path("out/report.html").read_text()
-    assert f"SIMULATED by the endpoint: {line}\n" in said
+    assert "SIMULATED by the endpoint\n" in said
     assert "scenario seconds" not in said
     assert main(["trace", "out"]) == 0
     assert line in " ".join(capsys.readouterr().out.split())

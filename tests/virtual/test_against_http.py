@@ -57,7 +57,7 @@ def in_virtual_time(overrides: Mapping[str, object], stream: bool) -> list[Reply
 def shape(reply: Reply) -> dict[str, Any]:
     """Leave out the moments but for which there are, and the words of an error."""
     seen = asdict(reply)
-    left_out = {"done", "gaps", "detail", *MOMENTS}
+    left_out = {"done", "gaps", "detail", "marked_simulated", *MOMENTS}
     there = {name: seen[name] is not None for name in MOMENTS}
     gaps = sum(reply.gaps.values())
     return {name: value for name, value in seen.items() if name not in left_out} | there | {

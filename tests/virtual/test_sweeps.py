@@ -122,7 +122,7 @@ def test_a_sweep_leaves_all_that_a_run_leaves_and_says_what_it_is(
     out = scenario.parent / "out"
     assert main(["run", str(scenario), "--out", str(out)]) == 0
     said = capsys.readouterr()
-    assert "SIMULATED in virtual time" in said.out
+    assert "SIMULATED (virtual time)" in said.out
     assert "Measurement: Time was virtual" in said.out
     assert "virtual time" in said.err
     records = read_records(out)
