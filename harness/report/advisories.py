@@ -9,6 +9,7 @@ from harness.analysis.cells import FEWEST_BURSTS
 from harness.analysis.model import Cell, Summary
 from harness.records.failures import advice_for
 from harness.report.failures import most_frequent_failure
+from harness.report.next_steps import can_be_virtual
 from harness.report.wording import cell_labels, counted, ended, never_ended, percent
 
 SURE = 0.01
@@ -37,8 +38,10 @@ def warnings_of(summary: Summary) -> list[str]:
 
 def _of_run(summary: Summary) -> Iterator[str]:
     if summary.status != "complete":
-        never = f": {counted(never_ended(summary), 'workflow')} never ended"
-        yield f"the run is {summary.status}{never}, so the work of the settings may differ."
+        lacking = never_ended(summary)
+        never = f": {counted(lacking, 'workflow')} never ended" if lacking else ""
+        state = "still runs or was killed" if summary.status == "running" else "is partial"
+        yield f"the run {state}{never}, so the work of the settings may differ."
     limited = summary.verdict.bottleneck
     if limited != "none" and summary.question != "accuracy":  # there, it is the answer
         ways_out = ["use fewer permits", "a less busy machine"]
@@ -50,13 +53,6 @@ def _of_run(summary: Summary) -> Iterator[str]:
             f"the {limited} limited some of the results, not the provider; "
             f"{', '.join(ways_out[:-1])}, or {ways_out[-1]}."
         )
-
-
-def can_be_virtual(summary: Summary) -> bool:
-    """Return whether virtual time answers the question; it has no threads and measures nothing."""
-    has_time = "time" in summary.endpoint_keys and not summary.virtual
-    has_threads = any(cell.mode == "threads" for cell in summary.cells)
-    return has_time and not has_threads and summary.question != "accuracy"
 
 
 def _of_cold_start(summary: Summary) -> Iterator[str]:

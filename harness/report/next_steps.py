@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.analysis.model import Summary
-from harness.report.advisories import can_be_virtual
 from harness.report.wording import kept, lost
 
 OWN = "--endpoint URL --model NAME"
@@ -87,3 +86,10 @@ def _reruns(summary: Summary, rerun: Rerun) -> Iterable[Step]:
         is_auto = summary.planned_workflows is None
         key = "sweep.max_repeats" if is_auto else "sweep.repeats"
         yield Step(rerun.command(f"{key}={whole}"), "enough for a proof")
+
+
+def can_be_virtual(summary: Summary) -> bool:
+    """Return whether virtual time answers the question; it has no threads and measures nothing."""
+    has_time = "time" in summary.endpoint_keys and not summary.virtual
+    has_threads = any(cell.mode == "threads" for cell in summary.cells)
+    return has_time and not has_threads and summary.question != "accuracy"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ def test_repeats_are_added_in_real_time_until_a_budget_ends_the_run(
         assert main(["run", str(file), "--out", "out"]) == 3
         told = capsys.readouterr()
         assert "block 1 of at most 9, 2 of 2 cells left: async" in told.err
-        assert "ended early, in repeat 5 of 9." in " ".join(told.out.split())
+        summary = json.loads((elsewhere / "out" / "summary.json").read_bytes())
+        assert "ended early, in repeat 5 of 9." in " ".join(summary["recommendation"]["because"])
         assert main(["run", "--resume", "out", "--set", "budget.attempts=1000", "--quiet"]) == 0
     records = read_records(elsewhere / "out")
     assert records.run.status == "complete"

