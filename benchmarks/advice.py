@@ -99,7 +99,8 @@ itl_points = [
 _WANDERING = _KNEE + 'wander = { sigma = 0.15, over = "3m" }'
 OWN_PATHS = "wandering, own paths"
 """The provider whose speed takes another path in each trial, as in `harness run`. In all other
-blocks everything that is drawn is the same in all cells."""
+blocks everything that is drawn is the same in all cells. No proof is expected here: it would take
+hundreds of repeats to show that cells that differ by 1 % do not differ by more than 2 %."""
 
 PROVIDERS = {
     "knee": _KNEE,
@@ -335,7 +336,8 @@ class Row(NamedTuple):
             special.betaincinv(self.right + 1, max(self.proven - self.right, 1e-9), 0.975)
         )
         rightly = not self.proven or self.right == self.proven or most >= 0.95
-        often = not self.truth.is_clear or self.proven >= 0.8 * self.seeds
+        is_expected = self.truth.is_clear and self.provider != OWN_PATHS
+        often = not is_expected or self.proven >= 0.8 * self.seeds
         return self.broken <= 5 * self.seeds / 200 and rightly and often
 
     def text(self) -> str:
