@@ -14,7 +14,7 @@ import pkgutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TextIO, TypeAlias, cast
 
 from harness import __version__
 from harness.records.errors import HarnessError
@@ -30,8 +30,44 @@ _Command: TypeAlias = Callable[..., _Add]
 _NOT_WRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+class _ErrorOutput:
+    """Standard error that a command can write to although nobody can read it any more.
+
+    After the first failed write (`2>&1 | head`, a full disk) the rest is discarded: a message that
+    cannot be shown must not end a run.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self._discard()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._discard()
+
+    def _discard(self) -> None:
+        with contextlib.suppress(OSError):
+            _to_null(self._stream)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    with contextlib.redirect_stderr(cast(TextIO, _ErrorOutput(sys.stderr))):
+        return _run_command(arguments)
+
+
+def _run_command(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
     try:
         code: int = pkgutil.resolve_name(options.command)(options)
@@ -70,8 +106,17 @@ def _output_failed(error: OSError) -> int:
         where = error.filename or "the output"
         print(f"harness: {where}: cannot be written ({error.strerror})", file=sys.stderr)
     with contextlib.suppress(OSError):  # or the interpreter reports unwritten output at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _to_null(sys.stdout)
     return HUNG_UP if hung_up else HarnessError.exit_code
+
+
+def _to_null(stream: TextIO) -> None:
+    """Discard what is still in the buffer of `stream`, and all that follows."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, stream.fileno())
+    finally:
+        os.close(null)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -16,6 +19,7 @@ from harness.cli.main import DEBUG_VARIABLE, main
 from harness.cli.views import Views
 from harness.report.charts.catalogue import CHARTS
 from harness.report.charts.model import Chart
+from harness.store.run_directory import read_run
 from tests.analysis.played import Shape, make_records
 from tests.cli.answering import one_line
 from tests.cli.test_report import save
@@ -283,3 +287,23 @@ def test_another_view_that_raises_is_one_line_and_exits_with_4(
     monkeypatch.setenv(DEBUG_VARIABLE, "1")
     assert main(command) == 4
     assert capsys.readouterr().err.splitlines()[-1] == RAISED
+
+
+@pytest.mark.parametrize("reader", ["gone", "full"])
+def test_a_standard_error_that_cannot_be_written_does_not_end_the_run(
+    reader: str, folder: Path
+) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    if reader == "full":
+        os.close(write)
+        write = os.open("/dev/full", os.O_WRONLY)
+    command = [sys.executable, "-m", "harness", "run", "tiny.toml", "--out", "out", "--jobs", "1"]
+    try:
+        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=write, check=False)
+    finally:
+        os.close(write)
+    assert ended.returncode == 0
+    assert read_run(Path("out")).status == "complete"
+    assert files_of("out") >= {*RECORD_FILES, *TRACE_FILES, "summary.json", "report.html"}
+    assert b"Report: out/report.html" in ended.stdout
