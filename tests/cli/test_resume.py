@@ -238,7 +238,7 @@ def test_an_interrupt_while_the_provider_starts_leaves_a_run_that_can_be_gone_on
         assert main(["run", str(written(tmp_path, workflows=1)), "--out", str(out)]) == 130
     assert [process.returncode is None for process in started] == [False], "it has ended"
     assert read_run(out).status == "partial"
-    assert f"`harness run --resume {out}` continues the run" in capfd.readouterr().err
+    assert f"harness run --resume {out}" in capfd.readouterr().out
     assert main(["run", "--resume", str(out), "--quiet"]) == 0
     ended_once(out, workflows=1, repeats=2)
 

@@ -89,7 +89,7 @@ def test_curves_are_shown_by_their_numbers(summary: Summary, data: Dataset) -> N
     chart = charts_of(summary, data)["permits"]
     assert chart is not None
     said = "\n".join(line.plain for line in chart_lines(chart, summary))
-    assert "throughput" in said
+    assert "goodput" in said
     assert "speed-up" in said
     for cell in summary.cells:
         assert said.count(f"{cell.mode} {cell.permits}" if cell.mode != "sync" else "sync · ") >= 1

@@ -53,8 +53,8 @@ def test_a_new_function_in_the_list_is_in_the_report_the_plots_and_the_terminal(
     counts = [sum(one.cell == cell for one in records.attempts) for cell in CELLS]
     shown = [row["made"] for row in rows_of(figure.one("table")).values()]
     assert shown == list(map(number, counts))
-    assert "How many attempts" in (tmp_path / "plots" / "attempts-made.svg").read_text()
-    assert (tmp_path / "plots" / "attempts-made.png").read_bytes()[1:4] == b"PNG"
+    assert "How many attempts" in (tmp_path / "plots" / "attempts-made-simulated.svg").read_text()
+    assert (tmp_path / "plots" / "attempts-made-simulated.png").read_bytes()[1:4] == b"PNG"
     capsys.readouterr()
     assert main(["report", str(tmp_path), "--only", "attempts-made", "--text"]) == 0
     said = capsys.readouterr().out
