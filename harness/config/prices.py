@@ -74,7 +74,10 @@ class _List(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def price_of(model: str, base_url: str) -> Price | None:
     """Return the listed price for `model` at the host of `base_url`; None if there is none."""
-    host = urlsplit(base_url).hostname
+    try:
+        host = urlsplit(base_url).hostname
+    except ValueError:  # the key `base_url` is not validated yet
+        return None
     for row in _read_list():
         if row.host == host and fnmatchcase(model, row.model):
             return Price(**{name: getattr(row, name) for name in Price.__struct_fields__})

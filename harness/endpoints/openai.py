@@ -46,6 +46,14 @@ def _base_url(value: str) -> str:
     return value
 
 
+def _model(value: str) -> str:
+    if not value.isprintable():
+        raise SettingError(
+            "must be one line of printable characters, as GET URL/models lists it", value=value
+        )
+    return value
+
+
 def _variable(value: str) -> str:
     if not _VARIABLE.match(value):
         raise SettingError(
@@ -70,7 +78,7 @@ class OpenAIEndpoint(RealModelSection):
     """The kind of endpoint."""
     base_url: Annotated[str, AfterValidator(_base_url)]
     """The URL of the API, without `/chat/completions`."""
-    model: Text
+    model: Annotated[Text, AfterValidator(_model)]
     """The model to request."""
     api_key_env: Annotated[str, AfterValidator(_variable)] | None = None
     """The environment variable, or name in a file `.env` of the current folder, that holds the API
