@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 from pathlib import Path
 
 from harness.bench.own_endpoint import OwnEndpoint
 from harness.bench.scenario import parse_scenario
 from harness.cli.run import own_endpoint
-from harness.records.errors import InputError, StorageError
+from harness.records.errors import InputError
 
 _HEAD = """\
 # How many calls at once, and which retry policy? {file} can be run as it is:
@@ -107,15 +108,18 @@ def write_scenario(options: argparse.Namespace) -> int:
     except FileExistsError:
         raise InputError(f"{path}: exists already; name a new file with -o FILE") from None
     except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror})") from None
-    print(f"{path}\nNext: harness run {path}")
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); name a file in a folder that exists "
+            "and can be written to with -o FILE"
+        ) from None
+    print(f"{path}\nNext: harness run {shlex.quote(str(path))}")
     return 0
 
 
 def scenario_text(path: Path, own: OwnEndpoint | None) -> str:
     """Return the text of a new scenario, which is named after its file."""
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", path.stem).strip("-.")[:64] or "mine"
-    head = _HEAD.format(file=path.name, name=json.dumps(name))
+    head = _HEAD.format(file=shlex.quote(path.name), name=json.dumps(name))
     if own is None:
         return head + _SIMULATED.format()
     key = (

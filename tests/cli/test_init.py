@@ -112,3 +112,36 @@ def test_a_scenario_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == shipped_scenarios.find("quickstart").read_text()
     assert harness("scenarios quickstrat") == 2
     assert "did you mean 'quickstart'?" in one_line(capsys.readouterr().err)
+
+
+def test_the_next_command_is_quoted_for_the_shell(capsys: pytest.CaptureFixture[str]) -> None:
+    assert harness("init -o 'a b;c.toml'") == 0
+    assert capsys.readouterr().out == "a b;c.toml\nNext: harness run 'a b;c.toml'\n"
+    assert "#   harness run 'a b;c.toml'\n" in Path("a b;c.toml").read_text()
+
+
+def test_a_folder_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert harness("init -o nodir/x.toml") == 2
+    said = one_line(capsys.readouterr().err)
+    assert said.startswith("harness: nodir/x.toml: cannot be written (No such file or directory); ")
+    assert said.endswith("with -o FILE")
+
+
+@pytest.mark.parametrize("command", ["init", "run quickstart --dry-run"])
+def test_a_line_break_in_the_model_is_refused(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*command.split(), "--endpoint", "http://127.0.0.1:9/v1", "--model", "a\nb"]
+    assert main(arguments) == 2
+    assert "endpoint.model" in one_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("command", ["init", "run quickstart"])
+@pytest.mark.parametrize("url", ["http://[::1/v1", "https://[abc]/v1", "http://a:b/v1"])
+def test_an_invalid_url_is_refused_in_one_line(
+    command: str, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command.split(), "--endpoint", url, "--model", "m"]) == 2
+    said = one_line(capsys.readouterr().err)
+    assert "endpoint.base_url" in said
+    assert "must be a URL such as" in said
