@@ -96,6 +96,9 @@ def run_to_result(
     PreflightError if the run cannot begin. A run that a budget or an interruption ended is
     returned, or the interruption raised, with what had been recorded.
     """
+    if not isinstance(yes, bool):
+        raise InputError(f"harness.run: yes = {yes!r}: must be True or False; give one of them")
+    overrides = _overrides(settings)
     if (scenario is None) == (not sections):
         raise InputError(
             "harness.run: give either a scenario, or its sections as keywords, such as "
@@ -103,11 +106,11 @@ def run_to_result(
         )
     if scenario is None:
         text = toml_document({"name": "run", **sections})
-        scenario = parse_scenario(text, "harness.run", _overrides(settings))
+        scenario = parse_scenario(text, "harness.run", overrides)
     elif isinstance(scenario, Scenario):
-        if settings:
+        if overrides:
             text = toml_document(_plain(scenario))
-            scenario = parse_scenario(text, "harness.run", _overrides(settings))
+            scenario = parse_scenario(text, "harness.run", overrides)
     else:
         scenario = find_scenario(scenario, settings)
     directory = run_directory(scenario.name, None if out is None else str(out))
@@ -127,9 +130,11 @@ def open_run(directory: str | Path) -> Result:
 
 
 def compare_results(
-    base: Result | str | Path, new: Result | str | Path, fail_on: Sequence[str] = ()
+    base: Result | str | Path, new: Result | str | Path, fail_on: str | Sequence[str] = ()
 ) -> Comparison:
-    """Compare two runs of the same workload; `fail_on`: rules as `harness compare` takes them.
+    """Compare two runs of the same workload.
+
+    `fail_on`: a rule as `harness compare` takes it, or several.
 
     `Comparison.regressions` holds the rules that are broken. Raises InputError.
     """
@@ -137,7 +142,13 @@ def compare_results(
     from harness.analysis.regressions import parse_rule
     from harness.analysis.selection import Dataset
 
-    rules = [parse_rule(text) for text in fail_on]
+    texts = [fail_on] if isinstance(fail_on, str) else fail_on
+    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise InputError(
+            f"harness.compare: fail_on = {fail_on!r}: must be a rule or a list of rules; write "
+            'them like ["makespan>+10%"]'
+        )
+    rules = [parse_rule(text) for text in texts]
     first, second = (
         Dataset.read((one if isinstance(one, Result) else open_run(one)).directory)
         for one in (base, new)
@@ -146,7 +157,14 @@ def compare_results(
 
 
 def _overrides(settings: Mapping[str, Any] | None) -> list[str]:
-    return [f"{key}={toml_value(value)}" for key, value in (settings or {}).items()]
+    if settings is None:
+        return []
+    if not isinstance(settings, Mapping):
+        raise InputError(
+            f"settings = {settings!r}: must be a dictionary of dotted keys; write it like "
+            '{"load.workflows": 20}'
+        )
+    return [f"{key}={toml_value(value)}" for key, value in settings.items()]
 
 
 def _plain(scenario: Scenario) -> dict[str, Any]:

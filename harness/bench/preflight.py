@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.bench.cells import expand
 from harness.bench.scenario import Scenario, cell_scenario
+from harness.config.validation_messages import one_line
 from harness.records.errors import PreflightError
 from harness.store.run_lock import LOCK
 from harness.workflows.layout import widest
@@ -31,9 +32,10 @@ def run_directory(name: str, out: str | None) -> Path:
         probe.unlink()
     except FileExistsError:
         raise PreflightError(f"{directory}: exists already; name another with --out") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the second for a path that no file can have
+        reason = getattr(error, "strerror", None) or str(error)
         raise PreflightError(
-            f"{directory}: cannot be written ({error.strerror}); name another with --out"
+            one_line(f"{directory}: cannot be written ({reason}); name another with --out")
         ) from None
     return directory
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,46 @@ async def test_a_budget_that_ends_a_run_is_no_error_and_a_running_loop_none_eith
     assert result.summary.status == "partial"
     assert len(result.records.attempts) == 2
     assert result.scenario.budget.attempts == 2
+
+
+def refused(call: Callable[..., object], *arguments: Any, **named: Any) -> str:
+    """Return the text, one line, of the error that a call of the library raises."""
+    with pytest.raises(harness.HarnessError) as raised:
+        call(*arguments, **named)
+    (line,) = str(raised.value).splitlines()
+    return line
+
+
+@pytest.mark.parametrize("settings", ["sweep.repeats=2", ["a=b"], 3, ""])
+def test_settings_that_are_no_dictionary_are_refused(settings: Any) -> None:
+    said = "must be a dictionary of dotted keys"
+    assert said in refused(harness.load_scenario, "quickstart", settings)
+    assert said in refused(harness.run, "quickstart", settings, out="out")
+    assert said in refused(harness.run, harness.load_scenario("quickstart"), settings, out="out")
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("fail_on", [[3], None, 3, ["makespan>+10%", None]])
+def test_rules_that_are_no_texts_are_refused(fail_on: Any) -> None:
+    said = refused(harness.compare, "a", "b", fail_on=fail_on)
+    assert "must be a rule or a list of rules" in said
+
+
+def test_a_single_text_is_one_rule() -> None:
+    assert refused(harness.compare, "a", "b", "nonsense").startswith("--fail-on nonsense: not a")
+    assert "contains no run.json" in refused(harness.compare, "a", "b", "makespan>+10%")
+
+
+@pytest.mark.parametrize("yes", ["no", 1, None])
+def test_a_confirmation_is_true_or_false(yes: Any) -> None:
+    assert "must be True or False" in refused(harness.run, "quickstart", yes=yes, out="out")
+
+
+@pytest.mark.parametrize("path", ["a\0b", "a\ud800b"])
+def test_a_path_that_no_file_can_have_is_refused(path: str) -> None:
+    assert "cannot be written" in refused(harness.run, "quickstart", out=path)
+    assert "run.json" in refused(harness.read_run, path)
+    assert "no such file" in refused(harness.load_scenario, path)
 
 
 INTERRUPTED = """
