@@ -133,19 +133,26 @@ def _permits(summary: Summary) -> RunAnswer:
             f"Only one setting ran, so there is nothing to choose: {_kept_share(cell)}.",
             _and_then([_share_proof(summary, cell)]),
         )
-    match summary.recommendation.state:
-        case "proven":
-            claims = [*faster, f"proven {_claim(summary)}"]
-            sentence = f"Use {what}: {', and '.join(claims)}."
-        case "leading":
-            sentence = f"Best so far, but not proven: {', '.join([what, *faster])}."
-        case "open":
-            sentence = f"Ahead, but nothing is proven yet: {', '.join([what, *faster])}."
-        case _:
-            assert_never(summary.recommendation.state)
+    claims = [*faster, f"proven {_claim(summary)}"]
+    sentence = _by_state(
+        summary, f"Use {what}: {', and '.join(claims)}.", f"{', '.join([what, *faster])}."
+    )
     said = [f"It kept {_of(kept(cell), cell)}", _next_best(summary), *_worst_loser(summary, cell)]
     said += [_untested(summary), _missing(summary)]
     return RunAnswer(sentence, _and_then(said))
+
+
+def _by_state(summary: Summary, proven: str, candidate: str) -> str:
+    """Return the sentence about a proven cell, or the one about a candidate and what it lacks."""
+    match summary.recommendation.state:
+        case "proven":
+            return proven
+        case "leading":
+            return f"Best so far, but not proven: {candidate}"
+        case "open":
+            return f"Ahead, but nothing is proven yet: {candidate}"
+        case _:
+            assert_never(summary.recommendation.state)
 
 
 def _untested(summary: Summary) -> str:
@@ -282,15 +289,7 @@ def _policy(summary: Summary) -> RunAnswer:
         losses += ", nor did any other policy" if not lost(cell) else ""
     rest = in_words(cell, summary.cells, but="retry")
     what = f"retry policy {cell.retry}" + (f" with {rest}" if rest else "")
-    match summary.recommendation.state:
-        case "proven":
-            sentence = f"Use {what} (proven): it {losses}."
-        case "leading":
-            sentence = f"Best so far, but not proven: {what} {losses}."
-        case "open":
-            sentence = f"Ahead, but nothing is proven yet: {what} {losses}."
-        case _:
-            assert_never(summary.recommendation.state)
+    sentence = _by_state(summary, f"Use {what} (proven): it {losses}.", f"{what} {losses}.")
     said = [_requests(cell)]
     if summary.recommendation.state == "proven":
         said.append(f"it is proven {_claim(summary, 'policy')}")
