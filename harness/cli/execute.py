@@ -159,15 +159,7 @@ def _execute(
     if account is not None:
         _warn_of_delivery(account, directory)
     elif traces is None and (options.verbose or options.otlp):
-        because = (
-            "the run keeps a summary only"
-            if scenario.records == "summary"
-            else f"{expected.calls} planned calls are more than {MOST_TRACED_CALLS}"
-        )
-        warn(
-            f"no traces: {because}; "
-            f"`harness trace export {directory}` writes them, and sends them with --endpoint URL"
-        )
+        _warn_of_no_traces(scenario, expected, directory)
     if finished.stopped is not None and finished.stopped.by == "budget":
         warn(f"stopped: {finished.stopped.because}")
     interrupted = finished.stopped is not None and finished.stopped.by == "interrupt"
@@ -185,6 +177,18 @@ def _execute(
             rerun=_rerun(options),
         )
     return _exit_code(finished, summary)
+
+
+def _warn_of_no_traces(scenario: Scenario, expected: Estimate, directory: Path) -> None:
+    because = (
+        "the run keeps a summary only"
+        if scenario.records == "summary"
+        else f"{expected.calls} planned calls are more than {MOST_TRACED_CALLS}"
+    )
+    warn(
+        f"no traces: {because}; "
+        f"`harness trace export {directory}` writes them, and sends them with --endpoint URL"
+    )
 
 
 def _exporter(

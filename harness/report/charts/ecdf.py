@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,17 +43,16 @@ def band(n: int) -> float:
     return math.sqrt(math.log(2 / 0.05) / (2 * n))
 
 
-def latency_ecdf(about: Subject) -> Chart | None:
-    """Return workflow latency with its band, and call latency, of the best cells.
+class BestCells(NamedTuple):
+    """The best cell of each policy or mode (`each`), how they are drawn, and how many are not."""
 
-    Of each policy where policies are compared, otherwise of each mode. Cells that lost too many
-    workflows are left out; None if no other cell is left.
-    """
-    unit, of_cell = SECOND * about.summary.time_scale, about.data.cells
-    ran = [cell for cell in about.summary.cells if of_cell[cell.id].workflows]
-    shown = [cell for cell in ran if keeps_enough(cell)]
-    if not shown:
-        return None
+    cells: list[Cell]
+    looks: dict[str, str]
+    each: Literal["policy", "mode"]
+    more: int
+
+
+def _best_of_each(about: Subject, ran: Sequence[Cell], shown: Sequence[Cell]) -> BestCells:
     by_policy = len(set(map(policy_of, (cell for cell in ran if cell.mode != "sync")))) > 1
     groups: dict[object, list[Cell]] = {}
     for cell in shown:
@@ -65,8 +65,21 @@ def latency_ecdf(about: Subject) -> Chart | None:
         if by_policy
         else {cell.id: MODE_LOOKS[cell.mode] for cell in best}
     )
-    each = "policy" if by_policy else "mode"
-    more = len(groups) - len(best)
+    return BestCells(best, looks, "policy" if by_policy else "mode", len(groups) - len(best))
+
+
+def latency_ecdf(about: Subject) -> Chart | None:
+    """Return workflow latency with its band, and call latency, of the best cells.
+
+    Of each policy where policies are compared, otherwise of each mode. Cells that lost too many
+    workflows are left out; None if no other cell is left.
+    """
+    unit, of_cell = SECOND * about.summary.time_scale, about.data.cells
+    ran = [cell for cell in about.summary.cells if of_cell[cell.id].workflows]
+    shown = [cell for cell in ran if keeps_enough(cell)]
+    if not shown:
+        return None
+    best, looks, each, more = _best_of_each(about, ran, shown)
 
     def seconds(cell: CellRecords, name: PopulationName) -> NDArray[np.float64]:
         ended = MeasuredCell(cell).population(name).items
