@@ -48,8 +48,12 @@ AGES = 10**12
 PATIENT = CallTimeouts(AGES, AGES, AGES, 2 * AGES)
 CELL = "threads"
 SLOTS, WORKFLOWS, BRANCHES = 6, 20, 6
-PERMITS = 2 * SLOTS + 4
-"""More than the attempts that only a cancellation ends: two in each slot."""
+PERMITS = 4 * SLOTS + 1
+"""One more than what only a cancellation frees, so that the queue always moves.
+
+In each slot: the first attempt of branch 0, both attempts of branch 1, and the backoff of the last
+branch, which keeps its permit where a call holds it.
+"""
 
 
 @pytest.fixture(autouse=True)
