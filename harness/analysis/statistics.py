@@ -36,6 +36,14 @@ interval of five repeats holds in 95 % of cases with an arm of this length, that
 and that of ten in 97 % (tests/analysis/test_coverage.py).
 """
 
+ZERO_ODDS = 5.0
+"""How much likelier than exceeding a percentile a value above zero has to be, as a ratio of odds.
+
+Many waits are zero. If about p of them are, the p-quantile of a repeat is zero or not by chance.
+Bounds that exist only where no repeat has a zero would be those of a selection: they held in 88 %
+of runs (benchmarks/coverage.py).
+"""
+
 
 class Sample(NamedTuple):
     """Observations of one repeat in ascending order, in clusters.
@@ -71,7 +79,8 @@ def describe(repeats: Samples, *, skewed: bool = False, resolution: float = 0.0)
     A percentile of several repeats is `over_repeats` of that of each. The mean is that of all
     values, so that means of parts add up; its interval comes from the means of the repeats.
     `skewed`: the values wait for each other in a queue, as in an open loop; then a single repeat
-    gives no bounds. `resolution`: how exact the values are.
+    gives no bounds. `resolution`: how exact the values are. A percentile of several repeats has no
+    bounds where many values are zero (`ZERO_ODDS`).
     """
     one = next(iter(repeats.values())) if len(repeats) == 1 else None
     if one is not None and not skewed:
@@ -83,8 +92,13 @@ def describe(repeats: Samples, *, skewed: bool = False, resolution: float = 0.0)
         means = over(total / size for total, size in zip(totals, sizes, strict=True))
         mean = means and _moved(means, sum(totals) / sum(sizes))
 
+        zeros = sum(int(seen.counts[seen.values <= 0].sum()) for seen in repeats.values())
+        odds = (sum(sizes) - zeros) / zeros if zeros else math.inf
+
         def percentile(p: float) -> Figure | None:
-            return over(percentile_by_repeat(repeats, p).values())
+            figure = over(percentile_by_repeat(repeats, p).values())
+            is_certain = odds >= ZERO_ODDS * (1 - p) / p
+            return figure if figure is None or is_certain else Figure(value=figure.value)
 
     return Distribution(
         n=sum(int(seen.counts.sum()) for seen in repeats.values()),

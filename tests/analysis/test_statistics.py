@@ -121,6 +121,23 @@ def test_values_that_wait_for_each_other_have_no_bounds_in_one_repeat_and_longer
     assert math.log(skewed[2] / 2) == pytest.approx(1.75 * math.log(plain[2] / 2))
 
 
+@pytest.mark.parametrize(
+    ("waited", "bounded"),
+    [(4, []), (6, ["p99"]), (22, ["p95", "p99"]), (90, ["p50", "p95", "p99"])],
+)
+def test_a_percentile_near_the_share_of_zeros_has_no_bounds(
+    waited: int, bounded: list[str]
+) -> None:
+    """In every repeat `waited` of 100 values are above zero, so no percentile is zero by chance."""
+    repeats = {
+        repeat: sample([0.0] * (100 - waited) + [1.0 + repeat] * waited, np.arange(100))
+        for repeat in range(5)
+    }
+    found = describe(repeats)
+    percentiles = {"p50": found.p50, "p95": found.p95, "p99": found.p99}
+    assert [name for name, one in percentiles.items() if one and one.low is not None] == bounded
+
+
 def test_a_stretched_interval_stays_below_the_largest_value() -> None:
     assert known(stretched(Figure(value=1.0, low=0.5, high=2.0))) == pytest.approx(
         (0.5**1.75, 1.0, 2**1.75)
