@@ -122,18 +122,20 @@ def test_values_that_wait_for_each_other_have_no_bounds_in_one_repeat_and_longer
 
 
 @pytest.mark.parametrize(
-    ("waited", "bounded"),
-    [(4, []), (6, ["p99"]), (22, ["p95", "p99"]), (90, ["p50", "p95", "p99"])],
-)
+    ("skewed", "waited", "bounded"),
+    [(True, 4, []), (True, 6, ["p99"]), (True, 22, ["p95", "p99"]),
+     (True, 90, ["p50", "p95", "p99"]), (False, 3, ["p99"]), (False, 10, ["p95", "p99"]),
+     (False, 60, ["p95", "p99"]), (False, 70, ["p50", "p95", "p99"])],
+)  # fmt: skip
 def test_a_percentile_near_the_share_of_zeros_has_no_bounds(
-    waited: int, bounded: list[str]
+    skewed: bool, waited: int, bounded: list[str]
 ) -> None:
     """In every repeat `waited` of 100 values are above zero, so no percentile is zero by chance."""
     repeats = {
         repeat: sample([0.0] * (100 - waited) + [1.0 + repeat] * waited, np.arange(100))
         for repeat in range(5)
     }
-    found = describe(repeats)
+    found = describe(repeats, skewed=skewed)
     percentiles = {"p50": found.p50, "p95": found.p95, "p99": found.p99}
     assert [name for name, one in percentiles.items() if one and one.low is not None] == bounded
 
