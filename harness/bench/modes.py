@@ -79,6 +79,7 @@ def _blocking_mode(
             permitted = ThreadPermits(permits, now)
             world = BlockingWorld(now, permitted, send, emit_locked, a_thread_each, stop)
         else:
+            send = reads.sending(send)
             world = BlockingWorld(now, Turns(now), send, emit_noted, one_after_another, stop)
         try:
             run_blocking(program, world)

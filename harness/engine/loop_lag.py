@@ -7,8 +7,11 @@ import os
 import socket
 import threading
 from bisect import bisect_right
+from collections.abc import Callable
 from contextlib import suppress
 
+from harness.engine.branches import Branch
+from harness.engine.effects import Reply, Send
 from harness.records.clock import SECOND, ReadClock
 from harness.records.histogram import Histogram, bucket
 from harness.records.schema import Attempt, Record
@@ -117,6 +120,7 @@ class ReadProbe:
         self._file: int | None = None
         self._reads: list[tuple[int, int]] = []
         self._late: list[LateTimer] = []
+        self._has_text = False
 
     def __enter__(self) -> ReadProbe:
         with suppress(OSError):
@@ -129,13 +133,32 @@ class ReadProbe:
 
     def receive(self, sock: socket.socket, most: int) -> bytes:
         """Wait for at most `most` bytes and return them."""
-        if self._file is None:
+        if self._file is None or self._has_text:  # the two counts cost as much as the read
             return sock.recv(most)
         before = _run_delay(self._file)
         received = sock.recv(most)
         late = _run_delay(self._file) - before
         self._reads.append((self._now(), late))
         return received
+
+    def sending(self, send: Callable[[Send, Branch], Reply]) -> Callable[[Send, Branch], Reply]:
+        """Return a function that sends, and notes here the first text of each attempt."""
+
+        def send_noted(effect: Send, branch: Branch) -> Reply:
+            claim = branch.first_text
+
+            def first_text() -> None:
+                self._has_text = True
+                claim()
+
+            branch.first_text = first_text
+            try:
+                return send(effect, branch)
+            finally:
+                branch.first_text = claim
+                self._has_text = False
+
+        return send_noted
 
     def note(self, record: Record) -> None:
         """Note how late the first text of an attempt was read; `record`: of what ended last."""

@@ -7,16 +7,20 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.engine import loop_lag
+from harness.engine.branches import Branch
+from harness.engine.effects import Reply, Send
 from harness.engine.loop_lag import LagReadings, LoopProbe, ReadProbe, ThreadProbe
 from harness.records.clock import SECOND, monotonic_since, take_anchor
 from harness.records.timer_lag import LATE, PROBE_INTERVAL, LateTimer, TimerLag
 from tests.analysis.builders import make_attempt
+from tests.engine.scripted import Says, reply
 
 now = monotonic_since(take_anchor())
 
@@ -109,6 +113,35 @@ def test_a_first_text_is_as_late_as_the_read_that_returned_it(
         probe.note(make_attempt(first_answer=SECOND))  # without a read of its own
         lag = probe.lag()
     assert lag == TimerLag({}, (LateTimer(first_answer - late, late),))
+
+
+def test_after_the_first_text_of_an_attempt_reads_are_not_watched(
+    monkeypatch: pytest.MonkeyPatch, sending: socket.socket
+) -> None:
+    counts: list[int] = []
+
+    def run_delay(file: int) -> int:
+        counts.append(file)
+        return len(counts)
+
+    monkeypatch.setattr(loop_lag, "_run_delay", run_delay)
+    claims: list[str] = []
+    branch = Branch(lambda: claims.append("text"))
+    with ReadProbe(now) as probe:
+        probe._file = probe._file or 0
+
+        def send(_: Send, branch: Branch) -> Reply:
+            probe.receive(sending, 1)
+            watched = len(counts)
+            branch.first_text()
+            probe.receive(sending, 1)
+            assert len(counts) == watched > 0
+            return reply(Says("ok", takes=0), now())
+
+        for _ in range(2):
+            counts.clear()
+            probe.sending(send)(cast(Send, None), branch)
+    assert claims == ["text", "text"]
 
 
 def test_an_attempt_without_text_is_not_late(sending: socket.socket) -> None:
