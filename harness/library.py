@@ -8,11 +8,13 @@ cannot differ.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +34,35 @@ if TYPE_CHECKING:
 _REPORT = "report.html"
 _REFUSED = 2
 _INTERNAL = HarnessError.exit_code
+
+
+_WORDS_FOR_CALLERS = (
+    (r"--set (\S+)= removes it", r'the setting {"\1": None} removes it'),
+    (r"--set (?=\S)", "settings: "),
+    (r"(?:--fail-on|--jobs) (?=\S)", lambda found: f"{found[0][2:-1].replace('-', '_')} = "),
+    (r"with --out", "with out="),
+    (r"add --yes to run it, or --dry-run to see what it would do", "give yes=True to run it"),
+    (r"--no-preflight", "`harness run --no-preflight`"),
+)
+"""What stands in errors for the options of the command; not in commands, between backquotes."""
+
+
+def worded_for_callers(text: str) -> str:
+    """Return the text of an error with the names of arguments instead of options."""
+    parts = text.split("`")
+    for pattern, words in _WORDS_FOR_CALLERS:
+        parts[::2] = [re.sub(pattern, words, part) for part in parts[::2]]
+    return "`".join(parts)
+
+
+@contextmanager
+def _errors_for_callers() -> Iterator[None]:
+    """Word the errors of the command line for a program that calls the library."""
+    try:
+        yield
+    except HarnessError as error:
+        error.args = (worded_for_callers(str(error)),)
+        raise
 
 
 class Result:
@@ -70,6 +101,7 @@ class Result:
         return path
 
 
+@_errors_for_callers()
 def find_scenario(source: str | Path, settings: Mapping[str, Any] | None = None) -> Scenario:
     """Read a scenario: a file, or one that comes with the harness, by its name.
 
@@ -78,6 +110,7 @@ def find_scenario(source: str | Path, settings: Mapping[str, Any] | None = None)
     return load_scenario(shipped_scenarios.find(str(source)), _overrides(settings))
 
 
+@_errors_for_callers()
 def run_to_result(
     scenario: Scenario | str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -129,6 +162,7 @@ def open_run(directory: str | Path) -> Result:
     return Result(require_run(str(directory)))
 
 
+@_errors_for_callers()
 def compare_results(
     base: Result | str | Path, new: Result | str | Path, fail_on: str | Sequence[str] = ()
 ) -> Comparison:
@@ -164,7 +198,9 @@ def _overrides(settings: Mapping[str, Any] | None) -> list[str]:
             f"settings = {settings!r}: must be a dictionary of dotted keys; write it like "
             '{"load.workflows": 20}'
         )
-    return [f"{key}={toml_value(value)}" for key, value in settings.items()]
+    return [
+        f"{key}={'' if value is None else toml_value(value)}" for key, value in settings.items()
+    ]
 
 
 def _plain(scenario: Scenario) -> dict[str, Any]:

@@ -44,7 +44,13 @@ from harness.policies.resolve import PolicyParts, check_policies, names_in, reso
 from harness.records.clock import SECOND
 from harness.records.errors import InputError
 from harness.records.schema import CellInfo, RecordsKept
-from harness.records.settings import join_key, setting_of, split_key, with_settings
+from harness.records.settings import (
+    join_key,
+    setting_of,
+    split_key,
+    with_settings,
+    without_setting,
+)
 from harness.workflows.execution import WorkflowPlan
 from harness.workflows.layout import Layout, branches_of
 from harness.workflows.registry import WORKFLOWS, AnyWorkflow, filled, phase_settings
@@ -162,7 +168,8 @@ class Sweep(Section):
     def _limit_has_an_effect(self) -> Sweep:
         if self.max_repeats is not None and self.repeats != "auto":
             raise SettingError(
-                f"has no effect with repeats = {self.repeats}; set repeats = 'auto', or remove it",
+                f"has no effect with repeats = {self.repeats}; set repeats = 'auto', or remove it "
+                "(--set sweep.max_repeats= removes it)",
                 "max_repeats",
                 value=self.max_repeats,
             )
@@ -641,10 +648,18 @@ def _key(override: str) -> str:
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
-    """Set one `dotted.key=value` in the tables of a scenario. Raises InputError."""
+    """Set one `dotted.key=value` in the tables of a scenario; without a value, remove the key.
+
+    Raises InputError.
+    """
     key, value = parse_override(override)
     try:
-        values.update(with_settings(values, {key: value}))
+        if not override.partition("=")[2].strip():
+            changed = without_setting(values, key)
+            values.clear()
+            values.update(changed)
+        else:
+            values.update(with_settings(values, {key: value}))
     except ValueError as error:
         raise _input_error(f"--set {override}", f"{error}; correct the key") from None
 

@@ -14,6 +14,7 @@ import pkgutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TextIO, TypeAlias, cast
 
 from harness import __version__
@@ -63,8 +64,22 @@ class _ErrorOutput:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    _open_closed_streams()
     with contextlib.redirect_stderr(cast(TextIO, _ErrorOutput(sys.stderr))):
         return _run_command(arguments)
+
+
+def _open_closed_streams() -> None:
+    """Read from and write to /dev/null where the shell closed a standard stream (`2>&-`).
+
+    Otherwise the next file that is opened gets the number of the stream, and whatever a library or
+    a child process prints is written into that file.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open(mode)  # noqa: SIM115 - until the process ends
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def _run_command(arguments: Sequence[str] | None) -> int:
@@ -185,7 +200,10 @@ def _add_run(command: _Command) -> None:
     )
     scenario = "path of a scenario file (TOML), or a name that `harness scenarios` lists"
     add("scenario", scenario, nargs="?")
-    replace = "replace a key of the scenario, for example --set load.workflows=20 (repeatable)"
+    replace = (
+        "replace a key of the scenario, for example --set load.workflows=20, or remove it with "
+        "--set KEY= (repeatable)"
+    )
     add("--set KEY=VALUE", replace, action="append", default=[])
     own = "run against this OpenAI-compatible API instead of the scenario's endpoint; with --model"
     add("--endpoint URL", own)

@@ -19,6 +19,7 @@ from harness.client.settings import (
     ClientSettings,
     HoldPermit,
     Layers,
+    check_options,
     http_options,
 )
 from harness.config.timeouts import Timeouts
@@ -205,7 +206,8 @@ class AsyncOpenAI(openai.AsyncOpenAI):
     `permits`: the most requests in flight; others wait, first come, first served. `retry`: a policy
     of `harness.policies`, or a list of layers, outermost first, that ends with a policy.
     `permit_scope`: "attempt" releases the permit during a backoff, "call" holds it. `timeouts`: see
-    `harness.Timeouts`; without `timeout`, they are the only ones. `whole_responses`: a stream is
+    `harness.Timeouts`. `timeout`: as in the package, also of one request; it limits each attempt
+    besides, for connecting and for the wait for the next text. `whole_responses`: a stream is
     passed on when it is complete, so that a stream that breaks is retried too; the program then
     waits for the last text instead of the first one. Otherwise nothing is retried after the first
     text. `on_record`: called with the record of each attempt and call when it ends (see
@@ -236,6 +238,7 @@ class AsyncOpenAI(openai.AsyncOpenAI):
             permits, retry, permit_scope, timeouts, whole_responses, on_record
         )
         settings.check(max_retries, http_client, httpx2.AsyncClient)
+        check_options(options)
         if http_client is None:
             options.setdefault("timeout", httpx2.Timeout(timeouts.call, connect=timeouts.connect))
         self._settings = settings

@@ -15,7 +15,7 @@ import httpx2
 import msgspec
 import openai
 
-from harness.client.settings import ClientSettings
+from harness.client.settings import ClientSettings, with_timeout
 from harness.engine.attempt import CallTerms, CallTimeouts
 from harness.engine.branches import Branch
 from harness.engine.call import Completion, complete
@@ -86,9 +86,9 @@ class CallMaker:
         phase = request.headers.get(POLICY_PHASE_HEADER, "call")
         key = CallKey("", 0, next(self._numbers), 0, phase, None, 1)
         terms = self._terms._replace(policy=self._policies[streams])
-        if not chat:
-            limits = terms.limits
-            terms = terms._replace(limits=limits._replace(first_token=limits.call))
+        limits = terms.limits if chat else terms.limits._replace(first_token=terms.limits.call)
+        limits = with_timeout(limits, request.extensions.get("timeout", {}))
+        terms = terms._replace(limits=limits)
         return ClientCall(
             request, content, key, terms, chat=chat, streams=streams, passes_on=passes_on
         )

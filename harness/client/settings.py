@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypedDict
 
 import httpx2
+import openai
 
+from harness.config.base_url import BASE_URL_EXPECTED, is_base_url, may_hold_secret
 from harness.config.tables import SettingError
 from harness.config.timeouts import Timeouts
+from harness.config.validation_messages import one_line
+from harness.engine.attempt import CallTimeouts
 from harness.engine.effects import EmitRecord
 from harness.policies.exponential import Exponential
 from harness.policies.resolve import PolicyParts, resolve
 from harness.policies.section import BackoffSection, StackSection, WrapperSection
+from harness.records.clock import SECOND
 
 Layers = BackoffSection | WrapperSection | Sequence[BackoffSection | WrapperSection]
 """A policy that decides, or layers, outermost first, that end with one."""
@@ -21,6 +27,10 @@ HoldPermit = Literal["attempt", "call"]
 
 DEFAULT_RETRY = Exponential()
 DEFAULT_TIMEOUTS = Timeouts()
+
+
+_URL_VARIABLE = "OPENAI_BASE_URL"
+"""The environment variable that the package reads without `base_url`."""
 
 
 class ClientOptions(TypedDict, total=False):
@@ -95,6 +105,36 @@ class ClientSettings(NamedTuple):
         except SettingError as error:
             shown = "".join(f"{value}: " for value in error.shown)
             raise ValueError(f"retry: {shown}{error.problem}") from None
+
+
+def check_options(options: ClientOptions) -> None:
+    """Raise ValueError, one line, if the URL or the timeout that the package gets is invalid."""
+    given = options.get("base_url")
+    name, url = ("base_url", given) if given else (_URL_VARIABLE, os.environ.get(_URL_VARIABLE))
+    if url and not is_base_url(str(url)):
+        shown = "" if may_hold_secret(str(url)) else f"={str(url)!r}"
+        raise ValueError(one_line(f"{name}{shown}: {BASE_URL_EXPECTED}"))
+    timeout = options.get("timeout")
+    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool) and timeout > 0
+    if not (timeout is None or is_number or isinstance(timeout, httpx2.Timeout | openai.NotGiven)):
+        raise ValueError(f"timeout={timeout!r}: give seconds above 0, an httpx2.Timeout, or None")
+
+
+def with_timeout(limits: CallTimeouts, timeout: Mapping[str, float | None]) -> CallTimeouts:
+    """Return the limits of a request that has a timeout of its own: the shorter of each.
+
+    `timeout`: the seconds of an httpx2.Timeout; reading is waiting for the next text.
+    """
+
+    def shorter(limit: int, name: str) -> int:
+        seconds = timeout.get(name)
+        return limit if seconds is None else min(limit, round(seconds * SECOND))
+
+    return limits._replace(
+        connect=shorter(limits.connect, "connect"),
+        first_token=shorter(limits.first_token, "read"),
+        idle=shorter(limits.idle, "read"),
+    )
 
 
 def http_options(http: httpx2.Client | httpx2.AsyncClient | None) -> dict[str, Any]:

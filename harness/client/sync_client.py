@@ -23,6 +23,7 @@ from harness.client.settings import (
     ClientSettings,
     HoldPermit,
     Layers,
+    check_options,
     http_options,
 )
 from harness.config.timeouts import Timeouts
@@ -276,6 +277,7 @@ class OpenAI(openai.OpenAI):
             permits, retry, permit_scope, timeouts, whole_responses, on_record
         )
         settings.check(max_retries, http_client, httpx2.Client)
+        check_options(options)
         if http_client is None:
             options.setdefault("timeout", httpx2.Timeout(timeouts.call, connect=timeouts.connect))
         self._settings = settings

@@ -61,7 +61,7 @@ class Load(Section):
         if self.arrivals is not None and self.in_flight != 1:
             raise SettingError(
                 "has no effect with load.arrivals, which limits nothing in flight; remove one of "
-                "the two",
+                "the two (--set load.arrivals= removes it)",
                 "in_flight",
                 value=self.in_flight,
             )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 import harness
-from harness.config.tables import nearest
+from harness.config.validation_messages import one_line
 from harness.records.errors import InputError
 
 _PACKAGE = Path(harness.__file__).parent
@@ -43,6 +45,17 @@ def find(name: str) -> Path:
     if name in shipped:
         return shipped[name]
     raise InputError(
-        f"{name}: no such file and no shipped scenario{nearest(name, shipped)}; "
-        f"the shipped ones are: {', '.join(shipped)}"
+        one_line(
+            f"{name}: no such file and no shipped scenario{_nearest_names(name, shipped)}; "
+            "`harness scenarios` lists the shipped ones"
+        )
     )
+
+
+def _nearest_names(name: str, shipped: Iterable[str]) -> str:
+    """Return the names that resemble `name` or contain it, as a question; empty if none do."""
+    names = sorted(shipped)
+    wanted = Path(name).stem.lower()
+    close = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
+    close += [one for one in names if len(wanted) > 2 and wanted in one and one not in close]
+    return f" (did you mean {' or '.join(map(repr, close[:3]))}?)" if close else ""

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
+from harness.config.base_url import BASE_URL_EXPECTED, is_base_url, may_hold_secret
 from harness.config.budget import PRICE_WAY_OUT, OwnPrice
 from harness.config.config_base import Text
 from harness.config.prices import Price, price_of
@@ -23,23 +24,17 @@ from harness.endpoints.section import EndpointFacts, EndpointServer, RealModelSe
 from harness.records.errors import PreflightError
 
 _CONNECT_SECONDS = 5.0
-_URL_EXPECTED = 'must be a URL such as "https://api.example.com/v1"'
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
 def _base_url(value: str) -> str:
-    try:
-        url = urlsplit(value)
-        usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:
-        usable = False
-    if not usable or not value.isprintable() or " " in value:
-        if "@" in value or "?" in value:
-            raise SettingError(_URL_EXPECTED)
-        raise SettingError(_URL_EXPECTED, value=value)
+    if not is_base_url(value):
+        if may_hold_secret(value):
+            raise SettingError(BASE_URL_EXPECTED)
+        raise SettingError(BASE_URL_EXPECTED, value=value)
     if "?" in value or "#" in value:
         raise SettingError("must not have a query or fragment; remove it")
-    if url.username is not None:
+    if urlsplit(value).username is not None:
         raise SettingError(
             "must not have a user or password; name the variable of the key in api_key_env"
         )

@@ -69,6 +69,20 @@ def with_settings(scenario: Mapping[str, Any], settings: Mapping[str, Any]) -> d
     return changed
 
 
+def without_setting(scenario: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return the scenario without a dotted key. Raises ValueError when it does not have the key."""
+    parts = split_key(key)
+    changed = table = dict(scenario)
+    for parent in parts[:-1]:
+        child = table.get(parent)
+        table[parent] = dict(child) if isinstance(child, Mapping) else {}
+        table = table[parent]
+    if parts[-1] not in table:
+        raise ValueError(f"{key} is not set, so it cannot be removed")
+    del table[parts[-1]]
+    return changed
+
+
 def value_text(value: Any) -> str:
     """Return a value of a setting as text: text as it is, other values as JSON; `5` for 5.0.
 

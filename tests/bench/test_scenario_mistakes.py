@@ -518,6 +518,9 @@ def test_broken_toml_says_where_it_is_broken() -> None:
             "number",
         ),
         ("a\nb", "--set a b: must have the form KEY=VALUE"),
+        ("name=", "--set name: missing; add it"),
+        ("load.workflows=", "--set load.workflows=: load.workflows is not set, so it cannot"),
+        ("loud.workflows=", "--set loud.workflows=: loud.workflows is not set, so it cannot"),
     ],
 )
 def test_a_mistake_in_an_override_is_blamed_on_it(override: str, line: str) -> None:
@@ -549,3 +552,15 @@ def test_an_override_can_change_the_values_of_a_swept_key() -> None:
 
 def test_an_override_never_shows_a_key_that_was_given_in_the_wrong_place() -> None:
     assert "sk-0123" not in complaint(LIVE, "endpoint.api_key_env=sk-0123")
+
+
+def test_an_override_without_a_value_removes_the_key_that_the_error_names() -> None:
+    text = HEAD + '[sweep]\nrepeats = "auto"\nmax_repeats = 9\n'
+    said = complaint(text, "sweep.repeats=2")
+    assert said.endswith("has no effect with repeats = 2; set repeats = 'auto', or remove it "
+                         "(--set sweep.max_repeats= removes it)")  # fmt: skip
+    scenario = parse_scenario(text, "file.toml", ["sweep.repeats=2", "sweep.max_repeats="])
+    assert (scenario.sweep.repeats, scenario.sweep.max_repeats) == (2, None)
+    swept = HEAD + '[sweep]\n"workflow.sub_questions" = [2, 3]\n'
+    scenario = parse_scenario(swept, "file.toml", ['sweep."workflow.sub_questions"='])
+    assert scenario.sweep.settings == {}

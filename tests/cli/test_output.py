@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import main
+from harness.store.run_directory import read_records
 from tests.cli.answering import one_line
 from tests.cli.test_compare import run_of
 
@@ -71,3 +72,34 @@ def test_a_name_that_the_system_refuses_is_one_line(
 ) -> None:
     assert main(arguments) == 2
     assert "cannot be read (File name too long); give" in one_line(capsys.readouterr().err)
+
+
+def closed(arguments: str, where: str, folder: Path) -> tuple[int, str]:
+    """Run a command whose standard streams the shell has closed, and return what it printed."""
+    command = f"exec {sys.executable} -m harness {arguments} {where}"
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], capture_output=True, text=True, check=False, cwd=folder
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+REAL = "endpoint.time=real --set endpoint.time_scale=0.0005 --set sweep.mode=async"
+
+
+@pytest.mark.parametrize("where", ["2>&-", ">&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("settings", [REAL, "sweep.mode=sync"], ids=["real", "virtual"])
+def test_closed_standard_streams_lose_nothing_of_a_run(
+    where: str, settings: str, tmp_path: Path
+) -> None:
+    few = "--set sweep.repeats=1 --set load.workflows=1 --set sweep.permits=2"
+    run = f"run quickstart --set {settings} {few} --out out"
+    code, said = closed(run, where, tmp_path)
+    assert (code, "Traceback" in said) == (0, False)
+    assert (tmp_path / "out" / "report.html").exists()
+    assert len(read_records(tmp_path / "out").workflows) == 2
+
+
+@pytest.mark.parametrize("where", ["2>&-", ">&- 2>&-"])
+def test_an_error_with_closed_streams_has_its_exit_code(where: str, tmp_path: Path) -> None:
+    assert closed("run nowhere", where, tmp_path) == (2, "")
+    assert closed("run --nonsense", where, tmp_path) == (2, "")

@@ -19,7 +19,8 @@ import openai
 import pytest
 
 import harness
-from harness.client.settings import ClientOptions
+from harness.client.settings import ClientOptions, with_timeout
+from harness.engine.attempt import CallTimeouts
 from harness.transports.sync_transport import exchange_blocking
 from tests.client.talking import MESSAGES, SOON, body_of, calls, good, in_turn, outcomes, refused
 from tests.transports.bodies import EVENT_STREAM, chunk, whole
@@ -411,14 +412,55 @@ async def test_options_of_a_copy_keep_the_settings_with_another_http_client() ->
             await other.close()
 
 
-@pytest.mark.parametrize("scheme", ["", "ftp://"])
-def test_a_base_url_that_is_no_http_is_a_connection_error(scheme: str) -> None:
-    never = harness.policies.NoRetry()
-    with (
-        harness.OpenAI(base_url=f"{scheme}127.0.0.1:9/v1", api_key="k", retry=never) as client,
-        pytest.raises(openai.APIConnectionError),
-    ):
-        client.chat.completions.create(model="m", messages=MESSAGES)
+BAD_URLS = ["127.0.0.1:9/v1", "ftp://127.0.0.1:9/v1", "http://[::1", "http://h:99999", "a b"]
+
+
+@pytest.mark.parametrize("url", [*BAD_URLS, "https://me:secret@h:x/v1", "x?key=secret"])
+@pytest.mark.parametrize("cls", [harness.AsyncOpenAI, harness.OpenAI])
+def test_a_base_url_that_is_no_http_is_refused_in_one_line(
+    cls: Any, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = "" if "secret" in url else f"='{url}'"
+    for name in ("base_url", "OPENAI_BASE_URL"):
+        with pytest.raises(ValueError, match=r"must be a URL") as refused:
+            cls(api_key="k", **({"base_url": url} if name == "base_url" else {}))
+        said = f'{name}{shown}: must be a URL such as "https://api.example.com/v1"'
+        assert str(refused.value) == said
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+    with pytest.raises(ValueError, match="base_url"):
+        cls(api_key="k", base_url="http://127.0.0.1:9").with_options(base_url=url)
+
+
+@pytest.mark.parametrize("where", ["client", "copy", "request"])
+@pytest.mark.parametrize("limit", [0.1, httpx2.Timeout(None, read=0.1)], ids=["float", "read"])
+async def test_a_timeout_limits_each_attempt(where: str, limit: Any) -> None:
+    of = {where: {"timeout": limit}}
+    records: list[Any] = []
+    once = harness.policies.Fixed(attempts=2, delay=0.001)
+    keywords = {"retry": once, "on_record": records.append, **of.get("client", {})}
+    with FaultServer(in_turn(STALLED, STALLED)) as server:
+        async with client_of(server, **keywords) as client:
+            mine = client.with_options(**of.get("copy", {}))
+            with pytest.raises(openai.APITimeoutError):
+                await mine.chat.completions.create(
+                    model="m", messages=MESSAGES, **of.get("request", {})
+                )
+        records.append(None)
+        with sync_client_of(server, **keywords) as plain:
+            copied = plain.with_options(**of.get("copy", {}))
+            assert await asyncio.to_thread(
+                copied.chat.completions.create, model="m", messages=MESSAGES,
+                **of.get("request", {})
+            )  # fmt: skip
+    assert outcomes(records[: records.index(None)]) == ["first_token_timeout"] * 2
+
+
+def test_the_shorter_of_two_timeouts_holds() -> None:
+    limits = CallTimeouts.of(harness.Timeouts(connect=5, idle=60, call=600), 1.0)
+    assert with_timeout(limits, {}) == with_timeout(limits, {"read": None}) == limits
+    assert with_timeout(limits, {"connect": 9.0, "read": 700.0}) == limits
+    shorter = with_timeout(limits, {"connect": 1.0, "read": 2.0, "pool": 0.1})
+    assert shorter == CallTimeouts(10**9, 2 * 10**9, 2 * 10**9, 600 * 10**9)
 
 
 def test_the_public_names_can_be_listed() -> None:
@@ -442,6 +484,8 @@ def test_the_public_names_can_be_listed() -> None:
         ({"retry": harness.policies.Hedge(after=1)}, "cannot be the last layer"),
         ({"retry": [SOON, SOON]}, "cannot wrap another policy"),
         ({"timeouts": 30}, "timeouts=30: use harness.Timeouts"),
+        ({"timeout": 0}, "timeout=0: give seconds above 0"),
+        ({"timeout": "3"}, "timeout='3': give seconds above 0"),
         ({"http_client": object()}, "give an httpx2"),
         ({"whole_responses": "no"}, "whole_responses='no': use True or False"),
         ({"on_record": 3}, "on_record=3: give a function of one record"),

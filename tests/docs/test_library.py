@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import signal
 import subprocess
@@ -15,9 +16,10 @@ import pytest
 
 import harness
 from harness.bench.scenario import load_scenario, parse_scenario
+from harness.cli.plan import confirm, estimate_run
 from harness.config import shipped_scenarios
 from harness.config.toml_text import toml_document
-from harness.library import _plain
+from harness.library import _plain, worded_for_callers
 from harness.records.errors import InputError, PreflightError
 
 TEXT = (Path(__file__).parents[2] / "docs" / "library.md").read_text()
@@ -107,7 +109,7 @@ def test_rules_that_are_no_texts_are_refused(fail_on: Any) -> None:
 
 
 def test_a_single_text_is_one_rule() -> None:
-    assert refused(harness.compare, "a", "b", "nonsense").startswith("--fail-on nonsense: not a")
+    assert refused(harness.compare, "a", "b", "nonsense").startswith("fail_on = nonsense: not a")
     assert "contains no run.json" in refused(harness.compare, "a", "b", "makespan>+10%")
 
 
@@ -121,6 +123,45 @@ def test_a_path_that_no_file_can_have_is_refused(path: str) -> None:
     assert "cannot be written" in refused(harness.run, "quickstart", out=path)
     assert "run.json" in refused(harness.read_run, path)
     assert "no such file" in refused(harness.load_scenario, path)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda: harness.load_scenario("quickstart", {"sweep.permits": 0}),
+            "settings: sweep.permits = 0: must be at least 1",
+        ),
+        (
+            lambda: harness.load_scenario("until-settled", {"sweep.repeats": 2}),
+            'the setting {"sweep.max_repeats": None} removes it',
+        ),
+        (lambda: harness.run("quickstart", jobs=0, out="out"), "jobs = 0: must be at least 1"),
+        (lambda: harness.run("quickstart", out="."), "not empty; name a new directory with out="),
+        (lambda: harness.load_scenario("quikstart"), "`harness scenarios` lists"),
+    ],
+)
+def test_an_error_names_the_argument_and_not_the_option(
+    call: Callable[[], object], said: str
+) -> None:
+    Path("file").touch()
+    text = refused(call)
+    assert said in text
+    assert " --" not in f" {text}"
+
+
+def test_a_run_that_may_cost_money_asks_for_the_argument(monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint = {"kind": "openai", "base_url": "https://api.example.com/v1", "model": "m"}
+    scenario = parse_scenario(toml_document({"name": "x", **SMALL, "endpoint": endpoint}), "x")
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(PreflightError) as raised:
+        confirm(scenario, estimate_run(scenario, {}), yes=False, quiet=True)
+    assert worded_for_callers(str(raised.value)).endswith("; give yes=True to run it")
+
+
+def test_a_setting_of_none_removes_the_key() -> None:
+    settings = {"sweep.repeats": 2, "sweep.max_repeats": None}
+    assert harness.load_scenario("until-settled", settings).sweep.max_repeats is None
 
 
 INTERRUPTED = """
