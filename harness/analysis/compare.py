@@ -17,7 +17,7 @@ from harness.analysis.metrics import (
     latencies,
 )
 from harness.analysis.model import SUMMARY_SCHEMA, Figure
-from harness.analysis.power import detectable, power_of
+from harness.analysis.power import USUAL_POWER, detectable, power_of, repeats_needed
 from harness.analysis.regressions import Rule
 from harness.analysis.selection import Dataset
 from harness.analysis.settings import identity
@@ -43,10 +43,12 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     `base`, `new`: in scenario seconds, USD, per scenario second, or a share (0 to 1). `change`:
     relative (0.1 for 10 % more), for shares the difference. `p`: two-sided, None with too few
-    data; `adjusted_p`: by Holm's method over all cells and quantities. `verdict`: `worse`,
-    `better`, `no change shown` or `cannot tell`. `mann_whitney_p`: of the rank test, None without
-    one. `detectable`: the least change for the worse that would have been found with a probability
-    of 80 % if it had been the only one, written as `change`; None if there is none.
+    data; `adjusted_p`: by Holm's method over all cells and quantities, and of a metric that a rule
+    names over the metrics of rules in all cells. `verdict`: `worse`, `better`, `no change shown` or
+    `cannot tell`; only a significant change breaks a rule, so never the latter two.
+    `mann_whitney_p`: of the rank test, None without one. `detectable`: the least change for the
+    worse that would have been found with a probability of 80 % if it had been the only one, written
+    as `change`; None if there is none.
     """
 
     base: float
@@ -84,7 +86,9 @@ class RuleCheck(msgspec.Struct, frozen=True, kw_only=True):
     rules name, in all cells; `can be due to chance` if it is only beyond the limit; else `kept`.
     `power`: the probability that a change of exactly the limit would have been significant; None
     with too few data. `can_occur`: false if the share of the base is too close to 0 or 1 to change
-    by the limit. `detectable`: as in `Change`, in the direction of the rule.
+    by the limit. `detectable`: as in `Change`, in the direction of the rule. `repeats`: about how
+    many repeats of both runs would have a power of 80 %, or of `--require-power`; None if it is not
+    known or more than 1,000, or if the power is high enough.
     """
 
     rule: str
@@ -97,6 +101,7 @@ class RuleCheck(msgspec.Struct, frozen=True, kw_only=True):
     power: float | None
     can_occur: bool
     detectable: float | None
+    repeats: int | None = None
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,10 +143,36 @@ class _Seen(NamedTuple):
     difference: Difference
 
 
-def compare_runs(base: Records, new: Records, rules: Sequence[Rule] = ()) -> Comparison:
+class _Family(NamedTuple):
+    """The p-values that are adjusted together, by (cell, quantity)."""
+
+    adjusted: Mapping[tuple[str, str], float]
+
+    @property
+    def level(self) -> float:
+        """The level of a change that is alone among them."""
+        return LEVEL / max(len(self.adjusted), 1)
+
+
+class _Families(NamedTuple):
+    """The family of the metrics that rules name, and that of all metrics, for the others."""
+
+    named: frozenset[str]
+    of_rules: _Family
+    of_all: _Family
+
+    def of(self, name: str) -> _Family:
+        """Return the family by which a metric is judged."""
+        return self.of_rules if name in self.named else self.of_all
+
+
+def compare_runs(
+    base: Records, new: Records, rules: Sequence[Rule] = (), power: float = USUAL_POWER
+) -> Comparison:
     """Compare two runs of the same workload, and apply rules to what changed.
 
-    Raises InputError, which names what cannot be compared.
+    `power`: the one that the repeats proposed for a rule would have. Raises InputError, which names
+    what cannot be compared.
     """
     if base.run.simulated != new.run.simulated:
         kinds = ["simulated" if run.simulated else "live" for run in (base.run, new.run)]
@@ -157,7 +188,8 @@ def compare_runs(base: Records, new: Records, rules: Sequence[Rule] = ()) -> Com
     for cell in both:
         _refuse_workload(one[cell].records.scenario, other[cell].records.scenario)
     seen = {cell: _look(one[cell], other[cell], paired=paired) for cell in both}
-    adjusted = _adjust(seen)
+    families = _families(rules, seen)
+    repeats = {cell: (_repeats(one[cell]), _repeats(other[cell])) for cell in both}
     return Comparison(
         schema=SUMMARY_SCHEMA,
         base=base.run.run_id,
@@ -172,8 +204,8 @@ def compare_runs(base: Records, new: Records, rules: Sequence[Rule] = ()) -> Com
         ),
         only_in_base=tuple(cell for cell in one if cell not in other),
         only_in_new=tuple(cell for cell in other if cell not in one),
-        cells=tuple(_cell(other[cell].records.info, seen[cell], adjusted) for cell in both),
-        rules=tuple(_check_rules(rules, seen)),
+        cells=tuple(_cell(other[cell].records.info, seen[cell], families) for cell in both),
+        rules=tuple(_check_rules(rules, seen, families.of_rules, repeats, power)),
     )
 
 
@@ -269,49 +301,61 @@ def _share(
     return _Seen(sum(one.good) / sum(one.tried), sum(other.good) / sum(other.tried), found)
 
 
-def _adjust(seen: Mapping[str, Mapping[str, _Seen]]) -> dict[tuple[str, str], float]:
-    """Return Holm's adjusted p by (cell, quantity): all of them are one family."""
+def _families(rules: Sequence[Rule], seen: Mapping[str, Mapping[str, _Seen]]) -> _Families:
+    """Adjust the p-values by Holm's method, those of the metrics that rules name by themselves."""
     known = {
         (cell, name): one.difference.p
         for cell, found in seen.items()
         for name, one in found.items()
         if one.difference.p is not None
     }
-    return dict(zip(known, holm([*known.values()]), strict=True))
+    named = frozenset(rule.name for rule in rules)
+    mine = {key: p for key, p in known.items() if key[1] in named}
+    of_rules, of_all = (
+        _Family(dict(zip(ps, holm([*ps.values()]), strict=True))) for ps in (mine, known)
+    )
+    return _Families(named, of_rules, of_all)
+
+
+def _repeats(side: MeasuredCell) -> int:
+    return len(side.records.trials)
 
 
 def _check_rules(
-    rules: Sequence[Rule], seen: Mapping[str, Mapping[str, _Seen]]
+    rules: Sequence[Rule],
+    seen: Mapping[str, Mapping[str, _Seen]],
+    family: _Family,
+    repeats: Mapping[str, tuple[int, int]],
+    power: float,
 ) -> Iterator[RuleCheck]:
     """Apply the rules. Raises InputError for a rule on a metric that no cell has."""
-    named = {rule.name for rule in rules}
-    mine = {
-        cell: {name: one for name, one in found.items() if name in named}
-        for cell, found in seen.items()
-    }
-    adjusted = _adjust(mine)
     for rule in rules:
-        cells = {cell: found[rule.name] for cell, found in mine.items() if rule.name in found}
+        cells = {cell: found[rule.name] for cell, found in seen.items() if rule.name in found}
         if not cells:
             raise InputError(
                 f"--fail-on {rule.text}: no cell of the two runs has {rule.name}; "
                 "run more workflows, or fail on something else"
             )
         for cell, one in cells.items():
-            yield _check(rule, cell, one, adjusted)
+            yield _check(rule, cell, one, family, repeats[cell], power)
 
 
 def _check(
-    rule: Rule, cell: str, seen: _Seen, adjusted: Mapping[tuple[str, str], float]
+    rule: Rule, cell: str, seen: _Seen, family: _Family, repeats: tuple[int, int], power: float
 ) -> RuleCheck:
     compared, found = compared_metrics()[rule.name], seen.difference
     is_share = compared.metric.unit == "share"
-    change, p = _change_of(compared, found), adjusted.get((cell, rule.name))
+    change, p = _change_of(compared, found), family.adjusted.get((cell, rule.name))
     result: Literal["broken", "can be due to chance", "kept"] = "kept"
     if rule.is_beyond(change.value):
         result = "broken" if is_called(p, found.ranks) else "can be due to chance"
-    level, test = LEVEL / max(len(adjusted), 1), found.test
+    level, test = family.level, found.test
     sign = 1 if rule.sign == ">" else -1
+    can_occur = not is_share or 0 <= seen.base + rule.limit <= 1
+    had = None if test is None else power_of(test, rule.limit, level)
+    needed = None
+    if test is not None and had is not None and had < power and can_occur and rule.limit:
+        needed = repeats_needed(test, rule.limit, level, repeats, power)
     return RuleCheck(
         rule=rule.text,
         metric=rule.name,
@@ -320,9 +364,10 @@ def _check(
         change=change,
         adjusted_p=p,
         result=result,
-        power=None if test is None else power_of(test, rule.limit, level),
-        can_occur=not is_share or 0 <= seen.base + rule.limit <= 1,
+        power=had,
+        can_occur=can_occur,
         detectable=None if test is None else detectable(test, sign, level),
+        repeats=needed,
     )
 
 
@@ -337,14 +382,12 @@ def _change_of(compared: ComparedMetric, found: Difference) -> Figure:
     )
 
 
-def _cell(
-    info: CellInfo, seen: Mapping[str, _Seen], adjusted: Mapping[tuple[str, str], float]
-) -> CellChanges:
-    level = LEVEL / max(len(adjusted), 1)
-    changes = {
-        name: _change(compared_metrics()[name], one, adjusted.get((info.id, name)), level)
-        for name, one in seen.items()
-    }
+def _cell(info: CellInfo, seen: Mapping[str, _Seen], families: _Families) -> CellChanges:
+    changes = {}
+    for name, one in seen.items():
+        family, compared = families.of(name), compared_metrics()[name]
+        adjusted = family.adjusted.get((info.id, name))
+        changes[name] = _change(compared, one, adjusted, family.level)
     settings = msgspec.structs.asdict(info)
     return CellChanges(cell=settings.pop("id"), changes=changes, **settings)
 

@@ -39,6 +39,13 @@ _AT_ONCE = 4_000_000
 _QUANTILES = 21
 """The power of Fisher's test is averaged over so many results of the first run."""
 
+MOST_REPEATS = 1000
+"""The most repeats that are proposed."""
+
+_RANKS = 3 / math.pi
+"""How many values a t test needs instead of one of a rank test, if the values are normal (van der
+Vaart, Asymptotic Statistics, example 14.12)."""
+
 _FARTHEST = 20.0
 """The largest change of a logarithm that is looked for: a factor of 5e8."""
 
@@ -81,6 +88,50 @@ def detectable(
         middle = (low + high) / 2
         low, high = (low, middle) if is_found(middle) else (middle, high)
     return change(high)
+
+
+def repeats_needed(
+    test: SignificanceTest,
+    change: float,
+    level: float,
+    repeats: tuple[int, int],
+    power: float = USUAL_POWER,
+) -> int | None:
+    """Return about how many repeats of both runs find a change with this power.
+
+    `repeats`: those that the test has seen. None if `MOST_REPEATS` are too few.
+    """
+
+    def is_found(count: int) -> bool:
+        return power_of(_with_repeats(test, count, repeats), change, level) >= power
+
+    counts = range(2, MOST_REPEATS + 1)
+    at = bisect.bisect_left(counts, True, key=is_found)
+    return counts[at] if at < len(counts) else None
+
+
+def _with_repeats(
+    test: SignificanceTest, count: int, repeats: tuple[int, int]
+) -> TTest | ShareTest:
+    """Return the test of as many repeats on both sides, with the same spread."""
+    match test:
+        case TTest():
+            factor = count / min(repeats)
+            error, freedom = test.error / math.sqrt(factor), (test.freedom + 1) * factor - 1
+            return test._replace(error=error, freedom=max(freedom, 1.0))
+        case WelchTest():
+            first, second = (spread**2 / count for spread in test.spreads)
+            squares = (first**2 + second**2) / (count - 1)
+            freedom = (first + second) ** 2 / squares if squares else 2.0 * count - 2
+            return TTest(math.sqrt((first + second) / _RANKS), freedom, test.of_logs)
+        case ShareTest():
+            first, second = (
+                max(1, round(tries * count / had))
+                for tries, had in zip(test.tries, repeats, strict=True)
+            )
+            return test._replace(tries=(first, second), freedom=2.0 * count - 2)
+        case _:
+            assert_never(test)
 
 
 def _farthest(test: SignificanceTest, sign: int) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from harness.analysis.compare import compare_runs
+from harness.analysis.power import USUAL_POWER
 from harness.analysis.regressions import Rule, parse_rule
 from harness.analysis.selection import Dataset
 from harness.records.errors import InputError, StorageError
@@ -34,7 +35,7 @@ def compare_command(options: argparse.Namespace) -> int:
         base, new = map(_read, directories)
     except StorageError as error:
         raise InputError(str(error)) from None
-    comparison = compare_runs(base, new, rules)
+    comparison = compare_runs(base, new, rules, USUAL_POWER if required is None else required)
     cells = tuple(in_reading_order(comparison.cells))
     comparison = msgspec.structs.replace(comparison, cells=cells)
     if options.json:

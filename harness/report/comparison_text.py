@@ -12,7 +12,7 @@ from rich.text import Text
 
 from harness.analysis.compare import CellChanges, Change, Comparison, RuleCheck
 from harness.analysis.metrics import Unit, compared_metrics
-from harness.analysis.power import USUAL_POWER
+from harness.analysis.power import MOST_REPEATS, USUAL_POWER
 from harness.analysis.significance import is_called
 from harness.report.columns import settings_columns
 from harness.report.console import say, table_blocks
@@ -36,7 +36,7 @@ def render_comparison(
     shown = _shown(comparison)
     for line, style in _verdict(comparison, shown, required):
         write(*(Text(part, style=style) for part in wrapped(line)))
-    for line in _sensitivity(comparison, shown):
+    for line in _sensitivity(comparison, shown, required):
         write(*wrapped(line))
     write("", f"base {base}", f"new  {new}")
     if comparison.simulated:
@@ -72,10 +72,7 @@ def _verdict(
             case "broken":
                 yield f"Regression: {what}, against --fail-on '{one.rule}'.", "bold red"
             case "can be due to chance":
-                yield (
-                    f"Beyond '{one.rule}' but can be due to chance: {what}; run more repeats.",
-                    "",
-                )
+                yield f"Beyond '{one.rule}' but can be due to chance: {what}.", ""
             case "kept":
                 pass
             case _:
@@ -87,7 +84,7 @@ def _verdict(
         least = min(checks, key=_power)
         yield (
             f"Too little power: '{rule}' has {percent(_power(least))} in {least.cell}, and "
-            f"{percent(required or 0)} is required; run more repeats, or name fewer metrics.",
+            f"{percent(required or 0)} is required.",
             "bold red",
         )
 
@@ -110,8 +107,10 @@ def _changed(comparison: Comparison, shown: Sequence[str]) -> str:
     return f"{sentence('; '.join(said) or 'no significant change')}."
 
 
-def _sensitivity(comparison: Comparison, shown: Sequence[str]) -> Iterator[str]:
-    """Yield sentences on the changes that would have been found."""
+def _sensitivity(
+    comparison: Comparison, shown: Sequence[str], required: float | None
+) -> Iterator[str]:
+    """Yield sentences on the changes that would have been found, and on the repeats for more."""
     usual = percent(USUAL_POWER)
     if not comparison.rules:
         ranges = {
@@ -134,6 +133,21 @@ def _sensitivity(comparison: Comparison, shown: Sequence[str]) -> Iterator[str]:
             f"{percent(_power(least))} (the least, in {least.cell}); with {usual}: "
             f"{_range([one.detectable for one in checks], metric)}."
         )
+        wanted = USUAL_POWER if required is None else required
+        if _power(least) < wanted and least.limit:
+            yield _more_repeats(rule, checks, wanted)
+
+
+def _more_repeats(rule: str, checks: Sequence[RuleCheck], wanted: float) -> str:
+    """Return how many repeats would give a rule the power in every cell, as an option."""
+    short = [one for one in checks if one.can_occur and _power(one) < wanted]
+    begin = f"For {percent(wanted)} in every cell of '{rule}'"
+    if any(one.power is None for one in short):
+        return f"{begin}, begin with both runs again, each with --set sweep.repeats=5."
+    most = max((one.repeats or math.inf for one in short), default=math.inf)
+    if math.isinf(most):
+        return f"{begin}, {MOST_REPEATS:,} repeats are too few; give a larger limit."
+    return f"{begin}, run both again with about {most:.0f} repeats: --set sweep.repeats={most:.0f}."
 
 
 def _power(check: RuleCheck) -> float:
@@ -216,9 +230,11 @@ def _key(comparison: Comparison, shown: Sequence[str]) -> str:
         is_called(one.p, None) and not is_called(one.p, one.mann_whitney_p) for one in changes
     )
     ranks = ", or the ranks of the repeats do not confirm a small p" if by_ranks else ""
+    family = "over all cells and quantities"
+    if comparison.rules:
+        family = f"over the metrics of --fail-on in all cells; of other metrics {family}"
     return (
-        "change = new over base (pt: percentage points); p: Holm's method over all cells "
-        "and quantities; "
+        f"change = new over base (pt: percentage points); p: Holm's method {family}; "
         f"not shown = can be due to chance{ranks}; unknown = too few data; {how}"
     )
 

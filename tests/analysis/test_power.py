@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.analysis.power import detectable, power_of
+from harness.analysis.power import detectable, power_of, repeats_needed
 from harness.analysis.significance import (
     Difference,
     ShareTest,
@@ -145,3 +145,28 @@ def test_what_does_not_vary_is_always_found() -> None:
     test = TTest(0.0, 4, of_logs=True)
     assert power_of(test, 0.001, 0.05) == 1
     assert detectable(test, 1, 0.05) == pytest.approx(0, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("test_of", "change"),
+    [
+        (lambda n: TTest(0.2 / n**0.5, n - 1, of_logs=True), 0.1),
+        (lambda n: WelchTest((0.1, 0.2), (n, n), of_logs=True), -0.15),
+        (lambda n: ShareTest(0.9, (20 * n, 20 * n), 1.0, 2 * n - 2), -0.1),
+        (lambda n: ShareTest(0.9, (20 * n, 20 * n), 2.5, 2 * n - 2), -0.1),
+    ],
+    ids=["pairs", "welch", "shares", "bursts"],
+)
+@pytest.mark.parametrize("level", [0.05, 0.005])
+def test_the_repeats_that_are_needed_have_the_power_and_fewer_do_not(
+    test_of: Callable[[int], TTest | WelchTest | ShareTest], change: float, level: float
+) -> None:
+    needed = repeats_needed(test_of(4), change, level, (4, 4))
+    assert needed is not None
+    assert power_of(test_of(needed), change, level) == pytest.approx(0.8, abs=0.05)
+    assert power_of(test_of(needed + 2), change, level) >= 0.79
+    assert power_of(test_of(max(2, needed * 3 // 4)), change, level) < 0.8
+
+
+def test_no_number_of_repeats_is_proposed_beyond_the_most() -> None:
+    assert repeats_needed(TTest(0.5, 3, of_logs=True), 0.001, 0.05, (4, 4)) is None

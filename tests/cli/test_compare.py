@@ -358,3 +358,48 @@ def test_a_power_is_between_0_and_1(power: str, capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit):
         main(["compare", "a", "b", "--require-power", power])
     assert "must be a number between 0 and 1, for example 0.8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("apart", [0.4, 0.6, 0.8, 1.0, 1.3, 1.6, 2.0])
+def test_the_verdict_of_a_rule_the_table_and_the_exit_code_are_one_decision(
+    apart: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Among all quantities of all cells the change of a metric can be due to chance; among the
+    metrics of the rules it may not be. Both views have the p of the rules."""
+    steady = [10.0, 10.4, 9.8, 10.1]
+    changed = [value + apart + 0.2 * at for at, value in enumerate(steady)]
+    base = run_of(tmp_path, "base", {FAST: steady, SLOW: [20.0, 20.3, 19.7, 20.2]})
+    new = run_of(tmp_path, "new", {FAST: changed, SLOW: [20.1, 20.0, 20.2, 19.9]})
+    code = main(["compare", base, new, "--fail-on", "makespan>+1%"])
+    out = said(capsys)[0]
+    row = next(line for line in out.splitlines() if line.startswith("async    8 none"))
+    assert ("Regression: makespan" in out) == row.endswith("worse") == (code == 1)
+    assert ("can be due to chance: makespan" in " ".join(out.split())) == row.endswith("not shown")
+    assert "over the metrics of --fail-on in all cells" in " ".join(out.split())
+    assert main(["compare", base, new, "--fail-on", "makespan>+1%", "--json"]) == code
+    told = json.loads(capsys.readouterr().out)
+    for rule in told["rules"]:
+        (cell,) = (one for one in told["cells"] if one["cell"] == rule["cell"])
+        change = cell["changes"]["makespan"]
+        assert change["adjusted_p"] == rule["adjusted_p"]
+        assert (rule["result"] == "broken") <= (change["verdict"] == "worse")
+        assert (rule["result"] == "can be due to chance") <= (change["verdict"] != "worse")
+
+
+def test_a_rule_with_little_power_says_how_many_repeats_have_enough(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, new = (run_of(tmp_path, name, NOISY, seed=seed) for name, seed in (("a", 7), ("b", 8)))
+    rule = ["--fail-on", "makespan>+20%"]
+    main(["compare", base, new, *rule, "--json"])
+    most = max(one["repeats"] for one in json.loads(capsys.readouterr().out)["rules"])
+    main(["compare", base, new, *rule])
+    flat = " ".join(said(capsys)[0].split())
+    assert f"run both again with about {most} repeats: --set sweep.repeats={most}." in flat
+    main(["compare", base, new, "--fail-on", "makespan>+0.1%"])
+    assert "1,000 repeats are too few; give a larger limit." in " ".join(said(capsys)[0].split())
+    one = run_of(tmp_path, "one", {FAST: [10.0], SLOW: [20.0]})
+    main(["compare", one, one, *rule])
+    assert "each with --set sweep.repeats=5." in " ".join(said(capsys)[0].split())
+    main(["compare", base, new, "--fail-on", "makespan>+900%"])
+    assert "run both again" not in said(capsys)[0]

@@ -447,11 +447,9 @@ async def test_a_timeout_limits_each_attempt(where: str, limit: Any) -> None:
                 )
         records.append(None)
         with sync_client_of(server, **keywords) as plain:
-            copied = plain.with_options(**of.get("copy", {}))
-            assert await asyncio.to_thread(
-                copied.chat.completions.create, model="m", messages=MESSAGES,
-                **of.get("request", {})
-            )  # fmt: skip
+            create: Any = plain.with_options(**of.get("copy", {})).chat.completions.create
+            request = of.get("request", {})
+            assert await asyncio.to_thread(create, model="m", messages=MESSAGES, **request)
     assert outcomes(records[: records.index(None)]) == ["first_token_timeout"] * 2
 
 
