@@ -126,7 +126,7 @@ MIXES: Mapping[str, Mix] = {
         ['kind = "malformed_chunk", probability = 0.2', 'kind = "empty_choices", probability = 0.1']
     ),
     "lasting": Mix(
-        ['kind = "bad_request", probability = 0.1', 'kind = "length", probability = 0.1']
+        ['kind = "bad_request", probability = 0.1', 'kind = "truncated", probability = 0.1']
     ),
     "outage": Mix(['kind = "unavailable", outage = { start = "300ms", duration = "2s" }']),
     "503 without stream": Mix(['kind = "unavailable", probability = 0.3'], stream=False),

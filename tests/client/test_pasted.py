@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.pasted import Difference, rejected, try_case, try_mutant
-from benchmarks.pasted_mixes import MUTANTS, Case, Mutant
+from benchmarks.pasted_mixes import CASES, MUTANTS, Case, Mutant
+from harness.bench.scenario import parse_scenario
 
 
 def patient(case: Case) -> Case:
@@ -34,6 +35,11 @@ def test_the_lines_do_what_was_measured(case: Case, clients: set[str]) -> None:
     assert rejected(exact(tests)) == []
     different = {one.kind for one in exact(tests) if one.measured != one.pasted}
     assert different <= {"budget"}, "all others do not depend on the order in which calls end"
+
+
+@pytest.mark.parametrize("case", [*CASES.values(), *(one.case for one in MUTANTS)])
+def test_every_scenario_of_the_benchmark_is_valid(case: Case) -> None:
+    assert parse_scenario(case.scenario(), "pasted").load.workflows == case.calls
 
 
 RULES = ("retries of hidden failures", "retries of broken streams")
