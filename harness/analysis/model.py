@@ -136,8 +136,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `settings`: the values of all swept keys beyond mode, permits, retry and permit_scope.
     Only workflows that ended count, each in its highest execution; failed ones and their calls
     are in every distribution. Makespan and what depends on it need uninterrupted trials.
-    `success_latency_p50_s` is the median of the workflows that succeeded, averaged over the repeats
-    that have one.
+    `success_latency_p50_s` is the median of the workflows that succeeded, a geometric mean over the
+    repeats that have one; it has bounds only where all succeeded.
     `warm_up`: the number of workflows of an open loop that MSER-5 excluded from the distributions
     and from `time_spent`; 0 for a closed loop.
     `speedup_over_sync` is 1 without bounds for sync itself, None without a sync cell.
@@ -172,7 +172,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     makespan_per_token_s: Figure | None
     speedup_per_token: Figure | None
     workflow_latency_s: Distribution
-    success_latency_p50_s: float | None = None
+    success_latency_p50_s: Figure | None = None
     call_latency_s: Distribution
     ttft_s: Distribution
     time_to_first_answer_s: Distribution

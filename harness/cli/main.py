@@ -331,7 +331,7 @@ def _add_trace(command: _Command) -> None:
         "acknowledged.",
     )
     add("run RUN", "the run directory")
-    add("key KEY", "one workflow: cell/repeat/workflow, or a trace id", nargs="?")
+    add("key KEY", "one workflow: cell/repeat/workflow, numbered from 1, or a trace id", nargs="?")
     add("--slowest N", "the N slowest workflows", type=_count)
     add("--failed", "the failed and degraded workflows")
     add("--spans", "print the spans as trees")

@@ -145,7 +145,7 @@ def _table_key(summary: Summary) -> str:
         said.append("x keeps too few")
     if any(cell.dropped_after is not None and cell.slo != "broken" for cell in summary.cells):
         said.append("- ended early")
-    said.append("goodput, latency: of workflows kept")
+    said.append("goodput, median: of workflows kept")
     if summary.time_scale != 1 and not summary.virtual:
         said.append("s: scenario seconds")
     return "; ".join(one.replace(" ", "\u00a0") for one in said)

@@ -88,12 +88,8 @@ def _mark(cell: Cell, summary: Summary) -> str:
 def screen_columns(summary: Summary, cells: Sequence[Cell]) -> tuple[list[Column], list[Column]]:
     """Return the columns that are always shown, and more for wide terminals."""
     unit, per = rate_unit(summary)
-    scale = summary.time_scale
     rates = [scaled(cell.goodput_workflows_per_s, per) for cell in cells]
-    medians = [
-        None if cell.success_latency_p50_s is None else cell.success_latency_p50_s / scale
-        for cell in cells
-    ]
+    medians = [in_seconds(cell.success_latency_p50_s, summary) for cell in cells]
     limited = [cell.attempts.by_outcome.get("rate_limited", 0) for cell in cells]
     needed = [
         Column(f"goodput\n{unit}", "", rates),

@@ -150,7 +150,7 @@ def _trouble(cells: Sequence[Cell], summary: Summary) -> list[Column]:
 
 
 def _key(summary: Summary) -> str:
-    said = ["lat. = workflow latency from ready to done", "att. = attempts"]
+    said = ["median, p95: workflow latency from ready to done", "att. = attempts"]
     if summary.recommendation.candidate:
         said.insert(0, "* recommended" if summary.recommendation.cell else "* leading candidate")
     if any(cell.dropped_after is not None for cell in summary.cells):

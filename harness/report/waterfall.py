@@ -105,7 +105,7 @@ def find_workflow(portions: Callable[[], Iterable[Records]], run_id: str, key: s
         one
         for records in portions()
         for one in records.workflows
-        if key in (key_of(one), f"{key_of(one)}/{one.execution}")
+        if key in (key_of(one), f"{key_of(one)}/{one.execution + 1}")
         or (is_id and ids.workflow_trace(run_id, one).startswith(key))
     )
     if chosen := max(found, key=lambda one: one.execution, default=None):
@@ -113,13 +113,14 @@ def find_workflow(portions: Callable[[], Iterable[Records]], run_id: str, key: s
     known = slowest(portions(), 1)
     example = f", for example {key_of(known[0])}" if known else ""
     raise InputError(
-        f"{key}: no workflow of this run; write cell/repeat/workflow or a trace id{example}"
+        f"{key}: no workflow of this run; write cell/repeat/workflow, numbered from 1, or a "
+        f"trace id{example}"
     )
 
 
 def key_of(workflow: Workflow) -> str:
-    """Return the name of a workflow on the command line."""
-    return f"{workflow.cell}/{workflow.repeat}/{workflow.workflow}"
+    """Return the name of a workflow on the command line; people count from 1, records from 0."""
+    return f"{workflow.cell}/{workflow.repeat + 1}/{workflow.workflow + 1}"
 
 
 def _label(call: Call, name: str) -> str:

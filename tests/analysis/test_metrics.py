@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import statistics
 from pathlib import Path
 from typing import get_args
 
@@ -29,7 +30,7 @@ from harness.analysis.summary import summarise, write_summary
 from harness.cli.main import main
 from harness.report.terminal import render_summary
 from harness.store.run_directory import Records
-from tests.analysis.played import make_records
+from tests.analysis.played import Shape, make_records
 from tests.cli.test_report import save
 from tests.report.subjects import render_report
 
@@ -132,3 +133,27 @@ def test_every_name_is_unique_and_every_compared_metric_has_a_value_by_repeat() 
     for one in compared_metrics().values():
         if not isinstance(one.metric.kind, ShareOf):
             one.by_repeat(cell)
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_the_median_of_kept_workflows_is_that_of_all_where_all_succeeded(repeats: int) -> None:
+    records = make_records(["async_8_none_attempt"], repeats, workflows=8)
+    (cell,) = summarise(records).cells
+    assert cell.workflows.ok == cell.workflows.started
+    assert cell.success_latency_p50_s is not None
+    assert cell.success_latency_p50_s == cell.workflow_latency_s.p50
+
+
+def test_the_median_of_kept_workflows_leaves_out_the_others_and_has_no_bounds_then() -> None:
+    records = make_records(["async_8_none_attempt"], 4, workflows=6, shape=Shape(failure_rate=0.25))
+    (cell,) = summarise(records).cells
+    ok: dict[int, list[int]] = {}
+    for one in records.workflows:
+        if one.outcome == "ok":
+            ok.setdefault(one.repeat, []).append(one.done - one.ready)
+    assert 0 < sum(map(len, ok.values())) < cell.workflows.started
+    medians = [statistics.median(times) / 1e9 for times in ok.values()]
+    assert cell.success_latency_p50_s is not None
+    assert cell.success_latency_p50_s.value == pytest.approx(statistics.geometric_mean(medians))
+    assert cell.success_latency_p50_s.low is None
+    assert cell.success_latency_p50_s != cell.workflow_latency_s.p50

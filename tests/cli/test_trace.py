@@ -126,9 +126,9 @@ def test_a_number_a_key_or_the_failed_ones_are_drawn_as_asked(
 ) -> None:
     assert main(["trace", str(directory), "--slowest", "3"]) == 0
     assert capsys.readouterr().out.count("Critical path of ") == 3
-    assert main(["trace", str(directory), "async_2_none_attempt/1/2"]) == 0
+    assert main(["trace", str(directory), "async_2_none_attempt/2/3"]) == 0
     said = capsys.readouterr().out
-    assert said.startswith("async_2_none_attempt/1/2\n")
+    assert said.startswith("async_2_none_attempt/2/3\n")
     assert said.count("Critical path of ") == 1
     assert main(["trace", str(directory), "--failed"]) == 0
     said = capsys.readouterr().out

@@ -72,7 +72,8 @@ def make_cell(cell: str = "async_8_full-jitter_attempt", **fields: Any) -> Cell:
         "tokens": TokenCounts(input=1000, output=5000, reasoning=3000, cached=100, wasted=50),
         "cost_usd": None, "wasted_usd": None, "cost_per_successful_workflow_usd": None,
     }  # fmt: skip
-    return Cell(**(plain | fields))
+    latency = fields.get("workflow_latency_s", plain["workflow_latency_s"])
+    return Cell(**(plain | {"success_latency_p50_s": latency.p50} | fields))
 
 
 def make_summary(cells: Sequence[Cell | str], **fields: Any) -> Summary:

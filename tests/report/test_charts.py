@@ -212,7 +212,7 @@ def test_medians_and_throughputs_are_those_of_the_summary(made: Played) -> None:
     for latency, rate, cell in zip(
         rows(chart).rows, throughput.rows, made.summary.cells, strict=True
     ):
-        assert latency.interval == in_seconds(cell.workflow_latency_s.p50, made.summary)
+        assert latency.interval == in_seconds(cell.success_latency_p50_s, made.summary)
         (bar,) = rate.bars
         wanted = cell.throughput.workflows_per_s
         assert wanted
@@ -432,8 +432,9 @@ def test_without_sync_there_is_no_speed_up_panel() -> None:
     cells = [make_cell(IDS[1], speedup_over_sync=None), make_cell(IDS[2], speedup_over_sync=None)]
     chart = of_summary(permits, make_summary(cells))
     assert [panel.title for panel in chart.panels] == [
-        "throughput of workflows that succeeded (goodput)", "workflow latency, median"
-    ]  # fmt: skip
+        "throughput of workflows that succeeded (goodput)",
+        "median latency of workflows that succeeded",
+    ]
 
 
 def test_threads_and_async_are_curves_of_their_own() -> None:
@@ -472,7 +473,7 @@ def test_the_line_is_goodput_and_lost_work_is_a_lighter_bar_above_it() -> None:
 
 def test_latencies_of_cells_that_lost_too_much_are_left_out_and_named() -> None:
     chart = of_summary(permits, make_summary([IDS[0], IDS[1], losing(IDS[2])]))
-    for title in ("workflow latency", "speed-up"):
+    for title in ("median latency", "speed-up"):
         (series,) = marked(curves(chart, title))
         assert len(series.points) == 1
     assert "cells that lost too many workflows: async 8." in " ".join(chart.notes)

@@ -67,15 +67,23 @@ def test_a_workflow_is_named_by_its_key_or_by_its_trace(records: Records) -> Non
     waterfalls = Waterfalls(records)
     for workflow in records.workflows:
         trace = ids.workflow_trace(records.run.run_id, workflow)
-        for name in (key_of(workflow), f"{key_of(workflow)}/0", trace, trace[:12]):
+        for name in (key_of(workflow), f"{key_of(workflow)}/1", trace, trace[:12]):
             assert find_workflow(lambda: [records], records.run.run_id, name) == workflow
         assert waterfalls.of(workflow).trace_id == trace
 
 
-@pytest.mark.parametrize("name", ["", "x/0/0", "async_8_none_attempt", "abcdef", "0" * 32])
+@pytest.mark.parametrize(
+    "name", ["", "x/1/1", "async_8_none_attempt/0/0", "async_8_none_attempt", "abcdef", "0" * 32]
+)
 def test_a_name_that_nothing_has_is_refused_with_an_example(records: Records, name: str) -> None:
     with pytest.raises(InputError, match=r"no workflow of this run; .* for example \w+"):
         find_workflow(lambda: [records], records.run.run_id, name)
+
+
+def test_the_key_counts_from_one_as_the_titles_do(records: Records) -> None:
+    first = min(records.workflows, key=lambda one: (one.cell, one.repeat, one.workflow))
+    assert key_of(first) == f"{first.cell}/1/1"
+    assert (first.repeat, first.workflow) == (0, 0)
 
 
 # Which rows
@@ -175,7 +183,7 @@ def test_many_branches_are_cut_to_the_most_telling_unless_all_are_asked_for() ->
     records = make_records(["async_8_none_attempt"], 1, workflows=1, branches=80)
     short, whole = drawn(records), drawn(records, whole=True)
     assert whole.count("  branch ") + whole.count("* branch ") == 80
-    assert "… 42 more calls: harness trace RUN async_8_none_attempt/0/0" in short
+    assert "… 42 more calls: harness trace RUN async_8_none_attempt/1/1" in short
     path = Waterfalls(records).of(records.workflows[0]).path
     assert f"* branch {path.stragglers[0].branch + 1} " in short
 

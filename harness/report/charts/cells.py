@@ -84,9 +84,12 @@ def sync_async(about: Subject) -> Chart | None:
     )
     latency = _latency_panel(about, took, longest * 1.02, many=many)
     throughput, known = _throughput_panel(about)
-    medians = [value_of(about.duration(cell.workflow_latency_s.p50)) for cell in about.cells]
+    medians = [value_of(about.duration(cell.success_latency_p50_s)) for cell in about.cells]
     words = extremes((row.label for row in latency.rows), medians, "s")
-    notes = [f"{marks}. Vertical stroke: the median, with its 95\u00a0% interval where known."]
+    notes = [
+        f"{marks}. Vertical stroke: the median of the workflows that succeeded, with its 95\u00a0% "
+        "interval where known."
+    ]
     notes += left_out_note(about.cells, about.labels)
     if any(cell.warm_up for cell in about.cells):
         notes.append("The median excludes the warm-up.")
@@ -99,13 +102,13 @@ def sync_async(about: Subject) -> Chart | None:
     return Chart(
         "Workflow latency and throughput",
         _fastest(about),
-        f"Median workflow latency by cell. {words} Beside it throughput.",
+        f"Median latency of the workflows that succeeded, by cell. {words} Beside it throughput.",
         (*notes, *cut_off_note(known)),
         (latency, throughput) if known else (latency,),
         (),
         about.of_cells(
             "workflow-latency",
-            "Workflow latency, ready to done, in seconds",
+            "Latency of all workflows, from ready to done, in seconds",
             [
                 *distribution_columns(about, "workflow_latency", latencies),
                 *metric_columns(about, "speed", about.cells, only="workflows/s"),
@@ -137,7 +140,7 @@ def _latency_panel(
     rows = []
     for cell in about.cells:
         mine = took[cell.id]
-        median = about.duration(cell.workflow_latency_s.p50) if keeps_enough(cell) else None
+        median = about.duration(cell.success_latency_p50_s) if keeps_enough(cell) else None
         bars = _histogram(mine, cell.mode, axis) if many else ()
         dots = () if many else tuple(_dot(at, *one, cell.mode) for at, one in enumerate(mine))
         beside = number(median) if mine else "no workflow"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from harness.analysis.model import Cell
+from harness.analysis.model import Cell, Figure
 from harness.report.advisories import warnings_of
 from harness.report.answer_text import run_answer
 from harness.report.screen_table import ranked, screen_columns
@@ -82,6 +82,10 @@ def _state(about: Subject, cell: Cell) -> str:
     return ", ".join(said)
 
 
+def _tails(about: Subject) -> list[Figure | None]:
+    return [cell.workflow_latency_s.p95 for cell in about.cells]
+
+
 def _units(about: Subject) -> list[str]:
     """Return what the columns and units of the page mean."""
     summary = about.summary
@@ -94,6 +98,7 @@ def _units(about: Subject) -> list[str]:
         f"goodput: workflows that succeeded{late}, {about.rate_unit}",
         "kept: workflows that succeeded, of those that ended",
         "median latency: of workflows that succeeded, from ready to done",
+        *(["95\u00a0% within: of all workflows"] if any(_tails(about)) else []),
         "429s: attempts that the provider refused because of its rate limit",
         f"s: {second}",
         "smaller figures: 95\u00a0% intervals over repeats",
