@@ -39,8 +39,8 @@ from harness.records.ids import attempt_span
 from harness.records.schema import Attempt, Run
 from harness.simulator.profiles import load_profile
 from harness.store.run_directory import Records, Writer, read_records
+from harness.telemetry.collector_reply import connect
 from harness.telemetry.otlp_file import append_spans
-from harness.telemetry.otlp_http import CollectorConnection
 from harness.telemetry.otlp_protobuf import batches
 from harness.telemetry.otlp_target import OtlpTarget
 from harness.telemetry.outbox import Outbox
@@ -154,14 +154,15 @@ def sent(made: Records) -> tuple[float, float]:
 
         def whole() -> None:
             outbox = Outbox(target, lambda *_: None)
-            outbox.put(maker.of_workflows(made.workflows, made.calls, made.attempts), resource)
+            again = maker.of_workflows(made.workflows, made.calls, made.attempts)
+            outbox.put(batches(again, resource), len(again))
             assert outbox.send(60).delivered == len(spans)
             outbox.close()
 
         def floor() -> None:
-            exchange = CollectorConnection(target)
+            exchange = connect(target)
             for body in bodies:
-                assert exchange.post(body, 10) is not None
+                assert exchange.post(body, 10).verdict == "taken"
             exchange.close()
 
         return len(spans) / cpu(whole), len(spans) / cpu(floor)

@@ -225,7 +225,7 @@ def _add_run(command: _Command) -> None:
     add("--no-preflight", "do not connect to the endpoint before the run")
     add(
         "--otlp URL",
-        "send the spans over OTLP/HTTP, for example http://127.0.0.1:4318 "
+        "send the spans by OTLP, for example to http://127.0.0.1:4318 or grpc://127.0.0.1:4317 "
         "(default: the standard OTEL_* variables)",
     )
     add(

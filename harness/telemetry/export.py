@@ -24,12 +24,13 @@ from harness.telemetry.attributes import Attributes
 from harness.telemetry.content import Capture, capture
 from harness.telemetry.delivery_log import Acknowledged, DeliveryAccount
 from harness.telemetry.otlp_target import OtlpTarget
-from harness.telemetry.outbox import REAL, TRIES, Delivery, DeliveryClock, Outbox
+from harness.telemetry.outbox import TRIES, Delivery, Outbox
 from harness.telemetry.resource import make_resource
 from harness.telemetry.span import Span
 from harness.telemetry.spans import TraceMaker
 
 if TYPE_CHECKING:
+    from harness.telemetry.collector_reply import DeliveryClock
     from harness.telemetry.otlp_protobuf import Batch
 
 TRACES = "traces"
@@ -42,7 +43,7 @@ spans, which take six times as much space as its record."""
 BETWEEN = 0.5
 """Seconds for delivery between two trials; also the limit for all slow answers together."""
 AT_THE_END = 1.5
-"""Seconds for delivery at the end, without `wait`: two seconds in all since the last trial."""
+"""Seconds for delivery at the end, without `wait`: two seconds in all."""
 
 
 class Exporter:
@@ -58,7 +59,7 @@ class Exporter:
         target: OtlpTarget | None,
         environment: Mapping[str, str],
         reachable: bool = True,
-        clock: DeliveryClock = REAL,
+        clock: DeliveryClock | None = None,
         earlier: Iterable[Trial] = (),
     ) -> None:
         self._run_directory = directory
@@ -88,6 +89,7 @@ class Exporter:
         outbox = self._outbox
         if outbox and self._reachable and not outbox.is_failing and outbox.waited < BETWEEN:
             outbox.send(BETWEEN - outbox.waited, tries=1)
+            outbox.close()
 
     def finish(self, the_run: Run, wait: bool = False) -> DeliveryAccount:
         """Write the run trace, send the remaining spans, and return the state of all spans.
@@ -103,7 +105,8 @@ class Exporter:
         account = DeliveryAccount(made=self._made, left_out=self._left_out)
         if self._outbox:
             once = not wait and (self._outbox.is_failing or not self._reachable)
-            sent = self._outbox.send(math.inf if wait else AT_THE_END, tries=1 if once else TRIES)
+            seconds = AT_THE_END if self._reachable else AT_THE_END - BETWEEN  # the check took it
+            sent = self._outbox.send(math.inf if wait else seconds, tries=1 if once else TRIES)
             self._outbox.close()
             account = replace(account, endpoint=str(self._target), **sent._asdict())
         delivery_log.save_account(self._traces, account)
@@ -111,8 +114,7 @@ class Exporter:
 
     def _put(self, spans: Sequence[Span], resource: Attributes) -> None:
         self._made += len(spans)
-        if self._outbox:
-            self._outbox.put(spans, resource)
+        _put(self._outbox, spans, resource)
 
 
 def export_stored(
@@ -187,7 +189,7 @@ class _StoredDelivery:
         self._before = before
         self._resource = resource
         self._left = seconds
-        self._sent = Delivery(0, 0, 0, None)
+        self._sent = Delivery()
         self._settled = 0
         self.made = 0
 
@@ -198,7 +200,7 @@ class _StoredDelivery:
             left = [span for span in spans if span.span_id not in self._before.span_ids]
             self._settled += len(spans) - len(left)
             if left and not self._sent.undelivered:
-                self._outbox.put(left, self._resource)
+                _put(self._outbox, left, self._resource)
                 began = time.monotonic()
                 self._sent = self._outbox.send(self._left)
                 self._left -= time.monotonic() - began
@@ -212,11 +214,20 @@ class _StoredDelivery:
         return Delivery(delivered, refused, undelivered, self._sent.problem)
 
 
-def _outbox(traces: Path, target: OtlpTarget | None, clock: DeliveryClock = REAL) -> Outbox | None:
+def _outbox(
+    traces: Path, target: OtlpTarget | None, clock: DeliveryClock | None = None
+) -> Outbox | None:
     def note(batch: Batch, rejected: int) -> None:
         delivery_log.note(traces, str(target), batch.span_ids, rejected)
 
     return Outbox(target, note, clock) if target else None
+
+
+def _put(outbox: Outbox | None, spans: Sequence[Span], resource: Attributes) -> None:
+    if outbox:
+        from harness.telemetry.otlp_protobuf import batches
+
+        outbox.put(batches(spans, resource), len(spans))
 
 
 def _file_of(cell: str) -> str:

@@ -27,10 +27,11 @@ _SCOPE = InstrumentationScope(semconv.SCOPE, __version__, semconv.SCHEMA_URL)
 
 
 class Batch(NamedTuple):
-    """One request: the ids of its spans, and its bytes."""
+    """One request: the number of its items, its bytes, and the ids of its spans."""
 
-    span_ids: tuple[str, ...]
+    items: int
     body: bytes
+    span_ids: tuple[str, ...] = ()
 
 
 def batches(
@@ -52,7 +53,8 @@ def batches(
         sizes = accumulate(message.ByteSize() for message in messages)
         count = max(1, sum(size <= most_bytes for size in sizes))
         del messages[count:]
-        yield Batch(tuple(span.span_id for span in some[:count]), request.SerializeToString())
+        span_ids = tuple(span.span_id for span in some[:count])
+        yield Batch(count, request.SerializeToString(), span_ids)
         start += count
 
 

@@ -1,23 +1,20 @@
-"""The queue of spans for a collector, with an exact account of their delivery.
+"""The queue of spans or data points for a collector, with an exact account of their delivery.
 
-Sending has a time limit between two trials and at the end of a run. Spans that are not acknowledged
-by then are undelivered and can be sent later. While a trial runs, at most one answer is pending.
+Sending has a time limit between two trials and at the end of a run. What is not acknowledged by
+then is undelivered and can be sent later. While a trial runs, nothing is sent or read.
 """
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from harness.telemetry.attributes import Attributes
 from harness.telemetry.otlp_target import OtlpTarget
-from harness.telemetry.span import Span
 
 if TYPE_CHECKING:
-    from harness.telemetry.otlp_http import CollectorReply
+    from harness.telemetry.collector_reply import CollectorReply, DeliveryClock
     from harness.telemetry.otlp_protobuf import Batch
 
 TRIES = 6
@@ -26,102 +23,91 @@ TRIES = 6
 PROMPT = 0.1
 """Seconds within which an answer counts as prompt."""
 
-
-class DeliveryClock(NamedTuple):
-    """A monotonic clock in seconds, and a function that sleeps."""
-
-    now: Callable[[], float]
-    sleep: Callable[[float], None]
-
-
-REAL = DeliveryClock(time.monotonic, time.sleep)
-
 Deliver: TypeAlias = "Callable[[Batch, int], None]"
-"""Called with each acknowledged batch and the number of its rejected spans."""
+"""Called with each acknowledged batch and the number of its rejected items."""
 
 
 class Delivery(NamedTuple):
-    """Counts of spans. `delivered`, `refused` and `undelivered` add up to the spans put in.
+    """Counts of items. `delivered`, `refused` and `undelivered` add up to the items put in.
 
     `refused`: the collector rejected them. `undelivered`: not acknowledged, whether or not they
     arrived. `problem`: the last problem, in one line.
     """
 
-    delivered: int
-    refused: int
-    undelivered: int
-    problem: str | None
+    delivered: int = 0
+    refused: int = 0
+    undelivered: int = 0
+    problem: str | None = None
 
 
 class Outbox:
-    """Sends spans in order, one request at a time; calls `taken` for each acknowledged batch."""
+    """Sends batches in order, one request at a time; calls `taken` for each acknowledged batch."""
 
-    def __init__(self, target: OtlpTarget, taken: Deliver, clock: DeliveryClock = REAL) -> None:
-        from harness.telemetry.otlp_http import CollectorConnection
+    def __init__(
+        self, target: OtlpTarget, taken: Deliver, clock: DeliveryClock | None = None
+    ) -> None:
+        from harness.telemetry.collector_reply import REAL, connect
 
         self._taken = taken
-        self._now, self._sleep = clock
-        self._connection = CollectorConnection(target)
+        self._clock = clock or REAL
+        self._connection = connect(target, self._clock)
         self._waiting: deque[Iterator[Batch]] = deque()
         self._batch: Batch | None = None
         self._longest = 0.0
         self._failures = 0
         self._not_before = 0.0
-        self._hopeless = False
         self._random = Random()  # noqa: S311 - for retry jitter only
         self._put = self._delivered = self._refused = 0
         self._problem: str | None = None
+        self.stopped: CollectorReply | None = None
+        """The reply after which no request will be accepted."""
         self.waited = 0.0
         """Total seconds of the requests that the collector did not answer promptly."""
 
     @property
     def is_failing(self) -> bool:
         """Whether the last request failed."""
-        return self._failures > 0 or self._hopeless
+        return self._failures > 0 or self.stopped is not None
 
-    def put(self, spans: Sequence[Span], resource: Attributes) -> None:
-        """Add spans to the queue; they are encoded when they are sent."""
-        from harness.telemetry.otlp_protobuf import batches
-
-        self._put += len(spans)
-        self._waiting.append(batches(spans, resource))
+    def put(self, batches: Iterator[Batch], count: int) -> None:
+        """Add `count` items to the queue; they are encoded when they are sent."""
+        self._put += count
+        self._waiting.append(batches)
 
     def send(self, seconds: float, tries: int = TRIES) -> Delivery:
         """Send for `seconds`, or until all is sent or `tries` requests in a row have failed.
 
-        A request that is unlikely to be answered in time is not started. The answer to a request
-        that is not answered in time is read by the next `send`.
+        A request that is unlikely to be answered in time is not started. One that is not answered
+        in time is sent again by the next `send`.
         """
-        until = self._now() + seconds
+        now = self._clock.now
+        until = now() + seconds
         self._failures = 0
-        while not self._hopeless and self._failures < tries:
+        while self.stopped is None and self._failures < tries:
             batch = self._batch = self._batch or self._next_batch()
-            is_resumed = self._connection.is_pending
-            if batch is None or not (is_resumed or self._may_begin(until)):
+            if batch is None or not self._may_begin(until):
                 break
-            began = self._now()
+            began = now()
             reply = self._connection.post(batch.body, until - began)
-            took = self._now() - began
+            took = now() - began
             self.waited += took if took > PROMPT else 0.0
-            if reply is None:
-                break
-            if reply.verdict == "taken" and not is_resumed:
-                self._longest = max(self._longest, took)
+            self._longest = max(self._longest, took) if reply.verdict == "taken" else self._longest
             self._note(batch, reply)
         undelivered = self._put - self._delivered - self._refused
         return Delivery(self._delivered, self._refused, undelivered, self._problem)
 
     def close(self) -> None:
-        """Close the connection; spans without an acknowledgement stay undelivered."""
+        """Close the connection; the next `send` opens it again."""
         self._connection.close()
 
     def _may_begin(self, until: float) -> bool:
         """Wait until a request is allowed; return whether time is left for it."""
-        begin = max(self._now(), self._not_before)
+        now = self._clock.now
+        begin = max(now(), self._not_before)
         if begin + self._longest >= until:
             return False
-        if begin > self._now():
-            self._sleep(begin - self._now())
+        if begin > now():
+            self._clock.sleep(begin - now())
         return True
 
     def _next_batch(self) -> Batch | None:
@@ -136,17 +122,17 @@ class Outbox:
         if reply.verdict == "later":
             self._failures += 1
             pause = retry_pause(self._failures, reply.retry_after, self._random)
-            self._not_before = self._now() + pause
+            self._not_before = self._clock.now() + pause
             return
         self._batch, self._failures = None, 0
-        if reply.verdict == "taken":
-            rejected = min(reply.rejected, len(batch.span_ids))
-            self._delivered += len(batch.span_ids) - rejected
-            self._refused += rejected
+        taken = reply.verdict == "taken"
+        rejected = min(reply.rejected, batch.items) if taken else batch.items
+        self._delivered += batch.items - rejected
+        self._refused += rejected
+        if taken:
             self._taken(batch, rejected)
-        else:
-            self._refused += len(batch.span_ids)
-            self._hopeless = reply.verdict == "hopeless"
+        elif reply.verdict != "refused":
+            self.stopped = reply
 
 
 def retry_pause(failures: int, retry_after: float | None, random: Random) -> float:

@@ -153,10 +153,9 @@ def receiving(receiver: Receiver) -> Iterator[Receiver]:
                 return
             answer = receiver.answer(len(receiver.got))
             self.send_response(answer.status)
-            self.send_header("content-type", "application/x-protobuf")
-            self.send_header("content-length", str(len(answer.body)))
-            for key, value in answer.headers.items():
-                self.send_header(key, value)
+            usual = {"content-type": "application/x-protobuf", "content-length": len(answer.body)}
+            for key, value in (usual | answer.headers).items():
+                self.send_header(key, str(value))
             self.end_headers()
             self.wfile.write(answer.body)
 
@@ -169,7 +168,11 @@ def receiving(receiver: Receiver) -> Iterator[Receiver]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """Say nothing of a client that hangs up."""
+
+    with Server(("127.0.0.1", 0), Handler) as server:
         receiver.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

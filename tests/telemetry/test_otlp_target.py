@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +26,8 @@ def opened(url: str | None, environment: Mapping[str, str]) -> str | None:
 def target_of(**environment: str) -> OtlpTarget:
     """Return the target that these variables make of a plain address."""
     names = {f"OTEL_EXPORTER_OTLP_{name}": value for name, value in environment.items()}
-    target = open_target(BASE.replace("http:", "https:"), names)
+    names["OTEL_EXPORTER_OTLP_ENDPOINT"] = BASE.replace("http:", "https:")
+    target = open_target(None, names)
     assert target is not None
     return target
 
@@ -122,6 +122,12 @@ def test_headers_that_cannot_be_sent_are_refused_without_their_text(text: str) -
     assert "s3cret" not in str(no.value)
 
 
+@pytest.mark.parametrize("text", ["a=1,b!=s3cret", "a=1,b-bin=s3cret"])
+def test_headers_that_grpc_does_not_allow_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"OTEL_EXPORTER_OTLP_HEADERS: entry 2 .* grpc"):
+        open_target("grpc://h", {"OTEL_EXPORTER_OTLP_HEADERS": text})
+
+
 @given(st.text() | st.text().map(lambda text: f"http://{text}"))
 def test_any_address_is_taken_or_refused_in_one_line(url: str) -> None:
     refusal = ""
@@ -131,7 +137,7 @@ def test_any_address_is_taken_or_refused_in_one_line(url: str) -> None:
         target, refusal = None, str(error)
     assert (target is None) == refusal.startswith("--otlp: ")
     assert "\n" not in refusal
-    assert target is None or httpx2.URL(target.url).path.endswith("/v1/traces")
+    assert target is None or target.path.partition("?")[0].endswith("/v1/traces")
 
 
 # The variables, one by one
@@ -163,6 +169,58 @@ def test_the_protocol_may_be_named_where_it_is_the_one_that_is_spoken() -> None:
     assert target_of(PROTOCOL="grpc", TRACES_PROTOCOL="http/protobuf") == target_of()
 
 
+@pytest.mark.parametrize(
+    ("url", "protocol", "chosen"),
+    [
+        ("http://h:4317", "grpc", "grpc://h:4317/v1/traces"),
+        ("https://h:4317", "grpc", "grpcs://h:4317/v1/traces"),
+        ("http://h", "grpc", "grpc://h:4317/v1/traces"),
+        ("http://h:4317/ignored?x=1", "grpc", "grpc://h:4317/v1/traces"),
+        ("h:4317", "grpc", "grpcs://h:4317/v1/traces"),
+        ("grpc://h", "", "grpc://h:4317/v1/traces"),
+        ("grpcs://[::1]", "http/protobuf", "grpcs://[::1]:4317/v1/traces"),
+    ],
+)
+def test_grpc_is_chosen_by_the_protocol_or_by_the_scheme(
+    url: str, protocol: str, chosen: str
+) -> None:
+    environment = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
+    }  # fmt: skip
+    assert opened(None, environment) == chosen
+
+
+def test_an_address_of_grpc_without_a_scheme_is_plain_where_insecure_says_so() -> None:
+    environment = {
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "h:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+        "OTEL_EXPORTER_OTLP_INSECURE": "true",
+    }  # fmt: skip
+    assert opened(None, environment) == "grpc://h:4317/v1/traces"
+
+
+def test_a_given_url_wins_over_the_protocol_too() -> None:
+    environment = {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+    assert opened(BASE, environment) == BASE + "/v1/traces"
+    assert opened("grpc://h:4317", environment) == "grpc://h:4317/v1/traces"
+
+
+def test_metrics_have_their_own_path_and_variables() -> None:
+    environment = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": BASE, "OTEL_EXPORTER_OTLP_METRICS_TIMEOUT": "700",
+        "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": "800",
+    }  # fmt: skip
+    target = open_target(None, environment, signal="metrics")
+    assert target is not None
+    assert (str(target), target.timeout) == (BASE + "/v1/metrics", 0.7)
+    for url in (BASE, BASE + "/v1/traces", BASE + "/v1/metrics"):
+        assert str(open_target(url, {}, signal="metrics")) == BASE + "/v1/metrics"
+    own = {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://h:9090/api/v1/otlp/v1/metrics"}
+    assert str(open_target(None, own, signal="metrics")) == "http://h:9090/api/v1/otlp/v1/metrics"
+    off = {"OTEL_METRICS_EXPORTER": "none"}
+    assert open_target(BASE, off, signal="metrics") is None
+    assert open_target(BASE, off) is not None
+
+
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
     """A certificate for 127.0.0.1 with its key, in one file."""
@@ -178,19 +236,22 @@ def certificate(tmp_path: Path) -> Path:
 
 
 def test_a_certificate_says_whom_to_trust(certificate: Path) -> None:
-    target = target_of(CERTIFICATE=str(certificate), CLIENT_CERTIFICATE=str(certificate))
-    assert target.tls is not None
-    (trusted,) = target.tls.get_ca_certs()
+    given = target_of(
+        CERTIFICATE=str(certificate), CLIENT_CERTIFICATE=str(certificate)
+    ).certificates
+    assert given is not None
+    (trusted,) = given.context.get_ca_certs()
     assert ("commonName", "127.0.0.1") in trusted["subject"][0]
-    assert target.tls.verify_mode == ssl.CERT_REQUIRED
-    assert target_of().tls is None, "the system's own way"
+    assert given.context.verify_mode == ssl.CERT_REQUIRED
+    assert given.trusted == given.chain == given.key == certificate.read_bytes()
+    assert target_of().certificates is None, "the system's own way"
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("TIMEOUT", "2.5"), ("TIMEOUT", "0"), ("TIMEOUT", "-1"), ("COMPRESSION", "s3cret"),
-        ("PROTOCOL", "grpc"), ("CERTIFICATE", "/nowhere/s3cret"), ("CERTIFICATE", __file__),
+        ("PROTOCOL", "http/json"), ("CERTIFICATE", "/nowhere/s3cret"), ("CERTIFICATE", __file__),
         ("CLIENT_CERTIFICATE", "/nowhere"),
     ],
 )  # fmt: skip

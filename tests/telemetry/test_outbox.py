@@ -8,9 +8,10 @@ from random import Random
 
 import pytest
 
-from harness.telemetry.otlp_protobuf import MOST_SPANS, Batch
+from harness.telemetry.collector_reply import CollectorReply, DeliveryClock
+from harness.telemetry.otlp_protobuf import MOST_SPANS, Batch, batches
 from harness.telemetry.otlp_target import OtlpTarget
-from harness.telemetry.outbox import TRIES, Delivery, DeliveryClock, Outbox, retry_pause
+from harness.telemetry.outbox import TRIES, Delivery, Outbox, retry_pause
 from harness.telemetry.span import Span
 from tests.telemetry.otlp import Answer, Receiver, receiving, spans_in
 from tests.telemetry.test_otlp_http import RESOURCE, closed_port, many, partial
@@ -32,14 +33,14 @@ class Slow:
 
     @property
     def clock(self) -> DeliveryClock:
-        return DeliveryClock(lambda: self.time, self._sleep)
+        return DeliveryClock(lambda: self.time, self._sleep, lambda used, _: used.settimeout(60))
 
     @contextmanager
     def outbox(self, spans: list[Span]) -> Iterator[Outbox]:
         """Listen, and give an outbox with these spans in it."""
         with receiving(self.receiver):
             outbox = Outbox(self.receiver.target(), self._took, self.clock)
-            outbox.put(spans, RESOURCE)
+            outbox.put(batches(spans, RESOURCE), len(spans))
             yield outbox
             outbox.close()
 
@@ -48,7 +49,7 @@ class Slow:
         return [span["ids"][1] for one in self.receiver.got for span in spans_in(one.message)]
 
     def _took(self, batch: Batch, rejected: int) -> None:
-        self.taken.append((len(batch.span_ids), rejected))
+        self.taken.append((batch.items, rejected))
 
     def _sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
@@ -101,14 +102,27 @@ def test_no_request_is_begun_that_would_not_be_answered_in_time() -> None:
         assert len(slow.receiver.got) == 1
 
 
-def test_an_answer_that_comes_during_a_trial_counts_at_the_next_sending() -> None:
-    """The clock does not move while one waits here, so the collector is always too late."""
-    slow = Slow()
-    with slow.outbox(many(2 * MOST_SPANS)) as outbox:
-        outbox.send(0.0)
-        assert outbox.send(0.001).delivered in (0, MOST_SPANS, 2 * MOST_SPANS)
-        assert outbox.send(ANY) == Delivery(2 * MOST_SPANS, 0, 0, None)
-    assert slow.got() == ids(2 * MOST_SPANS)
+def test_a_request_that_is_cut_is_sent_again_with_the_same_spans() -> None:
+    class Cut:
+        def __init__(self) -> None:
+            self.got: list[tuple[bytes, float]] = []
+
+        def post(self, body: bytes, seconds: float) -> CollectorReply:
+            self.got.append((body, seconds))
+            slow.time += seconds
+            return CollectorReply("later" if len(self.got) == 1 else "taken", problem="cut")
+
+        def close(self) -> None:
+            pass
+
+    slow, cut = Slow(), Cut()
+    outbox = Outbox(OtlpTarget("http", "h", 1, "/"), slow._took, slow.clock)
+    outbox._connection = cut
+    outbox.put(batches(many(2), RESOURCE, most_spans=1), 2)
+    assert outbox.send(0.5) == Delivery(0, 0, 2, "cut")
+    assert outbox.send(ANY)[:3] == (1, 0, 1), "the second takes all of the time"
+    assert [seconds for _, seconds in cut.got] == [0.5, pytest.approx(ANY)]
+    assert cut.got[0][0] == cut.got[1][0]
 
 
 def test_a_collector_that_is_busy_is_asked_again_and_gets_nothing_twice() -> None:
@@ -147,7 +161,7 @@ def test_a_collector_that_is_down_costs_no_more_than_its_seconds() -> None:
     slow = Slow()
     down = OtlpTarget("http", "127.0.0.1", closed_port(), "/v1/traces")
     outbox = Outbox(down, lambda *_: None, slow.clock)
-    outbox.put(many(20_000), RESOURCE)
+    outbox.put(batches(many(20_000), RESOURCE), 20_000)
     began = slow.time
     delivery = outbox.send(2.0)
     outbox.close()
