@@ -6,8 +6,10 @@ lines create `harness.AsyncOpenAI` or `harness.OpenAI`.
 
 from __future__ import annotations
 
+import json
+import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,6 +58,44 @@ def failures_met(attempts: AttemptTable) -> FailuresMet:
     )
 
 
+class _Server(NamedTuple):
+    """What reaches the endpoint that was measured.
+
+    `arguments`: of the client, none for a simulated provider, whose place another endpoint takes.
+    `imports`: the modules that they need. `model`: as requested, empty if not known.
+    """
+
+    arguments: tuple[str, ...]
+    imports: frozenset[str]
+    model: str
+    streams: bool
+
+    @classmethod
+    def of(cls, endpoint: Mapping[str, Any]) -> _Server:
+        """Return the server of an `[endpoint]`. The key is named by its variable, never shown."""
+        url, variable = endpoint.get("base_url"), endpoint.get("api_key_env")
+        model, streams = endpoint.get("model") or "", endpoint["stream"]
+        if not isinstance(url, str):
+            return cls((), frozenset(), "", streams)
+        key = '"none"' if variable is None else f"os.environ[{json.dumps(variable)}]"
+        named = (("base_url", json.dumps(url), _PACKAGE_URL), ("api_key", key, _PACKAGE_KEY))
+        arguments = tuple(f"{name}={value}" for name, value, usual in named if value != usual)
+        imports = frozenset(["os"]) if "os.environ" in "".join(arguments) else frozenset[str]()
+        return cls(arguments, imports, model, streams)
+
+    def measured(self) -> Iterator[str]:
+        """Yield a comment on what the requests had; nothing if there is nothing to say."""
+        had = [f"model={json.dumps(self.model)}"] if self.model else []
+        had += ["stream=True"] if self.streams else []
+        if had:
+            yield f"    # measured with {', '.join(had)}"
+
+
+_PACKAGE_URL = '"https://api.openai.com/v1"'
+_PACKAGE_KEY = 'os.environ["OPENAI_API_KEY"]'
+"""What the package uses without arguments."""
+
+
 def lines_to_paste(run: Run, cell: CellInfo, met: FailuresMet | None = None) -> tuple[str, ...]:
     """Return Python that gives a program the cell's mode, permits, retry policy and scope.
 
@@ -66,10 +106,10 @@ def lines_to_paste(run: Run, cell: CellInfo, met: FailuresMet | None = None) -> 
     if code is None or not code.policy:
         return ()
     scenario = run.cell_scenario(cell)
-    streamed = scenario["endpoint"]["stream"]
-    if met is not None and _is_plain_exact(cell, code, streamed, met):
-        return (*_head(cell, code), *_ask(cell, code))
-    return tuple(_with_client(cell, code, scenario["timeouts"], streamed))
+    server = _Server.of(scenario["endpoint"])
+    if met is not None and _is_plain_exact(cell, code, server.streams, met):
+        return (*_head(cell, code, server), *_ask(cell, code, server))
+    return tuple(_with_client(cell, code, scenario["timeouts"], server))
 
 
 def _is_plain_exact(cell: CellInfo, code: PolicyCode, streamed: bool, met: FailuresMet) -> bool:
@@ -97,13 +137,14 @@ def _is_plain_exact(cell: CellInfo, code: PolicyCode, streamed: bool, met: Failu
 
 
 def _with_client(
-    cell: CellInfo, code: PolicyCode, timeouts: dict[str, Any], streamed: bool
+    cell: CellInfo, code: PolicyCode, timeouts: dict[str, Any], server: _Server
 ) -> Iterator[str]:
     in_async = cell.mode == "async"
     prefix, wait = ("async ", "await ") if in_async else ("", "")
-    yield from (f"import {name}" for name in sorted({"harness", *code.imports}))
+    yield from _imports({"harness", *code.imports} | server.imports)
     yield ""
     yield f"client = harness.{'Async' if in_async else ''}OpenAI("
+    yield from (f"    {argument}," for argument in server.arguments)
     yield f"    permits={cell.permits},"
     yield f'    permit_scope="{cell.permit_scope}",'
     if len(code.policy) == 1:
@@ -117,7 +158,7 @@ def _with_client(
     values = [(name, timeouts[name] or timeouts["call"]) for name in named]
     arguments = ", ".join(f"{name}={value:g}" for name, value in values)
     yield from _call(f"timeouts=harness.Timeouts({arguments})", 4)
-    if streamed:
+    if server.streams:
         yield "    # Measured so: a stream is passed on when it is complete, and one that"
         yield "    # breaks is retried. It costs the wait for the last text. Without it,"
         yield "    # nothing is retried after the first text."
@@ -125,8 +166,7 @@ def _with_client(
     yield ")"
     yield ""
     yield f"{prefix}def ask(**request):"
-    if streamed:
-        yield "    # measured with stream=True"
+    yield from server.measured()
     if any('scope="phase"' in layer for layer in code.policy):
         yield '    # extra_headers={"x-harness-policy-phase": ...} names the phase'
     yield f"    return {wait}client.chat.completions.create(**request)"
@@ -145,26 +185,39 @@ def _call(expression: str, indent: int) -> Iterator[str]:
     yield f"{blanks}),"
 
 
-def _head(cell: CellInfo, code: PolicyCode) -> Iterator[str]:
+def _imports(names: Iterable[str]) -> Iterator[str]:
+    """Import modules of the standard library first, as tools that sort imports do."""
+    ordered = sorted(names, key=lambda name: (name not in sys.stdlib_module_names, name))
+    yield from (f"import {name}" for name in ordered)
+
+
+def _head(cell: CellInfo, code: PolicyCode, server: _Server) -> Iterator[str]:
     in_async = cell.mode == "async"
     own = {*code.modules, *(() if in_async else ("time",))} if code.pause else set()
+    own |= server.imports
     yield from (f"import {name}" for name in sorted({*own, *(["asyncio"] if in_async else [])}))
     yield "import openai"
     yield ""
-    yield f"client = openai.{'Async' if in_async else ''}OpenAI(max_retries={code.max_retries})"
+    arguments = [*server.arguments, f"max_retries={code.max_retries}"]
+    begin = f"client = openai.{'Async' if in_async else ''}OpenAI("
+    if len(arguments) == 1:
+        yield f"{begin}{arguments[0]})"
+    else:
+        yield from (begin, *(f"    {argument}," for argument in arguments), ")")
     if in_async:
         yield f"permits = asyncio.Semaphore({cell.permits})"
     if code.pause:
         yield from _ERRORS
 
 
-def _ask(cell: CellInfo, code: PolicyCode) -> Iterator[str]:
+def _ask(cell: CellInfo, code: PolicyCode, server: _Server) -> Iterator[str]:
     in_async = cell.mode == "async"
     prefix, wait = ("async ", "await ") if in_async else ("", "")
     call = f"return {wait}client.chat.completions.create(**request)"
     held = f"{prefix}with permits:"
     yield ""
     yield f"{prefix}def ask(**request):"
+    yield from server.measured()
     if not code.pause:
         yield from ([f"    {held}", f"        {call}"] if in_async else [f"    {call}"])
         return

@@ -273,3 +273,48 @@ def test_the_client_is_made_with_what_the_cell_had(
 def test_without_streams_the_client_has_nothing_to_say_about_them() -> None:
     lines = "\n".join(pasted("async", 8, "aws-standard", stream=False))
     assert "stream" not in lines
+
+
+LIVE = {
+    "kind": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "deepseek-reasoner",
+    "api_key_env": "MY_KEY",
+}  # fmt: skip
+
+
+def with_endpoint(run: Run, **values: Any) -> Run:
+    endpoint = {**run.scenario["endpoint"], **values}
+    return msgspec.structs.replace(run, scenario={**run.scenario, "endpoint": endpoint})
+
+
+def live(mode: str, met: FailuresMet | None, **values: Any) -> list[str]:
+    cell = f"{mode}_8_none_attempt"
+    run = with_endpoint(make_run([cell], extra_toml=POLICIES), **{**LIVE, **values})
+    return list(lines_to_paste(run, cell_info(cell), met))
+
+
+@pytest.mark.parametrize("met", [None, SOME_REFUSED], ids=["harness", "openai"])
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("key", ["MY_KEY", None])
+def test_the_lines_reach_the_endpoint_that_was_measured(
+    mode: str, met: FailuresMet | None, key: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.setenv("MY_KEY", "secret")
+    lines = live(mode, met, api_key_env=key, stream=False)
+    assert ("import openai" in lines) == (met is not None)
+    assert "secret" not in "".join(lines)
+    assert '    # measured with model="deepseek-reasoner"' in lines
+    space: dict[str, Any] = {}
+    exec("\n".join(lines), space)
+    assert str(space["client"].base_url) == "http://127.0.0.1:9/v1/"
+    assert space["client"].api_key == ("secret" if key else "none")
+
+
+def test_what_the_package_uses_anyway_is_left_out() -> None:
+    usual = {"base_url": "https://api.openai.com/v1", "api_key_env": "OPENAI_API_KEY"}
+    text = "\n".join(live("async", None, **usual))
+    assert "base_url" not in text
+    assert "import os" not in text
+    assert '# measured with model="deepseek-reasoner", stream=True' in text
+    assert "base_url" not in "\n".join(pasted("async", 8, "none"))

@@ -1,11 +1,15 @@
 """The commands and settings that the README and the documents show are accepted."""
 
+import asyncio
+import inspect
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import harness
 from benchmarks.quickstart import answer
 from harness.bench.scenario import load_scenario, parse_scenario
 from harness.cli.main import _parser, main
@@ -96,9 +100,22 @@ def test_the_commands_for_an_endpoint_of_ones_own_run_as_they_are(
             own = command.replace(f"http://127.0.0.1:{port}/v1", provider.base_url)
             assert own != command or "--endpoint" not in command
             assert main(shlex.split(own)) == 0
+        (run,) = (tmp_path / "results").iterdir()
+        _ask_as_recommended(run)
     said = capsys.readouterr().out
     assert "mine: 3 settings, 2 repeats, 24 workflows" in said
     assert "SIMULATED by the endpoint" in said
+
+
+def _ask_as_recommended(run: Path) -> None:
+    """The code of a recommendation reaches the endpoint that was measured, as it stands."""
+    recommended = harness.read_run(run).summary.recommendation
+    space: dict[str, Any] = {}
+    exec("\n".join(recommended.code), space)
+    request = {"model": "deepseek-reasoner", "messages": [{"role": "user", "content": "Why?"}]}
+    asked: Any = space["ask"](**request)
+    answer = asyncio.run(asked) if inspect.iscoroutine(asked) else asked
+    assert answer.choices[0].message.content
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
