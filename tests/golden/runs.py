@@ -108,6 +108,11 @@ def _without_bursts() -> str:
     return f"endpoint.faults=[{', '.join(kept)}]"
 
 
+_FAULTS = (
+    "endpoint.override={tokens_per_chunk = 20}", "endpoint.time_scale=0.01", "sweep.permits=[12]",
+)  # fmt: skip
+"""The pace with which the scenario `faults` was recorded."""
+
 GOLDEN = (
     _virtual(
         "quickstart", "load.workflows=4", "sweep.repeats=2", "endpoint.time_scale=0.0018"
@@ -117,7 +122,9 @@ GOLDEN = (
         "sweep.repeats=2", "slo.success_rate=0.99", "endpoint.time_scale=0.002",
     ),
     _virtual("hedge", "load.workflows=8", "sweep.repeats=2"),
-    _virtual("faults", "load.workflows=3", "sweep.repeats=2", 'sweep.mode=["sync", "async"]'),
+    _virtual(
+        "faults", *_FAULTS, "load.workflows=3", "sweep.repeats=2", 'sweep.mode=["sync", "async"]'
+    ),
     _virtual("objectives", "load.workflows=12", "sweep.repeats=1"),
     _virtual(
         "open-loop", "load.workflows=12", "sweep.repeats=2", "endpoint.time_scale=0.002"
@@ -152,7 +159,7 @@ GOLDEN = (
         scenario="retry-storm",
     ),
     _virtual(
-        "quorum", "load.workflows=4", "sweep.repeats=2", 'sweep.mode=["sync", "async"]',
+        "quorum", *_FAULTS, "load.workflows=4", "sweep.repeats=2", 'sweep.mode=["sync", "async"]',
         'sweep.retry=["openai-sdk"]', "workflow.on_branch_failure=quorum", "workflow.quorum=6",
         "workflow.carry_reasoning=true", "endpoint.price={input = 1.0, output = 2.0}",
         scenario="faults",
@@ -175,7 +182,7 @@ GOLDEN = (
         "faults-http", "faults",
         ("sweep.repeats=1", 'sweep.retry=["none", "patient"]',
          'timeouts={first_token = "300s", idle = "150s", call = "50m"}',
-         "endpoint.override={tokens_per_chunk = 20, itl_a = 0.005}", _without_bursts()),
+         *_FAULTS, "endpoint.override={tokens_per_chunk = 20, itl_a = 0.005}", _without_bursts()),
         is_virtual=False, may_differ=0.1,
     ),
 )  # fmt: skip
