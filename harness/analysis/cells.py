@@ -66,8 +66,13 @@ class CountingRules(NamedTuple):
 
     def is_good(self, workflow: Workflow) -> bool:
         """Return whether a workflow is a success within the latency limit."""
-        late = self.latency is not None and workflow.done - workflow.ready > self.latency
-        return self.is_success(workflow) and not late
+        return self.is_success(workflow) and not self.is_late(workflow)
+
+    def is_late(self, workflow: Workflow) -> bool:
+        """Return whether a workflow is a success that took longer than the latency limit."""
+        if self.latency is None or workflow.done - workflow.ready <= self.latency:
+            return False
+        return self.is_success(workflow)
 
     def costs(self, attempts: AttemptTable) -> NDArray[np.float64] | None:
         """Return what the tokens of each attempt cost in USD; None where no price is known."""

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.analysis.looks import Looks
+from harness.analysis.model import Preference
 from harness.analysis.proofs import (
     Proof,
-    ShareBounds,
     design_effect,
     share_bounds,
     share_proof,
@@ -84,7 +84,8 @@ class Judgement(NamedTuple):
     `cell`: the one with both proofs, or None; `candidate`: that one, or the one that is ahead.
     `proofs`: of the success rate, by cell. `settled`: whether the candidate's lead is proven.
     `equal`: the cells with both proofs, the best first. `rival`: the cell that the candidate leads
-    by least. `exercised`: whether the policies that compete with the candidate's met a failure.
+    by least. `exercised`: whether the policies that compete with the candidate's had anything to
+    do.
     `dropped`: the cells that cannot be recommended any more, each with the repeats of the look that
     dropped it. `is_final`: more repeats cannot change the answer.
     """
@@ -158,7 +159,7 @@ def look(
         settled=chosen in settled,
         equal=tuple(one.name for one in equal),
         rival=None if rival is None else rival.name,
-        exercised=chosen is not None and _met_failures(chosen, contenders),
+        exercised=chosen is not None and _had_something_to_do(chosen, contenders),
         dropped={name: dropped.get(name, repeats) for name in lost},
         is_final=bool(equal) or len(lost) == len(contenders),
     )
@@ -265,34 +266,47 @@ class Advantages:
         return np.where(same, 0.0, bounds)
 
 
+class ShareCounts(NamedTuple):
+    """How many workflows of a cell are good, of those that ended, and their design effect."""
+
+    good: float
+    tried: float
+    effect: float
+
+    @property
+    def share(self) -> float:
+        """The share of good workflows."""
+        return self.good / max(1, self.tried)
+
+
 def success_proofs(contenders: Sequence[Contender], rules: Rules, level: float) -> dict[str, Proof]:
     """Return for each cell whether its success rate is proven to meet the requirement, or not to.
 
     Repeats are the clusters (see `design_effects`).
     """
     effects = design_effects(contenders)
-    bounds = {
-        one.name: share_bounds(
-            sum(one.good.values()), sum(one.tried.values()), effects[one.name], level
-        )
+    counts = {
+        one.name: ShareCounts(sum(one.good.values()), sum(one.tried.values()), effects[one.name])
         for one in contenders
     }
+    return share_proofs(counts, rules, level)
+
+
+def share_proofs(counts: Mapping[str, ShareCounts], rules: Rules, level: float) -> dict[str, Proof]:
+    """Return the same from counts of workflows, by cell."""
+    bounds = {name: share_bounds(*mine, level) for name, mine in counts.items()}
     if rules.asked is not None:
         return {name: share_proof(found, rules.asked) for name, found in bounds.items()}
-    best = max(contenders, key=lambda one: (one.share, sum(one.tried.values())), default=None)
-    if best is None:
+    if not counts:
         return {}
+    best = max(counts, key=lambda name: (counts[name].share, counts[name].tried))
+    most = bounds[best]._replace(high=max(bounds[best].high, counts[best].share))
     return {
-        one.name: shortfall_proof(
-            one.share, bounds[one.name], best.share, _capped(bounds[best.name], best),
-            rules.success_margin,
+        name: shortfall_proof(
+            mine.share, bounds[name], counts[best].share, most, rules.success_margin
         )
-        for one in contenders
-    }  # fmt: skip
-
-
-def _capped(bounds: ShareBounds, best: Contender) -> ShareBounds:
-    return bounds._replace(high=max(bounds.high, best.share))
+        for name, mine in counts.items()
+    }
 
 
 def design_effects(contenders: Sequence[Contender]) -> dict[str, float]:
@@ -339,11 +353,11 @@ def best_of(equal: Sequence[Contender], contenders: Sequence[Contender]) -> Cont
 def _safest(
     chosen: Contender, able: Sequence[Contender], contenders: Sequence[Contender]
 ) -> Contender:
-    """Return the cell with the safest policy, if no policy met a failure with these settings.
+    """Return the cell with the safest policy, if no policy had anything to do with these settings.
 
-    Then all policies are the same measurement.
+    Then all policies are the same measurement (see `with_unused_policies_as_one`).
     """
-    if _met_failures(chosen, contenders):
+    if _had_something_to_do(chosen, contenders):
         return chosen
     rivals = [one for one in able if one.setting == chosen.setting]
     return min(rivals, key=lambda one: one.safety)
@@ -356,11 +370,16 @@ def simpler(one: Contender, other: Contender) -> Contender:
     permits; or else the simpler policy.
     """
     for mine, theirs in ((one.attempts, other.attempts), (one.refusals, other.refusals)):
-        common = mine.keys() & theirs.keys()
-        more = significant_mean([mine[at] - theirs[at] for at in common])
+        more = _more(mine, theirs)
         if more:
             return one if more < 0 else other
     return min(one, other, key=lambda cell: (cell.permits, cell.simplicity))
+
+
+def _more(mine: Mapping[int, float], theirs: Mapping[int, float]) -> float:
+    """Return the mean difference over the repeats that both have; 0 if it is not significant."""
+    common = sorted(mine.keys() & theirs.keys())
+    return significant_mean([mine[at] - theirs[at] for at in common])
 
 
 def _ahead(
@@ -382,6 +401,28 @@ def _ahead(
     return max(able, key=lambda one: one.share, default=None)
 
 
-def _met_failures(chosen: Contender, contenders: Sequence[Contender]) -> bool:
-    """Return whether a policy met a failure with the settings of a cell."""
-    return any(one.failures > 0 for one in contenders if one.setting == chosen.setting)
+def _had_something_to_do(chosen: Contender, contenders: Sequence[Contender]) -> bool:
+    """Return whether a policy with the settings of a cell met a failure or repeated a request."""
+    return any(not _policy_was_unused(one) for one in contenders if one.setting == chosen.setting)
+
+
+def preference(
+    chosen: Contender, other: Contender, found: Judgement, contenders: Sequence[Contender]
+) -> Preference:
+    """Return why a candidate was chosen and not another cell whose objective is equal."""
+    if other.setting == chosen.setting and not _had_something_to_do(chosen, contenders):
+        return "safety"
+    if found.cell is None:
+        return "objective"
+    if other.name not in found.equal:
+        return "proof"
+    by: tuple[tuple[Preference, Mapping[int, float], Mapping[int, float]], ...] = (
+        ("attempts", chosen.attempts, other.attempts),
+        ("refusals", chosen.refusals, other.refusals),
+    )
+    for name, mine, theirs in by:
+        if _more(mine, theirs) < 0:
+            return name
+    if chosen.permits < other.permits:
+        return "permits"
+    return "simplicity" if chosen.simplicity < other.simplicity else "objective"

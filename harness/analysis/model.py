@@ -146,6 +146,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     has bounds. `cost_usd` is of every attempt, abandoned ones included, `wasted_usd` of the failed
     ones among them, the cost of a success of those that count; None without a price.
     `slo`: whether the success rate is proven to meet the SLO, or not to (see `proofs`).
+    `late`: the number of successes that took longer than `slo.workflow_latency`.
     `dropped_after`: the repeats after which a look dropped the cell, so that it ran no further.
     """
 
@@ -189,6 +190,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_per_successful_workflow_usd: float | None
     settings: dict[str, Any] = msgspec.field(default_factory=dict)
     slo: Literal["proven", "open", "broken"] = "open"
+    late: int = 0
     dropped_after: int | None = None
 
 
@@ -235,15 +237,55 @@ class Oracle(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SettlesWith(msgspec.Struct, frozen=True, kw_only=True):
-    """What it takes to prove what is missing, if the cells go on as they did.
+    """What would prove what is missing, if the cells go on as they did.
 
-    `missing`: the proof of the success rate (`slo`), of the lead, or both. `repeats`, `workflows`:
-    about how many more, of each cell; None if no practical number suffices.
+    `missing`: the proof of the success rate (`slo`), of the lead, or both. `max_repeats`: the
+    `sweep.max_repeats` of a new run with `sweep.repeats = "auto"` that would prove it, `workflows`:
+    of each cell in so many repeats; None if no practical number suffices. `by_resuming`: the rest
+    of this run would prove it, at the latest after `max_repeats`. `at_least`: fewer than three
+    repeats have an objective, so its spread is not known, and it can take more.
     """
 
     missing: Literal["slo", "lead", "both"]
-    repeats: int | None
+    max_repeats: int | None
     workflows: int | None
+    by_resuming: bool = False
+    at_least: bool = False
+
+
+Preference = Literal[
+    "safety", "proof", "attempts", "refusals", "permits", "simplicity", "objective"
+]
+"""Why a cell is preferred to one whose objective is equal within the margin. `safety`: the policies
+had nothing to do, and its policy is safer. `proof`: the other lacks one of the proofs. `attempts`,
+`refusals`, `permits`: it has fewer. `simplicity`: its policy is simpler. `objective`: none of
+these, and it was slightly better."""
+
+
+class Rival(msgspec.Struct, frozen=True, kw_only=True):
+    """Another cell that may meet the SLO, beside the candidate.
+
+    `ratio`: its objective over the candidate's, paired by repeat. `place`: `equal` if that is
+    within the margin, else `behind` the candidate or `ahead` of it. `preferred_by`: why the
+    candidate was chosen and not this `equal` cell.
+    """
+
+    cell: str
+    ratio: Figure
+    place: Literal["equal", "behind", "ahead"]
+    preferred_by: Preference | None = None
+
+
+class Requirement(msgspec.Struct, frozen=True, kw_only=True):
+    """What a cell has to keep: the SLO of the scenario.
+
+    `success_rate`: None without one; a cell then has to keep as large a share as the best cell,
+    within `success_margin`. `workflow_latency_s`: a success takes no longer, None for no limit.
+    """
+
+    success_rate: float | None = None
+    success_margin: float = 0.05
+    workflow_latency_s: float | None = None
 
 
 class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
@@ -252,8 +294,9 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
     `state`: `proven` if `cell` is proven to meet the SLO and no other cell that may meet it is
     better by more than the margin; `leading` if one of these proofs is missing for the `candidate`;
     `open` if both are, or if there is no candidate. `lead_over_next`: the objective of the closest
-    other cell over the candidate's, paired by repeat. `retry_exercised`: whether an attempt failed
-    with the candidate's settings under any retry policy. `code`: Python lines that give a program
+    other cell over the candidate's, paired by repeat. `rivals`: the other cells that may meet the
+    SLO, the nearest first. `retry_exercised`: whether an attempt failed, or was repeated, with the
+    candidate's settings under any retry policy. `code`: Python lines that give a program
     the candidate's settings.
     """
 
@@ -263,6 +306,7 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
     objective: str
     because: tuple[str, ...]
     lead_over_next: Figure | None = None
+    rivals: tuple[Rival, ...] = ()
     settles_with: SettlesWith | None = None
     retry_exercised: bool = False
     code: tuple[str, ...] = ()
@@ -305,7 +349,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     settled. `workflow_failures`: what failed attempts do not explain, by frequency.
     `endpoint_keys`: the keys that `[endpoint]` has, so that advice names no others. `stopped`: why
     the run is partial. `margin`: by how much a better objective does not matter, as a share.
-    `marked_answers`: as in `Run`.
+    `marked_answers`: as in `Run`. `slo`: what the cells have to keep. `lacking`: the records that a
+    complete run should have and has not, in sentences; nothing is proven then.
     """
 
     schema: int
@@ -328,6 +373,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     endpoint_keys: tuple[str, ...] = ()
     stopped: Stop | None = None
     margin: float = 0.02
+    slo: Requirement = Requirement()
+    lacking: tuple[str, ...] = ()
 
     @property
     def has_simulator(self) -> bool:

@@ -122,42 +122,12 @@ def design_effect(good: Sequence[float], tried: Sequence[float]) -> float:
     return max(1.0, len(n) / (len(n) - 1) * spread / (whole * share * (1 - share)))
 
 
-MOST_NEEDED = 1_000_000
-"""The most workflows that `workflows_to_prove` returns."""
+def leads(advantages: Sequence[float], repeats: int, margin: float, level: float) -> bool:
+    """Return whether so many repeats prove that another cell is not better by more than a margin.
 
-MOST_REPEATS = 1000
-"""The most that `repeats_to_lead` returns."""
-
-
-def workflows_to_prove(share: float, asked: float, effect: float, level: float) -> int | None:
-    """Return how many workflows with this share of successes prove that it reaches `asked`.
-
-    None if it does not reach it, or if it takes more than `MOST_NEEDED`.
+    `advantages`: the logarithm of its advantage in each repeat, at least two; their mean and spread
+    are those of all repeats.
     """
-    if share <= asked:
-        return None
-    low, high = 1, 2
-    while share_bounds(share * high, high, effect, level).low < asked:
-        low, high = high, 2 * high
-        if high > MOST_NEEDED:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        if share_bounds(share * middle, middle, effect, level).low < asked:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
-def repeats_to_lead(logs: NDArray[np.float64], margin: float, level: float) -> int | None:
-    """Return how many repeats prove that another cell is not better by more than a margin.
-
-    `logs`: the logarithm of its advantage in each repeat, at least two of them. None if it is more
-    than `MOST_REPEATS`.
-    """
-    mean, spread = float(logs.mean()), float(logs.std(ddof=1))
-    counts = np.arange(FEWEST_REPEATS, MOST_REPEATS + 1)
-    reach = special.stdtrit(counts - 1, 1 - BEHIND * level) * spread / np.sqrt(counts)
-    enough = np.flatnonzero(mean + reach <= math.log1p(margin))
-    return int(counts[enough[0]]) if len(enough) else None
+    mean, spread = float(np.mean(advantages)), float(np.std(advantages, ddof=1))
+    reach = float(special.stdtrit(repeats - 1, 1 - BEHIND * level))
+    return mean + reach * spread / math.sqrt(repeats) <= math.log1p(margin)

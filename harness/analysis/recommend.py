@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, assert_never
-
-import numpy as np
 
 from harness.analysis.cells import MeasuredCell
 from harness.analysis.code_snippet import failures_met, lines_to_paste
@@ -14,26 +13,28 @@ from harness.analysis.decision import (
     Contender,
     Judgement,
     decide,
-    design_effects,
+    preference,
     with_unused_policies_as_one,
 )
 from harness.analysis.looks import FEWEST_REPEATS
 from harness.analysis.metrics import compared_metrics
-from harness.analysis.model import Figure, Recommendation, SettlesWith
-from harness.analysis.proofs import (
-    Proof,
-    repeats_to_lead,
-    workflows_to_prove,
-)
+from harness.analysis.model import Figure, Preference, Recommendation, Rival, SettlesWith
+from harness.analysis.proofs import Proof
+from harness.analysis.settling import RunState, settles_with
 from harness.analysis.statistics import over_repeats
 from harness.records.schema import Run
 
 
 class Advice:
-    """What a run says about its cells: `recommendation`, and `proofs` of the SLO by cell."""
+    """What a run says about its cells: `recommendation`, and `proofs` of the SLO by cell.
 
-    def __init__(self, run: Run, cells: Sequence[MeasuredCell]) -> None:
-        self._run = run
+    `lacking`: the records that are missing, in sentences; then nothing is proven.
+    """
+
+    def __init__(
+        self, run: Run, cells: Sequence[MeasuredCell], lacking: Sequence[str] = ()
+    ) -> None:
+        self._run, self._lacking = run, tuple(lacking)
         self._objective: str = run.scenario["objective"]["minimise"]
         self._cells = {cell.records.info.id: cell for cell in cells}
         every = [contender(cell, self._objective) for cell in cells]
@@ -57,17 +58,21 @@ class Advice:
     @property
     def proofs(self) -> Mapping[str, Proof]:
         """Whether each cell is proven to meet the SLO, or not to."""
+        if self._lacking:
+            return dict.fromkeys(self._cells, "open")
         return self._decision.proofs
 
     @property
     def dropped_before_the_end(self) -> Mapping[str, int]:
         """The cells that ran no further after a look, each with the repeats of that look."""
-        found = self._decision.dropped
+        found = {} if self._lacking else self._decision.dropped
         return {name: count for name, count in found.items() if count < self._repeats}
 
     def recommendation(self) -> Recommendation:
         """Return the recommendation in words."""
         found, run = self._decision, self._run
+        if self._lacking:
+            return Recommendation(state="open", objective=self._objective, because=self._lacking)
         because = [*_simulated(run), *self._end(found)]
         if found.candidate is None:
             return Recommendation(
@@ -77,8 +82,8 @@ class Advice:
         because += [*self._excluded(found), self._lead(found), *self._equal(found)]
         if not found.exercised:
             because.append(
-                "Retry policy: not exercised. No attempt failed with these settings, so nothing is "
-                "known about retries; the code contains the safest policy that was tried."
+                "Retry policy: not exercised. No attempt failed with these settings, so all "
+                "policies are equal there; the safest of them was chosen."
             )
         settles = None if found.state == "proven" else self._settles(found)
         if settles is not None:
@@ -91,6 +96,7 @@ class Advice:
             objective=self._objective,
             because=tuple(because),
             lead_over_next=self._lead_figure(found),
+            rivals=self._rivals(found),
             settles_with=settles,
             retry_exercised=found.exercised,
             code=lines_to_paste(run, records.info, failures_met(records.attempts)),
@@ -163,14 +169,12 @@ class Advice:
         figure, repeats = self._lead_figure(found), _count(self._common(found), "repeat")
         if figure is None:
             return f"It has no repeat in common with {found.rival}."
-        verb = "costs" if self._objective.startswith("cost") else "takes"
-        much = "much" if self._objective.startswith("cost") else "long"
-        takes = f"{verb} {_number(figure.value)} times as {much}"
+        takes = self._takes(figure.value)
         others = "remaining" if "broken" in found.proofs.values() else "other"
         if figure.low is None or figure.high is None:
             takes += f" ({repeats}, too few for an interval)"
         else:
-            interval = f"95 % interval {_number(figure.low)} to {_number(figure.high)}"
+            interval = f"95 % interval of the ratio {_number(figure.low)} to {_number(figure.high)}"
             takes += f" ({interval}, paired over {repeats})"
         if self._common(found) < FEWEST_REPEATS:
             return (
@@ -190,15 +194,43 @@ class Advice:
             f"{found.rival}, {takes}."
         )
 
+    def _takes(self, ratio: float) -> str:
+        """Return how the objective of a cell compares with the candidate's."""
+        is_cost = self._objective.startswith("cost")
+        verb, much, less = ("costs", "much", "") if is_cost else ("takes", "long", " time")
+        if f"{ratio:.3g}" in ("1", "0.999"):
+            return f"{verb} as {much}"
+        if ratio < 1:
+            return f"{verb} {_percent(1 - ratio)} less{less}"
+        return f"{verb} {_number(ratio)} times as {much}"
+
     def _equal(self, found: Judgement) -> list[str]:
-        others = [name for name in found.equal if name != found.cell]
-        if not others:
+        equal = [rival for rival in self._rivals(found) if rival.place == "equal"]
+        if not equal:
             return []
+        each = [f"{one.cell} ({_PREFERRED[one.preferred_by or 'objective']})" for one in equal]
         return [
-            f"Equal within {_percent(self._rules.margin)}: {', '.join(others)}. The recommended "
-            "one has fewer attempts or, if these are equal, fewer 429s, fewer permits or the "
-            "simpler policy, in this order."
+            f"Equal within {_percent(self._rules.margin)}, and why it was not chosen: "
+            f"{', '.join(each)}."
         ]
+
+    def _rivals(self, found: Judgement) -> tuple[Rival, ...]:
+        """Return the other cells that may meet the SLO, the nearest first."""
+        assert found.candidate is not None, "it has rivals"
+        mine, every = self._contenders[found.candidate], list(self._contenders.values())
+        rivals = []
+        for one in every:
+            may_meet = found.proofs[one.name] != "broken" and one.share > 0
+            ratio = over_repeats(self._ratios(mine.name, one.name)) if may_meet else None
+            if one is mine or ratio is None:
+                continue
+            apart = math.log(ratio.value)
+            place: Literal["equal", "behind", "ahead"] = "behind" if apart > 0 else "ahead"
+            if abs(apart) <= math.log1p(self._rules.margin):
+                place = "equal"
+            why = preference(mine, one, found, every) if place == "equal" else None
+            rivals.append(Rival(cell=one.name, ratio=ratio, place=place, preferred_by=why))
+        return tuple(sorted(rivals, key=lambda rival: abs(math.log(rival.ratio.value))))
 
     def _excluded(self, found: Judgement) -> list[str]:
         broken = sum(proof == "broken" for proof in found.proofs.values())
@@ -242,66 +274,25 @@ class Advice:
         one, two = self._contenders[mine].objective, self._contenders[other].objective
         return [two[at] / one[at] for at in sorted(one.keys() & two.keys())]
 
+    def _settles(self, found: Judgement) -> SettlesWith:
+        state = RunState(self._repeats, can_go_on=self._run.status != "complete")
+        return settles_with(self._contenders, self._rules, found, state)
+
     def _common(self, found: Judgement) -> int:
         assert found.candidate is not None, "it leads"
         assert found.rival is not None, "it leads somebody"
         return len(self._ratios(found.candidate, found.rival))
 
-    def _settles(self, found: Judgement) -> SettlesWith | None:
-        """Return what would prove what is missing, if the cells go on as they did."""
-        assert found.candidate is not None, "there is a candidate"
-        mine = self._contenders[found.candidate]
-        tried = sum(mine.tried.values())
-        each = max(1, round(tried / max(1, len(mine.tried))))
-        has_slo = found.proofs[mine.name] == "proven"
-        success: int | None = 0
-        if not has_slo:
-            effect = design_effects(list(self._contenders.values()))[mine.name]
-            asked = self._rules.asked
-            if asked is None:
-                best = max(one.share for one in self._contenders.values())
-                asked = best - self._rules.success_margin
-            whole = workflows_to_prove(mine.share, asked, effect, self._last_level)
-            success = None if whole is None else max(1, -(-(whole - tried) // each))
-        lead: int | None = 0
-        if not found.settled:
-            lead = self._repeats_to_lead(mine, found)
-        missing: Literal["slo", "lead", "both"] = "lead" if has_slo else "slo"
-        if not has_slo and not found.settled:
-            missing = "both"
-        repeats = None if success is None or lead is None else max(success, lead, 1)
-        return SettlesWith(
-            missing=missing,
-            repeats=repeats,
-            workflows=None if repeats is None else repeats * each,
-        )
 
-    @property
-    def _last_level(self) -> float:
-        return self._rules.looks.level(self._rules.looks.repeats[-1])
-
-    def _repeats_to_lead(self, mine: Contender, found: Judgement) -> int | None:
-        rivals = [
-            name
-            for name in self._contenders
-            if name != mine.name
-            and name not in found.dropped
-            and self._contenders[name].objective
-            and self._contenders[name].share
-        ]
-        needed = 1
-        for name in rivals:
-            ratios = self._ratios(mine.name, name)
-            if len(ratios) < FEWEST_REPEATS:
-                needed = max(needed, FEWEST_REPEATS - len(ratios))
-                continue
-            whole = repeats_to_lead(
-                -np.log(ratios), self._rules.margin, self._last_level / len(rivals)
-            )
-            if whole is None:
-                return None
-            needed = max(needed, whole - len(ratios))
-        return needed
+_PREFERRED: Mapping[Preference, str] = {
+    "safety": "no attempt failed, and its policy is less safe",
+    "proof": "it lacks a proof",
+    "attempts": "more attempts",
+    "refusals": "more 429s",
+    "permits": "more permits",
+    "simplicity": "a less simple policy",
+    "objective": "slightly worse in the objective",
+}
 
 
 def _settled_by(settles: SettlesWith) -> str:
@@ -314,12 +305,13 @@ def _settled_by(settles: SettlesWith) -> str:
             what = "the success rate and the lead"
         case _:
             assert_never(settles.missing)
-    if settles.repeats is None or settles.workflows is None:
+    if settles.max_repeats is None or settles.workflows is None:
         return f"No practical number of repeats would prove {what}."
+    how = "Going on with this run" if settles.by_resuming else "A new run with repeats = 'auto'"
+    about = "at least" if settles.at_least else "at most"
     return (
-        f"About {_count(settles.repeats, 'more repeat')} "
-        f"({_count(settles.workflows, 'more workflow')} in each cell) would prove {what}, if the "
-        "cells go on as they did."
+        f"{how} would prove {what} with {about} {_count(settles.max_repeats, 'repeat')} "
+        f"({_count(settles.workflows, 'workflow')} in each cell), if the cells go on as they did."
     )
 
 

@@ -10,8 +10,9 @@ import msgspec
 from harness.analysis.cells import MeasuredCell
 from harness.analysis.cold_start import cold_start
 from harness.analysis.contenders import rules_of
+from harness.analysis.lacking_records import lacking_records
 from harness.analysis.metrics import summarise_cell
-from harness.analysis.model import SUMMARY_SCHEMA, Summary
+from harness.analysis.model import SUMMARY_SCHEMA, Requirement, Summary
 from harness.analysis.oracle import compare_logs, join
 from harness.analysis.question import hedged_policies, question_of
 from harness.analysis.recommend import Advice
@@ -37,11 +38,13 @@ def summarise(records: Records) -> Summary:
     run, cells = records.run, list(records.cells.values())
     measured = [MeasuredCell(cell, sync=_sync_of(cell, cells)) for cell in cells]
     joined = join(records)
-    advice = Advice(run, measured)
+    lacking = lacking_records(records)
+    advice = Advice(run, measured, lacking)
     summaries = [
         msgspec.structs.replace(
             summarise_cell(cell),
             slo=advice.proofs[cell.records.info.id],
+            late=sum(map(cell.rules.is_late, cell.records.workflows)),
             dropped_after=advice.dropped_before_the_end.get(cell.records.info.id),
         )
         for cell in measured
@@ -67,6 +70,17 @@ def summarise(records: Records) -> Summary:
         endpoint_keys=tuple(run.scenario["endpoint"]),
         stopped=run.stopped,
         margin=rules_of(run).margin,
+        slo=_requirement(run),
+        lacking=lacking,
+    )
+
+
+def _requirement(run: Run) -> Requirement:
+    rules, latency = rules_of(run), run.scenario["slo"]["workflow_latency"]
+    return Requirement(
+        success_rate=rules.asked,
+        success_margin=rules.success_margin,
+        workflow_latency_s=None if latency is None else latency * run.time_scale,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -56,7 +57,11 @@ def show_plan(scenario: Scenario, expected: Estimate, as_json: bool) -> None:
             "scenario": scenario.name,
             "simulated": scenario.endpoint.facts.simulation is not None,
             "cells": [cell.id for cell in cells],
-            "repeats": {"most": scenario.sweep.most_repeats, "first_proof": _first_proof(scenario)},
+            "repeats": {
+                "fewest": _fewest_repeats(scenario),
+                "most": scenario.sweep.most_repeats,
+                "first_proof": _first_proof(scenario),
+            },
             "proof": proof_line(scenario),
             "estimate": expected._asdict(),
         }
@@ -114,12 +119,15 @@ def estimate_lines(scenario: Scenario, expected: Estimate) -> Iterator[str]:
 def _facts(scenario: Scenario, expected: Estimate) -> Iterator[tuple[str, str]]:
     call, least = expected.call_seconds, _least_share(scenario)
     yield "model", endpoint_headings(scenario)
-    fewest = "" if least == 1 else f"{round(expected.calls * least):,} to "
+    calls = f"{expected.calls:,}"
+    if least < 1:
+        calls = f"{math.floor(expected.calls * least):,} to {calls}"
+    if_none_fails = " if no call fails" if least < 1 else ""
     warm_up = f" and {expected.warmup_calls:,} to warm up" if expected.warmup_calls else ""
     yield (
         "calls",
-        f"{fewest}{expected.calls:,}{warm_up}; at most {expected.most_attempts:,} attempts with "
-        "all repairs and retries",
+        f"{calls}{warm_up}{if_none_fails}; at most {expected.most_attempts:,} attempts with all "
+        "repairs and retries",
     )
     if expected.input_tokens is not None and expected.output_tokens is not None:
         yield (
@@ -154,14 +162,19 @@ def _repeats(scenario: Scenario) -> str:
     sweep = scenario.sweep
     if sweep.repeats != "auto":
         return _count(sweep.most_repeats, "repeat")
-    first = _first_proof(scenario)
-    least = f"{first} to" if first and first < sweep.most_repeats else "at most"
+    fewest = _fewest_repeats(scenario)
+    least = f"{fewest} to" if fewest < sweep.most_repeats else "at most"
     return f"{least} {_count(sweep.most_repeats, 'repeat')}, until the recommendation is settled"
 
 
+def _fewest_repeats(scenario: Scenario) -> int:
+    """Return after how many repeats a run can end at first, as it can if it drops all cells."""
+    return scenario.sweep.looks.repeats[0]
+
+
 def _least_share(scenario: Scenario) -> float:
-    """Return the share of the repeats after which the recommendation can be settled at first."""
-    return (_first_proof(scenario) or scenario.sweep.most_repeats) / scenario.sweep.most_repeats
+    """Return the share of the trials that every run makes, whatever the looks find."""
+    return _fewest_repeats(scenario) / scenario.sweep.most_repeats
 
 
 def _asked(scenario: Scenario) -> float:

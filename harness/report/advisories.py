@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from operator import itemgetter
 
 from harness.analysis.cells import FEWEST_BURSTS
-from harness.analysis.model import Cell, Summary
+from harness.analysis.model import Summary
 from harness.records.failures import advice_for
-from harness.report.failures import most_frequent_failure
+from harness.report.failures import most_frequent_failure_in
 from harness.report.next_steps import can_be_virtual
-from harness.report.wording import cell_labels, counted, ended, never_ended, percent
+from harness.report.wording import cell_labels, counted, ended, lost, never_ended, percent
 
 SURE = 0.01
 """First calls stand out if chance alone makes them so slow with a lower probability than this."""
@@ -37,6 +37,11 @@ def warnings_of(summary: Summary) -> list[str]:
 
 
 def _of_run(summary: Summary) -> Iterator[str]:
+    if summary.lacking:
+        yield (
+            f"the records are incomplete, and nothing is proven: {' '.join(summary.lacking)} The "
+            "figures are of what is left."
+        )
     if summary.status != "complete":
         lacking = never_ended(summary)
         never = f": {counted(lacking, 'workflow')} never ended" if lacking else ""
@@ -77,14 +82,18 @@ def _of_cold_start(summary: Summary) -> Iterator[str]:
 
 def _of_workflows(summary: Summary) -> Iterator[str]:
     labels = cell_labels(summary.cells)
-    # Workflows that an interruption cut short started, but neither failed nor degraded.
-    if losing := [cell for cell in summary.cells if _lost(cell)]:
-        worst = max(losing, key=lambda cell: _lost(cell) / (_lost(cell) + cell.workflows.ok))
-        yield (
-            f"{len(losing)} of {counted(len(summary.cells), 'setting')} lost workflows, "
-            f"{labels[worst.id]} most ({_lost(worst)} of {ended(worst)}). "
-            f"{most_frequent_failure(summary)}"
-        ).rstrip()
+    if losing := [cell for cell in summary.cells if lost(cell)]:
+        worst = max(losing, key=lambda cell: lost(cell) / ended(cell))
+        share = f"{lost(worst)} of {counted(ended(worst), 'workflow')}"
+        if worst.late:
+            share += f", {worst.late} of which took too long"
+        who = f"{labels[worst.id]} lost {share}"
+        if len(losing) > 1:
+            who = (
+                f"{len(losing)} of {len(summary.cells)} settings lost workflows, "
+                f"{labels[worst.id]} most ({share})"
+            )
+        yield f"{who}. {most_frequent_failure_in(worst, summary)}".rstrip()
     oracle = summary.oracle
     if wrong := oracle.outcome_mismatches + oracle.token_mismatches if oracle else 0:
         yield (
@@ -120,10 +129,6 @@ def _of_bursts(summary: Summary) -> Iterator[str]:
             f"few bursts of failures in {', '.join(few)}: fewer than {FEWEST_BURSTS} do not show "
             "how often they come, so these cells have no intervals; use longer or more repeats."
         )
-
-
-def _lost(cell: Cell) -> int:
-    return cell.workflows.degraded + cell.workflows.failed
 
 
 def _of_cells(summary: Summary) -> Iterator[str]:

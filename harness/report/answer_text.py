@@ -9,19 +9,30 @@ from collections.abc import Sequence
 from typing import NamedTuple, assert_never
 
 from harness.analysis.model import Cell, Figure, Summary
-from harness.analysis.settings import swept_keys, varying
+from harness.analysis.settings import varying
+from harness.report.answer_claims import (
+    by_state,
+    candidate_of,
+    claim,
+    compared,
+    in_words,
+    no_better_policy,
+    points,
+    required,
+    rivals_text,
+    share_of,
+    untested,
+    what_would_prove_it,
+)
 from harness.report.failures import most_frequent_failure
 from harness.report.wording import (
     cell_labels,
     change_in_percent,
-    counted,
     ended,
     in_seconds,
     kept,
     lost,
     number,
-    percent,
-    value_of,
     with_labels,
 )
 
@@ -35,6 +46,11 @@ class RunAnswer(NamedTuple):
 
 def run_answer(summary: Summary) -> RunAnswer:
     """Return the answer to the question of the run."""
+    if summary.lacking:
+        return RunAnswer(
+            "Records of this run are missing, so nothing is proven.",
+            f"{' '.join(summary.lacking)} Restore the files, or run the scenario again.",
+        )
     if not any(map(ended, summary.cells)):
         return RunAnswer("No workflow has ended, so there is no result yet.", "")
     if not any(map(kept, summary.cells)):
@@ -52,35 +68,6 @@ def run_answer(summary: Summary) -> RunAnswer:
             assert_never(summary.question)
 
 
-def in_words(cell: Cell, cells: Sequence[Cell], but: str = "") -> str:
-    """Return how a cell differs from others: `8 async calls at once with retry policy x`.
-
-    `but`: the name of a setting that is left out.
-    """
-    different = [name for name in varying(cells) if name != but]
-    several = [f"retry policy {cell.retry}"] if "retry" in different else []
-    if "permit_scope" in different:
-        keeps = "give up" if cell.permit_scope == "attempt" else "keep"
-        scope = f"permit per {cell.permit_scope}"
-        several.append(f"calls that {keeps} their place while they wait for a retry ({scope})")
-    several += [key.phrase(cell) for key in swept_keys(cells) if key.key in different]
-    others = ", ".join(several[:-1]) + (" and " if several[1:] else "") + "".join(several[-1:])
-    if not {"mode", "permits"} & set(different) and (others or but):
-        return others
-    calls = _calls_at_once(cell, names_mode="mode" in different)
-    return f"{calls} with {others}" if others else calls
-
-
-def _calls_at_once(cell: Cell, *, names_mode: bool) -> str:
-    if cell.mode == "sync":
-        return "one call at a time"
-    how = f"{cell.mode} " if names_mode and cell.mode == "async" else ""
-    where = f" in {cell.mode}" if names_mode and cell.mode == "threads" else ""
-    if cell.permits == 1:
-        return f"one {how}call at a time{where}"
-    return f"{cell.permits} {how}calls at once{where}"
-
-
 def _no_success(summary: Summary) -> RunAnswer:
     failed = sum(cell.workflows.failed for cell in summary.cells)
     degraded = sum(cell.workflows.degraded for cell in summary.cells)
@@ -90,41 +77,8 @@ def _no_success(summary: Summary) -> RunAnswer:
     return RunAnswer(f"No workflow succeeded: {how}.", most_frequent_failure(summary))
 
 
-class _Objective(NamedTuple):
-    """How an objective is spoken of: `the {best} of 6 settings{for_whom}`.
-
-    `equal`: of one that no other beats. `next_one`: what the next best does by a factor.
-    """
-
-    best: str
-    better: str
-    equal: str
-    next_one: str
-    for_whom: str = ""
-
-
-_OBJECTIVES = {
-    "makespan": _Objective("fastest", "faster", "as fast", "took {} times as long"),
-    "workflow_p95": _Objective(
-        "best",
-        "better",
-        "as good",
-        "kept its slowest workflows waiting {} times as long",
-        " for the slowest workflows",
-    ),
-    "cost_per_successful_workflow": _Objective(
-        "cheapest", "cheaper", "as cheap", "cost {} times as much"
-    ),
-}
-
-
-def _candidate(summary: Summary) -> Cell | None:
-    wanted = summary.recommendation.candidate
-    return next((cell for cell in summary.cells if cell.id == wanted), None)
-
-
 def _permits(summary: Summary) -> RunAnswer:
-    cell = _candidate(summary)
+    cell = candidate_of(summary)
     if cell is None:
         return _undecided(summary)
     what, faster = in_words(cell, summary.cells), _over_sync(cell, summary)
@@ -133,33 +87,13 @@ def _permits(summary: Summary) -> RunAnswer:
             f"Only one setting ran, so there is nothing to choose: {_kept_share(cell)}.",
             _and_then([_share_proof(summary, cell)]),
         )
-    claims = [*faster, f"proven {_claim(summary)}"]
-    sentence = _by_state(
-        summary, f"Use {what}: {', and '.join(claims)}.", f"{', '.join([what, *faster])}."
-    )
-    said = [f"It kept {_of(kept(cell), cell)}", _next_best(summary), *_worst_loser(summary, cell)]
-    said += [_untested(summary), _missing(summary)]
+    proven = ", ".join([f"Use {what}: {claim(summary)}", *faster])
+    sentence = by_state(summary, f"{proven}.", f"{', '.join([what, *faster])}.")
+    not_tested = untested(summary, cell)
+    said = [f"It kept {share_of(kept(cell), cell)}", *rivals_text(summary), not_tested]
+    said += [] if not_tested else _worst_loser(summary, cell)
+    said.append(what_would_prove_it(summary))
     return RunAnswer(sentence, _and_then(said))
-
-
-def _by_state(summary: Summary, proven: str, candidate: str) -> str:
-    """Return the sentence about a proven cell, or the one about a candidate and what it lacks."""
-    match summary.recommendation.state:
-        case "proven":
-            return proven
-        case "leading":
-            return f"Best so far, but not proven: {candidate}"
-        case "open":
-            return f"Ahead, but nothing is proven yet: {candidate}"
-        case _:
-            assert_never(summary.recommendation.state)
-
-
-def _untested(summary: Summary) -> str:
-    """Return that the retry policies did not differ, if they had nothing to do."""
-    if summary.recommendation.retry_exercised or "retry" not in varying(summary.cells):
-        return ""
-    return "no request failed with it, so retry policies were not tested"
 
 
 def _over_sync(cell: Cell, summary: Summary) -> list[str]:
@@ -168,39 +102,9 @@ def _over_sync(cell: Cell, summary: Summary) -> list[str]:
         return []
     if summary.recommendation.objective != "makespan":
         return []
+    if cell.speedup_over_sync.value < 1:
+        return []
     return [f"{number(cell.speedup_over_sync)} times as fast as one call at a time"]
-
-
-def _claim(summary: Summary, noun: str = "setting") -> str:
-    """Return what is proven of the recommended cell, after `it is`."""
-    words, count = _OBJECTIVES[summary.recommendation.objective], len(summary.cells)
-    lead = summary.recommendation.lead_over_next
-    some_lose = any(cell.slo == "broken" for cell in summary.cells)
-    them = "of them" if words.for_whom else "workflows"
-    enough = f"{noun}{words.for_whom} that keeps enough {them}"
-    if lead is not None and (lead.low is None or lead.low <= 1):
-        others = enough if some_lose else f"of {_plural(noun, count)}{words.for_whom}"
-        return f"{words.equal} as any {others}, within {percent(summary.margin)}"
-    if some_lose:
-        return f"the {words.best} {enough}"
-    if count == 2:
-        return f"the {words.better} of the two {_plural(noun)}{words.for_whom}"
-    return f"the {words.best} of {_plural(noun, count)}{words.for_whom}"
-
-
-def _plural(noun: str, count: int | None = None) -> str:
-    many = "policies" if noun == "policy" else f"{noun}s"
-    return many if count is None else f"{count} {many}"
-
-
-def _next_best(summary: Summary) -> str:
-    lead = summary.recommendation.lead_over_next
-    if lead is None:
-        return ""
-    if abs(lead.value - 1) < 0.005:
-        return "the next best setting was as good"
-    words = _OBJECTIVES[summary.recommendation.objective]
-    return f"the next best setting {words.next_one.format(number(lead))}"
 
 
 def _worst_loser(summary: Summary, than: Cell) -> list[str]:
@@ -209,100 +113,80 @@ def _worst_loser(summary: Summary, than: Cell) -> list[str]:
     worst = max(others, key=_share_lost, default=None)
     if worst is None or _share_lost(worst) <= max(2 * _share_lost(than), 0.02):
         return []
-    return [f"{in_words(worst, summary.cells)} lost {_of(lost(worst), worst)}"]
+    return [f"{in_words(worst, summary.cells)} lost {share_of(lost(worst), worst)}"]
 
 
 def _share_lost(cell: Cell) -> float:
     return lost(cell) / max(1, ended(cell))
 
 
-def _of(count: int, cell: Cell) -> str:
-    """Return `all 100 workflows`, `none of 100 workflows` or `3 of 100 workflows`."""
-    whole = ended(cell)
-    if count == whole:
-        few = {1: "its only workflow", 2: "both workflows"}
-        return few.get(whole, f"all {whole} workflows")
-    return f"{count or 'none'} of {counted(whole, 'workflow')}"
-
-
 def _kept_share(cell: Cell) -> str:
-    return f"it kept {_of(kept(cell), cell)}"
+    return f"it kept {share_of(kept(cell), cell)}"
 
 
 def _share_proof(summary: Summary, cell: Cell) -> str:
+    keeps = f"it {required(summary, 'keeps')}"
+    keeps_not = f"it does not {required(summary, 'keep')}"
+    if summary.slo.success_rate is None:  # there is no better setting to compare with
+        keeps = f"the share that it keeps is known within {points(summary)}"
     match cell.slo:
         case "proven":
-            return "That it keeps enough of them is proven"
+            return f"{keeps} (proven)"
         case "broken":
-            return "It keeps too few of them"
+            return f"{keeps_not} (proven)"
         case "open":
-            return _missing(summary) or "Too few ran to prove that it keeps enough of them"
+            missing = what_would_prove_it(summary) or "too few workflows ran"
+            return f"it is not proven that {keeps}; {missing}"
         case _:
             assert_never(cell.slo)
-
-
-def _missing(summary: Summary) -> str:
-    """Return what is not proven yet and what would prove it; empty if all is."""
-    settles = summary.recommendation.settles_with
-    if settles is None:
-        return ""
-    words = _OBJECTIVES[summary.recommendation.objective]
-    what = {
-        "slo": "that it keeps enough workflows",
-        "lead": f"that it is the {words.best}{words.for_whom}",
-        "both": f"that it keeps enough workflows and is the {words.best}{words.for_whom}",
-    }[settles.missing]
-    if settles.repeats is None:
-        return f"no practical number of repeats would prove {what}"
-    return f"about {counted(settles.repeats, 'more repeat')} would prove {what}"
 
 
 def _undecided(summary: Summary) -> RunAnswer:
     """Return why there is no candidate although some workflow succeeded."""
     best = max(summary.cells, key=lambda cell: (kept(cell) / max(1, ended(cell)), kept(cell)))
-    most = f"{in_words(best, summary.cells)} kept most, {_of(kept(best), best)}"
+    most = f"{in_words(best, summary.cells)} kept most, {share_of(kept(best), best)}"
     if all(cell.slo == "broken" for cell in summary.cells):
-        return RunAnswer("No setting keeps enough workflows.", _and_then([most]))
+        none = f"No setting {required(summary, 'keeps')} (proven)."
+        return RunAnswer(none, _and_then([most]))
     because = summary.recommendation.because
     said = with_labels(because[-1], cell_labels(summary.cells)) if because else ""
     return RunAnswer("No setting can be recommended yet.", said or _and_then([most]))
 
 
 def _policy(summary: Summary) -> RunAnswer:
-    cell = _candidate(summary)
+    cell = candidate_of(summary)
     if cell is None:
         return _undecided(summary)
-    if _untested(summary):
-        return RunAnswer(
-            "No request failed, so the retry policies were not tested.",
-            _and_then([f"Policy {cell.retry} is the safest of them", _missing(summary)]),
-        )
+    not_tested = untested(summary, cell)
+    if not_tested:
+        safest = f"policy {cell.retry} is the safest"
+        if summary.recommendation.state == "proven":
+            safest += f", and it {required(summary, 'keeps')} (proven)"
+        return RunAnswer(_and_then([not_tested]), _and_then([safest, what_would_prove_it(summary)]))
     others = [one for one in summary.cells if one is not cell]
     alike = [one for one in others if varying([one, cell]) == ["retry"]]
     worst = max(alike if any(map(lost, alike)) else others, key=_share_lost, default=None)
-    losses = f"lost {_of(lost(cell), cell)}"
+    losses = f"lost {share_of(lost(cell), cell)}"
     if worst is not None and lost(worst):
         count = "all" if lost(worst) == ended(worst) else str(lost(worst))
         same = "" if ended(worst) == ended(cell) else f" of {ended(worst)}"
         losses += f", {_name_beside(worst, cell, summary)} lost {count}{same}"
     elif others:
-        losses += ", nor did any other policy" if not lost(cell) else ""
+        losses += ", and no other policy lost any" if not lost(cell) else ""
     rest = in_words(cell, summary.cells, but="retry")
     what = f"retry policy {cell.retry}" + (f" with {rest}" if rest else "")
-    sentence = _by_state(summary, f"Use {what} (proven): it {losses}.", f"{what} {losses}.")
-    said = [_requests(cell)]
-    if summary.recommendation.state == "proven":
-        said.append(f"it is proven {_claim(summary, 'policy')}")
+    keeps = required(summary, "keeps")
+    sentence = by_state(
+        summary, f"Use {what}, which {keeps} (proven): it {losses}.", f"{what} {losses}."
+    )
+    said = [_requests(cell), *no_better_policy(summary)]
     careful = min(others, key=lambda one: (_share_lost(one), one.attempts.total), default=cell)
     if _share_lost(careful) < _share_lost(cell):
         name = _name_beside(careful, cell, summary)
-        said.append(f"{name} lost {_of(lost(careful), careful)}{_as_long(careful, cell)}")
-    return RunAnswer(sentence, _and_then([*said, _missing(summary)]))
-
-
-def _as_long(cell: Cell, than: Cell) -> str:
-    mine, other = value_of(cell.makespan_s), value_of(than.makespan_s)
-    return "" if not mine or not other else f" and took {number(mine / other)} times as long"
+        rivals = summary.recommendation.rivals
+        beside = (compared(one, summary) for one in rivals if one.cell == careful.id)
+        said.append(" and ".join([f"{name} lost {share_of(lost(careful), careful)}", *beside]))
+    return RunAnswer(sentence, _and_then([*said, what_would_prove_it(summary)]))
 
 
 def _requests(cell: Cell) -> str:
@@ -348,20 +232,20 @@ def _hedge(summary: Summary) -> RunAnswer:
 def _losses_of_both(without: Cell, hedged: Cell) -> str:
     if not lost(without) and not lost(hedged):
         return "no workflow was lost with or without them"
-    return f"{_of(lost(hedged), hedged)} were lost with them, {lost(without)} without"
+    return f"{share_of(lost(hedged), hedged)} were lost with them, {lost(without)} without"
 
 
 def _state_of_hedge(summary: Summary, hedged: Cell) -> str:
     advice = summary.recommendation
     match advice.state:
         case "proven":
-            cell = _candidate(summary)
+            cell = candidate_of(summary)
             if cell is None:
                 return ""
             which = "hedging" if cell is hedged else in_words(cell, summary.cells)
-            return f"{which} is proven {_claim(summary)}"
+            return f"use {which}: {claim(summary)}"
         case "leading" | "open":
-            return _missing(summary)
+            return ""
         case _:
             assert_never(advice.state)
 

@@ -62,19 +62,23 @@ class FailureRow(NamedTuple):
 
 def failure_rows(summary: Summary) -> list[FailureRow]:
     """Return what failed and what to do: attempts by class, then workflows without one."""
-    total = attempts_by_outcome(summary.cells)
     return [
-        *(
-            FailureRow(
-                name,
-                total[name],
-                total[name] / total.total(),
-                FAILURES[name].retryable,
-                advice_for(name, summary.endpoint_keys),
-            )
-            for name in _by_frequency(total)
-        ),
+        *_attempt_rows(summary.cells, summary),
         *(_workflow_row(failure, summary) for failure in summary.workflow_failures),
+    ]
+
+
+def _attempt_rows(cells: Sequence[Cell], summary: Summary) -> list[FailureRow]:
+    total = attempts_by_outcome(cells)
+    return [
+        FailureRow(
+            name,
+            total[name],
+            total[name] / total.total(),
+            FAILURES[name].retryable,
+            advice_for(name, summary.endpoint_keys),
+        )
+        for name in _by_frequency(total)
     ]
 
 
@@ -96,14 +100,35 @@ def most_frequent_failure(summary: Summary) -> str:
     rows = failure_rows(summary)
     if not rows:
         return ""
+    row = _main_workflow_row(summary) or max(rows, key=_times)
+    return f"The most frequent failure: {_row_text(row)}."
+
+
+def most_frequent_failure_in(cell: Cell, summary: Summary) -> str:
+    """Return the same about one cell.
+
+    Failures of workflows that no attempt explains are not known by cell; the sentence then is about
+    all cells, and says so.
+    """
+    whole = _main_workflow_row(summary)
+    if whole is not None:
+        return f"The most frequent failure in all settings: {_row_text(whole)}."
+    row = max(_attempt_rows([cell], summary), key=_times, default=None)
+    return "" if row is None else f"Its most frequent failure: {_row_text(row)}."
+
+
+def _main_workflow_row(summary: Summary) -> FailureRow | None:
+    """Return what failed most workflows without a failed attempt, if it explains half of them."""
     lost = sum(cell.workflows.degraded + cell.workflows.failed for cell in summary.cells)
-    apart = max((row for row in rows if row.share is None), key=_times, default=None)
-    row = max(rows, key=_times)
-    if apart is not None and 2 * apart.times >= lost:
-        row = apart
+    rows = [_workflow_row(failure, summary) for failure in summary.workflow_failures]
+    row = max(rows, key=_times, default=None)
+    return row if row is not None and 2 * row.times >= lost else None
+
+
+def _row_text(row: FailureRow) -> str:
     name = f"{row.name.replace('_', ' ')}{_status_of(row.name)}"
     what = "workflow" if row.share is None else "request"
-    return f"The most frequent failure: {name}, {counted(row.times, what)}; {row.advice}."
+    return f"{name}, {counted(row.times, what)}; {row.advice}"
 
 
 def _times(row: FailureRow) -> int:

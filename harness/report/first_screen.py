@@ -18,7 +18,14 @@ from harness.report.answer_text import run_answer
 from harness.report.line_wrap import legend, wrapped
 from harness.report.next_steps import Rerun, Step, next_steps
 from harness.report.screen_table import ranked, table_lines
-from harness.report.wording import counted, ended, kept, never_ended, simulated_line
+from harness.report.wording import (
+    counted,
+    ended,
+    kept,
+    never_ended,
+    repeats_of,
+    simulated_line,
+)
 
 LINES = 24
 """The most lines: what the smallest terminal shows."""
@@ -114,11 +121,10 @@ class _Around(NamedTuple):
 
 def _around(summary: Summary, width: int) -> _Around:
     """Return the caption above the table and the key below it."""
-    repeats = max((cell.repeats for cell in summary.cells), default=0)
     workflows = sum(cell.workflows.started for cell in summary.cells)
     said = (
         f"{summary.scenario}: {counted(len(summary.cells), 'setting')}, "
-        f"{counted(repeats, 'repeat')}, {counted(workflows, 'workflow')}"
+        f"{repeats_of(summary.cells)}, {counted(workflows, 'workflow')}"
     )
     if summary.has_simulator:
         how = "virtual time" if summary.virtual else f"time scale {summary.time_scale:g}"
@@ -142,7 +148,9 @@ def _table_key(summary: Summary) -> str:
         is_proven = summary.recommendation.cell is not None
         said.append("* recommended" if is_proven else "* ahead so far")
     if any(cell.slo == "broken" for cell in summary.cells):
-        said.append("x keeps too few")
+        asked = summary.slo.success_rate
+        below = "too few" if asked is None else f"less than {100 * asked:.4g}\u00a0%"
+        said.append(f"x keeps {below}")
     if any(cell.dropped_after is not None and cell.slo != "broken" for cell in summary.cells):
         said.append("- ended early")
     said.append("goodput, median: of workflows kept")

@@ -50,7 +50,10 @@ def next_steps(summary: Summary, directory: Path, rerun: Rerun | None) -> list[S
         more = ""
         if summary.stopped is not None and summary.stopped.by == "budget":
             more = f" --set {summary.stopped.because.partition(' = ')[0]}=MORE"
-        steps.append(Step(f"harness run --resume {run}{more}", "go on with it"))
+        settles = summary.recommendation.settles_with
+        is_enough = settles is not None and settles.by_resuming
+        purpose = "go on until it is proven" if is_enough else "go on with it"
+        steps.append(Step(f"harness run --resume {run}{more}", purpose))
     failed = Step(f"harness trace {run} --failed", "why workflows failed")
     if not any(map(kept, summary.cells)):
         steps.append(failed)
@@ -81,11 +84,11 @@ def _reruns(summary: Summary, rerun: Rerun) -> Iterable[Step]:
     if summary.verdict.bottleneck != "none" and can_be_virtual(summary):
         yield Step(rerun.command("endpoint.time=virtual"), "whatever the machine")
     settles = summary.recommendation.settles_with
-    if settles is not None and settles.repeats is not None:
-        whole = max(cell.repeats for cell in summary.cells) + settles.repeats
+    if settles is not None and settles.max_repeats is not None and not settles.by_resuming:
         is_auto = summary.planned_workflows is None
-        key = "sweep.max_repeats" if is_auto else "sweep.repeats"
-        yield Step(rerun.command(f"{key}={whole}"), "enough for a proof")
+        changed = [] if is_auto else ["sweep.repeats=auto"]
+        purpose = "may be enough for a proof" if settles.at_least else "enough for a proof"
+        yield Step(rerun.command(*changed, f"sweep.max_repeats={settles.max_repeats}"), purpose)
 
 
 def can_be_virtual(summary: Summary) -> bool:

@@ -33,6 +33,7 @@ from harness.report.wording import (
     number,
     proof_text,
     recommendation_heading,
+    repeats_of,
     side_by_side,
     simulated_line,
     spoken,
@@ -123,9 +124,8 @@ def _table(
 def _title(summary: Summary) -> Text:
     workflows = sum(cell.workflows.started for cell in summary.cells)
     attempts = sum(cell.attempts.total for cell in summary.cells)
-    repeats = max((cell.repeats for cell in summary.cells), default=0)
     said = (
-        f": {counted(len(summary.cells), 'cell')}, {counted(repeats, 'repeat')}, "
+        f": {counted(len(summary.cells), 'cell')}, {repeats_of(summary.cells)}, "
         f"{counted(workflows, 'workflow')}, {counted(attempts, 'attempt')}"
     )
     title = Text.assemble((summary.scenario, "bold"), said)

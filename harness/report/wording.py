@@ -59,6 +59,13 @@ def counted(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
+def repeats_of(cells: Sequence[Cell]) -> str:
+    """Write `5 repeats`, or `4 to 12 repeats` where cells have fewer than others."""
+    repeats = {cell.repeats for cell in cells} or {0}
+    least, most = min(repeats), max(repeats)
+    return f"{least} to {counted(most, 'repeat')}" if least < most else counted(most, "repeat")
+
+
 def value_of(figure: Figure | None) -> float | None:
     """Return the number without its interval."""
     return None if figure is None else figure.value
@@ -213,8 +220,10 @@ def ended(cell: Cell) -> int:
 
 
 def kept(cell: Cell) -> int:
-    """Return how many workflows of a cell succeeded; a degraded one can."""
-    return 0 if cell.success_rate is None else round(cell.success_rate.value * ended(cell))
+    """Return how many workflows of a cell succeeded in time; a degraded one can."""
+    if cell.success_rate is None:
+        return 0
+    return round(cell.success_rate.value * ended(cell)) - cell.late
 
 
 def keeps_enough(cell: Cell) -> bool:

@@ -15,13 +15,12 @@ from harness.analysis.proofs import (
     EXCLUDED,
     ShareBounds,
     design_effect,
-    repeats_to_lead,
+    leads,
     share_bounds,
     share_proof,
     shortfall_proof,
     significant_mean,
     upper_bounds,
-    workflows_to_prove,
 )
 
 
@@ -67,7 +66,6 @@ def test_so_many_workflows_without_a_failure_prove_a_success_rate(
     assert failure_free(asked) == needed
     assert share_proof(share_bounds(needed, needed, 1.0, 1.0), asked) == "proven"
     assert share_proof(share_bounds(needed - 1, needed - 1, 1.0, 1.0), asked) == "open"
-    assert workflows_to_prove(1.0, asked, 1.0, 1.0) == needed
 
 
 def test_bounds_of_a_share_are_those_of_clopper_and_pearson() -> None:
@@ -167,15 +165,11 @@ def test_a_mean_is_significant_only_with_three_values_that_agree() -> None:
     assert significant_mean([1.0, -1.1, 0.4]) == 0.0
 
 
-def test_a_rate_that_is_below_the_slo_cannot_be_proven() -> None:
-    assert workflows_to_prove(0.9, 0.95, 1.0, 1.0) is None
-    assert workflows_to_prove(0.9500001, 0.95, 1.0, 1.0) is None  # too many
-
-
 def test_a_small_lead_needs_more_repeats_than_a_large_one() -> None:
-    few = repeats_to_lead(-np.log([1.5, 1.6, 1.4]), 0.02, 1.0)
-    many = repeats_to_lead(-np.log([1.05, 1.15, 0.95]), 0.02, 1.0)
-    assert few is not None
-    assert many is not None
+    def needed(*times: float) -> int:
+        advantages = (-np.log(times)).tolist()
+        return next(count for count in range(3, 1000) if leads(advantages, count, 0.02, 1.0))
+
+    few, many = needed(1.5, 1.6, 1.4), needed(1.05, 1.15, 0.95)
     assert 3 <= few < many
-    assert repeats_to_lead(-np.log([1.0, 0.5]), 0.02, 1.0) is None
+    assert not leads((-np.log([1.0, 0.5])).tolist(), 1000, 0.02, 1.0)

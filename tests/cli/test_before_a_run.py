@@ -103,6 +103,20 @@ def test_a_dry_run_says_what_the_proof_of_the_slo_takes(
     assert said in " ".join(capsys.readouterr().out.split())
 
 
+def test_a_dry_run_of_repeats_until_settled_begins_with_the_first_look(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ["run", "quickstart", "--dry-run", "--set", "sweep.repeats=auto"]
+    assert main(options) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "6 cells x 4 to 60 repeats, until the recommendation is settled" in told
+    assert "calls 2,880 to 43,200 if no call fails" in told  # 6 cells, 20 workflows, 6 calls
+    assert main([*options, "--json"]) == 0
+    repeats = json.loads(capsys.readouterr().out)["repeats"]
+    assert (repeats["fewest"], repeats["most"]) == (4, 60)
+    assert repeats["fewest"] <= repeats["first_proof"]
+
+
 def test_a_dry_run_of_a_simulated_scenario_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "quickstart", "--dry-run"]) == 0
     assert "SIMULATED" in capsys.readouterr().out

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-RENAMES: Mapping[str, str] = {}
+RENAMES: Mapping[str, str] = {
+    "summary.recommendation.settles_with.repeats": "summary.recommendation.settles_with.max_repeats"
+}
 """Old path -> new path. What lies below a path moves with it; the longest path that fits wins."""
 
 VALUES: Mapping[str, Mapping[str, str]] = {}
@@ -38,7 +40,8 @@ ADDED: frozenset[str] = frozenset(
         "summary.cells[].success_latency_p50_s", "summary.verdict.limited_cells",
         *(f"summary.{name}" for name in (
             "question", "hedged", "planned_workflows", "workflow_failures", "endpoint_keys",
-            "stopped", "margin",
+            "stopped", "margin", "slo", "lacking", "recommendation.rivals",
+            "recommendation.settles_with.by_resuming", "recommendation.settles_with.at_least",
         )),
     }
 )  # fmt: skip

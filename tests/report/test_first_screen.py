@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 import pytest
@@ -16,6 +16,8 @@ from harness.analysis.model import (
     Figure,
     Oracle,
     Recommendation,
+    Requirement,
+    Rival,
     SettlesWith,
     Spread,
     Summary,
@@ -83,40 +85,128 @@ def test_cells_that_do_not_fit_are_counted() -> None:
 @pytest.mark.parametrize(
     ("state", "candidate", "beginning"),
     [
-        ("proven", IDS[2], "Use 8 async calls at once: 8.00 times as fast as one call at a time, "
-         "and proven the fastest of 3 settings."),
-        ("leading", IDS[2], "Best so far, but not proven: 8 async calls at once, 8.00 times"),
-        ("open", IDS[2], "Ahead, but nothing is proven yet: 8 async calls at once, 8.00 times"),
+        ("proven", IDS[2], "Use 8 async calls at once: the fastest of 3 settings, and it keeps at "
+         "least 90\u00a0% of workflows (both proven), 8.00 times as fast as one call at a time."),
+        ("leading", IDS[2], "Best so far: 8 async calls at once, 8.00 times as fast as one call at "
+         "a time. Not proven yet: that it is the fastest."),
+        ("open", IDS[2], "Best so far: 8 async calls at once, 8.00 times as fast as one call at a "
+         "time. Not proven yet: that it keeps at least 90\u00a0% of workflows, and that it is the "
+         "fastest."),
         ("open", None, "No setting can be recommended yet."),
     ],
 )  # fmt: skip
 def test_each_state_says_what_is_proven(state: str, candidate: str | None, beginning: str) -> None:
-    summary = make_summary(IDS, recommendation=advice(state, candidate))
+    missing: Literal["lead", "both"] = "lead" if state == "leading" else "both"
+    settles = SettlesWith(missing=missing, max_repeats=10, workflows=80)
+    said = advice(state, candidate, settles_with=None if state == "proven" else settles)
+    summary = make_summary(IDS, recommendation=said, slo=Requirement(success_rate=0.9))
     assert run_answer(summary).sentence.startswith(beginning)
 
 
+def beside(place: Literal["equal", "behind", "ahead"], ratio: float, by: Any = None) -> Rival:
+    return Rival(cell=IDS[0], ratio=figure(ratio, 1.005), place=place, preferred_by=by)
+
+
 def test_a_lead_that_is_none_is_not_called_one() -> None:
-    tie = Figure(value=1.001, low=0.99, high=1.01)
-    summary = make_summary(IDS, recommendation=advice("proven", IDS[1], lead_over_next=tie))
-    answer = run_answer(summary)
-    assert answer.sentence.endswith("proven as fast as any of 3 settings, within 2\u00a0%.")
-    assert "the next best setting was as good" in answer.reason
+    said = advice("proven", IDS[1], rivals=(beside("equal", 1.001, "permits"),))
+    answer = run_answer(make_summary(IDS, recommendation=said))
+    assert answer.sentence.startswith(
+        "Use 2 async calls at once: it loses at most 5 of 100 workflows more than any other, and "
+        "no other setting that does is faster by more than 2\u00a0% (both proven)"
+    )
+    assert "1 other setting is equal within 2\u00a0%; this one has fewer calls at" in answer.reason
+
+
+@pytest.mark.parametrize(
+    ("rival", "objective", "expected"),
+    [
+        (beside("behind", 1.25), "makespan", "the next one, one call at a time, took 1.25 times"),
+        (beside("ahead", 0.938), "makespan", "one call at a time took 6\u00a0% less time and kept "
+         "all 24 workflows"),
+        (beside("ahead", 0.5), "workflow_p95", "kept its slowest workflows waiting 50\u00a0% less"),
+        (beside("ahead", 0.5), "cost_per_successful_workflow", "cost 50\u00a0% less"),
+        (beside("equal", 1.0, "safety"), "makespan", "It kept all 24 workflows; 1"),
+    ],
+)  # fmt: skip
+def test_another_setting_is_compared_without_a_factor_below_one(
+    rival: Rival, objective: str, expected: str
+) -> None:
+    said = advice("proven", IDS[2], rivals=(rival,), objective=objective)
+    reason = run_answer(make_summary(IDS, recommendation=said)).reason
+    assert ("less" if rival.place == "ahead" else "") in reason
+    if rival.preferred_by == "safety":
+        assert "equal" not in reason, "a policy that had nothing to do is said elsewhere"
+    else:
+        assert expected in reason
+
+
+def test_the_nearest_rival_is_the_one_that_is_not_equal() -> None:
+    rivals = (beside("equal", 1.0, "permits"), beside("behind", 1.3))
+    reason = run_answer(
+        make_summary(IDS, recommendation=advice("proven", IDS[2], rivals=rivals))
+    ).reason
+    assert "1 other setting is equal" in reason
+    assert "took 1.30 times as long" in reason
 
 
 def test_the_reason_says_what_would_settle_it() -> None:
-    settles = SettlesWith(missing="both", repeats=7, workflows=56)
+    settles = SettlesWith(missing="both", max_repeats=10, workflows=80)
     said = advice("open", IDS[2], settles_with=settles)
     summary = make_summary(IDS, recommendation=said, planned_workflows=72)
     assert run_answer(summary).reason.endswith(
-        "about 7 more repeats would prove that it keeps enough workflows and is the fastest."
+        "a new run of at most 10 repeats would probably prove both."
     )
     rerun = Rerun("mine.toml", ("seed=3", "sweep.repeats=3"))
     (first, *_) = next_steps(summary, HERE, rerun)
-    assert first.command == "harness run mine.toml --set seed=3 --set sweep.repeats=10"
+    assert first.command == (
+        "harness run mine.toml --set seed=3 --set sweep.repeats=auto --set sweep.max_repeats=10"
+    )
     assert next_steps(summary, HERE, None)[0].command == f"harness report {HERE} --verbose"
     adding = msgspec.structs.replace(summary, planned_workflows=None)
     (first, *_) = next_steps(adding, HERE, Rerun("mine.toml"))
     assert first.command == "harness run mine.toml --set sweep.max_repeats=10"
+
+
+def test_a_run_whose_rest_is_enough_is_resumed_and_not_run_again() -> None:
+    settles = SettlesWith(missing="slo", max_repeats=36, workflows=80, by_resuming=True)
+    said = advice("leading", IDS[2], settles_with=settles)
+    summary = make_summary(IDS, recommendation=said, status="partial", planned_workflows=None)
+    reason = run_answer(summary).reason
+    assert "going on with this run would probably prove it after at most 36 repeats" in reason
+    first, *others = next_steps(summary, HERE, Rerun("mine.toml"))
+    assert (first.command, first.purpose) == (
+        f"harness run --resume {HERE}", "go on until it is proven"
+    )  # fmt: skip
+    assert not [step for step in others if "max_repeats" in step.command]
+
+
+def test_policies_that_were_tested_elsewhere_are_said_to_be() -> None:
+    idle = AttemptCounts(total=144, failed=0, by_outcome={"ok": 144}, amplification=1.0)
+    cells = [
+        make_cell("async_4_none_attempt", attempts=idle),
+        make_cell("async_4_patient_attempt", attempts=idle),
+        make_cell("async_8_none_attempt"),
+        make_cell("async_8_patient_attempt"),
+    ]
+    said = advice("proven", cells[1].id, retry_exercised=False)
+    assert run_answer(make_summary(cells, recommendation=said)).reason.endswith(
+        "no request failed with 4 calls at once, so the 2 retry policies are equal there and the "
+        "safest is used; retry policies were tested only with 8 calls at once."
+    )
+
+
+def test_cells_with_fewer_repeats_are_counted_as_such() -> None:
+    cells = [make_cell(IDS[0], repeats=4), make_cell(IDS[2], repeats=12)]
+    assert any(", 4 to 12 repeats, " in line for line in shown(make_summary(cells)))
+
+
+def test_a_run_that_lacks_records_is_not_called_proven() -> None:
+    said = advice("open", None)
+    summary = make_summary(IDS, recommendation=said, lacking=("3 attempts are missing.",))
+    lines = shown(summary)
+    assert lines[0] == "Records of this run are missing, so nothing is proven."
+    assert lines[1].startswith("3 attempts are missing. Restore the files")
+    assert [line for line in lines if line.startswith("Note: the records are incomplete")]
 
 
 def test_sync_is_mentioned_only_where_it_ran() -> None:
@@ -131,19 +221,22 @@ def test_a_policy_says_what_it_loses() -> None:
         losing("async_8_patient_attempt", 23, degraded=1),
         losing("async_8_parking_attempt", 24),
     ]
-    summary = make_summary(cells, question="policy", recommendation=advice("proven", cells[1].id))
+    rival = Rival(cell=cells[2].id, ratio=Figure(value=0.99), place="equal")
+    said = advice("proven", cells[1].id, rivals=(rival,))
+    summary = make_summary(cells, question="policy", recommendation=said)
     answer = run_answer(summary)
     assert answer.sentence == (
-        "Use retry policy patient (proven): it lost 1 of 24 workflows, policy none lost 18."
+        "Use retry policy patient, which loses at most 5 of 100 workflows more than any other "
+        "(proven): it lost 1 of 24 workflows, policy none lost 18."
     )
-    assert "policy parking lost none of 24 workflows and took 1.00 times as long" in answer.reason
+    assert "policy parking lost none of 24 workflows and was as fast within 2" in answer.reason
 
 
 def test_policies_that_met_no_failure_were_not_tested() -> None:
     cells = [make_cell(f"async_8_{retry}_attempt") for retry in ("none", "patient")]
     for question, expected in (
         ("policy", "No request failed, so the retry policies were not tested."),
-        ("permits", "proven the faster of the two settings."),
+        ("permits", "(both proven), 8.00 times as fast as one call at a time."),
     ):
         said = advice("proven", cells[1].id, retry_exercised=False)
         answer = run_answer(make_summary(cells, question=question, recommendation=said))

@@ -251,12 +251,25 @@ def test_lost_workflows_name_the_worst_cell_the_failure_and_what_to_do() -> None
         total=100, failed=40, by_outcome={"ok": 60, "rate_limited": 30, "unavailable": 10},
         amplification=1.4,
     )  # fmt: skip
-    worst = make_cell(IDS[2], workflows=counts, attempts=attempts)
+    rate = Figure(value=0.25)
+    worst = make_cell(IDS[2], workflows=counts, attempts=attempts, success_rate=rate)
     (only,) = warnings_of(make_summary([IDS[0], IDS[1], worst]))
     assert only == (
-        "1 of 3 settings lost workflows, async 8 most (18 of 24). The most frequent failure: rate "
-        "limited (429), 42 requests; use fewer permits, or retry with backoff."
+        "async 8 lost 18 of 24 workflows. Its most frequent failure: rate limited (429), 30 "
+        "requests; use fewer permits, or retry with backoff."
     )
+    counts = WorkflowCounts(started=24, ok=23, degraded=0, failed=1)
+    less = make_cell(IDS[1], workflows=counts, success_rate=Figure(value=23 / 24))
+    (only,) = warnings_of(make_summary([IDS[0], less, worst]))
+    assert only.startswith(
+        "2 of 3 settings lost workflows, async 8 most (18 of 24 workflows). Its most"
+    )
+
+
+def test_workflows_that_took_too_long_are_said_to_be_late() -> None:
+    late = make_cell(IDS[2], late=4)
+    (only,) = warnings_of(make_summary([IDS[0], IDS[1], late]))
+    assert only.startswith("async 8 lost 4 of 24 workflows, 4 of which took too long. Its most")
 
 
 def test_a_workflow_that_an_interruption_cut_short_is_not_called_lost() -> None:

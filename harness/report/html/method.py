@@ -82,14 +82,14 @@ def _until_settled(run: Run) -> str:
     )
 
 
-def design(run: Run, repeats: int) -> Definitions:
-    """Return the load, the design, and what counts as success. `repeats`: that were run."""
+def design(run: Run, repeats: str) -> Definitions:
+    """Return the load, the design, and what counts as success. `repeats`: how many were run."""
     load: dict[str, Any] = run.scenario["load"]
     needed = run.scenario["success"]["min_branches"]
     degraded = "failed" if needed is None else f"success with {needed} or more successful branches"
     told = [
         ("load", _load(load)),
-        ("design", f"Randomised complete blocks: {counted(repeats, 'repeat')} of "
+        ("design", f"Randomised complete blocks: {repeats} of "
                    f"{counted(len(run.cells), 'cell')}. In each repeat every cell runs once, on "
                    "the same topics. The order is random (from the seed) and balanced: each cell "
                    f"is at each place equally often, as far as possible.{_until_settled(run)}"),

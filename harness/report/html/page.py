@@ -23,7 +23,7 @@ from harness.report.html import draw, method
 from harness.report.html.answer import answer
 from harness.report.html.waterfalls import slowness
 from harness.report.tables import Subject, csv_download, summary_download
-from harness.report.wording import simulated_note
+from harness.report.wording import repeats_of, simulated_note
 from harness.telemetry.delivery_log import DeliveryAccount, read_account
 from harness.telemetry.export import TRACES
 from harness.telemetry.jaeger import Jaeger, jaeger_of
@@ -64,7 +64,6 @@ def render_report(
     `account`: the delivery of the spans; `jaeger`: a server that has them; None if not known.
     """
     summary, run = about.summary, about.data.run
-    repeats = max((cell.repeats for cell in summary.cells), default=0)
     style = Markup(_read("style.css"))  # noqa: S704
     script = Markup(_read("script.js") + _read("crosshair.js") + _read("waterfall.js"))  # noqa: S704
     return _environment().get_template("report.html").render(
@@ -85,8 +84,8 @@ def render_report(
         named=about.named,
         fitness=method.fitness(about),
         overhead=method.overhead(summary, about.data, account),
-        repeats=repeats,
-        design=method.design(run, repeats),
+        repeats=repeats_of(summary.cells),
+        design=method.design(run, repeats_of(summary.cells)),
         definitions=method.DEFINITIONS,
         environment=method.environment(run),
         scenario=method.as_json(run.scenario),

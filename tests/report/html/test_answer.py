@@ -78,7 +78,7 @@ def test_a_missing_proof_is_named_and_cells_are_named_as_the_report_does() -> No
     advice = Recommendation(
         state="leading", candidate="async_2_none_attempt", objective="workflow_p95",
         lead_over_next=figure(1.01), because=("async_2_none_attempt has the smallest p95.",),
-        settles_with=SettlesWith(missing="lead", repeats=2, workflows=32),
+        settles_with=SettlesWith(missing="lead", max_repeats=5, workflows=32),
     )  # fmt: skip
     summary = make_summary([SYNC, "async_2_none_attempt"], recommendation=advice)
     records = make_records([SYNC, "async_2_none_attempt"], 1)
