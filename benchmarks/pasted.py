@@ -117,8 +117,12 @@ def lines_of(records: Records, cell: CellInfo) -> list[str]:
     return list(lines_to_paste(records.run, cell, met))
 
 
-SMALLEST_NOISE = 0.05
-"""Differences of the 95th percentile below this share are never counted."""
+SMALLEST_NOISE, SMALLEST_SECONDS = 0.05, 0.1
+"""Differences of the 95th percentile below this share, or this time, are never counted.
+
+The processor takes about this time for all calls of a cell. Where a server refuses them at once,
+they wait for it and for nothing else.
+"""
 
 
 def noise_of(first: Measured, second: Measured) -> float:
@@ -153,7 +157,8 @@ def compare(
 
     (a95, many_a), (b95, many_b), (c95, many_c) = map(p95, (first, second, pasted))
     spread = max(float(np.std(many_c - many_a)), float(np.std(many_b - many_a)), 0.02)
-    excess = max(0.0, abs(c95 - (a95 + b95) / 2) - noise_of_p95)
+    least = float(np.log1p(SMALLEST_SECONDS / np.exp(a95)))
+    excess = max(0.0, abs(c95 - (a95 + b95) / 2) - max(noise_of_p95, least))
     p = 2 * float(stats.norm.sf(excess / spread))
     yield "p95", float(np.exp(a95)), float(np.exp(c95)), p
 

@@ -187,6 +187,8 @@ CASES: Mapping[str, Case] = {
     "call, 503 without stream": Case(
         "503 without stream", ("none", "openai-sdk", "aws-standard", "equal"), scope="call"
     ),
+    # with this timeout, hedges are sent before the first attempt is given up
+    "patient, silent": Case("silent", ("fixed", "hedge"), first_token="4s"),
     "deadline, 429": Case("429 with Retry-After", ("full", "fixed", "budget"), deadline="4s"),
     "threads, blank and HTML": Case("blank and HTML", ("full", "aws-standard", "grpc"), "threads"),
     "threads, silent": Case("silent", ("fixed", "hedge"), "threads"),
@@ -243,7 +245,8 @@ MUTANTS = (
     Mutant("retries of hidden failures", _one("blank and HTML", "fixed"),
            "client = harness.AsyncOpenAI(", "import openai\nopenai_client = (lambda **_: "
            "openai.AsyncOpenAI(max_retries=2))\nclient = openai_client("),
-    Mutant("the hedge", _one("silent", "hedge"), "harness.policies.Hedge(", "*(lambda **_: ())("),
+    Mutant("the hedge", Case("silent", ("hedge",), first_token="4s"),
+           "harness.policies.Hedge(", "*(lambda **_: ())("),
     Mutant("the budget", _one("503", "budget"),
            "harness.policies.RetryBudget(", "*(lambda **_: ())("),
     Mutant("the breaker", _one("outage", "breaker"),

@@ -23,6 +23,7 @@ from harness.telemetry import delivery_log, otlp_file
 from harness.telemetry.attributes import Attributes
 from harness.telemetry.content import Capture, capture
 from harness.telemetry.delivery_log import Acknowledged, DeliveryAccount
+from harness.telemetry.export_times import with_export_times
 from harness.telemetry.otlp_target import OtlpTarget
 from harness.telemetry.outbox import TRIES, Delivery, Outbox
 from harness.telemetry.resource import make_resource
@@ -80,7 +81,9 @@ class Exporter:
         if self._content:
             said, self._read = read_transcripts(self._run_directory, self._read)
         maker = TraceMaker(the_run, self._content)
-        spans = maker.of_workflows(records.workflows, records.calls, records.attempts, said)
+        spans = with_export_times(
+            maker.of_workflows(records.workflows, records.calls, records.attempts, said)
+        )
         resource = make_resource(the_run, self._environment)
         _make(self._traces)
         otlp_file.append_spans(self._traces / _file_of(records.trial.cell), spans, resource)
@@ -98,7 +101,7 @@ class Exporter:
         seconds, and with a single try if the collector has failed before.
         """
         resource = make_resource(the_run, self._environment)
-        spans = TraceMaker(the_run).of_run(self._trials)
+        spans = with_export_times(TraceMaker(the_run).of_run(self._trials))
         _make(self._traces)
         otlp_file.replace_spans(self._traces / RUN_TRACE_FILE, [spans], resource)
         self._put(spans, resource)
@@ -160,7 +163,7 @@ class _StoredTraces:
 
     def files(self) -> Iterator[tuple[str, Iterator[list[Span]]]]:
         """Yield the name of each file with its spans in parts, made when they are wanted."""
-        yield RUN_TRACE_FILE, iter([self._maker.of_run(self._stored.trials)])
+        yield RUN_TRACE_FILE, iter([with_export_times(self._maker.of_run(self._stored.trials))])
         every = self._stored.keys(Attempt, Call, Workflow)
         for cell in self._maker.cells:
             trials = [trial for trial in every if trial[0] == cell]
@@ -171,7 +174,7 @@ class _StoredTraces:
         self.left_out += _left_out(records)
         said = self._stored.each(Transcript, trial) if self._content else ()
         traces = self._maker.traces(records.workflows, records.calls, records.attempts, said)
-        spans = chain.from_iterable(traces)
+        spans = chain.from_iterable(map(with_export_times, traces))
         while part := list(islice(spans, otlp_file.SPANS_PER_LINE)):
             yield part
 

@@ -70,7 +70,7 @@ def _span(span: Span) -> dict[str, Any]:
         "name": span.name,
         "kind": _KINDS[span.kind],
         "startTimeUnixNano": str(span.start),
-        "endTimeUnixNano": str(span.exported_end),
+        "endTimeUnixNano": str(span.end),
         "attributes": _attributes(span.attributes),
     }
     if span.parent_id is not None:

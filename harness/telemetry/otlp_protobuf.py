@@ -71,7 +71,7 @@ def _readable(span: Span, resource: Resource) -> ReadableSpan:
         kind=SpanKind[span.kind.upper()],
         status=Status() if span.error is None else Status(StatusCode.ERROR, span.error),
         start_time=span.start,
-        end_time=span.exported_end,
+        end_time=span.end,
         instrumentation_scope=_SCOPE,
     )
 

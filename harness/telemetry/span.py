@@ -44,8 +44,3 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[Event, ...] = ()
     links: tuple[SpanLink, ...] = ()
     error: str | None = None
-
-    @property
-    def exported_end(self) -> int:
-        """The end in exports, always after the start: Jaeger warns of a duration of 0."""
-        return max(self.end, self.start + 1)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from harness.telemetry.export_times import with_export_times
 from harness.telemetry.otlp_file import append_spans
 from harness.telemetry.otlp_protobuf import MOST_BYTES, MOST_SPANS, Batch, batches
 from harness.telemetry.span import Span
@@ -106,7 +107,7 @@ def test_without_spans_there_is_no_request() -> None:
 
 def test_a_span_of_no_length_is_told_as_one_nanosecond(tmp_path: Path) -> None:
     """Jaeger takes a length of 0 for a negative one and warns."""
-    at_once = span(start=7, end=7)
+    (at_once,) = with_export_times([span(start=7, end=7)])
     (batch,) = batches([at_once], RESOURCE)
     append_spans(tmp_path / "x", [at_once], RESOURCE)
     for request in (sent(batch), parse_line((tmp_path / "x").read_bytes())):
