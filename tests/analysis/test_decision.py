@@ -179,3 +179,12 @@ def test_policies_that_had_nothing_to_do_are_one_measurement() -> None:
     assert judged(*apart, slow).state == "leading"
     repeated = [one._replace(attempts=dict.fromkeys(range(30), 1.1)) for one in same]
     assert judged(*repeated, slow).state == "leading"
+
+
+def test_a_policy_that_repeats_requests_was_used_although_nothing_failed() -> None:
+    hedged = contender(
+        "hedged", [10, 11, 12], setting="same", safety=(1, 1), attempts=dict.fromkeys(range(3), 1.2)
+    )
+    plain = contender("plain", [15, 16, 18], setting="same", safety=(0, 1))
+    found = judged(hedged, plain)
+    assert (found.cell, found.exercised) == ("hedged", True)
