@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 from scipy import special
 
-from harness.analysis.cells import count_words
-from harness.analysis.model import ColdStart
+from harness.analysis.cells import MeasuredCell, count_words, reported
+from harness.analysis.model import ColdStart, TrialStart
 from harness.analysis.selection import CellRecords
 from harness.records.failures import is_failure
 from harness.records.keys import WARM_UP
@@ -32,6 +31,7 @@ class FirstCall(NamedTuple):
     ratio: float
     rank: float
     later: int
+    repeat: int = 0
 
 
 def cold_start(cells: Sequence[CellRecords]) -> ColdStart:
@@ -39,13 +39,20 @@ def cold_start(cells: Sequence[CellRecords]) -> ColdStart:
 
     In virtual time nothing is cold, so first calls are not tested.
     """
-    made, failed = 0, Counter[str]()
+    made, tokens, failed = 0, 0, Counter[str]()
+    costs: list[float | None] = []
     for cell in cells:
         warm_up = cell.spent.take(cell.spent.where("phase", WARM_UP.__eq__))
+        if not len(warm_up):
+            continue
         made += len(warm_up)
         failed.update(count_words(warm_up, "outcome"))
+        tokens += sum(int(reported(warm_up, name).sum()) for name in ("input", "output"))
+        costs.append(MeasuredCell(cell).rules.cost(warm_up))
+    known = [cost for cost in costs if cost is not None]
     real = [cell for cell in cells if not cell.run.virtual]
-    first = list(chain.from_iterable(map(first_calls, real)))
+    found = [(cell.info.id, one) for cell in real for one in first_calls(cell)]
+    first = [one for _, one in found]
     tested = len(first) >= FEWEST_TRIALS
     return ColdStart(
         warmup_calls=made,
@@ -53,6 +60,9 @@ def cold_start(cells: Sequence[CellRecords]) -> ColdStart:
         trials=len(first),
         ratio=float(np.median([one.ratio for one in first])) if tested else None,
         p=p_of_ranks(first) if tested else None,
+        warmup_tokens=tokens,
+        warmup_usd=math.fsum(known) if known and len(known) == len(costs) else None,
+        starts=tuple(TrialStart(cell=cell, repeat=o.repeat, ratio=o.ratio) for cell, o in found),
     )
 
 
@@ -73,7 +83,7 @@ def first_calls(cell: CellRecords) -> Iterator[FirstCall]:
             continue
         mine = int(first_text[first] - sent[first])
         faster = float((times < mine).mean() + (times == mine).mean() / 2)
-        yield FirstCall(mine / float(np.median(times)), faster, len(alike))
+        yield FirstCall(mine / float(np.median(times)), faster, len(alike), repeat)
 
 
 def p_of_ranks(first: Sequence[FirstCall]) -> float:

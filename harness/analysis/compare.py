@@ -184,7 +184,7 @@ def compare_runs(
     both = [cell for cell in one if cell in other]
     if not both:
         _refuse_workload(base.run.scenario, new.run.scenario)
-        raise InputError("the two runs have no cell in common; sweep the same settings in both")
+        raise InputError("the two runs have no setting in common; sweep the same values in both")
     for cell in both:
         _refuse_workload(one[cell].records.scenario, other[cell].records.scenario)
     seen = {cell: _look(one[cell], other[cell], paired=paired) for cell in both}
@@ -333,7 +333,7 @@ def _check_rules(
         cells = {cell: found[rule.name] for cell, found in seen.items() if rule.name in found}
         if not cells:
             raise InputError(
-                f"--fail-on {rule.text}: no cell of the two runs has {rule.name}; "
+                f"--fail-on {rule.text}: no setting of the two runs has {rule.name}; "
                 "run more workflows, or fail on something else"
             )
         for cell, one in cells.items():
@@ -443,7 +443,7 @@ def _warnings(
     """Warn about every other difference between the runs and between the compared cells."""
     for which, run in (("first", base), ("second", new)):
         if run.status != "complete":
-            yield f"the {which} run is {run.status}, so its cells may hold less work"
+            yield f"the {which} run is {run.status}, so its settings may hold less work"
     if base.time_scale != new.time_scale:
         yield (
             f"time scales differ ({base.time_scale:g} and {new.time_scale:g}): what the client "

@@ -472,7 +472,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("bursts", "bursts of failures", Plain(lambda cell: cell.bursts), "count",
            report={"work": "bursts"}, optional=True,
            definition="Runs of failed attempts, sent one after another, that are longer than "
-           "chance makes them. A cell that met fewer than 10 shows no intervals: so few do not "
+           "chance makes them. A setting that met fewer than 10 shows no intervals: so few do not "
            "show how often bursts come."),
     Metric("tokens.input", "input tokens", _tokens("input"), "tokens", report={"tokens": "input"}),
     Metric("tokens.cached", "cached input tokens", _tokens("cached"), "tokens",
@@ -503,7 +503,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("speedup_over_sync", "speed-up over sync", Plain(_speedup), "ratio",
            report={"speed": "speed-up"},
            terminal=(TerminalColumn("speed", ("speed-up over", "sync (95 %)"), interval=True),),
-           definition="Sync's makespan over the cell's, same repeat and same other settings; "
+           definition="Sync's makespan over the setting's, same repeat and same other keys; "
            "geometric mean over repeats, interval by a paired t on the logs."),
     Metric("throughput.workflows_per_s", "throughput", OverRepeats(_throughput), "workflows/s",
            "lower", compared=(Compared("throughput"),), report={"speed": "throughput"},

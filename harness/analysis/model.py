@@ -312,13 +312,25 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
     code: tuple[str, ...] = ()
 
 
+class TrialStart(msgspec.Struct, frozen=True, kw_only=True):
+    """The first call of a trial.
+
+    `ratio`: its time to first token over the median of the later calls of its phase.
+    """
+
+    cell: str
+    repeat: int
+    ratio: float
+
+
 class ColdStart(msgspec.Struct, frozen=True, kw_only=True):
     """The calls before the trials, and the first calls of the trials.
 
-    `warmup_calls`: how many were made before trials; `failed`: how many of them failed, by outcome.
-    `ratio`: time to first token of the first call of a trial over the median of the later calls of
-    its phase; the median over `trials`. `p`: one-sided, that first calls take no longer. None with
-    too few trials, and in virtual time.
+    `warmup_calls`: how many attempts were made before trials, outside the statistics; `failed`: how
+    many of them failed, by outcome. `warmup_tokens`: their input and output; `warmup_usd`: what
+    they cost, None without a price. `ratio`: the median of the ratios in `starts`, one of each of
+    the `trials`. `p`: one-sided, that first calls take no longer. None with too few trials. In
+    virtual time nothing is cold, so no trial is tested.
     """
 
     warmup_calls: int
@@ -326,6 +338,9 @@ class ColdStart(msgspec.Struct, frozen=True, kw_only=True):
     trials: int
     ratio: float | None
     p: float | None
+    warmup_tokens: int = 0
+    warmup_usd: float | None = None
+    starts: tuple[TrialStart, ...] = ()
 
 
 class WorkflowFailure(msgspec.Struct, frozen=True, kw_only=True):

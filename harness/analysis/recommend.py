@@ -145,7 +145,7 @@ class Advice:
         proof = self.proofs[name]
         if asked is None:
             points = _percent(self._rules.success_margin).replace(" %", " points")
-            rate = f"a success rate at most {points} below that of the best cell"
+            rate = f"a success rate at most {points} below that of the best setting"
             match proof:
                 case "proven":
                     return f"{text}, which proves {rate}."
@@ -165,7 +165,7 @@ class Advice:
 
     def _lead(self, found: Judgement) -> str:
         if found.rival is None:
-            return "No other cell can be compared with it."
+            return "No other setting can be compared with it."
         figure, repeats = self._lead_figure(found), _count(self._common(found), "repeat")
         if figure is None:
             return f"It has no repeat in common with {found.rival}."
@@ -178,19 +178,19 @@ class Advice:
             takes += f" ({interval}, paired over {repeats})"
         if self._common(found) < FEWEST_REPEATS:
             return (
-                f"The closest of the {others} cells, {found.rival}, {takes}; at least "
+                f"The closest of the {others} settings, {found.rival}, {takes}; at least "
                 f"{FEWEST_REPEATS} repeats are needed to prove a lead."
             )
         margin = _percent(self._rules.margin)
         if not found.settled:
             return (
-                f"One of the {others} cells may be better by more than {margin}: {found.rival} "
+                f"One of the {others} settings may be better by more than {margin}: {found.rival} "
                 f"{takes}."
             )
         if figure.low is not None and figure.low > 1:
-            return f"The closest of the {others} cells, {found.rival}, {takes}."
+            return f"The closest of the {others} settings, {found.rival}, {takes}."
         return (
-            f"None of the {others} cells is better by more than {margin}: the closest, "
+            f"None of the {others} settings is better by more than {margin}: the closest, "
             f"{found.rival}, {takes}."
         )
 
@@ -237,7 +237,7 @@ class Advice:
         if not broken:
             return []
         why = "is excluded: it does" if broken == 1 else "are excluded: they do"
-        return [f"{broken} of {_count(len(found.proofs), 'cell')} {why} not meet the SLO."]
+        return [f"{broken} of {_count(len(found.proofs), 'setting')} {why} not meet the SLO."]
 
     def _nothing(self) -> str:
         objective, asked = self._objective, self._rules.asked
@@ -247,17 +247,17 @@ class Advice:
             if asked is None or most.share == 0:
                 return f"No workflow {self._succeeded}."
             return (
-                f"No cell meets the SLO: at most {_percent(most.share)} of "
+                f"No setting meets the SLO: at most {_percent(most.share)} of "
                 f"workflows met it, in {most.name}; {_percent(asked)} is required."
             )
         if objective == "cost_per_successful_workflow":
             if all(self._run.cell_price(name) is None for name in self._contenders):
                 return "No price is known, so no cost can be compared."
-            return "No cell has a success in every repeat and a cost above 0."
+            return "No setting has a success in every repeat and a cost above 0."
         if objective == "workflow_p95":
             return (
-                "A 95th percentile needs 72 workflows in a cell, 13 in each repeat; no cell has "
-                "so many."
+                "A 95th percentile needs 72 workflows in a setting, 13 in each repeat; no setting "
+                "has so many."
             )
         if any(one.tried for one in every):
             return (
@@ -311,7 +311,7 @@ def _settled_by(settles: SettlesWith) -> str:
     about = "at least" if settles.at_least else "at most"
     return (
         f"{how} would prove {what} with {about} {_count(settles.max_repeats, 'repeat')} "
-        f"({_count(settles.workflows, 'workflow')} in each cell), if the cells go on as they did."
+        f"({_count(settles.workflows, 'workflow')} in each setting), if they go on as they did."
     )
 
 

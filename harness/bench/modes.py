@@ -57,7 +57,7 @@ def _blocking_mode(
     `threads`: with a thread for each workflow in flight and each branch. Otherwise with a single
     permit, one call after another.
     """
-    assert threads or permits == 1, "a sync cell has one permit"
+    assert threads or permits == 1, "a sync setting has one permit"
     stop, writing = threading.Event(), threading.Lock()
     passing = gate.emitting(emit)
 

@@ -111,10 +111,10 @@ DEFAULT_MAX_REPEATS = 60
 
 
 class Sweep(Section):
-    """The settings to vary, in all combinations; every combination is a cell.
+    """The values to vary; every combination of them is a setting.
 
     It also takes dotted keys of the scenario, in quotes: any key of `[workflow]`, `[endpoint]`,
-    `[load]`, `[timeouts]` and `[retry.NAME]` that can differ between the cells of a run.
+    `[load]`, `[timeouts]` and `[retry.NAME]` that can differ between the settings of a run.
 
     Example::
 
@@ -140,9 +140,9 @@ class Sweep(Section):
     permit_scope: Annotated[Several[PermitScope], AfterValidator(distinct)] = ("attempt",)
     """`attempt` returns the permit during backoff; `call` holds it until the call ends."""
     repeats: Annotated[int | Literal["auto"], BeforeValidator(_repeats)] = 1
-    """How often each cell runs; `"auto"`: until the recommendation is settled."""
+    """How often each setting runs; `"auto"`: until the recommendation is settled."""
     max_repeats: Annotated[Count, Field(ge=FEWEST_REPEATS)] | None = None
-    """How often each cell runs at most with `repeats = "auto"`; 60 if absent."""
+    """How often each setting runs at most with `repeats = "auto"`; 60 if absent."""
 
     @model_validator(mode="before")
     @classmethod
@@ -244,11 +244,11 @@ class Objective(Section):
     margin: float = Field(default=0.02, gt=0, le=1)
     """By how much a better value does not matter, as a share."""
     success_margin: float = Field(default=0.05, gt=0, lt=1)
-    """How far a success rate may be below the best cell's if `slo.success_rate` is absent."""
+    """How far a success rate may be below the best setting's if `slo.success_rate` is absent."""
 
 
 class Slo(Section):
-    """The requirements for a recommended cell.
+    """The requirements for a recommended setting.
 
     Example::
 
@@ -323,7 +323,7 @@ class Scenario(Section):
     objective: Objective = Objective()
     """What the recommendation minimises."""
     slo: Slo = Slo()
-    """The requirements for a recommended cell."""
+    """The requirements for a recommended setting."""
     success: Success = Success()
     """When a degraded workflow counts as a success."""
     budget: Budget = Budget()

@@ -16,7 +16,7 @@ from harness.records.errors import InputError
 _HEAD = """\
 # How many calls at once, and which retry policy? {file} can be run as it is:
 #
-#   harness run {file} --dry-run     # shows the cells, the calls and the time
+#   harness run {file} --dry-run     # shows the settings, the calls and the time
 #   harness run {file}
 #
 # `harness scenarios` lists examples for other questions.
@@ -50,7 +50,7 @@ in_flight = 2                    # at once, so up to 8 calls are ready at the sa
 first_token = "5m"
 call = "10m"
 
-[sweep]                          # every combination is one cell
+[sweep]                          # every combination is one setting
 mode = ["async"]                 # also "sync", one call at a time, and "threads"
 permits = [2, 4, 8]              # requests at once
 retry = ["openai-sdk"]           # also "patient", which is described below
@@ -79,7 +79,7 @@ time = "virtual"                 # no waiting; "real" sends HTTP requests on thi
 workflows = 20                   # in each trial
 in_flight = 2                    # at once, so up to 8 calls are ready at the same time
 
-[sweep]                          # every combination is one cell
+[sweep]                          # every combination is one setting
 mode = ["sync", "async"]         # also "threads", in real time
 permits = [2, 4, 8]              # requests at once; sync has one
 retry = ["openai-sdk", "patient"]
@@ -93,7 +93,7 @@ base = "1s"
 cap = "20s"
 
 [slo]
-success_rate = 0.9               # a cell that loses more workflows is not recommended
+success_rate = 0.9               # a setting that loses more workflows is not recommended
 """
 
 

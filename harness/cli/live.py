@@ -73,7 +73,7 @@ class Counters:
             self.trials_done += 1
             self.place = (
                 f"block {repeat + 1} of at most {self.race.repeats}, {left.cells} of "
-                f"{self.race.cells} cells left"
+                f"{self.race.cells} settings left"
             )
         others = (value_text(value) for value in cell.settings.values())
         named = [cell.mode, counted(cell.permits, "permit"), cell.retry, *others]

@@ -195,8 +195,8 @@ def _add_run(command: _Command) -> None:
         "run",
         "run:run_scenario",
         help="run a scenario and show its results",
-        description="Runs every cell of a scenario. Writes records, spans, a summary, plots and a "
-        "report into a new directory.",
+        description="Runs every setting of a scenario. Writes records, spans, a summary, plots and "
+        "a report into a new directory.",
     )
     scenario = "path of a scenario file (TOML), or a name that `harness scenarios` lists"
     add("scenario", scenario, nargs="?")
@@ -215,7 +215,7 @@ def _add_run(command: _Command) -> None:
         "continue a run that was killed, interrupted or stopped by a full disk; finished "
         "workflows are kept; only --set budget.* is allowed",
     )
-    add("--dry-run", "show the cells and the expected calls, tokens, time and cost; run nothing")
+    add("--dry-run", "show the settings and the expected calls, tokens, time and cost; run nothing")
     add("--yes", "do not ask for confirmation before a run that may cost money")
     jobs = "number of processes for trials in virtual time (default: the number of cores)"
     add("--jobs N", jobs, type=int)
@@ -295,7 +295,7 @@ def _add_compare(command: _Command) -> None:
         "compare",
         "compare:compare_command",
         help="compare two runs, and fail on a regression",
-        description="Compares the cells that two runs of the same workload have in common, and "
+        description="Compares the settings that two runs of the same workload have in common, and "
         "shows each change with its interval.",
         epilog="Exit codes: 0 no rule was broken; 1 a significant change broke a --fail-on rule, "
         "or a rule has less power than --require-power; 2 the runs cannot be compared.",
@@ -326,12 +326,16 @@ def _add_trace(command: _Command) -> None:
         usage="harness trace RUN [KEY | [--failed] [--slowest N]] [--spans | --json]\n"
         "       harness trace export RUN [--endpoint URL] [--again]",
         description="Draws workflows call by call, with the critical path. Without a selection: "
-        "the slowest workflow, and a summary of each cell. `harness trace export` makes the traces "
-        "of a stored run again, with the same ids, and sends the spans that the collector has not "
-        "acknowledged.",
+        "the slowest workflow, and a summary of each setting. `harness trace export` makes the "
+        "traces of a stored run again, with the same ids, and sends the spans that the collector "
+        "has not acknowledged.",
     )
     add("run RUN", "the run directory")
-    add("key KEY", "one workflow: cell/repeat/workflow, numbered from 1, or a trace id", nargs="?")
+    add(
+        "key KEY",
+        "one workflow: setting/repeat/workflow, numbered from 1, or a trace id",
+        nargs="?",
+    )
     add("--slowest N", "the N slowest workflows", type=_count)
     add("--failed", "the failed and degraded workflows")
     add("--spans", "print the spans as trees")

@@ -108,7 +108,7 @@ def confirm(scenario: Scenario, expected: Estimate, yes: bool, quiet: bool) -> N
 def estimate_lines(scenario: Scenario, expected: Estimate) -> Iterator[str]:
     """Yield the lines of the estimate, each at most 80 characters."""
     yield from _wrap(
-        f"{scenario.name}: {_count(expected.cells, 'cell')} x {_repeats(scenario)}, "
+        f"{scenario.name}: {_count(expected.cells, 'setting')} x {_repeats(scenario)}, "
         f"{_count(scenario.load.workflows, 'workflow')} each",
         "  ",
     )
@@ -193,7 +193,7 @@ def proof_line(scenario: Scenario) -> str:
     rate = (
         f"an SLO of {100 * asked:.4g} %"
         if scenario.slo.success_rate is not None
-        else f"a success rate within {100 * (1 - asked):.3g} points of the best cell's"
+        else f"a success rate within {100 * (1 - asked):.3g} points of the best setting's"
     )
     once, most, is_auto = failure_free(asked), looks.repeats[-1], len(looks.repeats) > 1
     if once is None:
@@ -201,7 +201,7 @@ def proof_line(scenario: Scenario) -> str:
     several = looks if is_auto else growing_looks(DEFAULT_MAX_REPEATS)
     last = failure_free(asked, several.level(several.repeats[-1]))
     text = (
-        f"{rate} needs {_count(once, 'workflow')} without a failure in a cell at one look, "
+        f"{rate} needs {_count(once, 'workflow')} without a failure in a setting at one look, "
         f"{last:,} at the last of several looks (auto); this run has "
         f"{'at most ' * is_auto}{workflows * most:,}"
     )

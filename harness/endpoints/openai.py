@@ -80,8 +80,8 @@ class OpenAIEndpoint(RealModelSection):
     key; no key is sent if absent.
     """
     cache: Literal["avoid", "keep"] = "avoid"
-    """`avoid`: prompts begin with a random text, so that no prompt cache makes later cells faster.
-    `keep` leaves it out.
+    """`avoid`: prompts begin with a random text, so that no prompt cache makes later settings
+    faster. `keep` leaves it out.
     """
     settle: Delay = 0.0
     """The pause between two trials."""

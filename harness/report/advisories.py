@@ -10,7 +10,7 @@ from harness.analysis.model import Summary
 from harness.records.failures import advice_for
 from harness.report.failures import most_frequent_failure_in
 from harness.report.next_steps import can_be_virtual
-from harness.report.wording import cell_labels, counted, ended, lost, never_ended, percent
+from harness.report.wording import cell_labels, counted, ended, kept, lost, never_ended, percent
 
 SURE = 0.01
 """First calls stand out if chance alone makes them so slow with a lower probability than this."""
@@ -73,16 +73,22 @@ def _of_cold_start(summary: Summary) -> Iterator[str]:
             f"{advice_for(most, summary.endpoint_keys)}."
         )
     if seen.ratio is not None and seen.p is not None and seen.p < SURE and seen.ratio > SLOW:
+        slowest = max(seen.starts, key=lambda one: one.ratio, default=None)
+        most = ""
+        if slowest is not None:
+            name = cell_labels(summary.cells).get(slowest.cell, slowest.cell)
+            most = f"; most, {slowest.ratio:.1f} times, in {name}, repeat {slowest.repeat + 1}"
         yield (
             f"the first calls of the trials took {seen.ratio:.1f} times as long to the first token "
-            f"as later ones (median of {counted(seen.trials, 'trial')}), so trials began cold; "
-            "raise load.warmup_calls."
+            f"as later ones (median of {counted(seen.trials, 'trial')}{most}), so trials began "
+            "cold; raise load.warmup_calls."
         )
 
 
 def _of_workflows(summary: Summary) -> Iterator[str]:
     labels = cell_labels(summary.cells)
-    if losing := [cell for cell in summary.cells if lost(cell)]:
+    losing = [cell for cell in summary.cells if lost(cell)]
+    if losing and any(map(kept, summary.cells)):  # otherwise the answer says so
         worst = max(losing, key=lambda cell: lost(cell) / ended(cell))
         share = f"{lost(worst)} of {counted(ended(worst), 'workflow')}"
         if worst.late:
@@ -103,7 +109,7 @@ def _of_workflows(summary: Summary) -> Iterator[str]:
     if unreported := sum(cell.tokens.unreported for cell in summary.cells):
         yield (
             f"{counted(unreported, 'whole response')} had no usage, so tokens and cost are too "
-            "low; do not compare cells by cost."
+            "low; do not compare settings by cost."
         )
     if cut := [
         labels[c.id] for c in summary.cells if 2 * c.warm_up >= NO_LONGER * c.workflows.started > 0
@@ -127,7 +133,7 @@ def _of_bursts(summary: Summary) -> Iterator[str]:
     if few:
         yield (
             f"few bursts of failures in {', '.join(few)}: fewer than {FEWEST_BURSTS} do not show "
-            "how often they come, so these cells have no intervals; use longer or more repeats."
+            "how often they come, so these settings have no intervals; use longer or more repeats."
         )
 
 
@@ -142,7 +148,7 @@ def _of_cells(summary: Summary) -> Iterator[str]:
     )
     if high - low > CACHE_GAP:
         has_key = "cache" in summary.endpoint_keys
-        way_out = 'set endpoint.cache = "avoid"' if has_key else "give each cell other prompts"
+        way_out = 'set endpoint.cache = "avoid"' if has_key else "give each setting other prompts"
         yield (
             f"the prompt cache served {percent(low)} of the input in {least} but "
             f"{percent(high)} in {most}, so they are not comparable; "

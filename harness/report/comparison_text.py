@@ -31,7 +31,7 @@ def render_comparison(
     `required`: the power that each rule must have, None for any.
     """
     write = partial(say, console)
-    matched = counted(len(comparison.cells), "cell")
+    matched = counted(len(comparison.cells), "setting")
     write(Text.assemble((comparison.scenario, "bold"), f": {matched} in both runs"))
     shown = _shown(comparison)
     for line, style in _verdict(comparison, shown, required):
@@ -119,14 +119,14 @@ def _sensitivity(
         }
         said = [f"{name} {_range(found, name)}" for name, found in ranges.items() if found]
         yield (
-            f"Would have been found with a probability of {usual}, by cell: {'; '.join(said)}. "
+            f"Would have been found with a probability of {usual}, by setting: {'; '.join(said)}. "
             "Smaller changes are found of a metric that --fail-on names."
         )
     for rule, checks in _by_rule(comparison.rules).items():
         least, metric = min(checks, key=_power), checks[0].metric
         change = _signed(least.limit, _is_share(metric))
         if not least.can_occur:
-            yield f"'{rule}': no cell can change by {change}."
+            yield f"'{rule}': no setting can change by {change}."
             continue
         yield (
             f"'{rule}': a change of {change} would have been found with a probability of "
@@ -141,7 +141,7 @@ def _sensitivity(
 def _more_repeats(rule: str, checks: Sequence[RuleCheck], wanted: float) -> str:
     """Return how many repeats would give a rule the power in every cell, as an option."""
     short = [one for one in checks if one.can_occur and _power(one) < wanted]
-    begin = f"For {percent(wanted)} in every cell of '{rule}'"
+    begin = f"For {percent(wanted)} in every setting of '{rule}'"
     if any(one.power is None for one in short):
         return f"{begin}, begin with both runs again, each with --set sweep.repeats=5."
     most = max((one.repeats or math.inf for one in short), default=math.inf)
@@ -230,9 +230,9 @@ def _key(comparison: Comparison, shown: Sequence[str]) -> str:
         is_called(one.p, None) and not is_called(one.p, one.mann_whitney_p) for one in changes
     )
     ranks = ", or the ranks of the repeats do not confirm a small p" if by_ranks else ""
-    family = "over all cells and quantities"
+    family = "over all settings and quantities"
     if comparison.rules:
-        family = f"over the metrics of --fail-on in all cells; of other metrics {family}"
+        family = f"over the metrics of --fail-on in all settings; of other metrics {family}"
     return (
         f"change = new over base (pt: percentage points); p: Holm's method {family}; "
         f"not shown = can be due to chance{ranks}; unknown = too few data; {how}"
@@ -242,5 +242,5 @@ def _key(comparison: Comparison, shown: Sequence[str]) -> str:
 def _warnings(comparison: Comparison) -> Iterator[str]:
     for where, cells in (("base", comparison.only_in_base), ("new", comparison.only_in_new)):
         if cells:
-            yield f"{counted(len(cells), 'cell')} only in {where}: {', '.join(cells)}"
+            yield f"{counted(len(cells), 'setting')} only in {where}: {', '.join(cells)}"
     yield from comparison.warnings

@@ -187,7 +187,7 @@ def _classes(about: Subject, seen: list[str], total: Counter[str]) -> Table:
     shares = [total[outcome] / total.total() for outcome in seen]
     return Table(
         "failures",
-        "Failed attempts of all cells",
+        "Failed attempts of all settings",
         (
             Column("failure", "failure", seen),
             Column("attempts", "attempts", [total[outcome] for outcome in seen], whole_number),

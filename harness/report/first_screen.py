@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from rich.text import Text
 
-from harness.analysis.model import Summary
+from harness.analysis.model import Cell, Summary
 from harness.report.advisories import warnings_of
 from harness.report.answer_text import run_answer
 from harness.report.line_wrap import legend, wrapped
@@ -104,7 +104,7 @@ def first_screen(
 
 def _fewest(summary: Summary, width: int) -> int:
     """Return how many lines a caption, a key and the fewest rows of a table need."""
-    fixed = _around(summary, width)
+    fixed = _around(summary, width, summary.cells)
     return len(fixed.above) + len(fixed.below) + 2 + min(len(summary.cells), FEWEST_ROWS)
 
 
@@ -119,8 +119,8 @@ class _Around(NamedTuple):
     below: list[Line]
 
 
-def _around(summary: Summary, width: int) -> _Around:
-    """Return the caption above the table and the key below it."""
+def _around(summary: Summary, width: int, shown: Sequence[Cell]) -> _Around:
+    """Return the caption above the table of the cells `shown` and the key below it."""
     workflows = sum(cell.workflows.started for cell in summary.cells)
     said = (
         f"{summary.scenario}: {counted(len(summary.cells), 'setting')}, "
@@ -134,7 +134,8 @@ def _around(summary: Summary, width: int) -> _Around:
     lines = wrapped(said, width=width, indent="")
     above: list[Line] = ["", *(Text(line, style="bold") for line in lines)]
     return _Around(
-        above, [*wrapped(_table_key(summary), width=width, indent=""), *_legend(summary, width)]
+        above,
+        [*wrapped(_table_key(summary, shown), width=width, indent=""), *_legend(summary, width)],
     )
 
 
@@ -142,18 +143,19 @@ def _legend(summary: Summary, width: int) -> list[Line]:
     return list(legend(summary.cells, width)[:MOST_LEGENDS])
 
 
-def _table_key(summary: Summary) -> str:
+def _table_key(summary: Summary, shown: Sequence[Cell]) -> str:
     said = []
     if summary.recommendation.candidate and summary.question != "accuracy":
         is_proven = summary.recommendation.cell is not None
         said.append("* recommended" if is_proven else "* ahead so far")
-    if any(cell.slo == "broken" for cell in summary.cells):
+    if any(cell.slo == "broken" for cell in shown):
         asked = summary.slo.success_rate
         below = "too few" if asked is None else f"less than {100 * asked:.4g}\u00a0%"
         said.append(f"x keeps {below}")
-    if any(cell.dropped_after is not None and cell.slo != "broken" for cell in summary.cells):
+    if any(cell.dropped_after is not None and cell.slo != "broken" for cell in shown):
         said.append("- ended early")
-    said.append("goodput, median: of workflows kept")
+    if any(map(kept, shown)):
+        said.append("goodput, median: of workflows kept")
     if summary.time_scale != 1 and not summary.virtual:
         said.append("s: scenario seconds")
     return "; ".join(one.replace(" ", "\u00a0") for one in said)
@@ -161,10 +163,11 @@ def _table_key(summary: Summary) -> str:
 
 def _middle(summary: Summary, width: int, room: int) -> list[Line]:
     """Return the caption, the table of settings and its key in at most `room` lines."""
-    above, below = _around(summary, width)
+    above, below = _around(summary, width, summary.cells)
     cells = ranked(summary)
     most = room - len(above) - len(below) - 2
     shown = cells if len(cells) <= most else cells[: max(1, most - 1)]
+    below = _around(summary, width, shown).below  # never longer than that of all cells
     more = []
     if len(shown) < len(cells):
         more = [f"  and {len(cells) - len(shown)} more, see --verbose"]

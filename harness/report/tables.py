@@ -25,6 +25,7 @@ from harness.report.wording import (
     scaled,
     sentence,
     spoken,
+    whole_number,
     with_labels,
 )
 from harness.store.run_directory import Records
@@ -80,6 +81,8 @@ class Column(NamedTuple):
             value = value.value
         if value is None:
             return NONE
+        if isinstance(value, int) and self.show is number:
+            return whole_number(value)
         return value if isinstance(value, str) else self.show(value)
 
     def shown(self, value: Value) -> Shown:
@@ -218,7 +221,7 @@ class Subject(NamedTuple):
         settings = [settings_of(cell) for cell in rows]
         names = dict.fromkeys(name for found in settings for name in found)
         return (
-            Column("cell", "", [self.labels[cell.id] for cell in rows]),
+            Column("setting", "", [self.labels[cell.id] for cell in rows]),
             Column("", "cell", [cell.id for cell in rows]),
             *(Column("", name, [_plain(found.get(name)) for found in settings]) for name in names),
         )

@@ -37,6 +37,7 @@ from harness.report.wording import (
     side_by_side,
     simulated_line,
     spoken,
+    warm_up_note,
     whole_number,
     whole_percent,
     with_labels,
@@ -60,6 +61,7 @@ def render_summary(summary: Summary, directory: Path, console: Console) -> None:
     speed = [Column("ok of\nrun", "", ended), *terminal_table("speed", cells, summary)]
     write(*_table([speed, _trouble(cells, summary)], cells, summary, width, between=True))
     write(*wrapped(_key(summary)), *legend(cells, width), *wrapped(_warm_up(cells)))
+    write(*wrapped(warm_up_note(summary)))
     if any(cell.time_spent for cell in cells):
         write("", Text("Where the calls' time went, in %", style="bold"))
         parts = [
@@ -125,7 +127,7 @@ def _title(summary: Summary) -> Text:
     workflows = sum(cell.workflows.started for cell in summary.cells)
     attempts = sum(cell.attempts.total for cell in summary.cells)
     said = (
-        f": {counted(len(summary.cells), 'cell')}, {repeats_of(summary.cells)}, "
+        f": {counted(len(summary.cells), 'setting')}, {repeats_of(summary.cells)}, "
         f"{counted(workflows, 'workflow')}, {counted(attempts, 'attempt')}"
     )
     title = Text.assemble((summary.scenario, "bold"), said)
@@ -158,7 +160,7 @@ def _key(summary: Summary) -> str:
     if _loses(summary):
         said.append("deg. = degraded")
     if not any(cell.workflow_latency_s.p95 for cell in summary.cells):
-        said.append("no p95: too few workflows a cell")
+        said.append("no p95: too few workflows a setting")
     return "; ".join(part.replace(" ", "\u00a0") for part in said)
 
 
@@ -204,7 +206,8 @@ def _recommendation(summary: Summary, width: int) -> Iterator[str]:
         name: label.replace(" ", "\u00a0") for name, label in cell_labels(summary.cells).items()
     }
     cell = next((cell for cell in summary.cells if cell.id == advice.candidate), None)
-    what = spoken(cell, summary.cells) if cell else "none"
-    yield from wrapped(f"{recommendation_heading(summary)}: {what}. {proof_text(advice)}")
+    heading = recommendation_heading(summary)
+    said = f"{heading}: {spoken(cell, summary.cells)}. {proof_text(advice)}" if cell else heading
+    yield from wrapped(said)
     for because in advice.because:
         yield from wrapped(with_labels(because, labels), "  - ")

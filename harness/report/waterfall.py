@@ -113,7 +113,7 @@ def find_workflow(portions: Callable[[], Iterable[Records]], run_id: str, key: s
     known = slowest(portions(), 1)
     example = f", for example {key_of(known[0])}" if known else ""
     raise InputError(
-        f"{key}: no workflow of this run; write cell/repeat/workflow, numbered from 1, or a "
+        f"{key}: no workflow of this run; write setting/repeat/workflow, numbered from 1, or a "
         f"trace id{example}"
     )
 

@@ -234,7 +234,9 @@ def keeps_enough(cell: Cell) -> bool:
 def left_out_note(cells: Iterable[Cell], labels: Mapping[str, str]) -> list[str]:
     """Return a note that names the cells whose latencies are not shown; empty without one."""
     names = ", ".join(labels[cell.id] for cell in cells if ended(cell) and not keeps_enough(cell))
-    return [f"No latency is shown of cells that lost too many workflows: {names}."] if names else []
+    return (
+        [f"No latency is shown of settings that lost too many workflows: {names}."] if names else []
+    )
 
 
 def dropped_note(cells: Iterable[Cell], labels: Mapping[str, str]) -> list[str]:
@@ -249,6 +251,20 @@ def dropped_note(cells: Iterable[Cell], labels: Mapping[str, str]) -> list[str]:
 def lost(cell: Cell) -> int:
     """Return how many workflows of a cell ended without success."""
     return ended(cell) - kept(cell)
+
+
+def warm_up_note(summary: Summary) -> str:
+    """Return how many calls are in no statistic and what they cost; empty without one."""
+    seen = summary.cold_start
+    if seen is None or not seen.warmup_calls:
+        return ""
+    said = [f"{counted(seen.warmup_calls, 'warm-up call')} before the trials (load.warmup_calls)"]
+    said.append(counted(seen.warmup_tokens, "token"))
+    if seen.warmup_usd is not None:
+        said.append(f"{number(seen.warmup_usd)} USD")
+    if failed := sum(seen.failed.values()):
+        said.append(f"{failed} failed")
+    return f"Not in the statistics: {', '.join(said)}."
 
 
 def never_ended(summary: Summary) -> int:
@@ -279,6 +295,8 @@ def headline(cells: Iterable[Cell], summary: Summary) -> Cell:
 
 def recommendation_heading(summary: Summary) -> str:
     """Return what the recommendation is called."""
+    if summary.recommendation.candidate is None:
+        return "No setting can be recommended"
     objective = summary.recommendation.objective.replace("_", " ")
     state = summary.recommendation.state
     match state:
@@ -299,14 +317,14 @@ def proof_text(advice: Recommendation) -> str:
             is_lead = advice.settles_with is not None and advice.settles_with.missing == "lead"
             return f"Not proven yet: its {'lead' if is_lead else 'success rate'}."
         case "open":
-            return "Nothing is proven yet." if advice.candidate else "No cell can be recommended."
+            return "Nothing is proven yet." if advice.candidate else "Nothing is proven."
         case _:
             assert_never(advice.state)
 
 
 def code_heading(advice: Recommendation) -> str:
     """Return the heading of the code to paste."""
-    which = "recommended cell" if advice.cell else "leading candidate"
+    which = "recommended setting" if advice.cell else "leading candidate"
     return f"Code for the {which}"
 
 

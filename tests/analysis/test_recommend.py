@@ -125,7 +125,7 @@ def test_a_cell_that_is_proven_to_miss_the_success_rate_is_excluded() -> None:
     assert (found.state, found.cell) == ("proven", SLOW)
     assert found.lead_over_next is None
     assert any(
-        "1 of 2 cells is excluded: it does not meet the SLO" in sentence
+        "1 of 2 settings is excluded: it does not meet the SLO" in sentence
         for sentence in found.because
     )
 
@@ -168,9 +168,12 @@ def test_how_far_the_success_rate_is_proven_is_said() -> None:
 @pytest.mark.parametrize(
     ("slow", "said"),
     [
-        ([20, 22, 24], "The closest of the other cells, {}, takes 2 times"),
-        ([10.1, 10.9, 12.1], "None of the other cells is better by more than 2 %: the closest, {}"),
-        ([11, 10, 13], "One of the other cells may be better by more than 2 %: {} takes"),
+        ([20, 22, 24], "The closest of the other settings, {}, takes 2 times"),
+        (
+            [10.1, 10.9, 12.1],
+            "None of the other settings is better by more than 2 %: the closest, {}",
+        ),
+        ([11, 10, 13], "One of the other settings may be better by more than 2 %: {} takes"),
         (
             [20, 22],
             "takes 2 times as long (95 % interval of the ratio 2 to 2, paired over 2 repeats); at "
@@ -251,7 +254,7 @@ def test_cost_cannot_be_compared_without_prices() -> None:
 def test_a_repeat_without_success_has_no_cost_of_success() -> None:
     found = cost_recommended(PRICE, failed_workflow=True)
     assert found.cell is None
-    assert "No cell has a success in every repeat" in found.because[-1]
+    assert "No setting has a success in every repeat" in found.because[-1]
 
 
 def test_a_run_in_which_no_trial_ended_recommends_nothing() -> None:

@@ -214,7 +214,7 @@ def test_the_marks_of_a_chart_have_the_colour_of_their_mode_in_both_schemes(
         page = browser.new_page()
         page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
         page.goto(report.as_uri())
-        bars = page.locator("#sync-async .bars path:is(.blue, .orange)")
+        bars = page.locator("#latency-throughput .bars path:is(.blue, .orange)")
         found = bars.evaluate_all("bars => bars.map(bar => getComputedStyle(bar).fill)")
         assert len(set(found)) == 2, "async and sync differ"
         assert background(page) not in found

@@ -83,7 +83,7 @@ def test_every_shipped_scenario_can_be_asked_what_it_would_do(
     [
         (
             ["slo.success_rate=0.99", "load.workflows=4", "sweep.repeats=3"],
-            "an SLO of 99 % needs 368 workflows without a failure in a cell at one look, 402 at "
+            "an SLO of 99 % needs 368 workflows without a failure in a setting at one look, 402 at "
             "the last of several looks (auto); this run has 12, so it cannot prove it; raise "
             "load.workflows or sweep.repeats",
         ),

@@ -69,7 +69,7 @@ def test_repeats_are_added_in_real_time_until_a_budget_ends_the_run(
         file = scenario(elsewhere, base_url, sweep=sweep, budget={"attempts": 9 * 20})
         assert main(["run", str(file), "--out", "out"]) == 3
         told = capsys.readouterr()
-        assert "block 1 of at most 9, 2 of 2 cells left: async" in told.err
+        assert "block 1 of at most 9, 2 of 2 settings left: async" in told.err
         summary = json.loads((elsewhere / "out" / "summary.json").read_bytes())
         assert "ended early, in repeat 5 of 9." in " ".join(summary["recommendation"]["because"])
         assert main(["run", "--resume", "out", "--set", "budget.attempts=1000", "--quiet"]) == 0

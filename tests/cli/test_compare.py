@@ -204,7 +204,7 @@ def test_runs_without_a_common_cell_are_refused(
     base = run_of(tmp_path, "base", {FAST: [1.0]})
     new = run_of(tmp_path, "new", {SLOW: [1.0]})
     assert main(["compare", base, new]) == 2
-    assert "no cell in common" in said(capsys)[1]
+    assert "no setting in common" in said(capsys)[1]
 
 
 def test_another_schema_is_refused_by_name(
@@ -224,7 +224,7 @@ def test_another_schema_is_refused_by_name(
         ("makespan", "not a rule; write it like"),
         ("makespan>10", "not a rule; write it like"),
         ("makespam>+10%", "makespam is not compared (did you mean 'makespan'?)"),
-        ("workflow_p95>+10%", "no cell of the two runs has workflow_p95"),
+        ("workflow_p95>+10%", "no setting of the two runs has workflow_p95"),
     ],
 )
 def test_a_rule_that_could_never_fail_is_refused(
@@ -247,7 +247,7 @@ def test_settings_that_differ_and_cells_of_one_run_alone_are_warned_of(
     )  # fmt: skip
     assert main(["compare", base, new]) == 0
     flat = " ".join(said(capsys)[0].split())
-    assert "1 cell only in base: async_2_none_attempt" in flat
+    assert "1 setting only in base: async_2_none_attempt" in flat
     assert "timeouts.call differs: 600.0 and 30.0" in flat
     assert "the second run is partial" in flat
     assert "versions.harness differs: 0.1.0 and 0.2.0" in flat
@@ -267,10 +267,10 @@ def test_the_verdict_comes_first_and_then_what_could_have_been_found(
     base, new = run_of(tmp_path, "base", BASE), run_of(tmp_path, "new", SLOWER)
     assert main(["compare", base, new]) == 0
     lines = said(capsys)[0].splitlines()
-    assert lines[0] == "synthetic: 2 cells in both runs"
+    assert lines[0] == "synthetic: 2 settings in both runs"
     head = " ".join(" ".join(lines[1:]).split("base ")[0].split())
     assert head.startswith("Worse: makespan +21.3% in async_8_none_attempt. Would have been")
-    assert "with a probability of 80 %, by cell: makespan +2.7% to +6.7%; " in head
+    assert "with a probability of 80 %, by setting: makespan +2.7% to +6.7%; " in head
     assert main(["compare", base, new, "--fail-on", "makespan>+10%"]) == 1
     lines = said(capsys)[0].splitlines()
     assert lines[1].startswith("Regression: makespan +21.3% in async_8_none_attempt")
@@ -334,7 +334,7 @@ def test_a_share_that_cannot_change_so_much_needs_no_power(
     base, new = (run_of(tmp_path, name, BASE, failed=4) for name in ("a", "b"))
     rule = ["--fail-on", "success_rate<-5%", "--require-power", "0.8"]
     assert main(["compare", base, new, *rule]) == 0
-    assert "no cell can change by -5.0 pt" in said(capsys)[0]
+    assert "no setting can change by -5.0 pt" in said(capsys)[0]
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_the_verdict_of_a_rule_the_table_and_the_exit_code_are_one_decision(
     row = next(line for line in out.splitlines() if line.startswith("async    8 none"))
     assert ("Regression: makespan" in out) == row.endswith("worse") == (code == 1)
     assert ("can be due to chance: makespan" in " ".join(out.split())) == row.endswith("not shown")
-    assert "over the metrics of --fail-on in all cells" in " ".join(out.split())
+    assert "over the metrics of --fail-on in all settings" in " ".join(out.split())
     assert main(["compare", base, new, "--fail-on", "makespan>+1%", "--json"]) == code
     told = json.loads(capsys.readouterr().out)
     for rule in told["rules"]:

@@ -23,11 +23,11 @@ CELL = CellInfo(
 def test_a_run_that_adds_repeats_shows_its_block_and_the_cells_that_are_left() -> None:
     counters = Counters(trials=120, workflows=2, cost=None, race=Race(cells=12, repeats=10))
     counters.begin(CELL, repeat=0, left=TrialsLeft(120, 12))
-    assert "block 1 of at most 10, 12 of 12 cells left" in lines(counters, 1.0, 80)[0]
+    assert "block 1 of at most 10, 12 of 12 settings left" in lines(counters, 1.0, 80)[0]
     counters.add(Tally(workflows=2))
     counters.begin(CELL, repeat=6, left=TrialsLeft(12, 3))
     first = lines(counters, 1.0, 80)[0]
-    assert "block 7 of at most 10, 3 of 12 cells left" in first
+    assert "block 7 of at most 10, 3 of 12 settings left" in first
     assert first.endswith("at most 0:12")  # 24 workflows, each half a second
 
 

@@ -50,7 +50,7 @@ def test_everything_that_is_made_from_records_is_made_again(
 ) -> None:
     options = argparse.Namespace(run=str(directory), only=None, text=False, verbose=False)
     assert report_run(options) == 0
-    plots = ["plots/sync-async-simulated.svg", "plots/timeline-simulated.png"]
+    plots = ["plots/latency-throughput-simulated.svg", "plots/timeline-simulated.png"]
     made = ["summary.json", "report.html", *plots]
     before = {name: (directory / name).read_bytes() for name in made}
     assert f"\nReport: {directory / 'report.html'}\n" in capsys.readouterr().out
@@ -85,7 +85,7 @@ def test_one_plot_alone_can_be_drawn(directory: Path, capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("repeat", "--only repeat: no such plot (did you mean 'repeats'?); known: sync-async"),
+    [("repeat", "--only repeat: no such plot (did you mean 'repeats'?); known: latency-throughput"),
      ("heat-map", "--only heat-map: ")],
 )  # fmt: skip
 def test_a_plot_that_cannot_be_drawn_is_one_line(

@@ -194,7 +194,7 @@ def test_the_summary_has_every_cell_and_the_comparison_with_the_provider(
 def test_the_plots_are_there_as_svg_and_png(directory: Path) -> None:
     names = {path.name for path in (directory / "plots").iterdir()}
     stems = {name.partition("-simulated.")[0] for name in names}
-    assert stems >= {"sync-async", "permits", "time-spent", "timeline"}
+    assert stems >= {"latency-throughput", "permits", "time-spent", "timeline"}
     assert stems <= {chart.name for chart in CHARTS}
     assert names == {f"{stem}-simulated.{kind}" for stem in stems for kind in ("svg", "png")}
 

@@ -178,7 +178,8 @@ RECORDS = """\
 This page is made from the code: `python -m tests.docs.reference`.
 [run-directory.md](run-directory.md) explains the files. Records count repeats, workflows and
 executions from 0; everything that people see counts them from 1, as does the key
-`cell/repeat/workflow` of `harness trace RUN KEY`. A field without a unit is a name, a number
+`setting/repeat/workflow` of `harness trace RUN KEY`. A *cell* is what views call a setting.
+A field without a unit is a name, a number
 of things, or a table of this page. Times of records are integers: nanoseconds since the anchor of
 the run (`run.json`), `null` if the moment was not reached. Durations of the summary are real
 seconds; divide them by `time_scale` to get scenario seconds. Text in backquotes is a field.

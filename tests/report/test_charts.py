@@ -26,7 +26,14 @@ from harness.analysis.selection import Dataset
 from harness.analysis.summary import summarise
 from harness.records.clock import SECOND
 from harness.report.charts.attempts import attempts_over_time, outages_until, seen_over_time
-from harness.report.charts.cells import LATENCY_BINS, phases, repeats, sync_async, time_chart
+from harness.report.charts.catalogue import CHARTS
+from harness.report.charts.cells import (
+    LATENCY_BINS,
+    latency_throughput,
+    phases,
+    repeats,
+    time_chart,
+)
 from harness.report.charts.ecdf import band, latency_ecdf
 from harness.report.charts.model import (
     CANCELLED_LOOK,
@@ -184,7 +191,7 @@ def test_words_name_the_cells_of_the_smallest_and_the_largest_value() -> None:
 
 
 def test_each_dot_is_one_workflow_in_scenario_seconds(played: Played) -> None:
-    panel = rows(played.chart(sync_async))
+    panel = rows(played.chart(latency_throughput))
     shapes = {"ok": "filled", "degraded": "hollow", "failed": "cross"}
     cells = about(played.summary).cells
     for row, cell in zip(panel.rows, cells, strict=True):
@@ -203,7 +210,7 @@ def test_each_dot_is_one_workflow_in_scenario_seconds(played: Played) -> None:
 
 
 def test_medians_and_throughputs_are_those_of_the_summary(made: Played) -> None:
-    chart = made.chart(sync_async)
+    chart = made.chart(latency_throughput)
     assert [row.label for row in rows(chart).rows] == [
         "sync · none", "async 2 · none", "async 8 · none",
         "sync · full-jitter", "async 2 · full-jitter", "async 8 · full-jitter",
@@ -226,7 +233,7 @@ def test_medians_and_throughputs_are_those_of_the_summary(made: Played) -> None:
 
 def test_the_solid_part_of_a_throughput_bar_is_goodput(played: Played) -> None:
     cells = [make_cell(IDS[0]), make_cell(IDS[1], goodput_workflows_per_s=figure(0.1))]
-    chart = drawn(sync_async(about(make_summary(cells), played.data)))
+    chart = drawn(latency_throughput(about(make_summary(cells), played.data)))
     good, rest = rows(chart, 1).rows[1].bars
     assert (good.pale, rest.pale) == (False, True)
     assert good.end == rest.start
@@ -237,14 +244,14 @@ def test_a_median_without_the_warm_up_is_said_to_be_one(played: Played) -> None:
     """The dots are all workflows."""
     for warm_up in (0, 5):
         summary = make_summary([make_cell(cell, warm_up=warm_up) for cell in IDS])
-        said = drawn(sync_async(about(summary, played.data))).notes
+        said = drawn(latency_throughput(about(summary, played.data))).notes
         assert ("The median excludes the warm-up." in said) == bool(warm_up)
 
 
 def test_the_finding_names_the_recommended_cell_and_what_it_lost(played: Played) -> None:
     counts = WorkflowCounts(started=24, ok=19, degraded=3, failed=2)
     cells = [make_cell(IDS[0]), make_cell(IDS[1]), make_cell(IDS[2], workflows=counts)]
-    said = drawn(sync_async(about(make_summary(cells), played.data))).finding
+    said = drawn(latency_throughput(about(make_summary(cells), played.data))).finding
     assert said == (
         "Async with 8 permits ran the workflows 8.00 times as fast as sync (19 of 24 workflows ok)"
     )
@@ -256,7 +263,7 @@ def test_without_a_recommendation_the_finding_prefers_success_to_speed(played: P
     summary = make_summary(cells)
     nothing = replace(summary.recommendation, cell=None, candidate=None)
     undecided = about(replace(summary, recommendation=nothing), played.data)
-    said = drawn(sync_async(undecided)).finding
+    said = drawn(latency_throughput(undecided)).finding
     assert said.startswith("Async with 2 permits ran the workflows 2.00 times")
 
 
@@ -268,7 +275,9 @@ def test_many_cells_are_all_shown_and_named() -> None:
         for count in counts
     ]
     data = Dataset.of(make_records(ids, 1, workflows=1, in_flight=1, branches=1))
-    labels = [row.label for row in rows(Played(make_summary(ids), data).chart(sync_async)).rows]
+    labels = [
+        row.label for row in rows(Played(make_summary(ids), data).chart(latency_throughput)).rows
+    ]
     assert len(set(labels)) == 21
 
 
@@ -276,7 +285,7 @@ def test_a_histogram_is_as_high_as_its_bins_are_full() -> None:
     many = play(make_records(
         ["async_2_none_attempt"], 3, workflows=30, shape=Shape(failure_rate=0.15), time_scale=SCALE
     ))  # fmt: skip
-    chart = many.chart(sync_async)
+    chart = many.chart(latency_throughput)
     (row,) = rows(chart).rows
     assert not row.dots
     (bins,) = chart.more
@@ -315,7 +324,9 @@ def test_makespans_stand_on_an_axis_that_holds_them(makespans: tuple[int, int]) 
     assert row.interval.high
     assert axis.start < row.interval.low < row.interval.high < axis.end
     ratio = max(makespans) / min(makespans)
-    assert chart.finding.startswith(f"Repeats of one cell differ by a factor of {ratio:.3g}"[:48])
+    assert chart.finding.startswith(
+        f"Repeats of one setting differ by a factor of {ratio:.3g}"[:48]
+    )
 
 
 def test_every_whole_trial_is_a_dot(played: Played) -> None:
@@ -476,14 +487,16 @@ def test_latencies_of_cells_that_lost_too_much_are_left_out_and_named() -> None:
     for title in ("median latency", "speed-up"):
         (series,) = marked(curves(chart, title))
         assert len(series.points) == 1
-    assert "cells that lost too many workflows: async 8." in " ".join(chart.notes)
+    assert "settings that lost too many workflows: async 8." in " ".join(chart.notes)
 
 
 def test_cells_that_were_dropped_are_marked(played: Played) -> None:
     summary = make_summary([IDS[0], make_cell(IDS[1], dropped_after=3), IDS[2]])
     said = " ".join(of_summary(permits, summary).notes)
     assert "Dropped before the end, so with wider intervals: async 2 after 3 repeats." in said
-    labels = [row.label for row in rows(drawn(sync_async(about(summary, played.data)))).rows]
+    labels = [
+        row.label for row in rows(drawn(latency_throughput(about(summary, played.data)))).rows
+    ]
     assert labels == ["sync", "async 2 (dropped after 3)", "async 8"]
 
 
@@ -683,7 +696,7 @@ def test_a_run_in_which_everything_failed_praises_nothing() -> None:
     assert [name for name, chart in found.items() if chart is None] == [
         "latency-ecdf", "heat-map"
     ]  # fmt: skip
-    for name in ("sync-async", "permits"):
+    for name in ("latency-throughput", "permits"):
         assert "no workflow ended ok" in drawn(found[name]).finding
 
 
@@ -720,3 +733,31 @@ def test_any_mix_of_missing_figures_makes_a_chart(data: st.DataObject) -> None:
     records = make_records(IDS[:3], 1, workflows=1, branches=1)
     for chart in charts_of(summary, records).values():
         assert chart is None or chart.panels
+
+
+def test_notes_over_permits_name_only_what_is_drawn() -> None:
+    ids = ["async_2_none_attempt", "async_8_none_attempt"]
+    lines = " ".join(of_summary(permits, make_summary(ids)).notes)
+    assert "Dotted" not in lines
+    assert "Dashed" in lines
+    hopeless = [
+        make_cell(
+            cell, goodput_workflows_per_s=Figure(value=0.0), success_rate=Figure(value=0.0),
+            speedup_over_sync=None, success_latency_p50_s=None,
+        )
+        for cell in ids
+    ]  # fmt: skip
+    lines = " ".join(of_summary(permits, make_summary(hopeless)).notes)
+    assert not any(word in lines for word in ("Bars", "Dotted", "Dashed"))
+    assert "Dotted: sync." in " ".join(of_summary(permits, make_summary(IDS)).notes)
+
+
+def test_no_chart_is_named_after_a_mode() -> None:
+    assert not any("sync" in chart.name or "threads" in chart.name for chart in CHARTS)
+
+
+def test_whole_numbers_are_shown_whole_and_repeats_from_one(played: Played) -> None:
+    (every,) = played.chart(latency_throughput).more
+    columns = {column.head: column for column in every.shown}
+    assert columns["repeat"].shown(columns["repeat"].values[0]).text == "1"
+    assert "repeat" in every.csv(simulated=False).splitlines()[0].split(",")

@@ -128,7 +128,7 @@ def test_a_chart_that_has_nothing_to_show_any_more_is_removed(
     only_sync = make_summary([cell for cell in IDS if cell.startswith("sync")], time_scale=SCALE)
     names = {path.stem for path in draw_all(only_sync, records, tmp_path)}
     assert {name.removesuffix("-simulated") for name in names} == {
-        "sync-async", "latency-ecdf", "time-spent", "timeline", "permit-lanes",
+        "latency-throughput", "latency-ecdf", "time-spent", "timeline", "permit-lanes",
         "attempts-over-time", "repeats",
     }  # fmt: skip
     assert {path.stem for path in (tmp_path / "plots").iterdir()} == names
@@ -145,7 +145,9 @@ def test_a_directory_that_cannot_be_written_is_one_clear_error(
 # Marks
 
 
-@pytest.mark.parametrize("name", ["sync-async", "time-spent", "timeline", "attempts-over-time"])
+@pytest.mark.parametrize(
+    "name", ["latency-throughput", "time-spent", "timeline", "attempts-over-time"]
+)
 def test_a_bar_stands_where_its_values_are(summary: Summary, records: Records, name: str) -> None:
     found = chart(summary, records, name)
     for axes, panel in zip(draw_chart(found, summary).axes, found.panels, strict=True):
@@ -168,7 +170,7 @@ def test_a_bar_stands_where_its_values_are(summary: Summary, records: Records, n
 def test_dots_and_intervals_stand_where_their_values_are(
     summary: Summary, records: Records
 ) -> None:
-    found = chart(summary, records, "sync-async")
+    found = chart(summary, records, "latency-throughput")
     axes, panel = draw_chart(found, summary).axes[0], found.panels[0]
     assert isinstance(panel, RowPanel)
     scattered = [c for c in axes.collections if str(c.get_label()).split()[0] in LOOKS | SHAPES]

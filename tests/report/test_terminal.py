@@ -52,7 +52,7 @@ def row(text: str, *start: str) -> list[str]:
 
 def test_the_title_says_what_was_run_and_that_it_was_simulated() -> None:
     title, simulated, *_ = shown(make_summary(IDS, time_scale=0.02)).splitlines()
-    assert title == "synthetic: 3 cells, 3 repeats, 72 workflows, 450 attempts"
+    assert title == "synthetic: 3 settings, 3 repeats, 72 workflows, 450 attempts"
     assert simulated == "SIMULATED at time scale 0.02: durations are in scenario seconds"
 
 
@@ -314,22 +314,21 @@ def test_responses_without_usage_are_warned_of() -> None:
 
 def test_no_recommendation_is_said_to_be_none() -> None:
     nothing = Recommendation(
-        state="open", objective="workflow_p95", because=("No cell has so many.",),
+        state="open", objective="workflow_p95", because=("No setting has so many.",),
     )  # fmt: skip
     text = shown(make_summary(IDS, recommendation=nothing))
-    assert "the least workflow p95: none. No cell can be recommended. - No cell" in " ".join(
-        text.split()
-    )
+    assert "No setting can be recommended - No setting has" in " ".join(text.split())
+    assert "none" not in text[text.index("Measurement:") :]
     assert "* recommended" not in text
 
 
 def test_the_reasons_of_a_recommendation_are_a_list_that_names_cells_as_the_table_does() -> None:
-    because = (f"The closest of the other cells, {IDS[1]}, takes 2.32 times as long as it.",) * 2
+    because = (f"The closest of the other settings, {IDS[1]}, takes 2.32 times as long as it.",) * 2
     advice = Recommendation(
         state="proven", cell=IDS[2], candidate=IDS[2], objective="makespan", because=because
     )
     lines = shown(make_summary(IDS, recommendation=advice)).splitlines()
-    item = "  - The closest of the other cells, async 2, takes 2.32 times as long as it."
+    item = "  - The closest of the other settings, async 2, takes 2.32 times as long as it."
     assert lines.count(item) == 2
 
 

@@ -72,7 +72,7 @@ def test_each_cell_has_its_own_scenario_and_every_view_names_its_settings(
     capsys.readouterr()
     assert main(["compare", str(out), str(out)]) == 0
     said = capsys.readouterr().out
-    assert "8 cells in both runs" in said
+    assert "8 settings in both runs" in said
     assert "deepse…flash" in said
     assert main(["run", str(scenario), "--dry-run"]) == 0
     plan = capsys.readouterr().out
@@ -123,7 +123,7 @@ def test_cells_are_compared_by_their_settings_whatever_their_ids(
     capsys.readouterr()
     assert main(["compare", str(base), str(new)]) == 0
     said = capsys.readouterr().out
-    assert "4 cells in both runs" in said
+    assert "4 settings in both runs" in said
     assert "endpoint.profile differs" not in said
 
 

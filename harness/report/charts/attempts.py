@@ -122,7 +122,8 @@ def _looks(seen: Sequence[TrialAttempts]) -> dict[str, str]:
     failed = [name for name, _ in totals.most_common() if is_failure(name)]
     known = dict(zip(failed, FAILURE_LOOKS, strict=False))
     cancelled = {CANCELLED: CANCELLED_LOOK} if totals[CANCELLED] else {}
-    return {OK: "pale"} | cancelled | known | dict.fromkeys(failed[len(FAILURE_LOOKS) :], REST)
+    fine = {OK: "pale"} if totals[OK] else {}
+    return fine | cancelled | known | dict.fromkeys(failed[len(FAILURE_LOOKS) :], REST)
 
 
 def _bars(seen: Flow, looks: dict[str, str], unit: float, most: int) -> Iterator[Bar]:

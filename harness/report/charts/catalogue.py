@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 from harness.report.charts.attempts import attempts_over_time
-from harness.report.charts.cells import phases, repeats, sync_async, time_chart
+from harness.report.charts.cells import latency_throughput, phases, repeats, time_chart
 from harness.report.charts.ecdf import latency_ecdf
 from harness.report.charts.model import Chart
 from harness.report.charts.permit_lanes import permit_lanes
@@ -47,7 +47,7 @@ class NamedChart(NamedTuple):
 
 
 CHARTS: tuple[NamedChart, ...] = (
-    NamedChart("sync-async", "compared", sync_async, _has_curves),
+    NamedChart("latency-throughput", "compared", latency_throughput, _has_curves),
     NamedChart("permits", "compared", permits, _has_no_curves),
     NamedChart("latency-ecdf", "compared", latency_ecdf, _never),
     NamedChart("repeats", "compared", repeats),

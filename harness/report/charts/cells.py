@@ -66,7 +66,7 @@ def _row(about: Subject, cell: Cell, beside: str, **marks: Any) -> ChartRow:
     return ChartRow(about.labels[cell.id] + dropped, beside, mark=mark, **marks)
 
 
-def sync_async(about: Subject) -> Chart | None:
+def latency_throughput(about: Subject) -> Chart | None:
     """Return workflow latency beside throughput, by cell; None without a workflow."""
     unit = SECOND * about.summary.time_scale
     took = {
@@ -102,7 +102,8 @@ def sync_async(about: Subject) -> Chart | None:
     return Chart(
         "Workflow latency and throughput",
         _fastest(about),
-        f"Median latency of the workflows that succeeded, by cell. {words} Beside it throughput.",
+        f"Median latency of the workflows that succeeded, by setting. {words} "
+        "Beside it throughput.",
         (*notes, *cut_off_note(known)),
         (latency, throughput) if known else (latency,),
         (),
@@ -124,7 +125,7 @@ def _fastest(about: Subject) -> str:
     compared = [cell for cell in ok if cell.mode != "sync" and cell.speedup_over_sync]
     if not compared:
         if not ok:
-            return "Workflow latency and throughput by cell (no workflow ended ok)"
+            return "Workflow latency and throughput by setting (no workflow ended ok)"
         best = headline(ok, about.summary)
         rate = number(about.rate(best.goodput_workflows_per_s))
         return f"{about.name(best)}: {rate} workflows {about.rate_unit}{losses(best)}"
@@ -179,9 +180,16 @@ def _workflow_table(about: Subject, took: dict[str, list[_Took]]) -> Table:
         (
             *about.cell_columns([cell for cell, _, _ in rows]),
             *(
-                Column(name, name, [getattr(workflow, name) for _, workflow, _ in rows])
-                for name in ("repeat", "workflow", "topic", "outcome")
+                column
+                for name in ("repeat", "workflow")
+                for numbers in [[getattr(workflow, name) for _, workflow, _ in rows]]
+                for column in (
+                    Column(name, "", [number + 1 for number in numbers]),
+                    Column("", name, numbers),
+                )
             ),
+            Column("topic", "topic", [workflow.topic for _, workflow, _ in rows]),
+            Column("outcome", "outcome", [workflow.outcome for _, workflow, _ in rows]),
             Column("latency", about.seconds("latency"), [seconds for _, _, seconds in rows]),
         ),
     )
@@ -257,10 +265,10 @@ def repeats(about: Subject) -> Chart | None:
     widest, name = max(spreads, key=lambda spread: spread[0])
     return Chart(
         "Differences between repeats",
-        f"Repeats of one cell differ by a factor of {number(widest)} at most ({name})",
-        f"Makespan of every repeat by cell, means. {words}",
+        f"Repeats of one setting differ by a factor of {number(widest)} at most ({name})",
+        f"Makespan of every repeat by setting, means. {words}",
         (
-            "Dots: repeats; repeat n has the same topics in every cell. Vertical stroke: the "
+            "Dots: repeats; repeat n has the same topics in every setting. Vertical stroke: the "
             "geometric mean with its 95\u00a0% interval (Student's t on the logarithms). Equal "
             "distances are equal ratios.",
         ),
@@ -303,7 +311,7 @@ def phases(about: Subject) -> Chart | None:
     return Chart(
         "Workflow latency by phase",
         "",
-        "Mean workflow latency by cell, divided into phases. "
+        "Mean workflow latency by setting, divided into phases. "
         + extremes((row.label for row in rows), means, "s"),
         ("Each bar is the mean latency of a workflow, divided by the phases' shares of the time.",),
         (RowPanel("", tuple(rows), axis_from_zero("seconds", longest * 1.02), 24, "mean"),),
@@ -352,7 +360,7 @@ def time_chart(about: Subject) -> Chart | None:
     return Chart(
         "Where the calls' time went",
         _most_lost(about),
-        f"Shares of the calls' time by cell. Permit wait: {words}",
+        f"Shares of the calls' time by setting. Permit wait: {words}",
         tuple(notes),
         (RowPanel("", tuple(rows), axis, 26, "mean call"),),
         part_keys(bar.look for row in rows for bar in row.bars),

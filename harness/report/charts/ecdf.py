@@ -119,11 +119,11 @@ def latency_ecdf(about: Subject) -> Chart | None:
         f"{about.name(main)}: half of the workflows took {half} s or less, the longest {longest} s",
         f"The share of workflows, and of calls, done within a time, by {each}.",
         (
-            f"The best cell of each {each}. All workflows and calls that ended count, also failed "
-            "ones, but no cancelled calls. Shaded: the 95\u00a0% band of Dvoretzky, Kiefer and "
-            "Wolfowitz; calls have none, as those of one workflow depend on each other.",
+            f"The best setting of each {each}. All workflows and calls that ended count, also "
+            "failed ones, but no cancelled calls. Shaded: the 95\u00a0% band of Dvoretzky, Kiefer "
+            "and Wolfowitz; calls have none, as those of one workflow depend on each other.",
             *left_out_note(ran, about.labels),
-            *([f"Not shown: the best cells of {more} more."] if more else []),
+            *([f"Not shown: the best settings of {more} more."] if more else []),
         ),
         (
             panel("workflow latency", workflows, banded=True),

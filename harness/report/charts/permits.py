@@ -152,10 +152,8 @@ def permits(about: Subject) -> Chart | None:
         [value_of(first.of(cell)) for cell in cells],
         first.axis,
     )
-    notes = [
-        "Bars: 95\u00a0% intervals over repeats. Dotted: "
-        "sync. Dashed: the bound that the measured critical paths set, with no permit wait."
-    ]
+    panels = tuple(_curve_panel(one, curves) for one in shown)
+    notes = _line_notes(panels)
     knees = ", ".join(f"{one.name} {top.permits}" for one in curves if (top := knee(one)))
     if knees:
         share = f"{KNEE * 100:.0f}\u00a0%"
@@ -174,7 +172,7 @@ def permits(about: Subject) -> Chart | None:
         _best(about, cells),
         f"{' and '.join(one.title for one in shown)} over permits. {words}",
         (*notes, *cut_off_note([value for one in shown for c in cells if (value := one.of(c))])),
-        tuple(_curve_panel(one, curves) for one in shown),
+        panels,
         tuple(
             Key(SERIES[at % len(SERIES)], curve.name, marker=True)
             for at, curve in enumerate(curves)
@@ -184,10 +182,23 @@ def permits(about: Subject) -> Chart | None:
     )
 
 
+def _line_notes(panels: Sequence[CurvePanel]) -> list[str]:
+    """Return a note that explains the bars and lines that are drawn."""
+    every = [one for panel in panels for one in panel.series]
+    said = []
+    if any(point.low is not None for one in every for point in one.points):
+        said.append("Bars: 95\u00a0% intervals over repeats.")
+    if any(panel.references for panel in panels):
+        said.append("Dotted: sync.")
+    if any(one.shape == "dashed" for one in every):
+        said.append("Dashed: the bound that the measured critical paths set, with no permit wait.")
+    return [" ".join(said)] if said else []
+
+
 def _best(about: Subject, cells: Sequence[Cell]) -> str:
     cell = headline([c for c in cells if c.throughput.workflows_per_s], about.summary)
     if cell.workflows.ok == 0:
-        return "Throughput and speed-up over permits: no workflow ended ok"
+        return "Goodput over permits: no workflow ended ok"
     rate, speedup = about.rate(cell.goodput_workflows_per_s), cell.speedup_over_sync
     times = "" if speedup is None else f", {number(speedup)} times as fast as sync"
     return f"{about.name(cell)}: {number(rate)} workflows {about.rate_unit}{times}{losses(cell)}"
@@ -264,7 +275,7 @@ def heat_map(about: Subject) -> Chart | None:
     curves = curves_of(about.summary)
     cells = [cell for curve in curves for cell in curve.cells]
     counts = sorted({cell.permits for cell in cells})
-    ran = any(cell.goodput_workflows_per_s for cell in cells)
+    ran = any(value_of(cell.goodput_workflows_per_s) for cell in cells)
     if not ran or len(set(map(policy_of, cells))) < 2 or len(counts) < 2:
         return None
     unit = about.rate_unit
@@ -301,7 +312,7 @@ def heat_map(about: Subject) -> Chart | None:
         f"{good} and {lost}, by permits (columns) and policies (rows).",
         (
             "Goodput: workflows that succeeded within the SLO, per unit of makespan.",
-            *["Framed: the recommended cell."] * any(map(about.is_recommended, cells)),
+            *["Framed: the recommended setting."] * any(map(about.is_recommended, cells)),
         ),
         (panel(good, "blue", goodput, number), panel(lost, "vermillion", lost_share, percent)),
         (),

@@ -117,7 +117,7 @@ def timeline(about: Subject) -> Chart | None:
         f"What each call of one workflow waited for. It took {' and '.join(each)}.",
         (
             f"Workflow {workflow.workflow + 1} of repeat {workflow.repeat + 1}, the median of the "
-            f"{'successful ' if all_ok else ''}workflows of the {cell.mode} cell; topic: "
+            f"{'successful ' if all_ok else ''}workflows of the {cell.mode} setting; topic: "
             f"{_topic(workflow)}.",
             *[f"{counted(more, 'more call')}: harness trace RUN {drawn[-1].key}"] * (more > 0),
             *waterfall_notes(panels),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from harness.analysis.model import Cell, Figure
+from harness.analysis.model import Cell
 from harness.report.advisories import warnings_of
 from harness.report.answer_text import run_answer
 from harness.report.screen_table import ranked, screen_columns
@@ -48,14 +48,16 @@ def answer(about: Subject) -> AnswerSection:
     summary = about.summary
     found = run_answer(summary)
     recommended = next(filter(about.is_recommended, about.cells), None)
-    setting = spoken(recommended, summary.cells) if recommended else "none"
+    heading = recommendation_heading(summary)
+    if recommended:
+        heading += f": {spoken(recommended, summary.cells)}"
     warnings = [sentence(about.named(warning)) for warning in warnings_of(summary)]
     return AnswerSection(
         found.sentence,
         found.reason,
         _settings(about) if any(map(ended, summary.cells)) else None,
         tuple(_units(about)),
-        f"{recommendation_heading(summary)}: {setting}",
+        heading,
         proof_text(summary.recommendation),
         tuple(about.named(because) for because in summary.recommendation.because),
         code_heading(summary.recommendation),
@@ -82,10 +84,6 @@ def _state(about: Subject, cell: Cell) -> str:
     return ", ".join(said)
 
 
-def _tails(about: Subject) -> list[Figure | None]:
-    return [cell.workflow_latency_s.p95 for cell in about.cells]
-
-
 def _units(about: Subject) -> list[str]:
     """Return what the columns and units of the page mean."""
     summary = about.summary
@@ -94,11 +92,18 @@ def _units(about: Subject) -> list[str]:
     second = "a second" if summary.time_scale == 1 else "a scenario second"
     if summary.has_simulator:
         second = "a scenario second, the time of the simulated provider"
-    return [
+    medians = [cell.success_latency_p50_s for cell in about.cells]
+    tails = [cell.workflow_latency_s.p95 for cell in about.cells]
+    said = [
         f"goodput: workflows that succeeded{late}, {about.rate_unit}",
         "kept: workflows that succeeded, of those that ended",
-        "median latency: of workflows that succeeded, from ready to done",
-        *(["95\u00a0% within: of all workflows"] if any(_tails(about)) else []),
+    ]
+    if any(medians):
+        said.append("median latency: of workflows that succeeded, from ready to done")
+    if any(tails):
+        said.append("95\u00a0% within: of all workflows")
+    return [
+        *said,
         "429s: attempts that the provider refused because of its rate limit",
         f"s: {second}",
         "smaller figures: 95\u00a0% intervals over repeats",

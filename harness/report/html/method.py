@@ -77,26 +77,32 @@ def _until_settled(run: Run) -> str:
         return ""
     return (
         f" Repeats are added until the recommendation is settled, at most {run.repeats}. It is "
-        "judged at several looks, which share the probability of error; a cell that cannot be "
+        "judged at several looks, which share the probability of error; a setting that cannot be "
         "recommended any more runs no further."
     )
 
 
-def design(run: Run, repeats: str) -> Definitions:
-    """Return the load, the design, and what counts as success. `repeats`: how many were run."""
+def design(run: Run, repeats: str, warm_up: str) -> Definitions:
+    """Return the load, the design, and what counts as success.
+
+    `repeats`: how many were run. `warm_up`: what the warm-up calls cost.
+    """
     load: dict[str, Any] = run.scenario["load"]
     needed = run.scenario["success"]["min_branches"]
     degraded = "failed" if needed is None else f"success with {needed} or more successful branches"
     told = [
         ("load", _load(load)),
         ("design", f"Randomised complete blocks: {repeats} of "
-                   f"{counted(len(run.cells), 'cell')}. In each repeat every cell runs once, on "
-                   "the same topics. The order is random (from the seed) and balanced: each cell "
-                   f"is at each place equally often, as far as possible.{_until_settled(run)}"),
+                   f"{counted(len(run.cells), 'setting')}. In each repeat every setting runs once, "
+                   "on the same topics. The order is random (from the seed) and balanced: each "
+                   "setting is at each place equally often, as far as "
+                   f"possible.{_until_settled(run)}"),
         ("success", f"A workflow that is ok. A degraded one counts as {degraded}."),
-        ("counting", "Distributions include failed workflows and calls: otherwise a cell that "
+        ("counting", "Distributions include failed workflows and calls: otherwise a setting that "
                      "drops work would look fast."),
     ]  # fmt: skip
+    if warm_up:
+        told.append(("warm-up calls", warm_up))
     if run.virtual:
         told.append(("seconds", (
             "Everything is simulated, in virtual time: workflow, retry policies and permits ran "
@@ -111,7 +117,7 @@ def design(run: Run, repeats: str) -> Definitions:
         )))  # fmt: skip
     elif run.scenario["endpoint"].get("cache") == "avoid":
         told.append(("caching", "The prompts of each workflow begin with a nonce, so that the "
-                                "prompt cache of the provider favours no cell."))  # fmt: skip
+                                "prompt cache of the provider favours no setting."))  # fmt: skip
     return tuple(told)
 
 
@@ -182,15 +188,15 @@ def fitness(about: Subject) -> Fitness:
         tuple(about.named(text) for text in summary.verdict.because),
         () if share is None else (("client's processor time", f"{percent(share)} of a core"),),
         about.data.provider is None and not summary.virtual,
-        [*_delays(summary), *_counts(summary)],
+        [*_delays(summary), *_counts(summary), *_first_calls(about)],
     )
 
 
 def _delays(summary: Summary) -> Iterator[Table]:
     verdict, oracle = summary.verdict, summary.oracle
     spreads: list[tuple[str, Spread | None]] = [
-        ("timer lag, worst cell", verdict.event_loop_lag_s),
-        ("provider lateness, worst cell", verdict.provider_lateness_s),
+        ("timer lag, worst setting", verdict.event_loop_lag_s),
+        ("provider lateness, worst setting", verdict.provider_lateness_s),
         ("client's first text after the provider's first write", verdict.clock_disagreement_s),
     ]
     found: list[tuple[str, float, float | None]] = [
@@ -229,6 +235,24 @@ def _counts(summary: Summary) -> Iterator[Table]:
         )
 
 
+def _first_calls(about: Subject) -> Iterator[Table]:
+    """Yield how long the first call of each trial took, where trials are tested for it."""
+    seen = about.summary.cold_start
+    starts = seen.starts if seen else ()
+    by_id = {cell.id: cell for cell in about.cells}
+    if starts and all(one.cell in by_id for one in starts):
+        yield Table(
+            "first-calls",
+            "First call of each trial: time to first token over the median of later calls",
+            (
+                *about.cell_columns([by_id[one.cell] for one in starts]),
+                Column("repeat", "", [one.repeat + 1 for one in starts], whole_number),
+                Column("", "repeat", [one.repeat for one in starts]),
+                Column("times as long", "ratio", [one.ratio for one in starts]),
+            ),
+        )
+
+
 def overhead(summary: Summary, records: Records, account: DeliveryAccount | None) -> Definitions:
     """Return the cost of recording in real time, and the delivery of the spans."""
     return (*_cost(summary, records), *_spans(account))
@@ -251,7 +275,7 @@ def _cost(summary: Summary, records: Records) -> Iterator[tuple[str, str]]:
         )
     if lag is not None:
         p50, p99 = _ms(lag.p50 * SECOND), _ms(lag.p99 * SECOND)
-        yield "timer lag", f"{p50} (p50), {p99} (p99) in the worst cell, including recording"
+        yield "timer lag", f"{p50} (p50), {p99} (p99) in the worst setting, including recording"
 
 
 def _spans(account: DeliveryAccount | None) -> Iterator[tuple[str, str]]:

@@ -23,7 +23,7 @@ from harness.report.html import draw, method
 from harness.report.html.answer import answer
 from harness.report.html.waterfalls import slowness
 from harness.report.tables import Subject, csv_download, summary_download
-from harness.report.wording import repeats_of, simulated_note
+from harness.report.wording import repeats_of, simulated_note, warm_up_note
 from harness.telemetry.delivery_log import DeliveryAccount, read_account
 from harness.telemetry.export import TRACES
 from harness.telemetry.jaeger import Jaeger, jaeger_of
@@ -85,7 +85,7 @@ def render_report(
         fitness=method.fitness(about),
         overhead=method.overhead(summary, about.data, account),
         repeats=repeats_of(summary.cells),
-        design=method.design(run, repeats_of(summary.cells)),
+        design=method.design(run, repeats_of(summary.cells), warm_up_note(summary)),
         definitions=method.DEFINITIONS,
         environment=method.environment(run),
         scenario=method.as_json(run.scenario),

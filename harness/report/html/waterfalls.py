@@ -63,8 +63,8 @@ def slowness(about: Subject, jaeger: Jaeger | None) -> Slowness:
     count = len(waterfalls.counted())
     note = (
         f"{len(pictures)} of {counted(count, 'workflow')}: the slowest, the failed and degraded "
-        f"ones, and the median of each cell, at most {SLOWEST} of each. “harness trace” draws any "
-        "other workflow."
+        f"ones, and the median of each setting, at most {SLOWEST} of each. “harness trace” draws "
+        "any other workflow."
         if count > len(pictures)
         else "All workflows of the run."
     )
@@ -87,7 +87,7 @@ def _chosen(about: Subject, waterfalls: Waterfalls) -> list[tuple[str, Workflow]
     for kind, workflows in (
         ("Slowest", known[:SLOWEST]),
         ("Failed or degraded", failed[:FAILED]),
-        ("Median of its cell", medians[:MEDIANS]),
+        ("Median of its setting", medians[:MEDIANS]),
     ):
         for one in workflows:
             chosen.setdefault(key_of(one), (kind, one))

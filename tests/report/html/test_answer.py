@@ -51,7 +51,7 @@ def test_every_setting_has_a_row_the_recommended_one_first_and_losers_last() -> 
         "recommended", "", "keeps too few"
     ]  # fmt: skip
     heads = [" ".join(column.head.split()) for column in table.shown]
-    assert [*heads[:3], heads[-1]] == ["cell", "goodput a minute", "workflows kept", "remark"]
+    assert [*heads[:3], heads[-1]] == ["setting", "goodput a minute", "workflows kept", "remark"]
 
 
 def test_a_setting_that_was_dropped_is_marked_with_its_repeats() -> None:

@@ -117,7 +117,7 @@ def test_the_readings_of_the_measurement_itself_are_in_real_milliseconds(
 ) -> None:
     lag = simulated.summary.verdict.event_loop_lag_s
     assert lag is not None
-    row = table_of(simulated, "delays")["timer lag, worst cell"]
+    row = table_of(simulated, "delays")["timer lag, worst setting"]
     assert row == {"p50": number(1000 * lag.p50), "p99": number(1000 * lag.p99)}
 
 
@@ -167,8 +167,8 @@ def test_every_figure_and_every_table_can_be_downloaded(either: Report) -> None:
     document = either.document
     figures = document.every("figure")
     assert [one.attributes["id"] for one in figures] == [
-        "permits", "latency-ecdf", "sync-async", "repeats", "time-spent", "phases", "timeline",
-        "permit-lanes", "attempts-over-time", "heat-map",
+        "permits", "latency-ecdf", "latency-throughput", "repeats", "time-spent", "phases",
+        "timeline", "permit-lanes", "attempts-over-time", "heat-map",
     ]  # fmt: skip
     tables = [one for one in document.every("article") if one.every("table")]
     assert len(tables) > 10
@@ -202,14 +202,14 @@ def test_the_whole_summary_is_in_the_file(either: Report) -> None:
 def test_every_workflow_is_in_the_data_of_the_latency_figure(live: Report) -> None:
     rows = csv_rows(downloads(live.document)["synthetic-workflows.csv"])
     assert len(rows) == len(live.records.workflows)
-    figure = live.document.one("figure", id="sync-async")
+    figure = live.document.one("figure", id="latency-throughput")
     crosses = [one for one in figure.every("svg") if "cross" in one.attributes.get("class", "")]
     assert len(figure.every("circle")) + len(crosses) == len(rows)
 
 
 def test_many_workflows_are_drawn_and_saved_as_a_histogram() -> None:
     report = report_of(playable(cells=["async_8_none_attempt"], repeats=4, workflows=30))
-    figure = report.document.one("figure", id="sync-async")
+    figure = report.document.one("figure", id="latency-throughput")
     assert not figure.every("circle")
     assert "synthetic-simulated-workflows.csv" not in downloads(report.document)
     bins = csv_rows(
@@ -265,7 +265,7 @@ def test_in_virtual_time_nobody_is_judged_and_one_of_each_is_not_several() -> No
     assert "Time was virtual" in said
     assert "only the client was checked" not in said
     method = document.one("details", id="design").text
-    assert "1 repeat of 1 cell." in method
+    assert "1 repeat of 1 setting." in method
     assert "1 workflow a trial" in method
 
 

@@ -51,11 +51,13 @@ def test_a_small_run_is_there_whole_and_a_big_one_by_what_is_telling() -> None:
     assert SLOWEST + FAILED < len(section.pictures) <= SLOWEST + FAILED + MEDIANS
     assert section.note.startswith(f"{len(section.pictures)} of 180 workflows: the slowest")
     kinds = [picture.kind for picture in section.pictures]
-    assert kinds == sorted(kinds, key=["Slowest", "Failed or degraded", "Median of its cell"].index)
+    assert kinds == sorted(
+        kinds, key=["Slowest", "Failed or degraded", "Median of its setting"].index
+    )
     names = [picture.name for picture in section.pictures]
     assert len(set(names)) == len(names)
     slowest = Waterfalls(big).counted()[0]
-    assert names[0] == f"{slowest.cell}-{slowest.repeat}-{slowest.workflow}"
+    assert names[0] == f"{slowest.cell}-{slowest.repeat + 1}-{slowest.workflow + 1}"
 
 
 def test_the_critical_path_is_drawn_under_its_calls_and_covers_the_workflow(
@@ -125,7 +127,7 @@ def test_the_account_says_what_recording_cost(records: Records) -> None:
     assert "ms of the client" in told["processor time a call"]
     assert told["spans made"] == "7"
     assert told["spans sent"].startswith("none")
-    assert "(p99) in the worst cell" in told["timer lag"]
+    assert "(p99) in the worst setting" in told["timer lag"]
     assert "of that for recording" not in told, "it was not measured"
     told = dict(overhead(summarise(records), records, None))
     assert told["spans"] == "not made; “harness trace export” writes and sends them at any time"
