@@ -356,6 +356,24 @@ class WorkflowFailure(msgspec.Struct, frozen=True, kw_only=True):
     workflows: int
 
 
+class PhaseReasoning(msgspec.Struct, frozen=True, kw_only=True):
+    """The reasoning in the responses of one phase, over all cells; `responses`: how many ended.
+
+    `share_of_tokens`: of the output tokens of successful responses that report their reasoning.
+    `share_of_seconds`: of their time from the request to the end, from the first reasoning to the
+    first answer text. `truncated`: how many responses ended by their length before any answer text.
+    `sufficient_tokens`: the `max_tokens` that 99 % of the responses needed at most; None if more
+    than 1 % were truncated, which need more than was seen.
+    """
+
+    phase: str
+    responses: int
+    share_of_tokens: float | None
+    share_of_seconds: float | None
+    truncated: int
+    sufficient_tokens: int | None
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """summary.json. `virtual`: no figure depends on the speed of the machine.
 
@@ -365,7 +383,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     `endpoint_keys`: the keys that `[endpoint]` has, so that advice names no others. `stopped`: why
     the run is partial. `margin`: by how much a better objective does not matter, as a share.
     `marked_answers`: as in `Run`. `slo`: what the cells have to keep. `lacking`: the records that a
-    complete run should have and has not, in sentences; nothing is proven then.
+    complete run should have and has not, in sentences; nothing is proven then. `reasoning`: of each
+    phase whose responses had some.
     """
 
     schema: int
@@ -390,6 +409,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     margin: float = 0.02
     slo: Requirement = Requirement()
     lacking: tuple[str, ...] = ()
+    reasoning: tuple[PhaseReasoning, ...] = ()
 
     @property
     def has_simulator(self) -> bool:

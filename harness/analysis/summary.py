@@ -15,6 +15,7 @@ from harness.analysis.metrics import summarise_cell
 from harness.analysis.model import SUMMARY_SCHEMA, Requirement, Summary
 from harness.analysis.oracle import compare_logs, join
 from harness.analysis.question import hedged_policies, question_of
+from harness.analysis.reasoning import reasoning_by_phase
 from harness.analysis.recommend import Advice
 from harness.analysis.replay import SYNC
 from harness.analysis.selection import CellRecords, Dataset
@@ -72,6 +73,7 @@ def summarise(records: Records) -> Summary:
         margin=rules_of(run).margin,
         slo=_requirement(run),
         lacking=lacking,
+        reasoning=reasoning_by_phase(cells),
     )
 
 

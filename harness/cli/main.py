@@ -161,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_compare(command)
     _add_export(command)
     _add_trace(command)
+    _add_reasoning(command)
     _add_serve(command)
     _add_completion(command)
     return parser
@@ -346,6 +347,28 @@ def _add_trace(command: _Command) -> None:
         "(default: the standard OTEL_* variables)",
     )
     add("--again", "send all spans, also acknowledged ones, for a collector that lost them")
+
+
+def _add_reasoning(command: _Command) -> None:
+    add = command(
+        "reasoning",
+        "reasoning:reasoning",
+        help="show the reasoning of a run, or where that of two runs parts",
+        usage="harness reasoning RUN [KEY] [--json]\n"
+        "       harness reasoning diff RUN [RUN] [--cells CELL CELL] [--json]",
+        description="Shows how much of the output and of the time was reasoning, by phase, or the "
+        "reasoning and answers of one workflow (with `transcripts = true`). `harness reasoning "
+        "diff` compares the texts of two runs, cells or repeats, question by question.",
+    )
+    add("run RUN", "the run directory")
+    add("key KEY", "one workflow: cell/repeat/workflow, numbered from 1, or a trace id", nargs="?")
+    add("second RUN", "the second run directory of a comparison", nargs="?")
+    add(
+        "--cells CELL",
+        "the cell, or CELL/REPEAT, of each side (default: all of both runs)",
+        nargs=2,
+    )
+    add("--json", "print JSON")
 
 
 def _add_export(command: _Command) -> None:

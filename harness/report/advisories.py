@@ -31,6 +31,7 @@ def warnings_of(summary: Summary) -> list[str]:
         *_of_run(summary),
         *_of_cold_start(summary),
         *_of_workflows(summary),
+        *_of_reasoning(summary),
         *_of_bursts(summary),
         *_of_cells(summary),
     ]
@@ -118,6 +119,22 @@ def _of_workflows(summary: Summary) -> Iterator[str]:
             f"no steady state in {', '.join(cut)}: workflows arrive faster than they end, so "
             "latencies grow with the length of the run; use more permits or a lower "
             "load.arrivals.per_second."
+        )
+
+
+def _of_reasoning(summary: Summary) -> Iterator[str]:
+    for one in summary.reasoning:
+        if not one.truncated:
+            continue
+        enough = (
+            "more than 1 % need more than was allowed"
+            if one.sufficient_tokens is None
+            else f"{one.sufficient_tokens} suffice for 99 % of the responses"
+        )
+        yield (
+            f"{one.truncated} of {counted(one.responses, 'response')} of phase {one.phase} reached "
+            "max_tokens within the reasoning, before any answer; raise workflow.max_tokens: "
+            f"{enough}."
         )
 
 

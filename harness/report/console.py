@@ -28,6 +28,12 @@ def say(console: Console, *lines: str | Text) -> None:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
 
 
+def printable(text: str) -> str:
+    """Return one line with a replacement for each character that would control the terminal."""
+    line = " ".join(text.split())
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
+
+
 def pack(groups: Sequence[Sequence[Column]], room: int) -> list[list[Column]]:
     """Return all columns in one block of `room` characters, else each group in its own blocks."""
     together = [column for group in groups for column in group]

@@ -14,7 +14,7 @@ from harness.report.charts.timeline import (
     waterfall_notes,
     waterfall_panel,
 )
-from harness.report.console import say
+from harness.report.console import printable, say
 from harness.report.line_wrap import wrapped
 from harness.report.path_text import ToSeconds, failure_line, in_scenario_seconds, path_sentences
 from harness.report.waterfall import Waterfall
@@ -31,10 +31,10 @@ def render_waterfall(
     seconds = in_scenario_seconds(run.time_scale)
     workflow = drawn.path.workflow
     say(console, _title(drawn, run, seconds))
-    say(console, *wrapped(f"Topic: {_printable(workflow.topic)[:200]}"))
+    say(console, *wrapped(f"Topic: {printable(workflow.topic)[:200]}"))
     say(console, f"Trace {drawn.trace_id}", *([link] if link else []))
     if workflow.error:
-        say(console, *wrapped(f"Error: {_printable(workflow.error)}"))
+        say(console, *wrapped(f"Error: {printable(workflow.error)}"))
     rows = drawn.rows if whole else most_telling(drawn.rows)
     panel = waterfall_panel(rows, seconds, drawn.path.latency, "")
     say(console, "", *panel_lines(panel, waterfall_legend([panel])), *waterfall_notes([panel]))
@@ -47,12 +47,6 @@ def render_waterfall(
     say(console, "", *(line for text in texts for line in wrapped(text)))
     if len(drawn.failures) > len(shown):
         say(console, f"… {counted(len(drawn.failures) - len(shown), 'more failed attempt')}")
-
-
-def _printable(text: str) -> str:
-    """Return one line with a replacement for each character that would control the terminal."""
-    line = " ".join(text.split())
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
 
 
 def _title(drawn: Waterfall, run: Run, seconds: ToSeconds) -> Text:

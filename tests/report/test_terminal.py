@@ -17,6 +17,7 @@ from harness.analysis.model import (
     Distribution,
     Figure,
     Oracle,
+    PhaseReasoning,
     Recommendation,
     Summary,
     TokenCounts,
@@ -222,6 +223,21 @@ def test_a_sound_run_has_no_warnings() -> None:
 def test_an_empty_run_is_only_unfinished() -> None:
     (only,) = warnings_of(make_summary([], status="partial"))
     assert only.startswith("the run is partial")
+
+
+@pytest.mark.parametrize(
+    ("sufficient", "said"),
+    [(2260, "2260 suffice for 99 % of the responses."), (None, "more than 1 % need more")],
+)
+def test_truncated_reasoning_is_a_warning_with_a_limit(sufficient: int | None, said: str) -> None:
+    phase = PhaseReasoning(
+        phase="plan", responses=40, share_of_tokens=0.5, share_of_seconds=0.5, truncated=3,
+        sufficient_tokens=sufficient,
+    )  # fmt: skip
+    whole = msgspec.structs.replace(phase, phase="work", truncated=0)
+    (only,) = warnings_of(make_summary(IDS, reasoning=(whole, phase)))
+    assert only.startswith("3 of 40 responses of phase plan reached max_tokens")
+    assert said in only
 
 
 @pytest.mark.parametrize("limited", ["client", "simulator"])
