@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -92,3 +94,22 @@ def test_the_quickstart_runs_from_any_folder(binaries: Path, tmp_path: Path) -> 
     assert Path(where.strip()).is_relative_to(binaries.parent)
     done(command, "run", "quickstart", "--set", "sweep.repeats=2", "--out", "run", folder=tmp_path)
     assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_three_commands_answer_for_an_endpoint_of_ones_own(binaries: Path, tmp_path: Path) -> None:
+    """`harness serve`, `harness init` and `harness run`, and no editor."""
+    command = binaries / "harness"
+    serving = [str(command), "serve", "--port", "0", "--time-scale", "0.002", "--json",
+               "--until-stdin-closes"]  # fmt: skip
+    with subprocess.Popen(
+        serving, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        url = json.loads(server.stdout.readline())["base_url"]
+        own = ("--endpoint", url, "--model", "deepseek-reasoner")
+        said = done(command, "init", *own, folder=tmp_path)
+        words = shlex.split(said.partition("Next: harness ")[2])
+        answer = done(command, *words, folder=tmp_path)
+        server.stdin.close()
+    assert "mine: 3 settings, 2 repeats, 24 workflows. SIMULATED by the endpoint" in answer

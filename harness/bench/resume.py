@@ -77,9 +77,7 @@ def with_budget(progress: RunProgress, overrides: Sequence[str]) -> RunProgress:
     values["budget"] = dict(values["budget"])
     for override in overrides:
         if not override.startswith("budget."):
-            raise InputError(
-                f"--set {override}: a resumed run keeps its settings; only budget.* can change"
-            )
+            raise InputError(one_line(f"--set {override}: {_why_kept(override)}"))
         apply_override(values, override)
     scenario = validated(values, run_directory.RUN_FILE, overrides)
     if is_counted(scenario) and not is_counted(progress.scenario):
@@ -89,6 +87,23 @@ def with_budget(progress: RunProgress, overrides: Sequence[str]) -> RunProgress:
         )
     run = msgspec.structs.replace(progress.run, scenario=values)
     return progress._replace(run=run, scenario=scenario)
+
+
+_REPEATS_KEPT = (
+    "a resumed run keeps its repeats, because each look has used a part of the probability of "
+    "error that depends on them; begin a new run for more"
+)
+
+
+def _why_kept(override: str) -> str:
+    """Return why a setting cannot change when a run is resumed."""
+    key = override.partition("=")[0].strip()
+    if key in ("sweep.repeats", "sweep.max_repeats"):
+        return _REPEATS_KEPT
+    return (
+        "a resumed run keeps its settings, so that all its trials measure the same; only budget.* "
+        "can change"
+    )
 
 
 def progress_of(directory: Path) -> RunProgress:

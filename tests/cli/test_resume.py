@@ -325,6 +325,10 @@ def test_what_a_killed_run_had_let_out_counts_against_the_budget_when_it_goes_on
     ("arguments", "said"),
     [
         (["--resume", "OUT", "--set", "load.workflows=2"], "only budget.* can change"),
+        (
+            ["--resume", "OUT", "--set", "sweep.max_repeats=9"],
+            "because each look has used a part of the probability of error that",
+        ),
         (["quickstart", "--resume", "OUT"], "scenario cannot be given with it"),
         (["--resume", "NOWHERE"], "contains no run.json"),
         (

@@ -23,7 +23,8 @@ from harness.library import _plain, worded_for_callers
 from harness.records.errors import InputError, PreflightError
 
 TEXT = (Path(__file__).parents[2] / "docs" / "library.md").read_text()
-CODE = "\n".join(re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL))
+CELLS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+CODE = "\n".join(CELLS)
 
 SMALL: dict[str, Any] = {
     "workflow": {"topics": ["tides"], "sub_questions": 2},

@@ -125,3 +125,22 @@ def test_every_file_that_a_document_links_to_exists(document: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
         if not target.startswith("http"):
             assert (document.parent / target).exists(), target
+
+
+def anchors(document: Path) -> set[str]:
+    """Return the anchors of the headings of a document."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.name)
+def test_every_section_that_a_document_links_to_exists(document: Path) -> None:
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", document.read_text()):
+        assert anchor in anchors(document.parent / target if target else document), target
+
+
+@pytest.mark.parametrize("name", ["endpoints.md", "workflows.md", "policies.md", "scenarios.md"])
+def test_the_keys_of_a_scenario_stand_in_the_generated_reference_alone(name: str) -> None:
+    heads = re.findall(r"^\|(.+)\|\n\|---", (ROOT / "docs" / name).read_text(), re.MULTILINE)
+    columns = {column.strip() for head in heads for column in head.split("|")}
+    assert not columns & {"key", "keys", "default", "key of `[prompts]`"}

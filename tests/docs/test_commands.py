@@ -1,0 +1,77 @@
+"""The commands that the README and the documents show do what they say: each is run here."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.cli.main import main
+from tests.docs.test_readme import COMMANDS
+
+pytestmark = pytest.mark.more
+
+FEW = ["--set", "load.workflows=5", "--set", "sweep.repeats=2", "--quiet"]
+PAID = [
+    "--set", "endpoint.price={input = 1.0, output = 2.0}", "--set", "budget.usd=0.1", "--set",
+    "workflow.max_tokens={decompose = 3000, research = 3000, synthesize = 4000}",
+]  # fmt: skip
+STANDS_FOR = {
+    "PATH": "mine.toml", "RUN": "results/RUN", "KEY": "async_8_full-jitter_attempt/1/3",
+    "NAME": "quickstart", "BASE": "results/before", "NEW": "results/after",
+    "URL": "http://127.0.0.1:9/v1", "M": "m",
+}  # fmt: skip
+NOT_RUN = {
+    "run": "a name without its arguments",
+    "serve": "serves until it is stopped; tests/cli/test_serve.py runs it",
+    "serve PROFILE": "the same",
+    "serve deepseek-reasoner --port 8000 --time-scale 0.01": "the same",
+    "trace export results/RUN --endpoint http://127.0.0.1:4318": "needs a collector; "
+    "tests/cli/test_export.py and tests/cli/test_traces_and_the_provider.py have one",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the commands need: a scenario and some runs."""
+    made = tmp_path_factory.mktemp("commands")
+    before = Path.cwd()
+    os.chdir(made)
+    try:
+        assert main(["init"]) == 0
+        assert main(["run", "quickstart", "--out", "results/RUN", *FEW]) == 0
+        assert main(["run", "quickstart", "--out", "results/PAID", *FEW, *PAID]) == 3
+    finally:
+        os.chdir(before)
+    for name in ("before", "after"):
+        shutil.copytree(made / "results" / "RUN", made / "results" / name)
+    return made
+
+
+def arguments_of(command: str) -> list[str]:
+    """Return the arguments with which a command is run."""
+    words = [STANDS_FOR.get(word, word) for word in shlex.split(command)]
+    if "budget.usd=2" in words:
+        return [word.replace("results/RUN", "results/PAID") for word in words]
+    if words[0] == "run" and "--resume" not in words and "--dry-run" not in words:
+        return [*words, "--dry-run"]  # the golden runs have the scenarios
+    return words
+
+
+def test_what_is_not_run_is_in_a_document() -> None:
+    assert NOT_RUN.keys() <= COMMANDS.keys()
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in NOT_RUN])
+def test_a_command_of_a_document_ends_well(
+    command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MY_API_KEY", "none")
+    words = arguments_of(command)
+    if words[0] == "init":
+        Path("mine.toml").unlink()
+    assert main(words) == 0, capsys.readouterr().err
