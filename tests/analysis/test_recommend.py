@@ -69,7 +69,7 @@ def test_a_lead_that_chance_could_make_is_no_proof_and_says_how_many_more() -> N
     assert found.settles_with.workflows == 330
     assert any(
         "A new run with repeats = 'auto' would prove the lead with at most 11 repeats (330 "
-        "workflows in each cell)" in sentence
+        "workflows in each setting)" in sentence
         for sentence in found.because
     )
 

@@ -11,7 +11,7 @@ from harness.report.charts import catalogue
 from harness.report.charts.catalogue import NamedChart
 from harness.report.charts.model import Bar, Chart, ChartRow, RowPanel, axis_from_zero
 from harness.report.tables import Column, Subject
-from harness.report.wording import number
+from harness.report.wording import whole_number
 from tests.analysis.played import make_records
 from tests.cli.test_report import save
 from tests.report.html.reading import read, rows_of
@@ -52,7 +52,7 @@ def test_a_new_function_in_the_list_is_in_the_report_the_plots_and_the_terminal(
     figure = section.one("figure", id="attempts-made")
     counts = [sum(one.cell == cell for one in records.attempts) for cell in CELLS]
     shown = [row["made"] for row in rows_of(figure.one("table")).values()]
-    assert shown == list(map(number, counts))
+    assert shown == list(map(whole_number, counts))
     assert "How many attempts" in (tmp_path / "plots" / "attempts-made-simulated.svg").read_text()
     assert (tmp_path / "plots" / "attempts-made-simulated.png").read_bytes()[1:4] == b"PNG"
     capsys.readouterr()
