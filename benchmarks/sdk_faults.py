@@ -112,7 +112,7 @@ CASES: Sequence[Case] = (
          _drip(JSON, b"\n", whole(content="hi")), timed=True, drips=True),
     Case("text that goes on past any deadline", "call_timeout",
          _drip(EVENT_STREAM, TEXT, ENDING + DONE), None, timed=True, drips=True),
-    Case("clean end without `[DONE]`", "missing_done", _stream(THOUGHT, TEXT), None),
+    Case("clean end without a `finish_reason`", "missing_done", _stream(THOUGHT, TEXT), None),
     Case("a line of plain text in the stream", "malformed_stream",
          _stream(TEXT, b"upstream timed out\n\n"), None),
     Case("a chunk that is cut JSON", "malformed_stream", _stream(TEXT, TEXT[:-9] + b"\n\n"), None),
@@ -127,6 +127,9 @@ CASES: Sequence[Case] = (
     Case("no answer text, `finish_reason` `stop`", "empty_answer", _stream(THOUGHT, ENDING, DONE),
          _body(whole(content="", reasoning_content="hm"))),
     _finish("length", "truncated"),
+    _finish("abort", "aborted"),
+    _finish("network_error", "server_error"),
+    _finish("fin", "unknown_finish"),
     _finish("insufficient_system_resource", "insufficient_system_resource"),
     _finish("content_filter", "content_filter"),
 )  # fmt: skip

@@ -26,7 +26,7 @@ from harness.records.groups import TriedCall
 from harness.records.histogram import middle, named
 from harness.records.schema import CellInfo, Run, Trial, Workflow
 from harness.store.column_values import ranges
-from harness.store.columns import AttemptTable, CallTable
+from harness.store.columns import ANOMALY_MARK, AttemptTable, CallTable
 from harness.store.compact_records import ABSENT
 
 ByRepeat = dict[int, float]
@@ -275,6 +275,15 @@ def count_words(table: CallTable | AttemptTable, name: str) -> Counter[str]:
     """Return how often each word occurs in a column."""
     counts = np.bincount(table.column(name)).tolist()
     return Counter({table.words.names[at]: count for at, count in enumerate(counts) if count})
+
+
+def count_anomalies(attempts: AttemptTable) -> Counter[str]:
+    """Return how many attempts have each anomaly."""
+    found = Counter[str]()
+    for combined, count in count_words(attempts, "anomalies").items():
+        for name in combined.split(ANOMALY_MARK) if combined else ():
+            found[name] += count
+    return found
 
 
 def count_rows(repeats: NDArray[Any]) -> dict[int, int]:

@@ -68,13 +68,14 @@ class CallCounts(msgspec.Struct, frozen=True, kw_only=True):
 class AttemptCounts(msgspec.Struct, frozen=True, kw_only=True):
     """How the attempts of a cell ended, `ok` included; `amplification` is attempts over calls.
 
-    `failed` excludes cancelled attempts.
+    `failed` excludes cancelled attempts. `anomalies`: the number of attempts with each anomaly.
     """
 
     total: int
     failed: int
     by_outcome: dict[str, int]
     amplification: float | None
+    anomalies: dict[str, int] = {}
 
 
 class Throughput(msgspec.Struct, frozen=True, kw_only=True):

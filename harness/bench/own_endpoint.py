@@ -9,7 +9,10 @@ from typing import Any, NamedTuple
 from harness.config.prices import price_of
 from harness.records.settings import join_key, split_key
 
-_KEPT = ("stream", "json_mode", "cache", "settle", "reuse_connections")
+_KEPT = (
+    "stream", "json_mode", "cache", "settle", "reuse_connections", "strict", "limits",
+    "finish_reasons",
+)  # fmt: skip
 """The keys of any `[endpoint]` that describe how to send requests, and not to which server."""
 
 _REPLACED = ("kind", "base_url", "model", "api_key_env")

@@ -278,6 +278,7 @@ def target_of(scenario: Scenario, the_run: Run, server: EndpointServer) -> Targe
         settings=settings,
         reuse_connections=facts.reuse_connections,
         own_server=facts.own_server,
+        reading=facts.reading,
     )
 
 

@@ -60,6 +60,7 @@ class LocalLLMEndpoint(RealModelSection):
             extra_body=self.extra_body,
             extra_body_by_phase=self.extra_body_by_phase,
             reuse_connections=self.reuse_connections,
+            reading=self.reading,
             own_server=True,
             packages=PACKAGES,
         )

@@ -18,6 +18,12 @@ from pydantic import AfterValidator, Field
 
 from harness.config.config_base import Section
 from harness.config.prices import Price
+from harness.config.response_reading import (
+    DEFAULT_TERMS,
+    FinishMeaning,
+    ReadingTerms,
+    ResponseLimits,
+)
 
 
 def _sendable(value: dict[str, Any]) -> dict[str, Any]:
@@ -62,7 +68,7 @@ class EndpointFacts(NamedTuple):
     the minimum of real seconds for connecting. `json_mode`: it can be asked for a JSON object.
     `extra_body`: fields of the bodies of all requests; `extra_body_by_phase`: of phases, by the
     setting of the phase. `reuse_connections`: a connection can serve several requests. `packages`:
-    distributions whose versions are recorded.
+    distributions whose versions are recorded. `reading`: how responses are read.
     """
 
     heading: str
@@ -83,6 +89,7 @@ class EndpointFacts(NamedTuple):
     extra_body_by_phase: Mapping[str, Mapping[str, Any]] = {}
     reuse_connections: bool = True
     packages: tuple[str, ...] = ()
+    reading: ReadingTerms = DEFAULT_TERMS
 
     @property
     def bodies(self) -> tuple[Mapping[str, Any], ...]:
@@ -156,3 +163,18 @@ class RealModelSection(EndpointSection):
     after a response without notice, as llama.cpp does after a stream: the next request would be
     lost.
     """
+    strict: bool = False
+    """`true` makes every anomaly of a response a failure, such as a stream without `[DONE]`; see
+    docs/endpoints.md.
+    """
+    limits: ResponseLimits = ResponseLimits()
+    """The most that is read of one response."""
+    finish_reasons: dict[str, FinishMeaning] = Field(default_factory=dict)
+    """The meaning of finish reasons that only this server has, such as `{ fin = "ok" }`. Without
+    it, one that the harness does not know is the failure `unknown_finish`.
+    """
+
+    @property
+    def reading(self) -> ReadingTerms:
+        """How responses are read."""
+        return ReadingTerms(self.strict, self.limits, self.finish_reasons)

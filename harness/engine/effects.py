@@ -98,6 +98,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     response_id: str | None = None
     response_model: str | None = None
     marked_simulated: bool = False
+    anomalies: tuple[str, ...] = ()
 
 
 @final

@@ -58,7 +58,9 @@ _ROWS = [
         "429, with or without Retry-After",
         "use fewer permits, or retry with backoff",
     ),
-    _outage("server_error", "500, or another 5xx", "retry with backoff"),
+    _outage(
+        "server_error", "500, another 5xx, or a finish_reason of an error", "retry with backoff"
+    ),
     _outage("bad_gateway", "502", "retry with backoff"),
     _outage("unavailable", "503", "the server is busy; retry with backoff"),
     _outage("gateway_timeout", "504", "retry; a shorter answer may help"),
@@ -99,7 +101,7 @@ _ROWS = [
     ),
     _passing(
         "missing_done",
-        "the stream ends cleanly without [DONE]",
+        "the stream ends cleanly without a finish_reason",
         "the answer is cut: a proxy or the server closed early; retry",
     ),
     _passing(
@@ -123,9 +125,26 @@ _ROWS = [
         "finish_reason stop and no answer text",
         "retry; the model may have reasoned only",
     ),
-    _lasting("truncated", "finish_reason length", "raise max_tokens"),
+    _lasting(
+        "too_large",
+        "a response beyond endpoint.limits",
+        "raise that limit of endpoint.limits, if such a response is expected",
+        "limits",
+    ),
+    _lasting("truncated", "finish_reason length, or another of that meaning", "raise max_tokens"),
+    _passing(
+        "aborted", "finish_reason abort, or another of that meaning", "the server gave up; retry"
+    ),
+    _lasting(
+        "unknown_finish",
+        "a finish_reason of unknown meaning",
+        "look it up in the server's documentation, and give its meaning in endpoint.finish_reasons",
+        "finish_reasons",
+    ),
     _passing("insufficient_system_resource", "that finish_reason", "retry with backoff"),
-    _lasting("content_filter", "that finish_reason", "change the prompt"),
+    _lasting(
+        "content_filter", "that finish_reason, or another of that meaning", "change the prompt"
+    ),
     _lasting(
         CANCELLED,
         "broken off by us: a sibling failed, enough others succeeded, or a hedge was faster",

@@ -96,6 +96,7 @@ class Attempt(CallRecord, frozen=True, omit_defaults=True):
     None. `hedge`: it was sent while the previous attempt was waiting for its first token.
     `marked_simulated`: the response has the header with which the simulated provider marks its
     responses (`SIMULATED_HEADER`); always false in virtual time, which has no responses.
+    `anomalies`: what of the response deviates from the protocol; see docs/endpoints.md.
     """
 
     attempt: int
@@ -121,6 +122,7 @@ class Attempt(CallRecord, frozen=True, omit_defaults=True):
     response_model: str | None = None
     hedge: bool = False
     marked_simulated: bool = False
+    anomalies: tuple[str, ...] = ()
 
     @property
     def first_text(self) -> int | None:

@@ -8,6 +8,7 @@ from operator import itemgetter
 from harness.analysis.cells import FEWEST_BURSTS
 from harness.analysis.model import Summary
 from harness.records.failures import advice_for
+from harness.report.anomalies import anomaly_warning
 from harness.report.failures import most_frequent_failure_in
 from harness.report.next_steps import can_be_virtual
 from harness.report.wording import cell_labels, counted, ended, kept, lost, never_ended, percent
@@ -112,6 +113,7 @@ def _of_workflows(summary: Summary) -> Iterator[str]:
             f"{counted(unreported, 'whole response')} had no usage, so tokens and cost are too "
             "low; do not compare settings by cost."
         )
+    yield from anomaly_warning(summary)
     if cut := [
         labels[c.id] for c in summary.cells if 2 * c.warm_up >= NO_LONGER * c.workflows.started > 0
     ]:

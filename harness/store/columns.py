@@ -35,6 +35,9 @@ _Columns = dict[str, NDArray[Any]]
 
 _AT_ONCE = 1000
 
+ANOMALY_MARK = " "
+"""Joins the names of the anomalies of an attempt to one word."""
+
 
 class _PackedBackoffs(NamedTuple):
     """The backoffs of many calls; those of row `i` are from `starts[i]` to `starts[i + 1]`."""
@@ -75,6 +78,8 @@ class GrowingTable(Generic[_R]):
                 (batch.packed, self._kind.PACKED_WORDS),
             )
         )
+        for name in self._kind.WORDS:  # earlier versions did not have every column
+            columns.setdefault(name, np.zeros(len(batch.counts), np.int16))
         self._extend(ColumnBatch(columns, batch.counts, packed), expected)
 
     def _extend(self, batch: ColumnBatch, expected: float) -> None:
@@ -232,7 +237,7 @@ _TOKENS = Tokens.__struct_fields__
 class AttemptTable(ColumnTable[Attempt]):
     """Attempts in columns. The tokens have columns of their own, and so has the decision."""
 
-    WORDS = (*_KEY_WORDS, "finish_reason", "source", "give_up")
+    WORDS = (*_KEY_WORDS, "finish_reason", "source", "give_up", "anomalies")
     SMALL = (*_KEY_NUMBERS, "attempt", "status", "chunks", "hedge", *_TOKENS)
     TIMES = (
         "ready", "permit_requested", "permit_granted", "sent", "headers", "first_reasoning",
@@ -281,6 +286,9 @@ class AttemptTable(ColumnTable[Attempt]):
         values = transposed(records)
         columns: _Columns = {name: integers(values[name]) for name in numbers}
         columns |= {name: word_numbers(values[name], words) for name in of_words}
+        columns["anomalies"] = word_numbers(
+            [ANOMALY_MARK.join(names) or None for names in values["anomalies"]], words
+        )
         counts = transposed(values["tokens"])
         columns |= {name: integers(counts[name]) for name in _TOKENS}
         decisions = values["decision"]
@@ -304,6 +312,10 @@ class AttemptTable(ColumnTable[Attempt]):
                  *_KEY_WORDS, "finish_reason")  # fmt: skip
         columns = [self._values(name, rows) for name in plain]
         tokens = zip(*(self._values(name, rows) for name in _TOKENS), strict=True)
+        anomalies = [
+            tuple(names.split(ANOMALY_MARK)) if names else ()
+            for names in self._values("anomalies", rows)
+        ]
         decisions = zip(
             *(self._values(name, rows) for name in ("retry_in", "source", "give_up")), strict=True
         )
@@ -314,9 +326,10 @@ class AttemptTable(ColumnTable[Attempt]):
                 tokens=Tokens(**dict(zip(_TOKENS, counts, strict=True))),
                 decision=None if decision == (None, None, None) else _decision(*decision),
                 gaps=self.gaps.of(row),
+                anomalies=odd,
             )
-            for row, hedge, counts, decision, values in zip(
-                rows.tolist(), self._values("hedge", rows), tokens, decisions,
+            for row, hedge, counts, decision, odd, values in zip(
+                rows.tolist(), self._values("hedge", rows), tokens, decisions, anomalies,
                 zip(*columns, strict=True), strict=True,
             )
         ]  # fmt: skip

@@ -192,7 +192,9 @@ class AsyncClient:
         If `branch` is cancelled, the attempt is aborted with the outcome `cancelled`.
         """
         target = self._target
-        exchange = Exchange(target.stream, effect.deadlines, self._now, target.anchor)
+        exchange = Exchange(
+            target.stream, effect.deadlines, self._now, target.anchor, target.reading
+        )
         return await exchange_async(
             exchange, branch or Branch(), lambda: self._exchange(exchange, effect)
         )

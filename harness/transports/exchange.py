@@ -20,6 +20,7 @@ import httpx2
 import openai
 from openai import RequestOptions
 
+from harness.config.response_reading import DEFAULT_TERMS, ReadingTerms
 from harness.engine.branches import do_nothing
 from harness.engine.deadlines import DEADLINE_PASSED, UNWANTED, Limit, next_limit
 from harness.engine.effects import Deadlines, Reply, Request, Send
@@ -57,14 +58,22 @@ def tls_context(trust_env: bool) -> ssl.SSLContext:
 class Exchange:
     """The state of one attempt in flight.
 
-    `stream`: whether it asks for a stream. `anchor`: the zero of `now`. `rearm` is called when the
-    next deadline has become earlier; a later one is noticed when the old one passes. `release` is
-    called when the attempt no longer needs its connection, `first_text` when the first text has
-    arrived.
+    `stream`: whether it asks for a stream. `anchor`: the zero of `now`. `terms`: how the response
+    is read. `rearm` is called when the next deadline has become earlier; a later one is noticed
+    when the old one passes. `release` is called when the attempt no longer needs its connection,
+    `first_text` when the first text has arrived.
     """
 
-    def __init__(self, stream: bool, deadlines: Deadlines, now: ReadClock, anchor: Anchor) -> None:
+    def __init__(
+        self,
+        stream: bool,
+        deadlines: Deadlines,
+        now: ReadClock,
+        anchor: Anchor,
+        terms: ReadingTerms = DEFAULT_TERMS,
+    ) -> None:
         self.stream = stream
+        self.terms = terms
         self.deadlines = deadlines
         self.now = now
         self.anchor = anchor
@@ -128,7 +137,9 @@ class Exchange:
     def begin_reading(self, response: httpx2.Response) -> None:
         """Prepare to read the body of a successful response."""
         content_type = response.headers.get("content-type", "").lower()
-        self.reading = Reading(self.stream, content_type)
+        self.reading = Reading(self.stream, content_type, self.terms)
+        if "content-length" in response.headers and "transfer-encoding" in response.headers:
+            self.reading.note("framing")
 
     def received(self, data: bytes, at: int) -> bool:
         """Process bytes of the body that arrived at `at`; return whether to continue reading.
@@ -173,6 +184,8 @@ class Exchange:
     def reply(self, outcome: str, detail: str = "", done: int | None = None) -> Reply:
         """Return the reply of the attempt; it ends at `done`, or now if `done` is None."""
         reading = self.reading or Reading(self.stream, "")
+        if reading.tokens is NO_TOKENS:
+            reading.settle()
         return Reply(
             outcome=outcome,
             sent=self.sent,
@@ -188,7 +201,7 @@ class Exchange:
             should_retry=_BOOLEANS.get(self.response_headers.get("x-should-retry", "")),
             request_id=self.response_headers.get("x-request-id"),
             finish_reason=reading.finish_reason,
-            tokens=reading.tokens if self.reading else NO_TOKENS,
+            tokens=reading.tokens,
             chunks=reading.chunks,
             gaps=reading.gaps,
             reasoning=reading.reasoning,
@@ -197,6 +210,7 @@ class Exchange:
             response_id=reading.response_id,
             response_model=reading.response_model,
             marked_simulated=self.response_headers.get(SIMULATED_HEADER) == "true",
+            anomalies=reading.anomalies,
         )
 
 

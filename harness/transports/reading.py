@@ -2,87 +2,56 @@
 
 This module does no input or output. The transports feed it bytes with their arrival times. It
 distinguishes all failures of a response with status 200. The format is that of the OpenAI chat
-completions API. Servers send reasoning in `reasoning_content`, in `reasoning`, or in `<think>`
-inside the content; all three are supported. Tool calls, refusals and audio count as an answer, so
-that they end the wait for the first text.
+completions API. Servers send reasoning in fields of its own, in parts of the content, or between
+marks in the content; all are supported. Tool calls, refusals and audio count as an answer, so that
+they end the wait for the first text. What deviates from the API and can still be read is noted as
+an anomaly (`records.anomalies`).
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-import msgspec
-
+from harness.config.response_reading import DEFAULT_TERMS, ReadingTerms
 from harness.records.failures import OK
 from harness.records.histogram import Histogram, bucket
-from harness.records.schema import NO_TOKENS, Tokens
+from harness.records.schema import NO_TOKENS
+from harness.transports.finish_reasons import outcome_of_finish
+from harness.transports.messages import (
+    Message,
+    Text,
+    UnreadableError,
+    decode,
+    plain_text,
+    whole_pairs,
+)
+from harness.transports.reasoning_tags import ReasoningSplitter
 from harness.transports.sse import Data, EventDecoder, Stray
-from harness.transports.think_tags import ThinkSplitter
-
-
-class _Text(msgspec.Struct):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    tool_calls: Any = None
-    function_call: Any = None
-    refusal: Any = None
-    audio: Any = None
-
-
-class _Choice(msgspec.Struct):
-    delta: _Text | None = None
-    message: _Text | None = None
-    finish_reason: str | None = None
-
-
-class _Details(msgspec.Struct):
-    reasoning_tokens: int | None = None
-    cached_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_cache_hit_tokens: int | None = None
-    prompt_tokens_details: _Details | None = None
-    completion_tokens_details: _Details | None = None
-
-
-class _Message(msgspec.Struct):
-    choices: list[_Choice] | None = None
-    usage: _Usage | None = None
-    id: Any = None
-    model: Any = None
-    error: Any = None
-    object: Any = None
-    code: Any = None
-    type: Any = None
-
-
-_decode = msgspec.json.Decoder(_Message).decode
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""Exceptions for JSON that is broken, has the wrong shape, or is nested too deeply."""
-
-_BY_FINISH_REASON = {
-    "length": "truncated",
-    "content_filter": "content_filter",
-    "insufficient_system_resource": "insufficient_system_resource",
-}
+from harness.transports.token_usage import TokenUsage
 
 _LONGEST_NAME = 200
+_LONGEST_DETAIL = 80
 _BLANK = "200 with nothing in it"
-_STREAM_BEGINS = (b"data:", b":", b"event:", b"id:", b"retry:", b"\xef\xbb\xbf")
+_BOM = b"\xef\xbb\xbf"
+_STREAM_BEGINS = (b"data:", b":", b"event:", b"id:", b"retry:")
+_DONE = (b"[DONE]", b'"[DONE]"')
+_PINGS = (b"ping", b"heartbeat", b"keep-alive", b"keepalive")
+_FIELD = re.compile(rb"[A-Za-z][\w-]*:")
+_MOST_BLANKS = 64 * 1024
+"""A body that begins with more blanks is taken for what its content type says."""
 
 
 class Reading:
     """A response body that is being read. `ended`: when its outcome was known.
 
     `complete`: the response is complete, though it may be a failure. `stream`: whether a stream was
-    requested; the content type and the bytes decide what the body is.
+    requested; the bytes decide what the body is. `tokens` are known when it has ended.
     """
 
-    def __init__(self, stream: bool, content_type: str) -> None:
+    def __init__(
+        self, stream: bool, content_type: str, terms: ReadingTerms = DEFAULT_TERMS
+    ) -> None:
         self.first_reasoning: int | None = None
         self.first_answer: int | None = None
         self.last_token: int | None = None
@@ -96,87 +65,167 @@ class Reading:
         self.detail = ""
         self.ended: int | None = None
         self.complete = False
+        self._terms = terms
+        self._limits = terms.limits
+        self._asked_for_stream = stream
+        self._content_type = content_type
+        self._anomalies: set[str] = set()
+        self._size = 0
+        self._characters = 0
         self._reasoning: list[str] = []
         self._answer: list[str] = []
         self._saw_choice = False
+        self._index: Any = None
         self._saw_event = False
         self._separate = False
         self._answered_otherwise = False
-        self._splitter = ThinkSplitter()
+        self._splitter = ReasoningSplitter()
         self._events = EventDecoder()
+        self._usage = TokenUsage()
         self._body = bytearray()
         self._is_stream: bool | None = None
-        if "event-stream" in content_type:
-            self._is_stream = True
-        elif not stream or "json" in content_type or "html" in content_type:
-            self._is_stream = False
 
     @property
     def reasoning(self) -> str:
         """The reasoning text so far."""
-        return "".join(self._reasoning)
+        return self._joined(self._reasoning)
 
     @property
     def answer(self) -> str:
         """The answer text so far."""
-        return "".join(self._answer)
+        return self._joined(self._answer)
+
+    @property
+    def anomalies(self) -> tuple[str, ...]:
+        """What deviates from the protocol so far, in alphabetical order."""
+        return tuple(sorted(self._anomalies))
+
+    def note(self, anomaly: str) -> None:
+        """Note an anomaly."""
+        self._anomalies.add(anomaly)
 
     def feed(self, received: bytes, at: int) -> None:
         """Process bytes that arrived at `at`."""
         if self.ended is not None:
             return
-        if self._is_stream is None:
-            received = self._detect_stream(received)
-        if not self._is_stream:
-            self._body += received
+        self._size += len(received)
+        if self._size > self._limits.body:
+            self._fail(at, "too_large", f"more than {self._limits.body:,} bytes")
             return
-        for event in self._events.feed(received):
-            self._event(event, at)
+        if self._is_stream:
+            self._feed_stream(received, at)
+            return
+        self._body += received
+        if self._is_stream is None and self._detect_form():
+            begin = bytes(self._body)
+            self._body.clear()
+            self._feed_stream(begin, at)
 
     def close(self, at: int) -> None:
         """Process the clean end of the body."""
         if self.ended is not None:
             return
-        if not self._is_stream:
+        is_begun = self._is_stream is None and self._says("event-stream") and self._body.strip()
+        if is_begun:
+            self._is_stream = True
+            self._feed_stream(bytes(self._body), at)
+        if self._is_stream or is_begun:
+            self._end_stream(at)
+        else:
             self._complete_body(at)
-            return
+
+    def _end_stream(self, at: int) -> None:
         for event in self._events.end():
             self._event(event, at)
+        if self.ended is not None:
+            return
         if not self._saw_event:
             self._fail(at, "blank_body", _BLANK)
-        elif self.ended is None:
+        elif self.finish_reason is None:
             self._fail(at, "missing_done", "the stream just ended")
+        else:
+            self.note("missing_done")
+            self._conclude(at)
 
-    def _detect_stream(self, received: bytes) -> bytes:
-        """Decide by the first bytes; return all bytes so far."""
-        received = bytes(self._body) + received
-        begin = received.lstrip()
+    def settle(self) -> None:
+        """Check the token counts that were reported so far."""
+        self.tokens, is_odd = self._usage.checked(self._characters)
+        if is_odd:
+            self.note("usage")
+
+    def _says(self, kind: str) -> bool:
+        return kind in self._content_type
+
+    def _detect_form(self) -> bool:
+        """Find out by the first bytes whether the body is a stream; False if it is not known."""
+        begin = bytes(self._body[:_MOST_BLANKS]).lstrip()
+        if begin.startswith(_BOM):
+            begin = begin.removeprefix(_BOM).lstrip()
+            if begin[:1] in (b"{", b"["):
+                self.note("byte_order_mark")
+        elif _BOM.startswith(begin) and len(self._body) < _MOST_BLANKS:
+            return False
         if begin.startswith(_STREAM_BEGINS):
             self._is_stream = True
-        elif not any(known.startswith(begin) for known in _STREAM_BEGINS):
+        elif begin[:1] in (b"{", b"[") or len(self._body) >= _MOST_BLANKS:
             self._is_stream = False
-        self._body.clear()
-        return received
+        elif not any(known.startswith(begin) for known in _STREAM_BEGINS):
+            self._is_stream = self._says("event-stream")
+        if self._is_stream and self._content_type and not self._says("event-stream"):
+            self.note("content_type")
+        if self._is_stream and not self._asked_for_stream:
+            self.note("wrong_form")
+        return bool(self._is_stream)
+
+    def _feed_stream(self, received: bytes, at: int) -> None:
+        for event in self._events.feed(received):
+            self._event(event, at)
+        if self.ended is None and self._events.held > self._limits.line:
+            self._fail(at, "too_large", f"an event of more than {self._limits.line:,} bytes")
 
     def _event(self, event: Data | Stray, at: int) -> None:
         if self.ended is not None:
             return
-        self._saw_event = True
+        if not self._saw_event:
+            self._saw_event = True
+            if self._events.had_mark:
+                self.note("byte_order_mark")
+        payload = event.payload if isinstance(event, Data) else b""
         if isinstance(event, Stray):
-            self._fail(at, "malformed_stream", "a line that is no server-sent event")
+            self._stray(event.line, at)
         elif event.type == b"error":
             self._fail(at, "error_in_stream", "error event")
-        elif event.payload[:1] == b"[" and event.payload.strip() == b"[DONE]":
-            self._succeed(at)
+        elif payload[:1] in (b"[", b'"') and payload.strip() in _DONE:
+            self._conclude(at)
+        elif not payload.strip() or (event.type in _PINGS and payload[:1] != b"{"):
+            self.note("empty_event")
+        elif len(payload) > self._limits.line:
+            self._fail(at, "too_large", f"an event of more than {self._limits.line:,} bytes")
         else:
-            try:
-                message = _decode(event.payload)
-            except _UNREADABLE:
-                self._fail(at, "malformed_stream", "a chunk that cannot be read")
-            else:
-                self._message(message, at)
+            self._decode(payload, at, "malformed_stream")
 
-    def _message(self, message: _Message, at: int) -> None:
+    def _stray(self, line: bytes, at: int) -> None:
+        """Process a line that is no field of an event stream."""
+        if _FIELD.match(line) is None:
+            is_error = line[:1] == b"{" and b'"error"' in line
+            outcome = "error_in_stream" if is_error else "malformed_stream"
+            self._fail(at, outcome, "a line that is no server-sent event")
+        elif line[:6].lower() == b"error:":
+            self._fail(at, "error_in_stream", "error line")
+        else:
+            self.note("unknown_field")
+
+    def _decode(self, payload: bytes, at: int, malformed: str) -> None:
+        try:
+            message, anomalies = decode(payload, self._limits.nesting)
+        except UnreadableError as error:
+            self._fail(at, malformed, str(error))
+        else:
+            if anomalies:
+                self._anomalies.update(anomalies)
+            self._message(message, at)
+
+    def _message(self, message: Message, at: int) -> None:
         if message.error or message.object == "error":
             outcome = "error_in_stream" if self._is_stream else "error_in_body"
             self._fail(at, outcome, _error_text(message))
@@ -184,29 +233,47 @@ class Reading:
         if self.response_id is None:
             self.response_id, self.response_model = _name(message.id), _name(message.model)
         if message.usage is not None:
-            self._note_usage(message.usage)
-        for choice in (message.choices or ())[:1]:
-            self._saw_choice = True
-            if choice.finish_reason is not None:
-                self.finish_reason = choice.finish_reason
-            text = choice.delta if self._is_stream else choice.message
+            self._usage.note(message.usage)
+        for choice in message.choices or ():
+            if not self._saw_choice:
+                self._saw_choice, self._index = True, choice.index
+            elif choice.index != self._index and isinstance(choice.index, int):
+                continue  # another answer to the same request
+            if choice.usage is not None:
+                self._usage.note(choice.usage)
+            if choice.finish_reason:
+                self.finish_reason = _printable(choice.finish_reason)
+            text, other = choice.delta, choice.message
+            if not self._is_stream:
+                text, other = other, text
+            if text is None and other is not None and self.last_token is None:
+                text = other
+                self.note("unknown_shape")
             if text is not None:
                 self._note_text(text, at)
+            if not self._is_stream:
+                break
 
-    def _note_text(self, text: _Text, at: int) -> None:
+    def _note_text(self, text: Text, at: int) -> None:
         reasoning = text.reasoning_content or text.reasoning or ""
         answer = text.content or ""
         other = text.tool_calls or text.function_call or text.refusal or text.audio
-        if not reasoning and not answer and not other:
+        is_hidden = False
+        if not reasoning and (elsewhere := _other_reasoning(text)):
+            reasoning = plain_text(elsewhere)
+            is_hidden = not reasoning
+        if not reasoning and not answer and not other and not is_hidden:
             return
         if self.last_token is not None:
             gap = bucket(at - self.last_token)
             self.gaps[gap] = self.gaps.get(gap, 0) + 1
         self.last_token = at
         self.chunks += 1
-        if reasoning and not self._separate:
+        if (reasoning or is_hidden) and not self._separate:
             self._end_splitting(at)
             self._separate = True
+        if is_hidden and self.first_reasoning is None:
+            self.first_reasoning = at
         if answer and not self._separate:
             parts = self._splitter.feed(answer)
             if parts.earlier_was_reasoning:
@@ -219,12 +286,16 @@ class Reading:
     def _keep(self, reasoning: str, answer: str, at: int) -> None:
         if reasoning:
             self._reasoning.append(reasoning)
+            self._characters += len(reasoning)
             if self.first_reasoning is None:
                 self.first_reasoning = at
         if answer:
             self._answer.append(answer)
+            self._characters += len(answer)
             if self.first_answer is None:
                 self.first_answer = at
+        if self._characters > self._limits.text and self.ended is None:
+            self._fail(at, "too_large", f"more than {self._limits.text:,} characters of text")
 
     def _end_splitting(self, at: int) -> None:
         """Add the text that the splitter held back."""
@@ -232,67 +303,90 @@ class Reading:
         self._keep(held.reasoning, held.answer, at)
 
     def _reclassify(self) -> None:
-        """Turn the answer so far into reasoning: its opening tag was missing."""
+        """Turn the answer so far into reasoning: its opening mark was missing."""
         self._reasoning, self._answer = self._answer, []
         self.first_reasoning, self.first_answer = self.first_answer, None
 
-    def _note_usage(self, usage: _Usage) -> None:
-        into, out = usage.prompt_tokens_details, usage.completion_tokens_details
-        cached = usage.prompt_cache_hit_tokens
-        if cached is None and into is not None:
-            cached = into.cached_tokens
-        self.tokens = Tokens(
-            input=usage.prompt_tokens,
-            cached=cached,
-            output=usage.completion_tokens,
-            reasoning=out.reasoning_tokens if out is not None else None,
-        )
+    def _joined(self, texts: list[str]) -> str:
+        text = "".join(texts)
+        return whole_pairs(text) if "surrogate" in self._anomalies else text
 
     def _complete_body(self, at: int) -> None:
-        body = bytes(self._body).strip()
+        body = bytes(self._body).strip().removeprefix(_BOM)
         if not body:
             self._fail(at, "blank_body", _BLANK)
             return
         if body[:1] not in (b"{", b"["):
             self._fail(at, "not_json", "200 with something that is not JSON")
             return
-        try:
-            message = _decode(body)
-        except _UNREADABLE:
-            self._fail(at, "malformed_json", "200 with JSON that cannot be read")
-            return
-        self._message(message, at)
+        self._is_stream = False
+        if self._content_type and not self._says("json"):
+            self.note("content_type")
+        if self._asked_for_stream:
+            self.note("wrong_form")
+        self._decode(body, at, "malformed_json")
         if self.ended is None:
-            self._succeed(at)
+            self._conclude(at)
 
-    def _succeed(self, at: int) -> None:
+    def _conclude(self, at: int) -> None:
         """Set the outcome of a complete response from its finish reason and texts."""
         self.complete = True
         if self.last_token is not None:
             self._end_splitting(self.last_token)
-        outcome = _BY_FINISH_REASON.get(self.finish_reason or "")
-        if self.finish_reason == "error":
-            outcome = "error_in_stream" if self._is_stream else "error_in_body"
-        if outcome is not None:
-            self._fail(at, outcome, f"finish_reason {self.finish_reason}")
+        reason = self.finish_reason
+        if reason is None:
+            self.note("missing_finish")
+            outcome = OK
+        else:
+            outcome = outcome_of_finish(reason, self._terms.finish_reasons)
+        self.settle()
+        if self.ended is not None:
+            return
+        if outcome != OK:
+            self._fail(at, outcome, f"finish_reason {reason}"[:_LONGEST_DETAIL])
         elif not self._saw_choice:
             self._fail(at, "empty_choices", "a response without a choice")
         elif not self.answer.strip() and not self._answered_otherwise:
-            only = "reasoning only" if self._reasoning else "no text at all"
+            only = "reasoning only" if self.first_reasoning is not None else "no text at all"
             self._fail(at, "empty_answer", only)
+        elif self._terms.strict and self._anomalies:
+            self._fail(at, self._strict_outcome(), f"anomaly: {', '.join(self.anomalies)}")
         else:
             self.outcome, self.ended = OK, at
+
+    def _strict_outcome(self) -> str:
+        if "missing_done" in self._anomalies:
+            return "missing_done"
+        return "malformed_stream" if self._is_stream else "malformed_json"
 
     def _fail(self, at: int, outcome: str, detail: str) -> None:
         self.outcome, self.detail, self.ended = outcome, detail, at
 
 
+def _other_reasoning(text: Text) -> Any:
+    """Return reasoning in a rare field; nothing if there is none."""
+    return (
+        text.reasoning_details
+        or text.thinking
+        or text.thinking_content
+        or text.thought
+        or text.reasoning_text
+        or text.thinking_blocks
+    )
+
+
 def _name(value: Any) -> str | None:
     """Return a name of limited length; None for anything else."""
-    return value if isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME else None
+    is_name = isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME and value.isprintable()
+    return value if is_name else None
 
 
-def _error_text(message: _Message) -> str:
+def _printable(reason: str) -> str:
+    """Return a finish reason as it can be shown."""
+    return reason if len(reason) <= _LONGEST_NAME and reason.isprintable() else ascii(reason[:60])
+
+
+def _error_text(message: Message) -> str:
     """Return the code or type of an error, never the free text of the server."""
     error = message.error
     fields = error if isinstance(error, dict) else {"code": message.code, "type": message.type}

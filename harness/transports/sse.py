@@ -28,10 +28,17 @@ class Stray(NamedTuple):
 
 
 class EventDecoder:
-    """Decodes bytes as they arrive."""
+    """Decodes bytes as they arrive, in a time that is proportional to their number.
+
+    `held`: about the number of bytes of the event that is not complete, at most one read more.
+    `had_mark`: the stream began with a byte order mark.
+    """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self.held = 0
+        self.had_mark = False
+        self._pieces: list[bytes] = []
+        self._kept = 0
         self._data: list[bytes] = []
         self._type = b""
         self._at_start = True
@@ -39,21 +46,24 @@ class EventDecoder:
 
     def feed(self, received: bytes) -> list[Data | Stray]:
         """Return the events and stray lines that `received` completes."""
-        text = self._rest + received
-        if self._at_start:
-            if len(text) < len(_BOM) and _BOM.startswith(text):
-                self._rest = text
-                return []
-            text = text.removeprefix(_BOM)
-            self._at_start = False
         if self._after_cr and received:
             # The CR has ended the line, and this LF belongs to it.
-            text = text.removeprefix(b"\n")
+            received = received.removeprefix(b"\n")
             self._after_cr = False
-        if b"\r" in text:
-            self._after_cr = text.endswith(b"\r")
-            text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        *lines, self._rest = text.split(b"\n")
+        if b"\r" in received:
+            self._after_cr = received.endswith(b"\r")
+            received = received.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if self._at_start:
+            received = self._without_mark(received)
+        if b"\n" not in received:
+            if received:
+                self._pieces.append(received)
+                self.held += len(received)
+            return []
+        if self._pieces:
+            received = b"".join([*self._pieces, received])
+            self._pieces.clear()
+        *lines, rest = received.split(b"\n")
         found: list[Data | Stray] = []
         for line in lines:
             if line.startswith(b"data: "):
@@ -62,7 +72,23 @@ class EventDecoder:
                 self._other(line, found)
             else:
                 self._dispatch(found)
+        if rest:
+            self._pieces.append(rest)
+        self._kept = self._kept + len(received) if self._data else 0
+        self.held = self._kept + len(rest)
         return found
+
+    def _without_mark(self, received: bytes) -> bytes:
+        """Remove a byte order mark from the beginning; hold back the beginning of one."""
+        begin = b"".join([*self._pieces, received])
+        self._pieces.clear()
+        self.held = 0
+        if begin and len(begin) < len(_BOM) and _BOM.startswith(begin):
+            self._pieces.append(begin)
+            return b""
+        self._at_start = not begin
+        self.had_mark = begin.startswith(_BOM)
+        return begin.removeprefix(_BOM)
 
     def end(self) -> list[Data | Stray]:
         """Return the last event, if the stream ended without a blank line.

@@ -205,7 +205,9 @@ class SyncClient:
         If `branch` is cancelled, the attempt is aborted with the outcome `cancelled`.
         """
         target = self._target
-        exchange = Exchange(target.stream, effect.deadlines, self._now, target.anchor)
+        exchange = Exchange(
+            target.stream, effect.deadlines, self._now, target.anchor, target.reading
+        )
         return exchange_blocking(
             exchange, branch or Branch(), self._watchdog, lambda: self._exchange(exchange, effect)
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from harness.config.response_reading import DEFAULT_TERMS, ReadingTerms
 from harness.records.clock import Anchor
 
 
@@ -17,6 +18,7 @@ class Target(NamedTuple):
     repeats and are equal between cells, and the phase, by its name in `settings`: the name under
     which the scenario has settings for it. `reuse_connections`: False for servers that close a
     connection after a response without announcing it. `own_server`: the run started the server.
+    `reading`: how responses are read.
     """
 
     base_url: str
@@ -31,6 +33,7 @@ class Target(NamedTuple):
     settings: Mapping[str, str] = MappingProxyType({})
     reuse_connections: bool = True
     own_server: bool = False
+    reading: ReadingTerms = DEFAULT_TERMS
 
     @property
     def trust_env(self) -> bool:

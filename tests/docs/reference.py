@@ -21,6 +21,8 @@ from harness.config.attribute_docs import class_doc
 from harness.config.budget import OwnPrice
 from harness.config.faults import Burst, Fault, Outage
 from harness.config.load import Arrivals
+from harness.config.response_reading import ResponseLimits
+from harness.records.anomalies import ANOMALIES
 from harness.records.clock import Anchor
 from harness.records.provider_log import ProviderHead, Served
 from harness.records.schema import (
@@ -71,6 +73,7 @@ contains it. The workflow kinds below say which names there are. A name in brace
 _NESTED: dict[str, tuple[tuple[str, type], ...]] = {
     "load": (("`load.arrivals`", Arrivals),),
     "endpoint": (
+        ("`endpoint.limits`", ResponseLimits),
         ("`endpoint.price`", OwnPrice),
         ("`[[endpoint.faults]]`", Fault),
         ("`burst` of a fault", Burst),
@@ -258,7 +261,21 @@ def unit_of(kind: type, name: str) -> str:
     return "ns" if name in NANOSECONDS and kind is not Spent else ""
 
 
-PAGES = {"scenario.md": scenario_page, "records.md": records_page}
+def anomaly_table() -> str:
+    """Return the table of the anomalies."""
+    rows = [f"| `{name}` | {what} |" for name, what in ANOMALIES.items()]
+    return "\n".join(["| anomaly | what it is |", "|---|---|", *rows])
+
+
+def endpoints_page() -> str:
+    """Return the text of docs/endpoints.md with its table of anomalies."""
+    text = (DOCS / "endpoints.md").read_text(encoding="utf-8")
+    before, begin, rest = text.partition("<!-- anomalies -->\n")
+    _, end, after = rest.partition("<!-- end -->")
+    return f"{before}{begin}{anomaly_table()}\n{end}{after}"
+
+
+PAGES = {"scenario.md": scenario_page, "records.md": records_page, "endpoints.md": endpoints_page}
 
 
 def main() -> None:

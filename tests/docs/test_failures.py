@@ -30,7 +30,7 @@ def test_every_fault_has_its_row_and_its_class() -> None:
     assert len(rows) == len(begins)
     assert all(row.startswith(begin) for row, begin in zip(rows, begins, strict=True))
     assert {case.outcome for case in CASES} == set(FAILURES) - {
-        "http_error", "workflow_timeout", "cancelled", "client_error",
+        "http_error", "workflow_timeout", "cancelled", "client_error", "too_large",
     }  # fmt: skip
 
 

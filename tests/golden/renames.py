@@ -36,7 +36,8 @@ The golden files have all fields, as schema 1 wrote them."""
 
 ADDED: frozenset[str] = frozenset(
     {
-        "attempts.marked_simulated", "summary.marked_answers", "summary.cold_start",
+        "attempts.marked_simulated", "attempts.anomalies",
+        "summary.cells[].attempts.anomalies", "summary.marked_answers", "summary.cold_start",
         "summary.cells[].success_latency_p50_s", "summary.verdict.limited_cells",
         *(f"summary.{name}" for name in (
             "question", "hedged", "planned_workflows", "workflow_failures", "endpoint_keys",

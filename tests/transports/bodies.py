@@ -42,7 +42,8 @@ HTML = b"<!doctype html><title>502</title>"
 
 STREAMS: dict[str, list[bytes]] = {
     "ok": [chunk(content="hi"), chunk("stop"), DONE],
-    "missing_done": [chunk(content="hi"), chunk("stop")],
+    "ok: no [DONE] after the finish reason": [chunk(content="hi"), chunk("stop")],
+    "missing_done: no finish reason": [chunk(content="hi")],
     "missing_done while reasoning": [chunk(reasoning_content="hm")],
     "malformed_stream: a line of plain text": [chunk(content="hi"), b"upstream timed out\n"],
     "malformed_stream: plain text at the end": [chunk(content="hi"), b"Bad Gateway"],
@@ -55,7 +56,7 @@ STREAMS: dict[str, list[bytes]] = {
     "error_in_stream: as text": [event({"error": "overloaded"}), DONE],
     "error_in_stream: an object that says so": [event({"object": "error", "code": 500}), DONE],
     "error_in_stream: an event that says so": [b"event: error\n" + event({"message": "no"}), DONE],
-    "error_in_stream: as finish reason": [chunk(content="hi"), chunk("error"), DONE],
+    "server_error: as finish reason": [chunk(content="hi"), chunk("error"), DONE],
     "blank_body": [],
     "blank_body: blank lines": [b"\n\n", b"\r\n", b"\n"],
     "blank_body: keep-alive comments": [KEEP_ALIVE, KEEP_ALIVE],
@@ -92,7 +93,7 @@ BODIES: dict[str, tuple[bytes, str]] = {
     "malformed_json: choices of another shape": (b'{"choices": "none"}', JSON),
     "error_in_body": (b'{"error": {"message": "busy", "type": "overloaded"}}', JSON),
     "error_in_body: an object that says so": (b'{"object": "error", "message": "busy"}', JSON),
-    "error_in_body: as finish reason": (whole("error", content="hi"), JSON),
+    "server_error: as finish reason": (whole("error", content="hi"), JSON),
     "empty_choices": (b'{"choices": []}', JSON),
     "empty_choices: null": (b'{"choices": null, "error": null}', JSON),
     "empty_answer": (whole(content=""), JSON),

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from harness.records.errors import StorageError
 from harness.report import columns
+from harness.report.anomalies import anomaly_tables
 from harness.report.charts import catalogue
 from harness.report.charts.catalogue import Charts, PageSection
 from harness.report.charts.model import Chart
@@ -79,7 +80,7 @@ def render_report(
         phases=[*columns.phase_tables(about), *columns.spread_tables(about, "calls")],
         waits=columns.spread_tables(about, "waits"),
         policies=columns.policy_table(about),
-        failures=failure_tables(about),
+        failures=[*failure_tables(about), *anomaly_tables(about)],
         slowness=slowness(about, jaeger),
         named=about.named,
         fitness=method.fitness(about),
