@@ -37,6 +37,7 @@ from harness.analysis.code_snippet import failures_met, lines_to_paste
 from harness.bench.runner import Hooks, run
 from harness.bench.scenario import parse_scenario
 from harness.cli.plan import profiles_of
+from harness.config.request_settings import Secrets
 from harness.records.clock import SECOND
 from harness.records.schema import CellInfo
 from harness.store.column_values import Words
@@ -76,7 +77,7 @@ def _measure(toml: str, out: Path) -> None:
     profiles = {cell: one.as_dict() for cell, one in profiles_of(scenario, "pasted").items()}
     hooks = Hooks(*[lambda *_: None] * len(Hooks._fields))
     out.mkdir()
-    run(scenario, profiles, dict.fromkeys(profiles, ""), out, hooks)
+    run(scenario, profiles, dict.fromkeys(profiles, Secrets("")), out, hooks)
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ from harness.bench.cells import expand
 from harness.bench.runner import Hooks, ReadTrial, run
 from harness.bench.scenario import load_scenario
 from harness.config import shipped_scenarios
+from harness.config.request_settings import Secrets
 from harness.endpoints.simulated import SimulatedEndpoint
 from harness.records.ids import attempt_span
 from harness.records.schema import Attempt, Run
@@ -207,7 +208,9 @@ def first_tokens(folder: Path) -> tuple[list[float], float]:
     profiles = {cell.id: profile.as_dict() for cell in expand(scenario)}
     hooks = Hooks(before, after, lambda _: None, lambda _: None, lambda _: None)
     with patch.object(Writer, "append", maybe):
-        run_id = run(scenario, profiles, dict.fromkeys(profiles, "none"), folder, hooks).run_id
+        run_id = run(
+            scenario, profiles, dict.fromkeys(profiles, Secrets("none")), folder, hooks
+        ).run_id
     provider = read_records(folder).provider
     assert provider is not None, "the provider is simulated"
     served = {one.span_id: one for one in provider[1]}

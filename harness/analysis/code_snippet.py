@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from harness.analysis.endpoint_code import EndpointCode, endpoint_code
 from harness.records.failures import CANCELLED, OK, of_status
 from harness.records.schema import CellInfo, PolicyCode, Run
 from harness.store.columns import AttemptTable
@@ -62,26 +63,29 @@ class _Server(NamedTuple):
     """What reaches the endpoint that was measured.
 
     `arguments`: of the client, none for a simulated provider, whose place another endpoint takes.
-    `imports`: the modules that they need. `model`: as requested, empty if not known.
+    `imports`: the modules that they need. `model`: as requested, empty if not known. `more`: what
+    the requests need besides.
     """
 
     arguments: tuple[str, ...]
     imports: frozenset[str]
     model: str
     streams: bool
+    more: EndpointCode
 
     @classmethod
-    def of(cls, endpoint: Mapping[str, Any]) -> _Server:
+    def of(cls, endpoint: Mapping[str, Any], mode: str) -> _Server:
         """Return the server of an `[endpoint]`. The key is named by its variable, never shown."""
         url, variable = endpoint.get("base_url"), endpoint.get("api_key_env")
         model, streams = endpoint.get("model") or "", endpoint["stream"]
+        more = endpoint_code(endpoint, in_async=mode == "async")
         if not isinstance(url, str):
-            return cls((), frozenset(), "", streams)
+            return cls(more.client, more.imports, "", streams, more)
         key = '"none"' if variable is None else f"os.environ[{json.dumps(variable)}]"
         named = (("base_url", json.dumps(url), _PACKAGE_URL), ("api_key", key, _PACKAGE_KEY))
         arguments = tuple(f"{name}={value}" for name, value, usual in named if value != usual)
         imports = frozenset(["os"]) if "os.environ" in "".join(arguments) else frozenset[str]()
-        return cls(arguments, imports, model, streams)
+        return cls((*arguments, *more.client), imports | more.imports, model, streams, more)
 
     def measured(self) -> Iterator[str]:
         """Yield a comment on what the requests had; nothing if there is nothing to say."""
@@ -89,6 +93,12 @@ class _Server(NamedTuple):
         had += ["stream=True"] if self.streams else []
         if had:
             yield f"    # measured with {', '.join(had)}"
+        yield from (f"    {line}" for line in self.more.request)
+
+    def client(self, other: Iterable[str] = ()) -> Iterator[str]:
+        """Yield the arguments of the client, one in each line unless it has several."""
+        for argument in (*self.arguments, *other):
+            yield from textwrap.indent(f"{argument},", "    ").splitlines()
 
 
 _PACKAGE_URL = '"https://api.openai.com/v1"'
@@ -106,7 +116,7 @@ def lines_to_paste(run: Run, cell: CellInfo, met: FailuresMet | None = None) -> 
     if code is None or not code.policy:
         return ()
     scenario = run.cell_scenario(cell)
-    server = _Server.of(scenario["endpoint"])
+    server = _Server.of(scenario["endpoint"], cell.mode)
     if met is not None and _is_plain_exact(cell, code, server.streams, met):
         return (*_head(cell, code, server), *_ask(cell, code, server))
     return tuple(_with_client(cell, code, scenario["timeouts"], server))
@@ -144,7 +154,7 @@ def _with_client(
     yield from _imports({"harness", *code.imports} | server.imports)
     yield ""
     yield f"client = harness.{'Async' if in_async else ''}OpenAI("
-    yield from (f"    {argument}," for argument in server.arguments)
+    yield from server.client()
     yield f"    permits={cell.permits},"
     yield f'    permit_scope="{cell.permit_scope}",'
     if len(code.policy) == 1:
@@ -164,6 +174,7 @@ def _with_client(
         yield "    # nothing is retried after the first text."
         yield "    whole_responses=True,"
     yield ")"
+    yield from server.more.before
     yield ""
     yield f"{prefix}def ask(**request):"
     yield from server.measured()
@@ -194,7 +205,7 @@ def _imports(names: Iterable[str]) -> Iterator[str]:
 def _head(cell: CellInfo, code: PolicyCode, server: _Server) -> Iterator[str]:
     in_async = cell.mode == "async"
     own = {*code.modules, *(() if in_async else ("time",))} if code.pause else set()
-    own |= server.imports
+    own |= server.imports - {"openai"}
     yield from (f"import {name}" for name in sorted({*own, *(["asyncio"] if in_async else [])}))
     yield "import openai"
     yield ""
@@ -203,7 +214,8 @@ def _head(cell: CellInfo, code: PolicyCode, server: _Server) -> Iterator[str]:
     if len(arguments) == 1:
         yield f"{begin}{arguments[0]})"
     else:
-        yield from (begin, *(f"    {argument}," for argument in arguments), ")")
+        yield from (begin, *server.client([arguments[-1]]), ")")
+    yield from server.more.before
     if in_async:
         yield f"permits = asyncio.Semaphore({cell.permits})"
     if code.pause:

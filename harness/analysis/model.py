@@ -385,7 +385,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     the run is partial. `margin`: by how much a better objective does not matter, as a share.
     `marked_answers`: as in `Run`. `slo`: what the cells have to keep. `lacking`: the records that a
     complete run should have and has not, in sentences; nothing is proven then. `reasoning`: of each
-    phase whose responses had some.
+    phase whose responses had some. `unverified_tls`: no certificate of an endpoint was checked.
     """
 
     schema: int
@@ -411,6 +411,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     slo: Requirement = Requirement()
     lacking: tuple[str, ...] = ()
     reasoning: tuple[PhaseReasoning, ...] = ()
+    unverified_tls: bool = False
 
     @property
     def has_simulator(self) -> bool:

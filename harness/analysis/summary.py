@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -74,6 +75,7 @@ def summarise(records: Records) -> Summary:
         slo=_requirement(run),
         lacking=lacking,
         reasoning=reasoning_by_phase(cells),
+        unverified_tls=any(map(_is_unverified, _endpoints(run))),
     )
 
 
@@ -84,6 +86,16 @@ def _requirement(run: Run) -> Requirement:
         success_margin=rules.success_margin,
         workflow_latency_s=None if latency is None else latency * run.time_scale,
     )
+
+
+def _endpoints(run: Run) -> list[dict[str, Any]]:
+    """Return `[endpoint]` of each cell."""
+    return [run.cell_scenario(cell)["endpoint"] for cell in run.cells]
+
+
+def _is_unverified(endpoint: Mapping[str, Any]) -> bool:
+    url: str = endpoint.get("base_url", "")
+    return url.startswith("https:") and not endpoint.get("verify", True)
 
 
 def _planned(run: Run) -> int | None:

@@ -73,7 +73,8 @@ def endpoint_headings(scenario: Scenario) -> str:
 
 _OF_REQUESTS = {
     "model", "stream", "price", "extra_body", "extra_body_by_phase", "json_mode", "cache",
-    "reuse_connections",
+    "reuse_connections", "auth", "headers", "query", "omit", "rename", "system", "ca_file",
+    "verify", "follow_redirects", "wait_ready",
 }  # fmt: skip
 """Keys of a remote endpoint that only change its requests."""
 

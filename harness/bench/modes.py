@@ -10,6 +10,7 @@ from contextlib import ExitStack
 
 import uvloop
 
+from harness.config.network import tls_context
 from harness.engine.async_interpreter import AsyncWorld, run_async
 from harness.engine.blocking_interpreter import (
     BlockingWorld,
@@ -25,7 +26,6 @@ from harness.records.clock import ReadClock
 from harness.records.schema import Record
 from harness.records.timer_lag import TimerLag
 from harness.transports.async_transport import AsyncClient
-from harness.transports.exchange import tls_context
 from harness.transports.sockets import receive_bytes
 from harness.transports.sync_transport import SyncClient
 from harness.transports.target import Target
@@ -39,7 +39,7 @@ Returns how late the client ran timers, or in sync read the first texts.
 
 def prepare_client(target: Target) -> None:
     """Load what clients of `target` share, so that it is not part of the first trial's time."""
-    tls_context(target.trust_env)
+    tls_context(target.trust_env, target.request.ca_file, verify=target.request.verify)
 
 
 def _blocking_mode(

@@ -7,13 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from harness.config.prices import price_of
+from harness.config.request_settings import has_variable
 from harness.records.settings import join_key, split_key
 
 _KEPT = (
     "stream", "json_mode", "cache", "settle", "reuse_connections", "strict", "limits",
-    "finish_reasons",
+    "finish_reasons", "auth", "headers", "query", "omit", "rename", "system", "follow_redirects",
+    "wait_ready",
 )  # fmt: skip
 """The keys of any `[endpoint]` that describe how to send requests, and not to which server."""
+
+_MAY_HOLD_SECRETS = ("headers", "query")
+"""They are not kept if they name environment variables: another server gets no secret."""
 
 _REPLACED = ("kind", "base_url", "model", "api_key_env")
 """The keys that `OwnEndpoint` sets, or leaves out if no API key is sent."""
@@ -54,8 +59,9 @@ def drop_former_endpoint(
 
 
 def _unusable(values: Mapping[str, Any], keeps_price: bool) -> Iterator[tuple[str, ...]]:
-    for key in _table(values, "endpoint"):
-        if key not in _KEPT:
+    for key, value in _table(values, "endpoint").items():
+        is_secret = key in _MAY_HOLD_SECRETS and has_variable(value)
+        if key not in _KEPT or is_secret:
             yield ("endpoint", key)
     for key in _table(values, "sweep"):
         if _is_of_endpoint(key):

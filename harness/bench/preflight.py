@@ -9,12 +9,13 @@ from pathlib import Path
 
 from harness.bench.cells import expand
 from harness.bench.scenario import Scenario, cell_scenario
+from harness.config.network import check_environment
+from harness.config.request_settings import NO_KEY, Secrets
 from harness.config.validation_messages import one_line
 from harness.records.errors import PreflightError
 from harness.store.run_lock import LOCK
 from harness.workflows.layout import widest
 
-_NO_KEY = "none"
 _OTHER_FILES = 128
 """Files that are open beside the connections: records, libraries, pipes, the event loop's own."""
 
@@ -40,21 +41,39 @@ def run_directory(name: str, out: str | None) -> Path:
     return directory
 
 
-def api_key(scenario: Scenario, environment: Mapping[str, str]) -> str:
-    """Return the key for the scenario's endpoint; servers that want none get a placeholder."""
-    variable = scenario.endpoint.facts.key_variable
-    if variable is None:
-        return _NO_KEY
-    key = environment.get(variable, "").strip()
-    if not key:
+def secrets(scenario: Scenario, environment: Mapping[str, str]) -> Secrets:
+    """Return the secrets for the scenario's endpoint; servers without a key get a placeholder."""
+    facts = scenario.endpoint.facts
+    key = NO_KEY if facts.key_variable is None else _secret(facts.key_variable, environment)
+    others = ((name, _secret(name, environment)) for name in facts.request.variables)
+    return Secrets(key, tuple(others))
+
+
+def variables(scenario: Scenario) -> tuple[str, ...]:
+    """Return the environment variables that the scenario's endpoint needs."""
+    facts = scenario.endpoint.facts
+    own = () if facts.key_variable is None else (facts.key_variable,)
+    return tuple(dict.fromkeys((*own, *facts.request.variables)))
+
+
+def _secret(variable: str, environment: Mapping[str, str]) -> str:
+    value = environment.get(variable, "").strip()
+    if not value:
         raise PreflightError(
             f"{variable}: not set; put the API key into this environment variable or .env"
         )
-    if not (key.isascii() and key.isprintable()):
+    if not (value.isascii() and value.isprintable()):
         raise PreflightError(
             f"{variable}: has characters that no header can carry; set the key anew"
         )
-    return key
+    return value
+
+
+def environment_of(scenario: Scenario) -> None:
+    """Raise PreflightError if the proxies or certificates of the environment cannot be used."""
+    facts = scenario.endpoint.facts
+    if not facts.own_server:
+        check_environment(facts.request.ca_file, verify=facts.request.verify)
 
 
 def open_files(scenario: Scenario) -> None:

@@ -25,6 +25,7 @@ from harness.bench.scenario import Scenario
 from harness.bench.spending import TokenMeter, is_counted, limits_of, until_stopped
 from harness.bench.trial import INTERRUPTED, RecordCollector, Tally, is_recorded
 from harness.bench.virtual import Played, Task
+from harness.config.request_settings import Secrets
 from harness.endpoints.section import EndpointServer
 from harness.engine.budget_gate import Gate
 from harness.engine.ledger import Amount, Ledger
@@ -68,7 +69,7 @@ class Hooks(NamedTuple):
 def run(
     scenario: Scenario,
     profiles: Mapping[str, dict[str, Any]],
-    api_keys: Mapping[str, str],
+    secrets: Mapping[str, Secrets],
     directory: Path,
     hooks: Hooks,
     jobs: int = 1,
@@ -77,7 +78,7 @@ def run(
     """Run every trial of `scenario` into `directory`, which exists and has no other writer.
 
     `profiles`: by cell id, the profile of the simulated provider; empty for a real model.
-    `api_keys`: by cell id. `jobs`: the number of processes for trials in virtual time. `progress`:
+    `secrets`: by cell id. `jobs`: the number of processes for trials in virtual time. `progress`:
     of the earlier sessions of the run. Returns the run with its final status. If it is interrupted,
     the status is `partial`, and all records that had ended are saved.
     """
@@ -92,7 +93,7 @@ def run(
         if begun.run.virtual:
             stopped = _play_all(begun, todo, writer, hooks, jobs)
         else:
-            stopped = _measure_all(begun, api_keys, todo, writer, hooks, marks)
+            stopped = _measure_all(begun, secrets, todo, writer, hooks, marks)
     finished = msgspec.structs.replace(
         marks.marking(begun.run), status="partial" if stopped else "complete", stopped=stopped
     )
@@ -104,7 +105,7 @@ def run(
 
 def _measure_all(
     begun: RunProgress,
-    api_keys: Mapping[str, str],
+    secrets: Mapping[str, Secrets],
     todo: Iterator[TrialBatch],
     writer: run_directory.Writer,
     hooks: Hooks,
@@ -122,7 +123,7 @@ def _measure_all(
             first = next(todo, None)
             if first is None:
                 return None
-            endpoints = _started(begun, api_keys, first, writer.directory, running)
+            endpoints = _started(begun, secrets, first, writer.directory, running)
             starting = time.monotonic_ns() - before  # is not charged to the budget
             limits = limits_of(begun.scenario, begun.run.away + starting)
             ledger, answered = Ledger(limits, begun.spent), set[str]()
@@ -261,7 +262,7 @@ def _keep(
             hooks.after_trial(begun.run, read)
 
 
-def target_of(scenario: Scenario, the_run: Run, server: EndpointServer) -> Target:
+def target_of(scenario: Scenario, the_run: Run, server: EndpointServer, secrets: Secrets) -> Target:
     """Return the target of the attempts of a run: `server`, which has been started."""
     endpoint, facts = scenario.endpoint, scenario.endpoint.facts
     by_phase, settings = facts.extra_body_by_phase, scenario.plan.settings
@@ -279,6 +280,7 @@ def target_of(scenario: Scenario, the_run: Run, server: EndpointServer) -> Targe
         reuse_connections=facts.reuse_connections,
         own_server=facts.own_server,
         reading=facts.reading,
+        request=facts.request.with_values(dict(secrets.variables)),
     )
 
 
@@ -292,7 +294,7 @@ class RunningEndpoint(NamedTuple):
 
 def _started(
     begun: RunProgress,
-    api_keys: Mapping[str, str],
+    secrets: Mapping[str, Secrets],
     first: TrialBatch,
     directory: Path,
     running: ExitStack,
@@ -303,19 +305,19 @@ def _started(
 
     The transports, whose import is slow, are imported meanwhile.
     """
-    servers: dict[tuple[str, str], EndpointServer] = {}
+    servers: dict[tuple[Secrets, str], EndpointServer] = {}
     endpoints = {}
     with ThreadPoolExecutor(1) as importing:
         importing.submit(import_module, "harness.bench.modes")  # an error is raised again below
         for cell, mine in cells.scenarios_by_cell(begun.scenario).items():
             if cell not in first.cells:
                 continue
-            key = (api_keys[cell], cells.server_key(mine))
+            key = (secrets[cell], cells.server_key(mine))
             if key not in servers:
                 log = directory / run_directory.provider_log(begun.run.execution, len(servers))
-                server = mine.endpoint.server(api_keys[cell], mine.seed, log)
+                server = mine.endpoint.server(secrets[cell].api_key, mine.seed, log)
                 servers[key] = running.enter_context(server)
-            target = target_of(mine, begun.run, servers[key])
+            target = target_of(mine, begun.run, servers[key], secrets[cell])
             endpoints[cell] = RunningEndpoint(mine, servers[key], target)
 
     from harness.bench.modes import prepare_client

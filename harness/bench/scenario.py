@@ -33,6 +33,7 @@ from harness.config.budget import PRICE_WAY_OUT, Budget, check_budget
 from harness.config.config_base import Count, Name, Section, Several, Text, distinct
 from harness.config.load import LIVE_WARMUP_CALLS, Load
 from harness.config.prices import Price
+from harness.config.request_settings import in_folder_of_scenario
 from harness.config.tables import Duration, SettingError, nearest, parse_override, unknown
 from harness.config.timeouts import Timeouts
 from harness.config.validation_messages import message_of, one_line, setting_message
@@ -404,7 +405,8 @@ class Scenario(Section):
             self._check_summary()
         facts = self.endpoint.facts
         limits, simulated = self.workflow.max_tokens, facts.simulation is not None
-        check_budget(self.budget, limits, facts.bodies, facts.price, simulated)
+        omitted = facts.request.omit
+        check_budget(self.budget, limits, facts.bodies, omitted, facts.price, simulated)
         if minimise == "cost_per_successful_workflow" and self.price is None:
             problem = f"requires a known price; {PRICE_WAY_OUT}"
             raise SettingError(problem, *_MINIMISE, value=minimise)
@@ -518,7 +520,9 @@ def parse_scenario(
     for override in overrides:
         apply_override(values, override)
     try:
-        read_texts(values, folder, {_key(override) for override in overrides})
+        typed = {_key(override) for override in overrides}
+        read_texts(values, folder, typed)
+        in_folder_of_scenario(values, folder, typed)
     except SettingError as error:
         raise _located(where, overrides, *setting_message(error, values)) from None
     as_text: set[str] = set()

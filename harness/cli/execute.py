@@ -16,7 +16,7 @@ from rich.console import Console
 
 from harness.analysis.model import Summary
 from harness.bench import preflight
-from harness.bench.cells import endpoint_headings, scenarios_by_cell
+from harness.bench.cells import endpoint_headings, scenarios_by_cell, server_key
 from harness.bench.estimate import Estimate
 from harness.bench.resume import RunProgress, changes, progress_of, require_profiles, with_budget
 from harness.bench.runner import Hooks, ReadTrial, run
@@ -29,6 +29,7 @@ from harness.cli.results import show_results
 from harness.cli.views import RUN_CONTINUES, Views, warn
 from harness.config.dotenv import with_file
 from harness.config.prices import cost_usd
+from harness.config.request_settings import Secrets
 from harness.records.errors import HarnessError, InputError
 from harness.records.schema import Attempt, Record, Run, Trial
 from harness.report.next_steps import Rerun
@@ -65,6 +66,7 @@ def start_run(
     """Check that the run can begin, ask for confirmation, run it, and return the exit code."""
     keys = _preflight(scenario, options)
     confirm(scenario, expected, options.yes, options.quiet)
+    _wait(scenario, keys, options)
     directory = preflight.run_directory(scenario.name, options.out)
     with locked(directory):
         return _execute(scenario, _plain(profiles), keys, directory, expected, options, None)
@@ -88,11 +90,12 @@ def resume_run(options: argparse.Namespace) -> int:
         keys = _preflight(scenario, options)
         expected = estimate_run(scenario, profiles)
         confirm(scenario, expected, options.yes, options.quiet)
+        _wait(scenario, keys, options)
         return _execute(scenario, _plain(profiles), keys, directory, expected, options, progress)
 
 
-def _preflight(scenario: Scenario, options: argparse.Namespace) -> dict[str, str]:
-    """Check that the run can begin, and return the API keys of its endpoints by cell id."""
+def _preflight(scenario: Scenario, options: argparse.Namespace) -> dict[str, Secrets]:
+    """Check that the run can begin, and return the secrets of its endpoints by cell id."""
     processes(scenario, options.jobs)
     open_target(options.otlp, os.environ)
     require_address(os.environ)
@@ -100,9 +103,11 @@ def _preflight(scenario: Scenario, options: argparse.Namespace) -> dict[str, str
     own = scenarios_by_cell(scenario)
     keys = {}
     for cell, mine in own.items():
-        variable = mine.endpoint.facts.key_variable
-        environment = with_file(os.environ, Path(".env"), variable) if variable else os.environ
-        keys[cell] = preflight.api_key(mine, environment)
+        environment: Mapping[str, str] = os.environ
+        for variable in preflight.variables(mine):
+            environment = with_file(environment, Path(".env"), variable)
+        keys[cell] = preflight.secrets(mine, environment)
+        preflight.environment_of(mine)
     if not scenario.is_virtual:
         preflight.open_files(scenario)
     if not options.no_preflight:
@@ -112,6 +117,20 @@ def _preflight(scenario: Scenario, options: argparse.Namespace) -> dict[str, str
     return keys
 
 
+def _wait(scenario: Scenario, keys: Mapping[str, Secrets], options: argparse.Namespace) -> None:
+    """Wait until the servers of the run answer, and check that they do."""
+    waited = set()
+    for cell, mine in scenarios_by_cell(scenario).items():
+        one = (keys[cell], server_key(mine))
+        if one not in waited:
+            mine.endpoint.wait(keys[cell], _say_nothing if options.quiet else warn)
+            waited.add(one)
+
+
+def _say_nothing(_: str) -> None:
+    pass
+
+
 def _plain(profiles: Mapping[str, Profile]) -> dict[str, dict[str, Any]]:
     return {cell: profile.as_dict() for cell, profile in profiles.items()}
 
@@ -119,7 +138,7 @@ def _plain(profiles: Mapping[str, Profile]) -> dict[str, dict[str, Any]]:
 def _execute(
     scenario: Scenario,
     profiles: Mapping[str, dict[str, Any]],
-    keys: Mapping[str, str],
+    keys: Mapping[str, Secrets],
     directory: Path,
     expected: Estimate,
     options: argparse.Namespace,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -65,13 +65,14 @@ def check_budget(
     budget: Budget,
     max_tokens: Mapping[str, int | None],
     bodies: Iterable[Mapping[str, Any]],
+    omitted: Collection[str],
     price: Price | None,
     simulated: bool,
 ) -> None:
     """Raise SettingError if nothing guarantees that a run stays within `budget`.
 
-    `max_tokens`: of each phase. `bodies`: the fields added to requests. A simulated
-    provider without a price costs nothing and stays within any budget.
+    `max_tokens`: of each phase. `bodies`: the fields added to requests. `omitted`: the fields that
+    are left out. A simulated provider without a price costs nothing and stays within any budget.
     """
     for name, limit in (("usd", budget.usd), ("tokens", budget.tokens)):
         if limit is None:
@@ -82,6 +83,11 @@ def check_budget(
             problem = (
                 "requires a limit for the length of an answer; "
                 f"give workflow.max_tokens for: {missing}"
+            )
+        elif "max_tokens" in omitted:
+            problem = (
+                "cannot be guaranteed with max_tokens in endpoint.omit; rename it instead: "
+                'endpoint.rename = { max_tokens = "max_completion_tokens" }'
             )
         elif unbound:
             problem = (

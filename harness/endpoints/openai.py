@@ -7,19 +7,32 @@ import itertools
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field, model_validator
 
 from harness.config.base_url import BASE_URL_EXPECTED, is_base_url, may_hold_secret
 from harness.config.budget import PRICE_WAY_OUT, OwnPrice
 from harness.config.config_base import Text
+from harness.config.network import environment_proxy
 from harness.config.prices import Price, price_of
-from harness.config.tables import Delay, SettingError
+from harness.config.request_settings import (
+    AuthText,
+    Headers,
+    Omitted,
+    Query,
+    Renamed,
+    RequestSettings,
+    Secrets,
+    SystemMessages,
+    key_header,
+)
+from harness.config.tables import Delay, Duration, SettingError
+from harness.endpoints.readiness import wait_until_ready
 from harness.endpoints.section import EndpointFacts, EndpointServer, RealModelSection, SecondsRange
 from harness.records.errors import PreflightError
 
@@ -87,6 +100,52 @@ class OpenAIEndpoint(RealModelSection):
     """The pause between two trials."""
     price: OwnPrice | None = None
     """The price of tokens; that of the shipped price list if absent."""
+    auth: AuthText = "bearer"
+    """How the API key is sent. `bearer`: in `Authorization`. `header:NAME`: in the header NAME, as
+    it is. `none`: not at all.
+    """
+    headers: Headers = Field(default_factory=dict)
+    """Headers of every request. `env:NAME` stands for the value of an environment variable, or name
+    in `.env`; secrets have to be given so.
+    """
+    query: Query = Field(default_factory=dict)
+    """Query parameters of every request, such as `api-version`; `env:NAME` as in `headers`."""
+    omit: Omitted = ()
+    """Keys that the harness would send in the body and the server refuses, such as
+    `stream_options`, without which a stream reports no usage.
+    """
+    rename: Renamed = Field(default_factory=dict)
+    """Other names of keys in the body: `{ max_tokens = "max_completion_tokens" }`. Budgets still
+    hold.
+    """
+    system: SystemMessages = "message"
+    """System prompts. `message`: as messages of their own. `user`: at the beginning of the next
+    message of the user. `omit`: not at all.
+    """
+    ca_file: Text | None = None
+    """A file with the only certificates (PEM) to trust, relative to the folder of the scenario."""
+    verify: bool = True
+    """`false` accepts every certificate, so that anybody on the way can read the key."""
+    follow_redirects: bool = False
+    """Follow redirects (307 and 308) within the same scheme, host and port."""
+    wait_ready: Duration | None = None
+    """How long to wait before the run until the server answers; if absent, there is no wait."""
+
+    @model_validator(mode="after")
+    def _settings_agree(self) -> OpenAIEndpoint:
+        if key_header(self.auth) is not None and self.api_key_env is None:
+            problem = "has no key to send; name its environment variable in endpoint.api_key_env"
+            raise SettingError(problem, "auth", value=self.auth)
+        if self.auth == "none" and self.api_key_env is not None:
+            problem = "sends no key, but endpoint.api_key_env names one; remove one of the two"
+            raise SettingError(problem, "auth", value=self.auth)
+        if both := sorted(set(self.omit) & set(self.rename)):
+            problem = "is also in endpoint.omit; remove one of the two"
+            raise SettingError(problem, "rename", both[0])
+        if self.ca_file is not None and not self.verify:
+            problem = "has no effect with endpoint.verify = false; remove one of the two"
+            raise SettingError(problem, "ca_file", value=self.ca_file)
+        return self
 
     @property
     def facts(self) -> EndpointFacts:
@@ -106,6 +165,17 @@ class OpenAIEndpoint(RealModelSection):
             json_mode=self.json_mode,
             extra_body=self.extra_body,
             extra_body_by_phase=self.extra_body_by_phase,
+            request=RequestSettings(
+                self.headers,
+                self.query,
+                self.auth,
+                self.omit,
+                self.rename,
+                self.system,
+                self.ca_file,
+                self.verify,
+                self.follow_redirects,
+            ),
             reuse_connections=self.reuse_connections,
             reading=self.reading,
             own_server=False,
@@ -118,8 +188,17 @@ class OpenAIEndpoint(RealModelSection):
         yield EndpointServer(self.base_url, api_key, lambda cell, repeat: time.sleep(next(pauses)))
 
     def check(self) -> None:
-        """Open one TCP connection. Raises PreflightError if that fails."""
+        """Open one TCP connection, unless `wait` does. Raises PreflightError if that fails."""
+        if self.wait_ready is not None:
+            return
+        import httpx2
+
+        proxy = environment_proxy(httpx2.URL(self.base_url))
+        way = "check endpoint.base_url"
         url = urlsplit(self.base_url)
+        if proxy is not None:
+            url = urlsplit(str(proxy.url))
+            way = "it is the proxy of the environment; unset it, or name the server in NO_PROXY"
         assert url.hostname is not None, "the URL has been validated"
         port = url.port or (443 if url.scheme == "https" else 80)
         try:
@@ -127,9 +206,15 @@ class OpenAIEndpoint(RealModelSection):
         except (OSError, UnicodeError) as error:  # the second for an invalid host name
             reason = getattr(error, "strerror", None) or str(error)
             raise PreflightError(
-                f"{url.hostname}:{port}: cannot be reached ({reason}); check endpoint.base_url, "
+                f"{url.hostname}:{port}: cannot be reached ({reason}); {way}, "
                 "or skip this check with --no-preflight"
             ) from None
+
+    def wait(self, secrets: Secrets, say: Callable[[str], None]) -> None:
+        """Wait for `wait_ready` at most until the server answers. Raises PreflightError."""
+        if self.wait_ready is not None:
+            request = self.facts.request.with_values(dict(secrets.variables))
+            wait_until_ready(self.base_url, request, secrets.api_key, self.wait_ready, say)
 
 
 def _may_cost(base_url: str, price: Price | None) -> bool:

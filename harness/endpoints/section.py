@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field
 
 from harness.config.config_base import Section
 from harness.config.prices import Price
+from harness.config.request_settings import RequestSettings, Secrets
 from harness.config.response_reading import (
     DEFAULT_TERMS,
     FinishMeaning,
@@ -67,8 +68,9 @@ class EndpointFacts(NamedTuple):
     to check if the key is refused. `settle`: scenario seconds between two trials. `connect_floor`:
     the minimum of real seconds for connecting. `json_mode`: it can be asked for a JSON object.
     `extra_body`: fields of the bodies of all requests; `extra_body_by_phase`: of phases, by the
-    setting of the phase. `reuse_connections`: a connection can serve several requests. `packages`:
-    distributions whose versions are recorded. `reading`: how responses are read.
+    setting of the phase. `request`: how requests differ otherwise. `reuse_connections`: a
+    connection can serve several requests. `packages`: distributions whose versions are recorded.
+    `reading`: how responses are read.
     """
 
     heading: str
@@ -87,6 +89,7 @@ class EndpointFacts(NamedTuple):
     json_mode: bool = True
     extra_body: Mapping[str, Any] = {}
     extra_body_by_phase: Mapping[str, Mapping[str, Any]] = {}
+    request: RequestSettings = RequestSettings()
     reuse_connections: bool = True
     packages: tuple[str, ...] = ()
     reading: ReadingTerms = DEFAULT_TERMS
@@ -145,6 +148,12 @@ class EndpointSection(Section):
     @abstractmethod
     def check(self) -> None:
         """Raise PreflightError if a run cannot begin, for example if the server is down."""
+
+    def wait(self, secrets: Secrets, say: Callable[[str], None]) -> None:
+        """Wait until the server answers, if the scenario asks for that; `say` tells the user.
+
+        Raises PreflightError if it does not. By default, do nothing.
+        """
 
 
 class RealModelSection(EndpointSection):

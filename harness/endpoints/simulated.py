@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from harness.config.budget import OwnPrice
 from harness.config.faults import Fault
+from harness.config.request_settings import NO_KEY
 from harness.config.tables import SettingError
 from harness.endpoints.section import (
     EndpointFacts,
@@ -24,8 +25,6 @@ from harness.endpoints.section import (
 from harness.records.errors import HarnessError
 
 _WHAT = "the simulated provider"
-_NO_KEY = "none"
-"""It needs no API key, but clients have to send one."""
 
 
 class SimulatedEndpoint(EndpointSection):
@@ -146,7 +145,7 @@ def start_simulator(
                 raise HarnessError(f"{_WHAT} refuses to begin a trial: {reason}")
 
         with closing(control):
-            yield EndpointServer(base_url, _NO_KEY, begin_trial)
+            yield EndpointServer(base_url, NO_KEY, begin_trial)
 
 
 def settings(overrides: Mapping[str, Any]) -> list[str]:

@@ -44,6 +44,11 @@ def _of_run(summary: Summary) -> Iterator[str]:
             f"the records are incomplete, and nothing is proven: {' '.join(summary.lacking)} The "
             "figures are of what is left."
         )
+    if summary.unverified_tls:
+        yield (
+            "endpoint.verify = false: the server's certificate was not checked, so another server "
+            "may have answered and seen the key; set endpoint.ca_file instead."
+        )
     if summary.status != "complete":
         lacking = never_ended(summary)
         never = f": {counted(lacking, 'workflow')} never ended" if lacking else ""

@@ -12,6 +12,8 @@ import aiohttp
 import httpx2
 import openai
 
+from harness.config.network import tls_context
+from harness.config.request_settings import RequestSettings
 from harness.engine.branches import Branch
 from harness.engine.deadlines import UNWANTED
 from harness.engine.effects import Reply, Send
@@ -20,23 +22,29 @@ from harness.records.failures import CANCELLED
 from harness.transports.exchange import (
     KEEP_ALIVE_SECONDS,
     Exchange,
+    client_arguments,
     current,
     is_encoded,
     post_arguments,
-    tls_context,
 )
 from harness.transports.target import Target
 
 
-def aiohttp_transport(trust_env: bool, *, reuse_connections: bool = True) -> httpx2.AsyncClient:
+def aiohttp_transport(
+    trust_env: bool,
+    *,
+    reuse_connections: bool = True,
+    request: RequestSettings = RequestSettings(),  # noqa: B008 - immutable
+) -> httpx2.AsyncClient:
     """Return an HTTP client on aiohttp without limits that stamps when a request is sent.
 
-    `trust_env`: use the proxies and certificates of the environment.
+    `trust_env`: use the proxies and certificates of the environment. `request`: says which
+    certificates to trust.
 
     The public API of the openai package accepts no aiohttp session. Its transport calls `client` to
     make one, so ours is passed there.
     """
-    tls = tls_context(trust_env)
+    tls = tls_context(trust_env, request.ca_file, verify=request.verify)
     http = openai.DefaultAioHttpClient(timeout=None, verify=tls, trust_env=trust_env)
     transports: list[Any] = [http._transport, *http._mounts.values()]
     for transport in transports:
@@ -91,9 +99,8 @@ async def _chunk_sent(*_: object) -> None:
     current.get().note_sent()
 
 
-async def _before_request(_: httpx2.Request) -> None:
-    exchange = current.get()
-    exchange.handed = exchange.now()
+async def _before_request(request: httpx2.Request) -> None:
+    current.get().begin_request(request)
 
 
 async def _after_headers(response: httpx2.Response) -> None:
@@ -172,13 +179,11 @@ class AsyncClient:
         self._target = target
         self._now = now
         http = http or aiohttp_transport(
-            target.trust_env, reuse_connections=target.reuse_connections
+            target.trust_env, reuse_connections=target.reuse_connections, request=target.request
         )
         http.event_hooks["request"].append(_before_request)
         http.event_hooks["response"].append(_after_headers)
-        self._client = openai.AsyncOpenAI(
-            api_key=target.api_key, base_url=target.base_url, max_retries=0, http_client=http
-        )
+        self._client = openai.AsyncOpenAI(http_client=http, **client_arguments(target))
 
     async def __aenter__(self) -> AsyncClient:
         return self

@@ -7,10 +7,8 @@ the headers of a run's request.
 from __future__ import annotations
 
 import email.utils
-import functools
 import math
-import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from datetime import UTC
 from typing import Any
@@ -20,10 +18,11 @@ import httpx2
 import openai
 from openai import RequestOptions
 
+from harness.config.request_settings import RequestSettings, SystemMessages
 from harness.config.response_reading import DEFAULT_TERMS, ReadingTerms
 from harness.engine.branches import do_nothing
 from harness.engine.deadlines import DEADLINE_PASSED, UNWANTED, Limit, next_limit
-from harness.engine.effects import Deadlines, Reply, Request, Send
+from harness.engine.effects import Deadlines, Message, Reply, Request, Send
 from harness.records.clock import SECOND, Anchor, ReadClock
 from harness.records.failures import CANCELLED, OK, of_status
 from harness.records.ids import attempt_span, traceparent, workflow_trace
@@ -46,13 +45,17 @@ current: ContextVar[Exchange] = ContextVar("current")
 """The exchange of the current task or thread, for the hooks of the transport."""
 
 
-@functools.cache
-def tls_context(trust_env: bool) -> ssl.SSLContext:
-    """Return the TLS context, which is cached because reading the certificates is slow.
+class RedirectRefusedError(Exception):
+    """A redirect that is not followed."""
 
-    `trust_env`: use SSL_CERT_FILE and SSL_CERT_DIR of the environment.
-    """
-    return httpx2.create_ssl_context(trust_env=trust_env)
+
+def same_origin(one: httpx2.URL, other: httpx2.URL) -> bool:
+    """Return whether two URLs have the same scheme, host and port (RFC 6454, section 5)."""
+
+    def origin(url: httpx2.URL) -> tuple[str, str, int | None]:
+        return url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme)
+
+    return origin(one) == origin(other)
 
 
 class Exchange:
@@ -61,7 +64,8 @@ class Exchange:
     `stream`: whether it asks for a stream. `anchor`: the zero of `now`. `terms`: how the response
     is read. `rearm` is called when the next deadline has become earlier; a later one is noticed
     when the old one passes. `release` is called when the attempt no longer needs its connection,
-    `first_text` when the first text has arrived.
+    `reopen` before it needs another one for a redirect, `first_text` when the first text has
+    arrived.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class Exchange:
         self.now = now
         self.anchor = anchor
         self.handed: int | None = None
+        self._first: httpx2.Request | None = None
         self.connecting: int | None = None
         self.sent: int | None = None
         self.headers: int | None = None
@@ -87,6 +92,7 @@ class Exchange:
         self.expired: str | None = None
         self.rearm: Callable[[], None] = do_nothing
         self.release: Callable[[], None] = do_nothing
+        self.reopen: Callable[[], None] = do_nothing
         self.first_text: Callable[[], None] = do_nothing
 
     def limit(self) -> Limit:
@@ -130,6 +136,21 @@ class Exchange:
         self.status = response.status_code
         self.response_headers = response.headers
         self.rearm()
+
+    def begin_request(self, request: httpx2.Request) -> None:
+        """Stamp that a request is handed to the transport, also one that follows a redirect.
+
+        Raises RedirectRefusedError for a redirect that would take the key to another origin, or
+        change the request.
+        """
+        if self.handed is None:
+            self.handed, self._first = self.now(), request
+            return
+        assert self._first is not None, "it is set with the stamp"
+        if request.method != self._first.method or not same_origin(request.url, self._first.url):
+            raise RedirectRefusedError("a redirect to another origin, or without the body")
+        self.status = self.headers = None
+        self.reopen()
 
     def _refused(self) -> bool:
         return self.status is not None and of_status(self.status) != OK
@@ -225,13 +246,15 @@ _BOOLEANS = {"true": True, "false": False}
 def post_arguments(target: Target, effect: Send) -> dict[str, Any]:
     """Return the arguments for `post` of the SDK's client.
 
-    It returns the response itself, unread. Redirects are not followed, because they would be a
-    second request in one attempt.
+    It returns the response itself, unread. A redirect that is followed belongs to the attempt.
     """
     body = request_body(target, effect.request)
     body.update(target.extra_body_by_phase.get(effect.key.phase, {}))
-    headers = attempt_headers(target, effect)
-    options: RequestOptions = {"headers": headers, "follow_redirects": False}
+    headers: dict[str, str | openai.Omit] = {**attempt_headers(target, effect)}
+    for name, value in target.request.key_headers(target.api_key).items():
+        headers[name] = openai.Omit() if value is None else value  # the client takes no Omit
+    follow = target.request.follow_redirects
+    options: RequestOptions = {"headers": headers, "follow_redirects": follow}
     options["timeout"] = httpx2.Timeout(None)
     return {
         "path": "/chat/completions",
@@ -239,6 +262,17 @@ def post_arguments(target: Target, effect: Send) -> dict[str, Any]:
         "body": body,
         "stream": True,
         "options": options,
+    }
+
+
+def client_arguments(target: Target) -> dict[str, Any]:
+    """Return the arguments of the SDK's client for a target."""
+    return {
+        "api_key": target.api_key,
+        "base_url": target.base_url,
+        "max_retries": 0,
+        "default_headers": dict(target.request.headers),
+        "default_query": dict(target.request.query),
     }
 
 
@@ -258,9 +292,10 @@ def attempt_headers(target: Target, effect: Send) -> dict[str, str]:
 
 def request_body(target: Target, request: Request) -> dict[str, Any]:
     """Return the JSON body of a request: the OpenAI chat completions API."""
+    messages = sent_messages(request.messages, target.request.system)
     body: dict[str, Any] = {
         "model": target.model,
-        "messages": [message._asdict() for message in request.messages],
+        "messages": [message._asdict() for message in messages],
         "stream": target.stream,
     }
     if target.stream:
@@ -269,8 +304,41 @@ def request_body(target: Target, request: Request) -> dict[str, Any]:
         body["max_tokens"] = request.max_tokens
     if request.json_mode:
         body["response_format"] = {"type": "json_object"}
+    body = _renamed(body, target.request)
     body.update(target.extra_body)
     return body
+
+
+def _renamed(body: dict[str, Any], settings: RequestSettings) -> dict[str, Any]:
+    if not settings.omit and not settings.rename:
+        return body
+    return {
+        settings.rename.get(key, key): value
+        for key, value in body.items()
+        if key not in settings.omit
+    }
+
+
+def sent_messages(messages: Iterable[Message], system: SystemMessages) -> list[Message]:
+    """Return messages with system prompts as the endpoint takes them.
+
+    `user`: a system prompt goes to the beginning of the next message of the user, or becomes one.
+    """
+    if system == "message":
+        return list(messages)
+    sent: list[Message] = []
+    held: list[str] = []
+    for message in messages:
+        if message.role == "system":
+            held.append(message.content)
+        elif message.role == "user" and system == "user":
+            sent.append(Message("user", "\n\n".join([*held, message.content])))
+            held.clear()
+        else:
+            sent.append(message)
+    if held and system == "user":
+        sent.append(Message("user", "\n\n".join(held)))
+    return sent
 
 
 def retry_after(headers: Mapping[str, str], unix_seconds: float) -> int | None:

@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 import httpx2
-from httpx2._utils import URLPattern, get_environment_proxies
 
+from harness.config.network import environment_proxy
 from harness.transports.exchange import KEEP_ALIVE_SECONDS, current
 from harness.transports.response_parser import ResponseParser
 
@@ -152,7 +152,7 @@ class SocketTransport(httpx2.BaseTransport):
         self._tls = tls
         self._using = using
         self._receive = receive
-        self._proxy = _environment_proxy(self._url) if trust_env else None
+        self._proxy = environment_proxy(self._url) if trust_env else None
         self._idle: list[_Connection] = []
         tls.set_alpn_protocols(["http/1.1"])
 
@@ -268,16 +268,6 @@ class SocketTransport(httpx2.BaseTransport):
             parser.feed(sock.recv(_READ_BYTES))
         if parser.status >= 300:
             raise httpx2.ProxyError(f"the proxy refuses: HTTP {parser.status}")
-
-
-def _environment_proxy(url: httpx2.URL) -> httpx2.Proxy | None:
-    """Return the proxy that the environment names for `url`, None for none."""
-    proxies = {URLPattern(key): proxy for key, proxy in get_environment_proxies().items()}
-    for pattern in sorted(proxies):  # as httpx2 does for the async client
-        if pattern.matches(url):
-            proxy = proxies[pattern]
-            return None if proxy is None else httpx2.Proxy(proxy)
-    return None
 
 
 def _proxy_headers(proxy: httpx2.Proxy) -> list[tuple[bytes, bytes]]:

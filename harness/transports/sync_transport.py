@@ -19,12 +19,20 @@ from typing import Any
 import httpx2
 import openai
 
+from harness.config.network import tls_context
+from harness.config.request_settings import RequestSettings
 from harness.engine.branches import Branch
 from harness.engine.deadlines import UNWANTED
 from harness.engine.effects import Reply, Send
 from harness.records.clock import SECOND, ReadClock
 from harness.records.failures import CANCELLED
-from harness.transports.exchange import Exchange, current, is_encoded, post_arguments, tls_context
+from harness.transports.exchange import (
+    Exchange,
+    client_arguments,
+    current,
+    is_encoded,
+    post_arguments,
+)
 from harness.transports.sockets import Receive, SocketTransport, receive_bytes, shut_down
 from harness.transports.target import Target
 
@@ -47,6 +55,11 @@ class Guard:
             if self._exchange.expired is not None:
                 raise ConnectionAbortedError
             self._socket = sock
+
+    def open(self, exchange: Exchange) -> None:
+        """Watch another connection of the attempt."""
+        with self._lock:
+            self._exchange = exchange
 
     def close(self) -> None:
         """End the watch; the socket is not shut down after this."""
@@ -123,16 +136,19 @@ class Watchdog:
 
 
 def guarded_transport(
-    base_url: str, trust_env: bool, receive: Receive = receive_bytes
+    base_url: str,
+    trust_env: bool,
+    receive: Receive = receive_bytes,
+    request: RequestSettings = RequestSettings(),  # noqa: B008 - immutable
 ) -> SocketTransport:
     """Return a transport without limits for attempts within `exchange_blocking`.
 
     `trust_env`: use the proxies and certificates of the environment. `receive`: waits for a
-    response.
+    response. `request`: says which certificates to trust.
     """
     return SocketTransport(
         base_url,
-        tls=tls_context(trust_env),
+        tls=tls_context(trust_env, request.ca_file, verify=request.verify),
         trust_env=trust_env,
         using=lambda sock: _guard.get().use(sock),
         receive=receive,
@@ -157,6 +173,14 @@ def exchange_blocking(
     _guard.set(guard)
     exchange.rearm = lambda: watchdog.watch(guard, exchange.limit().at)
     exchange.release = guard.close
+
+    def reopen() -> None:
+        guard.open(exchange)
+        if branch.cancelled:  # while there was nothing to shut down
+            guard.cancel()
+        exchange.rearm()
+
+    exchange.reopen = reopen
     exchange.first_text = branch.first_text
     try:
         with branch.waking(guard.cancel):
@@ -183,14 +207,13 @@ class SyncClient:
         self._target = target
         self._now = now
         http = http or httpx2.Client(
-            transport=guarded_transport(target.base_url, target.trust_env, receive), timeout=None
+            transport=guarded_transport(target.base_url, target.trust_env, receive, target.request),
+            timeout=None,
         )
         http.event_hooks["request"].append(_before_request)
         http.event_hooks["response"].append(_after_headers)
         self._watchdog = Watchdog(now)
-        self._client = openai.OpenAI(
-            api_key=target.api_key, base_url=target.base_url, max_retries=0, http_client=http
-        )
+        self._client = openai.OpenAI(http_client=http, **client_arguments(target))
 
     def __enter__(self) -> SyncClient:
         return self
@@ -228,9 +251,8 @@ class SyncClient:
             response.close()
 
 
-def _before_request(_: httpx2.Request) -> None:
-    exchange = current.get()
-    exchange.handed = exchange.now()
+def _before_request(request: httpx2.Request) -> None:
+    current.get().begin_request(request)
 
 
 def _after_headers(response: httpx2.Response) -> None:

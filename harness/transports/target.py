@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from harness.config.request_settings import RequestSettings
 from harness.config.response_reading import DEFAULT_TERMS, ReadingTerms
 from harness.records.clock import Anchor
 
@@ -19,6 +20,7 @@ class Target(NamedTuple):
     which the scenario has settings for it. `reuse_connections`: False for servers that close a
     connection after a response without announcing it. `own_server`: the run started the server.
     `reading`: how responses are read.
+    `request`: how requests differ otherwise, with the values of environment variables.
     """
 
     base_url: str
@@ -34,6 +36,7 @@ class Target(NamedTuple):
     reuse_connections: bool = True
     own_server: bool = False
     reading: ReadingTerms = DEFAULT_TERMS
+    request: RequestSettings = RequestSettings()
 
     @property
     def trust_env(self) -> bool:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.bench.preflight import api_key, run_directory
+from harness.bench.preflight import run_directory, secrets
 from harness.bench.scenario import Scenario, parse_scenario
+from harness.config.request_settings import Secrets
 from harness.records.errors import PreflightError
 from tests.bench.examples import HEAD, LIVE
 
@@ -95,18 +96,20 @@ def test_a_directory_that_cannot_be_written_to_is_named() -> None:
 
 def test_the_key_is_read_from_the_variable_that_the_scenario_names() -> None:
     named = live(more='api_key_env = "SOME_KEY"\n')
-    assert api_key(named, {"SOME_KEY": " sk-0123\n", "OTHER": "x"}) == "sk-0123"
+    assert secrets(named, {"SOME_KEY": " sk-0123\n", "OTHER": "x"}) == Secrets("sk-0123")
 
 
 def test_endpoints_that_want_no_key_get_a_placeholder() -> None:
-    assert api_key(live(), {"OPENAI_API_KEY": "sk-0123"}) == "none"
-    assert api_key(parse_scenario(HEAD, "file.toml"), {"OPENAI_API_KEY": "sk-0123"}) == "none"
+    assert secrets(live(), {"OPENAI_API_KEY": "sk-0123"}) == Secrets("none")
+    assert secrets(parse_scenario(HEAD, "file.toml"), {"OPENAI_API_KEY": "sk-0123"}) == Secrets(
+        "none"
+    )
 
 
 @pytest.mark.parametrize("environment", [{}, {"SOME_KEY": ""}, {"SOME_KEY": "  \n"}])
 def test_a_key_that_is_not_there_is_asked_for_by_its_name(environment: dict[str, str]) -> None:
     named = live(more='api_key_env = "SOME_KEY"\n')
-    assert refusal(lambda: api_key(named, environment)) == (
+    assert refusal(lambda: secrets(named, environment)) == (
         "SOME_KEY: not set; put the API key into this environment variable or .env"
     )
 
@@ -114,7 +117,7 @@ def test_a_key_that_is_not_there_is_asked_for_by_its_name(environment: dict[str,
 @pytest.mark.parametrize("key", ["sk-\n0123", "sk-0123…", "sk\x000123", "sk-\t0123"])
 def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(key: str) -> None:
     named = live(more='api_key_env = "SOME_KEY"\n')
-    said = refusal(lambda: api_key(named, {"SOME_KEY": key}))
+    said = refusal(lambda: secrets(named, {"SOME_KEY": key}))
     assert said == "SOME_KEY: has characters that no header can carry; set the key anew"
 
 

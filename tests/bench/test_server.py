@@ -10,6 +10,7 @@ import pytest
 
 from harness.bench.runner import target_of
 from harness.bench.scenario import Scenario, parse_scenario
+from harness.config.request_settings import Secrets
 from harness.endpoints import simulated
 from harness.endpoints.section import EndpointServer
 from harness.engine.effects import Deadlines, Message, Request, Send
@@ -35,7 +36,9 @@ def attempt(endpoint: str, phase: str) -> tuple[Target, Send]:
         anchor=Anchor(unix_ns=0, monotonic_ns=0), simulated=False, time_scale=1, cells=(),
         repeats=1, order=(), scenario={}, profile=None, versions={}, host={},
     )  # fmt: skip
-    target = target_of(read, the_run, EndpointServer("http://127.0.0.1:1/v1", "key"))
+    target = target_of(
+        read, the_run, EndpointServer("http://127.0.0.1:1/v1", "key"), Secrets("key")
+    )
     key = CallKey("cell", 0, 0, 0, phase, None, 1)
     request = Request((Message("user", "why?"),), None, phase == "decompose")
     return target, Send(key, 1, request, Deadlines(1, 1, 1, SECOND, ""))

@@ -11,10 +11,10 @@ import openai
 import pytest
 import respx
 
+from harness.config.network import tls_context
 from harness.engine.effects import Reply, Send
 from harness.records.clock import monotonic_since
 from harness.transports.async_transport import AsyncClient
-from harness.transports.exchange import tls_context
 from harness.transports.sync_transport import SyncClient
 from harness.transports.target import Target
 from tests.transports.attempts import ANCHOR, make_send, make_target

@@ -9,8 +9,9 @@ import threading
 import httpx2
 import pytest
 
+from harness.config.network import tls_context
 from harness.records.clock import monotonic_since
-from harness.transports.exchange import Exchange, current, tls_context
+from harness.transports.exchange import Exchange, current
 from harness.transports.sockets import SocketTransport
 from harness.transports.sync_transport import SyncClient
 from tests.transports.attempts import ANCHOR, make_deadlines, make_send, make_target

@@ -6,8 +6,8 @@ import ssl
 
 import pytest
 
+from harness.config.network import tls_context
 from harness.transports.async_transport import aiohttp_transport
-from harness.transports.exchange import tls_context
 from harness.transports.sync_transport import guarded_transport
 from tests.transports.attempts import make_target
 

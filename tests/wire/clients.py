@@ -13,10 +13,10 @@ from typing import TypeAlias, TypeVar
 import pytest
 import uvloop
 
+from harness.config.network import cached_tls_context
 from harness.engine.effects import Reply, Send
 from harness.records.clock import monotonic_since
 from harness.transports.async_transport import AsyncClient
-from harness.transports.exchange import tls_context
 from harness.transports.sync_transport import SyncClient
 from harness.transports.target import Target
 from tests.transports.attempts import ANCHOR
@@ -69,11 +69,11 @@ def trusted(monkeypatch: pytest.MonkeyPatch) -> Iterator[ssl.SSLContext]:
     monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(CERTIFICATE)
-    tls_context.cache_clear()
+    cached_tls_context.cache_clear()
     try:
         yield context
     finally:
-        tls_context.cache_clear()
+        cached_tls_context.cache_clear()
 
 
 BOTH = pytest.mark.parametrize("sending", [send_sync, send_async], ids=["sync", "async"])

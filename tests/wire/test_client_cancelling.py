@@ -9,13 +9,14 @@ from contextlib import AbstractContextManager
 
 import pytest
 
+from harness.config.network import tls_context
 from harness.engine.branches import Branch
 from harness.engine.effects import Message, Reply, Request, Send
 from harness.records.failures import CANCELLED, OK
 from harness.records.ids import attempt_span, traceparent, workflow_trace
 from harness.records.keys import AttemptKey
 from harness.transports.async_transport import AsyncClient
-from harness.transports.exchange import Exchange, tls_context
+from harness.transports.exchange import Exchange
 from harness.transports.sync_transport import SyncClient
 from harness.transports.target import Target
 from tests.transports.attempts import KEY, make_send, make_target

@@ -11,10 +11,11 @@ from typing import NamedTuple, TypeAlias
 import pytest
 from msgspec.structs import replace
 
+from harness.config.network import tls_context
 from harness.engine.effects import Deadlines, Message, Reply, Request
 from harness.records.clock import SECOND
 from harness.records.failures import OK
-from harness.transports.exchange import LINGER, tls_context
+from harness.transports.exchange import LINGER
 from harness.transports.target import Target
 from tests.transports.attempts import make_deadlines, make_send, make_target
 from tests.transports.bodies import DONE, EVENT_STREAM, JSON, KEEP_ALIVE, chunk
