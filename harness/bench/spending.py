@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Callable
 
 from harness.bench.scenario import Scenario
@@ -14,10 +15,11 @@ from harness.engine.effects import Reply, Request, Send
 from harness.engine.ledger import NANO, Amount, BudgetLimits, BudgetRefusal, Ledger
 from harness.records.clock import SECOND, Anchor
 from harness.records.failures import FAILURES
-from harness.records.schema import Attempt, Stop
+from harness.records.schema import Attempt, Stop, Tokens
 
 _TOKENS_PER_MESSAGE = 16
 _TOKENS_PER_REQUEST = 64
+_BYTES_A_TOKEN = 4
 
 
 def is_counted(scenario: Scenario) -> bool:
@@ -79,11 +81,17 @@ def _hopeless(scenario: Scenario, base_url: str, attempt: Attempt) -> str:
 
 
 class TokenMeter:
-    """Measures attempts in tokens and money; money is 0 if the price is not known."""
+    """Measures attempts in tokens and money; money is 0 if the price is not known.
+
+    If an attempt used more than its worst case, because the server ignores `max_tokens`, later
+    attempts are assumed to use at least as much.
+    """
 
     def __init__(self, scenario: Scenario, anchor: Anchor) -> None:
         self._price = scenario.price
         self._anchor = anchor
+        self._lock = threading.Lock()
+        self._most = Amount()
         self._added = sum(len(json.dumps(body).encode()) for body in scenario.endpoint.facts.bodies)
 
     def worst(self, effect: Send) -> Amount:
@@ -91,19 +99,33 @@ class TokenMeter:
         read = most_input_tokens(effect.request) + self._added
         written = effect.request.max_tokens or 0
         nano_usd = math.ceil(worst_usd(self._price, read, written) * NANO) if self._price else 0
-        return Amount(1, read + written, nano_usd)
+        worst = Amount(1, read + written, nano_usd)
+        return Amount(*map(max, worst, self._most))
 
     def used(self, worst: Amount, reply: Reply) -> Amount:
         """Return what an attempt used.
 
         An attempt that was not sent, or that was refused by its status, used nothing. If no usage
-        was reported, this is the worst case.
+        was reported that can be right, this is the worst case, or what was received if that is
+        more.
         """
         if reply.sent is None or (reply.status is not None and reply.status >= 300):
             return Amount(1)
         tokens = reply.tokens
         if tokens.input is None or tokens.output is None:
-            return worst
+            received = Tokens(
+                input=tokens.input or 0, output=tokens.output or received_tokens(reply)
+            )
+            used = Amount(*map(max, worst, self._amount(received, reply)))
+        else:
+            used = self._amount(tokens, reply)
+        if used.tokens > worst.tokens or used.nano_usd > worst.nano_usd:
+            with self._lock:
+                self._most = Amount(*map(max, self._most, used))
+        return used
+
+    def _amount(self, tokens: Tokens, reply: Reply) -> Amount:
+        assert reply.sent is not None, "an attempt that was not sent used nothing"
         nano_usd = 0
         if self._price is not None:
             # Providers do not say whether the time of the request or of the answer counts: take the
@@ -111,7 +133,13 @@ class TokenMeter:
             moments = [self._anchor.unix_ns + at for at in (reply.sent, reply.done)]
             dearer = max(cost_usd(self._price, tokens, moment) for moment in moments)
             nano_usd = math.ceil(dearer * NANO)
-        return Amount(1, tokens.input + tokens.output, nano_usd)
+        return Amount(1, (tokens.input or 0) + (tokens.output or 0), nano_usd)
+
+
+def received_tokens(reply: Reply) -> int:
+    """Return an estimate of the output tokens that were received: one for each four bytes."""
+    size = sum(len(text.encode(errors="replace")) for text in (reply.reasoning, reply.answer))
+    return max(reply.chunks, math.ceil(size / _BYTES_A_TOKEN))
 
 
 def most_input_tokens(request: Request) -> int:

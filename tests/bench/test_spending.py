@@ -114,6 +114,26 @@ def test_an_attempt_whose_use_is_not_known_counts_as_its_worst_case(tokens: Toke
     assert meter.used(worst, cut) == worst
 
 
+def test_text_beyond_the_worst_case_counts_although_no_usage_can_be_believed() -> None:
+    """A server that ignores max_tokens and reports nothing, or nonsense."""
+    meter = TokenMeter(made(), ANCHOR)
+    worst = meter.worst(asked("why?", most=10))
+    long = replace(reply(Says(tokens=Tokens()), 0), answer="word" * 5000)
+    used = meter.used(worst, long)
+    assert used.tokens >= 5000 > worst.tokens
+    assert used.nano_usd > worst.nano_usd
+
+
+def test_the_worst_case_grows_once_a_server_has_exceeded_it() -> None:
+    meter = TokenMeter(made(), ANCHOR)
+    worst = meter.worst(asked("why?", most=10))
+    reported = reply(Says(tokens=Tokens(input=10, output=7000)), 0)
+    used = meter.used(worst, reported)
+    assert used.tokens == 7010
+    assert meter.worst(asked("why?", most=10)).tokens >= used.tokens
+    assert meter.worst(asked("why?", most=10)).nano_usd >= used.nano_usd
+
+
 def test_without_a_price_tokens_are_counted_and_money_is_not() -> None:
     meter = TokenMeter(made(endpoint={"kind": "simulated"}), ANCHOR)
     worst = meter.worst(asked("why?"))

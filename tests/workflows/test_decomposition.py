@@ -69,6 +69,39 @@ READ = ["What is a?", "What is b?"]
         pytest.param(
             '{"sub_questions": ["What is a?", "What is b?"], "no', id="cut after the list"
         ),
+        pytest.param(
+            '{"sub_questions": [{"text": "What is a?", "rationale": "It is longer than that."},'
+            ' {"text": "What is b?", "rationale": "This one is longer, too."}]}',
+            id="a rationale longer than the question",
+        ),
+        pytest.param(
+            '[{"aim": "Find out what a is, at length.", "ask": "What is a?"},'
+            ' {"aim": "Find out what b is, at length.", "ask": "What is b?"}]',
+            id="objects without a known field: the text that asks",
+        ),
+        pytest.param(
+            '{"research_questions": ["What is a?", "What is b?"], "keywords": ["x", "y", "z"]}',
+            id="a key that contains the word question",
+        ),
+        pytest.param(
+            '{"topics": ["x", "y", "z"], "list": ["What is a?", "What is b?"]}',
+            id="the list that asks",
+        ),
+        pytest.param(
+            f'Draft: {{"sub_questions": ["What is x?", "What is y?"]}}. Final: {TWO}',
+            id="a draft of the same shape before the final one",
+        ),
+        pytest.param(
+            f'Draft: ["What is x?", "What is y?", "What is z?"]. Final: {TWO}', id="a longer draft"
+        ),
+        pytest.param('{"sub_questions": ["What is a?", "What is b?",],}', id="trailing commas"),
+        pytest.param("1. What is a?\n\n2) **What is b?**", id="a numbered list"),
+        pytest.param("Q1: What is a?\n  - note\nQ2: What is b?", id="a numbered list with notes"),
+        pytest.param("1. x\n2. y\n\nSo:\n1. What is a?\n2. What is b?", id="the last of two"),
+        pytest.param("Here:\n- What is a?\n* What is b?\nDone.", id="bullets that ask"),
+        pytest.param(
+            '{"question_1": "What is a?", "question_2": "What is b?"}', id="numbered keys"
+        ),
     ],
 )
 def test_two_questions_are_read_out_of(answer: str) -> None:
@@ -91,6 +124,8 @@ def test_two_questions_are_read_out_of(answer: str) -> None:
         pytest.param('{"sub_questions": "What is a?"}', "no JSON object", id="one text"),
         pytest.param('{"sub_questions": []}', "no JSON object", id="empty list"),
         pytest.param("[1, 2, 3]", "no JSON object", id="numbers"),
+        pytest.param('{"keywords": ["x", "y"]}', "no JSON object", id="keywords alone"),
+        pytest.param("- x\n- y", "no JSON object", id="bullets that ask nothing"),
         pytest.param('{"sub_questions": ["...", "..."]}', "no JSON object", id="the example"),
         pytest.param('["What is a?"]', "1 distinct sub-questions instead of 2", id="too few"),
         pytest.param(
@@ -113,6 +148,31 @@ def test_broken_brackets_are_tried_a_bounded_number_of_times() -> None:
     assert parse_sub_questions("{ " * 199 + TWO, 2) == READ
     with pytest.raises(DecompositionError):
         parse_sub_questions("{ " * 200 + TWO, 2)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["[" * 199 + '"a",' * 500_000, '["aaaa", ' * 250_000, '{"a": "' * 300_000, ", " * 1_000_000],
+    ids=["brackets, then items", "lists", "strings without an end", "commas"],
+)
+def test_the_work_is_proportional_to_the_length(
+    answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted in characters that the decoder read, whatever the machine."""
+    real, read = json.JSONDecoder.raw_decode, 0
+
+    def counting(decoder: json.JSONDecoder, text: str, start: int) -> Any:
+        nonlocal read
+        try:
+            return real(decoder, text, start)
+        except json.JSONDecodeError as error:
+            read += (len(text) if "string" in error.msg else error.pos) - start
+            raise
+
+    monkeypatch.setattr(json.JSONDecoder, "raw_decode", counting)
+    with pytest.raises(DecompositionError):
+        parse_sub_questions(answer, 4)
+    assert read <= 20 * len(answer)
 
 
 def test_half_a_surrogate_pair_is_replaced_so_that_the_next_request_can_carry_it() -> None:
