@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.telemetry import otlp_http
+from harness.network import limited_http
 from harness.telemetry.collector_reply import DeliveryClock
 from harness.telemetry.otlp_protobuf import batches
 from harness.telemetry.otlp_target import OtlpTarget
@@ -214,7 +214,7 @@ def answered(answer: bytes) -> Iterator[None]:
         return ours
 
     others: list[socket.socket] = []
-    with patch.object(otlp_http, "_open", opened):
+    with patch.object(limited_http, "open_socket", opened):
         yield
     for other in others:
         other.close()

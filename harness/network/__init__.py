@@ -1,0 +1,1 @@
+"""HTTP exchanges of the harness itself, apart from those that it measures."""
