@@ -89,7 +89,12 @@ def run(
     todo = trial_batches(blocks, scenario.sweep.looks, begun.whole, judge_records(directory))
     counted = is_counted(scenario)
     marks = AnswerMarks(begun)
-    with run_directory.Writer(directory, scenario.transcripts, counted, scenario.records) as writer:
+    has_metrics = any(
+        mine.endpoint.facts.metrics for mine in cells.scenarios_by_cell(scenario).values()
+    )
+    with run_directory.Writer(
+        directory, scenario.transcripts, counted, scenario.records, has_metrics
+    ) as writer:
         if begun.run.virtual:
             stopped = _play_all(begun, todo, writer, hooks, jobs)
         else:
@@ -186,6 +191,7 @@ def _measure(
         recording.append(time.thread_time_ns() - before)
 
     from harness.bench.modes import MODES
+    from harness.bench.server_metrics import sampling
 
     def run_program() -> None:
         nonlocal lag
@@ -193,10 +199,17 @@ def _measure(
 
     seen = RecordCollector()
     program = cells.trial_program(begun, cell, repeat)
-    with _quiet_collector():
+    server = endpoint.server
+    trial_key = (cell.id, repeat, begun.run.execution)
+    with (
+        sampling(server.metrics_url, server.metrics_key, now, trial_key) as samples,
+        _quiet_collector(),
+    ):
         began, cpu = now(), time.process_time_ns()
         stopped = until_stopped(run_program, endpoint.scenario, gate, endpoint.target.base_url)
         ended, cpu = now(), time.process_time_ns() - cpu
+    for sample in samples:
+        writer.append(sample)
     trial = seen.trial(
         cell, repeat, begun.run.execution, (began, ended), stopped is not None,
         cpu, lag, sum(recording),

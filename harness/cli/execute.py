@@ -98,6 +98,7 @@ def _preflight(scenario: Scenario, options: argparse.Namespace) -> dict[str, Sec
     """Check that the run can begin, and return the secrets of its endpoints by cell id."""
     processes(scenario, options.jobs)
     open_target(options.otlp, os.environ)
+    open_target(options.otlp, os.environ, signal="metrics")
     require_address(os.environ)
     parse_pairs(RESOURCE_VARIABLE, os.environ.get(RESOURCE_VARIABLE, ""))
     own = scenarios_by_cell(scenario)
@@ -156,7 +157,8 @@ def _execute(
         warn(f"{off} is set: no span is sent to {options.otlp}")
     if capture(os.environ) and not scenario.transcripts:
         warn(f"{CONTENT} is set, but without transcripts = true there is no content to send")
-    traces = _exporter(scenario, expected, directory, target)
+    for_metrics = open_target(options.otlp, os.environ, signal="metrics")
+    traces = _exporter(scenario, expected, directory, target, for_metrics)
     views = Views(directory)
     counters = _counters(scenario, progress, each(directory, Attempt))
     log = RunLog(lambda: read_run(directory)) if options.log_level else None
@@ -171,7 +173,9 @@ def _execute(
         finished = run(scenario, profiles, keys, directory, hooks, jobs, progress)
     account = None
     with views.making("the traces", views.traces_again):
-        account = _finish_traces(finished, traces, directory, target, wait=options.otlp_wait)
+        account = _finish_traces(
+            finished, traces, directory, target, for_metrics, wait=options.otlp_wait
+        )
     summary = None
     with views.making("summary.json", views.report_again):
         summary = _summarise(finished, directory, views)
@@ -211,7 +215,11 @@ def _warn_of_no_traces(scenario: Scenario, expected: Estimate, directory: Path) 
 
 
 def _exporter(
-    scenario: Scenario, expected: Estimate, directory: Path, target: OtlpTarget | None
+    scenario: Scenario,
+    expected: Estimate,
+    directory: Path,
+    target: OtlpTarget | None,
+    for_metrics: OtlpTarget | None,
 ) -> Exporter | None:
     """Return what makes the traces while the run goes on.
 
@@ -222,7 +230,14 @@ def _exporter(
     if is_long or scenario.records == "summary":
         return None
     earlier = each(directory, Trial)
-    return Exporter(directory, target, os.environ, _is_reachable(target), earlier=earlier)
+    return Exporter(
+        directory,
+        target,
+        os.environ,
+        _is_reachable(target),
+        earlier=earlier,
+        metrics_target=for_metrics,
+    )
 
 
 def _finish_traces(
@@ -230,17 +245,20 @@ def _finish_traces(
     traces: Exporter | None,
     directory: Path,
     target: OtlpTarget | None,
+    for_metrics: OtlpTarget | None,
     *,
     wait: bool,
 ) -> DeliveryAccount | None:
     """Complete the traces of a run; None if none were made."""
     account = None if traces is None else traces.finish(finished, wait=wait)
-    is_wanted = target is not None and wait
+    is_wanted = (target or for_metrics) is not None and wait
     # An earlier session that was killed left incomplete traces, or none.
     if is_wanted if traces is None else finished.resumed:
         seconds = math.inf if wait else AT_THE_END
         stored = TrialReader(directory)
-        return export_stored(directory, stored, target, os.environ, seconds=seconds)
+        return export_stored(
+            directory, stored, target, os.environ, seconds=seconds, metrics_target=for_metrics
+        )
     return account
 
 
@@ -335,6 +353,13 @@ def _warn_of_delivery(account: DeliveryAccount, directory: Path) -> None:
             f"{account.undelivered} of {account.made} spans not delivered, {account.refused} "
             f"refused: {account.problem or 'no time was left'}; they can still be sent: "
             f"harness trace export {directory} --endpoint {account.endpoint}"
+        )
+    metrics = account.metrics
+    if metrics is not None and metrics.is_incomplete:
+        warn(
+            f"{metrics.undelivered} of {metrics.made} data points of metrics not delivered, "
+            f"{metrics.refused} refused: {metrics.problem or 'no time was left'}; they can still "
+            f"be sent: harness trace export {directory}"
         )
     if account.left_out:
         warn(without_span(account))

@@ -226,7 +226,7 @@ def _add_run(command: _Command) -> None:
     add("--no-preflight", "do not connect to the endpoint before the run")
     add(
         "--otlp URL",
-        "send the spans by OTLP, for example to http://127.0.0.1:4318 or grpc://127.0.0.1:4317 "
+        "send spans and metrics by OTLP, for example to http://127.0.0.1:4318 or grpc://h:4317 "
         "(default: the standard OTEL_* variables)",
     )
     add(
@@ -343,7 +343,7 @@ def _add_trace(command: _Command) -> None:
     add("--json", "print the critical paths as JSON")
     add(
         "--endpoint URL",
-        "where to send the spans over OTLP/HTTP, for example http://127.0.0.1:4318 "
+        "where to send spans and metrics, for example http://127.0.0.1:4318 or grpc://h:4317 "
         "(default: the standard OTEL_* variables)",
     )
     add("--again", "send all spans, also acknowledged ones, for a collector that lost them")

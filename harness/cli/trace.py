@@ -24,9 +24,10 @@ from harness.report.waterfall_text import render_waterfall
 from harness.report.wording import simulated_line
 from harness.store.run_directory import require_run
 from harness.store.trial_reader import TrialReader
-from harness.telemetry.delivery_log import without_span
+from harness.telemetry.delivery_log import DeliveryAccount, MetricsAccount, without_span
 from harness.telemetry.export import TRACES, export_stored
 from harness.telemetry.jaeger import jaeger_of
+from harness.telemetry.metric_export import METRICS_FILE
 from harness.telemetry.otlp_http import check_collector
 from harness.telemetry.otlp_target import open_target, switched_off
 from harness.telemetry.spans import TraceMaker
@@ -167,18 +168,34 @@ def export_traces(options: argparse.Namespace) -> int:
     problem = check_collector(target) if target else None
     if problem:
         raise PreflightError(f"{problem}; start a collector there, or name another --endpoint")
-    account = export_stored(directory, TrialReader(directory), target, os.environ, options.again)
+    for_metrics = open_target(options.endpoint, os.environ, "--endpoint", "metrics")
+    stored = TrialReader(directory)
+    account = export_stored(
+        directory, stored, target, os.environ, options.again, metrics_target=for_metrics
+    )
     print(f"{account.made} spans in {directory / TRACES}")
+    metrics = account.metrics or MetricsAccount()
+    print(f"{metrics.made} data points in {directory / METRICS_FILE}")
     warn_of_missing_ids(directory)
-    if account.endpoint is None:
+    if account.endpoint is None and metrics.endpoint is None:
         print("Not sent: name an --endpoint, or set OTEL_EXPORTER_OTLP_ENDPOINT.")
-    else:
-        print(
-            f"{account.endpoint}: {account.delivered} delivered, {account.refused} refused, "
-            f"{account.undelivered} undelivered"
-        )
-    if account.problem and (account.undelivered or account.refused):
-        print(f"Last problem: {account.problem}")
+    for one in (account, metrics):
+        _print_delivery(one)
     if account.left_out:
         print(f"{without_span(account)}.")
-    return EXIT_UNDELIVERED if account.undelivered or account.refused else 0
+    is_complete = not account.undelivered and not account.refused and not metrics.is_incomplete
+    return 0 if is_complete else EXIT_UNDELIVERED
+
+
+def _print_delivery(account: DeliveryAccount | MetricsAccount) -> None:
+    if account.endpoint is None:
+        return
+    if isinstance(account, MetricsAccount) and account.unsupported:
+        print(f"{account.endpoint}: takes no metrics")
+        return
+    print(
+        f"{account.endpoint}: {account.delivered} delivered, {account.refused} refused, "
+        f"{account.undelivered} undelivered"
+    )
+    if account.problem and (account.undelivered or account.refused):
+        print(f"Last problem: {account.problem}")

@@ -96,6 +96,10 @@ class OpenAIEndpoint(RealModelSection):
     """`avoid`: prompts begin with a random text, so that no prompt cache makes later settings
     faster. `keep` leaves it out.
     """
+    metrics_url: Annotated[str, AfterValidator(_base_url)] | None = None
+    """The URL of the server's own metrics in Prometheus' format, as vLLM, SGLang and llama.cpp have
+    them, for example `http://127.0.0.1:8000/metrics`; read once a second during trials.
+    """
     settle: Delay = 0.0
     """The pause between two trials."""
     price: OwnPrice | None = None
@@ -179,13 +183,27 @@ class OpenAIEndpoint(RealModelSection):
             reuse_connections=self.reuse_connections,
             reading=self.reading,
             own_server=False,
+            metrics=self.metrics_url is not None,
         )
 
     @contextmanager
     def server(self, api_key: str, seed: int, log: Path) -> Iterator[EndpointServer]:
         """Wait `settle` seconds between trials; there is nothing to start or stop."""
         pauses = itertools.chain([0.0], itertools.repeat(self.settle))
-        yield EndpointServer(self.base_url, api_key, lambda cell, repeat: time.sleep(next(pauses)))
+        yield EndpointServer(
+            self.base_url,
+            api_key,
+            lambda cell, repeat: time.sleep(next(pauses)),
+            metrics_url=self.metrics_url,
+            metrics_key=api_key if self._shares_key else None,
+        )
+
+    @property
+    def _shares_key(self) -> bool:
+        """Whether the API key may be sent to `metrics_url`: only to the server of the model."""
+        one, other = urlsplit(self.base_url), urlsplit(self.metrics_url or "")
+        same = (one.scheme, one.netloc) == (other.scheme, other.netloc)
+        return same and self.api_key_env is not None and self.auth == "bearer"
 
     def check(self) -> None:
         """Open one TCP connection, unless `wait` does. Raises PreflightError if that fails."""

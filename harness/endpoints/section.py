@@ -70,7 +70,7 @@ class EndpointFacts(NamedTuple):
     `extra_body`: fields of the bodies of all requests; `extra_body_by_phase`: of phases, by the
     setting of the phase. `request`: how requests differ otherwise. `reuse_connections`: a
     connection can serve several requests. `packages`: distributions whose versions are recorded.
-    `reading`: how responses are read.
+    `reading`: how responses are read. `metrics`: its server has a `metrics_url`.
     """
 
     heading: str
@@ -93,6 +93,7 @@ class EndpointFacts(NamedTuple):
     reuse_connections: bool = True
     packages: tuple[str, ...] = ()
     reading: ReadingTerms = DEFAULT_TERMS
+    metrics: bool = False
 
     @property
     def bodies(self) -> tuple[Mapping[str, Any], ...]:
@@ -107,12 +108,15 @@ def _begin_trial(cell: str, repeat: int) -> None:
 class EndpointServer(NamedTuple):
     """A server that runs: `base_url` answers requests that carry `api_key`.
 
+    `metrics_url`: where it says how busy it is, None for nowhere; `metrics_key`: the key for that.
     `begin_trial`: prepares it for a trial (cell, repeat), so that earlier ones do not affect it.
     """
 
     base_url: str
     api_key: str
     begin_trial: Callable[[str, int], None] = _begin_trial
+    metrics_url: str | None = None
+    metrics_key: str | None = None
 
 
 class EndpointSection(Section):

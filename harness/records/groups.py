@@ -51,6 +51,12 @@ class WorkflowGroups(dict[WorkflowKey, WorkflowRecords]):
         return self.get(workflow_key(record), WorkflowRecords([], []))
 
 
+def decisive_attempt(call: Call, tried: list[Attempt]) -> Attempt:
+    """Return the attempt that decided a call; of a hedged pair, it is not always the last."""
+    ended = [attempt for attempt in tried if attempt.outcome == call.outcome]
+    return max(ended or tried, key=lambda attempt: attempt.done)
+
+
 def attempts_by_call(attempts: Iterable[Attempt]) -> dict[CallKey, list[Attempt]]:
     """Return the attempts of each call, by number."""
     found: dict[CallKey, list[Attempt]] = {}

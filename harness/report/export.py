@@ -21,6 +21,7 @@ import msgspec
 from harness.analysis.model import Summary
 from harness.analysis.phase_tree import phase_names
 from harness.analysis.selection import Dataset
+from harness.analysis.server_load import with_in_flight
 from harness.analysis.summary import summarise
 from harness.records.errors import InputError, StorageError
 from harness.records.histogram import quantile
@@ -36,6 +37,7 @@ from harness.records.schema import (
     Trial,
     Workflow,
 )
+from harness.records.server_sample import ServerSample
 from harness.records.timer_lag import corrected
 from harness.report.tables import csv_safe
 from harness.store.column_reader import read_columns
@@ -113,6 +115,7 @@ def tables(run: Path) -> list[Flat]:
 
         return Flat(name, columns, rows)
 
+    server = [row | about | settings[row["cell"]] for row in _server(run)]
     return [
         table("attempts", Attempt, lambda one: [_attempt(one)]),
         table("calls", Call, lambda one: [_call(one)]),
@@ -120,6 +123,17 @@ def tables(run: Path) -> list[Flat]:
         table("phases", Workflow, _phases),
         table("trials", Trial, lambda one: [_trial(one)]),
         Flat("cells", tuple(cells[0]) if cells else (), lambda: iter(cells)),
+        *([Flat("server", tuple(server[0]), lambda: iter(server))] if server else []),
+    ]
+
+
+def _server(run: Path) -> list[ExportRow]:
+    """Return each reading of the server's metrics, with the attempts in flight at that time."""
+    if next(each(run, ServerSample), None) is None:
+        return []
+    return [
+        msgspec.structs.asdict(sample) | {"in_flight": in_flight}
+        for sample, in_flight in with_in_flight(Dataset.read(run))
     ]
 
 

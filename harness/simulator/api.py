@@ -64,6 +64,7 @@ class Api:
             "/v1/chat/completions": ("POST", self._complete),
             "/v1/models": ("GET", self._models),
             "/health": ("GET", self._health),
+            "/metrics": ("GET", self._metrics),
             "/simulator/trial": ("POST", self._trial),
         }
 
@@ -197,6 +198,12 @@ class Api:
     def _health(self, _: HttpRequest, reply: HttpResponse) -> None:
         health = {"status": "ok", "simulated": True, "profile": self._profile.name}
         reply.send(200, wire.JSON_HEADERS, wire.encode(health))
+
+    def _metrics(self, _: HttpRequest, reply: HttpResponse) -> None:
+        waiting = self._simulation.waiting
+        reply.send(
+            200, wire.METRICS_HEADERS, wire.metrics(self._simulation.active - waiting, waiting)
+        )
 
     def _trial(self, request: HttpRequest, reply: HttpResponse) -> None:
         try:

@@ -82,6 +82,11 @@ class Model:
         self._turn = _NEVER  # the next change of a speed that wanders
         self.ended: list[tuple[int, ServedRequest]] | None = None
 
+    @property
+    def waiting(self) -> int:
+        """The requests of `active` that wait for a slot."""
+        return sum(not job.gone for job in self._queue)
+
     def let_wander(self, now: int, wander: Wander) -> None:
         """Multiply the time per token by a factor that changes, from the first arrival on."""
         self._zero, self._wander = now, wander

@@ -143,6 +143,11 @@ class Simulation:
         """The number of requests in service."""
         return self._model.active
 
+    @property
+    def waiting(self) -> int:
+        """The number of them that wait for a slot."""
+        return self._model.waiting
+
     def slowest_chunk(self, at_once: int) -> int:
         """Return the maximum nanoseconds between two chunks with `at_once` requests in service."""
         slowest = self._pace.slowest(at_once)

@@ -18,6 +18,7 @@ STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", **_MARK,
 }  # fmt: skip
 JSON_HEADERS = {"content-type": "application/json", **_MARK}
+METRICS_HEADERS = {"content-type": "text/plain; version=0.0.4; charset=utf-8", **_MARK}
 FINGERPRINT = "simulated"
 """The value of `system_fingerprint`, which marks stored responses as simulated."""
 
@@ -116,3 +117,14 @@ def models(name: str) -> bytes:
     """Return the list of models: one, named after the profile."""
     model = {"id": name, "object": "model", "created": 0, "owned_by": "simulated"}
     return encode({"object": "list", "data": [model]})
+
+
+def metrics(running: int, waiting: int) -> bytes:
+    """Return the load in Prometheus' text format."""
+    return b"".join(
+        b"# HELP %b %b\n# TYPE %b gauge\n%b %d\n" % (name, about, name, name, value)
+        for name, about, value in (
+            (b"harness_simulator_requests_running", b"Requests in service.", running),
+            (b"harness_simulator_requests_waiting", b"Requests that wait for a slot.", waiting),
+        )
+    )

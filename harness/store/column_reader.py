@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from harness.records.schema import Attempt, Call, Trial, Workflow
+from harness.records.server_sample import ServerSample
 from harness.store.column_values import Words
 from harness.store.columns import AttemptTable, CallTable, GrowingTable
 from harness.store.compact_records import line_type
@@ -52,6 +53,7 @@ def read_columns(directory: Path) -> Records:
             workflows,
             list(each(directory, Trial)),
             read_provider(directory, run, small=True),
+            tuple(each(directory, ServerSample)),
         )
 
 

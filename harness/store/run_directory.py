@@ -32,6 +32,7 @@ from harness.records.schema import (
     Trial,
     Workflow,
 )
+from harness.records.server_sample import ServerSample
 from harness.store.compact_records import served_type
 from harness.store.run_lock import cut_torn_line
 
@@ -46,6 +47,7 @@ TRIALS_FILE = "trials.jsonl"
 TRANSCRIPTS_FILE = "transcripts.jsonl"
 PROVIDER_FILE = "provider.jsonl"
 SPENDING_FILE = "spending.jsonl"
+SERVER_FILE = "server_metrics.jsonl"
 SUMMARY_FILE = "summary.json"
 TRIALS_FOLDER = "trials"
 """The folder of a run that keeps only what its statistics need; see `trial_files`."""
@@ -54,7 +56,7 @@ _PART = ".part"
 
 FILES: dict[type, str] = {
     Attempt: ATTEMPTS_FILE, Call: CALLS_FILE, Workflow: WORKFLOWS_FILE, Trial: TRIALS_FILE,
-    Transcript: TRANSCRIPTS_FILE, Spent: SPENDING_FILE,
+    Transcript: TRANSCRIPTS_FILE, Spent: SPENDING_FILE, ServerSample: SERVER_FILE,
 }  # fmt: skip
 """The file of each kind of record."""
 _IN_TRIALS = (Attempt, Call, Workflow, Trial)
@@ -62,7 +64,10 @@ _IN_TRIALS = (Attempt, Call, Workflow, Trial)
 
 
 class Records(NamedTuple):
-    """All records of a run directory, in the order in which they were written."""
+    """All records of a run directory, in the order in which they were written.
+
+    `server`: what the model's own server said of its load.
+    """
 
     run: Run
     attempts: Sequence[Attempt]
@@ -70,6 +75,7 @@ class Records(NamedTuple):
     workflows: list[Workflow]
     trials: list[Trial]
     provider: tuple[ProviderHead, list[Served]] | None
+    server: Sequence[ServerSample] = ()
 
 
 class TrialRecords(NamedTuple):
@@ -84,8 +90,9 @@ class TrialRecords(NamedTuple):
 class Writer:
     """Appends records to a run directory. Use it as a context manager.
 
-    `transcripts`: also write transcripts. `budget`: also write the spent amounts. `records`: with
-    "summary", trials are written with `add_file`. Incomplete last lines and files of an earlier
+    `transcripts`: also write transcripts. `budget`: also write the spent amounts. `server`: also
+    write what the server says. `records`: with "summary", trials are written with `add_file`.
+    Incomplete last lines and files of an earlier
     session are removed. What cannot be written completely is removed, and nothing is written after
     it. So a full disk leaves a directory that can be read and resumed.
     """
@@ -96,10 +103,13 @@ class Writer:
         transcripts: bool = False,
         budget: bool = False,
         records: RecordsKept = "full",
+        server: bool = False,
     ) -> None:
         self.directory = directory
         is_summary = records == "summary"
-        unwanted: dict[type, bool] = {Transcript: not transcripts, Spent: not budget}
+        unwanted: dict[type, bool] = {
+            Transcript: not transcripts, Spent: not budget, ServerSample: not server,
+        }  # fmt: skip
         unwanted |= dict.fromkeys(_IN_TRIALS, is_summary)
         self._kinds = [kind for kind in FILES if not unwanted.get(kind)]
         self._encoder = msgspec.json.Encoder()
@@ -127,7 +137,7 @@ class Writer:
         for file in self._files.values():
             file.close()
 
-    def append(self, record: Record | Trial | Spent) -> None:
+    def append(self, record: Record | Trial | Spent | ServerSample) -> None:
         """Write one record as one line. Raises StorageError if it cannot be written."""
         self.extend(type(record), self._encoder.encode(record) + b"\n")
 
@@ -258,6 +268,7 @@ def read_records(directory: Path) -> Records:
             workflows=list(each(directory, Workflow)),
             trials=list(each(directory, Trial)),
             provider=read_provider(directory, run),
+            server=tuple(each(directory, ServerSample)),
         )
 
 

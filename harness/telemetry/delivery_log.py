@@ -19,13 +19,33 @@ DELIVERED = "delivered.jsonl"
 ACCOUNT = "account.json"
 
 
+class MetricsAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a run's data points, as of its spans in DeliveryAccount.
+
+    `unsupported`: the collector takes no metrics, which is no failure: Jaeger takes only spans.
+    """
+
+    made: int = 0
+    delivered: int = 0
+    refused: int = 0
+    undelivered: int = 0
+    endpoint: str | None = None
+    problem: str | None = None
+    unsupported: bool = False
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether a collector for metrics did not take all of them."""
+        return not self.unsupported and self.undelivered + self.refused > 0
+
+
 class DeliveryAccount(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a run's spans.
 
     `made`: written to files. `endpoint`: the collector, None for none. `delivered`: acknowledged;
     `refused`: rejected; `undelivered`: neither. With a collector, these three add up to `made`;
     without one, they are 0. `left_out`: attempts without a span, because their workflow did not
-    end. `problem`: the last problem, in one line.
+    end. `problem`: the last problem, in one line. `metrics`: None for runs of earlier versions.
     """
 
     made: int = 0
@@ -35,6 +55,7 @@ class DeliveryAccount(msgspec.Struct, frozen=True, kw_only=True):
     left_out: int = 0
     endpoint: str | None = None
     problem: str | None = None
+    metrics: MetricsAccount | None = None
 
 
 class Acknowledged(NamedTuple):

@@ -1,4 +1,4 @@
-"""Writes the traces of a run and sends them to a collector, outside the measured time.
+"""Writes traces and metrics of a run and sends them to a collector, outside the measured time.
 
 Spans that a collector has not acknowledged can be sent later. A run of more than
 `MOST_TRACED_CALLS` in virtual time makes no traces; `export_stored` makes them from its records.
@@ -22,8 +22,9 @@ from harness.store.trial_reader import TrialReader
 from harness.telemetry import delivery_log, otlp_file
 from harness.telemetry.attributes import Attributes
 from harness.telemetry.content import Capture, capture
-from harness.telemetry.delivery_log import Acknowledged, DeliveryAccount
+from harness.telemetry.delivery_log import Acknowledged, DeliveryAccount, MetricsAccount
 from harness.telemetry.export_times import with_export_times
+from harness.telemetry.metric_export import MOST_SECONDS, MetricExport
 from harness.telemetry.otlp_target import OtlpTarget
 from harness.telemetry.outbox import TRIES, Delivery, Outbox
 from harness.telemetry.resource import make_resource
@@ -45,13 +46,16 @@ BETWEEN = 0.5
 """Seconds for delivery between two trials; also the limit for all slow answers together."""
 AT_THE_END = 1.5
 """Seconds for delivery at the end, without `wait`: two seconds in all."""
+FOR_SPANS = AT_THE_END - MOST_SECONDS
+"""Seconds of them that are left for spans if there are metrics to send."""
 
 
 class Exporter:
-    """Makes, writes and sends the traces of a run during the run. Raises StorageError.
+    """Makes, writes and sends the traces and metrics of a run. Raises StorageError.
 
-    `reachable`: whether the collector has answered; if not, nothing is sent before the end.
-    `earlier`: the trials of earlier sessions, in a resumed run.
+    `target`: for spans, `metrics_target`: for metrics. `reachable`: whether the collector has
+    answered; if not, nothing is sent before the end. `earlier`: the trials of earlier sessions, in
+    a resumed run, whose metrics are made from the stored records alone.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class Exporter:
         reachable: bool = True,
         clock: DeliveryClock | None = None,
         earlier: Iterable[Trial] = (),
+        metrics_target: OtlpTarget | None = None,
     ) -> None:
         self._run_directory = directory
         self._traces = directory / TRACES
@@ -69,14 +74,21 @@ class Exporter:
         self._content = capture(environment)
         self._target = target
         self._outbox = _outbox(self._traces, target, clock)
+        self._clock = clock
+        self._metrics_target = metrics_target
+        self._metrics: MetricExport | None = None
         self._reachable = reachable
         self._trials = list(earlier)
+        self._is_resumed = bool(self._trials)
         self._read = 0
         self._made = self._left_out = 0
 
     def after_trial(self, the_run: Run, records: TrialRecords) -> None:
         """Append the traces of a trial to the file of its cell, and send for a short time."""
         self._trials.append(records.trial)
+        if self._metrics is None:
+            self._metrics = MetricExport(the_run, self._metrics_target)
+        self._metrics.add([records.trial], records.workflows, records.calls, records.attempts)
         said: Sequence[Transcript] = ()
         if self._content:
             said, self._read = read_transcripts(self._run_directory, self._read)
@@ -105,15 +117,22 @@ class Exporter:
         _make(self._traces)
         otlp_file.replace_spans(self._traces / RUN_TRACE_FILE, [spans], resource)
         self._put(spans, resource)
-        account = DeliveryAccount(made=self._made, left_out=self._left_out)
+        metrics = self._finish_metrics(resource, wait)
+        account = DeliveryAccount(made=self._made, left_out=self._left_out, metrics=metrics)
         if self._outbox:
             once = not wait and (self._outbox.is_failing or not self._reachable)
-            seconds = AT_THE_END if self._reachable else AT_THE_END - BETWEEN  # the check took it
+            seconds = AT_THE_END if metrics is None or metrics.endpoint is None else FOR_SPANS
+            seconds -= 0.0 if self._reachable else BETWEEN  # the check has taken that
             sent = self._outbox.send(math.inf if wait else seconds, tries=1 if once else TRIES)
             self._outbox.close()
             account = replace(account, endpoint=str(self._target), **sent._asdict())
         delivery_log.save_account(self._traces, account)
         return account
+
+    def _finish_metrics(self, resource: Attributes, wait: bool) -> MetricsAccount | None:
+        if self._metrics is None or self._is_resumed:
+            return None
+        return self._metrics.finish(self._run_directory, resource, self._clock, wait=wait)
 
     def _put(self, spans: Sequence[Span], resource: Attributes) -> None:
         self._made += len(spans)
@@ -127,11 +146,12 @@ def export_stored(
     environment: Mapping[str, str],
     again: bool = False,
     seconds: float = math.inf,
+    metrics_target: OtlpTarget | None = None,
 ) -> DeliveryAccount:
-    """Make all traces of a run again, with the same files and ids, and send them for `seconds`.
+    """Make all traces and metrics again, with the same files and ids, and send them for `seconds`.
 
     Only one trial is in memory at a time. `again`: send also the spans that the collector has
-    acknowledged. Raises StorageError.
+    acknowledged. Metrics are always sent. Raises StorageError.
     """
     traces = directory / TRACES
     _make(traces)
@@ -141,10 +161,12 @@ def export_stored(
     before = delivery_log.read_acknowledged(traces, str(target))
     outbox = _outbox(traces, target)
     sending = _StoredDelivery(outbox, before, resource, seconds)
-    exporting = _StoredTraces(stored, capture(environment))
+    metrics = MetricExport(stored.run, metrics_target)
+    exporting = _StoredTraces(stored, capture(environment), metrics)
     for name, parts in exporting.files():
         otlp_file.replace_spans(traces / name, map(sending.send, parts), resource)
-    account = DeliveryAccount(made=sending.made, left_out=exporting.left_out)
+    sent = metrics.finish(directory, resource, wait=seconds == math.inf)
+    account = DeliveryAccount(made=sending.made, left_out=exporting.left_out, metrics=sent)
     if outbox:
         outbox.close()
         account = replace(account, endpoint=str(target), **sending.account()._asdict())
@@ -153,10 +175,14 @@ def export_stored(
 
 
 class _StoredTraces:
-    """Makes the spans of a stored run. `left_out`: the attempts without a span, so far."""
+    """Makes the spans of a stored run, and adds its records to `metrics`.
 
-    def __init__(self, stored: TrialReader, content: Capture | None) -> None:
+    `left_out`: the attempts without a span, so far.
+    """
+
+    def __init__(self, stored: TrialReader, content: Capture | None, metrics: MetricExport) -> None:
         self._stored = stored
+        self._metrics = metrics
         self._content = content
         self._maker = TraceMaker(stored.run, content)
         self.left_out = 0
@@ -171,6 +197,7 @@ class _StoredTraces:
 
     def _of_trial(self, trial: TrialKey) -> Iterator[list[Span]]:
         records = self._stored.records(trial)
+        self._metrics.add(records.trials, records.workflows, records.calls, records.attempts)
         self.left_out += _left_out(records)
         said = self._stored.each(Transcript, trial) if self._content else ()
         traces = self._maker.traces(records.workflows, records.calls, records.attempts, said)

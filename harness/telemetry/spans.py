@@ -26,7 +26,7 @@ from harness.analysis.call_segments import CallSegment, of_pauses
 from harness.analysis.phase_tree import Lane, PhaseNode, tree_of
 from harness.records import ids
 from harness.records.failures import OK
-from harness.records.groups import WorkflowGroups, WorkflowRecords
+from harness.records.groups import WorkflowGroups, WorkflowRecords, decisive_attempt
 from harness.records.keys import WARM_UP, CallKey, workflow_key
 from harness.records.schema import (
     Attempt,
@@ -230,9 +230,7 @@ class _WorkflowTrace:
         if not tried:
             return
         self._add_permit_wait(span, tried[0], 1)
-        # Of a hedged pair, the attempt that decided the call is not always the last.
-        ended = [attempt for attempt in tried if attempt.outcome == call.outcome]
-        decisive = max(ended or tried, key=lambda attempt: attempt.done)
+        decisive = decisive_attempt(call, tried)
         on_span, on_event = self._content(call, decisive)
         chat = self._add(
             f"{semconv.CHAT} {attributes.model(self.run, self.cell)}",

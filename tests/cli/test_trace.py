@@ -40,15 +40,30 @@ def test_a_stored_run_is_sent_and_each_span_is_accounted_for(
         said = capsys.readouterr().out
         sent = [span["ids"][1] for one in receiver.got for span in spans_in(one.message)]
         assert sorted(sent) == sorted(spans_made(directory).elements())
+        points = re.search(r"(\d+) data points in", said)
+        assert points is not None
         assert said == (
             f"{len(sent)} spans in {directory / 'traces'}\n"
+            f"{points[1]} data points in {directory / 'metrics.otlp.jsonl'}\n"
             f"{receiver.url}/v1/traces: {len(sent)} delivered, 0 refused, 0 undelivered\n"
+            f"{receiver.url}/v1/metrics: {points[1]} delivered, 0 refused, 0 undelivered\n"
         )
         assert main(command) == 0
         assert capsys.readouterr().out == said, "nothing was left to send"
         assert sum(len(spans_in(one.message)) for one in receiver.got) == len(sent)
         assert main([*command, "--again"]) == 0
         assert sum(len(spans_in(one.message)) for one in receiver.got) == 2 * len(sent)
+
+
+@pytest.mark.parametrize(("status", "code"), [(404, 0), (400, 4)])
+def test_a_collector_that_takes_no_metrics_is_no_failure(
+    status: int, code: int, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with receiving(Receiver(metrics_status=status)) as receiver:
+        command = ["trace", "export", str(directory), "--endpoint", receiver.url]
+        assert main(command) == code
+    said = capsys.readouterr().out
+    assert (f"{receiver.url}/v1/metrics: takes no metrics" in said) == (code == 0)
 
 
 def test_the_variables_say_where_to_send(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

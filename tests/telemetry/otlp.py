@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
 from google.protobuf import json_format
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -126,11 +127,14 @@ class Receiver:
     stop: threading.Event = field(default_factory=threading.Event)
     hung_up: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     url: str = ""
+    metrics: list[ExportMetricsServiceRequest] = field(default_factory=list)
+    metrics_status: int = 200
 
     def target(self, **fields: Any) -> OtlpTarget:
         """Return the target that is this receiver."""
         port = int(self.url.rpartition(":")[2])
-        return OtlpTarget("http", "127.0.0.1", port, "/v1/traces", **fields)
+        path = f"/v1/{fields.get('signal', 'traces')}"
+        return OtlpTarget("http", "127.0.0.1", port, path, **fields)
 
 
 @contextmanager
@@ -144,14 +148,20 @@ def receiving(receiver: Receiver) -> Iterator[Receiver]:
             body = self.rfile.read(int(self.headers["content-length"]))
             if self.headers["content-encoding"] == "gzip":
                 body = gzip.decompress(body)
-            message = ExportTraceServiceRequest.FromString(body)
             headers = {key.lower(): value for key, value in self.headers.items()}
-            receiver.got.append(Received(self.path, headers, message))
+            if self.path.endswith("/v1/metrics"):
+                receiver.metrics.append(ExportMetricsServiceRequest.FromString(body))
+            else:
+                message = ExportTraceServiceRequest.FromString(body)
+                receiver.got.append(Received(self.path, headers, message))
             if receiver.instead:
                 receiver.instead(self, receiver.stop)
                 self.close_connection = True
                 return
-            answer = receiver.answer(len(receiver.got))
+            metrics = self.path.endswith("/v1/metrics")
+            answer = (
+                Answer(receiver.metrics_status) if metrics else receiver.answer(len(receiver.got))
+            )
             self.send_response(answer.status)
             usual = {"content-type": "application/x-protobuf", "content-length": len(answer.body)}
             for key, value in (usual | answer.headers).items():

@@ -44,6 +44,7 @@ def seconds(text: str) -> float:
 def test_every_port_is_published_on_this_machine_alone_under_its_own_number() -> None:
     assert published("jaeger") == {port: port for port in ("16686", "4318", "4317", "13133")}
     assert published("prometheus") == {"9090": "9090"}
+    assert published("grafana") == {"3000": "3000"}
     for service in SERVICES.values():
         assert "network_mode" not in service
         assert "expose" not in service
@@ -70,8 +71,10 @@ def test_jaeger_reads_the_configuration_that_is_mounted() -> None:
     assert (ROOT / source).is_file()
     assert SERVICES["jaeger"]["command"] == ["--config", target]
     (mount,) = SERVICES["prometheus"]["volumes"]
-    assert (ROOT / mount.split(":")[0]).is_file()
-    assert mode == mount.split(":")[2] == "ro"
+    assert f"--config.file={mount.split(':')[1]}" in SERVICES["prometheus"]["command"]
+    for one in [mount, *SERVICES["grafana"]["volumes"]]:
+        assert (ROOT / one.split(":")[0]).is_file()
+        assert mode == one.split(":")[2] == "ro"
 
 
 def test_every_part_of_a_pipeline_is_configured_and_every_store_is_there() -> None:
@@ -92,8 +95,9 @@ def test_every_part_of_a_pipeline_is_configured_and_every_store_is_there() -> No
 
 
 def test_only_the_profile_monitor_adds_prometheus_which_reads_what_jaeger_offers() -> None:
-    assert [name for name, one in SERVICES.items() if "profiles" in one] == ["prometheus"]
-    assert SERVICES["prometheus"]["profiles"] == ["monitor"]
+    monitor = [name for name, one in SERVICES.items() if "profiles" in one]
+    assert monitor == ["prometheus", "grafana"]
+    assert all(SERVICES[name]["profiles"] == ["monitor"] for name in monitor)
     (job,) = PROMETHEUS["scrape_configs"]
     offered = JAEGER["exporters"]["prometheus"]["endpoint"].rpartition(":")[2]
     assert job["static_configs"] == [{"targets": [f"jaeger:{offered}"]}]
@@ -115,6 +119,7 @@ def test_the_buckets_reach_calls_that_last_minutes_and_both_sides_mean_one_unit(
 
 
 def test_images_are_pinned() -> None:
-    jaeger, prometheus = (SERVICES[name]["image"] for name in ("jaeger", "prometheus"))
+    jaeger, prometheus, grafana = (SERVICES[name]["image"] for name in SERVICES)
     assert re.fullmatch(r"cr\.jaegertracing\.io/jaegertracing/jaeger:2\.\d+\.\d+", jaeger)
     assert re.fullmatch(r"prom/prometheus:v3\.\d+\.\d+", prometheus)
+    assert re.fullmatch(r"grafana/grafana:\d+\.\d+\.\d+", grafana)

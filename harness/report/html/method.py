@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from harness.analysis.metrics import METRICS
 from harness.analysis.model import Spread, Summary
+from harness.analysis.server_load import server_loads
 from harness.analysis.settings import swept_keys
 from harness.records.clock import SECOND
 from harness.records.schema import Run
@@ -188,7 +189,7 @@ def fitness(about: Subject) -> Fitness:
         tuple(about.named(text) for text in summary.verdict.because),
         () if share is None else (("client's processor time", f"{percent(share)} of a core"),),
         about.data.provider is None and not summary.virtual,
-        [*_delays(summary), *_counts(summary), *_first_calls(about)],
+        [*_delays(summary), *_counts(summary), *_first_calls(about), *_server(about)],
     )
 
 
@@ -251,6 +252,30 @@ def _first_calls(about: Subject) -> Iterator[Table]:
                 Column("times as long", "ratio", [one.ratio for one in starts]),
             ),
         )
+
+
+def _server(about: Subject) -> Iterator[Table]:
+    """Yield what the model's own server said of its load, beside what the client had in flight."""
+    loads = server_loads(about.data)
+    if not loads:
+        return
+    names = [about.labels.get(load.cell, load.cell) for load in loads]
+    columns = [Column("cell", "cell", names)]
+    for head, key in (
+        ("client: in flight", "in_flight"), ("server: running", "running"),
+        ("server: waiting", "waiting"), ("server: KV cache", "kv_cache"),
+    ):  # fmt: skip
+        pairs = [getattr(load, key) for load in loads]
+        show = percent if key == "kv_cache" else number
+        for part in ("mean", "most"):
+            values = [getattr(pair, part) if pair else None for pair in pairs]
+            columns.append(Column(f"{head}, {part}", f"{key}_{part}", values, show))
+    columns += [
+        Column("readings", "readings", [load.readings for load in loads], whole_number),
+        Column("failed", "failed", [load.failed for load in loads], whole_number),
+        Column("last problem", "problem", [load.problem for load in loads]),
+    ]
+    yield Table("server", "Load by the server's own metrics, read once a second", tuple(columns))
 
 
 def overhead(summary: Summary, records: Records, account: DeliveryAccount | None) -> Definitions:
