@@ -72,7 +72,7 @@ def _blocking_mode(
     with ReadProbe(now) as reads, ExitStack() as ending:
         receive = receive_bytes if threads else reads.receive
         client = ending.enter_context(SyncClient(target, now, receive=receive))
-        send = through_gate(gate, client.send, stop)
+        send = through_gate(gate, client.send)
         probe: ThreadProbe | ReadProbe = reads
         if threads:
             probe = ending.enter_context(ThreadProbe(now))

@@ -175,7 +175,8 @@ def play(
     gate = Gate(
         account.ledger.limits,
         TokenMeter(scenario, run.anchor) if is_limited else None,
-        lambda: account.elapsed + clock.now(),
+        clock.now,
+        elapsed=account.elapsed,
         ledger=account.ledger,
         answered=task.number > 0 or begun.answered,
     )

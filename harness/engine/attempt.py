@@ -11,6 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from harness.config.timeouts import Timeouts
+from harness.engine.deadlines import CALL_TIMEOUT, WORKFLOW_TIMEOUT, extended
 from harness.engine.effects import Deadlines, Emit, Program, Reply, Request, Send, ring
 from harness.policies.protocol import Earlier, Ended, Policy, RetryVerdict
 from harness.records.clock import SECOND
@@ -124,13 +125,14 @@ class CallState:
             own = granted + limits.call
             self.end = end = own if end is None else min(own, end)
             self.deadlines = Deadlines(
-                limits.connect, limits.first_token, limits.idle, end, self.end_outcome()
-            )
+                limits.connect, limits.first_token, limits.idle, end, self.end_outcome(),
+                self._workflow_end,
+            )  # fmt: skip
 
     def end_outcome(self) -> str:
         """Return the outcome of a call that reaches its deadline."""
         ends_with_workflow = self.end is not None and self.end == self._workflow_end
-        return "workflow_timeout" if ends_with_workflow else "call_timeout"
+        return WORKFLOW_TIMEOUT if ends_with_workflow else CALL_TIMEOUT
 
     def last_end(self) -> int | None:
         """Return when the last attempt ended; the loser of a hedge can end after the winner."""
@@ -152,6 +154,10 @@ class CallState:
         flight (not `final`).
         """
         assert self.end is not None, "begin() comes first"
+        if reply.budget_wait:
+            assert self.deadlines is not None, "begin() comes first"
+            self.deadlines = extended(self.deadlines, reply.budget_wait)
+            self.end = self.deadlines.end
         self.replies.append(reply)
         # By position: keywords take 0.5 us more.
         ended = Ended(
@@ -198,8 +204,8 @@ def _record(
     # By position: 29 keywords take 1.4 us more.
     return Attempt(
         cell, repeat, workflow, execution, phase, call, place.attempt, place.ready,
-        place.requested, place.granted, reply.done, reply.outcome, reply.sent, reply.headers,
-        reply.first_reasoning, reply.first_answer, reply.last_token, reply.status,
+        place.requested, place.granted + reply.budget_wait, reply.done, reply.outcome, reply.sent,
+        reply.headers, reply.first_reasoning, reply.first_answer, reply.last_token, reply.status,
         reply.retry_after, reply.request_id, reply.finish_reason, reply.tokens, reply.chunks,
         reply.gaps, decision, reply.response_id, reply.response_model, hedge,
         reply.marked_simulated, reply.anomalies, branch=branch,

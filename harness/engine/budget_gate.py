@@ -1,36 +1,48 @@
 """The budget gate: every attempt and every record of a run passes through it.
 
-The gate reserves the worst case of an attempt before it is sent. After the budget has refused one
-attempt, no other is sent. The refused attempt waits until the attempts in flight have ended and are
-recorded, because they are paid for; then the trial ends. The gate also ends a run whose first
-answer shows that no later request can succeed: a wrong key, a wrong model, no balance.
+The gate reserves the worst case of an attempt before it is sent. An attempt for which there is no
+room waits, in order of arrival, until attempts in flight have ended and have used less than their
+worst case. When there would be no room even if they used nothing, no other attempt is sent: the
+trial ends as soon as the attempts in flight have ended and are recorded, because they are paid for.
+The gate also ends a run whose first answer shows that no later request can succeed: a wrong key, a
+wrong model, no balance.
 """
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
 
 from harness.engine.branches import Branch
-from harness.engine.effects import EmitRecord, Reply, Send
+from harness.engine.deadlines import (
+    DEADLINE_PASSED,
+    TOO_LATE,
+    UNWANTED,
+    WORKFLOW_TIMEOUT,
+    extended,
+)
+from harness.engine.effects import EmitRecord, Reply, Send, unsent
 from harness.engine.ledger import (
     Amount,
     BudgetLimits,
     BudgetRefusal,
     Ledger,
+    admit,
     committed,
-    reserve,
     settle,
 )
+from harness.engine.waiting import BlockingWait, Turn, Waits, wait_async, wait_blocking
 from harness.records.clock import SECOND, ReadClock
+from harness.records.failures import CANCELLED
 from harness.records.schema import Attempt, Record
 
 HOPELESS = frozenset({401, 402, 403, 404})
 """Outcomes after which no request of the run can succeed, if none has succeeded before."""
 
-_CHECK_SECONDS = 0.1
 _NOTHING = Amount()
 
 
@@ -62,15 +74,38 @@ class Meter(Protocol):
         ...
 
 
+class Entry(NamedTuple):
+    """The end of a wait for room in the budget, which lasted `waited` nanoseconds.
+
+    `worst`: the amount that is reserved. None if the attempt is not sent, because its branch was
+    cancelled or its workflow's deadline came first.
+    """
+
+    worst: Amount | None
+    waited: int
+
+
+class _Waiter:
+    """An attempt in the line for room. `reserved`: its worst case when it has been let in."""
+
+    __slots__ = ("effect", "reserved", "turn")
+
+    def __init__(self, turn: Turn, effect: Send) -> None:
+        self.turn = turn
+        self.effect = effect
+        self.reserved: Amount | None = None
+
+
 class Gate:
     """The gate of one run, for all its trials. It is safe to use from several tasks and threads.
 
     `meter`: None without limits; then nothing is reserved or counted, and every attempt passes.
-    `limits.seconds` are real seconds since the origin of `now`. `sending` is called with 1 when an
-    attempt is sent and with -1 when it has ended. `ledger`: the amounts that are spent and
-    reserved. `answered`: whether an answer has shown that requests can succeed. If each trial has
-    its own gate, they start with the values after the earlier trials. `book` is called with the sum
-    of spent and reserved amounts, before an attempt is sent and after it has ended.
+    `limits.seconds` are real seconds since the origin of `now`, of which `elapsed` nanoseconds had
+    passed when it read 0. `sending` is called with 1 when an attempt is sent and with -1 when it
+    has ended. `ledger`: the amounts that are spent and reserved. `answered`: whether an answer has
+    shown that requests can succeed. If each trial has its own gate, they start with the values
+    after the earlier trials. `book` is called with the sum of spent and reserved amounts, before an
+    attempt is sent and after it has ended.
     """
 
     def __init__(
@@ -80,6 +115,7 @@ class Gate:
         now: ReadClock,
         sending: Callable[[int], None] = lambda change: None,
         *,
+        elapsed: int = 0,
         ledger: Ledger | None = None,
         answered: bool = False,
         book: Callable[[Amount], None] | None = None,
@@ -87,41 +123,80 @@ class Gate:
         self._book = book
         self._sending = sending
         self._meter = meter
-        self._now = now
+        self._elapsed = elapsed
+        self.now = now
         self._lock = threading.Lock()
         self.ledger = ledger or Ledger(limits)
+        self._send_by = None if limits.seconds is None else round(limits.seconds * SECOND) - elapsed
         self._refusal: BudgetRefusal | None = None
         self._hopeless: Attempt | None = None
         self.answered = answered
-        self._in_flight = 0
-        self._at_rest: list[Callable[[], None]] = []
+        self._in_flight = 0  # attempts that are not recorded yet
+        self._line: OrderedDict[_Waiter, None] = OrderedDict()
+        self._is_over = False  # an attempt was refused, and all others are recorded
 
-    def enter(self, effect: Send) -> Amount | BudgetRefusal:
-        """Reserve and return the worst case of an attempt, or return the refusal.
+    def enter(self, effect: Send) -> Amount | None:
+        """Reserve and return the worst case of an attempt; None if it has to wait.
 
         Raises FirstCallError if the first answer showed that no request can succeed.
         """
+        if self._hopeless is not None:
+            raise FirstCallError(self._hopeless)
         if self._meter is None:
-            if self._hopeless is not None:
-                raise FirstCallError(self._hopeless)
             self._sending(1)
             return _NOTHING
         worst = self._meter.worst(effect)
         with self._lock:
-            if self._hopeless is not None:
-                raise FirstCallError(self._hopeless)
-            if self._refusal is not None:
-                return self._refusal
-            answer = reserve(self.ledger, worst, self._now() / SECOND)
-            if isinstance(answer, BudgetRefusal):
-                self._refusal = answer
-                return answer
-            self.ledger = answer
-            if self._book is not None:
-                self._book(committed(answer))
-            self._in_flight += 1
-            self._sending(1)
-            return worst
+            return worst if not self._line and self._reserve(worst) else None
+
+    def waiting(self, turn: Turn, effect: Send) -> Waits[Entry]:
+        """Wait for room in the budget, in the order of arrival.
+
+        Raises BudgetExhaustedError if there can be no room, when all attempts in flight have ended
+        and are recorded, and FirstCallError as `enter` does.
+        """
+        assert self._meter is not None, "without limits there is always room"
+        began, waiter = self.now(), _Waiter(turn, effect)
+        with self._lock:
+            self._line[waiter] = None
+            self._serve()
+            self._end_waits()
+        if waiter.reserved is None and not self._is_over:
+            try:
+                yield effect.deadlines.latest
+            except GeneratorExit:
+                self._leave_line(waiter)
+                raise
+        if self._hopeless is not None:
+            self._leave_line(waiter)
+            raise FirstCallError(self._hopeless)
+        with self._lock:
+            if waiter.reserved is None:
+                if self._is_over:
+                    assert self._refusal is not None, "it is over because of it"
+                    raise BudgetExhaustedError(self._refusal)
+                del self._line[waiter]
+                self._in_flight += 1  # until its record, which says that it was not sent
+                self._serve()
+        return Entry(waiter.reserved, self.now() - began)
+
+    def to_send(self, effect: Send, waited: int) -> Send:
+        """Return the effect with the deadlines after a wait, and the latest time to send it."""
+        if not waited and self._send_by is None:
+            return effect
+        deadlines = extended(effect.deadlines, waited) if waited else effect.deadlines
+        return msgspec.structs.replace(
+            effect, deadlines=msgspec.structs.replace(deadlines, send_by=self._send_by)
+        )
+
+    def not_sent(self, effect: Send, entry: Entry) -> Reply:
+        """Return the reply to an attempt whose wait ended without room for it."""
+        now, latest = self.now(), effect.deadlines.latest
+        if latest is not None and now >= latest:
+            reply = unsent(WORKFLOW_TIMEOUT, f"{DEADLINE_PASSED} before there was a budget", now)
+        else:
+            reply = unsent(CANCELLED, UNWANTED, now)
+        return after_wait(reply, entry.waited)
 
     def leave(self, worst: Amount, reply: Reply) -> None:
         """Settle an attempt that has ended. It counts as in flight until its record is emitted."""
@@ -130,10 +205,18 @@ class Gate:
             return
         used = self._meter.used(worst, reply)
         with self._lock:
-            self.ledger = settle(self.ledger, worst, used)
-            self._sending(-1)
+            self._settle(worst, used)
             if self._book is not None:
                 self._book(committed(self.ledger))
+            self._serve()
+
+    def withdraw(self, worst: Amount) -> None:
+        """Release the reservation of an attempt that was not sent and has no record."""
+        with self._lock:
+            self._settle(worst, _NOTHING)
+            self._in_flight -= 1
+            self._serve()
+            self._end_waits()
 
     def abandon(self, worst: Amount) -> None:
         """Settle an interrupted attempt at its worst case, because its use is unknown."""
@@ -141,9 +224,9 @@ class Gate:
             self._sending(-1)
             return
         with self._lock:
-            self.ledger = settle(self.ledger, worst, worst)
-            self._sending(-1)
-        self._rest()
+            self._settle(worst, worst)
+            self._in_flight -= 1
+            self._end_waits()
 
     def emitting(self, emit: EmitRecord) -> EmitRecord:
         """Return an `emit` function whose records pass the gate.
@@ -168,14 +251,6 @@ class Gate:
 
         return passing
 
-    def when_at_rest(self, act: Callable[[], None]) -> None:
-        """Call `act` when nothing is in flight: now, or later from the last task or thread."""
-        with self._lock:
-            if self._in_flight:
-                self._at_rest.append(act)
-                return
-        act()
-
     def _judge(self, attempt: Attempt) -> None:
         if attempt.status is None:
             return
@@ -184,36 +259,117 @@ class Gate:
         elif attempt.status < 300:
             self.answered = True
 
+    def _reserve(self, worst: Amount) -> bool:
+        """Reserve the worst case of an attempt if there is room; note a final refusal."""
+        if self._refusal is not None:
+            return False
+        answer = admit(self.ledger, worst, (self.now() + self._elapsed) / SECOND)
+        if isinstance(answer, BudgetRefusal):
+            self._refusal = answer
+        if not isinstance(answer, Ledger):
+            return False
+        self.ledger = answer
+        if self._book is not None:
+            self._book(committed(answer))
+        self._in_flight += 1
+        self._sending(1)
+        return True
+
+    def _settle(self, worst: Amount, used: Amount) -> None:
+        self.ledger = settle(self.ledger, worst, used)
+        self._sending(-1)
+
+    def _serve(self) -> None:
+        """Let the first attempts in line in, as long as there is room for them."""
+        assert self._meter is not None, "without limits there is no line"
+        while self._line:
+            waiter = next(iter(self._line))
+            worst = self._meter.worst(waiter.effect)  # can have grown since it came
+            if not self._reserve(worst):
+                return
+            del self._line[waiter]
+            waiter.reserved = worst
+            waiter.turn.wake()
+
+    def _leave_line(self, waiter: _Waiter) -> None:
+        """End the wait of an attempt that has neither a result nor a record."""
+        if waiter.reserved is not None:
+            self.withdraw(waiter.reserved)
+            return
+        with self._lock:
+            del self._line[waiter]
+            self._serve()
+            self._end_waits()
+
     def _rest(self) -> None:
         with self._lock:
             self._in_flight -= 1
-            waiting: list[Callable[[], None]] = []
-            if self._in_flight == 0:
-                waiting, self._at_rest = self._at_rest, waiting
-        for act in waiting:
-            act()
+            self._end_waits()
+
+    def _end_waits(self) -> None:
+        """Wake the refused attempts when nothing is in flight."""
+        if self._refusal is not None and not self._in_flight:
+            self._is_over = True
+            for waiter in self._line:
+                waiter.turn.wake()
 
 
-def through_gate(
-    gate: Gate, send: Callable[[Send, Branch], Reply], stop: threading.Event
-) -> Callable[[Send, Branch], Reply]:
-    """Return a `send` function for blocking code that passes the gate. `stop` ends its waits."""
+def after_wait(reply: Reply, waited: int) -> Reply:
+    """Return the reply to an attempt that waited for room in the budget."""
+    return msgspec.structs.replace(reply, budget_wait=waited) if waited else reply
 
-    def passing(effect: Send, branch: Branch) -> Reply:
-        worst = gate.enter(effect)
-        if isinstance(worst, BudgetRefusal):
-            rested = threading.Event()
-            gate.when_at_rest(rested.set)
-            while not rested.wait(_CHECK_SECONDS) and not stop.is_set():
-                pass
-            raise BudgetExhaustedError(worst)
+
+class _Wait(NamedTuple):
+    """A wait for room in the budget."""
+
+    waits: Callable[[Turn], Waits[Entry]]
+
+
+def _passage(gate: Gate, effect: Send) -> Generator[Send | _Wait, Any, Reply]:
+    """The steps of an attempt through the gate: yields what to wait for or to send.
+
+    The result of a wait is its Entry, that of a Send its Reply.
+    """
+    while True:
+        worst, waited = gate.enter(effect), 0
+        if worst is None:
+            entry: Entry = yield _Wait(lambda turn: gate.waiting(turn, effect))
+            worst, waited = entry
+            if worst is None:
+                return gate.not_sent(effect, entry)
         try:
-            reply = send(effect, branch)
+            reply: Reply = yield gate.to_send(effect, waited)
         except BaseException:
             gate.abandon(worst)
             raise
-        gate.leave(worst, reply)
-        return reply
+        if reply.outcome != TOO_LATE:
+            gate.leave(worst, reply)
+            return after_wait(reply, waited)
+        gate.withdraw(worst)
+
+
+def through_gate(
+    gate: Gate, send: Callable[[Send, Branch], Reply], wait: BlockingWait = wait_blocking
+) -> Callable[[Send, Branch], Reply]:
+    """Return a `send` function for blocking code that passes the gate."""
+
+    def passing(effect: Send, branch: Branch) -> Reply:
+        steps = _passage(gate, effect)
+        try:
+            step = next(steps)
+            while True:
+                if isinstance(step, _Wait):
+                    step = steps.send(wait(step.waits, branch, gate.now))
+                    continue
+                try:
+                    reply = send(step, branch)
+                except BaseException as error:
+                    steps.throw(error)
+                    raise
+                step = steps.send(reply)
+        except StopIteration as end:
+            result: Reply = end.value
+            return result
 
     return passing
 
@@ -224,18 +380,21 @@ def through_gate_async(
     """Return a `send` function for asyncio that passes the gate."""
 
     async def passing(effect: Send, branch: Branch) -> Reply:
-        worst = gate.enter(effect)
-        if isinstance(worst, BudgetRefusal):
-            rested = asyncio.Event()
-            gate.when_at_rest(rested.set)
-            await rested.wait()
-            raise BudgetExhaustedError(worst)
+        steps = _passage(gate, effect)
         try:
-            reply = await send(effect, branch)
-        except BaseException:
-            gate.abandon(worst)
-            raise
-        gate.leave(worst, reply)
-        return reply
+            step = next(steps)
+            while True:
+                if isinstance(step, _Wait):
+                    step = steps.send(await wait_async(step.waits, branch, gate.now))
+                    continue
+                try:
+                    reply = await send(step, branch)
+                except BaseException as error:
+                    steps.throw(error)
+                    raise
+                step = steps.send(reply)
+        except StopIteration as end:
+            result: Reply = end.value
+            return result
 
     return passing

@@ -6,6 +6,14 @@ import msgspec
 
 from harness.engine.effects import Deadlines
 
+CALL_TIMEOUT = "call_timeout"
+WORKFLOW_TIMEOUT = "workflow_timeout"
+"""The outcomes of attempts at the deadline of their call, or of their workflow."""
+TOO_LATE = "too_late"
+"""The outcome of an attempt that had a connection only when the time of the budget was over.
+
+It is not sent, and not recorded.
+"""
 DEADLINE_PASSED = "the deadline passed"
 UNWANTED = "no longer wanted"
 """The details of attempts that ended at a deadline, or were cancelled."""
@@ -16,6 +24,19 @@ class Limit(msgspec.Struct, frozen=True, gc=False):
 
     at: int
     outcome: str
+
+
+def extended(deadlines: Deadlines, wait: int) -> Deadlines:
+    """Return the deadlines after a wait for the budget, which the call's deadline does not include.
+
+    The deadline of the workflow stays.
+    """
+    end = deadlines.end + wait
+    if deadlines.latest is not None and end >= deadlines.latest:
+        return msgspec.structs.replace(
+            deadlines, end=deadlines.latest, end_outcome=WORKFLOW_TIMEOUT
+        )
+    return msgspec.structs.replace(deadlines, end=end)
 
 
 def next_limit(

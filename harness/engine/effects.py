@@ -20,7 +20,7 @@ from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, final
 import msgspec
 
 from harness.records.keys import CallKey
-from harness.records.schema import Record, Tokens
+from harness.records.schema import NO_TOKENS, Record, Tokens
 
 _T = TypeVar("_T")
 
@@ -48,7 +48,8 @@ class Deadlines(msgspec.Struct, frozen=True, gc=False):
 
     `connect`, `first_token` and `idle` are durations in nanoseconds. `first_token` counts from
     sending the request, `idle` from the latest text chunk. `end` is a time, and `end_outcome` the
-    outcome of an attempt that reaches it.
+    outcome of an attempt that reaches it. `latest`: the deadline of the workflow. `send_by`: the
+    time from which on the request is not sent any more.
     """
 
     connect: int
@@ -56,6 +57,8 @@ class Deadlines(msgspec.Struct, frozen=True, gc=False):
     idle: int
     end: int
     end_outcome: str
+    latest: int | None = None
+    send_by: int | None = None
 
 
 class Grant(msgspec.Struct, frozen=True, gc=False):
@@ -74,7 +77,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
     `reasoning` and `answer`: the two texts, always separate. `detail`: a short description of the
     failure, without keys or text of the model. `should_retry`: the `x-should-retry` header of the
-    server, None without it.
+    server, None without it. `budget_wait`: how long the attempt waited for room in the budget.
     """
 
     outcome: str
@@ -99,6 +102,31 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     response_model: str | None = None
     marked_simulated: bool = False
     anomalies: tuple[str, ...] = ()
+    budget_wait: int = 0
+
+
+def unsent(outcome: str, detail: str, done: int) -> Reply:
+    """Return the reply of an attempt that was not sent."""
+    return Reply(
+        outcome=outcome,
+        sent=None,
+        headers=None,
+        first_reasoning=None,
+        first_answer=None,
+        last_token=None,
+        done=done,
+        status=None,
+        retry_after=None,
+        should_retry=None,
+        request_id=None,
+        finish_reason=None,
+        tokens=NO_TOKENS,
+        chunks=0,
+        gaps={},
+        reasoning="",
+        answer="",
+        detail=detail,
+    )
 
 
 @final

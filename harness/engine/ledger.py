@@ -60,6 +60,20 @@ def reserve(ledger: Ledger, worst: Amount, seconds: float) -> Ledger | BudgetRef
     return Ledger(limits, ledger.spent, reserved)
 
 
+def admit(ledger: Ledger, worst: Amount, seconds: float) -> Ledger | BudgetRefusal | None:
+    """Reserve as `reserve` does; None if there may be room when attempts in flight have ended.
+
+    That is so if the attempt fits in case those in flight use no tokens and no money. Each of them
+    is one attempt for certain, and time does not come back.
+    """
+    answer = reserve(ledger, worst, seconds)
+    if isinstance(answer, Ledger):
+        return answer
+    least = Ledger(ledger.limits, ledger.spent, Amount(attempts=ledger.reserved.attempts))
+    final = reserve(least, worst, seconds)
+    return final if isinstance(final, BudgetRefusal) else None
+
+
 def settle(ledger: Ledger, worst: Amount, used: Amount) -> Ledger:
     """Replace the reservation `worst` of an attempt by the amount that it used."""
     return Ledger(ledger.limits, _sum(ledger.spent, used), _sum(ledger.reserved, worst, sign=-1))

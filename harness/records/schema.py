@@ -87,7 +87,8 @@ class Attempt(CallRecord, frozen=True, omit_defaults=True):
     """One HTTP request: one line of attempts.jsonl.
 
     `ready`: when the call could have sent it (call ready, or end of backoff). `permit_requested`,
-    `permit_granted`: equal to `ready` if the call already holds a permit. `sent`: when the
+    `permit_granted`: equal to `ready` if the call already holds a permit. A wait for room in the
+    budget ends at `permit_granted`, so it is part of the permit wait. `sent`: when the
     request's bytes were sent. `headers`: when the status line and headers were read.
     `first_reasoning`, `first_answer`: the first chunk with such text. `last_token`: the last chunk
     with either. `done`: when the body was closed or the failure was known. `retry_after`: in

@@ -83,6 +83,11 @@ class _Connector(aiohttp.TCPConnector):
         connection = await super().connect(*args, **kwargs)
         if connection.transport is not None:
             current.get().release = functools.partial(_hang_up, connection.transport)
+        try:
+            current.get().check_budget()
+        except OSError:
+            connection.close()
+            raise
         return connection
 
 

@@ -21,7 +21,7 @@ from openai import RequestOptions
 from harness.config.request_settings import RequestSettings, SystemMessages
 from harness.config.response_reading import DEFAULT_TERMS, ReadingTerms
 from harness.engine.branches import do_nothing
-from harness.engine.deadlines import DEADLINE_PASSED, UNWANTED, Limit, next_limit
+from harness.engine.deadlines import DEADLINE_PASSED, TOO_LATE, UNWANTED, Limit, next_limit
 from harness.engine.effects import Deadlines, Message, Reply, Request, Send
 from harness.records.clock import SECOND, Anchor, ReadClock
 from harness.records.failures import CANCELLED, OK, of_status
@@ -121,6 +121,13 @@ class Exchange:
         """Stamp the start of a connection attempt."""
         self.connecting = self.now()
         self.rearm()
+
+    def check_budget(self) -> None:
+        """Raise ConnectionAbortedError if the time in which the request may be sent is over."""
+        send_by = self.deadlines.send_by
+        if send_by is not None and self.now() >= send_by:
+            self.expired = TOO_LATE
+            raise ConnectionAbortedError
 
     def note_sent(self) -> None:
         """Stamp the sending of the request."""

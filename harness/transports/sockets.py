@@ -163,6 +163,7 @@ class SocketTransport(httpx2.BaseTransport):
         parser = connection.parser
         try:
             self._using(connection.sock)
+            current.get().check_budget()
             current.get().note_sent()
             connection.write(data, request.headers.get("connection", "").lower() == "close")
             while not parser.status:

@@ -23,20 +23,42 @@ from harness.engine.blocking_interpreter import (
 from harness.engine.branches import Branch
 from harness.engine.budget_gate import (
     BudgetExhaustedError,
+    Entry,
     FirstCallError,
     Gate,
     through_gate,
     through_gate_async,
 )
 from harness.engine.call import Completion, complete
-from harness.engine.effects import Deadlines, Message, Program, Reply, Request, Send, fan_out
+from harness.engine.deadlines import TOO_LATE
+from harness.engine.effects import (
+    Deadlines,
+    Message,
+    Program,
+    Reply,
+    Request,
+    Send,
+    fan_out,
+    unsent,
+)
 from harness.engine.ledger import Amount, BudgetLimits, BudgetRefusal
 from harness.engine.permits import AsyncPermits, ThreadPermits
+from harness.engine.waiting import Turn, Waits
 from harness.policies.no_retry import NoRetryRule
+from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED, OK
 from harness.records.keys import CallKey
 from harness.records.schema import Attempt, Call, Record, Tokens
-from tests.engine.scripted import EVERY_TEN, UNAUTHORIZED, WORKFLOW, Says, reply, terms
+from tests.engine.scripted import (
+    EVERY_TEN,
+    UNAUTHORIZED,
+    WORKFLOW,
+    Says,
+    World,
+    in_turn,
+    reply,
+    terms,
+)
 
 WORST = 100
 ASKED = Request((Message("user", "why?"),), max_tokens=WORST)
@@ -128,9 +150,12 @@ class Refusals(Gate):
         super().__init__(limits, CountingMeter(), ticks())
         self.refused = threading.Event()
 
-    def when_at_rest(self, act: Callable[[], None]) -> None:
-        super().when_at_rest(act)
+    def waiting(self, turn: Turn, effect: Send) -> Waits[Entry]:
+        steps = super().waiting(turn, effect)
+        until = next(steps)
         self.refused.set()
+        yield until
+        return (yield from steps)
 
 
 def in_threads(gate: Refusals, programs: list[Program[Completion]], permits: int) -> Seen:
@@ -151,7 +176,7 @@ def in_threads(gate: Refusals, programs: list[Program[Completion]], permits: int
             log.records.append(record)
 
     line = ThreadPermits(permits, now)
-    passing = through_gate(gate, send, stop)
+    passing = through_gate(gate, send)
     world = BlockingWorld(now, line, passing, gate.emitting(emit), a_thread_each, stop)
     with pytest.raises(BudgetExhaustedError):
         run_blocking(all_of(programs), world)
@@ -184,7 +209,7 @@ def test_one_after_another_the_run_stops_at_the_first_attempt_too_many() -> None
         return reply(Says(), now())
 
     line = ThreadPermits(1, now)
-    passing, emit = through_gate(gate, send, stop), gate.emitting(log.records.append)
+    passing, emit = through_gate(gate, send), gate.emitting(log.records.append)
     world = BlockingWorld(now, line, passing, emit, one_after_another, stop)
     with pytest.raises(BudgetExhaustedError) as raised:
         run_blocking(all_of(calls(9)), world)
@@ -204,12 +229,160 @@ def test_a_call_that_backs_off_is_not_waited_for_and_its_attempt_is_recorded() -
     assert [one.branch for one in log.calls] == [1]
 
 
-def test_nothing_goes_out_once_one_attempt_was_refused_even_if_it_would_fit() -> None:
+def nothing_is_in_flight(gate: Gate) -> bool:
+    return gate._in_flight == 0
+
+
+def refused(gate: Gate, effect: Send) -> BudgetRefusal:
+    """Return why an attempt is not sent at once, when nothing is in flight."""
+    assert gate.enter(effect) is None
+    with pytest.raises(BudgetExhaustedError) as raised:
+        next(gate.waiting(Turn(lambda: None), effect))
+    return raised.value.refusal
+
+
+def small(number: int) -> Send:
+    return replace(attempt_of(number), request=replace(ASKED, max_tokens=10))
+
+
+class Waiter:
+    """An attempt that waits at a gate."""
+
+    def __init__(self, gate: Gate, effect: Send) -> None:
+        self._wakes = 0
+        self.entry: Entry | None = None
+        self.steps = gate.waiting(Turn(self.wake), effect)
+        self.until = next(self.steps)
+
+    def wake(self) -> None:
+        self._wakes += 1
+
+    def is_woken(self) -> bool:
+        return self._wakes > 0
+
+    def go_on(self) -> Entry:
+        with pytest.raises(StopIteration) as end:
+            next(self.steps)
+        entry: Entry = end.value.value
+        return entry
+
+
+def test_an_attempt_without_room_waits_until_one_that_used_less_has_ended() -> None:
     gate = Gate(BudgetLimits(tokens=WORST + 50), CountingMeter(), ticks())
-    small = replace(attempt_of(2), request=replace(ASKED, max_tokens=10))
-    assert isinstance(gate.enter(attempt_of(0)), Amount)
-    assert not isinstance(gate.enter(attempt_of(1)), Amount)
-    assert not isinstance(gate.enter(small), Amount)
+    first = gate.enter(attempt_of(0))
+    assert first is not None
+    assert gate.enter(attempt_of(1)) is None
+    waiter = Waiter(gate, attempt_of(1))
+    assert not waiter.is_woken()
+    gate.leave(first, reply(Says(tokens=Tokens(output=50)), 0))
+    assert waiter.is_woken()
+    entry = waiter.go_on()
+    assert entry.worst == Amount(1, WORST)
+    assert entry.waited > 0
+    assert gate.ledger.reserved == Amount(1, WORST)
+
+
+def test_attempts_wait_in_the_order_of_their_arrival_even_if_a_later_one_would_fit() -> None:
+    gate = Gate(BudgetLimits(tokens=WORST + 50), CountingMeter(), ticks())
+    first = gate.enter(attempt_of(0))
+    assert first is not None
+    big, later = Waiter(gate, attempt_of(1)), Waiter(gate, small(2))
+    assert gate.enter(small(3)) is None
+    gate.leave(first, reply(Says(tokens=Tokens(output=40)), 0))
+    assert big.is_woken()
+    assert later.is_woken()
+    assert gate.ledger.reserved == Amount(2, WORST + 10)
+
+
+def test_nothing_goes_out_once_no_use_of_those_in_flight_could_make_room() -> None:
+    gate = Gate(BudgetLimits(tokens=WORST + 50), CountingMeter(), ticks())
+    first = gate.enter(attempt_of(0))
+    assert first is not None
+    big, later = Waiter(gate, attempt_of(1)), Waiter(gate, small(2))
+    gate.leave(first, reply(Says(tokens=Tokens(output=60)), 0))
+    assert not big.is_woken(), "the first is not recorded yet"
+    assert gate.enter(small(3)) is None
+    gate.emitting(lambda record: None)(attempt_record(0))
+    for waiter in (big, later):
+        assert waiter.is_woken()
+        with pytest.raises(BudgetExhaustedError):
+            next(waiter.steps)
+
+
+def test_no_attempt_waits_for_a_number_of_attempts_that_can_only_grow() -> None:
+    gate = Gate(BudgetLimits(attempts=1), CountingMeter(), ticks())
+    first = gate.enter(attempt_of(0))
+    assert first is not None
+    waiter = Waiter(gate, attempt_of(1))
+    gate.leave(first, reply(Says(), 0))
+    gate.emitting(lambda record: None)(attempt_record(0))
+    assert waiter.is_woken()
+    assert refused(gate, small(2)) == BudgetRefusal("attempts")
+
+
+def test_a_cancelled_attempt_leaves_the_line_and_lets_the_next_one_in() -> None:
+    gate = Gate(BudgetLimits(tokens=WORST + 50), CountingMeter(), ticks())
+    first = gate.enter(attempt_of(0))
+    assert first is not None
+    big, later, last = (Waiter(gate, one) for one in (attempt_of(1), attempt_of(2), small(3)))
+    big.steps.close()  # its task is ended
+    assert not last.is_woken()
+    entry = later.go_on()  # its branch is cancelled
+    assert entry.worst is None
+    assert last.is_woken()
+    unsent = gate.not_sent(attempt_of(2), entry)
+    assert (unsent.outcome, unsent.sent, unsent.budget_wait) == (CANCELLED, None, entry.waited)
+    gate.emitting(lambda record: None)(attempt_record(2))
+    assert gate.ledger.reserved == Amount(2, WORST + 10)
+    gate.leave(first, reply(Says(tokens=Tokens(output=0)), 0))
+    assert last.go_on().worst == Amount(1, 10)
+
+
+def test_an_attempt_that_is_ended_after_it_was_let_in_gives_its_room_back() -> None:
+    gate = Gate(BudgetLimits(tokens=WORST), CountingMeter(), ticks())
+    first = gate.enter(attempt_of(0))
+    assert first is not None
+    one, other = Waiter(gate, attempt_of(1)), Waiter(gate, attempt_of(2))
+    gate.leave(first, reply(Says(tokens=Tokens(output=0)), 0))
+    assert one.is_woken()
+    one.steps.close()
+    assert other.go_on().worst == Amount(1, WORST)
+
+
+def test_the_wait_is_limited_by_the_deadline_of_the_workflow_and_not_by_that_of_the_call() -> None:
+    gate = Gate(BudgetLimits(tokens=WORST), CountingMeter(), ticks())
+    assert gate.enter(attempt_of(0)) is not None
+    assert Waiter(gate, attempt_of(1)).until is None
+    limited = replace(attempt_of(2), deadlines=replace(attempt_of(2).deadlines, latest=3))
+    waiter = Waiter(gate, limited)
+    assert waiter.until == 3
+    late = gate.not_sent(limited, waiter.go_on())
+    assert (late.outcome, late.sent) == ("workflow_timeout", None)
+
+
+def test_the_deadline_of_the_call_moves_by_the_wait_up_to_that_of_the_workflow() -> None:
+    gate = Gate(BudgetLimits(tokens=WORST), CountingMeter(), ticks())
+    assert gate.to_send(attempt_of(0), 7).deadlines.end == 1007
+    deadlines = replace(attempt_of(0).deadlines, latest=1005)
+    moved = gate.to_send(replace(attempt_of(0), deadlines=deadlines), 7).deadlines
+    assert (moved.end, moved.end_outcome) == (1005, "workflow_timeout")
+
+
+class Late(World):
+    """A world in which each attempt has waited for room in the budget."""
+
+    def _reply(self, asked: Send) -> Reply:
+        return replace(super()._reply(asked), budget_wait=500)
+
+
+def test_the_wait_is_part_of_the_recorded_permit_wait_and_not_of_the_timeout_of_the_call() -> None:
+    world = Late(in_turn(Says("unavailable", status=503, takes=900), Says()))
+    call = complete(terms(), CallKey(*WORKFLOW, "fan_out", 0, 1), ASKED, 0)
+    assert world.run(call).outcome == OK
+    assert [one.deadlines.end for one in world.sends] == [1000, 1500]
+    first, second = (record for record in world.records if isinstance(record, Attempt))
+    assert (first.permit_requested, first.permit_granted) == (0, 500)
+    assert second.permit_granted - second.permit_requested == 500
 
 
 def test_an_attempt_that_was_broken_off_counts_as_its_worst_case() -> None:
@@ -265,9 +438,7 @@ def test_attempts_that_are_cancelled_are_settled_as_what_they_may_have_used() ->
         line = AsyncPermits(3, now)
         world = AsyncWorld(now, line, passing, gate.emitting(log.records.append))
         await run_async(fan_out(calls(4), lambda ended: any(ended)), world)
-        rested = asyncio.Event()
-        gate.when_at_rest(rested.set)
-        assert rested.is_set()
+        assert nothing_is_in_flight(gate)
 
     asyncio.run(whole())
     assert sorted(one.outcome for one in log.attempts) == [CANCELLED, CANCELLED, OK]
@@ -314,6 +485,8 @@ def test_no_schedule_of_concurrent_attempts_overspends(
             *(worker(numbers) for _ in range(workers)), return_exceptions=True
         )
         assert all(end is None or isinstance(end, BudgetExhaustedError) for end in ends)
+        if any(ends):
+            assert len(spent) == attempts or sum(spent) + WORST > tokens, "it stopped too early"
 
     asyncio.run(whole())
     assert flying == 0
@@ -345,7 +518,27 @@ def test_a_call_that_has_ended_is_recorded_even_if_the_run_stops_just_then() -> 
 
 
 def test_nothing_is_let_through_once_the_seconds_since_the_start_are_over() -> None:
-    clock = iter([9_999_999_999, 10_000_000_000])
+    clock = iter([9_999_999_999, *[10_000_000_000] * 5])
     gate = Gate(BudgetLimits(seconds=10.0), CountingMeter(), lambda: next(clock))
-    assert isinstance(gate.enter(attempt_of(0)), Amount)
-    assert gate.enter(attempt_of(1)) == BudgetRefusal("seconds")
+    first = gate.enter(attempt_of(0))
+    assert first is not None
+    gate.abandon(first)
+    assert refused(gate, attempt_of(1)) == BudgetRefusal("seconds")
+
+
+def test_an_attempt_that_gets_its_connection_after_the_seconds_are_over_is_not_sent() -> None:
+    """It is not charged and not recorded, and the trial ends."""
+    time = [0]
+    gate = Gate(BudgetLimits(seconds=10.0), CountingMeter(), lambda: time[0])
+    seen_by: list[int | None] = []
+
+    def send(effect: Send, branch: Branch) -> Reply:
+        seen_by.append(effect.deadlines.send_by)
+        time[0] = 10 * SECOND
+        return unsent(TOO_LATE, "", time[0])
+
+    with pytest.raises(BudgetExhaustedError) as raised:
+        through_gate(gate, send)(attempt_of(0), Branch())
+    assert raised.value.refusal == BudgetRefusal("seconds")
+    assert seen_by == [10 * SECOND]
+    assert gate.ledger.spent == gate.ledger.reserved == Amount()

@@ -1,4 +1,4 @@
-"""256 permits and refunds at any moment: nothing is spent beyond the budget, in any mode."""
+"""256 permits and refunds at any moment: a budget is used up, and never exceeded, in any mode."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Book:
         assert self.used == sum(attempt.tokens.output or 0 for attempt in attempts) <= LIMIT
         assert self.gate.ledger.reserved == Amount()
         assert self.gate.ledger.spent == Amount(len(attempts), self.used)
-        assert self.most + WORST > LIMIT, "it did not stop before it had to"
+        assert self.used + WORST > LIMIT, "it did not stop before it had to"
 
 
 def test_in_tasks() -> None:
@@ -105,7 +105,7 @@ def test_in_threads() -> None:
             book.records.append(record)
 
     line = ThreadPermits(PERMITS, now)
-    passing = through_gate(book.gate, send, stop)
+    passing = through_gate(book.gate, send)
     world = BlockingWorld(now, line, passing, book.gate.emitting(emit), a_thread_each, stop)
     with pytest.raises(BudgetExhaustedError):
         run_blocking(all_of(calls(CALLS)), world)
@@ -120,7 +120,7 @@ def test_one_after_another() -> None:
         book.begin()
         return book.end()
 
-    passing = through_gate(book.gate, send, stop)
+    passing = through_gate(book.gate, send)
     emit = book.gate.emitting(book.records.append)
     line = ThreadPermits(1, now)
     world = BlockingWorld(now, line, passing, emit, one_after_another, stop)

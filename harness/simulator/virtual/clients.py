@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from harness.engine.branches import Branch
-from harness.engine.effects import Reply, Send
+from harness.engine.deadlines import UNWANTED
+from harness.engine.effects import Reply, Send, unsent
 from harness.engine.waiting import Turn, Waits
 from harness.records.clock import ReadClock
+from harness.records.failures import CANCELLED
 from harness.simulator.virtual.clock import DeadlockError, VirtualClock
 from harness.simulator.virtual.provider import VirtualProvider
-from harness.simulator.virtual.replies import never_sent
 
 _T = TypeVar("_T")
 
@@ -27,7 +28,7 @@ class BlockingVirtualClient:
         """Send one attempt and advance the clock to its end."""
         branch = branch or Branch()
         if branch.cancelled:
-            return never_sent(self._clock.now())
+            return unsent(CANCELLED, UNWANTED, self._clock.now())
         flight = self._provider.begin(self._clock.now(), effect, branch.first_text)
         while flight.reply is None:
             at = self._provider.next_at()

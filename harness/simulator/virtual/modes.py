@@ -27,7 +27,7 @@ def virtual_sync_mode(
     """Run `program` one call after another, with a single permit."""
     client = BlockingVirtualClient(VirtualProvider(trial), clock)
     stop = threading.Event()  # never set
-    send = through_gate(gate, client.send, stop)
+    send = through_gate(gate, client.send, client.wait)
     turns, passing = Turns(clock.now, client.wait), gate.emitting(emit)
     world = BlockingWorld(clock.now, turns, send, passing, one_after_another, stop, client.wait)
     run_blocking(program, world)

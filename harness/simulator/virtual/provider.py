@@ -16,8 +16,8 @@ import msgspec
 
 from harness.config.faults import FaultKind
 from harness.engine.branches import do_nothing
-from harness.engine.deadlines import DEADLINE_PASSED, UNWANTED, Limit, next_limit
-from harness.engine.effects import Reply, Request, Send
+from harness.engine.deadlines import DEADLINE_PASSED, TOO_LATE, UNWANTED, Limit, next_limit
+from harness.engine.effects import Reply, Request, Send, unsent
 from harness.records.failures import CANCELLED, FAILURES
 from harness.simulator.memo import Memo, PromptMemory
 from harness.simulator.model import ServedRequest
@@ -177,10 +177,14 @@ class VirtualProvider:
         return flight.reply
 
     def _enter(self, now: int, flight: Flight) -> None:
+        deadlines = flight.effect.deadlines
+        if deadlines.send_by is not None and now >= deadlines.send_by:
+            self._end(flight, unsent(TOO_LATE, DEADLINE_PASSED, now))
+            return
         target = self._trial.target
         asked = (flight.effect.request, flight.effect.key.phase)
         chat = self._requests.get(asked) or self._parse(*asked)
-        watched = target.stream and flight.effect.deadlines.idle <= self._slowest_chunk
+        watched = target.stream and deadlines.idle <= self._slowest_chunk
         answer = self._simulation.arrive(now, chat, self._trial.repeat, every_chunk=watched)
         if isinstance(answer, Refused):
             self._end(flight, not_completed(answer, answer.retry_after, now, now))
@@ -189,7 +193,7 @@ class VirtualProvider:
             answer, now, self._simulation, self._rates, target.thoughts, watched
         )
         self._open[answer.job] = flight
-        self._watch(flight, next_limit(flight.effect.deadlines, None, now, None).at)
+        self._watch(flight, next_limit(deadlines, None, now, None).at)
 
     def _parse(self, request: Request, phase: str) -> ChatRequest:
         target = self._trial.target

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from harness.engine.deadlines import UNWANTED, Limit, next_limit
+from harness.engine.deadlines import Limit, next_limit
 from harness.engine.effects import Deadlines, Reply
-from harness.records.failures import CANCELLED, FAILURES, OK
+from harness.records.failures import FAILURES, OK
 from harness.records.schema import NO_TOKENS, Tokens
 from harness.simulator import wire
 from harness.simulator.rates import Rates
@@ -70,11 +70,6 @@ def without_text(
 def _request_id(name: str) -> str | None:
     """Return the id of a request; None if the records do not keep ids."""
     return wire.request_id(name) if name else None
-
-
-def never_sent(now: int) -> Reply:
-    """Return the reply of an attempt that was cancelled before it was sent."""
-    return without_text(CANCELLED, sent=None, done=now, detail=UNWANTED)
 
 
 def not_completed(

@@ -15,7 +15,8 @@ from heapq import heapify, heappop, heappush
 from typing import Any, TypeVar, assert_never
 
 from harness.engine.branches import Branch, Course, Fork
-from harness.engine.budget_gate import BudgetExhaustedError, Gate
+from harness.engine.budget_gate import Entry, Gate, after_wait
+from harness.engine.deadlines import TOO_LATE, UNWANTED
 from harness.engine.effects import (
     Acquire,
     Cancelled,
@@ -31,13 +32,14 @@ from harness.engine.effects import (
     Ring,
     Send,
     Sleep,
+    unsent,
 )
-from harness.engine.ledger import Amount, BudgetRefusal
+from harness.engine.ledger import Amount
 from harness.engine.permits import Turnstile
 from harness.engine.waiting import Turn, Waits, sleeping
+from harness.records.failures import CANCELLED
 from harness.simulator.virtual.clock import DeadlockError, VirtualClock
 from harness.simulator.virtual.provider import Flight, VirtualProvider
-from harness.simulator.virtual.replies import never_sent
 
 _T = TypeVar("_T")
 
@@ -51,16 +53,17 @@ _WAITS: Any = object()
 class _Task:
     """A running program and what it waits for.
 
-    `effect`: the effect that it waits for. `flight`, `worst`: its attempt in flight, and what that
-    reserved. `turn`: its place in the queue for permits. `steps`: the steps of any other wait, and
-    `woken` whether it was woken. `timer`: the number of its current time in the heap, 0 for none.
-    `asleep`: it waits, and nothing has ended the wait. `inner`: its running fan-out, with the tasks
-    `children`, of which `running` have not ended. `fork`, `index`: its place in its parent's.
+    `effect`: the effect that it waits for. `flight`, `worst`, `waited`: its attempt in flight, what
+    that reserved, and how long it waited for it. `turn`: its place in the queue for permits.
+    `steps`: the steps of any other wait, and `woken` whether it was woken. `timer`: the number of
+    its current time in the heap, 0 for none. `asleep`: it waits, and nothing has ended the wait.
+    `inner`: its running fan-out, with the tasks `children`, of which `running` have not ended.
+    `fork`, `index`: its place in its parent's.
     """
 
     __slots__ = (
         "asleep", "children", "course", "effect", "flight", "fork", "index", "inner", "parent",
-        "running", "steps", "timer", "turn", "woken", "worst",
+        "running", "steps", "timer", "turn", "waited", "woken", "worst",
     )  # fmt: skip
 
     def __init__(
@@ -70,9 +73,10 @@ class _Task:
         self.parent = parent
         self.fork = fork
         self.index = index
-        self.effect: Acquire | Sleep | Park | None = None
+        self.effect: Acquire | Send | Sleep | Park | None = None
         self.flight: Flight | None = None
         self.worst: Amount | None = None
+        self.waited = 0
         self.turn: Turn | None = None
         self.steps: Waits[Any] | None = None
         self.woken = False
@@ -229,30 +233,42 @@ class Scheduler:
     # Attempts
 
     def _send(self, task: _Task, effect: Send) -> Any:
-        worst, branch = self._gate.enter(effect), task.course.branch
-        if isinstance(worst, BudgetRefusal):
-            self._gate.when_at_rest(lambda: self._ready.append((self._refuse, task, worst)))
-            return _WAITS
+        worst = self._gate.enter(effect)
+        if worst is None:
+            return self._wait(task, effect, partial(self._gate.waiting, effect=effect))
+        return self._begin(task, effect, worst, 0)
+
+    def _entered(self, task: _Task, effect: Send, entry: Entry) -> Any:
+        """Send an attempt that has waited for room in the budget, if there is room."""
+        if entry.worst is None:
+            return self._gate.not_sent(effect, entry)
+        return self._begin(task, effect, entry.worst, entry.waited)
+
+    def _begin(self, task: _Task, effect: Send, worst: Amount, waited: int) -> Any:
+        branch, now = task.course.branch, self._clock.time
         if branch.cancelled:
-            reply = never_sent(self._clock.time)
+            reply = unsent(CANCELLED, UNWANTED, now)
         else:
-            flight = self._provider.begin(self._clock.time, effect, branch.first_text)
+            sent = self._gate.to_send(effect, waited)
+            flight = self._provider.begin(now, sent, branch.first_text)
             if flight.reply is None:
-                task.flight, task.worst, flight.owner = flight, worst, task
+                task.flight, task.worst, task.waited, flight.owner = flight, worst, waited, task
                 return _WAITS
             reply = flight.reply
         self._gate.leave(worst, reply)
-        return reply
-
-    def _refuse(self, task: _Task, refusal: BudgetRefusal) -> None:
-        raise BudgetExhaustedError(refusal)
+        return after_wait(reply, waited) if waited else reply
 
     def _landed(self, task: _Task, flight: Flight) -> None:
-        assert task.worst is not None, "it was sent"
-        assert flight.reply is not None, "it has ended"
-        self._gate.leave(task.worst, flight.reply)
+        worst, reply = task.worst, flight.reply
+        assert worst is not None, "it was sent"
+        assert reply is not None, "it has ended"
         task.flight = task.worst = None
-        self._resume(task, flight.reply)
+        if reply.outcome == TOO_LATE:
+            self._gate.withdraw(worst)
+            self._resume(task, self._send(task, flight.effect))  # waits until the trial ends
+            return
+        self._gate.leave(worst, reply)
+        self._resume(task, after_wait(reply, task.waited) if task.waited else reply)
 
     # Waits
 
@@ -279,13 +295,15 @@ class Scheduler:
         assert task.effect is not None, "it has waited"
         self._resume(task, task.course.done(task.effect, grant))
 
-    def _wait(self, task: _Task, effect: Sleep | Park, waits: Callable[[Turn], Waits[Any]]) -> Any:
+    def _wait(
+        self, task: _Task, effect: Send | Sleep | Park, waits: Callable[[Turn], Waits[Any]]
+    ) -> Any:
         """Begin a wait; return its result if it ends at once."""
         turn = Turn(partial(self._wake, task, effect))
         task.effect, task.woken, task.steps = effect, False, waits(turn)
         return self._step(task, effect)
 
-    def _step(self, task: _Task, effect: Acquire | Sleep | Park) -> Any:
+    def _step(self, task: _Task, effect: Acquire | Send | Sleep | Park) -> Any:
         """Continue a wait until it has to wait again or ends; return its result."""
         assert task.steps is not None, "it waits"
         try:
@@ -298,9 +316,11 @@ class Scheduler:
                     return _WAITS
         except StopIteration as end:
             task.steps = None
+            if type(effect) is Send:
+                return self._entered(task, effect, end.value)
             return task.course.done(effect, end.value)
 
-    def _wake(self, task: _Task, effect: Sleep | Park) -> None:
+    def _wake(self, task: _Task, effect: Send | Sleep | Park) -> None:
         """End the current wait of a task, and the later ones of the same effect."""
         if task.effect is effect:
             task.woken = True
