@@ -339,6 +339,32 @@ def complaint(text: str, *overrides: str) -> str:
             id="success out of reach",
         ),
         pytest.param(
+            HEAD + "sub_questions = 1001\n",
+            "workflow.sub_questions = 1001: must be 1 to 1000 branches",
+            id="too many branches",
+        ),
+        pytest.param(
+            HEAD + "sub_questions = []\n",
+            "workflow.sub_questions = []: must be 1 to 1000 branches",
+            id="no question",
+        ),
+        pytest.param(
+            HEAD + "sub_questions = 'Why?'\n",
+            "workflow.sub_questions = 'Why?': must be a number of branches, or a list of texts",
+            id="one question without a list",
+        ),
+        pytest.param(
+            HEAD + "sub_questions = ['Why?', 3]\n",
+            "workflow.sub_questions[1] = 3: must be a text that is not blank",
+            id="a question that is no text",
+        ),
+        pytest.param(
+            HEAD + "sub_questions = ['Why {topics}?']\n",
+            "workflow.sub_questions[0] = 'Why {topics}?': unknown placeholder {topics} (did you "
+            "mean {topic}?); known here: {topic}",
+            id="a question with an unknown field",
+        ),
+        pytest.param(
             HEAD + "on_branch_failure = 'quorum'\n",
             "workflow.on_branch_failure = 'quorum': requires workflow.quorum; add it, for "
             "example quorum = 0.8",

@@ -45,6 +45,7 @@ def test_the_shipped_schema_is_what_the_command_prints(capsys: pytest.CaptureFix
     [
         "sub_question = 3",
         "sub_questions = 0",
+        "sub_questions = []",
         "steps = 3",
         "[load]\nworkflows = 'many'",
         "[timeouts]\ncall = '10 minutes'",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,11 @@ def working(folder: Path, **override: object) -> Iterator[str]:
 
 
 class Refusing:
-    """Answers every request with one status, and repeats the request's own key in the body."""
+    """Answers every request with one status: with a text, or with the request's own key."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, text: str | None = None) -> None:
         self.status = status
+        self.text = text
         self.keys: list[str] = []
         self.bodies: list[dict[str, Any]] = []
         self.base_url = ""
@@ -46,10 +47,15 @@ class _Quiet(ThreadingHTTPServer):
         """Say nothing."""
 
 
+def saying(text: str) -> AbstractContextManager[Refusing]:
+    """Answer everything with one text, as a load-test server does; yield what was asked."""
+    return refusing(200, text)
+
+
 @contextmanager
-def refusing(status: int) -> Iterator[Refusing]:
+def refusing(status: int, text: str | None = None) -> Iterator[Refusing]:
     """Refuse everything; yield what was asked."""
-    refuser = Refusing(status)
+    refuser = Refusing(status, text)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -57,7 +63,11 @@ def refusing(status: int) -> Iterator[Refusing]:
             refuser.bodies.append(json.loads(asked))
             key = self.headers["authorization"]
             refuser.keys.append(key)
-            body = f'{{"error": {{"message": "no: {key}", "code": "{key}"}}}}'.encode()
+            answer: dict[str, Any] = {"error": {"message": f"no: {key}", "code": key}}
+            if refuser.text is not None:
+                message = {"role": "assistant", "content": refuser.text}
+                answer = {"choices": [{"message": message, "finish_reason": "stop"}]}
+            body = json.dumps(answer).encode()
             self.send_response(refuser.status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(body)))

@@ -16,7 +16,7 @@ from harness.records.schema import PhaseInfo
 from harness.workflows.context import WorkflowContext, WorkflowFailedError, failure_text
 from harness.workflows.layout import InParallel, InSequence, Layout, PlannedCall, tokens_of
 from harness.workflows.partial_failure import SYNTHESIZE_WITH_GAPS, Partial, fail_fast, quorum
-from harness.workflows.prompts import Prompts, PromptTemplate, notes
+from harness.workflows.prompts import Prompts, PromptTemplate, filled, notes
 from harness.workflows.protocol import WorkflowKind
 from harness.workflows.research.decomposition import DecompositionError, parse_sub_questions
 from harness.workflows.research.prompts import TEMPLATES, findings_text, repair_messages
@@ -35,6 +35,36 @@ def _a_number(value: object) -> object:
 Quorum = Annotated[int | float, BeforeValidator(_a_number)]
 
 
+_MOST_BRANCHES = 1000
+
+
+def _number_or_questions(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | list | tuple):
+        raise ValueError(
+            'must be a number of branches, or a list of texts such as ["What causes {topic}?"]'
+        )
+    count = value if isinstance(value, int) else len(value)
+    if not 1 <= count <= _MOST_BRANCHES:
+        raise ValueError(f"must be 1 to {_MOST_BRANCHES} branches")
+    if isinstance(value, int):
+        return value
+    for place, question in enumerate(value):
+        if not isinstance(question, str) or not question.strip():
+            raise SettingError("must be a text that is not blank", place, value=question)
+        if problem := _QUESTION.objection(question, carry_reasoning=False):
+            raise SettingError(problem, place, value=question)
+    return tuple(value)
+
+
+_QUESTION = PromptTemplate("", optional=("topic",))
+
+SubQuestions = Annotated[
+    Annotated[int, Field(ge=1, le=_MOST_BRANCHES)]
+    | Annotated[tuple[str, ...], Field(min_length=1, max_length=_MOST_BRANCHES)],
+    BeforeValidator(_number_or_questions),
+]
+
+
 class ResearchSection(WorkflowSection):
     """Decompose a topic, research its parts in parallel, and write a report.
 
@@ -49,8 +79,11 @@ class ResearchSection(WorkflowSection):
 
     kind: Literal["research"] = "research"
     """The kind of workflow."""
-    sub_questions: int = Field(default=4, ge=1, le=1000)
-    """The branches of each workflow: calls that can run in parallel."""
+    sub_questions: SubQuestions = 4
+    """The branches of each workflow: calls that can run in parallel. Instead of their number, a
+    list of texts, which can contain `{topic}`: the questions themselves. The call of `decompose` is
+    still made and timed, but its text is not read.
+    """
     on_branch_failure: Literal["synthesize-with-gaps", "fail-fast", "quorum"] = (
         "synthesize-with-gaps"
     )
@@ -64,7 +97,7 @@ class ResearchSection(WorkflowSection):
 
     @model_validator(mode="after")
     def _quorum_is_possible(self) -> ResearchSection:
-        wanted, had = self.quorum, self.sub_questions
+        wanted, had = self.quorum, self.branches
         problem = None
         if wanted is None:
             if self.on_branch_failure == "quorum":
@@ -90,12 +123,23 @@ class ResearchSection(WorkflowSection):
         return self
 
     @property
+    def branches(self) -> int:
+        """The number of branches of each workflow."""
+        given = self.sub_questions
+        return given if isinstance(given, int) else len(given)
+
+    def given_questions(self, topic: str) -> list[str] | None:
+        """Return the sub-questions of the scenario about `topic`; None if the model has to ask."""
+        given = self.sub_questions
+        return None if isinstance(given, int) else [filled(one, topic=topic) for one in given]
+
+    @property
     def partial(self) -> Partial:
         """What to do when branches fail."""
         if self.quorum is not None:
-            return quorum(self.sub_questions, self.quorum)
+            return quorum(self.branches, self.quorum)
         if self.on_branch_failure == "fail-fast":
-            return fail_fast(self.sub_questions)
+            return fail_fast(self.branches)
         return SYNTHESIZE_WITH_GAPS
 
 
@@ -107,8 +151,9 @@ class ResearchKind:
 
     def phases(self, section: ResearchSection) -> tuple[PhaseInfo, ...]:
         """Return the three phases; the fan-out has the setting `research`."""
+        is_read = isinstance(section.sub_questions, int)
         return (
-            PhaseInfo(name="decompose", setting="decompose", json=True),
+            PhaseInfo(name="decompose", setting="decompose", json=is_read),
             PhaseInfo(name="fan_out", setting="research", branch_span="sub_question"),
             PhaseInfo(name="synthesize", setting="synthesize"),
         )
@@ -119,20 +164,28 @@ class ResearchKind:
         """Return the calls of a workflow.
 
         The output of the decomposition is read again: its questions once by all branches together
-        and once by the report, its reasoning by each branch if it is carried.
+        and once by the report, its reasoning by each branch if it is carried. Of given questions,
+        only the reasoning can be read.
         """
-        count, planned = section.sub_questions, most["decompose"]
+        count, planned, given = section.branches, most["decompose"], section.given_questions(topic)
+        carried = planned * section.carry_reasoning
         asked = prompts.messages("decompose", topic=topic, count=str(count))
         repair = tokens_of(repair_messages(asked, "", "", count)) + planned
-        branch = tokens_of(prompts.messages("research", topic=topic, question="", notes=""))
-        findings = findings_text((("", ""),) * count)
-        report = prompts.messages("synthesize", topic=topic, findings=findings, notes="")
-        read = [branch + planned] + [branch + planned * section.carry_reasoning] * (count - 1)
+        questions = given or [""] * count
+        read = [
+            tokens_of(prompts.messages("research", topic=topic, question=question, notes=""))
+            + (carried if given or branch else planned)
+            for branch, question in enumerate(questions)
+        ]
+        findings = findings_text(tuple((question, "") for question in questions))
+        report = tokens_of(prompts.messages("synthesize", topic=topic, findings=findings, notes=""))
+        report += (carried if given else planned) + count * most["fan_out"]
+        repairs = () if given else (PlannedCall("decompose", repair, repair=True),)
         parts = (
             PlannedCall("decompose", tokens_of(asked)),
-            PlannedCall("decompose", repair, repair=True),
+            *repairs,
             InParallel(tuple(PlannedCall("fan_out", tokens) for tokens in read)),
-            PlannedCall("synthesize", tokens_of(report) + planned + count * most["fan_out"]),
+            PlannedCall("synthesize", report),
         )
         return InSequence(parts)
 
@@ -162,10 +215,16 @@ RESEARCH: WorkflowKind[ResearchSection] = ResearchKind()
 
 
 def _decompose(context: WorkflowContext[ResearchSection]) -> Program[tuple[list[str], str]]:
-    """Return the sub-questions and the reasoning; ask for one repair of an unusable answer."""
-    count = context.section.sub_questions
+    """Return the sub-questions and the reasoning; ask for one repair of an unusable answer.
+
+    Given questions are returned as they are: whatever the answer says, it is not read.
+    """
+    count, given = context.section.branches, context.section.given_questions(context.topic)
     asked = context.prompts.messages("decompose", topic=context.topic, count=str(count))
     reply = yield from context.ask("decompose", asked, context.at)
+    if given is not None and reply.outcome in _ANSWERED:
+        yield from context.ended("decompose", "ok")
+        return given, reply.reasoning
     error, questions = _read(reply, count)
     if error is not None and reply.outcome in _ANSWERED:
         asked = repair_messages(asked, reply.answer, error, count)
