@@ -16,6 +16,7 @@ from harness.telemetry.attributes import Attributes
 
 RESOURCE_VARIABLE = "OTEL_RESOURCE_ATTRIBUTES"
 NAME_VARIABLE = "OTEL_SERVICE_NAME"
+SERVICE = "harness"
 
 _ARCHITECTURES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64"}
 """Python's name of a machine -> the convention's value of `host.arch`, if they differ."""
@@ -30,7 +31,7 @@ def make_resource(run: Run, environment: Mapping[str, str]) -> Attributes:
     clock, so that Jaeger does not shift them. Raises InputError for a malformed variable.
     """
     defaults: Attributes = {
-        semconv.SERVICE_NAME: "harness",
+        semconv.SERVICE_NAME: SERVICE,
         semconv.SERVICE_VERSION: run.versions["harness"],
         semconv.HOST_ID: ids.span_id(run.run_id, "host"),
     }
@@ -41,9 +42,7 @@ def make_resource(run: Run, environment: Mapping[str, str]) -> Attributes:
         defaults[semconv.OS_TYPE] = host["system"].lower()
     if "release" in host:
         defaults[semconv.OS_VERSION] = host["release"]
-    given: Attributes = dict(parse_pairs(RESOURCE_VARIABLE, environment.get(RESOURCE_VARIABLE, "")))
-    if environment.get(NAME_VARIABLE):
-        given[semconv.SERVICE_NAME] = environment[NAME_VARIABLE]
+    given = _given(environment)
     return {
         **defaults,
         **given,
@@ -52,6 +51,18 @@ def make_resource(run: Run, environment: Mapping[str, str]) -> Attributes:
         semconv.TIME_SCALE: run.time_scale,
         **({semconv.VIRTUAL_TIME: True} if run.virtual else {}),
     }
+
+
+def service_name(environment: Mapping[str, str]) -> str:
+    """Return the name of the service that the spans come from. Raises InputError."""
+    return str(_given(environment).get(semconv.SERVICE_NAME, SERVICE))
+
+
+def _given(environment: Mapping[str, str]) -> Attributes:
+    given: Attributes = dict(parse_pairs(RESOURCE_VARIABLE, environment.get(RESOURCE_VARIABLE, "")))
+    if environment.get(NAME_VARIABLE):
+        given[semconv.SERVICE_NAME] = environment[NAME_VARIABLE]
+    return given
 
 
 def first_set(environment: Mapping[str, str], *names: str) -> tuple[str, str]:
