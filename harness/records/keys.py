@@ -88,3 +88,8 @@ NamesWorkflow: TypeAlias = WorkflowKey | CallKey | AttemptKey | WorkflowRecord
 def workflow_key(record: NamesWorkflow) -> WorkflowKey:
     """Return the key of the workflow execution that a record belongs to."""
     return WorkflowKey(record.cell, record.repeat, record.workflow, record.execution)
+
+
+def display_key(record: NamesWorkflow) -> str:
+    """Return the name of a workflow on the command line; people count from 1, records from 0."""
+    return f"{record.cell}/{record.repeat + 1}/{record.workflow + 1}"

@@ -14,6 +14,7 @@ from harness.analysis.selection import Dataset
 from harness.records import ids
 from harness.records.errors import InputError
 from harness.records.failures import CANCELLED, OK, is_failure
+from harness.records.keys import display_key
 from harness.records.schema import Attempt, Call, Workflow
 from harness.store.run_directory import Records
 
@@ -71,7 +72,7 @@ class Waterfalls:
             rows += _rows(call, label, tried, path)
             failures += [(label, attempt) for attempt in tried if is_failure(attempt.outcome)]
         trace = ids.workflow_trace(self._run_id, workflow)
-        return Waterfall(key_of(workflow), trace, path, tuple(rows), tuple(failures))
+        return Waterfall(display_key(workflow), trace, path, tuple(rows), tuple(failures))
 
 
 def slowest(
@@ -105,22 +106,17 @@ def find_workflow(portions: Callable[[], Iterable[Records]], run_id: str, key: s
         one
         for records in portions()
         for one in records.workflows
-        if key in (key_of(one), f"{key_of(one)}/{one.execution + 1}")
+        if key in (display_key(one), f"{display_key(one)}/{one.execution + 1}")
         or (is_id and ids.workflow_trace(run_id, one).startswith(key))
     )
     if chosen := max(found, key=lambda one: one.execution, default=None):
         return chosen
     known = slowest(portions(), 1)
-    example = f", for example {key_of(known[0])}" if known else ""
+    example = f", for example {display_key(known[0])}" if known else ""
     raise InputError(
         f"{key}: no workflow of this run; write setting/repeat/workflow, numbered from 1, or a "
         f"trace id{example}"
     )
-
-
-def key_of(workflow: Workflow) -> str:
-    """Return the name of a workflow on the command line; people count from 1, records from 0."""
-    return f"{workflow.cell}/{workflow.repeat + 1}/{workflow.workflow + 1}"
 
 
 def _label(call: Call, name: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from harness.records.clock import SECOND
-from harness.records.failures import is_failure
+from harness.records.failures import OK, is_failure
 from harness.records.schema import (
     Attempt,
     Backoff,
@@ -141,9 +141,23 @@ def branch_name(run: Run, phase: str | None) -> str:
     return semconv.BRANCH_SPAN if phase is None else named.get(phase, semconv.BRANCH_SPAN)
 
 
+def title_attributes(title: str, outcome: str | None) -> Attributes:
+    """Return what tells a span from others of its name, with an outcome that is not success."""
+    if not title:
+        return {}
+    return {semconv.TITLE: title if outcome in (None, OK) else f"{title}: {outcome}"}
+
+
+def call_title(record: Call | Attempt) -> str:
+    """Return the phase, the branch and the number of a call, where people count from 1."""
+    branch = "" if record.branch is None else f", branch {record.branch + 1}"
+    return f"{record.phase}{branch}" + (f", call {record.call}" if record.call > 1 else "")
+
+
 def run_attributes(the_run: Run) -> Attributes:
     """Return the attributes of the run's own span, including those of every span of the run."""
     return {
+        semconv.TITLE: the_run.name,
         semconv.RUN_ID: the_run.run_id,
         semconv.SIMULATED: the_run.simulated,
         semconv.RUN_NAME: the_run.name,
@@ -173,6 +187,7 @@ def _attribute(value: Any) -> AttributeValue:
 def trial_attributes(record: Trial) -> Attributes:
     """Return the attributes that a trial's span has in addition to its cell's."""
     return {
+        semconv.TITLE: f"{record.cell}, repeat {record.repeat + 1}",
         semconv.REPEAT: record.repeat,
         semconv.EXECUTION: record.execution,
         semconv.TRIAL_INTERRUPTED: record.interrupted,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from harness.telemetry.otlp_protobuf import Batch
 
 TRACES = "traces"
-RUN_TRACE_FILE = "run.otlp.jsonl"
+RUN_TRACE_FILE = f"run{otlp_file.SUFFIX}"
 
 MOST_TRACED_CALLS = 100_000
 """The most planned calls of a run in virtual time that makes traces. Each attempt has about eight
@@ -201,9 +201,7 @@ class _StoredTraces:
         self.left_out += _left_out(records)
         said = self._stored.each(Transcript, trial) if self._content else ()
         traces = self._maker.traces(records.workflows, records.calls, records.attempts, said)
-        spans = chain.from_iterable(map(with_export_times, traces))
-        while part := list(islice(spans, otlp_file.SPANS_PER_LINE)):
-            yield part
+        return otlp_file.packed(chain.from_iterable(map(with_export_times, traces)))
 
 
 class _StoredDelivery:
@@ -261,7 +259,7 @@ def _put(outbox: Outbox | None, spans: Sequence[Span], resource: Attributes) -> 
 
 
 def _file_of(cell: str) -> str:
-    return f"{cell}.otlp.jsonl"
+    return f"{cell}{otlp_file.SUFFIX}"
 
 
 def _make(directory: Path) -> None:

@@ -1,14 +1,16 @@
-"""Spans as OTLP JSON lines: one ExportTraceServiceRequest per line.
+"""Spans as OTLP JSON lines: one ExportTraceServiceRequest per line, each with whole traces.
 
 https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding: ids in hexadecimal, enumerations
-as integers, 64-bit integers as decimal strings. Jaeger can upload such a file, up to 50 MB.
+as integers, 64-bit integers as decimal strings. Jaeger can upload such a file, by default up to
+20 MiB, so more spans go to further files: `x.otlp.jsonl`, `x.part2.otlp.jsonl` and so on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,11 @@ from harness.telemetry import semconv
 from harness.telemetry.attributes import Attributes, AttributeValue
 from harness.telemetry.span import Span, SpanRole
 
+SUFFIX = ".otlp.jsonl"
 SPANS_PER_LINE = 512
+"""The most spans of a line with more than one trace."""
+MOST_BYTES = 20_000_000
+"""The most bytes of a file with more than one line."""
 _KINDS: dict[SpanRole, int] = {"internal": 1, "client": 3}
 _VALUES = {str: "stringValue", bool: "boolValue", int: "intValue", float: "doubleValue"}
 _STATUS_ERROR = 2
@@ -28,38 +34,79 @@ _FLAGS = 0x100
 """As in the SDK: bit 8 means that bit 9 (the parent is remote) is known; here it is 0."""
 
 
-def append_spans(path: Path, spans: Sequence[Span], resource: Attributes) -> None:
-    """Append spans to a file; create it if it does not exist. Raises StorageError."""
-    append_to_file(path, _lines(spans, resource))
+def packed(spans: Iterable[Span]) -> Iterator[list[Span]]:
+    """Yield the spans of traces that follow one another in parts, each for one line."""
+    part: list[Span] = []
+    for _, trace in groupby(spans, attrgetter("trace_id")):
+        whole = list(trace)
+        if part and len(part) + len(whole) > SPANS_PER_LINE:
+            yield part
+            part = []
+        part += whole
+    if part:
+        yield part
+
+
+def append_spans(path: Path, spans: Iterable[Span], resource: Attributes) -> None:
+    """Append spans to the last of the files; create it if needed. Raises StorageError."""
+    number = 1
+    while _of_part(path, number + 1).exists():
+        number += 1
+    with writing(path):
+        last = _of_part(path, number)
+        size = last.stat().st_size if last.exists() else 0
+    for line in (_line(part, resource) for part in packed(spans)):
+        if size and size + len(line) > MOST_BYTES:
+            number, size = number + 1, 0
+        append_to_file(_of_part(path, number), [line])
+        size += len(line)
 
 
 def replace_spans(path: Path, parts: Iterable[Sequence[Span]], resource: Attributes) -> None:
-    """Replace a file atomically, or delete it if there are no spans. Raises StorageError.
+    """Replace the files, each atomically; delete those that are not needed. Raises StorageError.
 
-    `parts`: spans that are encoded and released one part after another.
+    `parts`: of `packed`; they are encoded and released one after another.
     """
-    lines = chain.from_iterable(_lines(spans, resource) for spans in parts)
-    first = next(lines, None)
-    if first is not None:
-        replace_file(path, chain([first], lines))
-    else:
-        with writing(path):
-            path.unlink(missing_ok=True)
+    lines = (_line(part, resource) for part in parts if part)
+    line = next(lines, None)
+
+    def of_one_file() -> Iterator[bytes]:
+        nonlocal line
+        size = 0
+        while line is not None and (not size or size + len(line) <= MOST_BYTES):
+            size += len(line)
+            yield line
+            line = next(lines, None)
+
+    number = 1
+    while line is not None:
+        replace_file(_of_part(path, number), of_one_file())
+        number += 1
+    while (stale := _of_part(path, number)).exists():
+        with writing(stale):
+            stale.unlink()
+        number += 1
 
 
-def _lines(spans: Sequence[Span], resource: Attributes) -> Iterator[bytes]:
-    for start in range(0, len(spans), SPANS_PER_LINE):
-        of_scope = {
-            "scope": {"name": semconv.SCOPE, "version": __version__},
-            "spans": [_span(span) for span in spans[start : start + SPANS_PER_LINE]],
-            "schemaUrl": semconv.SCHEMA_URL,
-        }
-        of_resource = {
-            "resource": {"attributes": _attributes(resource)},
-            "scopeSpans": [of_scope],
-            "schemaUrl": semconv.SCHEMA_URL,
-        }
-        yield msgspec.json.encode({"resourceSpans": [of_resource]}) + b"\n"
+def _of_part(path: Path, number: int) -> Path:
+    """Return the file with the given number, from 1."""
+    if number == 1:
+        return path
+    return path.with_name(f"{path.name.removesuffix(SUFFIX)}.part{number}{SUFFIX}")
+
+
+def _line(spans: Sequence[Span], resource: Attributes) -> bytes:
+    of_scope = {
+        "scope": {"name": semconv.SCOPE, "version": __version__},
+        "spans": [_span(span) for span in spans],
+        "schemaUrl": semconv.SCHEMA_URL,
+    }
+    of_resource = {
+        "resource": {"attributes": _attributes(resource)},
+        "scopeSpans": [of_scope],
+        "schemaUrl": semconv.SCHEMA_URL,
+    }
+    return msgspec.json.encode({"resourceSpans": [of_resource]}) + b"\n"
 
 
 def _span(span: Span) -> dict[str, Any]:

@@ -96,6 +96,9 @@ VIRTUAL_TIME = "harness.virtual"
 """Present, and true, if the run used virtual time: all its trials started at the same moment."""
 
 # Run, cell, trial and call
+TITLE = "harness.title"
+"""What tells a span from others of its name, for people."""
+
 RUN_ID = "harness.run.id"
 RUN_NAME = "harness.run.name"
 RUN_STATUS = "harness.run.status"

@@ -27,7 +27,7 @@ from harness.analysis.phase_tree import Lane, PhaseNode, tree_of
 from harness.records import ids
 from harness.records.failures import OK
 from harness.records.groups import WorkflowGroups, WorkflowRecords, decisive_attempt
-from harness.records.keys import WARM_UP, CallKey, workflow_key
+from harness.records.keys import WARM_UP, CallKey, display_key, workflow_key
 from harness.records.schema import (
     Attempt,
     Branches,
@@ -67,7 +67,8 @@ class TraceMaker:
         spans = [root]
         for name, cell_trials in by_cell.items():
             shared = attributes.cell_attributes(self.run, self.cells[name])
-            cell = self._run_span(semconv.CELL_SPAN, root, cell_trials, shared, name)
+            titled = shared | {semconv.TITLE: name}
+            cell = self._run_span(semconv.CELL_SPAN, root, cell_trials, titled, name)
             spans.append(cell)
             for trial in cell_trials:
                 key = (name, trial.repeat, trial.execution)
@@ -174,6 +175,7 @@ class _WorkflowTrace:
             outcome=record.outcome,
             error=_error(record.outcome, record.error),
             links=(SpanLink(self.maker.run_trace, trial),),
+            title=display_key(record),
         )
         if self.run.is_open_loop(self.cell):  # a closed loop has no queue
             self._add(semconv.QUEUE_SPAN, root, (record.ready, record.started), ("queue",))
@@ -198,6 +200,7 @@ class _WorkflowTrace:
                 ("sub_question", node.name, branch, *_if_repeated(node.number)),
                 attributes.branch_attributes(node.name, branch),
                 outcome=lanes[-1].outcome,
+                title=f"branch {branch + 1}",
             )
             self._add_lanes(span, lanes)
 
@@ -213,6 +216,7 @@ class _WorkflowTrace:
                     ("phase", item.phase.name, *_if_repeated(item.number)),
                     {semconv.PHASE: item.phase.name},
                     outcome=item.phase.outcome,
+                    title=f"{item.phase.name} {item.number}",
                 )
                 self._add_inside(span, item)
 
@@ -275,18 +279,22 @@ class _WorkflowTrace:
             ("permit_wait", number),
             {semconv.ATTEMPT: number},
             call=attempt,
+            title=f"before attempt {number}",
         )
 
     def _add_pause(self, parent: Span, call: Call, number: int, pause: CallSegment) -> None:
         """Add a backoff, or a wait for a permit without an attempt."""
         times = (pause.start, pause.end)
         carried: Attributes = {}
+        title = "before attempt 1"
         if pause.attempt is not None:
             carried[semconv.ATTEMPT] = pause.attempt
+            title = f"after attempt {pause.attempt}"
         if pause.part == "backoff":
             record = next(one for one in call.backoffs if (one.start, one.end) == times)
             carried |= attributes.backoff_attributes(record)
-            self._add(semconv.BACKOFF_SPAN, parent, times, ("backoff", number), carried, call=call)
+            key = ("backoff", number)
+            self._add(semconv.BACKOFF_SPAN, parent, times, key, carried, call=call, title=title)
             return
         gave_up = call.outcome if pause.end == call.done else OK
         self._add(
@@ -296,6 +304,7 @@ class _WorkflowTrace:
             ("permit_wait", "in vain", number),
             carried | attributes.error_attributes(gave_up),
             call=call,
+            title=title,
             error=_error(gave_up),
         )
 
@@ -313,6 +322,7 @@ class _WorkflowTrace:
             call=attempt,
             outcome=attempt.outcome,
             kind="client",
+            title=f"attempt {attempt.attempt}",
             events=tuple(
                 Event(name, self.maker.unix(time)) for name, time in moments if time is not None
             ),
@@ -332,12 +342,17 @@ class _WorkflowTrace:
         kind: SpanRole = "internal",
         events: tuple[Event, ...] = (),
         links: tuple[SpanLink, ...] = (),
+        title: str = "",
     ) -> Span:
-        """Add one span. `key`: its kind, and its key within the workflow or the call."""
+        """Add one span. `key`: its kind, and its key within the workflow or the call.
+
+        `title`: what tells it from spans of the same name; that of `call` comes before it.
+        """
         own = self.shared
         if call is not None:
             own = own | attributes.call_key_attributes(call)
             key = (key[0], *call.call_key[4:], *key[1:])
+            title = ", ".join(filter(None, (attributes.call_title(call), title)))
         if outcome is not None:
             own = own | attributes.outcome_attributes(outcome)
             error = error or _error(outcome)
@@ -348,7 +363,7 @@ class _WorkflowTrace:
             parent_id=parent.span_id if parent else None,
             start=self.maker.unix(times[0]),
             end=self.maker.unix(times[1]),
-            attributes=own | carried,
+            attributes=own | attributes.title_attributes(title, outcome) | carried,
             kind=kind,
             events=events,
             links=links,

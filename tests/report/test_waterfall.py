@@ -10,6 +10,7 @@ from rich.console import Console
 
 from harness.records import ids
 from harness.records.errors import InputError
+from harness.records.keys import display_key
 from harness.records.schema import Tokens
 from harness.report.charts.model import LOOKS
 from harness.report.path_text import (
@@ -19,7 +20,7 @@ from harness.report.path_text import (
     path_summaries,
     render_paths,
 )
-from harness.report.waterfall import Waterfalls, find_workflow, key_of
+from harness.report.waterfall import Waterfalls, find_workflow
 from harness.report.waterfall_text import render_waterfall
 from harness.store.run_directory import Records
 from tests.analysis.builders import make_attempt, make_call
@@ -67,7 +68,7 @@ def test_a_workflow_is_named_by_its_key_or_by_its_trace(records: Records) -> Non
     waterfalls = Waterfalls(records)
     for workflow in records.workflows:
         trace = ids.workflow_trace(records.run.run_id, workflow)
-        for name in (key_of(workflow), f"{key_of(workflow)}/1", trace, trace[:12]):
+        for name in (display_key(workflow), f"{display_key(workflow)}/1", trace, trace[:12]):
             assert find_workflow(lambda: [records], records.run.run_id, name) == workflow
         assert waterfalls.of(workflow).trace_id == trace
 
@@ -82,7 +83,7 @@ def test_a_name_that_nothing_has_is_refused_with_an_example(records: Records, na
 
 def test_the_key_counts_from_one_as_the_titles_do(records: Records) -> None:
     first = min(records.workflows, key=lambda one: (one.cell, one.repeat, one.workflow))
-    assert key_of(first) == f"{first.cell}/1/1"
+    assert display_key(first) == f"{first.cell}/1/1"
     assert (first.repeat, first.workflow) == (0, 0)
 
 
@@ -135,7 +136,7 @@ def test_an_attempt_that_ran_beside_another_has_a_row_of_its_own() -> None:
 def test_no_line_is_wider_than_the_terminal_and_none_ends_in_spaces(records: Records) -> None:
     waterfalls = Waterfalls(records)
     for workflow in records.workflows:
-        for line in drawn(records, key_of(workflow), whole=True).splitlines():
+        for line in drawn(records, display_key(workflow), whole=True).splitlines():
             assert len(line) <= 80, line
             assert line == line.rstrip()
     said = io.StringIO()

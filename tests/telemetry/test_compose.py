@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from harness.telemetry import otlp_file, semconv
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -66,15 +68,33 @@ def test_jaeger_listens_where_compose_publishes_it_and_beyond_its_own_loopback()
 
 
 def test_jaeger_reads_the_configuration_that_is_mounted() -> None:
-    (mount,) = SERVICES["jaeger"]["volumes"]
-    source, target, mode = mount.split(":")
-    assert (ROOT / source).is_file()
-    assert SERVICES["jaeger"]["command"] == ["--config", target]
-    (mount,) = SERVICES["prometheus"]["volumes"]
-    assert f"--config.file={mount.split(':')[1]}" in SERVICES["prometheus"]["command"]
-    for one in [mount, *SERVICES["grafana"]["volumes"]]:
-        assert (ROOT / one.split(":")[0]).is_file()
-        assert mode == one.split(":")[2] == "ro"
+    mounts = [
+        mount.split(":")
+        for service in SERVICES
+        for mount in SERVICES[service]["volumes"]
+    ]
+    for source, _, mode in mounts:
+        assert (ROOT / source).is_file()
+        assert mode == "ro"
+    targets = [target for _, target, _ in mounts]
+    assert SERVICES["jaeger"]["command"] == ["--config", targets[0]]
+    assert f"--config.file={targets[2]}" in SERVICES["prometheus"]["command"]
+    assert JAEGER["extensions"]["jaeger_query"]["ui"] == {"config_file": targets[1]}
+
+
+def test_what_tells_spans_apart_is_their_first_tag_in_jaeger() -> None:
+    assert read("compose/jaeger-ui.json")["topTagPrefixes"][0] == semconv.TITLE
+
+
+def test_every_file_of_a_run_can_be_uploaded() -> None:
+    http = JAEGER["extensions"]["jaeger_query"]["http"]
+    assert http["max_request_body_size"] == 200 * 1024 * 1024 > otlp_file.MOST_BYTES
+
+
+def test_names_are_those_that_jaeger_does_not_warn_of() -> None:
+    assert "spanmetrics" not in JAEGER["connectors"], "renamed to span_metrics"
+    resource = JAEGER["service"]["telemetry"]["resource"]
+    assert resource == {"attributes": [{"name": "service.name", "value": "jaeger"}]}
 
 
 def test_every_part_of_a_pipeline_is_configured_and_every_store_is_there() -> None:
@@ -108,7 +128,7 @@ def test_only_the_profile_monitor_adds_prometheus_which_reads_what_jaeger_offers
 
 
 def test_the_buckets_reach_calls_that_last_minutes_and_both_sides_mean_one_unit() -> None:
-    metrics = JAEGER["connectors"]["spanmetrics"]
+    metrics = JAEGER["connectors"]["span_metrics"]
     buckets = [seconds(one) for one in metrics["histogram"]["explicit"]["buckets"]]
     conventional = [0.01 * 2**power for power in range(14)]
     assert buckets[:14] == conventional
@@ -121,5 +141,5 @@ def test_the_buckets_reach_calls_that_last_minutes_and_both_sides_mean_one_unit(
 def test_images_are_pinned() -> None:
     jaeger, prometheus, grafana = (SERVICES[name]["image"] for name in SERVICES)
     assert re.fullmatch(r"cr\.jaegertracing\.io/jaegertracing/jaeger:2\.\d+\.\d+", jaeger)
-    assert re.fullmatch(r"prom/prometheus:v3\.\d+\.\d+", prometheus)
+    assert re.fullmatch(r"prom/prometheus:v3\.\d+\.\d+@sha256:[0-9a-f]{64}", prometheus)
     assert re.fullmatch(r"grafana/grafana:\d+\.\d+\.\d+", grafana)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from harness.records.errors import StorageError
 from harness.telemetry import semconv
@@ -96,12 +97,45 @@ def test_a_workflow_reads_back_whole(tmp_path: Path) -> None:
     assert [one["times"] for one in read] == [(one.start, one.end) for one in spans]
 
 
-def test_a_line_holds_at_most_a_batch_and_appending_adds_lines(tmp_path: Path) -> None:
-    many = [span(number) for number in range(1, SPANS_PER_LINE + 2)]
+def of_trace(number: int, count: int) -> list[Span]:
+    trace = f"{number:032x}"
+    return [replace(span(number * 10_000 + one), trace_id=trace) for one in range(count)]
+
+
+def counts(path: Path) -> list[int]:
+    return [len(spans_in(parse_line(line))) for line in path.read_bytes().splitlines()]
+
+
+def test_a_line_holds_whole_traces_and_appending_adds_lines(tmp_path: Path) -> None:
+    half = SPANS_PER_LINE // 2
+    many = [*of_trace(1, half), *of_trace(2, half), *of_trace(3, 1), *of_trace(4, 3 * half)]
     append_spans(tmp_path / "x", many, RESOURCE)
-    append_spans(tmp_path / "x", [span(9999)], RESOURCE)
-    lines = (tmp_path / "x").read_bytes().splitlines()
-    assert [len(spans_in(parse_line(line))) for line in lines] == [SPANS_PER_LINE, 1, 1]
+    append_spans(tmp_path / "x", of_trace(5, 1), RESOURCE)
+    assert counts(tmp_path / "x") == [2 * half, 1, 3 * half, 1]
+
+
+def test_files_stay_below_the_limit_of_an_upload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Appending and replacing cut the files at the same traces."""
+    traces = [of_trace(number, SPANS_PER_LINE) for number in range(1, 8)]
+    line = b"".join(lines_of(tmp_path / "one", traces[:1]))
+    monkeypatch.setattr("harness.telemetry.otlp_file.MOST_BYTES", 3 * len(line) + 10)
+    for trace in traces:
+        append_spans(tmp_path / "x.otlp.jsonl", trace, RESOURCE)
+    names = ["x.otlp.jsonl", "x.part2.otlp.jsonl", "x.part3.otlp.jsonl"]
+    assert sorted(file.name for file in tmp_path.glob("x*")) == names
+    appended = [(tmp_path / name).read_bytes() for name in names]
+    assert [len(one.splitlines()) for one in appended] == [3, 3, 1]
+    replace_spans(tmp_path / "x.otlp.jsonl", traces, RESOURCE)
+    assert [(tmp_path / name).read_bytes() for name in names] == appended
+    replace_spans(tmp_path / "x.otlp.jsonl", traces[:1], RESOURCE)
+    assert [file.name for file in tmp_path.glob("x*")] == names[:1]
+
+
+def lines_of(path: Path, traces: list[list[Span]]) -> list[bytes]:
+    replace_spans(path, traces, RESOURCE)
+    return path.read_bytes().splitlines(keepends=True)
 
 
 def test_replacing_leaves_nothing_of_the_old_file(tmp_path: Path) -> None:

@@ -105,6 +105,32 @@ def test_every_span_hangs_where_the_tree_shows_it() -> None:
     }
 
 
+def test_titles_tell_spans_of_the_same_name_apart() -> None:
+    records = example()
+    spans = [*TraceMaker(records.run).of_run(records.trials), *workflow_spans(records)]
+    titles = [(span.name.split()[0], span.attributes.get("harness.title")) for span in spans]
+    assert titles[:3] == [
+        ("harness.run", records.run.name),
+        ("harness.cell", CELL),
+        ("harness.trial", f"{CELL}, repeat 2"),
+    ]
+    assert titles[3:6] == [
+        ("invoke_workflow", f"{CELL}/2/4"),
+        ("phase", "decompose 1"),
+        ("call", "decompose"),
+    ]
+    assert titles[-15:-7] == [
+        ("sub_question", "branch 2"),
+        ("call", "fan_out, branch 2"),
+        ("permit_wait", "fan_out, branch 2, before attempt 1"),
+        ("chat", "fan_out, branch 2"),
+        ("attempt", "fan_out, branch 2, attempt 1: rate_limited"),
+        ("backoff", "fan_out, branch 2, after attempt 1"),
+        ("permit_wait", "fan_out, branch 2, before attempt 2"),
+        ("attempt", "fan_out, branch 2, attempt 2"),
+    ]
+
+
 def test_chat_and_attempt_are_client_spans_and_no_others() -> None:
     kinds = {(span.name.split()[0], span.kind) for span in workflow_spans(example())}
     assert {name for name, kind in kinds if kind == "client"} == {"chat", "attempt"}

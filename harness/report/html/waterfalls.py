@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from harness.analysis.call_segments import PARTS
+from harness.records.keys import display_key
 from harness.records.schema import Workflow
 from harness.report.charts.model import Key, RowPanel
 from harness.report.charts.timeline import (
@@ -22,7 +23,7 @@ from harness.report.path_text import (
     path_summaries,
 )
 from harness.report.tables import Column, Subject, Table
-from harness.report.waterfall import Waterfall, Waterfalls, key_of
+from harness.report.waterfall import Waterfall, Waterfalls
 from harness.report.wording import PART_WORDS, change_in_percent, counted, number, percent
 from harness.telemetry.jaeger import Jaeger, JaegerLink, links
 
@@ -90,7 +91,7 @@ def _chosen(about: Subject, waterfalls: Waterfalls) -> list[tuple[str, Workflow]
         ("Median of its setting", medians[:MEDIANS]),
     ):
         for one in workflows:
-            chosen.setdefault(key_of(one), (kind, one))
+            chosen.setdefault(display_key(one), (kind, one))
     return list(chosen.values())
 
 
