@@ -119,7 +119,7 @@ def test_titles_tell_spans_of_the_same_name_apart() -> None:
         ("phase", "decompose 1"),
         ("call", "decompose"),
     ]
-    assert titles[-15:-7] == [
+    assert titles[-13:-5] == [
         ("sub_question", "branch 2"),
         ("call", "fan_out, branch 2"),
         ("permit_wait", "fan_out, branch 2, before attempt 1"),
