@@ -19,6 +19,7 @@ from harness.analysis.question_pairs import (
 from harness.analysis.reasoning import reasoning_by_phase
 from harness.analysis.selection import Dataset
 from harness.records.errors import InputError
+from harness.records.keys import display_key
 from harness.records.schema import Transcript
 from harness.report.console import Output, printable, say
 from harness.report.line_wrap import wrapped
@@ -29,7 +30,7 @@ from harness.report.reasoning_text import (
     show_phases,
     show_texts,
 )
-from harness.report.waterfall import find_workflow, key_of
+from harness.report.waterfall import find_workflow
 from harness.report.wording import simulated_line
 from harness.store.run_directory import require_run
 from harness.store.trial_reader import TrialReader
@@ -60,7 +61,7 @@ def _show_run(options: argparse.Namespace) -> int:
         show_phases(phases, console)
         for records in stored.workflows_by_trial():
             if records.workflows and _has_texts(stored):
-                first = key_of(records.workflows[0])
+                first = display_key(records.workflows[0])
                 say(console, "", f"Next: harness reasoning {options.run} {first}")
                 break
         return 0
@@ -68,11 +69,11 @@ def _show_run(options: argparse.Namespace) -> int:
     found = find_workflow(stored.workflows_by_trial, stored.run.run_id, options.key)
     texts = transcripts_of(stored, found)
     if options.json:
-        said = {"key": key_of(found), "topic": found.topic, "outcome": found.outcome}
+        said = {"key": display_key(found), "topic": found.topic, "outcome": found.outcome}
         _print_json(said | {"calls": texts})
         return 0
     console = Output()
-    say(console, *wrapped(f"{key_of(found)}: {printable(found.topic)[:200]}"))
+    say(console, *wrapped(f"{display_key(found)}: {printable(found.topic)[:200]}"))
     _say_simulated(stored, console)
     show_texts(texts, console)
     return 0
@@ -156,8 +157,8 @@ def _say_simulated(reader: TrialReader, console: Output) -> None:
 
 def _as_json(one: QuestionDifference) -> dict[str, Any]:
     said: dict[str, Any] = {
-        "first": key_of(one.first),
-        "second": key_of(one.second),
+        "first": display_key(one.first),
+        "second": display_key(one.second),
         "topic": one.first.topic,
         "equal": one.is_equal,
         "reasoning_similarity": one.reasoning,

@@ -12,11 +12,11 @@ from harness.analysis.model import PhaseReasoning
 from harness.analysis.question_pairs import CallPlace, Pairs, QuestionDifference
 from harness.analysis.text_differences import TextDifference
 from harness.records.failures import OK
+from harness.records.keys import display_key
 from harness.records.schema import Transcript
 from harness.report.console import printable, say, table_blocks
 from harness.report.line_wrap import wrapped
 from harness.report.tables import Column
-from harness.report.waterfall import key_of
 from harness.report.wording import counted, percent, whole_percent
 
 LISTED = 15
@@ -124,7 +124,7 @@ def _table(listed: Sequence[QuestionDifference]) -> Iterator[str]:
         Column("same\nprompt", "", [_same_prompt(one) for one in listed]),
         Column("first difference", "", [_where(one) for one in listed], left=True),
     ]
-    name = Column("question", "", [key_of(one.first) for one in listed], left=True)
+    name = Column("question", "", [display_key(one.first) for one in listed], left=True)
     for block in table_blocks([name], [columns]):
         yield from block
 
@@ -150,7 +150,7 @@ def parted_text(one: QuestionDifference) -> tuple[str, TextDifference]:
 
 def show_divergence(one: QuestionDifference, names: tuple[str, str], console: Console) -> None:
     """Write the first sentences that differ of a question."""
-    say(console, *wrapped(f"{key_of(one.first)}: {_short(one.first.topic)}"))
+    say(console, *wrapped(f"{display_key(one.first)}: {_short(one.first.topic)}"))
     if one.parts_at is None:
         mine, others = one.only
         say(
