@@ -68,11 +68,7 @@ def test_jaeger_listens_where_compose_publishes_it_and_beyond_its_own_loopback()
 
 
 def test_jaeger_reads_the_configuration_that_is_mounted() -> None:
-    mounts = [
-        mount.split(":")
-        for service in SERVICES
-        for mount in SERVICES[service]["volumes"]
-    ]
+    mounts = [mount.split(":") for service in SERVICES for mount in SERVICES[service]["volumes"]]
     for source, _, mode in mounts:
         assert (ROOT / source).is_file()
         assert mode == "ro"
