@@ -80,7 +80,9 @@ def ask(base_url: str, case: Case, stream: bool, noted: Callable[[], None]) -> C
     ) as client:
         began = time.monotonic()
         try:
-            what = _streamed(client, case.fault, noted) if stream else _whole(client, case.fault)
+            what = (
+                ask_streamed(client, case.fault, noted) if stream else ask_whole(client, case.fault)
+            )
         except Exception as error:
             what = type(error).__name__
             if not isinstance(error, openai.OpenAIError):
@@ -90,7 +92,8 @@ def ask(base_url: str, case: Case, stream: bool, noted: Callable[[], None]) -> C
     return Came(what, len(sent))
 
 
-def _whole(client: openai.OpenAI, model: str) -> str:
+def ask_whole(client: openai.OpenAI, model: str) -> str:
+    """Ask for a whole answer, and say what came back."""
     answer: Any = client.chat.completions.create(model=model, messages=[ASKED])
     if not hasattr(answer, "choices"):
         return f"**no error**: a `{type(answer).__name__}` in place of a completion"
@@ -101,7 +104,8 @@ def _whole(client: openai.OpenAI, model: str) -> str:
     return _described(choice.message.content, choice.finish_reason)
 
 
-def _streamed(client: openai.OpenAI, model: str, noted: Callable[[], None]) -> str:
+def ask_streamed(client: openai.OpenAI, model: str, noted: Callable[[], None]) -> str:
+    """Ask for a stream, and say what came back."""
     text, reason, chunks = "", None, 0
     answer: Any = client.chat.completions.create(model=model, messages=[ASKED], stream=True)
     for chunk in answer:

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import httpx2
 import openai
+from aiohttp.client_proto import ResponseHandler
 
 from harness.config.network import tls_context
 from harness.config.request_settings import RequestSettings
@@ -19,6 +20,7 @@ from harness.engine.deadlines import UNWANTED
 from harness.engine.effects import Reply, Send
 from harness.records.clock import SECOND, ReadClock
 from harness.records.failures import CANCELLED
+from harness.transports.aiohttp_parser import ResponseProtocol
 from harness.transports.exchange import (
     KEEP_ALIVE_SECONDS,
     Exchange,
@@ -64,20 +66,20 @@ def _session(tls: ssl.SSLContext, reuse: bool) -> aiohttp.ClientSession:
         connector=connector,
         trace_configs=[trace],
         timeout=aiohttp.ClientTimeout(total=None),
-        max_field_size=_LONGEST_HEADER,
     )
 
 
-_LONGEST_HEADER = 100 * 1024
-"""Maximum size of a response header in bytes; the limit of httpx2 for the whole head."""
-
-
 class _Connector(aiohttp.TCPConnector):
-    """A connector whose connections can be aborted at once.
+    """A connector whose connections can be aborted at once and parse responses as in all modes.
 
     Closing a transport waits until its data is sent and, with TLS, until the peer answers. A
     stalled server does neither.
     """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        protocol: type[ResponseHandler] = ResponseProtocol
+        self._factory = functools.partial(protocol, loop=self._loop)
 
     async def connect(self, *args: Any, **kwargs: Any) -> aiohttp.connector.Connection:
         connection = await super().connect(*args, **kwargs)
@@ -220,6 +222,8 @@ class AsyncClient:
             async for received in body:
                 if not exchange.received(received, self._now()):
                     break
+                if exchange.decodes:  # a few bytes can become many, with no wait between them
+                    await asyncio.sleep(0)
             return exchange.finish()
         finally:
             await response.aclose()

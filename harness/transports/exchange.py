@@ -89,6 +89,7 @@ class Exchange:
         self.reading: Reading | None = None
         self.response_headers: Mapping[str, str] = {}
         self.status: int | None = None
+        self.decodes = False
         self.expired: str | None = None
         self.rearm: Callable[[], None] = do_nothing
         self.release: Callable[[], None] = do_nothing
@@ -166,6 +167,7 @@ class Exchange:
         """Prepare to read the body of a successful response."""
         content_type = response.headers.get("content-type", "").lower()
         self.reading = Reading(self.stream, content_type, self.terms)
+        self.decodes = is_encoded(response)
         if "content-length" in response.headers and "transfer-encoding" in response.headers:
             self.reading.note("framing")
 
@@ -184,6 +186,8 @@ class Exchange:
             self.rearm()
         if began:
             self.first_text()
+        if self.decodes and self.overdue():  # a few bytes can become many
+            return False
         return reading.ended is None or reading.complete
 
     def finish(self) -> Reply:

@@ -5,21 +5,23 @@ from __future__ import annotations
 import httptools
 import httpx2
 
-_LONGEST_HEAD = 100 * 1024
-"""Maximum number of bytes that are read for a response head; the limit of httpx2."""
+from harness.config.response_reading import DEFAULT_TERMS
 
 
 class ResponseParser:
     """Parses the responses on one connection, one after another.
 
     `status`: 0 until the headers are complete. `complete`: the whole response has arrived.
-    `reusable`: the connection can be used for another request after this response.
+    `reusable`: the connection can be used for another request after this response. `longest_head`:
+    the number of bytes that the headers may have.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, longest_head: int = DEFAULT_TERMS.limits.head) -> None:
+        self.longest_head = longest_head
         self._parser = httptools.HttpResponseParser(self)
-        self._parser.set_dangerous_leniencies(  # those of aiohttp, so that every mode reads alike
+        self._parser.set_dangerous_leniencies(
             lenient_headers=True,
+            lenient_chunked_length=True,  # Transfer-Encoding counts: RFC 9112, section 6.3
             lenient_optional_cr_before_lf=True,
             lenient_spaces_after_chunk_size=True,
         )
@@ -50,8 +52,8 @@ class ResponseParser:
             problem = self._end()
         if not self.status:
             self._head_bytes += len(received)
-            if self._head_bytes > _LONGEST_HEAD:
-                problem = "the headers are too long"
+        if self._head_bytes > self.longest_head:
+            problem = "the headers are too long"
         if problem:  # not in the handler above, where the cause would be the parser's exception
             raise httpx2.RemoteProtocolError(problem)
 
@@ -86,7 +88,11 @@ class ResponseParser:
         if status < 200:
             self.headers.clear()
         elif not self.status:
-            self.status, self.reusable = status, self._parser.should_keep_alive()
+            names = {name.lower() for name, _ in self.headers}
+            is_clear = not names >= {b"content-length", b"transfer-encoding"}
+            self.status = status
+            self._head_bytes = sum(len(name) + len(value) + 4 for name, value in self.headers)
+            self.reusable = is_clear and self._parser.should_keep_alive()
 
     def on_body(self, part: bytes) -> None:
         """Add a part of the body (httptools)."""

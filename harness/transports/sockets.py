@@ -163,8 +163,10 @@ class SocketTransport(httpx2.BaseTransport):
         parser = connection.parser
         try:
             self._using(connection.sock)
-            current.get().check_budget()
-            current.get().note_sent()
+            exchange = current.get()
+            parser.longest_head = exchange.terms.limits.head
+            exchange.check_budget()
+            exchange.note_sent()
             connection.write(data, request.headers.get("connection", "").lower() == "close")
             while not parser.status:
                 connection.read()

@@ -1,7 +1,8 @@
 """Makes the reference documents from the code: `python -m tests.docs.reference`.
 
 `docs/scenario.md` has every key of a scenario, from its JSON Schema and the docstrings of the
-sections. `docs/records.md` has every field of the records and of the summary.
+sections. `docs/records.md` has every field of the records and of the summary,
+`docs/endpoints.md` the anomalies, and `docs/servers.md` how the answers of servers are read.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from harness.records.schema import (
 from harness.records.timer_lag import LateTimer
 from harness.workflows.prompts import PromptTemplate
 from harness.workflows.registry import WORKFLOWS
+from tests.docs.servers import servers_page
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -275,7 +277,12 @@ def endpoints_page() -> str:
     return f"{before}{begin}{anomaly_table()}\n{end}{after}"
 
 
-PAGES = {"scenario.md": scenario_page, "records.md": records_page, "endpoints.md": endpoints_page}
+PAGES = {
+    "scenario.md": scenario_page,
+    "records.md": records_page,
+    "endpoints.md": endpoints_page,
+    "servers.md": servers_page,
+}
 
 
 def main() -> None:

@@ -41,9 +41,14 @@ def parse(*pieces: bytes) -> tuple[ResponseParser, bytes]:
         (CHUNKED + b"5 \r\nabcde\r\n0\r\n\r\n", True),
         (SIZED.replace(b"OK", b"OK\r\nconnection: close") + b"abcde", False),
         (SIZED.replace(b"1.1", b"1.0") + b"abcde", False),
+        (
+            CHUNKED.replace(b"OK", b"OK\r\ncontent-length: 2") + b"5\r\nabcde\r\n0\r\n\r\n",
+            False,
+        ),
+        (SIZED.replace(b"OK", b"OK" + b"\r\nx: y" * 300) + b"abcde", True),
     ],
     ids=["chunked", "sized", "informational", "folded", "control", "line feeds", "space", "closing",
-         "old"],
+         "old", "two lengths", "many headers"],
 )  # fmt: skip
 @given(cuts=st.data())
 def test_any_cutting_of_the_bytes_gives_the_same_response(
