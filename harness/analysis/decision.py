@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import reduce
+from operator import attrgetter
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -62,6 +63,11 @@ class Contender(NamedTuple):
     def share(self) -> float:
         """The share of its workflows that are good."""
         return sum(self.good.values()) / max(1, sum(self.tried.values()))
+
+    @property
+    def losses(self) -> Mapping[int, float]:
+        """The share of its workflows that are not good, by repeat."""
+        return {at: (tried - self.good[at]) / tried for at, tried in self.tried.items() if tried}
 
 
 class Rules(NamedTuple):
@@ -346,8 +352,13 @@ def _effect_of(cells: Sequence[Contender]) -> float:
 
 
 def best_of(equal: Sequence[Contender], contenders: Sequence[Contender]) -> Contender:
-    """Return which of equal cells to recommend: the simplest, with the safest policy if unused."""
-    return _safest(reduce(simpler, equal), equal, contenders)
+    """Return which of equal cells to recommend.
+
+    None of the others loses significantly fewer workflows. Of these cells it is the simplest, with
+    the safest policy if no policy had anything to do.
+    """
+    keeping = [one for one in equal if not any(_more(two.losses, one.losses) < 0 for two in equal)]
+    return _safest(reduce(simpler, keeping or equal), equal, contenders)
 
 
 def _safest(
@@ -363,14 +374,22 @@ def _safest(
     return min(rivals, key=lambda one: one.safety)
 
 
-def simpler(one: Contender, other: Contender) -> Contender:
-    """Return the simpler of two equal cells.
+_LESS: Mapping[Preference, Callable[[Contender], Mapping[int, float]]] = {
+    "losses": attrgetter("losses"),
+    "attempts": attrgetter("attempts"),
+    "refusals": attrgetter("refusals"),
+}
+"""What an equal cell is preferred for if it has significantly less of it, in this order."""
 
-    It has fewer attempts, or else fewer 429s, where the difference is significant; or else fewer
-    permits; or else the simpler policy.
+
+def simpler(one: Contender, other: Contender) -> Contender:
+    """Return the better of two equal cells.
+
+    It loses fewer workflows, or else has fewer attempts, or else fewer 429s, where the difference
+    is significant; or else it has fewer permits; or else the simpler policy.
     """
-    for mine, theirs in ((one.attempts, other.attempts), (one.refusals, other.refusals)):
-        more = _more(mine, theirs)
+    for values in _LESS.values():
+        more = _more(values(one), values(other))
         if more:
             return one if more < 0 else other
     return min(one, other, key=lambda cell: (cell.permits, cell.simplicity))
@@ -416,12 +435,8 @@ def preference(
         return "objective"
     if other.name not in found.equal:
         return "proof"
-    by: tuple[tuple[Preference, Mapping[int, float], Mapping[int, float]], ...] = (
-        ("attempts", chosen.attempts, other.attempts),
-        ("refusals", chosen.refusals, other.refusals),
-    )
-    for name, mine, theirs in by:
-        if _more(mine, theirs) < 0:
+    for name, values in _LESS.items():
+        if _more(values(chosen), values(other)) < 0:
             return name
     if chosen.permits < other.permits:
         return "permits"

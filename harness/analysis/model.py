@@ -255,12 +255,12 @@ class SettlesWith(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Preference = Literal[
-    "safety", "proof", "attempts", "refusals", "permits", "simplicity", "objective"
+    "safety", "proof", "losses", "attempts", "refusals", "permits", "simplicity", "objective"
 ]
 """Why a cell is preferred to one whose objective is equal within the margin. `safety`: the policies
-had nothing to do, and its policy is safer. `proof`: the other lacks one of the proofs. `attempts`,
-`refusals`, `permits`: it has fewer. `simplicity`: its policy is simpler. `objective`: none of
-these, and it was slightly better."""
+had nothing to do, and its policy is safer. `proof`: the other lacks one of the proofs. `losses`: it
+loses fewer workflows. `attempts`, `refusals`, `permits`: it has fewer. `simplicity`: its policy is
+simpler. `objective`: none of these, and it was slightly better."""
 
 
 class Rival(msgspec.Struct, frozen=True, kw_only=True):

@@ -287,6 +287,7 @@ class Advice:
 _PREFERRED: Mapping[Preference, str] = {
     "safety": "no attempt failed, and its policy is less safe",
     "proof": "it lacks a proof",
+    "losses": "more workflows lost",
     "attempts": "more attempts",
     "refusals": "more 429s",
     "permits": "more permits",

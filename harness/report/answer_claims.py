@@ -192,6 +192,7 @@ def _is_twin(rival: Rival) -> bool:
 _CHOSEN_BY: Mapping[Preference, str] = {
     "safety": "has the safest retry policy",
     "proof": "alone is proven",
+    "losses": "loses fewer workflows",
     "attempts": "sends fewer requests",
     "refusals": "gets fewer 429s",
     "permits": "has fewer calls at once",

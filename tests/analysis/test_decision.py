@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from harness.analysis.decision import Contender, Judgement, Rules, decide
+from harness.analysis.decision import Contender, Judgement, Rules, decide, preference
 from harness.analysis.looks import growing_looks, one_look
 
 _N = TypeVar("_N", int, float)
@@ -96,6 +96,39 @@ def test_of_equal_cells_the_one_with_fewer_attempts_wins_then_429s_then_permits(
     assert (
         judged(contender("layers", BASE, simplicity=(2, 0)), contender("one", BASE)).cell == "one"
     )
+
+
+def test_of_equal_cells_the_one_that_loses_fewer_workflows_wins_before_all_else() -> None:
+    keeps = {"tried": dict.fromkeys(range(5), 100), "failures": 9}
+    lossy = {"good": dict(enumerate([96, 97, 96, 99, 99]))}
+    more = dict(enumerate([1.5, 1.6, 1.4, 1.5, 1.55]))
+    whole = contender(
+        "whole", BASE * 1.001, attempts=more, permits=24, good=dict.fromkeys(range(5), 100), **keeps
+    )
+    cheap = contender("cheap", BASE, **keeps, **lossy)
+    found = judged(cheap, whole)
+    assert (found.cell, set(found.equal)) == ("whole", {"cheap", "whole"})
+    assert preference(whole, cheap, found, [cheap, whole]) == "losses"
+    unlucky = cheap._replace(good=dict(enumerate([100, 100, 99, 100, 100])))
+    found = judged(unlucky, whole)
+    assert found.cell == "cheap", "one lost workflow in 500 can be chance"
+    assert preference(unlucky, whole, found, [unlucky, whole]) == "attempts"
+
+
+def test_a_cell_that_loses_more_does_not_win_by_way_of_a_third() -> None:
+    """The third differs from neither in its losses, and sends more than the one that loses."""
+    every = {"tried": dict.fromkeys(range(5), 100), "failures": 9}
+    whole = contender(
+        "whole", BASE, good=dict.fromkeys(range(5), 100), **every,
+        attempts=dict.fromkeys(range(5), 3.0),
+    )  # fmt: skip
+    third = contender(
+        "third", BASE, good=dict(enumerate([97, 100, 100, 98, 96])), **every,
+        attempts=dict.fromkeys(range(5), 2.0),
+    )  # fmt: skip
+    lossy = contender("lossy", BASE, good=dict(enumerate([97, 97, 97, 98, 97])), **every)
+    for cells in ([whole, third, lossy], [lossy, whole, third], [third, lossy, whole]):
+        assert judged(*cells).cell == "third"
 
 
 def test_attempts_that_differ_by_chance_do_not_decide() -> None:
