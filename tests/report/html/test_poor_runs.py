@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from harness.analysis.model import Cell, Throughput
-from harness.records.schema import Branches, Phase, Stop, Tokens
+from harness.records.schema import Branches, Phase, Run, Stop, Tokens
 from harness.store.run_directory import Records
 from tests.analysis.builders import make_attempt, make_call, make_run, make_trial, make_workflow
 from tests.analysis.played import Shape
@@ -20,19 +20,18 @@ def degenerate() -> dict[str, Report]:
     """Return reports of runs that have next to nothing to tell."""
     one = ["async_2_none_attempt"]
     hopeless = playable(cells=IDS[:5], shape=Shape(failure_rate=1.0))
-    empty = Records(make_run(IDS[:3], 2), [], [], [], [], None)
+    damaged = Records(make_run(IDS[:3], 2), [], [], [], [], None)
     cut = playable(cells=IDS[:5])
     interrupted = cut._replace(
-        run=msgspec.structs.replace(
-            cut.run, status="partial", stopped=Stop(by="interrupt", because="Ctrl-C")
-        ),
+        run=_interrupted(cut.run),
         trials=[msgspec.structs.replace(cut.trials[0], interrupted=True)],
         workflows=[msgspec.structs.replace(cut.workflows[0], outcome="cancelled", error="cut")],
         calls=[], attempts=cut.attempts[:3],
     )  # fmt: skip
     return {
         "hopeless": report_of(hopeless),
-        "empty": report_of(empty),
+        "empty": report_of(damaged._replace(run=_interrupted(damaged.run))),
+        "damaged": report_of(damaged),
         "interrupted": report_of(interrupted),
         "refused at once": report_of(_refused_at_once()),
         "one cell": report_of(playable(cells=one)),
@@ -41,6 +40,11 @@ def degenerate() -> dict[str, Report]:
         "nulls": report_of(playable(cells=one), make_summary([_unknown(one[0])])),
         "no cells": report_of(playable(cells=one), make_summary([])),
     }
+
+
+def _interrupted(run: Run) -> Run:
+    stop = Stop(by="interrupt", because="Ctrl-C")
+    return msgspec.structs.replace(run, status="partial", stopped=stop)
 
 
 def _refused_at_once() -> Records:
@@ -82,6 +86,7 @@ def poor() -> dict[str, Report]:
         ("hopeless", "The most frequent failure: "),
         ("refused at once", "No workflow succeeded: all 1 failed."),
         ("empty", "No workflow has ended, so there is no result yet."),
+        ("damaged", "Records of this run are missing, so nothing is proven. 6 trials are missing."),
         ("interrupted", "No workflow has ended, so there is no result yet."),
         ("one cell", "Only one setting ran, so there is nothing to choose"),
         ("one repeat", "Every setting ran once, so there are no intervals"),
