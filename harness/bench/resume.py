@@ -7,10 +7,10 @@ they are excluded from statistics.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 from pydantic import ValidationError
@@ -26,9 +26,12 @@ from harness.records.errors import InputError, StorageError
 from harness.records.keys import TrialKey
 from harness.records.schema import SCHEMA, Attempt, Call, Run, Session, Trial, Workflow
 from harness.store import run_directory
+from harness.store.record_checks import each_once, of_known_cells
 
 if TYPE_CHECKING:
     from harness.store.columns import AttemptTable, CallTable
+
+_R = TypeVar("_R", Attempt, Call, Workflow, Trial)
 
 
 class RunProgress(NamedTuple):
@@ -170,26 +173,31 @@ class _Seen:
 def _seen_in(directory: Path, run: Run) -> _Seen:
     """Read each file of records once."""
     seen = _Seen()
+
+    def recorded(kind: type[_R]) -> Iterator[_R]:
+        path = directory / run_directory.FILES[kind]
+        return of_known_cells(run_directory.each(directory, kind), run, path)
+
     if (directory / run_directory.TRIALS_FOLDER).exists():
         from harness.store.column_values import Words
         from harness.store.trial_files import read_tables, trial_files  # imports NumPy
 
         seen.note_columns(*read_tables(trial_files(directory, run), Words()))
     else:
-        for attempt in run_directory.each(directory, Attempt):
+        for attempt in recorded(Attempt):
             seen.attempts += 1
             seen.execution = max(seen.execution, attempt.execution)
             seen.last = max(seen.last, attempt.done)
             seen.answered = seen.answered or (attempt.status is not None and attempt.status < 300)
-        for call in run_directory.each(directory, Call):
+        for call in recorded(Call):
             seen.execution = max(seen.execution, call.execution)
-    for workflow in run_directory.each(directory, Workflow):
+    for workflow in recorded(Workflow):
         seen.execution = max(seen.execution, workflow.execution)
         seen.last = max(seen.last, workflow.done)
         if workflow.outcome != "cancelled":
             trial = (workflow.cell, workflow.repeat)
             seen.ended.setdefault(trial, set()).add(workflow.workflow)
-    for record in run_directory.each(directory, Trial):
+    for record in each_once(recorded(Trial)):
         seen.execution = max(seen.execution, record.execution)
         seen.elapsed += record.end
         if not record.interrupted:

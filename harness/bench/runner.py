@@ -270,7 +270,12 @@ def _keep(
     """Write the record of a trial, unless its file has it."""
     if is_recorded(stopped):
         if begun.scenario.records == "full":
+            is_real = not begun.run.virtual  # a virtual one can be run again
+            if is_real:  # so that no trial is recorded without its records
+                writer.sync()
             writer.append(trial)
+            if is_real:
+                writer.sync()
         with run_directory.no_collector():
             hooks.after_trial(begun.run, read)
 

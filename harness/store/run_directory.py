@@ -1,7 +1,8 @@
 """The run directory: appends and flushes records as they end, and reads them back.
 
 Each line is written in one call, so a killed process leaves at most one incomplete line, the last
-one. Readers ignore it.
+one. A line is complete if it ends with a newline: readers ignore the last line without one, even if
+it is JSON, and the next writer removes it.
 """
 
 from __future__ import annotations
@@ -128,10 +129,16 @@ class Writer:
             except OSError as error:
                 self._close()
                 raise _not_written(path, error) from error
+        with writing(self.directory):
+            _sync_folder(self.directory)
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._close()
+        try:
+            if self._failed is None:
+                self.sync()
+        finally:
+            self._close()
 
     def _close(self) -> None:
         for file in self._files.values():
@@ -170,6 +177,14 @@ class Writer:
         except StorageError as error:
             self._fail(str(error))
 
+    def sync(self) -> None:
+        """Wait until all records are on the disk. Raises StorageError as `append` does."""
+        for file in self._files.values():
+            try:
+                os.fsync(file.fileno())
+            except OSError as error:
+                self._fail(f"{file.name}: cannot be written ({error.strerror})")
+
     def _fail(self, problem: str) -> NoReturn:
         self._failed = StorageError(
             f"{problem}; make room and go on with `harness run --resume {self.directory}`"
@@ -192,10 +207,20 @@ def replace_file(path: Path, parts: Iterable[bytes]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)
+            _sync_folder(path.parent)
         except BaseException:
             with contextlib.suppress(OSError):
                 part.unlink()
             raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the names of the files in a folder are on the disk. Raises OSError."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def append_to_file(path: Path, lines: Iterable[bytes]) -> None:
@@ -404,19 +429,19 @@ def decode_lines(
     line: int = 1,
     otherwise: type[_T] | None = None,
 ) -> Iterator[_T]:
-    """Decode each line as `kind`, or else as `otherwise`. Raises StorageError.
+    """Decode each complete line as `kind`, or else as `otherwise`. Raises StorageError.
 
     `path`, and `line`, the number of the first line, are for the message.
     """
     decoder = msgspec.json.Decoder(kind)
     other = decoder if otherwise is None else msgspec.json.Decoder(otherwise)
     for number, text in enumerate(lines, line):
+        if not text.endswith(b"\n"):
+            return  # incomplete: the process ended while it wrote this line
         try:
             try:
                 yield decoder.decode(text)
             except msgspec.ValidationError:
                 yield other.decode(text)
         except _NOT_JSON as error:
-            if not text.endswith(b"\n"):
-                return  # incomplete: the process ended while it wrote this line
             raise StorageError(f"{path}:{number}: not a record ({error})") from None

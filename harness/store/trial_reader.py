@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from harness.records.keys import TrialKey
-from harness.records.schema import Attempt, Call, Transcript, Trial, Workflow
+from harness.records.schema import Attempt, Call, Run, Transcript, Trial, Workflow
+from harness.store.record_checks import each_once, of_known_cells
 from harness.store.run_directory import (
     FILES,
     TRIALS_FOLDER,
@@ -58,7 +59,9 @@ class TrialReader:
 
     def __init__(self, directory: Path) -> None:
         self.run = read_run(directory)
-        self.trials = list(each(directory, Trial))
+        self.trials = list(
+            each_once(of_known_cells(each(directory, Trial), self.run, directory / FILES[Trial]))
+        )
         self._directory = directory
         self._found: dict[type, _Sections] = {}
         self._files: dict[TrialKey, list[TrialFile]] | None = None
@@ -76,8 +79,7 @@ class TrialReader:
         else:
             every = {trial for kind in kinds for trial in self._sections(kind)}
         order = {cell.id: at for at, cell in enumerate(self.run.cells)}
-        known = [trial for trial in every if trial[0] in order]
-        return sorted(known, key=lambda trial: (order[trial[0]], trial[1]))
+        return sorted(every, key=lambda trial: (order[trial[0]], trial[1]))
 
     def by_trial(self) -> Iterator[Records]:
         """Iterate over the records of each trial; the iterator keeps none of them."""
@@ -114,7 +116,7 @@ class TrialReader:
 
     def _sections(self, kind: type) -> _Sections:
         if kind not in self._found:
-            self._found[kind] = _scan(self._directory / FILES[kind])
+            self._found[kind] = _scan(self._directory / FILES[kind], self.run)
         return self._found[kind]
 
 
@@ -126,7 +128,7 @@ def _until(file: Iterator[bytes], size: int) -> Iterator[bytes]:
         yield line
 
 
-def _scan(path: Path) -> _Sections:
+def _scan(path: Path, run: Run) -> _Sections:
     """Return the sections of each trial in a file; no file counts as empty."""
     found: _Sections = {}
     if not path.exists():
@@ -141,7 +143,8 @@ def _scan(path: Path) -> _Sections:
 
     with opened(path) as file:
         current, section = None, _Section(0, 0, 1)
-        for number, owner in enumerate(decode_lines(measured(file), path, _Owner), 1):
+        owners = of_known_cells(decode_lines(measured(file), path, _Owner), run, path)
+        for number, owner in enumerate(owners, 1):
             if owner != current:
                 current, section = owner, _Section(section.end, read, number)
                 found.setdefault((owner.cell, owner.repeat), []).append(section)

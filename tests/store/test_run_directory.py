@@ -257,11 +257,11 @@ FILES = [name for name, _ in KINDS]
 
 
 def cuts(whole: bytes) -> Iterator[tuple[int, int]]:
-    """Yield places to cut a file at, all ends of lines among them, and the whole lines left."""
+    """Yield places to cut a file at, all ends of lines among them, and the lines left whole."""
     ends = [place for place, byte in enumerate(whole) if byte == ord("\n")]
     near = {end + offset for end in ends for offset in (-1, 0, 1)}
     for cut in sorted({*range(0, len(whole), 11), *near} - {len(whole)}):
-        yield cut, sum(end <= cut for end in ends)
+        yield cut, sum(end < cut for end in ends)
 
 
 @pytest.mark.parametrize(("name", "kind"), KINDS[:-1])

@@ -1,0 +1,45 @@
+"""Checks that hold for all records of a run, whatever file they are in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from harness.records.errors import StorageError
+from harness.records.schema import Run, Trial, Workflow
+
+
+class _OfCell(Protocol):
+    @property
+    def cell(self) -> str: ...
+
+
+_R = TypeVar("_R", bound=_OfCell)
+_K = TypeVar("_K", Trial, Workflow)
+
+
+def of_known_cells(records: Iterable[_R], run: Run, path: Path, line: int = 1) -> Iterator[_R]:
+    """Yield records, the first of which is in this `line` of the file.
+
+    Raises StorageError for a cell that the run does not have: the file is damaged.
+    """
+    known = {info.id for info in run.cells}
+    for number, record in enumerate(records, line):
+        if record.cell not in known:
+            raise StorageError(
+                f"{path}:{number}: the file is damaged (cell {record.cell!r} is not in run.json); "
+                "correct the line, or remove it"
+            )
+        yield record
+
+
+def each_once(records: Iterable[_K]) -> Iterator[_K]:
+    """Yield the first record of each key: a line that was copied counts once."""
+    seen = set[tuple[Any, ...]]()
+    for record in records:
+        number = -1 if isinstance(record, Trial) else record.workflow
+        key = (record.cell, record.repeat, number, record.execution)
+        if key not in seen:
+            seen.add(key)
+            yield record
