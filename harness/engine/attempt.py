@@ -208,5 +208,5 @@ def _record(
         reply.headers, reply.first_reasoning, reply.first_answer, reply.last_token, reply.status,
         reply.retry_after, reply.request_id, reply.finish_reason, reply.tokens, reply.chunks,
         reply.gaps, decision, reply.response_id, reply.response_model, hedge,
-        reply.marked_simulated, reply.anomalies, branch=branch,
+        reply.marked_simulated, reply.anomalies, reply.first_chunk, branch=branch,
     )  # fmt: skip

@@ -102,6 +102,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     response_model: str | None = None
     marked_simulated: bool = False
     anomalies: tuple[str, ...] = ()
+    first_chunk: int | None = None
     budget_wait: int = 0
 
 

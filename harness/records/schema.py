@@ -97,6 +97,8 @@ class Attempt(CallRecord, frozen=True, omit_defaults=True):
     None. `hedge`: it was sent while the previous attempt was waiting for its first token.
     `marked_simulated`: the response has the header with which the simulated provider marks its
     responses (`SIMULATED_HEADER`); always false in virtual time, which has no responses.
+    `first_chunk`: the first chunk of a stream, which often has no text. None for a response that
+    was not streamed, and in records of earlier versions.
     `anomalies`: what of the response deviates from the protocol; see docs/endpoints.md.
     """
 
@@ -124,6 +126,7 @@ class Attempt(CallRecord, frozen=True, omit_defaults=True):
     hedge: bool = False
     marked_simulated: bool = False
     anomalies: tuple[str, ...] = ()
+    first_chunk: int | None = None
 
     @property
     def first_text(self) -> int | None:
@@ -142,6 +145,12 @@ class Attempt(CallRecord, frozen=True, omit_defaults=True):
     def client_wait(self) -> int | None:
         """Nanoseconds between the permit and sending the request."""
         return None if self.sent is None else self.sent - self.permit_granted
+
+    @property
+    def time_to_first_chunk(self) -> int | None:
+        """Nanoseconds from sending the request to the first chunk of a stream, text or not."""
+        first = self.first_chunk
+        return None if self.sent is None or first is None else first - self.sent
 
     @property
     def ttft(self) -> int | None:
@@ -269,7 +278,8 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class PhaseInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a workflow kind declares of one phase.
 
-    `setting`: the name under which a scenario has settings of the phase's calls. `max_tokens`: of
+    `setting`: the name under which a scenario has settings of the phase's calls. `operation`: the
+    GenAI operation that the phase as a whole is, such as `plan`. `max_tokens`: of
     each call, None for no limit; in `Run.phases`, None also if it differs between cells, whose
     scenarios have it then. `json`: the calls ask for a JSON object. `branch_span`: the name of the
     spans of the phase's branches.
@@ -280,6 +290,7 @@ class PhaseInfo(msgspec.Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     json: bool = False
     branch_span: str = "branch"
+    operation: str | None = None
 
 
 class PolicyCode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

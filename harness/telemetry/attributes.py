@@ -27,7 +27,10 @@ from harness.records.schema import (
 from harness.records.settings import value_text
 from harness.telemetry import semconv
 
-AttributeValue = str | bool | int | float | tuple[str, ...]
+StructuredValue = tuple[dict[str, Any], ...]
+"""A list of objects, such as messages; only events have such values."""
+
+AttributeValue = str | bool | int | float | tuple[str, ...] | StructuredValue
 Attributes = dict[str, AttributeValue]
 
 
@@ -53,9 +56,7 @@ def endpoint_attributes(run: Run, cell: CellInfo) -> EndpointAttributes:
     scenario = run.cell_scenario(cell)
     settings: Mapping[str, Any] = scenario["endpoint"]
     server, exchange = _server(settings.get("base_url"))
-    provider = semconv.PROVIDERS.get(
-        str(server.get(semconv.SERVER_ADDRESS)), semconv.OTHER_PROVIDER
-    )
+    provider = _provider(str(server.get(semconv.SERVER_ADDRESS)))
     shared = server | {
         semconv.OPERATION_NAME: semconv.CHAT,
         semconv.PROVIDER_NAME: semconv.SIMULATED_PROVIDER if run.simulated else provider,
@@ -85,7 +86,7 @@ _ASKED = (
     (semconv.REQUEST_TEMPERATURE, "temperature", (int, float)),
     (semconv.REQUEST_REASONING_LEVEL, "reasoning_effort", (str,)),
     (semconv.REQUEST_TOP_P, "top_p", (int, float)),
-    (semconv.REQUEST_TOP_K, "top_k", (int, float)),
+    (semconv.REQUEST_TOP_K, "top_k", (int,)),
     (semconv.REQUEST_FREQUENCY_PENALTY, "frequency_penalty", (int, float)),
     (semconv.REQUEST_PRESENCE_PENALTY, "presence_penalty", (int, float)),
     (semconv.REQUEST_SEED, "seed", (int,)),
@@ -108,6 +109,16 @@ def _asked_for(body: Mapping[str, Any]) -> Attributes:
     if isinstance(listed, list) and listed and all(isinstance(one, str) for one in listed):
         found[semconv.REQUEST_STOP_SEQUENCES] = tuple(listed)
     return found
+
+
+def _provider(host: str) -> str:
+    """Return the convention's name of a provider, by the domain of its API."""
+    known = (
+        name
+        for domain, name in semconv.PROVIDERS.items()
+        if host == domain or host.endswith(f".{domain}")
+    )
+    return next(known, semconv.OTHER_PROVIDER)
 
 
 def _server(base_url: str | None) -> tuple[Attributes, Attributes]:
@@ -205,14 +216,24 @@ def workflow_key_attributes(the_run: Run, info: CellInfo, record: Workflow) -> A
     }
 
 
-def workflow_attributes(record: Workflow, name: str) -> Attributes:
-    """Return the further attributes of a workflow's own span; `name`: of its kind."""
+def workflow_attributes(run_id: str, record: Workflow, name: str) -> Attributes:
+    """Return the further attributes of a workflow's own span; `name`: of its kind.
+
+    The workflows of a cell are one session.
+    """
     return {
         semconv.OPERATION_NAME: semconv.INVOKE_WORKFLOW,
         semconv.WORKFLOW_NAME: name,
+        semconv.SESSION_ID: f"{run_id}/{record.cell}",
         semconv.BRANCHES_TOTAL: record.branches.total,
         semconv.BRANCHES_OK: record.branches.ok,
     }
+
+
+def phase_attributes(the_run: Run, phase: str) -> Attributes:
+    """Return which phase a span is, and its GenAI operation if it is one."""
+    operations = {info.name: info.operation for info in the_run.phases}
+    return _reached({semconv.PHASE: phase, semconv.OPERATION_NAME: operations.get(phase)})
 
 
 def branch_attributes(phase: str | None, branch: int) -> Attributes:
@@ -227,17 +248,16 @@ def call_key_attributes(record: Call | Attempt) -> Attributes:
     )
 
 
-def chat_attributes(call: Call, last: Attempt, streamed: bool) -> Attributes:
+def chat_attributes(call: Call, last: Attempt) -> Attributes:
     """Return the result of a call; `last` is the attempt that decided it."""
     used, wasted = call.tokens or Tokens(), call.wasted_tokens or Tokens()
+    reason = last.finish_reason or (None if last.outcome == OK else semconv.FINISH_ERROR)
     return _reached(
         {
             semconv.RESPONSE_ID: last.response_id,
             semconv.RESPONSE_MODEL: last.response_model,
-            semconv.RESPONSE_FINISH_REASONS: last.finish_reason
-            if last.finish_reason is None
-            else (last.finish_reason,),
-            semconv.RESPONSE_TIME_TO_FIRST_CHUNK: _seconds(last.ttft if streamed else None),
+            semconv.RESPONSE_FINISH_REASONS: None if reason is None else (reason,),
+            semconv.RESPONSE_TIME_TO_FIRST_CHUNK: _seconds(last.time_to_first_chunk),
             semconv.USAGE_INPUT: used.input,
             semconv.USAGE_OUTPUT: used.output,
             semconv.USAGE_REASONING: used.reasoning,

@@ -36,7 +36,7 @@ TOKEN_USAGE = Instrument(
 )  # fmt: skip
 TIME_TO_FIRST_CHUNK = Instrument(
     "gen_ai.client.operation.time_to_first_chunk", "histogram", "s",
-    "Time from sending the decisive request of a streamed call to its first text.", _CLIENT,
+    "Time from sending the decisive request of a streamed call to its first chunk.", _CLIENT,
 )  # fmt: skip
 TIME_PER_OUTPUT_CHUNK = Instrument(
     "gen_ai.client.operation.time_per_output_chunk", "histogram", "s",

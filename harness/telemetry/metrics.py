@@ -161,11 +161,10 @@ class MetricMaker:
                     instrument = instruments.TOKEN_USAGE
                     self._add(instrument, call, own | more, count, call.done, trace, span, unit=1)
         if endpoint.streamed:
-            if decisive.ttft is not None and decisive.first_text is not None:
-                self._add(
-                    instruments.TIME_TO_FIRST_CHUNK, call, own, decisive.ttft, decisive.first_text,
-                    trace, span,
-                )  # fmt: skip
+            waited, came = decisive.time_to_first_chunk, decisive.first_chunk
+            if waited is not None and came is not None:
+                chunk = instruments.TIME_TO_FIRST_CHUNK
+                self._add(chunk, call, own, waited, came, trace, span)
             for name, count in decisive.gaps.items():
                 self._add(
                     instruments.TIME_PER_OUTPUT_CHUNK, call, own, middle(name), call.done, trace,

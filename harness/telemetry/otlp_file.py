@@ -142,10 +142,7 @@ def _span(span: Span) -> dict[str, Any]:
 
 def _attributes(values: Attributes) -> list[msgspec.Raw]:
     return [
-        # A long text is unlikely to occur twice.
-        _attribute.__wrapped__(key, value)
-        if isinstance(value, str) and len(value) > 256
-        else _attribute(key, value)
+        _attribute.__wrapped__(key, value) if _is_large(value) else _attribute(key, value)
         for key, value in values.items()
     ]
 
@@ -155,8 +152,18 @@ def _attribute(key: str, value: AttributeValue) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode({"key": key, "value": _value(value)}))
 
 
-def _value(value: AttributeValue) -> dict[str, Any]:
+def _is_large(value: AttributeValue) -> bool:
+    """Return whether a value is a long text or has objects; neither is likely to occur twice."""
     if isinstance(value, tuple):
-        return {"arrayValue": {"values": [_value(text) for text in value]}}
+        return not all(isinstance(one, str) for one in value)
+    return isinstance(value, str) and len(value) > 256
+
+
+def _value(value: Any) -> dict[str, Any]:
+    if isinstance(value, tuple | list):
+        return {"arrayValue": {"values": [_value(one) for one in value]}}
+    if isinstance(value, dict):
+        pairs = [{"key": key, "value": _value(one)} for key, one in value.items()]
+        return {"kvlistValue": {"values": pairs}}
     name = _VALUES[type(value)]
     return {name: str(value) if name == "intValue" else value}

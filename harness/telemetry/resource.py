@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import unquote
 
+from harness import __version__
 from harness.records import ids
 from harness.records.errors import InputError
 from harness.records.schema import Run
@@ -33,6 +34,10 @@ def make_resource(run: Run, environment: Mapping[str, str]) -> Attributes:
     defaults: Attributes = {
         semconv.SERVICE_NAME: SERVICE,
         semconv.SERVICE_VERSION: run.versions["harness"],
+        # An implementation other than OpenTelemetry's is named by its module.
+        semconv.SDK_NAME: "harness.telemetry",
+        semconv.SDK_LANGUAGE: "python",
+        semconv.SDK_VERSION: __version__,
         semconv.HOST_ID: ids.span_id(run.run_id, "host"),
     }
     host = run.host

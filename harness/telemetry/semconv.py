@@ -1,11 +1,10 @@
 """All names used in spans, in one place, because the conventions still change.
 
-The `gen_ai.*` names are those of the OpenTelemetry semantic conventions 1.41.0, the last release
-with the GenAI conventions in the main repository (status: Development), and
-`gen_ai.request.reasoning.level` of their own repository since
-(https://github.com/open-telemetry/semantic-conventions-genai). The names of `http`, `server`,
-`error`, `service`, `host` and `os` are those of 1.41.0. Names without a convention start with
-`harness.`; names that end in `_s` hold seconds as they were measured (see `TIME_SCALE`).
+The `gen_ai.*` names are those of the GenAI conventions (status: Development), since 1.41.0 in a
+repository of their own, https://github.com/open-telemetry/semantic-conventions-genai. The names of
+`http`, `server`, `error`, `service`, `host` and `os` are those of 1.41.0. Names without a
+convention start with `harness.`; names that end in `_s` hold seconds as they were measured (see
+`TIME_SCALE`).
 """
 
 from __future__ import annotations
@@ -61,17 +60,35 @@ INPUT_MESSAGES = "gen_ai.input.messages"
 OUTPUT_MESSAGES = "gen_ai.output.messages"
 CONTENT_EVENT = "gen_ai.client.inference.operation.details"
 
+FINISH_ERROR = "error"
+"""The finish reason of a generation that failed before its own arrived."""
+
 PROVIDERS = {
-    "api.deepseek.com": "deepseek",
-    "api.groq.com": "groq",
-    "api.mistral.ai": "mistral_ai",
-    "api.openai.com": "openai",
-    "api.perplexity.ai": "perplexity",
-    "api.x.ai": "x_ai",
+    "aiplatform.googleapis.com": "gcp.vertex_ai",
+    "anthropic.com": "anthropic",
+    "cohere.ai": "cohere",
+    "cohere.com": "cohere",
+    "deepseek.com": "deepseek",
+    "generativelanguage.googleapis.com": "gcp.gemini",
+    "googleapis.com": "gcp.gen_ai",
+    "groq.com": "groq",
+    "mistral.ai": "mistral_ai",
+    "moonshot.ai": "moonshot_ai",
+    "moonshot.cn": "moonshot_ai",
+    "openai.azure.com": "azure.ai.openai",
+    "openai.com": "openai",
+    "perplexity.ai": "perplexity",
+    "x.ai": "x_ai",
 }
-"""Host of an endpoint -> the convention's well-known value of `gen_ai.provider.name`."""
+"""Domain of an endpoint -> the convention's well-known value of `gen_ai.provider.name`."""
 OTHER_PROVIDER = "openai_compatible"
 SIMULATED_PROVIDER = "simulated"
+
+# OpenInference, for Phoenix: https://arize-ai.github.io/openinference/spec
+OPENINFERENCE_KIND = "openinference.span.kind"
+OPENINFERENCE_KINDS = {"workflow": "AGENT", CHAT: "LLM"}
+"""Kind of a span -> that of OpenInference; any other is a CHAIN."""
+SESSION_ID = "session.id"
 
 # HTTP, servers, errors
 REQUEST_METHOD = "http.request.method"
@@ -85,6 +102,9 @@ ERROR_TYPE = "error.type"
 # The resource
 SERVICE_NAME = "service.name"
 SERVICE_VERSION = "service.version"
+SDK_NAME = "telemetry.sdk.name"
+SDK_LANGUAGE = "telemetry.sdk.language"
+SDK_VERSION = "telemetry.sdk.version"
 HOST_ID = "host.id"
 HOST_ARCH = "host.arch"
 OS_TYPE = "os.type"

@@ -41,7 +41,7 @@ from harness.records.schema import (
 )
 from harness.telemetry import attributes, semconv
 from harness.telemetry.attributes import Attributes
-from harness.telemetry.content import Capture, messages
+from harness.telemetry.content import Capture, as_text, messages
 from harness.telemetry.span import NO_ATTRIBUTES, Event, Span, SpanLink, SpanRole
 
 
@@ -86,7 +86,7 @@ class TraceMaker:
             parent_id=parent.span_id if parent else None,
             start=self.unix(min(trial.start for trial in trials)),
             end=self.unix(max(trial.end for trial in trials)),
-            attributes=carried,
+            attributes=carried | {semconv.OPENINFERENCE_KIND: "CHAIN"},
         )
 
     def of_workflows(
@@ -171,7 +171,7 @@ class _WorkflowTrace:
             None,
             (record.ready, record.done),
             ("workflow",),
-            attributes.workflow_attributes(record, name),
+            attributes.workflow_attributes(self.run.run_id, record, name),
             outcome=record.outcome,
             error=_error(record.outcome, record.error),
             links=(SpanLink(self.maker.run_trace, trial),),
@@ -214,7 +214,7 @@ class _WorkflowTrace:
                     parent,
                     (item.phase.start, item.phase.end),
                     ("phase", item.phase.name, *_if_repeated(item.number)),
-                    {semconv.PHASE: item.phase.name},
+                    attributes.phase_attributes(self.run, item.phase.name),
                     outcome=item.phase.outcome,
                     title=f"{item.phase.name} {item.number}",
                 )
@@ -235,15 +235,14 @@ class _WorkflowTrace:
             return
         self._add_permit_wait(span, tried[0], 1)
         decisive = decisive_attempt(call, tried)
-        on_span, on_event = self._content(call, decisive)
+        about = self.endpoint.chat_in(call.phase) | attributes.chat_attributes(call, decisive)
+        on_span, on_event = self._content(call, about | attributes.error_attributes(call.outcome))
         chat = self._add(
             f"{semconv.CHAT} {attributes.model(self.run, self.cell)}",
             span,
             (begin, call.done),
             ("chat",),
-            self.endpoint.chat_in(call.phase)
-            | attributes.chat_attributes(call, decisive, self.endpoint.streamed)
-            | on_span,
+            about | on_span,
             call=call,
             outcome=call.outcome,
             kind="client",
@@ -262,14 +261,19 @@ class _WorkflowTrace:
             else:
                 self._add_pause(chat, call, *step)
 
-    def _content(self, call: Call, last: Attempt) -> tuple[Attributes, tuple[Event, ...]]:
-        """Return the prompt and answer of a call as span attributes and as an event at its end."""
+    def _content(self, call: Call, about: Attributes) -> tuple[Attributes, tuple[Event, ...]]:
+        """Return the prompt and answer of a call as span attributes and as an event at its end.
+
+        `about`: what the event says of the call beside its content.
+        """
         wanted, said = self.maker.content, self.said.get(call.call_key)
         if wanted is None or said is None:
             return NO_ATTRIBUTES, ()
-        content = messages(said, last.finish_reason, wanted.limit)
-        event = Event(semconv.CONTENT_EVENT, self.maker.unix(call.done), content)
-        return content if wanted.on_span else NO_ATTRIBUTES, (event,) if wanted.on_event else ()
+        content = messages(said, wanted.limit)
+        shared = {key: value for key, value in about.items() if not key.startswith("harness.")}
+        event = Event(semconv.CONTENT_EVENT, self.maker.unix(call.done), shared | content)
+        on_span = as_text(content) if wanted.on_span else NO_ATTRIBUTES
+        return on_span, (event,) if wanted.on_event else ()
 
     def _add_permit_wait(self, parent: Span, attempt: Attempt, number: int) -> None:
         self._add(
@@ -363,7 +367,10 @@ class _WorkflowTrace:
             parent_id=parent.span_id if parent else None,
             start=self.maker.unix(times[0]),
             end=self.maker.unix(times[1]),
-            attributes=own | attributes.title_attributes(title, outcome) | carried,
+            attributes=own
+            | {semconv.OPENINFERENCE_KIND: semconv.OPENINFERENCE_KINDS.get(str(key[0]), "CHAIN")}
+            | attributes.title_attributes(title, outcome)
+            | carried,
             kind=kind,
             events=events,
             links=links,

@@ -243,6 +243,7 @@ class Exchange:
             response_model=reading.response_model,
             marked_simulated=self.response_headers.get(SIMULATED_HEADER) == "true",
             anomalies=reading.anomalies,
+            first_chunk=reading.first_chunk,
         )
 
 

@@ -52,6 +52,7 @@ class Reading:
     def __init__(
         self, stream: bool, content_type: str, terms: ReadingTerms = DEFAULT_TERMS
     ) -> None:
+        self.first_chunk: int | None = None
         self.first_reasoning: int | None = None
         self.first_answer: int | None = None
         self.last_token: int | None = None
@@ -230,6 +231,8 @@ class Reading:
             outcome = "error_in_stream" if self._is_stream else "error_in_body"
             self._fail(at, outcome, _error_text(message))
             return
+        if self._is_stream and self.first_chunk is None:
+            self.first_chunk = at
         if self.response_id is None:
             self.response_id, self.response_model = _name(message.id), _name(message.model)
         if message.usage is not None:

@@ -11,7 +11,15 @@ import pytest
 
 from harness.cli.main import main
 from tests.cli.answering import scenario, working
-from tests.telemetry.conventions import HTTP_CLIENT, INFERENCE, WORKFLOW, Asked
+from tests.telemetry.conventions import (
+    CONTENT,
+    HTTP_CLIENT,
+    INFERENCE,
+    MESSAGE,
+    PLAN,
+    WORKFLOW,
+    Asked,
+)
 from tests.telemetry.otlp import Receiver, Seen, receiving, resource_in, spans_in
 
 ASKED_FOR = {
@@ -118,6 +126,35 @@ def test_a_workflow_has_what_it_is_asked_for(spans: dict[str, list[Seen]]) -> No
         assert len(span["links"]) == 1
 
 
+def test_a_decomposition_is_a_plan_and_no_other_phase_is(spans: dict[str, list[Seen]]) -> None:
+    by_phase: dict[str, list[Seen]] = defaultdict(list)
+    for span in spans["phase"]:
+        by_phase[span["attributes"]["harness.phase"]].append(span)
+    plans = by_phase.pop("decompose")
+    ever = {name for span in plans for name in span["attributes"]}
+    absent = {name for name, row in PLAN.items() if row.absent}
+    check(plans, PLAN, absent | ({"error.type"} - ever))
+    assert {span["attributes"]["gen_ai.operation.name"] for span in plans} == {"plan"}
+    for other in (span for every in by_phase.values() for span in every):
+        assert "gen_ai.operation.name" not in other["attributes"]
+
+
+def test_phoenix_knows_the_kind_of_each_span_and_the_session_of_each_trace(
+    spans: dict[str, list[Seen]],
+) -> None:
+    kinds = {
+        name: {span["attributes"]["openinference.span.kind"] for span in every}
+        for name, every in spans.items()
+    }
+    assert kinds.pop("invoke_workflow") == {"AGENT"}
+    assert kinds.pop("chat") == {"LLM"}
+    assert all(kind == {"CHAIN"} for kind in kinds.values())
+    for span in spans["invoke_workflow"]:
+        carried = span["attributes"]
+        session = f"{carried['harness.run.id']}/{carried['harness.cell']}"
+        assert carried["session.id"] == session
+
+
 def test_an_attempt_has_what_an_http_client_is_asked_for(
     spans: dict[str, list[Seen]], received: Receiver
 ) -> None:
@@ -150,6 +187,9 @@ def test_the_resource_says_who_and_the_variables_win(received: Receiver) -> None
         assert resource["deployment.environment.name"] == "test"
         assert resource["harness.simulated"] is True  # the endpoint marks its answers
         assert {"service.version", "host.id", "harness.run.id"} <= set(resource)
+        assert resource["telemetry.sdk.name"] == "harness.telemetry"
+        assert resource["telemetry.sdk.language"] == "python"
+        assert resource["telemetry.sdk.version"] == resource["service.version"]
 
 
 def test_prompts_and_answers_are_the_conventions_json_cut_to_the_limit(
@@ -161,13 +201,19 @@ def test_prompts_and_answers_are_the_conventions_json_cut_to_the_limit(
         asked = json.loads(carried["gen_ai.input.messages"])
         assert {one["role"] for one in asked} <= {"system", "user", "assistant"}
         (answered,) = json.loads(carried["gen_ai.output.messages"])
-        assert set(answered) == {"role", "parts", "finish_reason"}
+        assert set(answered) == MESSAGE
         parts: list[dict[str, Any]] = [part for one in asked for part in one["parts"]]
         for part in (*parts, *answered["parts"]):
             seen.add(part["type"])
             assert len(part["content"]) < 60 + len("… (100000 characters more)")
         (event,) = span["events"]
         assert event[0] == "gen_ai.client.inference.operation.details"
+        (details,) = span["event_attributes"]
+        assert details["gen_ai.input.messages"] == asked
+        assert details["gen_ai.output.messages"] == [answered]
+        for name, row in (INFERENCE | CONTENT).items():
+            assert (name in details) == (name in carried)
+            assert name not in details or type(details[name]) is row.kind
     assert seen == {"text", "reasoning"}
 
 

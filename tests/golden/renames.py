@@ -36,7 +36,7 @@ The golden files have all fields, as schema 1 wrote them."""
 
 ADDED: frozenset[str] = frozenset(
     {
-        "attempts.marked_simulated", "attempts.anomalies",
+        "attempts.marked_simulated", "attempts.anomalies", "attempts.first_chunk",
         "summary.cells[].attempts.anomalies", "summary.marked_answers", "summary.cold_start",
         "summary.cells[].success_latency_p50_s", "summary.verdict.limited_cells",
         *(f"summary.{name}" for name in (

@@ -120,7 +120,7 @@ DEFAULTS: dict[type, dict[str, Any]] = {
         "first_answer": None, "last_token": None, "status": None, "retry_after": None,
         "request_id": None, "finish_reason": None, "tokens": {}, "chunks": 0, "gaps": {},
         "decision": None, "response_id": None, "response_model": None, "hedge": False,
-        "marked_simulated": False, "anomalies": [],
+        "marked_simulated": False, "anomalies": [], "first_chunk": None,
     },
     Call: {"branch": None, "backoffs": [], "tokens": None, "wasted_tokens": None},
     Workflow: {"phases": [], "error": None},

@@ -43,8 +43,9 @@ def first_try(phase: str, branch: int | None, start: int, end: int) -> tuple[Att
     """Return a call that went well at once: a permit after 1 ns, sent 1 ns later."""
     attempt = make_attempt(
         **KEY, phase=phase, branch=branch, ready=start, permit_requested=start,
-        permit_granted=start + 1, sent=start + 2, headers=start + 3, first_reasoning=start + 4,
-        first_answer=start + 5, last_token=end - 1, done=end, tokens=USED, request_id="r-1",
+        permit_granted=start + 1, sent=start + 2, headers=start + 3, first_chunk=start + 3,
+        first_reasoning=start + 4, first_answer=start + 5, last_token=end - 1, done=end,
+        tokens=USED, request_id="r-1",
     )  # fmt: skip
     call = make_call(**KEY, phase=phase, branch=branch, ready=start, done=end, tokens=USED)
     return attempt, call
@@ -61,7 +62,8 @@ def retried() -> tuple[list[Attempt], Call]:
     )  # fmt: skip
     good = make_attempt(
         **key, attempt=2, ready=155, permit_requested=156, permit_granted=160, sent=161,
-        headers=165, first_reasoning=170, first_answer=180, last_token=189, done=190, tokens=USED,
+        headers=165, first_chunk=166, first_reasoning=170, first_answer=180,
+        last_token=189, done=190, tokens=USED,
     )  # fmt: skip
     backoff = Backoff(start=125, end=155, planned=30, source="retry_after")
     call = make_call(

@@ -79,6 +79,7 @@ def _plain(span: trace_pb2.Span) -> Seen:
         "status": (trace_pb2.Status.StatusCode.Name(span.status.code), span.status.message),
         "attributes": _values(span.attributes),
         "events": [(event.name, event.time_unix_nano) for event in span.events],
+        "event_attributes": [_values(event.attributes) for event in span.events],
         "links": [(link.trace_id.hex(), link.span_id.hex()) for link in span.links],
     }
 
@@ -94,6 +95,8 @@ def _value(value: AnyValue) -> Any:
     assert kind is not None, "an attribute has a value"
     if kind == "array_value":
         return [_value(item) for item in value.array_value.values]
+    if kind == "kvlist_value":
+        return _values(value.kvlist_value.values)
     return getattr(value, kind)
 
 

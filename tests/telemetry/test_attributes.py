@@ -16,11 +16,13 @@ from opentelemetry.semconv.attributes import (
 from opentelemetry.semconv.schemas import Schemas
 
 from harness.records.schema import Tokens
+from harness.store.run_directory import Records
 from harness.telemetry import semconv
 from harness.telemetry.attributes import Attributes
 from harness.telemetry.span import Span
 from harness.telemetry.spans import TraceMaker
 from tests.analysis.builders import make_run
+from tests.telemetry.conventions import INFERENCE, PROVIDERS
 from tests.telemetry.example import CELL, example, example_run, live_run
 
 
@@ -54,11 +56,9 @@ def test_names_of_the_conventions_are_spelt_as_the_conventions_spell_them() -> N
         and value.startswith(("gen_ai.", "http.", "server.", "error.", "service."))
     }
     assert len(ours) > 20
-    # An event's name, and one that is newer than the release that the package follows.
-    assert ours - known == {semconv.CONTENT_EVENT, "gen_ai.request.reasoning.level"}
+    assert ours <= known | set(INFERENCE) | {semconv.CONTENT_EVENT}
     assert semconv.SCHEMA_URL in {schema.value for schema in Schemas}
-    well_known = {value.value for value in gen_ai_attributes.GenAiProviderNameValues}
-    assert set(semconv.PROVIDERS.values()) <= well_known
+    assert set(semconv.PROVIDERS.values()) <= PROVIDERS
 
 
 def test_chat_carries_what_the_convention_asks_of_an_inference() -> None:
@@ -69,7 +69,7 @@ def test_chat_carries_what_the_convention_asks_of_an_inference() -> None:
         "gen_ai.request.model": "simulated-reasoner",
         "gen_ai.request.stream": True,
         "gen_ai.response.finish_reasons": ("stop",),
-        "gen_ai.response.time_to_first_chunk": 9e-9,
+        "gen_ai.response.time_to_first_chunk": 5e-9,
         "gen_ai.usage.input_tokens": 20,
         "gen_ai.usage.output_tokens": 30,
         "gen_ai.usage.reasoning.output_tokens": 10,
@@ -131,11 +131,43 @@ def test_what_did_not_happen_is_not_said() -> None:
         assert None not in span.attributes.values()
 
 
+def with_attempts(records: Records, **fields: Any) -> list[Attributes]:
+    """Return the attributes of the chats of a run whose attempts have these fields."""
+    attempts = [msgspec.structs.replace(one, **fields) for one in records.attempts]
+    spans = TraceMaker(records.run).of_workflows(records.workflows, records.calls, attempts)
+    return [span.attributes for span in spans if span.name.startswith("chat")]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "received", "reported"),
+    [
+        ("ok", "stop", ("stop",)),
+        ("ok", None, None),
+        ("connection_lost", None, ("error",)),
+        ("cancelled", None, ("error",)),
+        ("rate_limited", None, ("error",)),
+        ("truncated", "length", ("length",)),
+        ("missing_done", "stop", ("stop",)),
+    ],
+)
+def test_a_generation_that_broke_off_has_the_finish_reason_error(
+    outcome: str, received: str | None, reported: tuple[str, ...] | None
+) -> None:
+    for chat in with_attempts(example(), outcome=outcome, finish_reason=received):
+        assert chat.get("gen_ai.response.finish_reasons") == reported
+
+
+def test_top_k_is_a_whole_number() -> None:
+    for sent, reported in ((40, 40), (40.5, None), (True, None)):
+        (chat,) = retried("chat", live_run(extra_body={"top_k": sent}))
+        assert chat.get("gen_ai.request.top_k") == reported
+
+
 def test_a_response_that_was_not_streamed_has_no_first_chunk() -> None:
     run = example_run()
     endpoint = run.scenario["endpoint"] | {"stream": False}
     plain = msgspec.structs.replace(run, scenario=run.scenario | {"endpoint": endpoint})
-    (chat,) = retried("chat", plain)
+    chat = with_attempts(example(plain), first_chunk=None)[0]
     assert "gen_ai.request.stream" not in chat
     assert "gen_ai.response.time_to_first_chunk" not in chat
 
@@ -154,6 +186,14 @@ def test_a_limit_of_tokens_stands_on_the_calls_that_had_it() -> None:
     [
         ("https://api.deepseek.com", "api.deepseek.com", 443, "deepseek"),
         ("https://api.openai.com/v1", "api.openai.com", 443, "openai"),
+        ("https://api.moonshot.ai/v1", "api.moonshot.ai", 443, "moonshot_ai"),
+        (
+            "https://mine.openai.azure.com/openai/v1",
+            "mine.openai.azure.com",
+            443,
+            "azure.ai.openai",
+        ),
+        ("https://notopenai.com/v1", "notopenai.com", 443, "openai_compatible"),
         ("http://10.0.0.7:8000/v1", "10.0.0.7", 8000, "openai_compatible"),
         ("http://llm.example/v1", "llm.example", 80, "openai_compatible"),
     ],

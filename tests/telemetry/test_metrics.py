@@ -12,6 +12,7 @@ import pytest
 from google.protobuf import json_format
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.semconv._incubating.metrics import gen_ai_metrics
 
@@ -43,7 +44,10 @@ def made_of(records: Records) -> list[Point]:
 
 
 def failing() -> Records:
-    return make_records(CELLS, 2, workflows=4, branches=4, shape=Shape(failure_rate=0.3))
+    """Return records with failures; the first chunk of each answer comes with the headers."""
+    records = make_records(CELLS, 2, workflows=4, branches=4, shape=Shape(failure_rate=0.3))
+    attempts = [replace(one, first_chunk=one.headers) for one in records.attempts]
+    return records._replace(attempts=attempts)
 
 
 def of(points: list[Point], instrument: Instrument) -> list[Point]:

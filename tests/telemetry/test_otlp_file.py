@@ -29,6 +29,10 @@ def span(number: int = 1, **fields: object) -> Span:
     return Span(**(plain | fields))  # type: ignore[arg-type]
 
 
+SAID = ({"role": "user", "parts": [{"type": "text", "content": "Why?"}]}, {"number": 1})
+"""A structured value: a list of objects."""
+
+
 def test_every_part_of_a_span_survives_the_file(tmp_path: Path) -> None:
     full = span(
         parent_id="b2" * 8,
@@ -37,7 +41,7 @@ def test_every_part_of_a_span_survives_the_file(tmp_path: Path) -> None:
             "text": "ü\n", "yes": True, "no": False, "count": 2**60, "part": 0.5, "zero": 0,
             "list": ("a", "b"),
         },
-        events=(Event("first_answer", 1_760_000_000_000_000_005),),
+        events=(Event("first_answer", 1_760_000_000_000_000_005, {"said": SAID}),),
         links=(SpanLink("c3" * 16, "d4" * 8),),
         error="rate_limited",
     )  # fmt: skip
@@ -56,6 +60,7 @@ def test_every_part_of_a_span_survives_the_file(tmp_path: Path) -> None:
                 "list": ["a", "b"],
             },
             "events": [("first_answer", 1_760_000_000_000_000_005)],
+            "event_attributes": [{"said": list(SAID)}],
             "links": [("c3" * 16, "d4" * 8)],
         }
     ]  # fmt: skip

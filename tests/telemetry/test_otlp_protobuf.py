@@ -9,11 +9,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from harness.telemetry.export_times import with_export_times
 from harness.telemetry.otlp_file import append_spans
 from harness.telemetry.otlp_protobuf import MOST_BYTES, MOST_SPANS, Batch, batches
-from harness.telemetry.span import Span
+from harness.telemetry.span import Event, Span
 from harness.telemetry.spans import TraceMaker
 from tests.telemetry.example import example
 from tests.telemetry.otlp import parse_line, resource_in, spans_in
-from tests.telemetry.test_otlp_file import span
+from tests.telemetry.test_otlp_file import SAID, span
 from tests.telemetry.test_otlp_http import RESOURCE, many
 
 
@@ -56,7 +56,7 @@ def test_every_part_of_a_span_survives_both(tmp_path: Path) -> None:
     }  # fmt: skip
     full = span(
         parent_id="b2" * 8, kind="client", attributes=values, error="rate_limited",
-        events=workflow_spans()[0].events,
+        events=(Event("details", 5, {"said": SAID}),),
     )  # fmt: skip
     (batch,) = batches([full], RESOURCE)
     append_spans(tmp_path / "x", [full], RESOURCE)
@@ -64,6 +64,7 @@ def test_every_part_of_a_span_survives_both(tmp_path: Path) -> None:
     assert got == parse_line((tmp_path / "x").read_bytes())
     (one,) = spans_in(got)
     assert one["attributes"] == values | {"list": ["a", "b"]}
+    assert one["event_attributes"] == [{"said": list(SAID)}]
     assert [type(value) for value in one["attributes"].values()] == [
         type(value) if value != ("a", "b") else list for value in values.values()
     ]

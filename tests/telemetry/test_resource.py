@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness import __version__
 from harness.records.errors import InputError
 from harness.telemetry.resource import make_resource, parse_pairs
 from tests.telemetry.example import example_run, live_run
@@ -22,6 +23,9 @@ def test_a_resource_says_who_where_and_that_it_was_simulated() -> None:
     assert resource == {
         "service.name": "harness",
         "service.version": "0.1.0",
+        "telemetry.sdk.name": "harness.telemetry",
+        "telemetry.sdk.language": "python",
+        "telemetry.sdk.version": __version__,
         "host.arch": "amd64",
         "os.type": "linux",
         "os.version": "6.1",

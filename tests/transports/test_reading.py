@@ -288,3 +288,11 @@ def test_an_answer_without_text_is_an_answer(field: dict[str, Any]) -> None:
     whole_body.feed(whole("tool_calls", content=None, **field), 1)
     whole_body.close(2)
     assert whole_body.outcome == "ok"
+
+
+def test_the_first_chunk_may_come_before_the_first_text() -> None:
+    role = event({"choices": [{"index": 0, "delta": {"role": "assistant"}}]})
+    reading = read([KEEP_ALIVE, role, chunk(content="a"), chunk("stop") + DONE], EVENT_STREAM)
+    assert (reading.first_chunk, reading.first_answer) == (20, 30)
+    assert read([whole("a")], JSON, stream=False).first_chunk is None
+    assert read([KEEP_ALIVE, DONE], EVENT_STREAM).first_chunk is None

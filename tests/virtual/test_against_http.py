@@ -26,7 +26,7 @@ from tests.wire.provider import serving
 SEED, SCALE = 3, 0.01
 MS = SECOND // 1000
 PROFILE = {"reasoning_tokens": {"median": 4}, "answer_tokens.median": 40, "tokens_per_chunk": 3}
-MOMENTS = ("sent", "headers", "first_reasoning", "first_answer", "last_token")
+MOMENTS = ("sent", "headers", "first_chunk", "first_reasoning", "first_answer", "last_token")
 
 
 def attempts(since: int) -> list[Send]:

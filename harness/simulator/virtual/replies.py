@@ -199,11 +199,12 @@ class IncomingResponse(msgspec.Struct, eq=False):
                 completion.script.layout(), progress.chunks, job.origin,
                 self.moments[0], progress.last, self.rates, job.place,
             )  # fmt: skip
+        # The first chunk has the role, and comes with the headers.
         # By position: 20 keywords take 1.4 us more.
         return Reply(
             outcome, self.sent, headers, first_reasoning, first_answer, progress.last, done,
             status, None, None, request_id, finish_reason, tokens, progress.chunks, gaps,
-            reasoning, answer, detail, name, model,
+            reasoning, answer, detail, name, model, first_chunk=headers if stream else None,
         )  # fmt: skip
 
     def _texts(self, made: int, ended: bool) -> tuple[str, str]:

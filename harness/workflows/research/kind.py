@@ -153,7 +153,7 @@ class ResearchKind:
         """Return the three phases; the fan-out has the setting `research`."""
         is_read = isinstance(section.sub_questions, int)
         return (
-            PhaseInfo(name="decompose", setting="decompose", json=is_read),
+            PhaseInfo(name="decompose", setting="decompose", json=is_read, operation="plan"),
             PhaseInfo(name="fan_out", setting="research", branch_span="sub_question"),
             PhaseInfo(name="synthesize", setting="synthesize"),
         )
