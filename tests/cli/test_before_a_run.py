@@ -109,7 +109,7 @@ def test_a_dry_run_of_repeats_until_settled_begins_with_the_first_look(
     options = ["run", "quickstart", "--dry-run", "--set", "sweep.repeats=auto"]
     assert main(options) == 0
     told = " ".join(capsys.readouterr().out.split())
-    assert "6 cells x 4 to 60 repeats, until the recommendation is settled" in told
+    assert "6 settings x 4 to 60 repeats, until the recommendation is settled" in told
     assert "calls 2,880 to 43,200 if no call fails" in told  # 6 cells, 20 workflows, 6 calls
     assert main([*options, "--json"]) == 0
     repeats = json.loads(capsys.readouterr().out)["repeats"]
