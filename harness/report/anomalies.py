@@ -36,12 +36,12 @@ def anomaly_tables(about: Subject) -> list[Table]:
     total = count_anomalies(about.cells)
     if not total:
         return []
+    seen = [name for name, _ in total.most_common()]
     columns = [
         Column(name, name, [cell.attempts.anomalies.get(name, 0) for cell in about.cells],
                whole_number)
-        for name, _ in total.most_common()
+        for name in seen
     ]  # fmt: skip
-    seen = list(total)
     return [
         Table(
             "anomalies",

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -54,19 +55,14 @@ class Message(msgspec.Struct):
     type: Any = None
 
 
-class Decoded(NamedTuple):
-    """A message, and the anomalies of its JSON."""
-
-    message: Message
-    anomalies: tuple[str, ...] = ()
-
-
 class UnreadableError(Exception):
     """The bytes are no message; the text says why."""
 
 
-_decode = msgspec.json.Decoder(Message).decode
-_FAILURES = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
+decode_plain = msgspec.json.Decoder(Message).decode
+"""Decodes a message that has exactly the shape of the API; raises one of `FAILURES` for others."""
+_LONGEST_NAME = 200
+FAILURES = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
 """Exceptions for JSON that is broken, has the wrong shape, or is nested too deeply."""
 
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -77,24 +73,27 @@ _TEXTS = (None, "text", "output_text")
 _REASONING = ("think", "thought", "reason", "analysis")
 
 
-def decode(payload: bytes, nesting: int) -> Decoded:
-    """Decode a message of at most `nesting` levels. Raises UnreadableError if it is none."""
+def decode(payload: bytes, nesting: int) -> tuple[Message, Sequence[str]]:
+    """Decode a message of at most `nesting` levels; return it and the anomalies of its JSON.
+
+    Raises UnreadableError if it is no message.
+    """
     # So deep a message is at least twice as long, as each level has two brackets.
     if len(payload) > 2 * nesting and _is_deeper(payload, nesting):
         raise UnreadableError(f"JSON with more than {nesting} levels")
     try:
-        return Decoded(_decode(payload))
+        return decode_plain(payload), ()
     except msgspec.ValidationError:
         anomalies: list[str] = []
-    except _FAILURES:
+    except FAILURES:
         anomalies = ["surrogate" if _ESCAPED_SURROGATE.search(payload) else "not_quite_json"]
     try:
         value = json.loads(payload.decode())
-    except _FAILURES:
+    except FAILURES:
         raise UnreadableError("JSON that cannot be read") from None
     fields = _fields(value)
     choices = [_choice(one, anomalies) for one in _list(fields.pop("choices", None))]
-    return Decoded(Message(choices=choices, **fields), tuple(anomalies))
+    return Message(choices=choices, **fields), anomalies
 
 
 def _is_deeper(payload: bytes, nesting: int) -> bool:
@@ -175,6 +174,7 @@ def _add_parts(fields: dict[str, Any], parts: list[Any], anomalies: list[str]) -
             fields["tool_calls"] = fields.get("tool_calls") or [part]
     fields["content"] = "".join(answer)
     if reasoning and not fields.get("reasoning_content"):
+        fields["reasoning_content"] = plain_text(reasoning) or None
         fields["reasoning_details"] = reasoning
 
 
@@ -197,3 +197,36 @@ def plain_text(value: Any) -> str:
 def whole_pairs(text: str) -> str:
     """Join the halves of surrogate pairs; replace single halves, which cannot be written."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def other_reasoning(text: Text) -> Any:
+    """Return reasoning in a rare field; nothing if there is none."""
+    return (
+        text.reasoning_details
+        or text.thinking
+        or text.thinking_content
+        or text.thought
+        or text.reasoning_text
+        or text.thinking_blocks
+    )
+
+
+def name_of(value: Any) -> str | None:
+    """Return a name of limited length; None for anything else."""
+    is_name = isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME and value.isprintable()
+    return value if is_name else None
+
+
+def printable(reason: str) -> str:
+    """Return a finish reason as it can be shown."""
+    return reason if len(reason) <= _LONGEST_NAME and reason.isprintable() else ascii(reason[:60])
+
+
+def error_text(message: Message) -> str:
+    """Return the code or type of an error, never the free text of the server."""
+    error = message.error
+    fields = error if isinstance(error, dict) else {"code": message.code, "type": message.type}
+    for value in (fields.get("code"), fields.get("type")):
+        if isinstance(value, str | int) and value:
+            return f"error {str(value)[:60]}"
+    return "error object"

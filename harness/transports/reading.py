@@ -19,18 +19,23 @@ from harness.records.histogram import Histogram, bucket
 from harness.records.schema import NO_TOKENS
 from harness.transports.finish_reasons import outcome_of_finish
 from harness.transports.messages import (
+    FAILURES,
     Message,
     Text,
     UnreadableError,
     decode,
+    decode_plain,
+    error_text,
+    name_of,
+    other_reasoning,
     plain_text,
+    printable,
     whole_pairs,
 )
 from harness.transports.reasoning_tags import ReasoningSplitter
 from harness.transports.sse import Data, EventDecoder, Stray
 from harness.transports.token_usage import TokenUsage
 
-_LONGEST_NAME = 200
 _LONGEST_DETAIL = 80
 _BLANK = "200 with nothing in it"
 _BOM = b"\xef\xbb\xbf"
@@ -67,7 +72,12 @@ class Reading:
         self.ended: int | None = None
         self.complete = False
         self._terms = terms
-        self._limits = terms.limits
+        limits = terms.limits
+        self._nesting = limits.nesting
+        self._most_bytes, self._longest_event, self._most_text = (
+            limits.body, limits.line, limits.text,
+        )  # fmt: skip
+        self._plain_bytes = min(2 * limits.nesting, limits.line)
         self._asked_for_stream = stream
         self._content_type = content_type
         self._anomalies: set[str] = set()
@@ -110,12 +120,15 @@ class Reading:
         if self.ended is not None:
             return
         self._size += len(received)
-        if self._size > self._limits.body:
-            self._fail(at, "too_large", f"more than {self._limits.body:,} bytes")
-            return
-        if self._is_stream:
+        if self._size > self._most_bytes:
+            self._fail(at, "too_large", f"more than {self._most_bytes:,} bytes")
+        elif self._is_stream:
             self._feed_stream(received, at)
-            return
+        else:
+            self._feed_body(received, at)
+
+    def _feed_body(self, received: bytes, at: int) -> None:
+        """Process bytes of a body that is whole, or whose form is not known yet."""
         self._body += received
         if self._is_stream is None and self._detect_form():
             begin = bytes(self._body)
@@ -181,8 +194,8 @@ class Reading:
     def _feed_stream(self, received: bytes, at: int) -> None:
         for event in self._events.feed(received):
             self._event(event, at)
-        if self.ended is None and self._events.held > self._limits.line:
-            self._fail(at, "too_large", f"an event of more than {self._limits.line:,} bytes")
+        if self.ended is None and self._events.held > self._longest_event:
+            self._fail(at, "too_large", f"an event of more than {self._longest_event:,} bytes")
 
     def _event(self, event: Data | Stray, at: int) -> None:
         if self.ended is not None:
@@ -191,17 +204,25 @@ class Reading:
             self._saw_event = True
             if self._events.had_mark:
                 self.note("byte_order_mark")
-        payload = event.payload if isinstance(event, Data) else b""
         if isinstance(event, Stray):
             self._stray(event.line, at)
+            return
+        payload = event.payload
+        if not event.type and payload[:1] == b"{" and len(payload) <= self._plain_bytes:
+            try:  # almost every event
+                message = decode_plain(payload)
+            except FAILURES:
+                self._decode(payload, at, "malformed_stream")
+            else:
+                self._message(message, at)
         elif event.type == b"error":
             self._fail(at, "error_in_stream", "error event")
         elif payload[:1] in (b"[", b'"') and payload.strip() in _DONE:
             self._conclude(at)
         elif not payload.strip() or (event.type in _PINGS and payload[:1] != b"{"):
             self.note("empty_event")
-        elif len(payload) > self._limits.line:
-            self._fail(at, "too_large", f"an event of more than {self._limits.line:,} bytes")
+        elif len(payload) > self._longest_event:
+            self._fail(at, "too_large", f"an event of more than {self._longest_event:,} bytes")
         else:
             self._decode(payload, at, "malformed_stream")
 
@@ -218,7 +239,7 @@ class Reading:
 
     def _decode(self, payload: bytes, at: int, malformed: str) -> None:
         try:
-            message, anomalies = decode(payload, self._limits.nesting)
+            message, anomalies = decode(payload, self._nesting)
         except UnreadableError as error:
             self._fail(at, malformed, str(error))
         else:
@@ -229,12 +250,12 @@ class Reading:
     def _message(self, message: Message, at: int) -> None:
         if message.error or message.object == "error":
             outcome = "error_in_stream" if self._is_stream else "error_in_body"
-            self._fail(at, outcome, _error_text(message))
+            self._fail(at, outcome, error_text(message))
             return
         if self._is_stream and self.first_chunk is None:
             self.first_chunk = at
         if self.response_id is None:
-            self.response_id, self.response_model = _name(message.id), _name(message.model)
+            self.response_id, self.response_model = name_of(message.id), name_of(message.model)
         if message.usage is not None:
             self._usage.note(message.usage)
         for choice in message.choices or ():
@@ -245,13 +266,12 @@ class Reading:
             if choice.usage is not None:
                 self._usage.note(choice.usage)
             if choice.finish_reason:
-                self.finish_reason = _printable(choice.finish_reason)
-            text, other = choice.delta, choice.message
-            if not self._is_stream:
-                text, other = other, text
-            if text is None and other is not None and self.last_token is None:
-                text = other
-                self.note("unknown_shape")
+                self.finish_reason = printable(choice.finish_reason)
+            text = choice.delta if self._is_stream else choice.message
+            if text is None and self.last_token is None:
+                text = choice.message or choice.delta
+                if text is not None:
+                    self.note("unknown_shape")
             if text is not None:
                 self._note_text(text, at)
             if not self._is_stream:
@@ -262,7 +282,9 @@ class Reading:
         answer = text.content or ""
         other = text.tool_calls or text.function_call or text.refusal or text.audio
         is_hidden = False
-        if not reasoning and (elsewhere := _other_reasoning(text)):
+        # A chunk of a stream has one kind of text.
+        is_complete = answer and self._is_stream
+        if not reasoning and not is_complete and (elsewhere := other_reasoning(text)):
             reasoning = plain_text(elsewhere)
             is_hidden = not reasoning
         if not reasoning and not answer and not other and not is_hidden:
@@ -297,8 +319,8 @@ class Reading:
             self._characters += len(answer)
             if self.first_answer is None:
                 self.first_answer = at
-        if self._characters > self._limits.text and self.ended is None:
-            self._fail(at, "too_large", f"more than {self._limits.text:,} characters of text")
+        if self._characters > self._most_text and self.ended is None:
+            self._fail(at, "too_large", f"more than {self._most_text:,} characters of text")
 
     def _end_splitting(self, at: int) -> None:
         """Add the text that the splitter held back."""
@@ -364,36 +386,3 @@ class Reading:
 
     def _fail(self, at: int, outcome: str, detail: str) -> None:
         self.outcome, self.detail, self.ended = outcome, detail, at
-
-
-def _other_reasoning(text: Text) -> Any:
-    """Return reasoning in a rare field; nothing if there is none."""
-    return (
-        text.reasoning_details
-        or text.thinking
-        or text.thinking_content
-        or text.thought
-        or text.reasoning_text
-        or text.thinking_blocks
-    )
-
-
-def _name(value: Any) -> str | None:
-    """Return a name of limited length; None for anything else."""
-    is_name = isinstance(value, str) and 0 < len(value) <= _LONGEST_NAME and value.isprintable()
-    return value if is_name else None
-
-
-def _printable(reason: str) -> str:
-    """Return a finish reason as it can be shown."""
-    return reason if len(reason) <= _LONGEST_NAME and reason.isprintable() else ascii(reason[:60])
-
-
-def _error_text(message: Message) -> str:
-    """Return the code or type of an error, never the free text of the server."""
-    error = message.error
-    fields = error if isinstance(error, dict) else {"code": message.code, "type": message.type}
-    for value in (fields.get("code"), fields.get("type")):
-        if isinstance(value, str | int) and value:
-            return f"error {str(value)[:60]}"
-    return "error object"

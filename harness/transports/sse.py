@@ -55,15 +55,16 @@ class EventDecoder:
             received = received.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         if self._at_start:
             received = self._without_mark(received)
-        if b"\n" not in received:
-            if received:
-                self._pieces.append(received)
-                self.held += len(received)
+        lines = received.split(b"\n")
+        rest = lines.pop()
+        if not lines:
+            if rest:
+                self._pieces.append(rest)
+                self.held += len(rest)
             return []
         if self._pieces:
-            received = b"".join([*self._pieces, received])
+            lines[0] = b"".join([*self._pieces, lines[0]])
             self._pieces.clear()
-        *lines, rest = received.split(b"\n")
         found: list[Data | Stray] = []
         for line in lines:
             if line.startswith(b"data: "):

@@ -28,7 +28,7 @@ from tests.wire.fault_server import Cut, FaultServer, Hold, Step, Write
 
 MODES = pytest.mark.parametrize("mode", ["async", "sync"])
 PATIENT = harness.Timeouts(first_token=0.4, idle=0.4, call=30)
-PASSED_ON = {"truncated", "content_filter"}
+PASSED_ON = {"truncated", "content_filter", "unknown_finish"}
 """Complete responses, as the package returns them."""
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.records.anomalies import ANOMALIES
 from harness.records.errors import StorageError
 from harness.records.histogram import bucket, bucket_number
 from harness.records.schema import NO_TOKENS, Backoff, Decision
@@ -34,6 +35,7 @@ attempts = st.builds(
     make_attempt, branch=st.none() | st.integers(0, 9), sent=moments, first_answer=moments,
     status=st.none() | st.integers(100, 599), retry_after=moments, outcome=st.text(max_size=5),
     decision=st.none() | decisions, hedge=st.booleans(),
+    anomalies=st.sets(st.sampled_from(sorted(ANOMALIES))).map(sorted).map(tuple),
     gaps=st.dictionaries(buckets, st.integers(1, 2**32 - 1), max_size=40),
 )  # fmt: skip
 waits = st.builds(
