@@ -25,7 +25,7 @@ from harness.telemetry.span import Span, SpanRole
 SUFFIX = ".otlp.jsonl"
 SPANS_PER_LINE = 512
 """The most spans of a line with more than one trace."""
-MOST_BYTES = 20_000_000
+MOST_FILE_BYTES = 20_000_000
 """The most bytes of a file with more than one line."""
 _KINDS: dict[SpanRole, int] = {"internal": 1, "client": 3}
 _VALUES = {str: "stringValue", bool: "boolValue", int: "intValue", float: "doubleValue"}
@@ -56,7 +56,7 @@ def append_spans(path: Path, spans: Iterable[Span], resource: Attributes) -> Non
         last = _of_part(path, number)
         size = last.stat().st_size if last.exists() else 0
     for line in (_line(part, resource) for part in packed(spans)):
-        if size and size + len(line) > MOST_BYTES:
+        if size and size + len(line) > MOST_FILE_BYTES:
             number, size = number + 1, 0
         append_to_file(_of_part(path, number), [line])
         size += len(line)
@@ -73,7 +73,7 @@ def replace_spans(path: Path, parts: Iterable[Sequence[Span]], resource: Attribu
     def of_one_file() -> Iterator[bytes]:
         nonlocal line
         size = 0
-        while line is not None and (not size or size + len(line) <= MOST_BYTES):
+        while line is not None and (not size or size + len(line) <= MOST_FILE_BYTES):
             size += len(line)
             yield line
             line = next(lines, None)

@@ -95,10 +95,10 @@ def _filled(
     template: PromptTemplate, nonce: str, fields: tuple[tuple[str, str], ...]
 ) -> tuple[Message, ...]:
     # In virtual time the same prompts come in each cell: the cache saves 2 us a call.
-    return Prompts({}, nonce).chat(filled(template.text, **dict(fields)), template.system)
+    return Prompts({}, nonce).chat(fill_fields(template.text, **dict(fields)), template.system)
 
 
-def filled(text: str, **values: str) -> str:
+def fill_fields(text: str, **values: str) -> str:
     """Return a text with its fields filled in; fields inside values have no meaning."""
     return "".join(values[part] if is_field else part for is_field, part in _parts(text))
 

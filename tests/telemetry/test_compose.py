@@ -84,7 +84,7 @@ def test_what_tells_spans_apart_is_their_first_tag_in_jaeger() -> None:
 
 def test_every_file_of_a_run_can_be_uploaded() -> None:
     http = JAEGER["extensions"]["jaeger_query"]["http"]
-    assert http["max_request_body_size"] == 200 * 1024 * 1024 > otlp_file.MOST_BYTES
+    assert http["max_request_body_size"] == 200 * 1024 * 1024 > otlp_file.MOST_FILE_BYTES
 
 
 def test_names_are_those_that_jaeger_does_not_warn_of() -> None:

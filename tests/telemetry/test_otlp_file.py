@@ -125,7 +125,7 @@ def test_files_stay_below_the_limit_of_an_upload(
     """Appending and replacing cut the files at the same traces."""
     traces = [of_trace(number, SPANS_PER_LINE) for number in range(1, 8)]
     line = b"".join(lines_of(tmp_path / "one", traces[:1]))
-    monkeypatch.setattr("harness.telemetry.otlp_file.MOST_BYTES", 3 * len(line) + 10)
+    monkeypatch.setattr("harness.telemetry.otlp_file.MOST_FILE_BYTES", 3 * len(line) + 10)
     for trace in traces:
         append_spans(tmp_path / "x.otlp.jsonl", trace, RESOURCE)
     names = ["x.otlp.jsonl", "x.part2.otlp.jsonl", "x.part3.otlp.jsonl"]

@@ -16,7 +16,7 @@ from harness.records.schema import PhaseInfo
 from harness.workflows.context import WorkflowContext, WorkflowFailedError, failure_text
 from harness.workflows.layout import InParallel, InSequence, Layout, PlannedCall, tokens_of
 from harness.workflows.partial_failure import SYNTHESIZE_WITH_GAPS, Partial, fail_fast, quorum
-from harness.workflows.prompts import Prompts, PromptTemplate, filled, notes
+from harness.workflows.prompts import Prompts, PromptTemplate, fill_fields, notes
 from harness.workflows.protocol import WorkflowKind
 from harness.workflows.research.decomposition import DecompositionError, parse_sub_questions
 from harness.workflows.research.prompts import TEMPLATES, findings_text, repair_messages
@@ -131,7 +131,7 @@ class ResearchSection(WorkflowSection):
     def given_questions(self, topic: str) -> list[str] | None:
         """Return the sub-questions of the scenario about `topic`; None if the model has to ask."""
         given = self.sub_questions
-        return None if isinstance(given, int) else [filled(one, topic=topic) for one in given]
+        return None if isinstance(given, int) else [fill_fields(one, topic=topic) for one in given]
 
     @property
     def partial(self) -> Partial:
