@@ -386,6 +386,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     `marked_answers`: as in `Run`. `slo`: what the cells have to keep. `lacking`: the records that a
     complete run should have and has not, in sentences; nothing is proven then. `reasoning`: of each
     phase whose responses had some. `unverified_tls`: no certificate of an endpoint was checked.
+    `server_said`: the most frequent message of refusals, by outcome. `answered_by`: the responses
+    by the model that they name, for each requested model with several.
     """
 
     schema: int
@@ -412,6 +414,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     lacking: tuple[str, ...] = ()
     reasoning: tuple[PhaseReasoning, ...] = ()
     unverified_tls: bool = False
+    server_said: dict[str, str] = {}
+    answered_by: dict[str, dict[str, int]] = {}
 
     @property
     def has_simulator(self) -> bool:

@@ -20,6 +20,7 @@ from harness.analysis.reasoning import reasoning_by_phase
 from harness.analysis.recommend import Advice
 from harness.analysis.replay import SYNC
 from harness.analysis.selection import CellRecords, Dataset
+from harness.analysis.server_texts import messages_by_outcome, models_that_answered
 from harness.analysis.settings import policy_of
 from harness.analysis.verdict import VIRTUAL_VERDICT, judge
 from harness.analysis.workflow_failures import workflow_failures
@@ -76,6 +77,8 @@ def summarise(records: Records) -> Summary:
         lacking=lacking,
         reasoning=reasoning_by_phase(cells),
         unverified_tls=any(map(_is_unverified, _endpoints(run))),
+        server_said=messages_by_outcome(cells),
+        answered_by=models_that_answered(run, cells),
     )
 
 

@@ -22,7 +22,13 @@ from harness.bench.marked_answers import AnswerMarks
 from harness.bench.race import TrialBatch, judge_records, trial_batches
 from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario
-from harness.bench.spending import TokenMeter, is_counted, limits_of, until_stopped
+from harness.bench.spending import (
+    TokenMeter,
+    hopeless_outcomes,
+    is_counted,
+    limits_of,
+    until_stopped,
+)
 from harness.bench.trial import INTERRUPTED, RecordCollector, Tally, is_recorded
 from harness.bench.virtual import Played, Task
 from harness.config.request_settings import Secrets
@@ -145,6 +151,7 @@ def _measure_all(
                     ledger=ledger,
                     answered=begun.answered or name in answered,
                     book=book if is_limited else None,
+                    hopeless=hopeless_outcomes(endpoint.scenario),
                 )
                 ended, stopped = _measure(begun, cell, repeat, endpoint, gate, now, writer, hooks)
                 if marks.note(ended.attempts):
@@ -299,6 +306,8 @@ def target_of(scenario: Scenario, the_run: Run, server: EndpointServer, secrets:
         own_server=facts.own_server,
         reading=facts.reading,
         request=facts.request.with_values(dict(secrets.variables)),
+        secrets=(*secrets.texts, *Secrets(server.api_key).texts),
+        keep_error_bodies=scenario.keep_error_bodies,
     )
 
 

@@ -303,6 +303,9 @@ class Scenario(Section):
     """Of all random draws: order of trials, jitter, simulated lengths, times and faults."""
     transcripts: bool = False
     """Keep prompts, reasoning and answers in transcripts.jsonl."""
+    keep_error_bodies: bool = True
+    """Keep the first 500 characters of the bodies of refusals in attempts.jsonl, without API keys.
+    """
     records: RecordsKept = "full"
     """`full` keeps all records; `summary`, in virtual time, only what the statistics need."""
     workflow: AnyWorkflow

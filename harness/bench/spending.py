@@ -10,10 +10,19 @@ from collections.abc import Callable
 from harness.bench.scenario import Scenario
 from harness.bench.trial import INTERRUPTED
 from harness.config.prices import cost_usd, worst_usd
-from harness.engine.budget_gate import BudgetExhaustedError, FirstCallError, Gate
+from harness.config.validation_messages import one_line
+from harness.engine.budget_gate import (
+    HOPELESS,
+    HOPELESS_CONNECTION,
+    HOPELESS_REQUEST,
+    BudgetExhaustedError,
+    FirstCallError,
+    Gate,
+)
 from harness.engine.effects import Reply, Request, Send
 from harness.engine.ledger import NANO, Amount, BudgetLimits, BudgetRefusal, Ledger
 from harness.records.clock import SECOND, Anchor
+from harness.records.error_bodies import message_in
 from harness.records.failures import FAILURES
 from harness.records.schema import Attempt, Stop, Tokens
 
@@ -39,6 +48,13 @@ def limits_of(scenario: Scenario, away: int = 0) -> BudgetLimits:
         nano_usd=None if budget.usd is None else math.floor(budget.usd * NANO),
         seconds=None if budget.seconds is None else budget.seconds * scale + away / SECOND,
     )
+
+
+def hopeless_outcomes(scenario: Scenario) -> frozenset[str]:
+    """Return the outcomes of a first attempt that end a run; the simulator may refuse once."""
+    if scenario.endpoint.facts.simulation is not None:
+        return HOPELESS
+    return HOPELESS | HOPELESS_REQUEST | HOPELESS_CONNECTION
 
 
 def until_stopped(
@@ -74,9 +90,12 @@ def _hopeless(scenario: Scenario, base_url: str, attempt: Attempt) -> str:
     endpoint = scenario.endpoint
     key = endpoint.facts.key_advice if attempt.outcome == "unauthorized" else ""
     advice = FAILURES[attempt.outcome].advice + (f" ({key})" if key else "")
-    return (
-        f"{base_url}: {attempt.status} ({attempt.outcome}) on the first call, for model "
-        f"{endpoint.model}; {advice}"
+    what = f"{attempt.status} ({attempt.outcome})" if attempt.status else attempt.outcome
+    said = [f"the server says: {message_in(attempt.error_body)}"] if attempt.error_body else []
+    said += [f"it redirects to {attempt.location}"] if attempt.location else []
+    return one_line(
+        f"{base_url}: {what} on the first call, for model {endpoint.model}; "
+        f"{'; '.join([*said, advice])}"
     )
 
 

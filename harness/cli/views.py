@@ -65,8 +65,8 @@ def warn_of_missing_ids(directory: Path) -> None:
     """Print a line if the run did not keep the ids that the provider gave."""
     if read_run(directory).records_kept == "summary":
         warn(
-            f"{directory} keeps only what the statistics need: request_id, response_id and "
-            "response_model are left out; run its scenario with --set records=full to record them"
+            f"{directory} keeps only what the statistics need: request_id and response_id are "
+            "left out; run its scenario with --set records=full to record them"
         )
 
 

@@ -6,6 +6,7 @@ Both clients use this module. Nothing in it waits.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import random
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -25,8 +26,9 @@ from harness.policies.protocol import Admission, Asking, Ended, Go, Policy, Rand
 from harness.records.clock import monotonic_since, take_anchor
 from harness.records.failures import CANCELLED, OK, is_retryable, of_status
 from harness.records.keys import CallKey
+from harness.records.redaction import Redactor
 from harness.records.schema import Record
-from harness.transports.exchange import Exchange, is_timeout
+from harness.transports.exchange import Exchange, ReceivedTexts, is_timeout
 
 POLICY_PHASE_HEADER = "x-harness-policy-phase"
 """Names the phase of a request, for layers with the scope `phase`. It is not sent."""
@@ -95,9 +97,21 @@ class CallMaker:
 
     def begin(self, call: ClientCall, effect: Send, branch: Branch) -> ReceivedResponse:
         """Return the state of an attempt that is about to be sent."""
-        exchange = Exchange(call.streams, effect.deadlines, self.now, self.anchor)
+        headers = call.request.headers
+        texts = _received_texts(*(headers.get(name, "") for name in _KEY_HEADERS))
+        exchange = Exchange(call.streams, effect.deadlines, self.now, self.anchor, texts=texts)
         exchange.handed = self.now()
         return ReceivedResponse(call, exchange, branch)
+
+
+_KEY_HEADERS = ("authorization", "api-key", "x-api-key")
+"""Headers in which programs send their keys."""
+
+
+@functools.lru_cache(maxsize=64)
+def _received_texts(*headers: str) -> ReceivedTexts:
+    """Return how texts are recorded of responses to requests with these values of headers."""
+    return ReceivedTexts(Redactor(headers))
 
 
 def _asks_for_stream(content: bytes) -> bool:
@@ -260,7 +274,9 @@ class ReceivedResponse:
             return self.exchange.finish()
         status = self.exchange.status
         assert status is not None, "begin() comes first"
-        return self.exchange.reply(of_status(status), f"HTTP {status}")
+        if of_status(status) != OK:
+            return self.exchange.refused(b"".join(self._pieces))
+        return self.exchange.reply(OK, f"HTTP {status}")
 
     def fail(self, error: Exception) -> None:
         """Note an exception. A timeout of the HTTP client itself counts as one of ours."""

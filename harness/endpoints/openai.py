@@ -37,6 +37,7 @@ from harness.endpoints.section import EndpointFacts, EndpointServer, RealModelSe
 from harness.records.errors import PreflightError
 
 _CONNECT_SECONDS = 5.0
+_PORTS = {"http": 80, "https": 443}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -218,7 +219,12 @@ class OpenAIEndpoint(RealModelSection):
             url = urlsplit(str(proxy.url))
             way = "it is the proxy of the environment; unset it, or name the server in NO_PROXY"
         assert url.hostname is not None, "the URL has been validated"
-        port = url.port or (443 if url.scheme == "https" else 80)
+        port = url.port or _PORTS[url.scheme]
+        if proxy is None and url.scheme == "http" and port == _PORTS["https"]:
+            raise PreflightError(
+                f"{self.base_url}: port {port} is that of https; change http:// to https:// in "
+                "endpoint.base_url, or skip this check with --no-preflight"
+            )
         try:
             socket.create_connection((url.hostname, port), _CONNECT_SECONDS).close()
         except (OSError, UnicodeError) as error:  # the second for an invalid host name

@@ -201,12 +201,13 @@ def _record(
     key: CallKey, place: AdmittedAttempt, reply: Reply, decision: Decision | None, hedge: bool
 ) -> Attempt:
     cell, repeat, workflow, execution, phase, branch, call = key
-    # By position: 29 keywords take 1.4 us more.
+    # By position: 32 keywords take 1.4 us more.
     return Attempt(
         cell, repeat, workflow, execution, phase, call, place.attempt, place.ready,
         place.requested, place.granted + reply.budget_wait, reply.done, reply.outcome, reply.sent,
         reply.headers, reply.first_reasoning, reply.first_answer, reply.last_token, reply.status,
         reply.retry_after, reply.request_id, reply.finish_reason, reply.tokens, reply.chunks,
         reply.gaps, decision, reply.response_id, reply.response_model, hedge,
-        reply.marked_simulated, reply.anomalies, reply.first_chunk, branch=branch,
+        reply.marked_simulated, reply.anomalies, reply.first_chunk, reply.error_body,
+        reply.location, branch=branch,
     )  # fmt: skip

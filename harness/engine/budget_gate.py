@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Collection, Generator
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -40,8 +40,18 @@ from harness.records.clock import SECOND, ReadClock
 from harness.records.failures import CANCELLED
 from harness.records.schema import Attempt, Record
 
-HOPELESS = frozenset({401, 402, 403, 404})
+HOPELESS = frozenset(
+    {
+        "unauthorized", "insufficient_balance", "forbidden", "not_found", "quota_exhausted",
+    }
+)  # fmt: skip
 """Outcomes after which no request of the run can succeed, if none has succeeded before."""
+
+HOPELESS_REQUEST = frozenset({"bad_request", "payload_too_large", "unprocessable", "http_error"})
+"""Outcomes that say so of a real server, which refuses the form of the requests."""
+
+HOPELESS_CONNECTION = frozenset({"certificate_error", "wrong_protocol"})
+"""Outcomes without a response that say so."""
 
 _NOTHING = Amount()
 
@@ -105,7 +115,8 @@ class Gate:
     has ended. `ledger`: the amounts that are spent and reserved. `answered`: whether an answer has
     shown that requests can succeed. If each trial has its own gate, they start with the values
     after the earlier trials. `book` is called with the sum of spent and reserved amounts, before an
-    attempt is sent and after it has ended.
+    attempt is sent and after it has ended. `hopeless`: the outcomes of a first attempt that end the
+    run.
     """
 
     def __init__(
@@ -119,8 +130,10 @@ class Gate:
         ledger: Ledger | None = None,
         answered: bool = False,
         book: Callable[[Amount], None] | None = None,
+        hopeless: Collection[str] = HOPELESS,
     ) -> None:
         self._book = book
+        self._ends_run = hopeless
         self._sending = sending
         self._meter = meter
         self._elapsed = elapsed
@@ -252,11 +265,9 @@ class Gate:
         return passing
 
     def _judge(self, attempt: Attempt) -> None:
-        if attempt.status is None:
-            return
-        if attempt.status in HOPELESS:
+        if attempt.outcome in self._ends_run:
             self._hopeless = attempt
-        elif attempt.status < 300:
+        elif attempt.status is not None and attempt.status < 300:
             self.answered = True
 
     def _reserve(self, worst: Amount) -> bool:

@@ -103,6 +103,8 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     marked_simulated: bool = False
     anomalies: tuple[str, ...] = ()
     first_chunk: int | None = None
+    error_body: str | None = None
+    location: str | None = None
     budget_wait: int = 0
 
 

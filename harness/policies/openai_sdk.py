@@ -74,4 +74,7 @@ class OpenAISdkRule(NamedTuple):
         return failure.status in {408, 409, 429} or failure.status >= 500
 
 
-_UNANSWERED = {"connect_failed", "connect_timeout", "connection_lost", "first_token_timeout"}
+_UNANSWERED = {
+    "connect_failed", "connect_timeout", "connection_lost", "first_token_timeout",
+    "certificate_error", "proxy_error", "wrong_protocol",
+}  # fmt: skip

@@ -53,10 +53,26 @@ _ROWS = [
     _passing("request_timeout", "408", "the server gave up waiting; retry"),
     _passing("conflict", "409", "retry"),
     _lasting("unprocessable", "422", "a parameter has a value the server refuses"),
+    _lasting(
+        "payload_too_large",
+        "413",
+        "the request is too long: shorten prompts, or raise the limit of the server or of a proxy",
+    ),
+    _passing("failed_dependency", "424", "a server behind it failed; retry with backoff"),
+    _passing("too_early", "425", "the server is not ready; retry, or set wait_ready", "wait_ready"),
     _passing(
         "rate_limited",
         "429, with or without Retry-After",
         "use fewer permits, or retry with backoff",
+    ),
+    _lasting(
+        "quota_exhausted",
+        "an error object with insufficient_quota, or another code of that meaning",
+        "the quota of the account is used up, and no wait restores it: raise it, or top up",
+        "api_key_env",
+    ),
+    _passing(
+        "client_closed_request", "499", "a gateway gave up waiting: raise its timeout, or retry"
     ),
     _outage(
         "server_error", "500, another 5xx, or a finish_reason of an error", "retry with backoff"
@@ -69,6 +85,23 @@ _ROWS = [
         "connect_failed",
         "connection refused, or the name is unknown",
         "check base_url and that the server runs",
+        "base_url",
+    ),
+    _lasting(
+        "certificate_error",
+        "the server's certificate is not trusted, has expired or has another name",
+        "name the file of its authority in ca_file, and use the certificate's name in base_url",
+        "ca_file",
+    ),
+    _outage(
+        "proxy_error",
+        "the proxy of the environment refuses, or cannot be reached",
+        "check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY; NO_PROXY lists servers to reach directly",
+    ),
+    _lasting(
+        "wrong_protocol",
+        "https to a port that speaks http, or the other way round",
+        "change http:// or https:// in base_url",
         "base_url",
     ),
     _outage(
@@ -158,8 +191,9 @@ FAILURES: dict[str, FailureClass] = {row.name: row for row in _ROWS}
 
 _BY_STATUS = {
     400: "bad_request", 401: "unauthorized", 402: "insufficient_balance", 403: "forbidden",
-    404: "not_found", 408: "request_timeout", 409: "conflict", 422: "unprocessable",
-    429: "rate_limited", 502: "bad_gateway", 503: "unavailable", 504: "gateway_timeout",
+    404: "not_found", 408: "request_timeout", 409: "conflict", 413: "payload_too_large",
+    422: "unprocessable", 424: "failed_dependency", 425: "too_early", 429: "rate_limited",
+    499: "client_closed_request", 502: "bad_gateway", 503: "unavailable", 504: "gateway_timeout",
 }  # fmt: skip
 
 

@@ -100,6 +100,7 @@ class Attempt(CallRecord, frozen=True, omit_defaults=True):
     `first_chunk`: the first chunk of a stream, which often has no text. None for a response that
     was not streamed, and in records of earlier versions.
     `anomalies`: what of the response deviates from the protocol; see docs/endpoints.md.
+    `error_body`: the beginning of the body of a refusal. `location`: the header of a redirect.
     """
 
     attempt: int
@@ -127,6 +128,8 @@ class Attempt(CallRecord, frozen=True, omit_defaults=True):
     marked_simulated: bool = False
     anomalies: tuple[str, ...] = ()
     first_chunk: int | None = None
+    error_body: str | None = None
+    location: str | None = None
 
     @property
     def first_text(self) -> int | None:

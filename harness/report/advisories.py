@@ -22,6 +22,11 @@ SLOW = 1.2
 NO_LONGER = 0.9
 """MSER-5 cuts at most half. When it cuts this share of that, there was no steady state."""
 
+MOST_MODELS = 3
+
+FEWEST_LOST, MANY_LOST = 4, 0.25
+"""From so many lost connections on, and such a share of all requests, they have a pattern."""
+
 CACHE_GAP = 0.05
 """Cells whose cached shares of the input differ by more than this are not comparable."""
 
@@ -30,6 +35,8 @@ def warnings_of(summary: Summary) -> list[str]:
     """Return warnings about the figures, each with advice."""
     return [
         *_of_run(summary),
+        *_of_models(summary),
+        *_of_lost_connections(summary),
         *_of_cold_start(summary),
         *_of_workflows(summary),
         *_of_reasoning(summary),
@@ -64,6 +71,29 @@ def _of_run(summary: Summary) -> Iterator[str]:
         yield (
             f"the {limited} limited some of the results, not the provider; "
             f"{', '.join(ways_out[:-1])}, or {ways_out[-1]}."
+        )
+
+
+def _of_models(summary: Summary) -> Iterator[str]:
+    for model, counts in summary.answered_by.items():
+        total = sum(counts.values())
+        named = [f"{name} ({percent(count / total)})" for name, count in counts.items()]
+        yield (
+            f"requests for {model} were answered by {' and '.join(named[:MOST_MODELS])}, so not "
+            "all results are of one model; name a fixed version in endpoint.model."
+        )
+
+
+def _of_lost_connections(summary: Summary) -> Iterator[str]:
+    if "reuse_connections" not in summary.endpoint_keys:
+        return
+    total = sum(cell.attempts.total for cell in summary.cells)
+    lost = sum(cell.attempts.by_outcome.get("connection_lost", 0) for cell in summary.cells)
+    if lost >= FEWEST_LOST and lost > MANY_LOST * total:
+        yield (
+            f"{percent(lost / total)} of the requests lost their connection: the server may close "
+            "connections after a response without saying so; set endpoint.reuse_connections = "
+            "false."
         )
 
 

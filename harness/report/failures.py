@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from harness.analysis.model import Cell, Summary, WorkflowFailure
@@ -50,7 +50,8 @@ class FailureRow(NamedTuple):
     """One row of the table of failures.
 
     `times`: failed attempts, or workflows where no attempt failed; `share`: of all attempts, None
-    for workflows. `retryable`: None where a retry was not tried.
+    for workflows. `retryable`: None where a retry was not tried. `said`: the most frequent message
+    of the server, empty without one.
     """
 
     name: str
@@ -58,6 +59,7 @@ class FailureRow(NamedTuple):
     share: float | None
     retryable: bool | None
     advice: str
+    said: str = ""
 
 
 def failure_rows(summary: Summary) -> list[FailureRow]:
@@ -77,6 +79,7 @@ def _attempt_rows(cells: Sequence[Cell], summary: Summary) -> list[FailureRow]:
             total[name] / total.total(),
             FAILURES[name].retryable,
             advice_for(name, summary.endpoint_keys),
+            summary.server_said.get(name, ""),
         )
         for name in _by_frequency(total)
     ]
@@ -128,7 +131,8 @@ def _main_workflow_row(summary: Summary) -> FailureRow | None:
 def _row_text(row: FailureRow) -> str:
     name = f"{row.name.replace('_', ' ')}{_status_of(row.name)}"
     what = "workflow" if row.share is None else "request"
-    return f"{name}, {counted(row.times, what)}; {row.advice}"
+    said = f' (server: "{row.said}")' if row.said and not row.retryable else ""
+    return f"{name}, {counted(row.times, what)}{said}; {row.advice}"
 
 
 def _times(row: FailureRow) -> int:
@@ -159,6 +163,11 @@ def failure_lines(summary: Summary, width: int = WIDTH) -> Iterator[str]:
         yield from textwrap.wrap(
             head + row.advice, width, subsequent_indent=" " * len(head), break_on_hyphens=False
         )
+        if row.said:
+            blanks = " " * len(head)
+            yield from textwrap.wrap(
+                f"server: {row.said}", width, initial_indent=blanks, subsequent_indent=blanks
+            )
     if rest:
         count = sum(row.times for row in rest)
         yield f"and {count} attempts of {len(rest)} rarer classes, see report.html"
@@ -196,8 +205,14 @@ def _classes(about: Subject, seen: list[str], total: Counter[str]) -> Table:
             Column("what it looks like", "seen", [row.seen if row else None for row in known]),
             Column("retry helps", "retryable", retry),
             Column("advice", "advice", [advice_for(name, keys) for name in seen]),
+            *_said(seen, about.summary.server_said),
         ),
     )
+
+
+def _said(seen: Sequence[str], said: Mapping[str, str]) -> Iterator[Column]:
+    if any(name in said for name in seen):
+        yield Column("the server said", "server_said", [said.get(name) for name in seen])
 
 
 def _by_cell(about: Subject, seen: Sequence[str]) -> Table:

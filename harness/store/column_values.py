@@ -90,6 +90,22 @@ def word_numbers(values: Sequence[str | None], words: Words) -> NDArray[np.int16
     return np.fromiter(map(words.__getitem__, values), np.int16, len(values))
 
 
+def text_numbers(values: Sequence[str | None], words: Words) -> NDArray[np.int16]:
+    """Return the numbers of texts of a server as a column.
+
+    When there are too many words, a new text becomes None, so that the numbers fit the column.
+    """
+    if len(words.names) + len(values) > _MOST_WORDS:
+        known = {value for value in set(values) if value in words}
+        room = max(_MOST_WORDS - len(words.names), 0)
+        known.update([value for value in dict.fromkeys(values) if value not in known][:room])
+        values = [value if value in known else None for value in values]
+    return word_numbers(values, words)
+
+
+_MOST_WORDS = 4096
+
+
 def _are_equal(values: Sequence[Any]) -> bool:
     """Return whether all values are equal, which is faster to see than to convert them."""
     if not values or values[0] != values[-1]:

@@ -24,6 +24,7 @@ from harness.store.column_values import (
     Words,
     integers,
     narrow,
+    text_numbers,
     transposed,
     word_numbers,
 )
@@ -232,12 +233,14 @@ class ColumnTable(Sequence[_R], Generic[_R]):
 _KEY_WORDS = ("cell", "phase", "outcome")
 _KEY_NUMBERS = ("repeat", "workflow", "execution", "branch", "call")
 _TOKENS = Tokens.__struct_fields__
+_TEXTS = ("response_model", "error_body")
+"""Texts of the server, of which a table keeps a limited number."""
 
 
 class AttemptTable(ColumnTable[Attempt]):
     """Attempts in columns. The tokens have columns of their own, and so has the decision."""
 
-    WORDS = (*_KEY_WORDS, "finish_reason", "source", "give_up", "anomalies")
+    WORDS = (*_KEY_WORDS, "finish_reason", "source", "give_up", "anomalies", *_TEXTS)
     SMALL = (*_KEY_NUMBERS, "attempt", "status", "chunks", "hedge", *_TOKENS)
     TIMES = (
         "ready", "permit_requested", "permit_granted", "sent", "headers", "first_reasoning",
@@ -286,6 +289,7 @@ class AttemptTable(ColumnTable[Attempt]):
         values = transposed(records)
         columns: _Columns = {name: integers(values[name]) for name in numbers}
         columns |= {name: word_numbers(values[name], words) for name in of_words}
+        columns |= {name: text_numbers(values[name], words) for name in _TEXTS}
         columns["anomalies"] = word_numbers(
             [ANOMALY_MARK.join(names) or None for names in values["anomalies"]], words
         )
@@ -309,7 +313,7 @@ class AttemptTable(ColumnTable[Attempt]):
 
     def _records(self, rows: NDArray[np.int64]) -> list[Attempt]:
         plain = (*_KEY_NUMBERS, "attempt", "status", "chunks", *self.TIMES, "retry_after",
-                 *_KEY_WORDS, "finish_reason")  # fmt: skip
+                 *_KEY_WORDS, "finish_reason", *_TEXTS)  # fmt: skip
         columns = [self._values(name, rows) for name in plain]
         tokens = zip(*(self._values(name, rows) for name in _TOKENS), strict=True)
         anomalies = [

@@ -19,7 +19,7 @@ from harness.records.schema import Attempt, Call, Run, Tokens
 ABSENT = -(2**31)
 """Stands for None in a column of integers."""
 
-_IDS = ("request_id", "response_id", "response_model")
+_IDS = ("request_id", "response_id")
 _FINISHES = (
     "stop", "length", "content_filter", "tool_calls", "insufficient_system_resource",
 )  # fmt: skip

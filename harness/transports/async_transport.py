@@ -28,6 +28,7 @@ from harness.transports.exchange import (
     current,
     is_encoded,
     post_arguments,
+    received_texts,
 )
 from harness.transports.target import Target
 
@@ -184,6 +185,7 @@ class AsyncClient:
         self, target: Target, now: ReadClock, http: httpx2.AsyncClient | None = None
     ) -> None:
         self._target = target
+        self._texts = received_texts(target)
         self._now = now
         http = http or aiohttp_transport(
             target.trust_env, reuse_connections=target.reuse_connections, request=target.request
@@ -205,7 +207,7 @@ class AsyncClient:
         """
         target = self._target
         exchange = Exchange(
-            target.stream, effect.deadlines, self._now, target.anchor, target.reading
+            target.stream, effect.deadlines, self._now, target.anchor, target.reading, self._texts
         )
         return await exchange_async(
             exchange, branch or Branch(), lambda: self._exchange(exchange, effect)

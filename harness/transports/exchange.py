@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import email.utils
 import math
-from collections.abc import Callable, Iterable, Mapping
+import ssl
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import httpx2
@@ -24,10 +25,12 @@ from harness.engine.branches import do_nothing
 from harness.engine.deadlines import DEADLINE_PASSED, TOO_LATE, UNWANTED, Limit, next_limit
 from harness.engine.effects import Deadlines, Message, Reply, Request, Send
 from harness.records.clock import SECOND, Anchor, ReadClock
+from harness.records.error_bodies import is_quota_exhausted, kept
 from harness.records.failures import CANCELLED, OK, of_status
 from harness.records.ids import attempt_span, traceparent, workflow_trace
 from harness.records.keys import AttemptKey
 from harness.records.provider_log import SIMULATED_HEADER
+from harness.records.redaction import NO_SECRETS, Redactor
 from harness.records.schema import NO_TOKENS
 from harness.transports.reading import Reading
 from harness.transports.target import Target
@@ -43,6 +46,19 @@ LINGER = SECOND // 4
 
 current: ContextVar[Exchange] = ContextVar("current")
 """The exchange of the current task or thread, for the hooks of the transport."""
+
+
+class ReceivedTexts(NamedTuple):
+    """How received texts are recorded. `keep_bodies`: those of refusals are kept."""
+
+    redactor: Redactor = NO_SECRETS
+    keep_bodies: bool = True
+
+    def body(self, body: bytes) -> str | None:
+        """Return the body of a refusal as it is recorded."""
+        if not self.keep_bodies or not body:
+            return None
+        return kept(body.decode("utf-8", "replace"), self.redactor)
 
 
 class RedirectRefusedError(Exception):
@@ -62,10 +78,10 @@ class Exchange:
     """The state of one attempt in flight.
 
     `stream`: whether it asks for a stream. `anchor`: the zero of `now`. `terms`: how the response
-    is read. `rearm` is called when the next deadline has become earlier; a later one is noticed
-    when the old one passes. `release` is called when the attempt no longer needs its connection,
-    `reopen` before it needs another one for a redirect, `first_text` when the first text has
-    arrived.
+    is read. `texts`: how received texts are recorded. `rearm` is called when the next deadline has
+    become earlier; a later one is noticed when the old one passes. `release` is called when the
+    attempt no longer needs its connection, `reopen` before it needs another one for a redirect,
+    `first_text` when the first text has arrived.
     """
 
     def __init__(
@@ -75,9 +91,11 @@ class Exchange:
         now: ReadClock,
         anchor: Anchor,
         terms: ReadingTerms = DEFAULT_TERMS,
+        texts: ReceivedTexts = ReceivedTexts(),  # noqa: B008 - immutable
     ) -> None:
         self.stream = stream
         self.terms = terms
+        self.texts = texts
         self.deadlines = deadlines
         self.now = now
         self.anchor = anchor
@@ -204,8 +222,8 @@ class Exchange:
         """Return the reply for an exception, or for the deadline that caused it."""
         if self.reading is not None and self.reading.ended is not None:
             return self.finish()
-        if self.status is not None and self._refused():
-            return self.reply(of_status(self.status), f"HTTP {self.status}")
+        if self._refused():
+            return self.refused(_body_of(error))
         if self.expired is not None:
             return self.reply(self.expired, _why(self.expired))
         if isinstance(error, httpx2.DecodingError):
@@ -213,8 +231,21 @@ class Exchange:
             return self.reply(outcome, "a content encoding that cannot be undone")
         return self.reply(*classify(error, self.sent is not None, self.limit().outcome))
 
-    def reply(self, outcome: str, detail: str = "", done: int | None = None) -> Reply:
-        """Return the reply of the attempt; it ends at `done`, or now if `done` is None."""
+    def refused(self, body: bytes) -> Reply:
+        """Return the reply for a status that is a failure; `body`: as far as it was received."""
+        assert self.status is not None, "a refusal has a status"
+        outcome = "quota_exhausted" if is_quota_exhausted(body) else of_status(self.status)
+        return self.reply(outcome, f"HTTP {self.status}", body=body)
+
+    def reply(
+        self, outcome: str, detail: str = "", done: int | None = None, body: bytes = b""
+    ) -> Reply:
+        """Return the reply of the attempt; it ends at `done`, or now if `done` is None.
+
+        `body`: of a refusal.
+        """
+        redact, optional = self.texts.redactor.text, self.texts.redactor.optional
+        location = self.response_headers.get("location", "") if self._refused() else ""
         reading = self.reading or Reading(self.stream, "")
         if reading.tokens is NO_TOKENS:
             reading.settle()
@@ -231,20 +262,33 @@ class Exchange:
                 self.response_headers, (self.anchor.unix_ns + self.now()) / SECOND
             ),
             should_retry=_BOOLEANS.get(self.response_headers.get("x-should-retry", "")),
-            request_id=self.response_headers.get("x-request-id"),
-            finish_reason=reading.finish_reason,
+            request_id=optional(self.response_headers.get("x-request-id")),
+            finish_reason=optional(reading.finish_reason),
             tokens=reading.tokens,
             chunks=reading.chunks,
             gaps=reading.gaps,
-            reasoning=reading.reasoning,
-            answer=reading.answer,
-            detail=detail,
-            response_id=reading.response_id,
-            response_model=reading.response_model,
+            reasoning=redact(reading.reasoning),
+            answer=redact(reading.answer),
+            detail=redact(detail),
+            response_id=optional(reading.response_id),
+            response_model=optional(reading.response_model),
             marked_simulated=self.response_headers.get(SIMULATED_HEADER) == "true",
             anomalies=reading.anomalies,
             first_chunk=reading.first_chunk,
+            error_body=self.texts.body(body),
+            location=kept(location, self.texts.redactor),
         )
+
+
+def _body_of(error: Exception) -> bytes:
+    """Return the body of the response that an error of the SDK is about, if it was read."""
+    response = getattr(error, "response", None)
+    if not isinstance(response, httpx2.Response) or not response.is_stream_consumed:
+        return b""
+    try:
+        return response.content
+    except httpx2.ResponseNotRead:
+        return b""
 
 
 def is_encoded(response: httpx2.Response) -> bool:
@@ -286,6 +330,11 @@ def client_arguments(target: Target) -> dict[str, Any]:
         "default_headers": dict(target.request.headers),
         "default_query": dict(target.request.query),
     }
+
+
+def received_texts(target: Target) -> ReceivedTexts:
+    """Return how the texts of a target's responses are recorded."""
+    return ReceivedTexts(Redactor(target.secrets), target.keep_error_bodies)
 
 
 def attempt_headers(target: Target, effect: Send) -> dict[str, str]:
@@ -390,6 +439,15 @@ def classify(error: Exception, was_sent: bool, limit: str) -> tuple[str, str]:
     error of aiohttp.
     """
     root = _root(error)
+    name = type(root).__name__
+    if any(isinstance(one, _PROXY_ERRORS) for one in _chain(error)):
+        return "proxy_error", name
+    if isinstance(root, ssl.SSLCertVerificationError):
+        return "certificate_error", name
+    if isinstance(root, ssl.SSLError) and root.reason in _NOT_TLS:
+        return "wrong_protocol", name
+    if not isinstance(root, OSError) and TLS_RECORD in str(root):
+        return "wrong_protocol", "a TLS record instead of HTTP"
     if isinstance(root, TimeoutError) and root.errno is not None:  # of the operating system
         return ("connection_lost" if was_sent else "connect_timeout"), type(root).__name__
     if is_timeout(error):
@@ -397,6 +455,19 @@ def classify(error: Exception, was_sent: bool, limit: str) -> tuple[str, str]:
     if isinstance(error, openai.APIConnectionError | httpx2.TransportError | aiohttp.ClientError):
         return ("connection_lost" if was_sent else "connect_failed"), type(root).__name__
     return "client_error", type(root).__name__
+
+
+_PROXY_ERRORS = (
+    httpx2.ProxyError,
+    aiohttp.ClientProxyConnectionError,
+    aiohttp.ClientHttpProxyError,
+)
+_NOT_TLS = frozenset(
+    {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG"}
+)
+"""Reasons of OpenSSL for bytes that are no TLS: the server speaks plain HTTP."""
+TLS_RECORD = "\\x15\\x03"
+"""The beginning of a TLS alert, as the errors of both HTTP clients show it."""
 
 
 def is_timeout(error: Exception) -> bool:
@@ -408,9 +479,15 @@ def is_timeout(error: Exception) -> bool:
 
 
 def _root(error: BaseException) -> BaseException:
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return error
+    return list(_chain(error))[-1]
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and its causes."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def _why(expired: str) -> str:

@@ -47,7 +47,7 @@ class ResponseParser:
                 self._parser.feed_data(received)
             except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
                 self.reusable = False
-                problem = "" if self.complete else f"invalid HTTP: {error}"
+                problem = "" if self.complete else f"invalid HTTP: {error} {received[:4]!r}"
         else:
             problem = self._end()
         if not self.status:

@@ -222,7 +222,12 @@ class SocketTransport(httpx2.BaseTransport):
         peer = self._url if proxy is None else proxy.url
         if proxy is not None and peer.scheme not in (("http",) if secure else ("http", "https")):
             raise httpx2.UnsupportedProtocol(f"{self._url.scheme} over a proxy of {peer.scheme}")
-        sock = self._connect_tcp(peer)
+        try:
+            sock = self._connect_tcp(peer)
+        except ConnectionError as error:
+            if proxy is not None:
+                raise httpx2.ProxyError(f"the proxy cannot be reached: {error}") from error
+            raise
         try:
             if proxy is not None and secure:
                 self._open_tunnel(sock, proxy)

@@ -32,6 +32,7 @@ from harness.transports.exchange import (
     current,
     is_encoded,
     post_arguments,
+    received_texts,
 )
 from harness.transports.sockets import Receive, SocketTransport, receive_bytes, shut_down
 from harness.transports.target import Target
@@ -205,6 +206,7 @@ class SyncClient:
         receive: Receive = receive_bytes,
     ) -> None:
         self._target = target
+        self._texts = received_texts(target)
         self._now = now
         http = http or httpx2.Client(
             transport=guarded_transport(target.base_url, target.trust_env, receive, target.request),
@@ -229,7 +231,7 @@ class SyncClient:
         """
         target = self._target
         exchange = Exchange(
-            target.stream, effect.deadlines, self._now, target.anchor, target.reading
+            target.stream, effect.deadlines, self._now, target.anchor, target.reading, self._texts
         )
         return exchange_blocking(
             exchange, branch or Branch(), self._watchdog, lambda: self._exchange(exchange, effect)

@@ -20,7 +20,8 @@ class Target(NamedTuple):
     which the scenario has settings for it. `reuse_connections`: False for servers that close a
     connection after a response without announcing it. `own_server`: the run started the server.
     `reading`: how responses are read.
-    `request`: how requests differ otherwise, with the values of environment variables.
+    `request`: how requests differ otherwise, with the values of environment variables. `secrets`:
+    the texts that no record may contain. `keep_error_bodies`: record the bodies of refusals.
     """
 
     base_url: str
@@ -37,6 +38,8 @@ class Target(NamedTuple):
     own_server: bool = False
     reading: ReadingTerms = DEFAULT_TERMS
     request: RequestSettings = RequestSettings()
+    secrets: tuple[str, ...] = ()
+    keep_error_bodies: bool = True
 
     @property
     def trust_env(self) -> bool:

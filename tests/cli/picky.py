@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import ssl
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 QUESTIONS = json.dumps({"questions": ["a?", "b?", "c?"]})
 
@@ -114,6 +115,28 @@ def whole_or_stream(
 
 def _reason(more: Mapping[str, Any]) -> dict[str, Any]:
     return {name: more[name] for name in ("finish_reason",) if name in more}
+
+
+def echoed(asked: Asked, number: int) -> Answer:
+    """Return an answer or a refusal that repeats the key wherever a text can be."""
+    key = asked.headers.get("authorization", "").removeprefix("Bearer ")
+    forms = [key, b64encode(f"user:{key}".encode()).decode(), quote(key, safe=""), f"Bearer {key}"]
+    header = {"x-request-id": f"req-{forms[1]}", "x-cut": key}
+    error = {"message": f"bad: {' '.join(forms)}", "code": key, "type": forms[1]}
+    match number % 6:
+        case 1:
+            return Answer(500, header, json.dumps({"error": error}).encode())
+        case 2:
+            kind, body = whole_or_stream(asked, {"finish_reason": key})
+        case 3:
+            text = json.dumps({"error": error})
+            kind, body = "text/event-stream", f"data: {text}\n\n".encode()
+        case 4:
+            return Answer(307, {**header, "location": f"/elsewhere?key={forms[2]}"}, b"")
+        case _:
+            text = json.dumps({"questions": [f"{one}?" for one in forms[:3]]})
+            kind, body = whole_or_stream(asked, {"id": key, "model": f"m-{forms[1]}"}, text)
+    return Answer(200, {**header, "content-type": kind}, body)
 
 
 def refused(status: int, message: str, **headers: str) -> Answer:

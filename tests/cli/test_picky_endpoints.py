@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import ssl
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from harness.cli.main import main
 from harness.store.run_directory import read_records
 from tests.cli.answering import KEY, one_line, scenario
-from tests.cli.picky import Answer, Asked, picky, refused
+from tests.cli.picky import Answer, Asked, picky, refused, whole_or_stream
 from tests.wire.clients import CERTIFICATE
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -110,3 +111,79 @@ def test_a_certificate_of_one_s_own_is_trusted_or_not_checked(
             assert (warning in (elsewhere / name / "report.html").read_text()) == (name == "no")
     assert main(["report", "no", "--verbose"]) == 0
     assert warning in " ".join(capsys.readouterr().out.split())
+
+
+# What the server says.
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "words"),
+    [
+        (
+            refused(400, "maximum context length is 1024 tokens, you requested 4007"),
+            "bad_request",
+            ["400 (bad_request) on the first call", "1024 tokens, you requested 4007"],
+        ),
+        (refused(413, "too big"), "payload_too_large", ["too big", "shorten prompts"]),
+        (
+            Answer(429, {}, b'{"error": {"message": "pay", "code": "insufficient_quota"}}'),
+            "quota_exhausted",
+            ["429 (quota_exhausted) on the first call", "the server says: pay", "used up"],
+        ),
+        (
+            Answer(308, {"location": "https://new.test/v1"}, b""),
+            "http_error",
+            ["308", "it redirects to https://new.test/v1", "check base_url"],
+        ),
+        (refused(422, "no\nstream_options\x1b[1m"), "unprocessable", ["no stream_options\\x1b[1m"]),
+    ],
+)
+def test_a_first_refusal_is_one_line_with_what_the_server_said(
+    elsewhere: Path,
+    answer: Answer,
+    outcome: str,
+    words: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with picky(lambda _: answer) as server:
+        own = endpoint(server.base_url)
+        assert main(["run", str(scenario(elsewhere, "", endpoint=own)), "--out", "out"]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert all(word in said for word in words), said
+    assert [one.outcome for one in read_records(elsewhere / "out").attempts] == [outcome]
+
+
+def test_a_certificate_that_is_not_trusted_ends_the_run_at_the_first_call(
+    elsewhere: Path, tls: ssl.SSLContext, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with picky(lambda _: Answer(), tls) as server, picky(lambda _: Answer()) as plain:
+        other = plain.base_url.replace("http:", "https:")
+        for url, outcome in ((server.base_url, "certificate_error"), (other, "wrong_protocol")):
+            for mode in ("sync", "async"):
+                own, out = endpoint(url), f"{outcome}-{mode}"
+                file = scenario(elsewhere, "", endpoint=own, sweep={"mode": [mode]})
+                assert main(["run", str(file), "--out", out]) == 2, out
+                assert f"{outcome} on the first call" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_later_refusals_and_another_model_are_in_the_results(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = itertools.count()
+
+    def answer(asked: Asked) -> Answer:
+        number = next(numbers)
+        if number % 5 == 4:
+            return refused(400, "content <b>policy</b> violated")
+        kind, body = whole_or_stream(asked, {"model": f"m-{number % 2}"})
+        return Answer(200, {"content-type": kind}, body)
+
+    with picky(answer) as server:
+        file = scenario(elsewhere, "", endpoint=endpoint(server.base_url))
+        assert main(["run", str(file), "--out", "out", "--verbose"]) in (0, 1)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "server: content <b>policy</b> violated" in shown
+    assert "requests for m were answered by m-" in shown
+    page = (elsewhere / "out" / "report.html").read_text()
+    assert "content &lt;b&gt;policy" in page
+    assert "<b>policy" not in page

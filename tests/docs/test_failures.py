@@ -31,6 +31,8 @@ def test_every_fault_has_its_row_and_its_class() -> None:
     assert all(row.startswith(begin) for row, begin in zip(rows, begins, strict=True))
     assert {case.outcome for case in CASES} == set(FAILURES) - {
         "http_error", "workflow_timeout", "cancelled", "client_error", "too_large",
+        "payload_too_large", "failed_dependency", "too_early", "quota_exhausted",
+        "client_closed_request", "certificate_error", "proxy_error", "wrong_protocol",
     }  # fmt: skip
 
 

@@ -191,8 +191,8 @@ def test_tables_and_spans_lack_only_the_ids_of_the_provider(
     assert (
         said
         == [
-            f"harness: {both[1]} keeps only what the statistics need: request_id, response_id and "
-            "response_model are left out; run its scenario with --set records=full to record them"
+            f"harness: {both[1]} keeps only what the statistics need: request_id and response_id "
+            "are left out; run its scenario with --set records=full to record them"
         ]
         * 2
     )
