@@ -65,7 +65,7 @@ class Workers:
         for process in self._processes.values():
             process.join(max(0.0, until - time.monotonic()))
             if process.is_alive():
-                process.terminate()
+                process.kill()
                 process.join()
 
     def play(self, tasks: Sequence[Task], report: Report) -> Iterator[Played]:
@@ -150,6 +150,8 @@ def _work(line: Connection, begun: RunProgress) -> None:
     """Play trials until the connection is closed: the main function of a worker process."""
     os.setpgrp()  # Ctrl-C at a terminal is for the main process, which interrupts this one
     signal.signal(signal.SIGINT, signal.default_int_handler)  # blocked since before the start
+    for number in (signal.SIGTERM, signal.SIGHUP):  # can be sent to all processes of a job
+        signal.signal(number, signal.SIG_IGN)
     account, memory = opening(begun), PromptMemory()
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:

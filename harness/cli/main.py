@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO, TypeAlias, cast
 
 from harness import __version__
+from harness.cli.end_signals import EndSignals
 from harness.records.errors import HarnessError
 
 DEBUG_VARIABLE = "HARNESS_DEBUG"
@@ -26,9 +27,13 @@ DEBUG_VARIABLE = "HARNESS_DEBUG"
 EXIT_INTERRUPTED = 130
 HUNG_UP = 141
 """The exit code that a shell reports for a program that SIGPIPE ended."""
+OUT_OF_MEMORY = (
+    "harness: out of memory; all records that had ended are saved; give it more memory, or a run "
+    "with fewer workflows or permits"
+)
 _Add: TypeAlias = Callable[..., None]
 _Command: TypeAlias = Callable[..., _Add]
-_NOT_WRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_WRITTEN = (errno.EPIPE, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class _ErrorOutput:
@@ -65,8 +70,11 @@ class _ErrorOutput:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     _open_closed_streams()
-    with contextlib.redirect_stderr(cast(TextIO, _ErrorOutput(sys.stderr))):
-        return _run_command(arguments)
+    with (
+        contextlib.redirect_stderr(cast(TextIO, _ErrorOutput(sys.stderr))),
+        EndSignals() as ended,
+    ):
+        return ended.exit_code(_run_command(arguments))
 
 
 def _open_closed_streams() -> None:
@@ -95,6 +103,9 @@ def _run_command(arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         print("harness: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except MemoryError:
+        print(OUT_OF_MEMORY, file=sys.stderr)
+        return HarnessError.exit_code
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _NOT_WRITTEN:
             return _output_failed(error)
@@ -141,8 +152,8 @@ def _parser() -> argparse.ArgumentParser:
         "which retry policy, and what async gains.",
         epilog="Exit codes: 0 done; 1 no workflow succeeded, or `compare` found a regression; "
         "2 invalid input, or a check before the run failed; 3 a budget stopped the run; 4 storage "
-        "or internal error; 130 interrupted, everything that had finished is saved; 141 the reader "
-        "of the output closed it.",
+        "or internal error; 130 interrupted (143 by SIGTERM, 129 by SIGHUP), everything that had "
+        "finished is saved; 141 the reader of the output closed it.",
     )
     parser.add_argument("--version", action="version", version=f"harness {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

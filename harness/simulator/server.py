@@ -36,13 +36,14 @@ def serve(
     ready: Callable[[str], None],
     until_stdin_closes: bool = False,
 ) -> None:
-    """Serve `profile` until SIGINT or SIGTERM, or with `until_stdin_closes` until stdin ends.
+    """Serve `profile` until a signal, or with `until_stdin_closes` until stdin ends.
 
-    One scenario second lasts `time_scale` real seconds. `log`: the path of provider.jsonl, None for
-    no log. `ready` is called with the base URL when connections are accepted. Raises InputError if
-    the port or the log cannot be opened, StorageError if the log cannot be written any more. With
-    `until_stdin_closes`, the server belongs to a run and continues without its log, because the run
-    itself reports a full disk. Call it in the main thread, which receives the signals.
+    The signals are SIGINT, SIGTERM and SIGHUP. One scenario second lasts `time_scale` real
+    seconds. `log`: the path of provider.jsonl, None for no log. `ready` is called with the base URL
+    when connections are accepted. Raises InputError if the port or the log cannot be opened,
+    StorageError if the log cannot be written any more. With `until_stdin_closes`, the server
+    belongs to a run and continues without its log, because the run itself reports a full disk. Call
+    it in the main thread, which receives the signals.
     """
     anchor = take_anchor()
     head = ProviderHead(anchor=anchor, profile=profile.as_dict(), seed=seed, time_scale=time_scale)
@@ -121,8 +122,9 @@ def _stop_conditions(
 
     loop.set_exception_handler(fail)
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                loop.add_signal_handler(number, stop)
     if until_stdin_closes:
 
         def watch() -> None:

@@ -147,8 +147,8 @@ def test_a_last_line_without_its_newline_is_left_out_by_every_reader(
     for kind in (*ORDER, Trial):
         assert len(list(each(run, kind))) == len(list(each(whole, kind))) - 1
     one, other = Dataset.read(run), Dataset.read(whole)
-    for found, all_of_them in zip(one[1:5], other[1:5], strict=True):
-        assert len(found) == len(all_of_them) - 1
+    for name in ("attempts", "calls", "workflows", "trials"):
+        assert len(getattr(one, name)) == len(getattr(other, name)) - 1
     reader = TrialReader(run)
     counted = sum(len(reader.records(trial).attempts) for trial in reader.keys(Attempt))
     assert counted == len(one.attempts)
@@ -160,7 +160,8 @@ def test_a_line_that_was_copied_counts_once(whole: Path, tmp_path: Path) -> None
     for name in (ATTEMPTS_FILE, CALLS_FILE, WORKFLOWS_FILE, TRIALS_FILE):
         lines = (run / name).read_bytes().splitlines(keepends=True)
         (run / name).write_bytes(b"".join([*lines, *lines[:3]]))
-    assert Dataset.read(run)[1:5] == Dataset.read(whole)[1:5]
+    for name in ("attempts", "calls", "workflows", "trials"):
+        assert getattr(Dataset.read(run), name) == getattr(Dataset.read(whole), name)
     assert progress_of(run).whole == progress_of(whole).whole
     assert progress_of(run).elapsed == progress_of(whole).elapsed
 

@@ -103,3 +103,15 @@ def test_closed_standard_streams_lose_nothing_of_a_run(
 def test_an_error_with_closed_streams_has_its_exit_code(where: str, tmp_path: Path) -> None:
     assert closed("run nowhere", where, tmp_path) == (2, "")
     assert closed("run --nonsense", where, tmp_path) == (2, "")
+
+
+def test_too_little_memory_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(options: object) -> int:
+        raise MemoryError
+
+    monkeypatch.setattr("harness.cli.scenarios.list_scenarios", fails)
+    assert main(["scenarios"]) == 4
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("harness: out of memory")
