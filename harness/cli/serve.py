@@ -36,6 +36,7 @@ def serve_profile(options: argparse.Namespace) -> int:
         time_scale=options.time_scale,
         log=Path(options.log) if options.log else None,
         ready=ready,
+        warn=lambda message: print(f"harness: {message}", file=sys.stderr, flush=True),
         until_stdin_closes=options.until_stdin_closes,
     )
     sys.stdout.flush()

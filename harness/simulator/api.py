@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import re
 import time
 from collections.abc import Callable, Mapping
 
@@ -14,7 +16,7 @@ from harness.records.provider_log import Served
 from harness.records.schema import Tokens
 from harness.simulator import wire
 from harness.simulator.fault_responses import refuse
-from harness.simulator.http_server import Connection, HttpRequest, HttpResponse
+from harness.simulator.http_server import Connection, HttpRequest, HttpResponse, Refusal
 from harness.simulator.listener import Listener
 from harness.simulator.log import Log
 from harness.simulator.model import ServedRequest
@@ -22,6 +24,9 @@ from harness.simulator.profiles import Profile
 from harness.simulator.request_parser import BadRequestError, parse_request
 from harness.simulator.response_writer import Caller, ResponseWriter, Writes, trace_context
 from harness.simulator.simulation import Refused, Simulation
+
+_LOCAL = re.compile(rb"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?", re.IGNORECASE)
+_MOST_HOSTS = 100
 
 
 class TrialStart(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -35,7 +40,8 @@ class Api:
     """Answers requests with the results of a simulation that one timer drives.
 
     Create it inside a running event loop. `now` returns nanoseconds since the log's anchor. Faults
-    that prevent connections shut `listener`; without it, they have no effect.
+    that prevent connections shut `listener`; without it, they have no effect. Connections above
+    `most_connections` are answered with 503; `warn` is told once.
     """
 
     def __init__(
@@ -46,6 +52,8 @@ class Api:
         log: Log,
         now: ReadClock,
         listener: Listener | None = None,
+        most_connections: int | None = None,
+        warn: Callable[[str], None] = lambda message: None,
     ) -> None:
         self._profile = profile
         self._seed = seed
@@ -59,6 +67,10 @@ class Api:
         self._cell: str | None = None
         self._open: dict[ServedRequest, ResponseWriter] = {}
         self._connections: set[Connection] = set()
+        self._most_connections = most_connections
+        self._warn = warn
+        self._has_refused = False
+        self._own_hosts = set[bytes]()
         self._simulation = Simulation(profile, seed, time_scale, None)
         self._routes: dict[str, tuple[str, Callable[[HttpRequest, HttpResponse], None]]] = {
             "/v1/chat/completions": ("POST", self._complete),
@@ -68,9 +80,19 @@ class Api:
             "/simulator/trial": ("POST", self._trial),
         }
 
-    def connection(self) -> Connection:
+    def connection(self) -> Connection | Refusal:
         """Return the protocol of a new connection."""
-        return Connection(self._handle, self._connections)
+        most = self._most_connections
+        if most is not None and len(self._connections) >= most:
+            message = (
+                f"{most} connections are open, and the limit of open files allows no more; raise "
+                "it (ulimit -n)"
+            )
+            if not self._has_refused:
+                self._has_refused = True
+                self._warn(f"{message}; more are refused")
+            return Refusal(wire.error_body(message, "server_error", "too_many_connections", None))
+        return Connection(self._handle, self._connections, self._loop.call_later)
 
     def stop(self) -> None:
         """Abort all requests in service and close all connections."""
@@ -83,7 +105,12 @@ class Api:
 
     def _handle(self, request: HttpRequest, reply: HttpResponse) -> None:
         method, act = self._routes.get(request.path, ("", None))
-        if act is None:
+        host = request.headers.get(b"host")
+        if host is not None and not self._is_own(host):
+            # A page in a browser can make its own host name point to this address.
+            message = f"this is not {host.decode('latin-1')}; use 127.0.0.1 or localhost"
+            _send_error(reply, 421, message, "wrong_host")
+        elif act is None:
             message = f"no such path: {request.path}; try {', '.join(self._routes)}"
             _send_error(reply, 404, message, "not_found")
         elif request.method != method:
@@ -91,6 +118,16 @@ class Api:
             _send_error(reply, 405, message, headers={"allow": method})
         else:
             act(request, reply)
+
+    def _is_own(self, host: bytes) -> bool:
+        """Return whether a Host header names this machine."""
+        if host in self._own_hosts:
+            return True
+        if _LOCAL.fullmatch(host) is None:
+            return False
+        if len(self._own_hosts) < _MOST_HOSTS:
+            self._own_hosts.add(host)
+        return True
 
     def _complete(self, request: HttpRequest, reply: HttpResponse) -> None:
         trace, span = trace_context(request.headers)
@@ -100,7 +137,8 @@ class Api:
             phase = request.headers.get(b"x-harness-phase", b"").decode(errors="replace")
             chat = parse_request(request.body, phase or None)
         except BadRequestError as error:
-            arrival = self._simulation.count(caller.repeat, request.body)
+            body = hashlib.blake2b(request.body).digest()  # it can be large
+            arrival = self._simulation.count(caller.repeat, body)
             _send_error(reply, 400, str(error), None, error.param)
             active = self._simulation.active
             self._log_refusal(caller, arrival, active, False, "bad_request", 400)
@@ -206,9 +244,12 @@ class Api:
         )
 
     def _trial(self, request: HttpRequest, reply: HttpResponse) -> None:
+        if b"origin" in request.headers or b"sec-fetch-site" in request.headers:
+            _send_error(reply, 403, "a page in a browser cannot begin a trial", "cross_site")
+            return
         try:
             trial = msgspec.json.decode(request.body, type=TrialStart)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             _send_error(reply, 400, f'{error}; send {{"cell": "…", "repeat": 0}}')
             return
         reply.keep()

@@ -20,6 +20,15 @@ import httptools
 MOST_BODY = 16 * 1024 * 1024
 """Maximum size of a request body in bytes; a larger one is answered with 413."""
 
+MOST_HEAD = 64 * 1024
+"""Maximum size of a request line with headers in bytes; a larger one is answered with 431."""
+
+REQUEST_SECONDS = 30.0
+"""How long a connection may take for a complete request; then it is answered with 408.
+
+It counts from the connection or, for a later request, from its first byte.
+"""
+
 NO_LINGER = struct.pack("ii", 1, 0)
 """For SO_LINGER: closing the socket resets its connection."""
 
@@ -95,12 +104,25 @@ class HttpResponse:
 
 
 Handler = Callable[[HttpRequest, HttpResponse], None]
+CallLater = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
 
 
 class Connection(asyncio.Protocol):
-    """One client connection. Pipelined requests are answered one after another."""
+    """One client connection. Pipelined requests are answered one after another.
 
-    def __init__(self, handle: Handler, open_connections: set[Connection]) -> None:
+    `call_later`: of the event loop; without it, a request may take any time.
+    """
+
+    def __init__(
+        self,
+        handle: Handler,
+        open_connections: set[Connection],
+        call_later: CallLater | None = None,
+    ) -> None:
+        self._call_later = call_later
+        self._timer: asyncio.TimerHandle | None = None
+        self._head = 0  # bytes of an incomplete head
+        self._is_complete, self._in_head = True, False
         self._handle = handle
         self._open = open_connections
         self._parser = httptools.HttpRequestParser(self)
@@ -117,11 +139,13 @@ class Connection(asyncio.Protocol):
         """Store the transport (asyncio)."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop has its own class
         self._open.add(self)
+        self._set_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Notify the current response that its client has disconnected (asyncio)."""
         self._open.discard(self)
         self._transport = None
+        self._cancel_timer()
         self._waiting.clear()
         reply, self._reply = self._reply, None
         if reply is not None and reply.on_close is not None:
@@ -134,10 +158,35 @@ class Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._give_up(400)
         else:
+            if not self._is_complete:
+                self._check_head(len(data))
             self._next()  # outside the parser, which would report a handler's error as its own
+
+    def _check_head(self, received: int) -> None:
+        """Limit the size of a head that is not complete, and the time of its request."""
+        if self._timer is None:
+            self._set_timer()
+        if self._in_head:
+            self._head += received
+            if self._head > MOST_HEAD:
+                self._give_up(431)
+
+    def _set_timer(self) -> None:
+        if self._call_later is not None:
+            self._timer = self._call_later(REQUEST_SECONDS, self._time_is_up)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _time_is_up(self) -> None:
+        self._timer = None
+        self._give_up(408)
 
     def on_message_begin(self) -> None:
         """Start a request (httptools)."""
+        self._is_complete, self._in_head, self._head = False, True, 0
         self._url, self._headers, self._body, self._size = b"", {}, [], 0
 
     def on_url(self, url: bytes) -> None:
@@ -150,6 +199,7 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Answer `Expect: 100-continue` (httptools)."""
+        self._in_head = False
         if self._headers.get(b"expect", b"").lower() == b"100-continue":
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -163,6 +213,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Queue the complete request (httptools)."""
+        self._is_complete = True
+        self._cancel_timer()
         request = HttpRequest(
             method=self._parser.get_method().decode("latin-1"),
             path=self._url.partition(b"?")[0].decode("latin-1"),
@@ -217,6 +269,25 @@ class Connection(asyncio.Protocol):
             self._handle(request, self._reply)
 
     def _give_up(self, status: int) -> None:
+        self._cancel_timer()
         if self._reply is None:
             self.write(_STATUS_LINES[status] + b"connection: close\r\ncontent-length: 0\r\n\r\n")
         self.close()
+
+
+class Refusal(asyncio.Protocol):
+    """A connection above the limit: it is answered with 503, whatever it asks, and closed."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Answer, and close the connection (asyncio)."""
+        accepted = cast(asyncio.Transport, transport)  # uvloop has its own class
+        accepted.write(
+            _STATUS_LINES[503]
+            + b"content-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n"
+            + b"content-length: %d\r\n\r\n" % len(self._answer)
+            + self._answer
+        )
+        accepted.close()

@@ -60,6 +60,8 @@ def parse_request(body: bytes, phase: str | None = None) -> ChatRequest:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise BadRequestError("the body is not valid JSON") from None
+    except RecursionError:
+        raise BadRequestError("the body is nested too deeply") from None
     if not isinstance(value, dict):
         raise BadRequestError("the body must be a JSON object")
     messages = value.get("messages")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -24,6 +25,9 @@ from harness.simulator.listener import BACKLOG, Listener
 from harness.simulator.log import Log
 from harness.simulator.profiles import Profile
 
+_OTHER_FILES = 128
+"""Open files beside connections: the log, the event loop's own, connections that are refused."""
+
 
 def serve(
     profile: Profile,
@@ -34,23 +38,24 @@ def serve(
     time_scale: float = 1.0,
     log: Path | None,
     ready: Callable[[str], None],
+    warn: Callable[[str], None] = lambda message: None,
     until_stdin_closes: bool = False,
 ) -> None:
     """Serve `profile` until a signal, or with `until_stdin_closes` until stdin ends.
 
     The signals are SIGINT, SIGTERM and SIGHUP. One scenario second lasts `time_scale` real
     seconds. `log`: the path of provider.jsonl, None for no log. `ready` is called with the base URL
-    when connections are accepted. Raises InputError if the port or the log cannot be opened,
-    StorageError if the log cannot be written any more. With `until_stdin_closes`, the server
-    belongs to a run and continues without its log, because the run itself reports a full disk. Call
-    it in the main thread, which receives the signals.
+    when connections are accepted, `warn` when some are refused. Raises InputError if the port or
+    the log cannot be opened, StorageError if the log cannot be written any more. With
+    `until_stdin_closes`, the server belongs to a run and continues without its log, because the run
+    itself reports a full disk. Call it in the main thread, which receives the signals.
     """
-    anchor = take_anchor()
+    anchor, most = take_anchor(), _most_connections()
     head = ProviderHead(anchor=anchor, profile=profile.as_dict(), seed=seed, time_scale=time_scale)
 
     async def run(sock: socket.socket, log_writer: Log) -> None:
         listener = Listener(sock)
-        api = Api(profile, seed, time_scale, log_writer, monotonic_since(anchor), listener)
+        api = Api(profile, seed, time_scale, log_writer, monotonic_since(anchor), listener, most)
         await listener.start(api.connection)
         stopped = _stop_conditions(asyncio.get_running_loop(), until_stdin_closes)
         ready(base_url(sock))
@@ -70,6 +75,18 @@ def serve(
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         runner.run(run(sock, log_writer))
+
+
+def _most_connections() -> int:
+    """Raise the limit of open files, and return how many connections it allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):  # some systems have a lower limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+    if soft == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return max(1, soft - _OTHER_FILES)
 
 
 def bind(host: str, port: int) -> socket.socket:

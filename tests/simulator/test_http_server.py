@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
-from harness.simulator.http_server import MOST_BODY, Connection, HttpRequest, HttpResponse
+from harness.simulator.http_server import (
+    MOST_BODY,
+    MOST_HEAD,
+    Connection,
+    HttpRequest,
+    HttpResponse,
+)
 
 
 class Transport(asyncio.Transport):
@@ -189,3 +196,61 @@ def test_an_error_of_the_handler_is_not_taken_for_bad_http() -> None:
     with pytest.raises(ZeroDivisionError):
         connection.data_received(GET)
     assert not transport.written
+
+
+@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nX-Long: ", b"G"])
+def test_a_head_that_does_not_end_is_refused(start: bytes) -> None:
+    server = Server()
+    server.send(start)
+    for _ in range(MOST_HEAD // 4096 + 1):
+        if not server.transport.closed:
+            server.send(b"E" * 4096 if start == b"G" else b"x" * 4096)
+    assert server.transport.closed == "closed"
+    assert server.written().startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
+    assert not server.asked
+
+
+class Timers:
+    """The timers of an event loop that a test makes pass."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.set: list[asyncio.TimerHandle] = []
+
+    def call_later(self, seconds: float, act: Callable[[], None]) -> asyncio.TimerHandle:
+        self.set.append(asyncio.TimerHandle(seconds, act, (), self.loop))
+        return self.set[-1]
+
+    def pass_time(self) -> None:
+        for timer in self.set:
+            if not timer.cancelled():
+                timer._run()
+        self.loop.close()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"GET /", GET + b"GET /", GET[:-2], b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n1"],
+)
+def test_a_request_that_is_not_complete_in_time_is_refused(sent: bytes) -> None:
+    timers, server = Timers(), Server()
+    connection = Connection(lambda *asked: server.asked.append(asked), set(), timers.call_later)
+    connection.connection_made(server.transport)
+    connection.data_received(sent)
+    for _, reply in server.asked:
+        reply.send(200, {}, b"")
+    server.written()
+    timers.pass_time()
+    assert server.written().startswith(b"HTTP/1.1 408 ")
+    assert server.transport.closed == "closed"
+
+
+def test_a_complete_request_may_be_answered_at_any_time() -> None:
+    timers, server = Timers(), Server()
+    connection = Connection(lambda *asked: server.asked.append(asked), set(), timers.call_later)
+    connection.connection_made(server.transport)
+    for byte in GET:
+        connection.data_received(bytes([byte]))
+    timers.pass_time()
+    assert not server.transport.closed
+    assert len(server.asked) == 1
