@@ -23,36 +23,34 @@ class Section(NamedTuple):
 
 
 def jaeger_path(spans: Sequence[Span]) -> list[Section]:
-    """Return the path of a trace, from its end to its start."""
-    children: dict[str | None, list[Span]] = defaultdict(list)
+    """Return the path of a trace, from its end to its start; parents stand before children."""
+    children: dict[str | None, list[Section]] = defaultdict(list)
+    within: dict[str, Section] = {}
     for span in spans:
-        children[span.parent_id].append(span)
-    sections: list[Section] = []
+        # Jaeger stores a start and a duration, each in whole microseconds.
+        start = span.start // 1000
+        end = start + (span.end - span.start) // 1000
+        if span.parent_id is not None:
+            if span.parent_id not in within or start >= within[span.parent_id].end:
+                continue  # it lies outside its parent
+            end = min(end, within[span.parent_id].end)
+        within[span.span_id] = Section(span, start, end)
+        children[span.parent_id].append(within[span.span_id])
+    path: list[Section] = []
 
-    def walk(span: Span) -> None:
-        at = _end(span)
+    def walk(one: Section) -> None:
+        inside, at = children[one.span.span_id], one.end
         while True:
-            before = [one for one in children[span.span_id] if _end(one) < at]
-            if at == _end(span):
-                before = children[span.span_id]
-            last = max(before, key=_end, default=None)
-            start = _start(span) if last is None else _end(last)
-            if start < at:
-                sections.append(Section(span, start, at))
+            last = max(inside, key=lambda child: child.end, default=None)
+            since = one.start if last is None else last.end
+            if since != at:
+                path.append(Section(one.span, since, at))
             if last is None:
                 return
             walk(last)
-            at = _start(last)
+            at = last.start
+            inside = [child for child in inside if child.end < at]
 
     (root,) = children[None]
     walk(root)
-    return sections
-
-
-def _start(span: Span) -> int:
-    return span.start // 1000
-
-
-def _end(span: Span) -> int:
-    """Jaeger stores a start and a duration, each in whole microseconds."""
-    return span.start // 1000 + (span.end - span.start) // 1000
+    return path
