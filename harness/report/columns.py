@@ -122,8 +122,22 @@ def metric_columns(
         values = [_value(metric, cell, about.summary, column.part) for cell in cells]
         if only in (None, metric.unit) and (not metric.optional or any(values)):
             key = _csv_name(column.key, metric.unit, about)
-            columns.append(Column(column.head, key, values, _writer(metric.unit)))
+            head = f"{column.head}{_unit_in_head(metric.unit, about)}"
+            columns.append(Column(head, key, values, _writer(metric.unit)))
     return columns
+
+
+def _unit_in_head(unit: Unit, about: Subject) -> str:
+    """Return the unit for the head of a column, after a space; empty if its values have one."""
+    match unit:
+        case "s":
+            return " s"
+        case "workflows/s" | "calls/s":
+            return f" {about.rate_unit}"
+        case "tokens/s" | "USD" | "share" | "tokens" | "count" | "ratio" | "nested":
+            return ""
+        case _:
+            assert_never(unit)
 
 
 def _csv_name(key: str, unit: Unit, about: Subject) -> str:
@@ -179,7 +193,7 @@ def policy_table(about: Subject) -> Table | None:
     for part in ("permit_wait", "backoff"):
         values = [seconds_a_call(cell, part, about.summary) for cell in cells]
         key = f"{part}_a_call"
-        columns.append(Column(key.replace("_", " "), about.seconds(key), values))
+        columns.append(Column(f"{key.replace('_', ' ')} s", about.seconds(key), values))
     return about.of_cells("policies", "Cost of each retry policy", columns, cells)
 
 
@@ -190,15 +204,14 @@ def distribution_columns(
     columns = [Column("n", f"{key}_n", [one.n if one else 0 for one in spread], whole_number)]
     for name in ("mean", "p50", "p95", "p99"):
         values = [about.duration(getattr(one, name, None)) for one in spread]
-        columns.append(Column(name, about.seconds(f"{key}_{name}"), values))
+        columns.append(Column(f"{name} s", about.seconds(f"{key}_{name}"), values))
     return columns
 
 
 def comparison_tables(about: Subject) -> list[Table]:
     """Return every figure of every cell: speed, reliability, tokens and cost."""
-    speed = f"Speed; durations in seconds, rates in workflows {about.rate_unit}"
     return [
-        about.of_cells("speed", speed, metric_columns(about, "speed", about.cells)),
+        about.of_cells("speed", "Speed", metric_columns(about, "speed", about.cells)),
         about.of_cells("work", "Work done", metric_columns(about, "work", about.cells)),
         about.of_cells("tokens", "Tokens and cost", metric_columns(about, "tokens", about.cells)),
     ]
@@ -215,7 +228,7 @@ def phase_tables(about: Subject) -> list[Table]:
             latencies = [phase.latency_s if phase else None for phase in found]
             columns = distribution_columns(about, name, latencies)
             columns.append(Column("failed", f"{name}_failed", failed, whole_number))
-            caption = f"Phase {words}: latency in seconds"
+            caption = f"Phase {words}: latency"
             tables.append(about.of_cells(f"phase-{words}", caption, columns))
     return tables
 
@@ -227,8 +240,8 @@ def spread_tables(about: Subject, where: Literal["calls", "waits"]) -> list[Tabl
         if metric.spread_table == where:
             spread = [metric.of(cell) for cell in about.cells]
             key = metric.name.removesuffix("_s")
-            caption = f"{sentence(metric.words)}, in seconds"
             if any(one.n for one in spread):
                 columns = distribution_columns(about, key, spread)
+                caption = sentence(metric.words)
                 tables.append(about.of_cells(key.replace("_", "-"), caption, columns))
     return tables

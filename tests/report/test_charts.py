@@ -580,7 +580,7 @@ def test_permit_lanes_hold_what_the_attempts_did_not_wait_for(played: Played) ->
     for row in rows(chart).rows:
         for before, after in itertools.pairwise(row.bars):
             assert before.end <= after.start + 1e-9
-    (held,) = (column for column in chart.table.columns if column.head == "held")
+    (held,) = (column for column in chart.table.columns if column.head == "held s")
     lengths = [sum(bar.end - bar.start for bar in row.bars) for row in rows(chart).rows]
     assert list(held.values) == pytest.approx(lengths)
     nothing = Dataset.of(played.data._replace(trials=[]))

@@ -160,8 +160,8 @@ def _flow_table(about: Subject, seen: Sequence[TrialAttempts], unit: float) -> T
         "Attempts sent in each part of the trial, by outcome",
         (
             *about.cell_columns([one.cell for one, _ in rows]),
-            Column("from", about.seconds("from"), [at * o.flow.width / unit for o, at in rows]),
-            Column("to", about.seconds("to"), [(at + 1) * o.flow.width / unit for o, at in rows]),
+            Column("from s", about.seconds("from"), [at * o.flow.width / unit for o, at in rows]),
+            Column("to s", about.seconds("to"), [(at + 1) * o.flow.width / unit for o, at in rows]),
             *(Column(name, name, found, whole_number) for name, found in counts.items()),
         ),
     )

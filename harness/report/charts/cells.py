@@ -109,7 +109,7 @@ def latency_throughput(about: Subject) -> Chart | None:
         (),
         about.of_cells(
             "workflow-latency",
-            "Latency of all workflows, from ready to done, in seconds",
+            "Latency of all workflows, from ready to done",
             [
                 *distribution_columns(about, "workflow_latency", latencies),
                 *metric_columns(about, "speed", about.cells, only="workflows/s"),
@@ -190,7 +190,7 @@ def _workflow_table(about: Subject, took: dict[str, list[_Took]]) -> Table:
             ),
             Column("topic", "topic", [workflow.topic for _, workflow, _ in rows]),
             Column("outcome", "outcome", [workflow.outcome for _, workflow, _ in rows]),
-            Column("latency", about.seconds("latency"), [seconds for _, _, seconds in rows]),
+            Column("latency s", about.seconds("latency"), [seconds for _, _, seconds in rows]),
         ),
     )
 
@@ -208,8 +208,8 @@ def _bins_table(about: Subject, took: dict[str, list[_Took]], axis: Axis) -> Tab
         "Workflows by latency",
         (
             *about.cell_columns([about.cells[place] for (place, _, _), _ in rows]),
-            Column("from", about.seconds("from"), [at * width for (_, at, _), _ in rows]),
-            Column("to", about.seconds("to"), [(at + 1) * width for (_, at, _), _ in rows]),
+            Column("from s", about.seconds("from"), [at * width for (_, at, _), _ in rows]),
+            Column("to s", about.seconds("to"), [(at + 1) * width for (_, at, _), _ in rows]),
             Column("outcome", "outcome", [outcome for (_, _, outcome), _ in rows]),
             Column("workflows", "workflows", [count for _, count in rows]),
         ),
@@ -276,12 +276,12 @@ def repeats(about: Subject) -> Chart | None:
         (),
         Table(
             "repeats",
-            "Makespan of every repeat, in seconds",
+            "Makespan of every repeat",
             (
                 *about.cell_columns([cell for cell, _, _ in trials]),
                 Column("repeat", "", [repeat + 1 for _, repeat, _ in trials], whole_number),
                 Column("", "repeat", [repeat for _, repeat, _ in trials]),
-                Column("makespan", about.seconds("makespan"), [value for *_, value in trials]),
+                Column("makespan s", about.seconds("makespan"), [value for *_, value in trials]),
             ),
         ),
     )

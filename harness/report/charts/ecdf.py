@@ -100,11 +100,10 @@ def latency_ecdf(about: Subject) -> Chart | None:
         )
 
     def columns(name: str, key: str, found: Sequence[NDArray[np.float64]]) -> Iterator[Column]:
-        of_best = {cell.id: one for cell, one in zip(best, found, strict=True)}
         for share in SHARES:
             shown = f"{share * 100:.0f}"
-            values = [_within(of_best.get(cell.id), share) for cell in about.cells]
-            yield Column(f"{name}, {shown}\u00a0%", about.seconds(f"{key}_p{shown}"), values)
+            values = [_within(one, share) for one in found]
+            yield Column(f"{shown}\u00a0% of {name} s", about.seconds(f"{key}_p{shown}"), values)
 
     steady = [of_cell[cell.id].steady() for cell in best]
     workflows = [seconds(cell, "workflows") for cell in steady]
@@ -132,11 +131,12 @@ def latency_ecdf(about: Subject) -> Chart | None:
         tuple(Key(looks[cell.id], about.labels[cell.id]) for cell in best),
         about.of_cells(
             "latency-ecdf",
-            "Seconds within which a share of workflows and calls was done, all repeats together",
+            "Time within which a share of workflows and calls was done, all repeats together",
             [
                 *columns("workflows", "workflow_latency", workflows),
                 *columns("calls", "call_latency", calls),
             ],
+            best,
         ),
         across=2,
     )

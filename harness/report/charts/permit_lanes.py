@@ -62,10 +62,10 @@ def permit_lanes(about: Subject) -> Chart | None:
         part_keys(bar.look for some in bars for bar in some),
         Table(
             "permit-lanes",
-            "How long each permit was held, in seconds",
+            "How long each permit was held",
             (
                 Column("permit", "permit", [row.label for row in rows]),
-                Column("held", about.seconds("held"), times),
+                Column("held s", about.seconds("held"), times),
                 Column("attempts", "attempts", counts, whole_number),
             ),
         ),

@@ -205,21 +205,22 @@ def _best(about: Subject, cells: Sequence[Cell]) -> str:
 
 
 def _curve_table(about: Subject, rate: _Quantity) -> Table:
-    cells, per = about.cells, about.rate_unit.split()[1]
+    cells, unit = about.cells, about.rate_unit
+    per = unit.split()[1]
     bounds = [rate.bound(cell) for cell in cells]
     return about.of_cells(
         "permits",
-        f"Goodput and throughput in workflows {about.rate_unit}",
+        "Goodput and throughput of workflows",
         (
             Column("permits", "", [cell.permits for cell in cells], whole_number),
-            Column("goodput", f"goodput_workflows_per_{per}", [rate.of(c) for c in cells]),
+            Column(f"goodput {unit}", f"goodput_workflows_per_{per}", [rate.of(c) for c in cells]),
             Column(
-                "with lost work",
+                f"with lost work {unit}",
                 f"throughput_workflows_per_{per}",
                 [about.rate(c.throughput.workflows_per_s) for c in cells],
             ),
             Column("speed-up", "speedup_over_sync", [c.speedup_over_sync for c in cells]),
-            Column("goodput at the bound", f"bound_workflows_per_{per}", bounds),
+            Column(f"goodput {unit} at the bound", f"bound_workflows_per_{per}", bounds),
         ),
     )
 

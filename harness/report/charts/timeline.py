@@ -144,13 +144,13 @@ def _cuts_table(
     ]
     return Table(
         "timeline",
-        "The parts of all calls, in seconds since the workflow was ready",
+        "The parts of all calls, since the workflow was ready",
         (
             *about.cell_columns([cell for cell, _, _ in cuts]),
             Column("call", "call", [row.label.strip() for _, row, _ in cuts]),
             Column("part", "part", [DRAWN_PARTS[piece.part] for _, _, piece in cuts]),
-            Column("from", about.seconds("from"), [seconds(piece.start) for _, _, piece in cuts]),
-            Column("to", about.seconds("to"), [seconds(piece.end) for _, _, piece in cuts]),
+            Column("from s", about.seconds("from"), [seconds(piece.start) for _, _, piece in cuts]),
+            Column("to s", about.seconds("to"), [seconds(piece.end) for _, _, piece in cuts]),
             Column("outcome of the call", "call_outcome", [row.outcome for _, row, _ in cuts]),
         ),
     )

@@ -211,8 +211,8 @@ def _delays(summary: Summary) -> Iterator[Table]:
             "Delays of the measurement itself, in real milliseconds",
             (
                 Column("delay", "what", [what for what, _, _ in found]),
-                Column("p50", "p50_real_ms", [1000 * p50 for _, p50, _ in found]),
-                Column("p99", "p99_real_ms", [p99 and 1000 * p99 for _, _, p99 in found]),
+                Column("p50 ms", "p50_real_ms", [1000 * p50 for _, p50, _ in found]),
+                Column("p99 ms", "p99_real_ms", [p99 and 1000 * p99 for _, _, p99 in found]),
             ),
         )
 
@@ -260,7 +260,7 @@ def _server(about: Subject) -> Iterator[Table]:
     if not loads:
         return
     names = [about.labels.get(load.cell, load.cell) for load in loads]
-    columns = [Column("cell", "cell", names)]
+    columns = [Column("setting", "cell", names)]
     for head, key in (
         ("client: in flight", "in_flight"), ("server: running", "running"),
         ("server: waiting", "waiting"), ("server: KV cache", "kv_cache"),

@@ -59,9 +59,9 @@ def test_every_cell_has_its_speed_in_scenario_seconds_with_the_interval(either: 
         row = table[either.labels[cell.id]]
         makespan = with_interval(in_seconds(cell.makespan_s, either.summary))
         latency = with_interval(in_seconds(cell.workflow_latency_s.p50, either.summary))
-        assert row["makespan"] == shown(makespan)
+        assert row["makespan s"] == shown(makespan)
         assert row["speed-up"] == shown(with_interval(cell.speedup_over_sync))
-        assert row["latency of all p50"] == shown(latency)
+        assert row["latency of all p50 s"] == shown(latency)
 
 
 def test_every_cell_has_its_counts_and_tokens(either: Report) -> None:
@@ -80,7 +80,7 @@ def test_every_phase_has_its_latency_in_every_cell(either: Report) -> None:
         for cell in either.summary.cells:
             row, phase = table[either.labels[cell.id]], cell.phases[name]
             median = with_interval(in_seconds(phase.latency_s.p50, either.summary))
-            assert row["p50"] == shown(median)
+            assert row["p50 s"] == shown(median)
             assert (row["n"], row["failed"]) == (str(phase.latency_s.n), str(phase.failed))
 
 
@@ -118,7 +118,7 @@ def test_the_readings_of_the_measurement_itself_are_in_real_milliseconds(
     lag = simulated.summary.verdict.event_loop_lag_s
     assert lag is not None
     row = table_of(simulated, "delays")["timer lag, worst setting"]
-    assert row == {"p50": number(1000 * lag.p50), "p99": number(1000 * lag.p99)}
+    assert row == {"p50 ms": number(1000 * lag.p50), "p99 ms": number(1000 * lag.p99)}
 
 
 def test_scenario_seed_versions_host_and_run_id_are_told(either: Report) -> None:
