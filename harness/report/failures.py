@@ -92,8 +92,8 @@ def _workflow_row(failure: WorkflowFailure, summary: Summary) -> FailureRow:
     else:
         name = f"{failure.phase} unreadable".strip()
         advice = (
-            "every call was answered, but not as the prompt asks; use a stronger model, or raise "
-            "max_tokens; transcripts = true keeps the answers"
+            "every call was answered, but not as the prompt asks; use a stronger model, or give "
+            "the questions (docs/workflows.md); transcripts = true keeps the answers"
         )
     return FailureRow(name, failure.workflows, None, None, advice)
 

@@ -66,3 +66,15 @@ def test_a_dry_run_counts_one_branch_for_each_question_and_no_repair(
     options = [part for one in given for part in ("--set", one)]
     assert main(["run", str(file), "--dry-run", *options]) == 0
     assert "calls    4; at most 4 attempts" in capsys.readouterr().out
+
+
+def test_the_first_screen_of_such_a_run_says_that_questions_can_be_given(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OWN_KEY", KEY)
+    with saying(LOREM) as server:
+        file = scenario(elsewhere, server.base_url, load={"workflows": 2})
+        assert main(["run", str(file), "--out", "out", "--yes"]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "decompose unreadable, 2 workflows" in said
+    assert "give the questions (docs/workflows.md)" in said
