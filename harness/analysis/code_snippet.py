@@ -54,7 +54,10 @@ def failures_met(attempts: AttemptTable) -> FailuresMet:
     deadline = attempts.words.get("deadline", -1)
     return FailuresMet(
         outcomes=frozenset(names[at] for at in np.unique(attempts.column("outcome"))),
-        retry_after=bool(np.any(attempts.column("retry_after") != ABSENT)),
+        retry_after=bool(
+            np.any(attempts.column("retry_after") != ABSENT)
+            or np.any(attempts.column("source") == attempts.words.get("rate_limit_reset", -1))
+        ),
         deadline=bool(np.any(attempts.column("give_up") == deadline)),
     )
 

@@ -16,6 +16,8 @@ from harness.records.errors import PreflightError
 from harness.store.run_lock import LOCK
 from harness.workflows.layout import widest
 
+_OWN_FILES, _FILES_OF_PROCESS = 24, 4
+"""Files of a run in virtual time, and of each of its processes."""
 _OTHER_FILES = 128
 """Files that are open beside the connections: records, libraries, pipes, the event loop's own."""
 
@@ -74,6 +76,17 @@ def environment_of(scenario: Scenario) -> None:
     facts = scenario.endpoint.facts
     if not facts.own_server:
         check_environment(facts.request.ca_file, verify=facts.request.verify)
+
+
+def enough_files(processes: int) -> None:
+    """Raise PreflightError if a run in virtual time cannot open its files."""
+    needed = _OWN_FILES + _FILES_OF_PROCESS * processes
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if not _allows(soft, needed):
+        raise PreflightError(
+            f"needs {needed} open files, but only {soft} are allowed; raise the limit "
+            f"(ulimit -n {needed})"
+        )
 
 
 def open_files(scenario: Scenario) -> None:

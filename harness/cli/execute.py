@@ -96,7 +96,7 @@ def resume_run(options: argparse.Namespace) -> int:
 
 def _preflight(scenario: Scenario, options: argparse.Namespace) -> dict[str, Secrets]:
     """Check that the run can begin, and return the secrets of its endpoints by cell id."""
-    processes(scenario, options.jobs)
+    jobs = processes(scenario, options.jobs)
     open_target(options.otlp, os.environ)
     open_target(options.otlp, os.environ, signal="metrics")
     require_address(os.environ)
@@ -109,7 +109,9 @@ def _preflight(scenario: Scenario, options: argparse.Namespace) -> dict[str, Sec
             environment = with_file(environment, Path(".env"), variable)
         keys[cell] = preflight.secrets(mine, environment)
         preflight.environment_of(mine)
-    if not scenario.is_virtual:
+    if scenario.is_virtual:
+        preflight.enough_files(jobs)
+    else:
         preflight.open_files(scenario)
     if not options.no_preflight:
         endpoints = {mine.endpoint.model_dump_json(): mine.endpoint for mine in own.values()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import ssl
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.records.errors import PreflightError
@@ -73,6 +74,7 @@ def _no_certificates(error: OSError, ca_file: str | None) -> str:
             f"endpoint.ca_file = {ca_file!r}: cannot be read ({reason}); "
             "name a file with certificates (PEM)"
         )
-    named = [f"{name}={os.environ[name]}" for name in _CERTIFICATE_VARIABLES if name in os.environ]
+    named = [f"{name}={path}" for name in _CERTIFICATE_VARIABLES if (path := os.environ.get(name))]
+    named = [one for one in named if not Path(one.partition("=")[2]).exists()] or named
     where = ", ".join(named) or "the certificates of this machine"
     return f"{where}: cannot be read ({reason}); name a file with certificates (PEM), or unset it"

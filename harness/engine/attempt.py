@@ -163,7 +163,7 @@ class CallState:
         ended = Ended(
             self.key.phase, place.attempt, reply.outcome, reply.status, reply.retry_after,
             reply.should_retry, place.granted, reply.sent, reply.done, self.end, self._earlier,
-            final,
+            final, reply.rate_limit_reset,
         )  # fmt: skip
         verdict = self.terms.policy.ended(ended, self.random)
         decision = verdict.decision
@@ -201,7 +201,7 @@ def _record(
     key: CallKey, place: AdmittedAttempt, reply: Reply, decision: Decision | None, hedge: bool
 ) -> Attempt:
     cell, repeat, workflow, execution, phase, branch, call = key
-    # By position: 32 keywords take 1.4 us more.
+    # By position: 33 keywords take 1.4 us more.
     return Attempt(
         cell, repeat, workflow, execution, phase, call, place.attempt, place.ready,
         place.requested, place.granted + reply.budget_wait, reply.done, reply.outcome, reply.sent,
@@ -209,5 +209,5 @@ def _record(
         reply.retry_after, reply.request_id, reply.finish_reason, reply.tokens, reply.chunks,
         reply.gaps, decision, reply.response_id, reply.response_model, hedge,
         reply.marked_simulated, reply.anomalies, reply.first_chunk, reply.error_body,
-        reply.location, branch=branch,
+        reply.location, reply.rate_limit_reset, branch=branch,
     )  # fmt: skip

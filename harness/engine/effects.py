@@ -105,6 +105,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     first_chunk: int | None = None
     error_body: str | None = None
     location: str | None = None
+    rate_limit_reset: int | None = None
     budget_wait: int = 0
 
 

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from pydantic import Field
 
 from harness.config.tables import Duration
-from harness.policies.retry import Failure, hinted, refused, within
+from harness.policies.retry import Failure, asked, refused, within
 from harness.policies.section import BackoffSection, PolicyContext
 from harness.records.schema import Decision, PolicyCode
 
@@ -66,7 +66,8 @@ class ExponentialRule(NamedTuple):
 
     With c = min(cap, base * 2^(attempt - 1)), full jitter draws from U(0, c) and equal jitter from
     c/2 + U(0, c/2). Decorrelated jitter draws min(cap, U(base, 3 * last)), where `last` is the
-    previous draw, `base` at first. A Retry-After above 0 replaces the draw (a past date is 0).
+    previous draw, `base` at first. A Retry-After above 0 (a past date is 0), or the reset of a
+    limit, replaces the draw.
     """
 
     attempts: int
@@ -76,7 +77,7 @@ class ExponentialRule(NamedTuple):
 
     def decide(self, failure: Failure, random: Random) -> Decision:
         """Return the decision for a failed attempt."""
-        if decision := refused(failure, self.attempts) or hinted(failure):
+        if decision := refused(failure, self.attempts) or asked(failure):
             return decision
         low, high = self._range(failure)
         return within(failure, min(self.cap, low + round(random.random() * (high - low))), "policy")

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, NamedTuple
 from pydantic import Field
 
 from harness.config.tables import Duration
-from harness.policies.retry import Failure, hinted, refused, within
+from harness.policies.retry import Failure, asked, refused, within
 from harness.policies.section import BackoffSection, PolicyContext
 from harness.records.schema import Decision, PolicyCode
 
@@ -44,7 +44,8 @@ class Fixed(BackoffSection):
 class FixedRule(NamedTuple):
     """The same `delay` before every retry, without jitter; at most `attempts` attempts.
 
-    Calls that fail together are therefore retried together. Retry-After replaces the delay.
+    Calls that fail together are therefore retried together. Retry-After, or the reset of a
+    limit, replaces the delay.
     """
 
     attempts: int
@@ -54,6 +55,6 @@ class FixedRule(NamedTuple):
         """Return the decision for a failed attempt."""
         return (
             refused(failure, self.attempts)
-            or hinted(failure)
+            or asked(failure)
             or within(failure, self.delay, "policy")
         )

@@ -64,7 +64,8 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     without it. `admitted`: the `now` at which it was admitted. `sent`: when its bytes were sent,
     None if they were not. `deadline`: of the call. `earlier`: the earlier attempts of the call that
     failed and were retried, oldest first. `final`: False for a failure while another attempt of
-    the same call (a hedge) still runs; nothing has to be decided then.
+    the same call (a hedge) still runs; nothing has to be decided then. `rate_limit_reset`:
+    nanoseconds until a limit is reset, a hint of other headers; None without one.
     """
 
     phase: str
@@ -79,6 +80,7 @@ class Ended(msgspec.Struct, frozen=True, gc=False):
     deadline: int
     earlier: tuple[Earlier, ...] = ()
     final: bool = True
+    rate_limit_reset: int | None = None
 
 
 class RetryVerdict(NamedTuple):
@@ -129,6 +131,7 @@ def failure_of(ended: Ended) -> Failure:
         outcome=ended.outcome,
         status=ended.status,
         retry_after=ended.retry_after,
+        rate_limit_reset=ended.rate_limit_reset,
         should_retry=ended.should_retry,
         now=ended.now,
         deadline=ended.deadline,

@@ -21,6 +21,7 @@ class Failure(NamedTuple):
     `attempt`: its number, from 1. `deadline`: of the call. `retry_after`: nanoseconds that the
     server asked for, None if it did not. `should_retry`: the header `x-should-retry`, None without
     it. `waited`: nanoseconds of the last backoff that the policy drew for this call, or None.
+    `rate_limit_reset`: nanoseconds until a limit is reset, a hint; None without one.
     """
 
     attempt: int
@@ -31,6 +32,7 @@ class Failure(NamedTuple):
     now: int
     deadline: int
     waited: int | None = None
+    rate_limit_reset: int | None = None
 
 
 class Retry(Protocol):
@@ -51,6 +53,19 @@ def hinted(failure: Failure) -> Decision | None:
     """Retry after the server's Retry-After; None if it sent none, or 0."""
     wait = failure.retry_after
     return within(failure, wait, "retry_after") if wait else None
+
+
+def asked(failure: Failure) -> Decision | None:
+    """Retry after the server's Retry-After, or when its limit is reset; None if it says neither.
+
+    The reset of a limit is a hint: one after the call's deadline does not end the call.
+    """
+    if failure.retry_after is not None:
+        return hinted(failure)
+    wait = failure.rate_limit_reset
+    if wait is None or failure.now + wait > failure.deadline:
+        return None
+    return retry_in(wait, "rate_limit_reset")
 
 
 def within(failure: Failure, wait: int, source: WaitSource) -> Decision:

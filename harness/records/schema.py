@@ -28,8 +28,9 @@ RecordsKept = Literal["full", "summary"]
 """What a run keeps of its records: all, or only what its statistics need."""
 MarkedAnswers = Literal["none", "some", "all"]
 """How many answers of an endpoint that was taken for a real one have the mark of the simulator."""
-WaitSource = Literal["policy", "retry_after", "breaker"]
-"""What determined a wait of a call: its retry policy, the server, or an open circuit breaker."""
+WaitSource = Literal["policy", "retry_after", "rate_limit_reset", "breaker"]
+"""What determined a wait of a call: its retry policy, the server with Retry-After or with the reset
+of a limit, or an open circuit breaker."""
 
 
 class Tokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -101,6 +102,8 @@ class Attempt(CallRecord, frozen=True, omit_defaults=True):
     was not streamed, and in records of earlier versions.
     `anomalies`: what of the response deviates from the protocol; see docs/endpoints.md.
     `error_body`: the beginning of the body of a refusal. `location`: the header of a redirect.
+    `rate_limit_reset`: nanoseconds until a limit is reset, where a refusal says that in other
+    headers than Retry-After.
     """
 
     attempt: int
@@ -130,6 +133,7 @@ class Attempt(CallRecord, frozen=True, omit_defaults=True):
     first_chunk: int | None = None
     error_body: str | None = None
     location: str | None = None
+    rate_limit_reset: int | None = None
 
     @property
     def first_text(self) -> int | None:

@@ -33,6 +33,7 @@ LONGEST_ERROR = 300
 _SOURCES = {
     "policy": "own backoff",
     "retry_after": "as Retry-After asked",
+    "rate_limit_reset": "when the limit is reset",
     "breaker": "when the circuit closes",
 }
 

@@ -148,6 +148,12 @@ def failure_line(label: str, attempt: Attempt, seconds: ToSeconds) -> str:
     )
 
 
+_WAITS = {
+    "retry_after": "server's Retry-After",
+    "rate_limit_reset": "reset of the server's limit",
+}
+
+
 def _decision_text(decision: Decision | None, seconds: ToSeconds) -> str:
     if decision is None:
         return ""
@@ -157,7 +163,7 @@ def _decision_text(decision: Decision | None, seconds: ToSeconds) -> str:
         return "; delayed by the circuit breaker"
     if decision.retry_in is None:
         return ""
-    by = "server's Retry-After" if decision.source == "retry_after" else "policy's backoff"
+    by = _WAITS.get(decision.source or "policy", "policy's backoff")
     return f"; retry after {number(seconds(decision.retry_in))} s, the {by}"
 
 

@@ -32,6 +32,7 @@ from harness.records.keys import AttemptKey
 from harness.records.provider_log import SIMULATED_HEADER
 from harness.records.redaction import NO_SECRETS, Redactor
 from harness.records.schema import NO_TOKENS
+from harness.transports.rate_limits import rate_limit_reset
 from harness.transports.reading import Reading
 from harness.transports.target import Target
 
@@ -276,6 +277,9 @@ class Exchange:
             anomalies=reading.anomalies,
             first_chunk=reading.first_chunk,
             error_body=self.texts.body(body),
+            rate_limit_reset=rate_limit_reset(
+                self.status, self.response_headers, (self.anchor.unix_ns + self.now()) / SECOND
+            ),
             location=kept(location, self.texts.redactor),
         )
 

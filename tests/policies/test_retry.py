@@ -227,3 +227,18 @@ def test_a_decision_says_when_or_why_not(
     policy: Retry, changes: dict[str, Any], decision: Decision
 ) -> None:
     assert policy.decide(failure(**changes), LOWEST) == decision
+
+
+@pytest.mark.parametrize("rule", [FixedRule(3, 5), ExponentialRule(3, 5, 50, "full")])
+def test_the_reset_of_a_limit_is_a_hint_where_retry_after_is_missing(rule: Retry) -> None:
+    failed = Failure(1, "rate_limited", 429, None, None, 100, 1000, rate_limit_reset=300)
+    assert rule.decide(failed, Random(1)) == retry_in(300, "rate_limit_reset")
+    told = failed._replace(retry_after=40)
+    assert rule.decide(told, Random(1)) == retry_in(40, "retry_after")
+    late = rule.decide(failed._replace(rate_limit_reset=2000), Random(1))
+    assert late.source == "policy"
+
+
+def test_the_package_does_not_read_the_reset_of_a_limit() -> None:
+    failed = Failure(1, "rate_limited", 429, None, None, 0, 10**12, rate_limit_reset=300)
+    assert OpenAISdkRule(2).decide(failed, Random(1)).source == "policy"

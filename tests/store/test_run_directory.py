@@ -121,7 +121,7 @@ DEFAULTS: dict[type, dict[str, Any]] = {
         "request_id": None, "finish_reason": None, "tokens": {}, "chunks": 0, "gaps": {},
         "decision": None, "response_id": None, "response_model": None, "hedge": False,
         "marked_simulated": False, "anomalies": [], "first_chunk": None,
-        "error_body": None, "location": None,
+        "error_body": None, "location": None, "rate_limit_reset": None,
     },
     Call: {"branch": None, "backoffs": [], "tokens": None, "wasted_tokens": None},
     Workflow: {"phases": [], "error": None},
