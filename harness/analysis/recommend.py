@@ -169,13 +169,8 @@ class Advice:
         figure, repeats = self._lead_figure(found), _count(self._common(found), "repeat")
         if figure is None:
             return f"It has no repeat in common with {found.rival}."
-        takes = self._takes(figure.value)
         others = "remaining" if "broken" in found.proofs.values() else "other"
-        if figure.low is None or figure.high is None:
-            takes += f" ({repeats}, too few for an interval)"
-        else:
-            interval = f"95 % interval of the ratio {_number(figure.low)} to {_number(figure.high)}"
-            takes += f" ({interval}, paired over {repeats})"
+        takes = f"{self._takes(figure.value)} ({_interval(figure, repeats)})"
         if self._common(found) < FEWEST_REPEATS:
             return (
                 f"The closest of the {others} settings, {found.rival}, {takes}; at least "
@@ -198,7 +193,7 @@ class Advice:
         """Return how the objective of a cell compares with the candidate's."""
         is_cost = self._objective.startswith("cost")
         verb, much, less = ("costs", "much", "") if is_cost else ("takes", "long", " time")
-        if f"{ratio:.3g}" in ("1", "0.999"):
+        if _is_one(ratio):
             return f"{verb} as {much}"
         if ratio < 1:
             return f"{verb} {_percent(1 - ratio)} less{less}"
@@ -322,6 +317,21 @@ def _simulated(run: Run) -> list[str]:
     if run.marked_answers == "some":
         return ["Some answers were simulated: the result applies to no real model."]
     return ["The run was simulated: the result applies to the simulated provider."]
+
+
+def _interval(ratio: Figure, repeats: str) -> str:
+    """Return the interval of a ratio; a distance from 1 where the ratio is written as 1."""
+    if ratio.low is None or ratio.high is None:
+        return f"{repeats}, too few for an interval"
+    interval = f"95 % interval of the ratio {_number(ratio.low)} to {_number(ratio.high)}"
+    if _is_one(ratio.value):
+        apart = max(abs(ratio.low - 1), abs(ratio.high - 1))
+        interval = f"95 % interval within {100 * apart:.1g} %" if apart else "exactly"
+    return f"{interval}, paired over {repeats}"
+
+
+def _is_one(ratio: float) -> bool:
+    return f"{ratio:.3g}" in ("1", "0.999")
 
 
 def _amount(figure: Figure, unit: str) -> str:

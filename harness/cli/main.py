@@ -366,17 +366,17 @@ def _add_reasoning(command: _Command) -> None:
         "reasoning:reasoning",
         help="show the reasoning of a run, or where that of two runs parts",
         usage="harness reasoning RUN [KEY] [--json]\n"
-        "       harness reasoning diff RUN [RUN] [--cells CELL CELL] [--json]",
+        "       harness reasoning diff RUN [RUN] [--cells SETTING SETTING] [--json]",
         description="Shows how much of the output and of the time was reasoning, by phase, or the "
         "reasoning and answers of one workflow (with `transcripts = true`). `harness reasoning "
-        "diff` compares the texts of two runs, cells or repeats, question by question.",
+        "diff` compares the texts of two runs, settings or repeats, question by question.",
     )
     add("run RUN", "the run directory")
     add("key KEY", "one workflow: cell/repeat/workflow, numbered from 1, or a trace id", nargs="?")
     add("second RUN", "the second run directory of a comparison", nargs="?")
     add(
-        "--cells CELL",
-        "the cell, or CELL/REPEAT, of each side (default: all of both runs)",
+        "--cells SETTING",
+        "the setting, or SETTING/REPEAT, of each side (default: all of both runs)",
         nargs=2,
     )
     add("--json", "print JSON")

@@ -86,7 +86,7 @@ def _show_difference(options: argparse.Namespace) -> int:
     paths = options.key, options.second or options.key
     if options.second is None and options.cells is None:
         raise InputError(
-            "reasoning diff: one run; name a second one, or two cells of it with --cells"
+            "reasoning diff: one run; name a second one, or two settings of it with --cells"
         )
     readers = [TrialReader(require_run(path)) for path in paths]
     first, second = (_side(reader, name) for reader, name in zip(readers, cells, strict=True))
@@ -124,8 +124,8 @@ def _side(reader: TrialReader, name: str | None) -> Side:
     if cell in known and repeat.isascii() and repeat.isdigit() and int(repeat):
         return Side(reader, cell, int(repeat) - 1)
     raise InputError(
-        f"--cells {name}: no such cell of {reader.run.name}; write CELL or CELL/REPEAT, with one "
-        f"of: {', '.join(known)}"
+        f"--cells {name}: no such setting of {reader.run.name}; write SETTING or SETTING/REPEAT, "
+        f"with one of: {', '.join(known)}"
     )
 
 

@@ -205,6 +205,18 @@ def advice_for(name: str, endpoint_keys: Collection[str]) -> str:
     return f"with your own endpoint: {row.advice}"
 
 
+def advice_after_retries(name: str, endpoint_keys: Collection[str]) -> str:
+    """Return the same where retries were made, and work was lost nevertheless."""
+    row = FAILURES[name]
+    if not row.retryable:
+        return advice_for(name, endpoint_keys)
+    if name == "rate_limited":
+        return "use fewer permits, or retry for longer"
+    if row.outage:
+        return "check the server, or retry for longer"
+    return "retries did not help"
+
+
 def of_status(status: int) -> str:
     """Return the outcome that an HTTP status of a response stands for."""
     if 200 <= status < 300:

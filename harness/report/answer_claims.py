@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, assert_never
 
 from harness.analysis.model import Cell, Preference, Rival, Summary
 from harness.analysis.settings import identity, swept_keys, varying
-from harness.report.wording import change_in_percent, counted, ended, kept, number, percent
+from harness.report.wording import change_in_percent, counted, ended, is_one, kept, number, percent
 
 
 def in_words(cell: Cell, cells: Sequence[Cell], but: str = "") -> str:
@@ -59,18 +59,18 @@ class _Objective(NamedTuple):
 
 _OBJECTIVES = {
     "makespan": _Objective(
-        "fastest", "faster", "took {} less time", "was as fast", "took {} times as long"
+        "fastest", "faster", "took {} less time", "was as fast", "took {} as long"
     ),
     "workflow_p95": _Objective(
         "best",
         "better",
         "kept its slowest workflows waiting {} less",
         "was as good",
-        "kept its slowest workflows waiting {} times as long",
+        "kept its slowest workflows waiting {} as long",
         " for the slowest workflows",
     ),
     "cost_per_successful_workflow": _Objective(
-        "cheapest", "cheaper", "cost {} less", "was as cheap", "cost {} times as much"
+        "cheapest", "cheaper", "cost {} less", "was as cheap", "cost {} as much"
     ),
 }
 
@@ -238,7 +238,9 @@ def compared(rival: Rival, summary: Summary) -> str:
         case "equal":
             return f"{words.equal} within {percent(summary.margin)}"
         case "behind":
-            return words.more.format(number(rival.ratio))
+            if is_one(rival.ratio):
+                return f"{words.equal} within {percent(rival.ratio.value - 1)}"
+            return words.more.format(f"{number(rival.ratio)} times")
         case _:
             assert_never(rival.place)
 

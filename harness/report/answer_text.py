@@ -33,6 +33,7 @@ from harness.report.wording import (
     kept,
     lost,
     number,
+    times_as,
     with_labels,
 )
 
@@ -104,7 +105,7 @@ def _over_sync(cell: Cell, summary: Summary) -> list[str]:
         return []
     if cell.speedup_over_sync.value < 1:
         return []
-    return [f"{number(cell.speedup_over_sync)} times as fast as one call at a time"]
+    return [f"{times_as(cell.speedup_over_sync, 'fast')} as one call at a time"]
 
 
 def _worst_loser(summary: Summary, than: Cell) -> list[str]:

@@ -15,6 +15,7 @@ from harness.analysis.metrics import (
 )
 from harness.analysis.model import Cell, Distribution, Figure, Summary
 from harness.analysis.settings import CellSettings, swept_keys, varying
+from harness.report.console import table_blocks
 from harness.report.tables import Column, Subject, Table
 from harness.report.wording import (
     in_seconds,
@@ -31,8 +32,8 @@ from harness.report.wording import (
     with_interval,
 )
 
-LONGEST_VALUE_SHOWN = 12
-"""Tables on a narrow terminal cut names of retry policies and of other settings to this length."""
+_SHORTEST_VALUE, _LONGEST_VALUE = 12, 40
+"""Between these lengths, tables on the terminal cut the values of settings to fit."""
 
 PART_HEADS: Mapping[str, str] = {
     "permit_wait": "permit\nwait",
@@ -47,9 +48,31 @@ PART_HEADS: Mapping[str, str] = {
 """The head of the column of each part of a call's time, in the order of `call_segments.PARTS`."""
 
 
-def settings_columns(
-    cells: Sequence[CellSettings], longest: int = LONGEST_VALUE_SHOWN
+def fitting_settings(
+    cells: Sequence[CellSettings],
+    groups: Sequence[Sequence[Column]],
+    width: int,
+    before: Sequence[Column] = (),
 ) -> list[Column]:
+    """Return the columns before `groups`: those in `before`, and the settings of the cells.
+
+    Values are cut only as far as it takes to have the lines no longer than `width`, and the table
+    in no more blocks than with the shortest values.
+    """
+    fewest = len(list(table_blocks(_named(cells, before, _SHORTEST_VALUE), groups, width)))
+    for longest in range(_LONGEST_VALUE, _SHORTEST_VALUE, -1):
+        names = _named(cells, before, longest)
+        blocks = list(table_blocks(names, groups, width))
+        if len(blocks) == fewest and max(len(line) for block in blocks for line in block) <= width:
+            return names
+    return _named(cells, before, _SHORTEST_VALUE)
+
+
+def _named(cells: Sequence[CellSettings], before: Sequence[Column], longest: int) -> list[Column]:
+    return [*before, *settings_columns(cells, longest)]
+
+
+def settings_columns(cells: Sequence[CellSettings], longest: int = _LONGEST_VALUE) -> list[Column]:
     """Return the columns of mode, permits and retry, and of other settings where they vary.
 
     `longest`: the length to which values are cut.
@@ -76,7 +99,7 @@ def _short_column(head: str, texts: Sequence[str], longest: int) -> Column:
 def _head(name: str) -> str:
     """Break a long name into two lines, at the last place where it can be broken."""
     at = max(name.rfind("_"), name.rfind("."), name.rfind("-")) + 1
-    return f"{name[:at]}\n{name[at:]}" if len(name) > LONGEST_VALUE_SHOWN else name
+    return f"{name[:at]}\n{name[at:]}" if len(name) > _SHORTEST_VALUE else name
 
 
 def _value(metric: Metric, cell: Cell, summary: Summary, part: str | None) -> Figure | float | None:

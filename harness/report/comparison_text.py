@@ -14,9 +14,9 @@ from harness.analysis.compare import CellChanges, Change, Comparison, RuleCheck
 from harness.analysis.metrics import Unit, compared_metrics
 from harness.analysis.power import MOST_REPEATS, USUAL_POWER
 from harness.analysis.significance import is_called
-from harness.report.columns import settings_columns
+from harness.report.columns import fitting_settings
 from harness.report.console import say, table_blocks
-from harness.report.line_wrap import legend, wrapped
+from harness.report.line_wrap import WIDTH, legend, wrapped
 from harness.report.tables import Column
 from harness.report.wording import counted, narrow_percent, number, percent, sentence
 
@@ -102,7 +102,7 @@ def _changed(comparison: Comparison, shown: Sequence[str]) -> str:
         for name in dict.fromkeys(name for name, _, _ in found):
             mine = [(change, cell) for other, change, cell in found if other == name]
             change, cell = max(mine, key=lambda one: abs(one[0]))
-            more = f" and {counted(len(mine) - 1, 'other cell')}" if len(mine) > 1 else ""
+            more = f" and {counted(len(mine) - 1, 'other setting')}" if len(mine) > 1 else ""
             said.append(f"{verdict}: {name} {_signed(change, _is_share(name))} in {cell}{more}")
     return f"{sentence('; '.join(said) or 'no significant change')}."
 
@@ -200,7 +200,7 @@ def _table(name: str, cells: Sequence[CellChanges]) -> Iterator[str]:
         Column("p\nHolm", "", [_p(change) for change in changes]),
         Column("verdict", "", [_SHORT.get(c.verdict, c.verdict) for c in changes], left=True),
     ]
-    for block in table_blocks(settings_columns(cells), [columns]):
+    for block in table_blocks(fitting_settings(cells, [columns], WIDTH), [columns]):
         yield from block
 
 

@@ -8,12 +8,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from harness.analysis.model import Cell, Summary, WorkflowFailure
-from harness.records.failures import CANCELLED, FAILURES, OK, advice_for, is_failure
+from harness.records.failures import (
+    CANCELLED,
+    FAILURES,
+    OK,
+    advice_after_retries,
+    advice_for,
+    is_failure,
+)
 from harness.records.schema import Workflow
 from harness.report.line_wrap import WIDTH
 from harness.report.tables import Column, Subject, Table
 from harness.report.wording import (
     counted,
+    lost,
     narrow_percent,
     number,
     percent,
@@ -79,11 +87,19 @@ def _attempt_rows(cells: Sequence[Cell], summary: Summary) -> list[FailureRow]:
             total[name],
             total[name] / total.total(),
             FAILURES[name].retryable,
-            advice_for(name, summary.endpoint_keys),
+            _advice(name, cells, summary),
             summary.server_said.get(name, ""),
         )
         for name in _by_frequency(total)
     ]
+
+
+def _advice(name: str, cells: Sequence[Cell], summary: Summary) -> str:
+    """Return the advice on a failure, which fits what the cells that met it have tried."""
+    met = [cell for cell in cells if cell.attempts.by_outcome.get(name)]
+    tried = all(lost(cell) and (cell.attempts.amplification or 0.0) > 1 for cell in met)
+    advice = advice_after_retries if met and tried else advice_for
+    return advice(name, summary.endpoint_keys)
 
 
 def _workflow_row(failure: WorkflowFailure, summary: Summary) -> FailureRow:
@@ -192,7 +208,8 @@ def _classes(about: Subject, seen: list[str], total: Counter[str]) -> Table:
         cell = max(about.cells, key=lambda cell: cell.attempts.by_outcome.get(outcome, 0))
         return about.labels[cell.id]
 
-    known, keys = [FAILURES.get(outcome) for outcome in seen], about.summary.endpoint_keys
+    known = [FAILURES.get(outcome) for outcome in seen]
+    advice = [_advice(name, about.cells, about.summary) for name in seen]
     retry = [("yes" if row.retryable else "no") if row else None for row in known]
     shares = [total[outcome] / total.total() for outcome in seen]
     return Table(
@@ -205,7 +222,7 @@ def _classes(about: Subject, seen: list[str], total: Counter[str]) -> Table:
             Column("most in", "most_in", list(map(worst, seen))),
             Column("what it looks like", "seen", [row.seen if row else None for row in known]),
             Column("retry helps", "retryable", retry),
-            Column("advice", "advice", [advice_for(name, keys) for name in seen]),
+            Column("advice", "advice", advice),
             *_said(seen, about.summary.server_said),
         ),
     )

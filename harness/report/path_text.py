@@ -23,9 +23,9 @@ from harness.analysis.critical_path import (
 )
 from harness.analysis.selection import Dataset
 from harness.records.schema import Attempt, CellInfo, Decision, Run
-from harness.report.columns import PART_HEADS, settings_columns
+from harness.report.columns import PART_HEADS, fitting_settings
 from harness.report.console import say, table_blocks
-from harness.report.line_wrap import wrapped
+from harness.report.line_wrap import WIDTH, wrapped
 from harness.report.tables import Column
 from harness.report.wording import (
     PART_WORDS,
@@ -87,17 +87,18 @@ def _portions(records: Records) -> Iterator[_Portion]:
 
 def render_paths(cells: Sequence[PathSummary], run: Run, console: Console) -> None:
     """Write the table of the cells' critical paths."""
-    settings = settings_columns([cell.info for cell in cells])
     shares = [
         Column(head, "", [cell.path.share(part) for cell in cells], whole_percent)
         for part, head in PART_HEADS.items()
     ]
     ratios = [cell.more.ratio if cell.more else None for cell in cells]
     one_more = Column("one more\npermit", "", ratios, change_in_percent)
+    groups = [shares, [one_more]]
+    settings = fitting_settings([cell.info for cell in cells], groups, WIDTH)
     say(console, Text("Critical paths of the workflows, in % of their latency", style="bold"))
     if run.simulated:
         say(console, simulated_line(run))
-    for block in table_blocks(settings, [shares, [one_more]]):
+    for block in table_blocks(settings, groups):
         say(console, "", *block)
     notes = [
         "one more permit: its effect on the makespan at best, from a replay of the measured "

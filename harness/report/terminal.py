@@ -12,10 +12,9 @@ from rich.text import Text
 from harness.analysis.model import Cell, Summary
 from harness.report.advisories import warnings_of
 from harness.report.columns import (
-    LONGEST_VALUE_SHOWN,
     PART_HEADS,
+    fitting_settings,
     policy_columns,
-    settings_columns,
     terminal_table,
 )
 from harness.report.console import say, table_blocks
@@ -45,10 +44,6 @@ from harness.report.wording import (
 from harness.store.run_directory import TRIALS_FOLDER
 
 _FILES = ("summary.json", "report.html", "plots", "traces")
-
-
-WIDE, LONGEST_WIDE_VALUE = 100, 30
-"""From this width on, values of settings are cut to a greater length."""
 
 
 def render_summary(summary: Summary, directory: Path, console: Console) -> None:
@@ -115,8 +110,7 @@ def _table(
         ["*" if cell.id == best else "-" if cell.id in dropped else " " for cell in cells],
     )
     styles = ["bold", "bold", *("bold" if cell.id == best else "" for cell in cells)]
-    longest = LONGEST_VALUE_SHOWN if width < WIDE else LONGEST_WIDE_VALUE
-    names = [marks, *settings_columns(cells, longest)]
+    names = fitting_settings(cells, groups, width, [marks])
     for at, block in enumerate(table_blocks(names, groups, width)):
         if at and between:
             yield Text()

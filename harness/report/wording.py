@@ -42,6 +42,16 @@ def number(value: Figure | float | None) -> str:
     return f"{rounded:.{min(decimals, 9)}f}" if decimals > 0 else f"{value:.0f}"
 
 
+def times_as(ratio: Figure | float, word: str) -> str:
+    """Write `2.50 times as fast`; `as fast` where the ratio is written as 1."""
+    return f"as {word}" if is_one(ratio) else f"{number(ratio)} times as {word}"
+
+
+def is_one(ratio: Figure | float) -> bool:
+    """Return whether a ratio is written as 1."""
+    return float(number(ratio)) == 1
+
+
 def short_count(count: float) -> str:
     """Write a count in at most five characters: `950`, `12.3k`, `4.56M`."""
     if count >= 1_000_000:

@@ -173,9 +173,9 @@ def test_what_a_model_wrote_does_not_control_the_terminal(
     ("arguments", "said"),
     [
         (["diff"], "no run; write harness reasoning diff"),
-        (["diff", "RUN"], "one run; name a second one, or two cells of it with --cells"),
+        (["diff", "RUN"], "one run; name a second one, or two settings of it with --cells"),
         (["diff", "RUN", "--cells", "x", CELLS[0]], f"one of: {CELLS[0]}, {CELLS[1]}"),
-        (["diff", "RUN", "--cells", f"{CELLS[0]}/0", CELLS[0]], "CELL or CELL/REPEAT"),
+        (["diff", "RUN", "--cells", f"{CELLS[0]}/0", CELLS[0]], "SETTING or SETTING/REPEAT"),
         (["RUN", "x/1/1"], "no workflow of this run"),
         (["RUN", "--cells", "a", "b"], "only for harness reasoning diff"),
     ],

@@ -25,6 +25,7 @@ from harness.analysis.model import (
 )
 from harness.analysis.summary import summarise
 from harness.report.advisories import warnings_of
+from harness.report.answer_text import run_answer
 from harness.report.console import pack
 from harness.report.tables import Column
 from harness.report.terminal import render_summary
@@ -261,6 +262,27 @@ def test_a_bottleneck_of_our_own_is_a_warning_with_a_way_out(limited: str) -> No
     assert "It was late." in said
 
 
+@pytest.mark.parametrize(
+    ("outcome", "advice"),
+    [
+        ("unavailable", "check the server, or retry for longer."),
+        ("rate_limited", "use fewer permits, or retry for longer."),
+        ("blank_body", "retries did not help."),
+        ("unauthorized", "with your own endpoint: check the API key."),
+    ],
+)
+def test_advice_after_retries_is_not_to_retry_with_backoff(outcome: str, advice: str) -> None:
+    none = WorkflowCounts(started=24, ok=0, degraded=0, failed=24)
+    attempts = AttemptCounts(total=72, failed=72, by_outcome={outcome: 72}, amplification=3.0)
+    cell = make_cell(IDS[2], workflows=none, attempts=attempts, success_rate=Figure(value=0.0))
+    assert run_answer(make_summary([cell])).reason.endswith(advice)
+    once = msgspec.structs.replace(attempts, amplification=1.0)
+    cell = msgspec.structs.replace(cell, attempts=once)
+    said = run_answer(make_summary([cell])).reason
+    assert "for longer" not in said
+    assert "did not help" not in said
+
+
 def test_lost_workflows_name_the_worst_cell_the_failure_and_what_to_do() -> None:
     counts = WorkflowCounts(started=24, ok=6, degraded=0, failed=18)
     attempts = AttemptCounts(
@@ -272,7 +294,7 @@ def test_lost_workflows_name_the_worst_cell_the_failure_and_what_to_do() -> None
     (only,) = warnings_of(make_summary([IDS[0], IDS[1], worst]))
     assert only == (
         "async 8 lost 18 of 24 workflows. Its most frequent failure: rate limited (429), 30 "
-        "requests; use fewer permits, or retry with backoff."
+        "requests; use fewer permits, or retry for longer."
     )
     counts = WorkflowCounts(started=24, ok=23, degraded=0, failed=1)
     less = make_cell(IDS[1], workflows=counts, success_rate=Figure(value=23 / 24))

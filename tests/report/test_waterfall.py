@@ -145,6 +145,18 @@ def test_no_line_is_wider_than_the_terminal_and_none_ends_in_spaces(records: Rec
     assert waterfalls
 
 
+@pytest.mark.parametrize("name", ["full-jitter-slow", "full-jitter-without-any-limit-10"])
+def test_a_name_is_cut_only_where_there_is_no_room(name: str) -> None:
+    records = make_records(
+        [f"async_2_{name}_attempt"], 1, extra_toml=f'[retry.{name}]\nkind = "exponential"'
+    )
+    said = io.StringIO()
+    render_paths(path_summaries([records]), records.run, Console(file=said, width=80))
+    lines = [line for line in said.getvalue().splitlines() if line.startswith("async ")]
+    assert (name in lines[0]) == (len(name) < 24)
+    assert max(map(len, said.getvalue().splitlines())) <= 80
+
+
 def test_a_simulated_run_says_so_in_every_picture(records: Records) -> None:
     assert "SIMULATED at time scale 0.01: durations are in scenario seconds" in drawn(records)
     said = io.StringIO()

@@ -15,6 +15,7 @@ from harness.report.wording import (
     scaled,
     shortened,
     spoken,
+    times_as,
     with_interval,
 )
 from tests.report.summaries import figure, make_cell, make_summary
@@ -115,3 +116,16 @@ def test_cells_of_one_policy_stand_together_from_sync_upwards() -> None:
         "sync_1_b_attempt", "threads_4_b_attempt", "async_2_b_attempt", "async_8_b_attempt",
         "sync_1_a_attempt",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [
+        (0.9996, "as fast"),
+        (1.004, "as fast"),
+        (1.006, "1.01 times as fast"),
+        (0.9, "0.900 times as fast"),
+    ],
+)
+def test_a_factor_that_is_written_as_1_is_not_written(ratio: float, text: str) -> None:
+    assert times_as(ratio, "fast") == text

@@ -36,11 +36,13 @@ from harness.report.columns import distribution_columns, metric_columns
 from harness.report.tables import Column, Subject, Table
 from harness.report.wording import (
     headline,
+    is_one,
     keeps_enough,
     left_out_note,
     losses,
     number,
     percent,
+    times_as,
     value_of,
     whole_number,
 )
@@ -130,8 +132,9 @@ def _fastest(about: Subject) -> str:
         rate = number(about.rate(best.goodput_workflows_per_s))
         return f"{about.name(best)}: {rate} workflows {about.rate_unit}{losses(best)}"
     best = headline(compared, about.summary)
-    times = number(best.speedup_over_sync)
-    return f"{about.name(best)} ran the workflows {times} times as fast as sync{losses(best)}"
+    assert best.speedup_over_sync is not None, "it is compared with sync"
+    fast = times_as(best.speedup_over_sync, "fast")
+    return f"{about.name(best)} ran the workflows {fast} as sync{losses(best)}"
 
 
 def _latency_panel(
@@ -263,9 +266,10 @@ def repeats(about: Subject) -> Chart | None:
     ends = [*(seconds for *_, seconds in trials), *bounds]
     axis = log_axis("makespan in seconds, logarithmic", min(ends), max(ends))
     widest, name = max(spreads, key=lambda spread: spread[0])
+    apart = percent(widest - 1) if is_one(widest) else f"a factor of {number(widest)}"
     return Chart(
         "Differences between repeats",
-        f"Repeats of one setting differ by a factor of {number(widest)} at most ({name})",
+        f"Repeats of one setting differ by {apart} at most ({name})",
         f"Makespan of every repeat by setting, means. {words}",
         (
             "Dots: repeats; repeat n has the same topics in every setting. Vertical stroke: the "

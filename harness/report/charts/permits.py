@@ -37,6 +37,7 @@ from harness.report.wording import (
     number,
     other_differences,
     percent,
+    times_as,
     value_of,
     whole_number,
 )
@@ -200,7 +201,7 @@ def _best(about: Subject, cells: Sequence[Cell]) -> str:
     if cell.workflows.ok == 0:
         return "Goodput over permits: no workflow ended ok"
     rate, speedup = about.rate(cell.goodput_workflows_per_s), cell.speedup_over_sync
-    times = "" if speedup is None else f", {number(speedup)} times as fast as sync"
+    times = "" if speedup is None else f", {times_as(speedup, 'fast')} as sync"
     return f"{about.name(cell)}: {number(rate)} workflows {about.rate_unit}{times}{losses(cell)}"
 
 
