@@ -12,6 +12,22 @@ import msgspec
 
 from harness.analysis.question import Question
 from harness.records.schema import MarkedAnswers, RunStatus, Stop
+from harness.records.units import (
+    Count,
+    Index,
+    OfField,
+    PerRealSecond,
+    Probability,
+    Ratio,
+    RealSeconds,
+    RealSecondsPerToken,
+    SchemaVersion,
+    Share,
+    TimeScale,
+    TokenCount,
+    TokensPerRealSecond,
+    Usd,
+)
 
 SUMMARY_SCHEMA = 2
 """The schema of summary.json and of the JSON of `harness compare`; records have their own."""
@@ -24,9 +40,9 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     See `statistics`.
     """
 
-    value: float
-    low: float | None = None
-    high: float | None = None
+    value: OfField[float]
+    low: OfField[float | None] = None
+    high: OfField[float | None] = None
 
 
 class Distribution(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,20 +52,20 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
     percentile is None below 6, 72 and 368 observations in all, or 1, 13 and 67 in each repeat.
     """
 
-    n: int
-    mean: Figure | None
-    p50: Figure | None
-    p95: Figure | None
-    p99: Figure | None
+    n: Count[int]
+    mean: OfField[Figure | None]
+    p50: OfField[Figure | None]
+    p95: OfField[Figure | None]
+    p99: OfField[Figure | None]
 
 
 class WorkflowCounts(msgspec.Struct, frozen=True, kw_only=True):
     """How the workflows of a cell ended; `started` includes interrupted ones."""
 
-    started: int
-    ok: int
-    degraded: int
-    failed: int
+    started: Count[int]
+    ok: Count[int]
+    degraded: Count[int]
+    failed: Count[int]
 
 
 class CallCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,10 +75,10 @@ class CallCounts(msgspec.Struct, frozen=True, kw_only=True):
     cancelled before they began are not among the `started`.
     """
 
-    started: int
-    succeeded: int
-    failed: int
-    cancelled: int = 0
+    started: Count[int]
+    succeeded: Count[int]
+    failed: Count[int]
+    cancelled: Count[int] = 0
 
 
 class AttemptCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,25 +87,25 @@ class AttemptCounts(msgspec.Struct, frozen=True, kw_only=True):
     `failed` excludes cancelled attempts. `anomalies`: the number of attempts with each anomaly.
     """
 
-    total: int
-    failed: int
-    by_outcome: dict[str, int]
-    amplification: float | None
-    anomalies: dict[str, int] = {}
+    total: Count[int]
+    failed: Count[int]
+    by_outcome: Count[dict[str, int]]
+    amplification: Ratio[float | None]
+    anomalies: Count[dict[str, int]] = {}
 
 
 class Throughput(msgspec.Struct, frozen=True, kw_only=True):
     """Ended per second of makespan, whether or not they succeeded, over repeats."""
 
-    workflows_per_s: Figure | None
-    calls_per_s: Figure | None
+    workflows_per_s: PerRealSecond[Figure | None]
+    calls_per_s: PerRealSecond[Figure | None]
 
 
 class OutputRates(msgspec.Struct, frozen=True, kw_only=True):
     """Output tokens per second: of makespan, and of the time with all permits in use."""
 
-    all: Figure | None
-    while_full: Figure | None
+    all: TokensPerRealSecond[Figure | None]
+    while_full: TokensPerRealSecond[Figure | None]
 
 
 class PhaseFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,21 +114,21 @@ class PhaseFigures(msgspec.Struct, frozen=True, kw_only=True):
     `share` is None for a phase that is nested in others: its time is part of theirs.
     """
 
-    latency_s: Distribution
-    share: float | None
-    failed: int
+    latency_s: RealSeconds[Distribution]
+    share: Share[float | None]
+    failed: Count[int]
 
 
 class TimeSpent(msgspec.Struct, frozen=True, kw_only=True):
     """Where the calls' time went: shares (0 to 1) of the summed call latency; they add up to 1."""
 
-    permit_wait: float
-    backoff: float
-    failed_attempts: float
-    to_first_token: float
-    reasoning: float
-    answer: float
-    other: float
+    permit_wait: Share[float]
+    backoff: Share[float]
+    failed_attempts: Share[float]
+    to_first_token: Share[float]
+    reasoning: Share[float]
+    answer: Share[float]
+    other: Share[float]
 
 
 class TokenCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,12 +139,12 @@ class TokenCounts(msgspec.Struct, frozen=True, kw_only=True):
     responses without usage, whose tokens are not counted.
     """
 
-    input: int
-    output: int
-    reasoning: int
-    cached: int
-    wasted: int
-    unreported: int = 0
+    input: TokenCount[int]
+    output: TokenCount[int]
+    reasoning: TokenCount[int]
+    cached: TokenCount[int]
+    wasted: TokenCount[int]
+    unreported: Count[int] = 0
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -153,53 +169,53 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     id: str
     mode: str
-    permits: int
+    permits: Count[int]
     retry: str
     permit_scope: str
-    repeats: int
+    repeats: Count[int]
     workflows: WorkflowCounts
-    warm_up: int
+    warm_up: Count[int]
     calls: CallCounts
-    calls_lost: Figure | None
+    calls_lost: Share[Figure | None]
     attempts: AttemptCounts
-    bursts: int | None = None
-    makespan_s: Figure | None
+    bursts: Count[int | None] = None
+    makespan_s: RealSeconds[Figure | None]
     throughput: Throughput
-    goodput_workflows_per_s: Figure | None
-    success_rate: Figure | None
-    speedup_over_sync: Figure | None
-    scheduling_efficiency: Figure | None
-    critical_path_bound_s: float | None
+    goodput_workflows_per_s: PerRealSecond[Figure | None]
+    success_rate: Share[Figure | None]
+    speedup_over_sync: Ratio[Figure | None]
+    scheduling_efficiency: Ratio[Figure | None]
+    critical_path_bound_s: RealSeconds[float | None]
     output_tokens_per_s: OutputRates
-    makespan_per_token_s: Figure | None
-    speedup_per_token: Figure | None
-    workflow_latency_s: Distribution
-    success_latency_p50_s: Figure | None = None
-    call_latency_s: Distribution
-    ttft_s: Distribution
-    time_to_first_answer_s: Distribution
-    inter_token_s: Distribution
-    chunk_gap_s: Distribution
-    permit_wait_s: Distribution
-    client_wait_s: Distribution
-    backoff_s: Distribution
+    makespan_per_token_s: RealSecondsPerToken[Figure | None]
+    speedup_per_token: Ratio[Figure | None]
+    workflow_latency_s: RealSeconds[Distribution]
+    success_latency_p50_s: RealSeconds[Figure | None] = None
+    call_latency_s: RealSeconds[Distribution]
+    ttft_s: RealSeconds[Distribution]
+    time_to_first_answer_s: RealSeconds[Distribution]
+    inter_token_s: RealSeconds[Distribution]
+    chunk_gap_s: RealSeconds[Distribution]
+    permit_wait_s: RealSeconds[Distribution]
+    client_wait_s: RealSeconds[Distribution]
+    backoff_s: RealSeconds[Distribution]
     phases: dict[str, PhaseFigures]
     time_spent: TimeSpent | None
     tokens: TokenCounts
-    cost_usd: float | None
-    wasted_usd: float | None
-    cost_per_successful_workflow_usd: float | None
+    cost_usd: Usd[float | None]
+    wasted_usd: Usd[float | None]
+    cost_per_successful_workflow_usd: Usd[float | None]
     settings: dict[str, Any] = msgspec.field(default_factory=dict)
     slo: Literal["proven", "open", "broken"] = "open"
-    late: int = 0
-    dropped_after: int | None = None
+    late: Count[int] = 0
+    dropped_after: Count[int | None] = None
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
     """Two percentiles of a quantity, without intervals."""
 
-    p50: float
-    p99: float
+    p50: OfField[float]
+    p99: OfField[float]
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,10 +229,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
     bottleneck: str
     because: tuple[str, ...]
-    event_loop_lag_s: Spread | None = None
-    client_cpu_share: float | None = None
-    provider_lateness_s: Spread | None = None
-    clock_disagreement_s: Spread | None = None
+    event_loop_lag_s: RealSeconds[Spread | None] = None
+    client_cpu_share: Share[float | None] = None
+    provider_lateness_s: RealSeconds[Spread | None] = None
+    clock_disagreement_s: RealSeconds[Spread | None] = None
     limited_cells: tuple[str, ...] = ()
 
 
@@ -229,12 +245,12 @@ class Oracle(msgspec.Struct, frozen=True, kw_only=True):
     medians of the gaps between chunks, pooled.
     """
 
-    attempts: int
-    unmatched: int
-    outcome_mismatches: int
-    token_mismatches: int
-    first_text_s: Spread | None
-    inter_token_p50_s: float | None
+    attempts: Count[int]
+    unmatched: Count[int]
+    outcome_mismatches: Count[int]
+    token_mismatches: Count[int]
+    first_text_s: RealSeconds[Spread | None]
+    inter_token_p50_s: RealSeconds[float | None]
 
 
 class SettlesWith(msgspec.Struct, frozen=True, kw_only=True):
@@ -248,8 +264,8 @@ class SettlesWith(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     missing: Literal["slo", "lead", "both"]
-    max_repeats: int | None
-    workflows: int | None
+    max_repeats: Count[int | None]
+    workflows: Count[int | None]
     by_resuming: bool = False
     at_least: bool = False
 
@@ -272,7 +288,7 @@ class Rival(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     cell: str
-    ratio: Figure
+    ratio: Ratio[Figure]
     place: Literal["equal", "behind", "ahead"]
     preferred_by: Preference | None = None
 
@@ -284,9 +300,9 @@ class Requirement(msgspec.Struct, frozen=True, kw_only=True):
     within `success_margin`. `workflow_latency_s`: a success takes no longer, None for no limit.
     """
 
-    success_rate: float | None = None
-    success_margin: float = 0.05
-    workflow_latency_s: float | None = None
+    success_rate: Share[float | None] = None
+    success_margin: Share[float] = 0.05
+    workflow_latency_s: RealSeconds[float | None] = None
 
 
 class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
@@ -306,7 +322,7 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
     candidate: str | None = None
     objective: str
     because: tuple[str, ...]
-    lead_over_next: Figure | None = None
+    lead_over_next: Ratio[Figure | None] = None
     rivals: tuple[Rival, ...] = ()
     settles_with: SettlesWith | None = None
     retry_exercised: bool = False
@@ -320,8 +336,8 @@ class TrialStart(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     cell: str
-    repeat: int
-    ratio: float
+    repeat: Index[int]
+    ratio: Ratio[float]
 
 
 class ColdStart(msgspec.Struct, frozen=True, kw_only=True):
@@ -334,13 +350,13 @@ class ColdStart(msgspec.Struct, frozen=True, kw_only=True):
     virtual time nothing is cold, so no trial is tested.
     """
 
-    warmup_calls: int
-    failed: dict[str, int]
-    trials: int
-    ratio: float | None
-    p: float | None
-    warmup_tokens: int = 0
-    warmup_usd: float | None = None
+    warmup_calls: Count[int]
+    failed: Count[dict[str, int]]
+    trials: Count[int]
+    ratio: Ratio[float | None]
+    p: Probability[float | None]
+    warmup_tokens: TokenCount[int] = 0
+    warmup_usd: Usd[float | None] = None
     starts: tuple[TrialStart, ...] = ()
 
 
@@ -354,7 +370,7 @@ class WorkflowFailure(msgspec.Struct, frozen=True, kw_only=True):
     phase: str
     outcome: str | None
     error: str
-    workflows: int
+    workflows: Count[int]
 
 
 class PhaseReasoning(msgspec.Struct, frozen=True, kw_only=True):
@@ -368,11 +384,11 @@ class PhaseReasoning(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     phase: str
-    responses: int
-    share_of_tokens: float | None
-    share_of_seconds: float | None
-    truncated: int
-    sufficient_tokens: int | None
+    responses: Count[int]
+    share_of_tokens: Share[float | None]
+    share_of_seconds: Share[float | None]
+    truncated: Count[int]
+    sufficient_tokens: TokenCount[int | None]
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -390,12 +406,12 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     by the model that they name, for each requested model with several.
     """
 
-    schema: int
+    schema: SchemaVersion[int]
     run_id: str
     scenario: str
     status: RunStatus
     simulated: bool
-    time_scale: float
+    time_scale: TimeScale[float]
     cells: tuple[Cell, ...]
     verdict: Verdict
     oracle: Oracle | None
@@ -405,17 +421,17 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     cold_start: ColdStart | None = None
     question: Question = "permits"
     hedged: tuple[str, ...] = ()
-    planned_workflows: int | None = None
+    planned_workflows: Count[int | None] = None
     workflow_failures: tuple[WorkflowFailure, ...] = ()
     endpoint_keys: tuple[str, ...] = ()
     stopped: Stop | None = None
-    margin: float = 0.02
+    margin: Share[float] = 0.02
     slo: Requirement = Requirement()
     lacking: tuple[str, ...] = ()
     reasoning: tuple[PhaseReasoning, ...] = ()
     unverified_tls: bool = False
     server_said: dict[str, str] = {}
-    answered_by: dict[str, dict[str, int]] = {}
+    answered_by: Count[dict[str, dict[str, int]]] = {}
 
     @property
     def has_simulator(self) -> bool:

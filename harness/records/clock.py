@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import msgspec
 
+from harness.records.units import Nanoseconds
+
 SECOND = 1_000_000_000
 """Nanoseconds in a second."""
 
@@ -25,8 +27,8 @@ class Anchor(msgspec.Struct, frozen=True, kw_only=True):
     moment; comparable only within one machine, and until it restarts.
     """
 
-    unix_ns: int
-    monotonic_ns: int
+    unix_ns: Nanoseconds[int]
+    monotonic_ns: Nanoseconds[int]
 
 
 def take_anchor() -> Anchor:

@@ -6,6 +6,8 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
+from harness.records.units import Index, Ordinal
+
 WARM_UP = "warm-up"
 """The phase of the calls before a trial (`load.warmup_calls`).
 
@@ -53,13 +55,13 @@ class WorkflowRecord(msgspec.Struct, frozen=True):
     """The base of all records: the key of a workflow execution."""
 
     cell: str
-    repeat: int
-    workflow: int
-    execution: int
+    repeat: Index[int]
+    workflow: Index[int]
+    execution: Index[int]
 
 
 class _BranchRecord(WorkflowRecord, frozen=True, kw_only=True):
-    branch: int | None = None
+    branch: Index[int | None] = None
 
 
 class CallRecord(_BranchRecord, frozen=True):
@@ -70,7 +72,7 @@ class CallRecord(_BranchRecord, frozen=True):
     """
 
     phase: str
-    call: int
+    call: Ordinal[int]
 
     @property
     def call_key(self) -> CallKey:

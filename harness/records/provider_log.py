@@ -9,6 +9,16 @@ import msgspec
 
 from harness.records.clock import Anchor
 from harness.records.schema import Tokens
+from harness.records.units import (
+    Count,
+    HttpStatus,
+    Index,
+    NanosecondBuckets,
+    Nanoseconds,
+    Ordinal,
+    Seed,
+    TimeScale,
+)
 
 SIMULATED_HEADER = "x-harness-simulated"
 """The header with which the simulated provider marks its responses; its value is `true`."""
@@ -28,23 +38,23 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     trace_id: str | None
     span_id: str | None
     cell: str | None
-    repeat: int
-    arrival: int
+    repeat: Index[int]
+    arrival: Ordinal[int]
     streamed: bool
-    arrived: int
-    first_scheduled: int | None
-    first_written: int | None
-    first_answer_written: int | None
-    last_scheduled: int | None
-    last_written: int | None
-    done: int
+    arrived: Nanoseconds[int]
+    first_scheduled: Nanoseconds[int | None]
+    first_written: Nanoseconds[int | None]
+    first_answer_written: Nanoseconds[int | None]
+    last_scheduled: Nanoseconds[int | None]
+    last_written: Nanoseconds[int | None]
+    done: Nanoseconds[int]
     outcome: str
-    status: int | None
-    active: int
+    status: HttpStatus[int | None]
+    active: Count[int]
     tokens: Tokens
-    chunks: int
-    gaps: Mapping[int, int]
-    lateness: Mapping[int, int]
+    chunks: Count[int]
+    gaps: NanosecondBuckets[Mapping[int, int]]
+    lateness: NanosecondBuckets[Mapping[int, int]]
     fault: str | None = None
 
 
@@ -53,5 +63,5 @@ class ProviderHead(msgspec.Struct, frozen=True, kw_only=True):
 
     anchor: Anchor
     profile: dict[str, Any]
-    seed: int
-    time_scale: float
+    seed: Seed[int]
+    time_scale: TimeScale[float]

@@ -18,6 +18,20 @@ from harness.records.histogram import Histogram
 from harness.records.keys import CallRecord, WorkflowRecord
 from harness.records.settings import with_settings
 from harness.records.timer_lag import LateTimer
+from harness.records.units import (
+    Count,
+    HttpStatus,
+    Index,
+    NanosecondBuckets,
+    Nanoseconds,
+    NanoUsd,
+    Ordinal,
+    Rank,
+    SchemaVersion,
+    Seed,
+    TimeScale,
+    TokenCount,
+)
 
 SCHEMA = 2
 """The schema of the record files that this version writes, and the highest that it reads."""
@@ -39,10 +53,10 @@ class Tokens(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     `cached` is the part of `input` read from a prompt cache, `reasoning` the part of `output`.
     """
 
-    input: int | None = None
-    cached: int | None = None
-    output: int | None = None
-    reasoning: int | None = None
+    input: TokenCount[int | None] = None
+    cached: TokenCount[int | None] = None
+    output: TokenCount[int | None] = None
+    reasoning: TokenCount[int | None] = None
 
     def __add__(self, other: Tokens) -> Tokens:
         return Tokens(
@@ -68,7 +82,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc
     reason why the call fails. Make one with `retry_in()` or `give_up()`.
     """
 
-    retry_in: int | None = None
+    retry_in: Nanoseconds[int | None] = None
     source: WaitSource | None = None
     give_up: str | None = None
 
@@ -106,34 +120,34 @@ class Attempt(CallRecord, frozen=True, omit_defaults=True):
     headers than Retry-After.
     """
 
-    attempt: int
-    ready: int
-    permit_requested: int
-    permit_granted: int
-    done: int
+    attempt: Ordinal[int]
+    ready: Nanoseconds[int]
+    permit_requested: Nanoseconds[int]
+    permit_granted: Nanoseconds[int]
+    done: Nanoseconds[int]
     outcome: str
-    sent: int | None = None
-    headers: int | None = None
-    first_reasoning: int | None = None
-    first_answer: int | None = None
-    last_token: int | None = None
-    status: int | None = None
-    retry_after: int | None = None
+    sent: Nanoseconds[int | None] = None
+    headers: Nanoseconds[int | None] = None
+    first_reasoning: Nanoseconds[int | None] = None
+    first_answer: Nanoseconds[int | None] = None
+    last_token: Nanoseconds[int | None] = None
+    status: HttpStatus[int | None] = None
+    retry_after: Nanoseconds[int | None] = None
     request_id: str | None = None
     finish_reason: str | None = None
     tokens: Tokens = NO_TOKENS
-    chunks: int = 0
-    gaps: Mapping[int, int] = {}
+    chunks: Count[int] = 0
+    gaps: NanosecondBuckets[Mapping[int, int]] = msgspec.field(default_factory=dict)
     decision: Decision | None = None
     response_id: str | None = None
     response_model: str | None = None
     hedge: bool = False
     marked_simulated: bool = False
     anomalies: tuple[str, ...] = ()
-    first_chunk: int | None = None
+    first_chunk: Nanoseconds[int | None] = None
     error_body: str | None = None
     location: str | None = None
-    rate_limit_reset: int | None = None
+    rate_limit_reset: Nanoseconds[int | None] = None
 
     @property
     def first_text(self) -> int | None:
@@ -173,9 +187,9 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     0 while a probe is in flight.
     """
 
-    start: int
-    end: int
-    planned: int
+    start: Nanoseconds[int]
+    end: Nanoseconds[int]
+    planned: Nanoseconds[int]
     source: WaitSource
 
 
@@ -186,10 +200,10 @@ class Call(CallRecord, frozen=True, omit_defaults=True):
     `tokens`: of the successful attempt. `wasted_tokens`: of all other attempts.
     """
 
-    ready: int
-    done: int
+    ready: Nanoseconds[int]
+    done: Nanoseconds[int]
     outcome: str
-    attempts: int
+    attempts: Count[int]
     backoffs: tuple[Backoff, ...] = ()
     tokens: Tokens | None = None
     wasted_tokens: Tokens | None = None
@@ -204,18 +218,18 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     """
 
     name: str
-    start: int
-    end: int
+    start: Nanoseconds[int]
+    end: Nanoseconds[int]
     outcome: WorkflowOutcome
-    parent: int | None = None
-    branch: int | None = None
+    parent: Index[int | None] = None
+    branch: Index[int | None] = None
 
 
 class Branches(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The number of branches of a workflow, and of those that succeeded."""
 
-    total: int
-    ok: int
+    total: Count[int]
+    ok: Count[int]
 
 
 @final
@@ -227,9 +241,9 @@ class Workflow(WorkflowRecord, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     topic: str
-    ready: int
-    started: int
-    done: int
+    ready: Nanoseconds[int]
+    started: Nanoseconds[int]
+    done: Nanoseconds[int]
     outcome: WorkflowOutcome
     phases: tuple[Phase, ...] = ()
     branches: Branches
@@ -271,15 +285,15 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     cell: str
-    repeat: int
-    execution: int
-    start: int
-    end: int
-    cpu: int = 0
-    loop_lag: Histogram = {}
+    repeat: Index[int]
+    execution: Index[int]
+    start: Nanoseconds[int]
+    end: Nanoseconds[int]
+    cpu: Nanoseconds[int] = 0
+    loop_lag: NanosecondBuckets[Histogram] = {}
     late_timers: tuple[LateTimer, ...] | None = None
     interrupted: bool = False
-    recording: int = 0
+    recording: Nanoseconds[int] = 0
 
 
 class PhaseInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -294,7 +308,7 @@ class PhaseInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     setting: str
-    max_tokens: int | None = None
+    max_tokens: TokenCount[int | None] = None
     json: bool = False
     branch_span: str = "branch"
     operation: str | None = None
@@ -315,13 +329,13 @@ class PolicyCode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     policy: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
     plain: bool = False
-    attempts: int = 1
+    attempts: Count[int] = 1
     modules: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
     pause: tuple[str, ...] = ()
-    max_retries: int = 0
-    safety: tuple[int, ...] = ()
-    simplicity: tuple[int, ...] = ()
+    max_retries: Count[int] = 0
+    safety: Rank[tuple[int, ...]] = ()
+    simplicity: Rank[tuple[int, ...]] = ()
 
 
 class CellInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -332,7 +346,7 @@ class CellInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     id: str
     mode: str
-    permits: int
+    permits: Count[int]
     retry: str
     permit_scope: str
     settings: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -355,9 +369,9 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     last record of the previous session and this session.
     """
 
-    execution: int
+    execution: Index[int]
     anchor: Anchor
-    away: int
+    away: Nanoseconds[int]
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
@@ -367,9 +381,9 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
     in flight when a run was killed.
     """
 
-    attempts: int
-    tokens: int
-    nano_usd: int
+    attempts: Count[int]
+    tokens: TokenCount[int]
+    nano_usd: NanoUsd[int]
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -388,16 +402,16 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     any answer is marked, `simulated` is true from then on.
     """
 
-    schema: int
+    schema: SchemaVersion[int]
     run_id: str
     name: str
     status: RunStatus
     anchor: Anchor
-    seed: int
+    seed: Seed[int]
     simulated: bool
-    time_scale: float
+    time_scale: TimeScale[float]
     cells: tuple[CellInfo, ...]
-    repeats: int
+    repeats: Count[int]
     order: tuple[tuple[str, ...], ...]
     scenario: dict[str, Any]
     profile: dict[str, Any] | None

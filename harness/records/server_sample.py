@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from harness.records.units import Count, Index, Nanoseconds, Share
+
 
 class ServerSample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One reading of the server's metrics: one line of server_metrics.jsonl.
@@ -15,11 +17,11 @@ class ServerSample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """
 
     cell: str
-    repeat: int
-    execution: int
-    time: int
-    took: int
-    running: float | None = None
-    waiting: float | None = None
-    kv_cache: float | None = None
+    repeat: Index[int]
+    execution: Index[int]
+    time: Nanoseconds[int]
+    took: Nanoseconds[int]
+    running: Count[float | None] = None
+    waiting: Count[float | None] = None
+    kv_cache: Share[float | None] = None
     problem: str | None = None

@@ -14,6 +14,7 @@ import msgspec
 
 from harness.records.clock import SECOND
 from harness.records.histogram import Histogram, bucket
+from harness.records.units import Nanoseconds
 
 PROBE_INTERVAL = SECOND // 50
 """Nanoseconds from one timer of a probe to the next."""
@@ -25,8 +26,8 @@ LATE = SECOND // 1000
 class LateTimer(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """When a timer was due, and by how many nanoseconds it ran late."""
 
-    due: int
-    late: int
+    due: Nanoseconds[int]
+    late: Nanoseconds[int]
 
 
 class TimerLag(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from harness.config.budget import OwnPrice
 from harness.config.faults import Burst, Fault, Outage
 from harness.config.load import Arrivals
 from harness.config.response_reading import ResponseLimits
+from harness.records import units
 from harness.records.anomalies import ANOMALIES
 from harness.records.clock import Anchor
 from harness.records.provider_log import ProviderHead, Served
@@ -46,7 +48,9 @@ from harness.records.schema import (
     Trial,
     Workflow,
 )
+from harness.records.server_sample import ServerSample
 from harness.records.timer_lag import LateTimer
+from harness.records.units import units_of
 from harness.workflows.prompts import PromptTemplate
 from harness.workflows.registry import WORKFLOWS
 from tests.docs.servers import servers_page
@@ -184,13 +188,14 @@ This page is made from the code: `python -m tests.docs.reference`.
 [run-directory.md](run-directory.md) explains the files. Records count repeats, workflows and
 executions from 0; everything that people see counts them from 1, as does the key
 `setting/repeat/workflow` of `harness trace RUN KEY`. A *cell* is what views call a setting.
-A field without a unit is a name, a number
-of things, or a table of this page. Times of records are integers: nanoseconds since the anchor of
-the run (`run.json`), `null` if the moment was not reached. Durations of the summary are real
-seconds; divide them by `time_scale` to get scenario seconds. Text in backquotes is a field.
+Each number has its unit; `ns` is nanoseconds. A
+`Figure`, a `Distribution` and a `Spread` have the unit of the field that contains them. Times of
+records are integers: nanoseconds since the anchor of the run (`run.json`), `null` if the moment was
+not reached. Durations of the summary are real seconds; divide them by `time_scale` to get scenario
+seconds. Text in backquotes is a field.
 """
 
-_FILES: dict[str, tuple[type[msgspec.Struct], ...]] = {
+RECORD_FILES: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "attempts.jsonl": (Attempt, Tokens, Decision),
     "calls.jsonl": (Call, Backoff),
     "workflows.jsonl": (Workflow, Phase, Branches),
@@ -198,6 +203,7 @@ _FILES: dict[str, tuple[type[msgspec.Struct], ...]] = {
     "transcripts.jsonl": (Transcript, Said),
     "spending.jsonl": (Spent,),
     "provider.jsonl": (ProviderHead, Served),
+    "server_metrics.jsonl": (ServerSample,),
     "run.json": (Run, Anchor, CellInfo, PhaseInfo, PolicyCode, Stop, Session),
     "summary.json": tuple(
         kind
@@ -208,59 +214,30 @@ _FILES: dict[str, tuple[type[msgspec.Struct], ...]] = {
     ),
 }
 
-NANOSECONDS = frozenset({
-    "ready", "permit_requested", "permit_granted", "done", "sent", "headers", "first_reasoning",
-    "first_answer", "last_token", "retry_after", "retry_in", "start", "end", "planned", "started",
-    "cpu", "recording", "due", "late", "unix_ns", "monotonic_ns", "away", "arrived",
-    "first_scheduled", "first_written", "first_answer_written", "last_scheduled", "last_written",
-})  # fmt: skip
-"""The times and durations of records, whose names have no unit."""
-
-_OF_HISTOGRAMS = ("gaps", "lateness", "loop_lag")
-_SUFFIXES = {
-    "tokens_per_s": "tokens per real second",
-    "_per_s": "per real second",
-    "_s": "real seconds",
-    "nano_usd": "10^-9 USD",
-    "_usd": "USD",
-    "time_scale": "real seconds in a scenario second",
-}
-"""The units that the ends of names stand for, the longer one first."""
-
 
 def records_page() -> str:
     """Return the text of docs/records.md."""
     parts = [RECORDS]
-    for file, kinds in _FILES.items():
+    for file, kinds in RECORD_FILES.items():
         parts += ["", f"## {file}"]
         for kind in kinds:
-            fields = msgspec.structs.fields(kind)
             parts += ["", f"### {kind.__name__}", "", class_doc(kind).text, ""]
             parts += ["| field | type | unit |", "|---|---|---|"]
             parts += [
-                f"| `{field.name}` | {_words(kind, field.name)} | {unit_of(kind, field.name)} |"
-                for field in fields
+                f"| `{name}` | {_type_text(kind, name)} | {unit} |"
+                for name, unit in units_of(kind).items()
             ]
     return "\n".join([*parts, ""])
 
 
-def _words(kind: type, name: str) -> str:
+def _type_text(kind: type, name: str) -> str:
     annotations = (inspect.get_annotations(base) for base in kind.__mro__)
     written = next(found[name] for found in annotations if name in found)
     text = written if isinstance(written, str) else getattr(written, "__name__", str(written))
+    within = re.fullmatch(r"(\w+)\[(.*)\]", text)
+    if within and hasattr(units, within[1]):  # the unit has a column of its own
+        text = within[2]
     return f"`{text}`".replace("|", "\\|")
-
-
-def unit_of(kind: type, name: str) -> str:
-    """Return the unit of a field; empty for what has none."""
-    for suffix, unit in _SUFFIXES.items():
-        if name.endswith(suffix):
-            return unit
-    if kind.__module__ == model.__name__:
-        return ""
-    if name in _OF_HISTOGRAMS:
-        return "ns, by bucket"
-    return "ns" if name in NANOSECONDS and kind is not Spent else ""
 
 
 def anomaly_table() -> str:
