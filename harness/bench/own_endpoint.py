@@ -50,7 +50,7 @@ def drop_former_endpoint(
     keeps_price = price_of(own.model, own.base_url) is not None or any(
         override.startswith("endpoint.price") for override in overrides
     )
-    unusable = list(_unusable(values, keeps_price))
+    unusable = list(_unusable(values, keeps_price, own.key_variable is not None))
     for path in unusable:
         *tables, key = path
         table = values[tables[0]] if tables else values
@@ -58,10 +58,12 @@ def drop_former_endpoint(
     return [join_key(path) for path in unusable if path[-1] not in _REPLACED]
 
 
-def _unusable(values: Mapping[str, Any], keeps_price: bool) -> Iterator[tuple[str, ...]]:
+def _unusable(
+    values: Mapping[str, Any], keeps_price: bool, has_key: bool
+) -> Iterator[tuple[str, ...]]:
     for key, value in _table(values, "endpoint").items():
         is_secret = key in _MAY_HOLD_SECRETS and has_variable(value)
-        if key not in _KEPT or is_secret:
+        if key not in _KEPT or is_secret or (key == "auth" and not _fits(value, has_key)):
             yield ("endpoint", key)
     for key in _table(values, "sweep"):
         if _is_of_endpoint(key):
@@ -73,6 +75,11 @@ def _unusable(values: Mapping[str, Any], keeps_price: bool) -> Iterator[tuple[st
     minimise = _table(values, "objective").get("minimise")
     if not keeps_price and minimise == "cost_per_successful_workflow":
         yield ("objective", "minimise")
+
+
+def _fits(auth: object, has_key: bool) -> bool:
+    """Return whether a value of `auth` can be kept for an endpoint with or without a key."""
+    return auth == "bearer" or (auth != "none") == has_key
 
 
 def _table(values: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -27,6 +27,12 @@ LIVE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "deepseek": ("deepseek-reasoner", SHORT),
     "openrouter": ("deepseek-reasoner", {**SHORT, "concurrency_cap": 6}),
     "vllm": ("vllm-single-gpu", {}),
+    "azure": ("deepseek-reasoner", {**SHORT, "concurrency_cap": 6}),
+    "llm-d": ("deepseek-reasoner", {**SHORT, "concurrency_cap": 12}),
+    **{
+        name: ("deepseek-reasoner", {**SHORT, "slots": 4})
+        for name in ("sglang", "llama-cpp", "ollama", "tgi")
+    },
     "local-llm": ("plain-chat", {"answer_tokens": {"median": 80, "sigma": 0.3}}),
 }
 """What is simulated in place of each real model: profile and replaced keys."""
@@ -40,7 +46,8 @@ def _settings(name: str, folder: Path) -> Iterator[list[str]]:
         yield []
         return
     profile, overrides = LIVE[name]
-    os.environ.update(DEEPSEEK_API_KEY="none", OPENROUTER_API_KEY="none")
+    variables = ("DEEPSEEK_API_KEY", "OPENROUTER_API_KEY", "AZURE_OPENAI_API_KEY")
+    os.environ.update(dict.fromkeys(variables, "none"))
     with start_simulator(profile, overrides, 1, SCALE, folder / "log.jsonl") as server:
         if name == "local-llm":
             yield [f'endpoint={{kind = "openai", base_url = "{server.base_url}", model = "tiny"}}']
