@@ -669,7 +669,7 @@ def report_columns(table: ReportTable) -> Iterator[tuple[Metric, ReportColumn]]:
         if table in one.report:
             head, key = one.report[table], one.key or one.name.replace(".", "_").removesuffix("_s")
             for part in one.parts:
-                yield one, ReportColumn(f"{head} {part}", f"{key}_{part}", part)
+                yield one, ReportColumn(f"{head}\n{part}", f"{key}_{part}", part)
             if not one.parts:
                 yield one, ReportColumn(head, key, None)
 

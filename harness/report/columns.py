@@ -151,12 +151,12 @@ def metric_columns(
 
 
 def _unit_in_head(unit: Unit, about: Subject) -> str:
-    """Return the unit for the head of a column, after a space; empty if its values have one."""
+    """Return the unit at the end of the head of a column; empty if its values have one."""
     match unit:
         case "s":
             return " s"
         case "workflows/s" | "calls/s":
-            return f" {about.rate_unit}"
+            return f"\n{about.rate_unit}"
         case "tokens/s" | "USD" | "share" | "tokens" | "count" | "ratio" | "nested":
             return ""
         case _:

@@ -167,7 +167,8 @@ class Table(NamedTuple):
         for column in self.shown:
             shown = map(column.shown, column.values)
             longest = max(max(len(one.text), len(one.interval)) for one in shown)
-            width += max(len(column.head) + 2, longest) + 3
+            head = max(map(len, column.head.split("\n")))
+            width += max(head + 2, longest) + 3
         return width > HALF
 
     def csv(self, *, simulated: bool) -> str:

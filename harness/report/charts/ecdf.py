@@ -103,7 +103,7 @@ def latency_ecdf(about: Subject) -> Chart | None:
         for share in SHARES:
             shown = f"{share * 100:.0f}"
             values = [_within(one, share) for one in found]
-            yield Column(f"{shown}\u00a0% of {name} s", about.seconds(f"{key}_p{shown}"), values)
+            yield Column(f"{shown}\u00a0% of\n{name} s", about.seconds(f"{key}_p{shown}"), values)
 
     steady = [of_cell[cell.id].steady() for cell in best]
     workflows = [seconds(cell, "workflows") for cell in steady]

@@ -214,14 +214,14 @@ def _curve_table(about: Subject, rate: _Quantity) -> Table:
         "Goodput and throughput of workflows",
         (
             Column("permits", "", [cell.permits for cell in cells], whole_number),
-            Column(f"goodput {unit}", f"goodput_workflows_per_{per}", [rate.of(c) for c in cells]),
+            Column(f"goodput\n{unit}", f"goodput_workflows_per_{per}", [rate.of(c) for c in cells]),
             Column(
-                f"with lost work {unit}",
+                f"with lost work\n{unit}",
                 f"throughput_workflows_per_{per}",
                 [about.rate(c.throughput.workflows_per_s) for c in cells],
             ),
             Column("speed-up", "speedup_over_sync", [c.speedup_over_sync for c in cells]),
-            Column(f"goodput {unit} at the bound", f"bound_workflows_per_{per}", bounds),
+            Column(f"goodput {unit}\nat the bound", f"bound_workflows_per_{per}", bounds),
         ),
     )
 
