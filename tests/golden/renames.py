@@ -37,6 +37,7 @@ The golden files have all fields, as schema 1 wrote them."""
 ADDED: frozenset[str] = frozenset(
     {
         "attempts.marked_simulated", "attempts.anomalies", "attempts.first_chunk",
+        "attempts.error_body", "attempts.location", "attempts.rate_limit_reset",
         "summary.cells[].attempts.anomalies", "summary.marked_answers", "summary.cold_start",
         "summary.cells[].success_latency_p50_s", "summary.verdict.limited_cells",
         *(f"summary.{name}" for name in (

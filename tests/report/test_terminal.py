@@ -221,6 +221,27 @@ def test_a_sound_run_has_no_warnings() -> None:
     assert warnings_of(make_summary(IDS)) == []
 
 
+def test_a_certificate_that_was_not_checked_is_a_warning() -> None:
+    (only,) = warnings_of(make_summary(IDS, unverified_tls=True))
+    assert only.startswith("endpoint.verify = false: the server's certificate was not checked")
+
+
+def test_several_models_that_answer_for_one_are_a_warning() -> None:
+    (only,) = warnings_of(make_summary(IDS, answered_by={"m": {"m-1": 3, "m-2": 1}}))
+    assert only.startswith("requests for m were answered by m-1 (75 %) and m-2 (25 %)")
+
+
+def test_many_lost_connections_name_the_key_that_helps() -> None:
+    counts = AttemptCounts(
+        total=10, failed=4, by_outcome={"ok": 6, "connection_lost": 4}, amplification=1.0
+    )
+    cells = [make_cell(IDS[0], attempts=counts)]
+    assert warnings_of(make_summary(cells)) == [], "the simulated provider has no such key"
+    (only,) = warnings_of(make_summary(cells, endpoint_keys=("reuse_connections",)))
+    assert only.startswith("40 % of the requests lost their connection")
+    assert "endpoint.reuse_connections = false" in only
+
+
 def test_an_empty_run_is_only_unfinished() -> None:
     (only,) = warnings_of(make_summary([], status="partial"))
     assert only.startswith("the run is partial")
