@@ -23,6 +23,7 @@ from harness.endpoints.section import (
     SimulationSettings,
 )
 from harness.records.errors import HarnessError
+from harness.records.redaction import escape_controls
 
 _WHAT = "the simulated provider"
 
@@ -86,7 +87,7 @@ class SimulatedEndpoint(EndpointSection):
         virtual = self.time == "virtual"
         how = "virtual time" if virtual else f"time scale {self.time_scale:g}"
         return EndpointFacts(
-            heading=f"SIMULATED provider {self.profile}, {how}",
+            heading=f"SIMULATED provider {escape_controls(self.profile)}, {how}",
             simulation=SimulationSettings(self.profile, self.overrides, virtual),
             time_scale=self.time_scale,
             price=self.price.as_price() if self.price else None,

@@ -20,7 +20,7 @@ class WorkflowSection(Section):
     """The inputs of workflows, used in turn; `topics_file` can stand for them."""
     topics_file: Text | None = None
     """A file with one topic in each line, instead of `topics`; lines that begin with `#` are
-    skipped.
+    skipped; at most 4 MiB.
     """
     carry_reasoning: bool = False
     """Later prompts contain the reasoning of earlier answers."""

@@ -35,3 +35,9 @@ def test_a_scenario_without_faults_leaves_those_of_the_profile() -> None:
     assert endpoint.overrides == {"slots": 2}
     none = endpoint.model_copy(update={"faults": ()})
     assert none.overrides == {"slots": 2, "faults": []}
+
+
+def test_the_heading_shows_no_character_that_controls_the_terminal() -> None:
+    heading = SimulatedEndpoint(profile="a\x1b[2J\0/b.toml").facts.heading
+    assert heading.isprintable()
+    assert "a\\x1b[2J\\x00/b.toml" in heading

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from itertools import pairwise
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,7 +23,7 @@ from harness.analysis.selection import Dataset
 from harness.records.errors import StorageError
 from harness.report.charts.catalogue import CHARTS
 from harness.report.charts.model import LOOKS, Chart, CurvePanel, RowPanel
-from harness.report.plots.draw import RC, draw_chart
+from harness.report.plots.draw import RC, draw_chart, save_plot
 from harness.report.plots.panels import spread_apart
 from harness.store.run_directory import Records
 from tests.analysis.played import Shape, make_records
@@ -262,3 +264,18 @@ def test_labels_at_line_ends_keep_their_order_and_do_not_overlap(
     assert all(above - below >= gap - 1e-9 for below, above in pairwise(places))
     if all(above - below >= gap for below, above in pairwise(sorted(wished))):
         assert moved == pytest.approx(wished)
+
+
+def test_text_of_any_language_and_any_character_is_drawn_without_a_warning(
+    summary: Summary, records: Records, tmp_path: Path
+) -> None:
+    topic = "海の波 🌊 $x$ \a\x1b[2J\0"
+    workflows = [msgspec.structs.replace(one, topic=topic) for one in records.workflows]
+    told = chart(summary, Dataset.of(records._replace(workflows=workflows)), "timeline")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        svg, _ = save_plot(told, "timeline", summary, tmp_path)
+    ET.parse(svg)
+    text = svg.read_text()
+    assert "海の波 🌊 $x$" in text
+    assert "\\x07" in text

@@ -8,6 +8,7 @@ import pytest
 
 from harness.bench.scenario import Scenario, load_scenario
 from harness.records.errors import InputError
+from harness.workflows.text_files import MOST_BYTES
 
 TOPICS = "\ufeff# what we want to know\n\n  ocean tides  \n# not this one\nC# in schools\n\n"
 
@@ -69,6 +70,21 @@ def test_topics_that_cannot_be_had_are_one_line(
     told = complaint(tmp_path, '[workflow]\ntopics_file = "topics.txt"')
     assert said in told
     assert "workflow.topics_file" in told
+
+
+def test_a_file_of_topics_or_of_a_prompt_has_a_limit(tmp_path: Path) -> None:
+    (tmp_path / "large.txt").write_bytes(b"a topic\n" * (MOST_BYTES // 8))
+    assert scenario(tmp_path, '[workflow]\ntopics_file = "large.txt"').workflow.topics
+    with (tmp_path / "large.txt").open("ab") as file:
+        file.write(b"\n")
+    for table in (
+        "[workflow]\ntopics_file",
+        '[workflow]\ntopics = ["t"]\n[prompts]\nresearch_file',
+    ):
+        said = complaint(tmp_path, f'{table} = "large.txt"')
+        assert "is larger than 4 MiB; name a smaller file" in said
+    said = complaint(tmp_path, '[workflow]\ntopics_file = "/dev/zero"')
+    assert "is larger than 4 MiB" in said
 
 
 def test_a_folder_is_no_file_of_topics(tmp_path: Path) -> None:

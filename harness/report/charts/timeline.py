@@ -10,6 +10,7 @@ from harness.analysis.model import Cell, Summary
 from harness.analysis.selection import Dataset
 from harness.analysis.settings import policy_of
 from harness.records.failures import CANCELLED, OK, is_failure
+from harness.records.redaction import escape_controls
 from harness.records.schema import Workflow
 from harness.report.charts.model import (
     CANCELLED_LOOK,
@@ -129,7 +130,7 @@ def timeline(about: Subject) -> Chart | None:
 
 
 def _topic(workflow: Workflow) -> str:
-    topic = " ".join(workflow.topic.split())
+    topic = escape_controls(" ".join(workflow.topic.split()))
     return topic if len(topic) <= LONGEST_TOPIC else topic[: LONGEST_TOPIC - 1] + "…"
 
 

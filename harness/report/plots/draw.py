@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ RC: dict[Any, Any] = {
     "axes.axisbelow": True,
     "grid.color": "#E4E4E4",
     "grid.linewidth": 0.8,
+    "text.parse_math": False,  # a topic can have dollar signs
     "svg.fonttype": "none",  # text remains text, for search and for screen readers
     "svg.hashsalt": "harness",  # equal runs give equal files
 }
@@ -66,7 +68,9 @@ def save_plot(chart: Chart | None, name: str, summary: Summary, directory: Path)
             return []
         # Without a date in the metadata, equal runs give equal files.
         said = {"Date": None, "Title": chart.title, "Description": chart.alt}
-        with mpl.rc_context(RC):
+        with mpl.rc_context(RC), warnings.catch_warnings():
+            # The font lacks the letters of many languages: the PNG has boxes, the SVG the text.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
             figure = draw_chart(chart, summary)
             # `savefig` would draw everything twice, the first time for the layout.
             FigureCanvasAgg(figure).print_png(png)  # type: ignore[no-untyped-call]
