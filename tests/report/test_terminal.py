@@ -228,7 +228,7 @@ def test_a_certificate_that_was_not_checked_is_a_warning() -> None:
 
 def test_several_models_that_answer_for_one_are_a_warning() -> None:
     (only,) = warnings_of(make_summary(IDS, answered_by={"m": {"m-1": 3, "m-2": 1}}))
-    assert only.startswith("requests for m were answered by m-1 (75 %) and m-2 (25 %)")
+    assert only.startswith("requests for m were answered by m-1 (75\u00a0%) and m-2 (25\u00a0%)")
 
 
 def test_many_lost_connections_name_the_key_that_helps() -> None:
@@ -238,7 +238,7 @@ def test_many_lost_connections_name_the_key_that_helps() -> None:
     cells = [make_cell(IDS[0], attempts=counts)]
     assert warnings_of(make_summary(cells)) == [], "the simulated provider has no such key"
     (only,) = warnings_of(make_summary(cells, endpoint_keys=("reuse_connections",)))
-    assert only.startswith("40 % of the requests lost their connection")
+    assert only.startswith("40\u00a0% of the requests lost their connection")
     assert "endpoint.reuse_connections = false" in only
 
 
