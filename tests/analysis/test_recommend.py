@@ -173,6 +173,10 @@ def test_how_far_the_success_rate_is_proven_is_said() -> None:
             [10.1, 10.9, 12.1],
             "None of the other settings is better by more than 2 %: the closest, {}",
         ),
+        (
+            [10.01, 11.01, 12],
+            "takes as long (95 % interval within 0.2 %, paired over 3 repeats)",
+        ),
         ([11, 10, 13], "One of the other settings may be better by more than 2 %: {} takes"),
         (
             [20, 22],
