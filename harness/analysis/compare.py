@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from harness.analysis.cells import MeasuredCell
+from harness.analysis.lacking_records import lacking_records
 from harness.analysis.metrics import (
     ComparedMetric,
     ShareOf,
@@ -199,6 +200,8 @@ def compare_runs(
         marked_answers=new.run.marked_answers,
         paired=paired,
         warnings=(
+            *_lacking("first", base),
+            *_lacking("second", new),
             *_warnings(base.run, new.run, [(one[cell], other[cell]) for cell in both]),
             *_lacks(one, other, seen),
         ),
@@ -434,6 +437,15 @@ def _refuse_workload(base: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         raise InputError(
             f"different workload: {key} is {_short(one)} in the first and {_short(other)} in the "
             "second; run the same workload"
+        )
+
+
+def _lacking(which: str, records: Records) -> Iterable[str]:
+    """Warn about a run that has lost records: its figures are of what is left."""
+    if missing := lacking_records(Dataset.of(records)):
+        yield (
+            f"the {which} run has lost records, so no change is proven: {' '.join(missing)} "
+            "Restore its files, or run it again"
         )
 
 

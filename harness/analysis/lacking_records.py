@@ -1,7 +1,8 @@
-"""Records that a complete run should have and has not, because a file was cut or lost.
+"""Records that a run should have and has not, because a file was cut or lost.
 
 The records say how many there are: the scenario the workflows of a trial and the trials of a cell,
-each call its attempts, and each workflow has calls.
+each call its attempts, and each workflow has calls. A partial run needs no more trials, and its
+interrupted trials no more workflows. A run that is still written to, or was killed, has no rule.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from harness.analysis.selection import CellRecords, Dataset
 
 def lacking_records(records: Dataset) -> tuple[str, ...]:
     """Return a sentence about each kind of record that lacks some; empty for a run that goes on."""
-    if records.run.status != "complete":
+    status = records.run.status
+    if status == "running":
         return ()
     missing = Counter[str]()
     for cell in records.cells.values():
         missing.update(dict(_missing_in(cell)))
-    missing["trial"] += _missing_trials(records)
+    if status == "complete":
+        missing["trial"] += _missing_trials(records)
     return tuple(
         f"{count:,} {kind}{'s' * (count > 1)} {'are' if count > 1 else 'is'} missing."
         for kind, count in missing.items()
@@ -34,7 +37,8 @@ def _missing_in(cell: CellRecords) -> Iterator[tuple[str, int]]:
     """Yield how many records of each kind the trials of a cell lack, of calls at least."""
     planned = cell.scenario["load"]["workflows"]
     ended = Counter(workflow.repeat for workflow in cell.workflows)
-    yield "workflow", sum(max(0, planned - ended[repeat]) for repeat in cell.trials)
+    whole = [at for at, trial in cell.trials.items() if not trial.interrupted]
+    yield "workflow", sum(max(0, planned - ended[repeat]) for repeat in whole)
     size = len(cell.groups)
     calls, attempts = (table.column("number") for table in (cell.calls, cell.attempts))
     said = np.bincount(calls, cell.calls.column("attempts"), size)

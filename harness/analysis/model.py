@@ -399,8 +399,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     settled. `workflow_failures`: what failed attempts do not explain, by frequency.
     `endpoint_keys`: the keys that `[endpoint]` has, so that advice names no others. `stopped`: why
     the run is partial. `margin`: by how much a better objective does not matter, as a share.
-    `marked_answers`: as in `Run`. `slo`: what the cells have to keep. `lacking`: the records that a
-    complete run should have and has not, in sentences; nothing is proven then. `reasoning`: of each
+    `marked_answers`: as in `Run`. `slo`: what the cells have to keep. `lacking`: the records that
+    the run should have and has not, in sentences; nothing is proven then. `reasoning`: of each
     phase whose responses had some. `unverified_tls`: no certificate of an endpoint was checked.
     `server_said`: the most frequent message of refusals, by outcome. `answered_by`: the responses
     by the model that they name, for each requested model with several.

@@ -125,6 +125,15 @@ def required(summary: Summary, verb: Literal["keep", "keeps"]) -> str:
     return more + (f" (one that takes over {limit} is lost)" if limit else "")
 
 
+def shortfall(summary: Summary) -> str:
+    """Return what a setting does that is proven not to keep what it has to (see `required`)."""
+    slo, latency = summary.slo, summary.slo.workflow_latency_s
+    limit = "" if latency is None else f" within {number(latency / summary.time_scale)} s"
+    if slo.success_rate is not None:
+        return f"keeps less than {100 * slo.success_rate:.4g}\u00a0%{limit}"
+    return f"loses over {100 * slo.success_margin:.3g} of 100 more than the best"
+
+
 def untested(summary: Summary, cell: Cell) -> str:
     """Return where retry policies had something to do, if not with the settings of a cell."""
     if summary.recommendation.retry_exercised or "retry" not in varying(summary.cells):

@@ -5,6 +5,7 @@ At most `LINES` lines, so that all of it is on one screen. `terminal` has the re
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +50,10 @@ def interrupted_screen(summary: Summary, directory: Path, width: int) -> list[Li
     done = sum(map(ended, summary.cells))
     planned = "" if summary.planned_workflows is None else f" of {summary.planned_workflows}"
     saved = f"{done}{planned} workflows ended and are saved, {never_ended(summary)} never ended"
-    (sentence,) = wrapped(run_answer(summary).sentence, width=10**6)
+    known = run_answer(summary).sentence
+    if summary.lacking:
+        known = f"Damaged:     {' '.join(summary.lacking)} Nothing is proven."
+    (sentence,) = wrapped(known, width=10**6)
     if len(sentence) > width:
         sentence = f"{sentence[: width - 1]}…"
     return [
@@ -182,9 +186,22 @@ def _middle(summary: Summary, width: int, room: int) -> list[Line]:
 
 def _next(steps: Sequence[Step], width: int) -> list[str]:
     """Return the lines of the first three commands, each with its purpose if that fits."""
-    lines = []
+    lines: list[str] = []
     for at, (command, purpose) in enumerate(steps[:3]):
         line = f"{'      ' if at else 'Next: '}{command}"
         full = f"{line}  # {purpose}"
-        lines.append(full if len(full) <= width else line)
+        lines += [full] if len(full) <= width else _continued(line, width)
+    return lines
+
+
+def _continued(line: str, width: int) -> list[str]:
+    r"""Break a command that is too long before options, with `\` as shells want it."""
+    lines = [""]
+    for part in re.split(r" (?=--)", line):
+        room = width - len(" \\")
+        if lines[-1] and len(line) > width and len(f"{lines[-1]} {part}") > room:
+            lines[-1] += " \\"
+            lines.append(f"        {part}")
+        else:
+            lines[-1] += f" {part}" if lines[-1] else part
     return lines

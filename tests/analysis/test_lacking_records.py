@@ -1,4 +1,4 @@
-"""A complete run that lacks records says so, and proves nothing."""
+"""A run that lacks records says so, and proves nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from harness.analysis.lacking_records import lacking_records
 from harness.analysis.selection import Dataset
 from harness.analysis.summary import summarise
+from harness.cli.main import main
 from harness.store.run_directory import (
     ATTEMPTS_FILE,
     CALLS_FILE,
@@ -88,10 +89,45 @@ def test_a_lost_file_of_a_trial_is_noticed(runs: Path, tmp_path: Path) -> None:
     assert summarise(Dataset.read(folder)).lacking == ("1 trial is missing.",)
 
 
-def test_a_run_that_has_not_ended_lacks_nothing(runs: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "partial"
-    shutil.copytree(runs / "fixed", folder)
+def stop(folder: Path, status: str) -> None:
+    """Write that a complete run is partial, or still runs."""
     text = (folder / RUN_FILE).read_text()
-    (folder / RUN_FILE).write_text(text.replace('"status": "complete"', '"status": "partial"'))
+    (folder / RUN_FILE).write_text(text.replace('"status": "complete"', f'"status": "{status}"'))
+
+
+def test_a_run_that_has_not_ended_lacks_nothing(runs: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "running"
+    shutil.copytree(runs / "fixed", folder)
+    stop(folder, "running")
     cut(folder / WORKFLOWS_FILE)
     assert summarise(Dataset.read(folder)).lacking == ()
+
+
+def test_an_interrupted_trial_lacks_nothing_and_a_whole_one_all_that_is_cut(
+    runs: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "partial"
+    shutil.copytree(runs / "fixed", folder)
+    stop(folder, "partial")
+    *whole, last = (folder / TRIALS_FILE).read_text().splitlines(keepends=True)
+    interrupted = last.replace("}\n", ',"interrupted":true}\n')
+    (folder / TRIALS_FILE).write_text("".join([*whole[:3], interrupted]))
+    lines = (folder / WORKFLOWS_FILE).read_text().splitlines(keepends=True)
+    (folder / WORKFLOWS_FILE).write_text("".join(lines[:-1]))
+    assert summarise(Dataset.read(folder)).lacking == ()
+    (folder / WORKFLOWS_FILE).write_text("".join(lines[1:]))
+    (missing,) = summarise(Dataset.read(folder)).lacking
+    assert missing == "1 workflow is missing."
+
+
+def test_a_comparison_warns_of_a_run_that_has_lost_records(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(runs / "fixed", folder)
+    cut(folder / ATTEMPTS_FILE)
+    assert main(["compare", str(runs / "fixed"), str(folder)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Warning: the second run has lost records, so no change is proven:" in said
+    assert "attempts are missing. Restore its files, or run it again." in said
+    assert "the first run has lost records" not in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -70,8 +71,21 @@ def test_no_run_needs_more_than_a_screen(
     summary = msgspec.structs.replace(summary, question=question, recommendation=said)
     lines = shown(summary, width)
     assert len(lines) <= LINES
-    table = [line for line in lines if not line.startswith(("Report:", "Next:", "      harness"))]
-    assert max(map(len, table)) <= width
+    assert max(map(len, lines)) <= width
+
+
+def test_a_long_command_is_continued_before_an_option() -> None:
+    settles = SettlesWith(missing="lead", max_repeats=1234, workflows=80)
+    said = advice("leading", IDS[1], settles_with=settles)
+    rerun = Rerun("a folder/mine.toml", ("endpoint.model=a model",))
+    summary = make_summary(IDS, recommendation=said, planned_workflows=72)
+    lines = [str(line) for line in first_screen(summary, HERE, 80, rerun=rerun)]
+    at = next(at for at, line in enumerate(lines) if line.startswith("Next: "))
+    assert [line.endswith(" \\") for line in lines[at : at + 2]] == [True, False]
+    command = "\n".join(lines[at : at + 2]).removeprefix("Next: ")
+    wanted = rerun.command("sweep.repeats=auto", "sweep.max_repeats=1234")
+    assert shlex.split(command.replace("\\\n", " ")) == shlex.split(wanted)
+    assert max(map(len, lines)) <= 80
 
 
 def test_cells_that_do_not_fit_are_counted() -> None:
@@ -334,11 +348,23 @@ def test_ctrl_c_shows_five_lines() -> None:
     assert max(map(len, lines)) <= 80
 
 
+def test_ctrl_c_names_the_records_that_are_missing() -> None:
+    stop = Stop(by="interrupt", because="interrupted")
+    lacking = ("3 attempts are missing.",)
+    summary = make_summary(IDS, status="partial", stopped=stop, lacking=lacking)
+    lines = [str(line) for line in interrupted_screen(summary, HERE, 80)]
+    assert len(lines) == 5
+    assert lines[1] == "Damaged:     3 attempts are missing. Nothing is proven."
+
+
 def test_a_budget_that_stopped_a_run_is_raised_to_go_on() -> None:
     stop = Stop(by="budget", because="budget.attempts = 40 leaves no room for another attempt")
     summary = make_summary(IDS, status="partial", stopped=stop, planned_workflows=100)
     lines = shown(summary)
-    assert f"Next: harness run --resume {HERE} --set budget.attempts=MORE" in lines[-3]
+    assert lines[-4:-2] == [
+        f"Next: harness run --resume {HERE} \\",
+        "        --set budget.attempts=MORE",
+    ]
     assert [line for line in lines if line.startswith("Note: the run is partial: 28 workflows")]
 
 

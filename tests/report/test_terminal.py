@@ -351,7 +351,7 @@ def test_a_mismatch_with_the_provider_is_a_warning_and_stands_in_its_line() -> N
 
 def test_one_repeat_is_a_warning_and_no_sync_is_none() -> None:
     (once,) = warnings_of(make_summary([make_cell(IDS[1], repeats=1)]))
-    assert once.endswith("set sweep.repeats to 3 or more.")
+    assert once.endswith("set sweep.repeats=auto.")
 
 
 def test_cells_that_met_other_caches_are_not_on_a_par() -> None:

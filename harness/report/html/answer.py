@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from harness.analysis.model import Cell
 from harness.report.advisories import warnings_of
+from harness.report.answer_claims import shortfall
 from harness.report.answer_text import run_answer
 from harness.report.screen_table import ranked, screen_columns
 from harness.report.tables import Column, Subject, Table
@@ -78,7 +79,7 @@ def _settings(about: Subject) -> Table:
 def _state(about: Subject, cell: Cell) -> str:
     if about.is_recommended(cell):
         return "recommended" if about.summary.recommendation.cell else "ahead so far"
-    said = ["keeps too few"] if cell.slo == "broken" else []
+    said = [shortfall(about.summary)] if cell.slo == "broken" else []
     if cell.dropped_after is not None:
         said.append(f"dropped after {counted(cell.dropped_after, 'repeat')}")
     return ", ".join(said)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.analysis.model import Figure, Recommendation, SettlesWith, WorkflowCounts
+import pytest
+
+from harness.analysis.model import (
+    Figure,
+    Recommendation,
+    Requirement,
+    SettlesWith,
+    WorkflowCounts,
+)
 from harness.report.answer_text import run_answer
 from harness.report.html.answer import MOST_WARNINGS, AnswerSection, answer
 from harness.report.html.page import render_report as render_page
@@ -48,10 +56,28 @@ def test_every_setting_has_a_row_the_recommended_one_first_and_losers_last() -> 
     assert [row.head.text for row in table.rows] == ["async 2", "sync", "async 8"]
     assert [row.marked for row in table.rows] == [True, False, False]
     assert [row.values[-1].text for row in table.rows] == [
-        "recommended", "", "keeps too few"
+        "recommended", "", "loses over 5 of 100 more than the best"
     ]  # fmt: skip
     heads = [" ".join(column.head.split()) for column in table.shown]
     assert [*heads[:3], heads[-1]] == ["setting", "goodput a minute", "workflows kept", "remark"]
+
+
+@pytest.mark.parametrize(
+    ("slo", "remark"),
+    [
+        (Requirement(success_rate=0.9), "keeps less than 90\u00a0%"),
+        (
+            Requirement(success_rate=0.995, workflow_latency_s=1.5),
+            "keeps less than 99.5\u00a0% within 30.0 s",
+        ),
+        (Requirement(success_margin=0.02), "loses over 2 of 100 more than the best"),
+    ],
+)
+def test_an_excluded_setting_is_marked_with_the_reason(slo: Requirement, remark: str) -> None:
+    table = answered(SYNC, make_cell(EIGHT, slo="broken"), TWO, slo=slo).settings
+    assert table is not None
+    remarks = {row.head.text: row.values[-1].text for row in table.rows}
+    assert remarks["async 8"] == remark
 
 
 def test_a_setting_that_was_dropped_is_marked_with_its_repeats() -> None:

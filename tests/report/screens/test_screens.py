@@ -23,9 +23,9 @@ def test_the_screen_of_a_scenario(name: str, width: int) -> None:
     assert text == stored(name, width).read_text(), "python -m tests.report.screens --draw"
     lines = text.splitlines()
     assert len(lines) <= LINES
-    commands = lines.index(next(one for one in lines if one.startswith("Next: ")))
-    assert max(map(len, lines[:commands])) <= width, "only a command can be longer, to be copied"
+    assert max(map(len, lines)) <= width
     sentence = run_answer(summary).sentence.replace("\u00a0", " ")
     assert " ".join(lines[:3]).startswith(sentence)
     assert [line for line in lines if line.startswith("Report: ")]
-    assert len(lines[commands:]) == 3
+    commands = lines.index(next(line for line in lines if line.startswith("Next: ")))
+    assert len([line for line in lines[commands:] if not line.startswith(" " * 8)]) == 3
