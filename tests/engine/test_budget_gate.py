@@ -542,3 +542,46 @@ def test_an_attempt_that_gets_its_connection_after_the_seconds_are_over_is_not_s
     assert raised.value.refusal == BudgetRefusal("seconds")
     assert seen_by == [10 * SECOND]
     assert gate.ledger.spent == gate.ledger.reserved == Amount()
+
+
+def test_an_interruption_ends_the_tasks_that_wait_for_the_budget() -> None:
+    gate = Refusals(BudgetLimits(tokens=WORST))
+    log, now = seen(), ticks()
+
+    async def send(effect: Send, branch: Branch) -> Reply:
+        log.begun.append(effect)
+        while not gate.refused.is_set():  # noqa: ASYNC110 - until the other waits
+            await asyncio.sleep(0)
+        raise KeyboardInterrupt
+
+    async def whole() -> None:
+        line = AsyncPermits(5, now)
+        passing = through_gate_async(gate, send)
+        world = AsyncWorld(now, line, passing, gate.emitting(log.records.append))
+        await run_async(all_of(calls(4)), world)
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(whole())
+    assert len(log.begun) == 1
+    assert not log.records
+    assert gate.ledger.spent == Amount(1, WORST)
+
+
+def test_an_interruption_ends_the_threads_that_wait_for_the_budget() -> None:
+    gate = Refusals(BudgetLimits(tokens=WORST))
+    log, now, stop = seen(), ticks(), threading.Event()
+
+    def send(effect: Send, branch: Branch) -> Reply:
+        log.begun.append(effect)
+        assert gate.refused.wait(30)
+        raise KeyboardInterrupt
+
+    line = ThreadPermits(5, now)
+    passing, emit = through_gate(gate, send), gate.emitting(log.records.append)
+    world = BlockingWorld(now, line, passing, emit, a_thread_each, stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_blocking(all_of(calls(4)), world)
+    assert len(log.begun) == 1
+    assert not log.records
+    assert gate.ledger.reserved == Amount()
+    assert not any(thread.name.startswith("branch-") for thread in threading.enumerate())
