@@ -116,7 +116,7 @@ class Gate:
     shown that requests can succeed. If each trial has its own gate, they start with the values
     after the earlier trials. `book` is called with the sum of spent and reserved amounts, before an
     attempt is sent and after it has ended. `hopeless`: the outcomes of a first attempt that end the
-    run.
+    run. `send_by`: from when on nothing is sent, by `now`.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Gate:
         self.now = now
         self._lock = threading.Lock()
         self.ledger = ledger or Ledger(limits)
-        self._send_by = None if limits.seconds is None else round(limits.seconds * SECOND) - elapsed
+        self.send_by = None if limits.seconds is None else round(limits.seconds * SECOND) - elapsed
         self._refusal: BudgetRefusal | None = None
         self._hopeless: Attempt | None = None
         self.answered = answered
@@ -195,11 +195,11 @@ class Gate:
 
     def to_send(self, effect: Send, waited: int) -> Send:
         """Return the effect with the deadlines after a wait, and the latest time to send it."""
-        if not waited and self._send_by is None:
+        if not waited and self.send_by is None:
             return effect
         deadlines = extended(effect.deadlines, waited) if waited else effect.deadlines
         return msgspec.structs.replace(
-            effect, deadlines=msgspec.structs.replace(deadlines, send_by=self._send_by)
+            effect, deadlines=msgspec.structs.replace(deadlines, send_by=self.send_by)
         )
 
     def not_sent(self, effect: Send, entry: Entry) -> Reply:

@@ -232,30 +232,29 @@ class Scheduler:
 
     # Attempts
 
-    def _send(self, task: _Task, effect: Send) -> Any:
-        worst = self._gate.enter(effect)
-        if worst is None:
-            return self._wait(task, effect, partial(self._gate.waiting, effect=effect))
-        return self._begin(task, effect, worst, 0)
-
-    def _entered(self, task: _Task, effect: Send, entry: Entry) -> Any:
-        """Send an attempt that has waited for room in the budget, if there is room."""
-        if entry.worst is None:
-            return self._gate.not_sent(effect, entry)
-        return self._begin(task, effect, entry.worst, entry.waited)
-
-    def _begin(self, task: _Task, effect: Send, worst: Amount, waited: int) -> Any:
-        branch, now = task.course.branch, self._clock.time
-        if branch.cancelled:
-            reply = unsent(CANCELLED, UNWANTED, now)
+    def _send(self, task: _Task, effect: Send, entry: Entry | None = None) -> Any:
+        """Send an attempt; `entry`: the end of its wait for room in the budget."""
+        gate, waited = self._gate, 0
+        if entry is None:
+            worst = gate.enter(effect)
+            if worst is None:
+                return self._wait(task, effect, partial(gate.waiting, effect=effect))
         else:
-            sent = self._gate.to_send(effect, waited)
-            flight = self._provider.begin(now, sent, branch.first_text)
+            worst, waited = entry
+            if worst is None:
+                return gate.not_sent(effect, entry)
+        if waited or gate.send_by is not None:
+            effect = gate.to_send(effect, waited)
+        branch = task.course.branch
+        if branch.cancelled:
+            reply = unsent(CANCELLED, UNWANTED, self._clock.time)
+        else:
+            flight = self._provider.begin(self._clock.time, effect, branch.first_text)
             if flight.reply is None:
                 task.flight, task.worst, task.waited, flight.owner = flight, worst, waited, task
                 return _WAITS
             reply = flight.reply
-        self._gate.leave(worst, reply)
+        gate.leave(worst, reply)
         return after_wait(reply, waited) if waited else reply
 
     def _landed(self, task: _Task, flight: Flight) -> None:
@@ -317,7 +316,7 @@ class Scheduler:
         except StopIteration as end:
             task.steps = None
             if type(effect) is Send:
-                return self._entered(task, effect, end.value)
+                return self._send(task, effect, end.value)
             return task.course.done(effect, end.value)
 
     def _wake(self, task: _Task, effect: Send | Sleep | Park) -> None:
