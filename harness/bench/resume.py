@@ -26,7 +26,7 @@ from harness.records.errors import InputError, StorageError
 from harness.records.keys import TrialKey
 from harness.records.schema import SCHEMA, Attempt, Call, Run, Session, Trial, Workflow
 from harness.store import run_directory
-from harness.store.record_checks import each_once, of_known_cells
+from harness.store.record_checks import each_once, of_known_trials
 
 if TYPE_CHECKING:
     from harness.store.columns import AttemptTable, CallTable
@@ -176,7 +176,7 @@ def _seen_in(directory: Path, run: Run) -> _Seen:
 
     def recorded(kind: type[_R]) -> Iterator[_R]:
         path = directory / run_directory.FILES[kind]
-        return of_known_cells(run_directory.each(directory, kind), run, path)
+        return of_known_trials(run_directory.each(directory, kind), run, path)
 
     if (directory / run_directory.TRIALS_FOLDER).exists():
         from harness.store.column_values import Words

@@ -100,7 +100,13 @@ success_rate = 0.9               # a setting that loses more workflows is not re
 def write_scenario(options: argparse.Namespace) -> int:
     """Write a new scenario file, and print the command that runs it."""
     path = Path(options.file)
-    text = scenario_text(path, own_endpoint(options))
+    if not path.name.isprintable():
+        raise InputError(f"-o {path}: not a name that can be printed; choose another -o FILE")
+    own = own_endpoint(options)
+    for option, value in () if own is None else (("endpoint", own.base_url), ("model", own.model)):
+        if any("\ud800" <= char <= "\udfff" for char in value):
+            raise InputError(f"--{option} {value}: not valid UTF-8; write it with other characters")
+    text = scenario_text(path, own)
     parse_scenario(text, options.file, folder=path.parent)
     try:
         with path.open("x", encoding="utf-8") as file:

@@ -11,6 +11,7 @@ import errno
 import functools
 import os
 import pkgutil
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -31,8 +32,11 @@ OUT_OF_MEMORY = (
     "harness: out of memory; all records that had ended are saved; give it more memory, or a run "
     "with fewer workflows or permits"
 )
+_MOST_DIGITS = 18
+"""Of a whole number in an option: it fits into 64 bits."""
 _Add: TypeAlias = Callable[..., None]
 _Command: TypeAlias = Callable[..., _Add]
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _NOT_WRITTEN = (errno.EPIPE, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -96,7 +100,7 @@ def _run_command(arguments: Sequence[str] | None) -> int:
         code: int = pkgutil.resolve_name(options.command)(options)
         print(end="", flush=True)
     except HarnessError as error:
-        print(f"harness: {error}", file=sys.stderr)
+        print(f"harness: {_one_line(str(error))}", file=sys.stderr)
         if os.environ.get(DEBUG_VARIABLE):
             print(*getattr(error, "__notes__", ()), sep="\n", end="", file=sys.stderr)
         return error.exit_code
@@ -112,13 +116,21 @@ def _run_command(arguments: Sequence[str] | None) -> int:
         from harness.config.unexpected_errors import what_failed
 
         print(
-            f"harness: {what_failed(error)}; {DEBUG_VARIABLE}=1 prints the traceback",
+            f"harness: {_one_line(what_failed(error))}; {DEBUG_VARIABLE}=1 prints the traceback",
             file=sys.stderr,
         )
         if os.environ.get(DEBUG_VARIABLE):
             traceback.print_exception(error)
         return HarnessError.exit_code
     return code
+
+
+def _one_line(text: str) -> str:
+    r"""Return a text with `\n` and the like for characters that do not belong into a line.
+
+    A name that the user gave can have any of them.
+    """
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _output_failed(error: OSError) -> int:
@@ -408,7 +420,7 @@ def _add_serve(command: _Command) -> None:
     replace = "replace a key of the profile, for example --set concurrency_cap=4"
     add("--set KEY=VALUE", replace, action="append", default=[])
     add("--port PORT", "0 chooses a free port (default: %(default)s)", type=int, default=8000)
-    add("--seed SEED", "seed of lengths and times (default: %(default)s)", type=int, default=0)
+    add("--seed SEED", "seed of lengths and times (default: %(default)s)", type=_seed, default=0)
     scale = "real seconds in one simulated second (default: %(default)s)"
     add("--time-scale TIME_SCALE", scale, type=float, default=1.0)
     add("--log FILE", "write the log of the provider (JSON lines)")
@@ -432,8 +444,17 @@ def _add_completion(command: _Command) -> None:
 
 def _count(text: str) -> int:
     """Return the number of at least 1 that `text` holds; for argparse."""
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
+    if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS or int(text) == 0:
         raise argparse.ArgumentTypeError("must be a whole number, at least 1")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    """Return the whole number of at least 0 that `text` holds; for argparse."""
+    if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS:
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number, at least 0, of at most {_MOST_DIGITS} digits"
+        )
     return int(text)
 
 

@@ -46,6 +46,10 @@ def trace(options: argparse.Namespace) -> int:
         return export_traces(options)
     if options.endpoint or options.again:
         raise InputError("--endpoint, --again: only for harness trace export RUN")
+    if options.key is not None and (options.failed or options.slowest is not None):
+        raise InputError(f"{options.key}: a KEY together with --failed or --slowest; leave out one")
+    if options.spans and options.json:
+        raise InputError("--spans together with --json; leave out one")
     return show_run(options)
 
 

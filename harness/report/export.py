@@ -85,7 +85,10 @@ def export(run: Path, directory: Path, kind: str) -> list[Path]:
             part.replace(path)
             written.append(path)
     except OSError as error:
-        raise StorageError(f"{directory}: cannot be written ({error.strerror})") from error
+        raise StorageError(
+            f"{directory}: cannot be written ({error.strerror}); name another directory "
+            "with --out DIR"
+        ) from error
     return written
 
 

@@ -15,7 +15,7 @@ from harness.store.column_values import Words
 from harness.store.columns import AttemptTable, CallTable, GrowingTable
 from harness.store.compact_records import line_type
 from harness.store.packed_histograms import UnusualTextError
-from harness.store.record_checks import each_once, of_known_cells
+from harness.store.record_checks import each_once, of_known_trials
 from harness.store.run_directory import (
     FILES,
     TRIALS_FOLDER,
@@ -69,7 +69,7 @@ _K = TypeVar("_K", Trial, Workflow, ServerSample)
 
 
 def _of(directory: Path, kind: type[_K], run: Run) -> Iterator[_K]:
-    return of_known_cells(each(directory, kind), run, directory / FILES[kind])
+    return of_known_trials(each(directory, kind), run, directory / FILES[kind])
 
 
 def _read(
@@ -92,7 +92,7 @@ def _read(
                 except (msgspec.DecodeError, UnicodeDecodeError, UnusualTextError):
                     # Unknown words, or an error that names its line.
                     records = decode_lines(lines, path, kind, number)
-                    known = of_known_cells(records, run, path, number)
+                    known = of_known_trials(records, run, path, number)
                     growing.add(list(known), expected)
                 number += len(lines)
     found: _T = growing.table()

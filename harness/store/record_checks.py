@@ -10,26 +10,35 @@ from harness.records.errors import StorageError
 from harness.records.schema import Run, Trial, Workflow
 
 
-class _OfCell(Protocol):
+class _OfTrial(Protocol):
     @property
     def cell(self) -> str: ...
 
+    @property
+    def repeat(self) -> int: ...
 
-_R = TypeVar("_R", bound=_OfCell)
+
+_R = TypeVar("_R", bound=_OfTrial)
 _K = TypeVar("_K", Trial, Workflow)
 
 
-def of_known_cells(records: Iterable[_R], run: Run, path: Path, line: int = 1) -> Iterator[_R]:
+def of_known_trials(records: Iterable[_R], run: Run, path: Path, line: int = 1) -> Iterator[_R]:
     """Yield records, the first of which is in this `line` of the file.
 
-    Raises StorageError for a cell that the run does not have: the file is damaged.
+    Raises StorageError for a cell that the run does not have, or a repeat below 0: the file is
+    damaged.
     """
     known = {info.id for info in run.cells}
     for number, record in enumerate(records, line):
+        unknown = ""
         if record.cell not in known:
+            unknown = f"cell {record.cell!r}"
+        elif record.repeat < 0:
+            unknown = f"repeat {record.repeat}"
+        if unknown:
             raise StorageError(
-                f"{path}:{number}: the file is damaged (cell {record.cell!r} is not in run.json); "
-                "correct the line, or remove it"
+                f"{path}:{number}: the file is damaged ({unknown} is not in run.json); correct the "
+                "line, or remove it"
             )
         yield record
 

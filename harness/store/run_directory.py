@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -258,6 +259,11 @@ def require_run(name: str, option: str = "") -> Path:
     return directory
 
 
+_TABLES = ("workflow", "endpoint", "load", "sweep", "slo")
+"""The tables of a scenario that every view reads."""
+_RESTORE = "restore the file, or run the scenario again"
+
+
 class _Head(msgspec.Struct):
     """The fields of run.json that every schema has."""
 
@@ -271,12 +277,21 @@ def read_run(directory: Path) -> Run:
         data = path.read_bytes()
         schema = msgspec.json.decode(data, type=_Head).schema
         if not 1 <= schema <= SCHEMA:
-            raise StorageError(f"{path}: schema {schema}, but this version reads 1 to {SCHEMA}")
-        return msgspec.json.decode(data, type=Run)
+            raise StorageError(
+                f"{path}: schema {schema}, but this version reads 1 to {SCHEMA}; install the "
+                "version that wrote it"
+            )
+        run = msgspec.json.decode(data, type=Run)
     except FileNotFoundError:
         raise StorageError(f"{directory}: not a run directory, {RUN_FILE} is missing") from None
     except (OSError, *_NOT_JSON) as error:
-        raise StorageError(f"{path}: cannot be read ({error})") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise StorageError(f"{path}: cannot be read ({why}); {_RESTORE}") from None
+    absent = [name for name in _TABLES if not isinstance(run.scenario.get(name), dict)]
+    if absent or not 0 < run.time_scale < math.inf:
+        wrong = f"no scenario.{absent[0]}" if absent else f"time_scale = {run.time_scale:g}"
+        raise StorageError(f"{path}: the file is damaged ({wrong}); {_RESTORE}")
+    return run
 
 
 def read_records(directory: Path) -> Records:
@@ -444,4 +459,6 @@ def decode_lines(
             except msgspec.ValidationError:
                 yield other.decode(text)
         except _NOT_JSON as error:
-            raise StorageError(f"{path}:{number}: not a record ({error})") from None
+            raise StorageError(
+                f"{path}:{number}: not a record ({error}); correct the line, or remove it"
+            ) from None

@@ -11,7 +11,7 @@ import msgspec
 
 from harness.records.keys import TrialKey
 from harness.records.schema import Attempt, Call, Run, Transcript, Trial, Workflow
-from harness.store.record_checks import each_once, of_known_cells
+from harness.store.record_checks import each_once, of_known_trials
 from harness.store.run_directory import (
     FILES,
     TRIALS_FOLDER,
@@ -60,7 +60,7 @@ class TrialReader:
     def __init__(self, directory: Path) -> None:
         self.run = read_run(directory)
         self.trials = list(
-            each_once(of_known_cells(each(directory, Trial), self.run, directory / FILES[Trial]))
+            each_once(of_known_trials(each(directory, Trial), self.run, directory / FILES[Trial]))
         )
         self._directory = directory
         self._found: dict[type, _Sections] = {}
@@ -143,7 +143,7 @@ def _scan(path: Path, run: Run) -> _Sections:
 
     with opened(path) as file:
         current, section = None, _Section(0, 0, 1)
-        owners = of_known_cells(decode_lines(measured(file), path, _Owner), run, path)
+        owners = of_known_trials(decode_lines(measured(file), path, _Owner), run, path)
         for number, owner in enumerate(owners, 1):
             if owner != current:
                 current, section = owner, _Section(section.end, read, number)

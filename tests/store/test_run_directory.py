@@ -104,7 +104,13 @@ def test_every_record_is_read_back_as_it_was_written(
     records: tuple[list[Attempt], list[Call], list[Workflow], list[Trial]],
     provider: tuple[ProviderHead, list[Served]] | None,
 ) -> None:
-    run = msgspec.structs.replace(run, schema=SCHEMA)
+    tables: dict[str, Any] = {key: {} for key in ("workflow", "endpoint", "load", "sweep", "slo")}
+    run = msgspec.structs.replace(
+        run,
+        schema=SCHEMA,
+        scenario=run.scenario | tables,
+        time_scale=run.time_scale if run.time_scale > 0 else 1.0,
+    )
     with TemporaryDirectory() as name:
         directory = Path(name)
         write_whole(directory / run_directory.RUN_FILE, run)
@@ -328,7 +334,7 @@ def test_a_run_of_a_newer_schema_is_refused_by_its_number_whatever_else_it_holds
     said = refusal(lambda: read_run(tmp_path))
     assert said == (
         f"{tmp_path / run_directory.RUN_FILE}: schema {SCHEMA + 1}, "
-        f"but this version reads 1 to {SCHEMA}"
+        f"but this version reads 1 to {SCHEMA}; install the version that wrote it"
     )
 
 
