@@ -195,7 +195,10 @@ def _next(steps: Sequence[Step], width: int) -> list[str]:
 
 
 def _continued(line: str, width: int) -> list[str]:
-    r"""Break a command that is too long before options, with `\` as shells want it."""
+    r"""Break a command that is too long before options, with `\` as shells want it.
+
+    A command that does not fit even so, because of a long path, stays on one line.
+    """
     lines = [""]
     for part in re.split(r" (?=--)", line):
         room = width - len(" \\")
@@ -204,4 +207,4 @@ def _continued(line: str, width: int) -> list[str]:
             lines.append(f"        {part}")
         else:
             lines[-1] += f" {part}" if lines[-1] else part
-    return lines
+    return lines if max(map(len, lines)) <= width else [line]
