@@ -11,7 +11,7 @@ import numpy as np
 from scipy import special
 
 from harness.analysis.cells import MeasuredCell, count_words, reported
-from harness.analysis.model import ColdStart, TrialStart
+from harness.analysis.model import ColdStart, ColdTrialStart
 from harness.analysis.selection import CellRecords
 from harness.records.failures import is_failure
 from harness.records.keys import WARM_UP
@@ -62,7 +62,9 @@ def cold_start(cells: Sequence[CellRecords]) -> ColdStart:
         p=p_of_ranks(first) if tested else None,
         warmup_tokens=tokens,
         warmup_usd=math.fsum(known) if known and len(known) == len(costs) else None,
-        starts=tuple(TrialStart(cell=cell, repeat=o.repeat, ratio=o.ratio) for cell, o in found),
+        starts=tuple(
+            ColdTrialStart(cell=cell, repeat=o.repeat, ratio=o.ratio) for cell, o in found
+        ),
     )
 
 

@@ -13,7 +13,7 @@ import msgspec
 from harness.analysis.question import Question
 from harness.records.schema import MarkedAnswers, RunStatus, Stop
 from harness.records.units import (
-    Count,
+    CountUnit,
     Index,
     OfField,
     PerRealSecond,
@@ -22,11 +22,11 @@ from harness.records.units import (
     RealSeconds,
     RealSecondsPerToken,
     SchemaVersion,
-    Share,
+    ShareUnit,
     TimeScale,
     TokenCount,
     TokensPerRealSecond,
-    Usd,
+    UsdUnit,
 )
 
 SUMMARY_SCHEMA = 2
@@ -52,7 +52,7 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
     percentile is None below 6, 72 and 368 observations in all, or 1, 13 and 67 in each repeat.
     """
 
-    n: Count[int]
+    n: CountUnit[int]
     mean: OfField[Figure | None]
     p50: OfField[Figure | None]
     p95: OfField[Figure | None]
@@ -62,10 +62,10 @@ class Distribution(msgspec.Struct, frozen=True, kw_only=True):
 class WorkflowCounts(msgspec.Struct, frozen=True, kw_only=True):
     """How the workflows of a cell ended; `started` includes interrupted ones."""
 
-    started: Count[int]
-    ok: Count[int]
-    degraded: Count[int]
-    failed: Count[int]
+    started: CountUnit[int]
+    ok: CountUnit[int]
+    degraded: CountUnit[int]
+    failed: CountUnit[int]
 
 
 class CallCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,10 +75,10 @@ class CallCounts(msgspec.Struct, frozen=True, kw_only=True):
     cancelled before they began are not among the `started`.
     """
 
-    started: Count[int]
-    succeeded: Count[int]
-    failed: Count[int]
-    cancelled: Count[int] = 0
+    started: CountUnit[int]
+    succeeded: CountUnit[int]
+    failed: CountUnit[int]
+    cancelled: CountUnit[int] = 0
 
 
 class AttemptCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,11 +87,11 @@ class AttemptCounts(msgspec.Struct, frozen=True, kw_only=True):
     `failed` excludes cancelled attempts. `anomalies`: the number of attempts with each anomaly.
     """
 
-    total: Count[int]
-    failed: Count[int]
-    by_outcome: Count[dict[str, int]]
+    total: CountUnit[int]
+    failed: CountUnit[int]
+    by_outcome: CountUnit[dict[str, int]]
     amplification: Ratio[float | None]
-    anomalies: Count[dict[str, int]] = {}
+    anomalies: CountUnit[dict[str, int]] = {}
 
 
 class Throughput(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,20 +115,20 @@ class PhaseFigures(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     latency_s: RealSeconds[Distribution]
-    share: Share[float | None]
-    failed: Count[int]
+    share: ShareUnit[float | None]
+    failed: CountUnit[int]
 
 
 class TimeSpent(msgspec.Struct, frozen=True, kw_only=True):
     """Where the calls' time went: shares (0 to 1) of the summed call latency; they add up to 1."""
 
-    permit_wait: Share[float]
-    backoff: Share[float]
-    failed_attempts: Share[float]
-    to_first_token: Share[float]
-    reasoning: Share[float]
-    answer: Share[float]
-    other: Share[float]
+    permit_wait: ShareUnit[float]
+    backoff: ShareUnit[float]
+    failed_attempts: ShareUnit[float]
+    to_first_token: ShareUnit[float]
+    reasoning: ShareUnit[float]
+    answer: ShareUnit[float]
+    other: ShareUnit[float]
 
 
 class TokenCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,7 +144,7 @@ class TokenCounts(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: TokenCount[int]
     cached: TokenCount[int]
     wasted: TokenCount[int]
-    unreported: Count[int] = 0
+    unreported: CountUnit[int] = 0
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -169,20 +169,20 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     id: str
     mode: str
-    permits: Count[int]
+    permits: CountUnit[int]
     retry: str
     permit_scope: str
-    repeats: Count[int]
+    repeats: CountUnit[int]
     workflows: WorkflowCounts
-    warm_up: Count[int]
+    warm_up: CountUnit[int]
     calls: CallCounts
-    calls_lost: Share[Figure | None]
+    calls_lost: ShareUnit[Figure | None]
     attempts: AttemptCounts
-    bursts: Count[int | None] = None
+    bursts: CountUnit[int | None] = None
     makespan_s: RealSeconds[Figure | None]
     throughput: Throughput
     goodput_workflows_per_s: PerRealSecond[Figure | None]
-    success_rate: Share[Figure | None]
+    success_rate: ShareUnit[Figure | None]
     speedup_over_sync: Ratio[Figure | None]
     scheduling_efficiency: Ratio[Figure | None]
     critical_path_bound_s: RealSeconds[float | None]
@@ -202,13 +202,13 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     phases: dict[str, PhaseFigures]
     time_spent: TimeSpent | None
     tokens: TokenCounts
-    cost_usd: Usd[float | None]
-    wasted_usd: Usd[float | None]
-    cost_per_successful_workflow_usd: Usd[float | None]
+    cost_usd: UsdUnit[float | None]
+    wasted_usd: UsdUnit[float | None]
+    cost_per_successful_workflow_usd: UsdUnit[float | None]
     settings: dict[str, Any] = msgspec.field(default_factory=dict)
     slo: Literal["proven", "open", "broken"] = "open"
-    late: Count[int] = 0
-    dropped_after: Count[int | None] = None
+    late: CountUnit[int] = 0
+    dropped_after: CountUnit[int | None] = None
 
 
 class Spread(msgspec.Struct, frozen=True, kw_only=True):
@@ -230,7 +230,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     bottleneck: str
     because: tuple[str, ...]
     event_loop_lag_s: RealSeconds[Spread | None] = None
-    client_cpu_share: Share[float | None] = None
+    client_cpu_share: ShareUnit[float | None] = None
     provider_lateness_s: RealSeconds[Spread | None] = None
     clock_disagreement_s: RealSeconds[Spread | None] = None
     limited_cells: tuple[str, ...] = ()
@@ -245,10 +245,10 @@ class Oracle(msgspec.Struct, frozen=True, kw_only=True):
     medians of the gaps between chunks, pooled.
     """
 
-    attempts: Count[int]
-    unmatched: Count[int]
-    outcome_mismatches: Count[int]
-    token_mismatches: Count[int]
+    attempts: CountUnit[int]
+    unmatched: CountUnit[int]
+    outcome_mismatches: CountUnit[int]
+    token_mismatches: CountUnit[int]
     first_text_s: RealSeconds[Spread | None]
     inter_token_p50_s: RealSeconds[float | None]
 
@@ -264,8 +264,8 @@ class SettlesWith(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     missing: Literal["slo", "lead", "both"]
-    max_repeats: Count[int | None]
-    workflows: Count[int | None]
+    max_repeats: CountUnit[int | None]
+    workflows: CountUnit[int | None]
     by_resuming: bool = False
     at_least: bool = False
 
@@ -300,8 +300,8 @@ class Requirement(msgspec.Struct, frozen=True, kw_only=True):
     within `success_margin`. `workflow_latency_s`: a success takes no longer, None for no limit.
     """
 
-    success_rate: Share[float | None] = None
-    success_margin: Share[float] = 0.05
+    success_rate: ShareUnit[float | None] = None
+    success_margin: ShareUnit[float] = 0.05
     workflow_latency_s: RealSeconds[float | None] = None
 
 
@@ -329,7 +329,7 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
     code: tuple[str, ...] = ()
 
 
-class TrialStart(msgspec.Struct, frozen=True, kw_only=True):
+class ColdTrialStart(msgspec.Struct, frozen=True, kw_only=True):
     """The first call of a trial.
 
     `ratio`: its time to first token over the median of the later calls of its phase.
@@ -350,14 +350,14 @@ class ColdStart(msgspec.Struct, frozen=True, kw_only=True):
     virtual time nothing is cold, so no trial is tested.
     """
 
-    warmup_calls: Count[int]
-    failed: Count[dict[str, int]]
-    trials: Count[int]
+    warmup_calls: CountUnit[int]
+    failed: CountUnit[dict[str, int]]
+    trials: CountUnit[int]
     ratio: Ratio[float | None]
     p: Probability[float | None]
     warmup_tokens: TokenCount[int] = 0
-    warmup_usd: Usd[float | None] = None
-    starts: tuple[TrialStart, ...] = ()
+    warmup_usd: UsdUnit[float | None] = None
+    starts: tuple[ColdTrialStart, ...] = ()
 
 
 class WorkflowFailure(msgspec.Struct, frozen=True, kw_only=True):
@@ -370,7 +370,7 @@ class WorkflowFailure(msgspec.Struct, frozen=True, kw_only=True):
     phase: str
     outcome: str | None
     error: str
-    workflows: Count[int]
+    workflows: CountUnit[int]
 
 
 class PhaseReasoning(msgspec.Struct, frozen=True, kw_only=True):
@@ -384,10 +384,10 @@ class PhaseReasoning(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     phase: str
-    responses: Count[int]
-    share_of_tokens: Share[float | None]
-    share_of_seconds: Share[float | None]
-    truncated: Count[int]
+    responses: CountUnit[int]
+    share_of_tokens: ShareUnit[float | None]
+    share_of_seconds: ShareUnit[float | None]
+    truncated: CountUnit[int]
     sufficient_tokens: TokenCount[int | None]
 
 
@@ -421,17 +421,17 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     cold_start: ColdStart | None = None
     question: Question = "permits"
     hedged: tuple[str, ...] = ()
-    planned_workflows: Count[int | None] = None
+    planned_workflows: CountUnit[int | None] = None
     workflow_failures: tuple[WorkflowFailure, ...] = ()
     endpoint_keys: tuple[str, ...] = ()
     stopped: Stop | None = None
-    margin: Share[float] = 0.02
+    margin: ShareUnit[float] = 0.02
     slo: Requirement = Requirement()
     lacking: tuple[str, ...] = ()
     reasoning: tuple[PhaseReasoning, ...] = ()
     unverified_tls: bool = False
     server_said: dict[str, str] = {}
-    answered_by: Count[dict[str, dict[str, int]]] = {}
+    answered_by: CountUnit[dict[str, dict[str, int]]] = {}
 
     @property
     def has_simulator(self) -> bool:

@@ -32,7 +32,7 @@ class Side(NamedTuple):
         return self.reader.run
 
 
-class Question(NamedTuple):
+class AskedQuestion(NamedTuple):
     """What makes workflows of two sides the same question.
 
     `cell`: None if the sides have one cell each. `number`: of the workflows with this topic, from
@@ -117,8 +117,8 @@ def _has_one_cell(side: Side) -> bool:
     return side.cell is not None or len(side.run.cells) == 1
 
 
-def _questions(side: Side, by_cell: bool) -> dict[Question, Workflow]:
-    found: dict[Question, Workflow] = {}
+def _questions(side: Side, by_cell: bool) -> dict[AskedQuestion, Workflow]:
+    found: dict[AskedQuestion, Workflow] = {}
     counts: Counter[tuple[str | None, str]] = Counter()
     for records in side.reader.workflows_by_trial():
         last: dict[tuple[int, int], Workflow] = {}
@@ -130,7 +130,7 @@ def _questions(side: Side, by_cell: bool) -> dict[Question, Workflow]:
                 last[key] = one
         for _, one in sorted(last.items()):
             asked = (one.cell if by_cell else None, one.topic)
-            found[Question(*asked, counts[asked])] = one
+            found[AskedQuestion(*asked, counts[asked])] = one
             counts[asked] += 1
     return found
 

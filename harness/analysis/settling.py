@@ -24,7 +24,7 @@ from harness.analysis.looks import FEWEST_REPEATS, Looks, growing_looks
 from harness.analysis.model import SettlesWith
 from harness.analysis.proofs import Proof, leads
 
-MOST_REPEATS = 1000
+MOST_PROPOSED_REPEATS = 1000
 """The most repeats that are proposed."""
 
 
@@ -80,7 +80,7 @@ def _least(is_enough: Callable[[int], bool], fewer: int) -> int | None:
     It is enough, but a smaller number can be too: one that is little above an early look pays for
     that look too.
     """
-    low, high = max(fewer, FEWEST_REPEATS - 1), MOST_REPEATS
+    low, high = max(fewer, FEWEST_REPEATS - 1), MOST_PROPOSED_REPEATS
     if low >= high or not is_enough(high):
         return None
     while high - low > 1:

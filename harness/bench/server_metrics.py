@@ -21,9 +21,9 @@ from harness.records.server_sample import ServerSample
 
 EVERY = 1.0
 """Seconds between two readings."""
-MOST_SECONDS = 0.5
+MOST_READING_SECONDS = 0.5
 """Seconds for one reading."""
-MOST_BYTES = 2_000_000
+MOST_METRICS_BYTES = 2_000_000
 """Bytes of one answer."""
 
 RUNNING = (
@@ -43,7 +43,7 @@ and of the simulated provider: https://docs.vllm.ai/en/stable/usage/metrics/,
 https://docs.sglang.io/references/production_metrics.html, the README of llama.cpp's server."""
 
 
-class ServerLoad(NamedTuple):
+class LoadSeen(NamedTuple):
     """What one answer says; None for what it does not say."""
 
     running: float | None
@@ -51,12 +51,12 @@ class ServerLoad(NamedTuple):
     kv_cache: float | None
 
 
-def read_load(text: bytes) -> ServerLoad:
+def read_load(text: bytes) -> LoadSeen:
     """Read an answer. Requests of several engines or models are added; of their caches, the
     fullest counts.
     """
     running, waiting, caches = (_values(text, names) for names in (RUNNING, WAITING, KV_CACHE))
-    return ServerLoad(
+    return LoadSeen(
         sum(running) if running else None,
         sum(waiting) if waiting else None,
         max(caches) if caches else None,
@@ -106,7 +106,7 @@ class _Reader:
             self._headers["authorization"] = f"Bearer {key}"
         self._now = now
         self.stop = threading.Event()
-        self.readings: list[tuple[int, int, ServerLoad | str]] = []
+        self.readings: list[tuple[int, int, LoadSeen | str]] = []
 
     def run(self) -> None:
         while not self.stop.is_set():
@@ -116,14 +116,14 @@ class _Reader:
             self.stop.wait(EVERY)
         self._http.close()
 
-    def _read(self) -> ServerLoad | str:
+    def _read(self) -> LoadSeen | str:
         """Return what the server says, or why there is no reading."""
         try:
             answer = self._http.exchange(
-                "GET", self._path, None, self._headers, MOST_SECONDS, MOST_BYTES
+                "GET", self._path, None, self._headers, MOST_READING_SECONDS, MOST_METRICS_BYTES
             )
         except TimeoutError:
-            return f"no answer within {MOST_SECONDS:g} s"
+            return f"no answer within {MOST_READING_SECONDS:g} s"
         except HTTP_ERRORS as error:
             return str(
                 getattr(error, "strerror", None) or "hangs up or does not speak HTTP"
@@ -157,7 +157,7 @@ def sampling(
         yield samples
     finally:
         reader.stop.set()
-        thread.join(2 * MOST_SECONDS)
+        thread.join(2 * MOST_READING_SECONDS)
         cell, repeat, execution = key_of_trial
         for began, took, load in list(reader.readings):
             said = {"problem": load} if isinstance(load, str) else load._asdict()

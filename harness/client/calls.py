@@ -343,6 +343,9 @@ class ReceivedResponse:
 
 
 _NETWORK: Mapping[str, type[httpx2.RequestError]] = {
+    "certificate_error": httpx2.ConnectError,
+    "proxy_error": httpx2.ProxyError,
+    "wrong_protocol": httpx2.ConnectError,
     "connect_failed": httpx2.ConnectError,
     "connect_timeout": httpx2.ConnectTimeout,
     "connection_lost": httpx2.ReadError,

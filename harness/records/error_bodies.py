@@ -26,7 +26,7 @@ QUOTA_CODES = frozenset(
 """Codes of an error object that mean a used-up quota, which no wait restores."""
 
 
-def kept(text: str, redactor: Redactor) -> str | None:
+def kept_body(text: str, redactor: Redactor) -> str | None:
     """Return a text of a server as a record keeps it; None for a blank one."""
     return escape_controls(redactor.text(text.strip()))[:LONGEST].strip() or None
 

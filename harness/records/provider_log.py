@@ -10,7 +10,7 @@ import msgspec
 from harness.records.clock import Anchor
 from harness.records.schema import Tokens
 from harness.records.units import (
-    Count,
+    CountUnit,
     HttpStatus,
     Index,
     NanosecondBuckets,
@@ -50,9 +50,9 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     done: Nanoseconds[int]
     outcome: str
     status: HttpStatus[int | None]
-    active: Count[int]
+    active: CountUnit[int]
     tokens: Tokens
-    chunks: Count[int]
+    chunks: CountUnit[int]
     gaps: NanosecondBuckets[Mapping[int, int]]
     lateness: NanosecondBuckets[Mapping[int, int]]
     fault: str | None = None

@@ -19,7 +19,7 @@ from harness.records.keys import CallRecord, WorkflowRecord
 from harness.records.settings import with_settings
 from harness.records.timer_lag import LateTimer
 from harness.records.units import (
-    Count,
+    CountUnit,
     HttpStatus,
     Index,
     NanosecondBuckets,
@@ -136,7 +136,7 @@ class Attempt(CallRecord, frozen=True, omit_defaults=True):
     request_id: str | None = None
     finish_reason: str | None = None
     tokens: Tokens = NO_TOKENS
-    chunks: Count[int] = 0
+    chunks: CountUnit[int] = 0
     gaps: NanosecondBuckets[Mapping[int, int]] = msgspec.field(default_factory=dict)
     decision: Decision | None = None
     response_id: str | None = None
@@ -203,7 +203,7 @@ class Call(CallRecord, frozen=True, omit_defaults=True):
     ready: Nanoseconds[int]
     done: Nanoseconds[int]
     outcome: str
-    attempts: Count[int]
+    attempts: CountUnit[int]
     backoffs: tuple[Backoff, ...] = ()
     tokens: Tokens | None = None
     wasted_tokens: Tokens | None = None
@@ -228,8 +228,8 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 class Branches(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The number of branches of a workflow, and of those that succeeded."""
 
-    total: Count[int]
-    ok: Count[int]
+    total: CountUnit[int]
+    ok: CountUnit[int]
 
 
 @final
@@ -329,11 +329,11 @@ class PolicyCode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     policy: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
     plain: bool = False
-    attempts: Count[int] = 1
+    attempts: CountUnit[int] = 1
     modules: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
     pause: tuple[str, ...] = ()
-    max_retries: Count[int] = 0
+    max_retries: CountUnit[int] = 0
     safety: Rank[tuple[int, ...]] = ()
     simplicity: Rank[tuple[int, ...]] = ()
 
@@ -346,7 +346,7 @@ class CellInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     id: str
     mode: str
-    permits: Count[int]
+    permits: CountUnit[int]
     retry: str
     permit_scope: str
     settings: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -381,7 +381,7 @@ class Spent(msgspec.Struct, frozen=True, kw_only=True):
     in flight when a run was killed.
     """
 
-    attempts: Count[int]
+    attempts: CountUnit[int]
     tokens: TokenCount[int]
     nano_usd: NanoUsd[int]
 
@@ -411,7 +411,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     simulated: bool
     time_scale: TimeScale[float]
     cells: tuple[CellInfo, ...]
-    repeats: Count[int]
+    repeats: CountUnit[int]
     order: tuple[tuple[str, ...], ...]
     scenario: dict[str, Any]
     profile: dict[str, Any] | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from harness.records.units import Count, Index, Nanoseconds, Share
+from harness.records.units import CountUnit, Index, Nanoseconds, ShareUnit
 
 
 class ServerSample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -21,7 +21,7 @@ class ServerSample(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     execution: Index[int]
     time: Nanoseconds[int]
     took: Nanoseconds[int]
-    running: Count[float | None] = None
-    waiting: Count[float | None] = None
-    kv_cache: Share[float | None] = None
+    running: CountUnit[float | None] = None
+    waiting: CountUnit[float | None] = None
+    kv_cache: ShareUnit[float | None] = None
     problem: str | None = None

@@ -11,14 +11,14 @@ from harness.report.tables import Column, Subject, Table
 from harness.report.wording import counted, whole_number
 
 
-def count_anomalies(cells: Sequence[Cell]) -> Counter[str]:
+def anomaly_counts(cells: Sequence[Cell]) -> Counter[str]:
     """Return the number of attempts with each anomaly over all cells."""
     return sum((Counter(cell.attempts.anomalies) for cell in cells), Counter())
 
 
 def anomaly_warning(summary: Summary) -> Iterator[str]:
     """Yield a sentence about the anomalies and what they mean; none without any."""
-    total = count_anomalies(summary.cells)
+    total = anomaly_counts(summary.cells)
     if not total:
         return
     most, count = total.most_common(1)[0]
@@ -33,7 +33,7 @@ def anomaly_warning(summary: Summary) -> Iterator[str]:
 
 def anomaly_tables(about: Subject) -> list[Table]:
     """Return a table of the anomalies by cell, if there are any."""
-    total = count_anomalies(about.cells)
+    total = anomaly_counts(about.cells)
     if not total:
         return []
     seen = [name for name, _ in total.most_common()]

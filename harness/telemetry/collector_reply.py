@@ -30,7 +30,7 @@ class DeliveryClock(NamedTuple):
     limit: Callable[[socket.socket, float], None] = socket.socket.settimeout
 
 
-REAL = DeliveryClock()
+REAL_WAITS = DeliveryClock()
 
 
 class CollectorReply(NamedTuple):
@@ -58,7 +58,7 @@ class CollectorConnection(Protocol):
         """Close the connection; `post` opens it again."""
 
 
-def connect(target: OtlpTarget, clock: DeliveryClock = REAL) -> CollectorConnection:
+def connect(target: OtlpTarget, clock: DeliveryClock = REAL_WAITS) -> CollectorConnection:
     """Return the connection to a collector. Nothing is sent."""
     if target.protocol == "grpc":
         from harness.telemetry.otlp_grpc import GrpcConnection

@@ -25,7 +25,7 @@ from harness.telemetry.attributes import Attributes
 from harness.telemetry.instruments import Instrument
 from harness.telemetry.spans import root_span
 
-MOST_STEPS = 20
+MOST_LOAD_STEPS = 20
 """The most points of a gauge in one trial; their distance is at least a second."""
 
 _GEN_AI = (
@@ -44,7 +44,7 @@ class Exemplar(NamedTuple):
     span_id: str
 
 
-class Point(msgspec.Struct):
+class MetricPoint(msgspec.Struct):
     """The aggregated values of one set of attributes. Times: nanoseconds since the Unix epoch.
 
     `value`: the sum of a counter or histogram, the value of a gauge. `counts`: of each bucket.
@@ -82,8 +82,8 @@ class MetricMaker:
             cell.id: attributes.cell_attributes(run, cell) for cell in run.cells
         }
         self._endpoints = {cell.id: attributes.endpoint_attributes(run, cell) for cell in run.cells}
-        self._totals: dict[tuple[object, ...], Point] = {}
-        self._gauges: list[Point] = []
+        self._totals: dict[tuple[object, ...], MetricPoint] = {}
+        self._gauges: list[MetricPoint] = []
         self._times: list[int] = []
 
     def add_trial(
@@ -119,9 +119,9 @@ class MetricMaker:
         ):
             if value is not None:
                 time = self._unix(sample.time)
-                self._gauges.append(Point(instrument, own, time, time, value))
+                self._gauges.append(MetricPoint(instrument, own, time, time, value))
 
-    def points(self) -> list[Point]:
+    def points(self) -> list[MetricPoint]:
         """Return all points, in the order of the instruments."""
         if not self._times:
             return []
@@ -211,12 +211,12 @@ class MetricMaker:
         measured = value / unit
         point.add(measured, Exemplar(measured, self._unix(time), trace, span), count)
 
-    def _total(self, instrument: Instrument, cell: str, own: Attributes) -> Point:
+    def _total(self, instrument: Instrument, cell: str, own: Attributes) -> MetricPoint:
         key = (instrument.name, cell, *own.items())
         if key not in self._totals:
             buckets = [0] * (len(instrument.bounds) + 1) if instrument.bounds else []
             carried = self._cell_attributes[cell] | own
-            self._totals[key] = Point(instrument, carried, counts=buckets)
+            self._totals[key] = MetricPoint(instrument, carried, counts=buckets)
         return self._totals[key]
 
     def _add_session(self, trial: Trial, attempts: Sequence[Attempt]) -> None:
@@ -229,7 +229,7 @@ class MetricMaker:
         busy = [(one.permit_granted, one.done) for one in attempts]
         for time, most in peaks(busy, trial.start, trial.end):
             self._gauges.append(
-                Point(
+                MetricPoint(
                     instruments.ATTEMPTS_IN_FLIGHT, own, self._unix(trial.start),
                     self._unix(time), most,
                 )
@@ -241,7 +241,7 @@ class MetricMaker:
 
 def peaks(busy: Iterable[tuple[int, int]], start: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield the end of each step from `start` to `end`, and the most intervals open within it."""
-    step = max(SECOND, -(-(end - start) // MOST_STEPS))
+    step = max(SECOND, -(-(end - start) // MOST_LOAD_STEPS))
     # At the same time, an end comes before a beginning.
     changes = sorted(pair for began, ended in busy for pair in ((began, 1), (ended, -1)))
     at = current = 0

@@ -22,7 +22,7 @@ from harness.network.limited_http import (
     open_socket,
 )
 from harness.telemetry.collector_reply import (
-    REAL,
+    REAL_WAITS,
     RESPONSE_LIMIT,
     CollectorReply,
     DeliveryClock,
@@ -55,7 +55,7 @@ def check_collector(target: OtlpTarget) -> str | None:
 class HttpConnection:
     """A persistent connection; implements CollectorConnection."""
 
-    def __init__(self, target: OtlpTarget, clock: DeliveryClock = REAL) -> None:
+    def __init__(self, target: OtlpTarget, clock: DeliveryClock = REAL_WAITS) -> None:
         self._target = target
         given = target.certificates
         tls = (given.context if given else ssl.create_default_context()) if target.tls else None
@@ -90,7 +90,7 @@ class HttpConnection:
         if not 200 <= status < 300:
             problem = f"answered {status} {responses.get(status, '')}".rstrip()
             if status in _RETRYABLE:
-                return later(target, problem, retry_after(headers.get("retry-after", "")))
+                return later(target, problem, collector_retry_after(headers.get("retry-after", "")))
             said = f"{target}: {problem}"
             if status in _ABOUT_THE_BODY:
                 return CollectorReply("refused", problem=said)
@@ -109,7 +109,7 @@ class HttpConnection:
         return "; OTLP over HTTP is usually on port 4318"
 
 
-def retry_after(text: str) -> float | None:
+def collector_retry_after(text: str) -> float | None:
     """Read Retry-After: seconds or a date (RFC 9110, section 10.2.3); None if it is neither."""
     try:
         if text.isascii() and text.isdigit():

@@ -34,7 +34,7 @@ from harness import __version__
 from harness.store.run_directory import replace_file
 from harness.telemetry import semconv
 from harness.telemetry.attributes import Attributes
-from harness.telemetry.metrics import Point
+from harness.telemetry.metrics import MetricPoint
 from harness.telemetry.otlp_protobuf import Batch
 
 MOST_POINTS = 400
@@ -44,7 +44,7 @@ _SCOPE = InstrumentationScope(semconv.SCOPE, __version__, semconv.SCHEMA_URL)
 
 
 def metric_requests(
-    points: Sequence[Point], resource: Attributes
+    points: Sequence[MetricPoint], resource: Attributes
 ) -> Iterator[ExportMetricsServiceRequest]:
     """Yield requests with at most MOST_POINTS points; each is encoded when it is requested.
 
@@ -60,14 +60,14 @@ def metric_requests(
         )
 
 
-def metric_batches(points: Sequence[Point], resource: Attributes) -> Iterator[Batch]:
+def metric_batches(points: Sequence[MetricPoint], resource: Attributes) -> Iterator[Batch]:
     """Yield the requests as batches; an item is a data point."""
     for number, request in enumerate(metric_requests(points, resource)):
         items = min(MOST_POINTS, len(points) - number * MOST_POINTS)
         yield Batch(items, request.SerializeToString())
 
 
-def write_metrics(path: Path, points: Sequence[Point], resource: Attributes) -> None:
+def write_metrics(path: Path, points: Sequence[MetricPoint], resource: Attributes) -> None:
     """Replace a file atomically. Raises StorageError."""
     replace_file(path, map(_line, metric_requests(points, resource)))
 
@@ -90,7 +90,7 @@ def _hexadecimal(base64: str) -> str:
     return msgspec.convert(base64, bytes).hex()
 
 
-def _metric(points: list[Point]) -> Metric:
+def _metric(points: list[MetricPoint]) -> Metric:
     instrument = points[0].instrument
     cumulative = AggregationTemporality.CUMULATIVE
     data: Any
@@ -103,7 +103,7 @@ def _metric(points: list[Point]) -> Metric:
     return Metric(instrument.name, instrument.description, instrument.unit, data)
 
 
-def _histogram_point(point: Point) -> HistogramDataPoint:
+def _histogram_point(point: MetricPoint) -> HistogramDataPoint:
     return HistogramDataPoint(
         attributes=point.attributes,
         start_time_unix_nano=point.start,
@@ -118,7 +118,7 @@ def _histogram_point(point: Point) -> HistogramDataPoint:
     )
 
 
-def _number_point(point: Point) -> NumberDataPoint:
+def _number_point(point: MetricPoint) -> NumberDataPoint:
     is_count = point.instrument.unit != "s" and float(point.value).is_integer()
     return NumberDataPoint(
         attributes=point.attributes,
@@ -129,7 +129,7 @@ def _number_point(point: Point) -> NumberDataPoint:
     )
 
 
-def _exemplars(point: Point) -> list[Exemplar]:
+def _exemplars(point: MetricPoint) -> list[Exemplar]:
     return [
         Exemplar({}, one.value, one.time, int(one.span_id, 16), int(one.trace_id, 16))
         for _, one in sorted(point.exemplars.items())

@@ -46,10 +46,10 @@ class Outbox:
     def __init__(
         self, target: OtlpTarget, taken: Deliver, clock: DeliveryClock | None = None
     ) -> None:
-        from harness.telemetry.collector_reply import REAL, connect
+        from harness.telemetry.collector_reply import REAL_WAITS, connect
 
         self._taken = taken
-        self._clock = clock or REAL
+        self._clock = clock or REAL_WAITS
         self._connection = connect(target, self._clock)
         self._waiting: deque[Iterator[Batch]] = deque()
         self._batch: Batch | None = None

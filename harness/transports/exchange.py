@@ -25,7 +25,7 @@ from harness.engine.branches import do_nothing
 from harness.engine.deadlines import DEADLINE_PASSED, TOO_LATE, UNWANTED, Limit, next_limit
 from harness.engine.effects import Deadlines, Message, Reply, Request, Send
 from harness.records.clock import SECOND, Anchor, ReadClock
-from harness.records.error_bodies import is_quota_exhausted, kept
+from harness.records.error_bodies import is_quota_exhausted, kept_body
 from harness.records.failures import CANCELLED, OK, of_status
 from harness.records.ids import attempt_span, traceparent, workflow_trace
 from harness.records.keys import AttemptKey
@@ -59,7 +59,7 @@ class ReceivedTexts(NamedTuple):
         """Return the body of a refusal as it is recorded."""
         if not self.keep_bodies or not body:
             return None
-        return kept(body.decode("utf-8", "replace"), self.redactor)
+        return kept_body(body.decode("utf-8", "replace"), self.redactor)
 
 
 class RedirectRefusedError(Exception):
@@ -280,7 +280,7 @@ class Exchange:
             rate_limit_reset=rate_limit_reset(
                 self.status, self.response_headers, (self.anchor.unix_ns + self.now()) / SECOND
             ),
-            location=kept(location, self.texts.redactor),
+            location=kept_body(location, self.texts.redactor),
         )
 
 

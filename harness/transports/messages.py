@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 
-class Text(msgspec.Struct):
+class MessageText(msgspec.Struct):
     """The fields of a delta or message that have text, or stand for an answer without text."""
 
     content: str | None = None
@@ -35,14 +35,14 @@ class Text(msgspec.Struct):
 class Choice(msgspec.Struct):
     """One of the answers."""
 
-    delta: Text | None = None
-    message: Text | None = None
+    delta: MessageText | None = None
+    message: MessageText | None = None
     finish_reason: str | None = None
     index: Any = None
     usage: Any = None
 
 
-class Message(msgspec.Struct):
+class ResponseMessage(msgspec.Struct):
     """A chunk of a stream, or a whole response."""
 
     choices: list[Choice] | None = None
@@ -59,10 +59,10 @@ class UnreadableError(Exception):
     """The bytes are no message; the text says why."""
 
 
-decode_plain = msgspec.json.Decoder(Message).decode
+decode_plain = msgspec.json.Decoder(ResponseMessage).decode
 """Decodes a message that has exactly the shape of the API; raises one of `FAILURES` for others."""
 _LONGEST_NAME = 200
-FAILURES = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
+STREAM_FAILURES = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError)
 """Exceptions for JSON that is broken, has the wrong shape, or is nested too deeply."""
 
 _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -73,7 +73,7 @@ _TEXTS = (None, "text", "output_text")
 _REASONING = ("think", "thought", "reason", "analysis")
 
 
-def decode(payload: bytes, nesting: int) -> tuple[Message, Sequence[str]]:
+def decode(payload: bytes, nesting: int) -> tuple[ResponseMessage, Sequence[str]]:
     """Decode a message of at most `nesting` levels; return it and the anomalies of its JSON.
 
     Raises UnreadableError if it is no message.
@@ -85,15 +85,15 @@ def decode(payload: bytes, nesting: int) -> tuple[Message, Sequence[str]]:
         return decode_plain(payload), ()
     except msgspec.ValidationError:
         anomalies: list[str] = []
-    except FAILURES:
+    except STREAM_FAILURES:
         anomalies = ["surrogate" if _ESCAPED_SURROGATE.search(payload) else "not_quite_json"]
     try:
         value = json.loads(payload.decode())
-    except FAILURES:
+    except STREAM_FAILURES:
         raise UnreadableError("JSON that cannot be read") from None
     fields = _fields(value)
     choices = [_choice(one, anomalies) for one in _list(fields.pop("choices", None))]
-    return Message(choices=choices, **fields), anomalies
+    return ResponseMessage(choices=choices, **fields), anomalies
 
 
 def _is_deeper(payload: bytes, nesting: int) -> bool:
@@ -114,7 +114,7 @@ def _fields(value: Any) -> dict[str, Any]:
     """Return the fields of a message."""
     if not isinstance(value, dict):
         raise UnreadableError("JSON that is no object")
-    return {name: value[name] for name in Message.__struct_fields__ if name in value}
+    return {name: value[name] for name in ResponseMessage.__struct_fields__ if name in value}
 
 
 def _list(value: Any) -> list[Any]:
@@ -139,12 +139,12 @@ def _choice(value: Any, anomalies: list[str]) -> Choice:
     )
 
 
-def _text(value: Any, anomalies: list[str]) -> Text | None:
+def _text(value: Any, anomalies: list[str]) -> MessageText | None:
     if value is None:
         return None
     if not isinstance(value, dict):
         raise UnreadableError("a text that is no object")
-    fields = {name: value[name] for name in Text.__struct_fields__ if name in value}
+    fields = {name: value[name] for name in MessageText.__struct_fields__ if name in value}
     for name in ("reasoning_content", "reasoning"):
         if not isinstance(fields.get(name, ""), str | None):
             fields["reasoning_details"] = fields.pop(name)
@@ -152,7 +152,7 @@ def _text(value: Any, anomalies: list[str]) -> Text | None:
     if not isinstance(content, str | None):
         fields["content"] = None
         _add_parts(fields, content if isinstance(content, list) else [content], anomalies)
-    return Text(**fields)
+    return MessageText(**fields)
 
 
 def _add_parts(fields: dict[str, Any], parts: list[Any], anomalies: list[str]) -> None:
@@ -199,7 +199,7 @@ def whole_pairs(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def other_reasoning(text: Text) -> Any:
+def other_reasoning(text: MessageText) -> Any:
     """Return reasoning in a rare field; nothing if there is none."""
     return (
         text.reasoning_details
@@ -217,12 +217,12 @@ def name_of(value: Any) -> str | None:
     return value if is_name else None
 
 
-def printable(reason: str) -> str:
+def printable_text(reason: str) -> str:
     """Return a finish reason as it can be shown."""
     return reason if len(reason) <= _LONGEST_NAME and reason.isprintable() else ascii(reason[:60])
 
 
-def error_text(message: Message) -> str:
+def error_text(message: ResponseMessage) -> str:
     """Return the code or type of an error, never the free text of the server."""
     error = message.error
     fields = error if isinstance(error, dict) else {"code": message.code, "type": message.type}

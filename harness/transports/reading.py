@@ -19,9 +19,9 @@ from harness.records.histogram import Histogram, bucket
 from harness.records.schema import NO_TOKENS
 from harness.transports.finish_reasons import outcome_of_finish
 from harness.transports.messages import (
-    FAILURES,
-    Message,
-    Text,
+    STREAM_FAILURES,
+    MessageText,
+    ResponseMessage,
     UnreadableError,
     decode,
     decode_plain,
@@ -29,7 +29,7 @@ from harness.transports.messages import (
     name_of,
     other_reasoning,
     plain_text,
-    printable,
+    printable_text,
     whole_pairs,
 )
 from harness.transports.reasoning_tags import ReasoningSplitter
@@ -211,7 +211,7 @@ class Reading:
         if not event.type and payload[:1] == b"{" and len(payload) <= self._plain_bytes:
             try:  # almost every event
                 message = decode_plain(payload)
-            except FAILURES:
+            except STREAM_FAILURES:
                 self._decode(payload, at, "malformed_stream")
             else:
                 self._message(message, at)
@@ -247,7 +247,7 @@ class Reading:
                 self._anomalies.update(anomalies)
             self._message(message, at)
 
-    def _message(self, message: Message, at: int) -> None:
+    def _message(self, message: ResponseMessage, at: int) -> None:
         if message.error or message.object == "error":
             outcome = "error_in_stream" if self._is_stream else "error_in_body"
             self._fail(at, outcome, error_text(message))
@@ -266,7 +266,7 @@ class Reading:
             if choice.usage is not None:
                 self._usage.note(choice.usage)
             if choice.finish_reason:
-                self.finish_reason = printable(choice.finish_reason)
+                self.finish_reason = printable_text(choice.finish_reason)
             text = choice.delta if self._is_stream else choice.message
             if text is None and self.last_token is None:
                 text = choice.message or choice.delta
@@ -277,7 +277,7 @@ class Reading:
             if not self._is_stream:
                 break
 
-    def _note_text(self, text: Text, at: int) -> None:
+    def _note_text(self, text: MessageText, at: int) -> None:
         reasoning = text.reasoning_content or text.reasoning or ""
         answer = text.content or ""
         other = text.tool_calls or text.function_call or text.refusal or text.audio

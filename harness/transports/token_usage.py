@@ -91,7 +91,7 @@ class TokenUsage:
                 value = value.get(key) if isinstance(value, dict) else None
             if value is None:
                 continue
-            count = whole_number(value)
+            count = usage_number(value)
             if type(value) is not int or count is None:
                 self._odd = True
             return count
@@ -124,7 +124,7 @@ def _with_reasoning(found: dict[str, int | None]) -> bool:
     return True
 
 
-def whole_number(value: Any) -> int | None:
+def usage_number(value: Any) -> int | None:
     """Return a count that is given as a number or as text; None if it cannot be one."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None

@@ -13,7 +13,7 @@ from harness.config.tables import SettingError
 from harness.workflows.prompts import PromptTemplate
 from harness.workflows.registry import DEFAULT_KIND, WORKFLOWS
 
-MOST_BYTES = 4 * 1024**2
+MOST_TEXT_BYTES = 4 * 1024**2
 """Maximum size of a file of topics or of a prompt."""
 
 _TOPICS, _TOPICS_FILE = "workflow.topics", "workflow.topics_file"
@@ -106,10 +106,10 @@ def _read_prompt(
 def _read(name: str, folder: Path, *path: str) -> str:
     try:
         with (folder / name).open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
-        if len(data) <= MOST_BYTES:
+            data = file.read(MOST_TEXT_BYTES + 1)
+        if len(data) <= MOST_TEXT_BYTES:
             return data.decode("utf-8-sig")
-        problem = f"is larger than {MOST_BYTES // 1024**2} MiB; name a smaller file"
+        problem = f"is larger than {MOST_TEXT_BYTES // 1024**2} MiB; name a smaller file"
     except FileNotFoundError:
         place = "the current folder" if folder == Path() else f"the scenario's folder, {folder}"
         problem = f"no such file; the path is relative to {place}"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from harness.analysis.decision import Contender, Rules, look
 from harness.analysis.looks import Looks, growing_looks, one_look
 from harness.analysis.model import SettlesWith
-from harness.analysis.settling import MOST_REPEATS, RunState, settles_with
+from harness.analysis.settling import MOST_PROPOSED_REPEATS, RunState, settles_with
 from tests.analysis.test_decision import contender
 
 ROUND = [1.0, 1.04, 0.96, 1.02, 0.98]
@@ -73,7 +73,7 @@ def test_a_run_of_the_proposed_size_proves_what_was_missing(
     if found is None or found.max_repeats is None:
         return
     more = found.max_repeats
-    assert repeats < more <= MOST_REPEATS
+    assert repeats < more <= MOST_PROPOSED_REPEATS
     assert found.workflows == more * workflows
     again = [
         measured("mine", 10.0, more, workflows, math.ceil(failed * more / repeats - 1e-9)),

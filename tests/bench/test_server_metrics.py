@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from harness.analysis.selection import Dataset
 from harness.analysis.server_load import MeanAndMost, server_loads
 from harness.bench import server_metrics
-from harness.bench.server_metrics import ServerLoad, read_load, sampling
+from harness.bench.server_metrics import LoadSeen, read_load, sampling
 from harness.cli.main import main
 from harness.records.server_sample import ServerSample
 from harness.report.export import export
@@ -52,18 +52,24 @@ llamacpp:kv_cache_usage_ratio 0.9"""
 @pytest.mark.parametrize(
     ("text", "load"),
     [
-        (VLLM, ServerLoad(5, 7, 0.5)),
-        (OLD_VLLM, ServerLoad(None, None, 0.125)),
-        (SGLANG, ServerLoad(4, 5, 0.28)),
-        (LLAMA_CPP, ServerLoad(1, 0, 0.9)),
-        (wire.metrics(2, 3), ServerLoad(2, 3, None)),
-        (b"", ServerLoad(None, None, None)),
-        (b"other 1\n", ServerLoad(None, None, None)),
-        (b"sglang:num_queue_reqs NaN\nsglang:num_running_reqs\n", ServerLoad(None, None, None)),
-        (b"sglang:num_queue_reqs x\r\nsglang:num_running_reqs 2\r\n", ServerLoad(2, None, None)),
+        (VLLM, LoadSeen(5, 7, 0.5)),
+        (OLD_VLLM, LoadSeen(None, None, 0.125)),
+        (SGLANG, LoadSeen(4, 5, 0.28)),
+        (LLAMA_CPP, LoadSeen(1, 0, 0.9)),
+        (wire.metrics(2, 3), LoadSeen(2, 3, None)),
+        (b"", LoadSeen(None, None, None)),
+        (b"other 1\n", LoadSeen(None, None, None)),
+        (
+            b"sglang:num_queue_reqs NaN\nsglang:num_running_reqs\n",
+            LoadSeen(None, None, None),
+        ),
+        (
+            b"sglang:num_queue_reqs x\r\nsglang:num_running_reqs 2\r\n",
+            LoadSeen(2, None, None),
+        ),
     ],
 )
-def test_the_load_is_read_by_the_names_of_each_server(text: bytes, load: ServerLoad) -> None:
+def test_the_load_is_read_by_the_names_of_each_server(text: bytes, load: LoadSeen) -> None:
     assert read_load(text) == load
 
 
@@ -132,7 +138,7 @@ def drip(handler: BaseHTTPRequestHandler) -> None:
         (saying(404, b"no"), "answered 404 Not Found"),
         (saying(200, b"<html>"), "none of the known metrics"),
         (
-            saying(200, b"x" * (server_metrics.MOST_BYTES + 1)),
+            saying(200, b"x" * (server_metrics.MOST_METRICS_BYTES + 1)),
             "its answer is incomplete or too long",
         ),
         (lambda handler: handler.wfile.write(b"nonsense\r\n"), "hangs up or does not speak HTTP"),
@@ -152,7 +158,7 @@ def test_a_reading_that_fails_is_recorded(
 
 
 def test_a_server_that_is_down_or_silent_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_metrics, "MOST_SECONDS", 0.05)
+    monkeypatch.setattr(server_metrics, "MOST_READING_SECONDS", 0.05)
     let_go = threading.Event()
     with serving(lambda handler: [let_go.wait(10)].clear()) as url:
         assert first_of(url).problem == "no answer within 0.05 s"

@@ -143,5 +143,5 @@ def test_a_run_of_an_earlier_version_had_none() -> None:
         return Records(made, [], [make_call(cell=cell)], ended, [make_trial(cell=cell)], None)
 
     assert not any("warmup" in text for text in compare_runs(run(), run(warmup_calls=0)).warnings)
-    (said,) = compare_runs(run(), run(warmup_calls=2)).warnings
-    assert said == "load.warmup_calls differs: 0 and 2"
+    said = compare_runs(run(), run(warmup_calls=2)).warnings
+    assert "load.warmup_calls differs: 0 and 2" in said

@@ -69,6 +69,7 @@ def test_help_imports_no_package(tmp_path: Path) -> None:
     assert {name for name in modules if name.startswith("harness")} == {
         "harness",
         "harness.cli",
+        "harness.cli.end_signals",
         "harness.cli.main",
         "harness.records",
         "harness.records.errors",

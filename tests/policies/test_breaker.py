@@ -81,6 +81,7 @@ def test_what_is_outage_like_may_pass_and_a_refusal_or_a_full_account_is_not() -
     like = {name for name in FAILURES if is_outage(name)}
     assert like == {
         "server_error", "bad_gateway", "unavailable", "gateway_timeout", "connect_failed",
+        "proxy_error",
         "connect_timeout", "connection_lost", "first_token_timeout",
     }  # fmt: skip
     assert all(FAILURES[name].retryable for name in like)

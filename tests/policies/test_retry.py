@@ -135,6 +135,7 @@ failures = st.builds(
     now=st.integers(0, 10**12),
     deadline=st.integers(0, 10**12),
     waited=st.none() | st.integers(0, 10**12),
+    rate_limit_reset=st.none() | st.integers(0, 300 * SECOND),
 )
 
 

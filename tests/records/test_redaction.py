@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.records.error_bodies import LONGEST, is_quota_exhausted, kept, message_in
+from harness.records.error_bodies import LONGEST, is_quota_exhausted, kept_body, message_in
 from harness.records.redaction import NO_SECRETS, REDACTED, Redactor
 
 SECRET = "sk-or/v1+8f3a9c0de1b2=="
@@ -74,11 +74,11 @@ def test_no_secret_passes(secret: str, before: str, after: str) -> None:
 
 def test_a_body_is_kept_short_without_controls_and_secrets() -> None:
     body = f"\x1b[31mno\x00\nline {SECRET} " + "x" * 999
-    found = kept(body, Redactor([SECRET]))
+    found = kept_body(body, Redactor([SECRET]))
     assert found is not None
     assert found.startswith("\\x1b[31mno\\x00\\nline [redacted] xxx")
     assert len(found) == LONGEST
-    assert kept(" \n", NO_SECRETS) is None
+    assert kept_body(" \n", NO_SECRETS) is None
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from harness.telemetry.delivery_log import MetricsAccount
 from harness.telemetry.export import Exporter, export_stored
 from harness.telemetry.instruments import INSTRUMENTS, Instrument
 from harness.telemetry.metric_export import METRICS_FILE
-from harness.telemetry.metrics import Exemplar, MetricMaker, Point, peaks
+from harness.telemetry.metrics import Exemplar, MetricMaker, MetricPoint, peaks
 from harness.telemetry.otlp_metrics import MOST_POINTS, metric_batches, write_metrics
 from harness.telemetry.spans import TraceMaker
 from tests.analysis.played import Shape, make_records
@@ -36,7 +36,7 @@ from tests.telemetry.test_otlp_http import RESOURCE
 CELLS = ("async_2_full-jitter_attempt", "sync_1_none_attempt")
 
 
-def made_of(records: Records) -> list[Point]:
+def made_of(records: Records) -> list[MetricPoint]:
     maker = MetricMaker(records.run)
     for ended in trials_of(records):
         maker.add_trial([ended.trial], ended.workflows, ended.calls, ended.attempts)
@@ -50,7 +50,7 @@ def failing() -> Records:
     return records._replace(attempts=attempts)
 
 
-def of(points: list[Point], instrument: Instrument) -> list[Point]:
+def of(points: list[MetricPoint], instrument: Instrument) -> list[MetricPoint]:
     return [point for point in points if point.instrument is instrument]
 
 
@@ -124,7 +124,7 @@ def test_warm_ups_and_workflows_that_did_not_end_are_not_counted() -> None:
 @given(st.lists(st.floats(0, 100), max_size=50))
 def test_each_value_is_in_the_bucket_whose_upper_boundary_includes_it(values: list[float]) -> None:
     instrument = Instrument("x", "histogram", "s", "", (0.01, 1.0, 50.0))
-    point = Point(instrument, {}, counts=[0] * 4)
+    point = MetricPoint(instrument, {}, counts=[0] * 4)
     for value in values:
         point.add(value, Exemplar(value, 0, "", ""))
     bounds = [-1.0, *instrument.bounds, float("inf")]

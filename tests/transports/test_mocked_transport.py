@@ -79,7 +79,7 @@ def test_a_fault_leads_to_its_record(fault: Fault, sending: Sending) -> None:
     ("error", "outcome"),
     [
         (httpx2.ConnectError("refused"), "connect_failed"),
-        (httpx2.ProxyError("no"), "connect_failed"),
+        (httpx2.ProxyError("no"), "proxy_error"),
         (httpx2.UnsupportedProtocol("what"), "connect_failed"),
         (RuntimeError("a bug"), "client_error"),
     ],

@@ -26,7 +26,7 @@ from tests.wire.provider import serving
 SEED, SCALE = 3, 0.01
 MS = SECOND // 1000
 PROFILE = {"reasoning_tokens": {"median": 4}, "answer_tokens.median": 40, "tokens_per_chunk": 3}
-MOMENTS = ("sent", "headers", "first_chunk", "first_reasoning", "first_answer", "last_token")
+MOMENTS = ("sent", "headers", "first_reasoning", "first_answer", "last_token")
 
 
 def attempts(since: int) -> list[Send]:
@@ -57,7 +57,16 @@ def in_virtual_time(overrides: Mapping[str, object], stream: bool) -> list[Reply
 def shape(reply: Reply) -> dict[str, Any]:
     """Leave out the moments but for which there are, and the words of an error."""
     seen = asdict(reply)
-    left_out = {"done", "gaps", "detail", "marked_simulated", *MOMENTS}
+    left_out = {
+        "done",
+        "gaps",
+        "detail",
+        "marked_simulated",
+        "error_body",
+        "anomalies",
+        "first_chunk",
+        *MOMENTS,
+    }
     there = {name: seen[name] is not None for name in MOMENTS}
     gaps = sum(reply.gaps.values())
     return {name: value for name, value in seen.items() if name not in left_out} | there | {

@@ -18,7 +18,7 @@ from harness.records.schema import Attempt
 from harness.store.run_directory import Records, read_records
 from harness.store.trial_reader import TrialReader
 
-IDS = ("request_id", "response_id", "response_model")
+IDS = ("request_id", "response_id", "first_chunk")
 SCENARIO = """
 name = "kept"
 seed = 4

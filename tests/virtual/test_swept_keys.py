@@ -73,7 +73,7 @@ def test_each_cell_has_its_own_scenario_and_every_view_names_its_settings(
     assert main(["compare", str(out), str(out)]) == 0
     said = capsys.readouterr().out
     assert "8 settings in both runs" in said
-    assert "deepse…flash" in said
+    assert "deepseek-flash" in said
     assert main(["run", str(scenario), "--dry-run"]) == 0
     plan = capsys.readouterr().out
     assert "calls    72;" in plan

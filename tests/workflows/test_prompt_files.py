@@ -8,7 +8,7 @@ import pytest
 
 from harness.bench.scenario import Scenario, load_scenario
 from harness.records.errors import InputError
-from harness.workflows.text_files import MOST_BYTES
+from harness.workflows.text_files import MOST_TEXT_BYTES
 
 TOPICS = "\ufeff# what we want to know\n\n  ocean tides  \n# not this one\nC# in schools\n\n"
 
@@ -73,7 +73,7 @@ def test_topics_that_cannot_be_had_are_one_line(
 
 
 def test_a_file_of_topics_or_of_a_prompt_has_a_limit(tmp_path: Path) -> None:
-    (tmp_path / "large.txt").write_bytes(b"a topic\n" * (MOST_BYTES // 8))
+    (tmp_path / "large.txt").write_bytes(b"a topic\n" * (MOST_TEXT_BYTES // 8))
     assert scenario(tmp_path, '[workflow]\ntopics_file = "large.txt"').workflow.topics
     with (tmp_path / "large.txt").open("ab") as file:
         file.write(b"\n")
