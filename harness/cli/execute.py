@@ -155,10 +155,7 @@ def _execute(
     silent = options.quiet or options.json
     if not silent:
         print(f"{scenario.name} into {directory}\n{endpoint_headings(scenario)}", file=sys.stderr)
-    if options.otlp and (off := switched_off(os.environ)):
-        warn(f"{off} is set: no span is sent to {options.otlp}")
-    if capture(os.environ) and not scenario.transcripts:
-        warn(f"{CONTENT} is set, but without transcripts = true there is no content to send")
+    _warn_of_variables(scenario, options)
     for_metrics = open_target(options.otlp, os.environ, signal="metrics")
     traces = _exporter(scenario, expected, directory, target, for_metrics)
     views = Views(directory)
@@ -202,6 +199,14 @@ def _execute(
             rerun=_rerun(options),
         )
     return _exit_code(finished, summary)
+
+
+def _warn_of_variables(scenario: Scenario, options: argparse.Namespace) -> None:
+    """Warn of variables of the environment without the effect that the user may expect."""
+    if options.otlp and (off := switched_off(os.environ)):
+        warn(f"{off} is set: no span is sent to {options.otlp}")
+    if capture(os.environ) and not scenario.transcripts:
+        warn(f"{CONTENT} is set, but without transcripts = true there is no content to send")
 
 
 def _warn_of_no_traces(scenario: Scenario, expected: Estimate, directory: Path) -> None:

@@ -87,17 +87,12 @@ def latency_ecdf(about: Subject) -> Chart | None:
         return taken
 
     def panel(title: str, found: Sequence[NDArray[np.float64]], *, banded: bool) -> CurvePanel:
-        longest = max((float(one[-1]) for one in found if len(one)), default=1.0)
-        return CurvePanel(
-            f"{title}, from ready to done",
-            axis_from_zero("seconds", longest * 1.02),
-            axis_from_zero("share done within", 1.02),
-            tuple(
-                Series(about.labels[cell.id], looks[cell.id], _steps(one, banded), "steps")
-                for cell, one in zip(best, found, strict=True)
-                if len(one)
-            ),
-        )
+        series = [
+            Series(about.labels[cell.id], looks[cell.id], _steps(one, banded), "steps")
+            for cell, one in zip(best, found, strict=True)
+            if len(one)
+        ]
+        return _panel_of(title, series, found)
 
     def columns(name: str, key: str, found: Sequence[NDArray[np.float64]]) -> Iterator[Column]:
         for share in SHARES:
@@ -139,6 +134,19 @@ def latency_ecdf(about: Subject) -> Chart | None:
             best,
         ),
         across=2,
+    )
+
+
+def _panel_of(
+    title: str, series: Sequence[Series], found: Sequence[NDArray[np.float64]]
+) -> CurvePanel:
+    """Return the panel of series from values in ascending order."""
+    longest = max((float(one[-1]) for one in found if len(one)), default=1.0)
+    return CurvePanel(
+        f"{title}, from ready to done",
+        axis_from_zero("seconds", longest * 1.02),
+        axis_from_zero("share done within", 1.02),
+        tuple(series),
     )
 
 
