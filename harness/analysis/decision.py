@@ -303,16 +303,30 @@ def share_proofs(counts: Mapping[str, ShareCounts], rules: Rules, level: float) 
     bounds = {name: share_bounds(*mine, level) for name, mine in counts.items()}
     if rules.asked is not None:
         return {name: share_proof(found, rules.asked) for name, found in bounds.items()}
-    if not counts:
-        return {}
-    best = max(counts, key=lambda name: (counts[name].share, counts[name].tried))
-    most = bounds[best]._replace(high=max(bounds[best].high, counts[best].share))
-    return {
-        name: shortfall_proof(
-            mine.share, bounds[name], counts[best].share, most, rules.success_margin
+
+    def against(name: str, other: str) -> Proof:
+        most = bounds[other]._replace(high=max(bounds[other].high, counts[other].share))
+        return shortfall_proof(
+            counts[name].share, bounds[name], counts[other].share, most, rules.success_margin
         )
-        for name, mine in counts.items()
-    }
+
+    return {name: _against_all(name, counts, against) for name in counts}
+
+
+def _against_all(
+    name: str, counts: Mapping[str, ShareCounts], against: Callable[[str, str], Proof]
+) -> Proof:
+    """Return the proof of a cell that has to succeed about as often as every other one.
+
+    It is broken if it succeeds less often than the best other one. A cell without others is
+    compared with its own rate, as if that were another cell's.
+    """
+    others = [other for other in counts if other != name] or [name]
+    best = max(others, key=lambda other: (counts[other].share, counts[other].tried))
+    found = against(name, best)
+    if found == "proven" and not all(against(name, other) == "proven" for other in others):
+        return "open"
+    return found
 
 
 def design_effects(contenders: Sequence[Contender]) -> dict[str, float]:

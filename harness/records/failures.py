@@ -217,6 +217,11 @@ def advice_after_retries(name: str, endpoint_keys: Collection[str]) -> str:
     return "retries did not help"
 
 
+def without_fewer_permits(advice: str) -> str:
+    """Return the advice for what was met with the fewest permits that were tried."""
+    return advice.removeprefix("use fewer permits, or ")
+
+
 def of_status(status: int) -> str:
     """Return the outcome that an HTTP status of a response stands for."""
     if 200 <= status < 300:

@@ -132,9 +132,13 @@ def _of_workflows(summary: Summary) -> Iterator[str]:
             share += f", {worst.late} of which took too long"
         who = f"{labels[worst.id]} lost {share}"
         if len(losing) > 1:
+            as_bad = sum(lost(cell) * ended(worst) == lost(worst) * ended(cell) for cell in losing)
+            most, each = labels[worst.id], ""
+            if as_bad > 1:
+                most, each = f"{most} and {as_bad - 1} more", " each"
             who = (
                 f"{len(losing)} of {len(summary.cells)} settings lost workflows, "
-                f"{labels[worst.id]} most ({share})"
+                f"{most} most ({share}{each})"
             )
         yield f"{who}. {most_frequent_failure_in(worst, summary)}".rstrip()
     oracle = summary.oracle

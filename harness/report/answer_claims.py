@@ -173,7 +173,7 @@ def claim(summary: Summary, noun: str = "setting") -> str:
     if is_tie or not all(map(_is_twin, _equal(summary))):
         margin = percent(summary.margin)
         return (
-            f"it {keeps}, and no other {noun} that does is {words.better}{words.for_whom} by more "
+            f"it {keeps}, and no such {noun} is {words.better}{words.for_whom} by more "
             f"than {margin} (both proven)"
         )
     if any(cell.slo == "broken" for cell in summary.cells) or any(map(_is_twin, rivals)):

@@ -234,7 +234,8 @@ def _key(comparison: Comparison, shown: Sequence[str]) -> str:
     if comparison.rules:
         family = f"over the metrics of --fail-on in all settings; of other metrics {family}"
     return (
-        f"change = new over base (pt: percentage points); p: Holm's method {family}; "
+        f"change = new over base (pt: percentage points); interval: of one figure alone; "
+        f"p: Holm's method {family}; "
         f"not shown = can be due to chance{ranks}; unknown = too few data; {how}"
     )
 

@@ -15,6 +15,7 @@ from harness.records.failures import (
     advice_after_retries,
     advice_for,
     is_failure,
+    without_fewer_permits,
 )
 from harness.records.schema import Workflow
 from harness.report.line_wrap import WIDTH
@@ -98,8 +99,11 @@ def _advice(name: str, cells: Sequence[Cell], summary: Summary) -> str:
     """Return the advice on a failure, which fits what the cells that met it have tried."""
     met = [cell for cell in cells if cell.attempts.by_outcome.get(name)]
     tried = all(lost(cell) and (cell.attempts.amplification or 0.0) > 1 for cell in met)
-    advice = advice_after_retries if met and tried else advice_for
-    return advice(name, summary.endpoint_keys)
+    find = advice_after_retries if met and tried else advice_for
+    advice = find(name, summary.endpoint_keys)
+    fewest = min((cell.permits for cell in summary.cells), default=0)
+    has_more = any(cell.permits > fewest for cell in met) or len(summary.cells) == 1
+    return advice if has_more else without_fewer_permits(advice)
 
 
 def _workflow_row(failure: WorkflowFailure, summary: Summary) -> FailureRow:

@@ -20,6 +20,7 @@ from harness.report.line_wrap import legend, wrapped
 from harness.report.next_steps import Rerun, Step, next_steps
 from harness.report.screen_table import ranked, table_lines
 from harness.report.wording import (
+    cell_labels,
     counted,
     ended,
     kept,
@@ -99,11 +100,12 @@ def first_screen(
         shown = notes[:most_notes]
         count = len(head) + len(end) + 1 + sum(map(len, shown))
         room = LINES - count
-        middle = _middle(summary, width, room) if any(map(ended, summary.cells)) else []
+        said = " ".join(str(line) for line in [*head, *(line for note in shown for line in note)])
+        middle = _middle(summary, width, room, said) if any(map(ended, summary.cells)) else []
         if room >= len(middle) and (room >= _fewest(summary, width) or not shown):
             break
-    said = [_note(line) for note in shown for line in note]
-    return [*head, *middle, *([""] if said or middle else []), *said, *end]
+    noted = [_note(line) for note in shown for line in note]
+    return [*head, *middle, *([""] if noted or middle else []), *noted, *end]
 
 
 def _fewest(summary: Summary, width: int) -> int:
@@ -165,12 +167,15 @@ def _table_key(summary: Summary, shown: Sequence[Cell]) -> str:
     return "; ".join(one.replace(" ", "\u00a0") for one in said)
 
 
-def _middle(summary: Summary, width: int, room: int) -> list[Line]:
-    """Return the caption, the table of settings and its key in at most `room` lines."""
+def _middle(summary: Summary, width: int, room: int, said: str) -> list[Line]:
+    """Return the caption, the table of settings and its key in at most `room` lines.
+
+    `said`: the text around the table. What it names comes before other rows.
+    """
     above, below = _around(summary, width, summary.cells)
     cells = ranked(summary)
     most = room - len(above) - len(below) - 2
-    shown = cells if len(cells) <= most else cells[: max(1, most - 1)]
+    shown = cells if len(cells) <= most else _first(cells, max(1, most - 1), summary, said)
     below = _around(summary, width, shown).below  # never longer than that of all cells
     more = []
     if len(shown) < len(cells):
@@ -182,6 +187,18 @@ def _middle(summary: Summary, width: int, room: int) -> list[Line]:
         for line, bold in zip(table_lines(summary, shown, width), is_bold, strict=True)
     ]
     return [*above, *rows, *more, *below]
+
+
+def _first(cells: Sequence[Cell], most: int, summary: Summary, said: str) -> list[Cell]:
+    """Return the best cell and those that the text names, then the next best ones, in order."""
+    labels = cell_labels(summary.cells)
+    rivals = {rival.cell for rival in summary.recommendation.rivals}
+
+    def place(cell: Cell) -> tuple[bool, bool, bool]:
+        return cell is not cells[0], labels[cell.id] not in said, cell.id not in rivals
+
+    chosen = sorted(cells, key=place)[:most]
+    return [cell for cell in cells if cell in chosen]
 
 
 def _next(steps: Sequence[Step], width: int) -> list[str]:

@@ -79,7 +79,7 @@ def render_summary(summary: Summary, directory: Path, console: Console) -> None:
         write(Text.assemble(("Warning:", "bold red"), first.removeprefix("Warning:")), *rest)
     advice = summary.recommendation
     if advice.code:
-        write("", Text(code_heading(advice), style="bold"))
+        write("", Text(code_heading(summary), style="bold"))
         write(*(f"    {line}".rstrip() for line in advice.code))
     write("", f"Files: {directory}")
     files = [name for name in _FILES if (directory / name).exists()]

@@ -332,10 +332,12 @@ def proof_text(advice: Recommendation) -> str:
             assert_never(advice.state)
 
 
-def code_heading(advice: Recommendation) -> str:
+def code_heading(summary: Summary) -> str:
     """Return the heading of the code to paste."""
-    which = "recommended setting" if advice.cell else "leading candidate"
-    return f"Code for the {which}"
+    which = "recommended setting" if summary.recommendation.cell else "leading candidate"
+    if not summary.has_simulator:
+        return f"Code for the {which}"
+    return f"Code for the {which} (set OPENAI_BASE_URL and OPENAI_API_KEY)"
 
 
 def sentence(text: str) -> str:

@@ -8,7 +8,15 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 
-from harness.analysis.decision import Contender, Judgement, Rules, decide, preference
+from harness.analysis.decision import (
+    Contender,
+    Judgement,
+    Rules,
+    ShareCounts,
+    decide,
+    preference,
+    share_proofs,
+)
 from harness.analysis.looks import growing_looks, one_look
 
 _N = TypeVar("_N", int, float)
@@ -221,3 +229,23 @@ def test_a_policy_that_repeats_requests_was_used_although_nothing_failed() -> No
     plain = contender("plain", [15, 16, 18], setting="same", safety=(0, 1))
     found = judged(hedged, plain)
     assert (found.cell, found.exercised) == ("hedged", True)
+
+
+@pytest.mark.parametrize(
+    ("good", "proofs"),
+    [
+        ((76, 10, 0), ("proven", "broken", "broken")),
+        ((76, 74, 0), ("open", "open", "broken")),
+        ((80, 80, 80), ("proven", "proven", "proven")),
+        ((40, 38, 36), ("open", "open", "open")),
+        ((76,), ("open",)),
+        ((80,), ("proven",)),
+    ],
+)
+def test_without_an_slo_each_cell_is_compared_with_every_other_one(
+    good: tuple[int, ...], proofs: tuple[str, ...]
+) -> None:
+    """A cell that keeps far more than the others needs no exact rate of its own."""
+    counts = {str(at): ShareCounts(one, 80, 1.0) for at, one in enumerate(good)}
+    found = share_proofs(counts, Rules(None, 0.02, 0.05, one_look(1)), 1.0)
+    assert tuple(found[name] for name in counts) == proofs

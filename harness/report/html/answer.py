@@ -61,7 +61,7 @@ def answer(about: Subject) -> AnswerSection:
         heading,
         proof_text(summary.recommendation),
         tuple(about.named(because) for because in summary.recommendation.because),
-        code_heading(summary.recommendation),
+        code_heading(summary),
         tuple(warnings[:MOST_WARNINGS]),
         tuple(warnings[MOST_WARNINGS:]),
     )
