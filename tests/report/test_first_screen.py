@@ -126,7 +126,7 @@ def test_a_lead_that_is_none_is_not_called_one() -> None:
     answer = run_answer(make_summary(IDS, recommendation=said))
     assert answer.sentence.startswith(
         "Use 2 async calls at once: it loses at most 5 of 100 workflows more than any other, and "
-        "no other setting that does is faster by more than 2\u00a0% (both proven)"
+        "no such setting is faster by more than 2\u00a0% (both proven)"
     )
     assert "1 other setting is equal within 2\u00a0%; this one has fewer calls at" in answer.reason
 
