@@ -560,11 +560,14 @@ def test_an_interruption_ends_the_tasks_that_wait_for_the_budget() -> None:
         world = AsyncWorld(now, line, passing, gate.emitting(log.records.append))
         await run_async(all_of(calls(4)), world)
 
-    with asyncio.Runner() as runner:
-        # The loop raises what its tasks have raised, and then reports it as never retrieved.
-        runner.get_loop().set_exception_handler(lambda loop, context: None)
-        with pytest.raises(KeyboardInterrupt):
+    def run_whole() -> None:
+        with asyncio.Runner() as runner:
+            # The loop raises what its tasks have raised, and then reports it as never retrieved.
+            runner.get_loop().set_exception_handler(lambda loop, context: None)
             runner.run(whole())
+
+    with pytest.raises(KeyboardInterrupt):
+        run_whole()
     assert len(log.begun) == 1
     assert not log.records
     assert gate.ledger.spent == Amount(1, WORST)
