@@ -349,6 +349,7 @@ _NETWORK: Mapping[str, type[httpx2.RequestError]] = {
     "connect_failed": httpx2.ConnectError,
     "connect_timeout": httpx2.ConnectTimeout,
     "connection_lost": httpx2.ReadError,
+    "unasked_response": httpx2.RemoteProtocolError,
     "first_token_timeout": httpx2.ReadTimeout,
     "idle_timeout": httpx2.ReadTimeout,
     "call_timeout": httpx2.ReadTimeout,

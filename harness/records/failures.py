@@ -114,6 +114,12 @@ _ROWS = [
         "reset or closed before the answer, or in the middle of it",
         "retry; a proxy may cut long responses",
     ),
+    _passing(
+        "unasked_response",
+        "a response that began before the server had received the whole request",
+        "the server or a proxy answers twice: set reuse_connections = false",
+        "reuse_connections",
+    ),
     _outage(
         "first_token_timeout",
         "no text within timeouts.first_token; keep-alives are no text",

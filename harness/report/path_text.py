@@ -30,6 +30,7 @@ from harness.report.tables import Column
 from harness.report.wording import (
     PART_WORDS,
     change_in_percent,
+    counted,
     number,
     percent,
     sentence,
@@ -147,6 +148,12 @@ def failure_line(label: str, attempt: Attempt, seconds: ToSeconds) -> str:
         f"{label}, attempt {attempt.attempt}: {attempt.outcome.replace('_', ' ')}{status} after "
         f"{number(seconds(attempt.done - start))} s{_decision_text(attempt.decision, seconds)}"
     )
+
+
+def anomaly_line(counts: Sequence[tuple[str, int]]) -> str:
+    """Return a line about the anomalies of a workflow's responses, and how many have each."""
+    each = (f"{name} in {counted(count, 'response')}" for name, count in counts)
+    return f"Deviates from the API: {', '.join(each)}"
 
 
 _WAITS = {

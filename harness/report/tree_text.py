@@ -9,13 +9,14 @@ from harness.report.line_wrap import WIDTH
 from harness.report.path_text import ToSeconds
 from harness.report.wording import number
 from harness.telemetry import semconv
+from harness.telemetry.attributes import AttributeValue
 from harness.telemetry.span import Span
 
 _BESIDE = {
     semconv.CELL_SPAN: (semconv.CELL,),
     semconv.TRIAL_SPAN: (semconv.REPEAT,),
     semconv.BACKOFF_SPAN: (semconv.BACKOFF_SOURCE,),
-    semconv.ATTEMPT_SPAN: (semconv.STATUS_CODE, semconv.HEDGE),
+    semconv.ATTEMPT_SPAN: (semconv.STATUS_CODE, semconv.HEDGE, semconv.ANOMALIES),
 }
 """Name of a span -> the attributes shown beside it."""
 _TIMES = 20
@@ -51,7 +52,7 @@ def _beside(span: Span) -> str:
     is_branch = semconv.BRANCH in span.attributes and semconv.CALL not in span.attributes
     shown = (semconv.BRANCH,) if is_branch else _BESIDE.get(span.name)
     said = [
-        f"{name.rpartition('.')[2]}={span.attributes[name]}"
+        f"{name.rpartition('.')[2]}={_value(span.attributes[name])}"
         for name in shown or ()
         if name in span.attributes
     ]
@@ -60,3 +61,7 @@ def _beside(span: Span) -> str:
     if span.error is not None:
         said.append(f"ERROR {span.attributes.get(semconv.ERROR_TYPE, '')}".rstrip())
     return f" ({', '.join(said)})" if said else ""
+
+
+def _value(value: AttributeValue) -> str:
+    return "+".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import nsmallest
 from itertools import chain
@@ -35,13 +36,18 @@ class WaterfallRow(NamedTuple):
 
 
 class Waterfall(NamedTuple):
-    """A workflow to draw. `failures`: its failed attempts, with the labels of their calls."""
+    """A workflow to draw.
+
+    `failures`: its failed attempts, with the labels of their calls. `anomalies`: the number of
+    attempts with each anomaly, the most frequent first.
+    """
 
     key: str
     trace_id: str
     path: CriticalPath
     rows: tuple[WaterfallRow, ...]
     failures: tuple[tuple[str, Attempt], ...]
+    anomalies: tuple[tuple[str, int], ...] = ()
 
 
 class Waterfalls:
@@ -72,7 +78,11 @@ class Waterfalls:
             rows += _rows(call, label, tried, path)
             failures += [(label, attempt) for attempt in tried if is_failure(attempt.outcome)]
         trace = ids.workflow_trace(self._run_id, workflow)
-        return Waterfall(display_key(workflow), trace, path, tuple(rows), tuple(failures))
+        counts = Counter(name for one in its.attempts for name in one.anomalies)
+        return Waterfall(
+            display_key(workflow), trace, path, tuple(rows), tuple(failures),
+            tuple(counts.most_common()),
+        )  # fmt: skip
 
 
 def slowest(

@@ -16,7 +16,13 @@ from harness.report.charts.timeline import (
 )
 from harness.report.console import printable, say
 from harness.report.line_wrap import wrapped
-from harness.report.path_text import ToSeconds, failure_line, in_scenario_seconds, path_sentences
+from harness.report.path_text import (
+    ToSeconds,
+    anomaly_line,
+    failure_line,
+    in_scenario_seconds,
+    path_sentences,
+)
 from harness.report.waterfall import Waterfall
 from harness.report.wording import counted, number, simulated_line
 
@@ -44,6 +50,8 @@ def render_waterfall(
     shown = drawn.failures if whole else drawn.failures[:LISTED_FAILURES]
     texts = path_sentences(drawn.path, seconds)
     texts += [failure_line(label, attempt, seconds) for label, attempt in shown]
+    if drawn.anomalies:
+        texts.append(anomaly_line(drawn.anomalies))
     say(console, "", *(line for text in texts for line in wrapped(text)))
     if len(drawn.failures) > len(shown):
         say(console, f"… {counted(len(drawn.failures) - len(shown), 'more failed attempt')}")

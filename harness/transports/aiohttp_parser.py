@@ -19,6 +19,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from harness.transports.exchange import current
 from harness.transports.response_parser import ResponseParser
+from harness.transports.unasked import UnaskedResponseError, has_unacknowledged
 
 _Messages = list[tuple[RawResponseMessage, StreamReader]]
 
@@ -39,7 +40,7 @@ class _MessageParser:
             return [], False, b""
         parser = self._parser
         if self._ended:
-            raise httpx2.RemoteProtocolError("bytes that no request asked for")
+            raise UnaskedResponseError("bytes that no request asked for")
         try:
             parser.feed(data)
         except httpx2.RemoteProtocolError as error:
@@ -89,12 +90,27 @@ def _message(parser: ResponseParser) -> RawResponseMessage:
 
 
 class ResponseProtocol(ResponseHandler):
-    """The connection of aiohttp, with our parser."""
+    """The connection of aiohttp, with our parser.
+
+    `is_connected_through`: it reaches the server; before that, a proxy may be asked for a tunnel.
+    """
+
+    is_connected_through = False
 
     def set_response_params(self, *, skip_payload: bool = False, **parameters: Any) -> None:
         """Prepare for the response to the next request."""
         self._skip_payload = skip_payload
         self._read_bufsize = parameters.get("read_bufsize", self._read_bufsize)
-        parser = ResponseParser(current.get().terms.limits.head)
+        exchange, transport = current.get(), self.transport
+
+        def is_early() -> bool:
+            return (
+                transport is None
+                or (self.is_connected_through and exchange.sent is None)
+                or transport.get_write_buffer_size() > 0
+                or has_unacknowledged(transport.get_extra_info("socket"))
+            )
+
+        parser = ResponseParser(exchange.terms.limits.head, is_early)
         self._parser = _MessageParser(self, parser, self._read_bufsize)  # type: ignore[assignment]
         self._drain_tail()

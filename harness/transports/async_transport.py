@@ -86,6 +86,8 @@ class _Connector(aiohttp.TCPConnector):
         connection = await super().connect(*args, **kwargs)
         if connection.transport is not None:
             current.get().release = functools.partial(_hang_up, connection.transport)
+        if isinstance(connection.protocol, ResponseProtocol):
+            connection.protocol.is_connected_through = True
         try:
             current.get().check_budget()
         except OSError:

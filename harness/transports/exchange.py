@@ -35,6 +35,7 @@ from harness.records.schema import NO_TOKENS
 from harness.transports.rate_limits import rate_limit_reset
 from harness.transports.reading import Reading
 from harness.transports.target import Target
+from harness.transports.unasked import UnaskedResponseError
 
 REPEAT_HEADER = "x-harness-repeat"
 PHASE_HEADER = "x-harness-phase"
@@ -446,6 +447,8 @@ def classify(error: Exception, was_sent: bool, limit: str) -> tuple[str, str]:
     name = type(root).__name__
     if any(isinstance(one, _PROXY_ERRORS) for one in _chain(error)):
         return "proxy_error", name
+    if isinstance(root, UnaskedResponseError):
+        return "unasked_response", str(root)
     if isinstance(root, ssl.SSLCertVerificationError):
         return "certificate_error", name
     if isinstance(root, ssl.SSLError) and root.reason in _NOT_TLS:

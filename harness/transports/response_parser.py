@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import httptools
 import httpx2
 
 from harness.config.response_reading import DEFAULT_TERMS
+from harness.transports.unasked import UnaskedResponseError, check_asked
+
+
+def never() -> bool:
+    """Return False."""
+    return False
 
 
 class ResponseParser:
@@ -13,11 +21,17 @@ class ResponseParser:
 
     `status`: 0 until the headers are complete. `complete`: the whole response has arrived.
     `reusable`: the connection can be used for another request after this response. `longest_head`:
-    the number of bytes that the headers may have.
+    the number of bytes that the headers may have. `is_early`: returns whether the peer has not
+    acknowledged the whole request yet; it is called when a response begins.
     """
 
-    def __init__(self, longest_head: int = DEFAULT_TERMS.limits.head) -> None:
+    def __init__(
+        self,
+        longest_head: int = DEFAULT_TERMS.limits.head,
+        is_early: Callable[[], bool] = never,
+    ) -> None:
         self.longest_head = longest_head
+        self._is_early = is_early
         self._parser = httptools.HttpResponseParser(self)
         self._parser.set_dangerous_leniencies(
             lenient_headers=True,
@@ -35,11 +49,14 @@ class ResponseParser:
         self.reusable = False
         self._body: list[bytes] = []
         self._head_bytes = 0
+        self._began_early = False
+        self._unasked = ""
 
     def feed(self, received: bytes) -> None:
         """Parse received bytes; no bytes mean the end of the connection.
 
-        Raises RemoteProtocolError if they are not valid HTTP or the response is incomplete.
+        Raises RemoteProtocolError if they are not valid HTTP or the response is incomplete, and
+        UnaskedResponseError if no request asked for the response.
         """
         problem = ""
         if received:
@@ -54,6 +71,8 @@ class ResponseParser:
             self._head_bytes += len(received)
         if self._head_bytes > self.longest_head:
             problem = "the headers are too long"
+        if self._unasked:
+            raise UnaskedResponseError(self._unasked)
         if problem:  # not in the handler above, where the cause would be the parser's exception
             raise httpx2.RemoteProtocolError(problem)
 
@@ -73,9 +92,11 @@ class ResponseParser:
         return ""
 
     def on_message_begin(self) -> None:
-        """Note bytes after the end of the response (httptools)."""
+        """Note how early a response begins, or that one follows the response (httptools)."""
         if self.status:
             self.reusable = False
+        else:
+            self._began_early = self._is_early()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Store one header, but not those after the body (httptools)."""
@@ -92,7 +113,8 @@ class ResponseParser:
             is_clear = not names >= {b"content-length", b"transfer-encoding"}
             self.status = status
             self._head_bytes = sum(len(name) + len(value) + 4 for name, value in self.headers)
-            self.reusable = is_clear and self._parser.should_keep_alive()
+            self._unasked = check_asked(status, self._began_early)
+            self.reusable = is_clear and self._parser.should_keep_alive() and not self._unasked
 
     def on_body(self, part: bytes) -> None:
         """Add a part of the body (httptools)."""

@@ -22,6 +22,7 @@ import httpx2
 from harness.config.network import environment_proxy
 from harness.transports.exchange import KEEP_ALIVE_SECONDS, current
 from harness.transports.response_parser import ResponseParser
+from harness.transports.unasked import has_unacknowledged
 
 Using = Callable[[socket.socket], None]
 """Called in the thread that is about to wait for this socket; can raise OSError to prevent it."""
@@ -54,21 +55,26 @@ class _Connection:
     def __init__(self, sock: socket.socket, receive: Receive) -> None:
         self.sock = sock
         self._receive = receive
-        self.parser = ResponseParser()
+        self.parser = ResponseParser(is_early=self._is_early)
         self.idle_since = 0.0
         self._closing = False
+        self._written = False
 
     def write(self, request: bytes, close: bool) -> None:
         """Send a request. `close`: it asks the server to close the connection afterwards."""
-        self._closing = close
+        self._closing, self._written = close, False
         try:
             for at in range(0, len(request), _WRITE_BYTES):
                 if at and self._responded_early():
                     self._closing = True
                     return
                 self.sock.sendall(request[at : at + _WRITE_BYTES])
+            self._written = True
         except OSError:  # the server may have responded before it read the whole request
             self._closing = True
+
+    def _is_early(self) -> bool:
+        return not self._written or has_unacknowledged(self.sock)
 
     def _responded_early(self) -> bool:
         """Wait until more of the request can be sent, unless the response makes it unnecessary."""

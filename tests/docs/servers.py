@@ -23,6 +23,17 @@ outcome with an anomaly is a failure. *SDK* is what a program gets that uses ope
 {version} as it is. "Streamed" and "whole" are the two forms of a request; a dash means that the
 form does not show the behaviour.
 
+A kept connection can bring a response that no request asked for, because a proxy answers twice or a
+server goes on after the end. Bytes that arrive after the end of a response close the connection.
+The answer to a request cannot arrive before the server has received the whole request: on Linux,
+TCP says how much that is. A successful response that begins earlier is the failure
+`unasked_response`, and the connection is closed; on other systems this holds only until the last
+byte is sent. A refusal may come earlier. What cannot be known: a response that was sent after the
+request had arrived, and looks like an answer, is taken for the answer. On the same machine a
+request arrives within microseconds, so hardly any response is too early. With
+`endpoint.reuse_connections = false` each request has a connection of its own, and no response can
+be that of another request.
+
 The SDK does not judge: what it calls "no error" may be a part of an answer, or reasoning in place
 of one. [failures.md](failures.md) has the refusals and the failures of connections.
 

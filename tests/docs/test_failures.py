@@ -33,6 +33,7 @@ def test_every_fault_has_its_row_and_its_class() -> None:
         "http_error", "workflow_timeout", "cancelled", "client_error", "too_large",
         "payload_too_large", "failed_dependency", "too_early", "quota_exhausted",
         "client_closed_request", "certificate_error", "proxy_error", "wrong_protocol",
+            "unasked_response",
     }  # fmt: skip
 
 

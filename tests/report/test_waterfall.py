@@ -108,6 +108,18 @@ def test_a_row_a_call_in_the_order_of_the_phases_with_the_path_marked() -> None:
     assert "(429) after 13.0 s" in failure_line(label, failure, in_scenario_seconds(1e-9))
 
 
+def test_a_workflow_names_the_anomalies_of_its_responses() -> None:
+    records = example()
+    assert "Deviates" not in drawn(records)
+    first, second, *others = records.attempts
+    odd = [
+        msgspec.structs.replace(first, anomalies=("framing", "usage")),
+        msgspec.structs.replace(second, anomalies=("usage",)),
+    ]
+    said = drawn(records._replace(attempts=[*odd, *others]))
+    assert "Deviates from the API: usage in 2 responses, framing in 1 response\n" in said
+
+
 def test_an_attempt_that_ran_beside_another_has_a_row_of_its_own() -> None:
     records = example()
     key = {**KEY, "phase": "fan_out", "branch": 2}

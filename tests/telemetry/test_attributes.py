@@ -157,6 +157,15 @@ def test_a_generation_that_broke_off_has_the_finish_reason_error(
         assert chat.get("gen_ai.response.finish_reasons") == reported
 
 
+def test_an_attempt_has_the_anomalies_of_its_response() -> None:
+    records = example()
+    odd = [msgspec.structs.replace(one, anomalies=("framing", "usage")) for one in records.attempts]
+    for attempts, expected in ((records.attempts, None), (odd, ("framing", "usage"))):
+        spans = TraceMaker(records.run).of_workflows(records.workflows, records.calls, attempts)
+        found = [one.attributes.get("harness.anomalies") for one in spans if one.name == "attempt"]
+        assert found == [expected] * len(attempts)
+
+
 def test_top_k_is_a_whole_number() -> None:
     for sent, reported in ((40, 40), (40.5, None), (True, None)):
         (chat,) = retried("chat", live_run(extra_body={"top_k": sent}))

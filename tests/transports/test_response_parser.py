@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.transports.response_parser import ResponseParser
+from harness.transports.unasked import UnaskedResponseError
 from tests.transports.cutting import cut
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -110,3 +111,36 @@ def test_what_is_no_whole_response_is_an_error_without_a_cause(pieces: list[byte
     with pytest.raises(httpx2.RemoteProtocolError) as caught:
         parse(*pieces)
     assert caught.value.__cause__ is caught.value.__context__ is None  # the cause names the detail
+
+
+@pytest.mark.parametrize(
+    ("received", "early", "is_unasked"),
+    [
+        (SIZED, [True], True),
+        (SIZED, [False], False),
+        (SIZED.replace(b"200 OK", b"413 Too long"), [True], False),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + SIZED, [True, False], False),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + SIZED, [True, True], True),
+    ],
+    ids=["early", "in time", "a refusal", "only the informational one", "after it"],
+)
+@given(cuts=st.data())
+def test_a_response_that_begins_before_the_request_has_arrived_is_not_its_answer(
+    received: bytes, early: list[bool], is_unasked: bool, cuts: st.DataObject
+) -> None:
+    """What counts is the first byte of the response, and not that of an informational one."""
+    began = iter(early)
+    parser = ResponseParser(is_early=lambda: next(began))
+    pieces = [piece for piece in cuts.draw(cut(received)) if piece]
+
+    def feed() -> None:
+        for piece in pieces:
+            parser.feed(piece)
+
+    if is_unasked:
+        with pytest.raises(UnaskedResponseError):
+            feed()
+        assert not parser.reusable
+    else:
+        feed()
+        assert parser.status

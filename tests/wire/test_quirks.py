@@ -82,8 +82,9 @@ def test_a_quirk_comes_to_the_same_in_every_mode(mode: str, is_streamed: bool) -
 
 
 @pytest.mark.parametrize("is_streamed", [True, False], ids=["streamed", "whole"])
-def test_a_strict_endpoint_lets_no_anomaly_pass(is_streamed: bool) -> None:
-    for form, attempt, transcript in play("sync", is_streamed, strict=True):
+@pytest.mark.parametrize("mode", ["sync", "threads", "async"])
+def test_a_strict_endpoint_lets_no_anomaly_pass(mode: str, is_streamed: bool) -> None:
+    for form, attempt, transcript in play(mode, is_streamed, strict=True):
         expected = form.outcome
         if form.outcome == OK and form.anomalies:
             expected = "malformed_stream" if is_streamed else "malformed_json"

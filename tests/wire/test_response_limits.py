@@ -1,4 +1,4 @@
-"""What one response may be: limits, deadlines within one read, and whose answer it is."""
+"""What one response may be: limits, and deadlines within one read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.transports.sse import EventDecoder
 from tests.transports.attempts import make_deadlines, make_send, make_target
 from tests.transports.bodies import DONE, EVENT_STREAM, JSON, chunk, whole
 from tests.wire.clients import BOTH, Sending, now
-from tests.wire.fault_server import END, FaultServer, Hold, Pause, Seen, Step, Write, framed, head
+from tests.wire.fault_server import END, FaultServer, Hold, Pause, Step, Write, framed, head
 from tests.wire.faults import GOOD
 
 STREAM_HEAD = head(200, ("content-type", EVENT_STREAM))
@@ -105,19 +105,6 @@ def test_a_long_line_in_small_pieces_is_joined_once(line_end: bytes) -> None:
     [event] = decoder.feed(line_end * 2)
     assert len(event[0]) == 2000 * size
     assert decoder._pieces == []
-
-
-@BOTH
-def test_an_unasked_second_response_is_not_the_answer_of_the_next_call(sending: Sending) -> None:
-    unasked = GOOD_ANSWER.replace(b'"hi"', b'"no"')
-
-    def answer(_: Seen) -> Sequence[Step]:
-        return [Write(GOOD_ANSWER + unasked)]
-
-    with FaultServer(answer) as server:
-        replies = sending(make_target(server.base_url), *[make_send()] * 4)
-        assert [(reply.outcome, reply.answer) for reply in replies] == [(OK, "hi")] * 4
-        assert server.connections == 4
 
 
 @BOTH
