@@ -35,7 +35,7 @@ from harness.config.request_settings import Secrets
 from harness.endpoints.section import EndpointServer
 from harness.engine.budget_gate import Gate
 from harness.engine.ledger import Amount, Ledger
-from harness.records.clock import ReadClock, monotonic_since, take_anchor
+from harness.records.clock import Anchor, ReadClock, monotonic_since, take_anchor
 from harness.records.errors import FirstAnswerError
 from harness.records.ids import new_run_id
 from harness.records.schema import SCHEMA, CellInfo, Record, Run, Spent, Stop, Trial
@@ -287,7 +287,9 @@ def _keep(
             hooks.after_trial(begun.run, read)
 
 
-def target_of(scenario: Scenario, the_run: Run, server: EndpointServer, secrets: Secrets) -> Target:
+def target_of(
+    scenario: Scenario, run_id: str, anchor: Anchor, server: EndpointServer, secrets: Secrets
+) -> Target:
     """Return the target of the attempts of a run: `server`, which has been started."""
     endpoint, facts = scenario.endpoint, scenario.endpoint.facts
     by_phase, settings = facts.extra_body_by_phase, scenario.plan.settings
@@ -297,8 +299,8 @@ def target_of(scenario: Scenario, the_run: Run, server: EndpointServer, secrets:
         model=endpoint.model,
         stream=endpoint.stream,
         extra_body=facts.extra_body,
-        run_id=the_run.run_id,
-        anchor=the_run.zero,
+        run_id=run_id,
+        anchor=anchor,
         simulated=facts.simulation is not None,
         extra_body_by_phase={name: by_phase.get(setting, {}) for name, setting in settings.items()},
         settings=settings,
@@ -344,7 +346,7 @@ def _started(
                 log = directory / run_directory.provider_log(begun.run.execution, len(servers))
                 server = mine.endpoint.server(secrets[cell].api_key, mine.seed, log)
                 servers[key] = running.enter_context(server)
-            target = target_of(mine, begun.run, servers[key], secrets[cell])
+            target = target_of(mine, begun.run.run_id, begun.run.zero, servers[key], secrets[cell])
             endpoints[cell] = RunningEndpoint(mine, servers[key], target)
 
     from harness.bench.modes import prepare_client

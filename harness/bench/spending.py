@@ -68,7 +68,8 @@ def until_stopped(
     except BudgetExhaustedError as error:
         return Stop(by="budget", because=explain(error.refusal, scenario, gate.ledger))
     except FirstCallError as error:
-        return Stop(by="first_call", because=_hopeless(scenario, base_url, error.attempt))
+        because = why_failed(scenario, base_url, error.attempt, " on the first call")
+        return Stop(by="first_call", because=because)
     return None
 
 
@@ -85,8 +86,8 @@ def explain(refusal: BudgetRefusal, scenario: Scenario, ledger: Ledger) -> str:
     return f"budget.{refusal.limit} = {limit:g} {why}; spent: {', '.join(used)}"
 
 
-def _hopeless(scenario: Scenario, base_url: str, attempt: Attempt) -> str:
-    """Return one line: why every call would fail after this first answer, and the way out."""
+def why_failed(scenario: Scenario, base_url: str, attempt: Attempt | Reply, when: str = "") -> str:
+    """Return one line: how an attempt failed, what the server said, and the way out."""
     endpoint = scenario.endpoint
     key = endpoint.facts.key_advice if attempt.outcome == "unauthorized" else ""
     advice = FAILURES[attempt.outcome].advice + (f" ({key})" if key else "")
@@ -94,8 +95,7 @@ def _hopeless(scenario: Scenario, base_url: str, attempt: Attempt) -> str:
     said = [f"the server says: {message_in(attempt.error_body)}"] if attempt.error_body else []
     said += [f"it redirects to {attempt.location}"] if attempt.location else []
     return one_line(
-        f"{base_url}: {what} on the first call, for model {endpoint.model}; "
-        f"{'; '.join([*said, advice])}"
+        f"{base_url}: {what}{when}, for model {endpoint.model}; {'; '.join([*said, advice])}"
     )
 
 

@@ -177,6 +177,7 @@ def _parser() -> argparse.ArgumentParser:
         return functools.partial(_add, added)
 
     _add_run(command)
+    _add_ask(command)
     _add_init(command)
     _add_scenarios(command)
     _add_schema(command)
@@ -263,6 +264,26 @@ def _add_run(command: _Command) -> None:
         "their trial; debug adds every attempt and call (default: no log)",
     )
     add("--log-format {text,json}", "format of log lines (default: %(default)s)", default="text")
+
+
+def _add_ask(command: _Command) -> None:
+    add = command(
+        "ask",
+        "ask:ask",
+        help="send one question, and show the answer and what it took",
+        description="Sends one question and shows the answer as it arrives: the quickest proof "
+        "that key, URL and model work. The answer goes to standard output; the reasoning, dimmed, "
+        "and the outcome, times, tokens and cost to standard error. Ctrl-C closes the stream.",
+        epilog="Exit codes: 0 answered; 1 no answer; 2 invalid input; 130 interrupted.",
+    )
+    add("question QUESTION", "the question (default: read it from a pipe)", nargs="?")
+    add("--endpoint URL", "base URL of an OpenAI-compatible API; with --model")
+    add("--model M", "the model to request, with --endpoint")
+    add("--api-key-env V", "environment variable of its API key (default: no key is sent)")
+    asked = "the scenario whose endpoint and timeouts are used (default: %(default)s)"
+    add("--scenario SCENARIO", asked, default="deepseek")
+    add("--simulated", "ask the simulated provider, without a key or a network")
+    add("--json", "print texts, outcome, times, tokens and cost as JSON")
 
 
 def _add_init(command: _Command) -> None:

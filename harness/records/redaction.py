@@ -52,6 +52,19 @@ class Redactor:
         """Return `text` without secrets; None for None."""
         return None if text is None else self.text(text)
 
+    def held_from(self, text: str) -> int:
+        """Return where the last part of `text` begins that more text can make a secret.
+
+        This is the length of `text` if there is none.
+        """
+        if self._has_short:  # such a secret ends where the word ends
+            return len(text) - len(re.split(r"\s", text)[-1])
+        tail = text[-self._longest :] if self._longest else ""
+        for at in range(len(tail)):
+            if any(form.startswith(tail[at:]) for form in self._forms):
+                return len(text) - len(tail) + at
+        return len(text)
+
     def _without_begin(self, text: str) -> str:
         for form in self._forms:
             for length in range(min(len(form), len(text)), _LONG - 1, -1):

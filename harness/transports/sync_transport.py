@@ -34,6 +34,7 @@ from harness.transports.exchange import (
     post_arguments,
     received_texts,
 )
+from harness.transports.reading import Reading
 from harness.transports.sockets import Receive, SocketTransport, receive_bytes, shut_down
 from harness.transports.target import Target
 
@@ -195,7 +196,8 @@ def exchange_blocking(
 class SyncClient:
     """Sends attempts to one target, one at a time for each thread. Use it as a context manager.
 
-    `receive`: waits for a response, if there is no `http`.
+    `receive`: waits for a response, if there is no `http`. `watch`: called with the reading after
+    each part of a body, in the thread of the attempt.
     """
 
     def __init__(
@@ -204,8 +206,10 @@ class SyncClient:
         now: ReadClock,
         http: httpx2.Client | None = None,
         receive: Receive = receive_bytes,
+        watch: Callable[[Reading], None] | None = None,
     ) -> None:
         self._target = target
+        self._watch = watch
         self._texts = received_texts(target)
         self._now = now
         http = http or httpx2.Client(
@@ -246,7 +250,10 @@ class SyncClient:
             assert isinstance(response.stream, httpx2.SyncByteStream)
             body = response.iter_bytes() if is_encoded(response) else response.stream
             for received in body:
-                if not exchange.received(received, self._now()):
+                goes_on = exchange.received(received, self._now())
+                if self._watch is not None and exchange.reading is not None:
+                    self._watch(exchange.reading)
+                if not goes_on:
                     break
             return exchange.finish()
         finally:

@@ -16,7 +16,6 @@ from harness.endpoints.section import EndpointServer
 from harness.engine.effects import Deadlines, Message, Request, Send
 from harness.records.clock import SECOND, Anchor
 from harness.records.keys import CallKey
-from harness.records.schema import SCHEMA, Run
 from harness.transports.exchange import attempt_headers, post_arguments
 from harness.transports.target import Target
 
@@ -31,14 +30,8 @@ def scenario(endpoint: str) -> Scenario:
 def attempt(endpoint: str, phase: str) -> tuple[Target, Send]:
     """Return one attempt of `phase` in a run against `endpoint`."""
     read = scenario(endpoint)
-    the_run = Run(
-        schema=SCHEMA, run_id="r", name="s", status="running", seed=0,
-        anchor=Anchor(unix_ns=0, monotonic_ns=0), simulated=False, time_scale=1, cells=(),
-        repeats=1, order=(), scenario={}, profile=None, versions={}, host={},
-    )  # fmt: skip
-    target = target_of(
-        read, the_run, EndpointServer("http://127.0.0.1:1/v1", "key"), Secrets("key")
-    )
+    server = EndpointServer("http://127.0.0.1:1/v1", "key")
+    target = target_of(read, "r", Anchor(unix_ns=0, monotonic_ns=0), server, Secrets("key"))
     key = CallKey("cell", 0, 0, 0, phase, None, 1)
     request = Request((Message("user", "why?"),), None, phase == "decompose")
     return target, Send(key, 1, request, Deadlines(1, 1, 1, SECOND, ""))
