@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
-from benchmarks.survival import check, lines_of
+from benchmarks.survival_checks import check, lines_of
 from harness.bench.scenario import load_scenario
 from harness.store.run_directory import PROVIDER_FILE, RUN_FILE, SUMMARY_FILE, read_spent
 
