@@ -8,6 +8,7 @@ it is JSON, and the next writer removes it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import math
 import os
@@ -225,10 +226,23 @@ def _sync_folder(folder: Path) -> None:
 
 
 def append_to_file(path: Path, lines: Iterable[bytes]) -> None:
-    """Append lines to a file; create it if it does not exist. Raises StorageError."""
-    with writing(path), path.open("ab", buffering=0) as file:
-        for line in lines:
-            file.write(line)
+    """Append lines to a file; create it if it does not exist. Raises StorageError.
+
+    An incomplete last line is removed first. What cannot be written completely is removed.
+    """
+    with writing(path):
+        cut_torn_line(path)
+        with path.open("ab", buffering=0) as file:
+            for line in lines:
+                before = file.tell()
+                try:
+                    written = file.write(line)
+                    if written != len(line):
+                        raise OSError(errno.ENOSPC, "a line was cut off; is the disk full?")
+                except OSError:
+                    with contextlib.suppress(OSError):
+                        file.truncate(before)
+                    raise
 
 
 @contextmanager

@@ -116,7 +116,8 @@ class Exporter:
         spans = with_export_times(TraceMaker(the_run).of_run(self._trials))
         _make(self._traces)
         otlp_file.replace_spans(self._traces / RUN_TRACE_FILE, [spans], resource)
-        self._put(spans, resource)
+        if not the_run.resumed:  # else some are delivered already: `export_stored` sends the others
+            self._put(spans, resource)
         metrics = self._finish_metrics(resource, wait)
         account = DeliveryAccount(made=self._made, left_out=self._left_out, metrics=metrics)
         if self._outbox:

@@ -33,7 +33,14 @@ from harness.records.schema import (
 )
 from harness.store import run_directory
 from harness.store.column_reader import read_columns
-from harness.store.run_directory import Records, Writer, read_records, read_run, write_whole
+from harness.store.run_directory import (
+    Records,
+    Writer,
+    append_to_file,
+    read_records,
+    read_run,
+    write_whole,
+)
 from harness.store.run_lock import locked
 from tests.analysis.builders import (
     make_attempt,
@@ -394,6 +401,19 @@ def test_a_writer_that_cannot_open_all_its_files_leaves_none_open(tmp_path: Path
     (tmp_path / run_directory.TRIALS_FILE).mkdir()
     said = refusal(lambda: Writer(tmp_path).__enter__())
     assert said.startswith(f"{tmp_path / run_directory.TRIALS_FILE}: cannot be written (")
+
+
+def test_appended_lines_follow_complete_ones_only(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    append_to_file(path, [b"one\n", b"two\n"])
+    with path.open("ab") as file:
+        file.write(b"thr")  # killed
+    append_to_file(path, [b"three\n"])
+    assert path.read_bytes() == b"one\ntwo\nthree\n"
+    with largest_file(20):
+        said = refusal(lambda: append_to_file(path, [b"f\n", b"long enough\n"]))
+    assert said == f"{path}: cannot be written (a line was cut off; is the disk full?)"
+    assert path.read_bytes() == b"one\ntwo\nthree\nf\n"
 
 
 def test_a_file_that_is_written_whole_is_the_old_one_until_it_is_the_new_one(

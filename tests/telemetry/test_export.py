@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from harness.records.errors import StorageError
-from harness.records.schema import Trial
+from harness.records.schema import Session, Trial
 from harness.store.run_directory import RUN_FILE, Records, TrialRecords
 from harness.store.trial_reader import TrialReader
 from harness.telemetry import delivery_log
@@ -271,6 +271,10 @@ def test_a_torn_line_of_the_ledger_counts_as_not_delivered(tmp_path: Path) -> No
     with (tmp_path / delivery_log.DELIVERED).open("ab") as file:
         file.write(b'{"endpoint": "here", "rejec')
     assert delivery_log.read_acknowledged(tmp_path, "here") == Acknowledged(frozenset("ab"), 1)
+    delivery_log.note(tmp_path, "here", ["d"], 0)
+    assert delivery_log.read_acknowledged(tmp_path, "here") == Acknowledged(frozenset("abd"), 1), (
+        "the incomplete line is gone"
+    )
     delivery_log.forget(tmp_path, "here")
     assert delivery_log.read_acknowledged(tmp_path, "here") == Acknowledged(frozenset(), 0)
     assert delivery_log.read_acknowledged(tmp_path, "there") == Acknowledged(frozenset("c"), 0)
@@ -288,15 +292,17 @@ def test_a_ledger_that_cannot_be_read_is_a_storage_error(tmp_path: Path) -> None
 def test_a_run_that_goes_on_has_its_earlier_trials_in_the_run_trace(tmp_path: Path) -> None:
     records = make_records([CELL], 2, workflows=1)
     first, second = trials_of(records)
+    session = Session(execution=1, anchor=records.run.anchor, away=0)
+    resumed = msgspec.structs.replace(records.run, resumed=(session,))
     with receiving(Receiver()) as receiver:
-        for ended, earlier in ((first, ()), (second, (first.trial,))):
+        for run, ended, earlier in ((records.run, first, ()), (resumed, second, (first.trial,))):
             exporter = Exporter(tmp_path, receiver.target(), {}, clock=STILL, earlier=earlier)
-            exporter.after_trial(records.run, ended)
-            exporter.finish(records.run)
+            exporter.after_trial(run, ended)
+            exporter.finish(run)
         account = export_stored(
             tmp_path, stored(records, tmp_path), receiver.target(), {}, seconds=5
         )
     names = [span["name"] for span in read(tmp_path)["run.otlp.jsonl"]]
     assert sorted(names) == ["harness.cell", "harness.run", "harness.trial", "harness.trial"]
     assert account.delivered == account.made
-    assert set(spans_got(receiver)) == set(spans_made(tmp_path))
+    assert spans_got(receiver) == spans_made(tmp_path), "each once"
