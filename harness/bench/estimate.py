@@ -83,6 +83,28 @@ def estimate(
     )
 
 
+def short_budgets(scenario: Scenario, expected: Estimate) -> dict[str, float]:
+    """Return the budgets that a run can exceed without any retry, and what suffices, by key.
+
+    What suffices for attempts has room for all repairs and retries.
+    """
+    tokens = _sum_known([expected.input_tokens, expected.output_tokens])
+    seconds = expected.seconds.high / scenario.time_scale
+    needs: dict[str, tuple[float | None, float | None]] = {
+        "attempts": (expected.calls + expected.warmup_calls, expected.most_attempts),
+        "usd": (expected.usd, expected.most_usd),
+        "tokens": (tokens, tokens),
+        "seconds": (seconds, seconds),
+    }
+    limits = scenario.budget.model_dump(exclude_none=True)
+    found = {name: (*needs[name], limit) for name, limit in limits.items()}
+    return {
+        f"budget.{name}": enough
+        for name, (least, enough, limit) in found.items()
+        if least is not None and enough is not None and least > limit
+    }
+
+
 def _sum_known(values: Iterable[_N | None]) -> _N | None:
     """Return the sum; None if a value is not known."""
     every = list(values)

@@ -196,7 +196,7 @@ def _execute(
             views,
             verbose=options.verbose,
             interrupted=interrupted,
-            rerun=_rerun(options),
+            rerun=_rerun(options, scenario),
         )
     return _exit_code(finished, summary)
 
@@ -372,14 +372,16 @@ def _warn_of_delivery(account: DeliveryAccount, directory: Path) -> None:
         warn(without_span(account))
 
 
-def _rerun(options: argparse.Namespace) -> Rerun | None:
+def _rerun(options: argparse.Namespace, scenario: Scenario) -> Rerun | None:
     """Return how to run the scenario again; None for a resumed run."""
     if options.scenario is None:
         return None
     own = {"--endpoint": options.endpoint, "--model": options.model}
     own["--api-key-env"] = options.api_key_env
     words = [word for name, value in own.items() if value is not None for word in (name, value)]
-    return Rerun(options.scenario, tuple(options.set), tuple(words))
+    budget = scenario.budget.model_dump(exclude_none=True)
+    settle = scenario.endpoint.facts.settle
+    return Rerun(options.scenario, tuple(options.set), tuple(words), budget, settle)
 
 
 def _exit_code(finished: Run, summary: Summary | None) -> int:

@@ -31,8 +31,9 @@ sub_questions = 4                # calls of a workflow that can run at once
 """
 
 _OWN = """\
-# The most tokens of an answer, reasoning included: what the budget can count on.
-max_tokens = {{ decompose = 3000, research = 3000, synthesize = 4000 }}
+# The most tokens of an answer, reasoning included. An answer that is cut off is lost work, so leave
+# room; a model with a short context needs less.
+max_tokens = {{ decompose = 6000, research = 12000, synthesize = 12000 }}
 
 [endpoint]
 kind = "openai"                  # any OpenAI-compatible API

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from harness.analysis.looks import failure_free, first_proof, growing_looks
 from harness.analysis.settings import swept_keys
 from harness.bench.cells import endpoint_headings, expand, scenarios_by_cell
-from harness.bench.estimate import Estimate, estimate
+from harness.bench.estimate import Estimate, estimate, short_budgets
 from harness.bench.scenario import DEFAULT_MAX_REPEATS, Scenario, cell_scenario, swept_options
 from harness.config.prices import Price
 from harness.endpoints.section import SecondsRange
@@ -64,6 +64,7 @@ def show_plan(scenario: Scenario, expected: Estimate, as_json: bool) -> None:
             },
             "proof": proof_line(scenario),
             "estimate": expected._asdict(),
+            "short_budgets": short_budgets(scenario, expected),
         }
         print(json.dumps(plan, indent=2))
         return
@@ -114,6 +115,18 @@ def estimate_lines(scenario: Scenario, expected: Estimate) -> Iterator[str]:
     )
     for name, text in _facts(scenario, expected):
         yield from _wrap(f"  {name:<7}  {text}", " " * 11)
+    for key, enough in short_budgets(scenario, expected).items():
+        limit = getattr(scenario.budget, key.removeprefix("budget."))
+        yield from _wrap(
+            f"Warning: {key} = {limit:g} can end this run early; "
+            f"--set {key}={_enough(enough)} suffices",
+            "  ",
+        )
+
+
+def _enough(value: float) -> str:
+    """Write a budget, rounded up: whole, or of less than 100 with two decimals."""
+    return f"{math.ceil(value)}" if value >= 100 else f"{math.ceil(100 * value) / 100:g}"
 
 
 def _facts(scenario: Scenario, expected: Estimate) -> Iterator[tuple[str, str]]:
@@ -154,7 +167,7 @@ def _facts(scenario: Scenario, expected: Estimate) -> Iterator[tuple[str, str]]:
     prices = dict.fromkeys(_price(price) for price in own if price is not None)
     if prices:
         yield "price", "; ".join(prices)
-    yield "budget", _budget(scenario, expected)
+    yield "budget", _budget(scenario)
     yield "proof", proof_line(scenario)
 
 
@@ -230,7 +243,7 @@ def _price(price: Price) -> str:
     )
 
 
-def _budget(scenario: Scenario, expected: Estimate) -> str:
+def _budget(scenario: Scenario) -> str:
     limits = [
         _count(limit, "attempt")
         if name == "attempts"
@@ -239,11 +252,7 @@ def _budget(scenario: Scenario, expected: Estimate) -> str:
     ]
     if not limits:
         return "none"
-    usd = scenario.budget.usd
-    early = usd is not None and expected.usd is not None and expected.usd > usd
-    return f"{', '.join(limits)}; the run stops before it exceeds this" + (
-        ", possibly early, because it can cost more" if early else ""
-    )
+    return f"{', '.join(limits)}; the run stops before it exceeds this"
 
 
 def _simulated_call(scenario: Scenario, profile: Profile) -> SecondsRange:

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.analysis.model import Summary
-from harness.report.wording import kept, lost
+from harness.analysis.model import Cell, Summary
+from harness.report.wording import in_seconds, kept, lost
 
 OWN = "--endpoint URL --model NAME"
 """Options that point a scenario at a server of one's own."""
 
 
+_HEADROOM = 1.25
+"""A proposed budget is this many times what the run would use if it goes on as it did."""
+
+
 class Rerun(NamedTuple):
-    """How the scenario was run: its path or name, the settings replaced, and other options."""
+    """How the scenario was run: its path or name, the settings replaced, and other options.
+
+    `budget`: the limits of the scenario by key. `settle`: scenario seconds between two trials.
+    """
 
     scenario: str
     overrides: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    budget: Mapping[str, float] = {}
+    settle: float = 0.0
 
     def command(self, *changed: str) -> str:
         """Return the command that runs it again with other settings, `key=value`."""
@@ -47,9 +57,7 @@ def next_steps(summary: Summary, directory: Path, rerun: Rerun | None) -> list[S
     run = shlex.quote(str(directory))
     steps: list[Step] = []
     if summary.status != "complete":
-        more = ""
-        if summary.stopped is not None and summary.stopped.by == "budget":
-            more = f" --set {summary.stopped.because.partition(' = ')[0]}=MORE"
+        more = _raised_budget(summary, rerun)
         settles = summary.recommendation.settles_with
         is_enough = settles is not None and settles.by_resuming
         purpose = "go on until it is proven" if is_enough else "go on with it"
@@ -88,7 +96,72 @@ def _reruns(summary: Summary, rerun: Rerun) -> Iterable[Step]:
         is_auto = summary.planned_workflows is None
         changed = [] if is_auto else ["sweep.repeats=auto"]
         purpose = "may be enough for a proof" if settles.at_least else "enough for a proof"
-        yield Step(rerun.command(*changed, f"sweep.max_repeats={settles.max_repeats}"), purpose)
+        changed.append(f"sweep.max_repeats={settles.max_repeats}")
+        workflows = (settles.workflows or 0) * len(summary.cells)
+        for name, limit in rerun.budget.items():
+            needed = _needed(name, summary, workflows, rerun.settle)
+            if needed is not None and needed > limit:
+                changed.append(f"budget.{name}={_written(needed)}")
+        yield Step(rerun.command(*changed), purpose)
+
+
+def _raised_budget(summary: Summary, rerun: Rerun | None) -> str:
+    """Return the option with which a run goes on that a budget has stopped; empty for others."""
+    if summary.stopped is None or summary.stopped.by != "budget":
+        return ""
+    key = summary.stopped.because.partition(" = ")[0]
+    planned, settle = summary.planned_workflows, 0.0 if rerun is None else rerun.settle
+    settles = summary.recommendation.settles_with
+    if planned is None and settles is not None and settles.workflows is not None:
+        planned = settles.workflows * len(summary.cells)
+    name = key.removeprefix("budget.")
+    needed = None if planned is None else _needed(name, summary, planned, settle)
+    return f" --set {key}={'MORE' if needed is None else _written(needed)}"
+
+
+def _needed(name: str, summary: Summary, workflows: int, settle: float) -> float | None:
+    """Return the budget with which so many workflows end, if they are like those of the run.
+
+    `workflows`: of all settings together. None if it is not known.
+    """
+    begun = [cell for cell in summary.cells if cell.workflows.started]
+    used = [_used(name, cell, summary) for cell in begun]
+    known = [one for one in used if one is not None]
+    if not known or len(known) < len(used):
+        return None
+    each = [one / cell.workflows.started for one, cell in zip(known, begun, strict=True)]
+    warm_up = _warm_up(name, summary) / sum(cell.workflows.started for cell in begun)
+    pauses = 0.0
+    if name == "seconds":
+        pauses = settle * sum(c.repeats for c in begun) / sum(c.workflows.started for c in begun)
+    return _HEADROOM * workflows * (math.fsum(each) / len(each) + warm_up + pauses)
+
+
+def _used(name: str, cell: Cell, summary: Summary) -> float | None:
+    match name:
+        case "attempts":
+            return cell.attempts.total
+        case "tokens":
+            return cell.tokens.input + cell.tokens.output
+        case "usd":
+            return cell.cost_usd
+        case _:
+            makespan = in_seconds(cell.makespan_s, summary)
+            return None if makespan is None else makespan.value * cell.repeats
+
+
+def _warm_up(name: str, summary: Summary) -> float:
+    seen = summary.cold_start
+    if seen is None:
+        return 0.0
+    used = {"attempts": seen.warmup_calls, "tokens": seen.warmup_tokens, "usd": seen.warmup_usd}
+    return used.get(name) or 0.0
+
+
+def _written(value: float) -> str:
+    """Write a number rounded up to two significant digits."""
+    step: float = 10.0 ** (math.floor(math.log10(value)) - 1) if value > 0 else 1.0
+    return f"{math.ceil(value / step - 1e-9) * step:.12g}"
 
 
 def can_be_virtual(summary: Summary) -> bool:

@@ -49,6 +49,32 @@ def test_a_dry_run_shows_cells_and_estimate_and_leaves_nothing(
     assert set(elsewhere.iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("budget", "warned"),
+    [
+        ({"attempts": 10}, "budget.attempts = 10 can end this run early; --set budget.attempts="),
+        ({"tokens": 99}, "budget.tokens = 99 can end this run early; --set budget.tokens="),
+        ({"usd": 0.0001}, "budget.usd = 0.0001 can end this run early; --set budget.usd="),
+        ({"seconds": 1}, "budget.seconds = 1 can end this run early; --set budget.seconds="),
+        ({"attempts": 10_000, "usd": 100, "tokens": 10_000_000, "seconds": 50_000}, ""),
+    ],
+)
+def test_a_budget_that_is_too_small_is_warned_of_before_the_run(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str], budget: dict[str, float], warned: str
+) -> None:
+    command = ["run", str(scenario(elsewhere, "https://api.test/v1", budget=budget)), "--dry-run"]
+    assert main(command) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("Warning: " in said) == bool(warned)
+    if warned:
+        assert f"Warning: {warned}" in said
+        enough = said.split(warned)[1].split()[0]
+        assert main([*command, "--set", f"budget.{next(iter(budget))}={enough}"]) == 0
+        assert "Warning: " not in capsys.readouterr().out
+    assert main([*command, "--json"]) == 0
+    assert bool(json.loads(capsys.readouterr().out)["short_budgets"]) == bool(warned)
+
+
 def test_a_dry_run_needs_no_key_and_sends_nothing(
     elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -182,6 +182,28 @@ def test_the_reason_says_what_would_settle_it() -> None:
     assert first.command == "harness run mine.toml --set sweep.max_repeats=10"
 
 
+@pytest.mark.parametrize(
+    ("budget", "raised"),
+    [
+        ({"attempts": 300.0}, ["budget.attempts=3200"]),
+        ({"attempts": 3200.0}, []),
+        ({"attempts": 300.0, "tokens": 10.0}, ["budget.attempts=3200", "budget.tokens=130000"]),
+        ({"seconds": 60.0}, ["budget.seconds=28000"]),
+        ({"usd": 0.01}, []),  # without a price nothing is known
+    ],
+)
+def test_a_proposed_run_has_the_budget_that_it_needs(
+    budget: dict[str, float], raised: list[str]
+) -> None:
+    settles = SettlesWith(missing="both", max_repeats=10, workflows=133)
+    said = advice("open", IDS[2], settles_with=settles)
+    summary = make_summary(IDS, recommendation=said, planned_workflows=72)
+    (first, *_) = next_steps(summary, HERE, Rerun("mine.toml", budget=budget, settle=2.0))
+    assert first.command.split(" --set ")[1:] == [
+        "sweep.repeats=auto", "sweep.max_repeats=10", *raised
+    ]  # fmt: skip
+
+
 def test_a_run_whose_rest_is_enough_is_resumed_and_not_run_again() -> None:
     settles = SettlesWith(missing="slo", max_repeats=36, workflows=80, by_resuming=True)
     said = advice("leading", IDS[2], settles_with=settles)
@@ -363,7 +385,7 @@ def test_a_budget_that_stopped_a_run_is_raised_to_go_on() -> None:
     lines = shown(summary)
     assert lines[-4:-2] == [
         f"Next: harness run --resume {HERE} \\",
-        "        --set budget.attempts=MORE",
+        "        --set budget.attempts=790",
     ]
     assert [line for line in lines if line.startswith("Note: the run is partial: 28 workflows")]
 
