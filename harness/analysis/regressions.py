@@ -10,6 +10,7 @@ from harness.config.tables import nearest
 from harness.records.errors import InputError
 
 _RULE = re.compile(r"\s*([a-z_0-9]+)\s*([<>])\s*([+-]?\d+(?:\.\d+)?)\s*%\s*\Z")
+_NO_PERCENT = re.compile(r"\s*([a-z_0-9]+)\s*([<>])\s*([+-]?\d*\.?\d+)\s*\Z")
 
 
 class Rule(NamedTuple):
@@ -29,9 +30,7 @@ def parse_rule(text: str) -> Rule:
     """Read `workflow_p95>+10%`. Raises InputError."""
     match = _RULE.match(text)
     if match is None:
-        raise InputError(
-            f"--fail-on {text}: not a rule; write it like 'workflow_p95>+10%' or 'throughput<-5%'"
-        )
+        raise InputError(f"--fail-on {text}: not a rule; {_right_form(text)}")
     name, sign, limit = match.groups()
     names = compared_metrics()
     if name not in names:
@@ -40,3 +39,13 @@ def parse_rule(text: str) -> Rule:
             f"{', '.join(names)}"
         )
     return Rule(text, name, sign, float(limit) / 100)
+
+
+def _right_form(text: str) -> str:
+    """Return how a rule is written; a limit below 1 without `%` is a share."""
+    match = _NO_PERCENT.match(text)
+    if match is None:
+        return "write it like 'workflow_p95>+10%' or 'throughput<-5%'"
+    name, sign, limit = match[1], match[2], float(match[3])
+    percent = 100 * limit if abs(limit) < 1 else limit
+    return f"a limit is in percent: write '{name}{sign}{percent:+.6g}%'"

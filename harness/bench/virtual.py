@@ -120,8 +120,6 @@ def processes(scenario: Scenario, wanted: int | None) -> int:
 
     Raises InputError if the scenario does not allow as many.
     """
-    if wanted is not None and wanted < 1:
-        raise InputError(f"--jobs {wanted}: must be at least 1")
     several = wanted is not None and wanted > 1
     if several and not scenario.is_virtual:
         raise InputError(

@@ -19,6 +19,14 @@ from pathlib import Path
 from typing import Any, TextIO, TypeAlias, cast
 
 from harness import __version__
+from harness.cli.arguments import (
+    ArgumentParser,
+    checked,
+    natural,
+    positive,
+    probability,
+    time_scale,
+)
 from harness.cli.end_signals import EndSignals
 from harness.records.errors import HarnessError
 
@@ -32,8 +40,6 @@ OUT_OF_MEMORY = (
     "harness: out of memory; all records that had ended are saved; give it more memory, or a run "
     "with fewer workflows or permits"
 )
-_MOST_DIGITS = 18
-"""Of a whole number in an option: it fits into 64 bits."""
 _Add: TypeAlias = Callable[..., None]
 _Command: TypeAlias = Callable[..., _Add]
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -95,8 +101,8 @@ def _open_closed_streams() -> None:
 
 
 def _run_command(arguments: Sequence[str] | None) -> int:
-    options = _parser().parse_args(arguments)
     try:
+        options = _parser().parse_args(arguments)
         code: int = pkgutil.resolve_name(options.command)(options)
         print(end="", flush=True)
     except HarnessError as error:
@@ -158,7 +164,7 @@ def _to_null(stream: TextIO) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="harness",
         description="Measures how an LLM workflow should call its model: how many calls at once, "
         "which retry policy, and what async gains.",
@@ -212,6 +218,8 @@ def _add(parser: argparse.ArgumentParser, usage: str, text: str, **more: Any) ->
         more["metavar"] = metavar
     elif name.startswith("--"):
         more["action"] = "store_true"
+    if "type" in more:
+        more["type"] = checked(name, more["type"])
     parser.add_argument(name, help=text, **more)
 
 
@@ -243,7 +251,7 @@ def _add_run(command: _Command) -> None:
     add("--dry-run", "show the settings and the expected calls, tokens, time and cost; run nothing")
     add("--yes", "do not ask for confirmation before a run that may cost money")
     jobs = "number of processes for trials in virtual time (default: the number of cores)"
-    add("--jobs N", jobs, type=int)
+    add("--jobs N", jobs, type=positive)
     add("--verbose", "print all tables, the code to paste and all advice after the answer")
     add("--quiet", "show only errors")
     add("--json", "print summary.json instead of the answer")
@@ -358,7 +366,7 @@ def _add_compare(command: _Command) -> None:
         "--require-power P",
         "exit with 1 if a change of exactly the limit of a --fail-on rule would have been found "
         "with a probability below P, for example 0.8",
-        type=_probability,
+        type=probability,
     )
     add("--json", "print all metrics as JSON")
 
@@ -381,7 +389,7 @@ def _add_trace(command: _Command) -> None:
         "one workflow: setting/repeat/workflow, numbered from 1, or a trace id",
         nargs="?",
     )
-    add("--slowest N", "the N slowest workflows", type=_count)
+    add("--slowest N", "the N slowest workflows", type=positive)
     add("--failed", "the failed and degraded workflows")
     add("--spans", "print the spans as trees")
     add("--json", "print the critical paths as JSON")
@@ -419,9 +427,15 @@ def _add_export(command: _Command) -> None:
     add = command(
         "export",
         "export:export_tables",
-        help="write the records of a run as CSV or Parquet",
-        description="Writes attempts, calls, workflows and trials as flat tables. Times are in "
-        "nanoseconds, as in the records.",
+        help="write the records of a run as tables: CSV or Parquet",
+        description="Writes one file for each kind of record, with a row for each record: "
+        "attempts.csv (each HTTP request), calls.csv (each question to the model, with all its "
+        "attempts), workflows.csv, phases.csv (each part of a workflow), trials.csv (each setting "
+        "in each repeat), cells.csv (each setting with all its metrics), and server.csv if the "
+        "server's metrics were read. Files of an earlier export are replaced.",
+        epilog="Columns are the fields that docs/records.md describes: a field in another one has "
+        "both names, as `tokens_output`. Times are in nanoseconds since the run began, those of "
+        "cells.csv in seconds. docs/run-directory.md describes the other columns.",
     )
     add("run RUN", "the run directory")
     add("--format {csv,parquet}", "file format (default: %(default)s)", default="csv")
@@ -440,10 +454,10 @@ def _add_serve(command: _Command) -> None:
     add("profile", profile, nargs="?", default="deepseek-reasoner")
     replace = "replace a key of the profile, for example --set concurrency_cap=4"
     add("--set KEY=VALUE", replace, action="append", default=[])
-    add("--port PORT", "0 chooses a free port (default: %(default)s)", type=int, default=8000)
-    add("--seed SEED", "seed of lengths and times (default: %(default)s)", type=_seed, default=0)
+    add("--port PORT", "0 chooses a free port (default: %(default)s)", type=natural, default=8000)
+    add("--seed SEED", "seed of lengths and times (default: %(default)s)", type=natural, default=0)
     scale = "real seconds in one simulated second (default: %(default)s)"
-    add("--time-scale TIME_SCALE", scale, type=float, default=1.0)
+    add("--time-scale TIME_SCALE", scale, type=time_scale, default=1.0)
     add("--log FILE", "write the log of the provider (JSON lines)")
     add("--list", "list the shipped profiles and exit")
     add("--json", "print the address as JSON")
@@ -461,30 +475,3 @@ def _add_completion(command: _Command) -> None:
     add("shell SHELL", "bash, zsh or fish", choices=("bash", "zsh", "fish"))
     add = command("complete", "completion:print_candidates")  # for the scripts: not in the help
     add("words WORD", "the words after `harness`", nargs=argparse.REMAINDER)
-
-
-def _count(text: str) -> int:
-    """Return the number of at least 1 that `text` holds; for argparse."""
-    if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS or int(text) == 0:
-        raise argparse.ArgumentTypeError("must be a whole number, at least 1")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    """Return the whole number of at least 0 that `text` holds; for argparse."""
-    if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS:
-        raise argparse.ArgumentTypeError(
-            f"must be a whole number, at least 0, of at most {_MOST_DIGITS} digits"
-        )
-    return int(text)
-
-
-def _probability(text: str) -> float:
-    """Return the number between 0 and 1 that `text` holds; for argparse."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 < number < 1:
-        raise argparse.ArgumentTypeError("must be a number between 0 and 1, for example 0.8")
-    return number

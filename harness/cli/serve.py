@@ -9,7 +9,6 @@ import textwrap
 from pathlib import Path
 
 from harness.config.tables import parse_override
-from harness.records.errors import InputError
 from harness.simulator.profiles import load_profile, shipped_profiles
 from harness.simulator.server import serve
 
@@ -21,8 +20,6 @@ def serve_profile(options: argparse.Namespace) -> int:
             name, indent = f"{profile.name:<19} ", " " * 20
             print(textwrap.fill(name + profile.description, 80, subsequent_indent=indent))
         return 0
-    if not 0 < options.time_scale <= 1:
-        raise InputError(f"--time-scale {options.time_scale}: give a number above 0, up to 1")
     profile = load_profile(options.profile, dict(map(parse_override, options.set)), "--set ")
 
     def ready(base_url: str) -> None:

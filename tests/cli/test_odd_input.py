@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,13 +18,8 @@ def refused(
     capsys: pytest.CaptureFixture[str], *arguments: str, codes: tuple[int, ...] = (2,)
 ) -> str:
     """Return the one line with which a command refuses its input."""
-    try:
-        code: Any = main(arguments)
-    except SystemExit as error:  # by argparse, after the usage
-        code = error.code
-        (_, line) = capsys.readouterr().err.rstrip().rsplit("\n", 1)
-    else:
-        line = one_line(capsys.readouterr().err)
+    code = main(arguments)
+    line = one_line(capsys.readouterr().err)
     assert code in codes, line
     assert "internal error" not in line
     assert "Traceback" not in line
@@ -132,10 +126,14 @@ def test_a_broken_record(
         (["scenarios", "\udcff"], "?: no such file"),
         (["schema", "x"], "unrecognized arguments"),
         (["completion", "tcsh"], "invalid choice"),
-        (["serve", "--seed", "-1"], "must be a whole number, at least 0"),
+        (["serve", "--seed", "-1"], "give a whole number, at least 0"),
         (["serve", "--seed", "9" * 5000], "of at most 18 digits"),
         (["serve", "--port", "99999"], "a port is 0 to 65535"),
-        (["serve", "--time-scale", "nan"], "give a number above 0"),
+        (["serve", "--time-scale", "nan"], "--time-scale nan: give a number above 0, up to 1"),
+        (["serve", "--port", "x"], "--port x: give a whole number"),
+        (["run", "quickstart", "--jobs", "0"], "--jobs 0: give a whole number, at least 1"),
+        (["run", "quickstart", "--jobs"], "--jobs: expected one argument; `harness run --help`"),
+        ([], "the following arguments are required: COMMAND; `harness --help` shows"),
         (["serve", "a\nb"], "profile a b: no such profile"),
         (["serve", "\udcff"], "profile ?: no such profile"),
         (["serve", "--set", "ttft=-1"], "ttft"),
@@ -145,7 +143,7 @@ def test_a_broken_record(
         (["trace", "RUN", "a/1/1", "--failed"], "leave out one"),
         (["trace", "RUN", "a/1/1", "--slowest", "2"], "leave out one"),
         (["trace", "RUN", "--spans", "--json"], "leave out one"),
-        (["trace", "RUN", "--slowest", "9" * 5000], "must be a whole number, at least 1"),
+        (["trace", "RUN", "--slowest", "9" * 5000], "give a whole number, at least 1"),
         (["report", "RUN", "--only", "a\nb"], r"--only a\nb: no such plot"),
         (["export", "RUN", "--out", "RUN/run.json"], "name another directory with --out DIR"),
         (["export", "RUN", "--out", "RUN/run.json/x"], "name another directory with --out DIR"),
