@@ -27,6 +27,7 @@ from harness.analysis.significance import (
     LEVEL,
     Difference,
     Successes,
+    at_level,
     by_repeats,
     by_workflows,
     holm,
@@ -38,14 +39,18 @@ from harness.records.schema import CellInfo, MarkedAnswers, Run
 from harness.records.settings import setting_of
 from harness.store.run_directory import Records
 
+NO_CLEAR_CHANGE = "no clear change"
+"""The verdict of a change that can be due to chance."""
+
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """How one quantity of one cell changed.
 
     `base`, `new`: in scenario seconds, USD, per scenario second, or a share (0 to 1). `change`:
-    relative (0.1 for 10 % more), for shares the difference. `p`: two-sided, None with too few
+    relative (0.1 for 10 % more), for shares the difference; its interval is adjusted as p is, so it
+    excludes 0 exactly where the change is significant. `p`: two-sided, None with too few
     data; `adjusted_p`: by Holm's method over all cells and quantities, and of a metric that a rule
-    names over the metrics of rules in all cells. `verdict`: `worse`, `better`, `no change shown` or
+    names over the metrics of rules in all cells. `verdict`: `worse`, `better`, `no clear change` or
     `cannot tell`; only a significant change breaks a rule, so never the latter two.
     `mann_whitney_p`: of the rank test, None without one. `detectable`: the least change for the
     worse that would have been found with a probability of 80 % if it had been the only one, written
@@ -153,6 +158,24 @@ class _Family(NamedTuple):
     def level(self) -> float:
         """The level of a change that is alone among them."""
         return LEVEL / max(len(self.adjusted), 1)
+
+    def judged(self, key: tuple[str, str], found: Difference) -> _Judged:
+        """Return whether a change is significant, and its interval at the level that p is held to.
+
+        That level is divided by the number that p is multiplied by.
+        """
+        p = self.adjusted.get(key)
+        called = is_called(p, found.ranks)
+        level = LEVEL * found.p / p if found.p and p and p < 1 else self.level
+        return _Judged(p, called, at_level(found, level, called=called))
+
+
+class _Judged(NamedTuple):
+    """The adjusted p of a change, whether it is significant, and its figure with an interval."""
+
+    p: float | None
+    called: bool
+    change: Figure
 
 
 class _Families(NamedTuple):
@@ -348,10 +371,11 @@ def _check(
 ) -> RuleCheck:
     compared, found = compared_metrics()[rule.name], seen.difference
     is_share = compared.metric.unit == "share"
-    change, p = _change_of(compared, found), family.adjusted.get((cell, rule.name))
+    judged = family.judged((cell, rule.name), found)
+    change = _change_of(compared, judged.change)
     result: Literal["broken", "can be due to chance", "kept"] = "kept"
     if rule.is_beyond(change.value):
-        result = "broken" if is_called(p, found.ranks) else "can be due to chance"
+        result = "broken" if judged.called else "can be due to chance"
     level, test = family.level, found.test
     sign = 1 if rule.sign == ">" else -1
     can_occur = not is_share or 0 <= seen.base + rule.limit <= 1
@@ -365,7 +389,7 @@ def _check(
         limit=rule.limit,
         cell=cell,
         change=change,
-        adjusted_p=p,
+        adjusted_p=judged.p,
         result=result,
         power=had,
         can_occur=can_occur,
@@ -374,14 +398,13 @@ def _check(
     )
 
 
-def _change_of(compared: ComparedMetric, found: Difference) -> Figure:
+def _change_of(compared: ComparedMetric, change: Figure) -> Figure:
     """Return a change as it is shown: relative, of a share the difference."""
     by = 0.0 if compared.metric.unit == "share" else 1.0
-    value, low, high = found.change.value, found.change.low, found.change.high
     return Figure(
-        value=value - by,
-        low=None if low is None else low - by,
-        high=None if high is None else high - by,
+        value=change.value - by,
+        low=None if change.low is None else change.low - by,
+        high=None if change.high is None else change.high - by,
     )
 
 
@@ -389,19 +412,19 @@ def _cell(info: CellInfo, seen: Mapping[str, _Seen], families: _Families) -> Cel
     changes = {}
     for name, one in seen.items():
         family, compared = families.of(name), compared_metrics()[name]
-        adjusted = family.adjusted.get((info.id, name))
-        changes[name] = _change(compared, one, adjusted, family.level)
+        judged = family.judged((info.id, name), one.difference)
+        changes[name] = _change(compared, one, judged, family.level)
     settings = msgspec.structs.asdict(info)
     return CellChanges(cell=settings.pop("id"), changes=changes, **settings)
 
 
-def _change(compared: ComparedMetric, seen: _Seen, adjusted: float | None, level: float) -> Change:
+def _change(compared: ComparedMetric, seen: _Seen, judged: _Judged, level: float) -> Change:
     found, sign = seen.difference, 1 if compared.metric.worse == "higher" else -1
-    change = _change_of(compared, found)
-    if adjusted is None:
+    change = _change_of(compared, judged.change)
+    if judged.p is None:
         verdict = "cannot tell"
-    elif not is_called(adjusted, found.ranks):
-        verdict = "no change shown"
+    elif not judged.called:
+        verdict = NO_CLEAR_CHANGE
     else:
         verdict = "worse" if change.value * sign > 0 else "better"
     return Change(
@@ -409,7 +432,7 @@ def _change(compared: ComparedMetric, seen: _Seen, adjusted: float | None, level
         new=seen.new,
         change=change,
         p=found.p,
-        adjusted_p=adjusted,
+        adjusted_p=judged.p,
         method=found.method,
         verdict=verdict,
         mann_whitney_p=found.ranks,

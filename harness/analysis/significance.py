@@ -1,7 +1,7 @@
 """Tests of the changes between two runs for significance. Pure functions of numbers.
 
-Every interval is two-sided at 95 %, every p two-sided. Changes of positive quantities are ratios,
-new over base; changes of shares are differences.
+Every interval is two-sided at 95 % (`at_level` makes one at another level), every p two-sided.
+Changes of positive quantities are ratios, new over base; changes of shares are differences.
 """
 
 from __future__ import annotations
@@ -89,6 +89,51 @@ class Difference(NamedTuple):
     test: SignificanceTest | None = None
 
 
+def at_level(found: Difference, level: float, *, called: bool) -> Figure:
+    """Return a change with its interval at another level: 0.05 for 95 %.
+
+    `called`: whether the change is significant at that level. The interval excludes no change
+    exactly then. Bounds of t tests scale with the quantile, so they agree with p by themselves,
+    except where ranks do not confirm it: then the interval is extended to no change. The bounds of
+    a share are those of another method than its p. Where they disagree about no change, the
+    interval is extended to it, or has the bound of a normal test with the same p (Miettinen,
+    Estimability and Estimation in Case-Referent Studies, American Journal of Epidemiology 103,
+    1976).
+    """
+    change, test = found.change, found.test
+    value, low, high = change.value, change.low, change.high
+    if low is None or high is None or test is None or found.p is None:
+        return change
+    if isinstance(test, ShareTest):
+        far = _normal(level)
+        scale = far / _normal(LEVEL)
+        low, high = (max(-1.0, min(1.0, value + (at - value) * scale)) for at in (low, high))
+        none, bound = 0.0, value * (1 - far / _normal(found.p)) if called else 0.0
+    else:
+        tails = (special.stdtrit(_freedom(test), 1 - at / 2) for at in (level, LEVEL))
+        scale = float(next(tails)) / float(next(tails))
+        low, high = (value * (at / value) ** scale for at in (low, high))
+        none, bound = 1.0, 1.0
+    if not called:
+        low, high = min(low, none), max(high, none)
+    elif low <= none <= high:
+        low, high = (bound, high) if value > none else (low, bound)
+    return Figure(value=value, low=low, high=high)
+
+
+def _normal(p: float) -> float:
+    """Return the distance in standard errors that has this two-sided p."""
+    return float(-special.ndtri(p / 2))
+
+
+def _freedom(test: TTest | WelchTest) -> float:
+    if isinstance(test, TTest):
+        return test.freedom
+    squares = [spread**2 / size for spread, size in zip(test.spreads, test.sizes, strict=True)]
+    parts = [one**2 / (size - 1) for one, size in zip(squares, test.sizes, strict=True)]
+    return sum(squares) ** 2 / sum(parts) if any(parts) else sum(test.sizes) - 2.0
+
+
 def by_repeats(
     base: Mapping[int, float], new: Mapping[int, float], *, paired: bool
 ) -> Difference | None:
@@ -129,14 +174,12 @@ def _of_samples(
         return Difference(Figure(value=math.exp(change)), None, "too few repeats")
     errors = _error(one) ** 2, _error(other) ** 2
     whole = sum(errors)
-    parts = [e**2 / (len(logs) - 1) for e, logs in zip(errors, (one, other), strict=True)]
-    freedom = whole**2 / sum(parts) if whole else float(len(one) + len(other) - 2)
     ranks = mann_whitney(one.tolist(), other.tolist())
     how = "Welch's t" if ranks is None else "Welch's t and ranks"
     method = f"{how} over {len(one)} and {len(other)} repeats"
     spreads = float(one.std(ddof=1)), float(other.std(ddof=1))
     test = WelchTest(spreads, (len(one), len(other)), of_logs)
-    by_t = _of_t(change, TTest(math.sqrt(whole), freedom, of_logs), method)
+    by_t = _of_t(change, TTest(math.sqrt(whole), _freedom(test), of_logs), method)
     return by_t._replace(ranks=ranks, test=test)
 
 

@@ -35,6 +35,11 @@ def compare_command(options: argparse.Namespace) -> int:
         base, new = map(_read, directories)
     except StorageError as error:
         raise InputError(str(error)) from None
+    if directories[0].samefile(directories[1]):
+        raise InputError(
+            f"{options.base} and {options.new} are the same run, so nothing can differ; give the "
+            "directories of two runs"
+        )
     comparison = compare_runs(base, new, rules, USUAL_POWER if required is None else required)
     cells = tuple(in_reading_order(comparison.cells))
     comparison = msgspec.structs.replace(comparison, cells=cells)

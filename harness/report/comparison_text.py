@@ -10,7 +10,13 @@ from typing import assert_never
 from rich.console import Console
 from rich.text import Text
 
-from harness.analysis.compare import CellChanges, Change, Comparison, RuleCheck
+from harness.analysis.compare import (
+    NO_CLEAR_CHANGE,
+    CellChanges,
+    Change,
+    Comparison,
+    RuleCheck,
+)
 from harness.analysis.metrics import Unit, compared_metrics
 from harness.analysis.power import MOST_REPEATS, USUAL_POWER
 from harness.analysis.significance import is_called
@@ -20,7 +26,8 @@ from harness.report.line_wrap import WIDTH, legend, wrapped
 from harness.report.tables import Column
 from harness.report.wording import counted, narrow_percent, number, percent, sentence
 
-_SHORT = {"no change shown": "not shown", "cannot tell": "unknown"}
+_FARTHEST = 100
+"""A change by this factor or more is not written as a number."""
 
 
 def render_comparison(
@@ -104,7 +111,7 @@ def _changed(comparison: Comparison, shown: Sequence[str]) -> str:
             change, cell = max(mine, key=lambda one: abs(one[0]))
             more = f" and {counted(len(mine) - 1, 'other setting')}" if len(mine) > 1 else ""
             said.append(f"{verdict}: {name} {_signed(change, _is_share(name))} in {cell}{more}")
-    return f"{sentence('; '.join(said) or 'no significant change')}."
+    return f"{sentence('; '.join(said) or NO_CLEAR_CHANGE)}."
 
 
 def _sensitivity(
@@ -166,7 +173,7 @@ def _by_rule(checks: Iterable[RuleCheck]) -> dict[str, list[RuleCheck]]:
 
 def _range(changes: Sequence[float | None], name: str) -> str:
     """Write the least and the largest of detectable changes."""
-    known = sorted((one for one in changes if one is not None), key=abs)
+    known = sorted((one for one in changes if one is not None and one < _FARTHEST), key=abs)
     texts = [_signed(one, _is_share(name)) if abs(one) > 5e-4 else "any" for one in known]
     if len(known) < len(changes):
         texts.append("none")
@@ -196,9 +203,9 @@ def _table(name: str, cells: Sequence[CellChanges]) -> Iterator[str]:
         Column("base", "", [change.base for change in changes], show),
         Column("new", "", [change.new for change in changes], show),
         Column("change", "", [_signed(change.change.value, is_share) for change in changes]),
-        Column("95 % interval", "", [_interval(change, is_share) for change in changes]),
+        Column("interval", "", [_interval(change, is_share) for change in changes]),
         Column("p\nHolm", "", [_p(change) for change in changes]),
-        Column("verdict", "", [_SHORT.get(c.verdict, c.verdict) for c in changes], left=True),
+        Column("verdict", "", [one.verdict for one in changes], left=True),
     ]
     for block in table_blocks(fitting_settings(cells, [columns], WIDTH), [columns]):
         yield from block
@@ -212,15 +219,19 @@ def _interval(change: Change, is_share: bool) -> str:
     low, high = change.change.low, change.change.high
     if low is None or high is None:
         return "none"
-    if high > 100:
+    if high > _FARTHEST and low < -0.95:
+        return "very wide"
+    if high > _FARTHEST:
         return f"{100 * low:+.0f}% and more"
-    return f"{_signed(low, is_share)} to {_signed(high, is_share)}"
+    return f"{100 * low:+.1f} to {_signed(high, is_share)}"
 
 
 def _p(change: Change) -> str:
     if change.adjusted_p is None:
         return "-"
-    return "<.001" if change.adjusted_p < 0.001 else f"{change.adjusted_p:.3f}".removeprefix("0")
+    if change.adjusted_p < 0.001:
+        return "<.001"
+    return f"{change.adjusted_p:.3f}".removeprefix("0").removesuffix(".000")
 
 
 def _key(comparison: Comparison, shown: Sequence[str]) -> str:
@@ -234,9 +245,9 @@ def _key(comparison: Comparison, shown: Sequence[str]) -> str:
     if comparison.rules:
         family = f"over the metrics of --fail-on in all settings; of other metrics {family}"
     return (
-        f"change = new over base (pt: percentage points); interval: of one figure alone; "
-        f"p: Holm's method {family}; "
-        f"not shown = can be due to chance{ranks}; unknown = too few data; {how}"
+        f"change = new over base (pt: percentage points); p and interval: adjusted by Holm's "
+        f"method {family}, so an interval without 0 is a change; {NO_CLEAR_CHANGE} = can be due "
+        f"to chance{ranks}; cannot tell = too few data; {how}"
     )
 
 

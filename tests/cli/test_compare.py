@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness.analysis.compare import NO_CLEAR_CHANGE
 from harness.cli.main import main
 from harness.records.clock import SECOND
 from harness.records.schema import Trial, Workflow
@@ -162,7 +163,7 @@ def test_a_change_that_the_ranks_do_not_bear_out_fails_nothing_and_the_key_says_
     assert main(["compare", base, new, "--fail-on", "makespan>+5%"]) == 0
     told = said(capsys)[0]
     assert "Welch's t and ranks over 5 and 5 repeats" in told
-    assert " not shown" in told
+    assert f" {NO_CLEAR_CHANGE}" in told
     assert "or the ranks of the repeats do not confirm a small p" in " ".join(told.split())
     assert "but can be due to chance: makespan" in " ".join(told.split())
     assert main(["compare", base, new, "--json"]) == 0
@@ -222,7 +223,8 @@ def test_another_schema_is_refused_by_name(
     ("rule", "why"),
     [
         ("makespan", "not a rule; write it like"),
-        ("makespan>10", "not a rule; write it like"),
+        ("makespan>10", "a limit is in percent: write 'makespan>+10%'"),
+        ("success_rate<-0.01", "a limit is in percent: write 'success_rate<-1%'"),
         ("makespam>+10%", "makespam is not compared (did you mean 'makespan'?)"),
         ("workflow_p95>+10%", "no setting of the two runs has workflow_p95"),
     ],
@@ -355,9 +357,10 @@ def test_a_power_of_no_change_cannot_be_required(
 
 @pytest.mark.parametrize("power", ["80", "0", "1", "much"])
 def test_a_power_is_between_0_and_1(power: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["compare", "a", "b", "--require-power", power])
-    assert "must be a number between 0 and 1, for example 0.8" in capsys.readouterr().err
+    assert main(["compare", "a", "b", "--require-power", power]) == 2
+    (line,) = said(capsys)[1].splitlines()
+    wanted = "give a share between 0 and 1, such as 0.8 for 80 %"
+    assert line == f"harness: --require-power {power}: {wanted}"
 
 
 @pytest.mark.parametrize("apart", [0.4, 0.6, 0.8, 1.0, 1.3, 1.6, 2.0])
@@ -374,7 +377,9 @@ def test_the_verdict_of_a_rule_the_table_and_the_exit_code_are_one_decision(
     out = said(capsys)[0]
     row = next(line for line in out.splitlines() if line.startswith("async    8 none"))
     assert ("Regression: makespan" in out) == row.endswith("worse") == (code == 1)
-    assert ("can be due to chance: makespan" in " ".join(out.split())) == row.endswith("not shown")
+    assert ("can be due to chance: makespan" in " ".join(out.split())) == row.endswith(
+        NO_CLEAR_CHANGE
+    )
     assert "over the metrics of --fail-on in all settings" in " ".join(out.split())
     assert main(["compare", base, new, "--fail-on", "makespan>+1%", "--json"]) == code
     told = json.loads(capsys.readouterr().out)
@@ -398,8 +403,41 @@ def test_a_rule_with_little_power_says_how_many_repeats_have_enough(
     assert f"run both again with about {most} repeats: --set sweep.repeats={most}." in flat
     main(["compare", base, new, "--fail-on", "makespan>+0.1%"])
     assert "1,000 repeats are too few; give a larger limit." in " ".join(said(capsys)[0].split())
-    one = run_of(tmp_path, "one", {FAST: [10.0], SLOW: [20.0]})
-    main(["compare", one, one, *rule])
+    one, other = (run_of(tmp_path, name, {FAST: [10.0], SLOW: [20.0]}) for name in ("c", "d"))
+    main(["compare", one, other, *rule])
     assert "each with --set sweep.repeats=5." in " ".join(said(capsys)[0].split())
     main(["compare", base, new, "--fail-on", "makespan>+900%"])
     assert "run both again" not in said(capsys)[0]
+
+
+def test_the_same_run_twice_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = run_of(tmp_path, "base", BASE)
+    assert main(["compare", base, f"{base}/"]) == 2
+    (line,) = said(capsys)[1].splitlines()
+    assert line.endswith(
+        "are the same run, so nothing can differ; give the directories of two runs"
+    )
+
+
+@pytest.mark.parametrize("seed", [7, 8])
+@pytest.mark.parametrize("apart", [0.3, 0.9, 1.6])
+@pytest.mark.parametrize("failed", [0, 3, 5])
+def test_an_interval_excludes_0_exactly_where_a_change_is_called(
+    seed: int, apart: float, failed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steady = [10.0, 10.4, 9.8, 10.1, 10.2]
+    changed = [value + apart + 0.2 * at for at, value in enumerate(steady)]
+    base = run_of(tmp_path, "base", {FAST: steady, SLOW: steady}, workflows=8)
+    new = run_of(
+        tmp_path, "new", {FAST: changed, SLOW: steady[::-1]}, workflows=8, seed=seed,
+        failed_in={FAST: failed},
+    )  # fmt: skip
+    for rule in ([], ["--fail-on", "success_rate<-90%"]):
+        main(["compare", base, new, "--json", *rule])
+        for cell in json.loads(capsys.readouterr().out)["cells"]:
+            for one in cell["changes"].values():
+                low, high = one["change"]["low"], one["change"]["high"]
+                if low is None:
+                    continue
+                assert low <= one["change"]["value"] <= high
+                assert (low > 0 or high < 0) == (one["verdict"] in ("better", "worse")), one

@@ -40,8 +40,8 @@ def test_a_reader_that_has_seen_enough_is_no_error_to_talk_of(
 
 
 def test_a_comparison_whose_reader_hung_up_is_no_regression(tmp_path: Path) -> None:
-    run = run_of(tmp_path, "run", {"async_8_none_attempt": [10.0, 10.2, 9.9]})
-    assert hung_up(["compare", run, run]) == (141, "")
+    runs = [run_of(tmp_path, name, {"async_8_none_attempt": [10.0, 10.2, 9.9]}) for name in "ab"]
+    assert hung_up(["compare", *runs]) == (141, "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
