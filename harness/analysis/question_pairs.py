@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from harness.analysis.text_differences import TextDifference, compare_texts
 from harness.records.keys import TrialKey
-from harness.records.schema import Run, Transcript, Workflow
+from harness.records.schema import Call, Run, Tokens, Transcript, Workflow
 from harness.store.trial_reader import TrialReader
 
 CallPlace = tuple[str, int | None, int]
@@ -209,6 +209,16 @@ def transcripts_of(reader: TrialReader, workflow: Workflow) -> list[Transcript]:
         if (one.workflow, one.execution) == (workflow.workflow, workflow.execution)
     ]
     return sorted(mine, key=lambda one: when((one.phase, one.branch, one.call)))
+
+
+def tokens_of_calls(reader: TrialReader, workflow: Workflow) -> dict[CallPlace, Tokens]:
+    """Return the tokens of the calls of a workflow whose tokens are known."""
+    return {
+        (one.phase, one.branch, one.call): one.tokens
+        for one in reader.each(Call, (workflow.cell, workflow.repeat))
+        if (one.workflow, one.execution) == (workflow.workflow, workflow.execution)
+        and one.tokens is not None
+    }
 
 
 def _order_of_calls(workflow: Workflow) -> Callable[[CallPlace], tuple[int, int, int]]:

@@ -14,6 +14,7 @@ from harness.analysis.question_pairs import (
     Side,
     compare_questions,
     pair_questions,
+    tokens_of_calls,
     transcripts_of,
 )
 from harness.analysis.reasoning import reasoning_by_phase
@@ -73,9 +74,10 @@ def _show_run(options: argparse.Namespace) -> int:
         _print_json(said | {"calls": texts})
         return 0
     console = Output()
-    say(console, *wrapped(f"{display_key(found)}: {printable(found.topic)[:200]}"))
+    say(console, *wrapped(f"Workflow {display_key(found)}: {found.outcome}"))
+    say(console, *wrapped(f"Topic: {printable(found.topic)[:200]}"))
     _say_simulated(stored, console)
-    show_texts(texts, console)
+    show_texts(texts, tokens_of_calls(stored, found), console)
     return 0
 
 

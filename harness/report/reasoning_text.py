@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.text import Text
@@ -11,9 +11,8 @@ from rich.text import Text
 from harness.analysis.model import PhaseReasoning
 from harness.analysis.question_pairs import CallPlace, Pairs, QuestionDifference
 from harness.analysis.text_differences import TextDifference
-from harness.records.failures import OK
 from harness.records.keys import display_key
-from harness.records.schema import Transcript
+from harness.records.schema import Tokens, Transcript
 from harness.report.console import printable, say, table_blocks
 from harness.report.line_wrap import wrapped
 from harness.report.tables import Column
@@ -21,6 +20,9 @@ from harness.report.wording import counted, percent, whole_percent
 
 LISTED = 15
 """The most questions that a comparison lists."""
+
+_QUESTION = 160
+"""The most characters of a question that are shown above its answer."""
 
 _SHOWN = 300
 """The most characters of a sentence or topic that are shown."""
@@ -55,18 +57,38 @@ def _share(value: float | None) -> str:
     return "-" if value is None else whole_percent(value)
 
 
-def show_texts(texts: Iterable[Transcript], console: Console) -> None:
-    """Write the reasoning, dimmed, and the answer of each call."""
+def show_texts(
+    texts: Iterable[Transcript], tokens: Mapping[CallPlace, Tokens], console: Console
+) -> None:
+    """Write the question, the reasoning, dimmed, and the answer of each call.
+
+    `tokens`: of the last attempt of each call, as far as they are known.
+    """
     for one in texts:
-        title = place_name((one.phase, one.branch, one.call))
-        if one.outcome != OK:
-            title += f" ({one.outcome})"
-        say(console, "", Text(title, style="bold"))
-        for line in _lines(one.reasoning):
-            say(console, Text(line, style="dim"))
-        if one.reasoning and one.answer:
-            say(console, "")
-        say(console, *_lines(one.answer))
+        place = (one.phase, one.branch, one.call)
+        used = _used(tokens.get(place, Tokens()))
+        title = f"Phase {place_name(place)}: {one.outcome}{used}"
+        say(console, "", *(Text(line, style="bold") for line in wrapped(title)))
+        if one.messages:
+            say(console, *wrapped(f"Question: {_short(one.messages[-1].content, _QUESTION)}"))
+        for name, text, style in (("Reasoning", one.reasoning, "dim"), ("Answer", one.answer, "")):
+            lines = list(_lines(text))
+            if lines:
+                say(console, f"{name}:", *(Text(line, style=style) for line in lines))
+
+
+def _used(tokens: Tokens) -> str:
+    """Write the tokens of a call as far as they are known."""
+    known = [
+        f"{count} {what}"
+        for count, what in (
+            (tokens.input, "read"),
+            (tokens.output, "written"),
+            (tokens.reasoning, "reasoning"),
+        )
+        if count is not None
+    ]
+    return f"; tokens: {', '.join(known)}" if known else ""
 
 
 def _lines(text: str) -> Iterator[str]:

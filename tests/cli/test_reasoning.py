@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -87,7 +88,13 @@ def test_a_workflow_is_shown_phase_by_phase(stored: Path, show: Show) -> None:
     text = show(stored, key)
     places = [text.index(one["reasoning"].split("\n")[0]) for one in calls]
     assert places == sorted(places)
-    assert "\nfan_out, branch 2\n" in text
+    first, topic, *_ = text.splitlines()
+    assert first == f"Workflow {key}: ok"
+    assert topic.startswith("Topic: ")
+    (head,) = (one for one in text.splitlines() if one.startswith("Phase fan_out, branch 2:"))
+    assert re.fullmatch(r".* 2: ok; tokens: \d+ read, \d+ written, \d+ reasoning", head)
+    asked = calls[2]["messages"][-1]["content"][:50]
+    assert f"Question: {' '.join(asked.split())}" in " ".join(text.split())
 
 
 def test_the_sentence_that_was_changed_is_found(stored: Path, show: Show, tmp_path: Path) -> None:
