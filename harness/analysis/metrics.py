@@ -149,6 +149,7 @@ class Metric(NamedTuple):
     table; `key`: their name in CSV, by default made from `name`; `parts`: the parts of a
     distribution that have a column; `optional`: no column when no cell has a value, or all have 0.
     `spread_table`: the table with the whole distribution. `definition`: shown in the report.
+    `of_equal_work`: views show it only of cells that keep enough workflows, as lost work is fast.
     """
 
     name: str
@@ -164,6 +165,7 @@ class Metric(NamedTuple):
     terminal: tuple[TerminalColumn, ...] = ()
     spread_table: Literal["calls", "waits"] | None = None
     definition: str = ""
+    of_equal_work: bool = False
 
     def of(self, cell: Cell, part: str | None = None) -> Any:
         """Return its value in a cell of the summary; `part`: a field of it."""
@@ -504,7 +506,7 @@ METRICS: tuple[Metric, ...] = (
            terminal=(TerminalColumn("speed", ("make-", "span s")),
                      TerminalColumn("policies", ("make-", "span s"), optional=True)),
            definition="From the first workflow ready to the last one done, in one trial."),
-    Metric("speedup_over_sync", "speed-up over sync", Plain(_speedup), "ratio",
+    Metric("speedup_over_sync", "speed-up over sync", Plain(_speedup), "ratio", of_equal_work=True,
            report={"speed": "speed-up"},
            terminal=(TerminalColumn("speed", ("speed-up over", "sync (95 %)"), interval=True),),
            definition="Sync's makespan over the setting's, same repeat and same other keys; "
@@ -568,7 +570,7 @@ METRICS: tuple[Metric, ...] = (
            "lengths of responses are not the same draws (live runs, other seeds), it compares "
            "runs that did different amounts of work."),
     Metric("speedup_per_token", "speed-up for each output token", Plain(_speedup_a_token), "ratio",
-           report={"tokens": "speed-up a token"},
+           of_equal_work=True, report={"tokens": "speed-up a token"},
            definition="The speed-up over sync in makespan for each output token."),
     Metric("permit_wait_s", "permit wait",
            SpreadOf("attempts", "permit_requested", "permit_granted"), "s", spread_table="waits",

@@ -33,6 +33,7 @@ from harness.report.wording import (
     kept,
     lost,
     number,
+    speedup,
     times_as,
     with_labels,
 )
@@ -99,13 +100,12 @@ def _permits(summary: Summary) -> RunAnswer:
 
 def _over_sync(cell: Cell, summary: Summary) -> list[str]:
     """Return how much faster than sync a cell is, if the run has a sync cell."""
-    if cell.mode == "sync" or cell.speedup_over_sync is None:
+    faster = speedup(cell, summary.cells)
+    if cell.mode == "sync" or faster is None or faster.value < 1:
         return []
     if summary.recommendation.objective != "makespan":
         return []
-    if cell.speedup_over_sync.value < 1:
-        return []
-    return [f"{times_as(cell.speedup_over_sync, 'fast')} as one call at a time"]
+    return [f"{times_as(faster, 'fast')} as one call at a time"]
 
 
 def _worst_loser(summary: Summary, than: Cell) -> list[str]:

@@ -19,6 +19,7 @@ from harness.report.console import table_blocks
 from harness.report.tables import Column, Subject, Table
 from harness.report.wording import (
     in_seconds,
+    is_equal_work,
     narrow_percent,
     number,
     percent,
@@ -104,6 +105,8 @@ def _head(name: str) -> str:
 
 def _value(metric: Metric, cell: Cell, summary: Summary, part: str | None) -> Figure | float | None:
     """Return a metric of a cell in scenario seconds, or per scenario minute or hour."""
+    if metric.of_equal_work and not is_equal_work(cell, summary.cells):
+        return None
     value: Figure | float | None = metric.of(cell, part)
     match metric.unit:
         case "s":

@@ -18,7 +18,7 @@ from harness.report.advisories import warnings_of
 from harness.report.answer_text import run_answer
 from harness.report.line_wrap import legend, wrapped
 from harness.report.next_steps import Rerun, Step, next_steps
-from harness.report.screen_table import ranked, table_lines
+from harness.report.screen_table import SPEED_UP, ranked, table_lines
 from harness.report.wording import (
     cell_labels,
     counted,
@@ -141,7 +141,10 @@ def _around(summary: Summary, width: int, shown: Sequence[Cell]) -> _Around:
     above: list[Line] = ["", *(Text(line, style="bold") for line in lines)]
     return _Around(
         above,
-        [*wrapped(_table_key(summary, shown), width=width, indent=""), *_legend(summary, width)],
+        [
+            *wrapped(_table_key(summary, shown, width), width=width, indent=""),
+            *_legend(summary, width),
+        ],
     )
 
 
@@ -149,7 +152,7 @@ def _legend(summary: Summary, width: int) -> list[Line]:
     return list(legend(summary.cells, width)[:MOST_LEGENDS])
 
 
-def _table_key(summary: Summary, shown: Sequence[Cell]) -> str:
+def _table_key(summary: Summary, shown: Sequence[Cell], width: int) -> str:
     said = []
     if summary.recommendation.candidate and summary.question != "accuracy":
         is_proven = summary.recommendation.cell is not None
@@ -157,7 +160,8 @@ def _table_key(summary: Summary, shown: Sequence[Cell]) -> str:
     if any(cell.slo == "broken" for cell in shown):
         asked = summary.slo.success_rate
         below = "too few" if asked is None else f"less than {100 * asked:.4g}\u00a0%"
-        said.append(f"x keeps {below}")
+        is_wide = SPEED_UP.split("\n")[0] in table_lines(summary, shown, width)[0]
+        said.append(f"x keeps {below}" + ", so it has no speed-up" * is_wide)
     if any(cell.dropped_after is not None and cell.slo != "broken" for cell in shown):
         said.append("- ended early")
     if any(map(kept, shown)):

@@ -15,8 +15,11 @@ from harness.report.wording import (
     scaled,
     short_count,
     shortened,
+    speedup,
     value_of,
 )
+
+SPEED_UP = "speed-up\non sync"
 
 _SHORTEST_VALUE, _LONGEST_VALUE = 6, 60
 """Between these lengths, values of settings are cut to fit."""
@@ -118,7 +121,8 @@ def screen_columns(summary: Summary, cells: Sequence[Cell]) -> tuple[list[Column
             Column("between\nchunks ms", "", [_in_ms(gap, summary) for _, gap in parts]),
         ]
     if any(cell.mode == "sync" for cell in cells) and len(cells) > 1:
-        more.append(Column("speed-up\non sync", "", [cell.speedup_over_sync for cell in cells]))
+        fair = [speedup(cell, summary.cells) for cell in cells]
+        more.append(Column(SPEED_UP, "", fair))
     more.append(Column("makespan\nseconds", "", [in_seconds(c.makespan_s, summary) for c in cells]))
     wasted = [cell.tokens.wasted for cell in cells]
     more += [Column("wasted\ntokens", "", wasted, short_count)] if any(wasted) else []

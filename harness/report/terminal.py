@@ -24,11 +24,13 @@ from harness.report.line_wrap import legend
 from harness.report.line_wrap import wrapped as wrap_paragraph
 from harness.report.tables import Column
 from harness.report.wording import (
+    NONE,
     bottleneck_text,
     cell_labels,
     code_heading,
     counted,
     in_reading_order,
+    is_equal_work,
     number,
     proof_text,
     recommendation_heading,
@@ -155,6 +157,9 @@ def _key(summary: Summary) -> str:
         said.append("deg. = degraded")
     if not any(cell.workflow_latency_s.p95 for cell in summary.cells):
         said.append("no p95: too few workflows a setting")
+    cells = summary.cells
+    if any(cell.speedup_over_sync and not is_equal_work(cell, cells) for cell in cells):
+        said.append(f"{NONE} speed-up: too much work was lost")
     return "; ".join(part.replace(" ", "\u00a0") for part in said)
 
 

@@ -241,11 +241,24 @@ def keeps_enough(cell: Cell) -> bool:
     return kept(cell) > 0 and cell.slo != "broken"
 
 
+def is_equal_work(cell: Cell, cells: Iterable[Cell]) -> bool:
+    """Return whether a speed-up of a cell over its sync cell compares about as much kept work."""
+    syncs = (one for one in cells if one.mode == "sync" and policy_of(one) == policy_of(cell))
+    return all(map(keeps_enough, [cell, *syncs]))
+
+
+def speedup(cell: Cell, cells: Iterable[Cell]) -> Figure | None:
+    """Return the speed-up of a cell over sync; None if one of the two lost too much work."""
+    return cell.speedup_over_sync if is_equal_work(cell, cells) else None
+
+
 def left_out_note(cells: Iterable[Cell], labels: Mapping[str, str]) -> list[str]:
-    """Return a note that names the cells whose latencies are not shown; empty without one."""
+    """Return a note that names the cells of which too little is shown; empty without one."""
     names = ", ".join(labels[cell.id] for cell in cells if ended(cell) and not keeps_enough(cell))
     return (
-        [f"No latency is shown of settings that lost too many workflows: {names}."] if names else []
+        [f"Settings that lost too many workflows have no latency and no speed-up: {names}."]
+        if names
+        else []
     )
 
 

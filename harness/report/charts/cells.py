@@ -42,6 +42,7 @@ from harness.report.wording import (
     losses,
     number,
     percent,
+    speedup,
     times_as,
     value_of,
     whole_number,
@@ -124,7 +125,8 @@ def latency_throughput(about: Subject) -> Chart | None:
 
 def _fastest(about: Subject) -> str:
     ok = [cell for cell in about.summary.cells if cell.workflows.ok]
-    compared = [cell for cell in ok if cell.mode != "sync" and cell.speedup_over_sync]
+    every = about.summary.cells
+    compared = [cell for cell in ok if cell.mode != "sync" and speedup(cell, every)]
     if not compared:
         if not ok:
             return "Workflow latency and throughput by setting (no workflow ended ok)"

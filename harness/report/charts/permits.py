@@ -37,6 +37,7 @@ from harness.report.wording import (
     number,
     other_differences,
     percent,
+    speedup,
     times_as,
     value_of,
     whole_number,
@@ -121,8 +122,8 @@ def _quantities(about: Subject) -> tuple[_Quantity, ...]:
     def every(cell: Cell) -> Figure | None:
         return about.rate(cell.throughput.workflows_per_s)
 
-    def speedup(cell: Cell) -> Figure | None:
-        return cell.speedup_over_sync if keeps_enough(cell) else None
+    def faster(cell: Cell) -> Figure | None:
+        return speedup(cell, about.summary.cells)
 
     def median(cell: Cell) -> Figure | None:
         return about.duration(cell.success_latency_p50_s) if keeps_enough(cell) else None
@@ -133,7 +134,7 @@ def _quantities(about: Subject) -> tuple[_Quantity, ...]:
     rate = f"workflows {about.rate_unit}"
     return (
         _Quantity("throughput of workflows that succeeded (goodput)", rate, good, ended=every),
-        _Quantity("speed-up over sync", "times as fast as sync", speedup),
+        _Quantity("speed-up over sync", "times as fast as sync", faster),
         _Quantity("median latency of workflows that succeeded", "seconds", median, bounded=False),
         _Quantity("95th percentile of latency, all workflows", "seconds", tail, bounded=False),
     )
@@ -200,8 +201,8 @@ def _best(about: Subject, cells: Sequence[Cell]) -> str:
     cell = headline([c for c in cells if c.throughput.workflows_per_s], about.summary)
     if cell.workflows.ok == 0:
         return "Goodput over permits: no workflow ended ok"
-    rate, speedup = about.rate(cell.goodput_workflows_per_s), cell.speedup_over_sync
-    times = "" if speedup is None else f", {times_as(speedup, 'fast')} as sync"
+    rate, faster = about.rate(cell.goodput_workflows_per_s), speedup(cell, about.summary.cells)
+    times = "" if faster is None else f", {times_as(faster, 'fast')} as sync"
     return f"{about.name(cell)}: {number(rate)} workflows {about.rate_unit}{times}{losses(cell)}"
 
 
@@ -220,7 +221,7 @@ def _curve_table(about: Subject, rate: _Quantity) -> Table:
                 f"throughput_workflows_per_{per}",
                 [about.rate(c.throughput.workflows_per_s) for c in cells],
             ),
-            Column("speed-up", "speedup_over_sync", [c.speedup_over_sync for c in cells]),
+            Column("speed-up", "speedup_over_sync", [speedup(c, cells) for c in cells]),
             Column(f"goodput {unit}\nat the bound", f"bound_workflows_per_{per}", bounds),
         ),
     )
