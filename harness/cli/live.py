@@ -1,4 +1,4 @@
-"""The live view of a run: three lines on a terminal, plain lines elsewhere.
+"""The live view of a run: three lines on a terminal, elsewhere a plain line each tenth of the run.
 
 Counting takes a few additions per record. A separate thread draws the counters twice a second,
 which takes well under 1 % of a core.
@@ -57,6 +57,7 @@ class Counters:
     trial: str = ""
     trial_workflows: int = 0
     in_flight: int = 0
+    repeat: int = 0
 
     def __post_init__(self) -> None:
         self.workflows_before = sum(self.ended.values())
@@ -65,6 +66,7 @@ class Counters:
 
     def begin(self, cell: CellInfo, repeat: int, left: TrialsLeft) -> None:
         """Begin a trial; `left`: with it."""
+        self.repeat = repeat
         if self.race is None:
             self.trials_done = self.trials - left.trials
             self.place = f"trial {self.trials_done + 1}/{self.trials}"
@@ -79,6 +81,13 @@ class Counters:
         named = [cell.mode, counted(cell.permits, "permit"), cell.retry, *others]
         self.trial = f"{', '.join(named)}, repeat {repeat + 1}"
         self.trial_workflows = self.ended.get((cell.id, repeat), 0)
+
+    @property
+    def tenth(self) -> int:
+        """The tenth of the run in which the current trial is: of its blocks, or of its trials."""
+        if self.race is not None:
+            return 10 * self.repeat // self.race.repeats
+        return 10 * self.trials_done // self.trials
 
     def sending(self, change: int) -> None:
         """Add to the number of attempts in flight."""
@@ -125,10 +134,23 @@ def lines(counters: Counters, seconds: float, width: int) -> list[str]:
     return [line[:width] for line in shown]
 
 
+def plain_line(counters: Counters, seconds: float) -> str:
+    """Return the line of a trial that begins after `seconds` real seconds."""
+    total = counters.total
+    done = total.workflows - counters.workflows_before
+    said = [f"{counters.place}: {counters.trial}"]
+    if done:
+        failed = f", {total.failed} failed" if total.failed else ""
+        said.append(f"{counted(total.workflows, 'workflow')}, {total.attempts} attempts{failed}")
+        said.append(_clock(seconds))
+    return "; ".join(said)
+
+
 class LiveView:
     """Shows `counters` until the context ends. Use it as a context manager.
 
-    On a terminal, three lines are redrawn in place; elsewhere, each trial has one plain line.
+    On a terminal, three lines are redrawn in place; elsewhere there is a plain line for the first
+    trial, and then for each tenth of the run.
     """
 
     def __init__(self, counters: Counters, console: Console, views: Views) -> None:
@@ -139,6 +161,7 @@ class LiveView:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._tenth = -1
 
     def __enter__(self) -> LiveView:
         with self._views.making(LIVE_VIEW, RUN_CONTINUES):
@@ -160,8 +183,11 @@ class LiveView:
         """Show that a trial begins."""
         counters = self._counters
         counters.begin(cell, repeat, left)
-        if not self._console.is_terminal:
-            line = f"{counters.place}: {counters.trial}"
+        tenth = counters.tenth
+        if not self._console.is_terminal and tenth > self._tenth:
+            self._tenth = tenth
+            seconds = time.monotonic() - self._began
+            line = plain_line(counters, seconds)
             self._console.print(line, highlight=False, soft_wrap=True)
 
     def _draw(self) -> None:

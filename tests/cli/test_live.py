@@ -88,6 +88,23 @@ def test_elsewhere_than_on_a_terminal_each_trial_is_a_plain_line() -> None:
     ]
 
 
+def test_a_long_run_has_a_plain_line_for_each_tenth() -> None:
+    for race in (None, Race(cells=1, repeats=87)):
+        said = io.StringIO()
+        counters = Counters(trials=87, workflows=2, cost=None, race=race)
+        with LiveView(counters, Console(file=said, width=80), Views(Path())) as view:
+            for repeat in range(87):
+                view.before_trial(CELL, repeat, TrialsLeft(87 - repeat, 1))
+                counters.add(Tally(attempts=3, failed=1, workflows=2))
+        lines = said.getvalue().splitlines()
+        assert len(lines) == 10
+        place = (
+            "trial 10/87: " if race is None else "block 10 of at most 87, 1 of 1 settings left: "
+        )
+        assert lines[1].startswith(place)
+        assert lines[1].endswith("repeat 10; 18 workflows, 27 attempts, 9 failed; 0:00")
+
+
 def test_on_a_terminal_what_was_drawn_is_gone_when_the_run_has_ended() -> None:
     said = io.StringIO()
     counters = Counters(trials=1, workflows=1, cost=None)
