@@ -27,6 +27,7 @@ from harness.report.wording import (
     never_ended,
     repeats_of,
     simulated_line,
+    speedup,
 )
 
 LINES = 24
@@ -160,12 +161,14 @@ def _table_key(summary: Summary, shown: Sequence[Cell], width: int) -> str:
     if any(cell.slo == "broken" for cell in shown):
         asked = summary.slo.success_rate
         below = "too few" if asked is None else f"less than {100 * asked:.4g}\u00a0%"
-        is_wide = SPEED_UP.split("\n")[0] in table_lines(summary, shown, width)[0]
-        said.append(f"x keeps {below}" + ", so it has no speed-up" * is_wide)
+        said.append(f"x keeps {below}")
     if any(cell.dropped_after is not None and cell.slo != "broken" for cell in shown):
         said.append("- ended early")
     if any(map(kept, shown)):
-        said.append("goodput, median: of workflows kept")
+        is_wide = SPEED_UP.partition("\n")[0] in table_lines(summary, shown, width)[0]
+        is_left_out = any(one.speedup_over_sync != speedup(one, summary.cells) for one in shown)
+        of_kept = "goodput, median, speed-up: of kept work"
+        said.append(of_kept if is_wide and is_left_out else "goodput, median: of workflows kept")
     if summary.time_scale != 1 and not summary.virtual:
         said.append("s: scenario seconds")
     return "; ".join(one.replace(" ", "\u00a0") for one in said)

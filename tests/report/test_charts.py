@@ -487,7 +487,9 @@ def test_latencies_of_cells_that_lost_too_much_are_left_out_and_named() -> None:
     for title in ("median latency", "speed-up"):
         (series,) = marked(curves(chart, title))
         assert len(series.points) == 1
-    assert "settings that lost too many workflows: async 8." in " ".join(chart.notes)
+    assert "lost too many workflows have no latency and no speed-up: async 8." in " ".join(
+        chart.notes
+    )
 
 
 def test_cells_that_were_dropped_are_marked(played: Played) -> None:
