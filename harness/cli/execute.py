@@ -172,7 +172,7 @@ def _execute(
         finished = run(scenario, profiles, keys, directory, hooks, jobs, progress)
     account = None
     with views.making("the traces", views.traces_again):
-        account = _finish_traces(
+        account = finish_traces(
             finished, traces, directory, target, for_metrics, wait=options.otlp_wait
         )
     summary = None
@@ -247,7 +247,7 @@ def _exporter(
     )
 
 
-def _finish_traces(
+def finish_traces(
     finished: Run,
     traces: Exporter | None,
     directory: Path,
