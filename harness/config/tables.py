@@ -26,7 +26,7 @@ from pydantic_core import CoreSchema
 from harness.records.errors import InputError
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_NO_DURATION = 'must be a duration, such as "500ms", "1.2s" or "2m"'
+_NO_DURATION = 'must be a duration, such as "500ms", "1.2s" or "2m", or a number of seconds'
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ns|us|ms|s|m|h)\s*\Z")
 
 
@@ -45,22 +45,25 @@ def parse_duration(value: object) -> object:
     return float(match[1]) * _UNITS[match[2]]
 
 
-_DURATION_TEXT = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(ns|us|ms|s|m|h)\s*$"}
+_DURATION_TEXT = {
+    "type": "string",
+    "pattern": r"^\s*\d+(\.\d+)?\s*(ns|us|ms|s|m|h)\s*$",
+    "description": 'a duration with its unit, such as "500ms", "30s", "2m" or "1h"',
+}
+_SECONDS = {"type": "number", "maximum": 86400, "description": "a number of seconds"}
 
 Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
     Field(gt=0, le=86400.0),
-    WithJsonSchema(
-        {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 86400}, _DURATION_TEXT]}
-    ),
+    WithJsonSchema({"anyOf": [{"exclusiveMinimum": 0, **_SECONDS}, _DURATION_TEXT]}),
 ]
 """Seconds, more than 0; a file can also have a text such as `"500ms"`."""
 Delay = Annotated[
     float,
     BeforeValidator(parse_duration),
     Field(ge=0, le=86400.0),
-    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "maximum": 86400}, _DURATION_TEXT]}),
+    WithJsonSchema({"anyOf": [{"minimum": 0, **_SECONDS}, _DURATION_TEXT]}),
 ]
 """Seconds, at least 0; a file can also have a text such as `"500ms"`."""
 

@@ -83,7 +83,8 @@ def complaint(text: str, *overrides: str) -> str:
         pytest.param(
             HEAD + "[[endpoint.faults]]\nkind = 'stall'\noutage = { start = 1, duration = 'x' }\n",
             "endpoint.faults[0].outage.duration = 'x': must be a duration, such as "
-            '"500ms", "1.2s" or "2m"',
+            '"500ms", "1.2s" or "2m", '
+            "or a number of seconds",
             id="duration of a fault",
         ),
         pytest.param(
@@ -305,12 +306,14 @@ def complaint(text: str, *overrides: str) -> str:
         ),
         pytest.param(
             HEAD + "[timeouts]\ncall = '5 minutes'\n",
-            'timeouts.call = \'5 minutes\': must be a duration, such as "500ms", "1.2s" or "2m"',
+            'timeouts.call = \'5 minutes\': must be a duration, such as "500ms", "1.2s" or "2m", '
+            "or a number of seconds",
             id="bad duration",
         ),
         pytest.param(
             HEAD + "[timeouts]\ncall = '-5s'\n",
-            'timeouts.call = \'-5s\': must be a duration, such as "500ms", "1.2s" or "2m"',
+            'timeouts.call = \'-5s\': must be a duration, such as "500ms", "1.2s" or "2m", '
+            "or a number of seconds",
             id="negative duration",
         ),
         pytest.param(

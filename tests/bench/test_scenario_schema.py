@@ -11,6 +11,7 @@ from typing import Any
 import fastjsonschema
 import pytest
 
+from harness.bench.scenario import load_scenario
 from harness.bench.scenario_schema import SCHEMA_FILE, scenario_schema
 from harness.cli.init import scenario_text
 from harness.cli.main import main
@@ -93,3 +94,12 @@ def test_every_key_has_a_description() -> None:
 
 def test_the_schema_is_json() -> None:
     assert json.loads(json.dumps(scenario_schema())) == scenario_schema()
+
+
+@pytest.mark.parametrize("text", ["30", "30.0", "'30s'", "30s", "0.5m"])
+def test_a_duration_without_a_unit_is_in_seconds_everywhere(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(EXAMPLE)
+    assert load_scenario(file, [f"timeouts.call={text}"]).timeouts.call == 30
+    if text.strip("'") != "0.5m" and not text.endswith("s"):
+        validate(tomllib.loads(HEAD + f"[timeouts]\ncall = {text}\n"))

@@ -59,7 +59,8 @@ class Table(ConfigTable):
         ({"choice": "rod"}, "choice = 'rod': must be 'red' or 'green' (did you mean 'red'?)"),
         (
             {"wait": "5 days"},
-            'wait = \'5 days\': must be a duration, such as "500ms", "1.2s" or "2m"',
+            'wait = \'5 days\': must be a duration, such as "500ms", "1.2s" or "2m", '
+            "or a number of seconds",
         ),
         ({"day": "soon"}, "day = 'soon': must be a date, such as 2026-01-31"),
         ({"day": [1]}, "day = [1]: must be a date, such as 2026-01-31"),

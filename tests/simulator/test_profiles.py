@@ -141,12 +141,14 @@ def test_a_table_of_lengths_at_its_old_place_is_named_with_the_new_one() -> None
         (
             "streams",
             {"itl_a": "fast"},
-            'itl_a = \'fast\': must be a duration, such as "500ms", "1.2s" or "2m"',
+            'itl_a = \'fast\': must be a duration, such as "500ms", "1.2s" or "2m", '
+            "or a number of seconds",
         ),
         (
             "streams",
             {"itl_a": True},
-            'itl_a = true: must be a duration, such as "500ms", "1.2s" or "2m"',
+            'itl_a = true: must be a duration, such as "500ms", "1.2s" or "2m", '
+            "or a number of seconds",
         ),
         ("streams", {"itl_a": 0}, "itl_a: missing; add itl_a, or itl_points"),
         ("streams", {"itl_a": float("nan")}, "itl_a = nan: must be at least 0"),
@@ -168,7 +170,8 @@ def test_a_table_of_lengths_at_its_old_place_is_named_with_the_new_one() -> None
         (
             "streams",
             {"retry_after": "soon"},
-            'retry_after = \'soon\': must be a duration, such as "500ms", "1.2s" or "2m"',
+            'retry_after = \'soon\': must be a duration, such as "500ms", "1.2s" or "2m", '
+            "or a number of seconds",
         ),
         (
             "streams",
