@@ -146,8 +146,8 @@ def untested(summary: Summary, cell: Cell) -> str:
     alike = sum(identity(one, ("retry",)) == identity(cell, ("retry",)) for one in summary.cells)
     equal = ""
     if alike > 1:
-        equal = f", so the {alike} retry policies are equal there and the safest is used"
-    return f"{nothing}{equal}; retry policies were tested only with {tested}"
+        equal = f", so the {alike} retry policies did the same there, and the safest is used"
+    return f"{nothing}{equal}; requests failed only with {tested}"
 
 
 def _tested_elsewhere(summary: Summary, cell: Cell) -> str:

@@ -252,14 +252,10 @@ def speedup(cell: Cell, cells: Iterable[Cell]) -> Figure | None:
     return cell.speedup_over_sync if is_equal_work(cell, cells) else None
 
 
-def left_out_note(cells: Iterable[Cell], labels: Mapping[str, str]) -> list[str]:
-    """Return a note that names the cells of which too little is shown; empty without one."""
+def left_out_note(cells: Iterable[Cell], labels: Mapping[str, str], what: str) -> list[str]:
+    """Return a note that names the cells that lost too much to show `what`; empty without one."""
     names = ", ".join(labels[cell.id] for cell in cells if ended(cell) and not keeps_enough(cell))
-    return (
-        [f"Settings that lost too many workflows have no latency and no speed-up: {names}."]
-        if names
-        else []
-    )
+    return [f"Settings that lost too many workflows have no {what}: {names}."] if names else []
 
 
 def dropped_note(cells: Iterable[Cell], labels: Mapping[str, str]) -> list[str]:

@@ -492,6 +492,20 @@ def test_latencies_of_cells_that_lost_too_much_are_left_out_and_named() -> None:
     )
 
 
+@pytest.mark.parametrize("has_lost", [True, False])
+def test_marks_of_lost_work_are_explained_where_there_is_some(
+    has_lost: bool, played: Played
+) -> None:
+    cells = [losing(IDS[2]) if has_lost and one == IDS[2] else one for one in IDS]
+    subject = about(make_summary(cells), played.data)
+    notes = " ".join(drawn(latency_throughput(subject)).notes)
+    curves = " ".join(drawn(latency_ecdf(subject)).notes)
+    assert ("degraded" in notes) == has_lost
+    assert ("lost work" in notes) == has_lost
+    assert ("lost too many workflows have no median: async 8 · none." in notes) == has_lost
+    assert ("lost too many workflows have no curve: async 8 · none." in curves) == has_lost
+
+
 def test_cells_that_were_dropped_are_marked(played: Played) -> None:
     summary = make_summary([IDS[0], make_cell(IDS[1], dropped_after=3), IDS[2]])
     said = " ".join(of_summary(permits, summary).notes)

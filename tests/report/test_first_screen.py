@@ -227,8 +227,8 @@ def test_policies_that_were_tested_elsewhere_are_said_to_be() -> None:
     ]
     said = advice("proven", cells[1].id, retry_exercised=False)
     assert run_answer(make_summary(cells, recommendation=said)).reason.endswith(
-        "no request failed with 4 calls at once, so the 2 retry policies are equal there and the "
-        "safest is used; retry policies were tested only with 8 calls at once."
+        "no request failed with 4 calls at once, so the 2 retry policies did the same there, and "
+        "the safest is used; requests failed only with 8 calls at once."
     )
 
 

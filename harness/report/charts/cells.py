@@ -80,11 +80,10 @@ def latency_throughput(about: Subject) -> Chart | None:
     if longest <= 0:
         return None
     many = any(len(ones) > MOST_DOTS for ones in took.values())
-    marks = (
-        "Height: number of workflows; red: degraded or failed"
-        if many
-        else "Dots: workflows; hollow: degraded; cross: failed"
-    )
+    has_lost = any(map(losses, about.cells))
+    marks = "Height: number of workflows" if many else "Dots: workflows"
+    if has_lost:
+        marks += "; orange: degraded or failed" if many else "; hollow: degraded; cross: failed"
     latency = _latency_panel(about, took, longest * 1.02, many=many)
     throughput, known = _throughput_panel(about)
     medians = [value_of(about.duration(cell.success_latency_p50_s)) for cell in about.cells]
@@ -93,14 +92,15 @@ def latency_throughput(about: Subject) -> Chart | None:
         f"{marks}. Vertical stroke: the median of the workflows that succeeded, with its 95\u00a0% "
         "interval where known."
     ]
-    notes += left_out_note(about.cells, about.labels)
+    notes += left_out_note(about.cells, about.labels, "median")
     if any(cell.warm_up for cell in about.cells):
         notes.append("The median excludes the warm-up.")
     if known:
-        notes.append(
+        parts = (
             "The solid part of throughput is goodput, the workflows that succeeded; the lighter "
-            "part is lost work. Strokes: 95\u00a0% interval over repeats."
+            "part is lost work. "
         )
+        notes.append(f"{parts * has_lost}Strokes: 95\u00a0% interval over repeats.")
     latencies = [cell.workflow_latency_s for cell in about.cells]
     return Chart(
         "Workflow latency and throughput",
@@ -385,4 +385,6 @@ def _most_lost(about: Subject) -> str:
     share, part, cell = max(lost, key=lambda one: (*one[:2], one[2].id))
     if share < 0.01:
         return "Less than 1 % of the calls' time was permit wait, backoff or failed attempts"
-    return f"{about.name(cell)} lost {percent(share)} of its calls' time to {part}, the most of all"
+    return (
+        f"{about.name(cell)} spent {percent(share)} of its calls' time in {part}, the most of all"
+    )

@@ -116,7 +116,7 @@ def latency_ecdf(about: Subject) -> Chart | None:
             f"The best setting of each {each}. All workflows and calls that ended count, also "
             "failed ones, but no cancelled calls. Shaded: the 95\u00a0% band of Dvoretzky, Kiefer "
             "and Wolfowitz; calls have none, as those of one workflow depend on each other.",
-            *left_out_note(ran, about.labels),
+            *left_out_note(ran, about.labels, "curve"),
             *([f"Not shown: the best settings of {more} more."] if more else []),
         ),
         (

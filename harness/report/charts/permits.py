@@ -168,7 +168,8 @@ def permits(about: Subject) -> Chart | None:
             "Hollow: some workflows did not end ok. Light bar: lost work, from goodput to all "
             "workflows that ended; one that reaches the edge continues beyond it."
         )
-    notes += [*left_out_note(cells, about.labels), *dropped_note(cells, about.labels)]
+    what = "latency and no speed-up" if any(map(_has_speedup, cells)) else "latency"
+    notes += [*left_out_note(cells, about.labels, what), *dropped_note(cells, about.labels)]
     return Chart(
         "Effect of the number of permits",
         _best(about, cells),
@@ -182,6 +183,10 @@ def permits(about: Subject) -> Chart | None:
         _curve_table(about, every[0]),
         across=2,
     )
+
+
+def _has_speedup(cell: Cell) -> bool:
+    return cell.speedup_over_sync is not None
 
 
 def _line_notes(panels: Sequence[CurvePanel]) -> list[str]:
