@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.bench.own_endpoint import OwnEndpoint
 from harness.bench.scenario import parse_scenario
+from harness.cli.first_answer import lacks_questions
 from harness.cli.run import own_endpoint
 from harness.records.errors import InputError
 
@@ -27,8 +28,21 @@ seed = 7                         # of all random draws
 [workflow]
 kind = "research"                # split a topic, research the parts at once, write a report
 topics = ["ocean tides", "battery recycling", "river deltas", "night trains"]
-sub_questions = 4                # calls of a workflow that can run at once
+{questions}
 """
+
+_COUNTED = "sub_questions = 4                # calls of a workflow that can run at once"
+_GIVEN = """\
+# The server was asked once, and its answer has no sub-questions that can be read, as with servers
+# for load tests. So the questions are given here: calls of a workflow that can run at once.
+sub_questions = [
+    "What causes {topic}?",
+    "Who studies {topic}?",
+    "What does {topic} cost?",
+    "What is the future of {topic}?",
+]"""
+TOPIC, BRANCHES = "ocean tides", 4
+"""What a server is asked about."""
 
 _OWN = """\
 # The most tokens of an answer, reasoning included. An answer that is cut off is lost work, so leave
@@ -108,7 +122,10 @@ def write_scenario(options: argparse.Namespace) -> int:
         if any("\ud800" <= char <= "\udfff" for char in value):
             raise InputError(f"--{option} {value}: not valid UTF-8; write it with other characters")
     text = scenario_text(path, own)
-    parse_scenario(text, options.file, folder=path.parent)
+    scenario = parse_scenario(text, options.file, folder=path.parent)
+    is_asked = own is not None and not path.exists()
+    if own and is_asked and lacks_questions(scenario, own.base_url, TOPIC, BRANCHES):
+        text = scenario_text(path, own, given=True)
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -123,10 +140,15 @@ def write_scenario(options: argparse.Namespace) -> int:
     return 0
 
 
-def scenario_text(path: Path, own: OwnEndpoint | None) -> str:
-    """Return the text of a new scenario, which is named after its file."""
+def scenario_text(path: Path, own: OwnEndpoint | None, *, given: bool = False) -> str:
+    """Return the text of a new scenario, which is named after its file.
+
+    `given`: the scenario has the sub-questions themselves, and not their number.
+    """
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", path.stem).strip("-.")[:64] or "mine"
-    head = _HEAD.format(file=shlex.quote(path.name), name=json.dumps(name))
+    head = _HEAD.format(
+        file=shlex.quote(path.name), name=json.dumps(name), questions=_GIVEN if given else _COUNTED
+    )
     if own is None:
         return head + _SIMULATED.format()
     key = (

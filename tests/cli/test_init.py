@@ -13,7 +13,7 @@ from harness.bench.scenario import load_scenario
 from harness.cli.main import main
 from harness.config import shipped_scenarios
 from harness.store.run_directory import read_records
-from tests.cli.answering import one_line, working
+from tests.cli.answering import one_line, refusing, saying, working
 
 
 @pytest.fixture(autouse=True)
@@ -145,3 +145,33 @@ def test_an_invalid_url_is_refused_in_one_line(
     said = one_line(capsys.readouterr().err)
     assert "endpoint.base_url" in said
     assert "must be a URL such as" in said
+
+
+def test_a_server_whose_answers_have_no_questions_gets_them_from_the_scenario() -> None:
+    """A server for load tests: the scenario runs as it is."""
+    with saying("Lorem ipsum dolor sit amet, consectetur adipiscing elit.") as server:
+        assert harness(f"init --endpoint {server.base_url} --model m") == 0
+        assert len(server.bodies) == 1
+        assert harness("run mine.toml --out out --quiet") == 0
+    assert {one.outcome for one in read_records(Path("out")).workflows} == {"ok"}
+    assert "was asked once" in Path("mine.toml").read_text()
+
+
+@pytest.mark.parametrize("text", [None, '["Why?", "How?", "Where?", "When?"]'])
+def test_a_server_that_refuses_or_writes_questions_is_not_given_any(text: str | None) -> None:
+    with refusing(401 if text is None else 200, text) as server:
+        assert harness(f"init --endpoint {server.base_url} --model m") == 0
+        assert len(server.bodies) == 1
+    assert "\nsub_questions = 4 " in Path("mine.toml").read_text()
+
+
+def test_no_server_is_asked_that_may_cost_money_or_has_no_key_or_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("MY_KEY", raising=False)
+    with saying("Lorem ipsum.") as server:
+        assert harness(f"init --endpoint {server.base_url} --model m --api-key-env MY_KEY") == 0
+        assert harness(f"init --endpoint {server.base_url} --model m") == 2
+        monkeypatch.setattr("harness.endpoints.openai._may_cost", lambda *_: True)
+        assert harness(f"init --endpoint {server.base_url} --model m -o new.toml") == 0
+        assert server.bodies == []
