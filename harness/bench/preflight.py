@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.bench.cells import expand
 from harness.bench.scenario import Scenario, cell_scenario
+from harness.config.dotenv import with_file
 from harness.config.network import check_environment
 from harness.config.request_settings import NO_KEY, Secrets
 from harness.config.validation_messages import one_line
@@ -58,6 +59,16 @@ def variables(scenario: Scenario) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*own, *facts.request.variables)))
 
 
+def environment_for(
+    scenarios: Iterable[Scenario], environment: Mapping[str, str]
+) -> Mapping[str, str]:
+    """Return the environment with what the scenarios need from `.env` in the current folder."""
+    for scenario in scenarios:
+        for variable in variables(scenario):
+            environment = with_file(environment, Path(".env"), variable)
+    return environment
+
+
 def _secret(variable: str, environment: Mapping[str, str]) -> str:
     value = environment.get(variable, "").strip()
     if not value:
@@ -94,11 +105,7 @@ def open_files(scenario: Scenario) -> None:
 
     Raises PreflightError when the hard limit is too low for the scenario's permits.
     """
-    # No more attempts are in flight than the workflows in flight have calls at once.
-    own = [cell_scenario(scenario, cell) for cell in expand(scenario)]
-    at_once = max(mine.load.at_once * widest(mine.layout) for mine in own)
-    most = min(max(scenario.sweep.permits), at_once)
-    needed = most + _OTHER_FILES
+    needed = min(max(scenario.sweep.permits), most_ready(scenario)) + _OTHER_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if _allows(soft, needed):
         return
@@ -113,6 +120,12 @@ def open_files(scenario: Scenario) -> None:
         f"sweep.permits = {max(scenario.sweep.permits)}: needs {needed} open files, but only "
         f"{hard} are allowed; raise the limit (ulimit -n {needed}) or use fewer permits"
     )
+
+
+def most_ready(scenario: Scenario) -> int:
+    """Return the most calls that the workflows in flight can have ready at the same time."""
+    own = [cell_scenario(scenario, cell) for cell in expand(scenario)]
+    return max(mine.load.at_once * widest(mine.layout) for mine in own)
 
 
 def _allows(limit: int, needed: int) -> bool:

@@ -35,9 +35,9 @@ class TextPart(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """The reply to a question. `base_url`: of the server; `anchor`: the zero of the reply's times.
+    """The reply to a request. `base_url`: of the server; `anchor`: the zero of the reply's times.
 
-    `sent`: the request.
+    `sent`: what was sent.
     """
 
     reply: Reply
@@ -75,10 +75,16 @@ class _TextParts:
         return parts
 
 
-def ask_question(
-    scenario: Scenario, secrets: Secrets, question: str, show: Callable[[TextPart], None]
+def question_request(scenario: Scenario, question: str) -> Request:
+    """Return a request with a question; its answer may be as long as any of the scenario's."""
+    most = [limit for limit in scenario.workflow.max_tokens.values() if limit is not None]
+    return Request((Message("user", question),), max(most, default=None))
+
+
+def send_one(
+    scenario: Scenario, secrets: Secrets, request: Request, show: Callable[[TextPart], None]
 ) -> Answered:
-    """Send a question to the scenario's endpoint, and return the reply, also a failed one.
+    """Send a request to the scenario's endpoint, and return the reply, also a failed one.
 
     `show` is called with each part of the texts in the calling thread. KeyboardInterrupt there
     closes the stream: the reply has the outcome `cancelled` and what had arrived. Raises
@@ -107,8 +113,6 @@ def ask_question(
         seen: list[Reading] = []
         sent: list[Send] = []
         limits = CallTimeouts.of(scenario.timeouts, scenario.time_scale, facts.connect_floor)
-        most = [limit for limit in scenario.workflow.max_tokens.values() if limit is not None]
-        request = Request((Message("user", question),), max(most, default=None))
 
         def send() -> None:
             try:

@@ -115,8 +115,12 @@ class TokenMeter:
 
     def worst(self, effect: Send) -> Amount:
         """Return the most that an attempt can use, if its `max_tokens` is given."""
-        read = most_input_tokens(effect.request) + self._added
-        written = effect.request.max_tokens or 0
+        return self.worst_of(effect.request)
+
+    def worst_of(self, request: Request) -> Amount:
+        """Return the most that an attempt with this request can use."""
+        read = most_input_tokens(request) + self._added
+        written = request.max_tokens or 0
         nano_usd = math.ceil(worst_usd(self._price, read, written) * NANO) if self._price else 0
         worst = Amount(1, read + written, nano_usd)
         return Amount(*map(max, worst, self._most))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
@@ -15,12 +14,11 @@ from rich.text import Text
 from harness.bench import preflight
 from harness.bench.own_endpoint import OwnEndpoint, drop_former_endpoint
 from harness.bench.scenario import Scenario, load_scenario
-from harness.bench.single_call import Answered, TextPart, ask_question
+from harness.bench.single_call import Answered, TextPart, question_request, send_one
 from harness.bench.spending import TokenMeter, why_failed
 from harness.cli.main import EXIT_INTERRUPTED
 from harness.cli.run import own_endpoint
 from harness.config import shipped_scenarios
-from harness.config.dotenv import with_file
 from harness.engine.effects import Reply
 from harness.engine.ledger import NANO
 from harness.records.anomalies import ANOMALIES
@@ -39,13 +37,10 @@ def ask(options: argparse.Namespace) -> int:
     """Send a question, show the answer as it arrives, and then what it took."""
     scenario = _scenario(options)
     question = _question(options)
-    environment: Mapping[str, str] = os.environ
-    for variable in preflight.variables(scenario):
-        environment = with_file(environment, Path(".env"), variable)
-    secrets = preflight.secrets(scenario, environment)
+    secrets = preflight.secrets(scenario, preflight.environment_for([scenario], os.environ))
     preflight.environment_of(scenario)
     shown = _Shown(silent=options.json)
-    answered = ask_question(scenario, secrets, question, shown.add)
+    answered = send_one(scenario, secrets, question_request(scenario, question), shown.add)
     shown.end()
     if options.json:
         _print_json(scenario, answered)

@@ -27,7 +27,6 @@ from harness.cli.main import EXIT_INTERRUPTED
 from harness.cli.plan import confirm, estimate_run, profiles_of
 from harness.cli.results import show_results
 from harness.cli.views import RUN_CONTINUES, Views, warn
-from harness.config.dotenv import with_file
 from harness.config.prices import cost_usd
 from harness.config.request_settings import Secrets
 from harness.records.errors import HarnessError, InputError
@@ -104,9 +103,7 @@ def _preflight(scenario: Scenario, options: argparse.Namespace) -> dict[str, Sec
     own = scenarios_by_cell(scenario)
     keys = {}
     for cell, mine in own.items():
-        environment: Mapping[str, str] = os.environ
-        for variable in preflight.variables(mine):
-            environment = with_file(environment, Path(".env"), variable)
+        environment = preflight.environment_for([mine], os.environ)
         keys[cell] = preflight.secrets(mine, environment)
         preflight.environment_of(mine)
     if scenario.is_virtual:

@@ -184,6 +184,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_run(command)
     _add_ask(command)
+    _add_doctor(command)
     _add_init(command)
     _add_scenarios(command)
     _add_schema(command)
@@ -292,6 +293,29 @@ def _add_ask(command: _Command) -> None:
     add("--scenario SCENARIO", asked, default="deepseek")
     add("--simulated", "ask the simulated provider, without a key or a network")
     add("--json", "print texts, outcome, times, tokens and cost as JSON")
+
+
+def _add_doctor(command: _Command) -> None:
+    add = command(
+        "doctor",
+        "doctor:doctor",
+        help="check a scenario and its surroundings before production",
+        description="Checks key, endpoint, machine, timeouts, retries, permits and budget of a "
+        "scenario, and says how to correct what is wrong. Nothing is sent without --probe, or a "
+        "yes to the question.",
+        epilog="Exit codes: 0 no failure; 1 a check failed; 2 invalid input.",
+    )
+    scenario = "path of a scenario file, or a name that `harness scenarios` lists"
+    add("scenario SCENARIO", f"{scenario} (default: %(default)s)", nargs="?", default="deepseek")
+    replace = "replace a key of the scenario, for example --set timeouts.call=2m (repeatable)"
+    add("--set KEY=VALUE", replace, action="append", default=[])
+    add("--endpoint URL", "check this OpenAI-compatible API instead; with --model")
+    add("--model M", "the model to request, with --endpoint")
+    add("--api-key-env V", "environment variable of its API key (default: no key is sent)")
+    add("--run RUN", "compare with this run of the scenario: times, 429s, lengths of answers")
+    add("--probe", "ask the server for its models, and send two small calls")
+    add("--verbose", "show the checks that do not apply, too")
+    add("--json", "print JSON")
 
 
 def _add_init(command: _Command) -> None:

@@ -42,7 +42,7 @@ def wait_until_ready(
     """
     import httpx2
 
-    headers = _headers(request, api_key)
+    headers = plain_headers(request, api_key)
     tls = tls_context(True, request.ca_file, verify=request.verify)
     end, last = clock.now() + seconds, ""
     with httpx2.Client(verify=tls, headers=headers, params=dict(request.query)) as http:
@@ -72,7 +72,8 @@ def _problem(http: httpx2.Client, url: str) -> str | None:
     return f"status {status}" if status in _STARTING else None
 
 
-def _headers(request: RequestSettings, api_key: str) -> dict[str, str]:
+def plain_headers(request: RequestSettings, api_key: str) -> dict[str, str]:
+    """Return the headers of a request without a body, the key included."""
     own = {**request.headers, **request.key_headers(api_key)}
     headers = {name: value for name, value in own.items() if value is not None}
     if AUTHORIZATION not in own and api_key != NO_KEY:

@@ -16,7 +16,7 @@ _BESIDE = {
     semconv.CELL_SPAN: (semconv.CELL,),
     semconv.TRIAL_SPAN: (semconv.REPEAT,),
     semconv.BACKOFF_SPAN: (semconv.BACKOFF_SOURCE,),
-    semconv.ATTEMPT_SPAN: (semconv.STATUS_CODE, semconv.HEDGE, semconv.ANOMALIES),
+    semconv.ATTEMPT_SPAN: (semconv.STATUS_CODE, semconv.HEDGE, semconv.RESPONSE_ANOMALIES),
 }
 """Name of a span -> the attributes shown beside it."""
 _TIMES = 20

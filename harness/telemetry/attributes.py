@@ -282,7 +282,7 @@ def attempt_attributes(record: Attempt) -> Attributes:
             semconv.REQUEST_ID: record.request_id,
             semconv.FINISH_REASON: record.finish_reason,
             semconv.CHUNKS: record.chunks,
-            semconv.ANOMALIES: record.anomalies or None,  # only if there are any
+            semconv.RESPONSE_ANOMALIES: record.anomalies or None,  # only if there are any
             semconv.CLIENT_WAIT: _seconds(record.client_wait),
             semconv.TTFT: _seconds(record.ttft),
             semconv.TIME_TO_FIRST_ANSWER: _seconds(

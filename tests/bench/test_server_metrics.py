@@ -214,7 +214,7 @@ def test_a_run_records_the_metrics_of_a_simulated_provider(tmp_path: Path) -> No
     """`harness serve` has metrics, so that they can be tried without a model."""
     from harness.endpoints.simulated import start_simulator
 
-    with start_simulator("deepseek-reasoner", {"slots": 1}, 1, 0.001, tmp_path / "log") as server:
+    with start_simulator("deepseek-reasoner", {"slots": 1}, 1, 0.01, tmp_path / "log") as server:
         metrics_url = server.base_url.removesuffix("/v1") + "/metrics"
         scenario = tmp_path / "s.toml"
         scenario.write_text(

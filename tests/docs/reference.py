@@ -2,7 +2,8 @@
 
 `docs/scenario.md` has every key of a scenario, from its JSON Schema and the docstrings of the
 sections. `docs/records.md` has every field of the records and of the summary,
-`docs/endpoints.md` the anomalies, and `docs/servers.md` how the answers of servers are read.
+`docs/endpoints.md` the anomalies, `docs/servers.md` how the answers of servers are read, and
+`docs/production.md` the checks before production.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from harness.config.budget import OwnPrice
 from harness.config.faults import Burst, Fault, Outage
 from harness.config.load import Arrivals
 from harness.config.response_reading import ResponseLimits
+from harness.doctor.registry import CHECKS
 from harness.records import units
 from harness.records.anomalies import ANOMALIES
 from harness.records.clock import Anchor
@@ -254,11 +256,43 @@ def endpoints_page() -> str:
     return f"{before}{begin}{anomaly_table()}\n{end}{after}"
 
 
+PRODUCTION = """\
+# Before production
+
+[Made by `python -m tests.docs.reference` from `harness/doctor/registry.py`.]: #
+
+```sh
+harness doctor mine.toml                        # nothing is sent
+harness doctor mine.toml --run RUN --probe      # with a run that measured it, and two small calls
+```
+
+`harness doctor` checks the following and says `ok`, `warning` or `FAILURE`, why, and what to do.
+It exits with 1 if a check failed, so it can stand before a deployment; `--json` prints the
+findings. The checks of times, lengths and 429s need a run of the scenario. The checks of the
+server's answers send a request for its models and two calls of at most 256 tokens each; they need
+`--probe`, or a yes to the question.
+"""
+
+
+def production_page() -> str:
+    """docs/production.md: the checks of `harness doctor`, in words."""
+    parts = [PRODUCTION]
+    for topic, checks in CHECKS.items():
+        parts.append(
+            f"\n## {topic}\n\n| check | question | why | what to do |\n|---|---|---|---|\n"
+        )
+        parts += (
+            f"| `{one.name}` | {one.question} | {one.why} | {one.remedy} |\n" for one in checks
+        )
+    return "".join(parts)
+
+
 PAGES = {
     "scenario.md": scenario_page,
     "records.md": records_page,
     "endpoints.md": endpoints_page,
     "servers.md": servers_page,
+    "production.md": production_page,
 }
 
 

@@ -1,0 +1,1 @@
+"""Checks of a scenario and its surroundings before production."""
