@@ -172,5 +172,7 @@ def most_input_tokens(request: Request) -> int:
     assumed to be at most 16 tokens per message and 64 per request.
     """
     messages = request.messages
-    size = sum(len(message.content.encode(errors="replace")) for message in messages)
+    size = sum(
+        len((message.reasoning + message.content).encode(errors="replace")) for message in messages
+    )
     return size + _TOKENS_PER_MESSAGE * len(messages) + _TOKENS_PER_REQUEST

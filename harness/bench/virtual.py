@@ -218,7 +218,7 @@ def _target_of(scenario: Scenario, profile: Profile) -> VirtualTarget:
         time_scale=scenario.time_scale,
         model=scenario.endpoint.model,
         stream=scenario.endpoint.stream,
-        thoughts=scenario.transcripts or scenario.workflow.carry_reasoning,
+        thoughts=scenario.transcripts or scenario.workflow.keeps_reasoning,
         settings=scenario.plan.settings,
         ids=scenario.records == "full",
     )

@@ -26,10 +26,11 @@ _T = TypeVar("_T")
 
 
 class Message(NamedTuple):
-    """One chat message."""
+    """One chat message; `reasoning`: that of an earlier answer, sent in a field of its own."""
 
     role: str
     content: str
+    reasoning: str = ""
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):

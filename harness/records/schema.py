@@ -250,11 +250,12 @@ class Workflow(WorkflowRecord, frozen=True, kw_only=True, omit_defaults=True):
     error: str | None = None
 
 
-class Said(msgspec.Struct, frozen=True, kw_only=True):
-    """One message of a prompt."""
+class Said(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One message of a prompt; `reasoning`: that of an earlier answer, in a field of its own."""
 
     role: str
     content: str
+    reasoning: str = ""
 
 
 @final

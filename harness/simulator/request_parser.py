@@ -124,7 +124,8 @@ def _message(item: Any, position: int) -> tuple[str, str]:
         content = "".join(text for text in texts if isinstance(text, str))
     if content is not None and not isinstance(content, str):
         raise BadRequestError("content must be a string or a list of parts", f"{where}.content")
-    return item["role"], content or ""
+    thoughts = item.get("reasoning_content")
+    return item["role"], (thoughts if isinstance(thoughts, str) else "") + (content or "")
 
 
 def _items(text: str, wants_json: bool) -> int | None:

@@ -361,7 +361,7 @@ def request_body(target: Target, request: Request) -> dict[str, Any]:
     messages = sent_messages(request.messages, target.request.system)
     body: dict[str, Any] = {
         "model": target.model,
-        "messages": [message._asdict() for message in messages],
+        "messages": [_plain_message(message) for message in messages],
         "stream": target.stream,
     }
     if target.stream:
@@ -373,6 +373,11 @@ def request_body(target: Target, request: Request) -> dict[str, Any]:
     body = _renamed(body, target.request)
     body.update(target.extra_body)
     return body
+
+
+def _plain_message(message: Message) -> dict[str, str]:
+    plain = {"role": message.role, "content": message.content}
+    return plain | {"reasoning_content": message.reasoning} if message.reasoning else plain
 
 
 def _renamed(body: dict[str, Any], settings: RequestSettings) -> dict[str, Any]:

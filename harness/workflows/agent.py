@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from harness.config.tables import SettingError
+from harness.engine.call import Completion
 from harness.engine.effects import Message, Program
 from harness.records.failures import OK
 from harness.records.schema import PhaseInfo
 from harness.workflows.context import WorkflowContext
 from harness.workflows.layout import InParallel, InSequence, Layout, PlannedCall, tokens_of
 from harness.workflows.partial_failure import Partial, fail_fast
-from harness.workflows.prompts import Prompts, PromptTemplate
+from harness.workflows.prompts import Prompts, PromptTemplate, carried_reasoning
 from harness.workflows.protocol import WorkflowKind
 from harness.workflows.section import WorkflowSection
 
@@ -47,6 +49,26 @@ class AgentSection(WorkflowSection):
     """`continue-with-gaps`: the next step is told which tools failed, and the workflow is degraded.
     `fail-fast`: the workflow fails.
     """
+    return_reasoning: bool = False
+    """The next step gets the reasoning of a step back in the field `reasoning_content` of its
+    message, as newer models ask for; others, such as DeepSeek-R1, answer 400 to it.
+    """
+
+    @model_validator(mode="after")
+    def _reasoning_goes_one_way(self) -> AgentSection:
+        if self.return_reasoning and self.carry_reasoning:
+            raise SettingError(
+                "sends the reasoning again that workflow.carry_reasoning puts into the text; "
+                "remove one of the two",
+                "return_reasoning",
+                value=True,
+            )
+        return self
+
+    @property
+    def keeps_reasoning(self) -> bool:
+        """Whether the program reads the reasoning of steps."""
+        return self.carry_reasoning or self.return_reasoning
 
     @property
     def partial(self) -> Partial:
@@ -92,7 +114,8 @@ class AgentKind:
                 asked = _tool_prompts(section, prompts, topic, "")
                 calls = [PlannedCall("tools", tokens_of(one) + most["step"]) for one in asked]
                 parts.append(InParallel(tuple(calls)))
-                said = _joined(section, said, step, "", [""] * section.tools)
+                empty = Message("assistant", "")
+                said = _joined(section, said, step, empty, [""] * section.tools)
                 written += most["step"] + section.tools * most["tools"]
         return InSequence(tuple(parts))
 
@@ -107,8 +130,7 @@ class AgentKind:
                 asked = _tool_prompts(section, prompts, topic, reply.answer)
                 found = yield from context.fan_out("tools", asked, section.partial)
                 answers = [one.answer if one.outcome == OK else None for one in found]
-            told = f"{reply.reasoning}\n\n{reply.answer}" if reply.reasoning else reply.answer
-            said = _joined(section, said, step, told, answers)
+            said = _joined(section, said, step, _told(section, reply), answers)
             reply = yield from context.call("step", said)
         return reply.answer
 
@@ -129,11 +151,19 @@ def _tool_prompts(
     ]
 
 
+def _told(section: AgentSection, reply: Completion) -> Message:
+    """Return the message of a step as the next step sees it."""
+    if section.return_reasoning:
+        return Message("assistant", reply.answer, reply.reasoning)
+    carried = carried_reasoning(reply.reasoning, section.carry_tokens)
+    return Message("assistant", f"{carried}\n\n{reply.answer}" if carried else reply.answer)
+
+
 def _joined(
     section: AgentSection,
     said: tuple[Message, ...],
     step: int,
-    answer: str,
+    answer: Message,
     found: Sequence[str | None],
 ) -> tuple[Message, ...]:
     """Return the context of the next step; an answer of None is a tool that failed."""
@@ -142,4 +172,4 @@ def _joined(
         for number, one in enumerate(found, 1)
     )
     last = Message("user", f"Take step {step + 1} of {section.steps} now.")
-    return (*said, Message("assistant", answer), *tools, last)
+    return (*said, answer, *tools, last)

@@ -63,7 +63,7 @@ def run_workflow(
         prompts=Prompts(plan.templates, nonce),
         topic=topic,
         at=started,
-        terms=terms._replace(carry_reasoning=plan.section.carry_reasoning),
+        terms=terms._replace(carry_reasoning=plan.section.keeps_reasoning),
         infos={info.name: info for info in plan.phases},
         key=key,
         end=None if plan.timeout is None else ready + plan.timeout,

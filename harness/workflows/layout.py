@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias, assert_never
 
 from harness.engine.effects import Message
 
-_CHARACTERS_A_TOKEN = 4
+CHARACTERS_A_TOKEN = 4
 _TOKENS_A_MESSAGE = 4
 
 
@@ -105,5 +105,6 @@ def main_phase(layout: Layout) -> str:
 def tokens_of(messages: Iterable[Message]) -> int:
     """Return the approximate number of tokens of a prompt: one for every four characters."""
     return sum(
-        -(-len(message.content) // _CHARACTERS_A_TOKEN) + _TOKENS_A_MESSAGE for message in messages
+        -(-len(message.reasoning + message.content) // CHARACTERS_A_TOKEN) + _TOKENS_A_MESSAGE
+        for message in messages
     )

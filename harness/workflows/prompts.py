@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from harness.config.tables import nearest
 from harness.engine.effects import Message
+from harness.workflows.layout import CHARACTERS_A_TOKEN
 
 _FIELD = re.compile(r"\{\{(\w+)\}\}|\{(\w+)\}")
 _NOTES = "notes"
@@ -101,6 +102,19 @@ def _filled(
 def fill_fields(text: str, **values: str) -> str:
     """Return a text with its fields filled in; fields inside values have no meaning."""
     return "".join(values[part] if is_field else part for is_field, part in _parts(text))
+
+
+def carried_reasoning(reasoning: str, tokens: int | None) -> str:
+    """Return the end of a reasoning, about so many tokens; all of it for None.
+
+    Its end has the conclusions. It begins with a whole word.
+    """
+    most = len(reasoning) if tokens is None else tokens * CHARACTERS_A_TOKEN
+    if len(reasoning) <= most:
+        return reasoning
+    end = reasoning[len(reasoning) - most :]
+    begin, space, rest = end.partition(" ")
+    return rest if space else begin
 
 
 def notes(reasoning: str) -> str:

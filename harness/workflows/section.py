@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Self, TypeVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from harness.config.config_base import Section, Several, Text
+from harness.config.tables import SettingError
 
 TokenLimit = Annotated[int, Field(gt=0, le=1_000_000_000)]
 
@@ -24,10 +25,35 @@ class WorkflowSection(Section):
     """
     carry_reasoning: bool = False
     """Later prompts contain the reasoning of earlier answers."""
+    carry_tokens: int | None = Field(default=None, ge=0, le=1_000_000)
+    """With `carry_reasoning`: about the most tokens that are carried of one answer, from its end;
+    0 carries nothing. All of them if absent.
+    """
     max_tokens: dict[str, TokenLimit | None] = Field(default_factory=dict)
     """The most tokens that a call of a phase may write, reasoning included, by the setting of its
     phase; no limit if absent.
     """
+
+    @model_validator(mode="after")
+    def _carried_tokens_are_carried(self) -> Self:
+        if self.carry_tokens is not None and not self.carry_reasoning:
+            raise SettingError(
+                "has no effect without workflow.carry_reasoning = true; add that, or remove it",
+                "carry_tokens",
+                value=self.carry_tokens,
+            )
+        return self
+
+    @property
+    def keeps_reasoning(self) -> bool:
+        """Whether the program reads the reasoning of answers."""
+        return self.carry_reasoning
+
+    def carried(self, tokens: int) -> int:
+        """Return how many tokens of a reasoning of so many are carried."""
+        if not self.carry_reasoning:
+            return 0
+        return tokens if self.carry_tokens is None else min(tokens, self.carry_tokens)
 
 
 S = TypeVar("S", bound=WorkflowSection)

@@ -82,6 +82,8 @@ def test_reasoning_that_is_carried_on_is_read_by_every_branch() -> None:
     carried = of(workflow={**workflow, "carry_reasoning": True}).input_tokens
     assert plain is not None
     assert carried == plain + 45 * 2 * 100
+    few = of(workflow={**workflow, "carry_reasoning": True, "carry_tokens": 30}).input_tokens
+    assert few == plain + 45 * 2 * 30
 
 
 def test_a_prompt_is_a_token_for_every_four_characters_of_the_longest_topic() -> None:

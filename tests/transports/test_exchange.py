@@ -258,3 +258,11 @@ def test_nothing_more_is_read_after_a_failure() -> None:
     assert not exchange.received(b"<html>\n", 40)
     reply = exchange.finish()
     assert (reply.outcome, reply.done) == ("malformed_stream", 40)
+
+
+def test_reasoning_is_sent_back_in_a_field_of_its_own() -> None:
+    messages = (Message("user", "hi"), Message("assistant", "hello", "they greet"))
+    assert request_body(make_target(), Request(messages))["messages"] == [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "hello", "reasoning_content": "they greet"},
+    ]

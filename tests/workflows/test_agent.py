@@ -6,8 +6,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from harness.bench.scenario import Scenario
+from harness.engine.effects import Message
 from harness.policies.no_retry import NoRetryRule
 from harness.records.schema import Branches, Workflow
 from harness.workflows.execution import WorkflowPlan, WorkflowResult, run_workflow
@@ -77,6 +79,35 @@ def test_the_context_grows_by_every_answer() -> None:
 def test_reasoning_is_carried_if_asked_for() -> None:
     world, _, _ = run(carry_reasoning=True)
     assert "why 1\n\nstep/-/1" in contents(world, "step", 2)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "told"), [(0, "step/-/1"), (1, "1\n\nstep/-/1"), (2, "why 1\n\nstep/-/1")]
+)
+def test_the_end_of_the_reasoning_is_carried(tokens: int, told: str) -> None:
+    world, _, _ = run(carry_reasoning=True, carry_tokens=tokens)
+    assert told in contents(world, "step", 2)
+
+
+def test_reasoning_is_returned_in_its_own_field_if_asked_for() -> None:
+    world, _, _ = run(return_reasoning=True)
+    [sent] = [s for s in world.sends if (s.key.phase, s.key.call) == ("step", 2)]
+    own = [message for message in sent.request.messages if message.role == "assistant"]
+    assert own == [Message("assistant", "step/-/1", "why 1")]
+    tool = next(s for s in world.sends if s.key.phase == "tools")
+    assert not any(message.reasoning for message in tool.request.messages)
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"carry_tokens": 5}, "has no effect without workflow.carry_reasoning = true"),
+        ({"carry_reasoning": True, "return_reasoning": True}, "sends the reasoning again"),
+    ],
+)
+def test_keys_of_reasoning_that_contradict_each_other(keys: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        plan(**keys)
 
 
 def test_without_tools_the_steps_follow_one_another() -> None:

@@ -145,6 +145,13 @@ def test_reasoning_goes_into_the_next_prompts_as_text_when_asked_for() -> None:
     assert "a thought" not in prompt(world, "synthesize"), "a branch keeps its thoughts"
 
 
+def test_only_the_end_of_the_reasoning_is_carried_when_it_is_limited() -> None:
+    world, _, _ = run(GOOD, research_plan(carry_reasoning=True, carry_tokens=3))
+    for said in (prompt(world, "fan_out", 1), prompt(world, "synthesize")):
+        assert "Notes from planning:\nsplit it." in said
+        assert "I shall" not in said
+
+
 def test_no_prompt_has_reasoning_when_it_is_not_asked_for() -> None:
     world, _, _ = run(GOOD)
     said = "\n".join(message.content for sent in world.sends for message in sent.request.messages)

@@ -198,7 +198,7 @@ class VirtualProvider:
     def _parse(self, request: Request, phase: str) -> ChatRequest:
         target = self._trial.target
         chat = make_request(
-            request.messages,
+            [(one.role, one.reasoning + one.content) for one in request.messages],
             model=target.model,
             phase=target.settings.get(phase, phase),
             wants_json=request.json_mode,

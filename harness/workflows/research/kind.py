@@ -16,7 +16,13 @@ from harness.records.schema import PhaseInfo
 from harness.workflows.context import WorkflowContext, WorkflowFailedError, failure_text
 from harness.workflows.layout import InParallel, InSequence, Layout, PlannedCall, tokens_of
 from harness.workflows.partial_failure import SYNTHESIZE_WITH_GAPS, Partial, fail_fast, quorum
-from harness.workflows.prompts import Prompts, PromptTemplate, fill_fields, notes
+from harness.workflows.prompts import (
+    Prompts,
+    PromptTemplate,
+    carried_reasoning,
+    fill_fields,
+    notes,
+)
 from harness.workflows.protocol import WorkflowKind
 from harness.workflows.research.decomposition import DecompositionError, parse_sub_questions
 from harness.workflows.research.prompts import TEMPLATES, findings_text, repair_messages
@@ -168,7 +174,7 @@ class ResearchKind:
         only the reasoning can be read.
         """
         count, planned, given = section.branches, most["decompose"], section.given_questions(topic)
-        carried = planned * section.carry_reasoning
+        carried = section.carried(planned)
         asked = prompts.messages("decompose", topic=topic, count=str(count))
         repair = tokens_of(repair_messages(asked, "", "", count)) + planned
         questions = given or [""] * count
@@ -193,7 +199,7 @@ class ResearchKind:
         """Run one workflow and return its report."""
         section, prompts, topic = context.section, context.prompts, context.topic
         questions, reasoning = yield from _decompose(context)
-        carried = notes(reasoning)
+        carried = notes(carried_reasoning(reasoning, section.carry_tokens))
         found = yield from context.fan_out(
             "fan_out",
             [
