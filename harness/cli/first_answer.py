@@ -22,7 +22,7 @@ from harness.workflows.prompts import Prompts
 from harness.workflows.research.decomposition import DecompositionError, parse_sub_questions
 from harness.workflows.research.prompts import TEMPLATES
 
-LONGEST = 30
+LONGEST_WAIT = 30
 """Seconds to wait for the answer."""
 
 
@@ -66,7 +66,7 @@ def _ask(scenario: Scenario, base_url: str, key: str, topic: str, count: int) ->
     )  # fmt: skip
     messages = Prompts(TEMPLATES).messages("decompose", topic=topic, count=str(count))
     request = Request(messages, scenario.workflow.max_tokens["decompose"], json_mode=True)
-    wait = LONGEST * SECOND
+    wait = LONGEST_WAIT * SECOND
     deadlines = Deadlines(wait, wait, wait, now() + wait, "call_timeout")
     with SyncClient(target, now) as client:
         return client.send(

@@ -121,6 +121,7 @@ GOLDEN = (
         "agent", 'sweep.mode=["sync", "async"]', "sweep.permits=[6]", "load.workflows=4",
         "sweep.repeats=2", "slo.success_rate=0.99", "endpoint.time_scale=0.002",
     ),
+    _virtual("carry-reasoning", "load.workflows=4", "sweep.repeats=2"),
     _virtual("hedge", "load.workflows=8", "sweep.repeats=2"),
     _virtual(
         "faults", *_FAULTS, "load.workflows=3", "sweep.repeats=2", 'sweep.mode=["sync", "async"]'
