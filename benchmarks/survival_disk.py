@@ -12,13 +12,29 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
-from harness.store.run_directory import SPENDING_FILE
+from harness.store.run_directory import (
+    ATTEMPTS_FILE,
+    CALLS_FILE,
+    RUN_FILE,
+    SPENDING_FILE,
+    TRIALS_FILE,
+    TRIALS_FOLDER,
+    WORKFLOWS_FILE,
+)
+from harness.telemetry.export import TRACES
 
 KINDS = ("before", "after", "torn", "full", "short")
 """What can happen to one write. `before`, `after`: the process is killed; `torn`: in the middle of
 it; `full`: it fails; `short`: a part is written, and then it fails."""
 POWER = "power"
 """The power fails after it: what was not synced is on the disk or not."""
+
+
+TARGETS = (
+    "", "", "", RUN_FILE, TRIALS_FILE, WORKFLOWS_FILE, CALLS_FILE, ATTEMPTS_FILE, SPENDING_FILE,
+    TRIALS_FOLDER, TRACES,
+)  # fmt: skip
+"""A file or a folder in which a write goes wrong; empty for any."""
 
 
 class Killed(BaseException):
@@ -38,7 +54,8 @@ class Disk:
         self._random = random
         self._folder = folder
         self._kind = random.choice(["", *kinds])
-        self._left = int(2 ** random.uniform(0, random.choice((5, 9))))
+        self._target = random.choice(TARGETS)  # a file with few writes is as likely as all others
+        self._left = int(2 ** random.uniform(0, random.choice((2, 5) if self._target else (5, 9))))
         self._is_dead = False
         self._synced = synced
         self._before: dict[Path, bytes | None] = {}
@@ -63,7 +80,7 @@ class Disk:
         def replaced(path: Path, target: Path) -> Path:
             if not self._has(path):
                 return real_replace(path, target)
-            kind = self._act()
+            kind = self._act(target)
             if kind in ("before", "torn"):
                 self.die()
             if kind in ("full", "short"):
@@ -97,12 +114,14 @@ class Disk:
 
     def write(self, file: Any, data: bytes, booked: Callable[[bytes], None]) -> int:
         """Write, if nothing goes wrong."""
-        kind = self._act()
+        kind = self._act(Path(file.name))
         if kind == "full":
             raise OSError(errno.ENOSPC, "No space left on device")
         if kind == "short":
             cut: int = file.write(self._part(data))
             if isinstance(file, io.RawIOBase):
+                if cut == len(data):
+                    booked(data)
                 return cut
             raise OSError(errno.ENOSPC, "No space left on device")
         if kind == "torn":
@@ -130,9 +149,11 @@ class Disk:
     def _has(self, path: Path) -> bool:
         return path.is_relative_to(self._folder)
 
-    def _act(self) -> str:
+    def _act(self, path: Path) -> str:
         """Return what happens to the next write or rename; empty if it succeeds."""
         self._check()
+        if self._target and self._target not in (path.name.removesuffix(".part"), path.parent.name):
+            return ""
         self._left -= 1
         return self._kind if self._left == 0 else ""
 
@@ -173,7 +194,8 @@ class Disk:
                 what = path.stat()
                 kept = self._synced.get(what.st_ino, 0)
                 if kept < what.st_size:
-                    os.truncate(path, self._random.randint(kept, what.st_size))
+                    any_part = self._random.randint(kept, what.st_size)
+                    os.truncate(path, self._random.choice((kept, what.st_size, any_part)))
 
 
 class _File:
