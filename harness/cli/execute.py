@@ -168,22 +168,45 @@ def _execute(
         jobs = processes(scenario, options.jobs)
         finished = run(scenario, profiles, keys, directory, hooks, jobs, progress)
     account = None
-    with views.making("the traces", views.traces_again):
-        account = finish_traces(
-            finished, traces, directory, target, for_metrics, wait=options.otlp_wait
-        )
+    try:
+        with views.making("the traces", views.traces_again):
+            account = finish_traces(
+                finished, traces, directory, target, for_metrics, wait=options.otlp_wait
+            )
+        if account is None and traces is None and (options.verbose or options.otlp):
+            _warn_of_no_traces(scenario, expected, directory)
+        return _show(scenario, finished, account, directory, options, views)
+    except KeyboardInterrupt:
+        warn(f"interrupted; {_next_command(finished, directory)}")
+        return EXIT_INTERRUPTED
+
+
+def _next_command(finished: Run, directory: Path) -> str:
+    """Return what to do about a run whose results were not shown, because of Ctrl-C."""
+    if finished.stopped is None:
+        return f"the run is complete: `harness report {directory}` shows its results"
+    return f"`harness run --resume {directory}` continues the run"
+
+
+def _show(
+    scenario: Scenario,
+    finished: Run,
+    account: DeliveryAccount | None,
+    directory: Path,
+    options: argparse.Namespace,
+    views: Views,
+) -> int:
+    """Write the summary and the views of a run, show its results, and return the exit code."""
     summary = None
     with views.making("summary.json", views.report_again):
         summary = _summarise(finished, directory, views)
     if account is not None:
         _warn_of_delivery(account, directory)
-    elif traces is None and (options.verbose or options.otlp):
-        _warn_of_no_traces(scenario, expected, directory)
     if finished.stopped is not None and finished.stopped.by == "budget":
         warn(f"stopped: {finished.stopped.because}")
     interrupted = finished.stopped is not None and finished.stopped.by == "interrupt"
-    if interrupted and (silent or summary is None):
-        warn(f"interrupted; `harness run --resume {directory}` continues the run")
+    if interrupted and (options.quiet or options.json or summary is None):
+        warn(f"interrupted; {_next_command(finished, directory)}")
     if summary is not None and options.json:
         sys.stdout.write((directory / SUMMARY_FILE).read_text())
     elif summary is not None and not options.quiet:

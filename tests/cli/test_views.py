@@ -197,10 +197,25 @@ def test_a_run_that_failed_keeps_its_exit_code_when_a_view_fails_too(
     "target", ["harness.cli.report.save_report", "harness.cli.results.jaeger_of"]
 )
 def test_an_interrupt_is_no_failed_view(
-    target: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    target: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(target, interrupted)
     assert run() == 130
+    said = "harness: interrupted; the run is complete: `harness report out` shows its results"
+    assert capsys.readouterr().err.splitlines()[-1] == said
+
+
+def test_a_second_interrupt_says_how_to_continue(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "harness.bench.virtual.VIRTUAL_MODES", {"sync": interrupted, "async": interrupted}
+    )
+    monkeypatch.setattr("harness.analysis.summary.summarise", interrupted)
+    assert run() == 130
+    said = "harness: interrupted; `harness run --resume out` continues the run"
+    assert capsys.readouterr().err.splitlines()[-1] == said
+    assert read_run(folder / "out").status == "partial"
 
 
 def test_a_report_with_a_failed_view_exits_with_4_and_makes_the_others(
