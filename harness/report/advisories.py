@@ -138,7 +138,7 @@ def _of_workflows(summary: Summary) -> Iterator[str]:
                 most, each = f"{most} and {as_bad - 1} more", " each"
             who = (
                 f"{len(losing)} of {len(summary.cells)} settings lost workflows, "
-                f"{most} most ({share}{each})"
+                f"most of all {most} ({share}{each})"
             )
         yield f"{who}. {most_frequent_failure_in(worst, summary)}".rstrip()
     oracle = summary.oracle

@@ -10,6 +10,7 @@ import msgspec
 from rich.console import Console
 
 from harness.analysis.model import Summary
+from harness.bench.scenario import load_scenario
 from harness.config import shipped_scenarios
 from harness.report.console import say
 from harness.report.first_screen import first_screen
@@ -41,9 +42,9 @@ def drawn(summary: Summary, width: int) -> str:
     name = summary.scenario
     file = io.StringIO()
     directory = Path(f"results/20260101T000000Z-{name}")
-    say(
-        Console(file=file, width=width), *first_screen(summary, directory, width, rerun=Rerun(name))
-    )
+    budget = load_scenario(shipped_scenarios.find(name)).budget.model_dump(exclude_none=True)
+    lines = first_screen(summary, directory, width, rerun=Rerun(name, budget=budget))
+    say(Console(file=file, width=width), *lines)
     return file.getvalue()
 
 
