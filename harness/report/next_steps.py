@@ -106,17 +106,22 @@ def _reruns(summary: Summary, rerun: Rerun) -> Iterable[Step]:
 
 
 def _raised_budget(summary: Summary, rerun: Rerun | None) -> str:
-    """Return the option with which a run goes on that a budget has stopped; empty for others."""
+    """Return the option with which a run goes on that a budget has stopped; empty for others.
+
+    It is more than the limit in any case: an attempt can use less than its worst case, which has to
+    fit.
+    """
     if summary.stopped is None or summary.stopped.by != "budget":
         return ""
-    key = summary.stopped.because.partition(" = ")[0]
+    key, limit, *_ = summary.stopped.because.replace(" = ", " ").split()
     planned, settle = summary.planned_workflows, 0.0 if rerun is None else rerun.settle
     settles = summary.recommendation.settles_with
     if planned is None and settles is not None and settles.workflows is not None:
         planned = settles.workflows * len(summary.cells)
     name = key.removeprefix("budget.")
     needed = None if planned is None else _needed(name, summary, planned, settle)
-    return f" --set {key}={'MORE' if needed is None else _written(needed)}"
+    more = "MORE" if needed is None else _written(max(needed, _HEADROOM * float(limit)))
+    return f" --set {key}={more}"
 
 
 def _needed(name: str, summary: Summary, workflows: int, settle: float) -> float | None:

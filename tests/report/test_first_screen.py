@@ -379,6 +379,24 @@ def test_ctrl_c_names_the_records_that_are_missing() -> None:
     assert lines[1] == "Damaged:     3 attempts are missing. Nothing is proven."
 
 
+@pytest.mark.parametrize(
+    ("limit", "planned", "more"),
+    [
+        ("budget.attempts = 40", 100, "attempts=790"),
+        ("budget.tokens = 1e+06", 100, "tokens=1300000"),  # at least more than it was
+        ("budget.usd = 0.5", 100, "usd=MORE"),
+        ("budget.attempts = 40", None, "attempts=MORE"),
+    ],
+)
+def test_the_budget_to_go_on_with_is_more_than_the_former_one(
+    limit: str, planned: int | None, more: str
+) -> None:
+    stop = Stop(by="budget", because=f"{limit} leaves no room for another attempt; spent: 9 tokens")
+    summary = make_summary(IDS, status="partial", stopped=stop, planned_workflows=planned)
+    (first, *_) = next_steps(summary, HERE, None)
+    assert first.command == f"harness run --resume {HERE} --set budget.{more}"
+
+
 def test_a_budget_that_stopped_a_run_is_raised_to_go_on() -> None:
     stop = Stop(by="budget", because="budget.attempts = 40 leaves no room for another attempt")
     summary = make_summary(IDS, status="partial", stopped=stop, planned_workflows=100)
