@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -111,6 +112,11 @@ def scenario(folder: Path, base_url: str, **sections: object) -> Path:
     file = folder / "own.toml"
     file.write_text(toml_document(whole))
     return file
+
+
+def copied(run: Path) -> str:
+    """Return a copy of a run: the same run twice cannot be compared."""
+    return str(shutil.copytree(run, run.parent / f"{run.name}-copy"))
 
 
 def one_line(said: str) -> str:

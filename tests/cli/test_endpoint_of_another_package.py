@@ -12,6 +12,7 @@ import pytest
 
 from harness.cli.main import main
 from harness.store.run_directory import read_records, read_run
+from tests.cli.answering import copied
 from tests.cli.packages import installed
 
 PACKAGE = '''
@@ -129,7 +130,7 @@ def test_it_is_run_in_every_mode_and_shown_in_every_view(
     }  # fmt: skip
     assert records.run.marked_answers == "all"  # its server is the simulated provider
     assert records.run.versions["room"] == "1"
-    for command in (["compare", str(out), str(out)], ["trace", str(out)]):
+    for command in (["compare", str(out), copied(out)], ["trace", str(out)]):
         assert main(command) == 0
     assert any("room-model" in path.read_text() for path in (out / "traces").iterdir())
     path_without = [part for part in sys.path if part != str(package)]

@@ -10,7 +10,7 @@ import pytest
 
 from harness.cli.main import main
 from harness.store.run_directory import read_records
-from tests.cli.answering import scenario, working
+from tests.cli.answering import copied, scenario, working
 
 
 @pytest.fixture
@@ -36,5 +36,5 @@ def test_every_view_says_so(
     assert "scenario seconds" not in said
     assert main(["trace", "out"]) == 0
     assert line in " ".join(capsys.readouterr().out.split())
-    assert main(["compare", "out", "out"]) == 0
+    assert main(["compare", "out", copied(Path("out"))]) == 0
     assert "\nSIMULATED\n" in capsys.readouterr().out

@@ -8,6 +8,7 @@ import pytest
 
 from harness.cli.main import main
 from tests.analysis.played import Shape, make_records
+from tests.cli.answering import copied
 from tests.cli.test_report import save
 
 OTHER = {"decompose": "plan", "fan_out": "act", "synthesize": "observe"}
@@ -32,7 +33,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_a_command_ends_well(directory: Path, command: str) -> None:
     name, *rest = command.split()
-    runs = [str(directory)] * (2 if name == "compare" else 1)
+    runs = [str(directory), *([copied(directory)] if name == "compare" else [])]
     after = rest if rest == ["export"] else []
     options = [] if after else rest
     assert main([name, *after, *runs, *options]) == 0

@@ -15,6 +15,7 @@ from harness.bench.scenario import parse_scenario
 from harness.cli.main import main
 from harness.records.errors import InputError
 from harness.store.run_directory import Records, read_records
+from tests.cli.answering import copied
 from tests.cli.packages import installed
 
 PACKAGE = '''
@@ -180,7 +181,7 @@ def test_every_view_is_complete(directory: Path, capsys: pytest.CaptureFixture[s
     spans = "".join(path.read_text() for path in (directory / "traces").glob("*.jsonl"))
     assert '"name":"backoff"' in spans.replace(" ", "")
     assert "alone" in (directory / "report.html").read_text()
-    assert main(["compare", str(directory), str(directory)]) == 0
+    assert main(["compare", str(directory), copied(directory)]) == 0
     assert main(["trace", str(directory)]) == 0
     assert "alone" in capsys.readouterr().out
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -282,7 +283,7 @@ def test_a_drawing_thread_that_raises_leaves_the_terminal_as_it_was(
     ("target", "command"),
     [
         ("harness.cli.trace.Waterfalls", ["trace", "."]),
-        ("harness.cli.compare.compare_runs", ["compare", ".", "."]),
+        ("harness.cli.compare.compare_runs", ["compare", ".", "copy"]),
         ("harness.cli.export.export", ["export", "."]),
         ("harness.cli.trace.export_stored", ["trace", "export", "."]),
     ],
@@ -295,6 +296,8 @@ def test_another_view_that_raises_is_one_line_and_exits_with_4(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     save(make_records(["sync_1_none_attempt"], 1, shape=Shape()), folder)
+    if "copy" in command:
+        shutil.copytree(".", "copy")
     monkeypatch.setattr(target, broken)
     assert main(command) == 4
     line = one_line(capsys.readouterr().err)

@@ -12,6 +12,7 @@ import pytest
 from harness.analysis.oracle import compare_logs, join
 from harness.cli.main import main
 from harness.store.run_directory import read_records
+from tests.cli.answering import copied
 
 SCENARIO = """
 name = "axes"
@@ -70,7 +71,7 @@ def test_each_cell_has_its_own_scenario_and_every_view_names_its_settings(
     assert "harness.setting.endpoint.profile" in traces
     assert "sub_questions" in (out / "report.html").read_text()
     capsys.readouterr()
-    assert main(["compare", str(out), str(out)]) == 0
+    assert main(["compare", str(out), copied(out)]) == 0
     said = capsys.readouterr().out
     assert "8 settings in both runs" in said
     assert "deepseek-flash" in said
