@@ -70,6 +70,7 @@ def test_help_imports_no_package(tmp_path: Path) -> None:
         "harness",
         "harness.cli",
         "harness.cli.end_signals",
+        "harness.cli.arguments",
         "harness.cli.main",
         "harness.records",
         "harness.records.errors",
