@@ -6,13 +6,14 @@ characters in sentences that both texts have in the same order (difflib's ratio,
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
-_ENDS = re.compile(r"(?<=[.!?\u2026\u3002\uff01\uff1f])\s+|\n+")
+_ENDS = (".", "!", "?")
+_OTHER_ENDS = ("\u2026", "\u3002", "\uff01", "\uff1f")
+"""The ends of a sentence, before white space: of every text, and of texts beyond ASCII."""
 _MATCHED = 250_000
 """The most pairs of sentences that are matched in order; beyond it, the order is not compared."""
 
@@ -39,8 +40,11 @@ class TextDifference(NamedTuple):
 
 def sentences(text: str) -> list[str]:
     """Return the sentences and lines of a text, each with single spaces between its words."""
-    parts = (" ".join(part.split()) for part in _ENDS.split(text))
-    return [part for part in parts if part]
+    # `replace` takes a tenth of the time of a regular expression.
+    lines = "\n".join([" ".join(line.split()) for line in text.split("\n")])
+    for end in _ENDS if lines.isascii() else (*_ENDS, *_OTHER_ENDS):
+        lines = lines.replace(f"{end} ", f"{end}\n")
+    return [part for part in lines.split("\n") if part]
 
 
 def compare_texts(first: str, second: str) -> TextDifference:
