@@ -7,16 +7,18 @@ compared in the same phase, branch and place. Texts are read for two trials at a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from harness.analysis.text_differences import TextDifference, compare_texts
-from harness.records.keys import TrialKey
+from harness.records.keys import TrialKey, WorkflowKey, workflow_key
 from harness.records.schema import Call, Run, Tokens, Transcript, Workflow
 from harness.store.trial_reader import TrialReader
 
 CallPlace = tuple[str, int | None, int]
 """Where a call is within its workflow: phase, branch, number."""
+_Place = tuple[int, int, int]
 
 
 class Side(NamedTuple):
@@ -202,13 +204,24 @@ def text_of(one: Transcript) -> CallText:
 
 def transcripts_of(reader: TrialReader, workflow: Workflow) -> list[Transcript]:
     """Return the transcripts of a workflow in the order of its phases, branches and calls."""
-    when = _order_of_calls(workflow)
-    mine = [
-        one
-        for one in reader.each(Transcript, (workflow.cell, workflow.repeat))
-        if (one.workflow, one.execution) == (workflow.workflow, workflow.execution)
-    ]
-    return sorted(mine, key=lambda one: when((one.phase, one.branch, one.call)))
+    return transcripts_of_several(reader, [workflow])[workflow_key(workflow)]
+
+
+def transcripts_of_several(
+    reader: TrialReader, workflows: Iterable[Workflow]
+) -> dict[WorkflowKey, list[Transcript]]:
+    """Return the transcripts of workflows, each in the order of its phases, branches and calls."""
+    when = {workflow_key(one): _order_of_calls(one) for one in workflows}
+    found: dict[WorkflowKey, list[Transcript]] = {key: [] for key in when}
+    for trial in dict.fromkeys((key.cell, key.repeat) for key in when):
+        for one in reader.each(Transcript, trial):
+            if (key := workflow_key(one)) in found:
+                found[key].append(one)
+    return {key: sorted(mine, key=partial(_place_of, when[key])) for key, mine in found.items()}
+
+
+def _place_of(when: Callable[[CallPlace], _Place], one: Transcript) -> _Place:
+    return when((one.phase, one.branch, one.call))
 
 
 def tokens_of_calls(reader: TrialReader, workflow: Workflow) -> dict[CallPlace, Tokens]:
@@ -221,11 +234,11 @@ def tokens_of_calls(reader: TrialReader, workflow: Workflow) -> dict[CallPlace, 
     }
 
 
-def _order_of_calls(workflow: Workflow) -> Callable[[CallPlace], tuple[int, int, int]]:
+def _order_of_calls(workflow: Workflow) -> Callable[[CallPlace], _Place]:
     """Return the sort key of calls: by first phase of that name, branch and number."""
     order = {phase.name: at for at, phase in reversed([*enumerate(workflow.phases)])}
 
-    def key(place: CallPlace) -> tuple[int, int, int]:
+    def key(place: CallPlace) -> _Place:
         phase, branch, call = place
         return order.get(phase, len(order)), -1 if branch is None else branch, call
 

@@ -25,7 +25,7 @@ from harness.records.anomalies import ANOMALIES
 from harness.records.clock import SECOND
 from harness.records.errors import InputError
 from harness.records.failures import CANCELLED, OK
-from harness.report.console import Output
+from harness.report.console import Output, printable_lines
 from harness.report.line_wrap import wrapped
 
 EXIT_FAILED = 1
@@ -128,14 +128,6 @@ class _Shown:
         text = Text(printable_lines(part.text), style=style)
         console.print(text, end="", soft_wrap=True, markup=False, highlight=False)
         console.file.flush()
-
-
-def printable_lines(text: str) -> str:
-    """Return lines with a replacement for each character that would control the terminal."""
-    return "".join(
-        char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}"
-        for char in text
-    )
 
 
 def _facts(scenario: Scenario, answered: Answered) -> Iterable[str]:

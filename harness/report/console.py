@@ -34,6 +34,16 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
 
 
+def printable_lines(text: str) -> str:
+    """Return lines with a replacement for each character that would control the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}"
+        for char in text
+    )
+
+
 def pack(groups: Sequence[Sequence[Column]], room: int) -> list[list[Column]]:
     """Return all columns in one block of `room` characters, else each group in its own blocks."""
     together = [column for group in groups for column in group]

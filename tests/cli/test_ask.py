@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from harness.bench.single_call import TextPart, _TextParts
-from harness.cli.ask import printable_lines
 from harness.cli.main import main
 from harness.config.toml_text import toml_document
 from harness.records.redaction import Redactor
+from harness.report.console import printable_lines
 from tests.cli.answering import FAST, KEY, one_line, refusing, scenario
 from tests.transports.bodies import EVENT_STREAM, chunk
 from tests.wire.fault_server import FaultServer, Hold, Seen, Step, Write, framed, head

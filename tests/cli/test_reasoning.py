@@ -207,3 +207,25 @@ def test_a_run_without_texts_says_how_to_keep_them(
     assert "Next:" not in capsys.readouterr().out
     assert main(["reasoning", str(out), f"{CELLS[0]}/1/1"]) == 2
     assert "--set transcripts=true" in capsys.readouterr().err
+
+
+def test_the_report_has_the_texts_folded(stored: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(stored, run)
+    file = run / "transcripts.jsonl"
+    first, *others = file.read_text().splitlines()
+    changed = json.loads(first) | {"reasoning": "<b>bold\u202e</b> " + "long " * 1000}
+    file.write_text("\n".join([json.dumps(changed), *others, ""]))
+    assert main(["report", str(run)]) == 0
+    page = (run / "report.html").read_text()
+    assert page.count("<summary>Reasoning and answers</summary>") >= 2
+    assert "&lt;b&gt;bold\ufffd&lt;/b&gt; long" in page
+    assert "Cut at 4,000 characters: harness reasoning RUN " in page
+    assert "long " * 801 not in page
+
+
+def test_the_report_of_a_run_without_texts_has_none(tmp_path: Path) -> None:
+    scenario = tmp_path / "s.toml"
+    scenario.write_text(SCENARIO.replace("transcripts = true", ""))
+    assert main(["run", str(scenario), "--out", str(tmp_path / "run"), "--quiet"]) == 0
+    assert "Reasoning and answers" not in (tmp_path / "run" / "report.html").read_text()

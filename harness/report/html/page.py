@@ -13,6 +13,7 @@ from typing import NamedTuple, get_args
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from harness.analysis.question_pairs import transcripts_of_several
 from harness.records.errors import StorageError
 from harness.report import columns
 from harness.report.anomalies import anomaly_tables
@@ -22,9 +23,10 @@ from harness.report.charts.model import Chart
 from harness.report.failures import failure_tables
 from harness.report.html import draw, method
 from harness.report.html.answer import answer
-from harness.report.html.waterfalls import slowness
+from harness.report.html.waterfalls import ReadTexts, no_texts, slowness
 from harness.report.tables import Subject, csv_download, summary_download
 from harness.report.wording import repeats_of, simulated_note, warm_up_note
+from harness.store.trial_reader import TrialReader
 from harness.telemetry.delivery_log import DeliveryAccount, read_account
 from harness.telemetry.export import TRACES
 from harness.telemetry.jaeger import Jaeger, jaeger_of
@@ -46,7 +48,10 @@ def save_report(
     """
     traces = directory / TRACES
     jaeger = jaeger_of(traces, about.summary.run_id, environment)
-    text = render_report(about, charts, read_account(traces), jaeger)
+    texts: ReadTexts = no_texts
+    if about.data.run.scenario.get("transcripts"):
+        texts = partial(transcripts_of_several, TrialReader(directory))
+    text = render_report(about, charts, read_account(traces), jaeger, texts)
     path = directory / REPORT
     part = path.with_name(REPORT + ".part")
     try:
@@ -58,11 +63,16 @@ def save_report(
 
 
 def render_report(
-    about: Subject, charts: Charts, account: DeliveryAccount | None, jaeger: Jaeger | None
+    about: Subject,
+    charts: Charts,
+    account: DeliveryAccount | None,
+    jaeger: Jaeger | None,
+    texts: ReadTexts = no_texts,
 ) -> str:
     """Return the report as one HTML document. Equal records give equal text.
 
     `account`: the delivery of the spans; `jaeger`: a server that has them; None if not known.
+    `texts`: reads the transcripts of the workflows that are shown.
     """
     summary, run = about.summary, about.data.run
     style = Markup(_read("style.css"))  # noqa: S704
@@ -81,7 +91,7 @@ def render_report(
         waits=columns.spread_tables(about, "waits"),
         policies=columns.policy_table(about),
         failures=[*failure_tables(about), *anomaly_tables(about)],
-        slowness=slowness(about, jaeger),
+        slowness=slowness(about, jaeger, texts),
         named=about.named,
         fitness=method.fitness(about),
         overhead=method.overhead(summary, about.data, account),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from harness.analysis.call_segments import PARTS
-from harness.records.keys import display_key
-from harness.records.schema import Workflow
+from harness.records.keys import WorkflowKey, display_key, workflow_key
+from harness.records.schema import Transcript, Workflow
 from harness.report.charts.model import Key, RowPanel
 from harness.report.charts.timeline import (
     median_workflow,
@@ -15,6 +16,7 @@ from harness.report.charts.timeline import (
     waterfall_notes,
     waterfall_panel,
 )
+from harness.report.console import printable_lines
 from harness.report.path_text import (
     failure_line,
     held_by,
@@ -22,6 +24,7 @@ from harness.report.path_text import (
     path_sentences,
     path_summaries,
 )
+from harness.report.reasoning_text import place_name
 from harness.report.tables import Column, Subject, Table
 from harness.report.waterfall import Waterfall, Waterfalls
 from harness.report.wording import PART_WORDS, change_in_percent, counted, number, percent
@@ -30,8 +33,23 @@ from harness.telemetry.jaeger import Jaeger, JaegerLink, links
 SLOWEST, FAILED, MEDIANS = 8, 8, 8
 """The most workflows of each kind that are drawn."""
 
+MOST_PAGE_TEXT = 4000
+"""The most characters of a reasoning or answer in the page."""
+
+ReadTexts = Callable[[Sequence[Workflow]], Mapping[WorkflowKey, Sequence[Transcript]]]
+"""Returns the transcripts of workflows, each in the order of its calls."""
+
 MOST_PAGE_FAILURES = 20
 """The most failed attempts of a workflow that are listed."""
+
+
+class CallTexts(NamedTuple):
+    """The texts of a call; `cut`: what was left out, empty if nothing was."""
+
+    title: str
+    reasoning: str
+    answer: str
+    cut: str
 
 
 class Picture(NamedTuple):
@@ -43,6 +61,7 @@ class Picture(NamedTuple):
     said: tuple[str, ...]
     notes: tuple[str, ...]
     failures: tuple[str, ...]
+    texts: tuple[CallTexts, ...]
     link: str | None
 
 
@@ -56,11 +75,20 @@ class Slowness(NamedTuple):
     links: tuple[JaegerLink, ...]
 
 
-def slowness(about: Subject, jaeger: Jaeger | None) -> Slowness:
-    """Return the critical paths of the cells, and a selection of workflows."""
+def no_texts(workflows: Sequence[Workflow]) -> Mapping[WorkflowKey, Sequence[Transcript]]:
+    """Return no transcripts, for a run that keeps none."""
+    return {}
+
+
+def slowness(about: Subject, jaeger: Jaeger | None, read_texts: ReadTexts = no_texts) -> Slowness:
+    """Return the critical paths of the cells, and a selection of workflows with their texts."""
     waterfalls = Waterfalls(about.data)
     chosen = _chosen(about, waterfalls)
-    pictures = tuple(_picture(about, kind, waterfalls.of(one), jaeger) for kind, one in chosen)
+    texts = read_texts([one for _, one in chosen])
+    pictures = tuple(
+        _picture(about, kind, waterfalls.of(one), jaeger, texts.get(workflow_key(one), ()))
+        for kind, one in chosen
+    )
     count = len(waterfalls.counted())
     note = (
         f"{len(pictures)} of {counted(count, 'workflow')}: the slowest, the failed and degraded "
@@ -95,7 +123,13 @@ def _chosen(about: Subject, waterfalls: Waterfalls) -> list[tuple[str, Workflow]
     return list(chosen.values())
 
 
-def _picture(about: Subject, kind: str, drawn: Waterfall, jaeger: Jaeger | None) -> Picture:
+def _picture(
+    about: Subject,
+    kind: str,
+    drawn: Waterfall,
+    jaeger: Jaeger | None,
+    texts: Sequence[Transcript],
+) -> Picture:
     run, workflow = about.data.run, drawn.path.workflow
     seconds = in_scenario_seconds(run.time_scale)
     failures = [failure_line(label, attempt, seconds) for label, attempt in drawn.failures]
@@ -115,6 +149,7 @@ def _picture(about: Subject, kind: str, drawn: Waterfall, jaeger: Jaeger | None)
         said=tuple(path_sentences(drawn.path, seconds)),
         notes=(*left_out, *waterfall_notes([panel])),
         failures=tuple(failures),
+        texts=tuple(_call_texts(one, drawn.key) for one in texts),
         link=jaeger.trace(run.run_id, workflow) if jaeger and jaeger.has(workflow) else None,
     )
 
@@ -134,3 +169,14 @@ def _table(about: Subject) -> Table | None:
     columns.append(Column("last branches", "last_branches_had_more_of", held))
     caption = "Critical paths of the workflows: shares of their latency"
     return about.of_cells("critical-path", caption, columns)
+
+
+def _call_texts(one: Transcript, key: str) -> CallTexts:
+    reasoning, answer = (printable_lines(text.strip()) for text in (one.reasoning, one.answer))
+    longer = max(len(reasoning), len(answer)) > MOST_PAGE_TEXT
+    return CallTexts(
+        f"{place_name((one.phase, one.branch, one.call))}: {one.outcome}",
+        reasoning[:MOST_PAGE_TEXT],
+        answer[:MOST_PAGE_TEXT],
+        f"Cut at {MOST_PAGE_TEXT:,} characters: harness reasoning RUN {key}" if longer else "",
+    )
