@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,6 +53,34 @@ def test_the_edited_sentence_is_found(parts: list[str], data: st.DataObject) -> 
     found = compare_texts(" ".join(parts), " ".join(edited))
     assert found.equal == at
     assert found.second == "New."
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_the_first_divergence_of_a_known_edit_is_right(seed: int) -> None:
+    draw = random.Random(seed)
+    words = ["the", "tide", "then", "moon", "pulls", "water", "so", "wait", "3.5", "e.g.a"]
+    said = [
+        " ".join(draw.choices(words, k=8))
+        + draw.choice([f" {number}.", f" {number}?", f" {number}…", f" {number}\n"])
+        for number in range(draw.randrange(2, 60))
+    ]
+    at = draw.randrange(len(said))
+    edited = {
+        "changed": [*said[:at], "Something else.", *said[at + 1 :]],
+        "left out": [*said[:at], *said[at + 1 :]],
+        "added": [*said[:at], "Something else.", *said[at:]],
+        "swapped": [*said[:at], *said[at + 1 :], said[at]],
+    }
+    kind = draw.choice(sorted(edited))
+    found = compare_texts(" ".join(said), draw.choice(" \n").join(edited[kind]))
+    if kind == "swapped" and at == len(said) - 1:
+        assert found.is_equal
+        return
+    assert found.equal == at
+    assert found.first == said[at].strip()
+    after = edited[kind][at].strip() if at < len(edited[kind]) else None
+    assert found.second == after
+    assert found.similarity < 1
 
 
 def test_long_texts_are_compared_without_their_order() -> None:
