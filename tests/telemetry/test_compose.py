@@ -135,7 +135,5 @@ def test_the_buckets_reach_calls_that_last_minutes_and_both_sides_mean_one_unit(
 
 
 def test_images_are_pinned() -> None:
-    jaeger, prometheus, grafana = (SERVICES[name]["image"] for name in SERVICES)
-    assert re.fullmatch(r"cr\.jaegertracing\.io/jaegertracing/jaeger:2\.\d+\.\d+", jaeger)
-    assert re.fullmatch(r"prom/prometheus:v3\.\d+\.\d+@sha256:[0-9a-f]{64}", prometheus)
-    assert re.fullmatch(r"grafana/grafana:\d+\.\d+\.\d+", grafana)
+    for image in (SERVICES[name]["image"] for name in SERVICES):
+        assert re.fullmatch(r"[a-z]+/[a-z]+:v?\d+\.\d+\.\d+@sha256:[0-9a-f]{64}", image)
