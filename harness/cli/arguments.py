@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import re
 from collections.abc import Callable
 from typing import NoReturn
 
 from harness.records.errors import InputError
+
+_NO_CHOICE = re.compile(r"(.+?): invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
+"""The message of argparse for a word that is none of those that an argument takes."""
+
+_MOST_NAMED = 5
+"""More words than this are left to the help."""
 
 _MOST_DIGITS = 18
 """Of a whole number: it fits into 64 bits."""
@@ -18,6 +26,15 @@ class ArgumentParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise InputError with the message of argparse and the command that shows the usage."""
         what = message.removeprefix("argument ")
+        choice = _NO_CHOICE.fullmatch(what)
+        if choice is not None:
+            option, value, known = choice.groups()
+            names = [name.strip("'") for name in known.split(", ")]
+            close = difflib.get_close_matches(value, names, n=1)
+            meant = f" (did you mean '{close[0]}'?)" if close else ""
+            if not close and len(names) <= _MOST_NAMED:
+                meant = f", not one of {', '.join(names)}"
+            what = f"{option} {value}: invalid choice{meant}"
         raise InputError(f"{what}; `{self.prog} --help` shows what can be given")
 
 

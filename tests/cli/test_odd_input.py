@@ -133,6 +133,8 @@ def test_a_broken_record(
         (["serve", "--port", "x"], "--port x: give a whole number"),
         (["run", "quickstart", "--jobs", "0"], "--jobs 0: give a whole number, at least 1"),
         (["run", "quickstart", "--jobs"], "--jobs: expected one argument; `harness run --help`"),
+        (["rum"], "COMMAND rum: invalid choice (did you mean 'run'?); `harness --help` shows"),
+        (["export", "RUN", "--format", "x"], "--format x: invalid choice, not one of csv, parq"),
         ([], "the following arguments are required: COMMAND; `harness --help` shows"),
         (["serve", "a\nb"], "profile a b: no such profile"),
         (["serve", "\udcff"], "profile ?: no such profile"),
