@@ -137,7 +137,10 @@ def test_a_path_that_no_file_can_have_is_refused(path: str) -> None:
             lambda: harness.load_scenario("until-settled", {"sweep.repeats": 2}),
             'the setting {"sweep.max_repeats": None} removes it',
         ),
-        (lambda: harness.run("quickstart", jobs=0, out="out"), "jobs = 0: must be at least 1"),
+        (
+            lambda: harness.run("quickstart", jobs=0, out="out"),
+            "jobs = 0: give a whole number, at least 1",
+        ),
         (lambda: harness.run("quickstart", out="."), "not empty; name a new directory with out="),
         (lambda: harness.load_scenario("quikstart"), "`harness scenarios` lists"),
     ],

@@ -321,7 +321,7 @@ def test_lost_workflows_name_the_worst_cell_the_failure_and_what_to_do() -> None
     less = make_cell(IDS[1], workflows=counts, success_rate=Figure(value=23 / 24))
     (only,) = warnings_of(make_summary([IDS[0], less, worst]))
     assert only.startswith(
-        "2 of 3 settings lost workflows, async 8 most (18 of 24 workflows). Its most"
+        "2 of 3 settings lost workflows, most of all async 8 (18 of 24 workflows). Its most"
     )
 
 
