@@ -209,7 +209,9 @@ def _measure(
     server = endpoint.server
     trial_key = (cell.id, repeat, begun.run.execution)
     with (
-        sampling(server.metrics_url, server.metrics_key, now, trial_key) as samples,
+        sampling(
+            server.metrics_url, server.metrics_key, now, trial_key, endpoint.target.request
+        ) as samples,
         _quiet_collector(),
     ):
         began, cpu = now(), time.process_time_ns()

@@ -7,7 +7,6 @@ that fails is recorded and ends nothing.
 from __future__ import annotations
 
 import math
-import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,8 @@ from http.client import responses
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from harness.config.network import tls_context
+from harness.config.request_settings import RequestSettings
 from harness.network.limited_http import HTTP_ERRORS, LimitedHttp
 from harness.records.clock import ReadClock
 from harness.records.server_sample import ServerSample
@@ -94,11 +95,11 @@ def _value(rest: bytes) -> float | None:
 class _Reader:
     """Takes samples until it is stopped."""
 
-    def __init__(self, url: str, key: str | None, now: ReadClock) -> None:
+    def __init__(self, url: str, key: str | None, now: ReadClock, request: RequestSettings) -> None:
         parts = urlsplit(url)
         is_secure = parts.scheme == "https"
         port = parts.port or (443 if is_secure else 80)
-        tls = ssl.create_default_context() if is_secure else None
+        tls = tls_context(True, request.ca_file, verify=request.verify) if is_secure else None
         self._http = LimitedHttp(parts.hostname or "", port, tls)
         self._path = parts.path or "/"
         self._headers = {"accept": "text/plain", "accept-encoding": "identity"}
@@ -138,18 +139,22 @@ class _Reader:
 
 @contextmanager
 def sampling(
-    url: str | None, key: str | None, now: ReadClock, key_of_trial: tuple[str, int, int]
+    url: str | None,
+    key: str | None,
+    now: ReadClock,
+    key_of_trial: tuple[str, int, int],
+    request: RequestSettings = RequestSettings(),  # noqa: B008 - immutable
 ) -> Iterator[list[ServerSample]]:
     """Read the metrics at `url` while the context lasts; the list is filled at its end.
 
-    `key`: sent as in requests to the model. `key_of_trial`: cell, repeat and execution. Nothing is
-    read if `url` is None.
+    `key`: sent as in requests to the model. `key_of_trial`: cell, repeat and execution. `request`:
+    which certificates are trusted, as in requests to the model. Nothing is read if `url` is None.
     """
     samples: list[ServerSample] = []
     if url is None:
         yield samples
         return
-    reader = _Reader(url, key, now)
+    reader = _Reader(url, key, now, request)
     # A daemon, because a resolver that hangs must not keep the run from ending.
     thread = threading.Thread(target=reader.run, name="server metrics", daemon=True)
     thread.start()

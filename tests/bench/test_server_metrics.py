@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,11 +22,15 @@ from harness.analysis.server_load import MeanAndMost, server_loads
 from harness.bench import server_metrics
 from harness.bench.server_metrics import LoadSeen, read_load, sampling
 from harness.cli.main import main
+from harness.config.request_settings import RequestSettings
 from harness.records.server_sample import ServerSample
 from harness.report.export import export
 from harness.simulator import wire
 from harness.store.run_directory import SERVER_FILE, Records, each
 from tests.analysis.played import make_records
+from tests.wire.clients import CERTIFICATE
+from tests.wire.fault_server import FaultServer
+from tests.wire.quirks import respond
 
 VLLM = b"""# HELP vllm:num_requests_running Number of requests in model execution batches.
 # TYPE vllm:num_requests_running gauge
@@ -111,9 +116,13 @@ def saying(status: int, body: bytes) -> Callable[[BaseHTTPRequestHandler], None]
     return answer
 
 
-def first_of(url: str, key: str | None = None) -> ServerSample:
+def first_of(
+    url: str,
+    key: str | None = None,
+    request: RequestSettings = RequestSettings(),  # noqa: B008 - immutable
+) -> ServerSample:
     """Read until there is a reading, and return it."""
-    reader = server_metrics._Reader(url, key, lambda: 5)
+    reader = server_metrics._Reader(url, key, lambda: 5, request)
 
     def once(timeout: float | None = None) -> bool:
         reader.stop.set()
@@ -165,6 +174,19 @@ def test_a_server_that_is_down_or_silent_is_recorded(monkeypatch: pytest.MonkeyP
         let_go.set()
     assert "refused" in str(first_of(url).problem)
     assert first_of("http://nobody.invalid/metrics").problem
+
+
+def test_certificates_are_trusted_as_in_requests_to_the_model() -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(CERTIFICATE)
+    answer = respond(VLLM, content_type="text/plain")
+    with FaultServer(lambda seen: answer, context) as server:
+        url = f"https://localhost:{server.port}/metrics"
+        assert first_of(url).problem is not None
+        for request in (
+            RequestSettings(ca_file=str(CERTIFICATE)), RequestSettings(verify=False),
+        ):  # fmt: skip
+            assert first_of(url, None, request).running == 5
 
 
 def test_the_samples_of_a_trial_have_its_key() -> None:
