@@ -1,4 +1,4 @@
-"""Every prefix of the writes of a run, across its files, can be resumed to the whole run."""
+"""Every prefix of the real writes of a run, with run.json and the spent amounts, can be resumed."""
 
 from __future__ import annotations
 

@@ -106,3 +106,12 @@ def test_text_without_a_tag_in_sight_is_handed_out_at_once() -> None:
     assert splitter.feed("The ") == ("", "The ", False)
     assert splitter.feed("tide <") == ("", "tide ", False)
     assert splitter.feed("3 m") == ("", "<3 m", False)
+
+
+def test_blanks_at_the_beginning_are_held_back_until_there_are_many() -> None:
+    """Otherwise each of 64,000 chunks of blanks would look at all those before it."""
+    splitter = ReasoningSplitter()
+    answers = [len(splitter.feed(" ").answer) for _ in range(64_000)]
+    assert sum(answers) == 64_000
+    assert max(answers) <= 1000
+    assert answers[1000:] == [1] * 63_000
