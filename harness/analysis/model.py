@@ -157,7 +157,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     repeats that have one; it has bounds only where all succeeded.
     `warm_up`: the number of workflows of an open loop that MSER-5 excluded from the distributions
     and from `time_spent`; 0 for a closed loop.
-    `speedup_over_sync` is 1 without bounds for sync itself, None without a sync cell.
+    `speedup_over_sync` is 1 without bounds for sync itself, None without a sync cell; views leave
+    it out where one of the two lost too much work.
     `critical_path_bound_s` is the geometric mean over repeats. `calls_lost` is the share (0 to 1)
     of calls that failed. `bursts`: of failures, None where there can be none; below 10 no figure
     has bounds. `cost_usd` is of every attempt, abandoned ones included, `wasted_usd` of the failed
