@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from harness.analysis.model import Cell, Distribution, Figure, Summary
+from harness.analysis.settings import varying
 from harness.report.tables import Column
 from harness.report.wording import (
     cell_labels,
     ended,
     in_seconds,
     kept,
+    other_differences,
     rate_unit,
     scaled,
     short_count,
@@ -69,15 +71,29 @@ def table_lines(summary: Summary, cells: Sequence[Cell], width: int) -> list[str
 
 
 def _names(summary: Summary, cells: Sequence[Cell], room: int) -> list[str]:
-    """Return the names of cells, with values cut in the middle where there is no room for them."""
-    for limit in range(_LONGEST_VALUE, _SHORTEST_VALUE - 1, -1):
-        labels = cell_labels(summary.cells, limit, brief=True)
+    """Return the names of cells, as whole as there is room for.
+
+    Where there is none, mode and permits are left out if all cells have the same, and then values
+    are cut in the middle.
+    """
+    labels: dict[str, str] = {}
+    for labels in _labels(summary.cells):
         if max(len(labels[cell.id]) for cell in cells) <= room:
             break
     else:
         short = shortened(labels.values(), room)
         labels = {name: short[label] for name, label in labels.items()}
     return [labels[cell.id] for cell in cells]
+
+
+def _labels(cells: Sequence[Cell]) -> Iterator[dict[str, str]]:
+    """Yield the names of cells by id, the longest first."""
+    different = set(varying(cells))
+    for limit in range(_LONGEST_VALUE, _SHORTEST_VALUE - 1, -1):
+        yield cell_labels(cells, limit, brief=True)
+        if different and not different & {"mode", "permits"}:
+            others = other_differences(cells, limit, brief=True)
+            yield {name: " · ".join(parts) for name, parts in others.items()}
 
 
 def _mark(cell: Cell, summary: Summary) -> str:
