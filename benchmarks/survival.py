@@ -93,6 +93,7 @@ FAULTS = (
 )  # fmt: skip
 MOST = {"attempts": 10**9, "tokens": 10**12, "usd": 10**6, "seconds": 86_400}
 STREAMS_ONLY = ("missing_done",)
+OUTAGES = ("connect_failed", "connect_timeout")
 
 
 class Plan(NamedTuple):
@@ -118,11 +119,14 @@ def drawn(random: Random) -> Plan:
         for kind in random.sample(kinds, random.randrange(3))
         if stream or kind != "stall"
     ]
+    if random.random() < 0.3:
+        outage = {"start": f"{random.randint(0, 20)}s", "duration": f"{random.randint(1, 60)}s"}
+        faults.append({"kind": random.choice(OUTAGES), "outage": outage})
     limits: dict[str, Any] = {}
     if random.random() < 0.6:
         name = random.choice(("attempts", "tokens", "usd", "seconds"))
         low, high = {
-            "attempts": (3, 60), "tokens": (8_000, 60_000), "usd": (1, 30), "seconds": (20, 400)
+            "attempts": (3, 60), "tokens": (8_000, 60_000), "usd": (1, 30), "seconds": (3, 100)
         }[name]  # fmt: skip
         amount = random.randint(low, high)
         limits[name] = amount / 1000 if name == "usd" else amount
@@ -143,6 +147,7 @@ def drawn(random: Random) -> Plan:
             "time": clock, "stream": stream, "faults": faults,
             "price": {"input": 0.3, "output": 1.2},
         },
+        "timeouts": {"connect": random.choice(("5s", "1h")), "call": "2h"},
         "load": {"workflows": random.randint(1, 5), "in_flight": random.randint(1, 4)},
         "sweep": {
             "mode": modes, "permits": sorted(random.sample((1, 2, 5, 256), random.randint(1, 2))),

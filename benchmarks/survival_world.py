@@ -110,6 +110,7 @@ class Provider:
 
     def new_trial(self) -> None:
         """Begin to count."""
+        self._check_seconds()
         if self._bill is None:
             ends = (flight.reply.done for flight in self._flights if flight.reply is not None)
             self.elapsed += max(ends, default=0)
@@ -125,10 +126,15 @@ class Provider:
             self._bill.note(flight)
             if self.is_counted:
                 assert self._bill.attempts <= self.booked.attempts, "it is booked before it is sent"
-        if self.seconds is not None:
-            sign = 1 if self._bill is None else -1
-            ran = flight.began + sign * self.elapsed
-            assert ran <= self.seconds, "nothing is sent after the seconds of the budget"
+
+    def _check_seconds(self) -> None:
+        """Check when the attempts that have ended were sent."""
+        elapsed = self.elapsed if self._bill is None else -self.elapsed
+        for flight in self._flights:
+            sent = None if flight.reply is None else flight.reply.sent
+            if sent is not None and self.seconds is not None:
+                ran = sent + elapsed
+                assert ran <= self.seconds, "nothing is sent after the seconds of the budget"
 
     def interrupt(self) -> None:
         """Press Ctrl-C if the next attempt is the one before which it comes."""
@@ -153,7 +159,8 @@ class Provider:
         self.booked = spent
 
     def close(self, begun: Spent) -> None:
-        """Compare what was booked since `begun` in a session in real time that has ended."""
+        """Check a session that has ended: in real time, what was booked since `begun`."""
+        self._check_seconds()
         if self._bill is not None and self.is_counted:
             self._compare(self.booked, begun, is_over=True)
 
