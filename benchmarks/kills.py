@@ -51,6 +51,14 @@ VIRTUAL = ('time = "virtual"', "40", '["sync", "async"]', "6")
 PLENTY, LITTLE = 100_000, 25
 BUDGET_STOPPED, BUDGET_RAISED = 3, f"budget.attempts={PLENTY}"
 COMMAND = (sys.executable, "-m", "harness")
+WITHOUT_PLOTS = """
+import sys, types
+sys.modules["harness.cli.report"] = types.SimpleNamespace(draw=lambda *_: None)
+from harness.cli.main import main
+sys.exit(main())
+"""
+RUN_COMMAND = (sys.executable, "-c", WITHOUT_PLOTS)
+"""Runs a scenario, and makes neither plots nor report.html, which would take most of the time."""
 
 
 def scenario(folder: Path, values: tuple[str, str, str, str], budget: int) -> Path:
@@ -65,7 +73,8 @@ def scenario(folder: Path, values: tuple[str, str, str, str], budget: int) -> Pa
 
 def killed(random: Random, arguments: list[str], longest: float) -> None:
     """Start a command, and kill it after a random time unless it has ended."""
-    process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.DEVNULL)
+    command = RUN_COMMAND if arguments[0] == "run" else COMMAND
+    process = subprocess.Popen([*command, *arguments], stderr=subprocess.DEVNULL)
     try:
         process.wait(random.uniform(0.2, longest))
     except subprocess.TimeoutExpired:
@@ -76,7 +85,8 @@ def killed(random: Random, arguments: list[str], longest: float) -> None:
 def resumed(run: Path, *options: str) -> int:
     """Resume a run to its end, and return the exit code."""
     arguments = ["run", "--resume", str(run), "--quiet", *options]
-    return subprocess.run([*COMMAND, *arguments], check=False).returncode
+    command = [*RUN_COMMAND, *arguments]
+    return subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode
 
 
 def start(file: Path, run: Path) -> list[str]:
@@ -128,7 +138,7 @@ def kill_budget(random: Random, folder: Path) -> None:
 def kill_report(random: Random, folder: Path) -> None:
     """Kill `harness report`: the records stay, and the summary is whole or absent."""
     file, run = scenario(folder, VIRTUAL, PLENTY), folder / "run"
-    subprocess.run([*COMMAND, *start(file, run)], check=True)
+    subprocess.run([*RUN_COMMAND, *start(file, run)], check=True)
     before, summary = lines_of(run), (run / SUMMARY_FILE).read_bytes()
     killed(random, ["report", str(run)], 6)
     assert lines_of(run) == before, "a report changes no records"
