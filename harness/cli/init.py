@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness.bench.own_endpoint import OwnEndpoint
 from harness.bench.scenario import parse_scenario
-from harness.cli.first_answer import lacks_questions
+from harness.cli.first_answer import NOTHING, Learned, learn, most_tokens
 from harness.cli.run import own_endpoint
 from harness.records.errors import InputError
 
@@ -41,13 +41,18 @@ sub_questions = [
     "What does {topic} cost?",
     "What is the future of {topic}?",
 ]"""
+_MOST_TOKENS = (("decompose", 6000, 4), ("research", 12000, 8), ("synthesize", 12000, 4))
+"""Setting, tokens of an answer, and into how many parts a short context is divided for them.
+
+The prompt of the last call contains four answers of `research`.
+"""
 TOPIC, BRANCHES = "ocean tides", 4
 """What a server is asked about."""
 
 _OWN = """\
 # The most tokens of an answer, reasoning included. An answer that is cut off is lost work, so leave
-# room; a model with a short context needs less.
-max_tokens = {{ decompose = 6000, research = 12000, synthesize = 12000 }}
+# room; {context}.
+max_tokens = {{ decompose = {decompose}, research = {research}, synthesize = {synthesize} }}
 
 [endpoint]
 kind = "openai"                  # any OpenAI-compatible API
@@ -123,9 +128,8 @@ def write_scenario(options: argparse.Namespace) -> int:
             raise InputError(f"--{option} {value}: not valid UTF-8; write it with other characters")
     text = scenario_text(path, own)
     scenario = parse_scenario(text, options.file, folder=path.parent)
-    is_asked = own is not None and not path.exists()
-    if own and is_asked and lacks_questions(scenario, own.base_url, TOPIC, BRANCHES):
-        text = scenario_text(path, own, given=True)
+    if own is not None and not path.exists():
+        text = scenario_text(path, own, learn(scenario, own.base_url, TOPIC, BRANCHES))
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -140,14 +144,16 @@ def write_scenario(options: argparse.Namespace) -> int:
     return 0
 
 
-def scenario_text(path: Path, own: OwnEndpoint | None, *, given: bool = False) -> str:
+def scenario_text(path: Path, own: OwnEndpoint | None, learned: Learned = NOTHING) -> str:
     """Return the text of a new scenario, which is named after its file.
 
-    `given`: the scenario has the sub-questions themselves, and not their number.
+    `learned`: about the endpoint. If its answers lack questions, the scenario has them itself.
     """
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", path.stem).strip("-.")[:64] or "mine"
     head = _HEAD.format(
-        file=shlex.quote(path.name), name=json.dumps(name), questions=_GIVEN if given else _COUNTED
+        file=shlex.quote(path.name),
+        name=json.dumps(name),
+        questions=_GIVEN if learned.lacks_questions else _COUNTED,
     )
     if own is None:
         return head + _SIMULATED.format()
@@ -157,4 +163,13 @@ def scenario_text(path: Path, own: OwnEndpoint | None, *, given: bool = False) -
         else f"api_key_env = {json.dumps(own.key_variable)}"
     )
     base_url, model = json.dumps(own.base_url), json.dumps(own.model)
-    return head + _OWN.format(base_url=base_url, model=model, key=key)
+    context = learned.context
+    return head + _OWN.format(
+        base_url=base_url,
+        model=model,
+        key=key,
+        context="a model with a short context needs less"
+        if context is None
+        else f"the server's context has {context} tokens, for a prompt and its answer",
+        **{name: most_tokens(most, context, parts) for name, most, parts in _MOST_TOKENS},
+    )

@@ -14,6 +14,7 @@ from harness.cli.main import main
 from harness.config import shipped_scenarios
 from harness.store.run_directory import read_records
 from tests.cli.answering import one_line, refusing, saying, working
+from tests.cli.picky import Answer, Asked, picky
 
 
 @pytest.fixture(autouse=True)
@@ -175,3 +176,28 @@ def test_no_server_is_asked_that_may_cost_money_or_has_no_key_or_file(
         monkeypatch.setattr("harness.endpoints.openai._may_cost", lambda *_: True)
         assert harness(f"init --endpoint {server.base_url} --model m -o new.toml") == 0
         assert server.bodies == []
+
+
+def test_the_answers_fit_into_the_context_that_the_server_names() -> None:
+    listed = {"data": [{"id": "other", "max_model_len": 9}, {"id": "m", "max_model_len": 1024}]}
+
+    def answer(asked: Asked) -> Answer:
+        if asked.method == "GET":
+            return Answer(200, {"content-type": "application/json"}, json.dumps(listed).encode())
+        if asked.body["max_tokens"] > 256:
+            return Answer(400, {}, b"longer than the context")
+        return Answer()
+
+    with picky(answer) as server:
+        assert harness(f"init --endpoint {server.base_url} --model m") == 0
+        assert harness("run mine.toml --out out --quiet") == 0
+    limits = load_scenario(Path("mine.toml")).workflow.max_tokens
+    assert limits == {"decompose": 256, "research": 128, "synthesize": 256}
+    assert {one.outcome for one in read_records(Path("out")).workflows} == {"ok"}
+
+
+@pytest.mark.parametrize("listed", [b"<html>", b"[]", b'{"data": [{"id": "m"}]}', b'{"data": 1}'])
+def test_a_list_of_models_without_a_context_changes_nothing(listed: bytes) -> None:
+    with picky(lambda asked: Answer(200, {}, listed if asked.method == "GET" else None)) as server:
+        assert harness(f"init --endpoint {server.base_url} --model m") == 0
+    assert load_scenario(Path("mine.toml")).workflow.max_tokens["decompose"] == 6000
