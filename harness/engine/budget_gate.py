@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Generator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -325,38 +325,13 @@ class Gate:
                 waiter.turn.wake()
 
 
+_Waits: TypeAlias = Callable[[Turn], Waits[Entry]]
+"""A wait for room in the budget."""
+
+
 def after_wait(reply: Reply, waited: int) -> Reply:
     """Return the reply to an attempt that waited for room in the budget."""
     return msgspec.structs.replace(reply, budget_wait=waited) if waited else reply
-
-
-class _Wait(NamedTuple):
-    """A wait for room in the budget."""
-
-    waits: Callable[[Turn], Waits[Entry]]
-
-
-def _passage(gate: Gate, effect: Send) -> Generator[Send | _Wait, Any, Reply]:
-    """The steps of an attempt through the gate: yields what to wait for or to send.
-
-    The result of a wait is its Entry, that of a Send its Reply.
-    """
-    while True:
-        worst, waited = gate.enter(effect), 0
-        if worst is None:
-            entry: Entry = yield _Wait(lambda turn: gate.waiting(turn, effect))
-            worst, waited = entry
-            if worst is None:
-                return gate.not_sent(effect, entry)
-        try:
-            reply: Reply = yield gate.to_send(effect, waited)
-        except BaseException:
-            gate.abandon(worst)
-            raise
-        if reply.outcome != TOO_LATE:
-            gate.leave(worst, reply)
-            return after_wait(reply, waited)
-        gate.withdraw(worst)
 
 
 def through_gate(
@@ -364,48 +339,56 @@ def through_gate(
 ) -> Callable[[Send, Branch], Reply]:
     """Return a `send` function for blocking code that passes the gate."""
 
-    def passing(effect: Send, branch: Branch) -> Reply:
-        steps = _passage(gate, effect)
-        try:
-            step = next(steps)
-            while True:
-                if isinstance(step, _Wait):
-                    step = steps.send(wait(step.waits, branch, gate.now))
-                    continue
-                try:
-                    reply = send(step, branch)
-                except BaseException as error:
-                    steps.throw(error)
-                    raise
-                step = steps.send(reply)
-        except StopIteration as end:
-            result: Reply = end.value
-            return result
+    async def sending(effect: Send, branch: Branch) -> Reply:
+        return send(effect, branch)
 
-    return passing
+    async def waiting(waits: _Waits, branch: Branch, now: ReadClock) -> Entry:
+        return wait(waits, branch, now)
+
+    passing = _passing(gate, sending, waiting)
+
+    def passing_at_once(effect: Send, branch: Branch) -> Reply:
+        # Nothing in this coroutine is suspended: its first step is its last one.
+        try:
+            passing(effect, branch).send(None)
+        except StopIteration as end:
+            reply: Reply = end.value
+            return reply
+        raise AssertionError("blocking code does not suspend")
+
+    return passing_at_once
 
 
 def through_gate_async(
     gate: Gate, send: Callable[[Send, Branch], Awaitable[Reply]]
 ) -> Callable[[Send, Branch], Awaitable[Reply]]:
     """Return a `send` function for asyncio that passes the gate."""
+    return _passing(gate, send, wait_async)
+
+
+def _passing(
+    gate: Gate,
+    send: Callable[[Send, Branch], Awaitable[Reply]],
+    wait: Callable[[_Waits, Branch, ReadClock], Awaitable[Entry]],
+) -> Callable[[Send, Branch], Coroutine[Any, Any, Reply]]:
+    """Return a `send` function that waits for room in the budget before it sends."""
 
     async def passing(effect: Send, branch: Branch) -> Reply:
-        steps = _passage(gate, effect)
-        try:
-            step = next(steps)
-            while True:
-                if isinstance(step, _Wait):
-                    step = steps.send(await wait_async(step.waits, branch, gate.now))
-                    continue
-                try:
-                    reply = await send(step, branch)
-                except BaseException as error:
-                    steps.throw(error)
-                    raise
-                step = steps.send(reply)
-        except StopIteration as end:
-            result: Reply = end.value
-            return result
+        while True:
+            worst, waited = gate.enter(effect), 0
+            if worst is None:
+                entry = await wait(lambda turn: gate.waiting(turn, effect), branch, gate.now)
+                worst, waited = entry
+                if worst is None:
+                    return gate.not_sent(effect, entry)
+            try:
+                reply = await send(gate.to_send(effect, waited), branch)
+            except BaseException:
+                gate.abandon(worst)
+                raise
+            if reply.outcome != TOO_LATE:
+                gate.leave(worst, reply)
+                return after_wait(reply, waited)
+            gate.withdraw(worst)
 
     return passing
