@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from harness.cli.main import command_parsers
+from harness.cli.parser import command_parsers
 from harness.config.shipped_scenarios import described
 from harness.store.run_directory import RUN_FILE
 

@@ -12,7 +12,8 @@ import pytest
 import harness
 from benchmarks.quickstart import answer
 from harness.bench.scenario import load_scenario, parse_scenario
-from harness.cli.main import _parser, main
+from harness.cli.main import main
+from harness.cli.parser import command_parser
 from harness.config import shipped_scenarios
 from harness.endpoints.simulated import SimulatedEndpoint, start_simulator
 from tests.report.screens.recorded import stored
@@ -41,7 +42,7 @@ def test_the_readme_shows_commands_and_scenarios() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_one_that_the_command_line_takes(command: str) -> None:
-    options = _parser().parse_args(shlex.split(command))
+    options = command_parser().parse_args(shlex.split(command))
     if getattr(options, "scenario", None) not in (None, "mine.toml", "PATH"):
         assert shipped_scenarios.find(options.scenario).exists()
 
