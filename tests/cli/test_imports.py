@@ -71,6 +71,7 @@ def test_help_imports_no_package(tmp_path: Path) -> None:
         "harness.cli",
         "harness.cli.end_signals",
         "harness.cli.arguments",
+        "harness.cli.parser",
         "harness.cli.main",
         "harness.records",
         "harness.records.errors",
