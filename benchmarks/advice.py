@@ -36,7 +36,8 @@ from harness.analysis.decision import Contender, Judgement, Rules, look
 from harness.analysis.looks import Looks, growing_looks, one_look
 from harness.bench import cells
 from harness.bench.resume import RunProgress
-from harness.bench.scenario import Scenario, parse_scenario
+from harness.bench.scenario import Scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.bench.virtual import Task, opening, play
 from harness.endpoints.simulated import SimulatedEndpoint
 from harness.policies.resolve import PolicyParts, resolve

@@ -30,7 +30,7 @@ from harness.analysis.selection import Dataset
 from harness.analysis.summary import write_summary
 from harness.bench import cells
 from harness.bench.resume import RunProgress
-from harness.bench.scenario import parse_scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.bench.virtual import Task, opening, play
 from harness.cli.report import draw
 from harness.cli.views import Views

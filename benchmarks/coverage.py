@@ -32,7 +32,8 @@ from harness.analysis.model import Figure
 from harness.analysis.selection import Dataset
 from harness.bench import cells
 from harness.bench.resume import RunProgress
-from harness.bench.scenario import Scenario, parse_scenario
+from harness.bench.scenario import Scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.bench.virtual import Task, opening, play
 from harness.records.clock import Anchor
 from harness.records.schema import Attempt, Call, Run

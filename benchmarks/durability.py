@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from harness.bench import cells
 from harness.bench.resume import RunProgress
-from harness.bench.scenario import parse_scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.bench.virtual import Task, opening, play
 from harness.records.clock import Anchor
 from harness.records.schema import SCHEMA, Run

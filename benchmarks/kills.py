@@ -22,7 +22,7 @@ from pathlib import Path
 from random import Random
 
 from benchmarks.survival_checks import check, lines_of
-from harness.bench.scenario import load_scenario
+from harness.bench.scenario_file import load_scenario
 from harness.store.run_directory import PROVIDER_FILE, RUN_FILE, SUMMARY_FILE, read_spent
 
 SCENARIO = """

@@ -35,7 +35,7 @@ from benchmarks.pasted_mixes import CASES, MUTANTS, Case, Mutant
 from benchmarks.pasted_program import Outcomes, Prompt, Server
 from harness.analysis.code_snippet import failures_met, lines_to_paste
 from harness.bench.runner import Hooks, run
-from harness.bench.scenario import parse_scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.cli.plan import profiles_of
 from harness.config.request_settings import Secrets
 from harness.records.clock import SECOND

@@ -19,7 +19,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from benchmarks.pasted_mixes import Case, unchanged
-from harness.bench.scenario import parse_scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.records.provider_log import Served
 
 Prompt = tuple[tuple[str, str], ...]

@@ -29,7 +29,8 @@ from benchmarks.coverage import played
 from harness.analysis.cells import MeasuredCell
 from harness.analysis.recommend import Advice
 from harness.analysis.selection import Dataset
-from harness.bench.scenario import Scenario, load_scenario
+from harness.bench.scenario import Scenario
+from harness.bench.scenario_file import load_scenario
 from harness.config import shipped_scenarios
 
 NAME = "quickstart"

@@ -68,7 +68,8 @@ from harness.bench import runner
 from harness.bench.cells import expand
 from harness.bench.resume import RunProgress, progress_of, with_budget
 from harness.bench.runner import Hooks
-from harness.bench.scenario import Scenario, parse_scenario
+from harness.bench.scenario import Scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.bench.spending import is_counted, limits_of
 from harness.cli.execute import finish_traces
 from harness.cli.views import Views

@@ -32,7 +32,7 @@ from scipy import stats
 
 from harness.bench.cells import expand
 from harness.bench.runner import Hooks, ReadTrial, run
-from harness.bench.scenario import load_scenario
+from harness.bench.scenario_file import load_scenario
 from harness.config import shipped_scenarios
 from harness.config.request_settings import Secrets
 from harness.endpoints.simulated import SimulatedEndpoint

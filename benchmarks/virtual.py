@@ -22,7 +22,8 @@ from typing import NamedTuple, get_args
 
 from harness.bench import cells
 from harness.bench.resume import RunProgress
-from harness.bench.scenario import Scenario, parse_scenario
+from harness.bench.scenario import Scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.bench.virtual import Task, opening, play
 from harness.records.clock import Anchor
 from harness.records.schema import SCHEMA, RecordsKept, Run

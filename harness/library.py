@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import harness
 from harness.bench.preflight import run_directory
-from harness.bench.scenario import Scenario, load_scenario, parse_scenario, validated
+from harness.bench.scenario import Scenario
+from harness.bench.scenario_file import load_scenario, parse_scenario, validated
 from harness.config import shipped_scenarios
 from harness.config.toml_text import toml_document, toml_value
 from harness.records.errors import HarnessError, InputError, PreflightError, StorageError

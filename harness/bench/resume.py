@@ -16,7 +16,8 @@ import msgspec
 from pydantic import ValidationError
 
 import harness
-from harness.bench.scenario import Scenario, apply_override, validated
+from harness.bench.scenario import Scenario
+from harness.bench.scenario_file import apply_override, validated
 from harness.bench.spending import is_counted
 from harness.config.validation_messages import message_of, one_line
 from harness.engine.ledger import Amount

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from harness.bench import preflight
 from harness.bench.own_endpoint import OwnEndpoint, drop_former_endpoint
-from harness.bench.scenario import Scenario, load_scenario
+from harness.bench.scenario import Scenario
+from harness.bench.scenario_file import load_scenario
 from harness.bench.single_call import Answered, TextPart, question_request, send_one
 from harness.bench.spending import TokenMeter, why_failed
 from harness.cli.main import EXIT_INTERRUPTED

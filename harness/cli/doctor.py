@@ -16,7 +16,8 @@ from rich.text import Text
 from harness.bench import preflight
 from harness.bench.cells import scenarios_by_cell
 from harness.bench.own_endpoint import drop_former_endpoint
-from harness.bench.scenario import Scenario, load_scenario
+from harness.bench.scenario import Scenario
+from harness.bench.scenario_file import load_scenario
 from harness.cli.run import own_endpoint
 from harness.config import shipped_scenarios
 from harness.doctor.findings import Examined, Finding, Level, MeasuredRun, Probed

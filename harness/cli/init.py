@@ -9,7 +9,7 @@ import shlex
 from pathlib import Path
 
 from harness.bench.own_endpoint import OwnEndpoint
-from harness.bench.scenario import parse_scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.cli.first_answer import NOTHING, Learned, learn, most_tokens
 from harness.cli.run import own_endpoint
 from harness.records.errors import InputError

@@ -11,7 +11,7 @@ import textwrap
 from typing import Any
 
 from harness.bench.own_endpoint import OwnEndpoint, drop_former_endpoint
-from harness.bench.scenario import load_scenario
+from harness.bench.scenario_file import load_scenario
 from harness.config import shipped_scenarios
 from harness.records.errors import InputError
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.analysis.model import Figure
 from harness.analysis.selection import CellRecords, Dataset
-from harness.bench.scenario import parse_scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.records.clock import SECOND, Anchor
 from harness.records.histogram import bucket
 from harness.records.schema import (

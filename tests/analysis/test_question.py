@@ -7,7 +7,7 @@ import pytest
 
 from harness.analysis.question import hedged_policies, question_of
 from harness.bench.cells import expand
-from harness.bench.scenario import parse_scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.config import shipped_scenarios
 from harness.records.schema import Run
 from tests.analysis.builders import make_run

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.bench import cells
-from harness.bench.scenario import Scenario, parse_scenario
+from harness.bench.scenario import Scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.config.toml_text import toml_value
 from harness.policies.no_retry import NoRetryRule
 from harness.policies.stack import Stack

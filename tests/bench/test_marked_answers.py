@@ -7,7 +7,7 @@ import pytest
 
 from harness.bench.marked_answers import AnswerMarks
 from harness.bench.resume import RunProgress
-from harness.bench.scenario import parse_scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.records.schema import Attempt, MarkedAnswers, Run
 from harness.report.wording import simulated_line
 from tests.analysis.builders import make_attempt, make_run

@@ -7,7 +7,8 @@ import resource
 import pytest
 
 from harness.bench.preflight import open_files
-from harness.bench.scenario import Scenario, parse_scenario
+from harness.bench.scenario import Scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.records.errors import PreflightError
 
 

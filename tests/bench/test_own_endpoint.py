@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from harness.bench.own_endpoint import OwnEndpoint, drop_former_endpoint
-from harness.bench.scenario import Scenario, load_scenario, parse_scenario
+from harness.bench.scenario import Scenario
+from harness.bench.scenario_file import load_scenario, parse_scenario
 from harness.config import shipped_scenarios
 from harness.endpoints.openai import OpenAIEndpoint
 

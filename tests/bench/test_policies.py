@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from harness.bench import cells
 from harness.bench.estimate import estimate
-from harness.bench.scenario import Scenario, parse_scenario
+from harness.bench.scenario import Scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.config.toml_text import toml_value
 from harness.endpoints.section import SecondsRange
 from harness.policies.aws_standard import AwsBackoff, AwsQuota

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.bench.preflight import run_directory, secrets
-from harness.bench.scenario import Scenario, parse_scenario
+from harness.bench.scenario import Scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.config.request_settings import Secrets
 from harness.records.errors import PreflightError
 from tests.bench.examples import HEAD, LIVE

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.bench.scenario import Scenario, load_scenario, parse_scenario
+from harness.bench.scenario import Scenario
+from harness.bench.scenario_file import load_scenario, parse_scenario
 from harness.config import shipped_scenarios
 from harness.config.faults import KINDS
 from harness.config.tables import parse_duration

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.bench.scenario import parse_scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.records.errors import InputError
 from tests.bench.examples import FULL, HEAD, LIVE
 

@@ -11,7 +11,7 @@ from typing import Any
 import fastjsonschema
 import pytest
 
-from harness.bench.scenario import load_scenario
+from harness.bench.scenario_file import load_scenario
 from harness.bench.scenario_schema import SCHEMA_FILE, scenario_schema
 from harness.cli.init import scenario_text
 from harness.cli.main import main

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.bench.runner import target_of
-from harness.bench.scenario import Scenario, parse_scenario
+from harness.bench.scenario import Scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.config.request_settings import Secrets
 from harness.endpoints import simulated
 from harness.endpoints.section import EndpointServer

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from harness.bench.scenario import Scenario, parse_scenario
+from harness.bench.scenario import Scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.bench.spending import TokenMeter, explain, limits_of, most_input_tokens
 from harness.config.toml_text import toml_document
 from harness.engine.effects import Deadlines, Message, Request, Send

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from harness.bench import cells
-from harness.bench.scenario import parse_scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.records.schema import Said, Transcript
 from harness.store.run_directory import TRANSCRIPTS_FILE, Writer
 

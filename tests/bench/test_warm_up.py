@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.analysis.compare import compare_runs
-from harness.bench.scenario import parse_scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.cli.main import main
 from harness.records.keys import WARM_UP
 from harness.store.run_directory import Records, read_records

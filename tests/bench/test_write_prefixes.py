@@ -14,7 +14,7 @@ from benchmarks.survival_checks import check, lines_of, topics
 from benchmarks.survival_disk import Disk, Killed, ignore
 from benchmarks.survival_world import without_http
 from harness.bench.resume import progress_of
-from harness.bench.scenario import parse_scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.simulator.profiles import load_profile
 from harness.store.run_directory import RUN_FILE, read_records
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.bench.scenario import load_scenario, parse_scenario
+from harness.bench.scenario_file import load_scenario, parse_scenario
 from harness.cli.main import main
 from harness.config.shipped_scenarios import described, find
 from harness.config.toml_text import toml_document

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.bench.scenario import load_scenario
+from harness.bench.scenario_file import load_scenario
 from harness.cli.main import main
 from harness.config import shipped_scenarios
 from harness.store.run_directory import read_records

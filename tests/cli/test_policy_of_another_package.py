@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.bench.scenario import parse_scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.cli.main import main
 from harness.records.errors import InputError
 from harness.store.run_directory import Records, read_records

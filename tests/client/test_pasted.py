@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.pasted import Difference, rejected, try_case, try_mutant
 from benchmarks.pasted_mixes import CASES, MUTANTS, Case, Mutant
-from harness.bench.scenario import parse_scenario
+from harness.bench.scenario_file import parse_scenario
 
 
 def patient(case: Case) -> Case:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.bench import cells
-from harness.bench.scenario import Scenario, parse_scenario
+from harness.bench.scenario import Scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.engine.effects import FanOut, Now, Program, Sleep, now, step
 from harness.records.errors import InputError
 

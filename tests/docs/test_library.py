@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import harness
-from harness.bench.scenario import load_scenario, parse_scenario
+from harness.bench.scenario_file import load_scenario, parse_scenario
 from harness.cli.plan import confirm, estimate_run
 from harness.config import shipped_scenarios
 from harness.config.toml_text import toml_document

@@ -4,7 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from harness.bench.scenario import parse_scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.config.faults import KINDS, Fault
 from harness.endpoints.simulated import SimulatedEndpoint
 from harness.records.failures import FAILURES

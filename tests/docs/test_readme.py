@@ -11,7 +11,7 @@ import pytest
 
 import harness
 from benchmarks.quickstart import answer
-from harness.bench.scenario import load_scenario, parse_scenario
+from harness.bench.scenario_file import load_scenario, parse_scenario
 from harness.cli.main import main
 from harness.cli.parser import command_parser
 from harness.config import shipped_scenarios

@@ -7,7 +7,7 @@ import tomllib
 
 import pytest
 
-from harness.bench.scenario import parse_scenario
+from harness.bench.scenario_file import parse_scenario
 from tests.docs.reference import DOCS, PAGES
 
 EXAMPLES = re.findall(r"```toml\n(.*?)```", (DOCS / "scenario.md").read_text(), re.DOTALL)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.bench.scenario import Scenario, parse_scenario
+from harness.bench.scenario import Scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.config.request_settings import RequestSettings, Secrets
 from harness.endpoints.readiness import Clock, wait_until_ready
 from harness.records.errors import InputError, PreflightError

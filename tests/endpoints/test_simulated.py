@@ -1,6 +1,6 @@
 """What the run tells its provider."""
 
-from harness.bench.scenario import parse_scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.config.tables import parse_override
 from harness.endpoints.simulated import SimulatedEndpoint, settings
 from harness.simulator.profiles import load_profile

@@ -19,7 +19,7 @@ import msgspec
 import pytest
 
 from harness.bench.modes import MODES
-from harness.bench.scenario import load_scenario
+from harness.bench.scenario_file import load_scenario
 from harness.cli.main import main
 from harness.config.shipped_scenarios import find
 from harness.endpoints.local_llm import PACKAGES, LocalLLMEndpoint

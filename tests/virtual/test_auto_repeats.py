@@ -14,7 +14,7 @@ from harness.analysis.selection import Dataset
 from harness.analysis.summary import summarise
 from harness.bench.resume import progress_of
 from harness.bench.runner import Hooks, TrialsLeft, run
-from harness.bench.scenario import parse_scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.cli.plan import profiles_of
 from harness.records.schema import CellInfo, Run
 from harness.store.run_directory import FILES, read_records

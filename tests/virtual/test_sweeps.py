@@ -11,7 +11,7 @@ from harness.bench import runner
 from harness.bench.cells import expand
 from harness.bench.resume import progress_of
 from harness.bench.runner import Hooks
-from harness.bench.scenario import load_scenario
+from harness.bench.scenario_file import load_scenario
 from harness.bench.virtual import processes
 from harness.cli.main import main
 from harness.endpoints.simulated import SimulatedEndpoint

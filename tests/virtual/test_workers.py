@@ -14,7 +14,8 @@ import pytest
 from harness.bench.cells import expand
 from harness.bench.resume import RunProgress
 from harness.bench.runner import Hooks, run
-from harness.bench.scenario import Scenario, parse_scenario
+from harness.bench.scenario import Scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.bench.trial import Tally
 from harness.bench.virtual import Played, Task
 from harness.bench.workers import Workers, play_in_order

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from harness.bench.estimate import estimate
-from harness.bench.scenario import parse_scenario
+from harness.bench.scenario_file import parse_scenario
 from harness.cli.main import main
 from harness.endpoints.section import SecondsRange
 from harness.records.errors import InputError

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.bench.scenario import Scenario, load_scenario
+from harness.bench.scenario import Scenario
+from harness.bench.scenario_file import load_scenario
 from harness.records.errors import InputError
 from harness.workflows.text_files import MOST_TEXT_BYTES
 

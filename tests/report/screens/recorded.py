@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console
 
 from harness.analysis.model import Summary
-from harness.bench.scenario import load_scenario
+from harness.bench.scenario_file import load_scenario
 from harness.config import shipped_scenarios
 from harness.report.console import say
 from harness.report.first_screen import first_screen
