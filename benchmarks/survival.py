@@ -93,6 +93,8 @@ FAULTS = (
     "empty_answer", "blank_body",
 )  # fmt: skip
 MOST = {"attempts": 10**9, "tokens": 10**12, "usd": 10**6, "seconds": 86_400}
+LIMITS = {"attempts": (3, 60), "tokens": (8_000, 60_000), "usd": (1, 30), "seconds": (3, 100)}
+"""Of budgets; thousandths of a dollar."""
 STREAMS_ONLY = ("missing_done",)
 OUTAGES = ("connect_failed", "connect_timeout")
 
@@ -124,12 +126,8 @@ def drawn(random: Random) -> Plan:
         outage = {"start": f"{random.randint(0, 20)}s", "duration": f"{random.randint(1, 60)}s"}
         faults.append({"kind": random.choice(OUTAGES), "outage": outage})
     limits: dict[str, Any] = {}
-    if random.random() < 0.6:
-        name = random.choice(("attempts", "tokens", "usd", "seconds"))
-        low, high = {
-            "attempts": (3, 60), "tokens": (8_000, 60_000), "usd": (1, 30), "seconds": (3, 100)
-        }[name]  # fmt: skip
-        amount = random.randint(low, high)
+    for name in random.sample(tuple(LIMITS), random.choice((0, 0, 1, 1, 2))):
+        amount = random.randint(*LIMITS[name])
         limits[name] = amount / 1000 if name == "usd" else amount
     records = random.choice(("full", "full", "summary"))
     clock = random.choice(("virtual", "real")) if records == "full" else "virtual"
@@ -321,7 +319,7 @@ def send_rest(history: History, session: Session) -> None:
         return
     traces = history.run / TRACES
     calm = Collector(session.random, history.spans, is_calm=True)
-    with calm.listening():
+    with calm.listening(), patch("os.fsync", ignore):
         account = export_stored(history.run, TrialReader(history.run), TARGET, {})
     check_account(account, traces, history.spans)
     assert account.undelivered == 0, "all spans are delivered or rejected in the end"
