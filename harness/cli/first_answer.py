@@ -29,6 +29,10 @@ LONGEST_WAIT = 30
 """Seconds to wait for the answer."""
 
 
+_ANSWERED = (OK, "truncated")
+"""Outcomes with a text; one without questions that is cut off would be so in a run, too."""
+
+
 class Learned(NamedTuple):
     """What a new scenario has to take into account.
 
@@ -58,7 +62,7 @@ def learn(scenario: Scenario, base_url: str, topic: str, count: int) -> Learned:
     context = _context(base_url, scenario.endpoint.model, key)
     most = most_tokens(scenario.workflow.max_tokens["decompose"] or 0, context, 4)
     reply = _ask(scenario, base_url, key, most, topic, count)
-    if reply.outcome != OK:
+    if reply.outcome not in _ANSWERED:
         return Learned(context)
     try:
         parse_sub_questions(reply.answer, count)

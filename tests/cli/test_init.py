@@ -178,6 +178,14 @@ def test_no_server_is_asked_that_may_cost_money_or_has_no_key_or_file(
         assert server.bodies == []
 
 
+def test_an_answer_that_is_cut_off_has_no_questions_either() -> None:
+    choice = {"message": {"content": "Lorem ipsum dolor"}, "finish_reason": "length"}
+    body = json.dumps({"choices": [choice]}).encode()
+    with picky(lambda _: Answer(200, {"content-type": "application/json"}, body)) as server:
+        assert harness(f"init --endpoint {server.base_url} --model m") == 0
+    assert "was asked once" in Path("mine.toml").read_text()
+
+
 def test_the_answers_fit_into_the_context_that_the_server_names() -> None:
     listed = {"data": [{"id": "other", "max_model_len": 9}, {"id": "m", "max_model_len": 1024}]}
 
