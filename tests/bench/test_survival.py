@@ -9,7 +9,7 @@ import pytest
 from benchmarks.survival import survive
 
 SEEDS = 50
-AT_ONCE = 10
+AT_ONCE = 25
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, AT_ONCE))
