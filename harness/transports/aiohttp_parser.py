@@ -106,7 +106,7 @@ class ResponseProtocol(ResponseHandler):
         def is_early() -> bool:
             return (
                 transport is None
-                or (self.is_connected_through and exchange.sent is None)
+                or (self.is_connected_through and exchange.is_unsent)
                 or transport.get_write_buffer_size() > 0
                 or has_unacknowledged(transport.get_extra_info("socket"))
             )

@@ -156,6 +156,14 @@ class Exchange:
             self.sent = self.now()
             self.rearm()
 
+    @property
+    def is_unsent(self) -> bool:
+        """Whether the body is not sent yet; the sending of a request without one has no stamp."""
+        if self.sent is not None or self._first is None:
+            return False
+        headers = self._first.headers
+        return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+
     def note_response(self, response: httpx2.Response) -> None:
         """Stamp the end of the response headers."""
         self.headers = self.now()
