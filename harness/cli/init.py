@@ -129,7 +129,7 @@ def write_scenario(options: argparse.Namespace) -> int:
     text = scenario_text(path, own)
     scenario = parse_scenario(text, options.file, folder=path.parent)
     if own is not None and not path.exists():
-        text = scenario_text(path, own, learn(scenario, own.base_url, TOPIC, BRANCHES))
+        text = scenario_text(path, own, learn(scenario, TOPIC, BRANCHES))
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)

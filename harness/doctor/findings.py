@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from harness.analysis.model import Summary
+from harness.bench.model_list import ModelList
 from harness.bench.scenario import Scenario
 from harness.engine.effects import Reply
 
@@ -34,21 +35,6 @@ class MeasuredRun(NamedTuple):
 
     directory: Path
     summary: Summary
-
-
-class ModelList(NamedTuple):
-    """The answer to `GET {base_url}/models`.
-
-    `problem`: the failure class if there was none. `names`: None if it is no list of models.
-    `with_v1`: the status of the same request with `/v1` after the base URL, None if not sent.
-    `clock_offset`: the server's time minus that of this machine, in seconds, by the Date header.
-    """
-
-    status: int | None
-    problem: str | None
-    names: tuple[str, ...] | None
-    with_v1: int | None
-    clock_offset: float | None
 
 
 class Probed(NamedTuple):

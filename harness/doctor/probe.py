@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import email.utils
-import math
-import time
-from collections.abc import Mapping
-from typing import Any
-
-import httpx2
-import msgspec
-
+from harness.bench.model_list import list_models
 from harness.bench.scenario import Scenario
 from harness.bench.single_call import TextPart, send_one
 from harness.bench.spending import TokenMeter, why_failed
-from harness.config.network import tls_context
-from harness.config.request_settings import RequestSettings, Secrets
+from harness.config.request_settings import Secrets
 from harness.config.tables import nearest
-from harness.doctor.findings import NO_PROBE, Examined, Found, ModelList, Probed, ok, skipped
-from harness.endpoints.readiness import plain_headers
+from harness.doctor.findings import NO_PROBE, Examined, Found, Probed, ok, skipped
 from harness.engine.effects import Message, Reply, Request
 from harness.engine.ledger import NANO, Amount
 from harness.records.anomalies import ANOMALIES
 from harness.records.clock import take_anchor
 from harness.records.failures import OK
-from harness.transports.exchange import classify
 
 MOST_TOKENS = 256
 """The `max_tokens` of a small call."""
-_SECONDS = 15.0
-_MOST_LISTED = 5_000_000
-"""Bytes of a list of models that are read."""
 _CUT = "truncated"
 """The outcome of an answer that was cut, as those of reasoning models are here."""
 _OFF = 5.0
@@ -92,46 +78,6 @@ def _show_nothing(_: TextPart) -> None:
     pass
 
 
-def list_models(base_url: str, request: RequestSettings, api_key: str) -> ModelList:
-    """Ask for the list of models. `request`: with the values of its variables."""
-    base, query = base_url.rstrip("/"), dict(request.query)
-    tls = tls_context(True, request.ca_file, verify=request.verify)
-    headers = plain_headers(request, api_key)
-    with_v1 = None
-    with httpx2.Client(verify=tls, headers=headers, params=query, timeout=_SECONDS) as http:
-        try:
-            response = http.get(f"{base}/models")
-            before = time.time()
-            names = _names(response)
-            if names is None and not base.endswith("/v1"):
-                with_v1 = http.get(f"{base}/v1/models").status_code
-        except Exception as error:
-            outcome, detail = classify(error, False, "connect_timeout")
-            return ModelList(None, f"{outcome} ({detail})", None, None, None)
-    return ModelList(response.status_code, None, names, with_v1, _offset(response, before))
-
-
-def _names(response: httpx2.Response) -> tuple[str, ...] | None:
-    if response.status_code != 200 or len(response.content) > _MOST_LISTED:
-        return None
-    try:
-        whole: Any = msgspec.json.decode(response.content)
-        listed = whole.get("data") if isinstance(whole, Mapping) else None
-        return tuple(str(one["id"]) for one in listed or ()) or None
-    except (msgspec.DecodeError, KeyError, TypeError):
-        return None
-
-
-def _offset(response: httpx2.Response, now: float) -> float | None:
-    """Return the seconds by which the server's clock is ahead of `now`."""
-    try:
-        date = email.utils.parsedate_to_datetime(response.headers.get("date", ""))
-    except (TypeError, ValueError):
-        return None
-    offset = date.timestamp() + 0.5 - now  # the header has whole seconds
-    return offset if math.isfinite(offset) else None
-
-
 def check_connection(examined: Examined) -> Found:
     """Find a server that cannot be reached: DNS, TLS, proxy, port."""
     models = None if examined.probed is None else examined.probed.models
@@ -155,23 +101,23 @@ def check_model(examined: Examined) -> Found:
     if models is None or models.problem is not None:
         return skipped("there is no list of models")
     url = examined.probed.base_url.rstrip("/")
-    if models.names is None and models.with_v1 == 200:
+    if models.models is None and models.with_v1 == 200:
         return Found(
             "failure", f"{url}/models is no list of models, but {url}/v1/models is",
             f'base_url = "{url}/v1"',
         )  # fmt: skip
-    if models.names is None:
+    if models.models is None:
         return skipped(f"the server lists no models (status {models.status})")
     missing = [
         mine.endpoint.model
         for mine in examined.own.values()
-        if mine.endpoint.model not in models.names
+        if mine.endpoint.model not in models.models
     ]
     if missing:
-        few = ", ".join(models.names[:5])
+        few = ", ".join([*models.models][:5])
         return Found(
             "failure",
-            f"the server does not list {missing[0]}{nearest(missing[0], models.names)}",
+            f"the server does not list {missing[0]}{nearest(missing[0], models.models)}",
             f"use one of its models in endpoint.model: {few}",
         )
     return ok(f"the server lists {examined.scenario.endpoint.model}")
