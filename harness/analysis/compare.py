@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 from harness.analysis.cells import MeasuredCell
-from harness.analysis.lacking_records import lacking_records
+from harness.analysis.comparable_runs import (
+    differences_of_runs,
+    records_lacking,
+    refuse_workload,
+)
 from harness.analysis.metrics import (
     ComparedMetric,
     ShareOf,
@@ -35,8 +38,7 @@ from harness.analysis.significance import (
     of_shares,
 )
 from harness.records.errors import InputError
-from harness.records.schema import CellInfo, MarkedAnswers, Run
-from harness.records.settings import setting_of
+from harness.records.schema import CellInfo, MarkedAnswers
 from harness.store.run_directory import Records
 
 NO_CLEAR_CHANGE = "no clear change"
@@ -207,10 +209,10 @@ def compare_runs(
     one, other = _sides(base, new)
     both = [cell for cell in one if cell in other]
     if not both:
-        _refuse_workload(base.run.scenario, new.run.scenario)
+        refuse_workload(base.run.scenario, new.run.scenario)
         raise InputError("the two runs have no setting in common; sweep the same values in both")
     for cell in both:
-        _refuse_workload(one[cell].records.scenario, other[cell].records.scenario)
+        refuse_workload(one[cell].records.scenario, other[cell].records.scenario)
     seen = {cell: _look(one[cell], other[cell], paired=paired) for cell in both}
     families = _families(rules, seen)
     repeats = {cell: (_repeats(one[cell]), _repeats(other[cell])) for cell in both}
@@ -223,9 +225,9 @@ def compare_runs(
         marked_answers=new.run.marked_answers,
         paired=paired,
         warnings=(
-            *_lacking("first", base),
-            *_lacking("second", new),
-            *_warnings(base.run, new.run, [(one[cell], other[cell]) for cell in both]),
+            *records_lacking("first", base),
+            *records_lacking("second", new),
+            *differences_of_runs(base.run, new.run, [(one[cell], other[cell]) for cell in both]),
             *_lacks(one, other, seen),
         ),
         only_in_base=tuple(cell for cell in one if cell not in other),
@@ -438,92 +440,3 @@ def _change(compared: ComparedMetric, seen: _Seen, judged: _Judged, level: float
         mann_whitney_p=found.ranks,
         detectable=None if found.test is None else detectable(found.test, sign, level),
     )
-
-
-_WORKLOAD = ("workflow", "prompts", "load")
-"""Settings that must be the same in both runs, except those in `_NOTED` and `_OF_NO_MATTER`."""
-
-_NOTED = (
-    "endpoint", "timeouts", "retry", "workflow.on_branch_failure", "workflow.quorum", "slo",
-    "success", "budget", "seed", "load.warmup_calls",
-)  # fmt: skip
-"""Settings that may differ, with a warning."""
-
-_BEFORE = {"load.warmup_calls": 0}
-"""Settings that runs of earlier versions do not have, and the value that they had."""
-
-_OF_NO_MATTER = ("endpoint.time_scale", "workflow.topics_file")
-
-
-def _refuse_workload(base: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    for key, one, other in _unlike(base, new, _WORKLOAD):
-        raise InputError(
-            f"different workload: {key} is {_short(one)} in the first and {_short(other)} in the "
-            "second; run the same workload"
-        )
-
-
-def _lacking(which: str, records: Records) -> Iterable[str]:
-    """Warn about a run that has lost records: its figures are of what is left."""
-    if missing := lacking_records(Dataset.of(records)):
-        yield (
-            f"the {which} run has lost records, so no change is proven: {' '.join(missing)} "
-            "Restore its files, or run it again"
-        )
-
-
-def _warnings(
-    base: Run, new: Run, pairs: Iterable[tuple[MeasuredCell, MeasuredCell]]
-) -> Iterable[str]:
-    """Warn about every other difference between the runs and between the compared cells."""
-    for which, run in (("first", base), ("second", new)):
-        if run.status != "complete":
-            yield f"the {which} run is {run.status}, so its settings may hold less work"
-    if base.time_scale != new.time_scale:
-        yield (
-            f"time scales differ ({base.time_scale:g} and {new.time_scale:g}): what the client "
-            "itself costs weighs more at the smaller one"
-        )
-    said = (text for pair in pairs for text in _noted(*pair))
-    yield from dict.fromkeys(said)
-    for what, one, other in (("host", base.host, new.host), ("versions", base.versions,
-                                                             new.versions)):  # fmt: skip
-        for key in sorted(one.keys() | other.keys()):
-            if one.get(key) != other.get(key):
-                yield f"{what}.{key} differs: {_short(one.get(key))} and {_short(other.get(key))}"
-
-
-def _noted(base: MeasuredCell, new: MeasuredCell) -> Iterable[str]:
-    for key, one, other in _unlike(base.records.scenario, new.records.scenario, _NOTED):
-        yield f"{key} differs: {_short(one)} and {_short(other)}"
-    profiles = (side.records.run.cell_profile(side.records.info.id) for side in (base, new))
-    if len({json.dumps(profile, sort_keys=True) for profile in profiles}) > 1:
-        yield "the provider's profile differs"
-
-
-def _unlike(
-    base: Mapping[str, Any], new: Mapping[str, Any], keys: Sequence[str]
-) -> Iterable[tuple[str, Any, Any]]:
-    """Yield the settings that differ, each by its own dotted key, with both values."""
-    for key in keys:
-        one, other = (setting_of(scenario, key) for scenario in (base, new))
-        yield from (
-            found
-            for found in _apart(key, one, other)
-            if found[0] not in _OF_NO_MATTER and (found[0] == key or found[0] not in _NOTED)
-        )
-
-
-def _apart(key: str, one: Any, other: Any) -> Iterable[tuple[str, Any, Any]]:
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        for name in dict.fromkeys([*one, *other]):
-            yield from _apart(f"{key}.{name}", one.get(name), other.get(name))
-        return
-    one, other = (_BEFORE.get(key) if value is None else value for value in (one, other))
-    if one != other:
-        yield key, one, other
-
-
-def _short(value: Any) -> str:
-    text = "not set" if value is None else str(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
