@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -232,8 +233,8 @@ def test_a_collector_that_is_not_there(
 ) -> None:
     file = write(here, live())
     assert find("collector", file).level == "skipped"
-    with FaultServer(lambda seen: []) as server:
-        address = f"http://127.0.0.1:{server.port}"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
         assert find("collector", file).level == "ok"
     assert find("collector", file).level == "warning"
@@ -312,13 +313,14 @@ class Server(NamedTuple):
     text: Sequence[Step] = ()
     json: Sequence[Step] = ()
     with_v1: Sequence[Step] = ()
-    date: str = ""
+    ahead: float = 0.0
 
     def answer(self, seen: Seen) -> Sequence[Step]:
         path = seen.head.split()[1].decode()
+        now = datetime.now(UTC) + timedelta(seconds=self.ahead)
         listed = self.models or respond(
             MODELS, content_type="application/json",
-            headers=[("date", self.date or format_datetime(datetime.now(UTC), usegmt=True))],
+            headers=[("date", format_datetime(now, usegmt=True))],
         )  # fmt: skip
         if path.endswith("/v1/models") and self.with_v1:
             return self.with_v1
@@ -344,7 +346,7 @@ SERVERS: list[tuple[str, str, str, Server, Sections]] = [
     ("reasoning", "warning", "hides its reasoning",
      Server(text=stream(finish="length")), {}),
     ("clock", "warning", "s behind the server",
-     Server(date=format_datetime(datetime.now(UTC) + timedelta(seconds=120), usegmt=True)), {}),
+     Server(ahead=120), {}),
 ]  # fmt: skip
 
 
