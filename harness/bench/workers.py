@@ -11,21 +11,27 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from types import FrameType
 
 from harness.bench.resume import RunProgress
-from harness.bench.trial import INTERRUPTED
+from harness.bench.trial import INTERRUPTED, Tally
 from harness.bench.virtual import Played, Report, Task, opening, play
 from harness.config.unexpected_errors import what_failed
 from harness.records.errors import HarnessError
 from harness.records.schema import Stop
 from harness.simulator.memo import PromptMemory
+
+_ENDING = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+"""The signals that end a run."""
 
 _GRACE = 1.0
 """Seconds in which all processes together can end by themselves."""
@@ -40,6 +46,7 @@ class Workers:
         self._processes: dict[Connection, BaseProcess] = {}
         self._busy: set[Connection] = set()
         self._left: list[Task] = []
+        self._ended: deque[Played] = deque()
 
     def __enter__(self) -> Workers:
         context = multiprocessing.get_context("spawn")
@@ -71,7 +78,8 @@ class Workers:
     def play(self, tasks: Sequence[Task], report: Report) -> Iterator[Played]:
         """Yield each trial when it has been played, in any order.
 
-        After a KeyboardInterrupt in this iterator, `stop` yields the trials in progress.
+        After a KeyboardInterrupt in this iterator, `stop` yields the trials in progress, and again
+        the one that was yielded last.
         """
         self._left = list(reversed(tasks))
         for line in self._processes:
@@ -89,21 +97,30 @@ class Workers:
         yield from self._played(report)
 
     def _played(self, report: Report) -> Iterator[Played]:
-        while self._busy:
-            for line in wait(list(self._busy)):
+        while self._busy or self._ended:
+            while self._ended:
+                yield self._ended[0]
+                self._ended.popleft()
+            for line in wait(list(self._busy), None if self._busy else 0):
                 assert isinstance(line, Connection), "these are the connections to the processes"
-                try:
-                    message = line.recv()
-                except (EOFError, OSError):  # OSError if half of a message was sent
-                    raise self._died(line) from None
-                if isinstance(message, HarnessError):
-                    raise message
-                if isinstance(message, Played):
-                    self._busy.remove(line)
-                    self._send_next(line)
-                    yield message
-                else:
+                # An interruption would lose the message, and `stop` would wait for it for ever.
+                with interrupts_deferred():
+                    message = self._received(line)
+                    if isinstance(message, Played):
+                        self._busy.remove(line)
+                        self._ended.append(message)
+                        self._send_next(line)
+                if not isinstance(message, Played):
                     report(message)
+
+    def _received(self, line: Connection) -> Played | Tally:
+        try:
+            message: Played | Tally | HarnessError = line.recv()
+        except (EOFError, OSError):  # OSError if half of a message was sent
+            raise self._died(line) from None
+        if isinstance(message, HarnessError):
+            raise message
+        return message
 
     def _send_next(self, line: Connection) -> None:
         if self._left:
@@ -144,6 +161,31 @@ def _interrupts_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Let the handlers of signals that end a run act at the end of this context manager.
+
+    For what takes a moment and must not be done by half. Has no effect beside the main thread.
+    """
+    came: list[tuple[int, FrameType | None]] = []
+    before: dict[int, Callable[[int, FrameType | None], object]] = {}
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    try:
+        for number in _ENDING:
+            handler = signal.getsignal(number)
+            if callable(handler):
+                before[number] = handler
+                signal.signal(number, lambda *signal: came.append(signal))
+        yield
+    finally:
+        for ending, handler in before.items():
+            signal.signal(ending, handler)
+        for ended_by, frame in came[:1]:
+            before[ended_by](ended_by, frame)
 
 
 def _work(line: Connection, begun: RunProgress) -> None:
@@ -216,14 +258,16 @@ def _in_parallel(
         for played in chain.from_iterable(workers.play(tasks, report) for tasks in batches):
             waiting[played.task.number] = played
             while number in waiting:
-                kept = waiting.pop(number)
-                keep(kept)
+                with interrupts_deferred():
+                    kept = waiting.pop(number)
+                    keep(kept)
+                    number += 1
                 if kept.stopped is not None:
                     return kept.stopped
-                number += 1
     except KeyboardInterrupt:
         for played in workers.stop(report):
-            waiting[played.task.number] = played
+            if played.task.number >= number:  # it is not kept yet
+                waiting[played.task.number] = played
         for _, ended in sorted(waiting.items()):
             keep(ended)
         return INTERRUPTED

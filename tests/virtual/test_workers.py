@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import signal
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -18,7 +19,7 @@ from harness.bench.scenario import Scenario
 from harness.bench.scenario_file import parse_scenario
 from harness.bench.trial import Tally
 from harness.bench.virtual import Played, Task
-from harness.bench.workers import Workers, play_in_order
+from harness.bench.workers import Workers, interrupts_deferred, play_in_order
 from harness.records.errors import HarnessError
 from harness.records.schema import Workflow
 from harness.simulator.profiles import load_profile
@@ -104,6 +105,56 @@ def test_an_interrupt_before_a_process_has_begun_ends_its_trial_as_soon_as_it_be
     for played in kept:
         assert played.trial.interrupted
         assert played.lines[Workflow] == b""
+
+
+def test_an_interrupt_when_a_trial_has_been_received_does_not_lose_it(
+    setting: RunProgress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run would wait for ever for a process that has nothing left to do."""
+    receive = Connection.recv
+
+    def and_interrupt(line: Connection) -> object:
+        message = receive(line)
+        if isinstance(message, Played) and not received:
+            received.append(message)
+            signal.raise_signal(signal.SIGINT)
+        return message
+
+    received: list[Played] = []
+    kept: list[Played] = []
+    monkeypatch.setattr(Connection, "recv", and_interrupt)
+    stopped = play_in_order(setting, [tasks(setting)], 2, kept.append, nothing)
+    assert getattr(stopped, "by", None) == "interrupt"
+    assert [one.task.number for one in kept] == [0, 1]
+    assert sum(one is received[0] for one in kept) == 1
+
+
+def test_an_interrupt_while_a_trial_is_kept_does_not_keep_it_twice(setting: RunProgress) -> None:
+    kept: list[Played] = []
+
+    def keep(played: Played) -> None:
+        kept.append(played)
+        if len(kept) == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    stopped = play_in_order(setting, [tasks(setting)], 2, keep, nothing)
+    assert getattr(stopped, "by", None) == "interrupt"
+    assert [one.task.number for one in kept] == [0, 1]
+
+
+def test_signals_that_came_meanwhile_act_at_the_end_once() -> None:
+    seen: list[str] = []
+
+    def work() -> None:
+        with interrupts_deferred():
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            seen.append("whole")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert seen == ["whole"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_an_interrupt_while_the_processes_are_started_leaves_none_of_them(
