@@ -16,12 +16,13 @@ from harness.engine.attempt import CallTimeouts
 from harness.engine.branches import Branch
 from harness.engine.deadlines import CALL_TIMEOUT
 from harness.engine.effects import Deadlines, Message, Reply, Request, Send
-from harness.records.clock import Anchor, monotonic_since, take_anchor
+from harness.records.clock import Anchor, ReadClock, monotonic_since, take_anchor
 from harness.records.ids import new_run_id
 from harness.records.keys import CallKey
 from harness.records.redaction import Redactor
 from harness.transports.reading import Reading
 from harness.transports.sync_transport import SyncClient
+from harness.transports.target import Target
 
 _KEY = CallKey("ask", 0, 0, 1, "question", None, 1)
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
@@ -91,11 +92,15 @@ def send_one(
     PreflightError if the server of the endpoint cannot be started.
     """
     anchor = take_anchor()
-    now, branch = monotonic_since(anchor), Branch()
-    # What another thread has received; None at the end.
-    arrived: queue.SimpleQueue[TextPart | None] = queue.SimpleQueue()
-    replies: list[Reply | BaseException] = []
-    facts = scenario.endpoint.facts
+    now = monotonic_since(anchor)
+    connect_floor = scenario.endpoint.facts.connect_floor
+    limits = CallTimeouts.of(scenario.timeouts, scenario.time_scale, connect_floor)
+
+    def begin() -> Send:
+        end = now() + limits.call
+        within = Deadlines(limits.connect, limits.first_token, limits.idle, end, CALL_TIMEOUT)
+        return Send(_KEY, 1, request, within)
+
     with (
         tempfile.TemporaryDirectory(prefix="harness-") as folder,
         scenario.endpoint.server(
@@ -103,46 +108,49 @@ def send_one(
         ) as server,
     ):
         target = target_of(scenario, new_run_id(), anchor, server, secrets)
-        parts = _TextParts(Redactor(target.secrets))
+        sent, reply = _send_in_thread(target, now, begin, show)
+        return Answered(reply, server.base_url, anchor, sent)
 
-        def watch(reading: Reading) -> None:
-            seen[:] = [reading]
-            for part in parts.take(reading.reasoning, reading.answer):
-                arrived.put(part)
 
-        seen: list[Reading] = []
-        sent: list[Send] = []
-        limits = CallTimeouts.of(scenario.timeouts, scenario.time_scale, facts.connect_floor)
+def _send_in_thread(
+    target: Target, now: ReadClock, begin: Callable[[], Send], show: Callable[[TextPart], None]
+) -> tuple[Send, Reply]:
+    """Send what `begin` returns in another thread, so that an interruption can close the stream."""
+    branch, parts = Branch(), _TextParts(Redactor(target.secrets))
+    # What the other thread has received; None at the end.
+    arrived: queue.SimpleQueue[TextPart | None] = queue.SimpleQueue()
+    results: list[tuple[Send, Reply] | BaseException] = []
+    seen: list[Reading] = []
 
-        def send() -> None:
-            try:
-                with SyncClient(target, now, watch=watch) as client:
-                    end = now() + limits.call
-                    within = Deadlines(
-                        limits.connect, limits.first_token, limits.idle, end, CALL_TIMEOUT
-                    )
-                    sent.append(Send(_KEY, 1, request, within))
-                    reply = client.send(sent[0], branch)
-                replies.append(reply)
-                for reading in seen:
-                    for part in parts.take(reading.reasoning, reading.answer, is_end=True):
-                        arrived.put(part)
-            except BaseException as error:  # raised again in the calling thread
-                replies.append(error)
-            finally:
-                arrived.put(None)
+    def watch(reading: Reading) -> None:
+        seen[:] = [reading]
+        for part in parts.take(reading.reasoning, reading.answer):
+            arrived.put(part)
 
-        sending = threading.Thread(target=send, name="question")
-        sending.start()
+    def work() -> None:
         try:
-            _pass_on(arrived, show, branch)
+            with SyncClient(target, now, watch=watch) as client:
+                sent = begin()
+                results.append((sent, client.send(sent, branch)))
+            for reading in seen:
+                for part in parts.take(reading.reasoning, reading.answer, is_end=True):
+                    arrived.put(part)
+        except BaseException as error:  # raised again in the calling thread
+            results[:] = [error]
         finally:
-            branch.cancel()
-            sending.join()
-        (reply,) = replies
-        if isinstance(reply, BaseException):
-            raise reply
-        return Answered(reply, server.base_url, anchor, sent[0])
+            arrived.put(None)
+
+    sending = threading.Thread(target=work, name="question")
+    sending.start()
+    try:
+        _pass_on(arrived, show, branch)
+    finally:
+        branch.cancel()
+        sending.join()
+    (result,) = results
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
 def _pass_on(

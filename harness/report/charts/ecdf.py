@@ -94,12 +94,6 @@ def latency_ecdf(about: Subject) -> Chart | None:
         ]
         return _panel_of(title, series, found)
 
-    def columns(name: str, key: str, found: Sequence[NDArray[np.float64]]) -> Iterator[Column]:
-        for share in SHARES:
-            shown = f"{share * 100:.0f}"
-            values = [_within(one, share) for one in found]
-            yield Column(f"{shown}\u00a0% of\n{name} s", about.seconds(f"{key}_p{shown}"), values)
-
     steady = [of_cell[cell.id].steady() for cell in best]
     workflows = [seconds(cell, "workflows") for cell in steady]
     calls = [seconds(cell, "calls") for cell in steady]
@@ -128,13 +122,23 @@ def latency_ecdf(about: Subject) -> Chart | None:
             "latency-ecdf",
             "Time within which a share of workflows and calls was done, all repeats together",
             [
-                *columns("workflows", "workflow_latency", workflows),
-                *columns("calls", "call_latency", calls),
+                *_columns(about, "workflows", "workflow_latency", workflows),
+                *_columns(about, "calls", "call_latency", calls),
             ],
             best,
         ),
         across=2,
     )
+
+
+def _columns(
+    about: Subject, name: str, key: str, found: Sequence[NDArray[np.float64]]
+) -> Iterator[Column]:
+    """Yield a column for each share: the time within which it was done."""
+    for share in SHARES:
+        shown = f"{share * 100:.0f}"
+        values = [_within(one, share) for one in found]
+        yield Column(f"{shown}\u00a0% of\n{name} s", about.seconds(f"{key}_p{shown}"), values)
 
 
 def _panel_of(
