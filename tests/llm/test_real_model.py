@@ -193,13 +193,14 @@ def test_a_wrong_key_is_unauthorized_and_ends_the_run(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_prompt_beyond_the_context_is_a_bad_request(
-    failing: Failing, server: EndpointServer, mode: str
+def test_a_prompt_beyond_the_context_is_a_bad_request_and_ends_the_run(
+    failing: Failing, server: EndpointServer, capsys: pytest.CaptureFixture[str], mode: str
 ) -> None:
     topic = "tides " * SMALL.context
-    records = failing(server.api_key, f"sweep.mode={mode}", f"workflow.topics={topic}")
+    records = failing(server.api_key, f"sweep.mode={mode}", f"workflow.topics={topic}", code=2)
     [attempt] = records.attempts
     assert (attempt.outcome, attempt.status) == ("bad_request", 400)
+    assert "exceeds the available context size" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("mode", MODES)
