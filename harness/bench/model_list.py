@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email.utils
 import math
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -16,7 +17,8 @@ from harness.config.request_settings import RequestSettings
 from harness.endpoints.readiness import plain_headers
 from harness.transports.exchange import classify
 
-_SECONDS = 15.0
+MOST_LIST_SECONDS = 10.0
+"""For the whole list."""
 _MOST_LISTED = 5_000_000
 """Bytes of a list that are read."""
 
@@ -39,29 +41,59 @@ class ModelList(NamedTuple):
 
 
 def list_models(base_url: str, request: RequestSettings, api_key: str) -> ModelList:
-    """Ask for the list of models. `request`: with the values of its variables."""
+    """Ask for the list of models, for some seconds at most.
+
+    `request`: with the values of its variables.
+    """
+    results: list[ModelList] = []
+
+    def work() -> None:
+        results.append(_list_models(base_url, request, api_key))
+
+    # The timeouts of the client are those of single reads: a server that sends a byte a second
+    # keeps it for ever. A daemon, because nobody waits for its end.
+    asking = threading.Thread(target=work, name="models", daemon=True)
+    asking.start()
+    asking.join(MOST_LIST_SECONDS)
+    return results[0] if results else ModelList(None, "call_timeout (the list of models)")
+
+
+def _list_models(base_url: str, request: RequestSettings, api_key: str) -> ModelList:
     base, query = base_url.rstrip("/"), dict(request.query)
-    tls = tls_context(True, request.ca_file, verify=request.verify)
     headers = plain_headers(request, api_key)
     with_v1 = None
-    with httpx2.Client(verify=tls, headers=headers, params=query, timeout=_SECONDS) as http:
-        try:
-            response = http.get(f"{base}/models")
+    try:
+        tls = tls_context(True, request.ca_file, verify=request.verify)
+        with httpx2.Client(
+            verify=tls, headers=headers, params=query, timeout=MOST_LIST_SECONDS
+        ) as http:
+            response, body = _get(http, f"{base}/models")
             now = time.time()
-            models = _models(response)
+            models = _models(response.status_code, body)
             if models is None and not base.endswith("/v1"):
-                with_v1 = http.get(f"{base}/v1/models").status_code
-        except Exception as error:
-            outcome, detail = classify(error, False, "connect_timeout")
-            return ModelList(None, f"{outcome} ({detail})")
+                with_v1 = _get(http, f"{base}/v1/models")[0].status_code
+    except Exception as error:
+        outcome, detail = classify(error, False, "connect_timeout")
+        return ModelList(None, f"{outcome} ({detail})")
     return ModelList(response.status_code, None, models, with_v1, _offset(response, now))
 
 
-def _models(response: httpx2.Response) -> dict[str, int | None] | None:
-    if response.status_code != 200 or len(response.content) > _MOST_LISTED:
+def _get(http: httpx2.Client, url: str) -> tuple[httpx2.Response, bytes]:
+    """Return a response and its body, as far as it is read."""
+    body = bytearray()
+    with http.stream("GET", url) as response:
+        for part in response.iter_bytes():
+            body += part
+            if len(body) > _MOST_LISTED:
+                break
+    return response, bytes(body)
+
+
+def _models(status: int, body: bytes) -> dict[str, int | None] | None:
+    if status != 200 or len(body) > _MOST_LISTED:
         return None
     try:
-        whole: Any = msgspec.json.decode(response.content)
+        whole: Any = msgspec.json.decode(body)
         listed = whole.get("data") if isinstance(whole, Mapping) else None
         return {str(one["id"]): _length(one.get("max_model_len")) for one in listed or ()} or None
     except (msgspec.DecodeError, KeyError, TypeError, AttributeError):

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from harness.bench import preflight
+from harness.bench import model_list, preflight
 from harness.cli.main import main
 from harness.config.prices import Price
+from harness.config.request_settings import RequestSettings
 from harness.config.shipped_scenarios import folder
 from harness.config.toml_text import toml_document
 from harness.doctor import machine
@@ -25,7 +26,7 @@ from harness.records.errors import PreflightError
 from harness.records.schema import Decision, retry_in
 from tests.cli.answering import KEY
 from tests.transports.bodies import chunk
-from tests.wire.fault_server import END, FaultServer, Seen, Step, Write, framed, head
+from tests.wire.fault_server import END, Drip, FaultServer, Seen, Step, Write, framed, head
 from tests.wire.quirks import body, respond, stream
 
 URL = "http://127.0.0.1:9/v1"
@@ -380,6 +381,26 @@ def test_a_server_that_is_not_there(here: Path, find: Any) -> None:
     file = write(here, live(base_url=url))
     assert find("connection", file, "--probe").level == "failure"
     assert find("stream", file, "--probe").level == "skipped"
+
+
+@pytest.mark.parametrize("begun", [b"HTTP/1.1 200 OK\r\nx: ", head(200) + framed(b"{")])
+def test_a_list_of_models_that_never_ends_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    monkeypatch.setattr(model_list, "MOST_LIST_SECONDS", 0.2)
+    more = framed(b" ") if b"chunked" in begun else b"a"
+    with FaultServer(lambda seen: [Write(begun), Drip(more, 0.05)]) as server:
+        found = model_list.list_models(server.base_url, RequestSettings(), "none")
+    assert found.problem == "call_timeout (the list of models)"
+    assert found.models is None
+
+
+def test_a_list_of_models_that_is_too_long_is_not_read_to_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(model_list, "_MOST_LISTED", 10)
+    with FaultServer(Server().answer) as server:
+        assert model_list.list_models(server.base_url, RequestSettings(), "none").models is None
 
 
 def test_nothing_is_sent_without_permission(here: Path, find: Any) -> None:
