@@ -25,6 +25,7 @@ from harness.engine.effects import (
     Program,
     Reply,
     Request,
+    ToolCall,
     now,
     park,
     release,
@@ -34,7 +35,7 @@ from harness.engine.hedging import hedged
 from harness.policies.protocol import Asking, Go, ParkCall
 from harness.records.failures import CANCELLED, OK
 from harness.records.keys import CallKey
-from harness.records.schema import Backoff, Call, Said, Transcript
+from harness.records.schema import NO_TOKENS, Backoff, Call, Said, Tokens, Transcript
 
 _T = TypeVar("_T")
 
@@ -42,7 +43,7 @@ _T = TypeVar("_T")
 class Completion(msgspec.Struct, frozen=True, gc=False):
     """The result of a call: outcome, both texts (empty on failure), failure detail, end time.
 
-    `reasoning` is empty unless the workflow carries it.
+    `reasoning` is empty unless the workflow carries it. `tool_calls`, `tokens`: of the answer.
     """
 
     outcome: str
@@ -50,6 +51,8 @@ class Completion(msgspec.Struct, frozen=True, gc=False):
     answer: str
     detail: str
     done: int
+    tool_calls: tuple[ToolCall, ...] = ()
+    tokens: Tokens = NO_TOKENS
 
 
 def complete(
@@ -188,8 +191,9 @@ def _transcript(progress: CallState, reply: Reply | None, outcome: str) -> Trans
 
 def _completion(terms: CallTerms, reply: Reply | None, outcome: str, done: int) -> Completion:
     if reply is not None and outcome == OK:
+        reasoning = reply.reasoning if terms.carry_reasoning else ""
         return Completion(
-            outcome, reply.reasoning if terms.carry_reasoning else "", reply.answer, "", done
+            outcome, reasoning, reply.answer, "", done, reply.tool_calls, reply.tokens
         )
     if reply is not None:
         detail = reply.detail

@@ -37,11 +37,16 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     """A request to the model, independent of the transport.
 
     `json_mode`: ask for a JSON object. `max_tokens`: reasoning included; None for no limit.
+    `body`: further keys of the request, a JSON object; `messages` then has the texts of the
+    messages. With a `path`, it is the whole request that a program sends to this path below the
+    base URL, as in `/chat/completions`, and the other fields only describe it.
     """
 
     messages: tuple[Message, ...]
     max_tokens: int | None = None
     json_mode: bool = False
+    body: bytes = b""
+    path: str | None = None
 
 
 class Deadlines(msgspec.Struct, frozen=True, gc=False):
@@ -73,12 +78,21 @@ class Grant(msgspec.Struct, frozen=True, gc=False):
     rings: int = 0
 
 
+class ToolCall(msgspec.Struct, frozen=True, gc=False):
+    """A call of a tool that the model asks for; `arguments`: JSON, as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
 class Reply(msgspec.Struct, frozen=True, gc=False):
     """The result of one attempt. The fields are those of `records.schema.Attempt`.
 
     `reasoning` and `answer`: the two texts, always separate. `detail`: a short description of the
     failure, without keys or text of the model. `should_retry`: the `x-should-retry` header of the
     server, None without it. `budget_wait`: how long the attempt waited for room in the budget.
+    `tool_calls`: those of the answer.
     """
 
     outcome: str
@@ -108,6 +122,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     location: str | None = None
     rate_limit_reset: int | None = None
     budget_wait: int = 0
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 def unsent(outcome: str, detail: str, done: int) -> Reply:
