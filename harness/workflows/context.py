@@ -49,11 +49,14 @@ class WorkflowContext(Generic[S]):
 
         Calls are numbered in the order in which this method is called.
         """
-        number = self._asked[phase, branch] = self._asked.get((phase, branch), 0) + 1
         info = self.infos[phase]
-        key = CallKey(*self.key, phase, branch, number)
         request = Request(messages, info.max_tokens, info.json)
-        return complete(self.terms, key, request, ready, self.end)
+        return complete(self.terms, self.next_key(phase, branch), request, ready, self.end)
+
+    def next_key(self, phase: str, branch: int | None = None) -> CallKey:
+        """Return the key of the next call in a phase and a branch."""
+        number = self._asked[phase, branch] = self._asked.get((phase, branch), 0) + 1
+        return CallKey(*self.key, phase, branch, number)
 
     def ended(self, phase: str, outcome: WorkflowOutcome) -> Program[None]:
         """Record the end of the phase that began at `at`."""
