@@ -7,6 +7,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import msgspec
 
@@ -15,13 +16,15 @@ from harness.records.clock import ReadClock
 from harness.records.provider_log import Served
 from harness.records.schema import Tokens
 from harness.simulator import wire
+from harness.simulator.answer_form import PATHS, ApiName
+from harness.simulator.apis import read_request
 from harness.simulator.fault_responses import refuse
 from harness.simulator.http_server import Connection, HttpRequest, HttpResponse, Refusal
 from harness.simulator.listener import Listener
 from harness.simulator.log import Log
 from harness.simulator.model import ServedRequest
 from harness.simulator.profiles import Profile
-from harness.simulator.request_parser import BadRequestError, parse_request
+from harness.simulator.request_parser import BadRequestError
 from harness.simulator.response_writer import Caller, ResponseWriter, Writes, trace_context
 from harness.simulator.simulation import Refused, Simulation
 
@@ -73,7 +76,7 @@ class Api:
         self._own_hosts = set[bytes]()
         self._simulation = Simulation(profile, seed, time_scale, None)
         self._routes: dict[str, tuple[str, Callable[[HttpRequest, HttpResponse], None]]] = {
-            "/v1/chat/completions": ("POST", self._complete),
+            **{f"/v1{path}": ("POST", partial(self._complete, api)) for path, api in PATHS.items()},
             "/v1/models": ("GET", self._models),
             "/health": ("GET", self._health),
             "/metrics": ("GET", self._metrics),
@@ -129,13 +132,13 @@ class Api:
             self._own_hosts.add(host)
         return True
 
-    def _complete(self, request: HttpRequest, reply: HttpResponse) -> None:
+    def _complete(self, api: ApiName, request: HttpRequest, reply: HttpResponse) -> None:
         trace, span = trace_context(request.headers)
         caller = Caller(trace, span, self._cell, 0, self._now())
         try:
             caller = caller._replace(repeat=_repeat(request))
             phase = request.headers.get(b"x-harness-phase", b"").decode(errors="replace")
-            chat = parse_request(request.body, phase or None)
+            chat = read_request(api, request.body, phase or None)
         except BadRequestError as error:
             body = hashlib.blake2b(request.body).digest()  # it can be large
             arrival = self._simulation.count(caller.repeat, body)

@@ -15,8 +15,10 @@ from harness.records.clock import ReadClock
 from harness.records.histogram import Histogram, bucket
 from harness.records.provider_log import Served
 from harness.simulator import wire
+from harness.simulator.apis import make_rendering, response_id_of
 from harness.simulator.fault_responses import instead, retry_headers, stream_end
 from harness.simulator.http_server import HttpResponse
+from harness.simulator.rendering import Rendering, WholeAnswer
 from harness.simulator.script import TextChunk
 from harness.simulator.simulation import ServedCompletion
 
@@ -53,6 +55,16 @@ class Writes:
     lateness: Histogram = field(default_factory=dict)
 
 
+def rendering_of(completion: ServedCompletion, created: int) -> Rendering:
+    """Return what renders the answer of a completion; `created`: in seconds since 1970."""
+    request, tool = completion.request, completion.script.tool
+    response_id, reasons = (
+        response_id_of(request, completion.name),
+        bool(completion.tokens.reasoning),
+    )
+    return make_rendering(request, response_id, created, tool, reasons=reasons)
+
+
 class ResponseWriter:
     """Writes the response of one request. Times are nanoseconds since the provider's anchor."""
 
@@ -70,7 +82,6 @@ class ResponseWriter:
         self._reply = reply
         self._caller = caller
         self._now = now
-        self._created = created
         self._time_scale = time_scale
         self._fault = None if completion.fault is None else completion.fault.kind
         self._headers = {"x-request-id": wire.request_id(completion.name)}
@@ -79,15 +90,14 @@ class ResponseWriter:
         self._writes = Writes()
         self._output = 0
         self._reasoning = 0
-        reasons = bool(completion.tokens.reasoning)
-        self._events = wire.Chunks(completion.name, created, self._request.model, reasons)
+        self._events = rendering_of(completion, created)
         mute = self._fault is not None and (
             self._fault.place == "instead" or self._fault.name == "silent"
         )
         self._status = None if mute else 200
         if self._request.stream and not mute:
             self._begun = True
-            reply.begin(200, wire.STREAM_HEADERS | self._headers, self._events.role())
+            reply.begin(200, wire.STREAM_HEADERS | self._headers, self._events.begin())
 
     def deliver(self, scheduled: Sequence[int], last: bool) -> None:
         """Write the text that was due at the times `scheduled` at once; end the response if `last`.
@@ -169,18 +179,21 @@ class ResponseWriter:
     def _closing(self) -> bytes:
         if self._fault is not None and self._fault.finish_reason is None:
             return stream_end(self._fault)
-        events, completion = self._events, self.completion
-        usage = events.usage(completion.tokens) if self._request.include_usage else b""
-        return events.finish(completion.script.finish_reason) + usage + wire.DONE
+        completion = self.completion
+        return self._events.end(completion.script.finish_reason, completion.tokens)
 
     def _complete(self, scheduled: Sequence[int]) -> None:
         completion = self.completion
         tokens = completion.tokens
         script = completion.script
-        data = wire.completion_body(
-            completion.name, self._created, self._request.model, script.text_at_once("reasoning"),
-            script.text_at_once("answer"), script.finish_reason, tokens,
-        )  # fmt: skip
+        data = self._events.whole(
+            WholeAnswer(
+                script.text_at_once("reasoning"),
+                script.text_at_once("answer"),
+                script.finish_reason,
+                tokens,
+            )
+        )
         written = self._now()
         if self._begun:
             self._reply.end(data)

@@ -27,6 +27,13 @@ class TextChunk(NamedTuple):
     is_reasoning: bool
 
 
+class CalledTool(NamedTuple):
+    """The tool that an answer calls, and the id of the call."""
+
+    id: str
+    name: str
+
+
 class ChunkLayout(NamedTuple):
     """The division of a text into chunks of `size` tokens: first `reasoning`, then `answer` tokens.
 
@@ -80,12 +87,13 @@ class Script:
     first chunk of a stream; they come at the end of the wait, the others one by one after it.
     `writes`: the `ends` without the tokens of the first chunk. `first_answer`: the first write with
     text of the answer, from 0. `chunks`: of a stream. A fault in the text shortens it; with a fault
-    that leaves no text, there are no tokens. `finish_reason`: of a text with a proper end.
+    that leaves no text, there are no tokens. `finish_reason`: of a text with a proper end. `tool`:
+    the tool that the answer calls; the text of the answer is then its arguments.
     """
 
     __slots__ = (
-        "_chunk", "_draws", "_layout", "_list", "_request", "_texts", "answer", "chunks", "ends",
-        "finish_reason", "first", "first_answer", "reasoning", "tokens", "writes",
+        "_chunk", "_draws", "_json", "_layout", "_request", "_texts", "answer", "chunks", "ends",
+        "finish_reason", "first", "first_answer", "reasoning", "tokens", "tool", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -100,7 +108,8 @@ class Script:
         self._request = request
         self._draws = draws
         self._chunk = profile.tokens_per_chunk
-        self._list: text.TokenizedText | None = None
+        self._json: text.TokenizedText | None = None
+        self.tool: CalledTool | None = None
         self._texts: dict[text.Prose, str] = {}
         self.finish_reason = "stop"
         self.reasoning = self.answer = self.first = 0
@@ -132,10 +141,10 @@ class Script:
         answer = _length("answer", answering, draws, (seed, request.subject)) if answering else None
         if request.items is not None:
             chance = draws.generator("answer text")
-            self._list = text.cut(
+            self._json = text.cut(
                 text.json_list(request.key, request.subject, request.items, chance), answer
             )
-            answer = self._list.number
+            answer = self._json.number
         assert answer is not None
         limit = min(profile.max_output_tokens, request.max_tokens or profile.max_output_tokens)
         self.finish_reason = "stop" if reasoning + answer <= limit else "length"
@@ -160,8 +169,8 @@ class Script:
 
     def text_tokens(self, kind: text.Prose) -> Iterator[str]:
         """Yield the tokens of the reasoning or of the answer, and possibly further ones."""
-        if kind == "answer" and self._list is not None:
-            return iter(self._list.tokens())
+        if kind == "answer" and self._json is not None:
+            return iter(self._json.tokens())
         return text.prose(kind, self._request.subject, self._draws.choices(f"{kind} text"))
 
     def text_at_once(self, kind: text.Prose) -> str:
@@ -172,8 +181,8 @@ class Script:
 
     def _whole_text(self, kind: text.Prose) -> str:
         count = self.answer if kind == "answer" else self.reasoning
-        if kind == "answer" and self._list is not None:
-            return self._list.first(count)
+        if kind == "answer" and self._json is not None:
+            return self._json.first(count)
         choices = self._draws.choices(f"{kind} text")
         return text.prose_at_once(kind, self._request.subject, choices, count) if count else ""
 

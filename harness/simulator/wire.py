@@ -8,7 +8,8 @@ import msgspec
 
 from harness.records.provider_log import SIMULATED_HEADER
 from harness.records.schema import Tokens
-from harness.simulator.script import TextChunk
+from harness.simulator.rendering import WholeAnswer
+from harness.simulator.script import CalledTool, TextChunk
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -36,13 +37,31 @@ def request_id(name: str) -> str:
     return f"req-{name}"
 
 
-class Chunks:
-    """Encodes the events of one stream. Their constant parts are encoded once."""
+class ChatRendering:
+    """Renders one answer in the chat completions API. Constant parts of events are encoded once.
 
-    __slots__ = ("_answer", "_answer_end", "_bare", "_head", "_reasoning", "_reasons")
+    `tool`: the tool that the answer calls; the text of the answer is then its arguments. `reasons`:
+    whether the answer has reasoning. `reports_usage`: whether a stream ends with the token counts.
+    """
 
-    def __init__(self, name: str, created: int, model: str, reasons: bool) -> None:
-        head = {"id": completion_id(name), "object": "chat.completion.chunk", "created": created}
+    __slots__ = (
+        "_answer", "_answer_end", "_bare", "_created", "_head", "_id", "_is_begun", "_model",
+        "_reasoning", "_reasons", "_reports_usage", "_tool",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        response_id: str,
+        created: int,
+        model: str,
+        tool: CalledTool | None,
+        *,
+        reasons: bool,
+        reports_usage: bool,
+    ) -> None:
+        self._id, self._created, self._model = response_id, created, model
+        self._tool, self._is_begun, self._reports_usage = tool, False, reports_usage
+        head = {"id": response_id, "object": "chat.completion.chunk", "created": created}
         head |= {"model": model, "system_fingerprint": FINGERPRINT}
         self._bare = b"data: " + encode(head)[:-1]
         self._head = self._bare + b',"choices":[{"index":0,"delta":'
@@ -52,7 +71,7 @@ class Chunks:
         self._answer_end = other + _OPEN_END
         self._reasons = reasons
 
-    def role(self) -> bytes:
+    def begin(self) -> bytes:
         """Return the first event, without text."""
         empty = b'"content":null,"reasoning_content":""' if self._reasons else b'"content":""'
         return self._head + b'{"role":"assistant",' + empty + _OPEN_END
@@ -61,37 +80,54 @@ class Chunks:
         """Return an event with text of the reasoning or of the answer."""
         if piece.is_reasoning:
             return self._reasoning + encode(piece.text) + _OPEN_END
+        if self._tool is not None:
+            return self._arguments(self._tool, piece.text)
         return self._answer + encode(piece.text) + self._answer_end
 
-    def finish(self, reason: str) -> bytes:
-        """Return the event with the finish reason."""
-        return self._answer + b'""},"finish_reason":' + encode(reason) + b"}]}\n\n"
+    def _arguments(self, tool: CalledTool, arguments: str) -> bytes:
+        """Return an event with arguments of the tool call; the first one names the tool."""
+        call: dict[str, Any] = {"index": 0, "function": {"arguments": arguments}}
+        if not self._is_begun:
+            self._is_begun = True
+            call = {"index": 0, **_call(tool, arguments)}
+        return self._head + b'{"tool_calls":' + encode([call]) + self._answer_end
 
-    def usage(self, tokens: Tokens) -> bytes:
-        """Return the event with the token counts, without choices."""
-        return self._bare + b',"choices":[],"usage":' + encode(usage(tokens)) + b"}\n\n"
+    def end(self, finish: str, tokens: Tokens) -> bytes:
+        """Return the last events: the finish reason and the token counts."""
+        last = self._answer + b'""},"finish_reason":' + encode(finish) + b"}]}\n\n"
+        if not self._reports_usage:
+            return last + DONE
+        counts = self._bare + b',"choices":[],"usage":' + encode(usage(tokens)) + b"}\n\n"
+        return last + counts + DONE
 
-
-def completion_body(
-    name: str, created: int, model: str, reasoning: str, answer: str, finish: str, tokens: Tokens
-) -> bytes:
-    """Return the body of a response that is not streamed."""
-    message = {"role": "assistant", "content": answer}
-    if tokens.reasoning:
-        message["reasoning_content"] = reasoning
-    return encode(
-        {
-            "id": completion_id(name),
-            "object": "chat.completion",
-            "created": created,
-            "model": model,
-            "system_fingerprint": FINGERPRINT,
-            "choices": [
-                {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
-            ],
-            "usage": usage(tokens),
+    def whole(self, answer: WholeAnswer) -> bytes:
+        """Return the body of a response that is not streamed."""
+        tool, tokens = self._tool, answer.tokens
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": answer.text if tool is None else None,
         }
-    )
+        if tokens.reasoning:
+            message["reasoning_content"] = answer.reasoning
+        if tool is not None:
+            message["tool_calls"] = [_call(tool, answer.text)]
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": answer.finish}
+        return encode(
+            {
+                "id": self._id,
+                "object": "chat.completion",
+                "created": self._created,
+                "model": self._model,
+                "system_fingerprint": FINGERPRINT,
+                "choices": [choice],
+                "usage": usage(tokens),
+            }
+        )
+
+
+def _call(tool: CalledTool, arguments: str) -> dict[str, Any]:
+    function = {"name": tool.name, "arguments": arguments}
+    return {"id": tool.id, "type": "function", "function": function}
 
 
 def usage(tokens: Tokens) -> dict[str, Any]:

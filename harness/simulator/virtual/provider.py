@@ -23,13 +23,15 @@ from harness.simulator.memo import Memo, PromptMemory
 from harness.simulator.model import ServedRequest
 from harness.simulator.profiles import Profile
 from harness.simulator.rates import Rates
-from harness.simulator.request_parser import ChatRequest, make_request
+from harness.simulator.request_parser import BadRequestError, ChatRequest, make_request
 from harness.simulator.simulation import Refused, Simulation
 from harness.simulator.virtual.replies import (
     IncomingResponse,
+    bad_request,
     not_completed,
     without_text,
 )
+from harness.simulator.virtual.requests import read_sent
 
 _NEVER = 1 << 63
 """Later than any time."""
@@ -183,8 +185,14 @@ class VirtualProvider:
             return
         target = self._trial.target
         asked = (flight.effect.request, flight.effect.key.phase)
-        chat = self._requests.get(asked) or self._parse(*asked)
-        watched = target.stream and deadlines.idle <= self._slowest_chunk
+        chat = self._requests.get(asked)
+        if chat is None:
+            try:
+                chat = self._parse(*asked)
+            except BadRequestError as error:
+                self._end(flight, bad_request(str(error), now))
+                return
+        watched = chat.stream and deadlines.idle <= self._slowest_chunk
         answer = self._simulation.arrive(now, chat, self._trial.repeat, every_chunk=watched)
         if isinstance(answer, Refused):
             self._end(flight, not_completed(answer, answer.retry_after, now, now))
@@ -197,15 +205,19 @@ class VirtualProvider:
 
     def _parse(self, request: Request, phase: str) -> ChatRequest:
         target = self._trial.target
-        chat = make_request(
-            [(one.role, one.reasoning + one.content) for one in request.messages],
-            model=target.model,
-            phase=target.settings.get(phase, phase),
-            wants_json=request.json_mode,
-            max_tokens=request.max_tokens,
-            stream=target.stream,
-            include_usage=True,
-        )
+        setting = target.settings.get(phase, phase)
+        if request.body:
+            chat = read_sent(request, target.model, target.stream, setting)
+        else:
+            chat = make_request(
+                [(one.role, one.reasoning + one.content) for one in request.messages],
+                model=target.model,
+                phase=setting,
+                wants_json=request.json_mode,
+                max_tokens=request.max_tokens,
+                stream=target.stream,
+                include_usage=True,
+            )
         return self._requests.keep((request, phase), chat, chat.input_tokens)
 
     def _receive(self, job: ServedRequest, moments: list[int]) -> None:

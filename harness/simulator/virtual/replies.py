@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from harness.engine.deadlines import Limit, next_limit
-from harness.engine.effects import Deadlines, Reply
+from harness.engine.effects import Deadlines, Reply, ToolCall
 from harness.records.failures import FAILURES, OK
 from harness.records.schema import NO_TOKENS, Tokens
 from harness.simulator import wire
@@ -70,6 +70,15 @@ def without_text(
 def _request_id(name: str) -> str | None:
     """Return the id of a request; None if the records do not keep ids."""
     return wire.request_id(name) if name else None
+
+
+def bad_request(message: str, now: int) -> Reply:
+    """Return the reply to a request that the provider cannot read."""
+    reply = without_text(
+        "bad_request", sent=now, done=now, status=400, headers=now, detail="HTTP 400"
+    )
+    body = wire.error_body(message, "invalid_request_error").decode()
+    return msgspec.structs.replace(reply, error_body=body)
 
 
 def not_completed(
@@ -201,11 +210,16 @@ class IncomingResponse(msgspec.Struct, eq=False):
             )  # fmt: skip
         # The first chunk has the role, and comes with the headers.
         # By position: 20 keywords take 1.4 us more.
-        return Reply(
+        reply = Reply(
             outcome, self.sent, headers, first_reasoning, first_answer, progress.last, done,
             status, None, None, request_id, finish_reason, tokens, progress.chunks, gaps,
             reasoning, answer, detail, name, model, first_chunk=headers if stream else None,
         )  # fmt: skip
+        tool = completion.script.tool
+        if tool is None:
+            return reply
+        called = (ToolCall(tool.id, tool.name, answer),) if progress.tokens else ()
+        return msgspec.structs.replace(reply, answer="", tool_calls=called)
 
     def _texts(self, made: int, ended: bool) -> tuple[str, str]:
         """Return the reasoning and answer in the first `made` tokens, if they are needed."""

@@ -1,0 +1,50 @@
+"""The form in which a request wants its answer: an API, tools that may be called, a JSON schema."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+ApiName: TypeAlias = Literal["chat"]
+"""The APIs of the provider that serve requests to a model."""
+
+PATHS: dict[str, ApiName] = {"/chat/completions": "chat"}
+"""The path of each API below the base URL."""
+
+ToolChoice: TypeAlias = Literal["auto", "required"]
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """A function that the model may call; `parameters`: the JSON schema of its arguments."""
+
+    name: str
+    parameters: bytes
+
+
+class AnswerForm(msgspec.Struct, frozen=True):
+    """What a request wants besides plain text from the chat completions API.
+
+    `tools`: those that the answer may call; `choice`: whether it has to call one. `rounds`: the
+    rounds of tool calls since the last message of the user; `called`: the tools called in them.
+    `schema`: the JSON schema of the answer, empty for none.
+    """
+
+    api: ApiName = "chat"
+    tools: tuple[Tool, ...] = ()
+    choice: ToolChoice = "auto"
+    rounds: int = 0
+    called: tuple[str, ...] = ()
+    schema: bytes = b""
+
+    def identity(self) -> bytes:
+        """Return what has an effect on the answer and is not in the messages; empty for nothing."""
+        if not self.tools and not self.schema:
+            return b""
+        return msgspec.json.encode((self.tools, self.choice)) + self.schema
+
+    @property
+    def tokens(self) -> int:
+        """The tokens of the tools and the schema: a quarter of their characters."""
+        characters = sum(len(tool.name) + len(tool.parameters) for tool in self.tools)
+        return -(-(characters + len(self.schema)) // 4)
