@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from harness.engine import effects
 from harness.engine.branches import Branch, Course, Fork
-from harness.engine.effects import Cancelled, Finished, Program, Reply, Send
+from harness.engine.effects import Cancelled, Finished, HostedResult, Program, Reply, Send
+from harness.engine.hosting import Hosting, SendAttempt
 from harness.engine.permits import AsyncPermits
 from harness.records.clock import ReadClock
 from harness.records.schema import Record
@@ -17,12 +18,18 @@ _T = TypeVar("_T")
 
 
 class AsyncWorld(NamedTuple):
-    """The resources that effects use: permits, transport, clock and recorder."""
+    """The resources that effects use: permits, transport, clock and recorder.
+
+    `serial`: run the branches of a fan-out one after another. `hosting`: runs code that is no
+    program; None refuses it.
+    """
 
     now: ReadClock
     permits: AsyncPermits
     send: Callable[[Send, Branch], Awaitable[Reply]]
     emit: Callable[[Record], None]
+    serial: bool = False
+    hosting: Hosting | None = None
 
 
 async def run_async(
@@ -61,7 +68,12 @@ def _act(effect: effects.AtOnce, world: AsyncWorld) -> Any:
 
 
 def _wait(
-    effect: effects.Send | effects.Acquire | effects.FanOut | effects.Sleep | effects.Park,
+    effect: effects.Send
+    | effects.Acquire
+    | effects.FanOut
+    | effects.Sleep
+    | effects.Park
+    | effects.RunHosted,
     world: AsyncWorld,
     branch: Branch,
 ) -> Awaitable[Any]:
@@ -71,27 +83,49 @@ def _wait(
         case effects.Acquire():
             return world.permits.acquire(effect.deadline, branch)
         case effects.FanOut():
-            return _side_by_side(Fork(effect), world, branch)
+            arrange = _one_after_another if world.serial else _side_by_side
+            return arrange(Fork(effect), world, branch)
         case effects.Sleep():
             return world.permits.sleep(effect.until, branch)
         case effects.Park():
             return world.permits.park(effect, branch)
+        case effects.RunHosted():
+            return _hosted(effect, world, branch)
+
+
+async def _run_branch(fork: Fork, index: int, world: AsyncWorld) -> None:
+    program, branch = fork.parts[index]
+    try:
+        fork.ended(index, await run_async(program, world, branch, fork.held(index)))
+    except Cancelled:
+        fork.ended(index, None)
+
+
+async def _one_after_another(fork: Fork, world: AsyncWorld, parent: Branch) -> list[Any]:
+    """Run the branches one after another."""
+    with parent.waking(fork.cancel):
+        for index in range(len(fork.parts)):
+            await _run_branch(fork, index, world)
+    return fork.results
 
 
 async def _side_by_side(fork: Fork, world: AsyncWorld, parent: Branch) -> list[Any]:
     """Run each branch in a task; if one raises, cancel the tasks of the others."""
-
-    async def run(index: int, program: Program[Any], branch: Branch) -> None:
-        try:
-            fork.ended(index, await run_async(program, world, branch, fork.held(index)))
-        except Cancelled:
-            fork.ended(index, None)
-
     try:
         with parent.waking(fork.cancel):
             async with asyncio.TaskGroup() as group:
-                for index, (program, branch) in enumerate(fork.parts):
-                    group.create_task(run(index, program, branch))
+                for index in range(len(fork.parts)):
+                    group.create_task(_run_branch(fork, index, world))
     except BaseExceptionGroup as raised:
         raise raised.exceptions[0] from None
     return fork.results
+
+
+async def _hosted(effect: effects.RunHosted, world: AsyncWorld, branch: Branch) -> HostedResult:
+    if world.hosting is None:
+        return effects.NO_EVENT_LOOP
+
+    def run(program: Program[_T], send: SendAttempt, own: Branch) -> Awaitable[_T]:
+        return run_async(program, world._replace(send=send), own)
+
+    return await world.hosting.perform(effect, world.now, run, branch)

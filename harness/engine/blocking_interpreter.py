@@ -94,6 +94,8 @@ def _perform(effect: Effect, world: BlockingWorld, branch: Branch) -> Any:
             with branch.waking(fork.cancel):
                 world.branches(fork, world)
             return fork.results
+        case effects.RunHosted():
+            return effects.NO_EVENT_LOOP
 
 
 def _run_branch(fork: Fork, index: int, world: BlockingWorld) -> None:

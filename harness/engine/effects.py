@@ -14,13 +14,26 @@ Where every call passes, an effect is yielded itself, which costs less.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar, final
+from collections.abc import Callable, Coroutine, Generator, Hashable, Mapping, Sequence
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    NamedTuple,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    final,
+)
 
 import msgspec
 
+from harness.records.clock import ReadClock
 from harness.records.keys import CallKey
 from harness.records.schema import NO_TOKENS, Record, Tokens
+
+if TYPE_CHECKING:
+    from harness.engine.branches import Branch
 
 _T = TypeVar("_T")
 
@@ -242,9 +255,59 @@ class FanOut(msgspec.Struct, frozen=True):
     hand_over: bool = False
 
 
+class Host(Protocol):
+    """What hosted code can ask of the interpreter, from any task of its event loop."""
+
+    now: ReadClock
+
+    def spawn(self, steps: Coroutine[Any, Any, None], branch: Branch) -> None:
+        """Run `steps` in a task of their own. When the hosted code ends, `branch` is cancelled."""
+
+    async def run(self, program: Program[_T], branch: Branch, receiver: Any) -> _T:
+        """Run a program, within `spawn`. `receiver`: gets the raw responses to its requests."""
+
+    def end(self, why: str) -> None:
+        """End the code for a reason, which is one line."""
+
+
+StartHosted = Callable[[Host], Coroutine[Any, Any, Any]]
+
+
+@final
+class RunHosted(msgspec.Struct, frozen=True):
+    """Run asynchronous code that is no program, in the event loop. Result: a HostedResult.
+
+    At `until` the code is cancelled, and in real time also when it has run or waited for `idle`
+    nanoseconds without a program of its own in progress. The tasks that it leaves running are
+    cancelled. Interpreters without an event loop refuse it.
+    """
+
+    start: StartHosted
+    until: int | None = None
+    idle: int | None = None
+
+
+class HostedEndedError(Exception):
+    """Hosted code was refused or ended by the interpreter; the text is the reason, in one line."""
+
+
+class HostedResult(msgspec.Struct, frozen=True):
+    """What hosted code has returned, or the exception that it has raised."""
+
+    value: Any = None
+    error: Exception | None = None
+
+
+NO_EVENT_LOOP = HostedResult(
+    error=HostedEndedError(
+        "the program is asynchronous code, which needs an event loop; use the modes 'async' and "
+        "'serial'"
+    )
+)
+
 NOW, RELEASE = Now(), Release()
 
-Effect: TypeAlias = Now | Acquire | Release | Send | Sleep | Park | Ring | Emit | FanOut
+Effect: TypeAlias = Now | Acquire | Release | Send | Sleep | Park | Ring | Emit | FanOut | RunHosted
 AtOnce: TypeAlias = Now | Emit | Release | Ring
 AT_ONCE = (Now, Emit, Release, Ring)
 """Effects that need no wait."""

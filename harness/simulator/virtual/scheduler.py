@@ -18,6 +18,7 @@ from harness.engine.branches import Branch, Course, Fork
 from harness.engine.budget_gate import Entry, Gate, after_wait
 from harness.engine.deadlines import TOO_LATE, UNWANTED
 from harness.engine.effects import (
+    NO_EVENT_LOOP,
     Acquire,
     Cancelled,
     Emit,
@@ -30,6 +31,7 @@ from harness.engine.effects import (
     Program,
     Release,
     Ring,
+    RunHosted,
     Send,
     Sleep,
     unsent,
@@ -163,6 +165,8 @@ class Scheduler:
                 elif type(effect) is Ring:
                     self._permits.ring(effect.bell)
                     result = None
+                elif type(effect) is RunHosted:
+                    result = NO_EVENT_LOOP
                 else:
                     assert_never(effect)
         except Cancelled:

@@ -1,0 +1,217 @@
+"""Runs asynchronous code that is no program: the effect RunHosted.
+
+The code runs in a task of the event loop. It can create further tasks, and it makes its calls as
+programs, each in a task of the interpreter. So a call that the code no longer wants is cancelled
+as a branch is, and its attempt is recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, TypeVar
+
+from harness.engine.branches import Branch
+from harness.engine.deadlines import DEADLINE_PASSED, WORKFLOW_TIMEOUT
+from harness.engine.effects import (
+    Cancelled,
+    HostedEndedError,
+    HostedResult,
+    Program,
+    Reply,
+    RunHosted,
+    Send,
+    StartHosted,
+)
+from harness.records.clock import SECOND, ReadClock
+
+_T = TypeVar("_T")
+
+SendAttempt = Callable[[Send, Branch], Awaitable[Reply]]
+Transmit = Callable[[Send, Branch, Any], Awaitable[Reply]]
+"""Sends an attempt as `AsyncWorld.send` does; its third argument gets the raw response."""
+RunProgram = Callable[[Program[Any], SendAttempt, Branch], Awaitable[Any]]
+
+_GRACE = 0.5
+"""Seconds in which code that is cancelled has to end; after that it is abandoned."""
+_LAST_CALLS = 0.25
+"""Seconds in which calls that reach the deadline of their workflow end by themselves."""
+
+_owner: ContextVar[HostedRun | None] = ContextVar("_owner", default=None)
+"""The hosted code that the current task belongs to."""
+
+
+class HostedRun:
+    """Hosted code while it runs: its tasks and its calls. It is the Host of this code."""
+
+    def __init__(self, now: ReadClock, transmit: Transmit, run: RunProgram) -> None:
+        self.now = now
+        self._transmit = transmit
+        self._run = run
+        self._loop = asyncio.get_running_loop()
+        self._calls: dict[asyncio.Task[None], Branch] = {}
+        self._idle_since = now()
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.ended: asyncio.Future[HostedResult] = self._loop.create_future()
+        """What ends the code: its own end, or an error of the interpreter."""
+
+    def spawn(self, steps: Coroutine[Any, Any, None], branch: Branch) -> None:
+        """Run the steps of a call in a task that is not one of the hosted code."""
+        context = contextvars.copy_context()
+        context.run(_owner.set, None)
+        task = asyncio.Task(steps, loop=self._loop, context=context)
+        self._calls[task] = branch
+        task.add_done_callback(self._call_ended)
+
+    def _call_ended(self, task: asyncio.Task[None]) -> None:
+        del self._calls[task]
+        self._idle_since = self.now()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    async def run(self, program: Program[_T], branch: Branch, receiver: Any) -> _T:
+        """Run a program. An exception ends the trial, and the caller is cancelled."""
+
+        def send(effect: Send, own: Branch) -> Awaitable[Reply]:
+            return self._transmit(effect, own, receiver)
+
+        if self.ended.done():
+            raise asyncio.CancelledError
+        try:
+            result: _T = await self._run(program, send, branch)
+        except Cancelled:
+            raise asyncio.CancelledError from None
+        except Exception as error:
+            self._fail(error)
+            raise asyncio.CancelledError from None
+        return result
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.ended.done():
+            self.ended.set_exception(error)
+
+    def end(self, why: str) -> None:
+        """End the code for a reason, which is one line."""
+        if not self.ended.done():
+            self.ended.set_result(HostedResult(error=HostedEndedError(why)))
+
+    def begin(self, start: StartHosted) -> None:
+        """Begin to run the code, in a task of its own."""
+        context = contextvars.copy_context()
+        context.run(_owner.set, self)
+        task = asyncio.Task(self._code(start), loop=self._loop, context=context)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _code(self, start: StartHosted) -> None:
+        try:
+            result = HostedResult(await start(self))
+        except Exception as error:
+            result = HostedResult(error=error)
+        except SystemExit as error:
+            result = HostedResult(error=HostedEndedError(f"it called sys.exit({error.code!r})"))
+        except asyncio.CancelledError:
+            text = "its task was cancelled, and not by the harness"
+            result = HostedResult(error=HostedEndedError(text))
+        if not self.ended.done():
+            self.ended.set_result(result)
+
+    async def result(self, until: int | None, idle: int | None) -> HostedResult:
+        """Wait for the end of the code, or end it when its time is over."""
+        while True:
+            now = self.now()
+            over = None if idle is None or self._calls else self._idle_since + idle
+            if until is not None and now >= until:
+                await self._let_calls_end()
+                self.end(f"{WORKFLOW_TIMEOUT} ({DEADLINE_PASSED})")
+            elif over is not None and idle is not None and now >= over:
+                self.end(
+                    f"no call was in flight for {idle / SECOND:g} s, the time that "
+                    "workflow.own_time_limit allows; raise it, or correct the program"
+                )
+            if self.ended.done():
+                return self.ended.result()
+            if idle is not None and over is None:  # look again
+                over = now + idle
+            times = [time for time in (until, over) if time is not None]
+            pause = (min(times) - now) / SECOND if times else None
+            await asyncio.wait((self.ended,), timeout=pause)
+
+    async def _let_calls_end(self) -> None:
+        """Let calls end that reach the same deadline at this moment, with its outcome."""
+        if self._calls:
+            await asyncio.wait(tuple(self._calls), timeout=_LAST_CALLS)
+
+    async def close(self) -> None:
+        """Cancel what the code has left running, and wait until it has ended."""
+        if not self.ended.done():
+            self.ended.cancel()
+        elif not self.ended.cancelled():
+            self.ended.exception()  # is known, also if nobody waited for it
+        for _ in range(2):  # a call that is cancelled can wake a task, and the other way round
+            for branch in self._calls.values():
+                branch.cancel()
+            for task in self.tasks:
+                task.cancel()
+            left = (*self._calls, *self.tasks)
+            if not left:
+                return
+            await asyncio.wait(left, timeout=_GRACE)
+        for call in self._calls:
+            call.cancel()
+        for task in self.tasks:
+            _abandon(task)
+
+
+def _abandon(task: asyncio.Task[Any]) -> None:
+    """Forget a task that ignores its cancellation, so that the event loop can end without it."""
+    asyncio.tasks._unregister_task(task)
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+class Hosting:
+    """Hosts the code of one trial in the running event loop.
+
+    `transmit`: sends the attempts of its calls. `limits_idle`: whether the code may only be idle
+    for a time; not in virtual time, where waits pass at once.
+    """
+
+    def __init__(self, transmit: Transmit, *, limits_idle: bool = True) -> None:
+        self._transmit = transmit
+        self._limits_idle = limits_idle
+        self._running: set[HostedRun] = set()
+        asyncio.get_running_loop().set_task_factory(_new_task)
+
+    async def perform(
+        self, effect: RunHosted, now: ReadClock, run: RunProgram, branch: Branch
+    ) -> HostedResult:
+        """Run the code of an effect to its end, and cancel what it leaves running."""
+        hosted = HostedRun(now, self._transmit, run)
+        self._running.add(hosted)
+        hosted.begin(effect.start)
+        try:
+            with branch.waking(partial(hosted.end, "the workflow was cancelled")):
+                return await hosted.result(effect.until, effect.idle if self._limits_idle else None)
+        finally:
+            self._running.discard(hosted)
+            await hosted.close()
+
+    def end_all(self, why: str) -> bool:
+        """End all code that runs, for a reason; return whether there was any."""
+        running = [hosted for hosted in self._running if not hosted.ended.done()]
+        for hosted in running:
+            hosted.end(why)
+        return bool(running)
+
+
+def _new_task(loop: asyncio.AbstractEventLoop, steps: Any, /, **options: Any) -> asyncio.Task[Any]:
+    """Create a task; note it if hosted code creates it."""
+    task: asyncio.Task[Any] = asyncio.Task(steps, loop=loop, **options)
+    owner = _owner.get()
+    if owner is not None:
+        owner.tasks.add(task)
+        task.add_done_callback(owner.tasks.discard)
+    return task
