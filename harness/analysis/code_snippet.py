@@ -17,6 +17,7 @@ import numpy as np
 from harness.analysis.endpoint_code import EndpointCode, endpoint_code
 from harness.records.failures import CANCELLED, OK, of_status
 from harness.records.schema import CellInfo, PolicyCode, Run
+from harness.records.settings import in_event_loop, one_at_a_time
 from harness.store.columns import AttemptTable
 from harness.store.compact_records import ABSENT
 
@@ -81,7 +82,7 @@ class _Server(NamedTuple):
         """Return the server of an `[endpoint]`. The key is named by its variable, never shown."""
         url, variable = endpoint.get("base_url"), endpoint.get("api_key_env")
         model, streams = endpoint.get("model") or "", endpoint["stream"]
-        more = endpoint_code(endpoint, in_async=mode == "async")
+        more = endpoint_code(endpoint, in_async=in_event_loop(mode))
         if not isinstance(url, str):
             return cls(more.client, more.imports, "", streams, more)
         key = '"none"' if variable is None else f"os.environ[{json.dumps(variable)}]"
@@ -140,19 +141,19 @@ def _is_plain_exact(cell: CellInfo, code: PolicyCode, streamed: bool, met: Failu
         or not met.outcomes <= _AS_IN_PACKAGE
     ):
         return False
-    if streamed and (cell.mode != "sync" or code.pause):
+    if streamed and (not one_at_a_time(cell.mode) or code.pause):
         return False
     failed = met.outcomes & _SEEN_BY_PACKAGE
     if code.pause:
         return not met.retry_after and not failed & _NOT_IN_RETRY
-    held = cell.mode == "sync" or cell.permit_scope == "call"
+    held = one_at_a_time(cell.mode) or cell.permit_scope == "call"
     return held or not code.max_retries or not failed
 
 
 def _with_client(
     cell: CellInfo, code: PolicyCode, timeouts: dict[str, Any], server: _Server
 ) -> Iterator[str]:
-    in_async = cell.mode == "async"
+    in_async = in_event_loop(cell.mode)
     prefix, wait = ("async ", "await ") if in_async else ("", "")
     yield from _imports({"harness", *code.imports} | server.imports)
     yield ""
@@ -206,7 +207,7 @@ def _imports(names: Iterable[str]) -> Iterator[str]:
 
 
 def _head(cell: CellInfo, code: PolicyCode, server: _Server) -> Iterator[str]:
-    in_async = cell.mode == "async"
+    in_async = in_event_loop(cell.mode)
     own = {*code.modules, *(() if in_async else ("time",))} if code.pause else set()
     own |= server.imports - {"openai"}
     yield from (f"import {name}" for name in sorted({*own, *(["asyncio"] if in_async else [])}))
@@ -226,7 +227,7 @@ def _head(cell: CellInfo, code: PolicyCode, server: _Server) -> Iterator[str]:
 
 
 def _ask(cell: CellInfo, code: PolicyCode, server: _Server) -> Iterator[str]:
-    in_async = cell.mode == "async"
+    in_async = in_event_loop(cell.mode)
     prefix, wait = ("async ", "await ") if in_async else ("", "")
     call = f"return {wait}client.chat.completions.create(**request)"
     held = f"{prefix}with permits:"

@@ -24,6 +24,7 @@ from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED
 from harness.records.groups import WorkflowRecords
 from harness.records.schema import Call, CellInfo, Workflow
+from harness.records.settings import one_at_a_time
 from harness.store.compact_records import ABSENT
 
 
@@ -268,7 +269,7 @@ def one_permit_more(cell: CellRecords, in_flight: int) -> OneMore | None:
 
 def with_one_more(cell: CellRecords, in_flight: int) -> Iterator[TrialWithOneMore]:
     """Yield the replay of each uninterrupted trial with one more permit; none for sync."""
-    if cell.info.mode == replay.SYNC:
+    if one_at_a_time(cell.info.mode):
         return
     for one in walk_cell(cell, in_flight).bounds:
         if one.replay:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from harness.records.schema import Run
-from harness.records.settings import split_key
+from harness.records.settings import one_at_a_time, split_key
 
 Question = Literal["permits", "policy", "hedge", "accuracy"]
 """`permits`: how many calls to run at once. `policy`: what each retry policy loses. `hedge`: what a
@@ -18,7 +18,7 @@ def question_of(run: Run) -> Question:
     asked: Question | None = run.scenario.get("question")
     if asked is not None:
         return asked
-    if len({cell.permits for cell in run.cells if cell.mode != "sync"}) > 1:
+    if len({cell.permits for cell in run.cells if not one_at_a_time(cell.mode)}) > 1:
         return "permits"
     policies = {cell.retry for cell in run.cells}
     hedged = set(hedged_policies(run))

@@ -21,11 +21,9 @@ from harness.analysis.plain_workflows import PlainWorkflows
 from harness.analysis.replay_steps import ReplayChain, ReplayFork, ReplayStep
 from harness.analysis.selection import CellRecords
 from harness.records.schema import Trial, Workflow
+from harness.records.settings import one_at_a_time
 
 _AT_ONCE = 4000
-
-SYNC = "sync"
-"""The mode that makes one call at a time."""
 
 
 class ReplayJob(NamedTuple):
@@ -178,7 +176,7 @@ def critical_path_bound(
     slots. In sync mode calls run one after another, so it is the sum of all service times.
     Backoff is left out. `arrivals`: when each workflow of an open loop was due.
     """
-    if mode == SYNC:
+    if one_at_a_time(mode):
         return _in_line([_total(job.chain, backoff=False) for job in work], arrivals)
     if arrivals is not None:
         return max(
@@ -231,7 +229,7 @@ def replay(
     little slower than the measured trial. `arrivals`: when each workflow of an open loop was due,
     in nanoseconds; then there are no slots.
     """
-    if mode == SYNC:
+    if one_at_a_time(mode):
         return _in_line([_total(job.chain, backoff=True) for job in work], arrivals)
     return _replayed(work, permits, in_flight, arrivals)
 

@@ -18,13 +18,13 @@ from harness.analysis.oracle import compare_logs, join
 from harness.analysis.question import hedged_policies, question_of
 from harness.analysis.reasoning import reasoning_by_phase
 from harness.analysis.recommend import Advice
-from harness.analysis.replay import SYNC
 from harness.analysis.selection import CellRecords, Dataset
 from harness.analysis.server_texts import messages_by_outcome, models_that_answered
 from harness.analysis.settings import policy_of
 from harness.analysis.verdict import VIRTUAL_VERDICT, judge
 from harness.analysis.workflow_failures import workflow_failures
 from harness.records.schema import Run
+from harness.records.settings import one_at_a_time
 from harness.store.run_directory import SUMMARY_FILE, Records, write_whole
 
 
@@ -111,5 +111,5 @@ def _planned(run: Run) -> int | None:
 def _sync_of(cell: CellRecords, cells: Sequence[CellRecords]) -> CellRecords | None:
     """Return the sync cell that differs from `cell` only in mode and permits."""
     policy = policy_of(cell.info)
-    syncs = (other for other in cells if other.info.mode == SYNC)
+    syncs = (other for other in cells if one_at_a_time(other.info.mode))
     return next((other for other in syncs if policy_of(other.info) == policy), None)

@@ -21,7 +21,7 @@ from harness.policies.resolve import names_in
 from harness.records.clock import SECOND
 from harness.records.keys import WARM_UP, CallKey, WorkflowKey
 from harness.records.schema import CellInfo
-from harness.records.settings import cell_id, split_key, value_slugs
+from harness.records.settings import cell_id, one_at_a_time, split_key, value_slugs
 from harness.workflows.execution import run_workflow
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ WARM_UP_MESSAGES = (Message("user", "Reply with the word: ready."),)
 def expand(scenario: Scenario) -> tuple[CellInfo, ...]:
     """Return all different combinations of the swept settings.
 
-    `sync` has one permit. Keys of a retry policy are settings only of cells that use the policy.
+    `sync` and `serial` have one permit. Keys of a retry policy are settings only of cells that use
+    the policy.
     """
     sweep = scenario.sweep
     slugs = {key: value_slugs(key, options) for key, options in sweep.settings.items()}
@@ -44,7 +45,7 @@ def expand(scenario: Scenario) -> tuple[CellInfo, ...]:
     for mode, permits, retry, scope, numbers in itertools.product(
         sweep.mode, sweep.permits, sweep.retry, sweep.permit_scope, choices
     ):
-        one = 1 if mode == "sync" else permits
+        one = 1 if one_at_a_time(mode) else permits
         used = set(names_in(scenario.retry, retry))
         chosen = {
             key: number

@@ -107,13 +107,20 @@ def _async_mode(
     now: ReadClock,
     emit: EmitRecord,
     gate: Gate,
+    *,
+    serial: bool,
 ) -> TimerLag:
-    """Run `program` with openai.AsyncOpenAI on uvloop, a task for each workflow and branch."""
+    """Run `program` with openai.AsyncOpenAI on uvloop, a task for each workflow and branch.
+
+    `serial`: with a single permit, one workflow and one call after another.
+    """
+    assert not serial or permits == 1, "a serial setting has one permit"
 
     async def whole() -> TimerLag:
         async with AsyncClient(target, now) as client:
             send = through_gate_async(gate, client.send)
-            world = AsyncWorld(now, AsyncPermits(permits, now), send, gate.emitting(emit))
+            permitted = AsyncPermits(permits, now)
+            world = AsyncWorld(now, permitted, send, gate.emitting(emit), serial=serial)
             with LoopProbe(now) as probe:
                 await run_async(program, world)
                 return probe.lag()
@@ -125,5 +132,6 @@ def _async_mode(
 MODES: Mapping[str, RunMode] = {
     "sync": functools.partial(_blocking_mode, threads=False),
     "threads": functools.partial(_blocking_mode, threads=True),
-    "async": _async_mode,
+    "serial": functools.partial(_async_mode, serial=True),
+    "async": functools.partial(_async_mode, serial=False),
 }

@@ -49,7 +49,7 @@ from harness.workflows.registry import WORKFLOWS, AnyWorkflow, filled, phase_set
 
 _MINIMISE = ("objective", "minimise")
 
-Mode = Literal["sync", "threads", "async"]
+Mode = Literal["sync", "serial", "threads", "async"]
 PermitScope = Literal["attempt", "call"]
 
 
@@ -122,10 +122,12 @@ class Sweep(Section):
 
     mode: Annotated[Several[Mode], AfterValidator(distinct)] = ("async",)
     """`sync` makes one call after another, `threads` has a thread for each call, `async` an event
-    loop.
+    loop; `serial` makes one call after another in an event loop, for programs that need one.
     """
     permits: Annotated[Several[Count], AfterValidator(distinct)] = (1,)
-    """The most attempts in flight in the whole process; `sync` has one, whatever is given."""
+    """The most attempts in flight in the whole process; `sync` and `serial` have one, whatever is
+    given.
+    """
     retry: Annotated[Several[Name], AfterValidator(distinct)] = ("none",)
     """Names of retry policies: `none`, `openai-sdk`, `aws-standard`, or those of `[retry.NAME]`."""
     permit_scope: Annotated[Several[PermitScope], AfterValidator(distinct)] = ("attempt",)

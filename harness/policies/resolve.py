@@ -21,6 +21,7 @@ from harness.policies.section import (
 )
 from harness.policies.stack import Stack
 from harness.records.schema import PolicyCode, Run
+from harness.records.settings import one_at_a_time
 
 Path: TypeAlias = tuple[str | int, ...]
 """A key of a scenario, with positions in lists."""
@@ -198,9 +199,11 @@ def check_policies(
         if not resolve(described, name, path).hedges:
             continue
         problem = None
-        if "sync" in modes:
+        alone = next(filter(one_at_a_time, modes), None)
+        if alone is not None:
             problem = (
-                "hedges, and sweep.mode contains 'sync', which has one request in flight at a time"
+                f"hedges, and sweep.mode contains '{alone}', which has one request in flight at a "
+                "time"
             )
         elif not streamed:
             problem = "hedges on the first token, which endpoint.stream = false does not show"

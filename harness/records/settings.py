@@ -18,6 +18,16 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
 _UNSAFE = re.compile(r"[^A-Za-z0-9.-]+")
 
 
+def one_at_a_time(mode: str) -> bool:
+    """Return whether a mode has one call in flight at a time: the baseline of speed-ups."""
+    return mode in ("sync", "serial")
+
+
+def in_event_loop(mode: str) -> bool:
+    """Return whether a mode runs in an event loop of asyncio."""
+    return mode in ("async", "serial")
+
+
 def split_key(key: str) -> list[str]:
     """Return the parts of a dotted key of TOML: `retry."v1.2".cap` has three.
 

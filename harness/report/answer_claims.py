@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, assert_never
 
 from harness.analysis.model import Cell, Preference, Rival, Summary
 from harness.analysis.settings import identity, swept_keys, varying
+from harness.records.settings import one_at_a_time
 from harness.report.wording import change_in_percent, counted, ended, is_one, kept, number, percent
 
 
@@ -33,7 +34,7 @@ def in_words(cell: Cell, cells: Sequence[Cell], but: str = "") -> str:
 
 
 def _calls_at_once(cell: Cell, *, names_mode: bool) -> str:
-    if cell.mode == "sync":
+    if one_at_a_time(cell.mode):
         return "one call at a time"
     how = f"{cell.mode} " if names_mode and cell.mode == "async" else ""
     where = f" in {cell.mode}" if names_mode and cell.mode == "threads" else ""

@@ -10,6 +10,7 @@ from typing import NamedTuple, assert_never
 
 from harness.analysis.model import Cell, Figure, Summary
 from harness.analysis.settings import varying
+from harness.records.settings import one_at_a_time
 from harness.report.answer_claims import (
     by_state,
     candidate_of,
@@ -101,7 +102,7 @@ def _permits(summary: Summary) -> RunAnswer:
 def _over_sync(cell: Cell, summary: Summary) -> list[str]:
     """Return how much faster than sync a cell is, if the run has a sync cell."""
     faster = speedup(cell, summary.cells)
-    if cell.mode == "sync" or faster is None or faster.value < 1:
+    if one_at_a_time(cell.mode) or faster is None or faster.value < 1:
         return []
     if summary.recommendation.objective != "makespan":
         return []

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.analysis.model import Cell, Distribution, Figure, Summary
 from harness.analysis.settings import varying
+from harness.records.settings import one_at_a_time
 from harness.report.tables import Column
 from harness.report.wording import (
     cell_labels,
@@ -136,7 +137,7 @@ def screen_columns(summary: Summary, cells: Sequence[Cell]) -> tuple[list[Column
             Column("first\ntext ms", "", [_in_ms(first, summary) for first, _ in parts]),
             Column("between\nchunks ms", "", [_in_ms(gap, summary) for _, gap in parts]),
         ]
-    if any(cell.mode == "sync" for cell in cells) and len(cells) > 1:
+    if any(one_at_a_time(cell.mode) for cell in cells) and len(cells) > 1:
         fair = [speedup(cell, summary.cells) for cell in cells]
         more.append(Column(SPEED_UP, "", fair))
     more.append(Column("makespan\nseconds", "", [in_seconds(c.makespan_s, summary) for c in cells]))

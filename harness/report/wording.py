@@ -10,8 +10,9 @@ from typing import TypeVar, assert_never
 from harness.analysis.model import Cell, Figure, Recommendation, Summary
 from harness.analysis.settings import CellSettings, identity, policy_of, swept_keys, varying
 from harness.records.schema import Run
+from harness.records.settings import one_at_a_time
 
-MODE_NAMES = ("sync", "threads", "async")
+MODE_NAMES = ("sync", "serial", "threads", "async")
 """The modes in the order in which they are shown."""
 
 NONE = "—"
@@ -180,7 +181,7 @@ def cell_labels(cells: Sequence[Cell], limit: int = 24, *, brief: bool = False) 
     differences = other_differences(cells, limit, brief=brief)
     labels = {}
     for cell in cells:
-        first = "sync" if cell.mode == "sync" else f"{cell.mode} {cell.permits}"
+        first = cell.mode if one_at_a_time(cell.mode) else f"{cell.mode} {cell.permits}"
         labels[cell.id] = " · ".join([first, *differences[cell.id]])
     return labels
 
@@ -214,7 +215,9 @@ def with_labels(text: str, labels: Mapping[str, str]) -> str:
 def spoken(cell: Cell, cells: Sequence[Cell]) -> str:
     """Return the name of a cell in a sentence: `async with 8 permits and retry full-jitter`."""
     different = varying(cells)
-    several = [] if cell.mode == "sync" else [f"{cell.permits} permit{'s'[: cell.permits > 1]}"]
+    several = (
+        [] if one_at_a_time(cell.mode) else [f"{cell.permits} permit{'s'[: cell.permits > 1]}"]
+    )
     if "retry" in different:
         several.append(f"retry {cell.retry}")
     if "permit_scope" in different:
@@ -243,7 +246,7 @@ def keeps_enough(cell: Cell) -> bool:
 
 def is_equal_work(cell: Cell, cells: Iterable[Cell]) -> bool:
     """Return whether a speed-up of a cell over its sync cell compares about as much kept work."""
-    syncs = (one for one in cells if one.mode == "sync" and policy_of(one) == policy_of(cell))
+    syncs = (one for one in cells if one_at_a_time(one.mode) and policy_of(one) == policy_of(cell))
     return all(map(keeps_enough, [cell, *syncs]))
 
 

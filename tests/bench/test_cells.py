@@ -46,6 +46,13 @@ def cell(**changes: Any) -> CellInfo:
     return CellInfo(**(plain | changes))
 
 
+def test_serial_stands_once_as_sync_does() -> None:
+    swept = cells.expand(scenario(sweep={"mode": ["serial", "async"], "permits": [2, 8]}))
+    assert [(info.mode, info.permits) for info in swept if info.retry == "none"] == [
+        ("serial", 1), ("async", 2), ("async", 8),
+    ]  # fmt: skip
+
+
 def test_the_swept_settings_multiply_and_sync_stands_once_for_each_of_the_others() -> None:
     swept = cells.expand(scenario(sweep={"permit_scope": ["attempt", "call"]}))
     assert [info.id for info in swept] == [

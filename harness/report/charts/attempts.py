@@ -11,6 +11,7 @@ from harness.analysis.model import Cell
 from harness.analysis.settings import identity
 from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED, OK, is_failure
+from harness.records.settings import one_at_a_time
 from harness.report.charts.model import (
     CANCELLED_LOOK,
     Bar,
@@ -48,7 +49,9 @@ def seen_over_time(about: Subject) -> list[TrialAttempts]:
     failing = [cell for cell in about.summary.cells if cell.attempts.failed]
     if not failing:
         return []
-    main = headline([cell for cell in failing if cell.mode != "sync"] or failing, about.summary)
+    main = headline(
+        [cell for cell in failing if not one_at_a_time(cell.mode)] or failing, about.summary
+    )
     alike = [c for c in about.cells if identity(c, ("retry",)) == identity(main, ("retry",))]
     found = []
     for cell in alike[:MOST_POLICIES]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
+from harness.records.settings import one_at_a_time
 from harness.report.charts.attempts import attempts_over_time
 from harness.report.charts.cells import latency_throughput, phases, repeats, time_chart
 from harness.report.charts.ecdf import latency_ecdf
@@ -27,7 +28,7 @@ def _never(_: Subject) -> bool:
 
 
 def _has_curves(about: Subject) -> bool:
-    return len({cell.permits for cell in about.cells if cell.mode != "sync"}) > 1
+    return len({cell.permits for cell in about.cells if not one_at_a_time(cell.mode)}) > 1
 
 
 def _has_no_curves(about: Subject) -> bool:

@@ -11,6 +11,7 @@ from harness.analysis.model import Cell, Figure
 from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED
 from harness.records.schema import Workflow
+from harness.records.settings import one_at_a_time
 from harness.report.charts.model import (
     CANCELLED_LOOK,
     MODE_LOOKS,
@@ -126,7 +127,7 @@ def latency_throughput(about: Subject) -> Chart | None:
 def _fastest(about: Subject) -> str:
     ok = [cell for cell in about.summary.cells if cell.workflows.ok]
     every = about.summary.cells
-    compared = [cell for cell in ok if cell.mode != "sync" and speedup(cell, every)]
+    compared = [cell for cell in ok if not one_at_a_time(cell.mode) and speedup(cell, every)]
     if not compared:
         if not ok:
             return "Workflow latency and throughput by setting (no workflow ended ok)"

@@ -14,6 +14,7 @@ from harness.analysis.model import Cell
 from harness.analysis.selection import CellRecords
 from harness.analysis.settings import policy_of
 from harness.records.clock import SECOND
+from harness.records.settings import one_at_a_time
 from harness.report.charts.model import (
     MODE_LOOKS,
     SERIES,
@@ -53,7 +54,7 @@ class BestCells(NamedTuple):
 
 
 def _best_of_each(about: Subject, ran: Sequence[Cell], shown: Sequence[Cell]) -> BestCells:
-    by_policy = len(set(map(policy_of, (cell for cell in ran if cell.mode != "sync")))) > 1
+    by_policy = len(set(map(policy_of, (cell for cell in ran if not one_at_a_time(cell.mode))))) > 1
     groups: dict[object, list[Cell]] = {}
     for cell in shown:
         groups.setdefault(policy_of(cell) if by_policy else cell.mode, []).append(cell)

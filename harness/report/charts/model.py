@@ -37,7 +37,7 @@ told apart with any common colour vision. The style sheet of the page has shades
 SERIES = ("blue", "orange", "green", "pink", "vermillion", "sky")
 """The default colours of series; each also has its own shape of marker."""
 
-MODE_LOOKS = {"sync": "orange", "threads": "green", "async": "blue"}
+MODE_LOOKS = {"sync": "orange", "serial": "orange", "threads": "green", "async": "blue"}
 
 PART_LOOKS = {
     "permit_wait": ("permit wait", "pale"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.analysis.call_segments import CallSegment
 from harness.analysis.flow import Held, lanes
 from harness.records.clock import SECOND
+from harness.records.settings import one_at_a_time
 from harness.report.charts.model import Bar, Chart, ChartRow, RowPanel, axis_from_zero, part_keys
 from harness.report.charts.timeline import look_of
 from harness.report.tables import Column, Subject, Table
@@ -22,7 +23,9 @@ def permit_lanes(about: Subject) -> Chart | None:
     whole = [cell for cell in about.summary.cells if of_cell[cell.id].whole_trials()]
     if not whole:
         return None
-    cell = headline([cell for cell in whole if cell.mode != "sync"] or whole, about.summary)
+    cell = headline(
+        [cell for cell in whole if not one_at_a_time(cell.mode)] or whole, about.summary
+    )
     mine = of_cell[cell.id]
     trial = mine.whole_trials()[0]
     attempts = mine.attempts.take(mine.attempts.column("repeat") == trial.repeat)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from harness.analysis.model import Cell, Figure, Summary
 from harness.analysis.settings import identity, policy_of, varying
+from harness.records.settings import one_at_a_time
 from harness.report.charts.model import (
     SERIES,
     Axis,
@@ -64,8 +65,8 @@ class PermitCurve(NamedTuple):
 
 def curves_of(summary: Summary) -> list[PermitCurve]:
     """Group the cells that are not sync into curves, named by the settings that vary."""
-    syncs = {policy_of(cell): cell for cell in summary.cells if cell.mode == "sync"}
-    drawn = [cell for cell in in_reading_order(summary.cells) if cell.mode != "sync"]
+    syncs = {policy_of(cell): cell for cell in summary.cells if one_at_a_time(cell.mode)}
+    drawn = [cell for cell in in_reading_order(summary.cells) if not one_at_a_time(cell.mode)]
     groups: dict[str, list[Cell]] = {}
     for cell in drawn:
         groups.setdefault(identity(cell, ("permits",)), []).append(cell)
@@ -253,7 +254,11 @@ def _curve_panel(quantity: _Quantity, curves: Sequence[PermitCurve]) -> CurvePan
         )  # fmt: skip
         if points:
             series.append(Series(curve.name, look, points))
-    syncs = [figure.value for curve in curves if curve.sync and (figure := quantity.of(curve.sync))]
+    syncs = {
+        figure.value: curve.sync.mode
+        for curve in curves
+        if curve.sync and (figure := quantity.of(curve.sync))
+    }
     known = [figure for cell in cells if (figure := quantity.of(cell)) is not None]
     bounds = [point.y for one in series if one.shape == "dashed" for point in one.points]
     counts = sorted({cell.permits for cell in cells})
@@ -268,7 +273,7 @@ def _curve_panel(quantity: _Quantity, curves: Sequence[PermitCurve]) -> CurvePan
         x._replace(ticks=ticks),
         axis_from_zero(quantity.axis, max([axis_end(known), *bounds, *syncs, *lost]) * 1.06),
         tuple(series),
-        tuple(Reference("sync", value) for value in dict.fromkeys(syncs)),
+        tuple(Reference(mode, value) for value, mode in syncs.items()),
     )
 
 

@@ -12,6 +12,7 @@ from harness.analysis.settings import policy_of
 from harness.records.failures import CANCELLED, OK, is_failure
 from harness.records.redaction import escape_controls
 from harness.records.schema import Workflow
+from harness.records.settings import one_at_a_time
 from harness.report.charts.model import (
     CANCELLED_LOOK,
     PART_LOOKS,
@@ -63,7 +64,7 @@ def same_workflow_in_both(summary: Summary, data: Dataset) -> list[ExampleWorkfl
             c.id == summary.recommendation.candidate,
         ),
     )
-    alike = (c for c in ran if c.mode == "sync" and policy_of(c) == policy_of(main))
+    alike = (c for c in ran if one_at_a_time(c.mode) and policy_of(c) == policy_of(main))
     sync_cell = next((cell for cell in alike if cell.id != main.id), None)
     in_sync = {(w.repeat, w.workflow): w for w in (workflows_of[sync_cell.id] if sync_cell else ())}
     found = workflows_of[main.id]

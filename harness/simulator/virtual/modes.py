@@ -41,4 +41,8 @@ def virtual_async_mode(
     Scheduler(clock, VirtualProvider(trial), permits, gate, emit).run(program)
 
 
-VIRTUAL_MODES: Mapping[str, VirtualMode] = {"sync": virtual_sync_mode, "async": virtual_async_mode}
+VIRTUAL_MODES: Mapping[str, VirtualMode] = {
+    "sync": virtual_sync_mode,
+    "serial": virtual_sync_mode,  # without an event loop, nothing differs
+    "async": virtual_async_mode,
+}
