@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.analysis.model import Summary as Summary
     from harness.bench.scenario import Scenario as Scenario
     from harness.client.async_client import AsyncOpenAI as AsyncOpenAI
-    from harness.client.calls import FailedResponseError as FailedResponseError
+    from harness.client.ended_attempts import FailedResponseError as FailedResponseError
     from harness.client.sync_client import OpenAI as OpenAI
     from harness.config.timeouts import Timeouts as Timeouts
     from harness.library import Result as Result
@@ -67,7 +67,7 @@ _PACKAGES = ("policies", "workflows")
 _PLACES = {
     "AsyncOpenAI": "harness.client.async_client",
     "Comparison": "harness.analysis.compare",
-    "FailedResponseError": "harness.client.calls",
+    "FailedResponseError": "harness.client.ended_attempts",
     "HarnessError": "harness.records.errors",
     "OpenAI": "harness.client.sync_client",
     "Records": "harness.store.run_directory",

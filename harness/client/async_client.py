@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Unpack
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 import httpx2
 import openai
 
-from harness.client.calls import CallMaker, ClientCall, PassedResponse, ReceivedResponse
+from harness.client.async_responses import receive, respond
+from harness.client.calls import CallMaker, ClientCall, ReceivedResponse
 from harness.client.settings import (
     DEFAULT_RETRY,
     DEFAULT_TIMEOUTS,
@@ -25,56 +26,10 @@ from harness.client.settings import (
 from harness.config.timeouts import Timeouts
 from harness.engine.async_interpreter import AsyncWorld, run_async
 from harness.engine.branches import Branch
+from harness.engine.call import Completion
 from harness.engine.effects import EmitRecord, Reply, Send
 from harness.engine.permits import AsyncPermits
 from harness.transports.async_transport import aiohttp_transport, exchange_async
-from harness.transports.exchange import is_encoded
-
-
-class _Body(httpx2.AsyncByteStream):
-    """The body of a response that is still arriving."""
-
-    def __init__(self, passed: PassedResponse, queue: asyncio.Queue[bytes | Exception | None]):
-        self._passed = passed
-        self._queue = queue
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while (item := await self._queue.get()) is not None:
-            if isinstance(item, Exception):
-                raise item
-            yield item
-        self._queue.put_nowait(None)  # for another reader
-
-    async def aclose(self) -> None:
-        self._passed.close()
-
-    def __del__(self) -> None:
-        self._passed.abandoned = True
-
-
-class _Answer:
-    """The response that a caller waits for, or an error.
-
-    Nothing refers to the response after it has been taken, so that dropping it is noticed.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.ready: asyncio.Future[None] = loop.create_future()
-        self._given: list[httpx2.Response | Exception] = []
-
-    def give(self, result: httpx2.Response | Exception) -> None:
-        """Wake the caller; has no effect if it is gone or has been given something."""
-        if not self.ready.done():
-            self._given.append(result)
-            self.ready.set_result(None)
-
-    async def taken(self) -> httpx2.Response:
-        """Wait for the response and return it, or raise the error."""
-        await self.ready
-        result = self._given.pop()
-        if isinstance(result, Exception):
-            raise result
-        return result
 
 
 async def _closing(http: httpx2.AsyncClient) -> AsyncGenerator[None, None]:
@@ -112,17 +67,14 @@ class AsyncPolicyTransport(httpx2.AsyncBaseTransport):
         if self._closing is None and self._stamps_sending:
             self._closing = _closing(self._http)
             await anext(self._closing)
-        call, branch = self._calls.call(request), Branch()
-        answer = _Answer(loop)
-        call.hand_over = partial(self._hand_over, answer)
-        task = loop.create_task(self._run(call, branch, answer))
+        return await respond(self._calls.call(request), self._run, partial(self._spawn, loop))
+
+    def _spawn(
+        self, loop: asyncio.AbstractEventLoop, steps: Coroutine[Any, Any, None], branch: Branch
+    ) -> None:
+        task = loop.create_task(steps)
         self._running[task] = branch
         task.add_done_callback(self._running.pop)
-        try:
-            return await answer.taken()
-        except asyncio.CancelledError:
-            branch.cancel()
-            raise
 
     async def aclose(self) -> None:
         """Cancel all calls and close the connections."""
@@ -142,24 +94,10 @@ class AsyncPolicyTransport(httpx2.AsyncBaseTransport):
             )
         return loop
 
-    async def _run(self, call: ClientCall, branch: Branch, answer: _Answer) -> None:
+    async def _run(self, call: ClientCall, branch: Branch) -> Completion:
         calls = self._calls
         world = AsyncWorld(calls.now, self._permits, partial(self._send, call), calls.emit)
-        try:
-            completion = await run_async(call.program(calls.now()), world, branch)
-            if call.passed is None:
-                answer.give(call.result(completion))
-        except Exception as error:
-            answer.give(error)
-        finally:
-            answer.ready.cancel()  # only if nothing was given: the loop is closing
-
-    @staticmethod
-    def _hand_over(answer: _Answer, received: ReceivedResponse) -> PassedResponse:
-        queue: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
-        passed = PassedResponse(queue, received)
-        answer.give(received.response(_Body(passed, queue)))
-        return passed
+        return await run_async(call.program(calls.now()), world, branch)
 
     async def _send(self, call: ClientCall, effect: Send, branch: Branch) -> Reply:
         received = self._calls.begin(call, effect, branch)
@@ -171,23 +109,7 @@ class AsyncPolicyTransport(httpx2.AsyncBaseTransport):
     async def _exchange(self, call: ClientCall, received: ReceivedResponse) -> Reply:
         if not self._stamps_sending:
             received.exchange.note_sent()
-        try:
-            response = await self._http.send(
-                call.request_to_send(), stream=True, follow_redirects=False
-            )
-            try:
-                received.begin(response)
-                assert isinstance(response.stream, httpx2.AsyncByteStream)
-                body = response.aiter_bytes() if is_encoded(response) else response.stream
-                async for data in body:
-                    if not received.take(data):
-                        break
-                return received.finish()
-            finally:
-                await response.aclose()
-        except Exception as error:
-            received.fail(error)
-            raise
+        return await receive(self._http, call.request_to_send(), received)
 
 
 class _AsyncHttp(httpx2.AsyncClient):

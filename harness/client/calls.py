@@ -16,6 +16,7 @@ import httpx2
 import msgspec
 import openai
 
+from harness.client.ended_attempts import CLOSED, EndedAttempt, response_of
 from harness.client.settings import ClientSettings, with_timeout
 from harness.engine.attempt import CallTerms, CallTimeouts
 from harness.engine.branches import Branch
@@ -24,7 +25,7 @@ from harness.engine.deadlines import UNWANTED
 from harness.engine.effects import Program, Reply, Request, Send
 from harness.policies.protocol import Admission, Asking, Ended, Go, Policy, RandomOf, RetryVerdict
 from harness.records.clock import monotonic_since, take_anchor
-from harness.records.failures import CANCELLED, OK, is_retryable, of_status
+from harness.records.failures import CANCELLED, OK, of_status
 from harness.records.keys import CallKey
 from harness.records.redaction import Redactor
 from harness.records.schema import Record
@@ -32,22 +33,6 @@ from harness.transports.exchange import Exchange, ReceivedTexts, is_timeout
 
 POLICY_PHASE_HEADER = "x-harness-policy-phase"
 """Names the phase of a request, for layers with the scope `phase`. It is not sent."""
-
-CLOSED = "the client is closed"
-
-_CHANGED_HEADERS = {"content-encoding", "content-length", "transfer-encoding"}
-"""Headers that no longer describe a body that has been decoded."""
-
-
-class FailedResponseError(openai.APIError):
-    """A response with status 200 that is a failure, after the policy has given up.
-
-    `outcome`: its failure class, such as `error_in_stream` or `missing_done`.
-    """
-
-    def __init__(self, outcome: str, detail: str, request: httpx2.Request) -> None:
-        super().__init__(f"{outcome}: {detail}", request, body=None)
-        self.outcome = outcome
 
 
 class _ChatBody(msgspec.Struct):
@@ -153,7 +138,9 @@ class ClientCall:
     `content`: its body; None if it can be sent only once. `chat`: it asks for a chat completion,
     whose body is classified. `streams`: it asks for a stream. `passes_on`: the program gets the
     response when it begins, not when it is complete. `hand_over` then takes the response and
-    returns the queue for its bytes.
+    returns the queue for its bytes. `asked`: what the records say of the request. `workflow_end`:
+    the deadline of its workflow. `shows_causes`: whether errors have the exceptions of the HTTP
+    client as their causes, which refer to the request that was sent, with its key.
     """
 
     hand_over: Callable[[ReceivedResponse], PassedResponse]
@@ -168,15 +155,21 @@ class ClientCall:
         chat: bool,
         streams: bool,
         passes_on: bool,
+        asked: Request = Request(()),  # noqa: B008 - immutable
+        workflow_end: int | None = None,
+        shows_causes: bool = True,
     ) -> None:
         self.request = request
         self.chat = chat
         self.streams = streams
         self.passes_on = passes_on
         self.passed: PassedResponse | None = None
-        self.ended: list[ReceivedResponse] = []
+        self.ended: list[EndedAttempt] = []
+        self.shows_causes = shows_causes
         self._content = content
         self._key = key
+        self._asked = asked
+        self._workflow_end = workflow_end
         self.policy = CallPolicy(terms.policy, self)
         self._terms = terms._replace(policy=self.policy)
 
@@ -187,7 +180,7 @@ class ClientCall:
 
     def program(self, ready: int) -> Program[Completion]:
         """Return the program of the call."""
-        return complete(self._terms, self._key, Request(()), ready)
+        return complete(self._terms, self._key, self._asked, ready, self._workflow_end)
 
     def request_to_send(self) -> httpx2.Request:
         """Return the request of one attempt."""
@@ -206,21 +199,20 @@ class ClientCall:
 
     def result(self, completion: Completion) -> httpx2.Response:
         """Return the response of the attempt that ended the call, or raise its error."""
-        for received in reversed(self.ended):
-            if received.reply.outcome == completion.outcome:
-                if error := received.error():
-                    raise error from received.cause
-                return received.response()
+        for ended in reversed(self.ended):
+            if ended.reply.outcome == completion.outcome:
+                if error := ended.error(self.request):
+                    raise error from ended.cause
+                return ended.response()
         if completion.outcome == CANCELLED:
             raise openai.APIConnectionError(message=CLOSED, request=self.request)
-        last = self.ended[-1].error() if self.ended else None
+        last = self.ended[-1].error(self.request) if self.ended else None
         raise openai.APITimeoutError(request=self.request) from last
 
 
 class ReceivedResponse:
     """The response of one attempt, as far as it has arrived. `cause`: what ended it early."""
 
-    reply: Reply
     cause: Exception | None = None
 
     def __init__(self, call: ClientCall, exchange: Exchange, branch: Branch) -> None:
@@ -292,69 +284,20 @@ class ReceivedResponse:
 
     def end(self, reply: Reply) -> None:
         """Note the end of the attempt; end the response that the program reads."""
-        self.reply = reply
-        self._call.ended.append(self)
+        cause = self.cause if self._call.shows_causes else None
+        ended = EndedAttempt(reply, self._head, b"".join(self._pieces), cause)
+        self._call.ended.append(ended)
         if self._passed is not None:
-            error = self.error()
+            error = ended.error(self._call.request)
             if error is not None:
-                error.__cause__ = self.cause
+                error.__cause__ = cause
             self._passed.queue.put_nowait(error)
             self._passed.queue.put_nowait(None)
 
-    def error(self) -> Exception | None:
-        """Return what the program gets instead of the response; None for the response itself.
-
-        It gets responses with another status, which the package raises as errors, and complete
-        responses that no retry would change, such as one that ends at `max_tokens`.
-        """
-        reply, request = self.reply, self._call.request
-        outcome, detail = reply.outcome, reply.detail
-        refused = reply.status is not None and of_status(reply.status) != OK
-        if outcome == OK or refused:
-            return None
-        if outcome in _NETWORK:
-            return _NETWORK[outcome](detail, request=request)
-        if outcome == "client_error" and self.cause is not None:
-            return self.cause
-        if outcome == CANCELLED:
-            return openai.APIConnectionError(message=CLOSED, request=request)
-        return FailedResponseError(outcome, detail, request) if is_retryable(outcome) else None
-
-    def response(
-        self, arriving: httpx2.SyncByteStream | httpx2.AsyncByteStream | None = None
-    ) -> httpx2.Response:
-        """Return the response with the body that has arrived, or with one that is arriving."""
-        head = self._head
-        assert head is not None, "a reply with a status has a head"
-        headers = [
-            (name, value)
-            for name, value in head.headers.multi_items()
-            if name.lower() not in _CHANGED_HEADERS
-        ]
-        if arriving is None:
-            body = b"".join(self._pieces)
-            headers.append(("content-length", str(len(body))))
-            arriving = httpx2.ByteStream(body)
-        kept = ("http_version", "reason_phrase")
-        extensions = {name: head.extensions[name] for name in kept if name in head.extensions}
-        return httpx2.Response(
-            head.status_code, headers=headers, stream=arriving, extensions=extensions
-        )
-
-
-_NETWORK: Mapping[str, type[httpx2.RequestError]] = {
-    "certificate_error": httpx2.ConnectError,
-    "proxy_error": httpx2.ProxyError,
-    "wrong_protocol": httpx2.ConnectError,
-    "connect_failed": httpx2.ConnectError,
-    "connect_timeout": httpx2.ConnectTimeout,
-    "connection_lost": httpx2.ReadError,
-    "unasked_response": httpx2.RemoteProtocolError,
-    "first_token_timeout": httpx2.ReadTimeout,
-    "idle_timeout": httpx2.ReadTimeout,
-    "call_timeout": httpx2.ReadTimeout,
-}
-"""The exception of each failure without a complete response; the package wraps it in its own."""
+    def arriving(self, body: httpx2.SyncByteStream | httpx2.AsyncByteStream) -> httpx2.Response:
+        """Return the response with a body that is arriving."""
+        assert self._head is not None, "it has begun"
+        return response_of(self._head, body)
 
 
 class CallPolicy:

@@ -211,7 +211,7 @@ class PolicyTransport(httpx2.BaseTransport):
     ) -> PassedResponse:
         items: queue.SimpleQueue[bytes | Exception | None] = queue.SimpleQueue()
         passed = PassedResponse(items, received)
-        first.put(received.response(_Body(passed, items)))
+        first.put(received.arriving(_Body(passed, items)))
         return passed
 
     def _send(self, call: ClientCall, effect: Send, branch: Branch) -> Reply:
