@@ -105,8 +105,9 @@ class Attempt(CallRecord, frozen=True, omit_defaults=True):
     `permit_granted`: equal to `ready` if the call already holds a permit. A wait for room in the
     budget ends at `permit_granted`, so it is part of the permit wait. `sent`: when the
     request's bytes were sent. `headers`: when the status line and headers were read.
-    `first_reasoning`, `first_answer`: the first chunk with such text. `last_token`: the last chunk
-    with either. `done`: when the body was closed or the failure was known. `retry_after`: in
+    `first_reasoning`, `first_answer`: the first chunk with such text; a part of a tool call is text
+    of the answer. `last_token`: the last chunk with either. `done`: when the body was closed or the
+    failure was known. `retry_after`: in
     nanoseconds, as received. `gaps`: histogram of the nanoseconds between arrivals of text chunks.
     `decision`: of the policy, after a failure. `response_id`, `response_model`: as in the body, or
     None. `hedge`: it was sent while the previous attempt was waiting for its first token.

@@ -6,6 +6,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from harness.simulator.json_answers import list_key
+
 ApiName: TypeAlias = Literal["chat"]
 """The APIs of the provider that serve requests to a model."""
 
@@ -42,6 +44,11 @@ class AnswerForm(msgspec.Struct, frozen=True):
         if not self.tools and not self.schema:
             return b""
         return msgspec.json.encode((self.tools, self.choice)) + self.schema
+
+    def asks_for_list(self, key: str) -> bool:
+        """Return whether nothing is wanted but a list of strings under `key`."""
+        is_list = bool(self.schema) and list_key(self.schema) == key
+        return is_list and self == AnswerForm(schema=self.schema)
 
     @property
     def tokens(self) -> int:

@@ -81,6 +81,8 @@ class Lengths(ConfigTable):
 
 
 _NO_LENGTHS = Lengths()
+_LATER = ("wander", "tool_call_share", "tool_rounds")
+"""Keys that earlier versions do not have."""
 
 
 class CapStep(ConfigTable):
@@ -125,6 +127,9 @@ class Profile(ConfigTable):
     requests count too. `retry_after`: sent with a 429; "exact" is the time until the rate admits
     the request.
     `list_tokens`: the length of a list in JSON; without it, it is as long as its text.
+    `tool_call_share`: how often an answer that may call a tool does so. `tool_rounds`: after so
+    many rounds of tool calls since the last message of the user, an answer that need not call a
+    tool is text, and one that must calls the last tool of the request.
     `phases`: lengths for the prompts of single phases, by the phase's setting.
     `keep_alive_every`: interval of the comments (in a stream) or blank lines before the first text.
     `faults`: the faults, and when they strike.
@@ -145,6 +150,8 @@ class Profile(ConfigTable):
     reasoning_tokens: Length | None = None
     answer_tokens: Length
     list_tokens: Length | None = None
+    tool_call_share: float = Field(default=0.5, ge=0, le=1)
+    tool_rounds: int = Field(default=3, ge=0, le=1000)
     phases: dict[str, Lengths] = Field(default_factory=dict)
     max_output_tokens: int = Field(default=32768, ge=1, le=1_000_000)
     tokens_per_chunk: int = Field(default=1, ge=1, le=10_000)
@@ -218,9 +225,11 @@ class Profile(ConfigTable):
     def as_dict(self) -> dict[str, Any]:
         """Return the profile as plain values for JSON, with durations in seconds.
 
-        A speed that does not wander is left out, so that earlier runs have the same profile.
+        Settings that have no effect are left out, so that earlier runs have the same profile: a
+        speed that does not wander, and the defaults for tools.
         """
-        unused = {"wander"} if self.wander is None else set()
+        fields = type(self).model_fields
+        unused = {key for key in _LATER if getattr(self, key) == fields[key].default}
         plain: dict[str, Any] = self.model_dump(mode="json", exclude=unused)
         return plain
 

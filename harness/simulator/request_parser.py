@@ -112,8 +112,11 @@ def make_request(
     last = messages[-1][1]
     items = _items(last, wants_json)
     named = _LIST_KEY.search(last) if items is not None else None
+    key = named[1] if named else "sub_questions"
     prompt = _encode(messages)
     input_tokens = sum([-(-len(content) // 4) + 4 for _, content in messages])
+    if form is not None and form.asks_for_list(key):
+        form = None  # the prompt alone asks for the same
     if form is not None:
         prompt += form.identity()
         input_tokens += form.tokens
@@ -124,7 +127,7 @@ def make_request(
         phase=phase,
         subject=_subject([content for role, content in messages if role == "user"]),
         items=items,
-        key=named[1] if named else "sub_questions",
+        key=key,
         max_tokens=max_tokens,
         stream=stream,
         include_usage=include_usage,

@@ -12,11 +12,12 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from harness.records.schema import Tokens
-from harness.simulator import text
+from harness.simulator import json_answers, text
 from harness.simulator.draws import Draws
 from harness.simulator.plan import Strike
 from harness.simulator.profiles import Length, Profile
 from harness.simulator.request_parser import ChatRequest
+from harness.simulator.tool_choice import chosen_tool
 
 
 class TextChunk(NamedTuple):
@@ -120,6 +121,8 @@ class Script:
             self._measure(profile, seed)
             if fault is not None:
                 self._cut_short(fault)
+            if not self.answer:
+                self.tool = None  # the response ends before the call begins
             self.first = min(self._chunk, self.reasoning or self.answer)
             self.ends = self._cut(every_chunk)
         self._layout = ChunkLayout(self.reasoning, self.answer, self._chunk)
@@ -134,22 +137,50 @@ class Script:
     def _measure(self, profile: Profile, seed: int) -> None:
         """Draw the lengths and apply the limits."""
         request, draws = self._request, self._draws
-        thinking, answering = profile.lengths(request.phase, request.items is not None)
+        in_json, is_list = self._in_json(profile)
+        thinking, answering = profile.lengths(request.phase, is_list)
         reasoning = (
             _length("reasoning", thinking, draws, (seed, request.subject)) if thinking else 0
         )
-        answer = _length("answer", answering, draws, (seed, request.subject)) if answering else None
-        if request.items is not None:
-            chance = draws.generator("answer text")
-            self._json = text.cut(
-                text.json_list(request.key, request.subject, request.items, chance), answer
-            )
+        if in_json is not None:
+            length = answering if is_list else None
+            self._json = text.cut(in_json, None if length is None else self._drawn(length, seed))
             answer = self._json.number
-        assert answer is not None
+        else:
+            assert answering is not None, "only a list needs no length"
+            answer = self._drawn(answering, seed)
         limit = min(profile.max_output_tokens, request.max_tokens or profile.max_output_tokens)
-        self.finish_reason = "stop" if reasoning + answer <= limit else "length"
+        finish = "stop" if self.tool is None else "tool_calls"
+        self.finish_reason = finish if reasoning + answer <= limit else "length"
         self.reasoning = min(reasoning, limit)
         self.answer = min(answer, limit - self.reasoning)
+
+    def _drawn(self, length: Length, seed: int) -> int:
+        return _length("answer", length, self._draws, (seed, self._request.subject))
+
+    def _in_json(self, profile: Profile) -> tuple[str | None, bool]:
+        """Return the answer if it is JSON, and whether it is a list, which has a length of its own.
+
+        If the answer calls a tool, the JSON is its arguments.
+        """
+        request, draws = self._request, self._draws
+        form, key = request.form, request.key
+        if form is not None:
+            tool = chosen_tool(form, profile.tool_call_share, profile.tool_rounds, draws)
+            if tool is not None:
+                self.tool = CalledTool(f"call_{draws.name(None, 0)}", tool.name)
+                chance = draws.generator(f"arguments of {tool.name}")
+                return json_answers.arguments(tool.parameters, request.subject, chance), False
+        if request.items is None:
+            return None, False
+        chance = draws.generator("answer text")
+        if form is not None and form.schema:
+            named = json_answers.list_key(form.schema)
+            if named is None:
+                subject, items = request.subject, request.items
+                return json_answers.conforming(form.schema, subject, items, chance), False
+            key = named
+        return text.json_list(key, request.subject, request.items, chance), True
 
     def _cut_short(self, fault: Strike) -> None:
         """Shorten the text to the point of the fault: at least one token, except `empty_answer`."""

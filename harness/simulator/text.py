@@ -77,6 +77,14 @@ def json_list(key: str, subject: str, count: int, chance: random.Random) -> str:
     return msgspec.json.encode({key: questions}).decode()
 
 
+def sentence(subject: str, chance: random.Random) -> str:
+    """Return one sentence about `subject`."""
+    _, phrase = _subject(subject)
+    parts = chance.choice(_SHAPES["answer"])
+    words = [phrase + part if isinstance(part, str) else chance.choice(part) for part in parts]
+    return "".join(words).lstrip()
+
+
 @cache  # to format 8 questions would take as long as to draw them
 def _question(number: int) -> str:
     """Return a question; a mark is a placeholder for the subject."""

@@ -23,7 +23,7 @@ from harness.config.request_settings import RequestSettings, SystemMessages
 from harness.config.response_reading import DEFAULT_TERMS, ReadingTerms
 from harness.engine.branches import do_nothing
 from harness.engine.deadlines import DEADLINE_PASSED, TOO_LATE, UNWANTED, Limit, next_limit
-from harness.engine.effects import Deadlines, Message, Reply, Request, Send
+from harness.engine.effects import Deadlines, Message, Reply, Request, Send, ToolCall
 from harness.records.clock import SECOND, Anchor, ReadClock
 from harness.records.error_bodies import is_quota_exhausted, kept_body
 from harness.records.failures import CANCELLED, OK, of_status
@@ -290,6 +290,9 @@ class Exchange:
                 self.status, self.response_headers, (self.anchor.unix_ns + self.now()) / SECOND
             ),
             location=kept_body(location, self.texts.redactor),
+            tool_calls=tuple(
+                ToolCall(call.id, call.name, redact(call.arguments)) for call in reading.tool_calls
+            ),
         )
 
 

@@ -4,8 +4,8 @@ This module does no input or output. The transports feed it bytes with their arr
 distinguishes all failures of a response with status 200. The format is that of the OpenAI chat
 completions API. Servers send reasoning in fields of its own, in parts of the content, or between
 marks in the content; all are supported. Tool calls, refusals and audio count as an answer, so that
-they end the wait for the first text. What deviates from the API and can still be read is noted as
-an anomaly (`records.anomalies`).
+they end the wait for the first text; the first part of a tool call is the first answer. What
+deviates from the API and can still be read is noted as an anomaly (`records.anomalies`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 from typing import Any
 
 from harness.config.response_reading import DEFAULT_TERMS, ReadingTerms
+from harness.engine.effects import ToolCall
 from harness.records.failures import OK
 from harness.records.histogram import Histogram, bucket
 from harness.records.schema import NO_TOKENS
@@ -35,6 +36,7 @@ from harness.transports.messages import (
 from harness.transports.reasoning_tags import ReasoningSplitter
 from harness.transports.sse import Data, EventDecoder, Stray
 from harness.transports.token_usage import TokenUsage
+from harness.transports.tool_calls import ToolCallReader
 
 _LONGEST_DETAIL = 80
 _BLANK = "200 with nothing in it"
@@ -90,6 +92,7 @@ class Reading:
         self._saw_event = False
         self._separate = False
         self._answered_otherwise = False
+        self._tool_calls: ToolCallReader | None = None
         self._splitter = ReasoningSplitter()
         self._events = EventDecoder()
         self._usage = TokenUsage()
@@ -105,6 +108,11 @@ class Reading:
     def answer(self) -> str:
         """The answer text so far."""
         return self._joined(self._answer)
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The tool calls so far; the arguments of the last one can be incomplete."""
+        return () if self._tool_calls is None else self._tool_calls.calls()
 
     @property
     def anomalies(self) -> tuple[str, ...]:
@@ -306,7 +314,16 @@ class Reading:
             reasoning, answer = parts.reasoning, parts.answer
         if other:
             self._answered_otherwise = True
+            if text.tool_calls or text.function_call:
+                self._note_tool_calls(text, at)
         self._keep(reasoning, answer, at)
+
+    def _note_tool_calls(self, text: MessageText, at: int) -> None:
+        if self._tool_calls is None:
+            self._tool_calls = ToolCallReader()
+        self._characters += self._tool_calls.note(text.tool_calls, text.function_call)
+        if self.first_answer is None:
+            self.first_answer = at
 
     def _keep(self, reasoning: str, answer: str, at: int) -> None:
         if reasoning:

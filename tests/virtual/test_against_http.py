@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,29 +30,37 @@ PROFILE = {"reasoning_tokens": {"median": 4}, "answer_tokens.median": 40, "token
 MOMENTS = ("sent", "headers", "first_reasoning", "first_answer", "last_token")
 
 
-def attempts(since: int) -> list[Send]:
-    """Two of the same, one after the other."""
+def attempts(since: int, body: bytes = b"") -> list[Send]:
+    """Two of the same, one after the other; `body`: further keys."""
     deadlines = Deadlines(100 * MS, 200 * MS, 100 * MS, since + 30 * SECOND, "call_timeout")
-    request = Request((Message("user", "Topic: tides\nWhy?"),), max_tokens=60)
+    request = Request((Message("user", "Topic: tides\nWhy?"),), max_tokens=60, body=body)
     return [
         Send(CallKey("cell", 0, 0, 0, "fan_out", 0, 1), number, request, deadlines)
         for number in (1, 2)
     ]
 
 
-async def over_http(folder: Path, overrides: Mapping[str, object], stream: bool) -> list[Reply]:
+async def over_http(
+    folder: Path,
+    overrides: Mapping[str, object],
+    stream: bool,
+    further: Mapping[str, object] = {},
+) -> list[Reply]:
     async with serving(folder, overrides) as provider:
-        target = make_target(provider.url)._replace(stream=stream, model="m")
+        target = make_target(provider.url, extra_body=further)._replace(stream=stream, model="m")
         async with AsyncClient(target, now) as client:
             return [await client.send(send) for send in attempts(now())]
 
 
-def in_virtual_time(overrides: Mapping[str, object], stream: bool) -> list[Reply]:
+def in_virtual_time(
+    overrides: Mapping[str, object], stream: bool, further: Mapping[str, object] = {}
+) -> list[Reply]:
+    body = json.dumps(further).encode() if further else b""
     profile = load_profile("streams", overrides)
     target = VirtualTarget(profile, SEED, SCALE, "m", stream, thoughts=True)
     clock = VirtualClock()
     client = BlockingVirtualClient(VirtualProvider(VirtualTrial(target, "None", 0, 1)), clock)
-    return [client.send(send) for send in attempts(0)]
+    return [client.send(send) for send in attempts(0, body)]
 
 
 def shape(reply: Reply) -> dict[str, Any]:
@@ -87,4 +96,58 @@ def test_an_attempt_comes_to_the_same(tmp_path: Path, name: str, stream: bool) -
     overrides = {**PROFILE, "faults": faults}
     real = asyncio.run(over_http(tmp_path, overrides, stream))
     virtual = in_virtual_time(overrides, stream)
+    assert list(map(shape, virtual)) == list(map(shape, real))
+
+
+LOOK_UP = {
+    "name": "look_up",
+    "parameters": {
+        "type": "object",
+        "properties": {"text": {"type": "string"}, "most": {"type": "integer"}},
+        "required": ["text", "most"],
+    },
+}
+TOOLS = [{"type": "function", "function": LOOK_UP}]
+CALLED = {"id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": "{}"}}
+CONVERSATION = [
+    {"role": "system", "content": None},
+    {"role": "user", "content": [
+        {"type": "text", "text": "Topic: tides"},
+        {"type": "image_url", "image_url": {"url": "data:,"}},
+    ]},
+    {"role": "assistant", "content": None, "tool_calls": [CALLED]},
+    {"role": "tool", "tool_call_id": "call_1", "content": "high"},
+]  # fmt: skip
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "s", "schema": LOOK_UP["parameters"]}}
+FORMS: Mapping[str, Mapping[str, Any]] = {
+    "a call": {"tools": TOOLS, "tool_choice": "required", "max_tokens": 900},
+    "a cut call": {"tools": TOOLS, "tool_choice": "required", "max_tokens": 7},
+    "no call begun": {"tools": TOOLS, "tool_choice": "required", "max_tokens": 2},
+    "the last round": {"tools": TOOLS, "messages": CONVERSATION},
+    "a schema": {"response_format": SCHEMA, "max_tokens": 900},
+}
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("name", FORMS)
+def test_an_answer_in_a_form_comes_to_the_same(tmp_path: Path, name: str, stream: bool) -> None:
+    overrides = {**PROFILE, "tool_rounds": 1}
+    real = asyncio.run(over_http(tmp_path, overrides, stream, FORMS[name]))
+    virtual = in_virtual_time(overrides, stream, FORMS[name])
+    assert list(map(shape, virtual)) == list(map(shape, real))
+    calls = real[0].tool_calls
+    assert [call.name for call in calls] == ["look_up"] * (name in ("a call", "a cut call"))
+    if name == "a call":
+        assert json.loads(calls[0].arguments).keys() == {"text", "most"}
+        assert (real[0].finish_reason, real[0].answer) == ("tool_calls", "")
+    if name == "a schema":
+        assert json.loads(real[0].answer).keys() == {"text", "most"}
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize("kind", ["empty_answer", "missing_done", "reset_in_body", "stall"])
+def test_a_fault_in_a_tool_call_comes_to_the_same(tmp_path: Path, kind: str, stream: bool) -> None:
+    overrides = {**PROFILE, "faults": [faulty(KINDS[kind])]}
+    real = asyncio.run(over_http(tmp_path, overrides, stream, FORMS["a call"]))
+    virtual = in_virtual_time(overrides, stream, FORMS["a call"])
     assert list(map(shape, virtual)) == list(map(shape, real))

@@ -218,7 +218,8 @@ class IncomingResponse(msgspec.Struct, eq=False):
         tool = completion.script.tool
         if tool is None:
             return reply
-        called = (ToolCall(tool.id, tool.name, answer),) if progress.tokens else ()
+        begun = progress.tokens > completion.script.reasoning
+        called = (ToolCall(tool.id, tool.name, answer),) if begun else ()
         return msgspec.structs.replace(reply, answer="", tool_calls=called)
 
     def _texts(self, made: int, ended: bool) -> tuple[str, str]:
