@@ -1,7 +1,8 @@
 """Measures how an LLM workflow should call its model: permits, retries, sync or async.
 
 `run` runs a scenario, `read_run` opens a run, `compare` compares two. A program uses a measured
-setting with `AsyncOpenAI` or `OpenAI`. Each name is imported when it is first used.
+setting with `AsyncOpenAI` or `OpenAI`. A program of yours with the decorator `workflow` can be
+measured itself. Each name is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
     from harness.library import run_to_result as run
     from harness.records.errors import HarnessError as HarnessError
     from harness.store.run_directory import Records as Records
+    from harness.workflows.program.asking import Answer as Answer
+    from harness.workflows.program.asking import CallFailedError as CallFailedError
+    from harness.workflows.program.asking import GatherFailedError as GatherFailedError
+    from harness.workflows.program.asking import Scored as Scored
+    from harness.workflows.program.asking import gather as gather
+    from harness.workflows.program.asking import read_time as now
+    from harness.workflows.program.asking import sleep_for as sleep
+    from harness.workflows.program.loading import workflow as workflow
+    from harness.workflows.program.phases import phase as phase
 else:  # type checkers would accept any name
 
     def __getattr__(name: str) -> Any:
@@ -44,39 +54,57 @@ else:  # type checkers would accept any name
 __version__ = "0.1.0"
 
 __all__ = [
+    "Answer",
     "AsyncOpenAI",
+    "CallFailedError",
     "Comparison",
     "FailedResponseError",
+    "GatherFailedError",
     "HarnessError",
     "OpenAI",
     "Records",
     "Result",
     "Scenario",
+    "Scored",
     "Summary",
     "Timeouts",
     "compare",
+    "gather",
     "load_scenario",
+    "now",
+    "phase",
     "policies",
     "read_run",
     "run",
+    "sleep",
+    "workflow",
     "workflows",
 ]
 
 _PACKAGES = ("policies", "workflows")
 
 _PLACES = {
+    "Answer": "harness.workflows.program.asking",
     "AsyncOpenAI": "harness.client.async_client",
+    "CallFailedError": "harness.workflows.program.asking",
     "Comparison": "harness.analysis.compare",
     "FailedResponseError": "harness.client.ended_attempts",
+    "GatherFailedError": "harness.workflows.program.asking",
     "HarnessError": "harness.records.errors",
     "OpenAI": "harness.client.sync_client",
     "Records": "harness.store.run_directory",
     "Result": "harness.library",
     "Scenario": "harness.bench.scenario",
+    "Scored": "harness.workflows.program.asking",
     "Summary": "harness.analysis.model",
     "Timeouts": "harness.config.timeouts",
     "compare": "harness.library:compare_results",
+    "gather": "harness.workflows.program.asking",
     "load_scenario": "harness.library:find_scenario",
+    "now": "harness.workflows.program.asking:read_time",
+    "phase": "harness.workflows.program.phases",
     "read_run": "harness.library:open_run",
     "run": "harness.library:run_to_result",
+    "sleep": "harness.workflows.program.asking:sleep_for",
+    "workflow": "harness.workflows.program.loading",
 }

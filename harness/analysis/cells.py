@@ -59,7 +59,12 @@ class CountingRules(NamedTuple):
     epoch: int = 0
 
     def is_success(self, workflow: Workflow) -> bool:
-        """Return whether a workflow is ok, or degraded with enough branches."""
+        """Return whether a workflow is ok, or degraded with enough branches.
+
+        One whose program judged the result as not ok is no success.
+        """
+        if workflow.ok is False:
+            return False
         if workflow.outcome == "degraded" and self.min_branches is not None:
             return workflow.branches.ok >= self.min_branches
         return workflow.outcome == "ok"

@@ -145,10 +145,10 @@ def warm_up(scenario: Scenario, cell: CellInfo, repeat: int, execution: int = 0)
 
     They have a policy of their own, so that they do not change the state of the cell's policy.
     """
-    info, scale = scenario.plan.phases[0], scenario.time_scale
+    scale = scenario.time_scale
     once = scenario.policy("none").build(scale, scenario.endpoint.stream)
     shared = terms(scenario, cell)._replace(policy=once, hold_permit=False)
-    request = Request(WARM_UP_MESSAGES, info.max_tokens)
+    request = Request(WARM_UP_MESSAGES, scenario.plan.most_of_warm_up)
 
     def start(number: int) -> Start:
         key = CallKey(

@@ -153,13 +153,15 @@ def _of_cell(scenario: Scenario, cell: CellInfo, call_seconds: SecondsRange) -> 
 
 def _most_of_warm_up(scenario: Scenario) -> tuple[int, int]:
     """Return the most tokens that a warm-up call reads and writes."""
-    return tokens_of(WARM_UP_MESSAGES), scenario.plan.phases[0].max_tokens or 0
+    return tokens_of(WARM_UP_MESSAGES), scenario.plan.most_of_warm_up or 0
 
 
 def _no_usd(scenario: Scenario) -> str | None:
     """Return why there is no cost; None if there is one."""
     if scenario.price is None:
         return scenario.endpoint.facts.no_price
+    if scenario.workflow.has_open_phases:
+        return "the program decides what its prompts contain"
     limits = scenario.workflow.max_tokens
     missing = ", ".join(phase for phase, most in limits.items() if most is None)
     if missing:
@@ -170,9 +172,9 @@ def _no_usd(scenario: Scenario) -> str | None:
 def _most_tokens(scenario: Scenario, *, repair: bool) -> tuple[int, int] | None:
     """Return the most tokens that the repairs of one workflow, or its other calls, read and write.
 
-    None if an answer can have any length.
+    None if an answer or a prompt can have any length.
     """
-    if None in scenario.workflow.max_tokens.values():
+    if scenario.workflow.has_open_phases or None in scenario.workflow.max_tokens.values():
         return None
     written = {info.name: info.max_tokens or 0 for info in scenario.plan.phases}
     calls = [call for call in calls_of(scenario.layout) if call.repair == repair]

@@ -117,10 +117,16 @@ def _async_mode(
     assert not serial or permits == 1, "a serial setting has one permit"
 
     async def whole() -> TimerLag:
+        main = asyncio.current_task()
+        assert main is not None, "it runs in a task"
+
+        def is_running() -> bool:
+            return not main.cancelling()  # Ctrl-C cancels it first
+
         async with AsyncClient(target, now) as client:
             send = through_gate_async(gate, client.send)
             permitted = AsyncPermits(permits, now)
-            world = AsyncWorld(now, permitted, send, gate.emitting(emit), serial=serial)
+            world = AsyncWorld(now, permitted, send, gate.emitting(emit), is_running, serial=serial)
             with LoopProbe(now) as probe:
                 await run_async(program, world)
                 return probe.lag()

@@ -123,9 +123,17 @@ def open_files(scenario: Scenario) -> None:
 
 
 def most_ready(scenario: Scenario) -> int:
-    """Return the most calls that the workflows in flight can have ready at the same time."""
+    """Return the most calls that the workflows in flight can have ready at the same time.
+
+    As many as there are permits where that is not known.
+    """
     own = [cell_scenario(scenario, cell) for cell in expand(scenario)]
-    return max(mine.load.at_once * widest(mine.layout) for mine in own)
+    return max(
+        mine.load.at_once * widest(mine.layout)
+        if mine.workflow.knows_calls
+        else max(mine.sweep.permits)
+        for mine in own
+    )
 
 
 def _allows(limit: int, needed: int) -> bool:

@@ -304,7 +304,10 @@ def target_of(
         run_id=run_id,
         anchor=anchor,
         simulated=facts.simulation is not None,
-        extra_body_by_phase={name: by_phase.get(setting, {}) for name, setting in settings.items()},
+        extra_body_by_phase={
+            **by_phase,
+            **{name: by_phase.get(setting, {}) for name, setting in settings.items()},
+        },
         settings=settings,
         reuse_connections=facts.reuse_connections,
         own_server=facts.own_server,

@@ -341,14 +341,15 @@ class Scenario(Section):
         workflow = info.data.get("workflow")
         if workflow is None:  # it is invalid itself
             return endpoint
-        known = phase_settings(workflow)
+        known, key = phase_settings(workflow), "extra_body_by_phase"
         for path, names in endpoint.phase_settings():
             for number, name in enumerate(names):
-                if name not in known:
+                if name not in known and not workflow.has_open_phases:
                     raise SettingError(unknown("phase", name, known), *path, number, value=name)
         if not isinstance(endpoint, RealModelSection):
             return endpoint
-        key = "extra_body_by_phase"
+        if workflow.has_open_phases:
+            known = (*known, *endpoint.extra_body_by_phase)
         bodies = filled(endpoint.extra_body_by_phase, known, {}, key)
         return endpoint.model_copy(update={key: bodies})
 
@@ -365,7 +366,7 @@ class Scenario(Section):
     def _sections_agree(self) -> Scenario:
         check_policies(self.retry, self.sweep.retry, self.sweep.mode, self.endpoint.stream)
         needed, had = self.success.min_branches, branches_of(self.layout)
-        if needed is not None and needed > had:
+        if needed is not None and needed > had and self.workflow.knows_calls:
             problem = f"no workflow could succeed; a workflow has {had} branches"
             raise SettingError(problem, "success", "min_branches", value=needed)
         minimise = self.objective.minimise
@@ -435,7 +436,11 @@ class Scenario(Section):
             for info in kind.phases(section)
         )
         limit = None if timeout is None else round(timeout * self.time_scale * SECOND)
-        return WorkflowPlan(kind, section, templates, phases, limit)
+        budget = self.budget
+        needs_limit = budget.tokens is not None or budget.usd is not None
+        return WorkflowPlan(
+            kind, section, templates, phases, limit, json_mode, self.time_scale, needs_limit
+        )
 
     @property
     def layout(self) -> Layout:

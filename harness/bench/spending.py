@@ -166,7 +166,7 @@ def received_tokens(reply: Reply) -> int:
 
 
 def most_input_tokens(request: Request) -> int:
-    """Return an upper bound of the number of tokens of the request's messages.
+    """Return an upper bound of the number of tokens of the request's messages and further keys.
 
     A tokenizer that works on bytes makes at most one token of each byte. What a server adds is
     assumed to be at most 16 tokens per message and 64 per request.
@@ -175,4 +175,5 @@ def most_input_tokens(request: Request) -> int:
     size = sum(
         len((message.reasoning + message.content).encode(errors="replace")) for message in messages
     )
+    size += len(request.body)
     return size + _TOKENS_PER_MESSAGE * len(messages) + _TOKENS_PER_REQUEST

@@ -16,6 +16,7 @@ from harness.bench.scenario import DEFAULT_MAX_REPEATS, Scenario, cell_scenario,
 from harness.config.prices import Price
 from harness.endpoints.section import SecondsRange
 from harness.records.errors import InputError, PreflightError
+from harness.records.schema import PhaseInfo
 from harness.report.line_wrap import legend
 from harness.simulator.profiles import Profile, load_profile
 from harness.workflows.layout import main_phase, widest
@@ -132,6 +133,13 @@ def _enough(value: float) -> str:
 def _facts(scenario: Scenario, expected: Estimate) -> Iterator[tuple[str, str]]:
     call, least = expected.call_seconds, _least_share(scenario)
     yield "model", endpoint_headings(scenario)
+    if code := scenario.workflow.code:
+        yield "program", f"executes {code}"
+    if not scenario.workflow.knows_calls:
+        yield "calls", "not known, as the program decides; workflow.calls says about how many"
+        yield "cost", "not known" if _paid(scenario) else "none"
+        yield from _limits(scenario)
+        return
     calls = f"{expected.calls:,}"
     if least < 1:
         calls = f"{math.floor(expected.calls * least):,} to {calls}"
@@ -163,6 +171,10 @@ def _facts(scenario: Scenario, expected: Estimate) -> Iterator[tuple[str, str]]:
             f"at most {_usd(expected.usd)} with one attempt per call; {_usd(expected.most_usd)} "
             "with all repairs and retries",
         )
+    yield from _limits(scenario)
+
+
+def _limits(scenario: Scenario) -> Iterator[tuple[str, str]]:
     own = (mine.price for mine in scenarios_by_cell(scenario).values())
     prices = dict.fromkeys(_price(price) for price in own if price is not None)
     if prices:
@@ -262,7 +274,7 @@ def _simulated_call(scenario: Scenario, profile: Profile) -> SecondsRange:
     """
     layout = scenario.layout
     phases = {info.name: info for info in scenario.plan.phases}
-    busiest = phases[main_phase(layout)]
+    busiest = phases.get(main_phase(layout), PhaseInfo(name="", setting=""))
     lengths = profile.lengths(busiest.setting, busiest.json)
     tokens = sum(length.median for length in lengths if length is not None)
     busy = min(max(scenario.sweep.permits), scenario.load.at_once * widest(layout))

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, NamedTuple, TypeVar
 
 from harness.engine import effects
-from harness.engine.branches import Branch, Course, Fork
-from harness.engine.effects import Cancelled, Finished, HostedResult, Program, Reply, Send
+from harness.engine.branches import Branch, Course, Fork, no_survival
+from harness.engine.effects import (
+    Cancelled,
+    Finished,
+    Foreign,
+    HostedResult,
+    Program,
+    Raised,
+    Reply,
+    Send,
+)
 from harness.engine.hosting import Hosting, SendAttempt
 from harness.engine.permits import AsyncPermits
-from harness.records.clock import ReadClock
+from harness.records.clock import SECOND, ReadClock
 from harness.records.schema import Record
 
 _T = TypeVar("_T")
@@ -22,12 +31,15 @@ class AsyncWorld(NamedTuple):
 
     `serial`: run the branches of a fan-out one after another. `hosting`: runs code that is no
     program; None refuses it.
+    `survives`: whether a program continues when its task is cancelled, because its own code did
+    that (`asyncio.timeout`). Then the effect raises Cancelled in the program.
     """
 
     now: ReadClock
     permits: AsyncPermits
     send: Callable[[Send, Branch], Awaitable[Reply]]
     emit: Callable[[Record], None]
+    survives: Callable[[], bool] = no_survival
     serial: bool = False
     hosting: Hosting | None = None
 
@@ -41,6 +53,7 @@ async def run_async(
     and the program does not catch it.
     """
     branch = branch or Branch()
+    branch.survives = world.survives
     course = Course(program, branch, world.permits.release, held)
     result: Any = None
     try:
@@ -48,7 +61,12 @@ async def run_async(
             if isinstance(effect, effects.AT_ONCE):
                 result = course.done(effect, _act(effect, world))
             else:
-                result = course.done(effect, await _wait(effect, world, branch))
+                try:
+                    result = course.done(effect, await _wait(effect, world, branch))
+                except asyncio.CancelledError:
+                    if not world.survives():
+                        raise
+                    result = Cancelled()
         value: _T = effect.value
         return value
     finally:
@@ -73,7 +91,8 @@ def _wait(
     | effects.FanOut
     | effects.Sleep
     | effects.Park
-    | effects.RunHosted,
+    | effects.RunHosted
+    | effects.Foreign,
     world: AsyncWorld,
     branch: Branch,
 ) -> Awaitable[Any]:
@@ -91,6 +110,8 @@ def _wait(
             return world.permits.park(effect, branch)
         case effects.RunHosted():
             return _hosted(effect, world, branch)
+        case effects.Foreign():
+            return _passed_on(effect, world, branch)
 
 
 async def _run_branch(fork: Fork, index: int, world: AsyncWorld) -> None:
@@ -107,6 +128,32 @@ async def _one_after_another(fork: Fork, world: AsyncWorld, parent: Branch) -> l
         for index in range(len(fork.parts)):
             await _run_branch(fork, index, world)
     return fork.results
+
+
+class _Yielded:
+    """Yields to the event loop what a coroutine has yielded."""
+
+    def __init__(self, awaited: Any) -> None:
+        self._awaited = awaited
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return (yield self._awaited)
+
+
+async def _passed_on(effect: Foreign, world: AsyncWorld, branch: Branch) -> Any:
+    """Let the event loop do what it is asked for; return its result or the exception."""
+    loop = asyncio.get_running_loop()
+    late = asyncio.timeout((effect.until - world.now()) / SECOND)
+    try:
+        async with late:
+            with branch.waking(lambda: late.reschedule(loop.time())):
+                return await _Yielded(effect.awaited)
+    except (Exception, asyncio.CancelledError) as error:
+        if branch.cancelled:
+            return Cancelled()
+        if isinstance(error, asyncio.CancelledError) and not world.survives():
+            raise
+        return Raised(error, late.expired())
 
 
 async def _side_by_side(fork: Fork, world: AsyncWorld, parent: Branch) -> list[Any]:

@@ -96,6 +96,8 @@ def _perform(effect: Effect, world: BlockingWorld, branch: Branch) -> Any:
             return fork.results
         case effects.RunHosted():
             return effects.NO_EVENT_LOOP
+        case effects.Foreign():
+            return effects.no_event_loop(effect)
 
 
 def _run_branch(fork: Fork, index: int, world: BlockingWorld) -> None:

@@ -305,9 +305,43 @@ NO_EVENT_LOOP = HostedResult(
     )
 )
 
+
+@final
+class Foreign(msgspec.Struct, frozen=True, gc=False):
+    """Wait for something that is no effect, such as a future of asyncio.
+
+    `awaited`: what a coroutine yielded to its event loop. Result: what the event loop sends back,
+    or Raised: an exception, also if there is no event loop. `until`: when the wait ends at the
+    latest.
+    """
+
+    awaited: Any
+    until: int
+
+
+class Raised(msgspec.Struct, frozen=True):
+    """The exception with which a Foreign wait ended; `is_late`: it did not end in time."""
+
+    error: BaseException
+    is_late: bool = False
+
+
+def no_event_loop(effect: Foreign) -> Raised:
+    """Return the result of a Foreign wait in a mode without an event loop."""
+    what = type(effect.awaited).__name__
+    return Raised(RuntimeError(f"awaits {what!r}, but {WITHOUT_EVENT_LOOP}"))
+
+
+WITHOUT_EVENT_LOOP = (
+    "this mode has no event loop; use harness.sleep and harness.gather, or mode = 'async' in real "
+    "time"
+)
+
 NOW, RELEASE = Now(), Release()
 
-Effect: TypeAlias = Now | Acquire | Release | Send | Sleep | Park | Ring | Emit | FanOut | RunHosted
+Effect: TypeAlias = (
+    Now | Acquire | Release | Send | Sleep | Park | Ring | Emit | FanOut | Foreign | RunHosted
+)
 AtOnce: TypeAlias = Now | Emit | Release | Ring
 AT_ONCE = (Now, Emit, Release, Ring)
 """Effects that need no wait."""

@@ -238,7 +238,8 @@ class Workflow(WorkflowRecord, frozen=True, kw_only=True, omit_defaults=True):
     """One topic from the first call to the result: one line of workflows.jsonl.
 
     `ready`: when its slot was free, or when it was due in an open loop. `started`: when its program
-    began.
+    began. `own_code`: how long the code of a user's program ran between its calls, summed over its
+    branches. `ok`: the program's judgement of its result, None without one.
     """
 
     topic: str
@@ -249,6 +250,8 @@ class Workflow(WorkflowRecord, frozen=True, kw_only=True, omit_defaults=True):
     phases: tuple[Phase, ...] = ()
     branches: Branches
     error: str | None = None
+    own_code: Nanoseconds[int] = 0
+    ok: bool | None = None
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

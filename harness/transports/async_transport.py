@@ -173,6 +173,10 @@ async def exchange_async(
             watch.arm()
             with branch.waking(watch.cancel):
                 return await steps()
+    except asyncio.CancelledError:
+        if not branch.survives():
+            raise
+        return exchange.reply(CANCELLED, UNWANTED)
     except Exception as error:
         return exchange.fail(error)
     finally:

@@ -27,7 +27,10 @@ class WorkflowContext(Generic[S]):
 
     Phases follow one another: a phase begins at `at`, when the previous one ended. A program that
     nests phases appends to `phases` itself. `infos`: the declared phases by name. `end`: the
-    deadline of the workflow, None for no deadline.
+    deadline of the workflow, None for no deadline. `json_mode`: the endpoint can be asked for JSON.
+    `time_scale`: real seconds a scenario second. `own_code`: nanoseconds of the program's own code.
+    `ok`: a judgement of the result, None without one. `needs_limit`: each call must have a
+    `max_tokens`.
     """
 
     section: S
@@ -38,6 +41,11 @@ class WorkflowContext(Generic[S]):
     infos: Mapping[str, PhaseInfo]
     key: WorkflowKey
     end: int | None
+    json_mode: bool = True
+    time_scale: float = 1.0
+    own_code: int = 0
+    ok: bool | None = None
+    needs_limit: bool = False
     phases: list[Phase] = field(default_factory=list)
     branches: Branches = field(default_factory=lambda: Branches(total=0, ok=0))
     _asked: dict[tuple[str, int | None], int] = field(default_factory=dict)
@@ -45,16 +53,29 @@ class WorkflowContext(Generic[S]):
     def ask(
         self, phase: str, messages: tuple[Message, ...], ready: int, branch: int | None = None
     ) -> Program[Completion]:
-        """Make one call. A failure is an outcome and raises nothing.
+        """Make one call of a declared phase. A failure is an outcome and raises nothing.
 
         Calls are numbered in the order in which this method is called.
         """
         info = self.infos[phase]
-        request = Request(messages, info.max_tokens, info.json)
+        return self.send(phase, Request(messages, info.max_tokens, info.json), ready, branch)
+
+    def send(
+        self, phase: str, request: Request, ready: int, branch: int | None = None
+    ) -> Program[Completion]:
+        """Make one call of any phase, as `ask` does.
+
+        Raises WorkflowFailedError if the budget needs a limit for the answer and there is none.
+        """
+        if self.needs_limit and request.max_tokens is None:
+            raise WorkflowFailedError(
+                f"{phase}: the budget requires a limit for the length of an answer; give "
+                f"max_tokens in the program, or workflow.max_tokens.{phase}"
+            )
         return complete(self.terms, self.next_key(phase, branch), request, ready, self.end)
 
     def next_key(self, phase: str, branch: int | None = None) -> CallKey:
-        """Return the key of the next call in a phase and a branch."""
+        """Return the key of the next call in a phase and branch."""
         number = self._asked[phase, branch] = self._asked.get((phase, branch), 0) + 1
         return CallKey(*self.key, phase, branch, number)
 

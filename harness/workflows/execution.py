@@ -23,6 +23,8 @@ class WorkflowPlan(NamedTuple):
     """The parts that all workflows of a cell share.
 
     `phases`: with the limits of the section. `timeout`: nanoseconds for a whole workflow.
+    `json_mode`: the endpoint can be asked for JSON. `time_scale`: real seconds a scenario second.
+    `needs_limit`: each call must have a `max_tokens`, because the budget limits tokens or money.
     """
 
     kind: WorkflowKind[Any]
@@ -30,12 +32,21 @@ class WorkflowPlan(NamedTuple):
     templates: Mapping[str, PromptTemplate]
     phases: tuple[PhaseInfo, ...]
     timeout: int | None = None
+    json_mode: bool = True
+    time_scale: float = 1.0
+    needs_limit: bool = False
 
     @property
     def settings(self) -> dict[str, str]:
         """The name under which a scenario has settings of each phase; a warm-up has the first's."""
         names = {info.name: info.setting for info in self.phases}
-        return {WARM_UP: self.phases[0].setting, **names}
+        first = self.phases[0].setting if self.phases else WARM_UP
+        return {WARM_UP: first, **names}
+
+    @property
+    def most_of_warm_up(self) -> int | None:
+        """The most tokens of a warm-up call: those of the first phase."""
+        return self.phases[0].max_tokens if self.phases else None
 
     def layout(self, topic: str) -> Layout:
         """Return the tree of the calls of a workflow about `topic`.
@@ -67,6 +78,9 @@ def run_workflow(
         infos={info.name: info for info in plan.phases},
         key=key,
         end=None if plan.timeout is None else ready + plan.timeout,
+        json_mode=plan.json_mode,
+        time_scale=plan.time_scale,
+        needs_limit=plan.needs_limit,
     )
     error = None
     text = ""
@@ -88,6 +102,8 @@ def run_workflow(
             phases=tuple(context.phases),
             branches=context.branches,
             error=error,
+            own_code=context.own_code,
+            ok=context.ok,
         )
     )
     return WorkflowResult(outcome, text)

@@ -20,13 +20,16 @@ WORKFLOWS: KindTable[WorkflowKind[Any]] = KindTable(
     {
         "research": "harness.workflows.research.kind:RESEARCH",
         "agent": "harness.workflows.agent:AGENT",
+        "program": "harness.workflows.program.kind:PROGRAM",
     },
     attrgetter("section"),
 )
 
 
 def _with_default_kind(value: Any) -> Any:
-    return {"kind": DEFAULT_KIND, **value} if isinstance(value, Mapping) else value
+    if not isinstance(value, Mapping):
+        return value
+    return {"kind": "program" if "program" in value else DEFAULT_KIND, **value}
 
 
 def phase_settings(section: WorkflowSection) -> tuple[str, ...]:
@@ -51,7 +54,10 @@ def filled(
 
 
 def _limits_are_known(section: WorkflowSection) -> WorkflowSection:
-    limits = filled(section.max_tokens, phase_settings(section), None, "max_tokens")
+    known = phase_settings(section)
+    if section.has_open_phases:
+        known = (*known, *section.max_tokens)
+    limits = filled(section.max_tokens, known, None, "max_tokens")
     return section.model_copy(update={"max_tokens": limits})
 
 

@@ -49,6 +49,21 @@ class WorkflowSection(Section):
         """Whether the program reads the reasoning of answers."""
         return self.carry_reasoning
 
+    @property
+    def code(self) -> str | None:
+        """The code of a user that a run executes; None for none."""
+        return None
+
+    @property
+    def has_open_phases(self) -> bool:
+        """Whether a workflow can have phases that its kind does not declare."""
+        return False
+
+    @property
+    def knows_calls(self) -> bool:
+        """Whether the calls of a workflow are known before it runs."""
+        return True
+
     def carried(self, tokens: int) -> int:
         """Return how many tokens of a reasoning of so many are carried."""
         if not self.carry_reasoning:

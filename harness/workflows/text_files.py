@@ -10,21 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from harness.config.tables import SettingError
+from harness.workflows.program.loading import in_folder
 from harness.workflows.prompts import PromptTemplate
 from harness.workflows.registry import DEFAULT_KIND, WORKFLOWS
 
 MOST_TEXT_BYTES = 4 * 1024**2
 """Maximum size of a file of topics or of a prompt."""
 
+_PROGRAM = "workflow.program"
 _TOPICS, _TOPICS_FILE = "workflow.topics", "workflow.topics_file"
 
 
 def read_texts(values: dict[str, Any], folder: Path, typed: Collection[str]) -> None:
     """Replace the names of files in `values` by the texts in these files.
 
-    `values`: a scenario as TOML has it; `workflow.topics_file` becomes `workflow.topics`, and
-    `prompts.NAME_file` becomes `prompts.NAME`. Files are relative to `folder`, those of keys in
-    `typed` to the current folder: they were set on the command line. Raises SettingError.
+    `values`: a scenario as TOML has it; `workflow.topics_file` becomes `workflow.topics`,
+    `prompts.NAME_file` becomes `prompts.NAME`, and the file of `workflow.program` gets an absolute
+    path. Files are relative to `folder`, those of keys in `typed` to the current folder: they were
+    set on the command line. Raises SettingError.
     """
     workflow, prompts = values.get("workflow"), values.get("prompts")
     if not isinstance(workflow, dict):
@@ -36,6 +39,13 @@ def read_texts(values: dict[str, Any], folder: Path, typed: Collection[str]) -> 
     name = workflow.get("topics_file")
     if isinstance(name, str):
         workflow["topics"] = _read_topics(name, _folder(_TOPICS_FILE, folder, typed), workflow)
+    if isinstance(program := workflow.get("program"), str):
+        workflow["program"] = in_folder(program, _folder(_PROGRAM, folder, typed))
+    sweep = values.get("sweep")
+    if isinstance(sweep, dict) and isinstance(options := sweep.get(_PROGRAM), list):
+        sweep[_PROGRAM] = [
+            in_folder(one, folder) if isinstance(one, str) else one for one in options
+        ]
     for key, template in _templates(workflow).items():
         if isinstance(prompts, dict):
             _read_prompt(prompts, key, template, values, folder, typed)

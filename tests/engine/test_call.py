@@ -81,7 +81,8 @@ def test_a_call_that_succeeds_asks_for_a_permit_sends_and_gives_it_back() -> Non
             backoffs=(), tokens=Tokens(input=10, output=20), wasted_tokens=None,
         )
     )  # fmt: skip
-    ended = Finished(Completion(OK, "a thought", "an answer", "", done=120))
+    tokens = Tokens(input=10, output=20)
+    ended = Finished(Completion(OK, "a thought", "an answer", "", done=120, tokens=tokens))
     assert step(program, None) == ended
 
 

@@ -25,6 +25,7 @@ from harness.engine.effects import (
     EmitRecord,
     FanOut,
     Finished,
+    Foreign,
     Grant,
     Now,
     Park,
@@ -34,6 +35,7 @@ from harness.engine.effects import (
     RunHosted,
     Send,
     Sleep,
+    no_event_loop,
     unsent,
 )
 from harness.engine.ledger import Amount
@@ -167,6 +169,8 @@ class Scheduler:
                     result = None
                 elif type(effect) is RunHosted:
                     result = NO_EVENT_LOOP
+                elif type(effect) is Foreign:
+                    result = no_event_loop(effect)
                 else:
                     assert_never(effect)
         except Cancelled:

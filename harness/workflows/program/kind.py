@@ -1,0 +1,77 @@
+"""`kind = "program"`: runs the user's own function as a workflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.engine.effects import NOW, WITHOUT_EVENT_LOOP, Program
+from harness.records.schema import PhaseInfo
+from harness.workflows.context import WorkflowContext, WorkflowFailedError
+from harness.workflows.layout import InParallel, InSequence, Layout, PlannedCall
+from harness.workflows.program.asking import CallFailedError, GatherFailedError, Scored, make_call
+from harness.workflows.program.loading import error_line, load_program, place_of
+from harness.workflows.program.running import ProgramRun, Strand, driven
+from harness.workflows.program.section import ProgramSection
+from harness.workflows.prompts import Prompts, PromptTemplate
+from harness.workflows.protocol import WorkflowKind
+
+_UNKNOWN = PlannedCall("call", 0)
+_NO_LOOP = "no running event loop"
+
+
+class ProgramKind:
+    """The workflow of a user's program."""
+
+    section = ProgramSection
+    templates: Mapping[str, PromptTemplate] = {}
+
+    def phases(self, section: ProgramSection) -> tuple[PhaseInfo, ...]:
+        """Return the phases that the section names; the program can have others."""
+        names = dict.fromkeys((*(section.calls or ()), *section.max_tokens))
+        return tuple(PhaseInfo(name=name, setting=name) for name in names)
+
+    def layout(
+        self, section: ProgramSection, prompts: Prompts, topic: str, most: Mapping[str, int]
+    ) -> Layout:
+        """Return the calls that the section names, phase after phase; one call without any.
+
+        How much they read is not known.
+        """
+        if section.calls is None:
+            return _UNKNOWN
+        parts: list[Layout] = []
+        for phase, count in section.calls.items():
+            calls = (PlannedCall(phase, 0),) * count
+            parts.append(calls[0] if count == 1 else InParallel(calls))
+        return InSequence(tuple(parts))
+
+    def program(self, context: WorkflowContext[ProgramSection]) -> Program[str]:
+        """Run the function for one topic; its result is the text of the workflow."""
+        section = context.section
+        run = ProgramRun(context)
+        strand = Strand(run, context.at)
+        result, failure = None, None
+        try:
+            function = load_program(section.program)
+            result = yield from driven(
+                strand, function(make_call, context.topic, **section.arguments)
+            )
+        except (WorkflowFailedError, CallFailedError, GatherFailedError) as error:
+            failure = str(error)
+        except Exception as error:  # any error of the program
+            failure = _reason(section, error)
+        end: int = yield NOW
+        run.end(end, strand)
+        if failure is not None:
+            raise WorkflowFailedError(failure)
+        if isinstance(result, Scored):
+            context.ok, result = bool(result.ok), result.result
+        return "" if result is None else str(result)
+
+
+PROGRAM: WorkflowKind[ProgramSection] = ProgramKind()
+
+
+def _reason(section: ProgramSection, error: Exception) -> str:
+    reason = error_line(error, place_of(section.program).source)
+    return f"{reason}; {WITHOUT_EVENT_LOOP}" if _NO_LOOP in str(error) else reason
