@@ -28,7 +28,13 @@ from harness.records.failures import CANCELLED, OK
 from harness.records.schema import Tokens, WorkflowOutcome
 from harness.workflows.context import WorkflowContext, WorkflowFailedError, failure_text
 from harness.workflows.partial_failure import Partial, fail_fast, quorum
-from harness.workflows.program.running import ProgramStep, Strand, awaited, driven
+from harness.workflows.program.running import (
+    DeadlinePassedError,
+    ProgramStep,
+    Strand,
+    awaited,
+    driven,
+)
 from harness.workflows.program.section import ProgramSection
 
 Messages = str | Sequence[Mapping[str, Any]]
@@ -121,7 +127,7 @@ class Ask(ProgramStep[Answer]):
         if completion.outcome == CANCELLED:
             raise Cancelled
         if completion.outcome == WORKFLOW_TIMEOUT:
-            raise WorkflowFailedError(failure_text(self.phase, completion))
+            raise DeadlinePassedError(failure_text(self.phase, completion))
         if completion.outcome != OK and self._raises:
             raise CallFailedError(self.phase, completion)
         return Answer(
@@ -251,21 +257,21 @@ class Gather(ProgramStep[list[Any]]):
         branches = [_branch(*pair) for pair in zip(lanes, self._members, strict=True)]
 
         def enough(found: Sequence[_Branch | None]) -> bool:
-            if any(one is not None and _is_fatal(one) for one in found):
+            if any(one is not None and _ends_all(one) for one in found):
                 return True
             return partial.is_enough([None if one is None else one.ok for one in found])
 
         found: Sequence[_Branch | None] = yield from fan_out(branches, enough)
         end: int = yield NOW
         strand.since = end
-        fatal = next((one.error for one in found if one is not None and _is_fatal(one)), None)
-        if fatal is not None:
-            raise fatal
         good = sum(one is not None and one.ok for one in found)
         run.note_branches(len(found), good)
         suffices = partial.suffices(good)
         outcome: WorkflowOutcome = "degraded" if suffices else "failed"
         run.end_phase(phase, end, "ok" if good == len(found) else outcome)
+        fatal = next((one.error for one in found if one is not None and _is_fatal(one)), None)
+        if fatal is not None:
+            raise fatal
         if not suffices:
             raise self._failure(found)
         return [one.value if one is not None and one.ok else None for one in found]
@@ -293,6 +299,11 @@ class Gather(ProgramStep[list[Any]]):
 
 def _is_fatal(branch: _Branch) -> bool:
     return isinstance(branch.error, WorkflowFailedError)
+
+
+def _ends_all(branch: _Branch) -> bool:
+    """Return whether the other branches are cancelled, whatever the rule of the gather."""
+    return _is_fatal(branch) and not isinstance(branch.error, DeadlinePassedError)
 
 
 def _name_of(member: Awaitable[Any]) -> str:
@@ -368,7 +379,7 @@ class ProgramSleep(ProgramStep[None]):
         is_over = end is not None and end < until
         strand.since = yield from sleep(end if end is not None and is_over else until)
         if is_over:
-            raise WorkflowFailedError(f"{WORKFLOW_TIMEOUT} (the deadline passed)")
+            raise DeadlinePassedError
 
 
 def sleep_for(seconds: float) -> ProgramSleep:

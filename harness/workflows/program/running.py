@@ -16,7 +16,7 @@ from collections.abc import Coroutine, Generator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from harness.engine.deadlines import WORKFLOW_TIMEOUT
+from harness.engine.deadlines import DEADLINE_PASSED, WORKFLOW_TIMEOUT
 from harness.engine.effects import NOW, Cancelled, Foreign, Program, Raised
 from harness.records.clock import SECOND
 from harness.records.schema import Branches, Phase, WorkflowOutcome
@@ -25,6 +25,13 @@ from harness.workflows.program.section import ProgramSection
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
+
+
+class DeadlinePassedError(WorkflowFailedError):
+    """The deadline of the workflow has passed. All branches end with it, each by itself."""
+
+    def __init__(self, text: str = f"{WORKFLOW_TIMEOUT} ({DEADLINE_PASSED})") -> None:
+        super().__init__(text)
 
 
 @runtime_checkable
@@ -246,7 +253,7 @@ def _foreign(strand: Strand, step: Any) -> Program[Any]:
     if not isinstance(reply, Raised):
         return reply
     if reply.is_late and ends_with_workflow:
-        raise WorkflowFailedError(f"{WORKFLOW_TIMEOUT} (the deadline passed)")
+        raise DeadlinePassedError
     if reply.is_late:
         raise WorkflowFailedError(
             f"the program waited for {section.own_time_limit:g} s for something that is no call; "
