@@ -138,8 +138,9 @@ class AsyncOpenAI(openai.AsyncOpenAI):
 
     A streamed response is read as fast as it arrives, however slowly the program reads it, and its
     permit is released when it has arrived. A response with status 200 that is a failure raises
-    FailedResponseError when the policy gives up. Other paths than chat completions have the same
-    permits and policy; their bodies are not classified, and they are never hedged.
+    FailedResponseError when the policy gives up. This holds for chat completions, responses and
+    embeddings. Other paths have the same permits and policy; their bodies are not classified, and
+    they are never hedged.
     """
 
     def __init__(

@@ -30,6 +30,7 @@ from harness.records.keys import CallKey
 from harness.records.redaction import Redactor
 from harness.records.schema import Record
 from harness.transports.exchange import Exchange, ReceivedTexts, is_timeout
+from harness.transports.other_apis import has_text, is_read
 
 POLICY_PHASE_HEADER = "x-harness-policy-phase"
 """Names the phase of a request, for layers with the scope `phase`. It is not sent."""
@@ -63,21 +64,30 @@ class CallMaker:
 
     def call(self, request: httpx2.Request) -> ClientCall:
         """Return the call for a request of the program."""
-        chat = request.method == "POST" and request.url.path.endswith("/chat/completions")
+        path = request.url.path
+        classified = request.method == "POST" and is_read(path)
         try:
             content = request.content
         except httpx2.RequestNotRead:
             content = None
-        streams = chat and content is not None and _asks_for_stream(content)
-        passes_on = not chat or (streams and not self._settings.whole_responses)
+        streams = classified and content is not None and _asks_for_stream(content)
+        passes_on = not classified or (streams and not self._settings.whole_responses)
         phase = request.headers.get(POLICY_PHASE_HEADER, "call")
         key = CallKey("", 0, next(self._numbers), 0, phase, None, 1)
         terms = self._terms._replace(policy=self._policies[streams])
-        limits = terms.limits if chat else terms.limits._replace(first_token=terms.limits.call)
+        limits = terms.limits
+        if not classified or not has_text(path):
+            limits = limits._replace(first_token=limits.call)
         limits = with_timeout(limits, request.extensions.get("timeout", {}))
         terms = terms._replace(limits=limits)
         return ClientCall(
-            request, content, key, terms, chat=chat, streams=streams, passes_on=passes_on
+            request,
+            content,
+            key,
+            terms,
+            classified=classified,
+            streams=streams,
+            passes_on=passes_on,
         )
 
     def begin(self, call: ClientCall, effect: Send, branch: Branch) -> ReceivedResponse:
@@ -135,8 +145,8 @@ class PassedResponse:
 class ClientCall:
     """One request of the program and its attempts.
 
-    `content`: its body; None if it can be sent only once. `chat`: it asks for a chat completion,
-    whose body is classified. `streams`: it asks for a stream. `passes_on`: the program gets the
+    `content`: its body; None if it can be sent only once. `classified`: the outcome depends on the
+    body of the response. `streams`: it asks for a stream. `passes_on`: the program gets the
     response when it begins, not when it is complete. `hand_over` then takes the response and
     returns the queue for its bytes. `asked`: what the records say of the request. `workflow_end`:
     the deadline of its workflow. `shows_causes`: whether errors have the exceptions of the HTTP
@@ -152,7 +162,7 @@ class ClientCall:
         key: CallKey,
         terms: CallTerms,
         *,
-        chat: bool,
+        classified: bool,
         streams: bool,
         passes_on: bool,
         asked: Request = Request(()),  # noqa: B008 - immutable
@@ -160,7 +170,7 @@ class ClientCall:
         shows_causes: bool = True,
     ) -> None:
         self.request = request
-        self.chat = chat
+        self.classified = classified
         self.streams = streams
         self.passes_on = passes_on
         self.passed: PassedResponse | None = None
@@ -227,7 +237,7 @@ class ReceivedResponse:
         """Note status and headers."""
         self._head = response
         self.exchange.note_response(response)
-        if self._call.chat and of_status(response.status_code) == OK:
+        if self._call.classified and of_status(response.status_code) == OK:
             self.exchange.begin_reading(response)
 
     def take(self, data: bytes) -> bool:
@@ -303,11 +313,11 @@ class ReceivedResponse:
 class CallPolicy:
     """The policy of one call: that of the client, without retries of a response passed on.
 
-    A second attempt as a hedge is sent for chat completions only.
+    A second attempt as a hedge is sent only for requests whose responses are classified.
     """
 
     def __init__(self, policy: Policy, call: ClientCall) -> None:
-        self.hedge = policy.hedge if call.chat and not call.is_settled else None
+        self.hedge = policy.hedge if call.classified and not call.is_settled else None
         self._policy = policy
         self._call = call
         self._open: dict[int, Asking] = {}

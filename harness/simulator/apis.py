@@ -6,8 +6,11 @@ from typing import assert_never
 
 from harness.simulator import wire
 from harness.simulator.answer_form import ApiName
+from harness.simulator.embeddings_api import EmbeddingsRendering, parse_embeddings
 from harness.simulator.rendering import Rendering
 from harness.simulator.request_parser import ChatRequest, parse_chat, read_object
+from harness.simulator.responses_parser import parse_responses
+from harness.simulator.responses_rendering import ResponsesRendering, responses_id
 from harness.simulator.script import CalledTool
 
 
@@ -17,26 +20,47 @@ def read_request(api: ApiName, body: bytes, phase: str | None) -> ChatRequest:
     `phase`: the setting of the phase that the client names.
     """
     value = read_object(body)
-    if api == "chat":
-        return parse_chat(value, phase)
-    assert_never(api)
+    match api:
+        case "chat":
+            return parse_chat(value, phase)
+        case "responses":
+            return parse_responses(value, phase)
+        case "embeddings":
+            return parse_embeddings(value, phase)
+        case _:
+            assert_never(api)
 
 
-def response_id_of(request: ChatRequest, name: str) -> str:
-    """Return the id of the response to `request` that is called `name`."""
-    return wire.completion_id(name)
+def response_id_of(request: ChatRequest, name: str) -> str | None:
+    """Return the id of the response to `request` that is called `name`; None if it has none."""
+    if request.form is None:
+        return wire.completion_id(name)
+    match request.form.api:
+        case "chat":
+            return wire.completion_id(name)
+        case "responses":
+            return responses_id(name)
+        case "embeddings":
+            return None
+        case _:
+            assert_never(request.form.api)
 
 
 def make_rendering(
-    request: ChatRequest, response_id: str, created: int, tool: CalledTool | None, *, reasons: bool
+    request: ChatRequest, name: str, created: int, tool: CalledTool | None, *, reasons: bool
 ) -> Rendering:
     """Return what renders the answer to a request.
 
-    `created`: in seconds since 1970. `tool`: the tool that the answer calls. `reasons`: whether it
-    has reasoning.
+    `name`: of the response. `created`: in seconds since 1970. `tool`: the tool that the answer
+    calls. `reasons`: whether it has reasoning.
     """
+    form = request.form
+    if form is not None and form.api == "responses":
+        return ResponsesRendering(responses_id(name), created, request, tool)
+    if form is not None and form.embedding is not None:
+        return EmbeddingsRendering(request, form.embedding)
     return wire.ChatRendering(
-        response_id,
+        wire.completion_id(name),
         created,
         request.model,
         tool,

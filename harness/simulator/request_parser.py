@@ -116,7 +116,8 @@ def make_request(
     prompt = _encode(messages)
     input_tokens = sum([-(-len(content) // 4) + 4 for _, content in messages])
     if form is not None and form.asks_for_list(key):
-        form = None  # the prompt alone asks for the same
+        # the prompt alone asks for the same
+        form = None if form.api == "chat" else msgspec.structs.replace(form, schema=b"")
     if form is not None:
         prompt += form.identity()
         input_tokens += form.tokens

@@ -15,7 +15,7 @@ from harness.records.clock import ReadClock
 from harness.records.histogram import Histogram, bucket
 from harness.records.provider_log import Served
 from harness.simulator import wire
-from harness.simulator.apis import make_rendering, response_id_of
+from harness.simulator.apis import make_rendering
 from harness.simulator.fault_responses import instead, retry_headers, stream_end
 from harness.simulator.http_server import HttpResponse
 from harness.simulator.rendering import Rendering, WholeAnswer
@@ -57,12 +57,8 @@ class Writes:
 
 def rendering_of(completion: ServedCompletion, created: int) -> Rendering:
     """Return what renders the answer of a completion; `created`: in seconds since 1970."""
-    request, tool = completion.request, completion.script.tool
-    response_id, reasons = (
-        response_id_of(request, completion.name),
-        bool(completion.tokens.reasoning),
-    )
-    return make_rendering(request, response_id, created, tool, reasons=reasons)
+    tool, reasons = completion.script.tool, bool(completion.tokens.reasoning)
+    return make_rendering(completion.request, completion.name, created, tool, reasons=reasons)
 
 
 class ResponseWriter:

@@ -130,13 +130,18 @@ class Script:
         self.first_answer = bisect_right(self.ends, self.reasoning)
         self.writes = [end - self.first for end in self.ends]
         output = self.reasoning + self.answer
-        self.tokens = Tokens(
-            input=request.input_tokens, cached=0, output=output, reasoning=self.reasoning
-        )
+        if request.form is not None and request.form.embedding is not None:
+            self.tokens = Tokens(input=request.input_tokens, output=0)
+        else:
+            self.tokens = Tokens(
+                input=request.input_tokens, cached=0, output=output, reasoning=self.reasoning
+            )
 
     def _measure(self, profile: Profile, seed: int) -> None:
         """Draw the lengths and apply the limits."""
         request, draws = self._request, self._draws
+        if request.form is not None and request.form.embedding is not None:
+            return  # vectors are no text
         in_json, is_list = self._in_json(profile)
         thinking, answering = profile.lengths(request.phase, is_list)
         reasoning = (

@@ -29,6 +29,9 @@ from harness.simulator.wander import Wander
 _DRIP = 1.0
 """Seconds between keep-alives of the fault `keep_alive_only`, if the profile has none."""
 
+_EMBEDDING_SHARE = 0.2
+"""The time of a response with vectors, as a share of the time to the first token of a text."""
+
 
 class Refused(NamedTuple):
     """A request that is answered at once and not served.
@@ -192,6 +195,8 @@ class Simulation:
                 fault = self._plan.strike(
                     elapsed, repeat, request.phase, request.stream, draws, arrival
                 )
+                if fault is not None and not _affects(fault, request):
+                    fault = None
             if fault is not None and _is_at_once(fault):
                 return Refused(arrival, active, name, None, fault, fault.retry_after)
         if self._is_limited:
@@ -291,6 +296,8 @@ class Simulation:
         purpose = "ttft" if arrival == 1 else f"ttft {arrival}"
         seconds = draws.lognormal(purpose, ttft.median, ttft.sigma)
         seconds += ttft.per_1k_input_tokens * request.input_tokens / 1000
+        if request.form is not None and request.form.embedding is not None:
+            seconds *= _EMBEDDING_SHARE
         return round(seconds * self._nanoseconds)
 
     def _initial_charge(self, request: ChatRequest) -> int:
@@ -316,6 +323,12 @@ class Simulation:
 
     def _charge(self, at: int, tokens: int) -> None:
         self._levels = limits.charge(self._levels, at, tokens)
+
+
+def _affects(fault: Strike, request: ChatRequest) -> bool:
+    """Return whether a fault has an effect on a request: vectors have no text that it could end."""
+    is_text = request.form is None or request.form.embedding is None
+    return is_text or fault.kind.finish_reason is None
 
 
 def _is_at_once(fault: Strike) -> bool:

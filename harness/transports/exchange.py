@@ -32,6 +32,7 @@ from harness.records.keys import AttemptKey
 from harness.records.provider_log import SIMULATED_HEADER
 from harness.records.redaction import NO_SECRETS, Redactor
 from harness.records.schema import NO_TOKENS
+from harness.transports.other_apis import translator_of
 from harness.transports.rate_limits import rate_limit_reset
 from harness.transports.reading import Reading
 from harness.transports.target import Target
@@ -194,7 +195,8 @@ class Exchange:
     def begin_reading(self, response: httpx2.Response) -> None:
         """Prepare to read the body of a successful response."""
         content_type = response.headers.get("content-type", "").lower()
-        self.reading = Reading(self.stream, content_type, self.terms)
+        translator = translator_of(response.request.url.path)
+        self.reading = Reading(self.stream, content_type, self.terms, translator)
         self.decodes = is_encoded(response)
         if "content-length" in response.headers and "transfer-encoding" in response.headers:
             self.reading.note("framing")

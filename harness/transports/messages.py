@@ -78,22 +78,40 @@ def decode(payload: bytes, nesting: int) -> tuple[ResponseMessage, Sequence[str]
 
     Raises UnreadableError if it is no message.
     """
-    # So deep a message is at least twice as long, as each level has two brackets.
-    if len(payload) > 2 * nesting and _is_deeper(payload, nesting):
-        raise UnreadableError(f"JSON with more than {nesting} levels")
+    _check_nesting(payload, nesting)
     try:
         return decode_plain(payload), ()
-    except msgspec.ValidationError:
-        anomalies: list[str] = []
     except STREAM_FAILURES:
-        anomalies = ["surrogate" if _ESCAPED_SURROGATE.search(payload) else "not_quite_json"]
-    try:
-        value = json.loads(payload.decode())
-    except STREAM_FAILURES:
-        raise UnreadableError("JSON that cannot be read") from None
+        value, anomalies = _read_json(payload)
     fields = _fields(value)
     choices = [_choice(one, anomalies) for one in _list(fields.pop("choices", None))]
     return ResponseMessage(choices=choices, **fields), anomalies
+
+
+def read_json(payload: bytes, nesting: int) -> tuple[Any, list[str]]:
+    """Decode any JSON of at most `nesting` levels; return it and its anomalies.
+
+    Raises UnreadableError.
+    """
+    _check_nesting(payload, nesting)
+    return _read_json(payload)
+
+
+def _read_json(payload: bytes) -> tuple[Any, list[str]]:
+    try:
+        return msgspec.json.decode(payload), []
+    except STREAM_FAILURES:
+        anomalies = ["surrogate" if _ESCAPED_SURROGATE.search(payload) else "not_quite_json"]
+    try:
+        return json.loads(payload.decode()), anomalies
+    except STREAM_FAILURES:
+        raise UnreadableError("JSON that cannot be read") from None
+
+
+def _check_nesting(payload: bytes, nesting: int) -> None:
+    # So deep a message is at least twice as long, as each level has two brackets.
+    if len(payload) > 2 * nesting and _is_deeper(payload, nesting):
+        raise UnreadableError(f"JSON with more than {nesting} levels")
 
 
 def _is_deeper(payload: bytes, nesting: int) -> bool:

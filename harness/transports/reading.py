@@ -2,10 +2,11 @@
 
 This module does no input or output. The transports feed it bytes with their arrival times. It
 distinguishes all failures of a response with status 200. The format is that of the OpenAI chat
-completions API. Servers send reasoning in fields of its own, in parts of the content, or between
-marks in the content; all are supported. Tool calls, refusals and audio count as an answer, so that
-they end the wait for the first text; the first part of a tool call is the first answer. What
-deviates from the API and can still be read is noted as an anomaly (`records.anomalies`).
+completions API; responses of other APIs are translated into it (`other_apis`). Servers send
+reasoning in fields of its own, in parts of the content, or between marks in the content; all are
+supported. Tool calls, refusals and audio count as an answer, so that they end the wait for the
+first text; the first part of a tool call is the first answer. What deviates from the API and can
+still be read is noted as an anomaly (`records.anomalies`).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from harness.transports.messages import (
     printable_text,
     whole_pairs,
 )
+from harness.transports.other_apis import Translator
 from harness.transports.reasoning_tags import ReasoningSplitter
 from harness.transports.sse import Data, EventDecoder, Stray
 from harness.transports.token_usage import TokenUsage
@@ -54,10 +56,15 @@ class Reading:
 
     `complete`: the response is complete, though it may be a failure. `stream`: whether a stream was
     requested; the bytes decide what the body is. `tokens` are known when it has ended.
+    `translator`: for a response of another API than chat completions.
     """
 
     def __init__(
-        self, stream: bool, content_type: str, terms: ReadingTerms = DEFAULT_TERMS
+        self,
+        stream: bool,
+        content_type: str,
+        terms: ReadingTerms = DEFAULT_TERMS,
+        translator: Translator | None = None,
     ) -> None:
         self.first_chunk: int | None = None
         self.first_reasoning: int | None = None
@@ -79,7 +86,9 @@ class Reading:
         self._most_bytes, self._longest_event, self._most_text = (
             limits.body, limits.line, limits.text,
         )  # fmt: skip
-        self._plain_bytes = min(2 * limits.nesting, limits.line)
+        self._translator = translator
+        # No event of another API is plain: almost every event is tested for its length alone.
+        self._plain_bytes = min(2 * limits.nesting, limits.line) if translator is None else -1
         self._asked_for_stream = stream
         self._content_type = content_type
         self._anomalies: set[str] = set()
@@ -246,14 +255,19 @@ class Reading:
             self.note("unknown_field")
 
     def _decode(self, payload: bytes, at: int, malformed: str) -> None:
+        translator = self._translator
         try:
-            message, anomalies = decode(payload, self._nesting)
+            message, anomalies = (decode if translator is None else translator.decode)(
+                payload, self._nesting
+            )
         except UnreadableError as error:
             self._fail(at, malformed, str(error))
         else:
             if anomalies:
                 self._anomalies.update(anomalies)
             self._message(message, at)
+            if translator is not None and translator.is_final and self.ended is None:
+                self._conclude(at)
 
     def _message(self, message: ResponseMessage, at: int) -> None:
         if message.error or message.object == "error":
@@ -388,13 +402,17 @@ class Reading:
             self._fail(at, outcome, f"finish_reason {reason}"[:_LONGEST_DETAIL])
         elif not self._saw_choice:
             self._fail(at, "empty_choices", "a response without a choice")
-        elif not self.answer.strip() and not self._answered_otherwise:
+        elif not self.answer.strip() and not self._is_answered_otherwise():
             only = "reasoning only" if self.first_reasoning is not None else "no text at all"
             self._fail(at, "empty_answer", only)
         elif self._terms.strict and self._anomalies:
             self._fail(at, self._strict_outcome(), f"anomaly: {', '.join(self.anomalies)}")
         else:
             self.outcome, self.ended = OK, at
+
+    def _is_answered_otherwise(self) -> bool:
+        translator = self._translator
+        return self._answered_otherwise or (translator is not None and translator.is_answered)
 
     def _strict_outcome(self) -> str:
         if "missing_done" in self._anomalies:

@@ -203,7 +203,8 @@ def begun(send: Send, status: int = 200) -> tuple[Exchange, Clock, list[int]]:
     clock.time = 10
     exchange.note_sent()
     clock.time = 20
-    response = httpx2.Response(status, headers={"content-type": EVENT_STREAM})
+    request = httpx2.Request("POST", "http://test/v1/chat/completions")
+    response = httpx2.Response(status, headers={"content-type": EVENT_STREAM}, request=request)
     exchange.note_response(response)
     if status == 200:
         exchange.begin_reading(response)

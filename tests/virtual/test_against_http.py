@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from msgspec.structs import asdict
 
@@ -19,8 +20,12 @@ from harness.simulator.profiles import load_profile
 from harness.simulator.virtual.clients import BlockingVirtualClient
 from harness.simulator.virtual.clock import VirtualClock
 from harness.simulator.virtual.provider import VirtualProvider, VirtualTarget, VirtualTrial
+from harness.simulator.virtual.requests import render_reply
 from harness.transports.async_transport import AsyncClient
-from tests.transports.attempts import make_target
+from harness.transports.exchange import Exchange
+from harness.transports.other_apis import translator_of
+from harness.transports.reading import Reading
+from tests.transports.attempts import ANCHOR, make_target
 from tests.wire.clients import now
 from tests.wire.provider import serving
 
@@ -151,3 +156,95 @@ def test_a_fault_in_a_tool_call_comes_to_the_same(tmp_path: Path, kind: str, str
     real = asyncio.run(over_http(tmp_path, overrides, stream, FORMS["a call"]))
     virtual = in_virtual_time(overrides, stream, FORMS["a call"])
     assert list(map(shape, virtual)) == list(map(shape, real))
+
+
+FLAT = {"type": "function", **LOOK_UP}
+ITEMS = [
+    {"role": "user", "content": [{"type": "input_text", "text": "Topic: tides"}]},
+    {"type": "reasoning", "id": "rs_1", "summary": []},
+    {"type": "function_call", "call_id": "call_1", "name": "look_up", "arguments": "{}"},
+    {"type": "function_call_output", "call_id": "call_1", "output": "high"},
+]
+FORMAT = {"format": {"type": "json_schema", "name": "s", "schema": LOOK_UP["parameters"]}}
+SENT: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "chat": ("/chat/completions", {"messages": CONVERSATION}),
+    "text": ("/responses", {"input": "Topic: tides", "instructions": "Be brief."}),
+    "items": ("/responses", {"input": ITEMS, "tools": [FLAT]}),
+    "a call": ("/responses", {"input": "Why?", "tools": [FLAT], "tool_choice": "required"}),
+    "a named call": (
+        "/responses",
+        {"input": "Why?", "tools": [FLAT], "tool_choice": {"type": "function", "name": "look_up"}},
+    ),
+    "a schema": ("/responses", {"input": "Why?", "text": FORMAT}),
+    "cut": ("/responses", {"input": "Why?", "max_output_tokens": 7}),
+    "a cut call": (
+        "/responses",
+        {"input": "Why?", "tools": [FLAT], "tool_choice": "required", "max_output_tokens": 7},
+    ),
+    "vectors": ("/embeddings", {"input": ["tides", "waves"]}),
+    "refused": ("/responses", {"input": [], "stream": False}),
+}
+FAULTS_OF_PATHS = [
+    "none", "empty_choices", "error_in_body", "empty_answer", "truncated", "content_filter",
+    "insufficient_system_resource", "missing_done", "malformed_chunk", "error_in_stream",
+    "blank_body", "not_json", "unavailable",
+]  # fmt: skip
+
+
+async def sent_over_http(
+    folder: Path, overrides: Mapping[str, object], body: bytes, path: str
+) -> Reply:
+    async with (
+        serving(folder, overrides) as provider,
+        httpx2.AsyncClient(base_url=provider.url) as http,
+    ):
+        exchange = Exchange(b'"stream": true' in body, attempts(now())[0].deadlines, now, ANCHOR)
+        async with http.stream("POST", path, content=body) as response:
+            exchange.note_sent()
+            exchange.note_response(response)
+            if response.status_code != 200:
+                return exchange.refused(await response.aread())
+            exchange.begin_reading(response)
+            async for data in response.aiter_bytes():
+                if not exchange.received(data, now()):
+                    break
+            return exchange.finish()
+
+
+def sent_in_virtual_time(overrides: Mapping[str, object], body: bytes, path: str) -> Reply:
+    target = VirtualTarget(
+        load_profile("streams", overrides), SEED, SCALE, "", False, thoughts=True
+    )
+    clock, send = VirtualClock(), attempts(0)[0]
+    client = BlockingVirtualClient(VirtualProvider(VirtualTrial(target, "None", 0, 1)), clock)
+    request = Request((), body=body, path=path)
+    return client.send(Send(CallKey("cell", 0, 0, 0, "", None, 1), 1, request, send.deadlines))
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["stream", "whole"])
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [*((name, "none") for name in SENT), *(("text", fault) for fault in FAULTS_OF_PATHS[1:]),
+     ("vectors", "empty_choices"), ("vectors", "truncated"), ("a call", "missing_done")],
+)  # fmt: skip
+def test_a_sent_request_comes_to_the_same(
+    tmp_path: Path, name: str, fault: str, stream: bool
+) -> None:
+    path, keys = SENT[name]
+    body = json.dumps({"model": "m", "stream": stream, **keys}).encode()
+    faults = [faulty(KINDS[fault])] if fault in KINDS else []
+    overrides = {**PROFILE, "tool_rounds": 1, "faults": faults}
+    real = asyncio.run(sent_over_http(tmp_path, overrides, body, path))
+    virtual = sent_in_virtual_time(overrides, body, path)
+    assert shape(virtual) == shape(real)
+    if fault == "none" and name not in ("refused", "cut", "a cut call"):
+        assert real.outcome == "ok"
+        assert not real.anomalies or name == "vectors"  # they are never streamed
+        rendered = render_reply(path, body, virtual)
+        reading = Reading(stream, rendered.headers["content-type"], translator=translator_of(path))
+        reading.feed(rendered.body, 1)
+        reading.close(1)
+        assert (reading.outcome, reading.answer, reading.reasoning, reading.tool_calls) == (
+            "ok", real.answer, real.reasoning, real.tool_calls,
+        )  # fmt: skip
+        assert (reading.tokens, reading.response_id) == (real.tokens, real.response_id)

@@ -32,8 +32,10 @@ def events_of(stream: bytes) -> list[Any]:
 @both
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_a_whole_body_is_answered_as_the_same_messages_are(waiting: Waiting, stream: bool) -> None:
-    messages = [{"role": "user", "content": PROMPT}]
-    _, reply = sent(waiting, "/chat/completions", {"messages": messages, "stream": stream})
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": PROMPT}], "stream": stream}
+    if stream:
+        body["stream_options"] = {"include_usage": True}
+    _, reply = sent(waiting, "/chat/completions", body)
     plain = waiting(trial(stream=stream), attempt())
     assert (reply.answer, reply.tokens) == (plain.answer, plain.tokens)
     assert (reply.done, reply.gaps, reply.first_chunk) == (

@@ -17,6 +17,7 @@ from harness.engine.effects import Deadlines, Reply, ToolCall
 from harness.records.failures import FAILURES, OK
 from harness.records.schema import NO_TOKENS, Tokens
 from harness.simulator import wire
+from harness.simulator.apis import response_id_of
 from harness.simulator.rates import Rates
 from harness.simulator.simulation import Refused, ServedCompletion, Simulation
 from harness.simulator.virtual.gaps import gaps_of
@@ -143,10 +144,13 @@ class IncomingResponse(msgspec.Struct, eq=False):
             outcome = "truncated"
         if outcome != OK:
             detail = f"finish_reason {finish}"
-        chunks = script.chunks if completion.request.stream else 1
+        request = completion.request
+        chunks = script.chunks if request.stream else 1
+        reports_usage = request.include_usage or not request.stream
         made = script.ends[-1]
         progress = ResponseProgress(made, chunks, done) if made else NO_PROGRESS
-        return self._reply(outcome, detail, done, progress, finish, completion.tokens)
+        tokens = completion.tokens if reports_usage else NO_TOKENS
+        return self._reply(outcome, detail, done, progress, finish, tokens)
 
     def _cut_off(self, outcome: str, done: int) -> Reply:
         script, progress = self.completion.script, NO_PROGRESS
@@ -199,7 +203,8 @@ class IncomingResponse(msgspec.Struct, eq=False):
         if headers is not None:
             status, request_id = 200, _request_id(completion.name)
             if stream or ended:
-                name = wire.completion_id(completion.name) if completion.name else None
+                if completion.name:
+                    name = response_id_of(completion.request, completion.name)
                 model = completion.request.model
         gaps: Mapping[int, int] = {}
         if stream and progress.last is not None:

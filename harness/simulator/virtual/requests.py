@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 from harness.engine.effects import Reply, Request
 from harness.simulator import wire
 from harness.simulator.answer_form import PATHS, ApiName
-from harness.simulator.apis import make_rendering, read_request, response_id_of
+from harness.simulator.apis import make_rendering, read_request
 from harness.simulator.rendering import Rendering, WholeAnswer
 from harness.simulator.request_parser import (
     BadRequestError,
@@ -68,7 +69,7 @@ def render_reply(path: str, body: bytes, reply: Reply, created: int = 0) -> Rend
         reply.finish_reason or "stop",
         reply.tokens,
     )
-    name = reply.response_id or response_id_of(request, "0" * 16)
+    name = re.split("[-_]", reply.response_id or "0" * 16)[-1]
     rendering = make_rendering(request, name, created, tool, reasons=bool(answer.reasoning))
     if not request.stream:
         return RenderedResponse(200, dict(wire.JSON_HEADERS), rendering.whole(answer))
