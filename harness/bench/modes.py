@@ -21,6 +21,7 @@ from harness.engine.blocking_interpreter import (
 from harness.engine.budget_gate import Gate, through_gate, through_gate_async
 from harness.engine.effects import EmitRecord, Program
 from harness.engine.loop_lag import LoopProbe, ReadProbe, ThreadProbe
+from harness.engine.own_time import InterruptibleCode
 from harness.engine.permits import AsyncPermits, ThreadPermits, Turns
 from harness.records.clock import ReadClock
 from harness.records.schema import Record
@@ -127,7 +128,7 @@ def _async_mode(
             send = through_gate_async(gate, client.send)
             permitted = AsyncPermits(permits, now)
             world = AsyncWorld(now, permitted, send, gate.emitting(emit), is_running, serial=serial)
-            with LoopProbe(now) as probe:
+            with LoopProbe(now) as probe, InterruptibleCode():
                 await run_async(program, world)
                 return probe.lag()
 

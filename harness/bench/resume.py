@@ -19,6 +19,7 @@ import harness
 from harness.bench.scenario import Scenario
 from harness.bench.scenario_file import apply_override, validated
 from harness.bench.spending import is_counted
+from harness.bench.user_code import code_versions
 from harness.config.validation_messages import message_of, one_line
 from harness.engine.ledger import Amount
 from harness.policies.resolve import code_of
@@ -41,6 +42,7 @@ class RunProgress(NamedTuple):
     `ended`: the workflows that ended, by trial. `whole`: the trials with nothing left to do.
     `spent`: the amounts that the budget allowed. `elapsed`: nanoseconds that the clocks of trials
     have run, in virtual time. `answered`: whether the endpoint has ever had a good answer.
+    `output`: the file for what a user's program prints.
     """
 
     scenario: Scenario
@@ -50,6 +52,7 @@ class RunProgress(NamedTuple):
     spent: Amount = Amount()
     elapsed: int = 0
     answered: bool = False
+    output: Path | None = None
 
 
 def require_profiles(run: Run, profiles: Mapping[str, dict[str, Any]]) -> None:
@@ -62,11 +65,15 @@ def require_profiles(run: Run, profiles: Mapping[str, dict[str, Any]]) -> None:
         )
 
 
-def changes(run: Run) -> Iterable[str]:
+def changes(run: Run, scenario: Scenario) -> Iterable[str]:
     """Yield the changes since the run began that can affect its measurements."""
     was, now = run.versions.get("harness"), harness.__version__
     if was != now:
         yield f"the run was started with harness {was} and continues with {now}"
+    codes = code_versions(scenario)
+    for name, code in codes.items():
+        if run.versions.get(name) != code:
+            yield f"the run was started with {run.versions.get(name)} and continues with {code}"
 
 
 def with_budget(progress: RunProgress, overrides: Sequence[str]) -> RunProgress:

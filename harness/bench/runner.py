@@ -30,6 +30,7 @@ from harness.bench.spending import (
     until_stopped,
 )
 from harness.bench.trial import INTERRUPTED, RecordCollector, Tally, is_recorded
+from harness.bench.user_code import OUTPUT_FILE, code_versions, limited_code
 from harness.bench.virtual import Played, Task
 from harness.config.request_settings import Secrets
 from harness.endpoints.section import EndpointServer
@@ -91,6 +92,7 @@ def run(
     swept = cells.expand(scenario)
     blocks = cells.order(swept, scenario.sweep.most_repeats, scenario.seed)
     begun = progress or RunProgress(scenario, _describe(scenario, profiles, swept, blocks))
+    begun = begun._replace(output=directory / OUTPUT_FILE)
     run_directory.write_whole(directory / run_directory.RUN_FILE, begun.run)
     todo = trial_batches(blocks, scenario.sweep.looks, begun.whole, judge_records(directory))
     counted = is_counted(scenario)
@@ -212,6 +214,7 @@ def _measure(
         sampling(
             server.metrics_url, server.metrics_key, now, trial_key, endpoint.target.request
         ) as samples,
+        limited_code(endpoint.scenario, begun.output),
         _quiet_collector(),
     ):
         began, cpu = now(), time.process_time_ns()
@@ -414,6 +417,7 @@ def _describe(
             "harness": harness.__version__,
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in packages},
+            **code_versions(scenario),
         },
         host={
             "system": platform.system(),

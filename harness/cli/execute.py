@@ -21,6 +21,7 @@ from harness.bench.estimate import Estimate
 from harness.bench.resume import RunProgress, changes, progress_of, require_profiles, with_budget
 from harness.bench.runner import Hooks, ReadTrial, run
 from harness.bench.scenario import Scenario
+from harness.bench.user_code import check_code, code_versions
 from harness.bench.virtual import processes
 from harness.cli.live import LIVE_VIEW, Counters, LiveView, Race
 from harness.cli.main import EXIT_INTERRUPTED
@@ -63,6 +64,7 @@ def start_run(
     options: argparse.Namespace,
 ) -> int:
     """Check that the run can begin, ask for confirmation, run it, and return the exit code."""
+    _import_code(scenario, options)
     keys = _preflight(scenario, options)
     confirm(scenario, expected, options.yes, options.quiet)
     _wait(scenario, keys, options)
@@ -84,8 +86,9 @@ def resume_run(options: argparse.Namespace) -> int:
         scenario = progress.scenario
         profiles = profiles_of(scenario, str(directory / RUN_FILE))
         require_profiles(progress.run, _plain(profiles))
-        for line in changes(progress.run):
+        for line in changes(progress.run, scenario):
             warn(line)
+        _import_code(scenario, options)
         keys = _preflight(scenario, options)
         expected = estimate_run(scenario, profiles)
         confirm(scenario, expected, options.yes, options.quiet)
@@ -115,6 +118,16 @@ def _preflight(scenario: Scenario, options: argparse.Namespace) -> dict[str, Sec
         for endpoint in endpoints.values():
             endpoint.check()
     return keys
+
+
+def _import_code(scenario: Scenario, options: argparse.Namespace) -> None:
+    """Say which programs of the user the run executes, and import them."""
+    codes = code_versions(scenario)
+    if not options.quiet:
+        for code in codes.values():
+            print(f"program {code}", file=sys.stderr)
+    if codes:
+        check_code(scenario)
 
 
 def _wait(scenario: Scenario, keys: Mapping[str, Secrets], options: argparse.Namespace) -> None:
@@ -159,7 +172,10 @@ def _execute(
     counters = _counters(scenario, progress, each(directory, Attempt))
     log = RunLog(lambda: read_run(directory)) if options.log_level else None
     # Among log lines the live view is plain lines, also on a terminal.
-    console = Console(stderr=True, quiet=silent, force_terminal=False if log else None)
+    # The file is given, as what a program prints to sys.stderr goes elsewhere meanwhile.
+    console = Console(
+        file=sys.stderr, stderr=True, quiet=silent, force_terminal=False if log else None
+    )
     with (
         logging_to(sys.stderr, options.log_level, options.log_format),
         LiveView(counters, console, views) as view,

@@ -278,7 +278,7 @@ def complaint(text: str, *overrides: str) -> str:
         ),
         pytest.param(
             HEAD + "[sweep]\nmode = ['parallel']\n",
-            "sweep.mode[0] = 'parallel': must be 'sync', 'threads' or 'async'",
+            "sweep.mode[0] = 'parallel': must be 'sync', 'serial', 'threads' or 'async'",
             id="unknown mode",
         ),
         pytest.param(

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from harness.engine.deadlines import DEADLINE_PASSED, WORKFLOW_TIMEOUT
 from harness.engine.effects import NOW, Cancelled, Foreign, Program, Raised
+from harness.engine.own_time import OwnTimeExceededError, begin_own_code, end_own_code
 from harness.records.clock import SECOND
 from harness.records.schema import Branches, Phase, WorkflowOutcome
 from harness.workflows.context import WorkflowContext, WorkflowFailedError
@@ -178,11 +179,13 @@ def current_strand() -> Strand | None:
 
 @contextmanager
 def _as_current(strand: Strand) -> Generator[None, None, None]:
-    before, _local.strand = current_strand(), strand
+    _local.strand = strand
+    begin_own_code()
     try:
         yield
     finally:
-        _local.strand = before
+        end_own_code()
+        _local.strand = None
 
 
 def awaited(step: ProgramStep[_T]) -> Generator[Any, Any, _T]:
@@ -221,6 +224,12 @@ def driven(strand: Strand, coroutine: Coroutine[Any, Any, _T]) -> Program[_T]:
                 if was_cancelled:
                     raise Cancelled from None
                 raise WorkflowFailedError("the program cancelled itself") from None
+            except OwnTimeExceededError:
+                limit = strand.run.context.section.own_time_limit
+                raise WorkflowFailedError(
+                    f"the program's own code ran for more than {limit:g} s; raise "
+                    "workflow.own_time_limit, or correct the program"
+                ) from None
             except SystemExit as exiting:
                 raise WorkflowFailedError(f"the program called sys.exit({exiting})") from None
             result = error = None

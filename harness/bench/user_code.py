@@ -1,0 +1,121 @@
+"""What surrounds the code of a user that a run executes: checks before it, limits around it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, redirect_stderr, redirect_stdout
+from io import TextIOBase
+from pathlib import Path
+from typing import TextIO
+
+from harness.bench.cells import scenarios_by_cell
+from harness.bench.scenario import Scenario
+from harness.config.validation_messages import one_line
+from harness.engine.own_time import OwnTimeWatch
+from harness.records.errors import InputError
+from harness.workflows.program.loading import is_marked, load_program
+from harness.workflows.program.section import ProgramSection
+
+OUTPUT_FILE = "program-output.txt"
+"""What programs print, in the run directory."""
+
+_MOST_OUTPUT = 1024**2
+_CUT = f"\n[output above {_MOST_OUTPUT // 1024**2} MiB is not kept]\n"
+
+_HOSTED_MODES = ("async", "serial")
+"""The modes of a program without the decorator: those with an event loop."""
+
+
+def check_code(scenario: Scenario, output: Path | None = None) -> None:
+    """Import the programs of all cells. Raises InputError if one of them cannot be run.
+
+    What they print is written to `output`, or dropped.
+    """
+    for mine in scenarios_by_cell(scenario).values():
+        if isinstance(mine.workflow, ProgramSection):
+            with output_to(output):
+                _check(mine.workflow, scenario.sweep.mode)
+
+
+def _check(section: ProgramSection, modes: tuple[str, ...]) -> None:
+    function = load_program(section.program)
+    if not is_marked(function):
+        for mode in modes:
+            if mode not in _HOSTED_MODES:
+                raise _error(
+                    section,
+                    f"a function without the decorator harness.workflow has no mode {mode!r}; use "
+                    f"{' and '.join(_HOSTED_MODES)}",
+                )
+        return
+    try:
+        inspect.signature(function).bind("ask", "topic", **section.arguments)
+    except TypeError as error:
+        raise _error(
+            section,
+            f"cannot be called with ask, a topic and workflow.arguments ({error}); correct its "
+            "parameters",
+        ) from None
+
+
+def _error(section: ProgramSection, what: str) -> InputError:
+    return InputError(one_line(f"workflow.program = {section.program!r}: {what}"))
+
+
+class _CappedOutput(TextIOBase):
+    """A text stream that appends to a file, up to about a megabyte, shared by processes."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._file: TextIO | None = None
+        self._left = _MOST_OUTPUT
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        if self._path is None or self._left <= 0 or not text:
+            return len(text)
+        if self._file is None:
+            self._file = self._path.open("a", encoding="utf-8", errors="replace")
+            self._left -= self._file.tell()
+        self._file.write(text if len(text) <= self._left else text[: max(self._left, 0)] + _CUT)
+        self._left -= len(text)
+        return len(text)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        super().close()
+
+
+@contextmanager
+def output_to(path: Path | None) -> Iterator[None]:
+    """Write what code prints to a file, so that it does not disturb what the run shows."""
+    with (
+        closing(_CappedOutput(path)) as stream,
+        redirect_stdout(stream),
+        redirect_stderr(stream),
+    ):
+        yield
+
+
+@contextmanager
+def limited_code(scenario: Scenario, output: Path | None) -> Iterator[None]:
+    """Limit the own time and the output of the program of a trial; nothing without a program."""
+    section = scenario.workflow
+    with ExitStack() as stack:
+        if isinstance(section, ProgramSection):
+            stack.enter_context(OwnTimeWatch(section.own_time_limit))
+            stack.enter_context(output_to(output))
+        yield
+
+
+def code_versions(scenario: Scenario) -> dict[str, str]:
+    """Return the programs of the cells with hashes of their files, for `Run.versions`."""
+    codes = (mine.workflow.code for mine in scenarios_by_cell(scenario).values())
+    different = dict.fromkeys(code for code in codes if code is not None)
+    numbered = (f"program {number}" for number in range(1, len(different) + 1))
+    names = ("program",) if len(different) == 1 else numbered
+    return dict(zip(names, different, strict=True))
