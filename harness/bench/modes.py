@@ -10,6 +10,7 @@ from contextlib import ExitStack
 
 import uvloop
 
+from harness.client.target_requests import TargetTransport
 from harness.config.network import tls_context
 from harness.engine.async_interpreter import AsyncWorld, run_async
 from harness.engine.blocking_interpreter import (
@@ -20,6 +21,7 @@ from harness.engine.blocking_interpreter import (
 )
 from harness.engine.budget_gate import Gate, through_gate, through_gate_async
 from harness.engine.effects import EmitRecord, Program
+from harness.engine.hosting import Hosting, transmitting
 from harness.engine.loop_lag import LoopProbe, ReadProbe, ThreadProbe
 from harness.engine.own_time import InterruptibleCode
 from harness.engine.permits import AsyncPermits, ThreadPermits, Turns
@@ -127,7 +129,10 @@ def _async_mode(
         async with AsyncClient(target, now) as client:
             send = through_gate_async(gate, client.send)
             permitted = AsyncPermits(permits, now)
-            world = AsyncWorld(now, permitted, send, gate.emitting(emit), is_running, serial=serial)
+            transmit = TargetTransport(target, now, client.http).transmit
+            hosting = Hosting(transmitting(gate, transmit))
+            passing = gate.emitting(emit)
+            world = AsyncWorld(now, permitted, send, passing, is_running, serial, hosting)
             with LoopProbe(now) as probe, InterruptibleCode():
                 await run_async(program, world)
                 return probe.lag()

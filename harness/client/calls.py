@@ -150,7 +150,8 @@ class ClientCall:
     response when it begins, not when it is complete. `hand_over` then takes the response and
     returns the queue for its bytes. `asked`: what the records say of the request. `workflow_end`:
     the deadline of its workflow. `shows_causes`: whether errors have the exceptions of the HTTP
-    client as their causes, which refer to the request that was sent, with its key.
+    client as their causes, which refer to the request that was sent, with its key. `keeps_model`:
+    whether the model is requested that the program names.
     """
 
     hand_over: Callable[[ReceivedResponse], PassedResponse]
@@ -168,6 +169,7 @@ class ClientCall:
         asked: Request = Request(()),  # noqa: B008 - immutable
         workflow_end: int | None = None,
         shows_causes: bool = True,
+        keeps_model: bool = True,
     ) -> None:
         self.request = request
         self.classified = classified
@@ -176,6 +178,7 @@ class ClientCall:
         self.passed: PassedResponse | None = None
         self.ended: list[EndedAttempt] = []
         self.shows_causes = shows_causes
+        self.keeps_model = keeps_model
         self._content = content
         self._key = key
         self._asked = asked
@@ -207,6 +210,16 @@ class ClientCall:
             extensions=dict(self.request.extensions),
         )
 
+    def note_whole(
+        self, reply: Reply, status: int, headers: Mapping[str, str], body: bytes
+    ) -> None:
+        """Note an attempt that has ended, and its response, which was received whole."""
+        self.ended.append(EndedAttempt(reply, httpx2.Response(status, headers=headers), body))
+
+    def note_without_response(self, reply: Reply) -> None:
+        """Note an attempt that has ended without a response."""
+        self.ended.append(EndedAttempt(reply, None, b""))
+
     def result(self, completion: Completion) -> httpx2.Response:
         """Return the response of the attempt that ended the call, or raise its error."""
         for ended in reversed(self.ended):
@@ -236,7 +249,8 @@ class ReceivedResponse:
     def begin(self, response: httpx2.Response) -> None:
         """Note status and headers."""
         self._head = response
-        self.exchange.note_response(response)
+        if self.exchange.status is None:  # otherwise a hook of the HTTP client has noted it
+            self.exchange.note_response(response)
         if self._call.classified and of_status(response.status_code) == OK:
             self.exchange.begin_reading(response)
 

@@ -269,6 +269,12 @@ class Host(Protocol):
     def end(self, why: str) -> None:
         """End the code for a reason, which is one line."""
 
+    async def check(self) -> None:
+        """Return at once, or wait for the cancellation if the code has been ended.
+
+        So code that catches every exception and tries again cannot keep the event loop busy.
+        """
+
 
 StartHosted = Callable[[Host], Coroutine[Any, Any, Any]]
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from harness.engine.branches import Branch
+from harness.engine.budget_gate import Gate, through_gate_async
 from harness.engine.deadlines import DEADLINE_PASSED, WORKFLOW_TIMEOUT
 from harness.engine.effects import (
     Cancelled,
@@ -35,6 +36,19 @@ Transmit = Callable[[Send, Branch, Any], Awaitable[Reply]]
 """Sends an attempt as `AsyncWorld.send` does; its third argument gets the raw response."""
 RunProgram = Callable[[Program[Any], SendAttempt, Branch], Awaitable[Any]]
 
+
+def transmitting(gate: Gate, transmit: Transmit) -> Transmit:
+    """Return a function that passes the gate before it sends."""
+
+    def passing(effect: Send, branch: Branch, receiver: Any) -> Awaitable[Reply]:
+        def send(to_send: Send, own: Branch) -> Awaitable[Reply]:
+            return transmit(to_send, own, receiver)
+
+        return through_gate_async(gate, send)(effect, branch)
+
+    return passing
+
+
 _GRACE = 0.5
 """Seconds in which code that is cancelled has to end; after that it is abandoned."""
 _LAST_CALLS = 0.25
@@ -42,6 +56,11 @@ _LAST_CALLS = 0.25
 
 _owner: ContextVar[HostedRun | None] = ContextVar("_owner", default=None)
 """The hosted code that the current task belongs to."""
+
+
+def in_hosted_code() -> bool:
+    """Return whether the current task belongs to hosted code."""
+    return _owner.get() is not None
 
 
 class HostedRun:
@@ -118,6 +137,11 @@ class HostedRun:
             result = HostedResult(error=HostedEndedError(text))
         if not self.ended.done():
             self.ended.set_result(result)
+
+    async def check(self) -> None:
+        """Return at once, or wait for the cancellation if the code has been ended."""
+        if self.ended.done():
+            await self._loop.create_future()
 
     async def result(self, until: int | None, idle: int | None) -> HostedResult:
         """Wait for the end of the code, or end it when its time is over."""

@@ -196,6 +196,7 @@ class AsyncClient:
         http = http or aiohttp_transport(
             target.trust_env, reuse_connections=target.reuse_connections, request=target.request
         )
+        self.http = http
         http.event_hooks["request"].append(_before_request)
         http.event_hooks["response"].append(_after_headers)
         self._client = openai.AsyncOpenAI(http_client=http, **client_arguments(target))

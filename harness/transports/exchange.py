@@ -383,7 +383,7 @@ def request_body(target: Target, request: Request) -> dict[str, Any]:
         body["max_tokens"] = request.max_tokens
     if request.json_mode:
         body["response_format"] = {"type": "json_object"}
-    body = _renamed(body, target.request)
+    body = renamed(body, target.request)
     body.update(target.extra_body)
     return body
 
@@ -393,7 +393,8 @@ def _plain_message(message: Message) -> dict[str, str]:
     return plain | {"reasoning_content": message.reasoning} if message.reasoning else plain
 
 
-def _renamed(body: dict[str, Any], settings: RequestSettings) -> dict[str, Any]:
+def renamed(body: dict[str, Any], settings: RequestSettings) -> dict[str, Any]:
+    """Return a body with the keys that an endpoint takes."""
     if not settings.omit and not settings.rename:
         return body
     return {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.engine.effects import NOW, WITHOUT_EVENT_LOOP, Program
+from harness.engine.effects import NOW, WITHOUT_EVENT_LOOP, HostedEndedError, Program
 from harness.records.schema import PhaseInfo
 from harness.workflows.context import WorkflowContext, WorkflowFailedError
 from harness.workflows.layout import InParallel, InSequence, Layout, PlannedCall
 from harness.workflows.program.asking import CallFailedError, GatherFailedError, Scored, make_call
-from harness.workflows.program.loading import error_line, load_program, place_of
+from harness.workflows.program.hosted import hosted_program
+from harness.workflows.program.loading import error_line, is_marked, load_program, place_of
 from harness.workflows.program.running import ProgramRun, Strand, driven
 from harness.workflows.program.section import ProgramSection
 from harness.workflows.prompts import Prompts, PromptTemplate
@@ -53,10 +54,15 @@ class ProgramKind:
         result, failure = None, None
         try:
             function = load_program(section.program)
-            result = yield from driven(
-                strand, function(make_call, context.topic, **section.arguments)
-            )
-        except (WorkflowFailedError, CallFailedError, GatherFailedError) as error:
+            if is_marked(function):
+                result = yield from driven(
+                    strand, function(make_call, context.topic, **section.arguments)
+                )
+            else:
+                result = yield from hosted_program(function, context)
+        except (
+            WorkflowFailedError, CallFailedError, GatherFailedError, HostedEndedError,
+        ) as error:  # fmt: skip
             failure = str(error)
         except Exception as error:  # any error of the program
             failure = _reason(section, error)

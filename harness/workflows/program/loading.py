@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from harness.config.validation_messages import one_line
 from harness.records.errors import InputError
+from harness.workflows.program.environment import prepared_environment
 
 _FORM = "write it as 'file.py:function' or 'package.module:function'"
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")
@@ -106,7 +107,10 @@ def load_program(text: str) -> AsyncFunction:
     """Import the program and return its function. Raises InputError, one line."""
     place = place_of(text)
     try:
-        module = _import_file(Path(place.source)) if place.is_file else _import_module(place.source)
+        with prepared_environment():
+            module = (
+                _import_file(Path(place.source)) if place.is_file else _import_module(place.source)
+            )
     except FileNotFoundError:
         raise _error(text, "no such file; give the path of a Python file") from None
     except KeyboardInterrupt:

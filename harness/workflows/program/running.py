@@ -105,7 +105,7 @@ class ProgramRun:
         `strand`: the workflow itself, whose last step may have been a while ago.
         """
         self.own += 0 if strand.since is None else now - strand.since
-        self.context.own_code = self.own
+        self.context.own_code += self.own
         places: dict[int | None, int | None] = {None: None}
         for index, phase in enumerate(self._phases):
             if phase.start is None:

@@ -1,0 +1,188 @@
+"""The calls of a workflow whose program uses the openai package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import httpx2
+import msgspec
+
+from harness.client.async_responses import respond
+from harness.client.calls import ClientCall
+from harness.client.settings import with_timeout
+from harness.client.target_requests import CHAT, text_of
+from harness.engine.attempt import CallTerms
+from harness.engine.branches import Branch
+from harness.engine.call import Completion
+from harness.engine.effects import Host, Message, Request
+from harness.records.keys import CallKey
+from harness.transports.other_apis import has_text, is_read
+
+PATH_EXTENSION = "harness_path"
+"""The extension of a request that holds its path below the base URL."""
+
+_PHASES = {CHAT: "chat"}
+_LIMITS = {
+    CHAT: ("max_completion_tokens", "max_tokens"),
+    "/completions": ("max_tokens",),
+    "/responses": ("max_output_tokens",),
+}
+"""The keys that limit an answer, by path; the last one is set where a program sets none."""
+
+
+class HostedTerms(NamedTuple):
+    """The terms of the calls of one workflow.
+
+    `end`: the deadline of the workflow. `next_key`: returns the key of the next call in a phase.
+    `named_phase`: returns the phase that the program has named, or None. `limits`: the most tokens
+    of an answer by phase. `needs_limit`: whether each answer must have a limit. `keeps_model`:
+    whether the program's model is requested. `most`: the most calls. `nonce`: begins each prompt.
+    """
+
+    terms: CallTerms
+    end: int | None
+    next_key: Callable[[str], CallKey]
+    named_phase: Callable[[], str | None]
+    limits: Mapping[str, int | None]
+    needs_limit: bool
+    keeps_model: bool
+    most: int
+    nonce: str = ""
+
+
+class HostedCalls(httpx2.AsyncBaseTransport):
+    """Makes a call of each request of a workflow: the transport of its HTTP client `http`."""
+
+    def __init__(self, host: Host, terms: HostedTerms) -> None:
+        self.http = httpx2.AsyncClient(transport=self, timeout=None, trust_env=False)
+        self._host = host
+        self._terms = terms
+        self._made = 0
+        self._running = 0
+        self._since = host.now()
+        self._own = 0
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Return the response of the attempt that ended the call, or raise its error."""
+        content = await request.aread()
+        call = self._call(request, content)
+        await self._host.check()
+        self._note_own_time()
+        self._running += 1
+        try:
+            return await respond(call, self._run, self._host.spawn)
+        finally:
+            self._note_own_time()
+            self._running -= 1
+
+    def own_time(self) -> int:
+        """Return the nanoseconds in which no call was in progress."""
+        self._note_own_time()
+        return self._own
+
+    def _note_own_time(self) -> None:
+        now = self._host.now()
+        if not self._running:
+            self._own += now - self._since
+        self._since = now
+
+    async def _run(self, call: ClientCall, branch: Branch) -> Completion:
+        program = call.program(self._host.now())
+        completion: Completion = await self._host.run(program, branch, call)
+        return completion
+
+    def _call(self, request: httpx2.Request, content: bytes) -> ClientCall:
+        mine, path = self._terms, request.extensions[PATH_EXTENSION]
+        phase = mine.named_phase() or _PHASES.get(path) or path.rstrip("/").rsplit("/", 1)[-1]
+        self._made += 1
+        if self._made > mine.most:
+            self._host.end(
+                f"the program makes more than {mine.most} calls; raise workflow.most_calls"
+            )
+        asked, streams = self._asked(path, phase, content)
+        classified = request.method == "POST" and is_read(path)
+        limits = mine.terms.limits
+        if not classified or not has_text(path):
+            limits = limits._replace(first_token=limits.call)
+        limits = with_timeout(limits, request.extensions.get("timeout", {}))
+        return ClientCall(
+            request,
+            content,
+            mine.next_key(phase),
+            mine.terms._replace(limits=limits),
+            classified=classified,
+            streams=streams,
+            passes_on=streams,
+            asked=asked,
+            workflow_end=mine.end,
+            shows_causes=False,
+            keeps_model=mine.keeps_model,
+        )
+
+    def _asked(self, path: str, phase: str, content: bytes) -> tuple[Request, bool]:
+        """Return the request as it is sent and described, and whether it asks for a stream."""
+        mine, keys = self._terms, _LIMITS.get(path, ())
+        value = _object(content)
+        if value is None or not keys:
+            texts = () if value is None else _messages(value)
+            return Request(texts, 0, body=content, path=path), False
+        given = [value[key] for key in keys if isinstance(value.get(key), int)]
+        limit = mine.limits.get(phase)
+        if limit is not None:
+            for key in keys:
+                value.pop(key, None)
+            value[keys[-1]] = limit
+        elif given:
+            limit = given[0]
+        elif mine.needs_limit:
+            self._host.end(
+                f"{phase}: the budget needs a limit for each answer; give {keys[0]} in the "
+                f"request, or workflow.max_tokens.{phase}"
+            )
+        if mine.nonce:
+            _begin_with(value, f"[{mine.nonce}] ")
+        body = msgspec.json.encode(value)
+        wants_json = isinstance(value.get("response_format"), dict)
+        asked = Request(_messages(value), limit, wants_json, body, path)
+        return asked, value.get("stream") is True
+
+
+def _object(content: bytes) -> dict[str, Any] | None:
+    try:
+        value = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _messages(value: Mapping[str, Any]) -> tuple[Message, ...]:
+    """Return the texts of a request, for its transcript."""
+    found = [Message("system", value["instructions"])] if value.get("instructions") else []
+    given = value.get("messages", value.get("input", value.get("prompt")))
+    if isinstance(given, str):
+        return (*found, Message("user", given))
+    for item in given if isinstance(given, list) else ():
+        if isinstance(item, str):
+            found.append(Message("user", item))
+        elif isinstance(item, dict):
+            text = text_of(item.get("content", item.get("output", item.get("arguments"))))
+            found.append(Message(str(item.get("role") or item.get("type") or "user"), text))
+    return tuple(found)
+
+
+def _begin_with(value: dict[str, Any], begin: str) -> None:
+    """Put a text at the beginning of the prompt."""
+    for key in ("instructions", "input", "prompt"):
+        if isinstance(value.get(key), str):
+            value[key] = begin + value[key]
+            return
+    items = value.get("messages", value.get("input"))
+    if not isinstance(items, list) or not items or not isinstance(items[0], dict):
+        return
+    content = items[0].get("content")
+    if isinstance(content, str):
+        items[0]["content"] = begin + content
+    elif isinstance(content, list):
+        kind = "text" if "messages" in value else "input_text"
+        items[0]["content"] = [{"type": kind, "text": begin}, *content]

@@ -1,0 +1,146 @@
+"""Takes over the requests of the openai package while programs run.
+
+The place is the one method through which every client of the package sends a request: below its
+retries, above its HTTP client. So a client can be made at any time and be shared by event loops.
+The package does not document it; `tests/programs` notices a change.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import httpx2
+import openai
+from openai import _base_client
+from openai._base_client import AsyncAPIClient, SyncAPIClient
+
+from harness.client.hosted_calls import PATH_EXTENSION, HostedCalls
+from harness.transports.exchange import current
+
+current_calls: ContextVar[HostedCalls | None] = ContextVar("current_calls", default=None)
+"""The calls of the workflow to which the current task belongs."""
+
+_BLOCKING = (
+    "the program uses openai.OpenAI, whose requests block the event loop and pass no budget; "
+    "use openai.AsyncOpenAI"
+)
+_OUTSIDE = (
+    "a request outside of a workflow, at import or in a thread, passes no budget; make it in the "
+    "function, or in a task that it starts"
+)
+_AZURE_DEPLOYMENTS = "/deployments/"
+
+_LOGGER = logging.getLogger("httpx2")
+
+_lock = threading.Lock()
+_undo: list[Callable[[], None]] = []
+_entered = 0
+
+
+@contextmanager
+def instrumented() -> Iterator[None]:
+    """Take over the requests of all clients in this context; it can be entered several times."""
+    _enter()
+    try:
+        yield
+    finally:
+        _leave()
+
+
+def _enter() -> None:
+    global _entered
+    with _lock:
+        _entered += 1
+        if _entered == 1:
+            _base_client.get_platform()  # is kept; it can start a process
+            _replace(AsyncAPIClient, "_send_request", _async_sending(AsyncAPIClient._send_request))
+            _replace(SyncAPIClient, "_send_request", _refuse)
+            _replace(_base_client, "asyncify", _without_thread)
+            _LOGGER.addFilter(_is_of_program)
+            _undo.append(lambda: _LOGGER.removeFilter(_is_of_program))
+
+
+def _leave() -> None:
+    global _entered
+    with _lock:
+        _entered -= 1
+        if not _entered:
+            while _undo:
+                _undo.pop()()
+
+
+def _is_of_program(record: logging.LogRecord) -> bool:
+    """Drop the lines about attempts: their URLs can have secrets of the endpoint."""
+    return current.get(None) is None
+
+
+def _replace(holder: Any, name: str, new: Any) -> None:
+    before = getattr(holder, name)
+    setattr(holder, name, new)
+    _undo.append(lambda: setattr(holder, name, before))
+
+
+def _refuse(client: Any, request: httpx2.Request, **options: Any) -> Any:
+    raise openai.OpenAIError(_BLOCKING)
+
+
+def _without_thread(function: Callable[[], Any]) -> Callable[[], Awaitable[Any]]:
+    """Call a function in the event loop: it is only used for one whose result is kept."""
+
+    async def called() -> Any:
+        return function()
+
+    return called
+
+
+def _async_sending(original: Any) -> Any:
+    async def _send_request(
+        self: AsyncAPIClient, request: httpx2.Request, *, stream: bool, **options: Any
+    ) -> httpx2.Response:
+        if current_calls.get() is not None:
+            return await send_hosted(self, request, stream=stream)
+        if current.get(None) is None:
+            raise openai.OpenAIError(_OUTSIDE)
+        response: httpx2.Response = await original(self, request, stream=stream, **options)
+        return response  # to an attempt of the harness itself
+
+    return _send_request
+
+
+async def send_hosted(
+    client: AsyncAPIClient, request: httpx2.Request, *, stream: bool
+) -> httpx2.Response:
+    """Send a request of a client as a call of the current workflow."""
+    calls = current_calls.get()
+    if calls is None:
+        raise openai.OpenAIError(_OUTSIDE)
+    base = client.base_url.path.rstrip("/")
+    path = request.url.path.removeprefix(base)
+    if path.startswith(_AZURE_DEPLOYMENTS):
+        path = "/" + path.removeprefix(_AZURE_DEPLOYMENTS).partition("/")[2]
+    request.extensions = {**request.extensions, PATH_EXTENSION: path}
+    return await calls.http.send(request, stream=stream, follow_redirects=False)
+
+
+class HostedOpenAI(openai.AsyncOpenAI):
+    """The client that a program gets. It works as part of a workflow, and has no server."""
+
+    def __init__(self, calls: HostedCalls) -> None:
+        super().__init__(
+            api_key="none",
+            base_url="http://harness.invalid/v1",
+            max_retries=0,
+            timeout=None,
+            http_client=httpx2.AsyncClient(transport=calls, trust_env=False),
+        )
+        self._platform = _base_client.get_platform()
+
+    async def _send_request(
+        self, request: httpx2.Request, *, stream: bool, **options: Any
+    ) -> httpx2.Response:
+        return await send_hosted(self, request, stream=stream)

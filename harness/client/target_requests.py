@@ -1,0 +1,148 @@
+"""Sends the requests of programs to the endpoint of a scenario instead of their own.
+
+The path below the base URL, the body and a few headers are the program's. The server, the key and
+what `[endpoint]` says of requests are the scenario's. No other header of the program is sent,
+because any header can hold a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import httpx2
+import msgspec
+
+from harness.client.async_responses import receive
+from harness.client.calls import ClientCall, ReceivedResponse
+from harness.config.request_settings import RequestSettings, SystemMessages
+from harness.engine.branches import Branch
+from harness.engine.effects import Reply, Send
+from harness.records.clock import ReadClock
+from harness.transports.async_transport import exchange_async
+from harness.transports.exchange import Exchange, attempt_headers, received_texts, renamed
+from harness.transports.target import Target
+
+CHAT = "/chat/completions"
+_OF_MODEL = frozenset({CHAT, "/completions", "/responses"})
+"""The paths to whose requests `endpoint.model` and the keys of `[endpoint]` apply."""
+_SENT = frozenset({"accept", "accept-encoding", "content-type", "openai-beta", "user-agent"})
+_SENT_PREFIX = "x-stainless-"
+"""The headers of a program that are sent."""
+_OF_AZURE = "api-version"
+_NO_TIMEOUT = httpx2.Timeout(None).as_dict()
+
+
+class TargetTransport:
+    """Sends the attempts of programs to a target. `http`: the client of the harness."""
+
+    def __init__(self, target: Target, now: ReadClock, http: httpx2.AsyncClient) -> None:
+        self._target = target
+        self._texts = received_texts(target)
+        self._now = now
+        self._http = http
+
+    async def transmit(self, effect: Send, branch: Branch, call: ClientCall) -> Reply:
+        """Send an attempt; `call` gets the response. A failure is a reply too."""
+        target = self._target
+        exchange = Exchange(
+            call.streams, effect.deadlines, self._now, target.anchor, target.reading, self._texts
+        )
+        received = ReceivedResponse(call, exchange, branch)
+        steps = partial(self._exchange, effect, call, received)
+        reply = await exchange_async(exchange, branch, steps)
+        received.end(reply)
+        return reply
+
+    async def _exchange(self, effect: Send, call: ClientCall, received: ReceivedResponse) -> Reply:
+        request = request_to(self._target, effect, call)
+        follow = self._target.request.follow_redirects
+        return await receive(self._http, request, received, follow_redirects=follow)
+
+
+def request_to(target: Target, effect: Send, call: ClientCall) -> httpx2.Request:
+    """Return the request of an attempt as it is sent to the target."""
+    asked, given = effect.request, call.request
+    assert asked.path is not None, "a program has sent it"
+    body = asked.body
+    if asked.path in _OF_MODEL:
+        by_phase = target.extra_body_by_phase.get(effect.key.phase, {})
+        extra = {**target.extra_body, **by_phase}
+        body = adapted_body(body, None if call.keeps_model else target.model, target.request, extra)
+    headers = {
+        name: value
+        for name, value in given.headers.items()
+        if name in _SENT or name.startswith(_SENT_PREFIX)
+    }
+    headers.update(target.request.headers)
+    headers["authorization"] = f"Bearer {target.api_key}"
+    for name, value in target.request.key_headers(target.api_key).items():
+        headers.pop(name.lower(), None)
+        if value is not None:
+            headers[name] = value
+    headers.update(attempt_headers(target, effect))
+    query = [pair for pair in given.url.params.multi_items() if pair[0] != _OF_AZURE]
+    url = httpx2.URL(target.base_url.rstrip("/") + asked.path)
+    params = [*url.params.multi_items(), *query, *target.request.query.items()]
+    return httpx2.Request(
+        given.method,
+        url.copy_with(params=params) if params else url,
+        headers=headers,
+        content=body or None,
+        extensions={"timeout": _NO_TIMEOUT},
+    )
+
+
+def adapted_body(
+    body: bytes, model: str | None, settings: RequestSettings, extra: Mapping[str, Any]
+) -> bytes:
+    """Return a JSON body with a model and with what `[endpoint]` says of bodies.
+
+    `model`: None to leave it. A body that is no JSON object stays as it is.
+    """
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return body
+    if not isinstance(value, dict):
+        return body
+    if model is not None:
+        value["model"] = model
+    if settings.system != "message" and isinstance(value.get("messages"), list):
+        value["messages"] = _placed(value["messages"], settings.system)
+    return msgspec.json.encode(renamed(value, settings) | dict(extra))
+
+
+def _placed(messages: list[Any], system: SystemMessages) -> list[Any]:
+    """Return messages with system prompts as the endpoint takes them; see `sent_messages`."""
+    sent: list[Any] = []
+    held: list[str] = []
+    for message in messages:
+        role = message.get("role") if isinstance(message, dict) else None
+        if role in ("system", "developer"):
+            held.append(text_of(message.get("content")))
+        elif role == "user" and held and system == "user":
+            text, content = "\n\n".join(held), message.get("content")
+            parts = content if isinstance(content, list) else None
+            begun = (
+                f"{text}\n\n{content}"
+                if parts is None
+                else [{"type": "text", "text": text}, *parts]
+            )
+            sent.append({**message, "content": begun})
+            held.clear()
+        else:
+            sent.append(message)
+    if held and system == "user":
+        sent.append({"role": "user", "content": "\n\n".join(held)})
+    return sent
+
+
+def text_of(content: Any) -> str:
+    """Return the text of the content of a message: a text, or the texts among its parts."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    texts = (part.get("text") for part in parts if isinstance(part, dict))
+    return "".join(text for text in texts if isinstance(text, str))
