@@ -7,6 +7,7 @@ cannot differ.
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import signal
@@ -31,8 +32,11 @@ from harness.store.run_directory import RUN_FILE, Records, read_records, read_ru
 if TYPE_CHECKING:
     from harness.analysis.compare import Comparison
     from harness.analysis.model import Summary
+    from harness.workflows.program.loading import AsyncFunction
 
 _REPORT = "report.html"
+_CHILD = "HARNESS_RUN_OF_LIBRARY"
+"""A variable of the environment of the processes that run for this module."""
 _REFUSED = 2
 _INTERNAL = HarnessError.exit_code
 
@@ -113,9 +117,11 @@ def find_scenario(source: str | Path, settings: Mapping[str, Any] | None = None)
 
 @_errors_for_callers()
 def run_to_result(
-    scenario: Scenario | str | Path | None = None,
+    scenario: Scenario | str | Path | AsyncFunction | None = None,
     settings: Mapping[str, Any] | None = None,
     *,
+    topics: str | Sequence[str] | None = None,
+    permits: int | Sequence[int] | None = None,
     out: str | Path | None = None,
     jobs: int | None = None,
     yes: bool = False,
@@ -123,16 +129,27 @@ def run_to_result(
 ) -> Result:
     """Run a scenario and return its result; waits until the run has ended.
 
-    `scenario`: as `harness.load_scenario` returns or takes it. Without it, `sections` are the
-    scenario: `run(workflow={"topics": ["tides"]}, sweep={"permits": [2, 8]})`. `settings`: values
-    of dotted keys, `{"load.workflows": 20}`. `out`: the run directory, new or empty. `jobs`: the
-    number of processes in virtual time. `yes`: run even if it can cost money. Raises InputError or
-    PreflightError if the run cannot begin. A run that a budget or an interruption ended is
-    returned, or the interruption raised, with what had been recorded.
+    `scenario`: as `harness.load_scenario` returns or takes it, or an async function at the top of a
+    file: `run(mine, topics=["tides"], permits=[2, 8])`, with `sections` besides. Without it,
+    `sections` are the scenario: `run(workflow={"topics": ["tides"]}, sweep={"permits": [2, 8]})`.
+    `settings`: values of dotted keys, `{"load.workflows": 20}`. `out`: the run directory, new or
+    empty. `jobs`: the number of processes in virtual time. `yes`: run even if it can cost money.
+    Raises InputError or PreflightError if the run cannot begin. A run that a budget or an
+    interruption ended is returned, or the interruption raised, with what had been recorded.
     """
+    if os.environ.get(_CHILD):
+        raise InputError(
+            "harness.run: the file of the program calls it when it is imported; put the call below "
+            "if __name__ == '__main__':"
+        )
     if not isinstance(yes, bool):
         raise InputError(f"harness.run: yes = {yes!r}: must be True or False; give one of them")
     overrides = _overrides(settings)
+    if callable(scenario):
+        sections = _sections_of(scenario, topics, permits, sections)
+        scenario = None
+    elif topics is not None or permits is not None:
+        raise InputError("harness.run: topics and permits go with a function; give settings")
     if (scenario is None) == (not sections):
         raise InputError(
             "harness.run: give either a scenario, or its sections as keywords, such as "
@@ -156,6 +173,33 @@ def run_to_result(
             options += ["--jobs", str(jobs)]
         _command(["run", str(file), "--out", str(directory), "--quiet", *options])
     return Result(directory)
+
+
+def _sections_of(
+    function: AsyncFunction,
+    topics: str | Sequence[str] | None,
+    permits: int | Sequence[int] | None,
+    sections: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the sections of a scenario that runs a function, which is found by its file."""
+    name = getattr(function, "__qualname__", "")
+    try:
+        file = inspect.getsourcefile(function)
+    except TypeError:
+        file = None
+    if file is None or not Path(file).is_file() or not name.isidentifier():
+        raise InputError(
+            f"harness.run: {name or function!r} is not at the top of a Python file, so that the "
+            "process of the run cannot import it; put it there"
+        )
+    workflow = {"program": f"{Path(file).absolute()}:{name}", **sections.get("workflow", {})}
+    if topics is not None:
+        workflow["topics"] = [topics] if isinstance(topics, str) else list(topics)
+    found = {"name": name.replace("_", "-").strip("-"), **sections, "workflow": workflow}
+    if permits is not None:
+        every = [permits] if isinstance(permits, int) else list(permits)
+        found["sweep"] = {"permits": every, **sections.get("sweep", {})}
+    return found
 
 
 def open_run(directory: str | Path) -> Result:
@@ -225,7 +269,7 @@ def _command(arguments: Sequence[str]) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(places), _CHILD: "1"},
         start_new_session=True,
     )
     try:
