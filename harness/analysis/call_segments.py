@@ -17,6 +17,12 @@ PARTS = (
 )  # fmt: skip
 """Every part, in the order in which a call goes through them."""
 
+PROGRAM = "program"
+"""The part of a workflow that is in no call: its own code, and its waits for something else."""
+
+PATH_PARTS = (*PARTS, PROGRAM)
+"""Every part of a workflow's critical path."""
+
 
 class CallSegment(NamedTuple):
     """One part of a call's time, from `start` to `end` in nanoseconds since the run's anchor.

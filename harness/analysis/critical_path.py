@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from harness.analysis import replay
-from harness.analysis.call_segments import PARTS, CallSegment, tiled
+from harness.analysis.call_segments import PARTS, PATH_PARTS, PROGRAM, CallSegment, tiled
 from harness.analysis.call_times import Groups, TimedCalls, of_records, timed_calls
 from harness.analysis.model import Figure
 from harness.analysis.phase_tree import Lane, PhaseNode, Stage, tree_of
@@ -44,7 +44,7 @@ class Straggler(NamedTuple):
 
 
 class _PathSpan(NamedTuple):
-    """A part of a critical path: time within a call, or `other` time in a phase without one.
+    """A part of a critical path: time within a call, or time of the program in a phase.
 
     `at`: the index of the call among those of the workflow, None without one.
     """
@@ -68,7 +68,7 @@ class CriticalPath(NamedTuple):
         return self.workflow.done - self.workflow.ready
 
     def parts(self) -> dict[str, int]:
-        """Return the nanoseconds on the path of each part of `call_segments.PARTS`."""
+        """Return the nanoseconds on the path of each part of `call_segments.PATH_PARTS`."""
         return _sums((segment.part, segment.length) for segment in self.segments)
 
     def phases(self) -> dict[str, int]:
@@ -91,7 +91,7 @@ class _WalkedPath(NamedTuple):
 
     def parts(self) -> dict[str, int]:
         """Return the same as `CriticalPath.parts`, in another order and with zeros."""
-        total = dict.fromkeys(PARTS, 0)
+        total = dict.fromkeys(PATH_PARTS, 0)
         for span in self.spans:
             for part, length in _parts(span, self.its):
                 total[part] += length
@@ -105,7 +105,7 @@ class _WalkedPath(NamedTuple):
 def _cut(span: _PathSpan, its: TimedCalls) -> Iterator[CallSegment]:
     """Yield the segments of a span."""
     if span.at is None:
-        yield CallSegment("other", span.start, span.end, phase=span.phase)
+        yield CallSegment(PROGRAM, span.start, span.end, phase=span.phase)
         return
     call = its.calls[span.at]
     for it in its.tiles_of(span.at):
@@ -117,7 +117,7 @@ def _cut(span: _PathSpan, its: TimedCalls) -> Iterator[CallSegment]:
 def _parts(span: _PathSpan, its: TimedCalls) -> Iterable[tuple[str, int]]:
     """Return how long each part of a span is."""
     if span.at is None:
-        return (("other", span.end - span.start),)
+        return ((PROGRAM, span.end - span.start),)
     call, lengths = its.calls[span.at], its.lengths[span.at]
     if lengths[0] != ABSENT and (span.start, span.end) == (call.ready, call.done):
         return zip(PARTS, lengths, strict=True)
@@ -259,7 +259,7 @@ def join_sums(sums: Iterable[CellPath]) -> CellPath:
 
 
 def _in_order(parts: Mapping[str, int]) -> dict[str, int]:
-    return {part: length for part in PARTS if (length := parts.get(part, 0))}
+    return {part: length for part in PATH_PARTS if (length := parts.get(part, 0))}
 
 
 def one_permit_more(cell: CellRecords, in_flight: int) -> OneMore | None:
@@ -340,7 +340,7 @@ class _PathWalk:
         theirs = [self._lengths(lane) for lane in others]
         excess = {
             part: length - _median([other[at] for other in theirs])
-            for at, (part, length) in enumerate(zip(PARTS, mine, strict=True))
+            for at, (part, length) in enumerate(zip(PATH_PARTS, mine, strict=True))
             if theirs and length
         }
         because = max(excess, key=lambda part: excess[part], default=None)
@@ -351,8 +351,8 @@ class _PathWalk:
     def _lengths(self, lane: Lane) -> Sequence[int]:
         """Return the nanoseconds of each part; of a nested phase, along its critical path."""
         if len(lane.items) == 1 and isinstance(lane.items[0], Call):
-            return self._its.lengths_of(self._at(lane.items[0]))
-        total = dict.fromkeys(PARTS, 0)
+            return [*self._its.lengths_of(self._at(lane.items[0])), 0]
+        total = dict.fromkeys(PATH_PARTS, 0)
         for item in lane.items:
             if isinstance(item, Call):
                 parts: Iterable[tuple[str, int]] = zip(

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis.call_segments import PARTS
+from harness.analysis.call_segments import PARTS, PROGRAM
 from harness.analysis.replay_steps import ReplayChain, ReplayFork, ReplayStep
 from harness.analysis.workflow_index import WorkflowIndex
 from harness.records.failures import CANCELLED
@@ -87,14 +87,15 @@ class PlainWorkflows:
         self._check_calls()
 
     def parts(self) -> dict[str, int]:
-        """Return the nanoseconds on the paths of each of `call_segments.PARTS`."""
+        """Return the nanoseconds on the paths of each of `call_segments.PATH_PARTS`."""
         calls = self._calls
         on_path = calls.branch == ABSENT
         for places, last in self._forks():
             on_path[places[self._waited_for(places, last)]] = True
         total = self._index.lengths[calls.row[on_path]].sum(axis=0)
-        total[_OTHER] += (self._done - self._ready)[self.is_plain].sum() - total.sum()
-        return dict(zip(PARTS, total.tolist(), strict=True))
+        whole = int((self._done - self._ready)[self.is_plain].sum())
+        parts = dict(zip(PARTS, total.tolist(), strict=True))
+        return {**parts, PROGRAM: whole - sum(parts.values())}
 
     def phases(self) -> dict[str, int]:
         """Return the nanoseconds of each phase that took time."""

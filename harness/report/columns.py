@@ -48,6 +48,9 @@ PART_HEADS: Mapping[str, str] = {
 }
 """The head of the column of each part of a call's time, in the order of `call_segments.PARTS`."""
 
+PATH_HEADS: Mapping[str, str] = {**PART_HEADS, "program": "pro-\ngram"}
+"""The same for each part of a critical path: `call_segments.PATH_PARTS`."""
+
 
 def fitting_settings(
     cells: Sequence[CellSettings],

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from harness.analysis.call_segments import PARTS
+from harness.analysis.call_segments import PARTS, PATH_PARTS, PROGRAM
 from harness.analysis.cells import terms_of
 from harness.analysis.critical_path import (
     CellPath,
@@ -23,7 +23,7 @@ from harness.analysis.critical_path import (
 )
 from harness.analysis.selection import Dataset
 from harness.records.schema import Attempt, CellInfo, Decision, Run
-from harness.report.columns import PART_HEADS, fitting_settings
+from harness.report.columns import PATH_HEADS, fitting_settings
 from harness.report.console import say, table_blocks
 from harness.report.line_wrap import WIDTH, wrapped
 from harness.report.tables import Column
@@ -86,11 +86,20 @@ def _portions(records: Records) -> Iterator[_Portion]:
             yield _Portion(cell.info, path, list(with_one_more(cell, in_flight)))
 
 
+def shown_parts(paths: Sequence[CellPath]) -> tuple[str, ...]:
+    """Return the parts of critical paths that a table shows: that of the program if it has 1 %."""
+    has_program = any(path.share(PROGRAM) >= _LEAST_SHARE for path in paths)
+    return PATH_PARTS if has_program else PARTS
+
+
+_LEAST_SHARE = 0.01
+
+
 def render_paths(cells: Sequence[PathSummary], run: Run, console: Console) -> None:
     """Write the table of the cells' critical paths."""
     shares = [
-        Column(head, "", [cell.path.share(part) for cell in cells], whole_percent)
-        for part, head in PART_HEADS.items()
+        Column(PATH_HEADS[part], "", [cell.path.share(part) for cell in cells], whole_percent)
+        for part in shown_parts([cell.path for cell in cells])
     ]
     ratios = [cell.more.ratio if cell.more else None for cell in cells]
     one_more = Column("one more\npermit", "", ratios, change_in_percent)
@@ -122,7 +131,12 @@ def path_sentences(path: CriticalPath, seconds: ToSeconds) -> list[str]:
     if not path.latency:
         return []
     shares = sorted(path.parts().items(), key=lambda item: -item[1])
-    parts = ", ".join(f"{PART_WORDS[part]} {percent(time / path.latency)}" for part, time in shares)
+    least = {PROGRAM: _LEAST_SHARE * path.latency}
+    parts = ", ".join(
+        f"{PART_WORDS[part]} {percent(time / path.latency)}"
+        for part, time in shares
+        if time >= least.get(part, 0)
+    )
     said = [f"Critical path of {number(seconds(path.latency))} s: {parts}."]
     phases = path.phases()
     if phases:
@@ -177,7 +191,7 @@ def _decision_text(decision: Decision | None, seconds: ToSeconds) -> str:
 
 def held_by(path: CellPath) -> str:
     """Return what the last branches of a cell's fan-outs had more of than others, by frequency."""
-    held = sorted(path.held_by.items(), key=lambda item: (-item[1], PARTS.index(item[0])))
+    held = sorted(path.held_by.items(), key=lambda item: (-item[1], PATH_PARTS.index(item[0])))
     return ", ".join(
         f"{PART_WORDS[part]} {f'{times} times' if times > 1 else 'once'}" for part, times in held
     )

@@ -27,8 +27,9 @@ PART_WORDS = {
     "reasoning": "reasoning",
     "answer": "answer",
     "other": "other",
+    "program": "program",
 }
-"""The name of each part of a call's time, in the order of `call_segments.PARTS`."""
+"""The name of each part of a critical path, in the order of `call_segments.PATH_PARTS`."""
 
 
 def number(value: Figure | float | None) -> str:

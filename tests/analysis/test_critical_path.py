@@ -202,7 +202,7 @@ def test_a_branch_that_was_cancelled_held_nothing_up() -> None:
     made = [branch(0, 70), branch(1, 75, outcome="cancelled"), branch(2, 60)]
     path = path_of([call for call, _ in made], [attempt for _, attempt in made])
     assert [straggler.branch for straggler in path.stragglers] == [0]
-    assert path.segments[-1] == path.segments[-1]._replace(part="other", start=70, end=75)
+    assert path.segments[-1] == path.segments[-1]._replace(part="program", start=70, end=75)
     assert path.segments[-1].branch is None
 
 
@@ -210,15 +210,15 @@ def test_a_permit_that_never_came_in_time_is_permit_wait() -> None:
     call = make_call(
         phase="fan_out", branch=0, ready=5, done=50, attempts=0, outcome="workflow_timeout"
     )
-    assert spelt(path_of([call], [])) == [("other", 0, 5), ("permit_wait", 5, 50)]
+    assert spelt(path_of([call], [])) == [("program", 0, 5), ("permit_wait", 5, 50)]
 
 
-def test_the_time_before_the_first_phase_and_without_any_call_is_other() -> None:
+def test_the_time_before_the_first_phase_and_without_any_call_is_the_programs() -> None:
     nothing: Workflow = make_workflow(
         ready=3, done=9, phases=(), branches=Branches(total=0, ok=0), outcome="failed"
     )
     path = critical_path(nothing, WorkflowRecords([], []))
-    assert spelt(path) == [("other", 3, 9)]
+    assert spelt(path) == [("program", 3, 9)]
     assert path.stragglers == ()
 
 

@@ -219,7 +219,7 @@ def test_the_sentences_name_the_parts_the_phase_and_the_straggler() -> None:
     parts, longest, held = path_sentences(path, in_scenario_seconds(1e-9))
     assert parts.replace("\u00a0", " ") == (
         "Critical path of 299 s: answer 69 %, backoff 10 %, permit wait 5 %, first token 4 %, "
-        "failed attempts 4 %, reasoning 4 %, other 2 %, client wait 2 %."
+        "failed attempts 4 %, reasoning 4 %, client wait 2 %, other 2 %."
     )
     assert longest == "Synthesize took most of it (37\u00a0%)."
     assert held == (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from harness.analysis.call_segments import PARTS
 from harness.records.keys import WorkflowKey, display_key, workflow_key
 from harness.records.schema import Transcript, Workflow
 from harness.report.charts.model import Key, RowPanel
@@ -23,6 +22,7 @@ from harness.report.path_text import (
     in_scenario_seconds,
     path_sentences,
     path_summaries,
+    shown_parts,
 )
 from harness.report.reasoning_text import place_name
 from harness.report.tables import Column, Subject, Table
@@ -162,7 +162,7 @@ def _table(about: Subject) -> Table | None:
     ratios = [one.more.ratio if one and one.more else None for one in found]
     key = "makespan_ratio_with_a_permit_more"
     columns = [Column("one more permit", key, ratios, change_in_percent)]
-    for part in PARTS:
+    for part in shown_parts([one.path for one in by_id.values()]):
         shares = [one.path.share(part) if one else None for one in found]
         columns.append(Column(PART_WORDS[part], f"{part}_share", shares, percent))
     held = [held_by(one.path) if one and one.path.held_by else None for one in found]
