@@ -278,12 +278,12 @@ class _Maker:
         most = _whole(part.get("maxLength"), _MOST_CHARACTERS)
         formatted = _FORMATS.get(str(part.get("format")))
         made = (
-            text.sentence(self._subject, self._chance)
+            text.prose_sentence(self._subject, self._chance)
             if formatted is None
             else formatted(self._chance)
         )
         while len(made) < least:
-            made += " " + text.sentence(self._subject, self._chance)
+            made += " " + text.prose_sentence(self._subject, self._chance)
         return made[:most]
 
 

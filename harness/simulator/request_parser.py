@@ -148,13 +148,13 @@ def _message(item: Any, position: int) -> tuple[str, str]:
     where = f"messages.{position}"
     if not isinstance(item, dict) or not isinstance(item.get("role"), str):
         raise BadRequestError("a message must be an object with a role", where)
-    text = text_of(item.get("content"), f"{where}.content")
+    text = content_text(item.get("content"), f"{where}.content")
     thoughts = item.get("reasoning_content")
     calls = "".join(f"{name}{arguments}" for name, arguments in _calls(item, where))
     return item["role"], (thoughts if isinstance(thoughts, str) else "") + text + calls
 
 
-def text_of(content: Any, where: str) -> str:
+def content_text(content: Any, where: str) -> str:
     """Return the text of a content: a string, parts (of which only texts count), or null."""
     if isinstance(content, list):
         texts = [part.get("text") for part in content if isinstance(part, dict)]

@@ -7,6 +7,7 @@ from typing import Any
 from harness.simulator.request_parser import (
     BadRequestError,
     ChatRequest,
+    content_text,
     flag,
     make_form,
     make_request,
@@ -14,7 +15,6 @@ from harness.simulator.request_parser import (
     model_of,
     name_and_arguments,
     read_tools,
-    text_of,
 )
 
 _UNSUPPORTED = ("previous_response_id", "conversation", "background")
@@ -74,16 +74,16 @@ def parse_responses(value: dict[str, Any], phase: str | None) -> ChatRequest:
 def _message(item: dict[str, Any], kind: Any, where: str) -> tuple[str, str] | None:
     """Return role and text of an item; None for one without text that counts."""
     if kind == "function_call_output":
-        return "tool", text_of(item.get("output"), f"{where}.output")
+        return "tool", content_text(item.get("output"), f"{where}.output")
     if kind == "reasoning":
-        thoughts = text_of(item.get("content") or item.get("summary"), where)
+        thoughts = content_text(item.get("content") or item.get("summary"), where)
         return ("assistant", thoughts) if thoughts else None
     if kind != "message":
         return None
     role = item.get("role")
     if not isinstance(role, str):
         raise BadRequestError("a message must be an object with a role", where)
-    return role, text_of(item.get("content"), f"{where}.content")
+    return role, content_text(item.get("content"), f"{where}.content")
 
 
 def _format(value: dict[str, Any]) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def json_list(key: str, subject: str, count: int, chance: random.Random) -> str:
     return msgspec.json.encode({key: questions}).decode()
 
 
-def sentence(subject: str, chance: random.Random) -> str:
+def prose_sentence(subject: str, chance: random.Random) -> str:
     """Return one sentence about `subject`."""
     _, phrase = _subject(subject)
     parts = chance.choice(_SHAPES["answer"])
