@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 import httpx2
+import msgspec
 import openai
 from openai import RequestOptions
 
@@ -383,6 +384,8 @@ def request_body(target: Target, request: Request) -> dict[str, Any]:
         body["max_tokens"] = request.max_tokens
     if request.json_mode:
         body["response_format"] = {"type": "json_object"}
+    if request.body:
+        body.update(msgspec.json.decode(request.body))
     body = renamed(body, target.request)
     body.update(target.extra_body)
     return body

@@ -45,6 +45,10 @@ def attempts(since: int, body: bytes = b"") -> list[Send]:
     ]
 
 
+def encoded(further: Mapping[str, object]) -> bytes:
+    return json.dumps(further).encode() if further else b""
+
+
 async def over_http(
     folder: Path,
     overrides: Mapping[str, object],
@@ -52,15 +56,15 @@ async def over_http(
     further: Mapping[str, object] = {},
 ) -> list[Reply]:
     async with serving(folder, overrides) as provider:
-        target = make_target(provider.url, extra_body=further)._replace(stream=stream, model="m")
+        target = make_target(provider.url)._replace(stream=stream, model="m")
         async with AsyncClient(target, now) as client:
-            return [await client.send(send) for send in attempts(now())]
+            return [await client.send(send) for send in attempts(now(), encoded(further))]
 
 
 def in_virtual_time(
     overrides: Mapping[str, object], stream: bool, further: Mapping[str, object] = {}
 ) -> list[Reply]:
-    body = json.dumps(further).encode() if further else b""
+    body = encoded(further)
     profile = load_profile("streams", overrides)
     target = VirtualTarget(profile, SEED, SCALE, "m", stream, thoughts=True)
     clock = VirtualClock()
