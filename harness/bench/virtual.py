@@ -43,7 +43,7 @@ from harness.simulator.memo import PromptMemory
 from harness.simulator.profiles import Profile
 from harness.simulator.virtual.clock import VirtualClock
 from harness.simulator.virtual.gaps import SlicedGaps, compute
-from harness.simulator.virtual.modes import VIRTUAL_MODES
+from harness.simulator.virtual.modes import VIRTUAL_MODES, mode_in_event_loop
 from harness.simulator.virtual.provider import VirtualTarget, VirtualTrial
 from harness.store.run_directory import TrialRecords, no_collector
 
@@ -186,7 +186,9 @@ def play(
         with interruptible, limited_code(scenario, begun.output), no_collector():
             program = cells.trial_program(begun, task.cell, task.repeat)
             trial = VirtualTrial(target, task.cell.id, task.repeat, task.cell.permits, memory)
-            VIRTUAL_MODES[task.cell.mode](program, trial, clock, seen.emit, gate)
+            in_loop = scenario.workflow.needs_event_loop
+            mode = mode_in_event_loop(task.cell.mode) if in_loop else VIRTUAL_MODES[task.cell.mode]
+            mode(program, trial, clock, seen.emit, gate)
 
     stopped = until_stopped(run_program, scenario, gate, "the simulated provider")
     seen.finish()

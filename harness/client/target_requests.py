@@ -114,6 +114,11 @@ def adapted_body(
     return msgspec.json.encode(renamed(value, settings) | dict(extra))
 
 
+def body_for_model(path: str, body: bytes, model: str) -> bytes:
+    """Return the body of a request to a path with a model, if such requests name one."""
+    return adapted_body(body, model, RequestSettings(), {}) if path in _OF_MODEL else body
+
+
 def _placed(messages: list[Any], system: SystemMessages) -> list[Any]:
     """Return messages with system prompts as the endpoint takes them; see `sent_messages`."""
     sent: list[Any] = []

@@ -55,6 +55,11 @@ class WorkflowSection(Section):
         return None
 
     @property
+    def needs_event_loop(self) -> bool:
+        """Whether a workflow is asynchronous code, which runs only in an event loop."""
+        return False
+
+    @property
     def has_open_phases(self) -> bool:
         """Whether a workflow can have phases that its kind does not declare."""
         return False

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from harness.engine.blocking_interpreter import BlockingWorld, one_after_another, run_blocking
 from harness.engine.budget_gate import Gate, through_gate
 from harness.engine.effects import EmitRecord, Program
 from harness.engine.permits import Turns, Turnstile
+from harness.records.settings import one_at_a_time
 from harness.simulator.virtual.clients import BlockingVirtualClient
 from harness.simulator.virtual.clock import VirtualClock
 from harness.simulator.virtual.provider import VirtualProvider, VirtualTrial
@@ -46,3 +48,10 @@ VIRTUAL_MODES: Mapping[str, VirtualMode] = {
     "serial": virtual_sync_mode,  # without an event loop, nothing differs
     "async": virtual_async_mode,
 }
+
+
+def mode_in_event_loop(mode: str) -> VirtualMode:
+    """Return the mode with this name for workflows that are asynchronous code."""
+    from harness.simulator.virtual.loop_mode import virtual_loop_mode  # most runs need no asyncio
+
+    return partial(virtual_loop_mode, serial=one_at_a_time(mode))

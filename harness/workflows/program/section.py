@@ -8,7 +8,12 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from harness.config.config_base import Text
 from harness.config.tables import Duration, SettingError
-from harness.workflows.program.loading import checked_place, describe_place
+from harness.workflows.program.loading import (
+    checked_place,
+    describe_place,
+    is_marked,
+    load_program,
+)
 from harness.workflows.section import WorkflowSection
 
 _NOT_CARRIED = (
@@ -70,6 +75,11 @@ class ProgramSection(WorkflowSection):
     def code(self) -> str:
         """The place of the program, with a hash of its file."""
         return describe_place(self.program)
+
+    @property
+    def needs_event_loop(self) -> bool:
+        """Whether the function makes its requests itself. Imports the program."""
+        return not is_marked(load_program(self.program))
 
     @property
     def has_open_phases(self) -> bool:

@@ -1,0 +1,208 @@
+"""Programs that use the openai package, in virtual time."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from harness.records.clock import SECOND
+from tests.programs.running import VIRTUAL, Ran, run
+
+ASK = """
+    import asyncio
+    import openai
+
+    own = openai.AsyncOpenAI(max_retries=0)
+
+    async def ask(client, text="a", **more):
+        reply = await client.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": text}], **more
+        )
+        return reply.choices[0].message.content
+"""
+
+
+def virtual(folder: Path, program: str, *options: str, **sets: Any) -> Ran:
+
+    return run(folder, dedent(ASK) + dedent(program), VIRTUAL, *options, **sets)
+
+
+FANNED = """
+    async def main(client, topic):
+        plan = await ask(client, topic)
+        async with asyncio.TaskGroup() as group:
+            parts = [group.create_task(ask(own, f"{topic} {n}")) for n in range(3)]
+        gate = asyncio.Semaphore(2)
+        async def limited(n):
+            async with gate:
+                await asyncio.sleep(10)
+                return await ask(client, f"more {n}")
+        more = await asyncio.gather(*(limited(n) for n in range(4)))
+        try:
+            async with asyncio.timeout(0.5):
+                await ask(client, "too slow")
+        except TimeoutError:
+            pass
+        stream = await own.chat.completions.create(
+            model="m", stream=True, messages=[{"role": "user", "content": plan}]
+        )
+        text = "".join([c.choices[0].delta.content or "" async for c in stream if c.choices])
+        vector = await client.embeddings.create(model="e", input=text[:20])
+        answer = await client.responses.create(model="m", input=text[:20])
+        return answer.output_text + text
+"""
+
+
+def test_what_awaits_the_client_and_asyncio_runs_in_virtual_time(tmp_path: Path) -> None:
+    ran = virtual(tmp_path, FANNED)
+    assert ran.errors == [None]
+    outcomes = [outcome for _, _, outcome in ran.calls]
+    assert outcomes.count("cancelled") == 1
+    assert outcomes.count("ok") == len(outcomes) - 1 == 11
+    [workflow] = ran.records.workflows
+    assert workflow.done - workflow.ready > 30 * SECOND
+    [cancelled] = [one for one in ran.records.attempts if one.outcome == "cancelled"]
+    assert cancelled.done - cancelled.permit_granted == SECOND // 2
+
+
+def test_the_records_are_the_same_with_one_and_with_two_processes(tmp_path: Path) -> None:
+    def files(name: str, *options: str) -> dict[str, bytes]:
+        folder = tmp_path / name
+        folder.mkdir()
+        out = virtual(
+            folder, FANNED, *options, load__workflows=3, sweep__mode=["serial", "async"],
+            sweep__repeats=2, sweep__permits=[2],
+        ).out  # fmt: skip
+        return {
+            file.name: file.read_bytes()
+            for file in out.iterdir()
+            if file.name in ("attempts.jsonl", "calls.jsonl", "workflows.jsonl")
+        }
+
+    one = files("one", "--jobs", "1")
+    assert len(one) == 3
+    assert files("two", "--jobs", "2") == one
+
+
+def test_a_failed_call_is_an_exception_of_the_package(tmp_path: Path) -> None:
+    program = """
+        async def main(client):
+            seen = []
+            for number in range(3):
+                try:
+                    await client.chat.completions.create(model="m", messages=[])
+                except openai.BadRequestError as error:
+                    seen.append(error.status_code)
+            assert seen == [400, 400, 400]
+    """
+    assert virtual(tmp_path, program).errors == [None]
+
+
+@pytest.mark.parametrize(
+    ("code", "refused"),
+    [
+        ("time.sleep(1)", "time.sleep"),
+        ("await asyncio.to_thread(print)", "loop.run_in_executor"),
+        ("threading.Thread(target=print).start()", "a thread"),
+        ("socket.create_connection(('127.0.0.1', 9))", "a connection"),
+        ("await asyncio.open_connection('127.0.0.1', 9)", "loop."),
+        ("await asyncio.create_subprocess_exec('true')", "loop.subprocess_exec"),
+        ("subprocess.run(['true'])", "a process"),
+        ("openai.OpenAI().models.list()", "openai.OpenAI"),
+    ],
+)
+def test_what_takes_real_time_is_refused_in_one_line(
+    tmp_path: Path, code: str, refused: str
+) -> None:
+    program = f"""
+        import socket, subprocess, threading, time
+
+        count = 0
+
+        async def main(client):
+            global count
+            count += 1
+            if count == 1:
+                {code}
+            return await ask(client)
+    """
+    first, second = virtual(tmp_path, program, load__workflows=2).errors
+    assert first is not None
+    assert refused in first
+    assert "\n" not in first
+    assert second is None
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("await loop.create_future()", "it waits for something that never happens"),
+        (
+            "while True:\n                    await asyncio.sleep(0)",
+            "it runs without an end",
+        ),
+    ],
+)
+def test_a_program_that_never_ends_fails_and_the_run_goes_on(
+    tmp_path: Path, code: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.simulator.virtual.event_loop._MOST_STEPS", 1000)
+    program = f"""
+        count = 0
+
+        async def main(client):
+            global count
+            loop = asyncio.get_running_loop()
+            count += 1
+            if count == 2:
+                {code}
+            return await ask(client)
+    """
+    first, second, third = virtual(tmp_path, program, load__workflows=3).errors
+    assert (first, third) == (None, None)
+    assert second is not None
+    assert second.startswith(reason)
+
+
+def test_the_deadline_of_the_workflow_ends_a_program(tmp_path: Path) -> None:
+    program = """
+        async def main(client):
+            while True:
+                try:
+                    await ask(client)
+                except Exception:
+                    pass
+    """
+    ran = virtual(tmp_path, program, timeouts__workflow="100s")
+    assert ran.error == "workflow_timeout (the deadline passed)"
+    [workflow] = ran.records.workflows
+    assert workflow.done - workflow.ready < 102 * SECOND
+    assert ran.records.calls[-1].outcome == "workflow_timeout"
+
+
+def test_serial_makes_one_call_at_a_time(tmp_path: Path) -> None:
+    program = """
+        async def main(client):
+            await asyncio.gather(*(ask(client, str(n)) for n in range(3)))
+    """
+    ran = virtual(tmp_path, program, sweep__mode=["serial"], load__workflows=2)
+    attempts = sorted(ran.records.attempts, key=lambda one: one.permit_granted)
+    assert len(attempts) == 6
+    for one, other in pairwise(attempts):
+        assert one.done <= other.permit_granted
+
+
+def test_the_policy_retries_refusals_of_the_provider(tmp_path: Path) -> None:
+    program = """
+        async def main(client):
+            return await asyncio.gather(*(ask(client, str(n)) for n in range(8)))
+    """
+    ran = virtual(
+        tmp_path, program, endpoint__override__concurrency_cap=3,
+        sweep__retry=["aws-standard"], sweep__permits=[8],
+    )  # fmt: skip
+    assert "rate_limited" in {one.outcome for one in ran.records.attempts}
