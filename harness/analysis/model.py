@@ -361,17 +361,19 @@ class ColdStart(msgspec.Struct, frozen=True, kw_only=True):
     starts: tuple[ColdTrialStart, ...] = ()
 
 
-class WorkflowFailure(msgspec.Struct, frozen=True, kw_only=True):
+class WorkflowFailure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why workflows failed in `phase` although no attempt of a failed call failed.
 
     `outcome`: of the call that failed; None if every call succeeded, so that the workflow could not
-    use an answer. `error`: the most frequent text among the `workflows`.
+    use an answer. `error`: the most frequent text among the `workflows`. `in_program`: the workflow
+    is a program of the user, whose own reason it is.
     """
 
     phase: str
     outcome: str | None
     error: str
     workflows: CountUnit[int]
+    in_program: bool = False
 
 
 class PhaseReasoning(msgspec.Struct, frozen=True, kw_only=True):

@@ -69,7 +69,7 @@ def summarise(records: Records) -> Summary:
         question=question_of(run),
         hedged=hedged_policies(run),
         planned_workflows=_planned(run),
-        workflow_failures=workflow_failures(cells),
+        workflow_failures=workflow_failures(cells, "program" in run.scenario["workflow"]),
         endpoint_keys=tuple(run.scenario["endpoint"]),
         stopped=run.stopped,
         margin=rules_of(run).margin,

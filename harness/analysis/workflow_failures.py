@@ -12,8 +12,13 @@ from harness.records.failures import is_failure
 from harness.records.schema import Workflow
 
 
-def workflow_failures(cells: Iterable[CellRecords]) -> tuple[WorkflowFailure, ...]:
-    """Return why workflows failed that the counts of failed attempts do not explain."""
+def workflow_failures(
+    cells: Iterable[CellRecords], runs_program: bool = False
+) -> tuple[WorkflowFailure, ...]:
+    """Return why workflows failed that the counts of failed attempts do not explain.
+
+    `runs_program`: the workflows are a program of the user.
+    """
     reasons: dict[tuple[str, str | None], Counter[str]] = {}
     for cell in cells:
         failed = [one for one in cell.workflows if one.outcome == "failed"]
@@ -34,6 +39,7 @@ def workflow_failures(cells: Iterable[CellRecords]) -> tuple[WorkflowFailure, ..
             outcome=outcome,
             error=errors.most_common(1)[0][0],
             workflows=errors.total(),
+            in_program=runs_program and outcome is None,
         )
         for (phase, outcome), errors in reasons.items()
     ]

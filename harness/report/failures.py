@@ -110,6 +110,8 @@ def _workflow_row(failure: WorkflowFailure, summary: Summary) -> FailureRow:
     if failure.outcome is not None:
         advice = advice_for(failure.outcome, summary.endpoint_keys)
         name = f"{failure.phase} {failure.outcome}".strip()
+    elif failure.in_program:
+        name, advice = "program", f"{failure.error}; harness trace RUN --failed shows where"
     else:
         name = f"{failure.phase} unreadable".strip()
         advice = (

@@ -165,7 +165,7 @@ def _table_key(summary: Summary, shown: Sequence[Cell], width: int) -> str:
     if any(cell.dropped_after is not None and cell.slo != "broken" for cell in shown):
         said.append("- ended early")
     if any(map(kept, shown)):
-        is_wide = SPEED_UP.partition("\n")[0] in table_lines(summary, shown, width)[0]
+        is_wide = SPEED_UP in table_lines(summary, shown, width)[0]
         is_left_out = any(one.speedup_over_sync != speedup(one, summary.cells) for one in shown)
         of_kept = "goodput, median, speed-up: of kept work"
         said.append(of_kept if is_wide and is_left_out else "goodput, median: of workflows kept")

@@ -22,7 +22,7 @@ from harness.report.wording import (
     value_of,
 )
 
-SPEED_UP = "speed-up\non sync"
+SPEED_UP = "speed-up"
 
 _SHORTEST_VALUE, _LONGEST_VALUE = 6, 60
 """Between these lengths, values of settings are cut to fit."""
@@ -139,7 +139,8 @@ def screen_columns(summary: Summary, cells: Sequence[Cell]) -> tuple[list[Column
         ]
     if any(one_at_a_time(cell.mode) for cell in cells) and len(cells) > 1:
         fair = [speedup(cell, summary.cells) for cell in cells]
-        more.append(Column(SPEED_UP, "", fair))
+        base = next(cell.mode for cell in cells if one_at_a_time(cell.mode))
+        more.append(Column(f"{SPEED_UP}\non {base}", "", fair))
     more.append(Column("makespan\nseconds", "", [in_seconds(c.makespan_s, summary) for c in cells]))
     wasted = [cell.tokens.wasted for cell in cells]
     more += [Column("wasted\ntokens", "", wasted, short_count)] if any(wasted) else []

@@ -29,7 +29,7 @@ from harness.report.answer_text import run_answer
 from harness.report.console import pack
 from harness.report.tables import Column
 from harness.report.terminal import render_summary
-from harness.report.wording import number
+from harness.report.wording import number, speedup
 from tests.analysis.played import Shape, make_records
 from tests.report.summaries import NOTHING, distribution, figure, make_cell, make_summary
 
@@ -191,10 +191,10 @@ def test_every_line_fits_80_columns_and_every_cell_keeps_its_numbers(summary: Su
         assert number(cell.attempts.amplification) in words
         if cell.makespan_s:
             assert number(cell.makespan_s.value / summary.time_scale) in words
-        if cell.speedup_over_sync:
-            assert number(cell.speedup_over_sync.value) in words
-            if cell.speedup_over_sync.low is not None:
-                bounds = cell.speedup_over_sync.low, cell.speedup_over_sync.high
+        if (faster := speedup(cell, summary.cells)) is not None:
+            assert number(faster.value) in words
+            if faster.low is not None:
+                bounds = faster.low, faster.high
                 assert f"({number(bounds[0])}–{number(bounds[1])})" in words
 
 
