@@ -17,10 +17,10 @@ PARTS = (
 )  # fmt: skip
 """Every part, in the order in which a call goes through them."""
 
-PROGRAM = "program"
+PROGRAM_PART = "program"
 """The part of a workflow that is in no call: its own code, and its waits for something else."""
 
-PATH_PARTS = (*PARTS, PROGRAM)
+PATH_PARTS = (*PARTS, PROGRAM_PART)
 """Every part of a workflow's critical path."""
 
 

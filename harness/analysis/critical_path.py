@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from harness.analysis import replay
-from harness.analysis.call_segments import PARTS, PATH_PARTS, PROGRAM, CallSegment, tiled
+from harness.analysis.call_segments import PARTS, PATH_PARTS, PROGRAM_PART, CallSegment, tiled
 from harness.analysis.call_times import Groups, TimedCalls, of_records, timed_calls
 from harness.analysis.model import Figure
 from harness.analysis.phase_tree import Lane, PhaseNode, Stage, tree_of
@@ -105,7 +105,7 @@ class _WalkedPath(NamedTuple):
 def _cut(span: _PathSpan, its: TimedCalls) -> Iterator[CallSegment]:
     """Yield the segments of a span."""
     if span.at is None:
-        yield CallSegment(PROGRAM, span.start, span.end, phase=span.phase)
+        yield CallSegment(PROGRAM_PART, span.start, span.end, phase=span.phase)
         return
     call = its.calls[span.at]
     for it in its.tiles_of(span.at):
@@ -117,7 +117,7 @@ def _cut(span: _PathSpan, its: TimedCalls) -> Iterator[CallSegment]:
 def _parts(span: _PathSpan, its: TimedCalls) -> Iterable[tuple[str, int]]:
     """Return how long each part of a span is."""
     if span.at is None:
-        return ((PROGRAM, span.end - span.start),)
+        return ((PROGRAM_PART, span.end - span.start),)
     call, lengths = its.calls[span.at], its.lengths[span.at]
     if lengths[0] != ABSENT and (span.start, span.end) == (call.ready, call.done):
         return zip(PARTS, lengths, strict=True)

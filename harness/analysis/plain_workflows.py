@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.analysis.call_segments import PARTS, PROGRAM
+from harness.analysis.call_segments import PARTS, PROGRAM_PART
 from harness.analysis.replay_steps import ReplayChain, ReplayFork, ReplayStep
 from harness.analysis.workflow_index import WorkflowIndex
 from harness.records.failures import CANCELLED
@@ -95,7 +95,7 @@ class PlainWorkflows:
         total = self._index.lengths[calls.row[on_path]].sum(axis=0)
         whole = int((self._done - self._ready)[self.is_plain].sum())
         parts = dict(zip(PARTS, total.tolist(), strict=True))
-        return {**parts, PROGRAM: whole - sum(parts.values())}
+        return {**parts, PROGRAM_PART: whole - sum(parts.values())}
 
     def phases(self) -> dict[str, int]:
         """Return the nanoseconds of each phase that took time."""

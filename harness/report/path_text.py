@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.text import Text
 
-from harness.analysis.call_segments import PARTS, PATH_PARTS, PROGRAM
+from harness.analysis.call_segments import PARTS, PATH_PARTS, PROGRAM_PART
 from harness.analysis.cells import terms_of
 from harness.analysis.critical_path import (
     CellPath,
@@ -88,7 +88,7 @@ def _portions(records: Records) -> Iterator[_Portion]:
 
 def shown_parts(paths: Sequence[CellPath]) -> tuple[str, ...]:
     """Return the parts of critical paths that a table shows: that of the program if it has 1 %."""
-    has_program = any(path.share(PROGRAM) >= _LEAST_SHARE for path in paths)
+    has_program = any(path.share(PROGRAM_PART) >= _LEAST_SHARE for path in paths)
     return PATH_PARTS if has_program else PARTS
 
 
@@ -131,7 +131,7 @@ def path_sentences(path: CriticalPath, seconds: ToSeconds) -> list[str]:
     if not path.latency:
         return []
     shares = sorted(path.parts().items(), key=lambda item: -item[1])
-    least = {PROGRAM: _LEAST_SHARE * path.latency}
+    least = {PROGRAM_PART: _LEAST_SHARE * path.latency}
     parts = ", ".join(
         f"{PART_WORDS[part]} {percent(time / path.latency)}"
         for part, time in shares
