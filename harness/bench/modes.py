@@ -122,9 +122,10 @@ def _async_mode(
     async def whole() -> TimerLag:
         main = asyncio.current_task()
         assert main is not None, "it runs in a task"
+        failed = asyncio.Event()
 
         def is_running() -> bool:
-            return not main.cancelling()  # Ctrl-C cancels it first
+            return not failed.is_set() and not main.cancelling()  # Ctrl-C cancels it first
 
         async with AsyncClient(target, now) as client:
             send = through_gate_async(gate, client.send)
@@ -132,9 +133,12 @@ def _async_mode(
             transmit = TargetTransport(target, now, client.http).transmit
             hosting = Hosting(transmitting(gate, transmit))
             passing = gate.emitting(emit)
-            world = AsyncWorld(now, permitted, send, passing, is_running, serial, hosting)
+            world = AsyncWorld(
+                now, permitted, send, passing, is_running, failed.set, serial, hosting
+            )
             with LoopProbe(now) as probe, InterruptibleCode():
-                await run_async(program, world)
+                # In a task of its own, because a program may cancel the task that it runs in.
+                await asyncio.create_task(run_async(program, world))
                 return probe.lag()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any, NamedTuple, TypeVar
 
 from harness.engine import effects
-from harness.engine.branches import Branch, Course, Fork, no_survival
+from harness.engine.branches import Branch, Course, Fork, do_nothing, no_survival
 from harness.engine.effects import (
     Cancelled,
     Finished,
@@ -32,7 +32,8 @@ class AsyncWorld(NamedTuple):
     `serial`: run the branches of a fan-out one after another. `hosting`: runs code that is no
     program; None refuses it.
     `survives`: whether a program continues when its task is cancelled, because its own code did
-    that (`asyncio.timeout`). Then the effect raises Cancelled in the program.
+    that (`asyncio.timeout`). Then the effect raises Cancelled in the program. `fail`: called before
+    an exception of a branch cancels the tasks of the others, whose programs do not continue.
     """
 
     now: ReadClock
@@ -40,6 +41,7 @@ class AsyncWorld(NamedTuple):
     send: Callable[[Send, Branch], Awaitable[Reply]]
     emit: Callable[[Record], None]
     survives: Callable[[], bool] = no_survival
+    fail: Callable[[], None] = do_nothing
     serial: bool = False
     hosting: Hosting | None = None
 
@@ -120,6 +122,9 @@ async def _run_branch(fork: Fork, index: int, world: AsyncWorld) -> None:
         fork.ended(index, await run_async(program, world, branch, fork.held(index)))
     except Cancelled:
         fork.ended(index, None)
+    except BaseException:
+        world.fail()
+        raise
 
 
 async def _one_after_another(fork: Fork, world: AsyncWorld, parent: Branch) -> list[Any]:

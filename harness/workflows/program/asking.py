@@ -6,7 +6,9 @@ Each is an object that can be awaited once. Nothing happens before it is awaited
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from inspect import CORO_CREATED, getcoroutinestate
+from types import CoroutineType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -28,12 +30,13 @@ from harness.records.failures import CANCELLED, OK
 from harness.records.schema import Tokens, WorkflowOutcome
 from harness.workflows.context import WorkflowContext, WorkflowFailedError, failure_text
 from harness.workflows.partial_failure import Partial, fail_fast, quorum
+from harness.workflows.program.phases import check_phase
 from harness.workflows.program.running import (
     DeadlinePassedError,
     ProgramStep,
     Strand,
-    awaited,
     driven,
+    steps_of,
 )
 from harness.workflows.program.section import ProgramSection
 
@@ -108,9 +111,6 @@ class Ask(ProgramStep[Answer]):
     def __repr__(self) -> str:
         return f"ask({self.phase!r})"
 
-    def __await__(self) -> Generator[Any, Any, Answer]:
-        return awaited(self)
-
     def steps(self, strand: Strand) -> Program[Answer]:
         """Make the call; raise CallFailedError if it fails."""
         ready = yield from strand.begin_step()
@@ -182,6 +182,10 @@ def make_call(
     False, a failed call gives an answer whose `ok` is False. `options`: further keys of the
     request, such as `tools`, `response_format` and `temperature`.
     """
+    check_phase(phase, f"ask({phase!r})")
+    is_limit = isinstance(max_tokens, int) and not isinstance(max_tokens, bool) and max_tokens > 0
+    if max_tokens is not None and not is_limit:
+        raise ValueError(f"ask({phase!r}): max_tokens = {max_tokens!r}: give a number above 0")
     for name, instead in _OF_ENDPOINT.items():
         if name in options:
             raise TypeError(f"ask({phase!r}): {name} cannot be given; {instead}")
@@ -240,12 +244,10 @@ class Gather(ProgramStep[list[Any]]):
     def __init__(self, members: Sequence[Awaitable[Any]], partial: Partial) -> None:
         self._members = members
         self._partial = partial
+        self._ends_all = False
 
     def __repr__(self) -> str:
         return f"harness.gather of {len(self._members)}"
-
-    def __await__(self) -> Generator[Any, Any, list[Any]]:
-        return awaited(self)
 
     def steps(self, strand: Strand) -> Program[list[Any]]:
         """Run all members; return their results, None for one that failed or was cancelled."""
@@ -254,14 +256,18 @@ class Gather(ProgramStep[list[Any]]):
         name = self._phase()
         phase = run.begin_phase(name, start, strand)
         lanes = [Strand(run, start, phase, index) for index in range(len(self._members))]
-        branches = [_branch(*pair) for pair in zip(lanes, self._members, strict=True)]
+        branches = [self._branch(*pair) for pair in zip(lanes, self._members, strict=True)]
 
         def enough(found: Sequence[_Branch | None]) -> bool:
-            if any(one is not None and _ends_all(one) for one in found):
-                return True
+            if self._ends_all or not partial.stops:
+                return self._ends_all
             return partial.is_enough([None if one is None else one.ok for one in found])
 
-        found: Sequence[_Branch | None] = yield from fan_out(branches, enough)
+        try:
+            found: Sequence[_Branch | None] = yield from fan_out(branches, enough)
+        except Cancelled:
+            run.end_phase(phase, (yield NOW), "failed")
+            raise
         end: int = yield NOW
         strand.since = end
         good = sum(one is not None and one.ok for one in found)
@@ -269,12 +275,26 @@ class Gather(ProgramStep[list[Any]]):
         suffices = partial.suffices(good)
         outcome: WorkflowOutcome = "degraded" if suffices else "failed"
         run.end_phase(phase, end, "ok" if good == len(found) else outcome)
-        fatal = next((one.error for one in found if one is not None and _is_fatal(one)), None)
+        errors = (one.error for one in found if one is not None)
+        fatal = next((error for error in errors if _is_fatal(error)), None)
         if fatal is not None:
             raise fatal
         if not suffices:
             raise self._failure(found)
         return [one.value if one is not None and one.ok else None for one in found]
+
+    def _branch(self, strand: Strand, member: Awaitable[Any]) -> Program[_Branch]:
+        """Run a member. Raises nothing but Cancelled."""
+        try:
+            if isinstance(member, ProgramStep):
+                value = yield from steps_of(member, strand)
+            else:
+                value = yield from driven(strand, _fresh(member))
+        except Exception as error:
+            if _is_fatal(error) and not isinstance(error, DeadlinePassedError):
+                self._ends_all = True  # others that reach the deadline end by themselves
+            return _Branch(None, error, (yield NOW))
+        return _Branch(value, None, 0)
 
     def _phase(self) -> str:
         """Return the name of the phase: that of all members if they have the same."""
@@ -297,13 +317,8 @@ class Gather(ProgramStep[list[Any]]):
         return failure
 
 
-def _is_fatal(branch: _Branch) -> bool:
-    return isinstance(branch.error, WorkflowFailedError)
-
-
-def _ends_all(branch: _Branch) -> bool:
-    """Return whether the other branches are cancelled, whatever the rule of the gather."""
-    return _is_fatal(branch) and not isinstance(branch.error, DeadlinePassedError)
+def _is_fatal(error: Exception | None) -> bool:
+    return isinstance(error, WorkflowFailedError)
 
 
 def _name_of(member: Awaitable[Any]) -> str:
@@ -315,24 +330,19 @@ def _name_of(member: Awaitable[Any]) -> str:
     return "gather"
 
 
-def _branch(strand: Strand, member: Awaitable[Any]) -> Program[_Branch]:
-    """Run a member of a gather. Raises nothing but Cancelled."""
-    try:
-        if isinstance(member, ProgramStep):
-            value = yield from member.steps(strand)
-        else:
-            value = yield from driven(strand, _coroutine(member))
-    except Exception as error:
-        return _Branch(None, error, (yield NOW))
-    return _Branch(value, None, 0)
-
-
 async def _await(member: Awaitable[Any]) -> Any:
     return await member
 
 
-def _coroutine(member: Awaitable[Any]) -> Coroutine[Any, Any, Any]:
-    return member if isinstance(member, Coroutine) else _await(member)
+def _fresh(member: Awaitable[Any]) -> Coroutine[Any, Any, Any]:
+    """Return a coroutine that has not begun. Raises RuntimeError if it has."""
+    if not isinstance(member, Coroutine):
+        return _await(member)
+    if isinstance(member, CoroutineType) and getcoroutinestate(member) != CORO_CREATED:
+        raise RuntimeError(
+            f"gather: {_name_of(member)}() was awaited before; call the function for each await"
+        )
+    return member
 
 
 def gather(
@@ -345,6 +355,13 @@ def gather(
     cancels the rest; with `wait_for_all`, it waits for all. The result of a member that failed or
     was cancelled is None. If too few succeed, the first failure is raised, or GatherFailedError.
     """
+    if len({id(member) for member in members}) < len(members):
+        raise ValueError("gather: a member is given twice; make another one for each branch")
+    for member in members:
+        if not isinstance(member, Awaitable):
+            raise TypeError(
+                f"gather: {member!r} cannot be awaited; give calls such as ask(...), or coroutines"
+            )
     if enough is None:
         return Gather(members, fail_fast(len(members))._replace(stops=not wait_for_all))
     is_share = isinstance(enough, float) and 0 < enough <= 1
@@ -366,9 +383,6 @@ class ProgramSleep(ProgramStep[None]):
 
     def __repr__(self) -> str:
         return f"harness.sleep({self._seconds:g})"
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        return awaited(self)
 
     def steps(self, strand: Strand) -> Program[None]:
         """Sleep, at most until the deadline of the workflow."""
@@ -394,9 +408,6 @@ class ReadTime(ProgramStep[float]):
 
     def __repr__(self) -> str:
         return "harness.now()"
-
-    def __await__(self) -> Generator[Any, Any, float]:
-        return awaited(self)
 
     def steps(self, strand: Strand) -> Program[float]:
         """Read the clock."""

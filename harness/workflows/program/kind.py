@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.engine.effects import NOW, WITHOUT_EVENT_LOOP, HostedEndedError, Program
+from harness.engine.effects import (
+    NOW,
+    WITHOUT_EVENT_LOOP,
+    Cancelled,
+    HostedEndedError,
+    Program,
+)
 from harness.records.schema import PhaseInfo
 from harness.workflows.context import WorkflowContext, WorkflowFailedError
 from harness.workflows.layout import InParallel, InSequence, Layout, PlannedCall
 from harness.workflows.program.asking import CallFailedError, GatherFailedError, Scored, make_call
 from harness.workflows.program.hosted import hosted_program
 from harness.workflows.program.loading import error_line, is_marked, load_program, place_of
-from harness.workflows.program.running import ProgramRun, Strand, driven
+from harness.workflows.program.running import CANCELLED_ITSELF, ProgramRun, Strand, driven
 from harness.workflows.program.section import ProgramSection
 from harness.workflows.prompts import Prompts, PromptTemplate
 from harness.workflows.protocol import WorkflowKind
@@ -64,6 +70,8 @@ class ProgramKind:
             WorkflowFailedError, CallFailedError, GatherFailedError, HostedEndedError,
         ) as error:  # fmt: skip
             failure = str(error)
+        except Cancelled:  # no workflow is cancelled by the engine
+            failure = CANCELLED_ITSELF
         except Exception as error:  # any error of the program
             failure = _reason(section, error)
         end: int = yield NOW

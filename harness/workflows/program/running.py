@@ -14,10 +14,10 @@ import asyncio
 import threading
 from collections.abc import Coroutine, Generator
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from harness.engine.deadlines import DEADLINE_PASSED, WORKFLOW_TIMEOUT
-from harness.engine.effects import NOW, Cancelled, Foreign, Program, Raised
+from harness.engine.effects import NOW, Cancelled, Foreign, Program, Raised, Sleep
 from harness.engine.own_time import OwnTimeExceededError, begin_own_code, end_own_code
 from harness.records.clock import SECOND
 from harness.records.schema import Branches, Phase, WorkflowOutcome
@@ -25,7 +25,9 @@ from harness.workflows.context import WorkflowContext, WorkflowFailedError
 from harness.workflows.program.section import ProgramSection
 
 _T = TypeVar("_T")
-_T_co = TypeVar("_T_co", covariant=True)
+
+
+CANCELLED_ITSELF = "the program cancelled itself"
 
 
 class DeadlinePassedError(WorkflowFailedError):
@@ -35,12 +37,28 @@ class DeadlinePassedError(WorkflowFailedError):
         super().__init__(text)
 
 
-@runtime_checkable
-class ProgramStep(Protocol[_T_co]):
-    """What a program awaits of the harness."""
+class ProgramStep(Generic[_T]):
+    """What a program awaits of the harness.
 
-    def steps(self, strand: Strand) -> Program[_T_co]:
+    It is no Protocol, because `isinstance` of a Protocol takes 10 us.
+    """
+
+    is_used = False
+
+    def __await__(self) -> Generator[Any, Any, _T]:
+        """Yield the step to the strand that awaits it. Raises RuntimeError outside of a program."""
+        if current_strand() is None:
+            raise RuntimeError(
+                f"{self!r} was awaited outside of a workflow, or in a task of asyncio; await it in "
+                "the function itself, or in harness.gather(...) instead of asyncio.gather or "
+                "create_task"
+            )
+        result: _T = yield self
+        return result
+
+    def steps(self, strand: Strand) -> Program[_T]:
         """Return the engine program of this step."""
+        raise NotImplementedError
 
 
 class _Phase(NamedTuple):
@@ -177,37 +195,25 @@ def current_strand() -> Strand | None:
     return getattr(_local, "strand", None)
 
 
-@contextmanager
-def _as_current(strand: Strand) -> Generator[None, None, None]:
+def _advance(
+    strand: Strand, coroutine: Coroutine[Any, Any, Any], result: Any, error: BaseException | None
+) -> Any:
+    """Run the code of a strand up to what it awaits next."""
     _local.strand = strand
     begin_own_code()
     try:
-        yield
+        return coroutine.send(result) if error is None else coroutine.throw(error)
     finally:
         end_own_code()
         _local.strand = None
 
 
-def awaited(step: ProgramStep[_T]) -> Generator[Any, Any, _T]:
-    """Yield a step to the strand that awaits it; return its result.
-
-    Raises RuntimeError outside of a program.
-    """
-    if current_strand() is None:
-        raise RuntimeError(
-            f"{step!r} was awaited outside of a workflow, or in a task of asyncio; await it in the "
-            "function itself, or in harness.gather(...) instead of asyncio.gather or create_task"
-        )
-    result: _T = yield step
-    return result
-
-
 def driven(strand: Strand, coroutine: Coroutine[Any, Any, _T]) -> Program[_T]:
     """Run a coroutine to its end and return its result.
 
-    Where a step is cancelled, asyncio.CancelledError is raised in the coroutine; if the coroutine
-    continues and its next step is cancelled too, the coroutine is closed. Raises what it raises,
-    and WorkflowFailedError, which it cannot catch.
+    Where a step is cancelled, asyncio.CancelledError is raised in the coroutine. It may continue;
+    if its branch was cancelled, it is closed when its next step is cancelled too. Raises what it
+    raises, and WorkflowFailedError, which it cannot catch.
     """
     result: Any = None
     error: BaseException | None = None
@@ -215,15 +221,16 @@ def driven(strand: Strand, coroutine: Coroutine[Any, Any, _T]) -> Program[_T]:
     try:
         while True:
             try:
-                with _as_current(strand):
-                    step = coroutine.send(result) if error is None else coroutine.throw(error)
+                step = _advance(strand, coroutine, result, error)
             except StopIteration as end:
                 value: _T = end.value
                 return value
             except asyncio.CancelledError:
                 if was_cancelled:
                     raise Cancelled from None
-                raise WorkflowFailedError("the program cancelled itself") from None
+                raise WorkflowFailedError(CANCELLED_ITSELF) from None
+            except (Exception, KeyboardInterrupt):
+                raise
             except OwnTimeExceededError:
                 limit = strand.run.context.section.own_time_limit
                 raise WorkflowFailedError(
@@ -232,23 +239,47 @@ def driven(strand: Strand, coroutine: Coroutine[Any, Any, _T]) -> Program[_T]:
                 ) from None
             except SystemExit as exiting:
                 raise WorkflowFailedError(f"the program called sys.exit({exiting})") from None
+            except BaseException as other:
+                raise WorkflowFailedError(f"the program raised {type(other).__name__}") from None
             result = error = None
             try:
                 result = yield from (
-                    step.steps(strand) if isinstance(step, ProgramStep) else _foreign(strand, step)
+                    steps_of(step, strand)
+                    if isinstance(step, ProgramStep)
+                    else _foreign(strand, step)
                 )
                 was_cancelled = False
             except Cancelled:
+                strand.since = yield NOW
                 if was_cancelled:
-                    raise
+                    yield Sleep(strand.since)  # raises Cancelled if the branch was cancelled
                 was_cancelled, error = True, asyncio.CancelledError()
             except WorkflowFailedError:
                 raise
             except (Exception, asyncio.CancelledError) as raised:
                 error = raised
     finally:
-        with suppress(Exception), _as_current(strand):
+        _close(strand, coroutine)
+
+
+def steps_of(step: ProgramStep[_T], strand: Strand) -> Program[_T]:
+    """Return the engine program of a step. Raises RuntimeError if it is not its first one."""
+    if step.is_used:
+        raise RuntimeError(f"{step!r} was awaited before; make another one for each await")
+    step.is_used = True
+    return step.steps(strand)
+
+
+def _close(strand: Strand, coroutine: Coroutine[Any, Any, Any]) -> None:
+    """End a coroutine; what its code raises or awaits then has no effect."""
+    _local.strand = strand
+    begin_own_code()
+    try:
+        with suppress(Exception, SystemExit, asyncio.CancelledError, OwnTimeExceededError):
             coroutine.close()
+    finally:
+        end_own_code()
+        _local.strand = None
 
 
 def _foreign(strand: Strand, step: Any) -> Program[Any]:
