@@ -57,7 +57,7 @@ class ProgramKind:
         section = context.section
         run = ProgramRun(context)
         strand = Strand(run, context.at)
-        result, failure = None, None
+        text, failure = "", None
         try:
             function = load_program(section.program)
             if is_marked(function):
@@ -66,6 +66,7 @@ class ProgramKind:
                 )
             else:
                 result = yield from hosted_program(function, context)
+            text = _judged(context, result)
         except (
             WorkflowFailedError, CallFailedError, GatherFailedError, HostedEndedError,
         ) as error:  # fmt: skip
@@ -78,14 +79,19 @@ class ProgramKind:
         run.end(end, strand)
         if failure is not None:
             raise WorkflowFailedError(failure)
-        if isinstance(result, Scored):
-            context.ok, result = bool(result.ok), result.result
-        return "" if result is None else str(result)
+        return text
 
 
 PROGRAM: WorkflowKind[ProgramSection] = ProgramKind()
 
 
+def _judged(context: WorkflowContext[ProgramSection], result: object) -> str:
+    """Return the result of a program as text; note its judgement."""
+    if isinstance(result, Scored):
+        context.ok, result = bool(result.ok), result.result
+    return "" if result is None else str(result)
+
+
 def _reason(section: ProgramSection, error: Exception) -> str:
     reason = error_line(error, place_of(section.program).source)
-    return f"{reason}; {WITHOUT_EVENT_LOOP}" if _NO_LOOP in str(error) else reason
+    return f"{reason}; {WITHOUT_EVENT_LOOP}" if _NO_LOOP in reason else reason

@@ -160,7 +160,10 @@ def error_line(error: BaseException, source: str | None = None) -> str:
 
     `source`: the file of the program; the place is the last line of this file in the traceback.
     """
-    text = str(error)
+    try:
+        text = str(error)
+    except Exception:  # its own method fails
+        text = ""
     what = f"{type(error).__name__}: {text}" if text else type(error).__name__
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if source is not None and frame.filename == source]
