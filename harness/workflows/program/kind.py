@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from harness.engine.effects import (
@@ -23,7 +24,7 @@ from harness.workflows.prompts import Prompts, PromptTemplate
 from harness.workflows.protocol import WorkflowKind
 
 _UNKNOWN = PlannedCall("call", 0)
-_NO_LOOP = "no running event loop"
+_NO_LOOP = re.compile("no (running|current) event loop")
 
 
 class ProgramKind:
@@ -94,4 +95,4 @@ def _judged(context: WorkflowContext[ProgramSection], result: object) -> str:
 
 def _reason(section: ProgramSection, error: Exception) -> str:
     reason = error_line(error, place_of(section.program).source)
-    return f"{reason}; {WITHOUT_EVENT_LOOP}" if _NO_LOOP in reason else reason
+    return f"{reason}; {WITHOUT_EVENT_LOOP}" if _NO_LOOP.search(reason) else reason
