@@ -303,7 +303,7 @@ class _PathWalk:
     def _of_stage(self, node: PhaseNode, stage: Stage) -> list[_PathSpan]:
         """Return the spans of the lane that ended last, and of those that it waited for.
 
-        A lane that started later than its stage waited for another lane of it.
+        A lane that started later than its stage waited for what had ended in another lane of it.
         """
         last = _last(stage)
         if last.branch is not None:
@@ -314,11 +314,11 @@ class _PathWalk:
         start = min(lane.start for lane in stage)
         left = [lane for lane in stage if lane is not last]
         while last.start > start:
-            before = [lane for lane in left if lane.end <= last.start]
+            before = [(cut, lane) for lane in left if (cut := _until(lane, last.start)) is not None]
             if not before:
                 break
-            last = max(before, key=lambda lane: lane.end)
-            left.remove(last)
+            last, whole = max(before, key=lambda pair: pair[0].end)
+            left.remove(whole)
             spans = [*self._of_lane(last), *spans]
         return spans
 
@@ -374,6 +374,15 @@ def _median(values: list[int]) -> int:
     values.sort()
     half = len(values) // 2
     return values[half] if len(values) % 2 else int((values[half - 1] + values[half]) / 2)
+
+
+def _until(lane: Lane, end: int) -> Lane | None:
+    """Return the part of a lane that had ended at a moment; None if nothing had."""
+    if lane.end <= end:
+        return lane
+    ends = [item.done if isinstance(item, Call) else item.end for item in lane.items]
+    items = tuple(item for item, its in zip(lane.items, ends, strict=True) if its <= end)
+    return lane._replace(end=ends[len(items) - 1], items=items) if items else None
 
 
 def _last(stage: Stage) -> Lane:

@@ -255,12 +255,14 @@ class _OpenLane:
 def _waited(lanes: Mapping[int, Sequence[_OpenLane]], placed: Sequence[_Placed], at: int) -> bool:
     """Return whether the item at `at`, which starts after all `lanes` have ended, waited for them.
 
-    What is in no branch did. A branch waited for what is in none. It waited for other branches if
-    it is in a second fan-out: several branches start together, one of which had ended earlier.
+    What is in no branch did: after a single lane it continues the lane, unless the next item runs
+    beside it. A branch waited for what is in none. It waited for other branches if it is in a
+    second fan-out: several branches start together, one of which had ended earlier.
     """
     start, done, branch, _, _ = placed[at]
     if branch == _NO_BRANCH:
-        return len(lanes) > 1 or len(lanes.get(_NO_BRANCH, ())) != 1
+        is_beside = at + 1 < len(placed) and placed[at + 1][0] < done
+        return is_beside or len(lanes) > 1 or len(lanes.get(_NO_BRANCH, ())) != 1
     if _NO_BRANCH in lanes:
         return True
     beside = {branch}

@@ -198,6 +198,18 @@ def test_branches_one_after_another_are_on_the_path_one_after_another() -> None:
     assert [straggler.branch for straggler in path.stragglers] == [1]
 
 
+def test_a_call_may_have_waited_for_a_part_of_a_sequence_beside_it() -> None:
+    spans = [(0, 10), (0, 20), (10, 35), (12, 40)]
+    calls = [
+        make_call(phase="chat", call=number, ready=ready, done=done)
+        for number, (ready, done) in enumerate(spans, 1)
+    ]
+    workflow = make_workflow(ready=0, started=0, done=40, phases=())
+    path = critical_path(workflow, WorkflowRecords(calls, []))
+    on_path = [(one.call, one.start, one.end) for one in path.segments if one.part != "program"]
+    assert on_path == [(1, 0, 10), (4, 12, 40)]
+
+
 def test_a_branch_that_was_cancelled_held_nothing_up() -> None:
     made = [branch(0, 70), branch(1, 75, outcome="cancelled"), branch(2, 60)]
     path = path_of([call for call, _ in made], [attempt for _, attempt in made])

@@ -217,6 +217,19 @@ def test_a_workflow_without_phases_is_read_from_its_calls() -> None:
     assert drawn(tree_of(workflow, [])) == []
 
 
+def test_calls_without_branches_that_ran_beside_each_other_are_a_stage() -> None:
+    """A program that uses asyncio itself has no branches in its records."""
+    spans = [(0, 10), (10, 20), (10, 30), (11, 25), (30, 40), (40, 50)]
+    calls = [
+        make_call(phase="chat", call=number, ready=ready, done=done)
+        for number, (ready, done) in enumerate(spans, 1)
+    ]
+    workflow = make_workflow(ready=0, done=50, phases=())
+    assert drawn(tree_of(workflow, calls)) == [
+        [(None, [1])], [(None, [2]), (None, [3]), (None, [4])], [(None, [5, 6])],
+    ]  # fmt: skip
+
+
 times = st.integers(0, 50)
 branches = st.none() | st.integers(-1, 3)
 any_calls = st.lists(
