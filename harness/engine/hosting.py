@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Coroutine
+import ctypes
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
@@ -26,6 +28,12 @@ from harness.engine.effects import (
     RunHosted,
     Send,
     StartHosted,
+)
+from harness.engine.own_time import (
+    OwnTimeExceededError,
+    begin_own_code,
+    end_own_code,
+    take_interrupt,
 )
 from harness.records.clock import SECOND, ReadClock
 
@@ -66,8 +74,11 @@ def in_hosted_code() -> bool:
 class HostedRun:
     """Hosted code while it runs: its tasks and its calls. It is the Host of this code."""
 
-    def __init__(self, now: ReadClock, transmit: Transmit, run: RunProgram) -> None:
+    def __init__(
+        self, now: ReadClock, transmit: Transmit, run: RunProgram, hosting: Hosting
+    ) -> None:
         self.now = now
+        self.hosting = hosting
         self._transmit = transmit
         self._run = run
         self._loop = asyncio.get_running_loop()
@@ -127,11 +138,14 @@ class HostedRun:
 
     async def _code(self, start: StartHosted) -> None:
         try:
-            result = HostedResult(await start(self))
+            result = HostedResult(await _noted(start(self), self))
         except Exception as error:
             result = HostedResult(error=error)
         except SystemExit as error:
             result = HostedResult(error=HostedEndedError(f"it called sys.exit({error.code!r})"))
+        except OwnTimeExceededError:
+            text = "its own code ran for too long without a pause; raise workflow.own_time_limit"
+            result = HostedResult(error=HostedEndedError(text))
         except asyncio.CancelledError:
             text = "its task was cancelled, and not by the harness"
             result = HostedResult(error=HostedEndedError(text))
@@ -191,29 +205,84 @@ class HostedRun:
 
 
 def _abandon(task: asyncio.Task[Any]) -> None:
-    """Forget a task that ignores its cancellation, so that the event loop can end without it."""
+    """Forget a task that ignores its cancellation, so that the event loop can end without it.
+
+    It is never freed: freeing a coroutine closes it, which it would ignore too, in a loop.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(task))
     asyncio.tasks._unregister_task(task)
     task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+async def _noted(steps: Coroutine[Any, Any, Any], owner: HostedRun) -> Any:
+    """Run a coroutine of hosted code, and note when its code runs: see `engine.own_time`."""
+    if owner.hosting.is_interrupted:
+        steps.close()
+        raise asyncio.CancelledError
+    return await _Noted(steps, owner.hosting)
+
+
+class _Noted:
+    """Runs a coroutine step by step."""
+
+    def __init__(self, steps: Coroutine[Any, Any, Any], hosting: Hosting) -> None:
+        self._steps = steps
+        self._hosting = hosting
+
+    def _interrupt(self) -> None:
+        """Let the handler of the event loop cancel the trial."""
+        end_own_code()
+        take_interrupt()
+        if not self._hosting.is_interrupted:
+            self._hosting.is_interrupted = True
+            signal.raise_signal(signal.SIGINT)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        steps, result = self._steps, None
+        error: BaseException | None = None
+        while True:
+            begin_own_code()
+            try:
+                awaited = steps.send(result) if error is None else steps.throw(error)
+            except StopIteration as end:
+                return end.value
+            except KeyboardInterrupt:
+                self._interrupt()
+                raise asyncio.CancelledError from None
+            finally:
+                end_own_code()
+                if take_interrupt():  # also if the code has caught it
+                    self._interrupt()
+            result = error = None
+            try:
+                result = yield awaited
+            except GeneratorExit:
+                steps.close()
+                raise
+            except BaseException as raised:
+                error = raised
 
 
 class Hosting:
     """Hosts the code of one trial in the running event loop.
 
     `transmit`: sends the attempts of its calls. `limits_idle`: whether the code may only be idle
-    for a time; not in virtual time, where waits pass at once.
+    for a time; not in virtual time, where waits pass at once. `is_interrupted`: Ctrl-C has
+    interrupted the code, and no other code begins.
     """
 
     def __init__(self, transmit: Transmit, *, limits_idle: bool = True) -> None:
         self._transmit = transmit
         self._limits_idle = limits_idle
         self._running: set[HostedRun] = set()
+        self.is_interrupted = False
         asyncio.get_running_loop().set_task_factory(_new_task)
 
     async def perform(
         self, effect: RunHosted, now: ReadClock, run: RunProgram, branch: Branch
     ) -> HostedResult:
         """Run the code of an effect to its end, and cancel what it leaves running."""
-        hosted = HostedRun(now, self._transmit, run)
+        hosted = HostedRun(now, self._transmit, run, self)
         self._running.add(hosted)
         hosted.begin(effect.start)
         try:
@@ -233,8 +302,9 @@ class Hosting:
 
 def _new_task(loop: asyncio.AbstractEventLoop, steps: Any, /, **options: Any) -> asyncio.Task[Any]:
     """Create a task; note it if hosted code creates it."""
-    task: asyncio.Task[Any] = asyncio.Task(steps, loop=loop, **options)
     owner = _owner.get()
+    own = steps if owner is None else _noted(steps, owner)
+    task: asyncio.Task[Any] = asyncio.Task(own, loop=loop, **options)
     if owner is not None:
         owner.tasks.add(task)
         task.add_done_callback(owner.tasks.discard)

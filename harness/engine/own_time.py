@@ -22,6 +22,10 @@ _since: dict[int, float] = {}
 """Since when the code of a program runs, by thread; times of the monotonic clock."""
 
 
+_interrupts: list[int] = []
+"""The signals that have interrupted code of a program."""
+
+
 class OwnTimeExceededError(BaseException):
     """The program's own code ran for too long. `except Exception` does not catch it."""
 
@@ -34,6 +38,16 @@ def begin_own_code() -> None:
 def end_own_code() -> None:
     """Note that it pauses or has ended."""
     _since.pop(threading.get_ident(), None)
+
+
+def take_interrupt() -> bool:
+    """Return whether SIGINT has interrupted code of a program since the last call.
+
+    The code may have caught the exception.
+    """
+    was_interrupted = bool(_interrupts)
+    _interrupts.clear()
+    return was_interrupted
 
 
 class OwnTimeWatch:
@@ -102,6 +116,7 @@ class InterruptibleCode:
 
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
         if threading.get_ident() in _since:
+            _interrupts.append(number)
             raise KeyboardInterrupt
         if callable(self._before):
             self._before(number, frame)

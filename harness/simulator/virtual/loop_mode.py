@@ -14,6 +14,7 @@ from harness.engine.budget_gate import Gate, through_gate_async
 from harness.engine.deadlines import UNWANTED
 from harness.engine.effects import EmitRecord, Program, Reply, Send, unsent
 from harness.engine.hosting import Hosting, transmitting
+from harness.engine.own_time import InterruptibleCode
 from harness.engine.permits import AsyncPermits
 from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED
@@ -111,7 +112,8 @@ def virtual_loop_mode(
             serial=serial,
             hosting=hosting,
         )
-        await run_async(program, world)
+        with InterruptibleCode():
+            await run_async(program, world)
 
     def new_loop() -> VirtualEventLoop:
         return VirtualEventLoop(clock, provider)

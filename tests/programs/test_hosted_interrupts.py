@@ -1,0 +1,94 @@
+"""Ctrl-C and limits of time, for programs that do not cooperate."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from tests.programs.running import VIRTUAL, run
+
+REAL = 'kind = "simulated"\nprofile = "deepseek-reasoner"\ntime = "real"\ntime_scale = 0.01'
+SWALLOWS = """
+    while True:
+        try:
+            await client.models.list()
+            await asyncio.sleep(1000)
+        except BaseException:
+            pass
+"""
+WAITS = """
+    while True:
+        try:
+            await client.models.list()
+        except Exception:
+            await asyncio.sleep(1)
+"""
+SPINS = """
+    while True:
+        pass
+"""
+
+
+@pytest.mark.parametrize("endpoint", [REAL, VIRTUAL], ids=["real", "virtual"])
+@pytest.mark.parametrize("code", [SWALLOWS, WAITS, SPINS], ids=["swallows", "waits", "spins"])
+def test_one_interrupt_ends_the_run(tmp_path: Path, endpoint: str, code: str) -> None:
+    begun = tmp_path / "begun"
+    os.mkfifo(begun)
+    (tmp_path / "mine.py").write_text(
+        dedent(
+            f"""
+            import asyncio
+
+            told = False
+
+            async def main(client):
+                global told
+                if not told:
+                    told = True
+                    open({str(begun)!r}, "w").close()
+            """
+        )
+        + code
+    )
+    (tmp_path / "s.toml").write_text(
+        f'name = "mine"\n[endpoint]\n{endpoint}\n[workflow]\nkind = "program"\n'
+        'program = "mine.py:main"\ntopics = ["tides"]\nmost_calls = 1000000\n[sweep]\n'
+        'mode = ["async"]\npermits = [4]\n[load]\nworkflows = 3\nin_flight = 3\n'
+    )
+    command = [sys.executable, "-m", "harness", "run", "s.toml", "--out", "out", "--quiet"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        begun.open().close()  # waits until the program has opened it
+        process.send_signal(signal.SIGINT)
+        try:
+            said, _ = process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    assert process.returncode == 130, said
+    assert "interrupted; `harness run --resume out` continues the run" in said
+    assert "Traceback" not in said
+
+
+def test_code_that_runs_for_too_long_fails_its_workflow(tmp_path: Path) -> None:
+    program = """
+        count = 0
+
+        async def main():
+            global count
+            count += 1
+            while count == 1:
+                pass
+    """
+    ran = run(tmp_path, program, VIRTUAL, load__workflows=2, workflow__own_time_limit="300ms")
+    first, second = ran.errors
+    assert first is not None
+    assert "workflow.own_time_limit" in first
+    assert second is None
