@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from harness.engine import effects
@@ -104,8 +104,7 @@ def _wait(
         case effects.Acquire():
             return world.permits.acquire(effect.deadline, branch)
         case effects.FanOut():
-            arrange = _one_after_another if world.serial else _side_by_side
-            return arrange(Fork(effect), world, branch)
+            return _fan_out(Fork(effect), world, branch)
         case effects.Sleep():
             return world.permits.sleep(effect.until, branch)
         case effects.Park():
@@ -127,11 +126,16 @@ async def _run_branch(fork: Fork, index: int, world: AsyncWorld) -> None:
         raise
 
 
-async def _one_after_another(fork: Fork, world: AsyncWorld, parent: Branch) -> list[Any]:
-    """Run the branches one after another."""
+async def _fan_out(fork: Fork, world: AsyncWorld, parent: Branch) -> list[Any]:
+    """Run the branches side by side, or one after another in serial mode.
+
+    Each has a task of its own also in serial mode: the end of a task group tells the parent that
+    its task was cancelled, even if the program of a branch continued after that.
+    """
+    every = range(len(fork.parts))
     with parent.waking(fork.cancel):
-        for index in range(len(fork.parts)):
-            await _run_branch(fork, index, world)
+        for indexes in [[index] for index in every] if world.serial else [every]:
+            await _side_by_side(fork, indexes, world)
     return fork.results
 
 
@@ -161,16 +165,14 @@ async def _passed_on(effect: Foreign, world: AsyncWorld, branch: Branch) -> Any:
         return Raised(error, late.expired())
 
 
-async def _side_by_side(fork: Fork, world: AsyncWorld, parent: Branch) -> list[Any]:
+async def _side_by_side(fork: Fork, indexes: Sequence[int], world: AsyncWorld) -> None:
     """Run each branch in a task; if one raises, cancel the tasks of the others."""
     try:
-        with parent.waking(fork.cancel):
-            async with asyncio.TaskGroup() as group:
-                for index in range(len(fork.parts)):
-                    group.create_task(_run_branch(fork, index, world))
+        async with asyncio.TaskGroup() as group:
+            for index in indexes:
+                group.create_task(_run_branch(fork, index, world))
     except BaseExceptionGroup as raised:
         raise raised.exceptions[0] from None
-    return fork.results
 
 
 async def _hosted(effect: effects.RunHosted, world: AsyncWorld, branch: Branch) -> HostedResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import uvloop
@@ -21,7 +21,7 @@ from harness.records.failures import CANCELLED
 from harness.records.schema import Attempt, Call, Workflow
 from harness.store.run_directory import TrialRecords
 from harness.workflows.execution import run_workflow
-from tests.engine.scripted import WORKFLOW, Says, reply, terms
+from tests.engine.scripted import RATE_LIMITED, WORKFLOW, Says, reply, terms
 from tests.engine.worlds import PATIENCE, World, clock, in_threads, in_turn
 from tests.programs.played import play_cell, scenario
 
@@ -33,10 +33,17 @@ PATIENT = PATIENT._replace(limits=type(PATIENT.limits)(LONG, LONG, LONG, LONG))
 
 
 class OwnWorld(World):
-    """A world in which a call of the phase SLOW ends only when it is cancelled."""
+    """A world in which a call of the phase SLOW ends only when it is cancelled.
 
-    def __init__(self, permits: int) -> None:
-        super().__init__(permits, may_return=lambda sent: sent.key.phase != SLOW)
+    `fails`: some calls fail.
+    """
+
+    def __init__(self, permits: int, *, fails: bool) -> None:
+        def says(sent: Send) -> Says:
+            branch = sent.key.branch or 0
+            return RATE_LIMITED if fails and (branch + sent.key.call) % 3 == 2 else Says()
+
+        super().__init__(permits, lambda sent: sent.key.phase != SLOW, says)
         self.main: asyncio.Task[Any] | None = None
 
     def survives(self) -> bool:
@@ -82,18 +89,24 @@ VIRTUAL = {"virtual sync": ("sync", 1), "virtual async": ("async", 3)}
 EVERY = (*REAL, *VIRTUAL)
 
 
-def run_in(mode: str, place: str, topic: str, **settings: Any) -> TrialRecords:
-    """Run one workflow; return its records."""
+def run_in(
+    mode: str, place: str, topic: str, faults: Sequence[dict[str, Any]] = (), **settings: Any
+) -> TrialRecords:
+    """Run one workflow; return its records. `faults`: of the provider in virtual time.
+
+    With faults, some calls fail in real time, too.
+    """
     workflow = {"program": place, "topics": [topic], **settings}
     if mode in VIRTUAL:
         name, permits = VIRTUAL[mode]
         sweep = {"mode": [name], "permits": [permits], "retry": ["none"]}
-        read = scenario(workflow, sweep=sweep, load={"workflows": 1, "in_flight": 1})
+        load = {"workflows": 1, "in_flight": 1}
+        read = scenario(workflow, sweep=sweep, load=load, faults=list(faults))
         records, stopped = play_cell(read, cells.expand(read)[0])
         assert stopped is None, stopped
         return records
     how, permits = REAL[mode]
-    world = OwnWorld(permits)
+    world = OwnWorld(permits, fails=bool(faults))
     plan = scenario(workflow).plan
     how(run_workflow(PATIENT, plan, WORKFLOW, topic, clock()), world)
     assert [thread for thread in threading.enumerate() if thread.name.startswith("branch")] == []

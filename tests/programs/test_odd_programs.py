@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ NO_LOOP = (
 )
 
 
-def outcome(mode: str, name: str, **settings: object) -> Workflow:
+def outcome(mode: str, name: str, **settings: Any) -> Workflow:
     [workflow] = run_in(mode, PLACE, name, **settings).workflows
     return workflow
 

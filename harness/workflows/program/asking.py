@@ -268,6 +268,8 @@ class Gather(ProgramStep[list[Any]]):
         except Cancelled:
             run.end_phase(phase, (yield NOW), "failed")
             raise
+        finally:
+            _close_unbegun(self._members)
         end: int = yield NOW
         strand.since = end
         good = sum(one is not None and one.ok for one in found)
@@ -343,6 +345,13 @@ def _fresh(member: Awaitable[Any]) -> Coroutine[Any, Any, Any]:
             f"gather: {_name_of(member)}() was awaited before; call the function for each await"
         )
     return member
+
+
+def _close_unbegun(members: Sequence[Awaitable[Any]]) -> None:
+    """Close the coroutines whose branch never began, or Python warns about them."""
+    for member in members:
+        if isinstance(member, CoroutineType) and getcoroutinestate(member) == CORO_CREATED:
+            member.close()
 
 
 def gather(
