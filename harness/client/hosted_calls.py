@@ -52,10 +52,9 @@ class HostedTerms(NamedTuple):
 
 
 class HostedCalls(httpx2.AsyncBaseTransport):
-    """Makes a call of each request of a workflow: the transport of its HTTP client `http`."""
+    """Makes a call of each request of a workflow: a transport."""
 
     def __init__(self, host: Host, terms: HostedTerms) -> None:
-        self.http = httpx2.AsyncClient(transport=self, timeout=None, trust_env=False)
         self._host = host
         self._terms = terms
         self._made = 0

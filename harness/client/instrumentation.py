@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import timedelta
 from typing import Any
 
 import httpx2
@@ -124,7 +126,13 @@ async def send_hosted(
     if path.startswith(_AZURE_DEPLOYMENTS):
         path = "/" + path.removeprefix(_AZURE_DEPLOYMENTS).partition("/")[2]
     request.extensions = {**request.extensions, PATH_EXTENSION: path}
-    return await calls.http.send(request, stream=stream, follow_redirects=False)
+    began = time.perf_counter()
+    response = await calls.handle_async_request(request)
+    response.request = request
+    if not stream:
+        await response.aread()
+    response.elapsed = timedelta(seconds=time.perf_counter() - began)
+    return response
 
 
 class HostedOpenAI(openai.AsyncOpenAI):

@@ -7,6 +7,7 @@ because any header can hold a key.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -27,8 +28,8 @@ from harness.transports.target import Target
 CHAT = "/chat/completions"
 _OF_MODEL = frozenset({CHAT, "/completions", "/responses"})
 """The paths to whose requests `endpoint.model` and the keys of `[endpoint]` apply."""
-_SENT = frozenset({"accept", "accept-encoding", "content-type", "openai-beta", "user-agent"})
-_SENT_PREFIX = "x-stainless-"
+_SENT = frozenset({b"accept", b"accept-encoding", b"content-type", b"openai-beta", b"user-agent"})
+_SENT_PREFIX = b"x-stainless-"
 """The headers of a program that are sent."""
 _OF_AZURE = "api-version"
 _NO_TIMEOUT = httpx2.Timeout(None).as_dict()
@@ -70,28 +71,37 @@ def request_to(target: Target, effect: Send, call: ClientCall) -> httpx2.Request
         by_phase = target.extra_body_by_phase.get(effect.key.phase, {})
         extra = {**target.extra_body, **by_phase}
         body = adapted_body(body, None if call.keeps_model else target.model, target.request, extra)
-    headers = {
-        name: value
-        for name, value in given.headers.items()
-        if name in _SENT or name.startswith(_SENT_PREFIX)
-    }
-    headers.update(target.request.headers)
-    headers["authorization"] = f"Bearer {target.api_key}"
+    own = {**target.request.headers, "Authorization": f"Bearer {target.api_key}"}
     for name, value in target.request.key_headers(target.api_key).items():
-        headers.pop(name.lower(), None)
+        own.pop(name, None)
         if value is not None:
-            headers[name] = value
-    headers.update(attempt_headers(target, effect))
-    query = [pair for pair in given.url.params.multi_items() if pair[0] != _OF_AZURE]
-    url = httpx2.URL(target.base_url.rstrip("/") + asked.path)
-    params = [*url.params.multi_items(), *query, *target.request.query.items()]
+            own[name] = value
+    own.update(attempt_headers(target, effect))
+    replaced = {name.lower().encode() for name in own}
+    kept = [  # as bytes, because decoding them takes 0.1 ms
+        pair
+        for name, pair in ((pair[0].lower(), pair) for pair in given.headers.raw)
+        if (name in _SENT or name.startswith(_SENT_PREFIX)) and name not in replaced
+    ]
+    added = [(name.encode(), value.encode()) for name, value in own.items()]
+    query = tuple(target.request.query.items())
     return httpx2.Request(
         given.method,
-        url.copy_with(params=params) if params else url,
-        headers=headers,
+        _url(target.base_url, asked.path, given.url.query, query),
+        headers=[*kept, *added],
         content=body or None,
         extensions={"timeout": _NO_TIMEOUT},
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _url(base: str, path: str, query: bytes, own: tuple[tuple[str, str], ...]) -> httpx2.URL:
+    """Return the URL of a path below `base`, with the query of a program and that of the target."""
+    url = httpx2.URL(base.rstrip("/") + path)
+    given = httpx2.QueryParams(query.decode("ascii", "replace"))
+    kept = [pair for pair in given.multi_items() if pair[0] != _OF_AZURE]
+    params = [*url.params.multi_items(), *kept, *own]
+    return url.copy_with(params=params) if params else url
 
 
 def adapted_body(
