@@ -11,7 +11,7 @@ import msgspec
 from harness.client.async_responses import respond
 from harness.client.calls import ClientCall
 from harness.client.settings import with_timeout
-from harness.client.target_requests import CHAT, text_of
+from harness.client.target_requests import CHAT_PATH, content_text
 from harness.engine.attempt import CallTerms
 from harness.engine.branches import Branch
 from harness.engine.call import Completion
@@ -22,9 +22,9 @@ from harness.transports.other_apis import has_text, is_read
 PATH_EXTENSION = "harness_path"
 """The extension of a request that holds its path below the base URL."""
 
-_PHASES = {CHAT: "chat"}
+_PHASES = {CHAT_PATH: "chat"}
 _LIMITS = {
-    CHAT: ("max_completion_tokens", "max_tokens"),
+    CHAT_PATH: ("max_completion_tokens", "max_tokens"),
     "/completions": ("max_tokens",),
     "/responses": ("max_output_tokens",),
 }
@@ -165,7 +165,7 @@ def _messages(value: Mapping[str, Any]) -> tuple[Message, ...]:
         if isinstance(item, str):
             found.append(Message("user", item))
         elif isinstance(item, dict):
-            text = text_of(item.get("content", item.get("output", item.get("arguments"))))
+            text = content_text(item.get("content", item.get("output", item.get("arguments"))))
             found.append(Message(str(item.get("role") or item.get("type") or "user"), text))
     return tuple(found)
 

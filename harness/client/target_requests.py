@@ -25,8 +25,8 @@ from harness.transports.async_transport import exchange_async
 from harness.transports.exchange import Exchange, attempt_headers, received_texts, renamed
 from harness.transports.target import Target
 
-CHAT = "/chat/completions"
-_OF_MODEL = frozenset({CHAT, "/completions", "/responses"})
+CHAT_PATH = "/chat/completions"
+_OF_MODEL = frozenset({CHAT_PATH, "/completions", "/responses"})
 """The paths to whose requests `endpoint.model` and the keys of `[endpoint]` apply."""
 _SENT = frozenset({b"accept", b"accept-encoding", b"content-type", b"openai-beta", b"user-agent"})
 _SENT_PREFIX = b"x-stainless-"
@@ -136,7 +136,7 @@ def _placed(messages: list[Any], system: SystemMessages) -> list[Any]:
     for message in messages:
         role = message.get("role") if isinstance(message, dict) else None
         if role in ("system", "developer"):
-            held.append(text_of(message.get("content")))
+            held.append(content_text(message.get("content")))
         elif role == "user" and held and system == "user":
             text, content = "\n\n".join(held), message.get("content")
             parts = content if isinstance(content, list) else None
@@ -154,7 +154,7 @@ def _placed(messages: list[Any], system: SystemMessages) -> list[Any]:
     return sent
 
 
-def text_of(content: Any) -> str:
+def content_text(content: Any) -> str:
     """Return the text of the content of a message: a text, or the texts among its parts."""
     if isinstance(content, str):
         return content
