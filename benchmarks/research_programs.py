@@ -1,0 +1,102 @@
+"""The makespan of research as a program, in pairs with the built-in workflow. Simulated, over HTTP.
+
+    python -m benchmarks.research_programs [--repeats 10] [--time-scale 0.01]
+
+Each repeat runs the built-in workflow and both programs of `benchmarks.programs.research`, in
+turning order, with the same seed. Prints for each program the ratio of its makespan to that of the
+built-in workflow: the mean over the repeats with its 95 % interval, and whether the calls are the
+same. A chunk has 40 tokens: the openai package takes about 0.1 ms for each chunk that a program
+reads, which at this time scale would be most of the makespan. Exits with 1 if an interval is not
+within 0.97 to 1.03.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from harness.analysis.statistics import over_repeats
+from harness.records.clock import SECOND
+from harness.store.run_directory import read_records
+
+HERE = Path(__file__).parents[1]
+KINDS = {
+    "built-in": "",
+    "with ask": 'program = "benchmarks.programs.research:with_ask"',
+    "with openai": 'program = "benchmarks.programs.research:with_openai"',
+}
+LOWEST, HIGHEST = 0.97, 1.03
+SCENARIO = """
+name = "research-programs"
+seed = {seed}
+[workflow]
+{program}
+topics = ["ocean tides", "river deltas", "desert winds", "city trees"]
+[endpoint]
+time_scale = {time_scale}
+override = {{ tokens_per_chunk = 40 }}
+[load]
+workflows = 8
+in_flight = 4
+[sweep]
+permits = [8]
+"""
+
+
+def main() -> int:
+    """Run the pairs and print the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--time-scale", type=float, default=0.01)
+    options = parser.parse_args()
+    ratios: dict[str, list[float]] = {name: [] for name in KINDS if name != "built-in"}
+    same = dict.fromkeys(ratios, True)
+    names = list(KINDS)
+    for repeat in range(options.repeats):
+        turned = names[repeat % len(names) :] + names[: repeat % len(names)]
+        found = {name: _measure(name, repeat, options.time_scale) for name in turned}
+        makespan, calls = found["built-in"]
+        for name, of_kind in ratios.items():
+            of_kind.append(found[name][0] / makespan)
+            same[name] = same[name] and found[name][1] == calls
+        shown = ", ".join(f"{name} {of_kind[-1]:.3f}" for name, of_kind in ratios.items())
+        print(f"repeat {repeat + 1}: built-in {makespan:.2f} s; ratios: {shown}", flush=True)
+    holds = True
+    for name, of_kind in ratios.items():
+        mean = over_repeats(of_kind)
+        assert mean is not None, "there are repeats"
+        assert mean.low is not None, "there are several"
+        assert mean.high is not None, "there are several"
+        holds = holds and same[name] and mean.low >= LOWEST and mean.high <= HIGHEST
+        print(
+            f"{name}: {mean.value:.4f} times the makespan of the built-in workflow "
+            f"({mean.low:.4f} to {mean.high:.4f}); calls {'the same' if same[name] else 'differ'}"
+        )
+    return 0 if holds else 1
+
+
+def _measure(
+    name: str, seed: int, time_scale: float
+) -> tuple[float, Counter[tuple[int, str, str, int | None]]]:
+    """Return the makespan in real seconds, and how often each call was made."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "pair.toml"
+        file.write_text(SCENARIO.format(seed=seed, program=KINDS[name], time_scale=time_scale))
+        out = Path(folder) / "run"
+        command = [sys.executable, "-m", "harness", "run", str(file), "--quiet", "--out", str(out)]
+        subprocess.run(command, cwd=HERE, check=True)
+        records = read_records(out)
+    calls = Counter(
+        (one.workflow, one.phase, one.outcome, one.tokens.input if one.tokens else None)
+        for one in records.calls
+    )
+    trial = records.trials[0]
+    return (trial.end - trial.start) / SECOND, calls
+
+
+if __name__ == "__main__":
+    sys.exit(main())
