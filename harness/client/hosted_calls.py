@@ -11,7 +11,7 @@ import msgspec
 from harness.client.async_responses import respond
 from harness.client.calls import ClientCall
 from harness.client.settings import with_timeout
-from harness.client.target_requests import CHAT_PATH, content_text
+from harness.client.target_requests import CHAT_PATH, text_in_content
 from harness.engine.attempt import CallTerms
 from harness.engine.branches import Branch
 from harness.engine.call import Completion
@@ -165,7 +165,7 @@ def _messages(value: Mapping[str, Any]) -> tuple[Message, ...]:
         if isinstance(item, str):
             found.append(Message("user", item))
         elif isinstance(item, dict):
-            text = content_text(item.get("content", item.get("output", item.get("arguments"))))
+            text = text_in_content(item.get("content", item.get("output", item.get("arguments"))))
             found.append(Message(str(item.get("role") or item.get("type") or "user"), text))
     return tuple(found)
 

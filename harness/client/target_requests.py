@@ -136,7 +136,7 @@ def _placed(messages: list[Any], system: SystemMessages) -> list[Any]:
     for message in messages:
         role = message.get("role") if isinstance(message, dict) else None
         if role in ("system", "developer"):
-            held.append(content_text(message.get("content")))
+            held.append(text_in_content(message.get("content")))
         elif role == "user" and held and system == "user":
             text, content = "\n\n".join(held), message.get("content")
             parts = content if isinstance(content, list) else None
@@ -154,7 +154,7 @@ def _placed(messages: list[Any], system: SystemMessages) -> list[Any]:
     return sent
 
 
-def content_text(content: Any) -> str:
+def text_in_content(content: Any) -> str:
     """Return the text of the content of a message: a text, or the texts among its parts."""
     if isinstance(content, str):
         return content
