@@ -95,7 +95,7 @@ def whole(permits: int, distinct: bool = False, records: RecordsKept = "full") -
     read = scenario(permits, distinct).model_copy(update={"records": records})
     (cell,) = cells.expand(read)
     profile = load_profile(PROFILE).as_dict()
-    setting = RunProgress(read, _run(read, profile))
+    setting = RunProgress(read, run_of(read, profile))
     gc.collect()
     began = time.process_time()
     played = play(setting, Task(0, cell, 0), opening(setting), lambda _: None)
@@ -127,7 +127,8 @@ def floor(at_once: int, calls: int) -> Cost:
     return Cost(calls, time.process_time() - began)
 
 
-def _run(read: Scenario, profile: dict[str, object]) -> Run:
+def run_of(read: Scenario, profile: dict[str, object]) -> Run:
+    """Return a run of a scenario that has just begun."""
     return Run(
         schema=SCHEMA, run_id="0" * 32, name=read.name, status="running",
         anchor=Anchor(unix_ns=0, monotonic_ns=0), seed=0, simulated=True, time_scale=1.0,

@@ -30,7 +30,7 @@ from harness.records.failures import CANCELLED, OK
 from harness.records.schema import Tokens, WorkflowOutcome
 from harness.workflows.context import WorkflowContext, WorkflowFailedError, failure_text
 from harness.workflows.partial_failure import Partial, fail_fast, quorum
-from harness.workflows.program.phases import check_phase
+from harness.workflows.program.phases import check_phase, is_phase_name
 from harness.workflows.program.running import (
     DeadlinePassedError,
     ProgramStep,
@@ -182,12 +182,12 @@ def make_call(
     False, a failed call gives an answer whose `ok` is False. `options`: further keys of the
     request, such as `tools`, `response_format` and `temperature`.
     """
-    check_phase(phase, f"ask({phase!r})")
-    is_limit = isinstance(max_tokens, int) and not isinstance(max_tokens, bool) and max_tokens > 0
-    if max_tokens is not None and not is_limit:
+    if not is_phase_name(phase):
+        check_phase(phase, f"ask({phase!r})")
+    if max_tokens is not None and (type(max_tokens) is not int or max_tokens < 1):
         raise ValueError(f"ask({phase!r}): max_tokens = {max_tokens!r}: give a number above 0")
-    for name, instead in _OF_ENDPOINT.items():
-        if name in options:
+    for name in options:
+        if instead := _OF_ENDPOINT.get(name):
             raise TypeError(f"ask({phase!r}): {name} cannot be given; {instead}")
     plain, whole = _messages(phase, messages)
     extra = {"messages": whole, **options} if whole is not None else options
@@ -206,6 +206,11 @@ def _messages(
         return (Message("user", messages),), None
     texts, is_plain = [], True
     for message in messages:
+        if type(message) is dict and len(message) == 2:  # the most frequent; 1 us less
+            role, content = message.get("role"), message.get("content")
+            if type(role) is str and type(content) is str:
+                texts.append(Message(role, content))
+                continue
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
             raise TypeError(
                 f"ask({phase!r}): {message!r} is no message; give {{'role', 'content'}}"
@@ -272,18 +277,23 @@ class Gather(ProgramStep[list[Any]]):
             _close_unbegun(self._members)
         end: int = yield NOW
         strand.since = end
-        good = sum(one is not None and one.ok for one in found)
+        succeeded = [one is not None and one.ok for one in found]
+        good = sum(succeeded)
         run.note_branches(len(found), good)
         suffices = partial.suffices(good)
         outcome: WorkflowOutcome = "degraded" if suffices else "failed"
         run.end_phase(phase, end, "ok" if good == len(found) else outcome)
-        errors = (one.error for one in found if one is not None)
-        fatal = next((error for error in errors if _is_fatal(error)), None)
-        if fatal is not None:
-            raise fatal
+        if good < len(found):
+            errors = (one.error for one in found if one is not None)
+            fatal = next((error for error in errors if _is_fatal(error)), None)
+            if fatal is not None:
+                raise fatal
         if not suffices:
             raise self._failure(found)
-        return [one.value if one is not None and one.ok else None for one in found]
+        return [
+            one.value if one is not None and ok else None
+            for one, ok in zip(found, succeeded, strict=True)
+        ]
 
     def _branch(self, strand: Strand, member: Awaitable[Any]) -> Program[_Branch]:
         """Run a member. Raises nothing but Cancelled."""
@@ -367,7 +377,7 @@ def gather(
     if len({id(member) for member in members}) < len(members):
         raise ValueError("gather: a member is given twice; make another one for each branch")
     for member in members:
-        if not isinstance(member, Awaitable):
+        if not isinstance(member, (ProgramStep, CoroutineType, Awaitable)):
             raise TypeError(
                 f"gather: {member!r} cannot be awaited; give calls such as ask(...), or coroutines"
             )

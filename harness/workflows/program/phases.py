@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 
 from harness.records.keys import WARM_UP
 from harness.workflows.program.running import current_strand
@@ -13,12 +14,22 @@ current_phase: ContextVar[str | None] = ContextVar("current_phase", default=None
 """The phase of the calls that the current task makes; None if the program has not named one."""
 
 
+@lru_cache(maxsize=256)
+def _is_name(name: str) -> bool:
+    return bool(name.strip()) and name.isprintable() and name != WARM_UP
+
+
+def is_phase_name(name: object) -> bool:
+    """Return whether a phase can have this name."""
+    return isinstance(name, str) and _is_name(name)
+
+
 def check_phase(name: object, where: str) -> None:
     """Raise ValueError if a phase cannot have this name."""
-    if not isinstance(name, str) or not name.strip() or not name.isprintable():
-        raise ValueError(f"{where}: give a name of a phase, such as 'plan'")
     if name == WARM_UP:
         raise ValueError(f"{where}: this is the phase of warm-up calls; give another name")
+    if not is_phase_name(name):
+        raise ValueError(f"{where}: give a name of a phase, such as 'plan'")
 
 
 @contextmanager
