@@ -143,8 +143,15 @@ class HostedCalls(httpx2.AsyncBaseTransport):
             _begin_with(value, f"[{mine.nonce}] ")
         body = msgspec.json.encode(value)
         wants_json = isinstance(value.get("response_format"), dict)
-        asked = Request(_messages(value), limit, wants_json, body, path)
+        most = None if limit is None else limit * _answers(value)
+        asked = Request(_messages(value), most, wants_json, body, path)
         return asked, value.get("stream") is True
+
+
+def _answers(value: Mapping[str, Any]) -> int:
+    """Return how many answers a request asks for, each of which can have the most tokens."""
+    counts = [value.get(key) for key in ("n", "best_of")]
+    return max([1, *(count for count in counts if isinstance(count, int))])
 
 
 def _object(content: bytes) -> dict[str, Any] | None:

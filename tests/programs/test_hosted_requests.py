@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from harness.records.errors import StorageError
 from tests.programs.running import (
     EMBEDDED,
     ENDPOINT_KEY,
@@ -222,6 +223,38 @@ def test_the_budget_limits_what_the_endpoint_sees(tmp_path: Path) -> None:
     assert len(ran.records.attempts) == 7
     run_file = json.loads((ran.out / "run.json").read_text())
     assert run_file["stopped"]["by"] == "budget"
+
+
+def test_several_answers_reserve_several_limits(tmp_path: Path) -> None:
+    program = """
+        async def main(client, topic):
+            await client.chat.completions.create(
+                model="m", n=3, max_tokens=100, messages=[{"role": "user", "content": topic}]
+            )
+    """
+    with serving(always(completion())) as server:
+        ran = measured(tmp_path, server, program, budget__tokens=300)
+        assert not server.seen
+        assert json.loads((ran.out / "run.json").read_text())["stopped"]["by"] == "budget"
+        (tmp_path / "more").mkdir()
+        measured(tmp_path / "more", server, program, budget__tokens=1000)
+        assert server.seen
+
+
+def test_a_request_at_import_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = """
+        import asyncio, openai
+        client = openai.AsyncOpenAI(base_url="http://127.0.0.1:9/v1", max_retries=0)
+        asyncio.run(client.models.retrieve("m"))
+
+        async def main(topic):
+            return topic
+    """
+    with serving(always(completion())) as server, pytest.raises(StorageError):
+        measured(tmp_path, server, program)  # there is no run
+    [line] = capsys.readouterr().err.splitlines()
+    assert "cannot be imported: OpenAIError: a request outside of a workflow" in line
+    assert not server.seen
 
 
 def test_a_first_answer_that_is_hopeless_ends_the_run(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -107,7 +108,7 @@ def load_program(text: str) -> AsyncFunction:
     """Import the program and return its function. Raises InputError, one line."""
     place = place_of(text)
     try:
-        with prepared_environment():
+        with prepared_environment(), _guarded(place):
             module = (
                 _import_file(Path(place.source)) if place.is_file else _import_module(place.source)
             )
@@ -123,6 +124,23 @@ def load_program(text: str) -> AsyncFunction:
     if not inspect.iscoroutinefunction(function):
         raise _error(text, f"{place.function} is no async function; write it with async def")
     return function
+
+
+@contextmanager
+def _guarded(place: ProgramPlace) -> Iterator[None]:
+    """Refuse requests of the openai package while a program is imported that may use it.
+
+    They would pass no budget. The package is slow to import, and many programs with the decorator
+    do not need it.
+    """
+    file = _file_of(place)
+    if file is not None and file.is_file() and b"openai" not in file.read_bytes().lower():
+        yield
+        return
+    from harness.client.instrumentation import instrumented
+
+    with instrumented():
+        yield
 
 
 def _import_file(path: Path) -> ModuleType:
