@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,17 +18,42 @@ _VARIABLES = {
 """Variables that are set while programs are imported and run, if they are absent."""
 
 
+_lock = threading.Lock()
+_added: dict[str, str] = {}
+_entered = 0
+
+
 @contextmanager
 def prepared_environment() -> Iterator[None]:
     """Set the variables that programs need and that are absent; never change one that is there.
 
-    So a client can be made without a key: its requests go to the endpoint of the scenario.
+    So a client can be made without a key: its requests go to the endpoint of the scenario. They are
+    set until the last of the contexts that overlap has ended, as of workflows at the same time.
     """
-    added = {name: value for name, value in _VARIABLES.items() if name not in os.environ}
-    os.environ.update(added)
+    _enter()
     try:
         yield
     finally:
-        for name, value in added.items():
+        _leave()
+
+
+def _enter() -> None:
+    global _entered
+    with _lock:
+        _entered += 1
+        if _entered == 1:
+            absent = {name: it for name, it in _VARIABLES.items() if name not in os.environ}
+            _added.update(absent)
+            os.environ.update(absent)
+
+
+def _leave() -> None:
+    global _entered
+    with _lock:
+        _entered -= 1
+        if _entered:
+            return
+        for name, value in _added.items():
             if os.environ.get(name) == value:
                 del os.environ[name]
+        _added.clear()
