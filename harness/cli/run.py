@@ -57,7 +57,9 @@ def run_scenario(options: argparse.Namespace) -> int:
     if own is not None and not options.quiet:
         key = f"with the key in {own.key_variable}" if own.key_variable else "without an API key"
         gone = f"; without {', '.join(dropped)} of the scenario" if dropped else ""
-        said = f"{expected.calls:,} calls in real time to {own.base_url}, {key}{gone}"
+        # If the calls are not known, one call of each workflow is counted.
+        what = "calls" if scenario.workflow.knows_calls else "workflows"
+        said = f"{expected.calls:,} {what} in real time to {own.base_url}, {key}{gone}"
         print(textwrap.fill(said, 80, break_on_hyphens=False), file=sys.stderr)
     if options.dry_run:
         if not options.quiet:

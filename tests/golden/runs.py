@@ -137,6 +137,7 @@ GOLDEN = (
     _virtual(
         "compare-providers", "load.workflows=3", "sweep.repeats=2", "endpoint.time_scale=0.01"
     ),
+    _virtual("own-program", "load.workflows=4", "sweep.repeats=2"),
     _virtual("permit-scope", "load.workflows=3", "sweep.repeats=4"),
     _virtual("rate-limited", "load.workflows=2", "sweep.repeats=1"),
     _virtual("retry-storm", "load.workflows=2", "sweep.repeats=2"),

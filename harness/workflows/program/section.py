@@ -33,7 +33,7 @@ class ProgramSection(WorkflowSection):
         calls = { plan = 1, work = 4, write = 1 }
     """
 
-    kind: Literal["program"]
+    kind: Literal["program"] = "program"
     """The kind of workflow."""
     program: Annotated[Text, BeforeValidator(checked_place)]
     """The async function: `package.module:function`, or `file.py:function`, relative to the folder
