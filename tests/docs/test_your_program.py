@@ -89,6 +89,33 @@ def test_the_function_is_run_from_python() -> None:
     ]  # fmt: skip
 
 
+FORMS = [
+    ("async def main(topic)", "topic", "tides"),
+    ("async def main(client, topic)", "topic", "tides"),
+    ("async def main()", "'no topic'", "no topic"),
+    ("async def main(topic, depth)", "f'{topic} {depth}'", "tides 3"),
+]
+"""The forms of functions, what they ask, and what is then asked."""
+
+
+@pytest.mark.parametrize(("form", "asks", "asked"), FORMS)
+def test_a_function_gets_what_its_parameters_ask_for(form: str, asks: str, asked: str) -> None:
+    assert f"`{form}`" in TEXT
+    client = "client" if "client" in form else "openai.AsyncOpenAI()"
+    Path("form.py").write_text(
+        f"import openai\n\n\n{form}:\n"
+        f"    asked = [{{'role': 'user', 'content': {asks}}}]\n"
+        f"    await {client}.chat.completions.create(model='mine', messages=asked)\n"
+    )
+    arguments = "arguments = { depth = 3 }" if "depth" in form else ""
+    Path("form.toml").write_text(
+        f"name = 'form'\ntranscripts = true\n[workflow]\nprogram = 'form.py:main'\n"
+        f"topics = ['tides']\n{arguments}\n[endpoint]\ntime = 'virtual'\n"
+    )
+    assert main(["run", "form.toml", "--out", "run", "--quiet"]) == 0
+    assert f'"content":"{asked}"' in Path("run/transcripts.jsonl").read_text()
+
+
 def test_every_name_that_a_program_can_use_is_explained() -> None:
     names = {"gather", "phase", "sleep", "now", "Scored", "CallFailedError", "GatherFailedError"}
     assert names <= set(harness.__all__)
