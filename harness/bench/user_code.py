@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import (
+    ExitStack,
+    closing,
+    contextmanager,
+    redirect_stderr,
+    redirect_stdout,
+    suppress,
+)
 from io import TextIOBase
 from pathlib import Path
 from typing import TextIO
@@ -36,6 +44,32 @@ def check_code(scenario: Scenario, output: Path | None = None) -> None:
         if isinstance(mine.workflow, ProgramSection):
             with output_to(output):
                 _check(mine.workflow, scenario.sweep.mode)
+
+
+@contextmanager
+def refusing_requests(scenario: Scenario) -> Iterator[None]:
+    """Refuse the requests of programs that pass no budget, for a whole run.
+
+    A task or a thread that a program leaves running can make one after its workflow. Nothing
+    without a program, or if a scenario leaves requests to its program. In virtual time the openai
+    package, which is slow to import, is only loaded if a program loads it.
+    """
+    programs = [
+        mine.workflow
+        for mine in scenarios_by_cell(scenario).values()
+        if isinstance(mine.workflow, ProgramSection)
+    ]
+    with ExitStack() as stack:
+        if programs and all(section.instrument for section in programs):
+            if scenario.is_virtual:
+                with output_to(None), suppress(InputError):  # raised again where it is checked
+                    for section in programs:
+                        load_program(section.program)
+            if not scenario.is_virtual or "openai" in sys.modules:
+                from harness.client.instrumentation import instrumented
+
+                stack.enter_context(instrumented())
+        yield
 
 
 def _check(section: ProgramSection, modes: tuple[str, ...]) -> None:

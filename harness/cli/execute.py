@@ -21,7 +21,7 @@ from harness.bench.estimate import Estimate
 from harness.bench.resume import RunProgress, changes, progress_of, require_profiles, with_budget
 from harness.bench.runner import Hooks, ReadTrial, run
 from harness.bench.scenario import Scenario
-from harness.bench.user_code import check_code, code_versions
+from harness.bench.user_code import check_code, code_versions, refusing_requests
 from harness.bench.virtual import processes
 from harness.cli.live import LIVE_VIEW, Counters, LiveView, Race
 from harness.cli.main import EXIT_INTERRUPTED
@@ -64,13 +64,14 @@ def start_run(
     options: argparse.Namespace,
 ) -> int:
     """Check that the run can begin, ask for confirmation, run it, and return the exit code."""
-    _import_code(scenario, options)
-    keys = _preflight(scenario, options)
-    confirm(scenario, expected, options.yes, options.quiet)
-    _wait(scenario, keys, options)
-    directory = preflight.run_directory(scenario.name, options.out)
-    with locked(directory):
-        return _execute(scenario, _plain(profiles), keys, directory, expected, options, None)
+    with refusing_requests(scenario):
+        _import_code(scenario, options)
+        keys = _preflight(scenario, options)
+        confirm(scenario, expected, options.yes, options.quiet)
+        _wait(scenario, keys, options)
+        directory = preflight.run_directory(scenario.name, options.out)
+        with locked(directory):
+            return _execute(scenario, _plain(profiles), keys, directory, expected, options, None)
 
 
 def resume_run(options: argparse.Namespace) -> int:
@@ -88,12 +89,15 @@ def resume_run(options: argparse.Namespace) -> int:
         require_profiles(progress.run, _plain(profiles))
         for line in changes(progress.run, scenario):
             warn(line)
-        _import_code(scenario, options)
-        keys = _preflight(scenario, options)
-        expected = estimate_run(scenario, profiles)
-        confirm(scenario, expected, options.yes, options.quiet)
-        _wait(scenario, keys, options)
-        return _execute(scenario, _plain(profiles), keys, directory, expected, options, progress)
+        with refusing_requests(scenario):
+            _import_code(scenario, options)
+            keys = _preflight(scenario, options)
+            expected = estimate_run(scenario, profiles)
+            confirm(scenario, expected, options.yes, options.quiet)
+            _wait(scenario, keys, options)
+            return _execute(
+                scenario, _plain(profiles), keys, directory, expected, options, progress
+            )
 
 
 def _preflight(scenario: Scenario, options: argparse.Namespace) -> dict[str, Secrets]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -61,6 +62,7 @@ class HostedCalls(httpx2.AsyncBaseTransport):
         self._running = 0
         self._since = host.now()
         self._own = 0
+        self._loop = asyncio.get_running_loop()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Return the response of the attempt that ended the call, or raise its error."""
@@ -74,6 +76,10 @@ class HostedCalls(httpx2.AsyncBaseTransport):
         finally:
             self._note_own_time()
             self._running -= 1
+
+    def is_in_its_loop(self) -> bool:
+        """Return whether the caller runs in the event loop of the workflow."""
+        return asyncio.get_running_loop() is self._loop
 
     def own_time(self) -> int:
         """Return the nanoseconds in which no call was in progress."""

@@ -22,7 +22,7 @@ from openai import _base_client
 from openai._base_client import AsyncAPIClient, SyncAPIClient
 
 from harness.client.hosted_calls import PATH_EXTENSION, HostedCalls
-from harness.transports.exchange import current
+from harness.transports.exchange import OfHarness, current
 
 current_calls: ContextVar[HostedCalls | None] = ContextVar("current_calls", default=None)
 """The calls of the workflow to which the current task belongs."""
@@ -32,8 +32,8 @@ _BLOCKING = (
     "use openai.AsyncOpenAI"
 )
 _OUTSIDE = (
-    "a request outside of a workflow, at import or in a thread, passes no budget; make it in the "
-    "function, or in a task that it starts"
+    "a request outside of a workflow, at import, in a thread or besides ask(...) passes no budget; "
+    "make it in the function, or in a task that it starts; with harness.workflow, use ask(...)"
 )
 _AZURE_DEPLOYMENTS = "/deployments/"
 
@@ -42,6 +42,7 @@ _LOGGER = logging.getLogger("httpx2")
 _lock = threading.Lock()
 _undo: list[Callable[[], None]] = []
 _entered = 0
+_threads_before: set[threading.Thread] = set()
 
 
 @contextmanager
@@ -58,10 +59,11 @@ def _enter() -> None:
     global _entered
     with _lock:
         _entered += 1
-        if _entered == 1:
+        if _entered == 1 and not _undo:
+            _threads_before.update(threading.enumerate())
             _base_client.get_platform()  # is kept; it can start a process
             _replace(AsyncAPIClient, "_send_request", _async_sending(AsyncAPIClient._send_request))
-            _replace(SyncAPIClient, "_send_request", _refuse)
+            _replace(SyncAPIClient, "_send_request", _refusing(SyncAPIClient._send_request))
             _replace(_base_client, "asyncify", _without_thread)
             _LOGGER.addFilter(_is_of_program)
             _undo.append(lambda: _LOGGER.removeFilter(_is_of_program))
@@ -71,9 +73,15 @@ def _leave() -> None:
     global _entered
     with _lock:
         _entered -= 1
-        if not _entered:
+        if not _entered and not _has_left_threads():
             while _undo:
                 _undo.pop()()
+            _threads_before.clear()
+
+
+def _has_left_threads() -> bool:
+    """Return whether threads run that a program has started. Their requests stay refused."""
+    return not _threads_before.issuperset(threading.enumerate())
 
 
 def _is_of_program(record: logging.LogRecord) -> bool:
@@ -87,8 +95,13 @@ def _replace(holder: Any, name: str, new: Any) -> None:
     _undo.append(lambda: setattr(holder, name, before))
 
 
-def _refuse(client: Any, request: httpx2.Request, **options: Any) -> Any:
-    raise openai.OpenAIError(_BLOCKING)
+def _refusing(original: Any) -> Any:
+    def _send_request(self: SyncAPIClient, request: httpx2.Request, **options: Any) -> Any:
+        if not isinstance(self, OfHarness):
+            raise openai.OpenAIError(_BLOCKING)
+        return original(self, request, **options)
+
+    return _send_request
 
 
 def _without_thread(function: Callable[[], Any]) -> Callable[[], Awaitable[Any]]:
@@ -104,12 +117,10 @@ def _async_sending(original: Any) -> Any:
     async def _send_request(
         self: AsyncAPIClient, request: httpx2.Request, *, stream: bool, **options: Any
     ) -> httpx2.Response:
-        if current_calls.get() is not None:
+        if not isinstance(self, OfHarness):
             return await send_hosted(self, request, stream=stream)
-        if current.get(None) is None:
-            raise openai.OpenAIError(_OUTSIDE)
         response: httpx2.Response = await original(self, request, stream=stream, **options)
-        return response  # to an attempt of the harness itself
+        return response
 
     return _send_request
 
@@ -119,7 +130,7 @@ async def send_hosted(
 ) -> httpx2.Response:
     """Send a request of a client as a call of the current workflow."""
     calls = current_calls.get()
-    if calls is None:
+    if calls is None or not calls.is_in_its_loop():  # asyncio.to_thread copies the context
         raise openai.OpenAIError(_OUTSIDE)
     base = client.base_url.path.rstrip("/")
     path = request.url.path.removeprefix(base)

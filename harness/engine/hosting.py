@@ -184,24 +184,33 @@ class HostedRun:
             await asyncio.wait(tuple(self._calls), timeout=_LAST_CALLS)
 
     async def close(self) -> None:
-        """Cancel what the code has left running, and wait until it has ended."""
+        """Cancel what the code has left running, and wait until it has ended.
+
+        A cancellation of the caller is raised after that: code that ignores its own cancellation
+        would otherwise keep the event loop from its end.
+        """
         if not self.ended.done():
             self.ended.cancel()
         elif not self.ended.cancelled():
             self.ended.exception()  # is known, also if nobody waited for it
+        cancelled: asyncio.CancelledError | None = None
         for _ in range(2):  # a call that is cancelled can wake a task, and the other way round
             for branch in self._calls.values():
                 branch.cancel()
             for task in self.tasks:
                 task.cancel()
-            left = (*self._calls, *self.tasks)
-            if not left:
-                return
-            await asyncio.wait(left, timeout=_GRACE)
+            if not (left := (*self._calls, *self.tasks)):
+                break
+            try:
+                await asyncio.wait(left, timeout=_GRACE)
+            except asyncio.CancelledError as error:
+                cancelled = error
         for call in self._calls:
             call.cancel()
         for task in self.tasks:
             _abandon(task)
+        if cancelled is not None:
+            raise cancelled
 
 
 def _abandon(task: asyncio.Task[Any]) -> None:

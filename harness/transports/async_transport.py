@@ -24,6 +24,7 @@ from harness.transports.aiohttp_parser import ResponseProtocol
 from harness.transports.exchange import (
     KEEP_ALIVE_SECONDS,
     Exchange,
+    OfHarness,
     client_arguments,
     current,
     is_encoded,
@@ -184,6 +185,10 @@ async def exchange_async(
         exchange.release()
 
 
+class _AsyncOpenAI(OfHarness, openai.AsyncOpenAI):
+    pass
+
+
 class AsyncClient:
     """Sends attempts to one target. Use it as an async context manager."""
 
@@ -199,7 +204,7 @@ class AsyncClient:
         self.http = http
         http.event_hooks["request"].append(_before_request)
         http.event_hooks["response"].append(_after_headers)
-        self._client = openai.AsyncOpenAI(http_client=http, **client_arguments(target))
+        self._client = _AsyncOpenAI(http_client=http, **client_arguments(target))
 
     async def __aenter__(self) -> AsyncClient:
         return self

@@ -52,6 +52,10 @@ current: ContextVar[Exchange] = ContextVar("current")
 """The exchange of the current task or thread, for the hooks of the transport."""
 
 
+class OfHarness:
+    """Marks the clients of the openai package through which the harness sends its attempts."""
+
+
 class ReceivedTexts(NamedTuple):
     """How received texts are recorded. `keep_bodies`: those of refusals are kept."""
 

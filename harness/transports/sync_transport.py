@@ -28,6 +28,7 @@ from harness.records.clock import SECOND, ReadClock
 from harness.records.failures import CANCELLED
 from harness.transports.exchange import (
     Exchange,
+    OfHarness,
     client_arguments,
     current,
     is_encoded,
@@ -193,6 +194,10 @@ def exchange_blocking(
         guard.close()
 
 
+class _OpenAI(OfHarness, openai.OpenAI):
+    pass
+
+
 class SyncClient:
     """Sends attempts to one target, one at a time for each thread. Use it as a context manager.
 
@@ -219,7 +224,7 @@ class SyncClient:
         http.event_hooks["request"].append(_before_request)
         http.event_hooks["response"].append(_after_headers)
         self._watchdog = Watchdog(now)
-        self._client = openai.OpenAI(http_client=http, **client_arguments(target))
+        self._client = _OpenAI(http_client=http, **client_arguments(target))
 
     def __enter__(self) -> SyncClient:
         return self

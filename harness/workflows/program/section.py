@@ -53,6 +53,8 @@ class ProgramSection(WorkflowSection):
     instrument: bool = True
     """For a function without the decorator `harness.workflow`: take over the requests of all
     AsyncOpenAI clients that the program makes. With false, only those of the parameter `client`.
+    Other requests of the openai package, such as those of a thread, pass no budget: they are
+    refused. With false, they are sent.
     """
     keep_model: bool = False
     """For such a function: leave the model in its requests as the program names it, instead of
