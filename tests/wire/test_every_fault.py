@@ -25,6 +25,7 @@ from harness.records.clock import SECOND
 from harness.records.failures import FAILURES, OK
 from harness.records.keys import CallKey
 from harness.records.schema import Attempt, Call, Record
+from harness.records.settings import one_at_a_time
 from tests.bench.test_modes import open_gate, ours
 from tests.engine.scripted import WORKFLOW, terms
 from tests.transports.attempts import make_target
@@ -102,7 +103,7 @@ def run(
             yield from call(None, "Write a report.")
         yield from fan_out([call(branch, f"Why {branch} tides?") for branch in range(CALLS)])
 
-    permits = 1 if mode == "sync" else CALLS
+    permits = 1 if one_at_a_time(mode) else CALLS
     target = make_target(serving.url, settings={"fan_out": "research"})
     MODES[mode](calls(), target, permits, now, records.append, open_gate())
     attempts = [record for record in records if isinstance(record, Attempt)]
