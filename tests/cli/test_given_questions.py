@@ -37,9 +37,9 @@ def test_a_server_that_answers_lorem_ipsum_completes_workflows(
 ) -> None:
     records, bodies = run(elsewhere, monkeypatch, GIVEN, 0)
     assert [one.outcome for one in records.workflows] == ["ok"]
-    assert [(one.phase, one.branch) for one in records.calls] == [
-        ("decompose", None), ("fan_out", 0), ("fan_out", 1), ("synthesize", None),
-    ]  # fmt: skip
+    first, *branches, last = [(one.phase, one.branch) for one in records.calls]
+    assert (first, last) == (("decompose", None), ("synthesize", None))
+    assert sorted(branches) == [("fan_out", 0), ("fan_out", 1)]
     assert records.calls[0].done > records.calls[0].ready, "the call is made and timed"
     assert not any("response_format" in body for body in bodies)
     prompts = asked(bodies)
