@@ -30,7 +30,13 @@ from harness.bench.spending import (
     until_stopped,
 )
 from harness.bench.trial import INTERRUPTED, RecordCollector, Tally, is_recorded
-from harness.bench.user_code import OUTPUT_FILE, code_versions, limited_code
+from harness.bench.user_code import (
+    OUTPUT_FILE,
+    code_versions,
+    limited_code,
+    program_redactor,
+    without_secrets,
+)
 from harness.bench.virtual import Played, Task
 from harness.config.request_settings import Secrets
 from harness.endpoints.section import EndpointServer
@@ -194,6 +200,7 @@ def _measure(
 
     def keep(record: Record) -> None:
         before = time.thread_time_ns()
+        record = without_secrets(record, redactor)
         writer.append(record)
         hooks.record(record)
         seen.emit(record)
@@ -206,6 +213,7 @@ def _measure(
         nonlocal lag
         lag = MODES[cell.mode](program, endpoint.target, cell.permits, now, keep, gate)
 
+    redactor = program_redactor(endpoint.scenario, endpoint.target.secrets)
     seen = RecordCollector()
     program = cells.trial_program(begun, cell, repeat)
     server = endpoint.server
@@ -214,7 +222,7 @@ def _measure(
         sampling(
             server.metrics_url, server.metrics_key, now, trial_key, endpoint.target.request
         ) as samples,
-        limited_code(endpoint.scenario, begun.output),
+        limited_code(endpoint.scenario, begun.output, redactor),
         _quiet_collector(),
     ):
         began, cpu = now(), time.process_time_ns()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import (
     ExitStack,
-    closing,
     contextmanager,
     redirect_stderr,
     redirect_stdout,
@@ -17,11 +17,16 @@ from io import TextIOBase
 from pathlib import Path
 from typing import TextIO
 
+import msgspec
+
 from harness.bench.cells import scenarios_by_cell
 from harness.bench.scenario import Scenario
 from harness.config.validation_messages import one_line
 from harness.engine.own_time import OwnTimeWatch
 from harness.records.errors import InputError
+from harness.records.redaction import NO_SECRETS, Redactor
+from harness.records.schema import Attempt, Call, Record, Transcript, Workflow
+from harness.workflows.program.environment import KEY_VARIABLES, PLACEHOLDER
 from harness.workflows.program.loading import is_marked, load_program
 from harness.workflows.program.section import ProgramSection
 
@@ -98,10 +103,16 @@ def _error(section: ProgramSection, what: str) -> InputError:
 
 
 class _CappedOutput(TextIOBase):
-    """A text stream that appends to a file, up to about a megabyte, shared by processes."""
+    """A text stream that appends to a file, up to about a megabyte, shared by processes.
 
-    def __init__(self, path: Path | None) -> None:
+    After its end it can still be written to, because `logging` keeps the stream that it finds when
+    a program is imported: what is written then goes to the stream that has followed it, if any.
+    """
+
+    def __init__(self, path: Path | None, redactor: Redactor) -> None:
         self._path = path
+        self._redactor = redactor
+        self._is_over = False
         self._file: TextIO | None = None
         self._left = _MOST_OUTPUT
 
@@ -109,8 +120,12 @@ class _CappedOutput(TextIOBase):
         return True
 
     def write(self, text: str) -> int:
+        if self._is_over:
+            follower = sys.stderr
+            return follower.write(text) if isinstance(follower, _CappedOutput) else len(text)
         if self._path is None or self._left <= 0 or not text:
             return len(text)
+        text = self._redactor.text(text)
         if self._file is None:
             self._file = self._path.open("a", encoding="utf-8", errors="replace")
             self._left -= self._file.tell()
@@ -118,31 +133,62 @@ class _CappedOutput(TextIOBase):
         self._left -= len(text)
         return len(text)
 
-    def close(self) -> None:
+    def end(self) -> None:
+        """Close the file."""
+        self._is_over = True
         if self._file is not None:
             self._file.close()
-        super().close()
 
 
 @contextmanager
-def output_to(path: Path | None) -> Iterator[None]:
+def output_to(path: Path | None, redactor: Redactor = NO_SECRETS) -> Iterator[None]:
     """Write what code prints to a file, so that it does not disturb what the run shows."""
-    with (
-        closing(_CappedOutput(path)) as stream,
-        redirect_stdout(stream),
-        redirect_stderr(stream),
-    ):
-        yield
+    stream = _CappedOutput(path, redactor)
+    try:
+        with redirect_stdout(stream), redirect_stderr(stream):
+            yield
+    finally:
+        stream.end()
+
+
+def program_redactor(scenario: Scenario, secrets: Iterable[str]) -> Redactor:
+    """Return what removes secrets from what a program says; nothing is removed without one.
+
+    A program can read the key of the endpoint, as it is in an environment variable, and those that
+    the openai package reads.
+    """
+    if not isinstance(scenario.workflow, ProgramSection):
+        return NO_SECRETS
+    keys = (os.environ.get(name, "") for name in KEY_VARIABLES)
+    return Redactor([*secrets, *(key for key in keys if key != PLACEHOLDER)])
+
+
+def without_secrets(record: Record, redactor: Redactor) -> Record:
+    """Return a record without secrets in the texts that come from a program."""
+    if redactor is NO_SECRETS:
+        return record
+    replace, text = msgspec.structs.replace, redactor.text
+    match record:
+        case Attempt() | Call():
+            return replace(record, phase=text(record.phase))
+        case Workflow():
+            phases = tuple(replace(one, name=text(one.name)) for one in record.phases)
+            return replace(record, phases=phases, error=redactor.optional(record.error))
+        case Transcript():
+            said = tuple(replace(one, content=text(one.content)) for one in record.messages)
+            return replace(record, phase=text(record.phase), messages=said)
 
 
 @contextmanager
-def limited_code(scenario: Scenario, output: Path | None) -> Iterator[None]:
+def limited_code(
+    scenario: Scenario, output: Path | None, redactor: Redactor = NO_SECRETS
+) -> Iterator[None]:
     """Limit the own time and the output of the program of a trial; nothing without a program."""
     section = scenario.workflow
     with ExitStack() as stack:
         if isinstance(section, ProgramSection):
             stack.enter_context(OwnTimeWatch(section.own_time_limit))
-            stack.enter_context(output_to(output))
+            stack.enter_context(output_to(output, redactor))
         yield
 
 

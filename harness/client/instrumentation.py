@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import openai
@@ -136,6 +136,12 @@ async def send_hosted(
     path = request.url.path.removeprefix(base)
     if path.startswith(_AZURE_DEPLOYMENTS):
         path = "/" + path.removeprefix(_AZURE_DEPLOYMENTS).partition("/")[2]
+    if default := client.default_query:  # can hold a key
+        own = httpx2.QueryParams(cast("dict[str, str]", default))
+        sent = request.url.params.multi_items()
+        request.url = request.url.copy_with(
+            params=[(name, value) for name, value in sent if own.get(name) != value]
+        )
     request.extensions = {**request.extensions, PATH_EXTENSION: path}
     began = time.perf_counter()
     response = await calls.handle_async_request(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 from pathlib import Path
@@ -390,3 +391,51 @@ def test_the_endpoint_key_reaches_no_log_of_the_program(
         measured(tmp_path, server, ONE, 'query = { "sig" = "env:OWN_KEY" }')
     assert server.seen[0].path.endswith(f"?sig={ENDPOINT_KEY}")
     assert ENDPOINT_KEY not in caplog.text
+
+
+def test_no_file_has_a_key_that_the_program_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", PROGRAM_KEY)
+    program = """
+        import logging, os
+        import harness
+        logging.basicConfig(level=logging.DEBUG, force=True)
+
+        async def main(client, topic):
+            keys = os.environ["OWN_KEY"] + " " + os.environ["OPENAI_API_KEY"]
+            with harness.phase(keys):
+                await client.chat.completions.create(
+                    model="mine", messages=[{"role": "user", "content": "use " + keys}]
+                )
+            logging.warning("it was %s", keys)
+            raise ValueError(keys)
+    """
+    handlers = logging.root.handlers[:]
+    try:
+        with serving(always(completion())) as server:
+            ran = measured(tmp_path, server, program, transcripts=True)
+    finally:
+        logging.root.handlers[:] = handlers
+    assert ran.error.startswith("ValueError: [redacted] [redacted] (mine.py, line ")
+    assert "it was [redacted] [redacted]" in (ran.out / "program-output.txt").read_text()
+    for file in ran.out.rglob("*"):
+        if file.is_file():
+            assert ENDPOINT_KEY.encode() not in file.read_bytes(), file
+            assert PROGRAM_KEY.encode() not in file.read_bytes(), file
+    assert "Logging error" not in capfd.readouterr().err
+
+
+def test_the_query_of_a_client_is_not_sent(tmp_path: Path) -> None:
+    program = """
+        import openai
+
+        async def main(topic):
+            client = openai.AsyncOpenAI(
+                api_key="k", default_query={"sig": "sk-of-the-program"}
+            )
+            await client.models.list(extra_query={"limit": 2})
+    """
+    with serving(always(EMBEDDED)) as server:
+        measured(tmp_path, server, program)
+    assert [seen.path for seen in server.seen] == ["/v1/models?limit=2"]

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 PLACEHOLDER = "placeholder-of-harness"
 
+KEY_VARIABLES = ("OPENAI_API_KEY", "AZURE_OPENAI_API_KEY")
 _VARIABLES = {
-    "OPENAI_API_KEY": PLACEHOLDER,
-    "AZURE_OPENAI_API_KEY": PLACEHOLDER,
+    **dict.fromkeys(KEY_VARIABLES, PLACEHOLDER),
     # Otherwise the Agents SDK sends traces to its vendor, from a thread of its own.
     "OPENAI_AGENTS_DISABLE_TRACING": "1",
 }
