@@ -427,6 +427,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     planned_workflows: CountUnit[int | None] = None
     workflow_failures: tuple[WorkflowFailure, ...] = ()
     endpoint_keys: tuple[str, ...] = ()
+    own_retries: CountUnit[int] = 0
     stopped: Stop | None = None
     margin: ShareUnit[float] = 0.02
     slo: Requirement = Requirement()

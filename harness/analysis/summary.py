@@ -71,6 +71,7 @@ def summarise(records: Records) -> Summary:
         planned_workflows=_planned(run),
         workflow_failures=workflow_failures(cells, "program" in run.scenario["workflow"]),
         endpoint_keys=tuple(run.scenario["endpoint"]),
+        own_retries=sum(one.own_retries for cell in cells for one in cell.workflows),
         stopped=run.stopped,
         margin=rules_of(run).margin,
         slo=_requirement(run),

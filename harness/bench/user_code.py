@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import random
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import (
@@ -24,6 +25,7 @@ from harness.bench.scenario import Scenario
 from harness.config.validation_messages import one_line
 from harness.engine.own_time import OwnTimeWatch
 from harness.records.errors import InputError
+from harness.records.keys import TrialKey
 from harness.records.redaction import NO_SECRETS, Redactor
 from harness.records.schema import Attempt, Call, Record, Transcript, Workflow
 from harness.workflows.program.environment import KEY_VARIABLES, PLACEHOLDER
@@ -190,6 +192,23 @@ def limited_code(
             stack.enter_context(OwnTimeWatch(section.own_time_limit))
             stack.enter_context(output_to(output, redactor))
         yield
+
+
+@contextmanager
+def repeatable_random(scenario: Scenario, trial: TrialKey) -> Iterator[None]:
+    """Seed the random numbers of a program, which its client uses, too, for pauses.
+
+    So a trial in virtual time has the same records each time. Has no effect without a program.
+    """
+    if scenario.workflow.code is None:
+        yield
+        return
+    before = random.getstate()
+    random.seed(repr((scenario.seed, *trial)))
+    try:
+        yield
+    finally:
+        random.setstate(before)
 
 
 def code_versions(scenario: Scenario) -> dict[str, str]:

@@ -23,7 +23,7 @@ from harness.bench.resume import RunProgress
 from harness.bench.scenario import Scenario, cell_scenario
 from harness.bench.spending import TokenMeter, limits_of, until_stopped
 from harness.bench.trial import Tally, is_recorded
-from harness.bench.user_code import limited_code
+from harness.bench.user_code import limited_code, repeatable_random
 from harness.config.prices import cost_usd
 from harness.endpoints.section import SecondsRange
 from harness.engine.budget_gate import Gate
@@ -183,7 +183,8 @@ def play(
     target = _target_of(scenario, profile)
 
     def run_program() -> None:
-        with interruptible, limited_code(scenario, begun.output), no_collector():
+        seeded = repeatable_random(scenario, (task.cell.id, task.repeat))
+        with interruptible, limited_code(scenario, begun.output), seeded, no_collector():
             program = cells.trial_program(begun, task.cell, task.repeat)
             trial = VirtualTrial(target, task.cell.id, task.repeat, task.cell.permits, memory)
             in_loop = scenario.workflow.needs_event_loop

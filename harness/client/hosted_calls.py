@@ -23,6 +23,9 @@ from harness.transports.other_apis import has_text, is_read
 PATH_EXTENSION = "harness_path"
 """The extension of a request that holds its path below the base URL."""
 
+_RETRY_HEADER = "x-stainless-retry-count"
+"""In this header the package says how often it has sent a request before."""
+
 _PHASES = {CHAT_PATH: "chat"}
 _LIMITS = {
     CHAT_PATH: ("max_completion_tokens", "max_tokens"),
@@ -53,7 +56,10 @@ class HostedTerms(NamedTuple):
 
 
 class HostedCalls(httpx2.AsyncBaseTransport):
-    """Makes a call of each request of a workflow: a transport."""
+    """Makes a call of each request of a workflow: a transport.
+
+    `own_retries`: the calls that are retries of the package itself.
+    """
 
     def __init__(self, host: Host, terms: HostedTerms) -> None:
         self._host = host
@@ -62,6 +68,7 @@ class HostedCalls(httpx2.AsyncBaseTransport):
         self._running = 0
         self._since = host.now()
         self._own = 0
+        self.own_retries = 0
         self._loop = asyncio.get_running_loop()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -101,6 +108,7 @@ class HostedCalls(httpx2.AsyncBaseTransport):
         mine, path = self._terms, request.extensions[PATH_EXTENSION]
         phase = mine.named_phase() or _PHASES.get(path) or path.rstrip("/").rsplit("/", 1)[-1]
         self._made += 1
+        self.own_retries += request.headers.get(_RETRY_HEADER, "0") != "0"
         if self._made > mine.most:
             self._host.end(
                 f"the program makes more than {mine.most} calls; raise workflow.most_calls"

@@ -239,7 +239,8 @@ class Workflow(WorkflowRecord, frozen=True, kw_only=True, omit_defaults=True):
 
     `ready`: when its slot was free, or when it was due in an open loop. `started`: when its program
     began. `own_code`: how long the code of a user's program ran between its calls, summed over its
-    branches. `ok`: the program's judgement of its result, None without one.
+    branches. `own_retries`: the calls that are retries of the program's own client. `ok`: the
+    program's judgement of its result, None without one.
     """
 
     topic: str
@@ -251,6 +252,7 @@ class Workflow(WorkflowRecord, frozen=True, kw_only=True, omit_defaults=True):
     branches: Branches
     error: str | None = None
     own_code: Nanoseconds[int] = 0
+    own_retries: CountUnit[int] = 0
     ok: bool | None = None
 
 

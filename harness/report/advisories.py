@@ -141,6 +141,11 @@ def _of_workflows(summary: Summary) -> Iterator[str]:
                 f"most of all {most} ({share}{each})"
             )
         yield f"{who}. {most_frequent_failure_in(worst, summary)}".rstrip()
+    if again := summary.own_retries:
+        yield (
+            f"{counted(again, 'call')} are retries of the program's own client, made after the "
+            "policy had given up; set its max_retries=0, so that the policies alone retry."
+        )
     oracle = summary.oracle
     if wrong := oracle.outcome_mismatches + oracle.token_mismatches if oracle else 0:
         yield (

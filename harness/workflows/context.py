@@ -29,6 +29,7 @@ class WorkflowContext(Generic[S]):
     nests phases appends to `phases` itself. `infos`: the declared phases by name. `end`: the
     deadline of the workflow, None for no deadline. `json_mode`: the endpoint can be asked for JSON.
     `time_scale`: real seconds a scenario second. `own_code`: nanoseconds of the program's own code.
+    `own_retries`: calls that are retries of its own client.
     `ok`: a judgement of the result, None without one. `needs_limit`: each call must have a
     `max_tokens`.
     """
@@ -44,6 +45,7 @@ class WorkflowContext(Generic[S]):
     json_mode: bool = True
     time_scale: float = 1.0
     own_code: int = 0
+    own_retries: int = 0
     ok: bool | None = None
     needs_limit: bool = False
     phases: list[Phase] = field(default_factory=list)

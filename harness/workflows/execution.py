@@ -103,6 +103,7 @@ def run_workflow(
             branches=context.branches,
             error=error,
             own_code=context.own_code,
+            own_retries=context.own_retries,
             ok=context.ok,
         )
     )

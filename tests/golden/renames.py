@@ -44,7 +44,7 @@ ADDED: frozenset[str] = frozenset(
             "question", "hedged", "planned_workflows", "workflow_failures", "endpoint_keys",
             "stopped", "margin", "slo", "lacking", "recommendation.rivals",
             "recommendation.settles_with.by_resuming", "recommendation.settles_with.at_least",
-            "unverified_tls", "reasoning", "server_said", "answered_by",
+            "unverified_tls", "reasoning", "server_said", "answered_by", "own_retries",
         )),
     }
 )  # fmt: skip

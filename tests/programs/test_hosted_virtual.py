@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from harness.analysis.selection import Dataset
+from harness.analysis.summary import summarise
 from harness.records.clock import SECOND
+from harness.report.advisories import warnings_of
 from tests.programs.running import VIRTUAL, Ran, run
 
 ASK = """
@@ -102,11 +105,49 @@ def test_a_failed_call_is_an_exception_of_the_package(tmp_path: Path) -> None:
     assert virtual(tmp_path, program).errors == [None]
 
 
+def test_a_short_function_for_a_thread_is_called_at_once(tmp_path: Path) -> None:
+    program = """
+        import asyncio, threading
+
+        async def main(client):
+            assert await asyncio.to_thread(threading.current_thread) is threading.main_thread()
+            loop = asyncio.get_running_loop()
+            try:
+                await loop.run_in_executor(None, int, "none")
+            except ValueError:
+                return await client.embeddings.create(model="m", input="a")
+    """
+    ran = virtual(tmp_path, program)
+    assert ran.errors == [None]
+    assert ran.calls == [("embeddings", 1, "ok")]
+
+
+def test_retries_of_the_own_client_are_counted_and_the_same_each_time(tmp_path: Path) -> None:
+    program = """
+        import openai
+
+        async def main(topic):
+            client = openai.AsyncOpenAI(max_retries=2)
+            await client.chat.completions.create(
+                model="m", messages=[{"role": "user", "content": topic}]
+            )
+    """
+    down = f'{VIRTUAL}\nfaults = [{{ kind = "unavailable", probability = 1.0 }}]'
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    first, second = (run(tmp_path / name, dedent(program), down) for name in ("one", "two"))
+    [workflow] = first.records.workflows
+    assert workflow.own_retries == 2
+    summary = summarise(Dataset.read(first.out))
+    assert "retries of the program's own client" in " ".join(warnings_of(summary))
+    assert (first.out / "calls.jsonl").read_bytes() == (second.out / "calls.jsonl").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("code", "refused"),
     [
         ("time.sleep(1)", "time.sleep"),
-        ("await asyncio.to_thread(print)", "loop.run_in_executor"),
+        ("await asyncio.to_thread(time.sleep, 1)", "time.sleep"),
         ("threading.Thread(target=print).start()", "a thread"),
         ("socket.create_connection(('127.0.0.1', 9))", "a connection"),
         ("await asyncio.open_connection('127.0.0.1', 9)", "loop."),

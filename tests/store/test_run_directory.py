@@ -137,7 +137,7 @@ DEFAULTS: dict[type, dict[str, Any]] = {
         "error_body": None, "location": None, "rate_limit_reset": None,
     },
     Call: {"branch": None, "backoffs": [], "tokens": None, "wasted_tokens": None},
-    Workflow: {"phases": [], "error": None, "own_code": 0, "ok": None},
+    Workflow: {"phases": [], "error": None, "own_code": 0, "own_retries": 0, "ok": None},
     Trial: {
         "cpu": 0, "loop_lag": {}, "late_timers": None, "interrupted": False, "recording": 0,
     },

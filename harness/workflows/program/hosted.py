@@ -60,6 +60,7 @@ def hosted_program(
             return await function(*arguments, **section.arguments)
         finally:
             context.own_code = calls.own_time()
+            context.own_retries = calls.own_retries
 
     with prepared_environment(), instrumented() if section.instrument else nullcontext():
         result: HostedResult = yield RunHosted(
