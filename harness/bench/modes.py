@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import signal
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -127,6 +128,10 @@ def _async_mode(
         def is_running() -> bool:
             return not failed.is_set() and not main.cancelling()  # Ctrl-C cancels it first
 
+        def interrupt() -> None:
+            if is_running():
+                signal.raise_signal(signal.SIGINT)  # the handler of the event loop cancels main
+
         async with AsyncClient(target, now) as client:
             send = through_gate_async(gate, client.send)
             permitted = AsyncPermits(permits, now)
@@ -134,7 +139,7 @@ def _async_mode(
             hosting = Hosting(transmitting(gate, transmit))
             passing = gate.emitting(emit)
             world = AsyncWorld(
-                now, permitted, send, passing, is_running, failed.set, serial, hosting
+                now, permitted, send, passing, is_running, failed.set, serial, hosting, interrupt
             )
             with LoopProbe(now) as probe, InterruptibleCode():
                 # In a task of its own, because a program may cancel the task that it runs in.

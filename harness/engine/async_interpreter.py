@@ -34,6 +34,8 @@ class AsyncWorld(NamedTuple):
     `survives`: whether a program continues when its task is cancelled, because its own code did
     that (`asyncio.timeout`). Then the effect raises Cancelled in the program. `fail`: called before
     an exception of a branch cancels the tasks of the others, whose programs do not continue.
+    `interrupt`: called instead of raising KeyboardInterrupt, which would leave the event loop while
+    its other tasks run; None to raise it.
     """
 
     now: ReadClock
@@ -44,6 +46,7 @@ class AsyncWorld(NamedTuple):
     fail: Callable[[], None] = do_nothing
     serial: bool = False
     hosting: Hosting | None = None
+    interrupt: Callable[[], None] | None = None
 
 
 async def run_async(
@@ -71,6 +74,11 @@ async def run_async(
                     result = Cancelled()
         value: _T = effect.value
         return value
+    except KeyboardInterrupt:
+        if world.interrupt is None:
+            raise
+        world.interrupt()
+        raise asyncio.CancelledError from None
     finally:
         course.end()
 

@@ -250,6 +250,8 @@ class _Noted:
         steps, result = self._steps, None
         error: BaseException | None = None
         while True:
+            if self._hosting.is_interrupted and error is None:
+                error = asyncio.CancelledError()  # before the trial is cancelled, others would run
             begin_own_code()
             try:
                 awaited = steps.send(result) if error is None else steps.throw(error)

@@ -40,6 +40,11 @@ def end_own_code() -> None:
     _since.pop(threading.get_ident(), None)
 
 
+def is_interrupted() -> bool:
+    """Return whether SIGINT has interrupted code of a program in this trial."""
+    return bool(_interrupts)
+
+
 def take_interrupt() -> bool:
     """Return whether SIGINT has interrupted code of a program since the last call.
 
@@ -107,6 +112,7 @@ class InterruptibleCode:
 
     def __enter__(self) -> None:
         self._before: Any = None
+        _interrupts.clear()
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._on_interrupt)
 

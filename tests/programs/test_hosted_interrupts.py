@@ -77,6 +77,60 @@ def test_one_interrupt_ends_the_run(tmp_path: Path, endpoint: str, code: str) ->
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("mode", ["async", "serial"])
+@pytest.mark.parametrize("is_marked", [False, True], ids=["client", "ask"])
+def test_one_interrupt_ends_all_workflows_that_spin(
+    tmp_path: Path, mode: str, is_marked: bool
+) -> None:
+    begun = tmp_path / "begun"
+    os.mkfifo(begun)
+    call = "await client('plan', topic)" if is_marked else "await client.models.list()"
+    (tmp_path / "mine.py").write_text(
+        dedent(
+            f"""
+            import asyncio, time
+            import harness
+
+            asked = 0
+
+            {"@harness.workflow" if is_marked else ""}
+            async def main(client, topic):
+                global asked
+                asked += 1
+                {call}
+                if asked == 3 or {mode == "serial"}:  # the calls of the others have ended, too
+                    asked = 0
+                    time.sleep(0.5)
+                    open({str(begun)!r}, "w").close()
+                while True:
+                    pass
+            """
+        )
+    )
+    (tmp_path / "s.toml").write_text(
+        f'name = "mine"\n[endpoint]\n{REAL}\n[workflow]\nkind = "program"\n'
+        f'program = "mine.py:main"\ntopics = ["tides"]\n[sweep]\nmode = ["{mode}"]\n'
+        f"permits = [{4 if mode == 'async' else 1}]\n[load]\nworkflows = 3\nwarmup_calls = 1\n"
+        + ("in_flight = 3\n" if mode == "async" else "")
+    )
+    command = [sys.executable, "-m", "harness", "run", "s.toml", "--out", "out", "--quiet"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        begun.open().close()  # waits until the program has opened it
+        process.send_signal(signal.SIGINT)
+        try:
+            said, _ = process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    assert process.returncode == 130, said
+    lines = [line for line in said.splitlines() if "have no span" not in line]
+    lines = [line for line in lines if "has no span" not in line]
+    assert lines == ["harness: interrupted; `harness run --resume out` continues the run"], said
+    assert not (tmp_path / "out" / "workflows.jsonl").read_text()
+
+
 def test_code_that_runs_for_too_long_fails_its_workflow(tmp_path: Path) -> None:
     program = """
         count = 0

@@ -18,7 +18,12 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from harness.engine.deadlines import DEADLINE_PASSED, WORKFLOW_TIMEOUT
 from harness.engine.effects import NOW, Cancelled, Foreign, Program, Raised, Sleep
-from harness.engine.own_time import OwnTimeExceededError, begin_own_code, end_own_code
+from harness.engine.own_time import (
+    OwnTimeExceededError,
+    begin_own_code,
+    end_own_code,
+    is_interrupted,
+)
 from harness.records.clock import SECOND
 from harness.records.schema import Branches, Phase, WorkflowOutcome
 from harness.workflows.context import WorkflowContext, WorkflowFailedError
@@ -199,6 +204,8 @@ def _advance(
     strand: Strand, coroutine: Coroutine[Any, Any, Any], result: Any, error: BaseException | None
 ) -> Any:
     """Run the code of a strand up to what it awaits next."""
+    if is_interrupted():
+        raise KeyboardInterrupt  # the code of another workflow was interrupted
     _local.strand = strand
     begin_own_code()
     try:
