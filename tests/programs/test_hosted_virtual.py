@@ -247,3 +247,20 @@ def test_the_policy_retries_refusals_of_the_provider(tmp_path: Path) -> None:
         sweep__retry=["aws-standard"], sweep__permits=[8],
     )  # fmt: skip
     assert "rate_limited" in {one.outcome for one in ran.records.attempts}
+
+
+def test_a_program_that_changes_the_folder_at_import_moves_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    program = """
+        import os
+        os.chdir("other")
+
+        async def main(client, topic):
+            await client.models.list()
+    """
+    run(Path(), program, VIRTUAL)
+    assert Path.cwd() == tmp_path
+    assert (tmp_path / "out" / "run.json").exists()

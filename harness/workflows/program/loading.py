@@ -14,7 +14,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -108,7 +108,7 @@ def load_program(text: str) -> AsyncFunction:
     """Import the program and return its function. Raises InputError, one line."""
     place = place_of(text)
     try:
-        with prepared_environment(), _guarded(place):
+        with prepared_environment(), _guarded(place), chdir(Path()):  # the run has paths, too
             module = (
                 _import_file(Path(place.source)) if place.is_file else _import_module(place.source)
             )
