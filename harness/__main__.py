@@ -1,8 +1,6 @@
 """Lets `python -m harness` do what the `harness` command does."""
 
-import sys
-
-from harness.cli.main import main
+from harness.cli.main import run_and_exit
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit()

@@ -11,10 +11,11 @@ import os
 import pkgutil
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, NoReturn, TextIO, cast
 
 from harness.cli.end_signals import EndSignals
 from harness.cli.parser import command_parser
@@ -73,6 +74,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         EndSignals() as ended,
     ):
         return ended.exit_code(_run_command(arguments))
+
+
+def run_and_exit() -> NoReturn:
+    """Run one command and end this process with its exit code.
+
+    It does not wait for threads that the program of a user has left running.
+    """
+    code = main()
+    if any(not one.daemon for one in threading.enumerate() if one is not threading.main_thread()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _open_closed_streams() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -146,3 +147,21 @@ def test_code_that_runs_for_too_long_fails_its_workflow(tmp_path: Path) -> None:
     assert first is not None
     assert "workflow.own_time_limit" in first
     assert second is None
+
+
+def test_a_command_does_not_wait_for_the_threads_that_a_program_has_left(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import threading\n\n"
+        "async def main(topic):\n"
+        "    threading.Thread(target=threading.Event().wait).start()\n"
+        "    return topic\n"
+    )
+    (tmp_path / "s.toml").write_text(
+        'name = "left"\n[workflow]\nprogram = "mine.py:main"\ntopics = ["a"]\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "run", "s.toml", "--out", "run", "--json"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["status"] == "complete"
