@@ -1,8 +1,9 @@
 """Records that a run should have and has not, because a file was cut or lost.
 
 The records say how many there are: the scenario the workflows of a trial and the trials of a cell,
-each call its attempts, and each workflow has calls. A partial run needs no more trials, and its
-interrupted trials no more workflows. A run that is still written to, or was killed, has no rule.
+each call its attempts, and each workflow that has a phase has calls. A partial run needs no more
+trials, and its interrupted trials no more workflows. A run that is still written to, or was killed,
+has no rule.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def _missing_in(cell: CellRecords) -> Iterator[tuple[str, int]]:
     calls, attempts = (table.column("number") for table in (cell.calls, cell.attempts))
     said = np.bincount(calls, cell.calls.column("attempts"), size)
     found = np.bincount(attempts, minlength=size)
-    succeeded = [workflow for workflow in cell.workflows if workflow.outcome == "ok"]
+    succeeded = [one for one in cell.workflows if one.outcome == "ok" and one.phases]
     without = np.setdiff1d(cell.groups.numbers_of(succeeded), calls)
     yield "call", len(np.union1d(without, np.flatnonzero(found > said)))
     yield "attempt", int(np.maximum(said - found, 0).sum())

@@ -22,7 +22,7 @@ from harness.engine.blocking_interpreter import (
 )
 from harness.engine.budget_gate import Gate, through_gate, through_gate_async
 from harness.engine.effects import EmitRecord, Program
-from harness.engine.hosting import Hosting, transmitting
+from harness.engine.hosting import Hosting, lasting_locks, transmitting
 from harness.engine.loop_lag import LoopProbe, ReadProbe, ThreadProbe
 from harness.engine.own_time import InterruptibleCode
 from harness.engine.permits import AsyncPermits, ThreadPermits, Turns
@@ -146,7 +146,7 @@ def _async_mode(
                 await asyncio.create_task(run_async(program, world))
                 return probe.lag()
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with lasting_locks(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(whole())
 
 

@@ -29,6 +29,7 @@ from harness.records.keys import TrialKey
 from harness.records.redaction import NO_SECRETS, Redactor
 from harness.records.schema import Attempt, Call, Record, Transcript, Workflow
 from harness.workflows.program.environment import KEY_VARIABLES, PLACEHOLDER
+from harness.workflows.program.hosted import TOPIC, wanted_by
 from harness.workflows.program.loading import is_marked, load_program
 from harness.workflows.program.section import ProgramSection
 
@@ -89,14 +90,15 @@ def _check(section: ProgramSection, modes: tuple[str, ...]) -> None:
                     f"a function without the decorator harness.workflow has no mode {mode!r}; use "
                     f"{' and '.join(_HOSTED_MODES)}",
                 )
-        return
+    wanted = ["ask", TOPIC] if is_marked(function) else wanted_by(function, section.arguments)
     try:
-        inspect.signature(function).bind("ask", "topic", **section.arguments)
+        inspect.signature(function).bind(*wanted, **section.arguments)
     except TypeError as error:
+        given = ", ".join([*wanted, "workflow.arguments"])
         raise _error(
             section,
-            f"cannot be called with ask, a topic and workflow.arguments ({error}); correct its "
-            "parameters",
+            f"cannot be called with {given} ({error}); correct its parameters, or set "
+            "workflow.arguments",
         ) from None
 
 

@@ -11,7 +11,9 @@ import asyncio
 import contextvars
 import ctypes
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from asyncio import mixins
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
@@ -55,6 +57,30 @@ def transmitting(gate: Gate, transmit: Transmit) -> Transmit:
         return through_gate_async(gate, send)(effect, branch)
 
     return passing
+
+
+@contextmanager
+def lasting_locks() -> Iterator[None]:
+    """Let hosted code use the locks, semaphores, events and queues that it keeps in every trial.
+
+    Each trial has an event loop of its own, and asyncio refuses a lock in any loop but the first
+    that waited for it. So one that is made at import would work in the first trial only. Here a
+    lock whose loop is closed belongs to the loop that uses it next.
+    """
+    kind: Any = mixins._LoopBoundMixin
+    before = kind._get_loop
+
+    def get_loop(lock: Any) -> asyncio.AbstractEventLoop:
+        if lock._loop is not None and lock._loop.is_closed():
+            lock._loop = None
+        loop: asyncio.AbstractEventLoop = before(lock)
+        return loop
+
+    kind._get_loop = get_loop
+    try:
+        yield
+    finally:
+        kind._get_loop = before
 
 
 _GRACE = 0.5

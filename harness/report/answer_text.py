@@ -58,6 +58,13 @@ def run_answer(summary: Summary) -> RunAnswer:
         return RunAnswer("No workflow has ended, so there is no result yet.", "")
     if not any(map(kept, summary.cells)):
         return _no_success(summary)
+    if not any(cell.calls.started for cell in summary.cells):
+        return RunAnswer(
+            "No workflow called the model, so there is nothing to compare.",
+            "A program's requests are measured if they go through the openai package, or through "
+            "ask of a function with the decorator; each call of ask needs an await "
+            "(docs/your-program.md).",
+        )
     match summary.question:
         case "permits":
             return _permits(summary)

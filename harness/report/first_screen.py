@@ -40,8 +40,11 @@ REPORT_FILE = "report.html"
 
 MOST_NOTES = 2
 MOST_LEGENDS = 2
-FEWEST_ROWS = 4
-"""A second note is left out where fewer rows than this would fit."""
+FEWEST_ROWS = (1, 2, 4)
+"""The fewest rows of the table beside no note, one note and two; a note without room is left out.
+
+The first note says why work was lost, so it takes more of the room.
+"""
 
 Line = str | Text
 
@@ -103,16 +106,16 @@ def first_screen(
         room = LINES - count
         said = " ".join(str(line) for line in [*head, *(line for note in shown for line in note)])
         middle = _middle(summary, width, room, said) if any(map(ended, summary.cells)) else []
-        if room >= len(middle) and (room >= _fewest(summary, width) or not shown):
+        if room >= len(middle) and (room >= _fewest(summary, width, len(shown)) or not shown):
             break
     noted = [_note(line) for note in shown for line in note]
     return [*head, *middle, *([""] if noted or middle else []), *noted, *end]
 
 
-def _fewest(summary: Summary, width: int) -> int:
-    """Return how many lines a caption, a key and the fewest rows of a table need."""
+def _fewest(summary: Summary, width: int, notes: int) -> int:
+    """Return how many lines a caption, a key and the fewest rows beside `notes` notes need."""
     fixed = _around(summary, width, summary.cells)
-    return len(fixed.above) + len(fixed.below) + 2 + min(len(summary.cells), FEWEST_ROWS)
+    return len(fixed.above) + len(fixed.below) + 2 + min(len(summary.cells), FEWEST_ROWS[notes])
 
 
 def _note(line: str) -> Line:

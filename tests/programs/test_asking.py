@@ -22,6 +22,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"max_tokens": 0}, ValueError, "max_tokens = 0: give a number above 0"),
     ({"max_tokens": True}, ValueError, "max_tokens = True"),
     ({"messages": []}, TypeError, "there is no message"),
+    ({"messages": None}, TypeError, "messages are missing; give a name for the call"),
     ({"messages": ["x"]}, TypeError, "'x' is no message"),
     ({"phase": 3}, ValueError, r"ask\(3\): give a name of a phase"),
     ({"phase": " "}, ValueError, "give a name of a phase"),
@@ -38,6 +39,12 @@ def test_what_cannot_be_sent_is_refused(
     arguments: dict[str, Any] = {"phase": "work", "messages": MESSAGES} | given
     with pytest.raises(kind, match=text):
         make_call(**arguments)
+
+
+def test_a_call_that_was_not_awaited_says_so() -> None:
+    call: Any = make_call("draft", "x")
+    with pytest.raises(AttributeError, match=r"ask\('draft'\) has no text yet; await it"):
+        assert call.text
 
 
 @pytest.mark.parametrize("enough", [-1, 3, 1.5, 0.0, True, "2"])

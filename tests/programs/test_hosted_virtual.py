@@ -11,8 +11,12 @@ import pytest
 
 from harness.analysis.selection import Dataset
 from harness.analysis.summary import summarise
+from harness.bench.scenario import Scenario
+from harness.bench.user_code import check_code
 from harness.records.clock import SECOND
+from harness.records.errors import InputError
 from harness.report.advisories import warnings_of
+from harness.report.answer_text import run_answer
 from tests.programs.running import VIRTUAL, Ran, run
 
 ASK = """
@@ -264,3 +268,66 @@ def test_a_program_that_changes_the_folder_at_import_moves_no_run(
     run(Path(), program, VIRTUAL)
     assert Path.cwd() == tmp_path
     assert (tmp_path / "out" / "run.json").exists()
+
+
+def test_a_lock_that_is_made_at_import_works_in_every_trial(tmp_path: Path) -> None:
+    program = """
+        slots = asyncio.Semaphore(2)
+
+        async def main(client, topic):
+            async def limited(n):
+                async with slots:
+                    return await ask(client, f"{topic} {n}")
+            return "".join(await asyncio.gather(*(limited(n) for n in range(4))))
+    """
+    ran = virtual(tmp_path, program, "--jobs", "1", sweep__repeats=3, load__workflows=2)
+    assert ran.errors == [None] * 6
+
+
+NEEDED = """
+    import harness
+
+    class Other: ...
+
+    async def two(topic, depth):
+        pass
+
+    async def no_topic():
+        return "done"
+
+    @harness.workflow
+    async def no_ask():
+        pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "text"),
+    [
+        ("tow", {}, "has no tow; its async functions are: ask, two, no_topic, no_ask"),
+        ("Other", {}, "Other is no async function"),
+        ("two", {}, "topic, workflow.arguments (missing a required argument: 'depth'); correct"),
+        ("two", {"depth": 1, "width": 3}, "got an unexpected keyword argument 'width'"),
+        ("no_ask", {}, "cannot be called with ask, topic, workflow.arguments"),
+    ],
+)
+def test_a_function_that_cannot_be_called_is_refused_before_the_run(
+    tmp_path: Path, name: str, arguments: dict[str, int], text: str
+) -> None:
+    path = tmp_path / "program.py"
+    path.write_text(dedent(ASK) + dedent(NEEDED))
+    workflow = {"program": f"{path}:{name}", "topics": ["a"], "arguments": arguments}
+    endpoint = {"kind": "simulated", "time": "virtual"}
+    scenario = Scenario.model_validate({"name": "n", "workflow": workflow, "endpoint": endpoint})
+    with pytest.raises(InputError) as caught:
+        check_code(scenario)
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_program_that_makes_no_call_is_told_so(tmp_path: Path) -> None:
+    ran = virtual(tmp_path, "async def main(topic):\n    return topic", load__workflows=2)
+    assert ran.errors == [None, None]
+    found = run_answer(summarise(ran.records))
+    assert found.sentence == "No workflow called the model, so there is nothing to compare."
+    assert "openai package" in found.reason

@@ -88,6 +88,20 @@ def test_a_long_command_is_continued_before_an_option() -> None:
     assert max(map(len, lines)) <= 80
 
 
+def test_the_first_note_has_room_beside_many_settings_and_a_long_answer() -> None:
+    settles = SettlesWith(missing="both", max_repeats=10, workflows=80)
+    ids = [f"async_{permits}_none_attempt" for permits in range(1, 9)]
+    attempts = AttemptCounts(
+        total=999, failed=99, by_outcome={"ok": 900, "rate_limited": 99}, amplification=1.2
+    )
+    cells = [make_cell(cell) for cell in ids[:-1]]
+    cells.append(losing(ids[-1], 3, slo="broken", attempts=attempts))
+    said = advice("open", ids[0], settles_with=settles)
+    lines = shown(make_summary(cells, recommendation=said))
+    assert len(lines) <= LINES
+    assert any(line.startswith("Note: ") for line in lines)
+
+
 def test_cells_that_do_not_fit_are_counted() -> None:
     cells = [make_cell(f"async_{permits}_none_attempt") for permits in range(1, 41)]
     lines = shown(make_summary(cells))

@@ -13,7 +13,7 @@ from harness.engine.branches import Branch
 from harness.engine.budget_gate import Gate, through_gate_async
 from harness.engine.deadlines import UNWANTED
 from harness.engine.effects import EmitRecord, Program, Reply, Send, unsent
-from harness.engine.hosting import Hosting, transmitting
+from harness.engine.hosting import Hosting, lasting_locks, transmitting
 from harness.engine.own_time import InterruptibleCode
 from harness.engine.permits import AsyncPermits
 from harness.records.clock import SECOND
@@ -118,5 +118,9 @@ def virtual_loop_mode(
     def new_loop() -> VirtualEventLoop:
         return VirtualEventLoop(clock, provider)
 
-    with refusing_real_time(), asyncio.Runner(loop_factory=new_loop) as runner:
+    with (
+        refusing_real_time(),
+        lasting_locks(),
+        asyncio.Runner(loop_factory=new_loop) as runner,
+    ):
         runner.run(whole())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from inspect import CORO_CREATED, getcoroutinestate
 from types import CoroutineType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import msgspec
 
@@ -111,6 +111,11 @@ class Ask(ProgramStep[Answer]):
     def __repr__(self) -> str:
         return f"ask({self.phase!r})"
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(f"{self!r} has no {name} yet; await it: (await ask(...)).{name}")
+
     def steps(self, strand: Strand) -> Program[Answer]:
         """Make the call; raise CallFailedError if it fails."""
         ready = yield from strand.begin_step()
@@ -167,7 +172,7 @@ def _prepend(message: dict[str, Any], begin: str) -> None:
 
 def make_call(
     phase: str,
-    messages: Messages,
+    messages: Messages | None = None,
     *,
     json: bool = False,
     max_tokens: int | None = None,
@@ -182,6 +187,11 @@ def make_call(
     False, a failed call gives an answer whose `ok` is False. `options`: further keys of the
     request, such as `tools`, `response_format` and `temperature`.
     """
+    if messages is None:
+        raise TypeError(
+            f"ask({phase!r}): messages are missing; give a name for the call, then its messages, "
+            "as in ask('draft', 'Write about tides.')"
+        )
     if not is_phase_name(phase):
         check_phase(phase, f"ask({phase!r})")
     if max_tokens is not None and (type(max_tokens) is not int or max_tokens < 1):

@@ -7,7 +7,7 @@ the policy and the budget of the cell, and gets the response of the attempt that
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -20,6 +20,9 @@ from harness.workflows.program.section import ProgramSection
 
 CLIENT = "client"
 """The first parameter of a function that gets a client."""
+
+TOPIC = "topic"
+"""The next parameter, whatever its name."""
 
 
 def hosted_program(
@@ -51,13 +54,9 @@ def hosted_program(
         calls = HostedCalls(host, terms)
         current_calls.set(calls)
         try:
-            arguments: list[Any] = []
-            named = [name for name in parameters_of(function) if name not in section.arguments]
-            if named[:1] == [CLIENT]:
-                arguments.append(HostedOpenAI(calls))
-            if len(named) > len(arguments):
-                arguments.append(context.topic)
-            return await function(*arguments, **section.arguments)
+            wanted = wanted_by(function, section.arguments)
+            given = [HostedOpenAI(calls) if it == CLIENT else context.topic for it in wanted]
+            return await function(*given, **section.arguments)
         finally:
             context.own_code = calls.own_time()
             context.own_retries = calls.own_retries
@@ -71,8 +70,13 @@ def hosted_program(
     return result.value
 
 
-def parameters_of(function: Callable[..., Any]) -> list[str]:
-    """Return the names of the parameters that can be given by position."""
+def wanted_by(function: Callable[..., Any], arguments: Mapping[str, Any]) -> list[str]:
+    """Return what a function gets by position beside its `arguments`: CLIENT, TOPIC, both, or none.
+
+    Its parameters say so.
+    """
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = inspect.signature(function).parameters.values()
-    return [each.name for each in parameters if each.kind in positional]
+    named = [it.name for it in parameters if it.kind in positional and it.name not in arguments]
+    wanted = [CLIENT] if named[:1] == [CLIENT] else []
+    return [*wanted, TOPIC] if len(named) > len(wanted) else wanted

@@ -120,10 +120,20 @@ def load_program(text: str) -> AsyncFunction:
         raise _error(text, f"cannot be imported: {error_line(error, place.source)}") from None
     function: AsyncFunction | None = getattr(module, place.function, None)
     if function is None:
-        raise _error(text, f"{place.source} has no {place.function}; name one of its functions")
+        raise _error(text, f"has no {place.function}; {_functions_of(module)}")
     if not inspect.iscoroutinefunction(function):
         raise _error(text, f"{place.function} is no async function; write it with async def")
     return function
+
+
+def _functions_of(module: ModuleType) -> str:
+    """Return which functions of a module can be run."""
+    names = [
+        name
+        for name, it in vars(module).items()
+        if inspect.iscoroutinefunction(it) and it.__module__ == module.__name__
+    ]
+    return f"its async functions are: {', '.join(names)}" if names else "it has no async function"
 
 
 @contextmanager
