@@ -91,13 +91,11 @@ def test_a_long_command_is_continued_before_an_option() -> None:
 def test_the_first_note_has_room_beside_many_settings_and_a_long_answer() -> None:
     settles = SettlesWith(missing="both", max_repeats=10, workflows=80)
     ids = [f"async_{permits}_none_attempt" for permits in range(1, 9)]
-    attempts = AttemptCounts(
-        total=999, failed=99, by_outcome={"ok": 900, "rate_limited": 99}, amplification=1.2
-    )
-    cells = [make_cell(cell) for cell in ids[:-1]]
-    cells.append(losing(ids[-1], 3, slo="broken", attempts=attempts))
+    cells = [make_cell(ids[0]), *(losing(cell, 3, slo="broken") for cell in ids[1:])]
     said = advice("open", ids[0], settles_with=settles)
-    lines = shown(make_summary(cells, recommendation=said))
+    error = f"RuntimeError: {20 * 'no table '}(program.py, line 3)"
+    failure = WorkflowFailure(phase="", outcome=None, workflows=147, in_program=True, error=error)
+    lines = shown(make_summary(cells, recommendation=said, workflow_failures=(failure,)))
     assert len(lines) <= LINES
     assert any(line.startswith("Note: ") for line in lines)
 
