@@ -22,6 +22,7 @@ from openai import _base_client
 from openai._base_client import AsyncAPIClient, SyncAPIClient
 
 from harness.client.hosted_calls import PATH_EXTENSION, HostedCalls
+from harness.engine.own_time import is_own_code
 from harness.transports.exchange import OfHarness, current
 
 current_calls: ContextVar[HostedCalls | None] = ContextVar("current_calls", default=None)
@@ -42,7 +43,8 @@ _LOGGER = logging.getLogger("httpx2")
 _lock = threading.Lock()
 _undo: list[Callable[[], None]] = []
 _entered = 0
-_threads_before: set[threading.Thread] = set()
+_threads: set[threading.Thread] = set()
+"""The threads that programs have started."""
 
 
 @contextmanager
@@ -60,7 +62,7 @@ def _enter() -> None:
     with _lock:
         _entered += 1
         if _entered == 1 and not _undo:
-            _threads_before.update(threading.enumerate())
+            _replace(threading.Thread, "start", _noting(threading.Thread.start))
             _base_client.get_platform()  # is kept; it can start a process
             _replace(AsyncAPIClient, "_send_request", _async_sending(AsyncAPIClient._send_request))
             _replace(SyncAPIClient, "_send_request", _refusing(SyncAPIClient._send_request))
@@ -76,12 +78,22 @@ def _leave() -> None:
         if not _entered and not _has_left_threads():
             while _undo:
                 _undo.pop()()
-            _threads_before.clear()
+            _threads.clear()
 
 
 def _has_left_threads() -> bool:
     """Return whether threads run that a program has started. Their requests stay refused."""
-    return not _threads_before.issuperset(threading.enumerate())
+    return not _threads.isdisjoint(threading.enumerate())
+
+
+def _noting(original: Any) -> Any:
+    def start(self: threading.Thread) -> None:
+        is_of_workflow = current_calls.get() is not None or is_own_code()
+        if is_of_workflow or threading.current_thread() in _threads:
+            _threads.add(self)
+        original(self)
+
+    return start
 
 
 def _is_of_program(record: logging.LogRecord) -> bool:

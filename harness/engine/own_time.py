@@ -35,6 +35,11 @@ def begin_own_code() -> None:
     _since[threading.get_ident()] = time.monotonic()
 
 
+def is_own_code() -> bool:
+    """Return whether code of a program runs in this thread now."""
+    return threading.get_ident() in _since
+
+
 def end_own_code() -> None:
     """Note that it pauses or has ended."""
     _since.pop(threading.get_ident(), None)

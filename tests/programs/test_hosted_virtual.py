@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
+from harness.analysis.critical_path import critical_path
 from harness.analysis.selection import Dataset
 from harness.analysis.summary import summarise
 from harness.bench.scenario import Scenario
 from harness.bench.user_code import check_code
 from harness.records.clock import SECOND
 from harness.records.errors import InputError
+from harness.records.groups import WorkflowRecords
 from harness.report.advisories import warnings_of
 from harness.report.answer_text import run_answer
 from tests.programs.running import VIRTUAL, Ran, run
@@ -124,6 +126,39 @@ def test_a_short_function_for_a_thread_is_called_at_once(tmp_path: Path) -> None
     ran = virtual(tmp_path, program)
     assert ran.errors == [None]
     assert ran.calls == [("embeddings", 1, "ok")]
+
+
+def test_named_phases_have_records_and_hold_their_calls(tmp_path: Path) -> None:
+    program = """
+        async def part(n):
+            with harness.phase("work"):
+                with harness.phase("detail"):
+                    await ask(own, f"part {n}")
+                await ask(own, f"rest {n}")
+
+        async def main(topic):
+            with harness.phase("plan"):
+                await ask(own, topic)
+            await asyncio.gather(*(part(n) for n in range(3)))
+            with harness.phase("write"):
+                raise ValueError("no text")
+    """
+    ran = virtual(tmp_path, "import harness\n" + dedent(program))
+    [workflow] = ran.records.workflows
+    plan, work, detail, write = workflow.phases
+    named = [(one.name, one.parent, one.outcome) for one in workflow.phases]
+    assert named == [
+        ("plan", None, "ok"), ("work", None, "ok"), ("detail", 1, "ok"), ("write", None, "failed"),
+    ]  # fmt: skip
+    calls = ran.records.calls
+    assert (plan.start, plan.end) == (calls[0].ready, calls[0].done)
+    assert (work.start, work.end) == (plan.end, max(one.done for one in calls))
+    ends = [one.done for one in calls if one.phase == "detail"]
+    assert (detail.start, detail.end) == (work.start, max(ends))
+    assert write.start == write.end == workflow.done
+    path = critical_path(workflow, WorkflowRecords(list(calls), list(ran.records.attempts)))
+    assert sum(path.parts().values()) == path.latency
+    assert path.parts().get("program", 0) == 0
 
 
 def test_retries_of_the_own_client_are_counted_and_the_same_each_time(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from harness.engine.effects import Host, HostedResult, Program, RunHosted
 from harness.records.clock import SECOND
 from harness.workflows.context import WorkflowContext
 from harness.workflows.program.environment import prepared_environment
-from harness.workflows.program.phases import current_phase
+from harness.workflows.program.phases import NamedPhases, current_phase, named_phases
 from harness.workflows.program.section import ProgramSection
 
 CLIENT = "client"
@@ -51,8 +51,9 @@ def hosted_program(
     )
 
     async def start(host: Host) -> Any:
-        calls = HostedCalls(host, terms)
+        calls, phases = HostedCalls(host, terms), NamedPhases(host.now)
         current_calls.set(calls)
+        named_phases.set(phases)
         try:
             wanted = wanted_by(function, section.arguments)
             given = [HostedOpenAI(calls) if it == CLIENT else context.topic for it in wanted]
@@ -60,6 +61,7 @@ def hosted_program(
         finally:
             context.own_code = calls.own_time()
             context.own_retries = calls.own_retries
+            context.phases.extend(phases.ended())
 
     with prepared_environment(), instrumented() if section.instrument else nullcontext():
         result: HostedResult = yield RunHosted(
