@@ -103,6 +103,6 @@ def _profiles() -> list[str]:
 
 _VALUES: dict[str, Callable[[], Iterable[str]]] = {
     "scenario": described, "name": described, "profile": _profiles,
-    "run": _runs, "base": _runs, "new": _runs, "resume": _runs,
+    "run": _runs, "runs": _runs, "base": _runs, "new": _runs, "resume": _runs,
 }  # fmt: skip
 """The values of arguments, by the names of the arguments."""

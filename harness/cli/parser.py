@@ -52,6 +52,7 @@ def command_parser() -> argparse.ArgumentParser:
     _add_export(command)
     _add_trace(command)
     _add_reasoning(command)
+    _add_fit(command)
     _add_serve(command)
     _add_completion(command)
     return parser
@@ -325,6 +326,23 @@ def _add_export(command: _Command) -> None:
     add("run RUN", "the run directory")
     add("--format {csv,parquet}", "file format (default: %(default)s)", default="csv")
     add("--out DIR", "output directory (default: RUN/export)")
+
+
+def _add_fit(command: _Command) -> None:
+    add = command(
+        "fit",
+        "fit:fit_profile",
+        help="fit a profile of the simulated provider from runs",
+        description="Fits a profile of the simulated provider from the records of runs at one "
+        "provider, real or simulated: pace, time to first token, lengths, limits and faults. Shows "
+        "the evidence of each part, and what the records cannot tell.",
+        epilog='The profile is used like any other: `harness serve FILE`, or `profile = "FILE"` '
+        "in the [endpoint] of a scenario. docs/twin.md says how each part is fitted.",
+    )
+    add("runs RUN", "run directories", nargs="+")
+    add("-o FILE", "the profile; replaced if it exists (default: %(default)s)", default="twin.toml",
+        dest="file")  # fmt: skip
+    add("--json", "print the findings as JSON instead of the table")
 
 
 def _add_serve(command: _Command) -> None:

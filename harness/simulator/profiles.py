@@ -10,7 +10,8 @@ import datetime
 import itertools
 import re
 import tomllib
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,12 +38,44 @@ Sigma = Annotated[float, Field(ge=0, le=2)]
 PerMinute = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
+class GrowthPoint(ConfigTable):
+    """With `requests` in service, the time to first token is `factor` times as long."""
+
+    requests: float = Field(gt=0, le=1e6)
+    factor: float = Field(gt=0, le=1e6)
+
+
 class Ttft(ConfigTable):
-    """Time to the first chunk of text: log-normal, plus a part proportional to the prompt."""
+    """Time to the first chunk of text: log-normal, plus a part proportional to the prompt.
+
+    `growth`: factors of the log-normal part. Between two points the factor is on a straight line,
+    below the first point it is that of the point, and beyond the last the line goes on.
+    """
 
     median: Duration
     sigma: Sigma = 0.0
     per_1k_input_tokens: Delay = 0.0
+    growth: tuple[GrowthPoint, ...] = Field(default=(), strict=False)
+
+    @field_validator("growth")
+    @classmethod
+    def _growth_ascends(cls, points: tuple[GrowthPoint, ...]) -> tuple[GrowthPoint, ...]:
+        _require_points(points)
+        return points
+
+    def factor(self, requests: int) -> float:
+        """Return the factor with so many requests in service."""
+        points = self.growth
+        if not points:
+            return 1.0
+        if requests <= points[0].requests:
+            return points[0].factor
+        place = bisect_left([point.requests for point in points], requests)
+        low, high = points[min(place, len(points) - 1) - 1], points[min(place, len(points) - 1)]
+        slope = (high.factor - low.factor) / (high.requests - low.requests)
+        if requests > high.requests:
+            slope = max(slope, 0.0)
+        return high.factor + slope * (requests - high.requests)
 
 
 class Length(ConfigTable):
@@ -97,6 +130,14 @@ class PacePoint(ConfigTable):
 
     requests: float = Field(gt=0, le=1e6)
     itl: Duration
+
+
+def _require_points(points: Sequence[PacePoint | GrowthPoint]) -> None:
+    """Raise ValueError unless the points of a curve, if there are any, make one."""
+    if len(points) == 1:
+        raise ValueError("at least two points are required; add one")
+    if any(one.requests >= other.requests for one, other in itertools.pairwise(points)):
+        raise ValueError("`requests` must increase from point to point; sort them")
 
 
 def _retry_after(value: object) -> object:
@@ -187,10 +228,7 @@ class Profile(ConfigTable):
     @field_validator("itl_points")
     @classmethod
     def _points_ascend(cls, points: tuple[PacePoint, ...]) -> tuple[PacePoint, ...]:
-        if len(points) == 1:
-            raise ValueError("at least two points are required; add one")
-        if any(one.requests >= other.requests for one, other in itertools.pairwise(points)):
-            raise ValueError("`requests` must increase from point to point; sort them")
+        _require_points(points)
         return points
 
     @model_validator(mode="after")
@@ -226,11 +264,14 @@ class Profile(ConfigTable):
         """Return the profile as plain values for JSON, with durations in seconds.
 
         Settings that have no effect are left out, so that earlier runs have the same profile: a
-        speed that does not wander, and the defaults for tools.
+        speed that does not wander, the defaults for tools, and a time to first token that does not
+        grow.
         """
         fields = type(self).model_fields
         unused = {key for key in _LATER if getattr(self, key) == fields[key].default}
         plain: dict[str, Any] = self.model_dump(mode="json", exclude=unused)
+        if not self.ttft.growth:
+            del plain["ttft"]["growth"]
         return plain
 
 

@@ -267,3 +267,28 @@ def test_no_override_whatever_breaks_the_rule_of_one_line(key: str, value: objec
         load_profile("streams", {key: value})
     except InputError as error:
         assert "\n" not in str(error)  # noqa: PT017 - valid overrides are no error
+
+
+GROWS = {"growth": [{"requests": 2, "factor": 1}, {"requests": 10, "factor": 3}]}
+
+
+def test_the_time_to_first_token_grows_along_lines_and_never_falls_beyond_the_last_point() -> None:
+    ttft = load_profile("streams", {"ttft": GROWS}).ttft
+    assert [ttft.factor(n) for n in (1, 2, 6, 10, 14)] == [1, 1, 2, 3, 4]
+    falls = {"growth": [{"requests": 2, "factor": 3}, {"requests": 4, "factor": 1}]}
+    ttft = load_profile("streams", {"ttft": falls}).ttft
+    assert [ttft.factor(n) for n in (1, 3, 9)] == [3, 2, 1]
+    assert load_profile("streams").ttft.factor(99) == 1
+
+
+def test_a_profile_without_growth_is_written_as_before() -> None:
+    assert "growth" not in load_profile("streams").as_dict()["ttft"]
+    grows = load_profile("streams", {"ttft": GROWS})
+    assert Profile.model_validate(json.loads(json.dumps(grows.as_dict()))) == grows
+
+
+@pytest.mark.parametrize("points", [[(1, 1)], [(4, 1), (2, 3)]])
+def test_points_of_growth_are_two_or_more_in_order(points: list[tuple[int, int]]) -> None:
+    growth = [{"requests": n, "factor": factor} for n, factor in points]
+    with pytest.raises(InputError, match=r"ttft\.growth = .*(two points|sort them)"):
+        load_profile("streams", {"ttft.growth": growth})

@@ -1,0 +1,111 @@
+"""`harness fit`: a profile of the simulated provider from the records of runs."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.records.clock import SECOND
+from harness.records.errors import InputError, StorageError
+from harness.records.schema import Run
+from harness.report.console import Output, printable_lines, say
+from harness.report.line_wrap import wrapped
+from harness.store.column_reader import read_columns
+from harness.store.columns import AttemptTable
+from harness.store.run_directory import Records, replace_file, require_run
+from harness.twin.findings import Finding, findings_of
+from harness.twin.fit import fit_provider
+from harness.twin.profile_text import UNFITTED, TwinHead, twin_text
+
+_PART = 22
+
+
+def fit_profile(options: argparse.Namespace) -> int:
+    """Write the profile that was fitted, and show the findings."""
+    path = Path(options.file)
+    runs = [_read(require_run(run)) for run in options.runs]
+    _require_one_provider(options.runs, [records.run for records in runs])
+    try:
+        fit = fit_provider(runs)
+    except InputError as error:
+        raise InputError(f"{', '.join(options.runs)}: {error}") from None
+    findings = findings_of(fit)
+    text = twin_text(fit, findings, _head(path, [records.run for records in runs], options.runs))
+    try:
+        replace_file(path, [text.encode()])
+    except StorageError as error:
+        raise InputError(f"{error}; name a file in a folder that exists with -o FILE") from None
+    if options.json:
+        found = [dataclasses.asdict(finding) for finding in findings]
+        sys.stdout.write(json.dumps({"profile": str(path), "findings": found}, indent=2) + "\n")
+        return 0
+    say(Output(), *_screen(findings, path, fit.attempts, fit.trials))
+    return 0
+
+
+def _read(directory: Path) -> Records:
+    """Read a run without the histograms, which no part of a fit needs."""
+    try:
+        records = read_columns(directory)
+    except StorageError as error:
+        raise InputError(str(error)) from None
+    attempts = records.attempts
+    if isinstance(attempts, AttemptTable):
+        attempts = attempts.without_gaps()
+    return records._replace(attempts=attempts, provider=None)
+
+
+def _require_one_provider(names: Sequence[str], runs: Sequence[Run]) -> None:
+    """Raise InputError if the runs, or the cells of one, name different providers or models."""
+    first: tuple[str, str] | None = None
+    for name, run in zip(names, runs, strict=True):
+        swept = sorted(
+            {key for cell in run.cells for key in cell.settings if key.startswith("endpoint.")}
+        )
+        if swept:
+            raise InputError(
+                f"{name}: sweeps {swept[0]}, so its settings met different providers; fit a run of "
+                "one of them"
+            )
+        endpoint = run.scenario.get("endpoint", {})
+        where = endpoint.get("base_url") or endpoint.get("profile") or ""
+        told = str(where), str(endpoint.get("model") or "")
+        if first is not None and told != first:
+            raise InputError(
+                f"{name}: ran at {' '.join(told)}, and {names[0]} at {' '.join(first)}; give runs "
+                "at one provider and model"
+            )
+        first = told
+
+
+def _head(path: Path, runs: Sequence[Run], names: Sequence[str]) -> TwinHead:
+    newest = max(run.anchor.unix_ns for run in runs)
+    day = datetime.datetime.fromtimestamp(newest / SECOND, datetime.UTC).date().isoformat()
+    listed = ", ".join(f"{run.name} ({run.run_id[:8]})" for run in runs)
+    is_simulated = " of a simulated provider" if any(run.simulated for run in runs) else ""
+    return TwinHead(
+        path.stem or "twin",
+        f"Fitted to {len(runs)} run{'' if len(runs) == 1 else 's'}{is_simulated}",
+        f"harness fit, from the records of {listed}. Nothing is assumed, but what is said below.",
+        day,
+    )
+
+
+def _screen(findings: Sequence[Finding], path: Path, attempts: int, trials: int) -> list[str]:
+    """Return the table: part and value in a line, the evidence below; then what is not known."""
+    lines = [f"{path}: fitted to {attempts:,} attempts in {trials:,} trials", ""]
+    for finding in findings:
+        lines.append(f"{finding.part:<{_PART}}{finding.value}")
+        lines += wrapped(finding.evidence, " " * _PART)
+    unknown = [text for finding in findings for text in finding.unknown]
+    lines += ["", "The records cannot tell:"]
+    for text in (*unknown, UNFITTED):
+        lines += wrapped(text, "- ")
+    lines += ["", f"Next: harness serve {shlex.quote(str(path))}"]
+    return [printable_lines(line) for line in lines]

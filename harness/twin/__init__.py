@@ -1,0 +1,1 @@
+"""Fits a profile of the simulated provider from the records of runs."""

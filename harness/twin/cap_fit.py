@@ -1,0 +1,90 @@
+"""Fits the limit of concurrent requests: a threshold on the number in service at each 429.
+
+With a cap, every request below it is served and every one at it is refused. The number that
+contradicts the fewest requests is taken. A client sees arrivals and departures a little later than
+the provider, so a few contradictions are allowed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.twin.in_flight import active_at, active_before
+from harness.twin.observations import Flags, Integers, Observations
+
+_LEAST = 3
+_WRONG_REFUSALS = 0.15
+_WRONG_ADMISSIONS = 0.05
+_CLOSE = 0.05
+
+
+@dataclass(frozen=True)
+class CapFit:
+    """`cap`: None if none was met; then it is above `most`, the most in service at an admission.
+
+    `refused`: the 429s it explains, by `explains`. `against`: the requests that contradict it.
+    """
+
+    cap: int | None
+    most: int
+    refused: int
+    against: int
+    explains: Flags
+
+
+def is_refusal(seen: Observations) -> Flags:
+    """Return which attempts were refused with 429 at once."""
+    refused: Flags = seen.has_outcome("rate_limited") & np.isnan(seen.first_text)
+    return refused & seen.was_sent & ((seen.status == 429) | (seen.status < 0))
+
+
+def is_served(seen: Observations) -> Flags:
+    """Return which attempts the provider served: those with text, or that waited for it."""
+    waited = seen.has_outcome(
+        "cancelled", "first_token_timeout", "call_timeout", "workflow_timeout"
+    )
+    has_text = ~np.isnan(seen.first_text)
+    served: Flags = seen.was_sent & (has_text | waited | seen.ok)
+    return served
+
+
+def fit_cap(seen: Observations, refused: Flags) -> CapFit:
+    """Return the cap. `refused`: the 429s that it may explain."""
+    served = is_served(seen)
+    nothing = np.zeros(len(seen), np.bool_)
+    if not served.any():
+        return CapFit(None, 0, 0, 0, nothing)
+    sent, until = seen.sent[served], seen.served_until[served]
+    before = active_before(sent, until)
+    most = int(before.max()) + 1
+    if refused.sum() < _LEAST:
+        return CapFit(None, most, 0, 0, nothing)
+    met = active_at(seen.sent[refused], sent, until)
+    has_cap, cap, wrong = _threshold(met, before)
+    if not has_cap:
+        return CapFit(None, most, 0, 0, nothing)
+    explains = nothing.copy()
+    explains[np.flatnonzero(refused)[met >= (cap - 1 if wrong else cap)]] = True
+    return CapFit(cap, most, int(explains.sum()), wrong, explains)
+
+
+def _threshold(met: Integers, before: Integers) -> tuple[bool, int, int]:
+    """Return whether there is a cap, the cap, and how many requests contradict it.
+
+    `met`: in service at each refusal. `before`: in service when each admitted request came.
+    """
+    caps = np.arange(1, int(max(met.max(), before.max())) + 2)
+    at_cap = len(before) - np.searchsorted(np.sort(before), caps, "left")
+    below = np.searchsorted(np.sort(met), caps, "left")
+    reached = len(met) - below
+    # The cap may explain only a part of the refusals: rates may explain the others. So what counts
+    # is how sharp the threshold is among the requests that came when it was reached.
+    wrong = at_cap / np.maximum(at_cap + reached, 1)
+    fits = (wrong <= _WRONG_ADMISSIONS) & (reached >= max(_LEAST, _CLOSE * len(met)))
+    if not fits.any():
+        return False, 0, 0
+    cost = at_cap + below
+    place = int(np.flatnonzero(fits)[np.argmin(cost[fits])])
+    return True, int(caps[place]), int(at_cap[place])

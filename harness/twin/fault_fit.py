@@ -1,0 +1,191 @@
+"""Fits the faults of the provider: which failures, how often, and whether they come in bursts.
+
+Refusals that a limit explains, cancelled attempts and timeouts of the client are no faults. A kind
+of failure comes in bursts if attempts close in time fail together; a two-state chain is then fitted
+by its likelihood, as the simulated provider has it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.config.faults import KINDS, FaultKind
+from harness.records.failures import CANCELLED, OK
+from harness.twin.length_fit import cut_by_limit
+from harness.twin.observations import Flags, Floats, Integers, Observations
+
+CLIENT_TIMEOUTS = (
+    "first_token_timeout", "idle_timeout", "call_timeout", "workflow_timeout", "connect_timeout",
+)  # fmt: skip
+_LEAST_FOR_BURSTS = 12
+_MOST_EVENTS = 6000
+_CLUSTERED = 4.0
+"""Standard errors by which the share of failures right after a failure exceeds that of all."""
+
+
+@dataclass(frozen=True)
+class BurstFit:
+    """The mean durations in seconds of a fault that comes and goes."""
+
+    on: float
+    off: float
+
+
+@dataclass(frozen=True)
+class FaultFit:
+    """`share` of the requests that no earlier fault struck; within a burst if there is one.
+
+    `count` of `of` attempts failed so. `after`: the median seconds until a response in its place.
+    """
+
+    kind: str
+    count: int
+    of: int
+    share: float
+    burst: BurstFit | None
+    retry_after: float | None
+    after: float
+
+    @property
+    def has_share(self) -> bool:
+        """Whether the fault can strike a share of the requests: connections are all prevented."""
+        return KINDS[self.kind].place != "connection"
+
+
+@dataclass(frozen=True)
+class FaultsFit:
+    """The faults in the order of their tables; `other`: failures that no fault stands for."""
+
+    faults: tuple[FaultFit, ...]
+    timeouts: int
+    other: dict[str, int]
+    attempts: int
+
+
+def fit_faults(seen: Observations, by_limits: Flags) -> FaultsFit:
+    """Return the faults. `by_limits`: the refusals that a limit explains."""
+    cut = cut_by_limit(seen)
+    exposed = ~by_limits & ~seen.has_outcome(CANCELLED)
+    faults: list[FaultFit] = []
+    other: dict[str, int] = {}
+    timeouts = int(seen.has_outcome(*CLIENT_TIMEOUTS).sum())
+    known: list[tuple[bool, FaultKind, Flags]] = []
+    for name, failed in _failures(seen, by_limits, cut):
+        kind = _kind_of(name)
+        if kind is None:
+            other[name] = int(failed.sum())
+        else:
+            bursts = kind.place == "connection" or clustered(failed[exposed], seen.trial[exposed])
+            known.append((bursts, kind, failed))
+    for bursts, kind, failed in sorted(known, key=lambda each: each[0]):
+        faults.append(_fault(seen, kind, failed, exposed, bursts))
+        exposed = exposed & ~failed
+    return FaultsFit(tuple(faults), timeouts, other, len(seen))
+
+
+def _failures(seen: Observations, by_limits: Flags, cut: Flags) -> list[tuple[str, Flags]]:
+    """Return the failures by name, the most frequent first."""
+    found = []
+    for name in seen.outcomes:
+        if name in (OK, CANCELLED, *CLIENT_TIMEOUTS):
+            continue
+        failed = seen.has_outcome(name) & ~by_limits & ~cut
+        if name == "connection_lost":
+            early = failed & np.isnan(seen.headers)
+            found += [("reset_before_head", early), ("reset_in_body", failed & ~early)]
+        else:
+            found.append((name, failed))
+    return sorted(
+        ((name, failed) for name, failed in found if failed.any()),
+        key=lambda each: -int(each[1].sum()),
+    )
+
+
+def _kind_of(name: str) -> FaultKind | None:
+    """Return the fault that causes an outcome, or that has this name."""
+    if name in KINDS:
+        return KINDS[name]
+    return next((kind for kind in KINDS.values() if kind.outcome == name), None)
+
+
+def _fault(
+    seen: Observations, kind: FaultKind, failed: Flags, exposed: Flags, bursts: bool
+) -> FaultFit:
+    count, of = int(failed.sum()), int(exposed.sum())
+    rows = np.flatnonzero(exposed)
+    share, burst = count / of, None
+    if bursts:
+        share, burst = fit_burst(failed[rows], seen.sent[rows], seen.trial[rows])
+    said = seen.retry_after[failed]
+    said = said[said > 0]
+    took = (seen.done - seen.sent)[failed]
+    after = float(np.median(took)) if kind.place == "instead" else 0.0
+    return FaultFit(
+        kind.name, count, of, share, burst,
+        float(np.median(said)) if len(said) and kind.status is not None else None,
+        after if after > 0.05 else 0.0,
+    )  # fmt: skip
+
+
+def clustered(failed: Flags, trial: Integers) -> bool:
+    """Return whether failures follow each other more often than chance has it."""
+    pairs = trial[1:] == trial[:-1]
+    after = pairs & failed[:-1]
+    number = int(after.sum())
+    if failed.sum() < _LEAST_FOR_BURSTS or not number:
+        return False
+    share = float(failed.mean())
+    follows = float((failed[1:] & after).sum()) / number
+    error = float(np.sqrt(share * (1 - share) / number))
+    return bool(follows > 1.5 * share and follows - share > _CLUSTERED * error)
+
+
+def fit_burst(failed: Flags, at: Floats, trial: Integers) -> tuple[float, BurstFit]:
+    """Return the share of the attempts in a burst that fail, and the burst's mean durations."""
+    from scipy.optimize import minimize  # slow import
+
+    failed, at, trial = failed[:_MOST_EVENTS], at[:_MOST_EVENTS], trial[:_MOST_EVENTS]
+    gaps = np.where(np.diff(trial, prepend=-1) == 0, np.diff(at, prepend=at[0]), np.inf)
+    share = float(np.clip(failed.mean(), 1e-4, 0.999))
+    length = max(float(at[-1] - at[0]), 1.0)
+
+    def loss(point: Floats) -> float:
+        on, off = np.exp(np.clip(point[:2], -7, np.log(10 * length)))
+        chance = 1 / (1 + np.exp(-np.clip(point[2], -6, 9)))
+        return -_likelihood(failed, gaps, float(on), float(off), float(chance))
+
+    best = None
+    typical = float(np.median(gaps[np.isfinite(gaps) & (gaps > 0)])) if len(gaps) > 1 else 1.0
+    for on in (typical * 5, typical * 50):
+        begin = np.array([np.log(on), np.log(on * (1 - share) / share), 2.0])
+        found = minimize(loss, begin, method="Nelder-Mead", options={"maxfev": 220, "xatol": 0.02})
+        if best is None or found.fun < best.fun:
+            best = found
+    assert best is not None
+    on, off = np.exp(np.clip(best.x[:2], -7, np.log(10 * length)))
+    chance = float(1 / (1 + np.exp(-np.clip(best.x[2], -6, 9))))
+    return chance, BurstFit(max(float(on), 0.001), max(float(off), 0.001))
+
+
+def _likelihood(failed: Flags, gaps: Floats, on: float, off: float, chance: float) -> float:
+    """Return the logarithm of the likelihood of a two-state chain that is seen at each attempt."""
+    settled = on / (on + off)
+    kept = np.exp(-gaps * (1 / on + 1 / off)).tolist()
+    total, state = 0.0, settled
+    hit, miss = chance, 1 - chance
+    scale = 1.0
+    for is_failed, keeps in zip(failed.tolist(), kept, strict=True):
+        state = settled + (state - settled) * keeps
+        if is_failed:
+            scale *= max(state * hit, 1e-12)
+            state = 1.0
+        else:
+            good = state * miss + (1 - state)
+            scale *= max(good, 1e-12)
+            state = state * miss / max(good, 1e-12)
+        if scale < 1e-200:
+            total += float(np.log(scale))
+            scale = 1.0
+    return total + float(np.log(scale))

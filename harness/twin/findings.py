@@ -1,0 +1,272 @@
+"""What a fit found, in words: each part with its value, its evidence and what cannot be told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.twin.fault_fit import FaultFit
+from harness.twin.fit import ProviderFit
+from harness.twin.length_fit import LengthFit, SettingLengths
+from harness.twin.pace_fit import PaceFit
+from harness.twin.rate_fit import RateFit
+from harness.twin.ttft_fit import TtftFit
+
+_FEW = 8
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One part of a fit. `keys`: those of the profile that it gives, none if it gives none.
+
+    `is_table`: it is a table of its own in the profile, such as `[phases.research]`.
+    """
+
+    part: str
+    value: str
+    evidence: str
+    unknown: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    is_table: bool = False
+
+
+def findings_of(fit: ProviderFit) -> list[Finding]:
+    """Return the findings in the order of the profile."""
+    return [
+        _pace(fit.pace),
+        *_chunk(fit.pace),
+        _ttft(fit.ttft, fit.pace),
+        *_slots(fit.ttft, fit.pace),
+        _pooled(fit.pooled),
+        *_phases(fit),
+        _cap(fit),
+        _rate(fit),
+        *_retry_after(fit),
+        *map(_fault, fit.faults.faults),
+        _no_fault(fit),
+    ]
+
+
+def _seconds(value: float) -> str:
+    scaled, unit = (value, "s") if value >= 1 else (value * 1000, "ms")
+    return f"{scaled:.3g} {unit}"
+
+
+def _count(number: float, what: str) -> str:
+    return f"{number:,.0f} {what}{'' if round(number) == 1 else 's'}"
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.2g} %"
+
+
+def _pace(pace: PaceFit) -> Finding:
+    first, last = pace.itl[0], pace.itl[-1]
+    low, high = pace.requests[0], pace.requests[-1]
+    value = f"{_seconds(first)} at {low}"
+    if len(pace.itl) > 1:
+        value += f" to {_seconds(last)} at {high}"
+    near = ", ".join(
+        f"{count:.0f} near {n}" for n, count in zip(pace.requests, pace.near, strict=True)
+    )
+    if pace.before_text is None:
+        how = "decoding from first to last text"
+    else:
+        how = "not streamed, so in flight from sent to done"
+    evidence = (
+        f"{_count(pace.attempts, 'attempt')} ({near}), {how}; the median is off by "
+        f"{_percent(pace.spread)}"
+    )
+    if pace.left_out:
+        evidence += f"; {pace.left_out} far off were left out"
+    unknown = [f"above {pace.most} in flight: the line through the last two points goes on"]
+    if low > 1:
+        unknown.append(f"below {low} in flight: as fast as there")
+    keys = ("itl_points",) if len(pace.itl) > 1 else ("itl_a",)
+    return Finding("pace", value, evidence, tuple(unknown), keys)
+
+
+def _chunk(pace: PaceFit) -> Iterator[Finding]:
+    if pace.tokens_per_chunk is None:
+        text = "nothing was streamed"
+        yield Finding("tokens a chunk", "not fitted", text, (f"tokens_per_chunk: {text}",))
+    else:
+        mean = pace.tokens_per_chunk
+        unknown = (
+            (f"the mean of {mean:.2f} is no whole number, which the profile needs",)
+            if abs(mean - pace.chunk) > 0.05
+            else ()
+        )
+        evidence = f"mean {mean:.2f} in the streams"
+        yield Finding("tokens a chunk", str(pace.chunk), evidence, unknown, ("tokens_per_chunk",))
+
+
+def _ttft(ttft: TtftFit, pace: PaceFit) -> Finding:
+    value = f"{_seconds(ttft.median)}, sigma {ttft.sigma:.2f}"
+    if ttft.growth:
+        value += f", x {ttft.growth[-1][1]:.2g} at {ttft.growth[-1][0]}"
+    low, high = ttft.inputs
+    evidence = (
+        f"{_count(ttft.attempts, 'attempt')}, up to {ttft.most} in service, {low:,.0f} to "
+        f"{high:,.0f} input tokens"
+    )
+    unknown = []
+    if pace.before_text is not None:
+        unknown.append("growth with load or prompt: responses came as a whole")
+    else:
+        if not ttft.per_1k:
+            error = (
+                "" if ttft.per_1k_error is None else f" above {_seconds(3.5 * ttft.per_1k_error)}"
+            )
+            unknown.append(f"growth with the prompt: none seen{error} for 1,000 tokens")
+        if not ttft.growth:
+            unknown.append(f"growth with load: none seen up to {ttft.most} in service")
+    return Finding("time to first token", value, evidence, tuple(unknown), ("ttft",))
+
+
+def _slots(ttft: TtftFit, pace: PaceFit) -> Iterator[Finding]:
+    if ttft.slots is not None:
+        evidence = f"{_count(ttft.queued, 'request')} waited for one of {ttft.slots} to end"
+        yield Finding("slots", str(ttft.slots), evidence, (), ("slots",))
+    else:
+        text = f"{ttft.most} in service at most"
+        if pace.before_text is not None:
+            text = "responses came as a whole"
+        yield Finding("slots", "none met", text, (f"slots: no queue was seen, {text}",))
+
+
+def _pooled(lengths: SettingLengths) -> Finding:
+    keys = ("reasoning_tokens", "answer_tokens")
+    unknown = []
+    if lengths.hidden is not None:
+        unknown.append(
+            f"a median of {lengths.hidden:,.0f} reasoning tokens was hidden: their time is in the "
+            "time to first token, their number nowhere"
+        )
+    return Finding(
+        "lengths, all", _said(lengths), _length_evidence(lengths), tuple(unknown),
+        keys if lengths.reasoning is not None else keys[1:],
+    )  # fmt: skip
+
+
+def _said(lengths: SettingLengths) -> str:
+    answer = f"answer {lengths.answer.median:,.0f}"
+    if lengths.reasoning is None:
+        return answer
+    return f"reasoning {lengths.reasoning.median:,.0f}, {answer}"
+
+
+def _length_evidence(lengths: SettingLengths) -> str:
+    answer = lengths.answer
+    text = f"{_count(answer.attempts, 'answer')} of {_count(answer.topics, 'topic')} seen twice"
+    if lengths.reasoning_from == "time" and lengths.reasoning is not None:
+        text += ", reasoning by its share of the time"
+    cut = answer.cut + (lengths.reasoning.cut if lengths.reasoning is not None else 0)
+    return f"{text}, {cut} cut by max_tokens" if cut else text
+
+
+def _phases(fit: ProviderFit) -> Iterator[Finding]:
+    if len(fit.lengths) < 2:
+        return
+    for lengths in fit.lengths:
+        unknown = []
+        if _topic_is_open(lengths.answer):
+            unknown.append("topic_sigma: too few answers about one topic, so all is in sigma")
+        if lengths.answer.attempts < _FEW:
+            unknown.append(f"the spread: only {_count(lengths.answer.attempts, 'answer')}")
+        yield Finding(
+            f"lengths, {lengths.setting}", _said(lengths), _length_evidence(lengths),
+            tuple(unknown), (f"phases.{lengths.setting}",), is_table=True,
+        )  # fmt: skip
+
+
+def _topic_is_open(length: LengthFit) -> bool:
+    return length.topic_sigma is None
+
+
+def _cap(fit: ProviderFit) -> Finding:
+    cap = fit.limits.cap
+    if cap.cap is None:
+        text = f"{cap.most} in service at most, and no refusal told a cap"
+        unknown = (f"concurrency_cap: none was met; it can be above {cap.most}",)
+        return Finding("concurrency cap", f"above {cap.most}", text, unknown)
+    evidence = (
+        f"{_count(cap.refused, 'refusal')} at or above it, {_count(cap.against, 'admission')} "
+        "against it"
+    )
+    return Finding("concurrency cap", str(cap.cap), evidence, (), ("concurrency_cap",))
+
+
+_RATE_WORDS = {
+    "requests": "requests", "rejected_count": "requests, refused ones too",
+    "used": "tokens used", "reserved": "tokens reserved",
+}  # fmt: skip
+
+
+def _rate(fit: ProviderFit) -> Finding:
+    rate, limits = fit.limits.rate, fit.limits
+    if rate is None:
+        others = " of a limit" if limits.cap.cap is None else " beyond the cap"
+        text = f"{_count(limits.unexplained, 'refusal')}{others}"
+        unknown = ["requests_per_minute, tokens_per_minute: none was met"]
+        if limits.unexplained:
+            unknown.append(f"{limits.unexplained} refusals that no limit explains are a fault")
+        return Finding("rate", "none met", text, tuple(unknown))
+    evidence = (
+        f"it explains {rate.refused:,} of {rate.of:,} refusals, {rate.admitted_against:,} "
+        "admissions against it"
+    )
+    if rate.wait_error is not None:
+        evidence += f", the median Retry-After is off by {_percent(rate.wait_error)}"
+    value = f"{rate.amount:,.0f} {_RATE_WORDS[rate.kind]} a minute, burst {rate.burst:g} s"
+    return Finding("rate", value, evidence, ("a second limit behind it",), _rate_keys(rate))
+
+
+def _rate_keys(rate: RateFit) -> tuple[str, ...]:
+    match rate.kind:
+        case "requests":
+            return ("requests_per_minute", "burst")
+        case "rejected_count":
+            return ("requests_per_minute", "rejected_count", "burst")
+        case "used" | "reserved":
+            return ("tokens_per_minute", "tokens_counted", "burst")
+
+
+def _retry_after(fit: ProviderFit) -> Iterator[Finding]:
+    said = fit.limits.retry_after
+    if said.of:
+        evidence = f"{said.count:,} of {said.of:,} refusals had the header"
+        value = said.value if isinstance(said.value, str) else _seconds(said.value or 0)
+        if said.value is None:
+            yield Finding("Retry-After", "none", evidence)
+        else:
+            yield Finding("Retry-After", value, evidence, (), ("retry_after",))
+
+
+def _fault(fault: FaultFit) -> Finding:
+    value = _percent(fault.share)
+    if fault.burst is not None:
+        value = f"{_percent(fault.share)} in bursts of {_seconds(fault.burst.on)} every "
+        value += _seconds(fault.burst.on + fault.burst.off)
+    evidence = f"{fault.count:,} of {_count(fault.of, 'attempt')} failed so"
+    unknown = ("whether it is an outage at a set time",) if fault.burst is not None else ()
+    return Finding(
+        f"fault {fault.kind}", value, evidence, unknown, (f"faults.{fault.kind}",), is_table=True
+    )
+
+
+def _no_fault(fit: ProviderFit) -> Finding:
+    faults = fit.faults
+    struck = sum(fault.count for fault in faults.faults)
+    unknown = []
+    if not struck:
+        unknown.append(f"faults rarer than {_percent(3 / max(faults.attempts, 1))} of the requests")
+    if faults.timeouts:
+        unknown.append(
+            f"{_count(faults.timeouts, 'timeout')} of the client: a slow answer or a fault"
+        )
+    for name, count in sorted(faults.other.items()):
+        unknown.append(f"{count} x {name}: no fault of the simulated provider stands for it")
+    return Finding(
+        "faults", f"{struck:,} failures", f"{_count(faults.attempts, 'attempt')}", tuple(unknown)
+    )

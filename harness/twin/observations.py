@@ -1,0 +1,270 @@
+"""The attempts of some runs in columns, as the parts of a fit read them.
+
+Times are scenario seconds on one axis, on which no two trials overlap; nan for a moment that was
+not reached. Calls before the trials (warm-up) are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from harness.records.clock import SECOND
+from harness.records.failures import OK
+from harness.records.keys import WARM_UP
+from harness.records.schema import PhaseInfo, Run, Workflow
+from harness.store.column_values import Words
+from harness.store.columns import AttemptTable
+from harness.store.compact_records import ABSENT
+from harness.store.run_directory import Records
+from harness.workflows.registry import WORKFLOWS, AnyWorkflow
+from harness.workflows.section import WorkflowSection
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+_WORKFLOW: TypeAdapter[WorkflowSection] = TypeAdapter(AnyWorkflow)
+_BETWEEN_TRIALS = 1.0
+_TIMES = ("sent", "headers", "first_text", "first_answer", "last_token", "done")
+_OF_PROMPT = ("repeat", "branch", "call")
+_COUNTS = ("input", "cached", "output", "reasoning", "chunks", "status")
+
+
+@dataclass(frozen=True)
+class Observations:
+    """One row for each attempt, in order of time.
+
+    `trial`: the number of its trial. `since`: seconds since the trial's first attempt. `sent`: for
+    an attempt that was never sent, when its call had the permit; `was_sent` says which were.
+    `setting`: the number of the phase's setting in `settings`. `topic`: that of the workflow's
+    topic. `prompt`: the same for the same question about a topic in a repeat, in every cell.
+    `limit`: max_tokens, 0 for none. Counts that were not reported are below 0.
+    """
+
+    trial: Integers
+    since: Floats
+    sent: Floats
+    was_sent: Flags
+    headers: Floats
+    first_text: Floats
+    first_answer: Floats
+    has_reasoning_text: Flags
+    last_token: Floats
+    done: Floats
+    retry_after: Floats
+    input: Integers
+    cached: Integers
+    output: Integers
+    reasoning: Integers
+    chunks: Integers
+    status: Integers
+    outcome: Integers
+    outcomes: tuple[str, ...]
+    setting: Integers
+    settings: tuple[str, ...]
+    topic: Integers
+    prompt: Integers
+    limit: Integers
+
+    def __len__(self) -> int:
+        return len(self.sent)
+
+    def has_outcome(self, *names: str) -> Flags:
+        """Return which attempts ended so."""
+        numbers = [number for number, name in enumerate(self.outcomes) if name in names]
+        return np.isin(self.outcome, numbers)
+
+    @property
+    def ok(self) -> Flags:
+        """Which attempts succeeded."""
+        return self.has_outcome(OK)
+
+    @property
+    def streamed(self) -> Flags:
+        """Which attempts have text at two times at least, so that decoding can be seen."""
+        return (self.chunks > 1) & (self.last_token > self.first_text)
+
+    @property
+    def decoding_until(self) -> Floats:
+        """When each attempt with text stopped decoding: its last text, or when it was cancelled."""
+        is_cut = self.has_outcome("cancelled")
+        return np.where(is_cut, self.done, self.last_token)
+
+    @property
+    def served_until(self) -> Floats:
+        """When each attempt left the service of the provider, as far as the client can see it."""
+        return np.where(self.ok, self.last_token, self.done)
+
+
+def observe(runs: Sequence[Records]) -> Observations:
+    """Return the attempts of some runs."""
+    parts = [_of_run(records) for records in runs]
+    outcomes, settings, topics = (
+        _numbered(part[name] for part in parts) for name in ("outcomes", "settings", "topics")
+    )
+    columns: dict[str, list[NDArray[Any]]] = {}
+    trials, end = 0, 0.0
+    for part in parts:
+        own = part["columns"]
+        own["outcome"] = _renumbered(own["outcome"], part["outcomes"], outcomes)
+        own["setting"] = _renumbered(own["setting"], part["settings"], settings)
+        own["topic"] = _renumbered(own["topic"], part["topics"], topics)
+        own["trial"] = own["trial"] + trials
+        trials = int(own["trial"].max(initial=trials - 1)) + 1
+        for name in (*_TIMES,):
+            own[name] = own[name] + end
+        end = float(np.nanmax(own["done"], initial=end)) + _BETWEEN_TRIALS
+        for name, values in own.items():
+            columns.setdefault(name, []).append(values)
+    whole = {name: np.concatenate(values) for name, values in columns.items()}
+    asked = [whole.pop(name) for name in _OF_PROMPT]
+    whole["prompt"] = _together(whole["topic"], whole["setting"], *asked)
+    order = np.lexsort((whole["done"], whole["first_text"], whole["sent"]))
+    whole = {name: values[order] for name, values in whole.items()}
+    return Observations(**whole, outcomes=tuple(outcomes), settings=tuple(settings))
+
+
+def _of_run(records: Records) -> dict[str, Any]:
+    run, table = records.run, records.attempts
+    if not isinstance(table, AttemptTable):
+        table = AttemptTable.of(table, Words())
+    table = table.take(~table.where("phase", WARM_UP.__eq__))
+    names = table.words.names
+    scale = SECOND * run.time_scale
+    columns: dict[str, NDArray[Any]] = {}
+    for name in _TIMES:
+        columns[name] = _seconds(table.column(name), scale)
+    columns["retry_after"] = _seconds(table.column("retry_after"), scale)
+    for name in _COUNTS:
+        columns[name] = np.maximum(table.column(name).astype(np.int64), -1)
+    for name in _OF_PROMPT:
+        columns[name] = table.column(name).astype(np.int64)
+    columns["has_reasoning_text"] = table.column("first_reasoning") != ABSENT
+    granted = _seconds(table.column("permit_granted"), scale)
+    columns["was_sent"] = ~np.isnan(columns["sent"])
+    columns["sent"] = np.where(columns["was_sent"], columns["sent"], granted)
+    columns["trial"] = _trials(table)
+    _one_after_another(columns)
+    columns["topic"], topics = _topics(table, records.workflows)
+    settings, numbers = _settings(run, names)
+    columns["setting"] = numbers[table.column("phase")]
+    columns["limit"] = _limits(run, names, table)
+    outcomes, places = np.unique(table.column("outcome"), return_inverse=True)
+    columns["outcome"] = places.astype(np.int64)
+    return {
+        "columns": columns,
+        "topics": topics,
+        "settings": settings,
+        "outcomes": [names[number] for number in outcomes.tolist()],
+    }
+
+
+def _seconds(values: NDArray[Any], scale: float) -> Floats:
+    return np.where(values == ABSENT, np.nan, values.astype(np.float64) / scale)
+
+
+def _trials(table: AttemptTable) -> Integers:
+    """Return the number of the trial of each attempt: a setting in a repeat, in one execution."""
+    return _together(*(table.column(name) for name in ("cell", "repeat", "execution")))
+
+
+def _together(*columns: NDArray[Any]) -> Integers:
+    """Number the combinations of values."""
+    numbers = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        _, place = np.unique(column, return_inverse=True)
+        _, numbers = np.unique(
+            numbers * (int(place.max(initial=0)) + 1) + place, return_inverse=True
+        )
+    return numbers.astype(np.int64)
+
+
+def _one_after_another(columns: dict[str, NDArray[Any]]) -> None:
+    """Move each trial on the axis to where the one before it has ended; add `since`."""
+    trial, sent = columns["trial"], columns["sent"]
+    count = int(trial.max(initial=-1)) + 1
+    begin, end = np.full(count, np.inf), np.zeros(count)
+    np.minimum.at(begin, trial, sent)
+    np.maximum.at(end, trial, columns["done"])
+    lengths = end - begin + _BETWEEN_TRIALS
+    moved = np.cumsum(lengths) - lengths - begin
+    columns["since"] = sent - begin[trial]
+    for name in _TIMES:
+        columns[name] = columns[name] + moved[trial]
+
+
+def _topics(table: AttemptTable, workflows: Sequence[Workflow]) -> tuple[Integers, list[str]]:
+    """Return the number of the topic of each attempt, -1 where it is not known, and the topics."""
+    topics: dict[str, int] = {}
+    words = table.words
+    known = {
+        (words[one.cell], one.repeat, one.workflow, one.execution): topics.setdefault(
+            one.topic, len(topics)
+        )
+        for one in workflows
+    }
+    columns = [table.column(name) for name in ("cell", "repeat", "workflow", "execution")]
+    keys = np.stack([column.astype(np.int64) for column in columns], axis=1)
+    found, place = np.unique(keys, axis=0, return_inverse=True)
+    numbers = np.array([known.get(tuple(key), -1) for key in found.tolist()], np.int64)
+    return (numbers[place.reshape(-1)] if len(keys) else np.zeros(0, np.int64)), list(topics)
+
+
+def _settings(run: Run, names: Sequence[str | None]) -> tuple[list[str], Integers]:
+    """Return the settings of phases, and the number of the setting by the number of the word."""
+    of_phase = {info.name: info.setting for info in _phases(run)}
+    settings: dict[str, int] = {}
+    numbers = [
+        settings.setdefault(of_phase.get(name or "", name or ""), len(settings)) for name in names
+    ]
+    return list(settings), np.array(numbers, np.int64)
+
+
+def _phases(run: Run) -> tuple[PhaseInfo, ...]:
+    """Return the phases of a run; those of its workflow kind if an earlier version wrote none."""
+    if run.phases:
+        return run.phases
+    try:
+        section = _WORKFLOW.validate_python(run.scenario.get("workflow"))
+    except ValidationError:
+        return ()
+    return WORKFLOWS.of(section).phases(section)
+
+
+def _limits(run: Run, names: Sequence[str | None], table: AttemptTable) -> Integers:
+    """Return the max_tokens of each attempt, 0 for none."""
+    cells, phases = table.column("cell"), table.column("phase")
+    infos = {info.id: info for info in run.cells}
+    settings = {info.name: (info.setting, info.max_tokens) for info in _phases(run)}
+    limits = np.zeros(len(table), np.int64)
+    pairs = np.stack([cells, phases], axis=1) if len(table) else np.zeros((0, 2), np.int64)
+    found, place = np.unique(pairs, axis=0, return_inverse=True)
+    for number, (cell, phase) in enumerate(found.tolist()):
+        setting, limit = settings.get(names[phase] or "", (names[phase], None))
+        info = infos.get(names[cell] or "")
+        if limit is None and info is not None:
+            given = run.cell_scenario(info).get("workflow", {}).get("max_tokens")
+            limit = given.get(setting) if isinstance(given, Mapping) else given
+        limits[place.reshape(-1) == number] = limit if isinstance(limit, int) else 0
+    return limits
+
+
+def _numbered(lists: Any) -> dict[str, int]:
+    numbers: dict[str, int] = {}
+    for names in lists:
+        for name in names:
+            numbers.setdefault(name, len(numbers))
+    return numbers
+
+
+def _renumbered(values: NDArray[Any], names: Sequence[str], numbers: Mapping[str, int]) -> Integers:
+    """Return the values with the numbers that the names have in `numbers`; -1 stays."""
+    to = np.array([*(numbers[name] for name in names), -1], np.int64)
+    renumbered: Integers = to[values]
+    return renumbered
