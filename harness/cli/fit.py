@@ -19,15 +19,15 @@ from harness.report.line_wrap import wrapped
 from harness.store.column_reader import read_columns
 from harness.store.columns import AttemptTable
 from harness.store.run_directory import Records, replace_file, require_run
-from harness.twin.findings import Finding, findings_of
 from harness.twin.fit import fit_provider
+from harness.twin.fitted_parts import FittedPart, fitted_parts
 from harness.twin.profile_text import UNFITTED, TwinHead, twin_text
 
 _PART = 22
 
 
 def fit_profile(options: argparse.Namespace) -> int:
-    """Write the profile that was fitted, and show the findings."""
+    """Write the profile that was fitted, and show the parts."""
     path = Path(options.file)
     runs = [_read(require_run(run)) for run in options.runs]
     _require_one_provider(options.runs, [records.run for records in runs])
@@ -35,17 +35,17 @@ def fit_profile(options: argparse.Namespace) -> int:
         fit = fit_provider(runs)
     except InputError as error:
         raise InputError(f"{', '.join(options.runs)}: {error}") from None
-    findings = findings_of(fit)
-    text = twin_text(fit, findings, _head(path, [records.run for records in runs], options.runs))
+    parts = fitted_parts(fit)
+    text = twin_text(fit, parts, _head(path, [records.run for records in runs], options.runs))
     try:
         replace_file(path, [text.encode()])
     except StorageError as error:
         raise InputError(f"{error}; name a file in a folder that exists with -o FILE") from None
     if options.json:
-        found = [dataclasses.asdict(finding) for finding in findings]
-        sys.stdout.write(json.dumps({"profile": str(path), "findings": found}, indent=2) + "\n")
+        found = [dataclasses.asdict(part) for part in parts]
+        sys.stdout.write(json.dumps({"profile": str(path), "parts": found}, indent=2) + "\n")
         return 0
-    say(Output(), *_screen(findings, path, fit.attempts, fit.trials))
+    say(Output(), *_screen(parts, path, fit.attempts, fit.trials))
     return 0
 
 
@@ -97,13 +97,13 @@ def _head(path: Path, runs: Sequence[Run], names: Sequence[str]) -> TwinHead:
     )
 
 
-def _screen(findings: Sequence[Finding], path: Path, attempts: int, trials: int) -> list[str]:
+def _screen(parts: Sequence[FittedPart], path: Path, attempts: int, trials: int) -> list[str]:
     """Return the table: part and value in a line, the evidence below; then what is not known."""
     lines = [f"{path}: fitted to {attempts:,} attempts in {trials:,} trials", ""]
-    for finding in findings:
-        lines.append(f"{finding.part:<{_PART}}{finding.value}")
-        lines += wrapped(finding.evidence, " " * _PART)
-    unknown = [text for finding in findings for text in finding.unknown]
+    for part in parts:
+        lines.append(f"{part.name:<{_PART}}{part.value}")
+        lines += wrapped(part.evidence, " " * _PART)
+    unknown = [text for part in parts for text in part.unknown]
     lines += ["", "The records cannot tell:"]
     for text in (*unknown, UNFITTED):
         lines += wrapped(text, "- ")

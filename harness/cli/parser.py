@@ -342,7 +342,7 @@ def _add_fit(command: _Command) -> None:
     add("runs RUN", "run directories", nargs="+")
     add("-o FILE", "the profile; replaced if it exists (default: %(default)s)", default="twin.toml",
         dest="file")  # fmt: skip
-    add("--json", "print the findings as JSON instead of the table")
+    add("--json", "print the parts as JSON instead of the table")
 
 
 def _add_serve(command: _Command) -> None:

@@ -124,15 +124,36 @@ def has_variable(values: object) -> bool:
 
 
 def in_folder_of_scenario(values: Mapping[str, Any], folder: Path, typed: Iterable[str]) -> None:
-    """Make a relative `endpoint.ca_file` in the values of a scenario relative to its folder.
+    """Make the relative paths of `[endpoint]` in a scenario relative to its folder.
 
-    That of a key in `typed` stays relative to the current folder: it was set on the command line.
+    These are `ca_file`, and a `profile` that names a file; `[sweep]` can have profiles, too. That
+    of a key in `typed` stays relative to the current folder: it was set on the command line.
     """
-    endpoint = values.get("endpoint")
-    if isinstance(endpoint, dict) and "endpoint.ca_file" not in typed:
-        name = endpoint.get("ca_file")
-        if isinstance(name, str) and name.strip():
-            endpoint["ca_file"] = str(folder / name)
+    endpoint, sweep, kept = values.get("endpoint"), values.get("sweep"), set(typed)
+    if isinstance(endpoint, dict):
+        if "endpoint.ca_file" not in kept and _is_name(endpoint.get("ca_file")):
+            endpoint["ca_file"] = str(folder / endpoint["ca_file"])
+        if "endpoint.profile" not in kept:
+            endpoint.update(_profile_in(folder, endpoint, "profile"))
+    if isinstance(sweep, dict) and 'sweep."endpoint.profile"' not in kept:
+        sweep.update(_profile_in(folder, sweep, "endpoint.profile"))
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _profile_in(folder: Path, table: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return the key with its paths of profiles, one or a list, relative to a folder."""
+
+    def placed(value: Any) -> Any:
+        is_file = isinstance(value, str) and (value.endswith(".toml") or "/" in value)
+        return str(folder / value) if is_file else value
+
+    value = table.get(key)
+    if value is None:
+        return {}
+    return {key: [placed(one) for one in value] if isinstance(value, list) else placed(value)}
 
 
 def _checked_value(name: str, value: str) -> None:

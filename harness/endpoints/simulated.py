@@ -43,7 +43,9 @@ class SimulatedEndpoint(EndpointSection):
     kind: Literal["simulated"] = "simulated"
     """The kind of endpoint."""
     profile: str = "deepseek-reasoner"
-    """A shipped profile (`harness serve --list`), or the path of a TOML file."""
+    """A shipped profile (`harness serve --list`), or the path of a TOML file, relative to the
+    folder of the scenario.
+    """
     override: dict[str, Any] = Field(default_factory=dict)
     """Keys of the profile to replace; docs/provider.md lists them."""
     faults: tuple[Fault, ...] | None = Field(default=None, strict=False)

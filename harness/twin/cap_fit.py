@@ -37,7 +37,8 @@ class CapFit:
 def is_refusal(seen: Observations) -> Flags:
     """Return which attempts were refused with 429 at once."""
     refused: Flags = seen.has_outcome("rate_limited") & np.isnan(seen.first_text)
-    return refused & seen.was_sent & ((seen.status == 429) | (seen.status < 0))
+    refused &= seen.was_sent & ((seen.status == 429) | (seen.status < 0))
+    return refused
 
 
 def is_served(seen: Observations) -> Flags:

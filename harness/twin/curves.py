@@ -34,7 +34,8 @@ def fit_rising(
 
     count = len(knots)
     more = np.zeros((len(made), 0)) if other is None else other
-    reduced: Floats = np.linalg.qr(np.hstack([made, more, wanted[:, None]]), mode="r")
+    columns = np.hstack([made, more, wanted[:, None]])
+    reduced = np.asarray(np.linalg.qr(columns, mode="r"), np.float64)
     smooth = np.zeros((max(count - 2, 0), reduced.shape[1]))
     strength = smoothing * float(np.sqrt((made**2).sum() / count))
     for row in range(len(smooth)):

@@ -21,6 +21,10 @@ CLIENT_TIMEOUTS = (
 )  # fmt: skip
 _LEAST_FOR_BURSTS = 12
 _MOST_EVENTS = 6000
+_CLOSE_BY = 5.0
+"""Seconds between the ends of connections and attempts to connect that one fault explains."""
+_TOGETHER = 0.05
+"""Seconds within which connections are broken off by one fault."""
 _CLUSTERED = 4.0
 """Standard errors by which the share of failures right after a failure exceeds that of all."""
 
@@ -93,6 +97,7 @@ def _failures(seen: Observations, by_limits: Flags, cut: Flags) -> list[tuple[st
             continue
         failed = seen.has_outcome(name) & ~by_limits & ~cut
         if name == "connection_lost":
+            failed = failed & ~_broken_off(seen)
             early = failed & np.isnan(seen.headers)
             found += [("reset_before_head", early), ("reset_in_body", failed & ~early)]
         else:
@@ -101,6 +106,35 @@ def _failures(seen: Observations, by_limits: Flags, cut: Flags) -> list[tuple[st
         ((name, failed) for name, failed in found if failed.any()),
         key=lambda each: -int(each[1].sum()),
     )
+
+
+def _broken_off(seen: Observations) -> Flags:
+    """Return which lost connections the fault ended that also prevented new ones.
+
+    They ended close to an attempt that could not connect, or together with others.
+    """
+    lost, at = seen.has_outcome("connection_lost"), seen.sent[seen.has_outcome("connect_failed")]
+    if not len(at):
+        return np.zeros(len(seen), np.bool_)
+    ends = np.sort(seen.done[lost])
+    from_refused = _distance(seen.done, at, 1)
+    from_lost = _distance(seen.done, ends, 2) if len(ends) > 1 else np.full(len(seen), np.inf)
+    broken: Flags = lost & ((from_refused <= _CLOSE_BY) | (from_lost <= _TOGETHER))
+    return broken
+
+
+def _distance(moments: Floats, others: Floats, number: int) -> Floats:
+    """Return the distance of each moment to the nearest, or to the second nearest, of others."""
+    place = np.searchsorted(others, moments)
+    near = [
+        np.abs(others[np.clip(place + step, 0, len(others) - 1)] - moments)
+        for step in (-2, -1, 0, 1)
+    ]
+    # At the ends of `others`, clipping counts one of them twice.
+    for step, distance in zip((-2, -1, 0, 1), near, strict=True):
+        distance[(place + step < 0) | (place + step >= len(others))] = np.inf
+    distances: Floats = np.sort(np.stack(near), axis=0)[number - 1]
+    return distances
 
 
 def _kind_of(name: str) -> FaultKind | None:

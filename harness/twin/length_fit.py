@@ -182,4 +182,4 @@ def _topic_share(logs: Floats, topic: Integers, sigma: float) -> tuple[float | N
     between = float((counts * (means - values.mean()) ** 2).sum()) / (len(names) - 1)
     size = (total - float((counts**2).sum()) / total) / (len(names) - 1)
     shared = max(0.0, (between - within) / size)
-    return shared / (shared + within) if shared + within else 0.0, topics
+    return (shared / (shared + within) if shared + within else 0.0), topics

@@ -35,7 +35,9 @@ def fit_limits(seen: Observations) -> LimitsFit:
     varies = fit_retry_after(seen, refused).value == "exact"
     cap = fit_cap(seen, silent if varies else refused)
     rate = None
-    if cap.refused < _ALONE * count:
+    if varies and cap.refused >= _ALONE * max(int(silent.sum()), 1):
+        rate = fit_rate(seen, cap.explains)
+    elif cap.refused < _ALONE * count:
         rate = fit_rate(seen, nothing)
         if rate is not None and rate.refused >= _RATE_ALONE * count:
             cap = fit_cap(seen, nothing)

@@ -33,22 +33,21 @@ _WORKFLOW: TypeAdapter[WorkflowSection] = TypeAdapter(AnyWorkflow)
 _BETWEEN_TRIALS = 1.0
 _TIMES = ("sent", "headers", "first_text", "first_answer", "last_token", "done")
 _OF_PROMPT = ("repeat", "branch", "call")
-_COUNTS = ("input", "cached", "output", "reasoning", "chunks", "status")
+_COUNTS = ("input", "output", "reasoning", "chunks", "status")
 
 
 @dataclass(frozen=True)
 class Observations:
     """One row for each attempt, in order of time.
 
-    `trial`: the number of its trial. `since`: seconds since the trial's first attempt. `sent`: for
-    an attempt that was never sent, when its call had the permit; `was_sent` says which were.
-    `setting`: the number of the phase's setting in `settings`. `topic`: that of the workflow's
-    topic. `prompt`: the same for the same question about a topic in a repeat, in every cell.
-    `limit`: max_tokens, 0 for none. Counts that were not reported are below 0.
+    `trial`: the number of its trial. `sent`: for an attempt that was never sent, when its call had
+    the permit; `was_sent` says which were. `setting`: the number of the phase's setting in
+    `settings`. `topic`: that of the workflow's topic. `prompt`: the same for the same question
+    about a topic in a repeat, in every cell. `limit`: max_tokens, 0 for none. Counts that were not
+    reported are below 0.
     """
 
     trial: Integers
-    since: Floats
     sent: Floats
     was_sent: Flags
     headers: Floats
@@ -59,7 +58,6 @@ class Observations:
     done: Floats
     retry_after: Floats
     input: Integers
-    cached: Integers
     output: Integers
     reasoning: Integers
     chunks: Integers
@@ -117,7 +115,7 @@ def observe(runs: Sequence[Records]) -> Observations:
         own["topic"] = _renumbered(own["topic"], part["topics"], topics)
         own["trial"] = own["trial"] + trials
         trials = int(own["trial"].max(initial=trials - 1)) + 1
-        for name in (*_TIMES,):
+        for name in _TIMES:
             own[name] = own[name] + end
         end = float(np.nanmax(own["done"], initial=end)) + _BETWEEN_TRIALS
         for name, values in own.items():
@@ -186,7 +184,7 @@ def _together(*columns: NDArray[Any]) -> Integers:
 
 
 def _one_after_another(columns: dict[str, NDArray[Any]]) -> None:
-    """Move each trial on the axis to where the one before it has ended; add `since`."""
+    """Move each trial on the axis to where the one before it has ended."""
     trial, sent = columns["trial"], columns["sent"]
     count = int(trial.max(initial=-1)) + 1
     begin, end = np.full(count, np.inf), np.zeros(count)
@@ -194,7 +192,6 @@ def _one_after_another(columns: dict[str, NDArray[Any]]) -> None:
     np.maximum.at(end, trial, columns["done"])
     lengths = end - begin + _BETWEEN_TRIALS
     moved = np.cumsum(lengths) - lengths - begin
-    columns["since"] = sent - begin[trial]
     for name in _TIMES:
         columns[name] = columns[name] + moved[trial]
 

@@ -1,4 +1,4 @@
-"""A fit as a profile: TOML with the evidence above each key, and as a table of findings."""
+"""A fit as a profile: TOML with the evidence above each key, and as a table of parts."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from harness.config.toml_text import toml_value
 from harness.records.errors import InputError
 from harness.simulator.profiles import Profile
-from harness.twin.findings import Finding
 from harness.twin.fit import ProviderFit
+from harness.twin.fitted_parts import FittedPart
 from harness.twin.length_fit import LengthFit, SettingLengths
 from harness.twin.rate_fit import RateFit
 
@@ -37,16 +37,16 @@ class TwinHead:
     day: str
 
 
-def twin_text(fit: ProviderFit, findings: Sequence[Finding], head: TwinHead) -> str:
+def twin_text(fit: ProviderFit, parts: Sequence[FittedPart], head: TwinHead) -> str:
     """Return the profile as TOML. Raises InputError if what was fitted makes no profile."""
-    by_key = {key: one for one in findings for key in one.keys}
+    by_key = {key: one for one in parts for key in one.keys}
     values = dict(_values(fit))
     lines = [*(f"{key} = {value}" for key, value in _keys(head)), "", *_wrapped(UNFITTED)]
-    for finding in findings:
-        if finding.is_table:
+    for part in parts:
+        if part.is_table:
             continue
-        lines += ["", *_comment(finding)]
-        lines += [f"{key} = {values[key]}" for key in finding.keys]
+        lines += ["", *_comment(part)]
+        lines += [f"{key} = {values[key]}" for key in part.keys]
     for table, content in (*_tables(fit), *_fault_tables(fit)):
         if table in by_key:
             lines += ["", *_comment(by_key[table]), *content]
@@ -66,9 +66,9 @@ def _require_profile(text: str) -> None:
         ) from None
 
 
-def _comment(finding: Finding) -> list[str]:
-    lines = _wrapped(f"{finding.part}: {finding.evidence}")
-    for text in finding.unknown:
+def _comment(part: FittedPart) -> list[str]:
+    lines = _wrapped(f"{part.name}: {part.evidence}")
+    for text in part.unknown:
         lines += _wrapped(f"  cannot tell: {text}")
     return lines
 

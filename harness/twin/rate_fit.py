@@ -17,9 +17,9 @@ import numpy as np
 from harness.twin.cap_fit import is_refusal, is_served
 from harness.twin.observations import Flags, Floats, Integers, Observations
 
-BURSTS = (60.0, 30.0, 10.0, 5.0, 1.0)
+BURSTS = (60.0, 45.0, 30.0, 20.0, 15.0, 10.0, 5.0, 3.0, 2.0, 1.0)
 _LEAST = 5
-_MOST_EVENTS = 20_000
+_MOST_EVENTS = 8_000
 _WRONG = 0.2
 """The share of refusals and of admissions near them that may contradict a limit."""
 
@@ -212,12 +212,13 @@ def _score(requests: _Requests, kind: RateKind, amount: float, burst: float, fil
 
     An admission just above the limit, and a refusal just below it, count less: clocks differ.
     """
-    rate, capacity = amount / 60, max(1.0, amount * burst / 60)
+    rate, capacity = amount / 60, float(max(1, round(amount * burst / 60)))
     level = fill(requests, rate, capacity)
     need = np.where(requests.is_request, requests.takes, -np.inf)
     slack = 0.02 * rate + 1e-6 * capacity
     refused = requests.refused
-    refused_wrong = refused & (level - slack >= need)
+    is_full = (level >= capacity) & (need <= capacity)
+    refused_wrong = refused & ((level - slack >= need) | is_full)
     admitted_wrong = ~refused & requests.is_request & (level + slack < need)
     count = max(int(refused.sum()), 1)
     wrong = (int(refused_wrong.sum()) + int(admitted_wrong.sum())) / count

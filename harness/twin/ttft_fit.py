@@ -23,11 +23,14 @@ _SURE = 3.5
 """Standard errors that a growth has to differ from 0 by."""
 _CHANCE = 1e-4
 """A growth that chance gives as often is none."""
-_GROWS = 1.1
+_GROWS = 1.15
 """A factor below this is no growth."""
 _QUEUED = 20
 _EXPLAINS = 0.6
 """Slots are found if the spread with them is below this share of that without them."""
+_EARLY = 0.01
+"""The share of the requests that may have text before a slot was free."""
+_MOST_IN_QUEUE = 50_000
 _SMOOTHING = 0.1
 
 
@@ -73,7 +76,7 @@ def fit_ttft(seen: Observations, pace: PaceFit | None) -> TtftFit | None:
     per_1k, error = _per_1k(wait, inputs, busy, seen.prompt[rows])
     rest = np.maximum(wait - per_1k * inputs / 1000, wait * 0.02)
     logs = np.log(rest)
-    growth = _growth(logs, busy)
+    growth = _growth(logs, busy, seen.prompt[rows])
     if growth:
         knots, factors = zip(*growth, strict=True)
         logs = logs - np.log(np.interp(busy, knots, factors))
@@ -97,40 +100,67 @@ def _of_whole_responses(seen: Observations, pace: PaceFit) -> TtftFit:
 
 def _slots(seen: Observations, served: Flags, rows: Flags) -> tuple[int | None, Floats]:
     """Return the number of slots, and when each attempt got its slot (when sent, without slots)."""
-    plain = seen.sent.copy()
-    sent, left, trial = seen.sent[served], seen.served_until[served], seen.trial[served]
-    first = np.where(rows, seen.first_text, np.nan)[served]
+    starts = seen.sent.copy()
+    first = np.where(rows, seen.first_text, np.nan)
+    queue = _Queue.of(seen, np.flatnonzero(served))
+    found = _best_slots(_Queue.of(seen, np.flatnonzero(served)[:_MOST_IN_QUEUE]), first)
+    if found is not None:
+        began = queue.starts(found)
+        text = first[queue.rows]
+        starts[queue.rows] = np.where(np.isnan(text), began, np.minimum(began, text - 1e-9))
+    return found, starts
+
+
+def _best_slots(queue: _Queue, first_text: Floats) -> int | None:
+    """Return the number of slots under which the rest of the time to first token varies least."""
+    sent, first = queue.sent, first_text[queue.rows]
     with_text = ~np.isnan(first)
-    active = active_before(sent, left)
+    active = active_before(sent, queue.left)
     base = _spread(np.log(first - sent)[with_text])
-    best: tuple[float, int | None, Floats] = (base, None, sent)
+    least, found = base * _EXPLAINS, None
     for slots in range(1, int(active.max(initial=0)) + 1):
         if int((active >= slots).sum()) < _QUEUED:
             break
-        starts = _slot_starts(sent, left, trial, slots)
-        rest = (first - starts)[with_text]
-        if float((rest <= 0).mean()) > 0.01:
-            continue  # text before the slot: there are more slots
+        began = queue.starts(slots)
+        rest = (first - began)[with_text]
+        if float((rest <= 0).mean()) > _EARLY or int((began > sent).sum()) < _QUEUED:
+            continue  # text before its slot: there are more slots
         spread = _spread(np.log(rest[rest > 0]))
-        if spread < best[0] * 0.98:
-            best = (spread, slots, starts)
-    spread, found, starts = best
-    if found is None or spread > base * _EXPLAINS or (starts > sent).sum() < _QUEUED:
-        return None, plain
-    plain[served] = np.minimum(starts, np.where(with_text, first - 1e-9, starts))
-    return found, plain
+        if spread < least:
+            least, found = spread, slots
+    return found
 
 
-def _slot_starts(sent: Floats, left: Floats, trial: Integers, slots: int) -> Floats:
-    """Return when each request gets one of `slots`; `sent` ascends, and trials do not overlap."""
-    order = np.lexsort((left, trial))
-    departures, of_trial = left[order], trial[order]
-    begin = np.searchsorted(of_trial, trial, "left")
-    number = np.arange(len(sent)) - np.searchsorted(trial, trial, "left")
-    starts = sent.copy()
-    waits = number >= slots
-    starts[waits] = np.maximum(sent[waits], departures[(begin + number - slots)[waits]])
-    return starts
+@dataclass(frozen=True)
+class _Queue:
+    """The requests that were served, in the order in which they were sent; trials do not overlap.
+
+    `number`: of each one in its trial, from 0. `begin`: the place of its trial's first departure in
+    `departures`, which ascend in each trial.
+    """
+
+    rows: Integers
+    sent: Floats
+    left: Floats
+    number: Integers
+    begin: Integers
+    departures: Floats
+
+    @classmethod
+    def of(cls, seen: Observations, rows: Integers) -> _Queue:
+        """Return the queue of some attempts."""
+        sent, left, trial = seen.sent[rows], seen.served_until[rows], seen.trial[rows]
+        begin = np.searchsorted(trial, trial, "left")
+        departures = left[np.lexsort((left, trial))]
+        return cls(rows, sent, left, np.arange(len(rows)) - begin, begin, departures)
+
+    def starts(self, slots: int) -> Floats:
+        """Return when each request gets one of the slots: when enough of those before it left."""
+        starts = self.sent.copy()
+        waits = self.number >= slots
+        place = (self.begin + self.number - slots)[waits]
+        starts[waits] = np.maximum(starts[waits], self.departures[place])
+        return starts
 
 
 def _spread(logs: Floats) -> float:
@@ -183,8 +213,11 @@ def _told(busy: Integers) -> Integers:
     return knots[kept] if kept.any() else knots[[int(near.argmax())]]
 
 
-def _growth(logs: Floats, busy: Integers) -> tuple[tuple[int, float], ...]:
-    """Return factors of the median by the number in service, none if it does not grow."""
+def _growth(logs: Floats, busy: Integers, prompt: Integers) -> tuple[tuple[int, float], ...]:
+    """Return factors of the median by the number in service, none if it does not grow.
+
+    Equal prompts count once in the test: they may have taken equally long in every cell.
+    """
     from scipy.special import fdtrc  # slow import
 
     knots = _told(busy)
@@ -199,8 +232,9 @@ def _growth(logs: Floats, busy: Integers) -> tuple[tuple[int, float], ...]:
     explained = float((flat**2).sum() - (rest**2).sum()) / (len(knots) - 1)
     noise = float((rest**2).sum()) / max(freedom, 1)
     factors = np.exp(found - found[0])
+    independent = len(np.unique(prompt)) / len(prompt)
     if freedom < _LEAST or factors.max() < _GROWS or noise == 0:
         return ()
-    if fdtrc(len(knots) - 1, freedom, explained / noise) > _CHANCE:
+    if fdtrc(len(knots) - 1, freedom, explained / noise * independent) > _CHANCE:
         return ()
     return tuple(zip(knots.tolist(), factors.tolist(), strict=True))

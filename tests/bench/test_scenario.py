@@ -232,3 +232,35 @@ max_tokens = { decompose = 100, research = 100, synthesize = 100 }
 usd = 1.0
 """
     assert parse_scenario(text, "free.toml").budget.usd == 1.0
+
+
+PROFILES = """
+name = "x"
+[workflow]
+topics = ["tides"]
+[endpoint]
+profile = {profile}
+{sweep}
+"""
+
+
+@pytest.mark.parametrize(
+    ("profile", "found"),
+    [("twin.toml", "there/twin.toml"), ("../twin.toml", "there/../twin.toml"),
+     ("/abs/twin.toml", "/abs/twin.toml"), ("streams", "streams")],
+)  # fmt: skip
+def test_the_path_of_a_profile_is_relative_to_the_folder_of_the_scenario(
+    profile: str, found: str
+) -> None:
+    def profile_of(text: str, *overrides: str) -> Any:
+        return parse_scenario(text, "x.toml", overrides, Path("there")).as_dict()["endpoint"]
+
+    text = PROFILES.format(profile=f'"{profile}"', sweep="")
+    assert profile_of(text)["profile"] == found
+    typed = profile_of(text, "endpoint.profile=mine/other.toml")
+    assert typed["profile"] == "mine/other.toml"
+    sweep = f'[sweep]\n"endpoint.profile" = ["plain-chat", "{profile}"]'
+    swept = parse_scenario(
+        PROFILES.format(profile='"streams"', sweep=sweep), "x.toml", (), Path("there")
+    )
+    assert swept.as_dict()["sweep"]["endpoint.profile"] == ["plain-chat", found]

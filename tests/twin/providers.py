@@ -70,18 +70,21 @@ def profile_file(folder: Path, provider: dict[str, Any]) -> Path:
 def write_run(
     folder: Path, provider: dict[str, Any], *, seed: int = 1, permits: tuple[int, ...] = (2, 16),
     workflows: int = 12, in_flight: int = 6, repeats: int = 1, workflow: str = "",
-    stream: bool = True, topics: int = 12,
+    stream: bool = True, topics: int = 12, profile: Path | None = None,
 ) -> Path:  # fmt: skip
-    """Run workflows of six calls at a provider, and leave the records in `folder`."""
+    """Run workflows of six calls at a provider, and leave the records in `folder`.
+
+    `profile`: a file that is used instead of `PLAIN` with the keys of `provider`.
+    """
     text = _SCENARIO.format(
         seed=seed, workflows=workflows, in_flight=in_flight, repeats=repeats, workflow=workflow,
-        permits=list(permits), profile=toml_value(str(profile_file(folder, provider))),
+        permits=list(permits), profile=toml_value(str(profile or profile_file(folder, provider))),
         stream=str(stream).lower(), topics=[f"topic number {n} of the list" for n in range(topics)],
     )  # fmt: skip
     read = parse_scenario(text, "known")
     assert isinstance(read.endpoint, SimulatedEndpoint)
-    profile = load_profile(read.endpoint.profile, read.endpoint.overrides).as_dict()
-    profiles = {cell.id: profile for cell in expand(read)}
+    plain = load_profile(read.endpoint.profile, read.endpoint.overrides).as_dict()
+    profiles = {cell.id: plain for cell in expand(read)}
     runner.run(read, profiles, {}, folder, Hooks(*[_nothing] * len(Hooks._fields)))
     return folder
 

@@ -16,13 +16,13 @@ _FEW = 8
 
 
 @dataclass(frozen=True)
-class Finding:
+class FittedPart:
     """One part of a fit. `keys`: those of the profile that it gives, none if it gives none.
 
     `is_table`: it is a table of its own in the profile, such as `[phases.research]`.
     """
 
-    part: str
+    name: str
     value: str
     evidence: str
     unknown: tuple[str, ...] = ()
@@ -30,8 +30,8 @@ class Finding:
     is_table: bool = False
 
 
-def findings_of(fit: ProviderFit) -> list[Finding]:
-    """Return the findings in the order of the profile."""
+def fitted_parts(fit: ProviderFit) -> list[FittedPart]:
+    """Return the parts in the order of the profile."""
     return [
         _pace(fit.pace),
         *_chunk(fit.pace),
@@ -60,7 +60,7 @@ def _percent(share: float) -> str:
     return f"{share * 100:.2g} %"
 
 
-def _pace(pace: PaceFit) -> Finding:
+def _pace(pace: PaceFit) -> FittedPart:
     first, last = pace.itl[0], pace.itl[-1]
     low, high = pace.requests[0], pace.requests[-1]
     value = f"{_seconds(first)} at {low}"
@@ -83,13 +83,13 @@ def _pace(pace: PaceFit) -> Finding:
     if low > 1:
         unknown.append(f"below {low} in flight: as fast as there")
     keys = ("itl_points",) if len(pace.itl) > 1 else ("itl_a",)
-    return Finding("pace", value, evidence, tuple(unknown), keys)
+    return FittedPart("pace", value, evidence, tuple(unknown), keys)
 
 
-def _chunk(pace: PaceFit) -> Iterator[Finding]:
+def _chunk(pace: PaceFit) -> Iterator[FittedPart]:
     if pace.tokens_per_chunk is None:
         text = "nothing was streamed"
-        yield Finding("tokens a chunk", "not fitted", text, (f"tokens_per_chunk: {text}",))
+        yield FittedPart("tokens a chunk", "not fitted", text, (f"tokens_per_chunk: {text}",))
     else:
         mean = pace.tokens_per_chunk
         unknown = (
@@ -98,10 +98,12 @@ def _chunk(pace: PaceFit) -> Iterator[Finding]:
             else ()
         )
         evidence = f"mean {mean:.2f} in the streams"
-        yield Finding("tokens a chunk", str(pace.chunk), evidence, unknown, ("tokens_per_chunk",))
+        yield FittedPart(
+            "tokens a chunk", str(pace.chunk), evidence, unknown, ("tokens_per_chunk",)
+        )
 
 
-def _ttft(ttft: TtftFit, pace: PaceFit) -> Finding:
+def _ttft(ttft: TtftFit, pace: PaceFit) -> FittedPart:
     value = f"{_seconds(ttft.median)}, sigma {ttft.sigma:.2f}"
     if ttft.growth:
         value += f", x {ttft.growth[-1][1]:.2g} at {ttft.growth[-1][0]}"
@@ -121,21 +123,21 @@ def _ttft(ttft: TtftFit, pace: PaceFit) -> Finding:
             unknown.append(f"growth with the prompt: none seen{error} for 1,000 tokens")
         if not ttft.growth:
             unknown.append(f"growth with load: none seen up to {ttft.most} in service")
-    return Finding("time to first token", value, evidence, tuple(unknown), ("ttft",))
+    return FittedPart("time to first token", value, evidence, tuple(unknown), ("ttft",))
 
 
-def _slots(ttft: TtftFit, pace: PaceFit) -> Iterator[Finding]:
+def _slots(ttft: TtftFit, pace: PaceFit) -> Iterator[FittedPart]:
     if ttft.slots is not None:
         evidence = f"{_count(ttft.queued, 'request')} waited for one of {ttft.slots} to end"
-        yield Finding("slots", str(ttft.slots), evidence, (), ("slots",))
+        yield FittedPart("slots", str(ttft.slots), evidence, (), ("slots",))
     else:
         text = f"{ttft.most} in service at most"
         if pace.before_text is not None:
             text = "responses came as a whole"
-        yield Finding("slots", "none met", text, (f"slots: no queue was seen, {text}",))
+        yield FittedPart("slots", "none met", text, (f"slots: no queue was seen, {text}",))
 
 
-def _pooled(lengths: SettingLengths) -> Finding:
+def _pooled(lengths: SettingLengths) -> FittedPart:
     keys = ("reasoning_tokens", "answer_tokens")
     unknown = []
     if lengths.hidden is not None:
@@ -143,7 +145,7 @@ def _pooled(lengths: SettingLengths) -> Finding:
             f"a median of {lengths.hidden:,.0f} reasoning tokens was hidden: their time is in the "
             "time to first token, their number nowhere"
         )
-    return Finding(
+    return FittedPart(
         "lengths, all", _said(lengths), _length_evidence(lengths), tuple(unknown),
         keys if lengths.reasoning is not None else keys[1:],
     )  # fmt: skip
@@ -158,14 +160,16 @@ def _said(lengths: SettingLengths) -> str:
 
 def _length_evidence(lengths: SettingLengths) -> str:
     answer = lengths.answer
-    text = f"{_count(answer.attempts, 'answer')} of {_count(answer.topics, 'topic')} seen twice"
+    text = f"{_count(answer.attempts, 'answer')}"
+    if answer.topics:
+        text += f", {_count(answer.topics, 'topic')} with two or more"
     if lengths.reasoning_from == "time" and lengths.reasoning is not None:
         text += ", reasoning by its share of the time"
     cut = answer.cut + (lengths.reasoning.cut if lengths.reasoning is not None else 0)
     return f"{text}, {cut} cut by max_tokens" if cut else text
 
 
-def _phases(fit: ProviderFit) -> Iterator[Finding]:
+def _phases(fit: ProviderFit) -> Iterator[FittedPart]:
     if len(fit.lengths) < 2:
         return
     for lengths in fit.lengths:
@@ -174,7 +178,7 @@ def _phases(fit: ProviderFit) -> Iterator[Finding]:
             unknown.append("topic_sigma: too few answers about one topic, so all is in sigma")
         if lengths.answer.attempts < _FEW:
             unknown.append(f"the spread: only {_count(lengths.answer.attempts, 'answer')}")
-        yield Finding(
+        yield FittedPart(
             f"lengths, {lengths.setting}", _said(lengths), _length_evidence(lengths),
             tuple(unknown), (f"phases.{lengths.setting}",), is_table=True,
         )  # fmt: skip
@@ -184,17 +188,17 @@ def _topic_is_open(length: LengthFit) -> bool:
     return length.topic_sigma is None
 
 
-def _cap(fit: ProviderFit) -> Finding:
+def _cap(fit: ProviderFit) -> FittedPart:
     cap = fit.limits.cap
     if cap.cap is None:
         text = f"{cap.most} in service at most, and no refusal told a cap"
         unknown = (f"concurrency_cap: none was met; it can be above {cap.most}",)
-        return Finding("concurrency cap", f"above {cap.most}", text, unknown)
+        return FittedPart("concurrency cap", f"above {cap.most}", text, unknown)
     evidence = (
         f"{_count(cap.refused, 'refusal')} at or above it, {_count(cap.against, 'admission')} "
         "against it"
     )
-    return Finding("concurrency cap", str(cap.cap), evidence, (), ("concurrency_cap",))
+    return FittedPart("concurrency cap", str(cap.cap), evidence, (), ("concurrency_cap",))
 
 
 _RATE_WORDS = {
@@ -203,7 +207,7 @@ _RATE_WORDS = {
 }  # fmt: skip
 
 
-def _rate(fit: ProviderFit) -> Finding:
+def _rate(fit: ProviderFit) -> FittedPart:
     rate, limits = fit.limits.rate, fit.limits
     if rate is None:
         others = " of a limit" if limits.cap.cap is None else " beyond the cap"
@@ -211,7 +215,7 @@ def _rate(fit: ProviderFit) -> Finding:
         unknown = ["requests_per_minute, tokens_per_minute: none was met"]
         if limits.unexplained:
             unknown.append(f"{limits.unexplained} refusals that no limit explains are a fault")
-        return Finding("rate", "none met", text, tuple(unknown))
+        return FittedPart("rate", "none met", text, tuple(unknown))
     evidence = (
         f"it explains {rate.refused:,} of {rate.of:,} refusals, {rate.admitted_against:,} "
         "admissions against it"
@@ -219,7 +223,7 @@ def _rate(fit: ProviderFit) -> Finding:
     if rate.wait_error is not None:
         evidence += f", the median Retry-After is off by {_percent(rate.wait_error)}"
     value = f"{rate.amount:,.0f} {_RATE_WORDS[rate.kind]} a minute, burst {rate.burst:g} s"
-    return Finding("rate", value, evidence, ("a second limit behind it",), _rate_keys(rate))
+    return FittedPart("rate", value, evidence, ("a second limit behind it",), _rate_keys(rate))
 
 
 def _rate_keys(rate: RateFit) -> tuple[str, ...]:
@@ -232,30 +236,30 @@ def _rate_keys(rate: RateFit) -> tuple[str, ...]:
             return ("tokens_per_minute", "tokens_counted", "burst")
 
 
-def _retry_after(fit: ProviderFit) -> Iterator[Finding]:
+def _retry_after(fit: ProviderFit) -> Iterator[FittedPart]:
     said = fit.limits.retry_after
     if said.of:
         evidence = f"{said.count:,} of {said.of:,} refusals had the header"
         value = said.value if isinstance(said.value, str) else _seconds(said.value or 0)
         if said.value is None:
-            yield Finding("Retry-After", "none", evidence)
+            yield FittedPart("Retry-After", "none", evidence)
         else:
-            yield Finding("Retry-After", value, evidence, (), ("retry_after",))
+            yield FittedPart("Retry-After", value, evidence, (), ("retry_after",))
 
 
-def _fault(fault: FaultFit) -> Finding:
+def _fault(fault: FaultFit) -> FittedPart:
     value = _percent(fault.share)
     if fault.burst is not None:
         value = f"{_percent(fault.share)} in bursts of {_seconds(fault.burst.on)} every "
         value += _seconds(fault.burst.on + fault.burst.off)
     evidence = f"{fault.count:,} of {_count(fault.of, 'attempt')} failed so"
     unknown = ("whether it is an outage at a set time",) if fault.burst is not None else ()
-    return Finding(
+    return FittedPart(
         f"fault {fault.kind}", value, evidence, unknown, (f"faults.{fault.kind}",), is_table=True
     )
 
 
-def _no_fault(fit: ProviderFit) -> Finding:
+def _no_fault(fit: ProviderFit) -> FittedPart:
     faults = fit.faults
     struck = sum(fault.count for fault in faults.faults)
     unknown = []
@@ -267,6 +271,6 @@ def _no_fault(fit: ProviderFit) -> Finding:
         )
     for name, count in sorted(faults.other.items()):
         unknown.append(f"{count} x {name}: no fault of the simulated provider stands for it")
-    return Finding(
+    return FittedPart(
         "faults", f"{struck:,} failures", f"{_count(faults.attempts, 'attempt')}", tuple(unknown)
     )

@@ -1,0 +1,191 @@
+"""A fit to runs of providers whose settings are known finds these settings."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from harness.twin.fit import ProviderFit, fit_provider
+from tests.twin.providers import play
+
+SEEDS = (1, 2, 3)
+LIMITED: dict[str, Any] = {"permits": (4, 16), "workflows": 20}
+
+
+def fitted(provider: dict[str, Any], seed: int, **settings: Any) -> ProviderFit:
+    return fit_provider([play(provider, seed=seed, **settings)])
+
+
+def itl_at(fit: ProviderFit) -> dict[int, float]:
+    return dict(zip(fit.pace.requests, fit.pace.itl, strict=True))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_plain_provider_has_its_speed_times_and_lengths_and_no_limit(seed: int) -> None:
+    fit = fitted({}, seed)
+    assert all(itl == pytest.approx(0.020, rel=0.001) for itl in fit.pace.itl)
+    assert fit.pace.chunk == 1
+    assert fit.ttft.median == pytest.approx(0.5, rel=0.12)
+    assert fit.ttft.sigma == pytest.approx(0.3, abs=0.09)
+    assert (fit.ttft.growth, fit.ttft.slots, fit.ttft.per_1k) == ((), None, 0)
+    assert fit.pooled.reasoning is not None
+    assert fit.pooled.reasoning.median == pytest.approx(120, rel=0.15)
+    assert (fit.limits.cap.cap, fit.limits.rate, fit.limits.refused) == (None, None, 0)
+    assert fit.limits.cap.most == 16
+    assert fit.faults.faults == ()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_knee_in_the_pace_is_found_where_it_is(seed: int) -> None:
+    points = [(1, "10ms"), (6, "11ms"), (16, "30ms")]
+    provider = {"itl_points": [{"requests": n, "itl": itl} for n, itl in points]}
+    itl = itl_at(fitted(provider, seed, permits=(1, 4, 16)))
+    assert itl[1] == pytest.approx(0.010, rel=0.01)
+    assert itl[4] == pytest.approx(0.0104, rel=0.01)
+    assert itl[8] == pytest.approx(0.0118, rel=0.03)
+    assert itl[16] == pytest.approx(0.030, rel=0.03)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_shared_processor_and_large_chunks_give_the_same_pace(seed: int) -> None:
+    itl = itl_at(fitted({"itl_a": "4ms", "itl_b": "2ms"}, seed))
+    assert all(one == pytest.approx(0.004 + 0.002 * n, rel=0.01) for n, one in itl.items())
+    fit = fitted({"itl_a": "4ms", "itl_b": "2ms", "tokens_per_chunk": 20}, seed)
+    assert fit.pace.chunk == 20
+    assert all(one == pytest.approx(0.004 + 0.002 * n, rel=0.02) for n, one in itl_at(fit).items())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_responses_that_come_as_a_whole_tell_pace_and_time_to_first_token_less_sharply(
+    seed: int,
+) -> None:
+    fit = fitted({"itl_b": "1ms"}, seed, permits=(1, 2, 8, 16), stream=False)
+    itl = itl_at(fit)
+    assert itl[1] == pytest.approx(0.021, rel=0.05)
+    assert itl[16] == pytest.approx(0.036, rel=0.05)
+    assert fit.ttft.median == pytest.approx(0.5, rel=0.4)
+    assert fit.pace.tokens_per_chunk is None
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("more", [{}, {"retry_after": "2s"}])
+def test_a_cap_is_the_threshold_of_its_refusals(seed: int, more: dict[str, Any]) -> None:
+    limits = fitted({"concurrency_cap": 8, **more}, seed, permits=(4, 16)).limits
+    assert (limits.cap.cap, limits.rate, limits.unexplained) == (8, None, 0)
+    assert limits.retry_after.value == (2.0 if more else None)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    ("provider", "kind", "amount", "burst"),
+    [
+        ({"requests_per_minute": 60, "burst": "5s", "retry_after": "exact"}, "requests", 60, 5),
+        ({"requests_per_minute": 43}, "requests", 43, 60),
+        ({"requests_per_minute": 60, "burst": "10s", "rejected_count": True},
+         "rejected_count", 60, 10),
+        ({"tokens_per_minute": 12_000, "burst": "10s", "retry_after": "exact"},
+         "used", 12_000, 10),
+    ],
+)  # fmt: skip
+def test_a_rate_is_found_with_its_kind_and_its_burst(
+    seed: int, provider: dict[str, Any], kind: str, amount: float, burst: float
+) -> None:
+    limits = fitted(provider, seed, **LIMITED).limits
+    assert limits.cap.cap is None
+    assert limits.rate is not None
+    assert (limits.rate.kind, limits.rate.burst) == (kind, burst)
+    assert limits.rate.amount == pytest.approx(amount, rel=0.03)
+    assert limits.retry_after.value == provider.get("retry_after")
+
+
+def test_reserved_tokens_are_told_from_used_ones() -> None:
+    provider = {"tokens_per_minute": 60_000, "tokens_counted": "reserved", "burst": "10s"}
+    limit = "max_tokens = { decompose = 1000, research = 1500, synthesize = 2000 }"
+    rate = fitted(provider, 1, workflow=limit, **LIMITED).limits.rate
+    assert rate is not None
+    assert (rate.kind, rate.burst) == ("reserved", 10)
+    assert rate.amount == pytest.approx(60_000, rel=0.01)
+
+
+def test_a_cap_and_a_rate_are_found_beside_each_other() -> None:
+    provider = {
+        "concurrency_cap": 6, "requests_per_minute": 50, "burst": "10s", "retry_after": "exact",
+    }  # fmt: skip
+    limits = fitted(provider, 2, permits=(2, 16), workflows=20).limits
+    assert limits.rate is not None
+    assert (limits.cap.cap, limits.rate.kind, limits.rate.burst) == (6, "requests", 10)
+    assert limits.rate.amount == pytest.approx(50, rel=0.03)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_slots_are_a_queue_and_not_a_slow_first_token(seed: int) -> None:
+    ttft = fitted({"slots": 5}, seed).ttft
+    assert (ttft.slots, ttft.growth) == (5, ())
+    assert ttft.median == pytest.approx(0.5, rel=0.15)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_time_to_first_token_grows_with_prompt_and_load(seed: int) -> None:
+    growth = [{"requests": 1, "factor": 1}, {"requests": 16, "factor": 4}]
+    ttft = {"median": "200ms", "sigma": 0.2, "growth": growth}
+    fit = fitted({"ttft": ttft}, seed, permits=(1, 4, 16), workflows=20).ttft
+    factors = dict(fit.growth)
+    assert fit.slots is None
+    assert fit.median * factors[16] == pytest.approx(0.8, rel=0.15)
+    assert fit.median * factors[4] == pytest.approx(0.32, rel=0.15)
+    ttft = {"median": "200ms", "sigma": 0.2, "per_1k_input_tokens": "2s"}
+    fit = fitted({"ttft": ttft}, seed).ttft
+    assert fit.per_1k == pytest.approx(2.0, rel=0.05)
+    assert fit.median == pytest.approx(0.2, rel=0.1)
+
+
+PHASES = {
+    "synthesize": {"answer_tokens": {"median": 400, "sigma": 0.3}},
+    "research": {"answer_tokens": {"median": 150, "sigma": 0.3, "topic_sigma": 0.4}},
+}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_phases_have_their_own_lengths_and_topics_their_share(seed: int) -> None:
+    fit = fitted({"phases": PHASES}, seed, permits=(8,), workflows=80, topics=80)
+    lengths = {one.setting: one for one in fit.lengths}
+    research, synthesize = lengths["research"].answer, lengths["synthesize"].answer
+    assert research.median == pytest.approx(150, rel=0.12)
+    assert research.sigma == pytest.approx(0.3, abs=0.04)
+    assert research.topic_sigma == pytest.approx(0.4, abs=0.1)
+    assert synthesize.median == pytest.approx(400, rel=0.1)
+    assert synthesize.topic_sigma is None
+    assert synthesize.sigma == pytest.approx(0.3, abs=0.07)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_lengths_that_max_tokens_cut_are_counted_as_longer(seed: int) -> None:
+    limit = "max_tokens = { decompose = 5000, research = 220, synthesize = 5000 }"
+    fit = fitted({}, seed, permits=(8,), workflows=60, topics=60, workflow=limit)
+    research = next(one for one in fit.lengths if one.setting == "research")
+    assert research.reasoning is not None
+    assert research.answer.cut > 30
+    assert research.answer.median == pytest.approx(80, rel=0.1)
+    total = math.hypot(research.answer.sigma, research.answer.topic_sigma or 0)
+    assert total == pytest.approx(0.4, abs=0.08)
+    assert fit.faults.faults == ()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_faults_are_told_from_bursts_of_faults(seed: int) -> None:
+    faults = [
+        {"kind": "server_error", "probability": 0.1},
+        {"kind": "unavailable", "burst": {"on": "5s", "off": "40s"}, "probability": 0.8},
+    ]
+    fit = fitted({"faults": faults}, seed, permits=(8,), workflows=400, topics=12)
+    found = {fault.kind: fault for fault in fit.faults.faults}
+    assert found.keys() == {"server_error", "unavailable"}
+    assert found["server_error"].burst is None
+    assert found["server_error"].share == pytest.approx(0.1, abs=0.025)
+    bursts = found["unavailable"]
+    assert bursts.burst is not None
+    assert bursts.share == pytest.approx(0.8, abs=0.12)
+    assert bursts.burst.on == pytest.approx(5, rel=0.5)
+    assert bursts.burst.off == pytest.approx(40, rel=0.5)

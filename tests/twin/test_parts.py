@@ -1,0 +1,225 @@
+"""Each part of a fit on columns made by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.records.clock import SECOND
+from harness.records.schema import Attempt, PhaseInfo, Run, Tokens, Workflow
+from harness.store.run_directory import Records
+from harness.twin.cap_fit import fit_cap, is_refusal
+from harness.twin.curves import fit_rising, hats, knots_up_to
+from harness.twin.fault_fit import fit_faults
+from harness.twin.in_flight import active_at, active_before, count_in_flight
+from harness.twin.length_fit import cut_by_limit, fit_lengths, length_of, pooled_lengths
+from harness.twin.limits_fit import fit_limits
+from harness.twin.observations import Observations, observe
+from harness.twin.pace_fit import fit_pace, mean_chunk
+from harness.twin.rate_fit import fit_retry_after
+from harness.twin.ttft_fit import fit_ttft
+from tests.analysis.builders import make_attempt, make_run, make_workflow
+
+CELL = "async_2_none_attempt"
+
+
+def attempt(sent: float, first: float = 0.5, last: float = 1.5, **fields: Any) -> Attempt:
+    """Return an attempt that was sent at `sent`, with text `first` to `last` seconds later."""
+    fields.setdefault("call", attempt.calls)  # type: ignore[attr-defined]
+    attempt.calls += 1  # type: ignore[attr-defined]
+    at = [round((sent + moment) * SECOND) for moment in (0, first, last)]
+    plain: dict[str, Any] = {
+        "ready": at[0], "permit_requested": at[0], "permit_granted": at[0], "sent": at[0],
+        "headers": at[1], "first_reasoning": None, "first_answer": at[1], "last_token": at[2],
+        "done": at[2], "chunks": 101, "tokens": Tokens(input=10, output=101),
+    }  # fmt: skip
+    return make_attempt(**(plain | fields))
+
+
+attempt.calls = 1  # type: ignore[attr-defined]
+
+
+def refused(sent: float, **fields: Any) -> Attempt:
+    """Return an attempt that was refused with 429 at once."""
+    nothing: dict[str, Any] = {
+        "first_answer": None,
+        "last_token": None,
+        "chunks": 0,
+        "tokens": Tokens(),
+    }
+    plain = {"done": round(sent * SECOND), "outcome": "rate_limited", "status": 429}
+    return attempt(sent, **(nothing | plain | fields))
+
+
+def failed(sent: float, outcome: str, status: int | None, **fields: Any) -> Attempt:
+    """Return an attempt without text."""
+    return refused(sent, outcome=outcome, status=status, **fields)
+
+
+def seen_in(
+    attempts: list[Attempt], workflows: list[Workflow] | None = None, run: Run | None = None
+) -> Observations:
+    whole = Records(run or make_run(), attempts, [], workflows or [make_workflow()], [], None)
+    return observe([whole])
+
+
+def test_intervals_are_counted_and_one_ends_before_the_next_begins() -> None:
+    starts, ends = np.array([0.0, 1.0, 2.0]), np.array([2.0, 3.0, 4.0])
+    flight = count_in_flight(starts, ends)
+    assert flight.level.max() == 2
+    assert flight.seconds(np.array([0.0, 1.0, 0.0])).tolist() == [1, 0, 1]
+    assert flight.seconds(np.array([0.0, 0.0, 1.0])).tolist() == [1, 2, 1]
+    assert active_before(starts, ends).tolist() == [0, 1, 1]
+    assert active_at(np.array([0.0, 1.5, 2.0, 9.0]), starts, ends).tolist() == [1, 2, 2, 0]
+
+
+def test_a_curve_never_falls_and_goes_through_what_rises() -> None:
+    knots = knots_up_to(9)
+    assert knots.tolist() == [1, 2, 4, 8, 9]
+    made = hats(knots, 9)[[1, 2, 4, 8, 9]]
+    found, _ = fit_rising(made, np.array([1.0, 2.0, 4.0, 8.0, 9.0]), knots, 0.01)
+    assert found == pytest.approx([1, 2, 4, 8, 9])
+    found, _ = fit_rising(made, np.array([1.0, 5.0, 3.0, 3.0, 3.0]), knots, 0.0)
+    assert found == pytest.approx([1, 3.5, 3.5, 3.5, 3.5])
+
+
+def test_the_pace_is_that_of_the_tokens_after_the_first_chunk() -> None:
+    one = [attempt(10.0 * n) for n in range(5)]
+    two = [attempt(100 + 10.0 * n, last=2.5) for n in range(5) for _ in "ab"]
+    pace = fit_pace(seen_in(one + two))
+    assert pace is not None
+    assert (pace.requests, pace.most, pace.attempts) == ((1, 2), 2, 15)
+    assert pace.itl == pytest.approx((0.01, 0.02))
+    assert pace.near == pytest.approx((5, 10))
+
+
+def test_an_attempt_whose_speed_is_far_off_is_left_out_of_the_pace() -> None:
+    pace = fit_pace(seen_in([attempt(10.0 * n) for n in range(20)] + [attempt(300, last=90)]))
+    assert pace is not None
+    assert pace.itl == pytest.approx((0.01,))
+    assert (pace.attempts, pace.left_out) == (20, 1)
+
+
+def test_chunks_have_the_tokens_that_they_have_without_the_half_full_last_ones() -> None:
+    parts: dict[str, Any] = {
+        "first_reasoning": SECOND,
+        "tokens": Tokens(input=9, output=110, reasoning=55),
+    }
+    assert mean_chunk(seen_in([attempt(1, chunks=12, **parts)])) == pytest.approx(9.91, abs=0.01)
+    assert mean_chunk(seen_in([attempt(1)])) == 1
+    assert mean_chunk(seen_in([attempt(1, last=0.5, chunks=1)])) is None
+
+
+def test_without_a_success_with_tokens_there_is_no_pace() -> None:
+    assert fit_pace(seen_in([refused(1)])) is None
+    assert fit_pace(seen_in([attempt(1, tokens=Tokens())])) is None
+
+
+def test_hidden_reasoning_is_no_text_and_its_length_is_told_apart() -> None:
+    hidden: dict[str, Any] = {"tokens": Tokens(input=10, output=301, reasoning=200)}
+    seen = seen_in([attempt(10.0 * n, **hidden) for n in range(4)])
+    pace = fit_pace(seen)
+    assert pace is not None
+    assert pace.itl == pytest.approx((0.01,))
+    lengths = pooled_lengths(seen)
+    assert (lengths.reasoning, lengths.hidden) == (None, 200)
+    assert lengths.answer.median == pytest.approx(101)
+
+
+def test_reasoning_that_is_not_reported_follows_from_its_share_of_the_time() -> None:
+    sent = attempt(1.0)
+    shown: dict[str, Any] = {
+        "first_reasoning": sent.first_answer,
+        "first_answer": round(1.75 * SECOND),
+    }
+    lengths = pooled_lengths(seen_in([attempt(1.0, **shown)]))
+    assert lengths.reasoning is not None
+    assert lengths.reasoning_from == "time"
+    assert lengths.reasoning.median == pytest.approx(25, abs=1)
+
+
+def test_the_time_to_first_token_of_one_request_alone() -> None:
+    seen = seen_in([attempt(10.0 * n, first=first) for n, first in enumerate((0.4, 0.5, 0.6))])
+    ttft = fit_ttft(seen, fit_pace(seen))
+    assert ttft is not None
+    assert ttft.median == pytest.approx(0.5)
+    assert (ttft.slots, ttft.growth, ttft.per_1k, ttft.most) == (None, (), 0, 1)
+
+
+def test_a_length_without_spread_and_one_that_was_cut() -> None:
+    same = length_of(np.full(9, 50.0), np.zeros(9, bool), np.zeros(9, np.int64))
+    assert (same.median, same.sigma) == pytest.approx((50, 0))
+    assert same.topic_sigma is None
+    lengths = np.exp(np.random.default_rng(1).normal(5, 0.5, 4000))
+    cut = lengths > 200
+    found = length_of(np.minimum(lengths, 200), cut, np.full(4000, -1))
+    assert found.median == pytest.approx(np.exp(5), rel=0.03)
+    assert found.sigma == pytest.approx(0.5, abs=0.03)
+
+
+def test_only_a_length_at_the_limit_is_cut_by_it() -> None:
+    phase = PhaseInfo(name="decompose", setting="plan", max_tokens=200)
+    run = make_run(phases=(phase,))
+    short, long = (
+        attempt(n, outcome="truncated", tokens=Tokens(input=1, output=output))
+        for n, output in enumerate((120, 200))
+    )
+    seen = seen_in([short, long, attempt(5)], run=run)
+    assert cut_by_limit(seen).tolist() == [False, True, False]
+    faults = fit_faults(seen, is_refusal(seen)).faults
+    assert [(fault.kind, fault.count) for fault in faults] == [("truncated", 1)]
+    assert [one.setting for one in fit_lengths(seen)] == ["plan"]
+
+
+def test_the_same_answer_in_two_cells_is_one_length() -> None:
+    cells = ("async_2_none_attempt", "async_8_none_attempt")
+    attempts = [attempt(10 * n, cell=cell, call=1) for n, cell in enumerate(cells)]
+    workflows = [make_workflow(cell=cell) for cell in cells]
+    seen = seen_in(attempts, workflows, make_run(cells))
+    assert pooled_lengths(seen).answer.attempts == 1
+    assert seen.trial.tolist() == [0, 1]
+
+
+def test_a_cap_explains_the_refusals_at_it_and_not_those_below() -> None:
+    busy = [attempt(100.0 * n) for n in range(20) for _ in "abc"]
+    at_cap = [refused(100.0 * n + 0.1) for n in range(20)]
+    seen = seen_in(busy + at_cap)
+    cap = fit_cap(seen, is_refusal(seen))
+    assert (cap.cap, cap.refused, cap.against, cap.most) == (3, 20, 0, 3)
+    served = [attempt(100.0 * n + more) for n in range(20) for more in (0, 10)]
+    idle = seen_in(served + [refused(100.0 * n + 95) for n in range(9)])  # no bucket was empty
+    assert fit_cap(idle, is_refusal(idle)).cap is None
+    limits = fit_limits(idle)
+    assert limits.rate is None
+    assert (limits.cap.cap, limits.refused, limits.unexplained) == (None, 9, 9)
+    (fault,) = fit_faults(idle, limits.explained).faults
+    assert (fault.kind, fault.count, fault.of) == ("rate_limited", 9, 49)
+
+
+@pytest.mark.parametrize(
+    ("waits", "value"), [([None] * 4, None), ([2.0] * 4, 2.0), ([1.0, 2.0, 3.0, 4.0], "exact")]
+)
+def test_retry_after_is_nothing_a_time_or_exact(waits: list[float | None], value: object) -> None:
+    said = [None if wait is None else round(wait * SECOND) for wait in waits]
+    seen = seen_in([attempt(1), *(refused(2, retry_after=wait) for wait in said)])
+    assert fit_retry_after(seen, is_refusal(seen)).value == value
+
+
+def test_faults_are_kinds_of_the_simulator_and_timeouts_of_the_client_are_none() -> None:
+    seen = seen_in([
+        *(attempt(n) for n in range(16)),
+        failed(20, "connection_lost", None, headers=None),
+        failed(21, "connection_lost", 200, headers=21 * SECOND),
+        failed(22, "unavailable", 503, retry_after=3 * SECOND, done=24 * SECOND),
+        failed(23, "first_token_timeout", 200),
+        failed(24, "cancelled", None),
+        failed(25, "payload_too_large", 413),
+    ])  # fmt: skip
+    found = fit_faults(seen, is_refusal(seen))
+    faults = {fault.kind: fault for fault in found.faults}
+    assert faults.keys() == {"reset_before_head", "reset_in_body", "unavailable"}
+    assert (faults["unavailable"].retry_after, faults["unavailable"].after) == (3, 2)
+    assert all(fault.count == 1 and fault.burst is None for fault in found.faults)
+    assert (found.timeouts, found.other) == (1, {"payload_too_large": 1})
