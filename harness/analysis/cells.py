@@ -61,12 +61,15 @@ class CountingRules(NamedTuple):
     def is_success(self, workflow: Workflow) -> bool:
         """Return whether a workflow is ok, or degraded with enough branches.
 
-        One whose program judged the result as not ok is no success.
+        One whose program judged the result as not ok is no success. A degraded one whose program
+        judged it as ok is one, unless the scenario says how many branches are enough.
         """
         if workflow.ok is False:
             return False
-        if workflow.outcome == "degraded" and self.min_branches is not None:
-            return workflow.branches.ok >= self.min_branches
+        if workflow.outcome == "degraded":
+            if self.min_branches is not None:
+                return workflow.branches.ok >= self.min_branches
+            return workflow.ok is True
         return workflow.outcome == "ok"
 
     def is_good(self, workflow: Workflow) -> bool:

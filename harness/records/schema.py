@@ -240,7 +240,8 @@ class Workflow(WorkflowRecord, frozen=True, kw_only=True, omit_defaults=True):
     `ready`: when its slot was free, or when it was due in an open loop. `started`: when its program
     began. `own_code`: how long the code of a user's program ran between its calls, summed over its
     branches. `own_retries`: the calls that are retries of the program's own client. `ok`: the
-    program's judgement of its result, None without one.
+    program's judgement of its result, None without one; true for one that has had enough of the
+    branches of a gather.
     """
 
     topic: str

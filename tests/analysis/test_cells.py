@@ -106,6 +106,21 @@ def test_a_success_is_ok_or_degraded_with_enough_branches(
     assert CountingRules(1, least).is_success(workflow) is success
 
 
+@pytest.mark.parametrize(
+    ("outcome", "ok", "least", "success"),
+    [
+        ("ok", True, None, True), ("ok", False, None, False), ("failed", True, None, False),
+        ("degraded", True, None, True), ("degraded", False, 0, False),
+        ("degraded", True, 4, False), ("degraded", True, 3, True),
+    ],
+)  # fmt: skip
+def test_a_program_says_itself_whether_its_result_is_good(
+    outcome: str, ok: bool, least: int | None, success: bool
+) -> None:
+    workflow = make_workflow(outcome=outcome, ok=ok, branches=Branches(total=5, ok=3))
+    assert CountingRules(1, least).is_success(workflow) is success
+
+
 def test_the_latency_asked_for_is_scaled_to_the_time_of_the_records() -> None:
     run = make_run(time_scale=0.02, in_flight=3, extra_toml='[slo]\nworkflow_latency = "2m"')
     terms = terms_of(run, run.cells[0])

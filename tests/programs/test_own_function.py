@@ -48,8 +48,8 @@ both = pytest.mark.parametrize("mode", SWEEPS)
 def differences(own: TrialRecords, built_in: TrialRecords) -> list[str]:
     """Return how records differ, field by field.
 
-    What must differ: `own_code`, which only programs have, and in `error` the name of an exception
-    that the program itself raises, with its place.
+    What must differ: `own_code` and `ok`, which only programs have, and in `error` the name of an
+    exception that the program itself raises, with its place.
     """
     found = []
     for kind in ("attempts", "calls", "workflows"):
@@ -69,7 +69,8 @@ def differences(own: TrialRecords, built_in: TrialRecords) -> list[str]:
 
 def compared(record: Attempt | Call | Workflow) -> dict[str, Any]:
     fields = msgspec.structs.asdict(record)
-    fields.pop("own_code", None)
+    for name in ("own_code", "ok"):
+        fields.pop(name, None)
     if isinstance(fields.get("error"), str):
         fields["error"] = re.sub(r"^ValueError: (.*) \(\S+, line \d+\)$", r"\1", fields["error"])
     return fields

@@ -67,7 +67,7 @@ class ProgramKind:
                 )
             else:
                 result = yield from hosted_program(function, context)
-            text = _judged(context, result)
+            text = _judged(context, run, result)
         except (
             WorkflowFailedError, CallFailedError, GatherFailedError, HostedEndedError,
         ) as error:  # fmt: skip
@@ -86,10 +86,15 @@ class ProgramKind:
 PROGRAM: WorkflowKind[ProgramSection] = ProgramKind()
 
 
-def _judged(context: WorkflowContext[ProgramSection], result: object) -> str:
-    """Return the result of a program as text; note its judgement."""
+def _judged(context: WorkflowContext[ProgramSection], run: ProgramRun, result: object) -> str:
+    """Return the result of a program as text; note its judgement.
+
+    A program that goes on without some branches of a gather has said how many are enough.
+    """
     if isinstance(result, Scored):
         context.ok, result = bool(result.ok), result.result
+    elif run.has_gaps:
+        context.ok = True
     return "" if result is None else str(result)
 
 

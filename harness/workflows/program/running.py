@@ -113,6 +113,11 @@ class ProgramRun:
         """Note the end of a phase."""
         self._phases[index] = self._phases[index]._replace(end=end, outcome=outcome)
 
+    @property
+    def has_gaps(self) -> bool:
+        """Whether a gather has ended without some of its branches."""
+        return any(phase.outcome == "degraded" for phase in self._phases)
+
     def name_of(self, index: int) -> str:
         """Return the name of a phase."""
         return self._phases[index].name
