@@ -1,8 +1,8 @@
 """Fits the limit of concurrent requests: a threshold on the number in service at each 429.
 
 With a cap, every request below it is served and every one at it is refused. The number that
-contradicts the fewest requests is taken. A client sees arrivals and departures a little later than
-the provider, so a few contradictions are allowed.
+contradicts the fewest requests is taken. A client sees the ends of requests later than the
+provider, so an admission contradicts a cap only if no request ended just after it, and a few may.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from harness.twin.in_flight import active_at, active_before
 from harness.twin.observations import Flags, Integers, Observations
 
 _LEAST = 3
-_WRONG_REFUSALS = 0.15
-_WRONG_ADMISSIONS = 0.05
+_WRONG_ADMISSIONS = 0.1
 _CLOSE = 0.05
+_LATE = 0.05
+"""By how much later than the provider a client sees the end of a request, as a share of it."""
 
 
 @dataclass(frozen=True)
@@ -62,30 +63,32 @@ def fit_cap(seen: Observations, refused: Flags) -> CapFit:
     most = int(before.max()) + 1
     if refused.sum() < _LEAST:
         return CapFit(None, most, 0, 0, nothing)
+    late = _LATE * float(np.median(until - sent))
     met = active_at(seen.sent[refused], sent, until)
-    has_cap, cap, wrong = _threshold(met, before)
-    if not has_cap:
+    cap, wrong = _threshold(met, before, active_before(sent, until - late))
+    if cap is None:
         return CapFit(None, most, 0, 0, nothing)
     explains = nothing.copy()
     explains[np.flatnonzero(refused)[met >= (cap - 1 if wrong else cap)]] = True
     return CapFit(cap, most, int(explains.sum()), wrong, explains)
 
 
-def _threshold(met: Integers, before: Integers) -> tuple[bool, int, int]:
-    """Return whether there is a cap, the cap, and how many requests contradict it.
+def _threshold(met: Integers, before: Integers, at_least: Integers) -> tuple[int | None, int]:
+    """Return the cap, if there is one, and how many admissions contradict it.
 
-    `met`: in service at each refusal. `before`: in service when each admitted request came.
+    `met`: in service at each refusal. `before`: in service when each admitted request came;
+    `at_least`: the same if those that left just after had left already.
     """
     caps = np.arange(1, int(max(met.max(), before.max())) + 2)
-    at_cap = len(before) - np.searchsorted(np.sort(before), caps, "left")
     below = np.searchsorted(np.sort(met), caps, "left")
     reached = len(met) - below
     # The cap may explain only a part of the refusals: rates may explain the others. So what counts
     # is how sharp the threshold is among the requests that came when it was reached.
-    wrong = at_cap / np.maximum(at_cap + reached, 1)
+    against = len(at_least) - np.searchsorted(np.sort(at_least), caps, "left")
+    wrong = against / np.maximum(against + reached, 1)
     fits = (wrong <= _WRONG_ADMISSIONS) & (reached >= max(_LEAST, _CLOSE * len(met)))
     if not fits.any():
-        return False, 0, 0
-    cost = at_cap + below
+        return None, 0
+    cost = len(before) - np.searchsorted(np.sort(before), caps, "left") + below
     place = int(np.flatnonzero(fits)[np.argmin(cost[fits])])
-    return True, int(caps[place]), int(at_cap[place])
+    return int(caps[place]), int(against[place])

@@ -25,6 +25,8 @@ _WRONG = 0.2
 
 _WRONG_ADMISSIONS = 0.01
 _HALVINGS = 24
+_LATE = 0.05
+"""Seconds by which the provider may see a request earlier or later than its record has it."""
 _NEAR = 0.25
 """How many more contradictions are accepted, as a share, for waits that agree better."""
 
@@ -215,7 +217,7 @@ def _score(requests: _Requests, kind: RateKind, amount: float, burst: float, fil
     rate, capacity = amount / 60, float(max(1, round(amount * burst / 60)))
     level = fill(requests, rate, capacity)
     need = np.where(requests.is_request, requests.takes, -np.inf)
-    slack = 0.02 * rate + 1e-6 * capacity
+    slack = _LATE * rate + 1e-6 * capacity
     refused = requests.refused
     is_full = (level >= capacity) & (need <= capacity)
     refused_wrong = refused & ((level - slack >= need) | is_full)

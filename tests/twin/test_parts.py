@@ -198,6 +198,17 @@ def test_a_cap_explains_the_refusals_at_it_and_not_those_below() -> None:
     assert (fault.kind, fault.count, fault.of) == ("rate_limited", 9, 49)
 
 
+def test_an_admission_while_a_request_ends_is_not_against_a_cap() -> None:
+    first = [attempt(100.0 * n) for n in range(20) for _ in "abc"]
+    next_one = [attempt(100.0 * n + 1.49) for n in range(20)]  # the others end at 1.5
+    at_cap = [refused(100.0 * n + 0.1) for n in range(20)]
+    seen = seen_in(first + next_one + at_cap)
+    assert fit_cap(seen, is_refusal(seen)).cap == 3
+    early = [attempt(100.0 * n + 1.2) for n in range(20)]
+    seen = seen_in(first + early + at_cap)
+    assert fit_cap(seen, is_refusal(seen)).cap is None
+
+
 @pytest.mark.parametrize(
     ("waits", "value"), [([None] * 4, None), ([2.0] * 4, 2.0), ([1.0, 2.0, 3.0, 4.0], "exact")]
 )
