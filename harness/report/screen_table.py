@@ -9,6 +9,7 @@ from harness.analysis.settings import varying
 from harness.records.settings import one_at_a_time
 from harness.report.tables import Column
 from harness.report.wording import (
+    baseline,
     cell_labels,
     ended,
     in_seconds,
@@ -139,8 +140,7 @@ def screen_columns(summary: Summary, cells: Sequence[Cell]) -> tuple[list[Column
         ]
     if any(one_at_a_time(cell.mode) for cell in cells) and len(cells) > 1:
         fair = [speedup(cell, summary.cells) for cell in cells]
-        base = next(cell.mode for cell in cells if one_at_a_time(cell.mode))
-        more.append(Column(f"{SPEED_UP}\non {base}", "", fair))
+        more.append(Column(f"{SPEED_UP}\non {baseline(cells)}", "", fair))
     more.append(Column("makespan\nseconds", "", [in_seconds(c.makespan_s, summary) for c in cells]))
     wasted = [cell.tokens.wasted for cell in cells]
     more += [Column("wasted\ntokens", "", wasted, short_count)] if any(wasted) else []

@@ -251,6 +251,11 @@ def is_equal_work(cell: Cell, cells: Iterable[Cell]) -> bool:
     return all(map(keeps_enough, [cell, *syncs]))
 
 
+def baseline(cells: Iterable[Cell]) -> str:
+    """Return the mode that speed-ups refer to: one call at a time."""
+    return next((cell.mode for cell in cells if one_at_a_time(cell.mode)), "sync")
+
+
 def speedup(cell: Cell, cells: Iterable[Cell]) -> Figure | None:
     """Return the speed-up of a cell over sync; None if one of the two lost too much work."""
     return cell.speedup_over_sync if is_equal_work(cell, cells) else None

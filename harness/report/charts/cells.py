@@ -36,6 +36,7 @@ from harness.report.charts.model import (
 from harness.report.columns import distribution_columns, metric_columns
 from harness.report.tables import Column, Subject, Table
 from harness.report.wording import (
+    baseline,
     headline,
     is_one,
     keeps_enough,
@@ -137,7 +138,7 @@ def _fastest(about: Subject) -> str:
     best = headline(compared, about.summary)
     assert best.speedup_over_sync is not None, "it is compared with sync"
     fast = times_as(best.speedup_over_sync, "fast")
-    return f"{about.name(best)} ran the workflows {fast} as sync{losses(best)}"
+    return f"{about.name(best)} ran the workflows {fast} as {baseline(every)}{losses(best)}"
 
 
 def _latency_panel(

@@ -29,6 +29,7 @@ from harness.report.charts.model import (
 from harness.report.tables import Column, Subject, Table
 from harness.report.wording import (
     NONE,
+    baseline,
     dropped_note,
     headline,
     in_reading_order,
@@ -132,10 +133,10 @@ def _quantities(about: Subject) -> tuple[_Quantity, ...]:
     def tail(cell: Cell) -> Figure | None:
         return about.duration(cell.workflow_latency_s.p95) if keeps_enough(cell) else None
 
-    rate = f"workflows {about.rate_unit}"
+    rate, base = f"workflows {about.rate_unit}", baseline(about.summary.cells)
     return (
         _Quantity("throughput of workflows that succeeded (goodput)", rate, good, ended=every),
-        _Quantity("speed-up over sync", "times as fast as sync", faster),
+        _Quantity(f"speed-up over {base}", f"times as fast as {base}", faster),
         _Quantity("median latency of workflows that succeeded", "seconds", median, bounded=False),
         _Quantity("95th percentile of latency, all workflows", "seconds", tail, bounded=False),
     )
@@ -207,8 +208,9 @@ def _best(about: Subject, cells: Sequence[Cell]) -> str:
     cell = headline([c for c in cells if c.throughput.workflows_per_s], about.summary)
     if cell.workflows.ok == 0:
         return "Goodput over permits: no workflow ended ok"
+    base = baseline(about.summary.cells)
     rate, faster = about.rate(cell.goodput_workflows_per_s), speedup(cell, about.summary.cells)
-    times = "" if faster is None else f", {times_as(faster, 'fast')} as sync"
+    times = "" if faster is None else f", {times_as(faster, 'fast')} as {base}"
     return f"{about.name(cell)}: {number(rate)} workflows {about.rate_unit}{times}{losses(cell)}"
 
 
