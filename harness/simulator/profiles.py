@@ -39,7 +39,7 @@ PerMinute = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 class GrowthPoint(ConfigTable):
-    """With `requests` in service, the time to first token is `factor` times as long."""
+    """With `requests` before their first token, the time to it is `factor` times as long."""
 
     requests: float = Field(gt=0, le=1e6)
     factor: float = Field(gt=0, le=1e6)
@@ -64,7 +64,7 @@ class Ttft(ConfigTable):
         return points
 
     def factor(self, requests: int) -> float:
-        """Return the factor with so many requests in service."""
+        """Return the factor for a request with which so many wait for their first token."""
         points = self.growth
         if not points:
             return 1.0

@@ -208,9 +208,7 @@ class Simulation:
                 return Refused(arrival, active, name, refusal.reason, None, wait)
         if script is None or fault is not None:
             script = Script(self._profile, request, draws, self._seed, every_chunk, fault)
-        job = self._begin(
-            now, self._wait(request, draws, arrival, active), script, every_chunk, fault
-        )
+        job = self._begin(now, self._wait(request, draws, arrival), script, every_chunk, fault)
         completion = ServedCompletion(request, job, script, fault, arrival, active, name)
         if self._counts_use:
             self._uncharged[job] = completion
@@ -289,10 +287,9 @@ class Simulation:
         weight = request.input_tokens + script.reasoning + script.answer
         return self._known.keep((request, repeat), (draws, script), weight)
 
-    def _wait(self, request: ChatRequest, draws: Draws, arrival: int, active: int) -> int:
+    def _wait(self, request: ChatRequest, draws: Draws, arrival: int) -> int:
         """Return the time to the first token, drawn anew for each arrival of a prompt.
-
-        `active`: the requests in service when it arrived; those that wait for a slot add nothing.
+        It grows with the requests that have no token yet; those that wait for a slot add nothing.
 
         So a retry or a hedge gets a different time, but the same answer.
         """
@@ -300,7 +297,8 @@ class Simulation:
         purpose = "ttft" if arrival == 1 else f"ttft {arrival}"
         seconds = draws.lognormal(purpose, ttft.median, ttft.sigma)
         if ttft.growth:
-            seconds *= ttft.factor(min(active + 1, self._profile.slots or active + 1))
+            waiting = self._model.active - self._model.decoding + 1
+            seconds *= ttft.factor(min(waiting, self._profile.slots or waiting))
         seconds += ttft.per_1k_input_tokens * request.input_tokens / 1000
         if request.form is not None and request.form.embedding is not None:
             seconds *= _EMBEDDING_SHARE

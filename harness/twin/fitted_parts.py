@@ -106,7 +106,7 @@ def _chunk(pace: PaceFit) -> Iterator[FittedPart]:
 def _ttft(ttft: TtftFit, pace: PaceFit) -> FittedPart:
     value = f"{_seconds(ttft.median)}, sigma {ttft.sigma:.2f}"
     if ttft.growth:
-        value += f", x {ttft.growth[-1][1]:.2g} at {ttft.growth[-1][0]}"
+        value += f", x {ttft.growth[-1][1]:.2g} with {ttft.growth[-1][0]} waiting"
     low, high = ttft.inputs
     evidence = (
         f"{_count(ttft.attempts, 'attempt')}, up to {ttft.most} in service, {low:,.0f} to "
@@ -122,7 +122,7 @@ def _ttft(ttft: TtftFit, pace: PaceFit) -> FittedPart:
             )
             unknown.append(f"growth with the prompt: none seen{error} for 1,000 tokens")
         if not ttft.growth:
-            unknown.append(f"growth with load: none seen up to {ttft.most} in service")
+            unknown.append(f"growth with load: none seen with up to {ttft.most} in service")
     return FittedPart("time to first token", value, evidence, tuple(unknown), ("ttft",))
 
 

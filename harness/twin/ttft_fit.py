@@ -36,9 +36,10 @@ _SMOOTHING = 0.1
 
 @dataclass(frozen=True)
 class TtftFit:
-    """`median` and `sigma` with one request in service; `per_1k` input tokens, 0 if not told.
+    """`median` and `sigma` of one request alone; `per_1k` input tokens, 0 if not told.
 
-    `growth`: factors of the median, by the number of requests in service. `slots`: None if no queue
+    `growth`: factors of the median, by the number of requests that wait for their first token,
+    itself included. `slots`: None if no queue
     was seen. `most`: the most in service when a request came. `queued`: the requests that waited
     for a slot. `inputs`: the 5th and 95th percentile of the input tokens.
     """
@@ -67,11 +68,11 @@ def fit_ttft(seen: Observations, pace: PaceFit | None) -> TtftFit | None:
     slots, starts = _slots(seen, served, rows)
     wait = (seen.first_text - starts)[rows]
     queued = int((starts > seen.sent)[rows].sum())
-    active = np.zeros(len(seen), np.int64)
-    active[served] = active_before(seen.sent[served], seen.served_until[served])
-    busy = active[rows] + 1
-    if slots is not None:
-        busy = np.minimum(busy, slots)
+    busy = np.ones(len(seen), np.int64)
+    until = np.where(np.isnan(seen.first_text), seen.served_until, seen.first_text)
+    busy[served] += active_before(seen.sent[served], until[served])
+    busy = np.minimum(busy, slots or len(seen))[rows]
+    most = active_before(seen.sent[served], seen.served_until[served]).max() + 1
     inputs = np.maximum(seen.input[rows], 0).astype(np.float64)
     per_1k, error = _per_1k(wait, inputs, busy, seen.prompt[rows])
     rest = np.maximum(wait - per_1k * inputs / 1000, wait * 0.02)
@@ -83,7 +84,7 @@ def fit_ttft(seen: Observations, pace: PaceFit | None) -> TtftFit | None:
     low, high = np.percentile(inputs, [5, 95])
     return TtftFit(
         float(np.exp(np.median(logs))), _sigma(logs), per_1k, error, growth, slots, len(wait),
-        queued, int(busy.max()), (float(low), float(high)),
+        queued, int(most), (float(low), float(high)),
     )  # fmt: skip
 
 
@@ -214,7 +215,7 @@ def _told(busy: Integers) -> Integers:
 
 
 def _growth(logs: Floats, busy: Integers, prompt: Integers) -> tuple[tuple[int, float], ...]:
-    """Return factors of the median by the number in service, none if it does not grow.
+    """Return factors of the median by the number that wait, none if it does not grow.
 
     Equal prompts count once in the test: they may have taken equally long in every cell.
     """

@@ -381,7 +381,9 @@ def test_a_topic_makes_all_its_answers_longer_or_shorter_in_every_repeat() -> No
     assert (first != second).mean() > 0.9
 
 
-def test_the_time_to_first_token_grows_with_the_requests_in_service_and_not_in_the_queue() -> None:
+def test_the_time_to_first_token_grows_with_the_requests_that_wait_for_it_and_not_for_a_slot() -> (
+    None
+):
     ttft = {
         "median": "1s", "per_1k_input_tokens": 0, "sigma": 0,
         "growth": [{"requests": 1, "factor": 1}, {"requests": 3, "factor": 3}],
@@ -389,6 +391,8 @@ def test_the_time_to_first_token_grows_with_the_requests_in_service_and_not_in_t
     simulation = simulate(overrides={"ttft": ttft})
     waits = [arrive(simulation, 0, ask(str(n))).job.wait for n in range(4)]
     assert waits == [SECOND, 2 * SECOND, 3 * SECOND, 4 * SECOND]
+    play(simulation)
+    assert arrive(simulation, 99 * SECOND, ask("later")).job.wait == SECOND
     simulation = simulate(overrides={"ttft": ttft, "slots": 2})
     waits = [arrive(simulation, 0, ask(str(n))).job.wait for n in range(4)]
     assert waits == [SECOND, 2 * SECOND, 2 * SECOND, 2 * SECOND]

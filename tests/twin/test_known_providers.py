@@ -129,12 +129,12 @@ def test_slots_are_a_queue_and_not_a_slow_first_token(seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_time_to_first_token_grows_with_prompt_and_load(seed: int) -> None:
     growth = [{"requests": 1, "factor": 1}, {"requests": 16, "factor": 4}]
-    ttft = {"median": "200ms", "sigma": 0.2, "growth": growth}
-    fit = fitted({"ttft": ttft}, seed, permits=(1, 4, 16), workflows=20).ttft
+    ttft = {"median": "2s", "sigma": 0.2, "growth": growth}
+    fit = fitted({"ttft": ttft}, seed, permits=(1, 4, 16), workflows=40).ttft
     factors = dict(fit.growth)
     assert fit.slots is None
-    assert fit.median * factors[16] == pytest.approx(0.8, rel=0.15)
-    assert fit.median * factors[4] == pytest.approx(0.32, rel=0.15)
+    assert fit.median * factors[4] == pytest.approx(3.2, rel=0.15)
+    assert fit.median * factors[12] == pytest.approx(6.4, rel=0.2)
     ttft = {"median": "200ms", "sigma": 0.2, "per_1k_input_tokens": "2s"}
     fit = fitted({"ttft": ttft}, seed).ttft
     assert fit.per_1k == pytest.approx(2.0, rel=0.05)
