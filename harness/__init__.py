@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from harness.store.run_directory import Records as Records
     from harness.workflows.program.asking import Answer as Answer
     from harness.workflows.program.asking import CallFailedError as CallFailedError
-    from harness.workflows.program.asking import GatherFailedError as GatherFailedError
     from harness.workflows.program.asking import Scored as Scored
-    from harness.workflows.program.asking import gather as gather
     from harness.workflows.program.asking import read_time as now
     from harness.workflows.program.asking import sleep_for as sleep
+    from harness.workflows.program.gathering import GatherFailedError as GatherFailedError
+    from harness.workflows.program.gathering import gather as gather
     from harness.workflows.program.loading import workflow as workflow
     from harness.workflows.program.phases import phase as phase
 else:  # type checkers would accept any name
@@ -89,7 +89,7 @@ _PLACES = {
     "CallFailedError": "harness.workflows.program.asking",
     "Comparison": "harness.analysis.compare",
     "FailedResponseError": "harness.client.ended_attempts",
-    "GatherFailedError": "harness.workflows.program.asking",
+    "GatherFailedError": "harness.workflows.program.gathering",
     "HarnessError": "harness.records.errors",
     "OpenAI": "harness.client.sync_client",
     "Records": "harness.store.run_directory",
@@ -99,7 +99,7 @@ _PLACES = {
     "Summary": "harness.analysis.model",
     "Timeouts": "harness.config.timeouts",
     "compare": "harness.library:compare_results",
-    "gather": "harness.workflows.program.asking",
+    "gather": "harness.workflows.program.gathering",
     "load_scenario": "harness.library:find_scenario",
     "now": "harness.workflows.program.asking:read_time",
     "phase": "harness.workflows.program.phases",

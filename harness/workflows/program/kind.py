@@ -15,7 +15,8 @@ from harness.engine.effects import (
 from harness.records.schema import PhaseInfo
 from harness.workflows.context import WorkflowContext, WorkflowFailedError
 from harness.workflows.layout import InParallel, InSequence, Layout, PlannedCall
-from harness.workflows.program.asking import CallFailedError, GatherFailedError, Scored, make_call
+from harness.workflows.program.asking import CallFailedError, Scored, make_call
+from harness.workflows.program.gathering import GatherFailedError
 from harness.workflows.program.hosted import hosted_program
 from harness.workflows.program.loading import error_line, is_marked, load_program, place_of
 from harness.workflows.program.running import CANCELLED_ITSELF, ProgramRun, Strand, driven
