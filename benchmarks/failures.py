@@ -108,12 +108,13 @@ def ask_streamed(client: openai.OpenAI, model: str, noted: Callable[[], None]) -
     """Ask for a stream, and say what came back."""
     text, reason, chunks = "", None, 0
     answer: Any = client.chat.completions.create(model=model, messages=[ASKED], stream=True)
-    for chunk in answer:
-        noted()
-        chunks += 1
-        for choice in chunk.choices:
-            text += choice.delta.content or ""
-            reason = choice.finish_reason or reason
+    with answer:
+        for chunk in answer:
+            noted()
+            chunks += 1
+            for choice in chunk.choices:
+                text += choice.delta.content or ""
+                reason = choice.finish_reason or reason
     return _described(text, reason) if chunks else "**no error**: not one chunk"
 
 
