@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
-from harness.bench.modes import MODES
 from harness.bench.scenario_file import load_scenario
 from harness.cli.main import main
 from harness.config.shipped_scenarios import find
@@ -29,6 +28,7 @@ from harness.store.run_directory import TRANSCRIPTS_FILE, Records, read_records
 
 Failing = Callable[..., Records]
 """(API key, *settings of the scenario, code=exit code that is expected) -> records."""
+MODES = ("sync", "threads", "async")
 SMALL = LocalLLMEndpoint(kind="local-llm", context=512, parallel=1)
 
 
@@ -92,7 +92,7 @@ def failing(server: EndpointServer, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     return run
 
 
-def test_the_shipped_scenario_runs_in_every_mode() -> None:
+def test_the_shipped_scenario_compares_sync_threads_and_async() -> None:
     assert set(load_scenario(find("local-llm")).sweep.mode) == set(MODES)
 
 
