@@ -58,8 +58,10 @@ def parse_scenario(
     """
     try:
         values = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise _input_error(where, f"invalid TOML: {error}; correct it") from None
+    except RecursionError:  # its text depends on where the limit was reached
+        raise _input_error(where, "invalid TOML: nested too deeply; correct it") from None
     if change is not None:
         change(values)
     for override in overrides:

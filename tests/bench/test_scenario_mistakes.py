@@ -32,7 +32,7 @@ def complaint(text: str, *overrides: str) -> str:
         ),
         pytest.param(
             HEAD + "a = " + "[" * 3000,
-            "invalid TOML: maximum recursion depth exceeded; correct it",
+            "invalid TOML: nested too deeply; correct it",
             id="deeper than can be read",
         ),
         pytest.param("[workflow]\ntopics = 'a'\n", "name: missing; add it", id="no name"),
