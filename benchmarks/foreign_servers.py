@@ -48,7 +48,7 @@ from harness.records.failures import OK
 from harness.records.histogram import quantile
 from harness.records.keys import CallKey
 from harness.records.schema import Attempt, Call, Record
-from harness.transports.exchange import request_body
+from harness.transports.request_bodies import request_body
 from harness.transports.target import Target
 
 BARE = "bare"

@@ -12,12 +12,13 @@ import msgspec
 from harness.client.async_responses import respond
 from harness.client.calls import ClientCall
 from harness.client.settings import with_timeout
-from harness.client.target_requests import CHAT_PATH, text_in_content
+from harness.client.target_requests import CHAT_PATH
 from harness.engine.attempt import CallTerms
 from harness.engine.branches import Branch
 from harness.engine.call import Completion
 from harness.engine.effects import Host, Message, Request
 from harness.records.keys import CallKey
+from harness.transports.messages import plain_text
 from harness.transports.other_apis import has_text, is_read
 
 PATH_EXTENSION = "harness_path"
@@ -186,7 +187,7 @@ def _messages(value: Mapping[str, Any]) -> tuple[Message, ...]:
         if isinstance(item, str):
             found.append(Message("user", item))
         elif isinstance(item, dict):
-            text = text_in_content(item.get("content", item.get("output", item.get("arguments"))))
+            text = plain_text(item.get("content", item.get("output", item.get("arguments"))))
             found.append(Message(str(item.get("role") or item.get("type") or "user"), text))
     return tuple(found)
 

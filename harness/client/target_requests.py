@@ -17,12 +17,13 @@ import msgspec
 
 from harness.client.async_responses import receive
 from harness.client.calls import ClientCall, ReceivedResponse
-from harness.config.request_settings import RequestSettings, SystemMessages
+from harness.config.request_settings import RequestSettings
 from harness.engine.branches import Branch
 from harness.engine.effects import Reply, Send
 from harness.records.clock import ReadClock
 from harness.transports.async_transport import exchange_async
-from harness.transports.exchange import Exchange, attempt_headers, received_texts, renamed
+from harness.transports.exchange import Exchange, attempt_headers, received_texts
+from harness.transports.request_bodies import adapted
 from harness.transports.target import Target
 
 CHAT_PATH = "/chat/completions"
@@ -119,45 +120,9 @@ def adapted_body(
         return body
     if model is not None:
         value["model"] = model
-    if settings.system != "message" and isinstance(value.get("messages"), list):
-        value["messages"] = _placed(value["messages"], settings.system)
-    return msgspec.json.encode(renamed(value, settings) | dict(extra))
+    return msgspec.json.encode(adapted(value, settings, extra))
 
 
 def body_for_model(path: str, body: bytes, model: str) -> bytes:
     """Return the body of a request to a path with a model, if such requests name one."""
     return adapted_body(body, model, RequestSettings(), {}) if path in _OF_MODEL else body
-
-
-def _placed(messages: list[Any], system: SystemMessages) -> list[Any]:
-    """Return messages with system prompts as the endpoint takes them; see `sent_messages`."""
-    sent: list[Any] = []
-    held: list[str] = []
-    for message in messages:
-        role = message.get("role") if isinstance(message, dict) else None
-        if role in ("system", "developer"):
-            held.append(text_in_content(message.get("content")))
-        elif role == "user" and held and system == "user":
-            text, content = "\n\n".join(held), message.get("content")
-            parts = content if isinstance(content, list) else None
-            begun = (
-                f"{text}\n\n{content}"
-                if parts is None
-                else [{"type": "text", "text": text}, *parts]
-            )
-            sent.append({**message, "content": begun})
-            held.clear()
-        else:
-            sent.append(message)
-    if held and system == "user":
-        sent.append({"role": "user", "content": "\n\n".join(held)})
-    return sent
-
-
-def text_in_content(content: Any) -> str:
-    """Return the text of the content of a message: a text, or the texts among its parts."""
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else []
-    texts = (part.get("text") for part in parts if isinstance(part, dict))
-    return "".join(text for text in texts if isinstance(text, str))

@@ -9,22 +9,20 @@ from __future__ import annotations
 import email.utils
 import math
 import ssl
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from datetime import UTC
 from typing import Any, NamedTuple
 
 import aiohttp
 import httpx2
-import msgspec
 import openai
 from openai import RequestOptions
 
-from harness.config.request_settings import RequestSettings, SystemMessages
 from harness.config.response_reading import DEFAULT_TERMS, ReadingTerms
 from harness.engine.branches import do_nothing
 from harness.engine.deadlines import DEADLINE_PASSED, TOO_LATE, UNWANTED, Limit, next_limit
-from harness.engine.effects import Deadlines, Message, Reply, Request, Send, ToolCall
+from harness.engine.effects import Deadlines, Reply, Send, ToolCall
 from harness.records.clock import SECOND, Anchor, ReadClock
 from harness.records.error_bodies import is_quota_exhausted, kept_body
 from harness.records.failures import CANCELLED, OK, of_status
@@ -36,6 +34,7 @@ from harness.records.schema import NO_TOKENS
 from harness.transports.other_apis import translator_of
 from harness.transports.rate_limits import rate_limit_reset
 from harness.transports.reading import Reading
+from harness.transports.request_bodies import request_body
 from harness.transports.target import Target
 from harness.transports.unasked import UnaskedResponseError
 
@@ -372,65 +371,6 @@ def attempt_headers(target: Target, effect: Send) -> dict[str, str]:
     if not target.reuse_connections:
         headers["connection"] = "close"
     return headers
-
-
-def request_body(target: Target, request: Request) -> dict[str, Any]:
-    """Return the JSON body of a request: the OpenAI chat completions API."""
-    messages = sent_messages(request.messages, target.request.system)
-    body: dict[str, Any] = {
-        "model": target.model,
-        "messages": [_plain_message(message) for message in messages],
-        "stream": target.stream,
-    }
-    if target.stream:
-        body["stream_options"] = {"include_usage": True}
-    if request.max_tokens is not None:
-        body["max_tokens"] = request.max_tokens
-    if request.json_mode:
-        body["response_format"] = {"type": "json_object"}
-    if request.body:
-        body.update(msgspec.json.decode(request.body))
-    body = renamed(body, target.request)
-    body.update(target.extra_body)
-    return body
-
-
-def _plain_message(message: Message) -> dict[str, str]:
-    plain = {"role": message.role, "content": message.content}
-    return plain | {"reasoning_content": message.reasoning} if message.reasoning else plain
-
-
-def renamed(body: dict[str, Any], settings: RequestSettings) -> dict[str, Any]:
-    """Return a body with the keys that an endpoint takes."""
-    if not settings.omit and not settings.rename:
-        return body
-    return {
-        settings.rename.get(key, key): value
-        for key, value in body.items()
-        if key not in settings.omit
-    }
-
-
-def sent_messages(messages: Iterable[Message], system: SystemMessages) -> list[Message]:
-    """Return messages with system prompts as the endpoint takes them.
-
-    `user`: a system prompt goes to the beginning of the next message of the user, or becomes one.
-    """
-    if system == "message":
-        return list(messages)
-    sent: list[Message] = []
-    held: list[str] = []
-    for message in messages:
-        if message.role == "system":
-            held.append(message.content)
-        elif message.role == "user" and system == "user":
-            sent.append(Message("user", "\n\n".join([*held, message.content])))
-            held.clear()
-        else:
-            sent.append(message)
-    if held and system == "user":
-        sent.append(Message("user", "\n\n".join(held)))
-    return sent
 
 
 def retry_after(headers: Mapping[str, str], unix_seconds: float) -> int | None:

@@ -24,9 +24,9 @@ from harness.transports.exchange import (
     attempt_headers,
     classify,
     post_arguments,
-    request_body,
     retry_after,
 )
+from harness.transports.request_bodies import request_body
 from tests.transports.attempts import ANCHOR, KEY, make_deadlines, make_send, make_target
 from tests.transports.bodies import DONE, EVENT_STREAM, chunk
 

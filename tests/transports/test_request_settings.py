@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from harness.config.request_settings import RequestSettings
 from harness.engine.effects import Message, Request
-from harness.transports.exchange import request_body, sent_messages
+from harness.transports.request_bodies import request_body, with_system
 from tests.transports.attempts import make_send, make_target
 from tests.transports.bodies import EVENT_STREAM
 from tests.wire.clients import BOTH, Sending
@@ -75,17 +76,30 @@ def test_keys_of_the_body_are_left_out_and_renamed() -> None:
 
 def test_system_prompts_go_where_the_endpoint_takes_them() -> None:
     said = [
-        Message("system", "Be brief."),
-        Message("user", "Why?"),
-        Message("assistant", "So."),
-        Message("system", "End."),
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Why?"},
+        {"role": "assistant", "content": "So."},
+        {"role": "system", "content": "End."},
     ]
-    assert sent_messages(said, "message") == said
-    assert sent_messages(said, "omit") == said[1:3]
-    assert sent_messages(said, "user") == [
-        Message("user", "Be brief.\n\nWhy?"),
-        Message("assistant", "So."),
-        Message("user", "End."),
+    assert with_system(said, "message") == said
+    assert with_system(said, "omit") == said[1:3]
+    assert with_system(said, "user") == [
+        {"role": "user", "content": "Be brief.\n\nWhy?"},
+        {"role": "assistant", "content": "So."},
+        {"role": "user", "content": "End."},
+    ]
+
+
+def test_system_prompts_of_a_program_go_there_too() -> None:
+    parts = [{"type": "text", "text": "Why?"}]
+    said = [
+        {"role": "developer", "content": [{"type": "text", "text": "Be brief."}]},
+        {"role": "user", "content": parts},
+    ]
+    request = Request((), body=msgspec.json.encode({"messages": said}))
+    target = make_target(request=RequestSettings(system="user"))
+    assert request_body(target, request)["messages"] == [
+        {"role": "user", "content": [{"type": "text", "text": "Be brief."}, *parts]}
     ]
 
 

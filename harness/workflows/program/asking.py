@@ -25,6 +25,7 @@ from harness.engine.effects import (
 from harness.records.clock import SECOND
 from harness.records.failures import CANCELLED, OK
 from harness.records.schema import Tokens
+from harness.transports.messages import plain_text
 from harness.workflows.context import WorkflowContext, failure_text
 from harness.workflows.program.phases import check_phase, is_phase_name
 from harness.workflows.program.running import (
@@ -217,18 +218,10 @@ def _messages(
             )
         content = message.get("content")
         is_plain = is_plain and isinstance(content, str) and set(message) <= {"role", "content"}
-        texts.append(Message(message["role"], _text_of(content)))
+        texts.append(Message(message["role"], plain_text(content)))
     if not texts:
         raise TypeError(f"ask({phase!r}): there is no message; give at least one")
     return tuple(texts), None if is_plain else list(messages)
-
-
-def _text_of(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list | tuple) else []
-    texts = (part.get("text") for part in parts if isinstance(part, Mapping))
-    return "".join(text for text in texts if isinstance(text, str))
 
 
 class ProgramSleep(ProgramStep[None]):
