@@ -17,6 +17,7 @@ from harness.engine.attempt import CallTerms
 from harness.engine.branches import Branch
 from harness.engine.call import Completion
 from harness.engine.effects import Host, Message, Request
+from harness.engine.program_limits import ProgramLimits
 from harness.records.keys import CallKey
 from harness.transports.messages import plain_text
 from harness.transports.other_apis import has_text, is_read
@@ -41,8 +42,8 @@ class HostedTerms(NamedTuple):
 
     `end`: the deadline of the workflow. `next_key`: returns the key of the next call in a phase.
     `named_phase`: returns the phase that the program has named, or None. `limits`: the most tokens
-    of an answer by phase. `needs_limit`: whether each answer must have a limit. `keeps_model`:
-    whether the program's model is requested. `most`: the most calls. `nonce`: begins each prompt.
+    of an answer by phase. `keeps_model`: whether the program's model is requested. `allowed`: which
+    calls can be made. `nonce`: begins each prompt.
     """
 
     terms: CallTerms
@@ -50,9 +51,8 @@ class HostedTerms(NamedTuple):
     next_key: Callable[[str], CallKey]
     named_phase: Callable[[], str | None]
     limits: Mapping[str, int | None]
-    needs_limit: bool
     keeps_model: bool
-    most: int
+    allowed: ProgramLimits
     nonce: str = ""
 
 
@@ -110,11 +110,10 @@ class HostedCalls(httpx2.AsyncBaseTransport):
         phase = mine.named_phase() or _PHASES.get(path) or path.rstrip("/").rsplit("/", 1)[-1]
         self._made += 1
         self.own_retries += request.headers.get(_RETRY_HEADER, "0") != "0"
-        if self._made > mine.most:
-            self._host.end(
-                f"the program makes more than {mine.most} calls; raise workflow.most_calls"
-            )
         asked, streams = self._asked(path, phase, content)
+        refusal = mine.allowed.refusal(self._made, phase, asked.max_tokens)
+        if refusal is not None:
+            self._host.end(refusal)
         classified = request.method == "POST" and is_read(path)
         limits = mine.terms.limits
         if not classified or not has_text(path):
@@ -149,11 +148,6 @@ class HostedCalls(httpx2.AsyncBaseTransport):
             value[keys[-1]] = limit
         elif given:
             limit = given[0]
-        elif mine.needs_limit:
-            self._host.end(
-                f"{phase}: the budget needs a limit for each answer; give {keys[0]} in the "
-                f"request, or workflow.max_tokens.{phase}"
-            )
         if mine.nonce:
             _begin_with(value, f"[{mine.nonce}] ")
         body = msgspec.json.encode(value)

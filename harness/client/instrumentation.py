@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, cast
@@ -22,6 +22,7 @@ from openai import _base_client
 from openai._base_client import AsyncAPIClient, SyncAPIClient
 
 from harness.client.hosted_calls import PATH_EXTENSION, HostedCalls
+from harness.config.overlapping import OverlappingContexts
 from harness.engine.own_time import is_own_code
 from harness.transports.exchange import OfHarness, current
 
@@ -40,45 +41,37 @@ _AZURE_DEPLOYMENTS = "/deployments/"
 
 _LOGGER = logging.getLogger("httpx2")
 
-_lock = threading.Lock()
 _undo: list[Callable[[], None]] = []
-_entered = 0
 _threads: set[threading.Thread] = set()
 """The threads that programs have started."""
 
 
-@contextmanager
-def instrumented() -> Iterator[None]:
+def _replace_sending() -> None:
+    if _undo:  # a thread of a program still runs
+        return
+    _base_client.get_platform()  # is kept; it can start a process
+    _replace(threading.Thread, "start", _noting(threading.Thread.start))
+    _replace(AsyncAPIClient, "_send_request", _async_sending(AsyncAPIClient._send_request))
+    _replace(SyncAPIClient, "_send_request", _refusing(SyncAPIClient._send_request))
+    _replace(_base_client, "asyncify", _without_thread)
+    _LOGGER.addFilter(_is_of_program)
+    _undo.append(lambda: _LOGGER.removeFilter(_is_of_program))
+
+
+def _restore_sending() -> None:
+    if _has_left_threads():
+        return
+    while _undo:
+        _undo.pop()()
+    _threads.clear()
+
+
+_contexts = OverlappingContexts(_replace_sending, _restore_sending)
+
+
+def instrumented() -> AbstractContextManager[None]:
     """Take over the requests of all clients in this context; it can be entered several times."""
-    _enter()
-    try:
-        yield
-    finally:
-        _leave()
-
-
-def _enter() -> None:
-    global _entered
-    with _lock:
-        _entered += 1
-        if _entered == 1 and not _undo:
-            _replace(threading.Thread, "start", _noting(threading.Thread.start))
-            _base_client.get_platform()  # is kept; it can start a process
-            _replace(AsyncAPIClient, "_send_request", _async_sending(AsyncAPIClient._send_request))
-            _replace(SyncAPIClient, "_send_request", _refusing(SyncAPIClient._send_request))
-            _replace(_base_client, "asyncify", _without_thread)
-            _LOGGER.addFilter(_is_of_program)
-            _undo.append(lambda: _LOGGER.removeFilter(_is_of_program))
-
-
-def _leave() -> None:
-    global _entered
-    with _lock:
-        _entered -= 1
-        if not _entered and not _has_left_threads():
-            while _undo:
-                _undo.pop()()
-            _threads.clear()
+    return _contexts.entered()
 
 
 def _has_left_threads() -> bool:

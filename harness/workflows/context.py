@@ -31,7 +31,7 @@ class WorkflowContext(Generic[S]):
     `time_scale`: real seconds a scenario second. `own_code`: nanoseconds of the program's own code.
     `own_retries`: calls that are retries of its own client.
     `ok`: a judgement of the result, None without one. `needs_limit`: each call must have a
-    `max_tokens`.
+    `max_tokens`, because the budget limits tokens or money.
     """
 
     section: S
@@ -65,15 +65,7 @@ class WorkflowContext(Generic[S]):
     def send(
         self, phase: str, request: Request, ready: int, branch: int | None = None
     ) -> Program[Completion]:
-        """Make one call of any phase, as `ask` does.
-
-        Raises WorkflowFailedError if the budget needs a limit for the answer and there is none.
-        """
-        if self.needs_limit and request.max_tokens is None:
-            raise WorkflowFailedError(
-                f"{phase}: the budget requires a limit for the length of an answer; give "
-                f"max_tokens in the program, or workflow.max_tokens.{phase}"
-            )
+        """Make one call of any phase, as `ask` does."""
         return complete(self.terms, self.next_key(phase, branch), request, ready, self.end)
 
     def next_key(self, phase: str, branch: int | None = None) -> CallKey:

@@ -111,11 +111,11 @@ class Ask(ProgramStep[Answer]):
         """Make the call; raise CallFailedError if it fails."""
         ready = yield from strand.begin_step()
         run = strand.run
-        run.count_call()
+        request = _as_sent(run.context, self.phase, self._request)
+        run.count_call(self.phase, request.max_tokens)
         opened = None
         if not strand.is_in(self.phase):
             opened = run.begin_phase(self.phase, ready, strand)
-        request = _as_sent(run.context, self.phase, self._request)
         completion = yield from run.context.send(self.phase, request, ready, strand.branch)
         strand.since = completion.done
         if opened is not None:

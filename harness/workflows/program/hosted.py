@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from harness.engine.effects import Host, HostedResult, Program, RunHosted
+from harness.engine.program_limits import ProgramLimits
 from harness.records.clock import SECOND
 from harness.workflows.context import WorkflowContext
 from harness.workflows.program.environment import prepared_environment
@@ -44,9 +45,8 @@ def hosted_program(
         next_key=context.next_key,
         named_phase=current_phase.get,
         limits=section.max_tokens,
-        needs_limit=context.needs_limit,
         keeps_model=section.keep_model,
-        most=section.most_calls,
+        allowed=ProgramLimits(section.most_calls, context.needs_limit),
         nonce=context.prompts.nonce,
     )
 

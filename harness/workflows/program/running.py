@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -24,6 +24,7 @@ from harness.engine.own_time import (
     end_own_code,
     is_interrupted,
 )
+from harness.engine.program_limits import ProgramLimits
 from harness.records.clock import SECOND
 from harness.records.schema import Branches, Phase, WorkflowOutcome
 from harness.workflows.context import WorkflowContext, WorkflowFailedError
@@ -49,6 +50,8 @@ class ProgramStep(Generic[_T]):
     """
 
     is_used = False
+    steps: Callable[[Strand], Program[_T]]
+    """Returns the engine program of this step."""
 
     def __await__(self) -> Generator[Any, Any, _T]:
         """Yield the step to the strand that awaits it. Raises RuntimeError outside of a program."""
@@ -60,10 +63,6 @@ class ProgramStep(Generic[_T]):
             )
         result: _T = yield self
         return result
-
-    def steps(self, strand: Strand) -> Program[_T]:
-        """Return the engine program of this step."""
-        raise NotImplementedError
 
 
 class _Phase(NamedTuple):
@@ -86,17 +85,16 @@ class ProgramRun:
     def __init__(self, context: WorkflowContext[ProgramSection]) -> None:
         self.context = context
         self.own = 0
+        self._limits = ProgramLimits(context.section.most_calls, context.needs_limit)
         self._calls = 0
         self._phases: list[_Phase] = []
 
-    def count_call(self) -> None:
-        """Count a call. Raises WorkflowFailedError if there are too many."""
+    def count_call(self, phase: str, max_tokens: int | None) -> None:
+        """Count a call. Raises WorkflowFailedError if it cannot be made."""
         self._calls += 1
-        most = self.context.section.most_calls
-        if self._calls > most:
-            raise WorkflowFailedError(
-                f"the program makes more than {most} calls; raise workflow.most_calls"
-            )
+        refusal = self._limits.refusal(self._calls, phase, max_tokens)
+        if refusal is not None:
+            raise WorkflowFailedError(refusal)
 
     def begin_phase(self, name: str, start: int | None, strand: Strand) -> int:
         """Note a phase; return its index. Without a start, it begins with its first step."""
