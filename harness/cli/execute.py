@@ -64,8 +64,9 @@ def start_run(
     options: argparse.Namespace,
 ) -> int:
     """Check that the run can begin, ask for confirmation, run it, and return the exit code."""
+    _tell_code(scenario, options)
     with refusing_requests(scenario):
-        _import_code(scenario, options)
+        check_code(scenario)
         keys = _preflight(scenario, options)
         confirm(scenario, expected, options.yes, options.quiet)
         _wait(scenario, keys, options)
@@ -89,8 +90,9 @@ def resume_run(options: argparse.Namespace) -> int:
         require_profiles(progress.run, _plain(profiles))
         for line in changes(progress.run, scenario):
             warn(line)
+        _tell_code(scenario, options)
         with refusing_requests(scenario):
-            _import_code(scenario, options)
+            check_code(scenario)
             keys = _preflight(scenario, options)
             expected = estimate_run(scenario, profiles)
             confirm(scenario, expected, options.yes, options.quiet)
@@ -124,14 +126,11 @@ def _preflight(scenario: Scenario, options: argparse.Namespace) -> dict[str, Sec
     return keys
 
 
-def _import_code(scenario: Scenario, options: argparse.Namespace) -> None:
-    """Say which programs of the user the run executes, and import them."""
-    codes = code_versions(scenario)
+def _tell_code(scenario: Scenario, options: argparse.Namespace) -> None:
+    """Say which programs of the user the run is about to execute."""
     if not options.quiet:
-        for code in codes.values():
+        for code in code_versions(scenario).values():
             print(f"program {code}", file=sys.stderr)
-    if codes:
-        check_code(scenario)
 
 
 def _wait(scenario: Scenario, keys: Mapping[str, Secrets], options: argparse.Namespace) -> None:
