@@ -28,7 +28,7 @@ _PART = 22
 
 def fit_profile(options: argparse.Namespace) -> int:
     """Write the profile that was fitted, and show the parts."""
-    path = Path(options.file)
+    path = _profile_path(options.file)
     runs = [_read(require_run(run)) for run in options.runs]
     _require_one_provider(options.runs, [records.run for records in runs])
     try:
@@ -40,13 +40,22 @@ def fit_profile(options: argparse.Namespace) -> int:
     try:
         replace_file(path, [text.encode()])
     except StorageError as error:
-        raise InputError(f"{error}; name a file in a folder that exists with -o FILE") from None
+        raise InputError(
+            f"{error}; with -o FILE, give a file that can be written, in a folder that exists"
+        ) from None
     if options.json:
         found = [dataclasses.asdict(part) for part in parts]
         sys.stdout.write(json.dumps({"profile": str(path), "parts": found}, indent=2) + "\n")
         return 0
     say(Output(), *_screen(parts, path, fit.attempts, fit.trials))
     return 0
+
+
+def _profile_path(file: str) -> Path:
+    """Return the path of the profile. Raises InputError if no profile is found by it."""
+    if not file.endswith(".toml"):
+        raise InputError(f"-o {file}: a profile is a TOML file; give a name that ends in .toml")
+    return Path(file)
 
 
 def _read(directory: Path) -> Records:

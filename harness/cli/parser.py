@@ -340,8 +340,8 @@ def _add_fit(command: _Command) -> None:
         "in the [endpoint] of a scenario. docs/twin.md says how each part is fitted.",
     )
     add("runs RUN", "run directories", nargs="+")
-    add("-o FILE", "the profile; replaced if it exists (default: %(default)s)", default="twin.toml",
-        dest="file")  # fmt: skip
+    add("-o FILE", "the profile, a .toml file; replaced if it exists (default: %(default)s)",
+        default="twin.toml", dest="file")  # fmt: skip
     add("--json", "print the parts as JSON instead of the table")
 
 

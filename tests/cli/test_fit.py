@@ -133,8 +133,21 @@ def test_runs_of_different_providers_are_refused(
     assert "give runs at one provider and model" in capsys.readouterr().err
 
 
-def test_a_folder_that_does_not_exist_is_one_line(
+def test_a_file_that_cannot_be_written_is_one_line(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["fit", str(run), "-o", str(tmp_path / "none" / "twin.toml")]) == 2
-    assert "name a file in a folder that exists with -o FILE" in capsys.readouterr().err
+    folder = tmp_path / "folder.toml"
+    folder.mkdir()
+    for file in (tmp_path / "none" / "twin.toml", folder):
+        assert main(["fit", str(run), "-o", str(file)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"harness: {file}: cannot be written")
+        assert error.endswith("give a file that can be written, in a folder that exists\n")
+
+
+@pytest.mark.parametrize("file", ["twin", ".", ""])
+def test_a_name_by_which_no_profile_is_found_is_refused(
+    run: Path, capsys: pytest.CaptureFixture[str], file: str
+) -> None:
+    assert main(["fit", str(run), "-o", file]) == 2
+    assert "give a name that ends in .toml" in capsys.readouterr().err
