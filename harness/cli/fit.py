@@ -20,7 +20,7 @@ from harness.store.column_reader import read_columns
 from harness.store.columns import AttemptTable
 from harness.store.run_directory import Records, replace_file, require_run
 from harness.twin.fit import fit_provider
-from harness.twin.fitted_parts import FittedPart, fitted_parts
+from harness.twin.fitted_parts import FittedPart, counted, fitted_parts
 from harness.twin.profile_text import UNFITTED, TwinHead, twin_text
 
 _PART = 22
@@ -100,17 +100,20 @@ def _head(path: Path, runs: Sequence[Run], names: Sequence[str]) -> TwinHead:
     is_simulated = " of a simulated provider" if any(run.simulated for run in runs) else ""
     return TwinHead(
         path.stem or "twin",
-        f"Fitted to {len(runs)} run{'' if len(runs) == 1 else 's'}{is_simulated}",
-        f"harness fit, from the records of {listed}. Nothing is assumed, but what is said below.",
+        f"Fitted to {counted(len(runs), 'run')}{is_simulated}",
+        f"harness fit, from the records of {listed}; the comments say what these cannot tell",
         day,
     )
 
 
 def _screen(parts: Sequence[FittedPart], path: Path, attempts: int, trials: int) -> list[str]:
     """Return the table: part and value in a line, the evidence below; then what is not known."""
-    lines = [f"{path}: fitted to {attempts:,} attempts in {trials:,} trials", ""]
+    lines = [f"{path}: fitted to {counted(attempts, 'attempt')} in {counted(trials, 'trial')}", ""]
     for part in parts:
-        lines.append(f"{part.name:<{_PART}}{part.value}")
+        if len(part.name) < _PART:
+            lines.append(f"{part.name:<{_PART}}{part.value}")
+        else:
+            lines += [part.name, " " * _PART + part.value]
         lines += wrapped(part.evidence, " " * _PART)
     unknown = [text for part in parts for text in part.unknown]
     lines += ["", "The records cannot tell:"]

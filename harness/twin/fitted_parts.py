@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from harness.twin.fault_fit import FaultFit
 from harness.twin.fit import ProviderFit
-from harness.twin.length_fit import LengthFit, SettingLengths
+from harness.twin.length_fit import SettingLengths
 from harness.twin.pace_fit import PaceFit
 from harness.twin.rate_fit import RateFit
 from harness.twin.ttft_fit import TtftFit
 
 _FEW = 8
+_SCALES = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
 
 
 @dataclass(frozen=True)
@@ -47,38 +48,46 @@ def fitted_parts(fit: ProviderFit) -> list[FittedPart]:
     ]
 
 
-def _seconds(value: float) -> str:
-    scaled, unit = (value, "s") if value >= 1 else (value * 1000, "ms")
-    return f"{scaled:.3g} {unit}"
+def duration_text(seconds: float, between: str = " ") -> str:
+    """Write three digits in the unit that fits: `47.6 ms`."""
+    value = float(f"{max(seconds, 1e-9):.3g}")
+    unit, scale = next((each for each in _SCALES if value >= each[1] * 0.9999), _SCALES[-1])
+    return f"{_digits(value / scale, 3)}{between}{unit}"
 
 
-def _count(number: float, what: str) -> str:
-    return f"{number:,.0f} {what}{'' if round(number) == 1 else 's'}"
+def counted(number: int, what: str) -> str:
+    """Write `1 attempt`, `1,200 attempts`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _percent(share: float) -> str:
-    return f"{share * 100:.2g} %"
+    return f"{_digits(share * 100, 2)} %" if share >= 1e-5 else "<0.001 %"
+
+
+def _digits(value: float, digits: int) -> str:
+    """Write so many significant digits, without an exponent."""
+    text = f"{float(f'{value:.{digits}g}'):f}"
+    return text.rstrip("0").rstrip(".")
 
 
 def _pace(pace: PaceFit) -> FittedPart:
     first, last = pace.itl[0], pace.itl[-1]
     low, high = pace.requests[0], pace.requests[-1]
-    value = f"{_seconds(first)} at {low}"
+    value = f"{duration_text(first)} a token with {low} in flight"
     if len(pace.itl) > 1:
-        value += f" to {_seconds(last)} at {high}"
+        value += f", {duration_text(last)} with {high}"
     near = ", ".join(
-        f"{count:.0f} near {n}" for n, count in zip(pace.requests, pace.near, strict=True)
+        f"{count:,.0f} near {n}" for n, count in zip(pace.requests, pace.near, strict=True)
     )
     if pace.before_text is None:
         how = "decoding from first to last text"
     else:
         how = "not streamed, so in flight from sent to done"
     evidence = (
-        f"{_count(pace.attempts, 'attempt')} ({near}), {how}; the median is off by "
-        f"{_percent(pace.spread)}"
+        f"{counted(pace.attempts, 'attempt')} ({near}), {how}; median error {_percent(pace.spread)}"
     )
     if pace.left_out:
-        evidence += f"; {pace.left_out} far off were left out"
+        evidence += f"; {pace.left_out:,} far off were left out"
     unknown = [f"above {pace.most} in flight: the line through the last two points goes on"]
     if low > 1:
         unknown.append(f"below {low} in flight: as fast as there")
@@ -104,12 +113,12 @@ def _chunk(pace: PaceFit) -> Iterator[FittedPart]:
 
 
 def _ttft(ttft: TtftFit, pace: PaceFit) -> FittedPart:
-    value = f"{_seconds(ttft.median)}, sigma {ttft.sigma:.2f}"
+    value = f"{duration_text(ttft.median)}, sigma {ttft.sigma:.2f}"
     if ttft.growth:
         value += f", x {ttft.growth[-1][1]:.2g} with {ttft.growth[-1][0]} waiting"
     low, high = ttft.inputs
     evidence = (
-        f"{_count(ttft.attempts, 'attempt')}, up to {ttft.most} in service, {low:,.0f} to "
+        f"{counted(ttft.attempts, 'attempt')}, up to {ttft.most} in service, {low:,.0f} to "
         f"{high:,.0f} input tokens"
     )
     unknown = []
@@ -117,10 +126,9 @@ def _ttft(ttft: TtftFit, pace: PaceFit) -> FittedPart:
         unknown.append("growth with load or prompt: responses came as a whole")
     else:
         if not ttft.per_1k:
-            error = (
-                "" if ttft.per_1k_error is None else f" above {_seconds(3.5 * ttft.per_1k_error)}"
-            )
-            unknown.append(f"growth with the prompt: none seen{error} for 1,000 tokens")
+            most = ttft.per_1k_error
+            small = "" if most is None else f" above {duration_text(3.5 * most)} for 1,000 tokens"
+            unknown.append(f"growth with the prompt: none seen{small}")
         if not ttft.growth:
             unknown.append(f"growth with load: none seen with up to {ttft.most} in service")
     return FittedPart("time to first token", value, evidence, tuple(unknown), ("ttft",))
@@ -128,7 +136,7 @@ def _ttft(ttft: TtftFit, pace: PaceFit) -> FittedPart:
 
 def _slots(ttft: TtftFit, pace: PaceFit) -> Iterator[FittedPart]:
     if ttft.slots is not None:
-        evidence = f"{_count(ttft.queued, 'request')} waited for one of {ttft.slots} to end"
+        evidence = f"{counted(ttft.queued, 'request')} waited for one of {ttft.slots} to end"
         yield FittedPart("slots", str(ttft.slots), evidence, (), ("slots",))
     else:
         text = f"{ttft.most} in service at most"
@@ -160,9 +168,9 @@ def _said(lengths: SettingLengths) -> str:
 
 def _length_evidence(lengths: SettingLengths) -> str:
     answer = lengths.answer
-    text = f"{_count(answer.attempts, 'answer')}"
+    text = counted(answer.attempts, "answer")
     if answer.topics:
-        text += f", {_count(answer.topics, 'topic')} with two or more"
+        text += f", {counted(answer.topics, 'topic')} with two or more"
     if lengths.reasoning_from == "time" and lengths.reasoning is not None:
         text += ", reasoning by its share of the time"
     cut = answer.cut + (lengths.reasoning.cut if lengths.reasoning is not None else 0)
@@ -174,28 +182,28 @@ def _phases(fit: ProviderFit) -> Iterator[FittedPart]:
         return
     for lengths in fit.lengths:
         unknown = []
-        if _topic_is_open(lengths.answer):
-            unknown.append("topic_sigma: too few answers about one topic, so all is in sigma")
+        if lengths.answer.topic_sigma is None:
+            unknown.append(
+                f"topic_sigma of {lengths.setting}: too few answers about one topic, so the whole "
+                "spread is in sigma"
+            )
         if lengths.answer.attempts < _FEW:
-            unknown.append(f"the spread: only {_count(lengths.answer.attempts, 'answer')}")
+            answers = counted(lengths.answer.attempts, "answer")
+            unknown.append(f"the spread of {lengths.setting}: only {answers}")
         yield FittedPart(
             f"lengths, {lengths.setting}", _said(lengths), _length_evidence(lengths),
             tuple(unknown), (f"phases.{lengths.setting}",), is_table=True,
         )  # fmt: skip
 
 
-def _topic_is_open(length: LengthFit) -> bool:
-    return length.topic_sigma is None
-
-
 def _cap(fit: ProviderFit) -> FittedPart:
     cap = fit.limits.cap
     if cap.cap is None:
-        text = f"{cap.most} in service at most, and no refusal told a cap"
+        text = f"{cap.most} in service at most, and no refusals show a cap"
         unknown = (f"concurrency_cap: none was met; it can be above {cap.most}",)
         return FittedPart("concurrency cap", f"above {cap.most}", text, unknown)
     evidence = (
-        f"{_count(cap.refused, 'refusal')} at or above it, {_count(cap.against, 'admission')} "
+        f"{counted(cap.refused, 'refusal')} at or above it, {counted(cap.against, 'admission')} "
         "against it"
     )
     return FittedPart("concurrency cap", str(cap.cap), evidence, (), ("concurrency_cap",))
@@ -211,7 +219,7 @@ def _rate(fit: ProviderFit) -> FittedPart:
     rate, limits = fit.limits.rate, fit.limits
     if rate is None:
         others = " of a limit" if limits.cap.cap is None else " beyond the cap"
-        text = f"{_count(limits.unexplained, 'refusal')}{others}"
+        text = f"{counted(limits.unexplained, 'refusal')}{others}"
         unknown = ["requests_per_minute, tokens_per_minute: none was met"]
         if limits.unexplained:
             unknown.append(f"{limits.unexplained} refusals that no limit explains are a fault")
@@ -240,7 +248,7 @@ def _retry_after(fit: ProviderFit) -> Iterator[FittedPart]:
     said = fit.limits.retry_after
     if said.of:
         evidence = f"{said.count:,} of {said.of:,} refusals had the header"
-        value = said.value if isinstance(said.value, str) else _seconds(said.value or 0)
+        value = said.value if isinstance(said.value, str) else duration_text(said.value or 0)
         if said.value is None:
             yield FittedPart("Retry-After", "none", evidence)
         else:
@@ -250,9 +258,9 @@ def _retry_after(fit: ProviderFit) -> Iterator[FittedPart]:
 def _fault(fault: FaultFit) -> FittedPart:
     value = _percent(fault.share)
     if fault.burst is not None:
-        value = f"{_percent(fault.share)} in bursts of {_seconds(fault.burst.on)} every "
-        value += _seconds(fault.burst.on + fault.burst.off)
-    evidence = f"{fault.count:,} of {_count(fault.of, 'attempt')} failed so"
+        value = f"{_percent(fault.share)} in bursts of {duration_text(fault.burst.on)} every "
+        value += duration_text(fault.burst.on + fault.burst.off)
+    evidence = f"{fault.count:,} of {counted(fault.of, 'attempt')} failed like this"
     unknown = ("whether it is an outage at a set time",) if fault.burst is not None else ()
     return FittedPart(
         f"fault {fault.kind}", value, evidence, unknown, (f"faults.{fault.kind}",), is_table=True
@@ -267,10 +275,13 @@ def _no_fault(fit: ProviderFit) -> FittedPart:
         unknown.append(f"faults rarer than {_percent(3 / max(faults.attempts, 1))} of the requests")
     if faults.timeouts:
         unknown.append(
-            f"{_count(faults.timeouts, 'timeout')} of the client: a slow answer or a fault"
+            f"{counted(faults.timeouts, 'timeout')} of the client: a slow answer or a fault"
         )
     for name, count in sorted(faults.other.items()):
         unknown.append(f"{count} x {name}: no fault of the simulated provider stands for it")
     return FittedPart(
-        "faults", f"{struck:,} failures", f"{_count(faults.attempts, 'attempt')}", tuple(unknown)
+        "faults",
+        counted(struck, "failure") if struck else "none met",
+        counted(faults.attempts, "attempt"),
+        tuple(unknown),
     )

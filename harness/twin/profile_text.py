@@ -14,11 +14,10 @@ from harness.config.toml_text import toml_value
 from harness.records.errors import InputError
 from harness.simulator.profiles import Profile
 from harness.twin.fit import ProviderFit
-from harness.twin.fitted_parts import FittedPart
+from harness.twin.fitted_parts import FittedPart, duration_text
 from harness.twin.length_fit import LengthFit, SettingLengths
 from harness.twin.rate_fit import RateFit
 
-_SCALES = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
 _WIDTH = 96
 _TOPIC_LEAST = 0.05
 UNFITTED = (
@@ -185,12 +184,5 @@ def _number(value: float) -> str:
 
 
 def _span(seconds: float) -> str:
-    """Return seconds as a duration with three digits."""
-    return f'"{span_text(seconds)}"'
-
-
-def span_text(seconds: float) -> str:
-    """Return seconds with three digits in the unit that fits: `47.6ms`."""
-    value = float(f"{max(seconds, 1e-9):.3g}")
-    unit, scale = next((each for each in _SCALES if value >= each[1] * 0.9999), _SCALES[-1])
-    return f"{float(f'{value / scale:.3g}'):f}".rstrip("0").rstrip(".") + unit
+    """Return seconds as a duration in TOML."""
+    return toml_value(duration_text(seconds, ""))

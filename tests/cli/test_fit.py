@@ -15,6 +15,7 @@ from harness.store.run_directory import Records
 from tests.analysis.builders import make_attempt, make_run, make_workflow
 from tests.cli.test_report import save
 from tests.twin.providers import write_run
+from tests.twin.test_parts import attempt
 
 GPU = Path(__file__).parents[1] / "golden" / "gpu-low"
 FAULTS = [
@@ -103,6 +104,18 @@ def test_the_records_of_a_real_server_of_schema_1_are_fitted(
     assert 0.01 < profile.ttft.median < 0.03
     assert profile.phases.keys() == {"decompose", "research", "synthesize"}
     assert profile.concurrency_cap is None
+
+
+def test_a_long_name_is_apart_from_its_value_and_no_number_has_an_exponent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attempts = [attempt(10.0 * n) for n in range(4)]
+    attempts.append(attempt(50, outcome="insufficient_system_resource"))
+    save(Records(make_run(), attempts, [], [make_workflow()], [], None), tmp_path)
+    assert main(["fit", str(tmp_path), "-o", str(tmp_path / "twin.toml")]) == 0
+    out = capsys.readouterr().out
+    assert f"\nfault insufficient_system_resource\n{' ' * 22}20 %\n" in out
+    assert "median error <0.001 %" in out
 
 
 def test_what_cannot_be_fitted_is_refused_in_one_line(

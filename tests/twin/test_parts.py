@@ -13,6 +13,7 @@ from harness.store.run_directory import Records
 from harness.twin.cap_fit import fit_cap, is_refusal
 from harness.twin.curves import fit_rising, hats, knots_up_to
 from harness.twin.fault_fit import fit_faults
+from harness.twin.fitted_parts import duration_text
 from harness.twin.in_flight import active_at, active_before, count_in_flight
 from harness.twin.length_fit import cut_by_limit, fit_lengths, length_of, pooled_lengths
 from harness.twin.limits_fit import fit_limits
@@ -63,6 +64,14 @@ def seen_in(
 ) -> Observations:
     whole = Records(run or make_run(), attempts, [], workflows or [make_workflow()], [], None)
     return observe([whole])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0476, "47.6 ms"), (0.9999, "1 s"), (1234.5, "1230 s"), (2e-6, "2 us"), (0.0, "1 ns")],
+)
+def test_a_duration_has_three_digits_and_no_exponent(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
 
 
 def test_intervals_are_counted_and_one_ends_before_the_next_begins() -> None:
