@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.records.errors import InputError
 from harness.twin.curves import fit_rising, hats, knots_up_to
 from harness.twin.in_flight import count_in_flight
 from harness.twin.observations import Flags, Floats, Integers, Observations
@@ -73,7 +74,10 @@ def sent_output(seen: Observations) -> Integers:
 
 
 def fit_pace(seen: Observations) -> PaceFit | None:
-    """Return the curve; None if no attempt says how long its tokens took."""
+    """Return the curve; None if no attempt says how long its tokens took.
+
+    Raises InputError if whole responses take no longer for more tokens.
+    """
     chunk = mean_chunk(seen)
     whole = chunk is None  # responses that came as a whole
     starts = np.where(seen.streamed, seen.first_text, np.nan) if not whole else seen.sent
@@ -104,6 +108,11 @@ def fit_pace(seen: Observations) -> PaceFit | None:
         made = np.stack([flight.seconds(column / itl_at)[mine] for column in weights.T], axis=1)
         made *= (tokens / made.sum(axis=1))[:, None]
         itl, before = _solve(made[keep], seconds[keep], whole, knots)
+        if not itl.any():
+            raise InputError(
+                "longer responses took no longer than short ones, so no time per token can be "
+                "fitted; give runs with more calls, or with streamed ones"
+            )
         itl_at = np.maximum(weights @ itl, itl.max() * 1e-6)
         if number == 1:
             keep = ~_far(seconds, made @ itl + before)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from harness.records.clock import SECOND
+from harness.records.errors import InputError
 from harness.records.schema import Attempt, PhaseInfo, Run, Tokens, Workflow
 from harness.store.run_directory import Records
 from harness.twin.cap_fit import fit_cap, is_refusal
@@ -124,6 +125,17 @@ def test_chunks_have_the_tokens_that_they_have_without_the_half_full_last_ones()
 def test_without_a_success_with_tokens_there_is_no_pace() -> None:
     assert fit_pace(seen_in([refused(1)])) is None
     assert fit_pace(seen_in([attempt(1, tokens=Tokens())])) is None
+
+
+def test_whole_responses_whose_length_does_not_matter_have_no_pace() -> None:
+    whole: dict[str, Any] = {"first_answer": None, "chunks": 0}
+    lengths = ((10, 2.0), (200, 1.0), (400, 0.5))
+    attempts = [
+        attempt(10.0 * n, last=last, tokens=Tokens(input=9, output=output), **whole)
+        for n, (output, last) in enumerate(lengths)
+    ]
+    with pytest.raises(InputError, match="no time per token can be fitted"):
+        fit_pace(seen_in(attempts))
 
 
 def test_hidden_reasoning_is_no_text_and_its_length_is_told_apart() -> None:
