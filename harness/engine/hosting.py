@@ -37,6 +37,12 @@ from harness.engine.own_time import (
     end_own_code,
     take_interrupt,
 )
+from harness.engine.program_limits import (
+    CANCELLED_ITSELF,
+    OWN_TIME_EXCEEDED,
+    exited,
+    made_no_call,
+)
 from harness.records.clock import SECOND, ReadClock
 
 _T = TypeVar("_T")
@@ -168,13 +174,11 @@ class HostedRun:
         except Exception as error:
             result = HostedResult(error=error)
         except SystemExit as error:
-            result = HostedResult(error=HostedEndedError(f"it called sys.exit({error.code!r})"))
+            result = HostedResult(error=HostedEndedError(exited(error.code)))
         except OwnTimeExceededError:
-            text = "its own code ran for too long without a pause; raise workflow.own_time_limit"
-            result = HostedResult(error=HostedEndedError(text))
+            result = HostedResult(error=HostedEndedError(OWN_TIME_EXCEEDED))
         except asyncio.CancelledError:
-            text = "its task was cancelled, and not by the harness"
-            result = HostedResult(error=HostedEndedError(text))
+            result = HostedResult(error=HostedEndedError(CANCELLED_ITSELF))
         if not self.ended.done():
             self.ended.set_result(result)
 
@@ -192,10 +196,7 @@ class HostedRun:
                 await self._let_calls_end()
                 self.end(f"{WORKFLOW_TIMEOUT} ({DEADLINE_PASSED})")
             elif over is not None and idle is not None and now >= over:
-                self.end(
-                    f"no call was in flight for {idle / SECOND:g} s, the time that "
-                    "workflow.own_time_limit allows; raise it, or correct the program"
-                )
+                self.end(made_no_call(idle / SECOND))
             if self.ended.done():
                 return self.ended.result()
             if idle is not None and over is None:  # look again

@@ -1,8 +1,27 @@
-"""The limits of a user's program: how many calls it makes, and how long its answers can be."""
+"""The limits of a user's program, and the reasons for which one is ended, each in one line."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+CANCELLED_ITSELF = "the program cancelled itself"
+OWN_TIME_EXCEEDED = (
+    "the program's own code ran for longer than workflow.own_time_limit without a pause; raise it, "
+    "or correct the program"
+)
+
+
+def exited(code: object) -> str:
+    """Return what ended a program that raised SystemExit."""
+    return f"the program called sys.exit({code!r})"
+
+
+def made_no_call(seconds: float) -> str:
+    """Return what ended a program that has waited for something that is no call."""
+    return (
+        f"the program made no call for {seconds:g} s, the time that workflow.own_time_limit "
+        "allows; raise it, or correct the program"
+    )
 
 
 class ProgramLimits(NamedTuple):

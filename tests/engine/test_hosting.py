@@ -127,7 +127,7 @@ def test_an_exception_of_the_code_is_a_value_and_ends_no_other_code() -> None:
 
     first, second, third = Trial().run(broken, leaves, made)
     assert isinstance(first.error, KeyError)
-    assert reason(second) == "it called sys.exit(3)"
+    assert reason(second) == "the program called sys.exit(3)"
     assert third.value == "ok"
 
 
@@ -214,7 +214,7 @@ def test_code_that_cancels_its_own_task_is_told_from_a_cancelled_trial() -> None
         task.cancel()
         await asyncio.sleep(0)
 
-    assert reason(Trial().run(code)[0]) == "its task was cancelled, and not by the harness"
+    assert reason(Trial().run(code)[0]) == "the program cancelled itself"
 
 
 def test_blocking_interpreters_refuse_the_code() -> None:

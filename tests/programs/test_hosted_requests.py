@@ -330,7 +330,7 @@ def test_exceptions_and_exits_of_the_program_fail_its_workflow(tmp_path: Path) -
     first, second, third = ran.errors
     assert first is not None
     assert first.startswith("ValueError: two lines (mine.py, line 10)")
-    assert (second, third) == ("it called sys.exit(4)", None)
+    assert (second, third) == ("the program called sys.exit(4)", None)
 
 
 def test_a_program_that_never_ends_is_ended(tmp_path: Path) -> None:

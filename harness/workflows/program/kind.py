@@ -12,6 +12,7 @@ from harness.engine.effects import (
     HostedEndedError,
     Program,
 )
+from harness.engine.program_limits import CANCELLED_ITSELF
 from harness.records.schema import PhaseInfo
 from harness.workflows.context import WorkflowContext, WorkflowFailedError
 from harness.workflows.layout import InParallel, InSequence, Layout, PlannedCall
@@ -19,7 +20,7 @@ from harness.workflows.program.asking import CallFailedError, Scored, make_call
 from harness.workflows.program.gathering import GatherFailedError
 from harness.workflows.program.hosted import hosted_program
 from harness.workflows.program.loading import error_line, is_marked, load_program, place_of
-from harness.workflows.program.running import CANCELLED_ITSELF, ProgramRun, Strand, driven
+from harness.workflows.program.running import ProgramRun, Strand, driven
 from harness.workflows.program.section import ProgramSection
 from harness.workflows.prompts import Prompts, PromptTemplate
 from harness.workflows.protocol import WorkflowKind

@@ -24,16 +24,19 @@ from harness.engine.own_time import (
     end_own_code,
     is_interrupted,
 )
-from harness.engine.program_limits import ProgramLimits
+from harness.engine.program_limits import (
+    CANCELLED_ITSELF,
+    OWN_TIME_EXCEEDED,
+    ProgramLimits,
+    exited,
+    made_no_call,
+)
 from harness.records.clock import SECOND
 from harness.records.schema import Branches, Phase, WorkflowOutcome
 from harness.workflows.context import WorkflowContext, WorkflowFailedError
 from harness.workflows.program.section import ProgramSection
 
 _T = TypeVar("_T")
-
-
-CANCELLED_ITSELF = "the program cancelled itself"
 
 
 class DeadlinePassedError(WorkflowFailedError):
@@ -242,13 +245,9 @@ def driven(strand: Strand, coroutine: Coroutine[Any, Any, _T]) -> Program[_T]:
             except (Exception, KeyboardInterrupt):
                 raise
             except OwnTimeExceededError:
-                limit = strand.run.context.section.own_time_limit
-                raise WorkflowFailedError(
-                    f"the program's own code ran for more than {limit:g} s; raise "
-                    "workflow.own_time_limit, or correct the program"
-                ) from None
+                raise WorkflowFailedError(OWN_TIME_EXCEEDED) from None
             except SystemExit as exiting:
-                raise WorkflowFailedError(f"the program called sys.exit({exiting})") from None
+                raise WorkflowFailedError(exited(exiting.code)) from None
             except BaseException as other:
                 raise WorkflowFailedError(f"the program raised {type(other).__name__}") from None
             result = error = None
@@ -305,8 +304,5 @@ def _foreign(strand: Strand, step: Any) -> Program[Any]:
     if reply.is_late and ends_with_workflow:
         raise DeadlinePassedError
     if reply.is_late:
-        raise WorkflowFailedError(
-            f"the program waited for {section.own_time_limit:g} s for something that is no call; "
-            "raise workflow.own_time_limit"
-        )
+        raise WorkflowFailedError(made_no_call(section.own_time_limit))
     raise reply.error
