@@ -1,6 +1,6 @@
 """The makespan of research as a program, in pairs with the built-in workflow. Simulated, over HTTP.
 
-    python -m benchmarks.research_programs [--repeats 10] [--time-scale 0.01]
+    python -m benchmarks.research_programs [--repeats 10] [--time-scale 0.03]
 
 Each repeat runs the built-in workflow and both programs of `benchmarks.programs.research`, in
 turning order, with the same seed. Prints for each program the ratio of its makespan to that of the
@@ -51,7 +51,7 @@ def main() -> int:
     """Run the pairs and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=10)
-    parser.add_argument("--time-scale", type=float, default=0.01)
+    parser.add_argument("--time-scale", type=float, default=0.03)
     options = parser.parse_args()
     ratios: dict[str, list[float]] = {name: [] for name in KINDS if name != "built-in"}
     same = dict.fromkeys(ratios, True)
