@@ -33,9 +33,7 @@ def read_request(api: ApiName, body: bytes, phase: str | None) -> ChatRequest:
 
 def response_id_of(request: ChatRequest, name: str) -> str | None:
     """Return the id of the response to `request` that is called `name`; None if it has none."""
-    if request.form is None:
-        return wire.completion_id(name)
-    match request.form.api:
+    match request.api:
         case "chat":
             return wire.completion_id(name)
         case "responses":
@@ -43,7 +41,7 @@ def response_id_of(request: ChatRequest, name: str) -> str | None:
         case "embeddings":
             return None
         case _:
-            assert_never(request.form.api)
+            assert_never(request.api)
 
 
 def make_rendering(
@@ -54,16 +52,19 @@ def make_rendering(
     `name`: of the response. `created`: in seconds since 1970. `tool`: the tool that the answer
     calls. `reasons`: whether it has reasoning.
     """
-    form = request.form
-    if form is not None and form.api == "responses":
-        return ResponsesRendering(responses_id(name), created, request, tool)
-    if form is not None and form.embedding is not None:
-        return EmbeddingsRendering(request, form.embedding)
-    return wire.ChatRendering(
-        wire.completion_id(name),
-        created,
-        request.model,
-        tool,
-        reasons=reasons,
-        reports_usage=request.include_usage,
-    )
+    match request.api:
+        case "chat":
+            return wire.ChatRendering(
+                wire.completion_id(name),
+                created,
+                request.model,
+                tool,
+                reasons=reasons,
+                reports_usage=request.include_usage,
+            )
+        case "responses":
+            return ResponsesRendering(responses_id(name), created, request, tool)
+        case "embeddings":
+            return EmbeddingsRendering(request)
+        case _:
+            assert_never(request.api)

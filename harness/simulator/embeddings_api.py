@@ -67,9 +67,11 @@ def _inputs(given: Any) -> list[str]:
 class EmbeddingsRendering:
     """Renders the vectors of a request; they depend on the inputs alone."""
 
-    def __init__(self, request: ChatRequest, form: EmbeddingForm) -> None:
+    def __init__(self, request: ChatRequest) -> None:
+        assert request.form is not None
+        assert request.form.embedding is not None, "the API is that of embeddings"
         self._request = request
-        self._form = form
+        self._form = request.form.embedding
 
     def begin(self) -> bytes:
         """Return nothing: there are no streams of vectors."""

@@ -54,6 +54,16 @@ class ChatRequest(msgspec.Struct, frozen=True, gc=False):
     include_usage: bool
     form: AnswerForm | None = None
 
+    @property
+    def api(self) -> ApiName:
+        """The API that the request was sent to."""
+        return "chat" if self.form is None else self.form.api
+
+    @property
+    def is_for_text(self) -> bool:
+        """Whether the answer is text, and not vectors."""
+        return self.form is None or self.form.embedding is None
+
 
 def parse_request(body: bytes, phase: str | None = None) -> ChatRequest:
     """Read the body of POST /v1/chat/completions. Raises BadRequestError.

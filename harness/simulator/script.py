@@ -130,7 +130,7 @@ class Script:
         self.first_answer = bisect_right(self.ends, self.reasoning)
         self.writes = [end - self.first for end in self.ends]
         output = self.reasoning + self.answer
-        if request.form is not None and request.form.embedding is not None:
+        if not request.is_for_text:
             self.tokens = Tokens(input=request.input_tokens, output=0)
         else:
             self.tokens = Tokens(
@@ -140,7 +140,7 @@ class Script:
     def _measure(self, profile: Profile, seed: int) -> None:
         """Draw the lengths and apply the limits."""
         request, draws = self._request, self._draws
-        if request.form is not None and request.form.embedding is not None:
+        if not request.is_for_text:
             return  # vectors are no text
         in_json, is_list = self._in_json(profile)
         thinking, answering = profile.lengths(request.phase, is_list)

@@ -289,9 +289,9 @@ class Simulation:
 
     def _wait(self, request: ChatRequest, draws: Draws, arrival: int) -> int:
         """Return the time to the first token, drawn anew for each arrival of a prompt.
-        It grows with the requests that have no token yet; those that wait for a slot add nothing.
 
-        So a retry or a hedge gets a different time, but the same answer.
+        So a retry or a hedge gets a different time, but the same answer. It grows with the requests
+        that have no token yet; those that wait for a slot add nothing.
         """
         ttft = self._profile.ttft
         purpose = "ttft" if arrival == 1 else f"ttft {arrival}"
@@ -300,7 +300,7 @@ class Simulation:
             waiting = self._model.active - self._model.decoding + 1
             seconds *= ttft.factor(min(waiting, self._profile.slots or waiting))
         seconds += ttft.per_1k_input_tokens * request.input_tokens / 1000
-        if request.form is not None and request.form.embedding is not None:
+        if not request.is_for_text:
             seconds *= _EMBEDDING_SHARE
         return round(seconds * self._nanoseconds)
 
@@ -331,8 +331,7 @@ class Simulation:
 
 def _affects(fault: Strike, request: ChatRequest) -> bool:
     """Return whether a fault has an effect on a request: vectors have no text that it could end."""
-    is_text = request.form is None or request.form.embedding is None
-    return is_text or fault.kind.finish_reason is None
+    return request.is_for_text or fault.kind.finish_reason is None
 
 
 def _is_at_once(fault: Strike) -> bool:
