@@ -17,7 +17,8 @@ _SUB_QUESTIONS = r"(\d{1,9})\s+(?:\w+\s+){0,2}sub-?\s?questions"
 _COUNT = re.compile(_SUB_QUESTIONS, re.IGNORECASE)
 _EXACT_COUNT = re.compile(rf"exactly\s+{_SUB_QUESTIONS}", re.IGNORECASE)
 _EXACTLY = re.compile(r"\bexactly\s+(\d{1,9})\b", re.IGNORECASE)
-_JSON_FORMATS = ("json_object", "json_schema")
+JSON_FORMATS = ("json_object", "json_schema")
+"""The types of a format in which an answer is JSON, in all APIs."""
 _LIST_KEY = re.compile(r'"(\w{1,64})"\s*:\s*\[')
 _TOPIC = re.compile(r"^\s*topic:\s*(\S.*)$", re.IGNORECASE | re.MULTILINE)
 _WORD = re.compile(r"\w+")
@@ -99,7 +100,7 @@ def parse_chat(value: dict[str, Any], phase: str | None) -> ChatRequest:
         pairs,
         model=model_of(value),
         phase=phase,
-        wants_json=isinstance(wanted, dict) and wanted.get("type") in _JSON_FORMATS,
+        wants_json=isinstance(wanted, dict) and wanted.get("type") in JSON_FORMATS,
         max_tokens=max_tokens_of(value, "max_completion_tokens", "max_tokens"),
         stream=flag(value, "stream"),
         include_usage=isinstance(options, dict) and flag(options, "include_usage"),
@@ -216,7 +217,7 @@ def _form(value: dict[str, Any], messages: list[Any], wanted: Any) -> AnswerForm
             rounds.clear()
         elif calls := _calls(message, f"messages.{position}"):
             rounds.append(calls)
-    return make_form("chat", tools, choice, rounds, schema)
+    return make_form("chat", tools, choice, rounds, read_schema(schema, "response_format"))
 
 
 def read_tools(given: Any, inner: str | None) -> list[Tool]:
@@ -238,8 +239,8 @@ def read_tools(given: Any, inner: str | None) -> list[Tool]:
         function = tool if inner is None else tool.get(inner)
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise BadRequestError("a function must have a name", where)
-        parameters = function.get("parameters")
-        tools.append(Tool(function["name"], _schema(parameters, f"{where}.parameters")))
+        parameters = read_schema(function.get("parameters"), f"{where}.parameters")
+        tools.append(Tool(function["name"], parameters or b"{}"))
     return tools
 
 
@@ -248,12 +249,12 @@ def make_form(
     tools: list[Tool],
     choice: Any,
     rounds: Sequence[Sequence[tuple[str, str]]],
-    schema: Any,
+    schema: bytes,
 ) -> AnswerForm:
     """Return the form of an answer. Raises BadRequestError.
 
     `choice`: the tool choice, a word or an object with the name of a tool. `rounds`: the rounds of
-    tool calls since the last message of the user.
+    tool calls since the last message of the user. `schema`: that of the answer, empty for none.
     """
     is_required = choice in ("required", "any")
     if isinstance(choice, dict) and isinstance(choice.get("name"), str):
@@ -268,13 +269,14 @@ def make_form(
         choice="required" if is_required else "auto",
         rounds=len(rounds),
         called=tuple(name for calls in rounds for name, _ in calls),
-        schema=b"" if schema is None else _schema(schema, "response_format"),
+        schema=schema,
     )
 
 
-def _schema(schema: Any, where: str) -> bytes:
+def read_schema(schema: Any, where: str) -> bytes:
+    """Return a JSON schema as JSON, empty for none. Raises BadRequestError."""
     if schema is None:
-        return b"{}"
+        return b""
     if not isinstance(schema, dict | bool):
         raise BadRequestError("a JSON schema must be an object", where)
     return _encode(schema)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.simulator.request_parser import (
+    JSON_FORMATS,
     BadRequestError,
     ChatRequest,
     content_text,
@@ -14,6 +15,7 @@ from harness.simulator.request_parser import (
     max_tokens_of,
     model_of,
     name_and_arguments,
+    read_schema,
     read_tools,
 )
 
@@ -58,16 +60,17 @@ def parse_responses(value: dict[str, Any], phase: str | None) -> ChatRequest:
         raise BadRequestError("input must have a message", "input")
     format = _format(value)
     schema = format.get("schema") if format.get("type") == "json_schema" else None
+    schema_json = read_schema(schema, "text.format.schema")
     tools = read_tools(value.get("tools"), None)
     return make_request(
         messages,
         model=model_of(value),
         phase=phase,
-        wants_json=format.get("type") in ("json_object", "json_schema"),
+        wants_json=format.get("type") in JSON_FORMATS,
         max_tokens=max_tokens_of(value, "max_output_tokens"),
         stream=flag(value, "stream"),
         include_usage=True,
-        form=make_form("responses", tools, value.get("tool_choice"), rounds, schema),
+        form=make_form("responses", tools, value.get("tool_choice"), rounds, schema_json),
     )
 
 

@@ -35,6 +35,8 @@ TOOL = {"type": "function", "function": {"name": "f"}}
         ("responses", {"input": [{"type": "function_call", "name": "f"}]}, "input.0"),
         ("responses", {"input": "a", "conversation": "c"}, "conversation"),
         ("responses", {"input": "a", "max_output_tokens": 0}, "max_output_tokens"),
+        ("responses", {"input": "a", "text": {"format": {"type": "json_schema", "schema": 3}}},
+         "text.format.schema"),
         ("embeddings", {"input": ""}, "input.0"),
         ("embeddings", {"input": []}, "input"),
         ("embeddings", {"input": [["a"]]}, "input.0"),
