@@ -63,7 +63,7 @@ def make_rendering(
                 reports_usage=request.include_usage,
             )
         case "responses":
-            return ResponsesRendering(responses_id(name), created, request, tool)
+            return ResponsesRendering(name, created, request, tool)
         case "embeddings":
             return EmbeddingsRendering(request)
         case _:

@@ -11,14 +11,13 @@ from harness.simulator.rendering import WholeAnswer
 from harness.simulator.request_parser import ChatRequest
 from harness.simulator.script import CalledTool, TextChunk
 
-_PREFIX = "resp_"
 _COMPLETE = ("stop", "tool_calls")
 _REASONS = {"length": "max_output_tokens"}
 
 
 def responses_id(name: str) -> str:
     """Return the id of the response called `name`."""
-    return _PREFIX + name
+    return f"resp_{name}"
 
 
 class _Item:
@@ -63,19 +62,21 @@ class _Item:
 
 
 class ResponsesRendering:
-    """Renders one answer in the Responses API; `tool`: the tool that the answer calls."""
+    """Renders one answer in the Responses API.
+
+    `name`: of the response. `tool`: the tool that the answer calls.
+    """
 
     def __init__(
-        self, response_id: str, created: int, request: ChatRequest, tool: CalledTool | None
+        self, name: str, created: int, request: ChatRequest, tool: CalledTool | None
     ) -> None:
-        self._id, self._created, self._request, self._tool = response_id, created, request, tool
-        self._name = response_id.removeprefix(_PREFIX)
+        self._name, self._created, self._request, self._tool = name, created, request, tool
         self._items: list[_Item] = []
         self._number = -1
 
     def begin(self) -> bytes:
         """Return the first events, without text."""
-        response = self._response("in_progress", [], None)
+        response = self._response("in_progress", None)
         return self._event("response.created", response=response) + self._event(
             "response.in_progress", response=response
         )
@@ -91,15 +92,13 @@ class ResponsesRendering:
             name = "response.function_call_arguments.delta"
             return before + self._item_event(name, item, delta=piece.text)
         name = "response.reasoning_text.delta" if item.thinks else "response.output_text.delta"
-        more: dict[str, Any] = {} if item.thinks else {"logprobs": []}
-        return before + self._item_event(name, item, content_index=0, delta=piece.text, **more)
+        return before + self._text_event(name, item, delta=piece.text)
 
     def end(self, finish: str, tokens: Tokens) -> bytes:
         """Return the last events: the ends of the item and of the response."""
-        status = "completed" if finish in _COMPLETE else "incomplete"
+        status = _status(finish)
         closing = self._close(status)
-        output = self._output(status)
-        response = self._response(status, output, tokens, finish)
+        response = self._response(status, tokens, finish)
         return closing + self._event(f"response.{status}", response=response)
 
     def whole(self, answer: WholeAnswer) -> bytes:
@@ -108,9 +107,9 @@ class ResponsesRendering:
             if text:
                 self._open(thinks)
                 self._items[-1].text.append(text)
-        status = "completed" if answer.finish in _COMPLETE else "incomplete"
-        output = self._output(status)
-        return msgspec.json.encode(self._response(status, output, answer.tokens, answer.finish))
+        status = _status(answer.finish)
+        response = self._response(status, answer.tokens, answer.finish)
+        return msgspec.json.encode(response)
 
     def _open(self, thinks: bool) -> bytes:
         tool = None if thinks else self._tool
@@ -138,8 +137,7 @@ class ResponsesRendering:
             ends = self._item_event(name, item, name=item.tool.name, arguments=text)
         else:
             name = "response.reasoning_text.done" if item.thinks else "response.output_text.done"
-            more: dict[str, Any] = {} if item.thinks else {"logprobs": []}
-            ends = self._item_event(name, item, content_index=0, text=text, **more)
+            ends = self._text_event(name, item, text=text)
             ends += self._item_event(
                 "response.content_part.done", item, content_index=0, part=item.part(text)
             )
@@ -152,6 +150,11 @@ class ResponsesRendering:
         last = len(self._items) - 1
         return [item.as_dict(status if item.index == last else "completed") for item in self._items]
 
+    def _text_event(self, kind: str, item: _Item, /, **fields: Any) -> bytes:
+        if not item.thinks:
+            fields["logprobs"] = []
+        return self._item_event(kind, item, content_index=0, **fields)
+
     def _item_event(self, kind: str, item: _Item, /, **fields: Any) -> bytes:
         return self._event(kind, item_id=item.id, output_index=item.index, **fields)
 
@@ -160,13 +163,7 @@ class ResponsesRendering:
         data = {"type": kind, "sequence_number": self._number, **fields}
         return b"event: " + kind.encode() + b"\ndata: " + msgspec.json.encode(data) + b"\n\n"
 
-    def _response(
-        self,
-        status: str,
-        output: list[dict[str, Any]],
-        tokens: Tokens | None,
-        finish: str = "",
-    ) -> dict[str, Any]:
+    def _response(self, status: str, tokens: Tokens | None, finish: str = "") -> dict[str, Any]:
         form, reason = self._request.form, _REASONS.get(finish, finish)
         assert form is not None, "the API is not that of chat completions"
         tools = [
@@ -179,14 +176,14 @@ class ResponsesRendering:
             for tool in form.tools
         ]
         return {
-            "id": self._id,
+            "id": responses_id(self._name),
             "object": "response",
             "created_at": self._created,
             "status": status,
             "error": None,
             "incomplete_details": {"reason": reason} if status == "incomplete" else None,
             "model": self._request.model,
-            "output": output,
+            "output": self._output(status),
             "parallel_tool_calls": False,
             "tool_choice": form.choice,
             "tools": tools,
@@ -194,6 +191,10 @@ class ResponsesRendering:
             "metadata": {"simulated": "true"},
             "usage": None if tokens is None else _usage(tokens),
         }
+
+
+def _status(finish: str) -> str:
+    return "completed" if finish in _COMPLETE else "incomplete"
 
 
 def _usage(tokens: Tokens) -> dict[str, Any]:
