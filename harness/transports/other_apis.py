@@ -19,6 +19,8 @@ from harness.transports.messages import (
     read_json,
 )
 
+_CHAT, _RESPONSES, _EMBEDDINGS = "/chat/completions", "/responses", "/embeddings"
+"""The ends of the paths of the APIs."""
 _REASONING = ("response.reasoning_text.delta", "response.reasoning_summary_text.delta")
 _FINAL = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
 _FINISH = {"max_output_tokens": "length", "max_tokens": "length"}
@@ -41,19 +43,19 @@ class Translator(Protocol):
 
 def is_read(path: str) -> bool:
     """Return whether the responses to requests to `path` are read; others are passed on."""
-    return path.endswith(("/chat/completions", "/responses", "/embeddings"))
+    return path.endswith((_CHAT, _RESPONSES, _EMBEDDINGS))
 
 
 def has_text(path: str) -> bool:
     """Return whether the responses to requests to `path` have text, if they are read."""
-    return not path.endswith("/embeddings")
+    return not path.endswith(_EMBEDDINGS)
 
 
 def translator_of(path: str) -> Translator | None:
     """Return the translator for responses to requests to `path`; None for chat completions."""
-    if path.endswith("/responses"):
+    if path.endswith(_RESPONSES):
         return ResponsesTranslator()
-    if path.endswith("/embeddings"):
+    if path.endswith(_EMBEDDINGS):
         return EmbeddingsTranslator()
     return None
 
@@ -70,9 +72,7 @@ class ResponsesTranslator:
 
     def decode(self, payload: bytes, nesting: int) -> tuple[ResponseMessage, Sequence[str]]:
         """Decode an event or a body. Raises UnreadableError."""
-        value, anomalies = read_json(payload, nesting)
-        if not isinstance(value, dict):
-            raise UnreadableError("JSON that is no object")
+        value, anomalies = _read_object(payload, nesting)
         kind = value.get("type")
         if isinstance(kind, str) and value.get("object") != "response":
             return self._event(kind, value), anomalies
@@ -116,7 +116,7 @@ class ResponsesTranslator:
             case _:
                 return ResponseMessage()
         self._has_text = True
-        return _delta(text)
+        return _of_delta(text)
 
     def _item(self, event: dict[str, Any], *, is_done: bool) -> ResponseMessage:
         """Keep the beginning of a function call; its first arguments are its first text."""
@@ -136,7 +136,7 @@ class ResponsesTranslator:
         else:
             call = item  # of a tool that is not a function
         self._has_text = True
-        return _delta(MessageText(tool_calls=[call]))
+        return _of_delta(MessageText(tool_calls=[call]))
 
     def _whole(self, response: dict[str, Any]) -> ResponseMessage:
         error = response.get("error")
@@ -207,9 +207,7 @@ class EmbeddingsTranslator:
 
     def decode(self, payload: bytes, nesting: int) -> tuple[ResponseMessage, Sequence[str]]:
         """Decode a body. Raises UnreadableError."""
-        value, anomalies = read_json(payload, nesting)
-        if not isinstance(value, dict):
-            raise UnreadableError("JSON that is no object")
+        value, anomalies = _read_object(payload, nesting)
         data, usage = value.get("data"), value.get("usage")
         self.is_answered = isinstance(data, list) and any(
             isinstance(one, dict) and one.get("embedding") for one in data
@@ -225,7 +223,14 @@ class EmbeddingsTranslator:
         ), anomalies
 
 
-def _delta(text: MessageText) -> ResponseMessage:
+def _read_object(payload: bytes, nesting: int) -> tuple[dict[str, Any], Sequence[str]]:
+    value, anomalies = read_json(payload, nesting)
+    if not isinstance(value, dict):
+        raise UnreadableError("JSON that is no object")
+    return value, anomalies
+
+
+def _of_delta(text: MessageText) -> ResponseMessage:
     return ResponseMessage(choices=[Choice(delta=text, index=0)])
 
 
