@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from harness.records.failures import CANCELLED
 from harness.twin.in_flight import active_at, active_before
-from harness.twin.observations import Flags, Integers, Observations
+from harness.twin.observations import CLIENT_TIMEOUTS, Flags, Integers, Observations
 
 _LEAST = 3
 _WRONG_ADMISSIONS = 0.1
@@ -44,9 +45,7 @@ def is_refusal(seen: Observations) -> Flags:
 
 def is_served(seen: Observations) -> Flags:
     """Return which attempts the provider served: those with text, or that waited for it."""
-    waited = seen.has_outcome(
-        "cancelled", "first_token_timeout", "call_timeout", "workflow_timeout"
-    )
+    waited = seen.has_outcome(CANCELLED, *CLIENT_TIMEOUTS)
     has_text = ~np.isnan(seen.first_text)
     served: Flags = seen.was_sent & (has_text | waited | seen.ok)
     return served

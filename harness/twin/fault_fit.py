@@ -14,11 +14,8 @@ import numpy as np
 from harness.config.faults import KINDS, FaultKind
 from harness.records.failures import CANCELLED, OK
 from harness.twin.length_fit import cut_by_limit
-from harness.twin.observations import Flags, Floats, Integers, Observations
+from harness.twin.observations import CLIENT_TIMEOUTS, Flags, Floats, Integers, Observations
 
-CLIENT_TIMEOUTS = (
-    "first_token_timeout", "idle_timeout", "call_timeout", "workflow_timeout", "connect_timeout",
-)  # fmt: skip
 _LEAST_FOR_BURSTS = 12
 _MOST_EVENTS = 6000
 _CLOSE_BY = 5.0
@@ -185,22 +182,22 @@ def fit_burst(failed: Flags, at: Floats, trial: Integers) -> tuple[float, BurstF
     share = float(np.clip(failed.mean(), 1e-4, 0.999))
     length = max(float(at[-1] - at[0]), 1.0)
 
-    def loss(point: Floats) -> float:
+    def values(point: Floats) -> tuple[float, float, float]:
         on, off = np.exp(np.clip(point[:2], -7, np.log(10 * length)))
-        chance = 1 / (1 + np.exp(-np.clip(point[2], -6, 9)))
-        return -_likelihood(failed, gaps, float(on), float(off), float(chance))
+        return float(on), float(off), float(1 / (1 + np.exp(-np.clip(point[2], -6, 9))))
 
-    best = None
+    def loss(point: Floats) -> float:
+        return -_likelihood(failed, gaps, *values(point))
+
+    results = []
     typical = float(np.median(gaps[np.isfinite(gaps) & (gaps > 0)])) if len(gaps) > 1 else 1.0
     for on in (typical * 5, typical * 50):
         begin = np.array([np.log(on), np.log(on * (1 - share) / share), 2.0])
-        found = minimize(loss, begin, method="Nelder-Mead", options={"maxfev": 220, "xatol": 0.02})
-        if best is None or found.fun < best.fun:
-            best = found
-    assert best is not None
-    on, off = np.exp(np.clip(best.x[:2], -7, np.log(10 * length)))
-    chance = float(1 / (1 + np.exp(-np.clip(best.x[2], -6, 9))))
-    return chance, BurstFit(max(float(on), 0.001), max(float(off), 0.001))
+        results.append(
+            minimize(loss, begin, method="Nelder-Mead", options={"maxfev": 220, "xatol": 0.02})
+        )
+    on, off, chance = values(min(results, key=lambda result: float(result.fun)).x)
+    return chance, BurstFit(max(on, 0.001), max(off, 0.001))
 
 
 def _likelihood(failed: Flags, gaps: Floats, on: float, off: float, chance: float) -> float:

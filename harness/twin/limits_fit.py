@@ -21,7 +21,6 @@ class LimitsFit:
     cap: CapFit
     rate: RateFit | None
     retry_after: RetryAfterFit
-    refused: int
     unexplained: int
     explained: Flags
 
@@ -45,6 +44,6 @@ def fit_limits(seen: Observations) -> LimitsFit:
             rate = fit_rate(seen, cap.explains)
     explained = cap.explains if rate is None else refused
     return LimitsFit(
-        cap, rate, fit_retry_after(seen, explained), count, int((refused & ~explained).sum()),
+        cap, rate, fit_retry_after(seen, explained), int((refused & ~explained).sum()),
         explained,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from harness.records.clock import SECOND
-from harness.records.failures import OK
+from harness.records.failures import CANCELLED, OK
 from harness.records.keys import WARM_UP
 from harness.records.schema import PhaseInfo, Run, Workflow
 from harness.store.column_values import Words
@@ -30,6 +30,10 @@ Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
 _WORKFLOW: TypeAdapter[WorkflowSection] = TypeAdapter(AnyWorkflow)
+CLIENT_TIMEOUTS = (
+    "first_token_timeout", "idle_timeout", "call_timeout", "workflow_timeout", "connect_timeout",
+)  # fmt: skip
+"""The outcomes of attempts that the client gave up."""
 _BETWEEN_TRIALS = 1.0
 _TIMES = ("sent", "headers", "first_text", "first_answer", "last_token", "done")
 _OF_PROMPT = ("repeat", "branch", "call")
@@ -91,7 +95,7 @@ class Observations:
     @property
     def decoding_until(self) -> Floats:
         """When each attempt with text stopped decoding: its last text, or when it was cancelled."""
-        is_cut = self.has_outcome("cancelled")
+        is_cut = self.has_outcome(CANCELLED)
         return np.where(is_cut, self.done, self.last_token)
 
     @property

@@ -35,18 +35,15 @@ RateKind = Literal["requests", "rejected_count", "used", "reserved"]
 
 @dataclass(frozen=True)
 class RateFit:
-    """`amount` a minute of `kind`; `low` to `high` fit as well. `burst`: seconds.
+    """`amount` a minute of `kind`; `burst`: seconds.
 
     A round number, of two digits, is preferred within 0.5 % of the best one, as limits are round.
-
     `refused`: the refusals it explains of `of`. `admitted_against`: the requests that were admitted
     although it refuses them.
     """
 
     kind: RateKind
     amount: float
-    low: float
-    high: float
     burst: float
     refused: int
     of: int
@@ -112,8 +109,6 @@ def fit_rate(seen: Observations, explained: Flags) -> RateFit | None:
         requests = _requests(seen, refused, kind)
         for burst in BURSTS:
             fit, score = _fit_amount(requests, kind, burst)
-            if fit is None:
-                continue
             key = score.wrong + 0.3 * min(score.wait_error or 0.0, 1.0) + 0.002 * order
             if score.wrong <= _WRONG and (best is None or key < best[0]):
                 best = key, fit
@@ -159,7 +154,7 @@ def _input_of_prompts(seen: Observations, inputs: Integers, served: Flags) -> Fl
     return np.where(known > 0, known, typical).astype(np.float64)
 
 
-def _fit_amount(requests: _Requests, kind: RateKind, burst: float) -> tuple[RateFit | None, _Score]:
+def _fit_amount(requests: _Requests, kind: RateKind, burst: float) -> tuple[RateFit, _Score]:
     """Return the amount a minute that contradicts the fewest requests."""
     fill = _filled_counting_refusals if kind == "rejected_count" else _filled
     total = float(requests.takes[~requests.refused].sum())
@@ -200,7 +195,7 @@ def _fit_amount(requests: _Requests, kind: RateKind, burst: float) -> tuple[Rate
     score = scored(amount)
     refused = int(requests.refused.sum())
     fit = RateFit(
-        kind, amount, low, high, burst, refused - score.refused_wrong, refused,
+        kind, amount, burst, refused - score.refused_wrong, refused,
         score.admitted_wrong, score.wait_error,
     )  # fmt: skip
     return fit, score

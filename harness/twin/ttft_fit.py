@@ -39,9 +39,9 @@ class TtftFit:
     """`median` and `sigma` of one request alone; `per_1k` input tokens, 0 if not told.
 
     `growth`: factors of the median, by the number of requests that wait for their first token,
-    itself included. `slots`: None if no queue
-    was seen. `most`: the most in service when a request came. `queued`: the requests that waited
-    for a slot. `inputs`: the 5th and 95th percentile of the input tokens.
+    itself included. `slots`: None if no queue was seen. `most`: the most in service when a request
+    came. `queued`: the requests that waited for a slot. `inputs`: the 5th and 95th percentile of
+    the input tokens.
     """
 
     median: float
@@ -56,10 +56,10 @@ class TtftFit:
     inputs: tuple[float, float]
 
 
-def fit_ttft(seen: Observations, pace: PaceFit | None) -> TtftFit | None:
+def fit_ttft(seen: Observations, pace: PaceFit) -> TtftFit | None:
     """Return the time to first token; None if no response has one."""
-    if pace is not None and pace.before_text is not None:
-        return _of_whole_responses(seen, pace)
+    if pace.before_text is not None:
+        return _of_whole_responses(seen, pace, *pace.before_text)
     served = seen.was_sent & (seen.served_until > seen.sent)
     rows = served & ~np.isnan(seen.first_text) & (seen.first_text > seen.sent)
     rows &= seen.output != 0
@@ -88,12 +88,10 @@ def fit_ttft(seen: Observations, pace: PaceFit | None) -> TtftFit | None:
     )  # fmt: skip
 
 
-def _of_whole_responses(seen: Observations, pace: PaceFit) -> TtftFit:
+def _of_whole_responses(seen: Observations, pace: PaceFit, median: float, sigma: float) -> TtftFit:
     rows = seen.ok
     inputs = np.maximum(seen.input[rows], 0)
     low, high = np.percentile(inputs, [5, 95])
-    assert pace.before_text is not None
-    median, sigma = pace.before_text
     return TtftFit(
         median, sigma, 0.0, None, (), None, int(rows.sum()), 0, pace.most, (float(low), float(high))
     )

@@ -32,7 +32,7 @@ def test_a_plain_provider_has_its_speed_times_and_lengths_and_no_limit(seed: int
     assert (fit.ttft.growth, fit.ttft.slots, fit.ttft.per_1k) == ((), None, 0)
     assert fit.pooled.reasoning is not None
     assert fit.pooled.reasoning.median == pytest.approx(120, rel=0.15)
-    assert (fit.limits.cap.cap, fit.limits.rate, fit.limits.refused) == (None, None, 0)
+    assert (fit.limits.cap.cap, fit.limits.rate, fit.limits.unexplained) == (None, None, 0)
     assert fit.limits.cap.most == 16
     assert fit.faults.faults == ()
 
