@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import date
 from typing import Any
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 
 def toml_document(table: Mapping[str, Any]) -> str:
@@ -35,6 +38,11 @@ def toml_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(toml_value, value))}]"
     return repr(value)
+
+
+def toml_key(name: str) -> str:
+    """Return one part of a key as TOML, in quotes only if it needs them."""
+    return name if _BARE_KEY.match(name) else _quoted(name)
 
 
 def _quoted(text: str) -> str:

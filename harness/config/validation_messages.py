@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 from pydantic_core import ErrorDetails
 
 from harness.config.tables import SettingError, nearest
+from harness.config.toml_text import toml_key
 
 _KEY = "[key]"
 """How pydantic marks that a key itself is wrong, and not its value."""
-
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
 
 _PROBLEMS = {
     "bool_type": "must be true or false",
@@ -109,7 +108,7 @@ def _key_in_file(path: Sequence[str | int], values: Mapping[str, Any]) -> str:
         if isinstance(part, int):
             key += f"[{part}]"
         else:
-            name = part if _BARE_KEY.match(part) else f'"{part}"'
+            name = toml_key(part)
             key += f".{name}" if key else name
     return key
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.config.toml_text import toml_value
+from harness.config.toml_text import toml_key, toml_value
+from harness.config.validation_messages import message_of, one_line
 from harness.records.errors import InputError
 from harness.simulator.profiles import Profile
 from harness.twin.fit import ProviderFit
@@ -55,14 +56,12 @@ def twin_text(fit: ProviderFit, parts: Sequence[FittedPart], head: TwinHead) -> 
 
 
 def _require_profile(text: str) -> None:
+    values = tomllib.loads(text)
     try:
-        Profile.model_validate(tomllib.loads(text))
+        Profile.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InputError(
-            f"what was fitted makes no profile ({where}: {first['msg']}); give longer runs"
-        ) from None
+        wrong = one_line(message_of(error.errors()[0], values).text)
+        raise InputError(f"what was fitted makes no profile ({wrong}); give longer runs") from None
 
 
 def _comment(part: FittedPart) -> list[str]:
@@ -151,7 +150,7 @@ def _length(length: LengthFit) -> str:
 def _tables(fit: ProviderFit) -> Iterator[tuple[str, list[str]]]:
     for lengths in fit.lengths:
         lines = [f"{key} = {value}" for key, value in _lengths(lengths)]
-        yield f"phases.{lengths.setting}", [f"[phases.{_bare(lengths.setting)}]", *lines]
+        yield f"phases.{lengths.setting}", [f"[phases.{toml_key(lengths.setting)}]", *lines]
 
 
 def _fault_tables(fit: ProviderFit) -> Iterator[tuple[str, list[str]]]:
@@ -167,11 +166,6 @@ def _fault_tables(fit: ProviderFit) -> Iterator[tuple[str, list[str]]]:
         if fault.after:
             lines.append(f"after = {_span(fault.after)}")
         yield f"faults.{fault.kind}", lines
-
-
-def _bare(name: str) -> str:
-    plain = name.replace("-", "").replace("_", "")
-    return name if plain.isascii() and plain.isalnum() else toml_value(name)
 
 
 def _listed(items: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,14 @@ from harness.store.run_directory import Records
 from harness.twin.cap_fit import fit_cap, is_refusal
 from harness.twin.curves import fit_rising, hats, knots_up_to
 from harness.twin.fault_fit import fit_faults
-from harness.twin.fitted_parts import duration_text
+from harness.twin.fit import fit_observations
+from harness.twin.fitted_parts import duration_text, fitted_parts
 from harness.twin.in_flight import active_at, active_before, count_in_flight
 from harness.twin.length_fit import cut_by_limit, fit_lengths, length_of, pooled_lengths
 from harness.twin.limits_fit import fit_limits
 from harness.twin.observations import Observations, observe
 from harness.twin.pace_fit import fit_pace, mean_chunk
+from harness.twin.profile_text import TwinHead, twin_text
 from harness.twin.rate_fit import fit_retry_after
 from harness.twin.ttft_fit import fit_ttft
 from tests.analysis.builders import make_attempt, make_run, make_workflow
@@ -169,6 +172,14 @@ def test_the_time_to_first_token_of_one_request_alone() -> None:
     assert ttft is not None
     assert ttft.median == pytest.approx(0.5)
     assert (ttft.slots, ttft.growth, ttft.per_1k, ttft.most) == (None, (), 0, 1)
+
+
+def test_what_makes_no_profile_is_one_line_with_the_key_and_the_value() -> None:
+    fit = fit_observations(seen_in([attempt(10.0 * n) for n in range(4)]))
+    wide = replace(fit, ttft=replace(fit.ttft, sigma=3.0))
+    head = TwinHead("twin", "made up", "made up", "2026-11-27")
+    with pytest.raises(InputError, match=r"no profile \(ttft\.sigma = 3: must be at most 2\)"):
+        twin_text(wide, fitted_parts(wide), head)
 
 
 def test_a_length_without_spread_and_one_that_was_cut() -> None:
