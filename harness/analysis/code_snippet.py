@@ -41,12 +41,13 @@ class FailuresMet(NamedTuple):
     """What the attempts of a cell met.
 
     `outcomes`: of the attempts. `retry_after`: a server asked for a wait. `deadline`: a policy gave
-    up because of the deadline of a call.
+    up because of the deadline of a call. `streamed`: some responses came as a stream.
     """
 
     outcomes: frozenset[str]
     retry_after: bool
     deadline: bool
+    streamed: bool = True
 
 
 def failures_met(attempts: AttemptTable) -> FailuresMet:
@@ -60,6 +61,7 @@ def failures_met(attempts: AttemptTable) -> FailuresMet:
             or np.any(attempts.column("source") == attempts.words.get("rate_limit_reset", -1))
         ),
         deadline=bool(np.any(attempts.column("give_up") == deadline)),
+        streamed=bool(np.any(attempts.column("chunks") > 1)),
     )
 
 
@@ -121,6 +123,8 @@ def lines_to_paste(run: Run, cell: CellInfo, met: FailuresMet | None = None) -> 
         return ()
     scenario = run.cell_scenario(cell)
     server = _Server.of(scenario["endpoint"], cell.mode)
+    if met is not None and "program" in scenario["workflow"]:  # its requests say whether to stream
+        server = server._replace(streams=met.streamed)
     if met is not None and _is_plain_exact(cell, code, server.streams, met):
         return (*_head(cell, code, server), *_ask(cell, code, server))
     return tuple(_with_client(cell, code, scenario["timeouts"], server))

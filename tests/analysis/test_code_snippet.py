@@ -281,6 +281,17 @@ LIVE = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("streamed", [True, False])
+def test_the_requests_of_a_program_say_whether_it_streams(streamed: bool) -> None:
+    cell = "async_4_full-jitter_attempt"
+    run = make_run([cell], extra_toml=POLICIES)
+    scenario = {**run.scenario, "workflow": {"program": "mine.py:main"}}
+    met = SOME_REFUSED._replace(streamed=streamed)
+    run = msgspec.structs.replace(run, scenario=scenario)
+    lines = lines_to_paste(run, cell_info(cell), met)
+    assert ("    # measured with stream=True" in lines) is streamed
+
+
 def with_endpoint(run: Run, **values: Any) -> Run:
     endpoint = {**run.scenario["endpoint"], **values}
     return msgspec.structs.replace(run, scenario={**run.scenario, "endpoint": endpoint})
