@@ -132,7 +132,8 @@ class ReportColumn(NamedTuple):
 class TerminalColumn(NamedTuple):
     """A column on the terminal; `head` has two lines.
 
-    `optional`: left out when no cell has a value. `interval`: shown with the value.
+    `{baseline}` in `head` becomes the mode of one call at a time. `optional`: left out when no cell
+    has a value. `interval`: shown with the value.
     """
 
     table: Literal["speed", "trouble", "policies"]
@@ -508,7 +509,8 @@ METRICS: tuple[Metric, ...] = (
            definition="From the first workflow ready to the last one done, in one trial."),
     Metric("speedup_over_sync", "speed-up over sync", Plain(_speedup), "ratio", of_equal_work=True,
            report={"speed": "speed-up"},
-           terminal=(TerminalColumn("speed", ("speed-up over", "sync (95 %)"), interval=True),),
+           terminal=(
+               TerminalColumn("speed", ("speed-up over", "{baseline} (95 %)"), interval=True),),
            definition="Sync's makespan over the setting's, same repeat and same other keys; "
            "geometric mean over repeats, interval by a paired t on the logs."),
     Metric("throughput.workflows_per_s", "throughput", OverRepeats(_throughput), "workflows/s",

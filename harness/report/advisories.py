@@ -140,6 +140,8 @@ def _of_workflows(summary: Summary) -> Iterator[str]:
                 f"{len(losing)} of {len(summary.cells)} settings lost workflows, "
                 f"most of all {most} ({share}{each})"
             )
+            if as_bad == len(summary.cells):
+                who = f"all {as_bad} settings lost {share} each"
         yield f"{who}. {most_frequent_failure_in(worst, summary)}".rstrip()
     if again := summary.own_retries:
         yield (

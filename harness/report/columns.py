@@ -18,6 +18,7 @@ from harness.analysis.settings import CellSettings, swept_keys, varying
 from harness.report.console import table_blocks
 from harness.report.tables import Column, Subject, Table
 from harness.report.wording import (
+    baseline,
     in_seconds,
     is_equal_work,
     narrow_percent,
@@ -138,7 +139,8 @@ def terminal_table(
             with_interval(value) if column.interval and isinstance(value, Figure) else value
             for value in values
         ]
-        columns.append(Column("\n".join(column.head), "", texts, _writer(metric.unit, narrow=True)))
+        head = "\n".join(column.head).format(baseline=baseline(summary.cells))
+        columns.append(Column(head, "", texts, _writer(metric.unit, narrow=True)))
     return columns
 
 

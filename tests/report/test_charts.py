@@ -766,6 +766,10 @@ def test_notes_over_permits_name_only_what_is_drawn() -> None:
     lines = " ".join(of_summary(permits, make_summary(hopeless)).notes)
     assert not any(word in lines for word in ("Bars", "Dotted", "Dashed"))
     assert "Dotted: sync." in " ".join(of_summary(permits, make_summary(IDS)).notes)
+    serial = [
+        name.replace("sync_", "serial_", 1) if name.startswith("sync_") else name for name in IDS
+    ]
+    assert "Dotted: serial." in " ".join(of_summary(permits, make_summary(serial)).notes)
 
 
 def test_no_chart_is_named_after_a_mode() -> None:

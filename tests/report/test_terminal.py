@@ -26,6 +26,7 @@ from harness.analysis.model import (
 from harness.analysis.summary import summarise
 from harness.report.advisories import warnings_of
 from harness.report.answer_text import run_answer
+from harness.report.columns import terminal_table
 from harness.report.console import pack
 from harness.report.tables import Column
 from harness.report.terminal import render_summary
@@ -323,6 +324,20 @@ def test_lost_workflows_name_the_worst_cell_the_failure_and_what_to_do() -> None
     assert only.startswith(
         "2 of 3 settings lost workflows, most of all async 8 (18 of 24 workflows). Its most"
     )
+
+
+@pytest.mark.parametrize("mode", ["sync", "serial"])
+def test_the_head_of_the_speed_up_names_its_baseline(mode: str) -> None:
+    cells = [make_cell(IDS[0].replace("sync", mode)), make_cell(IDS[2])]
+    heads = [column.head for column in terminal_table("speed", cells, make_summary(cells))]
+    assert f"speed-up over\n{mode} (95 %)" in heads
+
+
+def test_settings_that_all_lost_as_much_are_not_ranked() -> None:
+    counts = WorkflowCounts(started=24, ok=6, degraded=0, failed=18)
+    cells = [make_cell(name, workflows=counts, success_rate=Figure(value=0.25)) for name in IDS]
+    (only,) = warnings_of(make_summary(cells))
+    assert only.startswith(f"all {len(cells)} settings lost 18 of 24 workflows each.")
 
 
 def test_workflows_that_took_too_long_are_said_to_be_late() -> None:

@@ -157,7 +157,7 @@ def permits(about: Subject) -> Chart | None:
         first.axis,
     )
     panels = tuple(_curve_panel(one, curves) for one in shown)
-    notes = _line_notes(panels)
+    notes = _line_notes(panels, baseline(about.summary.cells))
     knees = ", ".join(f"{one.name} {top.permits}" for one in curves if (top := knee(one)))
     if knees:
         share = f"{KNEE * 100:.0f}\u00a0%"
@@ -191,14 +191,14 @@ def _has_speedup(cell: Cell) -> bool:
     return cell.speedup_over_sync is not None
 
 
-def _line_notes(panels: Sequence[CurvePanel]) -> list[str]:
+def _line_notes(panels: Sequence[CurvePanel], base: str) -> list[str]:
     """Return a note that explains the bars and lines that are drawn."""
     every = [one for panel in panels for one in panel.series]
     said = []
     if any(point.low is not None for one in every for point in one.points):
         said.append("Bars: 95\u00a0% intervals over repeats.")
     if any(panel.references for panel in panels):
-        said.append("Dotted: sync.")
+        said.append(f"Dotted: {base}.")
     if any(one.shape == "dashed" for one in every):
         said.append("Dashed: the bound that the measured critical paths set, with no permit wait.")
     return [" ".join(said)] if said else []
