@@ -362,7 +362,7 @@ class ColdStart(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkflowFailure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Why workflows failed in `phase` although no attempt of a failed call failed.
+    """Why workflows were lost in `phase` although no attempt of a failed call failed.
 
     `outcome`: of the call that failed; None if every call succeeded, so that the workflow could not
     use an answer. `error`: the most frequent text among the `workflows`. `in_program`: the workflow

@@ -1,4 +1,4 @@
-"""Workflows that failed although no attempt of a failed call failed."""
+"""Workflows that were lost although no attempt of a failed call failed."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from harness.analysis.selection import CellRecords
 from harness.records.failures import is_failure
 from harness.records.schema import Workflow
 
+REJECTED = "the program returned harness.Scored with ok=False"
+
 
 def workflow_failures(
     cells: Iterable[CellRecords], runs_program: bool = False
 ) -> tuple[WorkflowFailure, ...]:
-    """Return why workflows failed that the counts of failed attempts do not explain.
+    """Return why workflows were lost that the counts of failed attempts do not explain.
 
     `runs_program`: the workflows are a program of the user.
     """
     reasons: dict[tuple[str, str | None], Counter[str]] = {}
+    rejected = 0
     for cell in cells:
+        rejected += sum(map(is_rejected, cell.workflows))
         failed = [one for one in cell.workflows if one.outcome == "failed"]
         if not failed:
             continue
@@ -43,7 +47,18 @@ def workflow_failures(
         )
         for (phase, outcome), errors in reasons.items()
     ]
+    if rejected:
+        rows.append(
+            WorkflowFailure(
+                phase="", outcome=None, error=REJECTED, workflows=rejected, in_program=True
+            )
+        )
     return tuple(sorted(rows, key=lambda row: -row.workflows))
+
+
+def is_rejected(workflow: Workflow) -> bool:
+    """Return whether a workflow ended, but its program judged the result as not ok."""
+    return workflow.ok is False and workflow.outcome != "failed"
 
 
 def _failed_calls(cell: CellRecords) -> Mapping[int, str]:

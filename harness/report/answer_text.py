@@ -10,6 +10,7 @@ from typing import NamedTuple, assert_never
 
 from harness.analysis.model import Cell, Figure, Summary
 from harness.analysis.settings import varying
+from harness.analysis.workflow_failures import REJECTED
 from harness.records.settings import one_at_a_time
 from harness.report.answer_claims import (
     by_state,
@@ -81,9 +82,12 @@ def run_answer(summary: Summary) -> RunAnswer:
 def _no_success(summary: Summary) -> RunAnswer:
     failed = sum(cell.workflows.failed for cell in summary.cells)
     degraded = sum(cell.workflows.degraded for cell in summary.cells)
+    rejected = sum(row.workflows for row in summary.workflow_failures if row.error == REJECTED)
     how = f"all {failed} failed"
     if degraded:
         how = f"{failed} failed, and {degraded} ended with gaps"
+    elif rejected:
+        how = f"{failed} failed, and the program rejected the result of {rejected}"
     return RunAnswer(f"No workflow succeeded: {how}.", most_frequent_failure(summary))
 
 

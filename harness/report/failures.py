@@ -145,10 +145,9 @@ def most_frequent_failure_in(cell: Cell, summary: Summary) -> str:
 
 def _main_workflow_row(summary: Summary) -> FailureRow | None:
     """Return what failed most workflows without a failed attempt, if it explains half of them."""
-    lost = sum(cell.workflows.degraded + cell.workflows.failed for cell in summary.cells)
     rows = [_workflow_row(failure, summary) for failure in summary.workflow_failures]
     row = max(rows, key=_times, default=None)
-    return row if row is not None and 2 * row.times >= lost else None
+    return row if row is not None and 2 * row.times >= sum(map(lost, summary.cells)) else None
 
 
 def _row_text(row: FailureRow) -> str:

@@ -91,14 +91,15 @@ def slowest(
     """Return the workflows that count, slowest first, at most `most`; others are not kept.
 
     `portions`: the records of the run, at once or trial by trial; calls and attempts are not
-    needed. `failed`: only the failed workflows, then the degraded ones.
+    needed. `failed`: only the failed workflows, then the degraded ones and those whose program
+    judged the result as not ok.
     """
 
     def order(one: Workflow) -> tuple[bool, int]:
         return failed and one.outcome != "failed", one.ready - one.done
 
     counted = chain.from_iterable(map(_counted, portions))
-    wanted = (one for one in counted if one.outcome != OK) if failed else counted
+    wanted = (one for one in counted if one.outcome != OK or one.ok is False) if failed else counted
     return sorted(wanted, key=order) if most is None else nsmallest(most, wanted, key=order)
 
 

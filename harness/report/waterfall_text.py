@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
+from harness.analysis.workflow_failures import REJECTED, is_rejected
 from harness.records.failures import OK
 from harness.records.schema import Run
 from harness.report.chart_text import panel_lines
@@ -41,6 +42,8 @@ def render_waterfall(
     say(console, f"Trace {drawn.trace_id}", *([link] if link else []))
     if workflow.error:
         say(console, *wrapped(f"Error: {printable(workflow.error)}"))
+    if is_rejected(workflow):
+        say(console, *wrapped(f"Not kept: {REJECTED}"))
     rows = drawn.rows if whole else most_telling(drawn.rows)
     panel = waterfall_panel(rows, seconds, drawn.path.latency, "")
     say(console, "", *panel_lines(panel, waterfall_legend([panel])), *waterfall_notes([panel]))

@@ -1,4 +1,4 @@
-"""Workflows that failed although no attempt of a failed call failed."""
+"""Workflows that were lost although no attempt of a failed call failed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.analysis.model import WorkflowFailure
 from harness.analysis.selection import Dataset
-from harness.analysis.workflow_failures import workflow_failures
+from harness.analysis.workflow_failures import REJECTED, workflow_failures
 from harness.records.clock import SECOND
 from harness.records.schema import Phase
 from harness.store.run_directory import Records
@@ -55,3 +55,11 @@ def test_a_call_that_ended_before_it_was_sent_is_named() -> None:
     calls = [make_call(outcome="workflow_timeout", attempts=0, tokens=None)]
     (row,) = found([failed(0, "decompose: workflow_timeout")], calls, [])
     assert (row.phase, row.outcome) == ("decompose", "workflow_timeout")
+
+
+def test_results_that_the_program_rejects_are_a_reason_of_their_own() -> None:
+    workflows = [make_workflow(workflow=0, ok=False), make_workflow(workflow=1, ok=True)]
+    attempts = [make_attempt(workflow=number) for number in range(2)]
+    assert found(workflows, [make_call(workflow=number) for number in range(2)], attempts) == [
+        WorkflowFailure(phase="", outcome=None, error=REJECTED, workflows=1, in_program=True)
+    ]

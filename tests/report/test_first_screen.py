@@ -27,6 +27,7 @@ from harness.analysis.model import (
     WorkflowFailure,
 )
 from harness.analysis.question import Question
+from harness.analysis.workflow_failures import REJECTED
 from harness.records.schema import Stop
 from harness.report.answer_text import run_answer
 from harness.report.first_screen import LINES, first_screen, interrupted_screen
@@ -370,6 +371,12 @@ def test_answers_that_cannot_be_used_are_the_reason() -> None:
     assert answer.reason.startswith(
         "The most frequent failure: decompose unreadable, 72 workflows; every call was answered"
     )
+
+
+def test_rejected_results_are_told_from_failures() -> None:
+    failure = WorkflowFailure(phase="", outcome=None, error=REJECTED, workflows=24, in_program=True)
+    answer = run_answer(failing(workflow_failures=(failure,)))
+    assert answer.sentence.endswith("72 failed, and the program rejected the result of 24.")
 
 
 def test_ctrl_c_shows_five_lines() -> None:

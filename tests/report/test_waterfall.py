@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from harness.analysis.workflow_failures import REJECTED
 from harness.records import ids
 from harness.records.errors import InputError
 from harness.records.keys import display_key
@@ -20,7 +21,7 @@ from harness.report.path_text import (
     path_summaries,
     render_paths,
 )
-from harness.report.waterfall import Waterfalls, find_workflow
+from harness.report.waterfall import Waterfalls, find_workflow, slowest
 from harness.report.waterfall_text import render_waterfall
 from harness.store.run_directory import Records
 from tests.analysis.builders import make_attempt, make_call
@@ -62,6 +63,18 @@ def test_the_slowest_come_first_and_the_failed_before_the_degraded(records: Reco
     outcomes = [one.outcome for one in waterfalls.failed()]
     assert outcomes == sorted(outcomes, key=lambda outcome: outcome != "failed")
     assert set(outcomes) == {"failed", "degraded"}
+
+
+def test_workflows_whose_result_was_rejected_are_found_and_say_why(records: Records) -> None:
+    fine = next(one for one in records.workflows if one.outcome == "ok")
+    rejected = msgspec.structs.replace(fine, ok=False)
+    changed = records._replace(
+        workflows=[rejected if one is fine else one for one in records.workflows]
+    )
+    assert rejected in slowest([changed], failed=True)
+    assert fine not in slowest([records], failed=True)
+    assert REJECTED in drawn(changed, display_key(fine))
+    assert REJECTED not in drawn(records, display_key(fine))
 
 
 def test_a_workflow_is_named_by_its_key_or_by_its_trace(records: Records) -> None:
