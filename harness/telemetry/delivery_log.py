@@ -107,7 +107,7 @@ def without_span(account: DeliveryAccount) -> str:
     """Return a sentence with the number of attempts without a span, and the reason."""
     have = "has" if account.left_out == 1 else "have"
     attempts = "1 attempt" if account.left_out == 1 else f"{account.left_out} attempts"
-    return f"{attempts} of workflows that did not end {have} no span"
+    return f"{attempts} {have} no trace, because only workflows that ended have one"
 
 
 def save_account(directory: Path, account: DeliveryAccount) -> None:

@@ -252,10 +252,10 @@ def test_attempts_of_a_workflow_that_never_ended_are_counted_as_left_out(tmp_pat
     account = export_live(tmp_path, records)
     assert spans_of(account) == DeliveryAccount(made=3, left_out=5), "the run trace alone"
     assert export_stored(tmp_path, stored(records, tmp_path), None, {}).left_out == 5
-    said = "attempts of workflows that did not end have no span"
-    assert delivery_log.without_span(account) == f"5 {said}"
+    why = "because only workflows that ended have one"
+    assert delivery_log.without_span(account) == f"5 attempts have no trace, {why}"
     one = delivery_log.without_span(DeliveryAccount(left_out=1))
-    assert one == "1 attempt of workflows that did not end has no span"
+    assert one == f"1 attempt has no trace, {why}"
 
 
 def test_a_directory_that_cannot_be_made_is_a_storage_error(tmp_path: Path) -> None:

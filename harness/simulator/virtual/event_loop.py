@@ -32,8 +32,8 @@ class RealTimeError(RuntimeError):
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f"{what} is refused in virtual time; set endpoint.time = 'real', or await the client "
-            "and asyncio alone"
+            f"{what} is not possible in virtual time; set endpoint.time = 'real', or await only "
+            "asyncio and calls of the openai package"
         )
 
 
@@ -125,16 +125,16 @@ for _name in (
 
 _EVENTS = {
     "time.sleep": "time.sleep",
-    "socket.connect": "a connection",
-    "socket.getaddrinfo": "a connection",
-    "_thread.start_new_thread": "a thread",
-    "_thread.start_joinable_thread": "a thread",
-    "subprocess.Popen": "a process",
-    "os.system": "a process",
+    "socket.connect": "opening a connection",
+    "socket.getaddrinfo": "opening a connection",
+    "_thread.start_new_thread": "starting a thread",
+    "_thread.start_joinable_thread": "starting a thread",
+    "subprocess.Popen": "starting a process",
+    "os.system": "starting a process",
 }
 """The audit events of what takes real time."""
 _CALLED: tuple[tuple[Any, str, str], ...] = (
-    (time, "sleep", "time.sleep"), (threading.Thread, "start", "a thread"),
+    (time, "sleep", "time.sleep"), (threading.Thread, "start", "starting a thread"),
 )  # fmt: skip
 """Functions that are replaced, because they have no audit event before Python 3.13.
 
