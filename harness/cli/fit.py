@@ -36,7 +36,7 @@ def fit_profile(options: argparse.Namespace) -> int:
     except InputError as error:
         raise InputError(f"{', '.join(options.runs)}: {error}") from None
     parts = fitted_parts(fit)
-    text = twin_text(fit, parts, _head(path, [records.run for records in runs], options.runs))
+    text = twin_text(parts, _head(path, [records.run for records in runs], options.runs))
     try:
         replace_file(path, [text.encode()])
     except StorageError as error:
@@ -44,7 +44,7 @@ def fit_profile(options: argparse.Namespace) -> int:
             f"{error}; with -o FILE, give a file that can be written, in a folder that exists"
         ) from None
     if options.json:
-        found = [dataclasses.asdict(part) for part in parts]
+        found = [dataclasses.asdict(part) | {"keys": list(part.keys)} for part in parts]
         sys.stdout.write(json.dumps({"profile": str(path), "parts": found}, indent=2) + "\n")
         return 0
     say(Output(), *_screen(parts, path, fit.attempts, fit.trials))

@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
+from harness.config.toml_text import toml_key
 from harness.twin.fault_fit import FaultFit
 from harness.twin.fit import ProviderFit
 from harness.twin.length_fit import SettingLengths
 from harness.twin.pace_fit import PaceFit
-from harness.twin.rate_fit import RateFit
+from harness.twin.profile_values import (
+    duration_text,
+    fault_values,
+    in_digits,
+    length_values,
+    pace_values,
+    rate_values,
+    retry_after_values,
+    ttft_values,
+)
 from harness.twin.ttft_fit import TtftFit
 
 _FEW = 8
-_SCALES = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
 
 
 @dataclass(frozen=True)
 class FittedPart:
-    """One part of a fit. `keys`: those of the profile that it gives, none if it gives none.
+    """One part of a fit. `keys`: those of the profile that it gives, with their values as TOML.
 
-    `is_table`: it is a table of its own in the profile, such as `[phases.research]`.
+    `table`: the head of the table that the keys are in, such as `[phases.research]`; empty for the
+    keys of the profile itself.
     """
 
     name: str
     value: str
     evidence: str
     unknown: tuple[str, ...] = ()
-    keys: tuple[str, ...] = ()
-    is_table: bool = False
+    keys: Mapping[str, str] = field(default_factory=dict)
+    table: str = ""
 
 
 def fitted_parts(fit: ProviderFit) -> list[FittedPart]:
@@ -48,26 +58,13 @@ def fitted_parts(fit: ProviderFit) -> list[FittedPart]:
     ]
 
 
-def duration_text(seconds: float, between: str = " ") -> str:
-    """Write three digits in the unit that fits: `47.6 ms`."""
-    value = float(f"{max(seconds, 1e-9):.3g}")
-    unit, scale = next((each for each in _SCALES if value >= each[1] * 0.9999), _SCALES[-1])
-    return f"{_digits(value / scale, 3)}{between}{unit}"
-
-
 def counted(number: int, what: str) -> str:
     """Write `1 attempt`, `1,200 attempts`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _percent(share: float) -> str:
-    return f"{_digits(share * 100, 2)} %" if share >= 1e-5 else "<0.001 %"
-
-
-def _digits(value: float, digits: int) -> str:
-    """Write so many significant digits, without an exponent."""
-    text = f"{float(f'{value:.{digits}g}'):f}"
-    return text.rstrip("0").rstrip(".")
+    return f"{in_digits(share * 100, 2)} %" if share >= 1e-5 else "<0.001 %"
 
 
 def _pace(pace: PaceFit) -> FittedPart:
@@ -91,8 +88,7 @@ def _pace(pace: PaceFit) -> FittedPart:
     unknown = [f"above {pace.most} in flight: the line through the last two points goes on"]
     if low > 1:
         unknown.append(f"below {low} in flight: as fast as there")
-    keys = ("itl_points",) if len(pace.itl) > 1 else ("itl_a",)
-    return FittedPart("pace", value, evidence, tuple(unknown), keys)
+    return FittedPart("pace", value, evidence, tuple(unknown), pace_values(pace))
 
 
 def _chunk(pace: PaceFit) -> Iterator[FittedPart]:
@@ -107,9 +103,8 @@ def _chunk(pace: PaceFit) -> Iterator[FittedPart]:
             else ()
         )
         evidence = f"mean {mean:.2f} in the streams"
-        yield FittedPart(
-            "tokens a chunk", str(pace.chunk), evidence, unknown, ("tokens_per_chunk",)
-        )
+        chunk = str(pace.chunk)
+        yield FittedPart("tokens a chunk", chunk, evidence, unknown, {"tokens_per_chunk": chunk})
 
 
 def _ttft(ttft: TtftFit, pace: PaceFit) -> FittedPart:
@@ -131,13 +126,14 @@ def _ttft(ttft: TtftFit, pace: PaceFit) -> FittedPart:
             unknown.append(f"growth with the prompt: none seen{small}")
         if not ttft.growth:
             unknown.append(f"growth with load: none seen with up to {ttft.most} in service")
-    return FittedPart("time to first token", value, evidence, tuple(unknown), ("ttft",))
+    return FittedPart("time to first token", value, evidence, tuple(unknown), ttft_values(ttft))
 
 
 def _slots(ttft: TtftFit, pace: PaceFit) -> Iterator[FittedPart]:
     if ttft.slots is not None:
         evidence = f"{counted(ttft.queued, 'request')} waited for one of {ttft.slots} to end"
-        yield FittedPart("slots", str(ttft.slots), evidence, (), ("slots",))
+        slots = str(ttft.slots)
+        yield FittedPart("slots", slots, evidence, (), {"slots": slots})
     else:
         text = f"{ttft.most} in service at most"
         if pace.before_text is not None:
@@ -146,7 +142,6 @@ def _slots(ttft: TtftFit, pace: PaceFit) -> Iterator[FittedPart]:
 
 
 def _pooled(lengths: SettingLengths) -> FittedPart:
-    keys = ("reasoning_tokens", "answer_tokens")
     unknown = []
     if lengths.hidden is not None:
         unknown.append(
@@ -155,7 +150,7 @@ def _pooled(lengths: SettingLengths) -> FittedPart:
         )
     return FittedPart(
         "lengths, all", _said(lengths), _length_evidence(lengths), tuple(unknown),
-        keys if lengths.reasoning is not None else keys[1:],
+        length_values(lengths),
     )  # fmt: skip
 
 
@@ -192,7 +187,7 @@ def _phases(fit: ProviderFit) -> Iterator[FittedPart]:
             unknown.append(f"the spread of {lengths.setting}: only {answers}")
         yield FittedPart(
             f"lengths, {lengths.setting}", _said(lengths), _length_evidence(lengths),
-            tuple(unknown), (f"phases.{lengths.setting}",), is_table=True,
+            tuple(unknown), length_values(lengths), f"[phases.{toml_key(lengths.setting)}]",
         )  # fmt: skip
 
 
@@ -206,7 +201,8 @@ def _cap(fit: ProviderFit) -> FittedPart:
         f"{counted(cap.refused, 'refusal')} at or above it, {counted(cap.against, 'admission')} "
         "against it"
     )
-    return FittedPart("concurrency cap", str(cap.cap), evidence, (), ("concurrency_cap",))
+    found = str(cap.cap)
+    return FittedPart("concurrency cap", found, evidence, (), {"concurrency_cap": found})
 
 
 _RATE_WORDS = {
@@ -231,28 +227,22 @@ def _rate(fit: ProviderFit) -> FittedPart:
     if rate.wait_error is not None:
         evidence += f", the median Retry-After is off by {_percent(rate.wait_error)}"
     value = f"{rate.amount:,.0f} {_RATE_WORDS[rate.kind]} a minute, burst {rate.burst:g} s"
-    return FittedPart("rate", value, evidence, ("a second limit behind it",), _rate_keys(rate))
-
-
-def _rate_keys(rate: RateFit) -> tuple[str, ...]:
-    match rate.kind:
-        case "requests":
-            return ("requests_per_minute", "burst")
-        case "rejected_count":
-            return ("requests_per_minute", "rejected_count", "burst")
-        case "used" | "reserved":
-            return ("tokens_per_minute", "tokens_counted", "burst")
+    return FittedPart("rate", value, evidence, ("a second limit behind it",), rate_values(rate))
 
 
 def _retry_after(fit: ProviderFit) -> Iterator[FittedPart]:
     said = fit.limits.retry_after
-    if said.of:
-        evidence = f"{said.count:,} of {said.of:,} refusals had the header"
-        value = said.value if isinstance(said.value, str) else duration_text(said.value or 0)
-        if said.value is None:
-            yield FittedPart("Retry-After", "none", evidence)
-        else:
-            yield FittedPart("Retry-After", value, evidence, (), ("retry_after",))
+    if not said.of:
+        return
+    match said.value:
+        case None:
+            value = "none"
+        case "exact":
+            value = "exact"
+        case _:
+            value = duration_text(said.value)
+    evidence = f"{said.count:,} of {said.of:,} refusals had the header"
+    yield FittedPart("Retry-After", value, evidence, (), retry_after_values(said))
 
 
 def _fault(fault: FaultFit) -> FittedPart:
@@ -263,7 +253,7 @@ def _fault(fault: FaultFit) -> FittedPart:
     evidence = f"{fault.count:,} of {counted(fault.of, 'attempt')} failed like this"
     unknown = ("whether it is an outage at a set time",) if fault.burst is not None else ()
     return FittedPart(
-        f"fault {fault.kind}", value, evidence, unknown, (f"faults.{fault.kind}",), is_table=True
+        f"fault {fault.kind}", value, evidence, unknown, fault_values(fault), "[[faults]]"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -16,24 +17,24 @@ from harness.twin.cap_fit import fit_cap, is_refusal
 from harness.twin.curves import fit_rising, hats, knots_up_to
 from harness.twin.fault_fit import fit_faults
 from harness.twin.fit import fit_observations
-from harness.twin.fitted_parts import duration_text, fitted_parts
+from harness.twin.fitted_parts import fitted_parts
 from harness.twin.in_flight import active_at, active_before, count_in_flight
 from harness.twin.length_fit import cut_by_limit, fit_lengths, length_of, pooled_lengths
 from harness.twin.limits_fit import fit_limits
 from harness.twin.observations import Observations, observe
 from harness.twin.pace_fit import fit_pace, mean_chunk
 from harness.twin.profile_text import TwinHead, twin_text
+from harness.twin.profile_values import duration_text
 from harness.twin.rate_fit import fit_retry_after
 from harness.twin.ttft_fit import fit_ttft
 from tests.analysis.builders import make_attempt, make_run, make_workflow
 
-CELL = "async_2_none_attempt"
+_CALLS = itertools.count(1)
 
 
 def attempt(sent: float, first: float = 0.5, last: float = 1.5, **fields: Any) -> Attempt:
     """Return an attempt that was sent at `sent`, with text `first` to `last` seconds later."""
-    fields.setdefault("call", attempt.calls)  # type: ignore[attr-defined]
-    attempt.calls += 1  # type: ignore[attr-defined]
+    fields.setdefault("call", next(_CALLS))
     at = [round((sent + moment) * SECOND) for moment in (0, first, last)]
     plain: dict[str, Any] = {
         "ready": at[0], "permit_requested": at[0], "permit_granted": at[0], "sent": at[0],
@@ -41,9 +42,6 @@ def attempt(sent: float, first: float = 0.5, last: float = 1.5, **fields: Any) -
         "done": at[2], "chunks": 101, "tokens": Tokens(input=10, output=101),
     }  # fmt: skip
     return make_attempt(**(plain | fields))
-
-
-attempt.calls = 1  # type: ignore[attr-defined]
 
 
 def refused(sent: float, **fields: Any) -> Attempt:
@@ -179,7 +177,7 @@ def test_what_makes_no_profile_is_one_line_with_the_key_and_the_value() -> None:
     wide = replace(fit, ttft=replace(fit.ttft, sigma=3.0))
     head = TwinHead("twin", "made up", "made up", "2026-11-27")
     with pytest.raises(InputError, match=r"no profile \(ttft\.sigma = 3: must be at most 2\)"):
-        twin_text(wide, fitted_parts(wide), head)
+        twin_text(fitted_parts(wide), head)
 
 
 def test_a_length_without_spread_and_one_that_was_cut() -> None:
