@@ -85,9 +85,11 @@ def _pace(pace: PaceFit) -> FittedPart:
     )
     if pace.left_out:
         evidence += f"; {pace.left_out:,} far off were left out"
-    unknown = [f"above {pace.most} in flight: the line through the last two points goes on"]
+    unknown = [
+        f"the pace above {pace.most} in flight: the line through the last two points goes on"
+    ]
     if low > 1:
-        unknown.append(f"below {low} in flight: as fast as there")
+        unknown.append(f"the pace below {low} in flight: taken as that at {low}")
     return FittedPart("pace", value, evidence, tuple(unknown), pace_values(pace))
 
 
@@ -155,7 +157,7 @@ def _pooled(lengths: SettingLengths) -> FittedPart:
 
 
 def _said(lengths: SettingLengths) -> str:
-    answer = f"answer {lengths.answer.median:,.0f}"
+    answer = f"answer {lengths.answer.median:,.0f} tokens"
     if lengths.reasoning is None:
         return answer
     return f"reasoning {lengths.reasoning.median:,.0f}, {answer}"
@@ -225,9 +227,15 @@ def _rate(fit: ProviderFit) -> FittedPart:
         "admissions against it"
     )
     if rate.wait_error is not None:
-        evidence += f", the median Retry-After is off by {_percent(rate.wait_error)}"
+        evidence += f", median error of Retry-After {_percent(rate.wait_error)}"
     value = f"{rate.amount:,.0f} {_RATE_WORDS[rate.kind]} a minute, burst {rate.burst:g} s"
-    return FittedPart("rate", value, evidence, ("a second limit behind it",), rate_values(rate))
+    return FittedPart(
+        "rate",
+        value,
+        evidence,
+        ("the rate: a second limit behind this one is not seen",),
+        rate_values(rate),
+    )
 
 
 def _retry_after(fit: ProviderFit) -> Iterator[FittedPart]:
@@ -251,7 +259,9 @@ def _fault(fault: FaultFit) -> FittedPart:
         value = f"{_percent(fault.share)} in bursts of {duration_text(fault.burst.on)} every "
         value += duration_text(fault.burst.on + fault.burst.off)
     evidence = f"{fault.count:,} of {counted(fault.of, 'attempt')} failed like this"
-    unknown = ("whether it is an outage at a set time",) if fault.burst is not None else ()
+    unknown = (
+        (f"whether {fault.kind} is an outage at set times",) if fault.burst is not None else ()
+    )
     return FittedPart(
         f"fault {fault.kind}", value, evidence, unknown, fault_values(fault), "[[faults]]"
     )
