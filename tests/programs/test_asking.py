@@ -102,3 +102,15 @@ def test_a_program_that_asks_for_ever_ends_at_the_deadline() -> None:
     assert workflow.error is not None
     assert workflow.error.startswith("work: workflow_timeout")
     assert records.calls[-1].outcome == "workflow_timeout"
+
+
+@odd
+async def gathers_without_raising(ask: Any) -> None:
+    await harness.gather(*(ask("work", "x", raises=False) for _ in range(3)), enough=2)
+
+
+def test_a_gather_of_calls_that_do_not_raise_names_their_failure() -> None:
+    faults = [{"kind": "unavailable", "probability": 1.0}]
+    records = played("gathers_without_raising", faults=faults)
+    [workflow] = records.workflows
+    assert workflow.error == ("work: unavailable (HTTP 503); 2 of 3 failed, 2 had to succeed")

@@ -108,19 +108,24 @@ class Gather(ProgramStep[list[Any]]):
         return names.pop() if len(names) == 1 else "gather"
 
     def _failure(self, found: Sequence[_Branch | None]) -> Exception:
-        failed = [one for one in found if one is not None and one.error is not None]
+        failed = [one for one in found if one is not None and not one.ok]
         if not failed:
             return GatherFailedError("gather: no branch could succeed")
-        first = min(failed, key=lambda one: one.at).error
-        assert first is not None, "it failed"
+        raised = [one for one in failed if one.error is not None]
+        first = min(raised, key=lambda one: one.at).error if raised else None
         needed = self._partial.needed
-        if not self._partial.stops or needed == len(found):
+        if first is not None and (not self._partial.stops or needed == len(found)):
             return first
+        why = first or f"{self._phase()}: {_outcome_of(failed[0].value)}"
         failure = GatherFailedError(
-            f"{first}; {len(failed)} of {len(found)} failed, {needed} had to succeed"
+            f"{why}; {len(failed)} of {len(found)} failed, {needed} had to succeed"
         )
         failure.__cause__ = first
         return failure
+
+
+def _outcome_of(answer: Answer) -> str:
+    return f"{answer.outcome} ({answer.detail})" if answer.detail else answer.outcome
 
 
 def _is_fatal(error: Exception | None) -> bool:
