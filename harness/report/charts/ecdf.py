@@ -82,11 +82,6 @@ def latency_ecdf(about: Subject) -> Chart | None:
         return None
     best, looks, each, more = _best_of_each(about, ran, shown)
 
-    def seconds(cell: CellRecords, name: PopulationName) -> NDArray[np.float64]:
-        ended = MeasuredCell(cell).population(name).items
-        taken: NDArray[np.float64] = np.sort((ended.column("done") - ended.column("ready")) / unit)
-        return taken
-
     def panel(title: str, found: Sequence[NDArray[np.float64]], *, banded: bool) -> CurvePanel:
         series = [
             Series(about.labels[cell.id], looks[cell.id], _steps(one, banded), "steps")
@@ -96,8 +91,8 @@ def latency_ecdf(about: Subject) -> Chart | None:
         return _panel_of(title, series, found)
 
     steady = [of_cell[cell.id].steady() for cell in best]
-    workflows = [seconds(cell, "workflows") for cell in steady]
-    calls = [seconds(cell, "calls") for cell in steady]
+    workflows = [_latencies(cell, "workflows") / unit for cell in steady]
+    calls = [_latencies(cell, "calls") / unit for cell in steady]
     main = headline(best, about.summary)
     taken = workflows[best.index(main)]
     # The figure of the tables, not that of the curve, which takes all repeats as one sample.
@@ -130,6 +125,13 @@ def latency_ecdf(about: Subject) -> Chart | None:
         ),
         across=2,
     )
+
+
+def _latencies(cell: CellRecords, name: PopulationName) -> NDArray[np.float64]:
+    """Return the latencies in nanoseconds, in ascending order."""
+    ended = MeasuredCell(cell).population(name).items
+    taken: NDArray[np.float64] = np.sort(ended.column("done") - ended.column("ready"))
+    return taken
 
 
 def _columns(
