@@ -255,9 +255,7 @@ class Advice:
                 "has so many."
             )
         if any(one.tried for one in every):
-            return (
-                "No trial ran without interruption and took any time; no makespan can be compared."
-            )
+            return "No trial ran to its end, or none took any time, so no makespan can be compared."
         return "No trial has ended, so there is nothing to compare."
 
     def _lead_figure(self, found: Judgement) -> Figure | None:

@@ -19,6 +19,7 @@ from harness.bench.own_endpoint import drop_former_endpoint
 from harness.bench.scenario import Scenario
 from harness.bench.scenario_file import load_scenario
 from harness.cli.run import own_endpoint
+from harness.cli.views import warn
 from harness.config import shipped_scenarios
 from harness.doctor.findings import Examined, Finding, Level, MeasuredRun, Probed
 from harness.doctor.registry import examine
@@ -61,6 +62,12 @@ def doctor(options: argparse.Namespace) -> int:
         measured=None if options.run is None else _measured(options.run),
         probed=_probed(scenario, environment, options),
     )
+    if examined.measured is not None and examined.measured.summary.scenario != scenario.name:
+        warn(
+            f"--run {options.run}: is a run of the scenario "
+            f"{printable(examined.measured.summary.scenario)}, not of {scenario.name}; its figures "
+            "may not apply"
+        )
     findings = list(examine(examined))
     if options.json:
         _print_json(scenario, findings)

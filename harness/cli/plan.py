@@ -136,7 +136,7 @@ def _facts(scenario: Scenario, expected: Estimate) -> Iterator[tuple[str, str]]:
     if code := scenario.workflow.code:
         yield "program", f"executes {code}"
     if not scenario.workflow.knows_calls:
-        yield "calls", "not known, as the program decides; workflow.calls says about how many"
+        yield "calls", "not known, as the program decides; workflow.calls gives an estimate"
         yield "cost", "not known" if _paid(scenario) else "none"
         yield from _limits(scenario)
         return

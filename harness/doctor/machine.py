@@ -17,6 +17,7 @@ from harness.records.clock import SECOND, monotonic_since, take_anchor
 from harness.records.errors import HarnessError, PreflightError
 from harness.records.histogram import quantile
 from harness.records.timer_lag import corrected
+from harness.report.wording import counted
 from harness.telemetry.otlp_target import open_target
 from harness.transports.reading import Reading
 
@@ -41,7 +42,7 @@ def check_open_files(examined: Examined) -> Found:
         preflight.open_files(examined.scenario)
     except PreflightError as error:
         return Found("failure", str(error), "ulimit -n NUMBER")
-    return ok(f"enough for {max(examined.scenario.sweep.permits)} permits")
+    return ok(f"enough for {counted(max(examined.scenario.sweep.permits), 'permit')}")
 
 
 def check_timers(examined: Examined) -> Found:
@@ -52,7 +53,7 @@ def check_timers(examined: Examined) -> Found:
         return skipped("only for async")
     streams = min(max(examined.scenario.sweep.permits), preflight.most_ready(examined.scenario))
     late = lateness(streams)
-    said = f"p99 of the client's delay: {late * 1000:.1f} ms with {streams} streams"
+    said = f"p99 of the client's delay: {late * 1000:.1f} ms with {counted(streams, 'stream')}"
     if late <= LATEST:
         return ok(said)
     return Found(

@@ -44,6 +44,9 @@ def render_waterfall(
         say(console, *wrapped(f"Error: {printable(workflow.error)}"))
     if is_rejected(workflow):
         say(console, *wrapped(f"Not kept: {REJECTED}"))
+    if not drawn.rows:
+        say(console, "It made no calls.")
+        return
     rows = drawn.rows if whole else most_telling(drawn.rows)
     panel = waterfall_panel(rows, seconds, drawn.path.latency, "")
     say(console, "", *panel_lines(panel, waterfall_legend([panel])), *waterfall_notes([panel]))

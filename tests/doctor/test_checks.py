@@ -301,6 +301,18 @@ def test_a_mistake_that_a_run_shows(
     assert good.level == "ok", good
 
 
+def test_a_run_of_another_scenario_is_named(
+    here: Path, measured: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(here, SIMULATED)
+    for name, says in (("own", ""), ("other", "a run of the scenario own, not of other; its")):
+        capsys.readouterr()
+        main(["doctor", str(file), "--run", str(measured), "--set", f"name={name}"])
+        said = capsys.readouterr().err
+        assert says in said
+        assert bool(said) == bool(says)
+
+
 # The checks that ask the server.
 
 MODELS = json.dumps({"object": "list", "data": [{"id": "m"}, {"id": "m-large"}]}).encode()

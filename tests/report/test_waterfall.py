@@ -77,6 +77,11 @@ def test_workflows_whose_result_was_rejected_are_found_and_say_why(records: Reco
     assert REJECTED not in drawn(records, display_key(fine))
 
 
+def test_a_workflow_without_calls_says_so(records: Records) -> None:
+    without = records._replace(attempts=[], calls=[])
+    assert drawn(without).endswith("It made no calls.\n")
+
+
 def test_a_workflow_is_named_by_its_key_or_by_its_trace(records: Records) -> None:
     waterfalls = Waterfalls(records)
     for workflow in records.workflows:

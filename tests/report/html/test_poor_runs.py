@@ -92,7 +92,7 @@ def poor() -> dict[str, Report]:
         ("one repeat", "Every setting ran once, so there are no intervals"),
         ("sync alone", "Only one setting ran, so there is nothing to choose"),
         ("nulls", "No workflow succeeded"),
-        ("refused at once", "No trial ran without interruption and took any time"),
+        ("refused at once", "No trial ran to its end, or none took any time"),
         ("no cells", "No workflow has ended, so there is no result yet."),
     ],
 )
