@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from harness.analysis.model import Cell, Summary, WorkflowFailure
+from harness.analysis.workflow_failures import REJECTED, is_rejected
 from harness.records.failures import (
     CANCELLED,
     FAILURES,
@@ -273,9 +274,9 @@ def _decisions(about: Subject, attempts: AttemptTable) -> Iterator[Table]:
 
 def _errors(workflows: Sequence[Workflow]) -> Iterator[Table]:
     said = Counter(
-        (workflow.outcome, workflow.error[:LONGEST_ERROR])
+        (workflow.outcome, (workflow.error or REJECTED)[:LONGEST_ERROR])
         for workflow in workflows
-        if workflow.error is not None
+        if workflow.error is not None or is_rejected(workflow)
     )
     if said:
         rows = said.most_common(MOST_ERRORS)
@@ -283,7 +284,7 @@ def _errors(workflows: Sequence[Workflow]) -> Iterator[Table]:
         more = f" ({number(rest)} rarer ones are left out)" if rest else ""
         yield Table(
             "workflow-errors",
-            f"Reasons why workflows failed or were degraded{more}",
+            f"Reasons why workflows were lost or degraded{more}",
             (
                 Column("reason", "reason", [error for (_, error), _ in rows]),
                 Column("outcome", "outcome", [outcome for (outcome, _), _ in rows]),

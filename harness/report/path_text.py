@@ -126,6 +126,9 @@ def in_scenario_seconds(time_scale: float) -> ToSeconds:
     return lambda length: length / 1e9 / time_scale
 
 
+_OUTSIDE = "program (outside of calls)"
+
+
 def path_sentences(path: CriticalPath, seconds: ToSeconds) -> list[str]:
     """Return sentences about the parts of a path, its longest phase, and the last branches."""
     if not path.latency:
@@ -133,14 +136,14 @@ def path_sentences(path: CriticalPath, seconds: ToSeconds) -> list[str]:
     shares = sorted(path.parts().items(), key=lambda item: -item[1])
     least = {PROGRAM_PART: _LEAST_SHARE * path.latency}
     parts = ", ".join(
-        f"{PART_WORDS[part]} {percent(time / path.latency)}"
+        f"{_OUTSIDE if part == PROGRAM_PART else PART_WORDS[part]} {percent(time / path.latency)}"
         for part, time in shares
         if time >= least.get(part, 0)
     )
     said = [f"Critical path of {number(seconds(path.latency))} s: {parts}."]
     phases = path.phases()
-    if phases:
-        longest = max(phases, key=lambda name: phases[name])
+    longest = max(phases, key=lambda name: phases[name], default="")
+    if longest and phases[longest] > path.parts().get(PROGRAM_PART, 0):
         share = percent(phases[longest] / path.latency)
         said.append(f"{sentence(longest.replace('_', '-'))} took most of it ({share}).")
     for one in path.stragglers:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from harness.analysis.workflow_failures import REJECTED
 from harness.records import ids
+from harness.records.clock import SECOND
 from harness.records.errors import InputError
 from harness.records.keys import display_key
 from harness.records.schema import Tokens
@@ -24,7 +25,7 @@ from harness.report.path_text import (
 from harness.report.waterfall import Waterfalls, find_workflow, slowest
 from harness.report.waterfall_text import render_waterfall
 from harness.store.run_directory import Records
-from tests.analysis.builders import make_attempt, make_call
+from tests.analysis.builders import make_attempt, make_call, make_run, make_trial, make_workflow
 from tests.analysis.played import Shape, make_records
 from tests.telemetry.example import CELL, KEY, example
 
@@ -243,6 +244,16 @@ def test_the_sentences_name_the_parts_the_phase_and_the_straggler() -> None:
     assert held == (
         "Branch 2 ended the fan-out, 40.0 s after the one before it: it had 30.0 s more backoff "
         "than the median of the others."
+    )
+
+
+def test_time_outside_of_calls_is_explained() -> None:
+    workflow = msgspec.structs.replace(make_workflow(), done=12 * SECOND, phases=())
+    records = Records(make_run(), [make_attempt()], [make_call()], [workflow], [make_trial()], None)
+    path = Waterfalls(records).of(workflow).path
+    (parts,) = path_sentences(path, in_scenario_seconds(1.0))
+    assert parts.replace("\u00a0", " ").startswith(
+        "Critical path of 12.0 s: program (outside of calls) 92 %, "
     )
 
 

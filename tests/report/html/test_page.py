@@ -12,6 +12,7 @@ import pytest
 
 from harness.analysis.model import Summary
 from harness.analysis.summary import summarise
+from harness.analysis.workflow_failures import REJECTED
 from harness.records.errors import StorageError
 from harness.records.failures import FAILURES
 from harness.report.wording import in_seconds, number, percent, with_interval
@@ -299,6 +300,15 @@ def test_what_users_and_servers_wrote_is_text_and_nothing_else(hostile: Report) 
     errors = rows_of(document.one("table", aria_labelledby="workflow-errors-table"))
     assert list(errors) == [spaced]
     assert f"topic: {spaced[:79]}" in document.one("figure", id="timeline").text
+
+
+def test_results_that_the_program_rejects_are_among_the_reasons() -> None:
+    records = playable(cells=["async_2_none_attempt"])
+    first, *others = records.workflows
+    rejected = [msgspec.structs.replace(first, ok=False), *others]
+    document = report_of(records._replace(workflows=rejected)).document
+    errors = rows_of(document.one("table", aria_labelledby="workflow-errors-table"))
+    assert REJECTED in errors
 
 
 def test_names_of_files_are_plain_whatever_the_scenario_is_called(hostile: Report) -> None:
