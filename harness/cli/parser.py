@@ -276,7 +276,7 @@ def _add_trace(command: _Command) -> None:
         nargs="?",
     )
     add("--slowest N", "the N slowest workflows", type=positive)
-    add("--failed", "the failed and degraded workflows")
+    add("--failed", "the failed, degraded and rejected workflows, at most 8 without --slowest")
     add("--spans", "print the spans as trees")
     add("--json", "print the critical paths as JSON")
     add(

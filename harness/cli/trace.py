@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -21,7 +22,7 @@ from harness.report.path_text import PathSummary, in_scenario_seconds, path_summ
 from harness.report.tree_text import tree_lines
 from harness.report.waterfall import Waterfall, Waterfalls, find_workflow, slowest
 from harness.report.waterfall_text import render_waterfall
-from harness.report.wording import simulated_line
+from harness.report.wording import counted, simulated_line
 from harness.store.run_directory import require_run
 from harness.store.trial_reader import TrialReader
 from harness.telemetry.delivery_log import DeliveryAccount, MetricsAccount, without_span
@@ -36,6 +37,8 @@ _T = TypeVar("_T")
 
 EXIT_UNDELIVERED = 4
 EXPORT = "export"
+MOST_FAILED = 8
+"""The most workflows that `--failed` draws without `--slowest`."""
 
 
 def trace(options: argparse.Namespace) -> int:
@@ -64,6 +67,9 @@ def show_run(options: argparse.Namespace) -> int:
         warn_of_missing_ids(directory)
         _print_spans(chosen, stored, with_run=is_plain)
         return 0
+    left_out = 0
+    if options.failed and options.slowest is None and not options.json:
+        chosen, left_out = chosen[:MOST_FAILED], len(chosen[MOST_FAILED:])
     cells = path_summaries(stored.by_trial()) if is_plain or options.json else []
     drawn = _of_each(chosen, stored, lambda records, one: Waterfalls(records).of(one))
     if options.json:
@@ -80,6 +86,11 @@ def show_run(options: argparse.Namespace) -> int:
         has_trace = jaeger is not None and jaeger.has(one.path.workflow)
         link = jaeger.trace(run.run_id, one.path.workflow) if jaeger and has_trace else None
         render_waterfall(one, run, console, link, whole=options.key is not None)
+    if left_out:
+        every = (
+            f"harness trace {shlex.quote(options.run)} --failed --slowest {MOST_FAILED + left_out}"
+        )
+        print(f"\n… {counted(left_out, 'more workflow')}: {every}")
     if not drawn:
         print("No workflow of this run failed." if options.failed else "No workflow has ended.")
     return 0

@@ -53,7 +53,7 @@ def render_summary(summary: Summary, directory: Path, console: Console) -> None:
     write, width = partial(say, console), screen_width(console.width)
     wrapped = partial(wrap_paragraph, width=width)
     cells = in_reading_order(summary.cells)
-    write(_title(summary), "")
+    write(_title(summary, width), "")
     ended = [f"{cell.workflows.ok}/{cell.workflows.started}" for cell in cells]
     speed = [Column("ok of\nrun", "", ended), *terminal_table("speed", cells, summary)]
     write(*_table([speed, _trouble(cells, summary)], cells, summary, width, between=True))
@@ -119,14 +119,15 @@ def _table(
         yield from map(Text, block, styles)
 
 
-def _title(summary: Summary) -> Text:
+def _title(summary: Summary, width: int) -> Text:
     workflows = sum(cell.workflows.started for cell in summary.cells)
     attempts = sum(cell.attempts.total for cell in summary.cells)
     said = (
         f": {counted(len(summary.cells), 'setting')}, {repeats_of(summary.cells)}, "
         f"{counted(workflows, 'workflow')}, {counted(attempts, 'attempt')}"
     )
-    title = Text.assemble((summary.scenario, "bold"), said)
+    title = Text("\n".join(wrap_paragraph(summary.scenario + said, width=width)))
+    title.stylize("bold", 0, len(summary.scenario))
     if summary.simulated:
         simulated, rest = simulated_line(summary).split(" ", 1)
         title.append(f"\n{simulated}", style="bold").append(f" {rest}")

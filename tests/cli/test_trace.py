@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,23 @@ def test_a_number_a_key_or_the_failed_ones_are_drawn_as_asked(
     assert said.count("Critical path of ") == said.count("\nfailed") + said.count("\ndegraded") > 0
     assert main(["trace", str(directory), "--failed", "--slowest", "1"]) == 0
     assert capsys.readouterr().out.count("Critical path of ") == 1
+
+
+def test_many_failed_workflows_are_cut_and_counted(
+    directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.cli.trace.MOST_FAILED", 1)
+    assert main(["trace", str(directory), "--failed"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("Critical path of ") == 1
+    more = re.search(
+        r"^… \d+ more workflows?: harness (trace .* --failed --slowest \d+)$", said, re.M
+    )
+    assert more
+    assert main(shlex.split(more[1])) == 0
+    said = capsys.readouterr().out
+    assert said.count("Critical path of ") == int(more[1].split()[-1]) > 1
+    assert "more workflow" not in said
 
 
 def test_the_same_for_programs(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -333,6 +333,13 @@ def test_the_head_of_the_speed_up_names_its_baseline(mode: str) -> None:
     assert f"speed-up over\n{mode} (95 %)" in heads
 
 
+def test_a_long_title_is_broken_at_the_width() -> None:
+    summary = make_summary(IDS, scenario="a-scenario-whose-name-is-rather-long-" * 2)
+    file = io.StringIO()
+    render_summary(summary, Path("results/x"), Console(file=file, width=80))
+    assert all(len(line) <= 80 for line in file.getvalue().splitlines()[:4])
+
+
 def test_settings_that_all_lost_as_much_are_not_ranked() -> None:
     counts = WorkflowCounts(started=24, ok=6, degraded=0, failed=18)
     cells = [make_cell(name, workflows=counts, success_rate=Figure(value=0.25)) for name in IDS]
