@@ -8,8 +8,9 @@ import datetime
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.records.clock import SECOND
 from harness.records.errors import InputError, StorageError
@@ -72,25 +73,40 @@ def _read(directory: Path) -> Records:
 
 def _require_one_provider(names: Sequence[str], runs: Sequence[Run]) -> None:
     """Raise InputError if the runs, or the cells of one, name different providers or models."""
-    first: tuple[str, str] | None = None
     for name, run in zip(names, runs, strict=True):
-        swept = sorted(
-            {key for cell in run.cells for key in cell.settings if key.startswith("endpoint.")}
-        )
+        swept = sorted({key for cell in run.cells for key in cell.settings if _of_provider(key)})
         if swept:
             raise InputError(
                 f"{name}: sweeps {swept[0]}, so its settings met different providers; fit a run of "
                 "one of them"
             )
-        endpoint = run.scenario.get("endpoint", {})
-        where = endpoint.get("base_url") or endpoint.get("profile") or ""
-        told = str(where), str(endpoint.get("model") or "")
-        if first is not None and told != first:
+        one, other = _provider(runs[0]), _provider(run)
+        if one != other:
             raise InputError(
-                f"{name}: ran at {' '.join(told)}, and {names[0]} at {' '.join(first)}; give runs "
-                "at one provider and model"
+                f"{name}: ran at {other}, and {names[0]} at {one}; give runs at one provider and "
+                "model"
             )
-        first = told
+        if _endpoint(run).get("override") != _endpoint(runs[0]).get("override"):
+            raise InputError(
+                f"{name}: its override of the profile is not that of {names[0]}; give runs at one "
+                "provider"
+            )
+
+
+def _of_provider(key: str) -> bool:
+    return key.startswith("endpoint.")
+
+
+def _provider(run: Run) -> str:
+    """Return where a run sent its calls, and to which model."""
+    endpoint = _endpoint(run)
+    where = endpoint.get("base_url") or endpoint.get("profile") or "an unknown server"
+    return f"{where} with {endpoint['model']}" if endpoint.get("model") else str(where)
+
+
+def _endpoint(run: Run) -> Mapping[str, Any]:
+    endpoint: Mapping[str, Any] = run.scenario.get("endpoint", {})
+    return endpoint
 
 
 def _head(path: Path, runs: Sequence[Run], names: Sequence[str]) -> TwinHead:

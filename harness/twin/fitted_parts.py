@@ -148,7 +148,7 @@ def _pooled(lengths: SettingLengths) -> FittedPart:
     if lengths.hidden is not None:
         unknown.append(
             f"a median of {lengths.hidden:,.0f} reasoning tokens was hidden: their time is in the "
-            "time to first token, their number nowhere"
+            "time to first token, and their number is in no key"
         )
     return FittedPart(
         "lengths, all", _said(lengths), _length_evidence(lengths), tuple(unknown),

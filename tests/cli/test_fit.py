@@ -6,7 +6,9 @@ import gzip
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from harness.cli.main import main
@@ -136,14 +138,27 @@ def test_what_cannot_be_fitted_is_refused_in_one_line(
     assert "contains no run.json" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"model": "b"}, "ran at https://x with b, and {} at https://x with a; give runs"),
+        ({"base_url": "https://y"}, "ran at https://y with a, and {} at https://x with a"),
+        ({"override": {"slots": 2}}, "its override of the profile is not that of {}; give runs"),
+        ({"base_url": None, "model": None}, "ran at an unknown server, and {} at https://x with a"),
+    ],
+)
 def test_runs_of_different_providers_are_refused(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, Any], text: str
 ) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    save(Records(make_run(), [make_attempt()], [], [make_workflow()], [], None), other)
-    assert main(["fit", str(run), str(other)]) == 2
-    assert "give runs at one provider and model" in capsys.readouterr().err
+    plain = {"base_url": "https://x", "model": "a"}
+    for name, endpoint in (("one", plain), ("other", plain | change)):
+        (tmp_path / name).mkdir()
+        run = make_run()
+        run = msgspec.structs.replace(run, scenario=run.scenario | {"endpoint": endpoint})
+        save(Records(run, [make_attempt()], [], [make_workflow()], [], None), tmp_path / name)
+    one, other = str(tmp_path / "one"), str(tmp_path / "other")
+    assert main(["fit", one, other]) == 2
+    assert f"{other}: {text.format(one)}" in capsys.readouterr().err
 
 
 def test_a_file_that_cannot_be_written_is_one_line(
