@@ -253,8 +253,8 @@ class _Maker:
             low = min(0, high - _RANGE) if high is not None else 0
         if high is None:
             high = low + _RANGE
-        step = part.get("multipleOf")
-        if not isinstance(step, int | float) or isinstance(step, bool) or step <= 0:
+        step: Any = part.get("multipleOf")
+        if not _is_number(step) or step <= 0:
             step = 1 if whole else None
         elif whole and step != int(step):
             step = 1

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from harness.engine.hosting import in_hosted_code
@@ -141,15 +142,12 @@ _CALLED: tuple[tuple[Any, str, str], ...] = (
 A program that imports `sleep` itself is then not refused: it waits.
 """
 _state = threading.local()
-_installed: list[bool] = []
 
 
 @contextmanager
 def refusing_real_time() -> Iterator[None]:
     """Refuse what takes real time to hosted code in this thread."""
-    if not _installed:
-        _installed.append(True)
-        sys.addaudithook(_audit)  # cannot be removed
+    _install_hook()
     before = [(holder, name, getattr(holder, name)) for holder, name, _ in _CALLED]
     for (holder, name, what), (_, _, original) in zip(_CALLED, before, strict=True):
         setattr(holder, name, _checked(original, what))
@@ -160,6 +158,11 @@ def refusing_real_time() -> Iterator[None]:
         _state.refuses = False
         for holder, name, original in before:
             setattr(holder, name, original)
+
+
+@cache  # once: a hook cannot be removed
+def _install_hook() -> None:
+    sys.addaudithook(_audit)
 
 
 def _checked(original: Callable[..., Any], what: str) -> Callable[..., Any]:

@@ -17,7 +17,7 @@ from harness.engine.hosting import Hosting, lasting_locks, transmitting
 from harness.engine.own_time import InterruptibleCode
 from harness.engine.permits import AsyncPermits
 from harness.records.clock import SECOND
-from harness.records.failures import CANCELLED
+from harness.records.failures import CANCELLED, OK
 from harness.simulator.virtual.clock import VirtualClock
 from harness.simulator.virtual.event_loop import VirtualEventLoop, refusing_real_time
 from harness.simulator.virtual.provider import Flight, VirtualProvider, VirtualTrial
@@ -65,18 +65,18 @@ class LoopVirtualClient:
         """
         from harness.client.target_requests import body_for_model
 
-        asked = effect.request
-        assert asked.path is not None, "a program has sent it"
+        path, body = effect.request.path, effect.request.body
+        assert path is not None, "a program has sent it"
         if not call.keeps_model:
-            body = body_for_model(asked.path, asked.body, self._model)
-            asked = msgspec.structs.replace(asked, body=body)
+            body = body_for_model(path, body, self._model)
+            asked = msgspec.structs.replace(effect.request, body=body)
             effect = msgspec.structs.replace(effect, request=asked)
         reply = await self.send(effect, branch)
-        is_whole = reply.outcome == "ok" or reply.finish_reason is not None
+        is_whole = reply.outcome == OK or reply.finish_reason is not None
         if reply.status is None or (reply.status < 300 and not is_whole):
             call.note_without_response(reply)
             return reply
-        response = render_reply(asked.path or "", asked.body, reply)
+        response = render_reply(path, body, reply)
         headers = dict(response.headers)
         if reply.request_id is not None:
             headers["x-request-id"] = reply.request_id
