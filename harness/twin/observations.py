@@ -126,7 +126,7 @@ def observe(runs: Sequence[Records]) -> Observations:
             columns.setdefault(name, []).append(values)
     whole = {name: np.concatenate(values) for name, values in columns.items()}
     asked = [whole.pop(name) for name in _OF_PROMPT]
-    whole["prompt"] = _together(whole["topic"], whole["setting"], *asked)
+    _, whole["prompt"] = _combinations(whole["topic"], whole["setting"], *asked)
     order = np.lexsort((whole["done"], whole["first_text"], whole["sent"]))
     whole = {name: values[order] for name, values in whole.items()}
     return Observations(**whole, outcomes=tuple(outcomes), settings=tuple(settings))
@@ -151,7 +151,8 @@ def _of_run(records: Records) -> dict[str, Any]:
     granted = _seconds(table.column("permit_granted"), scale)
     columns["was_sent"] = ~np.isnan(columns["sent"])
     columns["sent"] = np.where(columns["was_sent"], columns["sent"], granted)
-    columns["trial"] = _trials(table)
+    trial = (table.column(name) for name in ("cell", "repeat", "execution"))
+    _, columns["trial"] = _combinations(*trial)
     _one_after_another(columns)
     columns["topic"], topics = _topics(table, records.workflows)
     settings, numbers = _settings(run, names)
@@ -171,20 +172,17 @@ def _seconds(values: NDArray[Any], scale: float) -> Floats:
     return np.where(values == ABSENT, np.nan, values.astype(np.float64) / scale)
 
 
-def _trials(table: AttemptTable) -> Integers:
-    """Return the number of the trial of each attempt: a setting in a repeat, in one execution."""
-    return _together(*(table.column(name) for name in ("cell", "repeat", "execution")))
-
-
-def _together(*columns: NDArray[Any]) -> Integers:
-    """Number the combinations of values."""
+def _combinations(*columns: NDArray[Any]) -> tuple[Integers, Integers]:
+    """Return the combinations of values that occur, one a row, and which one each attempt has."""
     numbers = np.zeros(len(columns[0]), np.int64)
     for column in columns:
         _, place = np.unique(column, return_inverse=True)
         _, numbers = np.unique(
             numbers * (int(place.max(initial=0)) + 1) + place, return_inverse=True
         )
-    return numbers.astype(np.int64)
+    _, first = np.unique(numbers, return_index=True)
+    found = np.stack([column[first].astype(np.int64) for column in columns], axis=1)
+    return found, numbers.astype(np.int64)
 
 
 def _one_after_another(columns: dict[str, NDArray[Any]]) -> None:
@@ -210,11 +208,10 @@ def _topics(table: AttemptTable, workflows: Sequence[Workflow]) -> tuple[Integer
         )
         for one in workflows
     }
-    columns = [table.column(name) for name in ("cell", "repeat", "workflow", "execution")]
-    keys = np.stack([column.astype(np.int64) for column in columns], axis=1)
-    found, place = np.unique(keys, axis=0, return_inverse=True)
-    numbers = np.array([known.get(tuple(key), -1) for key in found.tolist()], np.int64)
-    return (numbers[place.reshape(-1)] if len(keys) else np.zeros(0, np.int64)), list(topics)
+    key = (table.column(name) for name in ("cell", "repeat", "workflow", "execution"))
+    found, place = _combinations(*key)
+    numbers = np.array([known.get(tuple(row), -1) for row in found.tolist()], np.int64)
+    return numbers[place], list(topics)
 
 
 def _settings(run: Run, names: Sequence[str | None]) -> tuple[list[str], Integers]:
@@ -240,20 +237,18 @@ def _phases(run: Run) -> tuple[PhaseInfo, ...]:
 
 def _limits(run: Run, names: Sequence[str | None], table: AttemptTable) -> Integers:
     """Return the max_tokens of each attempt, 0 for none."""
-    cells, phases = table.column("cell"), table.column("phase")
     infos = {info.id: info for info in run.cells}
     settings = {info.name: (info.setting, info.max_tokens) for info in _phases(run)}
-    limits = np.zeros(len(table), np.int64)
-    pairs = np.stack([cells, phases], axis=1) if len(table) else np.zeros((0, 2), np.int64)
-    found, place = np.unique(pairs, axis=0, return_inverse=True)
-    for number, (cell, phase) in enumerate(found.tolist()):
+    limits = []
+    found, place = _combinations(table.column("cell"), table.column("phase"))
+    for cell, phase in found.tolist():
         setting, limit = settings.get(names[phase] or "", (names[phase], None))
         info = infos.get(names[cell] or "")
         if limit is None and info is not None:
             given = run.cell_scenario(info).get("workflow", {}).get("max_tokens")
             limit = given.get(setting) if isinstance(given, Mapping) else given
-        limits[place.reshape(-1) == number] = limit if isinstance(limit, int) else 0
-    return limits
+        limits.append(limit if isinstance(limit, int) else 0)
+    return np.array(limits, np.int64)[place]
 
 
 def _numbered(lists: Any) -> dict[str, int]:

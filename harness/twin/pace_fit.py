@@ -94,14 +94,13 @@ def fit_pace(seen: Observations) -> PaceFit | None:
     mine = used[decodes]
     seconds, tokens = (ends - starts)[decodes][mine], tokens[decodes][mine].astype(np.float64)
     knots = knots_up_to(most)
-    flat = np.ones(most + 1)
     weights = hats(knots, most)
     shares = np.stack([flight.seconds(column)[mine] for column in weights.T], axis=1)
-    near = (shares / shares.sum(axis=1, keepdims=True)).sum(axis=0)
+    near = _attempts_near(shares)
     kept = near >= min(_LEAST_ATTEMPTS, near.max())
     knots = knots[kept]
     weights = hats(knots, most)
-    itl_at, itl, before = flat, np.ones(len(knots)), 0.0
+    itl_at, itl, before = np.ones(most + 1), np.ones(len(knots)), 0.0
     keep = np.ones(len(seconds), np.bool_)
     made = shares
     for number in range(_ROUNDS):
@@ -116,13 +115,18 @@ def fit_pace(seen: Observations) -> PaceFit | None:
         itl_at = np.maximum(weights @ itl, itl.max() * 1e-6)
         if number == 1:
             keep = ~_far(seconds, made @ itl + before)
-    expected = made @ itl + before
-    near = (made / made.sum(axis=1, keepdims=True)).sum(axis=0)
+    spread = float(np.median(np.abs(seconds / (made @ itl + before) - 1)))
     return PaceFit(
-        tuple(knots.tolist()), tuple(itl.tolist()), tuple(near.tolist()), int(keep.sum()),
-        int((~keep).sum()), float(np.median(np.abs(seconds / expected - 1))), most, chunk,
+        tuple(knots.tolist()), tuple(itl.tolist()), tuple(_attempts_near(made).tolist()),
+        int(keep.sum()), int((~keep).sum()), spread, most, chunk,
         _before(seconds - made @ itl, before) if whole else None,
     )  # fmt: skip
+
+
+def _attempts_near(shares: Floats) -> Floats:
+    """Return how many attempts' worth is at each knot, from what each attempt (row) has there."""
+    near: Floats = (shares / shares.sum(axis=1, keepdims=True)).sum(axis=0)
+    return near
 
 
 def _before(rest: Floats, mean: float) -> tuple[float, float]:
