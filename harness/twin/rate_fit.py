@@ -234,12 +234,10 @@ def _filled(requests: _Requests, rate: float, capacity: float) -> Floats:
     # What is missing is a queue: it grows by what is taken, shrinks with time, never below 0.
     new = np.flatnonzero(np.diff(requests.trial, prepend=-1))
     elapsed = np.diff(requests.at, prepend=requests.at[0]) * rate
-    change = np.concatenate([[0.0], takes[:-1]]) - elapsed
-    change[new] = -1e15  # each trial begins with a full bucket
-    walk = np.cumsum(np.where(change <= -1e14, 0.0, change))
+    walk = np.cumsum(np.concatenate([[0.0], takes[:-1]]) - elapsed)
     level = np.empty(len(takes))
     for begin, end in zip(new, [*new[1:], len(takes)], strict=True):
-        part = walk[begin:end] - walk[begin]
+        part = walk[begin:end] - walk[begin]  # each trial begins with a full bucket
         # Before a request, the missing amount was 0 at the earliest when the walk was lowest.
         level[begin:end] = capacity - (part - np.minimum.accumulate(part))
     return level

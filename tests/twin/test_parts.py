@@ -11,6 +11,7 @@ import pytest
 
 from harness.records.clock import SECOND
 from harness.records.errors import InputError
+from harness.records.keys import WARM_UP
 from harness.records.schema import Attempt, PhaseInfo, Run, Tokens, Workflow
 from harness.store.run_directory import Records
 from harness.twin.cap_fit import fit_cap, is_refusal
@@ -212,6 +213,17 @@ def test_the_same_answer_in_two_cells_is_one_length() -> None:
     seen = seen_in(attempts, workflows, make_run(cells))
     assert pooled_lengths(seen).answer.attempts == 1
     assert seen.trial.tolist() == [0, 1]
+
+
+def test_runs_follow_each_other_in_scenario_seconds_without_their_warm_up() -> None:
+    attempts = [attempt(0, phase=WARM_UP), attempt(10), attempt(10.4)]
+    run = make_run(time_scale=0.5)
+    one = Records(run, attempts, [], [make_workflow()], [], None)
+    seen = observe([one, one])
+    assert seen.trial.tolist() == [0, 0, 1, 1]
+    assert seen.last_token - seen.sent == pytest.approx(np.full(4, 3.0))
+    assert np.diff(seen.sent)[[0, 2]] == pytest.approx([0.8, 0.8])
+    assert seen.sent[2] > seen.done[1]
 
 
 def test_a_cap_explains_the_refusals_at_it_and_not_those_below() -> None:
