@@ -84,12 +84,15 @@ def resume_run(options: argparse.Namespace) -> int:
             )
     directory = require_run(options.resume, "--resume ")
     with locked(directory):
+        was_complete = read_run(directory).status == "complete"
         progress = with_budget(progress_of(directory), options.set)
         scenario = progress.scenario
         profiles = profiles_of(scenario, str(directory / RUN_FILE))
         require_profiles(progress.run, _plain(profiles))
         for line in changes(progress.run, scenario):
             warn(line)
+        if was_complete and not options.quiet:
+            warn(f"{directory}: the run is complete, so nothing is left to run")
         _tell_code(scenario, options)
         with refusing_requests(scenario):
             check_code(scenario)

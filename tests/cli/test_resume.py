@@ -212,6 +212,15 @@ def test_an_interrupted_run_goes_on_and_a_complete_one_has_nothing_left_to_do(
     assert (out / "report.html").exists(), "what was missing is made"
 
 
+def test_a_complete_run_is_said_to_be_complete(
+    complete: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "--resume", str(complete)]) == 0
+    assert "the run is complete, so nothing is left to run" in capsys.readouterr().err
+    assert main(["run", "--resume", str(complete), "--quiet"]) == 0
+    assert not capsys.readouterr().err
+
+
 def test_an_interrupt_while_the_provider_starts_leaves_a_run_that_can_be_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
