@@ -48,8 +48,8 @@ class GrowthPoint(ConfigTable):
 class Ttft(ConfigTable):
     """Time to the first chunk of text: log-normal, plus a part proportional to the prompt.
 
-    `growth`: factors of the log-normal part. Between two points the factor is on a straight line,
-    below the first point it is that of the point, and beyond the last the line goes on.
+    `growth`: factors of the log-normal part. Between two points the factor is on a straight line.
+    Below the first point it is constant; beyond the last, the line goes on unless it falls.
     """
 
     median: Duration
@@ -64,14 +64,15 @@ class Ttft(ConfigTable):
         return points
 
     def factor(self, requests: int) -> float:
-        """Return the factor for a request with which so many wait for their first token."""
+        """Return the factor if `requests` wait for their first token, this one included."""
         points = self.growth
         if not points:
             return 1.0
         if requests <= points[0].requests:
             return points[0].factor
         place = bisect_left([point.requests for point in points], requests)
-        low, high = points[min(place, len(points) - 1) - 1], points[min(place, len(points) - 1)]
+        place = min(place, len(points) - 1)
+        low, high = points[place - 1], points[place]
         slope = (high.factor - low.factor) / (high.requests - low.requests)
         if requests > high.requests:
             slope = max(slope, 0.0)
