@@ -127,9 +127,9 @@ def _screen(parts: Sequence[FittedPart], path: Path, attempts: int, trials: int)
     lines = [f"{path}: fitted to {counted(attempts, 'attempt')} in {counted(trials, 'trial')}", ""]
     for part in parts:
         if len(part.name) < _PART:
-            lines.append(f"{part.name:<{_PART}}{part.value}")
+            lines += wrapped(part.value, f"{part.name:<{_PART}}")
         else:
-            lines += [part.name, " " * _PART + part.value]
+            lines += [part.name, *wrapped(part.value, " " * _PART)]
         lines += wrapped(part.evidence, " " * _PART)
     unknown = [text for part in parts for text in part.unknown]
     lines += ["", "The records cannot tell:"]

@@ -111,6 +111,8 @@ def _chunk(pace: PaceFit) -> Iterator[FittedPart]:
 
 def _ttft(ttft: TtftFit, pace: PaceFit) -> FittedPart:
     value = f"{duration_text(ttft.median)}, sigma {ttft.sigma:.2f}"
+    if ttft.per_1k:
+        value += f", plus {duration_text(ttft.per_1k)} for 1,000 input tokens"
     if ttft.growth:
         value += f", x {ttft.growth[-1][1]:.2g} with {ttft.growth[-1][0]} waiting"
     low, high = ttft.inputs

@@ -95,6 +95,9 @@ def test_the_records_of_a_real_server_of_schema_1_are_fitted(
     for packed in folder.glob("*.gz"):
         packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
     file = tmp_path / "gpu.toml"
+    assert main(["fit", str(folder), "-o", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in out.replace(str(file), "twin.toml").splitlines()), out
     assert main(["fit", str(folder), "-o", str(file), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["profile"] == str(file)

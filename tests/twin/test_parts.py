@@ -173,6 +173,13 @@ def test_the_time_to_first_token_of_one_request_alone() -> None:
     assert (ttft.slots, ttft.growth, ttft.per_1k, ttft.most) == (None, (), 0, 1)
 
 
+def test_growth_with_the_prompt_is_shown() -> None:
+    fit = fit_observations(seen_in([attempt(10.0 * n) for n in range(4)]))
+    grows = replace(fit, ttft=replace(fit.ttft, per_1k=2.0))
+    value = next(one.value for one in fitted_parts(grows) if one.name == "time to first token")
+    assert value == "500 ms, sigma 0.00, plus 2 s for 1,000 input tokens"
+
+
 def test_what_makes_no_profile_is_one_line_with_the_key_and_the_value() -> None:
     fit = fit_observations(seen_in([attempt(10.0 * n) for n in range(4)]))
     wide = replace(fit, ttft=replace(fit.ttft, sigma=3.0))
