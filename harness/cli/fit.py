@@ -21,7 +21,7 @@ from harness.store.column_reader import read_columns
 from harness.store.columns import AttemptTable
 from harness.store.run_directory import Records, replace_file, require_run
 from harness.twin.fit import fit_provider
-from harness.twin.fitted_parts import FittedPart, counted, fitted_parts
+from harness.twin.fitted_parts import FittedPart, count_of, fitted_parts
 from harness.twin.profile_text import UNFITTED, TwinHead, twin_text
 
 _PART = 22
@@ -116,7 +116,7 @@ def _head(path: Path, runs: Sequence[Run], names: Sequence[str]) -> TwinHead:
     is_simulated = " of a simulated provider" if any(run.simulated for run in runs) else ""
     return TwinHead(
         path.stem or "twin",
-        f"Fitted to {counted(len(runs), 'run')}{is_simulated}",
+        f"Fitted to {count_of(len(runs), 'run')}{is_simulated}",
         f"harness fit, from the records of {listed}; the comments say what these cannot tell",
         day,
     )
@@ -124,7 +124,10 @@ def _head(path: Path, runs: Sequence[Run], names: Sequence[str]) -> TwinHead:
 
 def _screen(parts: Sequence[FittedPart], path: Path, attempts: int, trials: int) -> list[str]:
     """Return the table: part and value in a line, the evidence below; then what is not known."""
-    lines = [f"{path}: fitted to {counted(attempts, 'attempt')} in {counted(trials, 'trial')}", ""]
+    lines = [
+        f"{path}: fitted to {count_of(attempts, 'attempt')} in {count_of(trials, 'trial')}",
+        "",
+    ]
     for part in parts:
         if len(part.name) < _PART:
             lines += wrapped(part.value, f"{part.name:<{_PART}}")

@@ -58,7 +58,7 @@ def fitted_parts(fit: ProviderFit) -> list[FittedPart]:
     ]
 
 
-def counted(number: int, what: str) -> str:
+def count_of(number: int, what: str) -> str:
     """Write `1 attempt`, `1,200 attempts`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
@@ -81,7 +81,8 @@ def _pace(pace: PaceFit) -> FittedPart:
     else:
         how = "not streamed, so in flight from sent to done"
     evidence = (
-        f"{counted(pace.attempts, 'attempt')} ({near}), {how}; median error {_percent(pace.spread)}"
+        f"{count_of(pace.attempts, 'attempt')} ({near}), {how}; "
+        f"median error {_percent(pace.spread)}"
     )
     if pace.left_out:
         evidence += f"; {pace.left_out:,} far off were left out"
@@ -117,7 +118,7 @@ def _ttft(ttft: TtftFit, pace: PaceFit) -> FittedPart:
         value += f", x {ttft.growth[-1][1]:.2g} with {ttft.growth[-1][0]} waiting"
     low, high = ttft.inputs
     evidence = (
-        f"{counted(ttft.attempts, 'attempt')}, up to {ttft.most} in service, {low:,.0f} to "
+        f"{count_of(ttft.attempts, 'attempt')}, up to {ttft.most} in service, {low:,.0f} to "
         f"{high:,.0f} input tokens"
     )
     unknown = []
@@ -135,7 +136,7 @@ def _ttft(ttft: TtftFit, pace: PaceFit) -> FittedPart:
 
 def _slots(ttft: TtftFit, pace: PaceFit) -> Iterator[FittedPart]:
     if ttft.slots is not None:
-        evidence = f"{counted(ttft.queued, 'request')} waited for one of {ttft.slots} to end"
+        evidence = f"{count_of(ttft.queued, 'request')} waited for one of {ttft.slots} to end"
         slots = str(ttft.slots)
         yield FittedPart("slots", slots, evidence, (), {"slots": slots})
     else:
@@ -167,9 +168,9 @@ def _said(lengths: SettingLengths) -> str:
 
 def _length_evidence(lengths: SettingLengths) -> str:
     answer = lengths.answer
-    text = counted(answer.attempts, "answer")
+    text = count_of(answer.attempts, "answer")
     if answer.topics:
-        text += f", {counted(answer.topics, 'topic')} with two or more"
+        text += f", {count_of(answer.topics, 'topic')} with two or more"
     if lengths.reasoning_from == "time" and lengths.reasoning is not None:
         text += ", reasoning by its share of the time"
     cut = answer.cut + (lengths.reasoning.cut if lengths.reasoning is not None else 0)
@@ -187,7 +188,7 @@ def _phases(fit: ProviderFit) -> Iterator[FittedPart]:
                 "spread is in sigma"
             )
         if lengths.answer.attempts < _FEW:
-            answers = counted(lengths.answer.attempts, "answer")
+            answers = count_of(lengths.answer.attempts, "answer")
             unknown.append(f"the spread of {lengths.setting}: only {answers}")
         yield FittedPart(
             f"lengths, {lengths.setting}", _said(lengths), _length_evidence(lengths),
@@ -202,7 +203,7 @@ def _cap(fit: ProviderFit) -> FittedPart:
         unknown = (f"concurrency_cap: none was met; it can be above {cap.most}",)
         return FittedPart("concurrency cap", f"above {cap.most}", text, unknown)
     evidence = (
-        f"{counted(cap.refused, 'refusal')} at or above it, {counted(cap.against, 'admission')} "
+        f"{count_of(cap.refused, 'refusal')} at or above it, {count_of(cap.against, 'admission')} "
         "against it"
     )
     found = str(cap.cap)
@@ -219,7 +220,7 @@ def _rate(fit: ProviderFit) -> FittedPart:
     rate, limits = fit.limits.rate, fit.limits
     if rate is None:
         others = " of a limit" if limits.cap.cap is None else " beyond the cap"
-        text = f"{counted(limits.unexplained, 'refusal')}{others}"
+        text = f"{count_of(limits.unexplained, 'refusal')}{others}"
         unknown = ["requests_per_minute, tokens_per_minute: none was met"]
         if limits.unexplained:
             unknown.append(f"{limits.unexplained} refusals that no limit explains are a fault")
@@ -260,7 +261,7 @@ def _fault(fault: FaultFit) -> FittedPart:
     if fault.burst is not None:
         value = f"{_percent(fault.share)} in bursts of {duration_text(fault.burst.on)} every "
         value += duration_text(fault.burst.on + fault.burst.off)
-    evidence = f"{fault.count:,} of {counted(fault.of, 'attempt')} failed like this"
+    evidence = f"{fault.count:,} of {count_of(fault.of, 'attempt')} failed like this"
     unknown = (
         (f"whether {fault.kind} is an outage at set times",) if fault.burst is not None else ()
     )
@@ -277,13 +278,13 @@ def _no_fault(fit: ProviderFit) -> FittedPart:
         unknown.append(f"faults rarer than {_percent(3 / max(faults.attempts, 1))} of the requests")
     if faults.timeouts:
         unknown.append(
-            f"{counted(faults.timeouts, 'timeout')} of the client: a slow answer or a fault"
+            f"{count_of(faults.timeouts, 'timeout')} of the client: a slow answer or a fault"
         )
     for name, count in sorted(faults.other.items()):
         unknown.append(f"{count} x {name}: no fault of the simulated provider stands for it")
     return FittedPart(
         "faults",
-        counted(struck, "failure") if struck else "none met",
-        counted(faults.attempts, "attempt"),
+        count_of(struck, "failure") if struck else "none met",
+        count_of(faults.attempts, "attempt"),
         tuple(unknown),
     )

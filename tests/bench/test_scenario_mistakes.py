@@ -107,8 +107,8 @@ def complaint(text: str, *overrides: str) -> str:
         ),
         pytest.param(
             HEAD + '"a\\nb\\u001b" = 1\n',
-            'workflow."a b?": unknown key; known here: carry_reasoning, carry_tokens, kind, '
-            "max_tokens, on_branch_failure, quorum, sub_questions, topics, topics_file",
+            'workflow."a\\nb\\u001b": unknown key; known here: carry_reasoning, carry_tokens, '
+            "kind, max_tokens, on_branch_failure, quorum, sub_questions, topics, topics_file",
             id="key with line break and escape",
         ),
         pytest.param(
