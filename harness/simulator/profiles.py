@@ -115,7 +115,7 @@ class Lengths(ConfigTable):
 
 
 _NO_LENGTHS = Lengths()
-_LATER = ("wander", "tool_call_share", "tool_rounds")
+_LATER = ("wander", "tool_call_share", "tool_rounds", "cached_share")
 """Keys that earlier versions do not have."""
 
 
@@ -168,6 +168,8 @@ class Profile(ConfigTable):
     the end; "reserved" charges the prompt and max_tokens at arrival. `rejected_count`: refused
     requests count too. `retry_after`: sent with a 429; "exact" is the time until the rate admits
     the request.
+    `cached_share`: the share of the input tokens that is reported as read from a prompt cache; it
+    changes no time.
     `list_tokens`: the length of a list in JSON; without it, it is as long as its text.
     `tool_call_share`: how often an answer that may call a tool does so. `tool_rounds`: after so
     many rounds of tool calls since the last message of the user, an answer that need not call a
@@ -192,6 +194,7 @@ class Profile(ConfigTable):
     reasoning_tokens: Length | None = None
     answer_tokens: Length
     list_tokens: Length | None = None
+    cached_share: float = Field(default=0.0, ge=0, le=1)
     tool_call_share: float = Field(default=0.5, ge=0, le=1)
     tool_rounds: int = Field(default=3, ge=0, le=1000)
     phases: dict[str, Lengths] = Field(default_factory=dict)
@@ -265,8 +268,8 @@ class Profile(ConfigTable):
         """Return the profile as plain values for JSON, with durations in seconds.
 
         Settings that have no effect are left out, so that earlier runs have the same profile: a
-        speed that does not wander, the defaults for tools, and a time to first token that does not
-        grow.
+        speed that does not wander, the defaults for tools, a share of 0 that is cached, and a time
+        to first token that does not grow.
         """
         fields = type(self).model_fields
         unused = {key for key in _LATER if getattr(self, key) == fields[key].default}

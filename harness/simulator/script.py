@@ -133,8 +133,9 @@ class Script:
         if not request.is_for_text:
             self.tokens = Tokens(input=request.input_tokens, output=0)
         else:
+            cached = round(profile.cached_share * request.input_tokens)
             self.tokens = Tokens(
-                input=request.input_tokens, cached=0, output=output, reasoning=self.reasoning
+                input=request.input_tokens, cached=cached, output=output, reasoning=self.reasoning
             )
 
     def _measure(self, profile: Profile, seed: int) -> None:

@@ -11,6 +11,7 @@ from harness.twin.fit import ProviderFit
 from harness.twin.length_fit import SettingLengths
 from harness.twin.pace_fit import PaceFit
 from harness.twin.profile_values import (
+    cache_values,
     duration_text,
     fault_values,
     in_digits,
@@ -50,6 +51,7 @@ def fitted_parts(fit: ProviderFit) -> list[FittedPart]:
         *_slots(fit.ttft, fit.pace),
         _pooled(fit.pooled),
         *_phases(fit),
+        _cache(fit),
         _cap(fit),
         _rate(fit),
         *_retry_after(fit),
@@ -194,6 +196,22 @@ def _phases(fit: ProviderFit) -> Iterator[FittedPart]:
             f"lengths, {lengths.setting}", _said(lengths), _length_evidence(lengths),
             tuple(unknown), length_values(lengths), f"[phases.{toml_key(lengths.setting)}]",
         )  # fmt: skip
+
+
+def _cache(fit: ProviderFit) -> FittedPart:
+    cache = fit.cache
+    if not cache.attempts:
+        text = "no attempt reports cached tokens"
+        return FittedPart("cached input", "not fitted", text, (f"cached_share: {text}",))
+    evidence = (
+        f"{cache.cached:,} of {count_of(cache.input, 'input token')} in "
+        f"{count_of(cache.attempts, 'attempt')}"
+    )
+    unknown = ["the cached share of prompts that begin differently, or come in another order"]
+    if cache.silent:
+        unknown.append(f"the cached tokens of {count_of(cache.silent, 'attempt')} without a report")
+    share = _percent(cache.share) if cache.cached else "0 %"
+    return FittedPart("cached input", share, evidence, tuple(unknown), cache_values(cache.share))
 
 
 def _cap(fit: ProviderFit) -> FittedPart:

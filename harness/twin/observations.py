@@ -37,7 +37,7 @@ CLIENT_TIMEOUTS = (
 _BETWEEN_TRIALS = 1.0
 _TIMES = ("sent", "headers", "first_text", "first_answer", "last_token", "done")
 _OF_PROMPT = ("repeat", "branch", "call")
-_COUNTS = ("input", "output", "reasoning", "chunks", "status")
+_COUNTS = ("input", "cached", "output", "reasoning", "chunks", "status")
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class Observations:
     done: Floats
     retry_after: Floats
     input: Integers
+    cached: Integers
     output: Integers
     reasoning: Integers
     chunks: Integers

@@ -43,6 +43,11 @@ def length_values(lengths: SettingLengths) -> dict[str, str]:
     return {"reasoning_tokens": _length(lengths.reasoning)} | answer
 
 
+def cache_values(share: float) -> dict[str, str]:
+    """Return the share of the input that is cached; empty for nothing."""
+    return {"cached_share": _number(share)} if share else {}
+
+
 def rate_values(rate: RateFit) -> dict[str, str]:
     """Return the limit of requests or tokens per minute."""
     amount, burst = str(max(1, round(rate.amount))), _duration(rate.burst)

@@ -282,6 +282,8 @@ def test_the_time_to_first_token_grows_along_lines_and_never_falls_beyond_the_la
 
 
 def test_a_profile_without_growth_is_written_as_before() -> None:
+    assert "cached_share" not in load_profile("streams").as_dict()
+    assert load_profile("streams", {"cached_share": 0.5}).as_dict()["cached_share"] == 0.5
     assert "growth" not in load_profile("streams").as_dict()["ttft"]
     grows = load_profile("streams", {"ttft": GROWS})
     assert Profile.model_validate(json.loads(json.dumps(grows.as_dict()))) == grows

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from harness.config.prices import Price, cost_usd
 from harness.twin.fit import ProviderFit, fit_provider
 from tests.twin.providers import play
 
@@ -139,6 +140,18 @@ def test_the_time_to_first_token_grows_with_prompt_and_load(seed: int) -> None:
     fit = fitted({"ttft": ttft}, seed).ttft
     assert fit.per_1k == pytest.approx(2.0, rel=0.05)
     assert fit.median == pytest.approx(0.2, rel=0.1)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_cached_share_of_the_input_is_found_and_has_its_price(seed: int, share: float) -> None:
+    records = play({"cached_share": share}, seed=seed)
+    cache = fit_provider([records]).cache
+    assert cache.share == pytest.approx(share, abs=0.005)
+    assert (cache.attempts, cache.silent) == (len(records.attempts), 0)
+    price = Price(input=1000.0, cached=100.0, output=0.0, source="made up")
+    paid = sum(cost_usd(price, one.tokens, 0) for one in records.attempts)
+    assert paid == pytest.approx(cache.input * (1 - 0.9 * share) / 1000, rel=0.005)
 
 
 PHASES = {

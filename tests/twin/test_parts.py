@@ -14,6 +14,7 @@ from harness.records.errors import InputError
 from harness.records.keys import WARM_UP
 from harness.records.schema import Attempt, PhaseInfo, Run, Tokens, Workflow
 from harness.store.run_directory import Records
+from harness.twin.cache_fit import fit_cache
 from harness.twin.cap_fit import fit_cap, is_refusal
 from harness.twin.curves import fit_rising, hats, knots_up_to
 from harness.twin.fault_fit import fit_faults
@@ -258,6 +259,20 @@ def test_an_admission_while_a_request_ends_is_not_against_a_cap() -> None:
     early = [attempt(100.0 * n + 1.2) for n in range(20)]
     seen = seen_in(first + early + at_cap)
     assert fit_cap(seen, is_refusal(seen)).cap is None
+
+
+def test_a_cached_share_is_that_of_the_attempts_that_report_one() -> None:
+    told = [attempt(n, tokens=Tokens(input=100, cached=25, output=101)) for n in range(4)]
+    silent = [attempt(10 + n) for n in range(3)]
+    cache = fit_cache(seen_in([*told, *silent, refused(20)]))
+    assert (cache.attempts, cache.silent, cache.input, cache.share) == (4, 3, 400, 0.25)
+    assert fit_cache(seen_in(silent)).share == 0
+    parts = {part.name: part for part in fitted_parts(fit_observations(seen_in(silent)))}
+    assert parts["cached input"].keys == {}
+    assert parts["cached input"].unknown == ("cached_share: no attempt reports cached tokens",)
+    parts = {part.name: part for part in fitted_parts(fit_observations(seen_in(told + silent)))}
+    assert parts["cached input"].keys == {"cached_share": "0.25"}
+    assert "3 attempts without a report" in parts["cached input"].unknown[1]
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,10 @@ from tests.wire.provider import serving
 
 SEED, SCALE = 3, 0.01
 MS = SECOND // 1000
-PROFILE = {"reasoning_tokens": {"median": 4}, "answer_tokens.median": 40, "tokens_per_chunk": 3}
+PROFILE = {
+    "reasoning_tokens": {"median": 4}, "answer_tokens.median": 40, "tokens_per_chunk": 3,
+    "cached_share": 0.5,
+}  # fmt: skip
 MOMENTS = ("sent", "headers", "first_reasoning", "first_answer", "last_token")
 
 
