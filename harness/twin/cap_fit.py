@@ -18,7 +18,7 @@ from harness.twin.observations import CLIENT_TIMEOUTS, Flags, Integers, Observat
 _LEAST = 3
 _WRONG_ADMISSIONS = 0.1
 _CLOSE = 0.05
-_LATE = 0.05
+LATE_ENDS = 0.05
 """By how much later than the provider a client sees the end of a request, as a share of it."""
 
 
@@ -62,7 +62,7 @@ def fit_cap(seen: Observations, refused: Flags) -> CapFit:
     most = int(before.max()) + 1
     if refused.sum() < _LEAST:
         return CapFit(None, most, 0, 0, nothing)
-    late = _LATE * float(np.median(until - sent))
+    late = LATE_ENDS * float(np.median(until - sent))
     met = active_at(seen.sent[refused], sent, until)
     cap, wrong = _threshold(met, before, active_before(sent, until - late))
     if cap is None:

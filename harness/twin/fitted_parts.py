@@ -6,12 +6,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from harness.config.toml_text import toml_key
+from harness.twin.cap_fit import CapFit
+from harness.twin.cap_step_fit import CapStepFit
 from harness.twin.fault_fit import FaultFit
 from harness.twin.fit import ProviderFit
 from harness.twin.length_fit import SettingLengths
 from harness.twin.pace_fit import PaceFit
 from harness.twin.profile_values import (
     cache_values,
+    cap_values,
     duration_text,
     fault_values,
     in_digits,
@@ -215,17 +218,47 @@ def _cache(fit: ProviderFit) -> FittedPart:
 
 
 def _cap(fit: ProviderFit) -> FittedPart:
-    cap = fit.limits.cap
+    cap, step, hints = fit.limits.cap, fit.limits.step, fit.limits.step_hints
+    if step is not None:
+        return _cap_step(cap, step)
+    unknown = []
     if cap.cap is None:
-        text = f"{cap.most} in service at most, and no refusals show a cap"
-        unknown = (f"concurrency_cap: none was met; it can be above {cap.most}",)
-        return FittedPart("concurrency cap", f"above {cap.most}", text, unknown)
-    evidence = (
-        f"{count_of(cap.refused, 'refusal')} at or above it, {count_of(cap.against, 'admission')} "
-        "against it"
+        value = f"above {cap.most}"
+        evidence = f"{cap.most} in service at most, and no refusals show a cap"
+        unknown.append(f"concurrency_cap: none was met; it can be above {cap.most}")
+    else:
+        value, evidence = str(cap.cap), _cap_evidence(cap)
+    if hints:
+        unknown.append(
+            f"whether the cap changes: {count_of(hints, 'trial')} would show it, but no two at the "
+            "same time"
+        )
+    return FittedPart("concurrency cap", value, evidence, tuple(unknown), cap_values(cap.cap, None))
+
+
+def _cap_evidence(cap: CapFit) -> str:
+    refusals, admissions = count_of(cap.refused, "refusal"), count_of(cap.against, "admission")
+    return f"{refusals} at or above it, {admissions} against it"
+
+
+def _cap_step(cap: CapFit, step: CapStepFit) -> FittedPart:
+    at = duration_text(step.at)
+    before, after = (
+        "none met" if number is None else str(number) for number in (cap.cap, step.after)
     )
-    found = str(cap.cap)
-    return FittedPart("concurrency cap", found, evidence, (), {"concurrency_cap": found})
+    evidence = (
+        f"{_cap_evidence(cap)}; {step.trials} trials show that it changes between "
+        f"{step.earliest:,.1f} and {step.latest:,.1f} s after their first request"
+    )
+    unknown = ["whether the cap changes again, or at times of the day instead of those of a trial"]
+    if cap.cap is None:
+        unknown.append(f"the cap before {at}: it can be above {step.most_before}")
+    if step.after is None:
+        unknown.append(f"the cap from {at} on: it can be above {step.most_after}")
+    return FittedPart(
+        "concurrency cap", f"{before}; from {at} on {after}", evidence, tuple(unknown),
+        cap_values(cap.cap, step),
+    )  # fmt: skip
 
 
 _RATE_WORDS = {
@@ -237,7 +270,8 @@ _RATE_WORDS = {
 def _rate(fit: ProviderFit) -> FittedPart:
     rate, limits = fit.limits.rate, fit.limits
     if rate is None:
-        others = " of a limit" if limits.cap.cap is None else " beyond the cap"
+        has_cap = limits.cap.cap is not None or limits.step is not None
+        others = " beyond the cap" if has_cap else " of a limit"
         text = f"{count_of(limits.unexplained, 'refusal')}{others}"
         unknown = ["requests_per_minute, tokens_per_minute: none was met"]
         if limits.unexplained:

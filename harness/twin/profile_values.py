@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.config.toml_text import toml_value
+from harness.twin.cap_step_fit import CapStepFit
 from harness.twin.fault_fit import FaultFit
 from harness.twin.length_fit import LengthFit, SettingLengths
 from harness.twin.pace_fit import PaceFit
@@ -10,6 +11,8 @@ from harness.twin.rate_fit import RateFit, RetryAfterFit
 from harness.twin.ttft_fit import TtftFit
 
 _SCALES = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9))
+_NO_CAP = 1_000_000
+"""For a cap that ends: a step has a cap, and this one is never reached."""
 _TOPIC_LEAST = 0.05
 
 
@@ -46,6 +49,15 @@ def length_values(lengths: SettingLengths) -> dict[str, str]:
 def cache_values(share: float) -> dict[str, str]:
     """Return the share of the input that is cached; empty for nothing."""
     return {"cached_share": _number(share)} if share else {}
+
+
+def cap_values(cap: int | None, step: CapStepFit | None) -> dict[str, str]:
+    """Return the cap, and how it changes."""
+    values = {} if cap is None else {"concurrency_cap": str(cap)}
+    if step is not None:
+        after = _NO_CAP if step.after is None else step.after
+        values["cap_steps"] = f"[{_table({'at': _duration(step.at), 'cap': str(after)})}]"
+    return values
 
 
 def rate_values(rate: RateFit) -> dict[str, str]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from harness.config.prices import Price, cost_usd
 from harness.twin.fit import ProviderFit, fit_provider
+from harness.twin.fitted_parts import fitted_parts
+from harness.twin.limits_fit import fit_limits
+from harness.twin.observations import observe
 from tests.twin.providers import play
 
 SEEDS = (1, 2, 3)
@@ -75,7 +80,84 @@ def test_responses_that_come_as_a_whole_tell_pace_and_time_to_first_token_less_s
 def test_a_cap_is_the_threshold_of_its_refusals(seed: int, more: dict[str, Any]) -> None:
     limits = fitted({"concurrency_cap": 8, **more}, seed, permits=(4, 16)).limits
     assert (limits.cap.cap, limits.rate, limits.unexplained) == (8, None, 0)
+    assert (limits.step, limits.step_hints) == (None, 0)
     assert limits.retry_after.value == (2.0 if more else None)
+
+
+STEPPED: dict[str, Any] = {"permits": (8, 16, 24), "workflows": 30, "in_flight": 12}
+
+
+def stepped(before: int | None, after: int, at: str = "45s", **more: Any) -> dict[str, Any]:
+    """Return a provider whose cap changes."""
+    provider = {"cap_steps": [{"at": at, "cap": after}], **more}
+    return provider if before is None else provider | {"concurrency_cap": before}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("before", "after"), [(16, 4), (4, 16), (None, 5), (5, None)])
+def test_a_cap_that_changes_is_found_with_its_moment(
+    seed: int, before: int | None, after: int | None
+) -> None:
+    fit = fitted(stepped(before, after or 1000), seed, **STEPPED)
+    limits, step = fit.limits, fit.limits.step
+    assert step is not None
+    assert (step.before, step.after, step.at) == (before, after, 45)
+    assert step.earliest < 45 <= step.latest < step.earliest + 3
+    assert (limits.cap.cap, limits.rate, limits.unexplained) == (before, None, 0)
+    assert fit.faults.faults == ()
+    part = next(one for one in fitted_parts(fit) if one.name == "concurrency cap")
+    cap_after = 1_000_000 if after is None else after
+    assert part.keys["cap_steps"] == f'[{{ at = "45s", cap = {cap_after} }}]'
+    assert part.keys.get("concurrency_cap") == (None if before is None else str(before))
+    assert any("above 24" in text for text in part.unknown) == (None in (before, after))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"requests_per_minute": 80, "burst": "10s", "retry_after": "exact"},
+        {"faults": [{"kind": "rate_limited", "probability": 0.03}]},
+    ],
+)
+def test_a_cap_that_changes_is_found_beside_other_refusals(seed: int, more: dict[str, Any]) -> None:
+    limits = fitted(stepped(12, 4, **more), seed, **STEPPED).limits
+    assert limits.step is not None
+    assert (limits.step.after, limits.step.at) == (4, 45)
+    if "faults" in more:
+        assert 0 < limits.unexplained < 60
+    else:
+        assert limits.rate is not None
+        assert limits.rate.amount == pytest.approx(80, rel=0.03)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("before", "after"), [(16, 4), (4, 16)])
+def test_a_cap_that_changes_is_found_by_a_client_that_sees_all_late(
+    seed: int, before: int, after: int
+) -> None:
+    seen = observe([play(stepped(before, after), seed=seed, **STEPPED)])
+    random = np.random.default_rng(seed)
+    early, late = 0.02 * (0.5 + random.exponential(size=(2, len(seen))))
+    last = seen.last_token + late
+    done = np.fmax(seen.done + late, last)
+    step = fit_limits(replace(seen, sent=seen.sent - early, last_token=last, done=done)).step
+    assert step is not None
+    assert (step.before, step.after) == (before, after)
+    assert step.at == pytest.approx(45, abs=1)
+
+
+@pytest.mark.parametrize("times", [("45s",), ("25s", "45s", "65s")])
+def test_a_change_of_the_cap_in_one_trial_or_at_other_times_cannot_be_told(
+    times: tuple[str, ...],
+) -> None:
+    one = {**STEPPED, "permits": (24,)}
+    fit = fit_provider([play(stepped(16, 4, at), seed=1, **one) for at in times])
+    assert (fit.limits.cap.cap, fit.limits.step) == (16, None)
+    assert 1 <= fit.limits.step_hints <= len(times)
+    part = next(one for one in fitted_parts(fit) if one.name == "concurrency cap")
+    assert part.keys == {"concurrency_cap": "16"}
+    assert part.unknown[0].startswith("whether the cap changes: ")
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -94,7 +176,7 @@ def test_a_rate_is_found_with_its_kind_and_its_burst(
     seed: int, provider: dict[str, Any], kind: str, amount: float, burst: float
 ) -> None:
     limits = fitted(provider, seed, **LIMITED).limits
-    assert limits.cap.cap is None
+    assert (limits.cap.cap, limits.step, limits.step_hints) == (None, None, 0)
     assert limits.rate is not None
     assert (limits.rate.kind, limits.rate.burst) == (kind, burst)
     assert limits.rate.amount == pytest.approx(amount, rel=0.03)
