@@ -97,7 +97,7 @@ def run(
     """
     swept = cells.expand(scenario)
     blocks = cells.order(swept, scenario.sweep.most_repeats, scenario.seed)
-    begun = progress or RunProgress(scenario, _describe(scenario, profiles, swept, blocks))
+    begun = progress or RunProgress(scenario, describe_run(scenario, profiles, swept, blocks))
     begun = begun._replace(output=directory / OUTPUT_FILE)
     run_directory.write_whole(directory / run_directory.RUN_FILE, begun.run)
     todo = trial_batches(blocks, scenario.sweep.looks, begun.whole, judge_records(directory))
@@ -383,12 +383,13 @@ def _quiet_collector() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _describe(
+def describe_run(
     scenario: Scenario,
     profiles: Mapping[str, dict[str, Any]],
     swept: tuple[CellInfo, ...],
     blocks: tuple[tuple[CellInfo, ...], ...],
 ) -> Run:
+    """Return the record of a run that begins now. `profiles`: as in `run`."""
     own = cells.scenarios_by_cell(scenario)
     prices = {cell: mine.price.as_dict() if mine.price else None for cell, mine in own.items()}
     limits = [mine.workflow.max_tokens for mine in own.values()]

@@ -44,7 +44,7 @@ from harness.simulator.profiles import Profile
 from harness.simulator.virtual.clock import VirtualClock
 from harness.simulator.virtual.gaps import SlicedGaps, compute
 from harness.simulator.virtual.modes import VIRTUAL_MODES, mode_in_event_loop
-from harness.simulator.virtual.provider import VirtualTarget, VirtualTrial
+from harness.simulator.virtual.provider import GivenLengths, VirtualTarget, VirtualTrial
 from harness.store.run_directory import TrialRecords, no_collector
 
 if TYPE_CHECKING:
@@ -161,12 +161,14 @@ def play(
     report: Report,
     memory: PromptMemory | None = None,
     interruptible: AbstractContextManager[None] = nullcontext(),  # noqa: B008 - has no state
+    lengths: GivenLengths | None = None,
 ) -> Played:
     """Play one trial of a session; Ctrl-C or a budget can end it early.
 
     `memory`: of the trials of this process. `report` is called now and then with what has been
     counted since its last call. Only what is
-    done inside `interruptible` can be ended by a KeyboardInterrupt.
+    done inside `interruptible` can be ended by a KeyboardInterrupt. `lengths`: of the responses to
+    some calls; those of the others are drawn.
     """
     scenario, run, clock = cell_scenario(begun.scenario, task.cell), begun.run, VirtualClock()
     seen = _Collector(scenario, report)
@@ -186,7 +188,9 @@ def play(
         seeded = repeatable_random(scenario, (task.cell.id, task.repeat))
         with interruptible, limited_code(scenario, begun.output), seeded, no_collector():
             program = cells.trial_program(begun, task.cell, task.repeat)
-            trial = VirtualTrial(target, task.cell.id, task.repeat, task.cell.permits, memory)
+            trial = VirtualTrial(
+                target, task.cell.id, task.repeat, task.cell.permits, memory, lengths
+            )
             in_loop = scenario.workflow.needs_event_loop
             mode = mode_in_event_loop(task.cell.mode) if in_loop else VIRTUAL_MODES[task.cell.mode]
             mode(program, trial, clock, seen.emit, gate)

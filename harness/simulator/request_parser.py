@@ -40,7 +40,8 @@ class ChatRequest(msgspec.Struct, frozen=True, gc=False):
     `input_tokens`: a quarter of the characters, plus four per message. `phase`: the setting of the
     phase that the client names, or None. `subject`: the subject of the text. `items`: the number of
     items of the requested JSON list, None for text; `key`: the key of the list. `form`: what is
-    wanted besides plain text from the chat completions API; None for nothing.
+    wanted besides plain text from the chat completions API; None for nothing. `lengths`: the tokens
+    of reasoning and answer; None to draw them as the profile says.
     """
 
     model: str
@@ -54,6 +55,7 @@ class ChatRequest(msgspec.Struct, frozen=True, gc=False):
     stream: bool
     include_usage: bool
     form: AnswerForm | None = None
+    lengths: tuple[int, int] | None = None
 
     @property
     def api(self) -> ApiName:

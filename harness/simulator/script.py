@@ -145,16 +145,23 @@ class Script:
             return  # vectors are no text
         in_json, is_list = self._in_json(profile)
         thinking, answering = profile.lengths(request.phase, is_list)
-        reasoning = (
-            _length("reasoning", thinking, draws, (seed, request.subject)) if thinking else 0
-        )
-        if in_json is not None:
-            length = answering if is_list else None
-            self._json = text.cut(in_json, None if length is None else self._drawn(length, seed))
-            answer = self._json.number
+        if request.lengths is not None:
+            reasoning, answer = request.lengths
+            if in_json is not None:
+                self._json = text.cut(in_json, answer)
+                answer = self._json.number
         else:
-            assert answering is not None, "only a list needs no length"
-            answer = self._drawn(answering, seed)
+            reasoning = (
+                _length("reasoning", thinking, draws, (seed, request.subject)) if thinking else 0
+            )
+            if in_json is not None:
+                length = answering if is_list else None
+                tokens = None if length is None else self._drawn(length, seed)
+                self._json = text.cut(in_json, tokens)
+                answer = self._json.number
+            else:
+                assert answering is not None, "only a list needs no length"
+                answer = self._drawn(answering, seed)
         limit = min(profile.max_output_tokens, request.max_tokens or profile.max_output_tokens)
         finish = "stop" if self.tool is None else "tool_calls"
         self.finish_reason = finish if reasoning + answer <= limit else "length"

@@ -66,7 +66,7 @@ class TrialColumns:
 
     def __init__(self) -> None:
         self._words = Words()
-        self._tables = _new_tables(self._words)
+        self._tables = new_tables(self._words)
         self._attempts: list[Attempt] = []
         self._calls: list[Call] = []
 
@@ -140,7 +140,7 @@ def trial_files(directory: Path, run: Run) -> list[TrialFile]:
 
 def read_tables(files: Iterable[TrialFile], words: Words) -> tuple[AttemptTable, CallTable]:
     """Return the attempts and calls of trials as tables. Raises StorageError."""
-    attempts, calls = _new_tables(words)
+    attempts, calls = new_tables(words)
     for file in files:
         file.read().add_to(attempts, calls)
     return attempts.table(), calls.table()
@@ -182,7 +182,7 @@ class StoredTrial:
         return tried, list(_with_tokens(calls, tried))
 
     def _tables(self) -> tuple[AttemptTable, CallTable]:
-        attempts, calls = _new_tables(Words())
+        attempts, calls = new_tables(Words())
         self.add_to(attempts, calls)
         return attempts.table(), calls.table()
 
@@ -220,7 +220,8 @@ class StoredTrial:
         return ColumnBatch(parts["columns"], parts[""]["counts"], parts["packed"]), place
 
 
-def _new_tables(words: Words) -> _Tables:
+def new_tables(words: Words) -> _Tables:
+    """Return empty tables of attempts and calls, to which trials are added."""
     attempts = GrowingTable[Attempt](AttemptTable, words)
     calls = GrowingTable[Call](CallTable, words)
     attempts.add([])

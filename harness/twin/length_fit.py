@@ -95,10 +95,8 @@ def pooled_lengths(seen: Observations) -> SettingLengths:
 
 
 def _of_setting(seen: Observations, name: str, rows: Flags, cut: Flags) -> SettingLengths:
-    reasoning, source, hidden = _reasoning(seen)
+    reasoning, answers, source, hidden = shown_lengths(seen)
     thoughts = np.where(rows, reasoning, 0)
-    output = np.where(hidden, seen.output - np.maximum(seen.reasoning, 0), seen.output)
-    answers = np.maximum(output - reasoning, 0)
     topic = seen.topic
     thinks = rows & (thoughts > 0)
     in_thought = cut & (answers <= 0)
@@ -113,6 +111,18 @@ def _of_setting(seen: Observations, name: str, rows: Flags, cut: Flags) -> Setti
         name, reasoned, length_of(answers[has_answer], cut[has_answer], topic[has_answer]), source,
         float(np.median(seen.reasoning[told])) if told.any() else None,
     )  # fmt: skip
+
+
+def shown_lengths(
+    seen: Observations,
+) -> tuple[Floats, Floats, Literal["usage", "time"], Flags]:
+    """Return the tokens of reasoning and answer that came as text, in each attempt.
+
+    Then where those of the reasoning are from, and in which attempts reasoning was hidden.
+    """
+    reasoning, source, hidden = _reasoning(seen)
+    output = np.where(hidden, seen.output - np.maximum(seen.reasoning, 0), seen.output)
+    return reasoning, np.maximum(output - reasoning, 0), source, hidden
 
 
 def _reasoning(seen: Observations) -> tuple[Floats, Literal["usage", "time"], Flags]:

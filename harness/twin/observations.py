@@ -7,7 +7,7 @@ not reached. Calls before the trials (warm-up) are left out.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ CLIENT_TIMEOUTS = (
 """The outcomes of attempts that the client gave up."""
 _BETWEEN_TRIALS = 1.0
 _TIMES = ("sent", "headers", "first_text", "first_answer", "last_token", "done")
-_OF_PROMPT = ("repeat", "branch", "call")
+_OF_CALL = ("repeat", "workflow", "branch", "call")
 _COUNTS = ("input", "cached", "output", "reasoning", "chunks", "status")
 
 
@@ -46,9 +46,11 @@ class Observations:
 
     `trial`: the number of its trial. `sent`: for an attempt that was never sent, when its call had
     the permit; `was_sent` says which were. `setting`: the number of the phase's setting in
-    `settings`. `topic`: that of the workflow's topic. `prompt`: the same for the same question
-    about a topic in a repeat, in every cell. `limit`: max_tokens, 0 for none. Counts that were not
-    reported are below 0.
+    `settings`. `topic`: that of the workflow's topic
+    in `topics`, below 0 if it is not known. `prompt`: the same for the same question
+    about a topic in a repeat, in every cell. `limit`: max_tokens, 0 for none. `cell` and `phase`:
+    their numbers in `cells` and `phases`; with `repeat`, `workflow`, `branch` (below 0 outside a
+    fan-out) and `call` they name the call. Counts that were not reported are below 0.
     """
 
     trial: Integers
@@ -72,8 +74,17 @@ class Observations:
     setting: Integers
     settings: tuple[str, ...]
     topic: Integers
+    topics: tuple[str, ...]
     prompt: Integers
     limit: Integers
+    cell: Integers
+    cells: tuple[str, ...]
+    repeat: Integers
+    workflow: Integers
+    phase: Integers
+    phases: tuple[str, ...]
+    branch: Integers
+    call: Integers
 
     def __len__(self) -> int:
         return len(self.sent)
@@ -82,6 +93,11 @@ class Observations:
         """Return which attempts ended so."""
         numbers = [number for number, name in enumerate(self.outcomes) if name in names]
         return np.isin(self.outcome, numbers)
+
+    def take(self, rows: Flags) -> Observations:
+        """Return some of the attempts."""
+        columns = {name: at for name, at in vars(self).items() if isinstance(at, np.ndarray)}
+        return replace(self, **{name: column[rows] for name, column in columns.items()})
 
     @property
     def ok(self) -> Flags:
@@ -108,8 +124,9 @@ class Observations:
 def observe(runs: Sequence[Records]) -> Observations:
     """Return the attempts of some runs."""
     parts = [_of_run(records) for records in runs]
-    outcomes, settings, topics = (
-        _numbered(part[name] for part in parts) for name in ("outcomes", "settings", "topics")
+    outcomes, settings, topics, cells, phases = (
+        _numbered(part[name] for part in parts)
+        for name in ("outcomes", "settings", "topics", "cells", "phases")
     )
     columns: dict[str, list[NDArray[Any]]] = {}
     trials, end = 0, 0.0
@@ -118,6 +135,8 @@ def observe(runs: Sequence[Records]) -> Observations:
         own["outcome"] = _renumbered(own["outcome"], part["outcomes"], outcomes)
         own["setting"] = _renumbered(own["setting"], part["settings"], settings)
         own["topic"] = _renumbered(own["topic"], part["topics"], topics)
+        own["cell"] = _renumbered(own["cell"], part["cells"], cells)
+        own["phase"] = _renumbered(own["phase"], part["phases"], phases)
         own["trial"] = own["trial"] + trials
         trials = int(own["trial"].max(initial=trials - 1)) + 1
         for name in _TIMES:
@@ -126,11 +145,14 @@ def observe(runs: Sequence[Records]) -> Observations:
         for name, values in own.items():
             columns.setdefault(name, []).append(values)
     whole = {name: np.concatenate(values) for name, values in columns.items()}
-    asked = [whole.pop(name) for name in _OF_PROMPT]
-    _, whole["prompt"] = _combinations(whole["topic"], whole["setting"], *asked)
+    asked = (whole[name] for name in ("topic", "setting", "repeat", "branch", "call"))
+    _, whole["prompt"] = _combinations(*asked)
     order = np.lexsort((whole["done"], whole["first_text"], whole["sent"]))
     whole = {name: values[order] for name, values in whole.items()}
-    return Observations(**whole, outcomes=tuple(outcomes), settings=tuple(settings))
+    return Observations(
+        **whole, outcomes=tuple(outcomes), settings=tuple(settings), topics=tuple(topics),
+        cells=tuple(cells), phases=tuple(phases),
+    )  # fmt: skip
 
 
 def _of_run(records: Records) -> dict[str, Any]:
@@ -146,8 +168,10 @@ def _of_run(records: Records) -> dict[str, Any]:
     columns["retry_after"] = _seconds(table.column("retry_after"), scale)
     for name in _COUNTS:
         columns[name] = np.maximum(table.column(name).astype(np.int64), -1)
-    for name in _OF_PROMPT:
+    for name in _OF_CALL:
         columns[name] = table.column(name).astype(np.int64)
+    columns["cell"], cells = _words(table, "cell")
+    columns["phase"], phases = _words(table, "phase")
     columns["has_reasoning_text"] = table.column("first_reasoning") != ABSENT
     granted = _seconds(table.column("permit_granted"), scale)
     columns["was_sent"] = ~np.isnan(columns["sent"])
@@ -159,14 +183,21 @@ def _of_run(records: Records) -> dict[str, Any]:
     settings, numbers = _settings(run, names)
     columns["setting"] = numbers[table.column("phase")]
     columns["limit"] = _limits(run, names, table)
-    outcomes, places = np.unique(table.column("outcome"), return_inverse=True)
-    columns["outcome"] = places.astype(np.int64)
+    columns["outcome"], outcomes = _words(table, "outcome")
     return {
         "columns": columns,
         "topics": topics,
         "settings": settings,
-        "outcomes": [names[number] for number in outcomes.tolist()],
+        "outcomes": outcomes,
+        "cells": cells,
+        "phases": phases,
     }
+
+
+def _words(table: AttemptTable, name: str) -> tuple[Integers, list[str | None]]:
+    """Return the number of each attempt's word, and the words that occur."""
+    found, places = np.unique(table.column(name), return_inverse=True)
+    return places.astype(np.int64), [table.words.names[number] for number in found.tolist()]
 
 
 def _seconds(values: NDArray[Any], scale: float) -> Floats:

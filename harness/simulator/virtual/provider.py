@@ -58,14 +58,22 @@ class VirtualTarget(NamedTuple):
     ids: bool = True
 
 
+GivenLengths = Mapping[tuple[int, str, int | None, int], tuple[int, int]]
+"""The tokens of reasoning and answer by workflow, phase, branch and call."""
+
+
 class VirtualTrial(NamedTuple):
-    """One trial with a VirtualTarget. `memory`: shared with other trials, or None."""
+    """One trial with a VirtualTarget. `memory`: shared with other trials, or None.
+
+    `lengths`: of the responses to some calls; those of the others are drawn.
+    """
 
     target: VirtualTarget
     cell: str
     repeat: int
     permits: int
     memory: PromptMemory | None = None
+    lengths: GivenLengths | None = None
 
 
 class Flight(msgspec.Struct, eq=False):
@@ -192,6 +200,10 @@ class VirtualProvider:
             except BadRequestError as error:
                 self._end(flight, bad_request(str(error), now))
                 return
+        if self._trial.lengths is not None:
+            key = flight.effect.key
+            given = self._trial.lengths.get((key.workflow, key.phase, key.branch, key.call))
+            chat = msgspec.structs.replace(chat, lengths=given)
         watched = chat.stream and deadlines.idle <= self._slowest_chunk
         answer = self._simulation.arrive(now, chat, self._trial.repeat, every_chunk=watched)
         if isinstance(answer, Refused):
