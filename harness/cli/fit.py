@@ -30,8 +30,8 @@ _PART = 22
 def fit_profile(options: argparse.Namespace) -> int:
     """Write the profile that was fitted, and show the parts."""
     path = _profile_path(options.file)
-    runs = [_read(require_run(run)) for run in options.runs]
-    _require_one_provider(options.runs, [records.run for records in runs])
+    runs = [read_for_fit(require_run(run)) for run in options.runs]
+    require_one_provider(options.runs, [records.run for records in runs])
     try:
         fit = fit_provider(runs)
     except InputError as error:
@@ -59,7 +59,7 @@ def _profile_path(file: str) -> Path:
     return Path(file)
 
 
-def _read(directory: Path) -> Records:
+def read_for_fit(directory: Path) -> Records:
     """Read a run without the histograms, which no part of a fit needs."""
     try:
         records = read_columns(directory)
@@ -71,7 +71,7 @@ def _read(directory: Path) -> Records:
     return records._replace(attempts=attempts, provider=None)
 
 
-def _require_one_provider(names: Sequence[str], runs: Sequence[Run]) -> None:
+def require_one_provider(names: Sequence[str], runs: Sequence[Run]) -> None:
     """Raise InputError if the runs, or the cells of one, name different providers or models."""
     for name, run in zip(names, runs, strict=True):
         swept = sorted({key for cell in run.cells for key in cell.settings if _of_provider(key)})

@@ -53,6 +53,7 @@ def command_parser() -> argparse.ArgumentParser:
     _add_trace(command)
     _add_reasoning(command)
     _add_fit(command)
+    _add_whatif(command)
     _add_serve(command)
     _add_completion(command)
     return parser
@@ -343,6 +344,28 @@ def _add_fit(command: _Command) -> None:
     add("-o FILE", "the profile, a .toml file; replaced if it exists (default: %(default)s)",
         default="twin.toml", dest="file")  # fmt: skip
     add("--json", "print the parts as JSON instead of the table")
+
+
+def _add_whatif(command: _Command) -> None:
+    add = command(
+        "whatif",
+        "whatif:predict_settings",
+        help="predict settings that were not measured",
+        description="Fits a twin of the provider to runs, and plays the scenario of the first run "
+        "with other settings in virtual time, with the lengths of its answers. Shows what each "
+        "setting would give, with an interval. Sends nothing.",
+        epilog="Example: harness whatif results/quickstart --set 'sweep.permits=[4, 16, 64]' "
+        "--set 'sweep.retry=[\"openai-sdk\"]'. docs/twin.md says how far to trust it.",
+    )
+    add("runs RUN", "run directories: the twin is fitted to all, the scenario is the first's",
+        nargs="+")  # fmt: skip
+    replace = "replace a key of the scenario, for example --set 'sweep.permits=[4, 16]'"
+    add("--set KEY=VALUE", replace, action="append", default=[])
+    add("--check RUN2", "predict the settings and the work of RUN2, and compare with what it "
+        "measured")  # fmt: skip
+    add("--seed SEED", "seed of everything that is drawn (default: %(default)s)", type=natural,
+        default=1)  # fmt: skip
+    add("--json", "print the prediction as JSON instead of the table")
 
 
 def _add_serve(command: _Command) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar, assert_never
 
 from harness.analysis.model import Cell, Figure, Recommendation, Summary
 from harness.analysis.settings import CellSettings, identity, policy_of, swept_keys, varying
-from harness.records.schema import Run
+from harness.records.schema import CellInfo, Run
 from harness.records.settings import one_at_a_time
 
 MODE_NAMES = ("sync", "serial", "threads", "async")
@@ -174,7 +174,9 @@ def shortened(names: Iterable[str], limit: int) -> dict[str, str]:
     return {name: f"{name[: limit - len(str(at)) - 1]}…{at}" for at, name in enumerate(distinct, 1)}
 
 
-def cell_labels(cells: Sequence[Cell], limit: int = 24, *, brief: bool = False) -> dict[str, str]:
+def cell_labels(
+    cells: Sequence[CellInfo | Cell], limit: int = 24, *, brief: bool = False
+) -> dict[str, str]:
     """Return a short name for each cell by its id: `sync`, `async 8 · full-jitter`.
 
     Other settings are included only where they vary. `brief`: of a text only the value.
@@ -188,7 +190,7 @@ def cell_labels(cells: Sequence[Cell], limit: int = 24, *, brief: bool = False) 
 
 
 def other_differences(
-    cells: Sequence[Cell], limit: int, *, brief: bool = False
+    cells: Sequence[CellInfo | Cell], limit: int, *, brief: bool = False
 ) -> dict[str, list[str]]:
     """Return how cells differ except in mode and permits; `limit`: the longest name of a value."""
     different = varying(cells)

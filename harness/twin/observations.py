@@ -96,8 +96,10 @@ class Observations:
 
     def take(self, rows: Flags) -> Observations:
         """Return some of the attempts."""
-        columns = {name: at for name, at in vars(self).items() if isinstance(at, np.ndarray)}
-        return replace(self, **{name: column[rows] for name, column in columns.items()})
+        values: dict[str, Any] = vars(self)
+        columns = {name: at for name, at in values.items() if isinstance(at, np.ndarray)}
+        taken: dict[str, Any] = {name: column[rows] for name, column in columns.items()}
+        return replace(self, **taken)
 
     @property
     def ok(self) -> Flags:

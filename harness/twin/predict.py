@@ -20,21 +20,22 @@ import numpy as np
 from harness.analysis.selection import Dataset
 from harness.bench.scenario import Scenario
 from harness.records.errors import InputError
-from harness.records.schema import CellInfo, Run
+from harness.records.schema import CellInfo
 from harness.simulator.profiles import Profile
 from harness.store.run_directory import Records
 from harness.twin.fit import ProviderFit, fit_observations
 from harness.twin.fitted_parts import fitted_parts
 from harness.twin.observations import Floats, Observations, observe
 from harness.twin.predicted_metrics import PREDICTED, PredictedMetric, Values, values_of
+from harness.twin.prediction import PredictedCell, PredictedValue, Prediction, SettingError
 from harness.twin.prediction_error import (
-    SettingError,
+    freedom_of,
     half_width,
     model_variance,
     plain,
     scaled,
 )
-from harness.twin.profile_text import TwinHead, twin_text
+from harness.twin.profile_text import UNFITTED, TwinHead, twin_text
 from harness.twin.recorded_lengths import RecordedLengths, recorded_lengths
 from harness.twin.twin_trials import (
     LengthsOf,
@@ -48,53 +49,9 @@ BOOTSTRAPS = 30
 _POINT_CALLS = 8_000
 _REPLICATE_CALLS = 800
 _MOST_REPEATS = 60
+_WHERE = "run.json"
 _SOURCE_ATTEMPTS = 3_000
 """Attempts of a run that a bootstrap plays again; of more, the first repeats."""
-
-
-@dataclass(frozen=True)
-class PredictedValue:
-    """A metric of a setting: the mean over many runs, with its interval of 95 %.
-
-    `trial_variance`: of one trial around that mean, on the scale of errors. `measured`: the mean in
-    the run, None if the setting was not in it.
-    """
-
-    value: float
-    low: float
-    high: float
-    trial_variance: float
-    measured: float | None
-
-
-@dataclass(frozen=True)
-class PredictedCell:
-    """A predicted setting. `values`: by metric; one that no trial has is absent.
-
-    `beyond`: why the prediction is an extrapolation, empty if it is none.
-    """
-
-    info: CellInfo
-    values: Mapping[str, PredictedValue]
-    beyond: str
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """All predicted settings of one scenario.
-
-    `errors`: by metric, of the settings that were left out of the fit once. `repeats`: the trials
-    of each setting that were played. `bootstraps`: how many fits the intervals come from.
-    `given`: whether all lengths were recorded.
-    """
-
-    scenario: Scenario
-    run: Run
-    fit: ProviderFit
-    cells: tuple[PredictedCell, ...]
-    errors: Mapping[str, Sequence[SettingError]]
-    repeats: int
-    bootstraps: int
 
 
 @dataclass(frozen=True)
@@ -115,50 +72,52 @@ def profile_of(fit: ProviderFit) -> dict[str, Any]:
 
 
 def predict(
-    runs: Sequence[Records], changes: Sequence[str] = (), *, seed: int = 1,
-    bootstraps: int = BOOTSTRAPS,
+    runs: Sequence[Records], changes: Sequence[str] = (), *, of: Records | None = None,
+    seed: int = 1, bootstraps: int = BOOTSTRAPS,
 ) -> Prediction:  # fmt: skip
     """Return what a twin of some runs predicts of the first run's scenario with some changes.
 
-    `changes`: `dotted.key=value`. Raises InputError if the records have too little, or if virtual
-    time does not have the scenario.
+    `changes`: `dotted.key=value`. `of`: predict the settings and the work of this run instead.
+    Raises InputError if the records have too little, or if virtual time does not have the scenario.
     """
     seen = observe(runs)
     fit = fit_observations(seen)
     profile = profile_of(fit)
     sources = [_source(records, profile) for records in runs]
-    scenario = at_twin(runs[0].run.scenario, changes, "run.json")
-    twin = twin_scenario(scenario, profile)
-    lengths = sources[0].lengths
-    work = _calls_of_trial(sources[0]) * len(twin.cells)
-    whole = sources[0].repeats
-    repeats = _rounded(_POINT_CALLS / work, whole, _MOST_REPEATS)
-    point = values_of(play_at_twin(twin, repeats, seed, lengths.of_trial))
-    few = min(repeats, _rounded(_REPLICATE_CALLS / work, whole, _MOST_REPEATS))
-    shifts = _bootstrap(sources, twin, lengths.of_trial, point, few, seed, bootstraps)
+    asked = sources[0] if of is None else _source(of, profile)
+    twin = twin_scenario(at_twin(asked.records.run.scenario, changes, _WHERE), profile)
+    notes = _notes(twin.scenario, asked, fit)
+    work, whole = _calls_of_trial(asked) * len(twin.cells), asked.repeats
+    lengths = asked.lengths.of_trial
+    repeats = _rounded(_POINT_CALLS / work, whole)
+    point = values_of(play_at_twin(twin, repeats, seed, lengths))
+    few = min(repeats, _rounded(_REPLICATE_CALLS / work, whole))
+    shifts = _bootstrap(sources, twin, lengths, point, few, seed, bootstraps)
     errors = _leave_out(sources[0], seen, repeats, seed)
-    infos = {cell.id: cell for cell in twin.cells}
-    measured = sources[0].measured
     inside = _permits_of(runs)
     cells = []
-    for name, info in infos.items():
+    for info in twin.cells:
         beyond = _beyond(info, inside)
         values = {}
         for metric in PREDICTED:
-            found = _value(
-                metric, name, point, shifts, errors[metric.name], repeats, whole, measured, beyond
-            )
-            if found is not None:
-                values[metric.name] = found
+            trials = point[metric.name].get(info.id, {})
+            real = asked.measured[metric.name].get(info.id, {})
+            if trials:
+                moved = shifts.get((metric.name, info.id), np.zeros(0))
+                left_out = _relevant(errors[metric.name], beyond)
+                values[metric.name] = _value(metric, trials, moved, left_out, whole, real)
         cells.append(PredictedCell(info, values, beyond))
+    unknown = [text for part in fitted_parts(fit) for text in part.unknown]
     return Prediction(
-        scenario, runs[0].run, fit, tuple(cells), errors, repeats, bootstraps
-    )
+        twin.scenario.name, runs[0].run.simulated, len(seen), tuple(cells), errors, repeats,
+        bootstraps, (*unknown, UNFITTED), notes,
+        twin.scenario.slo.success_rate, twin.scenario.objective.minimise, runs[0].run.cells,
+    )  # fmt: skip
 
 
 def _source(records: Records, profile: Mapping[str, Any]) -> _Source:
     dataset = Dataset.of(records)
-    scenario = at_twin(records.run.scenario, (), "run.json")
+    scenario = at_twin(records.run.scenario, (), _WHERE)
     repeats = max((trial.repeat for trial in records.trials), default=0) + 1
     return _Source(
         dataset, twin_scenario(scenario, profile), recorded_lengths(observe([records])),
@@ -170,9 +129,30 @@ def _calls_of_trial(source: _Source) -> float:
     return max(1.0, len(source.records.calls) / max(len(source.records.trials), 1))
 
 
-def _rounded(repeats: float, whole: int, most: int) -> int:
+def _rounded(repeats: float, whole: int) -> int:
     """Return a multiple of the run's repeats, so that each counts equally often."""
-    return whole * max(1, min(math.ceil(repeats / whole), math.ceil(most / whole)))
+    return whole * max(1, min(math.ceil(repeats / whole), math.ceil(_MOST_REPEATS / whole)))
+
+
+def _notes(scenario: Scenario, asked: _Source, fit: ProviderFit) -> tuple[str, ...]:
+    """Return what has to be known of the lengths. Raises InputError if they would be invented."""
+    known = {lengths.setting for lengths in fit.lengths}
+    overridden = scenario.endpoint.model_dump().get("override", {}).get("phases", {})
+    missing = [phase.setting for phase in scenario.plan.phases if phase.setting not in known]
+    missing = [name for name in missing if name not in overridden]
+    if missing:
+        raise InputError(
+            f"no answer of phase {missing[0]} was recorded, so its length would have to be "
+            f"invented; give a run that has it, or --set endpoint.override.phases.{missing[0]}="
+            "'{ answer_tokens = { median = 300, sigma = 0.5 } }'"
+        )
+    new = [topic for topic in scenario.workflow.topics if topic not in asked.lengths.by_topic]
+    if new:
+        return (
+            f"{len(new)} of {len(scenario.workflow.topics)} topics are not in the run: the lengths "
+            "of their answers are drawn from the fitted distributions",
+        )
+    return ()
 
 
 def _permits_of(runs: Sequence[Records]) -> tuple[int, int]:
@@ -289,24 +269,24 @@ def trial_variance(metric: PredictedMetric, values: Mapping[int, float], whole: 
     return float(np.mean(variances)) if variances else 0.0
 
 
-def _value(
-    metric: PredictedMetric, cell: str, point: Values, shifts: Mapping[tuple[str, str], Floats],
-    errors: Sequence[SettingError], repeats: int, whole: int, measured: Values, beyond: str,
-) -> PredictedValue | None:  # fmt: skip
-    values = point[metric.name].get(cell, {})
-    if not values:
-        return None
-    middle = _mean(metric, values)
-    spread = trial_variance(metric, values, whole)
-    moved = shifts.get((metric.name, cell), np.zeros(0))
-    moved = moved[np.isfinite(moved)]
-    fit = float(np.mean(moved**2)) if len(moved) else 0.0
-    fit += spread / len(values)
+def _relevant(errors: Sequence[SettingError], beyond: str) -> Sequence[SettingError]:
+    """Return the errors that say how near a prediction is: those like it, if there are any."""
     inside = [one for one in errors if one.is_inside]
-    model, freedom = model_variance(inside if inside and not beyond else errors)
-    half = half_width(fit, model, freedom)
-    real = measured[metric.name].get(cell)
+    return inside if inside and not beyond else errors
+
+
+def _value(
+    metric: PredictedMetric, trials: Mapping[int, float], shifts: Floats,
+    errors: Sequence[SettingError], whole: int, measured: Mapping[int, float],
+) -> PredictedValue:  # fmt: skip
+    middle, spread = _mean(metric, trials), trial_variance(metric, trials, whole)
+    shifts = shifts[np.isfinite(shifts)]
+    fit = spread / len(trials) + (float(np.mean(shifts**2)) if len(shifts) else 0.0)
+    model, freedom = model_variance(errors)
+    freedom = freedom_of(fit, model, freedom)
+    half = half_width(fit + model, freedom)
     return PredictedValue(
-        plain(metric, middle), plain(metric, middle - half), plain(metric, middle + half), spread,
-        float(np.mean(list(real.values()))) if real else None,
+        plain(metric, middle), plain(metric, middle - half), plain(metric, middle + half),
+        fit + model, freedom, spread,
+        float(np.mean(list(measured.values()))) if measured else None,
     )  # fmt: skip

@@ -45,6 +45,7 @@ def _output_rate() -> PredictedMetric:
 PREDICTED: tuple[PredictedMetric, ...] = (
     _compared("makespan"),
     _compared("workflow_p50"),
+    _compared("workflow_p95"),
     _compared("ttft_p50"),
     _output_rate(),
     PredictedMetric("success_rate", "success rate", "share", True, _success_by_repeat),

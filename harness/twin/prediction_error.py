@@ -7,31 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from harness.twin.observations import Floats
 from harness.twin.predicted_metrics import PredictedMetric
+from harness.twin.prediction import SettingError
 
 _LEAST = 1e-12
 CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class SettingError:
-    """How far the prediction of a setting is from what was measured there.
-
-    The setting was left out of the fit, unless `in_sample`. `error`: predicted minus measured.
-    `noise`: the variance that chance gives this, from the repeats of both. `is_inside`: the permits
-    are between those of the other settings.
-    """
-
-    cell: str
-    error: float
-    noise: float
-    is_inside: bool
-    in_sample: bool = False
 
 
 def scaled(metric: PredictedMetric, values: Sequence[float] | Floats) -> Floats:
@@ -53,14 +37,21 @@ def model_variance(errors: Sequence[SettingError]) -> tuple[float, float]:
     return max(0.0, float(np.mean(squares))), float(len(errors))
 
 
-def half_width(fit: float, model: float, freedom: float) -> float:
-    """Return the half of an interval with these variances; `freedom`: of the model's."""
-    from scipy.stats import t  # slow import
+def freedom_of(fit: float, model: float, freedom: float) -> float:
+    """Return the degrees of freedom of the sum of two variances; `freedom`: of the model's.
 
-    whole = fit + model
-    if whole <= 0:
+    Satterthwaite: that of the fit is known well, that of the model comes from few settings.
+    """
+    if model <= 0 or freedom <= 0:
+        return math.inf
+    return max((fit + model) ** 2 / (model**2 / freedom), 1.0)
+
+
+def half_width(variance: float, freedom: float) -> float:
+    """Return the half of the interval around a value with this variance."""
+    if variance <= 0:
         return 0.0
-    # Satterthwaite: the variance of the fit is known well, that of the model from few settings.
-    known = math.inf if model <= 0 or freedom <= 0 else whole**2 / (model**2 / freedom)
-    factor = 1.96 if math.isinf(known) else float(t.ppf((1 + CONFIDENCE) / 2, max(known, 1.0)))
-    return factor * math.sqrt(whole)
+    from scipy.special import stdtrit  # slow import
+
+    factor = 1.959964 if math.isinf(freedom) else float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+    return factor * math.sqrt(variance)

@@ -1,0 +1,115 @@
+"""Compares a prediction with a run of the predicted settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from harness.analysis.settings import settings_of, varying
+from harness.records.schema import CellInfo
+from harness.records.settings import value_text
+from harness.store.run_directory import Records
+from harness.twin.predict import predict
+from harness.twin.predicted_metrics import PREDICTED, PredictedMetric
+from harness.twin.prediction import (
+    Check,
+    CheckedMetric,
+    CheckedValue,
+    PredictedValue,
+    Prediction,
+    Quality,
+    WeakPlace,
+)
+from harness.twin.prediction_error import freedom_of, half_width, plain, scaled
+
+LIMITS: Mapping[Quality, tuple[float, float]] = {"good": (0.05, 0.10), "fair": (0.10, 0.25)}
+"""The largest median and 90th percentile of the errors with which a prediction is called so."""
+_WEAKER = 1.5
+_LEAST_ERROR = 0.03
+"""An error below this is no weakness."""
+
+
+def check(runs: Sequence[Records], other: Records, *, seed: int = 1) -> Check:
+    """Predict the settings and the work of another run, and compare. Raises InputError."""
+    return compare_with(predict(runs, of=other, seed=seed), other)
+
+
+def compare_with(prediction: Prediction, other: Records) -> Check:
+    """Return the comparison of a prediction with the run that it predicts."""
+    repeats = {cell.info.id: 0 for cell in prediction.cells}
+    for trial in other.trials:
+        repeats[trial.cell] = repeats.get(trial.cell, 0) + 1
+    values = tuple(
+        _checked(metric, cell.info.id, value, repeats[cell.info.id], cell.beyond)
+        for metric in PREDICTED
+        for cell in prediction.cells
+        if (value := cell.values.get(metric.name)) is not None and value.measured is not None
+    )
+    metrics = tuple(
+        _of_metric(metric.name, mine)
+        for metric in PREDICTED
+        if (mine := [one for one in values if one.metric == metric.name])
+    )
+    infos = {cell.info.id: cell.info for cell in prediction.cells}
+    quality = metrics[0].quality if metrics else "poor"
+    return Check(prediction, values, metrics, tuple(_weak(values, infos)), quality)
+
+
+def _checked(
+    metric: PredictedMetric, cell: str, value: PredictedValue, repeats: int, beyond: str
+) -> CheckedValue:
+    assert value.measured is not None, "it was measured"
+    chance = value.trial_variance / max(repeats, 1)
+    variance = value.variance + chance
+    freedom = value.freedom
+    if not math.isinf(freedom):  # the variance of trials is known well
+        freedom = freedom_of(chance, value.variance, freedom)
+    half = half_width(variance, freedom)
+    middle = float(scaled(metric, [value.value])[0])
+    error = value.value - value.measured
+    return CheckedValue(
+        cell, metric.name, value.value, value.measured, plain(metric, middle - half),
+        plain(metric, middle + half), error if metric.is_share else error / value.measured, beyond,
+    )  # fmt: skip
+
+
+def _of_metric(name: str, values: Sequence[CheckedValue]) -> CheckedMetric:
+    errors = np.array([one.error for one in values])
+    sizes = np.abs(errors)
+    middle, high = (float(at) for at in np.percentile(sizes, [50, 90]))
+    quality: Quality = next(
+        (word for word, (most, tail) in LIMITS.items() if middle <= most and high <= tail), "poor"
+    )
+    return CheckedMetric(
+        name, len(values), float(errors.mean()), middle, high, float(sizes.max()),
+        float(np.mean([one.is_covered for one in values])), quality,
+    )  # fmt: skip
+
+
+def _weak(values: Sequence[CheckedValue], infos: Mapping[str, CellInfo]) -> Iterator[WeakPlace]:
+    """Yield the groups of settings whose median error is well above that of all, worst first."""
+    found = []
+    for metric in dict.fromkeys(one.metric for one in values):
+        mine = [one for one in values if one.metric == metric]
+        of_all = float(np.median([abs(one.error) for one in mine]))
+        for where, cells in _groups(infos):
+            group = [one for one in mine if one.cell in cells]
+            if not group or len(group) == len(mine):
+                continue
+            middle = float(np.median([abs(one.error) for one in group]))
+            if middle >= max(_WEAKER * of_all, _LEAST_ERROR):
+                covered = float(np.mean([one.is_covered for one in group]))
+                found.append(WeakPlace(where, metric, len(group), middle, of_all, covered))
+    yield from sorted(found, key=lambda one: -one.median)
+
+
+def _groups(infos: Mapping[str, CellInfo]) -> Iterator[tuple[str, set[str]]]:
+    """Yield the settings that have a value in common, of each key in which they differ."""
+    for key in varying(infos.values()):
+        by_value: dict[str, set[str]] = {}
+        for name, info in infos.items():
+            by_value.setdefault(value_text(settings_of(info).get(key)), set()).add(name)
+        for label, cells in by_value.items():
+            yield f"{key} {label}", cells
