@@ -15,7 +15,7 @@ from harness.report.prediction_text import render_check, render_prediction
 from harness.store.run_directory import Records, require_run
 from harness.twin.check_prediction import compare_with
 from harness.twin.predict import predict
-from harness.twin.prediction import Check, Prediction
+from harness.twin.prediction import CheckedPrediction, Prediction
 
 
 def predict_settings(options: argparse.Namespace) -> int:
@@ -36,7 +36,7 @@ def predict_settings(options: argparse.Namespace) -> int:
         return 0
     console = Output()
     width = max(80, min(console.width, 120))
-    if isinstance(found, Check):
+    if isinstance(found, CheckedPrediction):
         render_check(found, console, width)
     else:
         render_prediction(found, console, width)
@@ -45,7 +45,7 @@ def predict_settings(options: argparse.Namespace) -> int:
 
 def _found(
     options: argparse.Namespace, runs: Sequence[Records], other: Records | None
-) -> Prediction | Check:
+) -> Prediction | CheckedPrediction:
     try:
         prediction = predict(runs, options.set, of=other, seed=options.seed)
     except InputError as error:

@@ -13,12 +13,12 @@ from harness.report.line_wrap import legend, wrapped
 from harness.report.tables import Column
 from harness.report.wording import NONE, cell_labels, counted, number, percent
 from harness.twin.prediction import (
-    Check,
     CheckedMetric,
+    CheckedPrediction,
+    LeftOutSetting,
     PredictedCell,
     PredictedValue,
     Prediction,
-    SettingError,
 )
 
 SUCCESS_MARGIN = 0.05
@@ -59,7 +59,7 @@ def render_prediction(prediction: Prediction, console: Console, width: int) -> N
         say(console, *wrapped(text, "- ", width))
 
 
-def render_check(check: Check, console: Console, width: int) -> None:
+def render_check(check: CheckedPrediction, console: Console, width: int) -> None:
     """Write the quality, the errors of each metric, and where they are larger."""
     prediction, labels = check.prediction, _labels(check.prediction)
     say(console, *(Text(line, style="bold") for line in wrapped(quality_line(check), width=width)))
@@ -80,7 +80,7 @@ def render_check(check: Check, console: Console, width: int) -> None:
         say(console, *wrapped(f"Note: {note}.", width=width))
 
 
-def quality_line(check: Check) -> str:
+def quality_line(check: CheckedPrediction) -> str:
     """Return the quality in a sentence."""
     if not check.metrics:
         return "No predicted setting has a value in the run, so nothing can be compared."
@@ -109,7 +109,7 @@ def best_line(prediction: Prediction, labels: Mapping[str, str]) -> str:
         if one is not best and one.values[metric].low <= value.high
     ]
     lost = len(prediction.cells) - len(kept)
-    text = f"Lowest {metric}: {labels[best.info.id]}, {with_interval(value)}"
+    text = f"Lowest {metric}: {labels[best.info.id]}, {value_and_interval(value)}"
     if others:
         text += f"; within the intervals not told apart from {', '.join(others)}"
     if lost:
@@ -131,7 +131,7 @@ def enough(prediction: Prediction) -> list[PredictedCell]:
     return [one for one in prediction.cells if rates.get(one.info.id, 0.0) >= least]
 
 
-def with_interval(value: PredictedValue) -> str:
+def value_and_interval(value: PredictedValue) -> str:
     """Write `41.2 (40.1 to 42.3)`."""
     low, high = number(value.low), number(value.high)
     text = number(value.value)
@@ -159,7 +159,7 @@ def trust_lines(prediction: Prediction, labels: Mapping[str, str]) -> Iterator[s
         )
 
 
-def _left_out(name: str, errors: Sequence[SettingError], labels: Mapping[str, str]) -> str:
+def _left_out(name: str, errors: Sequence[LeftOutSetting], labels: Mapping[str, str]) -> str:
     inside = [one for one in errors if one.is_inside] or list(errors)
     sizes = sorted(abs(math.expm1(one.error)) for one in inside)
     middle = sizes[len(sizes) // 2]
@@ -195,7 +195,7 @@ def _cell_text(metric: str, cell: PredictedCell) -> str:
     value = cell.values.get(metric)
     if value is None:
         return NONE
-    return _share(value) if metric == "success_rate" else with_interval(value)
+    return _share(value) if metric == "success_rate" else value_and_interval(value)
 
 
 def _share(value: PredictedValue) -> str:
@@ -238,7 +238,7 @@ def _error_table(metrics: Sequence[CheckedMetric]) -> Iterator[str]:
         yield from block
 
 
-def _value_table(check: Check, labels: Mapping[str, str]) -> Iterator[str]:
+def _value_table(check: CheckedPrediction, labels: Mapping[str, str]) -> Iterator[str]:
     metric = check.metrics[0].metric if check.metrics else ""
     values = [one for one in check.values if one.metric == metric]
     columns = [

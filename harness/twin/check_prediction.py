@@ -14,29 +14,29 @@ from harness.store.run_directory import Records
 from harness.twin.predict import predict
 from harness.twin.predicted_metrics import PREDICTED, PredictedMetric
 from harness.twin.prediction import (
-    Check,
     CheckedMetric,
+    CheckedPrediction,
     CheckedValue,
     PredictedValue,
     Prediction,
     Quality,
     WeakPlace,
 )
-from harness.twin.prediction_error import freedom_of, half_width, plain, scaled
+from harness.twin.prediction_error import freedom_of, from_error_scale, half_width, to_error_scale
 
-LIMITS: Mapping[Quality, tuple[float, float]] = {"good": (0.05, 0.10), "fair": (0.10, 0.25)}
+QUALITY_LIMITS: Mapping[Quality, tuple[float, float]] = {"good": (0.05, 0.10), "fair": (0.10, 0.25)}
 """The largest median and 90th percentile of the errors with which a prediction is called so."""
 _WEAKER = 1.5
 _LEAST_ERROR = 0.03
 """An error below this is no weakness."""
 
 
-def check(runs: Sequence[Records], other: Records, *, seed: int = 1) -> Check:
+def check(runs: Sequence[Records], other: Records, *, seed: int = 1) -> CheckedPrediction:
     """Predict the settings and the work of another run, and compare. Raises InputError."""
     return compare_with(predict(runs, of=other, seed=seed), other)
 
 
-def compare_with(prediction: Prediction, other: Records) -> Check:
+def compare_with(prediction: Prediction, other: Records) -> CheckedPrediction:
     """Return the comparison of a prediction with the run that it predicts."""
     repeats = {cell.info.id: 0 for cell in prediction.cells}
     for trial in other.trials:
@@ -54,7 +54,7 @@ def compare_with(prediction: Prediction, other: Records) -> Check:
     )
     infos = {cell.info.id: cell.info for cell in prediction.cells}
     quality = metrics[0].quality if metrics else "poor"
-    return Check(prediction, values, metrics, tuple(_weak(values, infos)), quality)
+    return CheckedPrediction(prediction, values, metrics, tuple(_weak(values, infos)), quality)
 
 
 def _checked(
@@ -67,11 +67,11 @@ def _checked(
     if not math.isinf(freedom):  # the variance of trials is known well
         freedom = freedom_of(chance, value.variance, freedom)
     half = half_width(variance, freedom)
-    middle = float(scaled(metric, [value.value])[0])
+    middle = float(to_error_scale(metric, [value.value])[0])
     error = value.value - value.measured
     return CheckedValue(
-        cell, metric.name, value.value, value.measured, plain(metric, middle - half),
-        plain(metric, middle + half), error if metric.is_share else error / value.measured, beyond,
+        cell, metric.name, value.value, value.measured, from_error_scale(metric, middle - half),
+        from_error_scale(metric, middle + half), error if metric.is_share else error / value.measured, beyond,
     )  # fmt: skip
 
 
@@ -80,7 +80,8 @@ def _of_metric(name: str, values: Sequence[CheckedValue]) -> CheckedMetric:
     sizes = np.abs(errors)
     middle, high = (float(at) for at in np.percentile(sizes, [50, 90]))
     quality: Quality = next(
-        (word for word, (most, tail) in LIMITS.items() if middle <= most and high <= tail), "poor"
+        (word for word, (most, tail) in QUALITY_LIMITS.items() if middle <= most and high <= tail),
+        "poor",
     )
     return CheckedMetric(
         name, len(values), float(errors.mean()), middle, high, float(sizes.max()),

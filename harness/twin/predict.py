@@ -27,13 +27,13 @@ from harness.twin.fit import ProviderFit, fit_observations
 from harness.twin.fitted_parts import fitted_parts
 from harness.twin.observations import Floats, Observations, observe
 from harness.twin.predicted_metrics import PREDICTED, PredictedMetric, Values, values_of
-from harness.twin.prediction import PredictedCell, PredictedValue, Prediction, SettingError
+from harness.twin.prediction import LeftOutSetting, PredictedCell, PredictedValue, Prediction
 from harness.twin.prediction_error import (
     freedom_of,
+    from_error_scale,
     half_width,
     model_variance,
-    plain,
-    scaled,
+    to_error_scale,
 )
 from harness.twin.profile_text import UNFITTED, TwinHead, twin_text
 from harness.twin.recorded_lengths import RecordedLengths, recorded_lengths
@@ -172,7 +172,7 @@ def _beyond(info: CellInfo, measured: tuple[int, int]) -> str:
 def _mean(metric: PredictedMetric, values: Mapping[int, float], first: int | None = None) -> float:
     """Return the mean of a metric over repeats, on the scale of errors; nan for no value."""
     kept = [value for repeat, value in values.items() if first is None or repeat < first]
-    return float(scaled(metric, [float(np.mean(kept))])[0]) if kept else math.nan
+    return float(to_error_scale(metric, [float(np.mean(kept))])[0]) if kept else math.nan
 
 
 def _bootstrap(
@@ -218,9 +218,9 @@ def _played_again(sources: Sequence[_Source], seed: int) -> tuple[list[Records],
 
 def _leave_out(
     source: _Source, seen: Observations, repeats: int, seed: int
-) -> dict[str, list[SettingError]]:
+) -> dict[str, list[LeftOutSetting]]:
     """Return the errors of the settings of a run, each predicted by a fit to the others."""
-    errors: dict[str, list[SettingError]] = {metric.name: [] for metric in PREDICTED}
+    errors: dict[str, list[LeftOutSetting]] = {metric.name: [] for metric in PREDICTED}
     infos = {info.id: info for info in source.records.run.cells}
     played = {info.id for info in source.twin.cells}
     for name, info in infos.items():
@@ -247,13 +247,13 @@ def _leave_out(
 def _error(
     metric: PredictedMetric, predicted: Values, measured: Values, cell: str, whole: int,
     is_inside: bool,
-) -> SettingError | None:  # fmt: skip
+) -> LeftOutSetting | None:  # fmt: skip
     mine, real = predicted[metric.name].get(cell, {}), measured[metric.name].get(cell, {})
     if not mine or not real:
         return None
     variance = trial_variance(metric, mine, whole)
     noise = variance / len(real) + variance / len(mine)
-    return SettingError(cell, _mean(metric, mine) - _mean(metric, real), noise, is_inside)
+    return LeftOutSetting(cell, _mean(metric, mine) - _mean(metric, real), noise, is_inside)
 
 
 def trial_variance(metric: PredictedMetric, values: Mapping[int, float], whole: int) -> float:
@@ -262,14 +262,16 @@ def trial_variance(metric: PredictedMetric, values: Mapping[int, float], whole: 
     Repeats have the same lengths if their numbers differ by a multiple of `whole`.
     """
     kinds = [
-        scaled(metric, [value for repeat, value in values.items() if repeat % whole == kind])
+        to_error_scale(
+            metric, [value for repeat, value in values.items() if repeat % whole == kind]
+        )
         for kind in range(whole)
     ]
     variances = [float(np.var(kind, ddof=1)) for kind in kinds if len(kind) > 1]
     return float(np.mean(variances)) if variances else 0.0
 
 
-def _relevant(errors: Sequence[SettingError], beyond: str) -> Sequence[SettingError]:
+def _relevant(errors: Sequence[LeftOutSetting], beyond: str) -> Sequence[LeftOutSetting]:
     """Return the errors that say how near a prediction is: those like it, if there are any."""
     inside = [one for one in errors if one.is_inside]
     return inside if inside and not beyond else errors
@@ -277,7 +279,7 @@ def _relevant(errors: Sequence[SettingError], beyond: str) -> Sequence[SettingEr
 
 def _value(
     metric: PredictedMetric, trials: Mapping[int, float], shifts: Floats,
-    errors: Sequence[SettingError], whole: int, measured: Mapping[int, float],
+    errors: Sequence[LeftOutSetting], whole: int, measured: Mapping[int, float],
 ) -> PredictedValue:  # fmt: skip
     middle, spread = _mean(metric, trials), trial_variance(metric, trials, whole)
     shifts = shifts[np.isfinite(shifts)]
@@ -286,7 +288,7 @@ def _value(
     freedom = freedom_of(fit, model, freedom)
     half = half_width(fit + model, freedom)
     return PredictedValue(
-        plain(metric, middle), plain(metric, middle - half), plain(metric, middle + half),
+        from_error_scale(metric, middle), from_error_scale(metric, middle - half), from_error_scale(metric, middle + half),
         fit + model, freedom, spread,
         float(np.mean(list(measured.values()))) if measured else None,
     )  # fmt: skip

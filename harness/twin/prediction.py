@@ -12,7 +12,7 @@ Quality = Literal["good", "fair", "poor"]
 
 
 @dataclass(frozen=True)
-class SettingError:
+class LeftOutSetting:
     """How far the prediction of a measured setting is from what was measured there.
 
     The setting was left out of the fit. `error`: predicted minus measured: the difference of the
@@ -71,7 +71,7 @@ class Prediction:
     simulated: bool
     attempts: int
     cells: tuple[PredictedCell, ...]
-    errors: Mapping[str, Sequence[SettingError]]
+    errors: Mapping[str, Sequence[LeftOutSetting]]
     repeats: int
     bootstraps: int
     unknown: tuple[str, ...]
@@ -133,7 +133,7 @@ class WeakPlace:
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckedPrediction:
     """A prediction of a run, compared with the run."""
 
     prediction: Prediction

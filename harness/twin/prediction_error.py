@@ -12,24 +12,24 @@ import numpy as np
 
 from harness.twin.observations import Floats
 from harness.twin.predicted_metrics import PredictedMetric
-from harness.twin.prediction import SettingError
+from harness.twin.prediction import LeftOutSetting
 
 _LEAST = 1e-12
 CONFIDENCE = 0.95
 
 
-def scaled(metric: PredictedMetric, values: Sequence[float] | Floats) -> Floats:
+def to_error_scale(metric: PredictedMetric, values: Sequence[float] | Floats) -> Floats:
     """Return the values on the scale on which errors are compared."""
     plain = np.asarray(values, np.float64)
     return plain if metric.is_share else np.log(np.maximum(plain, _LEAST))
 
 
-def plain(metric: PredictedMetric, value: float) -> float:
+def from_error_scale(metric: PredictedMetric, value: float) -> float:
     """Return a value from the scale on which errors are compared."""
     return min(max(value, 0.0), 1.0) if metric.is_share else math.exp(value)
 
 
-def model_variance(errors: Sequence[SettingError]) -> tuple[float, float]:
+def model_variance(errors: Sequence[LeftOutSetting]) -> tuple[float, float]:
     """Return the variance of the model's error beyond chance, and its degrees of freedom."""
     if not errors:
         return 0.0, 0.0
