@@ -69,9 +69,11 @@ def _checked(
     half = half_width(variance, freedom)
     middle = float(to_error_scale(metric, [value.value])[0])
     error = value.value - value.measured
+    if not metric.is_share:
+        error /= value.measured
     return CheckedValue(
         cell, metric.name, value.value, value.measured, from_error_scale(metric, middle - half),
-        from_error_scale(metric, middle + half), error if metric.is_share else error / value.measured, beyond,
+        from_error_scale(metric, middle + half), error, beyond,
     )  # fmt: skip
 
 

@@ -288,7 +288,7 @@ def _value(
     freedom = freedom_of(fit, model, freedom)
     half = half_width(fit + model, freedom)
     return PredictedValue(
-        from_error_scale(metric, middle), from_error_scale(metric, middle - half), from_error_scale(metric, middle + half),
+        *(from_error_scale(metric, at) for at in (middle, middle - half, middle + half)),
         fit + model, freedom, spread,
         float(np.mean(list(measured.values()))) if measured else None,
     )  # fmt: skip
