@@ -287,8 +287,11 @@ def _value(
     model, freedom = model_variance(errors)
     freedom = freedom_of(fit, model, freedom)
     half = half_width(fit + model, freedom)
+    value, low, high = (
+        from_error_scale(metric, at) for at in (middle, middle - half, middle + half)
+    )
     return PredictedValue(
-        *(from_error_scale(metric, at) for at in (middle, middle - half, middle + half)),
+        value, low, high,
         fit + model, freedom, spread,
         float(np.mean(list(measured.values()))) if measured else None,
     )  # fmt: skip
