@@ -115,7 +115,7 @@ class Lengths(ConfigTable):
 
 
 _NO_LENGTHS = Lengths()
-_LATER = ("wander", "tool_call_share", "tool_rounds", "cached_share")
+_LATER = ("wander", "tool_call_share", "tool_rounds", "cached_share", "connect")
 """Keys that earlier versions do not have."""
 
 
@@ -162,6 +162,7 @@ class Profile(ConfigTable):
     are processed at once; others queue. `wander`: the speed changes in time, in each trial on a
     path of its own. `source`: where the figures come from and which are assumed; `date`: when they
     were read.
+    `connect`: the time of opening a connection, in virtual time only.
     Limits: a request above `concurrency_cap` (which `cap_steps` change over time),
     `requests_per_minute` or `tokens_per_minute` is answered with 429. `burst`: for how long unused
     allowance accumulates. `tokens_counted`: "used" charges the prompt at arrival and the output at
@@ -184,6 +185,7 @@ class Profile(ConfigTable):
     source: str = Field(min_length=1)
     date: datetime.date = Field(strict=False)
     ttft: Ttft
+    connect: Delay = 0.0
     itl_a: Delay = 0.0
     itl_b: Delay = 0.0
     itl_c: Delay = 0.0
@@ -268,8 +270,8 @@ class Profile(ConfigTable):
         """Return the profile as plain values for JSON, with durations in seconds.
 
         Settings that have no effect are left out, so that earlier runs have the same profile: a
-        speed that does not wander, the defaults for tools, a share of 0 that is cached, and a time
-        to first token that does not grow.
+        speed that does not wander, the defaults for tools, a share of 0 that is cached,
+        connections that take no time, and a time to first token that does not grow.
         """
         fields = type(self).model_fields
         unused = {key for key in _LATER if getattr(self, key) == fields[key].default}

@@ -19,10 +19,10 @@ from harness.engine.branches import Branch
 from harness.engine.deadlines import UNWANTED
 from harness.engine.effects import Reply, Send
 from harness.records.clock import SECOND, ReadClock
+from harness.records.connections import KEEP_ALIVE_SECONDS
 from harness.records.failures import CANCELLED
 from harness.transports.aiohttp_parser import ResponseProtocol
 from harness.transports.exchange import (
-    KEEP_ALIVE_SECONDS,
     Exchange,
     OfHarness,
     client_arguments,

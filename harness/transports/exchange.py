@@ -41,9 +41,6 @@ from harness.transports.unasked import UnaskedResponseError
 REPEAT_HEADER = "x-harness-repeat"
 PHASE_HEADER = "x-harness-phase"
 
-KEEP_ALIVE_SECONDS = 60
-"""How long an idle connection is kept, in seconds; the same in every mode."""
-
 LINGER = SECOND // 4
 """Nanoseconds to wait for the end of a body after its last expected byte."""
 

@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterable, Iterator
 import httpx2
 
 from harness.config.network import environment_proxy
-from harness.transports.exchange import KEEP_ALIVE_SECONDS, current
+from harness.records.connections import KEEP_ALIVE_SECONDS
+from harness.transports.exchange import current
 from harness.transports.response_parser import ResponseParser
 from harness.transports.unasked import has_unacknowledged
 

@@ -18,6 +18,8 @@ from harness.config.faults import FaultKind
 from harness.engine.branches import do_nothing
 from harness.engine.deadlines import DEADLINE_PASSED, TOO_LATE, UNWANTED, Limit, next_limit
 from harness.engine.effects import Reply, Request, Send, unsent
+from harness.records.clock import SECOND
+from harness.records.connections import KEEP_ALIVE_SECONDS, leaves_connection
 from harness.records.failures import CANCELLED, FAILURES
 from harness.simulator.memo import Memo, PromptMemory
 from harness.simulator.model import ServedRequest
@@ -79,15 +81,17 @@ class VirtualTrial(NamedTuple):
 class Flight(msgspec.Struct, eq=False):
     """One attempt in flight. `reply` is set when it has ended. `owner`: who waits for it.
 
-    `number`: by order of `begin`. `began`: when the connection attempt began. `response`: None
-    until there is a connection. `limit_at`: the time of its next deadline; `checked_at`: when that
-    is checked, None for no check scheduled. `first_text` is called when the first text arrives.
+    `number`: by order of `begin`. `began`: when the connection attempt began; `connected`: when it
+    ends, for an attempt that opens a connection. `response`: None until there is a connection.
+    `limit_at`: the time of its next deadline; `checked_at`: when that is checked, None for no check
+    scheduled. `first_text` is called when the first text arrives.
     """
 
     number: int
     effect: Send
     began: int
     first_text: Callable[[], None]
+    connected: int = 0
     limit_at: int = 0
     checked_at: int | None = None
     response: IncomingResponse | None = None
@@ -104,8 +108,10 @@ class Flight(msgspec.Struct, eq=False):
 class VirtualProvider:
     """Serves the attempts of one trial. All times are nanoseconds of the virtual clock.
 
-    Connecting takes no time. While a fault leaves connections without an answer, an attempt waits,
-    and it is sent when the fault ends. If a fault refuses connections, an attempt fails at once.
+    An attempt reuses an idle connection, or opens one, which takes the `connect` of the profile. A
+    connection is idle after a complete response, for `KEEP_ALIVE_SECONDS` at most. While a fault
+    leaves connections without an answer, an attempt waits, and it connects when the fault ends. If
+    a fault refuses connections, an attempt fails at once.
     """
 
     def __init__(self, trial: VirtualTrial) -> None:
@@ -125,6 +131,11 @@ class VirtualProvider:
         self._requests: Memo[tuple[Request, str], ChatRequest] = memory.requests
         self._open: dict[ServedRequest, Flight] = {}
         self._unconnected: list[Flight] = []
+        nanoseconds = SECOND * target.time_scale
+        self._connect = round(profile.connect * nanoseconds)
+        self._keep_alive = round(KEEP_ALIVE_SECONDS * nanoseconds)
+        self._idle: list[int] = []  # since when each idle connection is; the latest is used first
+        self._connecting: dict[int, Flight] = {}  # by number, in the order in which they connect
         self._shut_by: FaultKind | None = None
         self._change: int | None = None
         self._ended: list[Flight] = []
@@ -145,7 +156,10 @@ class VirtualProvider:
         if self._connection_faults:
             self._apply_faults(now)
         if self._shut_by is None:
-            self._enter(now, flight)
+            if self._connect and not self._reuse(now):
+                self._open_connection(now, flight)
+            else:
+                self._enter(now, flight)
         elif self._shut_by.name == "connect_failed":
             self._end(flight, without_text("connect_failed", sent=None, done=now))
         else:
@@ -158,6 +172,9 @@ class VirtualProvider:
         if self._ended:
             return 0  # in the past
         due = self._simulation.next_due()
+        if self._connecting:
+            connected = next(iter(self._connecting.values())).connected
+            due = connected if due is None else min(due, connected)
         if due is None or self._limits_from <= due:
             limit = self._next_limit()
             if due is None or limit < due:
@@ -172,6 +189,8 @@ class VirtualProvider:
             self._receive(job, moments)
         if self._connection_faults:
             self._apply_faults(now)
+        if self._connecting:
+            self._enter_connected(now)
         if self._limits_from <= now:
             self._check_limits(now)
         ended = self._ended
@@ -185,6 +204,30 @@ class VirtualProvider:
             self._leave(now, flight, CANCELLED, UNWANTED)
         assert flight.reply is not None, "it has ended"
         return flight.reply
+
+    def _reuse(self, now: int) -> bool:
+        """Take an idle connection, if there is one."""
+        if not self._idle:
+            return False
+        if self._idle.pop() + self._keep_alive >= now:
+            return True
+        self._idle.clear()  # the others are idle for longer
+        return False
+
+    def _open_connection(self, now: int, flight: Flight) -> None:
+        flight.connected = now + self._connect
+        self._connecting[flight.number] = flight
+        self._watch(flight, flight.limit().at)
+
+    def _enter_connected(self, now: int) -> None:
+        """Send the attempts whose connection is open."""
+        for flight in list(self._connecting.values()):
+            if flight.connected > now:
+                return
+            del self._connecting[flight.number]
+            self._enter(now, flight)
+            if flight.reply is not None:
+                self._ended.append(flight)
 
     def _enter(self, now: int, flight: Flight) -> None:
         deadlines = flight.effect.deadlines
@@ -261,10 +304,16 @@ class VirtualProvider:
         unconnected, self._unconnected = self._unconnected, []
         if kind is None:
             for flight in unconnected:
+                if self._connect:
+                    self._open_connection(now, flight)
+                    continue
                 self._enter(now, flight)
                 if flight.reply is not None:
                     self._ended.append(flight)
             return
+        self._idle.clear()
+        unconnected += self._connecting.values()
+        self._connecting.clear()
         for flight in list(self._open.values()):
             self._leave(now, flight, "connection_lost", FAILURES["connection_lost"].seen)
             self._ended.append(flight)
@@ -279,7 +328,8 @@ class VirtualProvider:
         """End an attempt: the provider stops serving it, and its reply has the text so far."""
         response = flight.response
         if response is None:
-            self._unconnected.remove(flight)
+            if self._connecting.pop(flight.number, None) is None:
+                self._unconnected.remove(flight)
             self._end(flight, without_text(outcome, sent=None, done=now, detail=detail))
             return
         made = self._simulation.tokens_made(now, response.completion)
@@ -347,3 +397,5 @@ class VirtualProvider:
     def _end(self, flight: Flight, reply: Reply) -> None:
         flight.reply = reply
         self._flights.pop(flight.number, None)
+        if self._connect and leaves_connection(reply.outcome, reply.status, reply.finish_reason):
+            self._idle.append(reply.done)

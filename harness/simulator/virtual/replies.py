@@ -1,7 +1,7 @@
 """Makes the reply of an attempt from the simulated response and the times of its text.
 
 Outcomes, time stamps and tokens follow the rules of `harness.transports`. Nothing is sent or read,
-so a request is sent at the time of its permit: the client wait is 0.
+so a request is sent as soon as it has a connection: the client wait is the time of connecting.
 """
 
 from __future__ import annotations
