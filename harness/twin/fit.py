@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from harness.records.errors import InputError
 from harness.store.run_directory import Records
 from harness.twin.cache_fit import CacheFit, fit_cache
+from harness.twin.connect_fit import ConnectFit, fit_connect
 from harness.twin.fault_fit import FaultsFit, fit_faults
 from harness.twin.length_fit import SettingLengths, fit_lengths, pooled_lengths
 from harness.twin.limits_fit import LimitsFit, fit_limits
@@ -29,6 +30,7 @@ class ProviderFit:
     limits: LimitsFit
     faults: FaultsFit
     cache: CacheFit
+    connect: ConnectFit
 
 
 def fit_provider(runs: Sequence[Records]) -> ProviderFit:
@@ -48,5 +50,5 @@ def fit_observations(seen: Observations) -> ProviderFit:
     limits = fit_limits(seen)
     return ProviderFit(
         len(seen), int(seen.trial.max()) + 1, pace, ttft, pooled_lengths(seen), fit_lengths(seen),
-        limits, fit_faults(seen, limits.explained), fit_cache(seen),
+        limits, fit_faults(seen, limits.explained), fit_cache(seen), fit_connect(seen),
     )  # fmt: skip

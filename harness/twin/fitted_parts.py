@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from harness.config.toml_text import toml_key
 from harness.twin.cap_fit import CapFit
 from harness.twin.cap_step_fit import CapStepFit
+from harness.twin.connect_fit import SHORTEST_CONNECT, ConnectFit
 from harness.twin.fault_fit import FaultFit
 from harness.twin.fit import ProviderFit
 from harness.twin.length_fit import SettingLengths
@@ -15,6 +16,7 @@ from harness.twin.pace_fit import PaceFit
 from harness.twin.profile_values import (
     cache_values,
     cap_values,
+    connect_values,
     duration_text,
     fault_values,
     in_digits,
@@ -51,6 +53,7 @@ def fitted_parts(fit: ProviderFit) -> list[FittedPart]:
         _pace(fit.pace),
         *_chunk(fit.pace),
         _ttft(fit.ttft, fit.pace),
+        _connect(fit.connect),
         *_slots(fit.ttft, fit.pace),
         _pooled(fit.pooled),
         *_phases(fit),
@@ -137,6 +140,25 @@ def _ttft(ttft: TtftFit, pace: PaceFit) -> FittedPart:
         if not ttft.growth:
             unknown.append(f"growth with load: none seen with up to {ttft.most} in service")
     return FittedPart("time to first token", value, evidence, tuple(unknown), ttft_values(ttft))
+
+
+def _connect(connect: ConnectFit) -> FittedPart:
+    reused = f"{count_of(connect.reused, 'attempt')} reused one"
+    opened = f"{count_of(connect.opened, 'attempt')} had no idle connection"
+    if connect.seconds is None:
+        text = f"{opened}, {reused}"
+        most = f"below {duration_text(max(connect.high, SHORTEST_CONNECT))}"
+        known = most if connect.opened else "none was opened"
+        return FittedPart("connecting", "none seen", text, (f"connect: {known}",))
+    low, high = duration_text(connect.low), duration_text(connect.high)
+    evidence = f"{opened} and waited {low} to {high} longer (8 in 10); {reused}"
+    unknown = ["connect with more connections opened at once, which can take longer"]
+    if not connect.reused:
+        unknown.append("the client's own delay before sending, which is in the time of connecting")
+    return FittedPart(
+        "connecting", duration_text(connect.seconds), evidence, tuple(unknown),
+        connect_values(connect.seconds),
+    )  # fmt: skip
 
 
 def _slots(ttft: TtftFit, pace: PaceFit) -> Iterator[FittedPart]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from harness.records.clock import SECOND
+from harness.records.connections import leaves_connection
 from harness.records.failures import CANCELLED, OK
 from harness.records.keys import WARM_UP
 from harness.records.schema import PhaseInfo, Run, Workflow
@@ -22,6 +23,7 @@ from harness.store.column_values import Words
 from harness.store.columns import AttemptTable
 from harness.store.compact_records import ABSENT
 from harness.store.run_directory import Records
+from harness.twin.idle_connections import without_idle_connection
 from harness.workflows.registry import WORKFLOWS, AnyWorkflow
 from harness.workflows.section import WorkflowSection
 
@@ -37,6 +39,9 @@ CLIENT_TIMEOUTS = (
 _BETWEEN_TRIALS = 1.0
 _TIMES = ("sent", "headers", "first_text", "first_answer", "last_token", "done")
 _OF_CALL = ("repeat", "workflow", "branch", "call")
+_OF_TRIAL = ("cell", "repeat", "execution")
+_OF_CONNECTION = ("permit_granted", "sent", "done")
+_ENDS = ("outcome", "status", "finish_reason")
 _COUNTS = ("input", "cached", "output", "reasoning", "chunks", "status")
 
 
@@ -45,17 +50,20 @@ class Observations:
     """One row for each attempt, in order of time.
 
     `trial`: the number of its trial. `sent`: for an attempt that was never sent, when its call had
-    the permit; `was_sent` says which were. `setting`: the number of the phase's setting in
-    `settings`. `topic`: that of the workflow's topic
-    in `topics`, below 0 if it is not known. `prompt`: the same for the same question
-    about a topic in a repeat, in every cell. `limit`: max_tokens, 0 for none. `cell` and `phase`:
-    their numbers in `cells` and `phases`; with `repeat`, `workflow`, `branch` (below 0 outside a
-    fan-out) and `call` they name the call. Counts that were not reported are below 0.
+    the permit; `was_sent` says which were. `client_wait`: from the permit until it was sent.
+    `opens`: it had to open a connection, as none was idle. `setting`: the number of the phase's
+    setting in `settings`. `topic`: that of the workflow's topic in `topics`, below 0 if it is not
+    known. `prompt`: the same for the same question about a topic in a repeat, in every cell.
+    `limit`: max_tokens, 0 for none. `cell` and `phase`: their numbers in `cells` and `phases`; with
+    `repeat`, `workflow`, `branch` (below 0 outside a fan-out) and `call` they name the call. Counts
+    that were not reported are below 0.
     """
 
     trial: Integers
     sent: Floats
     was_sent: Flags
+    client_wait: Floats
+    opens: Flags
     headers: Floats
     first_text: Floats
     first_answer: Floats
@@ -161,9 +169,11 @@ def _of_run(records: Records) -> dict[str, Any]:
     run, table = records.run, records.attempts
     if not isinstance(table, AttemptTable):
         table = AttemptTable.of(table, Words())
-    table = table.take(~table.where("phase", WARM_UP.__eq__))
-    names = table.words.names
     scale = SECOND * run.time_scale
+    is_warm_up = table.where("phase", WARM_UP.__eq__)
+    opens = _opens_connection(run, table, scale)[~is_warm_up]
+    table = table.take(~is_warm_up)
+    names = table.words.names
     columns: dict[str, NDArray[Any]] = {}
     for name in _TIMES:
         columns[name] = _seconds(table.column(name), scale)
@@ -177,8 +187,10 @@ def _of_run(records: Records) -> dict[str, Any]:
     columns["has_reasoning_text"] = table.column("first_reasoning") != ABSENT
     granted = _seconds(table.column("permit_granted"), scale)
     columns["was_sent"] = ~np.isnan(columns["sent"])
+    columns["client_wait"] = columns["sent"] - granted
+    columns["opens"] = opens
     columns["sent"] = np.where(columns["was_sent"], columns["sent"], granted)
-    trial = (table.column(name) for name in ("cell", "repeat", "execution"))
+    trial = (table.column(name) for name in _OF_TRIAL)
     _, columns["trial"] = _combinations(*trial)
     _one_after_another(columns)
     columns["topic"], topics = _topics(table, records.workflows)
@@ -200,6 +212,21 @@ def _words(table: AttemptTable, name: str) -> tuple[Integers, list[str | None]]:
     """Return the number of each attempt's word, and the words that occur."""
     found, places = np.unique(table.column(name), return_inverse=True)
     return places.astype(np.int64), [table.words.names[number] for number in found.tolist()]
+
+
+def _opens_connection(run: Run, table: AttemptTable, scale: float) -> Flags:
+    """Return which attempts had to open a connection; those before the trials open some, too."""
+    if not run.scenario.get("endpoint", {}).get("reuse_connections", True):
+        return np.ones(len(table), np.bool_)
+    names = table.words.names
+    found, place = _combinations(*map(table.column, _ENDS))
+    leaves = [
+        leaves_connection(names[outcome] or "", None if status == ABSENT else status, names[finish])
+        for outcome, status, finish in found.tolist()
+    ]
+    granted, sent, done = (_seconds(table.column(name), scale) for name in _OF_CONNECTION)
+    _, trial = _combinations(*map(table.column, _OF_TRIAL))
+    return without_idle_connection(trial, granted, sent, done, np.array(leaves, np.bool_)[place])
 
 
 def _seconds(values: NDArray[Any], scale: float) -> Floats:

@@ -17,8 +17,8 @@ from harness.twin.fitted_parts import FittedPart
 
 _WIDTH = 96
 UNFITTED = (
-    "not fitted: the time of connecting, background load, a speed that wanders, second steps of "
-    "the cap, keep-alives, tool calls, outages at set times, faults of single phases"
+    "not fitted: background load, a speed that wanders, second steps of the cap, keep-alives, tool "
+    "calls, outages at set times, faults of single phases"
 )
 
 

@@ -38,6 +38,11 @@ def ttft_values(ttft: TtftFit) -> dict[str, str]:
     return {"ttft": _table(values)}
 
 
+def connect_values(seconds: float) -> dict[str, str]:
+    """Return the time of opening a connection."""
+    return {"connect": _duration(seconds)}
+
+
 def length_values(lengths: SettingLengths) -> dict[str, str]:
     """Return the lengths of reasoning, if there is any, and answers."""
     answer = {"answer_tokens": _length(lengths.answer)}

@@ -46,7 +46,7 @@ def test_a_fit_writes_a_profile_with_its_evidence_and_says_what_it_does_not_know
     assert all(len(line) <= 80 for line in out.replace(str(file), "twin.toml").splitlines()), out
     assert "concurrency cap       8\n" in out
     assert "- requests_per_minute, tokens_per_minute: none was met" in out
-    assert "the time of connecting" in out
+    assert "not fitted: background load" in out
     text = file.read_text()
     assert "# concurrency cap: " in text
     assert "#   cannot tell: requests_per_minute" in text

@@ -225,6 +225,37 @@ def test_the_time_to_first_token_grows_with_prompt_and_load(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"concurrency_cap": 6, "retry_after": "2s"},
+        {"faults": [{"kind": "reset_in_body", "probability": 0.1}]},
+    ],
+)
+def test_the_time_of_connecting_is_found_from_those_without_an_idle_connection(
+    seed: int, more: dict[str, Any]
+) -> None:
+    fit = fitted({"connect": "150ms", **more}, seed)
+    connect = fit.connect
+    assert connect.seconds == pytest.approx(0.15)
+    assert (connect.low, connect.high, connect.own) == pytest.approx((0.15, 0.15, 0), abs=1e-9)
+    assert connect.opened >= (18 if "concurrency_cap" not in more else 6)
+    assert connect.reused > 100
+    assert fit.ttft.median == pytest.approx(0.5, rel=0.15)
+    part = next(one for one in fitted_parts(fit) if one.name == "connecting")
+    assert part.keys == {"connect": '"150ms"'}
+
+
+def test_no_time_of_connecting_is_found_where_there_is_none_or_nobody_connects() -> None:
+    fit = fitted({}, 1)
+    assert (fit.connect.seconds, fit.connect.opened) == (None, 18)
+    part = next(one for one in fitted_parts(fit) if one.name == "connecting")
+    assert (part.keys, part.unknown) == ({}, ("connect: below 1 ms",))
+    assert fitted({"connect": "150ms"}, 1, permits=(2,)).connect.seconds is None
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_the_cached_share_of_the_input_is_found_and_has_its_price(seed: int, share: float) -> None:
     records = play({"cached_share": share}, seed=seed)

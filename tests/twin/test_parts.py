@@ -6,6 +6,7 @@ import itertools
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from harness.records.schema import Attempt, PhaseInfo, Run, Tokens, Workflow
 from harness.store.run_directory import Records
 from harness.twin.cache_fit import fit_cache
 from harness.twin.cap_fit import fit_cap, is_refusal
+from harness.twin.connect_fit import fit_connect
 from harness.twin.curves import fit_rising, hats, knots_up_to
 from harness.twin.fault_fit import fit_faults
 from harness.twin.fit import fit_observations
@@ -259,6 +261,52 @@ def test_an_admission_while_a_request_ends_is_not_against_a_cap() -> None:
     early = [attempt(100.0 * n + 1.2) for n in range(20)]
     seen = seen_in(first + early + at_cap)
     assert fit_cap(seen, is_refusal(seen)).cap is None
+
+
+def waited(sent: float, wait: float, **fields: Any) -> Attempt:
+    """Return an attempt that had its permit `wait` seconds before it was sent."""
+    return attempt(sent, permit_granted=round((sent - wait) * SECOND), **fields)
+
+
+def test_attempts_open_connections_if_no_complete_response_has_left_one() -> None:
+    seen = seen_in([
+        waited(0, 0.1, phase=WARM_UP),  # leaves a connection for the first of these
+        waited(10, 0.001),
+        waited(10.1, 0.1, outcome="connection_lost", finish_reason=None),
+        waited(20, 0.001),
+        waited(20.2, 0.2, outcome="truncated", finish_reason="length"),
+        failed(30, "rate_limited", 429, permit_granted=round(29.999 * SECOND)),
+        waited(30.0005, 0.001),
+        waited(30.2, 0.001),  # with the connection of the refusal
+        waited(30.4, 0.15),
+        msgspec.structs.replace(failed(35, "connect_timeout", None), sent=None, finish_reason=None),
+        waited(90, 0.001),
+        waited(200, 0.1),  # all have been idle for more than a minute
+    ])  # fmt: skip
+    assert seen.client_wait[seen.opens] == pytest.approx([0.1, 0.2, 0.15, 0.1])
+    found = fit_connect(seen)
+    assert found.seconds == pytest.approx(0.125 - 0.001)
+    assert (found.opened, found.reused, found.own) == pytest.approx((4, 6, 0.001))
+
+
+def test_the_waits_of_the_client_itself_are_no_time_of_connecting() -> None:
+    busy = [waited(n * 10.0, 0.004 + 0.001 * (n % 5)) for n in range(20)]
+    beside = [waited(n * 10 + 0.1, 0.0045 + 0.001 * (n % 5)) for n in range(3)]
+    seen = seen_in([*busy, *beside])
+    assert (int(seen.opens.sum()), fit_connect(seen).seconds) == (2, None)
+    seen = replace(seen, opens=np.arange(len(seen)) % 4 == 0)
+    assert fit_connect(seen).seconds is None
+
+
+def test_without_reuse_each_attempt_opens_a_connection() -> None:
+    run = make_run(simulated=False)
+    endpoint = run.scenario["endpoint"] | {"reuse_connections": False}
+    run = msgspec.structs.replace(run, scenario=run.scenario | {"endpoint": endpoint})
+    seen = seen_in([waited(10.0 * n, 0.1) for n in range(5)], run=run)
+    found = fit_connect(seen)
+    assert (found.seconds, found.opened, found.reused) == pytest.approx((0.1, 5, 0))
+    part = next(one for one in fitted_parts(fit_observations(seen)) if one.name == "connecting")
+    assert part.unknown[1].startswith("the client's own delay")
 
 
 def test_a_cached_share_is_that_of_the_attempts_that_report_one() -> None:
