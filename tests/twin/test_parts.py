@@ -290,12 +290,13 @@ def test_attempts_open_connections_if_no_complete_response_has_left_one() -> Non
 
 
 def test_the_waits_of_the_client_itself_are_no_time_of_connecting() -> None:
-    busy = [waited(n * 10.0, 0.004 + 0.001 * (n % 5)) for n in range(20)]
-    beside = [waited(n * 10 + 0.1, 0.0045 + 0.001 * (n % 5)) for n in range(3)]
-    seen = seen_in([*busy, *beside])
-    assert (int(seen.opens.sum()), fit_connect(seen).seconds) == (2, None)
-    seen = replace(seen, opens=np.arange(len(seen)) % 4 == 0)
-    assert fit_connect(seen).seconds is None
+    seen = seen_in([attempt(10.0 * n) for n in range(23)])
+    waits = np.array([*range(1, 21), 12, 13, 14]) / 1000
+    found = fit_connect(replace(seen, client_wait=waits, opens=np.arange(23) >= 20))
+    assert (found.seconds, found.opened) == (None, 3)
+    waits[20:] = 0.05, 0.06, 0.07
+    found = fit_connect(replace(seen, client_wait=waits, opens=np.arange(23) >= 20))
+    assert found.seconds == pytest.approx(0.06 - 0.0105)
 
 
 def test_without_reuse_each_attempt_opens_a_connection() -> None:

@@ -120,6 +120,16 @@ def test_an_outage_closes_connections_and_prevents_those_being_opened(
     assert sent(after) == (30 if kind == "connect_timeout" else 30.3)
 
 
+def test_an_outage_closes_idle_connections() -> None:
+    outage = {"kind": "connect_timeout", "outage": {"start": "6s", "duration": "500ms"}}
+    line = Line(trial(connect="300ms", faults=[outage]))
+    first = line.begin(0)
+    line.go(6.4)
+    waits = line.begin(6.4)
+    line.go(30)
+    assert [sent(first), sent(waits)] == [0.3, 7.1]
+
+
 def test_a_complete_response_leaves_its_connection() -> None:
     assert leaves_connection("ok", 200, None)
     assert leaves_connection("truncated", 200, "length")
