@@ -120,14 +120,16 @@ def test_an_outage_closes_connections_and_prevents_those_being_opened(
     assert sent(after) == (30 if kind == "connect_timeout" else 30.3)
 
 
-def test_an_outage_closes_idle_connections() -> None:
+@pytest.mark.parametrize("is_busy", [True, False])
+def test_an_outage_closes_idle_connections(is_busy: bool) -> None:
     outage = {"kind": "connect_timeout", "outage": {"start": "6s", "duration": "500ms"}}
     line = Line(trial(connect="300ms", faults=[outage]))
     first = line.begin(0)
-    line.go(6.4)
-    waits = line.begin(6.4)
+    kept = line.begin(5.5) if is_busy else None
+    after = line.begin(10)
     line.go(30)
-    assert [sent(first), sent(waits)] == [0.3, 7.1]
+    assert [sent(first), sent(after)] == [0.3, 10.3]
+    assert kept is None or shape(kept) == ("connection_lost", 5.5, 6.3)
 
 
 def test_a_complete_response_leaves_its_connection() -> None:

@@ -296,6 +296,8 @@ class VirtualProvider:
             flight.limit_at = flight.effect.deadlines.end  # the only deadline from now on
 
     def _apply_faults(self, now: int) -> None:
+        if self._change is not None and self._change <= now:
+            self._idle.clear()  # there may have been a whole outage, with nothing in flight
         strike, self._change = self._simulation.connection(now)
         kind = None if strike is None else strike.kind
         if kind is self._shut_by:
@@ -311,7 +313,6 @@ class VirtualProvider:
                 if flight.reply is not None:
                     self._ended.append(flight)
             return
-        self._idle.clear()
         unconnected += self._connecting.values()
         self._connecting.clear()
         for flight in list(self._open.values()):
