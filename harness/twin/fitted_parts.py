@@ -143,7 +143,7 @@ def _ttft(ttft: TtftFit, pace: PaceFit) -> FittedPart:
 
 
 def _connect(connect: ConnectFit) -> FittedPart:
-    reused = f"{count_of(connect.reused, 'attempt')} reused one"
+    reused = f"{connect.reused:,} reused one"
     opened = f"{count_of(connect.opened, 'attempt')} had no idle connection"
     if connect.seconds is None:
         text = f"{opened}, {reused}"
