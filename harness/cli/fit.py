@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.config.config_base import name_of_file
 from harness.records.clock import SECOND
 from harness.records.errors import InputError, StorageError
 from harness.records.schema import Run
@@ -115,7 +116,7 @@ def _head(path: Path, runs: Sequence[Run], names: Sequence[str]) -> TwinHead:
     listed = ", ".join(f"{run.name} ({run.run_id[:8]})" for run in runs)
     is_simulated = " of a simulated provider" if any(run.simulated for run in runs) else ""
     return TwinHead(
-        path.stem or "twin",
+        name_of_file(path, "twin"),
         f"Fitted to {count_of(len(runs), 'run')}{is_simulated}",
         f"harness fit, from the records of {listed}; the comments say what these cannot tell",
         day,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shlex
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from harness.bench.own_endpoint import OwnEndpoint
 from harness.bench.scenario_file import parse_scenario
 from harness.cli.first_answer import NOTHING, Learned, learn, most_tokens
 from harness.cli.run import own_endpoint
+from harness.config.config_base import name_of_file
 from harness.records.errors import InputError
 
 _HEAD = """\
@@ -149,7 +149,7 @@ def scenario_text(path: Path, own: OwnEndpoint | None, learned: Learned = NOTHIN
 
     `learned`: about the endpoint. If its answers lack questions, the scenario has them itself.
     """
-    name = re.sub(r"[^A-Za-z0-9.-]+", "-", path.stem).strip("-.")[:64] or "mine"
+    name = name_of_file(path, "mine")
     head = _HEAD.format(
         file=shlex.quote(path.name),
         name=json.dumps(name),

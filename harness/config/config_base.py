@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import (
@@ -49,6 +50,11 @@ def distinct(values: tuple[_T, ...]) -> tuple[_T, ...]:
     if len({str(value).casefold() for value in values}) != len(values):
         raise ValueError("duplicate value; remove one")
     return values
+
+
+def name_of_file(path: PurePath, otherwise: str) -> str:
+    """Return a `Name` after a file; `otherwise` if that of the file has no fitting character."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "-", path.stem).strip("-.")[:64] or otherwise
 
 
 Name = Annotated[str, AfterValidator(_plain_name)]

@@ -151,7 +151,8 @@ def _connect(connect: ConnectFit) -> FittedPart:
         known = most if connect.opened else "none was opened"
         return FittedPart("connecting", "none seen", text, (f"connect: {known}",))
     low, high = duration_text(connect.low), duration_text(connect.high)
-    evidence = f"{opened} and waited {low} to {high} longer (8 in 10); {reused}"
+    span = low if low == high else f"{low} to {high}"
+    evidence = f"{opened} and waited {span} longer (8 in 10); {reused}"
     unknown = ["connect with more connections opened at once, which can take longer"]
     if not connect.reused:
         unknown.append("the client's own delay before sending, which is in the time of connecting")

@@ -176,6 +176,14 @@ def test_a_file_that_cannot_be_written_is_one_line(
         assert error.endswith("give a file that can be written, in a folder that exists\n")
 
 
+def test_a_profile_is_named_after_its_file_as_far_as_a_name_can_be(
+    run: Path, tmp_path: Path
+) -> None:
+    for file, name in (("my_twin 2.toml", "my-twin-2"), ("_.toml", "twin")):
+        assert main(["fit", str(run), "-o", str(tmp_path / file)]) == 0
+        assert load_profile(str(tmp_path / file)).name == name
+
+
 @pytest.mark.parametrize("file", ["twin", ".", ""])
 def test_a_name_by_which_no_profile_is_found_is_refused(
     run: Path, capsys: pytest.CaptureFixture[str], file: str
