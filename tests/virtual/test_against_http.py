@@ -40,7 +40,7 @@ MOMENTS = ("sent", "headers", "first_reasoning", "first_answer", "last_token")
 
 def attempts(since: int, body: bytes = b"") -> list[Send]:
     """Two of the same, one after the other; `body`: further keys."""
-    deadlines = Deadlines(100 * MS, 200 * MS, 100 * MS, since + 30 * SECOND, "call_timeout")
+    deadlines = Deadlines(300 * MS, 600 * MS, 300 * MS, since + 30 * SECOND, "call_timeout")
     request = Request((Message("user", "Topic: tides\nWhy?"),), max_tokens=60, body=body)
     return [
         Send(CallKey("cell", 0, 0, 0, "fan_out", 0, 1), number, request, deadlines)

@@ -1,0 +1,162 @@
+"""Predictions of a twin, with their intervals, against the provider that the twin was fitted to."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.records.errors import InputError
+from harness.simulator.profiles import Profile, load_profile
+from harness.store.column_reader import read_columns
+from harness.store.run_directory import Records
+from harness.twin.check_prediction import compare_with
+from harness.twin.observations import observe
+from harness.twin.predict import predict, trial_variance
+from harness.twin.predicted_metrics import PREDICTED, values_of
+from harness.twin.prediction import Prediction
+from harness.twin.prediction_error import freedom_of, half_width, model_variance
+from harness.twin.recorded_lengths import recorded_lengths
+from harness.twin.twin_trials import at_twin, play_at_twin, twin_scenario
+from tests.twin.providers import play, profile_file, write_run
+
+CAPPED = {"concurrency_cap": 6}
+
+
+def metric(name: str):
+    return next(one for one in PREDICTED if one.name == name)
+
+
+@pytest.fixture(scope="module")
+def run() -> Records:
+    return play(CAPPED, permits=(2, 4, 12), workflows=6, in_flight=6, repeats=2)
+
+
+@pytest.fixture(scope="module")
+def predicted(run: Records) -> Prediction:
+    changes = ["sweep.permits=[3, 8, 40]", "sweep.retry=['openai-sdk']"]
+    return predict([run], changes, bootstraps=8)
+
+
+def test_predictions_are_near_the_truth_and_the_intervals_hold_it(
+    run: Records, predicted: Prediction, tmp_path: Path
+) -> None:
+    scenario = at_twin(
+        run.run.scenario, ["sweep.permits=[3, 8]", "sweep.retry=['openai-sdk']"], "run"
+    )
+    true = load_profile(str(profile_file(tmp_path, CAPPED))).as_dict()
+    lengths = recorded_lengths(observe([run])).of_trial
+    truth = values_of(play_at_twin(twin_scenario(scenario, true), 60, 77, lengths))
+    for cell in predicted.cells[:2]:
+        for name, most in (("makespan", 0.05), ("ttft_p50", 0.15), ("amplification", 0.05)):
+            value = cell.values[name]
+            real = float(np.mean(list(truth[name][cell.info.id].values())))
+            assert value.value == pytest.approx(real, rel=most)
+            assert value.low <= value.value <= value.high
+            assert value.low * 0.98 <= real <= value.high * 1.02
+
+
+def test_permits_beyond_those_measured_are_marked(predicted: Prediction) -> None:
+    marks = {cell.info.permits: cell.beyond for cell in predicted.cells}
+    assert marks == {3: "", 8: "", 40: "40 permits are more than the 12 that were measured"}
+
+
+def test_each_measured_setting_is_left_out_once(predicted: Prediction) -> None:
+    errors = predicted.errors["makespan"]
+    assert [(one.cell, one.is_inside) for one in errors] == [
+        ("async_2_patient_attempt", False),
+        ("async_4_patient_attempt", True),
+        ("async_12_patient_attempt", False),
+    ]
+    assert abs(errors[1].error) < 0.05
+    assert errors[2].error < -0.1, "the cap is not known without the setting that met it"
+
+
+def test_the_lengths_of_the_run_are_played_again(run: Records) -> None:
+    seen = observe([run])
+    lengths = recorded_lengths(seen)
+    scenario = at_twin(run.run.scenario, (), "run")
+    other = Profile.model_validate({
+        "name": "other", "description": "d", "source": "s", "date": "2026-11-27",
+        "ttft": {"median": 0.1}, "itl_a": 0.001, "answer_tokens": {"median": 5000},
+    }, strict=False).as_dict()  # fmt: skip
+    again = observe([play_at_twin(twin_scenario(scenario, other), 2, 9, lengths.of_trial)])
+
+    def recorded(one):
+        rows = one.ok
+        key = (one.repeat, one.workflow, one.phase, one.branch, one.call)
+        named = zip(*(column[rows].tolist() for column in key), strict=True)
+        return {
+            (row[0], row[1], one.phases[row[2]], *row[3:]): tokens
+            for row, tokens in zip(named, one.output[rows].tolist(), strict=True)
+        }
+
+    assert recorded(again) == recorded(seen)
+
+
+def test_a_topic_that_the_run_has_not_gets_drawn_lengths_and_a_note(run: Records) -> None:
+    found = predict([run], ["workflow.topics=['something else']"], bootstraps=1)
+    assert found.notes == (
+        "1 of 1 topics are not in the run: the lengths of their answers are drawn from the fitted "
+        "distributions",
+    )
+
+
+def test_a_phase_that_was_not_recorded_is_refused(run: Records) -> None:
+    changes = ["prompts=", "workflow={kind = 'agent', topics = ['tides']}"]
+    with pytest.raises(InputError, match="its length would have to be invented"):
+        predict([run], changes, bootstraps=1)
+
+
+def test_the_same_seed_gives_the_same_prediction(run: Records) -> None:
+    one, other = (predict([run], ["sweep.permits=[3]"], bootstraps=2) for _ in range(2))
+    assert one.cells == other.cells
+    assert predict([run], ["sweep.permits=[3]"], bootstraps=2, seed=2).cells != one.cells
+
+
+def test_a_check_against_a_run_of_other_settings(run: Records, tmp_path: Path) -> None:
+    other = read_columns(write_run(tmp_path, CAPPED, seed=8, permits=(3, 5), workflows=6, repeats=2))
+    checked = compare_with(predict([run], of=other, bootstraps=8), other)
+    assert checked.quality == "good"
+    makespan = checked.metrics[0]
+    assert (makespan.metric, makespan.settings) == ("makespan", 2)
+    assert makespan.median < 0.05
+    assert makespan.covered == 1.0
+    assert checked.weak == ()
+
+
+def test_a_check_against_another_provider_is_poor_and_says_where(
+    run: Records, tmp_path: Path
+) -> None:
+    slower = {
+        **CAPPED,
+        "itl_points": [
+            {"requests": 1, "itl": "20ms"},
+            {"requests": 4, "itl": "21ms"},
+            {"requests": 6, "itl": "80ms"},
+        ],
+    }
+    other = read_columns(write_run(tmp_path, slower, permits=(2, 3, 9), workflows=6))
+    checked = compare_with(predict([run], of=other, bootstraps=4), other)
+    assert checked.quality == "poor"
+    assert ("permits 9", "makespan") in [(one.where, one.metric) for one in checked.weak]
+    assert checked.metrics[0].covered < 1
+
+
+def test_the_variance_of_a_trial_is_that_among_trials_with_equal_lengths() -> None:
+    values = {0: 10.0, 1: 20.0, 2: 11.0, 3: 22.0}
+    expected = np.mean([np.var(np.log(pair), ddof=1) for pair in ([10, 11], [20, 22])])
+    assert trial_variance(metric("makespan"), values, 2) == pytest.approx(expected)
+    assert trial_variance(metric("makespan"), {0: 1.0}, 1) == 0.0
+
+
+def test_intervals_widen_with_few_settings() -> None:
+    assert model_variance([]) == (0.0, 0.0)
+    assert half_width(0.0, math.inf) == 0.0
+    assert half_width(1.0, math.inf) == pytest.approx(1.96, abs=0.001)
+    assert half_width(1.0, 3.0) == pytest.approx(3.182, abs=0.001)
+    assert freedom_of(1.0, 0.0, 5) == math.inf
+    assert freedom_of(0.0, 1.0, 5) == pytest.approx(5)
+    assert freedom_of(1.0, 1.0, 5) == pytest.approx(20)
