@@ -24,6 +24,8 @@ from harness.twin.prediction import (
 SUCCESS_MARGIN = 0.05
 """Without a required share of successes, a setting may lose this much more than the best."""
 _MOST_WEAK = 6
+_WORDS = {"makespan": "makespan", "ttft_p50": "median time to first token"}
+"""The metrics whose errors are told, with their names in sentences."""
 _HEADS: Mapping[str, tuple[str, str]] = {
     "makespan": ("makespan", "s"),
     "workflow_p50": ("workflow", "p50 s"),
@@ -57,6 +59,10 @@ def render_prediction(prediction: Prediction, console: Console, width: int) -> N
     say(console, "", "The records cannot tell:")
     for text in prediction.unknown:
         say(console, *wrapped(text, "- ", width))
+    say(console, "", *wrapped(
+        "To check it: measure some of these settings with `harness run SCENARIO --out RUN2`, then "
+        "`harness whatif RUN --check RUN2`.", width=width,
+    ))  # fmt: skip
 
 
 def render_check(check: CheckedPrediction, console: Console, width: int) -> None:
@@ -147,7 +153,7 @@ def trust_lines(prediction: Prediction, labels: Mapping[str, str]) -> Iterator[s
     )
     told = [
         _left_out(name, prediction.errors[name], labels)
-        for name in ("makespan", "ttft_p50")
+        for name in _WORDS
         if prediction.errors.get(name)
     ]
     if told:
@@ -165,7 +171,7 @@ def _left_out(name: str, errors: Sequence[LeftOutSetting], labels: Mapping[str, 
     middle = sizes[len(sizes) // 2]
     worst = max(inside, key=lambda one: abs(one.error))
     where = labels.get(worst.cell, worst.cell)
-    text = f"{name} off by {_percent(middle)} in the median"
+    text = f"{_WORDS[name]} off by {_percent(middle)} in the median"
     if len(inside) > 1:
         text += f", by {_percent(sizes[-1])} at most ({where})"
     outer = len(errors) - len(inside)
@@ -212,15 +218,12 @@ def _table(prediction: Prediction, labels: Mapping[str, str], width: int) -> Ite
     names = [labels[one.info.id] + "*" * bool(one.beyond) for one in cells]
     first = _column("setting", names, left=True)
     columns = [
-        _column("\n".join(head), [
-            _cell_text(name, one) for one in cells
-        ])
+        _column("\n".join(head), [_cell_text(name, one) for one in cells])
         for name, head in _HEADS.items()
         if any(name in one.values for one in cells)
-    ]  # fmt: skip
-    for block in table_blocks([first], [columns], width):
-        yield from block
-        yield ""
+    ]
+    for place, block in enumerate(table_blocks([first], [columns], width)):
+        yield from ["", *block] if place else block
 
 
 def _error_table(metrics: Sequence[CheckedMetric]) -> Iterator[str]:

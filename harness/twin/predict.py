@@ -50,7 +50,7 @@ _POINT_CALLS = 8_000
 _REPLICATE_CALLS = 800
 _MOST_REPEATS = 60
 _WHERE = "run.json"
-_SOURCE_ATTEMPTS = 3_000
+_SOURCE_ATTEMPTS = 1_500
 """Attempts of a run that a bootstrap plays again; of more, the first repeats."""
 
 
@@ -88,10 +88,10 @@ def predict(
     twin = twin_scenario(at_twin(asked.records.run.scenario, changes, _WHERE), profile)
     notes = _notes(twin.scenario, asked, fit)
     work, whole = _calls_of_trial(asked) * len(twin.cells), asked.repeats
-    lengths = asked.lengths.of_trial
+    lengths = asked.lengths.of_work if of is None else asked.lengths.of_trial
     repeats = _rounded(_POINT_CALLS / work, whole)
     point = values_of(play_at_twin(twin, repeats, seed, lengths))
-    few = min(repeats, _rounded(_REPLICATE_CALLS / work, whole))
+    few = min(repeats, math.ceil(_REPLICATE_CALLS / work))
     shifts = _bootstrap(sources, twin, lengths, point, few, seed, bootstraps)
     errors = _leave_out(sources[0], seen, repeats, seed)
     inside = _permits_of(runs)

@@ -2,8 +2,9 @@
 
 A predicted workflow gets the lengths of one recorded workflow, so lengths depend on each other as
 they did. It is the workflow with the same number in the same repeat, or else one about the same
-topic. Where settings measured different lengths for it, those of the predicted setting are taken if
-it was measured, and otherwise those of one setting after the other.
+topic. Settings can have measured different lengths for it. A setting that is compared with its own
+measurement gets its own; otherwise all predicted settings get the same, which come from one
+measured setting after the other.
 """
 
 from __future__ import annotations
@@ -32,11 +33,21 @@ class RecordedLengths:
     by_topic: Mapping[str, Sequence[tuple[int, int]]]
 
     def of_trial(self, cell: str, repeat: int, topics: Sequence[str]) -> GivenLengths:
-        """Return the lengths for a trial whose workflows have these topics, in order.
+        """Return the lengths that a measured setting had, for a trial of it.
 
-        Repeats beyond those of the run begin again with its first. A call that no source has gets
-        no lengths.
+        `topics`: of the workflows, in order. Repeats beyond those of the run begin again with its
+        first. A call without a length in this setting gets that of another one, if there is any.
         """
+        return self._given(cell, repeat, topics)
+
+    def of_work(self, _: str, repeat: int, topics: Sequence[str]) -> GivenLengths:
+        """Return the lengths for a trial of any setting: the same for all settings.
+
+        Those settings are taken in turn that have a length for the most calls of the workflow.
+        """
+        return self._given("", repeat, topics)
+
+    def _given(self, own: str, repeat: int, topics: Sequence[str]) -> GivenLengths:
         repeats = 1 + max((at for at, _ in self.workflows), default=0)
         given: dict[tuple[int, str, int | None, int], tuple[int, int]] = {}
         for number, topic in enumerate(topics):
@@ -45,14 +56,12 @@ class RecordedLengths:
                 continue
             source = (repeat % repeats, number)
             if source not in known:
-                source = known[(repeat + number // max(len(known), 1)) % len(known)]
+                source = known[(repeat + number // len(known)) % len(known)]
             cells = self.workflows[source]
-            names = sorted(cells)
-            first = (repeat // repeats + number) % len(names)
-            order = [*names[first:], *names[:first]]
-            if cell in cells:
-                order = [cell, *(name for name in order if name != cell)]
-            for name in reversed(order):  # the first of them decides
+            most = max(map(len, cells.values()))
+            whole = sorted(name for name, calls in cells.items() if len(calls) == most)
+            first = own if own in cells else whole[(repeat // repeats + number) % len(whole)]
+            for name in [*(name for name in sorted(cells) if name != first), first]:
                 for call, lengths in cells[name].items():
                     given[(number, *call)] = lengths
         return given

@@ -13,9 +13,9 @@ from harness.simulator.profiles import Profile, load_profile
 from harness.store.column_reader import read_columns
 from harness.store.run_directory import Records
 from harness.twin.check_prediction import compare_with
-from harness.twin.observations import observe
+from harness.twin.observations import Observations, observe
 from harness.twin.predict import predict, trial_variance
-from harness.twin.predicted_metrics import PREDICTED, values_of
+from harness.twin.predicted_metrics import PREDICTED, PredictedMetric, values_of
 from harness.twin.prediction import Prediction
 from harness.twin.prediction_error import freedom_of, half_width, model_variance
 from harness.twin.recorded_lengths import recorded_lengths
@@ -25,7 +25,7 @@ from tests.twin.providers import play, profile_file, write_run
 CAPPED = {"concurrency_cap": 6}
 
 
-def metric(name: str):
+def metric(name: str) -> PredictedMetric:
     return next(one for one in PREDICTED if one.name == name)
 
 
@@ -84,7 +84,7 @@ def test_the_lengths_of_the_run_are_played_again(run: Records) -> None:
     }, strict=False).as_dict()  # fmt: skip
     again = observe([play_at_twin(twin_scenario(scenario, other), 2, 9, lengths.of_trial)])
 
-    def recorded(one):
+    def recorded(one: Observations) -> dict[tuple[object, ...], int]:
         rows = one.ok
         key = (one.repeat, one.workflow, one.phase, one.branch, one.call)
         named = zip(*(column[rows].tolist() for column in key), strict=True)
@@ -117,7 +117,9 @@ def test_the_same_seed_gives_the_same_prediction(run: Records) -> None:
 
 
 def test_a_check_against_a_run_of_other_settings(run: Records, tmp_path: Path) -> None:
-    other = read_columns(write_run(tmp_path, CAPPED, seed=8, permits=(3, 5), workflows=6, repeats=2))
+    other = read_columns(
+        write_run(tmp_path, CAPPED, seed=8, permits=(3, 5), workflows=6, repeats=2)
+    )
     checked = compare_with(predict([run], of=other, bootstraps=8), other)
     assert checked.quality == "good"
     makespan = checked.metrics[0]
