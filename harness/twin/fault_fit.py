@@ -22,6 +22,8 @@ _CLOSE_BY = 5.0
 """Seconds between the ends of connections and attempts to connect that one fault explains."""
 _TOGETHER = 0.05
 """Seconds within which connections are broken off by one fault."""
+_LONGEST = 86_400.0
+"""The longest duration in a profile, in seconds."""
 _CLUSTERED = 4.0
 """Standard errors by which the share of failures right after a failure exceeds that of all."""
 
@@ -197,7 +199,7 @@ def fit_burst(failed: Flags, at: Floats, trial: Integers) -> tuple[float, BurstF
             minimize(loss, begin, method="Nelder-Mead", options={"maxfev": 220, "xatol": 0.02})
         )
     on, off, chance = values(min(results, key=lambda result: float(result.fun)).x)
-    return chance, BurstFit(max(on, 0.001), max(off, 0.001))
+    return chance, BurstFit(*(min(max(each, 0.001), _LONGEST) for each in (on, off)))
 
 
 def _likelihood(failed: Flags, gaps: Floats, on: float, off: float, chance: float) -> float:

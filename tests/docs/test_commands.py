@@ -65,7 +65,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert main(["run", "quickstart", "--out", "results/PAID", *FEW, *PAID]) == 3
     finally:
         os.chdir(before)
-    for name in ("before", "after"):
+    for name in ("before", "after", "OTHER"):
         shutil.copytree(made / "results" / "RUN", made / "results" / name)
     return made
 

@@ -17,11 +17,11 @@ def test_the_commands_print_what_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    sample = re.search(r"```text\n(.*?)```", TEXT, re.DOTALL)
-    assert sample is not None
-    run, fit = re.findall(r"^harness ((?:run|fit) .+)$", TEXT, re.MULTILINE)[:2]
+    samples = re.findall(r"```text\n(.*?)```", TEXT, re.DOTALL)
+    run, fit, whatif = re.findall(r"^harness ((?:run|fit|whatif) .+)$", TEXT, re.MULTILINE)[:3]
     assert main([*shlex.split(run), "--quiet"]) == 0
-    capsys.readouterr()
-    assert main(shlex.split(fit)) == 0
-    assert capsys.readouterr().out == sample[1]
+    for command, sample in zip((fit, whatif), samples, strict=True):
+        capsys.readouterr()
+        assert main(shlex.split(command)) == 0
+        assert capsys.readouterr().out == sample
     assert load_profile("twin.toml").concurrency_cap == 6
