@@ -17,7 +17,9 @@ from harness.twin.observations import Flags, Floats, Integers, Observations
 
 _LEAST_WRONG = 10
 _WRONG = 0.05
-"""One cap is enough if it contradicts fewer requests than this, as a share of the refusals."""
+"""One cap is enough if it contradicts fewer requests than this share of the refusals, or of the
+admissions if they are fewer.
+"""
 
 _CLEARLY = 0.25
 """The contradictions that a step may leave, as a share of those of one cap."""
@@ -111,12 +113,11 @@ class _Split:
 
 def fit_cap_step(seen: Observations, refused: Flags, cap: CapFit) -> CapStepSearch:
     """Return the step of the cap. `refused`: the 429s that it may explain; `cap`: the one cap."""
-    count = int(refused.sum())
-    if count < _LEAST_WRONG:
+    if refused.sum() < _LEAST_WRONG:
         return CapStepSearch(None)
     arrivals = _arrivals(seen, refused)
-    constant = count if cap.cap is None else int(arrivals.contradicting(cap.cap).sum())
-    if constant < max(_LEAST_WRONG, _WRONG * count):
+    constant = _left_by(arrivals, cap)
+    if not constant:
         return CapStepSearch(None)
     split = _best_split(arrivals)
     wrong = arrivals.contradicting(split.caps(len(arrivals.row)))
@@ -140,6 +141,15 @@ def _arrivals(seen: Observations, refused: Flags) -> _Arrivals:
     row = np.flatnonzero(served | refused)
     row = row[np.argsort(elapsed[row], kind="stable")]
     return _Arrivals(elapsed[row], active[row], at_least[row], refused[row], seen.trial[row], row)
+
+
+def _left_by(arrivals: _Arrivals, cap: CapFit) -> int:
+    """Return how many requests contradict one cap; 0 if they are so few that it is enough."""
+    refusals = int(arrivals.refused.sum())
+    wrong = refusals if cap.cap is None else int(arrivals.contradicting(cap.cap).sum())
+    # Retries can make refusals many times as many as admissions, or the other way round.
+    fewer = min(refusals, len(arrivals.row) - refusals)
+    return wrong if wrong >= max(_LEAST_WRONG, _WRONG * fewer) else 0
 
 
 def _best_split(arrivals: _Arrivals) -> _Split:
@@ -196,9 +206,8 @@ def _hints(arrivals: _Arrivals, cap: CapFit) -> int:
     hints = 0
     for trial in np.unique(arrivals.trial[arrivals.refused]).tolist():
         own = arrivals.take(arrivals.trial == trial)
-        refusals = int(own.refused.sum())
-        constant = refusals if cap.cap is None else int(own.contradicting(cap.cap).sum())
-        if constant < max(_LEAST_WRONG, _WRONG * refusals):
+        constant = _left_by(own, cap)
+        if not constant:
             continue
         split = _best_split(own)
         wrong = int(own.contradicting(split.caps(len(own.row))).sum())

@@ -147,6 +147,14 @@ def test_a_cap_that_changes_is_found_by_a_client_that_sees_all_late(
     assert step.at == pytest.approx(45, abs=1)
 
 
+def test_a_cap_that_changes_is_found_among_many_more_refusals() -> None:
+    many = {"permits": (48, 64), "workflows": 150, "in_flight": 64}
+    limits = fitted(stepped(40, 10, "10s"), 1, **many).limits
+    assert limits.step is not None
+    assert (limits.step.before, limits.step.after, limits.step.at) == (40, 10, 10)
+    assert limits.step.refused > 6000  # and 921 admissions
+
+
 @pytest.mark.parametrize("times", [("45s",), ("25s", "45s", "65s")])
 def test_a_change_of_the_cap_in_one_trial_or_at_other_times_cannot_be_told(
     times: tuple[str, ...],
