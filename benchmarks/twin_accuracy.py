@@ -153,7 +153,9 @@ def one_fit(task: tuple[str, int]) -> list[Outcome]:
     scenario = at_twin(records.run.scenario, CHANGES, "run.json")
     lengths = recorded_lengths(observe([records])).of_trial
     with provider.playing():
-        played = play_at_twin(twin_scenario(scenario, profile), RUNS, 10_000 + seed, lengths)
+        played = play_at_twin(
+            twin_scenario(scenario, profile, records.run), RUNS, 10_000 + seed, lengths
+        )
     truth = values_of(played, [one for one in PREDICTED if one.name in COMPARED])
     outcomes = []
     for cell in found.cells:

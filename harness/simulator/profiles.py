@@ -296,7 +296,16 @@ def load_profile(
     is wrong, and the way out. For a key in `overrides`, `prefix` takes the place of the profile.
     """
     where = one_line(f"profile {name_or_path}")
-    values = _read(name_or_path, where)
+    return overridden_profile(_read(name_or_path, where), overrides, where, prefix)
+
+
+def overridden_profile(
+    values: dict[str, Any], overrides: Mapping[str, object], where: str, prefix: str | None = None
+) -> Profile:
+    """Return a profile of plain values, which are changed. The rest is as in `load_profile`.
+
+    `where`: the profile in errors.
+    """
     for key, value in overrides.items():
         _override(values, key, value, prefix or f"{where}: ")
     try:

@@ -12,17 +12,21 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from harness.analysis.selection import Dataset
-from harness.bench.scenario import Scenario
+from harness.bench.scenario import Scenario, cell_scenario
 from harness.records.errors import InputError
 from harness.records.schema import CellInfo
+from harness.records.settings import split_key
 from harness.simulator.profiles import Profile
+from harness.simulator.virtual.provider import GivenLengths
+from harness.store.columns import CallTable
 from harness.store.run_directory import Records
+from harness.twin.fault_fit import FaultFit
 from harness.twin.fit import ProviderFit, fit_observations
 from harness.twin.fitted_parts import fitted_parts
 from harness.twin.observations import Floats, Observations, observe
@@ -49,6 +53,8 @@ BOOTSTRAPS = 30
 _POINT_CALLS = 8_000
 _REPLICATE_CALLS = 800
 _MOST_REPEATS = 60
+_MOST_LEFT_OUT = 12
+_LEAVE_OUT_ATTEMPTS = 50_000
 _WHERE = "run.json"
 _SOURCE_ATTEMPTS = 1_500
 """Attempts of a run that a bootstrap plays again; of more, the first repeats."""
@@ -85,14 +91,17 @@ def predict(
     profile = profile_of(fit)
     sources = [_source(records, profile) for records in runs]
     asked = sources[0] if of is None else _source(of, profile)
-    twin = twin_scenario(at_twin(asked.records.run.scenario, changes, _WHERE), profile)
-    notes = _notes(twin.scenario, asked, fit)
+    scenario = at_twin(asked.records.run.scenario, changes, _WHERE)
+    twin = twin_scenario(scenario, profile, asked.records.run)
+    _require_lengths(scenario, fit)
+    lengths = asked.lengths.of_trial if of is not None else _lengths_of_work(asked, twin.cells)
     work, whole = _calls_of_trial(asked) * len(twin.cells), asked.repeats
-    lengths = asked.lengths.of_work if of is None else asked.lengths.of_trial
     repeats = _rounded(_POINT_CALLS / work, whole)
-    point = values_of(play_at_twin(twin, repeats, seed, lengths))
+    played = play_at_twin(twin, repeats, seed, lengths)
+    point = values_of(played)
+    notes = _notes(runs, scenario, changes, played, lengths)
     few = min(repeats, math.ceil(_REPLICATE_CALLS / work))
-    shifts = _bootstrap(sources, twin, lengths, point, few, seed, bootstraps)
+    shifts = _bootstrap(sources, twin, lengths, fit, few, seed, bootstraps)
     errors = _leave_out(sources[0], seen, repeats, seed)
     inside = _permits_of(runs)
     cells = []
@@ -118,10 +127,10 @@ def predict(
 def _source(records: Records, profile: Mapping[str, Any]) -> _Source:
     dataset = Dataset.of(records)
     scenario = at_twin(records.run.scenario, (), _WHERE)
+    twin = twin_scenario(scenario, profile, records.run)
     repeats = max((trial.repeat for trial in records.trials), default=0) + 1
     return _Source(
-        dataset, twin_scenario(scenario, profile), recorded_lengths(observe([records])),
-        values_of(dataset), repeats,
+        dataset, twin, recorded_lengths(observe([records])), values_of(dataset), repeats
     )  # fmt: skip
 
 
@@ -134,25 +143,69 @@ def _rounded(repeats: float, whole: int) -> int:
     return whole * max(1, min(math.ceil(repeats / whole), math.ceil(_MOST_REPEATS / whole)))
 
 
-def _notes(scenario: Scenario, asked: _Source, fit: ProviderFit) -> tuple[str, ...]:
-    """Return what has to be known of the lengths. Raises InputError if they would be invented."""
+def _require_lengths(scenario: Scenario, fit: ProviderFit) -> None:
+    """Raise InputError if the lengths of a phase would have to be invented."""
     known = {lengths.setting for lengths in fit.lengths}
     overridden = scenario.endpoint.model_dump().get("override", {}).get("phases", {})
-    missing = [phase.setting for phase in scenario.plan.phases if phase.setting not in known]
-    missing = [name for name in missing if name not in overridden]
-    if missing:
-        raise InputError(
-            f"no answer of phase {missing[0]} was recorded, so its length would have to be "
-            f"invented; give a run that has it, or --set endpoint.override.phases.{missing[0]}="
-            "'{ answer_tokens = { median = 300, sigma = 0.5 } }'"
+    for phase in scenario.plan.phases:
+        if phase.setting not in known and phase.setting not in overridden:
+            raise InputError(
+                f"no answer of phase {phase.setting} was recorded, so its length would have to be "
+                "invented; give a run that has some, or lengths of your own: --set "
+                f"'endpoint.override.phases.{phase.setting}="
+                "{answer_tokens = {median = 300, sigma = 0.5}}'"
+            )
+
+
+def _lengths_of_work(source: _Source, cells: Sequence[CellInfo]) -> LengthsOf:
+    """Return the lengths of predicted cells: those of measured ones with the same swept keys."""
+    measured = source.records.run.cells
+    like = {
+        cell.id: [one.id for one in measured if _work_of(one) == _work_of(cell)] for cell in cells
+    }
+    return lambda cell, repeat, topics: source.lengths.of_work(like[cell], repeat, topics)
+
+
+def _work_of(cell: CellInfo) -> dict[str, Any]:
+    """Return the settings that can change what is asked."""
+    return {key: value for key, value in cell.settings.items() if split_key(key)[0] != "retry"}
+
+
+def _notes(
+    runs: Sequence[Records], scenario: Scenario, changes: Sequence[str], played: Dataset,
+    lengths: LengthsOf,
+) -> tuple[str, ...]:  # fmt: skip
+    """Return what has to be known of a prediction beside its values."""
+    notes = []
+    calls = played.calls
+    assert isinstance(calls, CallTable), "it was made so"
+    drawn, trial = 0, None
+    given: GivenLengths = {}
+    topics = {cell.id: _topics_of(scenario, cell) for cell in played.run.cells}
+    names = calls.words.names
+    columns = ("cell", "repeat", "workflow", "phase", "branch", "call")
+    for row in zip(*(calls.column(name).tolist() for name in columns), strict=True):
+        cell, repeat, workflow, phase, branch, call = row
+        if trial != (cell, repeat):
+            trial, name = (cell, repeat), names[cell] or ""
+            given = lengths(name, repeat, topics[name])
+        drawn += (workflow, names[phase], branch if branch >= 0 else None, call) not in given
+    if drawn:
+        share = max(drawn / len(calls), 0.001)
+        notes.append(
+            f"{share:.1%} of the calls have no recorded length; theirs are drawn from the fitted "
+            "distributions"
         )
-    new = [topic for topic in scenario.workflow.topics if topic not in asked.lengths.by_topic]
-    if new:
-        return (
-            f"{len(new)} of {len(scenario.workflow.topics)} topics are not in the run: the lengths "
-            "of their answers are drawn from the fitted distributions",
-        )
-    return ()
+    threads = any("threads" in records.run.scenario["sweep"]["mode"] for records in runs)
+    if threads and not any(change.startswith("sweep.mode") for change in changes):
+        notes.append("threads are predicted as async, because virtual time has no threads")
+    return tuple(notes)
+
+
+def _topics_of(scenario: Scenario, cell: CellInfo) -> list[str]:
+    mine = cell_scenario(scenario, cell)
+    every = mine.workflow.topics
+    return [every[at % len(every)] for at in range(mine.load.workflows)]
 
 
 def _permits_of(runs: Sequence[Records]) -> tuple[int, int]:
@@ -169,39 +222,67 @@ def _beyond(info: CellInfo, measured: tuple[int, int]) -> str:
     return ""
 
 
-def _mean(metric: PredictedMetric, values: Mapping[int, float], first: int | None = None) -> float:
+def _mean(metric: PredictedMetric, values: Mapping[int, float]) -> float:
     """Return the mean of a metric over repeats, on the scale of errors; nan for no value."""
-    kept = [value for repeat, value in values.items() if first is None or repeat < first]
+    kept = list(values.values())
     return float(to_error_scale(metric, [float(np.mean(kept))])[0]) if kept else math.nan
 
 
 def _bootstrap(
-    sources: Sequence[_Source], twin: TwinScenario, lengths: LengthsOf, point: Values, repeats: int,
-    seed: int, bootstraps: int,
+    sources: Sequence[_Source], twin: TwinScenario, lengths: LengthsOf, fit: ProviderFit,
+    repeats: int, seed: int, bootstraps: int,
 ) -> Mapping[tuple[str, str], Floats]:  # fmt: skip
     """Return by how much the predictions of refitted twins differ, by metric and cell.
 
     All of them play the same draws, so that the differences come from the fits.
     """
+    origin = profile_of(_cautious(fit, sources))
+    base = values_of(play_at_twin(twin.with_profile(origin), repeats, seed, lengths))
     shifts: dict[tuple[str, str], list[float]] = {}
     for number in range(bootstraps):
         try:
-            again, scale = _played_again(sources, seed + 1000 + number)
+            again, scale = _played_again(sources, origin, seed + 1000 + number)
             profile = profile_of(fit_observations(observe(again)))
             played = play_at_twin(twin.with_profile(profile), repeats, seed, lengths)
         except InputError:
             continue  # too few attempts succeeded
         values = values_of(played)
         for metric in PREDICTED:
-            for cell in point[metric.name]:
-                mine = _mean(metric, values[metric.name].get(cell, {}), repeats)
-                base = _mean(metric, point[metric.name][cell], repeats)
-                shifts.setdefault((metric.name, cell), []).append((mine - base) * scale)
+            for cell in base[metric.name]:
+                mine = _mean(metric, values[metric.name].get(cell, {}))
+                other = _mean(metric, base[metric.name][cell])
+                shifts.setdefault((metric.name, cell), []).append((mine - other) * scale)
     return {key: np.array(each) for key, each in shifts.items()}
 
 
-def _played_again(sources: Sequence[_Source], seed: int) -> tuple[list[Records], float]:
-    """Return the runs as the twin plays them, and the factor that their errors have.
+def _cautious(fit: ProviderFit, sources: Sequence[_Source]) -> ProviderFit:
+    """Return the fit with the shares of its faults moved towards a half, by two failures of four.
+
+    From a share that is small by chance, a bootstrap would tell too small an error (A. Agresti and
+    B. A. Coull, Approximate is better than "exact" for interval estimation of binomial proportions,
+    American Statistician 52, 1998). At a simulated provider, the settings of a run have the same
+    draws, so that its attempts are fewer independent ones.
+    """
+    same = max(len(source.twin.cells) if _shares_draws(source) else 1 for source in sources)
+
+    def moved(fault: FaultFit) -> FaultFit:
+        if not fault.has_share or fault.burst is not None:
+            return fault
+        tried = fault.of / same
+        return replace(fault, share=(fault.share * tried + 2) / (tried + 4))
+
+    faults = replace(fit.faults, faults=tuple(map(moved, fit.faults.faults)))
+    return replace(fit, faults=faults)
+
+
+def _shares_draws(source: _Source) -> bool:
+    return source.records.run.simulated
+
+
+def _played_again(
+    sources: Sequence[_Source], profile: Mapping[str, Any], seed: int
+) -> tuple[list[Records], float]:
+    """Return the runs as a twin plays them, and the factor that their errors have.
 
     Of a long run, only the first repeats are played: the errors of a fit to the whole are smaller
     by the root of the share.
@@ -211,7 +292,12 @@ def _played_again(sources: Sequence[_Source], seed: int) -> tuple[list[Records],
     again: list[Records] = []
     for source in sources:
         repeats = max(1, round(source.repeats * share))
-        again.append(play_at_twin(source.twin, repeats, seed, source.lengths.of_trial))
+        again.append(
+            play_at_twin(
+                source.twin.with_profile(profile), repeats, seed, source.lengths.of_trial,
+                shares_draws=_shares_draws(source),
+            )
+        )  # fmt: skip
     played = sum(len(one.attempts) for one in again)
     return again, min(1.0, math.sqrt(played / max(attempts, 1)))
 
@@ -223,13 +309,15 @@ def _leave_out(
     errors: dict[str, list[LeftOutSetting]] = {metric.name: [] for metric in PREDICTED}
     infos = {info.id: info for info in source.records.run.cells}
     played = {info.id for info in source.twin.cells}
-    for name, info in infos.items():
-        others = [one for one in infos.values() if one.id != name]
-        if name not in played or name not in seen.cells or not others:
-            continue
-        rows = seen.cell != seen.cells.index(name)
+    known = [name for name in infos if name in played and name in seen.cells]
+    if len(infos) < 2:
+        return errors
+    kept = _first_trials(seen)
+    for name in known[:: math.ceil(len(known) / _MOST_LEFT_OUT)]:
+        info, others = infos[name], [one for one in infos.values() if one.id != name]
+        rows = kept.cell != kept.cells.index(name)
         try:
-            profile = profile_of(fit_observations(seen.take(rows)))
+            profile = profile_of(fit_observations(kept.take(rows)))
             twin = source.twin.with_profile(profile)
             values = values_of(play_at_twin(twin, repeats, seed, source.lengths.of_trial, [name]))
         except InputError:
@@ -242,6 +330,15 @@ def _leave_out(
             if error is not None:
                 errors[metric.name].append(error)
     return errors
+
+
+def _first_trials(seen: Observations) -> Observations:
+    """Return the attempts of the first trials of a long run, so that fits to them are fast."""
+    if len(seen) <= _LEAVE_OUT_ATTEMPTS:
+        return seen
+    repeats = np.bincount(seen.repeat)
+    enough = int(np.searchsorted(np.cumsum(repeats), _LEAVE_OUT_ATTEMPTS)) + 1
+    return seen.take(seen.repeat < enough)
 
 
 def _error(

@@ -9,7 +9,7 @@ measured setting after the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,14 +40,17 @@ class RecordedLengths:
         """
         return self._given(cell, repeat, topics)
 
-    def of_work(self, _: str, repeat: int, topics: Sequence[str]) -> GivenLengths:
-        """Return the lengths for a trial of any setting: the same for all settings.
+    def of_work(self, like: Collection[str], repeat: int, topics: Sequence[str]) -> GivenLengths:
+        """Return the lengths for a trial of any setting: the same for all with the same work.
 
-        Those settings are taken in turn that have a length for the most calls of the workflow.
+        `like`: the measured settings with this work. Those of them are taken in turn that have a
+        length for the most calls of the workflow; if none has any, other settings are.
         """
-        return self._given("", repeat, topics)
+        return self._given("", repeat, topics, like)
 
-    def _given(self, own: str, repeat: int, topics: Sequence[str]) -> GivenLengths:
+    def _given(
+        self, own: str, repeat: int, topics: Sequence[str], like: Collection[str] = ()
+    ) -> GivenLengths:
         repeats = 1 + max((at for at, _ in self.workflows), default=0)
         given: dict[tuple[int, str, int | None, int], tuple[int, int]] = {}
         for number, topic in enumerate(topics):
@@ -57,7 +60,8 @@ class RecordedLengths:
             source = (repeat % repeats, number)
             if source not in known:
                 source = known[(repeat + number // len(known)) % len(known)]
-            cells = self.workflows[source]
+            every = self.workflows[source]
+            cells = {name: calls for name, calls in every.items() if name in like} or every
             most = max(map(len, cells.values()))
             whole = sorted(name for name, calls in cells.items() if len(calls) == most)
             first = own if own in cells else whole[(repeat // repeats + number) % len(whole)]

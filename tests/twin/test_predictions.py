@@ -48,7 +48,7 @@ def test_predictions_are_near_the_truth_and_the_intervals_hold_it(
     )
     true = load_profile(str(profile_file(tmp_path, CAPPED))).as_dict()
     lengths = recorded_lengths(observe([run])).of_trial
-    truth = values_of(play_at_twin(twin_scenario(scenario, true), 60, 77, lengths))
+    truth = values_of(play_at_twin(twin_scenario(scenario, true, run.run), 60, 77, lengths))
     for cell in predicted.cells[:2]:
         for name, most in (("makespan", 0.05), ("ttft_p50", 0.15), ("amplification", 0.05)):
             value = cell.values[name]
@@ -82,7 +82,7 @@ def test_the_lengths_of_the_run_are_played_again(run: Records) -> None:
         "name": "other", "description": "d", "source": "s", "date": "2026-11-27",
         "ttft": {"median": 0.1}, "itl_a": 0.001, "answer_tokens": {"median": 5000},
     }, strict=False).as_dict()  # fmt: skip
-    again = observe([play_at_twin(twin_scenario(scenario, other), 2, 9, lengths.of_trial)])
+    again = observe([play_at_twin(twin_scenario(scenario, other, run.run), 2, 9, lengths.of_trial)])
 
     def recorded(one: Observations) -> dict[tuple[object, ...], int]:
         rows = one.ok
@@ -99,7 +99,7 @@ def test_the_lengths_of_the_run_are_played_again(run: Records) -> None:
 def test_a_topic_that_the_run_has_not_gets_drawn_lengths_and_a_note(run: Records) -> None:
     found = predict([run], ["workflow.topics=['something else']"], bootstraps=1)
     assert found.notes == (
-        "1 of 1 topics are not in the run: the lengths of their answers are drawn from the fitted "
+        "100.0% of the calls have no recorded length; theirs are drawn from the fitted "
         "distributions",
     )
 
