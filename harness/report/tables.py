@@ -265,19 +265,26 @@ class Download(NamedTuple):
 
 
 def csv_download(table: Table, summary: Summary) -> Download:
-    """Return the table as a CSV file."""
-    text = table.csv(simulated=summary.simulated)
+    """Return the table of a run as a CSV file."""
+    return csv_of_scenario(table, summary.scenario, simulated=summary.simulated)
+
+
+def csv_of_scenario(table: Table, scenario: str, *, simulated: bool) -> Download:
+    """Return a table as a CSV file named after a scenario."""
+    text = table.csv(simulated=simulated)
     return Download(
-        f"{_stem(summary)}-{table.name}.csv", "data:text/csv;charset=utf-8," + quote(text)
+        f"{_stem(scenario, simulated)}-{table.name}.csv",
+        "data:text/csv;charset=utf-8," + quote(text),
     )
 
 
 def summary_download(summary: Summary) -> Download:
     """Return the whole summary.json."""
     coded = b64encode(msgspec.json.encode(summary)).decode()
-    return Download(f"{_stem(summary)}-summary.json", "data:application/json;base64," + coded)
+    stem = _stem(summary.scenario, summary.simulated)
+    return Download(f"{stem}-summary.json", "data:application/json;base64," + coded)
 
 
-def _stem(summary: Summary) -> str:
-    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", summary.scenario).strip("-.") or "run"
-    return f"{plain}-simulated" if summary.simulated else plain
+def _stem(scenario: str, simulated: bool) -> str:
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", scenario).strip("-.") or "run"
+    return f"{plain}-simulated" if simulated else plain

@@ -64,7 +64,7 @@ def cut_by_limit(seen: Observations) -> Flags:
     return reached
 
 
-def _each_once(seen: Observations, rows: Flags) -> Flags:
+def each_length_once(seen: Observations, rows: Flags) -> Flags:
     """Return those of the rows that are no repetition: same question, same lengths.
 
     The simulated provider gives the same answer in every cell, and so may a real one.
@@ -79,7 +79,7 @@ def _each_once(seen: Observations, rows: Flags) -> Flags:
 def fit_lengths(seen: Observations) -> tuple[SettingLengths, ...]:
     """Return the lengths of each setting, those with the most attempts first."""
     whole, cut = seen.ok & (seen.output > 0), cut_by_limit(seen)
-    once = _each_once(seen, whole | cut)
+    once = each_length_once(seen, whole | cut)
     found = []
     for number, name in enumerate(seen.settings):
         rows = once & (seen.setting == number)
@@ -91,7 +91,7 @@ def fit_lengths(seen: Observations) -> tuple[SettingLengths, ...]:
 def pooled_lengths(seen: Observations) -> SettingLengths:
     """Return the lengths of all attempts together."""
     cut = cut_by_limit(seen)
-    return _of_setting(seen, "", _each_once(seen, (seen.ok & (seen.output > 0)) | cut), cut)
+    return _of_setting(seen, "", each_length_once(seen, (seen.ok & (seen.output > 0)) | cut), cut)
 
 
 def _of_setting(seen: Observations, name: str, rows: Flags, cut: Flags) -> SettingLengths:

@@ -121,7 +121,7 @@ class RowPanel(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A point of a series, with an interval if it has one.
+    """A point of a series, with an interval of y, and one of x, if it has them.
 
     `lost`: the end of a lighter bar above the point, for work that does not count.
     """
@@ -133,32 +133,43 @@ class Point(NamedTuple):
     hollow: bool = False
     ringed: bool = False
     lost: float | None = None
+    left: float | None = None
+    right: float | None = None
 
 
 class Series(NamedTuple):
-    """Points joined by a line, with `name` at its end; steps can have a band."""
+    """Points joined by a line, with `name` at its end; steps can have a band.
+
+    `line` and `dashed` have no markers. `loose`: markers without a line; `cloud`: many small dots.
+    """
 
     name: str
     look: str
     points: tuple[Point, ...]
-    shape: Literal["marked", "steps", "dashed"] = "marked"
+    shape: Literal["marked", "steps", "dashed", "line", "loose", "cloud"] = "marked"
+
+    @property
+    def has_markers(self) -> bool:
+        """Whether each point has a marker and its intervals."""
+        return self.shape in ("marked", "loose")
 
 
 class Reference(NamedTuple):
-    """A value of the y axis to compare the curves with."""
+    """A value of an axis to compare the curves with."""
 
     name: str
     value: float
 
 
 class CurvePanel(NamedTuple):
-    """Curves over two axes."""
+    """Curves over two axes. `references`: values of the y axis; `verticals`: of the x axis."""
 
     title: str
     x: Axis
     y: Axis
     series: tuple[Series, ...]
     references: tuple[Reference, ...] = ()
+    verticals: tuple[Reference, ...] = ()
 
 
 class HeatCell(NamedTuple):
@@ -183,11 +194,16 @@ Panel = RowPanel | CurvePanel | HeatPanel
 
 
 class Key(NamedTuple):
-    """An entry of a legend. `marker`: of a series with markers."""
+    """An entry of a legend. `marker`: of a series with markers; `hollow`: of hollow ones.
+
+    `line`: of a line without markers.
+    """
 
     look: str
     text: str
     marker: bool = False
+    hollow: bool = False
+    line: Literal["", "line", "dashed", "reference"] = ""
 
 
 class Chart(NamedTuple):

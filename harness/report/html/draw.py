@@ -51,8 +51,13 @@ def curve_paths(series: Series, panel: CurvePanel) -> list[tuple[str, str]]:
     points = series.points
     line = [(point.x, point.y) for point in points]
     match series.shape:
-        case "marked" | "dashed":
+        case "marked" | "dashed" | "line":
             return [(series.shape, _path(line, panel))]
+        case "loose":
+            return []
+        case "cloud":
+            # Lines without a length have round ends: one path for all dots.
+            return [(series.shape, "".join(f"{_path([place], panel)}h0" for place in line))]
         case "steps":
             low = _steps([(p.x, p.low) for p in points if p.low is not None])
             high = _steps([(p.x, p.high) for p in points if p.high is not None])

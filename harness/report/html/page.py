@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-from base64 import b64encode
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple, get_args
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from harness.analysis.question_pairs import transcripts_of_several
-from harness.records.errors import StorageError
 from harness.report import columns
 from harness.report.anomalies import anomaly_tables
 from harness.report.charts import catalogue
 from harness.report.charts.catalogue import Charts, PageSection
 from harness.report.charts.model import Chart
 from harness.report.failures import failure_tables
-from harness.report.html import draw, method
+from harness.report.html import method
 from harness.report.html.answer import answer
+from harness.report.html.templating import fill_template, write_page
 from harness.report.html.waterfalls import ReadTexts, no_texts, slowness
 from harness.report.tables import Subject, csv_download, summary_download
 from harness.report.wording import repeats_of, simulated_note, warm_up_note
@@ -32,8 +27,6 @@ from harness.telemetry.export import TRACES
 from harness.telemetry.jaeger import Jaeger, jaeger_of
 
 REPORT = "report.html"
-
-_TEMPLATES = Path(__file__).with_name("templates")
 
 
 def save_report(
@@ -53,12 +46,7 @@ def save_report(
         texts = partial(transcripts_of_several, TrialReader(directory))
     text = render_report(about, charts, read_account(traces), jaeger, texts)
     path = directory / REPORT
-    part = path.with_name(REPORT + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written ({error.strerror})") from error
+    write_page(path, text)
     return path
 
 
@@ -75,9 +63,9 @@ def render_report(
     `texts`: reads the transcripts of the workflows that are shown.
     """
     summary, run = about.summary, about.data.run
-    style = Markup(_read("style.css"))  # noqa: S704
-    script = Markup(_read("script.js") + _read("crosshair.js") + _read("waterfall.js"))  # noqa: S704
-    return _environment().get_template("report.html").render(
+    return fill_template(
+        "report.html",
+        ("script.js", "crosshair.js", "waterfall.js"),
         summary=summary,
         run=run,
         note=simulated_note(summary),
@@ -103,27 +91,7 @@ def render_report(
         profile=method.profile_text(run),
         whole=summary_download(summary),
         csv_of=partial(csv_download, summary=summary),
-        style=style,
-        script=script,
-        script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )  # fmt: skip
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for function in (draw.panel_kind, draw.bar_paths, draw.curve_paths):
-        environment.globals[function.__name__] = function
-    return environment
-
-
-def _read(name: str) -> str:
-    return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
 class _PageChart(NamedTuple):

@@ -168,6 +168,13 @@ def _lengths(figure: Figure | Point) -> list[list[float]] | None:
     return [[max(value - figure.low, 0.0)], [max(figure.high - value, 0.0)]]
 
 
+def _breadths(point: Point) -> list[list[float]] | None:
+    """Return the interval of x as matplotlib expects it; None without one."""
+    if point.left is None or point.right is None:
+        return None
+    return [[max(point.x - point.left, 0.0)], [max(point.right - point.x, 0.0)]]
+
+
 def _draw_curves(axes: Axes, panel: CurvePanel) -> None:
     _set_axis(axes, panel.x, "x")
     _set_axis(axes, panel.y, "y")
@@ -175,6 +182,8 @@ def _draw_curves(axes: Axes, panel: CurvePanel) -> None:
     for one in panel.references:
         axes.axhline(one.value, color=MUTED, linestyle=":", linewidth=1.3, label=one.name)
         names[one.name] = (one.value, MUTED)
+    for one in panel.verticals:
+        axes.axvline(one.value, color=MUTED, linestyle=":", linewidth=1.3, label=one.name)
     faint = len(panel.series) > 6
     for series in panel.series:
         _draw_series(axes, series, faint=faint)
@@ -197,8 +206,13 @@ def _draw_series(axes: Axes, series: Series, *, faint: bool) -> None:
                 [p.x for p in banded], [p.low or 0.0 for p in banded],
                 [p.high or 0.0 for p in banded], step="post", color=colour, alpha=0.13, linewidth=0,
             )  # fmt: skip
-        case "marked":
+        case "line":
             axes.plot(xs, ys, **style)
+        case "cloud":
+            axes.scatter(xs, ys, s=5, color=colour, alpha=0.3, linewidths=0, label=series.name)
+        case "marked" | "loose":
+            if series.shape == "marked":
+                axes.plot(xs, ys, **style)
             for point in series.points:
                 if point.lost is not None:
                     axes.vlines(
@@ -206,8 +220,8 @@ def _draw_series(axes: Axes, series: Series, *, faint: bool) -> None:
                         label="lost",
                     )  # fmt: skip
                 axes.errorbar(
-                    point.x, point.y, yerr=_lengths(point), color=colour, capsize=3,
-                    marker=MARKERS[series.look], markersize=6,
+                    point.x, point.y, yerr=_lengths(point), xerr=_breadths(point), color=colour,
+                    capsize=3, marker=MARKERS[series.look], markersize=6,
                     markerfacecolor="white" if point.hollow else colour,
                     elinewidth=0.9 if faint else 1.3,
                 )  # fmt: skip
