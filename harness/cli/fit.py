@@ -12,29 +12,34 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.cli.views import Views
 from harness.config.config_base import name_of_file
 from harness.records.clock import SECOND
 from harness.records.errors import InputError, StorageError
 from harness.records.schema import Run
 from harness.report.console import Output, printable_lines, say
+from harness.report.html.twin_page import save_twin
 from harness.report.line_wrap import wrapped
 from harness.store.column_reader import read_columns
 from harness.store.columns import AttemptTable
 from harness.store.run_directory import Records, replace_file, require_run
-from harness.twin.fit import fit_provider
+from harness.twin.fit import ProviderFit, fit_observations
+from harness.twin.fitted_curves import fitted_curves
 from harness.twin.fitted_parts import FittedPart, count_of, fitted_parts
+from harness.twin.observations import observe
 from harness.twin.profile_text import UNFITTED, TwinHead, twin_text
 
 _PART = 22
 
 
 def fit_profile(options: argparse.Namespace) -> int:
-    """Write the profile that was fitted, and show the parts."""
+    """Write the profile that was fitted and the page of its curves, and show the parts."""
     path = _profile_path(options.file)
     runs = [read_for_fit(require_run(run)) for run in options.runs]
     require_one_provider(options.runs, [records.run for records in runs])
+    seen = observe(runs)
     try:
-        fit = fit_provider(runs)
+        fit = fit_observations(seen)
     except InputError as error:
         raise InputError(f"{', '.join(options.runs)}: {error}") from None
     parts = fitted_parts(fit)
@@ -45,11 +50,18 @@ def fit_profile(options: argparse.Namespace) -> int:
         raise InputError(
             f"{error}; with -o FILE, give a file that can be written, in a folder that exists"
         ) from None
+    page = path.with_suffix(".html")
+    views = Views(path.parent)
+    with views.making(str(page), "the profile is written"):
+        is_simulated = any(records.run.simulated for records in runs)
+        save_twin(fitted_curves(seen, fit, simulated=is_simulated), page)
+    shown = None if views.failed else str(page)
     if options.json:
         found = [dataclasses.asdict(part) | {"keys": list(part.keys)} for part in parts]
-        sys.stdout.write(json.dumps({"profile": str(path), "parts": found}, indent=2) + "\n")
+        whole = {"profile": str(path), "page": shown, "parts": found}
+        sys.stdout.write(json.dumps(whole, indent=2) + "\n")
         return 0
-    say(Output(), *_screen(parts, path, fit.attempts, fit.trials))
+    say(Output(), *_screen(parts, path, shown, fit))
     return 0
 
 
@@ -123,10 +135,12 @@ def _head(path: Path, runs: Sequence[Run], names: Sequence[str]) -> TwinHead:
     )
 
 
-def _screen(parts: Sequence[FittedPart], path: Path, attempts: int, trials: int) -> list[str]:
+def _screen(
+    parts: Sequence[FittedPart], path: Path, page: str | None, fit: ProviderFit
+) -> list[str]:
     """Return the table: part and value in a line, the evidence below; then what is not known."""
     lines = [
-        f"{path}: fitted to {count_of(attempts, 'attempt')} in {count_of(trials, 'trial')}",
+        f"{path}: fitted to {count_of(fit.attempts, 'attempt')} in {count_of(fit.trials, 'trial')}",
         "",
     ]
     for part in parts:
@@ -139,5 +153,8 @@ def _screen(parts: Sequence[FittedPart], path: Path, attempts: int, trials: int)
     lines += ["", "The records cannot tell:"]
     for text in (*unknown, UNFITTED):
         lines += wrapped(text, "- ")
-    lines += ["", f"Next: harness serve {shlex.quote(str(path))}"]
+    lines.append("")
+    if page is not None:
+        lines.append(f"Curves and measured points: {page}")
+    lines += [f"Next: harness serve {shlex.quote(str(path))}"]
     return [printable_lines(line) for line in lines]

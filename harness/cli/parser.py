@@ -341,7 +341,8 @@ def _add_fit(command: _Command) -> None:
         "in the [endpoint] of a scenario. docs/twin.md says how each part is fitted.",
     )
     add("runs RUN", "run directories", nargs="+")
-    add("-o FILE", "the profile, a .toml file; replaced if it exists (default: %(default)s)",
+    add("-o FILE", "the profile, a .toml file; its page of curves has the same name with "
+        ".html; both are replaced if they exist (default: %(default)s)",
         default="twin.toml", dest="file")  # fmt: skip
     add("--json", "print the parts as JSON instead of the table")
 

@@ -232,10 +232,12 @@ def log_axis(label: str, low: float, high: float) -> Axis:
     """Return a logarithmic axis around two positive values, with at least two ticks."""
     start, end = low / (high / low * 1.2) ** 0.06, high * (high / low * 1.2) ** 0.06
     powers = range(math.floor(math.log10(start)), math.ceil(math.log10(end)) + 1)
-    factors = (1, 2, 5) if len(powers) < 4 else (1,)
-    values = [factor * 10.0**power for power in powers for factor in factors]
-    ticks = tuple(Tick(value, f"{value:g}") for value in values if start <= value <= end)
-    return Axis(label, start, end, ticks if len(ticks) > 2 else round_ticks(start, end), log=True)
+    for factors in ((1,), (1, 2, 5)) if len(powers) > 3 else ((1, 2, 5),):
+        values = [factor * 10.0**power for power in powers for factor in factors]
+        ticks = tuple(Tick(value, f"{value:g}") for value in values if start <= value <= end)
+        if len(ticks) > 2:
+            return Axis(label, start, end, ticks, log=True)
+    return Axis(label, start, end, round_ticks(start, end), log=True)
 
 
 def round_ticks(start: float, end: float, most: int = 5) -> tuple[Tick, ...]:

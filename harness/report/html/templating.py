@@ -17,13 +17,13 @@ from harness.report.html import draw
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
-def fill_template(name: str, scripts: Sequence[str], **values: Any) -> str:
+def fill_template(template: str, scripts: Sequence[str], **values: Any) -> str:
     """Return a page. `scripts`: the files of its script, of which the page states the hash."""
     style = Markup(_read("style.css"))  # noqa: S704
     script = Markup("".join(map(_read, scripts)))  # noqa: S704
     digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    template = _environment().get_template(name)
-    return template.render(style=style, script=script, script_hash=digest, **values)
+    page = _environment().get_template(template)
+    return page.render(style=style, script=script, script_hash=digest, **values)
 
 
 def write_page(path: Path, text: str) -> None:
