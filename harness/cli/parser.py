@@ -366,6 +366,8 @@ def _add_whatif(command: _Command) -> None:
         "measured")  # fmt: skip
     add("--seed SEED", "seed of everything that is drawn (default: %(default)s)", type=natural,
         default=1)  # fmt: skip
+    add("-o FILE", "also write the prediction as a page, an .html file; replaced if it exists",
+        dest="file")  # fmt: skip
     add("--json", "print the prediction as JSON instead of the table")
 
 

@@ -23,10 +23,11 @@ from harness.twin.prediction import (
 
 SUCCESS_MARGIN = 0.05
 """Without a required share of successes, a setting may lose this much more than the best."""
+NOTHING_WEAK = "No permit count and no retry policy is predicted clearly worse than others."
 _MOST_WEAK = 6
 _WORDS = {"makespan": "makespan", "ttft_p50": "median time to first token"}
 """The metrics whose errors are told, with their names in sentences."""
-_HEADS: Mapping[str, tuple[str, str]] = {
+METRIC_HEADS: Mapping[str, tuple[str, str]] = {
     "makespan": ("makespan", "s"),
     "workflow_p50": ("workflow", "p50 s"),
     "workflow_p95": ("workflow", "p95 s"),
@@ -36,11 +37,12 @@ _HEADS: Mapping[str, tuple[str, str]] = {
     "amplification": ("attempts", "a call"),
     "cost_per_successful_workflow": ("USD a", "success"),
 }
+"""The two lines of a table's head for each metric, in the order of the table."""
 
 
 def render_prediction(prediction: Prediction, console: Console, width: int) -> None:
     """Write the best setting, the table, and how far the prediction can be trusted."""
-    labels = _labels(prediction)
+    labels = prediction_labels(prediction)
     mark = " of a SIMULATED provider" if prediction.simulated else ""
     head = (
         f"{prediction.scenario}: {counted(len(prediction.cells), 'setting')} PREDICTED by a twin"
@@ -51,7 +53,7 @@ def render_prediction(prediction: Prediction, console: Console, width: int) -> N
     say(
         console, *_table(prediction, labels, width), *legend([one.info for one in prediction.cells])
     )
-    for note in [*_beyond(prediction, labels), *prediction.notes]:
+    for note in [*extrapolations(prediction, labels), *prediction.notes]:
         say(console, *wrapped(f"Note: {note}.", width=width))
     say(console, "")
     for line in trust_lines(prediction, labels):
@@ -67,23 +69,29 @@ def render_prediction(prediction: Prediction, console: Console, width: int) -> N
 
 def render_check(check: CheckedPrediction, console: Console, width: int) -> None:
     """Write the quality, the errors of each metric, and where they are larger."""
-    prediction, labels = check.prediction, _labels(check.prediction)
+    prediction, labels = check.prediction, prediction_labels(check.prediction)
     say(console, *(Text(line, style="bold") for line in wrapped(quality_line(check), width=width)))
     say(console, "", *_error_table(check.metrics), "")
     if check.weak:
         say(console, "Where it is weaker:")
-        for weak in check.weak[:_MOST_WEAK]:
-            say(console, *wrapped(
-                f"{weak.where}: {weak.metric} is off by {_percent(weak.median)} in the median of "
-                f"{counted(weak.settings, 'setting')}, of all by {_percent(weak.of_all)}; "
-                f"{percent(weak.covered)} in the interval", "- ", width,
-            ))  # fmt: skip
+        for text in weak_lines(check):
+            say(console, *wrapped(text, "- ", width))
     else:
-        say(console, "No permit count and no retry policy is predicted clearly worse than others.")
+        say(console, NOTHING_WEAK)
     say(console, "")
     say(console, *_value_table(check, labels))
-    for note in [*_beyond(prediction, labels), *prediction.notes]:
+    for note in [*extrapolations(prediction, labels), *prediction.notes]:
         say(console, *wrapped(f"Note: {note}.", width=width))
+
+
+def weak_lines(check: CheckedPrediction) -> list[str]:
+    """Return where the errors are larger than in general, the largest first."""
+    return [
+        f"{weak.where}: {weak.metric} is off by {_percent(weak.median)} in the median of "
+        f"{counted(weak.settings, 'setting')}, of all by {_percent(weak.of_all)}; "
+        f"{percent(weak.covered)} in the interval"
+        for weak in check.weak[:_MOST_WEAK]
+    ]
 
 
 def quality_line(check: CheckedPrediction) -> str:
@@ -102,7 +110,7 @@ def quality_line(check: CheckedPrediction) -> str:
 
 def best_line(prediction: Prediction, labels: Mapping[str, str]) -> str:
     """Return the setting with the best predicted value of the objective, and how sure that is."""
-    metric = prediction.objective if prediction.objective in _HEADS else "makespan"
+    metric = predicted_objective(prediction)
     kept = enough(prediction)
     known = [one for one in kept if metric in one.values]
     if not known:
@@ -121,6 +129,11 @@ def best_line(prediction: Prediction, labels: Mapping[str, str]) -> str:
     if lost:
         text += f". Left out, as they lose too many workflows: {lost} of {len(prediction.cells)}"
     return f"{text}."
+
+
+def predicted_objective(prediction: Prediction) -> str:
+    """Return the metric that the scenario minimises, makespan if that one is not predicted."""
+    return prediction.objective if prediction.objective in METRIC_HEADS else "makespan"
 
 
 def enough(prediction: Prediction) -> list[PredictedCell]:
@@ -144,10 +157,15 @@ def value_and_interval(value: PredictedValue) -> str:
     return text if low == text == high else f"{text} ({low} to {high})"
 
 
-def trust_lines(prediction: Prediction, labels: Mapping[str, str]) -> Iterator[str]:
-    """Yield what the intervals come from, and the errors of settings that were left out."""
+def trust_lines(
+    prediction: Prediction, labels: Mapping[str, str], intervals: str = "In brackets"
+) -> Iterator[str]:
+    """Yield what the intervals come from, and the errors of settings that were left out.
+
+    `intervals`: where a reader finds them.
+    """
     yield (
-        "In brackets: where the mean over many runs of this work is expected, with 95 % "
+        f"{intervals}: where the mean over many runs of this work is expected, with 95 % "
         f"confidence: from {prediction.bootstraps} fits to runs that the twin played, and from the "
         "settings below. A single run varies around that mean."
     )
@@ -181,13 +199,15 @@ def _left_out(name: str, errors: Sequence[LeftOutSetting], labels: Mapping[str, 
     return text
 
 
-def _labels(prediction: Prediction) -> dict[str, str]:
+def prediction_labels(prediction: Prediction) -> dict[str, str]:
+    """Return the name of each setting, predicted or measured, by its id."""
     predicted = [one.info for one in prediction.cells]
     known = {one.id for one in predicted}
     return cell_labels([*predicted, *(one for one in prediction.measured if one.id not in known)])
 
 
-def _beyond(prediction: Prediction, labels: Mapping[str, str]) -> Iterator[str]:
+def extrapolations(prediction: Prediction, labels: Mapping[str, str]) -> Iterator[str]:
+    """Yield a sentence about each setting beyond what was measured."""
     for one in prediction.cells:
         if one.beyond:
             yield f"{labels[one.info.id]} is an extrapolation (*): {one.beyond}"
@@ -219,7 +239,7 @@ def _table(prediction: Prediction, labels: Mapping[str, str], width: int) -> Ite
     first = _column("setting", names, left=True)
     columns = [
         _column("\n".join(head), [_cell_text(name, one) for one in cells])
-        for name, head in _HEADS.items()
+        for name, head in METRIC_HEADS.items()
         if any(name in one.values for one in cells)
     ]
     for place, block in enumerate(table_blocks([first], [columns], width)):

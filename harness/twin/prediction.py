@@ -82,6 +82,22 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class MeasuredMean:
+    """The mean of a metric over the repeats of a setting in a run.
+
+    `low` and `high`: its 95 % interval, None with one repeat.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+MeasuredMeans = Mapping[str, Mapping[str, MeasuredMean]]
+"""The means by metric and id of the setting."""
+
+
+@dataclass(frozen=True)
 class CheckedValue:
     """A predicted and a measured value. `error`: relative, or the difference of a share.
 
