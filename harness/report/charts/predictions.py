@@ -343,7 +343,7 @@ def _agreement_panel(
         axis = Axis("", -0.03, 1.03, ticks)
     else:
         axis = log_axis("", min(bounds), max(bounds))
-        axis = axis._replace(ticks=legible(axis.ticks, axis, _GAP))
+        axis = axis._replace(ticks=legible(axis.ticks, axis, 2 * _GAP))
     diagonal = tuple(Point(at, at) for at in (axis.start, axis.end))
     series = [Series("equal", "dark", diagonal, "dashed")]
     for look, is_covered in (("blue", True), ("vermillion", False)):
