@@ -32,7 +32,7 @@ from harness.twin.twin_curves import (
     TwinCurves,
 )
 
-MOST_POINTS = 1_500
+_MOST_POINTS = 1_500
 """The most attempts in a chart; of more, this many are taken, evenly by their place on the axis."""
 _BEYOND = 1.25
 """A curve goes on to this many times the end of what was measured."""
@@ -53,9 +53,9 @@ def fitted_curves(seen: Observations, fit: ProviderFit, *, simulated: bool) -> T
 
 
 def _evenly(x: Floats, y: Floats) -> Places:
-    """Return at most `MOST_POINTS` of the places, evenly by the rank of x."""
+    """Return at most `_MOST_POINTS` of the places, evenly by the rank of x."""
     order = np.lexsort((y, x))
-    ranks = np.linspace(0, len(order) - 1, min(len(order), MOST_POINTS)).round().astype(int)
+    ranks = np.linspace(0, len(order) - 1, min(len(order), _MOST_POINTS)).round().astype(int)
     chosen = order[np.unique(ranks)]
     return tuple(zip(x[chosen].tolist(), y[chosen].tolist(), strict=True))
 

@@ -16,6 +16,7 @@ from harness.simulator.profiles import load_profile
 from harness.store.run_directory import Records
 from tests.analysis.builders import make_attempt, make_run, make_workflow
 from tests.cli.test_report import save
+from tests.report.html.reading import read
 from tests.twin.providers import write_run
 from tests.twin.test_parts import attempt
 
@@ -43,7 +44,7 @@ def test_a_fit_writes_a_profile_with_its_evidence_and_says_what_it_does_not_know
     file = tmp_path / "twin.toml"
     assert main(["fit", str(run), "-o", str(file)]) == 0
     out = capsys.readouterr().out
-    assert all(len(line) <= 80 for line in out.replace(str(file), "twin.toml").splitlines()), out
+    assert all(len(line) <= 80 for line in out.replace(f"{tmp_path}/", "").splitlines()), out
     assert "concurrency cap       8\n" in out
     assert "- requests_per_minute, tokens_per_minute: none was met" in out
     assert "not fitted: background load" in out
@@ -55,6 +56,40 @@ def test_a_fit_writes_a_profile_with_its_evidence_and_says_what_it_does_not_know
     assert "known (" in profile.source
     assert profile.phases.keys() == {"decompose", "research", "synthesize"}
     assert [fault.kind for fault in profile.faults] == ["server_error", "connect_failed"]
+
+
+def test_a_page_with_the_curves_is_beside_the_profile(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, page = tmp_path / "twin.toml", tmp_path / "twin.html"
+    assert main(["fit", str(run), "-o", str(file)]) == 0
+    assert f"\nCurves and measured points: {page}\nNext: " in capsys.readouterr().out
+    document = read(page.read_text())
+    assert document.one("h1").text == "twin"
+    assert "SIMULATED" in document.one("header").text
+    assert main(["fit", str(run), "-o", str(file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["page"] == str(page)
+
+
+def test_a_page_that_fails_costs_one_line_and_no_profile(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, page = tmp_path / "twin.toml", tmp_path / "twin.html"
+    page.mkdir()
+    assert main(["fit", str(run), "-o", str(file)]) == 0
+    out, error = capsys.readouterr()
+    assert error.startswith(f"harness: {page} could not be made ({page}: cannot be written")
+    assert error.endswith("; the profile is written\n")
+    assert error.count("\n") == 1
+    assert "twin.html" not in out
+    monkeypatch.setattr("harness.cli.fit.fitted_curves", lambda *_, **__: 1 / 0)
+    file.unlink()
+    assert main(["fit", str(run), "-o", str(file), "--json"]) == 0
+    out, error = capsys.readouterr()
+    assert "ZeroDivisionError" in error
+    assert error.count("\n") == 1
+    assert json.loads(out)["page"] is None
+    assert load_profile(str(file)).concurrency_cap == 8
 
 
 def test_the_profile_runs_in_a_scenario_by_a_path_relative_to_it(
@@ -97,7 +132,7 @@ def test_the_records_of_a_real_server_of_schema_1_are_fitted(
     file = tmp_path / "gpu.toml"
     assert main(["fit", str(folder), "-o", str(file)]) == 0
     out = capsys.readouterr().out
-    assert all(len(line) <= 80 for line in out.replace(str(file), "twin.toml").splitlines()), out
+    assert all(len(line) <= 80 for line in out.replace(f"{tmp_path}/", "").splitlines()), out
     assert main(["fit", str(folder), "-o", str(file), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["profile"] == str(file)
