@@ -141,11 +141,16 @@ class BlockingPrefill(EventfulModel):
         *,
         holds: bool = False,
         needs_slot: bool = True,
+        context: int = 0,
+        reading: int | None = None,
     ) -> ServedRequest:
         """Admit a request; see `Model.arrive`."""
         if not needs_slot:
             self.prompt_tokens = 0  # it is answered without being read
-        job = super().arrive(now, wait, writes, patience, holds=holds, needs_slot=needs_slot)
+        job = super().arrive(
+            now, wait, writes, patience, holds=holds, needs_slot=needs_slot, context=context,
+            reading=reading,
+        )  # fmt: skip
         if needs_slot and self._free is not None and not job.has_slot:
             self._prompts[job] = self.prompt_tokens
         return job
@@ -331,9 +336,9 @@ class UnmodelledSimulation(Simulation):
         self._model.ended = plain.ended
         self._silence = time.of(_LONGEST_SILENCE)
 
-    def slowest_chunk(self, at_once: int) -> int:
+    def slowest_chunk(self, at_once: int, longest: int = 0) -> int:
         """Return the maximum nanoseconds between two chunks with `at_once` requests in service."""
-        return super().slowest_chunk(at_once) + self._silence
+        return super().slowest_chunk(at_once, longest) + self._silence
 
     def arrive(
         self, now: int, request: ChatRequest, repeat: int, every_chunk: bool = True

@@ -35,11 +35,12 @@ from harness.simulator.wander import slowest_factor
 _SHIPPED = Path(__file__).with_name("profiles")
 
 Sigma = Annotated[float, Field(ge=0, le=2)]
+CachedShare = Annotated[float, Field(ge=0, le=1)]
 PerMinute = Annotated[int, Field(ge=1, le=1_000_000_000)]
 
 
 class GrowthPoint(ConfigTable):
-    """With `requests` before their first token, the time to it is `factor` times as long."""
+    """With so many `requests`, the time to first token is `factor` times as long."""
 
     requests: float = Field(gt=0, le=1e6)
     factor: float = Field(gt=0, le=1e6)
@@ -48,35 +49,46 @@ class GrowthPoint(ConfigTable):
 class Ttft(ConfigTable):
     """Time to the first chunk of text: log-normal, plus a part proportional to the prompt.
 
-    `growth`: factors of the log-normal part. Between two points the factor is on a straight line.
-    Below the first point it is constant; beyond the last, the line goes on unless it falls.
+    `growth` and `growth_in_service`: factors of the log-normal part, by the requests that wait for
+    their first token and by all in service, this one included. Both multiply it. Between two points
+    the factor is on a straight line. Below the first point it is constant; beyond the last, the
+    line goes on unless it falls.
     """
 
     median: Duration
     sigma: Sigma = 0.0
     per_1k_input_tokens: Delay = 0.0
     growth: tuple[GrowthPoint, ...] = Field(default=(), strict=False)
+    growth_in_service: tuple[GrowthPoint, ...] = Field(default=(), strict=False)
 
-    @field_validator("growth")
+    @field_validator("growth", "growth_in_service")
     @classmethod
     def _growth_ascends(cls, points: tuple[GrowthPoint, ...]) -> tuple[GrowthPoint, ...]:
         _require_points(points)
         return points
 
-    def factor(self, requests: int) -> float:
-        """Return the factor if `requests` wait for their first token, this one included."""
-        points = self.growth
-        if not points:
-            return 1.0
-        if requests <= points[0].requests:
-            return points[0].factor
-        place = bisect_left([point.requests for point in points], requests)
-        place = min(place, len(points) - 1)
-        low, high = points[place - 1], points[place]
-        slope = (high.factor - low.factor) / (high.requests - low.requests)
-        if requests > high.requests:
-            slope = max(slope, 0.0)
-        return high.factor + slope * (requests - high.requests)
+    @property
+    def grows(self) -> bool:
+        """Whether the time depends on the load."""
+        return bool(self.growth or self.growth_in_service)
+
+    def factor(self, waiting: int, in_service: int) -> float:
+        """Return the factor with so many requests, this one included."""
+        return _factor(self.growth, waiting) * _factor(self.growth_in_service, in_service)
+
+
+def _factor(points: Sequence[GrowthPoint], requests: int) -> float:
+    if not points:
+        return 1.0
+    if requests <= points[0].requests:
+        return points[0].factor
+    place = bisect_left([point.requests for point in points], requests)
+    place = min(place, len(points) - 1)
+    low, high = points[place - 1], points[place]
+    slope = (high.factor - low.factor) / (high.requests - low.requests)
+    if requests > high.requests:
+        slope = max(slope, 0.0)
+    return high.factor + slope * (requests - high.requests)
 
 
 class Length(ConfigTable):
@@ -108,14 +120,18 @@ class WanderingSpeed(ConfigTable):
 
 
 class Lengths(ConfigTable):
-    """Lengths for the prompts of one phase, where they differ from the profile's."""
+    """What the prompts of one phase have, where it differs from the profile's."""
 
     reasoning_tokens: Length | None = None
     answer_tokens: Length | None = None
+    cached_share: CachedShare | None = None
 
 
 _NO_LENGTHS = Lengths()
-_LATER = ("wander", "tool_call_share", "tool_rounds", "cached_share", "connect")
+_LATER = (
+    "wander", "tool_call_share", "tool_rounds", "cached_share", "connect", "itl_per_1k_context",
+    "prefill_per_1k_input_tokens", "prefill_per_batch",
+)  # fmt: skip
 """Keys that earlier versions do not have."""
 
 
@@ -158,7 +174,12 @@ class Profile(ConfigTable):
 
     While n requests are decoding, each gets a token every ITL(n + background) seconds, with ITL(n)
     = itl_a + itl_b n + itl_c n^2: processor sharing, where itl_b is the cost of sharing and itl_c
-    that of thrashing. `itl_points` gives measurements of ITL instead. `slots`: the requests that
+    that of thrashing. `itl_points` gives measurements of ITL instead. `itl_per_1k_context` is added
+    to ITL for each 1,000 tokens in the contexts of all decoding requests, which a server reads for
+    each token: the prompt, and half of the output, its mean. `prefill_per_1k_input_tokens` and
+    `prefill_per_batch`: the prompt is read after the time to first token, before the first text,
+    and no request makes tokens meanwhile; prompts that come then are read together afterwards, as
+    one batch. `slots`: the requests that
     are processed at once; others queue. `wander`: the speed changes in time, in each trial on a
     path of its own. `source`: where the figures come from and which are assumed; `date`: when they
     were read.
@@ -170,12 +191,12 @@ class Profile(ConfigTable):
     requests count too. `retry_after`: sent with a 429; "exact" is the time until the rate admits
     the request.
     `cached_share`: the share of the input tokens that is reported as read from a prompt cache; it
-    changes no time.
+    changes no time but that of `prefill_per_1k_input_tokens`, which counts the others.
     `list_tokens`: the length of a list in JSON; without it, it is as long as its text.
     `tool_call_share`: how often an answer that may call a tool does so. `tool_rounds`: after so
     many rounds of tool calls since the last message of the user, an answer that need not call a
     tool is text, and one that must calls the last tool of the request.
-    `phases`: lengths for the prompts of single phases, by the phase's setting.
+    `phases`: lengths and `cached_share` for the prompts of single phases, by the phase's setting.
     `keep_alive_every`: interval of the comments (in a stream) or blank lines before the first text.
     `faults`: the faults, and when they strike.
     """
@@ -190,13 +211,16 @@ class Profile(ConfigTable):
     itl_b: Delay = 0.0
     itl_c: Delay = 0.0
     itl_points: tuple[PacePoint, ...] = Field(default=(), strict=False)
+    itl_per_1k_context: Delay = 0.0
+    prefill_per_1k_input_tokens: Delay = 0.0
+    prefill_per_batch: Delay = 0.0
     background: float = Field(default=0.0, ge=0, le=1e6)
     wander: WanderingSpeed | None = None
     slots: int | None = Field(default=None, ge=1)
     reasoning_tokens: Length | None = None
     answer_tokens: Length
     list_tokens: Length | None = None
-    cached_share: float = Field(default=0.0, ge=0, le=1)
+    cached_share: CachedShare = 0.0
     tool_call_share: float = Field(default=0.5, ge=0, le=1)
     tool_rounds: int = Field(default=3, ge=0, le=1000)
     phases: dict[str, Lengths] = Field(default_factory=dict)
@@ -249,6 +273,12 @@ class Profile(ConfigTable):
             raise SettingError("missing; add itl_a, or itl_points", "itl_a")
         return self
 
+    @property
+    def prompts_slow(self) -> bool:
+        """Whether longer prompts slow the decoding of other requests."""
+        costs = self.itl_per_1k_context, self.prefill_per_1k_input_tokens, self.prefill_per_batch
+        return any(costs)
+
     def pace(self, nanoseconds: float) -> Pace:
         """Return the decoding speed. `nanoseconds`: the length of a scenario second."""
         if self.itl_points:
@@ -266,18 +296,27 @@ class Profile(ConfigTable):
         answer = own.answer_tokens or (self.list_tokens if as_list else self.answer_tokens)
         return own.reasoning_tokens or self.reasoning_tokens, answer
 
+    def cached(self, phase: str | None) -> float:
+        """Return the share of the input tokens of a prompt of this phase that a cache has."""
+        own = self.phases.get(phase or "", _NO_LENGTHS).cached_share
+        return self.cached_share if own is None else own
+
     def as_dict(self) -> dict[str, Any]:
         """Return the profile as plain values for JSON, with durations in seconds.
 
         Settings that have no effect are left out, so that earlier runs have the same profile: a
-        speed that does not wander, the defaults for tools, a share of 0 that is cached,
-        connections that take no time, and a time to first token that does not grow.
+        speed that does not wander or depend on prompts, the defaults for tools, a share of 0 that
+        is cached, connections that take no time, and a time to first token that does not grow.
         """
         fields = type(self).model_fields
         unused = {key for key in _LATER if getattr(self, key) == fields[key].default}
         plain: dict[str, Any] = self.model_dump(mode="json", exclude=unused)
-        if not self.ttft.growth:
-            del plain["ttft"]["growth"]
+        for key in ("growth", "growth_in_service"):
+            if not plain["ttft"][key]:
+                del plain["ttft"][key]
+        for phase in plain["phases"].values():
+            if phase["cached_share"] is None:
+                del phase["cached_share"]
         return plain
 
 

@@ -38,7 +38,10 @@ class Rates:
         return self.ats[place] + round((work - self.works[place]) * self.itls[place])
 
     def constant(self, first: float, last: float, place: int = 0) -> float | None:
-        """Return the nanoseconds per token from work `first` to `last`; None if they changed."""
+        """Return the nanoseconds per token from work `first` to `last`; None if they changed.
+
+        A pause in which no work was done is a change, unless it was directly after `first`.
+        """
         works, end = self.works, last - _CRUMB
         if place < len(works) and first < works[place] < end:
             return None  # the usual case of a busy provider, without a search

@@ -133,7 +133,7 @@ class Script:
         if not request.is_for_text:
             self.tokens = Tokens(input=request.input_tokens, output=0)
         else:
-            cached = round(profile.cached_share * request.input_tokens)
+            cached = round(profile.cached(request.phase) * request.input_tokens)
             self.tokens = Tokens(
                 input=request.input_tokens, cached=cached, output=output, reasoning=self.reasoning
             )

@@ -127,7 +127,11 @@ class Simulation:
         self.keep_alive = _scaled(profile.keep_alive_every, nanoseconds)
         self.drip = self.keep_alive or max(1, round(_DRIP * nanoseconds))
         self._pace = profile.pace(nanoseconds)
-        self._model = Model(self._pace, profile.slots, rates)
+        self._per_context = profile.itl_per_1k_context * nanoseconds / 1000
+        self._per_input = profile.prefill_per_1k_input_tokens * nanoseconds / 1000
+        self._per_batch = round(profile.prefill_per_batch * nanoseconds)
+        self._reads = bool(self._per_input or self._per_batch)
+        self._model = Model(self._pace, profile.slots, rates, self._per_context, self._per_batch)
         self._wander = profile.wander
         self._plan = FaultPlan(profile.faults, seed, nanoseconds)
         self._limits = _limits(profile, nanoseconds)
@@ -151,12 +155,17 @@ class Simulation:
         """The number of them that wait for a slot."""
         return self._model.waiting
 
-    def slowest_chunk(self, at_once: int) -> int:
-        """Return the maximum nanoseconds between two chunks with `at_once` requests in service."""
-        slowest = self._pace.slowest(at_once)
+    def slowest_chunk(self, at_once: int, longest: int = 0) -> int:
+        """Return the maximum nanoseconds between two chunks with `at_once` requests in service.
+
+        `longest`: the most input tokens of a request.
+        """
+        contexts = at_once * (longest + self._profile.max_output_tokens)
+        slowest = self._pace.slowest(at_once) + self._per_context * contexts
         if self._wander is not None:
             slowest *= self._wander.slowest
-        return ceil(self._profile.tokens_per_chunk * slowest) + 1
+        reading = at_once * (self._per_input * longest + self._per_batch)
+        return ceil(self._profile.tokens_per_chunk * slowest + reading) + 1
 
     def count(self, repeat: int, prompt: bytes) -> int:
         """Count an arrival of this prompt in this trial and return its number, from 1."""
@@ -208,7 +217,8 @@ class Simulation:
                 return Refused(arrival, active, name, refusal.reason, None, wait)
         if script is None or fault is not None:
             script = Script(self._profile, request, draws, self._seed, every_chunk, fault)
-        job = self._begin(now, self._wait(request, draws, arrival), script, every_chunk, fault)
+        wait = self._wait(request, draws, arrival)
+        job = self._begin(now, wait, request, script, every_chunk, fault)
         completion = ServedCompletion(request, job, script, fault, arrival, active, name)
         if self._counts_use:
             self._uncharged[job] = completion
@@ -255,13 +265,21 @@ class Simulation:
         self,
         now: int,
         wait: int | None,
+        request: ChatRequest,
         script: Script,
         every_chunk: bool,
         fault: Strike | None,
     ) -> ServedRequest:
         patience = self.keep_alive if every_chunk else None
+        context, reading = 0, None
+        if self._per_context:
+            context = request.input_tokens + (script.reasoning + script.answer) // 2
+        if self._reads and request.is_for_text:
+            reading = round(self._per_input * (request.input_tokens - (script.tokens.cached or 0)))
         if fault is None:
-            return self._model.arrive(now, wait, script.writes, patience)
+            return self._model.arrive(
+                now, wait, script.writes, patience, context=context, reading=reading
+            )
         place = fault.kind.place
         if place == "instead":
             wait, patience = fault.after, None
@@ -278,6 +296,8 @@ class Simulation:
             patience,
             holds=fault.kind.holds,
             needs_slot=place != "instead",
+            context=context,
+            reading=None if place == "instead" else reading,
         )
 
     def _learn(self, request: ChatRequest, repeat: int) -> tuple[Draws, Script]:
@@ -291,14 +311,16 @@ class Simulation:
         """Return the time to the first token, drawn anew for each arrival of a prompt.
 
         So a retry or a hedge gets a different time, but the same answer. It grows with the requests
-        that have no token yet; those that wait for a slot add nothing.
+        that have no token yet, or with all in service; those that wait for a slot add nothing.
         """
         ttft = self._profile.ttft
         purpose = "ttft" if arrival == 1 else f"ttft {arrival}"
         seconds = draws.lognormal(purpose, ttft.median, ttft.sigma)
-        if ttft.growth:
-            waiting = self._model.active - self._model.decoding + 1
-            seconds *= ttft.factor(min(waiting, self._profile.slots or waiting))
+        if ttft.grows:
+            active = self._model.active + 1
+            most = self._profile.slots or active
+            waiting = min(active - self._model.decoding, most)
+            seconds *= ttft.factor(waiting, min(active, most))
         seconds += ttft.per_1k_input_tokens * request.input_tokens / 1000
         if not request.is_for_text:
             seconds *= _EMBEDDING_SHARE

@@ -163,6 +163,50 @@ def test_what_is_due_stays_due_until_it_is_fetched() -> None:
     assert model.pop_due(100) == {job: [5, 15]}
 
 
+def test_the_contexts_of_all_that_decode_slow_each_token() -> None:
+    model = Model(FLAT, per_context=0.5)
+    first = model.arrive(0, 0, [0, 1, 3], context=20)
+    second = model.arrive(0, 30, [0, 1], context=40)
+    # 20 ns a token alone; 40 ns with both, from 30 on; 20 again after the second.
+    assert drive(model) == {first: [0, 20, 70 + 10], second: [30, 70]}
+
+
+def test_no_token_is_made_while_a_prompt_is_read() -> None:
+    model = Model(FLAT)
+    first = model.arrive(0, 0, [0, 5])
+    second = model.arrive(0, 12, [0, 1], reading=100)
+    assert model.work_done(60, first) == 1.2
+    assert drive(model) == {first: [0, 150], second: [112, 122]}
+
+
+def test_prompts_that_come_while_others_are_read_are_read_together_afterwards() -> None:
+    model = Model(FLAT)
+    waits = [0, 10, 20, 500]
+    jobs = [model.arrive(0, wait, [0, 1], reading=100) for wait in waits]
+    assert drive(model) == {
+        jobs[0]: [100, 310], jobs[1]: [300, 310], jobs[2]: [300, 310], jobs[3]: [600, 610],
+    }  # fmt: skip
+
+
+def test_the_prompts_of_a_batch_share_its_cost() -> None:
+    model = Model(FLAT, per_batch=50)
+    jobs = [model.arrive(0, wait, [0], reading=0) for wait in (0, 10, 20)]
+    assert drive(model) == {jobs[0]: [50], jobs[1]: [100], jobs[2]: [100]}
+
+
+def test_prompts_of_requests_that_are_given_up_are_not_read_if_it_has_not_begun() -> None:
+    model = Model(FLAT)
+    reads = model.arrive(0, 0, [0], reading=100)
+    waits = model.arrive(0, 10, [0], reading=100)
+    later = model.arrive(0, 20, [0, 1], reading=100)
+    model.cancel(50, reads)  # is read to the end
+    model.cancel(50, waits)
+    assert drive(model) == {later: [200, 210]}
+    alone = model.arrive(1000, 0, [0], reading=100)
+    model.cancel(1050, alone)
+    assert model.next_due() is None
+
+
 class Plan(NamedTuple):
     """One request of a random load; `cancel` is how long after its arrival it is given up."""
 

@@ -274,18 +274,23 @@ GROWS = {"growth": [{"requests": 2, "factor": 1}, {"requests": 10, "factor": 3}]
 
 def test_the_time_to_first_token_grows_along_lines_and_never_falls_beyond_the_last_point() -> None:
     ttft = load_profile("streams", {"ttft": GROWS}).ttft
-    assert [ttft.factor(n) for n in (1, 2, 6, 10, 14)] == [1, 1, 2, 3, 4]
+    assert [ttft.factor(n, 99) for n in (1, 2, 6, 10, 14)] == [1, 1, 2, 3, 4]
     falls = {"growth": [{"requests": 2, "factor": 3}, {"requests": 4, "factor": 1}]}
     ttft = load_profile("streams", {"ttft": falls}).ttft
-    assert [ttft.factor(n) for n in (1, 3, 9)] == [3, 2, 1]
-    assert load_profile("streams").ttft.factor(99) == 1
+    assert [ttft.factor(n, 99) for n in (1, 3, 9)] == [3, 2, 1]
+    assert load_profile("streams").ttft.factor(99, 99) == 1
+    both = load_profile("streams", {"ttft": GROWS | {"growth_in_service": GROWS["growth"]}}).ttft
+    assert [both.factor(6, n) for n in (2, 6, 10)] == [2, 4, 6]
 
 
 def test_a_profile_without_growth_is_written_as_before() -> None:
     assert "cached_share" not in load_profile("streams").as_dict()
     assert load_profile("streams", {"cached_share": 0.5}).as_dict()["cached_share"] == 0.5
-    assert "growth" not in load_profile("streams").as_dict()["ttft"]
-    grows = load_profile("streams", {"ttft": GROWS})
+    plain = load_profile("streams").as_dict()
+    assert plain["ttft"].keys() == {"median", "sigma", "per_1k_input_tokens"}
+    assert not any("per_1k" in key for key in plain)
+    costs = {"itl_per_1k_context": "40us", "prefill_per_1k_input_tokens": "13ms"}
+    grows = load_profile("streams", {"ttft": GROWS, **costs})
     assert Profile.model_validate(json.loads(json.dumps(grows.as_dict()))) == grows
 
 
@@ -294,3 +299,5 @@ def test_points_of_growth_are_two_or_more_in_order(points: list[tuple[int, int]]
     growth = [{"requests": n, "factor": factor} for n, factor in points]
     with pytest.raises(InputError, match=r"ttft\.growth = .*(two points|sort them)"):
         load_profile("streams", {"ttft.growth": growth})
+    with pytest.raises(InputError, match=r"ttft\.growth_in_service = .*(two points|sort them)"):
+        load_profile("streams", {"ttft.growth_in_service": growth})

@@ -14,20 +14,21 @@ ARRIVALS = st.lists(
 )
 
 
-@given(ARRIVALS, st.sampled_from([0.0, 3.0]))
+@given(ARRIVALS, st.sampled_from([0.0, 3.0]), st.sampled_from([0, 70]))
 def test_the_moment_of_each_piece_of_work_is_when_the_model_wrote_it(
-    arrivals: list[tuple[int, int, int]], slowing: float
+    arrivals: list[tuple[int, int, int]], slowing: float, reading: int
 ) -> None:
     """Busy times apart from each other included; the last piece of each is left out."""
     rates = Rates()
-    model = Model(Speed(10.0, slowing, 0.0, 0.0), None, rates)
+    model = Model(Speed(10.0, slowing, 0.0, 0.0), None, rates, slowing / 100)
     written: dict[ServedRequest, list[int]] = {}
     now = 0
     for pause, wait, tokens in arrivals:
         now += pause
         for job, moments in model.pop_due(now).items():
             written.setdefault(job, []).extend(moments)
-        assert model.arrive(now, wait, range(tokens)) is not None
+        context, reads = 10 * tokens, reading or None
+        assert model.arrive(now, wait, range(tokens), context=context, reading=reads) is not None
     while (due := model.next_due()) is not None:
         for job, moments in model.pop_due(due).items():
             written.setdefault(job, []).extend(moments)
@@ -35,7 +36,8 @@ def test_the_moment_of_each_piece_of_work_is_when_the_model_wrote_it(
         for work, moment in enumerate(moments[1:-1], start=1):
             assert abs(rates.moment(job.origin + work) - moment) <= 1
         itl = rates.constant(job.origin, job.origin + len(moments) - 1)
-        if slowing == 0 and len(moments) > 1:
+        if slowing == reading == 0 and len(moments) > 1:
             assert itl == 10
         if itl is not None:
-            assert all(abs(later - at - itl) <= 1 for at, later in pairwise(moments))
+            since = 1 if reading else 0  # a pause directly after the first is not told
+            assert all(abs(later - at - itl) <= 1 for at, later in pairwise(moments[since:]))

@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -396,3 +397,44 @@ def test_the_time_to_first_token_grows_with_the_requests_that_wait_for_it_and_no
     simulation = simulate(overrides={"ttft": ttft, "slots": 2})
     waits = [arrive(simulation, 0, ask(str(n))).job.wait for n in range(4)]
     assert waits == [SECOND, 2 * SECOND, 2 * SECOND, 2 * SECOND]
+
+
+def test_the_time_to_first_token_can_grow_with_all_in_service() -> None:
+    growth = [{"requests": 1, "factor": 1}, {"requests": 3, "factor": 3}]
+    ttft = {"median": "1s", "per_1k_input_tokens": 0, "sigma": 0, "growth_in_service": growth}
+    simulation = simulate(overrides={"ttft": ttft, "itl_a": "1s", "itl_b": 0})
+    assert arrive(simulation, 0, ask("first")).job.wait == SECOND
+    assert arrive(simulation, 2 * SECOND, ask("while it decodes")).job.wait == 2 * SECOND
+
+
+def test_what_a_prompt_costs_follows_from_its_tokens_and_those_of_the_answer() -> None:
+    costs = {"itl_per_1k_context": "1s", "prefill_per_1k_input_tokens": "1s"}
+    simulation = simulate(overrides={**costs, "cached_share": 0.5})
+    request = ask("a prompt of some tokens")
+    completion = arrive(simulation, 0, request)
+    tokens = completion.tokens
+    assert completion.job.context == request.input_tokens + (tokens.output or 0) // 2
+    unread = request.input_tokens - (tokens.cached or 0)
+    assert completion.job.reading == pytest.approx(unread * SECOND / 1000)
+    assert arrive(simulate(), 0, request).job.reading is None
+    batches = simulate(overrides={"prefill_per_batch": "5ms", "cached_share": 1})
+    assert arrive(batches, 0, request).job.reading == 0
+
+
+def test_a_phase_has_its_own_cached_share() -> None:
+    own = {"cached_share": 0.5, "phases.research.cached_share": 0.0}
+    simulation = simulate(overrides=own)
+    asked = ask("a prompt of some tokens")
+    cached = [
+        arrive(simulation, 0, msgspec.structs.replace(asked, phase=phase)).tokens.cached
+        for phase in ("decompose", "research")
+    ]
+    assert cached == [5, 0]
+
+
+def test_the_slowest_chunk_waits_for_the_longest_prompts_and_their_contexts() -> None:
+    plain = simulate()
+    costly = simulate(overrides={"prefill_per_1k_input_tokens": "1s", "itl_per_1k_context": "1ms"})
+    assert plain.slowest_chunk(8, 1000) == plain.slowest_chunk(8)
+    assert costly.slowest_chunk(8, 1000) > plain.slowest_chunk(8) + 8 * SECOND
+    assert costly.slowest_chunk(8, 0) > plain.slowest_chunk(8)

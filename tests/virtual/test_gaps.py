@@ -26,12 +26,12 @@ ARRIVALS = st.lists(
 )
 
 
-@given(ARRIVALS, st.sampled_from([0.0, 5e6]), st.integers(1, 7))
+@given(ARRIVALS, st.sampled_from([0.0, 5e6]), st.integers(1, 7), st.sampled_from([0, 10**8]))
 def test_gaps_are_those_of_every_chunk(
-    arrivals: list[tuple[int, int, tuple[int, int]]], slowing: float, size: int
+    arrivals: list[tuple[int, int, tuple[int, int]]], slowing: float, size: int, reading: int
 ) -> None:
     """Against a model that was asked for every chunk: exact at one speed, and in sum at any."""
-    rates, cuts, came = played(arrivals, slowing, size)
+    rates, cuts, came = played(arrivals, slowing, size, reading)
     for job, moments in came.items():
         true = [later - at for at, later in pairwise(moments)]
         gaps = gaps_of(cuts[job], len(moments), job.origin, moments[0], moments[-1], rates)
@@ -40,7 +40,7 @@ def test_gaps_are_those_of_every_chunk(
         assert gaps == gaps_of(layout, len(moments), job.origin, moments[0], last, rates, job.place)
         total = sum(middle(gap) * count for gap, count in gaps.items())
         assert abs(total - sum(true)) <= 0.008 * sum(true) + len(true)
-        if slowing == 0 or len(true) <= GAP_SLICES:
+        if slowing == reading == 0 or len(true) <= GAP_SLICES:
             near = {bucket(gap + off) for gap in true for off in (-1, 0, 1)}
             assert set(gaps) <= near
 
@@ -70,7 +70,7 @@ def test_gaps_computed_together_are_those_computed_alone(
 
 
 def played(
-    arrivals: list[tuple[int, int, tuple[int, int]]], slowing: float, size: int
+    arrivals: list[tuple[int, int, tuple[int, int]]], slowing: float, size: int, reading: int = 0
 ) -> tuple[Rates, dict[ServedRequest, ChunkLayout], dict[ServedRequest, list[int]]]:
     """Return the history of the speed, and each request's layout and the times of its chunks."""
     rates = Rates()
@@ -89,7 +89,7 @@ def played(
         cut = ChunkLayout(reasoning, answer, size)
         chunks = cut.thoughts + -(-answer // size)
         writes = [cut.end(chunk) - cut.end(1) for chunk in range(1, chunks + 1)]
-        job = model.arrive(now, wait, writes)
+        job = model.arrive(now, wait, writes, reading=reading or None)
         assert job is not None
         cuts[job] = cut
     while (due := model.next_due()) is not None:

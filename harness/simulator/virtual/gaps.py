@@ -40,8 +40,9 @@ def gaps_of(
         return {}
     reasoning, answer, size = layout
     begin = origin - min(size, reasoning or answer)
-    itl = rates.constant(origin, begin + layout.end(chunks), place)
-    if itl is None:
+    end = begin + layout.end(chunks)
+    itl = rates.constant(origin, end, place)
+    if itl is None or last - first > (end - origin + 0.5) * itl:  # or a pause after the first chunk
         return SlicedGaps(rates, (reasoning, answer, size, chunks, begin, first, last, place))
     gaps: Histogram = {}
     for size, count in layout.sizes(chunks).items():

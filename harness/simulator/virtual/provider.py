@@ -127,6 +127,8 @@ class VirtualProvider:
         )  # fmt: skip
         # An idle deadline that is longer cannot pass, and is not checked for each chunk.
         self._slowest_chunk = self._simulation.slowest_chunk(trial.permits)
+        self._prompts_slow = profile.prompts_slow
+        self._longest = 0  # input tokens of a request
         self._connection_faults = any(fault.row.place == "connection" for fault in profile.faults)
         self._requests: Memo[tuple[Request, str], ChatRequest] = memory.requests
         self._open: dict[ServedRequest, Flight] = {}
@@ -247,6 +249,10 @@ class VirtualProvider:
             key = flight.effect.key
             given = self._trial.lengths.get((key.workflow, key.phase, key.branch, key.call))
             chat = msgspec.structs.replace(chat, lengths=given)
+        if self._prompts_slow and chat.input_tokens > self._longest:
+            self._longest = chat.input_tokens
+            permits = self._trial.permits
+            self._slowest_chunk = self._simulation.slowest_chunk(permits, self._longest)
         watched = chat.stream and deadlines.idle <= self._slowest_chunk
         answer = self._simulation.arrive(now, chat, self._trial.repeat, every_chunk=watched)
         if isinstance(answer, Refused):
