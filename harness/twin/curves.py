@@ -22,13 +22,20 @@ def hats(knots: Integers, most: int) -> Floats:
 
 
 def fit_rising(
-    made: Floats, wanted: Floats, knots: Integers, smoothing: float, other: Floats | None = None
+    made: Floats,
+    wanted: Floats,
+    knots: Integers,
+    smoothing: float,
+    other: Floats | None = None,
+    *,
+    is_convex: bool = False,
 ) -> tuple[Floats, Floats]:
     """Return the values at the knots, and the factors of the `other` columns, all at least 0.
 
     Least squares of `made @ values + other @ factors` against `wanted`. The values do not fall
-    from knot to knot: their increases are what is fitted, without negative ones. `smoothing`: the
-    weight of each knot's distance from the line through its neighbours.
+    from knot to knot: their increases are what is fitted, without negative ones. With `is_convex`,
+    what is fitted is how much steeper they become at each knot. `smoothing`: the weight of each
+    knot's distance from the line through its neighbours.
     """
     from scipy.optimize import nnls  # slow import
 
@@ -44,6 +51,10 @@ def fit_rising(
         smooth[row, row : row + 3] = np.array([1 - share, -1, share]) * strength
     system = np.vstack([reduced, smooth])
     sums = np.eye(reduced.shape[1] - 1)
-    sums[:count, :count] = np.tril(np.ones((count, count)))
+    if is_convex:
+        sums[:count, 0] = 1
+        sums[:count, 1:count] = np.maximum(knots[:, None] - knots[None, :-1], 0)
+    else:
+        sums[:count, :count] = np.tril(np.ones((count, count)))
     found, _ = nnls(system[:, :-1] @ sums, system[:, -1])
-    return np.cumsum(found[:count]), found[count:]
+    return (sums @ found)[:count], found[count:]

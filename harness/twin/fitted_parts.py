@@ -22,6 +22,7 @@ from harness.twin.profile_values import (
     in_digits,
     length_values,
     pace_values,
+    prompt_cost_values,
     rate_values,
     retry_after_values,
     ttft_values,
@@ -29,6 +30,8 @@ from harness.twin.profile_values import (
 from harness.twin.ttft_fit import TtftFit
 
 _FEW = 8
+_DIFFERS = 0.02
+"""A phase's cached share that is nearer than this to that of all prompts is not its own."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ def fitted_parts(fit: ProviderFit) -> list[FittedPart]:
     """Return the parts in the order of the profile."""
     return [
         _pace(fit.pace),
+        *_prompt_costs(fit.pace),
         *_chunk(fit.pace),
         _ttft(fit.ttft, fit.pace),
         _connect(fit.connect),
@@ -94,12 +98,33 @@ def _pace(pace: PaceFit) -> FittedPart:
     )
     if pace.left_out:
         evidence += f"; {pace.left_out:,} far off were left out"
-    unknown = [
-        f"the pace above {pace.most} in flight: the line through the last two points goes on"
-    ]
+    beyond = "the line through the last two points goes on"
+    if pace.slope is not None and pace.is_steeper_beyond:
+        beyond = (
+            f"{duration_text(pace.slope)} more with each request, by the law a + b n + c n² that "
+            f"the attempts do not contradict; the last point is this extrapolation"
+        )
+    unknown = [f"the pace above {pace.most} in flight: {beyond}"]
     if low > 1:
         unknown.append(f"the pace below {low} in flight: taken as that at {low}")
     return FittedPart("pace", value, evidence, tuple(unknown), pace_values(pace))
+
+
+def _prompt_costs(pace: PaceFit) -> Iterator[FittedPart]:
+    costs = (
+        (pace.per_1k_context, "{} a token for 1,000 tokens of context", "contexts"),
+        (pace.per_1k_prompt, "{} without tokens for 1,000 of a prompt", "prompts"),
+        (pace.per_batch, "{} for prompts read together", "batches of prompts"),
+    )
+    found = [
+        (text.format(duration_text(cost)), f"{what} {_percent(share)}")
+        for (cost, text, what), share in zip(costs, pace.shares, strict=True)
+        if cost
+    ]
+    if found:
+        value = ", ".join(text for text, _ in found)
+        evidence = f"of the time of decoding: {', '.join(share for _, share in found)}"
+        yield FittedPart("prompts", value, evidence, (), prompt_cost_values(pace))
 
 
 def _chunk(pace: PaceFit) -> Iterator[FittedPart]:
@@ -122,14 +147,22 @@ def _ttft(ttft: TtftFit, pace: PaceFit) -> FittedPart:
     value = f"{duration_text(ttft.median)}, sigma {ttft.sigma:.2f}"
     if ttft.per_1k:
         value += f", plus {duration_text(ttft.per_1k)} for 1,000 input tokens"
-    if ttft.growth:
-        value += f", x {ttft.growth[-1][1]:.2g} with {ttft.growth[-1][0]} waiting"
+    unknown = []
+    for growth, what in ((ttft.growth, "waiting"), (ttft.growth_in_service, "in service")):
+        if growth:
+            number, factor = growth[-1]
+            value += f", x {factor:.2g} with {number} {what}"
+            unknown.append(
+                f"the time to first token above {number} {what}: the line through the last two "
+                "factors goes on"
+            )
+    if ttft.until_read:
+        value += ", then the prompt is read"
     low, high = ttft.inputs
     evidence = (
         f"{count_of(ttft.attempts, 'attempt')}, up to {ttft.most} in service, {low:,.0f} to "
         f"{high:,.0f} input tokens"
     )
-    unknown = []
     if pace.before_text is not None:
         unknown.append("growth with load or prompt: responses came as a whole")
     else:
@@ -137,7 +170,7 @@ def _ttft(ttft: TtftFit, pace: PaceFit) -> FittedPart:
             most = ttft.per_1k_error
             small = "" if most is None else f" above {duration_text(3.5 * most)} for 1,000 tokens"
             unknown.append(f"growth with the prompt: none seen{small}")
-        if not ttft.growth:
+        if not ttft.growth and not ttft.growth_in_service:
             unknown.append(f"growth with load: none seen with up to {ttft.most} in service")
     return FittedPart("time to first token", value, evidence, tuple(unknown), ttft_values(ttft))
 
@@ -220,8 +253,17 @@ def _phases(fit: ProviderFit) -> Iterator[FittedPart]:
             unknown.append(f"the spread of {lengths.setting}: only {answers}")
         yield FittedPart(
             f"lengths, {lengths.setting}", _said(lengths), _length_evidence(lengths),
-            tuple(unknown), length_values(lengths), f"[phases.{toml_key(lengths.setting)}]",
+            tuple(unknown), length_values(lengths) | _own_cached_share(fit, lengths),
+            f"[phases.{toml_key(lengths.setting)}]",
         )  # fmt: skip
+
+
+def _own_cached_share(fit: ProviderFit, lengths: SettingLengths) -> dict[str, str]:
+    """Return the cached share of a phase, if it differs from that of all prompts."""
+    own = lengths.cached_share
+    if own is None or abs(own - fit.cache.share) < _DIFFERS:
+        return {}
+    return {"cached_share": f"{own:.3f}"}
 
 
 def _cache(fit: ProviderFit) -> FittedPart:

@@ -23,10 +23,21 @@ class InFlight:
 
     def seconds(self, worth: Floats) -> Floats:
         """Return the integral over each interval of `worth` at the level at that time."""
+        return self.integral(worth[self.level])
+
+    def integral(self, values: Floats) -> Floats:
+        """Return the integral over each interval of what has `values[i]` from `moments[i]` on."""
         lengths = np.diff(self.moments)
-        before = np.concatenate([[0.0], np.cumsum(worth[self.level[:-1]] * lengths)])
+        before = np.concatenate([[0.0], np.cumsum(values[:-1] * lengths)])
         integral: Floats = before[self.end] - before[self.begin]
         return integral
+
+    def total(self, amounts: Floats) -> Floats:
+        """Return the sum, from each moment on, of the amounts of the intervals that hold it."""
+        changes = np.zeros(len(self.moments))
+        changes[self.begin], changes[self.end] = amounts, -amounts
+        sums: Floats = np.cumsum(changes)
+        return sums
 
 
 def count_in_flight(starts: Floats, ends: Floats) -> InFlight:

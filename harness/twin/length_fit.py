@@ -42,6 +42,7 @@ class SettingLengths:
 
     `reasoning_from`: "usage", or "time": the tokens were not reported, and follow from the share of
     the time. `hidden`: the median of reasoning tokens that were reported and did not come as text.
+    `cached_share`: of the input tokens; None if no attempt reports both.
     """
 
     setting: str
@@ -49,6 +50,7 @@ class SettingLengths:
     answer: LengthFit
     reasoning_from: Literal["usage", "time"]
     hidden: float | None
+    cached_share: float | None
 
 
 def cut_by_limit(seen: Observations) -> Flags:
@@ -109,8 +111,15 @@ def _of_setting(seen: Observations, name: str, rows: Flags, cut: Flags) -> Setti
     told = hidden & rows
     return SettingLengths(
         name, reasoned, length_of(answers[has_answer], cut[has_answer], topic[has_answer]), source,
-        float(np.median(seen.reasoning[told])) if told.any() else None,
+        float(np.median(seen.reasoning[told])) if told.any() else None, _cached_share(seen, rows),
     )  # fmt: skip
+
+
+def _cached_share(seen: Observations, rows: Flags) -> float | None:
+    told = rows & (seen.input > 0) & (seen.cached >= 0)
+    if not told.any():
+        return None
+    return float(np.minimum(seen.cached, seen.input)[told].sum() / seen.input[told].sum())
 
 
 def shown_lengths(

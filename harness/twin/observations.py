@@ -115,6 +115,12 @@ class Observations:
         return self.has_outcome(OK)
 
     @property
+    def read_input(self) -> Integers:
+        """The input tokens that no prompt cache had; 0 if the input was not reported."""
+        read: Integers = np.maximum(self.input - np.maximum(self.cached, 0), 0)
+        return read
+
+    @property
     def streamed(self) -> Flags:
         """Which attempts have text at two times at least, so that decoding can be seen."""
         return (self.chunks > 1) & (self.last_token > self.first_text)

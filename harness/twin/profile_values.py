@@ -17,14 +17,28 @@ _TOPIC_LEAST = 0.05
 
 
 def pace_values(pace: PaceFit) -> dict[str, str]:
-    """Return the time per token: one value, or a curve."""
+    """Return the time per token: one value, or a curve.
+
+    If the curve is to go on steeper than between its last points, a point beyond them says so.
+    """
     if len(pace.requests) == 1:
         return {"itl_a": _duration(pace.itl[0])}
-    points = [
-        f"  {_table({'requests': str(n), 'itl': _duration(itl)})},\n"
-        for n, itl in zip(pace.requests, pace.itl, strict=True)
-    ]
+    curve = [*zip(pace.requests, pace.itl, strict=True)]
+    if pace.slope is not None and pace.is_steeper_beyond:
+        end, last = curve[-1]
+        curve.append((2 * end, last + pace.slope * end))
+    points = [f"  {_table({'requests': str(n), 'itl': _duration(itl)})},\n" for n, itl in curve]
     return {"itl_points": f"[\n{''.join(points)}]"}
+
+
+def prompt_cost_values(pace: PaceFit) -> dict[str, str]:
+    """Return what prompts and contexts cost the decoding requests; empty for nothing."""
+    costs = {
+        "itl_per_1k_context": pace.per_1k_context,
+        "prefill_per_1k_input_tokens": pace.per_1k_prompt,
+        "prefill_per_batch": pace.per_batch,
+    }
+    return {key: _duration(cost) for key, cost in costs.items() if cost}
 
 
 def ttft_values(ttft: TtftFit) -> dict[str, str]:
@@ -32,9 +46,10 @@ def ttft_values(ttft: TtftFit) -> dict[str, str]:
     values = {"median": _duration(ttft.median), "sigma": _number(ttft.sigma)}
     if ttft.per_1k:
         values["per_1k_input_tokens"] = _duration(ttft.per_1k)
-    if ttft.growth:
-        points = [_table({"requests": str(n), "factor": _number(by)}) for n, by in ttft.growth]
-        values["growth"] = f"[{', '.join(points)}]"
+    for key, growth in (("growth", ttft.growth), ("growth_in_service", ttft.growth_in_service)):
+        if growth:
+            points = [_table({"requests": str(n), "factor": _number(by)}) for n, by in growth]
+            values[key] = f"[{', '.join(points)}]"
     return {"ttft": _table(values)}
 
 

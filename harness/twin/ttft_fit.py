@@ -4,18 +4,22 @@ With `slots`, requests queue, first come, first served. When the k-th request ge
 from when those before it left, so each number of slots says how long each request waited. The
 number under which the rest of the time to first token varies least is taken, if it explains most
 of what varies.
+
+If reading prompts costs time of the server (`PaceFit.reads`), the fit is of the wait before
+a prompt is read.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from harness.twin.curves import fit_rising, hats, knots_up_to
 from harness.twin.in_flight import active_before
 from harness.twin.observations import Flags, Floats, Integers, Observations
-from harness.twin.pace_fit import PaceFit
+from harness.twin.pace_fit import PaceFit, batches_of
 
 _LEAST = 10
 """Observations at a number in flight, or in all, below which no growth is told."""
@@ -28,9 +32,16 @@ _GROWS = 1.15
 _QUEUED = 20
 _EXPLAINS = 0.6
 """Slots are found if the spread with them is below this share of that without them."""
+_UNSURE = 0.3
+"""The share of a wait that may be that for other prompts to be read."""
+_LEAST_WAIT = 0.05
+"""The share of the time to first token that is at least not spent reading prompts."""
 _EARLY = 0.01
 """The share of the requests that may have text before a slot was free."""
 _MOST_IN_QUEUE = 50_000
+_TURNS = 4
+_FAR = 2.0
+"""Standard deviations beyond which a time counts as if it were so far off."""
 _SMOOTHING = 0.1
 
 
@@ -38,10 +49,11 @@ _SMOOTHING = 0.1
 class TtftFit:
     """`median` and `sigma` of one request alone; `per_1k` input tokens, 0 if not told.
 
-    `growth`: factors of the median, by the number of requests that wait for their first token,
-    itself included. `slots`: None if no queue was seen. `most`: the most in service when a request
-    came. `queued`: the requests that waited for a slot. `inputs`: the 5th and 95th percentile of
-    the input tokens.
+    `growth` and `growth_in_service`: factors of the median, by the number of requests that wait for
+    their first token and of all in service, itself included. `slots`: None if no queue was seen.
+    `most`: the most in service when a request came. `queued`: the requests that waited for a slot.
+    `inputs`: the 5th and 95th percentile of the input tokens. `until_read`: all this is up to the
+    reading of the prompt, whose time is a cost of its own.
     """
 
     median: float
@@ -54,6 +66,8 @@ class TtftFit:
     queued: int
     most: int
     inputs: tuple[float, float]
+    growth_in_service: tuple[tuple[int, float], ...] = ()
+    until_read: bool = False
 
 
 def fit_ttft(seen: Observations, pace: PaceFit) -> TtftFit | None:
@@ -66,26 +80,75 @@ def fit_ttft(seen: Observations, pace: PaceFit) -> TtftFit | None:
     if not rows.any():
         return None
     slots, starts = _slots(seen, served, rows)
-    wait = (seen.first_text - starts)[rows]
     queued = int((starts > seen.sent)[rows].sum())
-    busy = np.ones(len(seen), np.int64)
-    until = np.where(np.isnan(seen.first_text), seen.served_until, seen.first_text)
-    busy[served] += active_before(seen.sent[served], until[served])
-    busy = np.minimum(busy, slots or len(seen))[rows]
-    most = active_before(seen.sent[served], seen.served_until[served]).max() + 1
+    waits = seen.first_text - starts
+    if pace.reads:
+        waits, rows = _until_read(seen, starts, rows, pace)
+    waits = waits[rows]
     inputs = np.maximum(seen.input[rows], 0).astype(np.float64)
-    per_1k, error = _per_1k(wait, inputs, busy, seen.prompt[rows])
-    rest = np.maximum(wait - per_1k * inputs / 1000, wait * 0.02)
-    logs = np.log(rest)
-    growth = _growth(logs, busy, seen.prompt[rows])
-    if growth:
-        knots, factors = zip(*growth, strict=True)
-        logs = logs - np.log(np.interp(busy, knots, factors))
+    waiting, in_service = (
+        np.minimum(count, slots or len(seen))[rows] for count in _load(seen, served)
+    )
+    most = active_before(seen.sent[served], seen.served_until[served]).max() + 1
+    prompt, alone = seen.prompt[rows], _alone(seen.sent, rows, waits, waiting)
+    per_1k, error = _per_1k(waits[alone], inputs[alone], in_service[alone], prompt[alone])
+    if not per_1k:
+        per_1k, error = _per_1k(waits, inputs, waiting, prompt)
+    logs = np.log(np.maximum(waits - per_1k * inputs / 1000, waits * 0.02))
+    growth_in_service, _ = _growth(logs[alone], in_service[alone], _independent(prompt[alone]))
+    logs = logs - _log_factors(growth_in_service, in_service)
+    independent = _independent(prompt) / float(waiting.mean())  # those that wait delay each other
+    growth, logs = _growth(logs, waiting, independent)
     low, high = np.percentile(inputs, [5, 95])
+    plain = logs[alone] if alone.sum() >= 3 * _LEAST else logs
     return TtftFit(
-        float(np.exp(np.median(logs))), _sigma(logs), per_1k, error, growth, slots, len(wait),
-        queued, int(most), (float(low), float(high)),
+        float(np.exp(np.median(plain))), _sigma(logs), per_1k, error, growth, slots, len(waits),
+        queued, int(most), (float(low), float(high)), growth_in_service, pace.reads,
     )  # fmt: skip
+
+
+def _until_read(
+    seen: Observations, starts: Floats, rows: Flags, pace: PaceFit
+) -> tuple[Floats, Flags]:
+    """Return the seconds until each prompt is read, and of which rows they are known.
+
+    They are not if other prompts seem to be read then: the request may have waited for these.
+    """
+    first = seen.first_text
+    took = seen.read_input.astype(np.float64) * (pace.per_1k_prompt / 1000)
+    waits = np.full(len(seen), np.nan)
+    begun = _latest_beginnings(first[rows], took[rows], pace)
+    waits[rows] = begun - starts[rows]
+    others = (first - took)[rows] - pace.per_batch - begun
+    known = rows.copy()
+    known[rows] = (waits[rows] > 0) & (others <= _UNSURE * waits[rows])
+    if known.sum() >= _LEAST:
+        return waits, known
+    return np.maximum(waits, (first - starts) * _LEAST_WAIT), rows
+
+
+def _latest_beginnings(first_text: Floats, took: Floats, pace: PaceFit) -> Floats:
+    """Return the latest time at which the batch of each prompt can have been begun.
+
+    `took`: the seconds that reading each prompt takes, besides its batch.
+    """
+    batch = batches_of(first_text, pace.step)
+    ends = np.full(int(batch.max()) + 1, np.inf)
+    np.minimum.at(ends, batch, first_text)
+    lengths = pace.per_batch + np.bincount(batch, took)
+    after = np.cumsum(lengths[::-1])[::-1]  # the time to read it and all that follow
+    latest = np.minimum.accumulate((ends + after - lengths)[::-1])[::-1]
+    begun: Floats = (latest - after)[batch]
+    return begun
+
+
+def _load(seen: Observations, served: Flags) -> tuple[Integers, Integers]:
+    """Return how many wait for their first token, and how many are in service, with each one."""
+    text = np.where(np.isnan(seen.first_text), seen.served_until, seen.first_text)
+    waiting, in_service = np.ones(len(seen), np.int64), np.ones(len(seen), np.int64)
+    waiting[served] += active_before(seen.sent[served], text[served])
+    in_service[served] += active_before(seen.sent[served], seen.served_until[served])
+    return waiting, in_service
 
 
 def _of_whole_responses(seen: Observations, pace: PaceFit, median: float, sigma: float) -> TtftFit:
@@ -179,12 +242,15 @@ def _per_1k(
 ) -> tuple[float, float | None]:
     """Return the seconds for each 1,000 input tokens, 0 if that is not told, and the error.
 
-    The error allows for equal prompts that took equally long in every cell.
+    What the load explains does not count. The error allows for equal prompts that took equally
+    long in every cell.
     """
     if len(wait) < 3 * _LEAST or np.ptp(inputs) == 0:
         return 0.0, None
-    most = int(busy.max())
-    columns = hats(_told(busy), most)[busy]
+    columns = hats(_told(busy), int(busy.max()))[busy]
+    usual = np.maximum(wait - _without(columns, wait), float(wait.min()))
+    columns = columns / usual[:, None]  # times vary as much as they are long
+    wait, inputs = wait / usual, inputs / usual
     x, y = (_without(columns, values) for values in (inputs / 1000, wait))
     far = np.abs(y - np.median(y)) > 5 * 1.4826 * np.median(np.abs(y - np.median(y))) + 1e-12
     x, y, prompt = x[~far], y[~far], prompt[~far]
@@ -212,28 +278,97 @@ def _told(busy: Integers) -> Integers:
     return knots[kept] if kept.any() else knots[[int(near.argmax())]]
 
 
-def _growth(logs: Floats, busy: Integers, prompt: Integers) -> tuple[tuple[int, float], ...]:
-    """Return factors of the median by the number that wait, none if it does not grow.
+_Points: TypeAlias = tuple[tuple[int, float], ...]
 
-    Equal prompts count once in the test: they may have taken equally long in every cell.
+
+class _Growth(NamedTuple):
+    """Factors of the median by a number of requests, none if it does not grow.
+
+    `rest`: the logarithms without them.
+    """
+
+    points: _Points
+    rest: Floats
+
+
+def _alone(sent: Floats, rows: Flags, waits: Floats, waiting: Integers) -> Flags:
+    """Return which of the rows came while none waited, and had none come soon after.
+
+    These show what the number in service does. Requests that come together hold each other up, also
+    the first of them, and they come together most where few are in service yet.
+    """
+    others = np.sort(sent)
+    soon = sent[rows] + float(np.median(waits))
+    after = np.searchsorted(others, soon, "right") - np.searchsorted(others, sent[rows], "right")
+    alone: Flags = (waiting == 1) & (after == 0)
+    return alone
+
+
+def _log_factors(points: _Points, busy: Integers) -> Floats:
+    """Return the logarithm of the factor of each request."""
+    if not points:
+        return np.zeros(len(busy))
+    knots, factors = zip(*points, strict=True)
+    logs: Floats = np.log(np.interp(busy, knots, factors))
+    return logs
+
+
+def _convex_growth(logs: Floats, columns: Floats, knots: Integers, medians: Floats) -> Floats:
+    """Return the factors of a curve that becomes ever steeper, as waiting does with the load.
+
+    `medians`: the logarithms of the medians at the knots, to tell what is far off.
+    """
+    usual = columns @ medians
+    spread = _FAR * _sigma(logs - usual)
+    times = np.exp(np.clip(logs, usual - spread, usual + spread))
+    weight = np.exp(-usual)
+    for _ in range(_TURNS):
+        found, _ = fit_rising(
+            columns * weight[:, None], times * weight, knots, _SMOOTHING, is_convex=True
+        )
+        weight = 1 / np.maximum(columns @ found, float(times.min()))
+    factors: Floats = found / found[0]
+    return factors
+
+
+def _independent(prompt: Integers) -> float:
+    """Return the share of attempts that count: equal prompts may have taken equally long."""
+    return len(np.unique(prompt)) / max(len(prompt), 1)
+
+
+def _growth(logs: Floats, busy: Integers, independent: float) -> _Growth:
+    """Return how the median grows with a number of requests.
+
+    `independent`: the share of the times that counts in tests.
     """
     from scipy.special import fdtrc  # slow import
 
+    if len(logs) < 2 * _LEAST:
+        return _Growth((), logs)
     knots = _told(busy)
     if len(knots) < 2:
-        return ()
+        return _Growth((), logs)
     columns = hats(knots, int(busy.max()))[busy]
     low = float(logs.min())  # so that every value is above 0
     found, _ = fit_rising(columns, logs - low, knots, _SMOOTHING)
-    rest = logs - low - columns @ found
-    flat = logs - logs.mean()
-    freedom = len(logs) - len(knots)
-    explained = float((flat**2).sum() - (rest**2).sum()) / (len(knots) - 1)
-    noise = float((rest**2).sum()) / max(freedom, 1)
     factors = np.exp(found - found[0])
-    independent = len(np.unique(prompt)) / len(prompt)
-    if freedom < _LEAST or factors.max() < _GROWS or noise == 0:
-        return ()
-    if fdtrc(len(knots) - 1, freedom, explained / noise * independent) > _CHANCE:
-        return ()
-    return tuple(zip(knots.tolist(), factors.tolist(), strict=True))
+    flat, rest = (
+        float(np.sum(each**2)) for each in (logs - logs.mean(), logs - low - columns @ found)
+    )
+    freedom = len(logs) - len(knots)
+    if freedom < _LEAST or factors.max() < _GROWS or rest == 0:
+        return _Growth((), logs)
+
+    def is_chance(more: float) -> bool:
+        """Return whether chance gives squares that are larger than `rest`."""
+        ratio = (more - rest) / (len(knots) - 1) / (rest / freedom)
+        return bool(fdtrc(len(knots) - 1, freedom, ratio * independent) > _CHANCE)
+
+    if is_chance(flat):
+        return _Growth((), logs)
+    convex = _convex_growth(logs, columns, knots, found + low)
+    left = logs - np.log(columns @ convex)
+    if convex.max() >= _GROWS and is_chance(float(np.sum((left - left.mean()) ** 2))):
+        factors = convex
+    points = tuple(zip(knots.tolist(), factors.tolist(), strict=True))
+    return _Growth(points, logs - _log_factors(points, busy))
