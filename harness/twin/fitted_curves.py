@@ -20,7 +20,7 @@ from harness.twin.length_fit import (
     shown_lengths,
 )
 from harness.twin.observations import Flags, Floats, Integers, Observations
-from harness.twin.pace_fit import PaceFit, mean_chunk, sent_output
+from harness.twin.pace_fit import PaceFit, mean_chunk, mean_context, prompts_read, sent_output
 from harness.twin.profile_text import UNFITTED
 from harness.twin.ttft_fit import TtftFit
 from harness.twin.twin_curves import (
@@ -46,8 +46,8 @@ def fitted_curves(seen: Observations, fit: ProviderFit, *, simulated: bool) -> T
     parts = [PartText(one.name, one.value, one.evidence, one.unknown) for one in fitted_parts(fit)]
     return TwinCurves(
         fit.attempts, fit.trials, simulated, _pace(seen, fit.pace),
-        None if is_whole else _ttft_waiting(seen, ttft),
-        None if is_whole else _ttft_input(seen, ttft), ttft.slots,
+        None if is_whole else _ttft_waiting(seen, fit),
+        None if is_whole else _ttft_input(seen, fit), ttft.slots,
         tuple(_lengths(seen, fit)), tuple(_limits(seen, fit)), tuple(parts), UNFITTED,
     )  # fmt: skip
 
@@ -79,17 +79,24 @@ def _pace(seen: Observations, pace: PaceFit) -> FittedCurve:
     beside = flight.seconds(levels)[used] / seconds
     before = 0.0 if pace.before_text is None else pace.before_text[0]
     each = np.maximum(seconds - before, 0.0) / tokens[used]
+    # The curve is without what contexts and prompts cost, so these are taken off.
+    contexts = flight.integral(flight.total(mean_context(seen)[decodes]))[used] / seconds
+    read = prompts_read(seen, starts, ends, pace.step)[used]
+    each -= contexts * pace.per_1k_context
+    each -= read @ np.array([pace.per_1k_prompt, pace.per_batch]) / tokens[used]
+    each = np.maximum(each, 0.0)
     knots = tuple(zip(map(float, pace.requests), pace.itl, strict=True))
-    return FittedCurve(_evenly(beside, each), int(used.sum()), knots, _continued(knots, pace.most))
+    slope = (pace.slope or 0.0) if pace.is_steeper_beyond else 0.0
+    beyond = _continued(knots, pace.most, slope)
+    return FittedCurve(_evenly(beside, each), int(used.sum()), knots, beyond)
 
 
-def _continued(knots: Places, most: float) -> Places:
-    """Return the line through the last two knots beyond the last one, level if it would fall."""
+def _continued(knots: Places, most: float, slope: float = 0.0) -> Places:
+    """Return the line beyond the last knot: that through the last two, or of `slope` if steeper."""
     x, y = knots[-1]
-    slope = 0.0
     if len(knots) > 1:
         before, below = knots[-2]
-        slope = max((y - below) / (x - before), 0.0)
+        slope = max((y - below) / (x - before), slope)
     end = max(_BEYOND * max(most, x), x + 1)
     return ((x, y), (end, y + slope * (end - x)))
 
@@ -109,26 +116,43 @@ def _waiting(seen: Observations, served: Flags) -> Integers:
     return waiting
 
 
-def _ttft_waiting(seen: Observations, ttft: TtftFit) -> FittedCurve:
+def _in_service_factor(seen: Observations, served: Flags, rows: Flags, ttft: TtftFit) -> float:
+    """Return the factor with as many in service as there were with half of the requests."""
+    if not ttft.growth_in_service:
+        return 1.0
+    busy = np.ones(len(seen), np.int64)
+    busy[served] += active_before(seen.sent[served], seen.served_until[served])
+    knots, factors = zip(*ttft.growth_in_service, strict=True)
+    return float(np.interp(np.median(busy[rows]), knots, factors))
+
+
+def _ttft_waiting(seen: Observations, fit: ProviderFit) -> FittedCurve:
+    ttft, pace = fit.ttft, fit.pace
     served, rows = _first_tokens(seen)
     waiting = _waiting(seen, served)[rows].astype(np.float64)
     wait = (seen.first_text - seen.sent)[rows]
     prompt = ttft.per_1k * float(np.median(np.maximum(seen.input[rows], 0))) / 1000
+    prompt += pace.per_1k_prompt * float(np.median(seen.read_input[rows])) / 1000 + pace.per_batch
+    median = ttft.median * _in_service_factor(seen, served, rows, ttft)
     most = float(waiting.max())
     growth = ttft.growth or ((1, 1.0), (max(2, round(most)), 1.0))
-    knots = tuple((float(n), ttft.median * factor + prompt) for n, factor in growth)
+    knots = tuple((float(n), median * factor + prompt) for n, factor in growth)
     return FittedCurve(_evenly(waiting, wait), int(rows.sum()), knots, _continued(knots, most))
 
 
-def _ttft_input(seen: Observations, ttft: TtftFit) -> FittedCurve:
+def _ttft_input(seen: Observations, fit: ProviderFit) -> FittedCurve:
+    ttft, pace = fit.ttft, fit.pace
     served, rows = _first_tokens(seen)
     inputs = np.maximum(seen.input, 0)[rows].astype(np.float64)
     wait = (seen.first_text - seen.sent)[rows]
     level = float(np.median(np.minimum(_waiting(seen, served)[rows], ttft.slots or len(seen))))
     levels, factors = zip(*(ttft.growth or ((1, 1.0),)), strict=True)
     median = ttft.median * float(np.interp(level, levels, factors))
+    median = median * _in_service_factor(seen, served, rows, ttft) + pace.per_batch
+    share = float(seen.read_input[rows].sum() / max(inputs.sum(), 1.0))
+    per_1k = ttft.per_1k + pace.per_1k_prompt * share
     ends = (float(inputs.min()), max(float(inputs.max()), float(inputs.min()) + 1))
-    knots = tuple((x, median + ttft.per_1k * x / 1000) for x in ends)
+    knots = tuple((x, median + per_1k * x / 1000) for x in ends)
     return FittedCurve(_evenly(inputs, wait), int(rows.sum()), knots, _continued(knots, ends[1]))
 
 

@@ -135,13 +135,11 @@ def fit_pace(seen: Observations) -> PaceFit | None:
         return None
     flight = count_in_flight(starts[decodes], ends[decodes])
     mine = used[decodes]
-    lengths = (np.maximum(column[decodes], 0) for column in (seen.input, seen.output))
-    inputs, outputs = (each.astype(np.float64) for each in lengths)
     seconds = (ends - starts)[decodes][mine]
     made = tokens[decodes][mine].astype(np.float64)
     step = _OF_STEP * float(np.median(seconds / made))
-    read = _prompts_read(seen, starts[decodes][mine], ends[decodes][mine], step)
-    contexts = flight.total((inputs + outputs / 2) / 1000)
+    read = prompts_read(seen, starts[decodes][mine], ends[decodes][mine], step)
+    contexts = flight.total(mean_context(seen)[decodes])
     decoded = _Decoded(flight, mine, seconds, made, contexts, read, whole)
     curve = _best_curve(decoded)
     left_out = int((~curve.keep).sum())
@@ -233,7 +231,17 @@ def batches_of(moments: Floats, step: float) -> Integers:
     return numbers
 
 
-def _prompts_read(seen: Observations, starts: Floats, ends: Floats, step: float) -> Floats:
+def mean_context(seen: Observations) -> Floats:
+    """Return the thousands of tokens in the context of each attempt while it decodes, on average.
+
+    These are the prompt and half of the output.
+    """
+    inputs, outputs = (np.maximum(each, 0) for each in (seen.input, seen.output))
+    contexts: Floats = (inputs + outputs / 2) / 1000
+    return contexts
+
+
+def prompts_read(seen: Observations, starts: Floats, ends: Floats, step: float) -> Floats:
     """Return what was read from `starts` to `ends`: thousands of prompt tokens, and batches.
 
     A prompt has been read when its first text comes, a batch when the first one of it comes.

@@ -49,7 +49,8 @@ def pace_chart(curves: TwinCurves) -> Chart:
     return Chart(
         "Time per token by the number of attempts that decode",
         "",
-        "Milliseconds per token of each attempt, over the mean number of attempts that decoded "
+        "Milliseconds per token of each attempt, without what contexts and prompts cost if that is "
+        "fitted, over the mean number of attempts that decoded "
         "at the same time, with the fitted line.",
         (_drawn(pace, "its mean number in flight and its mean time per token"), *notes),
         (panel,),
