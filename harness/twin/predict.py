@@ -20,6 +20,7 @@ import numpy as np
 from harness.analysis.selection import Dataset
 from harness.bench.scenario import Scenario, cell_scenario
 from harness.records.errors import InputError
+from harness.records.keys import WARM_UP
 from harness.records.schema import CellInfo
 from harness.records.settings import split_key
 from harness.simulator.profiles import Profile
@@ -179,6 +180,7 @@ def _notes(
     notes = []
     calls = played.calls
     assert isinstance(calls, CallTable), "it was made so"
+    calls = calls.take(~calls.where("phase", WARM_UP.__eq__))
     drawn, trial = 0, None
     given: GivenLengths = {}
     topics = {cell.id: _topics_of(scenario, cell) for cell in played.run.cells}
