@@ -349,3 +349,28 @@ def test_faults_are_kinds_of_the_simulator_and_timeouts_of_the_client_are_none()
     assert (faults["unavailable"].retry_after, faults["unavailable"].after) == (3, 2)
     assert all(fault.count == 1 and fault.burst is None for fault in found.faults)
     assert (found.timeouts, found.other) == (1, {"payload_too_large": 1})
+
+
+def test_growth_with_those_in_service_is_told_by_requests_that_come_alone() -> None:
+    """Requests that come together hold each other up, here while none else is in service."""
+    attempts, at = [], 0.0
+    for others in (0, 20):
+        end = at + 41.0
+        long = {"tokens": Tokens(input=10, output=4099), "chunks": 4099}  # 10 ms a token
+        attempts += [attempt(at, 0.02, end - at, **long) for _ in range(others)]
+        for number in range(40):
+            first = 0.02 * (1 + others / 20) * (1 + 0.1 * ((number * 7) % 5 - 2))
+            attempts.append(attempt(at + 1 + number, first, first + 1))
+        at = end + 1
+    for _ in range(10):
+        attempts += [attempt(at + 0.001 * number, 0.2, 1.2) for number in range(8)]
+        at += 2
+    seen = seen_in(attempts)
+    pace = fit_pace(seen)
+    assert pace is not None
+    assert not pace.reads
+    ttft = fit_ttft(seen, pace)
+    assert ttft is not None
+    assert ttft.median == pytest.approx(0.02, rel=0.05)
+    assert ttft.growth_in_service[-1][1] == pytest.approx(2, rel=0.1)
+    assert dict(ttft.growth)[8] > 5
