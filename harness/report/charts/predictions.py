@@ -97,11 +97,12 @@ def _every_setting(prediction: Prediction, measured: Container[str]) -> list[Cel
 
 
 def prediction_charts(
-    prediction: Prediction, measured: MeasuredMeans, labels: Mapping[str, str]
+    prediction: Prediction, measured: MeasuredMeans, labels: Mapping[str, str], *, changed: bool
 ) -> Iterator[tuple[str, Chart]]:
     """Yield the charts with their names: the objective, then time to first token and success.
 
-    `measured`: what the run measured. `labels`: the name of each setting by its id.
+    `measured`: what the run measured. `labels`: the name of each setting by its id. `changed`:
+    whether more than the swept settings differ from the run.
     """
     lines = predicted_lines(prediction, measured)
     shown, left_out = lines[: len(SERIES)], len(lines) - len(SERIES)
@@ -115,7 +116,10 @@ def prediction_charts(
         if not metrics or not known:
             continue
         panels = tuple(_panel(metric, shown, measured, metrics) for metric in metrics)
-        notes = [_marks(panels), *cut_off_note(_figures(metrics[0], shown, measured))]
+        notes = [
+            _marks(panels, changed=changed),
+            *cut_off_note(_figures(metrics[0], shown, measured)),
+        ]
         if any(one_at_a_time(info.mode) for line in shown for info in line.cells):
             notes.append("One call at a time is drawn at 1 permit.")
         if left_out > 0:
@@ -279,14 +283,14 @@ def _point(cell: PredictedCell, metric: str, aside: float) -> Point:
     )
 
 
-def _marks(panels: Sequence[CurvePanel]) -> str:
+def _marks(panels: Sequence[CurvePanel], *, changed: bool) -> str:
     """Return what the marks are."""
     every = [one for panel in panels for one in panel.series]
     text = "Points and lines are predicted, with 95\u00a0% intervals of the mean over many runs."
     if any(one.shape == "dashed" for one in every):
         text += " Hollow and dashed: extrapolations beyond the permits of the run."
     if any(one.look == "dark" for one in every):
-        text += " Crosses: means that a run measured."
+        text += f" Crosses: means that a run measured{', without the changes' if changed else ''}."
     return text
 
 

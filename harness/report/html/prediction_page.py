@@ -58,7 +58,14 @@ def render_prediction_page(
         errors=None if check is None else _error_table(check),
         weak=[] if check is None else weak_lines(check),
         nothing_weak=NOTHING_WEAK,
-        charts=list(prediction_charts(prediction, measured, labels)),
+        charts=list(
+            prediction_charts(
+                prediction,
+                measured,
+                labels,
+                changed=any(not change.startswith("sweep.") for change in changes),
+            )
+        ),
         values=_value_table(prediction, labels),
         trust=list(trust_lines(prediction, labels, "Intervals")),
         left_out=_left_out_table(prediction, labels),
