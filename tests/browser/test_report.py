@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page
 
 from harness.analysis.summary import summarise
 from tests.analysis.played import Shape, make_records
@@ -18,7 +17,6 @@ from tests.golden.runs import call
 from tests.report.subjects import save_report
 
 LONG = "full-jitter-with-a-rather-long-name"
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CELLS = (
     f"sync_1_{LONG}_attempt", f"async_2_{LONG}_attempt", f"async_8_{LONG}_attempt",
     "async_8_none_attempt",
@@ -26,20 +24,6 @@ CELLS = (
 WIDTHS, SCHEMES = (400, 1400), ("light", "dark")
 EVERY = list(itertools.product(WIDTHS, SCHEMES))
 OPEN_ALL = "for (const one of document.querySelectorAll('details')) one.open = true"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    found = next((path for name in NAMES if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip("no Chromium on this machine")
-    with sync_playwright() as playwright:
-        # The page is our own file and no process is to be trusted less than this test, so the
-        # sandbox, which containers often forbid, is not needed.
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=found, args=arguments)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -75,17 +59,6 @@ def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     sets = [f"--set={one}" for one in ("endpoint.time=virtual", "sweep.repeats=2", *settings)]
     call(["run", scenario, *sets, "--out", str(directory), "--quiet"])
     return directory / "report.html"
-
-
-@pytest.fixture
-def context(browser: Browser, request: pytest.FixtureRequest) -> Iterator[BrowserContext]:
-    width, scheme = getattr(request, "param", (1400, "light"))
-    context = browser.new_context(
-        viewport={"width": width, "height": 900},
-        color_scheme="dark" if scheme == "dark" else "light",
-    )
-    yield context
-    context.close()
 
 
 @pytest.fixture

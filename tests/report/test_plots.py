@@ -22,7 +22,15 @@ from harness.analysis.model import Summary
 from harness.analysis.selection import Dataset
 from harness.records.errors import StorageError
 from harness.report.charts.catalogue import CHARTS
-from harness.report.charts.model import LOOKS, Chart, CurvePanel, RowPanel
+from harness.report.charts.model import (
+    LOOKS,
+    Chart,
+    CurvePanel,
+    Point,
+    Reference,
+    RowPanel,
+    Series,
+)
 from harness.report.plots.draw import RC, draw_chart, save_plot
 from harness.report.plots.panels import spread_apart
 from harness.store.run_directory import Records
@@ -204,6 +212,30 @@ def test_a_curve_goes_through_its_points_and_has_its_name_at_its_end(
         assert [tick.get_text() for tick in axes.get_xticklabels()] == [
             tick.text for tick in panel.x.ticks
         ]
+
+
+def test_clouds_loose_points_intervals_of_both_axes_and_vertical_lines_are_drawn(
+    summary: Summary, records: Records
+) -> None:
+    found = chart(summary, records, "permits")
+    panel = found.panels[0]
+    assert isinstance(panel, CurvePanel)
+    middle = Point(4.0, 1.0, 0.5, 1.5, left=3.0, right=6.0)
+    corners = (Point(2.0, 0.5), middle)
+    series = (
+        Series("dots", "blue", corners, "cloud"), Series("plain", "green", corners, "line"),
+        Series("loose", "dark", (middle,), "loose"),
+    )  # fmt: skip
+    made = panel._replace(series=series, references=(), verticals=(Reference("cap", 5.0),))
+    (axes,) = draw_chart(found._replace(panels=(made,)), summary).axes
+    (dots,) = [one for one in axes.collections if one.get_label() == "dots"]
+    assert np.asarray(dots.get_offsets()).tolist() == [[2.0, 0.5], [4.0, 1.0]]
+    lines = {str(line.get_label()): np.asarray(line.get_xydata()) for line in axes.get_lines()}
+    assert lines["plain"].tolist() == [[2.0, 0.5], [4.0, 1.0]]
+    assert set(lines["cap"][:, 0]) == {5.0}
+    (bars,) = axes.containers
+    ends = [collection.get_segments()[0].tolist() for collection in bars[2]]
+    assert ends == [[[3.0, 1.0], [6.0, 1.0]], [[4.0, 0.5], [4.0, 1.5]]]
 
 
 def test_a_point_that_lost_work_is_hollow_and_a_knee_is_ringed(

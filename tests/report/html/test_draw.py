@@ -38,3 +38,13 @@ def test_a_line_goes_from_point_to_point_and_steps_go_along_the_axes() -> None:
     band, steps = curve_paths(Series("a", "blue", points, "steps"), panel)
     assert steps == ("steps", "M0 100H50V50H100V0")
     assert band == ("band", "M50 75H100V25V0V25H50")
+
+
+def test_a_cloud_is_one_path_of_dots_and_loose_points_have_no_line() -> None:
+    points = (Point(0, 0), Point(100, 50))
+    panel = CurvePanel("", AXIS, axis_from_zero("", 100), ())
+    assert curve_paths(Series("a", "blue", points, "cloud"), panel) == [
+        ("cloud", "M0 100h0M50 50h0")
+    ]
+    assert curve_paths(Series("a", "blue", points, "loose"), panel) == []
+    assert curve_paths(Series("a", "blue", points, "line"), panel) == [("line", "M0 100L50 50")]
