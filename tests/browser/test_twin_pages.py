@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,15 @@ from harness.report.html.twin_page import render_twin
 from harness.twin.fit import fit_observations
 from harness.twin.fitted_curves import fitted_curves
 from harness.twin.observations import observe
+from harness.twin.prediction import CheckedValue
 from tests.browser.test_report import EVERY, OPEN_ALL, assert_accessible
-from tests.report.predictions import MEASURED, make_check, make_prediction
+from tests.report.predictions import (
+    MEASURED,
+    make_check,
+    make_prediction,
+    predicted_cell,
+    value,
+)
 from tests.twin.providers import play
 
 OVERLAPS = """() => [...document.querySelectorAll('svg.axis, svg.scale')].flatMap((svg) => {
@@ -35,10 +43,24 @@ def twin() -> str:
     return render_twin(fitted_curves(seen, fit_observations(seen), simulated=True), "twin")
 
 
+def comparison() -> str:
+    """Return a page whose axes have ticks of four digits near each other."""
+    cells = (
+        replace(predicted_cell(2), values={"makespan": value(4000)}),
+        replace(predicted_cell(4), values={"makespan": value(700)}),
+    )
+    values = tuple(
+        CheckedValue(cell.info.id, "makespan", mean, mean, mean, mean, 0.0, "")
+        for cell, mean in zip(cells, (4000, 700), strict=True)
+    )
+    check = make_check(prediction=make_prediction(cells=cells), values=values)
+    return render_prediction_page(check, MEASURED)
+
+
 MAKERS: dict[str, Callable[[], str]] = {
     "twin": twin,
     "prediction": lambda: render_prediction_page(make_prediction(), MEASURED, ["sweep.x=1"]),
-    "comparison": lambda: render_prediction_page(make_check(), MEASURED),
+    "comparison": comparison,
 }
 
 
