@@ -35,6 +35,7 @@ _BETWEEN = 8
 """Points of a straight piece of a curve on a logarithmic axis."""
 _GAP = 10.0
 """Percent of an axis between the texts of ticks, also on a narrow screen."""
+_WITHOUT = "The fitted cost of contexts and prompts is taken off the points and is not in the line."
 _LEGEND = (
     Key("blue", "attempts"),
     Key("vermillion", "fitted", line="line"),
@@ -49,10 +50,13 @@ def pace_chart(curves: TwinCurves) -> Chart:
     return Chart(
         "Time per token by the number of attempts that decode",
         "",
-        "Milliseconds per token of each attempt, without what contexts and prompts cost if that is "
-        "fitted, over the mean number of attempts that decoded "
+        "Milliseconds per token of each attempt, over the mean number of attempts that decoded "
         "at the same time, with the fitted line.",
-        (_drawn(pace, "its mean number in flight and its mean time per token"), *notes),
+        (
+            _drawn(pace, "its mean number in flight and its mean time per token"),
+            *[_WITHOUT] * any(part.name == "prompts" for part in curves.parts),
+            *notes,
+        ),
         (panel,),
         (*_LEGEND, Key("vermillion", "knots", marker=True)),
         Table(

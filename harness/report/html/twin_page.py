@@ -24,8 +24,10 @@ class _Section(NamedTuple):
 
 
 _SECTIONS = (
-    _Section("pace", "Time per token", ("pace", "tokens a chunk"), pace_chart),
-    _Section("ttft", "Time to first token", ("time to first token", "slots"), ttft_chart),
+    _Section("pace", "Time per token", ("pace", "prompts", "tokens a chunk"), pace_chart),
+    _Section(
+        "ttft", "Time to first token", ("time to first token", "connecting", "slots"), ttft_chart
+    ),
     _Section("lengths", "Lengths", ("lengths",), length_chart),
     _Section("limits", "Limits", ("concurrency cap", "rate", "Retry-After"), limit_chart),
 )

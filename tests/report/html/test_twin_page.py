@@ -94,6 +94,15 @@ def test_it_is_said_how_many_points_are_drawn_and_which_are_beyond_the_axis() ->
     assert "All attempts: 1 point beyond the axis, drawn at its edge." in notes
 
 
+def test_a_cost_of_prompts_is_said_to_be_taken_off() -> None:
+    text = "cost of contexts and prompts is taken off"
+    assert text not in section(page(), "pace").text
+    parts = (*make_curves().parts, PartText("prompts", "13 ms for 1,000 tokens", "", ()))
+    shown = section(page(parts=parts), "pace").text
+    assert text in shown
+    assert "13 ms for 1,000 tokens" in shown
+
+
 def test_responses_that_came_as_a_whole_have_no_chart_of_the_first_token() -> None:
     document = page(ttft_waiting=None, ttft_input=None)
     assert section(document, "ttft").every("figure") == []
