@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -64,7 +63,7 @@ def _checked(
     chance = value.trial_variance / max(repeats, 1)
     variance = value.variance + chance
     freedom = value.freedom
-    if not math.isinf(freedom):  # the variance of trials is known well
+    if freedom is not None:  # the variance of trials is known well
         freedom = freedom_of(chance, value.variance, freedom)
     half = half_width(variance, freedom)
     middle = float(to_error_scale(metric, [value.value])[0])

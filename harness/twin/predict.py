@@ -34,6 +34,8 @@ from harness.twin.observations import Floats, Observations, observe
 from harness.twin.predicted_metrics import PREDICTED, PredictedMetric, Values, values_of
 from harness.twin.prediction import LeftOutSetting, PredictedCell, PredictedValue, Prediction
 from harness.twin.prediction_error import (
+    distance,
+    excess_variance,
     freedom_of,
     from_error_scale,
     half_width,
@@ -103,11 +105,12 @@ def predict(
     notes = _notes(runs, scenario, changes, played, lengths)
     few = min(repeats, math.ceil(_REPLICATE_CALLS / work))
     shifts = _bootstrap(sources, twin, lengths, fit, few, seed, bootstraps)
-    errors = _leave_out(sources[0], seen, repeats, seed)
-    inside = _permits_of(runs)
+    errors, excess = _leave_out(sources, seen, repeats, seed)
+    permits = [cell.permits for records in runs for cell in records.run.cells]
+    trials_fitted = sum(len(records.trials) for records in runs)
     cells = []
     for info in twin.cells:
-        beyond = _beyond(info, inside)
+        beyond, far = _beyond(info, permits), distance(info.permits, permits)
         values = {}
         for metric in PREDICTED:
             trials = point[metric.name].get(info.id, {})
@@ -115,7 +118,11 @@ def predict(
             if trials:
                 moved = shifts.get((metric.name, info.id), np.zeros(0))
                 left_out = _relevant(errors[metric.name], beyond)
-                values[metric.name] = _value(metric, trials, moved, left_out, whole, real)
+                model = model_variance(left_out, far, bool(beyond))
+                more = excess[metric.name]
+                values[metric.name] = _value(
+                    metric, trials, moved, model, more / max(trials_fitted, 1), more, whole, real
+                )
         cells.append(PredictedCell(info, values, beyond))
     unknown = [text for part in fitted_parts(fit) for text in part.unknown]
     return Prediction(
@@ -210,13 +217,8 @@ def _topics_of(scenario: Scenario, cell: CellInfo) -> list[str]:
     return [every[at % len(every)] for at in range(mine.load.workflows)]
 
 
-def _permits_of(runs: Sequence[Records]) -> tuple[int, int]:
-    permits = [cell.permits for records in runs for cell in records.run.cells]
-    return min(permits), max(permits)
-
-
-def _beyond(info: CellInfo, measured: tuple[int, int]) -> str:
-    low, high = measured
+def _beyond(info: CellInfo, measured: Sequence[int]) -> str:
+    low, high = min(measured), max(measured)
     if info.permits > high:
         return f"{info.permits} permits are more than the {high} that were measured"
     if info.permits < low:
@@ -304,34 +306,79 @@ def _played_again(
     return again, min(1.0, math.sqrt(played / max(attempts, 1)))
 
 
+@dataclass(frozen=True)
+class _LeftOut:
+    """What the others predict of a setting: `mine` by repeat; and what was measured, `real`."""
+
+    cell: str
+    mine: Mapping[int, float]
+    real: Mapping[int, float]
+    whole: int
+    is_inside: bool
+    distance: float
+
+
 def _leave_out(
-    source: _Source, seen: Observations, repeats: int, seed: int
-) -> dict[str, list[LeftOutSetting]]:
-    """Return the errors of the settings of a run, each predicted by a fit to the others."""
-    errors: dict[str, list[LeftOutSetting]] = {metric.name: [] for metric in PREDICTED}
-    infos = {info.id: info for info in source.records.run.cells}
-    played = {info.id for info in source.twin.cells}
-    known = [name for name in infos if name in played and name in seen.cells]
-    if len(infos) < 2:
-        return errors
+    sources: Sequence[_Source], seen: Observations, repeats: int, seed: int
+) -> tuple[dict[str, list[LeftOutSetting]], dict[str, float]]:
+    """Return the errors of the settings of the runs, each predicted by a fit to the others.
+
+    Then by how much the trials of a setting vary more than at the twin. Both by metric.
+    """
+    found: dict[str, list[_LeftOut]] = {metric.name: [] for metric in PREDICTED}
     kept = _first_trials(seen)
-    for name in known[:: math.ceil(len(known) / _MOST_LEFT_OUT)]:
-        info, others = infos[name], [one for one in infos.values() if one.id != name]
-        rows = kept.cell != kept.cells.index(name)
+    every = [
+        (source, info)
+        for source in sources
+        for info in source.records.run.cells
+        if info.id in kept.cells and info.id in {one.id for one in source.twin.cells}
+    ]
+    for source, info in every[:: math.ceil(max(len(every), 1) / _MOST_LEFT_OUT)]:
+        others = [one.permits for _, one in every if one is not info]
+        rows = kept.cell != kept.cells.index(info.id)
+        if not others or not rows.any():
+            continue
         try:
             profile = profile_of(fit_observations(kept.take(rows)))
             twin = source.twin.with_profile(profile)
-            values = values_of(play_at_twin(twin, repeats, seed, source.lengths.of_trial, [name]))
+            lengths = source.lengths.of_trial
+            values = values_of(play_at_twin(twin, repeats, seed, lengths, [info.id]))
         except InputError:
             continue
-        is_inside = not _beyond(
-            info, (min(one.permits for one in others), max(one.permits for one in others))
-        )
+        inside, far = not _beyond(info, others), distance(info.permits, others)
         for metric in PREDICTED:
-            error = _error(metric, values, source.measured, name, source.repeats, is_inside)
-            if error is not None:
-                errors[metric.name].append(error)
-    return errors
+            mine = values[metric.name].get(info.id, {})
+            real = source.measured[metric.name].get(info.id, {})
+            if mine and real:
+                left = _LeftOut(info.id, mine, real, source.repeats, inside, far)
+                found[metric.name].append(left)
+    errors: dict[str, list[LeftOutSetting]] = {}
+    excess: dict[str, float] = {}
+    for metric in PREDICTED:
+        every_left = found[metric.name]
+        excess[metric.name] = excess_variance([
+            (_differences(metric, one), trial_variance(metric, one.mine, one.whole))
+            for one in every_left
+        ])  # fmt: skip
+        errors[metric.name] = [_left_out(metric, one, excess[metric.name]) for one in every_left]
+    return errors, excess
+
+
+def _differences(metric: PredictedMetric, one: _LeftOut) -> Floats:
+    """Return predicted minus measured in each repeat, which has its own lengths."""
+    return np.array([
+        _mean(metric, {at: mine for at, mine in one.mine.items() if at % one.whole == repeat})
+        - _mean(metric, {repeat: real})
+        for repeat, real in one.real.items()
+        if any(at % one.whole == repeat for at in one.mine)
+    ])  # fmt: skip
+
+
+def _left_out(metric: PredictedMetric, one: _LeftOut, excess: float) -> LeftOutSetting:
+    variance = trial_variance(metric, one.mine, one.whole)
+    noise = (variance + excess) / len(one.real) + variance / len(one.mine)
+    error = _mean(metric, one.mine) - _mean(metric, one.real)
+    return LeftOutSetting(one.cell, error, noise, one.is_inside, one.distance)
 
 
 def _first_trials(seen: Observations) -> Observations:
@@ -341,18 +388,6 @@ def _first_trials(seen: Observations) -> Observations:
     repeats = np.bincount(seen.repeat)
     enough = int(np.searchsorted(np.cumsum(repeats), _LEAVE_OUT_ATTEMPTS)) + 1
     return seen.take(seen.repeat < enough)
-
-
-def _error(
-    metric: PredictedMetric, predicted: Values, measured: Values, cell: str, whole: int,
-    is_inside: bool,
-) -> LeftOutSetting | None:  # fmt: skip
-    mine, real = predicted[metric.name].get(cell, {}), measured[metric.name].get(cell, {})
-    if not mine or not real:
-        return None
-    variance = trial_variance(metric, mine, whole)
-    noise = variance / len(real) + variance / len(mine)
-    return LeftOutSetting(cell, _mean(metric, mine) - _mean(metric, real), noise, is_inside)
 
 
 def trial_variance(metric: PredictedMetric, values: Mapping[int, float], whole: int) -> float:
@@ -378,19 +413,25 @@ def _relevant(errors: Sequence[LeftOutSetting], beyond: str) -> Sequence[LeftOut
 
 def _value(
     metric: PredictedMetric, trials: Mapping[int, float], shifts: Floats,
-    errors: Sequence[LeftOutSetting], whole: int, measured: Mapping[int, float],
+    model: tuple[float, float], common: float, excess: float, whole: int,
+    measured: Mapping[int, float],
 ) -> PredictedValue:  # fmt: skip
+    """Return the mean of trials with its interval.
+
+    `shifts`: of the refitted twins. `model`: the variance of its error, and degrees of freedom.
+    `common`: the variance that the speed of the provider in the fitted trials adds. `excess`: by
+    which a trial varies more than at the twin.
+    """
     middle, spread = _mean(metric, trials), trial_variance(metric, trials, whole)
     shifts = shifts[np.isfinite(shifts)]
-    fit = spread / len(trials) + (float(np.mean(shifts**2)) if len(shifts) else 0.0)
-    model, freedom = model_variance(errors)
-    freedom = freedom_of(fit, model, freedom)
-    half = half_width(fit + model, freedom)
+    fit = spread / len(trials) + (float(np.mean(shifts**2)) if len(shifts) else 0.0) + common
+    error, freedom = model
+    known = freedom_of(fit, error, freedom)
+    half = half_width(fit + error, known)
     value, low, high = (
         from_error_scale(metric, at) for at in (middle, middle - half, middle + half)
     )
     return PredictedValue(
-        value, low, high,
-        fit + model, freedom, spread,
+        value, low, high, fit + error, known, spread + excess,
         float(np.mean(list(measured.values()))) if measured else None,
     )  # fmt: skip

@@ -17,28 +17,31 @@ class LeftOutSetting:
 
     The setting was left out of the fit. `error`: predicted minus measured: the difference of the
     logarithms, or of the values of a share. `noise`: the variance that chance gives it, from the
-    repeats of both. `is_inside`: the permits are between those of the other settings.
+    repeats of both. `is_inside`: the permits are between those of the other settings. `distance`:
+    the logarithm of the ratio to the nearest permits among them.
     """
 
     cell: str
     error: float
     noise: float
     is_inside: bool
+    distance: float
 
 
 @dataclass(frozen=True)
 class PredictedValue:
     """A metric of a setting: the mean over many runs of the same work, with its 95 % interval.
 
-    `variance`: of the predicted mean; `trial_variance`: of one trial around it. Both are on the
-    scale of errors. `measured`: the mean in the run, None if the setting was not in it.
+    `variance`: of the predicted mean, with its degrees of `freedom` (None: many); `trial_variance`:
+    of one trial around it. Both are on the scale of errors. `measured`: the mean in the run,
+    None if the setting was not in it.
     """
 
     value: float
     low: float
     high: float
     variance: float
-    freedom: float
+    freedom: float | None
     trial_variance: float
     measured: float | None
 

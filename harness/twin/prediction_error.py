@@ -6,7 +6,7 @@ Errors of a metric are differences of its logarithms, or of the values themselve
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from harness.twin.predicted_metrics import PredictedMetric
 from harness.twin.prediction import LeftOutSetting
 
 _LEAST = 1e-12
+_LEAST_DISTANCE = math.log(1.25)
 CONFIDENCE = 0.95
 
 
@@ -29,29 +30,62 @@ def from_error_scale(metric: PredictedMetric, value: float) -> float:
     return min(max(value, 0.0), 1.0) if metric.is_share else math.exp(value)
 
 
-def model_variance(errors: Sequence[LeftOutSetting]) -> tuple[float, float]:
-    """Return the variance of the model's error beyond chance, and its degrees of freedom."""
+def distance(permits: int, measured: Collection[int]) -> float:
+    """Return the logarithm of the ratio of permits to the nearest of those that were measured.
+
+    At least that of a quarter more: also where the same number was measured, a policy or another
+    key can differ.
+    """
+    nearest = min(abs(math.log(permits / other)) for other in measured)
+    return max(nearest, _LEAST_DISTANCE)
+
+
+def model_variance(
+    errors: Sequence[LeftOutSetting], far: float, is_beyond: bool
+) -> tuple[float, float]:
+    """Return the variance of the model's error, and its degrees of freedom.
+
+    The error is taken to be proportional to the distance; `far`: that of the predicted setting. It
+    is what the errors have beyond chance; all of them for an extrapolation, whose errors can grow
+    faster.
+    """
     if not errors:
         return 0.0, 0.0
-    squares = [one.error**2 - one.noise for one in errors]
-    return max(0.0, float(np.mean(squares))), float(len(errors))
+    excess = sum(one.error**2 - (0.0 if is_beyond else one.noise) for one in errors)
+    slope = max(0.0, excess) / sum(one.distance**2 for one in errors)
+    return slope * far**2, float(len(errors))
 
 
-def freedom_of(fit: float, model: float, freedom: float) -> float:
-    """Return the degrees of freedom of the sum of two variances; `freedom`: of the model's.
+def excess_variance(pairs: Sequence[tuple[Floats, float]]) -> float:
+    """Return how much more the trials of a setting vary than the twin says.
 
-    Satterthwaite: that of the fit is known well, that of the model comes from few settings.
+    `pairs`: for each setting, predicted minus measured in each repeat, and the variance of one
+    trial at the twin. A provider is not equally fast in every trial.
+    """
+    freedom = sum(len(differences) - 1 for differences, _ in pairs)
+    if freedom <= 0:
+        return 0.0
+    squares = sum(float(((each - each.mean()) ** 2).sum()) for each, _ in pairs)
+    expected = sum((len(each) - 1) * variance for each, variance in pairs)
+    return max(0.0, (squares - expected) / freedom)
+
+
+def freedom_of(fit: float, model: float, freedom: float) -> float | None:
+    """Return the degrees of freedom of the sum of two variances, None for many.
+
+    `freedom`: of the model's. Satterthwaite: the variance of the fit is known well, that of the
+    model comes from few settings.
     """
     if model <= 0 or freedom <= 0:
-        return math.inf
+        return None
     return max((fit + model) ** 2 / (model**2 / freedom), 1.0)
 
 
-def half_width(variance: float, freedom: float) -> float:
+def half_width(variance: float, freedom: float | None) -> float:
     """Return the half of the interval around a value with this variance."""
     if variance <= 0:
         return 0.0
     from scipy.special import stdtrit  # slow import
 
-    factor = 1.959964 if math.isinf(freedom) else float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+    factor = 1.959964 if freedom is None else float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
     return factor * math.sqrt(variance)

@@ -16,8 +16,14 @@ from harness.twin.check_prediction import compare_with
 from harness.twin.observations import Observations, observe
 from harness.twin.predict import predict, trial_variance
 from harness.twin.predicted_metrics import PREDICTED, PredictedMetric, values_of
-from harness.twin.prediction import Prediction
-from harness.twin.prediction_error import freedom_of, half_width, model_variance
+from harness.twin.prediction import LeftOutSetting, Prediction
+from harness.twin.prediction_error import (
+    distance,
+    excess_variance,
+    freedom_of,
+    half_width,
+    model_variance,
+)
 from harness.twin.recorded_lengths import recorded_lengths
 from harness.twin.twin_trials import at_twin, play_at_twin, twin_scenario
 from tests.twin.providers import play, profile_file, write_run
@@ -155,10 +161,31 @@ def test_the_variance_of_a_trial_is_that_among_trials_with_equal_lengths() -> No
 
 
 def test_intervals_widen_with_few_settings() -> None:
-    assert model_variance([]) == (0.0, 0.0)
-    assert half_width(0.0, math.inf) == 0.0
-    assert half_width(1.0, math.inf) == pytest.approx(1.96, abs=0.001)
+    assert half_width(0.0, None) == 0.0
+    assert half_width(1.0, None) == pytest.approx(1.96, abs=0.001)
     assert half_width(1.0, 3.0) == pytest.approx(3.182, abs=0.001)
-    assert freedom_of(1.0, 0.0, 5) == math.inf
+    assert freedom_of(1.0, 0.0, 5) is None
     assert freedom_of(0.0, 1.0, 5) == pytest.approx(5)
     assert freedom_of(1.0, 1.0, 5) == pytest.approx(20)
+
+
+def test_the_error_of_the_model_grows_with_the_distance_beyond_chance() -> None:
+    left_out = [
+        LeftOutSetting("a", 0.10, 0.001, True, 1.0), LeftOutSetting("b", -0.06, 0.001, True, 1.0)
+    ]  # fmt: skip
+    variance, freedom = model_variance(left_out, 0.5, False)
+    assert variance == pytest.approx((0.10**2 + 0.06**2 - 0.002) / 2 * 0.25)
+    assert freedom == 2
+    assert model_variance([], 1.0, False) == (0.0, 0.0)
+    near = [LeftOutSetting("a", 0.01, 0.001, True, 1.0)]
+    assert model_variance(near, 1.0, False)[0] == 0.0
+    assert model_variance(near, 1.0, True)[0] == pytest.approx(0.0001)
+    assert distance(16, [8, 64]) == pytest.approx(math.log(2))
+    assert distance(8, [8, 64]) == pytest.approx(math.log(1.25))
+
+
+def test_trials_that_vary_more_than_at_the_twin_are_told() -> None:
+    differences = [np.array([0.1, -0.1]), np.array([0.3, 0.1])]
+    assert excess_variance([(each, 0.004) for each in differences]) == pytest.approx(0.016)
+    assert excess_variance([(each, 0.04) for each in differences]) == 0.0
+    assert excess_variance([(np.array([0.5]), 0.0)]) == 0.0
