@@ -67,10 +67,10 @@ def make_prediction(**fields: Any) -> Prediction:
     )  # fmt: skip
     errors: Mapping[str, Sequence[LeftOutSetting]] = {
         "makespan": [
-            LeftOutSetting(info(4).id, 0.02, 0.0, True),
-            LeftOutSetting(info(8).id, -0.1, 0.0, False),
+            LeftOutSetting(info(4).id, 0.02, 0.0, True, 0.69),
+            LeftOutSetting(info(8).id, -0.1, 0.0, False, 0.69),
         ],
-        "success_rate": [LeftOutSetting(info(4).id, -0.02, 0.0, True)],
+        "success_rate": [LeftOutSetting(info(4).id, -0.02, 0.0, True, 0.69)],
     }  # fmt: skip
     plain = Prediction(
         "tides", True, 1_234, cells, errors, 4, 30, ("the pace above 8 in flight",),
