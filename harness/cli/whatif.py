@@ -36,12 +36,18 @@ def predict_settings(options: argparse.Namespace) -> int:
     require_one_provider(names, [each.run for each in records])
     runs = records[: len(options.runs)]
     found = _found(options, runs, records[-1] if options.check is not None else None)
-    _show(found, as_json=options.json)
-    if page is not None:
+    is_written, problem = False, None
+    if page is not None:  # first, because who reads the output may close it early
         shown = records[-1] if options.check is not None else runs[0]
-        is_written = _write_page(found, shown, options.set, page)
-        if is_written and not options.json:
-            say(Output(), "", f"Page: {page}")
+        try:
+            is_written = _write_page(found, shown, options.set, page)
+        except InputError as error:
+            problem = error
+    _show(found, as_json=options.json)
+    if problem is not None:
+        raise problem
+    if is_written and not options.json:
+        say(Output(), "", f"Page: {page}")
     return 0
 
 
