@@ -36,6 +36,7 @@ def fit_profile(options: argparse.Namespace) -> int:
     """Write the profile that was fitted and the page of its curves, and show the parts."""
     path = _profile_path(options.file)
     runs = [read_for_fit(require_run(run)) for run in options.runs]
+    require_distinct_runs(options.runs, [records.run for records in runs])
     require_one_provider(options.runs, [records.run for records in runs])
     seen = observe(runs)
     try:
@@ -82,6 +83,15 @@ def read_for_fit(directory: Path) -> Records:
     if isinstance(attempts, AttemptTable):
         attempts = attempts.without_gaps()
     return records._replace(attempts=attempts, provider=None)
+
+
+def require_distinct_runs(names: Sequence[str], runs: Sequence[Run]) -> None:
+    """Raise InputError if a run is given twice: its attempts would count twice."""
+    seen: set[str] = set()
+    for name, run in zip(names, runs, strict=True):
+        if run.run_id in seen:
+            raise InputError(f"{name}: given twice; give each run once")
+        seen.add(run.run_id)
 
 
 def require_one_provider(names: Sequence[str], runs: Sequence[Run]) -> None:

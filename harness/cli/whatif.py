@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.cli.fit import read_for_fit, require_one_provider
+from harness.cli.fit import read_for_fit, require_distinct_runs, require_one_provider
 from harness.cli.views import Views
 from harness.records.errors import InputError, StorageError
 from harness.report.console import Output, say
@@ -35,6 +35,7 @@ def predict_settings(options: argparse.Namespace) -> int:
     records = [read_for_fit(require_run(run)) for run in names]
     require_one_provider(names, [each.run for each in records])
     runs = records[: len(options.runs)]
+    require_distinct_runs(options.runs, [each.run for each in runs])
     found = _found(options, runs, records[-1] if options.check is not None else None)
     is_written, problem = False, None
     if page is not None:  # first, because who reads the output may close it early

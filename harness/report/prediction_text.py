@@ -21,8 +21,9 @@ from harness.twin.prediction import (
     Prediction,
 )
 
-SUCCESS_MARGIN = 0.05
-"""Without a required share of successes, a setting may lose this much more than the best."""
+_MOST_OVERLAPPING = 3
+SHARES = ("success_rate", "in_time_rate")
+"""The metrics that are shares of the workflows."""
 NOTHING_WEAK = "No permit count and no retry policy is predicted clearly worse than others."
 _MOST_WEAK = 6
 _WORDS = {"makespan": "makespan", "ttft_p50": "median time to first token"}
@@ -34,6 +35,7 @@ METRIC_HEADS: Mapping[str, tuple[str, str]] = {
     "ttft_p50": ("ttft p50", "s"),
     "output_rate": ("output", "tokens/s"),
     "success_rate": ("workflows", "kept"),
+    "in_time_rate": ("workflows", "in time"),
     "amplification": ("attempts", "a call"),
     "cost_per_successful_workflow": ("USD a", "success"),
 }
@@ -62,8 +64,8 @@ def render_prediction(prediction: Prediction, console: Console, width: int) -> N
     for text in prediction.unknown:
         say(console, *wrapped(text, "- ", width))
     say(console, "", *wrapped(
-        "To check it: measure some of these settings with `harness run SCENARIO --out RUN2`, then "
-        "`harness whatif RUN --check RUN2`.", width=width,
+        "To check it: measure some of these settings in a second run, and give that to --check.",
+        width=width,
     ))  # fmt: skip
 
 
@@ -71,12 +73,16 @@ def render_check(check: CheckedPrediction, console: Console, width: int) -> None
     """Write the quality, the errors of each metric, and where they are larger."""
     prediction, labels = check.prediction, prediction_labels(check.prediction)
     say(console, *(Text(line, style="bold") for line in wrapped(quality_line(check), width=width)))
-    say(console, "", *_error_table(check.metrics), "")
+    say(console, *_error_table(check.metrics), "")
+    say(console, *wrapped(
+        "bias: the mean of the errors; the other errors are without sign. covered: measured values "
+        "in the interval of their prediction.", width=width,
+    ))  # fmt: skip
     if check.weak:
         say(console, "Where it is weaker:")
         for text in weak_lines(check):
             say(console, *wrapped(text, "- ", width))
-    else:
+    elif len(prediction.cells) > 1:
         say(console, NOTHING_WEAK)
     say(console, "")
     say(console, *_value_table(check, labels))
@@ -103,8 +109,8 @@ def quality_line(check: CheckedPrediction) -> str:
     return (
         f"The prediction of {check.prediction.scenario} is {check.quality}: {first.metric} is off "
         f"by {_percent(first.median)} in the median of {counted(first.settings, 'setting')}, by "
-        f"{_percent(first.largest)} at most; {covered} of {first.settings} measured values are in "
-        "their interval."
+        f"{_percent(first.largest)} at most; the interval holds "
+        f"{covered} of {counted(first.settings, 'measured value')}."
     )
 
 
@@ -114,7 +120,7 @@ def best_line(prediction: Prediction, labels: Mapping[str, str]) -> str:
     kept = enough(prediction)
     known = [one for one in kept if metric in one.values]
     if not known:
-        return "No setting is predicted to keep a workflow."
+        return _none_keeps_enough(prediction, labels)
     best = min(known, key=lambda one: one.values[metric].value)
     value = best.values[metric]
     others = [
@@ -124,11 +130,31 @@ def best_line(prediction: Prediction, labels: Mapping[str, str]) -> str:
     ]
     lost = len(prediction.cells) - len(kept)
     text = f"Lowest {metric}: {labels[best.info.id]}, {value_and_interval(value)}"
+    if best.beyond:
+        text += ", an extrapolation"
     if others:
-        text += f"; within the intervals not told apart from {', '.join(others)}"
+        more = len(others) - _MOST_OVERLAPPING
+        shown = others if more <= 1 else [*others[:_MOST_OVERLAPPING], f"{more} more"]
+        text += f"; its interval overlaps that of {_listed(shown)}"
     if lost:
         text += f". Left out, as they lose too many workflows: {lost} of {len(prediction.cells)}"
     return f"{text}."
+
+
+def _none_keeps_enough(prediction: Prediction, labels: Mapping[str, str]) -> str:
+    rates = kept_rates(prediction)
+    if prediction.required is None or not rates or max(rates.values()) == 0:
+        return "No setting is predicted to keep a workflow."
+    best = max(rates, key=lambda name: rates[name])
+    return (
+        f"No setting is predicted to keep the {percent(prediction.required)} of the workflows that "
+        f"slo.success_rate asks for; {labels[best]} keeps the most, {_percent(rates[best])}."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Write `a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def predicted_objective(prediction: Prediction) -> str:
@@ -136,17 +162,22 @@ def predicted_objective(prediction: Prediction) -> str:
     return prediction.objective if prediction.objective in METRIC_HEADS else "makespan"
 
 
-def enough(prediction: Prediction) -> list[PredictedCell]:
-    """Return the settings that are predicted to keep enough workflows."""
-    rates = {
-        one.info.id: one.values["success_rate"].value
+def kept_rates(prediction: Prediction) -> dict[str, float]:
+    """Return the predicted share of workflows kept, in time if there is a limit, by setting."""
+    return {
+        one.info.id: one.values.get("in_time_rate", one.values["success_rate"]).value
         for one in prediction.cells
         if "success_rate" in one.values
     }
+
+
+def enough(prediction: Prediction) -> list[PredictedCell]:
+    """Return the settings that are predicted to keep enough workflows."""
+    rates = kept_rates(prediction)
     if not rates or max(rates.values()) == 0:
         return []
     required = prediction.required
-    least = max(rates.values()) - SUCCESS_MARGIN if required is None else required
+    least = max(rates.values()) - prediction.success_margin if required is None else required
     return [one for one in prediction.cells if rates.get(one.info.id, 0.0) >= least]
 
 
@@ -207,10 +238,15 @@ def prediction_labels(prediction: Prediction) -> dict[str, str]:
 
 
 def extrapolations(prediction: Prediction, labels: Mapping[str, str]) -> Iterator[str]:
-    """Yield a sentence about each setting beyond what was measured."""
-    for one in prediction.cells:
-        if one.beyond:
-            yield f"{labels[one.info.id]} is an extrapolation (*): {one.beyond}"
+    """Yield a sentence about the settings beyond what was measured."""
+    beyond = [one for one in prediction.cells if one.beyond]
+    if len(beyond) == 1:
+        yield f"{labels[beyond[0].info.id]} is an extrapolation (*): {beyond[0].beyond}"
+    elif beyond:
+        yield (
+            f"{len(beyond)} settings are extrapolations (*), for example "
+            f"{labels[beyond[0].info.id]}: {beyond[0].beyond}"
+        )
 
 
 def _percent(share: float) -> str:
@@ -221,7 +257,7 @@ def _cell_text(metric: str, cell: PredictedCell) -> str:
     value = cell.values.get(metric)
     if value is None:
         return NONE
-    return _share(value) if metric == "success_rate" else value_and_interval(value)
+    return _share(value) if metric in SHARES else value_and_interval(value)
 
 
 def _share(value: PredictedValue) -> str:

@@ -44,7 +44,7 @@ def compare_with(prediction: Prediction, other: Records) -> CheckedPrediction:
         _checked(metric, cell.info.id, value, repeats[cell.info.id], cell.beyond)
         for metric in PREDICTED
         for cell in prediction.cells
-        if (value := cell.values.get(metric.name)) is not None and value.measured is not None
+        if (value := cell.values.get(metric.name)) is not None and _is_comparable(metric, value)
     )
     metrics = tuple(
         _of_metric(metric.name, mine)
@@ -54,6 +54,11 @@ def compare_with(prediction: Prediction, other: Records) -> CheckedPrediction:
     infos = {cell.info.id: cell.info for cell in prediction.cells}
     quality = metrics[0].quality if metrics else "poor"
     return CheckedPrediction(prediction, values, metrics, tuple(_weak(values, infos)), quality)
+
+
+def _is_comparable(metric: PredictedMetric, value: PredictedValue) -> bool:
+    """Return whether a value has an error: there is none relative to 0."""
+    return value.measured is not None and (metric.is_share or min(value.measured, value.value) > 0)
 
 
 def _checked(

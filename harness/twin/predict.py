@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from harness.analysis.cells import ByRepeat
 from harness.analysis.selection import Dataset
 from harness.bench.scenario import Scenario, cell_scenario
+from harness.config.validation_messages import one_line
 from harness.records.errors import InputError
 from harness.records.keys import WARM_UP
-from harness.records.schema import CellInfo
+from harness.records.schema import CellInfo, Run
 from harness.records.settings import split_key
 from harness.simulator.profiles import Profile
 from harness.simulator.virtual.provider import GivenLengths
@@ -94,15 +96,15 @@ def predict(
     profile = profile_of(fit)
     sources = [_source(records, profile) for records in runs]
     asked = sources[0] if of is None else _source(of, profile)
-    scenario = at_twin(asked.records.run.scenario, changes, _WHERE)
+    scenario = _scenario(asked.records.run, changes)
     twin = twin_scenario(scenario, profile, asked.records.run)
-    _require_lengths(scenario, fit)
     lengths = asked.lengths.of_trial if of is not None else _lengths_of_work(asked, twin.cells)
     work, whole = _calls_of_trial(asked) * len(twin.cells), asked.repeats
     repeats = _rounded(_POINT_CALLS / work, whole)
     played = play_at_twin(twin, repeats, seed, lengths)
+    _require_lengths(scenario, fit, played)
     point = values_of(played)
-    notes = _notes(runs, scenario, changes, played, lengths)
+    notes = [*_notes(runs, scenario, changes, played, lengths), *_notes_of_check(runs, of)]
     few = min(repeats, math.ceil(_REPLICATE_CALLS / work))
     shifts = _bootstrap(sources, twin, lengths, fit, few, seed, bootstraps)
     errors, excess = _leave_out(sources, seen, repeats, seed)
@@ -113,8 +115,10 @@ def predict(
         beyond, far = _beyond(info, permits), distance(info.permits, permits)
         values = {}
         for metric in PREDICTED:
-            trials = point[metric.name].get(info.id, {})
+            trials: ByRepeat = point[metric.name].get(info.id, {})
             real = asked.measured[metric.name].get(info.id, {})
+            if of is not None:
+                trials = _of_same_work(trials, real, whole)
             if trials:
                 moved = shifts.get((metric.name, info.id), np.zeros(0))
                 left_out = _relevant(errors[metric.name], beyond)
@@ -127,14 +131,19 @@ def predict(
     unknown = [text for part in fitted_parts(fit) for text in part.unknown]
     return Prediction(
         twin.scenario.name, runs[0].run.simulated, len(seen), tuple(cells), errors, repeats,
-        bootstraps, (*unknown, UNFITTED), notes,
-        twin.scenario.slo.success_rate, twin.scenario.objective.minimise, runs[0].run.cells,
+        bootstraps, (*unknown, UNFITTED), tuple(notes),
+        scenario.slo.success_rate, scenario.objective.success_margin, scenario.objective.minimise,
+        runs[0].run.cells,
     )  # fmt: skip
+
+
+def _scenario(run: Run, changes: Sequence[str]) -> Scenario:
+    return at_twin(run.scenario, changes, _WHERE, run.price)
 
 
 def _source(records: Records, profile: Mapping[str, Any]) -> _Source:
     dataset = Dataset.of(records)
-    scenario = at_twin(records.run.scenario, (), _WHERE)
+    scenario = _scenario(records.run, ())
     twin = twin_scenario(scenario, profile, records.run)
     repeats = max((trial.repeat for trial in records.trials), default=0) + 1
     return _Source(
@@ -147,16 +156,23 @@ def _calls_of_trial(source: _Source) -> float:
 
 
 def _rounded(repeats: float, whole: int) -> int:
-    """Return a multiple of the run's repeats, so that each counts equally often."""
-    return whole * max(1, min(math.ceil(repeats / whole), math.ceil(_MOST_REPEATS / whole)))
+    """Return a multiple of the run's repeats, so that each counts equally often.
+
+    Each is played twice at least, as the chance of a trial is what differs between those.
+    """
+    return whole * max(2, min(math.ceil(repeats / whole), math.ceil(_MOST_REPEATS / whole)))
 
 
-def _require_lengths(scenario: Scenario, fit: ProviderFit) -> None:
-    """Raise InputError if the lengths of a phase would have to be invented."""
+def _require_lengths(scenario: Scenario, fit: ProviderFit, played: Dataset) -> None:
+    """Raise InputError if the lengths of a phase that has calls would have to be invented."""
     known = {lengths.setting for lengths in fit.lengths}
+    calls = played.calls
+    assert isinstance(calls, CallTable), "it was made so"
+    called = {calls.words.names[number] for number in np.unique(calls.column("phase")).tolist()}
     overridden = scenario.endpoint.model_dump().get("override", {}).get("phases", {})
     for phase in scenario.plan.phases:
-        if phase.setting not in known and phase.setting not in overridden:
+        is_known = phase.setting in known or phase.name not in called
+        if not is_known and phase.setting not in overridden:
             raise InputError(
                 f"no answer of phase {phase.setting} was recorded, so its length would have to be "
                 "invented; give a run that has some, or lengths of your own: --set "
@@ -208,7 +224,30 @@ def _notes(
     threads = any("threads" in records.run.scenario["sweep"]["mode"] for records in runs)
     if threads and not any(change.startswith("sweep.mode") for change in changes):
         notes.append("threads are predicted as async, because virtual time has no threads")
+    failed = [one.error for one in played.workflows if one.error is not None]
+    if failed and scenario.workflow.kind == "program":
+        share = max(len(failed) / len(played.workflows), 0.001)
+        notes.append(one_line(
+            f"{share:.1%} of the predicted workflows end with an error of the program, for example "
+            f"{failed[0]}"
+        ))  # fmt: skip
     return tuple(notes)
+
+
+def _notes_of_check(runs: Sequence[Records], of: Records | None) -> Iterator[str]:
+    """Yield why a check against a run says less than it seems to."""
+    if of is None:
+        return
+    if of.run.run_id in {records.run.run_id for records in runs}:
+        yield (
+            f"the twin was fitted to run {of.run.name} itself, so this shows how well it fits, and "
+            "not how well it predicts"
+        )
+    elif of.run.simulated and of.run.seed in {records.run.seed for records in runs}:
+        yield (
+            f"both runs drew with seed {of.run.seed} at a simulated provider, so their calls are "
+            "more alike than those of two runs of a real provider; run one with another seed"
+        )
 
 
 def _topics_of(scenario: Scenario, cell: CellInfo) -> list[str]:
@@ -347,9 +386,9 @@ def _leave_out(
             continue
         inside, far = not _beyond(info, others), distance(info.permits, others)
         for metric in PREDICTED:
-            mine = values[metric.name].get(info.id, {})
             real = source.measured[metric.name].get(info.id, {})
-            if mine and real:
+            mine = _of_same_work(values[metric.name].get(info.id, {}), real, source.repeats)
+            if mine and all(_has_ratio(metric, each.values()) for each in (mine, real)):
                 left = _LeftOut(info.id, mine, real, source.repeats, inside, far)
                 found[metric.name].append(left)
     errors: dict[str, list[LeftOutSetting]] = {}
@@ -390,6 +429,19 @@ def _first_trials(seen: Observations) -> Observations:
     return seen.take(seen.repeat < enough)
 
 
+def _of_same_work(values: ByRepeat, measured: Mapping[int, float], whole: int) -> ByRepeat:
+    """Return the values of those repeats whose work has a measured value.
+
+    A run that was stopped has more repeats of some settings than of others.
+    """
+    return {repeat: value for repeat, value in values.items() if repeat % whole in measured}
+
+
+def _has_ratio(metric: PredictedMetric, values: Collection[float]) -> bool:
+    """Return whether values have errors: a time or cost of 0 has no ratio to others."""
+    return metric.is_share or sum(values) > 0
+
+
 def trial_variance(metric: PredictedMetric, values: Mapping[int, float], whole: int) -> float:
     """Return the variance of one trial around the mean of trials with the same lengths.
 
@@ -422,6 +474,9 @@ def _value(
     `common`: the variance that the speed of the provider in the fitted trials adds. `excess`: by
     which a trial varies more than at the twin.
     """
+    mean = float(np.mean(list(measured.values()))) if measured else None
+    if not _has_ratio(metric, trials.values()):
+        return PredictedValue(0.0, 0.0, 0.0, 0.0, math.inf, 0.0, mean)
     middle, spread = _mean(metric, trials), trial_variance(metric, trials, whole)
     shifts = shifts[np.isfinite(shifts)]
     fit = spread / len(trials) + (float(np.mean(shifts**2)) if len(shifts) else 0.0) + common
@@ -432,6 +487,5 @@ def _value(
         from_error_scale(metric, at) for at in (middle, middle - half, middle + half)
     )
     return PredictedValue(
-        value, low, high, fit + error, known, spread + excess,
-        float(np.mean(list(measured.values()))) if measured else None,
+        value, low, high, fit + error, known, spread + excess, mean,
     )  # fmt: skip

@@ -31,6 +31,15 @@ def _success_by_repeat(cell: MeasuredCell) -> ByRepeat:
     return {repeat: sum(each) / len(each) for repeat, each in kept.items()}
 
 
+def _in_time_by_repeat(cell: MeasuredCell) -> ByRepeat:
+    """Return the share of the workflows kept within the latency limit; nothing without one."""
+    kept: defaultdict[int, list[bool]] = defaultdict(list)
+    if cell.rules.latency is not None:
+        for workflow in cell.records.workflows:
+            kept[workflow.repeat].append(cell.rules.is_good(workflow))
+    return {repeat: sum(each) / len(each) for repeat, each in kept.items()}
+
+
 def _compared(name: str) -> PredictedMetric:
     found = _COMPARED[name]
     return PredictedMetric(name, found.words, found.metric.unit, False, found.scaled)
@@ -49,6 +58,7 @@ PREDICTED: tuple[PredictedMetric, ...] = (
     _compared("ttft_p50"),
     _output_rate(),
     PredictedMetric("success_rate", "success rate", "share", True, _success_by_repeat),
+    PredictedMetric("in_time_rate", "share within the limit", "share", True, _in_time_by_repeat),
     _compared("amplification"),
     _compared("cost_per_successful_workflow"),
 )

@@ -66,7 +66,8 @@ class Prediction:
     `errors`: by metric, of the settings that were left out of the fit once. `repeats`: how many
     trials of each setting were played. `bootstraps`: how many fits the intervals come from.
     `unknown`: what the records cannot tell. `notes`: what a reader has to know of the lengths.
-    `required`: the share of the workflows that has to succeed, if the scenario says so.
+    `required`: the share of the workflows that has to succeed, if the scenario says so; otherwise
+    it may be lower than that of the best setting by `success_margin`.
     `objective`: the metric that it minimises. `measured`: the settings of the run.
     """
 
@@ -80,6 +81,7 @@ class Prediction:
     unknown: tuple[str, ...]
     notes: tuple[str, ...]
     required: float | None
+    success_margin: float
     objective: str
     measured: tuple[CellInfo, ...]
 

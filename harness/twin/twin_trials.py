@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,13 @@ from harness.bench.resume import RunProgress
 from harness.bench.runner import describe_run
 from harness.bench.scenario import Scenario, cell_scenario
 from harness.bench.scenario_file import apply_override, validated
+from harness.bench.trial import INTERRUPTED
 from harness.bench.virtual import Task, opening, play
+from harness.config.tables import parse_override
 from harness.config.validation_messages import one_line
 from harness.records.errors import InputError
 from harness.records.schema import CellInfo, Run, Trial, Workflow
+from harness.records.settings import join_key, split_key
 from harness.simulator.profiles import overridden_profile
 from harness.simulator.virtual.provider import GivenLengths
 from harness.store.column_values import Words
@@ -28,6 +31,20 @@ from harness.store.trial_files import StoredTrial, new_tables
 
 _KEPT = ("model", "stream")
 """Keys of `[endpoint]` that a prediction takes from the run."""
+_CHANGED = ("override", "faults", "stream", "price")
+"""Keys of `[endpoint]` that a prediction can change. The others name the provider."""
+_PRICES = ("input", "cached", "output")
+_REFUSED: Mapping[tuple[str, ...], str] = {
+    ("budget",): "a prediction sends nothing and has no budget; leave it out",
+    ("records",): "a prediction leaves no records; leave it out",
+    ("transcripts",): "a prediction leaves no transcripts; leave it out",
+    ("seed",): "a prediction draws by --seed; give that",
+    ("sweep", "repeats"): "a prediction is a mean over as many repeats as it needs; leave it out",
+    ("sweep", "max_repeats"): (
+        "a prediction is a mean over as many repeats as it needs; leave it out"
+    ),
+}
+"""Keys that would change nothing in a prediction, and the way out."""
 _BETWEEN_SEEDS = 1_000_003
 _MODE = {"threads": "async"}
 """The mode that stands for a mode that virtual time does not have."""
@@ -60,34 +77,82 @@ class TwinScenario:
         return TwinScenario(self.scenario, run)
 
 
-def at_twin(values: Mapping[str, Any], changes: Sequence[str], where: str) -> Scenario:
+def at_twin(
+    values: Mapping[str, Any], changes: Sequence[str], where: str,
+    price: Mapping[str, Any] | None = None,
+) -> Scenario:  # fmt: skip
     """Return the scenario of a run, changed, at a simulated provider in virtual time.
 
-    `changes`: `dotted.key=value`. Raises InputError for a scenario that virtual time does not have.
+    `changes`: `dotted.key=value`. `price`: of the run. Raises InputError for a scenario that
+    virtual time does not have, and for a change that a prediction cannot have.
     """
     endpoint = {key: values["endpoint"][key] for key in _KEPT if values["endpoint"].get(key)}
     endpoint["stream"] = values["endpoint"].get("stream", True)
     endpoint |= {"kind": "simulated", "time": "virtual"}
+    if price is not None:
+        endpoint["price"] = {name: price[name] for name in _PRICES}
     moved = {**values, "endpoint": endpoint, "budget": {}, "records": "summary"}
     moved["transcripts"] = False
     sweep = dict(values["sweep"])
     sweep["mode"] = list(dict.fromkeys(_MODE.get(mode, mode) for mode in sweep["mode"]))
     moved["sweep"] = sweep
     for change in changes:
+        _require_effect(change)
         apply_override(moved, change)
     return validated(moved, where, changes)
 
 
+def _require_effect(change: str) -> None:
+    """Raise InputError for a change of what a prediction takes from the twin, or has not."""
+    for path in _changed_keys(*parse_override(change)):
+        is_fixed = path[0] == "endpoint" and (len(path) < 2 or path[1] not in _CHANGED)
+        why = (
+            "the twin stands for the provider of the run; a prediction can change "
+            f"{', '.join(f'endpoint.{name}' for name in _CHANGED)}"
+            if is_fixed
+            else next((why for key, why in _REFUSED.items() if path[: len(key)] == key), None)
+        )
+        if why is not None:
+            raise InputError(one_line(f"--set {change}: {why}"))
+
+
+def _changed_keys(key: str, value: Any) -> Iterator[tuple[str, ...]]:
+    """Yield the parts of the keys that a change sets; those of swept keys without `sweep`."""
+    try:
+        path = split_key(key)
+    except ValueError:
+        return  # apply_override refuses it
+    if path[0] == "sweep" and len(path) == 2 and "." in path[1]:
+        yield from _changed_keys(path[1], None)
+    elif path[0] == "sweep" and isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from _changed_keys(join_key([*path, name]), each)
+    else:
+        yield tuple(path)
+
+
 def twin_scenario(scenario: Scenario, profile: Mapping[str, Any], of: Run) -> TwinScenario:
-    """Return a scenario at a twin, whose tokens cost what they cost in a run.
+    """Return a scenario at a twin, whose tokens cost what they cost in a run, when it began.
+
+    A price that the scenario changed is taken instead.
 
     `profile`: as plain values. Keys of `endpoint.override` and `endpoint.faults` replace its own.
     Raises InputError if they are invalid.
     """
     swept = cells.expand(scenario)
     run = describe_run(scenario, {}, swept, cells.order(swept, 1, scenario.seed))
-    run = msgspec.structs.replace(run, simulated=True, price=of.price, prices={})
+    run = msgspec.structs.replace(
+        run, simulated=True, anchor=of.anchor, price=_price(run.price, of),
+        prices={cell: _price(price, of) for cell, price in run.prices.items()},
+    )  # fmt: skip
     return TwinScenario(scenario, run).with_profile(profile)
+
+
+def _price(price: dict[str, Any] | None, of: Run) -> dict[str, Any] | None:
+    """Return the price of a scenario, or that of the run if it is the same: that has its peaks."""
+    if price is None or of.price is None:
+        return price
+    return of.price if all(price[name] == of.price[name] for name in _PRICES) else price
 
 
 def play_at_twin(
@@ -120,6 +185,8 @@ def play_at_twin(
             given = lengths(cell.id, repeat, topics)
             played = play(begun, Task(number, cell, repeat), account, _ignore, lengths=given)
             number += 1
+            if played.stopped == INTERRUPTED:
+                raise KeyboardInterrupt
             if played.stopped is not None:
                 raise InputError(one_line(f"{cell.id}: {played.stopped.because}"))
             assert played.file is not None, "the scenario keeps what statistics need"
