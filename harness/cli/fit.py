@@ -36,8 +36,8 @@ def fit_profile(options: argparse.Namespace) -> int:
     """Write the profile that was fitted and the page of its curves, and show the parts."""
     path = _profile_path(options.file)
     runs = [read_for_fit(require_run(run)) for run in options.runs]
-    require_distinct_runs(options.runs, [records.run for records in runs])
     require_one_provider(options.runs, [records.run for records in runs])
+    require_distinct_runs(options.runs, [records.run for records in runs])
     seen = observe(runs)
     try:
         fit = fit_observations(seen)

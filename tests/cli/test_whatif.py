@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.bench import virtual
 from harness.bench.trial import INTERRUPTED
 from harness.cli import whatif
 from harness.cli.main import main
@@ -67,9 +68,14 @@ def test_no_line_is_wider_than_the_terminal(
     assert main(["whatif", run, *changes]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= int(columns)
-    assert "known: 12 settings PREDICTED by a twin of a SIMULATED provider" in lines[0]
+    assert "known: 10 settings PREDICTED by a twin of a SIMULATED provider" in lines[0]
     text = "\n".join(lines)
-    for word in ("in time", "USD a", "async 7 · call 3600*", "4 settings are extrapolations (*)"):
+    for word in (
+        "in time",
+        "USD a",
+        "async 7 · openai-sdk · call 3600*",
+        "4 settings are extrapolations (*)",
+    ):
         assert word in text
     assert "harness whatif" not in text
 
@@ -124,7 +130,8 @@ def test_a_change_that_a_prediction_cannot_have_is_one_line(
 def test_a_check_names_bias_and_coverage_and_what_it_does_not_show(
     run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = written(tmp_path / "other", seed=8, permits=(3,))
+    provider = Path(run) / "provider.toml"
+    other = written(tmp_path / "other", seed=8, permits=(3,), profile=provider)
     assert main(["whatif", run, "--check", other]) == 0
     out = capsys.readouterr().out
     assert "The prediction of known is good: makespan is off by" in out
@@ -135,7 +142,7 @@ def test_a_check_names_bias_and_coverage_and_what_it_does_not_show(
     assert all(len(line) <= 80 for line in out.splitlines())
     assert main(["whatif", run, "--check", run]) == 0
     assert "the twin was fitted to run known itself" in capsys.readouterr().out
-    same_seed = written(tmp_path / "same", permits=(3,))
+    same_seed = written(tmp_path / "same", permits=(3,), profile=provider)
     assert main(["whatif", run, "--check", same_seed]) == 0
     assert "both runs drew with seed 1 at a simulated" in capsys.readouterr().out
 
@@ -154,7 +161,7 @@ def test_a_run_that_is_given_twice_is_refused(run: str, capsys: pytest.CaptureFi
 def test_ctrl_c_ends_a_prediction_also_in_a_bootstrap(
     run: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real, played = twin_trials.play, []
+    real, played = virtual.play, []
 
     def interrupted(*arguments: Any, **options: Any) -> Any:
         played.append(real(*arguments, **options))
@@ -195,7 +202,7 @@ def test_a_changed_price_and_that_of_the_run_are_taken(
 
 
 def test_repeats_that_were_stopped_are_compared_with_the_same_work(tmp_path: Path) -> None:
-    records = read_columns(Path(written(tmp_path / "run", topics=2, workflows=2, repeats=2)))
+    records = read_columns(Path(written(tmp_path / "run", topics=1, workflows=1)))
     whole = predict([records], of=records, bootstraps=1)
     first = _first_repeat(records, whole.cells[1].info.id)
     part = predict([records], of=first, bootstraps=1)
@@ -228,7 +235,7 @@ def prediction(makespans: dict[str, float], kept: float = 1.0, **settings: Any) 
     """Return a prediction of settings that keep the same share, with makespans 1 s either way."""
     cells = tuple(
         PredictedCell(
-            cell_info(name),
+            cell_info(f"{name.replace('-', '_')}_attempt"),
             {"makespan": value(at, at - 1, at + 1), "success_rate": value(kept, kept, kept)}, "",
         )
         for name, at in makespans.items()
@@ -238,13 +245,17 @@ def prediction(makespans: dict[str, float], kept: float = 1.0, **settings: Any) 
 
 
 def best(found: Prediction) -> str:
-    return best_line(found, {one.info.id: one.info.id for one in found.cells})
+    return best_line(found, short(found))
+
+
+def short(found: Prediction) -> dict[str, str]:
+    return {one.info.id: f"async-{one.info.permits}-none" for one in found.cells}
 
 
 def test_the_best_setting_names_a_few_of_those_that_are_not_told_apart() -> None:
     names = [f"async-{n}-none" for n in range(1, 8)]
     alone = prediction({names[0]: 9, names[1]: 20})
-    assert best(alone) == "Lowest makespan: async-1-none, 9 (8 to 10)."
+    assert best(alone) == "Lowest makespan: async-1-none, 9.00 (8.00 to 10.0)."
     two = best(prediction(dict.fromkeys(names[:2], 9)))
     assert two.endswith("; its interval overlaps that of async-2-none.")
     four = best(prediction(dict.fromkeys(names[:5], 9)))
@@ -258,7 +269,7 @@ def test_the_best_setting_keeps_enough_workflows_in_time() -> None:
     slow, fast = found.cells
     late = dataclasses.replace(fast, values={**fast.values, "in_time_rate": value(0.5, 0.4, 0.6)})
     told = best(dataclasses.replace(found, cells=(slow, late)))
-    assert told.startswith("Lowest makespan: async-1-none, 9 (8 to 10)")
+    assert told.startswith("Lowest makespan: async-1-none, 9.00 (8.00 to 10.0)")
     assert told.endswith("Left out, as they lose too many workflows: 1 of 2.")
     loses = {**fast.values, "success_rate": value(0.9, 0.9, 0.9)}
     both = dataclasses.replace(found, cells=(slow, dataclasses.replace(fast, values=loses)))
@@ -271,8 +282,8 @@ def test_no_setting_keeps_enough_workflows() -> None:
         "No setting is predicted to keep a workflow."
     )
     assert best(prediction({"async-1-none": 9}, kept=0.9, required=0.99)) == (
-        "No setting is predicted to keep the 99 % of the workflows that slo.success_rate asks "
-        "for; async-1-none keeps the most, 90.0\N{NO-BREAK SPACE}%."
+        "No setting is predicted to keep the 99\N{NO-BREAK SPACE}% of the workflows that "
+        "slo.success_rate asks for; async-1-none keeps the most, 90.0\N{NO-BREAK SPACE}%."
     )
 
 
@@ -280,10 +291,9 @@ def test_an_extrapolation_is_named_also_as_the_best() -> None:
     found = prediction({"async-1-none": 9, "async-2-none": 5, "async-3-none": 20})
     far = tuple(dataclasses.replace(one, beyond="far") for one in found.cells[1:])
     one = dataclasses.replace(found, cells=(found.cells[0], far[0]))
-    labels = {each.info.id: each.info.id for each in found.cells}
-    assert best(one) == "Lowest makespan: async-2-none, 5 (4 to 6), an extrapolation."
-    assert list(extrapolations(one, labels)) == ["async-2-none is an extrapolation (*): far"]
+    assert best(one) == "Lowest makespan: async-2-none, 5.00 (4.00 to 6.00), an extrapolation."
+    assert list(extrapolations(one, short(one))) == ["async-2-none is an extrapolation (*): far"]
     two = dataclasses.replace(found, cells=(found.cells[0], *far))
-    assert list(extrapolations(two, labels)) == [
+    assert list(extrapolations(two, short(two))) == [
         "2 settings are extrapolations (*), for example async-2-none: far"
     ]

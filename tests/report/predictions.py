@@ -74,7 +74,7 @@ def make_prediction(**fields: Any) -> Prediction:
     }  # fmt: skip
     plain = Prediction(
         "tides", True, 1_234, cells, errors, 4, 30, ("the pace above 8 in flight",),
-        ("2 topics are not in the run",), None, "makespan", (info(4), info(8)),
+        ("2 topics are not in the run",), None, 0.05, "makespan", (info(4), info(8)),
     )  # fmt: skip
     return replace(plain, **fields)
 
