@@ -74,7 +74,7 @@ def test_no_line_is_wider_than_the_terminal(
         "in time",
         "USD a",
         "async 7 · openai-sdk · call 3600*",
-        "6 settings are extrapolations (*)",
+        "8 settings are extrapolations (*)",
     ):
         assert word in text
     assert "harness whatif" not in text
