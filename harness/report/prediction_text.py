@@ -22,7 +22,7 @@ from harness.twin.prediction import (
 )
 
 _MOST_OVERLAPPING = 3
-SHARES = ("success_rate", "in_time_rate")
+SHARE_METRICS = ("success_rate", "in_time_rate")
 """The metrics that are shares of the workflows."""
 NOTHING_WEAK = "No permit count and no retry policy is predicted clearly worse than others."
 _MOST_WEAK = 6
@@ -257,7 +257,7 @@ def _cell_text(metric: str, cell: PredictedCell) -> str:
     value = cell.values.get(metric)
     if value is None:
         return NONE
-    return _share(value) if metric in SHARES else value_and_interval(value)
+    return _share(value) if metric in SHARE_METRICS else value_and_interval(value)
 
 
 def _share(value: PredictedValue) -> str:

@@ -24,7 +24,7 @@ from harness.report.charts.model import (
     legible,
     log_axis,
 )
-from harness.report.prediction_text import METRIC_HEADS, SHARES, predicted_objective
+from harness.report.prediction_text import METRIC_HEADS, SHARE_METRICS, predicted_objective
 from harness.report.tables import Column, Table
 from harness.report.wording import in_reading_order, number, other_differences, percent
 from harness.twin.prediction import (
@@ -199,7 +199,7 @@ def predicted_columns(cells: Sequence[PredictedCell], metrics: Sequence[str]) ->
     for name in metrics:
         if any(name in cell.values for cell in cells):
             values = [_figure(cell.values.get(name)) for cell in cells]
-            show = percent if name in SHARES else number
+            show = percent if name in SHARE_METRICS else number
             yield Column("\n".join(METRIC_HEADS[name]), f"predicted_{name}", values, show)
 
 
@@ -236,7 +236,7 @@ def _panel(
     beyond = 1.3 if len(counts) > 1 else 2
     x = Axis("permits: calls at once", counts[0] / beyond, counts[-1] * beyond, (), log=True)
     ticks = legible([Tick(count, str(count)) for count in counts], x, _GAP)
-    if metric in SHARES:
+    if metric in SHARE_METRICS:
         y = Axis("predicted share of workflows kept", 0, 1.04, tuple(
             Tick(share, percent(share)) for share in (0, 0.25, 0.5, 0.75, 1)
         ))  # fmt: skip
@@ -316,7 +316,7 @@ def _numbers(
         ]),
     ]  # fmt: skip
     for metric in metrics:
-        show = percent if metric in SHARES else number
+        show = percent if metric in SHARE_METRICS else number
         means = measured.get(metric, {})
         predicted = [
             _figure(cells[info.id].values.get(metric)) if info.id in cells else None
@@ -341,7 +341,7 @@ def _agreement_panel(
         point.x, point.y, point.low, point.high, point.left, point.right
     ) if at is not None and at > 0]  # fmt: skip
     head = " ".join(METRIC_HEADS[metric])
-    if metric in SHARES:
+    if metric in SHARE_METRICS:
         ticks = tuple(Tick(share, percent(share)) for share in (0, 0.25, 0.5, 0.75, 1))
         axis = Axis("", -0.03, 1.03, ticks)
     else:

@@ -16,7 +16,7 @@ from harness.report.html.templating import fill_template
 from harness.report.prediction_text import (
     METRIC_HEADS,
     NOTHING_WEAK,
-    SHARES,
+    SHARE_METRICS,
     best_line,
     extrapolations,
     prediction_labels,
@@ -115,7 +115,7 @@ def _left_out_table(prediction: Prediction, labels: Mapping[str, str]) -> Table 
     inside: dict[str, bool] = {}
     for metric, errors in prediction.errors.items():
         for one in errors:
-            size = one.error if metric in SHARES else math.expm1(one.error)
+            size = one.error if metric in SHARE_METRICS else math.expm1(one.error)
             by_cell.setdefault(one.cell, {})[metric] = size
             inside[one.cell] = one.is_inside
     if not by_cell:
