@@ -297,3 +297,41 @@ def test_an_extrapolation_is_named_also_as_the_best() -> None:
     assert list(extrapolations(two, short(two))) == [
         "2 settings are extrapolations (*), for example async-2-none: far"
     ]
+
+
+def test_a_program_that_fails_is_named_and_a_time_of_0_has_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import os\nimport harness\n\n\n@harness.workflow\nasync def program(ask, topic):\n"
+        "    if 'BREAK' in os.environ:\n        raise KeyError(topic)\n"
+        "    return (await ask('answer', topic)).text\n"
+    )
+    (tmp_path / "own.toml").write_text(
+        'name = "own"\n[workflow]\nprogram = "mine.py:program"\ntopics = ["a", "b"]\n'
+        'calls = { answer = 1 }\n[endpoint]\nkind = "simulated"\ntime = "virtual"\n'
+        "[load]\nworkflows = 2\n[sweep]\npermits = [1, 2]\nrepeats = 2\n"
+    )
+    runs = {}
+    for name in ("works", "breaks"):
+        runs[name] = str(tmp_path / name)
+        assert main(["run", str(tmp_path / "own.toml"), "--out", runs[name], "--quiet"]) in (0, 1)
+        monkeypatch.setenv("BREAK", "1")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    capsys.readouterr()
+    assert main(["whatif", runs["works"]]) == 0
+    out = capsys.readouterr().out
+    assert "No setting is predicted to keep a workflow." in out
+    assert "100.0% of the predicted workflows end with an error of the program" in out
+    assert "KeyError: 'a'" in out
+    row = next(line for line in out.splitlines() if line.startswith("async 2 "))
+    assert row.split()[:5] == ["async", "2", "0", "0", "%"], "no interval of a time of 0"
+    assert main(["whatif", runs["works"], "--check", runs["breaks"]]) == 0
+    out = capsys.readouterr().out
+    assert "success_rate" in out
+    assert "workflow_p50" not in out, "there is no error relative to 0"
+    monkeypatch.delenv("BREAK")
+    assert main(["whatif", runs["works"]]) == 0
+    assert "Lowest makespan" in capsys.readouterr().out
