@@ -61,6 +61,13 @@ _MOST_REPEATS = 60
 _MOST_LEFT_OUT = 12
 _LEAVE_OUT_ATTEMPTS = 50_000
 _WHERE = "run.json"
+_SOURCE_CALLS = 40_000
+"""Calls of a run that a prediction plays with their lengths; of more, those of the first repeats.
+That a prediction is of the same repeats as what was measured matters more than how many they are.
+"""
+_BOOTSTRAP_CALLS = 300_000
+_FEWEST_BOOTSTRAPS = 10
+"""Bootstraps whose trials are long are fewer, as each plays one trial of each setting at least."""
 _SOURCE_ATTEMPTS = 1_500
 """Attempts of a run that a bootstrap plays again; of more, the first repeats."""
 
@@ -94,8 +101,8 @@ def predict(
     seen = observe(runs)
     fit = fit_observations(seen)
     profile = profile_of(fit)
-    sources = [_source(records, profile) for records in runs]
-    asked = sources[0] if of is None else _source(of, profile)
+    sources = [_source(records, profile, _SOURCE_CALLS) for records in runs]
+    asked = sources[0] if of is None else _source(of, profile, len(of.calls))
     scenario = _scenario(asked.records.run, changes)
     twin = twin_scenario(scenario, profile, asked.records.run)
     lengths = asked.lengths.of_trial if of is not None else _lengths_of_work(asked, twin.cells)
@@ -106,6 +113,7 @@ def predict(
     point = values_of(played)
     notes = [*_notes(runs, scenario, changes, played, lengths), *_notes_of_check(runs, of)]
     few = min(repeats, math.ceil(_REPLICATE_CALLS / work))
+    bootstraps = _affordable(bootstraps, few * work + sum(map(_calls_of_repeat, sources)))
     shifts = _bootstrap(sources, twin, lengths, fit, few, seed, bootstraps)
     errors, excess = _leave_out(sources, seen, repeats, seed)
     permits = [cell.permits for records in runs for cell in records.run.cells]
@@ -141,14 +149,37 @@ def _scenario(run: Run, changes: Sequence[str]) -> Scenario:
     return at_twin(run.scenario, changes, _WHERE, run.price)
 
 
-def _source(records: Records, profile: Mapping[str, Any]) -> _Source:
+def _affordable(bootstraps: int, calls: float) -> int:
+    """Return how many bootstraps there are if each plays so many calls."""
+    return min(bootstraps, max(_FEWEST_BOOTSTRAPS, int(_BOOTSTRAP_CALLS / calls)))
+
+
+def _calls_of_repeat(source: _Source) -> float:
+    return _calls_of_trial(source) * len(source.twin.cells)
+
+
+def _source(records: Records, profile: Mapping[str, Any], most_calls: int) -> _Source:
+    """Return a run at the twin. `most_calls`: of more, only the first repeats are taken."""
     dataset = Dataset.of(records)
     scenario = _scenario(records.run, ())
     twin = twin_scenario(scenario, profile, records.run)
-    repeats = max((trial.repeat for trial in records.trials), default=0) + 1
-    return _Source(
-        dataset, twin, recorded_lengths(observe([records])), values_of(dataset), repeats
-    )  # fmt: skip
+    repeats = _repeats_of(records)
+    kept = max(2, repeats * most_calls // max(len(records.calls), 1))
+    seen, measured = observe([records]), values_of(dataset)
+    if kept < repeats:
+        repeats, seen = kept, seen.take(seen.repeat < kept)
+        measured = {
+            metric: {
+                cell: {at: value for at, value in values.items() if at < kept}
+                for cell, values in cells.items()
+            }
+            for metric, cells in measured.items()
+        }
+    return _Source(dataset, twin, recorded_lengths(seen), measured, repeats)
+
+
+def _repeats_of(records: Records) -> int:
+    return max((trial.repeat for trial in records.trials), default=0) + 1
 
 
 def _calls_of_trial(source: _Source) -> float:
@@ -334,7 +365,7 @@ def _played_again(
     share = min(1.0, _SOURCE_ATTEMPTS / max(attempts, 1))
     again: list[Records] = []
     for source in sources:
-        repeats = max(1, round(source.repeats * share))
+        repeats = max(1, round(_repeats_of(source.records) * share))
         again.append(
             play_at_twin(
                 source.twin.with_profile(profile), repeats, seed, source.lengths.of_trial,

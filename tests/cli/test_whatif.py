@@ -227,6 +227,23 @@ def test_each_repeat_is_played_twice_so_that_chance_is_known(tmp_path: Path) -> 
     assert found.cells[0].values["makespan"].trial_variance > 0
 
 
+def test_of_a_long_run_the_first_repeats_are_played_in_fewer_bootstraps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = read_columns(Path(written(tmp_path / "run", repeats=6, workflows=1)))
+    whole = predict([records], bootstraps=30).cells[0].values["makespan"]
+    monkeypatch.setattr("harness.twin.predict._SOURCE_CALLS", len(records.calls) // 3)
+    monkeypatch.setattr("harness.twin.predict._BOOTSTRAP_CALLS", 1)
+    found = predict([records], bootstraps=30)
+    first = found.cells[0].values["makespan"]
+    assert (found.repeats, found.bootstraps) == (60, 10)
+    cell = found.cells[0].info.id
+    spans = [(one.end - one.start) / 1e9 for one in records.trials if one.cell == cell]
+    assert whole.measured == pytest.approx(sum(spans) / 6)
+    assert first.measured == pytest.approx(sum(spans[:2]) / 2)
+    assert first.value == pytest.approx(first.measured, rel=0.03)
+
+
 def value(middle: float, low: float, high: float) -> PredictedValue:
     return PredictedValue(middle, low, high, 0.0, 0.0, 0.0, None)
 
