@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from harness.twin.observations import Floats, Integers
 
 LADDER = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 """The numbers in flight at which a curve can have a knot."""
+_BETWEEN = (3, 6, *((low + high) // 2 for low, high in pairwise(LADDER[3:])))
+"""Further ones, for a curve that many attempts tell."""
 
 
 def knots_up_to(most: int) -> Integers:
     """Return the knots of a curve over 1 to `most`; the last one is `most`."""
     return np.array([*(knot for knot in LADDER if knot < most), max(most, 1)], np.int64)
+
+
+def fine_knots_up_to(most: int) -> Integers:
+    """Return twice as many knots, but none more between the last two, which say what follows."""
+    knots = knots_up_to(most)
+    more = [knot for knot in _BETWEEN if len(knots) > 1 and knot < knots[-2]]
+    return np.array(sorted({*knots.tolist(), *more}), np.int64)
 
 
 def hats(knots: Integers, most: int) -> Floats:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.records.errors import InputError
-from harness.twin.curves import fit_rising, hats, knots_up_to
+from harness.twin.curves import fine_knots_up_to, fit_rising, hats
 from harness.twin.in_flight import InFlight, count_in_flight
 from harness.twin.observations import Flags, Floats, Integers, Observations
 
@@ -301,7 +301,7 @@ def _explains(decoded: _Decoded, curve: _Curve, other: _Curve) -> bool:
 def _curve(decoded: _Decoded, costs: Collection[int]) -> _Curve:
     """Fit the curve, and the costs that it is to have."""
     flight, seconds, most = decoded.flight, decoded.seconds, decoded.most
-    knots = knots_up_to(most)
+    knots = fine_knots_up_to(most)
     near = _attempts_near(
         np.stack([flight.seconds(one)[decoded.mine] for one in hats(knots, most).T], axis=1)
     )
