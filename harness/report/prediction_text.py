@@ -198,7 +198,8 @@ def trust_lines(
     yield (
         f"{intervals}: where the mean over many runs of this work is expected, with 95 % "
         f"confidence: from {prediction.bootstraps} fits to runs that the twin played, and from the "
-        "settings below. A single run varies around that mean."
+        "settings below. A single run varies around that mean. Failures that the runs never met "
+        "are in no interval."
     )
     told = [
         _left_out(name, prediction.errors[name], labels)
