@@ -6,7 +6,7 @@ Errors of a metric are differences of its logarithms, or of the values themselve
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -89,3 +89,29 @@ def half_width(variance: float, freedom: float | None) -> float:
 
     factor = 1.959964 if freedom is None else float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
     return factor * math.sqrt(variance)
+
+
+def mean_on_error_scale(metric: PredictedMetric, values: Mapping[int, float]) -> float:
+    """Return the mean of a metric over repeats, on the scale of errors; nan for no value."""
+    kept = list(values.values())
+    return float(to_error_scale(metric, [float(np.mean(kept))])[0]) if kept else math.nan
+
+
+def has_ratio(metric: PredictedMetric, values: Collection[float]) -> bool:
+    """Return whether values have errors: a time or cost of 0 has no ratio to others."""
+    return metric.is_share or sum(values) > 0
+
+
+def trial_variance(metric: PredictedMetric, values: Mapping[int, float], whole: int) -> float:
+    """Return the variance of one trial around the mean of trials with the same lengths.
+
+    Repeats have the same lengths if their numbers differ by a multiple of `whole`.
+    """
+    kinds = [
+        to_error_scale(
+            metric, [value for repeat, value in values.items() if repeat % whole == kind]
+        )
+        for kind in range(whole)
+    ]
+    variances = [float(np.var(kind, ddof=1)) for kind in kinds if len(kind) > 1]
+    return float(np.mean(variances)) if variances else 0.0

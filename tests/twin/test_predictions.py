@@ -14,7 +14,7 @@ from harness.store.column_reader import read_columns
 from harness.store.run_directory import Records
 from harness.twin.check_prediction import compare_with
 from harness.twin.observations import Observations, observe
-from harness.twin.predict import predict, trial_variance
+from harness.twin.predict import predict
 from harness.twin.predicted_metrics import PREDICTED, PredictedMetric, values_of
 from harness.twin.prediction import LeftOutSetting, Prediction
 from harness.twin.prediction_error import (
@@ -23,6 +23,7 @@ from harness.twin.prediction_error import (
     freedom_of,
     half_width,
     model_variance,
+    trial_variance,
 )
 from harness.twin.recorded_lengths import recorded_lengths
 from harness.twin.twin_trials import at_twin, play_at_twin, twin_scenario

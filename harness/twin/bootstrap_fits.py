@@ -1,0 +1,99 @@
+"""The error of a fit: fits to runs that the twin plays again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from harness.records.errors import InputError
+from harness.store.run_directory import Records
+from harness.twin.fault_fit import FaultFit
+from harness.twin.fit import ProviderFit, fit_observations
+from harness.twin.fitted_runs import FittedRun, profile_of, repeats_in, shares_draws
+from harness.twin.observations import Floats, observe
+from harness.twin.predicted_metrics import PREDICTED, values_of
+from harness.twin.prediction_error import (
+    mean_on_error_scale,
+)
+from harness.twin.twin_trials import (
+    LengthsOf,
+    TwinScenario,
+    play_at_twin,
+)
+
+_SOURCE_ATTEMPTS = 1_500
+"""Attempts of a run that a bootstrap plays again; of more, the first repeats."""
+
+
+def bootstrap_shifts(
+    sources: Sequence[FittedRun], twin: TwinScenario, lengths: LengthsOf, fit: ProviderFit,
+    repeats: int, seed: int, bootstraps: int,
+) -> Mapping[tuple[str, str], Floats]:  # fmt: skip
+    """Return by how much the predictions of refitted twins differ, by metric and cell.
+
+    All of them play the same draws, so that the differences come from the fits.
+    """
+    origin = profile_of(_cautious(fit, sources))
+    base = values_of(play_at_twin(twin.with_profile(origin), repeats, seed, lengths))
+    shifts: dict[tuple[str, str], list[float]] = {}
+    for number in range(bootstraps):
+        try:
+            again, scale = _played_again(sources, origin, seed + 1000 + number)
+            profile = profile_of(fit_observations(observe(again)))
+            played = play_at_twin(twin.with_profile(profile), repeats, seed, lengths)
+        except InputError:
+            continue  # too few attempts succeeded
+        values = values_of(played)
+        for metric in PREDICTED:
+            for cell in base[metric.name]:
+                mine = mean_on_error_scale(metric, values[metric.name].get(cell, {}))
+                other = mean_on_error_scale(metric, base[metric.name][cell])
+                shifts.setdefault((metric.name, cell), []).append((mine - other) * scale)
+    return {key: np.array(each) for key, each in shifts.items()}
+
+
+def _cautious(fit: ProviderFit, sources: Sequence[FittedRun]) -> ProviderFit:
+    """Return the fit with the shares of its faults moved towards a half, by two failures of four.
+
+    From a share that is small by chance, a bootstrap would tell too small an error (A. Agresti and
+    B. A. Coull, Approximate is better than "exact" for interval estimation of binomial proportions,
+    American Statistician 52, 1998). At a simulated provider, the settings of a run have the same
+    draws, so that its attempts are fewer independent ones.
+    """
+    same = max(len(source.twin.cells) if shares_draws(source) else 1 for source in sources)
+
+    def moved(fault: FaultFit) -> FaultFit:
+        if not fault.has_share or fault.burst is not None:
+            return fault
+        tried = fault.of / same
+        return replace(fault, share=(fault.share * tried + 2) / (tried + 4))
+
+    faults = replace(fit.faults, faults=tuple(map(moved, fit.faults.faults)))
+    return replace(fit, faults=faults)
+
+
+def _played_again(
+    sources: Sequence[FittedRun], profile: Mapping[str, Any], seed: int
+) -> tuple[list[Records], float]:
+    """Return the runs as a twin plays them, and the factor that their errors have.
+
+    Of a long run, only the first repeats are played: the errors of a fit to the whole are smaller
+    by the root of the share.
+    """
+    attempts = sum(len(source.records.attempts) for source in sources)
+    share = min(1.0, _SOURCE_ATTEMPTS / max(attempts, 1))
+    again: list[Records] = []
+    for source in sources:
+        repeats = max(1, round(repeats_in(source.records) * share))
+        again.append(
+            play_at_twin(
+                source.twin.with_profile(profile), repeats, seed, source.lengths.of_trial,
+                shares_draws=shares_draws(source),
+            )
+        )  # fmt: skip
+    played = sum(len(one.attempts) for one in again)
+    return again, min(1.0, math.sqrt(played / max(attempts, 1)))
