@@ -35,6 +35,10 @@ class CapFit:
     against: int
     explains: Flags
 
+    def contradicts(self, count: int) -> int:
+        """Return how many requests contradict the cap, if it is the only limit of `count` 429s."""
+        return count - self.refused + self.against
+
 
 def is_refusal(seen: Observations) -> Flags:
     """Return which attempts were refused with 429 at once."""
@@ -51,8 +55,13 @@ def is_served(seen: Observations) -> Flags:
     return served
 
 
-def fit_cap(seen: Observations, refused: Flags) -> CapFit:
-    """Return the cap. `refused`: the 429s that it may explain."""
+def fit_cap(
+    seen: Observations, refused: Flags, most_wrong: float = _WRONG_ADMISSIONS
+) -> CapFit:
+    """Return the cap. `refused`: the 429s that it may explain.
+
+    `most_wrong`: the share of admissions, of the requests that came at it, that may contradict it.
+    """
     served = is_served(seen)
     nothing = np.zeros(len(seen), np.bool_)
     if not served.any():
@@ -64,7 +73,7 @@ def fit_cap(seen: Observations, refused: Flags) -> CapFit:
         return CapFit(None, most, 0, 0, nothing)
     late = LATE_ENDS * float(np.median(until - sent))
     met = active_at(seen.sent[refused], sent, until)
-    cap, wrong = _threshold(met, before, active_before(sent, until - late))
+    cap, wrong = _threshold(met, before, active_before(sent, until - late), most_wrong)
     if cap is None:
         return CapFit(None, most, 0, 0, nothing)
     explains = nothing.copy()
@@ -72,7 +81,9 @@ def fit_cap(seen: Observations, refused: Flags) -> CapFit:
     return CapFit(cap, most, int(explains.sum()), wrong, explains)
 
 
-def _threshold(met: Integers, before: Integers, at_least: Integers) -> tuple[int | None, int]:
+def _threshold(
+    met: Integers, before: Integers, at_least: Integers, most_wrong: float
+) -> tuple[int | None, int]:
     """Return the cap, if there is one, and how many admissions contradict it.
 
     `met`: in service at each refusal. `before`: in service when each admitted request came;
@@ -85,7 +96,7 @@ def _threshold(met: Integers, before: Integers, at_least: Integers) -> tuple[int
     # is how sharp the threshold is among the requests that came when it was reached.
     against = len(at_least) - np.searchsorted(np.sort(at_least), caps, "left")
     wrong = against / np.maximum(against + reached, 1)
-    fits = (wrong <= _WRONG_ADMISSIONS) & (reached >= max(_LEAST, _CLOSE * len(met)))
+    fits = (wrong <= most_wrong) & (reached >= max(_LEAST, _CLOSE * len(met)))
     if not fits.any():
         return None, 0
     cost = len(before) - np.searchsorted(np.sort(before), caps, "left") + below

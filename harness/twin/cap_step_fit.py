@@ -59,10 +59,14 @@ class CapStepFit:
 
 @dataclass(frozen=True)
 class CapStepSearch:
-    """The step; None if there is none. `hints`: trials with a step when no common one is found."""
+    """The step; None if there is none. `hints`: trials with a step when no common one is found.
+
+    `hinted`: the requests that contradict the caps if each of these trials has its own step.
+    """
 
     step: CapStepFit | None
     hints: int = 0
+    hinted: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ def fit_cap_step(seen: Observations, refused: Flags, cap: CapFit) -> CapStepSear
     shown = _trials_that_show(arrivals, split)
     if wrong.sum() <= _CLEARLY * constant and shown >= _LEAST_TRIALS:
         return CapStepSearch(_step(arrivals, split, wrong, shown, len(seen)))
-    return CapStepSearch(None, _hints(arrivals, cap))
+    return CapStepSearch(None, *_hints(arrivals, cap))
 
 
 def _arrivals(seen: Observations, refused: Flags) -> _Arrivals:
@@ -143,10 +147,16 @@ def _arrivals(seen: Observations, refused: Flags) -> _Arrivals:
     return _Arrivals(elapsed[row], active[row], at_least[row], refused[row], seen.trial[row], row)
 
 
+def _contradicting(arrivals: _Arrivals, cap: CapFit) -> int:
+    """Return how many requests contradict one cap."""
+    if cap.cap is None:
+        return int(arrivals.refused.sum())
+    return int(arrivals.contradicting(cap.cap).sum())
+
+
 def _left_by(arrivals: _Arrivals, cap: CapFit) -> int:
     """Return how many requests contradict one cap; 0 if they are so few that it is enough."""
-    refusals = int(arrivals.refused.sum())
-    wrong = refusals if cap.cap is None else int(arrivals.contradicting(cap.cap).sum())
+    refusals, wrong = int(arrivals.refused.sum()), _contradicting(arrivals, cap)
     # Retries can make refusals many times as many as admissions, or the other way round.
     fewer = min(refusals, len(arrivals.row) - refusals)
     return wrong if wrong >= max(_LEAST_WRONG, _WRONG * fewer) else 0
@@ -201,18 +211,19 @@ def _trials_that_show(arrivals: _Arrivals, split: _Split) -> int:
     return shown
 
 
-def _hints(arrivals: _Arrivals, cap: CapFit) -> int:
-    """Return how many trials show a step, each at a time of its own."""
-    hints = 0
+def _hints(arrivals: _Arrivals, cap: CapFit) -> tuple[int, int]:
+    """Return how many trials show a step, each at a time of its own, and what contradicts them."""
+    hints = total = 0
     for trial in np.unique(arrivals.trial[arrivals.refused]).tolist():
         own = arrivals.take(arrivals.trial == trial)
-        constant = _left_by(own, cap)
-        if not constant:
-            continue
-        split = _best_split(own)
-        wrong = int(own.contradicting(split.caps(len(own.row))).sum())
-        hints += wrong <= _CLEARLY * constant and _trials_that_show(own, split) == 1
-    return hints
+        left = _contradicting(own, cap)
+        if _left_by(own, cap):
+            split = _best_split(own)
+            wrong = int(own.contradicting(split.caps(len(own.row))).sum())
+            if wrong <= _CLEARLY * left and _trials_that_show(own, split) == 1:
+                hints, left = hints + 1, wrong
+        total += left
+    return hints, total
 
 
 def _step(

@@ -7,13 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.twin.cap_fit import CapFit, fit_cap, is_refusal
-from harness.twin.cap_step_fit import CapStepFit, fit_cap_step
+from harness.twin.cap_step_fit import CapStepFit, CapStepSearch, fit_cap_step
 from harness.twin.observations import Flags, Observations
 from harness.twin.rate_fit import RateFit, RetryAfterFit, fit_rate, fit_retry_after
 
 _ALONE = 0.95
-_RATE_ALONE = 0.9
 _MISSED = 0.05
+_SIMPLER = 3
+"""A rate has to contradict fewer requests than a cap by more than this."""
+_BOTH, _BOTH_SHARE = 5, 0.02
+"""The same, in number and as a share of the refusals, for a cap and a rate beside either alone."""
+_STRICT = 0.01
+"""The share of admissions that may contradict a cap beside a rate."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +57,42 @@ def fit_limits(seen: Observations) -> LimitsFit:
         rate = fit_rate(seen, step.explains) if varies else None
     elif varies and cap.refused >= _ALONE * max(int(silent.sum()), 1):
         rate = fit_rate(seen, cap.explains)
-    elif cap.refused < _ALONE * count:
-        rate = fit_rate(seen, nothing)
-        if rate is not None and rate.refused >= _RATE_ALONE * count:
-            cap = fit_cap(seen, nothing)
-        elif cap.cap is not None:
-            rate = fit_rate(seen, cap.explains)
+    elif cap.contradicts(count):
+        cap, rate = _cap_or_rate(seen, cap, capped, count, search)
     is_told = rate is not None and rate.admitted_against <= _MISSED * rate.of
     explained = cap.explains if rate is None else refused
     return LimitsFit(
         cap, step, 0 if is_told else search.hints, rate, fit_retry_after(seen, explained),
         int((refused & ~explained).sum()), explained,
     )  # fmt: skip
+
+
+def _cap_or_rate(
+    seen: Observations, cap: CapFit, capped: Flags, count: int, search: CapStepSearch
+) -> tuple[CapFit, RateFit | None]:
+    """Return the cap, the rate, or both, that contradict the fewest of `count` refusals.
+
+    Both have to be clearly better than one. A change of the cap that trials show at different times
+    stands for the cap, as no profile has it.
+    """
+    none = np.zeros(len(seen), np.bool_)
+    options: list[tuple[float, CapFit, RateFit | None]] = [(cap.contradicts(count), cap, None)]
+    if search.hints:
+        options.append((search.hinted + _SIMPLER * search.hints, cap, None))
+    rate = fit_rate(seen, none)
+    if rate is not None:
+        options.append((rate.contradicts(count) + _SIMPLER, fit_cap(seen, none), rate))
+    tried = set()
+    for beside in (cap, fit_cap(seen, capped, _STRICT)):
+        if beside.cap is None or beside.cap in tried:
+            continue
+        tried.add(beside.cap)
+        rate = fit_rate(seen, beside.explains)
+        if rate is not None:
+            wrong = rate.contradicts(count - beside.refused) + beside.against
+            options.append((wrong + max(_BOTH, _BOTH_SHARE * count), beside, rate))
+    _, cap, rate = min(options, key=lambda option: option[0])
+    return cap, rate
 
 
 def _is_simplest(seen: Observations, step: CapStepFit, count: int, varies: bool) -> bool:

@@ -50,6 +50,13 @@ class RateFit:
     admitted_against: int
     wait_error: float | None
 
+    def contradicts(self, count: int) -> float:
+        """Return how many requests contradict it, if it is the limit of `count` refusals.
+
+        They are estimated from the refusals that it was fitted to.
+        """
+        return (self.of - self.refused + self.admitted_against) * count / self.of
+
 
 @dataclass(frozen=True)
 class RetryAfterFit:
