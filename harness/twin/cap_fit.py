@@ -55,9 +55,7 @@ def is_served(seen: Observations) -> Flags:
     return served
 
 
-def fit_cap(
-    seen: Observations, refused: Flags, most_wrong: float = _WRONG_ADMISSIONS
-) -> CapFit:
+def fit_cap(seen: Observations, refused: Flags, most_wrong: float = _WRONG_ADMISSIONS) -> CapFit:
     """Return the cap. `refused`: the 429s that it may explain.
 
     `most_wrong`: the share of admissions, of the requests that came at it, that may contradict it.

@@ -41,7 +41,7 @@ class LimitsFit:
 def fit_limits(seen: Observations) -> LimitsFit:
     """Return the simplest limits that explain the refusals."""
     refused = is_refusal(seen)
-    count, nothing = int(refused.sum()), np.zeros(len(seen), np.bool_)
+    count = int(refused.sum())
     silent = refused & ~(seen.retry_after > 0)
     # Where refusals say different times, they are of a rate, and those of a cap say none.
     varies = fit_retry_after(seen, refused).value == "exact"

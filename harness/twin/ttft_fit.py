@@ -2,8 +2,9 @@
 
 With `slots`, requests queue, first come, first served. When the k-th request gets its slot follows
 from when those before it left, so each number of slots says how long each request waited. The
-number under which the rest of the time to first token varies least is taken, if it explains most
-of what varies.
+number under which the times to first token are likeliest is taken, if they are much likelier than
+without a queue. Both may grow with those that wait and those in service, as a time that grows with
+the load looks like a queue otherwise.
 
 If reading prompts costs time of the server (`PaceFit.reads`), the fit is of the wait before
 a prompt is read.
@@ -30,8 +31,13 @@ _CHANCE = 1e-4
 _GROWS = 1.15
 """A factor below this is no growth."""
 _QUEUED = 20
-_EXPLAINS = 0.6
-"""Slots are found if the spread with them is below this share of that without them."""
+_LIKELIER, _LIKELIER_EACH = 15.0, 0.2
+"""By how much the logarithm of the likelihood is larger with slots than without: in all, and for
+each request that waited for a slot.
+"""
+_ODD = 4.0
+"""Standard deviations beyond which a time is as likely as one that is so far off."""
+_LEAST_SIGMA = 1e-3
 _UNSURE = 0.3
 """The share of a wait that may be that for other prompts to be read."""
 _LEAST_WAIT = 0.05
@@ -164,8 +170,10 @@ def _slots(seen: Observations, served: Flags, rows: Flags) -> tuple[int | None, 
     """Return the number of slots, and when each attempt got its slot (when sent, without slots)."""
     starts = seen.sent.copy()
     first = np.where(rows, seen.first_text, np.nan)
+    some = np.zeros(len(seen), np.bool_)
+    some[np.flatnonzero(served)[:_MOST_IN_QUEUE]] = True
     queue = _Queue.of(seen, np.flatnonzero(served))
-    found = _best_slots(_Queue.of(seen, np.flatnonzero(served)[:_MOST_IN_QUEUE]), first)
+    found = _best_slots(_Queue.of(seen, np.flatnonzero(some)), first, _load(seen, some))
     if found is not None:
         began = queue.starts(found)
         text = first[queue.rows]
@@ -173,24 +181,48 @@ def _slots(seen: Observations, served: Flags, rows: Flags) -> tuple[int | None, 
     return found, starts
 
 
-def _best_slots(queue: _Queue, first_text: Floats) -> int | None:
-    """Return the number of slots under which the rest of the time to first token varies least."""
+def _best_slots(queue: _Queue, first_text: Floats, load: tuple[Integers, Integers]) -> int | None:
+    """Return the number of slots under which the times to first token are likeliest.
+
+    `load`: how many wait for their first token, and how many are in service, with each request.
+    """
     sent, first = queue.sent, first_text[queue.rows]
     with_text = ~np.isnan(first)
     active = active_before(sent, queue.left)
-    base = _spread(np.log(first - sent)[with_text])
-    least, found = base * _EXPLAINS, None
+    waiting, in_service = (number[queue.rows][with_text] for number in load)
+    plain = _likelihood((first - sent)[with_text], waiting, in_service)
+    best, found = 0.0, None
     for slots in range(1, int(active.max(initial=0)) + 1):
         if int((active >= slots).sum()) < _QUEUED:
             break
         began = queue.starts(slots)
-        rest = (first - began)[with_text]
-        if float((rest <= 0).mean()) > _EARLY or int((began > sent).sum()) < _QUEUED:
+        rest, queued = (first - began)[with_text], int((began > sent).sum())
+        if float((rest <= 0).mean()) > _EARLY or queued < _QUEUED:
             continue  # text before its slot: there are more slots
-        spread = _spread(np.log(rest[rest > 0]))
-        if spread < least:
-            least, found = spread, slots
+        likelier = -plain + _likelihood(
+            rest, np.minimum(waiting, slots), np.minimum(in_service, slots)
+        )
+        if likelier > max(best, _LIKELIER, _LIKELIER_EACH * queued):
+            best, found = likelier, slots
     return found
+
+
+def _likelihood(times: Floats, waiting: Integers, in_service: Integers) -> float:
+    """Return the logarithm of the likelihood of log-normal times that grow with the load."""
+    if len(times) < _LEAST:
+        return 0.0
+    logs = np.log(np.maximum(times, 1e-9))
+    usual, spread = float(np.median(logs)), 1.5 * _ODD * max(_sigma(logs), _LEAST_SIGMA)
+    logs = np.clip(logs, usual - spread, usual + spread)
+    columns = np.concatenate(
+        [hats(_told(busy), int(busy.max()))[busy] for busy in (waiting, in_service)], axis=1
+    )
+    # The columns of each number sum to 1, so only a weak pull to 0 decides between them.
+    squares = columns.T @ columns + _SMOOTHING / 100 * np.eye(columns.shape[1])
+    rest = logs - columns @ np.linalg.solve(squares, columns.T @ logs)
+    sigma = max(_sigma(rest), _LEAST_SIGMA)
+    odd = np.minimum(np.abs(rest) / sigma, _ODD)
+    return -float(np.sum(logs + odd**2 / 2)) - len(logs) * float(np.log(sigma))
 
 
 @dataclass(frozen=True)
@@ -223,10 +255,6 @@ class _Queue:
         place = (self.begin + self.number - slots)[waits]
         starts[waits] = np.maximum(starts[waits], self.departures[place])
         return starts
-
-
-def _spread(logs: Floats) -> float:
-    return float(np.std(logs)) if len(logs) else np.inf
 
 
 def _sigma(logs: Floats) -> float:
