@@ -1,8 +1,13 @@
 """Fits the faults of the provider: which failures, how often, and whether they come in bursts.
 
-Refusals that a limit explains, cancelled attempts and timeouts of the client are no faults. A kind
-of failure comes in bursts if attempts close in time fail together; a two-state chain is then fitted
-by its likelihood, as the simulated provider has it.
+Refusals that a limit explains, cancelled attempts and timeouts of the client are no faults. A share
+is that of the requests that a fault could strike. The simulated provider draws a fault before it
+asks the limits, so a request that a limit refused was not struck by a fault that fails at once, and
+says nothing of the others. An attempt that the client broke off counts as far as the fault would
+have shown by then.
+
+A kind of failure comes in bursts if attempts close in time fail together; a two-state chain is then
+fitted by its likelihood, as the simulated provider has it.
 """
 
 from __future__ import annotations
@@ -22,8 +27,12 @@ _CLOSE_BY = 5.0
 """Seconds between the ends of connections and attempts to connect that one fault explains."""
 _TOGETHER = 0.05
 """Seconds within which connections are broken off by one fault."""
+_AT_ONCE = 0.05
+"""The median seconds up to which a failure counts as one at once."""
 _LONGEST = 86_400.0
 """The longest duration in a profile, in seconds."""
+_MOSTLY = 0.5
+"""The chance of being seen above which an attempt counts in the search for bursts."""
 _CLUSTERED = 4.0
 """Standard errors by which the share of failures right after a failure exceeds that of all."""
 
@@ -40,7 +49,8 @@ class BurstFit:
 class FaultFit:
     """`share` of the requests that no earlier fault struck; within a burst if there is one.
 
-    `count` of `of` attempts failed so. `after`: the median seconds until a response in its place.
+    `count` of `of` attempts that could fail so did. `after`: the median seconds until a response in
+    its place.
     """
 
     kind: str
@@ -70,22 +80,42 @@ class FaultsFit:
 def fit_faults(seen: Observations, by_limits: Flags) -> FaultsFit:
     """Return the faults. `by_limits`: the refusals that a limit explains."""
     cut = cut_by_limit(seen)
-    exposed = ~by_limits & ~seen.has_outcome(CANCELLED)
+    spared = np.ones(len(seen), np.bool_)
     faults: list[FaultFit] = []
     other: dict[str, int] = {}
     timeouts = int(seen.has_outcome(*CLIENT_TIMEOUTS).sum())
-    known: list[tuple[bool, FaultKind, Flags]] = []
+    known: list[tuple[bool, FaultKind, Flags, Floats]] = []
     for name, failed in _failures(seen, by_limits, cut):
         kind = _kind_of(name)
         if kind is None:
             other[name] = int(failed.sum())
         else:
-            bursts = kind.place == "connection" or clustered(failed[exposed], seen.trial[exposed])
-            known.append((bursts, kind, failed))
-    for bursts, kind, failed in sorted(known, key=lambda each: each[0]):
-        faults.append(_fault(seen, kind, failed, exposed, bursts))
-        exposed = exposed & ~failed
+            exposed = _exposed(seen, kind, failed, by_limits)
+            rows = exposed > _MOSTLY
+            together = clustered(failed[rows], seen.trial[rows], seen.prompt[rows])
+            known.append((kind.place == "connection" or together, kind, failed, exposed))
+    for bursts, kind, failed, exposed in sorted(known, key=lambda each: each[0]):
+        faults.append(_fault(seen, kind, failed, np.where(spared, exposed, 0.0), bursts))
+        spared &= ~failed
     return FaultsFit(tuple(faults), timeouts, other, len(seen))
+
+
+def _exposed(seen: Observations, kind: FaultKind, failed: Flags, by_limits: Flags) -> Floats:
+    """Return the chance that a fault of this kind would have been seen in each attempt."""
+    broken_off = seen.has_outcome(CANCELLED, *CLIENT_TIMEOUTS)
+    if kind.place == "connection":
+        return np.where(by_limits | broken_off & ~failed, 0.0, 1.0)
+    since = seen.first_text if kind.place == "text" else seen.sent
+    took = seen.done - since
+    until = np.sort(np.nan_to_num(took[failed]))
+    exposed = np.ones(len(seen))
+    shown = np.searchsorted(until, np.nan_to_num(took, nan=-1.0), "right") / len(until)
+    exposed[broken_off] = shown[broken_off]
+    is_at_once = kind.place == "instead" and float(np.median(until)) <= _AT_ONCE
+    exposed[by_limits] = float(is_at_once)
+    exposed[~seen.was_sent] = 0.0
+    exposed[failed] = 1.0
+    return exposed
 
 
 def _failures(seen: Observations, by_limits: Flags, cut: Flags) -> list[tuple[str, Flags]]:
@@ -144,10 +174,11 @@ def _kind_of(name: str) -> FaultKind | None:
 
 
 def _fault(
-    seen: Observations, kind: FaultKind, failed: Flags, exposed: Flags, bursts: bool
+    seen: Observations, kind: FaultKind, failed: Flags, exposed: Floats, bursts: bool
 ) -> FaultFit:
-    count, of = int(failed.sum()), int(exposed.sum())
-    rows = np.flatnonzero(exposed)
+    failed = failed & (exposed > 0)
+    count, of = int(failed.sum()), max(float(exposed.sum()), 1.0)
+    rows = np.flatnonzero(exposed > _MOSTLY)
     share, burst = count / of, None
     if bursts:
         share, burst = fit_burst(failed[rows], seen.sent[rows], seen.trial[rows])
@@ -156,22 +187,27 @@ def _fault(
     took = (seen.done - seen.sent)[failed]
     after = float(np.median(took)) if kind.place == "instead" else 0.0
     return FaultFit(
-        kind.name, count, of, share, burst,
+        kind.name, count, round(of), share, burst,
         float(np.median(said)) if len(said) and kind.status is not None else None,
-        after if after > 0.05 else 0.0,
+        after if after > _AT_ONCE else 0.0,
     )  # fmt: skip
 
 
-def clustered(failed: Flags, trial: Integers) -> bool:
-    """Return whether failures follow each other more often than chance has it."""
-    pairs = trial[1:] == trial[:-1]
-    after = pairs & failed[:-1]
-    number = int(after.sum())
-    if failed.sum() < _LEAST_FOR_BURSTS or not number:
+def clustered(failed: Flags, trial: Integers, prompt: Integers) -> bool:
+    """Return whether failures follow each other more often than chance has it.
+
+    The same prompt may fail in every cell, and the next one, too. So what follows the failures of
+    one prompt counts together.
+    """
+    after = np.flatnonzero((trial[1:] == trial[:-1]) & failed[:-1])
+    if failed.sum() < _LEAST_FOR_BURSTS or not len(after):
         return False
     share = float(failed.mean())
-    follows = float((failed[1:] & after).sum()) / number
-    error = float(np.sqrt(share * (1 - share) / number))
+    next_failed = failed[after + 1]
+    follows = float(next_failed.mean())
+    together = np.bincount(prompt[after], next_failed - follows)
+    variance = max(share * (1 - share) / len(after), float((together**2).sum()) / len(after) ** 2)
+    error = float(np.sqrt(variance))
     return bool(follows > 1.5 * share and follows - share > _CLUSTERED * error)
 
 
