@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.records.errors import InputError
-from harness.store.run_directory import Records
 from harness.twin.cache_fit import CacheFit, fit_cache
 from harness.twin.connect_fit import ConnectFit, fit_connect
 from harness.twin.fault_fit import FaultsFit, fit_faults
 from harness.twin.length_fit import SettingLengths, fit_lengths, pooled_lengths
 from harness.twin.limits_fit import LimitsFit, fit_limits
-from harness.twin.observations import Observations, observe
+from harness.twin.observations import Observations
 from harness.twin.pace_fit import PaceFit, fit_pace
 from harness.twin.ttft_fit import TtftFit, fit_ttft
 
@@ -31,11 +29,6 @@ class ProviderFit:
     faults: FaultsFit
     cache: CacheFit
     connect: ConnectFit
-
-
-def fit_provider(runs: Sequence[Records]) -> ProviderFit:
-    """Return the fit to runs. Raises InputError if they have too little."""
-    return fit_observations(observe(runs))
 
 
 def fit_observations(seen: Observations) -> ProviderFit:

@@ -79,19 +79,25 @@ def _cap_or_rate(
     options: list[tuple[float, CapFit, RateFit | None]] = [(cap.contradicts(count), cap, None)]
     if search.hints:
         options.append((search.hinted + _SIMPLER * search.hints, cap, None))
-    rate = fit_rate(seen, none)
-    if rate is not None:
-        options.append((rate.contradicts(count) + _SIMPLER, fit_cap(seen, none), rate))
+
+    def least() -> tuple[float, CapFit, RateFit | None]:
+        return min(options, key=lambda option: option[0])
+
+    if least()[0] > _SIMPLER:
+        rate = fit_rate(seen, none)
+        if rate is not None:
+            options.append((rate.contradicts(count) + _SIMPLER, fit_cap(seen, none), rate))
+    more = max(_BOTH, _BOTH_SHARE * count)
     tried = set()
     for beside in (cap, fit_cap(seen, capped, _STRICT)):
-        if beside.cap is None or beside.cap in tried:
+        if beside.cap is None or beside.cap in tried or least()[0] <= more:
             continue
         tried.add(beside.cap)
         rate = fit_rate(seen, beside.explains)
         if rate is not None:
             wrong = rate.contradicts(count - beside.refused) + beside.against
-            options.append((wrong + max(_BOTH, _BOTH_SHARE * count), beside, rate))
-    _, cap, rate = min(options, key=lambda option: option[0])
+            options.append((wrong + more, beside, rate))
+    _, cap, rate = least()
     return cap, rate
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.store.column_reader import read_columns
-from harness.twin.fit import ProviderFit, fit_provider
+from harness.twin.fit import ProviderFit, fit_observations
 from harness.twin.fitted_parts import fitted_parts
 from harness.twin.observations import observe
 from harness.twin.profile_text import TwinHead, twin_text
@@ -39,9 +39,8 @@ HIGH: dict[str, Any] = {"workflows": 36, "in_flight": 20, "repeats": 2, "topics"
 
 def fitted(seed: int, *permits: int) -> ProviderFit:
     """Return a fit to a run with few permits and one with these."""
-    return fit_provider(
-        [play(GPU, seed=seed, **LOW), play(GPU, seed=seed, permits=permits, **HIGH)]
-    )
+    runs = [play(GPU, seed=seed, **LOW), play(GPU, seed=seed, permits=permits, **HIGH)]
+    return fit_observations(observe(runs))
 
 
 def made(folder: Path, provider: dict[str, Any] | Path, permits: int) -> tuple[float, float]:
@@ -118,7 +117,7 @@ TOLERANCE = {"knee": 0.3, "saturating": 0.1}
 @pytest.mark.parametrize("name", CURVES)
 def test_the_pace_at_twice_the_range_follows_the_law_or_the_last_line(name: str) -> None:
     provider, beyond = CURVES[name]
-    fit = fit_provider([play(provider, permits=(1, 4, 16))])
+    fit = fit_observations(observe([play(provider, permits=(1, 4, 16))]))
     pace = fit.pace
     assert (pace.per_1k_context, pace.per_1k_prompt) == (0, 0)
     slope = max(pace.slope or 0.0, pace.last_slope)
@@ -136,5 +135,5 @@ def test_phases_whose_prompts_begin_alike_have_their_own_cached_share() -> None:
 
 
 def test_prompts_that_cost_nothing_are_not_in_the_profile() -> None:
-    parts = fitted_parts(fit_provider([play({"itl_b": "1ms"}, permits=(1, 4, 16))]))
+    parts = fitted_parts(fit_observations(observe([play({"itl_b": "1ms"}, permits=(1, 4, 16))])))
     assert "prompts" not in [part.name for part in parts]

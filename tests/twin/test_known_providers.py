@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.config.prices import Price, cost_usd
-from harness.twin.fit import ProviderFit, fit_provider
+from harness.twin.fit import ProviderFit, fit_observations
 from harness.twin.fitted_parts import fitted_parts
 from harness.twin.limits_fit import fit_limits
 from harness.twin.observations import observe
@@ -21,7 +21,7 @@ LIMITED: dict[str, Any] = {"permits": (4, 16), "workflows": 20}
 
 
 def fitted(provider: dict[str, Any], seed: int, **settings: Any) -> ProviderFit:
-    return fit_provider([play(provider, seed=seed, **settings)])
+    return fit_observations(observe([play(provider, seed=seed, **settings)]))
 
 
 def itl_at(fit: ProviderFit) -> dict[int, float]:
@@ -160,7 +160,7 @@ def test_a_change_of_the_cap_in_one_trial_or_at_other_times_cannot_be_told(
     times: tuple[str, ...],
 ) -> None:
     one = {**STEPPED, "permits": (24,)}
-    fit = fit_provider([play(stepped(16, 4, at), seed=1, **one) for at in times])
+    fit = fit_observations(observe([play(stepped(16, 4, at), seed=1, **one) for at in times]))
     assert (fit.limits.cap.cap, fit.limits.step) == (16, None)
     assert 1 <= fit.limits.step_hints <= len(times)
     part = next(one for one in fitted_parts(fit) if one.name == "concurrency cap")
@@ -211,10 +211,58 @@ def test_a_cap_and_a_rate_are_found_beside_each_other() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_a_cap_and_a_rate_are_found_where_no_refusal_says_which_it_met(seed: int) -> None:
+    provider = {"concurrency_cap": 6, "requests_per_minute": 50, "burst": "10s"}
+    limits = fitted(provider, seed, permits=(2, 16), workflows=20).limits
+    assert limits.rate is not None
+    assert (limits.cap.cap, limits.rate.kind, limits.rate.burst) == (6, "requests", 10)
+    assert limits.rate.amount == pytest.approx(50, rel=0.03)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_rate_stands_for_a_cap_that_changes_in_one_trial(seed: int) -> None:
+    limits = fitted(stepped(12, 4), seed, **{**STEPPED, "permits": (24,)}).limits
+    assert (limits.cap.cap, limits.step, limits.step_hints, limits.rate) == (12, None, 1, None)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_small_bucket_of_reserved_tokens_is_no_cap(seed: int) -> None:
+    provider = {"tokens_per_minute": 60_000, "tokens_counted": "reserved", "burst": "10s"}
+    limit = "max_tokens = { decompose = 1000, research = 1500, synthesize = 2000 }"
+    many = {"permits": (16, 24), "workflows": 20, "in_flight": 12, "workflow": limit}
+    limits = fitted(provider, seed, **many).limits
+    assert limits.rate is not None
+    assert (limits.cap.cap, limits.rate.kind, limits.rate.burst) == (None, "reserved", 10)
+    assert limits.rate.amount == pytest.approx(60_000, rel=0.03)
+
+
+BUSY: dict[str, Any] = {"permits": (2, 24), "workflows": 20, "in_flight": 12}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_slots_are_a_queue_and_not_a_slow_first_token(seed: int) -> None:
     ttft = fitted({"slots": 5}, seed).ttft
     assert (ttft.slots, ttft.growth) == (5, ())
     assert ttft.median == pytest.approx(0.5, rel=0.15)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("slots", "median", "sigma"), [(4, "2s", 0.8), (16, "500ms", 0.8)])
+def test_slots_are_found_beside_times_to_first_token_that_vary_more(
+    seed: int, slots: int, median: str, sigma: float
+) -> None:
+    provider = {"slots": slots, "ttft": {"median": median, "sigma": sigma}}
+    assert fitted(provider, seed, **BUSY).ttft.slots == slots
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("key", ["growth", "growth_in_service"])
+def test_growth_with_the_load_is_no_queue(seed: int, key: str) -> None:
+    growth = [{"requests": 1, "factor": 1}, {"requests": 8, "factor": 4}]
+    provider = {"itl_a": "2ms", "ttft": {"median": "2s", "sigma": 0.1, key: growth}}
+    ttft = fitted(provider, seed, **{**BUSY, "permits": (2, 8, 16)}).ttft
+    assert ttft.slots is None
+    assert ttft.growth or ttft.growth_in_service
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -267,7 +315,7 @@ def test_no_time_of_connecting_is_found_where_there_is_none_or_nobody_connects()
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_the_cached_share_of_the_input_is_found_and_has_its_price(seed: int, share: float) -> None:
     records = play({"cached_share": share}, seed=seed)
-    cache = fit_provider([records]).cache
+    cache = fit_observations(observe([records])).cache
     assert cache.share == pytest.approx(share, abs=0.005)
     assert (cache.attempts, cache.silent) == (len(records.attempts), 0)
     price = Price(input=1000.0, cached=100.0, output=0.0, source="made up")
@@ -323,3 +371,18 @@ def test_faults_are_told_from_bursts_of_faults(seed: int) -> None:
     assert bursts.share == pytest.approx(0.8, abs=0.12)
     assert bursts.burst.on == pytest.approx(5, rel=0.5)
     assert bursts.burst.off == pytest.approx(40, rel=0.5)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("kind", ["server_error", "reset_in_body"])
+def test_the_share_of_a_fault_is_that_of_the_requests_that_it_could_strike(
+    seed: int, kind: str
+) -> None:
+    provider = {"concurrency_cap": 6, "faults": [{"kind": kind, "probability": 0.1}]}
+    fit = fitted(provider, seed, permits=(16,), workflows=100, topics=100)
+    (fault,) = fit.faults.faults
+    refused = fit.limits.cap.refused
+    assert refused > 200
+    # The simulated provider draws a fault before it asks the cap.
+    assert fault.of == fit.attempts - (refused if kind == "reset_in_body" else 0)
+    assert fault.share == pytest.approx(0.1, abs=0.03)

@@ -19,7 +19,7 @@ from harness.twin.cache_fit import fit_cache
 from harness.twin.cap_fit import fit_cap, is_refusal
 from harness.twin.connect_fit import fit_connect
 from harness.twin.curves import fit_rising, hats, knots_up_to
-from harness.twin.fault_fit import fit_faults
+from harness.twin.fault_fit import clustered, fit_faults
 from harness.twin.fit import fit_observations
 from harness.twin.fitted_parts import fitted_parts
 from harness.twin.in_flight import active_at, active_before, count_in_flight
@@ -250,6 +250,33 @@ def test_a_cap_explains_the_refusals_at_it_and_not_those_below() -> None:
     assert (limits.cap.cap, int(limits.explained.sum()), limits.unexplained) == (None, 0, 9)
     (fault,) = fit_faults(idle, limits.explained).faults
     assert (fault.kind, fault.count, fault.of) == ("rate_limited", 9, 49)
+
+
+def test_attempts_that_were_broken_off_count_as_far_as_a_fault_would_have_shown() -> None:
+    def ended(sent: float, after: float, outcome: str, **fields: Any) -> Attempt:
+        done = round((sent + after) * SECOND)
+        return attempt(sent, outcome=outcome, finish_reason=None, done=done, **fields)
+
+    seen = seen_in([
+        *(attempt(10.0 * n) for n in range(10)),
+        *(ended(200.0 + 10 * n, 1.0, "connection_lost") for n in range(4)),  # half a second of text
+        *(ended(300.0 + 10 * n, 1.4, "cancelled") for n in range(2)),
+        *(ended(400.0 + 10 * n, 0.3, "cancelled", first_answer=None) for n in range(3)),
+        *(failed(500.0 + 10 * n, "server_error", 500) for n in range(2)),
+    ])  # fmt: skip
+    faults = fit_faults(seen, is_refusal(seen)).faults
+    assert [(fault.kind, fault.count, fault.of) for fault in faults] == [
+        ("reset_in_body", 4, 18), ("server_error", 2, 17),
+    ]  # fmt: skip
+
+
+def test_the_same_failures_in_each_cell_are_no_bursts() -> None:
+    prompt = np.tile(np.arange(100), 10)
+    trial = np.repeat(np.arange(10), 100)
+    failed = np.isin(prompt, [3, 4, 5, 20, 21, 40, 50, 60, 61, 80])
+    assert not clustered(failed, trial, prompt)
+    in_bursts = (np.arange(1000) + 37 * trial) % 250 < 12  # at another time in each cell
+    assert clustered(in_bursts, trial, prompt)
 
 
 def test_an_admission_while_a_request_ends_is_not_against_a_cap() -> None:
