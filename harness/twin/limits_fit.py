@@ -15,7 +15,7 @@ _ALONE = 0.95
 _MISSED = 0.05
 _SIMPLER = 3
 """A rate has to contradict fewer requests than a cap by more than this."""
-_BOTH, _BOTH_SHARE = 5, 0.02
+_BOTH, _BOTH_SHARE = 5, 0.01
 """The same, in number and as a share of the refusals, for a cap and a rate beside either alone."""
 _STRICT = 0.01
 """The share of admissions that may contradict a cap beside a rate."""
