@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
 
 from rich.console import Console
 from rich.text import Text
@@ -26,8 +27,11 @@ SHARE_METRICS = ("success_rate", "in_time_rate")
 """The metrics that are shares of the workflows."""
 NOTHING_WEAK = "No permit count and no retry policy is predicted clearly worse than others."
 _MOST_WEAK = 6
+_SLOWER = 0.02
+"""By how much a setting may be worse than the best and still be named for its fewer permits."""
 _WORDS = {"makespan": "makespan", "ttft_p50": "median time to first token"}
 """The metrics whose errors are told, with their names in sentences."""
+_IN_SECONDS = ("makespan", "workflow_p50", "workflow_p95", "ttft_p50")
 METRIC_HEADS: Mapping[str, tuple[str, str]] = {
     "makespan": ("makespan", "s"),
     "workflow_p50": ("workflow", "p50 s"),
@@ -48,7 +52,8 @@ def render_prediction(prediction: Prediction, console: Console, width: int) -> N
     mark = " of a SIMULATED provider" if prediction.simulated else ""
     head = (
         f"{prediction.scenario}: {counted(len(prediction.cells), 'setting')} PREDICTED by a twin"
-        f"{mark}, fitted to {prediction.attempts:,} attempts; nothing was sent"
+        f"{mark}, fitted to {prediction.attempts:,} attempts of {_listed(prediction.sources)}; "
+        "nothing was sent"
     )
     say(console, *(Text(line, style="bold") for line in wrapped(head, width=width)))
     say(console, *wrapped(best_line(prediction, labels), width=width), "")
@@ -74,10 +79,8 @@ def render_check(check: CheckedPrediction, console: Console, width: int) -> None
     prediction, labels = check.prediction, prediction_labels(check.prediction)
     say(console, *(Text(line, style="bold") for line in wrapped(quality_line(check), width=width)))
     say(console, *_error_table(check.metrics), "")
-    say(console, *wrapped(
-        "bias: the mean of the errors; the other errors are without sign. covered: measured values "
-        "in the interval of their prediction.", width=width,
-    ))  # fmt: skip
+    for line in check_lines(check):
+        say(console, *wrapped(line, width=width))
     if check.weak:
         say(console, "Where it is weaker:")
         for text in weak_lines(check):
@@ -93,8 +96,9 @@ def render_check(check: CheckedPrediction, console: Console, width: int) -> None
 def weak_lines(check: CheckedPrediction) -> list[str]:
     """Return where the errors are larger than in general, the largest first."""
     return [
-        f"{weak.where}: {weak.metric} is off by {_percent(weak.median)} in the median of "
-        f"{counted(weak.settings, 'setting')}, of all by {_percent(weak.of_all)}; "
+        f"{weak.where}: {weak.metric} is off by {error_in_words(weak.metric, weak.median)} in the "
+        f"median of {counted(weak.settings, 'setting')}, of all by "
+        f"{error_in_words(weak.metric, weak.of_all)}; "
         f"{percent(weak.covered)} in the interval"
         for weak in check.weak[:_MOST_WEAK]
     ]
@@ -106,39 +110,90 @@ def quality_line(check: CheckedPrediction) -> str:
         return "No predicted setting has a value in the run, so nothing can be compared."
     first = check.metrics[0]
     covered = round(first.covered * first.settings)
+    new = " that the fitted runs do not have" if check.is_new else ""
+    told = [
+        f"{one.metric} is off by {error_in_words(one.metric, one.median)} in the median"
+        for one in check.metrics
+        if one is first or (one.metric == "success_rate" and one.largest > 0)
+    ]
     return (
-        f"The prediction of {check.prediction.scenario} is {check.quality}: {first.metric} is off "
-        f"by {_percent(first.median)} in the median of {counted(first.settings, 'setting')}, by "
-        f"{_percent(first.largest)} at most; the interval holds "
-        f"{covered} of {counted(first.settings, 'measured value')}."
+        f"The prediction of the scenario {check.prediction.scenario} is {check.quality}: over "
+        f"{counted(first.settings, 'setting')}{new}, {' and '.join(told)}; the interval of "
+        f"{first.metric} holds {covered} of {counted(first.settings, 'measured value')}."
     )
 
 
+def check_lines(check: CheckedPrediction) -> Iterator[str]:
+    """Yield with what the prediction was compared, and how the columns are meant."""
+    yield (
+        f"Fitted to {_listed(check.prediction.sources)}, compared with {check.other}. The "
+        "prediction had the lengths of the answers in that run, so this checks the twin, not how "
+        "answers differ from run to run."
+    )
+    yield (
+        "bias: the mean of the errors; the other errors are without sign. covered: measured values "
+        "in the interval of their prediction."
+    )
+
+
+def error_in_words(metric: str, error: float) -> str:
+    """Write an error: `1.2 %`, or `3.4 points` for a share."""
+    return f"{100 * error:.1f} points" if metric in SHARE_METRICS else _percent(error)
+
+
 def best_line(prediction: Prediction, labels: Mapping[str, str]) -> str:
-    """Return the setting with the best predicted value of the objective, and how sure that is."""
+    """Return the setting with the best predicted value of the objective, and how sure that is.
+
+    Of those within 2 %, it is the one with the fewest permits. Extrapolations are named apart.
+    """
     metric = predicted_objective(prediction)
     kept = enough(prediction)
-    known = [one for one in kept if metric in one.values]
-    if not known:
+    every = [one for one in kept if metric in one.values]
+    if not every:
         return _none_keeps_enough(prediction, labels)
-    best = min(known, key=lambda one: one.values[metric].value)
+    known = [one for one in every if not one.beyond]
+    text = _best_of(known or every, metric, labels)
+    if not known:
+        text += ", an extrapolation, as all of them"
+    beyond = [one for one in every if one.beyond] if known else []
+    if beyond:
+        best = min(beyond, key=lambda one: one.values[metric].value)
+        if best.values[metric].high < min(one.values[metric].low for one in known):
+            text += (
+                f". Beyond what was measured, {labels[best.info.id]} would have "
+                f"{value_and_interval(best.values[metric])}, if nothing changes there"
+            )
+    lost = len(prediction.cells) - len(kept)
+    if lost:
+        text += f". Left out, as they lose too many workflows (x): {lost} of "
+        text += f"{len(prediction.cells)}"
+    return f"{text}."
+
+
+def _best_of(known: Sequence[PredictedCell], metric: str, labels: Mapping[str, str]) -> str:
+    least = min(one.values[metric].value for one in known)
+    equal = [one for one in known if one.values[metric].value <= least * (1 + _SLOWER)]
+    best = min(equal, key=lambda one: (one.info.permits, one.values[metric].value))
     value = best.values[metric]
+    unit = " s" if metric in _IN_SECONDS else ""
+    within = " within 2 %, with the fewest calls at once" if len(equal) > 1 else ""
+    text = f"Lowest {metric}{within}: {labels[best.info.id]}, {value_and_interval(value)}{unit}"
     others = [
         labels[one.info.id]
         for one in known
-        if one is not best and one.values[metric].low <= value.high
+        if one not in equal and one.values[metric].low <= value.high
     ]
-    lost = len(prediction.cells) - len(kept)
-    text = f"Lowest {metric}: {labels[best.info.id]}, {value_and_interval(value)}"
-    if best.beyond:
-        text += ", an extrapolation"
+    same = [labels[one.info.id] for one in equal if one is not best]
+    if same:
+        text += f"; as good: {_listed(_first(same))}"
     if others:
-        more = len(others) - _MOST_OVERLAPPING
-        shown = others if more <= 1 else [*others[:_MOST_OVERLAPPING], f"{more} more"]
-        text += f"; its interval overlaps that of {_listed(shown)}"
-    if lost:
-        text += f". Left out, as they lose too many workflows: {lost} of {len(prediction.cells)}"
-    return f"{text}."
+        text += f"; its interval overlaps that of {_listed(_first(others))}"
+    return text
+
+
+def _first(names: Sequence[str]) -> list[str]:
+    more = len(names) - _MOST_OVERLAPPING
+    return list(names) if more <= 1 else [*names[:_MOST_OVERLAPPING], f"{more} more"]
 
 
 def _none_keeps_enough(prediction: Prediction, labels: Mapping[str, str]) -> str:
@@ -196,10 +251,11 @@ def trust_lines(
     `intervals`: where a reader finds them.
     """
     yield (
-        f"{intervals}: where the mean over many runs of this work is expected, with 95 % "
-        f"confidence: from {prediction.bootstraps} fits to runs that the twin played, and from the "
-        "settings below. A single run varies around that mean. Failures that the runs never met "
-        "are in no interval."
+        f"{intervals}: where the mean over many runs is expected, with 95 % confidence, if the "
+        "answers are as long as those of the run. They come from "
+        f"{prediction.bootstraps} fits to runs that the twin played, and from the errors of the "
+        "settings that were left out. Failures and limits that the runs never met are in no "
+        f"interval.{_one_run(prediction, labels)}"
     )
     told = [
         _left_out(name, prediction.errors[name], labels)
@@ -215,16 +271,33 @@ def trust_lines(
         )
 
 
+def _one_run(prediction: Prediction, labels: Mapping[str, str]) -> str:
+    """Return how far one run with new answers is from the mean, in a sentence."""
+    known = [one for one in enough(prediction) if "makespan" in one.values and not one.beyond]
+    if not known:
+        return ""
+    best = min(known, key=lambda one: one.values["makespan"].value)
+    share = best.values["makespan"].one_run
+    if share is None:
+        return ""
+    return (
+        " One repeat with new answers about the same topics differs by up to "
+        f"{percent(share)} from it (makespan of {labels[best.info.id]})."
+    )
+
+
 def _left_out(name: str, errors: Sequence[LeftOutSetting], labels: Mapping[str, str]) -> str:
     inside = [one for one in errors if one.is_inside] or list(errors)
     sizes = sorted(abs(math.expm1(one.error)) for one in inside)
-    middle = sizes[len(sizes) // 2]
+    middle = median(sizes)
     worst = max(inside, key=lambda one: abs(one.error))
     where = labels.get(worst.cell, worst.cell)
     text = f"{_WORDS[name]} off by {_percent(middle)} in the median"
     if len(inside) > 1:
         text += f", by {_percent(sizes[-1])} at most ({where})"
     outer = len(errors) - len(inside)
+    if not inside[0].is_inside:
+        text += ", each beyond the permits of the others"
     if outer:
         far = max(abs(math.expm1(one.error)) for one in errors if not one.is_inside)
         text += f"; beyond the others' permits by up to {_percent(far)}"
@@ -241,12 +314,15 @@ def prediction_labels(prediction: Prediction) -> dict[str, str]:
 def extrapolations(prediction: Prediction, labels: Mapping[str, str]) -> Iterator[str]:
     """Yield a sentence about the settings beyond what was measured."""
     beyond = [one for one in prediction.cells if one.beyond]
+    if not beyond:
+        return
+    risk = "a limit or a slowdown that begins there is not in the prediction"
     if len(beyond) == 1:
-        yield f"{labels[beyond[0].info.id]} is an extrapolation (*): {beyond[0].beyond}"
-    elif beyond:
+        yield f"{labels[beyond[0].info.id]} is an extrapolation (*): {beyond[0].beyond}; {risk}"
+    else:
         yield (
             f"{len(beyond)} settings are extrapolations (*), for example "
-            f"{labels[beyond[0].info.id]}: {beyond[0].beyond}"
+            f"{labels[beyond[0].info.id]}: {beyond[0].beyond}; {risk}"
         )
 
 
@@ -272,7 +348,11 @@ def _column(head: str, values: Sequence[str], *, left: bool = False) -> Column:
 
 def _table(prediction: Prediction, labels: Mapping[str, str], width: int) -> Iterator[str]:
     cells = prediction.cells
-    names = [labels[one.info.id] + "*" * bool(one.beyond) for one in cells]
+    kept = {one.info.id for one in enough(prediction)}
+    names = [
+        labels[one.info.id] + "*" * bool(one.beyond) + " x" * (one.info.id not in kept)
+        for one in cells
+    ]
     first = _column("setting", names, left=True)
     columns = [
         _column("\n".join(head), [_cell_text(name, one) for one in cells])

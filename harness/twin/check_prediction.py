@@ -10,6 +10,7 @@ from harness.analysis.settings import settings_of, varying
 from harness.records.schema import CellInfo
 from harness.records.settings import value_text
 from harness.store.run_directory import Records
+from harness.twin.fitted_runs import run_label
 from harness.twin.predict import predict
 from harness.twin.predicted_metrics import PREDICTED, PredictedMetric
 from harness.twin.prediction import (
@@ -25,6 +26,7 @@ from harness.twin.prediction_error import freedom_of, from_error_scale, half_wid
 
 QUALITY_LIMITS: Mapping[Quality, tuple[float, float]] = {"good": (0.05, 0.10), "fair": (0.10, 0.25)}
 """The largest median and 90th percentile of the errors with which a prediction is called so."""
+_ORDER: Sequence[Quality] = ("good", "fair", "poor")
 _WEAKER = 1.5
 _LEAST_ERROR = 0.03
 """An error below this is no weakness."""
@@ -46,14 +48,19 @@ def compare_with(prediction: Prediction, other: Records) -> CheckedPrediction:
         for cell in prediction.cells
         if (value := cell.values.get(metric.name)) is not None and _is_comparable(metric, value)
     )
+    known = {info.id for info in prediction.measured}
+    new = [one for one in values if one.cell not in known]
     metrics = tuple(
         _of_metric(metric.name, mine)
         for metric in PREDICTED
-        if (mine := [one for one in values if one.metric == metric.name])
+        if (mine := [one for one in new or values if one.metric == metric.name])
     )
     infos = {cell.info.id: cell.info for cell in prediction.cells}
-    quality = metrics[0].quality if metrics else "poor"
-    return CheckedPrediction(prediction, values, metrics, tuple(_weak(values, infos)), quality)
+    decide = [one.quality for one in metrics if one.metric in ("makespan", "success_rate")]
+    quality: Quality = max(decide, key=_ORDER.index) if decide else "poor"
+    weak = tuple(_weak(values, infos))
+    name = run_label(other.run)
+    return CheckedPrediction(prediction, values, metrics, weak, quality, name, bool(new))
 
 
 def _is_comparable(metric: PredictedMetric, value: PredictedValue) -> bool:

@@ -87,3 +87,8 @@ def calls_of_repeat(source: FittedRun) -> float:
 def shares_draws(source: FittedRun) -> bool:
     """Return whether all settings met the same draws, as at a simulated provider."""
     return source.records.run.simulated
+
+
+def run_label(run: Run) -> str:
+    """Return the name of a run with the first digits of its id."""
+    return f"{run.name} ({run.run_id[:8]})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -35,8 +36,8 @@ _LEAVE_OUT_ATTEMPTS = 50_000
 
 
 @dataclass(frozen=True)
-class _LeftOut:
-    """What the others predict of a setting: `mine` by repeat; and what was measured, `real`."""
+class _Compared:
+    """What a twin predicts of a setting: `mine` by repeat; and what was measured, `real`."""
 
     cell: str
     mine: Mapping[int, float]
@@ -47,13 +48,19 @@ class _LeftOut:
 
 
 def leave_out_each(
-    sources: Sequence[FittedRun], seen: Observations, repeats: int, seed: int
+    sources: Sequence[FittedRun],
+    seen: Observations,
+    whole: Mapping[str, Any],
+    repeats: int,
+    seed: int,
 ) -> tuple[dict[str, list[LeftOutSetting]], dict[str, float]]:
     """Return the errors of the settings of the runs, each predicted by a fit to the others.
 
-    Then by how much the trials of a setting vary more than at the twin. Both by metric.
+    Then by how much the trials of a setting vary more than at the twin of the `whole` fit, whose
+    profile is given: one that lacks a limit would not vary as they do. Both by metric.
     """
-    found: dict[str, list[_LeftOut]] = {metric.name: [] for metric in PREDICTED}
+    left_out: dict[str, list[_Compared]] = {metric.name: [] for metric in PREDICTED}
+    fitted: dict[str, list[_Compared]] = {metric.name: [] for metric in PREDICTED}
     kept = _first_trials(seen)
     every = [
         (source, info)
@@ -64,35 +71,41 @@ def leave_out_each(
     for source, info in every[:: math.ceil(max(len(every), 1) / _MOST_LEFT_OUT)]:
         others = [one.permits for _, one in every if one is not info]
         rows = kept.cell != kept.cells.index(info.id)
+
+        def compare(
+            profile: Mapping[str, Any], found: dict[str, list[_Compared]],
+            source: FittedRun = source, info: CellInfo = info,
+            others: Sequence[int] = others or [info.permits],
+        ) -> None:  # fmt: skip
+            twin, lengths = source.twin.with_profile(profile), source.lengths.of_trial
+            values = values_of(play_at_twin(twin, repeats, seed, lengths, [info.id]))
+            inside, far = not beyond_measured(info, others), distance(info.permits, others)
+            for metric in PREDICTED:
+                real = source.measured[metric.name].get(info.id, {})
+                mine = of_same_work(values[metric.name].get(info.id, {}), real, source.repeats)
+                if mine and all(has_ratio(metric, each.values()) for each in (mine, real)):
+                    one = _Compared(info.id, mine, real, source.repeats, inside, far)
+                    found[metric.name].append(one)
+
+        compare(whole, fitted)
         if not others or not rows.any():
             continue
         try:
-            profile = profile_of(fit_observations(kept.take(rows)))
-            twin = source.twin.with_profile(profile)
-            lengths = source.lengths.of_trial
-            values = values_of(play_at_twin(twin, repeats, seed, lengths, [info.id]))
+            compare(profile_of(fit_observations(kept.take(rows))), left_out)
         except InputError:
-            continue
-        inside, far = not beyond_measured(info, others), distance(info.permits, others)
-        for metric in PREDICTED:
-            real = source.measured[metric.name].get(info.id, {})
-            mine = of_same_work(values[metric.name].get(info.id, {}), real, source.repeats)
-            if mine and all(has_ratio(metric, each.values()) for each in (mine, real)):
-                left = _LeftOut(info.id, mine, real, source.repeats, inside, far)
-                found[metric.name].append(left)
+            continue  # the others have too little
     errors: dict[str, list[LeftOutSetting]] = {}
     excess: dict[str, float] = {}
     for metric in PREDICTED:
-        every_left = found[metric.name]
-        excess[metric.name] = excess_variance([
+        excess[metric.name] = more = excess_variance([
             (_differences(metric, one), trial_variance(metric, one.mine, one.whole))
-            for one in every_left
+            for one in fitted[metric.name]
         ])  # fmt: skip
-        errors[metric.name] = [_left_out(metric, one, excess[metric.name]) for one in every_left]
+        errors[metric.name] = [_left_out(metric, one, more) for one in left_out[metric.name]]
     return errors, excess
 
 
-def _differences(metric: PredictedMetric, one: _LeftOut) -> Floats:
+def _differences(metric: PredictedMetric, one: _Compared) -> Floats:
     """Return predicted minus measured in each repeat, which has its own lengths."""
     return np.array([
         mean_on_error_scale(
@@ -104,7 +117,7 @@ def _differences(metric: PredictedMetric, one: _LeftOut) -> Floats:
     ])  # fmt: skip
 
 
-def _left_out(metric: PredictedMetric, one: _LeftOut, excess: float) -> LeftOutSetting:
+def _left_out(metric: PredictedMetric, one: _Compared, excess: float) -> LeftOutSetting:
     variance = trial_variance(metric, one.mine, one.whole)
     noise = (variance + excess) / len(one.real) + variance / len(one.mine)
     error = mean_on_error_scale(metric, one.mine) - mean_on_error_scale(metric, one.real)

@@ -28,6 +28,7 @@ from harness.twin.fitted_runs import (
     calls_of_trial,
     fitted_run,
     profile_of,
+    run_label,
     scenario_at_twin,
 )
 from harness.twin.left_out_settings import beyond_measured, leave_out_each, of_same_work
@@ -42,6 +43,7 @@ from harness.twin.prediction_error import (
     has_ratio,
     mean_on_error_scale,
     model_variance,
+    to_error_scale,
     trial_variance,
 )
 from harness.twin.prediction_notes import (
@@ -98,14 +100,20 @@ def predict(
     few = min(repeats, math.ceil(_REPLICATE_CALLS / work))
     bootstraps = _affordable(bootstraps, few * work + sum(map(calls_of_repeat, sources)))
     shifts = bootstrap_shifts(sources, twin, lengths, fit, few, seed, bootstraps)
-    errors, excess = leave_out_each(sources, seen, repeats, seed)
+    errors, excess = leave_out_each(sources, seen, profile, repeats, seed)
     permits = [cell.permits for records in runs for cell in records.run.cells]
     trials_fitted = sum(len(records.trials) for records in runs)
+    known = [  # what no measured setting has, has no model error either
+        metric
+        for metric in PREDICTED
+        if not metric.of_many
+        or any(any(source.measured[metric.name].values()) for source in sources)
+    ]
     cells = []
     for info in twin.cells:
         beyond, far = beyond_measured(info, permits), distance(info.permits, permits)
         values = {}
-        for metric in PREDICTED:
+        for metric in known:
             trials: ByRepeat = point[metric.name].get(info.id, {})
             real = asked.measured[metric.name].get(info.id, {})
             if of is not None:
@@ -124,7 +132,8 @@ def predict(
         twin.scenario.name, runs[0].run.simulated, len(seen), tuple(cells), errors, repeats,
         bootstraps, (*unknown, UNFITTED), tuple(notes),
         scenario.slo.success_rate, scenario.objective.success_margin, scenario.objective.minimise,
-        runs[0].run.cells,
+        tuple({cell.id: cell for each in runs for cell in each.run.cells}.values()),
+        tuple(run_label(each.run) for each in runs),
     )  # fmt: skip
 
 
@@ -174,7 +183,7 @@ def _value(
     """
     mean = float(np.mean(list(measured.values()))) if measured else None
     if not has_ratio(metric, trials.values()):
-        return PredictedValue(0.0, 0.0, 0.0, 0.0, None, 0.0, mean)
+        return PredictedValue(0.0, 0.0, 0.0, None, 0.0, None, 0.0, mean)
     middle, spread = mean_on_error_scale(metric, trials), trial_variance(metric, trials, whole)
     shifts = shifts[np.isfinite(shifts)]
     fit = spread / len(trials) + (float(np.mean(shifts**2)) if len(shifts) else 0.0) + common
@@ -184,6 +193,9 @@ def _value(
     value, low, high = (
         from_error_scale(metric, at) for at in (middle, middle - half, middle + half)
     )
+    every = to_error_scale(metric, list(trials.values()))
+    single = half_width(float(np.var(every)) + excess + fit + error, known)
+    one_run = single if metric.is_share else math.expm1(single)
     return PredictedValue(
-        value, low, high, fit + error, known, spread + excess, mean,
-    )  # fmt: skip
+        value, low, high, one_run if whole > 1 else None, fit + error, known, spread + excess, mean
+    )

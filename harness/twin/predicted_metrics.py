@@ -15,13 +15,19 @@ _COMPARED = compared_metrics()
 
 @dataclass(frozen=True)
 class PredictedMetric:
-    """One metric. `is_share`: 0 to 1, with errors as differences; other errors are ratios."""
+    """One metric. `is_share`: 0 to 1, with errors as differences; other errors are ratios.
+
+    `least`: the smallest value that it can have. `of_many`: it needs more workflows than a run may
+    have.
+    """
 
     name: str
     words: str
     unit: str
     is_share: bool
     by_repeat: Callable[[MeasuredCell], ByRepeat]
+    least: float = 0.0
+    of_many: bool = False
 
 
 def _success_by_repeat(cell: MeasuredCell) -> ByRepeat:
@@ -40,9 +46,10 @@ def _in_time_by_repeat(cell: MeasuredCell) -> ByRepeat:
     return {repeat: sum(each) / len(each) for repeat, each in kept.items()}
 
 
-def _compared(name: str) -> PredictedMetric:
+def _compared(name: str, least: float = 0.0, *, of_many: bool = False) -> PredictedMetric:
     found = _COMPARED[name]
-    return PredictedMetric(name, found.words, found.metric.unit, False, found.scaled)
+    unit = found.metric.unit
+    return PredictedMetric(name, found.words, unit, False, found.scaled, least, of_many)
 
 
 def _output_rate() -> PredictedMetric:
@@ -54,12 +61,12 @@ def _output_rate() -> PredictedMetric:
 PREDICTED: tuple[PredictedMetric, ...] = (
     _compared("makespan"),
     _compared("workflow_p50"),
-    _compared("workflow_p95"),
+    _compared("workflow_p95", of_many=True),
     _compared("ttft_p50"),
     _output_rate(),
     PredictedMetric("success_rate", "success rate", "share", True, _success_by_repeat),
     PredictedMetric("in_time_rate", "share within the limit", "share", True, _in_time_by_repeat),
-    _compared("amplification"),
+    _compared("amplification", 1.0),
     _compared("cost_per_successful_workflow"),
 )
 """The metrics in the order of the table."""

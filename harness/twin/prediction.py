@@ -32,14 +32,17 @@ class LeftOutSetting:
 class PredictedValue:
     """A metric of a setting: the mean over many runs of the same work, with its 95 % interval.
 
-    `variance`: of the predicted mean, with its degrees of `freedom` (None: many); `trial_variance`:
-    of one trial around it. Both are on the scale of errors. `measured`: the mean in the run,
-    None if the setting was not in it.
+    `one_run`: half the interval of a single trial with new answers about the same topics, as a
+    share of the value; None if the run has one repeat, whose answers cannot differ. `variance`: of
+    the predicted mean, with its degrees of `freedom` (None: many); `trial_variance`: of one trial
+    around it. Both are on the scale of errors. `measured`: the mean in the run, None if the setting
+    was not in it.
     """
 
     value: float
     low: float
     high: float
+    one_run: float | None
     variance: float
     freedom: float | None
     trial_variance: float
@@ -68,7 +71,8 @@ class Prediction:
     `unknown`: what the records cannot tell. `notes`: what a reader has to know of the lengths.
     `required`: the share of the workflows that has to succeed, if the scenario says so; otherwise
     it may be lower than that of the best setting by `success_margin`.
-    `objective`: the metric that it minimises. `measured`: the settings of the run.
+    `objective`: the metric that it minimises. `measured`: the settings of the runs.
+    `sources`: the runs, with the first digits of their ids.
     """
 
     scenario: str
@@ -84,6 +88,7 @@ class Prediction:
     success_margin: float
     objective: str
     measured: tuple[CellInfo, ...]
+    sources: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -155,10 +160,16 @@ class WeakPlace:
 
 @dataclass(frozen=True)
 class CheckedPrediction:
-    """A prediction of a run, compared with the run."""
+    """A prediction of a run, compared with the run, `other`.
+
+    `metrics`: the errors over the settings that the fitted runs do not have, if there are any, and
+    `is_new` then; else over all. `quality`: the worst of the makespan and of the workflows kept.
+    """
 
     prediction: Prediction
     values: tuple[CheckedValue, ...]
     metrics: tuple[CheckedMetric, ...]
     weak: tuple[WeakPlace, ...]
     quality: Quality
+    other: str
+    is_new: bool

@@ -27,7 +27,9 @@ def to_error_scale(metric: PredictedMetric, values: Sequence[float] | Floats) ->
 
 def from_error_scale(metric: PredictedMetric, value: float) -> float:
     """Return a value from the scale on which errors are compared."""
-    return min(max(value, 0.0), 1.0) if metric.is_share else math.exp(value)
+    if metric.is_share:
+        return min(max(value, 0.0), 1.0)
+    return max(math.exp(value), metric.least)
 
 
 def distance(permits: int, measured: Collection[int]) -> float:

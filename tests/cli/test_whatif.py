@@ -245,7 +245,7 @@ def test_of_a_long_run_the_first_repeats_are_played_in_fewer_bootstraps(
 
 
 def value(middle: float, low: float, high: float) -> PredictedValue:
-    return PredictedValue(middle, low, high, 0.0, 0.0, 0.0, None)
+    return PredictedValue(middle, low, high, None, 0.0, 0.0, 0.0, None)
 
 
 def prediction(makespans: dict[str, float], kept: float = 1.0, **settings: Any) -> Prediction:
@@ -257,7 +257,7 @@ def prediction(makespans: dict[str, float], kept: float = 1.0, **settings: Any) 
         )
         for name, at in makespans.items()
     )  # fmt: skip
-    plain = Prediction("s", False, 1, cells, {}, 1, 1, (), (), None, 0.05, "makespan", ())
+    plain = Prediction("s", False, 1, cells, {}, 1, 1, (), (), None, 0.05, "makespan", (), ("s",))
     return dataclasses.replace(plain, **settings)
 
 
@@ -272,11 +272,16 @@ def short(found: Prediction) -> dict[str, str]:
 def test_the_best_setting_names_a_few_of_those_that_are_not_told_apart() -> None:
     names = [f"async-{n}-none" for n in range(1, 8)]
     alone = prediction({names[0]: 9, names[1]: 20})
-    assert best(alone) == "Lowest makespan: async-1-none, 9.00 (8.00 to 10.0)."
-    two = best(prediction(dict.fromkeys(names[:2], 9)))
-    assert two.endswith("; its interval overlaps that of async-2-none.")
-    four = best(prediction(dict.fromkeys(names[:5], 9)))
-    assert four.endswith("async-2-none, async-3-none, async-4-none and async-5-none.")
+    assert best(alone) == "Lowest makespan: async-1-none, 9.00 (8.00 to 10.0) s."
+    near = best(prediction({names[0]: 9, names[1]: 9.5}))
+    assert near.endswith("s; its interval overlaps that of async-2-none.")
+    two = best(prediction({names[1]: 8.95, names[0]: 9}))
+    assert two == (
+        "Lowest makespan within 2 %, with the fewest calls at once: async-1-none, "
+        "9.00 (8.00 to 10.0) s; as good: async-2-none."
+    )
+    five = best(prediction(dict.fromkeys(names[:5], 9)))
+    assert five.endswith("async-2-none, async-3-none, async-4-none and async-5-none.")
     seven = best(prediction(dict.fromkeys(names, 9)))
     assert seven.endswith("async-2-none, async-3-none, async-4-none and 3 more.")
 
@@ -287,7 +292,7 @@ def test_the_best_setting_keeps_enough_workflows_in_time() -> None:
     late = dataclasses.replace(fast, values={**fast.values, "in_time_rate": value(0.5, 0.4, 0.6)})
     told = best(dataclasses.replace(found, cells=(slow, late)))
     assert told.startswith("Lowest makespan: async-1-none, 9.00 (8.00 to 10.0)")
-    assert told.endswith("Left out, as they lose too many workflows: 1 of 2.")
+    assert told.endswith("Left out, as they lose too many workflows (x): 1 of 2.")
     loses = {**fast.values, "success_rate": value(0.9, 0.9, 0.9)}
     both = dataclasses.replace(found, cells=(slow, dataclasses.replace(fast, values=loses)))
     assert "async-2-none" in best(dataclasses.replace(both, required=None, success_margin=0.2))
@@ -304,16 +309,24 @@ def test_no_setting_keeps_enough_workflows() -> None:
     )
 
 
-def test_an_extrapolation_is_named_also_as_the_best() -> None:
+def test_an_extrapolation_is_not_the_answer_but_named_apart() -> None:
     found = prediction({"async-1-none": 9, "async-2-none": 5, "async-3-none": 20})
     far = tuple(dataclasses.replace(one, beyond="far") for one in found.cells[1:])
     one = dataclasses.replace(found, cells=(found.cells[0], far[0]))
-    assert best(one) == "Lowest makespan: async-2-none, 5.00 (4.00 to 6.00), an extrapolation."
-    assert list(extrapolations(one, short(one))) == ["async-2-none is an extrapolation (*): far"]
+    assert best(one) == (
+        "Lowest makespan: async-1-none, 9.00 (8.00 to 10.0) s. Beyond what was measured, "
+        "async-2-none would have 5.00 (4.00 to 6.00), if nothing changes there."
+    )
+    risk = "far; a limit or a slowdown that begins there is not in the prediction"
+    assert list(extrapolations(one, short(one))) == [
+        f"async-2-none is an extrapolation (*): {risk}"
+    ]
     two = dataclasses.replace(found, cells=(found.cells[0], *far))
     assert list(extrapolations(two, short(two))) == [
-        "2 settings are extrapolations (*), for example async-2-none: far"
+        f"2 settings are extrapolations (*), for example async-2-none: {risk}"
     ]
+    alone = dataclasses.replace(found, cells=(far[0],))
+    assert best(alone).endswith("5.00 (4.00 to 6.00) s, an extrapolation, as all of them.")
 
 
 def test_a_program_that_fails_is_named_and_a_time_of_0_has_no_error(

@@ -37,11 +37,11 @@ def info(permits: int, retry: str = "full-jitter", mode: str = "async") -> CellI
 
 def value(mean: float) -> PredictedValue:
     """Return a value with an interval of a tenth to both sides."""
-    return PredictedValue(mean, 0.9 * mean, 1.1 * mean, 0.01, 5.0, 0.01, None)
+    return PredictedValue(mean, 0.9 * mean, 1.1 * mean, 0.2, 0.01, 5.0, 0.01, None)
 
 
 def predicted_cell(permits: int, retry: str = "full-jitter", beyond: str = "") -> PredictedCell:
-    success = PredictedValue(0.96, 0.9, 1.0, 0.01, 5.0, 0.01, None)
+    success = PredictedValue(0.96, 0.9, 1.0, 0.1, 0.01, 5.0, 0.01, None)
     values = {
         "makespan": value(1000 / permits), "ttft_p50": value(0.5), "success_rate": success,
         "output_rate": value(20.0 * permits),
@@ -75,6 +75,7 @@ def make_prediction(**fields: Any) -> Prediction:
     plain = Prediction(
         "tides", True, 1_234, cells, errors, 4, 30, ("the pace above 8 in flight",),
         ("2 topics are not in the run",), None, 0.05, "makespan", (info(4), info(8)),
+        ("tides (0123abcd)",),
     )  # fmt: skip
     return replace(plain, **fields)
 
@@ -87,7 +88,10 @@ def make_check(**fields: Any) -> CheckedPrediction:
     )
     metrics = (CheckedMetric("makespan", 2, -0.165, 0.165, 0.27, 0.29, 0.5, "fair"),)
     weak = (WeakPlace("permits 2", "makespan", 1, 0.29, 0.165, 0.0),)
-    return replace(CheckedPrediction(make_prediction(), values, metrics, weak, "fair"), **fields)
+    plain = CheckedPrediction(
+        make_prediction(), values, metrics, weak, "fair", "tides (4567ef01)", False
+    )
+    return replace(plain, **fields)
 
 
 def make_curves(**fields: Any) -> TwinCurves:
