@@ -134,8 +134,10 @@ def test_a_check_names_bias_and_coverage_and_what_it_does_not_show(
     other = written(tmp_path / "other", seed=8, permits=(3,), profile=provider)
     assert main(["whatif", run, "--check", other]) == 0
     out = capsys.readouterr().out
-    assert "The prediction of known is good: makespan is off by" in out
-    assert "the interval holds 1 of 1 measured value." in out
+    said = " ".join(out.split())
+    assert "The prediction of the scenario known is good: over 1 setting that the fitted" in said
+    assert "the interval of makespan holds 1 of 1 measured value." in said
+    assert "The prediction had the lengths of the answers in that run" in said
     assert "bias: the mean of the errors" in out
     assert "No permit count" not in out, "one setting is not worse than others"
     assert "Note" not in out
@@ -357,7 +359,7 @@ def test_a_program_that_fails_is_named_and_a_time_of_0_has_no_error(
     assert "100.0% of the predicted workflows end with an error of the program" in out
     assert "KeyError: 'a'" in out
     row = next(line for line in out.splitlines() if line.startswith("async 2 "))
-    assert row.split()[:5] == ["async", "2", "0", "0", "%"], "no interval of a time of 0"
+    assert row.split()[:6] == ["async", "2", "x", "0", "0", "%"], "no interval of a time of 0"
     assert main(["whatif", runs["works"], "--check", runs["breaks"]]) == 0
     out = capsys.readouterr().out
     assert "success_rate" in out
