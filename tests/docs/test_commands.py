@@ -32,6 +32,9 @@ NOT_RUN = {
     "run": "a name without its arguments",
     "reasoning diff": "the same",
     "fit results/quickstart -o twin.toml": "tests/docs/test_twin.py runs it",
+    "whatif results/quickstart --set 'sweep.permits=[3, 6]' --set 'sweep.retry=[\"openai-sdk\"]'": (
+        "the same"
+    ),
     "trace export results/RUN --endpoint http://127.0.0.1:4318": "needs a collector; "
     "tests/cli/test_export.py and tests/cli/test_traces_and_the_provider.py have one",
 }
