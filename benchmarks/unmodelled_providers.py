@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -102,9 +103,9 @@ class EventfulModel(Model):
         due = min(self._next, self._event_at)
         return None if due == _NEVER else max(due, self._settled)
 
+    @abstractmethod
     def _on_event(self, at: int) -> None:
         """Process the event at `_event_at` and set the time of the next."""
-        raise NotImplementedError
 
 
 class BlockingPrefill(EventfulModel):

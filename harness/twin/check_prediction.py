@@ -11,7 +11,6 @@ from harness.records.schema import CellInfo
 from harness.records.settings import value_text
 from harness.store.run_directory import Records
 from harness.twin.fitted_runs import run_label
-from harness.twin.predict import predict
 from harness.twin.predicted_metrics import PREDICTED, PredictedMetric
 from harness.twin.prediction import (
     CheckedMetric,
@@ -30,11 +29,6 @@ _ORDER: Sequence[Quality] = ("good", "fair", "poor")
 _WEAKER = 1.5
 _LEAST_ERROR = 0.03
 """An error below this is no weakness."""
-
-
-def check(runs: Sequence[Records], other: Records, *, seed: int = 1) -> CheckedPrediction:
-    """Predict the settings and the work of another run, and compare. Raises InputError."""
-    return compare_with(predict(runs, of=other, seed=seed), other)
 
 
 def compare_with(prediction: Prediction, other: Records) -> CheckedPrediction:

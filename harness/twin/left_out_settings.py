@@ -70,28 +70,13 @@ def leave_out_each(
     ]
     for source, info in every[:: math.ceil(max(len(every), 1) / _MOST_LEFT_OUT)]:
         others = [one.permits for _, one in every if one is not info]
+        _compare(source, info, others or [info.permits], whole, repeats, seed, fitted)
         rows = kept.cell != kept.cells.index(info.id)
-
-        def compare(
-            profile: Mapping[str, Any], found: dict[str, list[_Compared]],
-            source: FittedRun = source, info: CellInfo = info,
-            others: Sequence[int] = others or [info.permits],
-        ) -> None:  # fmt: skip
-            twin, lengths = source.twin.with_profile(profile), source.lengths.of_trial
-            values = values_of(play_at_twin(twin, repeats, seed, lengths, [info.id]))
-            inside, far = not beyond_measured(info, others), distance(info.permits, others)
-            for metric in PREDICTED:
-                real = source.measured[metric.name].get(info.id, {})
-                mine = of_same_work(values[metric.name].get(info.id, {}), real, source.repeats)
-                if mine and all(has_ratio(metric, each.values()) for each in (mine, real)):
-                    one = _Compared(info.id, mine, real, source.repeats, inside, far)
-                    found[metric.name].append(one)
-
-        compare(whole, fitted)
         if not others or not rows.any():
             continue
         try:
-            compare(profile_of(fit_observations(kept.take(rows))), left_out)
+            profile = profile_of(fit_observations(kept.take(rows)))
+            _compare(source, info, others, profile, repeats, seed, left_out)
         except InputError:
             continue  # the others have too little
     errors: dict[str, list[LeftOutSetting]] = {}
@@ -103,6 +88,25 @@ def leave_out_each(
         ])  # fmt: skip
         errors[metric.name] = [_left_out(metric, one, more) for one in left_out[metric.name]]
     return errors, excess
+
+
+def _compare(
+    source: FittedRun, info: CellInfo, others: Sequence[int], profile: Mapping[str, Any],
+    repeats: int, seed: int, found: Mapping[str, list[_Compared]],
+) -> None:  # fmt: skip
+    """Play a setting at the twin with a profile, and add what it predicts to `found`, by metric.
+
+    `others`: the permits of the other settings.
+    """
+    twin, lengths = source.twin.with_profile(profile), source.lengths.of_trial
+    values = values_of(play_at_twin(twin, repeats, seed, lengths, [info.id]))
+    inside, far = not beyond_measured(info, others), distance(info.permits, others)
+    for metric in PREDICTED:
+        real = source.measured[metric.name].get(info.id, {})
+        mine = of_same_work(values[metric.name].get(info.id, {}), real, source.repeats)
+        if mine and all(has_ratio(metric, each.values()) for each in (mine, real)):
+            one = _Compared(info.id, mine, real, source.repeats, inside, far)
+            found[metric.name].append(one)
 
 
 def _differences(metric: PredictedMetric, one: _Compared) -> Floats:

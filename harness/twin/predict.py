@@ -2,9 +2,10 @@
 
 The twin is fitted to the run, and plays the predicted settings in virtual time, with the lengths of
 the responses that the run recorded. A prediction is the mean over many runs of the same work. Its
-interval has two parts. The error of the fit comes from a bootstrap: the twin plays the run's own
+interval has three parts. The error of the fit comes from a bootstrap: the twin plays the run's own
 settings again, the fit is repeated on these records, and the new twin predicts. The error of the
-model comes from the run: each setting is left out of the fit once and predicted by the rest.
+model comes from the run: each setting is left out of the fit once and predicted by the rest. And
+the trials of a run can vary more than at the twin.
 """
 
 from __future__ import annotations
@@ -103,12 +104,7 @@ def predict(
     errors, excess = leave_out_each(sources, seen, profile, repeats, seed)
     permits = [cell.permits for records in runs for cell in records.run.cells]
     trials_fitted = sum(len(records.trials) for records in runs)
-    known = [  # what no measured setting has, has no model error either
-        metric
-        for metric in PREDICTED
-        if not metric.of_many
-        or any(any(source.measured[metric.name].values()) for source in sources)
-    ]
+    known = _known_metrics(sources)
     cells = []
     for info in twin.cells:
         beyond, far = beyond_measured(info, permits), distance(info.permits, permits)
@@ -135,6 +131,16 @@ def predict(
         tuple({cell.id: cell for each in runs for cell in each.run.cells}.values()),
         tuple(run_label(each.run) for each in runs),
     )  # fmt: skip
+
+
+def _known_metrics(sources: Sequence[FittedRun]) -> list[PredictedMetric]:
+    """Return the metrics to predict: what no measured setting has, has no model error either."""
+    return [
+        metric
+        for metric in PREDICTED
+        if not metric.of_many
+        or any(any(source.measured[metric.name].values()) for source in sources)
+    ]
 
 
 def _affordable(bootstraps: int, calls: float) -> int:
