@@ -163,6 +163,11 @@ def _ttft(ttft: TtftFit, pace: PaceFit) -> FittedPart:
         f"{count_of(ttft.attempts, 'attempt')}, up to {ttft.most} in service, {low:,.0f} to "
         f"{high:,.0f} input tokens"
     )
+    if ttft.cut:
+        evidence += (
+            f"; {count_of(ttft.cut, 'attempt')} broken off before the first token, which took at "
+            "least so long"
+        )
     if pace.before_text is not None:
         unknown.append("growth with load or prompt: responses came as a whole")
     else:

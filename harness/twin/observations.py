@@ -36,6 +36,10 @@ CLIENT_TIMEOUTS = (
     "first_token_timeout", "idle_timeout", "call_timeout", "workflow_timeout", "connect_timeout",
 )  # fmt: skip
 """The outcomes of attempts that the client gave up."""
+BROKEN_OFF = (
+    CANCELLED, "first_token_timeout", "idle_timeout", "call_timeout", "workflow_timeout",
+)  # fmt: skip
+"""The outcomes of attempts that the client ended after they were sent."""
 _BETWEEN_TRIALS = 1.0
 _TIMES = ("sent", "headers", "first_text", "first_answer", "last_token", "done")
 _OF_CALL = ("repeat", "workflow", "branch", "call")

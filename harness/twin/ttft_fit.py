@@ -6,20 +6,23 @@ number under which the times to first token are likeliest is taken, if they are 
 without a queue. Both may grow with those that wait and those in service, as a time that grows with
 the load looks like a queue otherwise.
 
+A request that the client broke off before its first token waited at least so long: the loser of a
+hedge, or one that a deadline cut.
+
 If reading prompts costs time of the server (`PaceFit.reads`), the fit is of the wait before
 a prompt is read.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from harness.twin.curves import fit_rising, hats, knots_up_to
 from harness.twin.in_flight import active_before
-from harness.twin.observations import Flags, Floats, Integers, Observations
+from harness.twin.observations import BROKEN_OFF, Flags, Floats, Integers, Observations
 from harness.twin.pace_fit import PaceFit, batches_of
 
 _LEAST = 10
@@ -49,6 +52,13 @@ _TURNS = 4
 _FAR = 2.0
 """Standard deviations beyond which a time counts as if it were so far off."""
 _SMOOTHING = 0.1
+_SILENT = 3.0
+"""Standard deviations that a request waits at most if it would have had a first token: a server may
+also say nothing, whatever the time is to its first tokens."""
+_MOST_ROUNDS = 40
+_SETTLED = 1e-4
+_GOLDEN = (5**0.5 - 1) / 2
+_Points: TypeAlias = tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,8 @@ class TtftFit:
     their first token and of all in service, itself included. `slots`: None if no queue was seen.
     `most`: the most in service when a request came. `queued`: the requests that waited for a slot.
     `inputs`: the 5th and 95th percentile of the input tokens. `until_read`: all this is up to the
-    reading of the prompt, whose time is a cost of its own.
+    reading of the prompt, whose time is a cost of its own. `cut`: the attempts beside `attempts`
+    that the client broke off before their first token.
     """
 
     median: float
@@ -74,6 +85,7 @@ class TtftFit:
     inputs: tuple[float, float]
     growth_in_service: tuple[tuple[int, float], ...] = ()
     until_read: bool = False
+    cut: int = 0
 
 
 def fit_ttft(seen: Observations, pace: PaceFit) -> TtftFit | None:
@@ -90,27 +102,140 @@ def fit_ttft(seen: Observations, pace: PaceFit) -> TtftFit | None:
     waits = seen.first_text - starts
     if pace.reads:
         waits, rows = _until_read(seen, starts, rows, pace)
-    waits = waits[rows]
-    inputs = np.maximum(seen.input[rows], 0).astype(np.float64)
-    waiting, in_service = (
-        np.minimum(count, slots or len(seen))[rows] for count in _load(seen, served)
-    )
+    inputs = np.maximum(seen.input, 0).astype(np.float64)
     most = active_before(seen.sent[served], seen.served_until[served]).max() + 1
-    prompt, alone = seen.prompt[rows], _alone(seen.sent, rows, waits, waiting)
-    per_1k, error = _per_1k(waits[alone], inputs[alone], in_service[alone], prompt[alone])
+    low, high = np.percentile(inputs[rows], [5, 95])
+    is_cut = served & seen.has_outcome(*BROKEN_OFF) & np.isnan(seen.first_text)
+    if is_cut.any():
+        inputs[is_cut] = _inputs_of_prompts(seen, rows)[is_cut]
+        waits[is_cut] = _least_waits(seen, starts, inputs, pace)[is_cut]
+        is_cut &= waits > 0
+    waiting, in_service = (np.minimum(count, slots or len(seen)) for count in _load(seen, served))
+    every = _Waits(seen.sent, waits, inputs, waiting, in_service, seen.prompt)
+    observed = every.take(rows)
+    found = _distribution(observed, seen.sent)
+    if is_cut.any():
+        found = _with_cut_waits(observed, every.take(is_cut), found, seen.sent)
+    return TtftFit(
+        found.median, found.sigma, found.per_1k, found.per_1k_error, found.growth, slots,
+        int(rows.sum()), queued, int(most), (float(low), float(high)), found.growth_in_service,
+        pace.reads, int(is_cut.sum()),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Waits:
+    """Requests with the seconds that each waited for its first token, and its load.
+
+    `waiting` and `in_service`: how many waited for their first token and were in service when it
+    came, itself included.
+    """
+
+    sent: Floats
+    seconds: Floats
+    inputs: Floats
+    waiting: Integers
+    in_service: Integers
+    prompt: Integers
+
+    def __len__(self) -> int:
+        return len(self.sent)
+
+    def take(self, rows: Flags) -> _Waits:
+        """Return some of the requests."""
+        return _Waits(*(column[rows] for column in vars(self).values()))
+
+    def and_others(self, others: _Waits) -> _Waits:
+        """Return these requests, then the others."""
+        pairs = zip(vars(self).values(), vars(others).values(), strict=True)
+        return _Waits(*(np.concatenate(pair) for pair in pairs))
+
+
+class _Distribution(NamedTuple):
+    """The keys of `TtftFit` that are fitted to waits."""
+
+    median: float
+    sigma: float
+    per_1k: float
+    per_1k_error: float | None
+    growth: _Points
+    growth_in_service: _Points
+
+
+def _distribution(waits: _Waits, sent: Floats) -> _Distribution:
+    """Return the distribution of waits. `sent`: when each request of the runs was sent."""
+    seconds, inputs, waiting, prompt = waits.seconds, waits.inputs, waits.waiting, waits.prompt
+    alone = _alone(sent, waits.sent, seconds, waiting)
+    per_1k, error = _per_1k(seconds[alone], inputs[alone], waits.in_service[alone], prompt[alone])
     if not per_1k:
-        per_1k, error = _per_1k(waits, inputs, waiting, prompt)
-    logs = np.log(np.maximum(waits - per_1k * inputs / 1000, waits * 0.02))
-    growth_in_service, _ = _growth(logs[alone], in_service[alone], _independent(prompt[alone]))
-    logs = logs - _log_factors(growth_in_service, in_service)
+        per_1k, error = _per_1k(seconds, inputs, waiting, prompt)
+    logs = _logs_without_prompt(seconds, inputs, per_1k)
+    growth_in_service, _ = _growth(
+        logs[alone], waits.in_service[alone], _independent(prompt[alone])
+    )
+    logs = logs - _log_factors(growth_in_service, waits.in_service)
     independent = _independent(prompt) / float(waiting.mean())  # those that wait delay each other
     growth, logs = _growth(logs, waiting, independent)
-    low, high = np.percentile(inputs, [5, 95])
     plain = logs[alone] if alone.sum() >= 3 * _LEAST else logs
-    return TtftFit(
-        float(np.exp(np.median(plain))), _sigma(logs), per_1k, error, growth, slots, len(waits),
-        queued, int(most), (float(low), float(high)), growth_in_service, pace.reads,
-    )  # fmt: skip
+    median = float(np.exp(np.median(plain)))
+    return _Distribution(median, _sigma(logs), per_1k, error, growth, growth_in_service)
+
+
+def _logs_without_prompt(seconds: Floats, inputs: Floats, per_1k: float) -> Floats:
+    logs: Floats = np.log(np.maximum(seconds - per_1k * inputs / 1000, seconds * 0.02))
+    return logs
+
+
+def _with_cut_waits(
+    observed: _Waits, cut: _Waits, found: _Distribution, sent: Floats
+) -> _Distribution:
+    """Return the distribution of all waits, of which those in `cut` are at least so long.
+
+    Without these the slow requests are missing, so the times are too short. Each one gets a wait
+    from the part of the distribution that is beyond what was seen of it, and the distribution is
+    fitted again, until both agree (expectation and maximisation, with a drawn value in the place of
+    the expected one, so that the spread stays; G. Celeux and J. Diebolt, The SEM algorithm,
+    Computational Statistics Quarterly 2, 1985). The draws are evenly spread and the same each time.
+    """
+    from scipy.special import ndtr, ndtri  # slow import
+
+    # Multiples of the golden ratio, without their whole part, are evenly spread.
+    beyond = np.modf((np.arange(len(cut)) + 0.5) * _GOLDEN)[0]
+    for _ in range(_MOST_ROUNDS):
+        usual = np.log(found.median) + _log_factors(found.growth, cut.waiting)
+        usual = usual + _log_factors(found.growth_in_service, cut.in_service)
+        sigma = max(found.sigma, _LEAST_SIGMA)
+        far = (_logs_without_prompt(cut.seconds, cut.inputs, found.per_1k) - usual) / sigma
+        is_late = far < _SILENT
+        drawn = -ndtri(ndtr(-far[is_late]) * (1 - beyond[is_late]))
+        late = cut.take(is_late)
+        prompts = found.per_1k * late.inputs / 1000
+        late = replace(late, seconds=np.exp(usual[is_late] + sigma * drawn) + prompts)
+        before, found = found, _distribution(observed.and_others(late), sent)
+        moved = abs(np.log(found.median / before.median)) + abs(found.sigma - before.sigma)
+        if moved < _SETTLED:
+            break
+    return found
+
+
+def _inputs_of_prompts(seen: Observations, rows: Flags) -> Floats:
+    """Return the input tokens that each prompt had in one of the rows; their median otherwise.
+
+    An attempt that was cut short has no usage.
+    """
+    known = np.zeros(int(seen.prompt.max()) + 1)
+    np.maximum.at(known, seen.prompt[rows], seen.input[rows])
+    usual = float(np.median(np.maximum(seen.input[rows], 0)))
+    inputs: Floats = np.where(known > 0, known, usual)[seen.prompt]
+    return np.where(seen.input > 0, seen.input, inputs)
+
+
+def _least_waits(seen: Observations, starts: Floats, inputs: Floats, pace: PaceFit) -> Floats:
+    """Return how long each attempt waited until it ended, without the reading of its prompt."""
+    waits: Floats = seen.served_until - starts
+    if pace.reads:
+        waits = waits - inputs * (pace.per_1k_prompt / 1000) - pace.per_batch
+    return waits
 
 
 def _until_read(
@@ -306,9 +431,6 @@ def _told(busy: Integers) -> Integers:
     return knots[kept] if kept.any() else knots[[int(near.argmax())]]
 
 
-_Points: TypeAlias = tuple[tuple[int, float], ...]
-
-
 class _Growth(NamedTuple):
     """Factors of the median by a number of requests, none if it does not grow.
 
@@ -319,15 +441,17 @@ class _Growth(NamedTuple):
     rest: Floats
 
 
-def _alone(sent: Floats, rows: Flags, waits: Floats, waiting: Integers) -> Flags:
-    """Return which of the rows came while none waited, and had none come soon after.
+def _alone(every: Floats, sent: Floats, waits: Floats, waiting: Integers) -> Flags:
+    """Return which requests came while none waited, and had none come soon after.
+
+    `every`: when each request of the runs was sent, `sent` when these were.
 
     These show what the number in service does. Requests that come together hold each other up, also
     the first of them, and they come together most where few are in service yet.
     """
-    others = np.sort(sent)
-    soon = sent[rows] + float(np.median(waits))
-    after = np.searchsorted(others, soon, "right") - np.searchsorted(others, sent[rows], "right")
+    others = np.sort(every)
+    soon = sent + float(np.median(waits))
+    after = np.searchsorted(others, soon, "right") - np.searchsorted(others, sent, "right")
     alone: Flags = (waiting == 1) & (after == 0)
     return alone
 

@@ -401,3 +401,71 @@ def test_growth_with_those_in_service_is_told_by_requests_that_come_alone() -> N
     assert ttft.median == pytest.approx(0.02, rel=0.05)
     assert ttft.growth_in_service[-1][1] == pytest.approx(2, rel=0.1)
     assert dict(ttft.growth)[8] > 5
+
+
+def _with_deadline(
+    waits: list[float], deadline: float, outcome: str, at_once: int = 1, at: float = 0.0
+) -> list[Attempt]:
+    """Return attempts, some at once, those that wait longer than the deadline cut by it."""
+    attempts = []
+    for begin in range(0, len(waits), at_once):
+        for number, wait in enumerate(waits[begin : begin + at_once]):
+            sent = at + number / 1000
+            if wait <= deadline:
+                attempts.append(attempt(sent, wait, wait + 1))
+            else:
+                done = round((sent + deadline) * SECOND)
+                attempts.append(failed(sent, outcome, None, done=done))
+        at += deadline + 2
+    return attempts
+
+
+@pytest.mark.parametrize("outcome", ["cancelled", "first_token_timeout"])
+@pytest.mark.parametrize(("deadline", "share"), [(1.0, 0.5), (2.0, 0.16)])
+def test_a_request_that_was_broken_off_waited_at_least_so_long(
+    deadline: float, share: float, outcome: str
+) -> None:
+    waits = np.exp(np.random.default_rng(4).normal(0, 0.7, 1500)).tolist()
+    seen = seen_in(_with_deadline(waits, deadline, outcome))
+    pace = fit_pace(seen)
+    assert pace is not None
+    ttft = fit_ttft(seen, pace)
+    assert ttft is not None
+    assert ttft.cut == pytest.approx(1500 * share, rel=0.1)
+    assert ttft.attempts == 1500 - ttft.cut
+    assert ttft.median == pytest.approx(1, rel=0.07)
+    assert ttft.sigma == pytest.approx(0.7, rel=0.07)
+    assert ttft.growth == ()
+
+
+def test_a_server_that_says_nothing_does_not_move_the_time_to_first_token() -> None:
+    chance = np.random.default_rng(5)
+    waits = np.exp(chance.normal(0, 0.5, 600))
+    plain, silent = (
+        seen_in(_with_deadline(each, 60.0, "first_token_timeout"))
+        for each in (waits.tolist(), np.where(chance.random(600) < 0.1, 1e3, waits).tolist())
+    )
+    found = []
+    for seen in (plain, silent):
+        pace = fit_pace(seen)
+        assert pace is not None
+        ttft = fit_ttft(seen, pace)
+        assert ttft is not None
+        found.append((ttft.median, ttft.sigma))
+    assert found[1] == pytest.approx(found[0], rel=0.05)
+
+
+def test_growth_with_the_load_is_found_if_a_deadline_cuts_the_slow_requests() -> None:
+    waits = np.exp(np.random.default_rng(6).normal(0, 0.3, 1200))
+    waits[400:] *= 1 + np.arange(800) % 8 / 7  # the eighth of those that wait waits twice as long
+    attempts = _with_deadline(waits[:400].tolist(), 1.8, "cancelled")
+    attempts += _with_deadline(waits[400:].tolist(), 1.8, "cancelled", 8, 1e4)
+    seen = seen_in(attempts)
+    pace = fit_pace(seen)
+    assert pace is not None
+    ttft = fit_ttft(seen, pace)
+    assert ttft is not None
+    assert ttft.cut > 200
+    assert ttft.median == pytest.approx(1, rel=0.05)
+    assert ttft.sigma == pytest.approx(0.3, rel=0.1)
+    assert ttft.growth[-1] == pytest.approx((8, 2), rel=0.1)
