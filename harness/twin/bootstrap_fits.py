@@ -14,9 +14,11 @@ from harness.store.run_directory import Records
 from harness.twin.fault_fit import FaultFit
 from harness.twin.fit import ProviderFit, fit_observations
 from harness.twin.fitted_runs import FittedRun, profile_of, repeats_in, shares_draws
-from harness.twin.observations import Floats, observe
+from harness.twin.observations import observe
 from harness.twin.predicted_metrics import PREDICTED, values_of
 from harness.twin.prediction_error import (
+    differences_by_repeat,
+    fit_variance,
     mean_on_error_scale,
 )
 from harness.twin.twin_trials import (
@@ -29,17 +31,18 @@ _SOURCE_ATTEMPTS = 1_500
 """Attempts of a run that a bootstrap plays again; of more, the first repeats."""
 
 
-def bootstrap_shifts(
+def bootstrap_variances(
     sources: Sequence[FittedRun], twin: TwinScenario, lengths: LengthsOf, fit: ProviderFit,
     repeats: int, seed: int, bootstraps: int,
-) -> Mapping[tuple[str, str], Floats]:  # fmt: skip
-    """Return by how much the predictions of refitted twins differ, by metric and cell.
+) -> Mapping[tuple[str, str], float]:  # fmt: skip
+    """Return the variance of the predictions of refitted twins, by metric and cell.
 
-    All of them play the same draws, so that the differences come from the fits.
+    All of them play the same draws. Even so, a trial in which refusals decide can end differently
+    after any change, however small. That chance is subtracted: it is not an error of the fit.
     """
     origin = profile_of(_cautious(fit, sources))
     base = values_of(play_at_twin(twin.with_profile(origin), repeats, seed, lengths))
-    shifts: dict[tuple[str, str], list[float]] = {}
+    shifts: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for number in range(bootstraps):
         try:
             again, scale = _played_again(sources, origin, seed + 1000 + number)
@@ -50,10 +53,16 @@ def bootstrap_shifts(
         values = values_of(played)
         for metric in PREDICTED:
             for cell in base[metric.name]:
-                mine = mean_on_error_scale(metric, values[metric.name].get(cell, {}))
-                other = mean_on_error_scale(metric, base[metric.name][cell])
-                shifts.setdefault((metric.name, cell), []).append((mine - other) * scale)
-    return {key: np.array(each) for key, each in shifts.items()}
+                new, old = values[metric.name].get(cell, {}), base[metric.name][cell]
+                moved = mean_on_error_scale(metric, new) - mean_on_error_scale(metric, old)
+                if not math.isfinite(moved):
+                    continue
+                each = differences_by_repeat(metric, new, old)
+                chance = float(np.var(each, ddof=1)) / len(each) if len(each) > 1 else 0.0
+                shifts.setdefault((metric.name, cell), []).append(
+                    (moved * scale, chance * scale**2)
+                )
+    return {key: fit_variance(*np.array(each).T) for key, each in shifts.items()}
 
 
 def _cautious(fit: ProviderFit, sources: Sequence[FittedRun]) -> ProviderFit:

@@ -20,7 +20,7 @@ from harness.analysis.cells import ByRepeat
 from harness.records.schema import CellInfo
 from harness.records.settings import split_key
 from harness.store.run_directory import Records
-from harness.twin.bootstrap_fits import bootstrap_shifts
+from harness.twin.bootstrap_fits import bootstrap_variances
 from harness.twin.fit import fit_observations
 from harness.twin.fitted_parts import fitted_parts
 from harness.twin.fitted_runs import (
@@ -33,7 +33,7 @@ from harness.twin.fitted_runs import (
     scenario_at_twin,
 )
 from harness.twin.left_out_settings import beyond_measured, leave_out_each, of_same_work
-from harness.twin.observations import Floats, observe
+from harness.twin.observations import observe
 from harness.twin.predicted_metrics import PREDICTED, PredictedMetric, values_of
 from harness.twin.prediction import LeftOutSetting, PredictedCell, PredictedValue, Prediction
 from harness.twin.prediction_error import (
@@ -100,7 +100,7 @@ def predict(
     ]
     few = min(repeats, math.ceil(_REPLICATE_CALLS / work))
     bootstraps = _affordable(bootstraps, few * work + sum(map(calls_of_repeat, sources)))
-    shifts = bootstrap_shifts(sources, twin, lengths, fit, few, seed, bootstraps)
+    refitted = bootstrap_variances(sources, twin, lengths, fit, few, seed, bootstraps)
     errors, excess = leave_out_each(sources, seen, profile, repeats, seed)
     permits = [cell.permits for records in runs for cell in records.run.cells]
     trials_fitted = sum(len(records.trials) for records in runs)
@@ -115,12 +115,12 @@ def predict(
             if of is not None:
                 trials = of_same_work(trials, real, whole)
             if trials:
-                moved = shifts.get((metric.name, info.id), np.zeros(0))
+                fitted = refitted.get((metric.name, info.id), 0.0)
                 left_out = _relevant(errors[metric.name], beyond)
                 model = model_variance(left_out, far, bool(beyond))
                 more = excess[metric.name]
                 values[metric.name] = _value(
-                    metric, trials, moved, model, more / max(trials_fitted, 1), more, whole, real
+                    metric, trials, fitted, model, more / max(trials_fitted, 1), more, whole, real
                 )
         cells.append(PredictedCell(info, values, beyond))
     unknown = [text for part in fitted_parts(fit) for text in part.unknown]
@@ -177,22 +177,21 @@ def _relevant(errors: Sequence[LeftOutSetting], beyond: str) -> Sequence[LeftOut
 
 
 def _value(
-    metric: PredictedMetric, trials: Mapping[int, float], shifts: Floats,
+    metric: PredictedMetric, trials: Mapping[int, float], refitted: float,
     model: tuple[float, float], common: float, excess: float, whole: int,
     measured: Mapping[int, float],
 ) -> PredictedValue:  # fmt: skip
     """Return the mean of trials with its interval.
 
-    `shifts`: of the refitted twins. `model`: the variance of its error, and degrees of freedom.
-    `common`: the variance that the speed of the provider in the fitted trials adds. `excess`: by
+    `refitted`: the variance of refitted twins. `model`: that of the model's error, and its degrees
+    of freedom. `common`: the variance that the speed of the provider in the fitted trials adds. `excess`: by
     which a trial varies more than at the twin.
     """
     mean = float(np.mean(list(measured.values()))) if measured else None
     if not has_ratio(metric, trials.values()):
         return PredictedValue(0.0, 0.0, 0.0, None, 0.0, None, 0.0, mean)
     middle, spread = mean_on_error_scale(metric, trials), trial_variance(metric, trials, whole)
-    shifts = shifts[np.isfinite(shifts)]
-    fit = spread / len(trials) + (float(np.mean(shifts**2)) if len(shifts) else 0.0) + common
+    fit = spread / len(trials) + refitted + common
     error, freedom = model
     known = freedom_of(fit, error, freedom)
     half = half_width(fit + error, known)

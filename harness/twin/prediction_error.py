@@ -16,6 +16,8 @@ from harness.twin.prediction import LeftOutSetting
 
 _LEAST = 1e-12
 _LEAST_DISTANCE = math.log(1.25)
+_EXCESS_BY_CHANCE = 0.05
+"""The largest probability of an excess by chance with which it counts."""
 CONFIDENCE = 0.95
 
 
@@ -59,17 +61,28 @@ def model_variance(
 
 
 def excess_variance(pairs: Sequence[tuple[Floats, float]]) -> float:
-    """Return how much more the trials of a setting vary than the twin says.
+    """Return how much more the trials of a setting vary than the twin says, if chance cannot be it.
 
     `pairs`: for each setting, predicted minus measured in each repeat, and the variance of one
-    trial at the twin. A provider is not equally fast in every trial.
+    trial at the twin. A provider is not equally fast in every trial. A chi-squared test compares
+    the two: few trials differ from their variance by chance, and an excess that is taken from such
+    a difference makes intervals several times too wide.
     """
     freedom = sum(len(differences) - 1 for differences, _ in pairs)
     if freedom <= 0:
         return 0.0
-    squares = sum(float(((each - each.mean()) ** 2).sum()) for each, _ in pairs)
+    from scipy.special import chdtrc  # slow import
+
+    squares = [float(((each - each.mean()) ** 2).sum()) for each, _ in pairs]
+    ratios = sum(
+        square / max(variance, _LEAST)
+        for square, (_, variance) in zip(squares, pairs, strict=True)
+        if square > 0
+    )
+    if float(chdtrc(freedom, ratios)) > _EXCESS_BY_CHANCE:
+        return 0.0
     expected = sum((len(each) - 1) * variance for each, variance in pairs)
-    return max(0.0, (squares - expected) / freedom)
+    return max(0.0, (sum(squares) - expected) / freedom)
 
 
 def freedom_of(fit: float, model: float, freedom: float) -> float | None:
@@ -117,3 +130,28 @@ def trial_variance(metric: PredictedMetric, values: Mapping[int, float], whole: 
     ]
     variances = [float(np.var(kind, ddof=1)) for kind in kinds if len(kind) > 1]
     return float(np.mean(variances)) if variances else 0.0
+
+
+def differences_by_repeat(
+    metric: PredictedMetric, mine: Mapping[int, float], other: Mapping[int, float]
+) -> Floats:
+    """Return the differences of two predictions of the same repeats, on the scale of errors."""
+    common = [repeat for repeat in mine if repeat in other]
+    return to_error_scale(metric, [mine[at] for at in common]) - to_error_scale(
+        metric, [other[at] for at in common]
+    )
+
+
+def fit_variance(shifts: Floats, noise: Floats) -> float:
+    """Return the mean square of the shifts of refitted twins, without the chance of their trials.
+
+    `noise`: the variance of each shift by chance. All shifts are differences from the same
+    prediction, which contributes a half of it: that half moves all of them together, and the other
+    half each by itself.
+    """
+    if not len(shifts):
+        return 0.0
+    half = float(np.mean(noise)) / 2
+    together = float(np.mean(shifts)) ** 2 - half
+    apart = float(np.var(shifts)) - half
+    return max(0.0, together) + max(0.0, apart)
