@@ -70,7 +70,7 @@ def _checked(
     variance = value.variance + chance
     freedom = value.freedom
     if freedom is not None:  # the variance of trials is known well
-        freedom = freedom_of(chance, value.variance, freedom)
+        freedom = freedom_of(variance, [(value.variance, freedom)])
     half = half_width(variance, freedom)
     middle = float(to_error_scale(metric, [value.value])[0])
     error = value.value - value.measured

@@ -115,12 +115,14 @@ def predict(
             if of is not None:
                 trials = of_same_work(trials, real, whole)
             if trials:
-                fitted = refitted.get((metric.name, info.id), 0.0)
                 left_out = _relevant(errors[metric.name], beyond)
-                model = model_variance(left_out, far, bool(beyond))
+                estimated = (
+                    (refitted.get((metric.name, info.id), 0.0), bootstraps - 1.0),
+                    model_variance(left_out, far, bool(beyond)),
+                )
                 more = excess[metric.name]
                 values[metric.name] = _value(
-                    metric, trials, fitted, model, more / max(trials_fitted, 1), more, whole, real
+                    metric, trials, estimated, more / max(trials_fitted, 1), more, whole, real
                 )
         cells.append(PredictedCell(info, values, beyond))
     unknown = [text for part in fitted_parts(fit) for text in part.unknown]
@@ -177,30 +179,29 @@ def _relevant(errors: Sequence[LeftOutSetting], beyond: str) -> Sequence[LeftOut
 
 
 def _value(
-    metric: PredictedMetric, trials: Mapping[int, float], refitted: float,
-    model: tuple[float, float], common: float, excess: float, whole: int,
+    metric: PredictedMetric, trials: Mapping[int, float],
+    estimated: Sequence[tuple[float, float]], common: float, excess: float, whole: int,
     measured: Mapping[int, float],
 ) -> PredictedValue:  # fmt: skip
     """Return the mean of trials with its interval.
 
-    `refitted`: the variance of refitted twins. `model`: that of the model's error, and its degrees
-    of freedom. `common`: the variance that the speed of the provider in the fitted trials adds. `excess`: by
-    which a trial varies more than at the twin.
+    `estimated`: the variances of the errors of the fit and of the model, each with its degrees of
+    freedom. `common`: the variance that the speed of the provider in the fitted trials adds.
+    `excess`: by which a trial varies more than at the twin.
     """
     mean = float(np.mean(list(measured.values()))) if measured else None
     if not has_ratio(metric, trials.values()):
         return PredictedValue(0.0, 0.0, 0.0, None, 0.0, None, 0.0, mean)
     middle, spread = mean_on_error_scale(metric, trials), trial_variance(metric, trials, whole)
-    fit = spread / len(trials) + refitted + common
-    error, freedom = model
-    known = freedom_of(fit, error, freedom)
-    half = half_width(fit + error, known)
+    variance = spread / len(trials) + common + sum(error for error, _ in estimated)
+    known = freedom_of(variance, estimated)
+    half = half_width(variance, known)
     value, low, high = (
         from_error_scale(metric, at) for at in (middle, middle - half, middle + half)
     )
     every = to_error_scale(metric, list(trials.values()))
-    single = half_width(float(np.var(every)) + excess + fit + error, known)
+    single = half_width(float(np.var(every)) + excess + variance, known)
     one_run = single if metric.is_share else math.expm1(single)
     return PredictedValue(
-        value, low, high, one_run if whole > 1 else None, fit + error, known, spread + excess, mean
+        value, low, high, one_run if whole > 1 else None, variance, known, spread + excess, mean
     )

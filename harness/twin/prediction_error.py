@@ -85,15 +85,14 @@ def excess_variance(pairs: Sequence[tuple[Floats, float]]) -> float:
     return max(0.0, (sum(squares) - expected) / freedom)
 
 
-def freedom_of(fit: float, model: float, freedom: float) -> float | None:
-    """Return the degrees of freedom of the sum of two variances, None for many.
+def freedom_of(total: float, estimates: Sequence[tuple[float, float]]) -> float | None:
+    """Return the degrees of freedom of a sum of variances, None for many.
 
-    `freedom`: of the model's. Satterthwaite: the variance of the fit is known well, that of the
-    model comes from few settings.
+    `estimates`: those parts of the sum that are estimates, each with its degrees of freedom
+    (Satterthwaite). The variance of the model's error comes from few settings.
     """
-    if model <= 0 or freedom <= 0:
-        return None
-    return max((fit + model) ** 2 / (model**2 / freedom), 1.0)
+    uncertain = sum(part**2 / freedom for part, freedom in estimates if part > 0 and freedom > 0)
+    return max(total**2 / uncertain, 1.0) if uncertain > 0 else None
 
 
 def half_width(variance: float, freedom: float | None) -> float:

@@ -20,6 +20,7 @@ from harness.twin.prediction import LeftOutSetting, Prediction
 from harness.twin.prediction_error import (
     distance,
     excess_variance,
+    fit_variance,
     freedom_of,
     half_width,
     model_variance,
@@ -165,9 +166,10 @@ def test_intervals_widen_with_few_settings() -> None:
     assert half_width(0.0, None) == 0.0
     assert half_width(1.0, None) == pytest.approx(1.96, abs=0.001)
     assert half_width(1.0, 3.0) == pytest.approx(3.182, abs=0.001)
-    assert freedom_of(1.0, 0.0, 5) is None
-    assert freedom_of(0.0, 1.0, 5) == pytest.approx(5)
-    assert freedom_of(1.0, 1.0, 5) == pytest.approx(20)
+    assert freedom_of(1.0, [(0.0, 5)]) is None
+    assert freedom_of(1.0, [(1.0, 5)]) == pytest.approx(5)
+    assert freedom_of(2.0, [(1.0, 5)]) == pytest.approx(20)
+    assert freedom_of(2.0, [(1.0, 5), (1.0, 5)]) == pytest.approx(10)
 
 
 def test_the_error_of_the_model_grows_with_the_distance_beyond_chance() -> None:
@@ -185,8 +187,23 @@ def test_the_error_of_the_model_grows_with_the_distance_beyond_chance() -> None:
     assert distance(8, [8, 64]) == pytest.approx(math.log(1.25))
 
 
+def test_the_chance_of_trials_is_no_error_of_a_fit() -> None:
+    random = np.random.default_rng(3)
+    noise, fit, each = 0.02, 0.01, []
+    for _ in range(300):
+        base = random.normal(0, noise)
+        shifts = random.normal(0, fit, 30) + random.normal(0, noise, 30) - base
+        each.append(fit_variance(shifts, np.full(30, 2 * noise**2)))
+    assert np.sqrt(np.median(each)) < 1.6 * fit
+    assert fit_variance(np.array([0.1, -0.1]), np.zeros(2)) == pytest.approx(0.01)
+    assert fit_variance(np.array([0.1, 0.1]), np.zeros(2)) == pytest.approx(0.01)
+    assert fit_variance(np.zeros(0), np.zeros(0)) == 0.0
+
+
 def test_trials_that_vary_more_than_at_the_twin_are_told() -> None:
     differences = [np.array([0.1, -0.1]), np.array([0.3, 0.1])]
     assert excess_variance([(each, 0.004) for each in differences]) == pytest.approx(0.016)
+    by_chance = [(each, 0.012) for each in differences]  # 1.7 times as much, with two trials more
+    assert excess_variance(by_chance) == 0.0
     assert excess_variance([(each, 0.04) for each in differences]) == 0.0
     assert excess_variance([(np.array([0.5]), 0.0)]) == 0.0
