@@ -58,6 +58,7 @@ from harness.twin.twin_trials import (
     play_at_twin,
     twin_scenario,
 )
+from harness.twin.useful_permits import notes_of_permits, useful_permits
 
 BOOTSTRAPS = 30
 _POINT_CALLS = 8_000
@@ -88,6 +89,9 @@ def predict(
     asked = sources[0] if of is None else fitted_run(of, profile, len(of.calls))
     scenario = scenario_at_twin(asked.records.run, changes)
     twin = twin_scenario(scenario, profile, asked.records.run)
+    useful = useful_permits(scenario, twin.cells)
+    if of is None:
+        twin = twin.with_cells(useful.kept)
     lengths = asked.lengths.of_trial if of is not None else _lengths_of_work(asked, twin.cells)
     work, whole = calls_of_trial(asked) * len(twin.cells), asked.repeats
     repeats = _rounded(_POINT_CALLS / work, whole)
@@ -95,6 +99,7 @@ def predict(
     require_lengths(scenario, fit, played)
     point = values_of(played)
     notes = [
+        *(notes_of_permits(useful) if of is None else ()),
         *notes_of_prediction(runs, scenario, changes, played, lengths),
         *notes_of_check(runs, of),
     ]
@@ -107,7 +112,10 @@ def predict(
     known = _known_metrics(sources)
     cells = []
     for info in twin.cells:
-        beyond, far = beyond_measured(info, permits), distance(info.permits, permits)
+        used = useful.used(info)
+        others = permits if used == info.permits else [min(each, used) for each in permits]
+        is_known = used < info.permits and used in others
+        beyond, far = "" if is_known else beyond_measured(info, permits), distance(used, others)
         values = {}
         for metric in known:
             trials: ByRepeat = point[metric.name].get(info.id, {})

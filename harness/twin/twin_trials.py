@@ -64,6 +64,10 @@ class TwinScenario:
         """The settings that are predicted."""
         return self.run.cells
 
+    def with_cells(self, cells: Sequence[CellInfo]) -> TwinScenario:
+        """Return the same scenario with some of its settings."""
+        return TwinScenario(self.scenario, msgspec.structs.replace(self.run, cells=tuple(cells)))
+
     def with_profile(self, profile: Mapping[str, Any]) -> TwinScenario:
         """Return the same scenario at another twin. `profile`: as in `twin_scenario`."""
         profiles = {}

@@ -207,3 +207,38 @@ def test_trials_that_vary_more_than_at_the_twin_are_told() -> None:
     assert excess_variance(by_chance) == 0.0
     assert excess_variance([(each, 0.04) for each in differences]) == 0.0
     assert excess_variance([(np.array([0.5]), 0.0)]) == 0.0
+
+
+def test_permits_that_no_call_can_use_are_one_setting(run: Records) -> None:
+    changes = ["sweep.permits=[6, 64, 256]", "sweep.retry=['openai-sdk', 'none']"]
+    changes += ["load.in_flight=3"]  # of four calls at once
+    found = predict([run], changes, bootstraps=1)
+    assert [(one.info.permits, one.info.retry, bool(one.beyond)) for one in found.cells] == [
+        (6, "openai-sdk", False),
+        (6, "none", False),
+        (64, "openai-sdk", False),
+        (64, "none", False),
+    ]
+    assert found.notes == (
+        "at most 12 requests are in flight at once, so more permits change nothing: 256 permits "
+        "are the same setting as 64, and are not listed",
+    )
+
+
+def test_permits_that_calls_can_use_are_settings_of_their_own(run: Records) -> None:
+    found = predict([run], ["sweep.permits=[23, 24]", "load.in_flight=6"], bootstraps=1)
+    assert [one.info.permits for one in found.cells] == [23, 24]
+    assert [bool(one.beyond) for one in found.cells] == [True, True]
+    assert found.notes == ()
+
+
+def test_a_hedge_can_use_a_second_permit_for_each_call(run: Records) -> None:
+    hedge = [
+        "retry.late={kind = 'hedge', after = '1s'}",
+        "retry.hedged={kind = 'stack', layers = ['late', 'none']}",
+        "sweep.retry=['hedged']",
+    ]
+    changes = [*hedge, "sweep.permits=[12, 24, 32]", "load.in_flight=3"]
+    found = predict([run], changes, bootstraps=1)
+    assert [one.info.permits for one in found.cells] == [12, 24]
+    assert "at most 24 requests" in found.notes[0]
