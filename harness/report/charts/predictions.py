@@ -61,6 +61,7 @@ class PredictedLine(NamedTuple):
 def predicted_lines(prediction: Prediction, measured: MeasuredMeans) -> list[PredictedLine]:
     """Group the settings into lines, named by the settings that vary.
 
+    What was measured belongs to the line of its policy; without a predicted setting there is none.
     One call at a time is at 1 permit of the line with the same policy, unless modes differ.
     """
     has_mean = {cell for means in measured.values() for cell in means}
@@ -71,10 +72,11 @@ def predicted_lines(prediction: Prediction, measured: MeasuredMeans) -> list[Pre
     for info in every:
         key = identity(info, ("permits",)) if several else policy_of(info)
         groups.setdefault(key, []).append(info)
-    differences = other_differences(every, 18)
     by_id = {cell.info.id: cell for cell in prediction.cells}
+    asked = [group for group in groups.values() if any(info.id in by_id for info in group)]
+    differences = other_differences([info for group in asked for info in group], 18)
     lines = []
-    for group in groups.values():
+    for group in asked:
         group.sort(key=lambda info: info.permits)
         first = group[0]
         names = [*([first.mode] if several else []), *differences[first.id]]
@@ -132,7 +134,7 @@ def prediction_charts(
                 tuple(notes),
                 panels,
                 tuple(_keys(shown, panels)),
-                _numbers(name, metrics, prediction, measured, labels),
+                _numbers(name, metrics, lines, measured, labels),
                 across=len(metrics),
             ),
         )
@@ -304,11 +306,13 @@ def _keys(lines: Sequence[PredictedLine], panels: Sequence[CurvePanel]) -> Itera
 
 
 def _numbers(
-    name: str, metrics: Sequence[str], prediction: Prediction, measured: MeasuredMeans,
+    name: str, metrics: Sequence[str], lines: Sequence[PredictedLine], measured: MeasuredMeans,
     labels: Mapping[str, str],
 ) -> Table:  # fmt: skip
-    cells = {cell.info.id: cell for cell in prediction.cells}
-    rows = _every_setting(prediction, {cell for name in metrics for cell in measured.get(name, {})})
+    cells = {cell.info.id: cell for line in lines for cell in line.predicted}
+    shown = {info.id: info for line in lines for info in line.cells}
+    with_mean = {cell for name in metrics for cell in measured.get(name, {})}
+    rows = in_reading_order([one for one in shown.values() if one.id in {*cells, *with_mean}])
     columns = [
         Column("setting", "setting", [
             labels[info.id] + "*" * bool(info.id in cells and cells[info.id].beyond)

@@ -102,6 +102,20 @@ def test_what_the_run_measured_is_drawn_also_where_nothing_is_predicted() -> Non
     assert (only["predicted_makespan"], only["measured_makespan"]) == ("", "130")
 
 
+def test_what_was_measured_of_a_policy_that_was_not_asked_for_is_left_out() -> None:
+    other = info(4, retry="none")
+    measured = {name: {**means, other.id: MEASURED[name][info(4).id]}
+                for name, means in MEASURED.items()}  # fmt: skip
+    prediction = make_prediction(measured=(info(4), info(8), other))
+    document = read(render_prediction_page(prediction, measured))
+    drawn = document.every("figure")
+    assert len(drawn) == 2
+    assert not any("none" in figure.text for figure in drawn)
+    numbers = csv_rows(downloads(document)["tides-simulated-objective.csv"])
+    assert "async 8 · full-jitter" in [row["setting"] for row in numbers]
+    assert not any("none" in row["setting"] for row in numbers)
+
+
 def test_one_call_at_a_time_begins_the_line_of_its_policy() -> None:
     sync = replace(predicted_cell(1), info=info(1, mode="sync"))
     drawn = series_of(make_prediction(cells=(sync, predicted_cell(4)), measured=()))
