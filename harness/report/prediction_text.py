@@ -29,8 +29,20 @@ NOTHING_WEAK = "No permit count and no retry policy is predicted clearly worse t
 _MOST_WEAK = 6
 _SLOWER = 0.02
 """By how much a setting may be worse than the best and still be named for its fewer permits."""
-_WORDS = {"makespan": "makespan", "ttft_p50": "median time to first token"}
-"""The metrics whose errors are told, with their names in sentences."""
+_TOLD = ("makespan", "ttft_p50")
+"""The metrics whose errors are told in a sentence."""
+METRIC_WORDS: Mapping[str, str] = {
+    "makespan": "makespan",
+    "workflow_p50": "median workflow latency",
+    "workflow_p95": "95th percentile of workflow latency",
+    "ttft_p50": "median time to first token",
+    "output_rate": "output tokens a second",
+    "success_rate": "success rate",
+    "in_time_rate": "share in time",
+    "amplification": "attempts a call",
+    "cost_per_successful_workflow": "cost of a successful workflow",
+}
+"""The name of each metric in sentences, titles and errors."""
 _IN_SECONDS = ("makespan", "workflow_p50", "workflow_p95", "ttft_p50")
 METRIC_HEADS: Mapping[str, tuple[str, str]] = {
     "makespan": ("makespan", "s"),
@@ -38,8 +50,8 @@ METRIC_HEADS: Mapping[str, tuple[str, str]] = {
     "workflow_p95": ("workflow", "p95 s"),
     "ttft_p50": ("ttft p50", "s"),
     "output_rate": ("output", "tokens/s"),
-    "success_rate": ("workflows", "kept"),
-    "in_time_rate": ("workflows", "in time"),
+    "success_rate": ("success", "rate"),
+    "in_time_rate": ("share", "in time"),
     "amplification": ("attempts", "a call"),
     "cost_per_successful_workflow": ("USD a", "success"),
 }
@@ -60,8 +72,7 @@ def render_prediction(prediction: Prediction, console: Console, width: int) -> N
     say(
         console, *_table(prediction, labels, width), *legend([one.info for one in prediction.cells])
     )
-    for note in [*extrapolations(prediction, labels), *prediction.notes]:
-        say(console, *wrapped(f"Note: {note}.", width=width))
+    _say_notes(prediction, labels, console, width)
     say(console, "")
     for line in trust_lines(prediction, labels):
         say(console, *wrapped(line, width=width))
@@ -89,15 +100,24 @@ def render_check(check: CheckedPrediction, console: Console, width: int) -> None
         say(console, NOTHING_WEAK)
     say(console, "")
     say(console, *_value_table(check, labels))
-    for note in [*extrapolations(prediction, labels), *prediction.notes]:
+    _say_notes(prediction, labels, console, width)
+
+
+def _say_notes(
+    prediction: Prediction, labels: Mapping[str, str], console: Console, width: int
+) -> None:
+    notes = [*extrapolations(prediction, labels), *prediction.notes]
+    if notes:
+        say(console, "")
+    for note in notes:
         say(console, *wrapped(f"Note: {note}.", width=width))
 
 
 def weak_lines(check: CheckedPrediction) -> list[str]:
     """Return where the errors are larger than in general, the largest first."""
     return [
-        f"{weak.where}: {weak.metric} is off by {error_in_words(weak.metric, weak.median)} in the "
-        f"median of {counted(weak.settings, 'setting')}, of all by "
+        f"{weak.where}: {_verb(weak.metric)} off by {error_in_words(weak.metric, weak.median)} in "
+        f"the median of {counted(weak.settings, 'setting')}, of all by "
         f"{error_in_words(weak.metric, weak.of_all)}; "
         f"{percent(weak.covered)} in the interval"
         for weak in check.weak[:_MOST_WEAK]
@@ -112,14 +132,15 @@ def quality_line(check: CheckedPrediction) -> str:
     covered = round(first.covered * first.settings)
     new = " that the fitted runs do not have" if check.is_new else ""
     told = [
-        f"{one.metric} is off by {error_in_words(one.metric, one.median)} in the median"
+        f"{_verb(one.metric)} off by {error_in_words(one.metric, one.median)} in the median"
         for one in check.metrics
         if one is first or (one.metric == "success_rate" and one.largest > 0)
     ]
     return (
         f"The prediction of the scenario {check.prediction.scenario} is {check.quality}: over "
         f"{counted(first.settings, 'setting')}{new}, {' and '.join(told)}; the interval of "
-        f"{first.metric} holds {covered} of {counted(first.settings, 'measured value')}."
+        f"the {METRIC_WORDS[first.metric]} holds {covered} of "
+        f"{counted(first.settings, 'measured value')}."
     )
 
 
@@ -136,13 +157,20 @@ def check_lines(check: CheckedPrediction) -> Iterator[str]:
     )
 
 
+def _verb(metric: str) -> str:
+    """Return a metric with its verb."""
+    words = METRIC_WORDS[metric]
+    is_many = metric in ("amplification", "output_rate")
+    return f"{words} are" if is_many else f"the {words} is"
+
+
 def error_in_words(metric: str, error: float) -> str:
     """Write an error: `1.2 %`, or `3.4 points` for a share."""
     return f"{100 * error:.1f} points" if metric in SHARE_METRICS else _percent(error)
 
 
 def best_line(prediction: Prediction, labels: Mapping[str, str]) -> str:
-    """Return the setting with the best predicted value of the objective, and how sure that is.
+    """Return the setting with the best predicted value of the objective, in sentences.
 
     Of those within 2 %, it is the one with the fewest permits. Extrapolations are named apart.
     """
@@ -154,7 +182,7 @@ def best_line(prediction: Prediction, labels: Mapping[str, str]) -> str:
     known = [one for one in every if not one.beyond]
     text = _best_of(known or every, metric, labels)
     if not known:
-        text += ", an extrapolation, as all of them"
+        text += "; it is an extrapolation, as all of them are"
     beyond = [one for one in every if one.beyond] if known else []
     if beyond:
         best = min(beyond, key=lambda one: one.values[metric].value)
@@ -165,8 +193,10 @@ def best_line(prediction: Prediction, labels: Mapping[str, str]) -> str:
             )
     lost = len(prediction.cells) - len(kept)
     if lost:
-        text += f". Left out, as they lose too many workflows (x): {lost} of "
-        text += f"{len(prediction.cells)}"
+        verb = "lose too many workflows (x) and are" if lost > 1 else (
+            "loses too many workflows (x) and is"
+        )  # fmt: skip
+        text += f". Of the {len(prediction.cells)} settings, {lost} {verb} left out"
     return f"{text}."
 
 
@@ -175,9 +205,12 @@ def _best_of(known: Sequence[PredictedCell], metric: str, labels: Mapping[str, s
     equal = [one for one in known if one.values[metric].value <= least * (1 + _SLOWER)]
     best = min(equal, key=lambda one: (one.info.permits, one.values[metric].value))
     value = best.values[metric]
-    unit = " s" if metric in _IN_SECONDS else ""
-    within = " within 2 %, with the fewest calls at once" if len(equal) > 1 else ""
-    text = f"Lowest {metric}{within}: {labels[best.info.id]}, {value_and_interval(value)}{unit}"
+    unit = "\u00a0s" if metric in _IN_SECONDS else ""
+    words = f"the lowest predicted {METRIC_WORDS[metric]}"
+    has = f"has {words}"
+    if len(equal) > 1:
+        has = f"is within 2\u00a0% of {words}, with the fewest calls at once"
+    text = f"{labels[best.info.id]} {has}: {value_and_interval(value)}{unit}"
     others = [
         labels[one.info.id]
         for one in known
@@ -244,26 +277,26 @@ def value_and_interval(value: PredictedValue) -> str:
 
 
 def trust_lines(
-    prediction: Prediction, labels: Mapping[str, str], intervals: str = "In brackets"
+    prediction: Prediction, labels: Mapping[str, str], intervals: str = "The intervals in brackets"
 ) -> Iterator[str]:
     """Yield what the intervals come from, and the errors of settings that were left out.
 
     `intervals`: where a reader finds them.
     """
     yield (
-        f"{intervals}: where the mean over many runs is expected, with 95 % confidence, if the "
-        "answers are as long as those of the run. They come from "
+        f"{intervals} are where the mean over many runs is expected, with 95\u00a0% confidence, if "
+        "the answers are as long as those of the run. They come from "
         f"{prediction.bootstraps} fits to runs that the twin played, and from the errors of the "
         "settings that were left out. Failures and limits that the runs never met are in no "
         f"interval.{_one_run(prediction, labels)}"
     )
     told = [
         _left_out(name, prediction.errors[name], labels)
-        for name in _WORDS
+        for name in _TOLD
         if prediction.errors.get(name)
     ]
     if told:
-        yield f"Each measured setting predicted by a fit to the others: {'; '.join(told)}."
+        yield f"Each measured setting was predicted by a fit to the others: {'; '.join(told)}."
     else:
         yield (
             "No setting could be left out and predicted by the others, so the intervals do not "
@@ -292,7 +325,7 @@ def _left_out(name: str, errors: Sequence[LeftOutSetting], labels: Mapping[str, 
     middle = median(sizes)
     worst = max(inside, key=lambda one: abs(one.error))
     where = labels.get(worst.cell, worst.cell)
-    text = f"{_WORDS[name]} off by {_percent(middle)} in the median"
+    text = f"{_verb(name)} off by {_percent(middle)} in the median"
     if len(inside) > 1:
         text += f", by {_percent(sizes[-1])} at most ({where})"
     outer = len(errors) - len(inside)
@@ -342,18 +375,22 @@ def _share(value: PredictedValue) -> str:
     return f"{middle} %" if low == high else f"{middle} % ({low} to {high})"
 
 
+def marked_names(prediction: Prediction, labels: Mapping[str, str]) -> list[str]:
+    """Return the name of each setting, `*` if it is extrapolated, `x` if it keeps too few."""
+    kept = {one.info.id for one in enough(prediction)}
+    return [
+        labels[one.info.id] + "*" * bool(one.beyond) + " x" * (one.info.id not in kept)
+        for one in prediction.cells
+    ]
+
+
 def _column(head: str, values: Sequence[str], *, left: bool = False) -> Column:
     return Column(head, "", values, left=left)
 
 
 def _table(prediction: Prediction, labels: Mapping[str, str], width: int) -> Iterator[str]:
     cells = prediction.cells
-    kept = {one.info.id for one in enough(prediction)}
-    names = [
-        labels[one.info.id] + "*" * bool(one.beyond) + " x" * (one.info.id not in kept)
-        for one in cells
-    ]
-    first = _column("setting", names, left=True)
+    first = _column("setting", marked_names(prediction, labels), left=True)
     columns = [
         _column("\n".join(head), [_cell_text(name, one) for one in cells])
         for name, head in METRIC_HEADS.items()
@@ -365,7 +402,7 @@ def _table(prediction: Prediction, labels: Mapping[str, str], width: int) -> Ite
 
 def _error_table(metrics: Sequence[CheckedMetric]) -> Iterator[str]:
     columns = [
-        _column("error of", [one.metric for one in metrics], left=True),
+        _column("error of", [METRIC_WORDS[one.metric] for one in metrics], left=True),
         _column("settings", [str(one.settings) for one in metrics]),
         _column("bias", [f"{one.bias:+.1%}" for one in metrics]),
         _column("median", [f"{one.median:.1%}" for one in metrics]),
@@ -380,12 +417,13 @@ def _error_table(metrics: Sequence[CheckedMetric]) -> Iterator[str]:
 
 def _value_table(check: CheckedPrediction, labels: Mapping[str, str]) -> Iterator[str]:
     metric = check.metrics[0].metric if check.metrics else ""
+    words = METRIC_WORDS.get(metric, "")
     values = [one for one in check.values if one.metric == metric]
     columns = [
         _column(
             "setting", [labels[one.cell] + "*" * bool(one.beyond) for one in values], left=True
         ),
-        _column(f"{metric}\npredicted", [number(one.predicted) for one in values]),
+        _column(f"{words}\npredicted", [number(one.predicted) for one in values]),
         _column("expected\nin this run", [
             f"{number(one.low)} to {number(one.high)}" for one in values
         ]),

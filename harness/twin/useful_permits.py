@@ -31,10 +31,12 @@ class UsefulPermits:
 
 def useful_permits(scenario: Scenario, cells: Sequence[CellInfo]) -> UsefulPermits:
     """Return which permits the settings of a scenario can use."""
+    # What a program of the user declares need not be what it has in flight.
+    is_known = scenario.workflow.knows_calls and not scenario.workflow.has_open_phases
     most = {
         info.id: _most_in_flight(cell_scenario(scenario, info), info.retry)
         for info in cells
-        if scenario.workflow.knows_calls and not one_at_a_time(info.mode)
+        if is_known and not one_at_a_time(info.mode)
     }
     groups: dict[str, list[CellInfo]] = {}
     for info in cells:

@@ -24,7 +24,12 @@ from harness.report.charts.model import (
     legible,
     log_axis,
 )
-from harness.report.prediction_text import METRIC_HEADS, SHARE_METRICS, predicted_objective
+from harness.report.prediction_text import (
+    METRIC_HEADS,
+    METRIC_WORDS,
+    SHARE_METRICS,
+    predicted_objective,
+)
 from harness.report.tables import Column, Table
 from harness.report.wording import in_reading_order, number, other_differences, percent
 from harness.twin.prediction import (
@@ -111,8 +116,12 @@ def prediction_charts(
     known = {name for cell in prediction.cells for name in cell.values}
     side = [name for name in _SIDE if name != main and name in known]
     for name, metrics, title in (
-        ("objective", [main], f"Predicted {_words(main)} over permits"),
-        ("side-metrics", side, f"Predicted {' and '.join(map(_words, side))} over permits"),
+        ("objective", [main], f"Predicted {METRIC_WORDS[main]} by permits"),
+        (
+            "side-metrics",
+            side,
+            f"Predicted {' and '.join(METRIC_WORDS[one] for one in side)} by permits",
+        ),
     ):
         if not metrics or not known:
             continue
@@ -177,7 +186,7 @@ def agreement_chart(
                 Column("setting", "setting", [
                     labels[one.cell] + "*" * bool(one.beyond) for one in check.values
                 ]),
-                Column("metric", "metric", [one.metric for one in check.values]),
+                Column("metric", "metric", [METRIC_WORDS[one.metric] for one in check.values]),
                 Column("predicted", "predicted", [one.predicted for one in check.values]),
                 Column("expected\nin this run", "expected", [
                     f"{number(one.low)} to {number(one.high)}" for one in check.values
@@ -203,10 +212,6 @@ def predicted_columns(cells: Sequence[PredictedCell], metrics: Sequence[str]) ->
             values = [_figure(cell.values.get(name)) for cell in cells]
             show = percent if name in SHARE_METRICS else number
             yield Column("\n".join(METRIC_HEADS[name]), f"predicted_{name}", values, show)
-
-
-def _words(metric: str) -> str:
-    return metric.replace("_", " ")
 
 
 def signed_percent(share: float) -> str:
@@ -239,13 +244,13 @@ def _panel(
     x = Axis("permits: calls at once", counts[0] / beyond, counts[-1] * beyond, (), log=True)
     ticks = legible([Tick(count, str(count)) for count in counts], x, _GAP)
     if metric in SHARE_METRICS:
-        y = Axis("predicted share of workflows kept", 0, 1.04, tuple(
+        y = Axis("predicted share of workflows", 0, 1.04, tuple(
             Tick(share, percent(share)) for share in (0, 0.25, 0.5, 0.75, 1)
         ))  # fmt: skip
     else:
         end = 1.06 * axis_end(_figures(metric, lines, measured))
         y = axis_from_zero(f"predicted {' '.join(METRIC_HEADS[metric])}", end)
-    title = f"predicted {_words(metric)}" if len(metrics) > 1 else ""
+    title = METRIC_WORDS[metric] if len(metrics) > 1 else ""
     return CurvePanel(title, x._replace(ticks=ticks), y, tuple(series))
 
 

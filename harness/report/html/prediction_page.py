@@ -15,11 +15,13 @@ from harness.report.charts.predictions import (
 from harness.report.html.templating import fill_template
 from harness.report.prediction_text import (
     METRIC_HEADS,
+    METRIC_WORDS,
     NOTHING_WEAK,
     SHARE_METRICS,
     best_line,
     check_lines,
     extrapolations,
+    marked_names,
     prediction_labels,
     quality_line,
     trust_lines,
@@ -53,7 +55,10 @@ def render_prediction_page(
         settings=counted(len(prediction.cells), "setting"),
         lead=best_line(prediction, labels) if check is None else quality_line(check),
         about=[] if check is None else list(check_lines(check)),
-        notes=[*prediction.notes, *extrapolations(prediction, labels)],
+        notes=[
+            *(one[:1].upper() + one[1:] for one in prediction.notes),
+            *extrapolations(prediction, labels),
+        ],
         shown_notes=_SHOWN_NOTES,
         agreement=None if check is None else agreement_chart(check, measured, labels),
         errors=None if check is None else _error_table(check),
@@ -68,7 +73,7 @@ def render_prediction_page(
             )
         ),
         values=_value_table(prediction, labels),
-        trust=list(trust_lines(prediction, labels, "Intervals")),
+        trust=list(trust_lines(prediction, labels, "The intervals")),
         left_out=_left_out_table(prediction, labels),
         csv_of=partial(
             csv_of_scenario, scenario=prediction.scenario, simulated=prediction.simulated
@@ -78,10 +83,11 @@ def render_prediction_page(
 
 def _value_table(prediction: Prediction, labels: Mapping[str, str]) -> Table:
     cells = prediction.cells
-    names = [labels[cell.info.id] + "*" * bool(cell.beyond) for cell in cells]
+    names = marked_names(prediction, labels)
     return Table(
         "predicted",
-        "All metrics: predicted means with 95\u00a0% intervals; *: extrapolated",
+        "All metrics: predicted means with 95\u00a0% intervals; *: extrapolated"
+        + "; x: loses too many workflows" * any(name.endswith(" x") for name in names),
         (
             Column("setting", "setting", names),
             *predicted_columns(cells, list(METRIC_HEADS)),
@@ -98,7 +104,7 @@ def _error_table(check: CheckedPrediction) -> Table | None:
         "errors",
         "Errors by metric, over the settings",
         (
-            Column("error of", "metric", [one.metric for one in metrics]),
+            Column("error of", "metric", [METRIC_WORDS[one.metric] for one in metrics]),
             Column("settings", "settings", [one.settings for one in metrics]),
             Column("bias", "bias", [one.bias for one in metrics], signed_percent),
             Column("median", "median", [one.median for one in metrics], _percent),
@@ -141,7 +147,8 @@ def _error_columns(
     for metric in METRIC_HEADS:
         values = [by_cell[cell].get(metric) for cell in cells]
         if any(value is not None for value in values):
-            yield Column(metric.replace("_", " "), f"error_{metric}", values, signed_percent)
+            head = " ".join(METRIC_HEADS[metric]).removesuffix(" s")
+            yield Column(head, f"error_{metric}", values, signed_percent)
 
 
 def _percent(share: float) -> str:

@@ -44,7 +44,7 @@ def test_the_answer_is_first_and_everything_is_marked_as_predicted() -> None:
     answer = document.one("section", id="answer")
     assert document.every("section")[0] is answer
     expected = best_line(prediction, prediction_labels(prediction))
-    assert answer.every("p")[0].text == f"Predicted: {expected}"
+    assert answer.every("p")[0].text == expected.replace("\u00a0", " ")
     header = document.one("header").text
     assert "PREDICTED: nothing was measured or sent" in header
     assert "SIMULATED" in header
@@ -63,7 +63,7 @@ def test_the_table_has_each_metric_with_its_interval_and_marks_extrapolations() 
     document = page(make_prediction())
     rows = rows_of(document.one("table", aria_labelledby="predicted-table"))
     assert rows["async 4 · full-jitter"]["makespan s"] == "250 225–275"
-    assert rows["async 16 · openai-sdk*"]["workflows kept"] == "96 % 90–100 %"
+    assert rows["async 16 · openai-sdk*"]["success rate"] == "96 % 90–100 %"
     csv = csv_rows(downloads(document)["tides-simulated-predicted.csv"])
     assert csv[1]["predicted_makespan_low"] == "225.0"
     assert csv[2]["beyond"] == "16 permits are more"
@@ -132,8 +132,8 @@ def test_changes_of_the_provider_are_said_beside_what_was_measured() -> None:
 def test_the_objective_of_the_scenario_is_drawn_first() -> None:
     document = page(make_prediction(objective="ttft_p50"))
     first, second = (one.one("h3").text for one in document.every("figure"))
-    assert first == "Predicted ttft p50 over permits"
-    assert second == "Predicted success rate over permits"
+    assert first == "Predicted median time to first token by permits"
+    assert second == "Predicted success rate by permits"
 
 
 def test_the_errors_of_the_settings_that_were_left_out_are_in_a_table() -> None:
@@ -159,7 +159,7 @@ def test_a_comparison_says_its_quality_first_and_where_it_is_weaker() -> None:
         "Quality of the prediction: fair", quality_line(check).replace("\u00a0", " ")
     ]  # fmt: skip
     shown = document.one("section", id="check")
-    assert "permits 2: makespan is off by 29.0 %" in shown.text
+    assert "permits 2: the makespan is off by 29.0 %" in shown.text
     errors = rows_of(shown.one("table", aria_labelledby="errors-table"))
     assert errors["makespan"]["largest"] == "29.0 %"
     assert errors["makespan"]["quality"] == "fair"
