@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.cli.progress_line import ProgressLine
 from harness.cli.views import Views
 from harness.config.config_base import name_of_file
 from harness.records.clock import SECOND
@@ -35,14 +36,17 @@ _PART = 22
 def fit_profile(options: argparse.Namespace) -> int:
     """Write the profile that was fitted and the page of its curves, and show the parts."""
     path = _profile_path(options.file)
-    runs = [read_for_fit(require_run(run)) for run in options.runs]
-    require_one_provider(options.runs, [records.run for records in runs])
-    require_distinct_runs(options.runs, [records.run for records in runs])
-    seen = observe(runs)
-    try:
-        fit = fit_observations(seen)
-    except InputError as error:
-        raise InputError(f"{', '.join(options.runs)}: {error}") from None
+    with ProgressLine(Output(stderr=True), silent=options.json) as progress:
+        progress.say("reading the records")
+        runs = [read_for_fit(require_run(run)) for run in options.runs]
+        require_one_provider(options.runs, [records.run for records in runs])
+        require_distinct_runs(options.runs, [records.run for records in runs])
+        seen = observe(runs)
+        progress.say(f"fitting {count_of(len(seen), 'attempt')}")
+        try:
+            fit = fit_observations(seen)
+        except InputError as error:
+            raise InputError(f"{', '.join(options.runs)}: {error}") from None
     parts = fitted_parts(fit)
     text = twin_text(parts, _head(path, [records.run for records in runs], options.runs))
     try:

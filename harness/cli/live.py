@@ -113,9 +113,9 @@ def lines(counters: Counters, seconds: float, width: int) -> list[str]:
     bar = "━" * filled + "─" * (width_of_bar - filled)
     done, left = total.workflows - counters.workflows_before, ""
     if done > 0:
-        rest = _clock(seconds * max(0, every - total.workflows) / done)
+        rest = clock(seconds * max(0, every - total.workflows) / done)
         left = f"  {rest} left" if counters.race is None else f"  at most {rest}"
-    shown = [f"{bar} {counters.place}  {_clock(seconds)}{left}"]
+    shown = [f"{bar} {counters.place}  {clock(seconds)}{left}"]
     if counters.trial:
         # In virtual time several trials can run at once; this is the last one that has ended.
         state = (
@@ -142,7 +142,7 @@ def plain_line(counters: Counters, seconds: float) -> str:
     if done:
         failed = f", {total.failed} failed" if total.failed else ""
         said.append(f"{counted(total.workflows, 'workflow')}, {total.attempts} attempts{failed}")
-        said.append(_clock(seconds))
+        said.append(clock(seconds))
     return "; ".join(said)
 
 
@@ -197,7 +197,8 @@ class LiveView:
             self._live.update(Text("\n".join(shown), no_wrap=True), refresh=True)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Write a duration: `1:05`, or `2:01:05` from an hour on."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

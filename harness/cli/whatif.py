@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from harness.cli.fit import read_for_fit, require_distinct_runs, require_one_provider
+from harness.cli.progress_line import ProgressLine
 from harness.cli.views import Views
 from harness.records.errors import InputError, StorageError
 from harness.report.console import Output, say
@@ -32,11 +33,14 @@ def predict_settings(options: argparse.Namespace) -> int:
             "one of the two"
         )
     names = [*options.runs, *([options.check] if options.check is not None else [])]
-    records = [read_for_fit(require_run(run)) for run in names]
-    require_one_provider(names, [each.run for each in records])
-    runs = records[: len(options.runs)]
-    require_distinct_runs(options.runs, [each.run for each in runs])
-    found = _found(options, runs, records[-1] if options.check is not None else None)
+    with ProgressLine(Output(stderr=True), silent=options.json) as progress:
+        progress.say("reading the records")
+        records = [read_for_fit(require_run(run)) for run in names]
+        require_one_provider(names, [each.run for each in records])
+        runs = records[: len(options.runs)]
+        require_distinct_runs(options.runs, [each.run for each in runs])
+        other = records[-1] if options.check is not None else None
+        found = _found(options, runs, other, progress)
     is_written, problem = False, None
     if page is not None:  # first, because who reads the output may close it early
         shown = records[-1] if options.check is not None else runs[0]
@@ -99,10 +103,13 @@ def _write_page(
 
 
 def _found(
-    options: argparse.Namespace, runs: Sequence[Records], other: Records | None
+    options: argparse.Namespace,
+    runs: Sequence[Records],
+    other: Records | None,
+    progress: ProgressLine,
 ) -> Prediction | CheckedPrediction:
     try:
-        prediction = predict(runs, options.set, of=other, seed=options.seed)
+        prediction = predict(runs, options.set, of=other, seed=options.seed, on_step=progress.say)
     except InputError as error:
         raise InputError(f"{', '.join(options.runs)}: {error}") from None
     return prediction if other is None else compare_with(prediction, other)

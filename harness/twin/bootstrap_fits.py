@@ -23,6 +23,7 @@ from harness.twin.prediction_error import (
 )
 from harness.twin.twin_trials import (
     LengthsOf,
+    OnStep,
     TwinScenario,
     play_at_twin,
 )
@@ -33,7 +34,7 @@ _SOURCE_ATTEMPTS = 1_500
 
 def bootstrap_variances(
     sources: Sequence[FittedRun], twin: TwinScenario, lengths: LengthsOf, fit: ProviderFit,
-    repeats: int, seed: int, bootstraps: int,
+    repeats: int, seed: int, bootstraps: int, on_step: OnStep,
 ) -> Mapping[tuple[str, str], float]:  # fmt: skip
     """Return the variance of the predictions of refitted twins, by metric and cell.
 
@@ -44,6 +45,7 @@ def bootstrap_variances(
     base = values_of(play_at_twin(twin.with_profile(origin), repeats, seed, lengths))
     shifts: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for number in range(bootstraps):
+        on_step(f"intervals: fit {number + 1} of {bootstraps}")
         try:
             again, scale = _played_again(sources, origin, seed + 1000 + number)
             profile = profile_of(fit_observations(observe(again)))

@@ -27,9 +27,7 @@ from harness.twin.prediction_error import (
     mean_on_error_scale,
     trial_variance,
 )
-from harness.twin.twin_trials import (
-    play_at_twin,
-)
+from harness.twin.twin_trials import OnStep, play_at_twin
 
 _MOST_LEFT_OUT = 12
 _LEAVE_OUT_ATTEMPTS = 50_000
@@ -53,6 +51,7 @@ def leave_out_each(
     whole: Mapping[str, Any],
     repeats: int,
     seed: int,
+    on_step: OnStep,
 ) -> tuple[dict[str, list[LeftOutSetting]], dict[str, float]]:
     """Return the errors of the settings of the runs, each predicted by a fit to the others.
 
@@ -68,7 +67,9 @@ def leave_out_each(
         for info in source.records.run.cells
         if info.id in kept.cells and info.id in {one.id for one in source.twin.cells}
     ]
-    for source, info in every[:: math.ceil(max(len(every), 1) / _MOST_LEFT_OUT)]:
+    chosen = every[:: math.ceil(max(len(every), 1) / _MOST_LEFT_OUT)]
+    for number, (source, info) in enumerate(chosen, 1):
+        on_step(f"errors: measured setting {number} of {len(chosen)}")
         others = [one.permits for _, one in every if one is not info]
         _compare(source, info, others or [info.permits], whole, repeats, seed, fitted)
         rows = kept.cell != kept.cells.index(info.id)

@@ -22,7 +22,7 @@ from harness.records.settings import split_key
 from harness.store.run_directory import Records
 from harness.twin.bootstrap_fits import bootstrap_variances
 from harness.twin.fit import fit_observations
-from harness.twin.fitted_parts import fitted_parts
+from harness.twin.fitted_parts import count_of, fitted_parts
 from harness.twin.fitted_runs import (
     FittedRun,
     calls_of_repeat,
@@ -55,6 +55,8 @@ from harness.twin.prediction_notes import (
 from harness.twin.profile_text import UNFITTED
 from harness.twin.twin_trials import (
     LengthsOf,
+    OnStep,
+    ignore_step,
     play_at_twin,
     twin_scenario,
 )
@@ -75,14 +77,16 @@ _FEWEST_BOOTSTRAPS = 10
 
 def predict(
     runs: Sequence[Records], changes: Sequence[str] = (), *, of: Records | None = None,
-    seed: int = 1, bootstraps: int = BOOTSTRAPS,
+    seed: int = 1, bootstraps: int = BOOTSTRAPS, on_step: OnStep = ignore_step,
 ) -> Prediction:  # fmt: skip
     """Return what a twin of some runs predicts of the first run's scenario with some changes.
 
     `changes`: `dotted.key=value`. `of`: predict the settings and the work of this run instead.
+    `on_step`: is called with what is done next, in words.
     Raises InputError if the records have too little, or if virtual time does not have the scenario.
     """
     seen = observe(runs)
+    on_step(f"fitting {count_of(len(seen), 'attempt')}")
     fit = fit_observations(seen)
     profile = profile_of(fit)
     sources = [fitted_run(records, profile, _SOURCE_CALLS) for records in runs]
@@ -95,6 +99,7 @@ def predict(
     lengths = asked.lengths.of_trial if of is not None else _lengths_of_work(asked, twin.cells)
     work, whole = calls_of_trial(asked) * len(twin.cells), asked.repeats
     repeats = _rounded(_POINT_CALLS / work, whole)
+    on_step(f"predicting {count_of(len(twin.cells), 'setting')}")
     played = play_at_twin(twin, repeats, seed, lengths)
     require_lengths(scenario, fit, played)
     point = values_of(played)
@@ -105,8 +110,8 @@ def predict(
     ]
     few = min(repeats, math.ceil(_REPLICATE_CALLS / work))
     bootstraps = _affordable(bootstraps, few * work + sum(map(calls_of_repeat, sources)))
-    refitted = bootstrap_variances(sources, twin, lengths, fit, few, seed, bootstraps)
-    errors, excess = leave_out_each(sources, seen, profile, repeats, seed)
+    refitted = bootstrap_variances(sources, twin, lengths, fit, few, seed, bootstraps, on_step)
+    errors, excess = leave_out_each(sources, seen, profile, repeats, seed, on_step)
     permits = [cell.permits for records in runs for cell in records.run.cells]
     trials_fitted = sum(len(records.trials) for records in runs)
     known = _known_metrics(sources)

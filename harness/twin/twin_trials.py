@@ -50,6 +50,8 @@ _MODE = {"threads": "async"}
 """The mode that stands for a mode that virtual time does not have."""
 LengthsOf = Callable[[str, int, Sequence[str]], GivenLengths]
 """The lengths for a trial, by cell, repeat and the topics of its workflows."""
+OnStep = Callable[[str], None]
+"""What is told of a long computation: what is done next, in words."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def play_at_twin(
         topics = [every[at % len(every)] for at in range(mine.load.workflows)]
         for repeat in range(repeats):
             given = lengths(cell.id, repeat, topics)
-            played = play(begun, Task(number, cell, repeat), account, _ignore, lengths=given)
+            played = play(begun, Task(number, cell, repeat), account, ignore_step, lengths=given)
             number += 1
             if played.stopped == INTERRUPTED:
                 raise KeyboardInterrupt
@@ -201,5 +203,5 @@ def play_at_twin(
     return Dataset(run, attempts.table(), calls.table(), workflows, trials, None)
 
 
-def _ignore(_: object) -> None:
-    """Show no progress within a trial."""
+def ignore_step(_: object) -> None:
+    """Show no progress."""

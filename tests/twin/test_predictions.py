@@ -242,3 +242,14 @@ def test_a_hedge_can_use_a_second_permit_for_each_call(run: Records) -> None:
     found = predict([run], changes, bootstraps=1)
     assert [one.info.permits for one in found.cells] == [12, 24]
     assert "at most 24 requests" in found.notes[0]
+
+
+def test_each_step_of_a_prediction_is_told(run: Records) -> None:
+    steps: list[str] = []
+    predict([run], ["sweep.permits=[3, 5]"], bootstraps=2, on_step=steps.append)
+    assert steps == [
+        f"fitting {len(run.attempts):,} attempts", "predicting 2 settings",
+        "intervals: fit 1 of 2", "intervals: fit 2 of 2",
+        "errors: measured setting 1 of 3", "errors: measured setting 2 of 3",
+        "errors: measured setting 3 of 3",
+    ]  # fmt: skip
