@@ -34,13 +34,13 @@ _TOLD = ("makespan", "ttft_p50")
 METRIC_WORDS: Mapping[str, str] = {
     "makespan": "makespan",
     "workflow_p50": "median workflow latency",
-    "workflow_p95": "95th percentile of workflow latency",
+    "workflow_p95": "p95 of workflow latency",
     "ttft_p50": "median time to first token",
     "output_rate": "output tokens a second",
     "success_rate": "success rate",
     "in_time_rate": "share in time",
     "amplification": "attempts a call",
-    "cost_per_successful_workflow": "cost of a successful workflow",
+    "cost_per_successful_workflow": "cost of a success",
 }
 """The name of each metric in sentences, titles and errors."""
 _IN_SECONDS = ("makespan", "workflow_p50", "workflow_p95", "ttft_p50")

@@ -56,7 +56,7 @@ _SILENT = 3.0
 """Standard deviations that a request waits at most if it would have had a first token: a server may
 also say nothing, whatever the time is to its first tokens."""
 _MOST_ROUNDS = 40
-_SETTLED = 1e-4
+_SETTLED = 1e-3
 _GOLDEN = (5**0.5 - 1) / 2
 _Points: TypeAlias = tuple[tuple[int, float], ...]
 
@@ -162,12 +162,19 @@ class _Distribution(NamedTuple):
     growth_in_service: _Points
 
 
-def _distribution(waits: _Waits, sent: Floats) -> _Distribution:
-    """Return the distribution of waits. `sent`: when each request of the runs was sent."""
+def _distribution(waits: _Waits, sent: Floats, *, by_prompt: bool = True) -> _Distribution:
+    """Return the distribution of waits. `sent`: when each request of the runs was sent.
+
+    `by_prompt`: whether it may grow with the prompt.
+    """
     seconds, inputs, waiting, prompt = waits.seconds, waits.inputs, waits.waiting, waits.prompt
     alone = _alone(sent, waits.sent, seconds, waiting)
-    per_1k, error = _per_1k(seconds[alone], inputs[alone], waits.in_service[alone], prompt[alone])
-    if not per_1k:
+    per_1k, error = 0.0, None
+    if by_prompt:
+        per_1k, error = _per_1k(
+            seconds[alone], inputs[alone], waits.in_service[alone], prompt[alone]
+        )
+    if not per_1k and by_prompt:
         per_1k, error = _per_1k(seconds, inputs, waiting, prompt)
     logs = _logs_without_prompt(seconds, inputs, per_1k)
     growth_in_service, _ = _growth(
@@ -201,6 +208,7 @@ def _with_cut_waits(
 
     # Multiples of the golden ratio, without their whole part, are evenly spread.
     beyond = np.modf((np.arange(len(cut)) + 0.5) * _GOLDEN)[0]
+    by_prompt = True
     for _ in range(_MOST_ROUNDS):
         usual = np.log(found.median) + _log_factors(found.growth, cut.waiting)
         usual = usual + _log_factors(found.growth_in_service, cut.in_service)
@@ -211,7 +219,10 @@ def _with_cut_waits(
         late = cut.take(is_late)
         prompts = found.per_1k * late.inputs / 1000
         late = replace(late, seconds=np.exp(usual[is_late] + sigma * drawn) + prompts)
-        before, found = found, _distribution(observed.and_others(late), sent)
+        before = found
+        found = _distribution(observed.and_others(late), sent, by_prompt=by_prompt)
+        if not found.per_1k:  # what is not clear each time is no cost, so that the rounds settle
+            by_prompt, found = False, found._replace(per_1k_error=before.per_1k_error)
         moved = abs(np.log(found.median / before.median)) + abs(found.sigma - before.sigma)
         if moved < _SETTLED:
             break

@@ -15,6 +15,7 @@ from harness.records.errors import InputError
 from harness.records.keys import WARM_UP
 from harness.records.schema import Attempt, PhaseInfo, Run, Tokens, Workflow
 from harness.store.run_directory import Records
+from harness.twin import ttft_fit
 from harness.twin.cache_fit import fit_cache
 from harness.twin.cap_fit import fit_cap, is_refusal
 from harness.twin.connect_fit import fit_connect
@@ -469,3 +470,24 @@ def test_growth_with_the_load_is_found_if_a_deadline_cuts_the_slow_requests() ->
     assert ttft.median == pytest.approx(1, rel=0.05)
     assert ttft.sigma == pytest.approx(0.3, rel=0.1)
     assert ttft.growth[-1] == pytest.approx((8, 2), rel=0.1)
+
+
+def test_a_cost_of_the_prompt_that_comes_and_goes_between_rounds_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+
+    def unclear(wait: Any, *_: Any) -> tuple[float, float]:
+        asked.append(len(wait))
+        # Each round asks once, or twice if the first answer is none.
+        return (0.5 if len(asked) in (1, 2) else 0.5 * (len(asked) % 3 == 2)), 0.1
+
+    monkeypatch.setattr(ttft_fit, "_per_1k", unclear)
+    waits = np.exp(np.random.default_rng(4).normal(0, 0.7, 300)).tolist()
+    seen = seen_in(_with_deadline(waits, 1.0, "cancelled"))
+    pace = fit_pace(seen)
+    assert pace is not None
+    ttft = fit_ttft(seen, pace)
+    assert ttft is not None
+    assert (ttft.per_1k, ttft.per_1k_error) == (0.0, 0.1)
+    assert len(asked) < 10
