@@ -98,9 +98,14 @@ def require_distinct_runs(names: Sequence[str], runs: Sequence[Run]) -> None:
         seen.add(run.run_id)
 
 
-def require_one_provider(names: Sequence[str], runs: Sequence[Run]) -> None:
-    """Raise InputError if the runs, or the cells of one, name different providers or models."""
-    for name, run in zip(names, runs, strict=True):
+def require_one_provider(
+    names: Sequence[str], runs: Sequence[Run], checked: str | None = None
+) -> None:
+    """Raise InputError if the runs, or the cells of one, name different providers or models.
+
+    `checked`: the name of the run that a prediction is compared with, which is the last one.
+    """
+    for number, (name, run) in enumerate(zip(names, runs, strict=True)):
         swept = sorted({key for cell in run.cells for key in cell.settings if _of_provider(key)})
         if swept:
             raise InputError(
@@ -108,15 +113,19 @@ def require_one_provider(names: Sequence[str], runs: Sequence[Run]) -> None:
                 "one of them"
             )
         one, other = _provider(runs[0]), _provider(run)
+        is_checked = checked is not None and number == len(runs) - 1
+        way_out = (
+            "a twin predicts only the provider and model that it is fitted to, so give --check a "
+            f"run there, or fit and check runs at that of {name}"
+            if is_checked
+            else "give runs at one provider and model"
+        )
         if one != other:
-            raise InputError(
-                f"{name}: ran at {other}, and {names[0]} at {one}; give runs at one provider and "
-                "model"
-            )
+            raise InputError(f"{name}: ran at {other}, and {names[0]} at {one}; {way_out}")
         if _endpoint(run).get("override") != _endpoint(runs[0]).get("override"):
             raise InputError(
-                f"{name}: its override of the profile is not that of {names[0]}; give runs at one "
-                "provider"
+                f"{name}: its override of the profile is not that of {names[0]}; "
+                f"{way_out if is_checked else 'give runs at one provider'}"
             )
 
 

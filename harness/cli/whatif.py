@@ -36,7 +36,7 @@ def predict_settings(options: argparse.Namespace) -> int:
     with ProgressLine(Output(stderr=True), silent=options.json) as progress:
         progress.say("reading the records")
         records = [read_for_fit(require_run(run)) for run in names]
-        require_one_provider(names, [each.run for each in records])
+        require_one_provider(names, [each.run for each in records], options.check)
         runs = records[: len(options.runs)]
         require_distinct_runs(options.runs, [each.run for each in runs])
         other = records[-1] if options.check is not None else None

@@ -149,6 +149,29 @@ def test_a_check_names_bias_and_coverage_and_what_it_does_not_show(
     assert "both runs drew with seed 1 at a simulated" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("model", "b", "ran at {profile} with b, and {run} at {profile} with simulated-reasoner; "),
+        ("override", {"concurrency_cap": 3}, "its override of the profile is not that of {run}; "),
+    ],
+)
+def test_a_check_at_another_provider_says_why_and_the_way_out(
+    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str, value: Any, why: str
+) -> None:
+    scenario = json.loads((Path(run) / "run.json").read_text())["scenario"]
+    profile = scenario["endpoint"]["profile"]
+    scenario["endpoint"] |= {key: value}
+    other = changed(run, tmp_path / "other", scenario=scenario, run_id="another")
+    assert main(["whatif", run, "--check", other]) == 2
+    reason = why.format(profile=profile, run=run)
+    assert capsys.readouterr().err == (
+        f"harness: {other}: {reason}a twin predicts only the provider and model that it is "
+        "fitted to, so give --check a run there, or fit and check runs at "
+        f"that of {other}\n"
+    )
+
+
 def test_a_check_takes_no_changes(run: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["whatif", run, "--set", "sweep.permits=[3]", "--check", run]) == 2
     assert "leave out one of the two" in capsys.readouterr().err
